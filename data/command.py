@@ -1,0 +1,50 @@
+"""How every command starts and ends: flags, logging, one clear line for what a user can mend, exit codes.
+
+0 done; 2 the user can mend it; 130 stopped by Ctrl-C (the same command goes on).
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags, logging
+
+from data.config import Settings, help_text, parse
+from data.errors import UserError
+
+
+def run_command(
+    settings_class: type[Settings], doc: str, main: Callable[[Any], Any], arguments: Sequence[str] | None = None
+) -> int:
+    """Parses the flags, calls `main(settings)`, and turns errors that a user can cause into one line and a code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if {"--help", "-h", "-help", "--helpfull"} & set(arguments):
+        print(help_text(settings_class, doc))
+        return 0
+    return guarded(lambda: main(parse(settings_class, arguments)))
+
+
+def guarded(work: Callable[[], Any]) -> int:
+    """Calls `work`; its errors become one line on stderr and an exit code."""
+    flags.FLAGS.mark_as_parsed()  # ours are kept elsewhere; absl would warn of logging before they are parsed
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    logging.set_stderrthreshold("info")
+    try:
+        work()
+    except UserError as error:
+        return _fail(str(error))
+    except MemoryError as error:
+        return _fail(f"out of memory ({error or 'no details'}). Lower --memory, --num_train or --num_units.")
+    except KeyboardInterrupt:
+        print("stopped. The same command goes on where it was.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}. Free space or choose another folder in directories.txt.")
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

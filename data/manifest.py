@@ -1,0 +1,128 @@
+"""What the shards of one Gram matrix have in common: `gram.json`, written once, by which each of them is judged.
+
+It says what was computed from what, and which rows of which block lie in which shard, so that a reader needs to know
+nothing of how the work was divided.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data.errors import UserError
+from data.files import held, whole_file
+
+FORMAT = 1  # of the shards' files: a new number makes older ones foreign
+BLOCKS = ("train", "validation", "test")
+FILE = "gram.json"
+
+
+class Band(NamedTuple):
+    """Rows [start, stop) of a block, stored together. A train band begins at its own first column, the diagonal."""
+
+    block: str
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """Of its dataset in the shard's file."""
+        return f"{self.block}/{self.start:07d}-{self.stop:07d}"
+
+    @property
+    def left(self) -> int:
+        """The first column that is stored."""
+        return self.start if self.block == "train" else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The whole settings of a Gram matrix and its division.
+
+    Attributes:
+        settings: All that decides the entries, by the names of the command's flags.
+        fingerprint: Of the dataset, see `data.dataset.Dataset`.
+        scale: In which the entries are: "input" or "stax".
+        rows: Of each block that is there: train n, validation, test.
+        tile: Columns of the pieces in which a band is computed.
+        shards: The bands of each shard.
+        command: Makes a shard anew, with `--shard=i` added.
+    """
+
+    settings: dict[str, Any]
+    fingerprint: str
+    dtype: str
+    scale: str
+    rows: dict[str, int]
+    tile: int
+    shards: tuple[tuple[Band, ...], ...]
+    command: str
+
+    @property
+    def n(self) -> int:
+        """Train rows: the columns of every block."""
+        return self.rows["train"]
+
+    def shape(self, band: Band) -> tuple[int, int]:
+        """Rows and columns of a band as stored."""
+        return band.stop - band.start, self.n - band.left
+
+    def path(self, folder: Path | str, shard: int) -> Path:
+        """Of a shard's file."""
+        return Path(folder) / f"shard_{shard:04d}.h5"
+
+    def remake(self, shard: int) -> str:
+        """The command that makes a shard anew."""
+        return f"{self.command} --shard={shard}"
+
+    def differences(self, other: "Manifest") -> list[str]:
+        """In words, what `other` computes otherwise; how the work is divided does not count."""
+        names = sorted(set(self.settings) | set(other.settings))
+        pairs = [(name, self.settings.get(name), other.settings.get(name)) for name in names]
+        pairs += [(name, getattr(self, name), getattr(other, name)) for name in ("dtype", "scale", "rows")]
+        pairs += [("the dataset's fingerprint", self.fingerprint, other.fingerprint)]
+        return list(dict.fromkeys(f"{name} is {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs))
+
+
+def save_once(folder: Path | str, manifest: Manifest) -> Manifest:
+    """Writes `gram.json` where there is none yet. Returns the one that is there then, ours or an earlier one."""
+    folder = Path(folder)
+    with held(folder / "gram.lock", wait=60.0):
+        if not (folder / FILE).exists():
+            record = {"format": FORMAT, **dataclasses.asdict(manifest)}
+            with whole_file(folder / FILE) as path:
+                path.write_text(json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8")
+    return load_manifest(folder)
+
+
+def load_manifest(folder: Path | str) -> Manifest:
+    """Reads `gram.json`. Raises `UserError` if it is missing, damaged or of another format."""
+    path = Path(folder) / FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no {FILE}: no Gram matrix. Make one with python -m kernel_gen.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Remove its folder and make the matrix anew.") from error
+    if not isinstance(record, dict) or record.pop("format", None) != FORMAT:
+        raise UserError(f"{path} is not of format {FORMAT}. Remove its folder and make the matrix anew.")
+    try:
+        return _checked(record)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}). Remove its folder and make the matrix anew.") from error
+
+
+def _checked(record: Mapping[str, Any]) -> Manifest:
+    """A manifest whose bands cover each row of each block once. Raises ValueError and the like otherwise."""
+    shards = tuple(tuple(Band(*band) for band in bands) for bands in record["shards"])
+    manifest = Manifest(**{**record, "shards": shards})
+    for block, rows in manifest.rows.items():
+        row = 0
+        for band in sorted(band for bands in shards for band in bands if band.block == block):
+            if band.start != row or band.stop <= row:
+                raise ValueError(f"rows {row} to {band.start} of {block} lie in no shard, or in two")
+            row = band.stop
+        if row != rows:
+            raise ValueError(f"the shards hold {row} rows of {block}, not {rows}")
+    return manifest

@@ -1,0 +1,23 @@
+"""What is computed at infinite (or huge) width; the only package that imports JAX and Numba."""
+
+from data.registry import Registry
+
+KERNELS = Registry(
+    "kernel",
+    {
+        "NTK": "kernel_gen.kernels.ntk",
+        "RF": "kernel_gen.kernels.rf",
+        "CNTK": "kernel_gen.kernels.cntk",
+        "POLYNOMIAL": "kernel_gen.kernels.polynomial",
+        "STAX": "kernel_gen.kernels.stax",
+    },
+)
+
+
+def __getattr__(name: str):
+    """`kernel_gen.gram`, imported when it is asked for: this package stays quick to import."""
+    if name == "gram":
+        from kernel_gen.arrays import gram
+
+        return gram
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

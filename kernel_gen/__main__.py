@@ -1,0 +1,28 @@
+"""Computes a Gram matrix, shard by shard, each a file that is whole or absent.
+
+    python -m kernel_gen --kernel=NTK --dataset=DIGITS                               all shards, on all cores
+    python -m kernel_gen --kernel=CNTK --dataset=CIFAR10 --num_shards=250 --shard=7  one shard
+    python -m kernel_gen --kernel=CNTK --dataset=CIFAR10 --list                      a command a shard still to do
+    python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10                      what is there, missing, damaged
+
+The files lie under ntk_dir, cntk_dir or rf_dir of directories.txt. The same command again goes on where it was stopped;
+what is finished is left alone. `data.open_gram(folder)` reads the matrix.
+"""
+
+import sys
+
+from data.command import run_command
+from kernel_gen.generate import Config, run, shard_commands
+
+
+def main(config: Config) -> None:
+    """Makes shards, or lists the commands that make them."""
+    if config.list:
+        print("\n".join(shard_commands(config)))
+        return
+    made = run(config)
+    print(f"{len(made)} shards made; they are in {config.path()}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))

@@ -1,0 +1,149 @@
+"""One shard, one file: tiles on all cores; a finished shard is skipped, a half one goes on where it was."""
+
+import collections
+import contextlib
+import dataclasses
+import errno
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from data.blocks import at_most, cores
+from data.config import setting
+from data.errors import UserError
+from data.files import Busy, held
+from kernel_gen.job import Job, JobSettings, open_job
+from kernel_gen.partial import PartialShard
+from kernel_gen.progress import Rate, pairs_line
+from kernel_gen.tiles import Tile, tiles
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(JobSettings):
+    """Settings of `python -m kernel_gen`."""
+
+    shard: int = setting(-1, "the shard to make, from 0; -1: all that are not there", minimum=-1, identity=False)
+    threads: int = setting(0, "tiles computed side by side, 0: one a core", minimum=0, identity=False)
+    wait: float = setting(0.0, "seconds to wait for another job on the same shard", minimum=0.0, identity=False)
+    list: bool = setting(False, "print the commands of the shards still to do, a line each", identity=False)
+
+
+def plan(config: Config) -> list[int]:
+    """The shards still to do. Bad ones are set aside first, so that nothing takes them for finished."""
+    return _plan(open_job(config))
+
+
+def shard_commands(config: Config) -> list[str]:
+    """The commands that make the shards still to do, in any order, on any machine that sees the same folders."""
+    job = open_job(config)
+    extra = "".join(f" --{name}={value:g}" for name in ("threads", "wait") if (value := getattr(config, name)))
+    folder = str(Path(config.folder).absolute()) if config.folder else ""  # another machine starts elsewhere
+    command = dataclasses.replace(config, num_shards=len(job.manifest.shards), folder=folder).command()
+    return [f"{command}{extra} --shard={shard}" for shard in _plan(job)]
+
+
+def run(config: Config) -> list[int]:
+    """Makes the shard, or all that are not there. Returns those made now; finished ones are left alone.
+
+    Raises `UserError` for what a user can mend: another process on the shard, a full disk, entries that are not
+    finite. What was finished before is kept, and the same command goes on.
+    """
+    job = open_job(config)
+    count = len(job.manifest.shards)
+    if config.shard >= count:
+        raise UserError(f"--shard={config.shard} is out of range: the shards of {job.folder} are 0 to {count - 1}.")
+    one = config.shard >= 0
+    asked = [config.shard] if one else _plan(job)
+    total = sum(tile.pairs for shard in asked for tile in tiles(job.manifest, shard))
+    made, busy = [], []
+    with pairs_line(f"{config.kernel} on {config.dataset}", total) as rate:
+        for shard in asked:
+            try:
+                with held(job.lock(shard), wait=config.wait):
+                    made += [shard] if _make(job, shard, config.threads or cores(), rate) else []
+            except Busy as error:
+                if one:
+                    raise UserError(f"Shard {shard}: {error}") from error
+                busy.append(shard)
+            except OSError as error:
+                raise _told(error, job, shard) from error
+    if busy:
+        raise UserError(
+            f"Made {len(made)} shards; {len(busy)} are being made by others, the first is {busy[0]}. Run again."
+        )
+    return made
+
+
+def _plan(job: Job) -> list[int]:
+    todo = []
+    with ThreadPoolExecutor(min(8, cores())) as pool:
+        shards = range(len(job.manifest.shards))
+        for shard, problem in zip(shards, pool.map(job.problem, shards), strict=True):
+            if problem is not None:
+                todo.append(shard)
+                with contextlib.suppress(Busy), held(job.lock(shard)):  # busy: it is being made anew already
+                    job.clear(shard)
+    return todo
+
+
+def _make(job: Job, shard: int, threads: int, rate: Rate) -> bool:
+    """Makes a shard whose lock is held. False: it was there."""
+    path, every = job.path(shard), tiles(job.manifest, shard)
+    if job.clear(shard):
+        logging.info("%s was finished before", path)
+        rate.found(sum(tile.pairs for tile in every))
+        return False
+    with PartialShard(path, job.manifest, shard) as partial:
+        rate.found(sum(tile.pairs for tile in every) - sum(tile.pairs for tile in partial.todo))
+        if len(partial.todo) < len(every):
+            logging.info("%s: %d of %d tiles are left", path, len(partial.todo), len(every))
+        for tile, block in _computed(job, partial.todo, threads):
+            partial.write(tile, block)
+            rate.add(tile.pairs)
+        partial.finish()
+    logging.info("%s is finished", path)
+    return True
+
+
+def _computed(job: Job, todo: list[Tile], threads: int) -> Iterator[tuple[Tile, np.ndarray]]:
+    """Each tile and its entries, in order; `threads` of them are at work, and as many wait to be written."""
+    if not todo:
+        return
+    columns, bands = job.columns, {}
+    inside, threads = (threads, 1) if job.kernel.own_threads else (1, threads)
+
+    def compute(tile: Tile, rows: Any) -> np.ndarray:
+        if tile.on_diagonal:
+            return job.kernel.block(rows, rows, same=True)
+        return job.kernel.block(rows, columns.part(tile.left, tile.right))
+
+    waiting: collections.deque[tuple[Tile, Future]] = collections.deque()
+    with at_most(inside), ThreadPoolExecutor(threads) as pool:
+        try:
+            for tile in todo:
+                if tile.band not in bands:
+                    bands = {tile.band: job.rows(tile.band)}  # of the band at work alone
+                waiting.append((tile, pool.submit(compute, tile, bands[tile.band])))
+                if len(waiting) >= 2 * threads:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for tile, future in waiting:
+                yield tile, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _told(error: OSError, job: Job, shard: int) -> Exception:
+    """A full disk in words; other errors as they are."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    size = sum(np.prod(job.manifest.shape(band)) for band in job.manifest.shards[shard])
+    size *= np.dtype(job.manifest.dtype).itemsize / 2**20
+    return UserError(
+        f"The disk of {job.folder} is full; shard {shard} takes {size:,.1f} MiB. What was finished is kept: free space "
+        "and give the same command again."
+    )

@@ -1,0 +1,152 @@
+"""Turns .npy Gram matrices of the original suite into checked shards.
+
+    python -m kernel_gen.import_npy --source=old/Myrtle_3 --kernel=CNTK --dataset=CIFAR10 --noise_ind=3
+    python -m kernel_gen.import_npy --train_file=Train.npy --test_file=Test.npy --kernel=NTK --dataset=FMNIST
+
+--source is a folder of row files: train_ntk_0.npy, train_ntk_1.npy, ... hold consecutive train rows against all train
+rows, of which those before the file's own may be zeros; test_ntk_0.npy, ... hold the same train rows against the test
+rows. A whole test matrix has a row a test input. The other flags say what the files are: kernel, dataset, noise level.
+The shards lie where `python -m kernel_gen` with the same flags would put them. Check them: python -m kernel_gen.status
+--verify, with the same flags.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from data.command import run_command
+from data.config import setting
+from data.errors import UserError
+from data.files import held
+from data.manifest import Band
+from data.shards import write_shard
+from kernel_gen.job import Job, JobSettings, open_job
+
+SYMMETRY = 1e-3  # k(x,z) against k(z,x), relative: more is another file or another order
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(JobSettings):
+    """Settings of `python -m kernel_gen.import_npy`."""
+
+    source: str = setting("", "folder of train_ntk_%d.npy and test_ntk_%d.npy", identity=False)
+    train_file: str = setting("", "a whole train matrix (n, n), instead of --source", identity=False)
+    test_file: str = setting("", "a whole test matrix (test, n), beside --train_file", identity=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if bool(self.source) == bool(self.train_file and self.test_file) or (self.source and self.test_file):
+            raise UserError("Give either --source, a folder of row files, or --train_file and --test_file.")
+
+
+class Stack:
+    """Arrays of consecutive rows as one, read where it is asked for; nothing is kept in memory."""
+
+    def __init__(self, paths: list[Path], dtype: str):
+        self._arrays = [_mapped(path, dtype) for path in paths]
+        widths = {array.shape[1] for array in self._arrays}
+        if len(widths) > 1:
+            raise UserError(f"{paths[0].parent}: row files of different widths, {sorted(widths)}. Are all of one job?")
+        self._starts = np.cumsum([0] + [len(array) for array in self._arrays])
+        self.shape = (int(self._starts[-1]), widths.pop())
+
+    def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = part
+        pieces = []
+        for start, array in zip(self._starts, self._arrays, strict=False):
+            first, last = max(rows.start - start, 0), min(rows.stop - start, len(array))
+            if first < last:
+                pieces.append(array[first:last, columns])
+        return np.concatenate(pieces)
+
+
+def _mapped(path: Path, dtype: str) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there.") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is damaged ({error}). Copy it again.") from error
+    if array.ndim != 2 or not array.size:
+        raise UserError(f"{path}: expected a matrix. Received: shape {array.shape}.")
+    if array.dtype != dtype:
+        raise UserError(f"{path} is {array.dtype}, not --dtype={dtype}. Give --dtype={array.dtype}.")
+    return array
+
+
+def _numbered(folder: Path, name: str) -> list[Path]:
+    """train_ntk_0.npy, train_ntk_1.npy, ... as many as there are. Raises `UserError` if one between is missing."""
+    count = len(list(folder.glob(f"{name}_*.npy")))
+    paths = [folder / f"{name}_{number}.npy" for number in range(count)]
+    absent = [path.name for path in paths if not path.is_file()]
+    if absent or not paths:
+        raise UserError(f"{folder} lacks {(absent or [f'{name}_0.npy'])[0]}. Row files count from 0 without a gap.")
+    return paths
+
+
+class Matrices:
+    """The blocks of a Gram matrix in .npy files. Held-out validation rows are the last of the train matrix."""
+
+    def __init__(self, config: Config, rows: dict[str, int]):
+        if config.source:
+            folder = Path(config.source)
+            self._train = Stack(_numbered(folder, "train_ntk"), config.dtype)
+            self._test = Stack(_numbered(folder, "test_ntk"), config.dtype)
+        else:
+            self._train = Stack([Path(config.train_file)], config.dtype)
+            self._test = Stack([Path(config.test_file)], config.dtype)
+        self._by_test_row = not config.source
+        self._n = rows["train"]
+        whole = self._n + rows.get("validation", 0)
+        expected = {"train": (whole, whole)}
+        expected["test"] = (rows["test"], whole) if self._by_test_row else (whole, rows["test"])
+        for name, found in (("train", self._train.shape), ("test", self._test.shape)):
+            if found != expected[name]:
+                raise UserError(
+                    f"The {name} files make a matrix of {found}; the dataset asks for {expected[name]}. Give "
+                    "--num_train, --num_test, and --dataset as the files were made."
+                )
+
+    def rows(self, band: Band) -> np.ndarray:
+        """The entries of a band. Raises `UserError` where a square on the diagonal is not symmetric."""
+        rows, n = slice(band.start, band.stop), self._n
+        if band.block == "validation":  # from the triangle above, since row files may lack the one below
+            return self._train[slice(0, n), slice(n + band.start, n + band.stop)].T
+        if band.block == "test":
+            return self._test[rows, slice(0, n)] if self._by_test_row else self._test[slice(0, n), rows].T
+        block = self._train[rows, slice(band.start, n)]
+        square = _upper_filled(block[:, : len(block)])
+        if np.abs(square - square.T).max() > SYMMETRY * np.abs(square).max():
+            raise UserError(f"Train rows {band.start} to {band.stop} are not symmetric. Are the files in their order?")
+        return block
+
+
+def _upper_filled(square: np.ndarray) -> np.ndarray:
+    """Zeros below the diagonal replaced by what is above: files may hold the triangle alone."""
+    return np.where((square == 0) & (np.tri(len(square), k=-1) > 0), square.T, square)
+
+
+def run(config: Config) -> Job:
+    """Writes all shards that are not there. Raises `UserError` for files that are not what the flags say."""
+    job = open_job(config)
+    matrices = Matrices(config, job.manifest.rows)
+    for shard in range(len(job.manifest.shards)):
+        with held(job.lock(shard)):
+            if not job.clear(shard):
+                logging.info("written: %s", write_shard(job.folder, job.manifest, shard, matrices.rows))
+    return job
+
+
+def main(config: Config) -> None:
+    """Imports, then says where the shards lie."""
+    job = run(config)
+    print(
+        f"{len(job.manifest.shards)} shards in {job.folder}. Check them: {config.command('kernel_gen.status')} --verify"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))

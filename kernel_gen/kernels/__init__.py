@@ -1,0 +1,1 @@
+"""Kernels, one a file, each with `build(settings, image_shape) -> Kernel`."""

@@ -1,0 +1,88 @@
+"""CNTK: kernels of convolutional networks with ReLUs (Myrtle-5, 7, 10, or plain convolutions with a head).
+
+The conventions are neural-tangents': a 3x3 convolution divides by 9·channels, the first one by those of the images
+(scale "stax", which is also the published one); scale "input" leaves the images' channels out. The readout is dense,
+with the same weight and bias deviations.
+"""
+
+import math
+
+import numpy as np
+
+from data.errors import UserError
+from kernel_gen import cntk_diagonal, cntk_numba
+from kernel_gen.architecture import Architecture, myrtle, plain
+from kernel_gen.cntk_diagonal import Prepared
+from kernel_gen.kernel import Kernel
+from kernel_gen.settings import KernelSettings
+
+
+class Cntk(Kernel):
+    """The fused kernel: diagonal maps once an image, then pairs of images on all cores."""
+
+    tile = 32  # 1,024 pairs: some seconds of work for two cores, and a small loss when a tile is lost
+
+    def __init__(self, architecture: Architecture, image_shape: tuple[int, int, int], settings: KernelSettings):
+        self.architecture, self.image_shape = architecture, image_shape
+        self.dtype = np.dtype(settings.dtype)
+        self.scale = "stax" if settings.scale == "published" else settings.scale
+        self.kind, self.weight, self.bias = settings.kind, settings.weight_std**2, settings.bias_std**2
+        self.stages = architecture.stages(*image_shape[:2])
+        self.q = self.weight / 9
+        if not self.weight > 0:
+            raise UserError(f"A CNTK needs --weight_std above 0. Received: {settings.weight_std}.")
+        self._engine = None
+
+    @property
+    def engine(self) -> cntk_numba.Engine:
+        """The compiled programs, made when first asked for."""
+        if self._engine is None:
+            self._engine = cntk_numba.Engine(
+                self.stages, self.image_shape[2], ntk=self.kind == "ntk", q=self.q, beta=self.bias / self.q,
+                dtype=self.dtype.name,
+            )  # fmt: skip
+        return self._engine
+
+    def prepare(self, x: np.ndarray) -> Prepared:
+        """Images and diagonal maps of rows (n, height·width·channels).
+
+        Raises `UserError` for rows of another length and for numbers that are not finite.
+        """
+        height, width, channels = self.image_shape
+        if x.ndim != 2 or x.shape[1] != height * width * channels:
+            raise UserError(
+                f"{self.architecture.name} was built for rows of {height}x{width}x{channels} images, "
+                f"{height * width * channels} numbers each. Received an array of shape {x.shape}."
+            )
+        if x.dtype.kind not in "fiu":
+            raise UserError(f"Images are real numbers. Received an array of {x.dtype}.")
+        if not np.isfinite(x).all():
+            row = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
+            raise UserError(f"Image {row} holds pixels that are not finite. Mend or leave out such images.")
+        images = np.asarray(x, self.dtype).reshape(-1, height, width, channels)
+        if self.scale == "stax":
+            images = images / self.dtype.type(math.sqrt(channels))
+        pixels = np.ascontiguousarray(images.transpose(0, 1, 3, 2))
+        return cntk_diagonal.prepare(pixels, self.stages, q=self.q, bias=self.bias, dtype=self.dtype)
+
+    def block(self, one: Prepared, two: Prepared, *, same: bool = False) -> np.ndarray:
+        """k between two prepared sets, (n1, n2). If `same`, one triangle is computed and mirrored."""
+        return self.readout(self.engine.block(one, two, same))
+
+    def readout(self, heads: np.ndarray) -> np.ndarray:
+        """The kernel from K and T = K + Θ at the readout's input (..., kinds)."""
+        return (self.weight * heads[..., -1] + self.bias).astype(self.dtype)
+
+
+def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> Cntk:
+    """The kernel of `settings.depth`, `settings.head` and `settings.kind` on images (height, width, channels).
+
+    Raises `UserError` where there are no images, or a pool does not divide them.
+    """
+    if image_shape is None or len(image_shape) != 3 or min(image_shape) < 1:
+        raise UserError(
+            f"A CNTK needs images (height, width, channels). Received: {image_shape}. "
+            "Take a dataset of images, or --kernel=NTK."
+        )
+    network = myrtle(settings.depth) if settings.head == "myrtle" else plain(settings.depth, settings.head)
+    return Cntk(network, tuple(int(size) for size in image_shape), settings)

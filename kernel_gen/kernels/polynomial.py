@@ -1,0 +1,39 @@
+"""POLYNOMIAL: (c + x·z/√d)^p, as published. Both kinds are this kernel."""
+
+import numpy as np
+from jaxtyping import Float
+
+from kernel_gen.kernel import Kernel
+from kernel_gen.kernels.checks import only_scale, refuse_others
+from kernel_gen.rows import Rows, prepare_rows, same_width
+from kernel_gen.settings import KernelSettings
+
+
+class Polynomial(Kernel):
+    """(offset + x·z/√d)^degree; 2d + degree operations an entry."""
+
+    tile = 1024
+
+    def __init__(self, degree: int, offset: float, dtype: str = "float32", scale: str = "stax"):
+        self.degree, self.offset = degree, offset
+        self.dtype, self.scale = np.dtype(dtype), scale
+
+    def prepare(self, x: np.ndarray) -> Rows:
+        return prepare_rows(x, self.dtype)
+
+    def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
+        two = one if same else two
+        same_width(one.values, two.values)
+        entries = one.values @ two.values.T
+        entries /= np.sqrt(one.values.shape[1])
+        entries += self.offset
+        base = entries.copy() if self.degree > 1 else entries
+        for _ in range(self.degree - 1):
+            entries *= base
+        return entries
+
+
+def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Polynomial:
+    """The kernel of `degree` and `offset`; images are rows to it."""
+    refuse_others(settings, "POLYNOMIAL", "degree", "offset")
+    return Polynomial(settings.degree, settings.offset, settings.dtype, only_scale(settings, "POLYNOMIAL"))

@@ -1,0 +1,91 @@
+"""RF: random ReLU features of the inputs, infinitely many in closed form or N of them, seeded, summed block by block.
+
+Only the readout of such a model is trained, so its tangent kernel is its Gaussian process: both kinds are one kernel.
+Infinite: ½ ‖x‖‖z‖ κ₁(c), divided by d at scale "stax". Finite, as published: K = 11ᵀ + Σ relu(XW) relu(XW)ᵀ, not
+divided by N, where the ones stand for the bias of the readout and W ~ N(0, 1/d).
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Float
+
+from data.weights import weight_blocks
+from kernel_gen.kernel import Kernel
+from kernel_gen.kernels.checks import only_scale, refuse_others
+from kernel_gen.kernels.ntk import FullyConnected
+from kernel_gen.rows import finite_rows, same_width
+from kernel_gen.settings import KernelSettings
+
+CHUNK = 2048  # features that are summed in the dtype of the products before they are added in float64
+
+
+class FiniteFeatures(Kernel):
+    """The Gram matrix of `num_units` features and a 1.
+
+    A block costs 2(n1+n2)Nd + 2 n1 n2 N operations in BLAS and N·d normal numbers (a `same` block half of each
+    product), so large tiles pay: at 4,096 rows the numbers are a few per cent, and they are drawn in a thread while the
+    products run. Memory: 16 bytes a weight of a draw (d · block, twice), 4 n1 n2 + 8 n1 n2 for the sum, and features of
+    one chunk. A float32 kernel makes float32 products of 2,048 features and sums those in float64.
+    """
+
+    tile = 4096
+    scale = "stax"
+    own_threads = True  # its products take all cores, and draws in several threads would multiply the memory
+
+    def __init__(
+        self, num_units: int, law: str = "gaussian", block: int = 50000, seed: int = 1990, dtype: str = "float32"
+    ):
+        self.num_units, self.law, self.draw, self.seed = num_units, law, block, seed
+        self.dtype = np.dtype(dtype)
+
+    def prepare(self, x: np.ndarray) -> Float[np.ndarray, "n d"]:
+        return finite_rows(x, self.dtype)
+
+    def block(
+        self, one: Float[np.ndarray, "n1 d"], two: Float[np.ndarray, "n2 d"], *, same: bool = False
+    ) -> Float[np.ndarray, "n1 n2"]:
+        two = one if same else two
+        same_width(one, two)
+        total = np.ones((len(one), len(two)))
+        product = np.empty(total.shape, self.dtype)
+        features1 = np.empty((len(one), CHUNK), self.dtype)
+        features2 = features1 if same else np.empty((len(two), CHUNK), self.dtype)
+        for weights in _ahead(self._weights(one.shape[1])):
+            for start in range(0, weights.shape[1], CHUNK):
+                chunk = weights[:, start : start + CHUNK]
+                left = _features(one, chunk, features1)
+                right = left if same else _features(two, chunk, features2)
+                total += np.matmul(left, right.T, out=product)
+        return total.astype(self.dtype, copy=False)
+
+    def _weights(self, dim: int) -> Iterator[np.ndarray]:
+        """W draw by draw, in the kernel's dtype."""
+        for weights in weight_blocks(dim, self.num_units, law=self.law, seed=self.seed, block=self.draw):
+            yield weights.astype(self.dtype, copy=False)
+
+
+def _features(x: np.ndarray, weights: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """relu(x W), in the first columns of `buffer`."""
+    out = np.matmul(x, weights, out=buffer[:, : weights.shape[1]])
+    return np.maximum(out, 0, out=out)
+
+
+def _ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same items; a thread makes the next one while one is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
+
+
+def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
+    """The finite kernel if `num_units` is set, else the infinite one (published: raw inputs); images are rows to it."""
+    refuse_others(settings, "RF", "num_units", "law", "block", "weight_seed")
+    if settings.num_units:
+        only_scale(settings, "RF with num_units")
+        return FiniteFeatures(settings.num_units, settings.law, settings.block, settings.weight_seed, settings.dtype)
+    scale = "input" if settings.scale == "published" else settings.scale
+    return FullyConnected(2, "nngp", dtype=settings.dtype, scale=scale)

@@ -1,0 +1,48 @@
+"""Inputs as rows, with their squared norms: what kernels of inner products prepare of one set."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from data.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Rows (n, d) in a kernel's dtype and ‖x‖² of each, summed in float64."""
+
+    values: Float[np.ndarray, "n d"]
+    squares: Float64[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, part: slice) -> "Rows":
+        return Rows(self.values[part], self.squares[part])
+
+
+def prepare_rows(x: np.ndarray, dtype: np.dtype) -> Rows:
+    """Rows of `x` (n, d). Raises `UserError` for another number of dimensions, and for NaN or infinite entries."""
+    values = finite_rows(x, dtype)
+    return Rows(values, np.einsum("nd,nd->n", values, values, dtype=np.float64))
+
+
+def finite_rows(x: np.ndarray, dtype: np.dtype) -> Float[np.ndarray, "n d"]:
+    """`x` in `dtype` and row by row in memory, checked."""
+    if np.ndim(x) != 2 or not np.shape(x)[1]:
+        raise UserError(f"Inputs are rows (n, d) with d at least 1. Received: shape {np.shape(x)}.")
+    values = np.ascontiguousarray(x, dtype)
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        raise UserError(
+            f"Inputs must be finite numbers of {dtype}. Received: {bad.sum()} rows with NaN or infinite entries, the "
+            f"first is row {bad.argmax()}. Mend or drop them."
+        )
+    return values
+
+
+def same_width(one: Float[np.ndarray, "n1 d1"], two: Float[np.ndarray, "n2 d2"]) -> None:
+    """Raises `UserError` if two sets of rows differ in their number of columns."""
+    if one.shape[1] != two.shape[1]:
+        raise UserError(f"Both inputs must have as many columns. Received: {one.shape[1]} and {two.shape[1]}.")

@@ -1,0 +1,165 @@
+"""Tells what there is of a Gram matrix: shards finished, missing, damaged, foreign, and their rate.
+
+    python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10 --noise_ind=3
+    python -m kernel_gen.status --folder=storage/cntk/...                       any folder of shards
+    python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10 --verify        recomputes random entries in float64
+
+The flags are those that the matrix was made with. Nothing is changed on disk.
+"""
+
+import collections
+import dataclasses
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from data.command import run_command
+from data.config import setting
+from data.errors import UserError
+from data.files import is_held
+from data.manifest import FILE, Manifest, load_manifest
+from data.shards import check_shard, read_header
+from kernel_gen.job import JobSettings
+from kernel_gen.partial import share_done
+
+TOLERANCE = {"float32": 5e-4, "float64": 1e-7}  # of near-duplicates, whose correlation's last digits decide
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(JobSettings):
+    """Settings of `python -m kernel_gen.status`."""
+
+    verify: bool = setting(False, "recompute random entries in float64 and compare", identity=False)
+    verify_rows: int = setting(
+        16, "of each block that --verify looks at, in as many columns", minimum=1, identity=False
+    )
+    verify_seed: int = setting(0, "of the rows and columns that --verify looks at", minimum=0, identity=False)
+
+
+class State(NamedTuple):
+    """Of a shard: finished, at work, begun, missing, damaged or foreign; in words; pairs a second when it was made."""
+
+    shard: int
+    word: str
+    detail: str
+    rate: float
+
+
+def states(folder: Path, manifest: Manifest) -> list[State]:
+    """Of all shards, checksums compared."""
+    return [_state(manifest.path(folder, shard), manifest, shard) for shard in range(len(manifest.shards))]
+
+
+def _state(path: Path, manifest: Manifest, shard: int) -> State:
+    problem = check_shard(path, manifest, shard)
+    if problem is None:
+        with h5py.File(path, "r", locking=False) as file:
+            return State(shard, "finished", "", float(file.attrs["pairs_per_second"]))
+    word, _, detail = problem.partition(": ")
+    share = share_done(path)
+    if is_held(path.with_suffix(".lock")):
+        word, detail = "at work", "" if share is None else f"{share:.0%} of its tiles are done"
+    elif word == "missing" and share is not None:
+        word, detail = "begun", f"{share:.0%} of its tiles are done"
+    return State(shard, word, detail, 0.0)
+
+
+def report(folder: Path) -> str:
+    """The state of a folder as text: counts, then a line a shard that is not finished."""
+    manifest = load_manifest(folder)
+    found = states(folder, manifest)
+    counts = collections.Counter(state.word for state in found)
+    rows = ", ".join(f"{count} {block}" for block, count in manifest.rows.items())
+    lines = [
+        f"{folder}",
+        "{kernel} on {dataset}, noise level {noise_ind}".format(**manifest.settings),
+        f"{rows} rows, {manifest.dtype}, scale {manifest.scale}, fingerprint {manifest.fingerprint}",
+        f"{len(found)} shards: " + ", ".join(f"{count} {word}" for word, count in sorted(counts.items())),
+    ]
+    rates = [state.rate for state in found if state.rate]
+    if rates:
+        lines.append(f"rate: {np.median(rates):,.0f} pairs/s a shard (median; {min(rates):,.0f} to {max(rates):,.0f})")
+    for state in found:
+        if state.word != "finished":
+            lines.append(f"  shard {state.shard}: {state.word}{f', {state.detail}' if state.detail else ''}")
+    aside = sorted(path.name for path in folder.glob("shard_*.h5.*"))
+    if aside:
+        lines.append(f"set aside, not used: {', '.join(aside)}")
+    if counts["finished"] < len(found):
+        lines.append(f"make what is not finished with: {manifest.command}")
+    return "\n".join(lines)
+
+
+def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]:
+    """Recomputes entries of random rows and columns of finished shards in float64, the diagonal included.
+
+    Args:
+        count: Rows of each block, and columns.
+
+    Returns: How many entries were compared, and the worst error, relative to √(k(x,x) k(z,z)). Raises `UserError` if
+    there is nothing to compare, or if the dataset is no longer the one that the matrix was made from.
+    """
+    manifest, random = load_manifest(folder), np.random.default_rng(seed)
+    settings = JobSettings.from_dict(manifest.settings)
+    dataset = settings.data()
+    if dataset.fingerprint != manifest.fingerprint:
+        raise UserError(
+            f"{settings.dataset} is not what {folder} was made from (fingerprint {dataset.fingerprint}, not "
+            f"{manifest.fingerprint}). Put the former files back, or make the matrix anew."
+        )
+    kernel = dataclasses.replace(settings, dtype="float64").build(dataset.image_shape)
+    x = dataset.train.x
+    columns = np.sort(random.choice(len(x), min(count, len(x)), replace=False))
+    prepared = kernel.prepare(x[columns])
+    lengths = np.sqrt(np.diagonal(kernel.block(prepared, prepared, same=True)))
+    finished = [
+        stored
+        for shard in range(len(manifest.shards))
+        if check_shard(path := manifest.path(folder, shard), manifest, shard, sums=False) is None
+        for stored in read_header(path, manifest, shard)
+    ]
+    errors = []
+    for block, split in dataset.splits().items():
+        bands = [stored for stored in finished if stored.band.block == block]
+        chosen = [bands[i] for i in random.permutation(len(bands))[:count]]
+        chosen += [bands[i] for i in random.integers(len(bands), size=count - len(chosen))] if bands else []
+        if not chosen:
+            continue
+        rows = np.array([random.integers(stored.band.start, stored.band.stop) for stored in chosen])
+        own = kernel.prepare(split.x[rows])
+        expected, squares = kernel.block(own, prepared), np.diagonal(kernel.block(own, own, same=True))
+        for stored, row, values, square in zip(chosen, rows, expected, squares, strict=True):
+            entries = stored.mapped()[row - stored.band.start]
+            there = (columns >= stored.band.left) & ((columns != row) | (block != "train"))
+            scale = np.sqrt(square) * lengths[there]
+            difference = np.abs(entries[columns[there] - stored.band.left] - values[there])
+            errors += (difference / np.where(scale > 0, scale, 1)).tolist()
+            if block == "train":
+                errors.append(abs(entries[row - stored.band.left] - square) / (square or 1.0))
+    if not errors:
+        raise UserError(f"No shard of {folder} is finished, so there is nothing to verify.")
+    return len(errors), float(np.max(errors))
+
+
+def main(config: Config) -> None:
+    """Prints the report. Raises `UserError` if recomputed entries differ."""
+    folder = config.path()
+    if not (folder / FILE).exists():
+        raise UserError(f"{folder} holds no Gram matrix. Make it with: {config.command()}")
+    print(report(folder))
+    if config.verify:
+        compared, worst = verify(folder, count=config.verify_rows, seed=config.verify_seed)
+        print(f"verified: {compared} entries recomputed in float64, worst relative error {worst:.1e}")
+        tolerance = TOLERANCE[load_manifest(folder).dtype]
+        if not worst <= tolerance:
+            raise UserError(
+                f"Entries of {folder} differ by {worst:.1e} from those recomputed in float64 (up to {tolerance:.0e} is "
+                "rounding). Remove the folder and make it anew."
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))

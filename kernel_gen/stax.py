@@ -1,0 +1,201 @@
+"""Any architecture of neural_tangents.stax as a kernel; the only module that imports neural_tangents.
+
+An architecture is said as stax says it, for example `serial(Conv(1, (3, 3)), Relu(), Flatten(), Dense(1))`. The text
+is read, not evaluated: calls of stax's layers and combinators on numbers, strings, tuples and each other, nothing else.
+"""
+
+import ast
+import contextlib
+import functools
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from data.errors import UserError
+from kernel_gen import compat
+from kernel_gen.kernel import Kernel
+from kernel_gen.rows import finite_rows, same_width
+
+COMBINATORS = ("serial", "parallel", "repeat")
+SPATIAL = {"Conv", "ConvTranspose", "ConvLocal", "AvgPool", "SumPool", "GlobalAvgPool", "GlobalSumPool"}
+SPATIAL |= {"GlobalSelfAttention", "ImageResize"}  # layers that need rows as images
+BUDGET = 2**30  # bytes of a tile's intermediate arrays
+
+
+@functools.cache
+def neural_tangents() -> types.ModuleType:
+    """The library, made to run on today's JAX; half a second the first time."""
+    compat.install()
+    import neural_tangents
+
+    return neural_tangents
+
+
+def parse(expression: str) -> tuple[tuple, set[str]]:
+    """The layer (init, apply, kernel function) that `expression` says, and the names of the layers in it.
+
+    Raises `UserError` for what is not an expression of stax layers, and for arguments that stax refuses.
+    """
+    try:
+        tree = ast.parse(expression.strip(), mode="eval").body
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        layer = _value(tree)
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise UserError(f"Cannot read the architecture {expression[:200]!r}: {error}.") from error
+    if not (isinstance(layer, tuple) and len(layer) == 3 and all(callable(part) for part in layer)):
+        raise UserError(
+            f"An architecture is one layer, such as serial(Dense(1), Relu()). Received: {expression[:200]!r}."
+        )
+    return layer, names
+
+
+def _value(node: ast.expr) -> Any:
+    """What one node of the expression stands for."""
+    match node:
+        case ast.Constant(value=value) if value is None or isinstance(value, bool | int | float | str):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if isinstance(value, int | float):
+            return -value
+        case ast.Tuple(elts=items):
+            return tuple(_value(item) for item in items)
+        case ast.List(elts=items):
+            return [_value(item) for item in items]
+        case ast.Call(func=function, args=arguments, keywords=keywords) if all(word.arg for word in keywords):
+            return _call(_layer(function), ast.unparse(function), arguments, keywords)
+    raise UserError(f"An architecture holds stax layers, numbers, strings and tuples only. Cannot read: {_text(node)}.")
+
+
+def _call(layer: Callable, name: str, arguments: list[ast.expr], keywords: list[ast.keyword]) -> Any:
+    values, named = [_value(argument) for argument in arguments], {word.arg: _value(word.value) for word in keywords}
+    try:
+        return layer(*values, **named)
+    except (TypeError, ValueError, NotImplementedError, KeyError, IndexError, AttributeError) as error:
+        raise UserError(f"stax refuses the arguments of {name}: {error}") from error
+
+
+def _layer(node: ast.expr) -> Callable:
+    """stax's layer or combinator of this name; `stax.` and `nt.stax.` before it are allowed."""
+    text = ast.unparse(node)
+    name = text.removeprefix("nt.").removeprefix("neural_tangents.").removeprefix("stax.")
+    stax = neural_tangents().stax
+    known = [word for word in dir(stax) if word in COMBINATORS or (word[0].isupper() and _makes_layer(word))]
+    if name not in known:
+        raise UserError(f"stax has no layer {_text(node)}. It has: {', '.join(known)}.")
+    return getattr(stax, name)
+
+
+def _makes_layer(name: str) -> bool:
+    """Whether a public name of stax is a function (layers are; enumerations and other classes are not)."""
+    return isinstance(getattr(neural_tangents().stax, name), types.FunctionType)
+
+
+def _text(node: ast.expr) -> str:
+    return repr(ast.unparse(node)[:80])
+
+
+class StaxKernel(Kernel):
+    """A kernel function of neural_tangents as a Kernel, compiled for a few sizes of block.
+
+    Blocks are filled up to powers of two, so that XLA compiles each size once. The tile is such that the arrays of a
+    block, by the compiler's own count, stay below 1 GiB (images that pools couple take some 100 kB to 100 MB a pair).
+    The diagonal of `same` blocks is computed in float64, for neural-tangents errs by 1e-4 there in float32 and by 1e-8
+    in float64, where its angles vanish.
+    """
+
+    scale = "stax"
+
+    def __init__(
+        self, kernel_fn: Callable, kind: str = "ntk", dtype: str = "float32",
+        image_shape: tuple[int, ...] | None = None,
+    ):  # fmt: skip
+        self.kind, self.dtype, self.image_shape = kind, np.dtype(dtype), image_shape
+        # At XLA's usual level a float64 kernel with pools crashed the process on a CPU (JAX 0.10.2); at level 1 not.
+        careful = {"xla_backend_optimization_level": 1}
+        self._compiled = {
+            np.dtype(name): jax.jit(lambda x, z: kernel_fn(x, z, kind), compiler_options=options)
+            for name, options in (("float32", None), ("float64", careful))
+        }
+
+    @functools.cached_property
+    def tile(self) -> int:
+        """A power of two, at most 1,024; for images the first use compiles a block of two."""
+        if self.image_shape is None:
+            return 1024
+        with _precision(self.dtype):
+            pair = jax.ShapeDtypeStruct((2, *self.image_shape), self.dtype)
+            cost = self._compiled[self.dtype].lower(pair, pair).compile().memory_analysis().temp_size_in_bytes / 4
+        return 2 ** int(np.clip(np.log2(BUDGET / max(cost, 1)) / 2, 0, 10))
+
+    def prepare(self, x: np.ndarray) -> np.ndarray:
+        """Rows (n, d), or images (n, h, w, c) of them."""
+        rows = finite_rows(x, self.dtype)
+        if self.image_shape is None:
+            return rows
+        if rows.shape[1] != np.prod(self.image_shape):
+            raise UserError(f"Images of shape {self.image_shape} have other rows than {rows.shape[1]} columns.")
+        return rows.reshape(-1, *self.image_shape)
+
+    def block(self, one: np.ndarray, two: np.ndarray, *, same: bool = False) -> np.ndarray:
+        same_width(one, two)
+        if not len(one) or not len(two):
+            return np.empty((len(one), len(two)), self.dtype)
+        entries = self._entries(_fill(one), _fill(two), self.dtype)
+        if entries.ndim != 2:
+            raise UserError(
+                f"The architecture's outputs are not one vector an input: its kernel has shape {entries.shape}. "
+                "End it with Flatten() or GlobalAvgPool(), and Dense(1)."
+            )
+        entries = entries[: len(one), : len(two)]
+        if same and self.dtype == np.float32:
+            for i in range(len(one)):
+                entries[i, i] = self._entries(one[i : i + 1], one[i : i + 1], np.dtype(np.float64)).item()
+        return entries
+
+    def _entries(self, one: np.ndarray, two: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        with _precision(dtype):
+            return np.array(self._compiled[dtype](one.astype(dtype), two.astype(dtype)), dtype)
+
+
+@contextlib.contextmanager
+def _precision(dtype: np.dtype) -> Iterator[None]:
+    """JAX at this precision; what stax refuses when a kernel is first traced becomes a `UserError`."""
+    with jax.enable_x64(dtype == np.float64):
+        try:
+            yield
+        except (NotImplementedError, ValueError) as error:
+            raise UserError(f"stax has no kernel of this architecture: {error}") from error
+
+
+def _fill(x: np.ndarray) -> np.ndarray:
+    """`x` with its last row repeated up to a power of two."""
+    missing = 2 ** (len(x) - 1).bit_length() - len(x)
+    return np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) if missing else x
+
+
+def from_stax(
+    architecture: str | tuple | Callable, *, kind: str = "ntk", dtype: str = "float32",
+    image_shape: tuple[int, ...] | None = None,
+) -> StaxKernel:  # fmt: skip
+    """A Kernel of an expression, of a stax layer (init, apply, kernel function), or of a kernel function.
+
+    Args:
+        image_shape: (h, w, c) of images. An expression takes them if it convolves, pools or flattens, and else rows.
+    """
+    if isinstance(architecture, str):
+        layer, names = parse(architecture)
+        if names & SPATIAL and image_shape is None:
+            raise UserError(
+                f"The architecture takes images, and the inputs are rows. Received: {architecture[:200]!r}."
+            )
+        return StaxKernel(layer[2], kind, dtype, image_shape if names & (SPATIAL | {"Flatten"}) else None)
+    kernel_fn = architecture[2] if isinstance(architecture, tuple) and len(architecture) == 3 else architecture
+    if not callable(kernel_fn):
+        raise UserError(
+            f"from_stax takes an expression, a stax layer or a kernel function. Received: {architecture!r}."
+        )
+    neural_tangents()
+    return StaxKernel(kernel_fn, kind, dtype, image_shape)

@@ -1,0 +1,61 @@
+"""Runs commands on the workers of a Dask cluster: processes of this machine, Slurm jobs, or any Dask scheduler.
+
+    python -m launch --workers=2 --expand -- python -m kernel_gen --kernel=CNTK --num_shards=250
+    python -m launch --launcher=slurm --workers=16 --gres=gpu:1 --time=08:00:00 --expand -- python -m kernel_gen ...
+    python -m launch --launcher=address --scheduler=tcp://10.0.0.1:8786 --commands=todo.txt
+    python -m launch --gpus=0,1 --commands=- < todo.txt
+
+After -- stands one command; with --expand it is asked for what is to do (it prints commands for --list, one a line).
+A failed command is tried again, and stops no other; commands that skip what is done make a rerun go on where this one
+was stopped. Logs lie in --logs, one file a command. Ends with code 2 if any command failed.
+"""
+
+import dataclasses
+import shlex
+import sys
+import time
+
+from data.command import run_command
+from data.errors import UserError
+from launch import LAUNCHERS
+from launch.plan import plan
+from launch.settings import LaunchSettings
+
+
+def launch(settings: LaunchSettings, words: tuple[str, ...] = ()) -> None:
+    """Plans, starts the workers, runs, prints the table. Raises `UserError` if any command failed."""
+    commands = plan(words, settings.expand, settings.commands)
+    if not commands:
+        print("nothing is left to run.")
+        return
+    settings = dataclasses.replace(settings, workers=min(settings.workers, len(commands)))
+    launcher = LAUNCHERS.load(settings.launcher)
+
+    from launch.commands import run_commands
+    from launch.table import print_table
+
+    start = time.monotonic()
+    with launcher.client(settings) as client:
+        print(f"{len(commands)} commands, logs in {settings.logs}, dashboard: {client.dashboard_link}", flush=True)
+        cores = settings.cores or launcher.default_cores(settings)
+        results = run_commands(client, commands, logs=settings.logs, retries=settings.retries, cores=cores)
+    print_table(results, time.monotonic() - start)
+    failed = [result for result in results if result.failed]
+    if failed:
+        first = failed[0]
+        said = (first.outcome.tail.strip().splitlines() or ["it said nothing"])[-1]
+        raise UserError(
+            f"{len(failed)} of {len(commands)} commands failed; the first is {shlex.join(first.argv)}: {said[:300]} "
+            f"(log: {first.log}). Mend the cause and run the same again: what is done is skipped."
+        )
+
+
+def main(arguments: list[str]) -> int:
+    """Splits the launch's own flags from the command after `--`."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    words = tuple(arguments[cut + 1 :])
+    return run_command(LaunchSettings, __doc__, lambda settings: launch(settings, words), arguments[:cut])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

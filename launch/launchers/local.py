@@ -1,0 +1,65 @@
+"""Workers as processes of this machine, reached on the loopback address alone; a GPU each where GPUs are named."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from data.errors import UserError
+from launch.launchers import configure
+from launch.settings import LaunchSettings
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+HOST = "127.0.0.1"
+
+
+def default_cores(settings: LaunchSettings) -> int:
+    """This machine's cores, shared out."""
+    return max(1, len(os.sched_getaffinity(0)) // len(_devices(settings)))
+
+
+@contextlib.contextmanager
+def client(settings: LaunchSettings) -> Iterator["Client"]:
+    """Starts a scheduler and workers of one thread; a worker that dies is started again. Ends them all."""
+    devices = _devices(settings)
+    configure(settings)
+    from distributed import Client, Nanny, Scheduler, SpecCluster
+
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": HOST, "port": 0, "dashboard": True, "dashboard_address": f"{HOST}:{settings.dashboard}"},
+    }
+    workers = {
+        index: {
+            "cls": Nanny,
+            "options": {
+                "host": HOST, "nthreads": 1, "memory_limit": 0, "dashboard_address": f"{HOST}:0",
+                "silence_logs": logging.CRITICAL, "preload": [__name__, "launch.task"],
+                "env": {} if device is None else {"CUDA_VISIBLE_DEVICES": device},
+            },
+        }
+        for index, device in enumerate(devices)
+    }  # fmt: skip
+    with (
+        SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
+        Client(cluster) as found,
+    ):
+        yield found
+
+
+def dask_setup(worker: object) -> None:
+    """Dask calls this in each worker as it starts: Ctrl-C on the terminal is for the process that launched alone."""
+    os.setpgrp()
+
+
+def _devices(settings: LaunchSettings) -> list[str | None]:
+    """The GPU of each worker (one a GPU, where GPUs are named); None: whatever the machine shows."""
+    if not settings.gpus:
+        return [None] * settings.workers
+    devices = [device.strip() for device in settings.gpus.split(",")]
+    if not all(devices) or len(set(devices)) < len(devices):
+        raise UserError(f"--gpus takes different GPUs, such as 0,1. Received: {settings.gpus!r}.")
+    return devices

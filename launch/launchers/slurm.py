@@ -1,0 +1,99 @@
+"""Workers as Slurm jobs, a command at a time each, through dask-jobqueue.
+
+The number of jobs is kept by `adapt`: cancelled, preempted and timed-out jobs are replaced. (`scale` would wait for
+them for ever.)
+"""
+
+import contextlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.errors import UserError
+from launch.launchers import configure
+from launch.settings import LaunchSettings
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+SHORTEST = 300  # seconds of a job
+MARGIN = (120, 600)  # seconds between a worker's planned end and its job's
+
+
+def default_cores(settings: LaunchSettings) -> int:
+    """One."""
+    return 1
+
+
+def limit_seconds(time: str) -> int:
+    """Seconds of a time limit as [D-]HH:MM:SS. Raises `UserError` for another form, or below five minutes."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", time)
+    if match is None:
+        raise UserError(f"--time is [D-]HH:MM:SS, such as 04:00:00. Received: {time!r}.")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total < SHORTEST:
+        raise UserError(f"--time must be at least {SHORTEST // 60} minutes. Received: {time}.")
+    return total
+
+
+def lifetime_words(time: str) -> list[str]:
+    """A worker's flags that end it before Slurm does, workers at different times."""
+    limit = limit_seconds(time)
+    margin = min(max(limit // 10, MARGIN[0]), MARGIN[1])
+    return ["--lifetime", f"{limit - margin}s", "--lifetime-stagger", f"{margin // 2}s"]
+
+
+@contextlib.contextmanager
+def client(settings: LaunchSettings) -> Iterator["Client"]:
+    """Starts a scheduler here and keeps `settings.workers` jobs queued or running; cancels them at the end."""
+    lifetime = lifetime_words(settings.time)
+    if shutil.which("sbatch") is None:
+        raise UserError("--launcher=slurm runs on a machine that submits Slurm jobs; sbatch is not found here.")
+    configure(settings)
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError as error:
+        raise UserError('--launcher=slurm needs dask-jobqueue: pip install ".[cluster]"') from error
+    from distributed import Client
+
+    logs = Path(settings.logs).resolve()
+    logs.mkdir(parents=True, exist_ok=True)
+    with SLURMCluster(
+        queue=settings.partition,
+        cores=1,  # a task at a time; the command's own threads are job_cpu
+        processes=1,
+        job_cpu=settings.cores or default_cores(settings),
+        memory=settings.memory,
+        walltime=settings.time,
+        interface=settings.interface,
+        python=sys.executable,
+        job_name="linearized",
+        log_directory=str(logs),
+        job_extra_directives=[
+            "--requeue",
+            *([f"--gres={settings.gres}"] if settings.gres else []),
+            *shlex.split(settings.sbatch),
+        ],
+        # A dashboard asks nobody for a password: it is seen on its own machine alone, from elsewhere through `ssh -L`.
+        worker_extra_args=[*lifetime, "--dashboard-address", "127.0.0.1:0", "--preload", "launch.task"],
+        scheduler_options={"dashboard_address": f"127.0.0.1:{settings.dashboard}"},
+    ) as cluster:
+        _try_job(cluster.job_script())
+        cluster.adapt(minimum_jobs=settings.workers, maximum_jobs=settings.workers)
+        with Client(cluster) as found:
+            yield found
+
+
+def _try_job(script: str) -> None:
+    """Raises `UserError` with Slurm's words if it would never run such a job; `adapt` would try for ever."""
+    done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(
+            f"Slurm refuses the job: {done.stderr.strip()}. Change --partition, --time or what it asks for."
+        )

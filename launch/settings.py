@@ -1,0 +1,32 @@
+"""The settings of `python -m launch`: which commands, where, how often."""
+
+import dataclasses
+
+from data.config import Settings, setting
+from launch import LAUNCHERS
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchSettings(Settings):
+    """Settings of a launch; each launcher reads those that it has."""
+
+    launcher: str = setting("local", "where to run", choices=LAUNCHERS)
+    workers: int = setting(
+        2, "commands that run at the same time, each on a worker (a Slurm job) of its own", minimum=1
+    )
+    expand: bool = setting(False, "the command after --, with --list added, prints the commands to run, one a line")
+    commands: str | None = setting(None, "a file of commands, one a line; - reads them from standard input")
+    retries: int = setting(3, "more tries after a failure (not after code 2) or a worker's death", minimum=0)
+    logs: str = setting("storage/logs", "folder of the logs, one file a command")
+    dashboard: int = setting(
+        8787, "local, slurm: port of the live dashboard; 0: any free one", minimum=0, maximum=65535
+    )
+    gpus: str = setting("", "local: the GPUs, such as 0,1: a worker each, whatever --workers says")
+    cores: int = setting(0, "threads of a command; 0: local, this machine's share, slurm, one", minimum=0)
+    scheduler: str | None = setting(None, "address: of a Dask scheduler, such as tcp://127.0.0.1:8786")
+    gres: str = setting("", "slurm: what a job needs, such as gpu:1")
+    memory: str = setting("4GiB", "slurm: memory of a job")
+    time: str = setting("04:00:00", "slurm: time limit of a job, [D-]HH:MM:SS")
+    partition: str | None = setting(None, "slurm: partition; none: the cluster's default")
+    interface: str | None = setting(None, "slurm: network interface that jobs reach this machine by, such as ib0")
+    sbatch: str = setting("", "slurm: more words for sbatch, such as '--account=lab --constraint=a100'")

@@ -1,0 +1,1 @@
+"""What is trained and solved; the only package that imports Keras and TensorFlow."""

@@ -1,0 +1,39 @@
+"""Loads Keras and its backend without their start-up chatter, and says in one line what will compute."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from absl import logging
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Holds back what C++ writes to file descriptor 2; shows it after all if the block fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        saved = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def load_backend() -> str:
+    """Imports Keras on the backend of $KERAS_BACKEND (TensorFlow unless set) and returns the backend's name."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _quiet_stderr():
+        import keras
+
+        keras.ops.convert_to_numpy(keras.ops.zeros(1))  # the first operation looks for devices, aloud
+        devices = keras.distribution.list_devices()
+    logging.info("Keras %s on %s, devices: %s", keras.__version__, keras.backend.backend(), ", ".join(devices))
+    return keras.backend.backend()

@@ -1,0 +1,117 @@
+"""Any model by first-order methods, and Newton-CG after them: one ridge after another, each kept when it is done."""
+
+import json
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+from absl import logging
+
+from data.dataset import Dataset
+from data.errors import UserError
+from data.files import whole_hdf5
+from linearized.fits import RidgeFit
+from linearized.models import MODELS
+from linearized.progress import progress_line
+from linearized.solvers import newton_cg, sgd
+
+
+def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory: int) -> tuple[list[RidgeFit], dict]:
+    """Trains the model at every ridge (index -> λ) in turn; a ridge that a stopped run had finished is read back.
+
+    Args:
+        folder: Where checkpoints and finished ridges are kept until the run is done.
+        memory: Not used: first-order methods hold one batch.
+
+    Returns: The fits in the ridges' order, and what the result says of the solver.
+    """
+    name = solver_name(config)
+    key = f"{dataset.fingerprint}-{config.key()}"
+    fits = []
+    for place, (index, ridge) in enumerate(ridges.items(), start=1):
+        path = folder / f"ridge_{index:03d}.h5"
+        done = _load(path, key)
+        if done is None:
+            logging.info("ridge %d of %d: λ = %.3e (index %d) by %s", place, len(ridges), ridge, index, name)
+            done = _fit_one(config, dataset, index, ridge, name, folder / f"checkpoint_{index:03d}", key)
+            _save(path, done, key)
+        fits.append(done)
+    about = {
+        "name": name,
+        "step": "Newton step" if name == "newton_cg" else "epoch",
+        "history": "train loss with penalty",
+    }
+    return fits, about
+
+
+def solver_name(config) -> str:
+    """The first-order method of a run: as asked; else Adam for RF and NT, SGD for the others."""
+    if config.solver != "auto":
+        return config.solver
+    return "adam" if MODELS.load(config.model).LINEAR else "sgd"
+
+
+def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, checkpoint: Path, key: str) -> RidgeFit:
+    start = time.monotonic()
+    batch_size = sgd.batch_sizes(config.model, dataset.family, config.max_batch_size)
+    model = MODELS.load(config.model).build(config, dataset, ridge=ridge)
+    evidence = {"converged": True, "diverged": False, "iterations": 0, "residual": None, "message": ""}
+    history = np.zeros(0)
+    if name != "newton_cg":
+        with progress_line(f"{config.model}, λ = {ridge:.1e}", config.max_cg_iters) as report:
+            result = sgd.fit(
+                model, dataset, loss=config.loss, optimizer=name, learning_rate=config.learning_rate,
+                epochs=config.max_cg_iters, batch_size=batch_size, seed=config.seed, checkpoint=checkpoint,
+                key=f"{key}-{index}", checkpoint_seconds=config.checkpoint_seconds,
+                progress=lambda epoch, total, logs: report(epoch, f"loss {logs['loss']:.4f}"),
+                tensorboard=checkpoint.parents[1] / "tensorboard" / f"{index:03d}" if config.tensorboard else None,
+            )  # fmt: skip
+        history = np.asarray(result.history["loss"]) + np.asarray(result.history["penalty"])
+        evidence |= {"diverged": result.diverged, "iterations": result.epochs_done, "message": result.message}
+        evidence["converged"] = not result.diverged
+    if config.max_ncg_iters and not evidence["diverged"]:
+        with progress_line(f"Newton-CG, λ = {ridge:.1e}", config.max_ncg_iters) as report:
+            newton = newton_cg.minimise(
+                model, dataset, loss=config.loss, max_iterations=config.max_ncg_iters,
+                max_batch_size=config.max_batch_size, checkpoint=checkpoint, key=f"{key}-{index}",
+                progress=lambda step, total, logs: report(step, f"loss {logs['loss']:.4f}"),
+            )  # fmt: skip
+        history = np.concatenate([history, newton.history])
+        evidence |= {
+            "converged": newton.converged, "residual": newton.gradient_norm, "message": newton.message,
+            "iterations": evidence["iterations"] + newton.iterations,
+        }  # fmt: skip
+    if evidence["diverged"]:
+        logging.warning("ridge %d (λ = %.3e): %s", index, ridge, evidence["message"])
+    predictions = {split: sgd.predict(model, rows.x, config.max_batch_size) for split, rows in dataset.splits().items()}
+    return RidgeFit(index, ridge, predictions, model.get_weights(), evidence, history, time.monotonic() - start)
+
+
+def _save(path: Path, done: RidgeFit, key: str) -> None:
+    with whole_hdf5(path) as file:
+        file.attrs["key"] = key
+        file.attrs["evidence"] = json.dumps(done.evidence)
+        file.attrs.update(index=done.index, ridge=done.ridge, seconds=done.seconds)
+        file["history"] = done.history
+        for split, values in done.predictions.items():
+            file[f"predictions/{split}"] = values
+        for place, value in enumerate(done.parameters):
+            file[f"parameters/{place:04d}"] = value
+
+
+def _load(path: Path, key: str) -> RidgeFit | None:
+    if not path.is_file():
+        return None
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs["key"] != key:
+                return None
+            predictions = {split: values[()] for split, values in file["predictions"].items()}
+            parameters = [file["parameters"][name][()] for name in sorted(file["parameters"])]
+            return RidgeFit(
+                int(file.attrs["index"]), float(file.attrs["ridge"]), predictions, parameters,
+                json.loads(file.attrs["evidence"]), file["history"][()], float(file.attrs["seconds"]),
+            )  # fmt: skip
+    except (OSError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}). Remove it and run again.") from error

@@ -1,0 +1,82 @@
+"""Dense layers in the mean-field scaling: outputs are averages over units, and gradients are scaled up to match.
+
+In arXiv 2006.13409 the network is f(x) = (1/N) a·h + c. Each weight then moves the output by O(1/N), and its gradient
+is multiplied back, so that the same learning rate serves every width.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from data.activations import relu
+from linearized.layers.initializers import SeededNormal
+
+PLACES = ("first", "deep", "readout")
+HIDDEN_BIAS = 0.01
+
+
+@keras.saving.register_keras_serializable("linearized")
+class MeanFieldDense(keras.layers.Layer):
+    """One dense layer of the mean-field network, of d inputs and N units.
+
+    | place     | output           | weights    | biases  | gradients times            |
+    | "first"   | relu(xW + b)     | N(0, 1/d)  | 0.01    | N (both)                   |
+    | "deep"    | relu(xW + b) / N | N(0, 1)    | 0.01    | the variable's entries     |
+    | "readout" | xW / d + b       | N(0, 1)    | 0       | W: its entries; b: 1       |
+
+    Args:
+        units: N, the number of outputs.
+        place: Where in the network it stands, see the table.
+        seed: Of the weights, one integer or several; give each layer its own.
+        kernel_regularizer: On W; b has none.
+
+    Input shape: `(n, d)`, or more axes before the last.
+    Output shape: the same with N in the place of d.
+    """
+
+    def __init__(self, units, place="first", seed=0, kernel_regularizer=None, **kwargs):
+        super().__init__(**kwargs)
+        if units < 1:
+            raise ValueError(f"`units` must be at least 1. Received: units={units}.")
+        if place not in PLACES:
+            raise ValueError(f"`place` must be one of {', '.join(PLACES)}. Received: place={place!r}.")
+        self.units, self.place = int(units), place
+        self.seed = SeededNormal(1.0, seed).seed  # refuses a bad seed now, not at the first call
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def build(self, input_shape):
+        dim = input_shape[-1]
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(dim, self.units),
+            initializer=SeededNormal(1 / np.sqrt(dim) if self.place == "first" else 1.0, self.seed),
+            regularizer=self.kernel_regularizer,
+        )
+        start = keras.initializers.Constant(0.0 if self.place == "readout" else HIDDEN_BIAS)
+        self.bias = self.add_weight(name="bias", shape=(self.units,), initializer=start)
+
+    def call(self, x):
+        product = ops.matmul(x, self.kernel)
+        if self.place == "readout":
+            return product / x.shape[-1] + self.bias
+        hidden = relu(product + self.bias, ops)
+        return hidden if self.place == "first" else hidden / self.units
+
+    def gradient_scales(self):
+        """The multiplier of each trainable variable's gradient, in the order of `trainable_variables`."""
+        dim = self.kernel.shape[0]
+        if self.place == "first":
+            scales = {"kernel": self.units, "bias": self.units}
+        elif self.place == "deep":
+            scales = {"kernel": dim * self.units, "bias": self.units}
+        else:
+            scales = {"kernel": dim * self.units, "bias": 1}
+        return [float(scales[variable.name]) for variable in self.trainable_variables]
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        own = {"units": self.units, "place": self.place, "seed": self.seed}
+        regularizer = keras.regularizers.serialize(self.kernel_regularizer)
+        return {**super().get_config(), **own, "kernel_regularizer": regularizer}

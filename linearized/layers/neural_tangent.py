@@ -1,0 +1,103 @@
+"""The NT model: a two-layer network to first order in its weights, around a random start.
+
+f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x, linear in the trained a, c and G; W and a⁰ are drawn and kept
+(arXiv 2006.13409). The gate is ½(sign + 1), as published.
+"""
+
+import keras
+from keras import ops
+
+from data.activations import relu, step
+from data.weights import LAWS, SEED, tangent_layers
+
+DIRECTIONS = ("shared", "per_class")
+
+
+@keras.saving.register_keras_serializable("linearized")
+class NeuralTangent(keras.layers.Layer):
+    """The random-feature part and the tangent part together, as they share W. Everything that is trained starts at 0.
+
+    Args:
+        units: N, the number of hidden units.
+        outputs: k, the number of outputs.
+        directions: "shared": one G (N, d) serves all outputs through a⁰ (k, N), as published; "per_class": a G (N, d)
+            for each output, so that the outputs are trained independently of each other.
+        law, seed, block: Of W and a⁰, see `data.weights`.
+        directions_regularizer: On G; a and c have none.
+
+    Input shape: `(n, d)`.
+    Output shape: `(n, k)`. A batch takes about 4 n N numbers of memory, and n N more for each class with "per_class".
+    """
+
+    def __init__(
+        self,
+        units,
+        outputs,
+        directions="shared",
+        law="sphere",
+        seed=SEED,
+        block=0,
+        directions_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if units < 1 or outputs < 1:
+            raise ValueError(f"`units` and `outputs` must be at least 1. Received: units={units}, outputs={outputs}.")
+        if directions not in DIRECTIONS:
+            raise ValueError(f"`directions` must be one of {', '.join(DIRECTIONS)}. Received: {directions!r}.")
+        if law not in LAWS:
+            raise ValueError(f"`law` must be one of {', '.join(LAWS)}. Received: law={law!r}.")
+        if seed < 0 or block < 0:
+            raise ValueError(f"`seed` and `block` must not be negative. Received: seed={seed}, block={block}.")
+        self.units, self.outputs, self.directions = int(units), int(outputs), directions
+        self.law, self.seed, self.block = law, int(seed), int(block)
+        self.directions_regularizer = keras.regularizers.get(directions_regularizer)
+
+    def build(self, input_shape):
+        if len(input_shape) != 2:
+            raise ValueError(f"`NeuralTangent` takes inputs of shape (n, d). Received: input_shape={input_shape}.")
+        dim, units, outputs = input_shape[-1], self.units, self.outputs
+        first, second = tangent_layers(dim, units, outputs, law=self.law, seed=self.seed, block=self.block)
+        self.kernel = self._fixed("kernel", first)
+        self.start_readout = self._fixed("start_readout", second)
+        self.readout = self.add_weight(name="readout", shape=(units, outputs), initializer="zeros")
+        self.bias = self.add_weight(name="bias", shape=(outputs,), initializer="zeros")
+        self.tangent = self.add_weight(
+            name="tangent",
+            shape=(units, dim) if self.directions == "shared" else (outputs, units, dim),
+            initializer="zeros",
+            regularizer=self.directions_regularizer,
+        )
+
+    def _fixed(self, name, value):
+        def initializer(shape, dtype=None):
+            return ops.convert_to_tensor(value, dtype=dtype)
+
+        return self.add_weight(name=name, shape=value.shape, initializer=initializer, trainable=False)
+
+    def call(self, x):
+        before = ops.matmul(x, self.kernel)
+        gates = step(before, ops)
+        fixed, tangent = ops.convert_to_tensor(self.start_readout), ops.convert_to_tensor(self.tangent)
+        if self.directions == "shared":
+            slopes = ops.matmul(gates * ops.matmul(x, ops.transpose(tangent)), ops.transpose(fixed))
+        else:  # class by class: one (n, N) block at a time, never (n, k, N)
+            of_class = [
+                ops.sum(gates * fixed[k] * ops.matmul(x, ops.transpose(tangent[k])), axis=-1)
+                for k in range(self.outputs)
+            ]
+            slopes = ops.stack(of_class, axis=-1)
+        return ops.matmul(relu(before, ops), self.readout) + self.bias + slopes
+
+    def fixed_variables(self):
+        """What no training changes."""
+        return [self.kernel, self.start_readout]
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.outputs)
+
+    def get_config(self):
+        own = {"units": self.units, "outputs": self.outputs, "directions": self.directions}
+        drawn = {"law": self.law, "seed": self.seed, "block": self.block}
+        regularizer = keras.regularizers.serialize(self.directions_regularizer)
+        return {**super().get_config(), **own, **drawn, "directions_regularizer": regularizer}

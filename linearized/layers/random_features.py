@@ -1,0 +1,58 @@
+"""The features of the RF model: relu(xW) with W drawn once and never trained.
+
+"When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409): columns of W uniform on the sphere.
+"""
+
+import keras
+from keras import ops
+
+from data.activations import relu
+from data.weights import LAWS, SEED, first_layer
+
+
+@keras.saving.register_keras_serializable("linearized")
+class RandomFeatures(keras.layers.Layer):
+    """relu(xW), with W from `data.weights` as for the Gram matrix of the same features; W is saved with the model.
+
+    Args:
+        units: N, the number of features.
+        law: "sphere" (columns of norm 1) or "gaussian" (entries N(0, 1/d)).
+        seed: Of the draw; 1990 is the published one.
+        block: Columns per draw, 0 for all at once; the draw depends on it.
+
+    Input shape: `(n, d)`, or more axes before the last.
+    Output shape: the same with N in the place of d.
+    """
+
+    def __init__(self, units, law="sphere", seed=SEED, block=0, **kwargs):
+        super().__init__(**kwargs)
+        if units < 1:
+            raise ValueError(f"`units` must be at least 1. Received: units={units}.")
+        if law not in LAWS:
+            raise ValueError(f"`law` must be one of {', '.join(LAWS)}. Received: law={law!r}.")
+        if seed < 0 or block < 0:
+            raise ValueError(f"`seed` and `block` must not be negative. Received: seed={seed}, block={block}.")
+        self.units, self.law, self.seed, self.block = int(units), law, int(seed), int(block)
+
+    def _draw(self, shape, dtype=None):
+        dim, units = shape
+        weights = first_layer(dim, units, law=self.law, seed=self.seed, block=self.block)
+        return ops.convert_to_tensor(weights, dtype=dtype)
+
+    def build(self, input_shape):
+        shape = (input_shape[-1], self.units)
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=self._draw, trainable=False)
+
+    def call(self, x):
+        return relu(ops.matmul(x, self.kernel), ops)
+
+    def fixed_variables(self):
+        """What no training changes."""
+        return [self.kernel]
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        own = {"units": self.units, "law": self.law, "seed": self.seed, "block": self.block}
+        return {**super().get_config(), **own}

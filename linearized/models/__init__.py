@@ -1,0 +1,20 @@
+"""Keras networks by name. A model is a module with `build(config, dataset, ridge) -> keras.Model` and `LINEAR`.
+
+`build` takes any object with the settings that the model reads (num_units, num_layers, drop_rate, seed, weight_seed,
+law, block, directions, depth), a `data.dataset.Dataset` and λ, the strength of the model's own penalty. `LINEAR` says
+whether the output is linear in everything that is trained; such a module also has `get_parameters` and
+`set_parameters`.
+"""
+
+from data.registry import Registry
+
+MODELS = Registry(
+    "model",
+    {
+        "NN": "linearized.models.nn",
+        "RF": "linearized.models.rf",
+        "NT": "linearized.models.nt",
+        "CNN": "linearized.models.cnn",
+    },
+    aliases={"FullyConnected": "NN", "rf": "RF", "2layerNTK": "NT", "Myrtle": "CNN"},
+)

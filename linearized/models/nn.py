@@ -1,0 +1,39 @@
+"""NN: the fully connected network in the mean-field scaling, of any depth (arXiv 2006.13409).
+
+Penalty: λ‖W₁‖² + (λ/√N) Σ‖W_l‖² over the deeper hidden layers; none on biases and readout.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from data.dataset import Dataset
+from linearized.layers.mean_field import MeanFieldDense
+from linearized.models.common import penalty
+
+LINEAR = False
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+    """An uncompiled model from rows (n, d) to outputs (n, k), with dropout after every hidden layer's relu.
+
+    Args:
+        config: num_units (N, of every hidden layer), num_layers (hidden layers), drop_rate, seed.
+        ridge: λ of the penalty above.
+    """
+    x = inputs = keras.Input((dataset.dim,), name="x")
+    for layer in range(config.num_layers):
+        place, strength = ("first", ridge) if layer == 0 else ("deep", ridge / np.sqrt(config.num_units))
+        x = MeanFieldDense(
+            config.num_units,
+            place,
+            seed=(config.seed, layer),
+            kernel_regularizer=penalty(strength),
+            name=f"hidden_{layer + 1}",
+        )(x)
+        if config.drop_rate:
+            # Published before the division by N; the two commute.
+            x = keras.layers.Dropout(config.drop_rate, name=f"dropout_{layer + 1}")(x)
+    readout = MeanFieldDense(dataset.num_outputs, "readout", seed=(config.seed, config.num_layers), name="readout")
+    return keras.Model(inputs, readout(x), name="NN")

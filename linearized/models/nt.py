@@ -1,0 +1,58 @@
+"""NT: the two-layer network linearised around its random start (arXiv 2006.13409), see `NeuralTangent`.
+
+Penalty: λ‖G‖² for first-order training. (The least-squares problem of CG penalises a and c too, as published.)
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from data.dataset import Dataset
+from linearized.layers.neural_tangent import NeuralTangent
+from linearized.models.common import penalty, refuse_settings
+
+LINEAR = True
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+    """An uncompiled model from rows (n, d) to outputs (n, k); a, c and G start at 0.
+
+    Args:
+        config: num_units (N), directions ("shared" or "per_class"), law, weight_seed and block of the weights.
+        ridge: λ of the penalty above.
+    """
+    refuse_settings(config, "NT", num_layers=1, drop_rate=0.0)
+    inputs = keras.Input((dataset.dim,), name="x")
+    tangent = NeuralTangent(
+        config.num_units,
+        dataset.num_outputs,
+        config.directions,
+        config.law,
+        config.weight_seed,
+        config.block,
+        directions_regularizer=penalty(ridge),
+        name="tangent",
+    )
+    return keras.Model(inputs, tangent(inputs), name="NT")
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    layer = model.get_layer("tangent")
+    return [layer.readout, layer.bias, layer.tangent]
+
+
+def get_parameters(model: keras.Model) -> np.ndarray:
+    """The trained parameters as one column (p, 1): a (N, k) row by row, c (k), then G (N, d), or (k, N, d)."""
+    parts = [keras.ops.convert_to_numpy(variable).ravel() for variable in _variables(model)]
+    return np.concatenate(parts)[:, None]
+
+
+def set_parameters(model: keras.Model, values: np.ndarray) -> None:
+    """Writes p parameters in the order of `get_parameters`, flat or as a column, into the model."""
+    variables = _variables(model)
+    sizes = [int(np.prod(variable.shape)) for variable in variables]
+    if values.size != sum(sizes):
+        raise ValueError(f"Expected {sum(sizes)} parameters. Received: shape {values.shape}.")
+    for variable, part in zip(variables, np.split(values.ravel(), np.cumsum(sizes)[:-1]), strict=True):
+        variable.assign(part.reshape(variable.shape))

@@ -1,0 +1,47 @@
+"""RF: a linear readout of random features, relu(xW) a + c with W fixed (arXiv 2006.13409).
+
+Penalty: λ‖a‖² for first-order training. (The least-squares problem of CG penalises c too, as published.)
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from data.dataset import Dataset
+from linearized.layers.random_features import RandomFeatures
+from linearized.models.common import penalty, refuse_settings
+
+LINEAR = True
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+    """An uncompiled model from rows (n, d) to outputs (n, k); a and c start at 0.
+
+    Args:
+        config: num_units (N), law, weight_seed and block of the weights.
+        ridge: λ of the penalty above.
+    """
+    refuse_settings(config, "RF", num_layers=1, drop_rate=0.0)
+    inputs = keras.Input((dataset.dim,), name="x")
+    features = RandomFeatures(config.num_units, config.law, config.weight_seed, config.block, name="features")
+    readout = keras.layers.Dense(
+        dataset.num_outputs, kernel_initializer="zeros", kernel_regularizer=penalty(ridge), name="readout"
+    )
+    return keras.Model(inputs, readout(features(inputs)), name="RF")
+
+
+def get_parameters(model: keras.Model) -> np.ndarray:
+    """The trained parameters as (N + 1, k): a, and c as the last row."""
+    weights, bias = model.get_layer("readout").get_weights()
+    return np.concatenate([weights, bias[None]])
+
+
+def set_parameters(model: keras.Model, values: np.ndarray) -> None:
+    """Writes (N + 1, k) parameters, or the same raveled, into the model."""
+    readout = model.get_layer("readout")
+    units, outputs = readout.kernel.shape
+    if values.size != (units + 1) * outputs:
+        raise ValueError(f"Expected {(units + 1, outputs)} parameters. Received: shape {values.shape}.")
+    values = values.reshape(units + 1, outputs)
+    readout.set_weights([values[:-1], values[-1]])

@@ -1,0 +1,52 @@
+"""Where the products run: NumPy on a CPU, `keras.ops` on a GPU.
+
+Measured on one core with 5,000 × 20,000 features, NumPy's products are as fast as TensorFlow's (within 10 % at 10
+columns, 1.5 times faster at one) and write into buffers that are used again, so that a CPU needs no framework here.
+"""
+
+from typing import Any
+
+import numpy as np
+
+
+def namespace() -> Any:
+    """`keras.ops` if Keras sees a GPU, else `numpy`.
+
+    On a GPU TensorFlow is told to multiply float32 as float32: its default rounds to TF32, three digits, and the
+    published tolerance asks for four.
+    """
+    import keras
+
+    if not keras.distribution.list_devices("gpu"):
+        return np
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    return keras.ops
+
+
+def to_device(xp: Any, array: np.ndarray) -> Any:
+    """`array` in float32, contiguous, where `xp` computes. Copies only what must be copied."""
+    if xp is np:
+        return np.ascontiguousarray(array, np.float32)
+    return xp.convert_to_tensor(np.ascontiguousarray(array, np.float32))
+
+
+def to_host(xp: Any, array: Any) -> np.ndarray:
+    """A NumPy array with the values of `array`."""
+    return array if xp is np else xp.convert_to_numpy(array)
+
+
+def blocks(total: int, size: int) -> list[slice]:
+    """Slices of at most `size` that cover range(total)."""
+    return [slice(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+def block_size(other: int, memory: int, *, floats: int = 2**25, least: int = 256, most: int = 2048) -> int:
+    """How many rows (or units) of length `other` make one tile.
+
+    About `floats` numbers, from `least` to `most` rows so that the matrix product is deep enough to run at full speed,
+    and no more than a quarter of the memory budget in float32, down to 16 rows.
+    """
+    return max(16, min(max(least, min(most, floats // other)), memory // (16 * other)))

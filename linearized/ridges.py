@@ -1,0 +1,55 @@
+"""The published ridge grids of train.py, and which of them a run solves.
+
+Unit: λ of (1/n)‖Av - y‖² + λ‖v‖² (for NN and CNN, λ times the model's own penalty). Solvers take ρ = nλ, the ridge
+of kernel ridge regression (K + ρI)α = y on the same features.
+"""
+
+import numpy as np
+from jaxtyping import Float64
+
+from data.errors import UserError
+
+
+def _logspace(low: float, high: float, count: int) -> np.ndarray:
+    return 10.0 ** np.linspace(low, high, count)
+
+
+def grid(model: str, family: str, *, num_layers: int = 1) -> Float64[np.ndarray, " ridges"]:
+    """The published λ, in increasing order.
+
+    Args:
+        model: NN, RF, NT or CNN (a model of ours that is not among them has the NN's).
+        family: FMNIST, CIFAR2, CIFAR10 or SYNTH (`Dataset.family`).
+        num_layers: Hidden layers; two of the NN on FMNIST have a grid of their own.
+    """
+    if model in ("RF", "NT"):
+        if family == "SYNTH":
+            return _logspace(-5 if model == "RF" else -4, 2, 10)
+        return _logspace(-5, 3, 20) if family == "FMNIST" else _logspace(-4, 4, 20)
+    if model == "CNN":
+        return _logspace(-5, -2, 10)
+    if family == "SYNTH":
+        return np.concatenate([_logspace(-8, -5, 15), _logspace(-4.8, -4, 5), _logspace(-3.8, -2, 5)])
+    if family == "FMNIST" and num_layers == 2:
+        return _logspace(-7, -5, 10)
+    return _logspace(-6, -2, 20)
+
+
+def chosen_indices(reg_index: str, size: int, *, default: str) -> list[int]:
+    """Which entries of a grid to solve: "all", one index, or several ("0,4,9" or "3:8"); "" means `default`.
+
+    Raises `UserError` that says the range.
+    """
+    text = (reg_index or default).strip()
+    if text == "all":
+        return list(range(size))
+    indices: list[int] = []
+    try:
+        for piece in text.split(","):
+            start, colon, stop = piece.partition(":")
+            indices += range(int(start or 0), int(stop or size)) if colon else [int(piece)]
+    except ValueError as error:
+        raise UserError(f"--reg_index takes all, an index, 0,4,9 or 3:8. Received: {reg_index!r}.") from error
+    if not indices or min(indices) < 0 or max(indices) >= size:
+        raise UserError(f"--reg_index={reg_index} is out of range: this grid has {size} ridges, 0..{size - 1}.")
+    return sorted(set(indices))

@@ -1,0 +1,223 @@
+"""Fits one model to one dataset at one noise level, over a ridge grid: settings in, a result's folder out."""
+
+import dataclasses
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from absl import logging
+
+from data import DATASETS, load, results
+from data.config import Settings, setting
+from data.dataset import Dataset
+from data.directories import directory
+from data.errors import UserError
+from data.files import claimed, whole_file
+from data.weights import LAWS, SEED
+from linearized.metrics import LOSSES, evaluate
+from linearized.models import MODELS
+from linearized.ridges import chosen_indices, grid
+from linearized.solvers import SOLVERS
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Settings of `python train.py`: the published flags first, then ours."""
+
+    model: str = setting("RF", "the model", choices=MODELS)
+    dataset: str = setting("DIGITS", "the data (python -m data tells which are here)", choices=DATASETS)
+    noise_ind: int = setting(0, "noise level, from 0 (python -m data lists what the levels are)", minimum=0)
+    num_units: int = setting(4096, "hidden units a layer (NN, RF, NT), channels (CNN)", minimum=1)
+    num_layers: int = setting(1, "hidden layers of the NN", minimum=1)
+    reg_index: str = setting("", "ridges to fit: all, an index, 0,4,9 or 3:8; empty: all for CG, 0 for SGD")
+    learning_rate: float = setting(1e-3, "peak rate is twice this; see the schedule in README", minimum=0.0)
+    drop_rate: float = setting(0.0, "dropout rate of the NN's hidden layers", minimum=0.0, maximum=0.999)
+    max_batch_size: int = setting(10000, "rows in memory at once; Adam's batch", minimum=1)
+    max_cg_iters: int = setting(750, "most iterations of CG, or epochs of SGD and Adam", minimum=1)
+    max_ncg_iters: int = setting(0, "most Newton-CG steps after SGD or Adam", minimum=0)
+    loss: str = setting("square", "what is minimised", choices=LOSSES)
+    exp_name: str = setting("test", "the experiment: a folder of results below nn_dir", identity=False)
+    job_id: int = setting(-1, "a number of your cluster's, added to the run's name; -1: none")
+
+    solver: str = setting(
+        "auto",
+        "auto: RF and NT with the square loss by lanczos or cg, others by sgd or adam",
+        choices=("auto", *SOLVERS),
+    )
+    cg_rtol: float = setting(1e-4, "CG stops at this residual of the normal equations, relative", minimum=0.0)
+    cg_atol: float = setting(1e-3, "or at this one, absolute", minimum=0.0)
+    validation: float = setting(0.0, "train rows to choose the ridge on: a fraction below 1, else a count", minimum=0.0)
+    num_train: int = setting(0, "train rows, 0: all", minimum=0)
+    num_test: int = setting(0, "test rows, 0: all", minimum=0)
+    subset: str = setting("first", "which rows --num_train and --num_test take", choices=("first", "random"))
+    seed: int = setting(0, "of the subset, the NN's initial weights, the order of batches and dropout", minimum=0)
+    weight_seed: int = setting(SEED, "of the fixed random weights of RF and NT", minimum=0)
+    law: str = setting("sphere", "of those weights: unit sphere, or N(0, 1/d)", choices=LAWS)
+    block: int = setting(0, "columns a draw of those weights, 0: all at once as published", minimum=0)
+    directions: str = setting(
+        "shared", "NT: classes share the direction G, as published", choices=("shared", "per_class")
+    )
+    depth: int = setting(5, "of the Myrtle CNN: 5, 7 or 10", minimum=5, maximum=10)
+    synth_dim: int = setting(1024, "SYNTH: dimension d", minimum=1)
+    synth_eta: float = setting(0.4, "SYNTH: d^eta relevant coordinates", minimum=0.0, maximum=1.0)
+    synth_n: int = setting(2**20, "SYNTH: rows of the whole train set, whose RMS scales the labels", minimum=1)
+    memory: float = setting(0.0, "GiB for kept features; 0: half of what is free", minimum=0.0, identity=False)
+    checkpoint_seconds: float = setting(30.0, "work that a killed run may lose; 0: none", minimum=0.0, identity=False)
+    tensorboard: bool = setting(False, "write TensorBoard logs beside the result (SGD, Adam)", identity=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.depth not in (5, 7, 10):
+            raise UserError(f"--depth must be 5, 7 or 10. Received: {self.depth}.")
+        linear, least_squares = self.model in ("RF", "NT"), self.solver in ("cg", "lanczos")
+        if least_squares and not (linear and self.loss == "square"):
+            raise UserError(
+                f"--solver={self.solver} fits RF and NT with the square loss. Received: --model={self.model} "
+                f"--loss={self.loss}. Use --solver=sgd, adam or newton_cg."
+            )
+        if self.solver == "newton_cg" and self.max_ncg_iters == 0:
+            raise UserError("--solver=newton_cg takes no step with --max_ncg_iters=0. Give it, say, 100.")
+        if self.max_ncg_iters and self.uses_least_squares():
+            raise UserError(
+                "--max_ncg_iters adds nothing to an exact solver. Use it with --solver=sgd, adam or newton_cg."
+            )
+
+    def uses_least_squares(self) -> bool:
+        """Whether one linear solve serves the whole grid; else the model is trained ridge by ridge."""
+        linear = self.model in ("RF", "NT") and self.loss == "square"
+        return self.solver in ("cg", "lanczos") or (self.solver == "auto" and linear)
+
+    def run_name(self) -> str:
+        """The folder of the run, below the experiment's: readable, and unique to what decides the result."""
+        job = f"_job{self.job_id}" if self.job_id >= 0 else ""
+        return f"{self.dataset}_{self.model}_N{self.num_units}_noise{self.noise_ind}_{self.key()}{job}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Where a run's result lies, and its record (`data.results.load`)."""
+
+    folder: Path
+    record: dict[str, Any]
+    fresh: bool  # False: the run had been finished before, and was read back
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The metrics and evidence of the chosen ridge."""
+        return self.record["ridges"][self.record["chosen"]["position"]]
+
+
+def run(config: Config) -> Result:
+    """Loads, fits every asked ridge, scores all splits, chooses, saves.
+
+    A finished run is read back, a killed one goes on where it was.
+
+    Raises `UserError` for what a user can mend; nothing is left behind then but what a rerun can use.
+    """
+    start = time.monotonic()
+    folder = directory("nn_dir") / config.exp_name / config.run_name()
+    if results.finished(folder):
+        logging.info("done before; remove %s to run it again", folder)
+        return Result(folder, results.load(folder), fresh=False)
+    if config.dataset == "SYNTH" and config.loss != "square":
+        raise UserError("Cross-entropy needs class labels. Use --loss=square for SYNTH.")
+    own = {name: getattr(config, name) for name in ("synth_dim", "synth_eta", "synth_n")}
+    shared = {name: getattr(config, name) for name in ("validation", "num_train", "num_test", "subset", "seed")}
+    dataset = load(config.dataset, config.noise_ind, **shared, **(own if config.dataset == "SYNTH" else {}))
+    lambdas = grid(config.model, dataset.family, num_layers=config.num_layers)
+    asked = chosen_indices(config.reg_index, len(lambdas), default="all" if config.uses_least_squares() else "0")
+    logging.info(
+        "%s on %s at noise level %d: %d train rows of dimension %d, %d of %d ridges",
+        config.model, dataset.name, config.noise_ind, len(dataset.train), dataset.dim, len(asked), len(lambdas),
+    )  # fmt: skip
+
+    from linearized.backend import load_backend
+
+    load_backend()
+    if config.uses_least_squares():
+        from linearized.fit_linear import fit
+    else:
+        from linearized.fit_gradient import fit
+    with claimed(folder):
+        work = folder / "unfinished"
+        ridges = {index: float(lambdas[index]) for index in asked}
+        fits, about = fit(config, dataset, ridges, work, memory_bytes(config))
+        position, rule = choose(entries := [_entry(done, dataset, config.loss) for done in fits], dataset)
+        model = MODELS.load(config.model).build(config, dataset, ridge=fits[position].ridge)
+        _set_parameters(config, model, fits[position].parameters)
+        record = {
+            "title": _title(config, dataset),
+            "settings": config.to_dict(),
+            "data": _about(dataset),
+            "model": {"num_parameters": int(model.count_params()), "hidden_layers": hidden_layers(config)},
+            "solver": about,
+            "ridge_unit": "λ of (1/n)‖Av - y‖² + λ‖v‖²; nλ is the ρ of (K + ρI)α = y",
+            "ridges": entries,
+            "chosen": {"position": position, "index": entries[position]["index"], "by": rule},
+            "seconds": round(time.monotonic() - start, 3),
+        }
+        arrays = {f"predictions/{split}": values for split, values in fits[position].predictions.items()}
+        arrays |= {f"history/{done.index:03d}": done.history for done in fits}
+        try:
+            with whole_file(folder / "model.keras") as path:
+                model.save(path)
+            results.save(folder, record, arrays)
+        except OSError:  # a full disk: what the fit left in `work` serves a rerun, half a result serves nobody
+            for name in ("model.keras", "arrays.h5"):
+                (folder / name).unlink(missing_ok=True)
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+    return Result(folder, results.load(folder), fresh=True)
+
+
+def memory_bytes(config: Config) -> int:
+    """What kept features may take: --memory, or half of the memory that is free now."""
+    return int(config.memory * 2**30) or psutil.virtual_memory().available // 2
+
+
+def hidden_layers(config: Config) -> int:
+    """Layers with a nonlinearity: the unit in which models and kernels can be compared."""
+    if config.model == "CNN":
+        return config.depth - 1
+    return config.num_layers if config.model == "NN" else 1
+
+
+def choose(entries: list[dict[str, Any]], dataset: Dataset) -> tuple[int, str]:
+    """The best entry and the rule's name: by validation if there is a split, else by test error, as published."""
+    split = "validation" if dataset.validation is not None else "test"
+    metric = "loss" if dataset.task == "regression" else "accuracy"
+    sign = 1 if metric == "loss" else -1
+    order = [(sign * entry[f"{split}_{metric}"], entry[f"{split}_loss"]) for entry in entries]
+    published = "" if dataset.validation is not None else " (published protocol)"
+    return order.index(min(order)), f"{split} {metric}{published}"
+
+
+def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:
+    entry = {"index": done.index, "ridge": done.ridge, **done.evidence, "fit_seconds": round(done.seconds, 3)}
+    for name, split in dataset.splits().items():
+        scores = evaluate(done.predictions[name], split, dataset, loss=loss)
+        entry |= {f"{name}_{metric}": value for metric, value in scores.items()}
+    return entry
+
+
+def _set_parameters(config: Config, model, parameters) -> None:
+    if config.uses_least_squares():
+        MODELS.load(config.model).set_parameters(model, parameters)
+    else:
+        model.set_weights(parameters)
+
+
+def _about(dataset: Dataset) -> dict[str, Any]:
+    source = DATASETS.load(dataset.name)
+    rows = {f"n_{name}": len(split) for name, split in dataset.splits().items()}
+    level = float(np.asarray(source.noise_levels)[dataset.noise_ind])
+    return {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim, **rows,
+            "noise": f"{source.noise_name} = {level:g}"}  # fmt: skip
+
+
+def _title(config: Config, dataset: Dataset) -> str:
+    noise, n = _about(dataset)["noise"], len(dataset.train)
+    return f"{config.model}, N = {config.num_units}, on {dataset.name}, {noise}, n = {n}"

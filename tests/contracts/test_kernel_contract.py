@@ -1,0 +1,101 @@
+"""What is true of every kernel in the table."""
+
+import functools
+
+import numpy as np
+import pytest
+from skimage import data as photos
+
+from kernel_gen import KERNELS, gram
+from kernel_gen.settings import KernelSettings
+
+SHAPE = (8, 8, 3)
+CASES = {
+    "NTK": [{"num_layers": 2}, {"num_layers": 4, "weight_std": 1.4, "bias_std": 0.2}],
+    "RF": [{}, {"num_units": 500, "block": 300}],
+    "CNTK": [{"head": "gap", "depth": 2}, {"head": "flatten", "depth": 1}],
+    "POLYNOMIAL": [{"degree": 3, "offset": 0.5}],
+    "STAX": [{"architecture": "serial(Conv(1, (3, 3), padding='SAME'), Relu(), Flatten(), Dense(1))"}],
+}
+EACH = [
+    pytest.param(name, settings | {"kind": kind, "dtype": dtype}, id=f"{name}-{i}-{kind}-{dtype}")
+    for name in KERNELS
+    for i, settings in enumerate(CASES[name])
+    for kind in ("ntk", "nngp")
+    for dtype in ("float32", "float64")
+]
+ERROR = {"float32": 1e-4, "float64": 1e-7}  # at correlation 1 the rounding of an inner product counts by its root
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    """Twelve photo crops, noise images, a constant and a black one; one twice."""
+    random = np.random.default_rng(0)
+    photo = photos.astronaut() / 255.0
+    crops = [photo[i : i + 8, i + 150 : i + 158] for i in range(20, 320, 60)]
+    return np.stack([*crops, *random.normal(size=(4, *SHAPE)), np.full(SHAPE, 0.3), np.zeros(SHAPE), crops[1]])
+
+
+@pytest.fixture(scope="module")
+def rows(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1)
+
+
+def make(name, settings):
+    return _made(name, tuple(settings.items()))
+
+
+@functools.cache
+def _made(name, settings):
+    """Kernels are kept, for some compile at their first block."""
+    settings = dict(settings)
+    return KERNELS.load(name).build(KernelSettings(kernel=name, **settings), SHAPE)
+
+
+@pytest.mark.parametrize("name, settings", EACH)
+def test_gram_is_symmetric_positive_semidefinite_and_finite(name, settings, images):
+    matrix = gram(make(name, settings), images)
+    assert matrix.shape == (12, 12)
+    assert matrix.dtype == settings["dtype"]
+    np.testing.assert_array_equal(matrix, matrix.T)
+    least = np.linalg.eigvalsh(matrix.astype(np.float64)).min()  # NaN, if there is one, fails this too
+    assert least > -ERROR[settings["dtype"]] * np.trace(matrix)
+
+
+@pytest.mark.parametrize("name, settings", EACH)
+def test_blocks_are_parts_of_the_whole(name, settings, rows):
+    kernel = make(name, settings)
+    prepared = kernel.prepare(rows)
+    assert len(prepared) == len(rows)
+    whole = kernel.block(prepared, prepared, same=True)
+    tolerance = ERROR[settings["dtype"]] * np.abs(whole).max()
+    for one, two in ((slice(0, 5), slice(5, 12)), (slice(3, 4), slice(0, 12)), (slice(2, 9), slice(2, 9))):
+        part = kernel.block(prepared[one], prepared[two], same=one == two)
+        assert part.dtype == settings["dtype"]
+        np.testing.assert_allclose(part, whole[one, two], atol=tolerance)
+
+
+@pytest.mark.parametrize("name, settings", EACH)
+def test_the_diagonal_does_not_depend_on_the_partner(name, settings, rows):
+    """Entry (x, x) is the same in a block with itself and, up to rounding, beside an equal input."""
+    kernel = make(name, settings)
+    prepared = kernel.prepare(rows)
+    whole = kernel.block(prepared, prepared, same=True)
+    np.testing.assert_allclose(whole[1, 1], whole[-1, -1], rtol=1e-6)
+    np.testing.assert_allclose(whole[1, -1], whole[1, 1], rtol=20 * ERROR[settings["dtype"]])
+
+
+@pytest.mark.parametrize("name, settings", [case for case in EACH if case.values[1]["dtype"] == "float32"])
+def test_float32_is_float64_rounded(name, settings, images):
+    exact = gram(make(name, settings | {"dtype": "float64"}), images)
+    found = gram(make(name, settings), images)
+    np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_kernel_says_what_it_is(name):
+    kernel = make(name, CASES[name][0])
+    assert kernel.scale in ("input", "stax")
+    assert kernel.dtype == np.float32
+    assert kernel.tile >= 1
+    assert make(name, CASES[name][0] | {"scale": "stax"}).scale == "stax"

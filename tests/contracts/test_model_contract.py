@@ -1,0 +1,81 @@
+"""What is true of every model: it builds for each task, counts, trains an epoch, saves and loads."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from data.dataset import Dataset, Split
+from linearized.models import MODELS
+from linearized.models.common import load
+from linearized.solvers import sgd
+
+CONFIG = types.SimpleNamespace(
+    num_units=4, num_layers=1, drop_rate=0.0, seed=0, weight_seed=1990, law="sphere", block=0,
+    directions="shared", depth=5,
+)  # fmt: skip
+
+
+def dataset(task):
+    random = np.random.default_rng(0)
+    top = {"classes": 3, "binary": 2, "regression": 100}[task]
+
+    def split(rows):
+        labels = random.integers(0, top, (rows, 1)).astype(np.float32)
+        return Split(random.standard_normal((rows, 36)).astype(np.float32), labels / 100 if top == 100 else labels)
+
+    classes = {"classes": 3, "binary": 2, "regression": 0}[task]
+    return Dataset("TINY", 0, split(30), split(8), split(8), task, classes, (6, 6, 1), "SYNTH", "0" * 16)
+
+
+@pytest.mark.parametrize("task", ["classes", "binary", "regression"])
+@pytest.mark.parametrize("name", MODELS)
+def test_model(name, task, tmp_path):
+    data, module = dataset(task), MODELS.load(name)
+    model = module.build(CONFIG, data, ridge=1e-3)
+    assert isinstance(model, keras.Model)
+    assert model.name == name
+    assert model.output_shape == (None, data.num_outputs)
+    assert model.count_params() == sum(array.size for array in model.get_weights()) > 0
+    lines = []
+    model.summary(print_fn=lambda line, **_: lines.append(line))
+    assert f"{model.count_params():,}" in "\n".join(lines)
+
+    result = sgd.fit(model, data, learning_rate=1e-3, epochs=1, batch_size=16)
+    assert result.epochs_done == 1
+    assert np.isfinite(result.history["loss"]).all()
+    assert len(model.losses) > 0  # the penalty that a ridge asks for
+    assert module.build(CONFIG, data).losses == []
+
+    outputs = sgd.predict(model, data.test.x)
+    assert outputs.shape == (8, data.num_outputs)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(sgd.predict(load(tmp_path / "model.keras"), data.test.x), outputs)
+
+    twin = module.build(CONFIG, data)
+    for ours, theirs in zip(twin.get_weights(), module.build(CONFIG, data).get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_linear_model_is_linear_in_what_is_trained(name):
+    data, module = dataset("classes"), MODELS.load(name)
+    model = module.build(CONFIG, data)
+    random = np.random.default_rng(0)
+    start = [np.zeros(variable.shape, np.float32) for variable in model.trainable_variables]
+    ahead = [random.standard_normal(variable.shape).astype(np.float32) for variable in model.trainable_variables]
+
+    def outputs(share):
+        for variable, a, b in zip(model.trainable_variables, start, ahead, strict=True):
+            variable.assign(a + share * b)
+        return np.asarray(model.predict(data.test.x, verbose=0))
+
+    bend = np.abs(outputs(1) - 2 * outputs(0.5) + outputs(0)).max() / np.abs(outputs(1)).max()
+    assert (bend < 1e-5) == module.LINEAR
+    assert hasattr(module, "set_parameters") == module.LINEAR
+
+
+@pytest.mark.parametrize("alias", [*MODELS.aliases, *(name.lower() for name in MODELS)])
+def test_aliases_build_what_they_stand_for(alias):
+    assert MODELS.load(alias).build(CONFIG, dataset("classes")).name == MODELS.canonical(alias)

@@ -1,0 +1,59 @@
+"""Blocks of draws hold the bits of one big draw, whichever thread draws them."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
+
+from data.blocks import at_most, cores, for_each, for_each_drawn, row_blocks
+
+
+@given(rows=st.integers(0, 2000), row_bytes=st.integers(1, 10**6))
+def test_row_blocks_cover_every_row_once(rows, row_bytes):
+    covered = [row for block in row_blocks(rows, row_bytes) for row in range(block.start, block.stop)]
+    assert covered == list(range(rows))
+
+
+@settings(deadline=None, max_examples=20)
+@given(rows=st.integers(1, 700), seed=st.integers(0, 2**32 - 1))
+def test_drawn_blocks_are_one_big_draw(rows, seed):
+    out = np.empty((rows, 3, 5))
+    blocks = row_blocks(rows, 1, block_bytes=1)
+    for_each_drawn(np.random.RandomState(seed), blocks, lambda block: (block.stop - block.start, 3, 5), out.__setitem__)
+    np.testing.assert_array_equal(out, np.random.RandomState(seed).normal(size=(rows, 3, 5)))
+
+
+def test_for_each_calls_once_an_item():
+    seen, lock = [], threading.Lock()
+
+    def work(item):
+        with lock:
+            seen.append(item)
+
+    for_each(range(100), work)
+    for_each([], work)
+    assert sorted(seen) == list(range(100))
+
+
+def test_errors_reach_the_caller():
+    def work(item):
+        raise ValueError(f"item {item}")
+
+    with pytest.raises(ValueError, match="item"):
+        for_each(range(5), work)
+
+
+def test_at_most_bounds_the_cores_and_blas_in_all_threads_and_ends():
+    before, seen, threads = cores(), [], set()
+    with at_most(1):
+        worker = threading.Thread(target=lambda: seen.append(cores()))
+        worker.start()
+        worker.join()
+        for_each(range(50), lambda _: threads.add(threading.get_ident()))
+        assert all(pool["num_threads"] == 1 for pool in threadpool_info())
+        with at_most(10**6):
+            assert cores() == before
+    assert seen == [1] and len(threads) == 1 and cores() == before

@@ -1,0 +1,78 @@
+"""Settings: flags, checks, saved values, names."""
+
+import dataclasses
+import json
+
+import pytest
+
+from data.config import Settings, help_text, parse, setting
+from data.errors import UserError
+from data.registry import Registry
+
+MODELS = Registry("model", {"NN": "", "RF": ""}, {"rf_old": "RF"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    model: str = setting("RF", "which model", choices=MODELS)
+    units: int = setting(100, "how many units", minimum=1, maximum=1000)
+    rate: float = setting(0.5, "learning rate", minimum=0)
+    fast: bool = setting(False, "hurry")
+    loss: str = setting("square", "which loss", choices=("square", "cross_entropy"))
+    limit: int | None = setting(None, "at most this many", minimum=1)
+    memory: float = setting(1.0, "GiB", identity=False)
+
+
+def test_flags_give_settings_and_defaults():
+    assert parse(Config, []) == Config()
+    given = parse(Config, ["--model=rf_old", "--units=7", "--rate", "2", "--fast", "--limit=3", "--loss=CROSS_ENTROPY"])
+    assert given == Config(model="RF", units=7, rate=2.0, fast=True, limit=3, loss="cross_entropy")
+    assert isinstance(given.rate, float)
+    assert parse(Config, ["--nofast"]).fast is False
+
+
+@pytest.mark.parametrize(
+    "argument, message",
+    [
+        ("--model=RR", r"--model: Unknown model 'RR'"),
+        ("--units=0", r"--units must be at least 1\. Received: 0"),
+        ("--units=1001", r"--units must be at most 1000\. Received: 1001"),
+        ("--units=many", "units"),
+        ("--rate=nan", r"--rate must be finite"),
+        ("--limit=0", r"--limit must be at least 1"),
+        ("--loss=hinge", "square, cross_entropy"),
+        ("--unit=3", "unit"),
+        ("stray", r"Cannot read: stray"),
+    ],
+)
+def test_bad_flags_are_told_in_one_line(argument, message):
+    with pytest.raises(UserError, match=message):
+        parse(Config, [argument])
+
+
+@pytest.mark.parametrize("bad", [{"units": 1.5}, {"units": True}, {"model": 3}, {"rate": "1"}, {"fast": 1}])
+def test_wrong_types_are_refused(bad):
+    with pytest.raises(UserError, match="takes a value of type"):
+        Config(**bad)
+
+
+def test_saved_settings_come_back():
+    config = Config(units=3, limit=4)
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(UserError, match="Unknown settings: colour"):
+        Config.from_dict({"colour": 1})
+
+
+def test_key_depends_on_what_decides_the_result_alone():
+    assert Config().key() == Config(memory=2.0).key()
+    others = {Config(units=3).key(), Config(model="NN").key(), Config(rate=0.25).key(), Config(fast=True).key()}
+    assert len({Config().key(), *others}) == 5
+    assert Config(model="rf_old").key() == Config().key()
+
+
+def test_help_names_every_flag_with_default_and_choices():
+    text = help_text(Config, "Does things.")
+    assert text.startswith("Does things.")
+    for field in dataclasses.fields(Config):
+        assert f"--{field.name}=" in text
+    assert "one of: NN, RF (also: rf_old)" in text

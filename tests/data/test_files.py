@@ -1,0 +1,138 @@
+"""Files and folders are whole or absent, whatever fails on the way."""
+
+import errno
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import h5py
+import pytest
+
+from data.errors import UserError
+from data.files import Busy, claimed, held, is_held, whole_file, whole_folder, whole_hdf5
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_takes_the_place_of_the_old_one_only_at_the_end(tmp_path):
+    path = tmp_path / "sub" / "a.txt"
+    with whole_file(path) as aside:
+        aside.write_text("one")
+        assert not path.exists()
+    with whole_file(path) as aside:
+        aside.write_text("two")
+        assert path.read_text() == "one"
+    assert path.read_text() == "two"
+    assert names(path.parent) == ["a.txt"]
+
+
+def test_file_has_the_permissions_of_any_other(tmp_path):
+    (tmp_path / "plain").write_text("")
+    with whole_file(tmp_path / "ours") as aside:
+        aside.write_text("")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_failure_leaves_no_trace(tmp_path, whole, error):
+    def fails():
+        with whole(tmp_path / "a") as aside:
+            (aside if whole is whole_file else aside / "x").write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        fails()
+    assert names(tmp_path) == []
+
+
+def test_folder_appears_whole_and_an_existing_one_is_kept(tmp_path):
+    for text in ("one", "two"):
+        with whole_folder(tmp_path / "f") as aside:
+            (aside / "a").write_text(text)
+    assert (tmp_path / "f" / "a").read_text() == "one"
+    assert names(tmp_path) == ["f"]
+
+
+def test_folder_that_another_process_made_meanwhile_is_kept(tmp_path, monkeypatch):
+    rename = Path.rename
+
+    def other_was_first(self, target):
+        target.mkdir()
+        (target / "a").write_text("other")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", other_was_first)
+    with whole_folder(tmp_path / "f") as aside:
+        (aside / "a").write_text("ours")
+    assert (tmp_path / "f" / "a").read_text() == "other"
+    assert names(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_a_file_in_the_way_of_the_folder_is_an_os_error(tmp_path, whole):
+    (tmp_path / "f").write_text("")
+
+    def tries():
+        with whole(tmp_path / "f" / "a"):
+            pass
+
+    with pytest.raises(OSError, match="f"):
+        tries()
+
+
+def test_hdf5_appears_whole(tmp_path):
+    with whole_hdf5(tmp_path / "a.h5") as file:
+        file["x"] = [1.0, 2.0]
+        assert names(tmp_path) == []
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert list(file["x"]) == [1.0, 2.0]
+
+
+def test_a_claimed_folder_is_one_process_at_a_time_and_goes_if_it_stays_empty(tmp_path):
+    with claimed(tmp_path / "run"), pytest.raises(UserError, match="Another process"), claimed(tmp_path / "run"):
+        pass
+    assert names(tmp_path) == []
+    with claimed(tmp_path / "run") as folder:
+        (folder / "kept").write_text("")
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_held_file_is_held_by_one_and_gone_after(tmp_path):
+    path = tmp_path / "lock"
+    with held(path):
+        assert path.exists() and is_held(path)
+        with pytest.raises(Busy, match="Another process"), held(path):
+            pass
+        assert path.exists()
+    assert not path.exists() and not is_held(path)
+
+
+def test_waiting_for_a_held_file(tmp_path):
+    path, order = tmp_path / "lock", []
+
+    def second():
+        with held(path, wait=30.0):
+            order.append("second")
+
+    with held(path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"] and not path.exists()
+
+
+def test_a_lock_file_that_a_killed_process_left_holds_nobody_up(tmp_path):
+    path = tmp_path / "lock"
+    code = f"import os\nfrom data.files import held\nwith held({str(path)!r}):\n    os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    assert path.exists() and not is_held(path)
+    with held(path):
+        assert is_held(path)
+    assert not path.exists()

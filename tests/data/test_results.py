@@ -1,0 +1,57 @@
+import json
+
+import numpy as np
+import pytest
+
+from data import results
+from data.errors import UserError
+
+
+def record(**changes):
+    return {
+        "settings": {"model": "RF", "noise_ind": 0}, "data": {"name": "DIGITS"}, "seconds": 1.0,
+        "ridges": [{"ridge": 0.1, "test_loss": 2.0}, {"ridge": 1.0, "test_loss": np.float32(1.5)}],
+        "chosen": {"position": 1, "by": "test loss"}, **changes,
+    }  # fmt: skip
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    arrays = {"history/000": np.arange(3.0), "x": np.ones((2, 2), np.float32)}
+    results.save(tmp_path / "run", record(), arrays)
+    loaded = results.load(tmp_path / "run")
+    assert loaded["ridges"][1]["test_loss"] == 1.5
+    assert loaded["versions"]["numpy"] == np.__version__
+    assert loaded["peak_memory_gib"] > 0
+    for name, array in results.load_arrays(tmp_path / "run").items():
+        np.testing.assert_array_equal(array, arrays[name])
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["arrays.h5", "result.json"]
+
+
+def test_nan_is_never_written(tmp_path):
+    with pytest.raises(ValueError, match="not finite"):
+        results.save(tmp_path / "run", record(seconds=float("nan")), {})
+    assert not results.finished(tmp_path / "run")
+
+
+def test_collect_gives_a_row_a_run_and_names_what_it_cannot_read(tmp_path):
+    results.save(tmp_path / "a" / "run", record(), {})
+    results.save(tmp_path / "b", record(settings={"model": "NT", "noise_ind": 2}), {})
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "result.json").write_text("{")
+    table = results.collect(tmp_path)
+    assert sorted(table["model"]) == ["NT", "RF"]
+    assert set(table["test_loss"]) == {1.5}
+    assert table.attrs["unreadable"] == [str(tmp_path / "c" / "result.json")]
+    assert len(results.collect(tmp_path, every_ridge=True)) == 4
+
+
+@pytest.mark.parametrize("text", ["{", "[]", json.dumps({"format": 99})])
+def test_damaged_results_are_refused(tmp_path, text):
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(UserError, match=r"result\.json"):
+        results.load(tmp_path)
+
+
+def test_a_missing_result_says_so(tmp_path):
+    with pytest.raises(UserError, match="not finished"):
+        results.load(tmp_path)

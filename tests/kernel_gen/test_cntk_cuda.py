@@ -1,0 +1,42 @@
+"""The CUDA kernel in Numba's simulator, in a process of its own, against the CPU's on tiny images."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import sys
+import numpy as np
+from kernel_gen import architecture as a, cntk_cuda, cntk_numba
+from kernel_gen.kernels.cntk import Cntk
+from kernel_gen.settings import KernelSettings
+
+kind, dtype, bias = sys.argv[1], sys.argv[2], float(sys.argv[3])
+two = (a.Conv(), a.Relu(), a.Conv(), a.Relu(), a.AvgPool(2))
+network = a.Architecture("tiny", (*two, a.Conv(), a.Relu(), a.AvgPool(2), a.Flatten()))
+kernel = Cntk(network, (4, 4, 2), KernelSettings(kernel="CNTK", kind=kind, dtype=dtype, bias_std=bias))
+x = np.random.default_rng(0).standard_normal((3, 4, 4, 2))
+x[1, :, :2] = 0
+x[2] = 0.5
+one = kernel.prepare(x.reshape(3, -1))
+engine = cntk_cuda.CudaEngine(
+    kernel.stages, 2, ntk=kind == "ntk", q=kernel.q, beta=kernel.bias / kernel.q, dtype=dtype, threads=5
+)
+engine.memory = 2 * engine.map_bytes  # more than one batch
+for two, same in ((one, True), (one[1:], False)):
+    theirs, ours = (made.block(two, one[: len(two)], same) for made in (engine, kernel.engine))
+    worst = np.abs(theirs / ours - 1).max()
+    if not worst < (2e-6 if dtype == "float32" else 1e-12):
+        sys.exit(f"{worst} off")
+"""
+
+
+@pytest.mark.parametrize(("kind", "dtype", "bias"), [("ntk", "float32", "0"), ("nngp", "float64", "0.3")])
+def test_equals_the_cpu(kind, dtype, bias):
+    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, kind, dtype, bias], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,122 @@
+"""`kernel_gen.gram`: tiles and mirroring, shapes and dtypes, and what it refuses."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import kernel_gen
+from data.errors import UserError
+from kernel_gen import gram
+from kernel_gen.kernels.ntk import FullyConnected
+from kernel_gen.kernels.polynomial import Polynomial
+
+
+def test_the_package_is_imported_without_frameworks():
+    code = (
+        "import sys, kernel_gen.settings; print([n for n in ('jax', 'numba', 'scipy') if n in sys.modules]);"
+        "kernel_gen.gram; kernel_gen.arrays; print(callable(kernel_gen.gram), 'jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "True False"]
+    with pytest.raises(AttributeError, match="no attribute 'grams'"):
+        _ = kernel_gen.grams
+
+
+@pytest.mark.parametrize("tile", [1, 7, 50, 64])
+@pytest.mark.parametrize("rows2", [None, 1, 33])
+def test_tiles_make_up_the_matrix(tile, rows2):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(50, 6))
+    z = None if rows2 is None else random.normal(size=(rows2, 6))
+    kernel = Polynomial(3, 0.5, "float64")
+    kernel.tile = tile
+    expected = (0.5 + x @ (x if z is None else z).T / np.sqrt(6)) ** 3
+    found = gram(kernel, x, z)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    if z is None:
+        np.testing.assert_array_equal(found, found.T)
+
+
+def test_a_matrix_of_many_tiles_is_symmetric_with_an_exact_diagonal():
+    x = np.random.default_rng(0).normal(size=(70, 20))
+    kernel = FullyConnected(2)
+    kernel.tile = 16
+    found = gram(kernel, x)
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_allclose(np.diag(found), (x**2).sum(axis=1) / 20, rtol=1e-6)
+
+
+def test_images_are_rows_to_kernels_of_rows(images, rows):
+    np.testing.assert_array_equal(gram("NTK", images), gram("NTK", rows))
+
+
+def test_inputs_of_any_real_dtype_and_layout(rows):
+    pixels = np.round(100 * np.abs(rows)).astype(np.uint8)
+    for x in (pixels, pixels.astype(np.int64), pixels.astype(np.float16), np.asfortranarray(pixels), pixels.tolist()):
+        np.testing.assert_array_equal(gram("NTK", x, dtype=np.float64), gram("NTK", pixels, dtype="float64"))
+    wide = np.repeat(pixels, 2, axis=1)
+    np.testing.assert_array_equal(gram("NTK", wide[:, ::2]), gram("NTK", pixels))
+
+
+def test_inputs_are_not_changed(rows):
+    x = rows.astype(np.float32)
+    before = x.copy()
+    gram("NTK", x, x)
+    gram("RF", x, num_units=100)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_no_rows_give_an_empty_matrix(rows):
+    assert gram("NTK", rows, rows[:0]).shape == (len(rows), 0)
+    assert gram("NTK", rows[:0]).shape == (0, 0)
+    assert gram("RF", rows[:0], rows, num_units=10).shape == (0, len(rows))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name, settings", [("NTK", {}), ("RF", {"num_units": 5}), ("POLYNOMIAL", {})])
+def test_entries_that_are_not_finite_are_refused(rows, bad, name, settings):
+    broken = rows.copy()
+    broken[3, 5] = bad
+    for inputs in ((broken,), (rows, broken)):
+        with pytest.raises(UserError, match="1 rows with NaN or infinite entries, the first is row 3"):
+            gram(name, *inputs, **settings)
+
+
+def test_numbers_that_float32_cannot_hold_are_refused(rows):
+    with pytest.raises(UserError, match="finite numbers of float32"), np.errstate(over="ignore"):
+        gram("NTK", rows * 1e300)
+
+
+def test_inputs_that_do_not_fit_are_refused(images, rows):
+    for inputs in (
+        (rows, rows[:, :3]),
+        (images, images[:, :4]),
+        (images, rows),
+        (images.reshape(10, 4, 16, 3), images),
+    ):
+        with pytest.raises(UserError, match="one shape"):
+            gram("NTK", *inputs)
+    for x in (rows[0], rows.astype(complex), rows.astype(str), np.float64(3), images[..., 0]):
+        with pytest.raises(UserError, match="must hold real rows"):
+            gram("NTK", x)
+    with pytest.raises(UserError, match="d at least 1"):
+        gram("NTK", rows[:, :0])
+    with pytest.raises(UserError, match="image_shape is"):
+        gram("NTK", images, image_shape=(4, 16, 3))
+
+
+def test_settings_that_do_not_fit_are_refused(rows):
+    with pytest.raises(UserError, match="Unknown settings: num_layer"):
+        gram("NTK", rows, num_layer=3)
+    with pytest.raises(UserError, match="Did you mean NTK"):
+        gram("NTKK", rows)
+    with pytest.raises(UserError, match="--dtype"):
+        gram("NTK", rows, dtype="float16")
+    with pytest.raises(UserError, match="--kind"):
+        gram("NTK", rows, kind="both")
+    with pytest.raises(UserError, match="--num_layers must be at least 1"):
+        gram("NTK", rows, num_layers=0)
+    with pytest.raises(UserError, match="has its settings already"):
+        gram(FullyConnected(2), rows, kind="ntk")

@@ -1,0 +1,119 @@
+"""The fully connected kernels: against neural-tangents in float64, diagonals, scales, networks of finite width."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data.errors import UserError
+from kernel_gen import gram
+from kernel_gen.kernels import ntk
+from kernel_gen.settings import KernelSettings
+from kernel_gen.stax import neural_tangents
+
+stax = neural_tangents().stax
+
+
+def oracle(x, z, num_layers, kind, weight_std=1.0, bias_std=None) -> np.ndarray:
+    """neural-tangents in float64."""
+    dense = {"W_std": weight_std, "b_std": bias_std}
+    layers = [stax.Dense(1, **dense)]
+    for _ in range(num_layers - 1):
+        layers += [stax.Relu(), stax.Dense(1, **dense)]
+    with jax.enable_x64(True):
+        return np.asarray(stax.serial(*layers)[2](x, z, kind))
+
+
+@pytest.mark.parametrize("weight_std, bias_std", [(1.0, None), (1.4, 0.3)])
+@pytest.mark.parametrize("kind", ["ntk", "nngp"])
+@pytest.mark.parametrize("num_layers", [1, 2, 3, 6])
+def test_entries_are_those_of_neural_tangents(rows, num_layers, kind, weight_std, bias_std):
+    settings = {"num_layers": num_layers, "kind": kind, "weight_std": weight_std, "bias_std": bias_std}
+    expected = oracle(rows, rows, num_layers, kind, weight_std, bias_std)
+    # Near correlation 1 rounding is all: ours in float32, neural-tangents' in float64 too. Tested below.
+    norms = np.linalg.norm(rows, axis=1)
+    apart = rows @ rows.T < 0.99 * np.outer(norms, norms)
+    scale = np.abs(expected).max()
+    for dtype, error, near in (("float32", 1e-5, 2e-4), ("float64", 1e-10, 1e-7)):
+        for found in (gram("NTK", rows, dtype=dtype, **settings), gram("NTK", rows, rows, dtype=dtype, **settings)):
+            assert found.dtype == dtype
+            np.testing.assert_allclose(found[apart], expected[apart], rtol=error, atol=error * scale)
+            distinct = ~np.eye(len(rows), dtype=bool)
+            distinct[0, -1] = distinct[-1, 0] = False
+            np.testing.assert_allclose(found[distinct], expected[distinct], rtol=near, atol=near * scale)
+
+
+@pytest.mark.parametrize("dtype, error", [("float32", 3e-7), ("float64", 1e-15)])
+def test_the_diagonal_is_exact(rows, dtype, error):
+    squares = (rows**2).sum(axis=1) / rows.shape[1]
+    for num_layers in (2, 3, 5):
+        found = np.diag(gram("NTK", rows, dtype=dtype, num_layers=num_layers))
+        expected = num_layers * squares / 2 ** (num_layers - 1)  # each layer halves what each of the tangents gives
+        np.testing.assert_allclose(found, expected, rtol=4 * error)
+
+
+def test_near_duplicates_lose_no_more_than_a_float32_inner_product_must(rows):
+    exact = np.diag(gram("NTK", rows, dtype="float64"))
+    found = np.diag(gram("NTK", rows, rows))  # not told that both are the same
+    np.testing.assert_allclose(found, exact, rtol=1e-3)
+    found = np.diag(gram("NTK", rows, rows, dtype="float64"))
+    np.testing.assert_allclose(found, exact, rtol=1e-7)
+
+
+def test_published_scales(rows):
+    z, dim = rows[::-1], rows.shape[1]
+    two = gram("NTK", rows, z, num_layers=2, scale="published", dtype="float64")
+    np.testing.assert_allclose(two, dim * gram("NTK", rows, z, num_layers=2, dtype="float64"), rtol=1e-7)
+    norms, others = (np.linalg.norm(a, axis=1) for a in (rows[:5], rows[5:7]))
+    cos = rows[:5] @ rows[5:7].T / norms[:, None] / others
+    angle = np.arccos(cos)
+    formula = norms[:, None] * others * ((1 - angle / np.pi) * cos + np.sqrt(1 - cos**2) / (2 * np.pi))
+    found = gram("NTK", rows[:5], rows[5:7], scale="published", dtype="float64")
+    np.testing.assert_allclose(found, formula, rtol=1e-12)
+    three = gram("NTK", rows, z, num_layers=3, scale="published")
+    np.testing.assert_array_equal(three, gram("NTK", rows, z, num_layers=3, scale="stax"))
+    for layers, scale in ((2, "input"), (3, "stax")):
+        assert ntk.build(KernelSettings(num_layers=layers)).scale == scale
+
+
+def test_the_scale_input_takes_raw_inputs_with_biases_too(rows):
+    scaled = rows * np.sqrt(rows.shape[1])
+    settings = {"num_layers": 3, "bias_std": 0.5, "dtype": "float64"}
+    apart = ~np.eye(len(rows), dtype=bool)
+    found, expected = gram("NTK", rows, scale="input", **settings), gram("NTK", scaled, scale="stax", **settings)
+    np.testing.assert_allclose(found[apart], expected[apart], rtol=1e-7)
+    np.testing.assert_allclose(np.diag(found), np.diag(expected), rtol=1e-12)
+
+
+def test_wide_networks_have_this_kernel(rows):
+    """The mean over networks of width 512, within five standard errors of it and the 1/N of its bias."""
+    x = jnp.asarray(rows[:4], jnp.float32)
+    width = 512
+
+    def tangent_kernel(key):
+        keys = jax.random.split(key, 3)
+        shapes = [(x.shape[1], width), (width, width), (width, 1)]
+        weights = [jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)]
+
+        def output(weights):
+            hidden = x
+            for i, w in enumerate(weights):
+                hidden = (jax.nn.relu(hidden) if i else hidden) @ w / jnp.sqrt(w.shape[0])
+            return hidden[:, 0]
+
+        return sum(jnp.einsum("i...,j...->ij", j, j) for j in jax.jacrev(output)(weights))
+
+    samples = np.stack([jax.jit(tangent_kernel)(key) for key in jax.random.split(jax.random.key(0), 60)])
+    errors = np.abs(samples.mean(axis=0) - gram("NTK", rows[:4], num_layers=3))
+    assert np.all(errors < 5 * samples.std(axis=0) / np.sqrt(len(samples)) + 2 * samples.mean(axis=0) / width)
+
+
+def test_settings_of_other_kernels_are_refused(rows):
+    with pytest.raises(UserError, match="NTK does not use num_units"):
+        gram("NTK", rows, num_units=10)
+
+
+def test_widths_must_agree(rows):
+    kernel = ntk.build(KernelSettings())
+    with pytest.raises(UserError, match="as many columns"):
+        kernel.block(kernel.prepare(rows), kernel.prepare(rows[:, :5]))

@@ -1,0 +1,78 @@
+"""Random features: infinite against its formula and neural-tangents, finite against ΦΦᵀ and the infinite one."""
+
+import jax
+import numpy as np
+import pytest
+
+from data.errors import UserError
+from data.weights import first_layer
+from kernel_gen import gram
+from kernel_gen.kernels import rf
+from kernel_gen.settings import KernelSettings
+from kernel_gen.stax import neural_tangents
+
+
+def test_infinite_is_the_published_formula(rows):
+    x, z = rows[:5], rows[5:7]
+    norms, others = (np.linalg.norm(a, axis=1) for a in (x, z))
+    u = x @ z.T / norms[:, None] / others
+    formula = 0.5 * norms[:, None] * others * (u * np.arcsin(u) / np.pi + u / 2 + np.sqrt(1 - u**2) / np.pi)
+    np.testing.assert_allclose(gram("RF", x, z, scale="published", dtype="float64"), formula, rtol=1e-12)
+    np.testing.assert_allclose(gram("RF", x, z, scale="input"), formula, rtol=1e-5)
+    assert rf.build(KernelSettings(kernel="RF")).scale == "input"
+
+
+def test_infinite_is_the_gaussian_process_of_neural_tangents_whatever_the_kind(rows):
+    stax = neural_tangents().stax
+    with jax.enable_x64(True):
+        kernel_fn = stax.serial(stax.Dense(1), stax.Relu(), stax.Dense(1))[2]
+        expected = np.asarray(kernel_fn(rows, None, "nngp"))
+    for kind in ("ntk", "nngp"):
+        np.testing.assert_allclose(gram("RF", rows, dtype="float64", kind=kind), expected, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("law", ["gaussian", "sphere"])
+@pytest.mark.parametrize("units, block", [(3000, 3000), (5000, 2100), (7, 50000), (2049, 2048)])
+def test_finite_is_the_product_of_the_models_features(rows, law, units, block):
+    weights = first_layer(rows.shape[1], units, law=law, block=block)
+    features = np.maximum(rows @ weights.astype(np.float64), 0)
+    expected = features @ features.T + 1
+    settings = {"num_units": units, "law": law, "block": block}
+    np.testing.assert_allclose(gram("RF", rows, **settings), expected, rtol=1e-5)
+    np.testing.assert_allclose(gram("RF", rows[:3], rows, **settings), expected[:3], rtol=1e-5)
+    np.testing.assert_allclose(gram("RF", rows, dtype="float64", **settings), expected, rtol=1e-5)
+
+
+def test_finite_in_float64_has_float64_weights_and_sums(rows):
+    random = np.random.RandomState(1990)
+    draws = [random.normal(size=(rows.shape[1], size)) / np.sqrt(rows.shape[1]) for size in (400, 400, 200)]
+    features = np.maximum(rows @ np.concatenate(draws, axis=1), 0)
+    found = gram("RF", rows, num_units=1000, block=400, dtype="float64")
+    np.testing.assert_allclose(found, features @ features.T + 1, rtol=1e-13)
+
+
+@pytest.mark.parametrize("law", ["gaussian", "sphere"])
+def test_finite_tends_to_infinite(rows, law):
+    exact = gram("RF", rows, dtype="float64")
+    units = 40_000
+    found = (gram("RF", rows, num_units=units, law=law, weight_seed=3) - 1) / units
+    # A product of two ReLUs has a variance of at most E[u⁴]/2 - (mean)² <= 1.5 k(x,x) k(z,z) · 4.
+    deviations = np.sqrt(6 / units) * np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
+    assert np.all(np.abs(found - exact) <= 5 * deviations)
+    assert np.any(found != exact)
+
+
+def test_what_does_not_fit_is_refused(rows):
+    with pytest.raises(UserError, match="one scale"):
+        gram("RF", rows, num_units=10, scale="input")
+    with pytest.raises(UserError, match="RF does not use bias_std"):
+        gram("RF", rows, bias_std=0.1)
+
+
+def test_an_error_in_the_drawing_thread_reaches_the_caller():
+    def broken():
+        yield np.ones(1)
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        list(rf._ahead(broken()))

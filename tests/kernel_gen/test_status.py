@@ -1,0 +1,115 @@
+"""What the status tells of a folder in every state, and what --verify finds."""
+
+import h5py
+import numpy as np
+import pytest
+
+from data.command import run_command
+from data.errors import UserError
+from data.files import held
+from data.manifest import load_manifest
+from kernel_gen import status
+from kernel_gen.generate import Config, open_job, run
+from kernel_gen.partial import PartialShard
+
+SMALL = {"kernel": "POLYNOMIAL", "num_train": 90, "num_test": 20, "num_shards": 4}
+FLAGS = [f"--{name}={value}" for name, value in SMALL.items()]
+
+
+@pytest.fixture
+def config(directories):
+    """A finished matrix's settings."""
+    config = Config(**SMALL)
+    run(config)
+    return config
+
+
+def words(config):
+    return [state.word for state in status.states(config.path(), load_manifest(config.path()))]
+
+
+def test_nothing_made_yet_is_told_with_the_command(directories, capsys):
+    assert run_command(status.Config, "", status.main, FLAGS) == 2
+    error = capsys.readouterr().err
+    assert "python -m kernel_gen --kernel=POLYNOMIAL" in error and "--num_train=90" in error
+
+
+def test_a_finished_matrix(config, capsys):
+    assert run_command(status.Config, "", status.main, FLAGS) == 0
+    text = capsys.readouterr().out
+    assert "4 shards: 4 finished" in text and "pairs/s" in text and "make what" not in text
+    assert run_command(status.Config, "", status.main, [f"--folder={config.path()}"]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_each_state_has_its_word(config):
+    folder, job = config.path(), open_job(config)
+    paths = [job.path(shard) for shard in range(4)]
+    paths[0].unlink()
+    content = bytearray(paths[1].read_bytes())
+    content[-8] ^= 16
+    paths[1].write_bytes(content)
+    with h5py.File(paths[2], "r+") as file:
+        file.attrs["fingerprint"] = "0123456789abcdef"
+    assert words(config) == ["missing", "damaged", "foreign", "finished"]
+    text = status.report(folder)
+    assert "1 damaged, 1 finished, 1 foreign, 1 missing" in text
+    assert "shard 2: foreign, its fingerprint is 0123456789abcdef" in text
+    assert f"make what is not finished with: {job.manifest.command}" in text
+    with PartialShard(paths[0], job.manifest, 0) as partial:
+        tile = partial.todo[0]
+        rows = job.rows(tile.band)
+        partial.write(tile, job.kernel.block(rows, rows, same=True))
+        share = f"{1 / len(partial.todo):.0%} of its tiles"
+    assert words(config)[0] == "begun" and share in status.report(folder)
+    with held(job.lock(0)):
+        assert words(config)[0] == "at work"
+    assert words(config)[0] == "begun"
+    run(config)
+    assert words(config) == ["finished"] * 4
+    assert "set aside, not used: shard_0001.h5.damaged, shard_0002.h5.foreign" in status.report(folder)
+
+
+def test_status_changes_nothing(config):
+    before = {path: path.stat().st_mtime_ns for path in config.path().iterdir()}
+    status.report(config.path())
+    status.verify(config.path())
+    assert before == {path: path.stat().st_mtime_ns for path in config.path().iterdir()}
+
+
+@pytest.mark.parametrize("dtype, worst", [("float32", 1e-5), ("float64", 1e-12)])
+def test_verify_finds_rounding_alone(directories, dtype, worst):
+    config = Config(**SMALL, dtype=dtype, validation=10.0)
+    run(config)
+    compared, error = status.verify(config.path(), count=12)
+    assert compared > 2 * 12 * 12 and error < worst
+
+
+def test_verify_finds_wrong_entries_under_right_checksums(config, monkeypatch, capsys):
+    from kernel_gen.kernels.polynomial import Polynomial
+
+    right = Polynomial.block
+    for path in config.path().glob("*.h5"):
+        path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Polynomial, "block", lambda *pair, **same: np.float32(1.01) * right(*pair, **same))
+        run(config)
+    assert words(config) == ["finished"] * 4
+    assert run_command(status.Config, "", status.main, [*FLAGS, "--verify"]) == 2
+    assert "differ by 1.0e-02" in capsys.readouterr().err
+
+
+def test_verify_of_what_is_finished(config):
+    job = open_job(config)
+    for shard in (0, 2, 3):
+        job.path(shard).unlink()
+    assert status.verify(config.path())[1] < 1e-5
+    job.path(1).unlink()
+    with pytest.raises(UserError, match="nothing to verify"):
+        status.verify(config.path())
+
+
+def test_verify_refuses_changed_data(config, monkeypatch):
+    monkeypatch.setattr("data.source.RECIPE", 99)
+    with pytest.raises(UserError, match="is not what"):
+        status.verify(config.path())

@@ -1,0 +1,118 @@
+"""Which commands are run; and how far and how they ended, in words."""
+
+import io
+import shlex
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from data.errors import UserError
+from launch.__main__ import main
+from launch.commands import Result
+from launch.launchers.slurm import lifetime_words, limit_seconds
+from launch.plan import parse_lines, plan
+from launch.progress import Report, line
+from launch.table import print_table
+from launch.task import Outcome, log_name
+
+WORDS = st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=8), min_size=1, max_size=4)
+
+
+@given(st.lists(WORDS, max_size=5))
+def test_lines_come_back_as_the_words_they_were_made_of(commands):
+    lines = [text for words in commands for text in ("", "# a comment", shlex.join(words))]
+    assert parse_lines(lines, "file") == [tuple(words) for words in commands]
+
+
+def test_a_command_is_taken_as_it_is_and_only_once(tmp_path):
+    assert plan(("a", "--b=c d"), expand=False, source=None) == [("a", "--b=c d")]
+    file = tmp_path / "todo"
+    file.write_text("a 1\nb 2 # second\n\na 1\n")
+    assert plan((), expand=False, source=str(file)) == [("a", "1"), ("b", "2")]
+
+
+def test_expand_asks_the_command(tmp_path, monkeypatch):
+    script = tmp_path / "shards.py"
+    script.write_text(
+        "import sys\nif '--list' in sys.argv:\n    [print(f'python x.py --shard={i}') for i in range(3)]\n"
+    )
+    assert plan(("python", str(script)), expand=True, source=None) == [
+        ("python", "x.py", f"--shard={i}") for i in range(3)
+    ]
+
+
+def test_standard_input(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("echo 1\necho 2\n"))
+    assert plan((), expand=False, source="-") == [("echo", "1"), ("echo", "2")]
+
+
+@pytest.mark.parametrize(
+    "words, expand, source, said",
+    [
+        ((), False, None, "neither"),
+        (("a",), False, "file", "both"),
+        ((), True, "file", "does not go with"),
+        ((), False, "/no/such/file", "Cannot read the commands of /no/such/file"),
+        (("false",), True, None, "false --list ended with code 1"),
+        (("no-such-command",), True, None, "Cannot run no-such-command"),
+    ],
+)
+def test_bad_sources(words, expand, source, said):
+    with pytest.raises(UserError, match=said):
+        plan(words, expand, source)
+
+
+def test_bad_quotes_name_the_line():
+    with pytest.raises(UserError, match="todo, line 2: No closing quotation"):
+        parse_lines(["a", "b 'c"], "todo")
+
+
+def test_nothing_to_do_and_bad_flags(capsys):
+    assert main(["--expand", "--", "true"]) == 0
+    assert "nothing is left" in capsys.readouterr().out
+    assert main(["--launcher=slrm", "--", "true"]) == 2
+    assert "Did you mean slurm" in capsys.readouterr().err
+
+
+def test_log_names_show_the_end_and_differ():
+    names = {log_name(("python", "-m", "x" * 200, f"--shard={i}")) for i in range(20)}
+    assert len(names) == 20 and all(len(name) < 80 and "--shard=" in name for name in names)
+    assert log_name(("a b",)) != log_name(("a", "b"))
+    assert "/" not in log_name(("/a/b/", "c/"))
+
+
+def test_progress_line():
+    assert "left" not in line(Report(done=0, failed=0, running=0, workers=0), 10, 5.0)
+    assert "waiting for workers" in line(Report(done=0, failed=0, running=0, workers=0), 10, 5.0)
+    text = line(Report(done=3, failed=1, running=2, workers=2), 10, 40.0)
+    assert text == "3 of 10 done, 2 running on 2 workers, 1 failed, 0:00:40, 0:01:00 left"
+
+
+def test_table_shows_failures_of_many():
+    codes = {7: 1, 8: None, 9: 137}
+    results = [Result((f"c{i}",), Outcome(codes.get(i, 0), 2.0, ""), 1, f"log{i}") for i in range(50)]
+    out = io.StringIO()
+    print_table(results, 3661.0, Console(file=out, width=120))
+    text = out.getvalue()
+    assert all(
+        word in text for word in ("c7", "code 1", "c8", "worker died", "c9", "SIGKILL", "47 of 50 done in 1:01:01")
+    )
+    assert "c10" not in text
+
+
+def test_time_limits():
+    assert limit_seconds("1-02:03:04") == 93784
+    assert limit_seconds("00:05:00") == 300
+    for time, said in (("90", "HH:MM:SS"), ("4 hours", "HH:MM:SS"), ("00:04:59", "at least 5 minutes")):
+        with pytest.raises(UserError, match=said):
+            limit_seconds(time)
+
+
+@pytest.mark.parametrize("time", ["00:05:00", "00:20:00", "04:00:00", "2-00:00:00"])
+def test_workers_end_before_their_jobs(time):
+    _, lifetime, _, stagger = lifetime_words(time)
+    latest = int(lifetime[:-1]) + int(stagger[:-1])
+    assert int(lifetime[:-1]) - int(stagger[:-1]) > 0 and latest <= limit_seconds(time) - 60

@@ -1,0 +1,53 @@
+"""A tiny dataset of random rows with learnable labels, and the settings that models read."""
+
+import types
+
+import numpy as np
+import pytest
+
+from data.dataset import Dataset, Split, fingerprint
+
+
+def make_dataset(task="classes", *, n=60, side=4, channels=1, classes=3, validation=False, images=True, seed=0):
+    """n train rows (and 20 of each other split) of side·side·channels numbers, labelled by a random linear map."""
+    random = np.random.default_rng(seed)
+    dim = side * side * channels
+    teacher = random.standard_normal((dim, classes))
+
+    def split(rows):
+        x = random.standard_normal((rows, dim)).astype(np.float32)
+        scores = x @ teacher
+        labels = {"classes": scores.argmax(1), "binary": scores[:, 0] > 0, "regression": scores[:, 0]}[task]
+        return Split(x, labels.astype(np.float32)[:, None])
+
+    train, test, held_out = split(n), split(20), split(20)
+    return Dataset(
+        name="TINY",
+        noise_ind=0,
+        train=train,
+        validation=held_out if validation else None,
+        test=test,
+        task=task,
+        num_classes={"classes": classes, "binary": 2, "regression": 0}[task],
+        image_shape=(side, side, channels) if images else None,
+        family="FMNIST",
+        fingerprint=fingerprint(train.x, train.y),
+    )
+
+
+def make_config(**settings):
+    """The settings that models read, small."""
+    defaults = {"num_units": 8, "num_layers": 1, "drop_rate": 0.0, "seed": 0, "weight_seed": 1990, "law": "sphere"}
+    return types.SimpleNamespace(**{**defaults, "block": 0, "directions": "shared", "depth": 5, **settings})
+
+
+@pytest.fixture
+def tiny():
+    """`tiny(task, n=, side=, ...)` makes a dataset."""
+    return make_dataset
+
+
+@pytest.fixture
+def config():
+    """`config(num_units=, ...)` makes settings."""
+    return make_config

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from data.errors import UserError
+from linearized.ridges import chosen_indices, grid
+
+
+@pytest.mark.parametrize("model, family, layers, low, high, size", [
+    ("RF", "FMNIST", 1, -5, 3, 20), ("RF", "SYNTH", 1, -5, 2, 10), ("RF", "CIFAR2", 1, -4, 4, 20),
+    ("NT", "FMNIST", 1, -5, 3, 20), ("NT", "SYNTH", 1, -4, 2, 10), ("NT", "CIFAR10", 1, -4, 4, 20),
+    ("NN", "FMNIST", 1, -6, -2, 20), ("NN", "FMNIST", 2, -7, -5, 10), ("NN", "SYNTH", 1, -8, -2, 25),
+    ("NN", "CIFAR10", 2, -6, -2, 20), ("CNN", "CIFAR10", 1, -5, -2, 10),
+])  # fmt: skip
+def test_grids_are_the_published_ones(model, family, layers, low, high, size):
+    ridges = grid(model, family, num_layers=layers)
+    assert len(ridges) == size
+    np.testing.assert_allclose(np.log10(ridges[[0, -1]]), [low, high], atol=1e-12)
+    assert (np.diff(ridges) > 0).all()
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("all", [0, 1, 2, 3, 4]), ("", [0]), ("3", [3]), ("3,0,3", [0, 3]), ("1:3", [1, 2]), (":2,4", [0, 1, 4]),
+])  # fmt: skip
+def test_indices_are_read(text, expected):
+    assert chosen_indices(text, 5, default="0") == expected
+
+
+@pytest.mark.parametrize("text", ["5", "-1", "2:7", "first", "1.5", "3:3"])
+def test_bad_indices_are_refused_with_the_range(text):
+    with pytest.raises(UserError, match=r"0\.\.4|takes all"):
+        chosen_indices(text, 5, default="0")

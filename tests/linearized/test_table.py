@@ -1,0 +1,43 @@
+import io
+
+from rich.console import Console
+
+from linearized.table import print_table
+
+
+def record(**changes):
+    entry = {
+        "index": 0, "ridge": 1e-5, "train_loss": 0.1, "train_accuracy": 0.95, "test_loss": 0.25, "test_accuracy": 0.875,
+        "diverged": False, "converged": True, "iterations": 47, "residual": 8e-5, **changes,
+    }  # fmt: skip
+    other = {**entry, "index": 1, "ridge": 2e-5, "test_accuracy": 0.9}
+    return {
+        "title": "RF", "ridges": [entry, other], "chosen": {"position": 1, "by": "test accuracy"},
+        "seconds": 3.2, "peak_memory_gib": 1.0,
+    }  # fmt: skip
+
+
+def printed(record):
+    out = io.StringIO()
+    print_table(record, Console(file=out, width=40))
+    return out.getvalue()
+
+
+def test_a_row_a_ridge_with_the_best_marked():
+    lines = printed(record()).splitlines()
+    [best] = [line for line in lines if "best 1" in line]
+    assert "0.9000" in best and "2.000e-05" in best
+    [first] = [line for line in lines if "1.000e-05" in line]
+    assert "47 it., 8e-05" in first and "0.8750" in first
+    assert lines[-1].startswith("best: chosen by test accuracy")
+
+
+def test_what_went_wrong_is_said():
+    assert "NOT converged" in printed(record(converged=False))
+    assert "diverged" in printed(record(diverged=True))
+    assert "47 epochs" in printed(record(residual=None))
+
+
+def test_regression_has_no_accuracies():
+    text = printed(record(train_accuracy=None, test_accuracy=None))
+    assert "accuracy" not in text.replace("test accuracy,", "")

@@ -1,0 +1,284 @@
+"""The main job from settings to a result's folder, on the digits that need no download."""
+
+import dataclasses
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import data
+from data import results
+from data.errors import UserError
+from data.weights import first_layer
+from linearized import train
+from linearized.train import Config, run
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SMALL = {"num_units": 32, "num_train": 200, "num_test": 100}
+SYNTH = {"dataset": "SYNTH", "synth_n": 300, "synth_dim": 64, "synth_eta": 0.5}
+
+
+def metrics(result):
+    return [
+        (entry["ridge"], entry["train_loss"], entry["test_loss"], entry["test_accuracy"])
+        for entry in result.record["ridges"]
+    ]
+
+
+def test_rf_over_the_grid_leaves_a_whole_result(directories):
+    result = run(Config(num_units=200, num_train=400, validation=0.25))
+    record = result.record
+    assert len(record["ridges"]) == 20
+    assert record["data"]["n_train"] == 300
+    assert record["data"]["n_validation"] == 100
+    assert record["chosen"]["by"] == "validation accuracy"
+    assert result.chosen["test_accuracy"] > 0.8
+    best = max(entry["validation_accuracy"] for entry in record["ridges"])
+    assert result.chosen["validation_accuracy"] == best
+    assert sorted(path.name for path in result.folder.iterdir()) == ["arrays.h5", "model.keras", "result.json"]
+    arrays = results.load_arrays(result.folder)
+    dataset = data.load("DIGITS", num_train=400, validation=0.25)
+    outputs = keras.models.load_model(result.folder / "model.keras").predict(dataset.test.x, verbose=0)
+    np.testing.assert_allclose(outputs, arrays["predictions/test"], atol=1e-4)
+    assert (outputs.argmax(axis=1) == dataset.test.y[:, 0]).mean() == pytest.approx(
+        result.chosen["test_accuracy"], abs=0.01
+    )
+
+
+def test_rf_by_cg_is_kernel_ridge_regression_in_the_dual(directories):
+    """Primal CG with features against the dual with K = ΦΦᵀ + 11ᵀ in float64, at ρ = nλ."""
+    tight = Config(**SMALL, solver="cg", cg_rtol=1e-7, cg_atol=0.0, max_cg_iters=3000, reg_index="8,12,16")
+    result = run(tight)
+    dataset = data.load("DIGITS", num_train=200, num_test=100)
+    weights = first_layer(dataset.dim, 32).astype(np.float64)
+    features = {name: np.maximum(split.x @ weights, 0) for name, split in dataset.splits().items()}
+    gram, cross = features["train"] @ features["train"].T + 1, features["test"] @ features["train"].T + 1
+    for entry in result.record["ridges"]:
+        alpha = np.linalg.solve(gram + 200 * entry["ridge"] * np.eye(200), dataset.targets(dataset.train))
+        loss = np.square(cross @ alpha - dataset.targets(dataset.test)).sum(axis=1).mean()
+        assert entry["converged"]
+        assert entry["test_loss"] == pytest.approx(loss, rel=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["cg", "lanczos"])
+@pytest.mark.parametrize("model", ["RF", "NT"])
+def test_both_solvers_give_one_table(directories, model, solver):
+    settings = {**SMALL, "model": model, "reg_index": "10:18", "cg_rtol": 1e-6, "cg_atol": 0.0}
+    one, other = run(Config(**settings)), run(Config(**settings, solver=solver))
+    np.testing.assert_allclose(metrics(one), metrics(other), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("settings", [
+    {"model": "NN", "reg_index": "0,10", "max_cg_iters": 3}, {"model": "NN", "num_layers": 2, "drop_rate": 0.2},
+    {"model": "CNN", "num_units": 4, "depth": 7}, {"model": "NT", "num_units": 8, "directions": "per_class"},
+    {"model": "RF", "loss": "cross_entropy"}, {"model": "NT", "num_units": 8, "solver": "sgd", "dataset": "NDIGITS"},
+    {"model": "NN", "loss": "cross_entropy", "max_ncg_iters": 2},
+    {"model": "RF", "loss": "cross_entropy", "solver": "newton_cg", "max_ncg_iters": 3},
+    {**SYNTH, "law": "gaussian", "block": 10},
+], ids=str)  # fmt: skip
+def test_every_road_ends_in_a_result(directories, settings):
+    result = run(Config(**{"max_cg_iters": 2, **SMALL, **settings}))
+    assert np.isfinite(result.chosen["test_loss"])
+    keras.models.load_model(result.folder / "model.keras")
+
+
+def test_every_setting_that_decides_the_result_changes_it(directories):
+    """A flag exists because it changes something: each change below moves the first one's test loss."""
+    base = {"max_cg_iters": 2, "reg_index": "5", **SMALL}
+    changes = {
+        "RF": [
+            {}, {"law": "gaussian"}, {"block": 10}, {"weight_seed": 1}, {"noise_ind": 3}, {"num_train": 150},
+            {"num_test": 50}, {"subset": "random"}, {"subset": "random", "seed": 1}, {"max_cg_iters": 1},
+            {"dataset": "NDIGITS", "noise_ind": 3}, {"reg_index": "19"}, {"cg_rtol": 0.9}, {"cg_atol": 0.3},
+            {"num_units": 16}, {"validation": 0.5},
+        ],
+        "NN": [{}, {"learning_rate": 0.01}, {"drop_rate": 0.5}, {"num_layers": 2}, {"seed": 1}, {"solver": "adam"},
+               {"loss": "cross_entropy"}, {"max_ncg_iters": 1}],
+        "CNN": [{"num_units": 4}, {"num_units": 4, "depth": 7}],
+        "NT": [{}, {"directions": "per_class"}, {"weight_seed": 1}, {"solver": "cg", "cg_rtol": 0.5}],
+        "RF by Adam": [{"solver": "adam"}, {"solver": "adam", "max_batch_size": 50}, {"solver": "sgd"}],
+        "RF on SYNTH": [
+            {**SYNTH}, {**SYNTH, "synth_n": 400}, {**SYNTH, "synth_dim": 81}, {**SYNTH, "synth_eta": 0.6},
+            {**SYNTH, "noise_ind": 5},
+        ],
+    }  # fmt: skip
+    for name, variants in changes.items():
+        model = name.split()[0]
+        losses = [run(Config(**{**base, "model": model, **variant})).chosen["test_loss"] for variant in variants]
+        moved = [abs(loss - losses[0]) > 1e-6 for loss in losses[1:]]
+        assert all(moved), dict(zip(map(str, variants), losses, strict=True))
+
+
+def test_memory_decides_whether_features_are_kept_and_changes_no_number(directories):
+    settings = {"num_units": 1000, "num_train": 1000, "cg_rtol": 1e-6, "cg_atol": 0.0, "reg_index": "8:12"}
+    kept = run(Config(**settings, memory=1.0))
+    recomputed = run(Config(**settings, memory=1e-3, exp_name="other"))
+    assert recomputed.record["solver"]["features"] == "recomputed" != kept.record["solver"]["features"]
+    np.testing.assert_allclose(metrics(kept), metrics(recomputed), rtol=1e-3, atol=3e-3)
+
+
+def test_names_tensorboard_and_job_land_where_they_are_asked_to(directories):
+    config = Config(**SMALL, model="NN", max_cg_iters=2, tensorboard=True, job_id=7, exp_name="mine")
+    result = run(config)
+    assert result.folder.parent == directories / "nn_dir" / "mine"
+    assert result.folder.name.endswith("_job7")
+    assert list(result.folder.rglob("events.out.tfevents.*"))
+
+
+def test_a_finished_run_is_read_back(directories):
+    config = Config(**SMALL, reg_index="10")
+    first, again = run(config), run(dataclasses.replace(config, memory=1.0))
+    assert first.fresh and not again.fresh
+    assert again.record == first.record
+
+
+def test_aliases_are_the_same_run():
+    assert Config(model="2layerNTK") == Config(model="NT")
+    assert Config(model="FullyConnected").run_name() == Config(model="NN").run_name()
+
+
+@pytest.mark.parametrize("settings, word", [
+    ({"model": "RFF"}, "RF"), ({"dataset": "FMNITS"}, "FMNIST"), ({"num_units": 0}, "at least 1"),
+    ({"max_batch_size": 0}, "at least 1"), ({"noise_ind": -1}, "at least 0"), ({"depth": 6}, "5, 7 or 10"),
+    ({"model": "NN", "solver": "cg"}, "square loss"), ({"solver": "cg", "loss": "cross_entropy"}, "square loss"),
+    ({"solver": "newton_cg"}, "max_ncg_iters"), ({"max_ncg_iters": 3}, "exact solver"), ({"solver": "gd"}, "auto"),
+    ({"learning_rate": float("nan")}, "finite"),
+])  # fmt: skip
+def test_bad_settings_are_refused_at_once(settings, word):
+    with pytest.raises(UserError, match=word):
+        Config(**settings)
+
+
+@pytest.mark.parametrize("settings, word", [
+    ({"noise_ind": 15}, "0..14"), ({"dataset": "NDIGITS", "noise_ind": 8}, "0..7"), ({"reg_index": "20"}, "0..19"),
+    ({"num_train": 10**6}, "rows"), ({"validation": 10**6}, "validation"),
+    ({"dataset": "SYNTH", "model": "NN", "loss": "cross_entropy"}, "square"),
+])  # fmt: skip
+def test_what_the_data_refuse_leaves_no_trace(directories, settings, word):
+    with pytest.raises(UserError, match=word):
+        run(Config(**settings))
+    assert not (directories / "nn_dir").exists()
+
+
+def command(*flags):
+    return [sys.executable, str(ROOT / "train.py"), *flags]
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--model=XF"], ["Unknown", "RF"]), (["--modle=RF"], ["modle", "model"]), (["--num_units=many"], ["num_units"]),
+    (["RF"], ["RF", "--name=value"]), (["--noise_ind=99"], ["0..14"]),
+    (["--dataset=CIFAR10"], ["CIFAR10", "python -m data"]),
+])  # fmt: skip
+def test_a_bad_command_is_one_line_and_code_2(directories, flags, words, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # a download fails at once
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    done = subprocess.run(command(*flags), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in errors[0]
+
+
+def test_an_unwritable_folder_is_one_line(directories):
+    directories.mkdir()
+    (directories / "nn_dir").write_text("a file where a folder should be")
+    done = subprocess.run(command("--num_units=8"), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "nn_dir" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("limit", [2**10, 2**14, 2**19], ids=["1 KiB", "16 KiB", "512 KiB"])
+def test_a_full_disk_is_one_line_and_leaves_no_half_result(directories, limit):
+    """The system refuses to write beyond `limit` bytes a file, as a full disk refuses: at three places of the run."""
+
+    def small_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    flags = ["--model=NN", "--num_units=1500", "--max_cg_iters=1"]
+    done = subprocess.run(command(*flags), capture_output=True, text=True, timeout=300, preexec_fn=small_disk)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+    left = [path.name for path in directories.rglob("*") if path.is_file() and "cache" not in str(path)]
+    assert set(left) <= {"training.npz", "ridge_000.h5"}, left
+    assert subprocess.run(command(*flags), capture_output=True, timeout=300).returncode == 0
+
+
+def test_help_needs_no_framework():
+    probe = "import sys, train; assert not {'tensorflow', 'keras', 'jax', 'pandas', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=True, timeout=60)
+    done = subprocess.run(command("--help"), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    for field in dataclasses.fields(Config):
+        assert f"--{field.name}=" in done.stdout
+
+
+@pytest.mark.parametrize("flags", [
+    ["--model=NN", "--max_cg_iters=40", "--reg_index=0,5", "--drop_rate=0.1"],
+    ["--model=NT", "--num_units=32", "--num_train=100", "--reg_index=8:20", "--cg_rtol=1e-5", "--cg_atol=0"],
+], ids=["sgd", "lanczos"])  # fmt: skip
+def test_a_killed_run_goes_on_and_ends_the_same(directories, flags):
+    flags = ["--checkpoint_seconds=0", "--num_units=64", "--num_train=300", "--num_test=100", *flags]
+    straight = subprocess.run(command(*flags, "--exp_name=straight"), capture_output=True, text=True, timeout=300)
+    assert straight.returncode == 0, straight.stderr
+    folder = directories / "nn_dir" / "killed"
+    for _ in range(3):
+        process = subprocess.Popen(
+            command(*flags, "--exp_name=killed"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        before = len(list(folder.rglob("*")))
+        while process.poll() is None and time.monotonic() < deadline and len(list(folder.rglob("*"))) <= before + 1:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    resumed = subprocess.run(command(*flags, "--exp_name=killed"), capture_output=True, text=True, timeout=300)
+    assert resumed.returncode == 0, resumed.stderr
+    one, other = (
+        results.load(next((directories / "nn_dir" / name).rglob("result.json")).parent)
+        for name in ("straight", "killed")
+    )
+    for first, second in zip(one["ridges"], other["ridges"], strict=True):
+        assert second["test_loss"] == pytest.approx(first["test_loss"], rel=1e-6)
+        assert second["test_accuracy"] == first["test_accuracy"]
+    assert not list(folder.rglob("unfinished"))
+
+
+def test_two_runs_in_one_folder_do_not_mix(directories):
+    from data.files import claimed
+
+    config = Config(**SMALL, reg_index="10")
+    with (
+        claimed(directories / "nn_dir" / config.exp_name / config.run_name()),
+        pytest.raises(UserError, match="Another process"),
+    ):
+        run(config)
+
+
+def test_divergence_is_told_and_keeps_finite_weights(directories):
+    done = subprocess.run(
+        command("--model=NN", "--learning_rate=1e9", "--max_cg_iters=20", "--num_units=32"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 2
+    assert "diverged" in done.stderr
+    record = results.load(next((directories / "nn_dir").rglob("result.json")).parent)
+    assert record["ridges"][0]["diverged"]
+    assert np.isfinite(record["ridges"][0]["test_loss"])
+
+
+def test_hidden_layers_are_counted_for_models_and_kernels_alike():
+    assert train.hidden_layers(Config(model="NN", num_layers=3)) == 3
+    assert train.hidden_layers(Config(model="RF")) == 1
+    assert train.hidden_layers(Config(model="CNN", depth=7)) == 6

@@ -1,0 +1,58 @@
+"""Every command of the README is run, at a small size: flags that do not exist fail here."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line.strip()
+]
+PYTHON = [line for line in COMMANDS if line.startswith("python ")]
+SMALL = {
+    "train.py": ["--num_units=8", "--num_train=60", "--num_test=30", "--max_cg_iters=2", "--validation=0.2"],
+    "SYNTH": ["--synth_n=100", "--synth_dim=64", "--synth_eta=0.5"],
+}
+
+
+def test_the_readme_has_its_three_kinds_of_command():
+    set_up, check = (line for line in COMMANDS if line not in PYTHON)
+    assert "pip install -c constraints.txt -e . && python train.py" in set_up
+    assert check.endswith("pytest -n 2")
+    assert len(PYTHON) >= 5
+
+
+def small(words, folder):
+    """The same command at a size that a test has time for; `python` is the one that runs the tests."""
+    if words[:2] == ["-m", "launch"]:
+        end = words.index("--")
+        inner = small(words[end + 2 :], folder)
+        return [*words[:end], f"--logs={folder}/logs", "--dashboard=0", "--", sys.executable, *inner]
+    if words[0] == "train.py":
+        return words + SMALL["train.py"] + (SMALL["SYNTH"] if "--dataset=SYNTH" in words else [])
+    if words[1].startswith("kernel_gen"):
+        return [*words, "--num_train=24", "--num_test=4"]
+    return words
+
+
+@pytest.mark.parametrize("command", PYTHON)
+def test_command_runs(command, small_directories):
+    words = small(shlex.split(command)[1:], small_directories)
+    if words[:2] == ["-m", "report"]:
+        subprocess.run([sys.executable, "train.py", *SMALL["train.py"]], cwd=ROOT, check=True, timeout=300)
+        words = [re.sub(r"^--out=.*/", f"--out={small_directories}/", word) for word in words]
+    if words[1] == "kernel_gen.status":
+        subprocess.run([sys.executable, "-m", "kernel_gen", *words[2:], "--shard=0"], cwd=ROOT, check=True, timeout=300)
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_links_into_the_repository_exist():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target

@@ -1,0 +1,38 @@
+"""Trains NN, RF, NT or CNN on clean or noisy data, for one ridge or a whole grid.
+
+    python train.py                                                    RF on the built-in digits, all ridges
+    python train.py --model=RF --dataset=FMNIST --noise_ind=3          needs Fashion-MNIST (python -m data)
+    python train.py --model=NN --dataset=FMNIST --reg_index=5 --max_cg_iters=50
+
+The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras, curves.png. The same command
+again goes on where it was stopped; when it is done, it shows the result.
+"""
+
+import sys
+
+from data.command import run_command
+from data.errors import UserError
+from linearized.train import Config, run
+
+
+def main(config: Config) -> None:
+    """Runs, draws, prints the table of ridges."""
+    result = run(config)
+
+    from data.results import load_arrays
+    from linearized.table import print_table
+    from report import plots
+
+    if result.fresh or not (result.folder / "curves.png").is_file():
+        plots.save_figure(plots.ridge_curves(result.record), result.folder / "curves.png")
+        plots.save_figure(
+            plots.training_curves(result.record, load_arrays(result.folder)), result.folder / "training.png"
+        )
+    print_table(result.record)
+    print(f"written to {result.folder}")
+    if all(entry["diverged"] for entry in result.record["ridges"]):
+        raise UserError("Training diverged; the weights before that are kept. Lower --learning_rate and run again.")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))
