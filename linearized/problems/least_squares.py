@@ -71,6 +71,10 @@ class LeastSquares(abc.ABC):
     def adjoint(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
         """Aᵀ u."""
 
+    def moment(self) -> Float64[np.ndarray, "p columns"]:
+        """AᵀY."""
+        return self.adjoint(self.targets)
+
     def dual_product(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "rows c"]:
         """A Aᵀ u, in one pass over the features where the problem knows how."""
         return self.forward(self.adjoint(u))

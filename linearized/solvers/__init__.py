@@ -15,6 +15,18 @@ SOLVERS = Registry(
     aliases={"block_lanczos": "lanczos"},
 )
 
+GRAM_SOLVERS = Registry(  # of kernel ridge regression, (K + ρI)α = Y: a GramProblem and a grid of ridges
+    "solver",
+    {
+        "band": "linearized.solvers.band",
+        "block_lanczos": "linearized.solvers.block_lanczos",
+        "cg": "linearized.solvers.cg",
+        "cholesky": "linearized.solvers.cholesky",
+        "eigh": "linearized.solvers.eigh",
+    },
+    aliases={"lanczos": "block_lanczos"},
+)
+
 LINEAR = ("lanczos", "cg")  # those that solve a LinearProblem, for a whole ridge grid
 
 

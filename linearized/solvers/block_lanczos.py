@@ -59,7 +59,7 @@ def solve(
     there. `value` is taken from the whole basis at every ridge, so it is at least as good as `history` says.
     """
     ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
-    start = problem.targets if problem.dual else finite(problem.adjoint(problem.targets))
+    start = problem.targets if problem.dual else finite(problem.moment())
     state = _Lanczos(problem, start, ridges, rtol, atol)
     saved = Checkpoint(checkpoint, key=key, dual=problem.dual, shape=start.shape, block=state.block.shape[1])
     state.restore(saved)

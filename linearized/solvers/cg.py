@@ -51,7 +51,7 @@ def solve(
     features or labels that are not finite.
     """
     ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
-    moment = finite(problem.adjoint(problem.targets))
+    moment = finite(problem.moment())
     tolerance = Tolerance.of(float(np.linalg.norm(moment)), problem.n, rtol, atol)
     run = _Run(problem, tolerance, max_iterations, progress, checkpoint, key, interval)
     values, histories = run.shifted(moment, ridges, "cg")

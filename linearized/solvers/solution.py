@@ -34,11 +34,17 @@ class LinearProblem(Protocol):
     dual: bool
     spare: int
 
-    def forward(self, v: np.ndarray) -> np.ndarray: ...
-    def adjoint(self, u: np.ndarray) -> np.ndarray: ...
-    def dual_product(self, u: np.ndarray) -> np.ndarray: ...
+    def moment(self) -> np.ndarray: ...
     def primal_product(self, v: np.ndarray) -> np.ndarray: ...
     def evaluate(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@runtime_checkable
+class DualProblem(LinearProblem, Protocol):
+    """A problem that can be searched in the dual as well (its `dual` says whether it should be)."""
+
+    def adjoint(self, u: np.ndarray) -> np.ndarray: ...
+    def dual_product(self, u: np.ndarray) -> np.ndarray: ...
 
 
 class Solution(NamedTuple):
@@ -52,6 +58,15 @@ class Solution(NamedTuple):
         residual: ‖Aᵀy - (AᵀA + ρI)v‖/‖Aᵀy‖, recomputed from A at the end; 0 if Aᵀy = 0.
         history: The running residual after each product, in the same unit. It ends where the ridge was done.
         predictions: A v on the train rows, (rows, columns).
+
+    Of a Gram matrix (linearized.problems.gram), where Aᵀy is Y, v is α and the predictions are Kα:
+
+        message: What a reader must know of this ridge, such as why it was not solved; "" if nothing.
+        shift: The ridge at which a factor was made that served as preconditioner, where that is not ρ itself; else 0.
+        refinements: Steps of float64 CG on top of a factor.
+        degrees_of_freedom: tr K(K + ρI)⁻¹; None where the solver does not know the spectrum.
+        gcv: Generalised cross-validation, mean‖α_i‖² / (tr(K + ρI)⁻¹/n)².
+        leave_one_out: y_i - f₋ᵢ(x_i) for every row, (rows, columns): α_i / [(K + ρI)⁻¹]_ii.
     """
 
     ridge: float
@@ -61,6 +76,12 @@ class Solution(NamedTuple):
     residual: float
     history: np.ndarray
     predictions: np.ndarray
+    message: str = ""
+    shift: float = 0.0
+    refinements: int = 0
+    degrees_of_freedom: float | None = None
+    gcv: float | None = None
+    leave_one_out: np.ndarray | None = None
 
 
 class Tolerance(NamedTuple):
