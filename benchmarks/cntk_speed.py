@@ -10,9 +10,6 @@ time of a shard of 200 rows; an error below 1e-5.
 
 import json
 import os
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -39,34 +36,32 @@ def fastest(work) -> float:
     return min(times)
 
 
-EXACT = Path(__file__).with_name("neural_tangents_float64.py")
-
-
 def exact(x):
-    """neural-tangents' Gram matrix in float64, from a process that has float64 from its start."""
+    """neural-tangents' Gram matrix in float64, pair by pair."""
     import numpy as np
 
     from kernel_gen.architecture import AvgPool, Conv, Relu, myrtle
+    from kernel_gen.stax import from_stax
 
     said = {Conv: "Conv(1, (3, 3), padding='SAME')", Relu: "Relu()", AvgPool: "AvgPool((2, 2), strides=(2, 2))"}
     layers = [said[type(step)] for step in myrtle(FLAGS.depth).steps[:-1]]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "x.npy"
-        np.save(path, x.reshape(-1, 32, 32, 3))
-        expression = f"serial({', '.join(layers)}, Flatten(), Dense(1))"
-        command = [sys.executable, str(EXACT), str(path), expression, "ntk"]
-        subprocess.run(command, env=os.environ | {"JAX_ENABLE_X64": "1"}, check=True)
-        return np.load(path)
+    kernel = from_stax(
+        f"serial({', '.join(layers)}, Flatten(), Dense(1))", dtype="float64", image_shape=(32, 32, 3)
+    )  # fmt: skip
+    rows = kernel.prepare(x)
+    return np.block([[kernel.block(one[None], two[None]) for two in rows] for one in rows])
 
 
 def rival(x, numbers: dict) -> None:
     """Times neural-tangents at each batch size."""
     import jax
 
+    from kernel_gen import compat
     from kernel_gen.architecture import AvgPool, Conv, Relu, myrtle
-    from kernel_gen.stax import neural_tangents
 
-    nt = neural_tangents()
+    compat.install()  # and not kernel_gen.stax, which gives it faster convolutions
+    import neural_tangents as nt
+
     layers = {Conv: lambda _: nt.stax.Conv(1, (3, 3), padding="SAME"), Relu: lambda _: nt.stax.Relu()}
     layers[AvgPool] = lambda step: nt.stax.AvgPool((step.side,) * 2, strides=(step.side,) * 2)
     steps = [layers[type(step)](step) for step in myrtle(FLAGS.depth).steps[:-1]]

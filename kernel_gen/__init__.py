@@ -1,17 +1,8 @@
 """What is computed at infinite (or huge) width; the only package that imports JAX and Numba."""
 
-from data.registry import Registry
+from data.gram_settings import KERNELS
 
-KERNELS = Registry(
-    "kernel",
-    {
-        "NTK": "kernel_gen.kernels.ntk",
-        "RF": "kernel_gen.kernels.rf",
-        "CNTK": "kernel_gen.kernels.cntk",
-        "POLYNOMIAL": "kernel_gen.kernels.polynomial",
-        "STAX": "kernel_gen.kernels.stax",
-    },
-)
+__all__ = ["KERNELS", "gram"]
 
 
 def __getattr__(name: str):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import shlex
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,63 +9,19 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from data import DATASETS, load
-from data.config import setting
 from data.dataset import Dataset
-from data.directories import directory
 from data.errors import UserError
+from data.gram_settings import GramSettings
 from data.manifest import FILE, Band, Manifest, load_manifest, save_once
 from data.shards import check_shard, set_aside
 from kernel_gen import KERNELS
 from kernel_gen.kernel import Kernel
-from kernel_gen.settings import KernelSettings
 from kernel_gen.tiles import divide, good_number
-
-_KEYS = {"CNTK": "cntk_dir", "RF": "rf_dir"}
-_SYNTH = ("synth_dim", "synth_eta", "synth_n")
 
 
 @dataclasses.dataclass(frozen=True)
-class JobSettings(KernelSettings):
-    """A kernel on a dataset."""
-
-    dataset: str = setting("DIGITS", "the data (python -m data tells which are here)", choices=DATASETS)
-    noise_ind: int = setting(0, "noise level, from 0 (python -m data lists what the levels are)", minimum=0)
-    num_train: int = setting(0, "train rows, 0: all", minimum=0)
-    num_test: int = setting(0, "test rows, 0: all", minimum=0)
-    validation: float = setting(0.0, "train rows held out: a fraction below 1, else a count", minimum=0.0)
-    subset: str = setting("first", "which rows --num_train and --num_test take", choices=("first", "random"))
-    seed: int = setting(0, "of the random subset", minimum=0)
-    synth_dim: int = setting(1024, "SYNTH: dimension d", minimum=1)
-    synth_eta: float = setting(0.4, "SYNTH: d^eta relevant coordinates", minimum=0.0, maximum=1.0)
-    synth_n: int = setting(2**20, "SYNTH: rows of the whole train set", minimum=1)
-    num_shards: int = setting(0, "files the work is divided into, 0: a good number", minimum=0, identity=False)
-    folder: str = setting("", "of the shards; empty: named under the kernel's line of directories.txt", identity=False)
-
-    def path(self) -> Path:
-        """The folder of the shards."""
-        if self.folder:
-            return Path(self.folder)
-        sizes = {"NTK": self.num_layers, "CNTK": self.depth, "POLYNOMIAL": self.degree}
-        size = f"N{self.num_units}" if self.kernel == "RF" and self.num_units else sizes.get(self.kernel, "")
-        kind = "" if self.kernel in ("RF", "POLYNOMIAL") else f"_{self.kind}"
-        name = f"{self.dataset}_noise{self.noise_ind}_{self.kernel}{size}{kind}_{self.key()}"
-        return directory(_KEYS.get(self.kernel, "ntk_dir")) / name
-
-    def command(self, module: str = "kernel_gen") -> str:
-        """A command line of these settings, without those at their defaults."""
-        words = [
-            f"--{field.name}={getattr(self, field.name)}"
-            for field in dataclasses.fields(JobSettings)
-            if field.name == "kernel" or field.name == "dataset" or getattr(self, field.name) != field.default
-        ]
-        return shlex.join(["python", "-m", module, *words])
-
-    def data(self) -> Dataset:
-        """The dataset that they name. Raises `UserError` as `data.load` does."""
-        own = {name: getattr(self, name) for name in _SYNTH} if self.dataset == "SYNTH" else {}
-        shared = {name: getattr(self, name) for name in ("num_train", "num_test", "validation", "subset", "seed")}
-        return load(self.dataset, self.noise_ind, **shared, **own)
+class JobSettings(GramSettings):
+    """A kernel on a dataset, with the code behind its name."""
 
     def build(self, image_shape: tuple[int, int, int] | None) -> Kernel:
         """The kernel that they name. Raises `UserError` where it does not fit the data."""

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from data.errors import UserError
-from kernel_gen import compat
+from kernel_gen import compat, covariance_conv
 from kernel_gen.kernel import Kernel
 from kernel_gen.rows import finite_rows, same_width
 
@@ -30,6 +30,9 @@ def neural_tangents() -> types.ModuleType:
     """The library, made to run on today's JAX; half a second the first time."""
     compat.install()
     import neural_tangents
+    from neural_tangents._src.stax import linear
+
+    covariance_conv.install(linear)
 
     return neural_tangents
 

@@ -1,10 +1,6 @@
 """The fused CNTK against a slow recursion in NumPy written from the paper, and against neural-tangents."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import jax
 import numpy as np
 import pytest
 
@@ -16,6 +12,7 @@ from kernel_gen.cntk_numba import P, Q
 from kernel_gen.kernels import cntk
 from kernel_gen.kernels.cntk import Cntk
 from kernel_gen.settings import KernelSettings
+from kernel_gen.stax import parse
 
 LONG = np.longdouble  # the oracle's: 1 - c at parallel patches is rounding, and its root is to be below 1e-9
 
@@ -188,11 +185,8 @@ def test_float32_equals_float64_on_whole_images(kind, directories):
     np.testing.assert_array_equal(grams[0], grams[0].T)
 
 
-RIVAL = Path(__file__).parents[2] / "benchmarks" / "neural_tangents_float64.py"
-
-
-def neural_tangents_gram(path, architecture, x, kind, weight_std=1.0, bias_std=None):
-    """The same network said in stax, in a process that has float64 from its start."""
+def neural_tangents_gram(architecture, x, kind, weight_std=1.0, bias_std=None):
+    """The same network said in stax, in float64, pair by pair; not compiled, which costs its diagonal digits."""
     spoken = {Conv: f"Conv(1, (3, 3), padding='SAME', W_std={weight_std}, b_std={bias_std})", Relu: "Relu()"}
     spoken |= {Flatten: "Flatten()", GlobalAvgPool: "GlobalAvgPool()"}
     layers = []
@@ -200,18 +194,16 @@ def neural_tangents_gram(path, architecture, x, kind, weight_std=1.0, bias_std=N
         side = getattr(step, "side", 0)
         layers.append(f"AvgPool(({side}, {side}), strides=({side}, {side}))" if side else spoken[type(step)])
     expression = f"serial({', '.join(layers)}, Dense(1, W_std={weight_std}, b_std={bias_std}))"
-    np.save(path, np.asarray(x, np.float64))
-    root = str(RIVAL.parents[1])
-    environment = os.environ | {"JAX_ENABLE_X64": "1", "PYTHONPATH": root}
-    subprocess.run([sys.executable, str(RIVAL), str(path), expression, kind], env=environment, check=True, timeout=500)
-    return np.load(path)
+    kernel, x = parse(expression)[0][2], np.asarray(x, np.float64)[:, None]
+    with jax.enable_x64(True):
+        return np.block([[np.asarray(kernel(one, two, kind)) for two in x] for one in x])
 
 
 @pytest.mark.parametrize(("architecture", "size", "channels", "stds"), SMALL[1::2])
 @pytest.mark.parametrize("kind", ["ntk", "nngp"])
-def test_equals_neural_tangents_on_small_images(architecture, size, channels, stds, kind, tmp_path):
+def test_equals_neural_tangents_on_small_images(architecture, size, channels, stds, kind):
     x = np.delete(images(size, channels), 3, axis=0)  # of parallel constants its own κ₀ has an error of 1e-8
-    expected = neural_tangents_gram(tmp_path / "x.npy", architecture, x, kind, **stds)
+    expected = neural_tangents_gram(architecture, x, kind, **stds)
     kernel = Cntk(
         architecture, (*size, channels), KernelSettings(kernel="CNTK", kind=kind, dtype="float64", **stds)
     )  # fmt: skip
@@ -222,9 +214,9 @@ def test_equals_neural_tangents_on_small_images(architecture, size, channels, st
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [5, 7, 10])
 @pytest.mark.parametrize("kind", ["ntk", "nngp"])
-def test_equals_neural_tangents_on_whole_images(depth, kind, directories):
+def test_equals_neural_tangents_on_whole_images(depth, kind):
     x = hard_images()[::3]
-    expected = neural_tangents_gram(directories.parent / "x.npy", myrtle(depth), x.reshape(-1, 32, 32, 3), kind)
+    expected = neural_tangents_gram(myrtle(depth), x.reshape(-1, 32, 32, 3), kind)
     for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-10)):
         kernel = cntk.build(KernelSettings(kernel="CNTK", kind=kind, depth=depth, dtype=dtype), (32, 32, 3))
         one = kernel.prepare(x)

@@ -1,0 +1,44 @@
+"""The convolution of a covariance as a sum of slices, in place of neural-tangents' filter with a diagonal.
+
+With f taps and stride s, out[i, i'] = (1/f) Σ_a in[s i + a, s i' + a]: f slices, where a filter has f². On a CPU, JAX
+0.10.2 also reads outside its arrays in float64 convolutions of many small images, and at times crashes.
+"""
+
+import types
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+NUMBERS = ("NCHW", "OIHW", "NCHW")
+
+
+def convolve(lhs: jax.Array, rhs: jax.Array, strides: Any, padding: Any, **settings: Any) -> jax.Array:
+    """`jax.lax.conv_general_dilated`; its depthwise convolutions with a diagonal filter on a CPU are sums of slices."""
+    if jax.default_backend() != "cpu" or not _of_covariance(lhs, rhs, padding, **settings):
+        return jax.lax.conv_general_dilated(lhs, rhs, strides, padding, **settings)
+    taps, (stride, _), side = rhs.shape[-1], strides, lhs.shape[-1]
+    size, below = (side - taps) // stride + 1, 0
+    if padding == "SAME":
+        size = -(-side // stride)
+        missing = max((size - 1) * stride + taps - side, 0)
+        below = missing // 2
+        lhs = jnp.pad(lhs, [(0, 0)] * (lhs.ndim - 2) + [(below, missing - below)] * 2)
+    stops = [a + (size - 1) * stride + 1 for a in range(taps)]
+    return sum(lhs[..., a:stop:stride, a:stop:stride] for a, stop in enumerate(stops)) / taps
+
+
+def _of_covariance(lhs: jax.Array, rhs: jax.Array, padding: Any, **settings: Any) -> bool:
+    """Whether this is neural-tangents' call for the covariances of one axis: squares, one filter a channel."""
+    return (
+        settings.get("dimension_numbers") == NUMBERS
+        and set(settings) == {"dimension_numbers", "feature_group_count"}
+        and settings["feature_group_count"] == lhs.shape[1] == rhs.shape[0]
+        and padding in ("SAME", "VALID")
+        and rhs.shape[2] == rhs.shape[3]
+    )
+
+
+def install(linear: types.ModuleType) -> None:
+    """Lets neural-tangents' module of linear layers call `convolve`; JAX itself stays as it is."""
+    linear.lax = types.SimpleNamespace(**{**vars(jax.lax), "conv_general_dilated": convolve})
