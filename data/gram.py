@@ -4,17 +4,22 @@ Every file is looked at when the matrix is opened, and the checksum of each band
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from data.errors import UserError
 from data.manifest import Manifest, load_manifest
+from data.products import add_symmetric, multiply, spread
 from data.shards import BadShard, Stored, read_header
 
 MEMORY = 2**25  # bytes of a block of rows, where the caller names no other
+
+Item = TypeVar("Item")
 
 
 class _Bands:
@@ -22,11 +27,14 @@ class _Bands:
 
     Attributes:
         shape, dtype: Of the whole matrix.
+        seconds_reading: Spent in reading and checking files, so far.
+        seconds_waiting: Of these, what products have waited for: they multiply one block while the next is read.
     """
 
     def __init__(self, manifest: Manifest, stored: list[Stored], refuse: Callable[[Stored, str], None]):
         self._stored = sorted(stored, key=lambda one: one.band.start)
         self._refuse, self._checked = refuse, set()
+        self.seconds_reading = self.seconds_waiting = 0.0
         self.dtype = np.dtype(manifest.dtype)
         self.shape = (self._stored[-1].band.stop, manifest.n)
 
@@ -47,21 +55,25 @@ class _Bands:
             self._refuse(stored, str(error) if isinstance(error, BadShard) else f"unreadable: {error}")
         self._checked.add(stored.band)
 
-    def _panels(self, memory: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    def _panels(
+        self, memory: int, bands: slice = slice(None), buffers: int = 1
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
         """(first row, first column, entries) of about `memory` bytes each: bands together, or a part of a large one.
 
         Small bands are read side by side into one panel, since products of few rows are slow. What a panel lacks of a
-        lower band, left of its diagonal, is not filled. One buffer serves all panels.
+        lower band, left of its diagonal, is not filled. The buffers serve all panels in turn.
         """
-        buffer, item = np.empty(0, self.dtype), self.dtype.itemsize
-        for group in self._groups(memory):
+        free, item = [np.empty(0, self.dtype)] * buffers, self.dtype.itemsize
+        for group in self._groups(memory, bands):
             first = group[0]
             start, left, width = first.band.start, first.band.left, first.shape[1]
             rows = group[-1].band.stop - start
             step = min(rows, max(1, memory // (width * item))) if len(group) == 1 else rows
-            if len(buffer) < step * width:
-                buffer = np.empty(step * width, self.dtype)
             for row in range(0, rows, step):
+                buffer = free.pop(0)
+                if len(buffer) < step * width:
+                    buffer = np.empty(step * width, self.dtype)
+                free.append(buffer)
                 panel = buffer[: min(step, rows - row) * width].reshape(-1, width)
                 for stored in group:
                     top, bottom = max(stored.band.start, start + row), min(stored.band.stop, start + row + len(panel))
@@ -69,19 +81,21 @@ class _Bands:
                     self._read(stored, top - stored.band.start, into)
                 yield start + row, left, panel
 
-    def _groups(self, memory: int) -> Iterator[list[Stored]]:
+    def _groups(self, memory: int, bands: slice) -> Iterator[list[Stored]]:
         """Consecutive bands that make panels of at most `memory` bytes, or one band alone."""
         group: list[Stored] = []
-        for stored in self._stored:
+        for stored in self._stored[bands]:
             if group:
                 entries = (stored.band.stop - group[0].band.start) * group[0].shape[1]
                 if entries * self.dtype.itemsize > memory:
                     yield group
                     group = []
             group.append(stored)
-        yield group
+        if group:
+            yield group
 
     def _read(self, stored: Stored, row: int, out: np.ndarray) -> None:
+        began = time.perf_counter()
         self._check(stored)
         try:
             stored.read_rows(row, out)
@@ -89,6 +103,20 @@ class _Bands:
             self._refuse(stored, str(error))
         except OSError as error:
             self._refuse(stored, f"unreadable: {error}")
+        self.seconds_reading += time.perf_counter() - began
+
+    def _ahead(self, blocks: Iterator[Item]) -> Iterator[Item]:
+        """The blocks, each read by another thread while the one before is in use; they need two buffers."""
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(next, blocks, None)
+            while True:
+                began = time.perf_counter()
+                block = coming.result()
+                self.seconds_waiting += time.perf_counter() - began
+                if block is None:
+                    return
+                coming = reader.submit(next, blocks, None)
+                yield block
 
     def _range(self, rows: slice) -> tuple[int, int]:
         start, stop, step = rows.indices(len(self))
@@ -100,17 +128,19 @@ class _Bands:
 class Rectangle(_Bands):
     """The kernel between test (or validation) rows and train rows, (m, n), stored whole."""
 
-    def row_blocks(self, memory: int = MEMORY) -> Iterator[tuple[slice, np.ndarray]]:
-        """(rows, entries (rows, n)) in order. The entries are overwritten by the next step."""
-        for start, _, entries in self._panels(memory):
+    def row_blocks(self, memory: int = MEMORY, *, buffers: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
+        """(rows, entries (rows, n)) in order. The entries are overwritten `buffers` steps later."""
+        for start, _, entries in self._panels(memory, buffers=buffers):
             yield slice(start, start + len(entries)), entries
 
     def __matmul__(self, v: np.ndarray) -> np.ndarray:
-        """The product with (n, k) or (n,), in one pass over the files."""
-        out = np.empty((len(self), *v.shape[1:]), np.result_type(self.dtype, v))
-        for rows, block in self.row_blocks():
-            out[rows] = block @ v
-        return out
+        """The product with (n, k) or (n,) in one pass over the files, in the wider dtype; two blocks in memory."""
+        columns = np.ascontiguousarray(v).reshape(len(v), -1)
+        out = np.empty((len(self), columns.shape[1]), np.result_type(self.dtype, v))
+        with spread() as each:
+            for rows, block in self._ahead(self.row_blocks(buffers=2)):
+                multiply(block, columns, each, out[rows])
+        return out.reshape(len(self), *v.shape[1:])
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """A range of rows, (rows, n)."""
@@ -151,17 +181,20 @@ class Gram(_Bands):
         for block, bands in parts.items():
             setattr(self, block, Rectangle(manifest, bands, refuse))
 
-    def row_blocks(self, memory: int = MEMORY) -> Iterator[tuple[slice, np.ndarray]]:
+    def row_blocks(
+        self, memory: int = MEMORY, *, bands: slice = slice(None), buffers: int = 1
+    ) -> Iterator[tuple[slice, np.ndarray]]:
         """(rows, entries (rows, n - rows.start)) in order: K[rows, rows.start:], each stored entry read once.
 
         The first columns are the square on the diagonal, whole; the rest stands for its transpose too. The entries are
-        overwritten by the next step.
+        overwritten `buffers` steps later.
 
         Args:
             memory: Bytes of a block, about; a single row may take more.
+            bands: Which of the stored bands, see `parts`.
         """
         corners = {stored.band.start: stored.band.stop for stored in self._stored}
-        for start, left, entries in self._panels(memory):
+        for start, left, entries in self._panels(memory, bands, buffers):
             entries = entries[:, start - left :]
             top, rows = 0, len(entries)
             while (bottom := corners.get(start + top, start + rows) - start) < rows:  # the squares are whole already
@@ -170,12 +203,30 @@ class Gram(_Bands):
             yield slice(start, start + rows), entries
 
     def __matmul__(self, v: np.ndarray) -> np.ndarray:
-        """K @ v for v of (n, k) or (n,), in one pass over the stored half, each entry serving twice."""
-        out = np.zeros((len(self), *v.shape[1:]), np.result_type(self.dtype, v))
-        for rows, block in self.row_blocks():
-            out[rows] += block @ v[rows.start :]
-            out[rows.stop :] += block[:, rows.stop - rows.start :].T @ v[rows]
-        return out
+        """K @ v for v of (n, k) or (n,), in one pass over the stored half, each entry serving twice.
+
+        Multiplied and summed in the wider dtype; two blocks in memory, one being read and one in use.
+        """
+        return self.multiply(v)
+
+    def multiply(self, v: np.ndarray, *, bands: slice = slice(None), memory: int = MEMORY) -> np.ndarray:
+        """The summand of K @ v that some of the bands give; over `parts` these add up to it.
+
+        Args:
+            memory: Bytes of each of the two blocks.
+        """
+        columns = np.ascontiguousarray(v).reshape(len(v), -1)
+        total = np.zeros(columns.shape, np.result_type(self.dtype, v))
+        with spread() as each:
+            for rows, block in self._ahead(self.row_blocks(memory, bands=bands, buffers=2)):
+                add_symmetric(block, rows.start, columns, total, each)
+        return total.reshape(v.shape)
+
+    def parts(self, count: int) -> list[slice]:
+        """The bands in at most `count` runs of about as many entries each."""
+        edges = np.cumsum([0] + [stored.shape[0] * stored.shape[1] for stored in self._stored])
+        ends = sorted({int(np.searchsorted(edges, edges[-1] * i / count)) for i in range(count + 1)})
+        return [slice(start, stop) for start, stop in zip(ends[:-1], ends[1:], strict=True)]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """A range of whole rows, (rows, n), mirrored from the triangle.

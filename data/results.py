@@ -104,6 +104,8 @@ def load_arrays(folder: Path | str) -> dict[str, np.ndarray]:
 def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFrame":
     """A table of all finished runs below `directory`: settings, data, metrics of the chosen ridge, times, path.
 
+    The column `model` names a model (RF) or a kernel (RF kernel), so that both can be drawn side by side.
+
     Args:
         every_ridge: One row a ridge of each run instead of one row a run.
 
@@ -116,6 +118,9 @@ def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFram
         try:
             record = load(path.parent)
             common = {**record["settings"], **{f"data_{key}": value for key, value in record["data"].items()}}
+            about = record.get("model", {})
+            common |= {"model": about["name"]} if "name" in about else {}
+            common |= {"hidden_layers": about["hidden_layers"]} if "hidden_layers" in about else {}
             common |= {"chosen_by": record["chosen"]["by"], "seconds": record["seconds"], "path": str(path.parent)}
             entries = record["ridges"] if every_ridge else [record["ridges"][record["chosen"]["position"]]]
             rows += [{**common, **entry} for entry in entries]

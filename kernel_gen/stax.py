@@ -116,12 +116,7 @@ class StaxKernel(Kernel):
         image_shape: tuple[int, ...] | None = None,
     ):  # fmt: skip
         self.kind, self.dtype, self.image_shape = kind, np.dtype(dtype), image_shape
-        # At XLA's usual level a float64 kernel with pools crashed the process on a CPU (JAX 0.10.2); at level 1 not.
-        careful = {"xla_backend_optimization_level": 1}
-        self._compiled = {
-            np.dtype(name): jax.jit(lambda x, z: kernel_fn(x, z, kind), compiler_options=options)
-            for name, options in (("float32", None), ("float64", careful))
-        }
+        self._compiled = jax.jit(lambda x, z: kernel_fn(x, z, kind))  # once for each dtype it is given
 
     @functools.cached_property
     def tile(self) -> int:
@@ -130,7 +125,7 @@ class StaxKernel(Kernel):
             return 1024
         with _precision(self.dtype):
             pair = jax.ShapeDtypeStruct((2, *self.image_shape), self.dtype)
-            cost = self._compiled[self.dtype].lower(pair, pair).compile().memory_analysis().temp_size_in_bytes / 4
+            cost = self._compiled.lower(pair, pair).compile().memory_analysis().temp_size_in_bytes / 4
         return 2 ** int(np.clip(np.log2(BUDGET / max(cost, 1)) / 2, 0, 10))
 
     def prepare(self, x: np.ndarray) -> np.ndarray:
@@ -160,7 +155,7 @@ class StaxKernel(Kernel):
 
     def _entries(self, one: np.ndarray, two: np.ndarray, dtype: np.dtype) -> np.ndarray:
         with _precision(dtype):
-            return np.array(self._compiled[dtype](one.astype(dtype), two.astype(dtype)), dtype)
+            return np.array(self._compiled(one.astype(dtype), two.astype(dtype)), dtype)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,13 @@
-"""What a fit at one ridge hands back, whichever solver made it."""
+"""What a fit at one ridge hands back, whichever solver made it; what a run hands back, and says of its data."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from data import DATASETS
+from data.dataset import Dataset
 
 
 @dataclasses.dataclass
@@ -26,3 +30,26 @@ class RidgeFit:
     evidence: dict[str, Any]
     history: np.ndarray
     seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Where a run's result lies, and its record (`data.results.load`)."""
+
+    folder: Path
+    record: dict[str, Any]
+    fresh: bool  # False: the run had been finished before, and was read back
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The metrics and evidence of the chosen ridge."""
+        return self.record["ridges"][self.record["chosen"]["position"]]
+
+
+def about_data(dataset: Dataset) -> dict[str, Any]:
+    """What a record says of its data: name, fingerprint, sizes, and the noise level in words."""
+    source = DATASETS.load(dataset.name)
+    rows = {f"n_{name}": len(split) for name, split in dataset.splits().items()}
+    level = float(np.asarray(source.noise_levels)[dataset.noise_ind])
+    return {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim, **rows,
+            "noise": f"{source.noise_name} = {level:g}"}  # fmt: skip

@@ -1,5 +1,8 @@
 """Losses and accuracies as published: mean squared norm or cross-entropy, argmax or threshold; without the penalty."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from scipy.special import log_softmax
 
@@ -44,3 +47,19 @@ def evaluate(
     else:
         accuracy = float((values.argmax(axis=1) == classes).mean())
     return {"loss": float(rows.mean()), "accuracy": accuracy, "normalised_loss": normalised}
+
+
+def best(entries: Sequence[Mapping[str, Any]], rule: str) -> int:
+    """The position of the best ridge: by the highest accuracy on `rule`, ties and regression by the lowest loss.
+
+    Args:
+        entries: A ridge each, with `{rule}_loss` and `{rule}_accuracy` (None for regression), or `gcv`.
+        rule: validation, leave_one_out, test, or gcv, which is a loss alone. Entries that lack it, or that are said not
+            to have converged while others have, are passed over.
+    """
+    loss = "gcv" if rule == "gcv" else f"{rule}_loss"
+    told = [place for place, entry in enumerate(entries) if entry.get(loss) is not None]
+    if not told:
+        raise UserError(f"No ridge could be solved well enough to be chosen by {rule.replace('_', ' ')}.")
+    solved = [place for place in told if entries[place].get("converged", True)] or told
+    return min(solved, key=lambda place: (-(entries[place].get(f"{rule}_accuracy") or 0.0), entries[place][loss]))

@@ -13,8 +13,11 @@ LOG_EVERY = 30.0  # seconds
 
 
 @contextlib.contextmanager
-def progress_line(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """Gives `report(done, note)`; `total` steps of `what` are expected, fewer are fine."""
+def progress_line(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """Gives `report(done, note="", total=None)`; `total` steps of `what` are expected, fewer are fine.
+
+    A `total` given to `report` takes the place of the first.
+    """
     console = Console(file=sys.stderr)
     if not console.is_terminal:
         yield _logger(what, total)
@@ -25,15 +28,16 @@ def progress_line(what: str, total: int) -> Iterator[Callable[[int, str], None]]
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total, note="")
-        yield lambda done, note="": bar.update(task, completed=done, note=note)
+        yield lambda done, note="", total=None: bar.update(task, completed=done, note=note, total=total)
 
 
-def _logger(what: str, total: int) -> Callable[[int, str], None]:
+def _logger(what: str, expected: int) -> Callable[..., None]:
     start = last = time.monotonic()
     first: int | None = None
 
-    def report(done: int, note: str = "") -> None:
+    def report(done: int, note: str = "", total: int | None = None) -> None:
         nonlocal last, first
+        total = expected if total is None else total
         first = done - 1 if first is None else first  # a resumed run does not start at 0
         now = time.monotonic()
         if now - last >= LOG_EVERY:

@@ -1,7 +1,7 @@
-"""The published ridge grids of train.py, and which of them a run solves.
+"""The published ridge grids, and which of them a run solves.
 
-Unit: λ of (1/n)‖Av - y‖² + λ‖v‖² (for NN and CNN, λ times the model's own penalty). Solvers take ρ = nλ, the ridge
-of kernel ridge regression (K + ρI)α = y on the same features.
+Unit of train.py's: λ of (1/n)‖Av - y‖² + λ‖v‖² (for NN and CNN, λ times the model's own penalty). Solvers and
+kernel_fit.py take ρ = nλ, the ridge of kernel ridge regression (K + ρI)α = y on the same features.
 """
 
 import numpy as np
@@ -35,21 +35,58 @@ def grid(model: str, family: str, *, num_layers: int = 1) -> Float64[np.ndarray,
     return _logspace(-6, -2, 20)
 
 
+def kernel_grid(family: str, *, stax_scale: bool = False) -> Float64[np.ndarray, " ridges"]:
+    """The published ρ of kernel ridge regression, in increasing order.
+
+    Args:
+        family: FMNIST, CIFAR2, CIFAR10 or SYNTH (`Dataset.family`).
+        stax_scale: Whether the kernel is that of inputs divided by √d, as NTKs of three and more layers are: on FMNIST
+            these have a grid of their own.
+    """
+    if family == "SYNTH":
+        return _logspace(0, 6, 10)
+    if family == "CIFAR2":
+        return np.concatenate([_logspace(-2, 4, 20), _logspace(4.2, 10, 20)])
+    if family == "CIFAR10":
+        return _logspace(-6, 1, 20)
+    return _logspace(-4, 3, 20) if stax_scale else _logspace(-1, 5, 20)
+
+
+def listed_ridges(text: str) -> Float64[np.ndarray, " ridges"]:
+    """The ridges of a list such as "0.1,1,10", in its order. Raises `UserError` for what is not a number or below 0."""
+    try:
+        ridges = np.array([float(piece) for piece in text.split(",")])
+    except ValueError as error:
+        raise UserError(f"--ridges takes numbers such as 0.1,1,10. Received: {text!r}.") from error
+    if not np.isfinite(ridges).all() or (ridges < 0).any():
+        raise UserError(f"--ridges must be finite and at least 0. Received: {text!r}.")
+    return ridges
+
+
 def chosen_indices(reg_index: str, size: int, *, default: str) -> list[int]:
     """Which entries of a grid to solve: "all", one index, or several ("0,4,9" or "3:8"); "" means `default`.
 
     Raises `UserError` that says the range.
     """
     text = (reg_index or default).strip()
-    if text == "all":
-        return list(range(size))
-    indices: list[int] = []
     try:
-        for piece in text.split(","):
-            start, colon, stop = piece.partition(":")
-            indices += range(int(start or 0), int(stop or size)) if colon else [int(piece)]
+        indices = listed_indices(text, size)
     except ValueError as error:
         raise UserError(f"--reg_index takes all, an index, 0,4,9 or 3:8. Received: {reg_index!r}.") from error
     if not indices or min(indices) < 0 or max(indices) >= size:
         raise UserError(f"--reg_index={reg_index} is out of range: this grid has {size} ridges, 0..{size - 1}.")
+    return indices
+
+
+def listed_indices(text: str, size: int) -> list[int]:
+    """The entries that "all", "5", "0,4,9" or "3:8" names among `size`, sorted; they may lie outside.
+
+    Raises ValueError for what is none of these.
+    """
+    if text == "all":
+        return list(range(size))
+    indices: list[int] = []
+    for piece in text.split(","):
+        start, colon, stop = piece.partition(":")
+        indices += range(int(start or 0), int(stop or size)) if colon else [int(piece)]
     return sorted(set(indices))

@@ -3,10 +3,8 @@
 import dataclasses
 import shutil
 import time
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 from absl import logging
 
@@ -17,6 +15,7 @@ from data.directories import directory
 from data.errors import UserError
 from data.files import claimed, whole_file
 from data.weights import LAWS, SEED
+from linearized.fits import Result, about_data
 from linearized.metrics import LOSSES, evaluate
 from linearized.models import MODELS
 from linearized.ridges import chosen_indices, grid
@@ -96,20 +95,6 @@ class Config(Settings):
         return f"{self.dataset}_{self.model}_N{self.num_units}_noise{self.noise_ind}_{self.key()}{job}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """Where a run's result lies, and its record (`data.results.load`)."""
-
-    folder: Path
-    record: dict[str, Any]
-    fresh: bool  # False: the run had been finished before, and was read back
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """The metrics and evidence of the chosen ridge."""
-        return self.record["ridges"][self.record["chosen"]["position"]]
-
-
 def run(config: Config) -> Result:
     """Loads, fits every asked ridge, scores all splits, chooses, saves.
 
@@ -151,7 +136,7 @@ def run(config: Config) -> Result:
         record = {
             "title": _title(config, dataset),
             "settings": config.to_dict(),
-            "data": _about(dataset),
+            "data": about_data(dataset),
             "model": {"num_parameters": int(model.count_params()), "hidden_layers": hidden_layers(config)},
             "solver": about,
             "ridge_unit": "λ of (1/n)‖Av - y‖² + λ‖v‖²; nλ is the ρ of (K + ρI)α = y",
@@ -210,14 +195,6 @@ def _set_parameters(config: Config, model, parameters) -> None:
         model.set_weights(parameters)
 
 
-def _about(dataset: Dataset) -> dict[str, Any]:
-    source = DATASETS.load(dataset.name)
-    rows = {f"n_{name}": len(split) for name, split in dataset.splits().items()}
-    level = float(np.asarray(source.noise_levels)[dataset.noise_ind])
-    return {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim, **rows,
-            "noise": f"{source.noise_name} = {level:g}"}  # fmt: skip
-
-
 def _title(config: Config, dataset: Dataset) -> str:
-    noise, n = _about(dataset)["noise"], len(dataset.train)
+    noise, n = about_data(dataset)["noise"], len(dataset.train)
     return f"{config.model}, N = {config.num_units}, on {dataset.name}, {noise}, n = {n}"

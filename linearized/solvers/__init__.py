@@ -27,6 +27,9 @@ GRAM_SOLVERS = Registry(  # of kernel ridge regression, (K + ρI)α = Y: a GramP
     aliases={"lanczos": "block_lanczos"},
 )
 
+WORKING_COPIES = 1.7  # matrices of K's size that a factor of it and its refinement take
+FEW_RIDGES = 2  # up to which a factor a ridge is quicker than one reduction for all
+
 LINEAR = ("lanczos", "cg")  # those that solve a LinearProblem, for a whole ridge grid
 
 
@@ -41,3 +44,23 @@ def auto(problem: LinearProblem, num_ridges: int) -> tuple[str, str]:
     if basis <= room:
         return "lanczos", f"a basis of about {basis / 1e9:.2g} GB in the {space} serves {num_ridges} ridges at once"
     return "cg", f"a Lanczos basis of about {basis / 1e9:.2g} GB is more than the {room / 1e9:.2g} GB left"
+
+
+def auto_gram(
+    n: int, itemsize: int, num_ridges: int, memory: int, *, distributed: bool = False
+) -> tuple[str, str]:
+    """The solver of a Gram matrix to take, and why in one line.
+
+    Args:
+        n, itemsize: Rows of K and bytes an entry.
+        memory: Bytes to work with.
+        distributed: Whether products run elsewhere.
+    """
+    gib = WORKING_COPIES * n * n * itemsize / 2**30
+    if distributed:
+        return "block_lanczos", f"products on the scheduler's workers serve {num_ridges} ridges at once"
+    if gib * 2**30 > memory:
+        return "block_lanczos", f"a factor of K takes {gib:.1f} GiB, and {memory / 2**30:.1f} GiB are to work with"
+    if num_ridges <= FEW_RIDGES:
+        return "cholesky", f"{num_ridges} of a ridge's factors take less than one reduction, in {gib:.1f} GiB"
+    return "band", f"one reduction of K, in {gib:.1f} GiB, serves {num_ridges} ridges"
