@@ -38,11 +38,17 @@ def main(_):
     from kernel_gen.settings import KernelSettings
 
     simulated = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
-    settings, size = KernelSettings(kernel="CNTK", depth=FLAGS.depth), (32, 32, 3)
+    settings, size = KernelSettings(kernel="CNTK", depth=FLAGS.depth, device="cpu"), (32, 32, 3)
     rows, columns, threads = FLAGS.rows, FLAGS.columns, FLAGS.threads
     if simulated:
         print("No GPU here: two convolutions on 4x4 images, in the simulator.")
-        settings, size, rows, columns, threads = KernelSettings(kernel="CNTK", depth=2, head="gap"), (4, 4, 3), 2, 2, 8
+        settings, size, rows, columns, threads = (
+            KernelSettings(kernel="CNTK", depth=2, head="gap", device="cpu"),
+            (4, 4, 3),
+            2,
+            2,
+            8,
+        )
     kernel = cntk.build(settings, size)
     random = np.random.default_rng(0)
     smooth = np.cumsum(random.standard_normal((rows + columns, *size), dtype=np.float32), axis=1)

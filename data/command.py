@@ -1,6 +1,6 @@
 """How every command starts and ends: flags, logging, one clear line for what a user can mend, exit codes.
 
-0 done; 2 the user can mend it; 130 stopped by Ctrl-C (the same command goes on).
+0 done; 2 the user can mend it; 75 another process is at work on it; 130 stopped by Ctrl-C (the same command goes on).
 """
 
 import sys
@@ -33,7 +33,7 @@ def guarded(work: Callable[[], Any]) -> int:
     try:
         work()
     except UserError as error:
-        return _fail(str(error))
+        return _fail(str(error), error.code)
     except MemoryError as error:
         return _fail(f"out of memory ({error or 'no details'}). Lower --memory, --num_train or --num_units.")
     except KeyboardInterrupt:
@@ -45,6 +45,6 @@ def guarded(work: Callable[[], Any]) -> int:
     return 0
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = UserError.code) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+    return code

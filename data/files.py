@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.errors import UserError
+from data.errors import TryLater, UserError
 
 if TYPE_CHECKING:
     import h5py
@@ -105,7 +105,7 @@ def claimed(folder: Path | str) -> Iterator[Path]:
             folder.rmdir()
 
 
-class Busy(UserError):
+class Busy(TryLater):
     """Another process holds what this one needs."""
 
 

@@ -148,7 +148,7 @@ def stage_kernel(
 class CudaEngine(Engine):
     """As `cntk_numba.Engine`, on the current GPU; pairs go there in batches whose maps take `memory` bytes at most."""
 
-    memory = 2**30
+    memory = 2**32
 
     def __init__(self, stages, channels: int, *, ntk: bool, q: float, beta: float, dtype: str, threads: int = THREADS):
         make = functools.partial(stage_kernel, threads=threads)

@@ -6,7 +6,6 @@ import dataclasses
 import errno
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from absl import logging
 
 from data.blocks import at_most, cores
 from data.config import setting
-from data.errors import UserError
+from data.errors import TryLater, UserError
 from data.files import Busy, held
 from kernel_gen.job import Job, JobSettings, open_job
 from kernel_gen.partial import PartialShard
@@ -41,7 +40,7 @@ def shard_commands(config: Config) -> list[str]:
     """The commands that make the shards still to do, in any order, on any machine that sees the same folders."""
     job = open_job(config)
     extra = "".join(f" --{name}={value:g}" for name in ("threads", "wait") if (value := getattr(config, name)))
-    folder = str(Path(config.folder).absolute()) if config.folder else ""  # another machine starts elsewhere
+    folder = str(config.path().absolute())  # another machine starts elsewhere
     command = dataclasses.replace(config, num_shards=len(job.manifest.shards), folder=folder).command()
     return [f"{command}{extra} --shard={shard}" for shard in _plan(job)]
 
@@ -67,12 +66,12 @@ def run(config: Config) -> list[int]:
                     made += [shard] if _make(job, shard, config.threads or cores(), rate) else []
             except Busy as error:
                 if one:
-                    raise UserError(f"Shard {shard}: {error}") from error
+                    raise TryLater(f"Shard {shard}: {error}") from error
                 busy.append(shard)
             except OSError as error:
                 raise _told(error, job, shard) from error
     if busy:
-        raise UserError(
+        raise TryLater(
             f"Made {len(made)} shards; {len(busy)} are being made by others, the first is {busy[0]}. Run again."
         )
     return made

@@ -33,10 +33,14 @@ def launch(settings: LaunchSettings, words: tuple[str, ...] = ()) -> None:
 
     from launch.commands import run_commands
     from launch.table import print_table
+    from launch.task import log_path
 
     start = time.monotonic()
     with launcher.client(settings) as client:
-        print(f"{len(commands)} commands, logs in {settings.logs}, dashboard: {client.dashboard_link}", flush=True)
+        print(
+            f"{len(commands)} commands, logs in {log_path(commands[0], settings.logs).parent}, dashboard: {client.dashboard_link}",
+            flush=True,
+        )
         cores = settings.cores or launcher.default_cores(settings)
         results = run_commands(client, commands, logs=settings.logs, retries=settings.retries, cores=cores)
     print_table(results, time.monotonic() - start)

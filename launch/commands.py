@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.progress import Report, progress_line
-from launch.task import Outcome, Task, log_name, run_task, stop_tasks
+from launch.task import Outcome, Task, log_path, run_task, stop_tasks
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -39,22 +39,22 @@ class Result:
 
 
 def run_commands(
-    client: "Client", commands: Sequence[tuple[str, ...]], *, logs: Path | str, retries: int = 3, cores: int = 1
+    client: "Client", commands: Sequence[tuple[str, ...]], *, logs: Path | str = "", retries: int = 3, cores: int = 1
 ) -> list[Result]:
     """Runs every command on the client's workers and waits for all of them.
 
     Args:
         commands: Lists of words, each different; they run in this process's working folder, which workers must see.
-        logs: Folder of the logs, one a command; a rerun adds to them.
+        logs: Folder of the logs, one a command; a rerun adds to them. Empty: see `log_path`.
         retries: More tries of a command that failed with another code than 2.
         cores: Threads that a command may use (OMP_NUM_THREADS and its like).
 
     Returns: A result a command, in order. KeyboardInterrupt stops the running commands first, then passes on.
     """
     launch = uuid.uuid4().hex[:8]
-    folder, logs = str(Path.cwd()), Path(logs).resolve()
+    folder = str(Path.cwd())
     threads = tuple((name, str(cores)) for name in THREADS)
-    tasks = [Task(tuple(argv), folder, str(logs / log_name(tuple(argv))), threads, launch) for argv in commands]
+    tasks = [Task(tuple(argv), folder, str(log_path(tuple(argv), logs)), threads, launch) for argv in commands]
     # One group of keys: Dask then hands a worker one task at a time instead of dealing all of them out at once.
     futures = client.map(run_task, tasks, key=[(f"command-{launch}", i, 1) for i in range(len(tasks))], pure=False)
     try:

@@ -17,7 +17,9 @@ class LaunchSettings(Settings):
     expand: bool = setting(False, "the command after --, with --list added, prints the commands to run, one a line")
     commands: str | None = setting(None, "a file of commands, one a line; - reads them from standard input")
     retries: int = setting(3, "more tries after a failure (not after code 2) or a worker's death", minimum=0)
-    logs: str = setting("storage/logs", "folder of the logs, one file a command")
+    logs: str = setting(
+        "", "folder of the logs, one file a command; empty: beside what it makes (its --folder), else storage/logs"
+    )
     dashboard: int = setting(
         8787, "local, slurm: port of the live dashboard; 0: any free one", minimum=0, maximum=65535
     )

@@ -18,11 +18,12 @@ import threading
 import time
 from pathlib import Path
 
+from data.errors import TryLater
 from launch import guard
 
 TAIL = 2000  # bytes of the log that a status carries
 PATIENCE = 60.0  # seconds that a command waits for an earlier run of itself
-BUSY = 75  # exit code of one that waited in vain, as sysexits.h has it for "try again later"
+BUSY = TryLater.code  # exit code of one that waited in vain
 
 _running: dict[str, set[subprocess.Popen]] = {}  # by launch: what this worker runs now
 _stopped: set[str] = set()
@@ -53,6 +54,13 @@ def log_name(argv: tuple[str, ...]) -> str:
     """A file name that shows the end of a command, where commands differ, and is its own."""
     words = re.sub(r"[^\w.=-]+", "_", " ".join(argv)).strip("_-")[-60:].lstrip("_-")
     return f"{words}-{hashlib.blake2b(shlex.join(argv).encode(), digest_size=4).hexdigest()}.log"
+
+
+def log_path(argv: tuple[str, ...], logs: Path | str = "") -> Path:
+    """Where a command's log lies: in `logs`; if that is empty, in the logs of its --folder, or else in storage/logs."""
+    folders = [word.removeprefix("--folder=") for word in argv if word.startswith("--folder=")]
+    folder = Path(logs) if str(logs) else Path(folders[-1], "logs") if folders else Path("storage/logs")
+    return folder.resolve() / log_name(argv)
 
 
 def environment_of(task: Task) -> dict[str, str]:

@@ -5,12 +5,15 @@ The conventions are neural-tangents': a 3x3 convolution divides by 9·channels, 
 with the same weight and bias deviations.
 """
 
+import functools
 import math
 
 import numpy as np
+from absl import logging
+from numba import cuda
 
 from data.errors import UserError
-from kernel_gen import cntk_diagonal, cntk_numba
+from kernel_gen import cntk_cuda, cntk_diagonal, cntk_numba
 from kernel_gen.architecture import Architecture, myrtle, plain
 from kernel_gen.cntk_diagonal import Prepared
 from kernel_gen.kernel import Kernel
@@ -18,9 +21,9 @@ from kernel_gen.settings import KernelSettings
 
 
 class Cntk(Kernel):
-    """The fused kernel: diagonal maps once an image, then pairs of images on all cores."""
+    """The fused kernel: diagonal maps once an image, then pairs of images on all cores or on the current GPU."""
 
-    tile = 32  # 1,024 pairs: some seconds of work for two cores, and a small loss when a tile is lost
+    tile = 32  # 1,024 pairs: some seconds of work for two cores, one launch on a GPU, and a small loss if it is lost
 
     def __init__(self, architecture: Architecture, image_shape: tuple[int, int, int], settings: KernelSettings):
         self.architecture, self.image_shape = architecture, image_shape
@@ -31,17 +34,17 @@ class Cntk(Kernel):
         self.q = self.weight / 9
         if not self.weight > 0:
             raise UserError(f"A CNTK needs --weight_std above 0. Received: {settings.weight_std}.")
-        self._engine = None
+        # One process feeds a GPU best by one block after another; which one is CUDA_VISIBLE_DEVICES' to say.
+        self.own_threads = self.on_gpu = _on_gpu(settings.device)
 
-    @property
+    @functools.cached_property
     def engine(self) -> cntk_numba.Engine:
         """The compiled programs, made when first asked for."""
-        if self._engine is None:
-            self._engine = cntk_numba.Engine(
-                self.stages, self.image_shape[2], ntk=self.kind == "ntk", q=self.q, beta=self.bias / self.q,
-                dtype=self.dtype.name,
-            )  # fmt: skip
-        return self._engine
+        make = cntk_cuda.CudaEngine if self.on_gpu else cntk_numba.Engine
+        return make(
+            self.stages, self.image_shape[2], ntk=self.kind == "ntk", q=self.q, beta=self.bias / self.q,
+            dtype=self.dtype.name,
+        )  # fmt: skip
 
     def prepare(self, x: np.ndarray) -> Prepared:
         """Images and diagonal maps of rows (n, height·width·channels).
@@ -72,6 +75,16 @@ class Cntk(Kernel):
     def readout(self, heads: np.ndarray) -> np.ndarray:
         """The kernel from K and T = K + Θ at the readout's input (..., kinds)."""
         return (self.weight * heads[..., -1] + self.bias).astype(self.dtype)
+
+
+def _on_gpu(device: str) -> bool:
+    """Whether pairs go to a GPU. Raises `UserError` where one is asked for and Numba finds none."""
+    if device == "cpu" or not cuda.is_available():
+        if device == "gpu":
+            raise UserError("--device=gpu needs a GPU and its driver, and Numba finds none. Take --device=cpu.")
+        return False
+    logging.info("pairs of images are computed on a GPU")
+    return True
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> Cntk:

@@ -16,7 +16,7 @@ from launch.launchers.slurm import lifetime_words, limit_seconds
 from launch.plan import parse_lines, plan
 from launch.progress import Report, line
 from launch.table import print_table
-from launch.task import Outcome, log_name
+from launch.task import Outcome, log_name, log_path
 
 WORDS = st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=8), min_size=1, max_size=4)
 
@@ -75,6 +75,13 @@ def test_nothing_to_do_and_bad_flags(capsys):
     assert "nothing is left" in capsys.readouterr().out
     assert main(["--launcher=slrm", "--", "true"]) == 2
     assert "Did you mean slurm" in capsys.readouterr().err
+
+
+def test_logs_lie_beside_what_a_command_makes(tmp_path):
+    shard = ("python", "-m", "kernel_gen", f"--folder={tmp_path / 'gram'}", "--shard=3")
+    assert log_path(shard) == tmp_path / "gram" / "logs" / log_name(shard)
+    assert log_path(shard, tmp_path / "here").parent == tmp_path / "here"
+    assert log_path(("true",)).parent == Path("storage/logs").resolve()
 
 
 def test_log_names_show_the_end_and_differ():
