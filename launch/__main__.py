@@ -37,10 +37,8 @@ def launch(settings: LaunchSettings, words: tuple[str, ...] = ()) -> None:
 
     start = time.monotonic()
     with launcher.client(settings) as client:
-        print(
-            f"{len(commands)} commands, logs in {log_path(commands[0], settings.logs).parent}, dashboard: {client.dashboard_link}",
-            flush=True,
-        )
+        logs = log_path(commands[0], settings.logs).parent
+        print(f"{len(commands)} commands, logs in {logs}, dashboard: {client.dashboard_link}", flush=True)
         cores = settings.cores or launcher.default_cores(settings)
         results = run_commands(client, commands, logs=settings.logs, retries=settings.retries, cores=cores)
     print_table(results, time.monotonic() - start)

@@ -3,6 +3,7 @@
 import io
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
