@@ -14,7 +14,10 @@ from absl import flags
 from data.errors import UserError
 from data.registry import Registry
 
-_DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string, bool: flags.DEFINE_bool}
+_DEFINE = {
+    int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string, bool: flags.DEFINE_bool,
+    tuple: flags.DEFINE_multi_string,  # a flag that may be given more than once
+}  # fmt: skip
 
 
 def setting(
@@ -112,14 +115,15 @@ def parse(settings_class: type[Settings], arguments: Iterable[str]) -> Settings:
         raise UserError(f"{error} (--help lists all flags)") from error
     if rest:
         raise UserError(f"Every setting is a flag such as --name=value. Cannot read: {' '.join(rest)}.")
-    return settings_class(**{field.name: values[field.name].value for field in dataclasses.fields(settings_class)})
+    found = {field.name: values[field.name].value for field in dataclasses.fields(settings_class)}
+    return settings_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
 
 
 def help_text(settings_class: type[Settings], doc: str) -> str:
     """What `--help` prints: the command's docstring, then each flag with its default, choices and meaning."""
     lines = [doc.strip(), "", "Flags:"]
     for field in dataclasses.fields(settings_class):
-        lines.append(f"  --{field.name}={'' if field.default is None else field.default}")
+        lines.append(f"  --{field.name}={'' if field.default in (None, ()) else field.default}")
         lines.append(f"      {field.metadata['help']}")
         if field.metadata["choices"] is not None:
             choices = field.metadata["choices"]

@@ -9,5 +9,5 @@ LAUNCHERS = Registry(
         "slurm": "launch.launchers.slurm",
         "address": "launch.launchers.address",
     },
-    aliases={"scheduler": "address"},
+    aliases={"scheduler": "address", "processes": "local"},
 )

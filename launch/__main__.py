@@ -4,10 +4,12 @@
     python -m launch --launcher=slurm --workers=16 --gres=gpu:1 --time=08:00:00 --expand -- python -m kernel_gen ...
     python -m launch --launcher=address --scheduler=tcp://10.0.0.1:8786 --commands=todo.txt
     python -m launch --gpus=0,1 --commands=- < todo.txt
+    python -m launch --grid=noise_ind=0:15 --grid=model=RF,NT,NN -- python train.py --dataset=NFMNIST
 
-After -- stands one command; with --expand it is asked for what is to do (it prints commands for --list, one a line).
-A failed command is tried again, and stops no other; commands that skip what is done make a rerun go on where this one
-was stopped. Logs lie in --logs, one file a command. Ends with code 2 if any command failed.
+After -- stands one command, or with --grid one for each combination of flags; with --expand it is asked for what is to
+do (it prints commands for --list, one a line). A failed command is tried again, and stops no other; commands that skip
+what is done make a rerun go on where this one was stopped. Logs lie in --logs, one file a command. Ends with code 2 if
+any command failed.
 """
 
 import dataclasses
@@ -24,7 +26,7 @@ from launch.settings import LaunchSettings
 
 def launch(settings: LaunchSettings, words: tuple[str, ...] = ()) -> None:
     """Plans, starts the workers, runs, prints the table. Raises `UserError` if any command failed."""
-    commands = plan(words, settings.expand, settings.commands)
+    commands = plan(words, settings.expand, settings.commands, settings.grid)
     if not commands:
         print("nothing is left to run.")
         return

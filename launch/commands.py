@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.progress import Report, progress_line
-from launch.task import Outcome, Task, log_path, run_task, stop_tasks
+from launch.task import BUSY, Outcome, Task, log_path, run_task, stop_tasks
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -46,7 +46,8 @@ def run_commands(
     Args:
         commands: Lists of words, each different; they run in this process's working folder, which workers must see.
         logs: Folder of the logs, one a command; a rerun adds to them. Empty: see `log_path`.
-        retries: More tries of a command that failed with another code than 2.
+        retries: More tries of a command that failed with another code than 2 (or 75: those are asked for again until
+            another process that is at work on them has ended).
         cores: Threads that a command may use (OMP_NUM_THREADS and its like).
 
     Returns: A result a command, in order. KeyboardInterrupt stops the running commands first, then passes on.
@@ -79,10 +80,11 @@ def _collect(client: "Client", tasks: list[Task], futures: list["Future"], retri
                 outcome = _outcome(future, retries)
                 if outcome is None:  # its worker died with the answer: Dask runs it again, and it skips itself
                     future.add_done_callback(ended.put)
-                elif outcome.code in (0, MISUSED, None) or tries > retries:
+                elif outcome.code in (0, MISUSED, None) or (tries > retries and outcome.code != BUSY):
                     results[index] = Result(tasks[index].argv, outcome, tries, tasks[index].log)
                     future.release()
                 else:
+                    # What another launch is at work on is not a failure: it is asked for again until it is done.
                     key = (*future.key[:2], tries + 1)
                     futures[index] = client.submit(run_task, tasks[index], key=key, pure=False)
                     futures[index].add_done_callback(ended.put)

@@ -3,22 +3,22 @@
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data.errors import UserError
+from launch.grid import Command, combinations
 from launch.task import Task, environment_of
 
-Command = tuple[str, ...]
 
-
-def plan(words: Command, expand: bool, source: str | None) -> list[Command]:
+def plan(words: Command, expand: bool, source: str | None, grid: Sequence[str] = ()) -> list[Command]:
     """The commands to run, each once, in order.
 
     Args:
         words: The command line after `--`; may be empty.
         expand: `words` with `--list` added prints the commands still to do, one a line.
         source: A file of commands, one a line; "-" is standard input.
+        grid: Axes of flags; `words` stands for one command a combination (see launch.grid).
 
     Raises `UserError` if not exactly one of the sources is given, or it cannot be read.
     """
@@ -28,11 +28,12 @@ def plan(words: Command, expand: bool, source: str | None) -> list[Command]:
             f"Received: {'both' if words else 'neither'}."
         )
     if source is not None:
-        if expand:
-            raise UserError("--expand lists the command after --; it does not go with --commands.")
+        if expand or grid:
+            raise UserError("--expand and --grid are for the command after --; they do not go with --commands.")
         found = _read(source)
     else:
-        found = _listed(words) if expand else [tuple(words)]
+        commands = combinations(tuple(words), grid)
+        found = [listed for command in commands for listed in _listed(command)] if expand else commands
     return list(dict.fromkeys(found))
 
 

@@ -15,6 +15,10 @@ class LaunchSettings(Settings):
         2, "commands that run at the same time, each on a worker (a Slurm job) of its own", minimum=1
     )
     expand: bool = setting(False, "the command after --, with --list added, prints the commands to run, one a line")
+    grid: tuple = setting(
+        (),
+        "flag=values, any number of times: noise_ind=0:15, model=RF,NT; the command after -- runs for each combination",
+    )
     commands: str | None = setting(None, "a file of commands, one a line; - reads them from standard input")
     retries: int = setting(3, "more tries after a failure (not after code 2) or a worker's death", minimum=0)
     logs: str = setting(

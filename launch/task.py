@@ -22,6 +22,7 @@ from data.errors import TryLater
 from launch import guard
 
 TAIL = 2000  # bytes of the log that a status carries
+PAUSE = 5.0  # seconds before a command that another process is at work on is asked for again
 PATIENCE = 60.0  # seconds that a command waits for an earlier run of itself
 BUSY = TryLater.code  # exit code of one that waited in vain
 
@@ -96,6 +97,8 @@ def run_task(task: Task) -> Outcome:
             _running.setdefault(task.launch, set()).add(process)
         try:
             code = process.wait()
+            if code == BUSY:
+                time.sleep(PAUSE)
         finally:
             with _lock:
                 _running[task.launch].discard(process)

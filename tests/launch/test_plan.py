@@ -55,7 +55,7 @@ def test_standard_input(monkeypatch):
     [
         ((), False, None, "neither"),
         (("a",), False, "file", "both"),
-        ((), True, "file", "does not go with"),
+        ((), True, "file", "do not go with"),
         ((), False, "/no/such/file", "Cannot read the commands of /no/such/file"),
         (("false",), True, None, "false --list ended with code 1"),
         (("no-such-command",), True, None, "Cannot run no-such-command"),
