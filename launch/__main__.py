@@ -12,15 +12,11 @@ what is done make a rerun go on where this one was stopped. Logs lie in --logs, 
 any command failed.
 """
 
-import dataclasses
-import shlex
 import sys
-import time
 
 from data.command import run_command
-from data.errors import UserError
-from launch import LAUNCHERS
 from launch.plan import plan
+from launch.session import refuse_failures, run_all
 from launch.settings import LaunchSettings
 
 
@@ -30,28 +26,7 @@ def launch(settings: LaunchSettings, words: tuple[str, ...] = ()) -> None:
     if not commands:
         print("nothing is left to run.")
         return
-    settings = dataclasses.replace(settings, workers=min(settings.workers, len(commands)))
-    launcher = LAUNCHERS.load(settings.launcher)
-
-    from launch.commands import run_commands
-    from launch.table import print_table
-    from launch.task import log_path
-
-    start = time.monotonic()
-    with launcher.client(settings) as client:
-        logs = log_path(commands[0], settings.logs).parent
-        print(f"{len(commands)} commands, logs in {logs}, dashboard: {client.dashboard_link}", flush=True)
-        cores = settings.cores or launcher.default_cores(settings)
-        results = run_commands(client, commands, logs=settings.logs, retries=settings.retries, cores=cores)
-    print_table(results, time.monotonic() - start)
-    failed = [result for result in results if result.failed]
-    if failed:
-        first = failed[0]
-        said = (first.outcome.tail.strip().splitlines() or ["it said nothing"])[-1]
-        raise UserError(
-            f"{len(failed)} of {len(commands)} commands failed; the first is {shlex.join(first.argv)}: {said[:300]} "
-            f"(log: {first.log}). Mend the cause and run the same again: what is done is skipped."
-        )
+    refuse_failures(run_all(settings, commands))
 
 
 def main(arguments: list[str]) -> int:

@@ -7,19 +7,13 @@ from launch import LAUNCHERS
 
 
 @dataclasses.dataclass(frozen=True)
-class LaunchSettings(Settings):
-    """Settings of a launch; each launcher reads those that it has."""
+class WhereSettings(Settings):
+    """Where commands run, and how often they are tried; each launcher reads those that it has."""
 
     launcher: str = setting("local", "where to run", choices=LAUNCHERS)
     workers: int = setting(
         2, "commands that run at the same time, each on a worker (a Slurm job) of its own", minimum=1
     )
-    expand: bool = setting(False, "the command after --, with --list added, prints the commands to run, one a line")
-    grid: tuple = setting(
-        (),
-        "flag=values, any number of times: noise_ind=0:15, model=RF,NT; the command after -- runs for each combination",
-    )
-    commands: str | None = setting(None, "a file of commands, one a line; - reads them from standard input")
     retries: int = setting(3, "more tries after a failure (not after code 2) or a worker's death", minimum=0)
     logs: str = setting(
         "", "folder of the logs, one file a command; empty: beside what it makes (its --folder), else storage/logs"
@@ -36,3 +30,15 @@ class LaunchSettings(Settings):
     partition: str | None = setting(None, "slurm: partition; none: the cluster's default")
     interface: str | None = setting(None, "slurm: network interface that jobs reach this machine by, such as ib0")
     sbatch: str = setting("", "slurm: more words for sbatch, such as '--account=lab --constraint=a100'")
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchSettings(WhereSettings):
+    """Settings of `python -m launch`: which commands, and where."""
+
+    expand: bool = setting(False, "the command after --, with --list added, prints the commands to run, one a line")
+    grid: tuple = setting(
+        (),
+        "flag=values, any number of times: noise_ind=0:15, model=RF,NT; the command after -- runs for each combination",
+    )
+    commands: str | None = setting(None, "a file of commands, one a line; - reads them from standard input")

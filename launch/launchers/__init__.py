@@ -2,10 +2,10 @@
 it started, and `default_cores(settings)`, the threads of a command where the user names none.
 """
 
-from launch.settings import LaunchSettings
+from launch.settings import WhereSettings
 
 
-def configure(settings: LaunchSettings) -> None:
+def configure(settings: WhereSettings) -> None:
     """Dask's settings for our kind of task: long, one a worker, and safe to run again. Before `distributed` is used."""
     import dask
 

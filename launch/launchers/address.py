@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from data.errors import UserError
 from launch.launchers import configure
-from launch.settings import LaunchSettings
+from launch.settings import WhereSettings
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 TIMEOUT = 20  # seconds
 
 
-def default_cores(settings: LaunchSettings) -> int:
+def default_cores(settings: WhereSettings) -> int:
     """One: the workers' machines are not known here."""
     return 1
 
 
 @contextlib.contextmanager
-def client(settings: LaunchSettings) -> Iterator["Client"]:
+def client(settings: WhereSettings) -> Iterator["Client"]:
     """Connects; raises `UserError` if nobody answers. Leaves the scheduler and its workers as they are."""
     if not settings.scheduler:
         raise UserError("--launcher=address needs --scheduler=ADDRESS, such as tcp://127.0.0.1:8786.")

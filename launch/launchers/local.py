@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from data.errors import UserError
 from launch.launchers import configure
-from launch.settings import LaunchSettings
+from launch.settings import WhereSettings
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 
 
-def default_cores(settings: LaunchSettings) -> int:
+def default_cores(settings: WhereSettings) -> int:
     """This machine's cores, shared out."""
     return max(1, len(os.sched_getaffinity(0)) // len(_devices(settings)))
 
 
 @contextlib.contextmanager
-def client(settings: LaunchSettings) -> Iterator["Client"]:
+def client(settings: WhereSettings) -> Iterator["Client"]:
     """Starts a scheduler and workers of one thread; a worker that dies is started again. Ends them all."""
     devices = _devices(settings)
     configure(settings)
@@ -55,7 +55,7 @@ def dask_setup(worker: object) -> None:
     os.setpgrp()
 
 
-def _devices(settings: LaunchSettings) -> list[str | None]:
+def _devices(settings: WhereSettings) -> list[str | None]:
     """The GPU of each worker (one a GPU, where GPUs are named); None: whatever the machine shows."""
     if not settings.gpus:
         return [None] * settings.workers

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from data.errors import UserError
 from launch.launchers import configure
-from launch.settings import LaunchSettings
+from launch.settings import WhereSettings
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -25,7 +25,7 @@ SHORTEST = 300  # seconds of a job
 MARGIN = (120, 600)  # seconds between a worker's planned end and its job's
 
 
-def default_cores(settings: LaunchSettings) -> int:
+def default_cores(settings: WhereSettings) -> int:
     """One."""
     return 1
 
@@ -50,7 +50,7 @@ def lifetime_words(time: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def client(settings: LaunchSettings) -> Iterator["Client"]:
+def client(settings: WhereSettings) -> Iterator["Client"]:
     """Starts a scheduler here and keeps `settings.workers` jobs queued or running; cancels them at the end."""
     lifetime = lifetime_words(settings.time)
     if shutil.which("sbatch") is None:

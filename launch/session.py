@@ -1,0 +1,45 @@
+"""One launch from Python: starts the workers, runs the commands on them, prints the table."""
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from data.errors import UserError
+from launch import LAUNCHERS
+from launch.grid import Command
+from launch.settings import WhereSettings
+
+if TYPE_CHECKING:
+    from launch.commands import Result
+
+
+def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Result]":
+    """How each command ended, in their order. What fails stops no other; KeyboardInterrupt stops them all."""
+    from launch.commands import run_commands
+    from launch.table import print_table
+    from launch.task import log_path
+
+    settings = dataclasses.replace(settings, workers=min(settings.workers, len(commands)))
+    launcher = LAUNCHERS.load(settings.launcher)
+    start = time.monotonic()
+    with launcher.client(settings) as client:
+        logs = log_path(commands[0], settings.logs).parent
+        print(f"{len(commands)} commands, logs in {logs}, dashboard: {client.dashboard_link}", flush=True)
+        cores = settings.cores or launcher.default_cores(settings)
+        results = run_commands(client, commands, logs=settings.logs, retries=settings.retries, cores=cores)
+    print_table(results, time.monotonic() - start)
+    return results
+
+
+def refuse_failures(results: "Sequence[Result]") -> None:
+    """Raises `UserError` that shows the first failure, if there is one."""
+    failed = [result for result in results if result.failed]
+    if failed:
+        first = failed[0]
+        said = (first.outcome.tail.strip().splitlines() or ["it said nothing"])[-1]
+        raise UserError(
+            f"{len(failed)} of {len(results)} commands failed; the first is {shlex.join(first.argv)}: {said[:300]} "
+            f"(log: {first.log}). Mend the cause and run the same again: what is done is skipped."
+        )

@@ -1,0 +1,113 @@
+"""Makes a figure of the published experiment: runs what it needs, here or on a cluster, and draws it.
+
+    python -m report.reproduce --figure=fmnist_noise --scale=laptop
+    python -m report.reproduce --figure=synth_kappa --scale=paper --dry_run
+    python -m report.reproduce --figure=nfmnist_noise --scale=workstation --launcher=slurm --workers=16
+
+The same command again goes on where it was stopped; what is done is read back. Beside the picture (png and pdf) lies a
+table of its points (csv). Run it in the repository's folder, where train.py and kernel_fit.py are.
+"""
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.command import run_command
+from data.config import setting
+from data.directories import directory
+from data.errors import UserError
+from data.files import whole_file
+from launch.settings import WhereSettings
+from report.recipes import RECIPES, SCALES
+from report.recipes.estimate import disk_bytes, seconds
+from report.recipes.recipe import DIRECTORIES, Recipe, Run, runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(WhereSettings):
+    """Settings of `python -m report.reproduce`."""
+
+    figure: str = setting("fmnist_noise", "the figure", choices=RECIPES)
+    scale: str = setting("laptop", "how large", choices=SCALES)
+    dry_run: bool = setting(False, "print the commands, their number and an estimate of time and disk; run nothing")
+    out: str = setting("storage/figures", "folder of the pictures and their tables")
+
+
+def main(config: Config) -> None:
+    """Runs what is not done, draws what is there, then tells of failures."""
+    recipe: Recipe = RECIPES.load(config.figure)
+    dataset = recipe.source()
+    todo = runs(config.figure, recipe, config.scale, dataset)
+    if config.dry_run:
+        print("\n".join(shlex.join(run.command) for run in todo))
+        print(_estimate(todo, config.workers))
+        return
+    if missing := [name for name in DIRECTORIES if not Path(name).is_file()]:
+        raise UserError(f"{missing[0]} is not in {Path.cwd()}. Run this in the repository's folder.")
+    from launch.session import refuse_failures, run_all
+
+    print(_estimate(todo, config.workers), flush=True)
+    ended = run_all(config, [run.command for run in todo])
+    points = collected(todo)
+    if points.empty:
+        refuse_failures(ended)
+        raise UserError(f"No run of {config.figure} left a result. Look into the logs above.")
+    draw(recipe, dataset, points, Path(config.out), f"{config.figure}-{config.scale}")
+    refuse_failures(ended)
+
+
+def collected(todo: list[Run]) -> "pd.DataFrame":
+    """A row for each run that is done: label, value, seed, and what `data.results.collect` has of it."""
+    import pandas as pd
+
+    from data.results import collect
+
+    tables, rows = {}, []
+    for run in todo:
+        folder = directory(DIRECTORIES[run.program]) / run.flags["exp_name"]
+        if folder not in tables:
+            tables[folder] = collect(folder)
+        table = tables[folder]
+        if table.empty:
+            continue
+        same = pd.Series(True, table.index)
+        for name, value in run.flags.items():
+            same &= table[name].astype(str) == str(value)
+        place = {"label": run.label, "value": run.value, "seed": run.seed}
+        rows += [{**row, **place} for row in table[same].to_dict("records")]
+    return pd.DataFrame(rows)
+
+
+def draw(recipe: Recipe, dataset: str, points: "pd.DataFrame", folder: Path, name: str) -> None:
+    """Writes the picture as png and pdf, and the table of its points."""
+    from report import plots
+    from report.recipes.plot import figure
+
+    picture = figure(recipe, dataset, points)
+    for suffix in (".png", ".pdf"):
+        print(f"drawn: {plots.save_figure(picture, folder / (name + suffix))}")
+    named = ("label", "value", "seed", "ridge", "chosen_by", "seconds", "path")
+    shown = [column for column in points if column in named or column.endswith(("_loss", "_accuracy"))]
+    with whole_file(folder / f"{name}.csv") as path:
+        points[shown].to_csv(path, index=False)
+    means = points.pivot_table(recipe.metric, "label", "value", sort=False)
+    print(means.to_string(float_format="%.3f"))
+
+
+def _estimate(todo: list[Run], workers: int) -> str:
+    hours = sum(map(seconds, todo)) / max(workers, 1) / 3600
+    time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    gib = sum(map(disk_bytes, todo)) / 2**30
+    return (
+        f"{len(todo)} runs, about {time} on {workers} workers of one core and {gib:.2g} GiB of disk "
+        "(a rough count of operations; what is done already is not made again)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))

@@ -1,0 +1,157 @@
+"""Pictures of one run or a few over the ridge grid: losses and accuracies, the choice, what the solver saw."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from report.style import COLOURS, LINES, MARKERS, metric_name, new_figure, shades, spread_out
+
+_SPLITS = {"train": ("--", COLOURS[4]), "validation": ("-.", COLOURS[2]), "leave_one_out": (":", COLOURS[3]),
+           "test": ("-", COLOURS[0])}  # fmt: skip
+_SELECTION = {
+    "gcv": ("generalised cross-validation", COLOURS[3], "o"),
+    "degrees_of_freedom": ("degrees of freedom", COLOURS[5], "s"),
+}
+
+
+def ridge_curves(record: Mapping[str, Any]) -> Figure:
+    """Loss, and accuracy if there is one, against the ridge for each split of one run; the chosen ridge is marked.
+
+    A kernel's result may hold leave-one-out errors, drawn as one more split, and generalised cross-validation with the
+    effective degrees of freedom, drawn in a panel of their own.
+    """
+    ridges = pd.DataFrame(record["ridges"]).replace({None: np.nan})
+    panels = [metric for metric in ("loss", "accuracy") if ridges[f"test_{metric}"].notna().any()] or ["loss"]
+    selection = [name for name in _SELECTION if name in ridges and ridges[name].notna().any()]
+    count = len(panels) + bool(selection)
+    figure, axes = new_figure(1.5 + 4.3 * count, 3.6, ncols=count)
+    for axis, metric in zip(axes, panels, strict=False):
+        for split, (line, colour) in _SPLITS.items():
+            if (column := f"{split}_{metric}") in ridges and ridges[column].notna().any():
+                label = split.replace("_", "-")
+                axis.plot(ridges["ridge"], ridges[column], line, marker=".", color=colour, label=label)
+        axis.set_ylabel(metric_name(metric, record["settings"].get("loss", "square")))
+        if metric == "loss" and (ridges["test_loss"].dropna() > 0).all():
+            axis.set_yscale("log")
+    if selection:
+        _selection(axes[-1], ridges, selection)
+    for axis in axes:
+        _ridge_axis(axis, record, ridges["ridge"])
+    missed = ridges[~ridges["converged"].astype(bool)]
+    if len(missed):
+        axes[0].plot(missed["ridge"], missed["test_loss"], "x", color=COLOURS[1], markersize=9, label="not converged")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) if count > 1 else 3, frameon=False)
+    figure.suptitle(record["title"], fontsize=10)
+    return figure
+
+
+def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> None:
+    """The axis of ridges, with the chosen one marked, and the published choice where that is another."""
+    chosen, published = record["chosen"], record.get("chosen_published", record["chosen"])
+    for choice, line in ((chosen, ":"), (published, (0, (1, 4)))):
+        if line == ":" or choice["position"] != chosen["position"]:
+            place, label = record["ridges"][choice["position"]]["ridge"], f"chosen by {choice['by']}"
+            axis.axvline(place, color="0.4", linewidth=1, linestyle=line, label=label)
+    _log_ridges(axis, ridges, record.get("ridge_symbol", "λ"))
+
+
+def _log_ridges(axis: Axes, ridges: pd.Series, symbol: str) -> None:
+    margin, positive = 2 if len(ridges) > 1 else 10, ridges[ridges > 0]
+    if len(positive):  # a ridge of 0 has no place on a logarithmic axis
+        axis.set_xscale("log")
+        axis.set_xlim(positive.min() / margin, positive.max() * margin)
+    axis.set_xlabel(f"ridge {symbol}")
+
+
+def _selection(axis: Axes, ridges: pd.DataFrame, names: list[str]) -> None:
+    """Generalised cross-validation on the left, degrees of freedom on the right."""
+    axes = [axis, axis.twinx()] if len(names) == 2 else [axis]
+    for here, name in zip(axes, names, strict=True):
+        title, colour, marker = _SELECTION[name]
+        here.plot(ridges["ridge"], ridges[name], marker=marker, markersize=3, color=colour)
+        here.set_ylabel(title, color=colour)
+        here.spines["right"].set_visible(here is not axis)
+        here.grid(here is axis)
+        if (ridges[name].dropna() > 0).all():
+            here.set_yscale("log")
+
+
+def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Figure:
+    """What the solver saw at each iteration or epoch, a line a ridge: the residual (CG) or the loss (SGD).
+
+    Lines run from the smallest ridge (dark) to the largest (light); of many, the legend names about eight.
+    """
+    figure, (axis,) = new_figure(6, 3.6)
+    symbol = record.get("ridge_symbol", "λ")
+    drawn = [(entry, arrays.get(f"history/{entry['index']:03d}", ())) for entry in record["ridges"]]
+    drawn = sorted(((entry["ridge"], history) for entry, history in drawn if len(history)), key=lambda pair: pair[0])
+    named = spread_out(len(drawn))
+    for place, ((ridge, history), shade) in enumerate(zip(drawn, shades(len(drawn)), strict=True)):
+        label = f"{symbol} = {ridge:.1e}" if place in named else "_"
+        axis.plot(np.arange(1, len(history) + 1), history, color=shade, label=label)
+    axis.set(yscale="log", xlabel=record["solver"]["step"], ylabel=record["solver"]["history"])
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    figure.suptitle(record["title"], fontsize=10)
+    return figure
+
+
+def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = "test_loss") -> Figure:
+    """A metric of several runs against the ridge, a line a run, its chosen ridge filled.
+
+    Args:
+        records: By the name in the legend. Each keeps its unit of the ridge: a model's λ and a kernel's ρ = nλ are
+            brought together as λ.
+    """
+    figure, (axis,) = new_figure(6.4, 3.6)
+    lambdas = []
+    for place, (name, record) in enumerate(records.items()):
+        scale = record["data"]["n_train"] if record.get("ridge_symbol") == "ρ" else 1
+        ridges = np.array([entry["ridge"] / scale for entry in record["ridges"]])
+        values = np.array([np.nan if entry.get(metric) is None else entry[metric] for entry in record["ridges"]], float)
+        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        axis.plot(ridges, values, LINES[place % len(LINES)], color=colour, marker=marker, markersize=4,
+                  markerfacecolor="none", label=name)  # fmt: skip
+        chosen = record["chosen"]["position"]
+        axis.plot(ridges[chosen], values[chosen], marker=marker, color=colour, markersize=9)
+        lambdas += ridges.tolist()
+    _log_ridges(axis, pd.Series(lambdas), "λ = ρ / n")
+    axis.set_ylabel(metric_name(metric))
+    if metric.endswith("loss"):
+        axis.set_yscale("log")
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def solver_steps(record: Mapping[str, Any]) -> Figure:
+    """Steps to converge and the residual at the end against the ridge; ridges that did not converge are crossed."""
+    ridges = pd.DataFrame(record["ridges"])
+    figure, axes = new_figure(9, 3.4, ncols=2)
+    columns = {"iterations": record["solver"]["step"] + "s", "residual": "residual at the end, relative"}
+    missed = ridges[~ridges["converged"].astype(bool)]
+    for axis, (column, title) in zip(axes, columns.items(), strict=True):
+        axis.plot(ridges["ridge"], ridges[column].astype(float), "-o", color=COLOURS[0], markersize=4)
+        axis.plot(missed["ridge"], missed[column].astype(float), "x", color=COLOURS[1], markersize=9)
+        axis.set_ylabel(title)
+        _log_ridges(axis, ridges["ridge"], record.get("ridge_symbol", "λ"))
+    if (ridges["residual"].astype(float).dropna() > 0).any():
+        axes[1].set_yscale("log")
+    if "rtol" in record["solver"]:
+        axes[1].axhline(record["solver"]["rtol"], color="0.4", linewidth=1, linestyle="--")
+    figure.suptitle(record["title"], fontsize=10)
+    return figure
+
+
+def converged_sentence(entries: Sequence[Mapping[str, Any]]) -> str:
+    """How many ridges of a run converged, in words."""
+    missed = [entry for entry in entries if not entry["converged"]]
+    if not missed:
+        return f"all {len(entries)} converged" if len(entries) > 1 else "converged"
+    diverged = sum(bool(entry.get("diverged")) for entry in missed)
+    told = f"{len(missed)} of {len(entries)} did not converge"
+    return f"{told}, {diverged} of them diverged" if diverged else told

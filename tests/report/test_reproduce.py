@@ -1,0 +1,91 @@
+"""Recipes: every command is one that our programs accept; a small figure is run, drawn, and read back."""
+
+import itertools
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from data import DATASETS
+from data.config import parse
+from data.errors import UserError
+from linearized import kernel_fit, train
+from report import reproduce
+from report.recipes import RECIPES, SCALES
+from report.recipes.estimate import disk_bytes, seconds
+from report.recipes.recipe import Curve, Recipe, Scale, runs
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = {"train.py": train.Config, "kernel_fit.py": kernel_fit.Config}
+SMALL = Recipe(
+    title="Digits", shows="", dataset="DIGITS", axis="noise_ind", metric="test_accuracy",
+    curves=(
+        Curve("RF", "train.py", {"model": "RF"}, {"laptop": {"num_units": 64}}),
+        Curve("NT KRR", "kernel_fit.py", {"kernel": "NTK"}),
+    ),
+    scales={"laptop": Scale((0,), (0, 1), {"num_train": 80, "num_test": 50})},
+    references={"chance": 0.1},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name, scale", list(itertools.product(RECIPES, SCALES)))
+def test_every_command_is_accepted_and_none_is_there_twice(name, scale):
+    recipe = RECIPES.load(name)
+    found = runs(name, recipe, scale, recipe.dataset)
+    assert len({run.command for run in found}) == len(found) > 0
+    for run in found:
+        made = parse(CONFIGS[run.program], run.command[2:])
+        level = int(made.noise_ind)
+        DATASETS.load(made.dataset).level(level)
+        assert seconds(run) > 0 and disk_bytes(run) > 0
+    assert {run.label for run in found} <= {curve.label for curve in recipe.curves}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_stand_in_is_run_where_the_data_is_not_here(name, monkeypatch):
+    recipe = RECIPES.load(name)
+    if recipe.stand_in:
+        found = runs(name, recipe, "paper", recipe.stand_in)
+        assert {run.flags["dataset"] for run in found} == {recipe.stand_in}
+        for run in runs(name, recipe, "workstation", recipe.stand_in):
+            assert run.flags["num_train"] <= 1500 and run.flags.get("num_test", 0) <= 500
+
+
+def test_rf_has_as_many_parameters_as_the_network():
+    recipe = RECIPES.load("fmnist_noise")
+    units = {run.label: run.flags.get("num_units") for run in runs("", recipe, "paper", "FMNIST")}
+    assert units["NN"] == 4096 and units["RF"] == 321126
+
+
+def test_a_small_figure_is_run_drawn_and_read_back(directories, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(type(RECIPES), "load", lambda self, name: SMALL if self is RECIPES else _load(self, name))
+    config = reproduce.Config(out=str(tmp_path), dashboard=0, logs=str(tmp_path / "logs"))
+    reproduce.main(config)
+    said = capsys.readouterr().out
+    assert "4 runs" in said and "4 of 4 done" in said
+    points = pd.read_csv(tmp_path / "fmnist_noise-laptop.csv")
+    assert len(points) == 4 and (points.groupby(["label", "value"]).size() == 2).all()
+    assert (points["test_accuracy"] > 0.2).all()
+    for suffix in (".png", ".pdf"):
+        assert (tmp_path / f"fmnist_noise-laptop{suffix}").stat().st_size > 5000
+    before = {path: path.stat().st_mtime_ns for path in directories.parent.rglob("result.json")}
+    reproduce.main(config)
+    assert before == {path: path.stat().st_mtime_ns for path in directories.parent.rglob("result.json")}
+
+
+_load = type(RECIPES).load
+
+
+def test_a_dry_run_prints_commands_and_an_estimate(capsys):
+    reproduce.main(reproduce.Config(figure="synth_kappa", scale="paper", dry_run=True))
+    *commands, estimate = capsys.readouterr().out.splitlines()
+    assert estimate.startswith(f"{len(commands)} runs, about ") and "hours" in estimate
+    assert all(shlex.split(command)[1] in CONFIGS for command in commands)
+
+
+def test_elsewhere_than_in_the_repository_it_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"train\.py is not in"):
+        reproduce.main(reproduce.Config(figure="synth_kappa"))
