@@ -3,6 +3,7 @@
 Every file is looked at when the matrix is opened, and the checksum of each band is compared before its first use.
 """
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +41,11 @@ class _Bands:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards lie."""
+        return self._stored[0].path.parent
 
     def check(self) -> None:
         """Compares all checksums now, on all cores. Raises `UserError` as reading does."""
@@ -226,7 +232,7 @@ class Gram(_Bands):
         """The bands in at most `count` runs of about as many entries each."""
         edges = np.cumsum([0] + [stored.shape[0] * stored.shape[1] for stored in self._stored])
         ends = sorted({int(np.searchsorted(edges, edges[-1] * i / count)) for i in range(count + 1)})
-        return [slice(start, stop) for start, stop in zip(ends[:-1], ends[1:], strict=True)]
+        return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """A range of whole rows, (rows, n), mirrored from the triangle.

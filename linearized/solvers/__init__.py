@@ -10,6 +10,7 @@ SOLVERS = Registry(
         "cg": "linearized.solvers.cg",
         "sgd": "linearized.solvers.sgd",
         "adam": "linearized.solvers.sgd",
+        "adamw": "linearized.solvers.sgd",
         "newton_cg": "linearized.solvers.newton_cg",
     },
     aliases={"block_lanczos": "lanczos"},
@@ -46,9 +47,7 @@ def auto(problem: LinearProblem, num_ridges: int) -> tuple[str, str]:
     return "cg", f"a Lanczos basis of about {basis / 1e9:.2g} GB is more than the {room / 1e9:.2g} GB left"
 
 
-def auto_gram(
-    n: int, itemsize: int, num_ridges: int, memory: int, *, distributed: bool = False
-) -> tuple[str, str]:
+def auto_gram(n: int, itemsize: int, num_ridges: int, memory: int, *, distributed: bool = False) -> tuple[str, str]:
     """The solver of a Gram matrix to take, and why in one line.
 
     Args:

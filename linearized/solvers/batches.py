@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from jaxtyping import Float32
 
+from linearized.solvers.recipe import Recipe, moved
+
 
 class Batches(keras.utils.PyDataset):
     """Batches of rows; the last one holds what is left, so every row is used once an epoch.
@@ -14,18 +16,28 @@ class Batches(keras.utils.PyDataset):
         x, y: Rows, in memory or memory-mapped.
         size: Rows a batch; no more than there are.
         seed: Of the permutations; None keeps the rows in order.
+        recipe: Whose augmentation to apply, drawn anew each epoch; None: none.
+        image_shape: (height, width, channels) of a row, for that.
     """
 
     def __init__(
-        self, x: Float32[np.ndarray, "n d"], y: Float32[np.ndarray, "n k"], size: int, seed: int | None = None
+        self,
+        x: Float32[np.ndarray, "n d"],
+        y: Float32[np.ndarray, "n k"],
+        size: int,
+        seed: int | None = None,
+        recipe: Recipe | None = None,
+        image_shape: tuple[int, int, int] | None = None,
     ):
         super().__init__()
         self.x, self.y, self.size, self.seed = x, y, min(size, len(x)), seed
+        self.recipe, self.image_shape, self.epoch = recipe, image_shape, 0
         self.order = None
         self.start(0)
 
     def start(self, epoch: int) -> None:
         """Draws the order of `epoch`. To be called before its first batch is read."""
+        self.epoch = epoch
         if self.seed is not None:
             self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
 
@@ -36,4 +48,8 @@ class Batches(keras.utils.PyDataset):
         rows = slice(index * self.size, (index + 1) * self.size)
         if self.order is not None:
             rows = np.sort(self.order[rows])  # in the order of the file, which a memory map reads faster
-        return np.asarray(self.x[rows]), np.asarray(self.y[rows])
+        x, y = np.asarray(self.x[rows]), np.asarray(self.y[rows])
+        if self.recipe is not None and self.recipe.augments():
+            random = np.random.default_rng([self.seed or 0, self.epoch, index])
+            x = moved(x, self.image_shape, self.recipe.augment_crop, self.recipe.augment_flip, random)
+        return x, y

@@ -13,7 +13,7 @@ as in Frommer, Computing 70, 2003.)
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ from linearized.solvers.solution import (
 )
 
 DROP = 1e-10  # a new direction below this share of the product is rounding, and is left out
+ROUGH = 3e-4  # residuals that float32 products of kernels of 10,000 images reach with room: they end at 1e-4
 PANEL = 64  # basis vectors that are held together
 
 
@@ -57,26 +58,23 @@ def solve(
 
     If it would outgrow the problem's spare memory, or a recomputed residual misses its tolerance, CG goes on from
     there. `value` is taken from the whole basis at every ridge, so it is at least as good as `history` says.
+
+    A tolerance of ROUGH or more is met by a problem's quicker `rough_product`, where it has one; if a recomputed
+    residual shows that it is not, the run is made again with accurate products.
     """
     ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
     start = problem.targets if problem.dual else finite(problem.moment())
-    state = _Lanczos(problem, start, ridges, rtol, atol)
-    saved = Checkpoint(checkpoint, key=key, dual=problem.dual, shape=start.shape, block=state.block.shape[1])
-    state.restore(saved)
-    most = basis_room(problem) // (8 * len(start))
-    written = time.monotonic()
-    while state.active.any() and state.iteration < max_iterations:
-        if len(state.basis) > most:
-            logging.info("the basis of %d vectors is all that fits; CG goes on", len(state.basis))
+    saved = Checkpoint(checkpoint, key=key, dual=problem.dual, shape=start.shape)
+    rough = getattr(problem, "rough_product", None)
+    if Tolerance.of(float(np.linalg.norm(start)), problem.n, rtol, atol).relative < ROUGH:
+        rough = None
+    for product in (rough, None) if rough else (None,):
+        state = _Lanczos(problem, start, ridges, rtol, atol, saved, product)
+        state.run(max_iterations, progress, interval)
+        solutions = measured(problem, ridges, state.values(), state.histories(), state.tolerance)
+        if product is None or all(solution.converged for solution in solutions):
             break
-        state.step()
-        if progress is not None:
-            progress(state.iteration, max_iterations, state.residuals, int(state.active.sum()))
-        if time.monotonic() - written >= interval:
-            state.save(saved)
-            written = time.monotonic()
-    state.save(saved)
-    solutions = measured(problem, ridges, state.values(), state.histories(), state.tolerance)
+        logging.info("rough products were not enough; again with accurate ones")
     return cg.polish(
         problem, solutions, state.tolerance, max_iterations=max_iterations, progress=progress, checkpoint=checkpoint,
         key=key, interval=interval,
@@ -84,13 +82,22 @@ def solve(
 
 
 class _Lanczos:
-    """The state of a run: basis, projected operator, ridges."""
+    """The state of a run: basis, projected operator, ridges; as far as it was saved before.
 
-    def __init__(self, problem: LinearProblem, start: np.ndarray, ridges: np.ndarray, rtol: float, atol: float):
+    The width of the saved block counts, for a problem may choose another one after measuring anew.
+    """
+
+    def __init__(
+        self, problem: LinearProblem, start: np.ndarray, ridges: np.ndarray, rtol: float, atol: float,
+        checkpoint: Checkpoint, product: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):  # fmt: skip
         self.problem, self.ridges, self.tolerances = problem, ridges, (rtol, atol)
-        self.apply = problem.dual_product if problem.dual else problem.primal_product
+        self.apply = product or (problem.dual_product if problem.dual else problem.primal_product)
+        self.checkpoint, self.name = checkpoint, "lanczos" if product is None else "rough"
+        begun = checkpoint.load(f"{self.name}-start")
+        self.width = width = int(begun["width"]) if begun else _block(problem)
         self.basis = _Basis(len(start))
-        wide = np.concatenate([start, _extra(start, _block(problem) - problem.columns)], axis=1)
+        wide = np.concatenate([start, _extra(start, width - problem.columns)], axis=1)
         self.block, first = _independent(wide, DROP * np.linalg.norm(start, axis=0).max(initial=0))
         first = first[:, : start.shape[1]]
         self.basis.add(self.block)
@@ -103,6 +110,23 @@ class _Lanczos:
         self.active = np.full(len(ridges), self.block.shape[1] > 0)
         # In the primal Aᵀy is at hand; in the dual its norm comes with the first product, unless Y = 0.
         self.tolerance = Tolerance.of(float(np.linalg.norm(first)), problem.n, rtol, atol)
+        self._restore(begun)
+
+    def run(self, max_iterations: int, progress: Progress | None, interval: float) -> None:
+        """Steps until every ridge is done, the steps are spent or the basis is all that fits."""
+        most = basis_room(self.problem) // (8 * self.basis.length)
+        written = time.monotonic()
+        while self.active.any() and self.iteration < max_iterations:
+            if len(self.basis) > most:
+                logging.info("the basis of %d vectors is all that fits; CG goes on", len(self.basis))
+                break
+            self.step()
+            if progress is not None:
+                progress(self.iteration, max_iterations, self.residuals, int(self.active.sum()))
+            if time.monotonic() - written >= interval:
+                self.save()
+                written = time.monotonic()
+        self.save()
 
     @property
     def iteration(self) -> int:
@@ -156,31 +180,34 @@ class _Lanczos:
             values += np.split(vectors, len(batch), axis=1)
         return values
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self) -> None:
         """Writes the steps since the last time into a file of their own."""
+        save, name = self.checkpoint.save, self.name
         if self.saved == 0:
-            checkpoint.save("lanczos-start", {"block": self.basis.vectors(0, self.small.first_width)})
+            first = self.basis.vectors(0, self.small.first_width)
+            save(f"{name}-start", {"block": first, "width": np.array(self.width)})
         if self.saved < self.iteration:
             steps = range(self.saved, self.iteration)
             arrays = {f"diagonal{j}": self.diagonals[j] for j in steps} | {f"below{j}": self.below[j] for j in steps}
             first = self.small.first_width + sum(len(below) for below in self.below[: self.saved])
-            checkpoint.save(f"lanczos-{self.saved:06d}", arrays | {"basis": self.basis.vectors(first, len(self.basis))})
+            save(f"{name}-{self.saved:06d}", arrays | {"basis": self.basis.vectors(first, len(self.basis))})
         self.saved = self.iteration
 
-    def restore(self, checkpoint: Checkpoint) -> None:
+    def _restore(self, start: dict[str, np.ndarray] | None) -> None:
         """Takes up the saved steps, as far as their files follow each other without a gap."""
-        start = checkpoint.load("lanczos-start")
-        if start is None or not np.allclose(start["block"], self.block.T, atol=1e-6):
-            checkpoint.forget("lanczos-*")
+        checkpoint, name = self.checkpoint, self.name
+        same = start is not None and start["block"].shape == self.block.T.shape
+        if not same or not np.allclose(start["block"], self.block.T, atol=1e-6):
+            checkpoint.forget(f"{name}-*")
             return
-        while (segment := checkpoint.load(f"lanczos-{self.iteration:06d}")) is not None:
+        while (segment := checkpoint.load(f"{name}-{self.iteration:06d}")) is not None:
             first = 0
-            for _ in range(sum(name.startswith("below") for name in segment)):
-                diagonal, below = (segment[f"{name}{self.iteration}"] for name in ("diagonal", "below"))
+            for _ in range(sum(part.startswith("below") for part in segment)):
+                diagonal, below = (segment[f"{part}{self.iteration}"] for part in ("diagonal", "below"))
                 self._take(diagonal, below, segment["basis"][first : first + len(below)].T)
                 first += len(below)
         self.saved = self.iteration
-        checkpoint.forget("lanczos-[0-9]*", keep=lambda name: int(name.split("-")[1]) < self.iteration)
+        checkpoint.forget(f"{name}-[0-9]*", keep=lambda file: int(file.split("-")[1]) < self.iteration)
 
 
 class _SmallProblems:
@@ -264,9 +291,10 @@ def _independent(block: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarra
     """Q and R with block ≈ Q R, Q orthonormal; directions of length at most `floor` are left out."""
     if min(block.shape) == 0:
         return np.empty((len(block), 0)), np.empty((0, block.shape[1]))
-    q, r, order = scipy.linalg.qr(block, mode="economic", pivoting=True, check_finite=False)
+    q, square = np.linalg.qr(block)  # of all rows without pivoting, which LAPACK does without BLAS-3
+    turn, r, order = scipy.linalg.qr(square, mode="economic", pivoting=True, check_finite=False)
     rank = int(np.sum(np.abs(np.diag(r)) > floor))
-    return q[:, :rank], r[:rank, np.argsort(order)]
+    return q @ turn[:, :rank], r[:rank, np.argsort(order)]
 
 
 def _block(problem: LinearProblem) -> int:

@@ -49,19 +49,29 @@ def row_hits(kind: str, y, f):
 
 @keras.saving.register_keras_serializable("linearized")
 class RowLoss(keras.losses.Loss):
-    """The mean of `row_losses` over the rows of a batch; `kind` is one of square, softmax, sigmoid."""
+    """The mean of `row_losses` over the rows of a batch; `kind` is one of square, softmax, sigmoid.
 
-    def __init__(self, kind="square", name="row_loss", **kwargs):
+    Args:
+        smoothing: ε: targets y of k classes become (1 - ε) y + ε / k, a binary label (1 - ε) y + ε / 2.
+    """
+
+    def __init__(self, kind="square", name="row_loss", smoothing=0.0, **kwargs):
         super().__init__(name=name, **kwargs)
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"`smoothing` must be from 0 to below 1. Received: smoothing={smoothing}.")
+        self.smoothing = smoothing
         if kind not in KINDS:
             raise ValueError(f"`kind` must be one of {', '.join(KINDS)}. Received: kind={kind!r}.")
         self.kind = kind
 
     def call(self, y_true, y_pred):
+        if self.smoothing:
+            classes = max(y_pred.shape[-1], 2)
+            y_true = (1 - self.smoothing) * ops.cast(y_true, y_pred.dtype) + self.smoothing / classes
         return row_losses(self.kind, y_true, y_pred)
 
     def get_config(self):
-        return {**super().get_config(), "kind": self.kind}
+        return {**super().get_config(), "kind": self.kind, "smoothing": self.smoothing}
 
 
 @keras.saving.register_keras_serializable("linearized")

@@ -1,4 +1,4 @@
-"""SGD and Adam that multiply each variable's gradient by a number of its own before they use it.
+"""SGD, Adam and AdamW that multiply each variable's gradient by a number of its own before they use it.
 
 The mean-field layers declare these numbers (see `declared`); a model without such layers trains as usual.
 """
@@ -36,3 +36,8 @@ class ScaledSGD(_Scaled, keras.optimizers.SGD):
 @keras.saving.register_keras_serializable("linearized")
 class ScaledAdam(_Scaled, keras.optimizers.Adam):
     """`keras.optimizers.Adam` with `scales`: without them a gradient of O(1/N) would drown in Adam's ε."""
+
+
+@keras.saving.register_keras_serializable("linearized")
+class ScaledAdamW(_Scaled, keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` with `scales`; the decay is not scaled."""

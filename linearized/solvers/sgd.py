@@ -1,4 +1,4 @@
-"""Momentum SGD and Adam with the published schedule: resumable, and stopped early when the loss is not finite."""
+"""Momentum SGD, Adam and AdamW with the published schedule or a recipe: resumable, and stopped early when the loss is not finite."""
 
 import dataclasses
 import json
@@ -16,14 +16,15 @@ from linearized.solvers.batches import Batches
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.declared import changing_weights, gradient_scales
 from linearized.solvers.objectives import RowLoss, RowMean, loss_kind
-from linearized.solvers.scaled import ScaledAdam, ScaledSGD
-from linearized.solvers.schedule import batch_sizes, learning_rates, warm_up_epochs
+from linearized.solvers.recipe import Recipe
+from linearized.solvers.scaled import ScaledAdam, ScaledAdamW, ScaledSGD
+from linearized.solvers.schedule import batch_sizes
 
 __all__ = ["FitResult", "batch_sizes", "fit", "predict"]
 
 MOMENTUM = 0.9
 LARGEST_PREDICTED = 1000  # rows at once where nothing is trained: images take far more memory within a CNN
-OPTIMIZERS = ("sgd", "adam")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 REPORT_EVERY = 0.25  # seconds between two progress reports within an epoch
 CHECK_EVERY = 16  # batches between two looks at the loss: each look waits for the device
 
@@ -56,6 +57,7 @@ def fit(
     loss: str = "square",
     optimizer: str = "sgd",
     seed: int = 0,
+    recipe: Recipe | None = None,
     checkpoint: Path | str | None = None,
     checkpoint_seconds: float = 30.0,
     key: str = "",
@@ -67,8 +69,10 @@ def fit(
     Args:
         batch_size: Rows a batch, or two sizes: while warming up, and after (see `schedule.batch_sizes`).
         loss: "square" or "cross_entropy" (of the logits; see `objectives`).
-        optimizer: "sgd" (momentum 0.9, gradients scaled as the layers declare) or "adam" (scaled likewise).
-        seed: Of the order of the rows and of dropout, each a function of (seed, epoch).
+        optimizer: "sgd" (momentum 0.9, gradients scaled as the layers declare), "adam" or "adamw" (scaled likewise).
+        seed: Of the order of the rows, of dropout and of augmentation, each a function of (seed, epoch).
+        recipe: Schedule, label smoothing, weight decay and augmentation; None: as published. Losses in the history are
+            without the smoothing.
         checkpoint: A folder for the state, written at the ends of epochs, at most every `checkpoint_seconds`
             seconds, and last of all; a later call with the same settings and `key` goes on from it, to the same result.
         progress: Called with the number of epochs done, `epochs`, and a dictionary that has the loss so far.
@@ -81,12 +85,19 @@ def fit(
     sizes = (batch_size, batch_size) if isinstance(batch_size, int) else batch_size
     if min(sizes) < 1:
         raise UserError(f"A batch has at least 1 row. Received: batch_size={batch_size}.")
-    rates = learning_rates(learning_rate, epochs)
-    _compile(model, loss_kind(loss, dataset.task), optimizer, with_accuracy=dataset.task != "regression")
+    recipe = recipe or Recipe()
+    if recipe.augments() and dataset.image_shape is None:
+        raise UserError(f"The rows of {dataset.name} are no images: they cannot be cropped or flipped.")
+    rates = recipe.rates(learning_rate, epochs)
+    kind = loss_kind(loss, dataset.task)
+    if recipe.label_smoothing and kind == "square":
+        raise UserError("Labels are smoothed for the cross-entropy. Use it, or --label_smoothing=0.")
+    _compile(model, kind, optimizer, recipe, with_accuracy=dataset.task != "regression")
     folder = None if checkpoint is None else Path(checkpoint)
     saved = Checkpoint(
         folder, key=key, model=model.name, data=dataset.fingerprint, loss=loss,
         optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=list(sizes), seed=seed,
+        recipe=dataclasses.asdict(recipe),
     )  # fmt: skip
     run = _Run(model, rates, seed, saved, checkpoint_seconds, progress)
     run.resume()
@@ -96,11 +107,11 @@ def fit(
     targets = dataset.targets(dataset.train)
     held_out = dataset.validation
     validation = None if held_out is None else Batches(held_out.x, dataset.targets(held_out), LARGEST_PREDICTED)
-    warm_up = warm_up_epochs(epochs)
+    warm_up = recipe.warm_up_epochs(epochs)
     for stop, size in ((warm_up, sizes[0]), (epochs, sizes[1])):
         if run.failure or run.done >= stop:
             continue
-        run.batches = Batches(dataset.train.x, targets, size, seed)
+        run.batches = Batches(dataset.train.x, targets, size, seed, recipe, dataset.image_shape)
         model.fit(
             run.batches,
             initial_epoch=run.done,
@@ -131,11 +142,16 @@ def _compiled_by_xla() -> bool | str:
     return "auto" if keras.distribution.list_devices("gpu") else False
 
 
-def _compile(model: keras.Model, kind: str, optimizer: str, *, with_accuracy: bool) -> None:
+def _compile(model: keras.Model, kind: str, optimizer: str, recipe: Recipe, *, with_accuracy: bool) -> None:
     scales = gradient_scales(model)
-    made = ScaledSGD(momentum=MOMENTUM, scales=scales) if optimizer == "sgd" else ScaledAdam(scales=scales)
+    if optimizer == "sgd":
+        made = ScaledSGD(momentum=MOMENTUM, scales=scales)
+    elif optimizer == "adam":
+        made = ScaledAdam(beta_2=recipe.beta_2, scales=scales)
+    else:
+        made = ScaledAdamW(weight_decay=recipe.weight_decay, beta_2=recipe.beta_2, scales=scales)
     metrics = [RowMean(kind, what, name=f"row_{what}") for what in ("loss", "accuracy")[: 1 + with_accuracy]]
-    model.compile(optimizer=made, loss=RowLoss(kind), metrics=metrics, jit_compile=_compiled_by_xla())
+    model.compile(optimizer=made, loss=RowLoss(kind, smoothing=recipe.label_smoothing), metrics=metrics, jit_compile=_compiled_by_xla())
     made.build(model.trainable_variables)
 
 

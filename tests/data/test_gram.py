@@ -62,6 +62,30 @@ def test_all_ways_of_reading_agree(tmp_path_factory, values, n, tile, memory, dt
         np.testing.assert_allclose(part @ v, whole @ v, rtol=1e-10, atol=1e-10)
 
 
+@settings(deadline=None, max_examples=25)
+@given(n=st.integers(2, 40), tile=st.integers(1, 20), count=st.integers(1, 12), memory=st.sampled_from([1, 300, 2**25]))
+def test_parts_of_the_bands_add_up_to_the_product(tmp_path_factory, n, tile, count, memory):
+    folder = tmp_path_factory.mktemp("gram")
+    k = make(folder, n, num_shards=min(3, (n + 1) // 2), tile=tile)["train"].astype(np.float64)
+    gram, v = open_gram(folder), np.random.default_rng(0).normal(size=(n, 3))
+    parts = gram.parts(count)
+    assert len(parts) <= count and parts[0].start == 0 and parts[-1].stop == len(gram._stored)
+    total = sum(gram.multiply(v, bands=part, memory=memory) for part in parts)
+    np.testing.assert_allclose(total, k @ v, rtol=0, atol=1e-12)
+    assert not gram.multiply(v, bands=slice(0, 0)).any()
+
+
+def test_time_of_reading_is_counted(tmp_path):
+    make(tmp_path, 300)
+    gram = open_gram(tmp_path)
+    assert gram.folder == tmp_path
+    gram @ np.ones((300, 1))
+    first = gram.seconds_reading
+    assert gram.seconds_waiting > 0 and 0 < first < 10
+    gram @ np.ones((300, 1))
+    assert first < gram.seconds_reading < 2 * first + 1
+
+
 def test_products_keep_float32_and_steps_are_refused(tmp_path):
     make(tmp_path, 12)
     gram = data.open_gram(tmp_path)

@@ -1,4 +1,4 @@
-"""A tiny dataset of random rows with learnable labels, and the settings that models read."""
+"""A tiny dataset of random rows with learnable labels, the settings that models read, and shards of a matrix."""
 
 import types
 
@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 from data.dataset import Dataset, Split, fingerprint
+from data.gram import open_gram
+from data.manifest import Manifest, save_once
+from data.shards import write_shard
+from kernel_gen.tiles import divide
 
 
 def make_dataset(task="classes", *, n=60, side=4, channels=1, classes=3, validation=False, images=True, seed=0):
@@ -51,3 +55,20 @@ def tiny():
 def config():
     """`config(num_units=, ...)` makes settings."""
     return make_config
+
+
+def write_gram(folder, matrix, *, tile=16, num_shards=4):
+    """Shards of a symmetric matrix in `folder`; gives the opened Gram."""
+    rows = {"train": len(matrix)}
+    shards = divide(rows, num_shards, tile)
+    manifest = Manifest({}, "f00d", str(matrix.dtype), "stax", rows, tile, shards, "python -m kernel_gen --kernel=NTK")
+    save_once(folder, manifest)
+    for shard in range(num_shards):
+        write_shard(folder, manifest, shard, lambda band: matrix[band.start : band.stop, band.left :])
+    return open_gram(folder)
+
+
+@pytest.fixture
+def shards():
+    """`shards(folder, matrix, tile=, num_shards=)` writes and opens a Gram matrix."""
+    return write_gram

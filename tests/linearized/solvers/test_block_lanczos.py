@@ -6,6 +6,7 @@ import pytest
 from linearized.problems import MatrixProblem
 from linearized.solvers import block_lanczos
 from linearized.solvers import solution as solution_module
+from linearized.solvers.checkpoint import Checkpoint
 
 
 class WideProblem(MatrixProblem):
@@ -44,7 +45,7 @@ def test_running_residuals_are_those_of_the_solutions_so_far(n, p):
     problem = problem_of(n, p, 2, seed=2)
     [solution] = block_lanczos.solve(problem, [0.3], rtol=1e-8, atol=0.0)
     for steps in (1, 3, 6):
-        state = block_lanczos._Lanczos(problem, start_of(problem), np.array([0.3]), 1e-8, 0.0)
+        state = block_lanczos._Lanczos(problem, start_of(problem), np.array([0.3]), 1e-8, 0.0, Checkpoint(None))
         for _ in range(steps):
             state.step()
         [value] = state.values()
@@ -62,7 +63,7 @@ def test_the_basis_stays_orthonormal():
     random = np.random.default_rng(3)
     matrix = random.standard_normal((150, 150)) * np.logspace(0, -7, 150)
     problem = MatrixProblem(matrix, random.standard_normal((150, 2)))
-    state = block_lanczos._Lanczos(problem, start_of(problem), np.array([1e-8]), 1e-14, 0.0)
+    state = block_lanczos._Lanczos(problem, start_of(problem), np.array([1e-8]), 1e-14, 0.0, Checkpoint(None))
     while state.block.shape[1] > 0 and state.iteration < 60:
         state.step()
     vectors = state.basis.vectors(0, len(state.basis))

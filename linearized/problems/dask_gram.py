@@ -1,0 +1,155 @@
+"""Kernel ridge regression beyond one machine: the products with K run on the workers of a Dask scheduler.
+
+Every worker sees the shards' folder. K v is a sum over parts of the stored bands, each with its triangle's two
+products, as a `dask.array` of the parts' summands; a solver notices nothing. A worker that dies is Dask's to mend: its
+parts are read again by another. Needs the extra `[cluster]`; give the scheduler `distributed.scheduler.worker-ttl:
+null`, for a worker that multiplies does not always answer.
+"""
+
+import functools
+import uuid
+import warnings
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from data.blocks import at_most
+from data.errors import UserError
+from data.gram import Gram, open_gram
+from linearized.problems.gram import GramProblem, reading_columns
+from linearized.problems.least_squares import MEMORY
+
+TIMEOUT = 20  # seconds until a scheduler must answer, and have a worker
+PARTS = 2  # of K for each thread of the workers, so that none waits long for the last
+
+
+class DaskGramProblem(GramProblem):
+    """K in shards and Y, multiplied by the workers of a scheduler.
+
+    Args:
+        gram: As `data.open_gram` gives it, in a folder that all workers see under the same name.
+        targets: Y (n, k).
+        scheduler: An address such as tcp://127.0.0.1:8786, or a `distributed.Client`, which stays the caller's.
+        memory: Bytes for what solvers keep in this process; K is never held in it.
+
+    Raises `UserError` where Dask is missing, no scheduler answers or it has no worker, and from a product if workers
+    die again and again, the scheduler is lost, or a worker refuses a shard.
+    """
+
+    def __init__(
+        self, gram: np.ndarray | Gram, targets: Float[np.ndarray, "n k"], *, scheduler: Any, memory: int = MEMORY
+    ):
+        if not isinstance(gram, Gram):
+            raise UserError(
+                f"A scheduler's workers read K from shards. Received: an array of {gram.shape}. Take no scheduler, "
+                "or make shards with python -m kernel_gen."
+            )
+        super().__init__(gram, targets, memory=memory)
+        self._hold = False
+        self._own = isinstance(scheduler, str)
+        self.client = _connected(scheduler) if self._own else scheduler
+        threads = _threads(self.client)
+        self._key = (str(gram.folder.resolve()), gram.manifest.fingerprint, uuid.uuid4().hex)
+        self._parts = [(part.start, part.stop) for part in gram.parts(max(8, PARTS * threads))]
+        self._read = 0.0
+
+    @property
+    def seconds_reading(self) -> float:
+        """Spent in reading shards, so far, by all workers together."""
+        return self._read
+
+    @property
+    def seconds_waiting(self) -> float:
+        """Not known of the workers, whose products and reading run side by side: NaN."""
+        return float("nan")
+
+    def close(self) -> None:
+        """Leaves the scheduler, if it was given by its address; it and its workers go on."""
+        if self._own:
+            self.client.close()
+
+    def _reading(self) -> float:
+        return self._result(self.client.submit(_sampled, self._key, self.columns, pure=False))
+
+    def _product(self, v: np.ndarray) -> np.ndarray:
+        import dask
+        import dask.array
+
+        shared = dask.delayed(v, name=f"v-{uuid.uuid4().hex}", traverse=False)
+        share = dask.delayed(_share, pure=False, nout=2)
+        shares = [share(self._key, part, shared) for part in self._parts]
+        summands = [dask.array.from_delayed(product, v.shape, np.float64) for product, _ in shares]
+        product = dask.array.stack(summands).sum(axis=0)
+        seconds = dask.delayed(sum)([seconds for _, seconds in shares])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="(?s).*large graph")  # v is in it, so that no death loses v
+            future = self.client.compute(dask.delayed(tuple)([dask.delayed(product), seconds]))
+        product, seconds = self._result(future)
+        self._read += seconds
+        return product
+
+    def _result(self, future: Any) -> Any:
+        """What a worker gives back. Raises `UserError` for what it cannot."""
+        from distributed import KilledWorker
+
+        try:
+            return future.result()
+        except KilledWorker as error:
+            raise UserError(
+                f"A part of K has taken its worker with it again and again ({error}). Give the workers more memory, "
+                "and start again: a saved run goes on where it was."
+            ) from error
+        except (CancelledError, OSError) as error:
+            raise UserError(
+                f"The Dask scheduler is lost ({error}). Start it, and this again: a saved run goes on where it was."
+            ) from error
+
+
+def _connected(address: str) -> Any:
+    """A client of the scheduler at an address. Raises `UserError` if Dask is missing or nobody answers."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UserError('A scheduler needs Dask: pip install ".[cluster]"') from error
+    try:
+        return Client(address, timeout=TIMEOUT, set_as_default=False)
+    except (OSError, ValueError) as error:  # a time-out is an OSError
+        raise UserError(f"No Dask scheduler answers at {address}: {error}. Start one, or take no scheduler.") from error
+
+
+def _threads(client: Any) -> int:
+    """Threads of all workers. Raises `UserError` if there is none for a while."""
+    try:
+        client.wait_for_workers(1, timeout=TIMEOUT)
+    except TimeoutError as error:
+        raise UserError(f"The Dask scheduler {client.scheduler.address} has no workers. Start some.") from error
+    return sum(client.nthreads().values())
+
+
+# What runs on the workers. `key` is the folder, the dataset's fingerprint and a name of the run.
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(key: tuple[str, str, str], part: tuple[int, int] | None) -> Gram:
+    """The shards, opened once a run and part, so that checksums are compared once too."""
+    folder, fingerprint, _ = key
+    if not Path(folder).is_dir():
+        raise UserError(f"A worker sees no folder {folder}. Give it a disk that all workers share.")
+    return open_gram(folder, fingerprint=fingerprint)
+
+
+def _share(key: tuple[str, str, str], part: tuple[int, int], v: np.ndarray) -> tuple[np.ndarray, float]:
+    """A part's summand of K v, and the seconds that reading took. On one core: Dask gives the others their own."""
+    gram = _opened(key, part)
+    before = gram.seconds_reading
+    with at_most(1):
+        product = gram.multiply(v, bands=slice(*part))
+    return product, gram.seconds_reading - before
+
+
+def _sampled(key: tuple[str, str, str], columns: int) -> float:
+    with at_most(1):
+        return reading_columns(_opened(key, None), columns)

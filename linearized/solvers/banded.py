@@ -1,0 +1,55 @@
+"""B + ρI of half-width b: its Cholesky factor, and the trace of its inverse without its eigenvalues.
+
+Bands are stored as LAPACK does: row i of (b+1, n) is the i-th diagonal below the main one.
+"""
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float64
+
+
+def factor(band: Float64[np.ndarray, "b_and_1 n"], ridge: float) -> Float64[np.ndarray, "b_and_1 n"] | None:
+    """L of B + ρI = L Lᵀ, n · b² operations; None if that is not positive definite."""
+    shifted = band.copy()
+    shifted[0] += ridge
+    try:
+        return scipy.linalg.cholesky_banded(shifted, overwrite_ab=True, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return None
+
+
+def solve(factor: Float64[np.ndarray, "b_and_1 n"], y: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
+    """(B + ρI)⁻¹ y, 4 n · b operations a column."""
+    return scipy.linalg.cho_solve_banded((factor, True), y, check_finite=False)
+
+
+def inverse_trace(factor: Float64[np.ndarray, "b_and_1 n"]) -> float:
+    """tr (L Lᵀ)⁻¹ by selected inversion, 10 n · b² operations; the eigenvalues of B would take 6 n² · b.
+
+    In blocks of b, L has triangles D_j on the diagonal and E_j below them. The diagonal blocks of the inverse are
+
+        Z_j = D_j⁻ᵀD_j⁻¹ + G_jᵀ Z_{j+1} G_j,    G_j = E_j D_j⁻¹,
+
+    from the last one back: a sum of positive terms, so nothing cancels. (Takahashi, Fagan & Chin, 1973; Erisman &
+    Tinney, Commun. ACM 18, 1975.)
+    """
+    size, n = max(len(factor) - 1, 1), factor.shape[1]
+    trace, after = 0.0, np.zeros((0, 0))
+    (trtri,) = scipy.linalg.get_lapack_funcs(("trtri",), (factor,))
+    for start in reversed(range(0, n, size)):
+        diagonal, below = _blocks(factor, start, min(size, n - start), len(after))
+        inverse, info = trtri(diagonal, lower=1)
+        if info != 0:
+            raise np.linalg.LinAlgError(f"trtri returned {info}")
+        step = below @ inverse
+        after = inverse.T @ inverse + step.T @ after @ step
+        trace += float(np.trace(after))
+    return trace
+
+
+def _blocks(factor: np.ndarray, start: int, width: int, following: int) -> tuple[np.ndarray, np.ndarray]:
+    """D of `width` columns from `start` on, and E of the `following` rows below it."""
+    i, j = np.mgrid[: width + following, :width]
+    inside = (i >= j) & (i - j < len(factor))
+    block = np.where(inside, factor[np.where(inside, i - j, 0), start + j], 0)
+    return block[:width], block[width:]
