@@ -1,4 +1,4 @@
-"""Trains NN, RF, NT or CNN on clean or noisy data, for one ridge or a whole grid.
+"""Trains one of the models (NN, RF, NT, CNN, ...) on clean or noisy data, for one ridge or a whole grid.
 
     python train.py                                                    RF on the built-in digits, all ridges
     python train.py --model=RF --dataset=FMNIST --noise_ind=3          needs Fashion-MNIST (python -m data)

@@ -122,7 +122,8 @@ def parse(settings_class: type[Settings], arguments: Iterable[str]) -> Settings:
 def help_text(settings_class: type[Settings], doc: str) -> str:
     """What `--help` prints: the command's docstring, then each flag with its default, choices and meaning."""
     lines = [doc.strip(), "", "Flags:"]
-    for field in dataclasses.fields(settings_class):
+    own = vars(settings_class).get("__annotations__", {})  # before those of the groups that the class is made of
+    for field in sorted(dataclasses.fields(settings_class), key=lambda field: field.name not in own):
         lines.append(f"  --{field.name}={'' if field.default in (None, ()) else field.default}")
         lines.append(f"      {field.metadata['help']}")
         if field.metadata["choices"] is not None:

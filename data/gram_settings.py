@@ -8,7 +8,8 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from data import DATASETS, load
+from data import DATASETS, load, preprocess
+from data.activations import ACTIVATIONS, parse
 from data.config import Settings, setting
 from data.dataset import Dataset
 from data.directories import directory
@@ -26,7 +27,7 @@ KERNELS = Registry(
     aliases={"gp": "RF", "poly": "POLYNOMIAL"},
 )
 
-_KEYS = {"CNTK": "cntk_dir", "RF": "rf_dir"}
+KEYS = {"CNTK": "cntk_dir", "RF": "rf_dir"}
 _SYNTH = ("synth_dim", "synth_eta", "synth_n")
 
 
@@ -40,6 +41,9 @@ class KernelSettings(Settings):
     depth: int = setting(5, "CNTK: Myrtle-5, 7 or 10; any number of convolutions with another --head", minimum=1)
     head: str = setting(
         "myrtle", "CNTK: Myrtle, or plain convolutions and a head", choices=("myrtle", "gap", "flatten")
+    )
+    activation: str = setting(
+        "relu", "NTK, CNTK: a name, or with numbers, such as leaky_relu(0.1)", choices=ACTIVATIONS
     )
     weight_std: float = setting(1.0, "standard deviation of weights", minimum=0.0)
     bias_std: float = setting(0.0, "standard deviation of biases, 0: none", minimum=0.0)
@@ -61,8 +65,9 @@ class KernelSettings(Settings):
         """The kernel and its size, as folders and titles name it: NTK2_ntk, RF, CNTK5_nngp, POLYNOMIAL2."""
         sizes = {"NTK": self.num_layers, "CNTK": self.depth, "POLYNOMIAL": self.degree}
         size = f"N{self.num_units}" if self.kernel == "RF" and self.num_units else sizes.get(self.kernel, "")
+        other = "" if self.activation == "relu" else f"_{parse(self.activation).name}"
         kind = "" if self.kernel in ("RF", "POLYNOMIAL") else f"_{self.kind}"
-        return f"{self.kernel}{size}{kind}"
+        return f"{self.kernel}{size}{other}{kind}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +83,16 @@ class RowSettings(KernelSettings):
     synth_dim: int = setting(1024, "SYNTH: dimension d", minimum=1)
     synth_eta: float = setting(0.4, "SYNTH: d^eta relevant coordinates", minimum=0.0, maximum=1.0)
     synth_n: int = setting(2**20, "SYNTH: rows of the whole train set", minimum=1)
+    preprocess: str = setting(
+        "none", "of the inputs: layer norm, ZCA fitted on the train rows, or both", choices=preprocess.METHODS
+    )
     num_shards: int = setting(0, "files the work is divided into, 0: a good number", minimum=0, identity=False)
 
     def load_level(self, noise_ind: int) -> Dataset:
         """The dataset at a noise level. Raises `UserError` as `data.load` does."""
         own = {name: getattr(self, name) for name in _SYNTH} if self.dataset == "SYNTH" else {}
         shared = {name: getattr(self, name) for name in ("num_train", "num_test", "validation", "subset", "seed")}
-        return load(self.dataset, noise_ind, **shared, **own)
+        return preprocess.preprocessed(load(self.dataset, noise_ind, **shared, **own), self.preprocess)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +106,7 @@ class GramSettings(RowSettings):
         """The folder of the shards."""
         if self.folder:
             return Path(self.folder)
-        return directory(_KEYS.get(self.kernel, "ntk_dir")) / (
+        return directory(KEYS.get(self.kernel, "ntk_dir")) / (
             f"{self.dataset}_noise{self.noise_ind}_{self.label()}_{self.key()}"
         )
 

@@ -91,13 +91,16 @@ def load(folder: Path | str) -> dict[str, Any]:
     return record
 
 
-def load_arrays(folder: Path | str) -> dict[str, np.ndarray]:
-    """All arrays of one run, by name ("group/name" for groups)."""
+def load_arrays(folder: Path | str, group: str = "") -> dict[str, np.ndarray]:
+    """The arrays of one run, by name ("group/name" for groups); all of them, or those of one `group`."""
     arrays: dict[str, np.ndarray] = {}
+
+    def keep(name: str, entry: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(entry, h5py.Dataset) and name.startswith(f"{group}/" if group else ""):
+            arrays[name] = entry[()]
+
     with h5py.File(Path(folder) / "arrays.h5", "r") as file:
-        file.visititems(
-            lambda name, entry: arrays.update({name: entry[()]}) if isinstance(entry, h5py.Dataset) else None
-        )
+        file.visititems(keep)
     return arrays
 
 

@@ -14,10 +14,10 @@ LOG_EVERY = 30.0  # seconds
 
 
 class Rate:
-    """Counts pairs; those found finished count as done and not as speed."""
+    """Counts pairs, or what `unit` says; those found finished count as done and not as speed."""
 
-    def __init__(self, total: int):
-        self.total, self.done, self.made, self.start = total, 0, 0, time.monotonic()
+    def __init__(self, total: int, unit: str = "pairs"):
+        self.unit, self.total, self.done, self.made, self.start = unit, total, 0, 0, time.monotonic()
 
     def found(self, pairs: int) -> None:
         """Pairs that an earlier run made."""
@@ -31,7 +31,7 @@ class Rate:
     def __str__(self) -> str:
         speed = self.made / max(time.monotonic() - self.start, 1e-9)
         left = _time((self.total - self.done) / speed) if speed else "unknown"
-        return f"{self.done / max(self.total, 1):.1%}, {speed:,.0f} pairs/s, {left} left"
+        return f"{self.done / max(self.total, 1):.1%}, {speed:,.0f} {self.unit}/s, {left} left"
 
 
 def _time(seconds: float) -> str:
@@ -60,8 +60,8 @@ class _Logged(Rate):
 
 
 class _Live(Rate):
-    def __init__(self, total: int, bar: Progress, task):
-        super().__init__(total)
+    def __init__(self, total: int, bar: Progress, task, unit: str):
+        super().__init__(total, unit)
         self._bar, self._task = bar, task
 
     def found(self, pairs: int) -> None:
@@ -74,13 +74,13 @@ class _Live(Rate):
 
 
 @contextlib.contextmanager
-def pairs_line(what: str, total: int) -> Iterator[Rate]:
+def pairs_line(what: str, total: int, unit: str = "pairs") -> Iterator[Rate]:
     """Gives a `Rate` that shows itself."""
     console = Console(file=sys.stderr)
     if not console.is_terminal:
-        yield _Logged(total)
+        yield _Logged(total, unit)
         return
     with Progress(TextColumn(what), BarColumn(), console=console, transient=True) as bar:
-        rate = _Live(total, bar, bar.add_task(what, total=total))
+        rate = _Live(total, bar, bar.add_task(what, total=total), unit)
         bar.columns = (*bar.columns, _Shown(rate))
         yield rate

@@ -12,7 +12,7 @@ from data.dataset import Dataset
 from data.errors import UserError
 from data.files import whole_hdf5
 from linearized.fits import RidgeFit
-from linearized.models import MODELS
+from linearized.models.common import build
 from linearized.progress import progress_line
 from linearized.solvers import newton_cg, sgd
 
@@ -26,7 +26,7 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory
 
     Returns: The fits in the ridges' order, and what the result says of the solver.
     """
-    name = solver_name(config)
+    name = config.working_solver()
     key = f"{dataset.fingerprint}-{config.key()}"
     fits = []
     for place, (index, ridge) in enumerate(ridges.items(), start=1):
@@ -45,24 +45,18 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory
     return fits, about
 
 
-def solver_name(config) -> str:
-    """The first-order method of a run: as asked; else Adam for RF and NT, SGD for the others."""
-    if config.solver != "auto":
-        return config.solver
-    return "adam" if MODELS.load(config.model).LINEAR else "sgd"
-
-
 def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, checkpoint: Path, key: str) -> RidgeFit:
     start = time.monotonic()
     batch_size = sgd.batch_sizes(config.model, dataset.family, config.max_batch_size)
-    model = MODELS.load(config.model).build(config, dataset, ridge=ridge)
+    model = build(config, dataset, ridge)
     evidence = {"converged": True, "diverged": False, "iterations": 0, "residual": None, "message": ""}
     history = np.zeros(0)
     if name != "newton_cg":
         with progress_line(f"{config.model}, λ = {ridge:.1e}", config.max_cg_iters) as report:
             result = sgd.fit(
                 model, dataset, loss=config.loss, optimizer=name, learning_rate=config.learning_rate,
-                epochs=config.max_cg_iters, batch_size=batch_size, seed=config.seed, checkpoint=checkpoint,
+                epochs=config.max_cg_iters, batch_size=batch_size, seed=config.seed, recipe=config.recipe(),
+                checkpoint=checkpoint,
                 key=f"{key}-{index}", checkpoint_seconds=config.checkpoint_seconds,
                 progress=lambda epoch, total, logs: report(epoch, f"loss {logs['loss']:.4f}"),
                 tensorboard=checkpoint.parents[1] / "tensorboard" / f"{index:03d}" if config.tensorboard else None,
@@ -70,6 +64,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
         history = np.asarray(result.history["loss"]) + np.asarray(result.history["penalty"])
         evidence |= {"diverged": result.diverged, "iterations": result.epochs_done, "message": result.message}
         evidence["converged"] = not result.diverged
+        evidence["examples_per_second"] = _speed(len(dataset.train), result.history["seconds"])
     if config.max_ncg_iters and not evidence["diverged"]:
         with progress_line(f"Newton-CG, λ = {ridge:.1e}", config.max_ncg_iters) as report:
             newton = newton_cg.minimise(
@@ -86,6 +81,11 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
         logging.warning("ridge %d (λ = %.3e): %s", index, ridge, evidence["message"])
     predictions = {split: sgd.predict(model, rows.x, config.max_batch_size) for split, rows in dataset.splits().items()}
     return RidgeFit(index, ridge, predictions, model.get_weights(), evidence, history, time.monotonic() - start)
+
+
+def _speed(rows: int, seconds: np.ndarray) -> float | None:
+    """Trained examples a second by the median epoch, the first (which compiles) not counted; None for one epoch."""
+    return rows / float(np.median(seconds[1:])) if len(seconds) > 1 else None
 
 
 def _save(path: Path, done: RidgeFit, key: str) -> None:

@@ -18,7 +18,7 @@ def grid(model: str, family: str, *, num_layers: int = 1) -> Float64[np.ndarray,
     """The published λ, in increasing order.
 
     Args:
-        model: NN, RF, NT or CNN (a model of ours that is not among them has the NN's).
+        model: NN, RF, NT or CNN; other convolutional networks have the CNN's, any other the NN's.
         family: FMNIST, CIFAR2, CIFAR10 or SYNTH (`Dataset.family`).
         num_layers: Hidden layers; two of the NN on FMNIST have a grid of their own.
     """
@@ -26,7 +26,7 @@ def grid(model: str, family: str, *, num_layers: int = 1) -> Float64[np.ndarray,
         if family == "SYNTH":
             return _logspace(-5 if model == "RF" else -4, 2, 10)
         return _logspace(-5, 3, 20) if family == "FMNIST" else _logspace(-4, 4, 20)
-    if model == "CNN":
+    if model in ("CNN", "KERV_CNN", "RESNET", "LAMBDA_RESNET"):
         return _logspace(-5, -2, 10)
     if family == "SYNTH":
         return np.concatenate([_logspace(-8, -5, 15), _logspace(-4.8, -4, 5), _logspace(-3.8, -2, 5)])

@@ -15,10 +15,12 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
     entries, best = record["ridges"], record["chosen"]["position"]
     published = record.get("chosen_published", record["chosen"])["position"]
     splits = [split for split in ("train", "validation", "test") if f"{split}_loss" in entries[0]]
-    columns = {
-        f"{split}_{metric}": f"{split} {metric}" for split in splits for metric in ("loss", "accuracy")
-    } | _EXTRAS
-    columns = {name: title for name, title in columns.items() if any(entry.get(name) is not None for entry in entries)}
+    metrics = [
+        metric for metric in ("loss", "accuracy") if any(entry[f"train_{metric}"] is not None for entry in entries)
+    ]
+    columns = {f"{split}_{metric}": f"{split} {metric}" for split in splits for metric in metrics}
+    columns |= {} if "accuracy" in metrics else {"test_r2": "test R²"}
+    columns |= {name: title for name, title in _EXTRAS.items() if any(entry.get(name) is not None for entry in entries)}
     table = Table(title=record["title"])
     for name in ("index", f"ridge {record.get('ridge_symbol', 'λ')}", *columns.values(), "steps, residual"):
         table.add_column(name, justify="right", no_wrap=len(columns) <= 6 or name not in columns.values())
@@ -77,7 +79,7 @@ def print_levels(records: Sequence[Mapping[str, Any]], console: Console | None =
 def _print(table: Table, console: Console | None) -> Console:
     console = console or Console()
     if not console.is_terminal:
-        console.width = 140  # a file has no width, and a table that is cut is lost
+        console.width = 160  # a file has no width, and a table that is cut is lost
     console.print(table)
     return console
 

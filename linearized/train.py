@@ -5,6 +5,7 @@ import shutil
 import time
 from typing import Any
 
+import numpy as np
 import psutil
 from absl import logging
 
@@ -17,23 +18,28 @@ from data.files import claimed, whole_file
 from data.weights import LAWS, SEED
 from linearized.fits import Result, about_data
 from linearized.metrics import LOSSES, evaluate
-from linearized.models import MODELS
+from linearized.model_settings import KervolutionSettings, ResNetSettings, SNNKSettings, refuse_foreign
+from linearized.models import MODELS, OTHER_UNITS, UNITS
 from linearized.ridges import chosen_indices, grid
 from linearized.solvers import SOLVERS
+from linearized.training_settings import TrainingSettings
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
-    """Settings of `python train.py`: the published flags first, then ours."""
+class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings, Settings):
+    """Settings of `python train.py`: the published flags first, then ours, then those of the groups."""
 
     model: str = setting("RF", "the model", choices=MODELS)
     dataset: str = setting("DIGITS", "the data (python -m data tells which are here)", choices=DATASETS)
     noise_ind: int = setting(0, "noise level, from 0 (python -m data lists what the levels are)", minimum=0)
-    num_units: int = setting(4096, "hidden units a layer (NN, RF, NT), channels (CNN)", minimum=1)
-    num_layers: int = setting(1, "hidden layers of the NN", minimum=1)
+    num_units: int | None = setting(
+        None, "hidden units a layer, channels of the convolutional networks (of the first stage); unset: "
+        "4096, SNNK_MLP 1024, CNN and KERV_CNN 32, RESNET and LAMBDA_RESNET 64", minimum=1,
+    )  # fmt: skip
+    num_layers: int = setting(1, "hidden layers of NN and SNNK_MLP", minimum=1)
     reg_index: str = setting("", "ridges to fit: all, an index, 0,4,9 or 3:8; empty: all for CG, 0 for SGD")
     learning_rate: float = setting(1e-3, "peak rate is twice this; see the schedule in README", minimum=0.0)
-    drop_rate: float = setting(0.0, "dropout rate of the NN's hidden layers", minimum=0.0, maximum=0.999)
+    drop_rate: float = setting(0.0, "dropout rate of the hidden layers of NN and SNNK_MLP", minimum=0.0, maximum=0.999)
     max_batch_size: int = setting(10000, "rows in memory at once; Adam's batch", minimum=1)
     max_cg_iters: int = setting(750, "most iterations of CG, or epochs of SGD and Adam", minimum=1)
     max_ncg_iters: int = setting(0, "most Newton-CG steps after SGD or Adam", minimum=0)
@@ -43,7 +49,7 @@ class Config(Settings):
 
     solver: str = setting(
         "auto",
-        "auto: RF and NT with the square loss by lanczos or cg, others by sgd or adam",
+        "auto: RF and NT with the square loss by lanczos or cg, NN and CNN by sgd, others by adam",
         choices=("auto", *SOLVERS),
     )
     cg_rtol: float = setting(1e-4, "CG stops at this residual of the normal equations, relative", minimum=0.0)
@@ -53,13 +59,13 @@ class Config(Settings):
     num_test: int = setting(0, "test rows, 0: all", minimum=0)
     subset: str = setting("first", "which rows --num_train and --num_test take", choices=("first", "random"))
     seed: int = setting(0, "of the subset, the NN's initial weights, the order of batches and dropout", minimum=0)
-    weight_seed: int = setting(SEED, "of the fixed random weights of RF and NT", minimum=0)
+    weight_seed: int = setting(SEED, "of the fixed random weights of RF, NT and SNNK_MLP", minimum=0)
     law: str = setting("sphere", "of those weights: unit sphere, or N(0, 1/d)", choices=LAWS)
     block: int = setting(0, "columns a draw of those weights, 0: all at once as published", minimum=0)
     directions: str = setting(
         "shared", "NT: classes share the direction G, as published", choices=("shared", "per_class")
     )
-    depth: int = setting(5, "of the Myrtle CNN: 5, 7 or 10", minimum=5, maximum=10)
+    depth: int = setting(5, "of the Myrtle CNN and KERV_CNN: 5, 7 or 10", minimum=5, maximum=10)
     synth_dim: int = setting(1024, "SYNTH: dimension d", minimum=1)
     synth_eta: float = setting(0.4, "SYNTH: d^eta relevant coordinates", minimum=0.0, maximum=1.0)
     synth_n: int = setting(2**20, "SYNTH: rows of the whole train set, whose RMS scales the labels", minimum=1)
@@ -69,13 +75,16 @@ class Config(Settings):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.num_units is None:
+            object.__setattr__(self, "num_units", UNITS.get(self.model, OTHER_UNITS))
+        refuse_foreign(self)
         if self.depth not in (5, 7, 10):
             raise UserError(f"--depth must be 5, 7 or 10. Received: {self.depth}.")
         linear, least_squares = self.model in ("RF", "NT"), self.solver in ("cg", "lanczos")
         if least_squares and not (linear and self.loss == "square"):
             raise UserError(
                 f"--solver={self.solver} fits RF and NT with the square loss. Received: --model={self.model} "
-                f"--loss={self.loss}. Use --solver=sgd, adam or newton_cg."
+                f"--loss={self.loss}. Use --solver=sgd, adam, adamw or newton_cg."
             )
         if self.solver == "newton_cg" and self.max_ncg_iters == 0:
             raise UserError("--solver=newton_cg takes no step with --max_ncg_iters=0. Give it, say, 100.")
@@ -83,11 +92,22 @@ class Config(Settings):
             raise UserError(
                 "--max_ncg_iters adds nothing to an exact solver. Use it with --solver=sgd, adam or newton_cg."
             )
+        self.refuse_idle(self.working_solver(), self.loss)
+        if self.mixed_precision and self.max_ncg_iters:
+            raise UserError("Newton-CG needs float32: leave out --mixed_precision or --max_ncg_iters.")
 
     def uses_least_squares(self) -> bool:
         """Whether one linear solve serves the whole grid; else the model is trained ridge by ridge."""
         linear = self.model in ("RF", "NT") and self.loss == "square"
         return self.solver in ("cg", "lanczos") or (self.solver == "auto" and linear)
+
+    def working_solver(self) -> str:
+        """The solver that a run will use: as asked; else lanczos or cg, SGD for NN and CNN, Adam for the others."""
+        if self.solver != "auto":
+            return self.solver
+        if self.uses_least_squares():
+            return "lanczos"
+        return "sgd" if self.model in ("NN", "CNN") else "adam"
 
     def run_name(self) -> str:
         """The folder of the run, below the experiment's: readable, and unique to what decides the result."""
@@ -122,6 +142,8 @@ def run(config: Config) -> Result:
     from linearized.backend import load_backend
 
     load_backend()
+    from linearized.models.common import build
+
     if config.uses_least_squares():
         from linearized.fit_linear import fit
     else:
@@ -131,13 +153,17 @@ def run(config: Config) -> Result:
         ridges = {index: float(lambdas[index]) for index in asked}
         fits, about = fit(config, dataset, ridges, work, memory_bytes(config))
         position, rule = choose(entries := [_entry(done, dataset, config.loss) for done in fits], dataset)
-        model = MODELS.load(config.model).build(config, dataset, ridge=fits[position].ridge)
+        model = build(config, dataset, fits[position].ridge)
         _set_parameters(config, model, fits[position].parameters)
         record = {
             "title": _title(config, dataset),
             "settings": config.to_dict(),
             "data": about_data(dataset),
-            "model": {"num_parameters": int(model.count_params()), "hidden_layers": hidden_layers(config)},
+            "model": {
+                "num_parameters": int(model.count_params()),
+                "trained_parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
+                "hidden_layers": hidden_layers(config),
+            },
             "solver": about,
             "ridge_unit": "λ of (1/n)‖Av - y‖² + λ‖v‖²; nλ is the ρ of (K + ρI)α = y",
             "ridges": entries,
@@ -165,9 +191,11 @@ def memory_bytes(config: Config) -> int:
 
 def hidden_layers(config: Config) -> int:
     """Layers with a nonlinearity: the unit in which models and kernels can be compared."""
-    if config.model == "CNN":
+    if config.model in ("CNN", "KERV_CNN"):
         return config.depth - 1
-    return config.num_layers if config.model == "NN" else 1
+    if config.model in ("RESNET", "LAMBDA_RESNET"):
+        return config.resnet_depth - 1
+    return config.num_layers if config.model in ("NN", "SNNK_MLP") else 1
 
 
 def choose(entries: list[dict[str, Any]], dataset: Dataset) -> tuple[int, str]:

@@ -1,10 +1,14 @@
-"""Draws the metric of each run's chosen ridge against the noise level, from all results of models and kernels.
+"""A page of everything in a folder of results, or one picture: the metric of each run against the noise level.
 
-Example: python -m report --directory=storage/nn --metric=test_accuracy --out=noise.png
+    python -m report storage/nn --out=report.html     figures, tables, curves and settings of all runs, and failures
+    python -m report --out=noise.png                  one picture of all results of models and kernels
+
+The page is one file that needs no network. A picture is .png, .pdf or .svg.
 """
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
@@ -14,37 +18,54 @@ from data.config import Settings, setting
 from data.directories import directory
 from data.errors import UserError
 
+PICTURES = (".png", ".pdf", ".svg")
+
 
 @dataclasses.dataclass(frozen=True)
 class Config(Settings):
     """Settings of `python -m report`."""
 
-    directory: str = setting("", "folder with results, searched through; empty: nn_dir and rkhs_dir")
+    directory: str = setting("", "folder with results, searched through; may stand first, without its name; empty: "
+                             "nn_dir and rkhs_dir")  # fmt: skip
     metric: str = setting("test_accuracy", "a column of the table of results, such as test_accuracy or test_loss")
-    out: str = setting("noise.png", "the picture to write: .png, .pdf or .svg")
+    out: str = setting("report.html", "the page (.html) or picture (.png, .pdf, .svg) to write")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if Path(self.out).suffix not in (".html", *PICTURES):
+            raise UserError(f"--out must end in .html, .png, .pdf or .svg. Received: {self.out!r}.")
 
 
 def main(config: Config) -> None:
     """Reads the results, draws, writes."""
-    import pandas as pd
-
-    from data.results import collect
-    from report import plots
+    from report.runs import find
 
     folders = [Path(config.directory)] if config.directory else [directory("nn_dir"), directory("rkhs_dir")]
-    tables = [table for table in map(collect, folders) if not table.empty]
-    if not tables:
-        raise UserError(
-            f"{' and '.join(map(str, folders))} hold no finished run. Make one with: python train.py --model=RF"
-        )
-    table = pd.concat(tables, ignore_index=True)
-    if config.metric not in table or not table[config.metric].notna().any():
-        raise UserError(f"The results have no {config.metric}. Columns: {', '.join(map(str, table.columns))}.")
-    if Path(config.out).suffix not in (".png", ".pdf", ".svg"):
-        raise UserError(f"--out must end in .png, .pdf or .svg. Received: {config.out!r}.")
-    path = plots.save_figure(plots.noise_curves(table.dropna(subset=[config.metric]), metric=config.metric), config.out)
-    logging.info("%d runs drawn in %s", len(table), path)
+    runs = find(folders)
+    picture = Path(config.out).suffix in PICTURES
+    drawable = config.metric in runs.table and runs.table[config.metric].notna().any()
+    if not drawable and (picture or config.metric != "test_accuracy"):
+        columns = ", ".join(map(str, runs.table.columns)) or "none, for no run is finished"
+        raise UserError(f"The results have no {config.metric}. Columns: {columns}.")
+    if picture:
+        from report.noise_plots import noise_curves
+        from report.style import save_figure
+
+        path = save_figure(noise_curves(runs.table, metric=config.metric), config.out)
+    else:
+        from report.page import write_page
+
+        metrics = tuple(dict.fromkeys((config.metric, "test_accuracy", "test_loss")))
+        path = write_page(runs, config.out, folders=folders, metrics=metrics)
+    logging.info("%d runs drawn in %s", len(runs.table), path)
+
+
+def with_folder(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with a folder that stands first turned into --directory."""
+    if arguments and not arguments[0].startswith("-"):
+        return [f"--directory={arguments[0]}", *arguments[1:]]
+    return list(arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+    sys.exit(run_command(Config, __doc__, main, with_folder(sys.argv[1:])))

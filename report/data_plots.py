@@ -6,7 +6,7 @@ import numpy as np
 import scipy.fft
 from matplotlib.figure import Figure
 
-from report.style import COLOURS, LINES, MARKERS, new_figure, shades, spread_out
+from report.style import COLOURS, LINES, MARKERS, log_axis, new_figure, shades, spread_out
 
 
 def noisy_images(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, int], *, count: int = 6) -> Figure:
@@ -46,7 +46,8 @@ def frequency_spectra(levels: Mapping[str, np.ndarray], image_shape: tuple[int, 
         mean = np.bincount(distance, weights=power) / counts
         axis.plot(np.arange(len(mean)), np.where(mean > 0, mean, np.nan), color=shade,
                   linestyle=LINES[place % len(LINES)], label=name if place in named else "_")  # fmt: skip
-    axis.set(yscale="log", xlabel="frequency (distance from the lowest)", ylabel="mean power")
+    log_axis(axis, "y")
+    axis.set(xlabel="frequency (distance from the lowest)", ylabel="mean power")
     figure.legend(loc="outside right upper", frameon=False)
     return figure
 
@@ -59,7 +60,9 @@ def coordinate_scales(levels: Mapping[str, np.ndarray], effective: int) -> Figur
         ordered = np.concatenate([np.sort(part)[::-1] for part in (variance[:effective], variance[effective:])])
         axis.plot(np.arange(1, len(ordered) + 1), ordered, color=shade, label=name)
     axis.axvline(effective + 0.5, color="0.4", linewidth=1, linestyle=":")
-    axis.set(xscale="log", yscale="log", xlabel="coordinate", ylabel="mean square")
+    log_axis(axis, "x")
+    log_axis(axis, "y")
+    axis.set(xlabel="coordinate", ylabel="mean square")
     figure.legend(loc="outside right upper", frameon=False)
     return figure
 

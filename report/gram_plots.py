@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 from matplotlib.figure import Figure
 
-from report.style import COLOURS, LINES, new_figure
+from report.style import COLOURS, LINES, log_axis, new_figure
 
 
 def gram_matrices(grams: Mapping[str, np.ndarray], labels: np.ndarray) -> Figure:
@@ -37,6 +37,8 @@ def gram_spectra(grams: Mapping[str, np.ndarray]) -> Figure:
         values = scipy.linalg.eigvalsh(gram.astype(float))[::-1]
         values = np.where(values > 0, values, np.nan) / np.trace(gram)  # rounding puts the smallest below 0
         axis.plot(np.arange(1, len(values) + 1), values, LINES[place % len(LINES)], color=COLOURS[place], label=name)
-    axis.set(xscale="log", yscale="log", xlabel="eigenvalue, from the largest", ylabel="share of the trace")
+    log_axis(axis, "x")
+    log_axis(axis, "y")
+    axis.set(xlabel="eigenvalue, from the largest", ylabel="share of the trace")
     figure.legend(loc="outside right upper", frameon=False)
     return figure

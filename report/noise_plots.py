@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from report.style import COLOURS, LINES, MARKERS, metric_name, new_figure
+from report.style import COLOURS, LINES, MARKERS, NARROW, metric_name, new_figure
 
 # What tells runs of one model apart in a legend, with its sign there. Seeds are averaged over, so they are not named.
 _APART = {
@@ -31,29 +31,32 @@ def labelled(table: pd.DataFrame) -> pd.Series:
     return labels
 
 
-def noise_curves(table: pd.DataFrame, *, metric: str = "test_accuracy") -> Figure:
+def noise_curves(table: pd.DataFrame, *, metric: str = "test_accuracy", narrow: bool = False) -> Figure:
     """A metric of the chosen ridge against the noise level, a panel a dataset and a line a model or kernel.
 
     Args:
         table: Of `data.results.collect`. Lines are told apart by `labelled`; runs that differ in seeds alone are
             averaged, with the standard deviation as an error bar.
+        narrow: For one dataset inside a page: the legend stands below.
     """
     table = table.dropna(subset=[metric]).reset_index(drop=True)
     table = table.assign(label=labelled(table))
     datasets, labels = sorted(table["dataset"].unique()), sorted(table["label"].unique())
-    below = len(datasets) == 1 and len(labels) > 4  # long names beside one panel would leave it no room
-    figure, axes = new_figure(4.6 * len(datasets) + 1.5, 3.6 + below * 0.11 * len(labels), ncols=len(datasets))
+    columns = 2 if max(map(len, labels)) < 24 else 1
+    below = 0.17 * -(-len(labels) // columns)
+    size = (NARROW, 3.2 + below) if narrow else (4.6 * len(datasets) + 1.5, max(3.6, 0.5 + 0.22 * len(labels)))
+    figure, axes = new_figure(*size, ncols=len(datasets))
     for axis, dataset in zip(axes, datasets, strict=True):
         rows = table[table["dataset"] == dataset]
         for label, line in rows.groupby("label"):
             line_with_spread(axis, line.groupby("noise_ind")[metric], str(label), labels.index(label))
         axis.set(xlabel="noise level (noise_ind)", ylabel=metric_name(metric), title=dataset)
         axis.set_xlim(rows["noise_ind"].min() - 0.5, rows["noise_ind"].max() + 0.5)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     named = {
         label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }  # fmt: skip
-    place = {"loc": "outside lower center", "ncols": 2} if below else {"loc": "outside right upper"}
+    place = {"loc": "outside lower center", "ncols": columns} if narrow else {"loc": "outside right upper"}
     figure.legend([named[label] for label in labels], labels, frameon=False, **place)
     return figure
 

@@ -4,14 +4,16 @@ Each function takes saved results or plain arrays and returns a matplotlib Figur
 at all, `inline_svg` puts it inside a page.
 """
 
+from report.convergence_plots import residual_curves, ridge_paths, solver_steps
 from report.data_plots import coordinate_scales, frequency_spectra, label_parts, noisy_images
 from report.gram_plots import gram_matrices, gram_spectra
 from report.noise_plots import labelled, line_with_spread, noise_curves
-from report.ridge_plots import ridge_comparison, ridge_curves, solver_steps, training_curves
+from report.ridge_plots import ridge_comparison, ridge_curves, training_curves
 from report.style import COLOURS, LINES, MARKERS, STYLE, inline_svg, metric_name, new_figure, save_figure
 
 __all__ = [
     "COLOURS", "LINES", "MARKERS", "STYLE", "coordinate_scales", "frequency_spectra", "gram_matrices", "gram_spectra",
-    "inline_svg", "label_parts", "labelled", "line_with_spread", "metric_name", "new_figure", "noise_curves", "noisy_images",
-    "ridge_comparison", "ridge_curves", "save_figure", "solver_steps", "training_curves",
+    "inline_svg", "label_parts", "labelled", "line_with_spread", "metric_name", "new_figure", "noise_curves",
+    "noisy_images", "residual_curves", "ridge_comparison", "ridge_curves", "ridge_paths", "save_figure",
+    "solver_steps", "training_curves",
 ]  # fmt: skip

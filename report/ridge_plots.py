@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from report.style import COLOURS, LINES, MARKERS, metric_name, new_figure, shades, spread_out
+from report.style import COLOURS, LINES, MARKERS, NARROW, log_axis, metric_name, new_figure, shades, spread_out
 
 _SPLITS = {"train": ("--", COLOURS[4]), "validation": ("-.", COLOURS[2]), "leave_one_out": (":", COLOURS[3]),
            "test": ("-", COLOURS[0])}  # fmt: skip
@@ -18,36 +18,56 @@ _SELECTION = {
 }
 
 
-def ridge_curves(record: Mapping[str, Any]) -> Figure:
+def ridge_panels(record: Mapping[str, Any]) -> list[str]:
+    """The panels that `ridge_curves` has for a run: loss, accuracy, selection."""
+    entries = record["ridges"]
+    panels = ["loss"]
+    if any(entry.get("test_accuracy") is not None for entry in entries):
+        panels.append("accuracy")
+    if any(entry.get(name) is not None for entry in entries for name in _SELECTION):
+        panels.append("selection")
+    return panels
+
+
+def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narrow: bool = False) -> Figure:
     """Loss, and accuracy if there is one, against the ridge for each split of one run; the chosen ridge is marked.
 
     A kernel's result may hold leave-one-out errors, drawn as one more split, and generalised cross-validation with the
     effective degrees of freedom, drawn in a panel of their own.
+
+    Args:
+        panels: Some of `ridge_panels`; empty: all.
+        narrow: For one panel inside a page, which says itself what run it is of.
     """
+    panels = list(panels) or ridge_panels(record)
     ridges = pd.DataFrame(record["ridges"]).replace({None: np.nan})
-    panels = [metric for metric in ("loss", "accuracy") if ridges[f"test_{metric}"].notna().any()] or ["loss"]
-    selection = [name for name in _SELECTION if name in ridges and ridges[name].notna().any()]
-    count = len(panels) + bool(selection)
-    figure, axes = new_figure(1.5 + 4.3 * count, 3.6, ncols=count)
-    for axis, metric in zip(axes, panels, strict=False):
-        for split, (line, colour) in _SPLITS.items():
-            if (column := f"{split}_{metric}") in ridges and ridges[column].notna().any():
-                label = split.replace("_", "-")
-                axis.plot(ridges["ridge"], ridges[column], line, marker=".", color=colour, label=label)
-        axis.set_ylabel(metric_name(metric, record["settings"].get("loss", "square")))
-        if metric == "loss" and (ridges["test_loss"].dropna() > 0).all():
-            axis.set_yscale("log")
-    if selection:
-        _selection(axes[-1], ridges, selection)
-    for axis in axes:
+    figure, axes = new_figure(NARROW if narrow else 1.5 + 4.3 * len(panels), 3.6, ncols=len(panels))
+    for axis, panel in zip(axes, panels, strict=True):
+        if panel == "selection":
+            _selection(axis, ridges)
+        else:
+            _splits(axis, ridges, panel, record["settings"].get("loss", "square"))
         _ridge_axis(axis, record, ridges["ridge"])
+    named = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    columns = 2 if narrow else 3 if len(panels) == 1 else len(named)
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns, frameon=False)
+    if not narrow:
+        figure.suptitle(record["title"], fontsize=10)
+    return figure
+
+
+def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
+    """A line a split, and a cross on each ridge that was not solved."""
+    for split, (line, colour) in _SPLITS.items():
+        if (column := f"{split}_{metric}") in ridges and ridges[column].notna().any():
+            label = split.replace("_", "-")
+            axis.plot(ridges["ridge"], ridges[column], line, marker=".", color=colour, label=label)
     missed = ridges[~ridges["converged"].astype(bool)]
     if len(missed):
-        axes[0].plot(missed["ridge"], missed["test_loss"], "x", color=COLOURS[1], markersize=9, label="not converged")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) if count > 1 else 3, frameon=False)
-    figure.suptitle(record["title"], fontsize=10)
-    return figure
+        axis.plot(missed["ridge"], missed[f"test_{metric}"], "x", color=COLOURS[1], markersize=9, label="not converged")
+    axis.set_ylabel(metric_name(metric, loss))
+    if metric == "loss" and (ridges["test_loss"].dropna() > 0).all():
+        log_axis(axis, "y")
 
 
 def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> None:
@@ -63,13 +83,14 @@ def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> Non
 def _log_ridges(axis: Axes, ridges: pd.Series, symbol: str) -> None:
     margin, positive = 2 if len(ridges) > 1 else 10, ridges[ridges > 0]
     if len(positive):  # a ridge of 0 has no place on a logarithmic axis
-        axis.set_xscale("log")
+        log_axis(axis, "x")
         axis.set_xlim(positive.min() / margin, positive.max() * margin)
     axis.set_xlabel(f"ridge {symbol}")
 
 
-def _selection(axis: Axes, ridges: pd.DataFrame, names: list[str]) -> None:
+def _selection(axis: Axes, ridges: pd.DataFrame) -> None:
     """Generalised cross-validation on the left, degrees of freedom on the right."""
+    names = [name for name in _SELECTION if name in ridges and ridges[name].notna().any()]
     axes = [axis, axis.twinx()] if len(names) == 2 else [axis]
     for here, name in zip(axes, names, strict=True):
         title, colour, marker = _SELECTION[name]
@@ -78,15 +99,18 @@ def _selection(axis: Axes, ridges: pd.DataFrame, names: list[str]) -> None:
         here.spines["right"].set_visible(here is not axis)
         here.grid(here is axis)
         if (ridges[name].dropna() > 0).all():
-            here.set_yscale("log")
+            log_axis(here, "y")
 
 
-def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Figure:
+def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, narrow: bool = False) -> Figure:
     """What the solver saw at each iteration or epoch, a line a ridge: the residual (CG) or the loss (SGD).
 
     Lines run from the smallest ridge (dark) to the largest (light); of many, the legend names about eight.
+
+    Args:
+        narrow: As in `ridge_curves`.
     """
-    figure, (axis,) = new_figure(6, 3.6)
+    figure, (axis,) = new_figure(NARROW if narrow else 6, 3.6)
     symbol = record.get("ridge_symbol", "λ")
     drawn = [(entry, arrays.get(f"history/{entry['index']:03d}", ())) for entry in record["ridges"]]
     drawn = sorted(((entry["ridge"], history) for entry, history in drawn if len(history)), key=lambda pair: pair[0])
@@ -94,10 +118,13 @@ def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray])
     for place, ((ridge, history), shade) in enumerate(zip(drawn, shades(len(drawn)), strict=True)):
         label = f"{symbol} = {ridge:.1e}" if place in named else "_"
         axis.plot(np.arange(1, len(history) + 1), history, color=shade, label=label)
-    axis.set(yscale="log", xlabel=record["solver"]["step"], ylabel=record["solver"]["history"])
+    log_axis(axis, "y")
+    axis.set(xlabel=record["solver"]["step"], ylabel=record["solver"]["history"])
     axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
-    figure.suptitle(record["title"], fontsize=10)
+    place = {"loc": "outside lower center", "ncols": 3} if narrow else {"loc": "outside right upper"}
+    figure.legend(frameon=False, fontsize=8, **place)
+    if not narrow:
+        figure.suptitle(record["title"], fontsize=10)
     return figure
 
 
@@ -123,27 +150,8 @@ def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = 
     _log_ridges(axis, pd.Series(lambdas), "λ = ρ / n")
     axis.set_ylabel(metric_name(metric))
     if metric.endswith("loss"):
-        axis.set_yscale("log")
+        log_axis(axis, "y")
     figure.legend(loc="outside right upper", frameon=False)
-    return figure
-
-
-def solver_steps(record: Mapping[str, Any]) -> Figure:
-    """Steps to converge and the residual at the end against the ridge; ridges that did not converge are crossed."""
-    ridges = pd.DataFrame(record["ridges"])
-    figure, axes = new_figure(9, 3.4, ncols=2)
-    columns = {"iterations": record["solver"]["step"] + "s", "residual": "residual at the end, relative"}
-    missed = ridges[~ridges["converged"].astype(bool)]
-    for axis, (column, title) in zip(axes, columns.items(), strict=True):
-        axis.plot(ridges["ridge"], ridges[column].astype(float), "-o", color=COLOURS[0], markersize=4)
-        axis.plot(missed["ridge"], missed[column].astype(float), "x", color=COLOURS[1], markersize=9)
-        axis.set_ylabel(title)
-        _log_ridges(axis, ridges["ridge"], record.get("ridge_symbol", "λ"))
-    if (ridges["residual"].astype(float).dropna() > 0).any():
-        axes[1].set_yscale("log")
-    if "rtol" in record["solver"]:
-        axes[1].axhline(record["solver"]["rtol"], color="0.4", linewidth=1, linestyle="--")
-    figure.suptitle(record["title"], fontsize=10)
     return figure
 
 

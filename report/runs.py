@@ -51,8 +51,11 @@ class Runs:
 
     def fingerprints(self) -> pd.DataFrame:
         """A row a kind of data: its name, noise, sizes and fingerprint, and how many runs used it."""
-        rows = [{"data": data["name"], "noise": data["noise"], "dimension": data["dim"], **_sizes(data),
-                 "fingerprint": data["fingerprint"]} for data in (record["data"] for record in self.records)]  # fmt: skip
+        rows = [
+            {"data": data["name"], "noise": data["noise"], "dimension": data["dim"], **_sizes(data),
+             "fingerprint": data["fingerprint"]}
+            for data in (record["data"] for record in self.records)
+        ]  # fmt: skip
         table = pd.DataFrame(rows)
         columns = list(table.columns)
         return table.groupby(columns, dropna=False, sort=True).size().reset_index(name="runs")

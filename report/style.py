@@ -5,23 +5,30 @@ page takes the page's text colour and font, so that it reads on a light and on a
 """
 
 import io
+import math
 import re
 from pathlib import Path
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, LogLocator
 
 from data.files import whole_file
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+NARROW = 4.4  # inches: a picture that is read on a phone, or two or three beside each other
 LINES = ("-", "--", "-.", ":")
 STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _NAMES = {"square": "mean squared norm", "cross_entropy": "cross-entropy"}
 _REFERENCE = re.compile(r'(?<=url\(#)[^)]+(?=\))|(?<=href="#)[^"]+(?=")')
 _ELEMENT_ID = re.compile(r' id="([^"]+)"')
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
+_FONT = re.compile(r"font-family: [^;\"]*;? ?|font: (?=\d)|(?<=\d\dpx) '[^;\"]*(?=[;\"])")
+_USED_STYLE = re.compile(r'(<use [^>]*?)style="([^"]*)"')
 _INK = re.compile(r"#000000|(?<=: )black\b")
 
 
@@ -54,19 +61,27 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     drawing = drawing[drawing.index("<svg") :]
     drawing = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>", "", drawing, flags=re.DOTALL)
     drawing = re.sub(r' (xmlns(:\w+)?|version)="[^"]*"', "", drawing).replace("xlink:href", "href")
-    used = set(_REFERENCE.findall(drawing))
-    drawing = _REFERENCE.sub(lambda found: f"{name}-{found[0]}", drawing)
-    drawing = _ELEMENT_ID.sub(lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", drawing)
+    used = {old: f"{name}-{place}" for place, old in enumerate(dict.fromkeys(_REFERENCE.findall(drawing)))}
+    drawing = _REFERENCE.sub(lambda found: used[found[0]], drawing)
+    drawing = _ELEMENT_ID.sub(lambda found: f' id="{used[found[1]]}"' if found[1] in used else "", drawing)
     drawing = _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), drawing)
-    drawing = re.sub(r"(\d+px) [^;\"]*sans-serif", r"\1 sans-serif", _INK.sub("currentColor", drawing))
-    drawing = re.sub(r"\s+", " ", drawing).replace("> <", "><")
+    drawing = _INK.sub("currentColor", _FONT.sub("", drawing))
+    drawing = _USED_STYLE.sub(lambda found: _fill_alone(found[1], found[2]), drawing)
+    drawing = re.sub(r" ?(transform=\"rotate\(-?0 [^\"]*\"|style=\"\")", "", drawing)
+    drawing = re.sub(r"\s+", " ", drawing).replace("> <", "><").replace("; ", ";").replace(": ", ":")
     width, height = figure.get_size_inches()
     return re.sub(
         r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>",
-        rf'<svg \1 role="img" aria-label="{_escaped(label)}" style="max-width:{width:.1f}in;aspect-ratio:'
+        rf'<svg \1 role="img" aria-label="{_escaped(label)}" style="max-width:{1.4 * width:.1f}in;aspect-ratio:'
         rf'{width:.2f}/{height:.2f}">',
         drawing, count=1,
     )  # fmt: skip
+
+
+def _fill_alone(start: str, style: str) -> str:
+    """A reused marker without its stroke, which the marker itself has."""
+    fill = "; ".join(part for part in style.split("; ") if part.startswith("fill"))
+    return f'{start}style="{fill}"' if fill else start
 
 
 def _escaped(text: str) -> str:
@@ -82,8 +97,22 @@ def metric_name(metric: str, loss: str | None = None) -> str:
 
 
 def shades(count: int) -> list:
-    """`count` colours from dark to light, in an order that grey keeps."""
-    return [matplotlib.colormaps["viridis"](place / max(count - 1, 1) * 0.88) for place in range(count)]
+    """`count` colours from dark to light, in an order that grey keeps; each is seen on a white and a black ground."""
+    return [matplotlib.colormaps["viridis"](0.2 + 0.65 * place / max(count - 1, 1)) for place in range(count)]
+
+
+def log_axis(axis: Axes, which: str) -> None:
+    """A logarithmic axis, "x" or "y", of few ticks and plain text (10⁻³): a page of many pictures stays small."""
+    axis.set(**{f"{which}scale": "log"})
+    ticks = axis.xaxis if which == "x" else axis.yaxis
+    ticks.set_major_formatter(_power)
+    ticks.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+    ticks.set_minor_formatter(LogFormatter())
+
+
+def _power(value: float, _: int = 0) -> str:
+    exponent = round(math.log10(value)) if value > 0 else 0
+    return "10" + str(exponent).translate(_RAISED)
 
 
 def spread_out(count: int, shown: int = 8) -> set[int]:

@@ -35,6 +35,8 @@ def small(words, folder):
         return [*words[:end], f"--logs={folder}/logs", "--dashboard=0", "--", sys.executable, *inner]
     if words[0] == "train.py":
         return words + SMALL["train.py"] + (SMALL["SYNTH"] if "--dataset=SYNTH" in words else [])
+    if words[0] == "kernel_fit.py":
+        return [*words, "--num_train=60", "--num_test=20"]
     if words[1].startswith("kernel_gen"):
         return [*words, "--num_train=24", "--num_test=4"]
     return words

@@ -47,7 +47,11 @@ class Cntk(Kernel):
         )  # fmt: skip
 
     def prepare(self, x: np.ndarray) -> Prepared:
-        """Images and diagonal maps of rows (n, height·width·channels).
+        """Images and diagonal maps of rows (n, height·width·channels). Raises `UserError` as `pixels` does."""
+        return cntk_diagonal.prepare(self.pixels(x), self.stages, q=self.q, bias=self.bias, dtype=self.dtype)
+
+    def pixels(self, x: np.ndarray) -> np.ndarray:
+        """Images (n, height, channels, width), scaled, of rows (n, height·width·channels).
 
         Raises `UserError` for rows of another length and for numbers that are not finite.
         """
@@ -65,8 +69,7 @@ class Cntk(Kernel):
         images = np.asarray(x, self.dtype).reshape(-1, height, width, channels)
         if self.scale == "stax":
             images = images / self.dtype.type(math.sqrt(channels))
-        pixels = np.ascontiguousarray(images.transpose(0, 1, 3, 2))
-        return cntk_diagonal.prepare(pixels, self.stages, q=self.q, bias=self.bias, dtype=self.dtype)
+        return np.ascontiguousarray(images.transpose(0, 1, 3, 2))
 
     def block(self, one: Prepared, two: Prepared, *, same: bool = False) -> np.ndarray:
         """k between two prepared sets, (n1, n2). If `same`, one triangle is computed and mirrored."""
@@ -98,4 +101,9 @@ def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) ->
             "Take a dataset of images, or --kernel=NTK."
         )
     network = myrtle(settings.depth) if settings.head == "myrtle" else plain(settings.depth, settings.head)
-    return Cntk(network, tuple(int(size) for size in image_shape), settings)
+    image_shape = tuple(int(size) for size in image_shape)
+    if settings.activation == "relu":
+        return Cntk(network, image_shape, settings)
+    from kernel_gen.kernels.cntk_general import GeneralCntk
+
+    return GeneralCntk(network, image_shape, settings)

@@ -1,5 +1,7 @@
 """NTK: the fully connected ReLU network of infinite width, its tangent kernel and its Gaussian process.
 
+Other activations are `kernels.dense`.
+
 With w and b the standard deviations of weights and biases, and x·z/d for the inputs (x·z at scale "input"):
 
     Σ ← w² x·z/d + b²,  Θ ← Σ                                          the first dense layer
@@ -19,6 +21,7 @@ from jaxtyping import Float, Float64
 from kernel_gen.activations import relu
 from kernel_gen.kernel import Kernel
 from kernel_gen.kernels.checks import refuse_others
+from kernel_gen.kernels.dense import Dense
 from kernel_gen.rows import Rows, prepare_rows, same_width
 from kernel_gen.settings import KernelSettings
 
@@ -134,12 +137,14 @@ def _fused(dtype: str):
     return fused
 
 
-def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> FullyConnected:
-    """The kernel of the settings; images are rows to it. Published: raw inputs for two layers, stax's for others."""
-    refuse_others(settings, "NTK", "num_layers", "weight_std", "bias_std")
-    scale = settings.scale
+def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
+    """The kernel of the settings; images are rows to it.
+
+    Published: raw inputs for two layers with the ReLU, which is homogeneous; stax's for others.
+    """
+    refuse_others(settings, "NTK", "num_layers", "weight_std", "bias_std", "activation")
+    scale, relu_net = settings.scale, settings.activation == "relu"
     if scale == "published":
-        scale = "input" if settings.num_layers == 2 else "stax"
-    return FullyConnected(
-        settings.num_layers, settings.kind, settings.weight_std, settings.bias_std, settings.dtype, scale
-    )
+        scale = "input" if settings.num_layers == 2 and relu_net else "stax"
+    shared = settings.num_layers, settings.kind, settings.weight_std, settings.bias_std, settings.dtype, scale
+    return FullyConnected(*shared) if relu_net else Dense(settings.activation, *shared)

@@ -1,8 +1,32 @@
 """Keras building blocks, written with `keras.ops` alone. Importing this package registers them for loading a model."""
 
 from linearized.layers.initializers import SeededNormal
+from linearized.layers.kervolution import Kervolution1D, Kervolution2D, Kervolution3D
+from linearized.layers.lambda_layer import LambdaLayer, PositionEmbedding
 from linearized.layers.mean_field import MeanFieldDense
 from linearized.layers.neural_tangent import NeuralTangent
 from linearized.layers.random_features import RandomFeatures
+from linearized.layers.snnk import SNNK, UniversalFeatures
+from linearized.layers.snnk_adapter import Adapted, SNNKAdapter
+from linearized.layers.snnk_expansions import Fourier, Power
+from linearized.layers.swap import SwappedLayer, SwappedModel
 
-__all__ = ["MeanFieldDense", "NeuralTangent", "RandomFeatures", "SeededNormal"]
+__all__ = [
+    "SNNK",
+    "Adapted",
+    "Fourier",
+    "Kervolution1D",
+    "Kervolution2D",
+    "Kervolution3D",
+    "LambdaLayer",
+    "MeanFieldDense",
+    "NeuralTangent",
+    "PositionEmbedding",
+    "Power",
+    "RandomFeatures",
+    "SNNKAdapter",
+    "SeededNormal",
+    "SwappedLayer",
+    "SwappedModel",
+    "UniversalFeatures",
+]

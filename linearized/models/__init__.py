@@ -1,7 +1,7 @@
 """Keras networks by name. A model is a module with `build(config, dataset, ridge) -> keras.Model` and `LINEAR`.
 
 `build` takes any object with the settings that the model reads (num_units, num_layers, drop_rate, seed, weight_seed,
-law, block, directions, depth), a `data.dataset.Dataset` and λ, the strength of the model's own penalty. `LINEAR` says
+law, block, directions, depth, and the groups of `linearized.model_settings`), a `data.dataset.Dataset` and λ, the strength of the model's own penalty. `LINEAR` says
 whether the output is linear in everything that is trained; such a module also has `get_parameters` and
 `set_parameters`.
 """
@@ -15,6 +15,14 @@ MODELS = Registry(
         "RF": "linearized.models.rf",
         "NT": "linearized.models.nt",
         "CNN": "linearized.models.cnn",
+        "SNNK_MLP": "linearized.models.snnk_mlp",
+        "KERV_CNN": "linearized.models.kervolution_cnn",
+        "RESNET": "linearized.models.resnet",
+        "LAMBDA_RESNET": "linearized.models.lambda_resnet",
     },
     aliases={"FullyConnected": "NN", "rf": "RF", "2layerNTK": "NT", "Myrtle": "CNN"},
 )
+
+# --num_units where it is not given
+UNITS = {"SNNK_MLP": 1024, "CNN": 32, "KERV_CNN": 32, "RESNET": 64, "LAMBDA_RESNET": 64}
+OTHER_UNITS = 4096

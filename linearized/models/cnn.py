@@ -11,7 +11,7 @@ import numpy as np
 from data.dataset import Dataset
 from data.errors import UserError
 from linearized.layers.initializers import SeededNormal
-from linearized.models.common import penalty, refuse_settings
+from linearized.models.common import image_input, penalty, readout, refuse_settings
 
 LINEAR = False
 GROUPS = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # convolutions before each of the first three pools
@@ -32,14 +32,11 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
     Raises `UserError` if the rows are not images, or for another depth.
     """
     refuse_settings(config, "CNN", num_layers=1, drop_rate=0.0)
-    if dataset.image_shape is None:
-        raise UserError(f"CNN needs images, and the rows of {dataset.name} are none. Use NN, RF or NT.")
+    inputs, x = image_input(dataset, "CNN")
     if config.depth not in GROUPS:
         raise UserError(f"--depth must be one of {', '.join(map(str, GROUPS))}. Received: {config.depth}.")
     channels = config.num_units
     stddev = np.sqrt(2 / (9 * channels))
-    inputs = keras.Input((dataset.dim,), name="x")
-    x = keras.layers.Reshape(dataset.image_shape, name="image")(inputs)
     layer = 0
     for group, convolutions in enumerate(GROUPS[config.depth] + (0,) * LAST_POOLS, start=1):
         for _ in range(convolutions):
@@ -56,6 +53,4 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
             )(x)
         x = keras.layers.AveragePooling2D(2, padding="same", name=f"pool_{group}")(x)
     x = keras.layers.Flatten(name="flat")(x)
-    start = SeededNormal(1 / np.sqrt(x.shape[-1]), (config.seed, 0))
-    outputs = keras.layers.Dense(dataset.num_outputs, kernel_initializer=start, name="readout")(x)
-    return keras.Model(inputs, outputs, name="CNN")
+    return keras.Model(inputs, readout(dataset, x.shape[-1], config.seed)(x), name="CNN")

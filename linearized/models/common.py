@@ -1,12 +1,16 @@
-"""What the models share: the penalty, the check of settings, and reading a saved model."""
+"""What the models share: the penalty, the check of settings, input and readout of images, building, and reading back."""
 
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 import linearized.layers  # noqa: F401 - registers the layers, so that `load` knows them
+from data.dataset import Dataset
 from data.errors import UserError
+from linearized.layers.initializers import SeededNormal
+from linearized.models import MODELS
 
 
 def penalty(strength: float) -> keras.regularizers.Regularizer | None:
@@ -23,6 +27,35 @@ def refuse_settings(config: Any, model: str, **defaults: Any) -> None:
             raise UserError(
                 f"{model} does not use --{name}. Leave it at {default}. Received: --{name}={getattr(config, name)}."
             )
+
+
+def image_input(dataset: Dataset, model: str) -> tuple[Any, Any]:
+    """Rows (n, d), and the images (n, height, width, channels) that they flatten; `UserError` if they are none."""
+    if dataset.image_shape is None:
+        raise UserError(f"{model} needs images, and the rows of {dataset.name} are none. Use NN, RF or NT.")
+    inputs = keras.Input((dataset.dim,), name="x")
+    return inputs, keras.layers.Reshape(dataset.image_shape, name="image")(inputs)
+
+
+def batch_norm(name: str) -> keras.layers.BatchNormalization:
+    """Over channels; the running statistics keep 0.9 a batch, for Keras' 0.99 is too slow for a few hundred batches."""
+    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)
+
+
+def readout(dataset: Dataset, features: int, seed: int) -> keras.layers.Dense:
+    """The last layer, of weights N(0, 1/features); in float32 whatever the rest computes in."""
+    start = SeededNormal(1 / np.sqrt(features), (seed, 0))
+    return keras.layers.Dense(dataset.num_outputs, kernel_initializer=start, dtype="float32", name="readout")
+
+
+def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
+    """The model of `config.model`; with `config.mixed_precision` it computes in bfloat16 and keeps float32 weights."""
+    module, before = MODELS.load(config.model), keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.mixed_precision else "float32")
+    try:
+        return module.build(config, dataset, ridge=ridge)
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def load(path: Path | str) -> keras.Model:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data.errors import UserError
-from linearized.ridges import chosen_indices, grid
+from linearized.ridges import chosen_indices, grid, kernel_grid, listed_ridges
 
 
 @pytest.mark.parametrize("model, family, layers, low, high, size", [
@@ -29,3 +29,20 @@ def test_indices_are_read(text, expected):
 def test_bad_indices_are_refused_with_the_range(text):
     with pytest.raises(UserError, match=r"0\.\.4|takes all"):
         chosen_indices(text, 5, default="0")
+
+
+@pytest.mark.parametrize("family, stax, low, high, size", [
+    ("FMNIST", False, -1, 5, 20), ("FMNIST", True, -4, 3, 20), ("CIFAR10", False, -6, 1, 20),
+    ("CIFAR2", False, -2, 10, 40), ("SYNTH", True, 0, 6, 10),
+])  # fmt: skip
+def test_kernel_grids_are_the_published_ones(family, stax, low, high, size):
+    grid = kernel_grid(family, stax_scale=stax)
+    assert len(grid) == size and (np.diff(grid) > 0).all()
+    np.testing.assert_allclose(grid[[0, -1]], [10.0**low, 10.0**high])
+
+
+def test_listed_ridges_keep_their_order():
+    np.testing.assert_array_equal(listed_ridges("10,0.1, 0"), [10, 0.1, 0])
+    for text in ("1,", "a", "-1", "nan", "inf"):
+        with pytest.raises(UserError, match="--ridges"):
+            listed_ridges(text)

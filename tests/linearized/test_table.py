@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from linearized.table import print_table
+from linearized.table import print_levels, print_table
 
 
 def record(**changes):
@@ -41,3 +41,20 @@ def test_what_went_wrong_is_said():
 def test_regression_has_no_accuracies():
     text = printed(record(train_accuracy=None, test_accuracy=None))
     assert "accuracy" not in text.replace("test accuracy,", "")
+
+
+def test_a_kernels_table_tells_the_published_choice_the_linear_fit_and_the_levels():
+    kernel = record(message="float32 does not hold it", gcv=0.3, test_r2=0.6, test_relative_risk=0.8)
+    kernel |= {
+        "chosen_published": {"position": 0, "by": "test accuracy (published protocol)"}, "ridge_symbol": "ρ",
+        "linear": {"test_loss": 0.31, "test_accuracy": 0.8, "by": "gcv"},
+        "data": {"name": "X", "noise": "τ = 1", "n_train": 9},
+        "solver": {"name": "band", "reason": "it fits"}, "model": {"name": "NTK kernel"}, "settings": {"noise_ind": 4},
+    }  # fmt: skip
+    text = printed(kernel)
+    for words in ("published 0", "ridge ρ", "gcv", "index 0: float32", "best linear fit: test loss 0.3100", "it fits"):
+        assert words in text
+    out = io.StringIO()
+    print_levels([kernel, kernel], Console(file=out, width=40))
+    rows = [line for line in out.getvalue().splitlines() if "τ = 1" in line]
+    assert len(rows) == 2 and "0.8750" in rows[0] and "0.9000" in rows[0]

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data import results
 from report import plots
 
 
@@ -55,3 +56,28 @@ def test_figures_are_written_whole(tmp_path, suffix):
     path = plots.save_figure(plots.ridge_curves(record()), tmp_path / f"curves.{suffix}")
     assert path.stat().st_size > 1000
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_kernels_curves_show_its_own_ways_to_choose():
+    kernel = record() | {"ridge_symbol": "ρ", "chosen_published": {"position": 3, "by": "test accuracy (published)"}}
+    for entry in kernel["ridges"]:
+        entry |= {"gcv": 2.0, "degrees_of_freedom": None, "leave_one_out_loss": 0.5, "leave_one_out_accuracy": 0.7}
+    kernel["ridges"][0] |= {"degrees_of_freedom": 7.0, "test_loss": None, "test_accuracy": None}
+    figure = plots.ridge_curves(kernel)
+    assert len(figure.axes) == 4  # loss, accuracy, gcv, and degrees of freedom on the right of it
+    drawn = lines(figure)
+    np.testing.assert_allclose(drawn["leave-one-out"].get_ydata(), 0.5)
+    assert drawn["chosen by test accuracy (published)"].get_xdata()[0] == 1000
+    assert figure.axes[0].get_xlabel() == "ridge ρ"
+    assert np.isnan(drawn["test"].get_ydata()[0])
+
+
+def test_kernels_stand_beside_models_in_one_figure(tmp_path):
+    for model, settings, name in (({"hidden_layers": 1}, {"model": "RF"}, "a"),
+                                  ({"hidden_layers": 1, "name": "NTK kernel"}, {"kernel": "NTK"}, "b")):  # fmt: skip
+        saved = record() | {"settings": {**settings, "dataset": "DIGITS", "noise_ind": 2}, "model": model}
+        results.save(tmp_path / name, saved | {"data": {"name": "DIGITS"}, "seconds": 1.0}, {})
+    table = results.collect(tmp_path)
+    assert sorted(table["model"]) == ["NTK kernel", "RF"] and set(table["hidden_layers"]) == {1}
+    labels = {container.get_label() for container in plots.noise_curves(table).axes[0].containers}
+    assert labels == {"NTK kernel", "RF"}

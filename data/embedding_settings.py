@@ -1,0 +1,85 @@
+"""The settings that name an embedding of a dataset and its folder: what makes it and what reads it share them."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+from data.config import setting
+from data.dataset import Dataset
+from data.directories import directory
+from data.errors import UserError
+from data.gram_settings import KEYS, RowSettings
+from data.registry import Registry
+
+FEATURES = Registry(
+    "features",
+    {
+        "NTK": "kernel_gen.features.ntk",
+        "RF": "kernel_gen.features.rf",
+        "CNTK": "kernel_gen.features.cntk",
+        "POLYNOMIAL": "kernel_gen.features.polynomial",
+    },
+    aliases={"gp": "RF", "poly": "POLYNOMIAL"},
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddedRows(RowSettings):
+    """A kernel on rows of a dataset, embedded if `features` names it; the kernel's own settings say the rest."""
+
+    features: str = setting("", "embed this kernel; empty: the kernel itself", choices=("", *FEATURES))
+    embedding_dim: int = setting(4096, "--features: how many features there may be, m", minimum=1)
+    embedding_width: int = setting(
+        0, "--features: of what goes from layer to layer; 0: m/2, or m/8 of images", minimum=0
+    )
+    method: str = setting(
+        "random", "--features: activations by random neurons, or by sketched Hermite series",
+        choices=("random", "sketch"),
+    )  # fmt: skip
+    terms: int = setting(8, "--method=sketch: the degree at which series are cut", minimum=0)
+    field: str = setting("real", "--method=sketch: signs ±1, or powers of i", choices=("real", "complex"))
+    embedding_seed: int = setting(0, "--features: of all that is drawn", minimum=0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.features:
+            if self.kernel not in ("NTK", self.features):
+                raise UserError(f"--features={self.features} names the kernel. Leave out --kernel={self.kernel}.")
+            object.__setattr__(self, "kernel", self.features)
+
+    def label(self) -> str:
+        """The kernel's, with the number of features where it is embedded: NTK2_ntk_m4096."""
+        return f"{super().label()}_m{self.embedding_dim}" if self.features else super().label()
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingSettings(EmbeddedRows):
+    """All that names one embedding."""
+
+    features: str = setting("NTK", "the kernel to embed", choices=FEATURES)
+    noise_ind: int = setting(0, "noise level, from 0 (python -m data lists what the levels are)", minimum=0)
+    folder: str = setting("", "of the shards; empty: named under the kernel's line of directories.txt", identity=False)
+
+    def path(self) -> Path:
+        """The folder of the shards."""
+        if self.folder:
+            return Path(self.folder)
+        name = f"{self.dataset}_noise{self.noise_ind}_{self.label()}_{self.key()}"
+        return directory(KEYS.get(self.kernel, "ntk_dir")) / name
+
+    def flags(self) -> list[str]:
+        """The command line's words for these settings, without those at their defaults."""
+        return [
+            f"--{field.name}={getattr(self, field.name)}"
+            for field in dataclasses.fields(EmbeddingSettings)
+            if field.name in ("features", "dataset", "embedding_dim")
+            or (field.name != "kernel" and getattr(self, field.name) != field.default)
+        ]
+
+    def command(self) -> str:
+        """A command line of these settings."""
+        return shlex.join(["python", "-m", "kernel_gen.embed", *self.flags()])
+
+    def data(self) -> Dataset:
+        """The dataset that they name. Raises `UserError` as `data.load` does."""
+        return self.load_level(self.noise_ind)

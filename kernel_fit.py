@@ -1,0 +1,40 @@
+"""Kernel ridge regression with any kernel, for a whole grid of ridges, at one noise level or several.
+
+    python kernel_fit.py                                                       NTK on the built-in digits
+    python kernel_fit.py --kernel=NTK --num_layers=2 --dataset=FMNIST --num_train=5000 --noise_ind=3
+    python kernel_fit.py --kernel=RF --dataset=NFMNIST --num_train=5000 --noise_ind=0,6,12
+    python kernel_fit.py --gram=storage/cntk/FOLDER --dataset=PATCHES          shards that are there
+
+A Gram matrix that is not there is made by `python -m kernel_gen`. A result lies under rkhs_dir of directories.txt:
+result.json, arrays.h5, curves.png. The same command again goes on where it was stopped; when it is done, it shows the
+result.
+"""
+
+import sys
+
+from data.command import run_command
+from linearized.kernel_fit import Config, run_levels
+
+
+def main(config: Config) -> None:
+    """Runs, draws, prints the table of ridges of each noise level, and one over the levels."""
+    from data.results import load_arrays
+    from linearized.table import print_levels, print_table
+    from report import plots
+
+    finished = []
+    for result in run_levels(config):
+        if result.fresh or not (result.folder / "curves.png").is_file():
+            plots.save_figure(plots.ridge_curves(result.record), result.folder / "curves.png")
+            arrays = load_arrays(result.folder)
+            if any(len(arrays[name]) for name in arrays if name.startswith("history/")):
+                plots.save_figure(plots.training_curves(result.record, arrays), result.folder / "solver.png")
+        print_table(result.record)
+        print(f"written to {result.folder}")
+        finished.append(result.record)
+    if len(finished) > 1:
+        print_levels(finished)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))

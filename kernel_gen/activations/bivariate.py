@@ -1,0 +1,58 @@
+"""P(z₁ > h, z₂ > k) for standard normal z₁, z₂ of correlation c: Drezner & Wesolowsky (1990) as mended by Genz (2004).
+
+Below |c| = 0.925 the density is integrated over the angle arcsin c; above, over √(1 - c²) from the limit c = ±1, whose
+part that is not smooth is integrated in closed form. 20 points each: errors of 5e-16 in float64.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr
+
+BRANCH = 0.925
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(20)
+
+
+def upper_orthant(h: jax.Array, k: jax.Array, c: jax.Array, s: jax.Array) -> jax.Array:
+    """The probability; s = √(1 - c²). |h|, |k| up to 37. About 40 exponentials an entry."""
+    h, k, c, s = jnp.broadcast_arrays(h, k, c, s)
+    near = jnp.abs(c) > BRANCH
+    return jnp.where(near, _near(h, k, jnp.where(near, c, 1), jnp.where(near, s, 0)), _far(h, k, jnp.where(near, 0, c)))
+
+
+def _far(h, k, c):
+    """∫ over the angle from independence to c."""
+    mean, product, angle = (h * h + k * k) / 2, h * k, jnp.arcsin(c) / 2
+    total = jnp.zeros_like(h)
+    for node, weight in zip(NODES, WEIGHTS, strict=True):
+        sine = jnp.sin(angle * (1 + node))
+        total += weight * jnp.exp((sine * product - mean) / (1 - sine * sine))
+    return total * angle / (2 * math.pi) + ndtr(-h) * ndtr(-k)
+
+
+def _near(h, k, c, s):
+    """The limit |c| = 1 less ∫ over √(1 - c²)."""
+    k = jnp.where(c < 0, -k, k)
+    product, square = h * k, (h - k) ** 2
+    first, second = (4 - product) / 8, (12 - product) / 16
+    variance, safe = s * s, jnp.where(s > 0, s, 1)
+    gap = jnp.sqrt(square)
+    total = s * _exp(-(square / (safe * safe) + product) / 2) * (
+        1 - first * (square - variance) * (1 - second * square / 5) / 3 + first * second * variance**2 / 5
+    )  # fmt: skip
+    tail = math.sqrt(2 * math.pi) * ndtr(-gap / safe) * gap
+    total -= _exp(-product / 2) * tail * (1 - first * square * (1 - second * square / 5) / 3)
+    for node, weight in zip(NODES, WEIGHTS, strict=True):
+        part = (s / 2 * (1 + node)) ** 2
+        root = jnp.sqrt(1 - part)
+        body = _exp(-product * (1 - root) / (2 * (1 + root))) / root - 1 - first * part * (1 + second * part)
+        total += s / 2 * weight * _exp(-(square / jnp.where(part > 0, part, 1) + product) / 2) * body
+    total = jnp.where(s > 0, -total / (2 * math.pi), 0)
+    return jnp.where(c > 0, total + ndtr(-jnp.maximum(h, k)), jnp.maximum(ndtr(-h) - ndtr(-k), 0) - total)
+
+
+def _exp(x):
+    """exp, 0 above 50 and below -50, where the other factor or the sum makes the term nothing."""
+    return jnp.where(jnp.abs(x) < 50, jnp.exp(jnp.clip(x, -50, 50)), 0)

@@ -1,0 +1,86 @@
+"""Activations with a kink at 0 and no closed form: quadrature in polar coordinates, exact to 1e-11 at correlation 1 too.
+
+(u, v) = r (σ₁ cos φ, σ₂ cos(φ - θ)) with c = cos θ. The kinks u = 0 and v = 0 cut the circle into four sectors, of
+widths π - θ and θ, inside which everything is smooth whatever c is; each gets a Gauss rule in the angle and one in r.
+With 24 of both, f and f' are taken 4,608 times an entry: some microseconds. Errors against a finer rule: elu, celu and
+selu 1e-13 up to standard deviations of 10; softsign, whose pole comes close, 1e-13 up to 3 and 1e-11 up to 10.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data.errors import UserError
+from kernel_gen.activations.base import Activation, correlation, derivative
+
+SIZES = (16, 24, 32, 48, 64)  # angles and radii
+REACHES = (1.0, 3.0, 10.0, 100.0)  # the largest standard deviation of each size but the first, in float64
+REACH = 9.0  # exp(-r²/2) is 3e-18
+
+
+class Polar(Activation):
+    """Quadrature over four sectors of a function over `jax.numpy` that is smooth on both sides of 0."""
+
+    def value_and_slope(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """f and f'."""
+        return derivative(lambda x: self.function(x, jnp), x)
+
+    def terms(self, variance, dtype="float64"):
+        for index, std in enumerate(REACHES):
+            if variance <= std**2:
+                return index + (dtype == "float64")  # float32 takes one size less
+        raise UserError(
+            f"{self.text} is integrated for standard deviations up to {REACHES[-1]:g}. Received: "
+            f"{math.sqrt(variance):.3g}. Lower --weight_std, take --scale=stax, or scale the inputs."
+        )
+
+    def rows(self, variance, terms):
+        return jnp.sqrt(variance)
+
+    def pair(self, k12, one, two, terms=0):
+        std1, std2, size = one, two, SIZES[terms]
+        c, s = correlation(k12, std1, std2)
+        theta = jnp.arctan2(s, c)
+        y, y_weights = _graded(size)
+        r, r_weights = _radial(size)
+        nodes = [np.asarray(a, c.dtype) for a in (y, y_weights)]
+
+        def sector(index, sums):
+            node, weight = (jnp.asarray(a)[index] for a in nodes)
+            for width, sign in ((math.pi - theta, 1), (theta, -1)):
+                u, v = std1 * jnp.sin(width * node), sign * std2 * jnp.sin(width * (1 - node))
+                sums = self._along(sums, u, v, weight * width / (2 * math.pi), r, r_weights)
+            return sums
+
+        zero = jnp.zeros(jnp.broadcast_shapes(c.shape, std1.shape, std2.shape), c.dtype)
+        return jax.lax.fori_loop(0, size, sector, (zero, zero))
+
+    def _along(self, sums, u, v, weight, r, r_weights):
+        """Adds the integral over r of a ray and of the ray opposite."""
+        radii, weights = (jnp.asarray(np.asarray(a, u.dtype)) for a in (r, r_weights))
+
+        def add(index, inner):
+            for sign in (1, -1):
+                (f1, g1), (f2, g2) = (self.value_and_slope(sign * radii[index] * side) for side in (u, v))
+                inner = inner[0] + weights[index] * f1 * f2, inner[1] + weights[index] * g1 * g2
+            return inner
+
+        found = jax.lax.fori_loop(0, len(r), add, tuple(jnp.zeros_like(total) for total in sums))
+        return tuple(total + weight * part for total, part in zip(sums, found, strict=True))
+
+
+def _graded(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """A Gauss rule on [0, 1] whose nodes crowd at both ends, where u or v is small."""
+    t, weights = np.polynomial.legendre.leggauss(count)
+    t, weights = (t + 1) / 2, weights / 2
+    return t * t * (3 - 2 * t), weights * 6 * t * (1 - t)
+
+
+def _radial(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """A rule for ∫ r exp(-r²/2) dr whose nodes crowd at 0."""
+    t, weights = np.polynomial.legendre.leggauss(count)
+    t, weights = (t + 1) / 2, weights / 2
+    r = REACH * t * t
+    return r, weights * 2 * REACH * t * r * np.exp(-r * r / 2)

@@ -1,0 +1,115 @@
+"""Embeds a dataset: features φ with φ(x)·φ(z) ≈ a kernel, in shards, each a file that is whole or absent.
+
+    python -m kernel_gen.embed --features=NTK --activation=gelu --dataset=FMNIST --embedding_dim=4096
+    python -m kernel_gen.embed --features=CNTK --dataset=CIFAR10 --embedding_dim=4096 --num_shards=50 --shard=7
+
+n·m numbers instead of n²: time and disk grow with n. The files lie under ntk_dir, cntk_dir or rf_dir of directories.txt,
+and `data.embeddings.open_embedding(folder)` reads them. The same command again makes what is missing.
+"""
+
+import dataclasses
+import sys
+
+import numpy as np
+from absl import logging
+
+from data.command import run_command
+from data.config import setting
+from data.dataset import Dataset
+from data.embedding_settings import FEATURES, EmbeddingSettings
+from data.embeddings import FILE, EmbeddingManifest, divide, good_number, load_manifest, save_once, write_shard
+from data.errors import TryLater, UserError
+from data.files import Busy, held
+from data.manifest import Band
+from data.shards import check_shard, set_aside
+from kernel_gen.progress import pairs_line
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(EmbeddingSettings):
+    """Settings of `python -m kernel_gen.embed`."""
+
+    shard: int = setting(-1, "the shard to make, from 0; -1: all that are not there", minimum=-1, identity=False)
+    wait: float = setting(0.0, "seconds to wait for another job on the same shard", minimum=0.0, identity=False)
+
+
+def features_of(settings: EmbeddingSettings, dataset: Dataset):
+    """φ of the settings for rows of a dataset. Raises `UserError` where it does not fit the data."""
+    return FEATURES.load(settings.features).build(settings, dataset.image_shape, dataset.dim)
+
+
+def run(config: Config) -> list[int]:
+    """Makes the shard, or all that are not there. Returns those made now; finished ones are left alone.
+
+    Raises `UserError` for what a user can mend; what was finished before is kept. Memory: one shard.
+    """
+    folder, dataset = config.path(), config.data()
+    features = features_of(config, dataset)
+    manifest = _manifest(config, dataset, features)
+    count = len(manifest.shards)
+    if config.shard >= count:
+        raise UserError(f"--shard={config.shard} is out of range: the shards of {folder} are 0 to {count - 1}.")
+    made, busy = [], []
+    asked = range(count) if config.shard < 0 else [config.shard]
+
+    def values(band: Band) -> np.ndarray:
+        return features(dataset.splits()[band.block].x[band.start : band.stop])
+
+    total = sum(_rows(manifest, shard) for shard in asked)
+    with pairs_line(f"{config.label()} of {config.dataset}", total, unit="rows") as rate:
+        for shard in asked:
+            path = manifest.path(folder, shard)
+            try:
+                with held(path.with_suffix(".lock"), wait=config.wait):
+                    problem = check_shard(path, manifest, shard)
+                    if problem is None:
+                        rate.found(_rows(manifest, shard))
+                        continue
+                    if problem != "missing":
+                        set_aside(path, problem)
+                    write_shard(folder, manifest, shard, values)
+                    rate.add(_rows(manifest, shard))
+                    made.append(shard)
+            except Busy:
+                busy.append(shard)
+    if busy:
+        raise TryLater(f"Made {len(made)} shards; {len(busy)} are being made by others, the first is {busy[0]}.")
+    return made
+
+
+def _rows(manifest: EmbeddingManifest, shard: int) -> int:
+    return sum(band.stop - band.start for band in manifest.shards[shard])
+
+
+def _manifest(config: Config, dataset: Dataset, features) -> EmbeddingManifest:
+    """`embedding.json` of the folder, written now or agreed with. Raises `UserError` if it is of another embedding."""
+    folder = config.path()
+    known = load_manifest(folder) if (folder / FILE).exists() else None
+    rows = {name: len(split) for name, split in dataset.splits().items()}
+    row_bytes = features.dim * features.dtype.itemsize
+    count = config.num_shards or (len(known.shards) if known else good_number(rows, row_bytes))
+    ours = EmbeddingManifest(
+        settings=config.identity(), fingerprint=dataset.fingerprint, dtype=str(features.dtype),
+        scale=features.scale, rows=rows, tile=1, shards=divide(rows, count), command=config.command(),
+        dim=features.dim,
+    )  # fmt: skip
+    manifest = known or save_once(folder, ours)
+    other = manifest.differences(ours)
+    if len(manifest.shards) != count:
+        other.append(f"num_shards is {len(manifest.shards)}, not {count}")
+    if other:
+        raise UserError(
+            f"{folder} holds another embedding: {'; '.join(other)}. Give those settings, or another --folder."
+        )
+    logging.info("%s of %s: %d features, %d shards in %s", config.label(), config.dataset, manifest.dim, count, folder)
+    return manifest
+
+
+def main(config: Config) -> None:
+    """Makes shards."""
+    made = run(config)
+    print(f"{len(made)} shards made; they are in {config.path()}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))

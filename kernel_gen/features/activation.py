@@ -1,0 +1,233 @@
+"""An activation on features: Σ ← E[σ(u)σ(v)], Θ ← Θ E[σ'(u)σ'(v)], in as many rows as the layer may have.
+
+Both are power series in the correlation, Σ_j a_j(s₁) a_j(s₂) c^j, with s² = Σ(x, x) exact and c from normalised
+features. The constant, and where rows are few enough the linear term, are exact; the rest is either
+
+    random   σ(s W û) without its first terms, W Gaussian: arc-cosine features for ReLU, the neurons of a finite network
+             for any σ. All terms of the series; a product W û of `rows` x `rows` a column.
+    sketch   a_j T_j(û), T_j the sketched powers of PolySketch (Han, Zandieh, Lee, Novak, Xiao & Karbasi, NeurIPS 2022),
+             each in rows after its weight. Terms up to a degree, the rest is left out; a fast transform a degree.
+
+and Θ is multiplied by one TensorSRHT, in which the random features serve as one factor. Of exact inputs (the first
+activation) both are unbiased: E φ(x)·φ(z) is the kernel, cut at the degree for a sketch. Of features with an error of
+1/√m, what is nonlinear in c adds a bias of 1/m.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from kernel_gen.features.linear import Step
+from kernel_gen.features.nonlinearity import Nonlinearity, Series
+from kernel_gen.features.poly_sketch import PolySketch
+from kernel_gen.features.state import Shape, State, squares_of
+from kernel_gen.features.tensor_srht import Srht, TensorSrht
+
+METHODS = ("random", "sketch")
+EXACT = 4  # terms that take at most one in so many rows are exact
+SMALL = 1e-20  # of the sum of weights: what is smaller is 0 by symmetry
+
+
+@dataclasses.dataclass(frozen=True)
+class Approximation:
+    """How activations are embedded.
+
+    Attributes:
+        method: random or sketch.
+        terms: Highest power that a sketch takes.
+        field: real or complex, of a sketch's signs.
+        dtype: Of the features.
+    """
+
+    method: str = "random"
+    terms: int = 8
+    field: str = "real"
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """How the rows of a layer's result are divided; one more is the constant term of Σ.
+
+    Attributes:
+        linear: Rows of the exact linear term of Σ; 0: it is with the rest.
+        tangent: Rows of Θ times the exact constant term of its factor; 0: as above.
+        nngp, ntk: Rows of the rest.
+    """
+
+    linear: int
+    tangent: int
+    nngp: int
+    ntk: int
+
+
+class Activation:
+    """σ as a layer.
+
+    Args:
+        nonlinearity: σ with its series.
+        how: See `Approximation`.
+    """
+
+    def __init__(self, nonlinearity: Nonlinearity, how: Approximation):
+        self.nonlinearity, self.how = nonlinearity, how
+        self.terms = how.terms if how.method == "sketch" else 1  # of the series that are asked for
+
+    def least(self, shape: Shape) -> int:
+        """How few rows Σ's and Θ's features can have together: one a term."""
+        return 1 + self._parts(0) + (1 if shape.ntk else 0)
+
+    def plan(self, shape: Shape, rows: int, share: int | None, random: np.random.RandomState) -> tuple[Step, Shape]:
+        """The step and what comes out.
+
+        Args:
+            rows: Of both features together.
+            share: Of Σ's; None: as what is left to approximate is divided between the two.
+        """
+        series = self.series(np.array([math.sqrt(shape.square)]))
+        divided = self._divide(shape, series, rows, share)
+        make = RandomRest if self.how.method == "random" else SketchRest
+        rest = make(self, shape, divided, series, random)
+
+        def step(state: State) -> State:
+            return _applied(self, state, divided, rest)
+
+        planned = Shape(
+            1 + divided.linear + rest.nngp, divided.tangent + rest.ntk, shape.image,
+            float(series.square[0]), float(shape.tangent * series.slope_square[0]), raw=False,
+        )  # fmt: skip
+        return step, planned
+
+    def series(self, scales: Float[np.ndarray, " columns"]) -> Series:
+        """That of σ at each column's scale, up to the terms that are taken."""
+        return self.nonlinearity.series(scales, self.terms)
+
+    def _parts(self, linear: int) -> int:
+        """Of Σ's rest: each of these needs a row."""
+        return 1 if self.how.method == "random" else max(self.terms - (1 if linear else 0), 0)
+
+    def _divide(self, shape: Shape, series: Series, rows: int, share: int | None) -> Rows:
+        most = (rows, rows) if share is None else (share, rows - share)
+        linear = shape.nngp if EXACT * shape.nngp <= most[0] and self.terms else 0
+        tangent = shape.ntk if EXACT * shape.ntk <= most[1] else 0
+        parts, products = self._parts(linear), int(shape.ntk > 0 and not (tangent and not self.terms))
+        left = rows - 1 - linear - tangent
+        if left < parts + products:  # few rows: one for each term comes first
+            linear = tangent = 0
+            parts, products, left = self._parts(0), int(shape.ntk > 0), rows - 1
+        if share is not None:
+            nngp = max(share - 1 - linear, parts)
+        else:
+            value, slope = series.value[:, 0] ** 2, series.slope[:, 0] ** 2
+            value, slope = value[1 + (linear > 0) :].sum(), slope[(tangent > 0) :].sum() * shape.tangent
+            if self.how.method == "random":
+                value = max(series.square[0] - (series.value[: 1 + (linear > 0), 0] ** 2).sum(), 0)
+                slope = max(series.slope_square[0] - (series.slope[0, 0] ** 2 if tangent else 0), 0) * shape.tangent
+            nngp = round(left * value / (value + slope)) if value + slope > 0 else left
+        nngp = min(max(nngp, parts), left - products) if parts else 0
+        return Rows(linear, tangent, nngp, left - nngp if products else 0)
+
+
+def _applied(layer: Activation, state: State, rows: Rows, rest: "RandomRest | SketchRest") -> State:
+    flat, ntk = state.flat(state.nngp), state.flat(state.ntk)
+    scales = np.sqrt(state.square.ravel())
+    norms = np.sqrt(squares_of(flat))
+    unit = flat * np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+    series = layer.series(scales)
+    value, slope = (part.astype(flat.dtype) for part in (series.value, series.slope))
+    nngp, tangent = rest(unit, ntk, scales.astype(flat.dtype), value, slope)
+    first = [value[:1], value[1] * unit] if rows.linear else [value[:1]]
+    nngp = np.concatenate([*first, nngp])
+    tangent = np.concatenate([slope[0] * ntk, tangent]) if rows.tangent else tangent
+    shape = state.square.shape
+    square = series.square.astype(state.square.dtype).reshape(shape)
+    return State(nngp.reshape(len(nngp), *shape), tangent.reshape(len(tangent), *shape), square)
+
+
+class RandomRest:
+    """Random neurons without the terms that are exact; Θ's factor uses the same weights as far as they go.
+
+    Attributes:
+        nngp, ntk: Rows of the results.
+    """
+
+    def __init__(self, layer: Activation, shape: Shape, rows: Rows, series: Series, random: np.random.RandomState):
+        self._layer, self._rows, dtype = layer, rows, layer.how.dtype
+        self.nngp, self.ntk = rows.nngp, rows.ntk
+        units = max(rows.nngp, rows.ntk)
+        self._weights = random.standard_normal((units, shape.nngp)).astype(dtype)
+        self._tangent = Srht(shape.ntk, rows.ntk, random, dtype) if rows.ntk else None
+
+    def __call__(self, unit, ntk, scales, value, slope) -> tuple[np.ndarray, np.ndarray]:
+        rows, z = self._rows, self._weights @ unit
+        values, slopes = self._layer.nonlinearity(z, scales)
+        values = values[: rows.nngp] - value[0]
+        if rows.linear:
+            values -= value[1] * z[: rows.nngp]
+        values *= unit.dtype.type(1 / math.sqrt(rows.nngp))
+        if self._tangent is None:
+            return values, ntk[:0]
+        factor = slopes[: rows.ntk]
+        return values, self._tangent(ntk) * (factor - slope[0] if rows.tangent else factor)
+
+
+class SketchRest:
+    """Sketched powers, each in rows after its weight; Θ's factor is a sketch of its own powers, times Θ by TensorSRHT.
+
+    Attributes:
+        nngp, ntk: Rows of the results: none where all coefficients are 0.
+    """
+
+    def __init__(self, layer: Activation, shape: Shape, rows: Rows, series: Series, random: np.random.RandomState):
+        how, terms = layer.how, layer.terms
+        caps = np.full(terms + 1, np.inf)
+        caps[:2] = 1, shape.nngp
+        self._value = allocated(rows.nngp, series.value[:, 0] ** 2, 2 if rows.linear else 1, caps)
+        self._slope = allocated(max(rows.ntk, terms + 1), series.slope[:, 0] ** 2, 1 if rows.tangent else 0, caps)
+        self._slope *= rows.ntk > 0
+        self.nngp, self.ntk = int(self._value.sum()), rows.ntk if self._slope.any() else 0
+        width = max([1, *self._value[2:], *self._slope[2:]])
+        width = -(-width // 2) if how.field == "complex" else width
+        self._powers = PolySketch(shape.nngp, terms, int(width), random, field=how.field, dtype=how.dtype)
+        firsts = (counts[1] if terms else 0 for counts in (self._value, self._slope))
+        self._firsts = [Srht(shape.nngp, int(n), random, how.dtype) if 0 < n < shape.nngp else None for n in firsts]
+        if self.ntk:
+            self._product = TensorSrht((shape.ntk, int(self._slope.sum())), rows.ntk, random, how.dtype)
+
+    def __call__(self, unit, ntk, scales, value, slope) -> tuple[np.ndarray, np.ndarray]:
+        values, factors = [unit[:0]], [unit[:0]]
+        for j, power in enumerate(self._powers.powers(unit)):
+            for counts, first, coefficients, out in (
+                (self._value, self._firsts[0], value, values), (self._slope, self._firsts[1], slope, factors)
+            ):  # fmt: skip
+                if counts[j] and j == 1:
+                    out.append(coefficients[1] * (unit if first is None else first(unit)))
+                elif counts[j]:
+                    part = _interleaved(power)
+                    share = unit.dtype.type(math.sqrt(len(part) / counts[j]))
+                    out.append(coefficients[j] * share * part[: counts[j]])
+        values = np.concatenate(values)
+        return values, self._product(ntk, np.concatenate(factors)) if self.ntk else ntk[:0]
+
+
+def _interleaved(power: np.ndarray) -> np.ndarray:
+    """Real and imaginary parts in turns, so that the first rows are a fair part of all."""
+    if power.dtype.kind != "c":
+        return power
+    return np.stack([power.real, power.imag], axis=1).reshape(2 * len(power), -1)
+
+
+def allocated(total: int, weights: np.ndarray, start: int, caps: np.ndarray) -> Int[np.ndarray, " terms"]:
+    """`total` rows divided among the terms from `start` on after their weights: one each at least, `caps` at most."""
+    counts, weights = np.zeros(len(weights), int), np.where(np.arange(len(weights)) < start, 0, weights)
+    open_terms = weights > SMALL * weights.sum()
+    counts[open_terms] = 1
+    while (left := total - counts.sum()) > 0 and (open_terms := open_terms & (counts < caps)).any():
+        wanted = np.where(open_terms, weights, 0) / weights[open_terms].sum() * left
+        more = np.minimum(np.floor(wanted), caps - counts)
+        if not more.any():
+            more = np.arange(len(weights)) == np.argmax(wanted)
+        counts += more.astype(int)
+    return counts

@@ -1,0 +1,235 @@
+"""Linear layers on features: dense, convolution, pools, flattening. They cost no accuracy but where rows are folded.
+
+A convolution's Σ is the mean of its inputs' over the window, so its features are those of the window's pixels side by
+side, over √(window): 9 times as many rows for 3 x 3. Where that is more than the limit, they are folded: row i of the
+result is a sum of one row of each pixel, of a random one with a random sign. The products of different rows cancel in
+the mean, and the variance is that of a sketch of as many rows. Conventions are those of neural_tangents.stax (padding as
+in XLA: SAME gives ⌈size/stride⌉ pixels, with the odd zero at the end).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numba
+import numpy as np
+from jaxtyping import Float
+
+from data.errors import UserError
+from kernel_gen.features.state import Shape, State, squares_of
+
+PADDINGS = ("SAME", "VALID")
+Step = Callable[[State], State]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """A dense layer: Σ ← w²Σ + b², Θ ← w²Θ + Σ."""
+
+    weight_std: float = 1.0
+    bias_std: float = 0.0
+
+    def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+        square, bias = self.weight_std**2 * shape.square + self.bias_std**2, int(self.bias_std > 0)
+        tangent = self.weight_std**2 * shape.tangent + square
+        nngp = shape.nngp + bias
+        planned = dataclasses.replace(shape, nngp=nngp, ntk=shape.ntk + nngp, square=square, tangent=tangent)
+        return self._apply, planned
+
+    def _apply(self, state: State) -> State:
+        weight = state.nngp.dtype.type(self.weight_std)
+        nngp = weight * state.nngp
+        if self.bias_std > 0:
+            nngp = np.concatenate([nngp, np.full((1, *nngp.shape[1:]), self.bias_std, nngp.dtype)])
+        ntk = np.concatenate([weight * state.ntk, nngp])
+        return State(nngp, ntk, self.weight_std**2 * state.square + self.bias_std**2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Where a window of `size` lies as it moves over an image."""
+
+    size: tuple[int, int]
+    strides: tuple[int, int]
+    padding: str
+
+    def __post_init__(self):
+        if min(self.size) < 1 or min(self.strides) < 1 or self.padding not in PADDINGS:
+            raise UserError(
+                f"A window has a size and strides of at least 1, and padding {' or '.join(PADDINGS)}. Received: "
+                f"{self.size}, {self.strides}, {self.padding}."
+            )
+
+    def over(self, image: tuple[int, int]) -> tuple[tuple[int, int], tuple[tuple[int, int], tuple[int, int]]]:
+        """The size of the result, and zeros to add before and behind on each axis."""
+        sizes, pads = [], []
+        for length, window, stride in zip(image, self.size, self.strides, strict=True):
+            if self.padding == "SAME":
+                count = math.ceil(length / stride)
+                missing = max((count - 1) * stride + window - length, 0)
+            else:
+                count, missing = (length - window) // stride + 1, 0
+            if count < 1:
+                raise UserError(f"A window of {self.size} with VALID padding does not fit images of {image}.")
+            sizes.append(count)
+            pads.append((missing // 2, missing - missing // 2))
+        return (sizes[0], sizes[1]), (pads[0], pads[1])
+
+    def shifted(self, array: np.ndarray, size: tuple[int, int], pads: tuple) -> list[np.ndarray]:
+        """For every place in the window, what lies there as it moves: views (..., height, width)."""
+        padded = np.pad(array, [(0, 0)] * (array.ndim - 2) + list(pads)) if np.any(pads) else array
+        (high, wide), (down, across) = size, self.strides
+        return [
+            padded[..., y : y + (high - 1) * down + 1 : down, x : x + (wide - 1) * across + 1 : across]
+            for y in range(self.size[0]) for x in range(self.size[1])
+        ]  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Conv:
+    """A convolution, as many channels as you like: Σ ← w² mean of Σ over the window + b², zeros outside."""
+
+    size: tuple[int, int] = (3, 3)
+    strides: tuple[int, int] = (1, 1)
+    padding: str = "SAME"
+    weight_std: float = 1.0
+    bias_std: float = 0.0
+
+    def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+        image = of_images(shape, "Conv")
+        window = Window(self.size, self.strides, self.padding)
+        size, pads = window.over(image)
+        places, bias = math.prod(self.size), int(self.bias_std > 0)
+        nngp = Fold(shape.nngp, places, bias, limit, random)
+        ntk = Fold(shape.ntk, places, nngp.rows, limit, random)
+        square = self.weight_std**2 * shape.square + self.bias_std**2
+        planned = dataclasses.replace(
+            shape, nngp=nngp.rows, ntk=ntk.rows, image=size, square=square,
+            tangent=self.weight_std**2 * shape.tangent + square,
+        )  # fmt: skip
+        scale = self.weight_std / math.sqrt(places)
+
+        def step(state: State) -> State:
+            ones = np.full((bias, len(state.square[:, 0, 0]), *size), self.bias_std, state.nngp.dtype)
+            new = nngp(window.shifted(state.nngp, size, pads), scale, ones)
+            tangent = ntk(window.shifted(state.ntk, size, pads), scale, new)
+            variance = scale**2 * sum(window.shifted(state.square, size, pads)) + self.bias_std**2
+            return State(new, tangent, variance)
+
+        return step, planned
+
+
+@dataclasses.dataclass(frozen=True)
+class AvgPool:
+    """Means over a window, zeros outside; strides of 1 where none are given, as in stax."""
+
+    size: tuple[int, int] = (2, 2)
+    strides: tuple[int, int] | None = None
+    padding: str = "VALID"
+
+    def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+        image = of_images(shape, "AvgPool")
+        window = Window(self.size, self.strides or (1, 1), self.padding)
+        size, pads = window.over(image)
+
+        def pooled(features: np.ndarray) -> np.ndarray:
+            total = np.zeros((*features.shape[:2], *size), features.dtype)
+            for part in window.shifted(features, size, pads):
+                total += part
+            total *= 1 / math.prod(self.size)
+            return total
+
+        def step(state: State) -> State:
+            nngp = pooled(state.nngp)
+            return State(nngp, pooled(state.ntk), squares_of(nngp))
+
+        return step, dataclasses.replace(shape, image=size)
+
+
+@dataclasses.dataclass(frozen=True)
+class GlobalAvgPool:
+    """The mean of all pixels."""
+
+    def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+        of_images(shape, "GlobalAvgPool")
+
+        def step(state: State) -> State:
+            nngp = state.nngp.mean(axis=(2, 3))
+            return State(nngp, state.ntk.mean(axis=(2, 3)), squares_of(nngp))
+
+        return step, dataclasses.replace(shape, image=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flatten:
+    """Every pixel keeps its own readout weight: Σ ← the mean of Σ over equal pixels."""
+
+    def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+        if shape.image is None:
+            return (lambda state: state), shape
+        pixels = math.prod(shape.image)
+        nngp, ntk = (Fold(rows, pixels, 0, limit, random) for rows in (shape.nngp, shape.ntk))
+        scale = 1 / math.sqrt(pixels)
+
+        def step(state: State) -> State:
+            parts = [
+                [features.reshape(*features.shape[:2], pixels)[:, :, pixel] for pixel in range(pixels)]
+                for features in (state.nngp, state.ntk)
+            ]
+            empty = np.empty((0, len(state.square)), state.nngp.dtype)
+            return State(nngp(parts[0], scale, empty), ntk(parts[1], scale, empty), state.square.mean(axis=(1, 2)))
+
+        return step, dataclasses.replace(shape, nngp=nngp.rows, ntk=ntk.rows, image=None)
+
+
+def of_images(shape: Shape, layer: str) -> tuple[int, int]:
+    """The image size; raises `UserError` for vectors."""
+    if shape.image is None:
+        raise UserError(f"{layer} takes images, and here there are vectors. Take a dataset of images.")
+    return shape.image
+
+
+class Fold:
+    """`places` parts of `rows` rows each, scaled, and `extra` rows that are added as they are: side by side, or folded.
+
+    Attributes:
+        rows: Of the result: all of them if these are at most `limit`, else `limit`.
+    """
+
+    def __init__(self, rows: int, places: int, extra: int, limit: float, random: np.random.RandomState):
+        total = rows * places + extra
+        self.rows = total if total <= limit else int(limit)
+        self._folds = []
+        if total > limit:
+            for count in [rows] * places + [extra]:
+                signs = 2 * random.randint(0, 2, count) - 1
+                folds = [random.permutation(self.rows) for _ in range(-(-count // self.rows))]
+                self._folds.append((np.concatenate([*folds, []]).astype(np.int64)[:count], signs))
+
+    def __call__(
+        self, parts: list[Float[np.ndarray, "rows ..."]], scale: float, extra: Float[np.ndarray, "extra ..."]
+    ) -> Float[np.ndarray, "out ..."]:
+        scale = extra.dtype.type(scale)
+        if not self._folds:
+            return np.concatenate([*[scale * part for part in parts], extra])
+        out = np.zeros((self.rows, *extra.shape[1:]), extra.dtype)
+        for part, (places, signs) in zip([*parts, extra], self._folds, strict=True):
+            factors = signs * (scale if part is not extra else 1)
+            add_rows(part, places, factors.astype(out.dtype), out)
+        return out
+
+
+def add_rows(part: np.ndarray, places: np.ndarray, factors: np.ndarray, out: np.ndarray) -> None:
+    """out[places[i]] += factors[i] part[i], for parts whose other axes are views of a larger array."""
+    flat = part[:, None, None, :] if part.ndim == 2 else part
+    _add_rows(flat, places, factors, out.reshape(len(out), *flat.shape[1:]))
+
+
+@numba.njit(nogil=True, fastmath=True, error_model="numpy")
+def _add_rows(part, places, factors, out):
+    for i in range(len(places)):
+        place, factor = places[i], factors[i]
+        for image in range(part.shape[1]):
+            for y in range(part.shape[2]):
+                for x in range(part.shape[3]):
+                    out[place, image, y, x] += factor * part[i, image, y, x]

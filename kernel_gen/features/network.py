@@ -1,0 +1,166 @@
+"""A network as features: layers in a row, planned once for a number of features, then applied to rows in batches.
+
+Layers are those of `linear` and `activation`; what they draw comes from one seed, layer by layer, and does not depend on
+the data, the batch or the machine: every shard embeds with the same φ.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from data.blocks import for_each
+from data.errors import UserError
+from kernel_gen.features.activation import Activation, Approximation
+from kernel_gen.features.linear import AvgPool, Conv, Dense, Flatten, GlobalAvgPool, Step
+from kernel_gen.features.nonlinearity import Nonlinearity
+from kernel_gen.features.state import Shape, State, squares_of
+from kernel_gen.features.tensor_srht import Srht
+from kernel_gen.rows import finite_rows
+
+Layer = Dense | Conv | AvgPool | Flatten | GlobalAvgPool | Nonlinearity
+COLUMNS = 1024  # of a batch, pixels included: 2 MB of 512 features
+KINDS = ("ntk", "nngp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedding:
+    """How a kernel is embedded.
+
+    Attributes:
+        dim: m, how many features there may be.
+        width: Of the features between layers, before the last activation; 0: m/2 for vectors, m/8 for images.
+        how: Of the activations.
+        seed: Of all that is drawn.
+    """
+
+    dim: int
+    width: int = 0
+    how: Approximation = Approximation()
+    seed: int = 0
+
+
+class Features:
+    """φ with φ(x)·φ(z) ≈ the NTK or NNGP of a network of infinite width.
+
+    Args:
+        layers: In the order of the network.
+        dim: Columns of the inputs; images are rows of height·width·channels.
+        image_shape: (height, width, channels), or None for vectors.
+        kind: ntk or nngp.
+        embedding: See `Embedding`.
+        scale: "stax" divides inputs by √dim or √channels, as neural_tangents.stax does; "input" takes them as they are.
+
+    Attributes:
+        dim: How many features there are, at most `embedding.dim`.
+        least: How few would do.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], dim: int, image_shape: tuple[int, int, int] | None, kind: str,
+        embedding: Embedding, *, scale: str = "stax",
+    ):  # fmt: skip
+        if kind not in KINDS:
+            raise UserError(f"A kind is ntk or nngp. Received: {kind!r}.")
+        self.kind, self.inputs, self.dtype = kind, dim, np.dtype(embedding.how.dtype)
+        spatial = any(isinstance(layer, Conv | AvgPool | GlobalAvgPool | Flatten) for layer in layers)
+        self._image = tuple(image_shape) if spatial and image_shape is not None else None
+        channels = self._image[2] if self._image else dim
+        self.scale, self._factor = scale, 1 / math.sqrt(channels) if scale == "stax" else 1.0
+        self._steps: list[Step] = []
+        shape = Shape(channels, 0, self._image[:2] if self._image else None)
+        shape = self._plan(layers, shape, embedding)
+        if shape.image is not None:
+            raise UserError("The network ends with images. End it with Flatten or GlobalAvgPool.")
+        rows = shape.ntk if kind == "ntk" else shape.nngp
+        if not rows:
+            raise UserError("The tangent kernel of a network without a dense layer or a convolution is 0.")
+        random = np.random.RandomState([embedding.seed, len(layers)])
+        self._fit = Srht(rows, embedding.dim, random, self.dtype) if rows > embedding.dim else None
+        self.dim = min(rows, embedding.dim)
+        per_input = math.prod(self._image[:2]) if self._image else 1
+        self._batch = max(1, COLUMNS // (4 * per_input)) if self._image else 256
+
+    def _plan(self, layers: Sequence[Layer], shape: Shape, embedding: Embedding) -> Shape:
+        last = max((place for place, layer in enumerate(layers) if isinstance(layer, Nonlinearity)), default=-1)
+        width = embedding.width or max(embedding.dim // (8 if self._image else 2), 2)
+        limit = math.inf
+        self.least = 1
+        for place, layer in enumerate(layers):
+            random = np.random.RandomState([embedding.seed, place])
+            if isinstance(layer, Nonlinearity):
+                layer = Activation(layer, embedding.how)
+                tangent = self.kind == "ntk" and shape.ntk > 0
+                shape = dataclasses.replace(shape, ntk=shape.ntk if tangent else 0)
+                rows, share, least = self._room(layer, shape, layers[place + 1 :], embedding, width, place == last)
+                self.least = max(self.least, least)
+                if rows < layer.least(shape):
+                    raise UserError(
+                        f"These features need an embedding dimension of at least {least}"
+                        f"{'' if place == last else f' and a width of at least {-(-layer.least(shape) // 2)}'}. "
+                        f"Received: {embedding.dim} and a width of {width}."
+                    )
+                step, shape = layer.plan(shape, rows, share, random)
+                limit = math.inf if place == last else 2 * width
+            else:
+                folded = max(shape.nngp, shape.ntk) if place > last >= 0 else max(limit, 1)
+                step, shape = layer.plan(shape, folded, random)
+            if self.kind == "nngp":
+                shape, step = dataclasses.replace(shape, ntk=0), _without_tangent(step)
+            self._steps.append(step)
+        return shape
+
+    def _room(
+        self, layer: Activation, shape: Shape, after: Sequence[Layer], embedding: Embedding, width: int, last: bool
+    ) -> tuple[int, int | None, int]:
+        """Rows for an activation, Σ's share of them (None: to be divided), and the least embedding dimension."""
+        if not last:
+            return (2 * width, width, 1) if shape.ntk else (width, width, 1)
+        weighted = [one for one in after if isinstance(one, Dense | Conv)]
+        biases = sum(one.bias_std > 0 for one in weighted)
+        least = layer.least(shape) + biases
+        if shape.ntk and not weighted:  # Θ alone is the result
+            small = layer.least(dataclasses.replace(shape, ntk=0))
+            return embedding.dim + small, small, 2
+        if self.kind == "ntk" and not shape.ntk and not weighted:
+            raise UserError("The tangent kernel of a network without a dense layer or a convolution is 0.")
+        return embedding.dim - biases, None if shape.ntk else embedding.dim - biases, least
+
+    def __call__(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
+        """φ of each row, on all cores, in batches: memory for some batches beside the result.
+
+        Raises `UserError` for rows of another length and for numbers that are not finite.
+        """
+        if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
+            raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")
+        out = np.empty((len(x), self.dim), self.dtype)
+
+        def fill(rows: slice) -> None:
+            out[rows] = self._batched(finite_rows(x[rows], self.dtype)).T
+
+        for_each([slice(start, start + self._batch) for start in range(0, len(x), self._batch)], fill)
+        return out
+
+    def _batched(self, rows: np.ndarray) -> np.ndarray:
+        x = (rows * self.dtype.type(self._factor)).T
+        if self._image:
+            high, wide, channels = self._image
+            x = x.reshape(high, wide, channels, len(rows)).transpose(2, 3, 0, 1)
+        x = np.ascontiguousarray(x)
+        state = State(x, x[:0], squares_of(x))
+        for step in self._steps:
+            state = step(state)
+        features = state.ntk if self.kind == "ntk" else state.nngp
+        return features if self._fit is None else self._fit(features)
+
+
+def _without_tangent(step: Step) -> Step:
+    """A step of the NNGP alone, without features of Θ."""
+
+    def alone(state: State) -> State:
+        state = step(state)
+        return State(state.nngp, state.ntk[:0], state.square)
+
+    return alone

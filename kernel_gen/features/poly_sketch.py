@@ -1,0 +1,65 @@
+"""PolySketch: every tensor power of x up to a degree, each in m numbers, E[T_j(x)·T_j(z)] = (x·z)^j.
+
+    T_0 = 1,   T_1 = x or its SRHT,   T_j = S_j(T_{j-1} ⊗ x),   S_j independent TensorSRHTs
+
+A chain, so that one pass gives all powers, of any degree, with one TensorSRHT each; the relative variance of T_j is
+about j/m (that of a product of j independent projections is 3^j/m). For the kernel (x·z)^p the last power is all that is
+wanted; a power series Σ a_j² c^j takes a_j T_j of each.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from data.errors import UserError
+from kernel_gen.features.tensor_srht import FIELDS, Srht, TensorSrht, checked_sizes
+
+
+class PolySketch:
+    """The chain of one input dimension.
+
+    Args:
+        dim: d, of the inputs.
+        degree: The highest power, 0 or more.
+        width: m, numbers of each power. T_1 is x itself where d <= m.
+        random: Its next draws are this sketch's.
+        field: "real", or "complex" sketches, whose kernel is Re T(x)·conj T(z).
+    """
+
+    def __init__(
+        self, dim: int, degree: int, width: int, random: np.random.RandomState, *, field: str = "real",
+        dtype: np.dtype | str = "float32",
+    ):  # fmt: skip
+        checked_sizes(width, dim)
+        if degree < 0 or field not in FIELDS:
+            raise UserError(f"A PolySketch has a degree >= 0 and a field, real or complex. Received: {degree}, {field}.")
+        self.dim, self.degree, self.width = dim, degree, width
+        self._dtype = np.result_type(dtype, np.complex64) if field == "complex" else np.dtype(dtype)
+        self._first = Srht(dim, width, random, self._dtype) if dim > width else None
+        first = min(dim, width)
+        self._steps = [
+            TensorSrht((first if j == 2 else width, dim), width, random, self._dtype) for j in range(2, degree + 1)
+        ]
+
+    def powers(self, x: Float[np.ndarray, "d columns"]) -> Iterator[Shaped[np.ndarray, "m columns"]]:
+        """T_0 (one row), T_1 (d rows, if these are fewer than m), T_2, ..., T_degree."""
+        yield np.ones((1, x.shape[1]), self._dtype)
+        if not self.degree:
+            return
+        x = np.ascontiguousarray(x, self._dtype)
+        power = x if self._first is None else self._first(x)
+        yield power
+        for step in self._steps:
+            power = step(power, x)
+            yield power
+
+    def __call__(self, x: Float[np.ndarray, "d columns"], *, real_output: bool = True) -> Shaped[np.ndarray, "m columns"]:
+        """T_degree; of a complex sketch the real and imaginary parts below each other, 2m rows, if `real_output`."""
+        *_, last = self.powers(x)
+        return as_real(last) if real_output else last
+
+
+def as_real(sketch: Shaped[np.ndarray, "m columns"]) -> Float[np.ndarray, "rows columns"]:
+    """Real and imaginary parts below each other: their inner products are Re φ(x)·conj φ(z)."""
+    return np.concatenate([sketch.real, sketch.imag]) if sketch.dtype.kind == "c" else sketch

@@ -1,0 +1,52 @@
+"""What goes through the layers: features of both kernels of a batch, and how large they are before any data is seen.
+
+Columns are inputs, or the pixels of images: (rows, columns) or (rows, images, height, width).
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """The planner's view of a layer's inputs.
+
+    Attributes:
+        nngp, ntk: Rows of the features of Σ and of Θ; 0: that kernel is 0.
+        image: Height and width, or None for vectors.
+        square, tangent: Σ(x, x) and Θ(x, x) of an input whose entries have mean square 1: a measure to divide rows by.
+        raw: Whether no activation came before, so that inner products are exact.
+    """
+
+    nngp: int
+    ntk: int
+    image: tuple[int, int] | None
+    square: float = 1.0
+    tangent: float = 0.0
+    raw: bool = True
+
+
+@dataclasses.dataclass
+class State:
+    """A batch.
+
+    Attributes:
+        nngp, ntk: Features of Σ and Θ.
+        square: Σ(x, x) of each column, exact up to the first pool and from the features after it.
+    """
+
+    nngp: Float[np.ndarray, "p columns ..."]
+    ntk: Float[np.ndarray, "q columns ..."]
+    square: Float[np.ndarray, "columns ..."]
+
+    def flat(self, features: Float[np.ndarray, "p columns ..."]) -> Float[np.ndarray, "p all"]:
+        """Features with all columns of all images side by side."""
+        return features.reshape(len(features), math.prod(self.square.shape))
+
+
+def squares_of(features: Float[np.ndarray, "p columns ..."]) -> Float[np.ndarray, "columns ..."]:
+    """‖φ‖² of each column."""
+    return np.einsum("p...,p...->...", features, features)

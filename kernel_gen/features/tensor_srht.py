@@ -1,0 +1,112 @@
+"""TensorSRHT: x ⊗ y in few numbers. Flip signs, transform by Hadamard, and multiply sampled pairs of entries.
+
+    S(x ⊗ y)_k = m^(-1/2) (H D₁ x)[p_k] (H D₂ y)[r_k],   k = 1 ... m,   p, r uniform, D₁, D₂ diagonal random signs
+
+E[S(x ⊗ y) · S(x' ⊗ y')] = (x·x')(y·y') over signs and samples, with a variance of order 1/m; the costs are those of the
+transforms, d log d, where x ⊗ y itself has d² entries (Ahle et al., Oblivious Sketching of High-Degree Polynomial
+Kernels, SODA 2020; SRHT alone: Ailon & Chazelle 2006). With signs in {1, i, -1, -i} the sketch is complex, the kernel
+is Re φ(x)·conj φ(z), and products of several of them vary less (Wacker, Kanagawa & Filippone, 2022).
+
+Columns are inputs: x is (d, columns).
+"""
+
+import numba
+import numpy as np
+from jaxtyping import Shaped
+
+from data.errors import UserError
+from kernel_gen.features.hadamard import LANES, load, padded, transform
+
+FIELDS = ("real", "complex")
+
+
+def random_signs(random: np.random.RandomState, dim: int, dtype: np.dtype) -> np.ndarray:
+    """±1, or powers of i for a complex dtype."""
+    if dtype.kind == "c":
+        return np.array([1, 1j, -1, -1j], dtype)[random.randint(0, 4, dim)]
+    return (2 * random.randint(0, 2, dim) - 1).astype(dtype)
+
+
+class Srht:
+    """x in m numbers: D^(-1/2)-normalised Hadamard transform of sign-flipped x, m of its entries, times √(D/m).
+
+    Entries are drawn without repetition as long as there are, so that m >= D of them keep inner products exactly.
+    """
+
+    def __init__(self, dim: int, width: int, random: np.random.RandomState, dtype: np.dtype | str = "float32"):
+        checked_sizes(width, dim)
+        dtype, size = np.dtype(dtype), padded(dim)
+        self.dim, self.width = dim, width
+        self._signs = random_signs(random, dim, dtype)
+        self._picks = np.concatenate([random.permutation(size) for _ in range(-(-width // size))])[:width]
+        self._scale = dtype.type(1 / np.sqrt(width))
+        self._size = size
+
+    def __call__(self, x: Shaped[np.ndarray, "d columns"]) -> Shaped[np.ndarray, "m columns"]:
+        x = np.ascontiguousarray(x, self._signs.dtype)
+        out = np.empty((self.width, x.shape[1]), x.dtype)
+        _one(x, self._signs, self._picks, self._scale, np.empty((self._size, LANES), x.dtype), out)
+        return out
+
+
+class TensorSrht:
+    """(x, y) -> S(x ⊗ y), see the module.
+
+    Args:
+        dims: Of x and of y.
+        width: m.
+        random: Its next draws are this sketch's.
+    """
+
+    def __init__(
+        self, dims: tuple[int, int], width: int, random: np.random.RandomState, dtype: np.dtype | str = "float32"
+    ):
+        checked_sizes(width, *dims)
+        dtype = np.dtype(dtype)
+        self.dims, self.width = dims, width
+        self._signs = [random_signs(random, dim, dtype) for dim in dims]
+        self._picks = [random.randint(0, padded(dim), width) for dim in dims]
+        self._scale = dtype.type(1 / np.sqrt(width))
+
+    def __call__(
+        self, x: Shaped[np.ndarray, "d1 columns"], y: Shaped[np.ndarray, "d2 columns"]
+    ) -> Shaped[np.ndarray, "m columns"]:
+        dtype = self._signs[0].dtype
+        x, y = np.ascontiguousarray(x, dtype), np.ascontiguousarray(y, dtype)
+        if (len(x), len(y)) != tuple(self.dims) or x.shape[1] != y.shape[1]:
+            raise ValueError(f"This sketch takes {self.dims} rows, and equal columns. Received: {x.shape}, {y.shape}.")
+        out = np.empty((self.width, x.shape[1]), dtype)
+        blocks = [np.empty((padded(dim), LANES), dtype) for dim in self.dims]
+        _pair(x, y, *self._signs, *self._picks, self._scale, *blocks, out)
+        return out
+
+
+def checked_sizes(width: int, *dims: int) -> None:
+    """Raises `UserError` for a sketch of no entries, or of nothing."""
+    if width < 1 or min(dims) < 1:
+        raise UserError(f"A sketch needs at least 1 entry and inputs of dimension 1. Received: {width}, {dims}.")
+
+
+@numba.njit(nogil=True, fastmath=True, error_model="numpy")
+def _one(x, signs, picks, scale, block, out):
+    for start in range(0, x.shape[1], LANES):
+        load(x, signs, start, block)
+        transform(block)
+        lanes = min(LANES, x.shape[1] - start)
+        for k in range(len(picks)):
+            for lane in range(lanes):
+                out[k, start + lane] = scale * block[picks[k], lane]
+
+
+@numba.njit(nogil=True, fastmath=True, error_model="numpy")
+def _pair(x, y, signs1, signs2, picks1, picks2, scale, block1, block2, out):
+    for start in range(0, x.shape[1], LANES):
+        load(x, signs1, start, block1)
+        transform(block1)
+        load(y, signs2, start, block2)
+        transform(block2)
+        lanes = min(LANES, x.shape[1] - start)
+        for k in range(len(picks1)):
+            p, r = picks1[k], picks2[k]
+            for lane in range(lanes):
+                out[k, start + lane] = scale * block1[p, lane] * block2[r, lane]

@@ -1,0 +1,66 @@
+"""Ridge regression on the features of a kernel: an embedding found in its folder or made, and solved for every ridge."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from data.dataset import Dataset
+from data.embedding_settings import EmbeddingSettings
+from data.embeddings import Embedding, open_embedding
+from data.errors import UserError
+from linearized.gram_files import WAIT, run_child
+from linearized.problems import embedding as problem
+from linearized.ridge_path import RidgePath, checked_labels, checked_path
+from linearized.solvers import GRAM_SOLVERS
+from linearized.solvers.solution import Progress
+
+RTOL = 1e-7
+
+
+def find_or_make(settings: EmbeddingSettings, dataset: Dataset) -> Embedding:
+    """The embedding that the settings name, made by `python -m kernel_gen.embed` where it is not ready.
+
+    Args:
+        dataset: What the settings' `data()` gives: its fingerprint is compared.
+
+    Raises `UserError` with the command's last words if it fails. What it had finished is kept.
+    """
+    folder = settings.path()
+    try:
+        return open_embedding(folder, fingerprint=dataset.fingerprint)
+    except UserError as error:
+        logging.info("%s", error)
+    logging.info("making it: %s", settings.command())
+    run_child([sys.executable, "-m", "kernel_gen.embed", *settings.flags(), f"--wait={WAIT}"], settings.command())
+    return open_embedding(folder, fingerprint=dataset.fingerprint)
+
+
+def fit_embedding(
+    rows: problem.FeatureRows | np.ndarray, y: np.ndarray, ridges: Sequence[float] | np.ndarray, *,
+    solver: str = "auto", rtol: float | None = None, max_iterations: int = 750, progress: Progress | None = None,
+    checkpoint: Path | None = None, key: str = "", interval: float = 60.0,
+) -> RidgePath:  # fmt: skip
+    """min ‖Φw - y‖² + ρ‖w‖² at every ridge, from one pass over Φ and one factorisation of ΦᵀΦ.
+
+    Args:
+        rows: Φ (n, m): an array, or rows in shards.
+        y: Labels (n,) or (n, k); centre them as you wish.
+        ridges: ρ, at least 0, the unit of kernel ridge regression.
+        solver: Of the normal equations; auto: band.
+
+    Returns: A path whose `alpha` are the weights w (ridges, m, k): `path.predict(Φ_test)` gives predictions.
+    """
+    targets, ridges = checked_labels(y), checked_path(ridges)
+    rows = problem.ArrayRows(rows) if isinstance(rows, np.ndarray) else rows
+    name, reason = (GRAM_SOLVERS.canonical(solver), "as asked") if solver != "auto" else (
+        "band", f"one reduction of the {rows.shape[1]} x {rows.shape[1]} normal equations serves every ridge"
+    )  # fmt: skip
+    solutions = problem.solve(
+        rows, targets, ridges, solver=name, rtol=rtol or RTOL, max_iterations=max_iterations, progress=progress,
+        checkpoint=checkpoint, key=key, interval=interval,
+    )  # fmt: skip
+    alpha = np.stack([solution.value for solution in solutions])
+    return RidgePath(ridges, alpha, solutions, name, reason, rtol or RTOL)

@@ -1,0 +1,193 @@
+"""Kernel ridge regression on a dataset over a ridge grid, at one noise level or several: settings in, results out."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+from absl import logging
+
+from data import DATASETS, results
+from data.config import setting
+from data.dataset import Dataset
+from data.directories import directory
+from data.embedding_settings import EmbeddedRows, EmbeddingSettings
+from data.embeddings import Embedding
+from data.errors import UserError
+from data.files import claimed
+from data.gram import Gram
+from data.gram_settings import GramSettings, KernelSettings, RowSettings
+from linearized.fits import Result
+from linearized.kernel_record import scored
+from linearized.progress import progress_line
+from linearized.ridge_path import MAX_ITERATIONS, RidgePath, fit
+from linearized.ridges import kernel_grid, listed_indices, listed_ridges
+from linearized.solvers import GRAM_SOLVERS
+
+__all__ = ["Config", "RidgePath", "fit", "run", "run_levels"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(EmbeddedRows):
+    """Settings of `python kernel_fit.py`: those of the Gram matrix, as kernel_gen has them, then those of the fit.
+
+    With --features the kernel is embedded, and ridge regression is on its features.
+    """
+
+    noise_ind: str = setting("0", "noise levels: one, 0,3,6, a range 0:5, or all")
+    gram: str = setting("", "folder of shards to use; empty: the kernel's own, made if need be", identity=False)
+    ridges: str = setting("", "ρ of (K + ρI)α = y such as 0.1,1,10; empty: the published grid")
+    solver: str = setting(
+        "auto",
+        "auto: band while a factor fits in memory, else block_lanczos; eigh gives leave-one-out errors",
+        choices=("auto", *GRAM_SOLVERS),
+    )
+    rtol: float = setting(0.0, "residual to reach; 0: 1e-7, or 1e-5 for block_lanczos and cg on float32", minimum=0.0)
+    max_iterations: int = setting(MAX_ITERATIONS, "most products with K (block_lanczos, cg)", minimum=1)
+    memory: float = setting(0.0, "GiB to work with; 0: half of what is free", minimum=0.0, identity=False)
+    scheduler: str = setting("", "tcp:// address of a Dask scheduler for products with the shards", identity=False)
+    exp_name: str = setting("test", "the experiment: a folder of results below rkhs_dir", identity=False)
+    job_id: int = setting(-1, "a number of your cluster's, added to the run's name; -1: none")
+    checkpoint_seconds: float = setting(30.0, "work that a killed run may lose; 0: none", minimum=0.0, identity=False)
+
+    def levels(self) -> list[int]:
+        """The noise levels asked for. Raises `UserError` that says the range."""
+        source = DATASETS.load(self.dataset)
+        try:
+            levels = listed_indices(self.noise_ind.strip(), len(source.noise_levels))
+        except ValueError as error:
+            raise UserError(f"--noise_ind takes 3, 0,3,6, 0:5 or all. Received: {self.noise_ind!r}.") from error
+        if not levels:
+            raise UserError(f"--noise_ind={self.noise_ind} names no level.")
+        for level in levels:
+            source.level(level)
+        return levels
+
+    def at(self, level: int) -> "Config":
+        """The same at one noise level."""
+        return dataclasses.replace(self, noise_ind=str(level))
+
+    def gram_settings(self, level: int) -> GramSettings:
+        """Those of the Gram matrix at a noise level."""
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(RowSettings)}
+        return GramSettings(**shared, noise_ind=level)
+
+    def embedding_settings(self, level: int) -> EmbeddingSettings:
+        """Those of the embedding at a noise level."""
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(EmbeddedRows)}
+        return EmbeddingSettings(**shared, noise_ind=level)
+
+    def run_name(self) -> str:
+        """The folder of one level's result, below the experiment's: readable, and unique to what decides it."""
+        job = f"_job{self.job_id}" if self.job_id >= 0 else ""
+        return f"{self.dataset}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
+
+
+def run(config: Config) -> list[Result]:
+    """One result a noise level; see `run_levels`."""
+    return list(run_levels(config))
+
+
+def run_levels(config: Config) -> Iterator[Result]:
+    """Loads, finds or makes K, fits every ridge, scores all splits, chooses, saves: level after level.
+
+    A finished level is read back, a killed one goes on where it was. Raises `UserError` for what a user can mend.
+    """
+    levels = config.levels()
+    if config.gram and len(levels) > 1:
+        raise UserError(f"--gram={config.gram} is of one noise level. Received: --noise_ind={config.noise_ind}.")
+    if config.features and (config.gram or config.scheduler):
+        raise UserError("--features has neither a --gram folder nor a --scheduler: leave these out.")
+    if config.ridges:
+        listed_ridges(config.ridges)  # refused before hours of work
+    for level in levels:
+        yield _run_level(config.at(level), level)
+
+
+def _run_level(config: Config, level: int) -> Result:
+    start = time.monotonic()
+    dataset = gram = None
+    if config.gram:
+        from linearized.gram_files import open_folder
+
+        dataset = _checked(config.load_level(level))
+        gram, made = open_folder(config.gram, dataset, config)
+        kernel = {field.name: getattr(made, field.name) for field in dataclasses.fields(KernelSettings)}
+        config = dataclasses.replace(config, **kernel)
+    folder = directory("rkhs_dir") / config.exp_name / config.run_name()
+    if results.finished(folder):
+        logging.info("done before; remove %s to run it again", folder)
+        return Result(folder, results.load(folder), fresh=False)
+    if gram is None:
+        dataset = _checked(config.load_level(level))
+        gram = _found_or_made(config, level, dataset)
+    with claimed(folder):
+        work = folder / "unfinished"
+        stax = gram.manifest.scale == "stax" and config.kernel != "POLYNOMIAL"
+        ridges = listed_ridges(config.ridges) if config.ridges else kernel_grid(dataset.family, stax_scale=stax)
+        path = _solve(config, dataset, gram, ridges, work)
+        record, arrays = scored(config, level, dataset, gram, path)
+        record["seconds"] = round(time.monotonic() - start, 3)
+        try:
+            results.save(folder, record, arrays)
+        except OSError:  # a full disk: what the fit left in `work` serves a rerun, half a result serves nobody
+            (folder / "arrays.h5").unlink(missing_ok=True)
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+    return Result(folder, results.load(folder), fresh=True)
+
+
+def _found_or_made(config: Config, level: int, dataset: Dataset) -> Gram | Embedding:
+    if config.features:
+        from linearized.embedded_fit import find_or_make
+
+        return find_or_make(config.embedding_settings(level), dataset)
+    from linearized.gram_files import find_or_make
+
+    return find_or_make(config.gram_settings(level), dataset)
+
+
+def _checked(dataset: Dataset) -> Dataset:
+    """The dataset; raises `UserError` if its labels leave nothing to learn, or have more outputs than rows."""
+    labels = dataset.train.y
+    if dataset.task != "regression" and (labels == labels[0]).all():
+        raise UserError(
+            f"All {len(labels)} train rows are of class {labels[0, 0]:.0f}: there is nothing to tell apart. Take more "
+            "rows (--num_train), or --subset=random."
+        )
+    if dataset.num_outputs > len(labels):
+        raise UserError(
+            f"{dataset.num_outputs} outputs need as many train rows at least. Received: {len(labels)}. Give a larger "
+            "--num_train."
+        )
+    return dataset
+
+
+def _solve(config: Config, dataset: Dataset, gram: Gram | Embedding, ridges: np.ndarray, work: Path) -> RidgePath:
+    logging.info("%s: %d train rows, %d ridges %.2g to %.2g", config.label(), len(dataset.train), len(ridges),
+                 ridges.min(), ridges.max())  # fmt: skip
+    memory = int(config.memory * 2**30) or psutil.virtual_memory().available // 2
+    with progress_line(f"{config.label()} by {config.solver}", config.max_iterations) as report:
+
+        def show(step: int, steps: int, residuals: np.ndarray, left: int) -> None:
+            known = np.asarray(residuals)[np.isfinite(residuals)]
+            worst = f", worst residual {known.max():.1e}" if known.size else ""
+            report(step, f"{left} ridges left{worst}", steps)
+
+        targets = dataset.targets(dataset.train, centred=True)
+        common = {
+            "solver": config.solver, "rtol": config.rtol or None, "max_iterations": config.max_iterations,
+            "progress": show, "checkpoint": work, "key": f"{dataset.fingerprint}-{config.key()}",
+            "interval": config.checkpoint_seconds,
+        }  # fmt: skip
+        if isinstance(gram, Embedding):
+            from linearized.embedded_fit import fit_embedding
+
+            path = fit_embedding(gram.splits["train"], targets, ridges, **common)
+        else:
+            path = fit(gram, targets, ridges, memory=memory, scheduler=config.scheduler, **common)
+    logging.info("solved by %s (%s)", path.solver, path.reason)
+    return path

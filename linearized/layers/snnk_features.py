@@ -1,0 +1,202 @@
+"""The two towers of an SNNK: Φ(x) and Ψ(w, b) with E[Φ(x)·Ψ(w, b)] = f(w·x + b), from one set of random projections.
+
+g ~ N(0, I). Every line is an unbiased estimate; m features are m of them, scaled.
+
+| features     | Φ(x)                                          | Ψ(w, b)                                              |
+|--------------|-----------------------------------------------|------------------------------------------------------|
+| "relu"       | √2 relu(g·x + h)                              | √2 relu(g·w + h b)                                   |
+| "power"      | Πₗ gₗ·x, n factors                            | aₙ(b) Πₗ gₗ·w, where f(z + b) = Σ aₙ(b) zⁿ           |
+| "asymmetric" | κᵈᐟ² exp(±κ s g·x - s²‖x‖²/2 - M‖g‖²)         | κᵈᐟ² Re γ exp(iωb ± iκ(ω/s) g·w + ω²‖w‖²/2s² - M‖g‖²) |
+| "symmetric"  | κᵈᐟ² exp(κ√(iω) g·x - iω‖x‖²/2 - M‖g‖²)       | γ e^{iωb} times the same of w; the real part counts  |
+
+The last two are for one term Re γ e^{iω(w·x + b)} of a Fourier expansion, with κ = √(1 + 4M), s = scale·√ω; a complex
+number counts as two features. The relative variance of one estimate is near exp(2ω‖w‖‖x‖) for them and 3ⁿ for a power,
+so inputs and weights should have norms near 1 (`normalize`), or Ψ be fitted (`SNNK.from_dense` with inputs).
+"relu" gives the arc-cosine kernel of (x, 1) and (w, b), twice that of Cho & Saul: ‖x‖‖w‖(sin θ + (π-θ)cos θ)/π. It is
+not relu(w·x + b), but shares its slope at 0 and its homogeneity; the paper puts it in the ReLU's place.
+"""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from linearized.layers.snnk_expansions import Expansion, Fourier, Power
+
+FOURIER_FEATURES = ("asymmetric", "symmetric")
+BIAS = 0.3  # a typical bias: decides how many features each power gets, not what they estimate
+
+
+def draw(dim: int, count: int, seed: list[int], orthogonal: bool) -> np.ndarray:
+    """(dim, count) float32: columns N(0, I), independent, or orthogonal in blocks of `dim` columns.
+
+    A block is uniform over the orthogonal matrices (Haar): the QR factor of a Gaussian matrix, its columns turned to
+    where R has a positive diagonal, times independent χ(dim) lengths, so that each column alone is Gaussian.
+    Costs O(count·dim²).
+    """
+    random = np.random.default_rng(seed)
+    if not orthogonal:
+        return random.standard_normal((dim, count)).astype(np.float32)
+    blocks = []
+    for start in range(0, count, dim):
+        basis, triangle = np.linalg.qr(random.standard_normal((dim, dim)))
+        lengths = np.sqrt(random.chisquare(dim, dim))
+        blocks.append((basis * np.sign(np.diag(triangle)) * lengths)[:, : count - start])
+    return np.concatenate(blocks, axis=1).astype(np.float32)
+
+
+def allocate(total: int, shares: np.ndarray) -> np.ndarray:
+    """Splits `total` by shares (not negative), at least 1 to each share above 0; the sum is `total`."""
+    needed = int(np.count_nonzero(shares))
+    if total < needed:
+        raise ValueError(f"`num_features` is too small: {needed} terms of the expansion need one each. "
+                         f"Received: {total} to share.")  # fmt: skip
+    ideal = shares / shares.sum() * (total - needed)
+    counts = np.floor(ideal).astype(int)
+    counts[np.argsort(counts - ideal, kind="stable")[: total - needed - counts.sum()]] += 1
+    return counts + (shares > 0)
+
+
+class ReluTowers:
+    """Arc-cosine features, one a projection; the bias is one more coordinate, whose projection is the offset h."""
+
+    def __init__(self, num_features: int):
+        self.count = self.projections = num_features
+        self.groups = [num_features]  # independent draws that make up the projections
+        self.draws_offset = self.has_offset = True
+
+    def inputs(self, x, projection, offset):
+        """Φ(x), (..., d) -> (..., m)."""
+        return math.sqrt(2 / self.count) * ops.relu(ops.matmul(x, projection) + offset)
+
+    def weights(self, kernel, bias, projection, offset):
+        """Ψ(W, b) of W (d, u) and b (u,), as (m, u)."""
+        product = ops.matmul(ops.transpose(projection), kernel) + ops.outer(offset, bias)
+        return math.sqrt(2 / self.count) * ops.relu(product)
+
+
+class PowerTowers:
+    """Products of n projections for zⁿ; the bias enters by the exact shift of the polynomial."""
+
+    def __init__(self, num_features: int, expansion: Power, reach: float, biased: bool):
+        self.expansion = expansion
+        sizes, last = np.abs(expansion.coefficients), len(expansion.coefficients) - 1
+        bias = BIAS if biased else 0.0  # a bias gives every power below the last a share
+        shares = [
+            sum(sizes[k] * math.comb(k, n) * bias ** (k - n) for k in range(n, last + 1)) * (reach / 2) ** n
+            for n in range(1, last + 1)
+        ]
+        self.counts = np.concatenate([[1], allocate(num_features - 1, np.array(shares))])
+        self.count = int(self.counts.sum())
+        self.groups = [int(count) for n, count in enumerate(self.counts) for _ in range(n)]
+        self.projections = sum(self.groups)
+        self.draws_offset, self.has_offset = False, True
+
+    def _products(self, projected):
+        """One product for each feature, by degree; slots of one feature lie in independent draws."""
+        parts, start = [ops.ones_like(projected[..., :1])], 0
+        for n, count in enumerate(self.counts[1:].tolist(), start=1):
+            product = 1 / math.sqrt(count)
+            for _ in range(n):
+                product = product * projected[..., start : start + count]
+                start += count
+            parts.append(product)
+        return parts
+
+    def inputs(self, x, projection, offset):
+        return ops.concatenate(self._products(ops.matmul(x, projection) + offset), axis=-1)
+
+    def weights(self, kernel, bias, projection, offset):
+        products = self._products(ops.matmul(ops.transpose(kernel), projection))
+        parts = [self._shifted(n, bias)[:, None] * part for n, part in enumerate(products)]
+        return ops.transpose(ops.concatenate(parts, axis=-1))
+
+    def _shifted(self, n, bias):
+        """aₙ(b) = Σ_k C(k, n) a_k b^(k-n), by Horner's rule."""
+        value = ops.zeros_like(bias)
+        for k in range(len(self.expansion.coefficients) - 1, n - 1, -1):
+            value = value * bias + math.comb(k, n) * float(self.expansion.coefficients[k])
+        return value
+
+
+class FourierTowers:
+    """Exponentials for cos and sin, asymmetric or symmetric; a frequency of 0 is one constant feature."""
+
+    def __init__(self, num_features: int, expansion: Fourier, kind: str, shift: float, scale: float):
+        self.kind, self.shift, self.scale = kind, shift, scale
+        sizes = np.hypot(expansion.cosines, expansion.sines)
+        moving = (expansion.frequencies > 0) & (sizes > 0)
+        self.constant = float(expansion.cosines[expansion.frequencies == 0].sum())
+        pairs = allocate((num_features - bool(self.constant)) // 2, sizes[moving])
+        self.projections = int(pairs.sum())
+        self.groups = pairs.tolist()
+        self.count = 2 * self.projections + bool(self.constant)
+        self.draws_offset = self.has_offset = False  # the norm of x counts too
+        self.frequencies, self.cosines, self.sines = (
+            np.repeat(values[moving], pairs).astype(np.float32)
+            for values in (expansion.frequencies, expansion.cosines, expansion.sines)
+        )
+        # each of a pair of ± estimates counts half; a complex number is one estimate
+        self.factors = (1 / np.sqrt(np.repeat(pairs, pairs) * (2 if kind == "asymmetric" else 1))).astype(np.float32)
+
+    def inputs(self, x, projection, offset):
+        dtype = x.dtype
+        product, norms = ops.matmul(x, projection), ops.sum(ops.square(ops.cast(x, "float32")), -1, keepdims=True)
+        product, lengths = ops.cast(product, "float32"), self._lengths(projection)
+        kappa = math.sqrt(1 + 4 * self.shift)
+        if self.kind == "asymmetric":
+            scales = self.scale * np.sqrt(self.frequencies)
+            lead = kappa * scales * product
+            rest = -np.square(scales) / 2 * norms - self.shift * lengths
+            parts = [ops.exp(lead + rest), ops.exp(-lead + rest)]
+        else:
+            lead = kappa * np.sqrt(self.frequencies / 2) * product
+            size, angle = ops.exp(lead - self.shift * lengths), lead - self.frequencies / 2 * norms
+            parts = [size * ops.cos(angle), -size * ops.sin(angle)]
+        return self._joined(parts, kappa ** (projection.shape[0] / 2), dtype)
+
+    def weights(self, kernel, bias, projection, offset):
+        rows = ops.transpose(kernel)
+        product, norms = ops.matmul(rows, projection), ops.sum(ops.square(rows), axis=-1, keepdims=True)
+        kappa, lengths = math.sqrt(1 + 4 * self.shift), self._lengths(projection)
+        turn = self.frequencies * bias[:, None]
+        if self.kind == "asymmetric":
+            scales = self.scale * np.sqrt(self.frequencies)
+            size = ops.exp(np.square(self.frequencies / scales) / 2 * norms - self.shift * lengths)
+            lead = kappa * (self.frequencies / scales) * product
+            parts = [size * self._real(turn + lead), size * self._real(turn - lead)]
+        else:
+            lead = kappa * np.sqrt(self.frequencies / 2) * product
+            size = ops.exp(lead - self.shift * lengths)
+            angle = turn + lead - self.frequencies / 2 * norms
+            parts = [size * self._real(angle), size * self._imaginary(angle)]
+        joined = self._joined(parts, kappa ** (projection.shape[0] / 2), "float32")
+        if self.constant:
+            joined = ops.concatenate([joined[:, :-1], self.constant * joined[:, -1:]], axis=-1)
+        return ops.transpose(joined)
+
+    def _real(self, angle):
+        """Re γ e^{i·angle} with γ = c - is."""
+        return self.cosines * ops.cos(angle) + self.sines * ops.sin(angle)
+
+    def _imaginary(self, angle):
+        return self.cosines * ops.sin(angle) - self.sines * ops.cos(angle)
+
+    @staticmethod
+    def _lengths(projection):
+        return ops.sum(ops.square(ops.cast(projection, "float32")), axis=0)
+
+    def _joined(self, parts, constant, dtype):
+        """The features side by side, scaled, and 1 at the end if the expansion has a constant."""
+        parts = [constant * self.factors * part for part in parts]
+        parts += [ops.ones_like(parts[0][..., :1])] if self.constant else []
+        return ops.cast(ops.concatenate(parts, axis=-1), dtype)
+
+
+def towers(num_features, expansion: Expansion | None, *, kind, shift, scale, reach, biased=True):
+    """The towers for an expansion (None: the ReLU), with at most `num_features` features (`count` of them)."""
+    if expansion is None:
+        return ReluTowers(num_features)
+    if isinstance(expansion, Power):
+        return PowerTowers(num_features, expansion, reach, biased)
+    return FourierTowers(num_features, expansion, kind, shift, scale)

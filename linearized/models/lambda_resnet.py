@@ -1,0 +1,81 @@
+"""LAMBDA_RESNET: residual networks whose 3x3 convolutions are lambda layers, in all or in some stages (Bello, ICLR 2021).
+
+| variant     | position embeddings                    | batch normalisation           | a block of stride 2    |
+| "corrected" | of differences of places               | of every channel              | strided queries        |
+| "published" | of pairs of places, n m k numbers each | the reproduction's, see below | average pool after it  |
+
+Embeddings are stored once for all layers of the same image size. "published" is the reproduction on CIFAR-10, of
+12,898,830 trained parameters with 50 layers (n = m = 64, 16, 4, 1 pixels); it normalises values over places.
+"""
+
+from typing import Any
+
+import keras
+
+from data.dataset import Dataset
+from data.errors import UserError
+from linearized.layers.lambda_layer import LambdaLayer, PositionEmbedding
+from linearized.models.common import penalty
+from linearized.models.resnet import Spatial, network
+
+LINEAR = False
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+    """An uncompiled model from flat rows (n, d) to outputs (n, k).
+
+    Args:
+        config: num_units (channels of the first stage, 64 as published; a multiple of lambda_heads), seed and
+            `linearized.model_settings.ResNetSettings`.
+        ridge: λ of the penalty of `resnet`.
+
+    Raises `UserError` if the rows are not images, or if the heads do not divide the channels.
+    """
+    if config.num_units % config.lambda_heads:
+        raise UserError(
+            f"--num_units must be a multiple of --lambda_heads. Received: --num_units={config.num_units} "
+            f"--lambda_heads={config.lambda_heads}."
+        )
+    return network(config, dataset, LambdaSpatial(config, ridge), "LAMBDA_RESNET")
+
+
+class LambdaSpatial(Spatial):
+    """A lambda layer in the stages marked L, a convolution in those marked C."""
+
+    def __init__(self, config: Any, ridge: float):
+        super().__init__(config, ridge)
+        self.published = config.lambda_variant == "published"
+        self.embeddings: dict[tuple[int, int, int], Any] = {}
+
+    def __call__(self, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
+        if self.config.lambda_stages[stage] == "C":
+            return super().__call__(x, stage, filters, strides, name)
+        layer = LambdaLayer(
+            filters,
+            self.config.lambda_heads,
+            self.config.lambda_keys,
+            self.config.lambda_intra,
+            self.config.lambda_scope,
+            strides=1 if self.published else strides,
+            norm="published" if self.published else "channels",
+            seed=self.seed(),
+            kernel_regularizer=penalty(self.ridge),
+            name=name,
+        )
+        x = layer(x) if self.config.lambda_scope else layer(x, embedding=self._embedding(x, layer.strides))
+        if self.published and strides > 1:
+            x = keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_pool")(x)
+        return x
+
+    def _embedding(self, x: Any, strides: int) -> Any:
+        key = (*x.shape[1:3], strides)
+        if key not in self.embeddings:
+            self.embeddings[key] = PositionEmbedding(
+                self.config.lambda_keys,
+                self.config.lambda_intra,
+                "absolute" if self.published else "relative",
+                strides,
+                self.seed(),
+                name="embedding_" + "x".join(map(str, key)),
+            )(x)
+        return self.embeddings[key]

@@ -1,0 +1,114 @@
+"""RESNET: residual networks of 18, 50 or 101 layers for images of any size (He et al., CVPR 2016).
+
+With the stem for large images (7x7 of stride 2, pool of stride 2) and ten classes the 50 layers have 23,528,522
+trained parameters, as in the comparison with lambda layers on CIFAR-10. Batch normalisation is that of its published
+code: the running statistics keep 0.9 a batch. Penalty: λ Σ‖kernel‖² over convolutions and lambda layers' projections.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from data.dataset import Dataset
+from linearized.layers.initializers import SeededNormal
+from linearized.models.common import batch_norm, image_input, penalty, readout, refuse_settings
+
+LINEAR = False
+BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+EXPANSION = 4  # of a bottleneck, from 50 layers on
+
+
+class Spatial:
+    """Makes what mixes pixels within a block: a 3x3 convolution. `lambda_resnet` has another.
+
+    Args:
+        config: seed, num_units and `linearized.model_settings.ResNetSettings`.
+        ridge: λ of the penalty.
+    """
+
+    def __init__(self, config: Any, ridge: float):
+        self.config, self.ridge, self.numbers = config, ridge, itertools.count(1)
+
+    def seed(self) -> tuple[int, int]:
+        """Of the next layer's weights."""
+        return self.config.seed, next(self.numbers)
+
+    def __call__(self, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
+        return self.conv(x, filters, 3, strides, name)
+
+    def conv(self, x: Any, filters: int, size: int, strides: int, name: str) -> Any:
+        """A convolution without bias, started as He et al. have it for the backward pass."""
+        start = SeededNormal(np.sqrt(2 / (size**2 * filters)), self.seed())
+        return keras.layers.Conv2D(
+            filters, size, strides, "same", use_bias=False, kernel_initializer=start,
+            kernel_regularizer=penalty(self.ridge), name=name,
+        )(x)  # fmt: skip
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+    """An uncompiled model from flat rows (n, d) to outputs (n, k).
+
+    Args:
+        config: num_units (channels of the first stage, 64 as published), seed, resnet_depth, resnet_stem.
+        ridge: λ of the penalty above.
+
+    Raises `UserError` if the rows are not images.
+    """
+    return network(config, dataset, Spatial(config, ridge), "RESNET")
+
+
+def network(config: Any, dataset: Dataset, spatial: Spatial, name: str) -> keras.Model:
+    """The residual network whose blocks mix pixels by `spatial`."""
+    refuse_settings(config, name, num_layers=1, drop_rate=0.0)
+    inputs, x = image_input(dataset, name)
+    x = _stem(config, spatial, x)
+    block = _basic if config.resnet_depth == 18 else _bottleneck
+    for stage, count in enumerate(BLOCKS[config.resnet_depth]):
+        for number in range(count):
+            strides = 2 if stage and not number else 1
+            x = block(spatial, x, stage, config.num_units * 2**stage, strides, f"stage_{stage + 1}_{number + 1}")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, readout(dataset, x.shape[-1], config.seed)(x), name=name)
+
+
+def _stem(config: Any, spatial: Spatial, x: Any) -> Any:
+    pooled = config.resnet_stem == "pooled"
+    x = spatial.conv(x, config.num_units, 7 if pooled else 3, 2 if pooled else 1, "stem")
+    x = _active(batch_norm(name="stem_norm")(x), "stem_relu")
+    return keras.layers.MaxPooling2D(3, 2, "same", name="stem_pool")(x) if pooled else x
+
+
+def _active(x: Any, name: str) -> Any:
+    return keras.layers.ReLU(name=name)(x)
+
+
+def _basic(spatial: Spatial, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
+    inner = batch_norm(name=f"{name}_norm_1")(spatial(x, stage, filters, strides, f"{name}_mix_1"))
+    inner = _active(inner, f"{name}_relu_1")
+    inner = batch_norm(name=f"{name}_norm_2")(spatial(inner, stage, filters, 1, f"{name}_mix_2"))
+    return _joined(spatial, x, inner, strides, name)
+
+
+def _bottleneck(spatial: Spatial, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
+    inner: Any = x
+    steps: tuple[Callable[[Any], Any], ...] = (
+        lambda y: spatial.conv(y, filters, 1, 1, f"{name}_conv_1"),
+        lambda y: spatial(y, stage, filters, strides, f"{name}_mix_2"),
+        lambda y: spatial.conv(y, filters * EXPANSION, 1, 1, f"{name}_conv_3"),
+    )
+    for number, step in enumerate(steps, start=1):
+        inner = batch_norm(name=f"{name}_norm_{number}")(step(inner))
+        if number < len(steps):
+            inner = _active(inner, f"{name}_relu_{number}")
+    return _joined(spatial, x, inner, strides, name)
+
+
+def _joined(spatial: Spatial, x: Any, inner: Any, strides: int, name: str) -> Any:
+    """The block's output and its input, the latter through a 1x1 convolution where the shapes differ."""
+    if x.shape[1:] != inner.shape[1:]:
+        x = spatial.conv(x, inner.shape[-1], 1, strides, f"{name}_short")
+        x = batch_norm(name=f"{name}_short_norm")(x)
+    return _active(keras.layers.Add(name=f"{name}_sum")([x, inner]), f"{name}_out")

@@ -1,0 +1,60 @@
+"""SNNK_MLP: a fully connected network whose hidden layers are scalable neural network kernels (ICLR 2024).
+
+`linearized.layers.snnk_bundle.bundle` turns the trained model into one of m x m matrices. Penalty: λ Σ‖Ψ‖² over the
+hidden layers (λ Σ‖W‖² where W is trained); none on the readout.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from data.dataset import Dataset
+from data.errors import UserError
+from linearized.layers.initializers import SeededNormal
+from linearized.layers.snnk import SNNK
+from linearized.models.common import penalty, readout
+
+LINEAR = False
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+    """An uncompiled model from rows (n, d) to outputs (n, k), with dropout after every hidden layer.
+
+    Args:
+        config: num_units (u), num_layers, drop_rate, seed (of the first weights), weight_seed (of the projections), and
+            `linearized.model_settings.SNNKSettings`.
+        ridge: λ of the penalty above.
+
+    Raises `UserError` if the expansion has more terms than there are features.
+    """
+    x = inputs = keras.Input((dataset.dim,), name="x")
+    for layer in range(1, config.num_layers + 1):
+        x = _hidden(config, x.shape[-1], layer, ridge)(x)
+        if config.drop_rate:
+            x = keras.layers.Dropout(config.drop_rate, name=f"dropout_{layer}")(x)
+    return keras.Model(inputs, readout(dataset, x.shape[-1], config.seed)(x), name="SNNK_MLP")
+
+
+def _hidden(config: Any, dim: int, layer: int, ridge: float) -> SNNK:
+    try:
+        return SNNK(
+            config.num_units,
+            config.snnk_features,
+            config.snnk_activation,
+            config.snnk_trained,
+            kernel_initializer=SeededNormal(np.sqrt(1 / dim), (config.seed, layer)),
+            regularizer=penalty(ridge),
+            expansion=config.snnk_expansion,
+            reach=config.snnk_reach,
+            degree=config.snnk_degree,
+            features=config.snnk_kind,
+            shift=config.snnk_shift,
+            scale=config.snnk_scale,
+            orthogonal=config.snnk_orthogonal,
+            normalize=config.snnk_normalize,
+            seed=(config.weight_seed, layer),
+            name=f"hidden_{layer}",
+        )
+    except ValueError as error:
+        raise UserError(f"The --snnk_ flags do not go together. {error}") from error

@@ -1,0 +1,63 @@
+"""Settings of first-order training beyond the published ones: a group of flags that `train.Config` is made of."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from data.config import Settings, setting
+from data.errors import UserError
+
+if TYPE_CHECKING:
+    from linearized.solvers.recipe import Recipe
+
+DEFAULTS = {"label_smoothing": 0.0, "weight_decay": 0.0, "schedule": "published", "warm_up_epochs": 5, "beta_2": 0.999,
+            "augment_crop": 0, "augment_flip": False, "mixed_precision": False}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(Settings):
+    """Of SGD, Adam and AdamW; the defaults are the published way."""
+
+    schedule: str = setting(
+        "published", "learning rates: as published, or cosine: warm-up to the rate and a cosine to 0",
+        choices=("published", "cosine"),
+    )  # fmt: skip
+    warm_up_epochs: int = setting(5, "epochs of warm-up of --schedule=cosine", minimum=0)
+    weight_decay: float = setting(0.0, "share of the rate that AdamW takes off each weight a step", minimum=0.0)
+    beta_2: float = setting(0.999, "decay of the squared gradients' mean in Adam and AdamW", minimum=0.0, maximum=0.99999)
+    label_smoothing: float = setting(0.0, "ε of smoothed labels, for the cross-entropy", minimum=0.0, maximum=0.999)
+    augment_crop: int = setting(0, "move each train image by up to so many pixels a side, anew each epoch", minimum=0)
+    augment_flip: bool = setting(False, "mirror half of the train images, anew each epoch")
+    mixed_precision: bool = setting(False, "compute in bfloat16, with float32 weights")
+
+    def recipe(self) -> "Recipe":
+        """What `linearized.solvers.sgd.fit` takes."""
+        from linearized.solvers.recipe import Recipe
+
+        return Recipe(
+            schedule=self.schedule,
+            warm_up=self.warm_up_epochs,
+            label_smoothing=self.label_smoothing,
+            weight_decay=self.weight_decay,
+            beta_2=self.beta_2,
+            augment_crop=self.augment_crop,
+            augment_flip=self.augment_flip,
+        )
+
+    def refuse_idle(self, solver: str, loss: str) -> None:
+        """Raises `UserError` for a setting of this group that the solver does not read.
+
+        Args:
+            solver: The solver that will be at work: lanczos, cg, sgd, adam, adamw or newton_cg.
+        """
+        reads = {name: ("sgd", "adam", "adamw") for name in DEFAULTS}
+        reads |= {"weight_decay": ("adamw",), "beta_2": ("adam", "adamw")}
+        for name, default in DEFAULTS.items():
+            value = getattr(self, name)
+            if value != default and solver not in reads[name]:
+                raise UserError(
+                    f"--{name} is read by --solver={', '.join(reads[name])}. Received: --{name}={value} with {solver}."
+                )
+        if self.label_smoothing and loss == "square":
+            raise UserError("--label_smoothing smooths the labels of a cross-entropy. Add --loss=cross_entropy.")
+        if self.warm_up_epochs != DEFAULTS["warm_up_epochs"] and self.schedule == "published":
+            raise UserError("--warm_up_epochs is a setting of --schedule=cosine. The published warm-up takes 15 epochs.")

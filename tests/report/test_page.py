@@ -1,0 +1,237 @@
+"""The page of results: what it says, that it stands alone, and how a real browser shows it."""
+
+import html.parser
+import io
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.errors import UserError
+from report.page import cell, sort_key, write_page
+from report.runs import find
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+METRICS = ("test_accuracy", "test_loss")
+
+
+class Reader(html.parser.HTMLParser):
+    """Tags with their attributes, ids, and whether every element is closed in its order."""
+
+    EMPTY = ("meta", "link", "input", "path", "use", "rect")
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.ids, self.stack = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in self.EMPTY:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.EMPTY:
+            self.stack.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in self.EMPTY:
+            assert self.stack.pop() == tag
+
+
+@pytest.fixture
+def page(saved, tmp_path):
+    return write_page(find([saved]), tmp_path / "report.html", folders=[saved], metrics=METRICS)
+
+
+def test_everything_is_found(saved):
+    runs = find([saved, saved / "NN_0"])  # a folder inside another is not read twice
+    assert len(runs.table) == len(runs.records) == 9
+    assert {Path(path).parent.name for path in runs.unreadable} == {"damaged", "lacking"}
+    assert "cannot be read" in runs.unreadable[str(saved / "damaged" / "result.json")]
+    assert [(run.folder.name, run.files) for run in runs.unfinished] == [("stopped", ["unfinished/state.npz"])]
+    assert sorted(runs.records[row]["title"].split(",")[0] for row, _ in runs.missed()) == ["NT", "NTK2"]
+    assert runs.fingerprints()["runs"].sum() == runs.versions()["runs"].sum() == 9
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(UserError, match="no finished run"):
+            find([folder])
+
+
+def test_only_failures_make_a_page_too(saved, tmp_path):
+    for path in saved.iterdir():
+        if path.name not in ("damaged", "stopped"):
+            shutil.rmtree(path)
+    page = write_page(find([saved]), tmp_path / "report.html", folders=[saved], metrics=METRICS)
+    assert "No run is finished" in page.read_text()
+    assert "1 unreadable, 1 unfinished" in page.read_text()
+
+
+def test_the_page_stands_alone_and_is_whole(page):
+    text = page.read_text(encoding="utf-8")
+    reader = Reader(text)
+    assert not reader.stack
+    assert len(reader.ids) == len(set(reader.ids))
+    used = re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text)
+    assert used
+    assert {first or second for first, second in used} <= set(reader.ids)
+    assert not {tag for tag, _ in reader.tags} & {"img", "iframe", "object", "base"}
+    outside = [value for _, attributes in reader.tags for name, value in attributes.items()
+               if name in ("src", "href", "data", "action") and not value.startswith(("#", "data:"))]  # fmt: skip
+    assert outside == []
+    assert "default-src 'none'" in text
+    assert "@import" not in text
+    assert "SYNTH<&>" not in text  # names of a result are text, never markup
+    assert "SYNTH&lt;&amp;&gt;" in text
+
+
+def test_the_page_says_what_happened(page):
+    text = page.read_text(encoding="utf-8")
+    for said in ("validation accuracy", "by test accuracy", "residual, relative", "The loss was no longer finite.",
+                 "unfinished/state.npz", "1 of 4 did not converge", "diverged", "0000000000000001", "weight_seed",
+                 "tensorflow", "2 unreadable, 1 unfinished"):  # fmt: skip
+        assert said in text, said
+    drawings = [attributes for tag, attributes in Reader(text).tags if tag == "svg"]
+    # two metrics of one data set (the other's run diverged), and of each run a panel a metric and the history
+    assert len(drawings) == 2 + 4 * (2 + 1) + 2 * 1 + 2 * (3 + 1) + 1
+    assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in drawings)
+
+
+def test_values_are_shown_short_and_sorted_in_full():
+    assert [cell(value) for value in (None, float("nan"), "", True, 3, 2.0, 0.123456, 1.5e-7, "x")] == [
+        "–", "–", "–", "yes", "3", "2", "0.1235", "1.50e-07", "x",
+    ]  # fmt: skip
+    assert [sort_key(value) for value in (None, 0.123456, 1.5e-7, "x")] == ["none", "0.123456", "1.5e-07", "x"]
+
+
+def test_many_runs_stay_quick_and_small(make_run, tmp_path):
+    for run in range(30):
+        make_run(tmp_path / "results" / str(run), "RF", "FMNIST", run % 5, run // 5, ridges=20)
+    start = time.process_time()
+    path = write_page(find([tmp_path]), tmp_path / "report.html", folders=[tmp_path], metrics=METRICS)
+    assert time.process_time() - start < 60  # about 12 s: a third of a second a run
+    assert path.stat().st_size < 30 * 100_000
+
+
+@pytest.mark.parametrize(
+    "arguments, name",
+    [(["RESULTS", "--out=OUT/page.html"], "page.html"), (["--directory=RESULTS", "--out=OUT/noise.pdf"], "noise.pdf")],
+)
+def test_command(saved, tmp_path, arguments, name):
+    words = [word.replace("RESULTS", str(saved)).replace("OUT", str(tmp_path)) for word in arguments]
+    done = subprocess.run([sys.executable, "-m", "report", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / name).stat().st_size > 5000
+
+
+@pytest.mark.parametrize("arguments, says", [(["--out=page.doc"], "--out must end in"),
+                                             (["--metric=beauty"], "no beauty"),
+                                             (["RESULTS", "more"], "Cannot read: more")])  # fmt: skip
+def test_command_refuses(saved, tmp_path, arguments, says):
+    words = [word.replace("RESULTS", str(saved)) for word in arguments]
+    words += [] if "RESULTS" in arguments else [f"--directory={saved}"]
+    done = subprocess.run([sys.executable, "-m", "report", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# In a browser
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """Chromium without a window, with its logs on, and a folder of its own that is thrown away."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if None in programs:
+        pytest.skip("no chromium and chromedriver here (apt install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+                 "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1280,1600",
+                 f"--user-data-dir={tmp_path / 'browser'}"):  # fmt: skip
+        options.add_argument(flag)
+    options.binary_location = programs[0]
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
+    yield driver
+    driver.quit()
+
+
+def column(browser, name):
+    """The cells of a column of the table of runs, from the top."""
+    return browser.execute_script(
+        "const table = document.querySelector('table.runs');"
+        "const place = [...table.tHead.rows[0].cells].findIndex(cell => cell.textContent === arguments[0]);"
+        "return [...table.tBodies[0].rows].map(row => row.cells[place].textContent)", name,
+    )  # fmt: skip
+
+
+def click(browser, name):
+    browser.find_element("xpath", f"//table[contains(@class, 'runs')]//th[text()='{name}']").click()
+
+
+def test_a_browser_shows_the_page(page, browser):
+    browser.get(page.as_uri())
+    browser.execute_script("document.querySelectorAll('details').forEach(run => run.open = true)")
+    sizes = browser.execute_script(
+        "return [...document.querySelectorAll('svg')].map(svg => {const box = svg.getBoundingClientRect();"
+        "const lines = [...svg.querySelectorAll('path')].map(path => path.getBoundingClientRect().width);"
+        "return [box.width, box.height, Math.max(...lines)]})"
+    )
+    assert len(sizes) == 25
+    assert np.min(sizes) > 100
+
+    accuracy = [float(cell) for cell in column(browser, "test accuracy") if cell != "–"]
+    click(browser, "test accuracy")
+    assert [float(cell) for cell in column(browser, "test accuracy")] == sorted(accuracy)
+    click(browser, "test accuracy")
+    assert [float(cell) for cell in column(browser, "test accuracy")] == sorted(accuracy, reverse=True)
+    click(browser, "leave-one-out loss")
+    assert column(browser, "leave-one-out loss")[-1] == "–"  # what is not there comes last
+    click(browser, "model")
+    assert column(browser, "model") == sorted(column(browser, "model"))
+
+    browser.find_element("id", "find").send_keys("rf fmnist")
+    assert browser.find_element("id", "found").text == "4 of 9 runs"
+    assert len(browser.find_elements("css selector", "details:not([hidden])")) == 4
+
+    picture = np.asarray(Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB"))
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+    assert browser.get_log("browser") == []
+    asked = re.findall(r'"requestWillBeSent".*?"url":"([^"]+)"', " ".join(
+        entry["message"] for entry in browser.get_log("performance")))  # fmt: skip
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.mark.parametrize("width, scheme", [(390, "light"), (390, "dark"), (1280, "dark")])
+def test_a_phone_and_the_dark_show_it_too(page, browser, width, scheme):
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                            {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500})  # fmt: skip
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.get(page.as_uri())
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width  # only tables scroll sideways
+    colour = "return getComputedStyle(document.querySelector('{}')).{}.match(/\\d+/g).slice(0, 3).map(Number)"
+    ground, text = (np.array(browser.execute_script(colour.format(*of)))
+                    for of in (("body", "backgroundColor"), ("figure svg text", "fill")))  # fmt: skip
+    assert contrast(ground, text) > 7
+    assert (ground.mean() < 128) == (scheme == "dark")
+
+
+def contrast(first, second):
+    """The contrast ratio of two sRGB colours, of the WCAG."""
+    shares = np.stack([first, second]) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    light, dark = sorted(linear @ [0.2126, 0.7152, 0.0722], reverse=True)[0], min(linear @ [0.2126, 0.7152, 0.0722])
+    return (light + 0.05) / (dark + 0.05)

@@ -1,0 +1,57 @@
+"""Every notebook runs from its first cell to its last on small results, and lies here without outputs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SMALL = ["--dataset=DIGITS", "--num_train=60", "--num_test=30"]
+RESULTS = [
+    ["train.py", "--model=RF", "--num_units=8", *SMALL],
+    ["kernel_fit.py", "--kernel=NTK", "--noise_ind=0,7", *SMALL],
+]
+
+
+@pytest.fixture(scope="module")
+def small_results(tmp_path_factory):
+    """A `directories.txt` whose folders hold results of a model and of a kernel at two levels."""
+    root = tmp_path_factory.mktemp("notebooks")
+    keys = ("data_dir", "ntk_dir", "cntk_dir", "rf_dir", "synth_dir", "rkhs_dir", "nn_dir")
+    (root / "directories.txt").write_text("".join(f"{key} {key}\n" for key in keys))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIRECTORIES", str(root / "directories.txt"))
+        for words in RESULTS:
+            subprocess.run([sys.executable, *words], cwd=ROOT, check=True, timeout=300, capture_output=True)
+    return root
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_on_small_results(path, small_results, monkeypatch):
+    monkeypatch.setenv("DIRECTORIES", str(small_results / "directories.txt"))
+    monkeypatch.setenv("KERAS_HOME", str(small_results / "keras"))
+    monkeypatch.setenv("IPYTHONDIR", str(small_results / "ipython"))
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) >= 2
+    assert [output for output in outputs if output.get("name") == "stderr" and "Warning" in output["text"]] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_lies_here_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert notebook.cells[0].cell_type == "markdown"
+    assert notebook.cells[0].source.startswith("# ")
+
+
+def test_there_are_notebooks():
+    assert {path.stem for path in NOTEBOOKS} >= {"cntk", "convergence", "kernel_vs_network", "noise", "synthetic_data"}
