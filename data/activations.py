@@ -264,7 +264,8 @@ def parse(text: str) -> Scalar:
         named = {word.arg: _value(word.value) for word in call.keywords}
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(
-            f"An activation is a name, or a name with numbers, such as gelu or leaky_relu(0.1). Received: {text[:80]!r}."
+            "An activation is a name, or a name with numbers, such as gelu or leaky_relu(0.1). "
+            f"Received: {text[:80]!r}."
         ) from error
     name = ACTIVATIONS.base(call.func.id)
     return Scalar(name, _checked(name, places, named))

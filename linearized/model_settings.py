@@ -65,7 +65,9 @@ class ResNetSettings(Settings):
 
     resnet_depth: int = setting(50, "layers of the residual network: 18, 50 or 101", minimum=18, maximum=101)
     resnet_stem: str = setting(
-        "pooled", "pooled: 7x7 of stride 2 and a pool, as published; small: 3x3 of stride 1", choices=("pooled", "small")
+        "pooled",
+        "pooled: 7x7 of stride 2 and a pool, as published; small: 3x3 of stride 1",
+        choices=("pooled", "small"),
     )
     lambda_stages: str = setting("LLLL", "each stage's blocks: C with convolutions, L with lambda layers, such as CCLL")
     lambda_heads: int = setting(4, "heads h, queries a pixel", minimum=1)

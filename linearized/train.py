@@ -10,6 +10,7 @@ import psutil
 from absl import logging
 
 from data import DATASETS, load, results
+from data.activations import ACTIVATIONS
 from data.config import Settings, setting
 from data.dataset import Dataset
 from data.directories import directory
@@ -37,6 +38,7 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
         "4096, SNNK_MLP 1024, CNN and KERV_CNN 32, RESNET and LAMBDA_RESNET 64", minimum=1,
     )  # fmt: skip
     num_layers: int = setting(1, "hidden layers of NN and SNNK_MLP", minimum=1)
+    activation: str = setting("relu", "of the NN: a name, or with numbers: leaky_relu(0.1)", choices=ACTIVATIONS)
     reg_index: str = setting("", "ridges to fit: all, an index, 0,4,9 or 3:8; empty: all for CG, 0 for SGD")
     learning_rate: float = setting(1e-3, "peak rate is twice this; see the schedule in README", minimum=0.0)
     drop_rate: float = setting(0.0, "dropout rate of the hidden layers of NN and SNNK_MLP", minimum=0.0, maximum=0.999)
@@ -80,6 +82,10 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
         refuse_foreign(self)
         if self.depth not in (5, 7, 10):
             raise UserError(f"--depth must be 5, 7 or 10. Received: {self.depth}.")
+        if self.activation != "relu" and self.model != "NN":
+            raise UserError(
+                f"--activation is for --model=NN; {self.model} has ReLUs. Received: --activation={self.activation}."
+            )
         linear, least_squares = self.model in ("RF", "NT"), self.solver in ("cg", "lanczos")
         if least_squares and not (linear and self.loss == "square"):
             raise UserError(

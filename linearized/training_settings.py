@@ -23,7 +23,9 @@ class TrainingSettings(Settings):
     )  # fmt: skip
     warm_up_epochs: int = setting(5, "epochs of warm-up of --schedule=cosine", minimum=0)
     weight_decay: float = setting(0.0, "share of the rate that AdamW takes off each weight a step", minimum=0.0)
-    beta_2: float = setting(0.999, "decay of the squared gradients' mean in Adam and AdamW", minimum=0.0, maximum=0.99999)
+    beta_2: float = setting(
+        0.999, "decay of the squared gradients' mean in Adam and AdamW", minimum=0.0, maximum=0.99999
+    )
     label_smoothing: float = setting(0.0, "ε of smoothed labels, for the cross-entropy", minimum=0.0, maximum=0.999)
     augment_crop: int = setting(0, "move each train image by up to so many pixels a side, anew each epoch", minimum=0)
     augment_flip: bool = setting(False, "mirror half of the train images, anew each epoch")
@@ -49,7 +51,7 @@ class TrainingSettings(Settings):
         Args:
             solver: The solver that will be at work: lanczos, cg, sgd, adam, adamw or newton_cg.
         """
-        reads = {name: ("sgd", "adam", "adamw") for name in DEFAULTS}
+        reads = dict.fromkeys(DEFAULTS, ("sgd", "adam", "adamw"))
         reads |= {"weight_decay": ("adamw",), "beta_2": ("adam", "adamw")}
         for name, default in DEFAULTS.items():
             value = getattr(self, name)
@@ -60,4 +62,6 @@ class TrainingSettings(Settings):
         if self.label_smoothing and loss == "square":
             raise UserError("--label_smoothing smooths the labels of a cross-entropy. Add --loss=cross_entropy.")
         if self.warm_up_epochs != DEFAULTS["warm_up_epochs"] and self.schedule == "published":
-            raise UserError("--warm_up_epochs is a setting of --schedule=cosine. The published warm-up takes 15 epochs.")
+            raise UserError(
+                "--warm_up_epochs is a setting of --schedule=cosine. The published warm-up takes 15 epochs."
+            )

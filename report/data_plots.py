@@ -43,8 +43,8 @@ def frequency_spectra(levels: Mapping[str, np.ndarray], image_shape: tuple[int, 
     for place, ((name, rows), shade) in enumerate(zip(levels.items(), shades(len(levels)), strict=True)):
         images = rows.reshape(-1, height, width, channels).astype(float)
         power = np.square(scipy.fft.dctn(images, axes=(1, 2), norm="ortho")).mean(axis=(0, 3)).ravel()
-        mean = np.bincount(distance, weights=power) / counts
-        axis.plot(np.arange(len(mean)), np.where(mean > 0, mean, np.nan), color=shade,
+        mean = (np.bincount(distance, weights=power) / counts)[1:]  # centred images have nothing at 0
+        axis.plot(np.arange(1, len(mean) + 1), np.where(mean > 0, mean, np.nan), color=shade,
                   linestyle=LINES[place % len(LINES)], label=name if place in named else "_")  # fmt: skip
     log_axis(axis, "y")
     axis.set(xlabel="frequency (distance from the lowest)", ylabel="mean power")
@@ -75,8 +75,9 @@ def label_parts(levels: Mapping[str, np.ndarray], degrees: tuple[int, ...] = (2,
     """
     figure, (axis,) = new_figure(6.4, 3.6)
     for place, (name, parts) in enumerate(levels.items()):
-        share = np.cumsum(parts.var(axis=0)) / parts.sum(axis=1).var()
-        axis.plot(degrees, share, marker=MARKERS[place % len(MARKERS)], color=COLOURS[place % len(COLOURS)], label=name)
+        share = np.cumsum(parts, axis=1).var(axis=0) / parts.sum(axis=1).var()
+        axis.plot(degrees, share, marker=MARKERS[place % len(MARKERS)], color=COLOURS[place % len(COLOURS)], label=name,
+                  markersize=5 + 3 * (len(levels) - place), fillstyle="none", linewidth=1)  # fmt: skip
     axis.set(xlabel="degree", ylabel="share of the variance up to it", xticks=degrees)
     axis.set_ylim(0, None)
     figure.legend(loc="outside right upper", frameon=False)

@@ -1,7 +1,10 @@
 """What a page of results consists of, as plain values and drawings: its template only arranges them."""
 
 import dataclasses
+import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from data import results
 from report import noise_plots, ridge_plots, style
 from report.runs import Runs
 
+MOST_WORKERS, RUNS_A_WORKER = 8, 25  # processes that draw; a process takes two seconds to start
 # Columns of the table of runs: the key in `data.results.collect`, the header. Empty ones are left out.
 _COLUMNS = {
     "label": "model", "dataset": "data", "data_noise": "noise", "data_n_train": "n", "test_accuracy": "test accuracy",
@@ -137,25 +141,39 @@ def _missed_row(record: dict[str, Any]) -> list[Any]:
 
 
 def details(runs: Runs) -> Iterator[dict[str, Any]]:
-    """Each run: its curves, its ridges, how the ridge was chosen, data, solver, settings, versions."""
-    for row, (record, path) in enumerate(zip(runs.records, runs.table.get("path", ()), strict=True)):
-        if row and row % 50 == 0:
-            logging.info("%d of %d runs drawn", row, len(runs.records))
-        position = record["chosen"]["position"]
-        metric = "test_loss" if record["ridges"][position].get("test_accuracy") is None else "test_accuracy"
-        frame = _chosen_columns(pd.DataFrame(record["ridges"]), _RIDGE_COLUMNS)
-        yield {
-            "title": record["title"],
-            "metric": style.metric_name(metric),
-            "value": record["ridges"][position].get(metric),
-            "convergence": ridge_plots.converged_sentence(record["ridges"]),
-            "missed": not all(entry["converged"] for entry in record["ridges"]),
-            "figures": list(_run_figures(row, record, Path(path))),
-            "ridges": _as_table("Its ridges; the chosen one is marked.", frame, marked=position),
-            "facts": _run_facts(record, path),
-            "settings": record["settings"],
-            "versions": record["versions"],
-        }
+    """Each run: its curves, its ridges, how the ridge was chosen, data, solver, settings, versions.
+
+    Drawing takes a third of a second a run, so that many runs are drawn on several cores.
+    """
+    jobs = list(zip(range(len(runs.records)), runs.records, runs.table.get("path", ()), strict=True))
+    workers = min(len(os.sched_getaffinity(0)), MOST_WORKERS, len(jobs) // RUNS_A_WORKER)
+    if workers < 2:
+        yield from map(_detail, jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done, detail in enumerate(pool.map(_detail, jobs, chunksize=4)):
+            if done and done % 50 == 0:
+                logging.info("%d of %d runs drawn", done, len(jobs))
+            yield detail
+
+
+def _detail(job: tuple[int, dict[str, Any], str]) -> dict[str, Any]:
+    row, record, path = job
+    position = record["chosen"]["position"]
+    metric = "test_loss" if record["ridges"][position].get("test_accuracy") is None else "test_accuracy"
+    frame = _chosen_columns(pd.DataFrame(record["ridges"]), _RIDGE_COLUMNS)
+    return {
+        "title": record["title"],
+        "metric": style.metric_name(metric),
+        "value": record["ridges"][position].get(metric),
+        "convergence": ridge_plots.converged_sentence(record["ridges"]),
+        "missed": not all(entry["converged"] for entry in record["ridges"]),
+        "figures": list(_run_figures(row, record, Path(path))),
+        "ridges": _as_table("Its ridges; the chosen one is marked.", frame, marked=position),
+        "facts": _run_facts(record, path),
+        "settings": record["settings"],
+        "versions": record["versions"],
+    }
 
 
 def _run_facts(record: dict[str, Any], path: str) -> dict[str, Any]:

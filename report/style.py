@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, LogLocator
+from matplotlib.ticker import LogLocator
 
 from data.files import whole_file
 
@@ -72,7 +72,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     width, height = figure.get_size_inches()
     return re.sub(
         r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>",
-        rf'<svg \1 role="img" aria-label="{_escaped(label)}" style="max-width:{1.4 * width:.1f}in;aspect-ratio:'
+        rf'<svg \1 role="img" aria-label="{_escaped(label)}" style="max-width:{1.2 * width:.1f}in;aspect-ratio:'
         rf'{width:.2f}/{height:.2f}">',
         drawing, count=1,
     )  # fmt: skip
@@ -107,7 +107,12 @@ def log_axis(axis: Axes, which: str) -> None:
     ticks = axis.xaxis if which == "x" else axis.yaxis
     ticks.set_major_formatter(_power)
     ticks.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
-    ticks.set_minor_formatter(LogFormatter())
+
+    def between(value: float, _: int) -> str:
+        low, high = sorted(ticks.get_view_interval())
+        return f"{value:g}" if high < 30 * low else ""  # where powers of ten alone would be one or two
+
+    ticks.set_minor_formatter(between)
 
 
 def _power(value: float, _: int = 0) -> str:

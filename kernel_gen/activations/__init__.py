@@ -1,7 +1,7 @@
 """Scalar functions and their duals: what a layer of them does to a kernel, entry by entry.
 
-`ACTIVATIONS` is the table, `activation("leaky_relu(0.1)")` one of it. A new one is a function in `data.activations` and a
-line here; tests/contracts tests it as soon as it is listed.
+`ACTIVATIONS` is the table, `activation("leaky_relu(0.1)")` one of it. A new one is a function and a name in
+`data.activations` and a line here; tests/contracts tests it as soon as it is listed.
 """
 
 import functools

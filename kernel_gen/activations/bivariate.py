@@ -25,10 +25,12 @@ def upper_orthant(h: jax.Array, k: jax.Array, c: jax.Array, s: jax.Array) -> jax
 def _far(h, k, c):
     """∫ over the angle from independence to c."""
     mean, product, angle = (h * h + k * k) / 2, h * k, jnp.arcsin(c) / 2
-    total = jnp.zeros_like(h)
-    for node, weight in zip(NODES, WEIGHTS, strict=True):
+
+    def term(node, weight):
         sine = jnp.sin(angle * (1 + node))
-        total += weight * jnp.exp((sine * product - mean) / (1 - sine * sine))
+        return weight * jnp.exp((sine * product - mean) / (1 - sine * sine))
+
+    total = _sum_over_nodes(term, h)
     return total * angle / (2 * math.pi) + ndtr(-h) * ndtr(-k)
 
 
@@ -44,13 +46,23 @@ def _near(h, k, c, s):
     )  # fmt: skip
     tail = math.sqrt(2 * math.pi) * ndtr(-gap / safe) * gap
     total -= _exp(-product / 2) * tail * (1 - first * square * (1 - second * square / 5) / 3)
-    for node, weight in zip(NODES, WEIGHTS, strict=True):
+
+    def term(node, weight):
         part = (s / 2 * (1 + node)) ** 2
         root = jnp.sqrt(1 - part)
         body = _exp(-product * (1 - root) / (2 * (1 + root))) / root - 1 - first * part * (1 + second * part)
-        total += s / 2 * weight * _exp(-(square / jnp.where(part > 0, part, 1) + product) / 2) * body
+        return s / 2 * weight * _exp(-(square / jnp.where(part > 0, part, 1) + product) / 2) * body
+
+    total += _sum_over_nodes(term, h)
     total = jnp.where(s > 0, -total / (2 * math.pi), 0)
     return jnp.where(c > 0, total + ndtr(-jnp.maximum(h, k)), jnp.maximum(ndtr(-h) - ndtr(-k), 0) - total)
+
+
+def _sum_over_nodes(term, like):
+    """Σ term(node, weight); a loop, which compiles ten times faster than 20 copies."""
+    nodes, weights = (jnp.asarray(a, like.dtype) for a in (NODES, WEIGHTS))
+    add = lambda i, total: total + term(nodes[i], weights[i])  # noqa: E731
+    return jax.lax.fori_loop(0, len(NODES), add, jnp.zeros_like(like), unroll=4)
 
 
 def _exp(x):

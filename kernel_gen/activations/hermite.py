@@ -8,6 +8,7 @@ any degree is stable: for f of bounded variation a_k is right to 1e-14, up to de
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -28,7 +29,7 @@ def coefficients(
 
     Costs (degree + 1) · 1,600 operations and 1,600 values of f; panels shrink above degree 1,000.
     """
-    z, weights = _nodes(tuple(kink / std for kink in kinks if std and abs(kink) < REACH * std), degree)
+    z, weights = nodes(tuple(kink / std for kink in kinks if std and abs(kink) < REACH * std), degree)
     values = np.asarray(function(std * z), np.float64)
     return np.array([weights @ (values * column) for column in _weighted(z, degree)])
 
@@ -56,12 +57,12 @@ def _weighted(z: np.ndarray, degree: int):
 
 
 @functools.lru_cache(maxsize=64)
-def _nodes(kinks: tuple[float, ...], degree: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def nodes(kinks: tuple[float, ...], degree: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights of ∫ dz over |z| <= REACH, in panels that end at the kinks and resolve h_degree."""
     width = min(PANEL, 16 / np.sqrt(degree + 1))
     ends = np.unique([-REACH, *(kink for kink in kinks if abs(kink) < REACH), REACH])
-    edges = [np.linspace(a, b, int(np.ceil((b - a) / width)) + 1) for a, b in zip(ends, ends[1:], strict=False)]
+    edges = [np.linspace(a, b, int(np.ceil((b - a) / width)) + 1) for a, b in itertools.pairwise(ends)]
     x, w = np.polynomial.legendre.leggauss(ORDER)
-    nodes = [(e[:-1, None] + e[1:, None]) / 2 + np.diff(e)[:, None] / 2 * x for e in edges]
+    points = [(e[:-1, None] + e[1:, None]) / 2 + np.diff(e)[:, None] / 2 * x for e in edges]
     weights = [np.diff(e)[:, None] / 2 * w for e in edges]
-    return tuple(np.concatenate([part.ravel() for part in parts]) for parts in (nodes, weights))
+    return tuple(np.concatenate([part.ravel() for part in parts]) for parts in (points, weights))

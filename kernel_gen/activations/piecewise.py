@@ -7,8 +7,8 @@ E[(z₁ - h)₊^p (z₂ - k)₊^q], Stein's lemma gives
     N_{p+1,q} = p N_{p-1,q} + c q N_{p,q-1} - h N_{p,q}
 
 where p N_{p-1,q} stands for φ(h) E[(z₂ - k)₊^q | z₁ = h] at p = 0, likewise for q; N₀₀ is the orthant probability. At
-t = 0 these are the arc-cosine kernels (Cho & Saul, 2009): no derivative is taken by autodiff, so the slopes are exact at
-correlation 1. A jump (p = 0) has the derivative 0, as for networks that are trained by gradients.
+t = 0 these are the arc-cosine kernels (Cho & Saul, 2009): no derivative is taken by autodiff, so that the slopes are
+exact at correlation 1. A jump (p = 0) has the derivative 0, as for networks that are trained by gradients.
 """
 
 import math
@@ -67,7 +67,7 @@ class Moments:
     def threshold(self, t: float, side: int):
         """|t|/σ, cut where nothing lies beyond."""
         if t == 0:
-            return jnp.zeros_like(self.stds[side])
+            return jnp.zeros((), self.stds[side].dtype)
         std = jnp.maximum(self.stds[side], jnp.finfo(self.stds[side].dtype).tiny ** 0.5)
         return jnp.minimum(abs(t) / std, FARTHEST)
 
@@ -82,7 +82,9 @@ class Moments:
         return sign * math.perm(p, order) * now
 
     def given(self, q: int, mean):
-        """E[(mean + s w)₊^q] for a normal w."""
+        """E[(mean + s w)₊^q] for a normal w. `mean` None: 0."""
+        if mean is None:
+            return self.s**q * (math.gamma((q + 1) / 2) * 2 ** (q / 2 - 1) / math.sqrt(math.pi))
         safe = jnp.where(self.s > 0, self.s, 1)
         ratio = jnp.where(self.s > 0, mean / safe, jnp.sign(mean) * FARTHEST)  # at s = mean = 0: ½
         before, now = self.s * _phi(ratio), ndtr(ratio)
@@ -92,7 +94,7 @@ class Moments:
 
     def joint(self, p: int, q: int, t1: float, t2: float):
         """N_pq at |t1|/σ₁, |t2|/σ₂; of correlation -c where the kinks lie on both sides of 0."""
-        key = (p, q, t1, t2)
+        key = (p, q, abs(t1), abs(t2), _side(t1) * _side(t2))
         if key not in self.found:
             self.found[key] = self._joint(p, q, t1, t2)
         return self.found[key]
@@ -103,12 +105,14 @@ class Moments:
             if t1 == t2 == 0:
                 return 0.25 + jnp.arctan2(c, self.s) / (2 * math.pi)
             return upper_orthant(h, k, c, self.s)
+        mean1, mean2 = (None, None) if t1 == t2 == 0 else (c * k - h, c * h - k)  # of z₁ at z₂ = k, of z₂ at z₁ = h
         if p == 0:  # the same recursion, down the other index
-            own = _phi(k) * self.given(0, c * k - h) if q == 1 else (q - 1) * self.joint(0, q - 2, t1, t2)
-            return own + c * _phi(h) * self.given(q - 1, c * h - k) - k * self.joint(0, q - 1, t1, t2)
-        own = _phi(h) * self.given(q, c * h - k) if p == 1 else (p - 1) * self.joint(p - 2, q, t1, t2)
-        cross = q * self.joint(p - 1, q - 1, t1, t2) if q else _phi(k) * self.given(p - 1, c * k - h)
-        return own + c * cross - h * self.joint(p - 1, q, t1, t2)
+            own = _phi(k) * self.given(0, mean1) if q == 1 else (q - 1) * self.joint(0, q - 2, t1, t2)
+            rest = c * _phi(h) * self.given(q - 1, mean2)
+            return own + rest - (k * self.joint(0, q - 1, t1, t2) if t2 else 0)
+        own = _phi(h) * self.given(q, mean2) if p == 1 else (p - 1) * self.joint(p - 2, q, t1, t2)
+        cross = q * self.joint(p - 1, q - 1, t1, t2) if q else _phi(k) * self.given(p - 1, mean1)
+        return own + c * cross - (h * self.joint(p - 1, q, t1, t2) if t1 else 0)
 
 
 def _side(t: float) -> int:

@@ -1,7 +1,8 @@
 """Polynomials: a finite Hermite series for any variance, so the duals are exact.
 
-With He_n(√v z) = Σ_i n! / (i! 2^i (n-2i)!) √v^(n-2i) (v-1)^i He_{n-2i}(z), the coefficients of f(√v z) are √v^l b_l(v),
-b_l a polynomial in v - 1 (from Hermite coefficients) or in v (from powers), and the dual is Σ_l k12^l b_l(k11) b_l(k22).
+With He_n(√v z) = Σ_i n! / (i! 2^i (n-2i)!) √v^(n-2i) (v-1)^i He_{n-2i}(z), the coefficients of f(√v z) are
+√v^l b_l(v), b_l a polynomial in v - 1 (from Hermite coefficients) or in v (from powers), and the dual is
+Σ_l k12^l b_l(k11) b_l(k22).
 Slips that this form rules out: all terms are there, degrees 0 and 1 as well, and any norm of the input.
 """
 

@@ -40,7 +40,7 @@ class Series(Activation):
     @functools.lru_cache(maxsize=4096)  # noqa: B019 - activations are kept by their text and live as long
     def _terms(self, std: float, dtype: str) -> int:
         z, weights = rule(MOST_TERMS)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"), jax.enable_x64(True):
             values = np.asarray(self.function(std * z, np), np.float64)
         if not np.isfinite(values).all():
             raise UserError(
@@ -64,7 +64,8 @@ class Series(Activation):
         x = jnp.sqrt(variance)[..., None] * z.astype(variance.dtype)
         basis = weighted_basis(terms).astype(variance.dtype)
         values = self.value_and_slope(x)
-        return tuple(jnp.einsum("km,...m->k...", basis, part, precision="highest") for part in values) + (variance,)
+        series = (jnp.einsum("km,...m->k...", basis, part, precision="highest") for part in values)
+        return (*series, variance)
 
     def pair(self, k12, one, two, terms=0):
         c, _ = correlation(k12, jnp.sqrt(one[2]), jnp.sqrt(two[2]))

@@ -74,7 +74,7 @@ def _erf(k12, k11, k22, a, b, c):
 class Gelu(Activation):
     """x Φ(x). With A = 1 + k11, B = 1 + k22, D = AB - k12² and Q = E[φ(u)φ(v)] = 1/(2π√D),
 
-        E[f(u)f(v)] = k12 P + Q (k11 k22 + k12² (1/A + 1/B - 1)),  P = E[Φ(u)Φ(v)] = ¼ + arctan(k12/√D)/2π.
+    E[f(u)f(v)] = k12 P + Q (k11 k22 + k12² (1/A + 1/B - 1)),  P = E[Φ(u)Φ(v)] = ¼ + arctan(k12/√D)/2π.
     """
 
     def pair(self, k12, one, two, terms=0):

@@ -55,12 +55,14 @@ class Rows:
         linear: Rows of the exact linear term of Σ; 0: it is with the rest.
         tangent: Rows of Θ times the exact constant term of its factor; 0: as above.
         nngp, ntk: Rows of the rest.
+        summed: Whether the linear term, times √2, stands for the tangent's as well.
     """
 
     linear: int
     tangent: int
     nngp: int
     ntk: int
+    summed: bool = False
 
 
 class Activation:
@@ -79,15 +81,19 @@ class Activation:
         """How few rows Σ's and Θ's features can have together: one a term."""
         return 1 + self._parts(0) + (1 if shape.ntk else 0)
 
-    def plan(self, shape: Shape, rows: int, share: int | None, random: np.random.RandomState) -> tuple[Step, Shape]:
+    def plan(
+        self, shape: Shape, rows: int, share: int | None, random: np.random.RandomState, *, summed: bool = False
+    ) -> tuple[Step, Shape]:
         """The step and what comes out.
 
         Args:
             rows: Of both features together.
             share: Of Σ's; None: as what is left to approximate is divided between the two.
+            summed: Whether only Σ + Θ of the result is wanted, and Θ has Σ's features: a_1(s) û and Θ's constant term
+                are then equal (a_1(s) = s E σ'(s z)), and one of them, times √2, stands for both.
         """
         series = self.series(np.array([math.sqrt(shape.square)]))
-        divided = self._divide(shape, series, rows, share)
+        divided = self._divide(shape, series, rows, share, summed and shape.twins)
         make = RandomRest if self.how.method == "random" else SketchRest
         rest = make(self, shape, divided, series, random)
 
@@ -95,8 +101,8 @@ class Activation:
             return _applied(self, state, divided, rest)
 
         planned = Shape(
-            1 + divided.linear + rest.nngp, divided.tangent + rest.ntk, shape.image,
-            float(series.square[0]), float(shape.tangent * series.slope_square[0]), raw=False,
+            1 + divided.linear + rest.nngp, (0 if divided.summed else divided.tangent) + rest.ntk, shape.image,
+            float(series.square[0]), float(shape.tangent * series.slope_square[0]),
         )  # fmt: skip
         return step, planned
 
@@ -108,14 +114,15 @@ class Activation:
         """Of Σ's rest: each of these needs a row."""
         return 1 if self.how.method == "random" else max(self.terms - (1 if linear else 0), 0)
 
-    def _divide(self, shape: Shape, series: Series, rows: int, share: int | None) -> Rows:
+    def _divide(self, shape: Shape, series: Series, rows: int, share: int | None, summed: bool) -> Rows:
         most = (rows, rows) if share is None else (share, rows - share)
         linear = shape.nngp if EXACT * shape.nngp <= most[0] and self.terms else 0
         tangent = shape.ntk if EXACT * shape.ntk <= most[1] else 0
+        summed = summed and linear > 0 and tangent > 0
         parts, products = self._parts(linear), int(shape.ntk > 0 and not (tangent and not self.terms))
-        left = rows - 1 - linear - tangent
+        left = rows - 1 - linear - (0 if summed else tangent)
         if left < parts + products:  # few rows: one for each term comes first
-            linear = tangent = 0
+            linear, tangent, summed = 0, 0, False
             parts, products, left = self._parts(0), int(shape.ntk > 0), rows - 1
         if share is not None:
             nngp = max(share - 1 - linear, parts)
@@ -127,7 +134,7 @@ class Activation:
                 slope = max(series.slope_square[0] - (series.slope[0, 0] ** 2 if tangent else 0), 0) * shape.tangent
             nngp = round(left * value / (value + slope)) if value + slope > 0 else left
         nngp = min(max(nngp, parts), left - products) if parts else 0
-        return Rows(linear, tangent, nngp, left - nngp if products else 0)
+        return Rows(linear, tangent, nngp, left - nngp if products else 0, summed)
 
 
 def _applied(layer: Activation, state: State, rows: Rows, rest: "RandomRest | SketchRest") -> State:
@@ -138,9 +145,10 @@ def _applied(layer: Activation, state: State, rows: Rows, rest: "RandomRest | Sk
     series = layer.series(scales)
     value, slope = (part.astype(flat.dtype) for part in (series.value, series.slope))
     nngp, tangent = rest(unit, ntk, scales.astype(flat.dtype), value, slope)
-    first = [value[:1], value[1] * unit] if rows.linear else [value[:1]]
+    linear = value[1] * flat.dtype.type(math.sqrt(2) if rows.summed else 1)
+    first = [value[:1], linear * unit] if rows.linear else [value[:1]]
     nngp = np.concatenate([*first, nngp])
-    tangent = np.concatenate([slope[0] * ntk, tangent]) if rows.tangent else tangent
+    tangent = np.concatenate([slope[0] * ntk, tangent]) if rows.tangent and not rows.summed else tangent
     shape = state.square.shape
     square = series.square.astype(state.square.dtype).reshape(shape)
     return State(nngp.reshape(len(nngp), *shape), tangent.reshape(len(tangent), *shape), square)
@@ -183,7 +191,7 @@ class SketchRest:
     def __init__(self, layer: Activation, shape: Shape, rows: Rows, series: Series, random: np.random.RandomState):
         how, terms = layer.how, layer.terms
         caps = np.full(terms + 1, np.inf)
-        caps[:2] = 1, shape.nngp
+        caps[:2] = (1, shape.nngp)[: terms + 1]
         self._value = allocated(rows.nngp, series.value[:, 0] ** 2, 2 if rows.linear else 1, caps)
         self._slope = allocated(max(rows.ntk, terms + 1), series.slope[:, 0] ** 2, 1 if rows.tangent else 0, caps)
         self._slope *= rows.ntk > 0
@@ -202,7 +210,9 @@ class SketchRest:
             for counts, first, coefficients, out in (
                 (self._value, self._firsts[0], value, values), (self._slope, self._firsts[1], slope, factors)
             ):  # fmt: skip
-                if counts[j] and j == 1:
+                if counts[j] and j == 0:
+                    out.append(coefficients[:1])
+                elif counts[j] and j == 1:
                     out.append(coefficients[1] * (unit if first is None else first(unit)))
                 elif counts[j]:
                     part = _interleaved(power)

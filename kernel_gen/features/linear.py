@@ -33,7 +33,9 @@ class Dense:
         square, bias = self.weight_std**2 * shape.square + self.bias_std**2, int(self.bias_std > 0)
         tangent = self.weight_std**2 * shape.tangent + square
         nngp = shape.nngp + bias
-        planned = dataclasses.replace(shape, nngp=nngp, ntk=shape.ntk + nngp, square=square, tangent=tangent)
+        planned = dataclasses.replace(
+            shape, nngp=nngp, ntk=shape.ntk + nngp, square=square, tangent=tangent, twins=not shape.ntk
+        )
         return self._apply, planned
 
     def _apply(self, state: State) -> State:
@@ -105,7 +107,7 @@ class Conv:
         square = self.weight_std**2 * shape.square + self.bias_std**2
         planned = dataclasses.replace(
             shape, nngp=nngp.rows, ntk=ntk.rows, image=size, square=square,
-            tangent=self.weight_std**2 * shape.tangent + square,
+            tangent=self.weight_std**2 * shape.tangent + square, twins=not shape.ntk and limit == math.inf,
         )  # fmt: skip
         scale = self.weight_std / math.sqrt(places)
 

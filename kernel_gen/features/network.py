@@ -102,7 +102,9 @@ class Features:
                         f"{'' if place == last else f' and a width of at least {-(-layer.least(shape) // 2)}'}. "
                         f"Received: {embedding.dim} and a width of {width}."
                     )
-                step, shape = layer.plan(shape, rows, share, random)
+                after = [one for one in layers[place + 1 :] if isinstance(one, Dense | Conv)]
+                summed = place == last and len(after) == 1 and isinstance(after[0], Dense) and self.kind == "ntk"
+                step, shape = layer.plan(shape, rows, share, random, summed=summed)
                 limit = math.inf if place == last else 2 * width
             else:
                 folded = max(shape.nngp, shape.ntk) if place > last >= 0 else max(limit, 1)

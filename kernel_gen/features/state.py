@@ -18,7 +18,7 @@ class Shape:
         nngp, ntk: Rows of the features of Σ and of Θ; 0: that kernel is 0.
         image: Height and width, or None for vectors.
         square, tangent: Σ(x, x) and Θ(x, x) of an input whose entries have mean square 1: a measure to divide rows by.
-        raw: Whether no activation came before, so that inner products are exact.
+        twins: Whether Θ's features are Σ's, as after the first layer with weights.
     """
 
     nngp: int
@@ -26,7 +26,7 @@ class Shape:
     image: tuple[int, int] | None
     square: float = 1.0
     tangent: float = 0.0
-    raw: bool = True
+    twins: bool = False
 
 
 @dataclasses.dataclass

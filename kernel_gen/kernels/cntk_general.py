@@ -77,7 +77,8 @@ class GeneralCntk(Cntk):
                 for stage, found in zip(variances, maps, strict=True):
                     stage[index] = found
         layers = sum(stage.convs for stage in self.stages)
-        return Images(pixels, variances, tuple(max(column) for column in zip(*counts)) if counts else (0,) * layers)
+        terms = tuple(max((each[layer] for each in counts), default=0) for layer in range(layers))
+        return Images(pixels, variances, terms)
 
     def block(self, one: Images, two: Images, *, same: bool = False) -> np.ndarray:
         """k between two prepared sets, (n1, n2). If `same`, one triangle is computed and mirrored."""
@@ -99,7 +100,7 @@ class GeneralCntk(Cntk):
     def _pair(self, one: tuple, two: tuple, twin: bool, terms: tuple[int, ...]) -> jax.Array:
         """K and T at the readout's input."""
         k = jnp.einsum("ycx,vcu->yvxu", one[0], two[0], precision="highest")
-        t, counts = jnp.zeros_like(k), iter(terms)
+        t, counts = k, iter(terms)  # Θ is 0 still
         for stage, variances1, variances2 in zip(self.stages, one[1], two[1], strict=True):
             for layer in range(stage.convs):
                 k, t = self._convolved(k), self._convolved(t)

@@ -119,6 +119,6 @@ class Dense(Kernel):
         bad = ~((np.abs(dual) < limit) & (np.abs(slope) < limit))
         if bad.any():
             raise UserError(
-                f"The dual of {self.activation.text} overflows {self.dtype} at a variance of {variance[bad][0]:.3g}, the "
-                f"first at row {int(np.argmax(bad))}. Lower --weight_std, take --scale=stax, or scale the inputs."
+                f"The dual of {self.activation.text} overflows {self.dtype} at a variance of {variance[bad][0]:.3g}, "
+                f"first in row {int(np.argmax(bad))}. Lower --weight_std, take --scale=stax, or scale the inputs."
             )

@@ -98,7 +98,7 @@ class _Kervolution:
         return ops.exp(ops.minimum(self._minus_squares(x, weights, gamma), 0.0))
 
     def _minus_squares(self, x, weights, scale):
-        """-scale·‖x - w‖² for each patch and filter; rounding can bring it over 0. Factors go into the small tensors."""
+        """-scale·‖x - w‖² for each patch and filter; rounding can bring it over 0. Factors go into small tensors."""
         axis = self._channel_axis()
         of_filters = ops.sum(ops.square(weights), axis=tuple(range(self.rank + 1)))
         products = convolve(self, x, weights * (2 * scale)) - self._by_filter(of_filters * scale)
@@ -143,6 +143,16 @@ class _Kervolution:
                 if theirs is not None:
                     ours.assign(theirs)
         return new
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)  # Keras' convolutions name what they save: filters and bias
+        if self.learnable:
+            store[str(len(store.keys()))] = self.learned
+
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        if self.learnable:
+            self.learned.assign(store[str(len(store.keys()) - 1)])
 
     def get_config(self):
         return {**super().get_config(), "kernel": self.kernel_name, **{name: getattr(self, name) for name in _OWN[1:]}}

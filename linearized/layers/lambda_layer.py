@@ -27,8 +27,8 @@ class PositionEmbedding(keras.layers.Layer):
     Args:
         keys: k, the depth of the keys.
         intra_depth: u.
-        kind: "relative": one vector for each difference of places, (2H - 1)(2W - 1) u k numbers; "absolute": one for each
-            pair of places, n m u k numbers.
+        kind: "relative": one vector for each difference of places, (2H - 1)(2W - 1) u k numbers; "absolute": one for
+            each pair of places, n m u k numbers.
         strides: Of the queries; those of the lambda layers that it serves.
         seed: Of the draw from N(0, 1).
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from data.activations import relu
+from data.activations import parse
 from linearized.layers.initializers import SeededNormal
 
 PLACES = ("first", "deep", "readout")
@@ -20,8 +20,8 @@ class MeanFieldDense(keras.layers.Layer):
     """One dense layer of the mean-field network, of d inputs and N units.
 
     | place     | output           | weights    | biases  | gradients times            |
-    | "first"   | relu(xW + b)     | N(0, 1/d)  | 0.01    | N (both)                   |
-    | "deep"    | relu(xW + b) / N | N(0, 1)    | 0.01    | the variable's entries     |
+    | "first"   | f(xW + b)        | N(0, 1/d)  | 0.01    | N (both)                   |
+    | "deep"    | f(xW + b) / N    | N(0, 1)    | 0.01    | the variable's entries     |
     | "readout" | xW / d + b       | N(0, 1)    | 0       | W: its entries; b: 1       |
 
     Args:
@@ -29,12 +29,13 @@ class MeanFieldDense(keras.layers.Layer):
         place: Where in the network it stands, see the table.
         seed: Of the weights, one integer or several; give each layer its own.
         kernel_regularizer: On W; b has none.
+        activation: f, a name in `data.activations`, or a name with numbers; the readout has none.
 
     Input shape: `(n, d)`, or more axes before the last.
     Output shape: the same with N in the place of d.
     """
 
-    def __init__(self, units, place="first", seed=0, kernel_regularizer=None, **kwargs):
+    def __init__(self, units, place="first", seed=0, kernel_regularizer=None, activation="relu", **kwargs):
         super().__init__(**kwargs)
         if units < 1:
             raise ValueError(f"`units` must be at least 1. Received: units={units}.")
@@ -43,6 +44,7 @@ class MeanFieldDense(keras.layers.Layer):
         self.units, self.place = int(units), place
         self.seed = SeededNormal(1.0, seed).seed  # refuses a bad seed now, not at the first call
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.activation = parse(activation)
 
     def build(self, input_shape):
         dim = input_shape[-1]
@@ -59,7 +61,7 @@ class MeanFieldDense(keras.layers.Layer):
         product = ops.matmul(x, self.kernel)
         if self.place == "readout":
             return product / x.shape[-1] + self.bias
-        hidden = relu(product + self.bias, ops)
+        hidden = self.activation(product + self.bias, ops)
         return hidden if self.place == "first" else hidden / self.units
 
     def gradient_scales(self):
@@ -77,6 +79,6 @@ class MeanFieldDense(keras.layers.Layer):
         return (*input_shape[:-1], self.units)
 
     def get_config(self):
-        own = {"units": self.units, "place": self.place, "seed": self.seed}
+        own = {"units": self.units, "place": self.place, "seed": self.seed, "activation": self.activation.text}
         regularizer = keras.regularizers.serialize(self.kernel_regularizer)
         return {**super().get_config(), **own, "kernel_regularizer": regularizer}

@@ -40,6 +40,10 @@ class Expansion:
     def __eq__(self, other):
         return type(self) is type(other) and self.get_config() == other.get_config()
 
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
     def __hash__(self):
         return hash(repr(self.get_config()))
 

@@ -96,9 +96,12 @@ def put(owner: Layer, path: str, new: Layer) -> None:
     value, old = _with(getattr(owner, name), keys, new), parts(owner)[last]
     tracker = owner._tracker  # Keras locks it once a layer is built, and has no public way to exchange a part
     locked, tracker.locked = tracker.locked, False
+    place = [layer is old for layer in owner._layers].index(True)
     setattr(owner, name, value)
     if all(part is not old for part in parts(owner).values()):
         tracker.untrack(old)
+        now = [layer is new for layer in owner._layers].index(True)
+        owner._layers.insert(place, owner._layers.pop(now))  # weights keep their order
     tracker.locked = locked
 
 

@@ -1,4 +1,4 @@
-"""What the models share: the penalty, the check of settings, input and readout of images, building, and reading back."""
+"""What the models share: penalty, check of settings, input and readout of images, building, reading a saved one."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""LAMBDA_RESNET: residual networks whose 3x3 convolutions are lambda layers, in all or in some stages (Bello, ICLR 2021).
+"""LAMBDA_RESNET: residual networks with lambda layers for 3x3 convolutions, in all or some stages (Bello, ICLR 2021).
 
 | variant     | position embeddings                    | batch normalisation           | a block of stride 2    |
 | "corrected" | of differences of places               | of every channel              | strided queries        |

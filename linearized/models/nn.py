@@ -16,10 +16,10 @@ LINEAR = False
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
-    """An uncompiled model from rows (n, d) to outputs (n, k), with dropout after every hidden layer's relu.
+    """An uncompiled model from rows (n, d) to outputs (n, k), with dropout after every hidden layer's activation.
 
     Args:
-        config: num_units (N, of every hidden layer), num_layers (hidden layers), drop_rate, seed.
+        config: num_units (N, of every hidden layer), num_layers (hidden layers), activation, drop_rate, seed.
         ridge: λ of the penalty above.
     """
     x = inputs = keras.Input((dataset.dim,), name="x")
@@ -30,6 +30,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
             place,
             seed=(config.seed, layer),
             kernel_regularizer=penalty(strength),
+            activation=config.activation,
             name=f"hidden_{layer + 1}",
         )(x)
         if config.drop_rate:

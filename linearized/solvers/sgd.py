@@ -1,4 +1,4 @@
-"""Momentum SGD, Adam and AdamW with the published schedule or a recipe: resumable, and stopped early when the loss is not finite."""
+"""Momentum SGD, Adam and AdamW, as published or by a recipe: resumable, stopped early when the loss is not finite."""
 
 import dataclasses
 import json
@@ -151,7 +151,12 @@ def _compile(model: keras.Model, kind: str, optimizer: str, recipe: Recipe, *, w
     else:
         made = ScaledAdamW(weight_decay=recipe.weight_decay, beta_2=recipe.beta_2, scales=scales)
     metrics = [RowMean(kind, what, name=f"row_{what}") for what in ("loss", "accuracy")[: 1 + with_accuracy]]
-    model.compile(optimizer=made, loss=RowLoss(kind, smoothing=recipe.label_smoothing), metrics=metrics, jit_compile=_compiled_by_xla())
+    model.compile(
+        optimizer=made,
+        loss=RowLoss(kind, smoothing=recipe.label_smoothing),
+        metrics=metrics,
+        jit_compile=_compiled_by_xla(),
+    )
     made.build(model.trainable_variables)
 
 

@@ -43,7 +43,8 @@ def test_layers_on_jax_give_the_same_outputs(tmp_path):
         assert str(theirs["backend"]) == "jax"
         for name, layer_class, arguments, shape in contract.all_cases():
             ours = contract.check(layer_class, arguments, shape)
-            np.testing.assert_allclose(theirs[name], ours, rtol=1e-5, atol=1e-5, err_msg=name)
+            room = 1e-5 * max(1.0, np.abs(ours).max())  # sums of large terms can cancel
+            np.testing.assert_allclose(theirs[name], ours, rtol=1e-5, atol=room, err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is true of every model: it builds for each task, counts, trains an epoch, saves and loads."""
 
+import dataclasses
 import types
 
 import keras
@@ -7,13 +8,20 @@ import numpy as np
 import pytest
 
 from data.dataset import Dataset, Split
+from linearized.model_settings import KervolutionSettings, ResNetSettings, SNNKSettings
 from linearized.models import MODELS
 from linearized.models.common import load
 from linearized.solvers import sgd
 
+GROUPS = {
+    field.name: field.default
+    for group in (SNNKSettings, KervolutionSettings, ResNetSettings)
+    for field in dataclasses.fields(group)
+    if field.name != "resnet_depth"
+}
 CONFIG = types.SimpleNamespace(
-    num_units=4, num_layers=1, drop_rate=0.0, seed=0, weight_seed=1990, law="sphere", block=0,
-    directions="shared", depth=5,
+    num_units=4, num_layers=1, activation="relu", drop_rate=0.0, seed=0, weight_seed=1990, law="sphere", block=0,
+    directions="shared", depth=5, resnet_depth=18, **GROUPS,
 )  # fmt: skip
 
 

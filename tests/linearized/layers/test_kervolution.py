@@ -54,7 +54,7 @@ def by_loops(layer, x, function):
     kernel, bias = np.asarray(layer.kernel, np.float64), np.asarray(layer.bias, np.float64)
     first = layer.data_format == "channels_first"
     x = (np.moveaxis(x, 1, -1) if first else x).astype(np.float64)
-    window, rank = kernel.shape[:-2], layer.rank
+    window = kernel.shape[:-2]
     spans = [(size - 1) * rate + 1 for size, rate in zip(window, layer.dilation_rate, strict=True)]
     before, outputs = [], []
     for axis, (span, stride) in enumerate(zip(spans, layer.strides, strict=True), start=1):

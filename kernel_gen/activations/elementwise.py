@@ -1,0 +1,175 @@
+"""Activations of your own: from a Python function alone, or from an expression of its dual alone.
+
+    Elementwise(lambda x: jnp.arctan(x))                                          quadrature of dual and slope
+    Elementwise(dual=lambda k12, k11, k22: jnp.exp(k12 - (k11 + k22) / 2))        slope by autodiff
+
+A smooth function goes through its Hermite series, one with a kink at 0 through polar quadrature; a kink elsewhere costs
+digits: `error` says how many, from a rule against a finer one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from data.errors import UserError
+from kernel_gen.activations import hermite
+from kernel_gen.activations.base import Activation
+from kernel_gen.activations.polar import REACHES, Polar
+from kernel_gen.activations.series import REACH, Series
+
+POINTS = 6  # of the interpolation in √(1 - |c|) that continues a dual to correlation 1
+
+
+class _Plain:
+    """What stands in for a function of the table."""
+
+    def __init__(self, function: Callable, text: str):
+        self.function, self.text = function, text
+
+    def __call__(self, x: Any, xp: Any) -> Any:
+        return self.function(x)
+
+
+class FromDual(Activation):
+    """A dual as an expression of (k12, k11, k22), entry by entry in jax.numpy; its slope is found by autodiff.
+
+    Autodiff is NaN, or noise, where the correlation is 1: there dual and slope are continued by interpolation in
+    √(1 - |c|), in which duals are smooth. Errors: 1e-9 in float64, 1e-3 in float32.
+    """
+
+    def __init__(self, dual: Callable, text: str = "a dual"):
+        super().__init__(_Plain(_no_function, text))
+        self.expression = dual
+
+    def pair(self, k12, one, two, terms=0):
+        norm = jnp.sqrt(one * two)
+        safe = jnp.where(norm > 0, norm, 1)
+        c = jnp.clip(jnp.where(norm > 0, k12 / safe, 0), -1, 1)
+        step = 0.01 if c.dtype == jnp.float64 else 0.1
+        root, sign = jnp.sqrt(1 - jnp.abs(c)), jnp.where(c < 0, -1.0, 1.0).astype(c.dtype)
+        end = root < step
+        inside = self._derived(jnp.where(end, 0, c) * norm, one, two)
+        continued = [0, 0]
+        for node in range(1, POINTS + 1):
+            weight = jnp.ones_like(c)
+            for other in range(1, POINTS + 1):
+                if other != node:
+                    weight = weight * (root / step - other) / (node - other)
+            values = self._derived(sign * (1 - (step * node) ** 2) * norm, one, two)
+            continued = [total + weight * value for total, value in zip(continued, values, strict=True)]
+        return tuple(jnp.where(end, far, near) for far, near in zip(continued, inside, strict=True))
+
+    def _derived(self, k12, k11, k22):
+        return jax.jvp(lambda k: self.expression(k, k11, k22), (k12,), (jnp.ones_like(k12),))
+
+
+def _no_function(x: Any) -> Any:
+    raise UserError("An activation that was made from its dual alone has no function of its own.")
+
+
+class FromNumpy(Series):
+    """A smooth function that only NumPy can call. Stein: the coefficients of f' are √(k+1) a_{k+1} / σ."""
+
+    def rows(self, variance, terms):
+        variance = jnp.maximum(variance, 1e-12)
+        below, _ = super().rows(variance, terms + 1)[:2]
+        order = jnp.sqrt(jnp.arange(1, terms + 1, dtype=variance.dtype)).reshape(-1, *(1,) * variance.ndim)
+        return below[:-1], order * below[1:] / jnp.sqrt(variance), variance
+
+    def value_and_slope(self, x):
+        like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        call = lambda x: np.asarray(self.function(np.asarray(x, np.float64), np), x.dtype)  # noqa: E731
+        value = jax.pure_callback(call, like, x, vmap_method="expand_dims")
+        return value, value
+
+
+def Elementwise(function: Callable | None = None, *, dual: Callable | None = None, text: str = "") -> Activation:
+    """An activation from a function of arrays, or from its dual.
+
+    Args:
+        function: f(x), entry by entry; in jax.numpy, or in NumPy if it is smooth.
+        dual: E[f(u) f(v)] of (k12, k11, k22), entry by entry in jax.numpy. Give one of the two.
+        text: How the activation is called in messages.
+
+    Raises `UserError` for a function that is not elementwise, not finite, or whose second moment the quadrature cannot
+    take: it says which.
+    """
+    if (function is None) == (dual is None):
+        raise UserError("Elementwise takes a function or a dual, one of the two.")
+    if dual is not None:
+        return FromDual(dual, text or getattr(dual, "__name__", "a dual"))
+    scalar = _Plain(function, text or getattr(function, "__name__", "a function"))
+    _check(function, scalar.text)
+    traced = _traceable(function)
+    made = (Series if traced else FromNumpy)(scalar)
+    made.error = 1e-14
+    if _is_smooth(function):
+        return made
+    if not traced:
+        raise UserError(
+            f"{scalar.text} is not smooth and JAX cannot trace it, so that its slope cannot be taken. Write it in "
+            "jax.numpy."
+        )
+    made = Polar(scalar)
+    made.error, slope_error = _measured(made)
+    if not (made.error < 1e-2 and slope_error < 0.2):
+        raise UserError(
+            f"The dual of {scalar.text} does not converge: two rules differ by {made.error:.1e}, and by "
+            f"{slope_error:.1e} for the slope."
+        )
+    if max(made.error, slope_error) > 1e-8:
+        logging.warning("%s has kinks off 0: its dual errs by %.0e, the slope by %.0e", scalar.text, made.error,
+                        slope_error)  # fmt: skip
+    return made
+
+
+def _check(function: Callable, text: str) -> None:
+    """Raises `UserError` for what is not a finite function entry by entry with a second moment."""
+    z = np.linspace(-REACH, REACH, 521)
+    with np.errstate(all="ignore"), jax.enable_x64(True):
+        try:
+            values = np.asarray(function(z))
+            part = np.asarray(function(z[None, :100]))
+        except Exception as error:
+            raise UserError(f"{text} cannot be called with an array: {type(error).__name__}: {error}") from error
+    if values.shape != z.shape or part.shape != (1, 100) or values.dtype.kind not in "fiu":
+        raise UserError(
+            f"{text} is not elementwise: arrays of shape (521,) and (1, 100) became {values.shape} and {part.shape}."
+        )
+    if not np.isfinite(values).all():
+        raise UserError(f"{text} is not finite at x = {z[np.argmin(np.isfinite(values))]:.3g}.")
+    if not np.allclose(values[:100], part[0], rtol=1e-5, atol=1e-5 * np.abs(values).max()):
+        raise UserError(f"{text} is not elementwise: its values depend on the other entries.")
+    with np.errstate(over="ignore"):
+        energy = values.astype(np.float64) ** 2 * np.exp(-(z**2) / 2)
+    if not np.isfinite(energy).all() or max(energy[0], energy[-1]) > 1e-9 * energy.sum():
+        raise UserError(f"{text} grows so fast that its second moment overflows the quadrature, or is infinite.")
+
+
+def _traceable(function: Callable) -> bool:
+    try:
+        with jax.enable_x64(True):
+            jax.eval_shape(function, jax.ShapeDtypeStruct((3,), np.float64))
+    except Exception:  # noqa: BLE001 - any error while tracing says that JAX cannot
+        return False
+    return True
+
+
+def _is_smooth(function: Callable) -> bool:
+    """Whether the Hermite coefficients fall to rounding within 512 terms, at unit variance."""
+    with jax.enable_x64(True):
+        squares = hermite.coefficients(function, 512) ** 2
+    return squares[-32:].max() * 512 < 1e-22 * max(squares.sum(), 1e-300)
+
+
+def _measured(made: Polar) -> list[float]:
+    """The differences of two rules, relative to E[f²] and E[f'²]."""
+    c, one = np.array([[-0.9, 0.3, 0.99, 1.0]]), np.ones(1)
+    with jax.enable_x64(True):
+        programs = [made._compiled(terms) for terms in (len(REACHES) - 1, len(REACHES))]
+        fine, finer = (np.array(program(c, one, np.ones(4))) for program in programs)
+    return [float(np.abs(a - b).max() / max(abs(b[0, -1]), 1e-300)) for a, b in zip(fine, finer, strict=True)]

@@ -1,0 +1,141 @@
+"""Trains several models on one data set and puts parameters, speed, memory and accuracy side by side.
+
+    python -m linearized.compare --models=CNN,KERV_CNN --dataset=DIGITS --max_cg_iters=10
+    python -m linearized.compare --models=KERV_CNN:kervolution_kernel=gaussian,KERV_CNN:kervolution_kernel=sigmoid
+
+A model is a name of --model, with settings of its own after colons; every other flag of train.py is for all of them.
+Each is trained in a process of its own, so that its peak memory is its own. The table lies below nn_dir as
+comparison.json with comparison.png beside it; each run leaves its own result, and the same command shows them again.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from data.command import guarded, run_command
+from data.config import parse, setting
+from data.directories import directory
+from data.errors import UserError
+from data.files import whole_file
+from linearized import train
+from linearized.model_settings import GROUPS
+from linearized.models import MODELS
+
+COLUMNS = {
+    "label": "model",
+    "trained_parameters": "trained parameters",
+    "examples_per_second": "examples / s",
+    "memory_gib": "peak memory, GiB",
+    "seconds": "seconds",
+    "train_accuracy": "train accuracy",
+    "test_loss": "test loss",
+    "test_accuracy": "test accuracy",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(train.Config):
+    """Settings of `python -m linearized.compare`: --models, and those of train.py for every model that reads them."""
+
+    models: str = setting("CNN,KERV_CNN", "names of --model, comma-separated, each with :flag=value of its own")
+
+    def __post_init__(self):
+        """Checks no more than that each run's settings go together: --model is read from --models."""
+        self.runs()
+
+    def runs(self) -> dict[str, train.Config]:
+        """The settings of each run by its label; flags for all are left out where a model does not read them."""
+        given = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(train.Config)
+            if getattr(self, field.name) != field.default
+        }
+        if "model" in given:
+            raise UserError(f"compare reads --models. Received: --model={given['model']}.")
+        made = {}
+        for label in filter(None, (piece.strip() for piece in self.models.split(","))):
+            name, *own = label.split(":")
+            settings = {flag: value for flag, value in given.items() if reads(MODELS.canonical(name), flag)}
+            told = parse(train.Config, [f"--model={name}", *(f"--{piece}" for piece in own)])
+            settings |= {piece.split("=")[0]: getattr(told, piece.split("=")[0]) for piece in own}
+            made[label] = train.Config(**{**settings, "model": name})
+        if len(made) < 2:
+            raise UserError(f"--models takes at least two different models. Received: --models={self.models}.")
+        return made
+
+
+def reads(model: str, flag: str) -> bool:
+    """Whether a model reads a flag that may belong to some models alone."""
+    return all(model in models for prefix, models in GROUPS.items() if flag.startswith(prefix))
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Trains every model in turn, or reads it back, and returns the record that `comparison.json` holds."""
+    rows = []
+    for label, settings in config.runs().items():
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+            folder = alone.submit(_train, settings).result()
+        rows.append(_row(label, folder))
+    title = f"{config.dataset}, noise level {config.noise_ind}"
+    return {"title": title, "columns": COLUMNS, "rows": rows}
+
+
+def _train(settings: train.Config) -> Path:
+    """A run in a process of its own, where a user's errors travel back and are told once."""
+    return train.run(settings).folder
+
+
+def _row(label: str, folder: Path) -> dict[str, Any]:
+    from data.results import load
+
+    record = load(folder)
+    chosen = record["ridges"][record["chosen"]["position"]]
+    own = {"label": label, "folder": str(folder), "memory_gib": record["peak_memory_gib"], "seconds": record["seconds"]}
+    own["trained_parameters"] = record["model"]["trained_parameters"]
+    return own | {name: chosen.get(name) for name in COLUMNS if name not in own}
+
+
+def print_comparison(record: dict[str, Any]) -> None:
+    """The table of `run`."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=record["title"])
+    for name, title in record["columns"].items():
+        table.add_column(title, justify="left" if name == "label" else "right", no_wrap=True)
+    for row in record["rows"]:
+        table.add_row(*(_shown(row[name]) for name in record["columns"]))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160  # a file has no width, and a table that is cut is lost
+    console.print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def main(config: Config) -> None:
+    """Trains, prints, writes, draws."""
+    record = run(config)
+    print_comparison(record)
+    digest = "_".join(row["label"].replace(":", "-").replace("=", "-") for row in record["rows"])
+    folder = directory("nn_dir") / config.exp_name / f"compare_{config.dataset}_noise{config.noise_ind}_{digest}"[:200]
+    with whole_file(folder / "comparison.json") as path:
+        path.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    picture = folder / "comparison.png"
+    subprocess.run([sys.executable, "-m", "report.comparison", f"--directory={folder}", f"--out={picture}"], check=True)
+    print(f"written to {folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))

@@ -1,0 +1,119 @@
+"""What `linearized.finetune` does to a model: the swap, a classifier of the right size, and what is trained."""
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from data.dataset import Dataset
+from data.errors import UserError
+from linearized.layers import initializers
+from linearized.layers.snnk import SNNK
+from linearized.layers.snnk_adapter import SNNKAdapter, adapted
+from linearized.layers.snnk_uptrain import mlp_blocks, replace_pooler, uptrain
+from linearized.layers.swap import parts, swap, walk
+
+if TYPE_CHECKING:
+    from linearized.finetune import Config
+
+Dense = keras.layers.Dense
+
+
+def swapped(config: "Config", model: keras.Model, dataset: Dataset) -> keras.Model:
+    """The model that `--swap` asks for, with as many outputs as the data has."""
+    model = _with_outputs(model, dataset.num_outputs, config.seed)
+    options = {"num_features": config.num_features, "activation": config.activation, "seed": config.seed}
+    try:
+        if config.swap == "mlp":
+            return uptrain(model, config.last or len(mlp_blocks(model)), **options)
+        if config.swap.startswith("pooler"):
+            return replace_pooler(model, bundled=config.swap == "pooler_bundled", **options)
+        if config.swap == "adapters":
+            return _with_adapters(model, config.last, bottleneck=config.bottleneck, **options)
+    except ValueError as error:
+        raise UserError(f"--swap={config.swap} does not fit this model. {error}") from error
+    return model
+
+
+def _with_adapters(model: keras.Model, last: int, *, seed: int, **options: Any) -> keras.Model:
+    """An adapter after each of the last MLP blocks, of projections of its own."""
+    blocks = mlp_blocks(model)
+    if not 0 <= last <= len(blocks) or not blocks:
+        raise ValueError(f"The model has {len(blocks)} MLP blocks. Received: last={last}.")
+    chosen = {id(block.contract): place for place, block in enumerate(blocks[-last:])}
+    return swap(
+        model,
+        {Dense: lambda layer: adapted(layer, seed=(seed, chosen[id(layer)]), **options)},
+        where=lambda layer: id(layer) in chosen,
+    )
+
+
+def classifier(model: keras.Model) -> Dense:
+    """The last linear Dense. Raises `UserError` if there is none."""
+    found = [layer for layer in walk(model) if type(layer) is Dense and layer.activation is keras.activations.linear]
+    if not found:
+        raise UserError("The model has no linear Dense layer to end in: give one that gives logits.")
+    return found[-1]
+
+
+def _with_outputs(model: keras.Model, outputs: int, seed: int) -> keras.Model:
+    last = classifier(model)
+    if last.units == outputs:
+        return model
+
+    def factory(layer):
+        start = initializers.SeededNormal(layer.kernel.shape[0] ** -0.5, seed)
+        config = {**layer.get_config(), "units": outputs}
+        new = Dense.from_config({**config, "kernel_initializer": start})
+        new.build((None, layer.kernel.shape[0]))
+        return new
+
+    return swap(model, {Dense: factory}, where=lambda layer: layer is last)
+
+
+def choose_trainable(model: keras.Model, what: str) -> None:
+    """Freezes all but the chosen part: "adapters", "snnk" (their outputs Ψ), "classifier" or "all".
+
+    The classifier is always trained.
+    """
+    model.trainable = True
+    if what == "all":
+        return
+    kinds = {"adapters": (SNNKAdapter,), "snnk": (SNNK,), "classifier": ()}[what]
+    last = classifier(model)
+    _freeze(model, lambda layer: layer is last or isinstance(layer, kinds))
+
+
+def _freeze(layer: keras.layers.Layer, kept) -> None:
+    if kept(layer):
+        return
+    if not any(map(kept, walk(layer))):
+        layer.trainable = False
+        return
+    inner = parts(layer).values()
+    of_parts = {id(variable) for part in inner for variable in part.variables}
+    for variable in layer.trainable_variables:
+        if id(variable) not in of_parts:
+            variable.trainable = False
+    for part in inner:
+        _freeze(part, kept)
+
+
+def from_rows(model: keras.Model) -> keras.Model:
+    """The model behind flat float rows (n, d), as datasets hold them: images, or token numbers."""
+    shape = model.input_shape[1:]
+    size = 1
+    for length in shape:
+        size *= length
+    rows = keras.Input((size,), name="rows")
+    x = rows if len(shape) == 1 else keras.layers.Reshape(shape, name="shaped")(rows)
+    dtype = keras.backend.standardize_dtype(model.inputs[0].dtype) if model.inputs else "float32"
+    x = keras.ops.cast(x, dtype)
+    return keras.Model(rows, model(x), name="rows")
+
+
+def embedding_size(model: keras.Model) -> int:
+    """How many tokens the model's first embedding knows."""
+    for layer in walk(model):
+        if isinstance(layer, keras.layers.Embedding):
+            return int(layer.input_dim)
+    raise UserError("The model takes (n, length) but has no Embedding layer: GLUE's texts need one.")

@@ -1,0 +1,200 @@
+"""What is true of every activation in the table: a new one is tested by being listed."""
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+
+import data.activations
+from data.activations import parse
+from data.errors import UserError
+from kernel_gen import gram
+from kernel_gen.activations import ACTIVATIONS, activation
+from kernel_gen.stax import from_stax
+
+spec = importlib.util.spec_from_file_location("gaussian_oracle", Path(__file__).with_name("gaussian_oracle.py"))
+gaussian_oracle = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(gaussian_oracle)
+
+# Arguments that are not the defaults, so that every one of them reaches the dual; other names stand for themselves.
+TEXTS = {
+    "sin": "sin(a=0.7,b=1.5,c=0.4)", "cos": "cos(a=0.7,b=1.5,c=0.4)", "rbf": "rbf(0.6)", "erf": "erf(0.8,1.2,0.3)",
+    "exp": "exp(a=0.5,b=0.7)", "gaussian": "gaussian(a=1.3,b=-0.4)", "exp_normalized": "exp_normalized(0.8,-0.6)",
+    "hermite": "hermite(3)", "monomial": "monomial(3)", "polynomial": "polynomial(0.5,1,-0.3,0.2)",
+    "rectified_monomial": "rectified_monomial(2)", "leaky_relu": "leaky_relu(0.1)", "elu": "elu(0.7)",
+    "celu": "celu(1.5)",
+}  # fmt: skip
+KINKS = {"relu6": (0.0, 6.0), "hard_sigmoid": (-3.0, 3.0), "hard_silu": (-3.0, 3.0), "hard_tanh": (-1.0, 1.0)}
+# (std of u, std of v, correlation): the ends, both sides of the branches, norms apart, near and far.
+POINTS = [(1, 1, 1), (1, 1, -1), (1, 1, 0.3), (0.5, 1.3, -0.95), (2, 0.7, 0.9), (2, 2.02, 0.999), (2, 2, 1)]
+# neural-tangents' layers, where it has them; it has no Hermite of other norms and its rectified monomials are NaN.
+STAX = {
+    "sin": "Sin(0.7,1.5,0.4)", "cos": "Cos(0.7,1.5,0.4)", "rbf": "Rbf(0.6)", "erf": "Erf(0.8,1.2,0.3)",
+    "sigmoid_like": "Sigmoid_like()", "gelu": "Gelu()", "exp": "Exp(0.5,0.7)", "gaussian": "Gaussian(1.3,-0.4)",
+    "gabor": "Gabor()", "exp_normalized": "ExpNormalized(0.8,-0.6)", "monomial": "Monomial(3)",
+    "polynomial": "Polynomial((0.5,1.0,-0.3,0.2))", "sign": "Sign()", "abs": "Abs()", "relu": "Relu()",
+    "leaky_relu": "LeakyRelu(0.1)",
+}  # fmt: skip
+EACH = pytest.mark.parametrize("name", ACTIVATIONS)
+
+
+@functools.cache
+def made(name):
+    return activation(TEXTS.get(name, name))
+
+
+def slope_of(name, x):
+    """f' by autodiff of f."""
+    with jax.enable_x64(True):
+        x = jnp.asarray(x)
+        return np.asarray(jax.jvp(lambda x: made(name).function(x, jnp), (x,), (jnp.ones_like(x),))[1])
+
+
+def points(name):
+    """The arrays of a block, its diagonal entries the points; exp_normalized is a mean on unit variances alone."""
+    chosen = [point for point in POINTS if name != "exp_normalized" or point[:2] == (1, 1)]
+    std1, std2, c = np.array(chosen, float).T
+    return chosen, c * std1 * std2, std1**2, std2**2
+
+
+def at_points(name, dtype=np.float64):
+    _, k12, k11, k22 = (np.asarray(part) for part in points(name))
+    return [
+        np.array([part(k[None, None], a[None], b[None]).item() for k, a, b in
+                  zip(k12.astype(dtype), k11.astype(dtype), k22.astype(dtype), strict=True)])
+        for part in (made(name).dual, made(name).slope)
+    ]  # fmt: skip
+
+
+@EACH
+def test_dual_and_slope_are_their_integrals(name):
+    functions = (lambda x: made(name).function(x, np)), (lambda x: slope_of(name, x))
+    kinks = KINKS.get(name, (0.0,))
+    for found, f in zip(at_points(name), functions, strict=True):
+        expected = [gaussian_oracle.mean(f, f, *point, kinks) for point in points(name)[0]]
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@EACH
+def test_slope_is_the_derivative_of_the_dual(name):
+    c, step, one = np.array([[-0.9, -0.3, 0.0, 0.5, 0.94]]), 1e-5, np.array([1.3])
+    k22, k12 = np.full(5, 0.8), c * np.sqrt(1.3 * 0.8)
+    slope = made(name).slope(k12, one, k22)
+    difference = made(name).dual(k12 + step, one, k22) - made(name).dual(k12 - step, one, k22)
+    if name == "sign":  # its derivative almost everywhere is 0, as for training, whatever the dual does
+        assert np.all(slope == 0) and np.all(difference > 0)
+        return
+    np.testing.assert_allclose(slope, difference / (2 * step), rtol=1e-6, atol=1e-7)
+
+
+@EACH
+def test_dual_is_the_mean_over_samples(name):
+    u, w = np.random.default_rng(0).normal(size=(2, 200_000))
+    c = -0.6
+    products = made(name).function(u, np) * made(name).function(c * u + np.sqrt(1 - c * c) * w, np)
+    found = made(name).dual(np.array([[c]]), np.ones(1), np.ones(1)).item()
+    assert abs(found - products.mean()) < 5 * products.std() / np.sqrt(len(products))
+
+
+@EACH
+@pytest.mark.parametrize("dtype, error", [(np.float32, 2e-5), (np.float64, 1e-11)])
+def test_the_diagonal_is_finite_positive_and_exact(name, dtype, error):
+    variance = np.array([1e-4, 0.3, 1.0, 2.5], dtype)
+    expected = made(name).diagonal(variance.astype(np.float64))
+    for part, exact in zip((made(name).dual, made(name).slope), expected, strict=True):
+        found = np.diag(part(np.diag(variance), variance, variance))
+        assert found.dtype == dtype and np.isfinite(found).all()
+        assert np.all(found > 0) or (name == "sign" and part == made(name).slope)
+        np.testing.assert_allclose(found, exact, rtol=error * 100 if variance[0] < 1e-3 else error, atol=error)
+    zero = made(name).both(np.zeros((1, 1), dtype), np.zeros(1, dtype), np.zeros(1, dtype))
+    assert np.isfinite(zero).all()
+
+
+@EACH
+def test_matrices_of_duals_are_positive_semidefinite(name):
+    x = np.random.default_rng(0).normal(size=(30, 4))
+    x[5], x[6], x[7] = x[4], -2 * x[4], 0
+    k12 = x @ x.T / 4
+    variances = np.diag(k12).copy()
+    for matrix in made(name).both(k12, variances, variances):
+        np.testing.assert_allclose(matrix, matrix.T, rtol=1e-9, atol=1e-12)
+        assert np.linalg.eigvalsh(matrix).min() > -1e-9 * max(np.trace(matrix), 1e-12)
+
+
+@EACH
+@pytest.mark.parametrize("kind", ["ntk", "nngp"])
+def test_three_layer_networks_are_those_of_neural_tangents(name, kind):
+    x = np.random.default_rng(1).normal(size=(6, 5))
+    settings = {"num_layers": 3, "weight_std": 1.2, "bias_std": 0.3, "kind": kind, "activation": made(name).text}
+    found = gram("NTK", x, dtype="float64", **settings)
+    assert np.isfinite(found).all()
+    assert np.linalg.eigvalsh(found).min() > 0
+    np.testing.assert_allclose(gram("NTK", x, **settings), found, rtol=1e-4, atol=1e-5 * np.abs(found).max())
+    if name not in STAX:
+        return
+    dense = "Dense(1, W_std=1.2, b_std=0.3)"
+    network = from_stax(f"serial({dense}, {STAX[name]}, {dense}, {STAX[name]}, {dense})", kind=kind, dtype="float64")
+    expected, apart = gram(network, x), ~np.eye(6, dtype=bool)  # its diagonal errs by 1e-8
+    np.testing.assert_allclose(found[apart], expected[apart], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(np.diag(found), np.diag(expected), rtol=1e-6)
+
+
+@EACH
+def test_the_function_is_the_same_in_all_namespaces(name):
+    x = np.array([-5.0, -1.2, -0.3, 0.0, 0.4, 1.0, 2.5, 7.0], np.float32)
+    expected = made(name).function(x.astype(np.float64), np)
+    for found in (
+        made(name).function(x, np),
+        np.asarray(made(name).function(jnp.asarray(x), jnp)),
+        keras.ops.convert_to_numpy(made(name).function(keras.ops.convert_to_tensor(x), keras.ops)),
+    ):
+        assert found.shape == x.shape
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+
+
+def test_both_sides_know_the_same_names():
+    assert set(ACTIVATIONS) == set(data.activations.ACTIVATIONS)
+    for name in ACTIVATIONS:
+        assert parse(made(name).text) == made(name).scalar  # what is saved reads back
+    for mapping in (TEXTS, KINKS, STAX):
+        assert set(mapping) <= set(ACTIVATIONS)
+
+
+# What Keras calls so: a name must not stand for another function.
+KERAS = ["relu", "leaky_relu", "relu6", "softplus", "softsign", "silu", "tanh", "sigmoid", "hard_sigmoid", "hard_silu",
+         "hard_tanh", "elu", "celu", "selu"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KERAS)
+def test_names_that_keras_has_mean_the_same(name):
+    x = np.linspace(-8, 8, 41).astype(np.float32)
+    theirs = keras.ops.convert_to_numpy(getattr(keras.activations, name)(keras.ops.convert_to_tensor(x)))
+    np.testing.assert_allclose(parse(name)(x, np), theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_unknown_names_are_told_all_that_there_are():
+    with pytest.raises(UserError) as told:
+        activation("gelo")
+    assert len(str(told.value).splitlines()) == 1 + len(ACTIVATIONS)
+    assert all(name in str(told.value) for name in ACTIVATIONS)
+
+
+@pytest.mark.parametrize(
+    "text", ["sin(d=1)", "gelu(1)", "__import__('os')", "hermite(2.5)", "hermite(-1)", "celu(0)", "sin(*a)", "a.b(1)",
+             "sin(1e999)", "polynomial()", "sin('1')", "sin(True)", "gaussian(1, 1)", "", "-" * 9000 + "1",
+             "rectified_monomial(13)"],
+)  # fmt: skip
+def test_texts_that_are_no_activation_are_refused(text):
+    with pytest.raises(UserError):
+        activation(text)
+
+
+def test_one_function_has_one_spelling():
+    assert activation("SIN(1, 2)") is activation("sin(b=2.0)")
+    assert activation("swish") is activation("silu")
+    assert parse("leaky_relu(0.2)").text == "leaky_relu"

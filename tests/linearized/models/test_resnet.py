@@ -1,0 +1,121 @@
+"""Residual and lambda residual networks: exact sizes, images of any size, penalty, and what each setting changes."""
+
+import numpy as np
+import pytest
+
+from data.errors import UserError
+from linearized.layers.lambda_layer import LambdaLayer, PositionEmbedding
+from linearized.models import lambda_resnet, resnet
+from linearized.train import Config
+
+
+def images(tiny, side=32, channels=3, classes=10):
+    return tiny("classes", n=4, side=side, channels=channels, classes=classes)
+
+
+def trained(model):
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+
+
+def lambda_parameters(filters, stages, keys=16, heads=4):
+    """Of the lambda layers with norms of channels, and of one relative embedding for each size and stride."""
+    count = 0
+    for stage, blocks in enumerate(stages):
+        p = filters * 2**stage
+        projections = p * keys * heads + p * keys + p * p // heads
+        count += blocks * (projections + 2 * keys * heads + 2 * p // heads)
+    sides = [8, 8, 4, 4, 2, 2, 1]  # queries of stride 1 and 2 at the first three sizes, of stride 1 at the last
+    return count + sum((2 * side - 1) ** 2 * keys for side in sides)
+
+
+def test_sizes_are_the_published_ones(tiny):
+    """ResNet-18, 50 and 101 as in torchvision (ten classes for 1000), and the reproduction's lambda ResNet-50."""
+    data = images(tiny)
+    for depth, parameters in ((18, 11_689_512), (50, 25_557_032), (101, 44_549_160)):
+        readout = (512 if depth == 18 else 2048) + 1
+        model = resnet.build(Config(model="RESNET", resnet_depth=depth), data)
+        assert trained(model) == parameters - readout * 990
+        if depth == 50:
+            assert trained(model) == 23_528_522
+    published = lambda_resnet.build(Config(model="LAMBDA_RESNET", lambda_variant="published"), data)
+    assert trained(published) == 12_898_830
+    embeddings = [tuple(w.shape) for w in published.weights if w.name == "embedding"]
+    assert sorted(embeddings, reverse=True) == [(64, 64, 16, 1), (16, 16, 16, 1), (4, 4, 16, 1), (1, 1, 16, 1)]
+
+
+def test_the_corrected_network_has_the_parameters_of_its_parts(tiny):
+    model = lambda_resnet.build(Config(model="LAMBDA_RESNET"), images(tiny))
+    convolutions = sum(blocks * 9 * (64 * 2**stage) ** 2 for stage, blocks in enumerate((3, 4, 6, 3)))
+    assert trained(model) == 23_528_522 - convolutions + lambda_parameters(64, (3, 4, 6, 3)) == 12_840_730
+
+
+@pytest.mark.parametrize("side, channels", [(32, 3), (8, 1), (28, 1), (17, 2), (1, 1)])
+@pytest.mark.parametrize("variant", ["corrected", "published"])
+def test_images_of_any_size(tiny, side, channels, variant):
+    data = images(tiny, side, channels, classes=3)
+    for stem in ("pooled", "small") if side < 28 else ("pooled",):
+        config = Config(
+            model="LAMBDA_RESNET", num_units=4, resnet_depth=18, resnet_stem=stem, lambda_variant=variant, lambda_keys=2
+        )
+        model = lambda_resnet.build(config, data)
+        assert np.isfinite(model(data.test.x[:2])).all()
+
+
+def test_stages_are_mixed_as_asked(tiny):
+    data = images(tiny, 8, 1, 3)
+    for stages in ("CCCC", "CCLL", "LCLC", "LLLL"):
+        config = Config(model="LAMBDA_RESNET", num_units=4, resnet_depth=50, lambda_stages=stages)
+        model = lambda_resnet.build(config, data)
+        mixing = {layer.name[:7] for layer in model.layers if isinstance(layer, LambdaLayer)}
+        assert mixing == {f"stage_{place + 1}" for place, kind in enumerate(stages) if kind == "L"}
+    plain = resnet.build(Config(model="RESNET", num_units=4), data)
+    mixed = lambda_resnet.build(Config(model="LAMBDA_RESNET", num_units=4, lambda_stages="CCCC"), data)
+    assert [w.shape for w in plain.weights] == [w.shape for w in mixed.weights]
+    for ours, theirs in zip(plain.get_weights(), mixed.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_local_scope_needs_no_embedding(tiny):
+    config = Config(model="LAMBDA_RESNET", num_units=4, resnet_depth=18, lambda_scope=3, lambda_intra=2, lambda_heads=2)
+    model = lambda_resnet.build(config, images(tiny, 16, 1, 3))
+    assert not any(isinstance(layer, PositionEmbedding) for layer in model.layers)
+    [layer] = {layer.scope: layer for layer in model.layers if isinstance(layer, LambdaLayer)}.values()
+    assert (layer.scope, layer.intra_depth, layer.heads) == (3, 2, 2)
+
+
+def test_the_penalty_is_that_of_kernels_and_projections(tiny):
+    data = images(tiny, 8, 1, 3)
+    model = lambda_resnet.build(
+        Config(model="LAMBDA_RESNET", num_units=4, resnet_depth=18, lambda_stages="CLCL"), data, 0.5
+    )
+    penalised = ("kernel", "queries", "keys", "values")
+    weights = [w for w in model.trainable_variables if w.name in penalised and "readout" not in w.path]
+    expected = 0.5 * sum(np.square(np.asarray(weight)).sum() for weight in weights)
+    assert sum(map(float, model.losses)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_statistics_are_running_ones_in_inference(tiny):
+    """Outputs of a row do not depend on the other rows, as they would in training mode."""
+    data = images(tiny, 8, 1, 3)
+    for name, module in (("RESNET", resnet), ("LAMBDA_RESNET", lambda_resnet)):
+        model = module.build(Config(model=name, num_units=4, resnet_depth=18), data)
+        together = model.predict(data.test.x, verbose=0)
+        np.testing.assert_allclose(model.predict(data.test.x[:1], verbose=0), together[:1], rtol=1e-4, atol=1e-5)
+        norms = [layer for layer in model.layers if type(layer).__name__ == "BatchNormalization"]
+        assert norms and all(layer.momentum == 0.9 for layer in norms)
+
+
+@pytest.mark.parametrize("settings, word", [
+    ({"resnet_depth": 34}, "18, 50 or 101"), ({"lambda_stages": "CL"}, "four letters"),
+    ({"lambda_stages": "CCXL"}, "four letters"), ({"lambda_scope": 4}, "odd"), ({"resnet_stem": "big"}, "pooled"),
+])  # fmt: skip
+def test_bad_settings_are_refused_at_once(settings, word):
+    with pytest.raises(UserError, match=word):
+        Config(model="LAMBDA_RESNET", **settings)
+
+
+def test_heads_must_divide_the_channels(tiny):
+    with pytest.raises(UserError, match="lambda_heads"):
+        lambda_resnet.build(Config(model="LAMBDA_RESNET", num_units=6), images(tiny, 8, 1, 3))
+    with pytest.raises(UserError, match="images"):
+        resnet.build(Config(model="RESNET", num_units=4), tiny("classes", images=False))
