@@ -1,6 +1,6 @@
 """A dense ReLU network against the bundled SNNK that stands in for it: parameters, rows a second, accuracy.
 
-    python benchmarks/snnk_speed.py --width=2048 --features=256
+    python benchmarks/snnk_speed.py --width=2048 --features=512
 
 The dense network is trained, each hidden layer is fitted by an SNNK on what it gets, the whole is trained on for a few
 epochs, and bundled. Both answer the same batches, in turns, as graphs of the backend; the median time counts.
@@ -20,7 +20,7 @@ from linearized.layers.snnk_bundle import bundle
 from linearized.layers.swap import swap
 
 WIDTH = flags.DEFINE_integer("width", 2048, "units of each of the two hidden layers")
-FEATURES = flags.DEFINE_integer("features", 256, "random features of each SNNK")
+FEATURES = flags.DEFINE_integer("features", 512, "random features of each SNNK")
 DATASET = flags.DEFINE_string("dataset", "DIGITS", "the data")
 EPOCHS = flags.DEFINE_integer("epochs", 20, "of the dense network, and half as many after the swap")
 BATCH = flags.DEFINE_integer("batch", 256, "rows at once when timed")

@@ -86,16 +86,17 @@ class PowerTowers:
             sum(sizes[k] * math.comb(k, n) * bias ** (k - n) for k in range(n, last + 1)) * (reach / 2) ** n
             for n in range(1, last + 1)
         ]
-        self.counts = np.concatenate([[1], allocate(num_features - 1, np.array(shares))])
-        self.count = int(self.counts.sum())
-        self.groups = [int(count) for n, count in enumerate(self.counts) for _ in range(n)]
+        counts = allocate(num_features - 1, np.array(shares)).tolist()
+        self.terms = [(n, count) for n, count in enumerate(counts, start=1) if count]  # and one feature for z⁰
+        self.count = 1 + sum(counts)
+        self.groups = [count for n, count in self.terms for _ in range(n)]
         self.projections = sum(self.groups)
         self.draws_offset, self.has_offset = False, True
 
     def _products(self, projected):
         """One product for each feature, by degree; slots of one feature lie in independent draws."""
         parts, start = [ops.ones_like(projected[..., :1])], 0
-        for n, count in enumerate(self.counts[1:].tolist(), start=1):
+        for n, count in self.terms:
             product = 1 / math.sqrt(count)
             for _ in range(n):
                 product = product * projected[..., start : start + count]
@@ -108,7 +109,8 @@ class PowerTowers:
 
     def weights(self, kernel, bias, projection, offset):
         products = self._products(ops.matmul(ops.transpose(kernel), projection))
-        parts = [self._shifted(n, bias)[:, None] * part for n, part in enumerate(products)]
+        powers = [0, *(n for n, _ in self.terms)]
+        parts = [self._shifted(n, bias)[:, None] * part for n, part in zip(powers, products, strict=True)]
         return ops.transpose(ops.concatenate(parts, axis=-1))
 
     def _shifted(self, n, bias):
