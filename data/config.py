@@ -64,8 +64,13 @@ class Settings:
         }
 
     def key(self) -> str:
-        """Eight hex digits of `identity`, the same wherever it is computed."""
-        return hashlib.blake2b(json.dumps(self.identity(), sort_keys=True).encode(), digest_size=4).hexdigest()
+        """Eight hex digits of `identity`, the same wherever it is computed.
+
+        Settings at their defaults take no part, so that one that a later version adds renames no folder.
+        """
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        said = {name: value for name, value in self.identity().items() if value != defaults[name]}
+        return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
 def _type(field: dataclasses.Field) -> type:
