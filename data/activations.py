@@ -200,7 +200,7 @@ class Scalar:
     """
 
     name: str
-    arguments: tuple[tuple[str, float] | float, ...] = ()
+    arguments: tuple[tuple[str, float | int] | float, ...] = ()
 
     @property
     def text(self) -> str:
@@ -208,7 +208,7 @@ class Scalar:
         words = [f"{_number(a)}" if isinstance(a, float) else f"{a[0]}={_number(a[1])}" for a in self.arguments]
         return f"{self.name}({','.join(words)})" if words else self.name
 
-    def split(self) -> tuple[list[float], dict[str, float]]:
+    def split(self) -> tuple[list[float], dict[str, float | int]]:
         """Arguments by place and by name."""
         places = [a for a in self.arguments if isinstance(a, float)]
         return places, dict(a for a in self.arguments if not isinstance(a, float))
@@ -278,7 +278,7 @@ def _value(node: ast.expr) -> float:
     return float(value)
 
 
-def _checked(name: str, places: list[float], named: dict[str, float]) -> tuple:
+def _checked(name: str, places: list[float], named: dict[str, float]) -> tuple[tuple[str, float | int] | float, ...]:
     """The arguments of `name` in their order, without those at their defaults."""
     signature = inspect.signature(globals()[name])
     try:
@@ -318,5 +318,5 @@ def _signature(name: str) -> str:
     return f"{name}({', '.join(words)})" if words else name
 
 
-def _number(value: float) -> str:
+def _number(value: float | int) -> str:
     return repr(int(value)) if float(value).is_integer() and math.fabs(value) < 1e15 else repr(value)

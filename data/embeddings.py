@@ -1,7 +1,7 @@
 """Features of a dataset in shards: like those of a Gram matrix, but (rows, m) for every split.
 
-`embedding.json` says what was computed from what and how the rows are divided; a shard holds a run of rows of each split
-in one HDF5 file, whole or absent, with a checksum a band, see `data.shards`.
+`embedding.json` says what was computed from what and how the rows are divided; a shard holds a run of rows of each
+split in one HDF5 file, whole or absent, with a checksum a band, see `data.shards`.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ def save_once(folder: Path | str, manifest: EmbeddingManifest) -> EmbeddingManif
     folder = Path(folder)
     path = folder / FILE
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder / "embedding.lock", wait=10):
+    with held(folder / "embedding.lock", wait=10.0):
         if not path.exists():
             record = {**dataclasses.asdict(manifest), "format": FORMAT}
             with whole_file(path) as aside:

@@ -3,8 +3,8 @@
     python -m kernel_gen.embed --features=NTK --activation=gelu --dataset=FMNIST --embedding_dim=4096
     python -m kernel_gen.embed --features=CNTK --dataset=CIFAR10 --embedding_dim=4096 --num_shards=50 --shard=7
 
-n·m numbers instead of n²: time and disk grow with n. The files lie under ntk_dir, cntk_dir or rf_dir of directories.txt,
-and `data.embeddings.open_embedding(folder)` reads them. The same command again makes what is missing.
+n·m numbers instead of n²: time and disk grow with n. The files lie under ntk_dir, cntk_dir or rf_dir of
+directories.txt, and `data.embeddings.open_embedding(folder)` reads them. The same command again makes what is missing.
 """
 
 import dataclasses

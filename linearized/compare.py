@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from data.command import guarded, run_command
+from data.command import run_command
 from data.config import parse, setting
 from data.directories import directory
 from data.errors import UserError

@@ -1,4 +1,4 @@
-"""Ridge regression on the features of a kernel: an embedding found in its folder or made, and solved for every ridge."""
+"""Ridge regression on the features of a kernel: an embedding is found or made, and solved for every ridge."""
 
 import sys
 from collections.abc import Sequence

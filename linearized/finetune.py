@@ -79,7 +79,8 @@ class Config(Settings):
 
     def run_name(self, model_digest: str) -> str:
         """The folder of the run: readable, and unique to what decides the result."""
-        return f"{Path(self.data).name}_{Path(self.model).stem}_{self.swap}_{self.trainable}_{self.key()}_{model_digest}"
+        words = (Path(self.data).name, Path(self.model).stem, self.swap, self.trainable, self.key(), model_digest)
+        return "_".join(words)
 
 
 def run(config: Config) -> Result:

@@ -10,7 +10,8 @@ from linearized.layers import initializers
 from linearized.layers.snnk import SNNK
 from linearized.layers.snnk_adapter import SNNKAdapter, adapted
 from linearized.layers.snnk_uptrain import mlp_blocks, replace_pooler, uptrain
-from linearized.layers.swap import parts, swap, walk
+from linearized.layers.swap import swap
+from linearized.layers.swapped import parts, walk
 
 if TYPE_CHECKING:
     from linearized.finetune import Config

@@ -145,8 +145,9 @@ def _applied(layer: Activation, state: State, rows: Rows, rest: "RandomRest | Sk
     series = layer.series(scales)
     value, slope = (part.astype(flat.dtype) for part in (series.value, series.slope))
     nngp, tangent = rest(unit, ntk, scales.astype(flat.dtype), value, slope)
-    linear = value[1] * flat.dtype.type(math.sqrt(2) if rows.summed else 1)
-    first = [value[:1], linear * unit] if rows.linear else [value[:1]]
+    first = [value[:1]]
+    if rows.linear:
+        first.append(value[1] * flat.dtype.type(math.sqrt(2) if rows.summed else 1) * unit)
     nngp = np.concatenate([*first, nngp])
     tangent = np.concatenate([slope[0] * ntk, tangent]) if rows.tangent and not rows.summed else tangent
     shape = state.square.shape

@@ -1,6 +1,6 @@
 """CNTK: Myrtle-5, 7, 10 or plain convolutions, as `kernel_gen.kernels.cntk` has them, embedded.
 
-The networks come from `kernel_gen.architecture`: 3 x 3 convolutions, an activation after each, pools, a head, a readout.
+Networks come from `kernel_gen.architecture`: 3 x 3 convolutions, an activation after each, pools, a head, a readout.
 """
 
 from data.embedding_settings import EmbeddedRows
@@ -17,9 +17,7 @@ def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int)
     if image_shape is None or len(image_shape) != 3:
         raise UserError(f"A CNTK needs images (height, width, channels). Received: {image_shape}.")
     myrtle = settings.head == "myrtle"
-    network = (
-        architecture.myrtle(settings.depth) if myrtle else architecture.plain(settings.depth, settings.head)
-    )
+    network = architecture.myrtle(settings.depth) if myrtle else architecture.plain(settings.depth, settings.head)
     network.stages(*image_shape[:2])  # refuses images that the pools do not divide
     weights = settings.weight_std, settings.bias_std
     layers = []

@@ -3,8 +3,8 @@
 A convolution's Σ is the mean of its inputs' over the window, so its features are those of the window's pixels side by
 side, over √(window): 9 times as many rows for 3 x 3. Where that is more than the limit, they are folded: row i of the
 result is a sum of one row of each pixel, of a random one with a random sign. The products of different rows cancel in
-the mean, and the variance is that of a sketch of as many rows. Conventions are those of neural_tangents.stax (padding as
-in XLA: SAME gives ⌈size/stride⌉ pixels, with the odd zero at the end).
+the mean, and the variance is that of a sketch of as many rows. Conventions are those of neural_tangents.stax (padding
+as in XLA: SAME gives ⌈size/stride⌉ pixels, with the odd zero at the end).
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """A network as features: layers in a row, planned once for a number of features, then applied to rows in batches.
 
-Layers are those of `linear` and `activation`; what they draw comes from one seed, layer by layer, and does not depend on
-the data, the batch or the machine: every shard embeds with the same φ.
+Layers are those of `linear` and `activation`; what they draw comes from one seed, layer by layer, and does not depend
+on the data, the batch or the machine: every shard embeds with the same φ.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Embedding:
 
     dim: int
     width: int = 0
-    how: Approximation = Approximation()
+    how: Approximation = dataclasses.field(default_factory=Approximation)
     seed: int = 0
 
 

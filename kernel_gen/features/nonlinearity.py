@@ -1,10 +1,10 @@
 """What features need of an activation at every scale: σ, its slope, and the Hermite series of σ(s·).
 
-For u ~ N(0, s₁²), v ~ N(0, s₂²) of correlation c, E[σ(u)σ(v)] = Σ_j a_j(s₁) a_j(s₂) c^j with a_j(s) = E[σ(s z) h_j(z)], so
-that inputs of any norm have a series, each with its own coefficients. The slope, a derivative almost everywhere, has one too.
-A positively homogeneous σ (ReLU, |x|, ExpNormalized) has σ(s z) = s σ(z) and a_j(s) = s a_j(1). For any other,
-coefficients are computed at nodes e^{k/50} when they are first needed and interpolated between four of them: an error of
-1e-7 to 1e-6 for functions that grow as x to x², and the same numbers whatever the order in which inputs come.
+For u ~ N(0, s₁²), v ~ N(0, s₂²) of correlation c, E[σ(u)σ(v)] = Σ_j a_j(s₁) a_j(s₂) c^j, a_j(s) = E[σ(s z) h_j(z)]:
+inputs of any norm have a series, each with its own coefficients. The slope, a derivative almost everywhere, has one
+too. A positively homogeneous σ (ReLU, |x|, ExpNormalized) has σ(s z) = s σ(z) and a_j(s) = s a_j(1). For any other,
+coefficients are computed at nodes e^{k/50} when they are first needed and interpolated between four of them: an error
+of 1e-7 to 1e-6 for functions that grow as x to x², and the same numbers whatever the order in which inputs come.
 """
 
 import functools
@@ -74,7 +74,9 @@ class Nonlinearity:
             table = self._interpolated(np.log(np.maximum(scales, LEAST)) / STEP, degree)
         return Series(table[: degree + 1], table[degree + 1 : -2], table[-2], table[-1])
 
-    def _interpolated(self, places: Float64[np.ndarray, " columns"], degree: int) -> Float64[np.ndarray, "rows columns"]:
+    def _interpolated(
+        self, places: Float64[np.ndarray, " columns"], degree: int
+    ) -> Float64[np.ndarray, "rows columns"]:
         """Cubic interpolation in log s, of the two nodes on either side."""
         left = np.floor(places).astype(int)
         nodes, where = np.unique(left, return_inverse=True)

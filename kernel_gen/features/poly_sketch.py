@@ -3,8 +3,8 @@
     T_0 = 1,   T_1 = x or its SRHT,   T_j = S_j(T_{j-1} ⊗ x),   S_j independent TensorSRHTs
 
 A chain, so that one pass gives all powers, of any degree, with one TensorSRHT each; the relative variance of T_j is
-about j/m (that of a product of j independent projections is 3^j/m). For the kernel (x·z)^p the last power is all that is
-wanted; a power series Σ a_j² c^j takes a_j T_j of each.
+about j/m (that of a product of j independent projections is 3^j/m). For the kernel (x·z)^p the last power is all that
+is wanted; a power series Σ a_j² c^j takes a_j T_j of each.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,9 @@ class PolySketch:
     ):  # fmt: skip
         checked_sizes(width, dim)
         if degree < 0 or field not in FIELDS:
-            raise UserError(f"A PolySketch has a degree >= 0 and a field, real or complex. Received: {degree}, {field}.")
+            raise UserError(
+                f"A PolySketch has a degree >= 0 and a field, real or complex. Received: {degree}, {field}."
+            )
         self.dim, self.degree, self.width = dim, degree, width
         self._dtype = np.result_type(dtype, np.complex64) if field == "complex" else np.dtype(dtype)
         self._first = Srht(dim, width, random, self._dtype) if dim > width else None
@@ -54,7 +56,9 @@ class PolySketch:
             power = step(power, x)
             yield power
 
-    def __call__(self, x: Float[np.ndarray, "d columns"], *, real_output: bool = True) -> Shaped[np.ndarray, "m columns"]:
+    def __call__(
+        self, x: Float[np.ndarray, "d columns"], *, real_output: bool = True
+    ) -> Shaped[np.ndarray, "m columns"]:
         """T_degree; of a complex sketch the real and imaginary parts below each other, 2m rows, if `real_output`."""
         *_, last = self.powers(x)
         return as_real(last) if real_output else last

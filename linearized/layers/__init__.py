@@ -5,11 +5,13 @@ from linearized.layers.kervolution import Kervolution1D, Kervolution2D, Kervolut
 from linearized.layers.lambda_layer import LambdaLayer, PositionEmbedding
 from linearized.layers.mean_field import MeanFieldDense
 from linearized.layers.neural_tangent import NeuralTangent
+from linearized.layers.positions import Positions
 from linearized.layers.random_features import RandomFeatures
-from linearized.layers.snnk import SNNK, UniversalFeatures
+from linearized.layers.snnk import SNNK
 from linearized.layers.snnk_adapter import Adapted, SNNKAdapter
 from linearized.layers.snnk_expansions import Fourier, Power
-from linearized.layers.swap import SwappedLayer, SwappedModel
+from linearized.layers.snnk_universal import UniversalFeatures
+from linearized.layers.swapped import SwappedLayer, SwappedModel
 
 __all__ = [
     "SNNK",
@@ -22,6 +24,7 @@ __all__ = [
     "MeanFieldDense",
     "NeuralTangent",
     "PositionEmbedding",
+    "Positions",
     "Power",
     "RandomFeatures",
     "SNNKAdapter",

@@ -40,7 +40,7 @@ class SNNKAdapter(keras.layers.Layer):
                              f"Received: bottleneck={bottleneck}, start={start}.")  # fmt: skip
         self.bottleneck, self.start = int(bottleneck), float(start)
         self.norm_before, self.norm_after = bool(norm_before), bool(norm_after)
-        # Without a bottleneck the SNNK has d units, and is made anew in `build`; until then it checks and keeps options.
+        # Without a bottleneck the SNNK has d units: it is made anew in `build`; this one checks and keeps the options.
         self.snnk = SNNK(self.bottleneck or 1, num_features, activation, dtype=self.dtype_policy, name="snnk", **kwargs)
 
     def build(self, input_shape):

@@ -20,8 +20,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from linearized.layers.snnk import SNNK, UniversalFeatures
-from linearized.layers.swap import is_graph, swap, walk
+from linearized.layers.snnk import SNNK
+from linearized.layers.snnk_universal import UniversalFeatures
+from linearized.layers.swap import swap
+from linearized.layers.swapped import is_graph, walk
 
 Layer = keras.layers.Layer
 Chain = tuple[Layer, Layer]

@@ -13,7 +13,8 @@ import numpy as np
 
 from linearized.layers.snnk import SNNK, activation_of
 from linearized.layers.snnk_bundle import bundle, links
-from linearized.layers.swap import is_graph, parts, swap, walk
+from linearized.layers.swap import swap
+from linearized.layers.swapped import is_graph, parts, walk
 
 Dense = keras.layers.Dense
 FIT_ROWS = 8  # rows of made-up inputs for each feature, where Ψ is fitted

@@ -37,9 +37,9 @@ def image_input(dataset: Dataset, model: str) -> tuple[Any, Any]:
     return inputs, keras.layers.Reshape(dataset.image_shape, name="image")(inputs)
 
 
-def batch_norm(name: str) -> keras.layers.BatchNormalization:
+def batch_norm(name: str, scale: str = "ones") -> keras.layers.BatchNormalization:
     """Over channels; the running statistics keep 0.9 a batch, for Keras' 0.99 is too slow for a few hundred batches."""
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)
+    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=scale, name=name)
 
 
 def readout(dataset: Dataset, features: int, seed: int) -> keras.layers.Dense:

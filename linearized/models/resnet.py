@@ -1,8 +1,10 @@
 """RESNET: residual networks of 18, 50 or 101 layers for images of any size (He et al., CVPR 2016).
 
 With the stem for large images (7x7 of stride 2, pool of stride 2) and ten classes the 50 layers have 23,528,522
-trained parameters, as in the comparison with lambda layers on CIFAR-10. Batch normalisation is that of its published
-code: the running statistics keep 0.9 a batch. Penalty: λ Σ‖kernel‖² over convolutions and lambda layers' projections.
+trained parameters, as in the comparison with lambda layers on CIFAR-10. The running statistics of batch normalisation
+keep 0.9 a batch. Each block starts as the identity (its last scale is 0), which also bounds what lambda layers,
+quadratic in their inputs, make of an image while those statistics are not yet right. Penalty: λ Σ‖kernel‖² over
+convolutions and lambda layers' projections.
 """
 
 import itertools
@@ -88,7 +90,7 @@ def _active(x: Any, name: str) -> Any:
 def _basic(spatial: Spatial, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
     inner = batch_norm(name=f"{name}_norm_1")(spatial(x, stage, filters, strides, f"{name}_mix_1"))
     inner = _active(inner, f"{name}_relu_1")
-    inner = batch_norm(name=f"{name}_norm_2")(spatial(inner, stage, filters, 1, f"{name}_mix_2"))
+    inner = batch_norm(f"{name}_norm_2", "zeros")(spatial(inner, stage, filters, 1, f"{name}_mix_2"))
     return _joined(spatial, x, inner, strides, name)
 
 
@@ -100,7 +102,7 @@ def _bottleneck(spatial: Spatial, x: Any, stage: int, filters: int, strides: int
         lambda y: spatial.conv(y, filters * EXPANSION, 1, 1, f"{name}_conv_3"),
     )
     for number, step in enumerate(steps, start=1):
-        inner = batch_norm(name=f"{name}_norm_{number}")(step(inner))
+        inner = batch_norm(f"{name}_norm_{number}", "ones" if number < len(steps) else "zeros")(step(inner))
         if number < len(steps):
             inner = _active(inner, f"{name}_relu_{number}")
     return _joined(spatial, x, inner, strides, name)

@@ -7,42 +7,9 @@ in a tanh pooler on the first position and a linear classifier.
 import keras
 from keras import ops
 
+from linearized.layers.positions import Positions
+
 PAD = 0  # the token that fills up a text
-
-
-@keras.saving.register_keras_serializable("linearized")
-class Positions(keras.layers.Layer):
-    """Adds a learned vector a position; before that a learned first position, if asked for.
-
-    Args:
-        length: Positions that come in.
-        first: Whether to put one more before them, for the class.
-
-    Input shape: `(n, length, d)`. Output shape: `(n, length + first, d)`.
-    """
-
-    def __init__(self, length, first=False, **kwargs):
-        super().__init__(**kwargs)
-        if length < 1:
-            raise ValueError(f"`length` must be at least 1. Received: length={length}.")
-        self.length, self.first = int(length), bool(first)
-
-    def build(self, input_shape):
-        dim, start = input_shape[-1], keras.initializers.TruncatedNormal(stddev=0.02, seed=0)
-        self.table = self.add_weight(name="table", shape=(self.length + self.first, dim), initializer=start)
-        self.token = self.add_weight(name="token", shape=(dim,), initializer="zeros") if self.first else None
-
-    def call(self, x):
-        if self.first:
-            token = ops.broadcast_to(ops.convert_to_tensor(self.token), (ops.shape(x)[0], 1, x.shape[-1]))
-            x = ops.concatenate([token, x], axis=1)
-        return x + ops.convert_to_tensor(self.table)
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.length + self.first, input_shape[-1])
-
-    def get_config(self):
-        return {**super().get_config(), "length": self.length, "first": self.first}
 
 
 def _attention(x, dim, heads, dropout, name, mask=None):

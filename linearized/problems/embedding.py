@@ -4,8 +4,8 @@ The normal equations (ΦᵀΦ + ρI)w = ΦᵀY are those of kernel ridge regress
 one pass over Φ makes ΦᵀΦ, n m² operations in BLAS-3, one factorisation serves every ridge, and a second pass makes the
 predictions. n = 60,000, m = 4,096: 1e12 operations, half a minute on two cores, and 3 m² numbers of memory.
 
-Products of a block are made in Φ's dtype and summed in float64. ΦᵀΦ has the same non-zero eigenvalues as K = ΦΦᵀ: ridges
-are in the same unit ρ, and degrees of freedom are those of the kernel.
+Products of a block are made in Φ's dtype and summed in float64. ΦᵀΦ has the same non-zero eigenvalues as K = ΦΦᵀ:
+ridges are in the same unit ρ, and degrees of freedom are those of the kernel.
 """
 
 from collections.abc import Iterator, Sequence
@@ -66,9 +66,7 @@ def normal_equations(
     return square, moment
 
 
-def predictions(
-    rows: FeatureRows, weights: Float64[np.ndarray, "ridges m k"]
-) -> Float64[np.ndarray, "ridges n k"]:
+def predictions(rows: FeatureRows, weights: Float64[np.ndarray, "ridges m k"]) -> Float64[np.ndarray, "ridges n k"]:
     """Φ w for every ridge in one pass, in float64."""
     ridges, m, k = weights.shape
     stacked = weights.transpose(1, 0, 2).reshape(m, ridges * k)

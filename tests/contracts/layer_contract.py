@@ -31,6 +31,7 @@ CASES = {
         ({"units": 7, "place": "deep", "seed": (1, 2), "kernel_regularizer": keras.regularizers.L2(0.1)}, (5, 6)),
         ({"units": 2, "place": "readout"}, (5, 6)),
     ],
+    "Positions": [({"length": 4}, (5, 4, 6)), ({"length": 4, "first": True}, (5, 4, 6))],
     "UniversalFeatures": [
         ({"num_features": 8}, (5, 6)),
         ({"num_features": 9, "activation": "sin", "features": "symmetric", "shift": 0.1, "normalize": 1.0}, (5, 6)),

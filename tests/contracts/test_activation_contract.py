@@ -62,13 +62,11 @@ def points(name):
     return chosen, c * std1 * std2, std1**2, std2**2
 
 
-def at_points(name, dtype=np.float64):
-    _, k12, k11, k22 = (np.asarray(part) for part in points(name))
-    return [
-        np.array([part(k[None, None], a[None], b[None]).item() for k, a, b in
-                  zip(k12.astype(dtype), k11.astype(dtype), k22.astype(dtype), strict=True)])
-        for part in (made(name).dual, made(name).slope)
-    ]  # fmt: skip
+def at_points(name):
+    """Dual and slope at each point."""
+    _, *blocks = points(name)
+    found = [made(name).both(k12[None, None], k11[None], k22[None]) for k12, k11, k22 in zip(*blocks, strict=True)]
+    return np.array(found)[..., 0, 0].T
 
 
 @EACH
@@ -84,8 +82,8 @@ def test_dual_and_slope_are_their_integrals(name):
 def test_slope_is_the_derivative_of_the_dual(name):
     c, step, one = np.array([[-0.9, -0.3, 0.0, 0.5, 0.94]]), 1e-5, np.array([1.3])
     k22, k12 = np.full(5, 0.8), c * np.sqrt(1.3 * 0.8)
-    slope = made(name).slope(k12, one, k22)
-    difference = made(name).dual(k12 + step, one, k22) - made(name).dual(k12 - step, one, k22)
+    slope, above, below = (made(name).both(k12 + shift, one, k22) for shift in (0, step, -step))
+    slope, difference = slope[1], above[0] - below[0]
     if name == "sign":  # its derivative almost everywhere is 0, as for training, whatever the dual does
         assert np.all(slope == 0) and np.all(difference > 0)
         return
@@ -104,15 +102,14 @@ def test_dual_is_the_mean_over_samples(name):
 @EACH
 @pytest.mark.parametrize("dtype, error", [(np.float32, 2e-5), (np.float64, 1e-11)])
 def test_the_diagonal_is_finite_positive_and_exact(name, dtype, error):
-    variance = np.array([1e-4, 0.3, 1.0, 2.5], dtype)
+    variance = np.array([0.0, 1e-4, 0.3, 1.0, 2.5], dtype)
     expected = made(name).diagonal(variance.astype(np.float64))
-    for part, exact in zip((made(name).dual, made(name).slope), expected, strict=True):
-        found = np.diag(part(np.diag(variance), variance, variance))
-        assert found.dtype == dtype and np.isfinite(found).all()
-        assert np.all(found > 0) or (name == "sign" and part == made(name).slope)
-        np.testing.assert_allclose(found, exact, rtol=error * 100 if variance[0] < 1e-3 else error, atol=error)
-    zero = made(name).both(np.zeros((1, 1), dtype), np.zeros(1, dtype), np.zeros(1, dtype))
-    assert np.isfinite(zero).all()
+    blocks = made(name).both(np.diag(variance), variance, variance)
+    for word, block, exact in zip(("dual", "slope"), blocks, expected, strict=True):
+        found = np.diag(block)
+        assert found.dtype == dtype and np.isfinite(block).all()
+        assert np.all(found[1:] > 0) or (name == "sign" and word == "slope")
+        np.testing.assert_allclose(found, exact, rtol=error, atol=error)
 
 
 @EACH
@@ -139,9 +136,10 @@ def test_three_layer_networks_are_those_of_neural_tangents(name, kind):
         return
     dense = "Dense(1, W_std=1.2, b_std=0.3)"
     network = from_stax(f"serial({dense}, {STAX[name]}, {dense}, {STAX[name]}, {dense})", kind=kind, dtype="float64")
-    expected, apart = gram(network, x), ~np.eye(6, dtype=bool)  # its diagonal errs by 1e-8
+    expected, apart = gram(network, x), ~np.eye(6, dtype=bool)
     np.testing.assert_allclose(found[apart], expected[apart], rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(np.diag(found), np.diag(expected), rtol=1e-6)
+    # Its diagonal is at the mercy of rounding: by the root of it, and by the root of that after a jump.
+    np.testing.assert_allclose(np.diag(found), np.diag(expected), rtol=1e-4 if name == "sign" else 1e-6)
 
 
 @EACH

@@ -11,9 +11,18 @@ from kernel_gen.settings import KernelSettings
 
 SHAPE = (8, 8, 3)
 CASES = {
-    "NTK": [{"num_layers": 2}, {"num_layers": 4, "weight_std": 1.4, "bias_std": 0.2}],
+    "NTK": [
+        {"num_layers": 2},
+        {"num_layers": 4, "weight_std": 1.4, "bias_std": 0.2},
+        {"num_layers": 3, "activation": "gelu"},
+        {"num_layers": 3, "activation": "tanh", "bias_std": 0.2},
+    ],
     "RF": [{}, {"num_units": 500, "block": 300}],
-    "CNTK": [{"head": "gap", "depth": 2}, {"head": "flatten", "depth": 1}],
+    "CNTK": [
+        {"head": "gap", "depth": 2},
+        {"head": "flatten", "depth": 1},
+        {"head": "gap", "depth": 2, "activation": "erf"},
+    ],
     "POLYNOMIAL": [{"degree": 3, "offset": 0.5}],
     "STAX": [{"architecture": "serial(Conv(1, (3, 3), padding='SAME'), Relu(), Flatten(), Dense(1))"}],
 }

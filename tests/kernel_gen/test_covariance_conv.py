@@ -12,7 +12,7 @@ from kernel_gen.stax import neural_tangents
 
 
 @pytest.mark.parametrize(
-    "taps, stride, padding", itertools.product((1, 2, 3, 5), (1, 2, 3), ("SAME", "VALID")), ids=str
+    "taps, stride, padding", list(itertools.product((1, 2, 3, 5), (1, 2, 3), ("SAME", "VALID"))), ids=str
 )
 @pytest.mark.parametrize("side", [5, 8])
 def test_slices_are_the_convolution(taps, stride, padding, side):

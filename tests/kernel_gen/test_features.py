@@ -14,7 +14,7 @@ from kernel_gen.stax import from_stax
 RELU, GELU, ERF = nonlinearity("relu"), nonlinearity("gelu"), nonlinearity("erf")
 EXP = nonlinearity("exp_normalized(gamma=1.5)")
 EXP_STAX = "ExpNormalized(gamma=1.5, shift=-1)"
-# Linear networks have features without any error, so that what convolutions and pools do can be compared to the last digit.
+# Linear networks have features without any error: what convolutions and pools do is compared to the last digit.
 LINEAR = {
     "odd filter, same": ("Conv(1, (3, 3), padding='SAME')", [Conv((3, 3))]),
     "odd filter, valid": ("Conv(1, (3, 5), padding='VALID')", [Conv((3, 5), padding="VALID")]),
@@ -75,7 +75,8 @@ def test_networks_have_the_kernel_of_stax(case, kind, method, images):
     exact = gram(from_stax(text, kind=kind, dtype="float64", image_shape=(8, 8, 3)), x)
     errors = [
         np.mean([
-            np.linalg.norm((f := features(layers, x, dim, kind=kind, seed=seed, method=method, width=dim // 4)) @ f.T - exact)
+            np.linalg.norm((f := features(layers, x, dim, kind=kind, seed=seed, method=method, width=dim // 4)) @ f.T
+                           - exact)
             for seed in range(3)
         ]) / np.linalg.norm(exact)
         for dim in (256, 4096)
@@ -146,7 +147,9 @@ def test_series_are_integrals_at_every_scale(text):
         ):  # fmt: skip
             size = np.sqrt(weights @ numbers**2)
             np.testing.assert_allclose(square[i], size**2, rtol=1e-3 if text == "relu6" else 5e-5)  # jumps on the grid
-            np.testing.assert_allclose(terms[:, i], (weights * numbers) @ tops, atol=(1e-3 if text == "relu6" else 5e-5) * size)
+            np.testing.assert_allclose(
+                terms[:, i], (weights * numbers) @ tops, atol=(1e-3 if text == "relu6" else 5e-5) * size
+            )
 
 
 def test_the_slope_of_a_jump_is_its_derivative_almost_everywhere():
@@ -162,7 +165,8 @@ def test_any_python_function_is_an_activation(images):
 
 
 @pytest.mark.parametrize("layers, words", [
-    ([Conv(), RELU, Dense()], "ends with images"), ([RELU], "is 0"), ([Conv((9, 9), padding="VALID"), Flatten()], "fit"),
+    ([Conv(), RELU, Dense()], "ends with images"), ([RELU], "is 0"),
+    ([Conv((9, 9), padding="VALID"), Flatten()], "fit"),
     ([Flatten(), Conv()], "takes images"), ([Conv((0, 3)), Flatten()], "at least 1"),
     ([Conv((3, 3), padding="CIRCULAR"), Flatten()], "SAME or VALID"),
 ], ids=["head", "constant", "large", "flat", "size", "padding"])  # fmt: skip

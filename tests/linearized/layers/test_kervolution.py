@@ -133,7 +133,7 @@ def test_compiled_by_xla_channels_first_images_are_channels_last_images_transpos
     ("gaussian", {"gamma": 0.3}, lambda x, w, b: np.exp(-0.3 * ((x - w) ** 2).sum()) + b),
     ("gaussian", {"gamma": 0.3, "learnable": True},
      lambda x, w, b: np.exp(-0.3 * np.exp(LEARNED) * ((x - w) ** 2).sum()) + b),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_parameters_of_the_kernels(kernel, options, function):
     x = inputs(2, {})
     layer = built(Kervolution2D(6, 2, kernel=kernel, **options), x)

@@ -1,10 +1,11 @@
-"""Swapping layers in functional, sequential, nested and subclassed models: what changes, what stays, what comes back."""
+"""Swapping in functional, sequential, nested and subclassed models: what changes, what stays, what comes back."""
 
 import keras
 import numpy as np
 import pytest
 
-from linearized.layers.swap import SwappedLayer, SwappedModel, at, parts, put, swap, walk
+from linearized.layers.swap import swap
+from linearized.layers.swapped import SwappedLayer, SwappedModel, at, parts, put, walk
 
 Conv2D, Dense = keras.layers.Conv2D, keras.layers.Dense
 SHAPE = (6, 6, 3)
@@ -128,6 +129,7 @@ def test_swapped_layers_change_and_the_rest_stays(kind, x, tmp_path):
     new.save(tmp_path / "new.keras")
     again = keras.saving.load_model(tmp_path / "new.keras")
     np.testing.assert_array_equal(again.predict(x, verbose=0), after)
+    assert again.count_params() == new.count_params()  # a shared layer comes back as one
     new.compile(keras.optimizers.SGD(1e-3), "mse", jit_compile=True)
     new.fit(x, before, verbose=0)
     np.testing.assert_array_equal(model.predict(x, verbose=0), before)  # nothing is shared with the old one
@@ -159,10 +161,11 @@ def test_only_chosen_layers_are_exchanged(x):
 def test_a_swapped_model_can_be_swapped_again(x):
     model = subclassed()
     twice = swap(swap(model, {Conv2D: doubled}), {Dense: doubled, Conv2D: doubled})
-    for ours, theirs in zip(twice.inner.readout.get_weights(), model.readout.get_weights(), strict=True):
+    readout = at(twice, "inner/inner/readout")
+    for ours, theirs in zip(readout.get_weights(), model.readout.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, 2 * theirs)
     first = at(model, "block/convolutions.0").get_weights()[0]
-    np.testing.assert_array_equal(at(twice.inner, "block/convolutions.0").get_weights()[0], 4 * first)
+    np.testing.assert_array_equal(at(twice, "inner/inner/block/convolutions.0").get_weights()[0], 4 * first)
 
 
 def test_layers_that_tell_too_much_come_back_all_the_same(tmp_path):

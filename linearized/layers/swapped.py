@@ -1,0 +1,158 @@
+"""The layers inside a layer, by path; and the wrappers that hold a layer some of whose parts were exchanged."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras.saving import deserialize_keras_object, serialize_keras_object
+
+Layer = keras.layers.Layer
+
+
+def walk(layer: Layer) -> Iterator[Layer]:
+    """`layer` and all layers inside it, each once, in the order of a functional model's graph or of the attributes."""
+    seen = set()
+    stack = [layer]
+    while stack:
+        if id(current := stack.pop()) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        stack.extend(reversed(list(parts(current).values())))
+
+
+def is_graph(layer: Layer) -> bool:
+    """Whether Keras can clone it layer by layer: a functional or sequential model."""
+    return isinstance(layer, keras.Sequential) or (isinstance(layer, keras.Model) and hasattr(layer, "operations"))
+
+
+def parts(layer: Layer) -> dict[str, Layer]:
+    """The layers directly inside: by name in a functional or sequential model, else by attribute ("blocks.0")."""
+    if is_graph(layer):
+        return {inner.name: inner for inner in layer.layers}
+    found = {}
+    for name, value in vars(layer).items():
+        if name not in ("_layers", "_tracker") and not name.startswith("_self_"):  # Keras' and TensorFlow's own lists
+            found.update(_layers_in(name, value))
+    return found
+
+
+def _layers_in(path: str, value: Any) -> Iterator[tuple[str, Layer]]:
+    if isinstance(value, Layer):
+        yield path, value
+    elif isinstance(value, (list, tuple, dict)):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _layers_in(f"{path}.{key}", entry)
+
+
+def at(owner: Layer, path: str) -> Layer:
+    """The layer inside `owner` at `path`: names as of `parts`, one a level, such as "blocks.3/mlp/dense_1"."""
+    for name in path.split("/"):
+        owner = parts(owner)[name]
+    return owner
+
+
+def put(owner: Layer, path: str, new: Layer) -> None:
+    """Sets the layer at `path` (see `at`) to `new`; the old one is no longer counted among the layers of its owner."""
+    above, _, last = path.rpartition("/")
+    owner = at(owner, above) if above else owner
+    name, *keys = last.split(".")
+    value, old = _with(getattr(owner, name), keys, new), parts(owner)[last]
+    tracker = owner._tracker  # Keras locks it once a layer is built, and has no public way to exchange a part
+    locked, tracker.locked = tracker.locked, False
+    place = [layer is old for layer in owner._layers].index(True)
+    setattr(owner, name, value)
+    if all(part is not old for part in parts(owner).values()):
+        tracker.untrack(old)
+        now = [layer is new for layer in owner._layers].index(True)
+        owner._layers.insert(place, owner._layers.pop(now))  # weights keep their order
+    tracker.locked = locked
+
+
+def _with(value: Any, keys: list[str], new: Layer) -> Any:
+    """A copy of the nested lists, tuples and dicts of `value` with `new` at `keys`."""
+    if not keys:
+        return new
+    if isinstance(value, dict):
+        return {key: _with(entry, keys[1:], new) if str(key) == keys[0] else entry for key, entry in value.items()}
+    return type(value)(
+        [_with(entry, keys[1:], new) if str(key) == keys[0] else entry for key, entry in enumerate(value)]
+    )
+
+
+def accepted_config(layer: Layer) -> dict[str, Any]:
+    """`serialize_keras_object(layer)` without what its constructor does not take: some layers tell derived sizes."""
+    full = serialize_keras_object(layer)
+    names = {"name", "trainable", "dtype"}
+    for kind in type(layer).__mro__[: type(layer).__mro__.index(Layer)]:
+        names |= set(inspect.signature(kind.__init__).parameters)
+    return {**full, "config": {name: value for name, value in full["config"].items() if name in names}}
+
+
+class _Swapped:
+    """What `SwappedLayer` and `SwappedModel` share: an inner layer with exchanged parts, called in its place."""
+
+    def __init__(self, inner, changed, inner_config, **kwargs):
+        super().__init__(**kwargs)
+        self.inner, self.changed_paths = inner, list(changed)
+        self._inner_config = inner_config  # what makes it as it was before its parts are exchanged
+        for path, part in changed.items():
+            put(inner, path, part)
+        self.supports_masking = inner.supports_masking
+        self.built = inner.built
+
+    def build(self, *shapes, **named_shapes):
+        if not self.inner.built:
+            self.inner.build(*shapes, **named_shapes)
+        self.built = True
+
+    def call(self, *args, **kwargs):
+        return self.inner(*args, **kwargs)
+
+    def compute_mask(self, *args, **kwargs):
+        return self.inner.compute_mask(*args, **kwargs)
+
+    def compute_output_spec(self, *args, **kwargs):
+        return self.inner.compute_output_spec(*args, **kwargs)
+
+    def compute_output_shape(self, *args, **kwargs):
+        return self.inner.compute_output_shape(*args, **kwargs)
+
+    def get_config(self):
+        groups: dict[int, list[str]] = {}  # a layer that stands in two places is one layer when it comes back
+        for path in self.changed_paths:
+            groups.setdefault(id(at(self.inner, path)), []).append(path)
+        changed = [
+            {"paths": paths, "layer": serialize_keras_object(at(self.inner, paths[0]))} for paths in groups.values()
+        ]
+        base = {"name": self.name, "trainable": self.trainable, "dtype": serialize_keras_object(self.dtype_policy)}
+        return {**base, "inner": self._inner_config, "changed": changed}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        inner = deserialize_keras_object(inner_config := config.pop("inner"))
+        changed = {}
+        for group in config.pop("changed"):
+            changed |= dict.fromkeys(group["paths"], deserialize_keras_object(group["layer"]))
+        dtype = deserialize_keras_object(config.pop("dtype"))
+        return cls(inner, changed, inner_config, dtype=dtype, **config)
+
+
+@keras.saving.register_keras_serializable("linearized")
+class SwappedLayer(_Swapped, keras.layers.Layer):
+    """A layer in which parts were exchanged by `swap`, or one that tells more of itself than its constructor takes.
+
+    Args:
+        inner: The layer, not shared with anything; its parts are replaced in place.
+        changed: Path (see `at`) -> the layer that takes the place of what is there.
+        inner_config: The serialised layer before that.
+
+    Input shape, output shape: those of `inner`.
+    """
+
+
+@keras.saving.register_keras_serializable("linearized")
+class SwappedModel(_Swapped, keras.Model):
+    """A model in which parts were exchanged by `swap`; arguments as for `SwappedLayer`."""

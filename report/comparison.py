@@ -1,0 +1,68 @@
+"""Draws what `python -m linearized.compare` measured: parameters, speed, memory and accuracy of several models.
+
+Example: python -m report.comparison --directory=storage/nn/test/compare_DIGITS_noise0_CNN_KERV_CNN --out=models.png
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data.command import run_command
+from data.config import Settings, setting
+from data.errors import UserError
+
+PANELS = ("trained_parameters", "examples_per_second", "memory_gib", "test_accuracy", "test_loss")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Settings of `python -m report.comparison`."""
+
+    directory: str = setting("", "folder of a comparison, with its comparison.json")
+    out: str = setting("comparison.png", "the picture to write: .png, .pdf or .svg")
+
+
+def comparison_bars(record: Mapping[str, Any]):
+    """A bar a model in a panel for each of `PANELS` that was measured for one of them; a matplotlib Figure.
+
+    Args:
+        record: `title`, `columns` (name -> title) and `rows`, each with a `label`; None where nothing was measured.
+    """
+    from report.style import COLOURS, new_figure
+
+    rows = record["rows"]
+    panels = [name for name in PANELS if any(row.get(name) is not None for row in rows)]
+    if "test_accuracy" in panels:
+        panels = [name for name in panels if name != "test_loss"]
+    figure, axes = new_figure(2.6 + 2.4 * len(panels), 1.2 + 0.4 * len(rows), nrows=1, ncols=len(panels), sharey=True)
+    for axis, name in zip(axes, panels, strict=True):
+        values = [row.get(name) for row in rows]
+        bars = axis.barh([row["label"] for row in rows], [value or 0.0 for value in values], color=COLOURS[0])
+        axis.bar_label(bars, ["-" if value is None else f"{value:,.4g}" for value in values], padding=3)
+        axis.set_title(record["columns"][name], fontsize=10)
+        axis.set_xlim(0, 1.35 * max(filter(None, values), default=1.0))
+        axis.tick_params(axis="x", labelbottom=False)
+    axes[0].invert_yaxis()
+    figure.suptitle(record["title"])
+    return figure
+
+
+def main(config: Config) -> None:
+    """Reads, draws, writes."""
+    from report.style import save_figure
+
+    if Path(config.out).suffix not in (".png", ".pdf", ".svg"):
+        raise UserError(f"--out must end in .png, .pdf or .svg. Received: {config.out!r}.")
+    path = Path(config.directory) / "comparison.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Make it with: python -m linearized.compare") from error
+    save_figure(comparison_bars(record), config.out)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))

@@ -1,0 +1,92 @@
+"""Activations of the user's own: from a function, from a dual, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from data.errors import UserError
+from kernel_gen.activations import activation
+from kernel_gen.activations.elementwise import Elementwise
+
+C = np.array([[-1.0, -0.9, 0.0, 0.4, 0.9, 0.99999, 1.0]])
+K11, K22 = np.array([1.44]), np.full(7, 0.81)
+K12 = C * 1.2 * 0.9
+
+
+def arc_cosine(k12, k11, k22):
+    """The ReLU's dual, whose autodiff is NaN at correlation 1."""
+    norm = jnp.sqrt(k11 * k22)
+    c = k12 / norm
+    return norm * (jnp.sqrt(1 - c**2) + c * (jnp.pi - jnp.arccos(c))) / (2 * jnp.pi)
+
+
+def squared_exponential(k12, k11, k22):
+    return jnp.exp(-(k11 + k22 - 2 * k12))
+
+
+@pytest.mark.parametrize(
+    "function, name, error",
+    [
+        (jax.scipy.special.erf, "erf", 1e-13),
+        (lambda x: scipy.special.erf(x), "erf", 1e-13),
+        (lambda x: jnp.maximum(x, 0), "relu", 1e-12),
+        (lambda x: jnp.where(x > 0, x, 0.2 * x), "leaky_relu", 1e-12),
+        (lambda x: x * jax.nn.sigmoid(x), "silu", 1e-12),
+        (lambda x: x**3, "monomial(3)", 1e-11),
+        (lambda x: jnp.clip(x, -1, 1), "hard_tanh", 1e-2),
+    ],
+    ids=["erf in jax", "erf in scipy", "relu", "leaky relu", "silu", "cube", "kinks off 0"],
+)
+def test_a_function_alone_gives_its_dual_and_slope(function, name, error):
+    made = Elementwise(function)
+    for found, expected in zip(made.both(K12, K11, K22), activation(name).both(K12, K11, K22), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=error, atol=error)
+    assert (made.error > 1e-6) == (name == "hard_tanh")  # it says when it is not exact
+
+
+@pytest.mark.parametrize("dual, name", [(arc_cosine, "relu"), (squared_exponential, "rbf")])
+def test_a_dual_alone_gives_its_slope_at_correlation_one_too(dual, name):
+    for dtype, error in ((np.float64, 1e-9), (np.float32, 1e-3)):
+        arrays = [k.astype(dtype) for k in (K12, K11, K22)]
+        for found, expected in zip(Elementwise(dual=dual).both(*arrays), activation(name).both(*arrays), strict=True):
+            assert found.dtype == dtype
+            np.testing.assert_allclose(found, expected, rtol=error, atol=error)
+
+
+@pytest.mark.parametrize(
+    "function, words",
+    [
+        (lambda x: x.sum(), "not elementwise"),
+        (lambda x: x - x.mean(), "depend on the other"),
+        (lambda x: np.cumsum(x), "not elementwise|depend"),
+        (lambda x: jnp.log(x), "not finite at x = -13"),
+        (lambda x: 1 / x, "not finite at x = 0"),
+        (lambda x: jnp.exp(x**2 / 4), "second moment"),
+        (lambda x: jnp.exp(x**2), "second moment"),
+        (lambda x: x if x > 0 else 0, "cannot be called"),
+        (lambda x: np.where(np.asarray(x) > 0.3, x, 0), "JAX cannot trace"),
+        (lambda x: jnp.sign(jnp.sin(40 * x)), "does not converge"),
+    ],
+    ids=["a sum", "centred", "cumulated", "log", "pole", "infinite moment", "overflow", "if", "numpy jump", "wild"],
+)
+def test_what_has_no_dual_is_refused_with_the_reason(function, words):
+    with pytest.raises(UserError, match=words):
+        Elementwise(function)
+
+
+def test_a_function_or_a_dual():
+    with pytest.raises(UserError, match="one of the two"):
+        Elementwise()
+    with pytest.raises(UserError, match="one of the two"):
+        Elementwise(jnp.tanh, dual=arc_cosine)
+    with pytest.raises(UserError, match="no function of its own"):
+        Elementwise(dual=arc_cosine).function(np.ones(2))
+
+
+def test_variances_beyond_the_rules_are_refused():
+    big = np.array([1e6])
+    for name, words in (("tanh", "Hermite terms"), ("softsign", "integrated for")):
+        with pytest.raises(UserError, match=words):
+            activation(name).dual(np.zeros((1, 1)), big, big)

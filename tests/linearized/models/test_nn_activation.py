@@ -1,0 +1,35 @@
+"""The NN with any activation: its outputs by the formula, what is saved, and that only the NN takes one."""
+
+import keras
+import numpy as np
+import pytest
+
+from data.activations import ACTIVATIONS, parse
+from data.errors import UserError
+from linearized.layers import MeanFieldDense
+from linearized.train import Config
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_hidden_layer_is_its_activation_of_the_product(name):
+    text = {"polynomial": "polynomial(0,1,0.5)"}.get(name, name)
+    layer = MeanFieldDense(5, "deep", seed=3, activation=text)
+    x = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    found = keras.ops.convert_to_numpy(layer(x))
+    product = x @ keras.ops.convert_to_numpy(layer.kernel) + keras.ops.convert_to_numpy(layer.bias)
+    np.testing.assert_allclose(found, parse(text)(product, np) / 5, rtol=1e-4, atol=1e-6)
+
+
+def test_the_activation_is_saved_with_the_layer():
+    layer = MeanFieldDense(5, activation="leaky_relu(0.1)")
+    again = MeanFieldDense.from_config(layer.get_config())
+    assert again.activation == layer.activation == parse("leaky_relu(alpha=0.1)")
+    with pytest.raises(UserError, match="Unknown activation"):
+        MeanFieldDense(5, activation="gelo")
+
+
+def test_settings_take_it_for_the_nn_alone():
+    assert Config(model="NN", activation="GELU").activation == "gelu"
+    assert Config(model="NN", activation="gelu").key() != Config(model="NN").key()
+    with pytest.raises(UserError, match="--activation is for --model=NN"):
+        Config(model="RF", activation="gelu")

@@ -1,0 +1,134 @@
+"""Flags of the kervolutional and residual networks and of their training: each changes what it should, or is refused."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import data
+from data import results
+from data.errors import UserError
+from linearized.train import Config, hidden_layers, run
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SMALL = {"num_train": 80, "num_test": 40, "max_cg_iters": 2, "loss": "cross_entropy", "learning_rate": 0.01}
+RESNET = {**SMALL, "num_units": 4, "resnet_depth": 18}
+CHANGES = {
+    "KERV_CNN": ({**SMALL, "num_units": 4}, [
+        {}, *({"kervolution_kernel": kernel} for kernel in ("linear", "gaussian", "sigmoid", "l1", "l2")),
+        {"kervolution_degree": 2}, {"kervolution_offset": 0.5}, {"kervolution_learnable": True},
+        {"kervolution_layers": 1}, {"num_units": 5}, {"depth": 7},
+        {"kervolution_kernel": "gaussian", "kervolution_gamma": 0.1},
+    ]),
+    "LAMBDA_RESNET": (RESNET, [
+        {}, {"lambda_stages": "CCLL"}, {"lambda_heads": 2}, {"lambda_keys": 8}, {"lambda_intra": 2},
+        {"lambda_scope": 3}, {"lambda_variant": "published"}, {"resnet_stem": "small"}, {"resnet_depth": 50},
+    ]),
+    "CNN": ({**SMALL, "num_units": 4, "solver": "adamw"}, [
+        {}, {"weight_decay": 10.0}, {"beta_2": 0.5}, {"label_smoothing": 0.3}, {"augment_crop": 1},
+        {"augment_flip": True}, {"mixed_precision": True}, {"schedule": "cosine"},
+        {"schedule": "cosine", "warm_up_epochs": 1}, {"solver": "adam"},
+    ]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", CHANGES)
+def test_every_flag_changes_the_result(directories, model):
+    base, variants = CHANGES[model]
+    done = [run(Config(**{**base, "model": model, **variant})).chosen["test_loss"] for variant in variants]
+    assert np.isfinite(done).all()
+    losses = dict(zip(map(str, variants), done, strict=True))
+    assert len(set(done)) == len(done), losses
+
+
+@pytest.mark.parametrize("settings, word", [
+    ({"kervolution_kernel": "l2"}, "KERV_CNN"), ({"model": "RESNET", "lambda_keys": 8}, "LAMBDA_RESNET"),
+    ({"model": "CNN", "resnet_depth": 18}, "RESNET"), ({"label_smoothing": 0.1}, "solver"),
+    ({"model": "CNN", "label_smoothing": 0.1}, "cross_entropy"), ({"model": "CNN", "weight_decay": 0.1}, "adamw"),
+    ({"model": "CNN", "beta_2": 0.99}, "adam"), ({"model": "CNN", "warm_up_epochs": 3}, "cosine"),
+    ({"mixed_precision": True}, "solver"), ({"model": "KERV_CNN", "mixed_precision": True, "max_ncg_iters": 2}, "Newton"),
+    ({"model": "RF", "augment_flip": True}, "solver"), ({"model": "CNN", "schedule": "steps"}, "cosine"),
+])  # fmt: skip
+def test_flags_that_would_do_nothing_are_refused(settings, word):
+    with pytest.raises(UserError, match=word):
+        Config(**settings)
+
+
+def test_kernels_refuse_what_they_do_not_have(directories):
+    with pytest.raises(UserError, match="degree"):
+        run(Config(model="KERV_CNN", kervolution_kernel="gaussian", kervolution_degree=2, **SMALL))
+
+
+def test_defaults_are_the_models_own():
+    units = {name: Config(model=name).num_units for name in ("RF", "NN", "CNN", "KERV_CNN", "RESNET", "LAMBDA_RESNET")}
+    assert list(units.values()) == [4096, 4096, 32, 32, 64, 64]
+    assert hidden_layers(Config(model="LAMBDA_RESNET", resnet_depth=18)) == 17
+    assert hidden_layers(Config(model="KERV_CNN", depth=10)) == 9
+    solvers = {name: Config(model=name).working_solver() for name in ("RF", "CNN", "KERV_CNN", "RESNET")}
+    assert list(solvers.values()) == ["lanczos", "sgd", "adam", "adam"]
+
+
+@pytest.mark.parametrize("model", ["KERV_CNN", "LAMBDA_RESNET"])
+def test_scores_are_those_of_the_saved_model_in_inference(directories, model):
+    """Row by row: in training mode the statistics of a batch would make each output depend on the others."""
+    settings = RESNET if model == "LAMBDA_RESNET" else {**SMALL, "num_units": 4}
+    result = run(Config(**{**settings, "model": model, "max_cg_iters": 4}))
+    dataset = data.load("DIGITS", num_train=80, num_test=40)
+    saved = keras.models.load_model(result.folder / "model.keras")
+    rows = np.concatenate([np.asarray(saved(row[None], training=False)) for row in dataset.test.x])
+    told = results.load_arrays(result.folder)["predictions/test"]
+    np.testing.assert_allclose(rows, told, rtol=1e-3, atol=1e-3 * np.abs(told).max())
+    hits = (rows.argmax(axis=1) == dataset.test.y[:, 0]).mean()
+    assert hits == pytest.approx(result.chosen["test_accuracy"], abs=0.03)
+
+
+def test_mixed_precision_keeps_float32_weights_and_outputs(directories):
+    result = run(Config(**{**RESNET, "model": "LAMBDA_RESNET"}, mixed_precision=True))
+    model = keras.models.load_model(result.folder / "model.keras")
+    assert {keras.backend.standardize_dtype(weight.dtype) for weight in model.weights} == {"float32"}
+    assert model.get_layer("stem").compute_dtype == "bfloat16"
+    assert model.get_layer("readout").compute_dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_kervolutions_learn_the_digits(directories):
+    """The command's own defaults, for fewer epochs: far above the tenth of chance."""
+    settings = {"num_units": 16, "num_train": 1000, "max_cg_iters": 8, "learning_rate": 0.005, "loss": "cross_entropy"}
+    for kernel in ("polynomial", "gaussian"):
+        assert run(Config(model="KERV_CNN", kervolution_kernel=kernel, **settings)).chosen["test_accuracy"] > 0.5
+
+
+FLAGS = ["--checkpoint_seconds=0", "--num_train=120", "--num_test=40", "--num_units=4", "--max_cg_iters=12",
+         "--loss=cross_entropy", "--solver=adamw", "--weight_decay=0.01", "--schedule=cosine", "--augment_crop=1",
+         "--label_smoothing=0.1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", [
+    ["--model=LAMBDA_RESNET", "--resnet_depth=18"], ["--model=KERV_CNN", "--kervolution_kernel=gaussian"],
+], ids=lambda flags: flags[0][8:])  # fmt: skip
+def test_a_killed_run_goes_on_to_the_same_result(directories, model):
+    """Weights, running statistics, the optimizer's state and the augmentation's draws come back."""
+    command = [sys.executable, str(ROOT / "train.py"), *FLAGS, *model]
+    straight = subprocess.run([*command, "--exp_name=straight"], capture_output=True, text=True, timeout=400)
+    assert straight.returncode == 0, straight.stderr
+    folder = directories / "nn_dir" / "killed"
+    process = subprocess.Popen([*command, "--exp_name=killed"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline and not list(folder.rglob("training.npz")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(folder.rglob("training.npz")), "it was done before it could be killed"
+    resumed = subprocess.run([*command, "--exp_name=killed"], capture_output=True, text=True, timeout=400)
+    assert resumed.returncode == 0, resumed.stderr
+    one, other = (
+        results.load(next((directories / "nn_dir" / name).rglob("result.json")).parent)["ridges"][0]
+        for name in ("straight", "killed")
+    )
+    assert other["test_loss"] == pytest.approx(one["test_loss"], rel=1e-4)
+    assert other["iterations"] == one["iterations"] == 12
