@@ -38,7 +38,10 @@ def small(words, folder):
     if words[0] == "train.py":
         return words + SMALL["train.py"] + (SMALL["SYNTH"] if "--dataset=SYNTH" in words else [])
     if words[0] == "kernel_fit.py":
-        return [*words, "--num_train=60", "--num_test=20"]
+        features = ["--embedding_dim=64"] if any(word.startswith("--features") for word in words) else []
+        return [*words, "--num_train=60", "--num_test=20", *features]
+    if words[1] == "kernel_gen.embed":
+        return [*words, "--num_train=24", "--num_test=4", "--embedding_dim=256"]
     if words[1].startswith("kernel_gen"):
         return [*words, "--num_train=24", "--num_test=4"]
     return words

@@ -2,7 +2,7 @@
 
 Columns lie side by side, (D, columns), and LANES of them go through the butterflies together: every addition is one
 vector instruction, whatever the stride, and D x LANES numbers stay in the cache of a core. Two stages are taken at
-once. Measured at D = 4,096 in float32: 1 ns an entry on one core; H as two factors of 64 x 64 through BLAS takes 8.
+once.
 """
 
 import numba

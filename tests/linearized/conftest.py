@@ -41,7 +41,15 @@ def make_dataset(task="classes", *, n=60, side=4, channels=1, classes=3, validat
 
 def make_config(**settings):
     """The settings that models read, small."""
-    defaults = {"num_units": 8, "num_layers": 1, "activation": "relu", "drop_rate": 0.0, "seed": 0, "weight_seed": 1990, "law": "sphere"}
+    defaults = {
+        "num_units": 8,
+        "num_layers": 1,
+        "activation": "relu",
+        "drop_rate": 0.0,
+        "seed": 0,
+        "weight_seed": 1990,
+        "law": "sphere",
+    }
     return types.SimpleNamespace(**{**defaults, "block": 0, "directions": "shared", "depth": 5, **settings})
 
 
