@@ -23,7 +23,9 @@ flags.DEFINE_integer("batch", 64, "images")
 flags.DEFINE_integer("side", 32, "their height and width")
 flags.DEFINE_integer("channels", 64, "of images and outputs")
 flags.DEFINE_integer("repeats", 7, "rounds; the median counts")
-flags.DEFINE_list("kernels", [kernel for kernel in KERNELS if kernel != "l1"], "which; l1 takes a minute a round on a CPU")
+flags.DEFINE_list(
+    "kernels", [kernel for kernel in KERNELS if kernel != "l1"], "which; l1 takes a minute a round on a CPU"
+)
 flags.DEFINE_string("precision", "float32", "or mixed_bfloat16")
 flags.DEFINE_string("out", "", "a JSON file for the numbers")
 

@@ -22,7 +22,9 @@ flags.DEFINE_integer("side", 32, "height and width of the images")
 flags.DEFINE_integer("depth", 50, "18, 50 or 101")
 flags.DEFINE_string("stem", "pooled", "pooled or small")
 flags.DEFINE_integer("steps", 8, "timed steps; the median counts")
-flags.DEFINE_list("variants", ["plain", "published", "corrected"], "plain, published, corrected, or stages such as CCLL")
+flags.DEFINE_list(
+    "variants", ["plain", "published", "corrected"], "plain, published, corrected, or stages such as CCLL"
+)
 flags.DEFINE_bool("mixed_precision", False, "compute in bfloat16")
 flags.DEFINE_string("out", "", "a JSON file for the numbers")
 

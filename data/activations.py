@@ -233,7 +233,7 @@ class _Activations(Registry):
         try:
             return super().canonical(name)
         except UserError:
-            lines = [f"  {_signature(known):<38} {inspect.getdoc(globals()[known])}" for known in self]
+            lines = [f"  {_signature(known)}: {inspect.getdoc(globals()[known])}" for known in self]
             raise UserError(f"Unknown activation {name!r}. There are:\n" + "\n".join(lines)) from None
 
 

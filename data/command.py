@@ -46,5 +46,7 @@ def guarded(work: Callable[[], Any]) -> int:
 
 
 def _fail(message: str, code: int = UserError.code) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    first, listed, rest = message.partition(":\n  ")  # a list of choices keeps a line each
+    entries = [first + listed.rstrip(), *rest.split("\n  ")] if listed else [message]
+    print("error: " + "\n  ".join(" ".join(entry.split()) for entry in entries), file=sys.stderr)
     return code

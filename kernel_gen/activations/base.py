@@ -79,6 +79,19 @@ class Activation(abc.ABC):
             parts = [program(flat[start : start + CHUNK]) for start in range(0, max(len(flat), 1), CHUNK)]
         return tuple(np.concatenate(part).reshape(np.shape(variance)) for part in zip(*parts, strict=True))
 
+    def layer(self, terms: int):
+        """The compiled step of a network: (Σ, Θ, one, two, w², b²) to Σ and Θ after the activation and a dense layer.
+
+        One program serves all layers of equal blocks, and all kernels of this activation.
+        """
+
+        def step(sigma, tangent, one, two, weight_var, bias_var):
+            dual, slope = self.pair(sigma, one, two, terms)
+            sigma = weight_var * dual + bias_var
+            return sigma, weight_var * slope * tangent + sigma
+
+        return self._programs.setdefault(("layer", terms), jax.jit(step))
+
     @functools.cached_property
     def _programs(self) -> dict:
         return {}

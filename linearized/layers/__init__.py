@@ -1,5 +1,6 @@
 """Keras building blocks, written with `keras.ops` alone. Importing this package registers them for loading a model."""
 
+from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.initializers import SeededNormal
 from linearized.layers.kervolution import Kervolution1D, Kervolution2D, Kervolution3D
 from linearized.layers.lambda_layer import LambdaLayer, PositionEmbedding
@@ -29,6 +30,7 @@ __all__ = [
     "RandomFeatures",
     "SNNKAdapter",
     "SeededNormal",
+    "SettledBatchNorm",
     "SwappedLayer",
     "SwappedModel",
     "UniversalFeatures",

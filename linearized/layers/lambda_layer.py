@@ -13,11 +13,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from linearized.layers.batch_norm import MOMENTUM, SettledBatchNorm
 from linearized.layers.initializers import SeededNormal
 
 EMBEDDINGS = ("relative", "absolute")
 NORMS = ("channels", "published")
-MOMENTUM, EPSILON = 0.9, 1e-5
 
 
 @keras.saving.register_keras_serializable("linearized")
@@ -119,9 +119,7 @@ class LambdaLayer(keras.layers.Layer):
         self.values = self.filters // self.heads
         axis = -1 if norm == "channels" else 1
         self.query_norm, self.value_norm = (
-            keras.layers.BatchNormalization(
-                axis=axis, momentum=self.momentum, epsilon=EPSILON, dtype=self.dtype_policy, name=name
-            )
+            SettledBatchNorm(self.momentum, axis=axis, dtype=self.dtype_policy, name=name)
             for axis, name in ((-1, "query_norm"), (axis, "value_norm"))
         )
 

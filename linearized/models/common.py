@@ -9,6 +9,7 @@ import numpy as np
 import linearized.layers  # noqa: F401 - registers the layers, so that `load` knows them
 from data.dataset import Dataset
 from data.errors import UserError
+from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.initializers import SeededNormal
 from linearized.models import MODELS
 
@@ -37,9 +38,9 @@ def image_input(dataset: Dataset, model: str) -> tuple[Any, Any]:
     return inputs, keras.layers.Reshape(dataset.image_shape, name="image")(inputs)
 
 
-def batch_norm(name: str, scale: str = "ones") -> keras.layers.BatchNormalization:
-    """Over channels; the running statistics keep 0.9 a batch, for Keras' 0.99 is too slow for a few hundred batches."""
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=scale, name=name)
+def batch_norm(name: str, scale: str = "ones") -> SettledBatchNorm:
+    """Over channels, with scales that start at zeros or ones."""
+    return SettledBatchNorm(gamma_initializer=scale, name=name)
 
 
 def readout(dataset: Dataset, features: int, seed: int) -> keras.layers.Dense:

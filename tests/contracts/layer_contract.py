@@ -82,8 +82,10 @@ CASES |= {
     ],
     "Kervolution2D": [
         ({"filters": 4, "kernel_size": 3, "degree": 2, "offset": 0.5, "learnable": True, **FILTERS}, (5, 6, 5, 2)),
-        ({"filters": 4, "kernel_size": 2, "kernel": "gaussian", "groups": 2, "padding": "same", **FILTERS}, (5, 6, 5, 2)),
-        ({"filters": 3, "kernel_size": 1, "kernel": "gaussian", "gamma": 0.1, "learnable": True, **FILTERS}, (5, 3, 3, 2)),
+        ({"filters": 4, "kernel_size": 2, "kernel": "gaussian", "groups": 2, "padding": "same", **FILTERS},
+         (5, 6, 5, 2)),
+        ({"filters": 3, "kernel_size": 1, "kernel": "gaussian", "gamma": 0.1, "learnable": True, **FILTERS},
+         (5, 3, 3, 2)),
         ({"filters": 4, "kernel_size": (3, 2), "kernel": "sigmoid", "activation": "relu", "use_bias": False, **FILTERS},
          (5, 6, 5, 2)),
         ({"filters": 4, "kernel_size": 3, "kernel": "l2", "strides": 2, **FILTERS}, (5, 6, 5, 2)),
@@ -214,7 +216,7 @@ def _check_gradients(model, layer, x, output):
 
 
 def main(path, which):
-    """Writes the outputs of all cases on the backend of $KERAS_BACKEND; checks the first of each class, or every one."""
+    """Writes the outputs of all cases on the backend of $KERAS_BACKEND; checks the first of each class, or all."""
     outputs = {}
     for name, *case in all_cases():
         outputs[name] = output_of(*case)

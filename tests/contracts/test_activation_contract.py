@@ -2,6 +2,8 @@
 
 import functools
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -41,6 +43,14 @@ STAX = {
     "leaky_relu": "LeakyRelu(0.1)",
 }  # fmt: skip
 EACH = pytest.mark.parametrize("name", ACTIVATIONS)
+# Those with several kinks compile for ten seconds and more in each test: one of them stands for the others.
+QUICK = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in KINKS and name != "hard_tanh" else ())
+        for name in ACTIVATIONS
+    ],
+)
 
 
 @functools.cache
@@ -78,7 +88,7 @@ def test_dual_and_slope_are_their_integrals(name):
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
-@EACH
+@QUICK
 def test_slope_is_the_derivative_of_the_dual(name):
     c, step, one = np.array([[-0.9, -0.3, 0.0, 0.5, 0.94]]), 1e-5, np.array([1.3])
     k22, k12 = np.full(5, 0.8), c * np.sqrt(1.3 * 0.8)
@@ -99,7 +109,7 @@ def test_dual_is_the_mean_over_samples(name):
     assert abs(found - products.mean()) < 5 * products.std() / np.sqrt(len(products))
 
 
-@EACH
+@QUICK
 @pytest.mark.parametrize("dtype, error", [(np.float32, 2e-5), (np.float64, 1e-11)])
 def test_the_diagonal_is_finite_positive_and_exact(name, dtype, error):
     variance = np.array([0.0, 1e-4, 0.3, 1.0, 2.5], dtype)
@@ -112,7 +122,7 @@ def test_the_diagonal_is_finite_positive_and_exact(name, dtype, error):
         np.testing.assert_allclose(found, exact, rtol=error, atol=error)
 
 
-@EACH
+@QUICK
 def test_matrices_of_duals_are_positive_semidefinite(name):
     x = np.random.default_rng(0).normal(size=(30, 4))
     x[5], x[6], x[7] = x[4], -2 * x[4], 0
@@ -123,7 +133,7 @@ def test_matrices_of_duals_are_positive_semidefinite(name):
         assert np.linalg.eigvalsh(matrix).min() > -1e-9 * max(np.trace(matrix), 1e-12)
 
 
-@EACH
+@QUICK
 @pytest.mark.parametrize("kind", ["ntk", "nngp"])
 def test_three_layer_networks_are_those_of_neural_tangents(name, kind):
     x = np.random.default_rng(1).normal(size=(6, 5))
@@ -180,6 +190,8 @@ def test_unknown_names_are_told_all_that_there_are():
         activation("gelo")
     assert len(str(told.value).splitlines()) == 1 + len(ACTIVATIONS)
     assert all(name in str(told.value) for name in ACTIVATIONS)
+    done = subprocess.run([sys.executable, "-m", "kernel_gen", "--activation=gelo"], capture_output=True, text=True)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 + len(ACTIVATIONS)
 
 
 @pytest.mark.parametrize(

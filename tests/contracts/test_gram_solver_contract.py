@@ -144,7 +144,9 @@ def shards_of(k, folder):
 
 @every_solver
 @both_dtypes
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    "share", [pytest.param(0.0, marks=pytest.mark.slow), 0.5, pytest.param(1.0, marks=pytest.mark.slow)]
+)
 def test_a_killed_run_goes_on_to_the_same_answer(name, dtype, share, tmp_path):
     """Killed at the first, a middle and the last of what progress tells; other settings find nothing to go on from."""
     k, targets = gram_of(7, 150, 2, dtype=dtype)

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from linearized.layers.lambda_layer import EPSILON, LambdaLayer, PositionEmbedding
+from linearized.layers.batch_norm import EPSILON
+from linearized.layers.lambda_layer import LambdaLayer, PositionEmbedding
 
 SHAPE = (3, 5, 4, 6)  # height and width differ, so that they cannot be swapped unseen
 OPTIONS = [

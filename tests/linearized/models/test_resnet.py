@@ -1,5 +1,6 @@
 """Residual and lambda residual networks: exact sizes, images of any size, penalty, and what each setting changes."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -101,7 +102,7 @@ def test_statistics_are_running_ones_in_inference(tiny):
         model = module.build(Config(model=name, num_units=4, resnet_depth=18), data)
         together = model.predict(data.test.x, verbose=0)
         np.testing.assert_allclose(model.predict(data.test.x[:1], verbose=0), together[:1], rtol=1e-4, atol=1e-5)
-        norms = [layer for layer in model.layers if type(layer).__name__ == "BatchNormalization"]
+        norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
         assert norms and all(layer.momentum == 0.9 for layer in norms)
 
 
