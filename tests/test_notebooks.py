@@ -30,7 +30,12 @@ def small_results(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# Those of layers and embeddings train and compile for half a minute each.
+LONG = ("embeddings", "kervolution", "lambda_layers", "snnk")
+RUN = [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else (), id=path.stem) for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", RUN)
 def test_notebook_runs_on_small_results(path, small_results, monkeypatch):
     monkeypatch.setenv("DIRECTORIES", str(small_results / "directories.txt"))
     monkeypatch.setenv("KERAS_HOME", str(small_results / "keras"))

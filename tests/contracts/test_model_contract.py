@@ -37,8 +37,16 @@ def dataset(task):
     return Dataset("TINY", 0, split(30), split(8), split(8), task, classes, (6, 6, 1), "SYNTH", "0" * 16)
 
 
-@pytest.mark.parametrize("task", ["classes", "binary", "regression"])
-@pytest.mark.parametrize("name", MODELS)
+# Fifty layers take a quarter of a minute to compile: the deep models are asked once in the quick suite.
+DEEP = ("RESNET", "LAMBDA_RESNET")
+CASES = [
+    pytest.param(name, task, marks=pytest.mark.slow if name in DEEP and task != "classes" else ())
+    for name in MODELS
+    for task in ("classes", "binary", "regression")
+]
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
 def test_model(name, task, tmp_path):
     data, module = dataset(task), MODELS.load(name)
     model = module.build(CONFIG, data, ridge=1e-3)
