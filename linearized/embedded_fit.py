@@ -1,41 +1,16 @@
 """Ridge regression on the features of a kernel: an embedding is found or made, and solved for every ridge."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
-from data.dataset import Dataset
-from data.embedding_settings import EmbeddingSettings
-from data.embeddings import Embedding, open_embedding
-from data.errors import UserError
-from linearized.gram_files import WAIT, run_child
 from linearized.problems import embedding as problem
 from linearized.ridge_path import RidgePath, checked_labels, checked_path
 from linearized.solvers import GRAM_SOLVERS
 from linearized.solvers.solution import Progress
 
 RTOL = 1e-7
-
-
-def find_or_make(settings: EmbeddingSettings, dataset: Dataset) -> Embedding:
-    """The embedding that the settings name, made by `python -m kernel_gen.embed` where it is not ready.
-
-    Args:
-        dataset: What the settings' `data()` gives: its fingerprint is compared.
-
-    Raises `UserError` with the command's last words if it fails. What it had finished is kept.
-    """
-    folder = settings.path()
-    try:
-        return open_embedding(folder, fingerprint=dataset.fingerprint)
-    except UserError as error:
-        logging.info("%s", error)
-    logging.info("making it: %s", settings.command())
-    run_child([sys.executable, "-m", "kernel_gen.embed", *settings.flags(), f"--wait={WAIT}"], settings.command())
-    return open_embedding(folder, fingerprint=dataset.fingerprint)
 
 
 def fit_embedding(

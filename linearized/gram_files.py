@@ -10,7 +10,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
@@ -26,22 +28,24 @@ WAIT = 10  # seconds for another process on a shard: one that is being killed ne
 _LAST_WORDS = 2000  # characters of a child's output that are kept
 
 
-def find_or_make(settings: GramSettings, dataset: Dataset) -> Gram:
-    """The matrix that the settings name, made by `python -m kernel_gen` where it is not ready.
+def find_or_make(settings: Any, dataset: Dataset, *, opened: Callable = open_gram, module: str = "kernel_gen") -> Any:
+    """The matrix (or the embedding) that the settings name, made by `python -m kernel_gen` where it is not ready.
 
     Args:
         dataset: What the settings' `data()` gives: its fingerprint is compared.
+        opened: Opens the folder: `open_gram`, or `data.embeddings.open_embedding`.
+        module: Of the command that fills it.
 
     Raises `UserError` with the command's last words if it fails. What it had finished is kept.
     """
     folder = settings.path()
     try:
-        return open_gram(folder, fingerprint=dataset.fingerprint)
+        return opened(folder, fingerprint=dataset.fingerprint)
     except UserError as error:
         logging.info("%s", error)
     logging.info("making it: %s", settings.command())
-    run_child([sys.executable, "-m", "kernel_gen", *settings.flags(), f"--wait={WAIT}"], settings.command())
-    return open_gram(folder, fingerprint=dataset.fingerprint)
+    run_child([sys.executable, "-m", module, *settings.flags(), f"--wait={WAIT}"], settings.command())
+    return opened(folder, fingerprint=dataset.fingerprint)
 
 
 def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> tuple[Gram, GramSettings]:

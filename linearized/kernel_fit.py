@@ -141,11 +141,13 @@ def _run_level(config: Config, level: int) -> Result:
 
 
 def _found_or_made(config: Config, level: int, dataset: Dataset) -> Gram | Embedding:
-    if config.features:
-        from linearized.embedded_fit import find_or_make
-
-        return find_or_make(config.embedding_settings(level), dataset)
     from linearized.gram_files import find_or_make
+
+    if config.features:
+        from data.embeddings import open_embedding
+
+        settings = config.embedding_settings(level)
+        return find_or_make(settings, dataset, opened=open_embedding, module="kernel_gen.embed")
 
     return find_or_make(config.gram_settings(level), dataset)
 

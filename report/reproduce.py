@@ -97,6 +97,7 @@ def draw(recipe: Recipe, dataset: str, points: "pd.DataFrame", folder: Path, nam
         points[shown].to_csv(path, index=False)
     means = points.pivot_table(recipe.metric, "label", "value", sort=False)
     print(means.to_string(float_format="%.3f"))
+    print(f"the published figure shows: {recipe.shows}")
 
 
 def _estimate(todo: list[Run], workers: int) -> str:

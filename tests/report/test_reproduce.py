@@ -19,7 +19,7 @@ from report.recipes.recipe import Curve, Recipe, Scale, runs
 ROOT = Path(__file__).parents[2]
 CONFIGS = {"train.py": train.Config, "kernel_fit.py": kernel_fit.Config}
 SMALL = Recipe(
-    title="Digits", shows="", dataset="DIGITS", axis="noise_ind", metric="test_accuracy",
+    title="Digits", shows="nothing but a test", dataset="DIGITS", axis="noise_ind", metric="test_accuracy",
     curves=(
         Curve("RF", "train.py", {"model": "RF"}, {"laptop": {"num_units": 64}}),
         Curve("NT KRR", "kernel_fit.py", {"kernel": "NTK"}),
@@ -64,7 +64,7 @@ def test_a_small_figure_is_run_drawn_and_read_back(directories, tmp_path, monkey
     config = reproduce.Config(out=str(tmp_path), dashboard=0, logs=str(tmp_path / "logs"))
     reproduce.main(config)
     said = capsys.readouterr().out
-    assert "4 runs" in said and "4 of 4 done" in said
+    assert "4 runs" in said and "4 of 4 done" in said and "shows: nothing but a test" in said
     points = pd.read_csv(tmp_path / "fmnist_noise-laptop.csv")
     assert len(points) == 4 and (points.groupby(["label", "value"]).size() == 2).all()
     assert (points["test_accuracy"] > 0.2).all()
