@@ -17,7 +17,8 @@ from numba import cuda, float32, float64
 
 from kernel_gen.architecture import Stage
 from kernel_gen.cntk_diagonal import Prepared
-from kernel_gen.cntk_numba import SNAP, Engine, P, Q, head_means, pairs_of
+from kernel_gen.cntk_engine import Engine, head_means, pairs_of
+from kernel_gen.cntk_numba import SNAP, P, Q
 
 THREADS = 256  # a block; each owns ceil(W·W/256) numbers of a plane
 
@@ -146,7 +147,7 @@ def stage_kernel(
 
 
 class CudaEngine(Engine):
-    """As `cntk_numba.Engine`, on the current GPU; pairs go there in batches whose maps take `memory` bytes at most."""
+    """As `cntk_engine.Engine`, on the current GPU; pairs go there in batches whose maps take `memory` bytes at most."""
 
     memory = 2**32
 
@@ -156,7 +157,7 @@ class CudaEngine(Engine):
         self.threads = threads
 
     def block(self, one: Prepared, two: Prepared, same: bool) -> np.ndarray:
-        """K and T of all pairs, float64 (n1, n2, kinds); as `cntk_numba.Engine.block`."""
+        """K and T of all pairs, float64 (n1, n2, kinds); as `cntk_engine.Engine.block`."""
         left, right = pairs_of(len(one), len(two), same)
         twin = (left == right) & same
         out = np.empty((len(one), len(two), 1 + self.ntk))

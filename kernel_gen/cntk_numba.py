@@ -1,4 +1,4 @@
-"""The fused CNTK of two images on a CPU: rows of pixel pairs stream through all layers of a stage, in the first cache.
+"""The fused CNTK of two images on a CPU: rows of pixel pairs stream through all layers of a stage, in the first caches.
 
 From the recursion (Arora et al., On Exact Computation with an Infinitely Wide Neural Net, 2019) to the code. Between
 pixels i of x and i' of x', with q = σ²/9, b the bias std and s, s' the standard deviations (diagonal maps):
@@ -15,8 +15,10 @@ x·x'/channels and Θ as 0. Constants go into the maps: c = (Σ₉ K + b²/q)·(
 Order of work. Only pools couple the offsets of i' from i, so a stage takes one vertical offset after another. For one
 of them, a row y of x meets the row y' = y + offset of x': a plane (x, x') of W·(W + 1) numbers, whose last column is
 zero. In the flat plane a common horizontal shift is a slice W + 2 further on, and zeros beyond its ends do for SAME
-padding: Σ₉ is two 3-sums, across over three slices, down over the last three rows, held in a ring. So a stage of L
-layers needs 3·L rows of sums and one row, of K and of T (58 KiB for two layers at W = 32), and else the pooled maps.
+padding: Σ₉ is two 3-sums, across over three slices, down over this row's sums and those of the last two rows. A layer
+then is one loop over the flat plane (`convolve_rectify`), with 1/s and s repeated along it. All its addresses are one
+pointer and constants, which is what lets LLVM turn the loop into straight vector code with every constant in a
+register; the rows of a stage of two layers take 58 KiB at W = 32, the repeated maps 0.5 MiB.
 
 Cost of a layer with H·W pixels, (H·W)² pairs: about 45 operations a pair for the NTK (Σ₉ of K and T 8, c 3, square root
 of 1 - |c| 3, κ₁ 13, κ₀ 15, T 4), 25 for the NNGP; 2·channels + 4 for the first sums, 1 to 2 for a pool. Myrtle-5 on
@@ -26,13 +28,10 @@ of 1 - |c| 3, κ₁ 13, κ₀ 15, T 4), 25 for the NNGP; 2·channels + 4 for the
 
 import functools
 import math
-import threading
-from collections.abc import Sequence
 
 import numba
 import numpy as np
 
-from data.blocks import for_each
 from kernel_gen.architecture import Stage
 
 # κ₀(c) = 1 - arccos(c)/π and κ₁(c) = (c(π - arccos c) + √(1 - c²))/π in t = 1 - |c|: for c < 0 √t·P(t) and t·√t·Q(t),
@@ -41,6 +40,73 @@ P = (0.450158564, 0.03749901772, 0.008582526911, 0.001892585573, 0.002203026027,
 Q = (0.3001141124, 0.01491149957, 0.002757577784, 4.163971635e-06, 0.0005224607773)
 # 1 - |c| that rounding cannot tell from 0, as where two patches are parallel: its root would stand in κ₀
 SNAP = {"float32": 5e-7, "float64": 1e-15}
+LANES = 16  # numbers in the widest vector; lengths and starts of rows are multiples of it
+
+
+def compiled(function, **options):
+    """`function` compiled, without Python's lock; kept in NUMBA_CACHE_DIR, here or in the user's cache."""
+    options |= {"nogil": True, "fastmath": True, "error_model": "numpy"}
+    try:
+        return numba.njit(function, cache=True, **options)
+    except RuntimeError:  # no folder can be written: compile in every process
+        return numba.njit(function, **options)
+
+
+def fits(dtype: str) -> np.ndarray:
+    """What a row needs: P, Q, 1 and SNAP."""
+    return np.array([*P, *Q, 1, SNAP[dtype]], dtype)
+
+
+def lanes(numbers: int) -> int:
+    """`numbers`, rounded up to whole vectors."""
+    return -(-numbers // LANES) * LANES
+
+
+def convolve_rectify(work, at, length, near, maps, slope, beta, fits, tangent, like, exact):
+    """One row through a convolution and its ReLU, a flat loop; inlined, so that addresses and flags are constants.
+
+    work: the rows of this layer. `at` says where what lies: its input K and T (zeros around the row), of each the sums
+    across of the last row and those of the last two, and the output. maps: √q/s, √q/s', s/√2 and s'/√2 repeated along
+    the plane; slope: q/2, and 0 in the zero column. like: T is K at the input, as before the first ReLU.
+    """
+    k_in, t_in, k_last, k_two, t_last, t_two, k_out, t_out = at
+    c1, c2, s1, s2 = maps
+    # From memory, so that each is loaded once and then stays in a register
+    p0, p1, p2, p3, p4, p5, p6 = fits[0], fits[1], fits[2], fits[3], fits[4], fits[5], fits[6]
+    q0, q1, q2, q3, q4, one, snap = fits[7], fits[8], fits[9], fits[10], fits[11], fits[12], fits[13]
+    real = work.dtype.type
+    two, zero = real(2), real(0)
+    for f in range(length):
+        across = work[k_in + f] + work[k_in + near + f] + work[k_in + 2 * near + f]
+        k = across + work[k_two + f]
+        work[k_two + f] = across + work[k_last + f]
+        work[k_last + f] = across
+        k += beta
+        c = k * (c1[f] * c2[f])
+        t = one - abs(c)
+        t = t if t > snap else zero
+        root, plus = math.sqrt(t), max(c, zero)
+        if exact:
+            kappa0 = two * math.asin(min(one, root * real(math.sqrt(0.5)))) * real(1 / math.pi)
+            kappa1 = math.sqrt(t * (two - t)) * real(1 / math.pi) - (one - t) * kappa0 + plus
+        else:
+            kappa1 = root * t * (q0 + t * (q1 + t * (q2 + t * (q3 + t * q4)))) + plus
+            kappa0 = root * (p0 + t * (p1 + t * (p2 + t * (p3 + t * (p4 + t * (p5 + t * p6))))))
+        new = s1[f] * s2[f] * kappa1
+        work[k_out + f] = new
+        if tangent:
+            theta = k
+            if not like:
+                across = work[t_in + f] + work[t_in + near + f] + work[t_in + 2 * near + f]
+                theta = across + work[t_two + f]
+                work[t_two + f] = across + work[t_last + f]
+                work[t_last + f] = across
+                theta += beta
+            kappa0 = one - kappa0 if c > zero else kappa0
+            work[t_out + f] = new + slope[f] * theta * kappa0
+
+
+convolve_rectify = compiled(convolve_rectify, forceinline=True)
 
 
 @functools.cache
@@ -52,48 +118,58 @@ def stage_kernel(
     Args:
         channels: Of the images for the first stage; 0 for a later one, which reads the pooled maps of the one before.
         pooled: The side across of the pool before this stage, which its maps_in still wait for; 1 for the first stage.
-        slots: How many vertical offsets a row keeps in the maps (in, out), see `row_slots`.
+        slots: How many vertical offsets a row keeps in the maps (in, out), see `cntk_engine.row_slots`.
     """
     height, width, convs, (down, across) = stage.height, stage.width, stage.convs, stage.pool
     reach = stage.reach[0]
-    stride, size, margin = width + 1, width * (width + 1), width + 2
+    stride, near = width + 1, width + 2
+    length = lanes(width * stride)
     first, real = channels > 0, np.dtype(dtype).type
     exact = dtype == "float64"
     slots_in, slots_out = slots
-    high, wide = height // down, width // across
+    high = height // down
     reach_in, reach_out = (slots_in - 1) // 2, (slots_out - 1) // 2
-    one, two, half, zero, snap = real(1), real(2), real(0.5), real(0), real(SNAP[dtype])
-    root_half, inverse_pi = real(math.sqrt(0.5)), real(1 / math.pi)
-    p0, p1, p2, p3, p4, p5, p6 = (real(c) for c in P)
-    q0, q1, q2, q3, q4 = (real(c) for c in Q)
+    zero = real(0)
+    root_half = real(math.sqrt(0.5))
+    # The rows of a layer: two inputs amid zeros, whose middles begin with a vector, and two sums of each
+    k_in = lanes(near) - near
+    t_in = k_in + lanes(length + 2 * near)
+    k_last = t_in + lanes(length + 2 * near) + near
+    k_two, t_last, t_two, level = (k_last + part * length for part in (1, 2, 3, 4))
+    k_out, t_out = level + k_in + near, level + t_in + near
+    at = (k_in, t_in, k_last, k_two, t_last, t_two, k_out, t_out)
 
-    def run(pixels1, pixels2, std1, std2, left, right, twin, q, beta, maps_in, scale, maps_out):
+    def run(pixels1, pixels2, std1, std2, left, right, twin, q, beta, fits, maps_in, scale, maps_out):
         """Adds the pooled maps of the pairs (left[k], right[k]) into maps_out[k].
 
         pixels1, pixels2: (n, height, channels, width); std1, std2: (n, convs, height, width); twin[k]: x is x'.
         maps: (pairs, K and T, rows y, slots of y', x, x' not yet pooled); maps_in times `scale` are means.
         """
-        ring = np.zeros((convs + 1, 3, 2, size), real)
-        row = np.zeros((2, size + 2 * margin), real)
-        flat_k, flat_t = row[0], row[1]
-        plane_k = row[0, margin : margin + size].reshape(width, stride)
-        plane_t = row[1, margin : margin + size].reshape(width, stride)
-        to_c1, to_c2 = np.zeros((convs, height, width), real), np.zeros((convs, height, width), real)
-        to_k1, to_k2 = np.zeros((convs, height, width), real), np.zeros((convs, height, width), real)
-        root_q, half_q = real(math.sqrt(q)), real(half * q)
+        room = np.zeros((convs + 1) * level + LANES, real)
+        room = room[(-room.ctypes.data // room.itemsize) % LANES :]  # from the first whole vector on
+        c1, c2 = np.zeros((convs, height, length), real), np.zeros((convs, height, length), real)
+        s1, s2 = np.zeros((convs, height, length), real), np.zeros((convs, height, length), real)
+        slope, own = np.zeros(length, real), np.zeros(width, real)
+        root_q, half_q = real(math.sqrt(q)), real(0.5) * q
+        for x in range(width):
+            slope[x * stride : x * stride + width] = half_q
         for pair in range(left.size):
             i, j = left[pair], right[pair]
             for layer in range(convs):
                 for y in range(height):
                     for x in range(width):
-                        a, b = std1[i, layer, y, x], std2[j, layer, y, x]
-                        to_k1[layer, y, x], to_k2[layer, y, x] = a * root_half, b * root_half
-                        to_c1[layer, y, x] = root_q / a if a > zero else zero
-                        to_c2[layer, y, x] = root_q / b if b > zero else zero
+                        a = std1[i, layer, y, x]
+                        for x2 in range(width):
+                            b = std2[j, layer, y, x2]
+                            f = x * stride + x2
+                            s1[layer, y, f], s2[layer, y, f] = a * root_half, b * root_half
+                            c1[layer, y, f] = root_q / a if a > zero else zero
+                            c2[layer, y, f] = root_q / b if b > zero else zero
             for offset in range(-reach, reach + 1):
                 begin, end = max(0, -offset), min(height, height - offset)
-                ring[:] = zero
                 for now in range(begin, end + convs):
+                    plane_k = room[k_in + near : k_in + near + width * stride].reshape(width, stride)
+                    plane_t = room[t_in + near : t_in + near + width * stride].reshape(width, stride)
                     # The rows that come in, `now` of x with `now + offset` of x'
                     if now < end:
                         y2 = now + offset
@@ -116,166 +192,54 @@ def stage_kernel(
                                         for part in range(1, pooled):
                                             total += waiting[x, x2 * pooled + part]
                                         plane[x, x2] = total * scale
-                    # Layer after layer, each one row behind the one before it
+                    # Layer after layer, each one row behind the one before it; a row of zeros follows the last
                     for layer in range(convs + 1):
                         y = now - layer
                         if y < begin:
                             break
-                        if layer > 0 and y < end:
-                            y2 = y + offset
-                            sums = ring[layer - 1].reshape(3, 2, width, stride)
-                            k0, k1, k2 = sums[0, 0], sums[1, 0], sums[2, 0]
-                            like = 0 if first and layer == 1 else 1  # before the first ReLU Θ is 0, and T is K
-                            t0, t1, t2 = sums[0, like], sums[1, like], sums[2, like]
-                            c1, s1 = to_c1[layer - 1, y], to_k1[layer - 1, y]
-                            c2, s2 = to_c2[layer - 1, y2], to_k2[layer - 1, y2]
-                            for x in range(width):
-                                c1x, s1x = c1[x], s1[x]
-                                for x2 in range(width):
-                                    k = k0[x, x2] + k1[x, x2] + k2[x, x2]
-                                    if bias:
-                                        k += beta
-                                    c = k * (c1x * c2[x2])
-                                    t = one - abs(c)
-                                    t = t if t > snap else zero
-                                    root, plus = math.sqrt(t), max(c, zero)
-                                    if exact:
-                                        angle = two * math.asin(min(one, root * root_half)) * inverse_pi
-                                        kappa1 = math.sqrt(t * (two - t)) * inverse_pi - (one - t) * angle + plus
-                                        kappa0 = angle
-                                    else:
-                                        kappa1 = root * t * (q0 + t * (q1 + t * (q2 + t * (q3 + t * q4)))) + plus
-                                        kappa0 = p2 + t * (p3 + t * (p4 + t * (p5 + t * p6)))
-                                        kappa0 = root * (p0 + t * (p1 + t * kappa0))
-                                    kappa0 = one - kappa0 if c > zero else kappa0
-                                    new = s1x * s2[x2] * kappa1
-                                    plane_k[x, x2] = new
+                        rows = room[layer * level :]
+                        if layer < convs:
+                            if y == end:
+                                rows[k_in + near : k_in + near + length] = zero
+                                rows[t_in + near : t_in + near + length] = zero
+                            if y == begin:
+                                for f in range(length):
+                                    sums = rows[k_in + f] + rows[k_in + near + f] + rows[k_in + 2 * near + f]
+                                    rows[k_last + f], rows[k_two + f] = sums, sums
                                     if ntk:
-                                        tangent = t0[x, x2] + t1[x, x2] + t2[x, x2]
-                                        if bias:
-                                            tangent += beta
-                                        plane_t[x, x2] = new + half_q * tangent * kappa0
-                            if twin[pair] and offset == 0:  # the correlation of a pixel with itself is 1, not nearly so
-                                for x in range(width):
-                                    new = s1[x] * s2[x]
-                                    plane_k[x, x] = new
-                                    if ntk:
-                                        tangent = t0[x, x] + t1[x, x] + t2[x, x] + beta
-                                        plane_t[x, x] = new + half_q * tangent
-                        if layer < convs:  # sums across, which wait for those of the next row
-                            sum_k, sum_t = ring[layer, y % 3, 0], ring[layer, y % 3, 1]
-                            if y >= end:
-                                sum_k[:] = zero
-                                sum_t[:] = zero
-                            else:
-                                near, far = flat_k[margin : margin + size], flat_k[2 * margin :]
-                                for f in range(size):
-                                    sum_k[f] = flat_k[f] + near[f] + far[f]
-                                if ntk and not (first and layer == 0):
-                                    near_t, far_t = flat_t[margin : margin + size], flat_t[2 * margin :]
-                                    for f in range(size):
-                                        sum_t[f] = flat_t[f] + near_t[f] + far_t[f]
+                                        sums = rows[t_in + f] + rows[t_in + near + f] + rows[t_in + 2 * near + f]
+                                        rows[t_last + f], rows[t_two + f] = sums, sums
+                            elif y <= end:
+                                above, below = y - 1, y - 1 + offset
+                                maps = c1[layer, above], c2[layer, below], s1[layer, above], s2[layer, below]
+                                like, same = first and layer == 0, twin[pair] and offset == 0
+                                if same and ntk:  # before the loop moves the sums on
+                                    t, two = (k_in, k_two) if like else (t_in, t_two)
+                                    for x in range(width):
+                                        f = x * (stride + 1)
+                                        own[x] = beta + rows[two + f]
+                                        own[x] += rows[t + f] + rows[t + near + f] + rows[t + 2 * near + f]
+                                if like:
+                                    convolve_rectify(rows, at, length, near, maps, slope, beta, fits, ntk, True, exact)
+                                else:
+                                    convolve_rectify(rows, at, length, near, maps, slope, beta, fits, ntk, False, exact)
+                                if same:  # the correlation of a pixel with itself is 1, not nearly so
+                                    for x in range(width):
+                                        f = x * (stride + 1)
+                                        new = maps[2][f] * maps[3][f]
+                                        rows[k_out + f] = new
+                                        if ntk:
+                                            rows[t_out + f] = new + half_q * own[x]
                         elif y < end:  # what leaves: rows pooled; of x' only y', its x' when the maps are read
                             to = y // down
                             slot = (y + offset) // down - max(0, min(to - reach_out, high - slots_out))
                             if 0 <= slot < slots_out:
                                 for kind in range(2 if ntk else 1):
-                                    plane = plane_t if kind else plane_k
                                     onto = maps_out[pair, kind, to, slot]
-                                    for x in range(wide):
-                                        for x2 in range(width):
-                                            total = plane[x * across, x2]
-                                            for part in range(1, across):
-                                                total += plane[x * across + part, x2]
-                                            onto[x, x2] += total
+                                    begins = (t_in if kind else k_in) + near
+                                    for x in range(width):
+                                        into, taken = onto[x // across], rows[begins + x * stride :]
+                                        for x2 in range(into.size):  # `width` would be unrolled, not made vectors
+                                            into[x2] += taken[x2]
 
     return compiled(run)
-
-
-def compiled(function):
-    """`function` compiled, without Python's lock; kept in NUMBA_CACHE_DIR, here or in the user's cache."""
-    options = {"nogil": True, "fastmath": True, "error_model": "numpy"}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # no folder can be written: compile in every process
-        return numba.njit(function, **options)
-
-
-def row_slots(rows: int, reach: int) -> int:
-    """How many rows y' a row y keeps in the maps: those within reach, as a window that stays inside the image."""
-    return min(rows, 2 * reach + 1)
-
-
-class Engine:
-    """All stages of one network on this machine's cores, called for pairs of prepared images."""
-
-    def __init__(
-        self, stages: Sequence[Stage], channels: int, *, ntk: bool, q: float, beta: float, dtype: str, make=stage_kernel
-    ):
-        self.stages, self.ntk, self.dtype = tuple(stages), ntk, np.dtype(dtype)
-        self.q, self.beta = self.dtype.type(q), self.dtype.type(beta)
-        self.shapes, self.programs, slots, pooled = [], [], 0, 1
-        for stage, following in zip(stages, [*stages[1:], None], strict=True):
-            high, wide = stage.height // stage.pool[0], stage.width // stage.pool[1]
-            kept = row_slots(high, following.reach[0] if following else 0)
-            first = channels if stage is stages[0] else 0
-            program = make(
-                stage, channels=first, pooled=pooled, slots=(slots, kept), ntk=ntk, bias=beta > 0, dtype=dtype
-            )
-            self.programs.append(program)
-            self.shapes.append((1 + ntk, high, kept, wide, stage.width))
-            slots, pooled = kept, stage.pool[1]
-
-    @property
-    def map_bytes(self) -> int:
-        """Of the pooled maps of one pair."""
-        return sum(math.prod(shape) for shape in self.shapes) * self.dtype.itemsize
-
-    def workspace(self, pairs: int) -> list[np.ndarray]:
-        """The maps of `pairs` pairs, one array a stage, after one that stands for the images."""
-        return [np.zeros((1,) * 6, self.dtype), *(np.zeros((pairs, *shape), self.dtype) for shape in self.shapes)]
-
-    def heads(self, one, two, left, right, twin, maps: list[np.ndarray]) -> np.ndarray:
-        """K and T = K + Θ at the readout's input for the pairs (left[k], right[k]), float64 (pairs, kinds)."""
-        count, scale = len(left), self.dtype.type(1)
-        for index, (stage, program) in enumerate(zip(self.stages, self.programs, strict=True)):
-            maps[index + 1][:count] = 0
-            program(
-                one.pixels, two.pixels, one.stds[index], two.stds[index], left, right, twin,
-                self.q, self.beta, maps[index], scale, maps[index + 1],
-            )  # fmt: skip
-            scale = self.dtype.type(1 / math.prod(stage.pool) ** 2)
-        return head_means(maps[-1][:count], self.stages[-1])
-
-    def block(self, one, two, same: bool) -> np.ndarray:
-        """K and T of all pairs of two sets, float64 (n1, n2, kinds); if `same`, one triangle and its mirror."""
-        left, right = pairs_of(len(one), len(two), same)
-        twin = (left == right) & same
-        out = np.empty((len(one), len(two), 1 + self.ntk))
-        chunk = max(1, min(16, 2**22 // self.map_bytes))
-        local = threading.local()
-
-        def work(start: int) -> None:
-            if not hasattr(local, "maps"):
-                local.maps = self.workspace(chunk)
-            part = slice(start, start + chunk)
-            heads = self.heads(one, two, left[part], right[part], twin[part], local.maps)
-            out[left[part], right[part]] = heads
-            if same:
-                out[right[part], left[part]] = heads
-
-        for_each(range(0, len(left), chunk), work)
-        return out
-
-
-def pairs_of(rows: int, columns: int, same: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs of a block, row by row, as two index arrays: all, or with `same` the upper triangle."""
-    return np.triu_indices(rows) if same else tuple(np.indices((rows, columns)).reshape(2, -1))
-
-
-def head_means(maps: np.ndarray, stage: Stage) -> np.ndarray:
-    """The mean over i = i' of the last maps (pairs, kinds, y, 1, x, x' not yet pooled), float64 (pairs, kinds)."""
-    pairs, kinds, high, _, wide, _ = maps.shape
-    blocks = maps.reshape(pairs, kinds, high, wide, wide, stage.pool[1])
-    diagonal = np.einsum("pkyxxw->pk", blocks, dtype=np.float64)
-    return diagonal / (high * wide * math.prod(stage.pool) ** 2)

@@ -13,7 +13,7 @@ from absl import logging
 from numba import cuda
 
 from data.errors import UserError
-from kernel_gen import cntk_cuda, cntk_diagonal, cntk_numba
+from kernel_gen import cntk_cuda, cntk_diagonal, cntk_engine
 from kernel_gen.architecture import Architecture, myrtle, plain
 from kernel_gen.cntk_diagonal import Prepared
 from kernel_gen.kernel import Kernel
@@ -38,9 +38,9 @@ class Cntk(Kernel):
         self.own_threads = self.on_gpu = _on_gpu(settings.device)
 
     @functools.cached_property
-    def engine(self) -> cntk_numba.Engine:
+    def engine(self) -> cntk_engine.Engine:
         """The compiled programs, made when first asked for."""
-        make = cntk_cuda.CudaEngine if self.on_gpu else cntk_numba.Engine
+        make = cntk_cuda.CudaEngine if self.on_gpu else cntk_engine.Engine
         return make(
             self.stages, self.image_shape[2], ntk=self.kind == "ntk", q=self.q, beta=self.bias / self.q,
             dtype=self.dtype.name,

@@ -14,7 +14,7 @@ from kernel_gen.settings import KernelSettings
 SCRIPT = """
 import sys
 import numpy as np
-from kernel_gen import architecture as a, cntk_cuda, cntk_numba
+from kernel_gen import architecture as a, cntk_cuda, cntk_engine
 from kernel_gen.kernels.cntk import Cntk
 from kernel_gen.settings import KernelSettings
 
@@ -26,7 +26,7 @@ cpu, gpu = (
     for device in ("cpu", "auto")
 )
 assert type(gpu.engine) is cntk_cuda.CudaEngine and gpu.own_threads
-assert type(cpu.engine) is cntk_numba.Engine and not cpu.own_threads
+assert type(cpu.engine) is cntk_engine.Engine and not cpu.own_threads
 x = np.random.default_rng(0).standard_normal((3, 4, 4, 2))
 x[1, :, :2] = 0
 x[2] = 0.5
