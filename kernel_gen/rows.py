@@ -24,22 +24,33 @@ class Rows:
 
 def prepare_rows(x: np.ndarray, dtype: np.dtype) -> Rows:
     """Rows of `x` (n, d). Raises `UserError` for another number of dimensions, and for NaN or infinite entries."""
-    values = finite_rows(x, dtype)
-    return Rows(values, np.einsum("nd,nd->n", values, values, dtype=np.float64))
+    values = _rows_of(x, dtype)
+    squares = np.einsum("nd,nd->n", values, values, dtype=np.float64)
+    if not np.isfinite(squares).all():  # which costs less than to look at every entry
+        _refuse_infinite(values)
+    return Rows(values, squares)
 
 
 def finite_rows(x: np.ndarray, dtype: np.dtype) -> Float[np.ndarray, "n d"]:
     """`x` in `dtype` and row by row in memory, checked."""
+    values = _rows_of(x, dtype)
+    _refuse_infinite(values)
+    return values
+
+
+def _rows_of(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if np.ndim(x) != 2 or not np.shape(x)[1]:
         raise UserError(f"Inputs are rows (n, d) with d at least 1. Received: shape {np.shape(x)}.")
-    values = np.ascontiguousarray(x, dtype)
+    return np.ascontiguousarray(x, dtype)
+
+
+def _refuse_infinite(values: np.ndarray) -> None:
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         raise UserError(
-            f"Inputs must be finite numbers of {dtype}. Received: {bad.sum()} rows with NaN or infinite entries, the "
+            f"Inputs must be finite numbers of {values.dtype}. Received: {bad.sum()} rows with NaN or infinite entries, the "
             f"first is row {bad.argmax()}. Mend or drop them."
         )
-    return values
 
 
 def same_width(one: Float[np.ndarray, "n1 d1"], two: Float[np.ndarray, "n2 d2"]) -> None:
