@@ -60,13 +60,14 @@ class RidgePath:
 def fit(
     gram: np.ndarray | Gram, y: np.ndarray, ridges: Sequence[float] | np.ndarray, *, solver: str = "auto",
     rtol: float | None = None, max_iterations: int = MAX_ITERATIONS, memory: float | None = None, scheduler: str = "",
-    progress: Progress | None = None, checkpoint: Path | None = None, key: str = "", interval: float = 30.0,
+    overwrite: bool = False, progress: Progress | None = None, checkpoint: Path | None = None, key: str = "",
+    interval: float = 30.0,
 ) -> RidgePath:  # fmt: skip
     """Solves (K + ρI)α = y at every ridge ρ.
 
     Args:
         gram: K (n, n), symmetric and positive semi-definite: an array, or shards that `data.open_gram` gave, which may
-            be larger than memory. It is not changed.
+            be larger than memory. It is not changed, unless `overwrite`.
         y: Labels (n,) or (n, k), finite; centre them as you wish, nothing is added here.
         ridges: ρ, at least 0, in any order; not divided by n.
         solver: auto, band, block_lanczos, cg, cholesky or eigh (which gives leave-one-out errors); see README.
@@ -75,6 +76,8 @@ def fit(
         max_iterations: Products with K that block_lanczos and cg may take.
         memory: Bytes to work with; None: half of what is free.
         scheduler: Address of a Dask scheduler on whose workers products run (block_lanczos and cg, shards alone).
+        overwrite: band and cholesky may work in the array `gram` itself; its upper triangle is lost then, and the
+            whole takes 1.3 n² numbers, not 2.3. Shards are never changed.
         progress: Called with (step, steps, residuals, ridges left).
         checkpoint, key, interval: A folder for the state of a long run, its identity, and the seconds between writings.
 
@@ -93,7 +96,7 @@ def fit(
         name, reason = auto_gram(n, itemsize, len(ridges), memory, distributed=bool(scheduler))
     if rtol is None:
         rtol = 1e-7 if itemsize == 8 or name in REFINED else 1e-5
-    with _problem(gram, targets, memory, scheduler) as problem:
+    with _problem(gram, targets, memory, scheduler, overwrite) as problem:
         solutions = GRAM_SOLVERS.load(name).solve(
             problem, ridges, rtol=float(rtol), atol=0.0, max_iterations=max_iterations, progress=progress,
             checkpoint=checkpoint, key=key, interval=interval,
@@ -103,10 +106,12 @@ def fit(
 
 
 @contextlib.contextmanager
-def _problem(gram: np.ndarray | Gram, targets: np.ndarray, memory: int, scheduler: str) -> Iterator[GramProblem]:
+def _problem(
+    gram: np.ndarray | Gram, targets: np.ndarray, memory: int, scheduler: str, overwrite: bool
+) -> Iterator[GramProblem]:
     """The problem, with its products here or on a scheduler's workers."""
     if not scheduler:
-        yield GramProblem(gram, targets, memory=memory)
+        yield GramProblem(gram, targets, memory=memory, overwrite=overwrite)
         return
     from linearized.problems.dask_gram import DaskGramProblem
 

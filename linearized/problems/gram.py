@@ -37,6 +37,7 @@ class GramProblem:
         gram: K (n, n), symmetric: an array, or shards as `data.open_gram` gives them.
         targets: Y (n, k).
         memory: Bytes for what solvers keep and, if they are enough for both, for K itself, which is then read once.
+        overwrite: An array may be worked in, not in a copy, by a solver that then needs no products from here.
 
     Attributes:
         targets: Y in float64.
@@ -50,7 +51,10 @@ class GramProblem:
 
     dual = False
 
-    def __init__(self, gram: np.ndarray | Gram, targets: Float[np.ndarray, "n k"], *, memory: int = MEMORY):
+    def __init__(
+        self, gram: np.ndarray | Gram, targets: Float[np.ndarray, "n k"], *, memory: int = MEMORY,
+        overwrite: bool = False,
+    ):  # fmt: skip
         if gram.shape != (len(targets), len(targets)):
             raise UserError(
                 f"K must be square, with a row for each of the {len(targets)} labels. Received: shape {gram.shape}."
@@ -60,7 +64,7 @@ class GramProblem:
         if isinstance(gram, np.ndarray):
             refuse_asymmetric(gram)
             gram = gram if gram.flags.c_contiguous or not gram.flags.f_contiguous else gram.T
-        self.gram, self.memory, self.dtype = gram, memory, np.dtype(gram.dtype)
+        self.gram, self.memory, self.dtype, self.overwrite = gram, memory, np.dtype(gram.dtype), overwrite
         self.targets = np.asarray(targets, np.float64)
         self.params = self.rows = self.n = len(self.targets)
         self.passes, self.seconds_multiplying = 0, 0.0
@@ -142,14 +146,20 @@ class GramProblem:
         predictions = self.primal_product(v)
         return predictions, np.tile(self.targets, (1, v.shape[1] // self.columns)) - predictions
 
-    def dense(self, dtype: np.dtype | str | None = None) -> Float[np.ndarray, "n n"]:
-        """A copy of K in memory, C-ordered and the caller's own to overwrite.
+    def dense(self, dtype: np.dtype | str | None = None, *, keep: bool = True) -> Float[np.ndarray, "n n"]:
+        """K in memory, C-ordered and the caller's own to overwrite: a copy, unless `overwrite` and not `keep`.
 
-        The memory is the caller's then: shards that are not held yet will be streamed.
+        The memory is the caller's then: shards that are not held yet will be streamed, and without `keep` an array
+        gives no products any more.
         """
         dtype = np.dtype(dtype or self.dtype)
         if isinstance(self.gram, np.ndarray):
-            return np.array(self.gram, dtype, order="C")
+            array = self.gram
+            own = self.overwrite and not keep and dtype == array.dtype and array.flags.c_contiguous
+            if not (own and array.flags.writeable):
+                return np.array(array, dtype, order="C")
+            self.gram = None
+            return array
         self._hold = False
         return self.gram.to_memory(dtype)
 

@@ -24,11 +24,14 @@ class DenseProblem(LinearProblem, Protocol):
 
     dtype: np.dtype
 
-    def dense(self) -> np.ndarray: ...
+    def dense(self, *, keep: bool = True) -> np.ndarray: ...
 
 
 class DenseGram:
-    """A copy of K to work in: its upper triangle and diagonal are free to be overwritten.
+    """K to work in: the upper triangle and the diagonal of its array are free to be overwritten.
+
+    Args:
+        keep: The problem's own products are wanted too: an array that may be overwritten is copied all the same.
 
     Attributes:
         array: (n, n), C-ordered. Its strict lower triangle is K's, and stays so.
@@ -36,9 +39,9 @@ class DenseGram:
         norm: ‖K‖, Frobenius.
     """
 
-    def __init__(self, problem: DenseProblem):
+    def __init__(self, problem: DenseProblem, *, keep: bool = False):
         """Raises `UserError` if K is not finite."""
-        self.array = problem.dense()
+        self.array = problem.dense(keep=keep)
         self.norm = checked_norm(self.array)
         self.diagonal = np.diagonal(self.array).astype(np.float64)
 

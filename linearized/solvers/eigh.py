@@ -70,7 +70,7 @@ class _Spectrum:
     def __init__(self, problem: DenseProblem, ridges: np.ndarray, saved: Checkpoint, interval: float):
         arrays = saved.load(STATE)
         if arrays is None:
-            started, gram = time.monotonic(), DenseGram(problem)
+            started, gram = time.monotonic(), DenseGram(problem, keep=True)
             values, vectors = scipy.linalg.eigh(gram.array.T, driver="evd", overwrite_a=True, check_finite=False)
             arrays = {"values": values.astype(np.float64), "vectors": vectors, "norm": np.array(gram.norm)}
             if time.monotonic() - started >= interval:

@@ -59,6 +59,19 @@ def test_every_ridge_is_the_direct_solution(name, dtype, seed, n, columns):
 
 @every_solver
 @both_dtypes
+def test_an_array_that_may_be_overwritten_gives_the_same_answers(name, dtype):
+    k, targets = gram_of(0, 200, 2, dtype=dtype)
+    kept = GRAM_SOLVERS.load(name).solve(GramProblem(k, targets), RIDGES, **EXACT)
+    work = k.copy()
+    found = GRAM_SOLVERS.load(name).solve(GramProblem(work, targets, overwrite=True), RIDGES, **EXACT)
+    for one, other in zip(kept, found, strict=True):
+        np.testing.assert_array_equal(one.value, other.value)
+    np.testing.assert_array_equal(np.tril(work, -1), np.tril(k, -1))
+    assert (work != k).any() == (name in ("band", "cholesky"))
+
+
+@every_solver
+@both_dtypes
 def test_several_blocks_of_a_kernel_matrix(name, dtype):
     """n beyond the width of every block; 1e-7 answers at the ridges of use, from a float32 matrix too."""
     random = np.random.default_rng(1)
