@@ -48,8 +48,8 @@ def _refuse_infinite(values: np.ndarray) -> None:
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         raise UserError(
-            f"Inputs must be finite numbers of {values.dtype}. Received: {bad.sum()} rows with NaN or infinite entries, the "
-            f"first is row {bad.argmax()}. Mend or drop them."
+            f"Inputs must be finite numbers of {values.dtype}. Received: {bad.sum()} rows with NaN or infinity, "
+            f"the first is row {bad.argmax()}. Mend or drop them."
         )
 
 

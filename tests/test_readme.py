@@ -37,6 +37,8 @@ def small(words, folder):
         return words if "--dry_run" in words else [*words, "--dry_run"]  # tests/report runs a small figure
     if words[0] == "train.py":
         return words + SMALL["train.py"] + (SMALL["SYNTH"] if "--dataset=SYNTH" in words else [])
+    if words[1] == "linearized.compare":
+        return [*words, "--num_units=4", "--num_train=60", "--num_test=30", "--max_cg_iters=2"]
     if words[0] == "kernel_fit.py":
         features = ["--embedding_dim=64"] if any(word.startswith("--features") for word in words) else []
         return [*words, "--num_train=60", "--num_test=20", *features]

@@ -19,6 +19,8 @@ import math
 import numpy as np
 from jaxtyping import Float, Int
 
+from data.errors import UserError
+from kernel_gen.activations import hermite
 from kernel_gen.features.linear import Step
 from kernel_gen.features.nonlinearity import Nonlinearity, Series
 from kernel_gen.features.poly_sketch import PolySketch
@@ -27,6 +29,7 @@ from kernel_gen.features.tensor_srht import Srht, TensorSrht
 
 METHODS = ("random", "sketch")
 EXACT = 4  # terms that take at most one in so many rows are exact
+HEAVY, TOO_MUCH = 30, 0.1  # E σ⁴/(E σ²)² beyond which a mean over neurons is refused where it errs by more than this
 SMALL = 1e-20  # of the sum of weights: what is smaller is 0 by symmetry
 
 
@@ -166,6 +169,7 @@ class RandomRest:
         self._layer, self._rows, dtype = layer, rows, layer.how.dtype
         self.nngp, self.ntk = rows.nngp, rows.ntk
         units = max(rows.nngp, rows.ntk)
+        refuse_heavy_tails(layer.nonlinearity, math.sqrt(shape.square), rows.nngp)
         self._weights = random.standard_normal((units, shape.nngp)).astype(dtype)
         self._tangent = Srht(shape.ntk, rows.ntk, random, dtype) if rows.ntk else None
 
@@ -180,6 +184,24 @@ class RandomRest:
             return values, ntk[:0]
         factor = slopes[: rows.ntk]
         return values, self._tangent(ntk) * (factor - slope[0] if rows.tangent else factor)
+
+
+def refuse_heavy_tails(nonlinearity: Nonlinearity, scale: float, units: int) -> None:
+    """Raises `UserError` where so few random neurons of σ cannot stand for E σ², as for σ = exp: few of them are all.
+
+    The mean of σ² over m neurons errs by √((E σ⁴/(E σ²)² - 1)/m), relatively: √(5/m) for ReLU, √(e⁴/m) for exp.
+    """
+    z, weights = hermite.nodes(nonlinearity.kinks)
+    weights = weights * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    values, _ = nonlinearity(z[:, None], np.array([scale]))
+    square, fourth = (float(weights @ values[:, 0] ** power) for power in (2, 4))
+    tail = fourth / square**2 if square > 0 else 0.0
+    error = math.sqrt(max(tail - 1, 0) / max(units, 1))
+    if tail > HEAVY and error > TOO_MUCH:
+        raise UserError(
+            f"The random neurons of this activation have heavy tails (E σ⁴/(E σ²)² = {tail:.3g}): {units} of them "
+            f"would err by {100 * error:.0f} %. Take --method=sketch, or {math.ceil(tail / TOO_MUCH**2)} of them."
+        )
 
 
 class SketchRest:

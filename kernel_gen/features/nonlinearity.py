@@ -50,7 +50,7 @@ class Nonlinearity:
     def __init__(
         self, function: Callable[[Any, Any], Any], *, homogeneous: bool = False, kinks: tuple[float, ...] = (0.0,)
     ):
-        self._function, self.homogeneous, self._kinks = function, homogeneous, kinks
+        self._function, self.homogeneous, self.kinks = function, homogeneous, kinks
         self._nodes: dict[tuple[int, int], np.ndarray] = {}
 
     def __call__(
@@ -103,7 +103,7 @@ class Nonlinearity:
                 return np.asarray(self._compiled(t)[1])
 
         def moments(function: Callable, degree: int) -> np.ndarray:
-            return hermite.coefficients(function, degree, scale, self._kinks)
+            return hermite.coefficients(function, degree, scale, self.kinks)
 
         return np.concatenate([
             moments(lambda t: self._function(t, np), degree), moments(slope, degree),

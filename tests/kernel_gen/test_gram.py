@@ -80,7 +80,7 @@ def test_entries_that_are_not_finite_are_refused(rows, bad, name, settings):
     broken = rows.copy()
     broken[3, 5] = bad
     for inputs in ((broken,), (rows, broken)):
-        with pytest.raises(UserError, match="1 rows with NaN or infinite entries, the first is row 3"):
+        with pytest.raises(UserError, match="1 rows with NaN or infinity, the first is row 3"):
             gram(name, *inputs, **settings)
 
 

@@ -44,7 +44,7 @@ def test_compare_trains_prints_and_draws(directories):
 
 
 def test_an_error_within_a_run_is_one_line(directories):
-    done = command("--models=CNN,KERV_CNN:kervolution_kernel=l1:kervolution_degree=2", *SMALL)
+    done = command("--models=RF,KERV_CNN:kervolution_kernel=l1:kervolution_degree=2", *SMALL)
     assert done.returncode == 2
     assert [line for line in done.stderr.splitlines() if line.startswith("error: ")]
 
