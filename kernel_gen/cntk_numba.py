@@ -18,7 +18,7 @@ zero. In the flat plane a common horizontal shift is a slice W + 2 further on, a
 padding: Σ₉ is two 3-sums, across over three slices, down over this row's sums and those of the last two rows. A layer
 then is one loop over the flat plane (`convolve_rectify`), with 1/s and s repeated along it. All its addresses are one
 pointer and constants, which is what lets LLVM turn the loop into straight vector code with every constant in a
-register; the rows of a stage of two layers take 58 KiB at W = 32, the repeated maps 0.5 MiB.
+register; the rows of a stage of two layers take 77 KiB at W = 32, the repeated maps 1 MiB.
 
 Cost of a layer with H·W pixels, (H·W)² pairs: about 45 operations a pair for the NTK (Σ₉ of K and T 8, c 3, square root
 of 1 - |c| 3, κ₁ 13, κ₀ 15, T 4), 25 for the NNGP; 2·channels + 4 for the first sums, 1 to 2 for a pool. Myrtle-5 on
