@@ -16,7 +16,7 @@ from jaxtyping import Float, Float64
 
 from linearized.solvers.blas import symmetric_product, symmetric_update
 
-WIDTH = 64
+WIDTH = 96
 SLAB = 512  # columns that a saved state holds in one array
 
 
