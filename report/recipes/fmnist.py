@@ -2,7 +2,7 @@
 
 from report.recipes.recipe import Curve, Recipe, Scale
 
-UNITS = {"laptop": 128, "workstation": 1024, "paper": 4096}
+UNITS = {"laptop": 256, "workstation": 1024, "paper": 4096}
 
 
 def curves(units: dict[str, int]) -> tuple[Curve, ...]:
@@ -26,10 +26,10 @@ def curves(units: dict[str, int]) -> tuple[Curve, ...]:
 
 
 def scales(levels: int) -> dict[str, Scale]:
-    """Five levels of 2,000 images; every other of 10,000; all of all."""
+    """Every fourth level of 10,000 images, for of 2,000 a network learns no more than a kernel; then more of each."""
     return {
-        "laptop": Scale(tuple(range(0, levels, 3)), (0, 1), {"num_train": 2000, "num_test": 2000}),
-        "workstation": Scale(tuple(range(0, levels, 2)), (0, 1, 2), {"num_train": 10000}),
+        "laptop": Scale(tuple(range(0, levels, 4)), (0,), {"num_train": 10000, "num_test": 5000}),
+        "workstation": Scale(tuple(range(0, levels, 2)), (0, 1, 2), {"num_train": 30000}),
         "paper": Scale(tuple(range(levels)), tuple(range(5)), {}),
     }
 
