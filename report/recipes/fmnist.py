@@ -25,10 +25,10 @@ def curves(units: dict[str, int]) -> tuple[Curve, ...]:
     )
 
 
-def scales(levels: int) -> dict[str, Scale]:
-    """Every fourth level of 10,000 images, for of 2,000 a network learns no more than a kernel; then more of each."""
+def scales(levels: int, few: tuple[int, ...]) -> dict[str, Scale]:
+    """A few levels of 10,000 images, for of 2,000 a network learns no more than a kernel; then more of each."""
     return {
-        "laptop": Scale(tuple(range(0, levels, 4)), (0,), {"num_train": 10000, "num_test": 5000}),
+        "laptop": Scale(few, (0,), {"num_train": 10000, "num_test": 5000}),
         "workstation": Scale(tuple(range(0, levels, 2)), (0, 1, 2), {"num_train": 30000}),
         "paper": Scale(tuple(range(levels)), tuple(range(5)), {}),
     }
@@ -41,7 +41,7 @@ HIGH = Recipe(
     axis="noise_ind",
     metric="test_accuracy",
     curves=curves(UNITS),
-    scales=scales(15),
+    scales=scales(15, (0, 6, 12)),
 )
 LOW = Recipe(
     title="Fashion-MNIST, noise in place of low frequencies",
@@ -50,5 +50,5 @@ LOW = Recipe(
     axis="noise_ind",
     metric="test_accuracy",
     curves=curves(UNITS),
-    scales=scales(14),
+    scales=scales(14, (0, 3, 6, 9)),
 )

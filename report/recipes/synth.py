@@ -10,9 +10,9 @@ from report.recipes.recipe import Curve, Recipe, Scale
 DIMS = {"laptop": 256, "workstation": 512, "paper": 1024}
 ETA = {"laptop": 0.5, "workstation": 0.45, "paper": 0.4}  # 16 relevant coordinates each
 UNITS = {"laptop": 256, "workstation": 1024, "paper": 1024}
-WHOLE = {"laptop": 20_000, "workstation": 2**17, "paper": 2**20}
-EPOCHS = {"laptop": 100, "workstation": 250, "paper": 750}
-GRIDS = {"laptop": "7,14", "workstation": "3,7,11,14,17", "paper": "all"}
+WHOLE = {"laptop": 24_000, "workstation": 2**17, "paper": 2**20}
+EPOCHS = {"laptop": 50, "workstation": 250, "paper": 750}
+GRIDS = {"laptop": "16,19", "workstation": "3,7,11,15,19", "paper": "all"}
 
 CURVES = (
     Curve(
@@ -23,8 +23,8 @@ CURVES = (
     Curve("RF", "train.py", {"model": "RF"},
           {scale: {"matched_units": n} for scale, n in UNITS.items()}),
     Curve("NT", "train.py", {"model": "NT"}, {scale: {"num_units": n} for scale, n in UNITS.items()}),
-    Curve("NT KRR", "kernel_fit.py", {"kernel": "NTK"}),
-    Curve("RF KRR", "kernel_fit.py", {"kernel": "RF"}),
+    Curve("NT KRR", "kernel_fit.py", {"kernel": "NTK", "solver": "block_lanczos"}),
+    Curve("RF KRR", "kernel_fit.py", {"kernel": "RF", "solver": "block_lanczos"}),
 )  # fmt: skip
 REFERENCES = {f"best polynomial of degree {degree}": 1 - (degree - 1) / 3 for degree in (1, 2, 3)}
 
@@ -42,7 +42,7 @@ KAPPA = Recipe(
     curves=CURVES,
     references=REFERENCES,
     scales={
-        "laptop": Scale((0, 3, 6, 9), (0,), _shared("laptop") | {"num_train": 6000, "num_test": 4000}),
+        "laptop": Scale((0, 3, 6, 9), (0,), _shared("laptop") | {"num_train": 20_000, "num_test": 4000}),
         "workstation": Scale(tuple(range(10)), (0, 1), _shared("workstation") | {"num_train": 2**15}),
         "paper": Scale(tuple(range(10)), (0, 1, 2), _shared("paper")),
     },
@@ -57,7 +57,7 @@ SAMPLES = Recipe(
     references=REFERENCES,
     scales={
         "laptop": Scale(
-            (1000, 2000, 4000, 8000), (0,), _shared("laptop") | {"noise_ind": 6, "num_test": 4000}
+            (2500, 5000, 10_000, 20_000), (0,), _shared("laptop") | {"noise_ind": 6, "num_test": 4000}
         ),
         "workstation": Scale(
             tuple(2**k for k in range(10, 16)), (0, 1), _shared("workstation") | {"noise_ind": 6}
