@@ -1,5 +1,7 @@
 """A recipe's figure from its points: a line a curve, error bars over seeds, reference lines, legend outside."""
 
+import textwrap
+
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
@@ -7,6 +9,8 @@ from matplotlib.figure import Figure
 from data import DATASETS
 from report import plots
 from report.recipes.recipe import Recipe
+
+TITLE = 64  # letters of a line that fit over the axes
 
 
 def figure(recipe: Recipe, dataset: str, points: pd.DataFrame) -> Figure:
@@ -33,9 +37,10 @@ def figure(recipe: Recipe, dataset: str, points: pd.DataFrame) -> Figure:
         axis.set(xlabel=_axis_name(recipe, source), ylabel=recipe.metric.replace("_", " "))
         if recipe.axis == "num_train":
             axis.set_xscale("log", base=2)
-        stands = f"\n({source.title} stands in for {recipe.dataset})" if dataset != recipe.dataset else ""
+        stands = f"({source.title} instead of {recipe.dataset})" if dataset != recipe.dataset else ""
         rows = "" if recipe.axis == "num_train" else f", n = {int(points['data_n_train'].max()):,}"
-        axis.set_title(f"{recipe.title}{rows}{stands}", fontsize=10)
+        lines = [f"{recipe.title}{rows}", *textwrap.wrap(stands, TITLE)]
+        axis.set_title("\n".join(lines), fontsize=10)
         picture.legend(loc="outside right upper", frameon=False)
     return picture
 
