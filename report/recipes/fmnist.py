@@ -2,7 +2,7 @@
 
 from report.recipes.recipe import Curve, Recipe, Scale
 
-UNITS = {"laptop": 256, "workstation": 1024, "paper": 4096}
+UNITS = {"laptop": 128, "workstation": 1024, "paper": 4096}
 
 
 def curves(units: dict[str, int]) -> tuple[Curve, ...]:
