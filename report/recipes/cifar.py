@@ -33,7 +33,7 @@ TEN_CLASSES = Recipe(
         Curve("NT KRR", "kernel_fit.py", {"kernel": "NTK"}),
     ),
     scales={
-        "laptop": Scale((0, 1, 2), (0,), {"num_train": 500, "num_test": 200}),
+        "laptop": Scale((0, 1, 2), (0,), {"num_train": 400, "num_test": 200}),
         "workstation": Scale(tuple(range(0, 15, 3)), (0, 1), {"num_train": 5000, "num_test": 2000}),
         "paper": Scale(tuple(range(15)), (0, 1, 2), {}),
     },

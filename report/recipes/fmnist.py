@@ -50,5 +50,5 @@ LOW = Recipe(
     axis="noise_ind",
     metric="test_accuracy",
     curves=curves(UNITS),
-    scales=scales(14, (0, 3, 6, 9)),
+    scales=scales(14, (0, 3, 6)),
 )
