@@ -5,7 +5,7 @@ from report.recipes.recipe import Curve, Recipe, Scale
 UNITS = {"laptop": 128, "workstation": 1024, "paper": 4096}
 
 
-def curves(units: dict[str, int]) -> tuple[Curve, ...]:
+def curves(units: dict[str, int], rate: float = 0.003) -> tuple[Curve, ...]:
     """NN, RF and NT of equal numbers of parameters, and the kernels of RF, NT and polynomials."""
     epochs = {"laptop": 60, "workstation": 250, "paper": 750}
     grids = {"laptop": "0,10", "workstation": "0,4,8,12,16", "paper": "all"}
@@ -15,7 +15,7 @@ def curves(units: dict[str, int]) -> tuple[Curve, ...]:
     features = {scale: {"matched_units": n} for scale, n in units.items()}
     tangents = {scale: {"num_units": n} for scale, n in units.items()}
     return (
-        Curve("NN", "train.py", {"model": "NN", "learning_rate": 0.003}, network),
+        Curve("NN", "train.py", {"model": "NN", "learning_rate": rate}, network),
         Curve("RF", "train.py", {"model": "RF"}, features),
         Curve("NT", "train.py", {"model": "NT"}, tangents),
         Curve("NT KRR", "kernel_fit.py", {"kernel": "NTK"}),
