@@ -57,7 +57,7 @@ SAMPLES = Recipe(
     references=REFERENCES,
     scales={
         "laptop": Scale(
-            (1250, 2500, 5000), (0,), _shared("laptop") | {"noise_ind": 6, "num_test": 4000}
+            (2500, 5000, 10_000), (0,), _shared("laptop") | {"noise_ind": 6, "num_test": 4000}
         ),
         "workstation": Scale(
             tuple(2**k for k in range(10, 16)), (0, 1), _shared("workstation") | {"noise_ind": 6}
