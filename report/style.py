@@ -26,7 +26,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _NAMES = {"square": "mean squared norm", "cross_entropy": "cross-entropy"}
 _REFERENCE = re.compile(r'(?<=url\(#)[^)]+(?=\))|(?<=href="#)[^"]+(?=")')
 _ELEMENT_ID = re.compile(r' id="([^"]+)"')
-_LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
+_TAG, _LONG_NUMBER = re.compile(r"<[^>]*>"), re.compile(r"-?\d+\.\d{2,}")
 _FONT = re.compile(r"font-family: [^;\"]*;? ?|font: (?=\d)|(?<=\d\dpx) '[^;\"]*(?=[;\"])")
 _USED_STYLE = re.compile(r'(<use [^>]*?)style="([^"]*)"')
 _INK = re.compile(r"#000000|(?<=: )black\b")
@@ -64,7 +64,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     used = {old: f"{name}-{place}" for place, old in enumerate(dict.fromkeys(_REFERENCE.findall(drawing)))}
     drawing = _REFERENCE.sub(lambda found: used[found[0]], drawing)
     drawing = _ELEMENT_ID.sub(lambda found: f' id="{used[found[1]]}"' if found[1] in used else "", drawing)
-    drawing = _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), drawing)
+    drawing = _TAG.sub(lambda tag: _LONG_NUMBER.sub(_shorter, tag[0]), drawing)  # and not what is written between tags
     drawing = _INK.sub("currentColor", _FONT.sub("", drawing))
     drawing = _USED_STYLE.sub(lambda found: _fill_alone(found[1], found[2]), drawing)
     drawing = re.sub(r" ?(transform=\"rotate\(-?0 [^\"]*\"|style=\"\")", "", drawing)
@@ -76,6 +76,11 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
         rf'{width:.2f}/{height:.2f}">',
         drawing, count=1,
     )  # fmt: skip
+
+
+def _shorter(number: re.Match) -> str:
+    """With two decimals."""
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _fill_alone(start: str, style: str) -> str:

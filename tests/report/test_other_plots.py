@@ -102,6 +102,7 @@ def test_ridges_of_models_and_kernels_share_an_axis():
 def test_a_drawing_inside_a_page_has_its_own_ids_and_the_pages_colours():
     figure, (axis,) = plots.new_figure(4, 3)
     axis.plot([1, 2, 3], [1, 0.1, 0.01], "o-", color=plots.COLOURS[6])
+    axis.set(yticks=[0.0712, 0.0734])
     first, second = (plots.inline_svg(figure, name, 'of "a" & <b>') for name in ("one", "two"))
     ids = [{part.split('"')[0] for part in text.split(' id="')[1:]} for text in (first, second)]
     assert ids[0]
@@ -111,3 +112,4 @@ def test_a_drawing_inside_a_page_has_its_own_ids_and_the_pages_colours():
     assert "currentColor" in first
     assert "DejaVu" not in first
     assert "<style" not in first
+    assert "0.0712<" in first
