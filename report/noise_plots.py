@@ -27,9 +27,7 @@ def labelled(table: pd.DataFrame) -> pd.Series:
         for column, sign in _APART.items():
             if column in rows and rows[column].nunique() > 1:
                 values = rows[column].map(lambda value: f"{value:g}" if isinstance(value, (int, float)) else str(value))
-                values = values.str.replace(
-                    r" \(.*\)", "", regex=True
-                )  # "test accuracy (published protocol)"
+                values = values.str.replace(r" \(.*\)", "", regex=True)  # "test accuracy (published protocol)"
                 labels[rows.index] += ", " + (f"{sign} = " + values if sign else values)
     return labels
 
