@@ -42,8 +42,10 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         return None
     try:
         meta = json.loads((folder / "meta.json").read_text())
+        # Headers one by one: NumPy parses them by `ast`, which some Pythons (3.11.7) do not bear in threads
+        stored = [np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in NAMES]
         with ThreadPoolExecutor(len(NAMES)) as pool:
-            arrays = dict(zip(NAMES, pool.map(lambda name: np.load(folder / f"{name}.npy"), NAMES), strict=True))
+            arrays = dict(zip(NAMES, pool.map(np.array, stored), strict=True))
             sums = dict(zip(NAMES, pool.map(lambda name: _checksum(arrays[name]), NAMES), strict=True))
         if sums != meta["crc32"]:
             raise ValueError("a checksum differs")
