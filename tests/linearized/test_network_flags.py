@@ -95,7 +95,7 @@ def test_defaults_are_the_models_own():
     assert list(solvers.values()) == ["lanczos", "sgd", "adam", "adam"]
 
 
-@pytest.mark.parametrize("model", ["KERV_CNN", "LAMBDA_RESNET"])
+@pytest.mark.parametrize("model", ["KERV_CNN", pytest.param("LAMBDA_RESNET", marks=pytest.mark.slow)])
 def test_scores_are_those_of_the_saved_model_in_inference(directories, model):
     """Row by row: in training mode the statistics of a batch would make each output depend on the others."""
     settings = RESNET if model == "LAMBDA_RESNET" else {**SMALL, "num_units": 4}
