@@ -77,7 +77,7 @@ def fit(
         memory: Bytes to work with; None: half of what is free.
         scheduler: Address of a Dask scheduler on whose workers products run (block_lanczos and cg, shards alone).
         overwrite: band and cholesky may work in the array `gram` itself; its upper triangle is lost then, and the
-            whole takes 1.3 n² numbers, not 2.3. Shards are never changed.
+            whole takes n² numbers less. Shards are never changed.
         progress: Called with (step, steps, residuals, ridges left).
         checkpoint, key, interval: A folder for the state of a long run, its identity, and the seconds between writings.
 

@@ -28,7 +28,7 @@ GRAM_SOLVERS = Registry(  # of kernel ridge regression, (K + ρI)α = Y: a GramP
     aliases={"lanczos": "block_lanczos"},
 )
 
-WORKING_COPIES = 1.4  # matrices of K's size that a factor of it and its refinement take
+WORKING_COPIES = 1.7  # matrices of K's size that a factor of it and its refinement take
 FEW_RIDGES = 2  # up to which a factor a ridge is quicker than one reduction for all
 
 LINEAR = ("lanczos", "cg")  # those that solve a LinearProblem, for a whole ridge grid
