@@ -8,11 +8,17 @@ import pytest
 from data.activations import parse
 from data.errors import UserError
 from kernel_gen import gram
-from kernel_gen.architecture import plain
+from kernel_gen.architecture import Architecture, AvgPool, Conv, GlobalAvgPool, Relu, plain
+from kernel_gen.features import linear
+from kernel_gen.features.activation import Approximation
+from kernel_gen.features.network import Embedding, Features
+from kernel_gen.features.nonlinearity import nonlinearity
 from kernel_gen.kernels.cntk_general import GeneralCntk
 from kernel_gen.kernels.dense import Dense
 from kernel_gen.settings import KernelSettings
 from kernel_gen.stax import from_stax
+
+SHIFTS = [(dy, dx) for dy in range(3) for dx in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +95,40 @@ def test_the_general_cntk_gives_the_fused_relu(images, kind):
     made = GeneralCntk(plain(2, "flatten"), images.shape[1:], KernelSettings(kernel="CNTK", kind=kind, dtype="float64"))
     expected = gram("CNTK", images, depth=2, head="flatten", kind=kind, dtype="float64")
     np.testing.assert_allclose(gram(made, images), expected, rtol=1e-10)
+
+
+def test_sign_after_a_pool_is_the_arcsine_of_correlations(images):
+    """Variances after a pool are neither 1 nor alike from pixel to pixel: NNGP against loops over the recursion."""
+
+    def convolved(k):
+        padded = np.pad(k, ((0, 0), (0, 0), *((1, 1),) * 4))
+        cuts = ([slice(s, s + side) for s, side in zip((dy, dx) * 2, k.shape[2:], strict=True)] for dy, dx in SHIFTS)
+        return sum(padded[(slice(None), slice(None), *cut)] for cut in cuts) / 9
+
+    def sign(k):
+        deviations = np.sqrt(np.einsum("iiyxyx->iyx", k))
+        product = np.einsum("iyx,juv->ijyxuv", deviations, deviations)
+        c = np.divide(k, product, out=np.zeros_like(k), where=product > 0)
+        return 2 / np.pi * np.arcsin(np.clip(c, -1, 1))
+
+    def pool(k):
+        n, height, width = len(k), k.shape[2] // 2, k.shape[3] // 2
+        return k.reshape(n, n, height, 2, width, 2, height, 2, width, 2).mean(axis=(3, 5, 7, 9))
+
+    k = np.einsum("iyxc,juvc->ijyxuv", images, images) / images.shape[-1]
+    pooled = pool(sign(convolved(k)))
+    variances = np.einsum("iiyxyx->iyx", pooled)
+    assert variances.max() < 0.95 and np.ptp(variances) > 0.05
+    text = Architecture("pooled", (Conv(), Relu(), AvgPool(2), Conv(), Relu(), GlobalAvgPool()))
+    made = GeneralCntk(text, images.shape[1:], KernelSettings(kernel="CNTK", activation="sign", kind="nngp"))
+    np.testing.assert_allclose(
+        gram(made, images), sign(convolved(pooled)).mean(axis=(2, 3, 4, 5)), rtol=1e-4, atol=1e-6
+    )
+    network = [linear.Conv(), nonlinearity("sign"), linear.AvgPool((2, 2), (2, 2)), nonlinearity("sign")]
+    features = Features([*network, linear.GlobalAvgPool(), linear.Dense()], images[0].size, images.shape[1:], "nngp",
+                        Embedding(20_000, how=Approximation(dtype="float64")))  # fmt: skip
+    f, exact = features(images.reshape(len(images), -1)), sign(pooled).mean(axis=(2, 3, 4, 5))
+    assert np.linalg.norm(f @ f.T - exact) < 0.05 * np.linalg.norm(exact)
 
 
 def test_a_series_of_few_terms_and_one_of_many_meet():

@@ -91,6 +91,9 @@ CASES = [
         for rank, name in itertools.product((1, 2, 3), GEOMETRIES)
     ),
     pytest.param(1, {"padding": "causal", "dilation_rate": 2}, id="1D causal"),
+    pytest.param(2, {"strides": (1, 2)}, id="2D strides that differ"),
+    pytest.param(2, {"dilation_rate": (1, 2), "padding": "same"}, id="2D dilations that differ"),
+    pytest.param(3, {"strides": (2, 1, 2), "padding": "same"}, id="3D strides that differ"),
 ]
 
 

@@ -140,7 +140,7 @@ def test_padding_does_not_change_what_bert_says():
 def test_uptraining_replaces_the_last_blocks_by_layers_of_their_own(kind, tmp_path):
     model, x = small(kind)
     assert [block.expand.name for block in mlp_blocks(model)] == [f"block_{i}_expand" for i in range(3)]
-    new = uptrain(model, 2, 128)
+    new = uptrain(model, 2, 512)  # wrong by 0.14 of what is lost, 0.08 to 0.25 from one model to the next
     layers = [layer for layer in walk(new) if isinstance(layer, SNNK)]
     assert [layer.name for layer in layers] == ["block_1_expand", "block_2_expand"]
     one, other = layers
@@ -148,7 +148,7 @@ def test_uptraining_replaces_the_last_blocks_by_layers_of_their_own(kind, tmp_pa
     assert np.abs(one.features.projection - other.features.projection).max() > 0.1
     before = model.predict(x, verbose=0)
     wrong = np.linalg.norm(new.predict(x, verbose=0) - before) / np.linalg.norm(before)
-    blind = uptrain(model, 2, 128)
+    blind = uptrain(model, 2, 512)
     for layer in walk(blind):
         if isinstance(layer, SNNK):
             layer.psi.assign(keras.ops.zeros_like(layer.psi))
