@@ -213,28 +213,19 @@ def test_what_a_user_can_mend_is_told(directories, images, tmp_path):
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(directories, images):
-    def command(name):
-        settings = {
-            **images,
-            "epochs": 12,
-            "swap": "mlp",
-            "num_features": 16,
-            "checkpoint_seconds": 0,
-            "exp_name": name,
-        }
-        return [sys.executable, "-m", "linearized.finetune", *(f"--{key}={value}" for key, value in settings.items())]
-
-    straight = subprocess.run(command("straight"), capture_output=True, text=True, timeout=300, cwd=ROOT)
-    assert straight.returncode == 0, straight.stderr
+    settings = {**images, "epochs": 12, "swap": "mlp", "num_features": 16, "checkpoint_seconds": 0.0}
+    run(Config(**settings, exp_name="straight"))
+    flags = [f"--{key}={value}" for key, value in settings.items()]
+    command = [sys.executable, "-m", "linearized.finetune", *flags, "--exp_name=killed"]
     folder = directories / "nn_dir" / "killed"
-    process = subprocess.Popen(command("killed"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT)
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline and not list(folder.rglob("training.npz")):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert list(folder.rglob("training.npz"))
-    resumed = subprocess.run(command("killed"), capture_output=True, text=True, timeout=300, cwd=ROOT)
+    resumed = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert resumed.returncode == 0, resumed.stderr
     one, other = (results.load(next((directories / "nn_dir" / name).rglob("result.json")).parent)
                   for name in ("straight", "killed"))  # fmt: skip

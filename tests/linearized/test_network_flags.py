@@ -12,6 +12,7 @@ import pytest
 
 import data
 from data import results
+from data.config import parse
 from data.errors import UserError
 from linearized.models.common import build
 from linearized.train import Config, hidden_layers, run
@@ -137,8 +138,7 @@ FLAGS = ["--checkpoint_seconds=0", "--num_train=120", "--num_test=40", "--num_un
 def test_a_killed_run_goes_on_to_the_same_result(directories, model):
     """Weights, running statistics, the optimizer's state and the augmentation's draws come back."""
     command = [sys.executable, str(ROOT / "train.py"), *FLAGS, *model]
-    straight = subprocess.run([*command, "--exp_name=straight"], capture_output=True, text=True, timeout=400)
-    assert straight.returncode == 0, straight.stderr
+    run(parse(Config, [*FLAGS, *model, "--exp_name=straight"]))
     folder = directories / "nn_dir" / "killed"
     process = subprocess.Popen([*command, "--exp_name=killed"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
