@@ -117,10 +117,11 @@ def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
     named = spread_out(len(drawn))
     for place, ((ridge, history), shade) in enumerate(zip(drawn, shades(len(drawn)), strict=True)):
         label = f"{symbol} = {ridge:.1e}" if place in named else "_"
-        axis.plot(np.arange(1, len(history) + 1), history, color=shade, label=label)
+        alone = "o" if len(history) == 1 else None  # a line of one point is not seen
+        axis.plot(np.arange(1, len(history) + 1), history, color=shade, label=label, marker=alone, markersize=4)
     log_axis(axis, "y")
     axis.set(xlabel=record["solver"]["step"], ylabel=record["solver"]["history"])
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     place = {"loc": "outside lower center", "ncols": 3} if narrow else {"loc": "outside right upper"}
     figure.legend(frameon=False, fontsize=8, **place)
     if not narrow:

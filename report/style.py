@@ -107,7 +107,12 @@ def shades(count: int) -> list:
 
 
 def log_axis(axis: Axes, which: str) -> None:
-    """A logarithmic axis, "x" or "y", of few ticks and plain text (10⁻³): a page of many pictures stays small."""
+    """A logarithmic axis, "x" or "y", of few ticks and plain text (10⁻³): a page of many pictures stays small.
+
+    It stays linear where nothing that is drawn is above 0, such as the history of a solver that was done at once.
+    """
+    if axis.has_data() and not math.isfinite(getattr(axis.dataLim, f"minpos{which}")):
+        return
     axis.set(**{f"{which}scale": "log"})
     ticks = axis.xaxis if which == "x" else axis.yaxis
     ticks.set_major_formatter(_power)

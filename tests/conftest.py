@@ -8,8 +8,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from data.directories import KEYS
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: more BLAS threads would wait for each other
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of commands that tests start
+    threadpool_limits(1, "blas")
 
 
 def write_idx(path, array):

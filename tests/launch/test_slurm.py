@@ -171,8 +171,12 @@ def launch(environment, *words):
 
 def guards(environment):
     """The processes that watch over a command, in the jobs of this Slurm."""
-    found = processes_of(Path(environment["SLURM_CONF"]).parent)
-    return [process for process in found if guard.__file__ in process.cmdline()]
+    found = []
+    for process in processes_of(Path(environment["SLURM_CONF"]).parent):
+        with contextlib.suppress(psutil.Error):  # it may end meanwhile
+            if guard.__file__ in process.cmdline():
+                found.append(process)
+    return found
 
 
 def open_to_others(environment):
@@ -207,7 +211,8 @@ def test_shards_survive_a_killed_worker_cancelled_jobs_and_a_flipped_bit(slurm, 
         until(lambda: len(shards(cluster)) >= 2, "two shards", lambda: running.poll())
         assert open_to_others(environment) == []
         until(lambda: guards(environment), "a command")
-        worker, command = guards(environment)[0].parent(), guards(environment)[0]
+        command = guards(environment)[0]
+        worker = command.parent()
         os.kill(worker.pid, signal.SIGKILL)
         until(lambda: not command.is_running(), "the command of the killed worker to end")
 

@@ -14,6 +14,7 @@ import pytest
 import data
 import kernel_gen
 from data import results
+from data.config import parse
 from data.errors import UserError
 from data.gram_settings import GramSettings
 from linearized import gram_files
@@ -363,10 +364,9 @@ def table_of(folder):
 @pytest.mark.parametrize("solver", ["block_lanczos", "band", "eigh"])
 def test_a_run_killed_at_random_moments_ends_the_same(directories, solver):
     flags = [f"--solver={solver}", "--checkpoint_seconds=0", "--num_train=600", "--num_test=50", "--dtype=float64"]
-    straight = subprocess.run(command(*flags, "--exp_name=straight"), capture_output=True, text=True, timeout=300)
-    assert straight.returncode == 0, straight.stderr
+    run(parse(Config, [*flags, "--exp_name=straight"]))
     random = np.random.default_rng(list(solver.encode()))
-    for pause in random.uniform(0.2, 3.0, size=3):
+    for pause in random.uniform(0.5, 3.0, size=2):
         process = subprocess.Popen(
             command(*flags, "--exp_name=killed"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )

@@ -39,6 +39,14 @@ def test_training_curves_draw_a_line_a_ridge():
     arrays = {f"history/{index:03d}": np.geomspace(1, 1e-4, 5 + index) for index in range(4)}
     figure = plots.training_curves(record(), arrays)
     assert [len(line.get_xdata()) for line in figure.axes[0].get_lines()] == [5, 6, 7, 8]
+    assert figure.axes[0].get_yscale() == "log"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_solver_that_was_done_at_once_is_a_point_a_ridge(tmp_path):
+    figure = plots.training_curves(record(), {f"history/{index:03d}": np.zeros(1) for index in range(4)})
+    plots.save_figure(figure, tmp_path / "training.png")
+    assert {line.get_marker() for line in figure.axes[0].get_lines()} == {"o"}
 
 
 def test_noise_curves_average_over_seeds():
