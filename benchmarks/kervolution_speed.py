@@ -31,7 +31,10 @@ flags.DEFINE_string("out", "", "a JSON file for the numbers")
 
 
 def step_of(layer, x, slope, *, compiled: bool):
-    """A call that runs the layer and gives back the gradients of sum(slope · layer(x)), waiting for them."""
+    """A call that gives sum(slope · layer(x)) and its gradients, and waits for them.
+
+    The sum is asked for too: the gradients of a convolution need no forward pass, and a compiler would leave it out.
+    """
     if keras.backend.backend() == "jax":
         return _jax_step(layer, x, slope)
     import tensorflow as tf
@@ -41,9 +44,9 @@ def step_of(layer, x, slope, *, compiled: bool):
         with tf.GradientTape() as tape:
             tape.watch(x)
             value = tf.reduce_sum(layer(x) * slope)
-        return tape.gradient(value, [x, *(variable.value for variable in layer.trainable_variables)])
+        return value, *tape.gradient(value, [x, *(variable.value for variable in layer.trainable_variables)])
 
-    return lambda: [gradient.numpy().ravel()[0] for gradient in gradients(x, slope)]
+    return lambda: [result.numpy().ravel()[0] for result in gradients(x, slope)]
 
 
 def _jax_step(layer, x, slope):
@@ -52,7 +55,7 @@ def _jax_step(layer, x, slope):
     def value(weights, x, slope):
         return (layer.stateless_call(weights, [], x)[0] * slope).sum()
 
-    gradients = jax.jit(jax.grad(value, argnums=(0, 1)))
+    gradients = jax.jit(jax.value_and_grad(value, argnums=(0, 1)))
     weights = [variable.value for variable in layer.trainable_variables]
     return lambda: jax.block_until_ready(gradients(weights, x, slope))
 

@@ -155,16 +155,18 @@ class LambdaLayer(keras.layers.Layer):
         height, width = ops.shape(x)[1:3]
         pixels = ops.reshape(x, (-1, height * width, x.shape[-1]))
         values = self.value_norm(ops.matmul(pixels, self.to_values), training=training)
-        asking = x[:, :: self.strides, :: self.strides]
+        asking = x[:, :: self.strides, :: self.strides] if self.strides > 1 else x
         rows, columns = ops.shape(asking)[1:3]
         queries = self._queries(ops.reshape(asking, (-1, rows * columns, x.shape[-1])), training)
         content = self._content(ops.matmul(pixels, self.to_keys), values)
         if self.scope:
-            lambdas = self._local(ops.reshape(values, (-1, height, width, self.values, self.intra_depth)))
+            lambdas = self._local(ops.reshape(values, (-1, height, width, self.intra_depth, self.values)))
         else:
             lambdas = self._global(values, self.position(x) if embedding is None else embedding)
-        outputs = ops.matmul(queries, lambdas + content[:, None])  # (b, n, h, k) with (b, n, k, v)
-        return ops.reshape(outputs, (-1, rows, columns, self.filters))
+        # The content lambda is one for all queries: it is applied to them together, not added to each one's own.
+        together = ops.matmul(ops.reshape(queries, (-1, rows * columns * self.heads, self.keys)), content)
+        shape = (-1, rows, columns, self.filters)
+        return ops.reshape(ops.matmul(queries, lambdas), shape) + ops.reshape(together, shape)
 
     def _queries(self, pixels, training):
         """(b, n, h, k), normalised over the batch and the pixels."""
@@ -175,27 +177,26 @@ class LambdaLayer(keras.layers.Layer):
         return self.query_norm(ops.reshape(queries, shape), training=training)
 
     def _content(self, keys, values):
-        """(b, k, v) from keys (b, m, k u) and values (b, m, v u); the softmax is over the m pixels, in float32."""
-        context = ops.shape(keys)[1]
+        """(b, k, v) from keys (b, m, u k) and values (b, m, u v); the softmax is over the m pixels, in float32."""
+        rows = ops.shape(keys)[1] * self.intra_depth
         keys = ops.cast(keys, "float32")
         weights = ops.exp(keys - ops.max(keys, axis=1, keepdims=True))
         weights = ops.cast(weights / ops.sum(weights, axis=1, keepdims=True), self.compute_dtype)
-        weights = ops.reshape(weights, (-1, context, self.keys, self.intra_depth))
-        values = ops.reshape(values, (-1, context, self.values, self.intra_depth))
-        return ops.einsum("bmku,bmvu->bkv", weights, values)
+        weights = ops.transpose(ops.reshape(weights, (-1, rows, self.keys)), (0, 2, 1))
+        return ops.matmul(weights, ops.reshape(values, (-1, rows, self.values)))
 
     def _global(self, values, embedding):
-        """(b, n, k, v) from values (b, m, v u) and E (n, m, k, u): one product of matrices an image."""
+        """(b, n, k, v) from values (b, m, u v) and E (n, m, k, u): one product of matrices for the whole batch."""
         queries, context, depth, intra = embedding.shape
         table = ops.reshape(ops.transpose(embedding, (0, 2, 1, 3)), (queries * depth, context * intra))
-        values = ops.reshape(values, (-1, context, self.values, intra))
-        values = ops.reshape(ops.transpose(values, (0, 1, 3, 2)), (-1, context * intra, self.values))
-        return ops.reshape(ops.matmul(ops.cast(table, values.dtype), values), (-1, queries, depth, self.values))
+        values = ops.transpose(ops.reshape(values, (-1, context * intra, self.values)), (1, 0, 2))
+        lambdas = ops.matmul(ops.cast(table, values.dtype), ops.reshape(values, (context * intra, -1)))
+        return ops.transpose(ops.reshape(lambdas, (queries, depth, -1, self.values)), (2, 0, 1, 3))
 
     def _local(self, values):
-        """(b, n, k, v) from values (b, H, W, v, u): the same convolution for each of the v, centred at the queries."""
+        """(b, n, k, v) from values (b, H, W, u, v): the same convolution for each of the v, centred at the queries."""
         height, width = ops.shape(values)[1:3]
-        planes = ops.reshape(ops.transpose(values, (0, 3, 1, 2, 4)), (-1, height, width, self.intra_depth))
+        planes = ops.reshape(ops.transpose(values, (0, 4, 1, 2, 3)), (-1, height, width, self.intra_depth))
         edge = self.scope // 2
         planes = ops.pad(planes, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
         lambdas = ops.conv(planes, ops.cast(self.window, planes.dtype), strides=self.strides, padding="valid")

@@ -58,7 +58,7 @@ def by_loops(layer, x, training):
     else:
         queries = normalised(queries.reshape(b, -1, h, k), layer.query_norm, (0, 1, 2), training)
         values = normalised(values, layer.value_norm, (0, 2), training)
-    keys, values = keys.reshape(b, -1, k, u), values.reshape(b, -1, v, u)
+    keys, values = keys.reshape(b, -1, u, k), values.reshape(b, -1, u, v)
     found = np.zeros((b, len(asking), h, v))
     for image in range(b):
         weights = np.exp(keys[image]) / np.exp(keys[image]).sum(0)
@@ -67,7 +67,7 @@ def by_loops(layer, x, training):
             for m, place in enumerate(places):
                 where = position(layer, query, place, (height, width), n, m)
                 for depth in range(u):
-                    applied += np.outer(weights[m, :, depth] + where[:, depth], values[image, m, :, depth])
+                    applied += np.outer(weights[m, depth] + where[:, depth], values[image, m, depth])
             for head in range(h):
                 found[image, n, head] = queries[image, n, head] @ applied
     rows, columns = len({i for i, _ in asking}), len({j for _, j in asking})
