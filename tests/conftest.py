@@ -33,6 +33,13 @@ def blobs(random, labels, shape):
     return images.astype(np.uint8)
 
 
+def pytest_xdist_make_scheduler(config, log):
+    """A worker that is done takes from the other's list: tests take from a millisecond to a minute."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 @pytest.fixture
 def directories(tmp_path, monkeypatch):
     """A `directories.txt` of the test's own; gives the folder that all keys lie in. No home, so no cache of Keras'."""

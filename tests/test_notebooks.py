@@ -30,8 +30,8 @@ def small_results(tmp_path_factory):
     return root
 
 
-# Those of layers and embeddings train and compile for half a minute each.
-LONG = ("embeddings", "kervolution", "lambda_layers", "snnk")
+# These train and compile for half a minute each.
+LONG = ("embeddings", "kernel_vs_network", "kervolution", "lambda_layers", "snnk")
 RUN = [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else (), id=path.stem) for path in NOTEBOOKS]
 
 

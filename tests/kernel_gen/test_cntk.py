@@ -135,8 +135,15 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize(("architecture", "size", "channels", "stds"), SMALL)
-@pytest.mark.parametrize("kind", ["ntk", "nngp"])
+# Each case compiles kernels of its own, for seconds: the NNGP, a part of the NTK's, is left to two of them.
+CASES = [(kind, *case) for kind in ("ntk", "nngp") for case in SMALL]
+QUICK = [case for case in CASES if case[0] == "ntk" or case[1:] in (SMALL[0], SMALL[3])]
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "size", "channels", "stds"),
+    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES],
+)
 def test_equals_the_recursion(architecture, size, channels, stds, kind):
     x = images(size, channels)
     expected = oracle(architecture, x, x, kind=kind, **stds)
@@ -172,7 +179,7 @@ def hard_images():
     return np.concatenate([photos, random.standard_normal((3, 3072)).astype(np.float32), flat, borders.reshape(3, -1)])
 
 
-@pytest.mark.parametrize("kind", ["ntk", "nngp"])
+@pytest.mark.parametrize("kind", ["ntk", pytest.param("nngp", marks=pytest.mark.slow)])
 def test_float32_equals_float64_on_whole_images(kind, directories):
     x = hard_images()
     grams = []

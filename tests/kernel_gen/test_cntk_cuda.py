@@ -43,7 +43,13 @@ for two, same in ((one, True), (one[1:], False)):
 """
 
 
-@pytest.mark.parametrize(("kind", "dtype", "bias"), [("ntk", "float32", "0"), ("nngp", "float64", "0.3")])
+@pytest.mark.parametrize(
+    ("kind", "dtype", "bias"),
+    [
+        ("ntk", "float32", "0.3"),
+        pytest.param("nngp", "float64", "0", marks=pytest.mark.slow),
+    ],
+)
 def test_equals_the_cpu(kind, dtype, bias):
     environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
     done = subprocess.run(

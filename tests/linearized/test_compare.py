@@ -22,7 +22,7 @@ def command(*flags):
 
 
 def test_compare_trains_prints_and_draws(directories):
-    models = ["CNN", "KERV_CNN:kervolution_kernel=gaussian", "RF"]
+    models = ["KERV_CNN:kervolution_kernel=gaussian", "RF"]
     done = command(f"--models={','.join(models)}", *SMALL)
     assert done.returncode == 0, done.stderr
     [path] = (directories / "nn_dir").rglob("comparison.json")

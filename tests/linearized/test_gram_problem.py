@@ -71,7 +71,7 @@ def test_products_are_those_of_the_stored_matrix_in_float64(way, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_ridge_is_the_direct_solution(way, solver, dtype):
     """With K in float32 too: it is the matrix that is rounded, not the products."""
-    matrix, targets = kernel(80, dtype), labels(80)
+    matrix, targets = kernel(60, dtype), labels(60)
     for solution in solver.solve(way(matrix, targets), RIDGES, rtol=1e-10, atol=0.0):
         assert solution.converged and solution.residual <= 1.1e-10
         expected = direct(matrix, targets, solution.ridge)

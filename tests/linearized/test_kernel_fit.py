@@ -361,7 +361,7 @@ def table_of(folder):
             for entry in record["ridges"]]  # fmt: skip
 
 
-@pytest.mark.parametrize("solver", ["block_lanczos", "band", "eigh"])
+@pytest.mark.parametrize("solver", ["block_lanczos", "band", pytest.param("eigh", marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_ends_the_same(directories, solver):
     flags = [f"--solver={solver}", "--checkpoint_seconds=0", "--num_train=600", "--num_test=50", "--dtype=float64"]
     run(parse(Config, [*flags, "--exp_name=straight"]))
@@ -381,7 +381,10 @@ def test_a_run_killed_at_random_moments_ends_the_same(directories, solver):
     assert not list((directories / "rkhs_dir").rglob("unfinished"))
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=["KILL", "TERM", "INT"])
+@pytest.mark.parametrize("sent", [
+    pytest.param(signal.SIGKILL, id="KILL"), pytest.param(signal.SIGINT, id="INT"),
+    pytest.param(signal.SIGTERM, id="TERM", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_the_child_ends_with_its_parent_and_the_next_run_goes_on(directories, sent):
     flags = ["--num_layers=9", "--num_test=10", "--ridges=0.1,1", "--num_shards=20", "--dtype=float64"]
     process = subprocess.Popen(command(*flags), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -65,14 +65,14 @@ def test_error_falls_with_the_degree_as_theory_says(name):
     coefficients = hermite.coefficients(lambda z: exact.function(z, np), 2000)
     rest, powers = coefficients**2, c[..., None] ** np.arange(2001)
     errors = []
-    for degree in (0, 1, 2, 4, 8, 16, 31, 64):
+    for degree in (0, 1, 4, 15, 64):
         found = HermiteDual(exact, degree).dual(c, one, one)
         errors.append(np.linalg.norm(found - whole) / np.linalg.norm(whole))
         theory = np.linalg.norm(powers[..., degree + 1 :] @ rest[degree + 1 :]) / np.linalg.norm(whole)
         if theory > 1e-12:
             assert abs(errors[-1] / theory - 1) < 0.05
     assert all(after <= before * (1 + 1e-9) + 1e-14 for before, after in itertools.pairwise(errors))
-    assert errors[-1] < 0.2 * errors[2]
+    assert errors[-1] < 0.2 * errors[1]
 
 
 @pytest.mark.parametrize("degree", [0, 1, 5, 15, 16, 17])
