@@ -119,9 +119,9 @@ def print_comparison(record: dict[str, Any]) -> None:
 def _shown(value: Any) -> str:
     if value is None:
         return "-"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return value if isinstance(value, str) else f"{value:.4g}"
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def main(config: Config) -> None:

@@ -41,13 +41,19 @@ def comparison_bars(record: Mapping[str, Any]):
     for axis, name in zip(axes, panels, strict=True):
         values = [row.get(name) for row in rows]
         bars = axis.barh([row["label"] for row in rows], [value or 0.0 for value in values], color=COLOURS[0])
-        axis.bar_label(bars, ["-" if value is None else f"{value:,.4g}" for value in values], padding=3)
+        axis.bar_label(bars, [_shown(value) for value in values], padding=3)
         axis.set_title(record["columns"][name], fontsize=10)
         axis.set_xlim(0, 1.35 * max(filter(None, values), default=1.0))
         axis.tick_params(axis="x", labelbottom=False)
     axes[0].invert_yaxis()
     figure.suptitle(record["title"])
     return figure
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def main(config: Config) -> None:
