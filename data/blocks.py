@@ -5,6 +5,7 @@ bits of one big draw. A thread draws its block while it has the turn, and works 
 """
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 _limits: list[int] = []  # of `at_most`, the innermost last
 
@@ -23,12 +24,25 @@ def cores() -> int:
     return min([there, *_limits[-1:]])
 
 
+def blas_threads(count: int | None) -> contextlib.AbstractContextManager:
+    """Inside, the BLAS of NumPy and SciPy takes `count` threads at most; None: as many as before."""
+    return _blas().limit(limits=count)
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """Sought once: with TensorFlow and JAX loaded that takes 3 ms, as long as a product of 5,000 rows."""
+    import scipy.linalg  # noqa: F401 - so that its BLAS is there to be found
+
+    return ThreadpoolController().select(user_api="blas")
+
+
 @contextlib.contextmanager
 def at_most(count: int) -> Iterator[None]:
     """Inside, all threads of this process take `count` cores each at most, in `for_each` and in BLAS."""
     _limits.append(count)
     try:
-        with threadpool_limits(count):
+        with blas_threads(count):
             yield
     finally:
         _limits.remove(count)
@@ -70,6 +84,6 @@ def _spread(items: Sequence[Any], take: Callable[[Any], tuple], work: Callable[.
             work(*taken)
 
     threads = min(cores(), len(items))
-    with threadpool_limits(1), ThreadPoolExecutor(max(threads, 1)) as pool:
+    with blas_threads(1), ThreadPoolExecutor(max(threads, 1)) as pool:
         for running in [pool.submit(worker) for _ in range(threads)]:
             running.result()

@@ -12,9 +12,8 @@ import numpy as np
 import scipy.fft
 import scipy.linalg
 from jaxtyping import Float32, Float64, Real
-from threadpoolctl import threadpool_limits
 
-from data.blocks import for_each, for_each_drawn, row_blocks
+from data.blocks import blas_threads, for_each, for_each_drawn, row_blocks
 from data.errors import UserError
 
 SEED = 2048
@@ -140,7 +139,7 @@ def _root_columns(
         _, values, vectors = scipy.linalg.svd((rows - mean) / np.sqrt(len(rows)), full_matrices=False)
         return (vectors.T * values) @ vectors[:, columns]
     covariance = _covariance(rows, mean)
-    with threadpool_limits(1 if len(covariance) < 2000 else None):  # threads cost a small matrix more than they gain
+    with blas_threads(1 if len(covariance) < 2000 else None):  # threads cost a small matrix more than they gain
         values, vectors = scipy.linalg.eigh(covariance, lower=False, driver="evd", overwrite_a=True)
     # Centred images span fewer than d directions: rounding makes some eigenvalues negative, and their root NaN.
     values = np.sqrt(np.maximum(values, 0))

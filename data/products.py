@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from data.blocks import cores
+from data.blocks import blas_threads, cores
 
 ROWS, COLUMNS = 96, 16384  # of a tile: at n = 10,000 the best of 16 to 192 rows, and of 500 to 10,000 columns
 
@@ -26,7 +25,7 @@ _buffers = threading.local()
 @contextlib.contextmanager
 def spread() -> Iterator[Spread]:
     """Inside, `each(work, parts)` calls work(part) for every part, on all cores, with one thread of BLAS in each."""
-    with threadpool_limits(1), ThreadPoolExecutor(cores()) as pool:
+    with blas_threads(1), ThreadPoolExecutor(cores()) as pool:
 
         def each(work: Callable[[slice], None], parts: list[slice]) -> None:
             for _ in pool.map(work, parts):

@@ -1,5 +1,7 @@
 """Blocks of draws hold the bits of one big draw, whichever thread draws them."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -46,6 +48,19 @@ def test_errors_reach_the_caller():
         for_each(range(5), work)
 
 
+def test_blas_of_numpy_and_of_scipy_is_bounded_wherever_it_was_loaded():
+    """In a process of its own: the search for libraries is made once, and SciPy's is loaded late."""
+    probe = (
+        "from data.blocks import blas_threads; import threadpoolctl\n"
+        "with blas_threads(1): pass\n"
+        "import scipy.linalg\n"
+        "before = [pool['num_threads'] for pool in threadpoolctl.threadpool_info()]\n"
+        "with blas_threads(1): assert all(p['num_threads'] == 1 for p in threadpoolctl.threadpool_info())\n"
+        "with blas_threads(None): assert [p['num_threads'] for p in threadpoolctl.threadpool_info()] == before\n"
+    )
+    subprocess.run([sys.executable, "-c", probe], check=True, timeout=60)
+
+
 def test_at_most_bounds_the_cores_and_blas_in_all_threads_and_ends():
     before, seen, threads = cores(), [], set()
     with at_most(1):
@@ -53,7 +68,8 @@ def test_at_most_bounds_the_cores_and_blas_in_all_threads_and_ends():
         worker.start()
         worker.join()
         for_each(range(50), lambda _: threads.add(threading.get_ident()))
-        assert all(pool["num_threads"] == 1 for pool in threadpool_info())
+        blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+        assert len(blas) >= 1 and all(pool["num_threads"] == 1 for pool in blas)
         with at_most(10**6):
             assert cores() == before
     assert seen == [1] and len(threads) == 1 and cores() == before
