@@ -207,7 +207,7 @@ def neural_tangents_gram(architecture, x, kind, weight_std=1.0, bias_std=None):
 
 
 @pytest.mark.parametrize(("architecture", "size", "channels", "stds"), SMALL[1::2])
-@pytest.mark.parametrize("kind", ["ntk", "nngp"])
+@pytest.mark.parametrize("kind", ["ntk", pytest.param("nngp", marks=pytest.mark.slow)])
 def test_equals_neural_tangents_on_small_images(architecture, size, channels, stds, kind):
     x = np.delete(images(size, channels), 3, axis=0)  # of parallel constants its own κ₀ has an error of 1e-8
     expected = neural_tangents_gram(architecture, x, kind, **stds)

@@ -91,6 +91,7 @@ def test_killed_twice_and_continued_it_ends_with_the_same_table(script, tmp_path
     assert len(made) <= 39 + 4  # what was finished was not made again; two a kill may have been cut off at the end
 
 
+@pytest.mark.slow
 def test_two_sweeps_on_one_folder_share_the_work(script, tmp_path):
     out = tmp_path / "results"
     out.mkdir()

@@ -43,6 +43,7 @@ def test_compare_trains_prints_and_draws(directories):
         assert [bar.get_width() for bar in axis.patches] == [row[name] for row in record["rows"]]
 
 
+@pytest.mark.slow
 def test_an_error_within_a_run_is_one_line(directories):
     done = command("--models=RF,KERV_CNN:kervolution_kernel=l1:kervolution_degree=2", *SMALL)
     assert done.returncode == 2

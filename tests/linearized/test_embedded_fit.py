@@ -62,6 +62,7 @@ def test_a_run_makes_features_and_never_chooses_on_test(directories):
     assert held_out.record["chosen"]["by"] == "validation accuracy"
 
 
+@pytest.mark.slow
 def test_many_features_give_what_the_kernel_gives(directories):
     [one] = run(Config(**{**SMALL, "embedding_dim": 3000}, dtype="float64", ridges="1,100"))
     [other] = run(Config(dataset="DIGITS", num_train=300, num_test=80, dtype="float64", ridges="1,100"))
