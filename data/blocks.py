@@ -31,7 +31,7 @@ def blas_threads(count: int | None) -> contextlib.AbstractContextManager:
 
 @functools.cache
 def _blas() -> ThreadpoolController:
-    """Sought once: with TensorFlow and JAX loaded that takes 3 ms, as long as a product of 5,000 rows."""
+    """Sought once: with TensorFlow and JAX loaded a search takes 3 ms."""
     import scipy.linalg  # noqa: F401 - so that its BLAS is there to be found
 
     return ThreadpoolController().select(user_api="blas")

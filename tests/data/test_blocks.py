@@ -1,5 +1,6 @@
 """Blocks of draws hold the bits of one big draw, whichever thread draws them."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -58,7 +59,8 @@ def test_blas_of_numpy_and_of_scipy_is_bounded_wherever_it_was_loaded():
         "with blas_threads(1): assert all(p['num_threads'] == 1 for p in threadpoolctl.threadpool_info())\n"
         "with blas_threads(None): assert [p['num_threads'] for p in threadpoolctl.threadpool_info()] == before\n"
     )
-    subprocess.run([sys.executable, "-c", probe], check=True, timeout=60)
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}  # with one there would be nothing to bound
+    subprocess.run([sys.executable, "-c", probe], env=environment, check=True, timeout=60)
 
 
 def test_at_most_bounds_the_cores_and_blas_in_all_threads_and_ends():

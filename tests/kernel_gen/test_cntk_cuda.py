@@ -47,7 +47,8 @@ for two, same in ((one, True), (one[1:], False)):
     ("kind", "dtype", "bias"),
     [
         ("ntk", "float32", "0.3"),
-        pytest.param("nngp", "float64", "0", marks=pytest.mark.slow),
+        pytest.param("ntk", "float32", "0", marks=pytest.mark.slow),
+        pytest.param("nngp", "float64", "0.3", marks=pytest.mark.slow),
     ],
 )
 def test_equals_the_cpu(kind, dtype, bias):
