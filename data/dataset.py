@@ -36,6 +36,7 @@ class Dataset:
         family: Whose published ridge grid and batch sizes apply: FMNIST, CIFAR2, CIFAR10 or SYNTH.
         fingerprint: 16 hex digits of the raw data, the settings and the recipe's version. Of the inputs of the recipe,
             not of its output: the last bits of a covariance root differ between machines, and its meaning does not.
+        metrics: Names of further scores that are customary for this task, see `linearized.customary_metrics`.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Dataset:
     image_shape: tuple[int, int, int] | None
     family: str
     fingerprint: str
+    metrics: tuple[str, ...] = ()
 
     @property
     def dim(self) -> int:

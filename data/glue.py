@@ -21,6 +21,7 @@ LONGEST_WORD = 100
 TEXTS = (("sentence",), ("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"),
          ("#1 String", "#2 String"))  # fmt: skip
 LABELS = ("label", "gold_label", "is_duplicate", "Quality", "score")
+METRICS = {"mark": ("matthews",), "is_duplicate": ("f1",), "Quality": ("f1",), "score": ("pearson", "spearman")}
 COLA = ("source", "label", "mark", "sentence")  # the one task without a header
 
 
@@ -30,6 +31,7 @@ class Table(NamedTuple):
     texts: list[tuple[str, ...]]
     labels: list[str]
     scored: bool  # labels are numbers on a scale (STS-B)
+    metrics: tuple[str, ...] = ()  # what GLUE reports for the task beside the accuracy
 
 
 def read(path: Path) -> Table:
@@ -51,7 +53,8 @@ def read(path: Path) -> Table:
     if short:
         raise UserError(f"{path}, line {short[0]} has too few columns. Received: {len(short)} such lines.")
     found = [tuple(row[columns[name]] for name in texts) for row in rows]
-    return Table(found, [row[columns[label]] for row in rows], label == "score")
+    metrics = next((METRICS[name] for name in METRICS if name in columns), ())
+    return Table(found, [row[columns[label]] for row in rows], label == "score", metrics)
 
 
 def _is_cola(first: list[str]) -> bool:
@@ -145,4 +148,4 @@ def load(folder: Path | str, length: int, size: int, vocabulary: Path | str = ""
         splits.append(Split(x, np.array([[value] for value in values], np.float32)))
     task, classes = ("regression", 0) if train.scored else ("classes", len(names))
     mark = fingerprint(*(array for split in splits for array in (split.x, split.y)))
-    return Dataset(folder.name, 0, splits[0], None, splits[1], task, classes, None, "FMNIST", mark)
+    return Dataset(folder.name, 0, splits[0], None, splits[1], task, classes, None, "FMNIST", mark, train.metrics)

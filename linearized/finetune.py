@@ -1,11 +1,12 @@
-"""Fine-tunes a saved Keras model after a swap, on a folder of images or on GLUE's TSV files.
+"""Fine-tunes a saved Keras model after a swap, on a folder of images, on GLUE's TSV files or on one of our data sets.
 
     python -m linearized.finetune --model=vit.keras --data=photos --swap=mlp --last=2 --trainable=snnk
     python -m linearized.finetune --model=bert.keras --data=glue/RTE --swap=adapters --trainable=adapters
+    python -m linearized.finetune --model=cnn.keras --dataset=NFMNIST --noise_ind=6 --validation=0.1
 
-The model takes images or token numbers and gives logits; its last linear layer is replaced where the number of classes
-asks for it. The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras. The same command
-again goes on where it was stopped; when it is done, it shows the result.
+The model takes images, vectors or token numbers and returns logits; its last linear layer is replaced if the number of
+classes differs. The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras. The same command
+continues a run that was stopped; when the run is finished, it shows the result.
 """
 
 import dataclasses
@@ -19,41 +20,58 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
-from data import glue, image_folder, results
+from data import DATASETS, glue, image_folder, results
+from data import load as load_published
 from data.command import run_command
-from data.config import Settings, setting
-from data.dataset import Dataset, part
+from data.config import setting
+from data.dataset import Dataset, Split, count_or_share, part
 from data.directories import directory
 from data.errors import UserError
 from data.files import claimed, whole_file
 from linearized.fits import Result
 from linearized.metrics import evaluate
 from linearized.model_settings import SNNK_ACTIVATIONS
+from linearized.training_settings import AugmentationSettings
 
 if TYPE_CHECKING:
     import keras
 
 SWAPS = ("none", "mlp", "pooler", "pooler_bundled", "adapters")
 TRAINABLE = ("all", "classifier", "adapters", "snnk")
+ADAPT = ("mlp", "attention", "both")
+# Flags that only some swaps, or only data of one kind, read.
+READ_BY_SWAP = {"last": ("mlp", "adapters"), "bottleneck": ("adapters",), "adapt": ("adapters",),
+                **dict.fromkeys(("num_features", "activation", "orthogonal", "normalize"), SWAPS[1:])}  # fmt: skip
+READ_BY_DATA = ("scaling", "vocabulary")  # with --data; a published data set has its own scale and no texts
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class Config(AugmentationSettings):
     """Settings of `python -m linearized.finetune`."""
 
-    model: str = setting("", "a saved .keras model: images or token numbers in, logits out")
+    model: str = setting("", "a saved .keras model: images, vectors or token numbers in, logits out")
     data: str = setting("", "a folder of class folders of images, or of a GLUE task (train.tsv, dev.tsv)")
+    dataset: str = setting("", "one of our data sets instead of --data", choices=("", *DATASETS))
+    noise_ind: int = setting(
+        0, "noise level of --dataset, from 0 (python -m data lists what the levels are)", minimum=0
+    )
     swap: str = setting("none", "SNNKs for the last MLP blocks or the tanh pooler, or adapters", choices=SWAPS)
-    last: int = setting(0, "so many last MLP blocks (--swap=mlp, adapters); 0: all", minimum=0)
+    last: int = setting(0, "how many of the last MLP blocks (--swap=mlp) or of --adapt's layers; 0: all", minimum=0)
+    adapt: str = setting("mlp", "what adapters follow: MLP blocks, attention layers, or both", choices=ADAPT)
     num_features: int = setting(64, "random features of each SNNK", minimum=2)
     activation: str = setting("relu", "whose features the SNNKs have", choices=SNNK_ACTIVATIONS)
+    orthogonal: bool = setting(True, "projections of the SNNKs in orthogonal blocks, else independent")
+    normalize: float = setting(0.0, "norm to which the SNNKs' inputs are scaled; 0: unchanged", minimum=0.0)
     bottleneck: int = setting(16, "width of an adapter, 0: a modulating vector", minimum=0)
     trainable: str = setting("all", "what is trained, beside the classifier", choices=TRAINABLE)
     learning_rate: float = setting(1e-3, "of AdamW, after one epoch of warm-up; a cosine to 0 after it", minimum=0.0)
     weight_decay: float = setting(0.0, "share of the rate that AdamW takes off each weight a step", minimum=0.0)
     epochs: int = setting(3, "over the train rows", minimum=1)
     batch_size: int = setting(32, "rows a step", minimum=1)
-    num_train: int = setting(0, "first train rows (images: in random order), 0: all", minimum=0)
+    validation: float = setting(
+        0.0, "train rows held out and scored: a fraction below 1, else a count; 0: none", minimum=0.0
+    )
+    num_train: int = setting(0, "first train rows (a folder's images: in random order), 0: all", minimum=0)
     num_test: int = setting(0, "test rows, 0: all", minimum=0)
     scaling: str = setting("unit", "pixels to [0, 1], [-1, 1] or left 0..255", choices=tuple(image_folder.SCALINGS))
     vocabulary: str = setting("", "GLUE: BERT's vocab.txt; empty: the words of the train set")
@@ -63,23 +81,38 @@ class Config(Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.model or not self.data:
-            raise UserError("--model and --data are needed: a saved .keras model and a folder.")
+        if not self.model or bool(self.data) == bool(self.dataset):
+            raise UserError(
+                "--model, a saved .keras model, is needed, and either --data, a folder, or --dataset. Received: "
+                f"--model={self.model} --data={self.data} --dataset={self.dataset}."
+            )
         if self.trainable == "adapters" and self.swap != "adapters":
             raise UserError("--trainable=adapters trains what --swap=adapters puts in. Received: --swap=" + self.swap)
         if self.trainable == "snnk" and self.swap not in ("mlp", "pooler"):
             raise UserError("--trainable=snnk trains the outputs of SNNKs: add --swap=mlp or --swap=pooler. "
                             f"Received: --swap={self.swap}.")  # fmt: skip
-        idle = {"last": ("mlp", "adapters"), "bottleneck": ("adapters",), "num_features": SWAPS[1:],
-                "activation": SWAPS[1:]}  # fmt: skip
         for field in dataclasses.fields(self):
-            if self.swap not in idle.get(field.name, SWAPS) and getattr(self, field.name) != field.default:
-                raise UserError(f"--{field.name} is read with --swap={', '.join(idle[field.name])}. Received: --swap="
-                                f"{self.swap} --{field.name}={getattr(self, field.name)}.")  # fmt: skip
+            name, value = field.name, getattr(self, field.name)
+            if value == field.default:
+                continue
+            if self.swap not in READ_BY_SWAP.get(name, SWAPS):
+                raise UserError(f"--{name} is read with --swap={', '.join(READ_BY_SWAP[name])}. Received: --swap="
+                                f"{self.swap} --{name}={value}.")  # fmt: skip
+            if name in READ_BY_DATA and self.dataset:
+                raise UserError(f"--{name} is read with --data. Received: --dataset={self.dataset} --{name}={value}.")
+        if self.noise_ind and not self.dataset:
+            raise UserError(f"--noise_ind is read with --dataset. Received: --noise_ind={self.noise_ind}.")
+        if self.dataset:
+            source = DATASETS.load(self.dataset)
+            source.level(self.noise_ind)
+            if source.image_shape is None:
+                names = [name for name in DATASETS if DATASETS.load(name).image_shape is not None]
+                raise UserError(f"{self.dataset} has no images. Take one of: {', '.join(names)}.")
 
     def run_name(self, model_digest: str) -> str:
         """The folder of the run: readable, and unique to what decides the result."""
-        words = (Path(self.data).name, Path(self.model).stem, self.swap, self.trainable, self.key(), model_digest)
+        data = f"{self.dataset}_noise{self.noise_ind}" if self.dataset else Path(self.data).resolve().name
+        words = (data, Path(self.model).stem, self.swap, self.trainable, self.key(), model_digest)
         return "_".join(words)
 
 
@@ -122,7 +155,8 @@ def run(config: Config) -> Result:
         done = sgd.fit(
             rows, dataset, learning_rate=config.learning_rate, epochs=config.epochs, batch_size=config.batch_size,
             loss=loss, optimizer="adamw", seed=config.seed,
-            recipe=Recipe(schedule="cosine", warm_up=min(1, config.epochs - 1), weight_decay=config.weight_decay),
+            recipe=Recipe(schedule="cosine", warm_up=min(1, config.epochs - 1), weight_decay=config.weight_decay,
+                          augment_crop=config.augment_crop, augment_flip=config.augment_flip),
             checkpoint=work / "checkpoint", checkpoint_seconds=config.checkpoint_seconds,
             key=f"{dataset.fingerprint}-{config.key()}-{digest}",
         )  # fmt: skip
@@ -132,7 +166,7 @@ def run(config: Config) -> Result:
         scores = {
             f"{name}_{metric}": value
             for name, split in dataset.splits().items()
-            for metric, value in evaluate(predictions[name], split, dataset, loss=loss).items()
+            for metric, value in scored(predictions[name], split, dataset, loss).items()
         }
         entry = {"index": 0, "ridge": 0.0, "converged": not done.diverged, "diverged": done.diverged,
                  "iterations": done.epochs_done, "message": done.message, **scores}  # fmt: skip
@@ -156,12 +190,33 @@ def run(config: Config) -> Result:
     return Result(folder, results.load(folder), fresh=True)
 
 
+def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -> dict[str, float | None]:
+    """Return loss and accuracy of predictions (n, k) on a split, and the scores customary for the task."""
+    scores = evaluate(predictions, split, dataset, loss=loss)
+    if dataset.metrics:
+        from linearized.customary_metrics import customary  # scikit-learn's metrics take a second to import
+
+        scores |= customary(dataset, split.y[:, 0], predictions)
+    return scores
+
+
 def load_data(config: Config, model: "keras.Model") -> Dataset:
-    """The data in the shape that the model takes."""
+    """Return the data in the shape that the model takes, with the validation rows split off.
+
+    Raises `UserError` if the model has several inputs, or inputs of another shape than the data.
+    """
     shape = model.input_shape
     if not isinstance(shape, tuple) or None in shape[1:] or len(shape) not in (2, 4):
-        raise UserError("The model must take one input of known size: images (n, height, width, channels) or token "
-                        f"numbers (n, length). Received: {shape}.")  # fmt: skip
+        raise UserError("The model must take one input of known size: images (n, height, width, channels), vectors "
+                        f"(n, d) or token numbers (n, length). Received: {shape}.")  # fmt: skip
+    if config.dataset:
+        source = DATASETS.load(config.dataset)
+        size = (int(np.prod(source.image_shape)),)
+        if shape[1:] not in (source.image_shape, size):
+            raise UserError(f"{config.dataset} has images of shape {source.image_shape}; the model must take those, or "
+                            f"rows of length {size[0]}. Received: a model of input shape {shape}.")  # fmt: skip
+        names = ("num_train", "num_test", "validation", "seed")
+        return load_published(config.dataset, config.noise_ind, **{name: getattr(config, name) for name in names})
     if len(shape) == 4:
         dataset = image_folder.load(config.data, shape[1:], scaling=config.scaling, seed=config.seed)
     else:
@@ -171,7 +226,18 @@ def load_data(config: Config, model: "keras.Model") -> Dataset:
     how = {"subset": "random" if len(shape) == 4 else "first", "seed": config.seed}
     train = part(dataset.train, config.num_train, what="num_train", **how)
     test = part(dataset.test, config.num_test, what="num_test", **how)
-    return dataclasses.replace(dataset, train=train, test=test)
+    train, validation = _held_out(train, config.validation, config.seed)
+    return dataclasses.replace(dataset, train=train, validation=validation, test=test)
+
+
+def _held_out(train: Split, validation: float, seed: int) -> tuple[Split, Split | None]:
+    """Split `validation` rows (a count or a fraction) off the train rows, drawn by `seed`."""
+    count = count_or_share(validation, len(train), "validation")
+    if not count:
+        return train, None
+    order = np.random.default_rng([seed, 1]).permutation(len(train))
+    kept, held_out = np.sort(order[count:]), np.sort(order[:count])
+    return Split(train.x[kept], train.y[kept]), Split(train.x[held_out], train.y[held_out])
 
 
 def main(config: Config) -> None:
@@ -181,10 +247,11 @@ def main(config: Config) -> None:
     counts = result.record["model"]
     print(f"{counts['trained_parameters']:,} of {counts['num_parameters']:,} parameters trained "
           f"({counts['original_parameters']:,} before the swap)")  # fmt: skip
-    for name in ("train", "test"):
-        accuracy = chosen[f"{name}_accuracy"]
-        told = "" if accuracy is None else f", accuracy {accuracy:.4f}"
-        print(f"{name}: loss {chosen[f'{name}_loss']:.4f}{told}")
+    for name in ("train", "validation", "test"):
+        found = {key.removeprefix(f"{name}_"): value for key, value in chosen.items() if key.startswith(f"{name}_")}
+        shown = [f"{metric.replace('_', ' ')} {value:.4f}" for metric, value in found.items() if value is not None]
+        if shown:
+            print(f"{name}: {', '.join(shown)}")
     print(f"written to {result.folder}")
 
 

@@ -22,30 +22,64 @@ Dense = keras.layers.Dense
 def swapped(config: "Config", model: keras.Model, dataset: Dataset) -> keras.Model:
     """The model that `--swap` asks for, with as many outputs as the data has."""
     model = _with_outputs(model, dataset.num_outputs, config.seed)
-    options = {"num_features": config.num_features, "activation": config.activation, "seed": config.seed}
+    options = {"num_features": config.num_features, "activation": config.activation, "seed": config.seed,
+               "orthogonal": config.orthogonal, "normalize": config.normalize}  # fmt: skip
     try:
         if config.swap == "mlp":
             return uptrain(model, config.last or len(mlp_blocks(model)), **options)
         if config.swap.startswith("pooler"):
             return replace_pooler(model, bundled=config.swap == "pooler_bundled", **options)
         if config.swap == "adapters":
-            return _with_adapters(model, config.last, bottleneck=config.bottleneck, **options)
+            places = adapter_places(model, config.adapt, config.last)
+            return _with_adapters(model, places, bottleneck=config.bottleneck, **options)
     except ValueError as error:
         raise UserError(f"--swap={config.swap} does not fit this model. {error}") from error
     return model
 
 
-def _with_adapters(model: keras.Model, last: int, *, seed: int, **options: Any) -> keras.Model:
-    """An adapter after each of the last MLP blocks, of projections of its own."""
-    blocks = mlp_blocks(model)
-    if not 0 <= last <= len(blocks) or not blocks:
-        raise ValueError(f"The model has {len(blocks)} MLP blocks. Received: last={last}.")
-    chosen = {id(block.contract): place for place, block in enumerate(blocks[-last:])}
-    return swap(
-        model,
-        {Dense: lambda layer: adapted(layer, seed=(seed, chosen[id(layer)]), **options)},
-        where=lambda layer: id(layer) in chosen,
-    )
+def adapter_places(model: keras.Model, adapt: str, last: int) -> list[keras.layers.Layer]:
+    """Return the layers that get an adapter after them, in the model's order.
+
+    Args:
+        adapt: "mlp": the linear layer that ends an MLP block; "attention": the output projection of an attention layer;
+            "both": as Houlsby et al. (2019) and the published SNNK adapters place them.
+        last: Number of MLP blocks, and of attention layers, counted from the end; 0 takes all.
+
+    Raises ValueError if the model has no such layers, or fewer than `last`.
+    """
+    found = {
+        "MLP blocks": [block.contract for block in mlp_blocks(model)],
+        "attention layers": attention_outputs(model),
+    }
+    wanted = {"mlp": ["MLP blocks"], "attention": ["attention layers"], "both": list(found)}[adapt]
+    for kind in wanted:
+        if not 0 <= last <= len(found[kind]) or not found[kind]:
+            raise ValueError(f"The model has {len(found[kind])} {kind}. Received: last={last}.")
+    chosen = {id(layer) for kind in wanted for layer in found[kind][-last:]}
+    return [layer for layer in walk(model) if id(layer) in chosen]
+
+
+def attention_outputs(model: keras.Model) -> list[keras.layers.Layer]:
+    """Return the output projection of each attention layer of `model` (Keras' own layers and subclasses of them)."""
+    kinds = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+    return [
+        part
+        for layer in walk(model)
+        if isinstance(layer, kinds)
+        for part in parts(layer).values()
+        if part.name == "attention_output"
+    ]
+
+
+def _with_adapters(model: keras.Model, places: list, *, seed: int, **options: Any) -> keras.Model:
+    """Return a copy of `model` with an adapter after each of the layers `places`, each with projections of its own."""
+    chosen = {id(layer): number for number, layer in enumerate(places)}
+    kinds = {type(layer) for layer in places}
+
+    def factory(layer):
+        return adapted(layer, seed=(seed, chosen[id(layer)]), **options)
+
+    return swap(model, dict.fromkeys(kinds, factory), where=lambda layer: id(layer) in chosen)
 
 
 def classifier(model: keras.Model) -> Dense:

@@ -14,7 +14,15 @@ DEFAULTS = {"label_smoothing": 0.0, "weight_decay": 0.0, "schedule": "published"
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingSettings(Settings):
+class AugmentationSettings(Settings):
+    """Random changes of the train images, drawn again in every epoch; the defaults change nothing."""
+
+    augment_crop: int = setting(0, "move each train image by up to so many pixels a side, anew each epoch", minimum=0)
+    augment_flip: bool = setting(False, "mirror half of the train images, anew each epoch")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(AugmentationSettings):
     """Of SGD, Adam and AdamW; the defaults are the published way."""
 
     schedule: str = setting(
@@ -27,8 +35,6 @@ class TrainingSettings(Settings):
         0.999, "decay of the squared gradients' mean in Adam and AdamW", minimum=0.0, maximum=0.99999
     )
     label_smoothing: float = setting(0.0, "ε of smoothed labels, for the cross-entropy", minimum=0.0, maximum=0.999)
-    augment_crop: int = setting(0, "move each train image by up to so many pixels a side, anew each epoch", minimum=0)
-    augment_flip: bool = setting(False, "mirror half of the train images, anew each epoch")
     mixed_precision: bool = setting(False, "compute in bfloat16, with float32 weights")
 
     def recipe(self) -> "Recipe":

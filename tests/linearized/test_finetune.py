@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 
 from data import glue, image_folder, results
+from data.dataset import Dataset, Split
 from data.errors import UserError
 from linearized import finetune_model
-from linearized.finetune import Config, run
+from linearized.customary_metrics import customary
+from linearized.finetune import Config, load_data, run
 from linearized.layers.snnk import SNNK
-from linearized.layers.snnk_adapter import SNNKAdapter
+from linearized.layers.snnk_adapter import Adapted, SNNKAdapter
 from linearized.layers.swapped import walk
 from linearized.models.transformers import bert, vit
 
@@ -123,7 +125,8 @@ def test_every_setting_that_decides_the_result_changes_it(directories, images):
     changes = [{}, {"num_features": 12}, {"bottleneck": 0}, {"activation": "sin"}, {"last": 1}, {"seed": 1},
                {"swap": "mlp", "bottleneck": 16}, {"trainable": "adapters"}, {"learning_rate": 0.1}, {"epochs": 2},
                {"weight_decay": 0.9}, {"batch_size": 4}, {"num_train": 8}, {"num_test": 2},
-               {"scaling": "symmetric"}]  # fmt: skip
+               {"scaling": "symmetric"}, {"adapt": "attention"}, {"adapt": "both"}, {"orthogonal": False},
+               {"normalize": 2.0}, {"augment_crop": 2}, {"augment_flip": True}, {"validation": 0.25}]  # fmt: skip
     losses = [run(Config(**{**base, **change})).chosen["test_loss"] for change in changes]
     moved = [abs(loss - losses[0]) > 1e-7 for loss in losses[1:]]
     assert all(moved), dict(zip(map(str, changes), losses, strict=True))
@@ -142,19 +145,19 @@ def test_a_vocabulary_changes_the_tokens(texts, tmp_path):
         glue.load(texts["data"], 12, 5, tmp_path / "vocab.txt")
 
 
-@pytest.mark.parametrize("lines, texts, labels, scored", [
-    ("gj04\t1\t\tOur friends.\ngj04\t0\t*\tHe go", [("Our friends.",), ("He go",)], ["1", "0"], False),
-    ("sentence\tlabel\nhide \"new\t0", [("hide \"new",)], ["0"], False),
-    ("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t7\t8\tA b\tC d\r", [("A b", "C d")], ["1"], False),
-    ("id\tquestion1\tquestion2\tis_duplicate\n0\tA\tB\t0", [("A", "B")], ["0"], False),
-    ("index\tquestion\tsentence\tlabel\n0\tQ?\tS\tentailment", [("Q?", "S")], ["entailment"], False),
-    ("index\tgenre\tsentence1\tsentence2\tscore\n0\tx\tA\tB\t2.5", [("A", "B")], ["2.5"], True),
+@pytest.mark.parametrize("lines, texts, labels, scored, metrics", [
+    ("gj04\t1\t\tOur friends.\ngj04\t0\t*\tHe go", [("Our friends.",), ("He go",)], ["1", "0"], False, ("matthews",)),
+    ("sentence\tlabel\nhide \"new\t0", [("hide \"new",)], ["0"], False, ()),
+    ("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t7\t8\tA b\tC d\r", [("A b", "C d")], ["1"], False, ("f1",)),
+    ("id\tquestion1\tquestion2\tis_duplicate\n0\tA\tB\t0", [("A", "B")], ["0"], False, ("f1",)),
+    ("index\tquestion\tsentence\tlabel\n0\tQ?\tS\tentailment", [("Q?", "S")], ["entailment"], False, ()),
+    ("index\tgenre\tsentence1\tsentence2\tscore\n0\tx\tA\tB\t2.5", [("A", "B")], ["2.5"], True, ("pearson", "spearman")),
     ("index\tsentence1\tsentence2\tlabel1\tgold_label\n0\tA\tB\tneutral\tno", [("A", "B")], ["no"],
-     False),
+     False, ()),
 ], ids=["CoLA", "SST-2", "MRPC", "QQP", "QNLI", "STS-B", "MNLI"])  # fmt: skip
-def test_the_tasks_of_glue_are_told_apart(tmp_path, lines, texts, labels, scored):
+def test_the_tasks_of_glue_are_told_apart(tmp_path, lines, texts, labels, scored, metrics):
     (tmp_path / "train.tsv").write_text(lines + "\n", encoding="utf-8")
-    assert glue.read(tmp_path / "train.tsv") == (texts, labels, scored)
+    assert glue.read(tmp_path / "train.tsv") == (texts, labels, scored, metrics)
 
 
 def test_a_score_is_regression(directories, tmp_path, texts):
@@ -190,10 +193,114 @@ def test_images_are_read_scaled_and_split(tmp_path):
         image_folder.load(tmp_path / "one", (4, 4, 1))
 
 
+def test_published_data_with_validation_and_augmentation(directories, tmp_path):
+    rng = np.random.default_rng(0)
+    models = {}
+    for name, layers in (("images", [keras.Input((8, 8, 1)), keras.layers.Flatten()]), ("rows", [keras.Input((64,))])):
+        model = keras.Sequential([*layers, keras.layers.Dense(16, activation="tanh"), keras.layers.Dense(3)])
+        model.set_weights([0.1 * rng.standard_normal(weight.shape) for weight in model.get_weights()])
+        models[name] = str(tmp_path / f"{name}.keras")
+        model.save(models[name])
+    base = {"dataset": "DIGITS", "num_train": 200, "num_test": 50, "validation": 0.25, "epochs": 2,
+            "learning_rate": 0.01}  # fmt: skip
+    result = run(Config(model=models["images"], **base))
+    assert {f"n_{name}": result.record["data"][f"n_{name}"] for name in ("train", "validation", "test")} == {
+        "n_train": 150, "n_validation": 50, "n_test": 50}  # fmt: skip
+    assert result.chosen["validation_loss"] != result.chosen["test_loss"]
+    assert "DIGITS_noise0" in result.folder.name
+    rows = run(Config(model=models["rows"], **base))
+    assert rows.chosen["test_accuracy"] is not None
+    for change in ({"augment_flip": True}, {"augment_crop": 2}, {"noise_ind": 5}):
+        changed = run(Config(model=models["images"], **base, **change))
+        assert abs(changed.chosen["train_loss"] - result.chosen["train_loss"]) > 1e-6, change
+    with pytest.raises(UserError, match=r"shape \(28, 28, 1\)"):
+        run(Config(model=models["images"], dataset="FMNIST"))
+
+
+def test_validation_rows_are_not_trained_on(directories, images):
+    config = Config(**images, validation=4.0)
+    whole = load_data(Config(**images), keras.saving.load_model(config.model))
+    held = load_data(config, keras.saving.load_model(config.model))
+    assert len(held.validation) == 4 and len(held.train) == len(whole.train) - 4
+    rows = {row.tobytes() for row in held.train.x} | {row.tobytes() for row in held.validation.x}
+    assert rows == {row.tobytes() for row in whole.train.x}
+    assert {row.tobytes() for row in held.train.x}.isdisjoint(row.tobytes() for row in held.validation.x)
+
+
+@pytest.mark.parametrize("adapt, after", [("attention", 1), ("mlp", 1), ("both", 2)])
+@pytest.mark.parametrize("last", [0, 1])
+def test_adapters_follow_attention_layers_and_mlp_blocks(adapt, after, last, texts, tmp_path):
+    original = keras.saving.load_model(texts["model"])
+    config = Config(**texts, swap="adapters", adapt=adapt, last=last, bottleneck=2, num_features=8)
+    data = glue.load(texts["data"], 12, 30)
+    model = finetune_model.swapped(config, original, data)
+    assert sum(isinstance(layer, Adapted) for layer in walk(model)) == after * (last or 2)
+    tokens = data.test.x.astype(int)
+    head = keras.Model(original.input, original.get_layer("pooler").output)
+    new = keras.Model(model.input, model.get_layer("pooler").output)
+    np.testing.assert_allclose(new(tokens), head(tokens), atol=1e-6)  # adapters start as the identity
+    model.save(tmp_path / "adapted.keras")
+    again = keras.saving.load_model(tmp_path / "adapted.keras")
+    np.testing.assert_allclose(again(tokens), model(tokens), atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"orthogonal": False}, {"normalize": 2.0}], ids=str)
+def test_options_of_the_features_reach_every_swap(settings, images):
+    data = image_folder.load(images["data"], (8, 8, 3))
+    original = keras.saving.load_model(images["model"])
+    for swap in ("mlp", "pooler", "adapters"):
+        model = finetune_model.swapped(Config(**images, swap=swap, num_features=8, **settings), original, data)
+        layers = [layer for layer in walk(model) if isinstance(layer, SNNK)]
+        for name, value in settings.items():
+            assert layers and all(getattr(layer.features, name) == value for layer in layers)
+
+
+def test_customary_metrics_equal_their_formulas():
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 2, 60), rng.standard_normal((60, 2))
+    base = dataclasses.replace(digits_like(), metrics=("matthews", "f1"))
+    found = customary(base, labels, logits)
+    guess = logits.argmax(axis=1)
+    tp, fp = ((labels == truth) & (guess == 1) for truth in (1, 0))
+    tp, fp, fn, tn = tp.sum(), fp.sum(), ((labels == 1) & (guess == 0)).sum(), ((labels == 0) & (guess == 0)).sum()
+    product = np.sqrt(float(tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    np.testing.assert_allclose(found["matthews"], (tp * tn - fp * fn) / product)
+    np.testing.assert_allclose(found["f1"], 2 * tp / (2 * tp + fp + fn))
+    scores, values = rng.standard_normal(40), rng.standard_normal((40, 1))
+    base = dataclasses.replace(base, metrics=("pearson", "spearman"))
+    found = customary(base, scores, values)
+    ranks = [np.argsort(np.argsort(v)) for v in (scores, values[:, 0])]
+    np.testing.assert_allclose(found["pearson"], np.corrcoef(scores, values[:, 0])[0, 1])
+    np.testing.assert_allclose(found["spearman"], np.corrcoef(*ranks)[0, 1])
+    assert customary(base, scores, np.ones((40, 1))) == {"pearson": None, "spearman": None}
+
+
+def digits_like():
+    """A dataset of which only the metrics matter."""
+    split = Split(np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
+    return Dataset("tiny", 0, split, None, split, "classes", 2, None, "FMNIST", "0")
+
+
+@pytest.mark.parametrize("header, row, metrics", [
+    ("", "gj04\t{label}\t\tword {word}", {"matthews"}),
+    ("index\tsentence1\tsentence2\tscore\n", "{number}\ta {word}\tb\t{label}.5", {"pearson", "spearman"}),
+], ids=["CoLA", "STS-B"])  # fmt: skip
+def test_each_task_of_glue_has_its_own_metrics(directories, texts, tmp_path, header, row, metrics):
+    for name in ("train.tsv", "dev.tsv"):
+        rows = [row.format(number=i, label=i % 2, word=("bad", "good")[i % 2]) for i in range(24)]
+        (tmp_path / name).write_text(header + "\n".join(rows))
+    result = run(Config(**{**texts, "data": str(tmp_path), "epochs": 1}))
+    named = {key.removeprefix("test_") for key in result.chosen if key.startswith("test_")}
+    assert metrics == named - {"loss", "accuracy", "normalised_loss"}
+
+
 @pytest.mark.parametrize("settings, word", [
     ({"model": ""}, "needed"), ({"trainable": "snnk"}, "swap=mlp"), ({"trainable": "adapters"}, "swap=adapters"),
     ({"swap": "none", "last": 1}, "last"), ({"swap": "mlp", "bottleneck": 3}, "bottleneck"),
-    ({"swap": "both"}, "adapters"),
+    ({"swap": "both"}, "adapters"), ({"dataset": "DIGITS"}, "either"), ({"noise_ind": 2}, "noise_ind"),
+    ({"data": "", "dataset": "DIGITS", "scaling": "bytes"}, "scaling"), ({"data": "", "dataset": "SYNTH"}, "no images"),
+    ({"data": "", "dataset": "DIGITS", "noise_ind": 99}, "noise levels"), ({"swap": "mlp", "adapt": "both"}, "adapt"),
+    ({"normalize": 1.0}, "normalize"), ({"orthogonal": False}, "orthogonal"), ({"validation": -1.0}, "validation"),
 ])  # fmt: skip
 def test_bad_settings_are_refused_at_once(settings, word):
     with pytest.raises(UserError, match=word):
