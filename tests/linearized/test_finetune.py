@@ -151,7 +151,8 @@ def test_a_vocabulary_changes_the_tokens(texts, tmp_path):
     ("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t7\t8\tA b\tC d\r", [("A b", "C d")], ["1"], False, ("f1",)),
     ("id\tquestion1\tquestion2\tis_duplicate\n0\tA\tB\t0", [("A", "B")], ["0"], False, ("f1",)),
     ("index\tquestion\tsentence\tlabel\n0\tQ?\tS\tentailment", [("Q?", "S")], ["entailment"], False, ()),
-    ("index\tgenre\tsentence1\tsentence2\tscore\n0\tx\tA\tB\t2.5", [("A", "B")], ["2.5"], True, ("pearson", "spearman")),
+    ("index\tgenre\tsentence1\tsentence2\tscore\n0\tx\tA\tB\t2.5", [("A", "B")], ["2.5"],
+     True, ("pearson", "spearman")),
     ("index\tsentence1\tsentence2\tlabel1\tgold_label\n0\tA\tB\tneutral\tno", [("A", "B")], ["no"],
      False, ()),
 ], ids=["CoLA", "SST-2", "MRPC", "QQP", "QNLI", "STS-B", "MNLI"])  # fmt: skip
