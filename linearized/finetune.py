@@ -42,6 +42,7 @@ ADAPT = ("mlp", "attention", "both")
 # Flags that only some swaps, or only data of one kind, read.
 READ_BY_SWAP = {"last": ("mlp", "adapters"), "bottleneck": ("adapters",), "adapt": ("adapters",),
                 **dict.fromkeys(("num_features", "activation", "orthogonal", "normalize"), SWAPS[1:])}  # fmt: skip
+AUGMENTATION = tuple(field.name for field in dataclasses.fields(AugmentationSettings))
 READ_BY_DATA = ("scaling", "vocabulary")  # with --data; a published data set has its own scale and no texts
 
 
@@ -217,6 +218,11 @@ def load_data(config: Config, model: "keras.Model") -> Dataset:
                             f"rows of length {size[0]}. Received: a model of input shape {shape}.")  # fmt: skip
         names = ("num_train", "num_test", "validation", "seed")
         return load_published(config.dataset, config.noise_ind, **{name: getattr(config, name) for name in names})
+    idle = {"vocabulary": "texts"} if len(shape) == 4 else dict.fromkeys(("scaling", *AUGMENTATION), "images")
+    for name, kind in idle.items():
+        if getattr(config, name) != Config.__dataclass_fields__[name].default:
+            raise UserError(f"--{name} is read with {kind}. Received: --{name}={getattr(config, name)} for a model of "
+                            f"input shape {shape}.")  # fmt: skip
     if len(shape) == 4:
         dataset = image_folder.load(config.data, shape[1:], scaling=config.scaling, seed=config.seed)
     else:

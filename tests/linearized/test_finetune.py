@@ -308,6 +308,14 @@ def test_bad_settings_are_refused_at_once(settings, word):
         Config(**{"model": "m.keras", "data": "d", **settings})
 
 
+@pytest.mark.parametrize("kind, settings", [("images", {"vocabulary": "vocab.txt"}), ("texts", {"scaling": "bytes"}),
+                                            ("texts", {"augment_flip": True})])  # fmt: skip
+def test_settings_that_the_model_s_inputs_make_idle_are_refused(kind, settings, directories, request):
+    with pytest.raises(UserError, match=next(iter(settings))):
+        run(Config(**request.getfixturevalue(kind), **settings))
+    assert not list((directories / "nn_dir").rglob("*.*"))
+
+
 def test_what_a_user_can_mend_is_told(directories, images, tmp_path):
     with pytest.raises(UserError, match="no file"):
         run(Config(**{**images, "model": "none.keras"}))
