@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from data.array_files import read_npy
 from data.files import whole_folder
+from data.reading import Unreadable, parsing, read_json
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 
@@ -41,17 +43,18 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     if not folder.is_dir():
         return None
     try:
-        meta = json.loads((folder / "meta.json").read_text())
-        # Headers one by one: NumPy parses them by `ast`, which some Pythons (3.11.7) do not bear in threads
-        stored = [np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in NAMES]
-        with ThreadPoolExecutor(len(NAMES)) as pool:
-            arrays = dict(zip(NAMES, pool.map(np.array, stored), strict=True))
-            sums = dict(zip(NAMES, pool.map(lambda name: _checksum(arrays[name]), NAMES), strict=True))
-        if sums != meta["crc32"]:
-            raise ValueError("a checksum differs")
-        return arrays, meta["about"]
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        logging.warning("The cache %s is damaged (%s): it is made anew.", folder, error)
+        with parsing(folder, "a cache"):
+            meta = read_json(folder / "meta.json")
+            # Headers are read one by one: NumPy parses them by `ast`, which some Pythons (3.11.7) refuse in threads
+            stored = [read_npy(folder / f"{name}.npy", mapped=True) for name in NAMES]
+            with ThreadPoolExecutor(len(NAMES)) as pool:
+                arrays = dict(zip(NAMES, pool.map(np.array, stored), strict=True))
+                sums = dict(zip(NAMES, pool.map(lambda name: _checksum(arrays[name]), NAMES), strict=True))
+            if sums != meta["crc32"]:
+                raise ValueError("a checksum differs")
+            return arrays, meta["about"]
+    except Unreadable as error:
+        logging.warning("The noisy arrays are made again: %s", error)
         return None
 
 

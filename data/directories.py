@@ -8,7 +8,9 @@ import os
 from pathlib import Path
 
 from data.errors import UserError
+from data.reading import expanded, read_lines
 
+LIMIT = 2**20  # bytes of directories.txt
 KEYS = ("data_dir", "ntk_dir", "cntk_dir", "rf_dir", "synth_dir", "rkhs_dir", "nn_dir")
 
 
@@ -16,23 +18,19 @@ def directories_file() -> Path:
     """The `directories.txt` in force."""
     named = os.environ.get("DIRECTORIES")
     if named:
-        return Path(named).expanduser()
+        return expanded(named, "$DIRECTORIES")
     here = Path("directories.txt")
-    return here.resolve() if here.is_file() else Path(__file__).resolve().parent.parent / "directories.txt"
+    return here.resolve() if here.exists() else Path(__file__).resolve().parent.parent / "directories.txt"
 
 
 def directory(key: str) -> Path:
-    """The folder that `key` stands for (it need not exist yet).
+    """Return the folder that `key` stands for; it need not exist yet.
 
-    Raises `UserError` if the file or the key is missing, and says which line to add where.
+    Raises `UserError` if the file is missing, is not UTF-8 or has a line that cannot be understood, and if it has no
+    line for `key`; the message names the line to mend or to add.
     """
     path = directories_file()
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(
-            f"Cannot read {path}: {error.strerror}. It holds lines of `key path` for {', '.join(KEYS)}."
-        ) from error
+    lines = read_lines(path, f"It holds lines of `key path` for {', '.join(KEYS)}.", limit=LIMIT)
     for number, line in enumerate(lines, start=1):
         words = line.split("#")[0].split(maxsplit=1)
         if not words:
@@ -42,5 +40,5 @@ def directory(key: str) -> Path:
                 f"{path}, line {number}: expected `key path` with a key of {', '.join(KEYS)}. Received: {line!r}."
             )
         if words[0] == key:
-            return path.parent / Path(os.path.expandvars(words[1].strip())).expanduser()
+            return path.parent / expanded(os.path.expandvars(words[1].strip()), f"{path}, line {number}")
     raise UserError(f"{path} has no line for {key}. Add one such as: {key} storage/{key.removesuffix('_dir')}")

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from data.errors import UserError
 from data.files import held, whole_file
 from data.manifest import FORMAT, Band, Manifest
+from data.reading import Absent, parsing, read_json
 from data.shards import BadShard, Stored, create, finish, plain_errors, read_header
 
 FILE = "embedding.json"
@@ -70,17 +71,16 @@ def save_once(folder: Path | str, manifest: EmbeddingManifest) -> EmbeddingManif
 
 def load_manifest(folder: Path | str) -> EmbeddingManifest:
     """Reads `embedding.json`. Raises `UserError` if it is missing, damaged or of another format."""
-    path = Path(folder) / FILE
+    path, advice = Path(folder) / FILE, "Remove its folder and make the embedding again."
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path, advice)
+    except Absent as error:
+        raise UserError(f"{folder} holds no {FILE}: no embedding. Make one with python -m kernel_gen.embed.") from error
+    with parsing(path, "the description of an embedding", advice):
         if record.pop("format") != FORMAT:
             raise ValueError(f"not of format {FORMAT}")
         shards = tuple(tuple(Band(*band) for band in bands) for bands in record["shards"])
         return EmbeddingManifest(**{**record, "shards": shards})
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no {FILE}: no embedding. Make one with python -m kernel_gen.embed.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}). Remove its folder and make the embedding anew.") from error
 
 
 def write_shard(

@@ -9,6 +9,7 @@ from pathlib import Path
 from absl import logging
 
 from data.errors import UserError
+from data.reading import expanded
 
 # NumPy's backend: a download needs no TensorFlow. A server that is silent for 20 seconds counts as unreachable.
 _CHILD = "import socket; socket.setdefaulttimeout(20); import keras; keras.datasets.{name}.load_data()"
@@ -16,7 +17,7 @@ _CHILD = "import socket; socket.setdefaulttimeout(20); import keras; keras.datas
 
 def folders() -> list[Path]:
     """Where Keras keeps datasets: `$KERAS_HOME` or `~/.keras`, and a temporary folder where that is not writable."""
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser()
+    home = expanded(os.environ.get("KERAS_HOME") or "~/.keras", "$KERAS_HOME")
     if home.is_dir() and not os.access(home, os.W_OK):
         return [home / "datasets", Path(tempfile.gettempdir()) / ".keras" / "datasets"]
     return [home / "datasets"]

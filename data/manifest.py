@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from data.errors import UserError
 from data.files import held, whole_file
+from data.reading import Absent, parsing, read_json
 
 FORMAT = 1  # of the shards' files: a new number makes older ones foreign
 BLOCKS = ("train", "validation", "test")
@@ -99,18 +100,15 @@ def save_once(folder: Path | str, manifest: Manifest) -> Manifest:
 def load_manifest(folder: Path | str) -> Manifest:
     """Reads `gram.json`. Raises `UserError` if it is missing, damaged or of another format."""
     path = Path(folder) / FILE
+    advice = "Remove its folder and make the matrix again."
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        record = read_json(path, advice)
+    except Absent as error:
         raise UserError(f"{folder} holds no {FILE}: no Gram matrix. Make one with python -m kernel_gen.") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}). Remove its folder and make the matrix anew.") from error
-    if not isinstance(record, dict) or record.pop("format", None) != FORMAT:
-        raise UserError(f"{path} is not of format {FORMAT}. Remove its folder and make the matrix anew.")
-    try:
+    if record.pop("format", None) != FORMAT:
+        raise UserError(f"{path} is not of format {FORMAT}. {advice}")
+    with parsing(path, "the description of a Gram matrix", advice):
         return _checked(record)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}). Remove its folder and make the matrix anew.") from error
 
 
 def _checked(record: Mapping[str, Any]) -> Manifest:

@@ -17,8 +17,10 @@ import h5py
 import numpy as np
 from absl import logging
 
+from data.array_files import open_hdf5
 from data.errors import UserError
 from data.files import whole_file, whole_hdf5
+from data.reading import Absent, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,25 +83,26 @@ def load(folder: Path | str) -> dict[str, Any]:
     """The record of one run. Raises `UserError` if it is missing, damaged or of another format."""
     path = Path(folder) / "result.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        record = read_json(path, "Remove its folder and run again.")
+    except Absent as error:
         raise UserError(f"{folder} holds no result.json: the run is not finished. Run its command again.") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}). Remove its folder and run again.") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    if record.get("format") != FORMAT:
         raise UserError(f"{path} is not a result of format {FORMAT}. Remove its folder and run again.")
     return record
 
 
 def load_arrays(folder: Path | str, group: str = "") -> dict[str, np.ndarray]:
-    """The arrays of one run, by name ("group/name" for groups); all of them, or those of one `group`."""
+    """Return the arrays of one run by name ("group/name" for groups): all of them, or those of one `group`.
+
+    Raises `Unreadable` for a file that is missing or damaged.
+    """
     arrays: dict[str, np.ndarray] = {}
 
     def keep(name: str, entry: h5py.Group | h5py.Dataset) -> None:
         if isinstance(entry, h5py.Dataset) and name.startswith(f"{group}/" if group else ""):
             arrays[name] = entry[()]
 
-    with h5py.File(Path(folder) / "arrays.h5", "r") as file:
+    with open_hdf5(Path(folder) / "arrays.h5", "Remove its folder and run again.") as file:
         file.visititems(keep)
     return arrays
 

@@ -19,9 +19,11 @@ import h5py
 import numpy as np
 from absl import logging
 
+from data.array_files import open_hdf5
 from data.errors import UserError
 from data.files import whole_file
 from data.manifest import FORMAT, Band, Manifest
+from data.reading import Unreadable
 from data.results import versions
 
 PIECE = 2**24  # bytes read at once to check a sum
@@ -90,7 +92,7 @@ def read_header(path: Path, manifest: Manifest, shard: int) -> list[Stored]:
     if not path.is_file():
         raise BadShard("missing")
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with open_hdf5(path, passes=(BadShard,)) as file:
             for name, expected in attributes(manifest, shard).items():
                 found = file.attrs[name]
                 if found != expected:
@@ -98,8 +100,8 @@ def read_header(path: Path, manifest: Manifest, shard: int) -> list[Stored]:
             if not file.attrs[_DONE]:
                 raise BadShard("damaged: it is not finished")
             return [_stored(path, file[band.name], band, manifest) for band in manifest.shards[shard]]
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise BadShard(f"damaged: {error}") from error
+    except Unreadable as error:
+        raise BadShard(f"damaged: {error.reason}") from error
 
 
 def _stored(path: Path, dataset: h5py.Dataset, band: Band, manifest: Manifest) -> Stored:

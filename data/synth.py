@@ -14,9 +14,11 @@ from absl import logging
 from jaxtyping import Float64
 
 from data.anisotropic import TEST_SEED, TRAIN_SEED, VERSION, Recipe, generate, labels, rms
+from data.array_files import read_npy
 from data.dataset import Dataset, Split, check, chosen_rows, fingerprint
 from data.errors import UserError
 from data.files import whole_file, whole_folder
+from data.reading import Unreadable, parsing, read_json
 from data.source import Found, Source
 
 NUM_TEST = 10_000
@@ -104,10 +106,7 @@ def read_files(recipe: Recipe, noise_ind: int | np.integer, folder: Path) -> tup
         return None
     arrays = {}
     for key, path in paths.items():
-        try:
-            arrays[key] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path} is damaged ({error}). Remove it and it is made anew.") from error
+        arrays[key] = read_npy(path, "Remove it and it is made again.", mapped=True)
     for key, array in arrays.items():
         expected = (
             len(arrays[f"X_{key[2:]}"]) if arrays[f"X_{key[2:]}"].ndim else 0,
@@ -131,9 +130,11 @@ def _divisors_file(recipe: Recipe, folder: Path) -> Path:
 
 def _known_divisors(recipe: Recipe, folder: Path) -> np.ndarray | None:
     try:
-        known = np.array(json.loads(_divisors_file(recipe, folder).read_text()), float)
-    except (OSError, ValueError, TypeError):
-        return None  # not there, or damaged: computed again
+        path = _divisors_file(recipe, folder)
+        with parsing(path, "the scale of the labels"):
+            known = np.array(read_json(path, kind=list), float)
+    except Unreadable:
+        return None  # absent or damaged: it is computed again
     return known if known.shape == (3,) and np.all(known > 0) and np.all(np.isfinite(known)) else None
 
 

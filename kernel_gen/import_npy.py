@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
+from data.array_files import read_npy
 from data.command import run_command
 from data.config import setting
 from data.errors import UserError
@@ -64,12 +65,7 @@ class Stack:
 
 
 def _mapped(path: Path, dtype: str) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is not there.") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged ({error}). Copy it again.") from error
+    array = read_npy(path, "Copy it again.", mapped=True)
     if array.ndim != 2 or not array.size:
         raise UserError(f"{path}: expected a matrix. Received: shape {array.shape}.")
     if array.dtype != dtype:

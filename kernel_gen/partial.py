@@ -8,8 +8,10 @@ import h5py
 import numpy as np
 from absl import logging
 
+from data.array_files import open_hdf5
 from data.files import sync
 from data.manifest import Manifest
+from data.reading import Absent, Unreadable
 from data.shards import PIECE, attributes, create, finish, plain_errors, refuse_nan, with_symmetric_corner
 from kernel_gen.tiles import Tile, tiles
 
@@ -82,13 +84,16 @@ class PartialShard:
 
     def _resumable(self, expected: dict[str, int | str]) -> bool:
         try:
-            with h5py.File(self._aside, "r", locking=False) as file:
-                good = len(file["tiles"]) == len(self._tiles)
+            with open_hdf5(self._aside) as file:
+                tiles, bands = file["tiles"], {tile.band for tile in self._tiles}
+                good = tiles.shape == (len(self._tiles),) and tiles.dtype == np.uint64
+                good = good and all(file[band.name].shape == self._manifest.shape(band) for band in bands)
+                good = good and all(file[band.name].dtype == self._manifest.dtype for band in bands)
                 return good and all(file.attrs[name] == value for name, value in expected.items())
-        except FileNotFoundError:
+        except Absent:
             return False
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            logging.warning("%s cannot be used (%s): its shard starts anew", self._aside, error)
+        except Unreadable as error:
+            logging.warning("The shard starts again from its first tile: %s", error)
             return False
 
     def _columns(self, tile: Tile) -> tuple[slice, slice]:
@@ -118,7 +123,7 @@ def partial_path(path: Path) -> Path:
 def share_done(path: Path) -> float | None:
     """Which share of the tiles of a shard in the making is ticked off; None where there is no readable partial file."""
     try:
-        with h5py.File(partial_path(path), "r", locking=False) as file:
+        with open_hdf5(partial_path(path)) as file:
             return float(np.mean(file["tiles"][()] >= TICK))
-    except (OSError, KeyError, RuntimeError):
+    except Unreadable:
         return None

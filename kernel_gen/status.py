@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 
+from data.array_files import open_hdf5
 from data.command import run_command
 from data.config import setting
 from data.errors import UserError
@@ -56,7 +56,7 @@ def states(folder: Path, manifest: Manifest) -> list[State]:
 def _state(path: Path, manifest: Manifest, shard: int) -> State:
     problem = check_shard(path, manifest, shard)
     if problem is None:
-        with h5py.File(path, "r", locking=False) as file:
+        with open_hdf5(path) as file:
             return State(shard, "finished", "", float(file.attrs["pairs_per_second"]))
     word, _, detail = problem.partition(": ")
     share = share_done(path)

@@ -4,9 +4,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from data.errors import UserError
+from data.reading import expanded, read_lines
 from launch.grid import Command, combinations
 from launch.task import Task, environment_of
 
@@ -53,11 +53,8 @@ def parse_lines(lines: Iterable[str], where: str) -> list[Command]:
 def _read(source: str) -> list[Command]:
     if source == "-":
         return parse_lines(sys.stdin, "standard input")
-    try:
-        text = Path(source).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read the commands of {source}: {error}.") from error
-    return parse_lines(text.splitlines(), source)
+    lines = read_lines(expanded(source, "--commands"), "Give a file of commands, or - for standard input.")
+    return parse_lines(lines, source)
 
 
 def _listed(words: Command) -> list[Command]:

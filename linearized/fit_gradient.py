@@ -4,13 +4,13 @@ import json
 import time
 from pathlib import Path
 
-import h5py
 import numpy as np
 from absl import logging
 
+from data.array_files import open_hdf5
 from data.dataset import Dataset
-from data.errors import UserError
 from data.files import whole_hdf5
+from data.reading import parse_json
 from linearized.fits import RidgeFit
 from linearized.models.common import build
 from linearized.progress import progress_line
@@ -103,15 +103,12 @@ def _save(path: Path, done: RidgeFit, key: str) -> None:
 def _load(path: Path, key: str) -> RidgeFit | None:
     if not path.is_file():
         return None
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs["key"] != key:
-                return None
-            predictions = {split: values[()] for split, values in file["predictions"].items()}
-            parameters = [file["parameters"][name][()] for name in sorted(file["parameters"])]
-            return RidgeFit(
-                int(file.attrs["index"]), float(file.attrs["ridge"]), predictions, parameters,
-                json.loads(file.attrs["evidence"]), file["history"][()], float(file.attrs["seconds"]),
-            )  # fmt: skip
-    except (OSError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}). Remove it and run again.") from error
+    with open_hdf5(path, "Remove it and run again.") as file:
+        if file.attrs["key"] != key:
+            return None
+        predictions = {split: values[()] for split, values in file["predictions"].items()}
+        parameters = [file["parameters"][name][()] for name in sorted(file["parameters"])]
+        return RidgeFit(
+            int(file.attrs["index"]), float(file.attrs["ridge"]), predictions, parameters,
+            parse_json(file.attrs["evidence"]), file["history"][()], float(file.attrs["seconds"]),
+        )  # fmt: skip

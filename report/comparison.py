@@ -4,7 +4,6 @@ Example: python -m report.comparison --directory=storage/nn/test/compare_DIGITS_
 """
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from data.command import run_command
 from data.config import Settings, setting
 from data.errors import UserError
+from data.reading import parsing, read_json
 
 PANELS = ("trained_parameters", "examples_per_second", "memory_gib", "test_accuracy", "test_loss")
 
@@ -63,11 +63,11 @@ def main(config: Config) -> None:
     if Path(config.out).suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"--out must end in .png, .pdf or .svg. Received: {config.out!r}.")
     path = Path(config.directory) / "comparison.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}). Make it with: python -m linearized.compare") from error
-    save_figure(comparison_bars(record), config.out)
+    advice = "Make it with: python -m linearized.compare"
+    record = read_json(path, advice)
+    with parsing(path, "a comparison", advice):
+        figure = comparison_bars(record)
+    save_figure(figure, config.out)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """States of a long run as files that are whole or absent; what does not belong to this run is not read."""
 
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from data.array_files import read_npz
 from data.files import whole_file
+from data.reading import Absent, Unreadable
 
 
 class Checkpoint:
@@ -33,13 +34,15 @@ class Checkpoint:
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:
         """What was saved, or None if that is absent, damaged or of another run (the last two are logged)."""
-        if self.folder is None or not (path := self.folder / f"{name}.npz").is_file():
+        if self.folder is None:
             return None
+        path = self.folder / f"{name}.npz"
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            logging.warning("checkpoint %s is damaged and not used: %s", path, error)
+            arrays = read_npz(path)
+        except Absent:
+            return None
+        except Unreadable as error:
+            logging.warning("checkpoint is not used: %s", error)
             return None
         if str(arrays.pop("identity", "")) != self.identity:
             logging.warning("checkpoint %s belongs to other settings or data and is not used", path)

@@ -39,7 +39,7 @@ def test_unreadable_line_is_named(file, line):
 
 
 def test_missing_file_is_named(file):
-    with pytest.raises(UserError, match=f"Cannot read {file}"):
+    with pytest.raises(UserError, match=f"{file} does not exist"):
         directory("data_dir")
 
 
@@ -52,3 +52,29 @@ def test_the_file_here_comes_before_the_repository_s_own(tmp_path, monkeypatch):
         assert directory(key).is_relative_to(own.parent)
     (tmp_path / "directories.txt").write_text("data_dir d\n")
     assert directory("data_dir") == tmp_path.resolve() / "d"
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"data_dir d\xe4ta\n", "UTF-8"),
+        (b"data_dir ~nosuchuser/data\n", "line 1: ~nosuchuser/data cannot be expanded"),
+        (b"\ndata_dir da\0ta\n", "line 2: a path has no control characters"),
+    ],
+)
+def test_unusable_text_is_refused_with_the_file_s_name(file, content, message):
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        directory("data_dir")
+    assert str(file) in str(caught.value)
+
+
+def test_environment_variable_that_cannot_be_expanded_is_named(monkeypatch):
+    monkeypatch.setenv("DIRECTORIES", "~nosuchuser/directories.txt")
+    with pytest.raises(UserError, match=r"\$DIRECTORIES: ~nosuchuser/directories.txt cannot be expanded"):
+        directories_file()
+
+
+def test_only_line_feeds_end_a_line(file):
+    file.write_bytes("data_dir a\u2028b\r\nnn_dir c\r\n".encode())
+    assert directory("data_dir") == file.parent / "a\u2028b" and directory("nn_dir") == file.parent / "c"

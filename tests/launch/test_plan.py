@@ -56,7 +56,7 @@ def test_standard_input(monkeypatch):
         ((), False, None, "neither"),
         (("a",), False, "file", "both"),
         ((), True, "file", "do not go with"),
-        ((), False, "/no/such/file", "Cannot read the commands of /no/such/file"),
+        ((), False, "/no/such/file", "/no/such/file does not exist. Give a file of commands"),
         (("false",), True, None, "false --list ended with code 1"),
         (("no-such-command",), True, None, "Cannot run no-such-command"),
     ],
