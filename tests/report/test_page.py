@@ -57,7 +57,7 @@ def test_everything_is_found(saved):
     runs = find([saved, saved / "NN_0"])  # a folder inside another is not read twice
     assert len(runs.table) == len(runs.records) == 9
     assert {Path(path).parent.name for path in runs.unreadable} == {"damaged", "lacking"}
-    assert "cannot be read" in runs.unreadable[str(saved / "damaged" / "result.json")]
+    assert "is damaged" in runs.unreadable[str(saved / "damaged" / "result.json")]
     assert [(run.folder.name, run.files) for run in runs.unfinished] == [("stopped", ["unfinished/state.npz"])]
     assert sorted(runs.records[row]["title"].split(",")[0] for row, _ in runs.missed()) == ["NT", "NTK2"]
     assert runs.fingerprints()["runs"].sum() == runs.versions()["runs"].sum() == 9
