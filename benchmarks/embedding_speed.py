@@ -73,7 +73,10 @@ def fit_part() -> dict:
     ways = (("embedded", FLAGS.num_train), ("embedded_small", FLAGS.exact_train), ("exact", FLAGS.exact_train))
     for way, n in ways:
         dataset = data.load(FLAGS.dataset, num_train=n)
-        y, ridges = dataset.targets(dataset.train, centred=True), kernel_grid(dataset.family, stax_scale=True)
+        y, ridges = (
+            dataset.targets(dataset.train, centred=True),
+            kernel_grid(dataset.family, stax_scale=True, own_scale=False),
+        )
         rows = len(dataset.train)
         if way == "exact":
             gram("NTK", dataset.train.x[:64], **network)  # compiles

@@ -24,7 +24,7 @@ from linearized.fits import Result
 from linearized.kernel_record import scored
 from linearized.progress import progress_line
 from linearized.ridge_path import MAX_ITERATIONS, RidgePath, fit
-from linearized.ridges import kernel_grid, listed_indices, listed_ridges
+from linearized.ridges import GRIDS, kernel_grid, listed_indices, listed_ridges
 from linearized.solvers import GRAM_SOLVERS
 
 __all__ = ["Config", "RidgePath", "fit", "run", "run_levels"]
@@ -39,7 +39,12 @@ class Config(EmbeddedRows):
 
     noise_ind: str = setting("0", "noise levels: one, 0,3,6, a range 0:5, or all")
     gram: str = setting("", "folder of shards to use; empty: the kernel's own, made if need be", identity=False)
-    ridges: str = setting("", "ρ of (K + ρI)α = y such as 0.1,1,10; empty: the published grid")
+    ridges: str = setting("", "ρ of (K + ρI)α = y such as 0.1,1,10; empty: the grid of --ridge_grid")
+    ridge_grid: str = setting(
+        "published",
+        "as published, or by_scale: 10^[-4, 3] for NTKs of 4 and more dense layers on (N)FMNIST and (N)DIGITS",
+        choices=GRIDS,
+    )
     solver: str = setting(
         "auto",
         "auto: band while a factor fits in memory, else block_lanczos; eigh gives leave-one-out errors",
@@ -65,6 +70,24 @@ class Config(EmbeddedRows):
         for level in levels:
             source.level(level)
         return levels
+
+    def check_grid(self) -> None:
+        """Raise `UserError` if --ridge_grid is given where it changes nothing."""
+        if self.ridge_grid == "published":
+            return
+        family = DATASETS.load(self.dataset).family
+        if (
+            self.ridges
+            or family != "FMNIST"
+            or self.kernel != "NTK"
+            or self.num_layers < 4
+            or self.scale != "published"
+        ):
+            raise UserError(
+                f"--ridge_grid={self.ridge_grid} differs from the published grid for --kernel=NTK --num_layers=4 and "
+                f"more on FMNIST, NFMNIST and the digits, without --ridges. Received: --kernel={self.kernel} "
+                f"--num_layers={self.num_layers} --dataset={self.dataset} --scale={self.scale} --ridges={self.ridges}."
+            )
 
     def at(self, level: int) -> "Config":
         """The same at one noise level."""
@@ -103,6 +126,8 @@ def run_levels(config: Config) -> Iterator[Result]:
         raise UserError("--features has neither a --gram folder nor a --scheduler: leave these out.")
     if config.ridges:
         listed_ridges(config.ridges)  # refused before hours of work
+    if not config.gram:  # a folder's kernel is known when it is opened
+        config.check_grid()
     for level in levels:
         yield _run_level(config.at(level), level)
 
@@ -117,6 +142,7 @@ def _run_level(config: Config, level: int) -> Result:
         gram, made = open_folder(config.gram, dataset, config)
         kernel = {field.name: getattr(made, field.name) for field in dataclasses.fields(KernelSettings)}
         config = dataclasses.replace(config, **kernel)
+        config.check_grid()
     folder = directory("rkhs_dir") / config.exp_name / config.run_name()
     if results.finished(folder):
         logging.info("done before; remove %s to run it again", folder)
@@ -127,7 +153,13 @@ def _run_level(config: Config, level: int) -> Result:
     with claimed(folder):
         work = folder / "unfinished"
         stax = gram.manifest.scale == "stax" and config.kernel != "POLYNOMIAL"
-        ridges = listed_ridges(config.ridges) if config.ridges else kernel_grid(dataset.family, stax_scale=stax)
+        if config.ridges:
+            ridges = listed_ridges(config.ridges)
+        else:
+            ridges = kernel_grid(
+                dataset.family, kernel=config.kernel, dense_layers=config.num_layers, stax_scale=stax,
+                own_scale=config.scale == "published", name=config.ridge_grid,
+            )  # fmt: skip
         path = _solve(config, dataset, gram, ridges, work)
         record, arrays = scored(config, level, dataset, gram, path)
         record["seconds"] = round(time.monotonic() - start, 3)

@@ -35,13 +35,28 @@ def grid(model: str, family: str, *, num_layers: int = 1) -> Float64[np.ndarray,
     return _logspace(-6, -2, 20)
 
 
-def kernel_grid(family: str, *, stax_scale: bool = False) -> Float64[np.ndarray, " ridges"]:
-    """The published ρ of kernel ridge regression, in increasing order.
+GRIDS = ("published", "by_scale")
+
+
+def kernel_grid(
+    family: str, *, kernel: str = "NTK", dense_layers: int = 2, stax_scale: bool = False, own_scale: bool = True,
+    name: str = "published",
+) -> Float64[np.ndarray, " ridges"]:  # fmt: skip
+    """Return a grid of ρ for kernel ridge regression, in increasing order.
+
+    On FMNIST and NFMNIST the published grid is 10^[-1, 5] for all kernels except the NTK of exactly three dense layers,
+    which has 10^[-4, 3] (arXiv 2006.13409). NTKs of three and more layers are those of inputs divided by √d, so that
+    their entries are about d times smaller and ridges above 10^3 leave nothing but the mean; "by_scale" therefore gives
+    10^[-4, 3] to all of them. Kernels that were not published there (CNTK, STAX, or another `--scale`) always have the
+    grid of their scale.
 
     Args:
-        family: FMNIST, CIFAR2, CIFAR10 or SYNTH (`Dataset.family`).
-        stax_scale: Whether the kernel is that of inputs divided by √d, as NTKs of three and more layers are: on FMNIST
-            these have a grid of their own.
+        family: FMNIST, CIFAR2, CIFAR10 or SYNTH (`Dataset.family`); the last three have one grid each.
+        kernel: A name of `data.gram_settings.KERNELS`.
+        dense_layers: Of the NTK, the readout included.
+        stax_scale: Whether the kernel is that of inputs divided by √d.
+        own_scale: Whether the kernel has the scale at which it was published.
+        name: "published" or "by_scale".
     """
     if family == "SYNTH":
         return _logspace(0, 6, 10)
@@ -49,7 +64,11 @@ def kernel_grid(family: str, *, stax_scale: bool = False) -> Float64[np.ndarray,
         return np.concatenate([_logspace(-2, 4, 20), _logspace(4.2, 10, 20)])
     if family == "CIFAR10":
         return _logspace(-6, 1, 20)
-    return _logspace(-4, 3, 20) if stax_scale else _logspace(-1, 5, 20)
+    if name == "published" and own_scale and kernel in ("NTK", "RF", "POLYNOMIAL"):
+        low = kernel == "NTK" and dense_layers == 3
+    else:
+        low = stax_scale
+    return _logspace(-4, 3, 20) if low else _logspace(-1, 5, 20)
 
 
 def listed_ridges(text: str) -> Float64[np.ndarray, " ridges"]:

@@ -413,3 +413,19 @@ def test_a_scheduler_gives_the_same_path(directories):
     np.testing.assert_allclose(metrics(here), metrics(there), rtol=1e-6)
     with pytest.raises(UserError, match="scheduler"):
         fit(np.eye(3), np.ones(3), [1.0], scheduler=cluster.scheduler_address)
+
+
+@pytest.mark.parametrize("layers, options, low, high", [
+    (3, {}, 1e-4, 1e3), (4, {}, 1e-1, 1e5), (4, {"ridge_grid": "by_scale"}, 1e-4, 1e3),
+], ids=str)  # fmt: skip
+def test_the_grid_of_deep_ntks_is_published_or_named(directories, layers, options, low, high):
+    config = Config(kernel="NTK", num_layers=layers, dataset="DIGITS", num_train=40, num_test=10, **options)
+    ridges = [entry["ridge"] for entry in run(config)[0].record["ridges"]]
+    np.testing.assert_allclose([min(ridges), max(ridges)], [low, high])
+
+
+@pytest.mark.parametrize("settings", [{"num_layers": 3}, {"kernel": "RF"}, {"ridges": "1"}, {"dataset": "SYNTH"},
+                                      {"scale": "stax"}], ids=str)  # fmt: skip
+def test_a_grid_that_would_change_nothing_is_refused(directories, settings):
+    with pytest.raises(UserError, match="--ridge_grid=by_scale differs"):
+        run(Config(**{"num_layers": 4, "dataset": "DIGITS", "ridge_grid": "by_scale", **settings}))

@@ -31,12 +31,19 @@ def test_bad_indices_are_refused_with_the_range(text):
         chosen_indices(text, 5, default="0")
 
 
-@pytest.mark.parametrize("family, stax, low, high, size", [
-    ("FMNIST", False, -1, 5, 20), ("FMNIST", True, -4, 3, 20), ("CIFAR10", False, -6, 1, 20),
-    ("CIFAR2", False, -2, 10, 40), ("SYNTH", True, 0, 6, 10),
-])  # fmt: skip
-def test_kernel_grids_are_the_published_ones(family, stax, low, high, size):
-    grid = kernel_grid(family, stax_scale=stax)
+@pytest.mark.parametrize("family, options, low, high, size", [
+    ("FMNIST", {}, -1, 5, 20), ("FMNIST", {"kernel": "RF"}, -1, 5, 20), ("FMNIST", {"kernel": "POLYNOMIAL"}, -1, 5, 20),
+    ("FMNIST", {"dense_layers": 3, "stax_scale": True}, -4, 3, 20),
+    ("FMNIST", {"dense_layers": 4, "stax_scale": True}, -1, 5, 20),
+    ("FMNIST", {"dense_layers": 9, "stax_scale": True}, -1, 5, 20),
+    ("FMNIST", {"dense_layers": 4, "stax_scale": True, "name": "by_scale"}, -4, 3, 20),
+    ("FMNIST", {"dense_layers": 2, "name": "by_scale"}, -1, 5, 20),
+    ("FMNIST", {"kernel": "CNTK", "stax_scale": True}, -4, 3, 20),
+    ("FMNIST", {"stax_scale": True, "own_scale": False}, -4, 3, 20),
+    ("CIFAR10", {}, -6, 1, 20), ("CIFAR2", {}, -2, 10, 40), ("SYNTH", {"stax_scale": True}, 0, 6, 10),
+], ids=str)  # fmt: skip
+def test_kernel_grids_are_the_published_ones(family, options, low, high, size):
+    grid = kernel_grid(family, **options)
     assert len(grid) == size and (np.diff(grid) > 0).all()
     np.testing.assert_allclose(grid[[0, -1]], [10.0**low, 10.0**high])
 
