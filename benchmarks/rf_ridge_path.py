@@ -38,7 +38,7 @@ def images(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
     """Train inputs and labels, test inputs, and what they are."""
     try:
         dataset = data.load("FMNIST", 0, num_train=n, num_test=TEST)
-        return dataset.train.x, (dataset.train.y >= 5).astype(np.float32), dataset.test.x, "Fashion-MNIST"
+        return dataset.train.x, (dataset.train.y[:, None] >= 5).astype(np.float32), dataset.test.x, "Fashion-MNIST"
     except UserError:
         random = np.random.default_rng(0)
         i, j = np.mgrid[:28, :28]

@@ -82,7 +82,7 @@ def measure(dataset, width, features, epochs, batch, repeats):
 
 
 def accuracy(model, split):
-    return float((model.predict(split.x, verbose=0).argmax(axis=1) == split.y[:, 0]).mean())
+    return float((model.predict(split.x, verbose=0).argmax(axis=1) == split.y).mean())
 
 
 def main(argv):

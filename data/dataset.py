@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from data.errors import UserError
 
@@ -15,10 +15,16 @@ TASKS = ("classes", "binary", "regression")
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Rows of a dataset: inputs `x` (n, d) and labels `y` (n, 1), both float32; `x` may be a memory map."""
+    """Rows of a dataset: inputs and labels.
+
+    Attributes:
+        x: Inputs, one row each; may be a memory map.
+        y: In a `Dataset` of classes (or two of them, "binary"): class numbers. For regression: the targets. Labels as
+            they are stored, float32 of shape (n, 1) for every task, become class numbers when the `Dataset` is made.
+    """
 
     x: Float32[np.ndarray, "n d"]
-    y: Float32[np.ndarray, "n 1"]
+    y: Int64[np.ndarray, " n"] | Float32[np.ndarray, "n k"]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -51,6 +57,11 @@ class Dataset:
     fingerprint: str
     metrics: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        if self.task != "regression":
+            for name, split in self.splits().items():
+                object.__setattr__(self, name, Split(split.x, class_numbers(split.y)))
+
     @property
     def dim(self) -> int:
         """d, the length of a row."""
@@ -67,16 +78,61 @@ class Dataset:
         return {name: split for name, split in named.items() if split is not None}
 
     def targets(self, split: Split, *, centred: bool = False) -> Float32[np.ndarray, "n k"]:
-        """What a model is fitted to: one-hot rows for classes, else the labels.
+        """Return what a model is fitted to: one-hot rows for classes, 0 and 1 for binary labels, else the labels.
 
         Args:
             centred: As kernel ridge regression is published: one-hot minus 1/k, binary minus ½; regression unchanged.
         """
-        if self.task != "classes":
-            return split.y - np.float32(0.5) if centred and self.task == "binary" else split.y
+        if self.task == "regression":
+            return split.y
+        classes = class_numbers(split.y)
+        if self.task == "binary":
+            column = classes.astype(np.float32)[:, None]
+            return column - np.float32(0.5) if centred else column
         one_hot = np.zeros((len(split), self.num_classes), np.float32)
-        one_hot[np.arange(len(split)), split.y[:, 0].astype(int)] = 1
+        one_hot[np.arange(len(split)), classes] = 1
         return one_hot - np.float32(1 / self.num_classes) if centred else one_hot
+
+    def score(self, split: str | Split, outputs: np.ndarray, *, loss: str = "square") -> dict[str, float | None]:
+        """Score a model's outputs by the metrics that every result holds; see `data.scores.evaluate`.
+
+        Args:
+            split: "train", "validation" or "test", or the rows themselves.
+            outputs: Shape (n, k): one column per class for "classes", else one column; not class numbers.
+            loss: "square", or "cross_entropy" where the outputs are logits.
+
+        Returns:
+            `loss`, `accuracy` (None for regression) and `normalised_loss`.
+
+        Raises:
+            ValueError: The outputs do not have the shape of `targets(split)`.
+            UserError: There is no such split, or an output is not finite.
+        """
+        from data.scores import evaluate
+
+        if isinstance(split, str):
+            if split not in self.splits():
+                raise UserError(f"{self.name} has the splits {', '.join(self.splits())}. Received: {split!r}.")
+            split = self.splits()[split]
+        return evaluate(np.asarray(outputs), split, self, loss=loss)
+
+
+def class_numbers(labels: np.ndarray) -> Int64[np.ndarray, " n"]:
+    """Return class numbers of shape (n,) from labels of shape (n,) or, as they are stored, (n, 1).
+
+    A column of labels is a trap that this suite's arrays must not set: the argmax of its rows is 0 for every row, and
+    comparing it with a vector broadcasts to a matrix.
+
+    Raises:
+        ValueError: The labels have more than one column (one-hot rows), or are not whole numbers.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim not in (1, 2) or labels.shape[1:] not in ((), (1,)):
+        raise ValueError(f"Class labels must have the shape (n,) or (n, 1). Received: {labels.shape}.")
+    classes = labels.reshape(-1).astype(np.int64)
+    if not np.array_equal(classes, labels.reshape(-1)):
+        raise ValueError(f"Class labels must be whole numbers. Received: {labels.reshape(-1)[:10].tolist()}...")
+    return classes
 
 
 def fingerprint(*parts: Any) -> str:
@@ -126,7 +182,7 @@ def part(split: Split, count: int, *, subset: str = "first", seed: int = 0, what
 
 
 def check(x: np.ndarray, y: np.ndarray, what: str, *, num_classes: int = 0) -> None:
-    """Raises `UserError` unless x is a non-empty matrix, finite, and y has a valid label a row."""
+    """Raise `UserError` unless x is a non-empty, finite matrix and y, as it is stored, has a valid label per row."""
     if x.ndim != 2 or len(x) == 0 or y.shape != (len(x), 1):
         raise UserError(
             f"{what}: expected x of shape (n, d) and y of shape (n, 1), n > 0. Received: {x.shape} and {y.shape}."

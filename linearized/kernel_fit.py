@@ -189,7 +189,7 @@ def _checked(dataset: Dataset) -> Dataset:
     labels = dataset.train.y
     if dataset.task != "regression" and (labels == labels[0]).all():
         raise UserError(
-            f"All {len(labels)} train rows are of class {labels[0, 0]:.0f}: there is nothing to tell apart. Take more "
+            f"All {len(labels)} train rows are of class {labels[0]}: there is nothing to tell apart. Take more "
             "rows (--num_train), or --subset=random."
         )
     if dataset.num_outputs > len(labels):

@@ -37,6 +37,50 @@ def test_targets_of_one_output_are_the_labels():
     assert binary.dim == 3
 
 
+@pytest.mark.parametrize("task, num_classes", [("classes", 10), ("binary", 2)])
+def test_labels_of_classes_are_a_vector_of_integers(task, num_classes):
+    """Stored columns (n, 1) become (n,): the argmax of a column is 0 in every row, which read as an accuracy of 1."""
+    data = dataset(task, num_classes, split(25, classes=num_classes))
+    for rows in data.splits().values():
+        assert rows.y.shape == (25,) and rows.y.dtype == np.int64
+        np.testing.assert_array_equal(rows.y, np.arange(25) % num_classes)
+        with pytest.raises(ValueError, match="axis 1"):
+            rows.y.argmax(axis=1)
+    np.testing.assert_array_equal(data.targets(data.test), data.targets(split(25, classes=num_classes)))
+
+
+def test_targets_of_regression_keep_their_columns():
+    y = np.random.default_rng(0).standard_normal((6, 2)).astype(np.float32)
+    data = dataset("regression", 0, Split(np.ones((6, 3), np.float32), y))
+    assert data.train.y is y
+    np.testing.assert_array_equal(data.targets(data.train), y)
+
+
+@pytest.mark.parametrize("labels", [np.eye(4), np.array([[0.0], [1.5], [2.0], [3.0]])])
+def test_labels_that_are_no_class_numbers_are_refused(labels):
+    with pytest.raises(ValueError, match="Class labels must"):
+        dataset("classes", 4, Split(np.ones((4, 3), np.float32), labels.astype(np.float32)))
+
+
+def test_score_is_the_metric_of_the_results():
+    data = dataset("classes", 3, split(30, classes=3))
+    outputs = np.random.default_rng(0).standard_normal((30, 3))
+    scores = data.score("test", outputs)
+    right = np.mean([row.argmax() == label for row, label in zip(outputs, data.test.y, strict=True)])
+    assert scores["accuracy"] == pytest.approx(right)
+    assert scores["loss"] == pytest.approx(np.square(np.eye(3)[data.test.y] - outputs).sum(axis=1).mean())
+    assert scores == data.score(data.test, outputs)
+    entropy = data.score("test", outputs, loss="cross_entropy")
+    chances = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    assert entropy["loss"] == pytest.approx(-np.log(chances[np.arange(30), data.test.y]).mean())
+    with pytest.raises(UserError, match="Received: 'validation'"):
+        data.score("validation", outputs)
+    with pytest.raises(ValueError, match=r"Received: \(30,\)"):
+        data.score("test", outputs.argmax(axis=1).astype(float))  # class numbers are no outputs
+    with pytest.raises(ValueError, match=r"Received: \(30, 1\)"):
+        data.score("test", data.test.y[:, None].astype(float))
+
+
 def test_fingerprint_sees_bytes_dtype_shape_order_and_settings():
     a = np.arange(6, dtype=np.int32)
     prints = [

@@ -69,7 +69,7 @@ def test_small_sets_load(small_directories, name):
     assert loaded.dim == np.prod(source.image_shape)
     assert loaded.family == {"D": "FMNIST", "N": "FMNIST", "F": "FMNIST", "C": name}[name[0]]
     assert set(np.unique(loaded.train.y)) == set(range(loaded.num_classes))
-    assert all(split.x.dtype == split.y.dtype == np.float32 for split in loaded.splits().values())
+    assert all(split.x.dtype == np.float32 and split.y.dtype == np.int64 for split in loaded.splits().values())
 
 
 def test_cache_gives_the_same_and_makes_no_noise(directories, calls):

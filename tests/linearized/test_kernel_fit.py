@@ -144,7 +144,7 @@ def test_a_run_leaves_a_whole_result_with_the_published_numbers(directories):
     settings = {"scale": "input", "dtype": "float64"}
     gram = kernel_gen.gram("NTK", dataset.train.x, **settings)
     cross = kernel_gen.gram("NTK", dataset.test.x, dataset.train.x, **settings)
-    one_hot, labels = np.eye(10)[dataset.train.y[:, 0].astype(int)], dataset.test.y[:, 0].astype(int)
+    one_hot, labels = np.eye(10)[dataset.train.y], dataset.test.y
     for i, entry in enumerate(record["ridges"]):
         alpha = np.linalg.solve(gram + entry["ridge"] * np.eye(100), one_hot - 0.1)
         outputs = cross @ alpha
@@ -171,7 +171,7 @@ def test_binary_labels_are_told_by_sign_and_synth_is_raw(small_directories, sett
     config = Config(**settings, num_train=20, num_test=10, dtype="float64", ridges="0.5,50")
     [result] = run(config)
     dataset = config.load_level(int(config.noise_ind))
-    y, test = dataset.train.y.astype(float) - offset, dataset.test.y[:, 0] - offset
+    y, test = dataset.train.y.reshape(-1, 1).astype(float) - offset, dataset.test.y.reshape(-1) - offset
     gram = kernel_gen.gram("NTK", dataset.train.x, scale="input", dtype="float64")
     cross = kernel_gen.gram("NTK", dataset.test.x, dataset.train.x, scale="input", dtype="float64")
     for entry in result.record["ridges"]:
