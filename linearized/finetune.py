@@ -197,7 +197,7 @@ def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -
     if dataset.metrics:
         from linearized.customary_metrics import customary  # scikit-learn's metrics take a second to import
 
-        scores |= customary(dataset, split.y[:, 0], predictions)
+        scores |= customary(dataset, split.y.reshape(-1), predictions)
     return scores
 
 
