@@ -4,34 +4,44 @@
 | "linear"     | x·w + b                             | a convolution: exactly Keras' own layer                |
 | "polynomial" | (x·w + b + c)^p                     | a convolution, then powers by squaring                 |
 | "sigmoid"    | tanh(x·w + b + c)                   | a convolution                                          |
-| "gaussian"   | exp(-γ‖x - w‖²) + b                 | ‖x‖² - 2x·w + ‖w‖², ‖x‖² by a one-channel convolution  |
+| "gaussian"   | exp(-γ‖x - w‖²) + b                 | see `distances`                                        |
 | "l2"         | ‖x - w‖₂ + b                        | the same                                               |
 | "l1"         | ‖x - w‖₁ + b                        | a sum over the kernel's offsets and the input channels |
 
-No kernel but L1 costs more than a convolution and a few passes over its output, and none holds unfolded patches or a
+Every kernel but L1 costs a convolution and a few passes over its output, and none holds unfolded patches or a
 difference of each patch and each filter. Padding is with zeros, which count as inputs in the distances.
+
+The layers differ from the public PyTorch implementation (ryanaleksander/kernel-convolution, whose CIFAR-10 example
+trains a ResNet-50), which `variant="published"` follows: p = 2 and γ = 1/2 by default, the bias is added after the
+kernel, (x·w + c)^p + b and tanh(x·w + c) + b, and filters start uniform within ±1/√P, P the length of a patch.
 """
 
 import keras
 from keras import ops
 
+from linearized.layers.distances import by_filter, scaled_squares
+from linearized.layers.kervolution_start import deviation
 from linearized.layers.patches import convolve, l1_distance
+from linearized.layers.shapes import check_shape
 
 KERNELS = ("linear", "polynomial", "gaussian", "sigmoid", "l1", "l2")
 DISTANCES = ("gaussian", "l1", "l2")
+VARIANTS = ("standard", "published")
 OPTIONS = {"degree": ("polynomial",), "offset": ("polynomial", "sigmoid"), "gamma": ("gaussian",)}
 LEARNED = ("polynomial", "sigmoid", "gaussian")  # kernels that have a c or a γ to be learned
 DEGREE, POLYNOMIAL_OFFSET, SIGMOID_OFFSET = 3, 1.0, 0.0
-SMALLEST = 1e-12  # below this square the L2 distance counts as constant: the root's slope at 0 is infinite
+PUBLISHED_DEGREE, PUBLISHED_GAMMA = 2, 0.5
+SMALLEST = 1e-12  # below this square the L2 distance counts as constant: the root's derivative at 0 is infinite
 
 
 class _Kervolution:
-    """What the layers of 1, 2 and 3 dimensions share; stands before Keras' convolution in the order of the classes."""
+    """Base of the layers of 1, 2 and 3 dimensions, to be placed before Keras' convolution among the base classes."""
 
     def __init__(
-        self, filters, kernel_size, kernel="polynomial", degree=None, offset=None, gamma=None, learnable=False, **kwargs
-    ):
-        super().__init__(filters, kernel_size, **kwargs)
+        self, filters, kernel_size, kernel="polynomial", degree=None, offset=None, gamma=None, learnable=False,
+        variant="standard", kernel_initializer=None, **kwargs,
+    ):  # fmt: skip
+        super().__init__(filters, kernel_size, kernel_initializer=kernel_initializer or "glorot_uniform", **kwargs)
         if kernel not in KERNELS:
             raise ValueError(f"`kernel` must be one of {', '.join(KERNELS)}. Received: kernel={kernel!r}.")
         for name, value in (("degree", degree), ("offset", offset), ("gamma", gamma)):
@@ -43,20 +53,35 @@ class _Kervolution:
             raise ValueError(f"`gamma` must be positive. Received: gamma={gamma}.")
         if learnable and kernel not in LEARNED:
             raise ValueError(f"The {kernel} kernel has nothing to learn. Received: learnable={learnable}.")
+        if variant not in VARIANTS:
+            raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}. Received: variant={variant!r}.")
         self.kernel_name, self.degree, self.offset, self.gamma = kernel, degree, offset, gamma
-        self.learnable = bool(learnable)
+        self.learnable, self.variant = bool(learnable), variant
+        self._starts_by_kernel = kernel_initializer is None
 
     def build(self, input_shape):
-        super().build(input_shape)
-        patch = 1
-        for size in self.kernel.shape[:-1]:
+        patch = input_shape[self._channel_axis()] // self.groups
+        for size in self.kernel_size:
             patch *= size
-        self._gamma = self.gamma or 1 / patch
+        published = self.variant == "published"
+        self._gamma = self.gamma or (PUBLISHED_GAMMA if published else 1 / patch)
+        if self._starts_by_kernel and published:
+            self.kernel_initializer = keras.initializers.RandomUniform(-(patch**-0.5), patch**-0.5)
+        elif self._starts_by_kernel and self.kernel_name != "linear":
+            start = deviation(self.kernel_name, patch, self._degree(), self._offset(), self._gamma)
+            self.kernel_initializer = keras.initializers.RandomNormal(stddev=start)
+        super().build(input_shape)
         learned = {"gaussian": "gamma_ratio"}.get(self.kernel_name, "offset_weight")
         if self.learnable:
             start = 0.0 if self.kernel_name == "gaussian" else self._offset()
             constant = keras.initializers.Constant(start)
             self.learned = self.add_weight(name=learned, shape=(), initializer=constant)
+        self.input_spec = None  # `call` makes the same check, with what came in
+
+    def _degree(self):
+        if self.degree is not None:
+            return int(self.degree)
+        return PUBLISHED_DEGREE if self.variant == "published" else DEGREE
 
     def _offset(self):
         if self.offset is not None:
@@ -64,75 +89,62 @@ class _Kervolution:
         return POLYNOMIAL_OFFSET if self.kernel_name == "polynomial" else SIGMOID_OFFSET
 
     def call(self, x):
+        channels, sizes = self.kernel.shape[-2] * self.groups, (None,) * self.rank
+        last = self.data_format == "channels_last"
+        check_shape(self, x.shape, (None, *sizes, channels) if last else (None, channels, *sizes))
         if self.kernel_name in DISTANCES:
             values = self._of_distance(x)
-            values = values if self.bias is None else values + self._by_filter(ops.cast(self.bias, values.dtype))
+            values = values if self.bias is None else values + by_filter(self, ops.cast(self.bias, values.dtype))
             values = ops.cast(values, self.compute_dtype)
         else:
             values = self._of_product(convolve(self, x, self.kernel))
         return values if self.activation is None else self.activation(values)
 
     def _of_product(self, product):
-        shift = None if self.bias is None else self._by_filter(self.bias)
+        bias = None if self.bias is None else by_filter(self, self.bias)
+        inside = self.variant == "standard" or self.kernel_name == "linear"
+        shift = bias if inside else None
         if self.kernel_name != "linear" and (self.learnable or self._offset()):
             offset = self.learned if self.learnable else self._offset()
             shift = offset if shift is None else shift + offset  # one pass over the outputs, not two
-        product = product if shift is None else product + shift
-        if self.kernel_name == "linear":
-            return product
+        values = product if shift is None else product + shift
         if self.kernel_name == "sigmoid":
-            return ops.tanh(product)
-        return _power(product, DEGREE if self.degree is None else int(self.degree))
+            values = ops.tanh(values)
+        elif self.kernel_name == "polynomial":
+            values = _power(values, self._degree())
+        return values if inside or bias is None else values + bias
 
     def _of_distance(self, x):
-        """In float32 at the least: the norms cancel, and half precision would leave nothing of a small distance."""
+        """Compute in float32 at least: in half precision the norms would leave nothing of a small distance."""
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
         x, weights = ops.cast(x, dtype), ops.cast(self.kernel, dtype)
         if self.kernel_name == "l1":
             return l1_distance(self, x, weights)
         if self.kernel_name == "l2":
-            return ops.sqrt(ops.maximum(self._minus_squares(x, weights, -1.0), SMALLEST))
+            return ops.sqrt(ops.maximum(scaled_squares(self, x, weights, 1.0), SMALLEST))
         gamma = self._gamma
-        if self.learnable:  # of any sign, so that γ stays positive
+        if self.learnable:  # the learned number may have any sign, γ stays positive
             gamma = gamma * ops.exp(ops.cast(self.learned, dtype))
-        return ops.exp(ops.minimum(self._minus_squares(x, weights, gamma), 0.0))
-
-    def _minus_squares(self, x, weights, scale):
-        """-scale·‖x - w‖² for each patch and filter; rounding can bring it over 0. Factors go into small tensors."""
-        axis = self._channel_axis()
-        of_filters = ops.sum(ops.square(weights), axis=tuple(range(self.rank + 1)))
-        products = convolve(self, x, weights * (2 * scale)) - self._by_filter(of_filters * scale)
-        return products - self._of_patches(x, scale, axis)
-
-    def _of_patches(self, x, scale, axis):
-        """scale·‖x‖² of every patch: squares summed over channels, then a convolution with ones."""
-        squares = ops.square(x)
-        if self.groups == 1:
-            squares = ops.sum(squares, axis=axis, keepdims=True)
-            return convolve(self, squares, ops.full((*self.kernel_size, 1, 1), scale, dtype=x.dtype))
-        ones = ops.ones((*self.kernel_size, x.shape[axis] // self.groups, self.groups), dtype=x.dtype)
-        norms = convolve(self, squares, ones * scale)
-        return ops.repeat(norms, self.filters // self.groups, axis=axis)
+        return ops.exp(ops.minimum(scaled_squares(self, x, weights, -gamma), 0.0))
 
     def _channel_axis(self):
         return -1 if self.data_format == "channels_last" else 1
 
-    def _by_filter(self, values):
-        """(filters,) in the shape that meets the outputs."""
-        return values if self.data_format == "channels_last" else ops.reshape(values, (1, -1, *(1,) * self.rank))
-
     @classmethod
     def from_conv(cls, layer, kernel="polynomial", **options):
-        """A kervolution with the geometry, name, activation and weights of a Keras convolution of the same dimension.
+        """Return a kervolution with the geometry, name, activation and weights of a Keras convolution.
 
         Args:
-            layer: Built or not; if it is built, so is the new layer, with a copy of its weights.
+            layer: A convolution of the same number of axes. If it is built, so is the new layer, with a copy of its
+                weights; else Keras' default initializer of its filters gives way to that of the kernel.
             kernel, options: The kernel and its parameters, as for the class.
         """
         own = cls.__mro__[2]
         if not isinstance(layer, own):
             raise ValueError(f"`{cls.__name__}.from_conv` takes a {own.__name__}. Received: {type(layer).__name__}.")
         config = {name: value for name, value in layer.get_config().items() if name not in _OWN}
+        if isinstance(layer.kernel_initializer, keras.initializers.GlorotUniform):
+            config.pop("kernel_initializer")
         new = cls.from_config({**config, "kernel": kernel, **options})
         if layer.built:
             channels = layer.kernel.shape[-2] * layer.groups
@@ -145,7 +157,7 @@ class _Kervolution:
         return new
 
     def save_own_variables(self, store):
-        super().save_own_variables(store)  # Keras' convolutions name what they save: filters and bias
+        super().save_own_variables(store)  # Keras' convolutions save filters and bias alone
         if self.learnable:
             store[str(len(store.keys()))] = self.learned
 
@@ -155,20 +167,26 @@ class _Kervolution:
             self.learned.assign(store[str(len(store.keys()) - 1)])
 
     def get_config(self):
-        return {**super().get_config(), "kernel": self.kernel_name, **{name: getattr(self, name) for name in _OWN[1:]}}
+        start = {"kernel_initializer": None} if self._starts_by_kernel else {}
+        own = {name: getattr(self, name) for name in _OWN[1:]}
+        return {**super().get_config(), **start, "kernel": self.kernel_name, **own}
 
 
-_OWN = ("kernel", "degree", "offset", "gamma", "learnable")
+_OWN = ("kernel", "degree", "offset", "gamma", "learnable", "variant")
 
 _ARGUMENTS = """
     Args:
-        filters, kernel_size: And all other arguments of the Keras convolution (strides, padding, dilation_rate, groups,
-            data_format, activation, use_bias, initializers, regularizers), with its meaning.
+        filters, kernel_size: These and all other arguments of the Keras convolution (strides, padding, dilation_rate,
+            groups, data_format, activation, use_bias, initializers, regularizers) keep their meaning.
         kernel: One of linear, polynomial, gaussian, sigmoid, l1, l2; see the module's table.
-        degree: p of the polynomial, 3 if None.
+        degree: p of the polynomial; None: 3, or 2 in the published variant.
         offset: c of the polynomial (1 if None) and of the sigmoid (0 if None).
-        gamma: γ of the Gaussian; None: one over the length of a patch, so that the exponent is a mean.
-        learnable: Whether c, or γ as a factor that stays positive, is trained; one number a layer.
+        gamma: γ of the Gaussian; None: one over the length of a patch, so that the exponent is a mean, or 0.5 in the
+            published variant.
+        learnable: Whether c, or γ as a factor that stays positive, is trained; one number per layer.
+        variant: "standard", or "published" for the public implementation's defaults, bias and initial filters.
+        kernel_initializer: Of the filters; None: normal, with the standard deviation of `kervolution_start` (Glorot and
+            Bengio's for the linear kernel).
 """
 
 
@@ -200,7 +218,7 @@ class Kervolution3D(_Kervolution, keras.layers.Conv3D):
 
 
 def _power(x, exponent):
-    """x^exponent by squaring: no logarithm, and a slope of two passes where the rule for products would take five."""
+    """Compute x^exponent by squaring, with a derivative of two passes where the product rule would take five."""
     if exponent == 1:
         return x
 

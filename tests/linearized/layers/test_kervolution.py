@@ -286,3 +286,80 @@ def test_the_command_line_offers_the_kernels_that_there_are():
     assert KERVOLUTIONS == KERNELS
     assert set(FUNCTIONS) == set(KERNELS)
     assert all(set(kernels) <= set(KERNELS) for kernels in OPTIONS.values())
+
+
+# In float32 against float64, where patches and filters are large and near to each other.
+NEAR = {"gaussian": {"gamma": 3.0}, "l2": {}, "l1": {}}
+OF_NEAR = {**FUNCTIONS, "gaussian": lambda x, w, b: np.exp(-3 * ((x - w) ** 2).sum()) + b}
+
+
+def near(rank, geometry, kernel, dtype="float32"):
+    """A layer whose filters, and inputs whose patches, differ by about .1 from the same numbers of size 1,000."""
+    small = 0.1 * inputs(rank, geometry)
+    first = geometry.get("data_format") == "channels_first"
+    large = 1000 * np.random.default_rng(4).standard_normal(4).astype(np.float32)
+    x = small + (large.reshape(-1, *(1,) * rank) if first else large)
+    layer = KERVOLUTIONS_OF[rank](6, WINDOWS[rank], kernel=kernel, dtype=dtype, **NEAR[kernel], **geometry)
+    layer.build(x.shape)
+    groups = layer.groups
+    center = np.repeat(large.reshape(groups, -1), 6 // groups, axis=0).T  # (channels of a group, filters)
+    small_filters = 0.1 * np.random.default_rng(5).standard_normal(layer.kernel.shape)
+    layer.kernel.assign((small_filters + center).astype(np.float32))
+    return layer, x.astype(np.float32)
+
+
+NEAR_CASES = [(*case.values, kernel) for kernel, cases in (("l2", CASES), ("gaussian", CASES[::4]), ("l1", CASES[::9]))
+              for case in cases]  # fmt: skip
+
+
+@pytest.mark.parametrize("rank, geometry, kernel", NEAR_CASES)
+def test_near_patches_and_filters_keep_their_digits(rank, geometry, kernel):
+    layer, x = near(rank, geometry, kernel)
+    expected = by_loops(layer, x, OF_NEAR[kernel])
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", NEAR)
+def test_filters_that_are_patches(kernel):
+    """No constant per channel can be taken off here: every place of a patch has a size of its own."""
+    x = 1000 * np.random.default_rng(0).standard_normal((2, 6, 5, 4)).astype(np.float32)
+    layer = Kervolution2D(6, (3, 2), kernel=kernel, **NEAR[kernel])
+    layer.build(x.shape)
+    patches = np.stack([x[0, i : i + 3, j : j + 2] for i in range(3) for j in range(2)], axis=-1)
+    layer.kernel.assign(patches + 0.05 * np.random.default_rng(1).standard_normal(patches.shape))
+    np.testing.assert_allclose(layer(x), by_loops(layer, x, OF_NEAR[kernel]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", NEAR)
+def test_derivatives_of_near_patches_are_those_of_float64(kernel):
+    import tensorflow as tf
+
+    derivatives = []
+    for dtype in ("float32", "float64"):
+        layer, x = near(2, {"padding": "same"}, kernel, dtype)
+        x = tf.constant(x, dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = tf.reduce_sum(layer(x) * np.random.default_rng(6).standard_normal((2, 7, 5, 6)).astype(dtype))
+        derivatives.append([np.asarray(slope) for slope in tape.gradient(value, [x, layer.kernel.value])])
+    for single, double in zip(*derivatives, strict=True):
+        np.testing.assert_allclose(single, double, rtol=1e-2, atol=5e-3 * np.abs(double).max())
+
+
+def test_compiled_layers_choose_between_norms_and_differences_at_run_time():
+    import tensorflow as tf
+
+    layer, x = near(2, {"padding": "same"}, "l2")
+    compiled = tf.function(layer.call, jit_compile=True)
+    np.testing.assert_allclose(compiled(tf.constant(x)), by_loops(layer, x, FUNCTIONS["l2"]), rtol=1e-5)
+    far = (x[..., ::-1] - 500).copy()
+    np.testing.assert_allclose(compiled(tf.constant(far)), by_loops(layer, far, FUNCTIONS["l2"]), rtol=1e-5)
+
+
+def test_sizes_unknown_to_a_graph():
+    import tensorflow as tf
+
+    layer, x = near(2, {"padding": "same", "strides": 2, "dilation_rate": 1}, "l2")
+    graph = tf.function(layer.call, input_signature=[tf.TensorSpec((None, None, None, 4))])
+    for part in (x, x[:, :4, :3]):
+        np.testing.assert_allclose(graph(part), by_loops(layer, part, FUNCTIONS["l2"]), rtol=1e-5)

@@ -1,0 +1,87 @@
+"""Standard deviations from which the filters of a kervolution start, so that its outputs have a variance of order one.
+
+A kernel is not homogeneous in its filters, so the variance scalings of dense layers do not apply: the inner product of
+a patch and a filter that He et al. or Glorot and Bengio start with has a variance of about one, and its cube, stacked
+four times, overflows. Below, s = x·w is taken as N(0, t), with t = P σ² m for patches of P numbers of mean square m.
+
+| kernel       | σ² of the filters           | variance of the outputs where m = 1                               |
+| "polynomial" | a² / P, see `_polynomial`   | .3 (p = 2 and 3, c = 1), at most .6 however many layers follow    |
+| "sigmoid"    | (5/3)² / P                  | .5                                                                |
+| "gaussian"   | 1 / (2 γ P)                 | that of x·w in the exponent is largest; e⁻³ · 4/P where γ = 1/P   |
+| "l2"         | 1                           | .75                                                               |
+| "l1"         | 1                           | .6 P: no filters bring it below (1 - 2/π) P                       |
+
+Distances add up: their means are √(P (m + 1)) and P √(2 (m + 1) / π), so that stacks of "l1" and "l2" need a
+normalisation between them. The variance of a Gaussian of independent inputs is at most 2 e⁻² / P.
+"""
+
+import math
+
+from scipy.optimize import brentq
+
+SIGMOID_GAIN = 5 / 3
+SLOPE = 0.5  # relative change of a polynomial layer's mean square per relative change of its inputs' mean square
+MARGIN = 0.8  # mean square of the outputs for inputs of mean square one, where |c| is small
+
+
+def deviation(kernel: str, patch: int, degree: int = 3, offset: float = 1.0, gamma: float | None = None) -> float:
+    """Return σ, the standard deviation of the filters' entries at the start.
+
+    Args:
+        kernel: A kernel of `linearized.layers.kervolution` other than "linear".
+        patch: P, the length of a patch: the kernel's sizes times the channels of a group.
+        degree, offset: p and c of the polynomial.
+        gamma: γ of the Gaussian; None: 1 / P.
+    """
+    if kernel == "polynomial":
+        return math.sqrt(_polynomial(degree, abs(offset)) / patch)
+    if kernel == "sigmoid":
+        return SIGMOID_GAIN / math.sqrt(patch)
+    if kernel == "gaussian":
+        return math.sqrt(1 / (2 * (gamma or 1 / patch) * patch))
+    return 1.0
+
+
+def moment(degree: int, offset: float, variance: float) -> float:
+    """Return E (c + s)^(2p) for s ~ N(0, t), the mean square of a polynomial kernel's outputs."""
+    return sum(
+        math.comb(2 * degree, 2 * k) * offset ** (2 * degree - 2 * k) * variance**k * _odd_factorial(k)
+        for k in range(degree + 1)
+    )
+
+
+def _odd_factorial(k: int) -> int:
+    """Return (2k - 1)!!, the moment of order 2k of a standard normal number."""
+    return math.prod(range(1, 2 * k, 2))
+
+
+def _polynomial(degree: int, offset: float) -> float:
+    """Return a², the variance of x·w where the inputs have mean square one.
+
+    Layer after layer the mean square m of the outputs follows m ← E (c + s)^(2p) with t = a² m. a² is chosen so that
+    this map has a fixed point at which a relative change of m shrinks by `SLOPE`: stacks of any depth stay near it.
+    The map scales with c, so the fixed point is found at c = 1. For small |c| it lies far below m = 1, from where the
+    map diverges; there the mean square of the outputs at m = 1 is set to `MARGIN` instead.
+    """
+
+    def excess(t: float) -> float:
+        step = 1e-6 * t
+        change = (moment(degree, 1.0, t + step) - moment(degree, 1.0, t - step)) / (2 * step)
+        return t * change / moment(degree, 1.0, t) - SLOPE
+
+    fixed = brentq(excess, 1e-6, 10.0)
+    if offset:
+        variance = fixed / moment(degree, 1.0, fixed) * offset ** (2 - 2 * degree)
+        if offset >= 1 or _settles(degree, offset, variance):
+            return variance
+    return brentq(lambda t: moment(degree, offset, t) - MARGIN, 0.0, 2.0)
+
+
+def _settles(degree: int, offset: float, variance: float, start: float = 2.0, layers: int = 30) -> bool:
+    """Return whether the mean square, `start` at first, never rises above that in a stack of `layers` layers."""
+    square = start
+    for _ in range(layers):
+        square = moment(degree, offset, variance * square)
+        if square > start:
+            return False
+    return True
