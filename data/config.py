@@ -55,7 +55,9 @@ class Settings:
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise UserError(f"Unknown settings: {', '.join(sorted(unknown))}.")
-        return cls(**values)
+        numbers = {field.name for field in dataclasses.fields(cls) if _type(field) is float}
+        whole = {name: float(value) for name, value in values.items() if name in numbers and type(value) is int}
+        return cls(**{**values, **whole})
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result."""

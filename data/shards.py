@@ -20,6 +20,7 @@ import numpy as np
 from absl import logging
 
 from data.array_files import open_hdf5
+from data.arrays import first_not_finite
 from data.errors import UserError
 from data.files import whole_file
 from data.manifest import FORMAT, Band, Manifest
@@ -234,12 +235,10 @@ def with_symmetric_corner(block: np.ndarray) -> np.ndarray:
 
 
 def refuse_nan(block: np.ndarray, band: Band, left: int) -> None:
-    """Raises `UserError` naming the first entry of a block of a band, from column `left` on, that is not finite."""
-    if np.isfinite(block.sum(dtype=np.float64)):  # a sum is quick, and finite only if all entries are
-        return
-    bad = np.argwhere(~np.isfinite(block))
-    if len(bad):
-        row, column = bad[0]
+    """Raise `UserError` that names the first entry of a band's block, from column `left` on, that is not finite."""
+    where = first_not_finite(block)
+    if where is not None:
+        row, column = where
         raise UserError(
             f"The kernel of {band.block} row {band.start + row} and train row {left + column} is "
             f"{block[row, column]}. Look at these two inputs, or take --dtype=float64."

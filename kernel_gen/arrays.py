@@ -1,14 +1,17 @@
 """Gram matrices of arrays in memory, without files: `kernel_gen.gram`."""
 
+import math
+import operator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from data.arrays import real_array
 from data.blocks import for_each
 from data.errors import UserError
 from kernel_gen import KERNELS
-from kernel_gen.kernel import Kernel
+from kernel_gen.kernel import Kernel, quiet, refuse_overflow
 from kernel_gen.settings import KernelSettings
 
 
@@ -40,6 +43,8 @@ def gram(
         settings |= {"kernel": kernel, "scale": scale, "dtype": _name(dtype), "bias_std": bias_std or 0.0}
         made = KernelSettings.from_dict(settings)
         kernel = KERNELS.load(made.kernel).build(made, shape1)
+    elif not isinstance(kernel, Kernel):
+        raise UserError(f"A kernel is a name ({', '.join(KERNELS)}) or a Kernel. Received: {kernel!r}.")
     elif settings or bias_std is not None:
         raise UserError(f"A Kernel has its settings already. Received also: {', '.join(settings) or 'bias_std'}.")
     return _gram(kernel, x1, x2)
@@ -48,15 +53,18 @@ def gram(
 def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
     """All tiles; without `x2` the upper triangle's, mirrored."""
     same = x2 is None
-    one = kernel.prepare(x1)
-    two = one if same else kernel.prepare(x2)
+    with quiet():
+        one = kernel.prepare(x1)
+        two = one if same else kernel.prepare(x2)
     entries = np.empty((len(one), len(two)), kernel.dtype)
     side = kernel.tile
 
     def fill(tile: tuple[int, int]) -> None:
         rows, columns = (slice(start, start + side) for start in tile)
         diagonal = same and rows == columns
-        found = kernel.block(one[rows], two[columns], same=diagonal)
+        with quiet():
+            found = kernel.block(one[rows], two[columns], same=diagonal)
+        refuse_overflow(found, ("x1", rows.start), ("x1" if same else "x2", columns.start))
         if diagonal:
             lower = np.tril_indices(len(found), -1)
             found[lower] = found.T[lower]
@@ -74,16 +82,27 @@ def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
 
 def _rows(x: np.ndarray, image_shape: tuple[int, ...] | None, name: str) -> tuple[np.ndarray, tuple[int, ...] | None]:
     """`x` as rows (n, d), and the shape of its images, None if they are rows."""
-    x = np.asarray(x)
-    if x.ndim not in (2, 4) or x.dtype.kind not in "fiu":
-        raise UserError(
-            f"{name} must hold real rows (n, d) or images (n, h, w, c). Received: shape {x.shape}, dtype {x.dtype}."
-        )
+    x, image_shape = real_array(x, name), None if image_shape is None else checked_shape(image_shape)
+    if x.ndim not in (2, 4):
+        raise UserError(f"{name} must hold real rows (n, d) or images (n, h, w, c). Received: shape {x.shape}.")
     if x.ndim == 2:
-        return x, None if image_shape is None else tuple(image_shape)
-    if image_shape is not None and x.shape[1:] != tuple(image_shape):
+        if image_shape is not None and math.prod(image_shape) != x.shape[1]:
+            raise UserError(f"{name} has rows of {x.shape[1]} numbers, which are not images of shape {image_shape}.")
+        return x, image_shape
+    if image_shape is not None and x.shape[1:] != image_shape:
         raise UserError(f"{name} holds images of shape {x.shape[1:]}, and image_shape is {image_shape}.")
     return x.reshape(len(x), int(np.prod(x.shape[1:]))), x.shape[1:]
+
+
+def checked_shape(image_shape: Any) -> tuple[int, int, int]:
+    """Return (height, width, channels) as integers. Raise `UserError` for anything else."""
+    try:
+        sizes = tuple(operator.index(size) for size in image_shape)
+    except TypeError:
+        sizes = ()
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise UserError(f"image_shape must be (height, width, channels), each at least 1. Received: {image_shape!r}.")
+    return sizes
 
 
 def _name(dtype: Any) -> str:

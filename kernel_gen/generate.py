@@ -16,6 +16,7 @@ from data.config import setting
 from data.errors import TryLater, UserError
 from data.files import Busy, held
 from kernel_gen.job import Job, JobSettings, open_job
+from kernel_gen.kernel import quiet
 from kernel_gen.partial import PartialShard
 from kernel_gen.progress import Rate, pairs_line
 from kernel_gen.tiles import Tile, tiles
@@ -116,9 +117,10 @@ def _computed(job: Job, todo: list[Tile], threads: int) -> Iterator[tuple[Tile, 
     inside, threads = (threads, 1) if job.kernel.own_threads else (1, threads)
 
     def compute(tile: Tile, rows: Any) -> np.ndarray:
-        if tile.on_diagonal:
-            return job.kernel.block(rows, rows, same=True)
-        return job.kernel.block(rows, columns.part(tile.left, tile.right))
+        with quiet():
+            if tile.on_diagonal:
+                return job.kernel.block(rows, rows, same=True)
+            return job.kernel.block(rows, columns.part(tile.left, tile.right))
 
     waiting: collections.deque[tuple[Tile, Future]] = collections.deque()
     with at_most(inside), ThreadPoolExecutor(threads) as pool:

@@ -1,9 +1,13 @@
 """What a kernel is to those who compute Gram matrices: inputs prepared once, blocks of pairs computed from them."""
 
 import abc
+import contextlib
 from typing import Any
 
 import numpy as np
+
+from data.arrays import first_not_finite
+from data.errors import UserError
 
 
 class Kernel(abc.ABC):
@@ -28,3 +32,29 @@ class Kernel(abc.ABC):
     @abc.abstractmethod
     def block(self, one: Any, two: Any, *, same: bool = False) -> np.ndarray:
         """k between two prepared sets, (n1, n2). `same`: both are the same rows, and correlation 1 is exact there."""
+
+
+def quiet() -> contextlib.AbstractContextManager:
+    """Return a context in which NumPy does not warn of overflow: entries that overflow are refused by name afterwards.
+
+    Of the calling thread alone.
+    """
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
+def refuse_overflow(entries: np.ndarray, rows: tuple[str, int], columns: tuple[str, int]) -> None:
+    """Raise `UserError` that names the first kernel entry that is NaN or infinite.
+
+    Args:
+        entries: A block of the matrix.
+        rows, columns: Name of the inputs that the rows (columns) of the block belong to, and the index of the first.
+    """
+    where = first_not_finite(entries)
+    if where is None:
+        return
+    (one, start), (two, left) = rows, columns
+    wider = "" if entries.dtype == np.float64 else "take dtype='float64', "
+    raise UserError(
+        f"The kernel of row {start + where[0]} of {one} and row {left + where[1]} of {two} is {entries[where]}: it is "
+        f"beyond the range of {entries.dtype}. Look at these two inputs, {wider}lower weight_std, or scale the inputs."
+    )

@@ -16,7 +16,7 @@ import numpy as np
 
 from data.errors import UserError
 from kernel_gen import compat, covariance_conv
-from kernel_gen.kernel import Kernel
+from kernel_gen.kernel import Kernel, quiet
 from kernel_gen.rows import finite_rows, same_width
 
 COMBINATORS = ("serial", "parallel", "repeat")
@@ -161,7 +161,7 @@ class StaxKernel(Kernel):
 @contextlib.contextmanager
 def _precision(dtype: np.dtype) -> Iterator[None]:
     """JAX at this precision; what stax refuses when a kernel is first traced becomes a `UserError`."""
-    with jax.enable_x64(dtype == np.float64):
+    with jax.enable_x64(dtype == np.float64), quiet():
         try:
             yield
         except (NotImplementedError, ValueError) as error:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.arrays import real_array
+from data.errors import UserError
 from linearized.problems import embedding as problem
 from linearized.ridge_path import RidgePath, checked_labels, checked_path
 from linearized.solvers import GRAM_SOLVERS
@@ -29,7 +31,7 @@ def fit_embedding(
     Returns: A path whose `alpha` are the weights w (ridges, m, k): `path.predict(Φ_test)` gives predictions.
     """
     targets, ridges = checked_labels(y), checked_path(ridges)
-    rows = problem.ArrayRows(rows) if isinstance(rows, np.ndarray) else rows
+    rows = rows if isinstance(rows, problem.FeatureRows) and not isinstance(rows, np.ndarray) else _rows(rows)
     name, reason = (GRAM_SOLVERS.canonical(solver), "as asked") if solver != "auto" else (
         "band", f"one reduction of the {rows.shape[1]} x {rows.shape[1]} normal equations serves every ridge"
     )  # fmt: skip
@@ -39,3 +41,11 @@ def fit_embedding(
     )  # fmt: skip
     alpha = np.stack([solution.value for solution in solutions])
     return RidgePath(ridges, alpha, solutions, name, reason, rtol or RTOL)
+
+
+def _rows(features: np.ndarray) -> problem.ArrayRows:
+    """Return an array of features as rows. Raise `UserError` unless it is a real matrix with a column at least."""
+    features = real_array(features, "Features")
+    if features.ndim != 2 or not features.shape[1]:
+        raise UserError(f"Features must be rows (n, m) with m at least 1. Received: shape {features.shape}.")
+    return problem.ArrayRows(features if features.dtype.kind == "f" else features.astype(np.float64))

@@ -5,6 +5,8 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from data.arrays import refuse_not_finite
+from linearized.problems.weighted import checked_weights
 from linearized.ridge_path import checked_gram, checked_path, fit
 
 GRID = 10.0 ** np.linspace(-6, 3, 28)  # times the mean of K's diagonal
@@ -16,7 +18,8 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    ridges : array of ρ, one number, or None (28 from 1e-6 to 1e3 times the mean of K's diagonal). Not divided by n.
+    ridges : array of ρ, one number, or None (28 from 1e-6 to 1e3 times the mean of K's diagonal, each entry times its
+        row's weight). Not divided by n.
     select : "gcv" (generalised cross-validation) or "loo" (exact leave-one-out squared error). With one ridge nothing
         is chosen.
     kernel : "precomputed": X is K, between train rows in `fit` and against them in `predict`. Else what
@@ -49,20 +52,31 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
         tags.input_tags.pairwise = self.kernel == "precomputed"
         return tags
 
-    def fit(self, X, y):
-        """Fits every ridge and chooses. Raises ValueError, of which `data.errors.UserError` is one, for bad input."""
+    def fit(self, X, y, sample_weight=None):
+        """Fit every ridge and choose the best one.
+
+        Parameters
+        ----------
+        X, y : Train rows (or K) and labels (n,) or (n, k).
+        sample_weight : A weight of at least 0 for each row, or one number; see `linearized.ridge_path.fit`. The
+            leave-one-out score is then a weighted mean.
+
+        Raises ValueError, of which `data.errors.UserError` is a subclass, for bad input.
+        """
         if self.select not in SELECT:
             raise ValueError(f"`select` must be gcv or loo. Received: {self.select!r}.")
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), multi_output=True, y_numeric=True)
         gram = checked_gram(self._kernel(X, None))
-        mean = float(np.trace(gram, dtype=np.float64)) / len(gram)
+        weights = np.ones(len(gram)) if sample_weight is None else checked_weights(sample_weight, len(gram))
+        mean = float(weights @ np.diagonal(gram)) / np.count_nonzero(weights)
         ridges = checked_path((mean if mean > 0 else 1.0) * GRID if self.ridges is None else self.ridges)
         solver = self.solver
         if solver == "auto" and len(ridges) > 1:
             solver = "band" if self.select == "gcv" else "eigh"
         self.X_fit_ = X
-        self.path_ = fit(gram, y, ridges, solver=solver, rtol=self.rtol)
-        self.scores_ = np.array([self._score(solution) for solution in self.path_.solutions], np.float64)
+        given = None if sample_weight is None else weights
+        self.path_ = fit(gram, y, ridges, sample_weight=given, solver=solver, rtol=self.rtol)
+        self.scores_ = np.array([self._score(solution, weights) for solution in self.path_.solutions], np.float64)
         self.ridge_index_ = self._best()
         self.ridge_ = float(ridges[self.ridge_index_])
         alpha = self.path_.alpha[self.ridge_index_]
@@ -70,20 +84,24 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X):
-        """K(X, train)α at the chosen ridge."""
+        """Return K(X, train)α at the chosen ridge, (m,) or (m, k). Raise ValueError if the kernel is not finite."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=(np.float64, np.float32))
-        return self._kernel(X, self.X_fit_) @ self.dual_coef_
+        gram = self._kernel(X, self.X_fit_)
+        refuse_not_finite(gram, "The kernel of the rows and the train rows", "Look at the kernel's parameters.")
+        return gram @ self.dual_coef_
 
     def _kernel(self, x, fitted):
         if self.kernel == "precomputed":
             return x
         return pairwise_kernels(x, fitted, metric=self.kernel, filter_params=True, **(self.kernel_params or {}))
 
-    def _score(self, solution):
+    def _score(self, solution, weights):
         if self.select == "gcv":
             return np.nan if solution.gcv is None else solution.gcv
-        return np.nan if solution.leave_one_out is None else np.mean(np.sum(solution.leave_one_out**2, axis=1))
+        if solution.leave_one_out is None:
+            return np.nan
+        return np.average(np.sum(solution.leave_one_out**2, axis=1), weights=weights)
 
     def _best(self):
         if len(self.path_.ridges) == 1:

@@ -185,17 +185,12 @@ def _found_or_made(config: Config, level: int, dataset: Dataset) -> Gram | Embed
 
 
 def _checked(dataset: Dataset) -> Dataset:
-    """The dataset; raises `UserError` if its labels leave nothing to learn, or have more outputs than rows."""
+    """Return the dataset. Raise `UserError` if its labels leave nothing to learn."""
     labels = dataset.train.y
     if dataset.task != "regression" and (labels == labels[0]).all():
         raise UserError(
             f"All {len(labels)} train rows are of class {labels[0]}: there is nothing to tell apart. Take more "
             "rows (--num_train), or --subset=random."
-        )
-    if dataset.num_outputs > len(labels):
-        raise UserError(
-            f"{dataset.num_outputs} outputs need as many train rows at least. Received: {len(labels)}. Give a larger "
-            "--num_train."
         )
     return dataset
 

@@ -9,9 +9,12 @@ import numpy as np
 import psutil
 from jaxtyping import Float, Float64
 
+from data.arrays import real_array, refuse_not_finite
+from data.dataset import fingerprint
 from data.errors import UserError
 from data.gram import Gram, Rectangle
 from linearized.problems.gram import GramProblem
+from linearized.problems.weighted import Weighted, checked_weights, with_left_out_rows
 from linearized.solvers import GRAM_SOLVERS, auto_gram
 from linearized.solvers.solution import Progress, Solution
 
@@ -46,30 +49,43 @@ class RidgePath:
         Products are made in float64, since α of a small ridge is large and cancels; over all ridges at once.
         """
         ridges, n, k = self.alpha.shape
+        stored = isinstance(gram_test, Gram | Rectangle)
+        if not stored and not hasattr(gram_test, "blocks"):  # rows of features in shards have blocks
+            gram_test = real_array(gram_test, "K(test, train)")
         if len(gram_test.shape) != 2 or gram_test.shape[1] != n:
             raise UserError(f"K(test, train) must have a column for each of {n} rows. Received: {gram_test.shape}.")
         stacked = self.alpha.transpose(1, 0, 2).reshape(n, ridges * k)
-        if isinstance(gram_test, Gram | Rectangle):
+        if stored:
             values = gram_test @ stacked
         else:
             blocks = [gram_test[start : start + ROWS] for start in range(0, len(gram_test), ROWS)]
+            for index, block in enumerate(blocks):
+                refuse_not_finite(block, f"K(test, train), from row {index * ROWS} on,")
             values = np.concatenate([block @ stacked for block in blocks or [gram_test]])
         return np.ascontiguousarray(values.reshape(-1, ridges, k).transpose(1, 0, 2))
 
 
 def fit(
-    gram: np.ndarray | Gram, y: np.ndarray, ridges: Sequence[float] | np.ndarray, *, solver: str = "auto",
+    gram: np.ndarray | Gram, y: np.ndarray, ridges: Sequence[float] | np.ndarray, *,
+    sample_weight: np.ndarray | float | None = None, solver: str = "auto",
     rtol: float | None = None, max_iterations: int = MAX_ITERATIONS, memory: float | None = None, scheduler: str = "",
     overwrite: bool = False, progress: Progress | None = None, checkpoint: Path | None = None, key: str = "",
     interval: float = 30.0,
 ) -> RidgePath:  # fmt: skip
-    """Solves (K + ρI)α = y at every ridge ρ.
+    """Solve (K + ρI)α = y at every ridge ρ.
+
+    With weights w the system is (K + ρW⁻¹)α = y, whose function minimises Σ w_i (y_i - f(x_i))² + ρ‖f‖², as in
+    scikit-learn's KernelRidge. The residual is then that of (SKS + ρI)β = Sy with S = diag(√w) and α = Sβ,
+    leave-one-out errors are those of the labels y, and generalised cross-validation is a weighted mean over the rows
+    of weights above 0.
 
     Args:
         gram: K (n, n), symmetric and positive semi-definite: an array, or shards that `data.open_gram` gave, which may
             be larger than memory. It is not changed, unless `overwrite`.
         y: Labels (n,) or (n, k), finite; centre them as you wish, nothing is added here.
         ridges: ρ, at least 0, in any order; not divided by n.
+        sample_weight: w, a number for each row (or one for all), at least 0. A row of weight 0 has no influence and
+            an α of 0; shards with such rows must fit in memory. None: 1.
         solver: auto, band, block_lanczos, cg, cholesky or eigh (which gives leave-one-out errors); see README.
         rtol: The residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7 where K is in float64 or answers are refined in
             float64, else (block_lanczos and cg on float32) 1e-5, since every digit costs passes over K.
@@ -87,8 +103,17 @@ def fit(
     gram = gram if isinstance(gram, Gram) else checked_gram(gram)
     if gram.shape != (len(targets), len(targets)):
         raise UserError(f"K must be of the {len(targets)} labels' size. Received: shape {gram.shape}.")
-    memory = psutil.virtual_memory().available // 2 if memory is None else int(memory)
-    n, itemsize = len(targets), gram.dtype.itemsize
+    memory = checked_memory(memory)
+    if sample_weight is None:
+        weights = kept = None
+        system = gram, targets
+    else:
+        weights = checked_weights(sample_weight, len(targets))
+        kept = weights > 0
+        gram = gram if kept.all() else _in_memory(gram, memory)
+        system = (gram, targets) if kept.all() else (gram[np.ix_(kept, kept)], targets[kept])
+        weights, key = weights[kept], f"{key}-{fingerprint(weights)}"
+    n, itemsize = len(system[1]), gram.dtype.itemsize
     name, reason = GRAM_SOLVERS.canonical(solver) if solver != "auto" else "", "as asked"
     if scheduler and name not in ("", "block_lanczos", "cg"):
         raise UserError(f"--solver={name} runs in one process. With --scheduler take block_lanczos or cg.")
@@ -96,13 +121,32 @@ def fit(
         name, reason = auto_gram(n, itemsize, len(ridges), memory, distributed=bool(scheduler))
     if rtol is None:
         rtol = 1e-7 if itemsize == 8 or name in REFINED else 1e-5
-    with _problem(gram, targets, memory, scheduler, overwrite) as problem:
+    with _problem(*system, memory, scheduler, overwrite) as problem:
+        problem = problem if weights is None else Weighted(problem, weights)
         solutions = GRAM_SOLVERS.load(name).solve(
             problem, ridges, rtol=float(rtol), atol=0.0, max_iterations=max_iterations, progress=progress,
             checkpoint=checkpoint, key=key, interval=interval,
         )  # fmt: skip
+    if weights is not None:
+        solutions = [problem.unscaled(solution) for solution in solutions]
+        if not kept.all():
+            columns = gram[:, kept]
+            solutions = [with_left_out_rows(solution, kept, columns, targets) for solution in solutions]
     alpha = np.stack([solution.value for solution in solutions])
     return RidgePath(ridges, alpha, solutions, name, reason, float(rtol))
+
+
+def _in_memory(gram: np.ndarray | Gram, memory: int) -> np.ndarray:
+    """Return K as an array. Raise `UserError` if shards do not fit in the memory."""
+    if isinstance(gram, np.ndarray):
+        return gram
+    size = gram.shape[0] ** 2 * gram.dtype.itemsize
+    if size > memory:
+        raise UserError(
+            f"Rows of weight 0 are left out of K in memory, which takes {size / 2**30:.1f} GiB. There are "
+            f"{memory / 2**30:.1f} GiB. Make shards of the other rows, or give `memory`."
+        )
+    return gram.to_memory()
 
 
 @contextlib.contextmanager
@@ -120,32 +164,36 @@ def _problem(
 
 
 def checked_labels(y: np.ndarray) -> Float64[np.ndarray, "n k"]:
-    """Labels as (n, k) in float64. Raises `UserError` if they are not finite or have more outputs than rows."""
-    targets = np.asarray(y, np.float64)
+    """Return labels as (n, k) in float64. Raise `UserError` for another shape and if they are not finite."""
+    targets = real_array(y, "Labels", dtype=np.float64)
     targets = targets[:, None] if targets.ndim == 1 else targets
     if targets.ndim != 2 or not targets.size:
-        raise UserError(f"Labels must be (n,) or (n, k), with a row at least. Received: shape {np.shape(y)}.")
+        raise UserError(f"Labels must be (n,) or (n, k), with at least one row. Received: shape {np.shape(y)}.")
     if not np.isfinite(targets).all():
         raise UserError(f"The labels are not finite: {np.sum(~np.isfinite(targets))} of {targets.size} entries.")
-    if targets.shape[1] > len(targets):
-        raise UserError(
-            f"{targets.shape[1]} outputs need as many rows at least. Received: {len(targets)} rows. Take more train "
-            "rows, or turn the labels: they are (n, k)."
-        )
     return targets
 
 
 def checked_path(ridges: Sequence[float] | np.ndarray) -> Float64[np.ndarray, " ridges"]:
-    """Ridges as an array. Raises `UserError` for negative and other impossible ones."""
-    path = np.atleast_1d(np.asarray(ridges, np.float64))
+    """Return ridges as an array. Raise `UserError` for negative and other impossible ones."""
+    path = np.atleast_1d(real_array(ridges, "Ridges", dtype=np.float64))
     if path.ndim != 1 or not path.size or not np.isfinite(path).all() or (path < 0).any():
         raise UserError(f"Ridges must be finite numbers of at least 0, one at least. Received: {path.tolist()}.")
     return path
 
 
 def checked_gram(gram: np.ndarray) -> Float[np.ndarray, "n n"]:
-    """K in float32 or float64. Raises `UserError` unless it is square; `GramProblem` looks at its entries."""
-    gram = np.asarray(gram)
+    """Return K in float32 or float64. Raise `UserError` unless it is square; `GramProblem` looks at its entries."""
+    gram = real_array(gram, "K")
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
         raise UserError(f"K must be square. Received: shape {gram.shape}.")
     return gram if gram.dtype in (np.float32, np.float64) else gram.astype(np.float64)
+
+
+def checked_memory(memory: float | None) -> int:
+    """Return bytes to work with: half of what is free for None. Raise `UserError` for a negative or NaN number."""
+    if memory is None:
+        return psutil.virtual_memory().available // 2
+    if not 0 <= memory < np.inf:
+        raise UserError(f"`memory` is a number of bytes of at least 0. Received: {memory}.")
+    return int(memory)

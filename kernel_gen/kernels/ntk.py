@@ -55,7 +55,8 @@ class FullyConnected(Kernel):
         dim, number = one.values.shape[1], self.dtype.type
         entries = one.values @ two.values.T
         stds = [np.sqrt(self._variances(rows.squares, dim)) for rows in (one, two)]
-        inverses = [np.divide(1, std, out=np.zeros_like(std), where=std > 0) for std in stds]
+        least = float(np.finfo(self.dtype).tiny) ** 0.5  # below it the product of two inverses overflows
+        inverses = [np.divide(1, std, out=np.zeros_like(std), where=std > least) for std in stds]
         vectors = [vector.astype(self.dtype) for vector in (*stds, *inverses)]
         factors = [number(factor) for factor in (self._first_factor(dim), self.weight_var, self.bias_var)]
         _fused(self.dtype.name)(entries, *vectors, *factors, self.kind == "ntk")

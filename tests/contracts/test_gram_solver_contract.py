@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.kernel_ridge import KernelRidge
 
 from data.errors import UserError
 from data.gram import open_gram
@@ -12,6 +13,7 @@ from data.shards import write_shard
 from kernel_gen import gram
 from kernel_gen.tiles import divide, good_number
 from linearized.problems import GramProblem
+from linearized.ridge_path import fit
 from linearized.solvers import GRAM_SOLVERS
 
 RIDGES = (3.0, 1e-2, 100.0, 0.3)  # not in order
@@ -55,6 +57,33 @@ def test_every_ridge_is_the_direct_solution(name, dtype, seed, n, columns):
         predictions = k.astype(np.float64) @ solution.value
         np.testing.assert_allclose(solution.predictions, predictions, atol=1e-10 * np.abs(predictions).max())
         assert len(solution.history) == solution.iterations
+
+
+@every_solver
+@both_dtypes
+@pytest.mark.parametrize("n", [1, 20])
+def test_more_outputs_than_rows_are_solved(name, dtype, n):
+    k, targets = gram_of(10, n, 50, dtype=dtype)
+    for solution in GRAM_SOLVERS.load(name).solve(GramProblem(k, targets), RIDGES, **EXACT):
+        theirs = KernelRidge(alpha=solution.ridge, kernel="precomputed").fit(k.astype(np.float64), targets)
+        assert solution.converged
+        np.testing.assert_allclose(solution.value, theirs.dual_coef_, atol=2e-6 * np.abs(theirs.dual_coef_).max())
+
+
+@every_solver
+@both_dtypes
+@pytest.mark.parametrize("stored", [False, True])
+def test_weighted_rows_are_those_of_scikit_learns_kernel_ridge(name, dtype, stored, tmp_path):
+    k, targets = gram_of(11, 40, 2, dtype=dtype)
+    weights = np.random.default_rng(11).uniform(0.1, 5, 40)
+    gram = shards_of(k, tmp_path) if stored else k
+    path = fit(gram, targets, RIDGES, sample_weight=weights, solver=name, rtol=1e-9, memory=10_000)
+    for solution in path.solutions:
+        theirs = KernelRidge(alpha=solution.ridge, kernel="precomputed")
+        theirs.fit(k.astype(np.float64), targets, sample_weight=weights)
+        np.testing.assert_allclose(solution.value, theirs.dual_coef_, atol=5e-6 * np.abs(theirs.dual_coef_).max())
+        predictions = k.astype(np.float64) @ solution.value
+        np.testing.assert_allclose(solution.predictions, predictions, atol=1e-5 * np.abs(predictions).max())
 
 
 @every_solver

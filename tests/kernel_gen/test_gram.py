@@ -89,6 +89,37 @@ def test_numbers_that_float32_cannot_hold_are_refused(rows):
         gram("NTK", rows * 1e300)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("NTK", {"num_layers": 40, "weight_std": 16}), ("NTK", {"num_layers": 60, "weight_std": 16, "kind": "nngp"}),
+        ("POLYNOMIAL", {"degree": 40, "offset": 100.0}), ("CNTK", {"depth": 40, "head": "gap", "weight_std": 16.0}),
+        ("STAX", {"architecture": "serial(Flatten(), Dense(1, 1e30), Relu(), Dense(1, 1e30))"}),
+        ("NTK", {"num_layers": 40, "weight_std": 16.0, "activation": "gelu"}),
+    ],
+)  # fmt: skip
+def test_entries_that_overflow_are_refused_without_a_warning(images, name, settings):
+    with pytest.raises(UserError, match=r"beyond the range of float32|overflows float32"):
+        gram(name, images[:3], **settings)
+
+
+def test_an_overflow_names_its_inputs_and_float64_holds_it(rows):
+    x = np.ones((5, 4))
+    x[3] = 1e3
+    with pytest.raises(UserError, match=r"row 3 of x1 and row 3 of x1 is inf.*dtype='float64'"):
+        gram("POLYNOMIAL", x, degree=7, offset=0.0)
+    found = gram("POLYNOMIAL", x, degree=7, offset=0.0, dtype="float64")
+    np.testing.assert_allclose(found, (x @ x.T / 2) ** 7, rtol=1e-12)
+    deep = gram("NTK", rows, num_layers=40, weight_std=16, dtype="float64", kind="nngp")
+    np.testing.assert_allclose(np.diag(deep), 128.0**39 * 256 * (rows**2).mean(axis=1), rtol=1e-10)
+
+
+def test_weights_that_are_nearly_0_give_a_kernel_of_nearly_0(rows):
+    assert np.all(gram("NTK", rows, num_layers=400, weight_std=1e-3) == 0)
+    assert np.all(np.abs(gram("NTK", 1e-25 * rows, num_layers=3)) < 1e-40)
+
+
 def test_inputs_that_do_not_fit_are_refused(images, rows):
     for inputs in (
         (rows, rows[:, :3]),
@@ -99,8 +130,17 @@ def test_inputs_that_do_not_fit_are_refused(images, rows):
         with pytest.raises(UserError, match="one shape"):
             gram("NTK", *inputs)
     for x in (rows[0], rows.astype(complex), rows.astype(str), np.float64(3), images[..., 0]):
-        with pytest.raises(UserError, match="must hold real rows"):
+        with pytest.raises(UserError, match=r"must hold real rows|must be an array of real numbers"):
             gram("NTK", x)
+    with pytest.raises(UserError, match="NumPy cannot read it"):
+        gram("NTK", [[1.0, 2.0], [3.0]])
+    for shape in ((4, 4), "abc", 48, (4, 4, 0), (4, 4.0, 3)):
+        with pytest.raises(UserError, match="image_shape must be"):
+            gram("CNTK", rows, image_shape=shape)
+    with pytest.raises(UserError, match="not images of shape"):
+        gram("CNTK", rows, image_shape=(5, 5, 3))
+    with pytest.raises(UserError, match="A kernel is a name"):
+        gram(3, rows)
     with pytest.raises(UserError, match="d at least 1"):
         gram("NTK", rows[:, :0])
     with pytest.raises(UserError, match="image_shape is"):

@@ -18,6 +18,7 @@ from data.config import parse
 from data.errors import UserError
 from data.gram_settings import GramSettings
 from linearized import gram_files
+from linearized.embedded_fit import fit_embedding
 from linearized.kernel_fit import Config, fit, run
 from linearized.kernel_record import hidden_layers
 from linearized.solvers import GRAM_SOLVERS, auto_gram
@@ -85,8 +86,10 @@ def broken(value):
     (gram_of(rows()), np.full(80, np.inf), [1.0], "labels are not finite"),
     (gram_of(rows()), np.ones(80), [1.0, -2.0], "at least 0"), (gram_of(rows()), np.ones(80), [], "one at least"),
     (gram_of(rows()), np.ones(80), [np.nan], "finite"), (gram_of(rows()), np.ones((2, 3, 4)), [1.0], "Labels must be"),
-    (gram_of(rows(3)), np.ones((3, 10)), [1.0], "10 outputs need as many rows"),
-], ids=["uneven", "NaN", "oblong", "size", "infinite", "negative", "none", "NaN ridge", "3-D", "outputs"])  # fmt: skip
+    (gram_of(rows()).astype(complex), np.ones(80), [1.0], "real"), (gram_of(rows()), ["a"] * 80, [1.0], "real"),
+    (gram_of(rows()), np.ones(80), ["x"], "real"), ([[1.0, 2.0], [3.0]], np.ones(2), [1.0], "cannot read it"),
+], ids=["uneven", "NaN", "oblong", "size", "infinite", "negative", "none", "NaN ridge", "3-D", "complex", "text",
+        "text as ridge", "ragged"])  # fmt: skip
 @pytest.mark.parametrize("solver", ["auto", "block_lanczos"])
 def test_what_cannot_be_solved_is_refused_in_words(gram, y, ridges, words, solver):
     with pytest.raises(UserError, match=words):
@@ -119,6 +122,24 @@ def test_predict_wants_the_train_rows_as_columns():
     with pytest.raises(UserError, match="column for each of 3"):
         path.predict(np.ones((2, 4)))
     assert path.predict(np.ones((0, 3))).shape == (1, 0, 1)
+    np.testing.assert_allclose(path.predict([[1, 2, 3]]), [[[3.0]]])
+    with pytest.raises(UserError, match=r"must be finite. Received: nan in entry \[1, 0\]"):
+        path.predict(np.array([[1, 2, 3], [np.nan, 0, 0]]))
+    with pytest.raises(UserError, match="number of bytes"):
+        fit(np.eye(3), np.ones(3), [1.0], memory=-1)
+    with pytest.raises(UserError, match="Tolerances"):
+        fit(np.eye(3), np.ones(3), [1.0], rtol=np.nan)
+
+
+def test_more_outputs_than_rows_are_solved_on_features_too():
+    random = np.random.default_rng(0)
+    features, targets = random.standard_normal((20, 30)), random.standard_normal((20, 50))
+    path = fit_embedding(features, targets, [0.5])
+    expected = np.linalg.solve(features.T @ features + 0.5 * np.eye(30), features.T @ targets)
+    np.testing.assert_allclose(path.alpha[0], expected, atol=1e-7)
+    for bad in (np.full((3, 2), np.nan), [[1.0], [1.0, 2.0]], np.ones(3), np.ones((4, 2))):
+        with pytest.raises(UserError):
+            fit_embedding(bad, np.ones(3), [0.5])
 
 
 @pytest.mark.parametrize("n, ridges, memory, distributed, name", [
@@ -231,7 +252,7 @@ def test_levels_are_read(text, expected):
 
 @pytest.mark.parametrize("settings, words", [
     ({"noise_ind": "15"}, "0..14"), ({"noise_ind": "two"}, "0,3,6"), ({"noise_ind": "5:5"}, "no level"),
-    ({"ridges": "1,x"}, "numbers such as"), ({"ridges": "1,-1"}, "at least 0"), ({"num_train": 5}, "10 outputs"),
+    ({"ridges": "1,x"}, "numbers such as"), ({"ridges": "1,-1"}, "at least 0"),
     ({"num_train": 10**6}, "rows"), ({"gram": "nowhere"}, "gram.json"),
     ({"gram": "nowhere", "noise_ind": "0,1"}, "one noise level"), ({"kernel": "CNTK", "depth": 6}, "5, 7 or 10"),
     ({"kernel": "RF", "bias_std": 1.0}, "does not use bias_std"),
@@ -240,6 +261,11 @@ def test_bad_input_leaves_no_result(directories, settings, words):
     with pytest.raises(UserError, match=words):
         run(Config(**settings))
     assert not (directories / "rkhs_dir").exists()
+
+
+def test_fewer_train_rows_than_classes_are_fitted(directories):
+    [result] = run(Config(dataset="DIGITS", num_train=5, num_test=20, ridges="0.1,1", solver="band"))
+    assert np.isfinite([entry["test_loss"] for entry in result.record["ridges"]]).all()
 
 
 def test_one_class_alone_is_refused(directories, monkeypatch):
