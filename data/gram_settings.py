@@ -13,6 +13,7 @@ from data.activations import ACTIVATIONS, parse
 from data.config import Settings, setting
 from data.dataset import Dataset
 from data.directories import directory
+from data.errors import UserError
 from data.registry import Registry
 
 KERNELS = Registry(
@@ -83,16 +84,29 @@ class RowSettings(KernelSettings):
     synth_dim: int = setting(1024, "SYNTH: dimension d", minimum=1)
     synth_eta: float = setting(0.4, "SYNTH: d^eta relevant coordinates", minimum=0.0, maximum=1.0)
     synth_n: int = setting(2**20, "SYNTH: rows of the whole train set", minimum=1)
+    zca_regularization: float = setting(
+        preprocess.REGULARIZATION, "--preprocess=zca: added to eigenvalues, relative to their mean; 0.1 as published",
+        minimum=0.0,
+    )  # fmt: skip
     preprocess: str = setting(
         "none", "of the inputs: layer norm, ZCA fitted on the train rows, or both", choices=preprocess.METHODS
     )
     num_shards: int = setting(0, "files the work is divided into, 0: a good number", minimum=0, identity=False)
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.zca_regularization != preprocess.REGULARIZATION and not self.preprocess.endswith("zca"):
+            raise UserError(
+                f"--zca_regularization={self.zca_regularization:g} is that of --preprocess=zca or layer_norm_zca. "
+                f"Received: --preprocess={self.preprocess}."
+            )
+
     def load_level(self, noise_ind: int) -> Dataset:
         """The dataset at a noise level. Raises `UserError` as `data.load` does."""
         own = {name: getattr(self, name) for name in _SYNTH} if self.dataset == "SYNTH" else {}
         shared = {name: getattr(self, name) for name in ("num_train", "num_test", "validation", "subset", "seed")}
-        return preprocess.preprocessed(load(self.dataset, noise_ind, **shared, **own), self.preprocess)
+        dataset = load(self.dataset, noise_ind, **shared, **own)
+        return preprocess.preprocessed(dataset, self.preprocess, self.zca_regularization)
 
 
 @dataclasses.dataclass(frozen=True)
