@@ -1,14 +1,15 @@
 """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images 32x32 of ten classes, low frequencies replaced by noise.
 
-Read from its Python pickles, in a folder or in the tar.gz they come in, by a reader that runs no code of theirs.
+Read from its Python, binary or Matlab version, in a folder or in the tar.gz it comes in. The Python version is pickles,
+which are read without running any code of theirs.
 """
 
 import hashlib
+import io
 import re
 import tarfile
-import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -16,31 +17,41 @@ from absl import logging
 from data import keras_cache
 from data.errors import UserError
 from data.pickles import read_pickle
+from data.reading import opened, parsing, read_bytes
 from data.source import THRESHOLDS_32, Found, ImageSource, Raw, missing
 
 FOLDER = "cifar-10-batches-py"
 ARCHIVE = "cifar-10-python.tar.gz"
+FOLDERS = (FOLDER, "cifar-10-batches-bin", "cifar-10-batches-mat")
+ARCHIVES = tuple(
+    f"cifar-10-{version}.{suffix}" for version in ("python", "binary", "matlab") for suffix in ("tar.gz", "tgz", "tar")
+)
 NUM_BATCHES = 5
-_BATCH = re.compile(r"data_batch_([1-9]\d*)|test_batch")
+ADVICE = "Remove it and fetch it again."
+FILE_LIMIT = 2**30  # bytes of a batch or an archive; CIFAR-10's largest has 2**28
+_BATCH = re.compile(r"(data_batch_[1-9]\d*|test_batch)(\.bin|\.mat|\.pkl|\.pickle|)")
+_ROW = 3073  # bytes of an image of the binary version: its label, then its planes
 
 
 class CifarFiles:
-    """The pickles `data_batch_1`, ... and `test_batch`, in a folder or a tar.gz."""
+    """The batches `data_batch_1`, ... and `test_batch` of any version, in a folder or an archive."""
 
     name = "CIFAR-10"
 
     def sought(self, directory: Path) -> list[Path]:
-        """Where they are sought, in this order."""
+        """Return where they are sought, in this order."""
         cached = [
             folder / place
             for folder in keras_cache.folders()
             for place in (f"{FOLDER}-target/{FOLDER}", FOLDER, f"{FOLDER}.tar.gz")  # Keras 3 and older ones
         ]
-        return [directory / FOLDER, directory, directory / ARCHIVE, *cached]
+        parents = (directory, directory / "cifar10")
+        folders = [place for parent in parents for place in (*(parent / folder for folder in FOLDERS), parent)]
+        return [*folders, *(parent / name for parent in parents for name in ARCHIVES), *cached]
 
     def find(self, directory: Path) -> Found:
         sought = self.sought(directory)
-        place = next((path for path in sought if (path / "test_batch").is_file() or path.is_file()), None)
+        place = next((path for path in sought if path.is_file() or "test_batch" in _batches(path)), None)
         how = f"Get it with: python -m data --fetch CIFAR10, or put {FOLDER}/ or {ARCHIVE} into {directory}."
         return Found(place, [str(path) for path in sought], how)
 
@@ -57,9 +68,9 @@ class CifarFiles:
 
     def digest(self, place: Path) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        for path in [place] if place.is_file() else sorted(place / name for name in _batch_names(place)):
+        for path in [place] if place.is_file() else sorted(_batches(place).values()):
             digest.update(path.name.encode())
-            digest.update(path.read_bytes())
+            digest.update(read_bytes(path, "a batch", ADVICE, limit=FILE_LIMIT))
         return digest.hexdigest()
 
     def read(self, place: Path) -> Raw:
@@ -72,46 +83,76 @@ class CifarFiles:
             )
         if len(numbers) < NUM_BATCHES:
             logging.warning("%s has %d of CIFAR-10's %d train batches.", place, len(numbers), NUM_BATCHES)
-        train = [_batch(files[f"data_batch_{number}"], f"{place}/data_batch_{number}") for number in numbers]
-        test = _batch(files["test_batch"], f"{place}/test_batch")
+        train = [_batch(files[f"data_batch_{number}"], place) for number in numbers]
+        test = _batch(files["test_batch"], place)
         return Raw(np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train]), *test)
 
 
-def _batch_names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if _BATCH.fullmatch(path.name) and path.is_file()]
-
-
-def _from_folder(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in _batch_names(folder)}
-
-
-def _from_archive(archive: Path) -> dict[str, bytes]:
-    """The batches' bytes, whatever folder of the archive they are in. Nothing is unpacked to the disk."""
-    files = {}
+def _batches(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder's batches by name without suffix; of two versions of one batch, the last by name."""
     try:
-        with tarfile.open(archive, "r:*") as tar:
-            for member in tar:
-                name = member.name.rpartition("/")[2]
-                if member.isfile() and _BATCH.fullmatch(name):
-                    files[name] = tar.extractfile(member).read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{archive} is damaged or truncated ({error}). Remove it and fetch it anew.") from error
+        paths = sorted(path for path in folder.iterdir() if _BATCH.fullmatch(path.name) and path.is_file())
+    except OSError:  # there is no such folder, or it may not be read
+        return {}
+    return {path.name.partition(".")[0]: path for path in paths}
+
+
+class _File(NamedTuple):
+    """A batch's file: its name with suffix, and its bytes."""
+
+    name: str
+    content: bytes
+
+
+def _from_folder(folder: Path) -> dict[str, _File]:
+    return {
+        name: _File(path.name, read_bytes(path, "a batch", ADVICE, limit=FILE_LIMIT))
+        for name, path in _batches(folder).items()
+    }
+
+
+def _from_archive(archive: Path) -> dict[str, _File]:
+    """Return the batches' bytes, whatever folder of the archive they are in. Nothing is unpacked to the disk."""
+    files = {}
+    with (
+        opened(archive, "a tar archive", ADVICE, limit=FILE_LIMIT) as file,
+        tarfile.open(fileobj=file, mode="r:*") as tar,
+    ):
+        for member in tar:
+            name = member.name.rpartition("/")[2]
+            if member.isfile() and _BATCH.fullmatch(name):
+                if member.size > FILE_LIMIT:
+                    raise ValueError(f"{name} has {member.size:,} bytes")
+                files[name.partition(".")[0]] = _File(name, tar.extractfile(member).read())
     return files
 
 
-def _batch(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 32, 32, 3) and labels (n,) of one pickle, checked."""
-    values = read_pickle(content, where)
+def _batch(file: _File, place: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n, 32, 32, 3) and labels (n,) of one batch, checked."""
+    where = f"{place}/{file.name}"
+    if file.name.endswith(".bin"):
+        if not file.content or len(file.content) % _ROW:
+            raise UserError(f"{where}: expected rows of {_ROW} bytes. Received: {len(file.content):,} bytes. {ADVICE}")
+        rows = np.frombuffer(file.content, np.uint8).reshape(-1, _ROW)
+        values = {"data": rows[:, 1:], "labels": rows[:, 0]}
+    elif file.name.endswith(".mat"):
+        from scipy.io import loadmat  # the import takes a tenth of a second, and few people have this version
+
+        with parsing(where, "a Matlab file", ADVICE):
+            values = loadmat(io.BytesIO(file.content), variable_names=("data", "labels"))
+            values["labels"] = values["labels"].ravel()
+    else:
+        values = read_pickle(file.content, where)
     if isinstance(values, dict):
         values = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in values.items()}
     if not isinstance(values, dict) or not {"data", "labels"} <= set(values):
-        raise UserError(f"{where}: expected a dict with `data` and `labels`. Fetch it anew.")
+        raise UserError(f"{where}: expected a dict with `data` and `labels`. {ADVICE}")
     data, labels = values["data"], _labels(values["labels"])
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
         received = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
-        raise UserError(f"{where}: expected `data` as uint8 of shape (n, 3072). Received: {received}. Fetch it anew.")
+        raise UserError(f"{where}: expected `data` as uint8 of shape (n, 3072). Received: {received}. {ADVICE}")
     if labels is None or labels.shape != (len(data),) or not np.isin(labels, np.arange(10)).all():
-        raise UserError(f"{where}: expected {len(data)} labels of 0..9, one an image. Fetch it anew.")
+        raise UserError(f"{where}: expected {len(data)} labels of 0..9, one for each image. {ADVICE}")
     return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
 
 
@@ -119,7 +160,7 @@ def _labels(values: Any) -> np.ndarray | None:
     """Labels as whole numbers, or None for what is no row of them."""
     if not isinstance(values, list | np.ndarray) or not all(isinstance(value, int | np.integer) for value in values):
         return None
-    return np.asarray(values)
+    return np.asarray(values, np.int64)
 
 
 CIFAR10 = ImageSource(

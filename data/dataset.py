@@ -43,6 +43,7 @@ class Dataset:
         fingerprint: 16 hex digits of the raw data, the settings and the recipe's version. Of the inputs of the recipe,
             not of its output: the last bits of a covariance root differ between machines, and its meaning does not.
         metrics: Names of further scores that are customary for this task, see `linearized.customary_metrics`.
+        notes: What the reader did with the files, such as `train_rows_unlabelled`, the number of rows it dropped.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Dataset:
     family: str
     fingerprint: str
     metrics: tuple[str, ...] = ()
+    notes: dict[str, str | int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.task != "regression":

@@ -28,6 +28,7 @@ from data.dataset import Dataset, Split, count_or_share, part
 from data.directories import directory
 from data.errors import UserError
 from data.files import claimed, whole_file
+from data.wordpiece import CASINGS
 from linearized.fits import Result
 from linearized.metrics import evaluate
 from linearized.model_settings import SNNK_ACTIVATIONS
@@ -43,7 +44,7 @@ ADAPT = ("mlp", "attention", "both")
 READ_BY_SWAP = {"last": ("mlp", "adapters"), "bottleneck": ("adapters",), "adapt": ("adapters",),
                 **dict.fromkeys(("num_features", "activation", "orthogonal", "normalize"), SWAPS[1:])}  # fmt: skip
 AUGMENTATION = tuple(field.name for field in dataclasses.fields(AugmentationSettings))
-READ_BY_DATA = ("scaling", "vocabulary")  # with --data; a published data set has its own scale and no texts
+READ_BY_DATA = ("scaling", "vocabulary", "casing")  # with --data; a published data set has its own scale and no texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,9 @@ class Config(AugmentationSettings):
     num_test: int = setting(0, "test rows, 0: all", minimum=0)
     scaling: str = setting("unit", "pixels to [0, 1], [-1, 1] or left 0..255", choices=tuple(image_folder.SCALINGS))
     vocabulary: str = setting("", "GLUE: BERT's vocab.txt; empty: the words of the train set")
+    casing: str = setting(
+        "auto", "GLUE: keep capitals and accents; auto: if the vocabulary's pieces have capitals", choices=CASINGS
+    )
     seed: int = setting(0, "of projections, new weights, the order of rows and a folder's split", minimum=0)
     exp_name: str = setting("finetune", "the experiment: a folder of results below nn_dir", identity=False)
     checkpoint_seconds: float = setting(30.0, "work that a killed run may lose; 0: none", minimum=0.0, identity=False)
@@ -139,10 +143,7 @@ def run(config: Config) -> Result:
     from linearized.solvers import sgd
     from linearized.solvers.recipe import Recipe
 
-    try:
-        original = load(path)
-    except (ValueError, TypeError, OSError) as error:
-        raise UserError(f"{path} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    original = load(path)
     dataset = load_data(config, original)
     model = finetune_model.swapped(config, original, dataset)
     finetune_model.choose_trainable(model, config.trainable)
@@ -175,7 +176,7 @@ def run(config: Config) -> Result:
             "title": f"{path.stem} on {dataset.name}, swap {config.swap}, trained {config.trainable}",
             "settings": config.to_dict(),
             "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim,
-                     **{f"n_{name}": len(split) for name, split in dataset.splits().items()}},
+                     **{f"n_{name}": len(split) for name, split in dataset.splits().items()}, **dataset.notes},
             "model": {"name": path.stem, **counts},
             "solver": {"name": "adamw", "step": "epoch", "history": "train loss"},
             "ridges": [entry],
@@ -206,7 +207,7 @@ def load_data(config: Config, model: "keras.Model") -> Dataset:
 
     Raises `UserError` if the model has several inputs, or inputs of another shape than the data.
     """
-    shape = model.input_shape
+    shape = getattr(model, "input_shape", None)  # a Sequential model that was never built has none
     if not isinstance(shape, tuple) or None in shape[1:] or len(shape) not in (2, 4):
         raise UserError("The model must take one input of known size: images (n, height, width, channels), vectors "
                         f"(n, d) or token numbers (n, length). Received: {shape}.")  # fmt: skip
@@ -218,7 +219,11 @@ def load_data(config: Config, model: "keras.Model") -> Dataset:
                             f"rows of length {size[0]}. Received: a model of input shape {shape}.")  # fmt: skip
         names = ("num_train", "num_test", "validation", "seed")
         return load_published(config.dataset, config.noise_ind, **{name: getattr(config, name) for name in names})
-    idle = {"vocabulary": "texts"} if len(shape) == 4 else dict.fromkeys(("scaling", *AUGMENTATION), "images")
+    texts, images = (
+        dict.fromkeys(("vocabulary", "casing"), "texts"),
+        dict.fromkeys(("scaling", *AUGMENTATION), "images"),
+    )
+    idle = texts if len(shape) == 4 else images
     for name, kind in idle.items():
         if getattr(config, name) != Config.__dataclass_fields__[name].default:
             raise UserError(f"--{name} is read with {kind}. Received: --{name}={getattr(config, name)} for a model of "
@@ -228,10 +233,14 @@ def load_data(config: Config, model: "keras.Model") -> Dataset:
     else:
         from linearized.finetune_model import embedding_size
 
-        dataset = glue.load(config.data, shape[1], embedding_size(model), config.vocabulary)
+        dataset = glue.load(config.data, shape[1], embedding_size(model), config.vocabulary, config.casing)
     how = {"subset": "random" if len(shape) == 4 else "first", "seed": config.seed}
     train = part(dataset.train, config.num_train, what="num_train", **how)
     test = part(dataset.test, config.num_test, what="num_test", **how)
+    if not config.validation:
+        return dataclasses.replace(dataset, train=train, test=test)
+    if dataset.validation is not None:
+        raise UserError(f"{config.data} has a validation part of its own. Leave --validation at 0.")
     train, validation = _held_out(train, config.validation, config.seed)
     return dataclasses.replace(dataset, train=train, validation=validation, test=test)
 
@@ -253,6 +262,10 @@ def main(config: Config) -> None:
     counts = result.record["model"]
     print(f"{counts['trained_parameters']:,} of {counts['num_parameters']:,} parameters trained "
           f"({counts['original_parameters']:,} before the swap)")  # fmt: skip
+    for split in ("train", "test"):
+        for reason, words in (("unlabelled", "without a label"), ("odd_columns", "with another number of columns")):
+            if count := result.record["data"].get(f"{split}_rows_{reason}"):
+                print(f"{split}: {count} rows {words} were dropped")
     for name in ("train", "validation", "test"):
         found = {key.removeprefix(f"{name}_"): value for key, value in chosen.items() if key.startswith(f"{name}_")}
         shown = [f"{metric.replace('_', ' ')} {value:.4f}" for metric, value in found.items() if value is not None]

@@ -9,6 +9,7 @@ import numpy as np
 import linearized.layers  # noqa: F401 - registers the layers, so that `load` knows them
 from data.dataset import Dataset
 from data.errors import UserError
+from data.reading import check_regular, parsing
 from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.initializers import SeededNormal
 from linearized.models import MODELS
@@ -60,5 +61,11 @@ def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
 
 
 def load(path: Path | str) -> keras.Model:
-    """A saved `.keras` model, ready to predict (not compiled)."""
-    return keras.saving.load_model(path, compile=False)
+    """Return a saved `.keras` model, ready to predict (not compiled).
+
+    Raises `Absent` for a missing file and `Unreadable` for whatever Keras cannot load.
+    """
+    advice = "Save a model with model.save('name.keras')."
+    check_regular(path, advice)
+    with parsing(path, "a model that Keras can load", advice):
+        return keras.saving.load_model(path, compile=False)

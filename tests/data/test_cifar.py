@@ -10,11 +10,13 @@ import tarfile
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 import data
 from data import keras_cache
 from data.cifar2 import CatsAndAirplanes
 from data.cifar10 import CifarFiles
+from data.dataset import fingerprint
 from data.errors import UserError
 from data.pickles import read_pickle
 
@@ -67,6 +69,36 @@ def test_numpy_1_names_and_scalars():
     content = pickle.dumps({"a": np.arange(3), "b": np.int64(7)}, protocol=2)
     read = read_pickle(content.replace(b"numpy._core", b"numpy.core"), "file")
     assert read["a"].tolist() == [0, 1, 2] and read["b"] == 7
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2])
+def test_bytes_that_python_3_wrote_in_old_protocols(protocol):
+    value = {"raw": bytes(range(256)), "empty": b"", "array": bytearray(b"\x00\xffz"), "none": bytearray(), "text": "é"}
+    content = pickle.dumps(value, protocol=protocol)
+    assert b"__builtin__" in content and b"_codecs" in content
+    assert read_pickle(content, "file") == value
+    assert read_pickle(content.replace(b"__builtin__", b"builtins"), "file") == value
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"c__builtin__\nbytes\n(I99999999999\ntR.",  # as much memory as it says
+        b"c__builtin__\nbytearray\n(I99999999999\ntR.",
+        b"c_codecs\nencode\n(Vabc\nVzip\ntR.",
+        b"\x80\x02]r\xff\xff\xff\xffaK\x01a.",  # the last place of 2**32 in the memo
+        b"\x80\x04\x96\xff\xff\xff\xff\xff\xff\x00\x00abc.",  # a bytearray of 2**48 bytes
+    ],
+)
+def test_pickles_that_ask_for_much_memory_are_refused(content):
+    with pytest.raises(UserError, match="file is damaged or not a pickle"):
+        read_pickle(content, "file")
+
+
+def test_a_pickle_changes_nothing_of_the_reader():
+    content = b"c_codecs\nencode\n(N}V__defaults__\n(Vzip\ntstb."
+    read_pickle(content, "file")
+    assert read_pickle(pickle.dumps(b"abc", protocol=0), "file") == b"abc"
 
 
 class Code:
@@ -132,6 +164,57 @@ def test_folder_archive_and_keras_cache_give_the_same(folder, tmp_path):
             place.unlink()
 
 
+def other_version(folder, version):
+    """Writes the batches of `folder` in another version beside it, and removes them."""
+    target = folder.parent / f"cifar-10-batches-{version}"
+    target.mkdir()
+    for path in sorted(folder.iterdir()):
+        values = pickle.loads(path.read_bytes())
+        rows, labels = values[b"data"], np.array(values[b"labels"], np.uint8)
+        if version == "bin":
+            content = np.concatenate([labels[:, None], rows], axis=1).tobytes()
+            (target / f"{path.name}.bin").write_bytes(content)
+        else:
+            savemat(target / f"{path.name}.mat", {"data": rows, "labels": labels[:, None], "batch_label": path.name})
+    shutil.rmtree(folder)
+    return target
+
+
+@pytest.mark.parametrize("place", [".", "cifar10"])
+@pytest.mark.parametrize("version", ["bin", "mat"])
+@pytest.mark.parametrize("packed", [False, "tar.gz", "tar"])
+def test_binary_and_matlab_versions_give_the_same(folder, place, version, packed):
+    first = CifarFiles().read(folder)
+    there = other_version(folder, version)
+    parent = there.parent / place
+    parent.mkdir(exist_ok=True)
+    if packed:
+        archive = parent / f"cifar-10-{'binary' if version == 'bin' else 'matlab'}.{packed}"
+        with tarfile.open(archive, "w:gz" if packed == "tar.gz" else "w") as tar:
+            tar.add(there, arcname=there.name)
+        shutil.rmtree(there)
+    elif place != ".":
+        shutil.move(there, parent)
+    again = CifarFiles().read(data.DATASETS.load("CIFAR10").find().place)
+    assert fingerprint(*again) == fingerprint(*first)
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("test_batch.bin", bytes(3072), "rows of 3073 bytes. Received: 3,072 bytes"),
+        ("test_batch.bin", b"", "Received: 0 bytes"),
+        ("test_batch.bin", b"\x0a" + bytes(3072), "expected 1 labels of 0..9"),
+        ("test_batch.mat", b"MATLAB 5.0", "is damaged or not a Matlab file"),
+    ],
+)
+def test_damaged_batches_of_other_versions_are_named(folder, name, content, message):
+    there = other_version(folder, name[-3:])
+    (there / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{there}/{name}.*{message}"):
+        data.load("CIFAR10")
+
+
 def test_archive_never_writes_outside(tmp_path, directories):
     (directories / "data_dir").mkdir(parents=True)
     archive = directories / "data_dir" / "cifar-10-python.tar.gz"
@@ -155,7 +238,7 @@ def test_damaged_archive(folder, content):
         tar.add(folder, arcname="cifar-10-batches-py")
     archive.write_bytes(archive.read_bytes()[:-5000] if content == "truncated" else content)
     shutil.rmtree(folder)
-    with pytest.raises(UserError, match=r"tar\.gz is damaged or truncated"):
+    with pytest.raises(UserError, match=r"tar\.gz is damaged or not a tar archive"):
         data.load("CIFAR10")
 
 

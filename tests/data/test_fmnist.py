@@ -1,6 +1,7 @@
 """Fashion-MNIST: the idx reader, where the files are sought, what is said when they are missing or damaged."""
 
 import gzip
+import hashlib
 import shutil
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 
 import data
 from data import fmnist, keras_cache
+from data.array_files import read_idx
 from data.errors import UserError
-from data.fmnist import FILES, read_idx
+from data.fmnist import FILES
+from data.reading import Unreadable
 
 
 def zipped(content):
@@ -42,11 +45,12 @@ def files(small_directories, tmp_path):
     return tmp_path / "files"
 
 
-@pytest.mark.parametrize("shape", [(5,), (4, 3, 2), (0, 2)])
-def test_idx_reads_what_was_written(tmp_path, shape):
+@pytest.mark.parametrize("shape", [(5,), (4, 3, 2), (1, 1, 1, 2)])
+@pytest.mark.parametrize("pack", [zipped, bytes], ids=["gzip", "plain"])
+def test_idx_reads_what_was_written(tmp_path, shape, pack):
     array = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    (tmp_path / "a.gz").write_bytes(zipped(idx(array)))
-    np.testing.assert_array_equal(read_idx(tmp_path / "a.gz"), array)
+    (tmp_path / "a").write_bytes(pack(idx(array)))
+    np.testing.assert_array_equal(read_idx(tmp_path / "a"), array)
 
 
 GOOD = idx(np.arange(24, dtype=np.uint8).reshape(4, 3, 2))
@@ -55,21 +59,77 @@ GOOD = idx(np.arange(24, dtype=np.uint8).reshape(4, 3, 2))
 @pytest.mark.parametrize(
     "content, message",
     [
-        (zipped(GOOD)[:-12], "damaged or truncated"),
-        (b"<html>not found</html>", "damaged or truncated"),
-        (b"", "no idx file"),
-        (zipped(b"\0\0\x0d" + GOOD[3:]), "no idx file"),
-        (zipped(GOOD[:7]), "no idx file"),
-        (zipped(GOOD[:-1]), r"says it holds an array of \(4, 3, 2\), but holds 23 bytes"),
-        (zipped(GOOD + b"x"), "but holds 25 bytes"),
-        (zipped(b"\0\0\x08\x03" + b"\xff" * 12 + b"123"), "but holds 3 bytes"),
+        (zipped(GOOD)[:-12], "end-of-stream"),
+        (zipped(GOOD)[:-6] + b"123456", "CRC"),
+        (b"<html>not found</html>", "starts with 3c68746d"),
+        (b"", "starts with nothing"),
+        (zipped(b""), "starts with nothing"),
+        (zipped(b"\0\0\x0d" + GOOD[3:]), "starts with 00000d03"),
+        (zipped(GOOD[:7]), "ends within its header"),
+        (zipped(GOOD[:-1]), r"says an array of \(4, 3, 2\), and 23 bytes follow"),
+        (GOOD[:-1], r"says an array of \(4, 3, 2\), and 23 bytes follow"),
+        (zipped(GOOD + b"x"), "and more bytes follow"),
+        (zipped(b"\0\0\x08\x03" + b"\xff" * 12 + b"123"), "empty or too large"),
+        (idx(np.zeros((0, 28, 28))), r"an array of \(0, 28, 28\), which is empty"),
+        (b"\0\0\x08\xff" + b"\0\0\0\x01" * 255 + b"1", "255 dimensions"),
+        (b"\0\0\x08\x00" + b"1", "0 dimensions"),
     ],
 )
 def test_idx_refuses(tmp_path, content, message):
     (tmp_path / "a.gz").write_bytes(content)
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(Unreadable, match=message) as caught:
         read_idx(tmp_path / "a.gz")
-    assert str(tmp_path / "a.gz") in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path}/a.gz is damaged or not an idx file (")
+
+
+def test_a_gzip_file_that_expands_without_end_takes_no_memory(tmp_path):
+    (tmp_path / "a.gz").write_bytes(zipped(idx(np.zeros(10)) + bytes(10**8)))
+    with pytest.raises(Unreadable, match="more bytes follow"):
+        read_idx(tmp_path / "a.gz")
+
+
+def unpacked(folder, rename=lambda name: name):
+    """Replaces gzipped files by plain ones of other names."""
+    for name in FILES:
+        path = folder / rename(name.removesuffix(".gz"))
+        path.parent.mkdir(exist_ok=True)
+        content = gzip.decompress((folder / name).read_bytes())
+        (folder / name).unlink()
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", ["fashion-mnist", "FashionMNIST/raw", "."])
+@pytest.mark.parametrize(
+    "rename",
+    [
+        None,
+        lambda name: name,
+        lambda name: name.replace("-idx", ".idx"),
+        lambda name: f"{name}/{name}",
+        lambda name: name + ".gz" if "images" in name else name,
+    ],
+    ids=["gzipped", "plain", "dots", "folders", "plain under the name of gzip"],
+)
+def test_every_layout_reads_the_same(directories, files, alone, place, rename):
+    if rename:
+        unpacked(files, rename)
+    folder = directories / "data_dir" / place
+    shutil.copytree(files, folder, dirs_exist_ok=True)
+    raw = fmnist.FashionFiles().read(data.DATASETS.load("FMNIST").find().place)
+    assert raw.train.shape == (100, 28, 28, 1) and np.bincount(raw.test_labels).tolist() == [5] * 10
+    digest = hashlib.blake2b(b"".join(np.ascontiguousarray(part).tobytes() for part in raw), digest_size=8).hexdigest()
+    assert digest == digest_of(files, rename)
+
+
+def digest_of(files, rename):
+    """The digest of the arrays as a reader written for this test finds them in the first layout."""
+    parts = []
+    for name in FILES:
+        plain = name.removesuffix(".gz")
+        content = (files / (rename(plain) if rename else name)).read_bytes()
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        parts.append(content[4 + 4 * content[3] :])
+    return hashlib.blake2b(b"".join(parts), digest_size=8).hexdigest()
 
 
 def test_sought_in_this_order(directories, alone, files, tmp_path):
