@@ -49,7 +49,7 @@ def test_rows_without_a_label_are_dropped_counted_and_recorded(tmp_path, caplog)
     with caplog.at_level("WARNING", logger="absl"):
         dataset = load(folder, 12, 30)
     assert dataset.num_classes == 2 and (len(dataset.train), len(dataset.test)) == (3, 1)
-    assert dataset.train.y[:, 0].tolist() == [1, 0, 1]
+    assert dataset.train.y.tolist() == [1, 0, 1]
     assert dataset.notes == {"casing": "uncased", "train_rows_unlabelled": 2, "test_rows_unlabelled": 1}
     assert "train.tsv: dropped 2 rows without a label and 0 rows" in caplog.text
 
