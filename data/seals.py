@@ -1,0 +1,268 @@
+"""Seals: the last bytes of a file hold a digest of all bytes before them, so that a changed bit is noticed before use.
+
+One seal serves every format that the suite writes, because each of them allows bytes after its end: HDF5, pickle and npy
+ignore them, a zip archive (npz, keras) takes them as its comment, and in JSON they are the last key of the object. A
+reader compares the digest first and parses afterwards. `parts` of a large file, such as the bands of a shard, carry
+checksums of their own and are left out of the digest, so that opening the file does not read them.
+
+Files of version 0.1, and files that other programs wrote, have no seal. They are read as they are, unprotected.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import h5py
+
+FORMAT = 2  # of files with a seal; those of format 1 have none
+PIECE = 2**22  # bytes that are read at once
+_START, _DIGITS, _END = b',\n "digest": "', 32, b'"\n}\n'
+LENGTH = len(_START) + _DIGITS + len(_END)  # bytes of a seal
+_SIZE = re.compile(rb'"size": +(\d+)$')
+_SIZE_FIELD = 12  # characters of the index' size
+_ZIP_END, _ZIP_COMMENT = b"PK\5\6", 22  # signature and length of a zip archive's last record without its comment
+
+
+class Damaged(ValueError):
+    """A file whose bytes are not those that were written, in words that complete "FILE is damaged: ..."."""
+
+
+class Part(NamedTuple):
+    """A run of bytes that a seal leaves out, with its own checksum."""
+
+    offset: int
+    size: int
+    crc32: int
+
+
+def _digest(pieces: Iterable[bytes]) -> bytes:
+    digest = hashlib.blake2b(digest_size=_DIGITS // 2)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest().encode()
+
+
+def seal(*pieces: bytes) -> bytes:
+    """Return the `LENGTH` bytes that seal the given bytes, to be written after them."""
+    return _START + _digest(pieces) + _END
+
+
+def is_sealed(content: bytes) -> bool:
+    """Return whether `content` ends with the seal of what stands before it; False where it ends with no seal at all.
+
+    Costs one pass of BLAKE2b (about 1 GB/s). Raises `Damaged` if the digest differs or the seal itself is broken.
+    """
+    content = memoryview(content)
+    if not _has_seal(bytes(content[-2 * LENGTH :])):
+        return False
+    if bytes(content[-LENGTH:]) != seal(content[:-LENGTH]):
+        raise Damaged("its bytes are not those that were written (the digest differs)")
+    return True
+
+
+def _has_seal(tail: bytes) -> bool:
+    """Return whether a file that ends in `tail`, of 2 `LENGTH` bytes, has a seal. Raises `Damaged` for a broken one."""
+    last = tail[-LENGTH:]
+    expected = _START + b" " * _DIGITS + _END
+    same = [ours == theirs for place, (ours, theirs) in enumerate(zip(expected, last, strict=False))
+            if not len(_START) <= place < LENGTH - len(_END)]  # fmt: skip
+    if len(last) == LENGTH and all(same):
+        return True
+    if _START in tail or 2 * sum(same) > len(_START) + len(_END):
+        raise Damaged("its seal is broken, or the file is cut off")
+    return False
+
+
+def read(path: Path | str) -> tuple[bytes, bool]:
+    """Return the bytes of a regular file, checked, and whether it is sealed.
+
+    Raises `Damaged` if the bytes differ from those written or `path` is no regular file, OSError if it cannot be read.
+    """
+    with Path(path).open("rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Damaged("it is no regular file")
+        content = file.read()
+    return content, is_sealed(content)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a named pipe would wait for its writer
+
+
+def seal_file(path: Path | str) -> None:
+    """Append a seal to a finished file. A zip archive declares it as its comment and stays valid."""
+    with Path(path).open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end >= _ZIP_COMMENT:
+            file.seek(end - _ZIP_COMMENT)
+            if file.read(_ZIP_COMMENT).startswith(_ZIP_END):
+                file.seek(end - 2)
+                file.write(LENGTH.to_bytes(2, "little"))
+        file.seek(0)
+        trailer = seal(*iter(lambda: file.read(PIECE), b""))
+        file.seek(0, os.SEEK_END)
+        file.write(trailer)
+
+
+def write_json(path: Path, record: Mapping[str, Any], **how: Any) -> None:
+    """Write an object as JSON with `format` first and the seal as its last key. Raises ValueError for NaN."""
+    text = json.dumps({"format": FORMAT, **record}, indent=1, ensure_ascii=False, allow_nan=False, **how)
+    body = text.removesuffix("\n}").encode()
+    path.write_bytes(body + seal(body))
+
+
+def read_json(path: Path | str) -> dict[str, Any]:
+    """Return the object that a JSON file holds, without its digest; `format` is 1 for a file of version 0.1.
+
+    Raises `Damaged` for whatever is not as it was written, OSError if the file cannot be read.
+    """
+    content, sealed = read(path)
+    try:
+        record = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"it is not JSON ({str(error)[:200]})") from error
+    if not isinstance(record, dict):
+        raise Damaged(f"it holds a {type(record).__name__}, not an object")
+    if record.get("format") != (FORMAT if sealed else 1):
+        what = "with" if sealed else "without"
+        raise Damaged(f"it is of format {record.get('format')!r:.40} {what} a seal; this version reads 1 and {FORMAT}")
+    record.pop("digest", None)
+    return record
+
+
+@contextlib.contextmanager
+def open_hdf5(path: Path | str) -> Iterator["h5py.File"]:
+    """Open an HDF5 file that fits in memory, after its bytes were checked.
+
+    Raises `Damaged` if they differ from those written, if HDF5 cannot read them or if what is asked of them is absent.
+    """
+    import h5py
+
+    content, sealed = read(path)
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            if file.attrs.get("format", 1) != (FORMAT if sealed else 1):
+                raise Damaged("its seal is missing")
+            yield file
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"it cannot be read as HDF5 ({' '.join(str(error).split())[:200]})") from error
+
+
+class Index(NamedTuple):
+    """The end of a file with parts: what is left out of its digest, and where the index begins."""
+
+    parts: list[Part]
+    about: dict[str, Any]
+    start: int
+    text: bytes
+    digest: bytes
+
+
+def write_index(path: Path | str, start: int, parts: Sequence[Part], about: Mapping[str, Any] | None = None) -> None:
+    """Cut a file at `start` and write the index of its parts there, sealed by itself alone: the file is not finished.
+
+    Args:
+        about: More entries of the index, ready for JSON.
+    """
+    text = b"\n" + json.dumps({"parts": parts, **(about or {})}).removesuffix("}").encode() + b',\n "size": '
+    text += str(len(text) + _SIZE_FIELD).rjust(_SIZE_FIELD).encode()
+    with Path(path).open("r+b") as file:
+        file.truncate(start)
+        file.seek(start)
+        file.write(text + seal(text))
+
+
+def seal_parts(path: Path | str) -> None:
+    """Seal a file that has an index: all its bytes except those of its parts."""
+    with Path(path).open("r+b") as file:
+        index = _index(file)
+        digest = _digest(_outside(file, index))
+        file.seek(index.start + len(index.text) + len(_START))
+        file.write(digest)
+
+
+def read_index(path: Path | str, *, finished: bool = True) -> Index | None:
+    """Return the index of a file with parts after comparing its digest; None where the file has no seal.
+
+    Reads no part: see `check_part`. Raises `Damaged` for a digest that differs, OSError if the file cannot be read.
+
+    Args:
+        finished: Compare the digest of all bytes outside the parts; False compares that of the index alone, which a
+            file in the making has as well.
+    """
+    with Path(path).open("rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Damaged("it is no regular file")
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 2 * LENGTH))
+        if not _has_seal(file.read()):
+            return None
+        index = _index(file)
+        known = [_digest(_outside(file, index))] + ([] if finished else [_digest([index.text])])
+    if index.digest not in known:
+        raise Damaged("its bytes are not those that were written (the digest differs)")
+    return index
+
+
+def _index(file: io.BufferedRandom | io.BufferedReader) -> Index:
+    end = file.seek(0, os.SEEK_END)
+    tail = LENGTH + len(b'"size": ') + _SIZE_FIELD
+    file.seek(max(0, end - tail))
+    last = file.read()
+    found = _SIZE.search(last[:-LENGTH])
+    start = end - LENGTH - int(found[1]) if found else -1
+    if start < 0:
+        raise Damaged("its index is broken")
+    file.seek(start)
+    text = file.read(end - LENGTH - start)
+    try:
+        about = json.loads(text + b"}")
+        parts = [Part(*map(int, part)) for part in about.pop("parts")]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Damaged("its index is broken") from error
+    if any(part.offset < 0 or part.size < 0 or part.offset + part.size > start for part in parts):
+        raise Damaged("the file is cut off")
+    return Index(parts, about, start, text, last[-LENGTH:][len(_START) : len(_START) + _DIGITS])
+
+
+def _outside(file: io.BufferedIOBase, index: Index) -> Iterator[bytes]:
+    """The bytes outside the parts of a file, then its index, in pieces."""
+    for start, stop in gaps(index):
+        file.seek(start)
+        while start < stop and (piece := file.read(min(PIECE, stop - start))):
+            start += len(piece)
+            yield piece
+    yield index.text
+
+
+def gaps(index: Index) -> Iterator[tuple[int, int]]:
+    """The ranges of bytes [start, stop) before the index that belong to no part."""
+    place = 0
+    for part in sorted(index.parts):
+        if place < part.offset:
+            yield place, part.offset
+        place = max(place, part.offset + part.size)
+    if place < index.start:
+        yield place, index.start
+
+
+def check_part(path: Path | str, part: Part) -> None:
+    """Read a part once, about 3 GB/s, and compare its checksum. Raises `Damaged` if a bit differs."""
+    total, place = 0, 0
+    with Path(path).open("rb", buffering=0) as file:
+        file.seek(part.offset)
+        buffer = memoryview(bytearray(min(PIECE, part.size) or 1))
+        while place < part.size and (count := file.readinto(buffer[: min(PIECE, part.size - place)])):
+            total = zlib.crc32(buffer[:count], total)
+            place += count
+    if place != part.size or total != part.crc32:
+        raise Damaged(f"the checksum of bytes {part.offset} to {part.offset + part.size} differs")
