@@ -18,17 +18,12 @@ from linearized.kernel_fit import Config, run_levels
 
 def main(config: Config) -> None:
     """Runs, draws, prints the table of ridges of each noise level, and one over the levels."""
-    from data.results import load_arrays
     from linearized.table import print_levels, print_table
-    from report import plots
+    from report.run_pictures import draw_run
 
     finished = []
     for result in run_levels(config):
-        if result.fresh or not (result.folder / "curves.png").is_file():
-            plots.save_figure(plots.ridge_curves(result.record), result.folder / "curves.png")
-            arrays = load_arrays(result.folder)
-            if any(len(arrays[name]) for name in arrays if name.startswith("history/")):
-                plots.save_figure(plots.training_curves(result.record, arrays), result.folder / "solver.png")
+        draw_run(result.folder, result.record, again=result.fresh, solver="solver.png")
         print_table(result.record)
         print(f"written to {result.folder}")
         finished.append(result.record)

@@ -19,15 +19,10 @@ def main(config: Config) -> None:
     """Runs, draws, prints the table of ridges."""
     result = run(config)
 
-    from data.results import load_arrays
     from linearized.table import print_table
-    from report import plots
+    from report.run_pictures import draw_run
 
-    if result.fresh or not (result.folder / "curves.png").is_file():
-        plots.save_figure(plots.ridge_curves(result.record), result.folder / "curves.png")
-        plots.save_figure(
-            plots.training_curves(result.record, load_arrays(result.folder)), result.folder / "training.png"
-        )
+    draw_run(result.folder, result.record, again=result.fresh, solver="training.png")
     print_table(result.record)
     print(f"written to {result.folder}")
     if all(entry["diverged"] for entry in result.record["ridges"]):

@@ -1,9 +1,8 @@
-"""Noisy arrays kept on disk: plain .npy files with their checksums, a folder that is whole or absent.
+"""Noisy arrays kept on disk: sealed .npy files and `meta.json`, a folder that is whole or absent.
 
 A cache may be lost at any time: a damaged one is made anew, and where none can be written the work goes on without.
 """
 
-import json
 import shutil
 import zlib
 from collections.abc import Mapping
@@ -14,9 +13,10 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from data.array_files import read_npy
+from data.array_files import read_npy, seal_npy
 from data.files import whole_folder
 from data.reading import Unreadable, parsing, read_json
+from data.seals import FORMAT, write_json
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 
@@ -28,17 +28,18 @@ def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, An
             shutil.rmtree(folder)  # what `read` found damaged
         with whole_folder(folder) as aside:
             for name in NAMES:
-                np.save(aside / f"{name}.npy", arrays[name], allow_pickle=False)
-            sums = {name: _checksum(arrays[name]) for name in NAMES}
-            (aside / "meta.json").write_text(json.dumps({"about": dict(about), "crc32": sums}, indent=1))
+                np.save(aside / f"{name}.npy", np.ascontiguousarray(arrays[name]), allow_pickle=False)
+                seal_npy(aside / f"{name}.npy")
+            write_json(aside / "meta.json", {"about": dict(about)})
     except OSError as error:
         logging.warning("Cannot keep the noisy arrays in %s (%s): they will be made again.", folder, error.strerror)
 
 
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """The arrays and what was said about them, or None where there are none or they are damaged (which is logged).
+    """Return the arrays and what was said about them; None where there are none or they are damaged (which is logged).
 
-    Takes the time of `np.load` and of one CRC32 over the bytes.
+    Takes the time of `np.load` and of one CRC32 over the bytes. A cache of version 0.1 has checksums of its arrays
+    alone; its `meta.json` is read unprotected.
     """
     if not folder.is_dir():
         return None
@@ -49,8 +50,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
             stored = [read_npy(folder / f"{name}.npy", mapped=True) for name in NAMES]
             with ThreadPoolExecutor(len(NAMES)) as pool:
                 arrays = dict(zip(NAMES, pool.map(np.array, stored), strict=True))
-                sums = dict(zip(NAMES, pool.map(lambda name: _checksum(arrays[name]), NAMES), strict=True))
-            if sums != meta["crc32"]:
+            if meta.get("format") != FORMAT and meta["crc32"] != {name: _checksum(arrays[name]) for name in NAMES}:
                 raise ValueError("a checksum differs")
             return arrays, meta["about"]
     except Unreadable as error:
@@ -59,7 +59,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
 
 
 def _checksum(array: np.ndarray) -> int:
-    """CRC32 of the bytes and of the shape, in pieces side by side: zlib runs without Python's lock."""
+    """Return the checksum that version 0.1 kept of an array: a CRC32 of the shape and of the bytes in pieces."""
     data = memoryview(np.ascontiguousarray(array)).cast("B")
     pieces = [data[start : start + 2**24] for start in range(0, len(data), 2**24)]
     with ThreadPoolExecutor() as pool:

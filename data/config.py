@@ -12,6 +12,7 @@ from typing import Any
 from absl import flags
 
 from data.errors import UserError
+from data.names import checked_name
 from data.registry import Registry
 
 _DEFINE = {
@@ -22,7 +23,7 @@ _DEFINE = {
 
 def setting(
     default: Any, help: str, *, choices: Registry | Sequence[str] | None = None, minimum: int | float | None = None,
-    maximum: int | float | None = None, identity: bool = True,
+    maximum: int | float | None = None, identity: bool = True, name: bool = False,
 ) -> Any:  # fmt: skip
     """A field of a `Settings` class.
 
@@ -30,10 +31,12 @@ def setting(
         choices: A registry (its aliases are accepted) or the allowed strings.
         minimum, maximum: Inclusive bounds of a number.
         identity: False for what does not change the result (memory, folders): it does not name the run.
+        name: The text becomes one component of a path, see `data.names.checked_name`.
     """
     if choices is not None and not isinstance(choices, Registry):
         choices = Registry("choice", dict.fromkeys(choices, ""))
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "identity": identity}
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "identity": identity,
+                "name": name}  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -93,6 +96,8 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         raise UserError(f"--{field.name} takes a value of type {kind.__name__}. Received: {value!r}.")
     if kind is float and not math.isfinite(value):
         raise UserError(f"--{field.name} must be finite. Received: {value}.")
+    if field.metadata["name"]:
+        checked_name(value, field.name)
     if choices is not None:
         try:
             return choices.canonical(value)

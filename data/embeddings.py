@@ -5,20 +5,18 @@ split in one HDF5 file, whole or absent, with a checksum a band, see `data.shard
 """
 
 import dataclasses
-import json
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float
 
 from data.errors import UserError
 from data.files import held, whole_file
-from data.manifest import FORMAT, Band, Manifest
+from data.manifest import Band, Manifest
 from data.reading import Absent, parsing, read_json
-from data.shards import BadShard, Stored, create, finish, plain_errors, read_header
+from data.seals import FORMAT, write_json
+from data.shards import BadShard, Stored, read_header, write_bands
 
 FILE = "embedding.json"
 SHARD_BYTES = 2**26  # about, where no number of shards is asked for: what a killed job may lose
@@ -63,22 +61,25 @@ def save_once(folder: Path | str, manifest: EmbeddingManifest) -> EmbeddingManif
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder / "embedding.lock", wait=10.0):
         if not path.exists():
-            record = {**dataclasses.asdict(manifest), "format": FORMAT}
             with whole_file(path) as aside:
-                aside.write_text(json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8")
+                write_json(aside, dataclasses.asdict(manifest), sort_keys=True)
     return load_manifest(folder)
 
 
 def load_manifest(folder: Path | str) -> EmbeddingManifest:
-    """Reads `embedding.json`. Raises `UserError` if it is missing, damaged or of another format."""
-    path, advice = Path(folder) / FILE, "Remove its folder and make the embedding again."
+    """Read `embedding.json`. One of version 0.1 has no digest and is read unprotected.
+
+    Raises `UserError` if it is missing, damaged or of another format.
+    """
+    advice = "Remove this file and give the command that made the embedding: shards that belong to it are kept."
+    path = Path(folder) / FILE
     try:
         record = read_json(path, advice)
     except Absent as error:
         raise UserError(f"{folder} holds no {FILE}: no embedding. Make one with python -m kernel_gen.embed.") from error
     with parsing(path, "the description of an embedding", advice):
-        if record.pop("format") != FORMAT:
-            raise ValueError(f"not of format {FORMAT}")
+        if (number := record.pop("format")) not in (1, FORMAT):
+            raise ValueError(f"it is of format {number}, not 1 or {FORMAT}")
         shards = tuple(tuple(Band(*band) for band in bands) for bands in record["shards"])
         return EmbeddingManifest(**{**record, "shards": shards})
 
@@ -86,21 +87,18 @@ def load_manifest(folder: Path | str) -> EmbeddingManifest:
 def write_shard(
     folder: Path | str, manifest: EmbeddingManifest, shard: int, features: Callable[[Band], np.ndarray]
 ) -> Path:
-    """Writes a shard; `features(band)` gives (rows, m). Raises `UserError` for features that are not finite."""
+    """Write a shard; `features(band)` gives (rows, m). Raises `UserError` for features that are not finite."""
+
+    def checked(band: Band) -> np.ndarray:
+        block = features(band)
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            row = band.start + int(np.argmin(finite))
+            raise UserError(f"The features of {band.block} row {row} are not finite. Look at this input.")
+        return block
+
     path = manifest.path(folder, shard)
-    with whole_file(path) as aside:
-        create(aside, manifest, shard)
-        with plain_errors(aside), h5py.File(aside, "r+", locking=False) as file:
-            sums = {}
-            for band in manifest.shards[shard]:
-                block = np.ascontiguousarray(features(band), manifest.dtype)
-                finite = np.isfinite(block).all(axis=1)
-                if not finite.all():
-                    row = band.start + int(np.argmin(finite))
-                    raise UserError(f"The features of {band.block} row {row} are not finite. Look at this input.")
-                file[band.name].write_direct(block)
-                sums[band] = zlib.crc32(block)
-            finish(file, sums, 0.0)
+    write_bands(path, manifest, shard, checked)
     return path
 
 

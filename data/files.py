@@ -1,4 +1,8 @@
-"""A file is whole or absent: write aside, sync, rename. Whatever fails on the way leaves no trace."""
+"""A file is whole or absent: write aside, sync, rename. A block that fails leaves nothing behind.
+
+What is being written stands in a folder `.writing-*` beside its place, with a lock that its process holds. The lock
+ends with the process, so that the next one to write there removes what a killed process left (see `reap`).
+"""
 
 import contextlib
 import fcntl
@@ -7,14 +11,17 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data import seals
 from data.errors import TryLater, UserError
 
 if TYPE_CHECKING:
     import h5py
+
+_ASIDE, _LOCK = ".writing-", "lock"
 
 
 def sync(path: Path) -> None:
@@ -27,29 +34,28 @@ def sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path | str) -> Iterator[Path]:
-    """Gives a path to write to; when the block ends well, that file takes the place of `path` at once.
+def whole_file(path: Path | str, *, sealed: bool = False) -> Iterator[Path]:
+    """Give a path to write to; when the block ends well, that file takes the place of `path` at once.
 
-    Raises what the block raises (OSError for a full or read-only disk), after removing what was written.
+    Args:
+        sealed: Append a seal (`data.seals`) when the block ends.
+
+    Raises what the block raises, such as OSError for a full or read-only disk, after removing what was written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    aside = Path(name)
-    try:
+    with aside_folder(path.parent) as folder:
+        aside = folder / path.name
         yield aside
-        aside.chmod(0o666 & ~_umask())  # mkstemp makes private files; a result is as readable as any other
+        if sealed:
+            seals.seal_file(aside)
         sync(aside)
         aside.replace(path)
         sync(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def whole_hdf5(path: Path | str) -> Iterator["h5py.File"]:
-    """Gives an HDF5 file in memory, written as `path` when the block ends well. For what fits in memory twice.
+    """Give an HDF5 file in memory, written as `path` with a seal when the block ends well. It must fit in memory twice.
 
     HDF5 that meets a full disk by itself cannot close its file, and takes the process with it; a plain write raises.
     """
@@ -57,20 +63,22 @@ def whole_hdf5(path: Path | str) -> Iterator["h5py.File"]:
 
     image = io.BytesIO()
     with h5py.File(image, "w") as file:
+        file.attrs["format"] = seals.FORMAT
         yield file
-    with whole_file(path) as aside:
-        aside.write_bytes(image.getbuffer())
+    content = image.getbuffer()
+    with whole_file(path) as aside, aside.open("wb") as file:
+        file.write(content)
+        file.write(seals.seal(content))
 
 
 @contextlib.contextmanager
 def whole_folder(path: Path | str) -> Iterator[Path]:
-    """Gives a folder to fill; when the block ends well, it becomes `path`. An existing `path` is kept as it is."""
+    """Give a folder to fill; when the block ends well, it becomes `path`. An existing `path` is kept as it is."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    try:
+    with aside_folder(path.parent) as folder:
+        aside = folder / path.name
+        aside.mkdir()
         yield aside
-        aside.chmod(0o777 & ~_umask())
         for file in aside.iterdir():
             sync(file)
         try:
@@ -80,8 +88,49 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
         except OSError:
             if not path.is_dir():  # else another process was first: its folder is as whole
                 raise
+
+
+@contextlib.contextmanager
+def aside_folder(parent: Path) -> Iterator[Path]:
+    """Make a folder in `parent` that this process holds, and remove it with all that is left in it at the end."""
+    parent.mkdir(parents=True, exist_ok=True)
+    reap(parent, deep=False)
+    handle = None
+    while handle is None:  # a reaper may take a folder between its creation and its lock
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=_ASIDE))
+        with contextlib.suppress(FileNotFoundError):
+            handle = _locked(folder / _LOCK)
+    try:
+        yield folder
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def reap(folder: Path | str, *, locks: Iterable[str] = (), deep: bool = True) -> list[Path]:
+    """Remove what killed processes left in a folder. Returns what was removed.
+
+    Unfinished files and lock files that a living process holds are left alone, and so is everything on a disk that
+    refuses to be written.
+
+    Args:
+        locks: Patterns of lock files (see `held`) that are removed as well.
+        deep: Search the folders below, too.
+    """
+    folder, removed = Path(folder), []
+    search = folder.rglob if deep else folder.glob
+    for path in [*search(f"{_ASIDE}*"), *(lock for pattern in locks for lock in search(pattern))]:
+        with contextlib.suppress(OSError):  # it is gone, or neither ours nor to be changed
+            aside = path.name.startswith(_ASIDE)
+            handle = _locked(path / _LOCK if aside else path)
+            if handle is None:
+                continue
+            try:
+                shutil.rmtree(path, ignore_errors=True) if aside else path.unlink(missing_ok=True)
+                removed.append(path)
+            finally:
+                os.close(handle)
+    return removed
 
 
 @contextlib.contextmanager
@@ -91,17 +140,32 @@ def claimed(folder: Path | str) -> Iterator[Path]:
     Raises `UserError` if another process holds it. The lock ends with the process, however that ends.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    created, handle = new_folders(folder), None
+    while handle is None:  # another process may remove its empty folder, or our parents, in between
+        with contextlib.suppress(FileNotFoundError):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"Another process is at work in {folder}. Wait for it to end, or stop it.") from error
+        reap(folder)
         yield folder
     finally:
         os.close(handle)
-        with contextlib.suppress(OSError):  # not empty: there is something to keep
+        remove_empty([folder, *created])
+
+
+def new_folders(folder: Path) -> list[Path]:
+    """Return `folder` and its parents, deepest first, as far as they do not exist yet."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of the folders that are empty, in their order."""
+    for folder in folders:
+        with contextlib.suppress(OSError):  # not empty, or gone
             folder.rmdir()
 
 
@@ -159,9 +223,3 @@ def _locked(path: Path) -> int | None:
             if path.stat().st_ino == os.fstat(handle).st_ino:
                 return handle
         os.close(handle)  # its last holder removed the file in between: lock the one that is there now
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -5,7 +5,6 @@ nothing of how the work was divided.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +12,8 @@ from typing import Any, NamedTuple
 from data.errors import UserError
 from data.files import held, whole_file
 from data.reading import Absent, parsing, read_json
+from data.seals import FORMAT, write_json
 
-FORMAT = 1  # of the shards' files: a new number makes older ones foreign
 BLOCKS = ("train", "validation", "test")
 FILE = "gram.json"
 
@@ -91,22 +90,24 @@ def save_once(folder: Path | str, manifest: Manifest) -> Manifest:
     folder = Path(folder)
     with held(folder / "gram.lock", wait=60.0):
         if not (folder / FILE).exists():
-            record = {"format": FORMAT, **dataclasses.asdict(manifest)}
             with whole_file(folder / FILE) as path:
-                path.write_text(json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8")
+                write_json(path, dataclasses.asdict(manifest), sort_keys=True)
     return load_manifest(folder)
 
 
 def load_manifest(folder: Path | str) -> Manifest:
-    """Reads `gram.json`. Raises `UserError` if it is missing, damaged or of another format."""
+    """Read `gram.json`. One of version 0.1 has no digest and is read unprotected.
+
+    Raises `UserError` if it is missing, damaged or of another format.
+    """
     path = Path(folder) / FILE
-    advice = "Remove its folder and make the matrix again."
+    advice = "Remove this file and give the command that made the matrix: shards that belong to it are kept."
     try:
         record = read_json(path, advice)
     except Absent as error:
         raise UserError(f"{folder} holds no {FILE}: no Gram matrix. Make one with python -m kernel_gen.") from error
-    if record.pop("format", None) != FORMAT:
-        raise UserError(f"{path} is not of format {FORMAT}. {advice}")
+    if record.pop("format", None) not in (1, FORMAT):
+        raise UserError(f"{path} is not of format 1 or {FORMAT}. {advice}")
     with parsing(path, "the description of a Gram matrix", advice):
         return _checked(record)
 

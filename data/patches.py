@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from data.cifar10 import NUM_BATCHES, CifarFiles
 from data.errors import UserError
 from data.files import whole_folder
+from data.seals import seal_file
 from data.source import STRENGTHS, THRESHOLDS_32, Found, ImageSource
 
 FOLDER = "photo-patches-py"
@@ -123,6 +124,7 @@ def _write(path: Path, images: np.ndarray, labels: np.ndarray, label: str) -> No
         b"data": np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1),
     }
     path.write_bytes(pickle.dumps(batch, protocol=2))
+    seal_file(path)
 
 
 _COMMON = {"task": "classes", "num_classes": 10, "image_shape": (32, 32, 3), "family": "CIFAR10", "raw": PatchFiles()}

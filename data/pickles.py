@@ -9,6 +9,7 @@ import io
 import pickle
 from typing import Any
 
+from data import seals
 from data.errors import UserError
 from data.reading import parsing
 
@@ -83,6 +84,7 @@ def read_pickle(content: bytes, where: str) -> Any:
     """
     try:
         with parsing(where, "a pickle", "Fetch it again.", passes=(_CarriesCode,)):
+            seals.is_sealed(content)
             return _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
     except _CarriesCode as error:
         raise UserError(f"{where} carries code ({error}) and was not run. Fetch it from a source you trust.") from error

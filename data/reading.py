@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from data import seals
 from data.errors import UserError
 
 JSON_LIMIT = 2**28  # bytes; the largest file of ours, the manifest of a matrix of 10⁵ shards, takes about 2**24
@@ -126,10 +127,10 @@ def opened(path: Path | str, kind: str, advice: str = "", *, limit: int | None =
             yield file
 
 
-def read_bytes(path: Path | str, kind: str = "a file", advice: str = "", *, limit: int = TEXT_LIMIT) -> bytes:
-    """Return the content of a regular file of at most `limit` bytes. Raises `Unreadable`."""
+def read_bytes(path: Path | str, kind: str = "a file", advice: str = "", *, limit: int | None = TEXT_LIMIT) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes (None: of any size). Raises `Unreadable`."""
     with opened(path, kind, advice, limit=limit) as file:
-        return file.read(limit)
+        return file.read(-1 if limit is None else limit)
 
 
 def read_lines(path: Path | str, advice: str = "", *, limit: int = TEXT_LIMIT) -> list[str]:
@@ -155,14 +156,21 @@ def split_lines(text: str) -> list[str]:
 def read_json(path: Path | str, advice: str = "", *, kind: type = dict) -> Any:
     """Return the value of a JSON file of at most `JSON_LIMIT` bytes, which must be a `kind`.
 
+    The digest of a file that `data.seals.write_json` wrote is compared and left out of the value.
+
     Raises `Absent` for a missing file and `Unreadable` for anything that is not JSON (NaN and Infinity are not), is
-    nested too deeply, or is of another type.
+    nested too deeply, is of another type, or is not as it was written.
     """
     content = read_bytes(path, "a JSON file", advice, limit=JSON_LIMIT)
     with parsing(path, "a JSON file", advice):
+        sealed = seals.is_sealed(content)
         value = parse_json(content.decode("utf-8"))
         if not isinstance(value, kind):
             raise ValueError(f"it holds a {type(value).__name__}, not a {kind.__name__}")
+        if sealed:
+            del value["digest"]
+        elif isinstance(value, dict) and value.get("format") == seals.FORMAT:
+            raise ValueError("its digest is missing")
         return value
 
 

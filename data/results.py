@@ -3,13 +3,14 @@
 `result.json` is written last and at once: a folder that has it is a finished run.
 """
 
+import contextlib
 import datetime
 import importlib.metadata
-import json
 import math
 import platform
 import resource
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,16 @@ import numpy as np
 from absl import logging
 
 from data.array_files import open_hdf5
-from data.errors import UserError
-from data.files import whole_file, whole_hdf5
-from data.reading import Absent, read_json
+from data.errors import TryLater, UserError
+from data.files import claimed, whole_file, whole_hdf5
+from data.reading import Absent, Unreadable, read_json
+from data.result_schema import BadRecord, check_record
+from data.seals import FORMAT, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1
+UNFINISHED = "unfinished"  # folder of a run's checkpoints and finished ridges, removed after its result is written
 _PACKAGES = ("linearized", "numpy", "scipy", "h5py", "keras", "tensorflow", "jax", "numba", "neural-tangents")
 
 
@@ -64,13 +67,13 @@ def save(folder: Path | str, record: Mapping[str, Any], arrays: Mapping[str, np.
     """
     folder = Path(folder)
     stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    full = {"format": FORMAT, **record, "versions": versions(), "finished": stamp, "peak_memory_gib": peak_memory_gib()}
-    text = json.dumps(_plain(full), indent=1, ensure_ascii=False, allow_nan=False)
+    full = {**record, "versions": versions(), "finished": stamp, "peak_memory_gib": peak_memory_gib()}
+    full = _plain(full)
     with whole_hdf5(folder / "arrays.h5") as file:
         for name, array in arrays.items():
             file[name] = array
     with whole_file(folder / "result.json") as path:
-        path.write_text(text, encoding="utf-8")
+        write_json(path, full)
     return folder / "result.json"
 
 
@@ -79,15 +82,57 @@ def finished(folder: Path | str) -> bool:
     return (Path(folder) / "result.json").is_file()
 
 
+@contextlib.contextmanager
+def making(folder: Path | str) -> Iterator[Path]:
+    """Hold the folder of a run for this process alone, and give the folder of its unfinished work.
+
+    A run that is refused (`UserError`) leaves nothing in a folder that was not there before, except finished ridges.
+    """
+    folder = Path(folder)
+    fresh = not folder.exists()
+    with claimed(folder):
+        work = folder / UNFINISHED
+        try:
+            yield work
+        except TryLater:
+            raise
+        except UserError:
+            if fresh and not any(work.glob("ridge_*.h5")):
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+
+
+def read_back(folder: Path | str) -> dict[str, Any] | None:
+    """Return the record of a finished run, or None where the run is not finished.
+
+    Removes what a process left that was killed after `result.json` was written: `unfinished/` and files not yet whole.
+    Raises `UserError` for a record that is damaged.
+    """
+    if not finished(folder):
+        return None
+    logging.info("done before; remove %s to run it again", folder)
+    record = load(folder)
+    with contextlib.suppress(UserError), claimed(folder):  # held: the process that finished it cleans up by itself
+        shutil.rmtree(Path(folder) / UNFINISHED, ignore_errors=True)
+    return record
+
+
 def load(folder: Path | str) -> dict[str, Any]:
-    """The record of one run. Raises `UserError` if it is missing, damaged or of another format."""
-    path = Path(folder) / "result.json"
+    """Return the record of one run. A record of version 0.1, which has no digest, is read unprotected.
+
+    Raises `UserError` if it is missing, damaged or of another format.
+    """
+    path, advice = Path(folder) / "result.json", "Remove its folder and run again."
     try:
-        record = read_json(path, "Remove its folder and run again.")
+        record = read_json(path, advice)
     except Absent as error:
         raise UserError(f"{folder} holds no result.json: the run is not finished. Run its command again.") from error
-    if record.get("format") != FORMAT:
-        raise UserError(f"{path} is not a result of format {FORMAT}. Remove its folder and run again.")
+    if record.get("format") not in (1, FORMAT):
+        raise UserError(f"{path} is not a result of format 1 or {FORMAT}. {advice}")
+    try:
+        check_record(record)
+    except BadRecord as error:
+        raise Unreadable(path, f"is damaged or no result of this suite ({error})", advice, reason=str(error)) from error
     return record
 
 
@@ -123,16 +168,18 @@ def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFram
     for path in sorted(Path(directory).rglob("result.json")):
         try:
             record = load(path.parent)
-            common = {**record["settings"], **{f"data_{key}": value for key, value in record["data"].items()}}
-            about = record.get("model", {})
-            common |= {"model": about["name"]} if "name" in about else {}
-            common |= {"hidden_layers": about["hidden_layers"]} if "hidden_layers" in about else {}
-            common |= {"chosen_by": record["chosen"]["by"], "seconds": record["seconds"], "path": str(path.parent)}
-            entries = record["ridges"] if every_ridge else [record["ridges"][record["chosen"]["position"]]]
-            rows += [{**common, **entry} for entry in entries]
-        except (UserError, KeyError, IndexError, TypeError) as error:
-            logging.warning("skipped %s: %s", path, error)
+        except UserError as error:
+            logging.warning("left out: %s", error)
             unreadable.append(str(path))
+            continue
+        settings, data, about = record["settings"], record["data"], record["model"]
+        common = {"noise_ind": 0, **settings, **{f"data_{key}": value for key, value in data.items()}}
+        common["dataset"] = settings.get("dataset") or data["name"]
+        common["model"] = about.get("name") or settings.get("model") or "unknown"
+        common |= {"hidden_layers": about["hidden_layers"]} if "hidden_layers" in about else {}
+        common |= {"chosen_by": record["chosen"]["by"], "seconds": record["seconds"], "path": str(path.parent)}
+        entries = record["ridges"] if every_ridge else [record["ridges"][record["chosen"]["position"]]]
+        rows += [{**common, **entry} for entry in entries]
     table = pd.DataFrame(rows)
     table.attrs["unreadable"] = unreadable
     return table

@@ -2,8 +2,11 @@
 
 Bands lie contiguously, since whole rows are what is read: a band is then a run of bytes at a known offset, and reading
 it directly goes at the speed of a flat file, in as many threads as one likes, which HDF5's own lock does not allow.
-Everything is allocated and described when the file is made. What is written later replaces bytes of the same number in
-place, so that a process killed at any moment leaves a file that can be opened.
+Everything is allocated and described when the file is made; what is written later replaces as many bytes in place.
+
+The bands carry checksums, which are compared before the first use of each. A seal at the end of the file
+(`data.seals`) protects all other bytes and is compared before HDF5 opens the file. Shards of version 0.1 have no seal:
+their entries are protected by the checksums, their attributes are not.
 """
 
 import contextlib
@@ -11,7 +14,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +26,10 @@ from data.array_files import open_hdf5
 from data.arrays import first_not_finite
 from data.errors import UserError
 from data.files import whole_file
-from data.manifest import FORMAT, Band, Manifest
+from data.manifest import Band, Manifest
 from data.reading import Unreadable
 from data.results import versions
+from data.seals import FORMAT, Damaged, Part, read_index, seal_parts, write_index
 
 PIECE = 2**24  # bytes read at once to check a sum
 _SUM, _DONE = "crc32", "finished"
@@ -78,10 +82,10 @@ class Stored(NamedTuple):
             raise BadShard(f"damaged: the checksum of {self.band.name} differs")
 
 
-def attributes(manifest: Manifest, shard: int) -> dict[str, int | str]:
-    """What a shard says of itself and what must agree with `gram.json`."""
+def attributes(manifest: Manifest, shard: int, number: int = FORMAT) -> dict[str, int | str]:
+    """Return the attributes of a shard's file of format `number`, which must agree with `gram.json`."""
     return {
-        "format": FORMAT, "fingerprint": manifest.fingerprint, "dtype": manifest.dtype, "scale": manifest.scale,
+        "format": number, "fingerprint": manifest.fingerprint, "dtype": manifest.dtype, "scale": manifest.scale,
         "settings": json.dumps(manifest.settings, sort_keys=True, ensure_ascii=False),
         "rows": json.dumps(manifest.rows, sort_keys=True),
         "shard": shard, "num_shards": len(manifest.shards), "bands": json.dumps(manifest.shards[shard]),
@@ -93,11 +97,17 @@ def read_header(path: Path, manifest: Manifest, shard: int) -> list[Stored]:
     if not path.is_file():
         raise BadShard("missing")
     try:
-        with open_hdf5(path, passes=(BadShard,)) as file:
-            for name, expected in attributes(manifest, shard).items():
+        sealed = read_index(path) is not None
+    except Damaged as error:
+        raise BadShard(f"damaged: {error}") from error
+    try:
+        with open_hdf5(path, passes=(BadShard,), whole=False) as file:
+            if not sealed and file.attrs["format"] == FORMAT:
+                raise BadShard("damaged: its digest is missing")
+            for name, value in attributes(manifest, shard, FORMAT if sealed else 1).items():
                 found = file.attrs[name]
-                if found != expected:
-                    raise BadShard(f"foreign: its {name} is {found}, not {expected}")
+                if found != value:
+                    raise BadShard(f"foreign: its {name} is {found}, not {value}")
             if not file.attrs[_DONE]:
                 raise BadShard("damaged: it is not finished")
             return [_stored(path, file[band.name], band, manifest) for band in manifest.shards[shard]]
@@ -158,11 +168,12 @@ def plain_errors(path: Path) -> Iterator[None]:
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
-def create(path: Path, manifest: Manifest, shard: int, *, tiles: int = 0) -> None:
-    """Makes the file of a shard with nothing in it yet, and takes its disk space.
+def create(path: Path, manifest: Manifest, shard: int, *, tiles: int = 0, allocate: bool = True) -> None:
+    """Make the file of a shard with nothing in it yet, and take its disk space.
 
     Args:
         tiles: Length of the table `tiles` in which finished pieces are ticked off.
+        allocate: False leaves the file sparse.
 
     Raises OSError where the disk is full: now, not after an hour of work.
     """
@@ -175,6 +186,8 @@ def create(path: Path, manifest: Manifest, shard: int, *, tiles: int = 0) -> Non
             _allocate(file, band.name, manifest.shape(band), manifest.dtype).attrs[_SUM] = np.uint32(0)
         if tiles:
             file.create_dataset("tiles", data=np.zeros(tiles, np.uint64))
+    if not allocate:
+        return
     handle = os.open(path, os.O_RDWR)
     try:
         os.posix_fallocate(handle, 0, path.stat().st_size)
@@ -195,7 +208,7 @@ def _allocate(file: h5py.File, name: str, shape: tuple[int, int], dtype: str) ->
 
 
 def finish(file: h5py.File, sums: dict[Band, int], pairs_per_second: float) -> None:
-    """Enters the checksums of all bands and marks the shard as finished, in place."""
+    """Enter the checksums of all bands and mark the shard as finished, in place."""
     for band, crc32 in sums.items():
         file[band.name].attrs.modify(_SUM, np.uint32(crc32))
     file.attrs.modify("pairs_per_second", np.float64(pairs_per_second))
@@ -203,26 +216,50 @@ def finish(file: h5py.File, sums: dict[Band, int], pairs_per_second: float) -> N
     file.flush()
 
 
-def write_shard(folder: Path | str, manifest: Manifest, shard: int, rows: Callable[[Band], np.ndarray]) -> Path:
-    """Writes a whole shard at once; `rows(band)` gives the entries of a band, of `manifest.shape(band)`.
+def parts(path: Path, bands: Iterable[Band]) -> tuple[list[Part], int]:
+    """Return where the bands lie in a file that this process has just made, and the length of the file."""
+    with h5py.File(path, "r", locking=False) as file:
+        found = [Part(file[band.name].id.get_offset(), file[band.name].nbytes) for band in bands]
+    return found, path.stat().st_size
 
-    Raises `UserError` for entries that are not finite or of another shape, OSError if the disk is full.
+
+def write_bands(path: Path, manifest: Manifest, shard: int, block_of: Callable[[Band], np.ndarray]) -> None:
+    """Write a whole shard at once, sealed; `block_of(band)` gives the entries of a band.
+
+    Raises `UserError` for entries of another shape than `manifest.shape(band)`, OSError if the disk is full.
     """
-    path = manifest.path(folder, shard)
+    bands = manifest.shards[shard]
     with whole_file(path) as aside:
         create(aside, manifest, shard)
         with plain_errors(aside), h5py.File(aside, "r+", locking=False) as file:
             sums = {}
-            for band in manifest.shards[shard]:
-                block = np.ascontiguousarray(rows(band), manifest.dtype)
+            for band in bands:
+                block = np.ascontiguousarray(block_of(band), manifest.dtype)
                 if block.shape != manifest.shape(band):
                     raise UserError(f"{band.name} takes {manifest.shape(band)} entries. Received: {block.shape}.")
-                refuse_nan(block, band, band.left)
-                if band.block == "train":
-                    block = with_symmetric_corner(block)
                 file[band.name].write_direct(block)
                 sums[band] = zlib.crc32(block)
             finish(file, sums, 0.0)
+        found, size = parts(aside, bands)
+        write_index(aside, size, found)
+        seal_parts(aside)
+
+
+def write_shard(folder: Path | str, manifest: Manifest, shard: int, rows: Callable[[Band], np.ndarray]) -> Path:
+    """Write a whole shard of a Gram matrix at once; `rows(band)` gives the entries of a band, `manifest.shape(band)`.
+
+    Raises `UserError` for entries that are not finite or of another shape, OSError if the disk is full.
+    """
+
+    def checked(band: Band) -> np.ndarray:
+        block = np.asarray(rows(band), manifest.dtype)
+        if block.shape != manifest.shape(band):
+            return block  # refused by its shape
+        refuse_nan(block, band, band.left)
+        return with_symmetric_corner(block) if band.block == "train" else block
+
+    path = manifest.path(folder, shard)
+    write_bands(path, manifest, shard, checked)
     return path
 
 

@@ -5,7 +5,6 @@ kept in memory, and a whole set too large for that goes to a memory map, made on
 """
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from absl import logging
 from jaxtyping import Float64
 
 from data.anisotropic import TEST_SEED, TRAIN_SEED, VERSION, Recipe, generate, labels, rms
-from data.array_files import read_npy
+from data.array_files import read_npy, seal_npy
 from data.dataset import Dataset, Split, check, chosen_rows, fingerprint
 from data.errors import UserError
 from data.files import whole_file, whole_folder
 from data.reading import Unreadable, parsing, read_json
+from data.seals import write_json
 from data.source import Found, Source
 
 NUM_TEST = 10_000
@@ -91,6 +91,8 @@ def write_files(recipe: Recipe, noise_ind: int | np.integer, folder: Path) -> No
             test = test_rows(recipe, NUM_TEST, divisors)
             np.save(aside / names["X_test"], test.x)
             np.save(aside / names["y_test"], test.y)
+            for name in names.values():
+                seal_npy(aside / name)
     except OSError as error:
         raise UserError(f"Cannot write SYNTH to {folder}: {error.strerror}. Choose another synth_dir.") from error
 
@@ -132,7 +134,8 @@ def _known_divisors(recipe: Recipe, folder: Path) -> np.ndarray | None:
     try:
         path = _divisors_file(recipe, folder)
         with parsing(path, "the scale of the labels"):
-            known = np.array(read_json(path, kind=list), float)
+            kept = read_json(path, kind=object)
+            known = np.array(kept["divisors"] if isinstance(kept, dict) else kept, float)  # a list by version 0.1
     except Unreadable:
         return None  # absent or damaged: it is computed again
     return known if known.shape == (3,) and np.all(known > 0) and np.all(np.isfinite(known)) else None
@@ -141,7 +144,7 @@ def _known_divisors(recipe: Recipe, folder: Path) -> np.ndarray | None:
 def _keep_divisors(recipe: Recipe, folder: Path, divisors: np.ndarray) -> None:
     try:
         with whole_file(_divisors_file(recipe, folder)) as aside:
-            aside.write_text(json.dumps(divisors.tolist()))
+            write_json(aside, {"divisors": divisors.tolist()})
     except OSError as error:
         logging.warning("Cannot keep SYNTH's label scale in %s (%s): it is computed again.", folder, error.strerror)
 

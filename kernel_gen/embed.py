@@ -9,6 +9,7 @@ directories.txt, and `data.embeddings.open_embedding(folder)` reads them. The sa
 
 import dataclasses
 import sys
+from pathlib import Path
 
 import numpy as np
 from absl import logging
@@ -21,6 +22,7 @@ from data.embeddings import FILE, EmbeddingManifest, divide, good_number, load_m
 from data.errors import TryLater, UserError
 from data.files import Busy, held
 from data.manifest import Band
+from data.shard_folder import refusals_undone, tidy
 from data.shards import check_shard, set_aside
 from kernel_gen.progress import pairs_line
 
@@ -39,18 +41,21 @@ def features_of(settings: EmbeddingSettings, dataset: Dataset):
 
 
 def run(config: Config) -> list[int]:
-    """Makes the shard, or all that are not there. Returns those made now; finished ones are left alone.
+    """Make the shard, or all that are not there. Returns those made now; finished ones are left alone.
 
-    Raises `UserError` for what a user can mend; what was finished before is kept. Memory: one shard.
+    Raises `UserError` for what a user can mend; what was finished before is kept, and a refusal leaves nothing else
+    behind. Memory: one shard.
     """
     folder, dataset = config.path(), config.data()
     features = features_of(config, dataset)
-    manifest = _manifest(config, dataset, features)
-    count = len(manifest.shards)
-    if config.shard >= count:
-        raise UserError(f"--shard={config.shard} is out of range: the shards of {folder} are 0 to {count - 1}.")
+    tidy(folder)
+    with refusals_undone(folder, FILE):
+        return _run(config, folder, _manifest(config, dataset, features), dataset, features)
+
+
+def _run(config: Config, folder: Path, manifest: EmbeddingManifest, dataset: Dataset, features) -> list[int]:
     made, busy = [], []
-    asked = range(count) if config.shard < 0 else [config.shard]
+    asked = range(len(manifest.shards)) if config.shard < 0 else [config.shard]
 
     def values(band: Band) -> np.ndarray:
         return features(dataset.splits()[band.block].x[band.start : band.stop])
@@ -93,6 +98,8 @@ def _manifest(config: Config, dataset: Dataset, features) -> EmbeddingManifest:
         scale=features.scale, rows=rows, tile=1, shards=divide(rows, count), command=config.command(),
         dim=features.dim,
     )  # fmt: skip
+    if config.shard >= count:
+        raise UserError(f"--shard={config.shard} is out of range: the shards of {folder} are 0 to {count - 1}.")
     manifest = known or save_once(folder, ours)
     other = manifest.differences(ours)
     if len(manifest.shards) != count:

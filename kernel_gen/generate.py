@@ -15,9 +15,11 @@ from data.blocks import at_most, cores
 from data.config import setting
 from data.errors import TryLater, UserError
 from data.files import Busy, held
+from data.manifest import FILE, Manifest
+from data.shard_folder import refusals_undone
 from kernel_gen.job import Job, JobSettings, open_job
 from kernel_gen.kernel import quiet
-from kernel_gen.partial import PartialShard
+from kernel_gen.partial import PartialShard, partial_path
 from kernel_gen.progress import Rate, pairs_line
 from kernel_gen.tiles import Tile, tiles
 
@@ -47,15 +49,24 @@ def shard_commands(config: Config) -> list[str]:
 
 
 def run(config: Config) -> list[int]:
-    """Makes the shard, or all that are not there. Returns those made now; finished ones are left alone.
+    """Make the shard, or all that are not there. Returns those made now; finished ones are left alone.
 
     Raises `UserError` for what a user can mend: another process on the shard, a full disk, entries that are not
-    finite. What was finished before is kept, and the same command goes on.
+    finite. What was finished before is kept, and the same command goes on; a refusal leaves nothing else behind.
     """
-    job = open_job(config)
-    count = len(job.manifest.shards)
-    if config.shard >= count:
-        raise UserError(f"--shard={config.shard} is out of range: the shards of {job.folder} are 0 to {count - 1}.")
+
+    def in_range(manifest: Manifest) -> None:
+        count = len(manifest.shards)
+        if config.shard >= count:
+            raise UserError(
+                f"--shard={config.shard} is out of range: the shards of {config.path()} are 0 to {count - 1}."
+            )
+
+    with refusals_undone(config.path(), FILE):
+        return _run(config, open_job(config, check=in_range))
+
+
+def _run(config: Config, job: Job) -> list[int]:
     one = config.shard >= 0
     asked = [config.shard] if one else _plan(job)
     total = sum(tile.pairs for shard in asked for tile in tiles(job.manifest, shard))
@@ -94,6 +105,7 @@ def _make(job: Job, shard: int, threads: int, rate: Rate) -> bool:
     """Makes a shard whose lock is held. False: it was there."""
     path, every = job.path(shard), tiles(job.manifest, shard)
     if job.clear(shard):
+        partial_path(path).unlink(missing_ok=True)
         logging.info("%s was finished before", path)
         rate.found(sum(tile.pairs for tile in every))
         return False
@@ -101,9 +113,13 @@ def _make(job: Job, shard: int, threads: int, rate: Rate) -> bool:
         rate.found(sum(tile.pairs for tile in every) - sum(tile.pairs for tile in partial.todo))
         if len(partial.todo) < len(every):
             logging.info("%s: %d of %d tiles are left", path, len(partial.todo), len(every))
-        for tile, block in _computed(job, partial.todo, threads):
-            partial.write(tile, block)
-            rate.add(tile.pairs)
+        try:
+            for tile, block in _computed(job, partial.todo, threads):
+                partial.write(tile, block)
+                rate.add(tile.pairs)
+        except UserError:  # such as entries that are not finite: this shard can never be finished
+            partial_path(path).unlink(missing_ok=True)
+            raise
         partial.finish()
     logging.info("%s is finished", path)
     return True

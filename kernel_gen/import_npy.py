@@ -22,7 +22,8 @@ from data.command import run_command
 from data.config import setting
 from data.errors import UserError
 from data.files import held
-from data.manifest import Band
+from data.manifest import FILE, Band
+from data.shard_folder import refusals_undone
 from data.shards import write_shard
 from kernel_gen.job import Job, JobSettings, open_job
 
@@ -126,13 +127,14 @@ def _upper_filled(square: np.ndarray) -> np.ndarray:
 
 
 def run(config: Config) -> Job:
-    """Writes all shards that are not there. Raises `UserError` for files that are not what the flags say."""
-    job = open_job(config)
-    matrices = Matrices(config, job.manifest.rows)
-    for shard in range(len(job.manifest.shards)):
-        with held(job.lock(shard)):
-            if not job.clear(shard):
-                logging.info("written: %s", write_shard(job.folder, job.manifest, shard, matrices.rows))
+    """Write all shards that are not there. Raises `UserError` for files that are not what the flags say."""
+    with refusals_undone(config.path(), FILE):
+        job = open_job(config, check=lambda manifest: Matrices(config, manifest.rows))
+        matrices = Matrices(config, job.manifest.rows)
+        for shard in range(len(job.manifest.shards)):
+            with held(job.lock(shard)):
+                if not job.clear(shard):
+                    logging.info("written: %s", write_shard(job.folder, job.manifest, shard, matrices.rows))
     return job
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from data.dataset import Dataset
 from data.errors import UserError
 from data.gram_settings import GramSettings
 from data.manifest import FILE, Band, Manifest, load_manifest, save_once
+from data.shard_folder import tidy
 from data.shards import check_shard, set_aside
 from kernel_gen import KERNELS
 from kernel_gen.kernel import Kernel
@@ -84,12 +86,16 @@ class Job:
         return problem is None
 
 
-def open_job(settings: JobSettings) -> Job:
-    """Loads the data, builds the kernel, and writes `gram.json` or agrees with the one that is there.
+def open_job(settings: JobSettings, *, check: Callable[[Manifest], None] | None = None) -> Job:
+    """Load the data, build the kernel, and write `gram.json` or agree with the one that is there.
+
+    Args:
+        check: Called with the manifest before anything is written; it may raise `UserError`.
 
     Raises `UserError` where the folder holds another matrix, or one that is divided otherwise.
     """
     folder = settings.path()
+    tidy(folder)
     known = load_manifest(folder) if (folder / FILE).exists() else None
     dataset = settings.data()
     kernel = settings.build(dataset.image_shape)
@@ -101,6 +107,8 @@ def open_job(settings: JobSettings) -> Job:
         dtype=str(np.dtype(kernel.dtype)), scale=kernel.scale, rows=rows, tile=int(kernel.tile),
         shards=divide(rows, count, kernel.tile), command=dataclasses.replace(settings, num_shards=count).command(),
     )  # fmt: skip
+    if check is not None:
+        check(known or ours)
     manifest = known or save_once(folder, ours)
     other = manifest.differences(ours)
     if len(manifest.shards) != count:

@@ -4,7 +4,8 @@
     python -m kernel_gen.status --folder=storage/cntk/...                       any folder of shards
     python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10 --verify        recomputes random entries in float64
 
-The flags are those that the matrix was made with. Nothing is changed on disk.
+The flags are those that the matrix was made with. Temporary files and locks of jobs that were killed are removed;
+nothing else is changed on disk.
 """
 
 import collections
@@ -21,6 +22,7 @@ from data.config import setting
 from data.errors import UserError
 from data.files import is_held
 from data.manifest import FILE, Manifest, load_manifest
+from data.shard_folder import tidy
 from data.shards import check_shard, read_header
 from kernel_gen.job import JobSettings
 from kernel_gen.partial import share_done
@@ -56,7 +58,7 @@ def states(folder: Path, manifest: Manifest) -> list[State]:
 def _state(path: Path, manifest: Manifest, shard: int) -> State:
     problem = check_shard(path, manifest, shard)
     if problem is None:
-        with open_hdf5(path) as file:
+        with open_hdf5(path, whole=False) as file:
             return State(shard, "finished", "", float(file.attrs["pairs_per_second"]))
     word, _, detail = problem.partition(": ")
     share = share_done(path)
@@ -70,6 +72,7 @@ def _state(path: Path, manifest: Manifest, shard: int) -> State:
 def report(folder: Path) -> str:
     """The state of a folder as text: counts, then a line a shard that is not finished."""
     manifest = load_manifest(folder)
+    tidy(folder)
     found = states(folder, manifest)
     counts = collections.Counter(state.word for state in found)
     rows = ", ".join(f"{count} {block}" for block, count in manifest.rows.items())

@@ -9,7 +9,6 @@ comparison.json with comparison.png beside it; each run leaves its own result, a
 """
 
 import dataclasses
-import json
 import multiprocessing
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from data.config import parse, setting
 from data.directories import directory
 from data.errors import UserError
 from data.files import whole_file
+from data.names import slug
+from data.seals import write_json
 from linearized import train
 from linearized.model_settings import GROUPS
 from linearized.models import MODELS
@@ -128,10 +129,11 @@ def main(config: Config) -> None:
     """Trains, prints, writes, draws."""
     record = run(config)
     print_comparison(record)
-    digest = "_".join(row["label"].replace(":", "-").replace("=", "-") for row in record["rows"])
-    folder = directory("nn_dir") / config.exp_name / f"compare_{config.dataset}_noise{config.noise_ind}_{digest}"[:200]
+    labels = "_".join(row["label"].replace(":", "-").replace("=", "-") for row in record["rows"])
+    name = slug(f"compare_{config.dataset}_noise{config.noise_ind}_{labels}", 200)
+    folder = directory("nn_dir") / config.exp_name / name
     with whole_file(folder / "comparison.json") as path:
-        path.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_json(path, record)
     picture = folder / "comparison.png"
     subprocess.run([sys.executable, "-m", "report.comparison", f"--directory={folder}", f"--out={picture}"], check=True)
     print(f"written to {folder}")

@@ -27,7 +27,8 @@ from data.config import setting
 from data.dataset import Dataset, Split, count_or_share, part
 from data.directories import directory
 from data.errors import UserError
-from data.files import claimed, whole_file
+from data.files import whole_file
+from data.names import slug
 from data.wordpiece import CASINGS
 from linearized.fits import Result
 from linearized.metrics import evaluate
@@ -81,7 +82,7 @@ class Config(AugmentationSettings):
         "auto", "GLUE: keep capitals and accents; auto: if the vocabulary's pieces have capitals", choices=CASINGS
     )
     seed: int = setting(0, "of projections, new weights, the order of rows and a folder's split", minimum=0)
-    exp_name: str = setting("finetune", "the experiment: a folder of results below nn_dir", identity=False)
+    exp_name: str = setting("finetune", "the experiment: a folder of results below nn_dir", identity=False, name=True)
     checkpoint_seconds: float = setting(30.0, "work that a killed run may lose; 0: none", minimum=0.0, identity=False)
 
     def __post_init__(self):
@@ -117,7 +118,7 @@ class Config(AugmentationSettings):
     def run_name(self, model_digest: str) -> str:
         """The folder of the run: readable, and unique to what decides the result."""
         data = f"{self.dataset}_noise{self.noise_ind}" if self.dataset else Path(self.data).resolve().name
-        words = (data, Path(self.model).stem, self.swap, self.trainable, self.key(), model_digest)
+        words = (slug(data, 60), slug(Path(self.model).stem, 60), self.swap, self.trainable, self.key(), model_digest)
         return "_".join(words)
 
 
@@ -131,9 +132,8 @@ def run(config: Config) -> Result:
         raise UserError(f"{path} is no file. Save a model with model.save('name.keras').")
     digest = hashlib.blake2b(path.read_bytes(), digest_size=4).hexdigest()
     folder = directory("nn_dir") / config.exp_name / config.run_name(digest)
-    if results.finished(folder):
-        logging.info("done before; remove %s to run it again", folder)
-        return Result(folder, results.load(folder), fresh=False)
+    if (record := results.read_back(folder)) is not None:
+        return Result(folder, record, fresh=False)
 
     from linearized.backend import load_backend
 
@@ -152,8 +152,7 @@ def run(config: Config) -> Result:
               "trained_parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables)}  # fmt: skip
     logging.info("%s: %d train rows, %s", path.name, len(dataset.train), counts)
     loss = "square" if dataset.task == "regression" else "cross_entropy"
-    with claimed(folder):
-        work = folder / "unfinished"
+    with results.making(folder) as work:
         done = sgd.fit(
             rows, dataset, learning_rate=config.learning_rate, epochs=config.epochs, batch_size=config.batch_size,
             loss=loss, optimizer="adamw", seed=config.seed,
@@ -185,7 +184,7 @@ def run(config: Config) -> Result:
         }  # fmt: skip
         arrays = {f"predictions/{name}": values for name, values in predictions.items()}
         arrays |= {f"history/{name}": values for name, values in done.history.items()}
-        with whole_file(folder / "model.keras") as aside:
+        with whole_file(folder / "model.keras", sealed=True) as aside:
             model.save(aside)
         results.save(folder, record, arrays)
         shutil.rmtree(work, ignore_errors=True)

@@ -10,7 +10,7 @@ from absl import logging
 from data.array_files import open_hdf5
 from data.dataset import Dataset
 from data.files import whole_hdf5
-from data.reading import parse_json
+from data.reading import Absent, Unreadable, parse_json
 from linearized.fits import RidgeFit
 from linearized.models.common import build
 from linearized.progress import progress_line
@@ -101,14 +101,19 @@ def _save(path: Path, done: RidgeFit, key: str) -> None:
 
 
 def _load(path: Path, key: str) -> RidgeFit | None:
-    if not path.is_file():
+    """Return a ridge that an earlier run finished; None where there is none, or it is damaged (which is logged)."""
+    try:
+        with open_hdf5(path) as file:
+            if file.attrs["key"] != key:
+                return None
+            predictions = {split: values[()] for split, values in file["predictions"].items()}
+            parameters = [file["parameters"][name][()] for name in sorted(file["parameters"])]
+            return RidgeFit(
+                int(file.attrs["index"]), float(file.attrs["ridge"]), predictions, parameters,
+                parse_json(file.attrs["evidence"]), file["history"][()], float(file.attrs["seconds"]),
+            )  # fmt: skip
+    except Absent:
         return None
-    with open_hdf5(path, "Remove it and run again.") as file:
-        if file.attrs["key"] != key:
-            return None
-        predictions = {split: values[()] for split, values in file["predictions"].items()}
-        parameters = [file["parameters"][name][()] for name in sorted(file["parameters"])]
-        return RidgeFit(
-            int(file.attrs["index"]), float(file.attrs["ridge"]), predictions, parameters,
-            parse_json(file.attrs["evidence"]), file["history"][()], float(file.attrs["seconds"]),
-        )  # fmt: skip
+    except Unreadable as error:
+        logging.warning("a finished ridge is computed again: %s", error)
+        return None

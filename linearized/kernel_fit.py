@@ -17,7 +17,6 @@ from data.directories import directory
 from data.embedding_settings import EmbeddedRows, EmbeddingSettings
 from data.embeddings import Embedding
 from data.errors import UserError
-from data.files import claimed
 from data.gram import Gram
 from data.gram_settings import GramSettings, KernelSettings, RowSettings
 from linearized.fits import Result
@@ -54,8 +53,10 @@ class Config(EmbeddedRows):
     max_iterations: int = setting(MAX_ITERATIONS, "most products with K (block_lanczos, cg)", minimum=1)
     memory: float = setting(0.0, "GiB to work with; 0: half of what is free", minimum=0.0, identity=False)
     scheduler: str = setting("", "tcp:// address of a Dask scheduler for products with the shards", identity=False)
-    exp_name: str = setting("test", "the experiment: a folder of results below rkhs_dir", identity=False)
-    job_id: int = setting(-1, "a number of your cluster's, added to the run's name; -1: none")
+    exp_name: str = setting("test", "the experiment: a folder of results below rkhs_dir", identity=False, name=True)
+    job_id: int = setting(
+        -1, "a number of your cluster's, added to the run's name; -1: none", minimum=-1, maximum=10**12
+    )
     checkpoint_seconds: float = setting(30.0, "work that a killed run may lose; 0: none", minimum=0.0, identity=False)
 
     def levels(self) -> list[int]:
@@ -144,14 +145,12 @@ def _run_level(config: Config, level: int) -> Result:
         config = dataclasses.replace(config, **kernel)
         config.check_grid()
     folder = directory("rkhs_dir") / config.exp_name / config.run_name()
-    if results.finished(folder):
-        logging.info("done before; remove %s to run it again", folder)
-        return Result(folder, results.load(folder), fresh=False)
+    if (record := results.read_back(folder)) is not None:
+        return Result(folder, record, fresh=False)
     if gram is None:
         dataset = _checked(config.load_level(level))
         gram = _found_or_made(config, level, dataset)
-    with claimed(folder):
-        work = folder / "unfinished"
+    with results.making(folder) as work:
         stax = gram.manifest.scale == "stax" and config.kernel != "POLYNOMIAL"
         if config.ridges:
             ridges = listed_ridges(config.ridges)

@@ -15,7 +15,7 @@ from data.config import Settings, setting
 from data.dataset import Dataset
 from data.directories import directory
 from data.errors import UserError
-from data.files import claimed, whole_file
+from data.files import whole_file
 from data.weights import LAWS, SEED
 from linearized.fits import Result, about_data
 from linearized.metrics import LOSSES, evaluate
@@ -46,8 +46,10 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
     max_cg_iters: int = setting(750, "most iterations of CG, or epochs of SGD and Adam", minimum=1)
     max_ncg_iters: int = setting(0, "most Newton-CG steps after SGD or Adam", minimum=0)
     loss: str = setting("square", "what is minimised", choices=LOSSES)
-    exp_name: str = setting("test", "the experiment: a folder of results below nn_dir", identity=False)
-    job_id: int = setting(-1, "a number of your cluster's, added to the run's name; -1: none")
+    exp_name: str = setting("test", "the experiment: a folder of results below nn_dir", identity=False, name=True)
+    job_id: int = setting(
+        -1, "a number of your cluster's, added to the run's name; -1: none", minimum=-1, maximum=10**12
+    )
 
     solver: str = setting(
         "auto",
@@ -130,9 +132,8 @@ def run(config: Config) -> Result:
     """
     start = time.monotonic()
     folder = directory("nn_dir") / config.exp_name / config.run_name()
-    if results.finished(folder):
-        logging.info("done before; remove %s to run it again", folder)
-        return Result(folder, results.load(folder), fresh=False)
+    if (record := results.read_back(folder)) is not None:
+        return Result(folder, record, fresh=False)
     if config.dataset == "SYNTH" and config.loss != "square":
         raise UserError("Cross-entropy needs class labels. Use --loss=square for SYNTH.")
     own = {name: getattr(config, name) for name in ("synth_dim", "synth_eta", "synth_n")}
@@ -154,8 +155,7 @@ def run(config: Config) -> Result:
         from linearized.fit_linear import fit
     else:
         from linearized.fit_gradient import fit
-    with claimed(folder):
-        work = folder / "unfinished"
+    with results.making(folder) as work:
         ridges = {index: float(lambdas[index]) for index in asked}
         fits, about = fit(config, dataset, ridges, work, memory_bytes(config))
         position, rule = choose(entries := [_entry(done, dataset, config.loss) for done in fits], dataset)
@@ -179,7 +179,7 @@ def run(config: Config) -> Result:
         arrays = {f"predictions/{split}": values for split, values in fits[position].predictions.items()}
         arrays |= {f"history/{done.index:03d}": done.history for done in fits}
         try:
-            with whole_file(folder / "model.keras") as path:
+            with whole_file(folder / "model.keras", sealed=True) as path:
                 model.save(path)
             results.save(folder, record, arrays)
         except OSError:  # a full disk: what the fit left in `work` serves a rerun, half a result serves nobody

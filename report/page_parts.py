@@ -12,6 +12,7 @@ import pandas as pd
 from absl import logging
 
 from data import results
+from data.errors import UserError
 from report import noise_plots, ridge_plots, style
 from report.runs import Runs
 
@@ -133,7 +134,7 @@ def problems(runs: Runs) -> Iterator[Table]:
 def _missed_row(record: dict[str, Any]) -> list[Any]:
     entries = [entry for entry in record["ridges"] if not entry["converged"]]
     ridges = [entry["ridge"] for entry in entries]
-    residuals = [entry["residual"] for entry in entries if entry["residual"] is not None]
+    residuals = [entry["residual"] for entry in entries if entry.get("residual") is not None]
     messages = list(dict.fromkeys(entry["message"] for entry in entries if entry.get("message")))
     return [record["title"], ridge_plots.converged_sentence(record["ridges"]), min(ridges), max(ridges),
             max(entry["iterations"] for entry in entries), max(residuals, default=None),
@@ -183,10 +184,13 @@ def _run_facts(record: dict[str, Any], path: str) -> dict[str, Any]:
     if "chosen_published" in record:
         published = record["ridges"][record["chosen_published"]["position"]]["ridge"]
         found["published choice"] = f"{published:.3g}, by {record['chosen_published']['by']}"
-    found |= {"unit of the ridge": record["ridge_unit"], "solver": f"{solver['name']}{reason}"}
+    if "ridge_unit" in record:
+        found["unit of the ridge"] = record["ridge_unit"]
+    found |= {"solver": f"{solver['name']}{reason}"}
     sizes = ", ".join(f"{data[f'n_{split}']} {split}" for split in ("train", "validation", "test")
                       if f"n_{split}" in data)  # fmt: skip
-    found |= {"data": f"{data['name']}, {data['noise']}, d = {data['dim']}, {sizes}"}
+    noise = f"{data['noise']}, " if "noise" in data else ""
+    found |= {"data": f"{data['name']}, {noise}d = {data['dim']}, {sizes}"}
     found |= {"fingerprint of the data": data["fingerprint"], "took": f"{record['seconds']:.1f} s, "
               f"{record['peak_memory_gib']:.2f} GiB", "finished": record["finished"], "folder": path}  # fmt: skip
     return found
@@ -198,10 +202,13 @@ def _run_figures(row: int, record: dict[str, Any], folder: Path) -> Iterator[str
             label = f"{panel} against the ridge: {record['title']}, chosen by {record['chosen']['by']}"
             yield style.inline_svg(ridge_plots.ridge_curves(record, [panel], narrow=True), f"{panel}-{row}", label)
     try:
-        histories = results.load_arrays(folder, "history")
-    except OSError as error:
-        logging.warning("%s has no readable arrays.h5 (%s): its solver's history is not drawn", folder, error)
+        found = results.load_arrays(folder, "history")
+    except UserError as error:
+        logging.warning("the solver's history is not drawn: %s", error)
         return
+    histories = {name: values for name, values in found.items() if values.ndim == 1 and values.dtype.kind in "fiu"}
+    if len(histories) < len(found):
+        logging.warning("%s: histories that are not rows of numbers are not drawn", folder / "arrays.h5")
     if any(len(history) > 1 for history in histories.values()):
         label = f"{record['solver']['history']} at each {record['solver']['step']}: {record['title']}"
         yield style.inline_svg(ridge_plots.training_curves(record, histories, narrow=True), f"history-{row}", label)

@@ -77,7 +77,7 @@ def collected(todo: list[Run]) -> "pd.DataFrame":
             continue
         same = pd.Series(True, table.index)
         for name, value in run.flags.items():
-            same &= table[name].astype(str) == str(value)
+            same &= table[name].astype(str) == str(value) if name in table else False
         place = {"label": run.label, "value": run.value, "seed": run.seed}
         rows += [{**row, **place} for row in table[same].to_dict("records")]
     return pd.DataFrame(rows)

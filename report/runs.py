@@ -52,7 +52,7 @@ class Runs:
     def fingerprints(self) -> pd.DataFrame:
         """A row a kind of data: its name, noise, sizes and fingerprint, and how many runs used it."""
         rows = [
-            {"data": data["name"], "noise": data["noise"], "dimension": data["dim"], **_sizes(data),
+            {"data": data["name"], "noise": data.get("noise", ""), "dimension": data["dim"], **_sizes(data),
              "fingerprint": data["fingerprint"]}
             for data in (record["data"] for record in self.records)
         ]  # fmt: skip
@@ -92,7 +92,7 @@ def _reason(path: str) -> str:
         results.load(Path(path).parent)
     except UserError as error:
         return str(error)
-    return "It lacks parts that a result has (settings, data, ridges, chosen). Remove its folder and run again."
+    return "It can be read again: it was being changed. Make the page again."
 
 
 def _unfinished(folder: Path) -> list[Unfinished]:

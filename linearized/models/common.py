@@ -7,9 +7,10 @@ import keras
 import numpy as np
 
 import linearized.layers  # noqa: F401 - registers the layers, so that `load` knows them
+from data import seals
 from data.dataset import Dataset
 from data.errors import UserError
-from data.reading import check_regular, parsing
+from data.reading import parsing, read_bytes
 from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.initializers import SeededNormal
 from linearized.models import MODELS
@@ -63,9 +64,12 @@ def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
 def load(path: Path | str) -> keras.Model:
     """Return a saved `.keras` model, ready to predict (not compiled).
 
-    Raises `Absent` for a missing file and `Unreadable` for whatever Keras cannot load.
+    The seal of a model that this suite saved is compared first. A model that Keras saved by itself has none.
+
+    Raises `Absent` for a missing file and `Unreadable` for one that is damaged or that Keras cannot load.
     """
     advice = "Save a model with model.save('name.keras')."
-    check_regular(path, advice)
+    content = read_bytes(path, "a saved model", advice, limit=None)
     with parsing(path, "a model that Keras can load", advice):
+        seals.is_sealed(content)
         return keras.saving.load_model(path, compile=False)

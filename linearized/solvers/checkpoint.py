@@ -29,7 +29,7 @@ class Checkpoint:
         """Writes `arrays` in place of what `name` held."""
         if self.folder is None:
             return
-        with whole_file(self.folder / f"{name}.npz") as path:
+        with whole_file(self.folder / f"{name}.npz", sealed=True) as path:
             np.savez(path, identity=np.array(self.identity), **arrays)
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:

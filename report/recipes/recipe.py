@@ -108,7 +108,7 @@ def runs(name: str, recipe: Recipe, scale: str, dataset: str) -> list[Run]:
         if kernel and (rows > MOST_ROWS or (not some and seed != size.seeds[0])):
             continue
         flags |= {"subset": "random", "seed": seed} if some or not kernel else {}
-        flags["exp_name"] = f"{name}-{scale}/{_slug(curve.label)}"
+        flags["exp_name"] = f"{name}-{scale}-{_slug(curve.label)}"
         found.append(Run(curve.label, value, seed, curve.program, flags))
     return found
 

@@ -7,11 +7,18 @@ from data import results
 from data.errors import UserError
 
 
+def entry(index, ridge, loss):
+    return {"index": index, "ridge": ridge, "converged": True, "diverged": False, "iterations": 3, "residual": 1e-5,
+            "message": "", "test_loss": loss, "test_accuracy": None}  # fmt: skip
+
+
 def record(**changes):
     return {
-        "settings": {"model": "RF", "noise_ind": 0}, "data": {"name": "DIGITS"}, "seconds": 1.0,
-        "ridges": [{"ridge": 0.1, "test_loss": 2.0}, {"ridge": 1.0, "test_loss": np.float32(1.5)}],
-        "chosen": {"position": 1, "by": "test loss"}, **changes,
+        "title": "RF on DIGITS", "settings": {"model": "RF", "dataset": "DIGITS", "noise_ind": 0},
+        "data": {"name": "DIGITS", "fingerprint": "f00d", "dim": 64, "n_train": 10, "n_test": 5, "noise": "τ = 0"},
+        "model": {"hidden_layers": 1}, "solver": {"name": "cg", "step": "iteration", "history": "residual"},
+        "ridges": [entry(0, 0.1, 2.0), entry(1, 1.0, np.float32(1.5))],
+        "chosen": {"position": 1, "index": 1, "by": "test loss"}, "seconds": 1.0, **changes,
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import json
 import os
 
@@ -11,7 +12,7 @@ import pytest
 
 from data.errors import UserError
 from data.manifest import Band, Manifest, load_manifest, save_once
-from data.shards import BadShard, check_shard, read_header, set_aside, write_shard
+from data.shards import BadShard, attributes, check_shard, read_header, set_aside, write_shard
 
 N, TEST = 11, 4
 SHARDS = (
@@ -60,26 +61,26 @@ def test_h5py_alone_can_read_a_shard_and_what_it_says(tmp_path, manifest, blocks
         assert json.loads(file.attrs["bands"]) == [["train", 3, 9], ["test", 2, 4]]
 
 
-def test_every_flipped_bit_of_the_entries_is_noticed_and_no_other_flip_changes_them(tmp_path, manifest, blocks):
+def test_every_flipped_bit_is_noticed(tmp_path, manifest, blocks):
     path = write(tmp_path, manifest, blocks, 0)
-    whole, expected = path.read_bytes(), read(path, manifest, 0)
-    where = [range(s.offset, s.offset + s.shape[0] * s.shape[1] * 4) for s in read_header(path, manifest, 0)]
-    noticed = 0
+    whole = path.read_bytes()
     random = np.random.default_rng(0)
-    inside = random.choice([place for entries in where for place in entries], 60)
-    for place in [*inside, *random.integers(len(whole), size=200)]:
-        place, changed = int(place), bytearray(whole)
+    inside = [s.offset + int(random.integers(s.shape[0] * s.shape[1] * 4)) for s in read_header(path, manifest, 0)]
+    for place in [*inside, *map(int, random.integers(len(whole), size=250)), *range(len(whole) - 200, len(whole))]:
+        changed = bytearray(whole)
         changed[place] ^= 1 << (place % 8)
         path.write_bytes(changed)
-        problem = check_shard(path, manifest, 0)
-        if problem is None:
-            assert not any(place in entries for entries in where)
-            for found, right in zip(read(path, manifest, 0), expected, strict=True):
-                np.testing.assert_array_equal(found, right)
-        else:
-            assert problem.startswith(("damaged", "foreign"))
-            noticed += any(place in entries for entries in where)
-    assert noticed >= 60
+        assert check_shard(path, manifest, 0).startswith("damaged"), place
+
+
+def test_a_shard_of_version_0_1_is_read(tmp_path, manifest, blocks, monkeypatch):
+    monkeypatch.setattr("data.shards.attributes", functools.partial(attributes, number=1))
+    path = write(tmp_path, manifest, blocks, 0)
+    monkeypatch.undo()
+    with h5py.File(path, "r+"):
+        pass  # HDF5 cuts off what stands behind its end
+    assert check_shard(path, manifest, 0) is None
+    np.testing.assert_array_equal(read(path, manifest, 0)[1], blocks["train"][2:3, 2:])
 
 
 def test_a_truncated_shard_is_noticed_at_every_length(tmp_path, manifest, blocks):
@@ -105,7 +106,7 @@ def test_a_shard_of_another_matrix_is_foreign(tmp_path, manifest, blocks, change
 def test_another_dtype_or_format_is_foreign(tmp_path, manifest, blocks, monkeypatch):
     path = write(tmp_path, manifest, blocks, 0)
     assert check_shard(path, dataclasses.replace(manifest, dtype="float64"), 0).startswith("foreign: its dtype")
-    monkeypatch.setattr("data.shards.FORMAT", 2)
+    monkeypatch.setattr("data.shards.FORMAT", 3)
     assert check_shard(path, manifest, 0).startswith("foreign: its format")
 
 
@@ -114,7 +115,7 @@ def test_missing_and_unfinished_shards(tmp_path, manifest, blocks):
     path = write(tmp_path, manifest, blocks, 0)
     with h5py.File(path, "r+") as file:
         file.attrs.modify("finished", np.uint8(0))
-    assert check_shard(path, manifest, 0) == "damaged: it is not finished"
+    assert check_shard(path, manifest, 0) == "damaged: its digest is missing"
     with pytest.raises(BadShard):
         read_header(path, manifest, 0)
 

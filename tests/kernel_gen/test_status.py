@@ -1,6 +1,7 @@
 """What the status tells of a folder in every state, and what --verify finds."""
 
-import h5py
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,6 +9,7 @@ from data.command import run_command
 from data.errors import UserError
 from data.files import held
 from data.manifest import load_manifest
+from data.shards import write_shard
 from kernel_gen import status
 from kernel_gen.generate import Config, open_job, run
 from kernel_gen.partial import PartialShard
@@ -49,8 +51,8 @@ def test_each_state_has_its_word(config):
     content = bytearray(paths[1].read_bytes())
     content[-8] ^= 16
     paths[1].write_bytes(content)
-    with h5py.File(paths[2], "r+") as file:
-        file.attrs["fingerprint"] = "0123456789abcdef"
+    other = dataclasses.replace(job.manifest, fingerprint="0123456789abcdef")
+    write_shard(folder, other, 2, lambda band: np.zeros(other.shape(band)))
     assert words(config) == ["missing", "damaged", "foreign", "finished"]
     text = status.report(folder)
     assert "1 damaged, 1 finished, 1 foreign, 1 missing" in text

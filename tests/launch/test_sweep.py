@@ -32,8 +32,11 @@ def work():
         with Path(given["out"], "made.txt").open("a") as file:
             file.write(folder.name + "\\n")
         results.save(folder, {
-            "title": "", "settings": {name: given[name] for name in ("model", "noise_ind")}, "data": {"name": "X"},
-            "ridges": [{"ridge": 1.0, "test_loss": score}], "chosen": {"position": 0, "by": "test"}, "seconds": 0.1,
+            "title": "", "settings": {"model": given["model"], "noise_ind": int(given["noise_ind"])}, "model": {},
+            "data": {"name": "X", "fingerprint": "", "dim": 1, "n_train": 1}, "seconds": 0.1,
+            "solver": {"name": "cg", "step": "", "history": ""}, "chosen": {"position": 0, "index": 0, "by": "test"},
+            "ridges": [{"index": 0, "ridge": 1.0, "converged": True, "diverged": False, "iterations": 1,
+                        "test_loss": score}],
         }, {})
 sys.exit(guarded(work))
 """

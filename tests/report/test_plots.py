@@ -8,14 +8,16 @@ from report import plots
 
 def record(accuracy=True, validation=True):
     def entry(index):
-        row = {"index": index, "ridge": 10.0**index, "converged": index != 2}
+        row = {"index": index, "ridge": 10.0**index, "converged": index != 2, "diverged": False,
+               "iterations": 1}  # fmt: skip
         for split in ("train", "validation", "test") if validation else ("train", "test"):
             row |= {f"{split}_loss": 1.0 + index, f"{split}_accuracy": 0.9 - index / 10 if accuracy else None}
         return row
 
     return {
-        "title": "RF on X", "settings": {"loss": "square"}, "chosen": {"position": 1, "by": "validation accuracy"},
-        "ridges": [entry(index) for index in range(4)], "solver": {"step": "iteration", "history": "residual"},
+        "title": "RF on X", "settings": {"loss": "square"}, "ridges": [entry(index) for index in range(4)],
+        "chosen": {"position": 1, "index": 1, "by": "validation accuracy"},
+        "solver": {"name": "cg", "step": "iteration", "history": "residual"},
     }  # fmt: skip
 
 
@@ -84,7 +86,8 @@ def test_kernels_stand_beside_models_in_one_figure(tmp_path):
     for model, settings, name in (({"hidden_layers": 1}, {"model": "RF"}, "a"),
                                   ({"hidden_layers": 1, "name": "NTK kernel"}, {"kernel": "NTK"}, "b")):  # fmt: skip
         saved = record() | {"settings": {**settings, "dataset": "DIGITS", "noise_ind": 2}, "model": model}
-        results.save(tmp_path / name, saved | {"data": {"name": "DIGITS"}, "seconds": 1.0}, {})
+        data = {"name": "DIGITS", "fingerprint": "f00d", "dim": 64, "n_train": 10}
+        results.save(tmp_path / name, saved | {"data": data, "seconds": 1.0}, {})
     table = results.collect(tmp_path)
     assert sorted(table["model"]) == ["NTK kernel", "RF"] and set(table["hidden_layers"]) == {1}
     labels = {container.get_label() for container in plots.noise_curves(table).axes[0].containers}

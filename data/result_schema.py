@@ -1,0 +1,117 @@
+"""The schema of `result.json`: what a record of formats 1 and 2 must hold for the suite to read it.
+
+The two formats differ in their seal alone. Keys that a record has beyond these are kept and not judged.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_METRICS = ("train_", "validation_", "test_", "leave_one_out_")  # starts of the names of measured values
+_SETTINGS = {"model": str, "dataset": str, "kernel": str, "loss": str, "exp_name": str, "noise_ind": int}
+
+
+class BadRecord(ValueError):
+    """Says which entry of a record is missing or of another kind."""
+
+
+def check_record(record: Any) -> None:
+    """Raise `BadRecord` naming the first entry that is missing or is not what it must be."""
+    _object(record, "the record")
+    for name in ("title", "finished"):
+        _is(record, name, str)
+    for name in ("ridge_unit", "ridge_symbol"):
+        _is(record, name, str, required=False)
+    for name in ("seconds", "peak_memory_gib"):
+        _is(record, name, float)
+    _each(record, "settings", _setting)
+    _each(record, "versions", lambda value: isinstance(value, str))
+    data = _object(record.get("data"), "data")
+    for name, kind, required in (("name", str, True), ("fingerprint", str, True), ("noise", str, False),
+                                 ("dim", int, True), ("n_train", int, True), ("n_test", int, False),
+                                 ("n_validation", int, False)):  # fmt: skip
+        _is(data, name, kind, "data.", required=required)
+    for name, kind in _SETTINGS.items():
+        _is(record["settings"], name, kind, "settings.", required=False)
+    model = _object(record.get("model"), "model")
+    for name, kind in (("name", str), ("hidden_layers", int)):
+        _is(model, name, kind, "model.", required=False, null=True)
+    solver = _object(record.get("solver"), "solver")
+    for name, required in (("name", True), ("step", True), ("history", True), ("reason", False)):
+        _is(solver, name, str, "solver.", required=required)
+    entries = record.get("ridges")
+    if not isinstance(entries, list) or not entries:
+        raise BadRecord("ridges is no list of at least one ridge")
+    for place, entry in enumerate(entries):
+        _ridge(entry, f"ridges[{place}]")
+    _choice(record, "chosen", len(entries))
+    if "chosen_published" in record:
+        _choice(record, "chosen_published", len(entries))
+    if "linear" in record:
+        for name, value in _object(record["linear"], "linear").items():
+            if name.startswith(_METRICS) and not (value is None or _kind(value, float)):
+                raise BadRecord(f"linear.{name} is {value!r:.40}, not a number")
+
+
+def _ridge(entry: Any, where: str) -> None:
+    _object(entry, where)
+    for name, kind in (("index", int), ("ridge", float), ("converged", bool), ("iterations", int)):
+        _is(entry, name, kind, f"{where}.")
+    _is(entry, "diverged", bool, f"{where}.")
+    _is(entry, "message", str, f"{where}.", required=False)
+    for name in ("residual", "gcv", "degrees_of_freedom", "fit_seconds", "examples_per_second"):
+        _is(entry, name, float, f"{where}.", required=False, null=True)
+    if "test_loss" not in entry:
+        raise BadRecord(f"{where}.test_loss is missing")
+    for name, value in entry.items():
+        if name.startswith(_METRICS) and not (value is None or _kind(value, float)):
+            raise BadRecord(f"{where}.{name} is {value!r:.40}, not a number")
+        if isinstance(value, list | dict):
+            raise BadRecord(f"{where}.{name} is a {type(value).__name__}, not one value")
+
+
+def _choice(record: Mapping[str, Any], name: str, ridges: int) -> None:
+    choice = _object(record.get(name), name)
+    _is(choice, "by", str, f"{name}.")
+    for entry in ("position", "index"):
+        _is(choice, entry, int, f"{name}.")
+    if not 0 <= choice["position"] < ridges:
+        raise BadRecord(f"{name}.position is {choice['position']}, and there are {ridges} ridges")
+
+
+def _object(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise BadRecord(f"{where} is missing" if value is None else f"{where} is a {type(value).__name__}, no object")
+    return value
+
+
+def _is(
+    values: Mapping[str, Any], name: str, kind: type, where: str = "", *, required: bool = True, null: bool = False
+) -> None:
+    """Check one entry: `kind` float takes any finite number, and int no bool."""
+    if name not in values:
+        if required:
+            raise BadRecord(f"{where}{name} is missing")
+        return
+    value = values[name]
+    if not (_kind(value, kind) or (null and value is None)):
+        words = {str: "a text", int: "a whole number", float: "a finite number", bool: "true or false"}
+        raise BadRecord(f"{where}{name} is {value!r:.40}, not {words[kind]}")
+
+
+def _kind(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and -1.8e308 < value < 1.8e308 and math.isfinite(value)
+    return isinstance(value, kind)
+
+
+def _each(record: Mapping[str, Any], name: str, good: Callable[[Any], bool]) -> None:
+    for key, value in _object(record.get(name), name).items():
+        if not good(value):
+            raise BadRecord(f"{name}.{key} is {value!r:.40}, which it cannot be")
+
+
+def _setting(value: Any) -> bool:
+    return value is None or isinstance(value, str | bool | int | float)
