@@ -22,16 +22,24 @@ IDX_LIMIT = 2**30  # bytes of an array, 20 times Fashion-MNIST: a gzip file of f
 _GZIP = b"\x1f\x8b"
 
 
-def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False) -> np.ndarray:
+def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False, sealed: bool = False) -> np.ndarray:
     """Return the array of a .npy file, in memory or as a read-only memory map.
 
     Arrays of Python objects are refused because they are pickles. The header's shape is compared with the length of
     the file before memory is taken. The seal of a file that `seal_npy` sealed is compared first, which reads the whole
-    file once. Raises `Absent` or `Unreadable`.
+    file once.
+
+    Args:
+        mapped: Return a memory map.
+        sealed: Refuse a file without a seal.
+
+    Raises `Absent` or `Unreadable`.
     """
     check_regular(path, advice)
     with parsing(path, "a .npy file", advice):
         index = seals.read_index(path)
+        if index is None and sealed:
+            raise ValueError("its digest is missing")
         if index is not None and [seals.crc32_of(path, part) for part in index.parts] != index.about["crc32"]:
             raise ValueError("a checksum differs")
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapping compares the header with the file's length

@@ -47,10 +47,11 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         with parsing(folder, "a cache"):
             meta = read_json(folder / "meta.json")
             # Headers are read one by one: NumPy parses them by `ast`, which some Pythons (3.11.7) refuse in threads
-            stored = [read_npy(folder / f"{name}.npy", mapped=True) for name in NAMES]
+            sealed = meta.get("format") == FORMAT
+            stored = [read_npy(folder / f"{name}.npy", mapped=True, sealed=sealed) for name in NAMES]
             with ThreadPoolExecutor(len(NAMES)) as pool:
                 arrays = dict(zip(NAMES, pool.map(np.array, stored), strict=True))
-            if meta.get("format") != FORMAT and meta["crc32"] != {name: _checksum(arrays[name]) for name in NAMES}:
+            if not sealed and meta["crc32"] != {name: _checksum(arrays[name]) for name in NAMES}:
                 raise ValueError("a checksum differs")
             return arrays, meta["about"]
     except Unreadable as error:
