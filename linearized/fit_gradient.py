@@ -15,6 +15,7 @@ from linearized.fits import RidgeFit
 from linearized.models.common import build
 from linearized.progress import progress_line
 from linearized.solvers import newton_cg, sgd
+from linearized.solvers.schedule import LARGEST_BATCH
 
 
 def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory: int) -> tuple[list[RidgeFit], dict]:
@@ -69,7 +70,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
         with progress_line(f"Newton-CG, λ = {ridge:.1e}", config.max_ncg_iters) as report:
             newton = newton_cg.minimise(
                 model, dataset, loss=config.loss, max_iterations=config.max_ncg_iters,
-                max_batch_size=config.max_batch_size, checkpoint=checkpoint, key=f"{key}-{index}",
+                max_batch_size=config.max_batch_size or LARGEST_BATCH, checkpoint=checkpoint, key=f"{key}-{index}",
                 progress=lambda step, total, logs: report(step, f"loss {logs['loss']:.4f}"),
             )  # fmt: skip
         history = np.concatenate([history, newton.history])
@@ -79,7 +80,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
         }  # fmt: skip
     if evidence["diverged"]:
         logging.warning("ridge %d (λ = %.3e): %s", index, ridge, evidence["message"])
-    predictions = {split: sgd.predict(model, rows.x, config.max_batch_size) for split, rows in dataset.splits().items()}
+    predictions = {split: sgd.predict(model, rows.x) for split, rows in dataset.splits().items()}
     return RidgeFit(index, ridge, predictions, model.get_weights(), evidence, history, time.monotonic() - start)
 
 

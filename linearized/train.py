@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -25,6 +25,9 @@ from linearized.ridges import chosen_indices, grid
 from linearized.solvers import SOLVERS
 from linearized.training_settings import TrainingSettings
 
+if TYPE_CHECKING:
+    from linearized.solvers.recipe import Recipe
+
 
 @dataclasses.dataclass(frozen=True)
 class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings, Settings):
@@ -42,7 +45,10 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
     reg_index: str = setting("", "ridges to fit: all, an index, 0,4,9 or 3:8; empty: all for CG, 0 for SGD")
     learning_rate: float = setting(1e-3, "peak rate is twice this; see the schedule in README", minimum=0.0)
     drop_rate: float = setting(0.0, "dropout rate of the hidden layers of NN and SNNK_MLP", minimum=0.0, maximum=0.999)
-    max_batch_size: int = setting(10000, "rows in memory at once; Adam's batch", minimum=1)
+    max_batch_size: int | None = setting(
+        None, "rows per batch of SGD, Adam and AdamW, and rows in memory at once of Newton-CG; unset: the published "
+        "batches, see README", minimum=1,
+    )  # fmt: skip
     max_cg_iters: int = setting(750, "most iterations of CG, or epochs of SGD and Adam", minimum=1)
     max_ncg_iters: int = setting(0, "most Newton-CG steps after SGD or Adam", minimum=0)
     loss: str = setting("square", "what is minimised", choices=LOSSES)
@@ -101,6 +107,11 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
                 "--max_ncg_iters adds nothing to an exact solver. Use it with --solver=sgd, adam or newton_cg."
             )
         self.refuse_idle(self.working_solver(), self.loss)
+        if self.max_batch_size is not None and self.working_solver() in ("lanczos", "cg"):
+            raise UserError(
+                "--max_batch_size is read by --solver=sgd, adam, adamw and newton_cg; CG uses all rows in each step. "
+                f"Received: --max_batch_size={self.max_batch_size} with {self.working_solver()}."
+            )
         if self.mixed_precision and self.max_ncg_iters:
             raise UserError("Newton-CG needs float32: leave out --mixed_precision or --max_ncg_iters.")
 
@@ -116,6 +127,17 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
         if self.uses_least_squares():
             return "lanczos"
         return "sgd" if self.model in ("NN", "CNN") else "adam"
+
+    def recipe(self) -> "Recipe":
+        """Return the options of first-order training.
+
+        `--schedule=published` is the schedule that the model was published with: of the reproduction for lambda
+        networks of `--lambda_variant=published`, of arXiv 2006.13409 for everything else.
+        """
+        recipe = super().recipe()
+        if self.schedule == "published" and self.model == "LAMBDA_RESNET" and self.lambda_variant == "published":
+            return dataclasses.replace(recipe, schedule="lambda")
+        return recipe
 
     def run_name(self) -> str:
         """The folder of the run, below the experiment's: readable, and unique to what decides the result."""

@@ -9,6 +9,7 @@ from data.errors import UserError
 if TYPE_CHECKING:
     from linearized.solvers.recipe import Recipe
 
+SCHEDULES = ("published", "cosine", "lambda")
 DEFAULTS = {"label_smoothing": 0.0, "weight_decay": 0.0, "schedule": "published", "warm_up_epochs": 5, "beta_2": 0.999,
             "augment_crop": 0, "augment_flip": False, "mixed_precision": False}  # fmt: skip
 
@@ -26,10 +27,12 @@ class TrainingSettings(AugmentationSettings):
     """Of SGD, Adam and AdamW; the defaults are the published way."""
 
     schedule: str = setting(
-        "published", "learning rates: as published, or cosine: warm-up to the rate and a cosine to 0",
-        choices=("published", "cosine"),
-    )  # fmt: skip
-    warm_up_epochs: int = setting(5, "epochs of warm-up of --schedule=cosine", minimum=0)
+        "published",
+        "learning rates: as published; cosine: warm-up to the rate, then a cosine to 0; lambda: warm-up to "
+        "--warm_up_epochs times the rate, then a cosine to 0, as lambda networks were published",
+        choices=SCHEDULES,
+    )
+    warm_up_epochs: int = setting(5, "epochs of warm-up of --schedule=cosine and lambda", minimum=0)
     weight_decay: float = setting(0.0, "share of the rate that AdamW takes off each weight a step", minimum=0.0)
     beta_2: float = setting(
         0.999, "decay of the squared gradients' mean in Adam and AdamW", minimum=0.0, maximum=0.99999
@@ -69,5 +72,8 @@ class TrainingSettings(AugmentationSettings):
             raise UserError("--label_smoothing smooths the labels of a cross-entropy. Add --loss=cross_entropy.")
         if self.warm_up_epochs != DEFAULTS["warm_up_epochs"] and self.schedule == "published":
             raise UserError(
-                "--warm_up_epochs is a setting of --schedule=cosine. The published warm-up takes 15 epochs."
+                "--warm_up_epochs is a setting of --schedule=cosine and lambda; the published warm-up is fixed. "
+                f"Received: --warm_up_epochs={self.warm_up_epochs}."
             )
+        if self.schedule == "lambda" and self.warm_up_epochs < 1:
+            raise UserError("--schedule=lambda needs --warm_up_epochs of at least 1. Received: --warm_up_epochs=0.")

@@ -5,9 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from linearized.solvers.schedule import cosine_rates, learning_rates, warm_up_epochs
-
-SCHEDULES = ("published", "cosine")
+from linearized.solvers.schedule import cosine_rates, lambda_rates, learning_rates, warm_up_epochs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +14,9 @@ class Recipe:
 
     Attributes:
         schedule: "published" (warm-up to twice the rate over 15 epochs, cosine with a floor) or "cosine" (warm-up to
-            the rate over `warm_up` epochs, cosine to 0).
-        warm_up: Epochs, of "cosine".
+            the rate over `warm_up` epochs, cosine to 0) or "lambda" (warm-up to `warm_up` times the rate, cosine to 0),
+            see `linearized.solvers.schedule`.
+        warm_up: Epochs, of "cosine" and "lambda".
         label_smoothing: ε: each target y of k classes becomes (1 - ε) y + ε / k (k = 2 for a binary label).
         weight_decay: Of AdamW: every step takes this share of the rate off each weight.
         beta_2: Of Adam and AdamW.
@@ -37,7 +36,8 @@ class Recipe:
         """The rate of each epoch."""
         if self.schedule == "published":
             return learning_rates(learning_rate, epochs)
-        return cosine_rates(learning_rate, epochs, self.warm_up)
+        rates = {"cosine": cosine_rates, "lambda": lambda_rates}[self.schedule]
+        return rates(learning_rate, epochs, self.warm_up)
 
     def warm_up_epochs(self, epochs: int) -> int:
         """Epochs of the first of two batch sizes."""

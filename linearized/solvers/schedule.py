@@ -1,4 +1,4 @@
-"""Learning rates and batch sizes, epoch by epoch: the published ones (arXiv 2006.13409), and warm-up plus cosine."""
+"""Learning rates and batch sizes by epoch: those of arXiv 2006.13409, of lambda networks, and warm-up plus cosine."""
 
 import numpy as np
 from jaxtyping import Float64
@@ -44,6 +44,21 @@ def cosine_rates(learning_rate: float, epochs: int, warm_up: int) -> Float64[np.
     return learning_rate * np.where(epoch < warm_up, (epoch + 1) / (warm_up + 1), falling)
 
 
+def lambda_rates(learning_rate: float, epochs: int, warm_up: int = 5) -> Float64[np.ndarray, " epochs"]:
+    """Return the rates of the published training of lambda networks on CIFAR-10.
+
+    lr(t + 1) for t < W = `warm_up`, so that the peak is W·lr, then W·lr(1 + cos(π(t - W + 1)/(epochs - W)))/2, which is
+    0 in the last epoch. Published with lr = 5e-4, W = 5 and 90 epochs. A warm-up that is longer than the training is
+    all of it. Source: the reproduction of LambdaNetworks (ICLR 2021) whose parameter counts README gives.
+    """
+    _check(learning_rate, epochs)
+    if warm_up < 1:
+        raise UserError(f"The lambda schedule needs --warm_up_epochs of at least 1. Received: {warm_up}.")
+    epoch = np.arange(epochs, dtype=np.float64)
+    falling = warm_up * (1 + np.cos(np.pi * (epoch - warm_up + 1) / max(epochs - warm_up, 1))) / 2
+    return learning_rate * np.where(epoch < warm_up, epoch + 1, falling)
+
+
 def _check(learning_rate: float, epochs: int) -> None:
     if epochs < 1:
         raise UserError(f"The number of epochs must be at least 1. Received: {epochs}.")
@@ -51,23 +66,24 @@ def _check(learning_rate: float, epochs: int) -> None:
         raise UserError(f"The learning rate must be positive and finite. Received: {learning_rate}.")
 
 
-def batch_sizes(model: str, family: str, max_batch_size: int = LARGEST_BATCH) -> tuple[int, int]:
-    """Rows a batch while warming up, and after: (500, 1000).
+def batch_sizes(model: str, family: str, batch_size: int | None = None) -> tuple[int, int]:
+    """Return the rows per batch while warming up, and after it, such as (500, 1000).
 
     Args:
-        model: RF and NT take `max_batch_size` (10,000 at the most), the convolutional networks 128, any other by
-            family.
+        model: The published sizes are 10,000 for RF and NT, 128 for convolutional networks, and by family for others.
         family: CIFAR2 250; FMNIST 500, then 1000; any other 512, then 1024.
-        max_batch_size: Bounds every size.
+        batch_size: A size to take instead, in both phases; None: the published ones.
+
+    Raises `UserError` if `batch_size` is below 1.
     """
-    if max_batch_size < 1:
-        raise UserError(f"--max_batch_size must be at least 1. Received: {max_batch_size}.")
+    if batch_size is not None:
+        if batch_size < 1:
+            raise UserError(f"--max_batch_size must be at least 1. Received: {batch_size}.")
+        return batch_size, batch_size
     if model in ("RF", "NT"):
-        sizes = (LARGEST_BATCH, LARGEST_BATCH)
-    elif model in CONVOLUTIONAL:
-        sizes = (128, 128)
-    elif family == "CIFAR2":
-        sizes = (250, 250)
-    else:
-        sizes = (500, 1000) if family == "FMNIST" else (512, 1024)
-    return min(sizes[0], max_batch_size), min(sizes[1], max_batch_size)
+        return LARGEST_BATCH, LARGEST_BATCH
+    if model in CONVOLUTIONAL:
+        return 128, 128
+    if family == "CIFAR2":
+        return 250, 250
+    return (500, 1000) if family == "FMNIST" else (512, 1024)

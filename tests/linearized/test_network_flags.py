@@ -35,6 +35,7 @@ MODELS = {
 TRAINING = [
     {}, {"weight_decay": 10.0}, {"beta_2": 0.5}, {"label_smoothing": 0.3}, {"augment_crop": 1}, {"augment_flip": True},
     {"mixed_precision": True}, {"schedule": "cosine"}, {"schedule": "cosine", "warm_up_epochs": 1},
+    {"schedule": "lambda"},
 ]  # fmt: skip
 
 

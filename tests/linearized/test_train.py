@@ -99,7 +99,7 @@ def test_every_setting_that_decides_the_result_changes_it(directories):
         ],
         "NN": [{}, {"learning_rate": 0.01}, {"drop_rate": 0.5}, {"num_layers": 2}, {"seed": 1}, {"solver": "adam"},
                {"loss": "cross_entropy"}, {"max_ncg_iters": 1}],
-        "CNN": [{"num_units": 4}, {"num_units": 4, "depth": 7}],
+        "CNN": [{"num_units": 4}, {"num_units": 4, "depth": 7}, {"num_units": 4, "max_batch_size": 200}],
         "NT": [{}, {"directions": "per_class"}, {"weight_seed": 1}, {"solver": "cg", "cg_rtol": 0.5}],
         "RF by Adam": [{"solver": "adam"}, {"solver": "adam", "max_batch_size": 50}, {"solver": "sgd"}],
         "RF on SYNTH": [
@@ -130,6 +130,14 @@ def test_names_tensorboard_and_job_land_where_they_are_asked_to(directories):
     assert list(result.folder.rglob("events.out.tfevents.*"))
 
 
+@pytest.mark.parametrize("settings, schedule", [
+    ({"lambda_variant": "published"}, "lambda"), ({}, "published"),
+    ({"lambda_variant": "published", "schedule": "cosine"}, "cosine"), ({"schedule": "lambda"}, "lambda"),
+], ids=str)  # fmt: skip
+def test_published_lambda_networks_are_trained_by_their_own_schedule(settings, schedule):
+    assert Config(model="LAMBDA_RESNET", **settings).recipe().schedule == schedule
+
+
 def test_a_finished_run_is_read_back(directories):
     config = Config(**SMALL, reg_index="10")
     first, again = run(config), run(dataclasses.replace(config, memory=1.0))
@@ -147,7 +155,8 @@ def test_aliases_are_the_same_run():
     ({"max_batch_size": 0}, "at least 1"), ({"noise_ind": -1}, "at least 0"), ({"depth": 6}, "5, 7 or 10"),
     ({"model": "NN", "solver": "cg"}, "square loss"), ({"solver": "cg", "loss": "cross_entropy"}, "square loss"),
     ({"solver": "newton_cg"}, "max_ncg_iters"), ({"max_ncg_iters": 3}, "exact solver"), ({"solver": "gd"}, "auto"),
-    ({"learning_rate": float("nan")}, "finite"),
+    ({"learning_rate": float("nan")}, "finite"), ({"max_batch_size": 100}, "CG uses all rows"),
+    ({"model": "NN", "schedule": "lambda", "warm_up_epochs": 0}, "at least 1"),
 ])  # fmt: skip
 def test_bad_settings_are_refused_at_once(settings, word):
     with pytest.raises(UserError, match=word):

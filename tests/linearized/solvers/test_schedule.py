@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data.errors import UserError
-from linearized.solvers.schedule import batch_sizes, learning_rates, warm_up_epochs
+from linearized.solvers.recipe import Recipe
+from linearized.solvers.schedule import batch_sizes, lambda_rates, learning_rates, warm_up_epochs
 
 
 @pytest.mark.parametrize("epochs", [16, 40, 750])
@@ -38,23 +39,44 @@ def test_senseless_schedules_are_refused(rate, epochs):
 
 
 @pytest.mark.parametrize(
-    ("model", "family", "largest", "sizes"),
+    ("model", "family", "given", "sizes"),
     [
-        ("CNN", "FMNIST", 10_000, (128, 128)),
+        ("CNN", "FMNIST", None, (128, 128)),
         ("CNN", "CIFAR2", 100, (100, 100)),
-        ("NN", "CIFAR2", 10_000, (250, 250)),
-        ("NN", "FMNIST", 10_000, (500, 1000)),
-        ("NN", "FMNIST", 700, (500, 700)),
-        ("NN", "SYNTH", 10_000, (512, 1024)),
-        ("RF", "FMNIST", 10_000, (10_000, 10_000)),
+        ("KERV_CNN", "CIFAR10", 2_000, (2_000, 2_000)),
+        ("NN", "CIFAR2", None, (250, 250)),
+        ("NN", "FMNIST", None, (500, 1000)),
+        ("NN", "FMNIST", 700, (700, 700)),
+        ("NN", "FMNIST", 5_000, (5_000, 5_000)),
+        ("NN", "SYNTH", None, (512, 1024)),
+        ("RF", "FMNIST", None, (10_000, 10_000)),
         ("NT", "SYNTH", 4_000, (4_000, 4_000)),
-        ("RF", "SYNTH", 50_000, (10_000, 10_000)),
+        ("RF", "SYNTH", 50_000, (50_000, 50_000)),
     ],
 )
-def test_batches_are_the_published_ones(model, family, largest, sizes):
-    assert batch_sizes(model, family, largest) == sizes
+def test_batches_are_the_published_ones_or_those_given(model, family, given, sizes):
+    assert batch_sizes(model, family, given) == sizes
 
 
 def test_a_batch_holds_a_row():
     with pytest.raises(UserError, match="max_batch_size"):
         batch_sizes("NN", "SYNTH", 0)
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 6, 12, 20, 90])
+def test_lambda_rates_equal_the_published_loop(epochs):
+    """The published training steps a linear scheduler after epochs 0 to 3, a recursive cosine after all later ones."""
+    rate, steps, expected = 5e-4, 0, []
+    for epoch in range(epochs):
+        expected.append(rate)
+        if epoch < 4:
+            rate = 5e-4 * (epoch + 2)
+        elif epochs > 5:
+            steps += 1
+            half = np.pi / (epochs - 5)
+            rate *= (1 + np.cos(half * steps)) / (1 + np.cos(half * (steps - 1)))
+    rates = lambda_rates(5e-4, epochs)
+    np.testing.assert_allclose(rates, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(Recipe(schedule="lambda").rates(5e-4, epochs), rates)
+    if epochs > 5:
+        assert rates[-1] < 1e-12 and rates.max() == pytest.approx(2.5e-3)
