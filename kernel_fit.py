@@ -18,6 +18,7 @@ from linearized.kernel_fit import Config, run_levels
 
 def main(config: Config) -> None:
     """Runs, draws, prints the table of ridges of each noise level, and one over the levels."""
+    from data.terminal import say_written
     from linearized.table import print_levels, print_table
     from report.run_pictures import draw_run
 
@@ -25,7 +26,7 @@ def main(config: Config) -> None:
     for result in run_levels(config):
         draw_run(result.folder, result.record, again=result.fresh, solver="solver.png")
         print_table(result.record)
-        print(f"written to {result.folder}")
+        say_written(result.folder)
         finished.append(result.record)
     if len(finished) > 1:
         print_levels(finished)

@@ -19,12 +19,13 @@ def main(config: Config) -> None:
     """Runs, draws, prints the table of ridges."""
     result = run(config)
 
+    from data.terminal import say_written
     from linearized.table import print_table
     from report.run_pictures import draw_run
 
     draw_run(result.folder, result.record, again=result.fresh, solver="training.png")
     print_table(result.record)
-    print(f"written to {result.folder}")
+    say_written(result.folder)
     if all(entry["diverged"] for entry in result.record["ridges"]):
         raise UserError("Training diverged; the weights before that are kept. Lower --learning_rate and run again.")
 

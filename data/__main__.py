@@ -7,9 +7,12 @@ python -m data --fetch=FMNIST   gets it, where it is not here
 import dataclasses
 import sys
 
+from rich.console import Console
+
 from data import DATASETS
 from data.command import run_command
 from data.config import Settings, setting
+from data.terminal import UNLIMITED, Column, plain_lines, width_of, wrapped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +22,14 @@ class Config(Settings):
     fetch: str | None = setting(None, "a dataset to download or make", choices=DATASETS)
 
 
-def listing() -> str:
-    """The table that `python -m data` prints."""
-    rows, details = [("dataset", "here", "noise_ind", "stands for", "what it is")], []
+def listing(width: int = UNLIMITED) -> str:
+    """Return the table that `python -m data` prints, then where each dataset lies or was sought.
+
+    Args:
+        width: Cells of the terminal. Columns are left out from the right; words that are longer, such as paths, stay
+            whole.
+    """
+    rows, details = [], []
     for name in DATASETS:
         source = DATASETS.load(name)
         found = source.find()
@@ -32,15 +40,19 @@ def listing() -> str:
         details.append(f"{name}: {found.place or here}")
         details += [f"    sought: {place}" for place in found.sought]
         details += [] if found.place else [f"    {found.how}"]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*table, "", *details])
+    titles = ("dataset", "here", "noise_ind", "stands for", "what it is")
+    columns = [Column(title, cells, rank, text=rank > 2)
+               for rank, (title, cells) in enumerate(zip(titles, zip(*rows, strict=True), strict=True))]  # fmt: skip
+    lines = plain_lines(columns, width)
+    for detail in details:
+        lines += wrapped(detail.strip(), width, indent="    " if detail.startswith(" ") else "")
+    return "\n".join(lines)
 
 
 def main(config: Config) -> None:
     """Lists, or fetches the dataset asked for."""
     if config.fetch is None:
-        print(listing())
+        print(listing(width_of(Console())))
         return
     place = DATASETS.load(config.fetch).fetch()
     print(f"{config.fetch} is in {place}." if place else f"{config.fetch} needs no files: loading makes it.")

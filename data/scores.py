@@ -1,7 +1,6 @@
 """Losses and accuracies as published: mean squared norm or cross-entropy, argmax or threshold; without the penalty."""
 
 import numpy as np
-from scipy.special import log_softmax
 
 from data.dataset import Dataset, Split, class_numbers
 from data.errors import UserError
@@ -39,6 +38,8 @@ def evaluate(
     elif dataset.task == "binary":
         rows, normalised = np.logaddexp(0, values[:, 0]) - classes * values[:, 0], None
     else:
+        from scipy.special import log_softmax  # here, so that what only reads the losses' names starts quickly
+
         rows, normalised = -log_softmax(values, axis=1)[np.arange(len(classes)), classes], None
     if dataset.task == "regression":
         accuracy = None

@@ -12,6 +12,7 @@ what is finished is left alone. `data.open_gram(folder)` reads the matrix.
 import sys
 
 from data.command import run_command
+from data.terminal import say
 from kernel_gen.generate import Config, run, shard_commands
 
 
@@ -21,7 +22,7 @@ def main(config: Config) -> None:
         print("\n".join(shard_commands(config)))
         return
     made = run(config)
-    print(f"{len(made)} shards made; they are in {config.path()}")
+    say(f"{len(made)} shards made; they are in {config.path()}")
 
 
 if __name__ == "__main__":

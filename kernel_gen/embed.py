@@ -24,6 +24,7 @@ from data.files import Busy, held
 from data.manifest import Band
 from data.shard_folder import refusals_undone, tidy
 from data.shards import check_shard, set_aside
+from data.terminal import say
 from kernel_gen.progress import pairs_line
 
 
@@ -115,7 +116,7 @@ def _manifest(config: Config, dataset: Dataset, features) -> EmbeddingManifest:
 def main(config: Config) -> None:
     """Makes shards."""
     made = run(config)
-    print(f"{len(made)} shards made; they are in {config.path()}")
+    say(f"{len(made)} shards made; they are in {config.path()}")
 
 
 if __name__ == "__main__":

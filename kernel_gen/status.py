@@ -24,6 +24,7 @@ from data.files import is_held
 from data.manifest import FILE, Manifest, load_manifest
 from data.shard_folder import tidy
 from data.shards import check_shard, read_header
+from data.terminal import say
 from kernel_gen.job import JobSettings
 from kernel_gen.partial import share_done
 
@@ -152,10 +153,11 @@ def main(config: Config) -> None:
     folder = config.path()
     if not (folder / FILE).exists():
         raise UserError(f"{folder} holds no Gram matrix. Make it with: {config.command()}")
-    print(report(folder))
+    for line in report(folder).splitlines():
+        say(line, indent="  " if line.startswith(" ") else "")
     if config.verify:
         compared, worst = verify(folder, count=config.verify_rows, seed=config.verify_seed)
-        print(f"verified: {compared} entries recomputed in float64, worst relative error {worst:.1e}")
+        say(f"verified: {compared} entries recomputed in float64, worst relative error {worst:.1e}")
         tolerance = TOLERANCE[load_manifest(folder).dtype]
         if not worst <= tolerance:
             raise UserError(

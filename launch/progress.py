@@ -1,15 +1,13 @@
-"""How far: a live line on a terminal, a log line every half minute elsewhere; done, running, failed, time left."""
+"""A live line on a terminal, a log line every half minute elsewhere: done, running, failed, time left."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from absl import logging
-from rich.console import Console
+from data.progress import LOG_EVERY, LiveLine, Logged, Part, clock, terminal
 
-LOG_EVERY = 30.0  # seconds
+__all__ = ["Report", "clock", "line", "progress_line"]
 
 
 class Report(NamedTuple):
@@ -21,37 +19,38 @@ class Report(NamedTuple):
     workers: int
 
 
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+def parts(report: Report, total: int, seconds: float) -> list[Part]:
+    """Return the parts of the line; the time left supposes that each command still to run takes the mean time."""
+    ended = report.done + report.failed
+    return [
+        Part(f"{report.done} of {total} done"),
+        Part(f"{report.running} running on {report.workers} workers", 3),
+        Part(f"{report.failed} failed" if report.failed else "", 1),
+        Part("" if report.workers else "waiting for workers", 2),
+        Part(clock(seconds), 4),
+        Part(f"{clock(seconds / ended * (total - ended))} left" if ended else ""),
+    ]
 
 
 def line(report: Report, total: int, seconds: float) -> str:
-    """One line; the time left supposes that what is to come takes as long as what came."""
-    ended = report.done + report.failed
-    left = f", {clock(seconds / ended * (total - ended))} left" if ended else ""
-    failed = f", {report.failed} failed" if report.failed else ""
-    waiting = "" if report.workers else ", waiting for workers"
-    return (
-        f"{report.done} of {total} done, {report.running} running on {report.workers} workers{failed}{waiting}, "
-        f"{clock(seconds)}{left}"
-    )
+    """Return the whole line, for a log."""
+    return ", ".join(part.text for part in parts(report, total, seconds) if part.text)
 
 
 @contextlib.contextmanager
 def progress_line(total: int) -> Iterator[Callable[[Report], None]]:
-    """Gives `show(report)`, to be called every second or so while `total` commands run."""
-    console, start, last = Console(file=sys.stderr), time.monotonic(), time.monotonic()
-    if console.is_terminal:
-        with console.status("starting") as status:
-            yield lambda report: status.update(line(report, total, time.monotonic() - start))
+    """Yield `show(report)`, to be called every second or so while `total` commands run."""
+    console, start = terminal(), time.monotonic()
+    if console is None:
+        log = Logged(LOG_EVERY)
+        yield lambda report: log(lambda: line(report, total, time.monotonic() - start))
         return
+    now = Report(0, 0, 0, 0)
+    with LiveLine(console, total, lambda live: parts(now, total, live.seconds)) as live:
 
-    def show(report: Report) -> None:
-        nonlocal last
-        if time.monotonic() - last >= LOG_EVERY:
-            last = time.monotonic()
-            logging.info("%s", line(report, total, last - start))
+        def show(report: Report) -> None:
+            nonlocal now
+            now = report
+            live.show(report.done + report.failed)
 
-    yield show
+        yield show

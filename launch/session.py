@@ -2,11 +2,13 @@
 
 import dataclasses
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from data.errors import UserError
+from data.terminal import say
 from launch import LAUNCHERS
 from launch.grid import Command
 from launch.settings import WhereSettings
@@ -26,7 +28,8 @@ def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Resul
     start = time.monotonic()
     with launcher.client(settings) as client:
         logs = log_path(commands[0], settings.logs).parent
-        print(f"{len(commands)} commands, logs in {logs}, dashboard: {client.dashboard_link}", flush=True)
+        say(f"{len(commands)} commands, logs in {logs}, dashboard: {client.dashboard_link}")
+        sys.stdout.flush()
         cores = settings.cores or launcher.default_cores(settings)
         results = run_commands(client, commands, logs=settings.logs, retries=settings.retries, cores=cores)
     print_table(results, time.monotonic() - start)

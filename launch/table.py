@@ -1,12 +1,12 @@
-"""The table at the end: a row for each command that failed (or for all, if they are few), and the sum."""
+"""The table at the end: one row for each command that failed (for all, if they are few), and the totals."""
 
 import shlex
 import signal
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
+from data.terminal import Column, print_columns, say
 from launch.commands import Result
 from launch.progress import clock
 
@@ -14,30 +14,32 @@ FEW = 20
 
 
 def print_table(results: Sequence[Result], seconds: float, console: Console | None = None) -> None:
-    """Prints how each command ended, tries, seconds and log; then how many did, and in what time."""
+    """Print how each command ended, its tries, seconds and log; then how many succeeded, and in what time."""
     console = console or Console()
-    if not console.is_terminal:
-        console.width = 160  # a file has no width, and a table that is cut is lost
     failed = [result for result in results if result.failed]
     rows = results if len(results) <= FEW else failed[:FEW]
     if rows:
-        table = Table("command", "ended", "tries", "seconds")
-        table.add_column("log", overflow="fold")
-        for result in rows:
-            table.add_row(
-                shlex.join(result.argv), verdict(result.outcome.code), str(result.tries),
-                f"{result.outcome.seconds:.1f}", result.log, style="bold red" if result.failed else "",
-            )  # fmt: skip
-        console.print(table)
+        print_columns(
+            "",
+            [
+                Column("command", [shlex.join(result.argv) for result in rows], text=True),
+                Column("ended", [verdict(result.outcome.code) for result in rows]),
+                Column("tries", [str(result.tries) for result in rows], 2),
+                Column("seconds", [f"{result.outcome.seconds:.1f}" for result in rows], 3),
+                Column("log", [result.log for result in rows], 1, text=True),
+            ],
+            styles=["bold red" if result.failed else "" for result in rows],
+            console=console,
+        )
     if len(failed) > len(rows):
-        console.print(f"and {len(failed) - len(rows)} more that failed")
+        say(f"and {len(failed) - len(rows)} more that failed", console)
     done = [result.outcome.seconds for result in results if not result.failed]
     mean = f", {sum(done) / len(done):.1f} s each" if done else ""
-    console.print(f"{len(done)} of {len(results)} done in {clock(seconds)}{mean}")
+    say(f"{len(done)} of {len(results)} done in {clock(seconds)}{mean}", console)
 
 
 def verdict(code: int | None) -> str:
-    """An exit code in words."""
+    """Return an exit code in words."""
     if code is None:
         return "worker died"
     if code > 128 and code - 128 in set(signal.Signals):

@@ -23,6 +23,7 @@ from data.errors import UserError
 from data.files import whole_file
 from data.names import slug
 from data.seals import write_json
+from data.terminal import Column, print_columns, say_written
 from linearized import train
 from linearized.model_settings import GROUPS
 from linearized.models import MODELS
@@ -37,6 +38,8 @@ COLUMNS = {
     "test_loss": "test loss",
     "test_accuracy": "test accuracy",
 }
+RANKS = {"label": 0, "test_accuracy": 0, "test_loss": 1, "train_accuracy": 6, "memory_gib": 5, "examples_per_second": 4,
+         "seconds": 3}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,19 +105,13 @@ def _row(label: str, folder: Path) -> dict[str, Any]:
 
 
 def print_comparison(record: dict[str, Any]) -> None:
-    """The table of `run`."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=record["title"])
-    for name, title in record["columns"].items():
-        table.add_column(title, justify="left" if name == "label" else "right", no_wrap=True)
-    for row in record["rows"]:
-        table.add_row(*(_shown(row[name]) for name in record["columns"]))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160  # a file has no width, and a table that is cut is lost
-    console.print(table)
+    """Print the table of `run`; a narrow terminal leaves out columns, those of higher rank in `RANKS` first."""
+    columns = [
+        Column(title, [_shown(row[name]) for row in record["rows"]], RANKS.get(name, 2),
+               text=any(isinstance(row[name], str) for row in record["rows"]))
+        for name, title in record["columns"].items()
+    ]  # fmt: skip
+    print_columns(record["title"], columns)
 
 
 def _shown(value: Any) -> str:
@@ -136,7 +133,7 @@ def main(config: Config) -> None:
         write_json(path, record)
     picture = folder / "comparison.png"
     subprocess.run([sys.executable, "-m", "report.comparison", f"--directory={folder}", f"--out={picture}"], check=True)
-    print(f"written to {folder}")
+    say_written(folder)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from data.directories import directory
 from data.errors import UserError
 from data.files import whole_file
 from data.names import slug
+from data.terminal import say, say_written
 from data.wordpiece import CASINGS
 from linearized.fits import Result
 from linearized.metrics import evaluate
@@ -259,18 +260,18 @@ def main(config: Config) -> None:
     result = run(config)
     chosen: dict[str, Any] = result.chosen
     counts = result.record["model"]
-    print(f"{counts['trained_parameters']:,} of {counts['num_parameters']:,} parameters trained "
-          f"({counts['original_parameters']:,} before the swap)")  # fmt: skip
+    say(f"{counts['trained_parameters']:,} of {counts['num_parameters']:,} parameters trained "
+        f"({counts['original_parameters']:,} before the swap)")  # fmt: skip
     for split in ("train", "test"):
         for reason, words in (("unlabelled", "without a label"), ("odd_columns", "with another number of columns")):
             if count := result.record["data"].get(f"{split}_rows_{reason}"):
-                print(f"{split}: {count} rows {words} were dropped")
+                say(f"{split}: {count} rows {words} were dropped")
     for name in ("train", "validation", "test"):
         found = {key.removeprefix(f"{name}_"): value for key, value in chosen.items() if key.startswith(f"{name}_")}
         shown = [f"{metric.replace('_', ' ')} {value:.4f}" for metric, value in found.items() if value is not None]
         if shown:
-            print(f"{name}: {', '.join(shown)}")
-    print(f"written to {result.folder}")
+            say(f"{name}: {', '.join(shown)}")
+    say_written(result.folder)
 
 
 if __name__ == "__main__":

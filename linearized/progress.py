@@ -1,48 +1,48 @@
-"""A live line on a terminal, a log line every half minute elsewhere: how far, how good, how long still."""
+"""A live line on a terminal, a log line every half minute elsewhere: steps done, quality so far, time left."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 
-from absl import logging
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-LOG_EVERY = 30.0  # seconds
+from data.progress import LOG_EVERY, LiveLine, Logged, Part, clock, terminal
 
 
 @contextlib.contextmanager
 def progress_line(what: str, total: int) -> Iterator[Callable[..., None]]:
-    """Gives `report(done, note="", total=None)`; `total` steps of `what` are expected, fewer are fine.
+    """Yield `report(done, note="", total=None)`; `total` steps of `what` are expected, fewer are fine.
 
     A `total` given to `report` takes the place of the first.
     """
-    console = Console(file=sys.stderr)
-    if not console.is_terminal:
+    console = terminal()
+    if console is None:
         yield _logger(what, total)
         return
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total, note="")
-        yield lambda done, note="", total=None: bar.update(task, completed=done, note=note, total=total)
+    now = {"done": 0, "note": "", "total": total}
+
+    def parts(line: LiveLine) -> list[Part]:
+        return [
+            Part(what, 1), Part(f"{now['done']}/{now['total']}"), Part(now["note"], 2), Part(clock(line.seconds), 3),
+            Part(f"{clock(line.seconds_left)} left"),
+        ]  # fmt: skip
+
+    with LiveLine(console, total, parts) as line:
+
+        def report(done: int, note: str = "", total: int | None = None) -> None:
+            now.update(done=done, note=note, total=now["total"] if total is None else total)
+            line.show(done, now["total"])
+
+        yield report
 
 
 def _logger(what: str, expected: int) -> Callable[..., None]:
-    start = last = time.monotonic()
+    start, log = time.monotonic(), Logged(LOG_EVERY)
     first: int | None = None
 
     def report(done: int, note: str = "", total: int | None = None) -> None:
-        nonlocal last, first
+        nonlocal first
         total = expected if total is None else total
         first = done - 1 if first is None else first  # a resumed run does not start at 0
-        now = time.monotonic()
-        if now - last >= LOG_EVERY:
-            last = now
-            left = (now - start) / max(done - first, 1) * (total - done)
-            logging.info("%s: %d of at most %d, %s, at most %.0f s left", what, done, total, note, left)
+        left = (time.monotonic() - start) / max(done - first, 1) * (total - done)
+        log(lambda: f"{what}: {done} of at most {total}, {note}, at most {left:.0f} s left")
 
     return report

@@ -1,87 +1,96 @@
-"""The tables at the end of a run: a row a ridge, the chosen one marked; a row a noise level."""
+"""The tables at the end of a run: one row per ridge, with the chosen one marked; one row per noise level."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from data.terminal import Column, print_columns, say
+
+# How readily a column is left out on a narrow terminal: the higher, the sooner; 0 is never left out
+_RANKS = {
+    "test_accuracy": 1, "verdict": 2, "validation_accuracy": 3, "leave_one_out_accuracy": 4, "test_loss": 5,
+    "test_r2": 6, "gcv": 7, "validation_loss": 8, "leave_one_out_loss": 8, "train_accuracy": 9, "train_loss": 10,
+    "degrees_of_freedom": 11,
+}  # fmt: skip
 _EXTRAS = {"leave_one_out_loss": "loo loss", "leave_one_out_accuracy": "loo accuracy", "gcv": "gcv",
            "degrees_of_freedom": "dof"}  # fmt: skip
 
 
 def print_table(record: Mapping[str, Any], console: Console | None = None) -> None:
-    """Prints ridge, losses, accuracies and the solver's verdict for each ridge of a result."""
+    """Print ridge, losses, accuracies and the solver's diagnostics for each ridge of a result."""
     entries, best = record["ridges"], record["chosen"]["position"]
     published = record.get("chosen_published", record["chosen"])["position"]
+    marks = {published: "published ", best: "best "}
+    columns = [
+        Column("index", [f"{marks.get(place, '')}{entry['index']}" for place, entry in enumerate(entries)]),
+        Column(f"ridge {record.get('ridge_symbol', 'λ')}", [f"{entry['ridge']:.3e}" for entry in entries]),
+        *_metrics(entries),
+        Column("steps, residual", [_verdict(entry) for entry in entries], _RANKS["verdict"], text=True),
+    ]
+    styles = ["bold" if place == best else "" for place in range(len(entries))]
+    console = print_columns(record["title"], columns, styles=styles, console=console)
+    for entry in entries:
+        if entry.get("message"):
+            say(f"index {entry['index']}: {entry['message']}", console)
+    if published != best:
+        say(f"published: chosen by {record['chosen_published']['by']}", console)
+    if "linear" in record:
+        linear, risk = record["linear"], entries[best]["test_relative_risk"]
+        told = "" if linear["test_accuracy"] is None else f", accuracy {linear['test_accuracy']:.4f}"
+        say(
+            f"best linear fit: test loss {linear['test_loss']:.4f}{told}, chosen by {linear['by']}; "
+            f"the risk relative to it is {_number(risk)}",
+            console,
+        )
+    if "reason" in record.get("solver", {}):
+        say(f"solver: {record['solver']['name']} ({record['solver']['reason']})", console)
+    say(
+        f"best: chosen by {record['chosen']['by']}, {record['seconds']:.0f} s, {record['peak_memory_gib']:.1f} GiB",
+        console,
+    )
+
+
+def _metrics(entries: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Return the columns of losses, accuracies and selection criteria that the entries have."""
     splits = [split for split in ("train", "validation", "test") if f"{split}_loss" in entries[0]]
     metrics = [
         metric for metric in ("loss", "accuracy") if any(entry[f"train_{metric}"] is not None for entry in entries)
     ]
-    columns = {f"{split}_{metric}": f"{split} {metric}" for split in splits for metric in metrics}
-    columns |= {} if "accuracy" in metrics else {"test_r2": "test R²"}
-    columns |= {name: title for name, title in _EXTRAS.items() if any(entry.get(name) is not None for entry in entries)}
-    table = Table(title=record["title"])
-    for name in ("index", f"ridge {record.get('ridge_symbol', 'λ')}", *columns.values(), "steps, residual"):
-        table.add_column(name, justify="right", no_wrap=len(columns) <= 6 or name not in columns.values())
-    for position, entry in enumerate(entries):
-        mark = "best " if position == best else "published " if position == published else ""
-        table.add_row(
-            f"{mark}{entry['index']}",
-            f"{entry['ridge']:.3e}",
-            *(_number(entry.get(name)) for name in columns),
-            _verdict(entry),
-            style="bold" if position == best else "",
-        )
-    console = _print(table, console)
-    for entry in entries:
-        if entry.get("message"):
-            console.print(f"index {entry['index']}: {entry['message']}")
-    if published != best:
-        console.print(f"published: chosen by {record['chosen_published']['by']}")
-    if "linear" in record:
-        linear, risk = record["linear"], entries[best]["test_relative_risk"]
-        told = "" if linear["test_accuracy"] is None else f", accuracy {linear['test_accuracy']:.4f}"
-        console.print(
-            f"best linear fit: test loss {linear['test_loss']:.4f}{told}, chosen by {linear['by']}; "
-            f"the risk relative to it is {_number(risk)}"
-        )
-    if "reason" in record.get("solver", {}):
-        console.print(f"solver: {record['solver']['name']} ({record['solver']['reason']})")
-    console.print(
-        f"best: chosen by {record['chosen']['by']}, {record['seconds']:.0f} s, {record['peak_memory_gib']:.1f} GiB"
-    )
+    titles = {f"{split}_{metric}": f"{split} {metric}" for split in splits for metric in metrics}
+    titles |= {} if "accuracy" in metrics else {"test_r2": "test R²"}
+    titles |= {name: title for name, title in _EXTRAS.items() if any(entry.get(name) is not None for entry in entries)}
+    ranks = _RANKS if "accuracy" in metrics else {**_RANKS, "test_loss": 1}
+    return [Column(title, [_number(entry.get(name)) for entry in entries], ranks[name])
+            for name, title in titles.items()]  # fmt: skip
 
 
 def print_levels(records: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Prints a row a noise level: what the chosen ridge gives, and what the published, test-chosen one would."""
+    """Print one row per noise level: the metrics at the chosen ridge, and at the published, test-chosen one."""
     regression = all(record["ridges"][0]["test_accuracy"] is None for record in records)
     metric = "test_loss" if regression else "test_accuracy"
     name = metric.replace("_", " ")
     first = records[0]
-    table = Table(title=f"{first['model']['name']} on {first['data']['name']}, n = {first['data']['n_train']}")
-    titles = ("level", "noise", "chosen by", "ridge", "test loss", "R²", "relative risk", name, f"{name}, linear",
-              f"{name}, published choice")  # fmt: skip
-    shown = [place for place in range(len(titles)) if not (regression and place == 7)]
-    for place in shown:
-        table.add_column(titles[place], justify="right")
-    for record in records:
-        chosen, published = (record["ridges"][record[choice]["position"]] for choice in ("chosen", "chosen_published"))
-        cells = [
-            str(record["settings"]["noise_ind"]), record["data"]["noise"], record["chosen"]["by"],
-            f"{chosen['ridge']:.2e}", *(_number(chosen[key]) for key in ("test_loss", "test_r2", "test_relative_risk")),
-            _number(chosen[metric]), _number(record["linear"][metric]), _number(published[metric]),
-        ]  # fmt: skip
-        table.add_row(*(cells[place] for place in shown))
-    _print(table, console)
+    chosen = [record["ridges"][record["chosen"]["position"]] for record in records]
+    published = [record["ridges"][record["chosen_published"]["position"]] for record in records]
 
+    def numbers(title: str, entries: Sequence[Mapping[str, Any]], key: str, rank: int = 0) -> Column:
+        return Column(title, [_number(entry[key]) for entry in entries], rank)
 
-def _print(table: Table, console: Console | None) -> Console:
-    console = console or Console()
-    if not console.is_terminal:
-        console.width = 160  # a file has no width, and a table that is cut is lost
-    console.print(table)
-    return console
+    columns = [
+        Column("level", [str(record["settings"]["noise_ind"]) for record in records]),
+        Column("noise", [record["data"]["noise"] for record in records], 2, text=True),
+        Column("chosen by", [record["chosen"]["by"] for record in records], 7, text=True),
+        Column("ridge", [f"{entry['ridge']:.2e}" for entry in chosen], 3),
+        *([] if regression else [numbers("test loss", chosen, "test_loss", 4)]),
+        numbers("R²", chosen, "test_r2", 8),
+        numbers("relative risk", chosen, "test_relative_risk", 6),
+        numbers(name, chosen, metric),
+        numbers(f"{name}, linear", [record["linear"] for record in records], metric, 5),
+        numbers(f"{name}, published choice", published, metric, 5),
+    ]
+    title = f"{first['model']['name']} on {first['data']['name']}, n = {first['data']['n_train']}"
+    print_columns(title, columns, console=console)
 
 
 def _number(value: float | None) -> str:

@@ -9,16 +9,19 @@ table of its points (csv). Run it in the repository's folder, where train.py and
 """
 
 import dataclasses
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
 
 from data.command import run_command
 from data.config import setting
 from data.directories import directory
 from data.errors import UserError
 from data.files import whole_file
+from data.terminal import Column, print_columns, say, shell_lines, width_of
 from launch.settings import WhereSettings
 from report.recipes import RECIPES, SCALES
 from report.recipes.estimate import disk_bytes, seconds
@@ -44,14 +47,16 @@ def main(config: Config) -> None:
     dataset = recipe.source()
     todo = runs(config.figure, recipe, config.scale, dataset)
     if config.dry_run:
-        print("\n".join(shlex.join(run.command) for run in todo))
-        print(_estimate(todo, config.workers))
+        width = width_of(Console())
+        print("\n".join(shell_lines(run.command, width) for run in todo))
+        say(_estimate(todo, config.workers))
         return
     if missing := [name for name in DIRECTORIES if not Path(name).is_file()]:
         raise UserError(f"{missing[0]} is not in {Path.cwd()}. Run this in the repository's folder.")
     from launch.session import refuse_failures, run_all
 
-    print(_estimate(todo, config.workers), flush=True)
+    say(_estimate(todo, config.workers))
+    sys.stdout.flush()
     ended = run_all(config, [run.command for run in todo])
     points = collected(todo)
     if points.empty:
@@ -90,14 +95,22 @@ def draw(recipe: Recipe, dataset: str, points: "pd.DataFrame", folder: Path, nam
 
     picture = figure(recipe, dataset, points)
     for suffix in (".png", ".pdf"):
-        print(f"drawn: {plots.save_figure(picture, folder / (name + suffix))}")
+        say(f"drawn: {plots.save_figure(picture, folder / (name + suffix))}")
     named = ("label", "value", "seed", "ridge", "chosen_by", "seconds", "path")
     shown = [column for column in points if column in named or column.endswith(("_loss", "_accuracy"))]
     with whole_file(folder / f"{name}.csv") as path:
         points[shown].to_csv(path, index=False)
-    means = points.pivot_table(recipe.metric, "label", "value", sort=False)
-    print(means.to_string(float_format="%.3f"))
-    print(f"the published figure shows: {recipe.shows}")
+    print_means(recipe.metric, points)
+    say(f"the published figure shows: {recipe.shows}")
+
+
+def print_means(metric: str, points: "pd.DataFrame") -> None:
+    """Print the mean of a metric over seeds: one row per value of the axis, one column per curve."""
+    means = points.pivot_table(metric, "value", "label", sort=False).sort_index()
+    columns = [Column("value", [f"{value:g}" for value in means.index])]
+    columns += [Column(str(label), ["-" if np.isnan(mean) else f"{mean:.3f}" for mean in means[label]])
+                for label in means]  # fmt: skip
+    print_columns(f"mean {metric.replace('_', ' ')}", columns)
 
 
 def _estimate(todo: list[Run], workers: int) -> str:
