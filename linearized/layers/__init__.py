@@ -3,9 +3,10 @@
 from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.initializers import SeededNormal
 from linearized.layers.kervolution import Kervolution1D, Kervolution2D, Kervolution3D
-from linearized.layers.lambda_layer import LambdaLayer, PositionEmbedding
+from linearized.layers.lambda_layer import LambdaLayer
 from linearized.layers.mean_field import MeanFieldDense
 from linearized.layers.neural_tangent import NeuralTangent
+from linearized.layers.position_embedding import PositionEmbedding
 from linearized.layers.positions import Positions
 from linearized.layers.random_features import RandomFeatures
 from linearized.layers.snnk import SNNK

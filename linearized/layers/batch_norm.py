@@ -1,11 +1,13 @@
 """Batch normalisation whose running statistics are right from the first batch on.
 
-Keras starts them at mean 0 and variance 1 and lets them go by a tenth a batch. Until they are gone, layers that are
-powers of their inputs (kervolutions, lambda layers) multiply the error layer by layer, up to infinity.
+Keras starts them at mean 0 and variance 1 and replaces a tenth of them per batch. Until the start has faded, layers
+that are powers of their inputs (kervolutions, lambda layers) multiply the error layer by layer, up to infinity.
 """
 
 import keras
 from keras import ops
+
+from linearized.layers.shapes import check_shape
 
 MOMENTUM, EPSILON = 0.9, 1e-5
 
@@ -16,7 +18,8 @@ class SettledBatchNorm(keras.layers.BatchNormalization):
     min(momentum, t / (t + 1)) of the old statistics.
 
     Args:
-        momentum: As Keras means it; 0.9 unless given, since 0.99 is too slow for a few hundred batches.
+        momentum: The share of the old statistics that each batch keeps (Keras' convention; PyTorch's is one minus it).
+            0.99, Keras' own default, is too slow for a few hundred batches.
         epsilon: Added to the variance.
         kwargs: The other arguments of Keras' layer.
     """
@@ -26,11 +29,15 @@ class SettledBatchNorm(keras.layers.BatchNormalization):
 
     def build(self, input_shape):
         super().build(input_shape)
+        self._expected = [None] * len(input_shape)
+        self._expected[self.axis] = input_shape[self.axis]
+        self.input_spec = None  # `call` makes the same check, with what came in
         self.moving_count = self.add_weight(
             name="moving_count", shape=(), initializer="zeros", trainable=False, autocast=False
         )
 
     def call(self, inputs, training=None, mask=None):
+        check_shape(self, inputs.shape, self._expected, "inputs")
         if not (training and self.trainable):
             return super().call(inputs, training=training, mask=mask)
         momentum = self.momentum

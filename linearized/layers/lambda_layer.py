@@ -7,6 +7,9 @@ For n queries and m context pixels with keys of depth k, values of depth v = fil
 
 One lambda serves all heads, so there is no n · m map for any of them. Over a batch of b the time is Θ(b n m k v u), the
 memory Θ(n m k u) for E and Θ(b n k v) for the lambdas; with a local scope of r · r pixels m is r² and E is r² k u.
+
+With normalised queries and values a position lambda of E ~ N(0, 1), as published, gives outputs of variance k m u,
+1,024 for 64 pixels. By default E starts with the standard deviation 1/√(k m u), which brings it to order one.
 """
 
 import keras
@@ -15,95 +18,49 @@ from keras import ops
 
 from linearized.layers.batch_norm import MOMENTUM, SettledBatchNorm
 from linearized.layers.initializers import SeededNormal
+from linearized.layers.position_embedding import EMBEDDINGS, PositionEmbedding, refuse_below_one, settled
+from linearized.layers.shapes import check_shape
 
-EMBEDDINGS = ("relative", "absolute")
 NORMS = ("channels", "published")
 
 
 @keras.saving.register_keras_serializable("linearized")
-class PositionEmbedding(keras.layers.Layer):
-    """E, what the place of a context pixel means to a query, for a global scope. One can serve many lambda layers.
-
-    Args:
-        keys: k, the depth of the keys.
-        intra_depth: u.
-        kind: "relative": one vector for each difference of places, (2H - 1)(2W - 1) u k numbers; "absolute": one for
-            each pair of places, n m u k numbers.
-        strides: Of the queries; those of the lambda layers that it serves.
-        seed: Of the draw from N(0, 1).
-
-    Input shape: `(b, H, W, channels)`, of which only H and W are used; both must be known.
-    Output shape: `(n, m, k, u)` with m = H W and n = ⌈H / strides⌉ ⌈W / strides⌉; it has no batch axis.
-    """
-
-    def __init__(self, keys=16, intra_depth=1, kind="relative", strides=1, seed=0, **kwargs):
-        super().__init__(**kwargs)
-        _refuse_below_one(keys=keys, intra_depth=intra_depth, strides=strides)
-        if kind not in EMBEDDINGS:
-            raise ValueError(f"`kind` must be one of {', '.join(EMBEDDINGS)}. Received: kind={kind!r}.")
-        self.keys, self.intra_depth, self.kind, self.strides = int(keys), int(intra_depth), kind, int(strides)
-        self.seed = SeededNormal(1.0, seed).seed
-
-    def build(self, input_shape):
-        height, width = input_shape[1:3]
-        if height is None or width is None:
-            raise ValueError(
-                "A global scope needs images of one size; give the lambda layer a `scope` for others. "
-                f"Received: input_shape={tuple(input_shape)}."
-            )
-        shape = self.compute_output_shape(input_shape)
-        if self.kind == "relative":
-            shape = ((2 * height - 1) * (2 * width - 1), *shape[2:])
-            self._places = _differences(height, width, self.strides)
-        self.embedding = self.add_weight(name="embedding", shape=shape, initializer=SeededNormal(1.0, self.seed))
-
-    def call(self, x):
-        embedding = ops.convert_to_tensor(self.embedding)
-        return embedding if self.kind == "absolute" else ops.take(embedding, self._places, axis=0)
-
-    def compute_output_shape(self, input_shape):
-        height, width = input_shape[1:3]
-        queries = -(-height // self.strides) * -(-width // self.strides)
-        return (queries, height * width, self.keys, self.intra_depth)
-
-    def get_config(self):
-        own = {"keys": self.keys, "intra_depth": self.intra_depth, "kind": self.kind, "strides": self.strides}
-        return {**super().get_config(), **own, "seed": self.seed}
-
-
-@keras.saving.register_keras_serializable("linearized")
 class LambdaLayer(keras.layers.Layer):
-    """Takes the place of a 3x3 convolution with padding "same": images in, images out.
+    """A layer from images to images that can replace a 3x3 convolution with padding "same".
 
     Args:
         filters: Channels of the output, a multiple of `heads`.
-        heads: h, queries a pixel.
+        heads: h, queries per pixel.
         keys: k, the depth of queries and keys.
-        intra_depth: u, keys and values a pixel.
-        scope: r, odd: a position lambda sees r · r pixels around its query, by a lambda convolution of learned
-            weights; pixels beyond the border count as zero. 0: it sees all pixels, by a `PositionEmbedding`.
-        strides: A query stands at every such pixel of a row and a column; the context is all pixels.
+        intra_depth: u, keys and values per pixel.
+        scope: r, odd: a position lambda covers r · r pixels around its query, by a lambda convolution of learned
+            weights; pixels beyond the border count as zero. 0: it covers all pixels, by a `PositionEmbedding`.
+        strides: Distance in pixels between two queries along rows and columns; the context is all pixels.
         embedding: "relative" or "absolute", the kind of its own `PositionEmbedding` (global scope).
         norm: "channels": batch normalisation of every channel of queries and values; "published": the variant of the
             reproduction on CIFAR-10, one normalisation for all heads' queries, and of values over places.
         momentum: Of the running statistics, as Keras means it: the share of the old.
         seed: Of the initial weights; give each layer its own.
+        embedding_stddev: Standard deviation of the initial position embeddings, of either scope; None: 1/√(k m u), or 1
+            with norm="published".
         kernel_regularizer: On the projections to queries, keys and values.
 
     Call arguments:
         x: Images.
         embedding: The output of a shared `PositionEmbedding` of the same strides; None: the layer has its own.
 
-    Input shape: `(b, H, W, channels)`; with a local scope H and W may vary.
+    Input shape: `(b, H, W, channels)`; with a local scope and the norm of channels H and W may vary.
     Output shape: `(b, ⌈H / strides⌉, ⌈W / strides⌉, filters)`.
+
+    Raises ValueError when called on images, or with an embedding, of other sizes than those it was built for.
     """
 
     def __init__(
         self, filters, heads=4, keys=16, intra_depth=1, scope=0, strides=1, embedding="relative", norm="channels",
-        momentum=MOMENTUM, seed=0, kernel_regularizer=None, **kwargs,
+        momentum=MOMENTUM, seed=0, kernel_regularizer=None, embedding_stddev=None, **kwargs,
     ):  # fmt: skip
         super().__init__(**kwargs)
-        _refuse_below_one(filters=filters, heads=heads, keys=keys, intra_depth=intra_depth, strides=strides)
+        refuse_below_one(filters=filters, heads=heads, keys=keys, intra_depth=intra_depth, strides=strides)
         if filters % heads:
             raise ValueError(f"`filters` must be a multiple of `heads`. Received: filters={filters}, heads={heads}.")
         if scope < 0 or (scope and scope % 2 == 0):
@@ -116,6 +73,9 @@ class LambdaLayer(keras.layers.Layer):
         self.scope, self.strides, self.embedding, self.norm = int(scope), int(strides), embedding, norm
         self.momentum, self.seed = float(momentum), SeededNormal(1.0, seed).seed
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        if embedding_stddev is not None and not embedding_stddev >= 0:
+            raise ValueError(f"`embedding_stddev` must not be negative. Received: embedding_stddev={embedding_stddev}.")
+        self.embedding_stddev = None if embedding_stddev is None else float(embedding_stddev)
         self.values = self.filters // self.heads
         axis = -1 if norm == "channels" else 1
         self.query_norm, self.value_norm = (
@@ -134,15 +94,19 @@ class LambdaLayer(keras.layers.Layer):
         self.query_norm.build((None, None, self.heads * self.keys) if together else (None, None, self.heads, self.keys))
         self.value_norm.build((None, context, values))
         self.position = None
+        stddev = 1.0 if self.embedding_stddev is None and self.norm == "published" else self.embedding_stddev
         if self.scope:
             shape = (self.scope, self.scope, self.intra_depth, self.keys)
-            self.window = self.add_weight(name="window", shape=shape, initializer=normal(1.0, [*self.seed, 4]))
+            start = normal(settled(self.keys, self.scope**2, self.intra_depth, stddev), [*self.seed, 4])
+            self.window = self.add_weight(name="window", shape=shape, initializer=start)
         elif embedding_shape is None:
             self.position = PositionEmbedding(
-                self.keys, self.intra_depth, self.embedding, self.strides, [*self.seed, 4],
+                self.keys, self.intra_depth, self.embedding, self.strides, [*self.seed, 4], stddev,
                 dtype=self.dtype_policy, name="position",
             )  # fmt: skip
             self.position.build(x_shape)
+        fixed = self.position is not None or self.norm == "published"
+        self._expected = (None, *(x_shape[1:3] if fixed else (None, None)), channels)
 
     def _projection(self, name, channels, outputs, start):
         return self.add_weight(
@@ -152,6 +116,9 @@ class LambdaLayer(keras.layers.Layer):
     def call(self, x, embedding=None, training=None):
         if self.scope and embedding is not None:
             raise ValueError(f"A lambda layer with a scope takes no embedding. Received: scope={self.scope}.")
+        check_shape(self, x.shape, self._expected)
+        if embedding is not None:
+            self._check_embedding(x.shape, embedding.shape)
         height, width = ops.shape(x)[1:3]
         pixels = ops.reshape(x, (-1, height * width, x.shape[-1]))
         values = self.value_norm(ops.matmul(pixels, self.to_values), training=training)
@@ -168,8 +135,20 @@ class LambdaLayer(keras.layers.Layer):
         shape = (-1, rows, columns, self.filters)
         return ops.reshape(ops.matmul(queries, lambdas), shape) + ops.reshape(together, shape)
 
+    def _check_embedding(self, x_shape, shape):
+        """Raise ValueError unless E is one of the queries and the context of images of `x_shape`."""
+        sizes = [None if size is None else -(-size // self.strides) for size in x_shape[1:3]]
+        expected = (_product(sizes), _product(x_shape[1:3]), self.keys, self.intra_depth)
+        if len(shape) != 4 or any(
+            None not in pair and pair[0] != pair[1] for pair in zip(shape, expected, strict=True)
+        ):
+            raise ValueError(
+                f"Images of shape {tuple(x_shape)} need an `embedding` of shape (n, m, k, u) = {expected}. "
+                f"Received: embedding.shape={tuple(shape)}."
+            )
+
     def _queries(self, pixels, training):
-        """(b, n, h, k), normalised over the batch and the pixels."""
+        """Return the queries, (b, n, h, k), normalised over the batch and the pixels."""
         queries = ops.matmul(pixels, self.to_queries)
         shape = (-1, ops.shape(queries)[1], self.heads, self.keys)
         if self.norm == "channels":
@@ -177,7 +156,7 @@ class LambdaLayer(keras.layers.Layer):
         return self.query_norm(ops.reshape(queries, shape), training=training)
 
     def _content(self, keys, values):
-        """(b, k, v) from keys (b, m, u k) and values (b, m, u v); the softmax is over the m pixels, in float32."""
+        """Return the content lambda (b, k, v) of keys (b, m, u k) and values (b, m, u v), with a float32 softmax."""
         rows = ops.shape(keys)[1] * self.intra_depth
         keys = ops.cast(keys, "float32")
         weights = ops.exp(keys - ops.max(keys, axis=1, keepdims=True))
@@ -186,7 +165,7 @@ class LambdaLayer(keras.layers.Layer):
         return ops.matmul(weights, ops.reshape(values, (-1, rows, self.values)))
 
     def _global(self, values, embedding):
-        """(b, n, k, v) from values (b, m, u v) and E (n, m, k, u): one product of matrices for the whole batch."""
+        """Return lambdas (b, n, k, v) of values (b, m, u v) and E (n, m, k, u), by one matrix product per batch."""
         queries, context, depth, intra = embedding.shape
         table = ops.reshape(ops.transpose(embedding, (0, 2, 1, 3)), (queries * depth, context * intra))
         values = ops.transpose(ops.reshape(values, (-1, context * intra, self.values)), (1, 0, 2))
@@ -194,7 +173,7 @@ class LambdaLayer(keras.layers.Layer):
         return ops.transpose(ops.reshape(lambdas, (queries, depth, -1, self.values)), (2, 0, 1, 3))
 
     def _local(self, values):
-        """(b, n, k, v) from values (b, H, W, u, v): the same convolution for each of the v, centred at the queries."""
+        """Return lambdas (b, n, k, v) of values (b, H, W, u, v): one convolution for each v, centred at the queries."""
         height, width = ops.shape(values)[1:3]
         planes = ops.reshape(ops.transpose(values, (0, 4, 1, 2, 3)), (-1, height, width, self.intra_depth))
         edge = self.scope // 2
@@ -208,26 +187,12 @@ class LambdaLayer(keras.layers.Layer):
         return (x_shape[0], *sizes, self.filters)
 
     def get_config(self):
-        names = ("filters", "heads", "keys", "intra_depth", "scope", "strides", "embedding", "norm", "momentum", "seed")
+        names = ("filters", "heads", "keys", "intra_depth", "scope", "strides", "embedding", "norm", "momentum", "seed",
+                 "embedding_stddev")  # fmt: skip
         own = {name: getattr(self, name) for name in names}
         regularizer = keras.regularizers.serialize(self.kernel_regularizer)
         return {**super().get_config(), **own, "kernel_regularizer": regularizer}
 
 
-def _differences(height, width, strides):
-    """The number of each difference of places, (n, m): row and column of the context less those of the query."""
-    rows, columns = np.divmod(np.arange(height * width), width)
-    asking = (rows % strides == 0) & (columns % strides == 0)
-    down = rows[None] - rows[asking, None] + height - 1
-    right = columns[None] - columns[asking, None] + width - 1
-    return (down * (2 * width - 1) + right).astype("int32")
-
-
 def _product(sizes):
     return None if None in sizes else sizes[0] * sizes[1]
-
-
-def _refuse_below_one(**numbers):
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={number}.")

@@ -10,6 +10,7 @@ from keras import ops
 
 from data.activations import parse
 from linearized.layers.initializers import SeededNormal
+from linearized.layers.shapes import check_shape
 
 PLACES = ("first", "deep", "readout")
 HIDDEN_BIAS = 0.01
@@ -58,6 +59,7 @@ class MeanFieldDense(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer=start)
 
     def call(self, x):
+        check_shape(self, x.shape, (..., self.kernel.shape[0]))
         product = ops.matmul(x, self.kernel)
         if self.place == "readout":
             return product / x.shape[-1] + self.bias

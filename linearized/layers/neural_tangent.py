@@ -9,6 +9,7 @@ from keras import ops
 
 from data.activations import relu, step
 from data.weights import LAWS, SEED, tangent_layers
+from linearized.layers.shapes import check_shape
 
 DIRECTIONS = ("shared", "per_class")
 
@@ -76,6 +77,7 @@ class NeuralTangent(keras.layers.Layer):
         return self.add_weight(name=name, shape=value.shape, initializer=initializer, trainable=False)
 
     def call(self, x):
+        check_shape(self, x.shape, (None, self.kernel.shape[0]))
         before = ops.matmul(x, self.kernel)
         gates = step(before, ops)
         fixed, tangent = ops.convert_to_tensor(self.start_readout), ops.convert_to_tensor(self.tangent)

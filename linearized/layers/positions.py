@@ -3,14 +3,16 @@
 import keras
 from keras import ops
 
+from linearized.layers.shapes import check_shape
+
 
 @keras.saving.register_keras_serializable("linearized")
 class Positions(keras.layers.Layer):
-    """Adds a learned vector a position; before that a learned first position, if asked for.
+    """Add a learned vector to each position, after putting a learned first position before them if asked for.
 
     Args:
-        length: Positions that come in.
-        first: Whether to put one more before them, for the class.
+        length: Number of positions of the inputs.
+        first: Whether one more position, for the class, is put before them.
 
     Input shape: `(n, length, d)`. Output shape: `(n, length + first, d)`.
     """
@@ -27,6 +29,7 @@ class Positions(keras.layers.Layer):
         self.token = self.add_weight(name="token", shape=(dim,), initializer="zeros") if self.first else None
 
     def call(self, x):
+        check_shape(self, x.shape, (None, self.length, self.table.shape[-1]))
         if self.first:
             token = ops.broadcast_to(ops.convert_to_tensor(self.token), (ops.shape(x)[0], 1, x.shape[-1]))
             x = ops.concatenate([token, x], axis=1)

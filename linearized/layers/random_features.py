@@ -8,6 +8,7 @@ from keras import ops
 
 from data.activations import relu
 from data.weights import LAWS, SEED, first_layer
+from linearized.layers.shapes import check_shape
 
 
 @keras.saving.register_keras_serializable("linearized")
@@ -44,6 +45,7 @@ class RandomFeatures(keras.layers.Layer):
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer=self._draw, trainable=False)
 
     def call(self, x):
+        check_shape(self, x.shape, (..., self.kernel.shape[0]))
         return relu(ops.matmul(x, self.kernel), ops)
 
     def fixed_variables(self):

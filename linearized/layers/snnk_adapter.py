@@ -6,6 +6,7 @@
 import keras
 from keras import ops
 
+from linearized.layers.shapes import check_shape
 from linearized.layers.snnk import SNNK
 
 
@@ -45,6 +46,7 @@ class SNNKAdapter(keras.layers.Layer):
 
     def build(self, input_shape):
         dim, dtype = input_shape[-1], self.dtype_policy
+        self._dim = dim
         if not self.bottleneck:
             self.snnk = SNNK.from_config({**self.snnk.get_config(), "units": dim})
         self.snnk.build(input_shape)
@@ -65,6 +67,7 @@ class SNNKAdapter(keras.layers.Layer):
         return norm
 
     def call(self, x):
+        check_shape(self, x.shape, (..., self._dim))
         change = self.snnk(self.before(x) if self.norm_before else x)
         change = self.up(change) if self.bottleneck else change * ops.convert_to_tensor(self.factor)
         return self.after(x + change) if self.norm_after else x + change
@@ -106,9 +109,11 @@ class Adapted(keras.layers.Layer):
             self.layer.build(input_shape)
         if not self.adapter.built:
             self.adapter.build(self.layer.compute_output_shape(input_shape))
+        self._dim = input_shape[-1]
         self.built = True
 
     def call(self, x):
+        check_shape(self, x.shape, (..., self._dim))
         return ops.cast(self.adapter(self.layer(x)), self.compute_dtype)
 
     def fixed_variables(self):

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from linearized.layers import snnk_features
+from linearized.layers.shapes import check_shape
 from linearized.layers.snnk_expansions import KINDS, expand
 
 
@@ -86,6 +87,7 @@ class UniversalFeatures(keras.layers.Layer):
         return self.add_weight(name=name, shape=value.shape, initializer=initializer, trainable=False)
 
     def call(self, x):
+        check_shape(self, x.shape, (..., self.projection.shape[0]))
         if self.normalize:
             norms = ops.sum(ops.square(ops.cast(x, "float32")), axis=-1, keepdims=True)
             x = x * ops.cast(self.normalize * ops.rsqrt(ops.maximum(norms, 1e-12)), x.dtype)

@@ -2,10 +2,12 @@
 
 | variant     | position embeddings                    | batch normalisation           | a block of stride 2    |
 | "corrected" | of differences of places               | of every channel              | strided queries        |
-| "published" | of pairs of places, n m k numbers each | the reproduction's, see below | average pool after it  |
+| "published" | of pairs of places, n m k numbers each | the reproduction's, see below | pool 3x3 after it      |
 
 Embeddings are stored once for all layers of the same image size. "published" is the reproduction on CIFAR-10, of
-12,898,830 trained parameters with 50 layers (n = m = 64, 16, 4, 1 pixels); it normalises values over places.
+12,898,830 trained parameters with 50 layers (n = m = 64, 16, 4, 1 pixels); it normalises values over places, and its
+average pools, 3x3 with padding 1, count the zeros of the padding. Its slips are not repeated: a reshape that mixes
+channels and pixels, and running statistics of momentum 0.9999.
 """
 
 from typing import Any
@@ -63,8 +65,9 @@ class LambdaSpatial(Spatial):
             name=name,
         )
         x = layer(x) if self.config.lambda_scope else layer(x, embedding=self._embedding(x, layer.strides))
-        if self.published and strides > 1:
-            x = keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_pool")(x)
+        if self.published and strides > 1:  # PyTorch's pool: the zeros of its padding count in the mean
+            x = keras.layers.ZeroPadding2D(1, name=f"{name}_pool_pad")(x)
+            x = keras.layers.AveragePooling2D(3, strides, name=f"{name}_pool")(x)
         return x
 
     def _embedding(self, x: Any, strides: int) -> Any:
@@ -76,6 +79,7 @@ class LambdaSpatial(Spatial):
                 "absolute" if self.published else "relative",
                 strides,
                 self.seed(),
+                1.0 if self.published else None,
                 name="embedding_" + "x".join(map(str, key)),
             )(x)
         return self.embeddings[key]

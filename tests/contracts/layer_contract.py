@@ -91,6 +91,8 @@ CASES |= {
         ({"filters": 4, "kernel_size": 3, "kernel": "l2", "strides": 2, **FILTERS}, (5, 6, 5, 2)),
         ({"filters": 4, "kernel_size": 3, "kernel": "l1", "padding": "same", **FILTERS}, (5, 6, 5, 2)),
         ({"filters": 4, "kernel_size": 3, "kernel": "linear", **FILTERS}, (5, 6, 5, 2)),
+        ({"filters": 4, "kernel_size": 3, "variant": "published", **FILTERS}, (5, 6, 5, 2)),
+        ({"filters": 4, "kernel_size": 3, "kernel": "sigmoid", "variant": "published", **FILTERS}, (5, 6, 5, 2)),
     ],
     "Kervolution3D": [
         ({"filters": 2, "kernel_size": 2, "kernel": "gaussian", **FILTERS}, (5, 3, 4, 3, 2)),
@@ -104,6 +106,7 @@ CASES |= {
          (5, 4, 3, 5)),
         ({"filters": 6, "heads": 3, "keys": 3, "embedding": "absolute", "norm": "published", "seed": (1, 2)},
          (5, 4, 3, 5)),
+        ({"filters": 6, "heads": 2, "keys": 3, "embedding_stddev": 0.5}, (5, 4, 3, 5)),
     ],
 }  # fmt: skip
 TOLERANCE = {"float32": 1e-6, "mixed_bfloat16": 0.1}
@@ -139,6 +142,18 @@ def randomise(layer):
         variable.assign(random.standard_normal(variable.shape))
 
 
+def fixed_axes(layer):
+    """The axes of an input, after the batch's, whose sizes a built layer fixes; the rank of images is fixed too."""
+    name = type(layer).__name__
+    if name == "LambdaLayer":
+        return {3} if layer.scope and layer.norm == "channels" else {1, 2, 3}
+    if name == "Positions":
+        return {1, 2}
+    if name == "SettledBatchNorm":
+        return {layer.axis % len(layer._expected)}
+    return None  # the last axis
+
+
 def made(layer_class, arguments, shape, dtype="float32"):
     """The layer with random weights, a model of it alone, and a batch."""
     layer = layer_class(**arguments, dtype=dtype)
@@ -165,6 +180,29 @@ def check(layer_class, arguments, shape, dtype="float32"):
     _check_count(model, layer)
     _check_saved(model, layer, x)
     _check_gradients(model, layer, x, output)
+    _check_other_shapes(layer, x)
+
+
+def _check_other_shapes(layer, x):
+    """Other sizes than those the layer was built for are refused with what came in, or served where none is fixed."""
+    fixed = fixed_axes(layer) or {x.ndim - 1}
+    for axis in range(1, x.ndim):
+        other = np.concatenate([x, x[(slice(None),) * axis + (slice(1),)]], axis=axis)
+        if axis in fixed:
+            _refuses(layer, other)
+        else:
+            assert np.isfinite(ops.convert_to_numpy(ops.cast(layer(other), "float32"))).all()
+    if type(layer).__name__.startswith(("Kervolution", "Lambda", "Positions", "NeuralTangent", "SettledBatchNorm")):
+        _refuses(layer, x[..., None])
+
+
+def _refuses(layer, x):
+    try:
+        layer(x)
+    except ValueError as error:
+        assert "Received: " in str(error) and str(x.shape) in str(error), error
+    else:
+        raise AssertionError(f"{layer.name} was built for another shape than {x.shape}")
 
 
 def _check_batches(model, x, output, dtype):

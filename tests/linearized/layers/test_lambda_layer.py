@@ -171,3 +171,39 @@ def test_memory_grows_as_k_n_m_and_not_with_heads():
         graph = tf.function(lambda x, layer=layer: layer(x)).get_concrete_function(tf.TensorSpec((b, 8, 8, 16))).graph
         made = [output.shape.num_elements() for operation in graph.get_operations() for output in operation.outputs]
         assert max(filter(None, made)) == max(n * n * k, b * n * k * 16 // heads, b * n * k * heads) < b * n * n * 2
+
+
+def test_other_sizes_than_those_of_the_build_are_refused():
+    """The backend's own reshape error stood here; with a shared embedding of the same number of pixels, none."""
+    layer, x = layer_and_input()
+    with pytest.raises(ValueError, match=r"Received: x.shape=\(3, 4, 4, 6\)"):
+        layer(x[:, 1:])
+    with pytest.raises(ValueError, match=r"Received: x\.shape"):
+        PositionEmbedding(4)(x)  # builds
+        layer(np.zeros((3, 4, 5, 6), np.float32))  # as many pixels, other places
+    shared = PositionEmbedding(4)
+    embedding, layer = shared(x), LambdaLayer(6, heads=3, keys=4)
+    layer(x, embedding=embedding)
+    with pytest.raises(ValueError, match=r"Received: embedding.shape=\(20, 20, 4, 1\)"):
+        layer(x[:, 1:], embedding=embedding)
+    with pytest.raises(ValueError, match=r"Received: x\.shape"):
+        shared(x[:, 1:])
+
+
+@pytest.mark.parametrize("scope", [0, 3])
+def test_outputs_start_with_a_variance_of_order_one(scope):
+    """A stack of four stays bounded in training and in inference; with E ~ N(0, 1) one layer has k m u."""
+    x = np.random.default_rng(0).standard_normal((32, 8, 8, 16)).astype(np.float32)
+    layers = [LambdaLayer(16, scope=scope, intra_depth=2, seed=seed) for seed in range(4)]
+    values = layers[0](x, training=True)
+    assert 0.2 < np.var(values) < 5
+    for layer in layers[1:]:  # keys of larger inputs choose one pixel each, which adds up to k u to the variance
+        values = layer(values, training=True)
+        assert np.var(values) < 2 * 16 * 2
+    stacked = x
+    for layer in layers:
+        stacked = layer(stacked, training=False)
+    assert np.var(stacked) < 2 * 16 * 2
+    wide = LambdaLayer(16, scope=scope, intra_depth=2, embedding_stddev=1.0)(x, training=True)
+    context = scope**2 or 64
+    assert np.var(wide) == pytest.approx(16 * context * 2, rel=0.5)

@@ -120,3 +120,17 @@ def test_heads_must_divide_the_channels(tiny):
         lambda_resnet.build(Config(model="LAMBDA_RESNET", num_units=6), images(tiny, 8, 1, 3))
     with pytest.raises(UserError, match="images"):
         resnet.build(Config(model="RESNET", num_units=4), tiny("classes", images=False))
+
+
+def test_the_published_block_of_stride_two_pools_as_pytorch_does(tiny):
+    """3x3 windows of stride 2 over a border of zeros, which count in the mean."""
+    config = Config(model="LAMBDA_RESNET", num_units=4, resnet_depth=18, lambda_variant="published", lambda_keys=2)
+    model = lambda_resnet.build(config, images(tiny, 32, 3, 3))
+    layer, norm = model.get_layer("stage_2_1_mix_1"), model.get_layer("stage_2_1_norm_1")
+    before, after = keras.Model(model.inputs, [layer.output, norm.input])(
+        np.random.default_rng(0).standard_normal((2, 3072)).astype(np.float32)
+    )
+    padded = np.pad(np.asarray(before, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    pooled = sum(padded[:, i : i + 8 : 2, j : j + 8 : 2] for i in range(3) for j in range(3)) / 9
+    assert after.shape == (2, 4, 4, 8)
+    np.testing.assert_allclose(after, pooled, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,87 @@
+"""Position embeddings of lambda layers with a global scope, which several layers can share."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from linearized.layers.initializers import SeededNormal
+from linearized.layers.shapes import check_shape
+
+EMBEDDINGS = ("relative", "absolute")
+
+
+@keras.saving.register_keras_serializable("linearized")
+class PositionEmbedding(keras.layers.Layer):
+    """Position embeddings E of a global scope, one vector per query and context pixel. Lambda layers can share them.
+
+    Args:
+        keys: k, the depth of the keys.
+        intra_depth: u.
+        kind: "relative": one vector for each difference of places, (2H - 1)(2W - 1) u k numbers; "absolute": one for
+            each pair of places, n m u k numbers.
+        strides: Of the queries; those of the lambda layers that it serves.
+        seed: Of the initial weights.
+        stddev: Standard deviation of the normal initial weights; None: 1/√(k m u).
+
+    Input shape: `(b, H, W, channels)`, of which only H and W are used; both must be known.
+    Output shape: `(n, m, k, u)` with m = H W and n = ⌈H / strides⌉ ⌈W / strides⌉; it has no batch axis.
+    """
+
+    def __init__(self, keys=16, intra_depth=1, kind="relative", strides=1, seed=0, stddev=1.0, **kwargs):
+        super().__init__(**kwargs)
+        refuse_below_one(keys=keys, intra_depth=intra_depth, strides=strides)
+        if kind not in EMBEDDINGS:
+            raise ValueError(f"`kind` must be one of {', '.join(EMBEDDINGS)}. Received: kind={kind!r}.")
+        self.keys, self.intra_depth, self.kind, self.strides = int(keys), int(intra_depth), kind, int(strides)
+        self.seed = SeededNormal(1.0 if stddev is None else stddev, seed).seed
+        self.stddev = None if stddev is None else float(stddev)
+
+    def build(self, input_shape):
+        height, width = input_shape[1:3]
+        if height is None or width is None:
+            raise ValueError(
+                "A global scope needs images of one size; give the lambda layer a `scope` for others. "
+                f"Received: input_shape={tuple(input_shape)}."
+            )
+        shape = self.compute_output_shape(input_shape)
+        if self.kind == "relative":
+            shape = ((2 * height - 1) * (2 * width - 1), *shape[2:])
+            self._places = _differences(height, width, self.strides)
+        self._size = height, width
+        start = SeededNormal(settled(self.keys, height * width, self.intra_depth, self.stddev), self.seed)
+        self.embedding = self.add_weight(name="embedding", shape=shape, initializer=start)
+
+    def call(self, x):
+        check_shape(self, x.shape, (None, *self._size, None))
+        embedding = ops.convert_to_tensor(self.embedding)
+        return embedding if self.kind == "absolute" else ops.take(embedding, self._places, axis=0)
+
+    def compute_output_shape(self, input_shape):
+        height, width = input_shape[1:3]
+        queries = -(-height // self.strides) * -(-width // self.strides)
+        return (queries, height * width, self.keys, self.intra_depth)
+
+    def get_config(self):
+        own = {"keys": self.keys, "intra_depth": self.intra_depth, "kind": self.kind, "strides": self.strides}
+        return {**super().get_config(), **own, "seed": self.seed, "stddev": self.stddev}
+
+
+def settled(keys, context, intra_depth, stddev=None):
+    """Return `stddev`, or where it is None 1/√(k m u), at which position lambdas give outputs of variance one."""
+    return (keys * context * intra_depth) ** -0.5 if stddev is None else stddev
+
+
+def _differences(height, width, strides):
+    """Return the index of each difference of places, (n, m): row and column of the context less those of the query."""
+    rows, columns = np.divmod(np.arange(height * width), width)
+    asking = (rows % strides == 0) & (columns % strides == 0)
+    down = rows[None] - rows[asking, None] + height - 1
+    right = columns[None] - columns[asking, None] + width - 1
+    return (down * (2 * width - 1) + right).astype("int32")
+
+
+def refuse_below_one(**numbers):
+    """Raise ValueError for the first argument that is smaller than one."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={number}.")
