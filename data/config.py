@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import shlex
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,6 +68,15 @@ class Settings:
         return {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.metadata["identity"]
         }
+
+    def flags(self) -> list[str]:
+        """Return the command line's words for these settings, without those at their defaults."""
+        values = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
+        return [f"--{field.name}={value}" for field, value in values if value != field.default]
+
+    def command_line(self, program: str) -> str:
+        """Return the shell's command line of these settings; `program` is what stands before the flags."""
+        return shlex.join([*program.split(), *self.flags()])
 
     def key(self) -> str:
         """Eight hex digits of `identity`, the same wherever it is computed.

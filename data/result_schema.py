@@ -20,7 +20,7 @@ def check_record(record: Any) -> None:
     _object(record, "the record")
     for name in ("title", "finished"):
         _is(record, name, str)
-    for name in ("ridge_unit", "ridge_symbol"):
+    for name in ("ridge_unit", "ridge_symbol", "command"):
         _is(record, name, str, required=False)
     for name in ("seconds", "peak_memory_gib"):
         _is(record, name, float)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNFINISHED = "unfinished"  # folder of a run's checkpoints and finished ridges, removed after its result is written
+# Columns of `summary` after the metrics, under the names of `collect`
+_SUMMARY = ("model", "dataset", "noise_ind", "data_n_train", "ridge", "chosen_by", "converged", "seconds", "path")
 _PACKAGES = ("linearized", "numpy", "scipy", "h5py", "keras", "tensorflow", "jax", "numba", "neural-tangents")
 
 
@@ -183,3 +185,20 @@ def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFram
     table = pd.DataFrame(rows)
     table.attrs["unreadable"] = unreadable
     return table
+
+
+def summary(directory: Path | str) -> "pd.DataFrame":
+    """Return a short table of all finished runs below `directory`: the metrics at the chosen ridge come first.
+
+    Metrics of the test rows come before those of validation and train rows, accuracies before losses; then model,
+    dataset, noise level, number of train rows, ridge, the rule that chose it, whether its solution converged, seconds
+    and folder. Metrics that no run has are left out. `collect` returns the settings too.
+    """
+    table = collect(directory)
+    metrics = [f"{split}_{metric}" for split in ("test", "validation", "leave_one_out", "train")
+               for metric in ("accuracy", "loss")]  # fmt: skip
+    metrics += sorted(name for name in table if name.startswith("test_") and name not in metrics)
+    columns = [name for name in metrics if name in table and table[name].notna().any()]
+    short = table[[*columns, *(name for name in _SUMMARY if name in table)]].rename(columns={"data_n_train": "n"})
+    short.attrs["unreadable"] = table.attrs["unreadable"]
+    return short

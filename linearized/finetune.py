@@ -174,6 +174,7 @@ def run(config: Config) -> Result:
                  "iterations": done.epochs_done, "message": done.message, **scores}  # fmt: skip
         record = {
             "title": f"{path.stem} on {dataset.name}, swap {config.swap}, trained {config.trainable}",
+            "command": config.command_line("python -m linearized.finetune"),
             "settings": config.to_dict(),
             "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim,
                      **{f"n_{name}": len(split) for name, split in dataset.splits().items()}, **dataset.notes},

@@ -43,6 +43,7 @@ def scored(
         loss, reference = entry["test_loss"], linear["test_loss"]
         entry["test_relative_risk"] = loss / reference if loss is not None and reference > 0 else None
     record = {
+        "command": config.command_line("python kernel_fit.py"),
         "title": f"{config.label()} on {dataset.name}, {about_data(dataset)['noise']}, n = {len(dataset.train)}",
         "settings": {**config.to_dict(), "noise_ind": level},
         "data": about_data(dataset),

@@ -185,6 +185,7 @@ def run(config: Config) -> Result:
         _set_parameters(config, model, fits[position].parameters)
         record = {
             "title": _title(config, dataset),
+            "command": config.command_line("python train.py"),
             "settings": config.to_dict(),
             "data": about_data(dataset),
             "model": {

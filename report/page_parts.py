@@ -191,6 +191,7 @@ def _run_facts(record: dict[str, Any], path: str) -> dict[str, Any]:
                       if f"n_{split}" in data)  # fmt: skip
     noise = f"{data['noise']}, " if "noise" in data else ""
     found |= {"data": f"{data['name']}, {noise}d = {data['dim']}, {sizes}"}
+    found |= {"command": record["command"]} if "command" in record else {}
     found |= {"fingerprint of the data": data["fingerprint"], "took": f"{record['seconds']:.1f} s, "
               f"{record['peak_memory_gib']:.2f} GiB", "finished": record["finished"], "folder": path}  # fmt: skip
     return found

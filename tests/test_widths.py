@@ -108,7 +108,8 @@ def test_finetuning(width, capsys, monkeypatch, tmp_path):
     chosen = {f"{split}_{name}": 0.123456 for split in ("train", "validation", "test")
               for name in ("loss", "accuracy", "normalised_loss", "matthews", "f1", "pearson", "spearman")}  # fmt: skip
     counts = dict.fromkeys(("trained_parameters", "num_parameters", "original_parameters"), 123_456_789)
-    done = types.SimpleNamespace(chosen=chosen, record={"model": counts}, folder=tmp_path / "run")
+    kept = {"model": counts, "data": {"test_rows_unlabelled": 1_234}}
+    done = types.SimpleNamespace(chosen=chosen, record=kept, folder=tmp_path / "run")
     monkeypatch.setattr(finetune, "run", lambda config: done)
     finetune.main(None)
     text = capsys.readouterr().out

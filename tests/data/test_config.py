@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 
 import pytest
 
@@ -76,3 +77,11 @@ def test_help_names_every_flag_with_default_and_choices():
     for field in dataclasses.fields(Config):
         assert f"--{field.name}=" in text
     assert "one of: NN, RF (also: rf_old)" in text
+
+
+def test_a_command_line_gives_the_same_settings_again():
+    config = Config(units=7, rate=0.25, fast=True)
+    line = config.command_line("python train.py")
+    assert line.startswith("python train.py --")
+    assert parse(Config, shlex.split(line)[2:]) == config
+    assert Config().command_line("python -m data") == "python -m data"

@@ -52,6 +52,23 @@ def test_collect_gives_a_row_a_run_and_names_what_it_cannot_read(tmp_path):
     assert len(results.collect(tmp_path, every_ridge=True)) == 4
 
 
+def test_summary_is_short_and_starts_with_the_metrics_of_the_chosen_ridge(tmp_path):
+    results.save(tmp_path / "a", record(), {})
+    results.save(tmp_path / "b", record(settings={"model": "NT", **{f"setting_{i}": i for i in range(90)}}), {})
+    classes = record()
+    for entry in classes["ridges"]:
+        entry |= {"test_accuracy": 0.75, "validation_accuracy": 0.5, "train_loss": 0.125, "test_matthews": 0.25}
+    results.save(tmp_path / "c", classes, {})
+    table = results.summary(tmp_path)
+    assert list(table.columns) == [
+        "test_accuracy", "test_loss", "validation_accuracy", "train_loss", "test_matthews", "model", "dataset",
+        "noise_ind", "n", "ridge", "chosen_by", "converged", "seconds", "path",
+    ]  # fmt: skip
+    assert table["test_loss"].tolist() == [1.5] * 3 and table["ridge"].tolist() == [1.0] * 3
+    assert table["test_accuracy"].tolist()[2] == 0.75 and table["n"].tolist() == [10] * 3
+    assert results.summary(tmp_path / "nothing").empty
+
+
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"format": 99})])
 def test_damaged_results_are_refused(tmp_path, text):
     (tmp_path / "result.json").write_text(text)

@@ -22,6 +22,7 @@ def model_record(model="RF", dataset="FMNIST", noise=0, seed=0, *, units=64, rid
 
     return {
         "title": f"{model}, N = {units}, on {dataset}, τ = {noise}, n = 100",
+        "command": f"python train.py --model={model} --dataset={dataset}",
         "settings": {"model": model, "dataset": dataset, "noise_ind": noise, "num_units": units, "seed": 0,
                      "weight_seed": seed, "loss": "square"},
         "data": {"name": dataset, "fingerprint": f"{noise:016x}", "dim": 64, "n_train": 100, "n_validation": 20,

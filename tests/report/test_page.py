@@ -96,6 +96,11 @@ def test_the_page_stands_alone_and_is_whole(page):
     assert "SYNTH&lt;&amp;&gt;" in text
 
 
+def test_the_page_gives_the_command_of_each_run(page):
+    text = page.read_text(encoding="utf-8")
+    assert "<dt>command</dt><dd>python train.py --model=RF --dataset=FMNIST</dd>" in text
+
+
 def test_the_page_says_what_happened(page):
     text = page.read_text(encoding="utf-8")
     for said in ("validation accuracy", "by test accuracy", "residual, relative", "The loss was no longer finite.",
