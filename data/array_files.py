@@ -18,7 +18,7 @@ from data.reading import check_regular, opened, parsing, read_bytes
 if TYPE_CHECKING:
     import h5py
 
-IDX_LIMIT = 2**30  # bytes of an array, 20 times Fashion-MNIST: a gzip file of few bytes may expand without end
+IDX_LIMIT = 2**30  # bytes of a file and of its array, 20 times Fashion-MNIST: few bytes of gzip may expand without end
 _GZIP = b"\x1f\x8b"
 
 
@@ -130,7 +130,7 @@ def read_idx(path: Path | str, advice: str = "") -> UInt8[np.ndarray, "..."]:
     Raises `Absent` for a missing file and `Unreadable` for one that is truncated, is of another type, has 0 or more
     than 4 dimensions or a length of 0, or holds more or fewer bytes than it says.
     """
-    with opened(path, "an idx file", advice) as file:
+    with opened(path, "an idx file", advice, limit=IDX_LIMIT) as file:
         zipped = file.read(2) == _GZIP
         file.seek(0)
         with gzip.GzipFile(fileobj=file) if zipped else contextlib.nullcontext(file) as stream:

@@ -2,9 +2,21 @@
 
 
 class UserError(ValueError):
-    """Says what is wrong, what came in and what to do next."""
+    """Says what is wrong, what came in and what to do next.
+
+    Characters that a terminal does not show, which a file's content may bring into the message, are escaped.
+    """
 
     code = 2  # a command's exit code
+
+    def __init__(self, message: object = ""):
+        super().__init__("".join(map(_shown, str(message))))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character == "\n":
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 class TryLater(UserError):

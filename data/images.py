@@ -45,12 +45,14 @@ def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") 
     than `PIXEL_LIMIT` pixels.
     """
     height, width, channels = shape
-    with opened(path, "a picture", advice, limit=FILE_LIMIT) as file, _opened_by_pillow(file) as image:
+    with (
+        warnings.catch_warnings(action="ignore"),  # of damaged metadata, which is not read
+        opened(path, "a picture", advice, limit=FILE_LIMIT) as file,
+        _opened_by_pillow(file) as image,
+    ):
         if image.width * image.height > PIXEL_LIMIT:
             raise ValueError(f"it has {image.width} x {image.height} pixels, more than {PIXEL_LIMIT:,}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata that is damaged, which is not read
-            image = ImageOps.exif_transpose(image)
+        image = ImageOps.exif_transpose(image)
         if image.mode in _DEEP or image.mode.startswith("I;"):
             grey = _deep(image).resize((width, height), Image.Resampling.BILINEAR)
             planes = [np.asarray(grey, np.float32).clip(0, 255)] * min(channels, 3)

@@ -8,6 +8,7 @@ alone; `data.array_files`, `data.images` and `data.pickles` read the other forma
 
 import contextlib
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -33,7 +34,15 @@ class Unreadable(UserError):
 
     def __init__(self, path: Path | str, problem: str, advice: str = "", *, reason: str = ""):
         self.path, self.reason = Path(path), reason or problem
+        self._made_from = (str(path), problem, advice)
         super().__init__(f"{path} {problem}. {advice}".strip())
+
+    def __reduce__(self) -> tuple[Any, ...]:  # an exception travels between processes by its arguments
+        return _rebuilt, (type(self), *self._made_from, self.reason)
+
+
+def _rebuilt(kind: type[Unreadable], path: str, problem: str, advice: str, reason: str) -> Unreadable:
+    return kind(path, problem, advice, reason=reason)
 
 
 class Absent(Unreadable):
@@ -44,7 +53,6 @@ def one_line(error: BaseException) -> str:
     """Return an error's message as one line of at most 200 characters; the error's class where it has no message."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     line = " ".join(text.split())
-    line = "".join(character if character.isprintable() else "?" for character in line)
     return f"{line[:197]}..." if len(line) > 200 else line or type(error).__name__
 
 
@@ -175,12 +183,22 @@ def read_json(path: Path | str, advice: str = "", *, kind: type = dict) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Return the value of a JSON text. Raises ValueError for what is not JSON, NaN and deep nesting included."""
+    """Return the value of a JSON text.
 
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number of JSON")
-
+    Raises ValueError for what is not JSON, for NaN and numbers that overflow, for deep nesting, and for escapes that
+    make no text (half of a surrogate pair), which could not be written again.
+    """
     try:
-        return json.loads(text, parse_constant=refuse)
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    if "\\ud" in text or "\\uD" in text:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is no number of JSON")
+    return value

@@ -1,6 +1,7 @@
 """One helper per file format: a right value, or one line that names the file; nothing that blocks is opened."""
 
 import os
+import pickle
 import socket
 import time
 
@@ -73,6 +74,8 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
         (b'{"a":' * 100_000, "nested too deeply"),
         (b'{"a": NaN}', "NaN is no number of JSON"),
         (b'{"a": -Infinity}', "-Infinity is no number"),
+        (b'{"a": 1e400}', "1e400 is no number"),
+        (b'{"a": "\\ud800"}', "surrogates not allowed"),
         (b"[1]", "holds a list, not a dict"),
         (b"null", "holds a NoneType, not a dict"),
         (b'{"a": 1', "delimiter"),
@@ -161,3 +164,10 @@ def test_hdf5_of_another_content_is_one_line(tmp_path):
         read_hdf5(path)
     with pytest.raises(Unreadable, match="x"), open_hdf5(path) as file:
         file.attrs["x"]
+
+
+def test_errors_travel_between_processes_and_show_what_a_terminal_does_not(tmp_path):
+    error = Absent(tmp_path / "a\x1b\u2028b\udcff", "does not exist", "Make it.", reason="gone")
+    assert str(error) == f"{tmp_path}/a\\x1b\\u2028b\\udcff does not exist. Make it."
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is Absent and str(again) == str(error) and again.reason == "gone" and again.path == error.path
