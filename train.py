@@ -2,6 +2,7 @@
 
     python train.py                                                    RF on the built-in digits, all ridges
     python train.py --model=RF --dataset=FMNIST --noise_ind=3          needs Fashion-MNIST (python -m data)
+    python train.py --model=RF --dataset=NFMNIST --noise_ind=0,6,12    one run for each noise level
     python train.py --model=NN --dataset=FMNIST --reg_index=5 --max_cg_iters=50
 
 The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras, curves.png. The same command
@@ -12,21 +13,22 @@ import sys
 
 from data.command import run_command
 from data.errors import UserError
-from linearized.train import Config, run
+from linearized.train import Config, run_levels
 
 
 def main(config: Config) -> None:
-    """Runs, draws, prints the table of ridges."""
-    result = run(config)
-
+    """Run every noise level, draw its curves and print its table of ridges. Raise `UserError` if a run diverged."""
     from data.terminal import say_written
     from linearized.table import print_table
     from report.run_pictures import draw_run
 
-    draw_run(result.folder, result.record, again=result.fresh, solver="training.png")
-    print_table(result.record)
-    say_written(result.folder)
-    if all(entry["diverged"] for entry in result.record["ridges"]):
+    diverged = False
+    for result in run_levels(config):
+        draw_run(result.folder, result.record, again=result.fresh, solver="training.png")
+        print_table(result.record)
+        say_written(result.folder)
+        diverged |= all(entry["diverged"] for entry in result.record["ridges"])
+    if diverged:
         raise UserError("Training diverged; the weights before that are kept. Lower --learning_rate and run again.")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from data.errors import UserError
 from data.registry import Registry
 
+ACTIVATION_HELP = "of --model=NN, of --kernel=NTK and CNTK: a name, or with numbers, such as leaky_relu(0.1)"
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al., NeurIPS 2017
 MOST_DEGREE = {"rectified_monomial": 12}  # others 64: their second moments still fit float64
 

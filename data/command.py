@@ -12,6 +12,8 @@ from absl import flags, logging
 from data.config import Settings, help_text, parse
 from data.errors import UserError
 
+LONGEST = 1000  # characters of a line of an error: what came in may be of any length
+
 
 def run_command(
     settings_class: type[Settings], doc: str, main: Callable[[Any], Any], arguments: Sequence[str] | None = None
@@ -48,5 +50,10 @@ def guarded(work: Callable[[], Any]) -> int:
 def _fail(message: str, code: int = UserError.code) -> int:
     first, listed, rest = message.partition(":\n  ")  # a list of choices keeps a line each
     entries = [first + listed.rstrip(), *rest.split("\n  ")] if listed else [message]
-    print("error: " + "\n  ".join(" ".join(entry.split()) for entry in entries), file=sys.stderr)
+    print("error: " + "\n  ".join(_shortened(" ".join(entry.split())) for entry in entries), file=sys.stderr)
     return code
+
+
+def _shortened(text: str) -> str:
+    """Return the text, with its middle left out where it is longer than `LONGEST`."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"

@@ -5,32 +5,29 @@ import hashlib
 import json
 import math
 import shlex
-import types
-import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from absl import flags
-
 from data.errors import UserError
+from data.flags import SHOWN, field_type, read_flags, shown
 from data.names import checked_name
 from data.registry import Registry
 
-_DEFINE = {
-    int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string, bool: flags.DEFINE_bool,
-    tuple: flags.DEFINE_multi_string,  # a flag that may be given more than once
-}  # fmt: skip
+# Bounds of a number whose setting gives none: far beyond sense, and safe to compute with.
+WIDEST = {int: (-(10**9), 10**9), float: (-1e12, 1e12)}
+LARGEST_SEED = 2**32 - 1  # of NumPy's generators
 
 
 def setting(
     default: Any, help: str, *, choices: Registry | Sequence[str] | None = None, minimum: int | float | None = None,
     maximum: int | float | None = None, identity: bool = True, name: bool = False,
 ) -> Any:  # fmt: skip
-    """A field of a `Settings` class.
+    """Return a field of a `Settings` class.
 
     Args:
+        help: One line of `--help`: meaning and unit.
         choices: A registry (its aliases are accepted) or the allowed strings.
-        minimum, maximum: Inclusive bounds of a number.
+        minimum, maximum: Inclusive bounds of a number; None: those of `WIDEST`.
         identity: False for what does not change the result (memory, folders): it does not name the run.
         name: The text becomes one component of a path, see `data.names.checked_name`.
     """
@@ -59,7 +56,7 @@ class Settings:
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise UserError(f"Unknown settings: {', '.join(sorted(unknown))}.")
-        numbers = {field.name for field in dataclasses.fields(cls) if _type(field) is float}
+        numbers = {field.name for field in dataclasses.fields(cls) if field_type(field) is float}
         whole = {name: float(value) for name, value in values.items() if name in numbers and type(value) is int}
         return cls(**{**values, **whole})
 
@@ -88,61 +85,64 @@ class Settings:
         return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
-def _type(field: dataclasses.Field) -> type:
-    """The field's plain type; `int | None` counts as int."""
-    if isinstance(field.type, types.UnionType):
-        return next(kind for kind in typing.get_args(field.type) if kind is not types.NoneType)
-    return field.type
+def bounds(field: dataclasses.Field) -> tuple[int | float, int | float] | None:
+    """Return the least and the largest value of a numeric field, both allowed; None for other fields."""
+    if (kind := field_type(field)) not in WIDEST:
+        return None
+    given = field.metadata["minimum"], field.metadata["maximum"]
+    low, high = (kind(wide if own is None else own) for own, wide in zip(given, WIDEST[kind], strict=True))
+    return low, high
 
 
 def _checked(field: dataclasses.Field, value: Any) -> Any:
-    choices, minimum, maximum = (field.metadata[name] for name in ("choices", "minimum", "maximum"))
-    kind = _type(field)
+    choices, kind, name = field.metadata["choices"], field_type(field), field.name
     if value is None and field.default is None:
         return None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**300:
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"--{field.name} takes a value of type {kind.__name__}. Received: {value!r}.")
+        raise UserError(f"--{name} takes a value of type {kind.__name__}. Received: {shown(value)}.")
     if kind is float and not math.isfinite(value):
-        raise UserError(f"--{field.name} must be finite. Received: {value}.")
+        raise UserError(f"--{name} must be finite. Received: {value}.")
     if field.metadata["name"]:
-        checked_name(value, field.name)
+        checked_name(value, name)
     if choices is not None:
         try:
             return choices.canonical(value)
         except UserError as error:
-            raise UserError(f"--{field.name}: {error}") from error
-    if minimum is not None and value < minimum:
-        raise UserError(f"--{field.name} must be at least {minimum:g}. Received: {value}.")
-    if maximum is not None and value > maximum:
-        raise UserError(f"--{field.name} must be at most {maximum:g}. Received: {value}.")
+            raise UserError(f"--{name}: {error}") from error
+    if (limits := bounds(field)) is not None:
+        low, high = limits
+        if value < low:
+            raise UserError(f"--{name} must be at least {_plain(low)}. Received: {shown(value)}.")
+        if value > high:
+            raise UserError(f"--{name} must be at most {_plain(high)}. Received: {shown(value)}. Lower --{name}.")
     return value
 
 
-def define_flags(settings_class: type[Settings]) -> flags.FlagValues:
-    """One absl flag a field, with its default and help, in a set of flags of its own."""
-    values = flags.FlagValues()
-    for field in dataclasses.fields(settings_class):
-        _DEFINE[_type(field)](field.name, field.default, field.metadata["help"], flag_values=values)
-    return values
+def _plain(bound: int | float) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)
 
 
-def parse(settings_class: type[Settings], arguments: Iterable[str]) -> Settings:
-    """Settings from a command line's arguments (without the program's name). Raises `UserError` with a clear line."""
-    values = define_flags(settings_class)
-    try:
-        rest = values(["command", *arguments])[1:]
-    except flags.Error as error:
-        raise UserError(f"{error} (--help lists all flags)") from error
+def parse(settings_class: type[Settings], arguments: Iterable[str], *, words: str = "") -> Settings:
+    """Return the settings that a command line gives (without the program's name).
+
+    Args:
+        words: The field of type tuple that takes the words which are no flags; "": such words are refused.
+
+    Raises `UserError` with one clear line for what cannot be read and for what the settings refuse.
+    """
+    found, rest = read_flags(settings_class, arguments)
+    if rest and not words:
+        received = " ".join(rest)
+        raise UserError(f"Every setting is a flag such as --name=value. Cannot read: {received[:SHOWN]}.")
     if rest:
-        raise UserError(f"Every setting is a flag such as --name=value. Cannot read: {' '.join(rest)}.")
-    found = {field.name: values[field.name].value for field in dataclasses.fields(settings_class)}
-    return settings_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+        found[words] = (*found.get(words, ()), *rest)
+    return settings_class(**found)
 
 
 def help_text(settings_class: type[Settings], doc: str) -> str:
-    """What `--help` prints: the command's docstring, then each flag with its default, choices and meaning."""
+    """Return what `--help` prints: the command's docstring, then each flag with its default, choices and meaning."""
     lines = [doc.strip(), "", "Flags:"]
     own = vars(settings_class).get("__annotations__", {})  # before those of the groups that the class is made of
     for field in sorted(dataclasses.fields(settings_class), key=lambda field: field.name not in own):

@@ -12,7 +12,7 @@ import numpy as np
 from data.errors import UserError
 from data.source import STRENGTHS, THRESHOLDS_8, Found, ImageSource, Raw
 
-NUM_TRAIN = 1437
+NUM_TRAIN, NUM_TEST = 1437, 360
 SHUFFLE_SEED = 1990
 
 
@@ -42,7 +42,8 @@ class DigitsFiles:
         return Raw(images[:NUM_TRAIN], labels[:NUM_TRAIN], images[NUM_TRAIN:], labels[NUM_TRAIN:])
 
 
-_COMMON = {"task": "classes", "num_classes": 10, "image_shape": (8, 8, 1), "family": "FMNIST", "raw": DigitsFiles()}
+_COMMON = {"task": "classes", "num_classes": 10, "image_shape": (8, 8, 1), "family": "FMNIST", "raw": DigitsFiles(),
+           "rows": (NUM_TRAIN, NUM_TEST)}  # fmt: skip
 
 DIGITS = ImageSource(
     name="DIGITS",

@@ -4,7 +4,8 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from data.config import setting
+from data.config import LARGEST_SEED, setting
+from data.data_settings import ONE_LEVEL_HELP
 from data.dataset import Dataset
 from data.directories import directory
 from data.errors import UserError
@@ -28,24 +29,39 @@ class EmbeddedRows(RowSettings):
     """A kernel on rows of a dataset, embedded if `features` names it; the kernel's own settings say the rest."""
 
     features: str = setting("", "embed this kernel; empty: the kernel itself", choices=("", *FEATURES))
-    embedding_dim: int = setting(4096, "--features: how many features there may be, m", minimum=1)
+    embedding_dim: int = setting(4096, "--features: how many features there may be, m", minimum=1, maximum=10**7)
     embedding_width: int = setting(
-        0, "--features: of what goes from layer to layer; 0: m/2, or m/8 of images", minimum=0
+        0, "--features: of what goes from layer to layer; 0: m/2, or m/8 of images", minimum=0, maximum=10**7
     )
     method: str = setting(
         "random", "--features: activations by random neurons, or by sketched Hermite series",
         choices=("random", "sketch"),
     )  # fmt: skip
-    terms: int = setting(8, "--method=sketch: the degree at which series are cut", minimum=0)
+    terms: int = setting(8, "--method=sketch: the degree at which series are cut", minimum=0, maximum=64)
     field: str = setting("real", "--method=sketch: signs ±1, or powers of i", choices=("real", "complex"))
-    embedding_seed: int = setting(0, "--features: of all that is drawn", minimum=0)
+    embedding_seed: int = setting(
+        0, "--features: random-number seed of all that is drawn", minimum=0, maximum=LARGEST_SEED
+    )
 
-    def __post_init__(self):
-        super().__post_init__()
+    def refuse_unread(self) -> None:
+        """As `RowSettings`, and settings that go with --features alone, or with its --method=sketch."""
         if self.features:
             if self.kernel not in ("NTK", self.features):
                 raise UserError(f"--features={self.features} names the kernel. Leave out --kernel={self.kernel}.")
             object.__setattr__(self, "kernel", self.features)
+        super().refuse_unread()
+        for field in dataclasses.fields(EmbeddedRows):
+            if field.name not in vars(EmbeddedRows)["__annotations__"] or field.name == "features":
+                continue
+            value = getattr(self, field.name)
+            if not self.features and value != field.default:
+                raise UserError(f"--{field.name} is read with --features. Received: --{field.name}={value} without it.")
+        if self.method == "random" and (self.terms, self.field) != (8, "real") and self.features != "POLYNOMIAL":
+            raise UserError("--terms and --field are those of --method=sketch. Leave them out, or give that method.")
+
+    def reads(self) -> tuple[str, ...]:
+        """As `KernelSettings`; features of RF are of infinite width, so that they draw nothing of their own."""
+        return () if self.features == "RF" else super().reads()
 
     def label(self) -> str:
         """The kernel's, with the number of features where it is embedded: NTK2_ntk_m4096."""
@@ -57,8 +73,12 @@ class EmbeddingSettings(EmbeddedRows):
     """All that names one embedding."""
 
     features: str = setting("NTK", "the kernel to embed", choices=FEATURES)
-    noise_ind: int = setting(0, "noise level, from 0 (python -m data lists what the levels are)", minimum=0)
+    noise_ind: int = setting(0, ONE_LEVEL_HELP, minimum=0)
     folder: str = setting("", "of the shards; empty: named under the kernel's line of directories.txt", identity=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.refuse_level(self.noise_ind)
 
     def path(self) -> Path:
         """The folder of the shards."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data import seals
-from data.errors import TryLater, UserError
+from data.errors import TryLater
 
 if TYPE_CHECKING:
     import h5py
@@ -133,28 +133,55 @@ def reap(folder: Path | str, *, locks: Iterable[str] = (), deep: bool = True) ->
     return removed
 
 
+class Busy(TryLater):
+    """Another process holds what this one needs."""
+
+
 @contextlib.contextmanager
 def claimed(folder: Path | str) -> Iterator[Path]:
-    """Makes `folder` and holds it for this process alone; an empty folder is removed at the end.
+    """Make `folder` and hold it for this process alone; what was made here and is empty at the end is removed.
 
-    Raises `UserError` if another process holds it. The lock ends with the process, however that ends.
+    The lock ends with the process, however that ends. Raises `Busy` at once if another process holds the folder.
     """
     folder = Path(folder)
-    created, handle = new_folders(folder), None
-    while handle is None:  # another process may remove its empty folder, or our parents, in between
-        with contextlib.suppress(FileNotFoundError):
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder, os.O_RDONLY)
+    created = new_folders(folder)
+    handle = _claim(folder)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"Another process is at work in {folder}. Wait for it to end, or stop it.") from error
         reap(folder)
         yield folder
     finally:
-        os.close(handle)
         remove_empty([folder, *created])
+        os.close(handle)
+
+
+def refuse_claimed(folder: Path | str) -> None:
+    """Raise `Busy` if another process holds `folder` (see `claimed`). Nothing is made or kept."""
+    with contextlib.suppress(FileNotFoundError):
+        os.close(_claim(Path(folder), make=False))
+
+
+def _claim(folder: Path, *, make: bool = True) -> int:
+    """Return an open, locked handle of the folder that the path names now."""
+    while True:
+        try:
+            if make:
+                folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            if make:
+                continue  # another process removed its empty folder, or our parents, in between
+            raise
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise Busy(f"Another process is at work in {folder}. Wait for it to end, or stop it.") from error
+        with contextlib.suppress(FileNotFoundError):
+            if folder.stat().st_ino == os.fstat(handle).st_ino:
+                return handle
+        os.close(handle)
+        if not make:
+            raise FileNotFoundError(folder)
 
 
 def new_folders(folder: Path) -> list[Path]:
@@ -167,10 +194,6 @@ def remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):  # not empty, or gone
             folder.rmdir()
-
-
-class Busy(TryLater):
-    """Another process holds what this one needs."""
 
 
 @contextlib.contextmanager
@@ -206,6 +229,16 @@ def is_held(path: Path | str) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def refuse_busy(paths: Iterable[Path]) -> None:
+    """Raise `Busy` if files are missing and each of those is being made by another process, which holds its lock.
+
+    The lock of a file has its name with the suffix .lock.
+    """
+    missing = [path for path in paths if not path.exists()]
+    if missing and all(is_held(path.with_suffix(".lock")) for path in missing):
+        raise Busy(f"{len(missing)} files are being made by other processes, the first is {missing[0]}. Run again.")
 
 
 def _locked(path: Path) -> int | None:

@@ -8,13 +8,15 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from data import DATASETS, load, preprocess
-from data.activations import ACTIVATIONS, parse
-from data.config import Settings, setting
+from data import preprocess
+from data.activations import ACTIVATION_HELP, ACTIVATIONS, parse
+from data.config import LARGEST_SEED, Settings, setting
+from data.data_settings import ONE_LEVEL_HELP, DataSettings
 from data.dataset import Dataset
 from data.directories import directory
 from data.errors import UserError
 from data.registry import Registry
+from data.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 
 KERNELS = Registry(
     "kernel",
@@ -29,7 +31,18 @@ KERNELS = Registry(
 )
 
 KEYS = {"CNTK": "cntk_dir", "RF": "rf_dir"}
-_SYNTH = ("synth_dim", "synth_eta", "synth_n")
+MYRTLE_DEPTHS = (5, 7, 10)
+MYRTLE_POOLS = 5  # 2x2 pools of a Myrtle network, so that images have sides that are multiples of 32
+
+# The settings that each kernel reads, beside those that all have; a kernel that is not listed may read all of them.
+READS = {
+    "NTK": ("num_layers", "weight_std", "bias_std", "activation"),
+    "RF": ("num_units", "law", "block", "weight_seed"),
+    "CNTK": ("depth", "head", "activation", "weight_std", "bias_std", "device"),
+    "POLYNOMIAL": ("degree", "offset"),
+    "STAX": ("architecture",),
+}
+COMMON = ("kernel", "kind", "dtype", "scale")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,22 +51,22 @@ class KernelSettings(Settings):
 
     kernel: str = setting("NTK", "the kernel", choices=KERNELS)
     kind: str = setting("ntk", "neural tangent kernel or neural network Gaussian process", choices=("ntk", "nngp"))
-    num_layers: int = setting(2, "NTK: dense layers, 2 is one hidden layer", minimum=1)
-    depth: int = setting(5, "CNTK: Myrtle-5, 7 or 10; any number of convolutions with another --head", minimum=1)
+    num_layers: int = setting(2, "NTK: dense layers, 2 is one hidden layer", minimum=1, maximum=1000)
+    depth: int = setting(
+        5, "CNTK: Myrtle-5, 7 or 10; any number of convolutions with another --head", minimum=1, maximum=1000
+    )
     head: str = setting(
         "myrtle", "CNTK: Myrtle, or plain convolutions and a head", choices=("myrtle", "gap", "flatten")
     )
-    activation: str = setting(
-        "relu", "NTK, CNTK: a name, or with numbers, such as leaky_relu(0.1)", choices=ACTIVATIONS
-    )
-    weight_std: float = setting(1.0, "standard deviation of weights", minimum=0.0)
-    bias_std: float = setting(0.0, "standard deviation of biases, 0: none", minimum=0.0)
-    num_units: int = setting(0, "RF: width N of the finite Gram matrix, 0: infinite", minimum=0)
-    law: str = setting("gaussian", "RF: weights N(0, 1/d) or on the unit sphere", choices=("gaussian", "sphere"))
-    block: int = setting(50000, "RF: units a draw, part of the published draw", minimum=1)
-    weight_seed: int = setting(1990, "RF: of the weights", minimum=0)
-    degree: int = setting(2, "POLYNOMIAL: p of (c + x·z/√d)^p", minimum=1)
-    offset: float = setting(1.0, "POLYNOMIAL: c of (c + x·z/√d)^p")
+    activation: str = setting("relu", ACTIVATION_HELP, choices=ACTIVATIONS)
+    weight_std: float = setting(1.0, "standard deviation of weights", minimum=0.0, maximum=1000.0)
+    bias_std: float = setting(0.0, "standard deviation of biases, 0: none", minimum=0.0, maximum=1000.0)
+    num_units: int = setting(0, "RF: width N of the finite Gram matrix, 0: infinite", minimum=0, maximum=MOST_UNITS)
+    law: str = setting("gaussian", LAW_HELP, choices=LAWS)
+    block: int = setting(50000, BLOCK_HELP, minimum=0, maximum=MOST_UNITS)
+    weight_seed: int = setting(SEED, WEIGHT_SEED_HELP, minimum=0, maximum=LARGEST_SEED)
+    degree: int = setting(2, "POLYNOMIAL: p of (c + x·z/√d)^p", minimum=1, maximum=1000)
+    offset: float = setting(1.0, "POLYNOMIAL: c of (c + x·z/√d)^p", minimum=-1e6, maximum=1e6)
     architecture: str = setting("", "STAX: over neural_tangents.stax, such as serial(Dense(1), Relu(), Dense(1))")
     device: str = setting(
         "auto", "CNTK: where pairs are computed; auto: a GPU where Numba finds one", choices=("auto", "cpu", "gpu"),
@@ -61,6 +74,34 @@ class KernelSettings(Settings):
     )  # fmt: skip
     dtype: str = setting("float32", "of the entries", choices=("float32", "float64"))
     scale: str = setting("published", "published, stax or input, see Kernel", choices=("published", "stax", "input"))
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.refuse_unread()
+
+    def refuse_unread(self) -> None:
+        """Raise `UserError` for a setting that the kernel does not read, and for values that it cannot have."""
+        for field in dataclasses.fields(KernelSettings):
+            received = getattr(self, field.name)
+            if field.name not in (*COMMON, *self.reads()) and received != field.default:
+                raise UserError(
+                    f"{self.kernel} does not use {field.name}. Leave it at {field.default!r}. Received: {received!r}."
+                )
+        if self.scale == "input" and (self.kernel in ("POLYNOMIAL", "STAX") or self.num_units):
+            name = f"{self.kernel} with num_units" if self.num_units else self.kernel
+            raise UserError(f"{name} has one scale. Leave scale at published or stax. Received: 'input'.")
+        if self.kernel == "CNTK" and self.head == "myrtle" and self.depth not in MYRTLE_DEPTHS:
+            raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {self.depth}.")
+        if self.kernel == "CNTK" and not self.weight_std > 0:
+            raise UserError(f"A CNTK needs --weight_std above 0. Received: {self.weight_std}.")
+        if self.kernel == "STAX" and not self.architecture:
+            raise UserError("STAX needs an architecture, such as --architecture='serial(Dense(1), Relu(), Dense(1))'.")
+
+    def reads(self) -> tuple[str, ...]:
+        """Return the names of the settings that this kernel reads, beside `COMMON`; all for one not in `READS`."""
+        if self.kernel == "RF" and not self.num_units:
+            return ("num_units",)  # of infinite width: nothing is drawn
+        return READS.get(self.kernel, tuple(field.name for field in dataclasses.fields(KernelSettings)))
 
     def label(self) -> str:
         """The kernel and its size, as folders and titles name it: NTK2_ntk, RF, CNTK5_nngp, POLYNOMIAL2."""
@@ -72,26 +113,36 @@ class KernelSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
-class RowSettings(KernelSettings):
+class RowSettings(KernelSettings, DataSettings):
     """A kernel on rows of a dataset, at a noise level that is named elsewhere."""
 
-    dataset: str = setting("DIGITS", "the data (python -m data tells which are here)", choices=DATASETS)
-    num_train: int = setting(0, "train rows, 0: all", minimum=0)
-    num_test: int = setting(0, "test rows, 0: all", minimum=0)
-    validation: float = setting(0.0, "train rows held out: a fraction below 1, else a count", minimum=0.0)
-    subset: str = setting("first", "which rows --num_train and --num_test take", choices=("first", "random"))
-    seed: int = setting(0, "of the random subset", minimum=0)
-    synth_dim: int = setting(1024, "SYNTH: dimension d", minimum=1)
-    synth_eta: float = setting(0.4, "SYNTH: d^eta relevant coordinates", minimum=0.0, maximum=1.0)
-    synth_n: int = setting(2**20, "SYNTH: rows of the whole train set", minimum=1)
     zca_regularization: float = setting(
         preprocess.REGULARIZATION, "--preprocess=zca: added to eigenvalues, relative to their mean; 0.1 as published",
-        minimum=0.0,
+        minimum=0.0, maximum=1e6,
     )  # fmt: skip
     preprocess: str = setting(
         "none", "of the inputs: layer norm, ZCA fitted on the train rows, or both", choices=preprocess.METHODS
     )
-    num_shards: int = setting(0, "files the work is divided into, 0: a good number", minimum=0, identity=False)
+    num_shards: int = setting(
+        0, "files the work is divided into, 0: a good number", minimum=0, maximum=10**6, identity=False
+    )
+
+    def refuse_unread(self) -> None:
+        """As `KernelSettings`, and a kernel of images on rows that are none, or whose sides its pools do not divide."""
+        super().refuse_unread()
+        shape, side = self.described().image_shape, 2**MYRTLE_POOLS
+        if self.kernel != "CNTK":
+            return
+        if shape is None:
+            raise UserError(
+                f"A CNTK needs images (height, width, channels), and the rows of {self.dataset} are none. Take a "
+                "dataset of images, or --kernel=NTK."
+            )
+        if self.head == "myrtle" and (shape[0] % side or shape[1] % side):
+            raise UserError(
+                f"Myrtle-{self.depth} cannot take images of {shape[0]}x{shape[1]}: its {MYRTLE_POOLS} pools need sides "
+                f"that are multiples of {side}. Use --head=gap or --head=flatten, which have no pools."
+            )
 
     def __post_init__(self):
         super().__post_init__()
@@ -102,19 +153,20 @@ class RowSettings(KernelSettings):
             )
 
     def load_level(self, noise_ind: int) -> Dataset:
-        """The dataset at a noise level. Raises `UserError` as `data.load` does."""
-        own = {name: getattr(self, name) for name in _SYNTH} if self.dataset == "SYNTH" else {}
-        shared = {name: getattr(self, name) for name in ("num_train", "num_test", "validation", "subset", "seed")}
-        dataset = load(self.dataset, noise_ind, **shared, **own)
-        return preprocess.preprocessed(dataset, self.preprocess, self.zca_regularization)
+        """Load the dataset at a noise level, preprocessed. Raises `UserError` as `data.load` does."""
+        return preprocess.preprocessed(self.load_rows(noise_ind), self.preprocess, self.zca_regularization)
 
 
 @dataclasses.dataclass(frozen=True)
 class GramSettings(RowSettings):
     """All that names one Gram matrix."""
 
-    noise_ind: int = setting(0, "noise level, from 0 (python -m data lists what the levels are)", minimum=0)
+    noise_ind: int = setting(0, ONE_LEVEL_HELP, minimum=0)
     folder: str = setting("", "of the shards; empty: named under the kernel's line of directories.txt", identity=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.refuse_level(self.noise_ind)
 
     def path(self) -> Path:
         """The folder of the shards."""

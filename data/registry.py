@@ -3,12 +3,13 @@
 Tables hold paths, not modules, so that `--help` and the checks of a command line need no framework.
 """
 
-import difflib
 import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data.errors import UserError
+from data.flags import shown
+from data.nearest import nearest
 
 
 class Registry(Mapping[str, str]):
@@ -37,9 +38,9 @@ class Registry(Mapping[str, str]):
         spelled |= {alias.lower(): known for alias, known in self.aliases.items()}
         if name.lower() in spelled:
             return spelled[name.lower()]
-        near = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
-        hint = f" Did you mean {spelled[near[0]]}?" if near else ""
-        raise UserError(f"Unknown {self.kind} {name!r}.{hint} The choices are: {', '.join(self._paths)}.")
+        near = nearest(name, spelled)
+        hint = f" Did you mean {spelled[near]}?" if near else ""
+        raise UserError(f"Unknown {self.kind} {shown(name)}.{hint} The choices are: {', '.join(self._paths)}.")
 
     def load(self, name: str) -> Any:
         """Imports and returns the module, or the module's attribute, behind `name`."""

@@ -69,6 +69,7 @@ class Source:
         noise_levels: What `noise_ind` counts.
         directory_key: The line of directories.txt that says where it lies.
         settings: Names of the settings that only this dataset's `load` takes.
+        rows: Train and test rows where they are always the same; 0: the files say.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Source:
     family: str
     directory_key: str = "data_dir"
     settings: tuple[str, ...] = ()
+    rows: tuple[int, int] = (0, 0)
 
     def level(self, noise_ind: int | np.integer) -> int | float:
         """The noise level behind an index. Raises `UserError` naming the range."""

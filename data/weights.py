@@ -14,6 +14,12 @@ from data.errors import UserError
 
 SEED = 1990
 LAWS = ("sphere", "gaussian")
+MOST_UNITS = 10**8  # far above the published 4,200,000
+
+# Help of the flags by which every command names these draws.
+LAW_HELP = "distribution of the fixed random weights: on the unit sphere, or N(0, 1/d)"
+BLOCK_HELP = "columns of the fixed random weights that are drawn at a time, part of the draw; 0: all at once"
+WEIGHT_SEED_HELP = "random-number seed of the fixed random weights"
 
 
 def weight_blocks(

@@ -9,19 +9,20 @@ directories.txt, and `data.embeddings.open_embedding(folder)` reads them. The sa
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
 from data.command import run_command
-from data.config import setting
 from data.dataset import Dataset
 from data.embedding_settings import FEATURES, EmbeddingSettings
 from data.embeddings import FILE, EmbeddingManifest, divide, good_number, load_manifest, save_once, write_shard
 from data.errors import TryLater, UserError
-from data.files import Busy, held
+from data.files import Busy, held, refuse_busy
 from data.manifest import Band
+from data.run_settings import ShardSettings
 from data.shard_folder import refusals_undone, tidy
 from data.shards import check_shard, set_aside
 from data.terminal import say
@@ -29,16 +30,13 @@ from kernel_gen.progress import pairs_line
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(EmbeddingSettings):
+class Config(ShardSettings, EmbeddingSettings):
     """Settings of `python -m kernel_gen.embed`."""
 
-    shard: int = setting(-1, "the shard to make, from 0; -1: all that are not there", minimum=-1, identity=False)
-    wait: float = setting(0.0, "seconds to wait for another job on the same shard", minimum=0.0, identity=False)
 
-
-def features_of(settings: EmbeddingSettings, dataset: Dataset):
-    """φ of the settings for rows of a dataset. Raises `UserError` where it does not fit the data."""
-    return FEATURES.load(settings.features).build(settings, dataset.image_shape, dataset.dim)
+def features_of(settings: EmbeddingSettings):
+    """Return φ of the settings for rows of their dataset. Raises `UserError` where it does not fit the data."""
+    return FEATURES.load(settings.features).build(settings, settings.described().image_shape, settings.dim())
 
 
 def run(config: Config) -> list[int]:
@@ -47,8 +45,12 @@ def run(config: Config) -> list[int]:
     Raises `UserError` for what a user can mend; what was finished before is kept, and a refusal leaves nothing else
     behind. Memory: one shard.
     """
-    folder, dataset = config.path(), config.data()
-    features = features_of(config, dataset)
+    folder = config.path()
+    if not config.wait and (folder / FILE).exists():  # before the data: others may be at work on all that is to do
+        known = load_manifest(folder)
+        refuse_busy(known.path(folder, shard) for shard in _asked(config, len(known.shards)))
+    features = features_of(config)  # before the data: they may refuse the settings
+    dataset = config.data()
     tidy(folder)
     with refusals_undone(folder, FILE):
         return _run(config, folder, _manifest(config, dataset, features), dataset, features)
@@ -56,7 +58,7 @@ def run(config: Config) -> list[int]:
 
 def _run(config: Config, folder: Path, manifest: EmbeddingManifest, dataset: Dataset, features) -> list[int]:
     made, busy = [], []
-    asked = range(len(manifest.shards)) if config.shard < 0 else [config.shard]
+    asked = _asked(config, len(manifest.shards))
 
     def values(band: Band) -> np.ndarray:
         return features(dataset.splits()[band.block].x[band.start : band.stop])
@@ -81,6 +83,10 @@ def _run(config: Config, folder: Path, manifest: EmbeddingManifest, dataset: Dat
     if busy:
         raise TryLater(f"Made {len(made)} shards; {len(busy)} are being made by others, the first is {busy[0]}.")
     return made
+
+
+def _asked(config: Config, count: int) -> Sequence[int]:
+    return range(count) if config.shard < 0 else [config.shard]
 
 
 def _rows(manifest: EmbeddingManifest, shard: int) -> int:

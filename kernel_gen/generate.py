@@ -14,8 +14,9 @@ from absl import logging
 from data.blocks import at_most, cores
 from data.config import setting
 from data.errors import TryLater, UserError
-from data.files import Busy, held
-from data.manifest import FILE, Manifest
+from data.files import Busy, held, refuse_busy
+from data.manifest import FILE, Manifest, load_manifest
+from data.run_settings import ShardSettings
 from data.shard_folder import refusals_undone
 from kernel_gen.job import Job, JobSettings, open_job
 from kernel_gen.kernel import quiet
@@ -25,12 +26,10 @@ from kernel_gen.tiles import Tile, tiles
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(JobSettings):
+class Config(ShardSettings, JobSettings):
     """Settings of `python -m kernel_gen`."""
 
-    shard: int = setting(-1, "the shard to make, from 0; -1: all that are not there", minimum=-1, identity=False)
-    threads: int = setting(0, "tiles computed side by side, 0: one a core", minimum=0, identity=False)
-    wait: float = setting(0.0, "seconds to wait for another job on the same shard", minimum=0.0, identity=False)
+    threads: int = setting(0, "tiles computed side by side, 0: one a core", minimum=0, maximum=4096, identity=False)
     list: bool = setting(False, "print the commands of the shards still to do, a line each", identity=False)
 
 
@@ -62,6 +61,8 @@ def run(config: Config) -> list[int]:
                 f"--shard={config.shard} is out of range: the shards of {config.path()} are 0 to {count - 1}."
             )
 
+    if not config.wait:
+        _refuse_busy(config)
     with refusals_undone(config.path(), FILE):
         return _run(config, open_job(config, check=in_range))
 
@@ -87,6 +88,15 @@ def _run(config: Config, job: Job) -> list[int]:
             f"Made {len(made)} shards; {len(busy)} are being made by others, the first is {busy[0]}. Run again."
         )
     return made
+
+
+def _refuse_busy(config: Config) -> None:
+    """Raise `Busy`, before data are loaded, if others are at work on all that is to do."""
+    folder = config.path()
+    if (folder / FILE).exists():
+        manifest = load_manifest(folder)
+        shards = range(len(manifest.shards)) if config.shard < 0 else [config.shard]
+        refuse_busy(manifest.path(folder, shard) for shard in shards)
 
 
 def _plan(job: Job) -> list[int]:

@@ -87,7 +87,7 @@ class Job:
 
 
 def open_job(settings: JobSettings, *, check: Callable[[Manifest], None] | None = None) -> Job:
-    """Load the data, build the kernel, and write `gram.json` or agree with the one that is there.
+    """Build the kernel, load the data, and write `gram.json` or agree with the one that is there.
 
     Args:
         check: Called with the manifest before anything is written; it may raise `UserError`.
@@ -97,8 +97,8 @@ def open_job(settings: JobSettings, *, check: Callable[[Manifest], None] | None 
     folder = settings.path()
     tidy(folder)
     known = load_manifest(folder) if (folder / FILE).exists() else None
+    kernel = settings.build(settings.described().image_shape)  # before the data: it may refuse the settings
     dataset = settings.data()
-    kernel = settings.build(dataset.image_shape)
     rows = {name: len(split) for name, split in dataset.splits().items()}
     itemsize = np.dtype(kernel.dtype).itemsize
     count = settings.num_shards or (len(known.shards) if known else good_number(rows, kernel.tile, itemsize))

@@ -18,7 +18,7 @@ import numpy as np
 
 from data.array_files import open_hdf5
 from data.command import run_command
-from data.config import setting
+from data.config import LARGEST_SEED, setting
 from data.errors import UserError
 from data.files import is_held
 from data.manifest import FILE, Manifest, load_manifest
@@ -37,9 +37,11 @@ class Config(JobSettings):
 
     verify: bool = setting(False, "recompute random entries in float64 and compare", identity=False)
     verify_rows: int = setting(
-        16, "of each block that --verify looks at, in as many columns", minimum=1, identity=False
+        16, "of each block that --verify looks at, in as many columns", minimum=1, maximum=10_000, identity=False
     )
-    verify_seed: int = setting(0, "of the rows and columns that --verify looks at", minimum=0, identity=False)
+    verify_seed: int = setting(
+        0, "of the rows and columns that --verify looks at", minimum=0, maximum=LARGEST_SEED, identity=False
+    )
 
 
 class State(NamedTuple):

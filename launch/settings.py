@@ -3,6 +3,7 @@
 import dataclasses
 
 from data.config import Settings, setting
+from data.extras import SCHEDULER_HELP
 from launch import LAUNCHERS
 
 
@@ -12,9 +13,11 @@ class WhereSettings(Settings):
 
     launcher: str = setting("local", "where to run", choices=LAUNCHERS)
     workers: int = setting(
-        2, "commands that run at the same time, each on a worker (a Slurm job) of its own", minimum=1
+        2, "commands that run at the same time, each on a worker (a Slurm job) of its own", minimum=1, maximum=10_000
     )
-    retries: int = setting(3, "more tries after a failure (not after code 2) or a worker's death", minimum=0)
+    retries: int = setting(
+        3, "more tries after a failure (not after code 2) or a worker's death", minimum=0, maximum=1000
+    )
     logs: str = setting(
         "", "folder of the logs, one file a command; empty: beside what it makes (its --folder), else storage/logs"
     )
@@ -22,8 +25,8 @@ class WhereSettings(Settings):
         8787, "local, slurm: port of the live dashboard; 0: any free one", minimum=0, maximum=65535
     )
     gpus: str = setting("", "local: the GPUs, such as 0,1: a worker each, whatever --workers says")
-    cores: int = setting(0, "threads of a command; 0: local, this machine's share, slurm, one", minimum=0)
-    scheduler: str | None = setting(None, "address: of a Dask scheduler, such as tcp://127.0.0.1:8786")
+    cores: int = setting(0, "threads of a command; 0: local, this machine's share, slurm, one", minimum=0, maximum=4096)
+    scheduler: str = setting("", SCHEDULER_HELP)
     gres: str = setting("", "slurm: what a job needs, such as gpu:1")
     memory: str = setting("4GiB", "slurm: memory of a job")
     time: str = setting("04:00:00", "slurm: time limit of a job, [D-]HH:MM:SS")

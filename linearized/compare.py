@@ -13,19 +13,21 @@ import multiprocessing
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from data.command import run_command
-from data.config import parse, setting
+from data.config import Settings, setting
 from data.directories import directory
 from data.errors import UserError
-from data.files import whole_file
+from data.files import refuse_claimed, whole_file
+from data.flags import read_flags
 from data.names import slug
 from data.seals import write_json
 from data.terminal import Column, print_columns, say_written
 from linearized import train
-from linearized.model_settings import GROUPS
+from linearized.model_settings import readers
 from linearized.models import MODELS
 
 COLUMNS = {
@@ -49,7 +51,9 @@ class Config(train.Config):
     models: str = setting("CNN,KERV_CNN", "names of --model, comma-separated, each with :flag=value of its own")
 
     def __post_init__(self):
-        """Checks no more than that each run's settings go together: --model is read from --models."""
+        """Check each value by itself, and that the settings of each run go together: models come from --models."""
+        self.take_number()
+        Settings.__post_init__(self)
         self.runs()
 
     def runs(self) -> dict[str, train.Config]:
@@ -65,9 +69,12 @@ class Config(train.Config):
         for label in filter(None, (piece.strip() for piece in self.models.split(","))):
             name, *own = label.split(":")
             settings = {flag: value for flag, value in given.items() if reads(MODELS.canonical(name), flag)}
-            told = parse(train.Config, [f"--model={name}", *(f"--{piece}" for piece in own)])
-            settings |= {piece.split("=")[0]: getattr(told, piece.split("=")[0]) for piece in own}
-            made[label] = train.Config(**{**settings, "model": name})
+            found, _ = read_flags(train.Config, [f"--{piece}" for piece in own])
+            made[label] = train.Config(**{**settings, **found, "model": name})
+            made[label].level()  # one, for all models alike
+        for flag in given:
+            if not any(reads(run.model, flag) for run in made.values()):
+                raise UserError(f"--{flag} is read by none of --models={self.models}. Leave it out.")
         if len(made) < 2:
             raise UserError(f"--models takes at least two different models. Received: --models={self.models}.")
         return made
@@ -75,15 +82,27 @@ class Config(train.Config):
 
 def reads(model: str, flag: str) -> bool:
     """Whether a model reads a flag that may belong to some models alone."""
-    return all(model in models for prefix, models in GROUPS.items() if flag.startswith(prefix))
+    models = readers(flag)
+    return models is None or model in models
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains every model in turn, or reads it back, and returns the record that `comparison.json` holds."""
-    rows = []
-    for label, settings in config.runs().items():
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
-            folder = alone.submit(_train, settings).result()
+    """Train every model in turn, or read it back, and return the record that `comparison.json` holds.
+
+    Raises `UserError` for what a user can mend, and `Busy` if another process holds the folder of one of the runs.
+    """
+    rows, runs = [], config.runs()
+    for settings in runs.values():
+        refuse_claimed(settings.folder())
+    for label, settings in runs.items():
+        try:
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+                folder = alone.submit(_train, settings).result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"The process that trained {label} was killed, by the system for want of memory perhaps. Lower "
+                "--num_units, --num_train or --max_batch_size, and run again: the models before it are kept."
+            ) from error
         rows.append(_row(label, folder))
     title = f"{config.dataset}, noise level {config.noise_ind}"
     return {"title": title, "columns": COLUMNS, "rows": rows}
@@ -132,7 +151,9 @@ def main(config: Config) -> None:
     with whole_file(folder / "comparison.json") as path:
         write_json(path, record)
     picture = folder / "comparison.png"
-    subprocess.run([sys.executable, "-m", "report.comparison", f"--directory={folder}", f"--out={picture}"], check=True)
+    words = [sys.executable, "-m", "report.comparison", f"--directory={folder}", f"--out={picture}"]
+    if code := subprocess.run(words, check=False).returncode:
+        raise UserError(f"{picture} is not drawn: report.comparison ended with code {code}. The table is in {folder}.")
     say_written(folder)
 
 

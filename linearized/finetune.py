@@ -23,12 +23,14 @@ from absl import logging
 from data import DATASETS, glue, image_folder, results
 from data import load as load_published
 from data.command import run_command
-from data.config import setting
+from data.config import LARGEST_SEED, setting
+from data.data_settings import MOST_ROWS
 from data.dataset import Dataset, Split, count_or_share, part
 from data.directories import directory
 from data.errors import UserError
-from data.files import whole_file
+from data.files import refuse_claimed, whole_file
 from data.names import slug
+from data.run_settings import CHECKPOINT_HELP, EXPERIMENT_HELP, MOST_SECONDS
 from data.terminal import say, say_written
 from data.wordpiece import CASINGS
 from linearized.fits import Result
@@ -68,23 +70,29 @@ class Config(AugmentationSettings):
     normalize: float = setting(0.0, "norm to which the SNNKs' inputs are scaled; 0: unchanged", minimum=0.0)
     bottleneck: int = setting(16, "width of an adapter, 0: a modulating vector", minimum=0)
     trainable: str = setting("all", "what is trained, beside the classifier", choices=TRAINABLE)
-    learning_rate: float = setting(1e-3, "of AdamW, after one epoch of warm-up; a cosine to 0 after it", minimum=0.0)
+    learning_rate: float = setting(
+        1e-3, "of AdamW, after one epoch of warm-up; a cosine to 0 after it", minimum=0.0, maximum=1e38
+    )
     weight_decay: float = setting(0.0, "share of the rate that AdamW takes off each weight a step", minimum=0.0)
     epochs: int = setting(3, "over the train rows", minimum=1)
     batch_size: int = setting(32, "rows a step", minimum=1)
     validation: float = setting(
         0.0, "train rows held out and scored: a fraction below 1, else a count; 0: none", minimum=0.0
     )
-    num_train: int = setting(0, "first train rows (a folder's images: in random order), 0: all", minimum=0)
-    num_test: int = setting(0, "test rows, 0: all", minimum=0)
+    num_train: int = setting(
+        0, "first train rows (a folder's images: in random order), 0: all", minimum=0, maximum=MOST_ROWS
+    )
+    num_test: int = setting(0, "test rows; 0: all", minimum=0, maximum=MOST_ROWS)
     scaling: str = setting("unit", "pixels to [0, 1], [-1, 1] or left 0..255", choices=tuple(image_folder.SCALINGS))
     vocabulary: str = setting("", "GLUE: BERT's vocab.txt; empty: the words of the train set")
     casing: str = setting(
         "auto", "GLUE: keep capitals and accents; auto: if the vocabulary's pieces have capitals", choices=CASINGS
     )
-    seed: int = setting(0, "of projections, new weights, the order of rows and a folder's split", minimum=0)
-    exp_name: str = setting("finetune", "the experiment: a folder of results below nn_dir", identity=False, name=True)
-    checkpoint_seconds: float = setting(30.0, "work that a killed run may lose; 0: none", minimum=0.0, identity=False)
+    seed: int = setting(
+        0, "of projections, new weights, the order of rows and a folder's split", minimum=0, maximum=LARGEST_SEED
+    )
+    exp_name: str = setting("finetune", EXPERIMENT_HELP, identity=False, name=True)
+    checkpoint_seconds: float = setting(30.0, CHECKPOINT_HELP, minimum=0.0, maximum=MOST_SECONDS, identity=False)
 
     def __post_init__(self):
         super().__post_init__()
@@ -135,6 +143,7 @@ def run(config: Config) -> Result:
     folder = directory("nn_dir") / config.exp_name / config.run_name(digest)
     if (record := results.read_back(folder)) is not None:
         return Result(folder, record, fresh=False)
+    refuse_claimed(folder)  # before data and frameworks are loaded
 
     from linearized.backend import load_backend
 

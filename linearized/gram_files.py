@@ -21,7 +21,7 @@ from data.dataset import Dataset
 from data.errors import UserError
 from data.gram import Gram, open_gram
 from data.gram_settings import GramSettings, KernelSettings
-from data.manifest import Manifest, load_manifest
+from data.manifest import load_manifest
 
 _ROOT = Path(data.__file__).resolve().parent.parent  # where the packages lie
 WAIT = 10  # seconds for another process on a shard: one that is being killed needs a moment to end
@@ -48,16 +48,15 @@ def find_or_make(settings: Any, dataset: Dataset, *, opened: Callable = open_gra
     return opened(folder, fingerprint=dataset.fingerprint)
 
 
-def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> tuple[Gram, GramSettings]:
-    """The matrix in a folder of shards, which must be of the dataset's rows, and the settings that it was made with.
+def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> Gram:
+    """Open the matrix in a folder of shards, which must be of the dataset's rows.
 
     Args:
         asked: Kernel settings of the command line; those not at their defaults must be the matrix'.
 
     Raises `UserError` if it is of other rows, another noise level or another kernel.
     """
-    manifest = load_manifest(folder)
-    made = _settings(manifest, folder)
+    manifest, made = load_manifest(folder), settings_of(folder)
     if manifest.fingerprint != dataset.fingerprint:
         names = ("dataset", "noise_ind", "num_train", "num_test", "validation", "subset", "seed")
         flags = " ".join(f"--{name}={getattr(made, name)}" for name in names)
@@ -69,12 +68,13 @@ def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> 
         received = getattr(asked, name)
         if received not in (default, getattr(made, name)):
             raise UserError(f"{folder} was made with --{name}={getattr(made, name)}. Received: --{name}={received}.")
-    return open_gram(folder), made
+    return open_gram(folder)
 
 
-def _settings(manifest: Manifest, folder: Path | str) -> GramSettings:
+def settings_of(folder: Path | str) -> GramSettings:
+    """Return the settings that the matrix in a folder of shards was made with. Reads `gram.json` alone."""
     try:
-        return GramSettings.from_dict(manifest.settings)
+        return GramSettings.from_dict(load_manifest(folder).settings)
     except UserError as error:
         raise UserError(f"{folder} was made with settings that this version does not know: {error}") from error
 

@@ -10,33 +10,37 @@ import numpy as np
 import psutil
 from absl import logging
 
-from data import DATASETS, results
+from data import results
 from data.config import setting
+from data.data_settings import LevelsSettings
 from data.dataset import Dataset
 from data.directories import directory
 from data.embedding_settings import EmbeddedRows, EmbeddingSettings
 from data.embeddings import Embedding
 from data.errors import UserError
+from data.extras import SCHEDULER_HELP, checked_address, refuse_unreachable
 from data.gram import Gram
 from data.gram_settings import GramSettings, KernelSettings, RowSettings
+from data.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
 from linearized.fits import Result
 from linearized.kernel_record import scored
 from linearized.progress import progress_line
 from linearized.ridge_path import MAX_ITERATIONS, RidgePath, fit
-from linearized.ridges import GRIDS, kernel_grid, listed_indices, listed_ridges
+from linearized.ridges import GRIDS, kernel_grid, listed_ridges
 from linearized.solvers import GRAM_SOLVERS
+
+REMOTE = ("auto", "block_lanczos", "cg")  # solvers whose products can run on a scheduler's workers
 
 __all__ = ["Config", "RidgePath", "fit", "run", "run_levels"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(EmbeddedRows):
+class Config(EmbeddedRows, LevelsSettings, RunSettings):
     """Settings of `python kernel_fit.py`: those of the Gram matrix, as kernel_gen has them, then those of the fit.
 
     With --features the kernel is embedded, and ridge regression is on its features.
     """
 
-    noise_ind: str = setting("0", "noise levels: one, 0,3,6, a range 0:5, or all")
     gram: str = setting("", "folder of shards to use; empty: the kernel's own, made if need be", identity=False)
     ridges: str = setting("", "ρ of (K + ρI)α = y such as 0.1,1,10; empty: the grid of --ridge_grid")
     ridge_grid: str = setting(
@@ -49,34 +53,40 @@ class Config(EmbeddedRows):
         "auto: band while a factor fits in memory, else block_lanczos; eigh gives leave-one-out errors",
         choices=("auto", *GRAM_SOLVERS),
     )
-    rtol: float = setting(0.0, "residual to reach; 0: 1e-7, or 1e-5 for block_lanczos and cg on float32", minimum=0.0)
-    max_iterations: int = setting(MAX_ITERATIONS, "most products with K (block_lanczos, cg)", minimum=1)
-    memory: float = setting(0.0, "GiB to work with; 0: half of what is free", minimum=0.0, identity=False)
-    scheduler: str = setting("", "tcp:// address of a Dask scheduler for products with the shards", identity=False)
-    exp_name: str = setting("test", "the experiment: a folder of results below rkhs_dir", identity=False, name=True)
-    job_id: int = setting(
-        -1, "a number of your cluster's, added to the run's name; -1: none", minimum=-1, maximum=10**12
+    rtol: float = setting(
+        0.0, "residual to reach; 0: 1e-7, or 1e-5 for block_lanczos and cg on float32", minimum=0.0, maximum=1.0
     )
-    checkpoint_seconds: float = setting(30.0, "work that a killed run may lose; 0: none", minimum=0.0, identity=False)
+    max_iterations: int = setting(
+        MAX_ITERATIONS, "most products with K (block_lanczos, cg)", minimum=1, maximum=MOST_STEPS
+    )
+    memory: float = setting(0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False)
+    scheduler: str = setting("", SCHEDULER_HELP, identity=False)
 
-    def levels(self) -> list[int]:
-        """The noise levels asked for. Raises `UserError` that says the range."""
-        source = DATASETS.load(self.dataset)
-        try:
-            levels = listed_indices(self.noise_ind.strip(), len(source.noise_levels))
-        except ValueError as error:
-            raise UserError(f"--noise_ind takes 3, 0,3,6, 0:5 or all. Received: {self.noise_ind!r}.") from error
-        if not levels:
-            raise UserError(f"--noise_ind={self.noise_ind} names no level.")
-        for level in levels:
-            source.level(level)
-        return levels
+    def __post_init__(self):
+        super().__post_init__()
+        if self.gram and len(self.levels()) > 1:
+            raise UserError(f"--gram={self.gram} is of one noise level. Received: --noise_ind={self.noise_ind}.")
+        if self.features and (self.gram or self.scheduler):
+            raise UserError("--features has neither a --gram folder nor a --scheduler: leave these out.")
+        if self.scheduler and self.solver not in REMOTE:
+            raise UserError(f"--solver={self.solver} runs in one process. With --scheduler take block_lanczos or cg.")
+        if self.scheduler:
+            checked_address(self.scheduler)
+        if self.ridges:
+            listed_ridges(self.ridges)
+        if not self.gram:
+            self.check_grid()
+
+    def refuse_unread(self) -> None:
+        """As `EmbeddedRows`; with --gram the folder's own kernel is compared instead, see `open_folder`."""
+        if not self.gram:
+            super().refuse_unread()
 
     def check_grid(self) -> None:
         """Raise `UserError` if --ridge_grid is given where it changes nothing."""
         if self.ridge_grid == "published":
             return
-        family = DATASETS.load(self.dataset).family
+        family = self.described().family
         if (
             self.ridges
             or family != "FMNIST"
@@ -89,10 +99,6 @@ class Config(EmbeddedRows):
                 f"more on FMNIST, NFMNIST and the digits, without --ridges. Received: --kernel={self.kernel} "
                 f"--num_layers={self.num_layers} --dataset={self.dataset} --scale={self.scale} --ridges={self.ridges}."
             )
-
-    def at(self, level: int) -> "Config":
-        """The same at one noise level."""
-        return dataclasses.replace(self, noise_ind=str(level))
 
     def gram_settings(self, level: int) -> GramSettings:
         """Those of the Gram matrix at a noise level."""
@@ -118,39 +124,38 @@ def run(config: Config) -> list[Result]:
 def run_levels(config: Config) -> Iterator[Result]:
     """Loads, finds or makes K, fits every ridge, scores all splits, chooses, saves: level after level.
 
-    A finished level is read back, a killed one goes on where it was. Raises `UserError` for what a user can mend.
+    A finished level is read back, a killed one goes on where it was. Raises `UserError` for what a user can mend, and
+    `Busy`, before data are loaded, if another process holds the folder of a level.
     """
     levels = config.levels()
-    if config.gram and len(levels) > 1:
-        raise UserError(f"--gram={config.gram} is of one noise level. Received: --noise_ind={config.noise_ind}.")
-    if config.features and (config.gram or config.scheduler):
-        raise UserError("--features has neither a --gram folder nor a --scheduler: leave these out.")
-    if config.ridges:
-        listed_ridges(config.ridges)  # refused before hours of work
-    if not config.gram:  # a folder's kernel is known when it is opened
-        config.check_grid()
+    if config.scheduler:
+        refuse_unreachable(config.scheduler)
     for level in levels:
         yield _run_level(config.at(level), level)
 
 
 def _run_level(config: Config, level: int) -> Result:
     start = time.monotonic()
-    dataset = gram = None
     if config.gram:
-        from linearized.gram_files import open_folder
+        from linearized.gram_files import settings_of
 
-        dataset = _checked(config.load_level(level))
-        gram, made = open_folder(config.gram, dataset, config)
+        made = settings_of(config.gram)
         kernel = {field.name: getattr(made, field.name) for field in dataclasses.fields(KernelSettings)}
-        config = dataclasses.replace(config, **kernel)
-        config.check_grid()
+        asked, config = config, dataclasses.replace(config, **kernel)
     folder = directory("rkhs_dir") / config.exp_name / config.run_name()
-    if (record := results.read_back(folder)) is not None:
+    if (record := results.read_back(folder)) is not None and not config.gram:
         return Result(folder, record, fresh=False)
-    if gram is None:
-        dataset = _checked(config.load_level(level))
-        gram = _found_or_made(config, level, dataset)
     with results.making(folder) as work:
+        dataset = _checked(config.load_level(level))
+        if config.gram:
+            from linearized.gram_files import open_folder
+
+            gram = open_folder(config.gram, dataset, asked)  # compares its rows and kernel with what is asked
+            config.check_grid()
+            if record is not None:
+                return Result(folder, record, fresh=False)
+        else:
+            gram = _found_or_made(config, level, dataset)
         stax = gram.manifest.scale == "stax" and config.kernel != "POLYNOMIAL"
         if config.ridges:
             ridges = listed_ridges(config.ridges)

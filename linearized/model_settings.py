@@ -16,6 +16,16 @@ GROUPS = {
     "resnet_": ("RESNET", "LAMBDA_RESNET"),
     "lambda_": ("LAMBDA_RESNET",),
 }
+# Flags of these names are read by these models alone. (--num_layers and --drop_rate are refused by the others too.)
+SINGLE = {
+    "num_layers": ("NN", "SNNK_MLP"),
+    "drop_rate": ("NN", "SNNK_MLP"),
+    "depth": ("CNN", "KERV_CNN"),
+    "directions": ("NT",),
+    "law": ("RF", "NT"),
+    "block": ("RF", "NT"),
+    "weight_seed": ("RF", "NT", "SNNK_MLP"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,20 +99,17 @@ class ResNetSettings(Settings):
             raise UserError(f"--lambda_scope must be odd, or 0 for all pixels. Received: {self.lambda_scope}.")
 
 
-def foreign(config: Any) -> dict[str, Any]:
-    """The flags of `GROUPS` that are set to other than their defaults and that the model does not read."""
-    return {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(config)
-        for prefix, models in GROUPS.items()
-        if field.name.startswith(prefix) and config.model not in models and getattr(config, field.name) != field.default
-    }
+def readers(flag: str) -> tuple[str, ...] | None:
+    """Return the models that read a flag of `GROUPS` or `SINGLE`; None for a flag that all of them read."""
+    return SINGLE.get(flag) or next((models for prefix, models in GROUPS.items() if flag.startswith(prefix)), None)
 
 
 def refuse_foreign(config: Any) -> None:
-    """Raises `UserError` for the first of `foreign`: a flag that would do nothing."""
-    for name, value in foreign(config).items():
-        models = next(models for prefix, models in GROUPS.items() if name.startswith(prefix))
-        raise UserError(
-            f"--{name} is a setting of {' and '.join(models)}. Received: --{name}={value} --model={config.model}."
-        )
+    """Raise `UserError` for a flag at another value than its default that the model does not read."""
+    for field in dataclasses.fields(config):
+        value, models = getattr(config, field.name), readers(field.name)
+        if models is not None and config.model not in models and value != field.default:
+            raise UserError(
+                f"--{field.name} is a setting of {' and '.join(models)}. Received: --{field.name}={value} "
+                f"--model={config.model}."
+            )

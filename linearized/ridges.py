@@ -8,6 +8,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from data.errors import UserError
+from data.lists import listed_indices, listed_numbers
+
+LARGEST = 1e30  # ridge that a list may hold: above it a float32 matrix has no share in K + ρI
 
 
 def _logspace(low: float, high: float, count: int) -> np.ndarray:
@@ -72,14 +75,8 @@ def kernel_grid(
 
 
 def listed_ridges(text: str) -> Float64[np.ndarray, " ridges"]:
-    """The ridges of a list such as "0.1,1,10", in its order. Raises `UserError` for what is not a number or below 0."""
-    try:
-        ridges = np.array([float(piece) for piece in text.split(",")])
-    except ValueError as error:
-        raise UserError(f"--ridges takes numbers such as 0.1,1,10. Received: {text!r}.") from error
-    if not np.isfinite(ridges).all() or (ridges < 0).any():
-        raise UserError(f"--ridges must be finite and at least 0. Received: {text!r}.")
-    return ridges
+    """Return the ridges of a list such as "0.1,1,10", in its order. Raises `UserError` as `listed_numbers` does."""
+    return np.array(listed_numbers(text, "ridges", least=0.0, most=LARGEST))
 
 
 def chosen_indices(reg_index: str, size: int, *, default: str) -> list[int]:
@@ -95,17 +92,3 @@ def chosen_indices(reg_index: str, size: int, *, default: str) -> list[int]:
     if not indices or min(indices) < 0 or max(indices) >= size:
         raise UserError(f"--reg_index={reg_index} is out of range: this grid has {size} ridges, 0..{size - 1}.")
     return indices
-
-
-def listed_indices(text: str, size: int) -> list[int]:
-    """The entries that "all", "5", "0,4,9" or "3:8" names among `size`, sorted; they may lie outside.
-
-    Raises ValueError for what is none of these.
-    """
-    if text == "all":
-        return list(range(size))
-    indices: list[int] = []
-    for piece in text.split(","):
-        start, colon, stop = piece.partition(":")
-        indices += range(int(start or 0), int(stop or size)) if colon else [int(piece)]
-    return sorted(set(indices))

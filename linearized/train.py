@@ -3,25 +3,30 @@
 import dataclasses
 import shutil
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 from absl import logging
 
-from data import DATASETS, load, results
-from data.activations import ACTIVATIONS
-from data.config import Settings, setting
+from data import results
+from data.activations import ACTIVATION_HELP, ACTIVATIONS
+from data.config import LARGEST_SEED, setting
+from data.data_settings import LevelsSettings
 from data.dataset import Dataset
 from data.directories import directory
 from data.errors import UserError
 from data.files import whole_file
-from data.weights import LAWS, SEED
+from data.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
+from data.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.fits import Result, about_data
 from linearized.metrics import LOSSES, evaluate
 from linearized.model_settings import KervolutionSettings, ResNetSettings, SNNKSettings, refuse_foreign
 from linearized.models import MODELS, OTHER_UNITS, UNITS
-from linearized.ridges import chosen_indices, grid
+from linearized.needs import refuse_beyond_memory
+from linearized.refusals import asked_ridges, refuse_unfit
 from linearized.solvers import SOLVERS
 from linearized.training_settings import TrainingSettings
 
@@ -30,57 +35,46 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings, Settings):
+class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings, LevelsSettings, RunSettings):
     """Settings of `python train.py`: the published flags first, then ours, then those of the groups."""
 
     model: str = setting("RF", "the model", choices=MODELS)
-    dataset: str = setting("DIGITS", "the data (python -m data tells which are here)", choices=DATASETS)
-    noise_ind: int = setting(0, "noise level, from 0 (python -m data lists what the levels are)", minimum=0)
     num_units: int | None = setting(
         None, "hidden units a layer, channels of the convolutional networks (of the first stage); unset: "
-        "4096, SNNK_MLP 1024, CNN and KERV_CNN 32, RESNET and LAMBDA_RESNET 64", minimum=1,
+        "4096, SNNK_MLP 1024, CNN and KERV_CNN 32, RESNET and LAMBDA_RESNET 64", minimum=1, maximum=MOST_UNITS,
     )  # fmt: skip
-    num_layers: int = setting(1, "hidden layers of NN and SNNK_MLP", minimum=1)
-    activation: str = setting("relu", "of the NN: a name, or with numbers: leaky_relu(0.1)", choices=ACTIVATIONS)
+    num_layers: int = setting(1, "hidden layers of NN and SNNK_MLP", minimum=1, maximum=1000)
+    activation: str = setting("relu", ACTIVATION_HELP, choices=ACTIVATIONS)
     reg_index: str = setting("", "ridges to fit: all, an index, 0,4,9 or 3:8; empty: all for CG, 0 for SGD")
-    learning_rate: float = setting(1e-3, "peak rate is twice this; see the schedule in README", minimum=0.0)
+    learning_rate: float = setting(
+        1e-3, "peak rate is twice this; see the schedule in README", minimum=0.0, maximum=1e38
+    )
     drop_rate: float = setting(0.0, "dropout rate of the hidden layers of NN and SNNK_MLP", minimum=0.0, maximum=0.999)
     max_batch_size: int | None = setting(
         None, "rows per batch of SGD, Adam and AdamW, and rows in memory at once of Newton-CG; unset: the published "
         "batches, see README", minimum=1,
     )  # fmt: skip
-    max_cg_iters: int = setting(750, "most iterations of CG, or epochs of SGD and Adam", minimum=1)
-    max_ncg_iters: int = setting(0, "most Newton-CG steps after SGD or Adam", minimum=0)
+    max_cg_iters: int = setting(750, "most iterations of CG, or epochs of SGD and Adam", minimum=1, maximum=MOST_STEPS)
+    max_ncg_iters: int = setting(0, "most Newton-CG steps after SGD or Adam", minimum=0, maximum=MOST_STEPS)
     loss: str = setting("square", "what is minimised", choices=LOSSES)
-    exp_name: str = setting("test", "the experiment: a folder of results below nn_dir", identity=False, name=True)
-    job_id: int = setting(
-        -1, "a number of your cluster's, added to the run's name; -1: none", minimum=-1, maximum=10**12
-    )
 
     solver: str = setting(
         "auto",
         "auto: RF and NT with the square loss by lanczos or cg, NN and CNN by sgd, others by adam",
         choices=("auto", *SOLVERS),
     )
-    cg_rtol: float = setting(1e-4, "CG stops at this residual of the normal equations, relative", minimum=0.0)
+    cg_rtol: float = setting(
+        1e-4, "CG stops at this residual of the normal equations, relative", minimum=0.0, maximum=1.0
+    )
     cg_atol: float = setting(1e-3, "or at this one, absolute", minimum=0.0)
-    validation: float = setting(0.0, "train rows to choose the ridge on: a fraction below 1, else a count", minimum=0.0)
-    num_train: int = setting(0, "train rows, 0: all", minimum=0)
-    num_test: int = setting(0, "test rows, 0: all", minimum=0)
-    subset: str = setting("first", "which rows --num_train and --num_test take", choices=("first", "random"))
-    seed: int = setting(0, "of the subset, the NN's initial weights, the order of batches and dropout", minimum=0)
-    weight_seed: int = setting(SEED, "of the fixed random weights of RF, NT and SNNK_MLP", minimum=0)
-    law: str = setting("sphere", "of those weights: unit sphere, or N(0, 1/d)", choices=LAWS)
-    block: int = setting(0, "columns a draw of those weights, 0: all at once as published", minimum=0)
+    weight_seed: int = setting(SEED, WEIGHT_SEED_HELP, minimum=0, maximum=LARGEST_SEED)
+    law: str = setting("sphere", LAW_HELP, choices=LAWS)
+    block: int = setting(0, BLOCK_HELP, minimum=0, maximum=MOST_UNITS)
     directions: str = setting(
         "shared", "NT: classes share the direction G, as published", choices=("shared", "per_class")
     )
     depth: int = setting(5, "of the Myrtle CNN and KERV_CNN: 5, 7 or 10", minimum=5, maximum=10)
-    synth_dim: int = setting(1024, "SYNTH: dimension d", minimum=1)
-    synth_eta: float = setting(0.4, "SYNTH: d^eta relevant coordinates", minimum=0.0, maximum=1.0)
-    synth_n: int = setting(2**20, "SYNTH: rows of the whole train set, whose RMS scales the labels", minimum=1)
-    memory: float = setting(0.0, "GiB for kept features; 0: half of what is free", minimum=0.0, identity=False)
-    checkpoint_seconds: float = setting(30.0, "work that a killed run may lose; 0: none", minimum=0.0, identity=False)
+    memory: float = setting(0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False)
     tensorboard: bool = setting(False, "write TensorBoard logs beside the result (SGD, Adam)", identity=False)
 
     def __post_init__(self):
@@ -114,6 +108,13 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
             )
         if self.mixed_precision and self.max_ncg_iters:
             raise UserError("Newton-CG needs float32: leave out --mixed_precision or --max_ncg_iters.")
+        refuse_unfit(self)
+        refuse_beyond_memory(self)
+
+    def identity(self) -> dict[str, Any]:
+        """As `Settings.identity`; one noise level counts as a number, other than the first."""
+        one = {"noise_ind": int(self.noise_ind)} if self.noise_ind.isdigit() and self.noise_ind != "0" else {}
+        return super().identity() | one
 
     def uses_least_squares(self) -> bool:
         """Whether one linear solve serves the whole grid; else the model is trained ridge by ridge."""
@@ -144,41 +145,47 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         return f"{self.dataset}_{self.model}_N{self.num_units}_noise{self.noise_ind}_{self.key()}{job}"
 
+    def folder(self) -> Path:
+        """Return the folder of the run's result."""
+        return directory("nn_dir") / self.exp_name / self.run_name()
+
+
+def run_levels(config: Config) -> Iterator[Result]:
+    """Run every noise level that the settings name, in increasing order; see `run`."""
+    for level in config.levels():
+        yield run(config.at(level))
+
 
 def run(config: Config) -> Result:
-    """Loads, fits every asked ridge, scores all splits, chooses, saves.
+    """Loads, fits every asked ridge, scores all splits, chooses, saves. The settings name one noise level.
 
     A finished run is read back, a killed one goes on where it was.
 
-    Raises `UserError` for what a user can mend; nothing is left behind then but what a rerun can use.
+    Raises `UserError` for what a user can mend; nothing is left behind then but what a rerun can use. `Busy`, if
+    another process holds the run's folder, is raised before data and frameworks are loaded.
     """
     start = time.monotonic()
-    folder = directory("nn_dir") / config.exp_name / config.run_name()
+    level = config.level()
+    folder = config.folder()
     if (record := results.read_back(folder)) is not None:
         return Result(folder, record, fresh=False)
-    if config.dataset == "SYNTH" and config.loss != "square":
-        raise UserError("Cross-entropy needs class labels. Use --loss=square for SYNTH.")
-    own = {name: getattr(config, name) for name in ("synth_dim", "synth_eta", "synth_n")}
-    shared = {name: getattr(config, name) for name in ("validation", "num_train", "num_test", "subset", "seed")}
-    dataset = load(config.dataset, config.noise_ind, **shared, **(own if config.dataset == "SYNTH" else {}))
-    lambdas = grid(config.model, dataset.family, num_layers=config.num_layers)
-    asked = chosen_indices(config.reg_index, len(lambdas), default="all" if config.uses_least_squares() else "0")
-    logging.info(
-        "%s on %s at noise level %d: %d train rows of dimension %d, %d of %d ridges",
-        config.model, dataset.name, config.noise_ind, len(dataset.train), dataset.dim, len(asked), len(lambdas),
-    )  # fmt: skip
-
-    from linearized.backend import load_backend
-
-    load_backend()
-    from linearized.models.common import build
-
-    if config.uses_least_squares():
-        from linearized.fit_linear import fit
-    else:
-        from linearized.fit_gradient import fit
+    ridges = asked_ridges(config)
     with results.making(folder) as work:
-        ridges = {index: float(lambdas[index]) for index in asked}
+        dataset = config.load_rows(level)
+        logging.info(
+            "%s on %s at noise level %d: %d train rows of dimension %d, %d ridges",
+            config.model, dataset.name, level, len(dataset.train), dataset.dim, len(ridges),
+        )  # fmt: skip
+
+        from linearized.backend import load_backend
+
+        load_backend()
+        from linearized.models.common import build
+
+        if config.uses_least_squares():
+            from linearized.fit_linear import fit
+        else:
+            from linearized.fit_gradient import fit
         fits, about = fit(config, dataset, ridges, work, memory_bytes(config))
         position, rule = choose(entries := [_entry(done, dataset, config.loss) for done in fits], dataset)
         model = build(config, dataset, fits[position].ridge)
@@ -186,7 +193,7 @@ def run(config: Config) -> Result:
         record = {
             "title": _title(config, dataset),
             "command": config.command_line("python train.py"),
-            "settings": config.to_dict(),
+            "settings": {**config.to_dict(), "noise_ind": level},
             "data": about_data(dataset),
             "model": {
                 "num_parameters": int(model.count_params()),

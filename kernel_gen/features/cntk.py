@@ -7,13 +7,12 @@ from data.embedding_settings import EmbeddedRows
 from data.errors import UserError
 from kernel_gen import architecture
 from kernel_gen.features import linear
-from kernel_gen.features.common import activation_of, embedding_of, refuse_others, scale_of
+from kernel_gen.features.common import activation_of, embedding_of, scale_of
 from kernel_gen.features.network import Features
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> Features:
     """Features of the kernel of `settings.depth` and `settings.head`. Raises `UserError` where there are no images."""
-    refuse_others(settings, "CNTK", "depth", "head", "activation", "weight_std", "bias_std", "device")
     if image_shape is None or len(image_shape) != 3:
         raise UserError(f"A CNTK needs images (height, width, channels). Received: {image_shape}.")
     myrtle = settings.head == "myrtle"

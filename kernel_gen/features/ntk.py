@@ -1,14 +1,13 @@
 """NTK: the fully connected network of `num_layers` dense layers, as `kernel_gen.kernels.ntk` has it, embedded."""
 
 from data.embedding_settings import EmbeddedRows
-from kernel_gen.features.common import activation_of, embedding_of, refuse_others, scale_of
+from kernel_gen.features.common import activation_of, embedding_of, scale_of
 from kernel_gen.features.linear import Dense
 from kernel_gen.features.network import Features
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> Features:
     """Features of the kernel of the settings; images are rows to it. Published: raw inputs for two layers of ReLU."""
-    refuse_others(settings, "NTK", "num_layers", "activation", "weight_std", "bias_std")
     raw = settings.num_layers == 2 and activation_of(settings) == activation_of(None)
     scale = scale_of(settings, "input" if raw else "stax")
     dense = Dense(settings.weight_std, settings.bias_std)

@@ -6,7 +6,6 @@ from jaxtyping import Float
 from data.blocks import for_each
 from data.embedding_settings import EmbeddedRows
 from data.errors import UserError
-from kernel_gen.features.common import only_stax, refuse_others
 from kernel_gen.features.poly_sketch import PolySketch
 from kernel_gen.rows import finite_rows
 
@@ -58,8 +57,6 @@ class PolynomialFeatures:
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> PolynomialFeatures:
     """Features of `degree` and `offset`; images are rows to it."""
-    refuse_others(settings, "POLYNOMIAL", "degree", "offset")
-    only_stax(settings, "POLYNOMIAL")
     return PolynomialFeatures(
         dim, settings.degree, settings.offset, settings.embedding_dim, settings.embedding_seed, settings.field,
         settings.dtype,

@@ -20,7 +20,6 @@ from jaxtyping import Float, Float64
 
 from kernel_gen.activations import relu
 from kernel_gen.kernel import Kernel
-from kernel_gen.kernels.checks import refuse_others
 from kernel_gen.kernels.dense import Dense
 from kernel_gen.rows import Rows, prepare_rows, same_width
 from kernel_gen.settings import KernelSettings
@@ -143,7 +142,6 @@ def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) 
 
     Published: raw inputs for two layers with the ReLU, which is homogeneous; stax's for others.
     """
-    refuse_others(settings, "NTK", "num_layers", "weight_std", "bias_std", "activation")
     scale, relu_net = settings.scale, settings.activation == "relu"
     if scale == "published":
         scale = "input" if settings.num_layers == 2 and relu_net else "stax"

@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Float
 
 from kernel_gen.kernel import Kernel
-from kernel_gen.kernels.checks import only_scale, refuse_others
 from kernel_gen.rows import Rows, prepare_rows, same_width
 from kernel_gen.settings import KernelSettings
 
@@ -35,5 +34,4 @@ class Polynomial(Kernel):
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Polynomial:
     """The kernel of `degree` and `offset`; images are rows to it."""
-    refuse_others(settings, "POLYNOMIAL", "degree", "offset")
-    return Polynomial(settings.degree, settings.offset, settings.dtype, only_scale(settings, "POLYNOMIAL"))
+    return Polynomial(settings.degree, settings.offset, settings.dtype)

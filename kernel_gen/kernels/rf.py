@@ -13,7 +13,6 @@ from jaxtyping import Float
 
 from data.weights import weight_blocks
 from kernel_gen.kernel import Kernel
-from kernel_gen.kernels.checks import only_scale, refuse_others
 from kernel_gen.kernels.ntk import FullyConnected
 from kernel_gen.rows import finite_rows, same_width
 from kernel_gen.settings import KernelSettings
@@ -83,9 +82,7 @@ def _ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
     """The finite kernel if `num_units` is set, else the infinite one (published: raw inputs); images are rows to it."""
-    refuse_others(settings, "RF", "num_units", "law", "block", "weight_seed")
     if settings.num_units:
-        only_scale(settings, "RF with num_units")
         return FiniteFeatures(settings.num_units, settings.law, settings.block, settings.weight_seed, settings.dtype)
     scale = "input" if settings.scale == "published" else settings.scale
     return FullyConnected(2, "nngp", dtype=settings.dtype, scale=scale)

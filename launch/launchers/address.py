@@ -1,17 +1,19 @@
-"""The workers of a Dask scheduler that runs already; they need this suite installed and see the same folders."""
+"""The workers of a Dask scheduler that runs already; they need this suite installed and see the same folders.
+
+A scheduler at tls:// is reached with the credentials of Dask's own configuration (distributed.comm.tls).
+"""
 
 import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from data.errors import UserError
-from launch.launchers import configure
+from data.extras import TIMEOUT, refuse_unreachable
+from launch.launchers import configure, told
 from launch.settings import WhereSettings
 
 if TYPE_CHECKING:
     from distributed import Client
-
-TIMEOUT = 20  # seconds
 
 
 def default_cores(settings: WhereSettings) -> int:
@@ -25,11 +27,10 @@ def client(settings: WhereSettings) -> Iterator["Client"]:
     if not settings.scheduler:
         raise UserError("--launcher=address needs --scheduler=ADDRESS, such as tcp://127.0.0.1:8786.")
     configure(settings)
+    refuse_unreachable(settings.scheduler)
     from distributed import Client
 
-    try:
+    with told(f"No Dask scheduler answers at {settings.scheduler}", "Start one there, or give its address."):
         found = Client(settings.scheduler, timeout=TIMEOUT)
-    except (OSError, ValueError) as error:  # a time-out is an OSError
-        raise UserError(f"No Dask scheduler answers at {settings.scheduler}: {error}.") from error
     with found:
         yield found

@@ -10,19 +10,28 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
+import psutil
+
 from data.errors import UserError
-from launch.launchers import configure
+from data.extras import require
+from data.files import Busy, claimed
+from data.nearest import hint
+from launch.launchers import configure, new_credentials, told
 from launch.settings import WhereSettings
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from dask_jobqueue import SLURMCluster
+    from distributed import Client, Security
 
 SHORTEST = 300  # seconds of a job
 MARGIN = (120, 600)  # seconds between a worker's planned end and its job's
+CREDENTIALS = ".tls-"  # start of the name of a launch's folder of keys
 
 
 def default_cores(settings: WhereSettings) -> int:
@@ -55,16 +64,31 @@ def client(settings: WhereSettings) -> Iterator["Client"]:
     lifetime = lifetime_words(settings.time)
     if shutil.which("sbatch") is None:
         raise UserError("--launcher=slurm runs on a machine that submits Slurm jobs; sbatch is not found here.")
+    if settings.interface is not None and settings.interface not in (known := psutil.net_if_addrs()):
+        raise UserError(f"There is no network interface {settings.interface}.{hint(settings.interface, known)} "
+                        f"--interface is one of: {', '.join(known)}.")  # fmt: skip
     configure(settings)
-    try:
-        from dask_jobqueue import SLURMCluster
-    except ImportError as error:
-        raise UserError('--launcher=slurm needs dask-jobqueue: pip install ".[cluster]"') from error
+    security = new_credentials(settings)
+    dask_jobqueue = require("dask_jobqueue", "cluster", "--launcher=slurm")
     from distributed import Client
 
-    logs = Path(settings.logs).resolve()
+    logs = Path(settings.logs or "storage/logs").resolve()
     logs.mkdir(parents=True, exist_ok=True)
-    with SLURMCluster(
+    with contextlib.ExitStack() as stack:
+        credentials = stack.enter_context(_credentials_folder(logs))
+        with told("The Slurm workers cannot start", "Look at --interface, --memory, --time and --dashboard."):
+            cluster = stack.enter_context(_cluster(dask_jobqueue, settings, logs, lifetime, security, credentials))
+            _try_job(cluster.job_script())
+            cluster.adapt(minimum_jobs=settings.workers, maximum_jobs=settings.workers)
+            found = stack.enter_context(Client(cluster))
+        yield found
+
+
+def _cluster(
+    dask_jobqueue: ModuleType, settings: WhereSettings, logs: Path, lifetime: list[str], security: "Security",
+    credentials: Path,
+) -> "SLURMCluster":  # fmt: skip
+    return dask_jobqueue.SLURMCluster(
         queue=settings.partition,
         cores=1,  # a task at a time; the command's own threads are job_cpu
         processes=1,
@@ -83,11 +107,26 @@ def client(settings: WhereSettings) -> Iterator["Client"]:
         # A dashboard asks nobody for a password: it is seen on its own machine alone, from elsewhere through `ssh -L`.
         worker_extra_args=[*lifetime, "--dashboard-address", "127.0.0.1:0", "--preload", "launch.task"],
         scheduler_options={"dashboard_address": f"127.0.0.1:{settings.dashboard}"},
-    ) as cluster:
-        _try_job(cluster.job_script())
-        cluster.adapt(minimum_jobs=settings.workers, maximum_jobs=settings.workers)
-        with Client(cluster) as found:
-            yield found
+        security=security,
+        shared_temp_directory=str(credentials),
+    )
+
+
+@contextlib.contextmanager
+def _credentials_folder(logs: Path) -> Iterator[Path]:
+    """Make a folder that only this user can read, for the files by which jobs get the key; it is removed at the end.
+
+    Jobs run on other machines, which see the folder of the logs. Folders that killed launches left are removed too.
+    """
+    for left in logs.glob(f"{CREDENTIALS}*"):
+        with contextlib.suppress(Busy), claimed(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=CREDENTIALS, dir=logs))
+    with claimed(folder):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _try_job(script: str) -> None:

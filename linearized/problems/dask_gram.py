@@ -18,11 +18,11 @@ from jaxtyping import Float
 
 from data.blocks import at_most
 from data.errors import UserError
+from data.extras import TIMEOUT, refuse_unreachable
 from data.gram import Gram, open_gram
 from linearized.problems.gram import GramProblem, reading_columns
 from linearized.problems.least_squares import MEMORY
 
-TIMEOUT = 20  # seconds until a scheduler must answer, and have a worker
 PARTS = 2  # of K for each thread of the workers, so that none waits long for the last
 
 
@@ -110,14 +110,14 @@ class DaskGramProblem(GramProblem):
 
 def _connected(address: str) -> Any:
     """A client of the scheduler at an address. Raises `UserError` if Dask is missing or nobody answers."""
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise UserError('A scheduler needs Dask: pip install ".[cluster]"') from error
+    refuse_unreachable(address)
+    from distributed import Client
+
     try:
         return Client(address, timeout=TIMEOUT, set_as_default=False)
-    except (OSError, ValueError) as error:  # a time-out is an OSError
-        raise UserError(f"No Dask scheduler answers at {address}: {error}. Start one, or take no scheduler.") from error
+    except Exception as error:  # whatever Dask or its TLS raises
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"No Dask scheduler answers at {address}: {reason}. Start one, or take none.") from error
 
 
 def _threads(client: Any) -> int:
