@@ -66,9 +66,9 @@ def _in_child(target: Target, folder: Path, log: Path) -> None:
     """Read, and end this process with a code that says how that went. Never returns."""
     code = TRACEBACK
     try:
-        with log.open("w") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = log.open("w", errors="backslashreplace", buffering=1)
+        os.dup2(sys.stdout.fileno(), 1)
+        os.dup2(sys.stdout.fileno(), 2)
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
