@@ -55,11 +55,12 @@ def check_record(record: Any) -> None:
 
 def _ridge(entry: Any, where: str) -> None:
     _object(entry, where)
-    for name, kind in (("index", int), ("ridge", float), ("converged", bool), ("iterations", int)):
+    for name, kind in (("index", int), ("ridge", float), ("iterations", int)):
         _is(entry, name, kind, f"{where}.")
+    _is(entry, "converged", bool, f"{where}.", null=True)
     _is(entry, "diverged", bool, f"{where}.")
     _is(entry, "message", str, f"{where}.", required=False)
-    for name in ("residual", "gcv", "degrees_of_freedom", "fit_seconds", "examples_per_second"):
+    for name in ("residual", "gcv", "degrees_of_freedom", "fit_seconds", "examples_per_second", "loss_change"):
         _is(entry, name, float, f"{where}.", required=False, null=True)
     if "test_loss" not in entry:
         raise BadRecord(f"{where}.test_loss is missing")
@@ -115,3 +116,23 @@ def _each(record: Mapping[str, Any], name: str, good: Callable[[Any], bool]) -> 
 
 def _setting(value: Any) -> bool:
     return value is None or isinstance(value, str | bool | int | float)
+
+
+def convergence(entry: Mapping[str, Any]) -> bool | None:
+    """Return whether the solver of one ridge met its tolerance; None for gradient training, which has no tolerance.
+
+    Version 0.1 stored `converged` for gradient training too; it meant that training had not diverged.
+    """
+    met = None if _absent(entry["converged"]) else bool(entry["converged"])
+    from_gradients = met and "diverged" in entry and _absent(entry.get("residual"))
+    return None if from_gradients else met
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value != value  # a data frame holds NaN for None
+
+
+def fell_short(entry: Mapping[str, Any]) -> bool:
+    """Return whether the answer at one ridge is not the one asked for: tolerance missed, or training diverged."""
+    met = convergence(entry)
+    return bool(entry.get("diverged")) if met is None else not met

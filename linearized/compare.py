@@ -25,7 +25,7 @@ from data.files import refuse_claimed, whole_file
 from data.flags import read_flags
 from data.names import slug
 from data.seals import write_json
-from data.terminal import Column, print_columns, say_written
+from data.terminal import Column, print_columns, say, say_written
 from linearized import train
 from linearized.model_settings import readers
 from linearized.models import MODELS
@@ -36,11 +36,15 @@ COLUMNS = {
     "examples_per_second": "examples / s",
     "memory_gib": "peak memory, GiB",
     "seconds": "seconds",
+    "iterations": "epochs or steps",
+    "loss_change": "last change of the loss, %",
     "train_accuracy": "train accuracy",
     "test_loss": "test loss",
     "test_accuracy": "test accuracy",
 }
-RANKS = {"label": 0, "test_accuracy": 0, "test_loss": 1, "train_accuracy": 6, "memory_gib": 5, "examples_per_second": 4,
+SETTLED = 0.02  # relative change of the training loss over the last tenth of the epochs
+RANKS = {"label": 0, "iterations": 7, "loss_change": 7,
+          "test_accuracy": 0, "test_loss": 1, "train_accuracy": 6, "memory_gib": 5, "examples_per_second": 4,
          "seconds": 3}  # fmt: skip
 
 
@@ -120,7 +124,8 @@ def _row(label: str, folder: Path) -> dict[str, Any]:
     chosen = record["ridges"][record["chosen"]["position"]]
     own = {"label": label, "folder": str(folder), "memory_gib": record["peak_memory_gib"], "seconds": record["seconds"]}
     own["trained_parameters"] = record["model"]["trained_parameters"]
-    return own | {name: chosen.get(name) for name in COLUMNS if name not in own}
+    row = own | {name: chosen.get(name) for name in COLUMNS if name not in own}
+    return row | {"loss_change": None if row["loss_change"] is None else 100 * row["loss_change"]}
 
 
 def print_comparison(record: dict[str, Any]) -> None:
@@ -131,6 +136,10 @@ def print_comparison(record: dict[str, Any]) -> None:
         for name, title in record["columns"].items()
     ]  # fmt: skip
     print_columns(record["title"], columns)
+    moving = [row["label"] for row in record["rows"] if abs(row.get("loss_change") or 0) > 100 * SETTLED]
+    if moving:
+        say(f"Not trained to their end: {', '.join(moving)}. The training loss still changed by more than "
+            f"{SETTLED:.0%} over the last tenth of the epochs; give more of them with --max_cg_iters.")  # fmt: skip
 
 
 def _shown(value: Any) -> str:

@@ -179,7 +179,7 @@ def run(config: Config) -> Result:
             for name, split in dataset.splits().items()
             for metric, value in scored(predictions[name], split, dataset, loss).items()
         }
-        entry = {"index": 0, "ridge": 0.0, "converged": not done.diverged, "diverged": done.diverged,
+        entry = {"index": 0, "ridge": 0.0, "converged": None, "diverged": done.diverged, "residual": None,
                  "iterations": done.epochs_done, "message": done.message, **scores}  # fmt: skip
         record = {
             "title": f"{path.stem} on {dataset.name}, swap {config.swap}, trained {config.trainable}",

@@ -1,6 +1,7 @@
 """Any model by first-order methods, and Newton-CG after them: one ridge after another, each kept when it is done."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from absl import logging
 
 from data.array_files import open_hdf5
 from data.dataset import Dataset
+from data.errors import UserError
 from data.files import whole_hdf5
 from data.reading import Absent, Unreadable, parse_json
 from linearized.fits import RidgeFit
@@ -50,7 +52,8 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
     start = time.monotonic()
     batch_size = sgd.batch_sizes(config.model, dataset.family, config.max_batch_size)
     model = build(config, dataset, ridge)
-    evidence = {"converged": True, "diverged": False, "iterations": 0, "residual": None, "message": ""}
+    # `converged` is a solver's word for a tolerance that it met; training by gradients has none
+    evidence = {"converged": None, "diverged": False, "iterations": 0, "residual": None, "message": ""}
     history = np.zeros(0)
     if name != "newton_cg":
         with progress_line(f"{config.model}, λ = {ridge:.1e}", config.max_cg_iters) as report:
@@ -62,9 +65,12 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
                 progress=lambda epoch, total, logs: report(epoch, f"loss {logs['loss']:.4f}"),
                 tensorboard=checkpoint.parents[1] / "tensorboard" / f"{index:03d}" if config.tensorboard else None,
             )  # fmt: skip
+        if result.epochs_done == 0:  # nothing was learned: neither a result nor a checkpoint is of use
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            raise UserError(f"{config.model}, λ = {ridge:.1e}: {result.message}")
         history = np.asarray(result.history["loss"]) + np.asarray(result.history["penalty"])
         evidence |= {"diverged": result.diverged, "iterations": result.epochs_done, "message": result.message}
-        evidence["converged"] = not result.diverged
+        evidence["loss_change"] = loss_change(history)
         evidence["examples_per_second"] = _speed(len(dataset.train), result.history["seconds"])
     if config.max_ncg_iters and not evidence["diverged"]:
         with progress_line(f"Newton-CG, λ = {ridge:.1e}", config.max_ncg_iters) as report:
@@ -82,6 +88,18 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
         logging.warning("ridge %d (λ = %.3e): %s", index, ridge, evidence["message"])
     predictions = {split: sgd.predict(model, rows.x) for split, rows in dataset.splits().items()}
     return RidgeFit(index, ridge, predictions, model.get_weights(), evidence, history, time.monotonic() - start)
+
+
+def loss_change(history: np.ndarray) -> float | None:
+    """Return the relative change of a training loss over the last tenth of its epochs, against the tenth before.
+
+    A tenth is at least one epoch. None where there are fewer than two epochs or the loss was 0. Values near 0 mean that
+    training has come to its end, large ones that more epochs would go on changing the model.
+    """
+    tenth = max(1, len(history) // 10)
+    if len(history) < 2 or not (before := float(np.mean(history[-2 * tenth : -tenth]))):
+        return None
+    return float(np.mean(history[-tenth:])) / before - 1
 
 
 def _speed(rows: int, seconds: np.ndarray) -> float | None:

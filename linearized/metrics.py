@@ -4,9 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.errors import UserError
+from data.result_schema import fell_short
 from data.scores import LOSSES, evaluate
 
 __all__ = ["LOSSES", "best", "evaluate"]
+
+
+def _missed(entry: Mapping[str, Any]) -> bool:
+    return "converged" in entry and fell_short(entry)
 
 
 def best(entries: Sequence[Mapping[str, Any]], rule: str) -> int:
@@ -21,5 +26,5 @@ def best(entries: Sequence[Mapping[str, Any]], rule: str) -> int:
     told = [place for place, entry in enumerate(entries) if entry.get(loss) is not None]
     if not told:
         raise UserError(f"No ridge could be solved well enough to be chosen by {rule.replace('_', ' ')}.")
-    solved = [place for place in told if entries[place].get("converged", True)] or told
+    solved = [place for place in told if not _missed(entries[place])] or told
     return min(solved, key=lambda place: (-(entries[place].get(f"{rule}_accuracy") or 0.0), entries[place][loss]))

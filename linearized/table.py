@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
+from data.result_schema import convergence
 from data.terminal import Column, print_columns, say
 
 # How readily a column is left out on a narrow terminal: the higher, the sooner; 0 is never left out
@@ -102,7 +103,10 @@ def _number(value: float | None) -> str:
 def _verdict(entry: Mapping[str, Any]) -> str:
     if entry["diverged"]:
         return "diverged"
+    if convergence(entry) is None:
+        change = entry.get("loss_change")
+        return f"{entry['iterations']} epochs" + ("" if change is None else f", loss {100 * change:+.2g} %")
     done = "" if entry["converged"] else "NOT converged, "
     if entry["residual"] is None:
-        return f"{done}{entry['iterations']} epochs" if entry["converged"] else "NOT solved"
+        return "NOT solved"
     return f"{done}{entry['iterations']} it., {entry['residual']:.0e}"

@@ -101,6 +101,8 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
                 "--max_ncg_iters adds nothing to an exact solver. Use it with --solver=sgd, adam or newton_cg."
             )
         self.refuse_idle(self.working_solver(), self.loss)
+        if self.momentum == ("nesterov" if self.model == "RF" else "classical"):
+            raise UserError(f"--momentum={self.momentum} is the published rule of {self.model}: leave --momentum out.")
         if self.max_batch_size is not None and self.working_solver() in ("lanczos", "cg"):
             raise UserError(
                 "--max_batch_size is read by --solver=sgd, adam, adamw and newton_cg; CG uses all rows in each step. "
@@ -133,9 +135,12 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
         """Return the options of first-order training.
 
         `--schedule=published` is the schedule that the model was published with: of the reproduction for lambda
-        networks of `--lambda_variant=published`, of arXiv 2006.13409 for everything else.
+        networks of `--lambda_variant=published`, of arXiv 2006.13409 for everything else. `--momentum=published` is
+        Nesterov's rule for RF and the classical one for all others, both in TensorFlow 1's convention.
         """
         recipe = super().recipe()
+        if self.momentum == "published":
+            recipe = dataclasses.replace(recipe, momentum="nesterov" if self.model == "RF" else "classical")
         if self.schedule == "published" and self.model == "LAMBDA_RESNET" and self.lambda_variant == "published":
             return dataclasses.replace(recipe, schedule="lambda")
         return recipe

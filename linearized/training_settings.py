@@ -10,8 +10,17 @@ if TYPE_CHECKING:
     from linearized.solvers.recipe import Recipe
 
 SCHEDULES = ("published", "cosine", "lambda")
-DEFAULTS = {"label_smoothing": 0.0, "weight_decay": 0.0, "schedule": "published", "warm_up_epochs": 5, "beta_2": 0.999,
-            "augment_crop": 0, "augment_flip": False, "mixed_precision": False}  # fmt: skip
+DEFAULTS = {
+    "label_smoothing": 0.0,
+    "weight_decay": 0.0,
+    "schedule": "published",
+    "momentum": "published",
+    "warm_up_epochs": 5,
+    "beta_2": 0.999,
+    "augment_crop": 0,
+    "augment_flip": False,
+    "mixed_precision": False,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +46,12 @@ class TrainingSettings(AugmentationSettings):
     beta_2: float = setting(
         0.999, "decay of the squared gradients' mean in Adam and AdamW", minimum=0.0, maximum=0.99999
     )
+    momentum: str = setting(
+        "published",
+        "SGD's rule. published: v = .9 v + g, w = w - rate v, for RF Nesterov's form of it; classical or nesterov: "
+        "that rule for the other models; keras: v = .9 v - rate g, w = w + v",
+        choices=("published", "classical", "nesterov", "keras"),
+    )
     label_smoothing: float = setting(0.0, "ε of smoothed labels, for the cross-entropy", minimum=0.0, maximum=0.999)
     mixed_precision: bool = setting(False, "compute in bfloat16, with float32 weights")
 
@@ -50,6 +65,7 @@ class TrainingSettings(AugmentationSettings):
             label_smoothing=self.label_smoothing,
             weight_decay=self.weight_decay,
             beta_2=self.beta_2,
+            momentum="classical" if self.momentum == "published" else self.momentum,
             augment_crop=self.augment_crop,
             augment_flip=self.augment_flip,
         )
@@ -61,7 +77,7 @@ class TrainingSettings(AugmentationSettings):
             solver: The solver that will be at work: lanczos, cg, sgd, adam, adamw or newton_cg.
         """
         reads = dict.fromkeys(DEFAULTS, ("sgd", "adam", "adamw"))
-        reads |= {"weight_decay": ("adamw",), "beta_2": ("adam", "adamw")}
+        reads |= {"weight_decay": ("adamw",), "beta_2": ("adam", "adamw"), "momentum": ("sgd",)}
         for name, default in DEFAULTS.items():
             value = getattr(self, name)
             if value != default and solver not in reads[name]:

@@ -13,6 +13,7 @@ from absl import logging
 
 from data import results
 from data.errors import UserError
+from data.result_schema import fell_short
 from report import noise_plots, ridge_plots, style
 from report.runs import Runs
 
@@ -132,7 +133,7 @@ def problems(runs: Runs) -> Iterator[Table]:
 
 
 def _missed_row(record: dict[str, Any]) -> list[Any]:
-    entries = [entry for entry in record["ridges"] if not entry["converged"]]
+    entries = [entry for entry in record["ridges"] if fell_short(entry)]
     ridges = [entry["ridge"] for entry in entries]
     residuals = [entry["residual"] for entry in entries if entry.get("residual") is not None]
     messages = list(dict.fromkeys(entry["message"] for entry in entries if entry.get("message")))
@@ -168,7 +169,7 @@ def _detail(job: tuple[int, dict[str, Any], str]) -> dict[str, Any]:
         "metric": style.metric_name(metric),
         "value": record["ridges"][position].get(metric),
         "convergence": ridge_plots.converged_sentence(record["ridges"]),
-        "missed": not all(entry["converged"] for entry in record["ridges"]),
+        "missed": any(fell_short(entry) for entry in record["ridges"]),
         "figures": list(_run_figures(row, record, Path(path))),
         "ridges": _as_table("Its ridges; the chosen one is marked.", frame, marked=position),
         "facts": _run_facts(record, path),

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from data.result_schema import convergence, fell_short
 from report.style import COLOURS, LINES, MARKERS, NARROW, log_axis, metric_name, new_figure, shades, spread_out
 
 _SPLITS = {"train": ("--", COLOURS[4]), "validation": ("-.", COLOURS[2]), "leave_one_out": (":", COLOURS[3]),
@@ -62,7 +63,7 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
         if (column := f"{split}_{metric}") in ridges and ridges[column].notna().any():
             label = split.replace("_", "-")
             axis.plot(ridges["ridge"], ridges[column], line, marker=".", color=colour, label=label)
-    missed = ridges[~ridges["converged"].astype(bool)]
+    missed = ridges[[fell_short(entry) for entry in ridges.to_dict("records")]]
     if len(missed):
         axis.plot(missed["ridge"], missed[f"test_{metric}"], "x", color=COLOURS[1], markersize=9, label="not converged")
     axis.set_ylabel(metric_name(metric, loss))
@@ -157,8 +158,11 @@ def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = 
 
 
 def converged_sentence(entries: Sequence[Mapping[str, Any]]) -> str:
-    """How many ridges of a run converged, in words."""
-    missed = [entry for entry in entries if not entry["converged"]]
+    """Return in words how many ridges of a run were solved to their tolerance, or how training by gradients ended."""
+    missed = [entry for entry in entries if fell_short(entry)]
+    if all(convergence(entry) is None for entry in entries):
+        diverged = f"; {len(missed)} of {len(entries)} diverged" if missed else ""
+        return f"trained for {max(entry['iterations'] for entry in entries)} epochs{diverged}"
     if not missed:
         return f"all {len(entries)} converged" if len(entries) > 1 else "converged"
     diverged = sum(bool(entry.get("diverged")) for entry in missed)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from data import results
 from data.errors import UserError
+from data.result_schema import fell_short
 from report.noise_plots import labelled
 
 
@@ -40,9 +41,9 @@ class Runs:
     unfinished: list[Unfinished]
 
     def missed(self) -> list[tuple[int, dict[str, Any]]]:
-        """Every ridge that did not converge, as (row of the table, entry)."""
+        """Return every ridge whose tolerance was missed or whose training diverged, as (row of the table, entry)."""
         return [(row, entry) for row, record in enumerate(self.records) for entry in record["ridges"]
-                if not entry["converged"]]  # fmt: skip
+                if fell_short(entry)]  # fmt: skip
 
     def versions(self) -> pd.DataFrame:
         """A row a set of versions: how many runs were made with it, then each package."""

@@ -20,6 +20,8 @@ class Recipe:
         label_smoothing: ε: each target y of k classes becomes (1 - ε) y + ε / k (k = 2 for a binary label).
         weight_decay: Of AdamW: every step takes this share of the rate off each weight.
         beta_2: Of Adam and AdamW.
+        momentum: Rule of momentum SGD: "classical" (as published), "nesterov" or "keras", see
+            `linearized.solvers.scaled.ScaledSGD`.
         augment_crop: Pixels by which an image is moved at most, each way; zeros come in.
         augment_flip: Whether half of the images are mirrored left to right.
     """
@@ -29,6 +31,7 @@ class Recipe:
     label_smoothing: float = 0.0
     weight_decay: float = 0.0
     beta_2: float = 0.999
+    momentum: str = "classical"
     augment_crop: int = 0
     augment_flip: bool = False
 

@@ -1,9 +1,14 @@
-"""SGD, Adam and AdamW that multiply each variable's gradient by a number of its own before they use it.
+"""Momentum SGD, Adam and AdamW with a scale for the gradient of each variable, in the conventions of TensorFlow 1.
 
-The mean-field layers declare these numbers (see `declared`); a model without such layers trains as usual.
+The mean-field layers declare the scales (see `declared`); a model without such layers trains as usual. Where Keras'
+conventions differ from those of the published programs, the published ones are the default: the rule of momentum
+(`ScaledSGD`) and Adam's ε, which is 1e-8 in TensorFlow 1 and PyTorch and 1e-7 in Keras.
 """
 
 import keras
+
+MOMENTUM_RULES = ("classical", "nesterov", "keras")
+EPSILON = 1e-8
 
 
 class _Scaled(keras.optimizers.Optimizer):
@@ -30,14 +35,57 @@ class _Scaled(keras.optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable("linearized")
 class ScaledSGD(_Scaled, keras.optimizers.SGD):
-    """`keras.optimizers.SGD` with `scales`."""
+    """SGD with momentum m, by one of three rules; they agree only where the rate η and, for "nesterov", m allow it.
+
+    | `rule`      | step                                       | used by                                       |
+    |-------------|--------------------------------------------|-----------------------------------------------|
+    | "classical" | v ← m v + g, w ← w - η v                   | TensorFlow 1, PyTorch, arXiv 2006.13409       |
+    | "nesterov"  | v ← m v + g, w ← w - η (g + m v)           | the same paper's random features by momentum  |
+    | "keras"     | v ← m v - η g, w ← w + v                   | Keras                                         |
+
+    "classical" and "keras" are the same at a constant rate. At an epoch of rate 0 the first two gather momentum and the
+    third does not; after a change of the rate the third goes on with steps of the old one.
+
+    Args:
+        momentum: m, in [0, 1].
+        rule: See the table.
+        scales: One number per trainable variable, or None.
+    """
+
+    def __init__(self, learning_rate=0.01, momentum=0.9, rule="classical", **kwargs):
+        if rule not in MOMENTUM_RULES:
+            raise ValueError(f"`rule` must be one of {', '.join(MOMENTUM_RULES)}. Received: rule={rule!r}.")
+        kwargs.pop("nesterov", None)  # Keras' own form of it, in the configurations that Keras writes
+        super().__init__(learning_rate=learning_rate, momentum=momentum, **kwargs)
+        self.rule = rule
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self.rule == "keras" or self.momentum == 0:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        rate = keras.ops.cast(learning_rate, variable.dtype)
+        gradient = keras.ops.cast(gradient, variable.dtype)
+        momentum = keras.ops.cast(self.momentum, variable.dtype)
+        velocity = self.momentums[self._get_variable_index(variable)]
+        new = momentum * velocity + gradient
+        self.assign(velocity, new)
+        self.assign_sub(variable, rate * (gradient + momentum * new if self.rule == "nesterov" else new))
+
+    def get_config(self):
+        return {**super().get_config(), "rule": self.rule}
 
 
 @keras.saving.register_keras_serializable("linearized")
 class ScaledAdam(_Scaled, keras.optimizers.Adam):
     """`keras.optimizers.Adam` with `scales`: without them a gradient of O(1/N) would drown in Adam's ε."""
 
+    def __init__(self, learning_rate=0.001, epsilon=EPSILON, **kwargs):
+        super().__init__(learning_rate=learning_rate, epsilon=epsilon, **kwargs)
+
 
 @keras.saving.register_keras_serializable("linearized")
 class ScaledAdamW(_Scaled, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` with `scales`; the decay is not scaled."""
+
+    def __init__(self, learning_rate=0.001, epsilon=EPSILON, **kwargs):
+        super().__init__(learning_rate=learning_rate, epsilon=epsilon, **kwargs)

@@ -69,7 +69,8 @@ def fit(
     Args:
         batch_size: Rows a batch, or two sizes: while warming up, and after (see `schedule.batch_sizes`).
         loss: "square" or "cross_entropy" (of the logits; see `objectives`).
-        optimizer: "sgd" (momentum 0.9, gradients scaled as the layers declare), "adam" or "adamw" (scaled likewise).
+        optimizer: "sgd" (momentum 0.9 by `recipe.momentum`), "adam" or "adamw"; gradients are scaled as the layers
+            declare, see `linearized.solvers.scaled`.
         seed: Of the order of the rows, of dropout and of augmentation, each a function of (seed, epoch).
         recipe: Schedule, label smoothing, weight decay and augmentation; None: as published. Losses in the history are
             without the smoothing.
@@ -145,7 +146,7 @@ def _compiled_by_xla() -> bool | str:
 def _compile(model: keras.Model, kind: str, optimizer: str, recipe: Recipe, *, with_accuracy: bool) -> None:
     scales = gradient_scales(model)
     if optimizer == "sgd":
-        made = ScaledSGD(momentum=MOMENTUM, scales=scales)
+        made = ScaledSGD(momentum=MOMENTUM, rule=recipe.momentum, scales=scales)
     elif optimizer == "adam":
         made = ScaledAdam(beta_2=recipe.beta_2, scales=scales)
     else:
@@ -231,10 +232,8 @@ class _Run(keras.callbacks.Callback):
         values = _values(self.weights)
         penalty = sum((float(loss) for loss in self.trained.losses), start=0.0)
         if not all(np.isfinite(array).all() for array in [*values, logs["loss"], penalty]):
-            self.failure = (
-                f"The loss or the weights were no longer finite in epoch {epoch + 1}; the weights after epoch "
-                f"{self.done} are kept. Lower --learning_rate."
-            )
+            kept = f" The weights after epoch {self.done} are kept." if self.done else ""
+            self.failure = f"The loss or the weights were not finite in epoch {epoch + 1}.{kept} Lower --learning_rate."
             self.trained.stop_training = True
             return
         self.good, self.done = values, epoch + 1

@@ -35,7 +35,9 @@ def test_a_row_a_ridge_with_the_best_marked():
 def test_what_went_wrong_is_said():
     assert "NOT converged" in printed(record(converged=False))
     assert "diverged" in printed(record(diverged=True))
-    assert "47 epochs" in printed(record(residual=None))
+    assert "47 epochs" in printed(record(residual=None))  # as version 0.1 stored gradient training
+    assert "47 epochs, loss -3.1 %" in printed(record(residual=None, converged=None, loss_change=-0.031))
+    assert "NOT solved" in printed(record(residual=None, converged=False))
 
 
 def test_regression_has_no_accuracies():

@@ -18,6 +18,7 @@ from data.config import parse
 from data.errors import UserError
 from data.weights import first_layer
 from linearized import train
+from linearized.fit_gradient import loss_change
 from linearized.train import Config, run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -134,6 +135,35 @@ def test_names_tensorboard_and_job_land_where_they_are_asked_to(directories):
     ({"lambda_variant": "published"}, "lambda"), ({}, "published"),
     ({"lambda_variant": "published", "schedule": "cosine"}, "cosine"), ({"schedule": "lambda"}, "lambda"),
 ], ids=str)  # fmt: skip
+def test_random_features_were_published_with_nesterov_momentum():
+    assert Config(solver="sgd").recipe().momentum == "nesterov"
+    assert Config(model="NN").recipe().momentum == "classical"
+    assert Config(model="NN", momentum="keras").recipe().momentum == "keras"
+
+
+@pytest.mark.parametrize("settings", [{}, {"reg_index": "0,1"}, {"solver": "adam", "model": "RF"}], ids=str)
+def test_divergence_in_the_first_epoch_is_refused_without_traces(directories, settings):
+    config = Config(**{"model": "NN", "num_units": 8, "num_train": 100, "num_test": 50, "max_cg_iters": 3,
+                       "learning_rate": 1e30, **settings})  # fmt: skip
+    with pytest.raises(UserError, match=r"Lower --learning_rate") as caught:
+        run(config)
+    assert "\n" not in str(caught.value)
+    assert not list((directories / "nn_dir").rglob("*.*"))
+
+
+def test_gradient_training_makes_no_claim_of_convergence(directories):
+    entry = run(Config(**SMALL, model="NN", num_units=8, max_cg_iters=20)).chosen
+    assert entry["converged"] is None and not entry["diverged"] and entry["iterations"] == 20
+    assert -1 < entry["loss_change"] < 0
+
+
+def test_loss_change_compares_the_last_two_tenths():
+    history = np.concatenate([np.full(80, 5.0), np.full(10, 4.0), np.full(10, 3.0)])
+    assert loss_change(history) == pytest.approx(-0.25)
+    assert loss_change(np.array([2.0, 1.0])) == pytest.approx(-0.5)
+    assert loss_change(np.array([2.0])) is None
+
+
 def test_published_lambda_networks_are_trained_by_their_own_schedule(settings, schedule):
     assert Config(model="LAMBDA_RESNET", **settings).recipe().schedule == schedule
 
@@ -156,6 +186,8 @@ def test_aliases_are_the_same_run():
     ({"model": "NN", "solver": "cg"}, "square loss"), ({"solver": "cg", "loss": "cross_entropy"}, "square loss"),
     ({"solver": "newton_cg"}, "max_ncg_iters"), ({"max_ncg_iters": 3}, "exact solver"), ({"solver": "gd"}, "auto"),
     ({"learning_rate": float("nan")}, "finite"), ({"max_batch_size": 100}, "CG uses all rows"),
+    ({"model": "NN", "momentum": "classical"}, "published rule"), ({"momentum": "keras"}, "solver=sgd"),
+    ({"solver": "sgd", "momentum": "nesterov"}, "published rule"),
     ({"model": "NN", "schedule": "lambda", "warm_up_epochs": 0}, "at least 1"),
 ])  # fmt: skip
 def test_bad_settings_are_refused_at_once(settings, word):

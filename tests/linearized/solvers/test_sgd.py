@@ -11,7 +11,7 @@ from linearized.solvers import sgd
 from linearized.solvers.batches import Batches
 from linearized.solvers.declared import changing_weights, gradient_scales
 from linearized.solvers.objectives import RowLoss, loss_kind
-from linearized.solvers.scaled import ScaledAdam, ScaledSGD
+from linearized.solvers.scaled import ScaledAdam, ScaledAdamW, ScaledSGD
 
 
 def step_by_hand(weights, x, y, ridge, velocity, rate, units, momentum=0.9):
@@ -32,8 +32,8 @@ def step_by_hand(weights, x, y, ridge, velocity, rate, units, momentum=0.9):
         strength, scale_w, scale_b = (ridge, units, units) if layer == 0 else (ridge / np.sqrt(units), w.size, b.size)
         gradients = [scale_w * (inputs[layer].T @ back + 2 * strength * w), scale_b * back.sum(axis=0), *gradients]
         back = back @ w.T
-    velocity = [momentum * v - rate * g for v, g in zip(velocity, gradients, strict=True)]
-    return [w + v for w, v in zip(weights, velocity, strict=True)], velocity
+    velocity = [momentum * v + g for v, g in zip(velocity, gradients, strict=True)]
+    return [w - rate * v for w, v in zip(weights, velocity, strict=True)], velocity
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -52,6 +52,68 @@ def test_steps_are_the_hand_derived_ones(tiny, config, layers, task):
         )
     for ours, by_hand in zip(model.get_weights(), values, strict=True):
         np.testing.assert_allclose(ours, by_hand, rtol=2e-4, atol=2e-5)
+
+
+def by_numpy(rule, rates, gradient, start, momentum=0.9):
+    """The weights after each step of the rule, in float64."""
+    w, v, path = start.astype(np.float64), np.zeros_like(start, np.float64), []
+    for rate in rates:
+        g = gradient(w)
+        if rule == "keras":
+            v = momentum * v - rate * g
+            w = w + v
+        else:
+            v = momentum * v + g
+            w = w - rate * (g + momentum * v if rule == "nesterov" else v)
+        path.append(w)
+    return np.array(path)
+
+
+@pytest.mark.parametrize("rule", ["classical", "nesterov", "keras"])
+def test_momentum_follows_its_rule_while_the_rate_changes(rule):
+    matrix = np.array([[2.0, 0.5], [0.5, 1.0]], np.float32)
+    start, rates = np.array([1.0, -2.0], np.float32), [0.0, 0.01, 0.02, 0.08, 0.08, 0.01, 0.0, 0.05]
+    variable, optimizer = keras.Variable(start), ScaledSGD(0.1, momentum=0.9, rule=rule)
+    path = []
+    for rate in rates:
+        optimizer.learning_rate = rate
+        gradient = keras.ops.matmul(matrix, keras.ops.expand_dims(variable.value, 1))[:, 0]
+        optimizer.apply([gradient], [variable])
+        path.append(np.array(keras.ops.convert_to_numpy(variable)))
+    expected = by_numpy(rule, rates, lambda w: matrix.astype(np.float64) @ w, start)
+    np.testing.assert_allclose(path, expected, rtol=1e-5, atol=1e-6)
+    others = [by_numpy(other, rates, lambda w: matrix @ w, start)[-1] for other in ("classical", "nesterov", "keras")]
+    assert min(np.abs(others[i] - others[j]).max() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-2
+    again = ScaledSGD.from_config(optimizer.get_config())
+    assert again.rule == rule and again.momentum == 0.9
+
+
+def test_momentum_is_gathered_while_the_published_rate_is_zero(tiny, config, tmp_path):
+    """One batch per epoch, 16 epochs of the published schedule, which begins at rate 0."""
+    data = tiny("regression", n=30)
+
+    def fitted(**options):
+        model = nn.build(config(num_layers=1), data, ridge=0.05)
+        sgd.fit(model, data, learning_rate=0.02, epochs=16, batch_size=30, **options)
+        return model.get_weights()
+
+    model = nn.build(config(num_layers=1), data, ridge=0.05)
+    values = [array.astype(np.float64) for array in model.get_weights()]
+    velocity = [np.zeros_like(array) for array in values]
+    for rate in sgd.Recipe().rates(0.02, 16):
+        values, velocity = step_by_hand(
+            values, data.train.x.astype(float), data.targets(data.train), 0.05, velocity, rate, units=8
+        )
+    first = fitted(checkpoint=tmp_path, checkpoint_seconds=0.0)
+    for ours, by_hand in zip(first, values, strict=True):
+        np.testing.assert_allclose(ours, by_hand, rtol=2e-3, atol=2e-4)
+    keras_rule = fitted(recipe=sgd.Recipe(momentum="keras"))
+    assert max(np.abs(a - b).max() for a, b in zip(first, keras_rule, strict=True)) > 1e-2
+
+
+def test_adam_has_the_published_epsilon():
+    assert ScaledAdam(0.1).epsilon == ScaledAdamW(0.1).epsilon == 1e-8
+    assert ScaledAdam.from_config(ScaledAdam(0.1, epsilon=1e-3).get_config()).epsilon == 1e-3
 
 
 def test_scales_change_nothing_but_the_gradients(tiny, config):
@@ -112,7 +174,7 @@ def test_cross_entropy_of_numbers_is_refused(tiny, config):
 
 def test_every_row_is_seen_once_an_epoch_in_an_order_of_the_epoch(tiny):
     data = tiny(n=23)
-    batches = Batches(data.train.x, data.train.y, 10, seed=3)
+    batches = Batches(data.train.x, data.targets(data.train), 10, seed=3)
     assert [len(batches[i][0]) for i in range(len(batches))] == [10, 10, 3]
 
     def order(epoch):
