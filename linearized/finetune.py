@@ -35,18 +35,22 @@ from data.terminal import say, say_written
 from data.wordpiece import CASINGS
 from linearized.fits import Result
 from linearized.metrics import evaluate
-from linearized.model_settings import SNNK_ACTIVATIONS
+from linearized.model_settings import KERVOLUTIONS, SNNK_ACTIVATIONS
 from linearized.training_settings import AugmentationSettings
 
 if TYPE_CHECKING:
     import keras
 
-SWAPS = ("none", "mlp", "pooler", "pooler_bundled", "adapters")
+SNNK_SWAPS = ("mlp", "pooler", "pooler_bundled", "adapters")
+SWAPS = ("none", *SNNK_SWAPS, "kervolution", "lambda")
 TRAINABLE = ("all", "classifier", "adapters", "snnk")
 ADAPT = ("mlp", "attention", "both")
 # Flags that only some swaps, or only data of one kind, read.
-READ_BY_SWAP = {"last": ("mlp", "adapters"), "bottleneck": ("adapters",), "adapt": ("adapters",),
-                **dict.fromkeys(("num_features", "activation", "orthogonal", "normalize"), SWAPS[1:])}  # fmt: skip
+READ_BY_SWAP = {"last": ("mlp", "adapters", "kervolution", "lambda"),
+                "bottleneck": ("adapters",), "adapt": ("adapters",),
+                **dict.fromkeys(("num_features", "activation", "orthogonal", "normalize"), SNNK_SWAPS),
+                **dict.fromkeys(("kernel", "kernel_variant", "places"), ("kervolution",)),
+                **dict.fromkeys(("heads", "keys", "scope"), ("lambda",))}  # fmt: skip
 AUGMENTATION = tuple(field.name for field in dataclasses.fields(AugmentationSettings))
 READ_BY_DATA = ("scaling", "vocabulary", "casing")  # with --data; a published data set has its own scale and no texts
 
@@ -61,9 +65,26 @@ class Config(AugmentationSettings):
     noise_ind: int = setting(
         0, "noise level of --dataset, from 0 (python -m data lists what the levels are)", minimum=0
     )
-    swap: str = setting("none", "SNNKs for the last MLP blocks or the tanh pooler, or adapters", choices=SWAPS)
-    last: int = setting(0, "how many of the last MLP blocks (--swap=mlp) or of --adapt's layers; 0: all", minimum=0)
+    swap: str = setting(
+        "none",
+        "SNNKs for the last MLP blocks or the tanh pooler, adapters, or kervolutions or lambda layers for convolutions",
+        choices=SWAPS,
+    )
+    last: int = setting(
+        0, "how many of the last MLP blocks, of --adapt's layers or of the convolutions; 0: all", minimum=0
+    )
     adapt: str = setting("mlp", "what adapters follow: MLP blocks, attention layers, or both", choices=ADAPT)
+    kernel: str = setting("polynomial", "kernel of --swap=kervolution", choices=KERVOLUTIONS)
+    kernel_variant: str = setting(
+        "standard", "of --swap=kervolution; published: degree 2, γ 0.5, bias outside", choices=("standard", "published")
+    )
+    places: str = setting(
+        "all", "kervolutions: all convolutions, or all but the first and those of 1x1 (inner)",
+        choices=("all", "inner"),
+    )  # fmt: skip
+    heads: int = setting(4, "of --swap=lambda: queries per pixel", minimum=1)
+    keys: int = setting(16, "of --swap=lambda: depth of queries and keys", minimum=1)
+    scope: int = setting(0, "of --swap=lambda: pixels a side that a position lambda covers (odd); 0: all", minimum=0)
     num_features: int = setting(64, "random features of each SNNK", minimum=2)
     activation: str = setting("relu", "whose features the SNNKs have", choices=SNNK_ACTIVATIONS)
     orthogonal: bool = setting(True, "projections of the SNNKs in orthogonal blocks, else independent")

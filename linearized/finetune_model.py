@@ -7,6 +7,7 @@ import keras
 from data.dataset import Dataset
 from data.errors import UserError
 from linearized.layers import initializers
+from linearized.layers.exchange import kervolved, with_lambda_layers
 from linearized.layers.snnk import SNNK
 from linearized.layers.snnk_adapter import SNNKAdapter, adapted
 from linearized.layers.snnk_uptrain import mlp_blocks, replace_pooler, uptrain
@@ -25,6 +26,10 @@ def swapped(config: "Config", model: keras.Model, dataset: Dataset) -> keras.Mod
     options = {"num_features": config.num_features, "activation": config.activation, "seed": config.seed,
                "orthogonal": config.orthogonal, "normalize": config.normalize}  # fmt: skip
     try:
+        if config.swap == "kervolution":
+            return kervolved(model, config.kernel, config.places, config.last, variant=config.kernel_variant)
+        if config.swap == "lambda":
+            return with_lambda_layers(model, config.heads, config.keys, config.scope, config.last, config.seed)
         if config.swap == "mlp":
             return uptrain(model, config.last or len(mlp_blocks(model)), **options)
         if config.swap.startswith("pooler"):

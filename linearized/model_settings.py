@@ -8,16 +8,18 @@ from data.errors import UserError
 
 KERVOLUTIONS = ("linear", "polynomial", "gaussian", "sigmoid", "l1", "l2")
 SNNK_ACTIVATIONS = ("relu", "sin", "cos", "tanh", "sigmoid", "softplus", "gelu")
-RESNET_DEPTHS = (18, 50, 101)
+RESNET_DEPTHS = (18, 50, 101, 152)
 # Flags that start so are read by these models alone.
 GROUPS = {
     "snnk_": ("SNNK_MLP",),
-    "kervolution_": ("KERV_CNN",),
+    "kervolution_": ("KERV_CNN", "RESNET"),
     "resnet_": ("RESNET", "LAMBDA_RESNET"),
     "lambda_": ("LAMBDA_RESNET",),
 }
 # Flags of these names are read by these models alone. (--num_layers and --drop_rate are refused by the others too.)
 SINGLE = {
+    "kervolution_places": ("RESNET",),
+    "kervolution_layers": ("KERV_CNN",),
     "num_layers": ("NN", "SNNK_MLP"),
     "drop_rate": ("NN", "SNNK_MLP"),
     "depth": ("CNN", "KERV_CNN"),
@@ -59,21 +61,51 @@ class SNNKSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class KervolutionSettings(Settings):
-    """Of KERV_CNN, see `linearized.layers.kervolution`."""
+    """Settings of the kervolutions of KERV_CNN and RESNET, see `linearized.layers.kervolution`."""
 
-    kervolution_kernel: str = setting("polynomial", "KERV_CNN: kernel of patch and filter", choices=KERVOLUTIONS)
-    kervolution_degree: int | None = setting(None, "degree p of the polynomial kernel; unset: 3", minimum=1)
+    kervolution_kernel: str = setting(
+        "", "kernel of patch and filter; unset: polynomial in KERV_CNN, convolutions in RESNET",
+        choices=("", *KERVOLUTIONS),
+    )  # fmt: skip
+    kervolution_places: str = setting(
+        "all", "RESNET's kervolutions: all convolutions, as published, or all but the first and those of 1x1 (inner)",
+        choices=("all", "inner"),
+    )  # fmt: skip
+    kervolution_variant: str = setting(
+        "standard", "published: p = 2, γ = 0.5 and filters within ±1/√P, as the public PyTorch implementation",
+        choices=("standard", "published"),
+    )  # fmt: skip
+    kervolution_degree: int | None = setting(
+        None, "degree p of the polynomial kernel; unset: 3, or 2 if published", minimum=1
+    )
     kervolution_offset: float | None = setting(None, "c of the polynomial (unset: 1) and the sigmoid kernel (unset: 0)")
-    kervolution_gamma: float | None = setting(None, "γ of the Gaussian; unset: 1 / length of a patch", minimum=1e-12)
-    kervolution_learnable: bool = setting(False, "train c (polynomial, sigmoid) or γ (Gaussian), one a layer")
-    kervolution_layers: int = setting(0, "so many first convolutions are kervolutions; 0: all", minimum=0)
+    kervolution_gamma: float | None = setting(
+        None, "γ of the Gaussian; unset: 1 / length of a patch, or 0.5 if published", minimum=1e-12
+    )
+    kervolution_learnable: bool = setting(False, "train c (polynomial, sigmoid) or γ (Gaussian), one per layer")
+    kervolution_layers: int = setting(
+        0, "KERV_CNN: number of its first convolutions that are kervolutions; 0: all", minimum=0
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if getattr(self, "model", "") == "KERV_CNN" and not self.kervolution_kernel:
+            object.__setattr__(self, "kervolution_kernel", "polynomial")
 
 
 @dataclasses.dataclass(frozen=True)
 class ResNetSettings(Settings):
     """Of RESNET and LAMBDA_RESNET, see `linearized.models.resnet` and `linearized.layers.lambda_layer`."""
 
-    resnet_depth: int = setting(50, "layers of the residual network: 18, 50 or 101", minimum=18, maximum=101)
+    resnet_depth: int = setting(50, "layers of the residual network: 18, 50, 101 or 152", minimum=18, maximum=152)
+    resnet_width: int = setting(
+        1, "factor of the inner channels of bottlenecks; 2: wide residual networks (50 layers or more)", minimum=1
+    )
+    resnet_padding: str = setting(
+        "symmetric", "zeros at the borders of strided convolutions and pools: symmetric, as published (PyTorch), or "
+        "Keras' same", choices=("symmetric", "same"),
+    )  # fmt: skip
+    resnet_zero_start: bool = setting(True, "blocks start as the identity: the scales of their last norm start at 0")
     resnet_stem: str = setting(
         "pooled",
         "pooled: 7x7 of stride 2 and a pool, as published; small: 3x3 of stride 1",
@@ -92,7 +124,10 @@ class ResNetSettings(Settings):
     def __post_init__(self):
         super().__post_init__()
         if self.resnet_depth not in RESNET_DEPTHS:
-            raise UserError(f"--resnet_depth must be 18, 50 or 101. Received: {self.resnet_depth}.")
+            raise UserError(f"--resnet_depth must be 18, 50 or 101, or 152. Received: {self.resnet_depth}.")
+        if self.resnet_width > 1 and self.resnet_depth == 18:
+            raise UserError("--resnet_width widens bottlenecks, which --resnet_depth=18 does not have. "
+                            f"Received: --resnet_width={self.resnet_width}.")  # fmt: skip
         if len(self.lambda_stages) != 4 or set(self.lambda_stages) - set("CL"):
             raise UserError(f"--lambda_stages takes four letters C or L, such as CCLL. Received: {self.lambda_stages}.")
         if self.lambda_scope and self.lambda_scope % 2 == 0:
@@ -113,3 +148,9 @@ def refuse_foreign(config: Any) -> None:
                 f"--{field.name} is a setting of {' and '.join(models)}. Received: --{field.name}={value} "
                 f"--model={config.model}."
             )
+    if config.model == "RESNET" and not config.kervolution_kernel:
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if field.name.startswith("kervolution_") and value != field.default:
+                raise UserError(f"--{field.name} needs --kervolution_kernel with --model=RESNET. "
+                                f"Received: --{field.name}={value}.")  # fmt: skip

@@ -1,10 +1,16 @@
-"""RESNET: residual networks of 18, 50 or 101 layers for images of any size (He et al., CVPR 2016).
+"""RESNET: residual networks of 18, 50, 101 or 152 layers for images of any size (He et al., CVPR 2016).
 
 With the stem for large images (7x7 of stride 2, pool of stride 2) and ten classes the 50 layers have 23,528,522
 trained parameters, as in the comparison with lambda layers on CIFAR-10. The running statistics of batch normalisation
-keep 0.9 a batch. Each block starts as the identity (its last scale is 0), which also bounds what lambda layers,
-quadratic in their inputs, make of an image while those statistics are not yet right. Penalty: λ Σ‖kernel‖² over
-convolutions and lambda layers' projections.
+keep 0.9 per batch. Each block starts as the identity (its last scale is 0), which also bounds what lambda layers,
+quadratic in their inputs, make of an image while those statistics are not yet right; `--resnet_zero_start=false`
+starts these scales at 1. Strided convolutions and pools have PyTorch's symmetric padding, as published.
+
+With `--kervolution_kernel` kervolutions take the place of all convolutions, the stem, the 1x1 ones and those of the
+shortcuts included, as in the public CIFAR-10 example; with `--kervolution_places=inner` the first and those of 1x1
+remain convolutions. Names of layers are the same, so that the weights of a trained plain network fit.
+
+Penalty: λ Σ‖kernel‖² over convolutions, kervolutions and lambda layers' projections.
 """
 
 import itertools
@@ -17,14 +23,16 @@ import numpy as np
 from data.dataset import Dataset
 from linearized.layers.initializers import SeededNormal
 from linearized.models.common import batch_norm, image_input, penalty, readout, refuse_settings
+from linearized.models.kervolutions import kervolution
 
 LINEAR = False
-BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 EXPANSION = 4  # of a bottleneck, from 50 layers on
+STEM = "stem"  # name of the first convolution
 
 
 class Spatial:
-    """Makes what mixes pixels within a block: a 3x3 convolution. `lambda_resnet` has another.
+    """Builder of the convolutions of a network, and of the layer that mixes pixels within a block.
 
     Args:
         config: seed, num_units and `linearized.model_settings.ResNetSettings`.
@@ -42,19 +50,34 @@ class Spatial:
         return self.conv(x, filters, 3, strides, name)
 
     def conv(self, x: Any, filters: int, size: int, strides: int, name: str) -> Any:
-        """A convolution without bias, started as He et al. have it for the backward pass."""
+        """Apply a convolution without bias, started as He et al. have it for the backward pass, or a kervolution."""
+        padding = "same"
+        if strides > 1 and size > 1 and self.config.resnet_padding == "symmetric":
+            x, padding = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x), "valid"
+        kernel = self.kernel(size, name)
+        if kernel:
+            return kervolution(
+                self.config, kernel, self.ridge, filters, size, strides, x.shape[-1], self.seed(), name, padding
+            )(x)
         start = SeededNormal(np.sqrt(2 / (size**2 * filters)), self.seed())
         return keras.layers.Conv2D(
-            filters, size, strides, "same", use_bias=False, kernel_initializer=start,
+            filters, size, strides, padding, use_bias=False, kernel_initializer=start,
             kernel_regularizer=penalty(self.ridge), name=name,
         )(x)  # fmt: skip
+
+    def kernel(self, size: int, name: str) -> str:
+        """Return the kernel of the kervolution in the place of a convolution, or "" where a convolution stays."""
+        if self.config.model != "RESNET" or (self.config.kervolution_places == "inner" and (size == 1 or name == STEM)):
+            return ""
+        return self.config.kervolution_kernel
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
     """An uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
-        config: num_units (channels of the first stage, 64 as published), seed, resnet_depth, resnet_stem.
+        config: num_units (channels of the first stage, 64 as published), seed, and the resnet_ and kervolution_ groups
+            of `linearized.model_settings`.
         ridge: λ of the penalty above.
 
     Raises `UserError` if the rows are not images.
@@ -78,9 +101,18 @@ def network(config: Any, dataset: Dataset, spatial: Spatial, name: str) -> keras
 
 def _stem(config: Any, spatial: Spatial, x: Any) -> Any:
     pooled = config.resnet_stem == "pooled"
-    x = spatial.conv(x, config.num_units, 7 if pooled else 3, 2 if pooled else 1, "stem")
+    x = spatial.conv(x, config.num_units, 7 if pooled else 3, 2 if pooled else 1, STEM)
     x = _active(batch_norm(name="stem_norm")(x), "stem_relu")
-    return keras.layers.MaxPooling2D(3, 2, "same", name="stem_pool")(x) if pooled else x
+    if not pooled:
+        return x
+    if config.resnet_padding == "same":
+        return keras.layers.MaxPooling2D(3, 2, "same", name="stem_pool")(x)
+    x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # below no output of the ReLU
+    return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+
+
+def _last_scale(spatial: Spatial) -> str:
+    return "zeros" if spatial.config.resnet_zero_start else "ones"
 
 
 def _active(x: Any, name: str) -> Any:
@@ -90,26 +122,29 @@ def _active(x: Any, name: str) -> Any:
 def _basic(spatial: Spatial, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
     inner = batch_norm(name=f"{name}_norm_1")(spatial(x, stage, filters, strides, f"{name}_mix_1"))
     inner = _active(inner, f"{name}_relu_1")
-    inner = batch_norm(f"{name}_norm_2", "zeros")(spatial(inner, stage, filters, 1, f"{name}_mix_2"))
+    inner = batch_norm(f"{name}_norm_2", _last_scale(spatial))(spatial(inner, stage, filters, 1, f"{name}_mix_2"))
     return _joined(spatial, x, inner, strides, name)
 
 
 def _bottleneck(spatial: Spatial, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
     inner: Any = x
+    width = spatial.config.resnet_width
     steps: tuple[Callable[[Any], Any], ...] = (
-        lambda y: spatial.conv(y, filters, 1, 1, f"{name}_conv_1"),
-        lambda y: spatial(y, stage, filters, strides, f"{name}_mix_2"),
+        lambda y: spatial.conv(y, filters * width, 1, 1, f"{name}_conv_1"),
+        lambda y: spatial(y, stage, filters * width, strides, f"{name}_mix_2"),
         lambda y: spatial.conv(y, filters * EXPANSION, 1, 1, f"{name}_conv_3"),
     )
     for number, step in enumerate(steps, start=1):
-        inner = batch_norm(f"{name}_norm_{number}", "ones" if number < len(steps) else "zeros")(step(inner))
+        inner = batch_norm(f"{name}_norm_{number}", "ones" if number < len(steps) else _last_scale(spatial))(
+            step(inner)
+        )
         if number < len(steps):
             inner = _active(inner, f"{name}_relu_{number}")
     return _joined(spatial, x, inner, strides, name)
 
 
 def _joined(spatial: Spatial, x: Any, inner: Any, strides: int, name: str) -> Any:
-    """The block's output and its input, the latter through a 1x1 convolution where the shapes differ."""
+    """Add the block's input to its output, through a 1x1 convolution where the shapes differ."""
     if x.shape[1:] != inner.shape[1:]:
         x = spatial.conv(x, inner.shape[-1], 1, strides, f"{name}_short")
         x = batch_norm(name=f"{name}_short_norm")(x)

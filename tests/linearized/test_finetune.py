@@ -18,6 +18,8 @@ from data.errors import UserError
 from linearized import finetune_model
 from linearized.customary_metrics import customary
 from linearized.finetune import Config, load_data, run
+from linearized.layers.kervolution import Kervolution2D
+from linearized.layers.lambda_layer import LambdaLayer
 from linearized.layers.snnk import SNNK
 from linearized.layers.snnk_adapter import Adapted, SNNKAdapter
 from linearized.layers.swapped import walk
@@ -97,6 +99,25 @@ def test_glue_with_adapters_learns(directories, texts):
 ], ids=str)  # fmt: skip
 def test_every_road_ends_in_a_result(directories, images, settings):
     assert np.isfinite(run(Config(**{**images, "epochs": 1}, **settings)).chosen["test_loss"])
+
+
+@pytest.mark.parametrize(("settings", "kind", "count"), [
+    ({"swap": "kervolution", "kernel": "gaussian"}, Kervolution2D, 3),
+    ({"swap": "kervolution", "kernel_variant": "published", "places": "inner"}, Kervolution2D, 1),
+    ({"swap": "lambda", "keys": 2, "scope": 3}, LambdaLayer, 1),
+], ids=str)  # fmt: skip
+def test_convolutions_are_exchanged_and_trained(directories, images, tmp_path, settings, kind, count):
+    network = keras.Sequential([
+        keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="first"), keras.layers.Conv2D(4, 1),
+        keras.layers.Conv2D(4, 3, padding="same"), keras.layers.BatchNormalization(), keras.layers.Flatten(),
+        keras.layers.Dense(2),
+    ])  # fmt: skip
+    network.save(tmp_path / "cnn.keras")
+    result = run(Config(**{**images, "model": str(tmp_path / "cnn.keras"), "epochs": 1}, **settings))
+    model = keras.saving.load_model(result.folder / "model.keras", compile=False)
+    exchanged = [layer for layer in walk(model) if isinstance(layer, kind)]
+    assert len(exchanged) == count
+    assert settings["swap"] == "lambda" or exchanged[0].variant == settings.get("kernel_variant", "standard")
 
 
 @pytest.mark.parametrize("what, swap", [("adapters", "adapters"), ("snnk", "mlp"), ("classifier", "none")])
@@ -245,6 +266,8 @@ def test_each_task_of_glue_has_its_own_metrics(directories, texts, tmp_path, hea
 
 
 @pytest.mark.parametrize("settings, word", [
+    ({"swap": "mlp", "kernel": "gaussian"}, "kervolution"), ({"swap": "kervolution", "heads": 2}, "lambda"),
+    ({"swap": "lambda", "num_features": 8}, "mlp"),
     ({"model": ""}, "needed"), ({"trainable": "snnk"}, "swap=mlp"), ({"trainable": "adapters"}, "swap=adapters"),
     ({"swap": "none", "last": 1}, "last"), ({"swap": "mlp", "bottleneck": 3}, "bottleneck"),
     ({"swap": "both"}, "adapters"), ({"dataset": "DIGITS"}, "either"), ({"noise_ind": 2}, "noise_ind"),

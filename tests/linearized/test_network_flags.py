@@ -25,6 +25,13 @@ MODELS = {
         {}, *({"kervolution_kernel": kernel} for kernel in ("linear", "gaussian", "sigmoid", "l1", "l2")),
         {"kervolution_degree": 2}, {"kervolution_offset": 0.5}, {"kervolution_layers": 1}, {"num_units": 5},
         {"depth": 7}, {"kervolution_kernel": "gaussian", "kervolution_gamma": 0.1}, {"seed": 1},
+        {"kervolution_variant": "published"},
+    ]),
+    "RESNET": ({"num_units": 4, "resnet_depth": 18}, [
+        {}, {"kervolution_kernel": "polynomial"}, {"kervolution_kernel": "gaussian"}, {"resnet_padding": "same"},
+        {"kervolution_kernel": "gaussian", "kervolution_places": "inner"}, {"resnet_depth": 50},
+        {"resnet_depth": 50, "resnet_width": 2},
+        {"kervolution_kernel": "gaussian", "kervolution_variant": "published"},
     ]),
     "LAMBDA_RESNET": ({"num_units": 4, "resnet_depth": 18}, [
         {}, {"lambda_stages": "CCLL"}, {"lambda_heads": 2}, {"lambda_keys": 8}, {"lambda_intra": 2},
@@ -70,7 +77,11 @@ def test_a_learnable_kernel_is_trained(directories):
 
 
 @pytest.mark.parametrize("settings, word", [
-    ({"kervolution_kernel": "l2"}, "KERV_CNN"), ({"model": "RESNET", "lambda_keys": 8}, "LAMBDA_RESNET"),
+    ({"kervolution_kernel": "l2"}, "KERV_CNN and RESNET"), ({"model": "RESNET", "kervolution_gamma": 1.0}, "kernel"),
+    ({"model": "KERV_CNN", "kervolution_places": "inner"}, "RESNET"),
+    ({"model": "RESNET", "kervolution_layers": 1, "kervolution_kernel": "l2"}, "KERV_CNN"),
+    ({"model": "CNN", "kervolution_kernel": "gaussian"}, "KERV_CNN"),
+    ({"model": "RESNET", "lambda_keys": 8}, "LAMBDA_RESNET"),
     ({"model": "CNN", "resnet_depth": 18}, "RESNET"), ({"label_smoothing": 0.1}, "solver"),
     ({"model": "CNN", "label_smoothing": 0.1}, "cross_entropy"), ({"model": "CNN", "weight_decay": 0.1}, "adamw"),
     ({"model": "CNN", "beta_2": 0.99}, "adam"), ({"model": "CNN", "warm_up_epochs": 3}, "cosine"),

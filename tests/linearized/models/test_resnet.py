@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from data.errors import UserError
+from linearized.layers.kervolution import Kervolution2D
 from linearized.layers.lambda_layer import LambdaLayer, PositionEmbedding
 from linearized.models import lambda_resnet, resnet
 from linearized.train import Config
@@ -32,11 +33,12 @@ def lambda_parameters(filters, stages, keys=16, heads=4):
 def test_sizes_are_the_published_ones(tiny):
     """ResNet-18, 50 and 101 as in torchvision (ten classes for 1000), and the reproduction's lambda ResNet-50."""
     data = images(tiny)
-    for depth, parameters in ((18, 11_689_512), (50, 25_557_032), (101, 44_549_160)):
+    networks = {(18, 1): 11_689_512, (50, 1): 25_557_032, (101, 1): 44_549_160, (50, 2): 68_883_240}
+    for (depth, width), parameters in networks.items():
         readout = (512 if depth == 18 else 2048) + 1
-        model = resnet.build(Config(model="RESNET", resnet_depth=depth), data)
+        model = resnet.build(Config(model="RESNET", resnet_depth=depth, resnet_width=width), data)
         assert trained(model) == parameters - readout * 990
-        if depth == 50:
+        if (depth, width) == (50, 1):
             assert trained(model) == 23_528_522
     published = lambda_resnet.build(Config(model="LAMBDA_RESNET", lambda_variant="published"), data)
     assert trained(published) == 12_898_830
@@ -108,6 +110,7 @@ def test_statistics_are_running_ones_in_inference(tiny):
 
 @pytest.mark.parametrize("settings, word", [
     ({"resnet_depth": 34}, "18, 50 or 101"), ({"lambda_stages": "CL"}, "four letters"),
+    ({"resnet_width": 2, "resnet_depth": 18}, "bottlenecks"),
     ({"lambda_stages": "CCXL"}, "four letters"), ({"lambda_scope": 4}, "odd"), ({"resnet_stem": "big"}, "pooled"),
 ])  # fmt: skip
 def test_bad_settings_are_refused_at_once(settings, word):
@@ -134,3 +137,68 @@ def test_the_published_block_of_stride_two_pools_as_pytorch_does(tiny):
     pooled = sum(padded[:, i : i + 8 : 2, j : j + 8 : 2] for i in range(3) for j in range(3)) / 9
     assert after.shape == (2, 4, 4, 8)
     np.testing.assert_allclose(after, pooled, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_152_layers_have_the_published_size(tiny):
+    model = resnet.build(Config(model="RESNET", resnet_depth=152), images(tiny))
+    assert trained(model) == 60_192_808 - 2049 * 990
+
+
+@pytest.mark.parametrize("places", ["all", "inner"])
+def test_kervolutions_take_the_places_of_convolutions_and_their_weights(tiny, places):
+    """The weights of a trained plain network fit, one by one; the linear kernel gives its outputs."""
+    data = images(tiny, 16, 3, 3)
+    base = {"model": "RESNET", "num_units": 4, "resnet_depth": 50, "resnet_zero_start": False}
+    plain = resnet.build(Config(**base), data)
+    gaussian, linear = (
+        resnet.build(Config(**base, kervolution_kernel=kernel, kervolution_places=places), data)
+        for kernel in ("gaussian", "linear")
+    )
+    sizes = {layer.name: layer.kernel_size for layer in plain.layers if isinstance(layer, keras.layers.Conv2D)}
+    exchanged = {layer.name for layer in gaussian.layers if isinstance(layer, Kervolution2D)}
+    expected = {name for name, size in sizes.items() if places == "all" or (size != (1, 1) and name != "stem")}
+    assert exchanged == expected and len(sizes) == 53
+    for network in (gaussian, linear):
+        network.set_weights(plain.get_weights())
+    rows = data.test.x[:2]
+    np.testing.assert_allclose(linear(rows), plain(rows), rtol=1e-3, atol=1e-4)
+    assert not np.allclose(gaussian(rows), plain(rows), atol=1e-3)
+
+
+def test_strided_windows_are_those_of_pytorch(tiny):
+    """Padding of 3 around the stem and of 1 around the pool and the 3x3 convolutions; Keras' own is one-sided."""
+    data = images(tiny, 32, 3, 3)
+    model = resnet.build(Config(model="RESNET", num_units=4, resnet_depth=18, resnet_zero_start=False), data)
+    image = np.random.default_rng(0).standard_normal((1, 32, 32, 3)).astype(np.float32)
+    stem, pool, strided = (model.get_layer(name) for name in ("stem", "stem_pool", "stage_2_1_mix_1"))
+    taps = keras.Model(model.inputs, [stem.output, model.get_layer("stem_relu").output, pool.output,
+                                      model.get_layer("stage_1_2_out").output, strided.output])  # fmt: skip
+    first, active, pooled, before, after = (np.asarray(value, np.float64) for value in taps([image.reshape(1, -1)]))
+    np.testing.assert_allclose(first, windows(image, 7, 3, stem.kernel), rtol=1e-3, atol=1e-4)
+    padded = np.pad(active, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    largest = np.max([padded[:, i : i + 16 : 2, j : j + 16 : 2] for i in range(3) for j in range(3)], axis=0)
+    np.testing.assert_allclose(pooled, largest, rtol=1e-6)
+    np.testing.assert_allclose(after, windows(before, 3, 1, strided.kernel), rtol=1e-3, atol=1e-4)
+    same = resnet.build(Config(model="RESNET", num_units=4, resnet_depth=18, resnet_padding="same"), data)
+    assert same.get_layer("stem").padding == "same"
+    assert not np.allclose(keras.Model(same.inputs, same.get_layer("stem").output)([image.reshape(1, -1)]), first)
+
+
+def windows(x, size, edge, kernel):
+    """A convolution of stride 2 with a border of zeros, in NumPy."""
+    x, kernel = np.pad(np.asarray(x, np.float64), ((0, 0), (edge, edge), (edge, edge), (0, 0))), np.asarray(kernel)
+    count = (x.shape[1] - size) // 2 + 1
+    return sum(
+        x[:, i : i + 2 * count : 2, j : j + 2 * count : 2][:, :count, :count] @ kernel[i, j]
+        for i in range(size)
+        for j in range(size)
+    )
+
+
+def test_blocks_start_as_identities_or_not(tiny):
+    data = images(tiny, 8, 1, 3)
+    for start in (True, False):
+        config = Config(model="LAMBDA_RESNET", num_units=4, resnet_depth=18, resnet_zero_start=start)
+        norms = [layer for layer in lambda_resnet.build(config, data).layers if layer.name.endswith("_norm_2")]
+        assert len(norms) == 8 and all(np.all(np.asarray(norm.gamma) == (not start)) for norm in norms)
