@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from data.errors import UserError
 from data.files import held, whole_file
-from data.manifest import Band, Manifest
+from data.manifest import Band, Manifest, from_record
 from data.reading import Absent, parsing, read_json
 from data.seals import FORMAT, write_json
 from data.shards import BadShard, Stored, read_header, write_bands
@@ -80,8 +80,7 @@ def load_manifest(folder: Path | str) -> EmbeddingManifest:
     with parsing(path, "the description of an embedding", advice):
         if (number := record.pop("format")) not in (1, FORMAT):
             raise ValueError(f"it is of format {number}, not 1 or {FORMAT}")
-        shards = tuple(tuple(Band(*band) for band in bands) for bands in record["shards"])
-        return EmbeddingManifest(**{**record, "shards": shards})
+        return from_record(EmbeddingManifest, record)
 
 
 def write_shard(

@@ -222,12 +222,15 @@ def held(path: Path | str, *, wait: float = 0.0) -> Iterator[Path]:
 def is_held(path: Path | str) -> bool:
     """Whether a process holds the lock file `path`."""
     try:
-        with Path(path).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe of this name would block
     except FileNotFoundError:
         return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    finally:
+        os.close(handle)
     return False
 
 

@@ -7,7 +7,7 @@ nothing of how the work was divided.
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from data.errors import UserError
 from data.files import held, whole_file
@@ -85,6 +85,9 @@ class Manifest:
         return list(dict.fromkeys(f"{name} is {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs))
 
 
+M = TypeVar("M", bound=Manifest)
+
+
 def save_once(folder: Path | str, manifest: Manifest) -> Manifest:
     """Writes `gram.json` where there is none yet. Returns the one that is there then, ours or an earlier one."""
     folder = Path(folder)
@@ -109,13 +112,17 @@ def load_manifest(folder: Path | str) -> Manifest:
     if record.pop("format", None) not in (1, FORMAT):
         raise UserError(f"{path} is not of format 1 or {FORMAT}. {advice}")
     with parsing(path, "the description of a Gram matrix", advice):
-        return _checked(record)
+        return from_record(Manifest, record)
 
 
-def _checked(record: Mapping[str, Any]) -> Manifest:
-    """A manifest whose bands cover each row of each block once. Raises ValueError and the like otherwise."""
+def from_record(kind: type[M], record: Mapping[str, Any]) -> M:
+    """Return the manifest that a JSON object describes, whose bands cover each row of each block once.
+
+    Raises ValueError, KeyError or TypeError for an entry that is missing, is not known or is of another kind.
+    """
     shards = tuple(tuple(Band(*band) for band in bands) for bands in record["shards"])
-    manifest = Manifest(**{**record, "shards": shards})
+    manifest = kind(**{**record, "shards": shards})
+    _check_entries(manifest)
     for block, rows in manifest.rows.items():
         row = 0
         for band in sorted(band for bands in shards for band in bands if band.block == block):
@@ -125,3 +132,24 @@ def _checked(record: Mapping[str, Any]) -> Manifest:
         if row != rows:
             raise ValueError(f"the shards hold {row} rows of {block}, not {rows}")
     return manifest
+
+
+def _check_entries(manifest: Manifest) -> None:
+    """Raise ValueError naming the first entry of a manifest that is of another kind than it must be."""
+    bands = [band for bands in manifest.shards for band in bands]
+    good = {
+        "settings": isinstance(manifest.settings, dict),
+        "dtype": manifest.dtype in ("float32", "float64"),
+        "rows": isinstance(manifest.rows, dict) and "train" in manifest.rows and set(manifest.rows) <= set(BLOCKS),
+        **{name: isinstance(getattr(manifest, name), str) for name in ("fingerprint", "scale", "command")},
+    }
+    good |= {"rows": good["rows"] and all(map(_is_count, manifest.rows.values())), "tile": _is_count(manifest.tile),
+             "shards": all(band.block in manifest.rows and type(band.start) is int and _is_count(band.stop)
+                           for band in bands)}  # fmt: skip
+    for name, fits in good.items():
+        if not fits:
+            raise ValueError(f"its {name} cannot be {str(getattr(manifest, name))[:80]}")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -140,6 +141,8 @@ def read_index(path: Path | str, *, finished: bool = True) -> Index | None:
         finished: Compare the digest of all bytes outside the parts; False compares that of the index alone, which a
             file in the making has as well.
     """
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise Damaged("it is not a regular file")  # a pipe would wait for a writer, a device may never end
     with Path(path).open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - 2 * LENGTH))
