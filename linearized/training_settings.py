@@ -13,6 +13,7 @@ SCHEDULES = ("published", "cosine", "lambda")
 DEFAULTS = {
     "label_smoothing": 0.0,
     "weight_decay": 0.0,
+    "l2_decay": 0.0,
     "schedule": "published",
     "momentum": "published",
     "warm_up_epochs": 5,
@@ -43,6 +44,11 @@ class TrainingSettings(AugmentationSettings):
     )
     warm_up_epochs: int = setting(5, "epochs of warm-up of --schedule=cosine and lambda", minimum=0)
     weight_decay: float = setting(0.0, "share of the rate that AdamW takes off each weight a step", minimum=0.0)
+    l2_decay: float = setting(
+        0.0,
+        "λ that SGD and Adam add as λ w to the gradients of all trained weights (PyTorch's weight_decay)",
+        minimum=0.0,
+    )
     beta_2: float = setting(
         0.999, "decay of the squared gradients' mean in Adam and AdamW", minimum=0.0, maximum=0.99999
     )
@@ -64,6 +70,7 @@ class TrainingSettings(AugmentationSettings):
             warm_up=self.warm_up_epochs,
             label_smoothing=self.label_smoothing,
             weight_decay=self.weight_decay,
+            l2_decay=self.l2_decay,
             beta_2=self.beta_2,
             momentum="classical" if self.momentum == "published" else self.momentum,
             augment_crop=self.augment_crop,
@@ -77,7 +84,12 @@ class TrainingSettings(AugmentationSettings):
             solver: The solver that will be at work: lanczos, cg, sgd, adam, adamw or newton_cg.
         """
         reads = dict.fromkeys(DEFAULTS, ("sgd", "adam", "adamw"))
-        reads |= {"weight_decay": ("adamw",), "beta_2": ("adam", "adamw"), "momentum": ("sgd",)}
+        reads |= {
+            "weight_decay": ("adamw",),
+            "beta_2": ("adam", "adamw"),
+            "momentum": ("sgd",),
+            "l2_decay": ("sgd", "adam"),
+        }
         for name, default in DEFAULTS.items():
             value = getattr(self, name)
             if value != default and solver not in reads[name]:

@@ -19,6 +19,7 @@ class Recipe:
         warm_up: Epochs, of "cosine" and "lambda".
         label_smoothing: ε: each target y of k classes becomes (1 - ε) y + ε / k (k = 2 for a binary label).
         weight_decay: Of AdamW: every step takes this share of the rate off each weight.
+        l2_decay: λ of momentum SGD and Adam: gradients g become g + λ w, as PyTorch's weight_decay of these.
         beta_2: Of Adam and AdamW.
         momentum: Rule of momentum SGD: "classical" (as published), "nesterov" or "keras", see
             `linearized.solvers.scaled.ScaledSGD`.
@@ -30,6 +31,7 @@ class Recipe:
     warm_up: int = 5
     label_smoothing: float = 0.0
     weight_decay: float = 0.0
+    l2_decay: float = 0.0
     beta_2: float = 0.999
     momentum: str = "classical"
     augment_crop: int = 0

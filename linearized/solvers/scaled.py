@@ -12,10 +12,20 @@ EPSILON = 1e-8
 
 
 class _Scaled(keras.optimizers.Optimizer):
-    """Adds `scales` to a Keras optimizer: None, or one number a trainable variable in the order of the gradients."""
+    """Base of the optimizers: scales for the gradients, and an L2 decay.
 
-    def __init__(self, learning_rate=0.001, scales=None, **kwargs):
+    Args:
+        scales: One number per trainable variable, in the order of the gradients, or None.
+        l2_decay: λ ≥ 0: gradients g become g + λ w before the step, after their scales, for every trained variable.
+            That is PyTorch's `weight_decay` of SGD and Adam; in Adam it differs from AdamW's decay, since λ w is
+            divided by the root of the squared gradients' mean like g itself.
+    """
+
+    def __init__(self, learning_rate=0.001, scales=None, l2_decay=0.0, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
+        if not l2_decay >= 0:
+            raise ValueError(f"`l2_decay` must not be negative. Received: l2_decay={l2_decay}.")
+        self.l2_decay = float(l2_decay)
         self.scales = None if scales is None else [float(scale) for scale in scales]
 
     def apply(self, grads, trainable_variables=None):
@@ -27,10 +37,16 @@ class _Scaled(keras.optimizers.Optimizer):
                 gradient if gradient is None or scale == 1 else gradient * scale
                 for gradient, scale in zip(grads, self.scales, strict=True)
             ]
+        if self.l2_decay:
+            variables = self._trainable_variables if trainable_variables is None else trainable_variables
+            grads = [
+                gradient if gradient is None else gradient + self.l2_decay * keras.ops.cast(variable, gradient.dtype)
+                for gradient, variable in zip(grads, variables, strict=True)
+            ]
         return super().apply(grads, trainable_variables)
 
     def get_config(self):
-        return {**super().get_config(), "scales": self.scales}
+        return {**super().get_config(), "scales": self.scales, "l2_decay": self.l2_decay}
 
 
 @keras.saving.register_keras_serializable("linearized")

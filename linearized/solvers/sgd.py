@@ -14,6 +14,7 @@ from data.dataset import Dataset
 from data.errors import UserError
 from linearized.solvers.batches import Batches
 from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.curves import TestCurves
 from linearized.solvers.declared import changing_weights, gradient_scales
 from linearized.solvers.objectives import RowLoss, RowMean, loss_kind
 from linearized.solvers.recipe import Recipe
@@ -77,7 +78,8 @@ def fit(
         checkpoint: A folder for the state, written at the ends of epochs, at most every `checkpoint_seconds`
             seconds, and last of all; a later call with the same settings and `key` goes on from it, to the same result.
         progress: Called with the number of epochs done, `epochs`, and a dictionary that has the loss so far.
-        tensorboard: A folder for TensorBoard's logs.
+        tensorboard: A folder for TensorBoard's logs: train, validation, and test for the scores of the test rows after
+            each epoch, which no other result of this function depends on.
 
     Memory: twice the weights beyond what Keras takes. Raises `UserError` for settings that make no sense.
     """
@@ -105,6 +107,7 @@ def fit(
     callbacks = [run]
     if tensorboard is not None:
         callbacks.append(keras.callbacks.TensorBoard(str(tensorboard), write_graph=False))
+        callbacks.append(TestCurves(dataset, loss, Path(tensorboard) / "test", predict))
     targets = dataset.targets(dataset.train)
     held_out = dataset.validation
     validation = None if held_out is None else Batches(held_out.x, dataset.targets(held_out), LARGEST_PREDICTED)
@@ -146,9 +149,9 @@ def _compiled_by_xla() -> bool | str:
 def _compile(model: keras.Model, kind: str, optimizer: str, recipe: Recipe, *, with_accuracy: bool) -> None:
     scales = gradient_scales(model)
     if optimizer == "sgd":
-        made = ScaledSGD(momentum=MOMENTUM, rule=recipe.momentum, scales=scales)
+        made = ScaledSGD(momentum=MOMENTUM, rule=recipe.momentum, scales=scales, l2_decay=recipe.l2_decay)
     elif optimizer == "adam":
-        made = ScaledAdam(beta_2=recipe.beta_2, scales=scales)
+        made = ScaledAdam(beta_2=recipe.beta_2, scales=scales, l2_decay=recipe.l2_decay)
     else:
         made = ScaledAdamW(weight_decay=recipe.weight_decay, beta_2=recipe.beta_2, scales=scales)
     metrics = [RowMean(kind, what, name=f"row_{what}") for what in ("loss", "accuracy")[: 1 + with_accuracy]]

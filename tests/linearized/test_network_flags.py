@@ -84,6 +84,7 @@ def test_a_learnable_kernel_is_trained(directories):
     ({"model": "RESNET", "lambda_keys": 8}, "LAMBDA_RESNET"),
     ({"model": "CNN", "resnet_depth": 18}, "RESNET"), ({"label_smoothing": 0.1}, "solver"),
     ({"model": "CNN", "label_smoothing": 0.1}, "cross_entropy"), ({"model": "CNN", "weight_decay": 0.1}, "adamw"),
+    ({"model": "CNN", "l2_decay": 0.1, "solver": "adamw"}, "adam"),
     ({"model": "CNN", "beta_2": 0.99}, "adam"), ({"model": "CNN", "warm_up_epochs": 3}, "cosine"),
     ({"mixed_precision": True}, "solver"),
     ({"model": "KERV_CNN", "mixed_precision": True, "max_ncg_iters": 2}, "Newton"),

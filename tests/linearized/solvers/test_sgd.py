@@ -271,6 +271,51 @@ def test_tensorboard_logs_are_written(tiny, config, tmp_path):
     assert list((tmp_path / "logs").rglob("events.out.*"))
 
 
+def test_tensorboard_has_the_test_curves(tiny, config, tmp_path):
+    """The scores after each epoch, of which the last are those of the trained model."""
+    from tensorflow.python.summary.summary_iterator import summary_iterator
+
+    data, model = tiny("classes"), nn.build(config(), tiny("classes"))
+    sgd.fit(model, data, learning_rate=0.01, epochs=3, batch_size=30, tensorboard=tmp_path)
+    [path] = (tmp_path / "test").glob("events.out.*")
+    curves = {}
+    for event in summary_iterator(str(path)):
+        for value in event.summary.value:
+            curves.setdefault(value.tag, {})[event.step] = float(tf_number(value))
+    scores = evaluate(sgd.predict(model, data.test.x), data.test, data, loss="square")
+    assert set(curves) == {"epoch_row_loss", "epoch_row_accuracy"}
+    for name in ("loss", "accuracy"):
+        assert sorted(curves[f"epoch_row_{name}"]) == [0, 1, 2]
+        assert curves[f"epoch_row_{name}"][2] == pytest.approx(scores[name], rel=1e-5)
+
+
+def tf_number(value):
+    import tensorflow as tf
+
+    return tf.make_ndarray(value.tensor)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_l2_decay_is_pytorchs(optimizer):
+    """A trajectory against plain NumPy loops: λ w joins the gradient before momentum or Adam's means, at each step."""
+    rate, decay, w = 0.1, 0.3, np.array([1.0, -2.0, 0.5])
+    variable = keras.Variable(w.astype(np.float32))
+    made = {"sgd": ScaledSGD(rate, l2_decay=decay), "adam": ScaledAdam(rate, l2_decay=decay)}[optimizer]
+    first, second = np.zeros(3), np.zeros(3)
+    for step in range(1, 6):
+        gradient = np.array([0.2, -0.1, 0.4]) * step
+        made.apply([keras.ops.convert_to_tensor(gradient.astype(np.float32))], [variable])
+        gradient = gradient + decay * w
+        if optimizer == "sgd":
+            first = 0.9 * first + gradient
+            w = w - rate * first
+        else:
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+            w = w - rate * first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    np.testing.assert_allclose(variable, w, rtol=1e-4, atol=1e-4)
+    assert type(made).from_config(made.get_config()).l2_decay == decay
+
+
 def test_a_trained_model_saves_and_loads_compiled(tiny, config, tmp_path):
     data = tiny()
     model = nn.build(config(), data, ridge=0.1)

@@ -1,0 +1,140 @@
+"""Weights of the public PyTorch networks for RESNET and LAMBDA_RESNET: torchvision's and the lambda reproduction's.
+
+The lambda reproduction is joigalcar3/LambdaNetworks on CIFAR-10, the variant `--lambda_variant=published`. Save the
+state of a PyTorch model with `np.savez("weights.npz", **{name: value.numpy() for name, value in
+model.state_dict().items()})`; then `take_up(model, dict(np.load("weights.npz")))`.
+
+| PyTorch                               | shape          | here                               | shape        |
+|---------------------------------------|----------------|------------------------------------|--------------|
+| conv1.weight, bn1.*                   | (o, i, 7, 7)   | stem, stem_norm                    | (7, 7, i, o) |
+| layerS.B.convN.weight, bnN.*          | (o, i, a, a)   | stage_S_(B+1)_conv_N or mix_N, norm_N | (a, a, i, o) |
+| layerS.B.downsample*.0.weight, .1.*   | (o, i, 1, 1)   | stage_S_(B+1)_short, short_norm    | (1, 1, i, o) |
+| ...conv2.toqueries.weight             | (k h, d)       | mix_2: queries                     | (d, h k)     |
+| ...conv2.tokeys, tovalues             | (k, d), (v, d) | mix_2: keys, values                | (d, k), (d, v) |
+| ...conv2.bn_queries, bn_values        | (k), (m)       | mix_2: query_norm, value_norm      | (k), (m)     |
+| ...conv2.E                            | (n, m, k)      | embedding_HxWx1, shared            | (n, m, k, 1) |
+| fc.weight, fc.bias                    | (c, f), (c)    | readout                            | (f, c), (c)  |
+
+Queries are ordered by depth, then head, in PyTorch, and by head, then depth, here. The reproduction reads an image of
+(d, H, W) numbers as H W rows of d numbers without moving its axes, which mixes pixels and channels. That slip is not
+repeated: its weights are taken up, its outputs are those of the layer that it meant to be.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from data.errors import UserError
+from linearized.layers.batch_norm import SettledBatchNorm
+from linearized.layers.lambda_layer import LambdaLayer
+
+SETTLED = 1000  # batches: running statistics go on from there with their full momentum
+NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+
+
+def take_up(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
+    """Assign the weights of a PyTorch network to `model`, a RESNET or LAMBDA_RESNET of the same depth and width.
+
+    Args:
+        arrays: The state dictionary as NumPy arrays; a prefix "module." and counters of batches are passed over.
+
+    Raises `UserError`, with `model` unchanged, for an array that is missing, has another shape, is not finite or has no
+    place in the model, and where the blocks of one image size do not share one E.
+    """
+    left = {name.removeprefix("module."): np.asarray(value) for name, value in arrays.items()}
+    left = {name: value for name, value in left.items() if not name.endswith("num_batches_tracked")}
+    assigned: list[tuple[Any, np.ndarray]] = []
+
+    def take(variable: Any, name: str, change=lambda value: value) -> None:
+        if name not in left:
+            raise UserError(f"The weights have no array {name!r}, which {variable.path} needs. "
+                            f"Received: {len(arrays)} arrays.")  # fmt: skip
+        value = left.pop(name)
+        try:
+            value = change(value)
+        except ValueError:
+            value = np.zeros(0)
+        if value.shape != tuple(variable.shape) or not np.isfinite(value).all():
+            raise UserError(f"{name!r} must be finite and fit {variable.path} of shape {tuple(variable.shape)}. "
+                            f"Received: an array that gives shape {value.shape}.")  # fmt: skip
+        assigned.append((variable, value))
+
+    for layer in model.layers:
+        place = published_name(layer.name)
+        if isinstance(layer, keras.layers.Conv2D):
+            take(layer.kernel, _found(left, place, "weight"), lambda value: np.transpose(value, (2, 3, 1, 0)))
+        elif isinstance(layer, SettledBatchNorm):
+            _norm(take, layer, left, place)
+        elif isinstance(layer, keras.layers.Dense):
+            take(layer.kernel, "fc.weight", np.transpose)
+            take(layer.bias, "fc.bias")
+        elif isinstance(layer, LambdaLayer):
+            _lambda(take, layer, left, place, model)
+    _embeddings(model, left, assigned)
+    if left:
+        raise UserError(f"{len(left)} arrays have no place in {model.name}, the first is {min(left)!r}. Build the "
+                        "model with the same depth, width and variant.")  # fmt: skip
+    for variable, value in assigned:
+        variable.assign(value)
+    for variable in model.variables:
+        if variable.name == "moving_count":
+            variable.assign(SETTLED)
+
+
+def published_name(name: str) -> str:
+    """Return the PyTorch name of the layer `name`; that of a shortcut is a pattern, as the two sources differ."""
+    fixed = {"stem": "conv1", "stem_norm": "bn1", "readout": "fc"}
+    found = re.fullmatch(r"stage_(\d)_(\d+)_(conv|mix|norm|short)_?(\d|norm)?", name)
+    if found is None:
+        return fixed.get(name, name)
+    stage, block, kind, number = found.groups()
+    start = f"layer{stage}.{int(block) - 1}."
+    if kind == "short":
+        return rf"{start}downsample*.{1 if number == 'norm' else 0}"
+    return f"{start}{'bn' if kind == 'norm' else 'conv'}{number}"
+
+
+def _found(left: Mapping[str, np.ndarray], place: str, what: str) -> str:
+    """Return the name of the array `what` of a layer: torchvision calls shortcuts otherwise than the reproduction."""
+    names = [place.replace("*", tail) for tail in ("", "_residual")]
+    return next((f"{name}.{what}" for name in names if f"{name}.{what}" in left), f"{names[0]}.{what}")
+
+
+def _norm(take, layer: SettledBatchNorm, left: Mapping[str, np.ndarray], place: str) -> None:
+    for ours, theirs in NORM.items():
+        take(getattr(layer, ours), _found(left, place, theirs))
+
+
+def _lambda(take, layer: LambdaLayer, left: Mapping[str, np.ndarray], place: str, model: keras.Model) -> None:
+    if layer.norm != "published" or layer.intra_depth != 1 or layer.scope:
+        raise UserError(f"{model.name} must be built with --lambda_variant=published, intra-depth 1 and no scope.")
+    depth, heads = layer.keys, layer.heads
+    take(layer.to_queries, f"{place}.toqueries.weight",
+         lambda value: value.reshape(depth, heads, -1).transpose(2, 1, 0).reshape(-1, heads * depth))  # fmt: skip
+    take(layer.to_keys, f"{place}.tokeys.weight", np.transpose)
+    take(layer.to_values, f"{place}.tovalues.weight", np.transpose)
+    _norm(take, layer.query_norm, left, f"{place}.bn_queries")
+    _norm(take, layer.value_norm, left, f"{place}.bn_values")
+
+
+def _embeddings(model: keras.Model, left: dict[str, np.ndarray], assigned: list[tuple[Any, np.ndarray]]) -> None:
+    """Take E of each lambda layer up into the `PositionEmbedding` that the layer is called with."""
+    values: dict[str, np.ndarray] = {}
+    for layer in model.layers:
+        if not isinstance(layer, LambdaLayer):
+            continue
+        height, width = layer.input[0].shape[1:3]
+        shared = model.get_layer(f"embedding_{height}x{width}x{layer.strides}")
+        name = f"{published_name(layer.name)}.E"
+        value = left.pop(name, np.zeros(0))[..., None]
+        if value.shape != tuple(shared.embedding.shape) or not np.isfinite(value).all():
+            raise UserError(f"{name!r} must be finite and of shape {tuple(shared.embedding.shape[:3])}. "
+                            f"Received: shape {value.shape[:-1]}.")  # fmt: skip
+        if shared.name not in values:
+            values[shared.name] = value
+            assigned.append((shared.embedding, value))
+        elif not np.array_equal(values[shared.name], value):
+            raise UserError(f"Layers of one image size share one E. Received: {name!r} differs from the one before.")
