@@ -47,6 +47,8 @@ class PartialShard:
         self._parts = dict(zip(manifest.shards[shard], self._index.parts, strict=True))
         self._handle = os.open(self._aside, os.O_RDWR | os.O_CLOEXEC)
         self.todo = [tile for tile in self._tiles if not self._there(tile)]
+        if damaged := sum(self._tick(tile) != 0 for tile in self.todo):
+            logging.warning("%s: %d tiles are damaged and computed again", self._aside, damaged)
 
     def __enter__(self) -> "PartialShard":
         return self
@@ -143,9 +145,12 @@ class PartialShard:
     def _tick_offset(self, tile: Tile) -> int:
         return self._index.about["tiles"] + _TICK_BYTES * self._place[tile]
 
+    def _tick(self, tile: Tile) -> int:
+        return int.from_bytes(os.pread(self._handle, _TICK_BYTES, self._tick_offset(tile)), "little")
+
     def _there(self, tile: Tile) -> bool:
         """Return whether a tile is ticked off and its bytes have the sum that they were written with."""
-        tick = int.from_bytes(os.pread(self._handle, _TICK_BYTES, self._tick_offset(tile)), "little")
+        tick = self._tick(tile)
         if tick < TICK:
             return False
         count, total = (tile.right - tile.left) * np.dtype(self._manifest.dtype).itemsize, 0
