@@ -8,6 +8,7 @@ import pytest
 
 from data.config import Settings, help_text, parse, setting
 from data.errors import UserError
+from data.names import slug
 from data.registry import Registry
 
 MODELS = Registry("model", {"NN": "", "RF": ""}, {"rf_old": "RF"})
@@ -85,3 +86,30 @@ def test_a_command_line_gives_the_same_settings_again():
     assert line.startswith("python train.py --")
     assert parse(Config, shlex.split(line)[2:]) == config
     assert Config().command_line("python -m data") == "python -m data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Named(Settings):
+    """A setting that becomes a folder's name."""
+
+    exp_name: str = setting("test", "a name", name=True)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "a\\b", ".", "..", "...", ".hidden", "", " ", " a", "a ",
+                                  "a\0b", "a\nb", "\u2028", "x" * 101, "ü" * 51, "\udcff"])  # fmt: skip
+def test_a_name_that_is_no_folder_is_refused(name):
+    with pytest.raises(UserError, match="--exp_name"):
+        Named(exp_name=name)
+
+
+@pytest.mark.parametrize("name", ["test", "a.b", "run 3", "größe", "x" * 100, "a..b", "-"])
+def test_a_name_of_one_folder_is_taken(name, tmp_path):
+    (tmp_path / Named(exp_name=name).exp_name).mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_other_text_becomes_a_part_of_a_file_name():
+    assert slug("CNN_leaky_relu(0.1)") == "CNN_leaky_relu(0.1)"
+    assert slug("../a/b\0c") == "_a_b_c" and slug("") == "_"
+    one, other = slug("x" * 200 + "1"), slug("x" * 200 + "2")
+    assert one != other and len(one) == len(other) == 100

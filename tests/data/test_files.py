@@ -1,6 +1,8 @@
 """Files and folders are whole or absent, whatever fails on the way."""
 
 import errno
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +13,7 @@ import h5py
 import pytest
 
 from data.errors import UserError
-from data.files import Busy, claimed, held, is_held, whole_file, whole_folder, whole_hdf5
+from data.files import Busy, claimed, held, is_held, reap, whole_file, whole_folder, whole_hdf5
 
 
 def names(folder):
@@ -136,3 +138,59 @@ def test_a_lock_file_that_a_killed_process_left_holds_nobody_up(tmp_path):
     with held(path):
         assert is_held(path)
     assert not path.exists()
+
+
+def killed(work):
+    """Run `work` in a forked child that kills itself at the end."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_the_next_writer_removes_what_a_killed_one_left_and_no_more(tmp_path, whole):
+    def dies():
+        with whole(tmp_path / "a") as aside:
+            (aside if whole is whole_file else aside / "x").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    killed(dies)
+    [left] = tmp_path.iterdir()
+    assert left.name.startswith(".writing-")
+    with whole_file(tmp_path / "living") as living, whole_file(tmp_path / "b") as aside:
+        living.write_text("here")
+        aside.write_text("b")
+        assert not left.exists() and living.exists()
+    assert names(tmp_path) == ["b", "living"]
+
+
+def test_claiming_a_folder_cleans_it_and_reaping_leaves_what_is_held(tmp_path):
+    def dies():
+        with claimed(tmp_path / "run"), whole_file(tmp_path / "run" / "unfinished" / "state") as aside:
+            aside.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    killed(dies)
+    assert [path.name[:9] for path in (tmp_path / "run" / "unfinished").iterdir()] == [".writing-"]
+    with claimed(tmp_path / "run"):
+        assert names(tmp_path / "run" / "unfinished") == []
+
+    def dies_holding():
+        with held(tmp_path / "dead.lock"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    killed(dies_holding)
+    with held(tmp_path / "living.lock"):
+        assert reap(tmp_path, locks=["*.lock"]) == [tmp_path / "dead.lock"]
+        assert (tmp_path / "living.lock").exists()
+
+
+def test_a_refused_claim_leaves_no_new_folders(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with claimed(tmp_path / "mine" / "new" / "run"):
+        pass
+    assert names(tmp_path / "mine") == []

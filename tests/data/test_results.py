@@ -1,3 +1,5 @@
+import copy
+import functools
 import json
 
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 
 from data import results
 from data.errors import UserError
+from data.result_schema import BadRecord, check_record
 
 
 def entry(index, ridge, loss):
@@ -79,3 +82,68 @@ def test_damaged_results_are_refused(tmp_path, text):
 def test_a_missing_result_says_so(tmp_path):
     with pytest.raises(UserError, match="not finished"):
         results.load(tmp_path)
+
+
+def test_a_finished_run_is_read_back_and_what_a_kill_left_is_removed(tmp_path):
+    assert results.read_back(tmp_path / "run") is None
+    results.save(tmp_path / "run", record(), {})
+    (tmp_path / "run" / "unfinished").mkdir()
+    (tmp_path / "run" / "unfinished" / "state.npz").write_bytes(b"work")
+    assert results.read_back(tmp_path / "run")["seconds"] == 1.0
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["arrays.h5", "result.json"]
+
+
+def test_a_refused_run_leaves_finished_ridges_alone(tmp_path):
+    def refused(name, file):
+        with pytest.raises(UserError, match="no"), results.making(tmp_path / name) as work:
+            work.mkdir()
+            (work / file).write_bytes(b"work")
+            raise UserError("no")
+
+    refused("a", "training.npz")
+    refused("b", "ridge_003.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def leaves(value, path=()):
+    """The path of every entry within a record, itself included."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(one for key, entry in inside for one in leaves(entry, (*path, key)))]
+
+
+def changed(record, path, value):
+    """A copy of a record with one entry replaced; `...` takes it out."""
+    new = copy.deepcopy(record)
+    *way, last = path
+    where = functools.reduce(lambda inside, key: inside[key], way, new)
+    if value is ...:
+        del where[last]
+    else:
+        where[last] = value
+    return new
+
+
+OPTIONAL = {"residual", "message", "test_accuracy", "hidden_layers", "noise", "n_test", "model", "dataset", "noise_ind",
+            "numpy", "format"}  # fmt: skip
+
+
+def test_every_missing_or_foreign_entry_of_a_record_is_named(tmp_path):
+    results.save(tmp_path, record(), {})
+    whole = results.load(tmp_path)
+    check_record(whole)
+    paths = [path for path in leaves(whole) if path and path[0] not in ("versions", "format")]
+    for path in paths:
+        for value in (["a"], {"a": [1]}, ...):
+            new = changed(whole, path, value)
+            if isinstance(path[-1], int) or (value is ... and path != ("model",) and path[-1] in OPTIONAL):
+                continue
+            if value == {"a": [1]} and path in (("model",),):
+                continue  # an object, of which nothing is required
+            with pytest.raises(BadRecord) as error:
+                check_record(new)
+            assert str(path[0]) in str(error.value)
+    for path, value in ((("ridges", 0, "test_loss"), "0.5"), (("seconds",), "1"), (("chosen", "position"), 2),
+                        (("chosen", "position"), -1), (("ridges",), []), (("settings", "noise_ind"), "0"),
+                        (("seconds",), 10**400), (("ridges", 1, "iterations"), True)):  # fmt: skip
+        with pytest.raises(BadRecord, match=str(path[-1])):
+            check_record(changed(whole, path, value))

@@ -8,7 +8,6 @@ those of the uninterrupted run, files that differ (something left over or missin
 """
 
 import argparse
-import contextlib
 import importlib
 import json
 import os
@@ -37,10 +36,12 @@ _VARYING = ("fit_seconds", "examples_per_second")  # entries of a ridge that are
 
 
 # What the commands import at work. Keras is imported and does nothing yet: its threads would not survive a fork.
-WARM = ("keras", "pandas", "scipy.linalg", "linearized.fit_gradient", "linearized.fit_linear", "linearized.models.nn",
-        "linearized.models.rf", "linearized.solvers.band", "linearized.solvers.block_lanczos",
-        "linearized.embedded_fit", "kernel_gen.kernels.polynomial", "kernel_gen.features.rf", "report.page",
-        "report.run_pictures", "sklearn.datasets", "data.noise", "linearized.table")  # fmt: skip
+WARM = ("kernel_gen.kernels.polynomial", "kernel_gen.features.rf", "sklearn.datasets", "data.noise")
+WARM_KERAS = (
+    "keras", "pandas", "scipy.linalg", "linearized.fit_gradient", "linearized.fit_linear", "linearized.models.nn",
+    "linearized.models.rf", "linearized.solvers.band", "linearized.solvers.block_lanczos", "linearized.embedded_fit",
+    "linearized.table", "report.page", "report.run_pictures",
+)  # fmt: skip
 
 
 class Command(NamedTuple):
@@ -52,15 +53,28 @@ class Command(NamedTuple):
     before: tuple[str, ...] = ()
 
 
-def commands() -> dict[str, Command]:
-    """Import the commands' modules, and what they import when they run, and return them by name."""
-    sys.path.append(str(Path(__file__).resolve().parents[2]))  # where train.py and kernel_fit.py lie
-    for name in WARM:
-        importlib.import_module(name)
-    import kernel_fit
-    import train
+def commands(names: tuple[str, ...]) -> dict[str, Command]:
+    """Return the commands of `names` and those that they need, after importing what they import when they run."""
     from kernel_gen import embed, generate
     from kernel_gen.__main__ import main as make_gram
+
+    gram, features = ("--kernel=POLYNOMIAL", *SMALL[:3]), ("--features=RF", "--embedding_dim=64", *SMALL[:3])
+    found = {
+        "kernel_gen": Command(generate.Config, make_gram, (*gram, "--num_shards=4")),
+        "embed": Command(embed.Config, embed.main, (*features, "--num_shards=4")),
+        "kernel_gen_one": Command(generate.Config, make_gram, gram),
+        "embed_one": Command(embed.Config, embed.main, features),
+    }
+    sys.path.append(str(Path(__file__).resolve().parents[2]))  # where train.py and kernel_fit.py lie
+    keras = not set(names) <= set(found)
+    for name in (*WARM, *(WARM_KERAS if keras else ())):
+        importlib.import_module(name)
+    return found | _keras_commands() if keras else found
+
+
+def _keras_commands() -> dict[str, Command]:
+    import kernel_fit
+    import train
     from linearized import kernel_fit as fit
     from linearized import train as training
     from report import __main__ as page
@@ -69,11 +83,7 @@ def commands() -> dict[str, Command]:
     least_squares = (*SMALL, "--model=RF", "--num_units=48", "--reg_index=4:12", "--checkpoint_seconds=0")
     gradient = (*SMALL, "--model=NN", "--num_units=12", "--max_cg_iters=3", "--reg_index=0,5",
                 "--checkpoint_seconds=0")  # fmt: skip
-    gram = ("--kernel=POLYNOMIAL", *SMALL[:3], "--num_shards=4")
     return {
-        "kernel_gen": Command(generate.Config, make_gram, gram),
-        "embed": Command(embed.Config, embed.main, ("--features=RF", "--embedding_dim=64", *SMALL[:3],
-                                                    "--num_shards=4")),
         "train_rf": Command(training.Config, train.main, least_squares),
         "train_nn": Command(training.Config, train.main, gradient),
         "kernel_fit": Command(fit.Config, kernel_fit.main, ("--kernel=POLYNOMIAL", "--solver=block_lanczos", *krr),
@@ -82,8 +92,6 @@ def commands() -> dict[str, Command]:
                                 before=("embed_one",)),
         "report": Command(page.Config, page.main, ("--directory=storage/nn_dir", "--out=storage/page.html"),
                           before=("train_rf",)),
-        "kernel_gen_one": Command(generate.Config, make_gram, ("--kernel=POLYNOMIAL", *SMALL[:3])),
-        "embed_one": Command(embed.Config, embed.main, ("--features=RF", "--embedding_dim=64", *SMALL[:3])),
     }  # fmt: skip
 
 
@@ -187,9 +195,17 @@ class Count(NamedTuple):
     errors: list[str]
 
 
-def kill_loop(root: Path, kills: int, seed: int = 0, names: tuple[str, ...] = NAMES) -> Count:
-    """Kill until `kills` runs were hit, the commands in turn; see the module."""
-    known, chance, hit = commands(), random.Random(seed), 0
+def kill_loop(
+    root: Path, kills: int, seed: int = 0, names: tuple[str, ...] = NAMES, *, seconds: float = float("inf"),
+    report: Callable[[str], None] = lambda line: None,
+) -> Count:  # fmt: skip
+    """Kill until `kills` runs were hit or `seconds` have passed, the commands in turn; see the module.
+
+    Args:
+        report: Called with a line after each trial.
+    """
+    end = time.monotonic() + seconds
+    known, chance, hit = commands(names), random.Random(seed), 0
     wrong, leftovers, errors = [], [], []
     references = {}
     for name in names:
@@ -197,19 +213,19 @@ def kill_loop(root: Path, kills: int, seed: int = 0, names: tuple[str, ...] = NA
         for one in (*known[name].before, name):
             if one == name:
                 folder = Path(shutil.copytree(folder, root / f"reference_{name}"))
-            code, seconds = finish(known[one], folder)
+            code, whole = finish(known[one], folder)
             if code:
                 raise RuntimeError(f"{one} ended with {code}: {(folder / 'log').read_text()[-2000:]}")
-        references[name] = (values(folder), files(folder), seconds)
+        references[name] = (values(folder), files(folder), whole)
     trial = 0
-    while hit < kills:
+    while hit < kills and time.monotonic() < end:
         name = names[trial % len(names)]
-        command, (expected, listed, seconds) = known[name], references[name]
+        command, (expected, listed, whole) = known[name], references[name]
         folder = Path(shutil.copytree(root / f"before_{name}", root / f"trial_{trial}"))
         trial += 1
-        for _ in range(chance.choice((1, 1, 2, 3))):
+        for _ in range(chance.choice((1, 2, 3, 4))):
             child = start(command, folder)
-            time.sleep(chance.uniform(0, seconds))
+            time.sleep(chance.uniform(0, whole))
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             hit += os.WIFSIGNALED(status)
@@ -224,8 +240,8 @@ def kill_loop(root: Path, kills: int, seed: int = 0, names: tuple[str, ...] = NA
                 wrong += [f"{where}: {one}" for one in differences(expected, values(folder))]
             except (ValueError, OSError) as error:
                 errors.append(f"{where}: {error}")
-        with contextlib.suppress(OSError):
-            shutil.rmtree(folder)
+        report(f"{hit} kills, {trial} trials, bad: {[*wrong, *leftovers, *errors][-1:]}")
+        shutil.rmtree(folder)
     return Count(hit, wrong, leftovers, errors)
 
 
@@ -235,10 +251,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help="kills that hit a running command")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--commands", default=",".join(NAMES), help="which commands, comma-separated")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     asked = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        count = kill_loop(Path(folder), asked.kills, asked.seed, tuple(asked.commands.split(",")))
+        names = tuple(asked.commands.split(","))
+        count = kill_loop(Path(folder), asked.kills, asked.seed, names, seconds=asked.seconds,
+                          report=lambda line: print(line, flush=True))  # fmt: skip
     for line in (*count.wrong, *count.leftovers, *count.errors):
         print(line)
     print(f"{count.kills} kills in {time.monotonic() - began:.0f} s: {len(count.wrong)} wrong values, "

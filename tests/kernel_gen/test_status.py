@@ -10,7 +10,7 @@ from data.errors import UserError
 from data.files import held
 from data.manifest import load_manifest
 from data.shards import write_shard
-from kernel_gen import status
+from kernel_gen import embed, status
 from kernel_gen.generate import Config, open_job, run
 from kernel_gen.partial import PartialShard
 
@@ -115,3 +115,50 @@ def test_verify_refuses_changed_data(config, monkeypatch):
     monkeypatch.setattr("data.source.RECIPE", 99)
     with pytest.raises(UserError, match="is not what"):
         status.verify(config.path())
+
+
+def everything(folder):
+    return [path.name for path in folder.rglob("*") if "cache" not in str(path)]
+
+
+@pytest.mark.parametrize("flags", [["--shard=99"], ["--degree=40", "--offset=1e10"]], ids=["shard", "overflow"])
+def test_a_refused_matrix_leaves_nothing(directories, flags, capsys):
+    assert run_command(Config, "", lambda config: run(config), [*FLAGS, *flags]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    assert everything(directories) == ["data_dir"]
+
+
+def test_a_refused_shard_of_a_matrix_that_is_there_leaves_it_alone(config):
+    before = sorted(everything(config.path()))
+    with pytest.raises(UserError, match="out of range"):
+        run(dataclasses.replace(config, shard=99))
+    assert sorted(everything(config.path())) == before
+
+
+def test_a_refused_embedding_leaves_nothing(directories, monkeypatch):
+    settings = embed.Config(features="RF", embedding_dim=16, num_train=30, num_test=10, shard=77)
+    with pytest.raises(UserError, match="out of range"):
+        embed.run(settings)
+    assert everything(directories) == ["data_dir"]
+    whole = embed.write_shard
+
+    def spoilt(folder, manifest, shard, values):
+        return whole(folder, manifest, shard, lambda band: values(band) * np.nan)
+
+    monkeypatch.setattr(embed, "write_shard", spoilt)
+    with pytest.raises(UserError, match="not finite"):
+        embed.run(dataclasses.replace(settings, shard=-1))
+    assert everything(directories) == ["data_dir"]
+
+
+def test_the_status_removes_what_killed_jobs_left(config):
+    folder = config.path()
+    (folder / "shard_0001.lock").write_text("")
+    (folder / ".writing-dead").mkdir()
+    (folder / ".writing-dead" / "shard_0001.h5").write_bytes(b"half")
+    (folder / "shard_0002.part").write_bytes(b"begun before it was finished by another command")
+    with held(folder / "shard_0003.lock"):
+        status.report(folder)
+        assert {"shard_0003.lock"} == {path.name for path in folder.iterdir()} - {"gram.json"} - {
+            f"shard_{shard:04d}.h5" for shard in range(4)
+        }

@@ -2,6 +2,7 @@
 
 import html.parser
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -246,3 +248,46 @@ def contrast(first, second):
     linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
     light, dark = sorted(linear @ [0.2126, 0.7152, 0.0722], reverse=True)[0], min(linear @ [0.2126, 0.7152, 0.0722])
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_a_malformed_record_is_listed_and_the_others_are_drawn(make_run, tmp_path, caplog):
+    """Records without a part, with another kind of value, and arrays that are not histories."""
+    root = tmp_path / "results"
+    good = make_run(root / "good", "RF", ridges=2)
+    record = {**json.loads(good.read_text()), "format": 1}
+    del record["digest"]
+    bad = {
+        "no_solver": {**record, "solver": ...}, "dataset_list": {**record, "settings": {"dataset": ["FMNIST"]}},
+        "text": {**record, "ridges": [{**record["ridges"][0], "test_loss": "0.5"}]}, "list": [1, 2],
+        "position": {**record, "chosen": {"position": 7, "index": 0, "by": "x"}}, "model": {**record, "model": []},
+    }  # fmt: skip
+    for name, values in bad.items():
+        (root / name).mkdir()
+        plain = (
+            {key: value for key, value in values.items() if value is not ...} if isinstance(values, dict) else values
+        )
+        (root / name / "result.json").write_text(json.dumps(plain))
+    with h5py.File(root / "good" / "arrays.h5", "w") as file:
+        file["history/000"], file["history/001"] = np.zeros((2, 2)), np.arange(1.0, 4.0)
+    (root / "no_arrays").mkdir()
+    (root / "no_arrays" / "result.json").write_text(json.dumps(record))
+    runs = find([root])
+    assert {Path(path).parent.name for path in runs.unreadable} == set(bad)
+    assert all("\n" not in reason for reason in runs.unreadable.values())
+    reasons = {Path(path).parent.name: reason for path, reason in runs.unreadable.items()}
+    assert "solver is missing" in reasons["no_solver"] and "settings.dataset" in reasons["dataset_list"]
+    assert len([line for line in caplog.messages if line.startswith("left out: ")]) == len(bad)
+    text = write_page(runs, tmp_path / "page.html", folders=[root], metrics=METRICS).read_text()
+    assert "6 unreadable" in text and all(name in text for name in bad)
+
+
+def test_a_result_of_finetune_is_drawn(make_run, tmp_path):
+    """It has no noise level, no unit of the ridge and, in version 0.1, no setting `dataset`."""
+    path = make_run(tmp_path / "tuned", "RF", ridges=1)
+    record = {**json.loads(path.read_text()), "format": 1, "settings": {"model": "vit.keras", "swap": "mlp"}}
+    record["model"] = {"name": "vit"}
+    del record["digest"], record["ridge_unit"], record["data"]["noise"], record["ridges"][0]["residual"]
+    path.write_text(json.dumps(record))
+    runs = find([tmp_path])
+    assert list(runs.table["model"]) == ["vit"] and list(runs.table["dataset"]) == ["FMNIST"]
+    assert "vit" in write_page(runs, tmp_path / "page.html", folders=[tmp_path], metrics=METRICS).read_text()
