@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from data.array_files import read_npy, seal_npy
-from data.files import whole_folder
+from data.files import reap, whole_folder
 from data.reading import Unreadable, parsing, read_json
 from data.seals import FORMAT, write_json
 
@@ -41,6 +41,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     Takes the time of `np.load` and of one CRC32 over the bytes. A cache of version 0.1 has checksums of its arrays
     alone; its `meta.json` is read unprotected.
     """
+    reap(folder.parent, deep=False)
     if not folder.is_dir():
         return None
     try:

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 
 from data.cifar10 import NUM_BATCHES, CifarFiles
 from data.errors import UserError
-from data.files import whole_folder
+from data.files import reap, whole_folder
 from data.seals import seal_file
 from data.source import STRENGTHS, THRESHOLDS_32, Found, ImageSource
 
@@ -45,6 +45,7 @@ class PatchFiles(CifarFiles):
     name = "the photo patches"
 
     def find(self, directory: Path) -> Found:
+        reap(directory, deep=False)
         place = directory / FOLDER
         how = f"Loading makes it; so does: python -m data --fetch PATCHES. It lies in {place}."
         return Found(place if (place / "test_batch").is_file() else None, [str(place)], how, made_on_load=True)

@@ -16,7 +16,7 @@ from data.anisotropic import TEST_SEED, TRAIN_SEED, VERSION, Recipe, generate, l
 from data.array_files import read_npy, seal_npy
 from data.dataset import Dataset, Split, check, chosen_rows, fingerprint
 from data.errors import UserError
-from data.files import whole_file, whole_folder
+from data.files import reap, whole_file, whole_folder
 from data.reading import Unreadable, parsing, read_json
 from data.seals import write_json
 from data.source import Found, Source
@@ -131,8 +131,9 @@ def _divisors_file(recipe: Recipe, folder: Path) -> Path:
 
 
 def _known_divisors(recipe: Recipe, folder: Path) -> np.ndarray | None:
+    path = _divisors_file(recipe, folder)
+    reap(path.parent, deep=False)
     try:
-        path = _divisors_file(recipe, folder)
         with parsing(path, "the scale of the labels"):
             kept = read_json(path, kind=object)
             known = np.array(kept["divisors"] if isinstance(kept, dict) else kept, float)  # a list by version 0.1
@@ -189,6 +190,7 @@ class SynthSource(Source):
         recipe = Recipe(synth_dim, synth_eta, self.level(noise_ind), synth_n)
         folder = self.folder(directory)
         rows = chosen_rows(synth_n, num_train, subset=subset, seed=seed)
+        reap(folder, deep=False)
         published = read_files(recipe, noise_ind, folder)
         own = folder / f"synth_{fingerprint(dataclasses.asdict(recipe), VERSION)}"
         whole = published or read_files(recipe, noise_ind, own)

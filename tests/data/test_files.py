@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import pytest
 
+from data import cache
 from data.errors import UserError
 from data.files import Busy, claimed, held, is_held, reap, whole_file, whole_folder, whole_hdf5
 
@@ -187,6 +188,12 @@ def test_claiming_a_folder_cleans_it_and_reaping_leaves_what_is_held(tmp_path):
     with held(tmp_path / "living.lock"):
         assert reap(tmp_path, locks=["*.lock"]) == [tmp_path / "dead.lock"]
         assert (tmp_path / "living.lock").exists()
+
+
+def test_reading_a_cache_removes_what_a_writer_left_that_was_killed_after_it_was_whole(tmp_path):
+    (tmp_path / ".writing-dead").mkdir()
+    assert cache.read(tmp_path / "absent") is None
+    assert names(tmp_path) == []
 
 
 def test_a_refused_claim_leaves_no_new_folders(tmp_path):
