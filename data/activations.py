@@ -1,7 +1,7 @@
-"""Scalar functions over a passed namespace (numpy, jax.numpy, keras.ops): the one thing both sides share.
+"""Scalar functions over a passed namespace (numpy, jax.numpy, keras.ops), which networks and kernels share.
 
 `ACTIVATIONS` lists them by the names of the command line, with arguments where they have any: gelu, leaky_relu(0.1),
-sin(a=1, b=2, c=0.5), polynomial(0, 1, 0.5). `parse` reads such a text, and evaluates nothing.
+sin(a=1, b=2, c=0.5), polynomial(0, 1, 0.5). `parse` reads such a text without evaluating it.
 """
 
 import ast
@@ -15,8 +15,9 @@ from typing import Any
 from data.errors import UserError
 from data.registry import Registry
 
-ACTIVATION_HELP = "of --model=NN, of --kernel=NTK and CNTK: a name, or with numbers, such as leaky_relu(0.1)"
+ACTIVATION_HELP = "of --model=NN, of --kernel=NTK, CNTK and STAX: a name, or with numbers: leaky_relu(0.1)"
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al., NeurIPS 2017
+NOT_ELEMENTWISE = ("glu", "geglu", "reglu", "swiglu", "softmax", "log_softmax", "sparsemax", "maxout")
 MOST_DEGREE = {"rectified_monomial": 12}  # others 64: their second moments still fit float64
 
 
@@ -61,7 +62,7 @@ def exp(x: Any, xp: Any, a: float = 1.0, b: float = 1.0) -> Any:
 
 
 def gaussian(x: Any, xp: Any, a: float = 1.0, b: float = -1.0) -> Any:
-    """a exp(b x²), b below 0"""
+    """a exp(b x²); for b above 0 its kernels exist for variances below 1/(4b)"""
     return a * xp.exp(b * x * x)
 
 
@@ -76,11 +77,16 @@ def gabor(x: Any, xp: Any) -> Any:
 
 
 def hermite(x: Any, xp: Any, degree: int = 2) -> Any:
-    """the Hermite polynomial He_degree(x) / √(degree!)"""
+    """the Hermite polynomial He_degree(x) / √(degree!), whose kernel is exact for any variance"""
     before, now = 0.0 * x, 0.0 * x + 1.0
     for k in range(degree):
         before, now = now, (x * now - math.sqrt(k) * before) / math.sqrt(k + 1)
     return now
+
+
+def unit_hermite(x: Any, xp: Any, degree: int = 2) -> Any:
+    """hermite with the published kernel k12^degree, which takes all variances for 1"""
+    return hermite(x, xp, degree)
 
 
 def monomial(x: Any, xp: Any, degree: int = 2) -> Any:
@@ -168,6 +174,11 @@ def softplus(x: Any, xp: Any) -> Any:
     return xp.logaddexp(x, 0.0 * x)
 
 
+def log_sigmoid(x: Any, xp: Any) -> Any:
+    """log(1 / (1 + exp(-x)))"""
+    return -xp.logaddexp(-x, 0.0 * x)
+
+
 def tanh(x: Any, xp: Any) -> Any:
     """tanh(x)"""
     return xp.tanh(x)
@@ -230,7 +241,15 @@ class _Activations(Registry):
         return parse(name)
 
     def base(self, name: str) -> str:
-        """The table's spelling of a name without arguments. Raises `UserError` with a line for each that there is."""
+        """Return the table's spelling of a name without arguments.
+
+        Raises `UserError` for a name that is not in the table, with a line for each one that is.
+        """
+        if name.lower() in NOT_ELEMENTWISE:
+            raise UserError(
+                f"{name} is not elementwise: each of its outputs depends on several inputs, so it has no dual. Take an "
+                "elementwise activation, such as sigmoid or silu."
+            )
         try:
             return super().canonical(name)
         except UserError:
@@ -240,14 +259,21 @@ class _Activations(Registry):
 
 _NAMES = (
     "sin", "cos", "rbf", "erf", "sigmoid_like", "gelu", "gelu_tanh", "exp", "gaussian", "exp_normalized", "gabor",
-    "hermite", "monomial", "polynomial", "rectified_monomial", "sign", "abs", "relu", "leaky_relu", "relu6",
-    "hard_sigmoid", "hard_silu", "hard_tanh", "softsign", "elu", "celu", "selu", "silu", "softplus", "tanh", "sigmoid",
+    "hermite", "unit_hermite", "monomial", "polynomial", "rectified_monomial", "sign", "abs", "relu", "leaky_relu",
+    "relu6", "hard_sigmoid", "hard_silu", "hard_tanh", "softsign", "elu", "celu", "selu", "silu", "softplus",
+    "log_sigmoid", "tanh", "sigmoid",
 )  # fmt: skip
 
 ACTIVATIONS = _Activations(
     "activation",
     {name: f"data.activations:{name}" for name in _NAMES},
-    aliases={"swish": "silu", "hard_swish": "hard_silu", "relu_6": "relu6"},
+    aliases={
+        "swish": "silu",
+        "hard_swish": "hard_silu",
+        "relu_6": "relu6",
+        "soft_sign": "softsign",
+        "soft_plus": "softplus",
+    },
 )
 
 
@@ -305,11 +331,10 @@ def _check_argument(name: str, key: str, value: Any) -> None:
             raise UserError(f"polynomial takes 1 to 65 coefficients. Received: {len(value)}.")
     elif key == "degree" and not (value == int(value) and 0 <= value <= MOST_DEGREE.get(name, 64)):
         raise UserError(f"{name} takes a whole degree of 0 to {MOST_DEGREE.get(name, 64)}. Received: {value:g}.")
-    above = key == "gamma" or (key == "alpha" and name == "celu")
-    if above and not value > 0:
-        raise UserError(f"{name} takes {key} above 0. Received: {value:g}.")
-    if name == "gaussian" and key == "b" and not value < 0:
-        raise UserError(f"gaussian takes b below 0, else its mean may be infinite. Received: {value:g}.")
+    if key == "gamma" and not value >= 0:
+        raise UserError(f"{name} takes {key} of at least 0. Received: {value:g}.")
+    if key == "alpha" and name == "celu" and value == 0:
+        raise UserError("celu divides by alpha. Give an alpha other than 0.")
 
 
 def _signature(name: str) -> str:

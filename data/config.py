@@ -21,6 +21,7 @@ LARGEST_SEED = 2**32 - 1  # of NumPy's generators
 def setting(
     default: Any, help: str, *, choices: Registry | Sequence[str] | None = None, minimum: int | float | None = None,
     maximum: int | float | None = None, identity: bool = True, name: bool = False,
+    objects: bool = False,
 ) -> Any:  # fmt: skip
     """Return a field of a `Settings` class.
 
@@ -28,13 +29,14 @@ def setting(
         help: One line of `--help`: meaning and unit.
         choices: A registry (its aliases are accepted) or the allowed strings.
         minimum, maximum: Inclusive bounds of a number; None: those of `WIDEST`.
+        objects: Whether Python may give a function or an object in place of the string.
         identity: False for what does not change the result (memory, folders): it does not name the run.
         name: The text becomes one component of a path, see `data.names.checked_name`.
     """
     if choices is not None and not isinstance(choices, Registry):
         choices = Registry("choice", dict.fromkeys(choices, ""))
     metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "identity": identity,
-                "name": name}  # fmt: skip
+                "name": name, "objects": objects}  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -98,10 +100,13 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     choices, kind, name = field.metadata["choices"], field_type(field), field.name
     if value is None and field.default is None:
         return None
+    if field.metadata["objects"] and not isinstance(value, str) and (callable(value) or hasattr(value, "pair")):
+        return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**300:
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"--{name} takes a value of type {kind.__name__}. Received: {shown(value)}.")
+        also = ", a function or an object with a dual" if field.metadata["objects"] else ""
+        raise UserError(f"--{name} takes a value of type {kind.__name__}{also}. Received: {shown(value)}.")
     if kind is float and not math.isfinite(value):
         raise UserError(f"--{name} must be finite. Received: {value}.")
     if field.metadata["name"]:

@@ -40,7 +40,7 @@ READS = {
     "RF": ("num_units", "law", "block", "weight_seed"),
     "CNTK": ("depth", "head", "activation", "weight_std", "bias_std", "device"),
     "POLYNOMIAL": ("degree", "offset"),
-    "STAX": ("architecture",),
+    "STAX": ("architecture", "activation"),
 }
 COMMON = ("kernel", "kind", "dtype", "scale")
 
@@ -58,7 +58,7 @@ class KernelSettings(Settings):
     head: str = setting(
         "myrtle", "CNTK: Myrtle, or plain convolutions and a head", choices=("myrtle", "gap", "flatten")
     )
-    activation: str = setting("relu", ACTIVATION_HELP, choices=ACTIVATIONS)
+    activation: str | object = setting("relu", ACTIVATION_HELP, choices=ACTIVATIONS, objects=True)
     weight_std: float = setting(1.0, "standard deviation of weights", minimum=0.0, maximum=1000.0)
     bias_std: float = setting(0.0, "standard deviation of biases, 0: none", minimum=0.0, maximum=1000.0)
     num_units: int = setting(0, "RF: width N of the finite Gram matrix, 0: infinite", minimum=0, maximum=MOST_UNITS)
@@ -146,6 +146,11 @@ class RowSettings(KernelSettings, DataSettings):
 
     def __post_init__(self):
         super().__post_init__()
+        if not isinstance(self.activation, str):
+            raise UserError(
+                "An activation of your own has no name by which files could be found again. Take one of the named "
+                f"activations, or kernel_gen.gram on arrays. Received: {self.activation!r}."
+            )
         if self.zca_regularization != preprocess.REGULARIZATION and not self.preprocess.endswith("zca"):
             raise UserError(
                 f"--zca_regularization={self.zca_regularization:g} is that of --preprocess=zca or layer_norm_zca. "

@@ -1,14 +1,19 @@
-"""What is computed at infinite (or huge) width; the only package that imports JAX and Numba."""
+"""Kernels and features of networks of infinite (or huge) width; the only package that imports JAX and Numba."""
+
+import importlib
 
 from data.gram_settings import KERNELS
 
-__all__ = ["KERNELS", "gram"]
+_LAZY = {
+    "gram": "kernel_gen.arrays", "embedding": "kernel_gen.embedded",
+    "Elementwise": "kernel_gen.activations.elementwise",
+}  # fmt: skip
+
+__all__ = ["KERNELS", "Elementwise", "embedding", "gram"]
 
 
 def __getattr__(name: str):
-    """`kernel_gen.gram`, imported when it is asked for: this package stays quick to import."""
-    if name == "gram":
-        from kernel_gen.arrays import gram
-
-        return gram
+    """Import `gram`, `embedding` or `Elementwise` when it is asked for: this package stays quick to import."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

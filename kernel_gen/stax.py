@@ -1,7 +1,9 @@
 """Any architecture of neural_tangents.stax as a kernel; the only module that imports neural_tangents.
 
-An architecture is said as stax says it, for example `serial(Conv(1, (3, 3)), Relu(), Flatten(), Dense(1))`. The text
-is read, not evaluated: calls of stax's layers and combinators on numbers, strings, tuples and each other, nothing else.
+An architecture is written as in stax, for example `serial(Conv(1, (3, 3)), Relu(), Flatten(), Dense(1))`. The text is
+parsed and not evaluated: it may hold calls of stax's layers and combinators on numbers, strings, tuples and each other.
+`Elementwise('softplus')` is any activation of this suite by its name, and `Elementwise()` the one that is given with
+the expression, which may be a function or an `Activation`.
 """
 
 import ast
@@ -12,12 +14,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from data.errors import UserError
 from kernel_gen import compat, covariance_conv
+from kernel_gen.activations import activation
 from kernel_gen.kernel import Kernel, quiet
 from kernel_gen.rows import finite_rows, same_width
+from kernel_gen.stax_activation import activation_layer
 
 COMBINATORS = ("serial", "parallel", "repeat")
 SPATIAL = {"Conv", "ConvTranspose", "ConvLocal", "AvgPool", "SumPool", "GlobalAvgPool", "GlobalSumPool"}
@@ -37,8 +42,11 @@ def neural_tangents() -> types.ModuleType:
     return neural_tangents
 
 
-def parse(expression: str) -> tuple[tuple, set[str]]:
-    """The layer (init, apply, kernel function) that `expression` says, and the names of the layers in it.
+def parse(expression: str, given: Any = "relu") -> tuple[tuple, set[str]]:
+    """Return the layer (init, apply, kernel function) of an expression, and the names of the layers in it.
+
+    Args:
+        given: The activation of `Elementwise()`: a name, a function or an `Activation`.
 
     Raises `UserError` for what is not an expression of stax layers, and for arguments that stax refuses.
     """
@@ -46,7 +54,7 @@ def parse(expression: str) -> tuple[tuple, set[str]]:
         tree = ast.parse(expression.strip(), mode="eval").body
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        layer = _value(tree)
+        layer = _value(tree, given)
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise UserError(f"Cannot read the architecture {expression[:200]!r}: {error}.") from error
     if not (isinstance(layer, tuple) and len(layer) == 3 and all(callable(part) for part in layer)):
@@ -56,24 +64,32 @@ def parse(expression: str) -> tuple[tuple, set[str]]:
     return layer, names
 
 
-def _value(node: ast.expr) -> Any:
-    """What one node of the expression stands for."""
+def _value(node: ast.expr, given: Any) -> Any:
+    """Return the value of one node of the expression."""
     match node:
         case ast.Constant(value=value) if value is None or isinstance(value, bool | int | float | str):
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if isinstance(value, int | float):
             return -value
         case ast.Tuple(elts=items):
-            return tuple(_value(item) for item in items)
+            return tuple(_value(item, given) for item in items)
         case ast.List(elts=items):
-            return [_value(item) for item in items]
+            return [_value(item, given) for item in items]
         case ast.Call(func=function, args=arguments, keywords=keywords) if all(word.arg for word in keywords):
-            return _call(_layer(function), ast.unparse(function), arguments, keywords)
+            values = [_value(argument, given) for argument in arguments]
+            named = {word.arg: _value(word.value, given) for word in keywords}
+            return _call(_layer(function), ast.unparse(function), values, named, given)
     raise UserError(f"An architecture holds stax layers, numbers, strings and tuples only. Cannot read: {_text(node)}.")
 
 
-def _call(layer: Callable, name: str, arguments: list[ast.expr], keywords: list[ast.keyword]) -> Any:
-    values, named = [_value(argument) for argument in arguments], {word.arg: _value(word.value) for word in keywords}
+def _call(layer: Callable, name: str, values: list, named: dict[str, Any], given: Any) -> Any:
+    if layer is neural_tangents().stax.Elementwise:
+        if named or len(values) > 1 or not all(isinstance(value, str) for value in values):
+            raise UserError("In an expression Elementwise takes the name of an activation, or nothing.")
+        return activation_layer(*(values or [given]))
+    if layer is neural_tangents().stax.ElementwiseNumerical and values and isinstance(values[0], str):
+        made = activation(values[0])
+        values = [lambda x: made.function(x, jnp), *values[1:]]
     try:
         return layer(*values, **named)
     except (TypeError, ValueError, NotImplementedError, KeyError, IndexError, AttributeError) as error:
@@ -164,6 +180,8 @@ def _precision(dtype: np.dtype) -> Iterator[None]:
     with jax.enable_x64(dtype == np.float64), quiet():
         try:
             yield
+        except UserError:
+            raise
         except (NotImplementedError, ValueError) as error:
             raise UserError(f"stax has no kernel of this architecture: {error}") from error
 
@@ -176,15 +194,18 @@ def _fill(x: np.ndarray) -> np.ndarray:
 
 def from_stax(
     architecture: str | tuple | Callable, *, kind: str = "ntk", dtype: str = "float32",
-    image_shape: tuple[int, ...] | None = None,
+    image_shape: tuple[int, ...] | None = None, activation: Any = "relu",
 ) -> StaxKernel:  # fmt: skip
-    """A Kernel of an expression, of a stax layer (init, apply, kernel function), or of a kernel function.
+    """Return a Kernel of an expression, of a stax layer (init, apply, kernel function), or of a kernel function.
 
     Args:
+        activation: That of `Elementwise()` in an expression: a name, a function or an `Activation`.
         image_shape: (h, w, c) of images. An expression takes them if it convolves, pools or flattens, and else rows.
     """
     if isinstance(architecture, str):
-        layer, names = parse(architecture)
+        layer, names = parse(architecture, activation)
+        if activation != "relu" and "Elementwise" not in names:
+            raise UserError(f"The architecture has no Elementwise() for the activation. Received: {architecture!r}.")
         if names & SPATIAL and image_shape is None:
             raise UserError(
                 f"The architecture takes images, and the inputs are rows. Received: {architecture[:200]!r}."

@@ -1,12 +1,15 @@
 """Scalar functions and their duals: what a layer of them does to a kernel, entry by entry.
 
-`ACTIVATIONS` is the table, `activation("leaky_relu(0.1)")` one of it. A new one is a function and a name in
-`data.activations` and a line here; tests/contracts tests it as soon as it is listed.
+`ACTIVATIONS` is the table and `activation("leaky_relu(0.1)")` returns one of its entries. To add one, write a function
+and its name in `data.activations` and a line here; tests/contracts tests it as soon as it is listed.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
-from data.activations import parse
+from data.activations import Scalar, parse
+from data.errors import UserError
 from data.registry import Registry
 
 _HERE = "kernel_gen.activations"
@@ -27,6 +30,7 @@ ACTIVATIONS = Registry(
         "exp_normalized": f"{_HERE}.smooth:ExpNormalized",
         "gabor": f"{_HERE}.smooth:Gabor",
         "hermite": f"{_HERE}.polynomials:hermite",
+        "unit_hermite": f"{_HERE}.polynomials:UnitHermite",
         "monomial": f"{_HERE}.polynomials:monomial",
         "polynomial": f"{_HERE}.polynomials:polynomial",
         "rectified_monomial": f"{_HERE}.piecewise:rectified_monomial",
@@ -40,10 +44,11 @@ ACTIVATIONS = Registry(
         "hard_tanh": f"{_HERE}.piecewise:hard_tanh",
         "softsign": f"{_HERE}.polar:Polar",
         "elu": f"{_HERE}.polar:Polar",
-        "celu": f"{_HERE}.polar:Polar",
+        "celu": f"{_HERE}.polar:Celu",
         "selu": f"{_HERE}.polar:Polar",
         "silu": f"{_HERE}.series:Series",
         "softplus": f"{_HERE}.series:Series",
+        "log_sigmoid": f"{_HERE}.series:Series",
         "tanh": f"{_HERE}.series:Series",
         "sigmoid": f"{_HERE}.series:Series",
     },
@@ -56,9 +61,38 @@ def _activation(text: str):
     return ACTIVATIONS.load(scalar.name)(scalar)
 
 
-def activation(text: str):
-    """The `Activation` that a name, or a name with numbers, stands for; made once.
+@functools.lru_cache(maxsize=64)
+def _own(function: Callable):
+    from kernel_gen.activations.elementwise import Elementwise
 
-    Raises `UserError` for an unknown name, with a line for each that there is, and for arguments that do not fit.
+    return Elementwise(function)
+
+
+def activation(given: Any):
+    """Return the `Activation` that is meant.
+
+    Args:
+        given: A name, a name with numbers, an `Activation` (such as `Elementwise` makes), or a function of one array
+            that works entry by entry, preferably in jax.numpy.
+
+    Raises `UserError` for an unknown name, with a line for each that there is, for arguments that do not fit, and for
+    a function that is not elementwise or has no dual.
     """
-    return _activation(parse(text).text)
+    from kernel_gen.activations.base import Activation
+
+    if isinstance(given, Activation):
+        return given
+    if isinstance(given, str | Scalar):
+        return _activation(parse(given if isinstance(given, str) else given.text).text)
+    if callable(given):
+        return _own(given)
+    raise UserError(f"An activation is a name, a function or an Activation. Received: {given!r}.")
+
+
+def name_of(given: Any) -> str | None:
+    """Return the table's text for an activation, or None if it is not one of the table's."""
+    if isinstance(given, str):
+        return parse(given).text
+    made = activation(given)
+    named = isinstance(made.scalar, Scalar) and made is _activation(made.scalar.text)
+    return made.scalar.text if named else None

@@ -36,6 +36,11 @@ class Activation(abc.ABC):
         """f(x), entry by entry, in the functions of `xp`."""
         return self.scalar(x, xp)
 
+    @property
+    def largest_variance(self) -> float:
+        """The variance from which on E[f²] is infinite; infinity for functions that have moments at all variances."""
+        return float("inf")
+
     def terms(self, variance: float, dtype: str = "float64") -> int:
         """How long series or rules must be for variances up to this; 0 for closed forms. Static to what is compiled.
 

@@ -21,6 +21,7 @@ from kernel_gen.activations.base import Activation
 from kernel_gen.activations.polar import REACHES, Polar
 from kernel_gen.activations.series import REACH, Series
 
+LEAST = 1e-12  # the variance that stands for 0
 POINTS = 6  # of the interpolation in √(1 - |c|) that continues a dual to correlation 1
 
 
@@ -46,7 +47,8 @@ class FromDual(Activation):
         self.expression = dual
 
     def pair(self, k12, one, two, terms=0):
-        norm = jnp.sqrt(one * two)
+        one, two = (jnp.where(k > 0, k, LEAST) for k in (one, two))  # of expressions that divide by a variance
+        norm = jnp.sqrt(one) * jnp.sqrt(two)
         safe = jnp.where(norm > 0, norm, 1)
         c = jnp.clip(jnp.where(norm > 0, k12 / safe, 0), -1, 1)
         step = 0.01 if c.dtype == jnp.float64 else 0.1

@@ -71,6 +71,19 @@ class Polar(Activation):
         return tuple(total + weight * part for total, part in zip(sums, found, strict=True))
 
 
+class Celu(Polar):
+    """celu; for alpha < 0 it grows as exp(x/alpha) below 0, which the rule holds up to a deviation of |alpha|."""
+
+    def terms(self, variance, dtype="float64"):
+        alpha = self.scalar.split()[1].get("alpha", 1.0)
+        if alpha < 0 and variance > alpha**2:
+            raise UserError(
+                f"{self.text} is integrated for standard deviations up to {-alpha:g}. Received: "
+                f"{math.sqrt(variance):.3g}. Lower --weight_std, scale the inputs, or take a larger |alpha|."
+            )
+        return super().terms(variance, dtype)
+
+
 def _graded(count: int) -> tuple[np.ndarray, np.ndarray]:
     """A Gauss rule on [0, 1] whose nodes crowd at both ends, where u or v is small."""
     t, weights = np.polynomial.legendre.leggauss(count)

@@ -62,5 +62,24 @@ def hermite(scalar: Scalar) -> Polynomial:
     return Polynomial(scalar, [0.0] * _degree(scalar) + [1.0], hermite=True)
 
 
+class UnitHermite(Activation):
+    """He_degree / √degree! with the dual k12^degree of variances of 1, taken for any variances, as published.
+
+    Source: Han, Zandieh, Lee, Novak, Xiao & Karbasi, NeurIPS 2022; neural_tangents.stax.Hermite. On other variances it
+    is a kernel, but not that of the function: `hermite` is.
+    """
+
+    @property
+    def degree(self) -> int:
+        """The power of k12."""
+        return _degree(self.scalar)
+
+    def pair(self, k12, one, two, terms=0):
+        degree = self.degree
+        if degree == 0:
+            return jnp.ones_like(k12), jnp.zeros_like(k12)
+        return k12**degree, degree * k12 ** (degree - 1)
+
+
 def _degree(scalar: Scalar) -> int:
     return int(scalar.split()[1].get("degree", 2))

@@ -7,9 +7,9 @@ al. (2020). All slopes are finite at correlation 1.
 
 import math
 
-import jax
 import jax.numpy as jnp
 
+from data.errors import UserError
 from kernel_gen.activations.base import Activation, correlation
 
 
@@ -65,10 +65,32 @@ class SigmoidLike(Activation):
 
 
 def _erf(k12, k11, k22, a, b, c):
-    product, cross = (1 + 2 * b**2 * k11) * (1 + 2 * b**2 * k22), 2 * b**2 * k12
-    root = jnp.sqrt(jnp.maximum(product - cross**2, 1))  # the determinant of 1 + 2b²K
-    dual = 2 * a**2 / math.pi * jnp.arctan2(cross, root) + c**2
-    return dual, 4 * (a * b) ** 2 / math.pi / root
+    det = _Determinant(k12, k11, k22, 2 * b**2)
+    return 2 * a**2 / math.pi * jnp.arctan2(det.sine, det.root) + c**2, 4 * (a * b) ** 2 / math.pi / det.whole_root
+
+
+class _Determinant:
+    """The determinant D of 1 + xK, without the products of variances that overflow float32 from 1e19 on.
+
+    With q = √((1 + x k11)(1 + x k22)), every attribute but the last is between 0 and 1 for x > 0, and no two terms
+    cancel: the duals are exact at correlation 1 and at large variances.
+
+    Attributes:
+        inverses, shares: 1/(1 + x k) and x k/(1 + x k) of both sides.
+        c_square, s_square: c² and 1 - c².
+        sine: |x| k12/q.
+        square, root: D/q² and its square root.
+        whole_root: √D.
+    """
+
+    def __init__(self, k12, k11, k22, x):
+        c, s = correlation(k12, jnp.sqrt(k11), jnp.sqrt(k22))
+        (i1, i2), (h1, h2) = ([1 / (1 + x * k) for k in (k11, k22)], [x * k / (1 + x * k) for k in (k11, k22)])
+        self.inverses, self.shares, self.c_square, self.s_square = (i1, i2), (h1, h2), c * c, s * s
+        self.sine = c * jnp.sqrt(h1 * h2)
+        self.square = i1 + i2 * h1 + h1 * h2 * self.s_square
+        self.root = jnp.sqrt(self.square)
+        self.whole_root = self.root / jnp.sqrt(i1) / jnp.sqrt(i2)
 
 
 class Gelu(Activation):
@@ -78,52 +100,74 @@ class Gelu(Activation):
     """
 
     def pair(self, k12, one, two, terms=0):
-        plus1, plus2 = 1 + one, 1 + two
-        det = jnp.maximum(plus1 * plus2 - k12**2, 1)  # of 1 + K, at least 1
-        root = jnp.sqrt(det)
-        normal = 0.25 + jnp.arctan2(k12, root) / (2 * math.pi)
-        density = 1 / (2 * math.pi * root)
-        factor = 1 / plus1 + 1 / plus2 - 1
-        rest = one * two + k12**2 * factor
-        dual = k12 * normal + density * rest
-        slope = normal + density * k12 * (1 + 2 * factor + rest / det)
+        det = _Determinant(k12, one, two, 1)
+        (i1, i2), (h1, h2) = det.inverses, det.shares
+        normal = 0.25 + jnp.arctan2(det.sine, det.root) / (2 * math.pi)
+        # k11 k22 (1 - c²) + k12² (1/A + 1/B), which is the last bracket without its cancelling terms, over √D.
+        rest = (one * jnp.sqrt(i1) * (two * jnp.sqrt(i2)) * det.s_square + k12 * det.sine * (i1 + i2)) / det.root
+        less = i1 * i2 + det.s_square * (h1 * i2 + h2 * i1) + det.c_square * (h1 * i2**2 + h2 * i1**2)
+        dual = k12 * normal + rest / (2 * math.pi)
+        slope = normal + det.sine / det.root * (2 * (i1 + i2) - less / det.square) / (2 * math.pi)
         return dual, slope
 
 
 class Exp(Activation):
-    """a exp(b x): a² exp(b²(k11 + k22 + 2 k12)/2)."""
+    """a exp(b x): a² exp(b²(k11 + k22 + 2 k12)/2), with a² in the exponent: a small a makes large variances finite."""
 
     def pair(self, k12, one, two, terms=0):
         a, b = (self.scalar.split()[1].get(name, 1.0) for name in ("a", "b"))
-        dual = a**2 * jnp.exp(b**2 * ((one + two) / 2 + k12))
+        log = 2 * math.log(abs(a)) if a else -math.inf
+        dual = jnp.exp(b**2 * ((one + two) / 2 + k12) + log)
         return dual, b**2 * dual
 
 
 class Gaussian(Activation):
-    """a exp(b x²), b < 0: a² / √((1 - 2b k11)(1 - 2b k22) - 4b² k12²)."""
+    """a exp(b x²): a² / √((1 - 2b k11)(1 - 2b k22) - 4b² k12²), for b > 0 at variances below 1/(4b)."""
+
+    @property
+    def largest_variance(self):
+        b = self.scalar.split()[1].get("b", -1.0)
+        return 1 / (4 * b) if b > 0 else math.inf
+
+    def terms(self, variance, dtype="float64"):
+        if variance >= self.largest_variance:
+            raise UserError(
+                f"The second moment of {self.text} is infinite at variances of {self.largest_variance:.6g} and above. "
+                f"Received: {variance:.6g}. Lower --weight_std, scale the inputs, or take a smaller b."
+            )
+        return 0
 
     def pair(self, k12, one, two, terms=0):
         named = self.scalar.split()[1]
         a, b = named.get("a", 1.0), named.get("b", -1.0)
-        det = jnp.maximum((1 - 2 * b * one) * (1 - 2 * b * two) - (2 * b * k12) ** 2, 1)
-        dual = a**2 / jnp.sqrt(det)
-        return dual, (2 * b) ** 2 * k12 / det * dual
+        det = _Determinant(k12, one, two, -2 * b)
+        dual = a**2 / det.whole_root
+        return dual, 2 * abs(b) * det.sine / det.square * jnp.sqrt(det.inverses[0]) * jnp.sqrt(det.inverses[1]) * dual
 
 
 class Gabor(Activation):
-    """exp(-x²) sin(x): the Gaussian factor turns K into K(1 + 2K)⁻¹, under which the sines are taken."""
+    """exp(-x²) sin(x): exp(-m) sinh(w)/√D with D of 1 + 2K, w = k12/D and m = (k11 + k22 + 4 det K)/(2D).
+
+    The Gaussian factor turns K into K(1 + 2K)⁻¹, under which the sines are taken.
+    """
 
     def pair(self, k12, one, two, terms=0):
-        return by_autodiff(_gabor, k12, one, two)
-
-
-def _gabor(k12, k11, k22):
-    det, short = (1 + 2 * k11) * (1 + 2 * k22) - 4 * k12**2, k11 * k22 - k12**2  # no maximum: its slope halves on a tie
-    return jnp.exp(-(k11 + k22 + 4 * short) / (2 * det)) * jnp.sinh(k12 / det) / jnp.sqrt(det)
+        det = _Determinant(k12, one, two, 2)
+        (i1, i2), (h1, h2) = det.inverses, det.shares
+        mean = ((h1 * i2 + h2 * i1) / 2 + h1 * h2 * det.s_square) / (2 * det.square)
+        scale = jnp.sqrt(i1) * jnp.sqrt(i2)
+        inverse = (scale / det.root) ** 2  # 1/D
+        w = det.sine / 2 * scale / det.square
+        factor = jnp.exp(-mean) / det.whole_root
+        slope = jnp.cosh(w) * (inverse + 8 * w * w) + 8 * w * (1 - mean) * jnp.sinh(w)
+        return factor * jnp.sinh(w), factor * slope
 
 
 class ExpNormalized(Activation):
-    """‖k‖ exp(γ(c + shift)), ‖k‖ = √(k11 k22), c = k12/‖k‖: the dual on variances of 1, made homogeneous on others."""
+    """‖k‖ exp(γ(c + shift)), ‖k‖ = √(k11 k22), c = k12/‖k‖: the dual on variances of 1, made homogeneous on others.
+
+    It is the form of `exp` that stays finite at any variance.
+    """
 
     def pair(self, k12, one, two, terms=0):
         named = self.scalar.split()[1]
@@ -131,8 +175,3 @@ class ExpNormalized(Activation):
         std1, std2 = jnp.sqrt(one), jnp.sqrt(two)
         value = jnp.exp(gamma * (correlation(k12, std1, std2)[0] + shift))
         return std1 * std2 * value, gamma * value
-
-
-def by_autodiff(dual, k12: jax.Array, k11: jax.Array, k22: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A dual that is smooth in k12 up to correlation 1, with its derivative."""
-    return jax.jvp(lambda k: dual(k, k11, k22), (k12,), (jnp.ones_like(k12),))

@@ -8,6 +8,7 @@ of 1e-7 to 1e-6 for functions that grow as x to x², and the same numbers whatev
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,11 +16,14 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from data.activations import parse
-from kernel_gen.activations import hermite
+from data.errors import UserError
+from kernel_gen.activations import activation, hermite, name_of
+from kernel_gen.activations.elementwise import FromNumpy
 
 STEP = 0.02  # of log s between two nodes
 LEAST = 1e-9  # the scale that stands for 0
-HOMOGENEOUS = ("relu", "leaky_relu", "abs", "exp_normalized")
+HOMOGENEOUS = ("relu", "leaky_relu", "abs", "exp_normalized")  # of degree 1; unit_hermite is of its own degree
+REACH = 0.75  # of the largest variance at which E σ² is finite: what the quadrature of coefficients holds
 KINKS = {"relu6": (0.0, 6.0), "hard_sigmoid": (-3.0, 3.0), "hard_silu": (-3.0, 3.0), "hard_tanh": (-1.0, 1.0)}
 
 
@@ -43,14 +47,18 @@ class Nonlinearity:
 
     Args:
         function: σ(x, xp) over numpy and jax.numpy, entry by entry.
-        homogeneous: Take σ at scale 1 and s σ(x/s) at any other, which for ReLU and |x| is σ itself.
+        homogeneous: q >= 0 takes σ at scale 1 and s^q σ(x/s) at any other, which for ReLU and |x| is σ itself with
+            q = 1. None: σ has no such form.
         kinks: Where σ or its slope is not smooth.
+        largest_variance: From which on E σ² is infinite.
     """
 
     def __init__(
-        self, function: Callable[[Any, Any], Any], *, homogeneous: bool = False, kinks: tuple[float, ...] = (0.0,)
-    ):
+        self, function: Callable[[Any, Any], Any], *, homogeneous: int | None = None,
+        kinks: tuple[float, ...] = (0.0,), largest_variance: float = math.inf,
+    ):  # fmt: skip
         self._function, self.homogeneous, self.kinks = function, homogeneous, kinks
+        self._most = REACH * largest_variance
         self._nodes: dict[tuple[int, int], np.ndarray] = {}
 
     def __call__(
@@ -61,14 +69,23 @@ class Nonlinearity:
 
         scales = scales.astype(z.dtype, copy=False)
         with jax.enable_x64(z.dtype == np.float64):
-            value, slope = (np.asarray(part) for part in self._compiled(z if self.homogeneous else z * scales))
-        return (value * scales if self.homogeneous else value), slope
+            power = self.homogeneous
+            value, slope = (np.asarray(part) for part in self._compiled(z if power is not None else z * scales))
+        if power is None:
+            return value, slope
+        return value * scales**power, slope * scales ** max(power - 1, 0)
 
     def series(self, scales: Float[np.ndarray, " columns"], degree: int) -> Series:
         """The series at each column's scale s."""
         scales = scales.astype(np.float64)
-        if self.homogeneous:
-            powers = np.repeat([1, 0, 2, 0], [degree + 1, degree + 1, 1, 1])
+        if scales.max(initial=0) ** 2 > self._most:
+            raise UserError(
+                f"Features of this activation take variances up to {self._most:.4g}. Received: "
+                f"{scales.max() ** 2:.4g}. Lower --weight_std, or scale the inputs."
+            )
+        if self.homogeneous is not None:
+            first, second = self.homogeneous, max(self.homogeneous - 1, 0)
+            powers = np.repeat([first, second, 2 * first, 2 * second], [degree + 1, degree + 1, 1, 1])
             table = self._at(0, degree)[:, None] * scales ** powers[:, None]
         else:
             table = self._interpolated(np.log(np.maximum(scales, LEAST)) / STEP, degree)
@@ -103,7 +120,8 @@ class Nonlinearity:
                 return np.asarray(self._compiled(t)[1])
 
         def moments(function: Callable, degree: int) -> np.ndarray:
-            return hermite.coefficients(function, degree, scale, self.kinks)
+            with jax.enable_x64(True):  # functions of the user's own are those of jax.numpy
+                return hermite.coefficients(function, degree, scale, self.kinks)
 
         return np.concatenate([
             moments(lambda t: self._function(t, np), degree), moments(slope, degree),
@@ -118,8 +136,29 @@ class Nonlinearity:
         return jax.jit(lambda t: jax.jvp(lambda x: self._function(x, jnp), (t,), (jnp.ones_like(t),)))
 
 
-@functools.cache
-def nonlinearity(text: str) -> Nonlinearity:
-    """That of an activation as the command line writes it: relu, gelu, exp_normalized(gamma=2)."""
-    scalar = parse(text)
-    return Nonlinearity(scalar, homogeneous=scalar.name in HOMOGENEOUS, kinks=KINKS.get(scalar.name, (0.0,)))
+@functools.lru_cache(maxsize=256)
+def _named(text: str) -> Nonlinearity:
+    scalar, made = parse(text), activation(text)
+    power = 1 if scalar.name in HOMOGENEOUS else None
+    power = made.degree if scalar.name == "unit_hermite" else power
+    kinks = KINKS.get(scalar.name, (0.0,))
+    return Nonlinearity(scalar, homogeneous=power, kinks=kinks, largest_variance=made.largest_variance)
+
+
+@functools.lru_cache(maxsize=64)
+def _own(made: Any) -> Nonlinearity:
+    made.function(np.zeros(1))  # refuses an activation that was made from its dual alone
+    if isinstance(made, FromNumpy):
+        raise UserError(f"Features need the derivative of {made.text}, which JAX cannot trace. Write it in jax.numpy.")
+    return Nonlinearity(made.function, largest_variance=made.largest_variance)
+
+
+def nonlinearity(given: Any) -> Nonlinearity:
+    """Return the nonlinearity of an activation: a name such as gelu or exp_normalized(gamma=2), a function, or an
+    `Activation`. The same one is returned for the same activation.
+
+    Raises `UserError` as `kernel_gen.activations.activation` does, and for an activation without a function that JAX
+    can trace.
+    """
+    text = name_of(given)
+    return _own(activation(given)) if text is None else _named(text)

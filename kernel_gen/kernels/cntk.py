@@ -14,6 +14,7 @@ from numba import cuda
 
 from data.errors import UserError
 from kernel_gen import cntk_cuda, cntk_diagonal, cntk_engine
+from kernel_gen.activations import name_of
 from kernel_gen.architecture import Architecture, myrtle, plain
 from kernel_gen.cntk_diagonal import Prepared
 from kernel_gen.kernel import Kernel
@@ -102,7 +103,7 @@ def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) ->
         )
     network = myrtle(settings.depth) if settings.head == "myrtle" else plain(settings.depth, settings.head)
     image_shape = tuple(int(size) for size in image_shape)
-    if settings.activation == "relu":
+    if name_of(settings.activation) == "relu":
         return Cntk(network, image_shape, settings)
     from kernel_gen.kernels.cntk_general import GeneralCntk
 

@@ -45,19 +45,20 @@ class Layers:
 
 
 class Dense(Kernel):
-    """`num_layers` dense layers with the activation between them. The diagonal of `same` blocks is that of float64.
+    """The network of `num_layers` dense layers with the activation between them.
 
-    A prepared row takes 8 bytes a layer and, where the activation is a Hermite series, 16 bytes a term of it (half of
-    both in float32).
+    `given` is a name, a function or an `Activation`. The diagonal of `same` blocks is computed in float64. A prepared
+    row takes 8 bytes for each layer and, where the activation is a Hermite series, 16 bytes for each of its terms (half
+    of both in float32).
     """
 
     tile = 512
 
     def __init__(
-        self, activation_text: str, num_layers: int = 2, kind: str = "ntk", weight_std: float = 1.0,
+        self, given: Any, num_layers: int = 2, kind: str = "ntk", weight_std: float = 1.0,
         bias_std: float = 0.0, dtype: str = "float32", scale: str = "stax",
     ):  # fmt: skip
-        self.activation = activation(activation_text)
+        self.activation = activation(given)
         self.num_layers, self.kind = num_layers, kind
         self.weight_var, self.bias_var = weight_std**2, bias_std**2
         self.dtype, self.scale = np.dtype(dtype), scale

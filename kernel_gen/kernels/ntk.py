@@ -18,12 +18,13 @@ import numba
 import numpy as np
 from jaxtyping import Float, Float64
 
-from kernel_gen.activations import relu
+from kernel_gen.activations import name_of, relu
 from kernel_gen.kernel import Kernel
 from kernel_gen.kernels.dense import Dense
 from kernel_gen.rows import Rows, prepare_rows, same_width
 from kernel_gen.settings import KernelSettings
 
+SNAP = 4  # roundings of |c| from 1 that are taken for 1, as in `activations.base.correlation`
 DEGREES = {"float32": 7, "float64": 18}  # of the polynomials for κ₀ and κ₁: see relu.polynomials
 
 
@@ -98,6 +99,7 @@ def _fused(dtype: str):
     ]
     angle_high, angle_low, rest_high, rest_low = halves
     zero, half, one, two = number(0), number(0.5), number(1), number(2)
+    snap = number(SNAP * np.finfo(dtype).eps)
 
     @numba.njit(fastmath=True, nogil=True, error_model="numpy")
     def fused(entries, stds1, stds2, inverses1, inverses2, first, weight_var, bias_var, want_ntk):
@@ -113,6 +115,7 @@ def _fused(dtype: str):
                 for j in range(len(sigma)):
                     cos = min(max(sigma[j] * (inverse * inverse2[j]), -one), one)
                     short = one - abs(cos)
+                    short = short if short > snap else zero  # equal rows, whose inner products are rounded apart
                     variable = one - two * short
                     angle = zero
                     for coefficient in angle_high:
@@ -142,7 +145,7 @@ def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) 
 
     Published: raw inputs for two layers with the ReLU, which is homogeneous; stax's for others.
     """
-    scale, relu_net = settings.scale, settings.activation == "relu"
+    scale, relu_net = settings.scale, name_of(settings.activation) == "relu"
     if scale == "published":
         scale = "input" if settings.num_layers == 2 and relu_net else "stax"
     shared = settings.num_layers, settings.kind, settings.weight_std, settings.bias_std, settings.dtype, scale

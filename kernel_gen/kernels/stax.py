@@ -6,4 +6,7 @@ from kernel_gen.stax import StaxKernel, from_stax
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> StaxKernel:
     """The kernel of the expression `architecture`; its layers decide whether rows or images go in."""
-    return from_stax(settings.architecture, kind=settings.kind, dtype=settings.dtype, image_shape=image_shape)
+    return from_stax(
+        settings.architecture, kind=settings.kind, dtype=settings.dtype, image_shape=image_shape,
+        activation=settings.activation,
+    )  # fmt: skip

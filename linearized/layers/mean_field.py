@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from data.activations import parse
+from data.activations import Scalar, parse
 from linearized.layers.initializers import SeededNormal
 from linearized.layers.shapes import check_shape
 
@@ -30,7 +30,8 @@ class MeanFieldDense(keras.layers.Layer):
         place: Where in the network it stands, see the table.
         seed: Of the weights, one integer or several; give each layer its own.
         kernel_regularizer: On W; b has none.
-        activation: f, a name in `data.activations`, or a name with numbers; the readout has none.
+        activation: f, a name in `data.activations`, a name with numbers, or an elementwise function of a tensor, which
+            must be registered (`keras.saving.register_keras_serializable`) to save the layer; the readout has none.
 
     Input shape: `(n, d)`, or more axes before the last.
     Output shape: the same with N in the place of d.
@@ -45,7 +46,11 @@ class MeanFieldDense(keras.layers.Layer):
         self.units, self.place = int(units), place
         self.seed = SeededNormal(1.0, seed).seed  # refuses a bad seed now, not at the first call
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.activation = parse(activation)
+        if isinstance(activation, dict):  # a function as Keras saves it
+            activation = keras.saving.deserialize_keras_object(activation)
+        if not (isinstance(activation, str) or callable(activation)):
+            raise ValueError(f"`activation` must be a name or a function. Received: activation={activation!r}.")
+        self.activation = parse(activation) if isinstance(activation, str) else activation
 
     def build(self, input_shape):
         dim = input_shape[-1]
@@ -63,7 +68,8 @@ class MeanFieldDense(keras.layers.Layer):
         product = ops.matmul(x, self.kernel)
         if self.place == "readout":
             return product / x.shape[-1] + self.bias
-        hidden = self.activation(product + self.bias, ops)
+        named = isinstance(self.activation, Scalar)
+        hidden = self.activation(product + self.bias, ops) if named else self.activation(product + self.bias)
         return hidden if self.place == "first" else hidden / self.units
 
     def gradient_scales(self):
@@ -81,6 +87,8 @@ class MeanFieldDense(keras.layers.Layer):
         return (*input_shape[:-1], self.units)
 
     def get_config(self):
-        own = {"units": self.units, "place": self.place, "seed": self.seed, "activation": self.activation.text}
+        named = isinstance(self.activation, Scalar)
+        activation = self.activation.text if named else keras.saving.serialize_keras_object(self.activation)
+        own = {"units": self.units, "place": self.place, "seed": self.seed, "activation": activation}
         regularizer = keras.regularizers.serialize(self.kernel_regularizer)
         return {**super().get_config(), **own, "kernel_regularizer": regularizer}

@@ -27,7 +27,8 @@ spec.loader.exec_module(gaussian_oracle)
 TEXTS = {
     "sin": "sin(a=0.7,b=1.5,c=0.4)", "cos": "cos(a=0.7,b=1.5,c=0.4)", "rbf": "rbf(0.6)", "erf": "erf(0.8,1.2,0.3)",
     "exp": "exp(a=0.5,b=0.7)", "gaussian": "gaussian(a=1.3,b=-0.4)", "exp_normalized": "exp_normalized(0.8,-0.6)",
-    "hermite": "hermite(3)", "monomial": "monomial(3)", "polynomial": "polynomial(0.5,1,-0.3,0.2)",
+    "hermite": "hermite(3)", "unit_hermite": "unit_hermite(3)", "monomial": "monomial(3)",
+    "polynomial": "polynomial(0.5,1,-0.3,0.2)",
     "rectified_monomial": "rectified_monomial(2)", "leaky_relu": "leaky_relu(0.1)", "elu": "elu(0.7)",
     "celu": "celu(1.5)",
 }  # fmt: skip
@@ -39,9 +40,11 @@ STAX = {
     "sin": "Sin(0.7,1.5,0.4)", "cos": "Cos(0.7,1.5,0.4)", "rbf": "Rbf(0.6)", "erf": "Erf(0.8,1.2,0.3)",
     "sigmoid_like": "Sigmoid_like()", "gelu": "Gelu()", "exp": "Exp(0.5,0.7)", "gaussian": "Gaussian(1.3,-0.4)",
     "gabor": "Gabor()", "exp_normalized": "ExpNormalized(0.8,-0.6)", "monomial": "Monomial(3)",
-    "polynomial": "Polynomial((0.5,1.0,-0.3,0.2))", "sign": "Sign()", "abs": "Abs()", "relu": "Relu()",
+    "unit_hermite": "Hermite(3)", "polynomial": "Polynomial((0.5,1.0,-0.3,0.2))",
+    "sign": "Sign()", "abs": "Abs()", "relu": "Relu()",
     "leaky_relu": "LeakyRelu(0.1)",
 }  # fmt: skip
+UNIT = ("exp_normalized", "unit_hermite")  # whose duals are means of their functions on unit variances alone
 EACH = pytest.mark.parametrize("name", ACTIVATIONS)
 # Those with several kinks compile for ten seconds and more in each test: one of them stands for the others.
 QUICK = pytest.mark.parametrize(
@@ -66,8 +69,8 @@ def slope_of(name, x):
 
 
 def points(name):
-    """The arrays of a block, its diagonal entries the points; exp_normalized is a mean on unit variances alone."""
-    chosen = [point for point in POINTS if name != "exp_normalized" or point[:2] == (1, 1)]
+    """Return the arrays of a block whose diagonal entries are the points."""
+    chosen = [point for point in POINTS if name not in UNIT or point[:2] == (1, 1)]
     std1, std2, c = np.array(chosen, float).T
     return chosen, c * std1 * std2, std1**2, std2**2
 
@@ -174,8 +177,8 @@ def test_both_sides_know_the_same_names():
 
 
 # What Keras calls so: a name must not stand for another function.
-KERAS = ["relu", "leaky_relu", "relu6", "softplus", "softsign", "silu", "tanh", "sigmoid", "hard_sigmoid", "hard_silu",
-         "hard_tanh", "elu", "celu", "selu"]  # fmt: skip
+KERAS = ["relu", "leaky_relu", "relu6", "softplus", "softsign", "log_sigmoid", "silu", "tanh", "sigmoid",
+         "hard_sigmoid", "hard_silu", "hard_tanh", "elu", "celu", "selu"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", KERAS)
@@ -196,7 +199,7 @@ def test_unknown_names_are_told_all_that_there_are():
 
 @pytest.mark.parametrize(
     "text", ["sin(d=1)", "gelu(1)", "__import__('os')", "hermite(2.5)", "hermite(-1)", "celu(0)", "sin(*a)", "a.b(1)",
-             "sin(1e999)", "polynomial()", "sin('1')", "sin(True)", "gaussian(1, 1)", "", "-" * 9000 + "1",
+             "sin(1e999)", "polynomial()", "sin('1')", "sin(True)", "rbf(-1)", "", "-" * 9000 + "1",
              "rectified_monomial(13)"],
 )  # fmt: skip
 def test_texts_that_are_no_activation_are_refused(text):
@@ -204,7 +207,65 @@ def test_texts_that_are_no_activation_are_refused(text):
         activation(text)
 
 
+@pytest.mark.parametrize("text", ["glu", "GLU(2)", "softmax"])
+def test_what_is_not_elementwise_is_refused_as_such(text):
+    with pytest.raises(UserError, match="is not elementwise: each of its outputs depends on several inputs"):
+        activation(text)
+
+
+@pytest.mark.parametrize("text, std", [("gaussian(a=1.1,b=0.2)", 1.0), ("gaussian(b=0.03)", 2.5), ("celu(-1.5)", 1.4)])
+@pytest.mark.parametrize("c", [1.0, -0.8, 0.3])
+def test_functions_that_grow_have_duals_below_their_largest_variance(text, std, c):
+    made = activation(text)
+    expected = gaussian_oracle.mean(lambda x: made.function(x, np), lambda x: made.function(x, np), std, 0.7, c)
+    variances = np.array([std**2]), np.array([0.49])
+    np.testing.assert_allclose(made.dual(np.array([[c * std * 0.7]]), *variances), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("text, bound", [("gaussian(b=0.2)", 1.25), ("celu(-1.5)", 2.25)])
+def test_variances_beyond_the_largest_are_refused_by_their_bound(text, bound):
+    k12, k22 = np.zeros((1, 1)), np.ones(1)
+    assert np.isfinite(activation(text).both(k12, np.array([0.99 * bound]), k22)).all()
+    with pytest.raises(UserError, match="Lower --weight_std"):
+        activation(text).both(k12, np.array([1.01 * bound]), k22)
+    with pytest.raises(UserError, match="Lower --weight_std"):
+        gram("NTK", np.eye(3), activation=text, weight_std=3.0)
+
+
+def test_a_small_factor_keeps_the_dual_of_exp_finite():
+    """a² exp(2 v) at v = 596, of which the exponential alone is beyond float64 and a² below it."""
+    found = activation("exp(a=1e-259)").both(np.array([[596.0]]), np.array([596.0]), np.array([596.0]))
+    expected = np.exp(2 * np.log(1e-259) + 2 * 596)
+    np.testing.assert_allclose(found, np.full((2, 1, 1), expected), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["erf", "sigmoid_like", "gelu", "gaussian", "gabor", "relu", "exp_normalized", "rbf"])
+def test_duals_at_huge_variances_are_finite_in_float32(name):
+    """Products of two variances are beyond float32 from 1e19 on; the duals are not. float64 holds both."""
+    variances = np.array([1e24, 1e28])
+    k12 = np.outer(np.sqrt(variances), np.sqrt(variances)) * np.array([[1, 0.5], [0.5, 1]])
+    expected = activation(name).both(k12, variances, variances)
+    found = activation(name).both(*(part.astype(np.float32) for part in (k12, variances, variances)))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-30)
+
+
+def test_unit_hermite_is_the_published_kernel_and_hermite_the_exact_one():
+    """They agree on variances of 1 alone; for others the exact one has the constant of E[He₂(σz)]² as well."""
+    k12, variances = np.array([[0.6]]), np.array([2.0])
+    published, slope = activation("unit_hermite(2)").both(k12, variances, variances)
+    assert published.item() == pytest.approx(0.6**2) and slope.item() == pytest.approx(2 * 0.6)
+    exact = activation("hermite(2)").dual(k12, variances, variances)
+    assert exact.item() == pytest.approx(0.6**2 + (2.0 - 1) ** 2 / 2)
+    ones = np.ones(1)
+    for one, other in zip(
+        *(activation(t).both(k12, ones, ones) for t in ("hermite(4)", "unit_hermite(4)")), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
 def test_one_function_has_one_spelling():
     assert activation("SIN(1, 2)") is activation("sin(b=2.0)")
     assert activation("swish") is activation("silu")
+    assert activation("soft_sign") is activation("softsign")
     assert parse("leaky_relu(0.2)").text == "leaky_relu"

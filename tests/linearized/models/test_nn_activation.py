@@ -28,6 +28,23 @@ def test_the_activation_is_saved_with_the_layer():
         MeanFieldDense(5, activation="gelo")
 
 
+@keras.saving.register_keras_serializable("tests")
+def cube(x):
+    return x * x * x
+
+
+def test_a_function_is_an_activation_and_saved_if_keras_knows_it(tmp_path):
+    x = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    ours, named = (MeanFieldDense(5, seed=3, activation=given) for given in (cube, "monomial(3)"))
+    np.testing.assert_allclose(*(keras.ops.convert_to_numpy(layer(x)) for layer in (ours, named)), rtol=1e-5)
+    model = keras.Sequential([keras.Input((4,)), ours])
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    with pytest.raises(ValueError, match="a name or a function"):
+        MeanFieldDense(5, activation=3)
+
+
 def test_settings_take_it_for_the_nn_alone():
     assert Config(model="NN", activation="GELU").activation == "gelu"
     assert Config(model="NN", activation="gelu").key() != Config(model="NN").key()
