@@ -21,7 +21,7 @@ from kernel_gen.activations.base import Activation
 from kernel_gen.activations.polar import REACHES, Polar
 from kernel_gen.activations.series import REACH, Series
 
-LEAST = 1e-12  # the variance that stands for 0
+LEAST = {"float32": 1e-18, "float64": 1e-30}  # the variance that stands for 0
 POINTS = 6  # of the interpolation in √(1 - |c|) that continues a dual to correlation 1
 
 
@@ -47,7 +47,8 @@ class FromDual(Activation):
         self.expression = dual
 
     def pair(self, k12, one, two, terms=0):
-        one, two = (jnp.where(k > 0, k, LEAST) for k in (one, two))  # of expressions that divide by a variance
+        least = LEAST[k12.dtype.name]  # expressions may divide by a variance, or by the root of a product of two
+        one, two = (jnp.where(k > 0, k, least) for k in (one, two))
         norm = jnp.sqrt(one) * jnp.sqrt(two)
         safe = jnp.where(norm > 0, norm, 1)
         c = jnp.clip(jnp.where(norm > 0, k12 / safe, 0), -1, 1)

@@ -117,3 +117,18 @@ def test_widths_must_agree(rows):
     kernel = ntk.build(KernelSettings())
     with pytest.raises(UserError, match="as many columns"):
         kernel.block(kernel.prepare(rows), kernel.prepare(rows[:, :5]))
+
+
+@pytest.mark.parametrize("num_layers", [2, 4, 10])
+@pytest.mark.parametrize("dim", [20, 784])
+def test_equal_and_nearly_equal_rows_err_within_the_bound_of_the_docstring(num_layers, dim):
+    random = np.random.default_rng(dim)
+    x = random.normal(size=(60, dim)).astype(np.float32)
+    far = [x + size * random.normal(size=x.shape) for size in (0, 1e-4, 5e-4, 1e-3, 3e-3)]
+    z = np.concatenate(far).astype(np.float32)
+    for kind, bound in (("ntk", 3e-4 * (num_layers - 1)), ("nngp", 1e-5)):
+        found, expected = (gram("NTK", x, z, num_layers=num_layers, kind=kind, dtype=t) for t in ("float32", "float64"))
+        assert np.abs(found - expected).max() < bound * expected.max()
+    own = gram("NTK", x, num_layers=num_layers, dtype="float64")
+    twice = gram("NTK", x, x, num_layers=num_layers, dtype="float64")
+    assert np.abs(np.diag(twice) - np.diag(own)).max() < 2e-8 * (num_layers - 1) * own.max()
