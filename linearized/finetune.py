@@ -170,6 +170,7 @@ def run(config: Config) -> Result:
 
     load_backend()
     from linearized import finetune_model
+    from linearized.layers.snnk_uptrain import errors_of
     from linearized.models.common import load
     from linearized.solvers import sgd
     from linearized.solvers.recipe import Recipe
@@ -181,7 +182,8 @@ def run(config: Config) -> Result:
     rows = finetune_model.from_rows(model)
     counts = {"num_parameters": int(model.count_params()), "original_parameters": int(original.count_params()),
               "trained_parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables)}  # fmt: skip
-    logging.info("%s: %d train rows, %s", path.name, len(dataset.train), counts)
+    errors = errors_of(model)
+    logging.info("%s: %d train rows, %s, errors of the SNNKs %s", path.name, len(dataset.train), counts, errors)
     loss = "square" if dataset.task == "regression" else "cross_entropy"
     with results.making(folder) as work:
         done = sgd.fit(
@@ -208,7 +210,7 @@ def run(config: Config) -> Result:
             "settings": config.to_dict(),
             "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim,
                      **{f"n_{name}": len(split) for name, split in dataset.splits().items()}, **dataset.notes},
-            "model": {"name": path.stem, **counts},
+            "model": {"name": path.stem, **counts, "snnk_errors": errors},
             "solver": {"name": "adamw", "step": "epoch", "history": "train loss"},
             "ridges": [entry],
             "chosen": {"position": 0, "index": 0, "by": "the only one"},
@@ -297,6 +299,8 @@ def main(config: Config) -> None:
         for reason, words in (("unlabelled", "without a label"), ("odd_columns", "with another number of columns")):
             if count := result.record["data"].get(f"{split}_rows_{reason}"):
                 say(f"{split}: {count} rows {words} were dropped")
+    for name, error in counts.get("snnk_errors", {}).items():
+        say(f"{name}: replaced with a relative error of {error:.3f} on held-out rows, before training")
     for name in ("train", "validation", "test"):
         found = {key.removeprefix(f"{name}_"): value for key, value in chosen.items() if key.startswith(f"{name}_")}
         shown = [f"{metric.replace('_', ' ')} {value:.4f}" for metric, value in found.items() if value is not None]

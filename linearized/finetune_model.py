@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from data.dataset import Dataset
 from data.errors import UserError
@@ -10,6 +11,7 @@ from linearized.layers import initializers
 from linearized.layers.exchange import kervolved, with_lambda_layers
 from linearized.layers.snnk import SNNK
 from linearized.layers.snnk_adapter import SNNKAdapter, adapted
+from linearized.layers.snnk_rows import MADE_UP
 from linearized.layers.snnk_uptrain import mlp_blocks, replace_pooler, uptrain
 from linearized.layers.swap import swap
 from linearized.layers.swapped import parts, walk
@@ -21,7 +23,10 @@ Dense = keras.layers.Dense
 
 
 def swapped(config: "Config", model: keras.Model, dataset: Dataset) -> keras.Model:
-    """The model that `--swap` asks for, with as many outputs as the data has."""
+    """Return the model that `--swap` asks for, with as many outputs as the data has.
+
+    SNNKs are fitted to the layers that they replace, on what these get from train rows.
+    """
     model = _with_outputs(model, dataset.num_outputs, config.seed)
     options = {"num_features": config.num_features, "activation": config.activation, "seed": config.seed,
                "orthogonal": config.orthogonal, "normalize": config.normalize}  # fmt: skip
@@ -31,15 +36,25 @@ def swapped(config: "Config", model: keras.Model, dataset: Dataset) -> keras.Mod
         if config.swap == "lambda":
             return with_lambda_layers(model, config.heads, config.keys, config.scope, config.last, config.seed)
         if config.swap == "mlp":
-            return uptrain(model, config.last or len(mlp_blocks(model)), **options)
+            inputs = typical_inputs(model, dataset, config.seed)
+            return uptrain(model, config.last or len(mlp_blocks(model)), inputs=inputs, **options)
         if config.swap.startswith("pooler"):
-            return replace_pooler(model, bundled=config.swap == "pooler_bundled", **options)
+            inputs = typical_inputs(model, dataset, config.seed)
+            return replace_pooler(model, bundled=config.swap == "pooler_bundled", inputs=inputs, **options)
         if config.swap == "adapters":
             places = adapter_places(model, config.adapt, config.last)
             return _with_adapters(model, places, bottleneck=config.bottleneck, **options)
     except ValueError as error:
         raise UserError(f"--swap={config.swap} does not fit this model. {error}") from error
     return model
+
+
+def typical_inputs(model: keras.Model, dataset: Dataset, seed: int) -> np.ndarray:
+    """Return up to 512 random train rows in the shape and type that `model` takes, for fitting what is replaced."""
+    rows = dataset.train.x
+    chosen = np.random.default_rng([seed, 3]).permutation(len(rows))[:MADE_UP]
+    dtype = keras.backend.standardize_dtype(model.inputs[0].dtype) if model.inputs else "float32"
+    return np.asarray(rows[np.sort(chosen)]).reshape(-1, *model.input_shape[1:]).astype(dtype)
 
 
 def adapter_places(model: keras.Model, adapt: str, last: int) -> list[keras.layers.Layer]:

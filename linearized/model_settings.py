@@ -38,6 +38,8 @@ class SNNKSettings(Settings):
     snnk_activation: str = setting("relu", "f of f(Wx + b)", choices=SNNK_ACTIVATIONS)
     snnk_trained: str = setting("psi", "trained: Ψ, or W and b that it is computed from", choices=("psi", "weights"))
     snnk_orthogonal: bool = setting(True, "projections orthogonal in blocks, else independent")
+    snnk_lengths: str = setting("chi", "of orthogonal projections: chi(d), or fixed at √d", choices=("chi", "fixed"))
+    snnk_constant: float = setting(0.0, "relu: floor c of the features max(g·x + h, c); published: 0, -5, .1")
     snnk_normalize: float = setting(0.0, "scale each layer's inputs to this norm; 0: do not", minimum=0.0)
     snnk_expansion: str = setting("power", "tanh to gelu: powers or frequencies", choices=("power", "fourier"))
     snnk_reach: float = setting(3.0, "tanh to gelu: the expansion serves values up to this", minimum=1e-3)
@@ -50,12 +52,17 @@ class SNNKSettings(Settings):
         super().__post_init__()
         exact, fourier = self.snnk_activation in ("relu", "sin", "cos"), self.snnk_activation in ("sin", "cos")
         fourier = fourier or (not exact and self.snnk_expansion == "fourier")
-        read = {"snnk_expansion": not exact, "snnk_reach": not exact, "snnk_degree": not exact, "snnk_kind": fourier,
-                "snnk_shift": fourier, "snnk_scale": fourier and self.snnk_kind == "asymmetric"}  # fmt: skip
+        read = {
+            "snnk_lengths": self.snnk_orthogonal, "snnk_constant": self.snnk_activation == "relu",
+            **dict.fromkeys(("snnk_expansion", "snnk_reach", "snnk_degree"), not exact),
+            **dict.fromkeys(("snnk_kind", "snnk_shift"), fourier),
+            "snnk_scale": fourier and self.snnk_kind == "asymmetric",
+        }  # fmt: skip
         for field in dataclasses.fields(self):
             if not read.get(field.name, True) and getattr(self, field.name) != field.default:
                 raise UserError(f"--{field.name} is not read with --snnk_activation={self.snnk_activation} "
-                                f"--snnk_expansion={self.snnk_expansion} --snnk_kind={self.snnk_kind}. "
+                                f"--snnk_expansion={self.snnk_expansion} --snnk_kind={self.snnk_kind} "
+                                f"--snnk_orthogonal={self.snnk_orthogonal}. "
                                 f"Received: --{field.name}={getattr(self, field.name)}.")  # fmt: skip
 
 

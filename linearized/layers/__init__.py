@@ -1,6 +1,7 @@
 """Keras building blocks, written with `keras.ops` alone. Importing this package registers them for loading a model."""
 
 from linearized.layers.batch_norm import SettledBatchNorm
+from linearized.layers.favor_attention import FavorAttention
 from linearized.layers.initializers import SeededNormal
 from linearized.layers.kervolution import Kervolution1D, Kervolution2D, Kervolution3D
 from linearized.layers.lambda_layer import LambdaLayer
@@ -12,12 +13,15 @@ from linearized.layers.random_features import RandomFeatures
 from linearized.layers.snnk import SNNK
 from linearized.layers.snnk_adapter import Adapted, SNNKAdapter
 from linearized.layers.snnk_expansions import Fourier, Power
+from linearized.layers.snnk_exponentials import Exponentials
 from linearized.layers.snnk_universal import UniversalFeatures
 from linearized.layers.swapped import SwappedLayer, SwappedModel
 
 __all__ = [
     "SNNK",
     "Adapted",
+    "Exponentials",
+    "FavorAttention",
     "Fourier",
     "Kervolution1D",
     "Kervolution2D",

@@ -10,13 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from scipy import linalg
 
+from linearized.layers import snnk_fit
 from linearized.layers.initializers import SeededNormal
-from linearized.layers.snnk_expansions import FUNCTIONS, RELU, TRIGONOMETRIC
+from linearized.layers.snnk_expansions import FUNCTIONS, RELU, TRIGONOMETRIC, Expansion
 from linearized.layers.snnk_universal import UniversalFeatures
 
 TRAINED = ("psi", "weights")
+MADE_UP_ROWS = 512  # rows N(0, 1) that the estimate is measured on
 
 
 @keras.saving.register_keras_serializable("linearized")
@@ -48,9 +49,11 @@ class SNNK(keras.layers.Layer):
             raise ValueError(f"`trained` must be one of {', '.join(TRAINED)}. Received: trained={trained!r}.")
         kwargs.setdefault("biased", use_bias)
         self.features = UniversalFeatures(num_features, activation, dtype=self.dtype_policy, name="features", **kwargs)
+        self.features.label = self.name
         self.units, self.trained, self.use_bias = int(units), trained, bool(use_bias)
         self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
         self.regularizer = keras.regularizers.get(regularizer)
+        self.error = self.ridge = None  # of `from_dense`
 
     def build(self, input_shape):
         self.features.build(input_shape)
@@ -81,16 +84,28 @@ class SNNK(keras.layers.Layer):
         return ops.cast(self.features.of_weights(self.kernel, bias), self.compute_dtype)
 
     @classmethod
-    def from_dense(cls, layer, num_features=256, inputs=None, ridge=1e-6, **options):
-        """A layer that stands in for a trained `Dense`, from the first step.
+    def from_dense(
+        cls, layer, num_features=256, inputs=None, ridge=None, bounded=True, held_out=None, rows_are="", **options
+    ):
+        """Make a layer that stands in for a trained `Dense`, and measure how well it does.
+
+        The relative error ‖f̂ - f‖ / ‖f‖ on rows that are held out of the fit is logged and kept as `error`; above 0.2 a
+        warning is given. ReLU features for the tanh of 12 standard normal inputs err by less than 0.25 with m = 128 and
+        3,000 rows; with fewer of either the error grows.
 
         Args:
             layer: Its kernel, bias and activation are read; it is left alone.
-            inputs: None: Ψ(W, b), the unbiased estimate (of the arc-cosine layer for relu). Else typical inputs of
-                `layer`, (n, d) with n > m: Ψ is the ridge regression of its outputs on Φ(inputs), whose error is
-                smaller by orders of magnitude, and which serves norms that are too large for the estimate. Costs
-                O(n m (m + d)).
-            ridge: Of that regression, in units of the mean square of a feature times n.
+            inputs: Typical inputs of `layer`, (n, d) with n > m: Ψ is the ridge regression of its outputs on
+                Φ(inputs), whose error is smaller by orders of magnitude than that of the estimate, and which serves
+                norms that are too large for it. Costs O((n + m) m²). None: Ψ(W, b), the unbiased estimate (of the
+                arc-cosine layer for relu); its error is measured on rows N(0, 1).
+            ridge: Of that regression, in units of the mean square of a feature times n. None: chosen by leave-one-out
+                errors.
+            bounded: Centre and scale the features by `inputs` and bound them outside the radius of these, see
+                `UniversalFeatures`. Without `inputs`: bound them where |Wx| reaches the end of the expansion,
+                ‖x‖ = reach / max‖w‖; "relu", `Power` and `Fourier` objects have no such end. False: neither.
+            held_out: Rows like `inputs`, (n, d), to measure the error on. None: a fifth of `inputs`.
+            rows_are: What the error is measured on, for the report.
             options: As for the layer; `activation` is that of `layer` unless given.
 
         Raises ValueError if `layer` is not built, or where norms of inputs and weights are too large for the estimate.
@@ -98,42 +113,64 @@ class SNNK(keras.layers.Layer):
         if not isinstance(layer, keras.layers.Dense) or not layer.built:
             raise ValueError(f"`layer` must be a Dense layer that has been built. Received: {layer!r}.")
         own = {"name": layer.name, "dtype": layer.dtype_policy, "activation": activation_of(layer), **options}
+        if inputs is not None:
+            return cls._fitted(layer, num_features, inputs, ridge, bounded, held_out, rows_are, own)
+        if held_out is not None or ridge is not None:
+            raise ValueError("`ridge` and `held_out` are read where Ψ is fitted on `inputs`. Received: inputs=None.")
+        if bounded and own["activation"] != RELU and not isinstance(own["activation"], Expansion):
+            own.setdefault("radius", own.get("reach", 3.0) / _largest_norm(layer))
         new = cls(layer.units, num_features, use_bias=layer.use_bias, **own)
         new.build((None, layer.kernel.shape[0]))
+        bias = layer.bias if layer.use_bias else ops.zeros((layer.units,))
         if new.trained == "weights":
-            if inputs is not None:
-                raise ValueError("`inputs` fit Ψ; with trained='weights' it is computed. Received: both.")
             new.kernel.assign(layer.kernel)
             if new.use_bias:
                 new.bias.assign(layer.bias)
-            return new
-        bias = layer.bias if layer.use_bias else ops.zeros((layer.units,))
-        psi = ops.convert_to_numpy(new.features.of_weights(layer.kernel, bias)) if inputs is None else None
-        new.psi.assign(psi if inputs is None else new.fitted(layer, np.asarray(inputs), ridge))
-        if not np.isfinite(ops.convert_to_numpy(new.psi)).all():
+        else:
+            new.psi.assign(ops.convert_to_numpy(new.features.of_weights(layer.kernel, bias)))
+        if not np.isfinite(ops.convert_to_numpy(new.matrix())).all():
             raise ValueError(f"The weights of {layer.name!r} are too large for the estimate. Give `inputs`, or scale "
                              "them down. Received: inputs=None.")  # fmt: skip
+        rows = np.random.default_rng(0).standard_normal((MADE_UP_ROWS, layer.kernel.shape[0]))
+        new.error = _error_on(new, layer, rows)
+        snnk_fit.report(layer.name, new.error, "rows N(0, 1), as no `inputs` were given")
         return new
 
-    def fitted(self, layer, inputs: np.ndarray, ridge: float) -> np.ndarray:
-        """Ψ by ridge regression of `layer`'s outputs on Φ(inputs), solved in float64."""
-        rows = inputs.reshape(-1, inputs.shape[-1]).astype(np.float32)
-        if self.features.normalize:
-            norms = np.linalg.norm(rows, axis=1, keepdims=True)
-            rows = rows * (self.features.normalize / np.maximum(norms, 1e-6))
-        if len(rows) <= self.features.count:
+    @classmethod
+    def _fitted(cls, layer, num_features, inputs, ridge, bounded, held_out, rows_are, options):
+        """Return the SNNK whose Ψ is fitted to `layer` on `inputs`."""
+        if options.get("trained", "psi") == "weights":
+            raise ValueError("`inputs` fit Ψ; with trained='weights' it is computed. Received: both.")
+        rows, others = (None if x is None else np.asarray(x).reshape(-1, np.shape(x)[-1]).astype(np.float32)
+                        for x in (inputs, held_out))  # fmt: skip
+        if not (np.isfinite(rows).all() and (others is None or np.isfinite(others).all())):
+            raise ValueError("`inputs` must be finite. Received: NaN or infinity in them.")
+        if bounded and "radius" in options:
+            raise ValueError("The radius is measured on `inputs`. Leave `radius` out, or give bounded=False as well. "
+                             f"Received: radius={options['radius']}.")  # fmt: skip
+        if bounded:
+            options = {"radius": 1.0, "growth": snnk_fit.growth_of(layer, rows), **options}
+        new = cls(layer.units, num_features, use_bias=layer.use_bias, **options)
+        new.build((None, layer.kernel.shape[0]))
+        features, normalize = new.features, new.features.normalize
+        if len(rows) <= features.count:
             raise ValueError(f"`inputs` must have more rows than features. Received: {len(rows)} rows for "
-                             f"{self.features.count} features.")  # fmt: skip
-        phi = ops.convert_to_numpy(ops.cast(self.features(rows), "float32")).astype(np.float64)
-        goal = ops.convert_to_numpy(ops.cast(layer(rows), "float32")).astype(np.float64)
-        scales = np.sqrt(np.square(phi).mean(axis=0)) + 1e-300
-        phi /= scales
-        gram = phi.T @ phi
-        gram[np.diag_indices_from(gram)] += max(ridge, 1e-12) * len(rows)
-        return (linalg.solve(gram, phi.T @ goal, assume_a="pos") / scales[:, None]).astype(np.float32)
+                             f"{features.count} features.")  # fmt: skip
+
+        def goal(x):
+            norms = np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
+            return layer(x * (normalize / norms) if normalize else x)
+
+        if bounded:
+            features.calibrate(rows)
+        found = snnk_fit.fit(goal, features, rows, ridge, others)
+        new.psi.assign(found.psi)
+        new.error, new.ridge = found.error, found.ridge
+        snnk_fit.report(layer.name, new.error, rows_are or "rows held out of `inputs`")
+        return new
 
     def fixed_variables(self):
-        """What no training changes."""
+        """Return the variables that no training changes."""
         return self.features.fixed_variables()
 
     def compute_output_shape(self, input_shape):
@@ -160,3 +197,17 @@ def activation_of(layer: keras.layers.Dense) -> Any:
     if name == "linear":
         raise ValueError(f"{layer.name!r} has no activation: a linear layer needs no features. Received: 'linear'.")
     return lambda z: ops.convert_to_numpy(function(ops.convert_to_tensor(z, "float32")))
+
+
+def _largest_norm(layer: keras.layers.Dense) -> float:
+    """Return the largest norm of a unit's weights, or 1 if all are 0."""
+    return float(np.linalg.norm(ops.convert_to_numpy(layer.kernel), axis=0).max()) or 1.0
+
+
+def _error_on(new: SNNK, layer: keras.layers.Dense, rows: np.ndarray) -> float:
+    """Return the relative error of `new` against `layer`; rows outside its radius are not warned of."""
+    features = new.features
+    normal = features.normalize / np.linalg.norm(rows, axis=1, keepdims=True) if features.normalize else 1.0
+    with features.quiet():
+        found = snnk_fit.outputs(new, rows)
+    return snnk_fit.relative_error(found, snnk_fit.outputs(layer, rows * normal))

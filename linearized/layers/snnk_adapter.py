@@ -1,4 +1,7 @@
-"""Adapters with an SNNK inside: few trained weights beside a frozen layer, and at the start no change at all.
+"""Adapters with an SNNK inside: few trained weights beside a frozen layer, and no change of its outputs at the start.
+
+An adapter approximates nothing, so there is no error to report. Its SNNK sees normalised inputs (`norm_before`), whose
+norm is at most √d; without that, give the SNNK a `radius` where its features grow without bound.
 
 "Scalable Neural Network Kernels" (ICLR 2024), section on adapters; bottleneck adapters after Houlsby et al. (2019).
 """
@@ -24,6 +27,7 @@ class SNNKAdapter(keras.layers.Layer):
         num_features, activation, ...: of the `SNNK`; all its options are taken here.
         norm_before, norm_after: Layer normalisation of what the SNNK gets, and of the sum. With the latter the layer
             starts as that normalisation alone.
+        epsilon: Of the layer normalisations, added to the variance; 1e-5 as published (Keras' own default is 1e-3).
         start: Standard deviation of `up`'s first weights; 0 is an exact identity, for which the SNNK's Ψ first moves in
             the second step.
 
@@ -32,15 +36,19 @@ class SNNKAdapter(keras.layers.Layer):
     """
 
     def __init__(
-        self, bottleneck=16, num_features=16, activation="relu", norm_before=True, norm_after=False, start=0.0, **kwargs
-    ):
+        self, bottleneck=16, num_features=16, activation="relu", norm_before=True, norm_after=False, start=0.0,
+        epsilon=1e-5, **kwargs,
+    ):  # fmt: skip
         own = {name: kwargs.pop(name) for name in ("name", "dtype", "trainable") if name in kwargs}
         super().__init__(**own)
+        if epsilon <= 0 or (epsilon != 1e-5 and not (norm_before or norm_after)):
+            raise ValueError("`epsilon` must be above 0, and is read where there is a layer normalisation. Received: "
+                             f"epsilon={epsilon}, norm_before={norm_before}, norm_after={norm_after}.")  # fmt: skip
         if bottleneck < 0 or start < 0:
             raise ValueError("`bottleneck` and `start` must not be negative. "
                              f"Received: bottleneck={bottleneck}, start={start}.")  # fmt: skip
         self.bottleneck, self.start = int(bottleneck), float(start)
-        self.norm_before, self.norm_after = bool(norm_before), bool(norm_after)
+        self.norm_before, self.norm_after, self.epsilon = bool(norm_before), bool(norm_after), float(epsilon)
         # Without a bottleneck the SNNK has d units: it is made anew in `build`; this one checks and keeps the options.
         self.snnk = SNNK(self.bottleneck or 1, num_features, activation, dtype=self.dtype_policy, name="snnk", **kwargs)
 
@@ -62,7 +70,7 @@ class SNNKAdapter(keras.layers.Layer):
         self.built = True
 
     def _norm(self, name, input_shape):
-        norm = keras.layers.LayerNormalization(dtype=self.dtype_policy, name=name)
+        norm = keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy, name=name)
         norm.build(input_shape)
         return norm
 
@@ -73,7 +81,7 @@ class SNNKAdapter(keras.layers.Layer):
         return self.after(x + change) if self.norm_after else x + change
 
     def fixed_variables(self):
-        """What no training changes."""
+        """Return the variables that no training changes."""
         return self.snnk.fixed_variables()
 
     def compute_output_shape(self, input_shape):
@@ -84,7 +92,7 @@ class SNNKAdapter(keras.layers.Layer):
         for name in ("name", "dtype", "trainable", "units"):
             inner.pop(name)
         own = {"bottleneck": self.bottleneck, "start": self.start}
-        norms = {"norm_before": self.norm_before, "norm_after": self.norm_after}
+        norms = {"norm_before": self.norm_before, "norm_after": self.norm_after, "epsilon": self.epsilon}
         return {**super().get_config(), **inner, **own, **norms}
 
 
@@ -117,7 +125,7 @@ class Adapted(keras.layers.Layer):
         return ops.cast(self.adapter(self.layer(x)), self.compute_dtype)
 
     def fixed_variables(self):
-        """What no training changes."""
+        """Return the variables that no training changes."""
         return self.adapter.fixed_variables() if hasattr(self.adapter, "fixed_variables") else []
 
     def compute_output_shape(self, input_shape):

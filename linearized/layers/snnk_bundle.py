@@ -1,4 +1,4 @@
-"""Bundling: the linear maps around trained SNNKs, multiplied into one matrix each. Outputs stay, the weights shrink.
+"""Bundling: multiply the linear maps around trained SNNKs into one matrix each. Outputs stay, the weights shrink.
 
 An SNNK is Φ, then the matrix Ψ. A linear layer after it, or the projections of an SNNK after it, meet Ψ with nothing in
 between: one product takes the place of both ("Scalable Neural Network Kernels", ICLR 2024, section on bundling). A ReLU
@@ -10,8 +10,9 @@ network of width u with SNNKs of m features so turns from u x u matrices into m 
 | Dense -> SNNK (relu, power) | Φ' -> ...          | d₀ d + d m  ->  d₀ m          |
 | SNNK -> SNNK (relu, power)  | Φ -> Φ' -> ...     | m u + u m'  ->  m m'          |
 
-Features of sines and cosines, and normalised ones, need the norm of their input and not only its projections: into them
-nothing folds; after them it does.
+Features of exponentials (sines, cosines) and normalised ones need the norm of their input and not only its projections:
+nothing folds into them; what follows them folds. Bounded features of the other kinds measure the norm of the
+projections, so that centre, radius and growth stay as they are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,9 +66,8 @@ def _fold(first: Layer, after: dict[int, Layer], new: dict[int, Layer]) -> bool:
     now = new.get(id(first), first)  # what came before may have been folded into it
     matrix, shift = _linear_part(now)
     if isinstance(second, SNNK) and second.features.folds and second.trained == "psi":
-        before = second.features
-        weights, offset = ops.convert_to_numpy(before.projection), ops.convert_to_numpy(before.offset)
-        folded = _with_projection(second, _product(matrix, weights), _product(shift, weights) + offset)
+        weights, moved = _projection_of(second.features)
+        folded = _with_projection(second, _product(matrix, weights), _product(shift, weights) + moved)
     elif isinstance(first, SNNK) and _is_linear(second):
         weights, offset = _linear_part(second)
         folded = _dense(second, _product(matrix, weights), _product(shift, weights) + offset)
@@ -103,16 +103,28 @@ def _features_of(layer: Layer) -> Layer:
     features = UniversalFeatures.from_config({**old.get_config(), "name": layer.name})
     features.build((None, old.projection.shape[0]))
     features.set_weights(old.get_weights())
+    features.error = layer.error
     return features
 
 
-def _with_projection(layer: SNNK, projection: np.ndarray, offset: np.ndarray) -> SNNK:
-    """The SNNK with other projections and the same Ψ."""
+def _projection_of(features: UniversalFeatures) -> tuple[np.ndarray, np.ndarray]:
+    """Return the projections and what is added to them first: the origin of bounded features, else the offset."""
+    added = features.origin if features.radius else features.offset
+    return ops.convert_to_numpy(features.projection), ops.convert_to_numpy(added)
+
+
+def _with_projection(layer: SNNK, projection: np.ndarray, added: np.ndarray) -> SNNK:
+    """Return the SNNK with other projections and the same Ψ, offsets and bound."""
     new = SNNK.from_config(layer.get_config())
     new.build((None, len(projection)))
-    new.features.projection.assign(projection)
-    new.features.offset.assign(offset)
+    old, features = layer.features, new.features
+    features.projection.assign(projection)
+    features.offset.assign(old.offset)
+    (features.origin if features.radius else features.offset).assign(added)
+    if features.radius:
+        features.bound.assign(old.bound)
     new.psi.assign(layer.psi)
+    new.error = layer.error
     return new
 
 

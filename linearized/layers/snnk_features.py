@@ -10,10 +10,13 @@ g ~ N(0, I). Every line is an unbiased estimate; m features are m of them, scale
 | "symmetric"  | κᵈᐟ² exp(κ√(iω) g·x - iω‖x‖²/2 - M‖g‖²)       | γ e^{iωb} times the same of w; the real part counts  |
 
 The last two are for one term Re γ e^{iω(w·x + b)} of a Fourier expansion, with κ = √(1 + 4M), s = scale·√ω; a complex
-number counts as two features. The relative variance of one estimate is near exp(2ω‖w‖‖x‖) for them and 3ⁿ for a power,
-so inputs and weights should have norms near 1 (`normalize`), or Ψ be fitted (`SNNK.from_dense` with inputs).
-"relu" gives the arc-cosine kernel of (x, 1) and (w, b), twice that of Cho & Saul: ‖x‖‖w‖(sin θ + (π-θ)cos θ)/π. It is
-not relu(w·x + b), but shares its slope at 0 and its homogeneity; the paper puts it in the ReLU's place.
+number counts as two features. They are cases of the general form of `snnk_exponentials`. The relative variance of one
+estimate is near exp(2ω‖w‖‖x‖) for them and 3ⁿ for a power, so inputs and weights should have norms near 1
+(`normalize`), or Ψ be fitted (`SNNK.from_dense` with inputs).
+"relu" gives the arc-cosine kernel of (x, 1) and (w, b), or of x and w without a bias, ‖x‖‖w‖(sin θ + (π-θ)cos θ)/π:
+twice that of Cho & Saul and of the published code, whose features lack the factor √2. It is not relu(w·x + b), but
+shares its value at θ = 0 and its homogeneity; the paper puts it in the ReLU's place. With a floor c, max(g·x + h, c)
+takes the place of the ReLU, as in the published uptraining (c = -5 or .1).
 """
 
 import math
@@ -22,17 +25,23 @@ import numpy as np
 from keras import ops
 
 from linearized.layers.snnk_expansions import Expansion, Fourier, Power
+from linearized.layers.snnk_exponentials import Exponentials, ExponentialTowers
 
 FOURIER_FEATURES = ("asymmetric", "symmetric")
 BIAS = 0.3  # a typical bias: decides how many features each power gets, not what they estimate
 
 
-def draw(dim: int, count: int, seed: list[int], orthogonal: bool) -> np.ndarray:
-    """(dim, count) float32: columns N(0, I), independent, or orthogonal in blocks of `dim` columns.
+LENGTHS = ("chi", "fixed")
 
-    A block is uniform over the orthogonal matrices (Haar): the QR factor of a Gaussian matrix, its columns turned to
-    where R has a positive diagonal, times independent χ(dim) lengths, so that each column alone is Gaussian.
-    Costs O(count·dim²).
+
+def draw(dim: int, count: int, seed: list[int], orthogonal: bool, lengths: str = "chi") -> np.ndarray:
+    """Return projections, (dim, count) in float32: columns N(0, I), independent or orthogonal in blocks of `dim`.
+
+    A block is uniform over the orthogonal matrices (Haar): the QR factor of a Gaussian matrix, with its columns turned
+    to where R has a positive diagonal. With `lengths` "chi" they are multiplied by independent χ(dim) variables, so
+    that each column is N(0, I). With "fixed" they are multiplied by √dim, their root mean square. Estimates of degree 2
+    in each projection, those of powers and of the ReLU with floor 0, stay unbiased and lose the variance of the
+    lengths; those of exponentials get a bias of order 1/dim. Costs O(count·dim²).
     """
     random = np.random.default_rng(seed)
     if not orthogonal:
@@ -40,8 +49,8 @@ def draw(dim: int, count: int, seed: list[int], orthogonal: bool) -> np.ndarray:
     blocks = []
     for start in range(0, count, dim):
         basis, triangle = np.linalg.qr(random.standard_normal((dim, dim)))
-        lengths = np.sqrt(random.chisquare(dim, dim))
-        blocks.append((basis * np.sign(np.diag(triangle)) * lengths)[:, : count - start])
+        sizes = np.sqrt(random.chisquare(dim, dim)) if lengths == "chi" else np.sqrt(dim)
+        blocks.append((basis * np.sign(np.diag(triangle)) * sizes)[:, : count - start])
     return np.concatenate(blocks, axis=1).astype(np.float32)
 
 
@@ -58,25 +67,38 @@ def allocate(total: int, shares: np.ndarray) -> np.ndarray:
 
 
 class ReluTowers:
-    """Arc-cosine features, one a projection; the bias is one more coordinate, whose projection is the offset h."""
+    """Arc-cosine features, one per projection; the bias is one more coordinate, whose projection is the offset h.
 
-    def __init__(self, num_features: int):
+    Args:
+        num_features: m.
+        constant: c, the floor of the features max(g·x + h, c); 0 gives the ReLU.
+        biased: Whether inputs have the additional coordinate 1. Without it the kernel is that of x and w alone.
+    """
+
+    folds = True  # Φ depends on x through its projections alone
+    spread = 4.0  # norm of inputs that suits a fit: offsets h matter, and no feature is 0 on all inputs
+
+    def __init__(self, num_features: int, constant: float = 0.0, biased: bool = True):
         self.count = self.projections = num_features
+        self.constant = constant
         self.groups = [num_features]  # independent draws that make up the projections
-        self.draws_offset = self.has_offset = True
+        self.draws_offset = biased
 
-    def inputs(self, x, projection, offset):
-        """Φ(x), (..., d) -> (..., m)."""
-        return math.sqrt(2 / self.count) * ops.relu(ops.matmul(x, projection) + offset)
+    def of_projected(self, projected):
+        """Φ from g·x + h, (..., m) -> (..., m)."""
+        return math.sqrt(2 / self.count) * ops.maximum(projected, self.constant)
 
     def weights(self, kernel, bias, projection, offset):
         """Ψ(W, b) of W (d, u) and b (u,), as (m, u)."""
         product = ops.matmul(ops.transpose(projection), kernel) + ops.outer(offset, bias)
-        return math.sqrt(2 / self.count) * ops.relu(product)
+        return math.sqrt(2 / self.count) * ops.maximum(product, self.constant)
 
 
 class PowerTowers:
     """Products of n projections for zⁿ; the bias enters by the exact shift of the polynomial."""
+
+    folds = True
+    spread = 1.0  # of no account to a fit, as features of one power are multiples of each other at all scales
 
     def __init__(self, num_features: int, expansion: Power, reach: float, biased: bool):
         self.expansion = expansion
@@ -91,7 +113,7 @@ class PowerTowers:
         self.count = 1 + sum(counts)
         self.groups = [count for n, count in self.terms for _ in range(n)]
         self.projections = sum(self.groups)
-        self.draws_offset, self.has_offset = False, True
+        self.draws_offset = False
 
     def _products(self, projected):
         """One product for each feature, by degree; slots of one feature lie in independent draws."""
@@ -104,10 +126,12 @@ class PowerTowers:
             parts.append(product)
         return parts
 
-    def inputs(self, x, projection, offset):
-        return ops.concatenate(self._products(ops.matmul(x, projection) + offset), axis=-1)
+    def of_projected(self, projected):
+        """Φ from the projections, (..., projections) -> (..., m)."""
+        return ops.concatenate(self._products(projected), axis=-1)
 
     def weights(self, kernel, bias, projection, offset):
+        """Ψ(W, b) of W (d, u) and b (u,), as (m, u)."""
         products = self._products(ops.matmul(ops.transpose(kernel), projection))
         powers = [0, *(n for n, _ in self.terms)]
         parts = [self._shifted(n, bias)[:, None] * part for n, part in zip(powers, products, strict=True)]
@@ -124,6 +148,9 @@ class PowerTowers:
 class FourierTowers:
     """Exponentials for cos and sin, asymmetric or symmetric; a frequency of 0 is one constant feature."""
 
+    folds = False  # the norm of x counts too
+    spread = 1.0  # norm of inputs that suits a fit: from 3 on, Φ is exp(±g·x) with a tail that a few features dominate
+
     def __init__(self, num_features: int, expansion: Fourier, kind: str, shift: float, scale: float):
         self.kind, self.shift, self.scale = kind, shift, scale
         sizes = np.hypot(expansion.cosines, expansion.sines)
@@ -133,7 +160,7 @@ class FourierTowers:
         self.projections = int(pairs.sum())
         self.groups = pairs.tolist()
         self.count = 2 * self.projections + bool(self.constant)
-        self.draws_offset = self.has_offset = False  # the norm of x counts too
+        self.draws_offset = False
         self.frequencies, self.cosines, self.sines = (
             np.repeat(values[moving], pairs).astype(np.float32)
             for values in (expansion.frequencies, expansion.cosines, expansion.sines)
@@ -141,7 +168,8 @@ class FourierTowers:
         # each of a pair of ± estimates counts half; a complex number is one estimate
         self.factors = (1 / np.sqrt(np.repeat(pairs, pairs) * (2 if kind == "asymmetric" else 1))).astype(np.float32)
 
-    def inputs(self, x, projection, offset):
+    def of_inputs(self, x, projection):
+        """Φ(x), (..., d) -> (..., m)."""
         dtype = x.dtype
         product, norms = ops.matmul(x, projection), ops.sum(ops.square(ops.cast(x, "float32")), -1, keepdims=True)
         product, lengths = ops.cast(product, "float32"), self._lengths(projection)
@@ -158,6 +186,7 @@ class FourierTowers:
         return self._joined(parts, kappa ** (projection.shape[0] / 2), dtype)
 
     def weights(self, kernel, bias, projection, offset):
+        """Ψ(W, b) of W (d, u) and b (u,), as (m, u)."""
         rows = ops.transpose(kernel)
         product, norms = ops.matmul(rows, projection), ops.sum(ops.square(rows), axis=-1, keepdims=True)
         kappa, lengths = math.sqrt(1 + 4 * self.shift), self._lengths(projection)
@@ -189,16 +218,18 @@ class FourierTowers:
         return ops.sum(ops.square(ops.cast(projection, "float32")), axis=0)
 
     def _joined(self, parts, constant, dtype):
-        """The features side by side, scaled, and 1 at the end if the expansion has a constant."""
+        """Return the features side by side, scaled, and 1 at the end if the expansion has a constant."""
         parts = [constant * self.factors * part for part in parts]
         parts += [ops.ones_like(parts[0][..., :1])] if self.constant else []
         return ops.cast(ops.concatenate(parts, axis=-1), dtype)
 
 
-def towers(num_features, expansion: Expansion | None, *, kind, shift, scale, reach, biased=True):
-    """The towers for an expansion (None: the ReLU), with at most `num_features` features (`count` of them)."""
+def towers(num_features, expansion: Expansion | None, *, kind, shift, scale, reach, constant=0.0, biased=True):
+    """Return the towers for an expansion (None: the ReLU), with at most `num_features` features (`count` of them)."""
     if expansion is None:
-        return ReluTowers(num_features)
+        return ReluTowers(num_features, constant, biased)
     if isinstance(expansion, Power):
         return PowerTowers(num_features, expansion, reach, biased)
+    if isinstance(expansion, Exponentials):
+        return ExponentialTowers(num_features, expansion, shift)
     return FourierTowers(num_features, expansion, kind, shift, scale)

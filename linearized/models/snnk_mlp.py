@@ -52,6 +52,8 @@ def _hidden(config: Any, dim: int, layer: int, ridge: float) -> SNNK:
             shift=config.snnk_shift,
             scale=config.snnk_scale,
             orthogonal=config.snnk_orthogonal,
+            lengths=config.snnk_lengths,
+            constant=config.snnk_constant,
             normalize=config.snnk_normalize,
             seed=(config.weight_seed, layer),
             name=f"hidden_{layer}",

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 import linearized.layers
-from linearized.layers import Fourier, Power, SeededNormal
+from linearized.layers import Exponentials, Fourier, Power, SeededNormal
 
 FILTERS = {"kernel_initializer": SeededNormal(0.3, 5)}  # a seed: equal configurations give equal weights
 # For each layer class, the ways to make one, and the shape of a batch that it takes.
@@ -37,6 +37,15 @@ CASES = {
         ({"num_features": 9, "activation": "sin", "features": "symmetric", "shift": 0.1, "normalize": 1.0}, (5, 6)),
         ({"num_features": 9, "activation": Fourier([0.0, 0.5], [1.0, 2.0], [0.0, 1.0]), "scale": 0.5}, (5, 6)),
         ({"num_features": 12, "activation": Power([0.5, 1.0, 0.0, 2.0]), "orthogonal": False, "seed": (1, 2)}, (5, 6)),
+        ({"num_features": 8, "constant": -5.0, "biased": False, "lengths": "fixed"}, (5, 6)),
+        ({"num_features": 9, "activation": "gelu", "degree": 3, "radius": 1.0, "growth": 1.0}, (5, 3, 6)),
+        ({"num_features": 8, "activation": "sin", "radius": 1.0, "scale": 0.5}, (5, 6)),
+        ({"num_features": 8, "activation": Exponentials([1.0, 0.5], [0.2, -0.3]), "shift": 0.1}, (5, 6)),
+        ({"num_features": 8, "activation": Exponentials([1j, 0.5], [0.2j, 0.3], None, [0.1, 0.2j])}, (5, 6)),
+    ],
+    "FavorAttention": [
+        ({"num_features": 8}, (5, 4, 6)),
+        ({"num_features": 8, "shift": 0.1, "orthogonal": False, "seed": 3}, (5, 4, 2, 6)),
     ],
     "SNNK": [
         ({"units": 7, "num_features": 16, "regularizer": keras.regularizers.L2(0.1)}, (5, 6)),
@@ -46,10 +55,15 @@ CASES = {
         ({"units": 7, "num_features": 16, "activation": "sin", "features": "symmetric", "normalize": 0.3}, (5, 6)),
         ({"units": 7, "num_features": 16, "activation": "gelu", "degree": 4, "normalize": 1.0}, (5, 6)),
         ({"units": 7, "num_features": 16, "activation": "tanh", "trained": "weights", "normalize": 0.5}, (5, 6)),
+        ({"units": 7, "num_features": 16, "activation": "tanh", "radius": 1.0}, (5, 6)),
+        ({"units": 7, "num_features": 16, "radius": 1.0, "growth": 1.0, "constant": 0.1, "use_bias": False}, (5, 6)),
+        ({"units": 7, "num_features": 16, "activation": Exponentials([1.0], [0.3]), "trained": "weights"}, (5, 6)),
     ],
     "SNNKAdapter": [
         ({"bottleneck": 3, "num_features": 8}, (5, 6)),
         ({"bottleneck": 0, "num_features": 8, "norm_before": False, "norm_after": True, "start": 0.1}, (5, 4, 6)),
+        ({"bottleneck": 3, "num_features": 8, "norm_before": False, "radius": 1.0, "activation": "tanh"}, (5, 6)),
+        ({"bottleneck": 3, "num_features": 8, "epsilon": 1e-3, "activation": Exponentials([1.0], [0.3])}, (5, 6)),
     ],
     "Adapted": [
         (

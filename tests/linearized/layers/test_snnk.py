@@ -7,6 +7,7 @@ from scipy import stats
 
 from linearized.layers.snnk import SNNK, activation_of
 from linearized.layers.snnk_expansions import ACTIVATIONS, FUNCTIONS, Fourier, Power, error, expand, fourier, power
+from linearized.layers.snnk_exponentials import Exponentials
 from linearized.layers.snnk_features import allocate, draw
 from linearized.layers.snnk_universal import UniversalFeatures
 from linearized.model_settings import SNNK_ACTIVATIONS
@@ -15,9 +16,9 @@ DIM, UNITS = 12, 6
 SEEDS = 100
 
 
-def arc_cosine(x, kernel, bias):
-    """The exact layer of the ReLU's features, from angles."""
-    x, w = np.c_[x, np.ones(len(x))], np.r_[kernel, bias[None]]
+def arc_cosine(x, kernel, bias=None):
+    """The exact layer of the ReLU's features, from angles; without a bias that of `x` and `kernel` alone."""
+    x, w = (x, kernel) if bias is None else (np.c_[x, np.ones(len(x))], np.r_[kernel, bias[None]])
     norms = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(w, axis=0)
     cos = np.clip(x @ w / norms, -1, 1)
     return norms * (np.sqrt(1 - cos**2) + (np.pi - np.arccos(cos)) * cos) / np.pi
@@ -33,7 +34,7 @@ def problem(seed=0, rows=40):
 def exact(activation, x, kernel, bias, **options):
     """The expansion itself: what the features estimate without bias."""
     if activation == "relu":
-        return arc_cosine(x, kernel, bias)
+        return arc_cosine(x, kernel, bias if options.get("biased", True) else None)
     series = expand(activation, options.get("expansion", "power"), degree=options.get("degree", 8))
     return series(x @ kernel + bias)
 
@@ -60,7 +61,10 @@ def errors(activation, sizes, seeds, **options):
     ]
 
 
+XI = np.array([-1.0, 1.0]) / (2 * np.pi)  # the published adapters' measure
 CASES = [
+    ("relu", {"biased": False}), (Exponentials.of(XI, np.sin, np.sin), {}),
+    (Exponentials([1.0], [1.0]), {"shift": 0.02}), (Exponentials([1.0, 1j], [0.5j, 0.7], [2.0, 1.0], [1.0, 0.3j]), {}),
     ("relu", {}), ("sin", {}), ("cos", {}), ("sin", {"shift": 0.04}), ("cos", {"scale": 0.8}),
     ("sin", {"features": "symmetric"}), ("cos", {"features": "symmetric", "shift": 0.04}),
     ("tanh", {"degree": 5}), ("gelu", {"degree": 4}), ("softplus", {"degree": 2}), ("sigmoid", {"degree": 3}),
@@ -78,6 +82,74 @@ def test_the_error_falls_as_one_over_the_root_of_m(activation, options, orthogon
     found = errors(activation, sizes, range(6), orthogonal=orthogonal, **options)
     slope = np.polyfit(np.log(sizes), np.log(found), 1)[0]
     assert -0.65 < slope < -0.38, found
+
+
+def test_relu_without_a_bias_is_the_published_kernel_of_x_and_w():
+    """Twice E relu(g·x)relu(g·w), whatever the norms; a bias coordinate would put √(‖x‖² + 1) in the place of ‖x‖."""
+    x, kernel, _ = problem()
+    x, kernel = 2 * x, 0.5 * kernel
+    layer = SNNK(UNITS, 4096, use_bias=False)
+    layer.build((None, DIM))
+    layer.psi.assign(layer.features.of_weights(kernel.astype(np.float32), np.zeros(UNITS, np.float32)))
+    found, goal = keras.ops.convert_to_numpy(layer(x.astype(np.float32))), arc_cosine(x, kernel)
+    assert np.linalg.norm(found - goal) < 0.06 * np.linalg.norm(goal)
+    assert not np.any(layer.features.offset)
+    g = np.random.default_rng(0).standard_normal((DIM, 200_000))
+    published = np.maximum(x[:5] @ g, 0) @ np.maximum(kernel.T @ g, 0).T / g.shape[1]
+    np.testing.assert_allclose(goal[:5], 2 * published, atol=0.03)
+
+
+@pytest.mark.parametrize("constant", [-5.0, 0.1])
+def test_features_with_a_floor_give_the_kernel_of_the_floor(constant):
+    """Against quadrature over the two projections g·x and g·w, which are jointly normal."""
+    x, kernel, _ = problem(rows=6)
+    nodes = np.linspace(-8, 8, 321)
+    u, v = np.meshgrid(nodes, nodes, indexing="ij")
+    mass = stats.norm.pdf(u) * stats.norm.pdf(v) * (nodes[1] - nodes[0]) ** 2
+    cos = x @ kernel
+    second = cos[..., None, None] * u + np.sqrt(1 - cos**2)[..., None, None] * v
+    goal = 2 * (mass * np.maximum(u, constant) * np.maximum(second, constant)).sum(axis=(-2, -1))
+    found = [estimate("relu", 512, seed, x, kernel, 0 * kernel[0], biased=False, constant=constant)
+             for seed in range(20)]  # fmt: skip
+    wrong = (np.mean(found, axis=0) - goal) / (np.std(found, axis=0) / np.sqrt(20))
+    assert np.sqrt(np.mean(wrong**2)) < 2
+    if constant == -5.0:  # nearly linear features: the kernel is nearly 2 w·x
+        np.testing.assert_allclose(goal, 2 * cos, atol=0.01)
+
+
+def test_published_pairs_are_expanded_and_measured():
+    """A = a = sin at ±1/2π: f(z) = sin(ξ)² exp(sin(ξ)² z), and the same with a complex pair for cos."""
+    square = np.sin(XI[0]) ** 2
+    z = np.linspace(-2, 2, 9)
+    np.testing.assert_allclose(Exponentials.of(XI, np.sin, np.sin)(z), square * np.exp(square * z), rtol=1e-12)
+    cosine = Exponentials.of(XI, np.ones_like, lambda xi: 2j * np.pi * xi, np.ones_like, np.ones_like)
+    np.testing.assert_allclose(cosine(z), np.cos(z), atol=1e-12)
+    assert Exponentials.from_config(cosine.get_config()) == cosine
+    layer = UniversalFeatures(9, cosine)
+    assert layer.count == 8  # two real features for each of four projections
+    with pytest.raises(ValueError, match="too small"):
+        UniversalFeatures(3, cosine)
+
+
+@pytest.mark.parametrize("values", [
+    ([1.0], [0.0]), ([0.0], [1.0]), ([1.0], [1.0, 2.0]), ([np.inf], [1.0]), ([], []),
+], ids=str)  # fmt: skip
+def test_exponentials_that_make_no_sense_are_refused(values):
+    with pytest.raises(ValueError, match="Received"):
+        Exponentials(*values)
+
+
+def test_fixed_lengths_are_those_of_the_root_and_lose_their_variance():
+    blocks = draw(DIM, 3 * DIM, [0], True, "fixed")
+    np.testing.assert_allclose(np.linalg.norm(blocks, axis=0), np.sqrt(DIM), rtol=1e-5)
+    x, kernel, bias = problem()
+    goal = arc_cosine(x, kernel, bias)
+    chi, fixed = (
+        np.array([estimate("relu", 52, seed, x, kernel, bias, lengths=lengths) for seed in range(200)])
+        for lengths in ("chi", "fixed")
+    )
+    assert np.abs(fixed.mean(axis=0) - goal).max() < 5 * fixed.std(axis=0).max() / np.sqrt(200)
+    assert np.mean(fixed.std(axis=0)) < 0.9 * np.mean(chi.std(axis=0))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ def losses(*variants, **base):
 
 @pytest.mark.parametrize("base, variants", [
     ({}, [{"snnk_features": 32}, {"snnk_trained": "weights"}, {"snnk_orthogonal": False}, {"snnk_normalize": 1.0},
+          {"snnk_lengths": "fixed"}, {"snnk_constant": -5.0},
           {"snnk_activation": "gelu", "snnk_normalize": 1.0}, {"num_layers": 2}, {"drop_rate": 0.5}, {"weight_seed": 1},
           {"seed": 1}, {"reg_index": "19"}, {"num_units": 16}]),
     ({"snnk_activation": "gelu", "snnk_normalize": 1.0},
@@ -57,6 +58,8 @@ def test_a_trained_model_is_bundled(directories):
     ({"model": "NN", "snnk_features": 8}, "SNNK_MLP"), ({"snnk_degree": 3}, "snnk_degree"),
     ({"snnk_expansion": "fourier"}, "snnk_expansion"), ({"snnk_shift": 0.1}, "snnk_shift"),
     ({"snnk_activation": "sin", "snnk_kind": "symmetric", "snnk_scale": 2.0}, "snnk_scale"),
+    ({"snnk_activation": "gelu", "snnk_constant": 0.1}, "snnk_constant"),
+    ({"snnk_orthogonal": False, "snnk_lengths": "fixed"}, "snnk_lengths"),
     ({"snnk_activation": "swish"}, "gelu"), ({"snnk_features": 1}, "at least 2"),
 ])  # fmt: skip
 def test_what_does_nothing_or_is_unknown_is_refused(settings, word):

@@ -1,0 +1,101 @@
+"""Attention in linear time by positive random features of the softmax kernel with the shift that suits the data.
+
+FAVOR++ (Likhosherstov et al., "Chefs' random tables", NeurIPS 2022), as in the Transformers of "Scalable Neural Network
+Kernels" (ICLR 2024): exp(q·k) = E φ(q)φ(k) with φ(x) = (1+4M)^(d/4) exp(√(1+4M) g·x - ‖x‖²/2 - M‖g‖²) > 0, g ~ N(0, I).
+These are the features of `Exponentials([1.0], [1.0])` with a shift M that `best_shift` computes in closed form.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from linearized.layers.shapes import check_shape
+from linearized.layers.snnk_features import draw
+
+
+def best_shift(square: float, dim: int):
+    """Return the M that minimises the variance of the estimate at ‖q + k‖² = `square`, a number or a tensor.
+
+    The second moment of one estimate is ((1+4M)²/(1+8M))^(d/2) exp(2‖q+k‖²(1+4M)/(1+8M) - ‖q‖² - ‖k‖²), and its
+    derivative in M is a quadratic polynomial over a positive number.
+    """
+    total = 2 * square + dim
+    ratio = ((total**2 + 8 * dim * square) ** 0.5 - total) / (4 * square)
+    return (1 / ratio - 1) / 8
+
+
+@keras.saving.register_keras_serializable("linearized")
+class FavorAttention(keras.layers.Layer):
+    """softmax(q kᵀ/√d) v in linear time, by positive random features; it has no weights to train.
+
+    Args:
+        num_features: m; the relative variance of a weight falls like 1/m.
+        shift: M of the features. None: the best for the mean of ‖q + k‖² over all pairs, for each row of the batch and
+            each head, as published. 0 gives the positive features of FAVOR+.
+        orthogonal, lengths, seed: Of the projections, see `UniversalFeatures`.
+
+    Input shape: `(n, length, d)` or `(n, length, heads, d)`; the call takes query, key (the query if left out) and
+    value (the key if left out), and `key_mask`, `(n, length)`, true where keys count.
+    Output shape: that of the query, with the last axis of the value. Costs n·length·heads·m·d.
+    """
+
+    def __init__(self, num_features=64, shift=None, orthogonal=True, lengths="chi", seed=0, **kwargs):
+        super().__init__(**kwargs)
+        if num_features < 1 or (shift is not None and not 0 <= shift < np.inf):
+            raise ValueError("`num_features` must be at least 1 and `shift` None or not negative. "
+                             f"Received: num_features={num_features}, shift={shift}.")  # fmt: skip
+        self.num_features, self.shift = int(num_features), None if shift is None else float(shift)
+        self.orthogonal, self.lengths, self.seed = bool(orthogonal), lengths, int(seed)
+
+    def build(self, query_shape):
+        drawn = draw(query_shape[-1], self.num_features, [self.seed], self.orthogonal, self.lengths)
+
+        def initializer(shape, dtype=None):
+            return ops.convert_to_tensor(drawn, dtype=dtype)
+
+        self.projection = self.add_weight(
+            name="projection", shape=drawn.shape, initializer=initializer, trainable=False, autocast=False
+        )
+        self.built = True
+
+    def call(self, query, key=None, value=None, key_mask=None):
+        key = query if key is None else key
+        value = key if value is None else value
+        for name, x in (("query", query), ("key", key)):
+            check_shape(self, x.shape, (..., self.projection.shape[0]), name)
+        heads = len(query.shape) == 4
+        q, k, v = (ops.cast(x if heads else x[:, :, None], "float32") for x in (query, key, value))
+        scale = q.shape[-1] ** -0.25
+        q, k = q * scale, k * scale
+        shift = self._shift(q, k)
+        phi, psi = self._features(q, shift, axis=-1), self._features(k, shift, axis=(1, -1))
+        if key_mask is not None:
+            psi = psi * ops.cast(key_mask, "float32")[:, :, None, None]
+        summed = ops.einsum("nkhm,nkhd->nhmd", psi, v)
+        weights = ops.einsum("nqhm,nhm->nqh", phi, ops.sum(psi, axis=1))
+        found = ops.einsum("nqhm,nhmd->nqhd", phi, summed) / ops.maximum(weights, 1e-30)[..., None]
+        return ops.cast(found if heads else found[:, :, 0], self.compute_dtype)
+
+    def _shift(self, q, k):
+        """Return M, (n, 1, heads, 1), a constant to the gradient."""
+        if self.shift is not None:
+            return self.shift
+        squares = [ops.mean(ops.sum(ops.square(x), axis=-1), axis=1) for x in (q, k)]
+        product = ops.sum(ops.mean(q, axis=1) * ops.mean(k, axis=1), axis=-1)
+        square = ops.maximum(squares[0] + squares[1] + 2 * product, 1e-6)
+        return ops.stop_gradient(best_shift(square, q.shape[-1]))[:, None, :, None]
+
+    def _features(self, x, shift, axis):
+        """Return the features up to factors that cancel: those common to `axis`, which the maximum stands for."""
+        projection = ops.convert_to_tensor(self.projection)
+        exponent = (1 + 4 * shift) ** 0.5 * ops.matmul(x, projection) - shift * ops.sum(ops.square(projection), axis=0)
+        exponent = exponent - ops.sum(ops.square(x), axis=-1, keepdims=True) / 2
+        return ops.exp(exponent - ops.stop_gradient(ops.max(exponent, axis=axis, keepdims=True)))
+
+    def compute_output_shape(self, query_shape, key_shape=None, value_shape=None, key_mask_shape=None):
+        last = value_shape or key_shape or query_shape
+        return (*query_shape[:-1], last[-1])
+
+    def get_config(self):
+        names = ("num_features", "shift", "orthogonal", "lengths", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,157 @@
+"""Fitting Ψ of an SNNK to a dense layer: ridge regression on rows, with the error on rows that were held out.
+
+The layer is known everywhere, not only on the rows. So a small share of the weight goes to guard rows, random ones in
+the ball of the calibrated radius and given ones carried beyond it: without them Ψ is arbitrary in every direction in
+which the rows do not vary, and the fitted layer can be wrong by orders of magnitude as soon as a row leaves their span.
+The share is raised until outputs at further guard rows stay below three times the largest one of the layer.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+from keras import ops
+
+HELD_OUT = 5  # one row in so many is held out of the fit that the error is measured with
+RIDGES = 10.0 ** np.arange(-8, 0)  # in units of the mean square of a feature times the number of rows
+GUARDS = (0.01, 0.1, 1.0)  # weights of all guard rows together, relative to that of the given ones
+LARGEST = 3.0  # times the largest output of the layer: the outputs at other guard rows that are accepted
+WARN_ABOVE = 0.2
+
+
+class Fit(NamedTuple):
+    """Ψ, (m, u) in float32; its ridge; and the relative error ‖f̂ - f‖ / ‖f‖ on held-out rows."""
+
+    psi: np.ndarray
+    ridge: float
+    error: float
+
+
+def growth_of(layer, rows: np.ndarray) -> float:
+    """Return the exponent g, one of 0, 1, 2, 3, with which outputs of `layer` grow like ‖x‖^g far outside `rows`.
+
+    Zero for bounded functions, and where outputs overflow.
+    """
+    centre = rows.mean(axis=0)
+    far = [np.linalg.norm(outputs(layer, centre + factor * (rows - centre))) for factor in (1e2, 1e4)]
+    if not np.isfinite(far).all() or min(far) == 0:
+        return 0.0
+    return float(np.clip(np.round(np.log10(far[1] / far[0]) / 2), 0, 3))
+
+
+def outputs(layer, rows: np.ndarray) -> np.ndarray:
+    """Return the outputs of `layer` at inference, in float64."""
+    return ops.convert_to_numpy(ops.cast(layer(rows.astype(np.float32)), "float32")).astype(np.float64)
+
+
+def guard_rows(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return 3·count rows: a third are given rows carried outwards, the others random around the mean of the rows.
+
+    With r the 95 % quantile of the distance to the mean, they are r to 4r and up to 2r away from it, so that both reach
+    the radius of calibrated features, at most 1.5r. No rows are returned if all given ones are equal.
+    """
+    random = np.random.default_rng(seed)
+    centre = rows.mean(axis=0)
+    sizes = np.linalg.norm(rows - centre, axis=1)
+    radius = np.quantile(sizes, 0.95)
+    directions = random.standard_normal((2 * count, rows.shape[1]))
+    reached = 2 * radius * random.random((2 * count, 1)) ** 0.5
+    directions *= reached / np.linalg.norm(directions, axis=1, keepdims=True)
+    chosen = random.integers(0, len(rows), count)
+    far = (rows[chosen] - centre) * (random.uniform(1, 4, count) * radius / np.maximum(sizes[chosen], 1e-30))[:, None]
+    return centre + np.concatenate([directions, far]) if radius > 0 else rows[:0]
+
+
+def fit(layer, features, rows: np.ndarray, ridge: float | None = None, held_out: np.ndarray | None = None) -> Fit:
+    """Fit Ψ to the outputs of `layer` by ridge regression on Φ, solved in float64.
+
+    Args:
+        layer: The dense layer to stand in for.
+        features: `UniversalFeatures`, built, and calibrated if they are bounded.
+        rows: (n, d) with n > m, of the distribution that the layer gets.
+        ridge: In units of the mean square of a feature times n; None: the best of `RIDGES` by leave-one-out errors.
+        held_out: Rows to measure the error on. None: a fifth of `rows`, for a fit to the rest; Ψ is that of all rows.
+
+    Costs O((n + m) m²), and O(n m u).
+    """
+    with features.quiet():
+        goal, phi = outputs(layer, rows), outputs(features, rows)
+    order = np.random.default_rng(0).permutation(len(rows))
+    kept, held = order[len(rows) // HELD_OUT :], order[: len(rows) // HELD_OUT]
+    held_goal, held_phi = goal[held], phi[held]
+    if held_out is not None:
+        with features.quiet():
+            kept, held_goal, held_phi = order, outputs(layer, held_out), outputs(features, held_out)
+    guards = [_Guard.of(layer, features, guard_rows(rows, features.count, seed)) for seed in (1, 2)]
+    for weight in GUARDS if len(guards[0].phi) else (0.0,):
+        part = _Normal(phi[kept], goal[kept], guards[0], weight)
+        chosen = part.best_ridge() if ridge is None else max(ridge, 1e-12)
+        whole = part if held_out is not None else _Normal(phi, goal, guards[0], weight)
+        psi = whole.solution(chosen)
+        if np.abs(guards[1].phi @ psi).max(initial=0) <= LARGEST * np.abs(guards[1].goal).max(initial=0):
+            break
+    error = relative_error(held_phi @ part.solution(chosen), held_goal)
+    return Fit(psi.astype(np.float32), chosen, error)
+
+
+def relative_error(found: np.ndarray, goal: np.ndarray) -> float:
+    """Return ‖found - goal‖ / ‖goal‖ over all entries: 0 is exact, and zeros would give 1."""
+    wrong, size = np.linalg.norm(found - goal), np.linalg.norm(goal)
+    return float(wrong / size) if size else float(wrong > 0)
+
+
+def report(name: str, error: float, rows: str) -> None:
+    """Log the relative error of a replacement, and warn if it is above 0.2."""
+    logging.info("%s: relative error %.3f on %s", name, error, rows)
+    if not error <= WARN_ABOVE:
+        warnings.warn(f"The SNNK in the place of {name!r} errs by {error:.2f} of its outputs on {rows}. Give it more "
+                      "features, or `inputs` that are typical of the layer, or train it on.", stacklevel=4)  # fmt: skip
+
+
+class _Guard(NamedTuple):
+    """Features and outputs at guard rows, both divided by the growth of the features outside their radius."""
+
+    phi: np.ndarray
+    goal: np.ndarray
+
+    @classmethod
+    def of(cls, layer, features, rows):
+        if not features.radius:
+            rows = rows[:0]
+        with features.quiet():
+            goal, phi = outputs(layer, rows), outputs(features, rows)
+        if features.growth:
+            excess = ops.convert_to_numpy(features.excess(rows.astype(np.float32))).astype(np.float64)
+            goal, phi = goal / excess**features.growth, phi / excess**features.growth
+        fine = np.isfinite(goal).all(axis=1)  # a function that overflows far out has no value to follow there
+        return cls(phi[fine], goal[fine])
+
+
+class _Normal:
+    """Normal equations of some rows and of weighted guard rows, diagonalised once for all ridges."""
+
+    def __init__(self, phi: np.ndarray, goal: np.ndarray, guard: _Guard, weight: float):
+        self.phi, self.goal, self.rows = phi, goal, len(phi)
+        factor = weight * len(phi) / max(len(guard.phi), 1)
+        gram = phi.T @ phi + factor * (guard.phi.T @ guard.phi)
+        moment = phi.T @ goal + factor * (guard.phi.T @ guard.goal)
+        scales = np.sqrt(np.diag(gram) / self.rows)
+        scales[scales == 0] = 1.0  # features that are 0 on all rows get the coefficient 0
+        self.values, vectors = np.linalg.eigh(gram / np.outer(scales, scales) / self.rows)
+        self.scaled_vectors = vectors / scales[:, None]
+        self.moment = self.scaled_vectors.T @ moment / self.rows
+
+    def solution(self, ridge: float) -> np.ndarray:
+        return self.scaled_vectors @ (self.moment / (np.maximum(self.values, 0) + ridge)[:, None])
+
+    def best_ridge(self) -> float:
+        """Return the ridge of `RIDGES` with the smallest leave-one-out error on the given rows."""
+        turned = self.phi @ self.scaled_vectors
+        losses = []
+        for ridge in RIDGES:
+            inverse = 1 / (np.maximum(self.values, 0) + ridge)
+            leverage = np.square(turned) @ inverse / self.rows
+            residual = self.goal - turned @ (inverse[:, None] * self.moment)
+            losses.append(np.square(residual / np.maximum(1 - leverage, 1e-6)[:, None]).sum())
+        return float(RIDGES[int(np.argmin(losses))])
