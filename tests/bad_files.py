@@ -192,6 +192,11 @@ def _fashion(folder: Path, pack: Callable[[bytes], bytes], end: str) -> list[Pat
     return sorted(folder.iterdir())
 
 
+def _idx(folder: Path) -> list[Path]:
+    (folder / "a.idx").write_bytes(idx(_random().integers(0, 256, (4, 3, 2))))
+    return [folder / "a.idx"]
+
+
 def batch(rows: int, start: int) -> dict[bytes, Any]:
     """Return a batch of CIFAR-10 as its Python version pickles it."""
     data = np.random.default_rng(start).integers(0, 256, (rows, 3072)).astype(np.uint8)
@@ -316,7 +321,7 @@ TARGETS: dict[str, Target] = {
     "result": Target(_result, _read_result, hdf5=True),
     "Fashion-MNIST": Target(lambda folder: _fashion(folder, gzip.compress, ".gz"), FashionFiles().read, checked=True),
     "Fashion-MNIST, unzipped": Target(lambda folder: _fashion(folder, bytes, ""), FashionFiles().read),
-    "idx": Target(lambda folder: _fashion(folder, bytes, "")[:1], lambda folder: read_idx(next(folder.iterdir()))),
+    "idx": Target(_idx, lambda folder: read_idx(folder / "a.idx")),
     "CIFAR10": Target(lambda folder: _cifar(folder, "py"), CifarFiles().read),
     "CIFAR10, binary": Target(lambda folder: _cifar(folder, "bin"), CifarFiles().read),
     "CIFAR10, Matlab": Target(lambda folder: _cifar(folder, "mat"), CifarFiles().read),

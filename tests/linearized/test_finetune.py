@@ -17,7 +17,7 @@ from data.dataset import Dataset, Split
 from data.errors import UserError
 from linearized import finetune_model
 from linearized.customary_metrics import customary
-from linearized.finetune import Config, load_data, run
+from linearized.finetune import Config, load_data, main, run
 from linearized.layers.kervolution import Kervolution2D
 from linearized.layers.lambda_layer import LambdaLayer
 from linearized.layers.snnk import SNNK
@@ -153,13 +153,19 @@ def test_every_setting_that_decides_the_result_changes_it(directories, images):
     assert all(moved), dict(zip(map(str, changes), losses, strict=True))
 
 
-def test_a_score_is_regression(directories, tmp_path, texts):
+def test_a_score_is_regression_and_dropped_rows_are_printed_and_recorded(directories, tmp_path, texts, capsys):
     folder = tmp_path / "STS-B"
     folder.mkdir()
     for name in ("train.tsv", "dev.tsv"):
         rows = [f"{i}\ta tree\t{'a tree' if i % 2 else 'no stone'}\t{5.0 * (i % 2)}" for i in range(16)]
-        (folder / name).write_text("\n".join(["index\tsentence1\tsentence2\tscore", *rows]))
-    result = run(Config(**{**texts, "data": str(folder)}))
+        empty = ["98\ta tree\tno score\t"] if name == "train.tsv" else []
+        (folder / name).write_text("\n".join(["index\tsentence1\tsentence2\tscore", *rows, *empty]))
+    config = Config(**{**texts, "data": str(folder)})
+    main(config)
+    assert "train: 1 rows without a label were dropped" in capsys.readouterr().out
+    result = run(config)
+    assert result.record["data"]["n_train"] == 16 and result.record["data"]["train_rows_unlabelled"] == 1
+    assert result.record["data"]["casing"] == "uncased"
     assert result.chosen["test_accuracy"] is None
     assert result.chosen["test_loss"] < 6.3  # the variance of the scores is 6.25
 
