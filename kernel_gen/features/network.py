@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from data.arrays import refuse_not_finite
 from data.blocks import for_each
 from data.errors import UserError
 from kernel_gen.features.activation import Activation, Approximation
@@ -18,9 +19,11 @@ from kernel_gen.features.linear import AvgPool, Conv, Dense, Flatten, GlobalAvgP
 from kernel_gen.features.nonlinearity import Nonlinearity
 from kernel_gen.features.state import Shape, State, squares_of
 from kernel_gen.features.tensor_srht import Srht
+from kernel_gen.kernel import quiet
 from kernel_gen.rows import finite_rows
 
 Layer = Dense | Conv | AvgPool | Flatten | GlobalAvgPool | Nonlinearity
+OVERFLOW = "Take dtype=float64, lower weight_std, or scale the inputs."
 COLUMNS = 1024  # of a batch, pixels included: 2 MB of 512 features
 KINDS = ("ntk", "nngp")
 
@@ -140,7 +143,9 @@ class Features:
         out = np.empty((len(x), self.dim), self.dtype)
 
         def fill(rows: slice) -> None:
-            out[rows] = self._batched(finite_rows(x[rows], self.dtype)).T
+            with quiet():
+                out[rows] = self._batched(finite_rows(x[rows], self.dtype)).T
+            refuse_not_finite(out[rows], f"Features, from row {rows.start} on,", OVERFLOW)
 
         for_each([slice(start, start + self._batch) for start in range(0, len(x), self._batch)], fill)
         return out

@@ -3,10 +3,13 @@
 import numpy as np
 from jaxtyping import Float
 
+from data.arrays import refuse_not_finite
 from data.blocks import for_each
 from data.embedding_settings import EmbeddedRows
 from data.errors import UserError
+from kernel_gen.features.network import OVERFLOW
 from kernel_gen.features.poly_sketch import PolySketch
+from kernel_gen.kernel import quiet
 from kernel_gen.rows import finite_rows
 
 BATCH = 256  # rows
@@ -49,7 +52,9 @@ class PolynomialFeatures:
             if self._offset > 0:
                 constant = np.full((1, columns.shape[1]), self._offset**0.5, self.dtype)
                 columns = np.concatenate([constant, columns])
-            out[rows] = self._sketch(columns).T
+            with quiet():
+                out[rows] = self._sketch(columns).T
+            refuse_not_finite(out[rows], f"Features, from row {rows.start} on,", OVERFLOW)
 
         for_each([slice(start, start + BATCH) for start in range(0, len(x), BATCH)], fill)
         return out

@@ -123,6 +123,16 @@ def test_what_features_cannot_take_is_refused(x):
     assert phi(np.ones((2, 16))).shape == (2, phi.dim)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "name, settings",
+    [("NTK", {"num_layers": 20, "weight_std": 500.0}), ("POLYNOMIAL", {"degree": 60, "offset": 1e4})],
+)
+def test_features_that_overflow_are_refused(x, name, settings):
+    with pytest.raises(UserError, match="Features, from row 0 on, must be finite"):
+        embedding(name, 5, embedding_dim=64, **settings)(x)
+
+
 def test_jobs_and_other_settings_refuse_what_has_no_name(x):
     for given in (silu, Elementwise(silu)):
         with pytest.raises(UserError, match="no name by which files could be found again"):
