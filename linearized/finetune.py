@@ -12,6 +12,7 @@ continues a run that was stopped; when the run is finished, it shows the result.
 import dataclasses
 import hashlib
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -211,7 +212,7 @@ def run(config: Config) -> Result:
             "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim,
                      **{f"n_{name}": len(split) for name, split in dataset.splits().items()}, **dataset.notes},
             "model": {"name": path.stem, **counts, "snnk_errors": errors},
-            "solver": {"name": "adamw", "step": "epoch", "history": "train loss"},
+            "solver": {"name": "adamw", "step": "epoch", "history": "train loss", "loss": loss},
             "ridges": [entry],
             "chosen": {"position": 0, "index": 0, "by": "the only one"},
             "seconds": round(time.monotonic() - start, 3),
@@ -306,7 +307,16 @@ def main(config: Config) -> None:
         shown = [f"{metric.replace('_', ' ')} {value:.4f}" for metric, value in found.items() if value is not None]
         if shown:
             say(f"{name}: {', '.join(shown)}")
+    draw(result.folder)
     say_written(result.folder)
+
+
+def draw(folder: Path) -> None:
+    """Have the report draw `curves.png` and `training.png` where one is missing. Raises `UserError` where it cannot."""
+    if all((folder / name).is_file() for name in ("curves.png", "training.png")):
+        return
+    if subprocess.run([sys.executable, "-m", "report.run_pictures", f"--directory={folder}"]).returncode:
+        raise UserError(f"The pictures of {folder} cannot be drawn, see above. The result itself is whole.")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
     model = build(config, dataset, ridge)
     # `converged` is a solver's word for a tolerance that it met; training by gradients has none
     evidence = {"converged": None, "diverged": False, "iterations": 0, "residual": None, "message": ""}
-    history = np.zeros(0)
+    history = validation = np.zeros(0)
     if name != "newton_cg":
         with progress_line(f"{config.model}, λ = {ridge:.1e}", config.max_cg_iters) as report:
             result = sgd.fit(
@@ -69,6 +69,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
             shutil.rmtree(checkpoint, ignore_errors=True)
             raise UserError(f"{config.model}, λ = {ridge:.1e}: {result.message}")
         history = np.asarray(result.history["loss"]) + np.asarray(result.history["penalty"])
+        validation = np.asarray(result.history.get("validation_loss", ()), float)
         evidence |= {"diverged": result.diverged, "iterations": result.epochs_done, "message": result.message}
         evidence["loss_change"] = loss_change(history)
         evidence["examples_per_second"] = _speed(len(dataset.train), result.history["seconds"])
@@ -87,7 +88,8 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
     if evidence["diverged"]:
         logging.warning("ridge %d (λ = %.3e): %s", index, ridge, evidence["message"])
     predictions = {split: sgd.predict(model, rows.x) for split, rows in dataset.splits().items()}
-    return RidgeFit(index, ridge, predictions, model.get_weights(), evidence, history, time.monotonic() - start)
+    return RidgeFit(index, ridge, predictions, model.get_weights(), evidence, history, time.monotonic() - start,
+                    validation)  # fmt: skip
 
 
 def loss_change(history: np.ndarray) -> float | None:
@@ -113,6 +115,7 @@ def _save(path: Path, done: RidgeFit, key: str) -> None:
         file.attrs["evidence"] = json.dumps(done.evidence)
         file.attrs.update(index=done.index, ridge=done.ridge, seconds=done.seconds)
         file["history"] = done.history
+        file["validation"] = done.validation
         for split, values in done.predictions.items():
             file[f"predictions/{split}"] = values
         for place, value in enumerate(done.parameters):
@@ -130,6 +133,7 @@ def _load(path: Path, key: str) -> RidgeFit | None:
             return RidgeFit(
                 int(file.attrs["index"]), float(file.attrs["ridge"]), predictions, parameters,
                 parse_json(file.attrs["evidence"]), file["history"][()], float(file.attrs["seconds"]),
+                file["validation"][()] if "validation" in file else np.zeros(0),
             )  # fmt: skip
     except Absent:
         return None

@@ -21,6 +21,7 @@ class RidgeFit:
         evidence: `converged`, `iterations`, and what else the solver says of itself; plain values, ready for JSON.
         history: The solver's own measure at each iteration or epoch.
         seconds: Wall time, of the whole grid's share for solvers that solve all ridges at once.
+        validation: Loss of the validation rows after each epoch; empty without such rows, and for linear solvers.
     """
 
     index: int
@@ -30,6 +31,7 @@ class RidgeFit:
     evidence: dict[str, Any]
     history: np.ndarray
     seconds: float
+    validation: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -213,6 +213,7 @@ def run(config: Config) -> Result:
         }
         arrays = {f"predictions/{split}": values for split, values in fits[position].predictions.items()}
         arrays |= {f"history/{done.index:03d}": done.history for done in fits}
+        arrays |= {f"history/{done.index:03d}_validation": done.validation for done in fits if len(done.validation)}
         try:
             with whole_file(folder / "model.keras", sealed=True) as path:
                 model.save(path)

@@ -5,6 +5,7 @@ Example: python -m report.comparison --directory=storage/nn/test/compare_DIGITS_
 
 import dataclasses
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,27 +27,30 @@ class Config(Settings):
 
 
 def comparison_bars(record: Mapping[str, Any]):
-    """A bar a model in a panel for each of `PANELS` that was measured for one of them; a matplotlib Figure.
+    """Draw one panel per metric of `PANELS` that was measured, one bar per model; return the matplotlib Figure.
 
     Args:
         record: `title`, `columns` (name -> title) and `rows`, each with a `label`; None where nothing was measured.
     """
-    from report.style import COLOURS, new_figure
+    from report.style import COLOURS, new_figure, wrapped_title
 
     rows = record["rows"]
     panels = [name for name in PANELS if any(row.get(name) is not None for row in rows)]
     if "test_accuracy" in panels:
         panels = [name for name in panels if name != "test_loss"]
-    figure, axes = new_figure(2.6 + 2.4 * len(panels), 1.2 + 0.4 * len(rows), nrows=1, ncols=len(panels), sharey=True)
+    labels = [textwrap.fill(row["label"].replace(":", ": "), 26) for row in rows]
+    height = 1.2 + sum(0.25 + 0.15 * (1 + label.count("\n")) for label in labels)
+    figure, axes = new_figure(2.6 + 2.4 * len(panels), height, nrows=1, ncols=len(panels), sharey=True)
     for axis, name in zip(axes, panels, strict=True):
         values = [row.get(name) for row in rows]
-        bars = axis.barh([row["label"] for row in rows], [value or 0.0 for value in values], color=COLOURS[0])
+        bars = axis.barh(range(len(rows)), [value or 0.0 for value in values], color=COLOURS[0])
         axis.bar_label(bars, [_shown(value) for value in values], padding=3)
         axis.set_title(record["columns"][name], fontsize=10)
         axis.set_xlim(0, 1.35 * max(filter(None, values), default=1.0))
         axis.tick_params(axis="x", labelbottom=False)
+    axes[0].set_yticks(range(len(rows)), labels, fontsize=9)
     axes[0].invert_yaxis()
-    figure.suptitle(record["title"])
+    wrapped_title(figure, record["title"])
     return figure
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from report.style import COLOURS, LINES, MARKERS, log_axis, new_figure, shades, spread_out
+from report.style import COLOURS, LINES, MARKERS, handles_of, legend_below, log_axis, new_figure, shades, spread_out
 
 
 def residual_curves(histories: Mapping[str, Mapping[float, np.ndarray]], *, symbol: str = "ρ") -> Figure:
@@ -25,7 +25,7 @@ def residual_curves(histories: Mapping[str, Mapping[float, np.ndarray]], *, symb
         axis.set(title=name, xlabel="product with K")
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_ylabel("residual, relative")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    legend_below(figure, handles_of(axes))
     return figure
 
 
@@ -38,7 +38,12 @@ def solver_steps(solutions: Mapping[str, Sequence[Any]], *, rtol: float, symbol:
     """
     figure, axes = new_figure(9.6, 3.4, ncols=2)
     for place, (name, path) in enumerate(solutions.items()):
-        look = {"marker": MARKERS[place], "color": COLOURS[place], "linestyle": LINES[place], "markersize": 4}
+        look = {
+            "marker": MARKERS[place % len(MARKERS)],
+            "color": COLOURS[place % len(COLOURS)],
+            "linestyle": LINES[place % len(LINES)],
+            "markersize": 4,
+        }
         ridges, missed = [one.ridge for one in path], [one for one in path if not one.converged]
         for axis, column in zip(axes, ("iterations", "residual"), strict=True):
             axis.plot(ridges, [getattr(one, column) for one in path], label=name, **look)
@@ -48,7 +53,7 @@ def solver_steps(solutions: Mapping[str, Sequence[Any]], *, rtol: float, symbol:
         axis.set(xlabel=f"ridge {symbol}", ylabel=title)
     log_axis(axes[1], "y")
     axes[1].axhline(rtol, color="0.4", linewidth=1, linestyle="--", label="asked for")
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    legend_below(figure, handles_of(axes))
     return figure
 
 
@@ -62,5 +67,5 @@ def ridge_paths(ridges: np.ndarray, errors: Mapping[str, np.ndarray], *, symbol:
     log_axis(axis, "x")
     log_axis(axis, "y")
     axis.set(xlabel=f"ridge {symbol}", ylabel="mean squared norm")
-    figure.legend(loc="outside right upper", frameon=False)
+    legend_below(figure, handles_of([axis]))
     return figure

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.fft
 from matplotlib.figure import Figure
 
-from report.style import COLOURS, LINES, MARKERS, log_axis, new_figure, shades, spread_out
+from report.style import COLOURS, LINES, MARKERS, handles_of, legend_below, log_axis, new_figure, shades, spread_out
 
 
 def noisy_images(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, int], *, count: int = 6) -> Figure:
@@ -48,7 +48,7 @@ def frequency_spectra(levels: Mapping[str, np.ndarray], image_shape: tuple[int, 
                   linestyle=LINES[place % len(LINES)], label=name if place in named else "_")  # fmt: skip
     log_axis(axis, "y")
     axis.set(xlabel="frequency (distance from the lowest)", ylabel="mean power")
-    figure.legend(loc="outside right upper", frameon=False)
+    legend_below(figure, handles_of([axis]))
     return figure
 
 
@@ -63,7 +63,7 @@ def coordinate_scales(levels: Mapping[str, np.ndarray], effective: int) -> Figur
     log_axis(axis, "x")
     log_axis(axis, "y")
     axis.set(xlabel="coordinate", ylabel="mean square")
-    figure.legend(loc="outside right upper", frameon=False)
+    legend_below(figure, handles_of([axis]))
     return figure
 
 
@@ -80,5 +80,5 @@ def label_parts(levels: Mapping[str, np.ndarray], degrees: tuple[int, ...] = (2,
                   markersize=5 + 3 * (len(levels) - place), fillstyle="none", linewidth=1)  # fmt: skip
     axis.set(xlabel="degree", ylabel="share of the variance up to it", xticks=degrees)
     axis.set_ylim(0, None)
-    figure.legend(loc="outside right upper", frameon=False)
+    legend_below(figure, handles_of([axis]))
     return figure

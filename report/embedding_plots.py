@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from report.style import COLOURS, LINES, MARKERS, new_figure
+from report.style import COLOURS, LINES, MARKERS, handles_of, legend_below, new_figure
 
 
 def embedding_curves(record: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
@@ -27,11 +27,10 @@ def embedding_curves(record: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figur
             _lines(axis, entries, "method", ("dim", "error"))
             _slope(axis, [one["dim"] for one in entries], max(one["error"] for one in entries))
             axis.set(xlabel="features m", ylabel="relative error", xscale="log", yscale="log")
-            axis.legend(frameon=False)
         else:
             _lines(axis, entries, "way", ("n", "cpu"))
             axis.set(xlabel="rows n", ylabel="processor seconds", xscale="log", yscale="log")
-            axis.legend(frameon=False)
+    legend_below(figure, handles_of(axes))
     return figure
 
 
@@ -42,7 +41,8 @@ def _lines(axis: Axes, entries: Sequence[Mapping[str, Any]], group: str, names: 
 
 def _line(axis: Axes, points: Sequence[tuple[float, float]], place: int, label: str | None) -> None:
     x, y = zip(*sorted(points), strict=True)
-    axis.plot(x, y, LINES[place], marker=MARKERS[place], color=COLOURS[place], label=label)
+    axis.plot(x, y, LINES[place % len(LINES)], marker=MARKERS[place % len(MARKERS)],
+              color=COLOURS[place % len(COLOURS)], label=label)  # fmt: skip
 
 
 def _slope(axis: Axes, dims: Sequence[float], start: float) -> None:

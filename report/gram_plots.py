@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 from matplotlib.figure import Figure
 
-from report.style import COLOURS, LINES, log_axis, new_figure
+from report.style import COLOURS, LINES, handles_of, legend_below, log_axis, new_figure
 
 
 def gram_matrices(grams: Mapping[str, np.ndarray], labels: np.ndarray) -> Figure:
@@ -36,9 +36,15 @@ def gram_spectra(grams: Mapping[str, np.ndarray]) -> Figure:
     for place, (name, gram) in enumerate(grams.items()):
         values = scipy.linalg.eigvalsh(gram.astype(float))[::-1]
         values = np.where(values > 0, values, np.nan) / np.trace(gram)  # rounding puts the smallest below 0
-        axis.plot(np.arange(1, len(values) + 1), values, LINES[place % len(LINES)], color=COLOURS[place], label=name)
+        axis.plot(
+            np.arange(1, len(values) + 1),
+            values,
+            LINES[place % len(LINES)],
+            color=COLOURS[place % len(COLOURS)],
+            label=name,
+        )
     log_axis(axis, "x")
     log_axis(axis, "y")
     axis.set(xlabel="eigenvalue, from the largest", ylabel="share of the trace")
-    figure.legend(loc="outside right upper", frameon=False)
+    legend_below(figure, handles_of([axis]))
     return figure

@@ -9,7 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data.result_schema import convergence, fell_short
-from report.style import COLOURS, LINES, MARKERS, NARROW, log_axis, metric_name, new_figure, shades, spread_out
+from report.style import (
+    COLOURS,
+    LINES,
+    MARKERS,
+    NARROW,
+    cap_accuracy,
+    dot_chart,
+    handles_of,
+    legend_below,
+    log_axis,
+    metric_name,
+    new_figure,
+    shades,
+    spread_out,
+    wrapped_title,
+)  # fmt: skip
 
 _SPLITS = {"train": ("--", COLOURS[4]), "validation": ("-.", COLOURS[2]), "leave_one_out": (":", COLOURS[3]),
            "test": ("-", COLOURS[0])}  # fmt: skip
@@ -20,41 +35,66 @@ _SELECTION = {
 
 
 def ridge_panels(record: Mapping[str, Any]) -> list[str]:
-    """The panels that `ridge_curves` has for a run: loss, accuracy, selection."""
+    """Return the panels that `ridge_curves` has for a run: loss, accuracy, and selection where there are ridges to
+    select from."""
     entries = record["ridges"]
     panels = ["loss"]
     if any(entry.get("test_accuracy") is not None for entry in entries):
         panels.append("accuracy")
-    if any(entry.get(name) is not None for entry in entries for name in _SELECTION):
+    if len(entries) > 1 and any(entry.get(name) is not None for entry in entries for name in _SELECTION):
         panels.append("selection")
     return panels
 
 
 def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narrow: bool = False) -> Figure:
-    """Loss, and accuracy if there is one, against the ridge for each split of one run; the chosen ridge is marked.
+    """Draw loss, and accuracy if there is one, against the ridge for each split of one run, and mark the chosen ridge.
 
     A kernel's result may hold leave-one-out errors, drawn as one more split, and generalised cross-validation with the
-    effective degrees of freedom, drawn in a panel of their own.
+    effective degrees of freedom, drawn in a panel of their own. A run of a single ridge gets one dot per split.
 
     Args:
         panels: Some of `ridge_panels`; empty: all.
-        narrow: For one panel inside a page, which says itself what run it is of.
+        narrow: For one panel inside a page, which names the run itself.
     """
     panels = list(panels) or ridge_panels(record)
     ridges = pd.DataFrame(record["ridges"]).replace({None: np.nan})
-    figure, axes = new_figure(NARROW if narrow else 1.5 + 4.3 * len(panels), 3.6, ncols=len(panels))
+    single = len(ridges) == 1
+    width = NARROW if narrow else 1.5 + 4.3 * len(panels)
+    figure, axes = new_figure(width, 1.9 if single else 3.3, ncols=len(panels))
     for axis, panel in zip(axes, panels, strict=True):
+        loss = record["settings"].get("loss") or record["solver"].get("loss", "square")
+        if single:
+            _dots(axis, ridges.iloc[0], panel, loss)
+            continue
         if panel == "selection":
             _selection(axis, ridges)
         else:
-            _splits(axis, ridges, panel, record["settings"].get("loss", "square"))
+            _splits(axis, ridges, panel, loss)
         _ridge_axis(axis, record, ridges["ridge"])
-    named = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    columns = 2 if narrow else 3 if len(panels) == 1 else len(named)
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns, frameon=False)
     if not narrow:
-        figure.suptitle(record["title"], fontsize=10)
+        wrapped_title(figure, f"{record['title']}{_ridge_of(record) if single else ''}")
+    if not single:
+        legend_below(figure, handles_of(axes))
     return figure
+
+
+def _ridge_of(record: Mapping[str, Any]) -> str:
+    """Return a single ridge in words; "" for the ridge 0 of a fine-tuned model."""
+    [entry] = record["ridges"]
+    solved = ", diverged" if entry.get("diverged") else ", not converged" if fell_short(entry) else ""
+    ridge = f", {record.get('ridge_symbol', 'λ')} = {entry['ridge']:.3g}" if entry["ridge"] else ""
+    return f"{ridge}{solved}"
+
+
+def _dots(axis: Axes, entry: pd.Series, metric: str, loss: str) -> None:
+    """Draw one dot per split that has the metric."""
+    rows = [
+        (split.replace("_", "-"), float(entry[f"{split}_{metric}"]), 0.0, colour, MARKERS[place])
+        for place, (split, (_, colour)) in enumerate(_SPLITS.items())
+        if f"{split}_{metric}" in entry and pd.notna(entry[f"{split}_{metric}"])
+    ]
+    dot_chart(axis, rows, metric)
+    axis.set_xlabel(metric_name(metric, loss))
 
 
 def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
@@ -67,6 +107,7 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
     if len(missed):
         axis.plot(missed["ridge"], missed[f"test_{metric}"], "x", color=COLOURS[1], markersize=9, label="not converged")
     axis.set_ylabel(metric_name(metric, loss))
+    cap_accuracy(axis, metric)
     if metric == "loss" and (ridges["test_loss"].dropna() > 0).all():
         log_axis(axis, "y")
 
@@ -74,10 +115,10 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
 def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> None:
     """The axis of ridges, with the chosen one marked, and the published choice where that is another."""
     chosen, published = record["chosen"], record.get("chosen_published", record["chosen"])
-    for choice, line in ((chosen, ":"), (published, (0, (1, 4)))):
+    for choice, line in ((chosen, ":"), (published, "-.")):
         if line == ":" or choice["position"] != chosen["position"]:
             place, label = record["ridges"][choice["position"]]["ridge"], f"chosen by {choice['by']}"
-            axis.axvline(place, color="0.4", linewidth=1, linestyle=line, label=label)
+            axis.axvline(place, color="0.4", linewidth=1.3, linestyle=line, label=label)
     _log_ridges(axis, ridges, record.get("ridge_symbol", "λ"))
 
 
@@ -104,30 +145,51 @@ def _selection(axis: Axes, ridges: pd.DataFrame) -> None:
 
 
 def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, narrow: bool = False) -> Figure:
-    """What the solver saw at each iteration or epoch, a line a ridge: the residual (CG) or the loss (SGD).
+    """Draw the residual (CG) or the loss (SGD) at each iteration or epoch, one line per ridge.
 
-    Lines run from the smallest ridge (dark) to the largest (light); of many, the legend names about eight.
+    Lines run from the smallest ridge (dark) to the largest (light); of many, the legend names about eight. The loss of
+    the validation rows is dashed, in the colour of its ridge.
 
     Args:
+        arrays: "history/000" for the ridge of index 0, with "history/000_validation" where there is one; or, of a
+            fine-tuned model, "history/loss" and "history/validation_loss".
         narrow: As in `ridge_curves`.
     """
-    figure, (axis,) = new_figure(NARROW if narrow else 6, 3.6)
+    figure, (axis,) = new_figure(NARROW if narrow else 6, 3.3)
     symbol = record.get("ridge_symbol", "λ")
-    drawn = [(entry, arrays.get(f"history/{entry['index']:03d}", ())) for entry in record["ridges"]]
-    drawn = sorted(((entry["ridge"], history) for entry, history in drawn if len(history)), key=lambda pair: pair[0])
+    drawn = sorted((entry["ridge"], *_history(entry["index"], arrays)) for entry in record["ridges"]
+                   if len(_history(entry["index"], arrays)[0]))  # fmt: skip
     named = spread_out(len(drawn))
-    for place, ((ridge, history), shade) in enumerate(zip(drawn, shades(len(drawn)), strict=True)):
-        label = f"{symbol} = {ridge:.1e}" if place in named else "_"
-        alone = "o" if len(history) == 1 else None  # a line of one point is not seen
-        axis.plot(np.arange(1, len(history) + 1), history, color=shade, label=label, marker=alone, markersize=4)
+    many = len(drawn) > 1
+    for place, ((ridge, history, validation), shade) in enumerate(zip(drawn, shades(len(drawn)), strict=True)):
+        label = f"{symbol} = {ridge:.1e}" if ridge or many else record["solver"]["history"]
+        _history_line(axis, history, shade, "-", label if place in named else "_")
+        _history_line(axis, validation, shade if many else COLOURS[1], "--", "_" if many else "validation loss")
+    if many and any(len(validation) for _, _, validation in drawn):
+        axis.plot([], [], "--", color="0.4", label="validation loss, dashed")
     log_axis(axis, "y")
     axis.set(xlabel=record["solver"]["step"], ylabel=record["solver"]["history"])
     axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    place = {"loc": "outside lower center", "ncols": 3} if narrow else {"loc": "outside right upper"}
-    figure.legend(frameon=False, fontsize=8, **place)
     if not narrow:
-        figure.suptitle(record["title"], fontsize=10)
+        wrapped_title(figure, record["title"])
+    legend_below(figure, handles_of([axis]), fontsize=8)
     return figure
+
+
+def _history(index: int, arrays: Mapping[str, np.ndarray]) -> tuple[list[float], list[float]]:
+    """Return the history of a ridge and that of its validation loss, each may be empty."""
+    if f"history/{index:03d}" in arrays:
+        names = (f"history/{index:03d}", f"history/{index:03d}_validation")
+    else:
+        names = ("history/loss", "history/validation_loss")
+    train, validation = (np.asarray(arrays.get(name, ()), float).tolist() for name in names)
+    return train, validation
+
+
+def _history_line(axis: Axes, values: Sequence[float], colour: Any, line: str, label: str) -> None:
+    if len(values):
+        alone = "o" if len(values) == 1 else None  # a line of one point is not seen
+        axis.plot(np.arange(1, len(values) + 1), values, line, color=colour, label=label, marker=alone, markersize=4)
 
 
 def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = "test_loss") -> Figure:
@@ -153,7 +215,7 @@ def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = 
     axis.set_ylabel(metric_name(metric))
     if metric.endswith("loss"):
         log_axis(axis, "y")
-    figure.legend(loc="outside right upper", frameon=False)
+    legend_below(figure, handles_of([axis]))
     return figure
 
 

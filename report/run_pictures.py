@@ -1,10 +1,17 @@
-"""The pictures beside a result: the ridge curves, and what the solver saw."""
+"""The pictures beside a result: losses and accuracies at its ridges, and the solver's history.
 
+Example: python -m report.run_pictures --directory=storage/nn/test/DIGITS_RF_N4096_noise0_01234567
+"""
+
+import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.results import load_arrays
+from data.command import run_command
+from data.config import Settings, setting
+from data.results import load, load_arrays
 from report.ridge_plots import ridge_curves, training_curves
 from report.style import save_figure
 
@@ -25,3 +32,20 @@ def draw_run(folder: Path, record: Mapping[str, Any], *, again: bool, solver: st
         arrays = load_arrays(folder, "history")
         if any(len(history) for history in arrays.values()):
             save_figure(training_curves(record, arrays), folder / solver)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Settings of `python -m report.run_pictures`."""
+
+    directory: str = setting("", "folder of a finished run, with its result.json")
+
+
+def main(config: Config) -> None:
+    """Draw the pictures that are missing in a run's folder."""
+    folder = Path(config.directory)
+    draw_run(folder, load(folder), again=False, solver="training.png")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))

@@ -7,10 +7,14 @@ page takes the page's text colour and font, so that it reads on a light and on a
 import io
 import math
 import re
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
@@ -45,6 +49,83 @@ def save_figure(figure: Figure, path: Path | str) -> Path:
     with whole_file(path) as aside, matplotlib.rc_context(STYLE):
         figure.savefig(aside, dpi=150, bbox_inches="tight")
     return Path(path)
+
+
+def letters_in(inches: float, fontsize: float) -> int:
+    """Return about how many letters of a size in points fit into so many inches."""
+    return max(int(72 * inches / (0.56 * fontsize)), 12)
+
+
+def wrapped_title(figure: Figure, title: str, fontsize: float = 10) -> None:
+    """Put a title above all axes, on as many lines as the width of the figure asks for."""
+    lines = textwrap.wrap(title, letters_in(figure.get_figwidth() - 0.3, fontsize))
+    figure.suptitle("\n".join(lines), fontsize=fontsize)
+    figure.set_figheight(figure.get_figheight() + 0.17 * (len(lines) - 1))
+
+
+def legend_below(figure: Figure, named: Mapping[str, Any], *, fontsize: float = 9) -> None:
+    """Put a legend below all axes, in as many columns as fit the figure, which becomes higher by the legend's height.
+
+    Args:
+        named: Handles by label; long labels are wrapped. Without any there is no legend.
+    """
+    if not named:
+        return
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    letters, columns = letters_in(figure.get_figwidth() - 0.9, fontsize), min(len(named), 4)
+    while True:
+        labels = [textwrap.fill(label, letters) for label in named]
+        legend = figure.legend(
+            list(named.values()), labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=fontsize
+        )
+        size = legend.get_window_extent(renderer)
+        if size.width <= 0.96 * figure.bbox.width or (columns == 1 and letters <= 12):
+            break
+        legend.remove()
+        columns, letters = max(columns - 1, 1), letters if columns > 1 else int(0.8 * letters)
+    figure.set_figheight(figure.get_figheight() + size.height / figure.dpi)
+
+
+def handles_of(axes: Sequence[Axes]) -> dict[str, Any]:
+    """Return the legend's handles of some axes by label, the first of each label."""
+    found: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    return found
+
+
+def dot_chart(axis: Axes, rows: Sequence[tuple[str, float, float, str, str]], metric: str, letters: int = 30) -> None:
+    """Draw one value per row as a dot, with its name on the left and its number on the right.
+
+    Args:
+        rows: (name, value, standard deviation or 0, colour, marker) from top to bottom; values that are not finite are
+            named and not drawn.
+        letters: Names are wrapped after so many.
+    """
+    for place, (_, value, spread, colour, marker) in enumerate(rows):
+        finite = math.isfinite(value)
+        if finite:
+            axis.errorbar(value, place, xerr=spread or None, color=colour, capsize=2)
+            axis.plot(value, place, marker, color=colour, clip_on=False)
+        text = f"{value:.4g}" if finite else "not finite"
+        axis.text(1.05, place, text, transform=axis.get_yaxis_transform(), va="center", fontsize=9)
+    axis.set_yticks(range(len(rows)), [textwrap.fill(row[0], letters) for row in rows], fontsize=9)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.margins(x=0.15)
+    axis.xaxis.get_major_locator().set_params(nbins=4)
+    axis.grid(True, axis="x")
+    cap_accuracy(axis, metric, "x")
+
+
+def cap_accuracy(axis: Axes, metric: str, which: str = "y") -> None:
+    """End the axis of an accuracy at 1 at most, and at 0 at least."""
+    if metric.endswith("accuracy"):
+        low, high = axis.get_ylim() if which == "y" else axis.get_xlim()
+        low, high = max(low, 0.0), min(high, 1.0)
+        if low >= high:  # the one value that is drawn is 0 or 1
+            low, high = max(high - 0.05, 0.0), min(low + 0.05, 1.0)
+        axis.set(**{f"{which}lim": (low, high)})
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:

@@ -111,6 +111,7 @@ def test_finetuning(width, capsys, monkeypatch, tmp_path):
     kept = {"model": counts, "data": {"test_rows_unlabelled": 1_234}}
     done = types.SimpleNamespace(chosen=chosen, record=kept, folder=tmp_path / "run")
     monkeypatch.setattr(finetune, "run", lambda config: done)
+    monkeypatch.setattr(finetune, "draw", lambda folder: None)
     finetune.main(None)
     text = capsys.readouterr().out
     assert_fits(text, width)

@@ -1,4 +1,4 @@
-"""A recipe's figure from its points: a line a curve, error bars over seeds, reference lines, legend outside."""
+"""A recipe's figure from its points: a line a curve, error bars over seeds, reference lines, legend below."""
 
 import textwrap
 
@@ -22,7 +22,7 @@ def figure(recipe: Recipe, dataset: str, points: pd.DataFrame) -> Figure:
     """
     source = DATASETS.load(dataset)
     with matplotlib.rc_context(plots.STYLE):
-        picture = Figure(figsize=(7.4, 4.2), layout="constrained")
+        picture = Figure(figsize=(6.4, 3.9), layout="constrained")
         axis = picture.subplots()
         order = [curve.label for curve in recipe.curves if (points["label"] == curve.label).any()]
         for place, label in enumerate(order):
@@ -35,13 +35,14 @@ def figure(recipe: Recipe, dataset: str, points: pd.DataFrame) -> Figure:
                 name, (1, height), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7, color="0.4"
             )
         axis.set(xlabel=_axis_name(recipe, source), ylabel=recipe.metric.replace("_", " "))
+        plots.cap_accuracy(axis, recipe.metric)
         if recipe.axis == "num_train":
             axis.set_xscale("log", base=2)
         stands = f"({source.title} instead of {recipe.dataset})" if dataset != recipe.dataset else ""
         rows = "" if recipe.axis == "num_train" else f", n = {int(points['data_n_train'].max()):,}"
         lines = [f"{recipe.title}{rows}", *textwrap.wrap(stands, TITLE)]
         axis.set_title("\n".join(lines), fontsize=10)
-        picture.legend(loc="outside right upper", frameon=False)
+        plots.legend_below(picture, plots.handles_of([axis]))
     return picture
 
 

@@ -321,3 +321,13 @@ def test_hidden_layers_are_counted_for_models_and_kernels_alike():
     assert train.hidden_layers(Config(model="NN", num_layers=3)) == 3
     assert train.hidden_layers(Config(model="RF")) == 1
     assert train.hidden_layers(Config(model="CNN", depth=7)) == 6
+
+
+def test_the_validation_loss_of_each_epoch_is_kept_and_drawn(directories):
+    settings = {"model": "NN", "num_units": 8, "num_train": 60, "num_test": 20, "max_cg_iters": 3, "reg_index": "0,1"}
+    result = run(Config(**settings, validation=20))
+    arrays = results.load_arrays(result.folder, "history")
+    for place, entry in enumerate(result.record["ridges"]):
+        kept = arrays[f"history/{entry['index']:03d}_validation"]
+        assert kept.shape == (3,)
+        assert kept[-1] == pytest.approx(result.record["ridges"][place]["validation_loss"], rel=1e-4)

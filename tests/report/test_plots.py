@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from data import results
-from report import plots
+from report import plots, run_pictures
 
 
 def record(accuracy=True, validation=True):
@@ -92,3 +92,16 @@ def test_kernels_stand_beside_models_in_one_figure(tmp_path):
     assert sorted(table["model"]) == ["NTK kernel", "RF"] and set(table["hidden_layers"]) == {1}
     labels = {container.get_label() for container in plots.noise_curves(table).axes[0].containers}
     assert labels == {"NTK kernel", "RF"}
+
+
+def test_pictures_of_a_run_are_drawn_where_one_is_missing(tmp_path, capsys):
+    data = {"name": "photos", "fingerprint": "f00d", "dim": 64, "n_train": 10}
+    saved = record() | {"model": {"name": "vit"}, "settings": {}, "data": data, "seconds": 1.0}
+    saved["ridges"], saved["chosen"]["position"] = saved["ridges"][:1], 0
+    results.save(tmp_path / "run", saved, {"history/loss": np.ones(3), "history/validation_loss": np.ones(3)})
+    run_pictures.main(run_pictures.Config(directory=str(tmp_path / "run")))
+    drawn = [tmp_path / "run" / name for name in ("curves.png", "training.png")]
+    first = [path.stat().st_mtime_ns for path in drawn]
+    drawn[1].unlink()
+    run_pictures.main(run_pictures.Config(directory=str(tmp_path / "run")))
+    assert drawn[0].stat().st_mtime_ns == first[0] and drawn[1].is_file()
