@@ -1,10 +1,8 @@
 """Tables and lines that fit the terminal: columns are left out by rank, and a number is never cut.
 
-Output that is no terminal, such as a file or a pipe, has no width and gets every column on one line for each row; the
-environment variable COLUMNS gives it a width.
+Output that is no terminal, such as a file or a pipe, has no width and gets every column on one line for each row.
 """
 
-import os
 import shlex
 import textwrap
 from collections.abc import Sequence
@@ -50,8 +48,8 @@ class Column:
 
 
 def width_of(console: Console) -> int:
-    """Return the width to keep to, in cells: that of a terminal, or COLUMNS; else `UNLIMITED`."""
-    return console.width if console.is_terminal or "COLUMNS" in os.environ else UNLIMITED
+    """Return the width to keep to, in cells: that of a terminal, else `UNLIMITED`."""
+    return console.width if console.is_terminal else UNLIMITED  # COLUMNS alone says nothing: readline exports it
 
 
 def layout(columns: Sequence[Column], width: int) -> dict[int, int] | None:

@@ -26,21 +26,44 @@ from linearized.table import print_levels, print_table
 from report import reproduce
 
 WIDTHS = (60, 80, 100, 200)
+CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LONG = "KERV_CNN:kervolution_kernel=gaussian:kervolution_learn=true"
 
 
 @pytest.fixture(params=WIDTHS)
 def width(request, monkeypatch):
     """A terminal of so many columns."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(request.param))
     return request.param
+
+
+class Plain:
+    """What was captured, without the codes of colours."""
+
+    def __init__(self, capsys):
+        self._capsys = capsys
+
+    def readouterr(self):
+        return type(captured := self._capsys.readouterr())(*(CODES.sub("", text) for text in captured))
+
+
+@pytest.fixture
+def capsys(capsys):
+    return Plain(capsys)
+
+
+def test_a_file_has_every_column_whatever_the_width(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(record(kernel=True))
+    text = capsys.readouterr().out
+    assert "left out" not in text and "1235" in text and "validation accuracy" in text
 
 
 def assert_fits(text, width):
     """No line is wider than the terminal, unless it is one word (a path, an address); nothing was cut."""
     assert "…" not in text
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
-    wide = [line for line in re.split(r"[\n\r]", plain) if cell_len(line.rstrip()) > width and len(line.split()) > 1]
+    wide = [line for line in re.split(r"[\n\r]", text) if cell_len(line.rstrip()) > width and len(line.split()) > 1]
     assert not wide
 
 
@@ -168,8 +191,7 @@ def shown(capsys):
     return capsys.readouterr().err
 
 
-def test_progress_of_a_fit(width, capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
+def test_progress_of_a_fit(width, capsys):
     with progress_line("LAMBDA_RESNET on NFMNIST, λ = 1.2e-03, by block_lanczos", 123_456) as report:
         for done in range(1, 4):
             report(done, "20 ridges left, worst residual 1.2e-03, validation accuracy 0.9876")
@@ -178,8 +200,7 @@ def test_progress_of_a_fit(width, capsys, monkeypatch):
     assert "3/123456" in text and re.search(r"(\d+:\d\d:\d\d|unknown) left", text)
 
 
-def test_progress_of_a_matrix(width, capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
+def test_progress_of_a_matrix(width, capsys):
     with pairs_line("CNTK of Myrtle-10 with a long name on NPATCHES", 1_750_000_000) as rate:
         rate.found(1_000_000_000)
         rate.add(10_000)
@@ -188,8 +209,7 @@ def test_progress_of_a_matrix(width, capsys, monkeypatch):
     assert "57.1%" in text and re.search(r"\d+:\d\d:\d\d left", text)
 
 
-def test_progress_of_a_launch(width, capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
+def test_progress_of_a_launch(width, capsys):
     with launching.progress_line(123_456) as show:
         show(launching.Report(done=100_000, failed=1_234, running=256, workers=256))
     text = shown(capsys)
