@@ -1,6 +1,6 @@
 """Activations of this suite, named or the user's own, as layers of neural_tangents.stax.
 
-    from neural_tangents import stax
+    stax = kernel_gen.stax.neural_tangents().stax  # made to run on today's JAX
     layer = stax.serial(stax.Dense(1), activation_layer(lambda x: jnp.arctan(x)), stax.Dense(1))
     kernel_gen.gram(kernel_gen.stax.from_stax(layer), x)
 

@@ -10,7 +10,7 @@ from data.errors import UserError
 from data.gram_settings import GramSettings
 from kernel_gen import Elementwise, embedding, gram
 from kernel_gen.activations import activation
-from kernel_gen.stax import from_stax
+from kernel_gen.stax import from_stax, neural_tangents
 from kernel_gen.stax_activation import activation_layer
 
 
@@ -81,8 +81,7 @@ def test_series_in_stax_take_the_length_that_the_variances_want(x, dtype):
 
 
 def test_layers_of_ones_own_stax_network(x):
-    from neural_tangents import stax
-
+    stax = neural_tangents().stax
     layer = stax.serial(stax.Dense(1), activation_layer("gelu"), stax.Dense(1))
     found = gram(from_stax(layer, dtype="float64"), x)
     np.testing.assert_allclose(found, gram("NTK", x, activation="gelu", dtype="float64"), rtol=1e-8)
