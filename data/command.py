@@ -16,14 +16,19 @@ LONGEST = 1000  # characters of a line of an error: what came in may be of any l
 
 
 def run_command(
-    settings_class: type[Settings], doc: str, main: Callable[[Any], Any], arguments: Sequence[str] | None = None
-) -> int:
-    """Parses the flags, calls `main(settings)`, and turns errors that a user can cause into one line and a code."""
+    settings_class: type[Settings], doc: str, main: Callable[[Any], Any], arguments: Sequence[str] | None = None, *,
+    words: str = "",
+) -> int:  # fmt: skip
+    """Parse the flags, call `main(settings)`, and turn errors that a user can cause into one line and a code.
+
+    Args:
+        words: The setting that takes arguments which are no flags; "": they are refused.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if {"--help", "-h", "-help", "--helpfull"} & set(arguments):
         print(help_text(settings_class, doc))
         return 0
-    return guarded(lambda: main(parse(settings_class, arguments)))
+    return guarded(lambda: main(parse(settings_class, arguments, words=words)))
 
 
 def guarded(work: Callable[[], Any]) -> int:

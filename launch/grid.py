@@ -1,11 +1,13 @@
 """Grids of flags: one command a combination of values, in the order of a nested loop."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from data.errors import UserError
 
 Command = tuple[str, ...]
+MOST = 100_000  # commands of one launch
 
 
 def combinations(words: Command, axes: Sequence[str]) -> list[Command]:
@@ -18,6 +20,8 @@ def combinations(words: Command, axes: Sequence[str]) -> list[Command]:
     Raises `UserError` for what is not of this form, and for a flag that is given twice.
     """
     named = [_axis(text) for text in axes]
+    if (count := math.prod(len(values) for _, values in named)) > MOST:
+        raise UserError(f"--grid={', '.join(axes)[:60]} makes {count} commands; at most {MOST} are planned at once.")
     names = [name for flags, _ in named for name in flags]
     given = {word.lstrip("-").partition("=")[0] for word in words if word.startswith("--")}
     if twice := sorted({name for name in names if names.count(name) > 1} | (given & set(names))):
@@ -59,4 +63,7 @@ def _range(right: str, text: str) -> list[str]:
         return [piece.strip() for piece in right.split(",")]
     if not numbers:
         raise UserError(f"--grid={text} holds no value.")
+    count = 1 + (numbers[-1] - numbers[0]) // numbers.step  # len() refuses what is beyond a machine word
+    if count > MOST:
+        raise UserError(f"--grid={text[:60]} holds {count} values; at most {MOST} are planned at once.")
     return [str(number) for number in numbers]

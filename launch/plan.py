@@ -10,6 +10,8 @@ from data.reading import expanded, read_lines
 from launch.grid import Command, combinations
 from launch.task import Task, environment_of
 
+MOST_BYTES = 2**26  # of a list of commands
+
 
 def plan(words: Command, expand: bool, source: str | None, grid: Sequence[str] = ()) -> list[Command]:
     """The commands to run, each once, in order.
@@ -52,7 +54,7 @@ def parse_lines(lines: Iterable[str], where: str) -> list[Command]:
 
 def _read(source: str) -> list[Command]:
     if source == "-":
-        return parse_lines(sys.stdin, "standard input")
+        return parse_lines(_decoded(sys.stdin.buffer.read(MOST_BYTES + 1), "standard input"), "standard input")
     lines = read_lines(expanded(source, "--commands"), "Give a file of commands, or - for standard input.")
     return parse_lines(lines, source)
 
@@ -62,9 +64,20 @@ def _listed(words: Command) -> list[Command]:
     command = (*words, "--list")
     environment = environment_of(Task(command, "", ""))
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
+        done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=False)
     except OSError as error:
         raise UserError(f"Cannot run {words[0]}: {error.strerror}.") from error
     if done.returncode:
         raise UserError(f"{shlex.join(command)} ended with code {done.returncode}: nothing is planned.")
-    return parse_lines(done.stdout.splitlines(), shlex.join(command))
+    return parse_lines(_decoded(done.stdout, shlex.join(command)), shlex.join(command))
+
+
+def _decoded(content: bytes, where: str) -> list[str]:
+    """Return the lines of a text. Raises `UserError` if it is not UTF-8, or longer than `MOST_BYTES`."""
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{where} is longer than {MOST_BYTES >> 20} MiB: it holds no list of commands.")
+    try:
+        return content.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{where}, line {line}: commands must be UTF-8 ({error.reason}).") from error

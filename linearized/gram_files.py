@@ -18,7 +18,7 @@ from absl import logging
 
 import data
 from data.dataset import Dataset
-from data.errors import UserError
+from data.errors import TryLater, UserError
 from data.gram import Gram, open_gram
 from data.gram_settings import GramSettings, KernelSettings
 from data.manifest import load_manifest
@@ -26,6 +26,7 @@ from data.manifest import load_manifest
 _ROOT = Path(data.__file__).resolve().parent.parent  # where the packages lie
 WAIT = 10  # seconds for another process on a shard: one that is being killed needs a moment to end
 _LAST_WORDS = 2000  # characters of a child's output that are kept
+_ERROR = "error: "  # start of the line in which a command of this suite says why it fails
 
 
 def find_or_make(settings: Any, dataset: Dataset, *, opened: Callable = open_gram, module: str = "kernel_gen") -> Any:
@@ -92,14 +93,15 @@ def run_child(words: list[str], command: str) -> None:
     if sys.stderr.isatty():  # its progress lines are drawn as if it had the terminal itself
         environment |= {"FORCE_COLOR": "1", "COLUMNS": str(os.get_terminal_size(sys.stderr.fileno()).columns)}
     decoder, words_left = codecs.getincrementaldecoder("utf-8")("replace"), ""
+    pending = ""  # the end of its output that is not shown yet
     child = subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent()
     )
     try:
         while chunk := child.stdout.read1(2**16):
             text = decoder.decode(chunk)
-            sys.stderr.write(text)
-            sys.stderr.flush()
+            _show(pending + text)
+            pending = _held_back(pending + text)
             words_left = (words_left + text)[-_LAST_WORDS:]
         code = child.wait()
     finally:
@@ -108,8 +110,23 @@ def run_child(words: list[str], command: str) -> None:
         child.wait()
     if code:
         lines = [line.strip() for line in words_left.splitlines() if line.strip()] or ["nothing was said"]
-        last = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
-        raise UserError(f"{command} ended with exit code {code}: {last.removeprefix('error: ')}")
+        last = next((line for line in reversed(lines) if line.startswith(_ERROR)), lines[-1])
+        kind = TryLater if code == TryLater.code else UserError
+        raise kind(f"{command} ended with exit code {code}: {last.removeprefix(_ERROR)}")
+
+
+def _held_back(text: str) -> str:
+    """Return the end of a text that is, or may become, the line of an error, which is told by our own."""
+    last = text[text.rfind("\n") + 1 :]
+    return last if last and (last.startswith(_ERROR) or _ERROR.startswith(last)) else ""
+
+
+def _show(text: str) -> None:
+    """Write a child's output to stderr without the lines of errors and what `_held_back` keeps."""
+    text = text[: len(text) - len(_held_back(text))]
+    lines = text.splitlines(keepends=True)
+    sys.stderr.write("".join(line for line in lines if not line.startswith(_ERROR)))
+    sys.stderr.flush()
 
 
 def _end_with_parent():

@@ -224,3 +224,9 @@ def _solve(config: Config, dataset: Dataset, gram: Gram | Embedding, ridges: np.
             path = fit(gram, targets, ridges, memory=memory, scheduler=config.scheduler, **common)
     logging.info("solved by %s (%s)", path.solver, path.reason)
     return path
+
+
+if __name__ == "__main__":
+    from linearized.scripts import run_script
+
+    run_script("kernel_fit.py")

@@ -268,3 +268,9 @@ def _set_parameters(config: Config, model, parameters) -> None:
 def _title(config: Config, dataset: Dataset) -> str:
     noise, n = about_data(dataset)["noise"], len(dataset.train)
     return f"{config.model}, N = {config.num_units}, on {dataset.name}, {noise}, n = {n}"
+
+
+if __name__ == "__main__":
+    from linearized.scripts import run_script
+
+    run_script("train.py")

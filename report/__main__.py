@@ -8,7 +8,6 @@ The page is one file that needs no network. A picture is .png, .pdf or .svg.
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
@@ -17,6 +16,7 @@ from data.command import run_command
 from data.config import Settings, setting
 from data.directories import directory
 from data.errors import UserError
+from data.nearest import hint
 
 PICTURES = (".png", ".pdf", ".svg")
 
@@ -25,8 +25,8 @@ PICTURES = (".png", ".pdf", ".svg")
 class Config(Settings):
     """Settings of `python -m report`."""
 
-    directory: str = setting("", "folder with results, searched through; may stand first, without its name; empty: "
-                             "nn_dir and rkhs_dir")  # fmt: skip
+    directory: tuple = setting((), "folder with results, searched through; may be given more than once, and without "
+                               "its name; none: nn_dir and rkhs_dir")  # fmt: skip
     metric: str = setting("test_accuracy", "a column of the table of results, such as test_accuracy or test_loss")
     out: str = setting("report.html", "the page (.html) or picture (.png, .pdf, .svg) to write")
 
@@ -40,13 +40,14 @@ def main(config: Config) -> None:
     """Reads the results, draws, writes."""
     from report.runs import find
 
-    folders = [Path(config.directory)] if config.directory else [directory("nn_dir"), directory("rkhs_dir")]
+    folders = [Path(folder) for folder in config.directory] or [directory("nn_dir"), directory("rkhs_dir")]
     runs = find(folders)
     picture = Path(config.out).suffix in PICTURES
     drawable = config.metric in runs.table and runs.table[config.metric].notna().any()
     if not drawable and (picture or config.metric != "test_accuracy"):
         columns = ", ".join(map(str, runs.table.columns)) or "none, for no run is finished"
-        raise UserError(f"The results have no {config.metric}. Columns: {columns}.")
+        near = hint(config.metric, [name for name in runs.table if runs.table[name].notna().any()])
+        raise UserError(f"The results have no {config.metric}.{near} Columns: {columns}.")
     if picture:
         from report.noise_plots import noise_curves
         from report.style import save_figure
@@ -60,12 +61,5 @@ def main(config: Config) -> None:
     logging.info("%d runs drawn in %s", len(runs.table), path)
 
 
-def with_folder(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with a folder that stands first turned into --directory."""
-    if arguments and not arguments[0].startswith("-"):
-        return [f"--directory={arguments[0]}", *arguments[1:]]
-    return list(arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main, with_folder(sys.argv[1:])))
+    sys.exit(run_command(Config, __doc__, main, words="directory"))

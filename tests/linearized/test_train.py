@@ -182,7 +182,7 @@ def test_aliases_are_the_same_run():
 
 @pytest.mark.parametrize("settings, word", [
     ({"model": "RFF"}, "RF"), ({"dataset": "FMNITS"}, "FMNIST"), ({"num_units": 0}, "at least 1"),
-    ({"max_batch_size": 0}, "at least 1"), ({"noise_ind": -1}, "at least 0"), ({"depth": 6}, "5, 7 or 10"),
+    ({"max_batch_size": 0}, "at least 1"), ({"noise_ind": -1}, "0..14"), ({"model": "CNN", "depth": 6}, "5, 7 or 10"),
     ({"model": "NN", "solver": "cg"}, "square loss"), ({"solver": "cg", "loss": "cross_entropy"}, "square loss"),
     ({"solver": "newton_cg"}, "max_ncg_iters"), ({"max_ncg_iters": 3}, "exact solver"), ({"solver": "gd"}, "auto"),
     ({"learning_rate": float("nan")}, "finite"), ({"max_batch_size": 100}, "CG uses all rows"),
