@@ -315,7 +315,7 @@ def test_a_damaged_shard_is_made_anew(directories):
 
 
 def test_a_child_that_fails_says_why():
-    with pytest.raises(UserError, match="exit code 2: Unknown command line flag") as caught:
+    with pytest.raises(UserError, match="exit code 2: Unknown flag") as caught:
         gram_files.run_child([sys.executable, "-m", "kernel_gen", "--colour=red"], "python -m kernel_gen --colour=red")
     assert "colour" in str(caught.value)
     with pytest.raises(UserError, match="exit code 7: last words"):
@@ -335,7 +335,7 @@ def test_the_flags_of_the_kernel_are_those_of_kernel_gen():
 
 def test_layers_are_counted_as_models_do():
     assert hidden_layers(Config(kernel="NTK", num_layers=3)) == 2
-    assert hidden_layers(Config(kernel="CNTK", depth=7)) == 6
+    assert hidden_layers(Config(kernel="CNTK", depth=7, dataset="PATCHES")) == 6
     assert hidden_layers(Config(kernel="gp")) == 1
     assert hidden_layers(Config(kernel="poly")) is None
 
