@@ -3,6 +3,7 @@
 0 done; 2 the user can mend it; 75 another process is at work on it; 130 stopped by Ctrl-C (the same command goes on).
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from absl import flags, logging
 from data.config import Settings, help_text, parse
 from data.errors import UserError
 
+OUT_OF_MEMORY = ("ResourceExhaustedError",)  # TensorFlow's; JAX says RESOURCE_EXHAUSTED
 LONGEST = 1000  # characters of a line of an error: what came in may be of any length
 
 
@@ -26,8 +28,7 @@ def run_command(
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if {"--help", "-h", "-help", "--helpfull"} & set(arguments):
-        print(help_text(settings_class, doc))
-        return 0
+        return guarded(lambda: print(help_text(settings_class, doc), flush=True))
     return guarded(lambda: main(parse(settings_class, arguments, words=words)))
 
 
@@ -46,9 +47,16 @@ def guarded(work: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("stopped. The same command goes on where it was.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of the output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}. Free space or choose another folder in directories.txt.")
+    except Exception as error:
+        if type(error).__name__ not in OUT_OF_MEMORY and "RESOURCE_EXHAUSTED" not in str(error)[:100]:
+            raise
+        return _fail(f"out of memory ({str(error)[:200]}). Lower --max_batch_size, --num_train or --num_units.")
     return 0
 
 

@@ -113,7 +113,7 @@ class KernelSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
-class RowSettings(KernelSettings, DataSettings):
+class RowSettings(DataSettings, KernelSettings):
     """A kernel on rows of a dataset, at a noise level that is named elsewhere."""
 
     zca_regularization: float = setting(

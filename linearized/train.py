@@ -111,7 +111,6 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
         if self.mixed_precision and self.max_ncg_iters:
             raise UserError("Newton-CG needs float32: leave out --mixed_precision or --max_ncg_iters.")
         refuse_unfit(self)
-        refuse_beyond_memory(self)
 
     def identity(self) -> dict[str, Any]:
         """As `Settings.identity`; one noise level counts as a number, other than the first."""
@@ -174,6 +173,7 @@ def run(config: Config) -> Result:
     folder = config.folder()
     if (record := results.read_back(folder)) is not None:
         return Result(folder, record, fresh=False)
+    refuse_beyond_memory(config)
     ridges = asked_ridges(config)
     with results.making(folder) as work:
         dataset = config.load_rows(level)

@@ -37,8 +37,7 @@ UNFIT = [
     (train, ["--model=LAMBDA_RESNET", "--num_units=6"], "multiple of --lambda_heads"),
     (train, ["--model=NN", "--depth=7"], "setting of CNN and KERV_CNN"),
     (train, ["--drop_rate=0.1"], "NN and SNNK_MLP"),
-    (train, ["--synth_dim=32"], "--dataset=SYNTH"), (train, ["--num_units=100000000"], "GiB of memory"),
-    (train, ["--model=NN", "--num_units=9999999", "--num_layers=9"], "Lower --num_units"),
+    (train, ["--synth_dim=32"], "--dataset=SYNTH"),
     (kernel_fit, ["--kernel=CNTK", "--dataset=SYNTH"], "CNTK needs images"),
     (kernel_fit, ["--kernel=CNTK"], "cannot take images of 8x8"), (kernel_fit, ["--depth=7"], "NTK does not use depth"),
     (kernel_fit, ["--kernel=CNTK", "--dataset=PATCHES", "--depth=6"], "5, 7 or 10"),
@@ -133,6 +132,13 @@ def test_busy_shards_are_code_75_before_data_are_loaded(directories, monkeypatch
         for words in (flags, [*flags, "--shard=1"]):
             with pytest.raises(Busy, match="being made"):
                 module.run(parse(module.Config, words))
+
+
+@pytest.mark.parametrize("flags", [["--num_units=100000000"], ["--model=NN", "--num_units=9999999", "--num_layers=9"]])
+def test_models_beyond_memory_are_refused_before_data_are_loaded(directories, no_data, flags):
+    with pytest.raises(UserError, match="GiB of memory at least.*Lower --num_units"):
+        train.run(parse(train.Config, flags))
+    assert not directories.exists()
 
 
 def test_claims_leave_no_folder_and_see_one_that_was_made_again(tmp_path):

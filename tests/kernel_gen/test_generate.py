@@ -249,7 +249,7 @@ def test_two_jobs_on_one_shard(tmp_path):
     while not (config.path() / "shard_0000.part").exists():
         assert first.poll() is None
         time.sleep(0.01)
-    with pytest.raises(UserError, match=r"Shard 0: Another process is at work: it holds .*shard_0000\.lock"):
+    with pytest.raises(UserError, match=r"being made by other processes, the first is .*shard_0000"):
         run(config)
     assert lock.exists()
     assert run(dataclasses.replace(config, wait=60.0)) == []  # waits, and finds it finished

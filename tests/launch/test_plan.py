@@ -46,7 +46,7 @@ def test_expand_asks_the_command(tmp_path, monkeypatch):
 
 
 def test_standard_input(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("echo 1\necho 2\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"echo 1\necho 2\n")))
     assert plan((), expand=False, source="-") == [("echo", "1"), ("echo", "2")]
 
 
