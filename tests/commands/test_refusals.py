@@ -136,7 +136,7 @@ def test_busy_shards_are_code_75_before_data_are_loaded(directories, monkeypatch
 
 @pytest.mark.parametrize("flags", [["--num_units=100000000"], ["--model=NN", "--num_units=9999999", "--num_layers=9"]])
 def test_models_beyond_memory_are_refused_before_data_are_loaded(directories, no_data, flags):
-    with pytest.raises(UserError, match="GiB of memory at least.*Lower --num_units"):
+    with pytest.raises(UserError, match=r"GiB of memory at least.*Lower --num_units"):
         train.run(parse(train.Config, flags))
     assert not directories.exists()
 
