@@ -50,6 +50,7 @@ DIFFERENT = {  # flags of one name that differ between commands, and why
     "directory": "one folder of a comparison, or several of results",
     "exp_name": "the default separates fine-tuning from training",
     "features": "kernel_fit takes the kernel itself by default",
+    "kernel": "the kernel of a Gram matrix, or the one that finetune puts in the place of a convolution",
     "law": "the published defaults differ between models and Gram matrices",
     "learning_rate": "finetune has one schedule",
     "memory": "launch passes a job's memory to Slurm, in Slurm's notation",
