@@ -59,7 +59,15 @@ def _ridge(entry: Any, where: str) -> None:
     _is(entry, "converged", bool, f"{where}.", null=True)
     _is(entry, "diverged", bool, f"{where}.")
     _is(entry, "message", str, f"{where}.", required=False)
-    for name in ("residual", "gcv", "degrees_of_freedom", "fit_seconds", "examples_per_second", "loss_change"):
+    for name in (
+        "residual",
+        "gcv",
+        "degrees_of_freedom",
+        "fit_seconds",
+        "examples_per_second",
+        "loss_change",
+        "prediction_error",
+    ):
         _is(entry, name, float, f"{where}.", required=False, null=True)
     if "test_loss" not in entry:
         raise BadRecord(f"{where}.test_loss is missing")

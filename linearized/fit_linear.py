@@ -61,7 +61,8 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory
         outputs |= {split: values[place].reshape(len(values[place]), -1) for split, values in predicted.items()}
         evidence = {
             "converged": bool(solution.converged), "iterations": int(solution.iterations),
-            "residual": float(solution.residual), "diverged": False, "message": "",
+            "residual": float(solution.residual), "diverged": False, "message": solution.message,
+            "prediction_error": solution.prediction_error,
         }  # fmt: skip
         fits.append(
             RidgeFit(index, ridges[index], outputs, solution.value, evidence, solution.history, solved / len(solutions))

@@ -12,8 +12,9 @@ from data.terminal import Column, print_columns, say
 _RANKS = {
     "test_accuracy": 1, "verdict": 2, "validation_accuracy": 3, "leave_one_out_accuracy": 4, "test_loss": 5,
     "test_r2": 6, "gcv": 7, "validation_loss": 8, "leave_one_out_loss": 8, "train_accuracy": 9, "train_loss": 10,
-    "degrees_of_freedom": 11,
+    "degrees_of_freedom": 11, "prediction_error": 3,
 }  # fmt: skip
+LARGE_ERROR = 0.03  # of predictions, in units of the labels; one-hot labels are told apart at about 0.5
 _EXTRAS = {"leave_one_out_loss": "loo loss", "leave_one_out_accuracy": "loo accuracy", "gcv": "gcv",
            "degrees_of_freedom": "dof"}  # fmt: skip
 
@@ -29,8 +30,15 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
         *_metrics(entries),
         Column("steps, residual", [_verdict(entry) for entry in entries], _RANKS["verdict"], text=True),
     ]
+    errors = [entry.get("prediction_error") for entry in entries]
+    if any(error is not None for error in errors):
+        cells = ["-" if error is None else f"{error:.0e}" for error in errors]
+        columns.append(Column("prediction error <", cells, _RANKS["prediction_error"]))
     styles = ["bold" if place == best else "" for place in range(len(entries))]
     console = print_columns(record["title"], columns, styles=styles, console=console)
+    if (errors[best] or 0) > LARGE_ERROR:
+        say(f"The predictions at the best ridge may differ from the exact solution's by {errors[best]:.1g} (root mean "
+            "square over the train rows): lower --cg_rtol and --cg_atol.", console)  # fmt: skip
     for entry in entries:
         if entry.get("message"):
             say(f"index {entry['index']}: {entry['message']}", console)

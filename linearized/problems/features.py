@@ -13,10 +13,12 @@ from jaxtyping import Float, Float32, Float64
 
 from data.activations import relu
 from data.errors import UserError
+from data.products import cut
 from linearized.problems.arrays import block_size, blocks, namespace, to_device, to_host
 from linearized.problems.least_squares import MEMORY, LeastSquares, cheapest_mode, skinny
 
 CACHE = 5 * 2**15  # numbers in a tile of kept features: read twice, so it should stay in the L2 cache in between
+WIDE = 512  # rows of a tile that are converted to float64 at once
 
 
 class FeatureProblem(LeastSquares):
@@ -90,11 +92,31 @@ class FeatureProblem(LeastSquares):
             return self.adjoint(self.forward(v))
         return self._through(v, by_units=False)[1]
 
+    def adjoint64(self, u: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "p c"]:
+        """Return Aᵀ u, multiplied in float64, in one pass over the features."""
+        total, by_units = np.zeros((self.params, u.shape[1])), self.kept and self.dual
+        for part, tile in self._widened(by_units):
+            if by_units:
+                total[part] = tile @ u
+            else:
+                total += tile.T @ u[part]
+        return total
+
     def evaluate(self, v: Float[np.ndarray, "p c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "p c"]]:
-        """A v and Aᵀ(Y - A v), from the features, whatever the mode; in one pass unless they are kept by units."""
+        """Return A v and Aᵀ(Y - A v), multiplied in float64, from the features, whatever the mode.
+
+        Costs one pass, or two if the features are kept by units.
+        """
+        f, targets = np.zeros((self.rows, v.shape[1])), self.repeated_targets(v.shape[1])
         if self.kept and self.dual:
-            return super().evaluate(v)
-        return self._through(v, by_units=False, minuend=self.repeated_targets(v.shape[1]))
+            for part, tile in self._widened(by_units=True):
+                f += tile.T @ v[part]
+            return f, self.adjoint64(targets - f)
+        total = np.zeros((self.params, v.shape[1]))
+        for part, tile in self._widened(by_units=False):
+            f[part] = tile @ v
+            total += tile.T @ (targets[part] - f[part])
+        return f, total
 
     def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m c"]:
         """relu(x W) a + c for other inputs, block of rows by block of rows."""
@@ -124,6 +146,17 @@ class FeatureProblem(LeastSquares):
             yield part, self._tile(part, by_units, None if buffer is None else buffer[: part.stop - part.start])
         if by_units:
             yield slice(self.units, self.params), to_device(self.xp, np.ones((1, short)))
+
+    def _widened(self, by_units: bool) -> Iterator[tuple[slice, Float64[np.ndarray, "b short"]]]:
+        """Yield the tiles cut to WIDE rows, on the host in float64.
+
+        Recomputed features are always made by the same products of blocks, so that `adjoint64` and `evaluate` see the
+        same matrix to the last bit.
+        """
+        for part, tile in self._tiles(by_units):
+            tile = to_host(self.xp, tile)
+            for rows in cut(len(tile), WIDE):
+                yield slice(part.start + rows.start, part.start + rows.stop), tile[rows].astype(np.float64)
 
     def _tile(self, part: slice, by_units: bool, out: np.ndarray | None) -> Any:
         """The tile of `part`, in `out` if it is given (NumPy only)."""
@@ -176,15 +209,14 @@ class FeatureProblem(LeastSquares):
             gathered[part] = to_host(self.xp, self.xp.matmul(tile, u))
         return gathered
 
-    def _through(self, u: np.ndarray, *, by_units: bool, minuend: np.ndarray | None = None):
-        """T u and Σ Tᵀ(T u) in one pass; with a minuend (long, c) the second is Σ Tᵀ(minuend - T u)."""
+    def _through(self, u: np.ndarray, *, by_units: bool):
+        """T u and Σ Tᵀ(T u) in one pass."""
         u = to_device(self.xp, u)
         gathered = np.empty((self.params if by_units else self.rows, u.shape[1]))
         total = np.zeros((u.shape[1], self.rows if by_units else self.params))
         for part, tile in self._tiles(by_units):
             gathered[part] = to_host(self.xp, self.xp.matmul(tile, u))
-            middle = gathered[part] if minuend is None else minuend[part] - gathered[part]
-            total += self._times(middle.T, tile)
+            total += self._times(gathered[part].T, tile)
         return gathered, total.T
 
     def _times(self, left: np.ndarray, tile: Any) -> np.ndarray:

@@ -43,6 +43,7 @@ class GramProblem:
         targets: Y in float64.
         params, rows, n: The side of K.
         dtype: Of K's entries.
+        rounding: Relative rounding error of `primal_product`.
         passes: Products so far; each reads K once.
         seconds_multiplying: What they took, all in all.
 
@@ -50,6 +51,7 @@ class GramProblem:
     """
 
     dual = False
+    rounding = float(np.finfo(np.float64).eps)  # of products, whatever K is stored in
 
     def __init__(
         self, gram: np.ndarray | Gram, targets: Float[np.ndarray, "n k"], *, memory: int = MEMORY,
@@ -140,6 +142,10 @@ class GramProblem:
         self.seconds_multiplying += time.perf_counter() - began
         self.passes += 1
         return total.T
+
+    def prediction_bound(self, residual: float, ridge: float) -> float:
+        """Return a bound on ‖K(α - α*)‖ for α* the solution at the ridge ρ and ‖Y - (K + ρI)α‖ = `residual`: itself."""
+        return residual
 
     def evaluate(self, v: Float[np.ndarray, "n c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "n c"]]:
         """K v and Y - K v; the columns of v are those of Y, ridge after ridge."""

@@ -28,6 +28,36 @@ class Parameters(NamedTuple):
     g: np.ndarray
 
 
+class _Tile(NamedTuple):
+    """The arrays of one tile: on the device in float32, or on the host in float64.
+
+    Attributes:
+        xp: The namespace that multiplies them.
+        phi, gate: relu(z) and step(z), (b, B).
+        x: Inputs (b, d).
+        readout: a⁰ (k, B).
+        dtype: Of the products.
+    """
+
+    xp: Any
+    phi: Any
+    gate: Any
+    x: Any
+    readout: Any
+    dtype: type
+
+    @classmethod
+    def of(cls, xp: Any, x: Any, z: Any, readout: Any, exact: bool) -> "_Tile":
+        if not exact:
+            return cls(xp, relu(z, xp), step(z, xp), x, readout, np.float32)
+        x, z, readout = (np.asarray(to_host(xp, array), np.float64) for array in (x, z, readout))
+        return cls(np, relu(z, np), step(z, np), x, readout, np.float64)
+
+    def send(self, array: np.ndarray) -> Any:
+        """`array` where the products are made, in their precision."""
+        return np.asarray(array, np.float64) if self.dtype is np.float64 else to_device(self.xp, array)
+
+
 class TangentProblem(LeastSquares):
     """Least squares over a, c and G.
 
@@ -96,12 +126,12 @@ class TangentProblem(LeastSquares):
         """A v."""
         return self._stack(self._outputs(v, self._x, self._z))
 
-    def adjoint(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
-        """Aᵀ u."""
+    def adjoint(self, u: Float[np.ndarray, "rows c"], *, exact: bool = False) -> Float64[np.ndarray, "p c"]:
+        """Return Aᵀ u, multiplied in float64 if `exact`, else in float32."""
         u = self._unstack(u)
         total = self._zeros(len(u))
         for rows, x in self._row_blocks():
-            self._add_adjoint(total, x, self._tiles(rows), u[:, rows])
+            self._add_adjoint(total, x, self._tiles(rows), u[:, rows], exact)
         return self.pack(total)
 
     def dual_product(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "rows c"]:
@@ -126,8 +156,12 @@ class TangentProblem(LeastSquares):
         return self._through_rows(v, None)[1]
 
     def evaluate(self, v: Float[np.ndarray, "p c"]) -> tuple[Float64[np.ndarray, "rows c"], Float64[np.ndarray, "p c"]]:
-        """A v and Aᵀ(Y - A v), from X W, whatever the mode; in one pass."""
-        return self._through_rows(v, self._unstack(self.targets))
+        """Return A v and Aᵀ(Y - A v), multiplied in float64, from X W, whatever the mode. Costs one pass."""
+        return self._through_rows(v, self._unstack(self.targets), exact=True)
+
+    def adjoint64(self, u: Float64[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
+        """Return Aᵀ u, multiplied in float64."""
+        return self.adjoint(u, exact=True)
 
     def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
         """f for other inputs, block by block: k outputs for every column of v, column after column."""
@@ -146,55 +180,62 @@ class TangentProblem(LeastSquares):
                 f[:, rows] += self._forward_tile(x[rows], tile, self._cut(parameters, units), units)
         return f
 
-    def _through_rows(self, v: np.ndarray, minuend: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """A v and Aᵀ(A v), or Aᵀ(minuend - A v) if there is one."""
-        parameters, total = self._single(v), self._zeros(v.shape[1])
+    def _through_rows(
+        self, v: np.ndarray, minuend: np.ndarray | None, *, exact: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A v and Aᵀ(A v), or Aᵀ(minuend - A v) if there is one; multiplied in float64 if `exact`."""
+        parameters, total = self.unpack(v) if exact else self._single(v), self._zeros(v.shape[1])
         f = np.empty((v.shape[1], self.n, self.outputs))
         for rows, x in self._row_blocks():
             tiles = self._tiles(rows)
             f[:, rows] = parameters.bias[:, None]
             for units, z in tiles:
-                f[:, rows] += self._forward_tile(x, z, self._cut(parameters, units), units)
-            self._add_adjoint(total, x, tiles, f[:, rows] if minuend is None else minuend[:, rows] - f[:, rows])
+                f[:, rows] += self._forward_tile(x, z, self._cut(parameters, units), units, exact)
+            u = f[:, rows] if minuend is None else minuend[:, rows] - f[:, rows]
+            self._add_adjoint(total, x, tiles, u, exact)
         return self._stack(f), self.pack(total)
 
-    def _add_adjoint(self, total: Parameters, x: Any, tiles: list[tuple[slice, Any]], u: np.ndarray) -> None:
+    def _add_adjoint(
+        self, total: Parameters, x: Any, tiles: list[tuple[slice, Any]], u: np.ndarray, exact: bool
+    ) -> None:
         total.bias[:] += u.sum(axis=1)
         for units, z in tiles:
-            a, g = self._adjoint_tile(x, z, u, units)
+            a, g = self._adjoint_tile(x, z, u, units, exact)
             total.a[:, units] += a
             total.g[..., units, :] += g
 
     # One tile: rows x (b, d) and units with z = x W (b, B).
 
-    def _forward_tile(self, x: Any, z: Any, parameters: Parameters, units: slice) -> np.ndarray:
+    def _forward_tile(self, x: Any, z: Any, parameters: Parameters, units: slice, exact: bool = False) -> np.ndarray:
         """The units' share of f, (c, b, k)."""
-        xp, phi, gate = self.xp, relu(z, self.xp), step(z, self.xp)
-        a, g = np.asarray(parameters.a, np.float32), self._grouped(np.asarray(parameters.g, np.float32))
-        f = np.empty((len(a), x.shape[0], self.outputs), np.float32)
-        for column in range(len(a)):
-            f[column] = to_host(xp, xp.matmul(phi, to_device(xp, a[column])))
+        tile = _Tile.of(self.xp, x, z, self._readout[:, units], exact)
+        xp, send = tile.xp, tile.send
+        f = np.empty((len(parameters.a), x.shape[0], self.outputs), tile.dtype)
+        for column in range(len(f)):
+            f[column] = to_host(xp, xp.matmul(tile.phi, send(parameters.a[column])))
             for group, classes in enumerate(self._groups):
-                slope = xp.matmul(x, xp.transpose(to_device(xp, g[column, group])))
-                slope *= gate
-                f[column, :, classes] += to_host(xp, xp.matmul(slope, xp.transpose(self._readout[classes, units])))
+                slope = xp.matmul(tile.x, xp.transpose(send(self._grouped(parameters.g)[column, group])))
+                slope *= tile.gate
+                f[column, :, classes] += to_host(xp, xp.matmul(slope, xp.transpose(tile.readout[classes])))
         return f
 
-    def _adjoint_tile(self, x: Any, z: Any, u: np.ndarray, units: slice) -> tuple[np.ndarray, np.ndarray]:
+    def _adjoint_tile(
+        self, x: Any, z: Any, u: np.ndarray, units: slice, exact: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The units' parts of Aᵀu: a (c, B, k) and g (c, B, d) or (c, k, B, d)."""
-        xp, phi, gate = self.xp, relu(z, self.xp), step(z, self.xp)
-        u = np.asarray(u, np.float32)
-        a = np.empty((len(u), z.shape[1], self.outputs), np.float32)
-        g = np.empty((len(u), len(self._groups), z.shape[1], self.dim), np.float32)
+        tile = _Tile.of(self.xp, x, z, self._readout[:, units], exact)
+        xp, send = tile.xp, tile.send
+        a = np.empty((len(u), z.shape[1], self.outputs), tile.dtype)
+        g = np.empty((len(u), len(self._groups), z.shape[1], self.dim), tile.dtype)
         for column in range(len(u)):
-            a[column] = to_host(xp, xp.matmul(to_device(xp, u[column].T), phi)).T
+            a[column] = to_host(xp, xp.matmul(send(u[column].T), tile.phi)).T
             for group, classes in enumerate(self._groups):
-                back = xp.matmul(to_device(xp, u[column][:, classes]), self._readout[classes, units])
-                back *= gate
-                g[column, group] = to_host(xp, xp.matmul(xp.transpose(back), x))
+                back = xp.matmul(send(u[column][:, classes]), tile.readout[classes])
+                back *= tile.gate
+                g[column, group] = to_host(xp, xp.matmul(xp.transpose(back), tile.x))
         return a, g if self.per_class else g[:, 0]
 
-    # Small change.
+    # Helpers.
 
     @property
     def _groups(self) -> list[slice]:

@@ -71,13 +71,14 @@ def solve(
     for product in (rough, None) if rough else (None,):
         state = _Lanczos(problem, start, ridges, rtol, atol, saved, product)
         state.run(max_iterations, progress, interval)
-        solutions = measured(problem, ridges, state.values(), state.histories(), state.tolerance)
+        duals, values = state.values()
+        solutions = measured(problem, ridges, values, state.histories(), state.tolerance, duals)
         if product is None or all(solution.converged for solution in solutions):
             break
         logging.info("rough products were not enough; again with accurate ones")
     return cg.polish(
         problem, solutions, state.tolerance, max_iterations=max_iterations, progress=progress, checkpoint=checkpoint,
-        key=key, interval=interval,
+        key=key, interval=interval, duals=duals,
     )  # fmt: skip
 
 
@@ -170,15 +171,12 @@ class _Lanczos:
         """The running residuals of each ridge, up to where it was done."""
         return [trace[~np.isnan(trace)] for trace in self.trace.T]
 
-    def values(self) -> list[np.ndarray]:
-        """v of every ridge from the whole basis; in the dual one pass over the features for a batch of ridges."""
-        small, values, size = self.small.solve(), [], ridge_batch(self.problem)
+    def values(self) -> tuple[list[np.ndarray] | None, list[np.ndarray]]:
+        """Return α (None in the primal) and v of every ridge, from the whole basis."""
+        small, vectors, size = self.small.solve(), [], ridge_batch(self.problem)
         for batch in (small[i : i + size] for i in range(0, len(small), size)):
-            vectors = self.basis.combine(np.concatenate(batch, axis=1))
-            if self.problem.dual:
-                vectors = finite(self.problem.adjoint(vectors))
-            values += np.split(vectors, len(batch), axis=1)
-        return values
+            vectors += np.split(self.basis.combine(np.concatenate(batch, axis=1)), len(batch), axis=1)
+        return (vectors, cg.primal_values(self.problem, vectors)) if self.problem.dual else (None, vectors)
 
     def save(self) -> None:
         """Writes the steps since the last time into a file of their own."""

@@ -15,6 +15,7 @@ from data.errors import UserError
 
 RTOL, ATOL, MAX_ITERATIONS = 1e-4, 1e-3, 750  # as published
 SLACK = 1.1  # how far the recomputed residual may lie above its tolerance
+SLACK32 = 4.0  # the same for float32 products, whose running residual ends up to a few times below the true one
 EXPECTED_VECTORS, LEAST_BASIS = 250, 2**28  # of a Lanczos basis; bytes
 BATCH_BYTES = 2**29  # of the parameters of as many ridges as go through one pass together
 
@@ -33,17 +34,19 @@ class LinearProblem(Protocol):
     block: int
     dual: bool
     spare: int
+    rounding: float
 
     def moment(self) -> np.ndarray: ...
     def primal_product(self, v: np.ndarray) -> np.ndarray: ...
     def evaluate(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    def prediction_bound(self, residual: float, ridge: float) -> float: ...
 
 
 @runtime_checkable
 class DualProblem(LinearProblem, Protocol):
     """A problem that can be searched in the dual as well (its `dual` says whether it should be)."""
 
-    def adjoint(self, u: np.ndarray) -> np.ndarray: ...
+    def adjoint64(self, u: np.ndarray) -> np.ndarray: ...
     def dual_product(self, u: np.ndarray) -> np.ndarray: ...
 
 
@@ -53,15 +56,18 @@ class Solution(NamedTuple):
     Attributes:
         ridge: ρ.
         value: v, (p, columns).
-        converged: Whether the recomputed residual meets the tolerance (within SLACK).
+        converged: Whether the recomputed residual meets the tolerance, within SLACK, or SLACK32 for float32 products.
         iterations: Products with A until the running residual met the tolerance, or all that were spent.
         residual: ‖Aᵀy - (AᵀA + ρI)v‖/‖Aᵀy‖, recomputed from A at the end; 0 if Aᵀy = 0.
         history: The running residual after each product, in the same unit. It ends where the ridge was done.
         predictions: A v on the train rows, (rows, columns).
+        message: What a reader must know of this ridge, such as why it was not solved; "" if nothing.
+        prediction_error: Bound on the root mean square, over the n train rows, of the difference between `predictions`
+            and those of the exact minimiser for the same features, in units of the labels; None where ρ = 0. The
+            residual alone does not show it: at a small ridge a small residual leaves a large error.
 
     Of a Gram matrix (linearized.problems.gram), where Aᵀy is Y, v is α and the predictions are Kα:
 
-        message: What a reader must know of this ridge, such as why it was not solved; "" if nothing.
         shift: The ridge at which a factor was made that served as preconditioner, where that is not ρ itself; else 0.
         refinements: Steps of float64 CG on top of a factor.
         degrees_of_freedom: tr K(K + ρI)⁻¹; None where the solver does not know the spectrum.
@@ -77,6 +83,7 @@ class Solution(NamedTuple):
     history: np.ndarray
     predictions: np.ndarray
     message: str = ""
+    prediction_error: float | None = None
     shift: float = 0.0
     refinements: int = 0
     degrees_of_freedom: float | None = None
@@ -125,9 +132,16 @@ def finite(product: np.ndarray) -> np.ndarray:
 
 def measured(
     problem: LinearProblem, ridges: np.ndarray, values: list[np.ndarray], histories: list[np.ndarray],
-    tolerance: Tolerance,
+    tolerance: Tolerance, duals: list[np.ndarray] | None = None,
 ) -> list[Solution]:  # fmt: skip
-    """Solutions with residuals recomputed from A: one pass over the features for as many ridges as fit a batch."""
+    """Return solutions with residuals recomputed from A, in one pass over the features for each batch of ridges.
+
+    Args:
+        duals: α with v = Aᵀα of each ridge, where it is known: it tightens the bound on the predictions' error.
+
+    For s = AᵀY - (AᵀA + ρI)v the predictions' error is A(AᵀA + ρI)⁻¹s, whose norm is at most ‖s‖/(2√ρ) since
+    σ/(σ² + ρ) <= 1/(2√ρ). With α it is K(K + ρI)⁻¹(Y - (K + ρI)α) for K = AAᵀ, at most ‖Y - (K + ρI)α‖.
+    """
     solutions, size = [], ridge_batch(problem)
     for start in range(0, len(ridges), size):
         batch = values[start : start + size]
@@ -137,8 +151,14 @@ def measured(
             history, ridge = histories[start + i], float(ridges[start + i])
             residual = np.linalg.norm(finite(gradient[:, mine] - ridge * value))
             relative = float(residual / tolerance.moment_norm) if tolerance.moment_norm > 0 else 0.0
-            done = relative <= SLACK * tolerance.relative
-            solutions.append(Solution(ridge, value, done, len(history), relative, history, predictions[:, mine].copy()))
+            done = relative <= (SLACK32 if problem.rounding > 1e-10 else SLACK) * tolerance.relative
+            bound = problem.prediction_bound(float(residual), ridge)
+            if duals is not None:
+                missing = problem.targets - predictions[:, mine] - ridge * duals[start + i]
+                bound = min(bound, float(np.linalg.norm(missing)))
+            error = bound / np.sqrt(problem.n) if np.isfinite(bound) else None
+            solved = Solution(ridge, value, done, len(history), relative, history, predictions[:, mine].copy())
+            solutions.append(solved._replace(prediction_error=error))
     return solutions
 
 

@@ -1,5 +1,7 @@
 """What is true of every solver of linear problems, run over the table."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse.linalg
@@ -208,3 +210,43 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(name, tmp_path
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     after = solve(problem, RIDGES, checkpoint=tmp_path, key="b", interval=0.0)
     np.testing.assert_allclose(after[0].value, first[0].value, atol=1e-9)
+
+
+def ill_conditioned_tangents(seed):
+    """A float32 NT problem of image-like inputs at the second published ridge, its ridge, and Kα in float64."""
+    random, n, dim, units = np.random.default_rng(seed), 60, 64, 4
+    x = (random.standard_normal((n, dim)) * 8 / np.arange(1, dim + 1)).astype(np.float32)
+    weights = random.standard_normal((dim, units))
+    weights = (weights / np.linalg.norm(weights, axis=0)).astype(np.float32)
+    readout, y = random.standard_normal((1, units)).astype(np.float32), random.standard_normal((n, 1))
+    z = x.astype(np.float64) @ weights
+    directions = ((z > 0) * readout[0].astype(np.float64))[:, :, None] * x.astype(np.float64)[:, None]
+    features = np.concatenate([np.maximum(z, 0), np.ones((n, 1)), directions.reshape(n, -1)], axis=1)
+    gram, ridge = features @ features.T, n * 10.0 ** np.linspace(-5, 3, 20)[1]
+    exact = gram @ np.linalg.solve(gram + ridge * np.eye(n), y)
+    return TangentProblem(x, y, weights, readout, xp=np), ridge, exact
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_asking_for_more_never_gives_less(name, seed):
+    problem, ridge, exact = ill_conditioned_tangents(seed)
+    errors, bounds = [], []
+    for rtol in (1e-3, 1e-5, 1e-7, 1e-9):
+        [solution] = SOLVERS.load(name).solve(problem, [ridge], rtol=rtol, atol=0.0, max_iterations=2000)
+        assert solution.converged and solution.message == ""
+        errors.append(np.linalg.norm(solution.predictions - exact))
+        bounds.append(solution.prediction_error * np.sqrt(len(exact)))
+    rounding = 1e-6 * np.linalg.norm(exact)  # of the features, which the problem rounds to float32
+    assert all(tight <= loose + rounding for loose, tight in itertools.pairwise(errors)), errors
+    assert errors[-1] < rounding
+    assert all(error <= bound + rounding for error, bound in zip(errors, bounds, strict=True)), bounds
+    assert all(bound < 1e3 * error for error, bound in zip(errors[:2], bounds, strict=False)), bounds
+
+
+def test_exhausted_precision_and_iterations_are_said(name):
+    problem, ridge, _ = ill_conditioned_tangents(0)
+    [exhausted] = SOLVERS.load(name).solve(problem, [ridge], rtol=1e-17, atol=0.0, max_iterations=20_000)
+    assert not exhausted.converged and "precision of float32 products is exhausted" in exhausted.message
+    assert exhausted.residual < 1e-10
+    [spent] = SOLVERS.load(name).solve(problem, [ridge], rtol=1e-11, atol=0.0, max_iterations=20)
+    assert not spent.converged and "all 20 iterations are spent" in spent.message

@@ -1,0 +1,109 @@
+"""Multi-shift conjugate gradients: (H + ρI)v = b for all ridges ρ at one product with H a step.
+
+All ridges share the Krylov space of H and b, and their residuals are parallel (Frommer, Computing 70, 2003;
+Jegerlehner, hep-lat/9612014): the recurrence runs at the smallest ridge and carries the others along, with two vectors
+for each ridge. Every column has its own coefficients.
+
+H is AᵀA and b is AᵀY in the primal; in the dual H is A Aᵀ and b is Y. Either way a ridge is done by its primal
+residual. In the dual that is Aᵀs for a residual s, whose squared norm sᵀHs follows from the next product, as s is a
+combination of two directions. The dual has no null space of A for rounding errors to collect in: in the primal an
+error of float32 products there is divided by ρ.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+EXHAUSTED = 1e-15  # a column whose running residual has fallen by this factor is done
+
+
+class MultiShift:
+    """State of the iteration; arrays are (r, p, c) for r ridges and c columns of length p.
+
+    Args:
+        b: Right-hand side (p, c).
+        ridges: ρ of each, (r,).
+        limit: Primal residual, over all columns of a ridge, at which it is done.
+        steps: Largest number of products.
+        primal_norm: In the dual, ‖Aᵀb‖; None in the primal.
+
+    Attributes:
+        values: v of every ridge.
+        norms: Last known primal residual of each ridge. In the dual it is that of the iterate before `values`.
+        trace: `norms` after each product, (products, r); NaN where a ridge was done before.
+        active: Which ridges are not done.
+    """
+
+    def __init__(self, b: np.ndarray, ridges: np.ndarray, limit: float, steps: int, primal_norm: float | None = None):
+        shape = (len(ridges), b.shape[1])
+        self.ridge, self.shift = ridges.min(), (ridges - ridges.min())[:, None]
+        self.limit, self.steps, self.dual = limit, steps, primal_norm is not None
+        self.values = np.zeros((len(ridges), *b.shape))
+        self.directions = np.repeat(b[None], len(ridges), axis=0)
+        self.seed = int(np.argmin(ridges))
+        self.residual, self.image = b.copy(), np.zeros_like(b)
+        # With ζ the factor between the residuals of a ridge and of the smallest one, `ratio` is ζ's ratio from step to
+        # step: a product of ratios does not underflow where ζ's own recurrence divides 0 by 0.
+        self.zeta, self.ratio = np.ones(shape), np.ones(shape)
+        self.alpha, self.beta = np.ones(b.shape[1]), np.zeros(b.shape[1])
+        self.square = np.sum(b**2, axis=0)
+        self.floor = EXHAUSTED**2 * self.square
+        self.trace = np.empty((0, len(ridges)))
+        self.norms = np.full(len(ridges), np.linalg.norm(b) if primal_norm is None else primal_norm)
+        self.active = self.norms > limit
+
+    @property
+    def iteration(self) -> int:
+        """Number of products so far."""
+        return len(self.trace)
+
+    def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Perform one product with H and one step of every ridge that is not done.
+
+        The smallest ridge is the last to be done, since |ζ| <= 1, so its direction is always at hand. A column stands
+        still once its residual is exhausted, or if rounding has taken the curvature along it.
+        """
+        p = self.directions[self.seed]
+        image = product(p)
+        if self.dual:
+            lengths = np.sum(self.residual * (image - self.beta * self.image), axis=0)
+            self.image = image
+            self._note(lengths)
+        q = image + self.ridge * p
+        curvature = np.sum(p * q, axis=0)
+        alive = (self.square > self.floor) & (curvature > 0)
+        alpha = np.where(alive, self.square / np.where(alive, curvature, 1), 0)
+        momentum = np.where(alive, alpha * self.beta / np.where(self.alpha > 0, self.alpha, 1), 0)
+        ratio = 1 / (1 + alpha * self.shift + momentum * (1 - self.ratio))
+        self.residual -= alpha * q
+        square = np.where(alive, np.sum(self.residual**2, axis=0), self.square)
+        beta = np.where(alive, square / np.where(alive, self.square, 1), 0)
+        zeta = self.zeta * ratio
+        for i in np.flatnonzero(self.active):
+            self.values[i] += alpha * ratio[i] * self.directions[i]
+            self.directions[i] *= beta * ratio[i] ** 2
+            self.directions[i] += zeta[i] * self.residual
+        self.alpha, self.beta, self.square, self.ratio, self.zeta = alpha, beta, square, ratio, zeta
+        if not self.dual:
+            self._note(self.square)
+        self.active &= self.iteration < self.steps
+        if not alive.any():
+            self.active[:] = False
+
+    def _note(self, squares: np.ndarray) -> None:
+        """Record the residuals, from the smallest ridge's squared primal residual in each column."""
+        norms = np.sqrt(np.maximum(np.sum(self.zeta**2 * squares, axis=1), 0))
+        self.norms = np.where(self.active, norms, self.norms)
+        self.trace = np.concatenate([self.trace, np.where(self.active, norms, np.nan)[None]])
+        self.active = self.active & (norms > self.limit)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that `step` changes."""
+        names = ("values", "directions", "residual", "image", "zeta", "ratio", "alpha", "beta", "square", "norms",
+                 "trace", "active")  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+    def restore(self, arrays: dict[str, np.ndarray] | None) -> None:
+        """Continue from `arrays`, which the method of that name returned; None changes nothing."""
+        for name, array in (arrays or {}).items():
+            setattr(self, name, array)
