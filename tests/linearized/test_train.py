@@ -101,7 +101,8 @@ def test_every_setting_that_decides_the_result_changes_it(directories):
         "NN": [{}, {"learning_rate": 0.01}, {"drop_rate": 0.5}, {"num_layers": 2}, {"seed": 1}, {"solver": "adam"},
                {"loss": "cross_entropy"}, {"max_ncg_iters": 1}],
         "CNN": [{"num_units": 4}, {"num_units": 4, "depth": 7}, {"num_units": 4, "max_batch_size": 200}],
-        "NT": [{}, {"directions": "per_class"}, {"weight_seed": 1}, {"solver": "cg", "cg_rtol": 0.5}],
+        "NT": [{}, {"directions": "per_class"}, {"weight_seed": 1}],
+        "NT by CG": [{"solver": "cg", "reg_index": "5"}, {"solver": "cg", "reg_index": "5", "cg_rtol": 0.5}],
         "RF by Adam": [{"solver": "adam"}, {"solver": "adam", "max_batch_size": 50}, {"solver": "sgd"}],
         "RF on SYNTH": [
             {**SYNTH}, {**SYNTH, "synth_n": 400}, {**SYNTH, "synth_dim": 81}, {**SYNTH, "synth_eta": 0.6},
