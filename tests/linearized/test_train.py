@@ -22,6 +22,7 @@ from linearized.fit_gradient import loss_change
 from linearized.train import Config, run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+BY_CG = {"solver": "cg", "num_units": 8, "num_train": 100, "max_cg_iters": 700}
 SMALL = {"num_units": 32, "num_train": 200, "num_test": 100}
 SYNTH = {"dataset": "SYNTH", "synth_n": 300, "synth_dim": 64, "synth_eta": 0.5}
 
@@ -102,7 +103,7 @@ def test_every_setting_that_decides_the_result_changes_it(directories):
                {"loss": "cross_entropy"}, {"max_ncg_iters": 1}],
         "CNN": [{"num_units": 4}, {"num_units": 4, "depth": 7}, {"num_units": 4, "max_batch_size": 200}],
         "NT": [{}, {"directions": "per_class"}, {"weight_seed": 1}],
-        "NT by CG": [{"solver": "cg", "reg_index": "5"}, {"solver": "cg", "reg_index": "5", "cg_rtol": 0.5}],
+        "NT by CG": [{**BY_CG}, {**BY_CG, "cg_rtol": 0.5}],
         "RF by Adam": [{"solver": "adam"}, {"solver": "adam", "max_batch_size": 50}, {"solver": "sgd"}],
         "RF on SYNTH": [
             {**SYNTH}, {**SYNTH, "synth_n": 400}, {**SYNTH, "synth_dim": 81}, {**SYNTH, "synth_eta": 0.6},
