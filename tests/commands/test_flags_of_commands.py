@@ -31,6 +31,7 @@ COMMANDS = {
     "report/__main__.py": "report.__main__:Config",
     "report/reproduce.py": "report.reproduce:Config",
     "report/comparison.py": "report.comparison:Config",
+    "report/run_pictures.py": "report.run_pictures:Config",
     "data/__main__.py": "data.__main__:Config",
 }
 BAD_NUMBERS = ("1" + "0" * 30, "1e30", "-1", "nan", "inf", "", "0x1", "1" * 5000, "1,2", " 3", "1_000", "None")
