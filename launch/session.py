@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from data.errors import UserError
-from data.terminal import say
 from launch import LAUNCHERS
 from launch.grid import Command
 from launch.settings import WhereSettings
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Result]":
     """How each command ended, in their order. What fails stops no other; KeyboardInterrupt stops them all."""
+    from data.terminal import say  # with rich, which plans and --help do without
     from launch.commands import run_commands
     from launch.table import print_table
     from launch.task import log_path

@@ -5,6 +5,7 @@ import os
 import pickle
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow convolves channels first on a CPU by oneDNN alone
 
 import numpy as np
 import pytest

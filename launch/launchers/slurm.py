@@ -5,6 +5,8 @@ them for ever.)
 """
 
 import contextlib
+import copy
+import os
 import re
 import shlex
 import shutil
@@ -77,7 +79,8 @@ def client(settings: WhereSettings) -> Iterator["Client"]:
     with contextlib.ExitStack() as stack:
         credentials = stack.enter_context(_credentials_folder(logs))
         with told("The Slurm workers cannot start", "Look at --interface, --memory, --time and --dashboard."):
-            cluster = stack.enter_context(_cluster(dask_jobqueue, settings, logs, lifetime, security, credentials))
+            keys = _in_files(security, credentials)
+            cluster = stack.enter_context(_cluster(dask_jobqueue, settings, logs, lifetime, keys))
             _try_job(cluster.job_script())
             cluster.adapt(minimum_jobs=settings.workers, maximum_jobs=settings.workers)
             found = stack.enter_context(Client(cluster))
@@ -85,9 +88,8 @@ def client(settings: WhereSettings) -> Iterator["Client"]:
 
 
 def _cluster(
-    dask_jobqueue: ModuleType, settings: WhereSettings, logs: Path, lifetime: list[str], security: "Security",
-    credentials: Path,
-) -> "SLURMCluster":  # fmt: skip
+    dask_jobqueue: ModuleType, settings: WhereSettings, logs: Path, lifetime: list[str], security: "Security"
+) -> "SLURMCluster":
     return dask_jobqueue.SLURMCluster(
         queue=settings.partition,
         cores=1,  # a task at a time; the command's own threads are job_cpu
@@ -108,8 +110,21 @@ def _cluster(
         worker_extra_args=[*lifetime, "--dashboard-address", "127.0.0.1:0", "--preload", "launch.task"],
         scheduler_options={"dashboard_address": f"127.0.0.1:{settings.dashboard}"},
         security=security,
-        shared_temp_directory=str(credentials),
     )
+
+
+def _in_files(security: "Security", folder: Path) -> "Security":
+    """Return the credentials with those of workers in files of `folder`, which only this user can read.
+
+    dask-jobqueue would write them to temporary files of its own, whose removal complains once the folder is gone.
+    """
+    stored = copy.copy(security)
+    for name in ("tls_ca_file", "tls_worker_cert", "tls_worker_key"):
+        path = folder / f"{name}.pem"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - a handle
+            file.write(getattr(security, name))
+        setattr(stored, name, str(path))
+    return stored
 
 
 @contextlib.contextmanager

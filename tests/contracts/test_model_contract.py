@@ -1,28 +1,21 @@
 """What is true of every model: it builds for each task, counts, trains an epoch, saves and loads."""
 
-import dataclasses
-import types
-
 import keras
 import numpy as np
 import pytest
 
 from data.dataset import Dataset, Split
-from linearized.model_settings import KervolutionSettings, ResNetSettings, SNNKSettings
 from linearized.models import MODELS
 from linearized.models.common import load
 from linearized.solvers import sgd
+from linearized.train import Config
 
-GROUPS = {
-    field.name: field.default
-    for group in (SNNKSettings, KervolutionSettings, ResNetSettings)
-    for field in dataclasses.fields(group)
-    if field.name != "resnet_depth"
-}
-CONFIG = types.SimpleNamespace(
-    num_units=4, num_layers=1, activation="relu", drop_rate=0.0, seed=0, weight_seed=1990, law="sphere", block=0,
-    directions="shared", depth=5, resnet_depth=18, **GROUPS,
-)  # fmt: skip
+DEEP = ("RESNET", "LAMBDA_RESNET")
+
+
+def config_of(name):
+    """Small settings of a model, as `train.py` makes them."""
+    return Config(model=name, num_units=4, **({"resnet_depth": 18} if name in DEEP else {}))
 
 
 def dataset(task):
@@ -37,8 +30,7 @@ def dataset(task):
     return Dataset("TINY", 0, split(30), split(8), split(8), task, classes, (6, 6, 1), "SYNTH", "0" * 16)
 
 
-# Fifty layers take a quarter of a minute to compile: the deep models are asked once in the quick suite.
-DEEP = ("RESNET", "LAMBDA_RESNET")
+# Many layers take a quarter of a minute to compile: the deep models are asked once in the quick suite.
 CASES = [
     pytest.param(name, task, marks=pytest.mark.slow if name in DEEP and task != "classes" else ())
     for name in MODELS
@@ -49,7 +41,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "task"), CASES)
 def test_model(name, task, tmp_path):
     data, module = dataset(task), MODELS.load(name)
-    model = module.build(CONFIG, data, ridge=1e-3)
+    model = module.build(config_of(name), data, ridge=1e-3)
     assert isinstance(model, keras.Model)
     assert model.name == name
     assert model.output_shape == (None, data.num_outputs)
@@ -62,22 +54,22 @@ def test_model(name, task, tmp_path):
     assert result.epochs_done == 1
     assert np.isfinite(result.history["loss"]).all()
     assert len(model.losses) > 0  # the penalty that a ridge asks for
-    assert module.build(CONFIG, data).losses == []
+    assert module.build(config_of(name), data).losses == []
 
     outputs = sgd.predict(model, data.test.x)
     assert outputs.shape == (8, data.num_outputs)
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(sgd.predict(load(tmp_path / "model.keras"), data.test.x), outputs)
 
-    twin = module.build(CONFIG, data)
-    for ours, theirs in zip(twin.get_weights(), module.build(CONFIG, data).get_weights(), strict=True):
+    twin = module.build(config_of(name), data)
+    for ours, theirs in zip(twin.get_weights(), module.build(config_of(name), data).get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_linear_model_is_linear_in_what_is_trained(name):
     data, module = dataset("classes"), MODELS.load(name)
-    model = module.build(CONFIG, data)
+    model = module.build(config_of(name), data)
     random = np.random.default_rng(0)
     start = [np.zeros(variable.shape, np.float32) for variable in model.trainable_variables]
     ahead = [random.standard_normal(variable.shape).astype(np.float32) for variable in model.trainable_variables]
@@ -94,4 +86,5 @@ def test_a_linear_model_is_linear_in_what_is_trained(name):
 
 @pytest.mark.parametrize("alias", [*MODELS.aliases, *(name.lower() for name in MODELS)])
 def test_aliases_build_what_they_stand_for(alias):
-    assert MODELS.load(alias).build(CONFIG, dataset("classes")).name == MODELS.canonical(alias)
+    name = MODELS.canonical(alias)
+    assert MODELS.load(alias).build(config_of(name), dataset("classes")).name == name

@@ -57,7 +57,7 @@ def test_fetch_that_fails(directories, capsys, monkeypatch):
     assert "no network" in err and "It was sought in" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("flag, words", [("--fetch=FMNITS", "Did you mean FMNIST"), ("--get=FMNIST", "'get'")])
+@pytest.mark.parametrize("flag, words", [("--fetch=FMNITS", "Did you mean FMNIST"), ("--get=FMNIST", "'--get'")])
 def test_bad_flag(capsys, flag, words):
     assert run_command(Config, "Doc.", main, [flag]) == 2
     assert words in capsys.readouterr().err

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from distributed import Client, LocalCluster
 
 from data.errors import UserError
 from launch.commands import run_commands
@@ -237,7 +238,7 @@ def test_each_gpu_has_its_worker_and_all_is_on_loopback(tmp_path):
         listening = [link for process in us for link in process.net_connections("inet") if link.status == "LISTEN"]
     assert sorted(result.outcome.tail.strip() for result in results) == ["0", "3"]
     assert len(listening) >= 7 and {link.laddr.ip for link in listening} == {"127.0.0.1"}
-    assert len(addresses) == 5 and all(place.startswith("tcp://127.0.0.1:") for place in addresses)
+    assert len(addresses) == 5 and all(place.startswith("tls://127.0.0.1:") for place in addresses)
 
 
 @pytest.mark.parametrize("gpus", ["0,,1", "0,0"])
@@ -246,13 +247,17 @@ def test_bad_gpus(gpus):
         pass
 
 
-def test_address(client, tmp_path, monkeypatch):
-    with address.client(LaunchSettings(launcher="scheduler", scheduler=client.scheduler.address)) as other:
-        (result,) = run_commands(other, [("echo", "hello")], logs=tmp_path)
-    assert result.outcome.tail.strip() == "hello"
-    assert client.submit(sum, [1, 2]).result(timeout=PATIENCE) == 3  # the cluster lives on
+def test_address(tmp_path, monkeypatch):
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        with address.client(LaunchSettings(launcher="scheduler", scheduler=cluster.scheduler_address)) as other:
+            (result,) = run_commands(other, [("echo", "hello")], logs=tmp_path)
+        assert result.outcome.tail.strip() == "hello"
+        assert client.submit(sum, [1, 2]).result(timeout=PATIENCE) == 3  # the cluster lives on
     monkeypatch.setattr(address, "TIMEOUT", 1)
-    for scheduler, words in ((None, "needs --scheduler"), ("tcp://127.0.0.1:1", "No Dask scheduler answers")):
+    for scheduler, words in (("", "needs --scheduler"), ("tcp://127.0.0.1:1", "No Dask scheduler answers")):
         with pytest.raises(UserError, match=words), address.client(LaunchSettings(scheduler=scheduler)):
             pass
 

@@ -59,7 +59,7 @@ def table(out: Path) -> dict:
 
 
 def expected() -> dict:
-    return {(m, str(i)): len(m) + i / 10 for m in MODELS for i in range(10) if (m, i) != ("NT", 3)}
+    return {(m, i): len(m) + i / 10 for m in MODELS for i in range(10) if (m, i) != ("NT", 3)}
 
 
 def done(out: Path) -> int:
