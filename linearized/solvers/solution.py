@@ -83,12 +83,12 @@ class Solution(NamedTuple):
     history: np.ndarray
     predictions: np.ndarray
     message: str = ""
-    prediction_error: float | None = None
     shift: float = 0.0
     refinements: int = 0
     degrees_of_freedom: float | None = None
     gcv: float | None = None
     leave_one_out: np.ndarray | None = None
+    prediction_error: float | None = None
 
 
 class Tolerance(NamedTuple):
