@@ -144,8 +144,9 @@ def test_what_cannot_work_is_refused(example, monkeypatch):
     monkeypatch.setattr(dask_gram, "TIMEOUT", 1)
     with pytest.raises(UserError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         DaskGramProblem(gram, targets, scheduler="tcp://127.0.0.1:9")
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(UserError, match=r'pip install ".\[cluster\]"'):
+    for name in ("distributed", "distributed.security"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=r'pip install .*"\.\[cluster\]"'):
         DaskGramProblem(gram, targets, scheduler="tcp://127.0.0.1:9")
 
 

@@ -450,8 +450,8 @@ def test_the_grid_of_deep_ntks_is_published_or_named(directories, layers, option
     np.testing.assert_allclose([min(ridges), max(ridges)], [low, high])
 
 
-@pytest.mark.parametrize("settings", [{"num_layers": 3}, {"kernel": "RF"}, {"ridges": "1"}, {"dataset": "SYNTH"},
-                                      {"scale": "stax"}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("settings", [{"num_layers": 3}, {"kernel": "RF", "num_layers": 2}, {"ridges": "1"},
+                                      {"dataset": "SYNTH"}, {"scale": "stax"}], ids=str)  # fmt: skip
 def test_a_grid_that_would_change_nothing_is_refused(directories, settings):
     with pytest.raises(UserError, match="--ridge_grid=by_scale differs"):
         run(Config(**{"num_layers": 4, "dataset": "DIGITS", "ridge_grid": "by_scale", **settings}))

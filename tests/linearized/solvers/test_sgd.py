@@ -186,7 +186,7 @@ def test_every_row_is_seen_once_an_epoch_in_an_order_of_the_epoch(tiny):
     assert sorted(first) == sorted(second) == list(range(23))
     assert first != second
     assert order(0) == first
-    assert len(Batches(data.train.x, data.train.y, 100)) == 1
+    assert len(Batches(data.train.x, data.targets(data.train), 100)) == 1
 
 
 class Stopped(Exception):
