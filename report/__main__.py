@@ -41,6 +41,9 @@ def main(config: Config) -> None:
     from report.runs import find
 
     folders = [Path(folder) for folder in config.directory] or [directory("nn_dir"), directory("rkhs_dir")]
+    missing = [folder for folder in folders if not folder.is_dir()] if config.directory else []
+    if missing:
+        raise UserError(f"{missing[0]} is no folder. Give folders with results, or none for those of directories.txt.")
     runs = find(folders)
     picture = Path(config.out).suffix in PICTURES
     drawable = config.metric in runs.table and runs.table[config.metric].notna().any()

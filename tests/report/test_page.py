@@ -149,7 +149,7 @@ def test_command(saved, tmp_path, arguments, name):
 
 @pytest.mark.parametrize("arguments, says", [(["--out=page.doc"], "--out must end in"),
                                              (["--metric=beauty"], "no beauty"),
-                                             (["RESULTS", "more"], "Cannot read: more")])  # fmt: skip
+                                             (["RESULTS", "more"], "more is no folder")])  # fmt: skip
 def test_command_refuses(saved, tmp_path, arguments, says):
     words = [word.replace("RESULTS", str(saved)) for word in arguments]
     words += [] if "RESULTS" in arguments else [f"--directory={saved}"]
