@@ -266,7 +266,7 @@ def test_help_needs_no_framework():
 
 
 def entries(folder):
-    """Count the files and folders below `folder`; `os.walk` bears with those that vanish meanwhile, `rglob` does not."""
+    """Count the files and folders below `folder`. `os.walk` bears with those that vanish meanwhile."""
     return sum(len(folders) + len(files) for _, folders, files in os.walk(folder))
 
 
