@@ -169,6 +169,7 @@ def test_report_takes_folders_anywhere_and_suggests_the_metric(tmp_path, monkeyp
 
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
+    two.mkdir()
     seen = []
     monkeypatch.setattr(runs, "find", lambda folders: seen.append(folders) or runs.Runs(table, [], {}, []))
     monkeypatch.setattr(page, "write_page", lambda *_, **__: tmp_path / "x.html")
