@@ -15,7 +15,9 @@ from data.files import whole_hdf5
 from data.reading import Absent, Unreadable, parse_json
 from linearized.fits import RidgeFit
 from linearized.models.common import build
+from linearized.models.published_weights import take_up
 from linearized.progress import progress_line
+from linearized.refusals import read_weights
 from linearized.solvers import newton_cg, sgd
 from linearized.solvers.schedule import LARGEST_BATCH
 
@@ -52,6 +54,8 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
     start = time.monotonic()
     batch_size = sgd.batch_sizes(config.model, dataset.family, config.max_batch_size)
     model = build(config, dataset, ridge)
+    if arrays := read_weights(config):
+        take_up(model, arrays)
     # `converged` is a solver's word for a tolerance that it met; training by gradients has none
     evidence = {"converged": None, "diverged": False, "iterations": 0, "residual": None, "message": ""}
     history = validation = np.zeros(0)

@@ -20,6 +20,7 @@ GROUPS = {
 SINGLE = {
     "kervolution_places": ("RESNET",),
     "kervolution_layers": ("KERV_CNN",),
+    "published_weights": ("RESNET", "LAMBDA_RESNET"),
     "num_layers": ("NN", "SNNK_MLP"),
     "drop_rate": ("NN", "SNNK_MLP"),
     "depth": ("CNN", "KERV_CNN"),
@@ -124,8 +125,13 @@ class ResNetSettings(Settings):
     lambda_intra: int = setting(1, "intra-depth u, keys and values a pixel", minimum=1)
     lambda_scope: int = setting(0, "a position lambda sees so many pixels a side (odd); 0: all", minimum=0)
     lambda_variant: str = setting(
-        "corrected", "published: the CIFAR-10 reproduction's normalisation and absolute embeddings",
-        choices=("corrected", "published"),
+        "corrected", "published: the CIFAR-10 reproduction's normalisation and absolute embeddings; unpermuted: also "
+        "its reshape, which mixes channels and pixels", choices=("corrected", "published", "unpermuted"),
+    )  # fmt: skip
+
+    published_weights: str = setting(
+        "", "start from the weights in this .npz file, in the layout of the public PyTorch networks (torchvision's "
+        "ResNets, the lambda reproduction's); empty: from random ones",
     )  # fmt: skip
 
     def __post_init__(self):

@@ -26,7 +26,7 @@ from linearized.metrics import LOSSES, evaluate
 from linearized.model_settings import KervolutionSettings, ResNetSettings, SNNKSettings, refuse_foreign
 from linearized.models import MODELS, OTHER_UNITS, UNITS
 from linearized.needs import refuse_beyond_memory
-from linearized.refusals import asked_ridges, refuse_unfit
+from linearized.refusals import asked_ridges, read_weights, refuse_unfit, weights_digest
 from linearized.solvers import SOLVERS
 from linearized.training_settings import TrainingSettings
 
@@ -115,6 +115,8 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
     def identity(self) -> dict[str, Any]:
         """As `Settings.identity`; one noise level counts as a number, other than the first."""
         one = {"noise_ind": int(self.noise_ind)} if self.noise_ind.isdigit() and self.noise_ind != "0" else {}
+        if self.published_weights:  # the content decides the result, not the file's name
+            one["published_weights"] = weights_digest(self.published_weights)
         return super().identity() | one
 
     def uses_least_squares(self) -> bool:
@@ -134,13 +136,14 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
         """Return the options of first-order training.
 
         `--schedule=published` is the schedule that the model was published with: of the reproduction for lambda
-        networks of `--lambda_variant=published`, of arXiv 2006.13409 for everything else. `--momentum=published` is
-        Nesterov's rule for RF and the classical one for all others, both in TensorFlow 1's convention.
+        networks of `--lambda_variant=published` and `unpermuted`, of arXiv 2006.13409 for everything else.
+        `--momentum=published` is Nesterov's rule for RF and the classical one for all others, both in TensorFlow 1's
+        convention.
         """
         recipe = super().recipe()
         if self.momentum == "published":
             recipe = dataclasses.replace(recipe, momentum="nesterov" if self.model == "RF" else "classical")
-        if self.schedule == "published" and self.model == "LAMBDA_RESNET" and self.lambda_variant == "published":
+        if self.schedule == "published" and self.model == "LAMBDA_RESNET" and self.lambda_variant != "corrected":
             return dataclasses.replace(recipe, schedule="lambda")
         return recipe
 
@@ -174,6 +177,7 @@ def run(config: Config) -> Result:
     if (record := results.read_back(folder)) is not None:
         return Result(folder, record, fresh=False)
     refuse_beyond_memory(config)
+    read_weights(config)
     ridges = asked_ridges(config)
     with results.making(folder) as work:
         dataset = config.load_rows(level)

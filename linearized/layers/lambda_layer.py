@@ -22,6 +22,7 @@ from linearized.layers.position_embedding import EMBEDDINGS, PositionEmbedding, 
 from linearized.layers.shapes import check_shape
 
 NORMS = ("channels", "published")
+ROWS = ("pixels", "unpermuted")
 
 
 @keras.saving.register_keras_serializable("linearized")
@@ -39,6 +40,10 @@ class LambdaLayer(keras.layers.Layer):
         embedding: "relative" or "absolute", the kind of its own `PositionEmbedding` (global scope).
         norm: "channels": batch normalisation of every channel of queries and values; "published": the variant of the
             reproduction on CIFAR-10, one normalisation for all heads' queries, and of values over places.
+        rows: "pixels": row i of the context is pixel i, with its channels; "unpermuted": as in that reproduction, the
+            numbers of an image in the order (channels, H, W) are cut into H W rows of that many numbers, which mixes
+            channels and pixels. It needs a global scope and strides of 1, and is there to compute what networks
+            compute that were trained so.
         momentum: Of the running statistics, as Keras means it: the share of the old.
         seed: Of the initial weights; give each layer its own.
         embedding_stddev: Standard deviation of the initial position embeddings, of either scope; None: 1/√(k m u), or 1
@@ -57,7 +62,7 @@ class LambdaLayer(keras.layers.Layer):
 
     def __init__(
         self, filters, heads=4, keys=16, intra_depth=1, scope=0, strides=1, embedding="relative", norm="channels",
-        momentum=MOMENTUM, seed=0, kernel_regularizer=None, embedding_stddev=None, **kwargs,
+        rows="pixels", momentum=MOMENTUM, seed=0, kernel_regularizer=None, embedding_stddev=None, **kwargs,
     ):  # fmt: skip
         super().__init__(**kwargs)
         refuse_below_one(filters=filters, heads=heads, keys=keys, intra_depth=intra_depth, strides=strides)
@@ -69,6 +74,12 @@ class LambdaLayer(keras.layers.Layer):
             raise ValueError(f"`embedding` must be one of {', '.join(EMBEDDINGS)}. Received: embedding={embedding!r}.")
         if norm not in NORMS:
             raise ValueError(f"`norm` must be one of {', '.join(NORMS)}. Received: norm={norm!r}.")
+        if rows not in ROWS:
+            raise ValueError(f"`rows` must be one of {', '.join(ROWS)}. Received: rows={rows!r}.")
+        if rows == "unpermuted" and (scope or strides > 1):
+            raise ValueError('`rows="unpermuted"` needs a global scope and strides of 1. '
+                             f"Received: scope={scope}, strides={strides}.")  # fmt: skip
+        self.rows = rows
         self.filters, self.heads, self.keys, self.intra_depth = int(filters), int(heads), int(keys), int(intra_depth)
         self.scope, self.strides, self.embedding, self.norm = int(scope), int(strides), embedding, norm
         self.momentum, self.seed = float(momentum), SeededNormal(1.0, seed).seed
@@ -120,6 +131,8 @@ class LambdaLayer(keras.layers.Layer):
         if embedding is not None:
             self._check_embedding(x.shape, embedding.shape)
         height, width = ops.shape(x)[1:3]
+        if self.rows == "unpermuted":  # the output keeps its places: row i gives pixel i
+            x = ops.reshape(ops.transpose(x, (0, 3, 1, 2)), (-1, height, width, x.shape[-1]))
         pixels = ops.reshape(x, (-1, height * width, x.shape[-1]))
         values = self.value_norm(ops.matmul(pixels, self.to_values), training=training)
         asking = x[:, :: self.strides, :: self.strides] if self.strides > 1 else x
@@ -187,8 +200,8 @@ class LambdaLayer(keras.layers.Layer):
         return (x_shape[0], *sizes, self.filters)
 
     def get_config(self):
-        names = ("filters", "heads", "keys", "intra_depth", "scope", "strides", "embedding", "norm", "momentum", "seed",
-                 "embedding_stddev")  # fmt: skip
+        names = ("filters", "heads", "keys", "intra_depth", "scope", "strides", "embedding", "norm", "rows", "momentum",
+                 "seed", "embedding_stddev")  # fmt: skip
         own = {name: getattr(self, name) for name in names}
         regularizer = keras.regularizers.serialize(self.kernel_regularizer)
         return {**super().get_config(), **own, "kernel_regularizer": regularizer}

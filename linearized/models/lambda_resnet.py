@@ -7,7 +7,8 @@
 Embeddings are stored once for all layers of the same image size. "published" is the reproduction on CIFAR-10, of
 12,898,830 trained parameters with 50 layers (n = m = 64, 16, 4, 1 pixels); it normalises values over places, and its
 average pools, 3x3 with padding 1, count the zeros of the padding. Its slips are not repeated: a reshape that mixes
-channels and pixels, and running statistics of momentum 0.9999.
+channels and pixels, and running statistics of momentum 0.9999. "unpermuted" is "published" with that reshape, for
+weights that were trained so.
 """
 
 from typing import Any
@@ -46,7 +47,8 @@ class LambdaSpatial(Spatial):
 
     def __init__(self, config: Any, ridge: float):
         super().__init__(config, ridge)
-        self.published = config.lambda_variant == "published"
+        self.published = config.lambda_variant != "corrected"
+        self.rows = "unpermuted" if config.lambda_variant == "unpermuted" else "pixels"
         self.embeddings: dict[tuple[int, int, int], Any] = {}
 
     def __call__(self, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
@@ -60,6 +62,7 @@ class LambdaSpatial(Spatial):
             self.config.lambda_scope,
             strides=1 if self.published else strides,
             norm="published" if self.published else "channels",
+            rows=self.rows,
             seed=self.seed(),
             kernel_regularizer=penalty(self.ridge),
             name=name,

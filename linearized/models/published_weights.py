@@ -1,8 +1,9 @@
 """Weights of the public PyTorch networks for RESNET and LAMBDA_RESNET: torchvision's and the lambda reproduction's.
 
-The lambda reproduction is joigalcar3/LambdaNetworks on CIFAR-10, the variant `--lambda_variant=published`. Save the
-state of a PyTorch model with `np.savez("weights.npz", **{name: value.numpy() for name, value in
-model.state_dict().items()})`; then `take_up(model, dict(np.load("weights.npz")))`.
+The lambda reproduction is joigalcar3/LambdaNetworks on CIFAR-10, the variants `--lambda_variant=published` and
+`unpermuted`. Save the state of a PyTorch model with `np.savez("weights.npz", **{name: value.numpy() for name, value in
+model.state_dict().items()})`; then `take_up(model, dict(np.load("weights.npz")))`, or start a training run from it with
+`python train.py --published_weights=weights.npz`.
 
 | PyTorch                               | shape          | here                               | shape        |
 |---------------------------------------|----------------|------------------------------------|--------------|
@@ -16,8 +17,9 @@ model.state_dict().items()})`; then `take_up(model, dict(np.load("weights.npz"))
 | fc.weight, fc.bias                    | (c, f), (c)    | readout                            | (f, c), (c)  |
 
 Queries are ordered by depth, then head, in PyTorch, and by head, then depth, here. The reproduction reads an image of
-(d, H, W) numbers as H W rows of d numbers without moving its axes, which mixes pixels and channels. That slip is not
-repeated: its weights are taken up, its outputs are those of the layer that it meant to be.
+(d, H, W) numbers as H W rows of d numbers without moving its axes, which mixes pixels and channels. A network of the
+variant "unpermuted" does the same and gives the outputs of the network that the weights were trained in; one of
+"published" gives those of the layer that was meant.
 """
 
 import re
@@ -110,7 +112,8 @@ def _norm(take, layer: SettledBatchNorm, left: Mapping[str, np.ndarray], place: 
 
 def _lambda(take, layer: LambdaLayer, left: Mapping[str, np.ndarray], place: str, model: keras.Model) -> None:
     if layer.norm != "published" or layer.intra_depth != 1 or layer.scope:
-        raise UserError(f"{model.name} must be built with --lambda_variant=published, intra-depth 1 and no scope.")
+        raise UserError(f"{model.name} must be built with --lambda_variant=published or unpermuted, "
+                        "intra-depth 1 and no scope.")  # fmt: skip
     depth, heads = layer.keys, layer.heads
     take(layer.to_queries, f"{place}.toqueries.weight",
          lambda value: value.reshape(depth, heads, -1).transpose(2, 1, 0).reshape(-1, heads * depth))  # fmt: skip

@@ -120,6 +120,8 @@ CASES |= {
          (5, 4, 3, 5)),
         ({"filters": 6, "heads": 3, "keys": 3, "embedding": "absolute", "norm": "published", "seed": (1, 2)},
          (5, 4, 3, 5)),
+        ({"filters": 6, "heads": 3, "keys": 3, "embedding": "absolute", "norm": "published", "rows": "unpermuted"},
+         (5, 4, 3, 5)),
         ({"filters": 6, "heads": 2, "keys": 3, "embedding_stddev": 0.5}, (5, 4, 3, 5)),
     ],
 }  # fmt: skip

@@ -35,8 +35,8 @@ MODELS = {
     ]),
     "LAMBDA_RESNET": ({"num_units": 4, "resnet_depth": 18}, [
         {}, {"lambda_stages": "CCLL"}, {"lambda_heads": 2}, {"lambda_keys": 8}, {"lambda_intra": 2},
-        {"lambda_scope": 3}, {"lambda_variant": "published"}, {"resnet_stem": "small"}, {"resnet_depth": 50},
-        {"seed": 1},
+        {"lambda_scope": 3}, {"lambda_variant": "published"}, {"lambda_variant": "unpermuted"},
+        {"resnet_stem": "small"}, {"resnet_depth": 50}, {"seed": 1},
     ]),
 }  # fmt: skip
 TRAINING = [

@@ -1,12 +1,16 @@
 """Weights in the layout of the public PyTorch networks: their shapes are written out, their values found again."""
 
+import pickle
+
 import numpy as np
 import pytest
 
 from data.errors import UserError
+from data.reading import Unreadable
 from linearized.models import lambda_resnet, resnet
+from linearized.models.common import load
 from linearized.models.published_weights import published_name, take_up
-from linearized.train import Config
+from linearized.train import Config, run
 
 STAGES, SIDES = (3, 4, 6, 3), (8, 4, 2, 1)  # blocks, and image sides of 32x32 pictures after the stem
 
@@ -56,6 +60,9 @@ def networks(tiny_module):
     base = {"num_units": 8, "resnet_depth": 50}
     return {
         True: lambda_resnet.build(Config(model="LAMBDA_RESNET", lambda_variant="published", **base), tiny_module),
+        "unpermuted": lambda_resnet.build(
+            Config(model="LAMBDA_RESNET", lambda_variant="unpermuted", **base), tiny_module
+        ),
         False: resnet.build(Config(model="RESNET", **base), tiny_module),
     }
 
@@ -90,9 +97,13 @@ def test_every_array_finds_its_weight(networks, lambdas):
     assert np.isfinite(model(np.zeros((1, 3072), np.float32))).all()
 
 
-def test_a_lambda_layer_gives_what_the_public_einsums_give(networks):
-    """Queries reshaped to (b, n, k, h), content and position lambdas, heads before values: in NumPy, by its names."""
-    model, arrays = networks[True], state(8, True)
+@pytest.mark.parametrize("variant", [True, "unpermuted"])
+def test_a_lambda_layer_gives_what_the_public_einsums_give(networks, variant):
+    """Queries reshaped to (b, n, k, h), content and position lambdas, heads before values: in NumPy, by its names.
+
+    Unpermuted, the rows are those of `torch.reshape(x, [b, n, d])` of an image x of shape (b, d, n1, n2), here n = d.
+    """
+    model, arrays = networks[variant], state(8, True)
     take_up(model, arrays)
     layer, embedding = model.get_layer("stage_2_2_mix_2"), model.get_layer("embedding_4x4x1")
     x = np.random.default_rng(1).standard_normal((2, 4, 4, 16)).astype(np.float32)
@@ -105,7 +116,7 @@ def test_a_lambda_layer_gives_what_the_public_einsums_give(networks):
         )
         return (values - mean) / np.sqrt(variance + 1e-5) * scale + shift
 
-    rows = x.reshape(2, 16, 16)
+    rows = (x.transpose(0, 3, 1, 2) if variant == "unpermuted" else x).reshape(2, 16, 16)
     keys = np.exp(rows @ c["tokeys.weight"].T)
     keys /= keys.sum(1, keepdims=True)
     values = norm(rows @ c["tovalues.weight"].T, "bn_values", (1, -1, 1))
@@ -129,6 +140,79 @@ def test_weights_that_do_not_fit_leave_the_model_as_it_was(networks, change, wor
         take_up(model, {name: value for name, value in arrays.items() if value is not None})
     for ours, theirs in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def of_resnet18(base, channels, classes):
+    """A state dictionary of torchvision's ResNet-18 with `base` channels."""
+    random = np.random.default_rng(0)
+    arrays = {"conv1.weight": (base, channels, 7, 7), "bn1": base, "fc.weight": (classes, 8 * base), "fc.bias": classes}
+    inputs = base
+    for stage in range(4):
+        planes = base * 2**stage
+        for block in range(2):
+            name = f"layer{stage + 1}.{block}"
+            arrays |= {f"{name}.conv1.weight": (planes, inputs, 3, 3), f"{name}.bn1": planes}
+            arrays |= {f"{name}.conv2.weight": (planes, planes, 3, 3), f"{name}.bn2": planes}
+            if inputs != planes:
+                arrays |= {f"{name}.downsample.0.weight": (planes, inputs, 1, 1), f"{name}.downsample.1": planes}
+            inputs = planes
+    found = {}
+    for name, shape in arrays.items():
+        if name.endswith(("weight", "bias")):
+            found[name] = 0.1 * random.standard_normal(shape).astype(np.float32)
+        else:
+            found |= {f"{name}.weight": np.ones(shape, np.float32), f"{name}.running_var": np.ones(shape, np.float32)}
+            found |= {f"{name}.bias": np.zeros(shape, np.float32), f"{name}.running_mean": np.zeros(shape, np.float32)}
+            found[f"{name}.num_batches_tracked"] = np.array(5)
+    return found
+
+
+SMALL = {"model": "RESNET", "resnet_depth": 18, "num_units": 2, "num_train": 20, "num_test": 10, "max_cg_iters": 2,
+         "loss": "cross_entropy", "learning_rate": 1e-30}  # fmt: skip
+
+
+def test_a_run_starts_from_the_file_of_the_flag(directories, tmp_path):
+    """At a rate of 1e-30 filters stay what the file has; other content at the same path is another run."""
+    path = tmp_path / "weights.npz"
+    arrays = of_resnet18(2, 1, 10)
+    np.savez(path, **arrays)
+    config = Config(**SMALL, published_weights=str(path))
+    model = load(run(config).folder / "model.keras")
+    np.testing.assert_allclose(model.get_layer("stem").kernel, arrays["conv1.weight"].transpose(2, 3, 1, 0), atol=1e-12)
+    last = model.get_layer("stage_4_2_mix_2").kernel
+    np.testing.assert_allclose(last, arrays["layer4.1.conv2.weight"].transpose(2, 3, 1, 0), atol=1e-12)
+    name = config.run_name()
+    np.savez(path, **arrays | {"fc.bias": np.ones(10)})
+    assert config.run_name() != name
+    path.rename(tmp_path / "other.npz")
+    np.savez(path, **arrays)
+    assert config.run_name() == name
+
+
+@pytest.mark.parametrize(("settings", "word"), [
+    ({"model": "CNN", "published_weights": "x.npz"}, "RESNET and LAMBDA_RESNET"),
+    ({"model": "LAMBDA_RESNET", "published_weights": "x.npz"}, "--lambda_variant=published or unpermuted"),
+    ({"model": "RESNET", "published_weights": "x.npz", "resnet_stem": "small"}, "--resnet_stem=pooled"),
+    ({"model": "LAMBDA_RESNET", "published_weights": "x.npz", "lambda_variant": "published", "lambda_scope": 3},
+     "--lambda_scope=0"),
+])  # fmt: skip
+def test_settings_without_a_place_in_the_published_layout_are_refused(settings, word):
+    with pytest.raises(UserError, match=word):
+        Config(**settings)
+
+
+def test_files_that_hold_no_plain_arrays_are_refused_before_data_are_read(directories, tmp_path, monkeypatch):
+    def no_rows(*args):
+        raise AssertionError("rows were loaded")
+
+    monkeypatch.setattr(Config, "load_rows", no_rows)
+    for name, write in (("state.pt", lambda path: path.write_bytes(pickle.dumps({"fc.bias": [1.0]}))),
+                        ("objects.npz", lambda path: np.savez(path, x=np.array([{}], dtype=object))),
+                        ("absent.npz", lambda path: None)):  # fmt: skip
+        write(tmp_path / name)
+        with pytest.raises(Unreadable, match=f"{name}.*np.savez"):
+            run(Config(**SMALL, published_weights=str(tmp_path / name)))
+    assert not list(directories.rglob("result.json"))
 
 
 def test_names():
