@@ -17,12 +17,14 @@ from data.array_files import read_npy, seal_npy
 from data.dataset import Dataset, Split, check, chosen_rows, fingerprint
 from data.errors import UserError
 from data.files import reap, whole_file, whole_folder
+from data.memory import refuse_beyond_machine
 from data.reading import Unreadable, parsing, read_json
 from data.seals import write_json
 from data.source import Found, Source
 
 NUM_TEST = 10_000
 IN_MEMORY = 2**28  # bytes of a whole train set that is kept in memory; larger ones go to a memory map
+ROW_BYTES = 32  # bytes per row of the whole train set: its index and the three forms of its label
 
 
 def train_part(recipe: Recipe, rows: slice | np.ndarray, folder: Path) -> tuple[Split, Float64[np.ndarray, " 3"]]:
@@ -31,6 +33,12 @@ def train_part(recipe: Recipe, rows: slice | np.ndarray, folder: Path) -> tuple[
     The divisors need the large coordinates of all rows; they are kept in the folder, so that the first rows alone are
     drawn the next time.
     """
+    count = len(range(recipe.rows)[rows]) if isinstance(rows, slice) else len(rows)
+    refuse_beyond_machine(
+        4 * count * recipe.dim + ROW_BYTES * recipe.rows,
+        f"SYNTH with --num_train={count} --synth_dim={recipe.dim} --synth_n={recipe.rows}",
+        "Lower --num_train, --synth_dim or --synth_n.",
+    )
     wanted = np.arange(recipe.rows)[rows]
     order = np.argsort(wanted)
     ascending = wanted[order]

@@ -11,6 +11,7 @@ Pooling is all that couples the offsets (i' - i) of a covariance between pixels 
 import dataclasses
 
 from data.errors import UserError
+from data.memory import MYRTLE_CONVS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,18 +114,15 @@ def _divided(size: tuple[int, int], pool: tuple[int, int]) -> tuple[int, int]:
     return size[0] // pool[0], size[1] // pool[1]
 
 
-MYRTLE = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}
-
-
 def myrtle(depth: int) -> Architecture:
     """Myrtle-5, 7 or 10: three groups of convolutions, a 2x2 pool after each, two more pools, and flattening.
 
     The readout counts as a layer. Source: Shankar et al., Neural Kernels Without Tangents, 2020.
     """
-    if depth not in MYRTLE:
+    if depth not in MYRTLE_CONVS:
         raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {depth}.")
     steps = []
-    for convs in MYRTLE[depth]:
+    for convs in MYRTLE_CONVS[depth]:
         steps += [Conv(), Relu()] * convs + [AvgPool(2)]
     return Architecture(f"Myrtle-{depth}", (*steps, AvgPool(2), AvgPool(2), Flatten()))
 

@@ -22,6 +22,7 @@ from data.embeddings import FILE, EmbeddingManifest, divide, good_number, load_m
 from data.errors import TryLater, UserError
 from data.files import Busy, held, refuse_busy
 from data.manifest import Band
+from data.memory import refuse_large_embedding
 from data.run_settings import ShardSettings
 from data.shard_folder import refusals_undone, tidy
 from data.shards import check_shard, set_aside
@@ -49,6 +50,7 @@ def run(config: Config) -> list[int]:
     if not config.wait and (folder / FILE).exists():  # before the data: others may be at work on all that is to do
         known = load_manifest(folder)
         refuse_busy(known.path(folder, shard) for shard in _asked(config, len(known.shards)))
+    refuse_large_embedding(config, config.described().image_shape, config.dim())
     features = features_of(config)  # before the data: they may refuse the settings
     dataset = config.data()
     tidy(folder)

@@ -7,6 +7,7 @@ from typing import Any
 from data.embedding_settings import FEATURES, EmbeddedRows
 from data.errors import UserError
 from data.gram_settings import KernelSettings, RowSettings
+from data.memory import refuse_large_embedding
 from kernel_gen.arrays import checked_shape
 
 
@@ -39,4 +40,5 @@ def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str =
     for name, value in own.items():
         KernelSettings.from_dict({"kernel": made.kernel, name: value})  # refuses what the kernel does not take
         object.__setattr__(made, name, value)  # rows of data sets, which have files, take names only
+    refuse_large_embedding(made, shape, dim)
     return FEATURES.load(made.features).build(made, shape, dim)

@@ -16,6 +16,7 @@ from data.config import setting
 from data.errors import TryLater, UserError
 from data.files import Busy, held, refuse_busy
 from data.manifest import FILE, Manifest, load_manifest
+from data.memory import refuse_large_kernel
 from data.run_settings import ShardSettings
 from data.shard_folder import refusals_undone
 from kernel_gen.job import Job, JobSettings, open_job
@@ -63,6 +64,7 @@ def run(config: Config) -> list[int]:
 
     if not config.wait:
         _refuse_busy(config)
+    refuse_large_kernel(config)
     with refusals_undone(config.path(), FILE):
         return _run(config, open_job(config, check=in_range))
 

@@ -24,6 +24,7 @@ from data.gram_settings import GramSettings, KernelSettings, RowSettings
 from data.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
 from linearized.fits import Result
 from linearized.kernel_record import scored
+from linearized.needs import refuse_large_fit
 from linearized.progress import progress_line
 from linearized.ridge_path import MAX_ITERATIONS, RidgePath, fit
 from linearized.ridges import GRIDS, kernel_grid, listed_ridges
@@ -145,6 +146,7 @@ def _run_level(config: Config, level: int) -> Result:
     folder = directory("rkhs_dir") / config.exp_name / config.run_name()
     if (record := results.read_back(folder)) is not None and not config.gram:
         return Result(folder, record, fresh=False)
+    refuse_large_fit(config)
     with results.making(folder) as work:
         dataset = _checked(config.load_level(level))
         if config.gram:

@@ -1,4 +1,4 @@
-"""Estimate the memory that a training run needs at least, from its settings, and refuse what this machine cannot hold.
+"""Estimate the memory that a training run or a kernel's fit needs at least, and refuse what this machine cannot hold.
 
 The estimates are lower bounds: they count parameters, their random draws and what the solver keeps of them, nothing of
 the framework. So what is refused cannot work, and what passes may still be too large.
@@ -6,24 +6,72 @@ the framework. So what is refused cannot work, and what passes may still be too 
 
 from typing import Any
 
-import psutil
+import numpy as np
 
-from data.errors import UserError
+from data.dataset import count_or_share
+from data.embedding_settings import EmbeddedRows
+from data.memory import DRAWN, fewest_features, refuse_beyond_machine, refuse_large_embedding, refuse_large_kernel
+from linearized.ridges import listed_ridges
 
 FLOAT = 4  # bytes of a float32
-DRAWN = 8  # bytes of a float64, in which weights are drawn
+DOUBLE = 8  # bytes of a float64
+COPIES = {"band": 1, "cholesky": 1, "eigh": 3}  # arrays of K's size that a solver holds at once; others stream K
 KEPT = {"sgd": 3, "adam": 4, "adamw": 4, "newton_cg": 4}  # copies of the parameters: with gradients, averages, steps
 
 
 def refuse_beyond_memory(config: Any) -> None:
     """Raise `UserError` if a `train.Config` needs more memory than the machine has; names the flag to lower."""
-    needed, have = least_bytes(config), psutil.virtual_memory().total
-    if needed > have:
-        layers = f" --num_layers={config.num_layers}" if config.num_layers > 1 else ""
-        raise UserError(
-            f"{config.model} with --num_units={config.num_units}{layers} needs {needed / 2**30:,.0f} GiB of memory at "
-            f"least, and this machine has {have / 2**30:,.0f}. Lower --num_units."
-        )
+    layers = f" --num_layers={config.num_layers}" if config.num_layers > 1 else ""
+    refuse_beyond_machine(
+        least_bytes(config), f"{config.model} with --num_units={config.num_units}{layers}", "Lower --num_units."
+    )
+
+
+def refuse_large_fit(config: Any) -> None:
+    """Raise `UserError` if the kernel, or the solver of a `kernel_fit.Config`, needs more memory than the machine has.
+
+    The solver `auto` streams K where a factor of it does not fit, so that only its coefficients count.
+    """
+    if config.features:
+        refuse_large_embedding(config, config.described().image_shape, config.dim())
+        refuse_beyond_machine(
+            features_fit_bytes(config), f"Ridge regression with --embedding_dim={config.embedding_dim}",
+            "Lower --embedding_dim.",
+        )  # fmt: skip
+        return
+    if not config.gram:
+        refuse_large_kernel(config)
+    rows = train_rows(config)
+    if config.solver == "eigh":
+        from linearized.solvers.eigh import refuse_many_rows  # SciPy is imported for this solver alone
+
+        refuse_many_rows(rows)
+    instead = "" if config.solver not in COPIES else ", or take --solver=block_lanczos, which streams K"
+    refuse_beyond_machine(
+        fit_bytes(config, rows), f"--solver={config.solver} with {rows:,} train rows", f"Lower --num_train{instead}."
+    )
+
+
+def train_rows(config: EmbeddedRows) -> int:
+    """Return how many rows a kernel is fitted to; 0 where only the dataset's files can say."""
+    given = config.described().rows[0] if config.dataset != "SYNTH" else config.synth_n
+    rows = config.num_train or given
+    return rows - count_or_share(config.validation, rows, "validation") if rows else 0
+
+
+def fit_bytes(config: Any, rows: int) -> int:
+    """Return a lower bound of the bytes that a solver of K takes: its copies of K, and α and K α of every ridge."""
+    source = config.described()
+    outputs = source.num_classes if source.task == "classes" else 1
+    ridges = len(listed_ridges(config.ridges)) if config.ridges else 1
+    matrices = COPIES.get(config.solver, 0) * rows**2 * np.dtype(config.dtype).itemsize
+    return matrices + 2 * DOUBLE * rows * outputs * ridges
+
+
+def features_fit_bytes(config: Any) -> int:
+    """Return a lower bound of the bytes of the normal equations of features and of the solver's copies of them."""
+    solver = "band" if config.solver == "auto" else config.solver
+    return (1 + COPIES.get(solver, 0)) * DOUBLE * fewest_features(config, config.dim()) ** 2
 
 
 def least_bytes(config: Any) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data.errors import UserError
+from data.memory import EXACT
 from kernel_gen.activations import hermite
 from kernel_gen.features.linear import Step
 from kernel_gen.features.nonlinearity import Nonlinearity, Series
@@ -28,7 +29,6 @@ from kernel_gen.features.state import Shape, State, squares_of
 from kernel_gen.features.tensor_srht import Srht, TensorSrht
 
 METHODS = ("random", "sketch")
-EXACT = 4  # terms that take at most one in so many rows are exact
 HEAVY, TOO_MUCH = 30, 0.1  # E σ⁴/(E σ²)² beyond which a mean over neurons is refused where it errs by more than this
 SMALL = 1e-20  # of the sum of weights: what is smaller is 0 by symmetry
 

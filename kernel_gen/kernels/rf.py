@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Float
 
+from data.memory import refuse_large_draws
 from data.weights import weight_blocks
 from kernel_gen.kernel import Kernel
 from kernel_gen.kernels.ntk import FullyConnected
@@ -40,7 +41,10 @@ class FiniteFeatures(Kernel):
         self.dtype = np.dtype(dtype)
 
     def prepare(self, x: np.ndarray) -> Float[np.ndarray, "n d"]:
-        return finite_rows(x, self.dtype)
+        """Rows in the kernel's precision. Raises `UserError` if one draw of weights for them exceeds the memory."""
+        rows = finite_rows(x, self.dtype)
+        refuse_large_draws(rows.shape[1], self.num_units, self.draw, self.dtype.itemsize)
+        return rows
 
     def block(
         self, one: Float[np.ndarray, "n1 d"], two: Float[np.ndarray, "n2 d"], *, same: bool = False

@@ -48,11 +48,7 @@ def solve(
     and beyond 32,766 rows.
     """
     ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
-    if problem.n > MOST:
-        raise UserError(
-            f"eigh takes at most {MOST} rows, for LAPACK counts its workspace in 32 bits. Received: n={problem.n}. "
-            "Take --solver=band, or --solver=block_lanczos where K does not fit in memory."
-        )
+    refuse_many_rows(problem.n)
     tolerance = Tolerance.of(float(np.linalg.norm(problem.targets)), problem.n, rtol, atol)
     saved = Checkpoint(checkpoint, key=key, n=problem.n, dtype=str(problem.dtype))
     spectrum = _Spectrum(problem, ridges, saved, interval)
@@ -62,6 +58,15 @@ def solve(
         problem, problem.primal_product, spectrum.norm, spectrum.precondition, tolerance, max_iterations, progress
     )
     return spectrum.judged(refinement.solutions(ridges, spectrum.shifts))
+
+
+def refuse_many_rows(rows: int) -> None:
+    """Raise `UserError` if there are more rows than LAPACK's eigenvalue solver can count."""
+    if rows > MOST:
+        raise UserError(
+            f"eigh takes at most {MOST} rows, since LAPACK counts its workspace in 32 bits. Received: n={rows}. "
+            "Take --solver=band, or --solver=block_lanczos where K does not fit in memory."
+        )
 
 
 class _Spectrum:

@@ -1,14 +1,20 @@
 """What settings alone decide is refused before data and frameworks; a busy folder ends with code 75 at once."""
 
 import contextlib
+import dataclasses
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 
 import data
+import kernel_gen
+from data import memory
 from data.command import run_command
 from data.config import parse
 from data.errors import TryLater, UserError
@@ -16,7 +22,7 @@ from data.files import Busy, claimed, held, refuse_busy, refuse_claimed
 from data.manifest import load_manifest
 from kernel_gen import embed, generate
 from launch.settings import LaunchSettings
-from linearized import compare, kernel_fit, train
+from linearized import compare, kernel_fit, needs, train
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ("tensorflow", "keras", "jax", "numba", "pandas", "matplotlib")
@@ -139,6 +145,98 @@ def test_models_beyond_memory_are_refused_before_data_are_loaded(directories, no
     with pytest.raises(UserError, match=r"GiB of memory at least.*Lower --num_units"):
         train.run(parse(train.Config, flags))
     assert not directories.exists()
+
+
+BEYOND_MEMORY = [
+    (kernel_fit, ["--dataset=SYNTH", "--solver=band", "--num_train=1000000"], "block_lanczos, which streams K"),
+    (kernel_fit, ["--dataset=SYNTH", "--solver=cholesky"], r"1,048,576 train rows needs 4,\d\d\d GiB"),
+    (kernel_fit, ["--dataset=SYNTH", "--solver=eigh", "--num_train=40000"], "eigh takes at most 32766 rows"),
+    (kernel_fit, ["--dataset=SYNTH", "--synth_n=4000000000", "--ridges=1,2,3,4,5,6,7"], "Lower --num_train"),
+    (kernel_fit, ["--kernel=RF", "--num_units=100000000", "--block=0"], "Give a --block"),
+    (kernel_fit, ["--features=NTK", "--embedding_dim=200000"], "Lower --embedding_dim"),
+    (generate, ["--kernel=RF", "--num_units=100000000", "--block=0"], "--num_units=100000000 --block=0 needs"),
+    (generate, ["--kernel=RF", "--num_units=99999999", "--block=90000000"], "Lower --block"),
+    (embed, ["--embedding_dim=10000000", "--num_layers=3"], "--embedding_dim=10000000 needs"),
+    (embed, ["--embedding_dim=10000000", "--features=RF", "--dtype=float64"], "Lower --embedding_dim"),
+    (embed, ["--embedding_dim=1000000", "--embedding_width=500000", "--num_layers=4"], "or --embedding_width"),
+    (embed, ["--embedding_dim=8000000", "--features=CNTK", "--dataset=PATCHES"], "Lower --embedding_dim"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "module, flags, word", BEYOND_MEMORY, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_fits_draws_and_embeddings_beyond_memory_are_refused_before_data_are_loaded(
+    directories, no_data, monkeypatch, module, flags, word
+):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(total=24 * 2**30, available=2**34))
+    start = time.monotonic()
+    with pytest.raises(UserError, match=word):
+        module.run(parse(module.Config, flags))
+    assert time.monotonic() - start < 1
+    assert not list(directories.rglob("*"))
+
+
+def test_estimates_count_what_is_held(directories):
+    """Bytes by hand: copies of K, α and K α, one draw and its float32 copy, ΦᵀΦ and the solver's copies of it."""
+    rows = parse(kernel_fit.Config, ["--dataset=SYNTH", "--num_train=1000", "--validation=0.1", "--ridges=1,2"])
+    assert needs.train_rows(rows) == 900
+    for solver, copies in (("auto", 0), ("cg", 0), ("block_lanczos", 0), ("band", 1), ("cholesky", 1), ("eigh", 3)):
+        config = dataclasses.replace(rows, solver=solver)
+        assert needs.fit_bytes(config, 900) == copies * 900**2 * 4 + 2 * 900 * 2 * 8
+    assert needs.train_rows(parse(kernel_fit.Config, ["--validation=37"])) == 1400
+    assert memory.draw_bytes(64, 1000, 300, 4) == 64 * 300 * 12 and memory.draw_bytes(64, 1000, 0, 8) == 64 * 1000 * 8
+    config = parse(kernel_fit.Config, ["--features=NTK", "--embedding_dim=101", "--solver=eigh"])
+    assert needs.features_fit_bytes(config) == 4 * 8 * 100**2
+
+
+@pytest.mark.parametrize("flags", [
+    ["--features=RF", "--embedding_dim=9000"], ["--embedding_dim=6000"], ["--embedding_dim=3000", "--num_layers=4"],
+    ["--embedding_dim=3000", "--num_layers=3", "--kind=nngp"], ["--embedding_width=900", "--num_layers=4"],
+    ["--embedding_dim=500", "--method=sketch", "--terms=1"], ["--features=POLYNOMIAL", "--degree=1"],
+    ["--embedding_dim=1200", "--features=CNTK", "--dataset=PATCHES"],
+    ["--embedding_dim=900", "--features=CNTK", "--head=gap", "--depth=2"],
+], ids=" ".join)  # fmt: skip
+def test_estimate_of_an_embedding_is_a_lower_bound_of_its_arrays(directories, flags):
+    """Compared with the arrays that the features hold and with one batch of them; no more than eight times too low."""
+    config = parse(embed.Config, ["--num_train=32", *flags])
+    shape = config.described().image_shape
+    features = embed.features_of(config)
+    held, seen, left = 0, set(), [features]
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, np.ndarray):
+            held += one.nbytes if one.base is None else 0
+        elif isinstance(one, (list, tuple, dict)):
+            left += one.values() if isinstance(one, dict) else one
+        elif hasattr(one, "__dict__") and not isinstance(one, (type, types.ModuleType)):
+            left += vars(one).values()
+        if getattr(one, "__closure__", None):
+            left += [cell.cell_contents for cell in one.__closure__]
+        if hasattr(one, "__self__"):
+            left.append(one.__self__)
+    batch = 2 * 32 * features.dim * 4
+    estimate = memory.embedding_bytes(config, shape, config.dim())
+    assert estimate <= 3 * held + batch  # a draw is made in float64 and then copied to float32
+    assert 8 * estimate >= held
+
+
+def test_library_calls_refuse_draws_and_embeddings_beyond_memory():
+    x = np.ones((2, 10_000), np.float32)
+    with pytest.raises(UserError, match="Give a --block"):
+        kernel_gen.gram("RF", x, num_units=10**8, block=0)
+    with pytest.raises(UserError, match="Lower --embedding_dim"):
+        kernel_gen.embedding("RF", 10**6, embedding_dim=10**7)
+
+
+def test_synth_rows_beyond_memory_are_refused_before_they_are_drawn(directories):
+    start = time.monotonic()
+    with pytest.raises(UserError, match="--num_train=1000000 --synth_dim=1000000 --synth_n=4294967296 needs"):
+        data.load("SYNTH", 0, num_train=10**6, synth_dim=10**6, synth_n=2**32)
+    assert time.monotonic() - start < 1
 
 
 def test_claims_leave_no_folder_and_see_one_that_was_made_again(tmp_path):
