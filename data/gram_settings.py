@@ -16,6 +16,7 @@ from data.dataset import Dataset
 from data.directories import directory
 from data.errors import UserError
 from data.registry import Registry
+from data.stax_expression import check_expression, check_inputs
 from data.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 
 KERNELS = Registry(
@@ -94,8 +95,12 @@ class KernelSettings(Settings):
             raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {self.depth}.")
         if self.kernel == "CNTK" and not self.weight_std > 0:
             raise UserError(f"A CNTK needs --weight_std above 0. Received: {self.weight_std}.")
-        if self.kernel == "STAX" and not self.architecture:
-            raise UserError("STAX needs an architecture, such as --architecture='serial(Dense(1), Relu(), Dense(1))'.")
+        if self.kernel == "STAX":
+            if not self.architecture:
+                raise UserError(
+                    "STAX needs an architecture, such as --architecture='serial(Dense(1), Relu(), Dense(1))'."
+                )
+            check_expression(self.architecture, self.activation)
 
     def reads(self) -> tuple[str, ...]:
         """Return the names of the settings that this kernel reads, beside `COMMON`; all for one not in `READS`."""
@@ -131,6 +136,8 @@ class RowSettings(DataSettings, KernelSettings):
         """As `KernelSettings`, and a kernel of images on rows that are none, or whose sides its pools do not divide."""
         super().refuse_unread()
         shape, side = self.described().image_shape, 2**MYRTLE_POOLS
+        if self.kernel == "STAX":
+            check_inputs(self.architecture, check_expression(self.architecture, self.activation), shape is not None)
         if self.kernel != "CNTK":
             return
         if shape is None:

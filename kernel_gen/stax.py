@@ -18,15 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from data.errors import UserError
+from data.stax_expression import SPATIAL, check_expression, check_inputs
 from kernel_gen import compat, covariance_conv
 from kernel_gen.activations import activation
 from kernel_gen.kernel import Kernel, quiet
 from kernel_gen.rows import finite_rows, same_width
 from kernel_gen.stax_activation import activation_layer
 
-COMBINATORS = ("serial", "parallel", "repeat")
-SPATIAL = {"Conv", "ConvTranspose", "ConvLocal", "AvgPool", "SumPool", "GlobalAvgPool", "GlobalSumPool"}
-SPATIAL |= {"GlobalSelfAttention", "ImageResize"}  # layers that need rows as images
 BUDGET = 2**30  # bytes of a tile's intermediate arrays
 
 
@@ -50,18 +48,8 @@ def parse(expression: str, given: Any = "relu") -> tuple[tuple, set[str]]:
 
     Raises `UserError` for what is not an expression of stax layers, and for arguments that stax refuses.
     """
-    try:
-        tree = ast.parse(expression.strip(), mode="eval").body
-        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        layer = _value(tree, given)
-    except (SyntaxError, RecursionError, MemoryError) as error:
-        raise UserError(f"Cannot read the architecture {expression[:200]!r}: {error}.") from error
-    if not (isinstance(layer, tuple) and len(layer) == 3 and all(callable(part) for part in layer)):
-        raise UserError(
-            f"An architecture is one layer, such as serial(Dense(1), Relu()). Received: {expression[:200]!r}."
-        )
-    return layer, names
+    names = check_expression(expression, given)
+    return _value(ast.parse(expression.strip(), mode="eval").body, given), names
 
 
 def _value(node: ast.expr, given: Any) -> Any:
@@ -78,14 +66,13 @@ def _value(node: ast.expr, given: Any) -> Any:
         case ast.Call(func=function, args=arguments, keywords=keywords) if all(word.arg for word in keywords):
             values = [_value(argument, given) for argument in arguments]
             named = {word.arg: _value(word.value, given) for word in keywords}
-            return _call(_layer(function), ast.unparse(function), values, named, given)
-    raise UserError(f"An architecture holds stax layers, numbers, strings and tuples only. Cannot read: {_text(node)}.")
+            name = ast.unparse(function)
+            return _call(getattr(neural_tangents().stax, name.rpartition(".")[2]), name, values, named, given)
+    raise UserError(f"An architecture holds stax layers, numbers, strings and tuples only: {ast.unparse(node)[:80]!r}.")
 
 
 def _call(layer: Callable, name: str, values: list, named: dict[str, Any], given: Any) -> Any:
     if layer is neural_tangents().stax.Elementwise:
-        if named or len(values) > 1 or not all(isinstance(value, str) for value in values):
-            raise UserError("In an expression Elementwise takes the name of an activation, or nothing.")
         return activation_layer(*(values or [given]))
     if layer is neural_tangents().stax.ElementwiseNumerical and values and isinstance(values[0], str):
         made = activation(values[0])
@@ -94,26 +81,6 @@ def _call(layer: Callable, name: str, values: list, named: dict[str, Any], given
         return layer(*values, **named)
     except (TypeError, ValueError, NotImplementedError, KeyError, IndexError, AttributeError) as error:
         raise UserError(f"stax refuses the arguments of {name}: {error}") from error
-
-
-def _layer(node: ast.expr) -> Callable:
-    """stax's layer or combinator of this name; `stax.` and `nt.stax.` before it are allowed."""
-    text = ast.unparse(node)
-    name = text.removeprefix("nt.").removeprefix("neural_tangents.").removeprefix("stax.")
-    stax = neural_tangents().stax
-    known = [word for word in dir(stax) if word in COMBINATORS or (word[0].isupper() and _makes_layer(word))]
-    if name not in known:
-        raise UserError(f"stax has no layer {_text(node)}. It has: {', '.join(known)}.")
-    return getattr(stax, name)
-
-
-def _makes_layer(name: str) -> bool:
-    """Whether a public name of stax is a function (layers are; enumerations and other classes are not)."""
-    return isinstance(getattr(neural_tangents().stax, name), types.FunctionType)
-
-
-def _text(node: ast.expr) -> str:
-    return repr(ast.unparse(node)[:80])
 
 
 class StaxKernel(Kernel):
@@ -204,12 +171,7 @@ def from_stax(
     """
     if isinstance(architecture, str):
         layer, names = parse(architecture, activation)
-        if activation != "relu" and "Elementwise" not in names:
-            raise UserError(f"The architecture has no Elementwise() for the activation. Received: {architecture!r}.")
-        if names & SPATIAL and image_shape is None:
-            raise UserError(
-                f"The architecture takes images, and the inputs are rows. Received: {architecture[:200]!r}."
-            )
+        check_inputs(architecture, names, image_shape is not None)
         return StaxKernel(layer[2], kind, dtype, image_shape if names & (SPATIAL | {"Flatten"}) else None)
     kernel_fn = architecture[2] if isinstance(architecture, tuple) and len(architecture) == 3 else architecture
     if not callable(kernel_fn):

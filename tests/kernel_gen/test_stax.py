@@ -1,10 +1,14 @@
 """STAX: expressions are read as what they say and nothing else; kernels are neural-tangents' own, in bounded blocks."""
 
+import inspect
+import types
+
 import jax
 import numpy as np
 import pytest
 
 from data.errors import UserError
+from data.stax_expression import PARAMETERS, check_expression, signature
 from kernel_gen import gram
 from kernel_gen.stax import from_stax, neural_tangents, parse
 
@@ -95,7 +99,7 @@ def test_the_readers_numbers_reach_the_layers(rows):
         ("serial(Dense(1", "Cannot read"),
         ("Dense(1).__class__", "Cannot read"),
         ("Dense.__globals__", "Cannot read"),
-        ("serial(Dence(1))", "no layer 'Dence'"),
+        ("serial(Dence(1))", "^stax has no layer 'Dence'"),
         ("Padding('SAME')", "no layer"),
         ("requires(1)", "no layer"),
         ("os.Dense(1)", "no layer"),
@@ -109,6 +113,17 @@ def test_the_readers_numbers_reach_the_layers(rows):
         ("Dense(1, width=3)", "refuses the arguments of Dense"),
         ("-" * 5000 + "1", "Cannot read|holds"),
         ("", "Cannot read"),
+        ("Dense(Relu())", "number of at least 1 for out_dim. Received: a layer"),
+        ("Dense(0)", "number of at least 1 for out_dim"),
+        ("serial(Dense(1), 3)", "serial takes layers"),
+        ("Conv(1, 3)", "Conv takes sizes"),
+        ("Conv(1, (3, 99999))", "Conv takes sizes"),
+        ("Conv(1, (3, 3), padding='FULL')", "'VALID', 'SAME', 'CIRCULAR' for padding"),
+        ("Dense(1, W_std='2')", "Dense takes a number for W_std"),
+        ("Dense(1, parameterization='mup')", "'ntk', 'standard'"),
+        ("repeat(Dense(1), 1000000000)", "n of at most 1000"),
+        ("Elementwise('silly')", "silly"),
+        ("Hermite(-1)", "Hermite takes a whole number"),
     ],
 )
 def test_anything_but_layers_is_refused(text, words):
@@ -133,3 +148,30 @@ def test_what_does_not_fit_the_inputs_is_refused(images, rows):
         from_stax(3)
     with pytest.raises(UserError, match="other rows than"):
         from_stax(CONV, image_shape=(8, 8, 3)).prepare(rows[:, :10])
+
+
+def test_the_table_of_layers_is_that_of_the_library():
+    stax = neural_tangents().stax
+    functions = {name for name in dir(stax) if isinstance(getattr(stax, name), types.FunctionType)}
+    assert {name for name in functions if name[0].isupper() or name in ("serial", "parallel", "repeat")} == set(
+        PARAMETERS
+    )
+    for name in PARAMETERS:
+        ours, theirs = signature(name).parameters, inspect.signature(getattr(stax, name)).parameters
+        assert [(one.name, one.kind) for one in ours.values()] == [(one.name, one.kind) for one in theirs.values()]
+        for argument in ours:
+            default = theirs[argument].default
+            if isinstance(default, bool | int | float | str | tuple | types.NoneType):
+                assert ours[argument].default == default, (name, argument)
+
+
+@pytest.mark.parametrize("text", [
+    "serial(Conv(1, (3, 3), padding='SAME', b_std=0.1), Relu(), AvgPool((2, 2), (2, 2)), Flatten(), Dense(1))",
+    "nt.stax.serial(stax.Dense(1, W_std=2, b_std=None), stax.Erf(1, 1.5, -.5))",
+    "serial(FanOut(2), parallel(Dense(1), Identity()), FanInSum(), repeat(serial(Relu(), Dense(1)), 3))",
+    "serial(Dense(1), ElementwiseNumerical('gelu', deg=25), LayerNorm(), Polynomial([0, 1.5, -2]), Dense(1))",
+    "serial(Conv(1, [3, 3]), GlobalSelfAttention(1, 1, 1, 1), GlobalAvgPool(), Dense(1, s=(1, 1)))",
+])  # fmt: skip
+def test_the_check_of_an_expression_takes_what_the_library_takes(text):
+    assert "Dense" in check_expression(text)
+    assert len(parse(text)[0]) == 3
