@@ -31,12 +31,14 @@ from data.directories import directory
 from data.errors import UserError
 from data.files import refuse_claimed, whole_file
 from data.names import slug
+from data.reading import check_regular
 from data.run_settings import CHECKPOINT_HELP, EXPERIMENT_HELP, MOST_SECONDS
 from data.terminal import say, say_written
 from data.wordpiece import CASINGS
 from linearized.fits import Result
 from linearized.metrics import evaluate
 from linearized.model_settings import KERVOLUTIONS, SNNK_ACTIVATIONS
+from linearized.saved_model import input_shape
 from linearized.training_settings import AugmentationSettings
 
 if TYPE_CHECKING:
@@ -166,6 +168,9 @@ def run(config: Config) -> Result:
     if (record := results.read_back(folder)) is not None:
         return Result(folder, record, fresh=False)
     refuse_claimed(folder)  # before data and frameworks are loaded
+    if (shape := input_shape(path)) is not None:
+        refuse_unfit_inputs(config, shape)
+    refuse_missing_files(config)
 
     from linearized.backend import load_backend
 
@@ -236,12 +241,20 @@ def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -
     return scores
 
 
-def load_data(config: Config, model: "keras.Model") -> Dataset:
-    """Return the data in the shape that the model takes, with the validation rows split off.
+def refuse_missing_files(config: Config) -> None:
+    """Raise `UserError` for a folder of data and a vocabulary that do not exist."""
+    if config.data and not Path(config.data).is_dir():
+        raise UserError(f"--data={config.data} is no folder. Give one of class folders of images, or of a GLUE task.")
+    if config.vocabulary:
+        check_regular(config.vocabulary, "Give BERT's vocab.txt, or leave out --vocabulary.")
 
-    Raises `UserError` if the model has several inputs, or inputs of another shape than the data.
+
+def refuse_unfit_inputs(config: Config, shape: tuple[int | None, ...] | None) -> None:
+    """Raise `UserError` for a model whose input shape does not fit the data, or the flags that only some data read.
+
+    Args:
+        shape: The model's, with the number of rows first.
     """
-    shape = getattr(model, "input_shape", None)  # a Sequential model that was never built has none
     if not isinstance(shape, tuple) or None in shape[1:] or len(shape) not in (2, 4):
         raise UserError("The model must take one input of known size: images (n, height, width, channels), vectors "
                         f"(n, d) or token numbers (n, length). Received: {shape}.")  # fmt: skip
@@ -251,8 +264,7 @@ def load_data(config: Config, model: "keras.Model") -> Dataset:
         if shape[1:] not in (source.image_shape, size):
             raise UserError(f"{config.dataset} has images of shape {source.image_shape}; the model must take those, or "
                             f"rows of length {size[0]}. Received: a model of input shape {shape}.")  # fmt: skip
-        names = ("num_train", "num_test", "validation", "seed")
-        return load_published(config.dataset, config.noise_ind, **{name: getattr(config, name) for name in names})
+        return
     texts, images = (
         dict.fromkeys(("vocabulary", "casing"), "texts"),
         dict.fromkeys(("scaling", *AUGMENTATION), "images"),
@@ -262,6 +274,18 @@ def load_data(config: Config, model: "keras.Model") -> Dataset:
         if getattr(config, name) != Config.__dataclass_fields__[name].default:
             raise UserError(f"--{name} is read with {kind}. Received: --{name}={getattr(config, name)} for a model of "
                             f"input shape {shape}.")  # fmt: skip
+
+
+def load_data(config: Config, model: "keras.Model") -> Dataset:
+    """Return the data in the shape that the model takes, with the validation rows split off.
+
+    Raises `UserError` if the model has several inputs, or inputs of another shape than the data.
+    """
+    shape = getattr(model, "input_shape", None)  # a Sequential model that was never built has none
+    refuse_unfit_inputs(config, shape)
+    if config.dataset:
+        names = ("num_train", "num_test", "validation", "seed")
+        return load_published(config.dataset, config.noise_ind, **{name: getattr(config, name) for name in names})
     if len(shape) == 4:
         dataset = image_folder.load(config.data, shape[1:], scaling=config.scaling, seed=config.seed)
     else:

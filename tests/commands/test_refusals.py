@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import json
 import subprocess
 import sys
 import time
 import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +260,54 @@ def test_claims_leave_no_folder_and_see_one_that_was_made_again(tmp_path):
         with pytest.raises(Busy):
             refuse_claimed(tmp_path / "a" / "b")
     refuse_busy([])
+
+
+def saved_model(path, shape, members=("config.json", "metadata.json", "model.weights.h5")):
+    """Write a file with the members of a saved Keras model; only the shape of its input can be read."""
+    layers = [{"class_name": "InputLayer", "config": {"batch_shape": shape}}, {"class_name": "Dense", "config": {}}]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in members:
+            archive.writestr(name, json.dumps({"class_name": "Functional", "config": {"layers": layers}}))
+    return str(path)
+
+
+def test_finetune_refuses_models_and_data_that_do_not_fit_without_a_framework(directories, tmp_path):
+    images, texts = saved_model(tmp_path / "i.keras", [None, 8, 8, 3]), saved_model(tmp_path / "t.keras", [None, 16])
+    open_size = saved_model(tmp_path / "o.keras", [None, None, None, 3])
+    part = saved_model(tmp_path / "part.keras", [None, 16], ("metadata.json", "model.weights.h5"))
+    whole = Path(images).read_bytes()
+    (tmp_path / "text.keras").write_text("nothing")
+    (tmp_path / "half.keras").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "data").mkdir()
+    cases = [
+        ("none.keras", ["--dataset=DIGITS"], "is no file"), (tmp_path, ["--dataset=DIGITS"], "is no file"),
+        (tmp_path / "text.keras", ["--dataset=DIGITS"], "not a model that Keras can load"),
+        (tmp_path / "half.keras", ["--dataset=DIGITS"], "not a model that Keras can load"),
+        (part, ["--dataset=DIGITS"], "it has no config.json"), (images, ["--dataset=DIGITS"], "has images of shape"),
+        (open_size, ["--dataset=DIGITS"], "one input of known size"),
+        (images, [f"--data={tmp_path / 'nowhere'}"], "is no folder"),
+        (images, [f"--data={tmp_path / 'data'}", "--casing=cased"], "--casing is read with texts"),
+        (texts, [f"--data={tmp_path / 'data'}", "--augment_flip"], "--augment_flip is read with images"),
+        (texts, [f"--data={tmp_path / 'data'}", f"--vocabulary={tmp_path / 'no.txt'}"], "no.txt does not exist"),
+        (images, ["--dataset=DIGITS", "--noise_ind=99"], "0..14"),
+        (images, ["--dataset=DIGITS", "--bottleneck=3"], "--bottleneck is read with"),
+    ]  # fmt: skip
+    code = (
+        "import sys, time; from data.config import parse; from data.errors import UserError\n"
+        "from linearized import finetune\n"
+        f"for model, flags, word in {[(str(model), flags, word) for model, flags, word in cases]!r}:\n"
+        "    start = time.process_time()\n"
+        "    try: finetune.run(parse(finetune.Config, [f'--model={model}', *flags]))\n"
+        "    except UserError as error:\n"
+        "        seconds = time.process_time() - start\n"
+        "        if word not in str(error): sys.exit(f'{flags}: {error}')\n"
+        "        if seconds > 1: sys.exit(f'{flags}: {seconds:.2f} s')\n"
+        "    else: sys.exit(f'{flags} are accepted')\n"
+        f"sys.exit(' '.join(name for name in {FRAMEWORKS!r} if name in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not list(directories.rglob("*"))
 
 
 def test_train_takes_lists_of_noise_levels(directories):
