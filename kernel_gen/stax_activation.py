@@ -20,6 +20,7 @@ from kernel_gen.activations import activation
 from kernel_gen.activations.base import Activation
 from kernel_gen.activations.elementwise import FromDual
 
+LENGTHS = (64, 512, 2048)  # terms of the series that are compiled; each length takes XLA 2 to 3 seconds
 STEPS = range(-24, 61)  # quarters of a power of 2: standard deviations from 1/64 to 32,768
 
 
@@ -28,8 +29,9 @@ def activation_layer(given: Any) -> tuple:
 
     Networks of finite width give NaN if the activation was made from its dual alone.
 
-    The variances are not known when a kernel is compiled. Therefore a series is compiled in each length that it may
-    need, and the length is chosen when the kernel runs; variances beyond the longest give NaN, which `gram` refuses.
+    The variances are not known when a kernel is compiled. Therefore a series is compiled in the few `LENGTHS`
+    that it may need, and the length is chosen when the kernel runs; variances beyond the longest give NaN, which `gram`
+    refuses.
 
     Args:
         given: A name, a function of one array or an `Activation`, as `kernel_gen.activations.activation` takes it.
@@ -86,14 +88,15 @@ def activation_layer(given: Any) -> tuple:
 
 @functools.lru_cache(maxsize=256)
 def _lengths(made: Activation, dtype: str) -> list[tuple[float, int]]:
-    """Return (largest variance, `Activation.terms`) of each length of the series, shortest first."""
+    """Return (largest variance, number of terms) of each length of the series that is compiled, shortest first."""
     if type(made).terms is Activation.terms:
         return [(np.inf, 0)]
     found: dict[int, float] = {}
     for step in STEPS:
         variance = 2.0 ** (step / 2)
         try:
-            found[made.terms(variance, dtype)] = variance
+            terms = made.terms(variance, dtype)
+            found[next((length for length in LENGTHS if length >= terms), terms) if terms else 0] = variance
         except UserError:
             break
     if set(found) == {0} and np.isfinite(made.largest_variance):

@@ -11,7 +11,7 @@ from data.gram_settings import GramSettings
 from kernel_gen import Elementwise, embedding, gram
 from kernel_gen.activations import activation
 from kernel_gen.stax import from_stax, neural_tangents
-from kernel_gen.stax_activation import activation_layer
+from kernel_gen.stax_activation import _lengths, activation_layer
 
 
 def silu(x):
@@ -147,3 +147,13 @@ def test_jobs_and_other_settings_refuse_what_has_no_name(x):
     with pytest.raises(UserError, match="not elementwise"):
         gram("NTK", x, activation=lambda x: x - jnp.mean(x))
     assert kernel_gen.Elementwise is Elementwise
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_series_is_compiled_in_few_lengths_each_long_enough(dtype):
+    """Compilation took most of the time: eight lengths of silu took a minute and more in each precision."""
+    made = activation("silu")
+    lengths = _lengths(made, dtype)
+    assert [terms for _, terms in lengths] == [64, 512, 2048]
+    for largest, terms in lengths:
+        assert made.terms(largest, dtype) <= terms < made.terms(4 * largest, dtype) if terms < 2048 else terms == 2048
