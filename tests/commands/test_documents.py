@@ -1,15 +1,21 @@
-"""The flags of every command that CHANGELOG and CONTRIBUTING show are read as the command reads them."""
+"""Every command that CHANGELOG and CONTRIBUTING show is run at a small size; its flags are also read by themselves."""
 
 import importlib
 import re
+import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 from data.config import parse
 
 ROOT = Path(__file__).resolve().parents[2]
+ROWS = ["--num_train=40", "--num_test=20"]
+FIT = [*ROWS, "--num_units=4", "--max_cg_iters=2", "--validation=0.2"]
 SETTINGS = {
     "train.py": "linearized.train:Config", "kernel_fit.py": "linearized.kernel_fit:Config",
     "kernel_gen": "kernel_gen.generate:Config", "kernel_gen.embed": "kernel_gen.embed:Config",
@@ -19,11 +25,29 @@ SETTINGS = {
 }  # fmt: skip
 NEEDED = {"linearized.finetune": ["--model=a.keras", "--data=b"]}
 RUN_AS_SCRIPT = {"linearized.train": "train.py", "linearized.kernel_fit": "kernel_fit.py"}
+SIZES = {
+    "train.py": FIT, "kernel_fit.py": ROWS, "kernel_gen": ROWS, "kernel_gen.embed": [*ROWS, "--embedding_dim=32"],
+    "linearized.compare": [*ROWS, "--num_units=4", "--models=RF,NT", "--max_cg_iters=2"],
+    "linearized.finetune": ["--dataset=DIGITS", *ROWS, "--epochs=1"], "linearized.train": FIT,
+    "linearized.kernel_fit": ROWS, "report.reproduce": ["--figure=synth_kappa", "--dry_run"], "data": [],
+}  # fmt: skip
+
+SLOW = r"launch|compare|finetune|linearized.train|linearized.kernel_fit|noise_ind|--out"  # others are run in seconds
 
 
 def commands():
     text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("CHANGELOG.md", "CONTRIBUTING.md"))
     return sorted({" ".join(found.split()) for found in re.findall(r"`(python (?:-m )?[\w.]+[^`]*)`", text)})
+
+
+def run(words, monkeypatch):
+    """Run `python WORDS` in this process and return its exit code."""
+    monkeypatch.chdir(ROOT)
+    module = words[0] == "-m"
+    monkeypatch.setattr(sys, "argv", words[1:] if module else words)
+    with pytest.raises(SystemExit) as ended:
+        (runpy.run_module if module else runpy.run_path)(words[module], run_name="__main__")
+    return ended.value.code or 0
 
 
 @pytest.mark.parametrize("command", commands())
@@ -37,5 +61,36 @@ def test_flags_of_a_command_are_read(command):
     assert settings.to_dict()
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("command", [
+    pytest.param(command, marks=[pytest.mark.slow] if re.search(SLOW, command) else []) for command in commands()
+])  # fmt: skip
+def test_command_runs(command, directories, monkeypatch, tmp_path, capfd):
+    program, *flags = (word for word in shlex.split(command)[1:] if word not in ("-m", "..."))
+    flags = [*flags, *SIZES.get(program, [])]
+    if program == "launch":
+        grid = "--grid=seed=0:2"
+        flags = [grid, "--workers=1", "--dashboard=0", f"--logs={tmp_path / 'logs'}", "--", sys.executable, "-c", "0"]
+    if program == "report":
+        assert run(["train.py", *FIT], monkeypatch) == 0
+        out = f"--out={tmp_path / 'report.html'}"
+        flags = [str(directories / "nn_dir") if flag == "FOLDER" else out if flag.startswith("--out") else flag
+                 for flag in (flags or [out])]  # fmt: skip
+    if program == "linearized.finetune":
+        model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+        model.save(tmp_path / "model.keras")
+        flags.append(f"--model={tmp_path / 'model.keras'}")
+    if program == "launch":  # its workers start by importing the program, which must not be the test's
+        done = subprocess.run([sys.executable, "-m", "launch", *flags], cwd=ROOT, capture_output=True, text=True,
+                              timeout=300)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return
+    words = [program, *flags] if program.endswith(".py") else ["-m", program, *flags]
+    code = run(words, monkeypatch)
+    said = capfd.readouterr()
+    assert code == 0, said.err
+    assert "Traceback" not in said.err
+
+
 def test_commands_are_found():
-    assert len(commands()) >= 5
+    assert len(commands()) >= 10

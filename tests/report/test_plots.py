@@ -105,3 +105,19 @@ def test_pictures_of_a_run_are_drawn_where_one_is_missing(tmp_path, capsys):
     drawn[1].unlink()
     run_pictures.main(run_pictures.Config(directory=str(tmp_path / "run")))
     assert drawn[0].stat().st_mtime_ns == first[0] and drawn[1].is_file()
+
+
+def test_draw_run_draws_what_is_missing_names_the_solver_s_picture_and_omits_one_without_a_history(tmp_path):
+    folder, made = tmp_path / "run", record() | {"seconds": 1.0}
+    results.save(folder, made, {"history/000": np.geomspace(1, 0.1, 4)})
+    pictures = [folder / "curves.png", folder / "solver.png"]
+    run_pictures.draw_run(folder, made, again=False, solver="solver.png")
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    pictures[0].write_bytes(b"kept")
+    run_pictures.draw_run(folder, made, again=False, solver="solver.png")
+    assert pictures[0].read_bytes() == b"kept"
+    run_pictures.draw_run(folder, made, again=True, solver="solver.png")
+    assert pictures[0].read_bytes().startswith(b"\x89PNG")
+    results.save(tmp_path / "direct", made, {"history/000": np.zeros(0)})
+    run_pictures.draw_run(tmp_path / "direct", made, again=False, solver="solver.png")
+    assert sorted(path.name for path in (tmp_path / "direct").glob("*.png")) == ["curves.png"]
