@@ -32,7 +32,7 @@ SIZES = {
     "linearized.kernel_fit": ROWS, "report.reproduce": ["--figure=synth_kappa", "--dry_run"], "data": [],
 }  # fmt: skip
 
-SLOW = r"launch|compare|finetune|linearized.train|linearized.kernel_fit|noise_ind|--out"  # others are run in seconds
+SLOW = r"launch|compare|finetune|linearized.train|kernel_fit|noise_ind|--out"  # others are run in seconds
 
 
 def commands():
