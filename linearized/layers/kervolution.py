@@ -13,7 +13,9 @@ difference of each patch and each filter. Padding is with zeros, which count as 
 
 The layers differ from the public PyTorch implementation (ryanaleksander/kernel-convolution, whose CIFAR-10 example
 trains a ResNet-50), which `variant="published"` follows: p = 2 and γ = 1/2 by default, the bias is added after the
-kernel, (x·w + c)^p + b and tanh(x·w + c) + b, and filters start uniform within ±1/√P, P the length of a patch.
+kernel, (x·w + c)^p + b and tanh(x·w + c) + b, and filters and biases start uniform within ±1/√P, P the length of a
+patch. Its slips are not repeated: its Gaussian reshapes filters without a transpose, which mixes them, its outputs are
+reshaped the same way, which mixes channels and pixels, and height and width are exchanged.
 """
 
 import keras
@@ -39,9 +41,12 @@ class _Kervolution:
 
     def __init__(
         self, filters, kernel_size, kernel="polynomial", degree=None, offset=None, gamma=None, learnable=False,
-        variant="standard", kernel_initializer=None, **kwargs,
+        variant="standard", kernel_initializer=None, bias_initializer=None, **kwargs,
     ):  # fmt: skip
-        super().__init__(filters, kernel_size, kernel_initializer=kernel_initializer or "glorot_uniform", **kwargs)
+        super().__init__(
+            filters, kernel_size, kernel_initializer=kernel_initializer or "glorot_uniform",
+            bias_initializer=bias_initializer or "zeros", **kwargs,
+        )  # fmt: skip
         if kernel not in KERNELS:
             raise ValueError(f"`kernel` must be one of {', '.join(KERNELS)}. Received: kernel={kernel!r}.")
         for name, value in (("degree", degree), ("offset", offset), ("gamma", gamma)):
@@ -57,7 +62,7 @@ class _Kervolution:
             raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}. Received: variant={variant!r}.")
         self.kernel_name, self.degree, self.offset, self.gamma = kernel, degree, offset, gamma
         self.learnable, self.variant = bool(learnable), variant
-        self._starts_by_kernel = kernel_initializer is None
+        self._starts_by_kernel, self._bias_by_variant = kernel_initializer is None, bias_initializer is None
 
     def build(self, input_shape):
         patch = input_shape[self._channel_axis()] // self.groups
@@ -65,6 +70,8 @@ class _Kervolution:
             patch *= size
         published = self.variant == "published"
         self._gamma = self.gamma or (PUBLISHED_GAMMA if published else 1 / patch)
+        if self._bias_by_variant and published:
+            self.bias_initializer = keras.initializers.RandomUniform(-(patch**-0.5), patch**-0.5)
         if self._starts_by_kernel and published:
             self.kernel_initializer = keras.initializers.RandomUniform(-(patch**-0.5), patch**-0.5)
         elif self._starts_by_kernel and self.kernel_name != "linear":
@@ -136,7 +143,7 @@ class _Kervolution:
 
         Args:
             layer: A convolution of the same number of axes. If it is built, so is the new layer, with a copy of its
-                weights; else Keras' default initializer of its filters gives way to that of the kernel.
+                weights; else Keras' default initializers give way to those of the kernel and the variant.
             kernel, options: The kernel and its parameters, as for the class.
         """
         own = cls.__mro__[2]
@@ -145,6 +152,8 @@ class _Kervolution:
         config = {name: value for name, value in layer.get_config().items() if name not in _OWN}
         if isinstance(layer.kernel_initializer, keras.initializers.GlorotUniform):
             config.pop("kernel_initializer")
+        if isinstance(layer.bias_initializer, keras.initializers.Zeros):
+            config.pop("bias_initializer")
         new = cls.from_config({**config, "kernel": kernel, **options})
         if layer.built:
             channels = layer.kernel.shape[-2] * layer.groups
@@ -168,6 +177,7 @@ class _Kervolution:
 
     def get_config(self):
         start = {"kernel_initializer": None} if self._starts_by_kernel else {}
+        start |= {"bias_initializer": None} if self._bias_by_variant else {}
         own = {name: getattr(self, name) for name in _OWN[1:]}
         return {**super().get_config(), **start, "kernel": self.kernel_name, **own}
 
@@ -187,6 +197,7 @@ _ARGUMENTS = """
         variant: "standard", or "published" for the public implementation's defaults, bias and initial filters.
         kernel_initializer: Of the filters; None: normal, with the standard deviation of `kervolution_start` (Glorot and
             Bengio's for the linear kernel).
+        bias_initializer: Of the bias; None: zeros, or uniform within ±1/√P in the published variant.
 """
 
 

@@ -145,6 +145,59 @@ def test_parameters_of_the_kernels(kernel, options, function):
     np.testing.assert_allclose(layer(x), by_loops(layer, x, function), rtol=1e-4, atol=1e-5)
 
 
+def unfolded(x, size, stride, padding):
+    """Patches (b, L, P) of images (b, c, H, W), with P in the order of channels, rows, columns: `F.unfold`'s values."""
+    x = np.pad(x.astype(np.float64), [(0, 0), (0, 0), (padding, padding), (padding, padding)])
+    rows, columns = ((length - size) // stride + 1 for length in x.shape[2:])
+    return np.stack(
+        [
+            x[:, :, i * stride : i * stride + size, j * stride : j * stride + size].reshape(len(x), -1)
+            for i, j in itertools.product(range(rows), range(columns))
+        ],
+        axis=1,
+    ), (rows, columns)
+
+
+PUBLISHED = {  # of patches (b, L, P) and filters (o, P), as in the public implementation, filters not mixed
+    "polynomial": lambda x, w: (x @ w.T + 1.0) ** 2,
+    "gaussian": lambda x, w: np.exp(-0.5 * ((x[..., None] - w.T) ** 2).sum(axis=2)),
+    "sigmoid": lambda x, w: np.tanh(x @ w.T),
+}
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 1)])
+@pytest.mark.parametrize("kernel", PUBLISHED)
+def test_the_published_variant_is_the_published_formula(kernel, stride, padding):
+    """Kernels of unfolded patches and filters in PyTorch's layout, plus the bias, by NumPy in float64."""
+    random = np.random.default_rng(0)
+    x = 0.5 * random.standard_normal((2, 3, 7, 6)).astype(np.float32)
+    filters, bias = 0.3 * random.standard_normal((5, 3, 3, 3)), random.standard_normal(5)
+    patches, sides = unfolded(x, 3, stride, padding)
+    expected = PUBLISHED[kernel](patches, filters.reshape(5, -1)) + bias
+    layer = Kervolution2D(5, 3, strides=stride, kernel=kernel, variant="published")
+    rows = np.pad(x.transpose(0, 2, 3, 1), [(0, 0), (padding, padding), (padding, padding), (0, 0)])
+    layer.build(rows.shape)
+    layer.kernel.assign(filters.transpose(2, 3, 1, 0))
+    layer.bias.assign(bias)
+    np.testing.assert_allclose(layer(rows), expected.reshape(2, *sides, 5), rtol=1e-5, atol=1e-6)
+
+
+def test_the_published_variant_starts_like_pytorch():
+    """Filters and biases uniform within ±1/√P: their standard deviations are 1/√(3 P)."""
+    keras.utils.set_random_seed(0)
+    layer = Kervolution2D.from_config(Kervolution2D(4000, 3, variant="published").get_config())
+    layer.build((None, 5, 5, 4))
+    for variable in (layer.kernel, layer.bias):
+        assert np.std(variable) == pytest.approx(1 / np.sqrt(3 * 36), rel=0.05)
+        assert np.abs(variable).max() <= 1 / 6
+    standard = Kervolution2D(4, 3)
+    standard.build((None, 5, 5, 4))
+    assert not np.any(standard.bias)
+    given = Kervolution2D(4, 3, variant="published", bias_initializer="ones")
+    given.build((None, 5, 5, 4))
+    np.testing.assert_array_equal(given.bias, np.ones(4))
+
+
 LEARNED = -0.8
 
 
