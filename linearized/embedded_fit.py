@@ -8,6 +8,7 @@ import numpy as np
 from data.arrays import real_array
 from data.errors import UserError
 from linearized.problems import embedding as problem
+from linearized.problems.weighted import checked_weights
 from linearized.ridge_path import RidgePath, checked_labels, checked_path
 from linearized.solvers import GRAM_SOLVERS
 from linearized.solvers.solution import Progress
@@ -19,14 +20,17 @@ def fit_embedding(
     rows: problem.FeatureRows | np.ndarray, y: np.ndarray, ridges: Sequence[float] | np.ndarray, *,
     solver: str = "auto", rtol: float | None = None, max_iterations: int = 750, progress: Progress | None = None,
     checkpoint: Path | None = None, key: str = "", interval: float = 60.0,
+    sample_weight: np.ndarray | float | None = None,
 ) -> RidgePath:  # fmt: skip
-    """min ‖Φw - y‖² + ρ‖w‖² at every ridge, from one pass over Φ and one factorisation of ΦᵀΦ.
+    """Minimise ‖Φw - y‖² + ρ‖w‖² at every ridge, from one pass over Φ and one factorisation of ΦᵀΦ.
 
     Args:
         rows: Φ (n, m): an array, or rows in shards.
         y: Labels (n,) or (n, k); centre them as you wish.
         ridges: ρ, at least 0, the unit of kernel ridge regression.
         solver: Of the normal equations; auto: band.
+        sample_weight: A weight of at least 0 for each row, (n,), or one for all: Σ_i s_i ‖φ_i w - y_i‖² + ρ‖w‖² is
+            minimised, as scikit-learn's Ridge does. None: 1.
 
     Returns: A path whose `alpha` are the weights w (ridges, m, k): `path.predict(Φ_test)` gives predictions.
     """
@@ -38,6 +42,7 @@ def fit_embedding(
     solutions = problem.solve(
         rows, targets, ridges, solver=name, rtol=rtol or RTOL, max_iterations=max_iterations, progress=progress,
         checkpoint=checkpoint, key=key, interval=interval,
+        weights=None if sample_weight is None else checked_weights(sample_weight, len(targets)),
     )  # fmt: skip
     alpha = np.stack([solution.value for solution in solutions])
     return RidgePath(ridges, alpha, solutions, name, reason, rtol or RTOL)

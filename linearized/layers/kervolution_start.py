@@ -11,8 +11,17 @@ four times, overflows. Below, s = x·w is taken as N(0, t), with t = P σ² m fo
 | "l2"         | 1                           | .75                                                               |
 | "l1"         | 1                           | .6 P: no filters bring it below (1 - 2/π) P                       |
 
-Distances add up: their means are √(P (m + 1)) and P √(2 (m + 1) / π), so that stacks of "l1" and "l2" need a
-normalisation between them. The variance of a Gaussian of independent inputs is at most 2 e⁻² / P.
+Distances add up: their means are √(P (m + 1)) and P √(2 (m + 1) / π), whatever the filters, so each "l2" layer of a
+stack multiplies the mean square by about P and each "l1" layer by about P²: put a normalisation between them, as the
+networks of `linearized.models` do.
+
+Polynomials keep their variance, but not small gradients: the derivative p (c + s)^(p-1) multiplies each of them, and a
+shared mean of the outputs makes them add up over places. Four layers of degree 3 with 16 filters, trained on 256 images
+of 8x8 in batches of 32 for five epochs, diverge under plain SGD in 8 of 8 runs at rates .01 and .003, in 3 of 8 at .001
+and in none at .0001; with Adam at .001 in none. No start of the filters changes that while the outputs at s = 0 are
+c^p: normalise between the layers, or lower the rate.
+
+The variance of a Gaussian of independent inputs is at most 2 e⁻² / P.
 """
 
 import math

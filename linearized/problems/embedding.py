@@ -51,16 +51,23 @@ class ArrayRows:
 
 
 def normal_equations(
-    rows: FeatureRows, targets: Float[np.ndarray, "n k"]
+    rows: FeatureRows, targets: Float[np.ndarray, "n k"], weights: Float64[np.ndarray, " n"] | None = None
 ) -> tuple[Float64[np.ndarray, "m m"], Float64[np.ndarray, "m k"]]:
-    """ΦᵀΦ, symmetric to the last bit, and ΦᵀY, in one pass. Raises `UserError` for features that are not finite."""
+    """Return ΦᵀWΦ, symmetric to the last bit, and ΦᵀWY, in one pass; W holds the rows' weights, 1 if None.
+
+    Raises `UserError` for features or labels that are not finite.
+    """
     n, m = rows.shape
     if n != len(targets):
         raise UserError(f"Features of {n} rows need a label each. Received: {len(targets)} labels.")
     square, moment = np.zeros((m, m)), np.zeros((m, targets.shape[1]))
     for part, block in rows.blocks(BLOCK):
+        goal = targets[part].astype(np.float64)
+        if weights is not None:
+            root = np.sqrt(weights[part])[:, None]
+            block, goal = block * root.astype(block.dtype), goal * root
         square += block.T @ block  # of an array with itself: NumPy takes syrk, half the work
-        moment += block.T @ targets[part].astype(np.float64)
+        moment += block.T @ goal
     if not (np.isfinite(np.diagonal(square)).all() and np.isfinite(moment).all()):
         raise UserError("The features or labels are not finite. Look for NaN or huge numbers in the inputs.")
     return square, moment
@@ -80,6 +87,7 @@ def solve(
     rows: FeatureRows, targets: Float[np.ndarray, "n k"], ridges: Sequence[float] | np.ndarray, *,
     solver: str = "band", progress: Progress | None = None, checkpoint: Path | None = None, key: str = "",
     interval: float = 60.0, rtol: float = 1e-7, max_iterations: int = 750,
+    weights: Float64[np.ndarray, " n"] | None = None,
 ) -> list[Solution]:  # fmt: skip
     """The weights at every ridge, with the train predictions and generalised cross-validation.
 
@@ -89,24 +97,27 @@ def solve(
         ridges: ρ, in any order; 0 only where ΦᵀΦ is regular.
         solver: Of `GRAM_SOLVERS`, for ΦᵀΦ in memory.
         rtol: The residual ‖ΦᵀY - (ΦᵀΦ + ρI)w‖/‖ΦᵀY‖ to reach.
+        weights: w, one for each row, at least 0; None: 1. Then ‖ · ‖² of the rows is Σ_i w_i ‖ · ‖².
         progress, checkpoint, key, interval, max_iterations: As the solver takes them.
 
     Returns: Solutions whose `value` is w (m, k), `predictions` Φw (n, k), `degrees_of_freedom` those of the kernel and
-    `gcv` mean‖yᵢ - f(xᵢ)‖² / (1 - dof/n)²; the last two None where the solver does not know the spectrum.
+    `gcv` mean‖yᵢ - f(xᵢ)‖² / (1 - dof/n)², weighted and over the n rows of weight above 0; the last two None where the
+    solver does not know the spectrum.
     """
     targets = np.asarray(targets, np.float64)
-    square, moment = normal_equations(rows, targets)
+    square, moment = normal_equations(rows, targets, weights)
     found = GRAM_SOLVERS.load(solver).solve(
         GramProblem(square, moment), ridges, rtol=rtol, atol=0.0, max_iterations=max_iterations, progress=progress,
         checkpoint=checkpoint, key=key, interval=interval,
     )  # fmt: skip
     outputs = predictions(rows, np.stack([one.value for one in found]))
-    return [_of_features(one, output, targets) for one, output in zip(found, outputs, strict=True)]
+    weights = np.ones(len(targets)) if weights is None else weights
+    return [_of_features(one, output, targets, weights) for one, output in zip(found, outputs, strict=True)]
 
 
-def _of_features(solution: Solution, output: np.ndarray, targets: np.ndarray) -> Solution:
+def _of_features(solution: Solution, output: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Solution:
     """The same with what the rows say: the solver saw the normal equations alone."""
-    n, freedom, gcv = len(targets), solution.degrees_of_freedom, None
+    n, freedom, gcv = np.count_nonzero(weights), solution.degrees_of_freedom, None
     if freedom is not None and freedom < n * (1 - 1e-9):
-        gcv = float(np.square(targets - output).sum(axis=1).mean() / (1 - freedom / n) ** 2)
+        gcv = float(np.average(np.square(targets - output).sum(axis=1), weights=weights) / (1 - freedom / n) ** 2)
     return solution._replace(predictions=output, gcv=gcv, leave_one_out=None)

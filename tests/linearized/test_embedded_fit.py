@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from data.errors import UserError
 from linearized.embedded_fit import fit_embedding
@@ -27,6 +28,28 @@ def test_primal_and_dual_ridge_regression_agree(m, solver):
         if solver in ("auto", "eigh"):
             assert one.degrees_of_freedom == pytest.approx(other.degrees_of_freedom, rel=1e-6)
             assert one.gcv == pytest.approx(other.gcv, rel=1e-5)
+
+
+@pytest.mark.parametrize("m", [30, 140])
+def test_weighted_rows_are_those_of_scikit_learn_and_of_the_dual(m):
+    phi, random = features(m=m), np.random.default_rng(2)
+    y, weights = random.standard_normal((90, 3)), random.uniform(0.1, 3, 90)
+    weights[[4, 7]] = 0
+    path = fit_embedding(phi, y, RIDGES, sample_weight=weights, rtol=1e-10)
+    dual = fit(phi @ phi.T, y, RIDGES, sample_weight=weights, solver="eigh")
+    for ridge, one, other, w in zip(RIDGES, path.solutions, dual.solutions, path.alpha, strict=True):
+        expected = Ridge(alpha=ridge, fit_intercept=False).fit(phi, y, sample_weight=weights).coef_.T
+        np.testing.assert_allclose(w, expected, atol=1e-6)
+        np.testing.assert_allclose(one.predictions, other.predictions, atol=1e-6)
+        assert one.gcv == pytest.approx(other.gcv, rel=1e-5)
+    twice = fit_embedding(phi, y, [2.0], sample_weight=2.0, rtol=1e-10)  # of all rows: half the ridge
+    np.testing.assert_allclose(twice.alpha[0], path_at(phi, y, 1.0), atol=1e-6)
+    with pytest.raises(UserError, match="at least 0"):
+        fit_embedding(phi, y, RIDGES, sample_weight=-weights)
+
+
+def path_at(phi, y, ridge):
+    return np.linalg.solve(phi.T @ phi + ridge * np.eye(phi.shape[1]), phi.T @ y)
 
 
 def test_blocks_add_up(monkeypatch):
