@@ -12,15 +12,15 @@ result.
 
 import sys
 
-from data.command import run_command
-from linearized.kernel_fit import Config, run_levels
+from linearized.experiments.krr import Config, run_levels
+from linearized.settings.command import run_command
 
 
 def main(config: Config) -> None:
     """Runs, draws, prints the table of ridges of each noise level, and one over the levels."""
-    from data.terminal import say_written
-    from linearized.table import print_levels, print_table
-    from report.run_pictures import draw_run
+    from linearized.base.terminal import say_written
+    from linearized.experiments.table import print_levels, print_table
+    from linearized.report.run_pictures import draw_run
 
     finished = []
     for result in run_levels(config):

@@ -1,7 +1,7 @@
 """Trains one of the models (NN, RF, NT, CNN, ...) on clean or noisy data, for one ridge or a whole grid.
 
     python train.py                                                    RF on the built-in digits, all ridges
-    python train.py --model=RF --dataset=FMNIST --noise_ind=3          needs Fashion-MNIST (python -m data)
+    python train.py --model=RF --dataset=FMNIST --noise_ind=3          needs Fashion-MNIST (linearized data)
     python train.py --model=RF --dataset=NFMNIST --noise_ind=0,6,12    one run for each noise level
     python train.py --model=NN --dataset=FMNIST --reg_index=5 --max_cg_iters=50
 
@@ -11,16 +11,16 @@ again goes on where it was stopped; when it is done, it shows the result.
 
 import sys
 
-from data.command import run_command
-from data.errors import UserError
-from linearized.train import Config, run_levels
+from linearized.base.errors import UserError
+from linearized.experiments.train import Config, run_levels
+from linearized.settings.command import run_command
 
 
 def main(config: Config) -> None:
     """Run every noise level, draw its curves and print its table of ridges. Raise `UserError` if a run diverged."""
-    from data.terminal import say_written
-    from linearized.table import print_table
-    from report.run_pictures import draw_run
+    from linearized.base.terminal import say_written
+    from linearized.experiments.table import print_table
+    from linearized.report.run_pictures import draw_run
 
     diverged = False
     for result in run_levels(config):

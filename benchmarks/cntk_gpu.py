@@ -33,9 +33,9 @@ def main(_):
         os.execv(sys.executable, [sys.executable, *sys.argv])
     import numpy as np
 
-    from kernel_gen.cntk_cuda import CudaEngine
+    from kernel_gen.cntk.recursion_cuda import CudaEngine
     from kernel_gen.kernels import cntk
-    from kernel_gen.settings import KernelSettings
+    from linearized.settings.gram_settings import KernelSettings
 
     simulated = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
     settings, size = KernelSettings(kernel="CNTK", depth=FLAGS.depth, device="cpu"), (32, 32, 3)

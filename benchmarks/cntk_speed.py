@@ -40,8 +40,8 @@ def exact(x):
     """neural-tangents' Gram matrix in float64, pair by pair."""
     import numpy as np
 
-    from kernel_gen.architecture import AvgPool, Conv, Relu, myrtle
-    from kernel_gen.stax import from_stax
+    from kernel_gen.cntk.architecture import AvgPool, Conv, Relu, myrtle
+    from kernel_gen.stax.network import from_stax
 
     said = {Conv: "Conv(1, (3, 3), padding='SAME')", Relu: "Relu()", AvgPool: "AvgPool((2, 2), strides=(2, 2))"}
     layers = [said[type(step)] for step in myrtle(FLAGS.depth).steps[:-1]]
@@ -56,10 +56,10 @@ def rival(x, numbers: dict) -> None:
     """Times neural-tangents at each batch size."""
     import jax
 
-    from kernel_gen import compat
-    from kernel_gen.architecture import AvgPool, Conv, Relu, myrtle
+    from kernel_gen.cntk.architecture import AvgPool, Conv, Relu, myrtle
+    from kernel_gen.stax import compat
 
-    compat.install()  # and not kernel_gen.stax, which gives it faster convolutions
+    compat.install()  # and not kernel_gen.stax.network, which gives it faster convolutions
     import neural_tangents as nt
 
     layers = {Conv: lambda _: nt.stax.Conv(1, (3, 3), padding="SAME"), Relu: lambda _: nt.stax.Relu()}
@@ -82,9 +82,9 @@ def main(_):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: FLAGS.threads])
     import numpy as np
 
-    import data
     from kernel_gen.kernels import cntk
-    from kernel_gen.settings import KernelSettings
+    from linearized import data
+    from linearized.settings.gram_settings import KernelSettings
 
     x = data.load("PATCHES").train.x[: max(FLAGS.images, FLAGS.rival_images)]
     kernel = cntk.build(KernelSettings(kernel="CNTK", depth=FLAGS.depth), (32, 32, 3))

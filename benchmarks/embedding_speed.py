@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-import data
-from data.blocks import at_most
-from data.embedding_settings import FEATURES, EmbeddedRows
-from data.files import whole_file
 from kernel_gen import gram
-from linearized.embedded_fit import fit_embedding
-from linearized.ridge_path import fit
-from linearized.ridges import kernel_grid
+from linearized import data
+from linearized.base.blocks import at_most
+from linearized.experiments.grids import kernel_grid
+from linearized.kernel_ridge.embedded_fit import fit_embedding
+from linearized.kernel_ridge.ridge_path import fit
+from linearized.settings.embedding_settings import FEATURES, EmbeddedRows
+from linearized.storage.files import whole_file
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("parts", ["fit", "myrtle", "degree", "dim", "rows"], "which to run")
@@ -160,8 +160,8 @@ def main(_):
         with whole_file(FLAGS.out) as path:
             Path(path).write_text(json.dumps(record, indent=1), encoding="utf-8")
     if FLAGS.figure:
-        from report.embedding_plots import embedding_curves
-        from report.style import save_figure
+        from linearized.report.embedding_plots import embedding_curves
+        from linearized.report.style import save_figure
 
         save_figure(embedding_curves(record), FLAGS.figure)
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.gram import MEMORY, open_gram
-from data.manifest import Manifest, save_once
-from data.shards import write_shard
-from kernel_gen.tiles import divide, good_number
+from kernel_gen.jobs.tiles import divide, good_number
+from linearized.storage.gram import MEMORY, open_gram
+from linearized.storage.manifest import Manifest, save_once
+from linearized.storage.shards import write_shard
 
 
 def best(work: Callable[[], object], times: int = 5) -> tuple[float, object]:

@@ -30,14 +30,14 @@ import scipy.linalg
 from absl import app, flags
 from threadpoolctl import threadpool_limits
 
-from data.files import whole_file
-from data.gram import Gram, open_gram
-from data.manifest import Band, Manifest, save_once
-from data.shards import write_shard
 from kernel_gen import gram
-from kernel_gen.tiles import divide, good_number
+from kernel_gen.jobs.tiles import divide, good_number
 from linearized.problems import GramProblem
 from linearized.solvers import GRAM_SOLVERS
+from linearized.storage.files import whole_file
+from linearized.storage.gram import Gram, open_gram
+from linearized.storage.manifest import Band, Manifest, save_once
+from linearized.storage.shards import write_shard
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("n", 2000, "train images")

@@ -20,16 +20,16 @@ import scipy.fft
 import scipy.linalg
 from absl import app, flags
 
-import data
-from data.blocks import at_most, cores
-from data.errors import UserError
-from data.gram import Gram, open_gram
-from data.manifest import Manifest, save_once
-from data.shards import write_shard
+from kernel_gen.jobs.tiles import divide, good_number
 from kernel_gen.kernels.ntk import FullyConnected
-from kernel_gen.tiles import divide, good_number
+from linearized import data
+from linearized.base.blocks import at_most, cores
+from linearized.base.errors import UserError
 from linearized.problems import GramProblem
-from linearized.solvers import block_lanczos
+from linearized.solvers.linear import block_lanczos
+from linearized.storage.gram import Gram, open_gram
+from linearized.storage.manifest import Manifest, save_once
+from linearized.storage.shards import write_shard
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("n", 20_000, "train rows")

@@ -34,10 +34,10 @@ def measure(variant: str, batch: int, side: int, depth: int, stem: str, steps: i
     import keras
     import numpy as np
 
-    from data.dataset import Dataset, Split
-    from data.results import peak_memory_gib
+    from linearized.data.dataset import Dataset, Split
+    from linearized.experiments.train import Config
     from linearized.models.common import build
-    from linearized.train import Config
+    from linearized.storage.results import peak_memory_gib
 
     own = {"plain": {}, "published": {"lambda_variant": "published"}, "corrected": {}}
     settings = own.get(variant, {"lambda_stages": variant})

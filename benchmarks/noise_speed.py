@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from data import cache
-from data.noise import SEED, low_frequency
-from data.source import THRESHOLDS_28
+from linearized.data.source import THRESHOLDS_28
+from linearized.data.transforms import cache
+from linearized.data.transforms.noise import SEED, low_frequency
 
 TRAIN, TEST, SIDE = 60_000, 10_000, 28
 

@@ -17,7 +17,7 @@ from absl import app, flags
 
 from kernel_gen import gram
 from kernel_gen.kernels.rf import FiniteFeatures
-from kernel_gen.stax import neural_tangents
+from kernel_gen.stax.network import neural_tangents
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("n", 4096, "rows on either side")

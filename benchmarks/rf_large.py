@@ -15,9 +15,9 @@ import numpy as np
 from absl import app, flags
 from threadpoolctl import threadpool_limits
 
-from data.weights import weight_blocks
+from linearized.base.weights import weight_blocks
 from linearized.problems import FeatureProblem
-from linearized.solvers import block_lanczos
+from linearized.solvers.linear import block_lanczos
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("threads", 0, "threads of BLAS; 0 takes all")

@@ -18,9 +18,9 @@ import scipy.sparse.linalg
 from absl import app, flags
 from threadpoolctl import threadpool_limits
 
-import data
-from data.errors import UserError
-from data.weights import first_layer
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.base.weights import first_layer
 from linearized.problems import FeatureProblem
 from linearized.solvers import SOLVERS
 

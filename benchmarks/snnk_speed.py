@@ -13,11 +13,11 @@ import keras
 import numpy as np
 from absl import app, flags
 
-import data
-from linearized.backend import load_backend
-from linearized.layers.snnk import SNNK
-from linearized.layers.snnk_bundle import bundle
-from linearized.layers.swap import swap
+from linearized import data
+from linearized.experiments.backend import load_backend
+from linearized.layers.snnk.bundle import bundle
+from linearized.layers.snnk.layer import SNNK
+from linearized.layers.surgery.swap import swap
 
 WIDTH = flags.DEFINE_integer("width", 2048, "units of each of the two hidden layers")
 FEATURES = flags.DEFINE_integer("features", 512, "random features of each SNNK")

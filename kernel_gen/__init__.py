@@ -2,10 +2,10 @@
 
 import importlib
 
-from data.gram_settings import KERNELS
+from linearized.settings.gram_settings import KERNELS
 
 _LAZY = {
-    "gram": "kernel_gen.arrays", "embedding": "kernel_gen.embedded",
+    "gram": "kernel_gen.gram_in_memory", "embedding": "kernel_gen.embedding_in_memory",
     "Elementwise": "kernel_gen.activations.elementwise",
 }  # fmt: skip
 

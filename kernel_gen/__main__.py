@@ -6,14 +6,14 @@
     python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10                      what is there, missing, damaged
 
 The files lie under ntk_dir, cntk_dir or rf_dir of directories.txt. The same command again goes on where it was stopped;
-what is finished is left alone. `data.open_gram(folder)` reads the matrix.
+what is finished is left alone. `linearized.open_gram(folder)` reads the matrix.
 """
 
 import sys
 
-from data.command import run_command
-from data.terminal import say
-from kernel_gen.generate import Config, run, shard_commands
+from kernel_gen.jobs.gram_job import Config, run, shard_commands
+from linearized.base.terminal import say
+from linearized.settings.command import run_command
 
 
 def main(config: Config) -> None:

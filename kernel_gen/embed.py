@@ -4,7 +4,8 @@
     python -m kernel_gen.embed --features=CNTK --dataset=CIFAR10 --embedding_dim=4096 --num_shards=50 --shard=7
 
 n·m numbers instead of n²: time and disk grow with n. The files lie under ntk_dir, cntk_dir or rf_dir of
-directories.txt, and `data.embeddings.open_embedding(folder)` reads them. The same command again makes what is missing.
+directories.txt, and `linearized.storage.embeddings.open_embedding(folder)` reads them. The same command again makes
+what is missing.
 """
 
 import dataclasses
@@ -15,19 +16,27 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from data.command import run_command
-from data.dataset import Dataset
-from data.embedding_settings import FEATURES, EmbeddingSettings
-from data.embeddings import FILE, EmbeddingManifest, divide, good_number, load_manifest, save_once, write_shard
-from data.errors import TryLater, UserError
-from data.files import Busy, held, refuse_busy
-from data.manifest import Band
-from data.memory import refuse_large_embedding
-from data.run_settings import ShardSettings
-from data.shard_folder import refusals_undone, tidy
-from data.shards import check_shard, set_aside
-from data.terminal import say
-from kernel_gen.progress import pairs_line
+from kernel_gen.jobs.progress import pairs_line
+from linearized.base.errors import TryLater, UserError
+from linearized.base.terminal import say
+from linearized.data.dataset import Dataset
+from linearized.settings.command import run_command
+from linearized.settings.embedding_settings import FEATURES, EmbeddingSettings
+from linearized.settings.memory import refuse_large_embedding
+from linearized.settings.run_settings import ShardSettings
+from linearized.storage.embeddings import (
+    FILE,
+    EmbeddingManifest,
+    divide,
+    good_number,
+    load_manifest,
+    save_once,
+    write_shard,
+)
+from linearized.storage.files import Busy, held, refuse_busy
+from linearized.storage.manifest import Band
+from linearized.storage.shard_folder import refusals_undone, tidy
+from linearized.storage.shards import check_shard, set_aside
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from data.array_files import read_npy
-from data.command import run_command
-from data.config import setting
-from data.errors import UserError
-from data.files import held
-from data.manifest import FILE, Band
-from data.shard_folder import refusals_undone
-from data.shards import write_shard
-from kernel_gen.job import Job, JobSettings, open_job
+from kernel_gen.jobs.job import Job, JobSettings, open_job
+from linearized.base.errors import UserError
+from linearized.settings.command import run_command
+from linearized.settings.config import setting
+from linearized.storage.array_files import read_npy
+from linearized.storage.files import held
+from linearized.storage.manifest import FILE, Band
+from linearized.storage.shard_folder import refusals_undone
+from linearized.storage.shards import write_shard
 
 SYMMETRY = 1e-3  # k(x,z) against k(z,x), relative: more is another file or another order
 

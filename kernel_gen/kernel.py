@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from data.arrays import first_not_finite
-from data.errors import UserError
+from linearized.base.array_checks import first_not_finite
+from linearized.base.errors import UserError
 
 
 class Kernel(abc.ABC):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Float64
 
-from data.errors import UserError
+from linearized.base.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,17 +16,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.array_files import open_hdf5
-from data.command import run_command
-from data.config import LARGEST_SEED, setting
-from data.errors import UserError
-from data.files import is_held
-from data.manifest import FILE, Manifest, load_manifest
-from data.shard_folder import tidy
-from data.shards import check_shard, read_header
-from data.terminal import say
-from kernel_gen.job import JobSettings
-from kernel_gen.partial import share_done
+from kernel_gen.jobs.job import JobSettings
+from kernel_gen.jobs.partial import share_done
+from linearized.base.errors import UserError
+from linearized.base.terminal import say
+from linearized.settings.command import run_command
+from linearized.settings.config import LARGEST_SEED, setting
+from linearized.storage.array_files import open_hdf5
+from linearized.storage.files import is_held
+from linearized.storage.manifest import FILE, Manifest, load_manifest
+from linearized.storage.shard_folder import tidy
+from linearized.storage.shards import check_shard, read_header
 
 TOLERANCE = {"float32": 5e-4, "float64": 1e-7}  # of near-duplicates, whose correlation's last digits decide
 

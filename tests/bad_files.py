@@ -18,24 +18,26 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from data import cache, embeddings, glue, image_folder, manifest, results, shards, synth
-from data.anisotropic import Recipe
-from data.array_files import read_idx, read_npy, read_npz
-from data.cifar2 import CatsAndAirplanes
-from data.cifar10 import CifarFiles
-from data.command import guarded
-from data.directories import directory
-from data.embeddings import EmbeddingManifest
-from data.fmnist import FILES, FashionFiles
-from data.gram import open_gram
-from data.images import read_image
-from data.manifest import Manifest
-from data.wordpiece import SPECIAL
 from kernel_gen.import_npy import Stack
-from kernel_gen.partial import PartialShard, partial_path, share_done
-from kernel_gen.tiles import divide
-from launch.plan import plan
+from kernel_gen.jobs.partial import PartialShard, partial_path, share_done
+from kernel_gen.jobs.tiles import divide
+from linearized.base.directories import directory
+from linearized.data.images import read_image
+from linearized.data.sources import glue, image_folder, synth
+from linearized.data.sources.anisotropic import Recipe
+from linearized.data.sources.cifar2 import CatsAndAirplanes
+from linearized.data.sources.cifar10 import CifarFiles
+from linearized.data.sources.fmnist import FILES, FashionFiles
+from linearized.data.sources.wordpiece import SPECIAL
+from linearized.data.transforms import cache
+from linearized.launch.plan import plan
+from linearized.settings.command import guarded
 from linearized.solvers.checkpoint import Checkpoint
+from linearized.storage import embeddings, manifest, results, shards
+from linearized.storage.array_files import read_idx, read_npy, read_npz
+from linearized.storage.embeddings import EmbeddingManifest
+from linearized.storage.gram import open_gram
+from linearized.storage.manifest import Manifest
 
 
 class Target(NamedTuple):
@@ -301,7 +303,7 @@ def _run(module: str, *arguments: str) -> int:
     """Run a command in this process and return its exit code."""
     import importlib
 
-    from data.command import run_command
+    from linearized.settings.command import run_command
 
     command = importlib.import_module(module)
     return run_command(command.Config, "", command.main, list(arguments))
@@ -336,11 +338,11 @@ TARGETS: dict[str, Target] = {
     "GLUE, scores": Target(lambda folder: _texts(folder, lambda row: f"{row / 7:.2f}", "score"), _read_texts),
     "directories.txt": Target(_directories, _read_directories),
     "commands": Target(_commands, lambda folder: plan((), False, str(folder / "commands.txt"))),
-    "python -m report": Target(
-        _result, lambda folder: _run("report.__main__", f"--directory={folder}", f"--out={folder}/report.html"),
+    "linearized report": Target(
+        _result, lambda folder: _run("linearized.cli.report", f"--directory={folder}", f"--out={folder}/report.html"),
         hdf5=True, command=True),
-    "python -m report.comparison": Target(
-        _comparison, lambda folder: _run("report.comparison", f"--directory={folder}", f"--out={folder}/models.png"),
+    "python -m linearized.report.comparison": Target(
+        _comparison, lambda folder: _run("linearized.report.comparison", f"--directory={folder}", f"--out={folder}/models.png"),
         command=True),
     "python -m kernel_gen.status": Target(
         _gram, lambda folder: _run("kernel_gen.status", f"--folder={folder}"), hdf5=True, command=True),

@@ -28,7 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from bad_files import CHANGES, KINDS, TARGETS, Target, damage
 
-from data.errors import UserError
+from linearized.base.errors import UserError
 
 LIMIT = 120.0  # seconds of a trial on a machine that is busy; more is taken for waiting without end
 CPU_LIMIT = 20  # seconds of computing; reading takes milliseconds, drawing a page takes two seconds

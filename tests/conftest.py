@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from data.directories import KEYS
+from linearized.base.directories import KEYS
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: more BLAS threads would wait for each other
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of commands that tests start

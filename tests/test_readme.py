@@ -29,16 +29,16 @@ def test_the_readme_has_its_three_kinds_of_command():
 
 def small(words, folder):
     """The same command at a size that a test has time for; `python` is the one that runs the tests."""
-    if words[:2] == ["-m", "launch"]:
+    if words[:2] == ["-m", "linearized", "launch"]:
         end = words.index("--")
         inner = small(words[end + 2 :], folder)
         before = [word.replace("0:14:4", "0:5:4") for word in words[:end]]  # two levels, not four
         return [*before, f"--logs={folder}/logs", "--dashboard=0", "--", sys.executable, *inner]
-    if words[1] == "report.reproduce":
+    if words[1] == "linearized.report.reproduce":
         return words if "--dry_run" in words else [*words, "--dry_run"]  # tests/report runs a small figure
     if words[0] == "train.py":
         return words + SMALL["train.py"] + (SMALL["SYNTH"] if "--dataset=SYNTH" in words else [])
-    if words[1] == "linearized.compare":
+    if words[1] == "linearized.experiments.compare":
         return [*words, "--num_units=4", "--num_train=60", "--num_test=30", "--max_cg_iters=2"]
     if words[0] == "kernel_fit.py":
         features = ["--embedding_dim=64"] if any(word.startswith("--features") for word in words) else []
@@ -53,7 +53,7 @@ def small(words, folder):
 @pytest.mark.parametrize("command", PYTHON)
 def test_command_runs(command, small_directories):
     words = small(shlex.split(command)[1:], small_directories)
-    if words[:2] == ["-m", "report"]:
+    if words[:2] == ["-m", "linearized", "report"]:
         subprocess.run([sys.executable, "train.py", *SMALL["train.py"]], cwd=ROOT, check=True, timeout=300)
         words = [re.sub(r"^--out=.*/", f"--out={small_directories}/", word) for word in words]
     if words[1] == "kernel_gen.status":

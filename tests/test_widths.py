@@ -10,20 +10,20 @@ import pandas as pd
 import pytest
 from rich.cells import cell_len
 
-from data.__main__ import listing
-from data.terminal import Column, layout, shell_lines
 from kernel_gen import status
-from kernel_gen.generate import Config as GramConfig
-from kernel_gen.generate import run as make_gram
-from kernel_gen.progress import pairs_line
-from launch import progress as launching
-from launch.commands import Result as Ended
-from launch.table import print_table as print_commands
-from launch.task import Outcome
-from linearized import compare, finetune
-from linearized.progress import progress_line
-from linearized.table import print_levels, print_table
-from report import reproduce
+from kernel_gen.jobs.gram_job import Config as GramConfig
+from kernel_gen.jobs.gram_job import run as make_gram
+from kernel_gen.jobs.progress import pairs_line
+from linearized.base.terminal import Column, layout, shell_lines
+from linearized.cli.data import listing
+from linearized.experiments import compare, finetune
+from linearized.experiments.progress import progress_line
+from linearized.experiments.table import print_levels, print_table
+from linearized.launch import sweep_progress as launching
+from linearized.launch.commands import Result as Ended
+from linearized.launch.table import print_table as print_commands
+from linearized.launch.task import Outcome
+from linearized.report import reproduce
 
 WIDTHS = (60, 80, 100, 200)
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

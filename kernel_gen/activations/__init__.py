@@ -1,20 +1,20 @@
 """Scalar functions and their duals: what a layer of them does to a kernel, entry by entry.
 
 `ACTIVATIONS` is the table and `activation("leaky_relu(0.1)")` returns one of its entries. To add one, write a function
-and its name in `data.activations` and a line here; tests/contracts tests it as soon as it is listed.
+and its name in `linearized.base.activations` and a line here; tests/contracts tests it as soon as it is listed.
 """
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
-from data.activations import Scalar, parse
-from data.errors import UserError
-from data.registry import Registry
+from linearized.base.activations import Scalar, parse
+from linearized.base.errors import UserError
+from linearized.base.registry import Registry
 
 _HERE = "kernel_gen.activations"
 
-# Each is a function of a `data.activations.Scalar` that gives an `Activation`.
+# Each is a function of a `linearized.base.activations.Scalar` that gives an `Activation`.
 ACTIVATIONS = Registry(
     "activation",
     {

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from data.activations import Scalar
+from linearized.base.activations import Scalar
 
 CHUNK = 4096  # inputs at once, where values at all nodes of a rule are due
 

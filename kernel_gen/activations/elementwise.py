@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from data.errors import UserError
 from kernel_gen.activations import hermite
 from kernel_gen.activations.base import Activation
 from kernel_gen.activations.polar import REACHES, Polar
 from kernel_gen.activations.series import REACH, Series
+from linearized.base.errors import UserError
 
 LEAST = {"float32": 1e-18, "float64": 1e-30}  # the variance that stands for 0
 POINTS = 6  # of the interpolation in √(1 - |c|) that continues a dual to correlation 1

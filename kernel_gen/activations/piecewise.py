@@ -16,9 +16,9 @@ import math
 import jax.numpy as jnp
 from jax.scipy.special import ndtr
 
-from data.activations import Scalar
 from kernel_gen.activations.base import Activation, correlation
 from kernel_gen.activations.bivariate import upper_orthant
+from linearized.base.activations import Scalar
 
 FARTHEST = 37.0  # deviations; beyond, a normal probability is 0 in float64
 Kink = tuple[float, int, float]  # J, p, t

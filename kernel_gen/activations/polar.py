@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data.errors import UserError
 from kernel_gen.activations.base import Activation, correlation, derivative
+from linearized.base.errors import UserError
 
 SIZES = (16, 24, 32, 48, 64)  # angles and radii
 REACHES = (0.25, 3.0, 10.0, 100.0)  # the largest standard deviation of each size but the first, in float64

@@ -11,8 +11,8 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from data.activations import Scalar
 from kernel_gen.activations.base import Activation
+from linearized.base.activations import Scalar
 
 
 class Polynomial(Activation):

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64
 from numpy.polynomial import chebyshev
 from scipy.special import spherical_jn
 
-from data.activations import relu as function  # noqa: F401 - the activation's first word: f(x)
+from linearized.base.activations import relu as function  # noqa: F401 - the activation's first word: f(x)
 
 
 def dual(

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data.errors import UserError
 from kernel_gen.activations import hermite
 from kernel_gen.activations.base import Activation, correlation, derivative
+from linearized.base.errors import UserError
 
 MOST_TERMS = 2048
 REACH = 13.0  # φ h_k is below 1e-18 beyond

@@ -9,8 +9,8 @@ import math
 
 import jax.numpy as jnp
 
-from data.errors import UserError
 from kernel_gen.activations.base import Activation, correlation
+from linearized.base.errors import UserError
 
 
 class Sin(Activation):

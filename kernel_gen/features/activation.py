@@ -19,14 +19,14 @@ import math
 import numpy as np
 from jaxtyping import Float, Int
 
-from data.errors import UserError
-from data.memory import EXACT
 from kernel_gen.activations import hermite
 from kernel_gen.features.linear import Step
 from kernel_gen.features.nonlinearity import Nonlinearity, Series
 from kernel_gen.features.poly_sketch import PolySketch
 from kernel_gen.features.state import Shape, State, squares_of
 from kernel_gen.features.tensor_srht import Srht, TensorSrht
+from linearized.base.errors import UserError
+from linearized.settings.memory import EXACT
 
 METHODS = ("random", "sketch")
 HEAVY, TOO_MUCH = 30, 0.1  # E σ⁴/(E σ²)² beyond which a mean over neurons is refused where it errs by more than this

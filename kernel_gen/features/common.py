@@ -1,9 +1,9 @@
 """What the entries of the table of features share: settings become layers, scales and an `Embedding`."""
 
-from data.embedding_settings import EmbeddedRows
 from kernel_gen.features.activation import Approximation
 from kernel_gen.features.network import Embedding
 from kernel_gen.features.nonlinearity import Nonlinearity, nonlinearity
+from linearized.settings.embedding_settings import EmbeddedRows
 
 
 def activation_of(settings: EmbeddedRows | None) -> Nonlinearity:

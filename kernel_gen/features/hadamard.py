@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from jaxtyping import Shaped
 
-from data.errors import UserError
+from linearized.base.errors import UserError
 
 LANES = 16  # columns at once: a line of the cache in float32
 

@@ -15,8 +15,8 @@ import numba
 import numpy as np
 from jaxtyping import Float
 
-from data.errors import UserError
 from kernel_gen.features.state import Shape, State, squares_of
+from linearized.base.errors import UserError
 
 PADDINGS = ("SAME", "VALID")
 Step = Callable[[State], State]

@@ -11,9 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from data.arrays import refuse_not_finite
-from data.blocks import for_each
-from data.errors import UserError
 from kernel_gen.features.activation import Activation, Approximation
 from kernel_gen.features.linear import AvgPool, Conv, Dense, Flatten, GlobalAvgPool, Step
 from kernel_gen.features.nonlinearity import Nonlinearity
@@ -21,6 +18,9 @@ from kernel_gen.features.state import Shape, State, squares_of
 from kernel_gen.features.tensor_srht import Srht
 from kernel_gen.kernel import quiet
 from kernel_gen.rows import finite_rows
+from linearized.base.array_checks import refuse_not_finite
+from linearized.base.blocks import for_each
+from linearized.base.errors import UserError
 
 Layer = Dense | Conv | AvgPool | Flatten | GlobalAvgPool | Nonlinearity
 OVERFLOW = "Take dtype=float64, lower weight_std, or scale the inputs."

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64
 
-from data.activations import parse
-from data.errors import UserError
 from kernel_gen.activations import activation, hermite, name_of
 from kernel_gen.activations.elementwise import FromNumpy
+from linearized.base.activations import parse
+from linearized.base.errors import UserError
 
 STEP = 0.02  # of log s between two nodes
 LEAST = 1e-9  # the scale that stands for 0

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from data.errors import UserError
 from kernel_gen.features.tensor_srht import FIELDS, Srht, TensorSrht, checked_sizes
+from linearized.base.errors import UserError
 
 
 class PolySketch:

@@ -14,8 +14,8 @@ import numba
 import numpy as np
 from jaxtyping import Shaped
 
-from data.errors import UserError
 from kernel_gen.features.hadamard import LANES, load, padded, transform
+from linearized.base.errors import UserError
 
 FIELDS = ("real", "complex")
 

@@ -12,13 +12,15 @@ import numpy as np
 from absl import logging
 from numba import cuda
 
-from data.errors import UserError
-from kernel_gen import cntk_cuda, cntk_diagonal, cntk_engine
 from kernel_gen.activations import name_of
-from kernel_gen.architecture import Architecture, myrtle, plain
-from kernel_gen.cntk_diagonal import Prepared
+from kernel_gen.cntk import diagonal as cntk_diagonal
+from kernel_gen.cntk import engine as cntk_engine
+from kernel_gen.cntk import recursion_cuda as cntk_cuda
+from kernel_gen.cntk.architecture import Architecture, myrtle, plain
+from kernel_gen.cntk.diagonal import Prepared
 from kernel_gen.kernel import Kernel
-from kernel_gen.settings import KernelSettings
+from linearized.base.errors import UserError
+from linearized.settings.gram_settings import KernelSettings
 
 
 class Cntk(Kernel):
@@ -105,6 +107,6 @@ def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) ->
     image_shape = tuple(int(size) for size in image_shape)
     if name_of(settings.activation) == "relu":
         return Cntk(network, image_shape, settings)
-    from kernel_gen.kernels.cntk_general import GeneralCntk
+    from kernel_gen.cntk.general_jax import GeneralCntk
 
     return GeneralCntk(network, image_shape, settings)

@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from jaxtyping import Float, Float64
 
-from data.errors import UserError
 from kernel_gen.activations import activation
 from kernel_gen.activations.base import CHUNK
 from kernel_gen.kernel import Kernel
 from kernel_gen.rows import Rows, prepare_rows, same_width
+from linearized.base.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

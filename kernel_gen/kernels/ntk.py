@@ -22,7 +22,7 @@ from kernel_gen.activations import name_of, relu
 from kernel_gen.kernel import Kernel
 from kernel_gen.kernels.dense import Dense
 from kernel_gen.rows import Rows, prepare_rows, same_width
-from kernel_gen.settings import KernelSettings
+from linearized.settings.gram_settings import KernelSettings
 
 SNAP = 4  # roundings of |c| from 1 that are taken for 1, as in `activations.base.correlation`
 DEGREES = {"float32": 7, "float64": 18}  # of the polynomials for κ₀ and κ₁: see relu.polynomials

@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from kernel_gen.kernel import Kernel
 from kernel_gen.rows import Rows, prepare_rows, same_width
-from kernel_gen.settings import KernelSettings
+from linearized.settings.gram_settings import KernelSettings
 
 
 class Polynomial(Kernel):

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Float
 
-from data.memory import refuse_large_draws
-from data.weights import weight_blocks
 from kernel_gen.kernel import Kernel
 from kernel_gen.kernels.ntk import FullyConnected
 from kernel_gen.rows import finite_rows, same_width
-from kernel_gen.settings import KernelSettings
+from linearized.base.weights import weight_blocks
+from linearized.settings.gram_settings import KernelSettings
+from linearized.settings.memory import refuse_large_draws
 
 CHUNK = 2048  # features that are summed in the dtype of the products before they are added in float64
 

@@ -1,7 +1,7 @@
 """STAX: any architecture that neural_tangents.stax can say, computed by neural_tangents."""
 
-from kernel_gen.settings import KernelSettings
-from kernel_gen.stax import StaxKernel, from_stax
+from kernel_gen.stax.network import StaxKernel, from_stax
+from linearized.settings.gram_settings import KernelSettings
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> StaxKernel:

@@ -10,12 +10,12 @@ from linearized.layers.neural_tangent import NeuralTangent
 from linearized.layers.position_embedding import PositionEmbedding
 from linearized.layers.positions import Positions
 from linearized.layers.random_features import RandomFeatures
-from linearized.layers.snnk import SNNK
-from linearized.layers.snnk_adapter import Adapted, SNNKAdapter
-from linearized.layers.snnk_expansions import Fourier, Power
-from linearized.layers.snnk_exponentials import Exponentials
-from linearized.layers.snnk_universal import UniversalFeatures
-from linearized.layers.swapped import SwappedLayer, SwappedModel
+from linearized.layers.snnk.adapter import Adapted, SNNKAdapter
+from linearized.layers.snnk.expansions import Fourier, Power
+from linearized.layers.snnk.exponentials import Exponentials
+from linearized.layers.snnk.layer import SNNK
+from linearized.layers.snnk.universal import UniversalFeatures
+from linearized.layers.surgery.swapped import SwappedLayer, SwappedModel
 
 __all__ = [
     "SNNK",

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from linearized.layers.shapes import check_shape
-from linearized.layers.snnk_features import draw
+from linearized.layers.snnk.features import draw
 
 
 def best_shift(square: float, dim: int):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from data.activations import Scalar, parse
+from linearized.base.activations import Scalar, parse
 from linearized.layers.initializers import SeededNormal
 from linearized.layers.shapes import check_shape
 
@@ -30,8 +30,9 @@ class MeanFieldDense(keras.layers.Layer):
         place: Where in the network it stands, see the table.
         seed: Of the weights, one integer or several; give each layer its own.
         kernel_regularizer: On W; b has none.
-        activation: f, a name in `data.activations`, a name with numbers, or an elementwise function of a tensor, which
-            must be registered (`keras.saving.register_keras_serializable`) to save the layer; the readout has none.
+        activation: f, a name in `linearized.base.activations`, a name with numbers, or an elementwise function of a
+            tensor, which must be registered (`keras.saving.register_keras_serializable`) to save the layer; the readout
+            has none.
 
     Input shape: `(n, d)`, or more axes before the last.
     Output shape: the same with N in the place of d.

@@ -7,8 +7,8 @@ f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x, linear in the trai
 import keras
 from keras import ops
 
-from data.activations import relu, step
-from data.weights import LAWS, SEED, tangent_layers
+from linearized.base.activations import relu, step
+from linearized.base.weights import LAWS, SEED, tangent_layers
 from linearized.layers.shapes import check_shape
 
 DIRECTIONS = ("shared", "per_class")
@@ -23,7 +23,7 @@ class NeuralTangent(keras.layers.Layer):
         outputs: k, the number of outputs.
         directions: "shared": one G (N, d) serves all outputs through a⁰ (k, N), as published; "per_class": a G (N, d)
             for each output, so that the outputs are trained independently of each other.
-        law, seed, block: Of W and a⁰, see `data.weights`.
+        law, seed, block: Of W and a⁰, see `linearized.base.weights`.
         directions_regularizer: On G; a and c have none.
 
     Input shape: `(n, d)`.

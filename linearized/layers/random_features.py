@@ -6,14 +6,14 @@
 import keras
 from keras import ops
 
-from data.activations import relu
-from data.weights import LAWS, SEED, first_layer
+from linearized.base.activations import relu
+from linearized.base.weights import LAWS, SEED, first_layer
 from linearized.layers.shapes import check_shape
 
 
 @keras.saving.register_keras_serializable("linearized")
 class RandomFeatures(keras.layers.Layer):
-    """relu(xW), with W from `data.weights` as for the Gram matrix of the same features; W is saved with the model.
+    """relu(xW), with W from `linearized.base.weights` as for the Gram matrix of the same features; W is saved with the model.
 
     Args:
         units: N, the number of features.

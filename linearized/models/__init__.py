@@ -1,12 +1,12 @@
 """Keras networks by name. A model is a module with `build(config, dataset, ridge) -> keras.Model` and `LINEAR`.
 
 `build` takes any object with the settings that the model reads (num_units, num_layers, activation, drop_rate, seed,
-weight_seed, law, block, directions, depth, and the groups of `linearized.model_settings`), a `data.dataset.Dataset`
-and λ, the strength of the model's own penalty. `LINEAR` says whether the output is linear in everything that is
-trained; such a module also has `get_parameters` and `set_parameters`.
+weight_seed, law, block, directions, depth, and the groups of `linearized.settings.model_settings`), a
+`linearized.data.dataset.Dataset` and λ, the strength of the model's own penalty. `LINEAR` says whether the output is
+linear in everything that is trained; such a module also has `get_parameters` and `set_parameters`.
 """
 
-from data.registry import Registry
+from linearized.base.registry import Registry
 
 MODELS = Registry(
     "model",

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from data.dataset import Dataset
-from data.errors import UserError
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset
 from linearized.layers.initializers import SeededNormal
 from linearized.models.common import image_input, penalty, readout, refuse_settings
 

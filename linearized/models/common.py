@@ -7,10 +7,10 @@ import keras
 import numpy as np
 
 import linearized.layers  # noqa: F401 - registers the layers, so that `load` knows them
-from data import seals
-from data.dataset import Dataset
-from data.errors import UserError
-from data.reading import parsing, read_bytes
+from linearized.base import seals
+from linearized.base.errors import UserError
+from linearized.base.reading import parsing, read_bytes
+from linearized.data.dataset import Dataset
 from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.initializers import SeededNormal
 from linearized.models import MODELS

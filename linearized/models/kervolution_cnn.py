@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from data.dataset import Dataset
+from linearized.data.dataset import Dataset
 from linearized.models.cnn import GROUPS, LAST_POOLS
 from linearized.models.common import batch_norm, image_input, readout, refuse_settings
 from linearized.models.kervolutions import kervolution
@@ -21,7 +21,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
 
     Args:
         config: num_units (channels of every kervolution), depth (5, 7 or 10, counting the readout), seed, and
-            `linearized.model_settings.KervolutionSettings`.
+            `linearized.settings.model_settings.KervolutionSettings`.
         ridge: λ of the penalty above.
 
     Raises `UserError` if the rows are not images, and for settings that the kernel does not have.

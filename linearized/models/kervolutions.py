@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from data.errors import UserError
+from linearized.base.errors import UserError
 from linearized.layers.initializers import SeededNormal
 from linearized.layers.kervolution import DISTANCES, Kervolution2D
 from linearized.models.common import penalty

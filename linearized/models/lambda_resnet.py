@@ -15,8 +15,8 @@ from typing import Any
 
 import keras
 
-from data.dataset import Dataset
-from data.errors import UserError
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset
 from linearized.layers.lambda_layer import LambdaLayer, PositionEmbedding
 from linearized.models.common import penalty
 from linearized.models.resnet import Spatial, network
@@ -29,7 +29,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
 
     Args:
         config: num_units (channels of the first stage, 64 as published; a multiple of lambda_heads), seed and
-            `linearized.model_settings.ResNetSettings`.
+            `linearized.settings.model_settings.ResNetSettings`.
         ridge: λ of the penalty of `resnet`.
 
     Raises `UserError` if the rows are not images, or if the heads do not divide the channels.

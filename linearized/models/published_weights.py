@@ -29,7 +29,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from data.errors import UserError
+from linearized.base.errors import UserError
 from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.lambda_layer import LambdaLayer
 

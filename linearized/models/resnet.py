@@ -20,7 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from data.dataset import Dataset
+from linearized.data.dataset import Dataset
 from linearized.layers.initializers import SeededNormal
 from linearized.models.common import batch_norm, image_input, penalty, readout, refuse_settings
 from linearized.models.kervolutions import kervolution
@@ -35,7 +35,7 @@ class Spatial:
     """Builder of the convolutions of a network, and of the layer that mixes pixels within a block.
 
     Args:
-        config: seed, num_units and `linearized.model_settings.ResNetSettings`.
+        config: seed, num_units and `linearized.settings.model_settings.ResNetSettings`.
         ridge: λ of the penalty.
     """
 
@@ -77,7 +77,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
 
     Args:
         config: num_units (channels of the first stage, 64 as published), seed, and the resnet_ and kervolution_ groups
-            of `linearized.model_settings`.
+            of `linearized.settings.model_settings`.
         ridge: λ of the penalty above.
 
     Raises `UserError` if the rows are not images.

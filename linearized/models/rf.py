@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from data.dataset import Dataset
+from linearized.data.dataset import Dataset
 from linearized.layers.random_features import RandomFeatures
 from linearized.models.common import penalty, refuse_settings
 

@@ -1,6 +1,6 @@
 """SNNK_MLP: a fully connected network whose hidden layers are scalable neural network kernels (ICLR 2024).
 
-`linearized.layers.snnk_bundle.bundle` turns the trained model into one of m x m matrices. Penalty: λ Σ‖Ψ‖² over the
+`linearized.layers.snnk.bundle.bundle` turns the trained model into one of m x m matrices. Penalty: λ Σ‖Ψ‖² over the
 hidden layers (λ Σ‖W‖² where W is trained); none on the readout.
 """
 
@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from data.dataset import Dataset
-from data.errors import UserError
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset
 from linearized.layers.initializers import SeededNormal
-from linearized.layers.snnk import SNNK
+from linearized.layers.snnk.layer import SNNK
 from linearized.models.common import penalty, readout
 
 LINEAR = False
@@ -23,7 +23,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
 
     Args:
         config: num_units (u), num_layers, drop_rate, seed (of the first weights), weight_seed (of the projections), and
-            `linearized.model_settings.SNNKSettings`.
+            `linearized.settings.model_settings.SNNKSettings`.
         ridge: λ of the penalty above.
 
     Raises `UserError` if the expansion has more terms than there are features.

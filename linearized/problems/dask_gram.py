@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from data.blocks import at_most
-from data.errors import UserError
-from data.extras import TIMEOUT, refuse_unreachable
-from data.gram import Gram, open_gram
-from linearized.problems.gram import GramProblem, reading_columns
+from linearized.base.blocks import at_most
+from linearized.base.errors import UserError
+from linearized.base.extras import TIMEOUT, refuse_unreachable
+from linearized.problems.gram_problem import GramProblem, reading_columns
 from linearized.problems.least_squares import MEMORY
+from linearized.storage.gram import Gram, open_gram
 
 PARTS = 2  # of K for each thread of the workers, so that none waits long for the last
 
@@ -30,7 +30,7 @@ class DaskGramProblem(GramProblem):
     """K in shards and Y, multiplied by the workers of a scheduler.
 
     Args:
-        gram: As `data.open_gram` gives it, in a folder that all workers see under the same name.
+        gram: As `linearized.open_gram` gives it, in a folder that all workers see under the same name.
         targets: Y (n, k).
         scheduler: An address such as tcp://127.0.0.1:8786, or a `distributed.Client`, which stays the caller's.
         memory: Bytes for what solvers keep in this process; K is never held in it.

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from jaxtyping import Float, Float64
 
-from data.errors import UserError
+from linearized.base.errors import UserError
 
 MEMORY = 4 * 2**30
 STEPS = 100  # how many products a ridge path is expected to take (measured: 40 to 120)

@@ -1,17 +1,17 @@
 """Finds the parameters: linear solvers for a whole grid of ridges, and the training loops."""
 
-from data.registry import Registry
-from linearized.solvers.solution import LinearProblem, basis_bytes, basis_room
+from linearized.base.registry import Registry
+from linearized.solvers.linear.solution import LinearProblem, basis_bytes, basis_room
 
 SOLVERS = Registry(
     "solver",
     {
-        "lanczos": "linearized.solvers.block_lanczos",
-        "cg": "linearized.solvers.cg",
-        "sgd": "linearized.solvers.sgd",
-        "adam": "linearized.solvers.sgd",
-        "adamw": "linearized.solvers.sgd",
-        "newton_cg": "linearized.solvers.newton_cg",
+        "lanczos": "linearized.solvers.linear.block_lanczos",
+        "cg": "linearized.solvers.linear.cg",
+        "sgd": "linearized.solvers.training.sgd",
+        "adam": "linearized.solvers.training.sgd",
+        "adamw": "linearized.solvers.training.sgd",
+        "newton_cg": "linearized.solvers.training.newton_cg",
     },
     aliases={"block_lanczos": "lanczos"},
 )
@@ -19,11 +19,11 @@ SOLVERS = Registry(
 GRAM_SOLVERS = Registry(  # of kernel ridge regression, (K + ρI)α = Y: a GramProblem and a grid of ridges
     "solver",
     {
-        "band": "linearized.solvers.band",
-        "block_lanczos": "linearized.solvers.block_lanczos",
-        "cg": "linearized.solvers.cg",
-        "cholesky": "linearized.solvers.cholesky",
-        "eigh": "linearized.solvers.eigh",
+        "band": "linearized.solvers.linear.band.solver",
+        "block_lanczos": "linearized.solvers.linear.block_lanczos",
+        "cg": "linearized.solvers.linear.cg",
+        "cholesky": "linearized.solvers.linear.cholesky",
+        "eigh": "linearized.solvers.linear.eigh",
     },
     aliases={"lanczos": "block_lanczos"},
 )

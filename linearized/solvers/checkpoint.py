@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from data.array_files import read_npz
-from data.files import whole_file
-from data.reading import Absent, Unreadable
+from linearized.base.reading import Absent, Unreadable
+from linearized.storage.array_files import read_npz
+from linearized.storage.files import whole_file
 
 
 class Checkpoint:

@@ -11,17 +11,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from data.command import run_command
-from data.errors import TryLater, UserError
-from data.extras import checked_address, refuse_unreachable, require
-from launch import launchers
-from launch.__main__ import main as launch_main
-from launch.grid import combinations
-from launch.launchers import local, slurm, told
-from launch.plan import plan
-from launch.settings import LaunchSettings
-from linearized import gram_files, kernel_fit
-from report import __main__ as report
+from linearized.base.errors import TryLater, UserError
+from linearized.base.extras import checked_address, refuse_unreachable, require
+from linearized.cli import report as report
+from linearized.cli.launch import main as launch_main
+from linearized.experiments import krr as kernel_fit
+from linearized.kernel_ridge import gram_source as gram_files
+from linearized.launch import launchers
+from linearized.launch.grid import combinations
+from linearized.launch.launch_settings import LaunchSettings
+from linearized.launch.launchers import local, slurm, told
+from linearized.launch.plan import plan
+from linearized.settings.command import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,7 +150,9 @@ def test_a_childs_error_is_told_once(capsys):
         assert capsys.readouterr().err == "working\n"
 
 
-@pytest.mark.parametrize("module", ["linearized.train", "linearized.kernel_fit", "kernel_gen.generate"])
+@pytest.mark.parametrize(
+    "module", ["linearized.experiments.train", "linearized.experiments.krr", "kernel_gen.jobs.gram_job"]
+)
 def test_modules_that_hold_a_commands_logic_run_it(module):
     done = subprocess.run(
         [sys.executable, "-m", module, "--lr=1"], cwd=ROOT, capture_output=True, text=True, timeout=120
@@ -165,7 +168,7 @@ def reported(*words):
 
 
 def test_report_takes_folders_anywhere_and_suggests_the_metric(tmp_path, monkeypatch):
-    from report import page, runs
+    from linearized.report import page, runs
 
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()

@@ -11,28 +11,28 @@ from pathlib import Path
 import keras
 import pytest
 
-from data.config import parse
+from linearized.settings.config import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = ["--num_train=40", "--num_test=20"]
 FIT = [*ROWS, "--num_units=4", "--max_cg_iters=2", "--validation=0.2"]
 SETTINGS = {
-    "train.py": "linearized.train:Config", "kernel_fit.py": "linearized.kernel_fit:Config",
-    "kernel_gen": "kernel_gen.generate:Config", "kernel_gen.embed": "kernel_gen.embed:Config",
-    "linearized.compare": "linearized.compare:Config", "linearized.finetune": "linearized.finetune:Config",
-    "launch": "launch.settings:LaunchSettings", "report": "report.__main__:Config",
-    "report.reproduce": "report.reproduce:Config", "data": "data.__main__:Config",
+    "train.py": "linearized.experiments.train:Config", "kernel_fit.py": "linearized.experiments.krr:Config",
+    "kernel_gen": "kernel_gen.jobs.gram_job:Config", "kernel_gen.embed": "kernel_gen.embed:Config",
+    "linearized.experiments.compare": "linearized.experiments.compare:Config", "linearized.experiments.finetune": "linearized.experiments.finetune:Config",
+    "launch": "linearized.launch.launch_settings:LaunchSettings", "report": "linearized.cli.report:Config",
+    "linearized.report.reproduce": "linearized.report.reproduce:Config", "data": "linearized.cli.data:Config",
 }  # fmt: skip
-NEEDED = {"linearized.finetune": ["--model=a.keras", "--data=b"]}
-RUN_AS_SCRIPT = {"linearized.train": "train.py", "linearized.kernel_fit": "kernel_fit.py"}
+NEEDED = {"linearized.experiments.finetune": ["--model=a.keras", "--data=b"]}
+RUN_AS_SCRIPT = {"linearized.experiments.train": "train.py", "linearized.experiments.krr": "kernel_fit.py"}
 SIZES = {
     "train.py": FIT, "kernel_fit.py": ROWS, "kernel_gen": ROWS, "kernel_gen.embed": [*ROWS, "--embedding_dim=32"],
-    "linearized.compare": [*ROWS, "--num_units=4", "--models=RF,NT", "--max_cg_iters=2"],
-    "linearized.finetune": ["--dataset=DIGITS", *ROWS, "--epochs=1"], "linearized.train": FIT,
-    "linearized.kernel_fit": ROWS, "report.reproduce": ["--figure=synth_kappa", "--dry_run"], "data": [],
+    "linearized.experiments.compare": [*ROWS, "--num_units=4", "--models=RF,NT", "--max_cg_iters=2"],
+    "linearized.experiments.finetune": ["--dataset=DIGITS", *ROWS, "--epochs=1"], "linearized.experiments.train": FIT,
+    "linearized.experiments.krr": ROWS, "linearized.report.reproduce": ["--figure=synth_kappa", "--dry_run"], "data": [],
 }  # fmt: skip
 
-SLOW = r"launch|compare|finetune|linearized.train|kernel_fit|noise_ind|--out"  # others are run in seconds
+SLOW = r"launch|compare|finetune|linearized.experiments.train|kernel_fit|noise_ind|--out"  # others are run in seconds
 
 
 def commands():
@@ -76,11 +76,14 @@ def test_command_runs(command, directories, monkeypatch, tmp_path, capfd):
         out = f"--out={tmp_path / 'report.html'}"
         flags = [str(directories / "nn_dir") if flag == "FOLDER" else out if flag.startswith("--out") else flag
                  for flag in (flags or [out])]  # fmt: skip
-    if program == "linearized.finetune":
+    if program == "linearized.experiments.finetune":
         model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
         model.save(tmp_path / "model.keras")
         flags.append(f"--model={tmp_path / 'model.keras'}")
-    if program in ("launch", "linearized.compare"):  # their children import the program, which must not be the test's
+    if program in (
+        "launch",
+        "linearized.experiments.compare",
+    ):  # their children import the program, which must not be the test's
         done = subprocess.run([sys.executable, "-m", program, *flags], cwd=ROOT, capture_output=True, text=True,
                               timeout=300)  # fmt: skip
         assert done.returncode == 0, done.stderr

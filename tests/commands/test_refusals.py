@@ -14,17 +14,19 @@ import numpy as np
 import psutil
 import pytest
 
-import data
 import kernel_gen
-from data import memory
-from data.command import run_command
-from data.config import parse
-from data.errors import TryLater, UserError
-from data.files import Busy, claimed, held, refuse_busy, refuse_claimed
-from data.manifest import load_manifest
-from kernel_gen import embed, generate
-from launch.settings import LaunchSettings
-from linearized import compare, kernel_fit, needs, train
+from kernel_gen import embed
+from kernel_gen.jobs import gram_job as generate
+from linearized import data
+from linearized.base.errors import TryLater, UserError
+from linearized.experiments import compare, needs, train
+from linearized.experiments import krr as kernel_fit
+from linearized.launch.launch_settings import LaunchSettings
+from linearized.settings import memory
+from linearized.settings.command import run_command
+from linearized.settings.config import parse
+from linearized.storage.files import Busy, claimed, held, refuse_busy, refuse_claimed
+from linearized.storage.manifest import load_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ("tensorflow", "keras", "jax", "numba", "pandas", "matplotlib")
@@ -83,7 +85,7 @@ def test_refusals_need_no_framework_and_leave_nothing(directories):
     """The same refusals in a process of its own, where nothing else has imported a framework."""
     code = (
         "import sys, time; start = time.process_time()\n"
-        "from data.config import parse; from data.errors import UserError\n"
+        "from linearized.settings.config import parse; from linearized.base.errors import UserError\n"
         "from kernel_gen import embed, generate; from linearized import compare, kernel_fit, train\n"
         f"cases = {[(module.__name__, flags) for module, flags, _ in UNFIT]!r}\n"
         "for name, flags in cases:\n"
@@ -293,7 +295,7 @@ def test_finetune_refuses_models_and_data_that_do_not_fit_without_a_framework(di
         (images, ["--dataset=DIGITS", "--bottleneck=3"], "--bottleneck is read with"),
     ]  # fmt: skip
     code = (
-        "import sys, time; from data.config import parse; from data.errors import UserError\n"
+        "import sys, time; from linearized.settings.config import parse; from linearized.base.errors import UserError\n"
         "from linearized import finetune\n"
         f"for model, flags, word in {[(str(model), flags, word) for model, flags, word in cases]!r}:\n"
         "    start = time.process_time()\n"
@@ -322,7 +324,7 @@ def test_train_takes_lists_of_noise_levels(directories):
 
 
 def test_launch_asks_again_for_a_command_that_is_busy():
-    from launch.commands import MISUSED
-    from launch.task import BUSY
+    from linearized.launch.commands import MISUSED
+    from linearized.launch.task import BUSY
 
     assert Busy.code == BUSY == 75 != MISUSED and LaunchSettings().retries == 3

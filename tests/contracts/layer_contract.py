@@ -78,7 +78,7 @@ CASES = {
                     },
                 },
                 "adapter": {
-                    "module": "linearized.layers.snnk_adapter",
+                    "module": "linearized.layers.snnk.adapter",
                     "class_name": "SNNKAdapter",
                     "registered_name": "linearized>SNNKAdapter",
                     "config": {"bottleneck": 3, "num_features": 8},

@@ -12,12 +12,12 @@ import keras
 import numpy as np
 import pytest
 
-import data.activations
-from data.activations import parse
-from data.errors import UserError
+import linearized.base.activations
 from kernel_gen import gram
 from kernel_gen.activations import ACTIVATIONS, activation
-from kernel_gen.stax import from_stax
+from kernel_gen.stax.network import from_stax
+from linearized.base.activations import parse
+from linearized.base.errors import UserError
 
 spec = importlib.util.spec_from_file_location("gaussian_oracle", Path(__file__).with_name("gaussian_oracle.py"))
 gaussian_oracle = importlib.util.module_from_spec(spec)
@@ -169,7 +169,7 @@ def test_the_function_is_the_same_in_all_namespaces(name):
 
 
 def test_both_sides_know_the_same_names():
-    assert set(ACTIVATIONS) == set(data.activations.ACTIVATIONS)
+    assert set(ACTIVATIONS) == set(linearized.base.activations.ACTIVATIONS)
     for name in ACTIVATIONS:
         assert parse(made(name).text) == made(name).scalar  # what is saved reads back
     for mapping in (TEXTS, KINKS, STAX):

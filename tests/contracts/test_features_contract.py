@@ -5,9 +5,9 @@ import functools
 import numpy as np
 import pytest
 
-from data.embedding_settings import FEATURES, EmbeddedRows
-from data.errors import UserError
 from kernel_gen import gram
+from linearized.base.errors import UserError
+from linearized.settings.embedding_settings import FEATURES, EmbeddedRows
 
 SHAPE = (6, 6, 3)
 CASES = {

@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.kernel_ridge import KernelRidge
 
-from data.errors import UserError
-from data.gram import open_gram
-from data.manifest import Manifest, save_once
-from data.shards import write_shard
 from kernel_gen import gram
-from kernel_gen.tiles import divide, good_number
+from kernel_gen.jobs.tiles import divide, good_number
+from linearized.base.errors import UserError
+from linearized.kernel_ridge.ridge_path import fit
 from linearized.problems import GramProblem
-from linearized.ridge_path import fit
 from linearized.solvers import GRAM_SOLVERS
+from linearized.storage.gram import open_gram
+from linearized.storage.manifest import Manifest, save_once
+from linearized.storage.shards import write_shard
 
 RIDGES = (3.0, 1e-2, 100.0, 0.3)  # not in order
 EXACT = {"rtol": 1e-9, "atol": 0.0}

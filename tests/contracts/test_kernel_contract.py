@@ -7,7 +7,7 @@ import pytest
 from skimage import data as photos
 
 from kernel_gen import KERNELS, gram
-from kernel_gen.settings import KernelSettings
+from linearized.settings.gram_settings import KernelSettings
 
 SHAPE = (8, 8, 3)
 CASES = {

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from data.dataset import Dataset, Split
+from linearized.data.dataset import Dataset, Split
+from linearized.experiments.train import Config
 from linearized.models import MODELS
 from linearized.models.common import load
-from linearized.solvers import sgd
-from linearized.train import Config
+from linearized.solvers.training import sgd
 
 DEEP = ("RESNET", "LAMBDA_RESNET")
 

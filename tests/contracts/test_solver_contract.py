@@ -8,7 +8,7 @@ import scipy.sparse.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import UserError
+from linearized.base.errors import UserError
 from linearized.problems import FeatureProblem, MatrixProblem, TangentProblem
 from linearized.solvers import LINEAR, SOLVERS
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from data.blocks import at_most, cores, for_each, for_each_drawn, row_blocks
+from linearized.base.blocks import at_most, cores, for_each, for_each_drawn, row_blocks
 
 
 @given(rows=st.integers(0, 2000), row_bytes=st.integers(1, 10**6))
@@ -52,7 +52,7 @@ def test_errors_reach_the_caller():
 def test_blas_of_numpy_and_of_scipy_is_bounded_wherever_it_was_loaded():
     """In a process of its own: the search for libraries is made once, and SciPy's is loaded late."""
     probe = (
-        "from data.blocks import blas_threads; import threadpoolctl\n"
+        "from linearized.base.blocks import blas_threads; import threadpoolctl\n"
         "with blas_threads(1): pass\n"
         "import scipy.linalg\n"
         "before = [pool['num_threads'] for pool in threadpoolctl.threadpool_info()]\n"

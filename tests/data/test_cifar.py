@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-import data
-from data import keras_cache
-from data.cifar2 import CatsAndAirplanes
-from data.cifar10 import CifarFiles
-from data.dataset import fingerprint
-from data.errors import UserError
-from data.pickles import read_pickle
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.data.dataset import fingerprint
+from linearized.data.sources import keras_cache
+from linearized.data.sources.cifar2 import CatsAndAirplanes
+from linearized.data.sources.cifar10 import CifarFiles
+from linearized.storage.pickles import read_pickle
 
 
 class Python2Pickler(pickle._Pickler):

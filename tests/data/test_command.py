@@ -5,9 +5,9 @@ import errno
 
 import pytest
 
-from data.command import run_command
-from data.config import Settings, setting
-from data.errors import UserError
+from linearized.base.errors import UserError
+from linearized.settings.command import run_command
+from linearized.settings.config import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,10 @@ import shlex
 
 import pytest
 
-from data.config import Settings, help_text, parse, setting
-from data.errors import UserError
-from data.names import slug
-from data.registry import Registry
+from linearized.base.errors import UserError
+from linearized.base.names import slug
+from linearized.base.registry import Registry
+from linearized.settings.config import Settings, help_text, parse, setting
 
 MODELS = Registry("model", {"NN": "", "RF": ""}, {"rf_old": "RF"})
 
@@ -85,7 +85,7 @@ def test_a_command_line_gives_the_same_settings_again():
     line = config.command_line("python train.py")
     assert line.startswith("python train.py --")
     assert parse(Config, shlex.split(line)[2:]) == config
-    assert Config().command_line("python -m data") == "python -m data"
+    assert Config().command_line("linearized data") == "linearized data"
 
 
 @dataclasses.dataclass(frozen=True)

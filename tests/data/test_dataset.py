@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data.dataset import Dataset, Split, check, chosen_rows, count_or_share, fingerprint, part
-from data.errors import UserError
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset, Split, check, chosen_rows, count_or_share, fingerprint, part
 
 
 def split(n, d=3, classes=10):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from data.directories import KEYS, directories_file, directory
-from data.errors import UserError
+from linearized.base.directories import KEYS, directories_file, directory
+from linearized.base.errors import UserError
 
 
 @pytest.fixture

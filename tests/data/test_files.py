@@ -12,9 +12,9 @@ from pathlib import Path
 import h5py
 import pytest
 
-from data import cache
-from data.errors import UserError
-from data.files import Busy, claimed, held, is_held, reap, whole_file, whole_folder, whole_hdf5
+from linearized.base.errors import UserError
+from linearized.data.transforms import cache
+from linearized.storage.files import Busy, claimed, held, is_held, reap, whole_file, whole_folder, whole_hdf5
 
 
 def names(folder):
@@ -133,7 +133,9 @@ def test_waiting_for_a_held_file(tmp_path):
 
 def test_a_lock_file_that_a_killed_process_left_holds_nobody_up(tmp_path):
     path = tmp_path / "lock"
-    code = f"import os\nfrom data.files import held\nwith held({str(path)!r}):\n    os.kill(os.getpid(), 9)"
+    code = (
+        f"import os\nfrom linearized.storage.files import held\nwith held({str(path)!r}):\n    os.kill(os.getpid(), 9)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     assert path.exists() and not is_held(path)
     with held(path):

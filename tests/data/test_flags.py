@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from data.config import LARGEST_SEED, Settings, bounds, parse, setting
-from data.errors import UserError
-from data.nearest import nearest
+from linearized.base.errors import UserError
+from linearized.base.nearest import nearest
+from linearized.settings.config import LARGEST_SEED, Settings, bounds, parse, setting
 
 
 @dataclasses.dataclass(frozen=True)

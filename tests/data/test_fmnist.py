@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-import data
-from data import fmnist, keras_cache
-from data.array_files import read_idx
-from data.errors import UserError
-from data.fmnist import FILES
-from data.reading import Unreadable
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.base.reading import Unreadable
+from linearized.data.sources import fmnist, keras_cache
+from linearized.data.sources.fmnist import FILES
+from linearized.storage.array_files import read_idx
 
 
 def zipped(content):
@@ -158,7 +158,7 @@ def test_missing_files_say_where_they_were_sought_and_how_to_get_them(directorie
         data.load("NFMNIST", 1)
     said = str(caught.value)
     sought = [directories / "data_dir" / "fashion-mnist", tmp_path / "debian", tmp_path / "keras" / "datasets"]
-    for words in (*map(str, sought), "no network", "apt-get install", "python -m data --fetch FMNIST", *FILES):
+    for words in (*map(str, sought), "no network", "apt-get install", "linearized data --fetch FMNIST", *FILES):
         assert words in said
     assert alone == ["fashion_mnist"]
     assert not (directories / "data_dir").exists()

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.errors import UserError
+from linearized.base.errors import UserError
 
 TESTS = Path(__file__).resolve().parent.parent
 spec = importlib.util.spec_from_file_location("bad_files", TESTS / "bad_files.py")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from data.glue import load, read
-from data.wordpiece import SPECIAL
+from linearized.base.errors import UserError
+from linearized.data.sources.glue import load, read
+from linearized.data.sources.wordpiece import SPECIAL
 
 HEADER = "index\tsentence1\tsentence2\tlabel"
 SCORES = "index\tsentence1\tsentence2\tscore"

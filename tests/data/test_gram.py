@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import data
-from data.errors import UserError
-from data.gram import open_gram
-from data.manifest import Manifest, save_once
-from data.shards import write_shard
-from kernel_gen.tiles import divide
+from kernel_gen.jobs.tiles import divide
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.storage.gram import open_gram
+from linearized.storage.manifest import Manifest, save_once
+from linearized.storage.shards import write_shard
 
 
 def make(folder, n, *, test=5, validation=0, num_shards=3, tile=4, dtype="float32"):

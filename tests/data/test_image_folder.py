@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import image_folder
-from data.errors import UserError
-from data.image_folder import load
+from linearized.base.errors import UserError
+from linearized.data.sources import image_folder
+from linearized.data.sources.image_folder import load
 
 SHAPE = (4, 4, 1)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.images import read_image
-from data.reading import Unreadable
+from linearized.base.reading import Unreadable
+from linearized.data.images import read_image
 
 RAMP = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
 EIGHT = (RAMP / 257).round().astype(np.uint8)

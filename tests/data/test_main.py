@@ -1,15 +1,15 @@
-"""`python -m data`: the list, and fetching."""
+"""`linearized data`: the list, and fetching."""
 
 import subprocess
 import sys
 
 import pytest
 
-import data
-from data import keras_cache
-from data.__main__ import Config, listing, main
-from data.command import run_command
-from data.errors import UserError
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.cli.data import Config, listing, main
+from linearized.data.sources import keras_cache
+from linearized.settings.command import run_command
 
 
 def test_list_tells_every_dataset(small_directories):
@@ -24,7 +24,7 @@ def test_list_tells_every_dataset(small_directories):
 
 
 def test_list_tells_how_to_get_what_is_missing(directories, monkeypatch, tmp_path):
-    monkeypatch.setattr("data.fmnist.DEBIAN_FOLDER", tmp_path / "nowhere")
+    monkeypatch.setattr("linearized.data.sources.fmnist.DEBIAN_FOLDER", tmp_path / "nowhere")
     rows = {line.split()[0]: line.split()[1] for line in listing().splitlines()[1:10]}
     assert rows["FMNIST"] == rows["CIFAR2"] == "no"
     assert rows["DIGITS"] == "yes"
@@ -33,7 +33,7 @@ def test_list_tells_how_to_get_what_is_missing(directories, monkeypatch, tmp_pat
 
 
 def test_listing_imports_nothing_heavy():
-    code = "import sys; from data.__main__ import listing; listing(); print([m for m in sys.modules if m in %r])"
+    code = "import sys; from linearized.cli.data import listing; listing(); print([m for m in sys.modules if m in %r])"
     heavy = ["scipy", "sklearn", "skimage", "pandas", "h5py", "keras", "tensorflow", "PIL"]
     done = subprocess.run([sys.executable, "-c", code % heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

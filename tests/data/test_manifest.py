@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from data import embeddings, manifest
-from data.embeddings import EmbeddingManifest
-from data.errors import UserError
-from data.manifest import Manifest
-from kernel_gen.tiles import divide
+from kernel_gen.jobs.tiles import divide
+from linearized.base.errors import UserError
+from linearized.storage import embeddings, manifest
+from linearized.storage.embeddings import EmbeddingManifest
+from linearized.storage.manifest import Manifest
 
 ROWS = {"train": 12, "test": 5}
 KINDS = {

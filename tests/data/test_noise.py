@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scipy.fftpack
 
-from data import noise
-from data.blocks import row_blocks
-from data.errors import UserError
-from data.noise import high_frequency, low_frequency, low_frequency_colour
+from linearized.base.blocks import row_blocks
+from linearized.base.errors import UserError
+from linearized.data.transforms import noise
+from linearized.data.transforms.noise import high_frequency, low_frequency, low_frequency_colour
 
 
 def dct(image, inverse=False):
@@ -127,7 +127,7 @@ def test_replaced_frequencies_have_the_law_of_the_train_set():
 def test_threads_do_not_change_a_bit(monkeypatch):
     sets = images(400, 8, 1), images(200, 8, 1, seed=1)
     many = [*high_frequency(*sets, 1.0), *low_frequency(*sets, 3)]
-    monkeypatch.setattr("data.blocks.cores", lambda: 1)
+    monkeypatch.setattr("linearized.base.blocks.cores", lambda: 1)
     for one, other in zip([*high_frequency(*sets, 1.0), *low_frequency(*sets, 3)], many, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -5,11 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
-import data
-from data import patches
-from data.cifar10 import CifarFiles
-from data.digits import DIGITS
-from data.errors import UserError
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.data.sources import patches
+from linearized.data.sources.cifar10 import CifarFiles
+from linearized.data.sources.digits import DIGITS
 
 
 @pytest.fixture(scope="module")

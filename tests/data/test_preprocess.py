@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-import data
-from data.dataset import Split
-from data.errors import UserError
-from data.gram_settings import GramSettings
-from data.preprocess import METHODS, fit_whitening, layer_norm, preprocessed
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.data.dataset import Split
+from linearized.data.transforms.preprocess import METHODS, fit_whitening, layer_norm, preprocessed
+from linearized.settings.gram_settings import GramSettings
 
 
 @pytest.fixture(scope="module")

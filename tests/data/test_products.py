@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import products
-from data.blocks import at_most
+from linearized.base.blocks import at_most
+from linearized.storage import products
 
 
 def random_matrix(rows, columns, dtype, seed=0):

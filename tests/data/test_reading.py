@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from data.array_files import open_hdf5, read_idx, read_npy, read_npz
-from data.reading import Absent, Unreadable, read_bytes, read_json, read_lines, split_lines
+from linearized.base.reading import Absent, Unreadable, read_bytes, read_json, read_lines, split_lines
+from linearized.storage.array_files import open_hdf5, read_idx, read_npy, read_npz
 
 
 def read_hdf5(path):

@@ -4,11 +4,15 @@ import sys
 
 import pytest
 
-from data import DATASETS
-from data.errors import UserError
-from data.registry import Registry
+from linearized.base.errors import UserError
+from linearized.base.registry import Registry
+from linearized.data import DATASETS
 
-TABLE = Registry("model", {"NN": "data.errors", "RF": "data.errors:UserError"}, {"2layerNTK": "NN", "rf_old": "RF"})
+TABLE = Registry(
+    "model",
+    {"NN": "linearized.base.errors", "RF": "linearized.base.errors:UserError"},
+    {"2layerNTK": "NN", "rf_old": "RF"},
+)
 
 
 @pytest.mark.parametrize("name, known", [("NN", "NN"), ("nn", "NN"), ("2LAYERntk", "NN"), ("rf_old", "RF")])
@@ -25,14 +29,14 @@ def test_unknown_name_lists_the_choices_and_the_nearest():
 
 
 def test_load_gives_module_or_attribute():
-    assert TABLE.load("NN") is sys.modules["data.errors"]
+    assert TABLE.load("NN") is sys.modules["linearized.base.errors"]
     assert TABLE.load("RF") is UserError
 
 
 def test_is_a_read_only_mapping_in_order():
     assert list(TABLE) == ["NN", "RF"]
     assert len(TABLE) == 2
-    assert TABLE["RF"] == "data.errors:UserError"
+    assert TABLE["RF"] == "linearized.base.errors:UserError"
     with pytest.raises(TypeError):
         TABLE["CNN"] = "x"
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from data import results
-from data.errors import UserError
-from data.result_schema import BadRecord, check_record
+from linearized.base.errors import UserError
+from linearized.storage import results
+from linearized.storage.result_schema import BadRecord, check_record
 
 
 def entry(index, ridge, loss):

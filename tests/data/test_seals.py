@@ -8,11 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
-from data import seals
-from data.array_files import open_hdf5, read_npy, read_npz, seal_npy
-from data.files import whole_file, whole_hdf5
-from data.pickles import read_pickle
-from data.reading import Unreadable, read_json
+from linearized.base import seals
+from linearized.base.reading import Unreadable, read_json
+from linearized.storage.array_files import open_hdf5, read_npy, read_npz, seal_npy
+from linearized.storage.files import whole_file, whole_hdf5
+from linearized.storage.pickles import read_pickle
 
 VALUES = np.arange(12.0).reshape(3, 4)
 

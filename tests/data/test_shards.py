@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from data.manifest import Band, Manifest, load_manifest, save_once
-from data.shards import BadShard, attributes, check_shard, read_header, set_aside, write_shard
+from linearized.base.errors import UserError
+from linearized.storage.manifest import Band, Manifest, load_manifest, save_once
+from linearized.storage.shards import BadShard, attributes, check_shard, read_header, set_aside, write_shard
 
 N, TEST = 11, 4
 SHARDS = (
@@ -74,7 +74,7 @@ def test_every_flipped_bit_is_noticed(tmp_path, manifest, blocks):
 
 
 def test_a_shard_of_version_0_1_is_read(tmp_path, manifest, blocks, monkeypatch):
-    monkeypatch.setattr("data.shards.attributes", functools.partial(attributes, number=1))
+    monkeypatch.setattr("linearized.storage.shards.attributes", functools.partial(attributes, number=1))
     path = write(tmp_path, manifest, blocks, 0)
     monkeypatch.undo()
     with h5py.File(path, "r+"):
@@ -106,7 +106,7 @@ def test_a_shard_of_another_matrix_is_foreign(tmp_path, manifest, blocks, change
 def test_another_dtype_or_format_is_foreign(tmp_path, manifest, blocks, monkeypatch):
     path = write(tmp_path, manifest, blocks, 0)
     assert check_shard(path, dataclasses.replace(manifest, dtype="float64"), 0).startswith("foreign: its dtype")
-    monkeypatch.setattr("data.shards.FORMAT", 3)
+    monkeypatch.setattr("linearized.storage.shards.FORMAT", 3)
     assert check_shard(path, manifest, 0).startswith("foreign: its format")
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from absl import logging
 
-import data
-from data import noise
-from data.errors import UserError
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.data.transforms import noise
 
 LEVELS = {"DIGITS": 15, "NDIGITS": 8, "FMNIST": 15, "NFMNIST": 14, "CIFAR2": 15, "CIFAR10": 15, "PATCHES": 15,
           "NPATCHES": 15, "SYNTH": 10}  # fmt: skip

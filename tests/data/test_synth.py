@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from absl import logging
 
-import data
-from data import synth
-from data.anisotropic import Recipe
-from data.errors import UserError
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.data.sources import synth
+from linearized.data.sources.anisotropic import Recipe
 
 SMALL = {"synth_n": 300, "synth_dim": 40, "num_test": 50}
 
@@ -213,7 +213,7 @@ def test_bad_settings(directories, bad, message):
 
 def test_long_generation_tells_its_progress(directories, monkeypatch):
     said, now = [], iter(range(0, 10**6, 4))
-    monkeypatch.setattr("data.anisotropic.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("linearized.data.sources.anisotropic.time.monotonic", lambda: next(now))
     monkeypatch.setattr(logging, "info", lambda text, *args: said.append(text % args))
     data.load("SYNTH", 0, synth_n=50_000, synth_dim=100, num_train=1, num_test=1)
     assert said and "of 50000 rows drawn, about" in said[0]

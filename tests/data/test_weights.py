@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from data.weights import first_layer, tangent_layers, weight_blocks
+from linearized.base.errors import UserError
+from linearized.base.weights import first_layer, tangent_layers, weight_blocks
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from data.wordpiece import LONGEST_WORD, SPECIAL, Vocabulary, has_capitals, words
+from linearized.base.errors import UserError
+from linearized.data.sources.wordpiece import LONGEST_WORD, SPECIAL, Vocabulary, has_capitals, words
 
 
 def written(path, pieces, end="\n"):

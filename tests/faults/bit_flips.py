@@ -24,21 +24,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging as absl_logging
 
-from data import DATASETS, results, synth
-from data import load as load_data
-from data.anisotropic import Recipe
-from data.directories import KEYS
-from data.embeddings import open_embedding
-from data.errors import UserError
-from data.files import whole_file
-from data.gram import open_gram
-from data.patches import PatchFiles, make
-from data.reading import read_json
-from data.seals import write_json
-from kernel_gen import embed, generate
-from kernel_gen.partial import PartialShard
-from linearized.fits import RidgeFit
+from kernel_gen import embed
+from kernel_gen.jobs import gram_job as generate
+from kernel_gen.jobs.partial import PartialShard
+from linearized.base.directories import KEYS
+from linearized.base.errors import UserError
+from linearized.base.reading import read_json
+from linearized.base.seals import write_json
+from linearized.data import DATASETS
+from linearized.data import load as load_data
+from linearized.data.sources import synth
+from linearized.data.sources.anisotropic import Recipe
+from linearized.data.sources.patches import PatchFiles, make
+from linearized.experiments.fits import RidgeFit
 from linearized.solvers.checkpoint import Checkpoint
+from linearized.storage import results
+from linearized.storage.embeddings import open_embedding
+from linearized.storage.files import whole_file
+from linearized.storage.gram import open_gram
 
 BATCH = 25  # flips in one child
 OUTCOMES = ("noticed", "replaced", "silent", "wrong", "error", "leftover", "crash")
@@ -168,7 +171,7 @@ def _data(root: Path) -> list[Kind]:
 def _keras_files(root: Path, values: np.ndarray) -> list[Kind]:
     import keras
 
-    from linearized import fit_gradient
+    from linearized.experiments import fit_gradient
     from linearized.models.common import load
 
     ridge = root / "ridge_000.h5"

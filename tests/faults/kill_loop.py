@@ -24,23 +24,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.array_files import read_npz
-from data.config import Settings
-from data.directories import KEYS
-from data.embeddings import open_embedding
-from data.gram import open_gram
-from data.results import load, load_arrays
+from linearized.base.directories import KEYS
+from linearized.settings.config import Settings
+from linearized.storage.array_files import read_npz
+from linearized.storage.embeddings import open_embedding
+from linearized.storage.gram import open_gram
+from linearized.storage.results import load, load_arrays
 
 SMALL = ("--dataset=DIGITS", "--num_train=120", "--num_test=40", "--exp_name=killed")
 _VARYING = ("fit_seconds", "examples_per_second")  # entries of a ridge that are times
 
 
 # What the commands import at work. Keras is imported and does nothing yet: its threads would not survive a fork.
-WARM = ("kernel_gen.kernels.polynomial", "kernel_gen.features.rf", "sklearn.datasets", "data.noise")
+WARM = (
+    "kernel_gen.kernels.polynomial",
+    "kernel_gen.features.rf_features",
+    "sklearn.datasets",
+    "linearized.data.transforms.noise",
+)
 WARM_KERAS = (
-    "keras", "pandas", "scipy.linalg", "linearized.fit_gradient", "linearized.fit_linear", "linearized.models.nn",
-    "linearized.models.rf", "linearized.solvers.band", "linearized.solvers.block_lanczos", "linearized.embedded_fit",
-    "linearized.table", "report.page", "report.run_pictures",
+    "keras", "pandas", "scipy.linalg", "linearized.experiments.fit_gradient", "linearized.experiments.fit_linear", "linearized.models.nn",
+    "linearized.models.rf", "linearized.solvers.linear.band.solver", "linearized.solvers.linear.block_lanczos", "linearized.kernel_ridge.embedded_fit",
+    "linearized.experiments.table", "linearized.report.page", "linearized.report.run_pictures",
 )  # fmt: skip
 
 
@@ -55,8 +60,9 @@ class Command(NamedTuple):
 
 def commands(names: tuple[str, ...]) -> dict[str, Command]:
     """Return the commands of `names` and those that they need, after importing what they import when they run."""
-    from kernel_gen import embed, generate
+    from kernel_gen import embed
     from kernel_gen.__main__ import main as make_gram
+    from kernel_gen.jobs import gram_job as generate
 
     gram, features = ("--kernel=POLYNOMIAL", *SMALL[:3]), ("--features=RF", "--embedding_dim=64", *SMALL[:3])
     found = {
@@ -75,9 +81,9 @@ def commands(names: tuple[str, ...]) -> dict[str, Command]:
 def _keras_commands() -> dict[str, Command]:
     import kernel_fit
     import train
-    from linearized import kernel_fit as fit
-    from linearized import train as training
-    from report import __main__ as page
+    from linearized.cli import report as page
+    from linearized.experiments import krr as fit
+    from linearized.experiments import train as training
 
     krr = (*SMALL, "--checkpoint_seconds=0", "--ridges=0.01,0.1,1,10")
     least_squares = (*SMALL, "--model=RF", "--num_units=48", "--reg_index=4:12", "--checkpoint_seconds=0")
@@ -110,7 +116,7 @@ def start(command: Command, folder: Path) -> int:
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        from data.command import run_command
+        from linearized.settings.command import run_command
 
         code = run_command(command.settings, "", command.main, command.flags)
         sys.stdout.flush()

@@ -36,8 +36,8 @@ def register():
 
 if __name__ == "__main__":
     register()
-    from data.command import run_command
     from kernel_gen.__main__ import main
-    from kernel_gen.generate import Config
+    from kernel_gen.jobs.gram_job import Config
+    from linearized.settings.command import run_command
 
     sys.exit(run_command(Config, "", main))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from data.errors import UserError
-from kernel_gen.architecture import Architecture, AvgPool, Conv, Flatten, GlobalAvgPool, Relu, Stage, myrtle, plain
-from kernel_gen.cntk_diagonal import self_reaches
+from kernel_gen.cntk.architecture import Architecture, AvgPool, Conv, Flatten, GlobalAvgPool, Relu, Stage, myrtle, plain
+from kernel_gen.cntk.diagonal import self_reaches
+from linearized.base.errors import UserError
 
 
 def test_myrtle_on_cifar_sees_all_offsets():

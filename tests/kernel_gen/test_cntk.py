@@ -4,15 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-import data
-from data.errors import UserError
-from kernel_gen import cntk_jax
-from kernel_gen.architecture import Architecture, AvgPool, Conv, Flatten, GlobalAvgPool, Relu, myrtle, plain
-from kernel_gen.cntk_numba import P, Q
+from kernel_gen.cntk import recursion_jax as cntk_jax
+from kernel_gen.cntk.architecture import Architecture, AvgPool, Conv, Flatten, GlobalAvgPool, Relu, myrtle, plain
+from kernel_gen.cntk.recursion_numba import P, Q
 from kernel_gen.kernels import cntk
 from kernel_gen.kernels.cntk import Cntk
-from kernel_gen.settings import KernelSettings
-from kernel_gen.stax import parse
+from kernel_gen.stax.network import parse
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.settings.gram_settings import KernelSettings
 
 LONG = np.longdouble  # the oracle's: 1 - c at parallel patches is rounding, and its root is to be below 1e-9
 

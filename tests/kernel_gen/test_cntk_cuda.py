@@ -7,16 +7,16 @@ import sys
 import pytest
 from numba import cuda
 
-from data.errors import UserError
 from kernel_gen.kernels import cntk
-from kernel_gen.settings import KernelSettings
+from linearized.base.errors import UserError
+from linearized.settings.gram_settings import KernelSettings
 
 SCRIPT = """
 import sys
 import numpy as np
 from kernel_gen import architecture as a, cntk_cuda, cntk_engine
 from kernel_gen.kernels.cntk import Cntk
-from kernel_gen.settings import KernelSettings
+from linearized.settings.gram_settings import KernelSettings
 
 kind, dtype, bias = sys.argv[1], sys.argv[2], float(sys.argv[3])
 two = (a.Conv(), a.Relu(), a.Conv(), a.Relu(), a.AvgPool(2))

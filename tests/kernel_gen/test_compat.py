@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernel_gen import compat
-from kernel_gen.stax import neural_tangents
+from kernel_gen.stax import compat
+from kernel_gen.stax.network import neural_tangents
 
 nt = neural_tangents()
 stax = nt.stax
@@ -32,7 +32,7 @@ def params(network, x):
 
 def test_tensorflow_and_its_converter_are_not_imported():
     code = (
-        "import sys; from kernel_gen.stax import neural_tangents; neural_tangents();"
+        "import sys; from kernel_gen.stax.network import neural_tangents; neural_tangents();"
         "print([name for name in ('tensorflow', 'tf2jax', 'keras') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

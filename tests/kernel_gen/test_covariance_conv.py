@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernel_gen import covariance_conv
-from kernel_gen.stax import neural_tangents
+from kernel_gen.stax import covariance_conv
+from kernel_gen.stax.network import neural_tangents
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data.embeddings import FILE, open_embedding
-from data.errors import UserError
 from kernel_gen import gram
 from kernel_gen.embed import Config, run
+from linearized.base.errors import UserError
+from linearized.storage.embeddings import FILE, open_embedding
 
 SMALL = {"dataset": "DIGITS", "num_train": 90, "num_test": 20, "validation": 10.0, "embedding_dim": 200}
 

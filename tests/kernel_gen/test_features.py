@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from data.errors import UserError
 from kernel_gen import gram
 from kernel_gen.features.activation import Approximation
 from kernel_gen.features.linear import AvgPool, Conv, Dense, Flatten, GlobalAvgPool
 from kernel_gen.features.network import Embedding, Features
 from kernel_gen.features.nonlinearity import Nonlinearity, nonlinearity
-from kernel_gen.stax import from_stax
+from kernel_gen.stax.network import from_stax
+from linearized.base.errors import UserError
 
 RELU, GELU, ERF = nonlinearity("relu"), nonlinearity("gelu"), nonlinearity("erf")
 EXP = nonlinearity("exp_normalized(gamma=1.5)")

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import data
-from data.errors import UserError
-from data.files import held, is_held
-from data.seals import read_index
-from kernel_gen import KERNELS, generate
-from kernel_gen.generate import Config, plan, run, shard_commands
-from kernel_gen.partial import PartialShard
+from kernel_gen import KERNELS
+from kernel_gen.jobs import gram_job as generate
+from kernel_gen.jobs.gram_job import Config, plan, run, shard_commands
+from kernel_gen.jobs.partial import PartialShard
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.base.seals import read_index
+from linearized.storage.files import held, is_held
 
 HERE = Path(__file__).parent
 SMALL = {"kernel": "INNER", "dataset": "DIGITS", "num_train": 120, "num_test": 30, "validation": 9.0, "num_shards": 3}

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 import kernel_gen
-from data.errors import UserError
 from kernel_gen import gram
 from kernel_gen.kernels.ntk import FullyConnected
 from kernel_gen.kernels.polynomial import Polynomial
+from linearized.base.errors import UserError
 
 
 def test_the_package_is_imported_without_frameworks():
     code = (
-        "import sys, kernel_gen.settings; print([n for n in ('jax', 'numba', 'scipy') if n in sys.modules]);"
-        "kernel_gen.gram; kernel_gen.arrays; print(callable(kernel_gen.gram), 'jax' in sys.modules)"
+        "import sys, linearized.settings.gram_settings; print([n for n in ('jax', 'numba', 'scipy') if n in sys.modules]);"
+        "kernel_gen.gram; kernel_gen.gram_in_memory; print(callable(kernel_gen.gram), 'jax' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "True False"]

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-import data
-from data.command import run_command
-from data.errors import UserError
-from kernel_gen import generate, import_npy, status
+from kernel_gen import import_npy, status
 from kernel_gen.import_npy import Config, run
+from kernel_gen.jobs import gram_job as generate
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.settings.command import run_command
 
 SMALL = {"kernel": "POLYNOMIAL", "num_train": 60, "num_test": 20, "num_shards": 3, "validation": 10.0}
 

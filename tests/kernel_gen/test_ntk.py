@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.errors import UserError
 from kernel_gen import gram
 from kernel_gen.kernels import ntk
-from kernel_gen.settings import KernelSettings
-from kernel_gen.stax import neural_tangents
+from kernel_gen.stax.network import neural_tangents
+from linearized.base.errors import UserError
+from linearized.settings.gram_settings import KernelSettings
 
 stax = neural_tangents().stax
 

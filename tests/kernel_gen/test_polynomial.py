@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data.errors import UserError
 from kernel_gen import gram
+from linearized.base.errors import UserError
 
 
 @pytest.mark.parametrize("dtype, error", [("float32", 1e-5), ("float64", 1e-13)])

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from data.weights import first_layer
 from kernel_gen import gram
 from kernel_gen.kernels import rf
-from kernel_gen.settings import KernelSettings
-from kernel_gen.stax import neural_tangents
+from kernel_gen.stax.network import neural_tangents
+from linearized.base.errors import UserError
+from linearized.base.weights import first_layer
+from linearized.settings.gram_settings import KernelSettings
 
 
 def test_infinite_is_the_published_formula(rows):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from data.errors import UserError
 from kernel_gen.features.hadamard import hadamard_transform
 from kernel_gen.features.poly_sketch import PolySketch, as_real
 from kernel_gen.features.tensor_srht import Srht, TensorSrht
+from linearized.base.errors import UserError
 
 SEEDS = 150
 

@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data.command import run_command
-from data.errors import UserError
-from data.files import held
-from data.manifest import load_manifest
-from data.shards import write_shard
 from kernel_gen import embed, status
-from kernel_gen.generate import Config, open_job, run
-from kernel_gen.partial import PartialShard
+from kernel_gen.jobs.gram_job import Config, open_job, run
+from kernel_gen.jobs.partial import PartialShard
+from linearized.base.errors import UserError
+from linearized.settings.command import run_command
+from linearized.storage.files import held
+from linearized.storage.manifest import load_manifest
+from linearized.storage.shards import write_shard
 
 SMALL = {"kernel": "POLYNOMIAL", "num_train": 90, "num_test": 20, "num_shards": 4}
 FLAGS = [f"--{name}={value}" for name, value in SMALL.items()]
@@ -112,7 +112,7 @@ def test_verify_of_what_is_finished(config):
 
 
 def test_verify_refuses_changed_data(config, monkeypatch):
-    monkeypatch.setattr("data.source.RECIPE", 99)
+    monkeypatch.setattr("linearized.data.source.RECIPE", 99)
     with pytest.raises(UserError, match="is not what"):
         status.verify(config.path())
 

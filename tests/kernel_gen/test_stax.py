@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from data.stax_expression import PARAMETERS, check_expression, signature
 from kernel_gen import gram
-from kernel_gen.stax import from_stax, neural_tangents, parse
+from kernel_gen.stax.network import from_stax, neural_tangents, parse
+from linearized.base.errors import UserError
+from linearized.settings.stax_expression import PARAMETERS, check_expression, signature
 
 stax = neural_tangents().stax
 CONV = "serial(Conv(1, (3, 3), padding='SAME'), Relu(), AvgPool((2, 2), (2, 2)), Flatten(), Dense(1, W_std=1.5))"

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import UserError
-from data.manifest import Manifest
-from kernel_gen.tiles import divide, good_number, tiles
+from kernel_gen.jobs.tiles import divide, good_number, tiles
+from linearized.base.errors import UserError
+from linearized.storage.manifest import Manifest
 
 
 def manifest(rows, num_shards, tile):

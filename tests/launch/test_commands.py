@@ -15,11 +15,11 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster
 
-from data.errors import UserError
-from launch.commands import run_commands
-from launch.launchers import address, local
-from launch.settings import LaunchSettings
-from launch.task import BUSY, Task, log_name, run_task
+from linearized.base.errors import UserError
+from linearized.launch.commands import run_commands
+from linearized.launch.launch_settings import LaunchSettings
+from linearized.launch.launchers import address, local
+from linearized.launch.task import BUSY, Task, log_name, run_task
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60  # seconds; every wait of these tests is bounded
@@ -174,7 +174,7 @@ def test_a_command_waits_for_an_earlier_run_of_itself(tmp_path, monkeypatch):
         thread.join(PATIENCE)
     assert (tmp_path / "trace").read_text().split() == ["begin", "end"] * 3
 
-    monkeypatch.setattr("launch.task.PATIENCE", 0.0)
+    monkeypatch.setattr("linearized.launch.task.PATIENCE", 0.0)
     with (tmp_path / "log").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         outcome = run_task(task)
@@ -263,12 +263,12 @@ def test_address(tmp_path, monkeypatch):
 
 
 def launch(tmp_path, *flags, commands):
-    """`python -m launch` on `commands`, in a process group of its own, as a terminal starts it."""
+    """`linearized launch` on `commands`, in a process group of its own, as a terminal starts it."""
     todo = tmp_path / "todo.txt"
     todo.write_text("".join(f"{shlex.join(command)}\n" for command in commands))
     words = ["--dashboard=0", f"--logs={tmp_path / 'logs'}", f"--commands={todo}", *flags]
     return subprocess.Popen(
-        [sys.executable, "-m", "launch", *words],
+        [sys.executable, "-m", "linearized", "launch", *words],
         cwd=ROOT, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -323,5 +323,5 @@ def test_exit_code_and_table_of_a_failure(tmp_path):
 
 
 def test_help_and_plans_need_no_dask():
-    code = "import sys, launch.__main__; sys.exit(bool({'dask', 'distributed', 'rich'} & set(sys.modules)))"
+    code = "import sys, linearized.cli.launch; sys.exit(bool({'dask', 'distributed', 'rich'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=PATIENCE).returncode == 0

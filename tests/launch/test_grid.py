@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from data.errors import UserError
-from launch.grid import combinations
+from linearized.base.errors import UserError
+from linearized.launch.grid import combinations
 
 WORDS = ("python", "train.py", "--dataset=NFMNIST")
 

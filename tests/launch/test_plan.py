@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from data.errors import UserError
-from launch.__main__ import main
-from launch.commands import Result
-from launch.launchers.slurm import lifetime_words, limit_seconds
-from launch.plan import parse_lines, plan
-from launch.progress import Report, line
-from launch.table import print_table
-from launch.task import Outcome, log_name, log_path
+from linearized.base.errors import UserError
+from linearized.cli.launch import main
+from linearized.launch.commands import Result
+from linearized.launch.launchers.slurm import lifetime_words, limit_seconds
+from linearized.launch.plan import parse_lines, plan
+from linearized.launch.sweep_progress import Report, line
+from linearized.launch.table import print_table
+from linearized.launch.task import Outcome, log_name, log_path
 
 WORDS = st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=8), min_size=1, max_size=4)
 

@@ -17,9 +17,9 @@ import numpy as np
 import psutil
 import pytest
 
-import data
-from data.directories import KEYS
-from launch import guard
+from linearized import data
+from linearized.base.directories import KEYS
+from linearized.launch import guard
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120  # seconds; every wait of these tests is bounded
@@ -161,10 +161,10 @@ def shards(folder):
 
 
 def launch(environment, *words):
-    """`python -m launch` on two Slurm jobs."""
+    """`linearized launch` on two Slurm jobs."""
     flags = ["--launcher=slurm", "--workers=2", "--interface=lo", "--memory=500MiB", "--dashboard=0", "--retries=8"]
     return subprocess.Popen(
-        [sys.executable, "-m", "launch", *flags, *words],
+        [sys.executable, "-m", "linearized", "launch", *flags, *words],
         cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from data.results import collect
+from linearized.storage.results import collect
 
 # A run that behaves as ours do: it skips itself when it is done, holds its folder, and fails for one setting.
 RUN = """
 import sys, time
 from pathlib import Path
 from data import results
-from data.command import guarded
-from data.files import claimed
+from linearized.settings.command import guarded
+from linearized.storage.files import claimed
 given = dict(word.lstrip("-").split("=") for word in sys.argv[1:])
 def work():
     folder = Path(given["out"]) / f"{given['model']}_{given['noise_ind']}"
@@ -46,7 +46,16 @@ MODELS = ("RF", "NT", "NN", "CNN")
 def sweep(script: Path, out: Path, *, retries: int = 0) -> subprocess.Popen:
     """40 runs, of which one fails, two at a time."""
     grid = ["--grid=noise_ind=0:10", f"--grid=model={','.join(MODELS)}"]
-    command = [sys.executable, "-m", "launch", *grid, f"--retries={retries}", "--dashboard=0", f"--logs={out}/logs"]
+    command = [
+        sys.executable,
+        "-m",
+        "linearized",
+        "launch",
+        *grid,
+        f"--retries={retries}",
+        "--dashboard=0",
+        f"--logs={out}/logs",
+    ]
     return subprocess.Popen(
         [*command, "--", sys.executable, str(script), f"--out={out}"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -5,11 +5,11 @@ import types
 import numpy as np
 import pytest
 
-from data.dataset import Dataset, Split, fingerprint
-from data.gram import open_gram
-from data.manifest import Manifest, save_once
-from data.shards import write_shard
-from kernel_gen.tiles import divide
+from kernel_gen.jobs.tiles import divide
+from linearized.data.dataset import Dataset, Split, fingerprint
+from linearized.storage.gram import open_gram
+from linearized.storage.manifest import Manifest, save_once
+from linearized.storage.shards import write_shard
 
 
 def make_dataset(task="classes", *, n=60, side=4, channels=1, classes=3, validation=False, images=True, seed=0):

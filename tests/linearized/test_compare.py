@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from data import results
-from data.errors import UserError
-from linearized.compare import COLUMNS, Config
-from report.comparison import comparison_bars
+from linearized.base.errors import UserError
+from linearized.experiments.compare import COLUMNS, Config
+from linearized.report.comparison import comparison_bars
+from linearized.storage import results
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = ["--num_units=4", "--num_train=60", "--num_test=30", "--max_cg_iters=3", "--loss=cross_entropy"]
 
 
 def command(*flags):
-    words = [sys.executable, "-m", "linearized.compare", *flags]
+    words = [sys.executable, "-m", "linearized", "compare", *flags]
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=500)
 
 

@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from data.gram import open_gram
+from linearized.base.errors import UserError
 from linearized.problems import GramProblem, dask_gram
 from linearized.problems.dask_gram import DaskGramProblem
-from linearized.solvers import block_lanczos
+from linearized.solvers.linear import block_lanczos
+from linearized.storage.gram import open_gram
 
 RUN = {"rtol": 1e-9, "atol": 0.0}
 

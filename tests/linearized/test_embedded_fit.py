@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from data.errors import UserError
-from linearized.embedded_fit import fit_embedding
-from linearized.kernel_fit import Config, fit, run
-from linearized.problems.embedding import ArrayRows, normal_equations
+from linearized.base.errors import UserError
+from linearized.experiments.krr import Config, fit, run
+from linearized.kernel_ridge.embedded_fit import fit_embedding
+from linearized.problems.embedding_problem import ArrayRows, normal_equations
 
 RIDGES = [1e-2, 1.0, 30.0]
 
@@ -54,7 +54,7 @@ def path_at(phi, y, ridge):
 
 def test_blocks_add_up(monkeypatch):
     phi, y = features().astype(np.float32), np.random.default_rng(2).standard_normal((90, 2))
-    monkeypatch.setattr("linearized.problems.embedding.BLOCK", 7 * 30 * 4)
+    monkeypatch.setattr("linearized.problems.embedding_problem.BLOCK", 7 * 30 * 4)
     square, moment = normal_equations(ArrayRows(phi), y)
     np.testing.assert_allclose(square, phi.T.astype(float) @ phi, atol=1e-5)
     np.testing.assert_array_equal(square, square.T)

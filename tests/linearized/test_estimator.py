@@ -8,7 +8,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from linearized.estimator import KernelRidgePath
+from linearized.kernel_ridge.estimator import KernelRidgePath
 
 
 @parametrize_with_checks([KernelRidgePath(), KernelRidgePath(select="loo"), KernelRidgePath(2.0, kernel="linear")])

@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import glue, image_folder, results
-from data.dataset import Dataset, Split
-from data.errors import UserError
-from linearized import finetune_model
-from linearized.customary_metrics import customary
-from linearized.finetune import Config, load_data, main, run
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset, Split
+from linearized.data.sources import glue, image_folder
+from linearized.experiments import finetune_model
+from linearized.experiments.customary_metrics import customary
+from linearized.experiments.finetune import Config, load_data, main, run
 from linearized.layers.kervolution import Kervolution2D
 from linearized.layers.lambda_layer import LambdaLayer
-from linearized.layers.snnk import SNNK
-from linearized.layers.snnk_adapter import Adapted, SNNKAdapter
-from linearized.layers.swapped import walk
+from linearized.layers.snnk.adapter import Adapted, SNNKAdapter
+from linearized.layers.snnk.layer import SNNK
+from linearized.layers.surgery.swapped import walk
 from linearized.models.transformers import bert, vit
+from linearized.storage import results
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -311,7 +312,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(directories, images):
     settings = {**images, "epochs": 12, "swap": "mlp", "num_features": 16, "checkpoint_seconds": 0.0}
     run(Config(**settings, exp_name="straight"))
     flags = [f"--{key}={value}" for key, value in settings.items()]
-    command = [sys.executable, "-m", "linearized.finetune", *flags, "--exp_name=killed"]
+    command = [sys.executable, "-m", "linearized", "finetune", *flags, "--exp_name=killed"]
     folder = directories / "nn_dir" / "killed"
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT)
     deadline = time.monotonic() + 120
@@ -332,10 +333,10 @@ def test_a_killed_run_goes_on_and_ends_the_same(directories, images):
 
 
 def test_help_needs_no_framework():
-    probe = "import sys, linearized.finetune; assert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)"
+    probe = "import sys, linearized.experiments.finetune; assert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=True, timeout=60)
     done = subprocess.run(
-        [sys.executable, "-m", "linearized.finetune", "--help"], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-m", "linearized", "finetune", "--help"], capture_output=True, text=True, cwd=ROOT
     )
     for field in dataclasses.fields(Config):
         assert f"--{field.name}=" in done.stdout

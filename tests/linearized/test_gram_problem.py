@@ -10,12 +10,12 @@ import types
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from data.gram import open_gram
+from linearized.base.errors import UserError
 from linearized.problems import GramProblem
-from linearized.problems import gram as gram_module
-from linearized.problems.gram import best_block
-from linearized.solvers import block_lanczos, cg
+from linearized.problems import gram_problem as gram_module
+from linearized.problems.gram_problem import best_block
+from linearized.solvers.linear import block_lanczos, cg
+from linearized.storage.gram import open_gram
 
 RIDGES = (1e-1, 3e-3, 10.0)
 
@@ -111,7 +111,7 @@ def test_memory_says_whether_shards_are_held(shards, tmp_path):
 def test_streaming_holds_two_blocks_and_no_matrix(shards, tmp_path, monkeypatch):
     n = 1600
     gram = shards(tmp_path, kernel(n, "float32"), tile=40, num_shards=10)
-    monkeypatch.setattr("data.products.COLUMNS", 400)
+    monkeypatch.setattr("linearized.storage.products.COLUMNS", 400)
     problem = GramProblem(gram, labels(n, 1), memory=0)
     v = labels(n, 1)
     multiply = gram.multiply
@@ -200,7 +200,7 @@ def test_a_resumed_run_keeps_the_width_that_it_began_with(tmp_path):
 KILLED = """
 import os, signal, sys
 import numpy as np
-from data.gram import open_gram
+from linearized.storage.gram import open_gram
 from linearized.problems import GramProblem
 from linearized.solvers import block_lanczos
 
@@ -288,7 +288,7 @@ def test_a_run_whose_rough_products_were_not_enough_is_made_again(tmp_path):
 def test_ridges_that_miss_are_polished_in_the_passes_of_one(monkeypatch):
     """A basis that does not fit leaves several ridges to CG; their directions go through K together."""
     matrix, targets = kernel(200), labels(200, 1)
-    monkeypatch.setattr("linearized.solvers.solution.LEAST_BASIS", 8 * 200 * 8)
+    monkeypatch.setattr("linearized.solvers.linear.solution.LEAST_BASIS", 8 * 200 * 8)
     problem = GramProblem(matrix, targets, memory=0)
     ridges = np.logspace(-2, -1, 6)
     solutions = block_lanczos.solve(problem, ridges, rtol=1e-8, atol=0.0)

@@ -11,17 +11,17 @@ import numpy as np
 import psutil
 import pytest
 
-import data
 import kernel_gen
-from data import results
-from data.config import parse
-from data.errors import UserError
-from data.gram_settings import GramSettings
-from linearized import gram_files
-from linearized.embedded_fit import fit_embedding
-from linearized.kernel_fit import Config, fit, run
-from linearized.kernel_record import hidden_layers
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.experiments.kernel_record import hidden_layers
+from linearized.experiments.krr import Config, fit, run
+from linearized.kernel_ridge import gram_source as gram_files
+from linearized.kernel_ridge.embedded_fit import fit_embedding
+from linearized.settings.config import parse
+from linearized.settings.gram_settings import GramSettings
 from linearized.solvers import GRAM_SOLVERS, auto_gram
+from linearized.storage import results
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = {"num_train": 120, "num_test": 60}
@@ -323,7 +323,7 @@ def test_a_child_that_fails_says_why():
 
 
 def test_the_flags_of_the_kernel_are_those_of_kernel_gen():
-    from kernel_gen.generate import Config as Generate
+    from kernel_gen.jobs.gram_job import Config as Generate
 
     ours, theirs = ({field.name: field for field in dataclasses.fields(kind)} for kind in (Config, Generate))
     shared = set(ours) & set(theirs) - {"noise_ind"}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from data.dataset import Dataset
-from linearized.linear_fit import RIDGES, linear_fit
+from linearized.data.dataset import Dataset
+from linearized.experiments.linear_fit import RIDGES, linear_fit
 
 
 def ridges_of(dataset: Dataset) -> np.ndarray:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from data.dataset import Dataset, Split
-from data.errors import UserError
-from linearized.metrics import best, evaluate
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset, Split
+from linearized.experiments.metrics import best, evaluate
 
 
 def dataset_of(task, labels, classes):

@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import pytest
 
-import data
-from data import results
-from data.config import parse
-from data.errors import UserError
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.experiments.train import Config, hidden_layers, run
 from linearized.models.common import build
-from linearized.train import Config, hidden_layers, run
+from linearized.settings.config import parse
+from linearized.storage import results
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = {"num_train": 80, "num_test": 40, "max_cg_iters": 2, "loss": "cross_entropy", "learning_rate": 0.01}

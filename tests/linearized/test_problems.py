@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import UserError
+from linearized.base.errors import UserError
 from linearized.problems import FeatureProblem, LeastSquares, MatrixProblem, TangentProblem
 from linearized.problems.least_squares import cheapest_mode
-from linearized.problems.tangent import Parameters
+from linearized.problems.tangent_problem import Parameters
 
 MODES = ("kept", "recomputed", "gram")
 

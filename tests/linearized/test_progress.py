@@ -2,7 +2,7 @@ import time
 
 from absl import logging as absl_logging
 
-from linearized import progress
+from linearized.experiments import progress
 
 
 def test_off_a_terminal_it_logs_how_far_and_how_long(monkeypatch):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from linearized.ridges import chosen_indices, grid, kernel_grid, listed_ridges
+from linearized.base.errors import UserError
+from linearized.experiments.grids import chosen_indices, grid, kernel_grid, listed_ridges
 
 
 @pytest.mark.parametrize("model, family, layers, low, high, size", [

@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from linearized.table import print_levels, print_table
+from linearized.experiments.table import print_levels, print_table
 
 
 def record(**changes):

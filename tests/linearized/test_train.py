@@ -13,14 +13,14 @@ import keras
 import numpy as np
 import pytest
 
-import data
-from data import results
-from data.config import parse
-from data.errors import UserError
-from data.weights import first_layer
-from linearized import train
-from linearized.fit_gradient import loss_change
-from linearized.train import Config, run
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.base.weights import first_layer
+from linearized.experiments import train
+from linearized.experiments.fit_gradient import loss_change
+from linearized.experiments.train import Config, run
+from linearized.settings.config import parse
+from linearized.storage import results
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BY_CG = {"solver": "cg", "num_units": 8, "num_train": 100, "max_cg_iters": 700}
@@ -216,7 +216,7 @@ def command(*flags):
 @pytest.mark.parametrize("flags, words", [
     (["--model=XF"], ["Unknown", "RF"]), (["--modle=RF"], ["modle", "model"]), (["--num_units=many"], ["num_units"]),
     (["RF"], ["RF", "--name=value"]), (["--noise_ind=99"], ["0..14"]),
-    (["--dataset=CIFAR10"], ["CIFAR10", "python -m data"]),
+    (["--dataset=CIFAR10"], ["CIFAR10", "linearized data"]),
 ])  # fmt: skip
 def test_a_bad_command_is_one_line_and_code_2(directories, flags, words, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # a download fails at once
@@ -301,7 +301,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(directories, flags):
 
 
 def test_two_runs_in_one_folder_do_not_mix(directories):
-    from data.files import claimed
+    from linearized.storage.files import claimed
 
     config = Config(**SMALL, reg_index="10")
     with (

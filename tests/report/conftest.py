@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from data import results
+from linearized.storage import results
 
 
 def model_record(model="RF", dataset="FMNIST", noise=0, seed=0, *, units=64, ridges=4, missed=(), diverged=False):

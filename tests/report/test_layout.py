@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from report import plots
-from report.comparison import comparison_bars
-from report.embedding_plots import embedding_curves
-from report.recipes import RECIPES
-from report.recipes.plot import figure as recipe_figure
+from linearized.report import plots
+from linearized.report.comparison import comparison_bars
+from linearized.report.embedding_plots import embedding_curves
+from linearized.report.recipes import RECIPES
+from linearized.report.recipes.plot import figure as recipe_figure
 
 LONG = "KERV_CNN, kernel = gaussian with a learned width and a bias inside, rate = 0.00123, n = 60,000, by validation"
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import scipy.fft
 
-from report import plots
+from linearized.report import plots
 
 
 def lines(axis):

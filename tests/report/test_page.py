@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.errors import UserError
-from report import page_parts
-from report.page import cell, sort_key, write_page
-from report.runs import find
+from linearized.base.errors import UserError
+from linearized.report import page_parts
+from linearized.report.page import cell, sort_key, write_page
+from linearized.report.runs import find
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 METRICS = ("test_accuracy", "test_loss")
@@ -142,7 +142,9 @@ def test_many_runs_stay_quick_and_small(make_run, tmp_path, monkeypatch):
 )
 def test_command(saved, tmp_path, arguments, name):
     words = [word.replace("RESULTS", str(saved)).replace("OUT", str(tmp_path)) for word in arguments]
-    done = subprocess.run([sys.executable, "-m", "report", *words], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "linearized", "report", *words], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / name).stat().st_size > 5000
 
@@ -153,7 +155,9 @@ def test_command(saved, tmp_path, arguments, name):
 def test_command_refuses(saved, tmp_path, arguments, says):
     words = [word.replace("RESULTS", str(saved)) for word in arguments]
     words += [] if "RESULTS" in arguments else [f"--directory={saved}"]
-    done = subprocess.run([sys.executable, "-m", "report", *words], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "linearized", "report", *words], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr

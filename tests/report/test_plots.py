@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data import results
-from report import plots, run_pictures
+from linearized.report import plots, run_pictures
+from linearized.storage import results
 
 
 def record(accuracy=True, validation=True):

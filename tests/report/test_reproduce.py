@@ -7,14 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data import DATASETS
-from data.config import parse
-from data.errors import UserError
-from linearized import kernel_fit, train
-from report import reproduce
-from report.recipes import RECIPES, SCALES
-from report.recipes.estimate import disk_bytes, seconds
-from report.recipes.recipe import Curve, Recipe, Scale, runs
+from linearized.base.errors import UserError
+from linearized.data import DATASETS
+from linearized.experiments import krr as kernel_fit
+from linearized.experiments import train
+from linearized.report import reproduce
+from linearized.report.recipes import RECIPES, SCALES
+from linearized.report.recipes.estimate import disk_bytes, seconds
+from linearized.report.recipes.figure_recipe import Curve, Recipe, Scale, runs
+from linearized.settings.config import parse
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {"train.py": train.Config, "kernel_fit.py": kernel_fit.Config}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.special
 
-from data.errors import UserError
 from kernel_gen.activations import activation
 from kernel_gen.activations.elementwise import Elementwise
+from linearized.base.errors import UserError
 
 C = np.array([[-1.0, -0.9, 0.0, 0.4, 0.9, 0.99999, 1.0]])
 K11, K22 = np.array([1.44]), np.full(7, 0.81)

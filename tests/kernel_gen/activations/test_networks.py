@@ -5,18 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.activations import parse
-from data.errors import UserError
 from kernel_gen import gram
-from kernel_gen.architecture import Architecture, AvgPool, Conv, GlobalAvgPool, Relu, plain
+from kernel_gen.cntk.architecture import Architecture, AvgPool, Conv, GlobalAvgPool, Relu, plain
+from kernel_gen.cntk.general_jax import GeneralCntk
 from kernel_gen.features import linear
 from kernel_gen.features.activation import Approximation
 from kernel_gen.features.network import Embedding, Features
 from kernel_gen.features.nonlinearity import nonlinearity
-from kernel_gen.kernels.cntk_general import GeneralCntk
 from kernel_gen.kernels.dense import Dense
-from kernel_gen.settings import KernelSettings
-from kernel_gen.stax import from_stax
+from kernel_gen.stax.network import from_stax
+from linearized.base.activations import parse
+from linearized.base.errors import UserError
+from linearized.settings.gram_settings import KernelSettings
 
 SHIFTS = [(dy, dx) for dy in range(3) for dx in range(3)]
 

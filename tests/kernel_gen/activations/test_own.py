@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import kernel_gen
-from data.errors import UserError
-from data.gram_settings import GramSettings
 from kernel_gen import Elementwise, embedding, gram
 from kernel_gen.activations import activation
-from kernel_gen.stax import from_stax, neural_tangents
-from kernel_gen.stax_activation import _lengths, activation_layer
+from kernel_gen.stax.activation import _lengths, activation_layer
+from kernel_gen.stax.network import from_stax, neural_tangents
+from linearized.base.errors import UserError
+from linearized.settings.gram_settings import GramSettings
 
 
 def silu(x):

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from linearized.layers.exchange import kervolved, with_lambda_layers
 from linearized.layers.kervolution import Kervolution2D
 from linearized.layers.lambda_layer import LambdaLayer
+from linearized.layers.surgery.exchange import kervolved, with_lambda_layers
 
 
 def network():

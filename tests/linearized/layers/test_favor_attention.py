@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from linearized.layers.favor_attention import FavorAttention, best_shift
-from linearized.layers.snnk_exponentials import Exponentials
-from linearized.layers.snnk_universal import UniversalFeatures
+from linearized.layers.snnk.exponentials import Exponentials
+from linearized.layers.snnk.universal import UniversalFeatures
 
 DIM = 6
 

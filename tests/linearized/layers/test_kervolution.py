@@ -8,8 +8,8 @@ import pytest
 from keras import ops
 
 from linearized.layers.kervolution import KERNELS, OPTIONS, Kervolution1D, Kervolution2D, Kervolution3D
-from linearized.layers.swap import swap
-from linearized.model_settings import KERVOLUTIONS
+from linearized.layers.surgery.swap import swap
+from linearized.settings.model_settings import KERVOLUTIONS
 
 CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
 KERVOLUTIONS_OF = {1: Kervolution1D, 2: Kervolution2D, 3: Kervolution3D}

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from linearized.layers.snnk import SNNK, activation_of
-from linearized.layers.snnk_expansions import ACTIVATIONS, FUNCTIONS, Fourier, Power, error, expand, fourier, power
-from linearized.layers.snnk_exponentials import Exponentials
-from linearized.layers.snnk_features import allocate, draw
-from linearized.layers.snnk_universal import UniversalFeatures
-from linearized.model_settings import SNNK_ACTIVATIONS
+from linearized.layers.snnk.expansions import ACTIVATIONS, FUNCTIONS, Fourier, Power, error, expand, fourier, power
+from linearized.layers.snnk.exponentials import Exponentials
+from linearized.layers.snnk.features import allocate, draw
+from linearized.layers.snnk.layer import SNNK, activation_of
+from linearized.layers.snnk.universal import UniversalFeatures
+from linearized.settings.model_settings import SNNK_ACTIVATIONS
 
 DIM, UNITS = 12, 6
 SEEDS = 100

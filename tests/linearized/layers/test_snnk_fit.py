@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pytest
 
-from linearized.layers import snnk_fit
-from linearized.layers.snnk import SNNK
-from linearized.layers.snnk_bundle import bundle
-from linearized.layers.snnk_rows import made_up_inputs, rows_into
-from linearized.layers.snnk_universal import UniversalFeatures
-from linearized.layers.swap import swap
+from linearized.layers.snnk import fit as snnk_fit
+from linearized.layers.snnk.bundle import bundle
+from linearized.layers.snnk.layer import SNNK
+from linearized.layers.snnk.rows import made_up_inputs, rows_into
+from linearized.layers.snnk.universal import UniversalFeatures
+from linearized.layers.surgery.swap import swap
 
 Dense = keras.layers.Dense
 DIM, UNITS = 12, 5

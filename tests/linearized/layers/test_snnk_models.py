@@ -7,14 +7,14 @@ import keras
 import numpy as np
 import pytest
 
-import data
-from linearized.layers.snnk import SNNK
-from linearized.layers.snnk_adapter import Adapted, SNNKAdapter, adapted
-from linearized.layers.snnk_bundle import bundle
-from linearized.layers.snnk_universal import UniversalFeatures
-from linearized.layers.snnk_uptrain import bundle_blocks, errors_of, mlp_blocks, replace_pooler, uptrain
-from linearized.layers.swap import swap
-from linearized.layers.swapped import walk
+from linearized import data
+from linearized.layers.snnk.adapter import Adapted, SNNKAdapter, adapted
+from linearized.layers.snnk.bundle import bundle
+from linearized.layers.snnk.layer import SNNK
+from linearized.layers.snnk.universal import UniversalFeatures
+from linearized.layers.snnk.uptrain import bundle_blocks, errors_of, mlp_blocks, replace_pooler, uptrain
+from linearized.layers.surgery.swap import swap
+from linearized.layers.surgery.swapped import walk
 from linearized.models.transformers import bert, vit
 
 Dense = keras.layers.Dense

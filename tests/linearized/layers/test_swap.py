@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from linearized.layers.swap import swap
-from linearized.layers.swapped import SwappedLayer, SwappedModel, at, parts, put, walk
+from linearized.layers.surgery.swap import swap
+from linearized.layers.surgery.swapped import SwappedLayer, SwappedModel, at, parts, put, walk
 
 Conv2D, Dense = keras.layers.Conv2D, keras.layers.Dense
 SHAPE = (6, 6, 3)

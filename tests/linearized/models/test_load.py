@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from data.reading import Absent, Unreadable
+from linearized.base.reading import Absent, Unreadable
 from linearized.models.common import load
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
-from data.errors import UserError
-from data.weights import first_layer, tangent_layers
+from linearized.base.errors import UserError
+from linearized.base.weights import first_layer, tangent_layers
 from linearized.models import cnn, nn, nt, rf
 from linearized.models.common import load
 

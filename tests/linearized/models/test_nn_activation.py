@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from data.activations import ACTIVATIONS, parse
-from data.errors import UserError
+from linearized.base.activations import ACTIVATIONS, parse
+from linearized.base.errors import UserError
+from linearized.experiments.train import Config
 from linearized.layers import MeanFieldDense
-from linearized.train import Config
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

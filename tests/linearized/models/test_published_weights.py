@@ -5,12 +5,12 @@ import pickle
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from data.reading import Unreadable
+from linearized.base.errors import UserError
+from linearized.base.reading import Unreadable
+from linearized.experiments.train import Config, run
 from linearized.models import lambda_resnet, resnet
 from linearized.models.common import load
 from linearized.models.published_weights import published_name, take_up
-from linearized.train import Config, run
 
 STAGES, SIDES = (3, 4, 6, 3), (8, 4, 2, 1)  # blocks, and image sides of 32x32 pictures after the stem
 
@@ -69,7 +69,7 @@ def networks(tiny_module):
 
 @pytest.fixture(scope="module")
 def tiny_module():
-    from data.dataset import Dataset, Split
+    from linearized.data.dataset import Dataset, Split
 
     x = np.random.default_rng(0).standard_normal((4, 3072)).astype(np.float32)
     split = Split(x, np.array([0, 1, 2, 0]))

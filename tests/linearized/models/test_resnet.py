@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from data.errors import UserError
+from linearized.base.errors import UserError
+from linearized.experiments.train import Config
 from linearized.layers.kervolution import Kervolution2D
 from linearized.layers.lambda_layer import LambdaLayer, PositionEmbedding
 from linearized.models import lambda_resnet, resnet
-from linearized.train import Config
 
 
 def images(tiny, side=32, channels=3, classes=10):

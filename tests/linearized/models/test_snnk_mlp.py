@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from linearized.layers.snnk import SNNK
-from linearized.layers.snnk_bundle import bundle
-from linearized.train import Config, hidden_layers, run
+from linearized.base.errors import UserError
+from linearized.experiments.train import Config, hidden_layers, run
+from linearized.layers.snnk.bundle import bundle
+from linearized.layers.snnk.layer import SNNK
 
 SMALL = {"model": "SNNK_MLP", "num_units": 32, "num_train": 200, "num_test": 100, "max_cg_iters": 2,
          "snnk_features": 64, "solver": "adam", "reg_index": "5"}  # fmt: skip

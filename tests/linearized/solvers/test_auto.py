@@ -9,7 +9,7 @@ from linearized.solvers import LINEAR, auto
 
 @pytest.mark.parametrize(("shape", "space"), [((300, 400), "dual"), ((400, 300), "primal")])
 def test_lanczos_where_its_basis_fits_else_cg(shape, space, monkeypatch):
-    monkeypatch.setattr("linearized.solvers.solution.LEAST_BASIS", 0)
+    monkeypatch.setattr("linearized.solvers.linear.solution.LEAST_BASIS", 0)
     problem = MatrixProblem(np.ones(shape), np.ones((shape[0], 1)))
     needed = 8 * 300 * 250
     problem.memory = needed

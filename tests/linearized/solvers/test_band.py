@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linearized.problems import GramProblem
-from linearized.solvers import band, banded, refinement
 from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.linear import refinement
+from linearized.solvers.linear.band import banded
+from linearized.solvers.linear.band import solver as band
 
 
 def spectrum_of(seed, n, values):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linearized.solvers.band_reduction import BandReduction
-from linearized.solvers.blas import symmetric_product, symmetric_update
+from linearized.solvers.linear.band.reduction import BandReduction
+from linearized.solvers.linear.blas import symmetric_product, symmetric_update
 
 both_dtypes = pytest.mark.parametrize("dtype", ["float64", "float32"])
 
@@ -56,7 +56,7 @@ def test_columns_that_are_clear_already(k):
 
 
 def test_a_restored_state_goes_on_bit_by_bit(monkeypatch):
-    monkeypatch.setattr("linearized.solvers.band_reduction.SLAB", 7)
+    monkeypatch.setattr("linearized.solvers.linear.band.reduction.SLAB", 7)
     k = symmetric(1, 45)
     whole, half = reduced(k, 4), BandReduction(k.copy(), 4)
     for _ in range(5):

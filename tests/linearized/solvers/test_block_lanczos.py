@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from linearized.problems import MatrixProblem
-from linearized.solvers import block_lanczos
-from linearized.solvers import solution as solution_module
 from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.linear import block_lanczos
+from linearized.solvers.linear import solution as solution_module
 
 
 class WideProblem(MatrixProblem):

@@ -4,8 +4,8 @@ import numpy as np
 import scipy.sparse.linalg
 
 from linearized.problems import MatrixProblem
-from linearized.solvers import cg
-from linearized.solvers.solution import Tolerance, measured
+from linearized.solvers.linear import cg
+from linearized.solvers.linear.solution import Tolerance, measured
 
 
 class Float32Problem(MatrixProblem):

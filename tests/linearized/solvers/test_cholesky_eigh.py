@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from data.errors import UserError
+from linearized.base.errors import UserError
 from linearized.problems import GramProblem
-from linearized.solvers import cholesky, eigh
-from linearized.solvers.dense_gram import DenseGram
+from linearized.solvers.linear import cholesky, eigh
+from linearized.solvers.linear.dense_gram import DenseGram
 
 
 def problem_of(seed, n, columns=2, dtype="float64", rank=None):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from linearized.problems import MatrixProblem
-from linearized.solvers import cg
-from linearized.solvers.lock_step import LockStep
-from linearized.solvers.solution import Tolerance, measured
+from linearized.solvers.linear import cg
+from linearized.solvers.linear.lock_step import LockStep
+from linearized.solvers.linear.solution import Tolerance, measured
 
 
 def plain_cg(h, b, steps):
@@ -67,7 +67,7 @@ class Counting(MatrixProblem):
 
 @pytest.mark.parametrize("batch", [2**29, 1])
 def test_polishing_many_ridges_takes_the_passes_of_one(batch, monkeypatch):
-    monkeypatch.setattr("linearized.solvers.solution.BATCH_BYTES", batch)
+    monkeypatch.setattr("linearized.solvers.linear.solution.BATCH_BYTES", batch)
     random = np.random.default_rng(1)
     problem = Counting(random.standard_normal((80, 60)), random.standard_normal((80, 2)))
     ridges = np.array([1.0, 2.0, 3.0, 4.0])

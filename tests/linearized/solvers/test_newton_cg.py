@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from data.errors import UserError
+from linearized.base.errors import UserError
 from linearized.models import cnn, nn, nt, rf
-from linearized.solvers import newton_cg
-from linearized.solvers.derivatives import Objective
+from linearized.solvers.training import newton_cg
+from linearized.solvers.training.derivatives import Objective
 
 
 def objective_of(model, data, kind="square", size=10_000):

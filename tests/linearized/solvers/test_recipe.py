@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from data.errors import UserError
+from linearized.base.errors import UserError
 from linearized.models import cnn
-from linearized.solvers import sgd
-from linearized.solvers.batches import Batches
-from linearized.solvers.objectives import RowLoss
-from linearized.solvers.recipe import Recipe, moved
-from linearized.solvers.schedule import cosine_rates, learning_rates
+from linearized.solvers.training import sgd
+from linearized.solvers.training.batches import Batches
+from linearized.solvers.training.objectives import RowLoss
+from linearized.solvers.training.recipe import Recipe, moved
+from linearized.solvers.training.schedule import cosine_rates, learning_rates
 
 
 def test_cosine_rates_by_hand():

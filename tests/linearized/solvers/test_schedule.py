@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from linearized.solvers.recipe import Recipe
-from linearized.solvers.schedule import batch_sizes, lambda_rates, learning_rates, warm_up_epochs
+from linearized.base.errors import UserError
+from linearized.solvers.training.recipe import Recipe
+from linearized.solvers.training.schedule import batch_sizes, lambda_rates, learning_rates, warm_up_epochs
 
 
 @pytest.mark.parametrize("epochs", [16, 40, 750])

@@ -4,14 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from data.errors import UserError
-from linearized.metrics import evaluate
+from linearized.base.errors import UserError
+from linearized.experiments.metrics import evaluate
 from linearized.models import nn, rf
-from linearized.solvers import sgd
-from linearized.solvers.batches import Batches
-from linearized.solvers.declared import changing_weights, gradient_scales
-from linearized.solvers.objectives import RowLoss, loss_kind
-from linearized.solvers.scaled import ScaledAdam, ScaledAdamW, ScaledSGD
+from linearized.solvers.training import sgd
+from linearized.solvers.training.batches import Batches
+from linearized.solvers.training.declared import changing_weights, gradient_scales
+from linearized.solvers.training.objectives import RowLoss, loss_kind
+from linearized.solvers.training.scaled import ScaledAdam, ScaledAdamW, ScaledSGD
 
 
 def step_by_hand(weights, x, y, ridge, velocity, rate, units, momentum=0.9):

@@ -1,0 +1,135 @@
+"""Convolutional networks as a small description, from which the fused kernels and their oracles are driven.
+
+A network is a tuple of steps: `Conv` (3x3, stride 1, SAME), `Relu`, `AvgPool`, and at the end the head: `Flatten` or
+`GlobalAvgPool`, with a dense readout after it. What a fused kernel wants is the same network cut into `Stage`s of one
+image size each: convolutions, every one with its ReLU, and then one average pool.
+
+Pooling is all that couples the offsets (i' - i) of a covariance between pixels i and i'; hence a stage also knows its
+`reach`, the largest offset that the head still sees: 0 before Flatten, p·reach + p - 1 before a pool of p.
+"""
+
+import dataclasses
+
+from linearized.base.errors import UserError
+from linearized.settings.memory import MYRTLE_CONVS
+
+
+@dataclasses.dataclass(frozen=True)
+class Conv:
+    """A 3x3 convolution, stride 1, zeros around the image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Relu:
+    """max(x, 0)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AvgPool:
+    """The mean of `side` x `side` pixels, stride `side`."""
+
+    side: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Flatten:
+    """Every pixel keeps its own readout weight."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GlobalAvgPool:
+    """The mean of all pixels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """`convs` times (convolution, ReLU) on images of `height` x `width`, then an average pool of `pool`.
+
+    `reach` is, for both axes, the largest offset |i' - i| of the pixel covariance that is needed inside the stage.
+    """
+
+    height: int
+    width: int
+    convs: int
+    pool: tuple[int, int]
+    reach: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A network up to its dense readout. Every convolution is followed by a ReLU, and every ReLU follows one."""
+
+    name: str
+    steps: tuple[Conv | Relu | AvgPool | Flatten | GlobalAvgPool, ...]
+
+    def __post_init__(self):
+        *body, head = self.steps or (None,)
+        if not isinstance(head, Flatten | GlobalAvgPool) or any(isinstance(x, Flatten | GlobalAvgPool) for x in body):
+            raise ValueError(f"{self.name} must end with one head, Flatten or GlobalAvgPool. Received: {self.steps}.")
+        pairs = zip(body, [*body[1:], None], strict=True)
+        if any(isinstance(step, Conv) != isinstance(following, Relu) for step, following in pairs) or (
+            body and isinstance(body[0], Relu)
+        ):
+            raise ValueError(f"{self.name} needs one Relu after each Conv and no other. Received: {self.steps}.")
+
+    @property
+    def convs(self) -> int:
+        """How many convolutions."""
+        return sum(isinstance(step, Conv) for step in self.steps)
+
+    def stages(self, height: int, width: int) -> tuple[Stage, ...]:
+        """The network on images of height x width, stage by stage.
+
+        Raises `UserError` that names the image size and the pool, if a pool does not divide its image.
+        """
+        here, cut, convs, pool = (height, width), [], 0, (1, 1)
+        for step in self.steps:
+            if isinstance(step, Conv):
+                if pool != (1, 1):  # what was pooled opens a new stage
+                    cut.append((*here, convs, pool))
+                    here, convs, pool = _divided(here, pool), 0, (1, 1)
+                convs += 1
+            elif isinstance(step, AvgPool):
+                self._check((height, width), _divided(here, pool), step.side)
+                pool = (pool[0] * step.side, pool[1] * step.side)
+            elif isinstance(step, GlobalAvgPool):
+                pool = here
+        cut.append((*here, convs, pool))
+        stages, reach = [], (0, 0)
+        for high, wide, count, (down, across) in reversed(cut):
+            reach = min(down * reach[0] + down - 1, high - 1), min(across * reach[1] + across - 1, wide - 1)
+            stages.append(Stage(high, wide, count, (down, across), reach))
+        return tuple(reversed(stages))
+
+    def _check(self, image: tuple[int, int], here: tuple[int, int], side: int) -> None:
+        if min(here) < side or here[0] % side or here[1] % side:
+            raise UserError(
+                f"{self.name} cannot take images of {image[0]}x{image[1]}: they have shrunk to {here[0]}x{here[1]} "
+                f"when a pool of {side}x{side} comes, which does not divide that. Crop or pad the images, or use "
+                "--head=gap or --head=flatten, which have no pools."
+            )
+
+
+def _divided(size: tuple[int, int], pool: tuple[int, int]) -> tuple[int, int]:
+    return size[0] // pool[0], size[1] // pool[1]
+
+
+def myrtle(depth: int) -> Architecture:
+    """Myrtle-5, 7 or 10: three groups of convolutions, a 2x2 pool after each, two more pools, and flattening.
+
+    The readout counts as a layer. Source: Shankar et al., Neural Kernels Without Tangents, 2020.
+    """
+    if depth not in MYRTLE_CONVS:
+        raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {depth}.")
+    steps = []
+    for convs in MYRTLE_CONVS[depth]:
+        steps += [Conv(), Relu()] * convs + [AvgPool(2)]
+    return Architecture(f"Myrtle-{depth}", (*steps, AvgPool(2), AvgPool(2), Flatten()))
+
+
+def plain(depth: int, head: str = "gap") -> Architecture:
+    """`depth` convolutions, each with its ReLU, then the head: "gap" (global average pool) or "flatten"."""
+    if head not in ("gap", "flatten") or depth < 1:
+        raise UserError(f"Plain networks have a depth >= 1 and a head, gap or flatten. Received: {depth}, {head!r}.")
+    last = GlobalAvgPool() if head == "gap" else Flatten()
+    return Architecture(f"{depth} convolutions with {head}", (*([Conv(), Relu()] * depth), last))

@@ -1,0 +1,149 @@
+"""The diagonal maps of a CNTK: the standard deviation of every pixel at every convolution, from one image alone.
+
+The variance of pixel i is K(i, i) of the image with itself, and a pool needs K(i, i + d) for the offsets d within its
+square: |d| <= 1 before one pool of 2, <= 3 before two. So the recursion of `cntk_numba` runs on these few offsets, in
+float64 with exact functions, one image after another on all cores. Cost for Myrtle-5 on 32x32: 25 of the 49 offsets
+(the others mirror them), 52,000 square roots and arc sines, below 2 ms an image.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from kernel_gen.cntk.architecture import Stage
+from kernel_gen.cntk.recursion_numba import compiled
+from linearized.base.blocks import for_each
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Images and their diagonal maps; rows are taken by slices and index arrays.
+
+    Attributes:
+        pixels: (n, height, channels, width), scaled so that their product is the covariance.
+        stds: One (n, convs, height, width) a stage.
+    """
+
+    pixels: np.ndarray
+    stds: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> "Prepared":
+        return Prepared(self.pixels[rows], tuple(std[rows] for std in self.stds))
+
+
+def self_reaches(stages: Sequence[Stage]) -> list[tuple[int, int]]:
+    """The largest offsets (down, across) of an image's covariance with itself that each stage needs."""
+    reaches, reach = [], (0, 0)
+    for index, stage in enumerate(reversed(stages)):
+        if index:
+            reach = tuple(pool * r + pool - 1 for pool, r in zip(stage.pool, reach, strict=True))
+        reaches.append((min(reach[0], stage.height - 1), min(reach[1], stage.width - 1)))
+    return reaches[::-1]
+
+
+def prepare(
+    pixels: np.ndarray, stages: Sequence[Stage], *, q: float, bias: float, dtype: np.dtype, block: int = 64
+) -> Prepared:
+    """Diagonal maps of images (n, height, channels, width).
+
+    Args:
+        q: σ²/9 of the convolutions; `bias`: b², their biases' variance.
+        block: Images a thread takes at once.
+    """
+    stds = tuple(np.empty((len(pixels), stage.convs, stage.height, stage.width), dtype) for stage in stages)
+    reaches = self_reaches(stages)
+
+    def work(start: int) -> None:
+        for image in range(start, min(start + block, len(pixels))):
+            covariance = _first(pixels[image].astype(np.float64), *reaches[0])
+            for index, stage in enumerate(stages):
+                covariance = _layers(covariance, q, bias, stds[index][image])
+                if index + 1 < len(stages):
+                    covariance = _pool(covariance, *stage.pool, *reaches[index + 1])
+
+    for_each(range(0, len(pixels), block), work)
+    return Prepared(np.ascontiguousarray(pixels, dtype), stds)
+
+
+@compiled
+def _first(pixels, down, across):
+    """x(i)·x(i + d), (offsets down, offsets across, height, width): 0 where i + d is outside."""
+    height, channels, width = pixels.shape
+    out = np.zeros((2 * down + 1, 2 * across + 1, height, width))
+    for dy in range(-down, down + 1):
+        for dx in range(-across, across + 1):
+            for y in range(max(0, -dy), min(height, height - dy)):
+                for channel in range(channels):
+                    for x in range(max(0, -dx), min(width, width - dx)):
+                        out[dy + down, dx + across, y, x] += pixels[y, channel, x] * pixels[y + dy, channel, x + dx]
+    return out
+
+
+@compiled
+def _layers(k, q, bias, stds):
+    """Convolution and ReLU, once a map of `stds` (convs, height, width), which is filled; the covariance after them."""
+    down, across = k.shape[0] // 2, k.shape[1] // 2
+    height, width = k.shape[2], k.shape[3]
+    for layer in range(stds.shape[0]):
+        new = np.zeros_like(k)
+        for dy in range(down + 1):
+            for dx in range(-across, across + 1):
+                if dy == 0 and dx < 0:
+                    continue  # mirrors dx > 0
+                old, to = k[dy + down, dx + across], new[dy + down, dx + across]
+                lower, upper = max(0, -dx), min(width, width - dx)
+                for y in range(height - dy):
+                    for x in range(lower, upper):
+                        total = 0.0
+                        for y2 in range(max(y - 1, 0), min(y + 2, height)):
+                            for x2 in range(max(x - 1, 0), min(x + 2, width)):
+                                total += old[y2, x2]
+                        to[y, x] = q * total + bias
+        std = np.sqrt(new[down, across])
+        stds[layer] = std
+        for dy in range(down + 1):
+            for dx in range(-across, across + 1):
+                if dy == 0 and dx < 0:
+                    continue
+                to, mirror = new[dy + down, dx + across], new[down - dy, across - dx]
+                for y in range(height - dy):
+                    for x in range(max(0, -dx), min(width, width - dx)):
+                        if dy == 0 and dx == 0:
+                            to[y, x] *= 0.5
+                            continue
+                        product = std[y, x] * std[y + dy, x + dx]
+                        c = to[y, x] / product if product > 0 else 0.0
+                        t = max(0.0, 1 - abs(c))
+                        angle = 2 * math.asin(min(1.0, math.sqrt(0.5 * t)))
+                        kappa = (math.sqrt(t * (2 - t)) - (1 - t) * angle) / math.pi + max(c, 0.0)
+                        to[y, x] = 0.5 * product * kappa
+                        mirror[y + dy, x + dx] = to[y, x]
+        k = new
+    return k
+
+
+@compiled
+def _pool(k, pool_down, pool_across, down, across):
+    """Means over the squares of i and of i + d, at the offsets that the next stage needs."""
+    reach_down, reach_across = k.shape[0] // 2, k.shape[1] // 2
+    high, wide = k.shape[2] // pool_down, k.shape[3] // pool_across
+    out = np.zeros((2 * down + 1, 2 * across + 1, high, wide))
+    for dy in range(-down, down + 1):
+        for dx in range(-across, across + 1):
+            for y in range(max(0, -dy), min(high, high - dy)):
+                for x in range(max(0, -dx), min(wide, wide - dx)):
+                    total = 0.0
+                    for y1 in range(pool_down):
+                        for y2 in range(pool_down):
+                            for x1 in range(pool_across):
+                                for x2 in range(pool_across):
+                                    offset_y = pool_down * dy + y2 - y1 + reach_down
+                                    offset_x = pool_across * dx + x2 - x1 + reach_across
+                                    total += k[offset_y, offset_x, y * pool_down + y1, x * pool_across + x1]
+                    out[dy + down, dx + across, y, x] = total / (pool_down * pool_across) ** 2
+    return out

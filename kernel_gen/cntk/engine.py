@@ -1,0 +1,92 @@
+"""The fused CNTK of many pairs on this machine's cores: the compiled stages of `cntk_numba`, one after another."""
+
+import math
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from kernel_gen.cntk.architecture import Stage
+from kernel_gen.cntk.recursion_numba import fits, stage_kernel
+from linearized.base.blocks import for_each
+
+
+def row_slots(rows: int, reach: int) -> int:
+    """How many rows y' a row y keeps in the maps: those within reach, as a window that stays inside the image."""
+    return min(rows, 2 * reach + 1)
+
+
+class Engine:
+    """All stages of one network on this machine's cores, called for pairs of prepared images."""
+
+    def __init__(
+        self, stages: Sequence[Stage], channels: int, *, ntk: bool, q: float, beta: float, dtype: str, make=stage_kernel
+    ):
+        self.stages, self.ntk, self.dtype = tuple(stages), ntk, np.dtype(dtype)
+        self.q, self.beta = self.dtype.type(q), self.dtype.type(beta)
+        self.fits = fits(dtype)
+        self.shapes, self.programs, slots, pooled = [], [], 0, 1
+        for stage, following in zip(stages, [*stages[1:], None], strict=True):
+            high, wide = stage.height // stage.pool[0], stage.width // stage.pool[1]
+            kept = row_slots(high, following.reach[0] if following else 0)
+            first = channels if stage is stages[0] else 0
+            program = make(
+                stage, channels=first, pooled=pooled, slots=(slots, kept), ntk=ntk, bias=beta > 0, dtype=dtype
+            )
+            self.programs.append(program)
+            self.shapes.append((1 + ntk, high, kept, wide, stage.width))
+            slots, pooled = kept, stage.pool[1]
+
+    @property
+    def map_bytes(self) -> int:
+        """Of the pooled maps of one pair."""
+        return sum(math.prod(shape) for shape in self.shapes) * self.dtype.itemsize
+
+    def workspace(self, pairs: int) -> list[np.ndarray]:
+        """The maps of `pairs` pairs, one array a stage, after one that stands for the images."""
+        return [np.zeros((1,) * 6, self.dtype), *(np.zeros((pairs, *shape), self.dtype) for shape in self.shapes)]
+
+    def heads(self, one, two, left, right, twin, maps: list[np.ndarray]) -> np.ndarray:
+        """K and T = K + Θ at the readout's input for the pairs (left[k], right[k]), float64 (pairs, kinds)."""
+        count, scale = len(left), self.dtype.type(1)
+        for index, (stage, program) in enumerate(zip(self.stages, self.programs, strict=True)):
+            maps[index + 1][:count] = 0
+            program(
+                one.pixels, two.pixels, one.stds[index], two.stds[index], left, right, twin,
+                self.q, self.beta, self.fits, maps[index], scale, maps[index + 1],
+            )  # fmt: skip
+            scale = self.dtype.type(1 / math.prod(stage.pool) ** 2)
+        return head_means(maps[-1][:count], self.stages[-1])
+
+    def block(self, one, two, same: bool) -> np.ndarray:
+        """K and T of all pairs of two sets, float64 (n1, n2, kinds); if `same`, one triangle and its mirror."""
+        left, right = pairs_of(len(one), len(two), same)
+        twin = (left == right) & same
+        out = np.empty((len(one), len(two), 1 + self.ntk))
+        chunk = max(1, min(16, 2**22 // self.map_bytes))
+        local = threading.local()
+
+        def work(start: int) -> None:
+            if not hasattr(local, "maps"):
+                local.maps = self.workspace(chunk)
+            part = slice(start, start + chunk)
+            heads = self.heads(one, two, left[part], right[part], twin[part], local.maps)
+            out[left[part], right[part]] = heads
+            if same:
+                out[right[part], left[part]] = heads
+
+        for_each(range(0, len(left), chunk), work)
+        return out
+
+
+def pairs_of(rows: int, columns: int, same: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of a block, row by row, as two index arrays: all, or with `same` the upper triangle."""
+    return np.triu_indices(rows) if same else tuple(np.indices((rows, columns)).reshape(2, -1))
+
+
+def head_means(maps: np.ndarray, stage: Stage) -> np.ndarray:
+    """The mean over i = i' of the last maps (pairs, kinds, y, 1, x, x' not yet pooled), float64 (pairs, kinds)."""
+    pairs, kinds, high, _, wide, _ = maps.shape
+    blocks = maps.reshape(pairs, kinds, high, wide, wide, stage.pool[1])
+    diagonal = np.einsum("pkyxxw->pk", blocks, dtype=np.float64)
+    return diagonal / (high * wide * math.prod(stage.pool) ** 2)

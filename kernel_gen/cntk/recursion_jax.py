@@ -1,0 +1,88 @@
+"""The CNTK in plain JAX: the recursion on whole covariances (y, y', x, x'), readable, wherever JAX runs.
+
+The same stages and diagonal maps as in `cntk_numba`, and the same T = K + Θ in place of Θ: a convolution is Σ₉ of both,
+the ReLU's slope κ₀ is written out (its automatic derivative is NaN at correlation 1, the diagonal). A pair of 32x32
+images has 1,048,576 pairs of pixels: the operations are those of `cntk_numba`, but every step goes through memory.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernel_gen.cntk.architecture import Stage
+from kernel_gen.cntk.diagonal import Prepared
+from kernel_gen.cntk.recursion_numba import SNAP
+
+
+def kappas(c: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """κ₀ and κ₁ of correlations, by t = 1 - |c|, so that nothing is lost where c is near 1 or -1."""
+    t = 1 - jnp.abs(c)
+    t = jnp.where(t > SNAP[c.dtype.name], t, 0)
+    angle = 2 * jnp.arcsin(jnp.minimum(jnp.sqrt(t / 2), 1)) / math.pi  # arccos|c|/π
+    kappa1 = jnp.sqrt(t * (2 - t)) / math.pi - (1 - t) * angle + jnp.maximum(c, 0)
+    return jnp.where(c > 0, 1 - angle, angle), kappa1
+
+
+def sum_of_nine(k: jax.Array) -> jax.Array:
+    """Σ₉ over the common shifts of i and i', zeros outside: down the axes (y, y'), then across (x, x')."""
+    for first in (0, 2):
+        pads = [(1, 1) if axis in (first, first + 1) else (0, 0) for axis in range(4)]
+        padded = jnp.pad(k, pads)
+        high, wide = k.shape[first], k.shape[first + 1]
+        shifted = [
+            jax.lax.slice_in_dim(jax.lax.slice_in_dim(padded, s, s + high, axis=first), s, s + wide, axis=first + 1)
+            for s in range(3)
+        ]
+        k = shifted[0] + shifted[1] + shifted[2]
+    return k
+
+
+def relu(k: jax.Array, tangent: jax.Array, std1: jax.Array, std2: jax.Array, twin: jax.Array):
+    """K and T after a ReLU, from K and Θ before it. `twin`: both are one image, whose own pixels correlate exactly."""
+    product = std1[:, None, :, None] * std2[None, :, None, :]
+    c = jnp.where(product > 0, k / jnp.where(product > 0, product, 1), 0)
+    high, wide = std1.shape
+    itself = twin & jnp.eye(high, dtype=bool)[:, :, None, None] & jnp.eye(wide, dtype=bool)
+    c = jnp.where(itself & (product > 0), 1, jnp.clip(c, -1, 1))
+    kappa0, kappa1 = kappas(c)
+    k = product * kappa1 / 2
+    return k, k + tangent * kappa0 / 2
+
+
+def pool(k: jax.Array, down: int, across: int) -> jax.Array:
+    """Means over the squares of i and of i'."""
+    high, wide = k.shape[0] // down, k.shape[2] // across
+    return k.reshape(high, down, high, down, wide, across, wide, across).mean(axis=(1, 3, 5, 7))
+
+
+@functools.partial(jax.jit, static_argnames="stages")
+def heads(pixels1, pixels2, stds1, stds2, twin, q, bias, *, stages: tuple[Stage, ...]) -> jax.Array:
+    """K and T at the readout's input of one pair: pixels (height, channels, width), stds (convs, height, width)."""
+    k = jnp.einsum("ycx,vcu->yvxu", pixels1, pixels2, precision="highest")
+    t = k  # Θ is 0 still
+    for stage, std1, std2 in zip(stages, stds1, stds2, strict=True):
+        for layer in range(stage.convs):
+            k, t = relu(q * sum_of_nine(k) + bias, q * sum_of_nine(t) + bias, std1[layer], std2[layer], twin)
+        k, t = (pool(m, *stage.pool) for m in (k, t))
+    return jnp.stack([jnp.einsum("yyxx->", m) / (m.shape[0] * m.shape[2]) for m in (k, t)])
+
+
+def block(one: Prepared, two: Prepared, stages: Sequence[Stage], *, q: float, bias: float, same: bool) -> np.ndarray:
+    """K and T of all pairs, float64 (n1, n2, 2), pair after pair; float64 input needs `jax_enable_x64`."""
+    dtype = one.pixels.dtype
+    out = np.empty((len(one), len(two), 2))
+    for i in range(len(one)):
+        for j in range(len(two)):
+            if same and j < i:
+                out[i, j] = out[j, i]
+                continue
+            stds1, stds2 = tuple(s[i] for s in one.stds), tuple(s[j] for s in two.stds)
+            out[i, j] = heads(
+                one.pixels[i], two.pixels[j], stds1, stds2, same and i == j, dtype.type(q), dtype.type(bias),
+                stages=tuple(stages),
+            )  # fmt: skip
+    return out

@@ -1,0 +1,245 @@
+"""The fused CNTK of two images on a CPU: rows of pixel pairs stream through all layers of a stage, in the first caches.
+
+From the recursion (Arora et al., On Exact Computation with an Infinitely Wide Neural Net, 2019) to the code. Between
+pixels i of x and i' of x', with q = σ²/9, b the bias std and s, s' the standard deviations (diagonal maps):
+
+    convolution   K ← q·Σ₉ K + b²,      Θ ← K + q·Σ₉ Θ           Σ₉ sums over the nine common shifts of i and i'
+    ReLU          c = K/(s·s'),  K ← ½·s·s'·κ₁(c),  Θ ← ½·κ₀(c)·Θ
+    pool          K, Θ ← means over the p·p pixels of i times those of i'
+    readout       K ← σ²·K + b²,        Θ ← K + σ²·Θ
+
+The code carries T = K + Θ in place of Θ: a convolution then is two equal sums, Θ = q·Σ₉ T + b². K starts as
+x·x'/channels and Θ as 0. Constants go into the maps: c = (Σ₉ K + b²/q)·(√q/s)·(√q/s'), and K after a ReLU is
+(s/√2)·(s'/√2)·κ₁.
+
+Order of work. Only pools couple the offsets of i' from i, so a stage takes one vertical offset after another. For one
+of them, a row y of x meets the row y' = y + offset of x': a plane (x, x') of W·(W + 1) numbers, whose last column is
+zero. In the flat plane a common horizontal shift is a slice W + 2 further on, and zeros beyond its ends do for SAME
+padding: Σ₉ is two 3-sums, across over three slices, down over this row's sums and those of the last two rows. A layer
+then is one loop over the flat plane (`convolve_rectify`), with 1/s and s repeated along it. All its addresses are one
+pointer and constants, which is what lets LLVM turn the loop into straight vector code with every constant in a
+register; the rows of a stage of two layers take 77 KiB at W = 32, the repeated maps 1 MiB.
+
+Cost of a layer with H·W pixels, (H·W)² pairs: about 45 operations a pair for the NTK (Σ₉ of K and T 8, c 3, square root
+of 1 - |c| 3, κ₁ 13, κ₀ 15, T 4), 25 for the NNGP; 2·channels + 4 for the first sums, 1 to 2 for a pool. Myrtle-5 on
+32x32x3 does 1.05M pairs of pixels at each of the first two layers, 65,536 at the third, 4,096 at the fourth: about
+100 MFLOP in all.
+"""
+
+import functools
+import math
+
+import numba
+import numpy as np
+
+from kernel_gen.cntk.architecture import Stage
+
+# κ₀(c) = 1 - arccos(c)/π and κ₁(c) = (c(π - arccos c) + √(1 - c²))/π in t = 1 - |c|: for c < 0 √t·P(t) and t·√t·Q(t),
+# for c > 0 1 - √t·P(t) and c + t·√t·Q(t). Minimax fits on [0, 1], by linear programming; errors 2.8e-8 and 7.2e-8.
+P = (0.450158564, 0.03749901772, 0.008582526911, 0.001892585573, 0.002203026027, -0.001167019923, 0.0008312717292)
+Q = (0.3001141124, 0.01491149957, 0.002757577784, 4.163971635e-06, 0.0005224607773)
+# 1 - |c| that rounding cannot tell from 0, as where two patches are parallel: its root would stand in κ₀
+SNAP = {"float32": 5e-7, "float64": 1e-15}
+LANES = 16  # numbers in the widest vector; lengths and starts of rows are multiples of it
+
+
+def compiled(function, **options):
+    """`function` compiled, without Python's lock; kept in NUMBA_CACHE_DIR, here or in the user's cache."""
+    options |= {"nogil": True, "fastmath": True, "error_model": "numpy"}
+    try:
+        return numba.njit(function, cache=True, **options)
+    except RuntimeError:  # no folder can be written: compile in every process
+        return numba.njit(function, **options)
+
+
+def fits(dtype: str) -> np.ndarray:
+    """What a row needs: P, Q, 1 and SNAP."""
+    return np.array([*P, *Q, 1, SNAP[dtype]], dtype)
+
+
+def lanes(numbers: int) -> int:
+    """`numbers`, rounded up to whole vectors."""
+    return -(-numbers // LANES) * LANES
+
+
+def convolve_rectify(work, at, length, near, maps, slope, beta, fits, tangent, like, exact):
+    """One row through a convolution and its ReLU, a flat loop; inlined, so that addresses and flags are constants.
+
+    work: the rows of this layer. `at` says where what lies: its input K and T (zeros around the row), of each the sums
+    across of the last row and those of the last two, and the output. maps: √q/s, √q/s', s/√2 and s'/√2 repeated along
+    the plane; slope: q/2, and 0 in the zero column. like: T is K at the input, as before the first ReLU.
+    """
+    k_in, t_in, k_last, k_two, t_last, t_two, k_out, t_out = at
+    c1, c2, s1, s2 = maps
+    # From memory, so that each is loaded once and then stays in a register
+    p0, p1, p2, p3, p4, p5, p6 = fits[0], fits[1], fits[2], fits[3], fits[4], fits[5], fits[6]
+    q0, q1, q2, q3, q4, one, snap = fits[7], fits[8], fits[9], fits[10], fits[11], fits[12], fits[13]
+    real = work.dtype.type
+    two, zero = real(2), real(0)
+    for f in range(length):
+        across = work[k_in + f] + work[k_in + near + f] + work[k_in + 2 * near + f]
+        k = across + work[k_two + f]
+        work[k_two + f] = across + work[k_last + f]
+        work[k_last + f] = across
+        k += beta
+        c = k * (c1[f] * c2[f])
+        t = one - abs(c)
+        t = t if t > snap else zero
+        root, plus = math.sqrt(t), max(c, zero)
+        if exact:
+            kappa0 = two * math.asin(min(one, root * real(math.sqrt(0.5)))) * real(1 / math.pi)
+            kappa1 = math.sqrt(t * (two - t)) * real(1 / math.pi) - (one - t) * kappa0 + plus
+        else:
+            kappa1 = root * t * (q0 + t * (q1 + t * (q2 + t * (q3 + t * q4)))) + plus
+            kappa0 = root * (p0 + t * (p1 + t * (p2 + t * (p3 + t * (p4 + t * (p5 + t * p6))))))
+        new = s1[f] * s2[f] * kappa1
+        work[k_out + f] = new
+        if tangent:
+            theta = k
+            if not like:
+                across = work[t_in + f] + work[t_in + near + f] + work[t_in + 2 * near + f]
+                theta = across + work[t_two + f]
+                work[t_two + f] = across + work[t_last + f]
+                work[t_last + f] = across
+                theta += beta
+            kappa0 = one - kappa0 if c > zero else kappa0
+            work[t_out + f] = new + slope[f] * theta * kappa0
+
+
+convolve_rectify = compiled(convolve_rectify, forceinline=True)
+
+
+@functools.cache
+def stage_kernel(
+    stage: Stage, *, channels: int, pooled: int, slots: tuple[int, int], ntk: bool, bias: bool, dtype: str
+):
+    """The compiled program of one stage; sizes are constants of it, so that its loops become straight vector code.
+
+    Args:
+        channels: Of the images for the first stage; 0 for a later one, which reads the pooled maps of the one before.
+        pooled: The side across of the pool before this stage, which its maps_in still wait for; 1 for the first stage.
+        slots: How many vertical offsets a row keeps in the maps (in, out), see `cntk_engine.row_slots`.
+    """
+    height, width, convs, (down, across) = stage.height, stage.width, stage.convs, stage.pool
+    reach = stage.reach[0]
+    stride, near = width + 1, width + 2
+    length = lanes(width * stride)
+    first, real = channels > 0, np.dtype(dtype).type
+    exact = dtype == "float64"
+    slots_in, slots_out = slots
+    high = height // down
+    reach_in, reach_out = (slots_in - 1) // 2, (slots_out - 1) // 2
+    zero = real(0)
+    root_half = real(math.sqrt(0.5))
+    # The rows of a layer: two inputs amid zeros, whose middles begin with a vector, and two sums of each
+    k_in = lanes(near) - near
+    t_in = k_in + lanes(length + 2 * near)
+    k_last = t_in + lanes(length + 2 * near) + near
+    k_two, t_last, t_two, level = (k_last + part * length for part in (1, 2, 3, 4))
+    k_out, t_out = level + k_in + near, level + t_in + near
+    at = (k_in, t_in, k_last, k_two, t_last, t_two, k_out, t_out)
+
+    def run(pixels1, pixels2, std1, std2, left, right, twin, q, beta, fits, maps_in, scale, maps_out):
+        """Adds the pooled maps of the pairs (left[k], right[k]) into maps_out[k].
+
+        pixels1, pixels2: (n, height, channels, width); std1, std2: (n, convs, height, width); twin[k]: x is x'.
+        maps: (pairs, K and T, rows y, slots of y', x, x' not yet pooled); maps_in times `scale` are means.
+        """
+        room = np.zeros((convs + 1) * level + LANES, real)
+        room = room[(-room.ctypes.data // room.itemsize) % LANES :]  # from the first whole vector on
+        c1, c2 = np.zeros((convs, height, length), real), np.zeros((convs, height, length), real)
+        s1, s2 = np.zeros((convs, height, length), real), np.zeros((convs, height, length), real)
+        slope, own = np.zeros(length, real), np.zeros(width, real)
+        root_q, half_q = real(math.sqrt(q)), real(0.5) * q
+        for x in range(width):
+            slope[x * stride : x * stride + width] = half_q
+        for pair in range(left.size):
+            i, j = left[pair], right[pair]
+            for layer in range(convs):
+                for y in range(height):
+                    for x in range(width):
+                        a = std1[i, layer, y, x]
+                        for x2 in range(width):
+                            b = std2[j, layer, y, x2]
+                            f = x * stride + x2
+                            s1[layer, y, f], s2[layer, y, f] = a * root_half, b * root_half
+                            c1[layer, y, f] = root_q / a if a > zero else zero
+                            c2[layer, y, f] = root_q / b if b > zero else zero
+            for offset in range(-reach, reach + 1):
+                begin, end = max(0, -offset), min(height, height - offset)
+                for now in range(begin, end + convs):
+                    plane_k = room[k_in + near : k_in + near + width * stride].reshape(width, stride)
+                    plane_t = room[t_in + near : t_in + near + width * stride].reshape(width, stride)
+                    # The rows that come in, `now` of x with `now + offset` of x'
+                    if now < end:
+                        y2 = now + offset
+                        if first:
+                            for x in range(width):
+                                for x2 in range(width):
+                                    total = zero
+                                    for channel in range(channels):
+                                        total += pixels1[i, now, channel, x] * pixels2[j, y2, channel, x2]
+                                    plane_k[x, x2] = total
+                            if convs == 0 and ntk:
+                                plane_t[:, :width] = plane_k[:, :width]
+                        else:
+                            slot = y2 - max(0, min(now - reach_in, height - slots_in))
+                            for kind in range(2 if ntk else 1):
+                                plane, waiting = plane_t if kind else plane_k, maps_in[pair, kind, now, slot]
+                                for x in range(width):
+                                    for x2 in range(width):
+                                        total = waiting[x, x2 * pooled]
+                                        for part in range(1, pooled):
+                                            total += waiting[x, x2 * pooled + part]
+                                        plane[x, x2] = total * scale
+                    # Layer after layer, each one row behind the one before it; a row of zeros follows the last
+                    for layer in range(convs + 1):
+                        y = now - layer
+                        if y < begin:
+                            break
+                        rows = room[layer * level :]
+                        if layer < convs:
+                            if y == end:
+                                rows[k_in + near : k_in + near + length] = zero
+                                rows[t_in + near : t_in + near + length] = zero
+                            if y == begin:
+                                for f in range(length):
+                                    sums = rows[k_in + f] + rows[k_in + near + f] + rows[k_in + 2 * near + f]
+                                    rows[k_last + f], rows[k_two + f] = sums, sums
+                                    if ntk:
+                                        sums = rows[t_in + f] + rows[t_in + near + f] + rows[t_in + 2 * near + f]
+                                        rows[t_last + f], rows[t_two + f] = sums, sums
+                            elif y <= end:
+                                above, below = y - 1, y - 1 + offset
+                                maps = c1[layer, above], c2[layer, below], s1[layer, above], s2[layer, below]
+                                like, same = first and layer == 0, twin[pair] and offset == 0
+                                if same and ntk:  # before the loop moves the sums on
+                                    t, two = (k_in, k_two) if like else (t_in, t_two)
+                                    for x in range(width):
+                                        f = x * (stride + 1)
+                                        own[x] = beta + rows[two + f]
+                                        own[x] += rows[t + f] + rows[t + near + f] + rows[t + 2 * near + f]
+                                if like:
+                                    convolve_rectify(rows, at, length, near, maps, slope, beta, fits, ntk, True, exact)
+                                else:
+                                    convolve_rectify(rows, at, length, near, maps, slope, beta, fits, ntk, False, exact)
+                                if same:  # the correlation of a pixel with itself is 1, not nearly so
+                                    for x in range(width):
+                                        f = x * (stride + 1)
+                                        new = maps[2][f] * maps[3][f]
+                                        rows[k_out + f] = new
+                                        if ntk:
+                                            rows[t_out + f] = new + half_q * own[x]
+                        elif y < end:  # what leaves: rows pooled; of x' only y', its x' when the maps are read
+                            to = y // down
+                            slot = (y + offset) // down - max(0, min(to - reach_out, high - slots_out))
+                            if 0 <= slot < slots_out:
+                                for kind in range(2 if ntk else 1):
+                                    onto = maps_out[pair, kind, to, slot]
+                                    begins = (t_in if kind else k_in) + near
+                                    for x in range(width):
+                                        into, taken = onto[x // across], rows[begins + x * stride :]
+                                        for x2 in range(into.size):  # `width` would be unrolled, not made vectors
+                                            into[x2] += taken[x2]
+
+    return compiled(run)

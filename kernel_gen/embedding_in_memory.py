@@ -1,0 +1,44 @@
+"""Features of arrays in memory, without files: `kernel_gen.embedding`."""
+
+import dataclasses
+import math
+from typing import Any
+
+from kernel_gen.gram_in_memory import checked_shape
+from linearized.base.errors import UserError
+from linearized.settings.embedding_settings import FEATURES, EmbeddedRows
+from linearized.settings.gram_settings import KernelSettings, RowSettings
+from linearized.settings.memory import refuse_large_embedding
+
+
+def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str = "stax", **settings: Any):
+    """Return φ with φ(x)·φ(z) ≈ k(x, z), a function of rows (n, d) that returns features (n, m).
+
+        phi = kernel_gen.embedding("NTK", 784, activation="gelu", embedding_dim=4096)
+        train, test = phi(x_train), phi(x_test)
+
+    Args:
+        features: A name in `linearized.settings.embedding_settings.FEATURES`: NTK, RF, CNTK or POLYNOMIAL.
+        inputs: d, or (height, width, channels) of the images that rows flatten.
+        scale: "stax" (inputs divided by √d or √channels), "input" (raw) or "published" (the command line's default).
+        settings: Those of the kernel and of the embedding: activation (a name, a function or an `Activation`),
+            num_layers, embedding_dim, method, embedding_seed ... (see `linearized.settings.embedding_settings.EmbeddedRows`).
+
+    Raises `UserError` for settings that do not fit, and φ for inputs that are not finite.
+    """
+    shape = None if isinstance(inputs, int) else checked_shape(inputs)
+    dim = inputs if shape is None else math.prod(shape)
+    if dim < 1:
+        raise UserError(f"`inputs` is a number of columns of at least 1, or an image shape. Received: {inputs!r}.")
+    rows = {field.name for field in dataclasses.fields(RowSettings)}
+    known = {field.name for field in dataclasses.fields(EmbeddedRows)} - rows
+    known |= {field.name for field in dataclasses.fields(KernelSettings)}
+    if unknown := sorted(set(settings) - known):
+        raise UserError(f"Unknown settings: {', '.join(unknown)}. There are: {', '.join(sorted(known))}.")
+    own = {name: settings.pop(name) for name in ("activation",) if not isinstance(settings.get(name, ""), str)}
+    made = EmbeddedRows.from_dict({**settings, "features": FEATURES.canonical(features), "scale": scale})
+    for name, value in own.items():
+        KernelSettings.from_dict({"kernel": made.kernel, name: value})  # refuses what the kernel does not take
+        object.__setattr__(made, name, value)  # rows of data sets, which have files, take names only
+    refuse_large_embedding(made, shape, dim)
+    return FEATURES.load(made.features).build(made, shape, dim)

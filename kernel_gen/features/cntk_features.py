@@ -1,0 +1,37 @@
+"""CNTK: Myrtle-5, 7, 10 or plain convolutions, as `kernel_gen.kernels.cntk` has them, embedded.
+
+Networks come from `kernel_gen.cntk.architecture`: 3 x 3 convolutions, an activation after each, pools, a head, a
+readout.
+"""
+
+from kernel_gen.cntk import architecture
+from kernel_gen.features import linear
+from kernel_gen.features.common import activation_of, embedding_of, scale_of
+from kernel_gen.features.network import Features
+from linearized.base.errors import UserError
+from linearized.settings.embedding_settings import EmbeddedRows
+
+
+def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> Features:
+    """Features of the kernel of `settings.depth` and `settings.head`. Raises `UserError` where there are no images."""
+    if image_shape is None or len(image_shape) != 3:
+        raise UserError(f"A CNTK needs images (height, width, channels). Received: {image_shape}.")
+    myrtle = settings.head == "myrtle"
+    network = architecture.myrtle(settings.depth) if myrtle else architecture.plain(settings.depth, settings.head)
+    network.stages(*image_shape[:2])  # refuses images that the pools do not divide
+    weights = settings.weight_std, settings.bias_std
+    layers = []
+    for step in network.steps:
+        match step:
+            case architecture.Conv():
+                layers.append(linear.Conv((3, 3), weight_std=weights[0], bias_std=weights[1]))
+            case architecture.Relu():
+                layers.append(activation_of(settings))
+            case architecture.AvgPool(side=side):
+                layers.append(linear.AvgPool((side, side), (side, side)))
+            case architecture.Flatten():
+                layers.append(linear.Flatten())
+            case architecture.GlobalAvgPool():
+                layers.append(linear.GlobalAvgPool())
+    layers.append(linear.Dense(*weights))
+    return Features(layers, dim, image_shape, settings.kind, embedding_of(settings), scale=scale_of(settings, "stax"))

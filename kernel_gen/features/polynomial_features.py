@@ -1,0 +1,68 @@
+"""POLYNOMIAL: (c + x·z/√d)^p by PolySketch of (√c, x/d^¼), of any degree p; 0 <= c."""
+
+import numpy as np
+from jaxtyping import Float
+
+from kernel_gen.features.network import OVERFLOW
+from kernel_gen.features.poly_sketch import PolySketch
+from kernel_gen.kernel import quiet
+from kernel_gen.rows import finite_rows
+from linearized.base.array_checks import refuse_not_finite
+from linearized.base.blocks import for_each
+from linearized.base.errors import UserError
+from linearized.settings.embedding_settings import EmbeddedRows
+
+BATCH = 256  # rows
+
+
+class PolynomialFeatures:
+    """φ of a polynomial kernel.
+
+    Attributes:
+        inputs, dim: Columns of the inputs, and of the features.
+        scale: In which the inputs are.
+        dtype: Of the features.
+    """
+
+    scale = "stax"
+
+    def __init__(self, inputs: int, degree: int, offset: float, width: int, seed: int, field: str, dtype: str):
+        complex_field = field == "complex"
+        if width < 1 + complex_field:
+            raise UserError(f"These features need an embedding dimension of at least 2. Received: {width}.")
+        if offset < 0:
+            raise UserError(f"Features of (c + x·z/√d)^p need c of at least 0. Received: --offset={offset}.")
+        self.inputs, self.dtype, self._offset = inputs, np.dtype(dtype), offset
+        random = np.random.RandomState([seed, degree])
+        rows, exact = inputs + (offset > 0), degree == 1 and inputs + (offset > 0) <= width
+        field = "real" if exact else field
+        self._sketch = PolySketch(
+            rows, degree, width // 2 if complex_field and not exact else width, random, field=field, dtype=dtype
+        )
+        self.dim = rows if exact else width // 2 * 2 if complex_field else width
+
+    def __call__(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
+        """φ of each row, on all cores, in batches."""
+        if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
+            raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")
+        out = np.empty((len(x), self.dim), self.dtype)
+
+        def fill(rows: slice) -> None:
+            columns = finite_rows(x[rows], self.dtype).T / self.dtype.type(self.inputs**0.25)
+            if self._offset > 0:
+                constant = np.full((1, columns.shape[1]), self._offset**0.5, self.dtype)
+                columns = np.concatenate([constant, columns])
+            with quiet():
+                out[rows] = self._sketch(columns).T
+            refuse_not_finite(out[rows], f"Features, from row {rows.start} on,", OVERFLOW)
+
+        for_each([slice(start, start + BATCH) for start in range(0, len(x), BATCH)], fill)
+        return out
+
+
+def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> PolynomialFeatures:
+    """Features of `degree` and `offset`; images are rows to it."""
+    return PolynomialFeatures(
+        dim, settings.degree, settings.offset, settings.embedding_dim, settings.embedding_seed, settings.field,
+        settings.dtype,
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""Gram matrices of arrays in memory, without files: `kernel_gen.gram`."""
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from kernel_gen import KERNELS
+from kernel_gen.kernel import Kernel, quiet, refuse_overflow
+from linearized.base.array_checks import real_array
+from linearized.base.blocks import for_each
+from linearized.base.errors import UserError
+from linearized.settings.gram_settings import KernelSettings
+
+
+def gram(
+    kernel: str | Kernel, x1: np.ndarray, x2: np.ndarray | None = None, *, scale: str = "stax",
+    dtype: Any = "float32", bias_std: float | None = None, image_shape: tuple[int, ...] | None = None, **settings: Any,
+) -> Float[np.ndarray, "n1 n2"]:  # fmt: skip
+    """The kernel between all rows or images of `x1` and of `x2`, in tiles on all cores.
+
+    Args:
+        kernel: A name in `KERNELS`, or a `Kernel`, such as `kernel_gen.stax.network.from_stax` makes.
+        x1, x2: Rows (n, d) or images (n, h, w, c). Without `x2` the matrix is that of `x1`, symmetric to the last bit,
+            and its diagonal exact.
+        scale: "stax" (inputs divided by √d or √channels), "input" (raw) or "published" (the command line's default).
+        dtype: Of the entries, float32 or float64.
+        bias_std: None, as in stax, is 0.
+        image_shape: (h, w, c) if rows are to be read as images.
+        settings: The kernel's others: kind, num_layers, depth, weight_std, num_units ... (see KernelSettings).
+
+    Raises `UserError` for inputs or settings that do not fit.
+    """
+    x1, shape1 = _rows(x1, image_shape, "x1")
+    x2, shape2 = (None, shape1) if x2 is None else _rows(x2, image_shape, "x2")
+    if shape1 != shape2 or (x2 is not None and x1.shape[1] != x2.shape[1]):
+        raise UserError(
+            f"x1 and x2 must hold inputs of one shape. Received: {shape1 or x1.shape[1:]} and {shape2 or x2.shape[1:]}."
+        )
+    if isinstance(kernel, str):
+        settings |= {"kernel": kernel, "scale": scale, "dtype": _name(dtype), "bias_std": bias_std or 0.0}
+        made = KernelSettings.from_dict(settings)
+        kernel = KERNELS.load(made.kernel).build(made, shape1)
+    elif not isinstance(kernel, Kernel):
+        raise UserError(f"A kernel is a name ({', '.join(KERNELS)}) or a Kernel. Received: {kernel!r}.")
+    elif settings or bias_std is not None:
+        raise UserError(f"A Kernel has its settings already. Received also: {', '.join(settings) or 'bias_std'}.")
+    return _gram(kernel, x1, x2)
+
+
+def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
+    """All tiles; without `x2` the upper triangle's, mirrored."""
+    same = x2 is None
+    with quiet():
+        one = kernel.prepare(x1)
+        two = one if same else kernel.prepare(x2)
+    entries = np.empty((len(one), len(two)), kernel.dtype)
+    side = kernel.tile
+
+    def fill(tile: tuple[int, int]) -> None:
+        rows, columns = (slice(start, start + side) for start in tile)
+        diagonal = same and rows == columns
+        with quiet():
+            found = kernel.block(one[rows], two[columns], same=diagonal)
+        refuse_overflow(found, ("x1", rows.start), ("x1" if same else "x2", columns.start))
+        if diagonal:
+            lower = np.tril_indices(len(found), -1)
+            found[lower] = found.T[lower]
+        entries[rows, columns] = found
+        if same and not diagonal:
+            entries[columns, rows] = found.T
+
+    tiles = [(i, j) for i in range(0, len(one), side) for j in range(0, len(two), side) if not same or i <= j]
+    if len(tiles) == 1:
+        fill(tiles[0])  # here, where BLAS may use all cores
+    else:
+        for_each(tiles, fill)
+    return entries
+
+
+def _rows(x: np.ndarray, image_shape: tuple[int, ...] | None, name: str) -> tuple[np.ndarray, tuple[int, ...] | None]:
+    """`x` as rows (n, d), and the shape of its images, None if they are rows."""
+    x, image_shape = real_array(x, name), None if image_shape is None else checked_shape(image_shape)
+    if x.ndim not in (2, 4):
+        raise UserError(f"{name} must hold real rows (n, d) or images (n, h, w, c). Received: shape {x.shape}.")
+    if x.ndim == 2:
+        if image_shape is not None and math.prod(image_shape) != x.shape[1]:
+            raise UserError(f"{name} has rows of {x.shape[1]} numbers, which are not images of shape {image_shape}.")
+        return x, image_shape
+    if image_shape is not None and x.shape[1:] != image_shape:
+        raise UserError(f"{name} holds images of shape {x.shape[1:]}, and image_shape is {image_shape}.")
+    return x.reshape(len(x), int(np.prod(x.shape[1:]))), x.shape[1:]
+
+
+def checked_shape(image_shape: Any) -> tuple[int, int, int]:
+    """Return (height, width, channels) as integers. Raise `UserError` for anything else."""
+    try:
+        sizes = tuple(operator.index(size) for size in image_shape)
+    except TypeError:
+        sizes = ()
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise UserError(f"image_shape must be (height, width, channels), each at least 1. Received: {image_shape!r}.")
+    return sizes
+
+
+def _name(dtype: Any) -> str:
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return str(dtype)  # the settings say which there are

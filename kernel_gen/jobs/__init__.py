@@ -1,0 +1,1 @@
+"""Sharded, resumable jobs that write Gram matrices."""

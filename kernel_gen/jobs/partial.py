@@ -1,0 +1,187 @@
+"""A shard in the making: finished tiles survive a kill, are verified when the work goes on, and become the shard.
+
+The file has the layout of the finished shard, and an index at its end that says whose it is and where its bands lie
+(`linearized.base.seals`). The index alone is sealed until the shard is finished; tiles are judged by their own
+checksums, and what HDF5 has to say of them is written at the end. HDF5 therefore never opens a file that an earlier run
+left.
+"""
+
+import hashlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+from absl import logging
+
+from kernel_gen.jobs.tiles import Tile, tiles
+from linearized.base.seals import Damaged, Index, Part, crc32_of, gaps, read_index, seal_parts, write_index
+from linearized.storage.files import aside_folder, sync
+from linearized.storage.manifest import Band, Manifest
+from linearized.storage.shards import attributes, create, finish, parts, plain_errors, refuse_nan, with_symmetric_corner
+
+TICK = np.uint64(2**32)  # added to a tile's CRC32 in the table: the tile is there
+_TICK_BYTES = 8
+
+
+class PartialShard:
+    """The file `*.part` beside a shard's place. Only the holder of the shard's lock may open one.
+
+    Attributes:
+        todo: Tiles that are not there yet.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, shard: int):
+        """Open what an earlier run left and verify its tiles, or make a new file.
+
+        Raises OSError where the disk is full.
+        """
+        self._path, self._aside = path, partial_path(path)
+        self._manifest, self._shard, self._tiles = manifest, shard, tiles(manifest, shard)
+        self._place = {tile: index for index, tile in enumerate(self._tiles)}
+        self._start, self._pairs = time.monotonic(), 0
+        self._index = self._resumed() or self._made()
+        self._parts = dict(zip(manifest.shards[shard], self._index.parts, strict=True))
+        self._handle = os.open(self._aside, os.O_RDWR | os.O_CLOEXEC)
+        self.todo = [tile for tile in self._tiles if not self._there(tile)]
+        if damaged := sum(self._tick(tile) != 0 for tile in self.todo):
+            logging.warning("%s: %d tiles are damaged and computed again", self._aside, damaged)
+
+    def __enter__(self) -> "PartialShard":
+        return self
+
+    def __exit__(self, *_) -> None:
+        os.close(self._handle)
+
+    def write(self, tile: Tile, block: np.ndarray) -> None:
+        """Write a tile, then tick it off: a kill in between costs this tile.
+
+        Raises `UserError` for entries that are not finite, OSError where the disk is full.
+        """
+        refuse_nan(block, tile.band, tile.left)
+        if tile.on_diagonal:
+            block = with_symmetric_corner(block)
+        block = np.ascontiguousarray(block, self._manifest.dtype)
+        for offset, row in zip(self._rows(tile), block, strict=True):
+            _write(self._handle, row, offset)
+        tick = TICK + np.uint64(zlib.crc32(block))
+        _write(self._handle, np.array([tick], "<u8"), self._tick_offset(tile))
+        self._pairs += tile.pairs
+
+    def finish(self) -> None:
+        """Read all back, compare every tile with its sum, write the header, seal, sync, rename.
+
+        Raises OSError where the disk gave back other bytes; the next run computes those tiles again.
+        """
+        lost = [tile for tile in self._tiles if not self._there(tile)]
+        if lost:
+            raise OSError(f"{len(lost)} tiles of {self._aside} were not read back as written; run the command again")
+        sums = {band: crc32_of(self._aside, part) for band, part in self._parts.items()}
+        self._write_header(sums, self._pairs / max(time.monotonic() - self._start, 1e-9))
+        sync(self._aside)
+        seal_parts(self._aside)
+        sync(self._aside)
+        self._aside.replace(self._path)
+        sync(self._path.parent)
+
+    def _write_header(self, sums: dict[Band, int], rate: float) -> None:
+        """Copy what HDF5 writes into a finished file without entries to where this file has it."""
+        with aside_folder(self._aside.parent) as folder:
+            header = folder / "header.h5"
+            create(header, self._manifest, self._shard, tiles=len(self._tiles), allocate=False)
+            with plain_errors(header), h5py.File(header, "r+", locking=False) as file:
+                finish(file, sums, rate)
+            found, size = parts(header, sums)
+            if found != self._index.parts or size != self._index.start:
+                raise OSError(f"{self._aside} has another layout than HDF5 gives it now. Remove it and run again")
+            ticks = Part(self._index.about["tiles"], _TICK_BYTES * len(self._tiles))
+            with header.open("rb") as file:
+                for start, stop in gaps(self._index._replace(parts=[*found, ticks])):
+                    file.seek(start)
+                    _write(self._handle, file.read(stop - start), start)
+
+    def _identity(self) -> str:
+        """A digest of everything that the entries and the layout of this file depend on."""
+        about = [attributes(self._manifest, self._shard), self._manifest.tile, h5py.version.hdf5_version]
+        return hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    def _resumed(self) -> Index | None:
+        """The index of what an earlier run left, or None where that cannot be used, which is logged."""
+        try:
+            index = read_index(self._aside, finished=False)
+        except FileNotFoundError:
+            return None
+        except (OSError, Damaged) as error:
+            logging.warning("%s cannot be used (%s): its shard starts from scratch", self._aside, error)
+            return None
+        if index is None or index.about.get("identity") != self._identity():
+            logging.warning("%s is of other settings or another version: its shard starts from scratch", self._aside)
+            return None
+        return index
+
+    def _made(self) -> Index:
+        self._aside.unlink(missing_ok=True)
+        try:
+            create(self._aside, self._manifest, self._shard, tiles=len(self._tiles))
+            with h5py.File(self._aside, "r", locking=False) as file:
+                table = file["tiles"].id.get_offset()
+            found, size = parts(self._aside, self._manifest.shards[self._shard])
+            about = {"identity": self._identity(), "tiles": table, "count": len(self._tiles)}
+            write_index(self._aside, size, found, about)
+        except OSError:
+            self._aside.unlink(missing_ok=True)  # the space that it took already
+            raise
+        return read_index(self._aside, finished=False)
+
+    def _rows(self, tile: Tile) -> Iterator[int]:
+        """Where each row of a tile begins in the file."""
+        width, size = self._manifest.shape(tile.band)[1], np.dtype(self._manifest.dtype).itemsize
+        first = self._parts[tile.band].offset + (tile.left - tile.band.left) * size
+        return (first + row * width * size for row in range(tile.band.stop - tile.band.start))
+
+    def _tick_offset(self, tile: Tile) -> int:
+        return self._index.about["tiles"] + _TICK_BYTES * self._place[tile]
+
+    def _tick(self, tile: Tile) -> int:
+        return int.from_bytes(os.pread(self._handle, _TICK_BYTES, self._tick_offset(tile)), "little")
+
+    def _there(self, tile: Tile) -> bool:
+        """Return whether a tile is ticked off and its bytes have the sum that they were written with."""
+        tick = self._tick(tile)
+        if tick < TICK:
+            return False
+        count, total = (tile.right - tile.left) * np.dtype(self._manifest.dtype).itemsize, 0
+        for offset in self._rows(tile):
+            total = zlib.crc32(os.pread(self._handle, count, offset), total)
+        return total == tick - int(TICK)
+
+
+def _write(handle: int, content: bytes | np.ndarray, offset: int) -> None:
+    """Write all of `content` at a place of a file. Raises OSError where the disk is full."""
+    rest = memoryview(content).cast("B")
+    while len(rest):
+        count = os.pwrite(handle, rest, offset)
+        rest, offset = rest[count:], offset + count
+
+
+def partial_path(path: Path) -> Path:
+    """Return where the shard `path` lies while it is made."""
+    return path.with_suffix(".part")
+
+
+def share_done(path: Path) -> float | None:
+    """Return the share of tiles of a shard in the making that are ticked off; None without a readable partial file."""
+    try:
+        index = read_index(partial_path(path), finished=False)
+        if index is None:
+            return None
+        with partial_path(path).open("rb") as file:
+            file.seek(index.about["tiles"])
+            ticks = np.frombuffer(file.read(_TICK_BYTES * index.about["count"]), "<u8")
+    except (OSError, Damaged):
+        return None
+    return float(np.mean(ticks >= TICK))

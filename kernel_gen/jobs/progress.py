@@ -1,0 +1,68 @@
+"""Share done, speed and time left: a live line on a terminal, a log line every half minute elsewhere."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from linearized.base.progress import LOG_EVERY, LiveLine, Logged, Part, clock, terminal
+
+
+class Rate:
+    """Counts pairs, or what `unit` names; those found finished count as done and not as speed."""
+
+    def __init__(self, total: int, unit: str = "pairs"):
+        self.unit, self.total, self.done, self.made, self.start = unit, total, 0, 0, time.monotonic()
+
+    def found(self, pairs: int) -> None:
+        """Count pairs that an earlier run made."""
+        self.done += pairs
+
+    def add(self, pairs: int) -> None:
+        """Count pairs made now."""
+        self.done += pairs
+        self.made += pairs
+
+    def parts(self) -> list[Part]:
+        """Return the parts of the line: share, speed, time left."""
+        speed = self.made / max(time.monotonic() - self.start, 1e-9)
+        left = clock((self.total - self.done) / speed if speed else None)
+        return [Part(f"{self.done / max(self.total, 1):.1%}"), Part(f"{speed:,.0f} {self.unit}/s", 1),
+                Part(f"{left} left")]  # fmt: skip
+
+    def __str__(self) -> str:
+        return ", ".join(part.text for part in self.parts())
+
+
+class _Logged(Rate):
+    def __init__(self, total: int, unit: str):
+        super().__init__(total, unit)
+        self._log = Logged(LOG_EVERY)
+
+    def add(self, pairs: int) -> None:
+        super().add(pairs)
+        self._log(lambda: str(self))
+
+
+class _Live(Rate):
+    line: LiveLine
+
+    def found(self, pairs: int) -> None:
+        super().found(pairs)
+        self.line.show(self.done)
+
+    def add(self, pairs: int) -> None:
+        super().add(pairs)
+        self.line.show(self.done)
+
+
+@contextlib.contextmanager
+def pairs_line(what: str, total: int, unit: str = "pairs") -> Iterator[Rate]:
+    """Yield a `Rate` that shows itself."""
+    console = terminal()
+    if console is None:
+        yield _Logged(total, unit)
+        return
+    rate = _Live(total, unit)
+    rate.line = LiveLine(console, total, lambda _: [Part(what, 2), *rate.parts()])
+    with rate.line:
+        yield rate

@@ -1,0 +1,104 @@
+"""Activations of this suite, named or the user's own, as layers of neural_tangents.stax.
+
+    stax = kernel_gen.stax.network.neural_tangents().stax  # made to run on today's JAX
+    layer = stax.serial(stax.Dense(1), activation_layer(lambda x: jnp.arctan(x)), stax.Dense(1))
+    kernel_gen.gram(kernel_gen.stax.network.from_stax(layer), x)
+
+In an expression the same layers are `Elementwise('softplus')` and `Elementwise()`, see `kernel_gen.stax.network.parse`.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernel_gen.activations import activation
+from kernel_gen.activations.base import Activation
+from kernel_gen.activations.elementwise import FromDual
+from kernel_gen.stax import compat
+from linearized.base.errors import UserError
+
+LENGTHS = (64, 512, 2048)  # terms of the series that are compiled; each length takes XLA 2 to 3 seconds
+STEPS = range(-24, 61)  # quarters of a power of 2: standard deviations from 1/64 to 32,768
+
+
+def activation_layer(given: Any) -> tuple:
+    """Return the stax layer (init, apply, kernel function) of an activation.
+
+    Networks of finite width give NaN if the activation was made from its dual alone.
+
+    The variances are not known when a kernel is compiled. Therefore a series is compiled in the few `LENGTHS`
+    that it may need, and the length is chosen when the kernel runs; variances beyond the longest give NaN, which `gram`
+    refuses.
+
+    Args:
+        given: A name, a function of one array or an `Activation`, as `kernel_gen.activations.activation` takes it.
+    """
+    compat.install()
+    from neural_tangents._src.stax import elementwise, requirements
+
+    made = activation(given)
+    for dtype in ("float32", "float64"):
+        _lengths(made, dtype)  # now, for JAX does not compute values while it traces
+
+    def value(x):
+        """The function itself, or NaN where only the dual is known: stax asks it for shapes."""
+        return jnp.full_like(x, jnp.nan) if isinstance(made, FromDual) else made.function(x, jnp)
+
+    def pairs(cov, one, two, diagonal_batch, diagonal_spatial, parts):
+        """The dual (and the slope) of a covariance in any of neural-tangents' layouts."""
+        lengths = _lengths(made, cov.dtype.name)
+        largest = jnp.max(one) if two is None else jnp.maximum(jnp.max(one), jnp.max(two))
+        index = jnp.sum(largest > jnp.asarray([limit for limit, _ in lengths], cov.dtype))
+
+        def of(terms):
+            def found():
+                def scalar(part, k12, k11, k22):
+                    sides = made.rows(k11, terms), made.rows(k22, terms)
+                    return jnp.asarray(made.pair(k12, *sides, terms)[part], cov.dtype)
+
+                shape = diagonal_batch, diagonal_spatial
+                functions = [functools.partial(scalar, part) for part in parts]
+                return tuple(elementwise._vmap_2d(function, cov, one, two, *shape) for function in functions)
+
+            return found
+
+        beyond = lambda: tuple(jnp.full_like(cov, jnp.nan) for _ in parts)  # noqa: E731
+        return jax.lax.switch(index, [*(of(terms) for _, terms in lengths), beyond])
+
+    def kernel_fn(k):
+        shape = k.diagonal_batch, k.diagonal_spatial
+        one, two = (requirements.get_diagonal(cov, *shape) for cov in (k.cov1, k.cov2))
+        parts = (0,) if k.ntk is None else (0, 1)
+        nngp, *slope = pairs(k.nngp, one, two, False, k.diagonal_spatial, parts)
+        [cov1] = pairs(k.cov1, one, None, *shape, (0,))
+        [cov2] = [None] if k.cov2 is None else pairs(k.cov2, two, None, *shape, (0,))
+        ntk = None if k.ntk is None else k.ntk * slope[0]
+        return k.replace(cov1=cov1, nngp=nngp, cov2=cov2, ntk=ntk)
+
+    @requirements.layer
+    @requirements.supports_masking(remask_kernel=True)
+    def layer():
+        return elementwise._elementwise(value, made.text, kernel_fn)
+
+    return layer()
+
+
+@functools.lru_cache(maxsize=256)
+def _lengths(made: Activation, dtype: str) -> list[tuple[float, int]]:
+    """Return (largest variance, number of terms) of each length of the series that is compiled, shortest first."""
+    if type(made).terms is Activation.terms:
+        return [(np.inf, 0)]
+    found: dict[int, float] = {}
+    for step in STEPS:
+        variance = 2.0 ** (step / 2)
+        try:
+            terms = made.terms(variance, dtype)
+            found[next((length for length in LENGTHS if length >= terms), terms) if terms else 0] = variance
+        except UserError:
+            break
+    if set(found) == {0} and np.isfinite(made.largest_variance):
+        found[0] = float(np.nextafter(made.largest_variance, 0))
+    return [(variance, terms) for terms, variance in sorted(found.items())]

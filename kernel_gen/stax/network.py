@@ -1,0 +1,182 @@
+"""Any architecture of neural_tangents.stax as a kernel; the only module that imports neural_tangents.
+
+An architecture is written as in stax, for example `serial(Conv(1, (3, 3)), Relu(), Flatten(), Dense(1))`. The text is
+parsed and not evaluated: it may hold calls of stax's layers and combinators on numbers, strings, tuples and each other.
+`Elementwise('softplus')` is any activation of this suite by its name, and `Elementwise()` the one that is given with
+the expression, which may be a function or an `Activation`.
+"""
+
+import ast
+import contextlib
+import functools
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernel_gen.activations import activation
+from kernel_gen.kernel import Kernel, quiet
+from kernel_gen.rows import finite_rows, same_width
+from kernel_gen.stax import compat, covariance_conv
+from kernel_gen.stax.activation import activation_layer
+from linearized.base.errors import UserError
+from linearized.settings.stax_expression import SPATIAL, check_expression, check_inputs
+
+BUDGET = 2**30  # bytes of a tile's intermediate arrays
+
+
+@functools.cache
+def neural_tangents() -> types.ModuleType:
+    """The library, made to run on today's JAX; half a second the first time."""
+    compat.install()
+    import neural_tangents
+    from neural_tangents._src.stax import linear
+
+    covariance_conv.install(linear)
+
+    return neural_tangents
+
+
+def parse(expression: str, given: Any = "relu") -> tuple[tuple, set[str]]:
+    """Return the layer (init, apply, kernel function) of an expression, and the names of the layers in it.
+
+    Args:
+        given: The activation of `Elementwise()`: a name, a function or an `Activation`.
+
+    Raises `UserError` for what is not an expression of stax layers, and for arguments that stax refuses.
+    """
+    names = check_expression(expression, given)
+    return _value(ast.parse(expression.strip(), mode="eval").body, given), names
+
+
+def _value(node: ast.expr, given: Any) -> Any:
+    """Return the value of one node of the expression."""
+    match node:
+        case ast.Constant(value=value) if value is None or isinstance(value, bool | int | float | str):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if isinstance(value, int | float):
+            return -value
+        case ast.Tuple(elts=items):
+            return tuple(_value(item, given) for item in items)
+        case ast.List(elts=items):
+            return [_value(item, given) for item in items]
+        case ast.Call(func=function, args=arguments, keywords=keywords) if all(word.arg for word in keywords):
+            values = [_value(argument, given) for argument in arguments]
+            named = {word.arg: _value(word.value, given) for word in keywords}
+            name = ast.unparse(function)
+            return _call(getattr(neural_tangents().stax, name.rpartition(".")[2]), name, values, named, given)
+    raise UserError(f"An architecture holds stax layers, numbers, strings and tuples only: {ast.unparse(node)[:80]!r}.")
+
+
+def _call(layer: Callable, name: str, values: list, named: dict[str, Any], given: Any) -> Any:
+    if layer is neural_tangents().stax.Elementwise:
+        return activation_layer(*(values or [given]))
+    if layer is neural_tangents().stax.ElementwiseNumerical and values and isinstance(values[0], str):
+        made = activation(values[0])
+        values = [lambda x: made.function(x, jnp), *values[1:]]
+    try:
+        return layer(*values, **named)
+    except (TypeError, ValueError, NotImplementedError, KeyError, IndexError, AttributeError) as error:
+        raise UserError(f"stax refuses the arguments of {name}: {error}") from error
+
+
+class StaxKernel(Kernel):
+    """A kernel function of neural_tangents as a Kernel, compiled for a few sizes of block.
+
+    Blocks are filled up to powers of two, so that XLA compiles each size once. The tile is such that the arrays of a
+    block, by the compiler's own count, stay below 1 GiB (images that pools couple take some 100 kB to 100 MB a pair).
+    The diagonal of `same` blocks is computed in float64, for neural-tangents errs by 1e-4 there in float32 and by 1e-8
+    in float64, where its angles vanish.
+    """
+
+    scale = "stax"
+
+    def __init__(
+        self, kernel_fn: Callable, kind: str = "ntk", dtype: str = "float32",
+        image_shape: tuple[int, ...] | None = None,
+    ):  # fmt: skip
+        self.kind, self.dtype, self.image_shape = kind, np.dtype(dtype), image_shape
+        self._compiled = jax.jit(lambda x, z: kernel_fn(x, z, kind))  # once for each dtype it is given
+
+    @functools.cached_property
+    def tile(self) -> int:
+        """A power of two, at most 1,024; for images the first use compiles a block of two."""
+        if self.image_shape is None:
+            return 1024
+        with _precision(self.dtype):
+            pair = jax.ShapeDtypeStruct((2, *self.image_shape), self.dtype)
+            cost = self._compiled.lower(pair, pair).compile().memory_analysis().temp_size_in_bytes / 4
+        return 2 ** int(np.clip(np.log2(BUDGET / max(cost, 1)) / 2, 0, 10))
+
+    def prepare(self, x: np.ndarray) -> np.ndarray:
+        """Rows (n, d), or images (n, h, w, c) of them."""
+        rows = finite_rows(x, self.dtype)
+        if self.image_shape is None:
+            return rows
+        if rows.shape[1] != np.prod(self.image_shape):
+            raise UserError(f"Images of shape {self.image_shape} have other rows than {rows.shape[1]} columns.")
+        return rows.reshape(-1, *self.image_shape)
+
+    def block(self, one: np.ndarray, two: np.ndarray, *, same: bool = False) -> np.ndarray:
+        same_width(one, two)
+        if not len(one) or not len(two):
+            return np.empty((len(one), len(two)), self.dtype)
+        entries = self._entries(_fill(one), _fill(two), self.dtype)
+        if entries.ndim != 2:
+            raise UserError(
+                f"The architecture's outputs are not one vector an input: its kernel has shape {entries.shape}. "
+                "End it with Flatten() or GlobalAvgPool(), and Dense(1)."
+            )
+        entries = entries[: len(one), : len(two)]
+        if same and self.dtype == np.float32:
+            for i in range(len(one)):
+                entries[i, i] = self._entries(one[i : i + 1], one[i : i + 1], np.dtype(np.float64)).item()
+        return entries
+
+    def _entries(self, one: np.ndarray, two: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        with _precision(dtype):
+            return np.array(self._compiled(one.astype(dtype), two.astype(dtype)), dtype)
+
+
+@contextlib.contextmanager
+def _precision(dtype: np.dtype) -> Iterator[None]:
+    """JAX at this precision; what stax refuses when a kernel is first traced becomes a `UserError`."""
+    with jax.enable_x64(dtype == np.float64), quiet():
+        try:
+            yield
+        except UserError:
+            raise
+        except (NotImplementedError, ValueError) as error:
+            raise UserError(f"stax has no kernel of this architecture: {error}") from error
+
+
+def _fill(x: np.ndarray) -> np.ndarray:
+    """`x` with its last row repeated up to a power of two."""
+    missing = 2 ** (len(x) - 1).bit_length() - len(x)
+    return np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) if missing else x
+
+
+def from_stax(
+    architecture: str | tuple | Callable, *, kind: str = "ntk", dtype: str = "float32",
+    image_shape: tuple[int, ...] | None = None, activation: Any = "relu",
+) -> StaxKernel:  # fmt: skip
+    """Return a Kernel of an expression, of a stax layer (init, apply, kernel function), or of a kernel function.
+
+    Args:
+        activation: That of `Elementwise()` in an expression: a name, a function or an `Activation`.
+        image_shape: (h, w, c) of images. An expression takes them if it convolves, pools or flattens, and else rows.
+    """
+    if isinstance(architecture, str):
+        layer, names = parse(architecture, activation)
+        check_inputs(architecture, names, image_shape is not None)
+        return StaxKernel(layer[2], kind, dtype, image_shape if names & (SPATIAL | {"Flatten"}) else None)
+    kernel_fn = architecture[2] if isinstance(architecture, tuple) and len(architecture) == 3 else architecture
+    if not callable(kernel_fn):
+        raise UserError(
+            f"from_stax takes an expression, a stax layer or a kernel function. Received: {architecture!r}."
+        )
+    neural_tangents()
+    return StaxKernel(kernel_fn, kind, dtype, image_shape)

@@ -1,0 +1,205 @@
+"""Reading of files that anybody may have written: one exception for all that can be wrong with them.
+
+A parser raises whatever it likes on damaged bytes: json raises RecursionError, NumPy tokenize.TokenError, zipfile
+BadZipFile. `parsing` turns each of them into an `Unreadable`, which names the file. `opened` refuses whatever is not a
+regular file, because reading a pipe waits for a writer and reading a device may never end. Needs the standard library
+alone; `linearized.storage.array_files`, `linearized.data.images` and `linearized.storage.pickles` read the other
+formats.
+"""
+
+import contextlib
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from linearized.base import seals
+from linearized.base.errors import UserError
+
+JSON_LIMIT = 2**28  # bytes; the largest file of ours, the manifest of a matrix of 10⁵ shards, takes about 2**24
+TEXT_LIMIT = 2**30  # bytes; GLUE's largest file takes 2**27
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+          stat.S_IFBLK: "a device"}  # fmt: skip
+
+
+class Unreadable(UserError):
+    """A file that cannot be read, or does not hold what it should.
+
+    Attributes:
+        path: The file.
+        reason: What is wrong with it, without the file's name and the advice.
+    """
+
+    def __init__(self, path: Path | str, problem: str, advice: str = "", *, reason: str = ""):
+        self.path, self.reason = Path(path), reason or problem
+        self._made_from = (str(path), problem, advice)
+        super().__init__(f"{path} {problem}. {advice}".strip())
+
+    def __reduce__(self) -> tuple[Any, ...]:  # an exception travels between processes by its arguments
+        return _rebuilt, (type(self), *self._made_from, self.reason)
+
+
+def _rebuilt(kind: type[Unreadable], path: str, problem: str, advice: str, reason: str) -> Unreadable:
+    return kind(path, problem, advice, reason=reason)
+
+
+class Absent(Unreadable):
+    """A file that does not exist."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message as one line of at most 200 characters; the error's class where it has no message."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    line = " ".join(text.split())
+    return f"{line[:197]}..." if len(line) > 200 else line or type(error).__name__
+
+
+def expanded(text: str, where: str) -> Path:
+    """Return a path that a user wrote, with `~` and `~user` replaced by the home folder.
+
+    Args:
+        where: Where it was written, for the error.
+
+    Raises `UserError` for a user who is not known and for characters that no path has.
+    """
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise UserError(f"{where}: a path has no control characters. Received: {text!r}.")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{where}: {text} cannot be expanded ({one_line(error)}). Give the whole path.") from error
+
+
+@contextlib.contextmanager
+def parsing(
+    path: Path | str, kind: str, advice: str = "", *, passes: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Turn every exception of the block, which parses one file, into an `Unreadable` that names the file.
+
+    Args:
+        path: The file, or another name for the place that the bytes come from.
+        kind: What the file should be, with its article: "a JSON file".
+        advice: What to do about it, a sentence.
+        passes: Exceptions that leave the block unchanged, beside `UserError`.
+
+    Raises `Absent` for a missing file and `Unreadable` for everything else.
+    """
+    try:
+        yield
+    except (UserError, *passes):
+        raise
+    except FileNotFoundError as error:
+        raise Absent(path, "does not exist", advice) from error
+    except Exception as error:  # on damaged bytes a parser may raise anything
+        reason = one_line(error)
+        if isinstance(error, OSError) and error.errno is not None and error.strerror:
+            raise Unreadable(path, f"cannot be read ({error.strerror})", advice, reason=error.strerror) from error
+        raise Unreadable(path, f"is damaged or not {kind} ({reason})", advice, reason=reason) from error
+
+
+def check_regular(path: Path | str, advice: str = "", *, limit: int | None = None) -> int:
+    """Return the size of a regular file in bytes, without opening it.
+
+    Raises `Absent` for a missing file, and `Unreadable` for a folder, pipe, socket or device, and for a file of more
+    than `limit` bytes.
+    """
+    with parsing(path, "a file", advice):
+        return _checked(path, Path(path).stat(), advice, limit)
+
+
+def _checked(path: Path | str, status: os.stat_result, advice: str, limit: int | None) -> int:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise Unreadable(path, f"is {kind}, not a regular file", advice)
+    if limit is not None and status.st_size > limit:
+        raise Unreadable(
+            path, f"has {status.st_size:,} bytes, more than the {limit:,} that such a file may have", advice
+        )
+    return status.st_size
+
+
+@contextlib.contextmanager
+def opened(path: Path | str, kind: str, advice: str = "", *, limit: int | None = None) -> Iterator[BinaryIO]:
+    """Open a regular file for reading bytes; exceptions of the block become `Unreadable` as in `parsing`.
+
+    Args:
+        limit: The most bytes that the file may have; None for no bound.
+    """
+    check_regular(path, advice, limit=limit)
+    with parsing(path, kind, advice):
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe put in its place does not block
+        with os.fdopen(handle, "rb") as file:
+            _checked(path, os.fstat(handle), advice, limit)
+            yield file
+
+
+def read_bytes(path: Path | str, kind: str = "a file", advice: str = "", *, limit: int | None = TEXT_LIMIT) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes (None: of any size). Raises `Unreadable`."""
+    with opened(path, kind, advice, limit=limit) as file:
+        return file.read(-1 if limit is None else limit)
+
+
+def read_lines(path: Path | str, advice: str = "", *, limit: int = TEXT_LIMIT) -> list[str]:
+    r"""Return the lines of a UTF-8 text, without their ends and without a byte order mark.
+
+    A line ends at "\n" or "\r\n" and nowhere else: U+2028, "\x0b", "\x85" and a lone "\r" are characters of the text,
+    unlike in `str.splitlines`. A last line that is empty is left out. Raises `Unreadable`.
+    """
+    content = read_bytes(path, "a text file", advice, limit=limit)
+    with parsing(path, "a text file in UTF-8", advice):
+        text = content.decode("utf-8-sig")
+    return split_lines(text)
+
+
+def split_lines(text: str) -> list[str]:
+    r"""Split a text at "\n" only, and take the "\r" of a "\r\n" off each line; see `read_lines`."""
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def read_json(path: Path | str, advice: str = "", *, kind: type = dict) -> Any:
+    """Return the value of a JSON file of at most `JSON_LIMIT` bytes, which must be a `kind`.
+
+    The digest of a file that `linearized.base.seals.write_json` wrote is compared and left out of the value.
+
+    Raises `Absent` for a missing file and `Unreadable` for anything that is not JSON (NaN and Infinity are not), is
+    nested too deeply, is of another type, or is not as it was written.
+    """
+    content = read_bytes(path, "a JSON file", advice, limit=JSON_LIMIT)
+    with parsing(path, "a JSON file", advice):
+        sealed = seals.is_sealed(content)
+        value = parse_json(content.decode("utf-8"))
+        if not isinstance(value, kind):
+            raise ValueError(f"it holds a {type(value).__name__}, not a {kind.__name__}")
+        if sealed:
+            del value["digest"]
+        elif isinstance(value, dict) and value.get("format") == seals.FORMAT:
+            raise ValueError("its digest is missing")
+        return value
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises ValueError for what is not JSON, for NaN and numbers that overflow, for deep nesting, and for escapes that
+    make no text (half of a surrogate pair), which could not be written again.
+    """
+    try:
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if "\\ud" in text or "\\uD" in text:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is no number of JSON")
+    return value

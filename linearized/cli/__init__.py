@@ -1,0 +1,1 @@
+"""The console command `linearized`: one module per subcommand."""

@@ -1,0 +1,40 @@
+"""Runs commands on the workers of a Dask cluster: processes of this machine, Slurm jobs, or any Dask scheduler.
+
+    linearized launch --workers=2 --expand -- python -m kernel_gen --kernel=CNTK --num_shards=250
+    linearized launch --launcher=slurm --workers=16 --gres=gpu:1 --time=08:00:00 --expand -- python -m kernel_gen ...
+    linearized launch --launcher=address --scheduler=tcp://10.0.0.1:8786 --commands=todo.txt
+    linearized launch --gpus=0,1 --commands=- < todo.txt
+    linearized launch --grid=noise_ind=0:15 --grid=model=RF,NT,NN -- python train.py --dataset=NFMNIST
+
+After -- stands one command, or with --grid one for each combination of flags; with --expand it is asked for what is to
+do (it prints commands for --list, one a line). A failed command is tried again, and stops no other; commands that skip
+what is done make a rerun go on where this one was stopped. Logs lie in --logs, one file a command. Ends with code 2 if
+any command failed.
+"""
+
+import sys
+
+from linearized.launch.launch_settings import LaunchSettings
+from linearized.launch.plan import plan
+from linearized.launch.session import refuse_failures, run_all
+from linearized.settings.command import run_command
+
+
+def launch(settings: LaunchSettings, words: tuple[str, ...] = ()) -> None:
+    """Plans, starts the workers, runs, prints the table. Raises `UserError` if any command failed."""
+    commands = plan(words, settings.expand, settings.commands, settings.grid)
+    if not commands:
+        print("nothing is left to run.")
+        return
+    refuse_failures(run_all(settings, commands))
+
+
+def main(arguments: list[str]) -> int:
+    """Splits the launch's own flags from the command after `--`."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    words = tuple(arguments[cut + 1 :])
+    return run_command(LaunchSettings, __doc__, lambda settings: launch(settings, words), arguments[:cut])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""A page of everything in a folder of results, or one picture: the metric of each run against the noise level.
+
+    linearized report storage/nn --out=report.html     figures, tables, curves and settings of all runs, and failures
+    linearized report --out=noise.png                  one picture of all results of models and kernels
+
+The page is one file that needs no network. A picture is .png, .pdf or .svg.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from absl import logging
+
+from linearized.base.directories import directory
+from linearized.base.errors import UserError
+from linearized.base.nearest import hint
+from linearized.settings.command import run_command
+from linearized.settings.config import Settings, setting
+
+PICTURES = (".png", ".pdf", ".svg")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Settings of `linearized report`."""
+
+    directory: tuple = setting((), "folder with results, searched through; may be given more than once, and without "
+                               "its name; none: nn_dir and rkhs_dir")  # fmt: skip
+    metric: str = setting("test_accuracy", "a column of the table of results, such as test_accuracy or test_loss")
+    out: str = setting("report.html", "the page (.html) or picture (.png, .pdf, .svg) to write")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if Path(self.out).suffix not in (".html", *PICTURES):
+            raise UserError(f"--out must end in .html, .png, .pdf or .svg. Received: {self.out!r}.")
+
+
+def main(config: Config) -> None:
+    """Reads the results, draws, writes."""
+    from linearized.report.runs import find
+
+    folders = [Path(folder) for folder in config.directory] or [directory("nn_dir"), directory("rkhs_dir")]
+    missing = [folder for folder in folders if not folder.is_dir()] if config.directory else []
+    if missing:
+        raise UserError(f"{missing[0]} is no folder. Give folders with results, or none for those of directories.txt.")
+    runs = find(folders)
+    picture = Path(config.out).suffix in PICTURES
+    drawable = config.metric in runs.table and runs.table[config.metric].notna().any()
+    if not drawable and (picture or config.metric != "test_accuracy"):
+        columns = ", ".join(map(str, runs.table.columns)) or "none, for no run is finished"
+        near = hint(config.metric, [name for name in runs.table if runs.table[name].notna().any()])
+        raise UserError(f"The results have no {config.metric}.{near} Columns: {columns}.")
+    if picture:
+        from linearized.report.noise_plots import noise_curves
+        from linearized.report.style import save_figure
+
+        path = save_figure(noise_curves(runs.table, metric=config.metric), config.out)
+    else:
+        from linearized.report.page import write_page
+
+        metrics = tuple(dict.fromkeys((config.metric, "test_accuracy", "test_loss")))
+        path = write_page(runs, config.out, folders=folders, metrics=metrics)
+    logging.info("%d runs drawn in %s", len(runs.table), path)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main, words="directory"))

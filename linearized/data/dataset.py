@@ -1,0 +1,200 @@
+"""A dataset at a noise level: float32 arrays, their labels' coding, and a fingerprint of what they were made from."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from linearized.base.errors import UserError
+
+TASKS = ("classes", "binary", "regression")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Rows of a dataset: inputs and labels.
+
+    Attributes:
+        x: Inputs, one row each; may be a memory map.
+        y: In a `Dataset` of classes (or two of them, "binary"): class numbers. For regression: the targets. Labels as
+            they are stored, float32 of shape (n, 1) for every task, become class numbers when the `Dataset` is made.
+    """
+
+    x: Float32[np.ndarray, "n d"]
+    y: Int64[np.ndarray, " n"] | Float32[np.ndarray, "n k"]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Train, validation (may be None) and test rows at one noise level.
+
+    Attributes:
+        task: "classes" (labels are class numbers, outputs one-hot), "binary" (labels 0 and 1, one output, thresholded
+            at 0.5) or "regression" (one output).
+        num_classes: 10 for ten classes, 2 for "binary", 0 for "regression".
+        image_shape: (height, width, channels) that a row of `x` flattens, or None.
+        family: Whose published ridge grid and batch sizes apply: FMNIST, CIFAR2, CIFAR10 or SYNTH.
+        fingerprint: 16 hex digits of the raw data, the settings and the recipe's version. Of the inputs of the recipe,
+            not of its output: the last bits of a covariance root differ between machines, and its meaning does not.
+        metrics: Names of further scores that are customary for this task, see
+            `linearized.experiments.customary_metrics`.
+        notes: What the reader did with the files, such as `train_rows_unlabelled`, the number of rows it dropped.
+    """
+
+    name: str
+    noise_ind: int
+    train: Split
+    validation: Split | None
+    test: Split
+    task: str
+    num_classes: int
+    image_shape: tuple[int, int, int] | None
+    family: str
+    fingerprint: str
+    metrics: tuple[str, ...] = ()
+    notes: dict[str, str | int] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.task != "regression":
+            for name, split in self.splits().items():
+                object.__setattr__(self, name, Split(split.x, class_numbers(split.y)))
+
+    @property
+    def dim(self) -> int:
+        """d, the length of a row."""
+        return self.train.x.shape[1]
+
+    @property
+    def num_outputs(self) -> int:
+        """k: one output a class, or a single one."""
+        return self.num_classes if self.task == "classes" else 1
+
+    def splits(self) -> dict[str, Split]:
+        """The splits that are there, by name: train, validation (if any), test."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    def targets(self, split: Split, *, centred: bool = False) -> Float32[np.ndarray, "n k"]:
+        """Return what a model is fitted to: one-hot rows for classes, 0 and 1 for binary labels, else the labels.
+
+        Args:
+            centred: As kernel ridge regression is published: one-hot minus 1/k, binary minus ½; regression unchanged.
+        """
+        if self.task == "regression":
+            return split.y
+        classes = class_numbers(split.y)
+        if self.task == "binary":
+            column = classes.astype(np.float32)[:, None]
+            return column - np.float32(0.5) if centred else column
+        one_hot = np.zeros((len(split), self.num_classes), np.float32)
+        one_hot[np.arange(len(split)), classes] = 1
+        return one_hot - np.float32(1 / self.num_classes) if centred else one_hot
+
+    def score(self, split: str | Split, outputs: np.ndarray, *, loss: str = "square") -> dict[str, float | None]:
+        """Score a model's outputs by the metrics that every result holds; see `linearized.data.scores.evaluate`.
+
+        Args:
+            split: "train", "validation" or "test", or the rows themselves.
+            outputs: Shape (n, k): one column per class for "classes", else one column; not class numbers.
+            loss: "square", or "cross_entropy" where the outputs are logits.
+
+        Returns:
+            `loss`, `accuracy` (None for regression) and `normalised_loss`.
+
+        Raises:
+            ValueError: The outputs do not have the shape of `targets(split)`.
+            UserError: There is no such split, or an output is not finite.
+        """
+        from linearized.data.scores import evaluate
+
+        if isinstance(split, str):
+            if split not in self.splits():
+                raise UserError(f"{self.name} has the splits {', '.join(self.splits())}. Received: {split!r}.")
+            split = self.splits()[split]
+        return evaluate(np.asarray(outputs), split, self, loss=loss)
+
+
+def class_numbers(labels: np.ndarray) -> Int64[np.ndarray, " n"]:
+    """Return class numbers of shape (n,) from labels of shape (n,) or, as they are stored, (n, 1).
+
+    A column of labels is a trap that this suite's arrays must not set: the argmax of its rows is 0 for every row, and
+    comparing it with a vector broadcasts to a matrix.
+
+    Raises:
+        ValueError: The labels have more than one column (one-hot rows), or are not whole numbers.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim not in (1, 2) or labels.shape[1:] not in ((), (1,)):
+        raise ValueError(f"Class labels must have the shape (n,) or (n, 1). Received: {labels.shape}.")
+    classes = labels.reshape(-1).astype(np.int64)
+    if not np.array_equal(classes, labels.reshape(-1)):
+        raise ValueError(f"Class labels must be whole numbers. Received: {labels.reshape(-1)[:10].tolist()}...")
+    return classes
+
+
+def fingerprint(*parts: Any) -> str:
+    """16 hex digits of arrays (dtype, shape, bytes) and of anything JSON can say, in their order. About 1 GB/s."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part))
+        else:
+            digest.update(json.dumps(part, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def count_or_share(value: int | float, total: int, what: str) -> int:
+    """A fraction below 1 of `total`, else a count; 0 stays 0. Raises `UserError` when no row would be left."""
+    if not np.isfinite(value) or value < 0 or (value >= 1 and value != int(value)):
+        raise UserError(f"--{what} takes a fraction below 1 or a whole count. Received: {value}.")
+    count = round(value * total) if value < 1 else int(value)
+    if count >= total > 0:
+        raise UserError(f"--{what}={value:g} takes all of the {total} train rows. Leave at least one to train on.")
+    if value > 0 and count == 0:
+        raise UserError(f"--{what}={value:g} of {total} rows is none. Give a larger fraction or a count.")
+    return count
+
+
+def chosen_rows(
+    total: int, count: int, *, subset: str = "first", seed: int = 0, what: str = "num_train"
+) -> slice | np.ndarray:
+    """Which of `total` rows `count` stands for: the first, or a seeded random part in random order; 0 means all rows.
+
+    Raises `UserError` for a negative count and for one larger than what is there.
+    """
+    if count < 0 or count > total:
+        raise UserError(f"--{what}={count} asks for rows of a set that has {total}. Take 0 (all) to {total}.")
+    if subset not in ("first", "random"):
+        raise UserError(f"Unknown subset {subset!r}. The choices are: first, random.")
+    if count == 0 or subset == "first":
+        return slice(0, count or total)
+    return np.random.default_rng(seed).permutation(total)[:count]
+
+
+def part(split: Split, count: int, *, subset: str = "first", seed: int = 0, what: str = "num_train") -> Split:
+    """The rows of a split that `chosen_rows` names."""
+    rows = chosen_rows(len(split), count, subset=subset, seed=seed, what=what)
+    return Split(split.x[rows], split.y[rows])
+
+
+def check(x: np.ndarray, y: np.ndarray, what: str, *, num_classes: int = 0) -> None:
+    """Raise `UserError` unless x is a non-empty, finite matrix and y, as it is stored, has a valid label per row."""
+    if x.ndim != 2 or len(x) == 0 or y.shape != (len(x), 1):
+        raise UserError(
+            f"{what}: expected x of shape (n, d) and y of shape (n, 1), n > 0. Received: {x.shape} and {y.shape}."
+        )
+    for name, array in (("inputs", x), ("labels", y)):
+        bad = [start for start in range(0, len(array), 8192) if not np.isfinite(array[start : start + 8192]).all()]
+        if bad:
+            block = array[bad[0] : bad[0] + 8192]
+            row = bad[0] + int(np.argmin(np.isfinite(block).all(axis=1)))
+            raise UserError(f"{what}: the {name} are not finite, first in row {row}. Mend the file or fetch it anew.")
+    if num_classes and not (np.isin(np.unique(y), np.arange(num_classes)).all()):
+        raise UserError(f"{what}: labels must be 0..{num_classes - 1}. Received: {np.unique(y)[:20].tolist()}.")

@@ -1,0 +1,100 @@
+"""One opener of pictures: any format and colour mode that people keep, as float32 on the scale 0..255.
+
+| in the file | becomes |
+|---|---|
+| EXIF orientation | applied: the picture stands as a viewer shows it |
+| 16 bits a sample (grey) | divided by 257, so that 65,535 is 255 |
+| floating-point samples | multiplied by 255; samples outside [0, 1] are refused, because their scale is not known |
+| palette, 1 bit, CMYK, YCbCr | converted by Pillow to RGB; CMYK without a colour profile, as 255 - C - K and so on |
+| transparency | composited over white; kept where four channels are asked for |
+| colour, where grey is asked for | .299 R + .587 G + .114 B (ITU-R BT.601) |
+| several frames | the first one |
+"""
+
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image, ImageOps
+
+from linearized.base.reading import opened
+
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM")  # none starts another program
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff",
+            ".pbm", ".pgm", ".ppm", ".pnm")  # fmt: skip
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+FILE_LIMIT = 2**30  # bytes
+PIXEL_LIMIT = 2**27  # 134 million, about 11,600 x 11,600: half a GiB in RGBA
+_DEEP = ("I", "F")  # 32 bits a sample; modes that begin with "I;" have 16
+_pillow_limit = threading.Lock()
+
+
+def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") -> Float32[np.ndarray, "h w c"]:
+    """Return the picture in a file with `shape` (height, width, channels), on the scale 0..255.
+
+    The size is changed by bilinear interpolation over the area that each pixel covers (Pillow's `BILINEAR`), the
+    proportions are not kept.
+
+    Args:
+        shape: 1 channel is grey, 3 are RGB, 4 are RGB and opacity.
+        advice: Added to the error.
+
+    Raises `Absent` for a missing file and `Unreadable` for everything that is no picture, is truncated, or has more
+    than `PIXEL_LIMIT` pixels.
+    """
+    height, width, channels = shape
+    with (
+        warnings.catch_warnings(action="ignore"),  # of damaged metadata, which is not read
+        opened(path, "a picture", advice, limit=FILE_LIMIT) as file,
+        _opened_by_pillow(file) as image,
+    ):
+        if image.width * image.height > PIXEL_LIMIT:
+            raise ValueError(f"it has {image.width} x {image.height} pixels, more than {PIXEL_LIMIT:,}")
+        image = ImageOps.exif_transpose(image)
+        if image.mode in _DEEP or image.mode.startswith("I;"):
+            grey = _deep(image).resize((width, height), Image.Resampling.BILINEAR)
+            planes = [np.asarray(grey, np.float32).clip(0, 255)] * min(channels, 3)
+            planes += [np.full((height, width), 255, np.float32)] if channels == 4 else []
+            return np.stack(planes, axis=-1)
+        small = _in_mode(image, MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(small, np.float32).reshape(shape)
+
+
+def _opened_by_pillow(file) -> Image.Image:
+    """Open a picture without Pillow's own limit of pixels, whose error does not say the size; ours follows at once."""
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            Image.init()  # the plugins of all formats, which Pillow may load lazily
+            return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _deep(image: Image.Image) -> Image.Image:
+    """Return a grey picture of 16 or 32 bits a sample as floats on the scale 0..255."""
+    values = np.asarray(image).astype(np.float32)
+    if image.mode == "F":
+        low, high = float(values.min()), float(values.max())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"its floating-point samples reach from {low:g} to {high:g}; [0, 1] is read")
+        return Image.fromarray(values * np.float32(255))
+    if image.mode == "I" and not (values.min() >= 0 and values.max() <= 65_535):
+        raise ValueError(f"its samples reach from {values.min():g} to {values.max():g}; 8 and 16 bits are read")
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        values[values == clear] = 65_535  # white, as of other transparent pixels
+    return Image.fromarray(values / np.float32(257))
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Return a picture of 8 bits a sample in mode L, RGB or RGBA, transparent parts over white unless in RGBA."""
+    if not image.has_transparency_data:
+        return image.convert(mode)
+    clear = image.convert("RGBA")
+    if mode == "RGBA":
+        return clear
+    white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, clear).convert("RGB").convert(mode)

@@ -1,0 +1,50 @@
+"""Losses and accuracies as published: mean squared norm or cross-entropy, argmax or threshold; without the penalty."""
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset, Split, class_numbers
+
+LOSSES = ("square", "cross_entropy")
+
+
+def evaluate(
+    predictions: np.ndarray, split: Split, dataset: Dataset, *, loss: str = "square"
+) -> dict[str, float | None]:
+    """Score predictions (n, k) on a split.
+
+    Returns:
+        `loss`, the mean over rows of ‖y - f‖² (one-hot y for classes) or of the cross-entropy of the logits f;
+        `accuracy` by argmax over classes, for binary labels by f > ½ (square) or f > 0 (logits), None for regression;
+        `normalised_loss`, the square loss over the variance of y (that of the best constant), None for other losses.
+
+    Raises:
+        ValueError: The predictions do not have the shape of the split's targets.
+        UserError: A prediction is not finite: NaN never travels silently.
+    """
+    targets = dataset.targets(split)
+    if predictions.shape != targets.shape:
+        raise ValueError(f"Predictions must have the targets' shape {targets.shape}. Received: {predictions.shape}.")
+    if not np.isfinite(predictions).all():
+        raise UserError("The predictions are not finite. Lower --learning_rate or raise the ridge.")
+    values = predictions.astype(np.float64)
+    classes = class_numbers(split.y) if dataset.task != "regression" else None
+    if loss == "square":
+        rows = np.square(targets - values).sum(axis=1)
+        variance = np.square(targets - targets.mean(axis=0, dtype=np.float64)).sum(axis=1).mean()
+        normalised = float(rows.mean() / variance) if variance > 0 else None
+    elif dataset.task == "regression":
+        raise UserError("Cross-entropy needs class labels. Use --loss=square for regression.")
+    elif dataset.task == "binary":
+        rows, normalised = np.logaddexp(0, values[:, 0]) - classes * values[:, 0], None
+    else:
+        from scipy.special import log_softmax  # here, so that what only reads the losses' names starts quickly
+
+        rows, normalised = -log_softmax(values, axis=1)[np.arange(len(classes)), classes], None
+    if dataset.task == "regression":
+        accuracy = None
+    elif dataset.task == "binary":
+        accuracy = float(((values[:, 0] > (0.5 if loss == "square" else 0.0)) == (classes == 1)).mean())
+    else:
+        accuracy = float((values.argmax(axis=1) == classes).mean())
+    return {"loss": float(rows.mean()), "accuracy": accuracy, "normalised_loss": normalised}

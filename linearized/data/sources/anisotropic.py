@@ -1,0 +1,108 @@
+"""The recipe of SYNTH: spherical covariates with a few large directions, on which alone the target depends.
+
+The first d₁ = int(d^η) of d coordinates lie on a sphere of radius r = d^((η+κ)/2), the others on one of radius √d. The
+target is the sum of three forms f_k(x) = Σ_j β_k[j]·x_j⋯x_{j+k-1}, k = 2, 3, 4, on the first d₁ coordinates, each
+divided by its RMS over the whole train set. Draws and seeds are the published ones, NumPy's legacy generator: 145 for
+the train rows, 2 for the test rows, 14 for β. Source: Ghorbani et al., arXiv 2006.13409.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float32, Float64
+
+from linearized.base.blocks import for_each_drawn, row_blocks
+from linearized.base.errors import UserError
+
+TRAIN_SEED, TEST_SEED, BETA_SEED = 145, 2, 14
+VERSION = 1  # counts the changes to what the rows are; part of every fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the rows are: d coordinates, of which d^η have radius d^((η+κ)/2); `rows` of them scale the labels."""
+
+    dim: int
+    eta: float
+    kappa: float
+    rows: int
+
+    def __post_init__(self):
+        if self.rows < 1 or self.dim < 1 or not 0 < self.eta < 1:
+            raise UserError(
+                "SYNTH needs --synth_n >= 1, --synth_dim >= 1 and --synth_eta between 0 and 1. "
+                f"Received: {self.rows}, {self.dim}, {self.eta}."
+            )
+        if not 4 <= self.effective < self.dim:
+            raise UserError(
+                f"SYNTH's target has degree 4, so int(d^η) must be 4 to d - 1. Received: d={self.dim}, "
+                f"η={self.eta}, int(d^η)={self.effective}. Raise --synth_dim or --synth_eta."
+            )
+
+    @property
+    def effective(self) -> int:
+        """d₁, the number of large coordinates."""
+        return int(self.dim**self.eta)
+
+    @property
+    def radius(self) -> float:
+        """r, the norm of the large coordinates."""
+        return self.dim ** ((self.eta + self.kappa) / 2)
+
+    def scaled(self, drawn: Float64[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+        """Normal rows, as float32, put on the product of the two spheres."""
+        rows = drawn.astype(np.float32)
+        for columns, radius in ((slice(self.effective), self.radius), (slice(self.effective, None), self.dim**0.5)):
+            part = rows[:, columns]
+            part *= radius / np.sqrt(np.einsum("ni,ni->n", part, part, dtype=float))[:, None]
+        return rows
+
+    def forms(self, rows: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, "n 3"]:
+        """f₂, f₃ and f₄ of each row, not yet divided by their RMS."""
+        random = np.random.RandomState(BETA_SEED)
+        large = rows[:, : self.effective]
+        products, values = large, []
+        for degree in (2, 3, 4):
+            products = products[:, :-1] * large[:, degree - 1 :]
+            beta = random.exponential(scale=1.0, size=self.effective - degree + 1)
+            values.append(products.astype(float) @ beta)
+        return np.stack(values, axis=1)
+
+
+def generate(
+    recipe: Recipe, seed: int, rows: int, keep: Callable[[slice, np.ndarray], None]
+) -> Float64[np.ndarray, "rows 3"]:
+    """Draws `rows` rows block by block, hands each block to `keep(where, block)`, and returns their forms.
+
+    `keep` is called from several threads, in no fixed order. Costs one normal draw a number (about 15 ns); logs its
+    progress every ten seconds.
+    """
+    forms = np.empty((rows, 3))
+    clock = {"start": time.monotonic(), "said": time.monotonic()}
+
+    def work(where: slice, drawn: np.ndarray) -> None:
+        block = recipe.scaled(drawn)
+        forms[where] = recipe.forms(block)
+        keep(where, block)
+        now = time.monotonic()
+        if now - clock["said"] > 10:
+            clock["said"] = now
+            left = (now - clock["start"]) * (rows / where.stop - 1)
+            logging.info("SYNTH: %d of %d rows drawn, about %.0f s left.", where.stop, rows, left)
+
+    blocks = row_blocks(rows, 8 * recipe.dim)
+    for_each_drawn(np.random.RandomState(seed), blocks, lambda where: (where.stop - where.start, recipe.dim), work)
+    return forms
+
+
+def labels(forms: Float64[np.ndarray, "n 3"], divisors: Float64[np.ndarray, " 3"]) -> Float32[np.ndarray, "n 1"]:
+    """The sum of the forms, each divided by its RMS over the whole train set."""
+    return (forms / divisors).sum(axis=1, keepdims=True).astype(np.float32)
+
+
+def rms(forms: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, " 3"]:
+    """The root mean square of each form."""
+    return np.sqrt((forms**2).mean(axis=0))

@@ -1,0 +1,177 @@
+"""CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images 32x32 of ten classes, low frequencies replaced by noise.
+
+Read from its Python, binary or Matlab version, in a folder or in the tar.gz it comes in. The Python version is pickles,
+which are read without running any code of theirs.
+"""
+
+import hashlib
+import io
+import re
+import tarfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from linearized.base.errors import UserError
+from linearized.base.reading import opened, parsing, read_bytes
+from linearized.data.source import THRESHOLDS_32, Found, ImageSource, Raw, missing
+from linearized.data.sources import keras_cache
+from linearized.storage.pickles import read_pickle
+
+FOLDER = "cifar-10-batches-py"
+ARCHIVE = "cifar-10-python.tar.gz"
+FOLDERS = (FOLDER, "cifar-10-batches-bin", "cifar-10-batches-mat")
+ARCHIVES = tuple(
+    f"cifar-10-{version}.{suffix}" for version in ("python", "binary", "matlab") for suffix in ("tar.gz", "tgz", "tar")
+)
+NUM_BATCHES = 5
+ADVICE = "Remove it and fetch it again."
+FILE_LIMIT = 2**30  # bytes of a batch or an archive; CIFAR-10's largest has 2**28
+_BATCH = re.compile(r"(data_batch_[1-9]\d*|test_batch)(\.bin|\.mat|\.pkl|\.pickle|)")
+_ROW = 3073  # bytes of an image of the binary version: its label, then its planes
+
+
+class CifarFiles:
+    """The batches `data_batch_1`, ... and `test_batch` of any version, in a folder or an archive."""
+
+    name = "CIFAR-10"
+
+    def sought(self, directory: Path) -> list[Path]:
+        """Return where they are sought, in this order."""
+        cached = [
+            folder / place
+            for folder in keras_cache.folders()
+            for place in (f"{FOLDER}-target/{FOLDER}", FOLDER, f"{FOLDER}.tar.gz")  # Keras 3 and older ones
+        ]
+        parents = (directory, directory / "cifar10")
+        folders = [place for parent in parents for place in (*(parent / folder for folder in FOLDERS), parent)]
+        return [*folders, *(parent / name for parent in parents for name in ARCHIVES), *cached]
+
+    def find(self, directory: Path) -> Found:
+        sought = self.sought(directory)
+        place = next((path for path in sought if path.is_file() or "test_batch" in _batches(path)), None)
+        how = f"Get it with: linearized data --fetch CIFAR10, or put {FOLDER}/ or {ARCHIVE} into {directory}."
+        return Found(place, [str(path) for path in sought], how)
+
+    def fetch(self, directory: Path) -> Path:
+        reason = ""
+        try:
+            keras_cache.download("cifar10")
+        except UserError as error:
+            reason = f"{error} "
+        found = self.find(directory)
+        if found.place is None:
+            raise missing(self.name, found, reason)
+        return found.place
+
+    def digest(self, place: Path) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for path in [place] if place.is_file() else sorted(_batches(place).values()):
+            digest.update(path.name.encode())
+            digest.update(read_bytes(path, "a batch", ADVICE, limit=FILE_LIMIT))
+        return digest.hexdigest()
+
+    def read(self, place: Path) -> Raw:
+        files = _from_archive(place) if place.is_file() else _from_folder(place)
+        numbers = sorted(int(name.removeprefix("data_batch_")) for name in files if name != "test_batch")
+        if "test_batch" not in files or not numbers or numbers != list(range(1, len(numbers) + 1)):
+            raise UserError(
+                f"{place}: expected data_batch_1, data_batch_2, ... and test_batch, none left out. "
+                f"Received: {', '.join(sorted(files)) or 'nothing'}. Fetch it anew."
+            )
+        if len(numbers) < NUM_BATCHES:
+            logging.warning("%s has %d of CIFAR-10's %d train batches.", place, len(numbers), NUM_BATCHES)
+        train = [_batch(files[f"data_batch_{number}"], place) for number in numbers]
+        test = _batch(files["test_batch"], place)
+        return Raw(np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train]), *test)
+
+
+def _batches(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder's batches by name without suffix; of two versions of one batch, the last by name."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if _BATCH.fullmatch(path.name) and path.is_file())
+    except OSError:  # there is no such folder, or it may not be read
+        return {}
+    return {path.name.partition(".")[0]: path for path in paths}
+
+
+class _File(NamedTuple):
+    """A batch's file: its name with suffix, and its bytes."""
+
+    name: str
+    content: bytes
+
+
+def _from_folder(folder: Path) -> dict[str, _File]:
+    return {
+        name: _File(path.name, read_bytes(path, "a batch", ADVICE, limit=FILE_LIMIT))
+        for name, path in _batches(folder).items()
+    }
+
+
+def _from_archive(archive: Path) -> dict[str, _File]:
+    """Return the batches' bytes, whatever folder of the archive they are in. Nothing is unpacked to the disk."""
+    files = {}
+    with (
+        opened(archive, "a tar archive", ADVICE, limit=FILE_LIMIT) as file,
+        tarfile.open(fileobj=file, mode="r:*") as tar,
+    ):
+        for member in tar:
+            name = member.name.rpartition("/")[2]
+            if member.isfile() and _BATCH.fullmatch(name):
+                if member.size > FILE_LIMIT:
+                    raise ValueError(f"{name} has {member.size:,} bytes")
+                files[name.partition(".")[0]] = _File(name, tar.extractfile(member).read())
+    return files
+
+
+def _batch(file: _File, place: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n, 32, 32, 3) and labels (n,) of one batch, checked."""
+    where = f"{place}/{file.name}"
+    if file.name.endswith(".bin"):
+        if not file.content or len(file.content) % _ROW:
+            raise UserError(f"{where}: expected rows of {_ROW} bytes. Received: {len(file.content):,} bytes. {ADVICE}")
+        rows = np.frombuffer(file.content, np.uint8).reshape(-1, _ROW)
+        values = {"data": rows[:, 1:], "labels": rows[:, 0]}
+    elif file.name.endswith(".mat"):
+        from scipy.io import loadmat  # the import takes a tenth of a second, and few people have this version
+
+        with parsing(where, "a Matlab file", ADVICE):
+            values = loadmat(io.BytesIO(file.content), variable_names=("data", "labels"))
+            values["labels"] = values["labels"].ravel()
+    else:
+        values = read_pickle(file.content, where)
+    if isinstance(values, dict):
+        values = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in values.items()}
+    if not isinstance(values, dict) or not {"data", "labels"} <= set(values):
+        raise UserError(f"{where}: expected a dict with `data` and `labels`. {ADVICE}")
+    data, labels = values["data"], _labels(values["labels"])
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
+        received = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
+        raise UserError(f"{where}: expected `data` as uint8 of shape (n, 3072). Received: {received}. {ADVICE}")
+    if labels is None or labels.shape != (len(data),) or not np.isin(labels, np.arange(10)).all():
+        raise UserError(f"{where}: expected {len(data)} labels of 0..9, one for each image. {ADVICE}")
+    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
+
+
+def _labels(values: Any) -> np.ndarray | None:
+    """Labels as whole numbers, or None for what is no row of them."""
+    if not isinstance(values, list | np.ndarray) or not all(isinstance(value, int | np.integer) for value in values):
+        return None
+    return np.asarray(values, np.int64)
+
+
+CIFAR10 = ImageSource(
+    name="CIFAR10",
+    title="CIFAR-10, low frequencies replaced by noise",
+    noise_name="threshold",
+    noise_levels=THRESHOLDS_32,
+    noise="low_frequency_colour",
+    task="classes",
+    num_classes=10,
+    image_shape=(32, 32, 3),
+    family="CIFAR10",
+    raw=CifarFiles(),
+)

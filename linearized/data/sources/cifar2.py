@@ -1,0 +1,42 @@
+"""Cats against airplanes in grey: the images of CIFAR-10's classes 3 (label 0) and 0 (label 1), d = 1,024."""
+
+from pathlib import Path
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.data.source import STRENGTHS, ImageSource, Raw
+from linearized.data.sources.cifar10 import CifarFiles
+
+CAT, AIRPLANE = 3, 0
+LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # of R, G and B (ITU-R BT.709, rounded as published)
+
+
+class CatsAndAirplanes(CifarFiles):
+    """CIFAR-10's files, of which two classes are kept and turned grey, on [0, 1]."""
+
+    def read(self, place: Path) -> Raw:
+        raw = super().read(place)
+        train = _two_classes(raw.train, raw.train_labels, f"{place} (train)")
+        return Raw(*train, *_two_classes(raw.test, raw.test_labels, f"{place} (test)"))
+
+
+def _two_classes(images: np.ndarray, labels: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+    kept = np.isin(labels, (CAT, AIRPLANE))
+    if not kept.any():
+        raise UserError(f"{what} holds no image of class {CAT} or {AIRPLANE}. Fetch CIFAR-10 anew.")
+    return (images[kept] / 255 @ LUMINANCE)[..., None], (labels[kept] == AIRPLANE).astype(np.uint8)
+
+
+CIFAR2 = ImageSource(
+    name="CIFAR2",
+    title="CIFAR-10's cats and airplanes in grey, noise in high frequencies",
+    noise_name="τ",
+    noise_levels=STRENGTHS,
+    noise="high_frequency",
+    task="binary",
+    num_classes=2,
+    image_shape=(32, 32, 1),
+    family="CIFAR2",
+    raw=CatsAndAirplanes(),
+)

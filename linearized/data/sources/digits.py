@@ -1,0 +1,63 @@
+"""scikit-learn's handwritten digits: 1,797 grey images 8x8 that come with the package; the default dataset.
+
+DIGITS has noise in high frequencies, NDIGITS in place of the low ones. A fixed shuffle splits them in 1,437 + 360.
+"""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.data.source import STRENGTHS, THRESHOLDS_8, Found, ImageSource, Raw
+
+NUM_TRAIN, NUM_TEST = 1437, 360
+SHUFFLE_SEED = 1990
+
+
+class DigitsFiles:
+    """scikit-learn's own copy; nothing is downloaded."""
+
+    def find(self, directory: Path) -> Found:
+        spec = importlib.util.find_spec("sklearn")
+        place = Path(spec.origin).parent / "datasets" / "data" if spec and spec.origin else None
+        return Found(place, ["the installed scikit-learn"], "Get it with: pip install scikit-learn.")
+
+    def fetch(self, directory: Path) -> Path:
+        place = self.find(directory).place
+        if place is None:
+            raise UserError("DIGITS comes with scikit-learn, which is not installed: pip install scikit-learn.")
+        return place
+
+    def digest(self, place: Path) -> str:
+        return hashlib.blake2b((place / "digits.csv.gz").read_bytes(), digest_size=16).hexdigest()
+
+    def read(self, place: Path) -> Raw:
+        from sklearn.datasets import load_digits
+
+        loaded = load_digits()
+        order = np.random.RandomState(SHUFFLE_SEED).permutation(len(loaded.images))
+        images, labels = loaded.images[order, :, :, None].astype(np.uint8), loaded.target[order]
+        return Raw(images[:NUM_TRAIN], labels[:NUM_TRAIN], images[NUM_TRAIN:], labels[NUM_TRAIN:])
+
+
+_COMMON = {"task": "classes", "num_classes": 10, "image_shape": (8, 8, 1), "family": "FMNIST", "raw": DigitsFiles(),
+           "rows": (NUM_TRAIN, NUM_TEST)}  # fmt: skip
+
+DIGITS = ImageSource(
+    name="DIGITS",
+    title="scikit-learn's digits 8x8, noise in high frequencies",
+    noise_name="τ",
+    noise_levels=STRENGTHS,
+    noise="high_frequency",
+    **_COMMON,
+)
+NDIGITS = ImageSource(
+    name="NDIGITS",
+    title="scikit-learn's digits 8x8, low frequencies replaced by noise",
+    noise_name="threshold",
+    noise_levels=THRESHOLDS_8,
+    noise="low_frequency",
+    **_COMMON,
+)

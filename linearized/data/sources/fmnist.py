@@ -1,0 +1,109 @@
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence): 60,000 + 10,000 grey images 28x28 of ten kinds of clothes.
+
+FMNIST has noise in high frequencies, NFMNIST in place of the low ones. The files are in MNIST's idx format,
+gzipped or not.
+"""
+
+import hashlib
+from pathlib import Path
+
+from linearized.base.errors import UserError
+from linearized.base.reading import read_bytes
+from linearized.data.source import STRENGTHS, THRESHOLDS_28, Found, ImageSource, Raw, missing
+from linearized.data.sources import keras_cache
+from linearized.storage.array_files import read_idx
+
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+FILES = tuple(
+    f"{kind}-{what}-ubyte.gz" for kind in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
+)  # in the order of `Raw`
+SUBFOLDERS = ("fashion-mnist", "FashionMNIST/raw", "fashion_mnist", "FashionMNIST", "")  # the second is torchvision's
+ADVICE = "Remove it and fetch it again."
+
+
+def variants(name: str) -> list[str]:
+    """Return the names under which people keep one of `FILES`: gzipped or not, with a dot before idx, in a folder."""
+    plain = name.removesuffix(".gz")
+    names = [plain, plain.replace("-idx", ".idx")]
+    return [*(f"{one}.gz" for one in names), *names, *(f"{one}/{one}" for one in names)]
+
+
+def located(folder: Path) -> list[Path] | None:
+    """Return the four files of `FILES` in a folder, in whichever variant, or None if one of them is missing."""
+    found = [
+        next((path for path in (folder / one for one in variants(name)) if path.is_file()), None) for name in FILES
+    ]
+    return None if None in found else found
+
+
+class FashionFiles:
+    """The four files, in the folders where they are usually found."""
+
+    def folders(self, directory: Path) -> list[Path]:
+        """Return the folders in which the files are sought, in this order."""
+        places = [directory / folder for folder in SUBFOLDERS]
+        return [*places, DEBIAN_FOLDER, *(folder / "fashion-mnist" for folder in keras_cache.folders())]
+
+    def find(self, directory: Path) -> Found:
+        folders = self.folders(directory)
+        place = next((folder for folder in folders if located(folder)), None)
+        how = (
+            "Get it with: apt-get install dataset-fashion-mnist, or linearized data --fetch FMNIST, "
+            f"or put {', '.join(FILES)} (unzipped, if you like) into {folders[0]}."
+        )
+        return Found(place, [str(folder) for folder in folders], how)
+
+    def fetch(self, directory: Path) -> Path:
+        reason = ""
+        try:
+            keras_cache.download("fashion_mnist")
+        except UserError as error:
+            reason = f"{error} "
+        found = self.find(directory)
+        if found.place is None:
+            raise missing("Fashion-MNIST", found, reason)
+        return found.place
+
+    def digest(self, place: Path) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for path in _files(place):
+            digest.update(read_bytes(path, "an idx file", ADVICE))
+        return digest.hexdigest()
+
+    def read(self, place: Path) -> Raw:
+        paths = _files(place)
+        arrays = [read_idx(path, ADVICE) for path in paths]
+        for images, labels, path in zip(arrays[::2], arrays[1::2], paths[::2], strict=True):
+            if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
+                raise UserError(
+                    f"{path}: expected images of (28, 28), a label each. Received: images {images.shape}, "
+                    f"labels {labels.shape}. Fetch the files again."
+                )
+        return Raw(arrays[0][..., None], arrays[1], arrays[2][..., None], arrays[3])
+
+
+def _files(place: Path) -> list[Path]:
+    paths = located(place)
+    if paths is None:
+        raise UserError(f"{place} lacks one of {', '.join(FILES)}. Fetch the files again.")
+    return paths
+
+
+_COMMON = {"task": "classes", "num_classes": 10, "image_shape": (28, 28, 1), "family": "FMNIST", "raw": FashionFiles()}
+
+FMNIST = ImageSource(
+    name="FMNIST",
+    title="Fashion-MNIST, noise in high frequencies",
+    noise_name="τ",
+    noise_levels=STRENGTHS,
+    noise="high_frequency",
+    **_COMMON,
+)
+NFMNIST = ImageSource(
+    name="NFMNIST",
+    title="Fashion-MNIST, low frequencies replaced by noise",
+    noise_name="threshold",
+    noise_levels=THRESHOLDS_28,
+    noise="low_frequency",
+    **_COMMON,
+)

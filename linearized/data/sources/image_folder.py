@@ -1,0 +1,168 @@
+"""A folder of pictures as a dataset: train/<class>/<file> and test/<class>/<file>, or <class>/<file> split by a seed.
+
+One rule says what the folders at the top mean. Their names are compared without case. If none of them is in
+`SPLIT_NAMES`, each is a class. If one of them is, all of them are splits, and a name that is not in `SPLIT_NAMES` is
+refused. Longer names, such as training_set and test_set, are splits if every folder has one, each of its own meaning.
+Names that begin with "." and those in `SYSTEM_NAMES` are passed over everywhere.
+
+What pictures become is said in `linearized.data.images`.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset, Split, fingerprint
+from linearized.data.images import MODES, SUFFIXES, read_image
+
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+SYSTEM_NAMES = ("__macosx", "@eadir", "$recycle.bin", "lost+found")  # made by systems, in small letters
+TEST_SHARE = 0.2  # of a folder without a test part
+SCALINGS = {"unit": (1 / 255, 0.0), "symmetric": (2 / 255, -1.0), "bytes": (1.0, 0.0)}
+ADVICE = "Remove it or replace it."
+
+
+class Pictures(NamedTuple):
+    """The pictures of one split in the order of their names: their paths, and the names of their classes."""
+
+    folder: Path
+    paths: list[Path]
+    labels: list[str]
+
+    def take(self, rows: Sequence[int]) -> "Pictures":
+        """Return some of the pictures, in the order of `rows`."""
+        return Pictures(self.folder, [self.paths[row] for row in rows], [self.labels[row] for row in rows])
+
+
+def load(folder: Path | str, image_shape: tuple[int, int, int], *, scaling: str = "unit", seed: int = 0) -> Dataset:
+    """Return the pictures of `folder` as rows, classes numbered in the order of their folders' names.
+
+    The classes are those of the train part; the test part may lack some of them. Where there is no test part, the
+    validation part is scored in its place; where there is neither, a fifth of the pictures is held out. With both, the
+    validation part becomes the dataset's validation rows.
+
+    Args:
+        image_shape: (height, width, channels) to which each picture is brought; see
+            `linearized.data.images.read_image`.
+        scaling: "unit" [0, 1], "symmetric" [-1, 1], or "bytes" 0..255.
+        seed: Of the rows that are held out, where there is no test part.
+
+    Raises `UserError` for a folder with fewer than two classes, for folders beside train and test that are no splits,
+    for classes of the test part that train lacks, and for a file that is no picture.
+    """
+    folder = Path(folder)
+    if image_shape[2] not in MODES:
+        raise UserError(f"Pictures have 1, 3 or 4 channels. Received: a model of {image_shape[2]}.")
+    parts = {kind: _pictures(path) for kind, path in split_folders(folder).items()}
+    if "test" not in parts and "validation" in parts:
+        logging.info("%s has no test part: its validation part is scored as one.", folder)
+        parts["test"] = parts.pop("validation")
+    classes = sorted(set(parts["train"].labels))
+    if len(classes) < 2:
+        raise UserError(f"{parts['train'].folder} holds pictures of {len(classes)} classes; two are needed at least. "
+                        f"Put {', '.join(SUFFIXES)} files into a folder for each class.")  # fmt: skip
+    for part in parts.values():
+        unknown = sorted(set(part.labels) - set(classes))
+        if unknown:
+            raise UserError(f"{part.folder} has classes that {parts['train'].folder} lacks: {', '.join(unknown)}.")
+        if not part.paths:
+            raise UserError(f"{part.folder} holds no picture in a folder of a class. Add some, or remove the folder.")
+    if "test" not in parts:
+        parts["train"], parts["test"] = _held_out(parts["train"], seed)
+    splits = {kind: _split(part, classes, image_shape, SCALINGS[scaling]) for kind, part in parts.items()}
+    logging.info("%s: %d classes, %s pictures.", folder, len(classes),
+                 ", ".join(f"{len(split)} {kind}" for kind, split in splits.items()))  # fmt: skip
+    mark = fingerprint(classes, *(array for split in splits.values() for array in (split.x, split.y)))
+    return Dataset(folder.resolve().name, 0, splits["train"], splits.get("validation"), splits["test"], "classes",
+                   len(classes), image_shape, "FMNIST", mark)  # fmt: skip
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """Return the folders of the splits "train", "validation" and "test" that are there; {"train": folder} for none.
+
+    Raises `UserError` for a name that is no split's beside one that is, for two folders of one split, and where train
+    is missing.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder. Give one with a folder of pictures for each class.")
+    names = _folders(folder)
+    kinds = [_kind(name) for name in names]
+    if None not in kinds and len(set(kinds)) == len(kinds) and "train" in kinds:
+        return {kind: folder / name for kind, name in zip(kinds, names, strict=True)}
+    known = [name for name in names if name.casefold() in SPLIT_NAMES]
+    if not known:
+        return {"train": folder}
+    advice = f"Splits are called {', '.join(SPLIT_NAMES)}. Rename the folders, or move those that do not belong here."
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UserError(f"{folder} has {', '.join(unknown)} beside {', '.join(known)}. {advice}")
+    found: dict[str, Path] = {}
+    for name in known:
+        kind = SPLIT_NAMES[name.casefold()]
+        if kind in found:
+            raise UserError(f"{folder} has both {found[kind].name} and {name}. {advice}")
+        found[kind] = folder / name
+    if "train" not in found:
+        raise UserError(f"{folder} has {', '.join(known)} and no train folder. {advice}")
+    return found
+
+
+def _kind(name: str) -> str | None:
+    """Return the split that a folder's name speaks of, in any of its words; None for none or several."""
+    words = re.split(r"[^a-z]+", name.casefold())
+    kinds = {SPLIT_NAMES[word] for one in words for word in (one, one.removesuffix("set")) if word in SPLIT_NAMES}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def hidden(name: str) -> bool:
+    """Return whether a file or folder of this name is passed over."""
+    return name.startswith(".") or name.casefold() in SYSTEM_NAMES
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not hidden(path.name))
+
+
+def _pictures(folder: Path) -> Pictures:
+    """Return all pictures in class folders below `folder`; what is passed over is counted in a logged line."""
+    paths, labels, others = [], [], 0
+    for name in _folders(folder):
+        for place, folders, files in os.walk(folder / name):
+            folders[:] = sorted(inner for inner in folders if not hidden(inner))
+            for file in sorted(file for file in files if not hidden(file)):
+                if Path(file).suffix.lower() in SUFFIXES:
+                    paths.append(Path(place) / file)
+                    labels.append(unicodedata.normalize("NFC", name))  # as file systems may write "é" in two ways
+                else:
+                    others += 1
+    loose = sum(path.suffix.lower() in SUFFIXES and not hidden(path.name) for path in folder.iterdir())
+    if loose or others:
+        logging.warning("%s: passed over %d pictures outside of class folders and %d files that are no pictures (%s).",
+                        folder, loose, others, ", ".join(SUFFIXES))  # fmt: skip
+    order = sorted(range(len(paths)), key=lambda row: (labels[row], paths[row].parts))
+    return Pictures(folder, paths, labels).take(order)
+
+
+def _held_out(pictures: Pictures, seed: int) -> tuple[Pictures, Pictures]:
+    """Split a fifth of the pictures off for testing."""
+    order = np.random.default_rng(seed).permutation(len(pictures.paths)).tolist()
+    cut = max(1, round(TEST_SHARE * len(order)))
+    return pictures.take(order[cut:]), pictures.take(order[:cut])
+
+
+def _split(pictures: Pictures, classes: list[str], shape: tuple[int, int, int], scale: tuple[float, float]) -> Split:
+    x = np.empty((len(pictures.paths), int(np.prod(shape))), np.float32)
+    for row, path in zip(x, pictures.paths, strict=True):
+        row[:] = read_image(path, shape, ADVICE).ravel() * np.float32(scale[0]) + np.float32(scale[1])
+    return Split(x, np.array([[classes.index(label)] for label in pictures.labels], np.float32))

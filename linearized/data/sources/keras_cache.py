@@ -1,0 +1,34 @@
+"""Keras' download cache, and its downloads: by a child process, since nothing in `data` imports a framework."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from absl import logging
+
+from linearized.base.errors import UserError
+from linearized.base.reading import expanded
+
+# NumPy's backend: a download needs no TensorFlow. A server that is silent for 20 seconds counts as unreachable.
+_CHILD = "import socket; socket.setdefaulttimeout(20); import keras; keras.datasets.{name}.load_data()"
+
+
+def folders() -> list[Path]:
+    """Where Keras keeps datasets: `$KERAS_HOME` or `~/.keras`, and a temporary folder where that is not writable."""
+    home = expanded(os.environ.get("KERAS_HOME") or "~/.keras", "$KERAS_HOME")
+    if home.is_dir() and not os.access(home, os.W_OK):
+        return [home / "datasets", Path(tempfile.gettempdir()) / ".keras" / "datasets"]
+    return [home / "datasets"]
+
+
+def download(name: str) -> None:
+    """Lets Keras download `keras.datasets.<name>` into its cache. Raises `UserError` with Keras' last word."""
+    logging.info("Downloading %s by Keras (a minute or more) ...", name)
+    environment = {**os.environ, "KERAS_BACKEND": "numpy"}
+    command = [sys.executable, "-c", _CHILD.format(name=name)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"Keras could not download {name} ({last}).")

@@ -1,0 +1,234 @@
+"""SYNTH as a dataset; as published d = 1024, η = 2/5, κ = noise_ind/10, 2²⁰ train and 10,000 test rows.
+
+Files of the published names in the folder are read where there are any. Else rows are generated in blocks: a part is
+kept in memory, and a whole set too large for that goes to a memory map, made once.
+"""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float64
+
+from linearized.base.errors import UserError
+from linearized.base.reading import Unreadable, parsing, read_json
+from linearized.base.seals import write_json
+from linearized.data.dataset import Dataset, Split, check, chosen_rows, fingerprint
+from linearized.data.source import Found, Source
+from linearized.data.sources.anisotropic import TEST_SEED, TRAIN_SEED, VERSION, Recipe, generate, labels, rms
+from linearized.settings.memory import refuse_beyond_machine
+from linearized.storage.array_files import read_npy, seal_npy
+from linearized.storage.files import reap, whole_file, whole_folder
+
+NUM_TEST = 10_000
+IN_MEMORY = 2**28  # bytes of a whole train set that is kept in memory; larger ones go to a memory map
+ROW_BYTES = 32  # bytes per row of the whole train set: its index and the three forms of its label
+
+
+def train_part(recipe: Recipe, rows: slice | np.ndarray, folder: Path) -> tuple[Split, Float64[np.ndarray, " 3"]]:
+    """The train rows asked for, in memory, and the divisors of the labels.
+
+    The divisors need the large coordinates of all rows; they are kept in the folder, so that the first rows alone are
+    drawn the next time.
+    """
+    count = len(range(recipe.rows)[rows]) if isinstance(rows, slice) else len(rows)
+    refuse_beyond_machine(
+        4 * count * recipe.dim + ROW_BYTES * recipe.rows,
+        f"SYNTH with --num_train={count} --synth_dim={recipe.dim} --synth_n={recipe.rows}",
+        "Lower --num_train, --synth_dim or --synth_n.",
+    )
+    wanted = np.arange(recipe.rows)[rows]
+    order = np.argsort(wanted)
+    ascending = wanted[order]
+    x = np.empty((len(wanted), recipe.dim), np.float32)
+
+    def keep(where: slice, block: np.ndarray) -> None:
+        low, high = np.searchsorted(ascending, (where.start, where.stop))
+        x[order[low:high]] = block[ascending[low:high] - where.start]
+
+    known = _known_divisors(recipe, folder)
+    forms = generate(recipe, TRAIN_SEED, recipe.rows if known is None else int(ascending[-1]) + 1, keep)
+    divisors = rms(forms) if known is None else known
+    if known is None:
+        _keep_divisors(recipe, folder, divisors)
+    return Split(x, labels(forms[wanted], divisors)), divisors
+
+
+def test_rows(recipe: Recipe, rows: int, divisors: Float64[np.ndarray, " 3"]) -> Split:
+    """The first `rows` of the test set."""
+    x = np.empty((rows, recipe.dim), np.float32)
+
+    def keep(where: slice, block: np.ndarray) -> None:
+        x[where] = block
+
+    forms = generate(recipe, TEST_SEED, rows, keep)
+    return Split(x, labels(forms, divisors))
+
+
+def file_names(recipe: Recipe, noise_ind: int | np.integer) -> dict[str, str]:
+    """The published file names, by X_train, y_train, X_test, y_test."""
+    tail = f"anisotropic_{recipe.dim}_{recipe.effective}_{noise_ind}.npy"
+    return {f"{letter}_{kind}": f"{letter}_{kind}_{tail}" for kind in ("train", "test") for letter in ("X", "y")}
+
+
+def write_files(recipe: Recipe, noise_ind: int | np.integer, folder: Path) -> None:
+    """Writes the whole train set and the 10,000 test rows under the published names, whole or not at all.
+
+    Takes 4 n d bytes of disk (4.3 GB as published). Raises `UserError` where the disk is too small or refuses.
+    """
+    need = 4 * (recipe.rows + NUM_TEST) * (recipe.dim + 1) + 2**20
+    names = file_names(recipe, noise_ind)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder.parent).free
+        if free < need:
+            raise UserError(
+                f"SYNTH needs {need / 2**30:.1f} GiB in {folder.parent}, where {free / 2**30:.1f} are free. "
+                "Give a smaller --num_train, or another synth_dir in directories.txt."
+            )
+        with whole_folder(folder) as aside:
+            x = np.lib.format.open_memmap(
+                aside / names["X_train"], mode="w+", dtype=np.float32, shape=(recipe.rows, recipe.dim)
+            )
+            forms = generate(recipe, TRAIN_SEED, recipe.rows, x.__setitem__)
+            x.flush()
+            divisors = rms(forms)
+            np.save(aside / names["y_train"], labels(forms, divisors))
+            test = test_rows(recipe, NUM_TEST, divisors)
+            np.save(aside / names["X_test"], test.x)
+            np.save(aside / names["y_test"], test.y)
+            for name in names.values():
+                seal_npy(aside / name)
+    except OSError as error:
+        raise UserError(f"Cannot write SYNTH to {folder}: {error.strerror}. Choose another synth_dir.") from error
+
+
+def read_files(recipe: Recipe, noise_ind: int | np.integer, folder: Path) -> tuple[Split, Split] | None:
+    """Train and test set as memory maps, or None where the four files are not there or of another number of rows.
+
+    Raises `UserError` for a file that is damaged, of another type or of another shape. Values are checked by the
+    caller, on the rows that are used.
+    """
+    paths = {key: folder / name for key, name in file_names(recipe, noise_ind).items()}
+    if not all(path.is_file() for path in paths.values()):
+        return None
+    arrays = {}
+    for key, path in paths.items():
+        arrays[key] = read_npy(path, "Remove it and it is made again.", mapped=True)
+    for key, array in arrays.items():
+        expected = (
+            len(arrays[f"X_{key[2:]}"]) if arrays[f"X_{key[2:]}"].ndim else 0,
+            recipe.dim if key[0] == "X" else 1,
+        )
+        if array.dtype != np.float32 or array.shape != expected or not len(array):
+            raise UserError(
+                f"{paths[key]}: expected float32 of shape {expected}. Received: {array.dtype} {array.shape}. Remove it."
+            )
+    if len(arrays["X_train"]) != recipe.rows:
+        logging.warning(
+            "%s has %d rows, not --synth_n=%d: it is not used.", paths["X_train"], len(arrays["X_train"]), recipe.rows
+        )
+        return None
+    return Split(arrays["X_train"], arrays["y_train"]), Split(arrays["X_test"], arrays["y_test"])
+
+
+def _divisors_file(recipe: Recipe, folder: Path) -> Path:
+    return folder / "cache" / f"synth_rms_{fingerprint(dataclasses.asdict(recipe), VERSION)}.json"
+
+
+def _known_divisors(recipe: Recipe, folder: Path) -> np.ndarray | None:
+    path = _divisors_file(recipe, folder)
+    reap(path.parent, deep=False)
+    try:
+        with parsing(path, "the scale of the labels"):
+            kept = read_json(path, kind=object)
+            known = np.array(kept["divisors"] if isinstance(kept, dict) else kept, float)  # a list by version 0.1
+    except Unreadable:
+        return None  # absent or damaged: it is computed again
+    return known if known.shape == (3,) and np.all(known > 0) and np.all(np.isfinite(known)) else None
+
+
+def _keep_divisors(recipe: Recipe, folder: Path, divisors: np.ndarray) -> None:
+    try:
+        with whole_file(_divisors_file(recipe, folder)) as aside:
+            write_json(aside, {"divisors": divisors.tolist()})
+    except OSError as error:
+        logging.warning("Cannot keep SYNTH's label scale in %s (%s): it is computed again.", folder, error.strerror)
+
+
+@dataclasses.dataclass(frozen=True)
+class SynthSource(Source):
+    """The generator as a dataset."""
+
+    def find(self, directory: Path | str | None = None) -> Found:
+        """Files of the published names; where there are none, loading makes the rows."""
+        folder = self.folder(directory)
+        here = any(folder.glob("X_train_anisotropic_*.npy"))
+        how = f"Nothing to get: loading makes it from its seeds. Files of the published names in {folder} are read."
+        return Found(folder if here else None, [str(folder / "X_train_anisotropic_*.npy")], how, made_on_load=True)
+
+    def fetch(self, directory: Path | str | None = None) -> None:
+        """Nothing to fetch: the rows are made from their seeds when they are loaded."""
+
+    def load(
+        self,
+        noise_ind: int | np.integer = 0,
+        *,
+        directory: Path | str | None = None,
+        num_train: int = 0,
+        num_test: int = 0,
+        validation: int | float = 0.0,
+        subset: str = "first",
+        seed: int = 0,
+        synth_n: int = 2**20,
+        synth_dim: int = 1024,
+        synth_eta: float = 0.4,
+    ) -> Dataset:
+        """The dataset at κ = noise_ind/10; see `data.load`.
+
+        Args:
+            num_train: Rows of the train set that are kept; 0 keeps all `synth_n`, as a memory map if large.
+            num_test: Test rows, at most 10,000, which 0 stands for.
+            synth_n: n, the size of the whole train set, over which the labels are scaled.
+            synth_dim: d.
+            synth_eta: η; the target depends on int(d^η) coordinates, 4 or more.
+        """
+        recipe = Recipe(synth_dim, synth_eta, self.level(noise_ind), synth_n)
+        folder = self.folder(directory)
+        rows = chosen_rows(synth_n, num_train, subset=subset, seed=seed)
+        reap(folder, deep=False)
+        published = read_files(recipe, noise_ind, folder)
+        own = folder / f"synth_{fingerprint(dataclasses.asdict(recipe), VERSION)}"
+        whole = published or read_files(recipe, noise_ind, own)
+        if whole is None and num_train in (0, synth_n) and 4 * synth_n * synth_dim > IN_MEMORY:
+            write_files(recipe, noise_ind, own)
+            whole = read_files(recipe, noise_ind, own)
+        test_count = len(whole[1]) if whole else NUM_TEST
+        first = chosen_rows(test_count, num_test, what="num_test")
+        if whole:
+            train, test = (Split(kind.x[part], kind.y[part]) for kind, part in zip(whole, (rows, first), strict=True))
+        else:
+            train, divisors = train_part(recipe, rows, folder)
+            test = test_rows(recipe, first.stop, divisors)
+        for kind, split in (("train", train), ("test", test)):
+            check(split.x, split.y, f"SYNTH ({kind} rows{f' of {folder}' if whole else ''})")
+        contents = [train.x, train.y, test.x, test.y] if published else []  # of files that came from elsewhere
+        made_from = fingerprint(dataclasses.asdict(recipe), VERSION, *contents)
+        part = [len(train), len(test), subset, seed if subset == "random" else 0]
+        return self.dataset(noise_ind, train, test, validation, made_from, part)
+
+
+SYNTH = SynthSource(
+    name="SYNTH",
+    title="polynomial of a few large directions (synthetic)",
+    noise_name="κ",
+    noise_levels=tuple(index / 10 for index in range(10)),
+    task="regression",
+    num_classes=0,
+    image_shape=None,
+    family="SYNTH",
+    directory_key="synth_dir",
+    settings=("synth_n", "synth_dim", "synth_eta"),
+)

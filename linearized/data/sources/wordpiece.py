@@ -1,0 +1,140 @@
+"""BERT's tokens: words cut at blanks, punctuation and Chinese characters, then into the longest pieces of a vocabulary.
+
+Follows `tokenization.py` of BERT (Devlin et al., arXiv 1810.04805), with the 100 characters that Transformers'
+`BertTokenizer` takes as the longest word. Differs from it in one point: casing is read from the vocabulary unless it is
+given.
+"""
+
+import collections
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from linearized.base.errors import UserError
+from linearized.base.reading import read_lines
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+LONGEST_WORD = 100  # characters; longer words become [UNK]
+CASINGS = ("auto", "cased", "uncased")
+CAPITALS = 0.01  # share of a cased vocabulary's pieces with letters that have capitals; BERT's has .3, uncased ones 0
+# Blocks of Chinese characters, as BERT counts them; Japanese kana and Korean hangul are cut like other words.
+_CHINESE = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
+            (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))  # fmt: skip
+
+
+def words(text: str, *, cased: bool = False) -> list[str]:
+    """Return the words of a text: punctuation marks and Chinese characters are words of their own.
+
+    Control characters and U+FFFD are removed.
+
+    Args:
+        cased: Keep capitals and accents; otherwise both are removed.
+    """
+    spaced = "".join(f" {c} " if _is_chinese(c) else _clean(c) for c in text)
+    if not cased:
+        spaced = "".join(c for c in unicodedata.normalize("NFD", spaced.lower()) if unicodedata.category(c) != "Mn")
+    return "".join(f" {c} " if _is_punctuation(c) else c for c in spaced).split()
+
+
+def _clean(character: str) -> str:
+    if character in " \t\n\r":
+        return " "
+    category = unicodedata.category(character)
+    if character == "\ufffd" or category.startswith("C"):
+        return ""
+    return " " if category == "Zs" else character
+
+
+def _is_chinese(character: str) -> bool:
+    return character >= "\u3400" and any(low <= ord(character) <= high for low, high in _CHINESE)
+
+
+def _is_punctuation(character: str) -> bool:
+    """Return whether BERT cuts at a character: every ASCII character that is no letter, digit or blank, and Unicode's
+    categories P*. Symbols such as "€" are parts of words."""
+    if character.isascii():
+        return character.isprintable() and not character.isalnum() and character != " "
+    return unicodedata.category(character).startswith("P")
+
+
+class Vocabulary:
+    """Pieces of words and their numbers.
+
+    Attributes:
+        size: One more than the largest number.
+        cased: Whether capitals and accents of a text are kept.
+    """
+
+    def __init__(self, pieces: Sequence[str], *, whole_words: bool, casing: str = "auto", name: str = "The vocabulary"):
+        """Number the pieces in their order; of a piece that is there twice the last number counts, as in BERT.
+
+        Args:
+            whole_words: Look words up as they are, instead of cutting them into pieces.
+            casing: "cased", "uncased", or "auto": cased if pieces have capitals.
+            name: Of the vocabulary, for errors.
+
+        Raises `UserError` if one of `SPECIAL` is missing.
+        """
+        self.numbers = {piece: number for number, piece in enumerate(pieces)}
+        self.size, self.whole_words = len(pieces), whole_words
+        self.cased = has_capitals(pieces) if casing == "auto" else casing == "cased"
+        missing = [piece for piece in SPECIAL if piece not in self.numbers]
+        if missing:
+            raise UserError(f"{name} lacks {', '.join(missing)}. Give BERT's vocab.txt, a piece on each line.")
+
+    @classmethod
+    def from_file(cls, path: Path | str, casing: str = "auto") -> "Vocabulary":
+        """Read a file with a piece on each line, "##" before those that continue a word; line k has number k - 1.
+
+        Raises `UserError` for a file that cannot be read, is not UTF-8, or lacks one of `SPECIAL`.
+        """
+        lines = read_lines(path, "Give BERT's vocab.txt.")
+        return cls(lines, whole_words=False, casing=casing, name=str(path))
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[tuple[str, ...]], size: int, casing: str = "uncased") -> "Vocabulary":
+        """Number the most frequent words, ties in the order of the alphabet; `size` of them with `SPECIAL`."""
+        casing = "uncased" if casing == "auto" else casing
+        cased = casing == "cased"
+        counts = collections.Counter(word for row in texts for text in row for word in words(text, cased=cased))
+        frequent = sorted(counts, key=lambda word: (-counts[word], word))[: max(size - len(SPECIAL), 0)]
+        return cls([*SPECIAL, *frequent], whole_words=True, casing=casing)
+
+    def cut(self, word: str) -> list[int]:
+        """Return the numbers of the longest pieces of `word` from its left; that of [UNK] if one is missing."""
+        unknown = [self.numbers["[UNK]"]]
+        if self.whole_words or len(word) > LONGEST_WORD:
+            return [self.numbers[word]] if self.whole_words and word in self.numbers else unknown
+        found, start = [], 0
+        while start < len(word):
+            prefix = "##" if start else ""
+            stop = next((s for s in range(len(word), start, -1) if prefix + word[start:s] in self.numbers), None)
+            if stop is None:
+                return unknown
+            found.append(self.numbers[prefix + word[start:stop]])
+            start = stop
+        return found
+
+    def row(self, texts: tuple[str, ...], length: int) -> list[int]:
+        """Return [CLS] text [SEP] or [CLS] text [SEP] text [SEP], filled up with [PAD] to `length` numbers.
+
+        The longer of two texts is cut at its end until both fit, the second one if they are equally long, as in BERT.
+        """
+        parts = [[number for word in words(text, cased=self.cased) for number in self.cut(word)] for text in texts]
+        while sum(map(len, parts)) > length - 1 - len(parts):
+            max(reversed(parts), key=len).pop()
+        line = [self.numbers["[CLS]"]]
+        for part in parts:
+            line += [*part, self.numbers["[SEP]"]]
+        return line + [self.numbers["[PAD]"]] * (length - len(line))
+
+
+def has_capitals(pieces: Sequence[str]) -> bool:
+    """Return whether a vocabulary is cased: at least `CAPITALS` of its pieces with letters have a capital.
+
+    Names in brackets, [UNK] and [unused1], do not count.
+    """
+    plain = [piece for piece in pieces if not (piece.startswith("[") and piece.endswith("]"))]
+    with_case = [piece for piece in plain if piece.lower() != piece.upper()]
+    capitals = sum(piece != piece.lower() for piece in with_case)
+    return capitals > 0 and capitals >= CAPITALS * len(with_case)

@@ -1,0 +1,69 @@
+"""Noisy arrays kept on disk: sealed .npy files and `meta.json`, a folder that is whole or absent.
+
+A cache may be lost at any time: a damaged one is made anew, and where none can be written the work goes on without.
+"""
+
+import shutil
+import zlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from linearized.base.reading import Unreadable, parsing, read_json
+from linearized.base.seals import FORMAT, write_json
+from linearized.storage.array_files import read_npy, seal_npy
+from linearized.storage.files import reap, whole_folder
+
+NAMES = ("x_train", "y_train", "x_test", "y_test")
+
+
+def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Keeps the arrays of `NAMES` and what is said about them. Where the disk refuses, one line is logged."""
+    try:
+        if folder.is_dir():
+            shutil.rmtree(folder)  # what `read` found damaged
+        with whole_folder(folder) as aside:
+            for name in NAMES:
+                np.save(aside / f"{name}.npy", np.ascontiguousarray(arrays[name]), allow_pickle=False)
+                seal_npy(aside / f"{name}.npy")
+            write_json(aside / "meta.json", {"about": dict(about)})
+    except OSError as error:
+        logging.warning("Cannot keep the noisy arrays in %s (%s): they will be made again.", folder, error.strerror)
+
+
+def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """Return the arrays and what was said about them; None where there are none or they are damaged (which is logged).
+
+    Takes the time of `np.load` and of one CRC32 over the bytes. A cache of version 0.1 has checksums of its arrays
+    alone; its `meta.json` is read unprotected.
+    """
+    reap(folder.parent, deep=False)
+    if not folder.is_dir():
+        return None
+    try:
+        with parsing(folder, "a cache"):
+            meta = read_json(folder / "meta.json")
+            # Headers are read one by one: NumPy parses them by `ast`, which some Pythons (3.11.7) refuse in threads
+            sealed = meta.get("format") == FORMAT
+            stored = [read_npy(folder / f"{name}.npy", mapped=True, sealed=sealed) for name in NAMES]
+            with ThreadPoolExecutor(len(NAMES)) as pool:
+                arrays = dict(zip(NAMES, pool.map(np.array, stored), strict=True))
+            if not sealed and meta["crc32"] != {name: _checksum(arrays[name]) for name in NAMES}:
+                raise ValueError("a checksum differs")
+            return arrays, meta["about"]
+    except Unreadable as error:
+        logging.warning("The noisy arrays are made again: %s", error)
+        return None
+
+
+def _checksum(array: np.ndarray) -> int:
+    """Return the checksum that version 0.1 kept of an array: a CRC32 of the shape and of the bytes in pieces."""
+    data = memoryview(np.ascontiguousarray(array)).cast("B")
+    pieces = [data[start : start + 2**24] for start in range(0, len(data), 2**24)]
+    with ThreadPoolExecutor() as pool:
+        sums = list(pool.map(zlib.crc32, pieces))
+    return zlib.crc32(repr((array.shape, str(array.dtype), sums)).encode())

@@ -1,0 +1,198 @@
+"""The published noises: Gaussian noise added to the high frequencies of images, or put in place of the low ones.
+
+Source: Ghorbani, Mei, Misiakiewicz, Montanari, "When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409,
+appendix A). Frequencies are those of the orthonormal two-dimensional cosine transform (DCT-II), channel by channel. One
+legacy generator, seeded once, draws the noise of the train images, then that of the test images, in float64; only the
+result is float32. Images come as (n, height, width, channels), results flattened as (n, d).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.fft
+import scipy.linalg
+from jaxtyping import Float32, Float64, Real
+
+from linearized.base.blocks import blas_threads, for_each, for_each_drawn, row_blocks
+from linearized.base.errors import UserError
+
+SEED = 2048
+LANES = 4  # partial sums of a covariance: a fixed number, so that its last bits do not depend on the cores
+
+
+def high_frequency(
+    train: Real[np.ndarray, "n h w c"], test: Real[np.ndarray, "m h w c"], strength: int | float, seed: int = SEED
+) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
+    """Adds noise of `strength` times the image's norm near the highest frequency; each row has norm √d.
+
+    The filter is 1 within h - 1 of the bottom-right coefficient and 0 elsewhere. Raises `UserError` for an image of one
+    colour: it has no direction.
+    """
+    _check_varied(train, test)
+    shape, dim = train.shape[1:], train[0].size
+    below, right = np.mgrid[shape[0] - 1 : -1 : -1, shape[1] - 1 : -1 : -1]
+    kept = (np.hypot(below, right) <= shape[0] - 1).astype(float)[:, :, None]
+    noisy = np.empty((len(train), dim), np.float32), np.empty((len(test), dim), np.float32)
+
+    def work(block: tuple[np.ndarray, np.ndarray, slice], noise: np.ndarray) -> None:
+        images, out, rows = block
+        frequencies = _transform(_centred(images[rows]))
+        noise *= kept
+        noise *= strength * _norms(frequencies) / _norms(noise)
+        frequencies += noise
+        image = _inverse(frequencies)
+        image *= np.sqrt(dim) / _norms(image)
+        out[rows] = image.reshape(-1, dim)
+
+    blocks = [
+        (images, out, rows)
+        for images, out in zip((train, test), noisy, strict=True)
+        for rows in row_blocks(len(images), 8 * dim)
+    ]
+    for_each_drawn(np.random.RandomState(seed), blocks, lambda block: (len(block[0][block[2]]), *shape), work)
+    return noisy
+
+
+def low_frequency(
+    train: Real[np.ndarray, "n h w c"], test: Real[np.ndarray, "m h w c"], threshold: int, seed: int = SEED
+) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
+    """Grey images, centred and of norm √d, with their `threshold`² lowest frequencies replaced by noise.
+
+    Raises `UserError` for an image of one colour.
+    """
+    _check_varied(train, test)
+    return _replaced(train, test, threshold, seed, _on_sphere, np.float32)
+
+
+def low_frequency_colour(
+    train: Real[np.ndarray, "n h w c"], test: Real[np.ndarray, "m h w c"], threshold: int, seed: int = SEED
+) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
+    """Raw images with the `threshold`² lowest frequencies of each channel replaced, then standardised by channel.
+
+    Mean and deviation of a channel are those of the noisy train set. At 50,000 images 32x32x3: 4 GB of memory.
+    """
+    channels = train.shape[3]
+    noisy = _replaced(train, test, threshold, seed, lambda images: images.astype(float), np.float64)
+    blocks = row_blocks(len(train), noisy[0][0].nbytes)
+    pixels = len(train) * train[0, ..., 0].size
+    mean = sum(noisy[0][rows].reshape(-1, channels).sum(axis=0) for rows in blocks) / pixels
+    squares = sum(((noisy[0][rows].reshape(-1, channels) - mean) ** 2).sum(axis=0) for rows in blocks)
+    spread = np.sqrt(squares / pixels)
+    if not np.all(spread > 0):
+        raise UserError(f"Channel {int(np.argmin(spread))} is the same in all train images: it cannot be standardised.")
+    for images in noisy:
+        by_channel = images.reshape(-1, channels)
+        by_channel -= mean
+        by_channel /= spread
+    return noisy[0].astype(np.float32), noisy[1].astype(np.float32)
+
+
+def _replaced(
+    train: np.ndarray,
+    test: np.ndarray,
+    threshold: int,
+    seed: int,
+    prepare: Callable[[np.ndarray], np.ndarray],
+    dtype: type,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both sets as rows, their low frequencies redrawn with the mean and covariance of the train set's.
+
+    The covariance is over all d coefficients, as published, and so is the noise; but only the columns of its square
+    root that end in the replaced block are multiplied.
+    """
+    shape, dim = train.shape[1:], train[0].size
+    if not 0 <= threshold <= min(shape[:2]):
+        raise UserError(f"The threshold must be 0..{min(shape[:2])} for images of {shape[:2]}. Received: {threshold}.")
+    low = np.zeros(shape, bool)
+    low[:threshold, :threshold] = True
+    low = np.flatnonzero(low)  # positions in (row, column, channel) order
+
+    frequencies = np.empty((len(train), dim))
+    train_blocks = row_blocks(len(train), 8 * dim)
+
+    def transform(rows: slice) -> None:
+        frequencies[rows] = _transform(prepare(train[rows])).reshape(-1, dim)
+
+    for_each(train_blocks, transform)
+    mean = frequencies.mean(axis=0)
+    root = _root_columns(frequencies, mean, low) if threshold else np.empty((dim, 0))
+    noisy = np.empty((len(train), dim), dtype), np.empty((len(test), dim), dtype)
+
+    def replace(block: tuple[int, slice], noise: np.ndarray) -> None:
+        kind, rows = block
+        image = frequencies[rows].reshape(-1, *shape) if kind == 0 else _transform(prepare(test[rows]))
+        drawn = noise @ root
+        drawn += mean[low]
+        image[:, :threshold, :threshold] = drawn.reshape(len(image), threshold, threshold, shape[2])
+        noisy[kind][rows] = _inverse(image).reshape(-1, dim)
+
+    blocks = [(0, rows) for rows in train_blocks] + [(1, rows) for rows in row_blocks(len(test), 8 * dim)]
+    for_each_drawn(np.random.RandomState(seed), blocks, lambda block: (block[1].stop - block[1].start, dim), replace)
+    return noisy
+
+
+def _root_columns(
+    rows: Float64[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"], columns: np.ndarray
+) -> Float64[np.ndarray, "d columns"]:
+    """Columns of the covariance's symmetric square root. Takes n d² + 9 d³ operations, or O(n² d) if n < d."""
+    if len(rows) < rows.shape[1]:
+        _, values, vectors = scipy.linalg.svd((rows - mean) / np.sqrt(len(rows)), full_matrices=False)
+        return (vectors.T * values) @ vectors[:, columns]
+    covariance = _covariance(rows, mean)
+    with blas_threads(1 if len(covariance) < 2000 else None):  # threads cost a small matrix more than they gain
+        values, vectors = scipy.linalg.eigh(covariance, lower=False, driver="evd", overwrite_a=True)
+    # Centred images span fewer than d directions: rounding makes some eigenvalues negative, and their root NaN.
+    values = np.sqrt(np.maximum(values, 0))
+    return (vectors * values) @ vectors[columns].T
+
+
+def _covariance(rows: Float64[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, "d d"]:
+    """The upper triangle of the covariance, divided by n."""
+    dim = rows.shape[1]
+    blocks = row_blocks(len(rows), 8 * dim)
+    partial = [np.zeros((dim, dim), order="F") for _ in range(LANES)]
+
+    def add(lane: int) -> None:
+        for block in blocks[lane::LANES]:
+            centred = rows[block] - mean
+            scipy.linalg.blas.dsyrk(1 / len(rows), centred.T, 1.0, partial[lane], overwrite_c=True)
+
+    for_each(range(LANES), add)
+    return sum(partial)
+
+
+def _transform(images: np.ndarray) -> np.ndarray:
+    return scipy.fft.dctn(images, axes=(1, 2), norm="ortho", overwrite_x=True)
+
+
+def _inverse(frequencies: np.ndarray) -> np.ndarray:
+    return scipy.fft.idctn(frequencies, axes=(1, 2), norm="ortho", overwrite_x=True)
+
+
+def _norms(images: np.ndarray) -> Float64[np.ndarray, "n 1 1 1"]:
+    flat = images.reshape(len(images), -1)
+    return np.sqrt(np.einsum("ni,ni->n", flat, flat))[:, None, None, None]
+
+
+def _check_varied(*sets: np.ndarray) -> None:
+    """Raises `UserError` naming the first image of one colour."""
+    for kind, images in zip(("train", "test"), sets, strict=True):
+        flat = images.reshape(len(images), -1)
+        constant = flat.max(axis=1) == flat.min(axis=1)
+        if constant.any():
+            row = int(np.argmax(constant))
+            raise UserError(f"Image {row} of the {kind} set has one colour only, so it cannot be scaled. Remove it.")
+
+
+def _centred(images: np.ndarray) -> np.ndarray:
+    """The images in float64, each with mean 0."""
+    images = images.astype(float)
+    images -= images.mean(axis=(1, 2, 3), keepdims=True)
+    return images
+
+
+def _on_sphere(images: np.ndarray) -> np.ndarray:
+    """The images in float64, each with mean 0 and norm √d."""
+    images = _centred(images)
+    images *= np.sqrt(images[0].size) / _norms(images)
+    return images

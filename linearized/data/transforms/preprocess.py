@@ -1,0 +1,129 @@
+"""Layer norm and ZCA whitening of a dataset, fitted on its train rows alone and applied to every split alike.
+
+Layer norm takes each row to mean 0 and variance 1 over its own entries, and has nothing to fit. ZCA centres by the mean
+of the train rows and whitens by their covariance C: the symmetric root, so that images stay images (Bell & Sejnowski
+1997). A direction in which C has the eigenvalue v is multiplied by (v + ε tr(C)/d)^(-1/2), with the published ε = 0.1,
+and a direction in which the train rows do not vary by 1, as published: C says nothing about it, and validation and test
+rows do vary there if there are fewer train rows than columns. Whitening what layer norm left is "layer_norm_zca".
+Validation and test rows never enter C, and what C was made from is what it is applied to.
+"""
+
+import dataclasses
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float, Float32, Float64
+
+from linearized.base.array_checks import real_array, refuse_not_finite
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset, Split, fingerprint
+
+METHODS = ("none", "layer_norm", "zca", "layer_norm_zca")
+REGULARIZATION = 0.1  # ε, as published
+NULL = 1e-12  # an eigenvalue below this share of the largest, times d, is rounding in float64
+LARGER = 3.0  # root mean square of held-out rows, relative to train rows (or to 1), from which a warning is logged
+RECIPE = 2  # counts the changes to what these names mean: part of the fingerprint
+ROWS = 4096  # a block
+
+
+@dataclasses.dataclass(frozen=True)
+class Whitening:
+    """x -> (x - mean) root, see the module."""
+
+    mean: Float64[np.ndarray, " d"]
+    root: Float64[np.ndarray, "d d"]
+
+    def __call__(self, x: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+        """Return whitened rows: 2 n d² operations, in float64 by blocks."""
+        out = np.empty(x.shape, np.float32)
+        for rows in _blocks(len(x)):
+            out[rows] = (x[rows] - self.mean) @ self.root
+        return out
+
+
+def fit_whitening(x: np.ndarray, regularization: float = REGULARIZATION) -> Whitening:
+    """Fit the whitening of rows `x` (n, d): n d² operations and an eigenproblem of d x d, in float64.
+
+    Args:
+        regularization: ε, relative to the mean eigenvalue of the covariance; at least 0.
+
+    Raises `UserError` for rows that are not finite, and for rows that are all alike: their covariance is 0.
+    """
+    import scipy.linalg  # here, so that what only reads the settings' names starts quickly
+
+    x = checked_rows(x)
+    if not 0 <= regularization < np.inf:
+        raise UserError(f"The regularization of ZCA must be at least 0. Received: {regularization}.")
+    n, d = x.shape
+    mean, moment = x.mean(axis=0, dtype=np.float64), np.zeros((d, d))
+    for rows in _blocks(n):
+        centred = x[rows] - mean
+        moment += centred.T @ centred
+    values, vectors = scipy.linalg.eigh(moment / n)
+    if (x == x[0]).all() or not values[-1] > 0:
+        raise UserError(f"ZCA needs train rows that differ. Received: {n} rows of covariance 0. Take more rows.")
+    varied = values > NULL * d * values[-1]
+    floor = regularization * np.maximum(values, 0).mean()
+    gains = 1 / np.sqrt(np.where(varied, values + floor, 1))
+    if not varied.all():
+        logging.info("ZCA whitens %d of %d directions; the train rows do not vary in the others", varied.sum(), d)
+    return Whitening(mean, (vectors * gains) @ vectors.T)
+
+
+def layer_norm(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
+    """Return each row of `x` (n, d) at mean 0 and variance 1 over its entries; a constant row becomes exactly 0.
+
+    Raises `UserError` for rows that are not finite.
+    """
+    x = checked_rows(x)
+    out = np.empty(x.shape, np.float32)
+    for rows in _blocks(len(x)):
+        centred = x[rows] - x[rows].mean(axis=1, keepdims=True, dtype=np.float64)
+        deviations = np.sqrt(np.square(centred).mean(axis=1, keepdims=True))
+        varied = x[rows].max(axis=1, keepdims=True) > x[rows].min(axis=1, keepdims=True)  # not so by rounding alone
+        out[rows] = np.divide(centred, deviations, out=np.zeros_like(centred), where=varied & (deviations > 0))
+    return out
+
+
+def checked_rows(x: np.ndarray) -> Float[np.ndarray, "n d"]:
+    """Return `x` as a matrix of real, finite numbers with at least one row and column, or raise `UserError`."""
+    x = real_array(x, "Inputs")
+    if x.ndim != 2 or not x.size:
+        raise UserError(f"Inputs must be rows (n, d) with at least one entry. Received: shape {x.shape}.")
+    refuse_not_finite(x, "Inputs")
+    return x
+
+
+def preprocessed(dataset: Dataset, method: str, regularization: float = REGULARIZATION) -> Dataset:
+    """Return the dataset with the inputs of every split preprocessed, and a fingerprint of its own.
+
+    Args:
+        method: One of `METHODS`.
+        regularization: ε of ZCA.
+
+    Logs a warning if held-out rows come out much larger than train rows.
+    """
+    if method not in METHODS:
+        raise UserError(f"Unknown preprocessing {method!r}. The choices are: {', '.join(METHODS)}.")
+    if method == "none":
+        return dataset
+    inputs = {name: split.x for name, split in dataset.splits().items()}
+    if method.startswith("layer_norm"):
+        inputs = {name: layer_norm(x) for name, x in inputs.items()}
+    if method.endswith("zca"):
+        whitening = fit_whitening(inputs["train"], regularization)
+        inputs = {name: whitening(x) for name, x in inputs.items()}
+        sizes = {name: float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for name, x in inputs.items()}
+        for name, size in sizes.items():
+            if size > LARGER * max(sizes["train"], 1):
+                logging.warning(
+                    "ZCA: the root mean square of %s rows is %.3g, that of train rows %.3g. Take more train rows or a "
+                    "larger --zca_regularization", name, size, sizes["train"],
+                )  # fmt: skip
+    splits = {name: Split(inputs[name], split.y) for name, split in dataset.splits().items()}
+    made_from = fingerprint(dataset.fingerprint, method, RECIPE, *([regularization] if method.endswith("zca") else []))
+    return dataclasses.replace(dataset, **splits, fingerprint=made_from)
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, start + ROWS) for start in range(0, n, ROWS)]

@@ -1,0 +1,1 @@
+"""The suite's experiments: settings in, a folder of results out."""

@@ -1,0 +1,172 @@
+"""Trains several models on one data set and puts parameters, speed, memory and accuracy side by side.
+
+    linearized compare --models=CNN,KERV_CNN --dataset=DIGITS --max_cg_iters=10
+    linearized compare --models=KERV_CNN:kervolution_kernel=gaussian,KERV_CNN:kervolution_kernel=sigmoid
+
+A model is a name of --model, with settings of its own after colons; every other flag of train.py is for all of them.
+Each is trained in a process of its own, so that its peak memory is its own. The table lies below nn_dir as
+comparison.json with comparison.png beside it; each run leaves its own result, and the same command shows them again.
+"""
+
+import dataclasses
+import multiprocessing
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from linearized.base.directories import directory
+from linearized.base.errors import UserError
+from linearized.base.names import slug
+from linearized.base.seals import write_json
+from linearized.base.terminal import Column, print_columns, say, say_written
+from linearized.experiments import train
+from linearized.models import MODELS
+from linearized.settings.command import run_command
+from linearized.settings.config import Settings, setting
+from linearized.settings.flags import read_flags
+from linearized.settings.model_settings import readers
+from linearized.storage.files import refuse_claimed, whole_file
+
+COLUMNS = {
+    "label": "model",
+    "trained_parameters": "trained parameters",
+    "examples_per_second": "examples / s",
+    "memory_gib": "peak memory, GiB",
+    "seconds": "seconds",
+    "iterations": "epochs or steps",
+    "loss_change": "last change of the loss, %",
+    "train_accuracy": "train accuracy",
+    "test_loss": "test loss",
+    "test_accuracy": "test accuracy",
+}
+SETTLED = 0.02  # relative change of the training loss over the last tenth of the epochs
+RANKS = {"label": 0, "iterations": 7, "loss_change": 7,
+          "test_accuracy": 0, "test_loss": 1, "train_accuracy": 6, "memory_gib": 5, "examples_per_second": 4,
+         "seconds": 3}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(train.Config):
+    """Settings of `linearized compare`: --models, and those of train.py for every model that reads them."""
+
+    models: str = setting("CNN,KERV_CNN", "names of --model, comma-separated, each with :flag=value of its own")
+
+    def __post_init__(self):
+        """Check each value by itself, and that the settings of each run go together: models come from --models."""
+        self.take_number()
+        Settings.__post_init__(self)
+        self.runs()
+
+    def runs(self) -> dict[str, train.Config]:
+        """The settings of each run by its label; flags for all are left out where a model does not read them."""
+        given = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(train.Config)
+            if getattr(self, field.name) != field.default
+        }
+        if "model" in given:
+            raise UserError(f"compare reads --models. Received: --model={given['model']}.")
+        made = {}
+        for label in filter(None, (piece.strip() for piece in self.models.split(","))):
+            name, *own = label.split(":")
+            settings = {flag: value for flag, value in given.items() if reads(MODELS.canonical(name), flag)}
+            found, _ = read_flags(train.Config, [f"--{piece}" for piece in own])
+            made[label] = train.Config(**{**settings, **found, "model": name})
+            made[label].level()  # one, for all models alike
+        for flag in given:
+            if not any(reads(run.model, flag) for run in made.values()):
+                raise UserError(f"--{flag} is read by none of --models={self.models}. Leave it out.")
+        if len(made) < 2:
+            raise UserError(f"--models takes at least two different models. Received: --models={self.models}.")
+        return made
+
+
+def reads(model: str, flag: str) -> bool:
+    """Whether a model reads a flag that may belong to some models alone."""
+    models = readers(flag)
+    return models is None or model in models
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train every model in turn, or read it back, and return the record that `comparison.json` holds.
+
+    Raises `UserError` for what a user can mend, and `Busy` if another process holds the folder of one of the runs.
+    """
+    rows, runs = [], config.runs()
+    for settings in runs.values():
+        refuse_claimed(settings.folder())
+    for label, settings in runs.items():
+        try:
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+                folder = alone.submit(_train, settings).result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"The process that trained {label} was killed, by the system for want of memory perhaps. Lower "
+                "--num_units, --num_train or --max_batch_size, and run again: the models before it are kept."
+            ) from error
+        rows.append(_row(label, folder))
+    title = f"{config.dataset}, noise level {config.noise_ind}"
+    return {"title": title, "columns": COLUMNS, "rows": rows}
+
+
+def _train(settings: train.Config) -> Path:
+    """A run in a process of its own, where a user's errors travel back and are told once."""
+    return train.run(settings).folder
+
+
+def _row(label: str, folder: Path) -> dict[str, Any]:
+    from linearized.storage.results import load
+
+    record = load(folder)
+    chosen = record["ridges"][record["chosen"]["position"]]
+    own = {"label": label, "folder": str(folder), "memory_gib": record["peak_memory_gib"], "seconds": record["seconds"]}
+    own["trained_parameters"] = record["model"]["trained_parameters"]
+    row = own | {name: chosen.get(name) for name in COLUMNS if name not in own}
+    return row | {"loss_change": None if row["loss_change"] is None else 100 * row["loss_change"]}
+
+
+def print_comparison(record: dict[str, Any]) -> None:
+    """Print the table of `run`; a narrow terminal leaves out columns, those of higher rank in `RANKS` first."""
+    columns = [
+        Column(title, [_shown(row[name]) for row in record["rows"]], RANKS.get(name, 2),
+               text=any(isinstance(row[name], str) for row in record["rows"]))
+        for name, title in record["columns"].items()
+    ]  # fmt: skip
+    print_columns(record["title"], columns)
+    moving = [row["label"] for row in record["rows"] if abs(row.get("loss_change") or 0) > 100 * SETTLED]
+    if moving:
+        say(f"Not trained to their end: {', '.join(moving)}. The training loss still changed by more than "
+            f"{SETTLED:.0%} over the last tenth of the epochs; give more of them with --max_cg_iters.")  # fmt: skip
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def main(config: Config) -> None:
+    """Trains, prints, writes, draws."""
+    record = run(config)
+    print_comparison(record)
+    labels = "_".join(row["label"].replace(":", "-").replace("=", "-") for row in record["rows"])
+    name = slug(f"compare_{config.dataset}_noise{config.noise_ind}_{labels}", 200)
+    folder = directory("nn_dir") / config.exp_name / name
+    with whole_file(folder / "comparison.json") as path:
+        write_json(path, record)
+    picture = folder / "comparison.png"
+    words = [sys.executable, "-m", "linearized.report.comparison", f"--directory={folder}", f"--out={picture}"]
+    if code := subprocess.run(words, check=False).returncode:
+        raise UserError(
+            f"{picture} is not drawn: linearized.report.comparison ended with code {code}. The table is in {folder}."
+        )
+    say_written(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))

@@ -1,0 +1,174 @@
+"""What `linearized.experiments.finetune` does to a model: the swap, a classifier of the right size, and what is trained."""
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset
+from linearized.layers import initializers
+from linearized.layers.snnk.adapter import SNNKAdapter, adapted
+from linearized.layers.snnk.layer import SNNK
+from linearized.layers.snnk.rows import MADE_UP
+from linearized.layers.snnk.uptrain import mlp_blocks, replace_pooler, uptrain
+from linearized.layers.surgery.exchange import kervolved, with_lambda_layers
+from linearized.layers.surgery.swap import swap
+from linearized.layers.surgery.swapped import parts, walk
+
+if TYPE_CHECKING:
+    from linearized.experiments.finetune import Config
+
+Dense = keras.layers.Dense
+
+
+def swapped(config: "Config", model: keras.Model, dataset: Dataset) -> keras.Model:
+    """Return the model that `--swap` asks for, with as many outputs as the data has.
+
+    SNNKs are fitted to the layers that they replace, on what these get from train rows.
+    """
+    model = _with_outputs(model, dataset.num_outputs, config.seed)
+    options = {"num_features": config.num_features, "activation": config.activation, "seed": config.seed,
+               "orthogonal": config.orthogonal, "normalize": config.normalize}  # fmt: skip
+    try:
+        if config.swap == "kervolution":
+            return kervolved(model, config.kernel, config.places, config.last, variant=config.kernel_variant)
+        if config.swap == "lambda":
+            return with_lambda_layers(model, config.heads, config.keys, config.scope, config.last, config.seed)
+        if config.swap == "mlp":
+            inputs = typical_inputs(model, dataset, config.seed)
+            return uptrain(model, config.last or len(mlp_blocks(model)), inputs=inputs, **options)
+        if config.swap.startswith("pooler"):
+            inputs = typical_inputs(model, dataset, config.seed)
+            return replace_pooler(model, bundled=config.swap == "pooler_bundled", inputs=inputs, **options)
+        if config.swap == "adapters":
+            places = adapter_places(model, config.adapt, config.last)
+            return _with_adapters(model, places, bottleneck=config.bottleneck, **options)
+    except ValueError as error:
+        raise UserError(f"--swap={config.swap} does not fit this model. {error}") from error
+    return model
+
+
+def typical_inputs(model: keras.Model, dataset: Dataset, seed: int) -> np.ndarray:
+    """Return up to 512 random train rows in the shape and type that `model` takes, for fitting what is replaced."""
+    rows = dataset.train.x
+    chosen = np.random.default_rng([seed, 3]).permutation(len(rows))[:MADE_UP]
+    dtype = keras.backend.standardize_dtype(model.inputs[0].dtype) if model.inputs else "float32"
+    return np.asarray(rows[np.sort(chosen)]).reshape(-1, *model.input_shape[1:]).astype(dtype)
+
+
+def adapter_places(model: keras.Model, adapt: str, last: int) -> list[keras.layers.Layer]:
+    """Return the layers that get an adapter after them, in the model's order.
+
+    Args:
+        adapt: "mlp": the linear layer that ends an MLP block; "attention": the output projection of an attention layer;
+            "both": as Houlsby et al. (2019) and the published SNNK adapters place them.
+        last: Number of MLP blocks, and of attention layers, counted from the end; 0 takes all.
+
+    Raises ValueError if the model has no such layers, or fewer than `last`.
+    """
+    found = {
+        "MLP blocks": [block.contract for block in mlp_blocks(model)],
+        "attention layers": attention_outputs(model),
+    }
+    wanted = {"mlp": ["MLP blocks"], "attention": ["attention layers"], "both": list(found)}[adapt]
+    for kind in wanted:
+        if not 0 <= last <= len(found[kind]) or not found[kind]:
+            raise ValueError(f"The model has {len(found[kind])} {kind}. Received: last={last}.")
+    chosen = {id(layer) for kind in wanted for layer in found[kind][-last:]}
+    return [layer for layer in walk(model) if id(layer) in chosen]
+
+
+def attention_outputs(model: keras.Model) -> list[keras.layers.Layer]:
+    """Return the output projection of each attention layer of `model` (Keras' own layers and subclasses of them)."""
+    kinds = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+    return [
+        part
+        for layer in walk(model)
+        if isinstance(layer, kinds)
+        for part in parts(layer).values()
+        if part.name == "attention_output"
+    ]
+
+
+def _with_adapters(model: keras.Model, places: list, *, seed: int, **options: Any) -> keras.Model:
+    """Return a copy of `model` with an adapter after each of the layers `places`, each with projections of its own."""
+    chosen = {id(layer): number for number, layer in enumerate(places)}
+    kinds = {type(layer) for layer in places}
+
+    def factory(layer):
+        return adapted(layer, seed=(seed, chosen[id(layer)]), **options)
+
+    return swap(model, dict.fromkeys(kinds, factory), where=lambda layer: id(layer) in chosen)
+
+
+def classifier(model: keras.Model) -> Dense:
+    """The last linear Dense. Raises `UserError` if there is none."""
+    found = [layer for layer in walk(model) if type(layer) is Dense and layer.activation is keras.activations.linear]
+    if not found:
+        raise UserError("The model has no linear Dense layer to end in: give one that gives logits.")
+    return found[-1]
+
+
+def _with_outputs(model: keras.Model, outputs: int, seed: int) -> keras.Model:
+    last = classifier(model)
+    if last.units == outputs:
+        return model
+
+    def factory(layer):
+        start = initializers.SeededNormal(layer.kernel.shape[0] ** -0.5, seed)
+        config = {**layer.get_config(), "units": outputs}
+        new = Dense.from_config({**config, "kernel_initializer": start})
+        new.build((None, layer.kernel.shape[0]))
+        return new
+
+    return swap(model, {Dense: factory}, where=lambda layer: layer is last)
+
+
+def choose_trainable(model: keras.Model, what: str) -> None:
+    """Freezes all but the chosen part: "adapters", "snnk" (their outputs Ψ), "classifier" or "all".
+
+    The classifier is always trained.
+    """
+    model.trainable = True
+    if what == "all":
+        return
+    kinds = {"adapters": (SNNKAdapter,), "snnk": (SNNK,), "classifier": ()}[what]
+    last = classifier(model)
+    _freeze(model, lambda layer: layer is last or isinstance(layer, kinds))
+
+
+def _freeze(layer: keras.layers.Layer, kept) -> None:
+    if kept(layer):
+        return
+    if not any(map(kept, walk(layer))):
+        layer.trainable = False
+        return
+    inner = parts(layer).values()
+    of_parts = {id(variable) for part in inner for variable in part.variables}
+    for variable in layer.trainable_variables:
+        if id(variable) not in of_parts:
+            variable.trainable = False
+    for part in inner:
+        _freeze(part, kept)
+
+
+def from_rows(model: keras.Model) -> keras.Model:
+    """The model behind flat float rows (n, d), as datasets hold them: images, or token numbers."""
+    shape = model.input_shape[1:]
+    size = 1
+    for length in shape:
+        size *= length
+    rows = keras.Input((size,), name="rows")
+    x = rows if len(shape) == 1 else keras.layers.Reshape(shape, name="shaped")(rows)
+    dtype = keras.backend.standardize_dtype(model.inputs[0].dtype) if model.inputs else "float32"
+    x = keras.ops.cast(x, dtype)
+    return keras.Model(rows, model(x), name="rows")
+
+
+def embedding_size(model: keras.Model) -> int:
+    """How many tokens the model's first embedding knows."""
+    for layer in walk(model):
+        if isinstance(layer, keras.layers.Embedding):
+            return int(layer.input_dim)
+    raise UserError("The model takes (n, length) but has no Embedding layer: GLUE's texts need one.")

@@ -1,0 +1,146 @@
+"""Any model by first-order methods, and Newton-CG after them: one ridge after another, each kept when it is done."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from linearized.base.errors import UserError
+from linearized.base.reading import Absent, Unreadable, parse_json
+from linearized.data.dataset import Dataset
+from linearized.experiments.fits import RidgeFit
+from linearized.experiments.progress import progress_line
+from linearized.experiments.refusals import read_weights
+from linearized.models.common import build
+from linearized.models.published_weights import take_up
+from linearized.solvers.training import newton_cg, sgd
+from linearized.solvers.training.schedule import LARGEST_BATCH
+from linearized.storage.array_files import open_hdf5
+from linearized.storage.files import whole_hdf5
+
+
+def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory: int) -> tuple[list[RidgeFit], dict]:
+    """Trains the model at every ridge (index -> λ) in turn; a ridge that a stopped run had finished is read back.
+
+    Args:
+        folder: Where checkpoints and finished ridges are kept until the run is done.
+        memory: Not used: first-order methods hold one batch.
+
+    Returns: The fits in the ridges' order, and what the result says of the solver.
+    """
+    name = config.working_solver()
+    key = f"{dataset.fingerprint}-{config.key()}"
+    fits = []
+    for place, (index, ridge) in enumerate(ridges.items(), start=1):
+        path = folder / f"ridge_{index:03d}.h5"
+        done = _load(path, key)
+        if done is None:
+            logging.info("ridge %d of %d: λ = %.3e (index %d) by %s", place, len(ridges), ridge, index, name)
+            done = _fit_one(config, dataset, index, ridge, name, folder / f"checkpoint_{index:03d}", key)
+            _save(path, done, key)
+        fits.append(done)
+    about = {
+        "name": name,
+        "step": "Newton step" if name == "newton_cg" else "epoch",
+        "history": "train loss with penalty",
+    }
+    return fits, about
+
+
+def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, checkpoint: Path, key: str) -> RidgeFit:
+    start = time.monotonic()
+    batch_size = sgd.batch_sizes(config.model, dataset.family, config.max_batch_size)
+    model = build(config, dataset, ridge)
+    if arrays := read_weights(config):
+        take_up(model, arrays)
+    # `converged` is a solver's word for a tolerance that it met; training by gradients has none
+    evidence = {"converged": None, "diverged": False, "iterations": 0, "residual": None, "message": ""}
+    history = validation = np.zeros(0)
+    if name != "newton_cg":
+        with progress_line(f"{config.model}, λ = {ridge:.1e}", config.max_cg_iters) as report:
+            result = sgd.fit(
+                model, dataset, loss=config.loss, optimizer=name, learning_rate=config.learning_rate,
+                epochs=config.max_cg_iters, batch_size=batch_size, seed=config.seed, recipe=config.recipe(),
+                checkpoint=checkpoint,
+                key=f"{key}-{index}", checkpoint_seconds=config.checkpoint_seconds,
+                progress=lambda epoch, total, logs: report(epoch, f"loss {logs['loss']:.4f}"),
+                tensorboard=checkpoint.parents[1] / "tensorboard" / f"{index:03d}" if config.tensorboard else None,
+            )  # fmt: skip
+        if result.epochs_done == 0:  # nothing was learned: neither a result nor a checkpoint is of use
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            raise UserError(f"{config.model}, λ = {ridge:.1e}: {result.message}")
+        history = np.asarray(result.history["loss"]) + np.asarray(result.history["penalty"])
+        validation = np.asarray(result.history.get("validation_loss", ()), float)
+        evidence |= {"diverged": result.diverged, "iterations": result.epochs_done, "message": result.message}
+        evidence["loss_change"] = loss_change(history)
+        evidence["examples_per_second"] = _speed(len(dataset.train), result.history["seconds"])
+    if config.max_ncg_iters and not evidence["diverged"]:
+        with progress_line(f"Newton-CG, λ = {ridge:.1e}", config.max_ncg_iters) as report:
+            newton = newton_cg.minimise(
+                model, dataset, loss=config.loss, max_iterations=config.max_ncg_iters,
+                max_batch_size=config.max_batch_size or LARGEST_BATCH, checkpoint=checkpoint, key=f"{key}-{index}",
+                progress=lambda step, total, logs: report(step, f"loss {logs['loss']:.4f}"),
+            )  # fmt: skip
+        history = np.concatenate([history, newton.history])
+        evidence |= {
+            "converged": newton.converged, "residual": newton.gradient_norm, "message": newton.message,
+            "iterations": evidence["iterations"] + newton.iterations,
+        }  # fmt: skip
+    if evidence["diverged"]:
+        logging.warning("ridge %d (λ = %.3e): %s", index, ridge, evidence["message"])
+    predictions = {split: sgd.predict(model, rows.x) for split, rows in dataset.splits().items()}
+    return RidgeFit(index, ridge, predictions, model.get_weights(), evidence, history, time.monotonic() - start,
+                    validation)  # fmt: skip
+
+
+def loss_change(history: np.ndarray) -> float | None:
+    """Return the relative change of a training loss over the last tenth of its epochs, against the tenth before.
+
+    A tenth is at least one epoch. None where there are fewer than two epochs or the loss was 0. Values near 0 mean that
+    training has come to its end, large ones that more epochs would go on changing the model.
+    """
+    tenth = max(1, len(history) // 10)
+    if len(history) < 2 or not (before := float(np.mean(history[-2 * tenth : -tenth]))):
+        return None
+    return float(np.mean(history[-tenth:])) / before - 1
+
+
+def _speed(rows: int, seconds: np.ndarray) -> float | None:
+    """Trained examples a second by the median epoch, the first (which compiles) not counted; None for one epoch."""
+    return rows / float(np.median(seconds[1:])) if len(seconds) > 1 else None
+
+
+def _save(path: Path, done: RidgeFit, key: str) -> None:
+    with whole_hdf5(path) as file:
+        file.attrs["key"] = key
+        file.attrs["evidence"] = json.dumps(done.evidence)
+        file.attrs.update(index=done.index, ridge=done.ridge, seconds=done.seconds)
+        file["history"] = done.history
+        file["validation"] = done.validation
+        for split, values in done.predictions.items():
+            file[f"predictions/{split}"] = values
+        for place, value in enumerate(done.parameters):
+            file[f"parameters/{place:04d}"] = value
+
+
+def _load(path: Path, key: str) -> RidgeFit | None:
+    """Return a ridge that an earlier run finished; None where there is none, or it is damaged (which is logged)."""
+    try:
+        with open_hdf5(path) as file:
+            if file.attrs["key"] != key:
+                return None
+            predictions = {split: values[()] for split, values in file["predictions"].items()}
+            parameters = [file["parameters"][name][()] for name in sorted(file["parameters"])]
+            return RidgeFit(
+                int(file.attrs["index"]), float(file.attrs["ridge"]), predictions, parameters,
+                parse_json(file.attrs["evidence"]), file["history"][()], float(file.attrs["seconds"]),
+                file["validation"][()] if "validation" in file else np.zeros(0),
+            )  # fmt: skip
+    except Absent:
+        return None
+    except Unreadable as error:
+        logging.warning("a finished ridge is computed again: %s", error)
+        return None

@@ -1,0 +1,74 @@
+"""RF and NT by least squares: one problem, one solver, the whole ridge grid in one run."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from linearized.base.weights import first_layer, tangent_layers
+from linearized.data.dataset import Dataset
+from linearized.experiments.fits import RidgeFit
+from linearized.experiments.progress import progress_line
+from linearized.problems import FeatureProblem, TangentProblem
+from linearized.solvers import SOLVERS, auto
+
+
+def build_problem(config, dataset: Dataset, memory: int):
+    """The least-squares problem of the RF or NT model on the train rows, with the model's own random weights.
+
+    Args:
+        memory: Bytes that kept features may take.
+    """
+    draw = {"law": config.law, "seed": config.weight_seed, "block": config.block}
+    x, y = dataset.train.x, dataset.targets(dataset.train)
+    if config.model == "RF":
+        return FeatureProblem(x, y, first_layer(dataset.dim, config.num_units, **draw), memory=memory)
+    weights, readout = tangent_layers(dataset.dim, config.num_units, dataset.num_outputs, **draw)
+    return TangentProblem(x, y, weights, readout, per_class=config.directions == "per_class", memory=memory)
+
+
+def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory: int) -> tuple[list[RidgeFit], dict]:
+    """Solves every ridge (index -> λ) and predicts on every split; see `Solution` for the evidence.
+
+    Returns: The fits in the ridges' order, and what the result says of the solver.
+    """
+    start = time.monotonic()
+    problem = build_problem(config, dataset, memory)
+    name, reason = auto(problem, len(ridges)) if config.solver == "auto" else (config.solver, "as asked")
+    logging.info("%d ridges by %s (%s); features %s", len(ridges), name, reason, problem.mode)
+    n, settings = len(dataset.train), {"rtol": config.cg_rtol, "atol": config.cg_atol}
+    with progress_line(f"{config.model} by {name}", config.max_cg_iters) as report:
+
+        def show(iteration: int, _total: int, residuals: np.ndarray, left: int) -> None:
+            report(iteration, f"{left} ridges left, worst residual {np.max(residuals):.1e}")
+
+        solutions = SOLVERS.load(name).solve(
+            problem, [n * ridge for ridge in ridges.values()], max_iterations=config.max_cg_iters, progress=show,
+            checkpoint=folder, key=f"{dataset.fingerprint}-{config.key()}", interval=config.checkpoint_seconds,
+            **settings,
+        )  # fmt: skip
+    solved = time.monotonic() - start
+    stacked = np.concatenate([solution.value for solution in solutions], axis=1)
+    predicted = {
+        split: np.split(problem.predict(rows.x, stacked), len(solutions), axis=1)
+        for split, rows in dataset.splits().items()
+        if split != "train"
+    }
+    fits = []
+    for place, (index, solution) in enumerate(zip(ridges, solutions, strict=True)):
+        outputs = {"train": solution.predictions.reshape(n, -1)}
+        outputs |= {split: values[place].reshape(len(values[place]), -1) for split, values in predicted.items()}
+        evidence = {
+            "converged": bool(solution.converged), "iterations": int(solution.iterations),
+            "residual": float(solution.residual), "diverged": False, "message": solution.message,
+            "prediction_error": solution.prediction_error,
+        }  # fmt: skip
+        fits.append(
+            RidgeFit(index, ridges[index], outputs, solution.value, evidence, solution.history, solved / len(solutions))
+        )
+    about = {
+        "name": name, "reason": reason, "features": problem.mode, "step": "iteration",
+        "history": "residual of the normal equations, relative", **settings,
+    }  # fmt: skip
+    return fits, about

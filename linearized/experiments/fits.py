@@ -1,0 +1,57 @@
+"""What a fit at one ridge hands back, whichever solver made it; what a run hands back, and says of its data."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linearized.data import DATASETS
+from linearized.data.dataset import Dataset
+
+
+@dataclasses.dataclass
+class RidgeFit:
+    """A model fitted at one ridge.
+
+    Attributes:
+        index, ridge: Place in the published grid, and λ.
+        predictions: (rows, k) outputs by split: train, validation (if any), test.
+        parameters: What `set_parameters` of the model's module takes (linear models), or the model's weights in order.
+        evidence: `converged`, `iterations`, and what else the solver says of itself; plain values, ready for JSON.
+        history: The solver's own measure at each iteration or epoch.
+        seconds: Wall time, of the whole grid's share for solvers that solve all ridges at once.
+        validation: Loss of the validation rows after each epoch; empty without such rows, and for linear solvers.
+    """
+
+    index: int
+    ridge: float
+    predictions: dict[str, np.ndarray]
+    parameters: Any
+    evidence: dict[str, Any]
+    history: np.ndarray
+    seconds: float
+    validation: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Where a run's result lies, and its record (`linearized.storage.results.load`)."""
+
+    folder: Path
+    record: dict[str, Any]
+    fresh: bool  # False: the run had been finished before, and was read back
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The metrics and evidence of the chosen ridge."""
+        return self.record["ridges"][self.record["chosen"]["position"]]
+
+
+def about_data(dataset: Dataset) -> dict[str, Any]:
+    """What a record says of its data: name, fingerprint, sizes, and the noise level in words."""
+    source = DATASETS.load(dataset.name)
+    rows = {f"n_{name}": len(split) for name, split in dataset.splits().items()}
+    level = float(np.asarray(source.noise_levels)[dataset.noise_ind])
+    return {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim, **rows,
+            "noise": f"{source.noise_name} = {level:g}"}  # fmt: skip

@@ -1,0 +1,94 @@
+"""The published ridge grids, and which of them a run solves.
+
+Unit of train.py's: λ of (1/n)‖Av - y‖² + λ‖v‖² (for NN and CNN, λ times the model's own penalty). Solvers and
+kernel_fit.py take ρ = nλ, the ridge of kernel ridge regression (K + ρI)α = y on the same features.
+"""
+
+import numpy as np
+from jaxtyping import Float64
+
+from linearized.base.errors import UserError
+from linearized.base.lists import listed_indices, listed_numbers
+
+LARGEST = 1e30  # ridge that a list may hold: above it a float32 matrix has no share in K + ρI
+
+
+def _logspace(low: float, high: float, count: int) -> np.ndarray:
+    return 10.0 ** np.linspace(low, high, count)
+
+
+def grid(model: str, family: str, *, num_layers: int = 1) -> Float64[np.ndarray, " ridges"]:
+    """The published λ, in increasing order.
+
+    Args:
+        model: NN, RF, NT or CNN; other convolutional networks have the CNN's, any other the NN's.
+        family: FMNIST, CIFAR2, CIFAR10 or SYNTH (`Dataset.family`).
+        num_layers: Hidden layers; two of the NN on FMNIST have a grid of their own.
+    """
+    if model in ("RF", "NT"):
+        if family == "SYNTH":
+            return _logspace(-5 if model == "RF" else -4, 2, 10)
+        return _logspace(-5, 3, 20) if family == "FMNIST" else _logspace(-4, 4, 20)
+    if model in ("CNN", "KERV_CNN", "RESNET", "LAMBDA_RESNET"):
+        return _logspace(-5, -2, 10)
+    if family == "SYNTH":
+        return np.concatenate([_logspace(-8, -5, 15), _logspace(-4.8, -4, 5), _logspace(-3.8, -2, 5)])
+    if family == "FMNIST" and num_layers == 2:
+        return _logspace(-7, -5, 10)
+    return _logspace(-6, -2, 20)
+
+
+GRIDS = ("published", "by_scale")
+
+
+def kernel_grid(
+    family: str, *, kernel: str = "NTK", dense_layers: int = 2, stax_scale: bool = False, own_scale: bool = True,
+    name: str = "published",
+) -> Float64[np.ndarray, " ridges"]:  # fmt: skip
+    """Return a grid of ρ for kernel ridge regression, in increasing order.
+
+    On FMNIST and NFMNIST the published grid is 10^[-1, 5] for all kernels except the NTK of exactly three dense layers,
+    which has 10^[-4, 3] (arXiv 2006.13409). NTKs of three and more layers are those of inputs divided by √d, so that
+    their entries are about d times smaller and ridges above 10^3 leave nothing but the mean; "by_scale" therefore gives
+    10^[-4, 3] to all of them. Kernels that were not published there (CNTK, STAX, or another `--scale`) always have the
+    grid of their scale.
+
+    Args:
+        family: FMNIST, CIFAR2, CIFAR10 or SYNTH (`Dataset.family`); the last three have one grid each.
+        kernel: A name of `linearized.settings.gram_settings.KERNELS`.
+        dense_layers: Of the NTK, the readout included.
+        stax_scale: Whether the kernel is that of inputs divided by √d.
+        own_scale: Whether the kernel has the scale at which it was published.
+        name: "published" or "by_scale".
+    """
+    if family == "SYNTH":
+        return _logspace(0, 6, 10)
+    if family == "CIFAR2":
+        return np.concatenate([_logspace(-2, 4, 20), _logspace(4.2, 10, 20)])
+    if family == "CIFAR10":
+        return _logspace(-6, 1, 20)
+    if name == "published" and own_scale and kernel in ("NTK", "RF", "POLYNOMIAL"):
+        low = kernel == "NTK" and dense_layers == 3
+    else:
+        low = stax_scale
+    return _logspace(-4, 3, 20) if low else _logspace(-1, 5, 20)
+
+
+def listed_ridges(text: str) -> Float64[np.ndarray, " ridges"]:
+    """Return the ridges of a list such as "0.1,1,10", in its order. Raises `UserError` as `listed_numbers` does."""
+    return np.array(listed_numbers(text, "ridges", least=0.0, most=LARGEST))
+
+
+def chosen_indices(reg_index: str, size: int, *, default: str) -> list[int]:
+    """Which entries of a grid to solve: "all", one index, or several ("0,4,9" or "3:8"); "" means `default`.
+
+    Raises `UserError` that says the range.
+    """
+    text = (reg_index or default).strip()
+    try:
+        indices = listed_indices(text, size)
+    except ValueError as error:
+        raise UserError(f"--reg_index takes all, an index, 0,4,9 or 3:8. Received: {reg_index!r}.") from error
+    if not indices or min(indices) < 0 or max(indices) >= size:
+        raise UserError(f"--reg_index={reg_index} is out of range: this grid has {size} ridges, 0..{size - 1}.")
+    return indices

@@ -1,0 +1,127 @@
+"""What a kernel's result says: scores at every ridge, the chosen and the published choice, the best linear fit."""
+
+from typing import Any
+
+import numpy as np
+
+from linearized.data.dataset import Dataset, Split
+from linearized.experiments.fits import about_data
+from linearized.experiments.linear_fit import linear_fit
+from linearized.experiments.metrics import best, evaluate
+from linearized.kernel_ridge.ridge_path import RidgePath
+from linearized.settings.gram_settings import KernelSettings, RowSettings
+from linearized.solvers.linear.solution import Solution
+from linearized.storage.gram import Gram
+
+ALPHA_BYTES = 2**29  # up to which the coefficients of every ridge are kept, else those of the chosen ones
+RULES = {
+    "validation": "validation", "leave_one_out": "leave-one-out", "gcv": "generalised cross-validation", "test": "test",
+}  # fmt: skip
+
+
+def scored(
+    config: RowSettings, level: int, dataset: Dataset, gram: Gram, path: RidgePath
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The record (but its `seconds`) and the arrays of a kernel's result at one noise level."""
+    offset = dataset.targets(dataset.train) - dataset.targets(dataset.train, centred=True)
+    offset = float(offset[0, 0])  # of the published label coding, one number for all
+    outputs = {"train": np.stack([solution.predictions for solution in path.solutions]) + offset}
+    for name, block in (("validation", gram.validation), ("test", gram.test)):
+        if block is not None:
+            outputs[name] = path.predict(block) + offset
+    entries = [_evidence(index, solution) for index, solution in enumerate(path.solutions)]
+    for index, entry in enumerate(entries):
+        for name, split in dataset.splits().items():
+            entry |= _scores(name, outputs[name][index], split, dataset)
+        without = path.solutions[index].leave_one_out
+        if without is not None:
+            predictions = dataset.targets(dataset.train) - without
+            entry |= _scores("leave_one_out", predictions, dataset.train, dataset)
+    rule = _rule(entries, dataset)
+    linear = linear_fit(dataset, rule)
+    for entry in entries:
+        loss, reference = entry["test_loss"], linear["test_loss"]
+        entry["test_relative_risk"] = loss / reference if loss is not None and reference > 0 else None
+    record = {
+        "command": config.command_line("python kernel_fit.py"),
+        "title": f"{config.label()} on {dataset.name}, {about_data(dataset)['noise']}, n = {len(dataset.train)}",
+        "settings": {**config.to_dict(), "noise_ind": level},
+        "data": about_data(dataset),
+        "model": {
+            "name": f"{config.label()} kernel", "hidden_layers": hidden_layers(config), "scale": gram.manifest.scale,
+            "labels": f"coded as published, {offset:g} taken off; predictions have it added back",
+        },
+        "solver": {
+            "name": path.solver, "reason": path.reason, "rtol": path.rtol, "step": "step",
+            "history": "residual of (K + ρI)α = y, relative",
+        },
+        "ridge_unit": "ρ of (K + ρI)α = y; ρ/n is the λ of (1/n)‖Av - y‖² + λ‖v‖²",
+        "ridge_symbol": "ρ",
+        "ridges": entries,
+        "chosen": _choice(entries, rule),
+        "chosen_published": _choice(entries, "test"),
+        "linear": {**linear, "by": RULES[rule]},
+    }  # fmt: skip
+    return record, _arrays(record, path, outputs)
+
+
+def _arrays(record: dict[str, Any], path: RidgePath, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What arrays.h5 holds; notes in `record` of which ridges it has the coefficients."""
+    position = record["chosen"]["position"]
+    whole = path.alpha.nbytes <= ALPHA_BYTES
+    kept = range(len(path.ridges)) if whole else sorted({position, record["chosen_published"]["position"]})
+    record["alpha"] = {"ridges": list(kept)}
+    arrays = {"alpha": path.alpha[list(kept)]}
+    arrays |= {f"predictions/{name}": values[position].astype(np.float32) for name, values in outputs.items()}
+    arrays |= {f"history/{index:03d}": solution.history for index, solution in enumerate(path.solutions)}
+    without = path.solutions[position].leave_one_out
+    return arrays if without is None else {**arrays, "leave_one_out": without}
+
+
+def _evidence(index: int, solution: Solution) -> dict[str, Any]:
+    return {
+        "index": index, "ridge": float(solution.ridge), "converged": bool(solution.converged),
+        "iterations": int(solution.iterations), "residual": _finite(solution.residual), "diverged": False,
+        "message": solution.message, "shift": float(solution.shift), "refinements": int(solution.refinements),
+        "degrees_of_freedom": _finite(solution.degrees_of_freedom), "gcv": _finite(solution.gcv),
+    }  # fmt: skip
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None
+
+
+def _scores(name: str, predictions: np.ndarray, split: Split, dataset: Dataset) -> dict[str, float | None]:
+    """Losses, accuracy and R² on a split, None where the ridge could not be solved."""
+    if not np.isfinite(predictions).all():
+        return dict.fromkeys(f"{name}_{metric}" for metric in ("loss", "accuracy", "normalised_loss", "r2"))
+    scores = evaluate(predictions, split, dataset)
+    normalised = scores["normalised_loss"]
+    return {f"{name}_{metric}": value for metric, value in scores.items()} | {
+        f"{name}_r2": None if normalised is None else 1 - normalised
+    }
+
+
+def _rule(entries: list[dict[str, Any]], dataset: Dataset) -> str:
+    """What the ridge is chosen by: validation if there is a split, else what the solver gives, else the test set."""
+    if dataset.validation is not None:
+        return "validation"
+    if any(entry.get("leave_one_out_loss") is not None for entry in entries):
+        return "leave_one_out"
+    return "gcv" if any(entry["gcv"] is not None for entry in entries) else "test"
+
+
+def _choice(entries: list[dict[str, Any]], rule: str) -> dict[str, Any]:
+    position = best(entries, rule)
+    metric = "" if rule == "gcv" else " loss" if entries[position]["test_accuracy"] is None else " accuracy"
+    published = " (published protocol)" if rule == "test" else ""
+    return {"position": position, "index": entries[position]["index"], "by": f"{RULES[rule]}{metric}{published}"}
+
+
+def hidden_layers(settings: KernelSettings) -> int | None:
+    """Layers with a nonlinearity: the unit in which models and kernels can be compared. None: not of that kind."""
+    if settings.kernel == "NTK":
+        return settings.num_layers - 1
+    if settings.kernel == "CNTK":
+        return settings.depth - 1 if settings.head == "myrtle" else settings.depth
+    return 1 if settings.kernel == "RF" else None

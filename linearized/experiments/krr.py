@@ -1,0 +1,234 @@
+"""Kernel ridge regression on a dataset over a ridge grid, at one noise level or several: settings in, results out."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+from absl import logging
+
+from linearized.base.directories import directory
+from linearized.base.errors import UserError
+from linearized.base.extras import SCHEDULER_HELP, checked_address, refuse_unreachable
+from linearized.data.dataset import Dataset
+from linearized.experiments.fits import Result
+from linearized.experiments.grids import GRIDS, kernel_grid, listed_ridges
+from linearized.experiments.kernel_record import scored
+from linearized.experiments.needs import refuse_large_fit
+from linearized.experiments.progress import progress_line
+from linearized.kernel_ridge.ridge_path import MAX_ITERATIONS, RidgePath, fit
+from linearized.settings.config import setting
+from linearized.settings.data_settings import LevelsSettings
+from linearized.settings.embedding_settings import EmbeddedRows, EmbeddingSettings
+from linearized.settings.gram_settings import GramSettings, KernelSettings, RowSettings
+from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
+from linearized.solvers import GRAM_SOLVERS
+from linearized.storage import results
+from linearized.storage.embeddings import Embedding
+from linearized.storage.gram import Gram
+
+REMOTE = ("auto", "block_lanczos", "cg")  # solvers whose products can run on a scheduler's workers
+
+__all__ = ["Config", "RidgePath", "fit", "run", "run_levels"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(EmbeddedRows, LevelsSettings, RunSettings):
+    """Settings of `python kernel_fit.py`: those of the Gram matrix, as kernel_gen has them, then those of the fit.
+
+    With --features the kernel is embedded, and ridge regression is on its features.
+    """
+
+    gram: str = setting("", "folder of shards to use; empty: the kernel's own, made if need be", identity=False)
+    ridges: str = setting("", "ρ of (K + ρI)α = y such as 0.1,1,10; empty: the grid of --ridge_grid")
+    ridge_grid: str = setting(
+        "published",
+        "as published, or by_scale: 10^[-4, 3] for NTKs of 4 and more dense layers on (N)FMNIST and (N)DIGITS",
+        choices=GRIDS,
+    )
+    solver: str = setting(
+        "auto",
+        "auto: band while a factor fits in memory, else block_lanczos; eigh gives leave-one-out errors",
+        choices=("auto", *GRAM_SOLVERS),
+    )
+    rtol: float = setting(
+        0.0, "residual to reach; 0: 1e-7, or 1e-5 for block_lanczos and cg on float32", minimum=0.0, maximum=1.0
+    )
+    max_iterations: int = setting(
+        MAX_ITERATIONS, "most products with K (block_lanczos, cg)", minimum=1, maximum=MOST_STEPS
+    )
+    memory: float = setting(0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False)
+    scheduler: str = setting("", SCHEDULER_HELP, identity=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.gram and len(self.levels()) > 1:
+            raise UserError(f"--gram={self.gram} is of one noise level. Received: --noise_ind={self.noise_ind}.")
+        if self.features and (self.gram or self.scheduler):
+            raise UserError("--features has neither a --gram folder nor a --scheduler: leave these out.")
+        if self.scheduler and self.solver not in REMOTE:
+            raise UserError(f"--solver={self.solver} runs in one process. With --scheduler take block_lanczos or cg.")
+        if self.scheduler:
+            checked_address(self.scheduler)
+        if self.ridges:
+            listed_ridges(self.ridges)
+        if not self.gram:
+            self.check_grid()
+
+    def refuse_unread(self) -> None:
+        """As `EmbeddedRows`; with --gram the folder's own kernel is compared instead, see `open_folder`."""
+        if not self.gram:
+            super().refuse_unread()
+
+    def check_grid(self) -> None:
+        """Raise `UserError` if --ridge_grid is given where it changes nothing."""
+        if self.ridge_grid == "published":
+            return
+        family = self.described().family
+        if (
+            self.ridges
+            or family != "FMNIST"
+            or self.kernel != "NTK"
+            or self.num_layers < 4
+            or self.scale != "published"
+        ):
+            raise UserError(
+                f"--ridge_grid={self.ridge_grid} differs from the published grid for --kernel=NTK --num_layers=4 and "
+                f"more on FMNIST, NFMNIST and the digits, without --ridges. Received: --kernel={self.kernel} "
+                f"--num_layers={self.num_layers} --dataset={self.dataset} --scale={self.scale} --ridges={self.ridges}."
+            )
+
+    def gram_settings(self, level: int) -> GramSettings:
+        """Those of the Gram matrix at a noise level."""
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(RowSettings)}
+        return GramSettings(**shared, noise_ind=level)
+
+    def embedding_settings(self, level: int) -> EmbeddingSettings:
+        """Those of the embedding at a noise level."""
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(EmbeddedRows)}
+        return EmbeddingSettings(**shared, noise_ind=level)
+
+    def run_name(self) -> str:
+        """The folder of one level's result, below the experiment's: readable, and unique to what decides it."""
+        job = f"_job{self.job_id}" if self.job_id >= 0 else ""
+        return f"{self.dataset}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
+
+
+def run(config: Config) -> list[Result]:
+    """One result a noise level; see `run_levels`."""
+    return list(run_levels(config))
+
+
+def run_levels(config: Config) -> Iterator[Result]:
+    """Loads, finds or makes K, fits every ridge, scores all splits, chooses, saves: level after level.
+
+    A finished level is read back, a killed one goes on where it was. Raises `UserError` for what a user can mend, and
+    `Busy`, before data are loaded, if another process holds the folder of a level.
+    """
+    levels = config.levels()
+    if config.scheduler:
+        refuse_unreachable(config.scheduler)
+    for level in levels:
+        yield _run_level(config.at(level), level)
+
+
+def _run_level(config: Config, level: int) -> Result:
+    start = time.monotonic()
+    if config.gram:
+        from linearized.kernel_ridge.gram_source import settings_of
+
+        made = settings_of(config.gram)
+        kernel = {field.name: getattr(made, field.name) for field in dataclasses.fields(KernelSettings)}
+        asked, config = config, dataclasses.replace(config, **kernel)
+    folder = directory("rkhs_dir") / config.exp_name / config.run_name()
+    if (record := results.read_back(folder)) is not None and not config.gram:
+        return Result(folder, record, fresh=False)
+    refuse_large_fit(config)
+    with results.making(folder) as work:
+        dataset = _checked(config.load_level(level))
+        if config.gram:
+            from linearized.kernel_ridge.gram_source import open_folder
+
+            gram = open_folder(config.gram, dataset, asked)  # compares its rows and kernel with what is asked
+            config.check_grid()
+            if record is not None:
+                return Result(folder, record, fresh=False)
+        else:
+            gram = _found_or_made(config, level, dataset)
+        stax = gram.manifest.scale == "stax" and config.kernel != "POLYNOMIAL"
+        if config.ridges:
+            ridges = listed_ridges(config.ridges)
+        else:
+            ridges = kernel_grid(
+                dataset.family, kernel=config.kernel, dense_layers=config.num_layers, stax_scale=stax,
+                own_scale=config.scale == "published", name=config.ridge_grid,
+            )  # fmt: skip
+        path = _solve(config, dataset, gram, ridges, work)
+        record, arrays = scored(config, level, dataset, gram, path)
+        record["seconds"] = round(time.monotonic() - start, 3)
+        try:
+            results.save(folder, record, arrays)
+        except OSError:  # a full disk: what the fit left in `work` serves a rerun, half a result serves nobody
+            (folder / "arrays.h5").unlink(missing_ok=True)
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+    return Result(folder, results.load(folder), fresh=True)
+
+
+def _found_or_made(config: Config, level: int, dataset: Dataset) -> Gram | Embedding:
+    from linearized.kernel_ridge.gram_source import find_or_make
+
+    if config.features:
+        from linearized.storage.embeddings import open_embedding
+
+        settings = config.embedding_settings(level)
+        return find_or_make(settings, dataset, opened=open_embedding, module="kernel_gen.embed")
+
+    return find_or_make(config.gram_settings(level), dataset)
+
+
+def _checked(dataset: Dataset) -> Dataset:
+    """Return the dataset. Raise `UserError` if its labels leave nothing to learn."""
+    labels = dataset.train.y
+    if dataset.task != "regression" and (labels == labels[0]).all():
+        raise UserError(
+            f"All {len(labels)} train rows are of class {labels[0]}: there is nothing to tell apart. Take more "
+            "rows (--num_train), or --subset=random."
+        )
+    return dataset
+
+
+def _solve(config: Config, dataset: Dataset, gram: Gram | Embedding, ridges: np.ndarray, work: Path) -> RidgePath:
+    logging.info("%s: %d train rows, %d ridges %.2g to %.2g", config.label(), len(dataset.train), len(ridges),
+                 ridges.min(), ridges.max())  # fmt: skip
+    memory = int(config.memory * 2**30) or psutil.virtual_memory().available // 2
+    with progress_line(f"{config.label()} by {config.solver}", config.max_iterations) as report:
+
+        def show(step: int, steps: int, residuals: np.ndarray, left: int) -> None:
+            known = np.asarray(residuals)[np.isfinite(residuals)]
+            worst = f", worst residual {known.max():.1e}" if known.size else ""
+            report(step, f"{left} ridges left{worst}", steps)
+
+        targets = dataset.targets(dataset.train, centred=True)
+        common = {
+            "solver": config.solver, "rtol": config.rtol or None, "max_iterations": config.max_iterations,
+            "progress": show, "checkpoint": work, "key": f"{dataset.fingerprint}-{config.key()}",
+            "interval": config.checkpoint_seconds,
+        }  # fmt: skip
+        if isinstance(gram, Embedding):
+            from linearized.kernel_ridge.embedded_fit import fit_embedding
+
+            path = fit_embedding(gram.splits["train"], targets, ridges, **common)
+        else:
+            path = fit(gram, targets, ridges, memory=memory, scheduler=config.scheduler, **common)
+    logging.info("solved by %s (%s)", path.solver, path.reason)
+    return path
+
+
+if __name__ == "__main__":
+    from linearized.scripts import run_script
+
+    run_script("kernel_fit.py")

@@ -1,0 +1,48 @@
+"""A live line on a terminal, a log line every half minute elsewhere: steps done, quality so far, time left."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from linearized.base.progress import LOG_EVERY, LiveLine, Logged, Part, clock, terminal
+
+
+@contextlib.contextmanager
+def progress_line(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """Yield `report(done, note="", total=None)`; `total` steps of `what` are expected, fewer are fine.
+
+    A `total` given to `report` takes the place of the first.
+    """
+    console = terminal()
+    if console is None:
+        yield _logger(what, total)
+        return
+    now = {"done": 0, "note": "", "total": total}
+
+    def parts(line: LiveLine) -> list[Part]:
+        return [
+            Part(what, 1), Part(f"{now['done']}/{now['total']}"), Part(now["note"], 2), Part(clock(line.seconds), 3),
+            Part(f"{clock(line.seconds_left)} left"),
+        ]  # fmt: skip
+
+    with LiveLine(console, total, parts) as line:
+
+        def report(done: int, note: str = "", total: int | None = None) -> None:
+            now.update(done=done, note=note, total=now["total"] if total is None else total)
+            line.show(done, now["total"])
+
+        yield report
+
+
+def _logger(what: str, expected: int) -> Callable[..., None]:
+    start, log = time.monotonic(), Logged(LOG_EVERY)
+    first: int | None = None
+
+    def report(done: int, note: str = "", total: int | None = None) -> None:
+        nonlocal first
+        total = expected if total is None else total
+        first = done - 1 if first is None else first  # a resumed run does not start at 0
+        left = (time.monotonic() - start) / max(done - first, 1) * (total - done)
+        log(lambda: f"{what}: {done} of at most {total}, {note}, at most {left:.0f} s left")
+
+    return report

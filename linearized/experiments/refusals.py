@@ -1,0 +1,100 @@
+"""Refuse settings of a training run that cannot work, from settings alone: before data and frameworks are loaded."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.reading import opened
+from linearized.experiments.grids import chosen_indices, grid
+from linearized.storage.array_files import read_npz
+
+IMAGE_MODELS = ("CNN", "KERV_CNN", "RESNET", "LAMBDA_RESNET")
+WEIGHTS_ADVICE = (
+    'Save them with np.savez("weights.npz", **{name: value.numpy() for name, value in model.state_dict().items()}).'
+)
+KERVOLUTION_READS = {
+    "kervolution_degree": ("polynomial",),
+    "kervolution_offset": ("polynomial", "sigmoid"),
+    "kervolution_gamma": ("gaussian",),
+    "kervolution_learnable": ("polynomial", "sigmoid", "gaussian"),
+}
+
+
+def refuse_unfit(config: Any) -> None:
+    """Raise `UserError` where model, loss, augmentation, ridges or sizes of a `train.Config` do not go together."""
+    source = config.described()
+    if config.model in IMAGE_MODELS and source.image_shape is None:
+        raise UserError(f"{config.model} needs images, and the rows of {config.dataset} are none. Use NN, RF or NT.")
+    if source.task == "regression" and config.loss != "square":
+        raise UserError(f"Cross-entropy needs class labels. Use --loss=square for {config.dataset}.")
+    _refuse_augmentation(config, source.image_shape)
+    _refuse_kervolution(config)
+    _refuse_weights(config)
+    if config.model == "LAMBDA_RESNET" and config.num_units % config.lambda_heads:
+        raise UserError(
+            f"--num_units must be a multiple of --lambda_heads. Received: --num_units={config.num_units} "
+            f"--lambda_heads={config.lambda_heads}."
+        )
+    asked_ridges(config)
+
+
+def read_weights(config: Any) -> dict[str, np.ndarray]:
+    """Return the arrays of `--published_weights` by their PyTorch names; {} if the flag is not set.
+
+    Raises `Unreadable` for a file that is no .npz of plain arrays: pickles, such as PyTorch's .pt files, are not read.
+    """
+    return read_npz(Path(config.published_weights), WEIGHTS_ADVICE) if config.published_weights else {}
+
+
+def weights_digest(path: str) -> str:
+    """Return 16 hex digits of the content of a file of weights. Raises `Unreadable` if it cannot be read."""
+    with opened(path, "an .npz file", WEIGHTS_ADVICE) as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def asked_ridges(config: Any) -> dict[int, float]:
+    """Return the ridges that a run fits: λ by its index in the published grid.
+
+    Raises `UserError` for a `--reg_index` that the grid of the model and the dataset does not have.
+    """
+    lambdas = grid(config.model, config.described().family, num_layers=config.num_layers)
+    default = "all" if config.uses_least_squares() else "0"
+    return {index: float(lambdas[index]) for index in chosen_indices(config.reg_index, len(lambdas), default=default)}
+
+
+def _refuse_augmentation(config: Any, image_shape: tuple[int, int, int] | None) -> None:
+    if not (config.augment_crop or config.augment_flip):
+        return
+    if image_shape is None:
+        raise UserError(f"--augment_crop and --augment_flip move images, and the rows of {config.dataset} are none.")
+    if config.augment_crop >= min(image_shape[:2]):
+        raise UserError(
+            f"--augment_crop must be below the sides of the images, {image_shape[0]}x{image_shape[1]}. Received: "
+            f"{config.augment_crop}."
+        )
+
+
+def _refuse_weights(config: Any) -> None:
+    """Refuse settings of networks that the layout of the published weights does not have."""
+    if not config.published_weights:
+        return
+    needs = {"resnet_stem": ("pooled",)}
+    if config.model == "LAMBDA_RESNET":
+        needs |= {"lambda_variant": ("published", "unpermuted"), "lambda_intra": (1,), "lambda_scope": (0,)}
+    for name, values in needs.items():
+        if (value := getattr(config, name)) not in values:
+            raise UserError(f"--published_weights needs --{name}={' or '.join(map(str, values))}. "
+                            f"Received: --{name}={value}.")  # fmt: skip
+
+
+def _refuse_kervolution(config: Any) -> None:
+    for name, kernels in KERVOLUTION_READS.items():
+        value = getattr(config, name)
+        if value not in (None, False) and config.kervolution_kernel not in kernels:
+            raise UserError(
+                f"--{name} is read with --kervolution_kernel={', '.join(kernels)}. Received: --{name}={value} "
+                f"--kervolution_kernel={config.kervolution_kernel}."
+            )

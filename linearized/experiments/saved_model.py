@@ -1,0 +1,43 @@
+"""Read the input shape of a saved `.keras` model from its configuration, without importing Keras."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from linearized.base import seals
+from linearized.base.reading import parse_json, parsing, read_bytes
+
+ADVICE = "Save a model with model.save('name.keras')."
+MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
+CONFIG_LIMIT = 2**28  # bytes of a configuration: that of a network of thousands of layers is a few megabytes
+
+
+def input_shape(path: Path | str) -> tuple[int | None, ...] | None:
+    """Return the shape of a saved model's one input, rows first (None), or None where the file does not state it.
+
+    Raises `Absent` for a missing file and `Unreadable` for one that is damaged or no saved model. What passes may still
+    be a model that Keras cannot load.
+    """
+    content = read_bytes(path, "a saved model", ADVICE, limit=None)
+    with parsing(path, "a model that Keras can load", ADVICE):
+        seals.is_sealed(content)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            missing = sorted(set(MEMBERS) - set(archive.namelist()))
+            if missing:
+                raise ValueError(f"it has no {', '.join(missing)}")
+            if archive.getinfo("config.json").file_size > CONFIG_LIMIT:
+                raise ValueError("its config.json is too large")
+            config = parse_json(archive.read("config.json").decode("utf-8"))
+        return _stated_shape(config)
+
+
+def _stated_shape(config: Any) -> tuple[int | None, ...] | None:
+    """Return the shape of the only input layer of a functional or sequential model's configuration, None for others."""
+    inner = config.get("config") if isinstance(config, dict) else None
+    layers = inner.get("layers") if isinstance(inner, dict) else None
+    inputs = [one for one in layers or () if isinstance(one, dict) and one.get("class_name") == "InputLayer"]
+    shape = inputs[0].get("config", {}).get("batch_shape") if len(inputs) == 1 else None
+    if not isinstance(shape, list) or not all(size is None or isinstance(size, int) for size in shape):
+        return None
+    return tuple(shape)

@@ -1,0 +1,120 @@
+"""The tables at the end of a run: one row per ridge, with the chosen one marked; one row per noise level."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from linearized.base.terminal import Column, print_columns, say
+from linearized.storage.result_schema import convergence
+
+# How readily a column is left out on a narrow terminal: the higher, the sooner; 0 is never left out
+_RANKS = {
+    "test_accuracy": 1, "verdict": 2, "validation_accuracy": 3, "leave_one_out_accuracy": 4, "test_loss": 5,
+    "test_r2": 6, "gcv": 7, "validation_loss": 8, "leave_one_out_loss": 8, "train_accuracy": 9, "train_loss": 10,
+    "degrees_of_freedom": 11, "prediction_error": 3,
+}  # fmt: skip
+LARGE_ERROR = 0.03  # of predictions, in units of the labels; one-hot labels are told apart at about 0.5
+_EXTRAS = {"leave_one_out_loss": "loo loss", "leave_one_out_accuracy": "loo accuracy", "gcv": "gcv",
+           "degrees_of_freedom": "dof"}  # fmt: skip
+
+
+def print_table(record: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print ridge, losses, accuracies and the solver's diagnostics for each ridge of a result."""
+    entries, best = record["ridges"], record["chosen"]["position"]
+    published = record.get("chosen_published", record["chosen"])["position"]
+    marks = {published: "published ", best: "best "}
+    columns = [
+        Column("index", [f"{marks.get(place, '')}{entry['index']}" for place, entry in enumerate(entries)]),
+        Column(f"ridge {record.get('ridge_symbol', 'λ')}", [f"{entry['ridge']:.3e}" for entry in entries]),
+        *_metrics(entries),
+        Column("steps, residual", [_verdict(entry) for entry in entries], _RANKS["verdict"], text=True),
+    ]
+    errors = [entry.get("prediction_error") for entry in entries]
+    if any(error is not None for error in errors):
+        cells = ["-" if error is None else f"{error:.0e}" for error in errors]
+        columns.append(Column("prediction error <", cells, _RANKS["prediction_error"]))
+    styles = ["bold" if place == best else "" for place in range(len(entries))]
+    console = print_columns(record["title"], columns, styles=styles, console=console)
+    if (errors[best] or 0) > LARGE_ERROR:
+        say(f"The predictions at the best ridge may differ from the exact solution's by {errors[best]:.1g} (root mean "
+            "square over the train rows): lower --cg_rtol and --cg_atol.", console)  # fmt: skip
+    for entry in entries:
+        if entry.get("message"):
+            say(f"index {entry['index']}: {entry['message']}", console)
+    if published != best:
+        say(f"published: chosen by {record['chosen_published']['by']}", console)
+    if "linear" in record:
+        linear, risk = record["linear"], entries[best]["test_relative_risk"]
+        told = "" if linear["test_accuracy"] is None else f", accuracy {linear['test_accuracy']:.4f}"
+        say(
+            f"best linear fit: test loss {linear['test_loss']:.4f}{told}, chosen by {linear['by']}; "
+            f"the risk relative to it is {_number(risk)}",
+            console,
+        )
+    if "reason" in record.get("solver", {}):
+        say(f"solver: {record['solver']['name']} ({record['solver']['reason']})", console)
+    say(
+        f"best: chosen by {record['chosen']['by']}, {record['seconds']:.0f} s, {record['peak_memory_gib']:.1f} GiB",
+        console,
+    )
+
+
+def _metrics(entries: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Return the columns of losses, accuracies and selection criteria that the entries have."""
+    splits = [split for split in ("train", "validation", "test") if f"{split}_loss" in entries[0]]
+    metrics = [
+        metric for metric in ("loss", "accuracy") if any(entry[f"train_{metric}"] is not None for entry in entries)
+    ]
+    titles = {f"{split}_{metric}": f"{split} {metric}" for split in splits for metric in metrics}
+    titles |= {} if "accuracy" in metrics else {"test_r2": "test R²"}
+    titles |= {name: title for name, title in _EXTRAS.items() if any(entry.get(name) is not None for entry in entries)}
+    ranks = _RANKS if "accuracy" in metrics else {**_RANKS, "test_loss": 1}
+    return [Column(title, [_number(entry.get(name)) for entry in entries], ranks[name])
+            for name, title in titles.items()]  # fmt: skip
+
+
+def print_levels(records: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print one row per noise level: the metrics at the chosen ridge, and at the published, test-chosen one."""
+    regression = all(record["ridges"][0]["test_accuracy"] is None for record in records)
+    metric = "test_loss" if regression else "test_accuracy"
+    name = metric.replace("_", " ")
+    first = records[0]
+    chosen = [record["ridges"][record["chosen"]["position"]] for record in records]
+    published = [record["ridges"][record["chosen_published"]["position"]] for record in records]
+
+    def numbers(title: str, entries: Sequence[Mapping[str, Any]], key: str, rank: int = 0) -> Column:
+        return Column(title, [_number(entry[key]) for entry in entries], rank)
+
+    columns = [
+        Column("level", [str(record["settings"]["noise_ind"]) for record in records]),
+        Column("noise", [record["data"]["noise"] for record in records], 2, text=True),
+        Column("chosen by", [record["chosen"]["by"] for record in records], 7, text=True),
+        Column("ridge", [f"{entry['ridge']:.2e}" for entry in chosen], 3),
+        *([] if regression else [numbers("test loss", chosen, "test_loss", 4)]),
+        numbers("R²", chosen, "test_r2", 8),
+        numbers("relative risk", chosen, "test_relative_risk", 6),
+        numbers(name, chosen, metric),
+        numbers(f"{name}, linear", [record["linear"] for record in records], metric, 5),
+        numbers(f"{name}, published choice", published, metric, 5),
+    ]
+    title = f"{first['model']['name']} on {first['data']['name']}, n = {first['data']['n_train']}"
+    print_columns(title, columns, console=console)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"
+
+
+def _verdict(entry: Mapping[str, Any]) -> str:
+    if entry["diverged"]:
+        return "diverged"
+    if convergence(entry) is None:
+        change = entry.get("loss_change")
+        return f"{entry['iterations']} epochs" + ("" if change is None else f", loss {100 * change:+.2g} %")
+    done = "" if entry["converged"] else "NOT converged, "
+    if entry["residual"] is None:
+        return "NOT solved"
+    return f"{done}{entry['iterations']} it., {entry['residual']:.0e}"

@@ -1,0 +1,280 @@
+"""Fits one model to one dataset at one noise level, over a ridge grid: settings in, a result's folder out."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+from absl import logging
+
+from linearized.base.activations import ACTIVATION_HELP, ACTIVATIONS
+from linearized.base.directories import directory
+from linearized.base.errors import UserError
+from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
+from linearized.data.dataset import Dataset
+from linearized.experiments.fits import Result, about_data
+from linearized.experiments.metrics import LOSSES, evaluate
+from linearized.experiments.needs import refuse_beyond_memory
+from linearized.experiments.refusals import asked_ridges, read_weights, refuse_unfit, weights_digest
+from linearized.models import MODELS, OTHER_UNITS, UNITS
+from linearized.settings.config import LARGEST_SEED, setting
+from linearized.settings.data_settings import LevelsSettings
+from linearized.settings.model_settings import KervolutionSettings, ResNetSettings, SNNKSettings, refuse_foreign
+from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
+from linearized.settings.training_settings import TrainingSettings
+from linearized.solvers import SOLVERS
+from linearized.storage import results
+from linearized.storage.files import whole_file
+
+if TYPE_CHECKING:
+    from linearized.solvers.training.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings, LevelsSettings, RunSettings):
+    """Settings of `python train.py`: the published flags first, then ours, then those of the groups."""
+
+    model: str = setting("RF", "the model", choices=MODELS)
+    num_units: int | None = setting(
+        None, "hidden units a layer, channels of the convolutional networks (of the first stage); unset: "
+        "4096, SNNK_MLP 1024, CNN and KERV_CNN 32, RESNET and LAMBDA_RESNET 64", minimum=1, maximum=MOST_UNITS,
+    )  # fmt: skip
+    num_layers: int = setting(1, "hidden layers of NN and SNNK_MLP", minimum=1, maximum=1000)
+    activation: str = setting("relu", ACTIVATION_HELP, choices=ACTIVATIONS)
+    reg_index: str = setting("", "ridges to fit: all, an index, 0,4,9 or 3:8; empty: all for CG, 0 for SGD")
+    learning_rate: float = setting(
+        1e-3, "peak rate is twice this; see the schedule in README", minimum=0.0, maximum=1e38
+    )
+    drop_rate: float = setting(0.0, "dropout rate of the hidden layers of NN and SNNK_MLP", minimum=0.0, maximum=0.999)
+    max_batch_size: int | None = setting(
+        None, "rows per batch of SGD, Adam and AdamW, and rows in memory at once of Newton-CG; unset: the published "
+        "batches, see README", minimum=1,
+    )  # fmt: skip
+    max_cg_iters: int = setting(750, "most iterations of CG, or epochs of SGD and Adam", minimum=1, maximum=MOST_STEPS)
+    max_ncg_iters: int = setting(0, "most Newton-CG steps after SGD or Adam", minimum=0, maximum=MOST_STEPS)
+    loss: str = setting("square", "what is minimised", choices=LOSSES)
+
+    solver: str = setting(
+        "auto",
+        "auto: RF and NT with the square loss by lanczos or cg, NN and CNN by sgd, others by adam",
+        choices=("auto", *SOLVERS),
+    )
+    cg_rtol: float = setting(
+        1e-4, "CG stops at this residual of the normal equations, relative", minimum=0.0, maximum=1.0
+    )
+    cg_atol: float = setting(1e-3, "or at this one, absolute", minimum=0.0)
+    weight_seed: int = setting(SEED, WEIGHT_SEED_HELP, minimum=0, maximum=LARGEST_SEED)
+    law: str = setting("sphere", LAW_HELP, choices=LAWS)
+    block: int = setting(0, BLOCK_HELP, minimum=0, maximum=MOST_UNITS)
+    directions: str = setting(
+        "shared", "NT: classes share the direction G, as published", choices=("shared", "per_class")
+    )
+    depth: int = setting(5, "of the Myrtle CNN and KERV_CNN: 5, 7 or 10", minimum=5, maximum=10)
+    memory: float = setting(0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False)
+    tensorboard: bool = setting(False, "write TensorBoard logs beside the result (SGD, Adam)", identity=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.num_units is None:
+            object.__setattr__(self, "num_units", UNITS.get(self.model, OTHER_UNITS))
+        refuse_foreign(self)
+        if self.depth not in (5, 7, 10):
+            raise UserError(f"--depth must be 5, 7 or 10. Received: {self.depth}.")
+        if self.activation != "relu" and self.model != "NN":
+            raise UserError(
+                f"--activation is for --model=NN; {self.model} has ReLUs. Received: --activation={self.activation}."
+            )
+        linear, least_squares = self.model in ("RF", "NT"), self.solver in ("cg", "lanczos")
+        if least_squares and not (linear and self.loss == "square"):
+            raise UserError(
+                f"--solver={self.solver} fits RF and NT with the square loss. Received: --model={self.model} "
+                f"--loss={self.loss}. Use --solver=sgd, adam, adamw or newton_cg."
+            )
+        if self.solver == "newton_cg" and self.max_ncg_iters == 0:
+            raise UserError("--solver=newton_cg takes no step with --max_ncg_iters=0. Give it, say, 100.")
+        if self.max_ncg_iters and self.uses_least_squares():
+            raise UserError(
+                "--max_ncg_iters adds nothing to an exact solver. Use it with --solver=sgd, adam or newton_cg."
+            )
+        self.refuse_idle(self.working_solver(), self.loss)
+        if self.momentum == ("nesterov" if self.model == "RF" else "classical"):
+            raise UserError(f"--momentum={self.momentum} is the published rule of {self.model}: leave --momentum out.")
+        if self.max_batch_size is not None and self.working_solver() in ("lanczos", "cg"):
+            raise UserError(
+                "--max_batch_size is read by --solver=sgd, adam, adamw and newton_cg; CG uses all rows in each step. "
+                f"Received: --max_batch_size={self.max_batch_size} with {self.working_solver()}."
+            )
+        if self.mixed_precision and self.max_ncg_iters:
+            raise UserError("Newton-CG needs float32: leave out --mixed_precision or --max_ncg_iters.")
+        refuse_unfit(self)
+
+    def identity(self) -> dict[str, Any]:
+        """As `Settings.identity`; one noise level counts as a number, other than the first."""
+        one = {"noise_ind": int(self.noise_ind)} if self.noise_ind.isdigit() and self.noise_ind != "0" else {}
+        if self.published_weights:  # the content decides the result, not the file's name
+            one["published_weights"] = weights_digest(self.published_weights)
+        return super().identity() | one
+
+    def uses_least_squares(self) -> bool:
+        """Whether one linear solve serves the whole grid; else the model is trained ridge by ridge."""
+        linear = self.model in ("RF", "NT") and self.loss == "square"
+        return self.solver in ("cg", "lanczos") or (self.solver == "auto" and linear)
+
+    def working_solver(self) -> str:
+        """The solver that a run will use: as asked; else lanczos or cg, SGD for NN and CNN, Adam for the others."""
+        if self.solver != "auto":
+            return self.solver
+        if self.uses_least_squares():
+            return "lanczos"
+        return "sgd" if self.model in ("NN", "CNN") else "adam"
+
+    def recipe(self) -> "Recipe":
+        """Return the options of first-order training.
+
+        `--schedule=published` is the schedule that the model was published with: of the reproduction for lambda
+        networks of `--lambda_variant=published` and `unpermuted`, of arXiv 2006.13409 for everything else.
+        `--momentum=published` is Nesterov's rule for RF and the classical one for all others, both in TensorFlow 1's
+        convention.
+        """
+        recipe = super().recipe()
+        if self.momentum == "published":
+            recipe = dataclasses.replace(recipe, momentum="nesterov" if self.model == "RF" else "classical")
+        if self.schedule == "published" and self.model == "LAMBDA_RESNET" and self.lambda_variant != "corrected":
+            return dataclasses.replace(recipe, schedule="lambda")
+        return recipe
+
+    def run_name(self) -> str:
+        """The folder of the run, below the experiment's: readable, and unique to what decides the result."""
+        job = f"_job{self.job_id}" if self.job_id >= 0 else ""
+        return f"{self.dataset}_{self.model}_N{self.num_units}_noise{self.noise_ind}_{self.key()}{job}"
+
+    def folder(self) -> Path:
+        """Return the folder of the run's result."""
+        return directory("nn_dir") / self.exp_name / self.run_name()
+
+
+def run_levels(config: Config) -> Iterator[Result]:
+    """Run every noise level that the settings name, in increasing order; see `run`."""
+    for level in config.levels():
+        yield run(config.at(level))
+
+
+def run(config: Config) -> Result:
+    """Loads, fits every asked ridge, scores all splits, chooses, saves. The settings name one noise level.
+
+    A finished run is read back, a killed one goes on where it was.
+
+    Raises `UserError` for what a user can mend; nothing is left behind then but what a rerun can use. `Busy`, if
+    another process holds the run's folder, is raised before data and frameworks are loaded.
+    """
+    start = time.monotonic()
+    level = config.level()
+    folder = config.folder()
+    if (record := results.read_back(folder)) is not None:
+        return Result(folder, record, fresh=False)
+    refuse_beyond_memory(config)
+    read_weights(config)
+    ridges = asked_ridges(config)
+    with results.making(folder) as work:
+        dataset = config.load_rows(level)
+        logging.info(
+            "%s on %s at noise level %d: %d train rows of dimension %d, %d ridges",
+            config.model, dataset.name, level, len(dataset.train), dataset.dim, len(ridges),
+        )  # fmt: skip
+
+        from linearized.experiments.backend import load_backend
+
+        load_backend()
+        from linearized.models.common import build
+
+        if config.uses_least_squares():
+            from linearized.experiments.fit_linear import fit
+        else:
+            from linearized.experiments.fit_gradient import fit
+        fits, about = fit(config, dataset, ridges, work, memory_bytes(config))
+        position, rule = choose(entries := [_entry(done, dataset, config.loss) for done in fits], dataset)
+        model = build(config, dataset, fits[position].ridge)
+        _set_parameters(config, model, fits[position].parameters)
+        record = {
+            "title": _title(config, dataset),
+            "command": config.command_line("python train.py"),
+            "settings": {**config.to_dict(), "noise_ind": level},
+            "data": about_data(dataset),
+            "model": {
+                "num_parameters": int(model.count_params()),
+                "trained_parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
+                "hidden_layers": hidden_layers(config),
+            },
+            "solver": about,
+            "ridge_unit": "λ of (1/n)‖Av - y‖² + λ‖v‖²; nλ is the ρ of (K + ρI)α = y",
+            "ridges": entries,
+            "chosen": {"position": position, "index": entries[position]["index"], "by": rule},
+            "seconds": round(time.monotonic() - start, 3),
+        }
+        arrays = {f"predictions/{split}": values for split, values in fits[position].predictions.items()}
+        arrays |= {f"history/{done.index:03d}": done.history for done in fits}
+        arrays |= {f"history/{done.index:03d}_validation": done.validation for done in fits if len(done.validation)}
+        try:
+            with whole_file(folder / "model.keras", sealed=True) as path:
+                model.save(path)
+            results.save(folder, record, arrays)
+        except OSError:  # a full disk: what the fit left in `work` serves a rerun, half a result serves nobody
+            for name in ("model.keras", "arrays.h5"):
+                (folder / name).unlink(missing_ok=True)
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+    return Result(folder, results.load(folder), fresh=True)
+
+
+def memory_bytes(config: Config) -> int:
+    """What kept features may take: --memory, or half of the memory that is free now."""
+    return int(config.memory * 2**30) or psutil.virtual_memory().available // 2
+
+
+def hidden_layers(config: Config) -> int:
+    """Layers with a nonlinearity: the unit in which models and kernels can be compared."""
+    if config.model in ("CNN", "KERV_CNN"):
+        return config.depth - 1
+    if config.model in ("RESNET", "LAMBDA_RESNET"):
+        return config.resnet_depth - 1
+    return config.num_layers if config.model in ("NN", "SNNK_MLP") else 1
+
+
+def choose(entries: list[dict[str, Any]], dataset: Dataset) -> tuple[int, str]:
+    """The best entry and the rule's name: by validation if there is a split, else by test error, as published."""
+    split = "validation" if dataset.validation is not None else "test"
+    metric = "loss" if dataset.task == "regression" else "accuracy"
+    sign = 1 if metric == "loss" else -1
+    order = [(sign * entry[f"{split}_{metric}"], entry[f"{split}_loss"]) for entry in entries]
+    published = "" if dataset.validation is not None else " (published protocol)"
+    return order.index(min(order)), f"{split} {metric}{published}"
+
+
+def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:
+    entry = {"index": done.index, "ridge": done.ridge, **done.evidence, "fit_seconds": round(done.seconds, 3)}
+    for name, split in dataset.splits().items():
+        scores = evaluate(done.predictions[name], split, dataset, loss=loss)
+        entry |= {f"{name}_{metric}": value for metric, value in scores.items()}
+    return entry
+
+
+def _set_parameters(config: Config, model, parameters) -> None:
+    if config.uses_least_squares():
+        MODELS.load(config.model).set_parameters(model, parameters)
+    else:
+        model.set_weights(parameters)
+
+
+def _title(config: Config, dataset: Dataset) -> str:
+    noise, n = about_data(dataset)["noise"], len(dataset.train)
+    return f"{config.model}, N = {config.num_units}, on {dataset.name}, {noise}, n = {n}"
+
+
+if __name__ == "__main__":
+    from linearized.scripts import run_script
+
+    run_script("train.py")

@@ -1,0 +1,56 @@
+"""Ridge regression on the features of a kernel: an embedding is found or made, and solved for every ridge."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from linearized.base.array_checks import real_array
+from linearized.base.errors import UserError
+from linearized.kernel_ridge.ridge_path import RidgePath, checked_labels, checked_path
+from linearized.problems import embedding_problem as problem
+from linearized.problems.weighted_problem import checked_weights
+from linearized.solvers import GRAM_SOLVERS
+from linearized.solvers.linear.solution import Progress
+
+RTOL = 1e-7
+
+
+def fit_embedding(
+    rows: problem.FeatureRows | np.ndarray, y: np.ndarray, ridges: Sequence[float] | np.ndarray, *,
+    solver: str = "auto", rtol: float | None = None, max_iterations: int = 750, progress: Progress | None = None,
+    checkpoint: Path | None = None, key: str = "", interval: float = 60.0,
+    sample_weight: np.ndarray | float | None = None,
+) -> RidgePath:  # fmt: skip
+    """Minimise ‖Φw - y‖² + ρ‖w‖² at every ridge, from one pass over Φ and one factorisation of ΦᵀΦ.
+
+    Args:
+        rows: Φ (n, m): an array, or rows in shards.
+        y: Labels (n,) or (n, k); centre them as you wish.
+        ridges: ρ, at least 0, the unit of kernel ridge regression.
+        solver: Of the normal equations; auto: band.
+        sample_weight: A weight of at least 0 for each row, (n,), or one for all: Σ_i s_i ‖φ_i w - y_i‖² + ρ‖w‖² is
+            minimised, as scikit-learn's Ridge does. None: 1.
+
+    Returns: A path whose `alpha` are the weights w (ridges, m, k): `path.predict(Φ_test)` gives predictions.
+    """
+    targets, ridges = checked_labels(y), checked_path(ridges)
+    rows = rows if isinstance(rows, problem.FeatureRows) and not isinstance(rows, np.ndarray) else _rows(rows)
+    name, reason = (GRAM_SOLVERS.canonical(solver), "as asked") if solver != "auto" else (
+        "band", f"one reduction of the {rows.shape[1]} x {rows.shape[1]} normal equations serves every ridge"
+    )  # fmt: skip
+    solutions = problem.solve(
+        rows, targets, ridges, solver=name, rtol=rtol or RTOL, max_iterations=max_iterations, progress=progress,
+        checkpoint=checkpoint, key=key, interval=interval,
+        weights=None if sample_weight is None else checked_weights(sample_weight, len(targets)),
+    )  # fmt: skip
+    alpha = np.stack([solution.value for solution in solutions])
+    return RidgePath(ridges, alpha, solutions, name, reason, rtol or RTOL)
+
+
+def _rows(features: np.ndarray) -> problem.ArrayRows:
+    """Return an array of features as rows. Raise `UserError` unless it is a real matrix with a column at least."""
+    features = real_array(features, "Features")
+    if features.ndim != 2 or not features.shape[1]:
+        raise UserError(f"Features must be rows (n, m) with m at least 1. Received: shape {features.shape}.")
+    return problem.ArrayRows(features if features.dtype.kind == "f" else features.astype(np.float64))

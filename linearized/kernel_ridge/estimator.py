@@ -1,0 +1,113 @@
+"""Kernel ridge regression over a path of ridges as a scikit-learn estimator."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.metrics.pairwise import pairwise_kernels
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from linearized.base.array_checks import refuse_not_finite
+from linearized.kernel_ridge.ridge_path import checked_gram, checked_path, fit
+from linearized.problems.weighted_problem import checked_weights
+
+GRID = 10.0 ** np.linspace(-6, 3, 28)  # times the mean of K's diagonal
+SELECT = {"gcv": "gcv", "loo": "leave-one-out"}
+
+
+class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """(K + ρI)α = y for a whole path of ridges, prepared once, and the best of them.
+
+    Parameters
+    ----------
+    ridges : array of ρ, one number, or None (28 from 1e-6 to 1e3 times the mean of K's diagonal, each entry times its
+        row's weight). Not divided by n.
+    select : "gcv" (generalised cross-validation) or "loo" (exact leave-one-out squared error). With one ridge nothing
+        is chosen.
+    kernel : "precomputed": X is K, between train rows in `fit` and against them in `predict`. Else what
+        `sklearn.metrics.pairwise.pairwise_kernels` takes: a name or a function of two rows.
+    kernel_params : dict for that kernel.
+    solver : "auto" (band for gcv, eigh for loo), or one of `linearized.solvers.GRAM_SOLVERS` that gives what `select`
+        needs.
+    rtol : Residual to reach, None: see `linearized.kernel_ridge.ridge_path.fit`.
+
+    Attributes
+    ----------
+    path_ : `linearized.kernel_ridge.ridge_path.RidgePath`, with α and the evidence at every ridge.
+    scores_ : What `select` compares, (ridges,); NaN for one ridge, and for ridges that could not be solved.
+    ridge_, ridge_index_ : The chosen ρ and its place.
+    dual_coef_ : Its α, (n,) or (n, k).
+    X_fit_ : The train rows, or K.
+    n_features_in_ : Columns of X.
+
+    y is not centred: subtract its mean before where the kernel has no constant. `predict` gives (m,) or (m, k).
+    """
+
+    def __init__(
+        self, ridges=None, *, select="gcv", kernel="precomputed", kernel_params=None, solver="auto", rtol=None
+    ):
+        self.ridges, self.select, self.kernel = ridges, select, kernel
+        self.kernel_params, self.solver, self.rtol = kernel_params, solver, rtol
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self.kernel == "precomputed"
+        return tags
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit every ridge and choose the best one.
+
+        Parameters
+        ----------
+        X, y : Train rows (or K) and labels (n,) or (n, k).
+        sample_weight : A weight of at least 0 for each row, or one number; see
+            `linearized.kernel_ridge.ridge_path.fit`. The leave-one-out score is then a weighted mean.
+
+        Raises ValueError, of which `linearized.base.errors.UserError` is a subclass, for bad input.
+        """
+        if self.select not in SELECT:
+            raise ValueError(f"`select` must be gcv or loo. Received: {self.select!r}.")
+        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), multi_output=True, y_numeric=True)
+        gram = checked_gram(self._kernel(X, None))
+        weights = np.ones(len(gram)) if sample_weight is None else checked_weights(sample_weight, len(gram))
+        mean = float(weights @ np.diagonal(gram)) / np.count_nonzero(weights)
+        ridges = checked_path((mean if mean > 0 else 1.0) * GRID if self.ridges is None else self.ridges)
+        solver = self.solver
+        if solver == "auto" and len(ridges) > 1:
+            solver = "band" if self.select == "gcv" else "eigh"
+        self.X_fit_ = X
+        given = None if sample_weight is None else weights
+        self.path_ = fit(gram, y, ridges, sample_weight=given, solver=solver, rtol=self.rtol)
+        self.scores_ = np.array([self._score(solution, weights) for solution in self.path_.solutions], np.float64)
+        self.ridge_index_ = self._best()
+        self.ridge_ = float(ridges[self.ridge_index_])
+        alpha = self.path_.alpha[self.ridge_index_]
+        self.dual_coef_ = alpha[:, 0] if y.ndim == 1 else alpha
+        return self
+
+    def predict(self, X):
+        """Return K(X, train)α at the chosen ridge, (m,) or (m, k). Raise ValueError if the kernel is not finite."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=(np.float64, np.float32))
+        gram = self._kernel(X, self.X_fit_)
+        refuse_not_finite(gram, "The kernel of the rows and the train rows", "Look at the kernel's parameters.")
+        return gram @ self.dual_coef_
+
+    def _kernel(self, x, fitted):
+        if self.kernel == "precomputed":
+            return x
+        return pairwise_kernels(x, fitted, metric=self.kernel, filter_params=True, **(self.kernel_params or {}))
+
+    def _score(self, solution, weights):
+        if self.select == "gcv":
+            return np.nan if solution.gcv is None else solution.gcv
+        if solution.leave_one_out is None:
+            return np.nan
+        return np.average(np.sum(solution.leave_one_out**2, axis=1), weights=weights)
+
+    def _best(self):
+        if len(self.path_.ridges) == 1:
+            return 0
+        if np.isnan(self.scores_).all():
+            raise ValueError(
+                f"The solver {self.path_.solver} does not give {SELECT[self.select]}. Take solver='auto', or one ridge."
+            )
+        return int(np.nanargmin(self.scores_))

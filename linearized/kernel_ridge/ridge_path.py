@@ -1,0 +1,199 @@
+"""Kernel ridge regression as a library call: (K + ρI)α = Y for a whole path of ridges, prepared once."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+from jaxtyping import Float, Float64
+
+from linearized.base.array_checks import real_array, refuse_not_finite
+from linearized.base.errors import UserError
+from linearized.data.dataset import fingerprint
+from linearized.problems.gram_problem import GramProblem
+from linearized.problems.weighted_problem import Weighted, checked_weights, with_left_out_rows
+from linearized.solvers import GRAM_SOLVERS, auto_gram
+from linearized.solvers.linear.solution import Progress, Solution
+from linearized.storage.gram import Gram, Rectangle
+
+MAX_ITERATIONS = 2000
+ROWS = 1024  # of a matrix that are widened to float64 together
+REFINED = ("band", "cholesky", "eigh")  # solvers whose answers are refined in float64 where K is in float32
+
+
+@dataclasses.dataclass(frozen=True)
+class RidgePath:
+    """Kernel ridge regression at every ridge, in the order asked for.
+
+    Attributes:
+        ridges: ρ of (K + ρI)α = Y.
+        alpha: Dual coefficients.
+        solutions: The evidence a ridge, see `linearized.solvers.linear.solution.Solution`; a ridge that could not be
+            solved says so in `message` and `converged`, and may hold NaN.
+        solver, reason: Which solver, and why it was taken.
+        rtol: The residual ‖Y - (K + ρI)α‖/‖Y‖ that was asked of it.
+    """
+
+    ridges: Float64[np.ndarray, " ridges"]
+    alpha: Float64[np.ndarray, "ridges n k"]
+    solutions: list[Solution]
+    solver: str
+    reason: str
+    rtol: float
+
+    def predict(self, gram_test: np.ndarray | Gram | Rectangle) -> Float64[np.ndarray, "ridges m k"]:
+        """K(test, train)α for every ridge, from a matrix (m, n) or shards, in one pass over it.
+
+        Products are made in float64, since α of a small ridge is large and cancels; over all ridges at once.
+        """
+        ridges, n, k = self.alpha.shape
+        stored = isinstance(gram_test, Gram | Rectangle)
+        if not stored and not hasattr(gram_test, "blocks"):  # rows of features in shards have blocks
+            gram_test = real_array(gram_test, "K(test, train)")
+        if len(gram_test.shape) != 2 or gram_test.shape[1] != n:
+            raise UserError(f"K(test, train) must have a column for each of {n} rows. Received: {gram_test.shape}.")
+        stacked = self.alpha.transpose(1, 0, 2).reshape(n, ridges * k)
+        if stored:
+            values = gram_test @ stacked
+        else:
+            blocks = [gram_test[start : start + ROWS] for start in range(0, len(gram_test), ROWS)]
+            for index, block in enumerate(blocks):
+                refuse_not_finite(block, f"K(test, train), from row {index * ROWS} on,")
+            values = np.concatenate([block @ stacked for block in blocks or [gram_test]])
+        return np.ascontiguousarray(values.reshape(-1, ridges, k).transpose(1, 0, 2))
+
+
+def fit(
+    gram: np.ndarray | Gram, y: np.ndarray, ridges: Sequence[float] | np.ndarray, *,
+    sample_weight: np.ndarray | float | None = None, solver: str = "auto",
+    rtol: float | None = None, max_iterations: int = MAX_ITERATIONS, memory: float | None = None, scheduler: str = "",
+    overwrite: bool = False, progress: Progress | None = None, checkpoint: Path | None = None, key: str = "",
+    interval: float = 30.0,
+) -> RidgePath:  # fmt: skip
+    """Solve (K + ρI)α = y at every ridge ρ.
+
+    With weights w the system is (K + ρW⁻¹)α = y, whose function minimises Σ w_i (y_i - f(x_i))² + ρ‖f‖², as in
+    scikit-learn's KernelRidge. The residual is then that of (SKS + ρI)β = Sy with S = diag(√w) and α = Sβ,
+    leave-one-out errors are those of the labels y, and generalised cross-validation is a weighted mean over the rows
+    of weights above 0.
+
+    Args:
+        gram: K (n, n), symmetric and positive semi-definite: an array, or shards that `linearized.open_gram` gave,
+            which may be larger than memory. It is not changed, unless `overwrite`.
+        y: Labels (n,) or (n, k), finite; centre them as you wish, nothing is added here.
+        ridges: ρ, at least 0, in any order; not divided by n.
+        sample_weight: w, a number for each row (or one for all), at least 0. A row of weight 0 has no influence and
+            an α of 0; shards with such rows must fit in memory. None: 1.
+        solver: auto, band, block_lanczos, cg, cholesky or eigh (which gives leave-one-out errors); see README.
+        rtol: The residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7 where K is in float64 or answers are refined in
+            float64, else (block_lanczos and cg on float32) 1e-5, since every digit costs passes over K.
+        max_iterations: Products with K that block_lanczos and cg may take.
+        memory: Bytes to work with; None: half of what is free.
+        scheduler: Address of a Dask scheduler on whose workers products run (block_lanczos and cg, shards alone).
+        overwrite: band and cholesky may work in the array `gram` itself; its upper triangle is lost then, and the
+            whole takes n² numbers less. Shards are never changed.
+        progress: Called with (step, steps, residuals, ridges left).
+        checkpoint, key, interval: A folder for the state of a long run, its identity, and the seconds between writings.
+
+    Raises `UserError` for what no solver can work with. A ridge that one cannot solve is told in its `Solution`.
+    """
+    targets, ridges = checked_labels(y), checked_path(ridges)
+    gram = gram if isinstance(gram, Gram) else checked_gram(gram)
+    if gram.shape != (len(targets), len(targets)):
+        raise UserError(f"K must be of the {len(targets)} labels' size. Received: shape {gram.shape}.")
+    memory = checked_memory(memory)
+    if sample_weight is None:
+        weights = kept = None
+        system = gram, targets
+    else:
+        weights = checked_weights(sample_weight, len(targets))
+        kept = weights > 0
+        gram = gram if kept.all() else _in_memory(gram, memory)
+        system = (gram, targets) if kept.all() else (gram[np.ix_(kept, kept)], targets[kept])
+        weights, key = weights[kept], f"{key}-{fingerprint(weights)}"
+    n, itemsize = len(system[1]), gram.dtype.itemsize
+    name, reason = GRAM_SOLVERS.canonical(solver) if solver != "auto" else "", "as asked"
+    if scheduler and name not in ("", "block_lanczos", "cg"):
+        raise UserError(f"--solver={name} runs in one process. With --scheduler take block_lanczos or cg.")
+    if not name:
+        name, reason = auto_gram(n, itemsize, len(ridges), memory, distributed=bool(scheduler))
+    if rtol is None:
+        rtol = 1e-7 if itemsize == 8 or name in REFINED else 1e-5
+    with _problem(*system, memory, scheduler, overwrite) as problem:
+        problem = problem if weights is None else Weighted(problem, weights)
+        solutions = GRAM_SOLVERS.load(name).solve(
+            problem, ridges, rtol=float(rtol), atol=0.0, max_iterations=max_iterations, progress=progress,
+            checkpoint=checkpoint, key=key, interval=interval,
+        )  # fmt: skip
+    if weights is not None:
+        solutions = [problem.unscaled(solution) for solution in solutions]
+        if not kept.all():
+            columns = gram[:, kept]
+            solutions = [with_left_out_rows(solution, kept, columns, targets) for solution in solutions]
+    alpha = np.stack([solution.value for solution in solutions])
+    return RidgePath(ridges, alpha, solutions, name, reason, float(rtol))
+
+
+def _in_memory(gram: np.ndarray | Gram, memory: int) -> np.ndarray:
+    """Return K as an array. Raise `UserError` if shards do not fit in the memory."""
+    if isinstance(gram, np.ndarray):
+        return gram
+    size = gram.shape[0] ** 2 * gram.dtype.itemsize
+    if size > memory:
+        raise UserError(
+            f"Rows of weight 0 are left out of K in memory, which takes {size / 2**30:.1f} GiB. There are "
+            f"{memory / 2**30:.1f} GiB. Make shards of the other rows, or give `memory`."
+        )
+    return gram.to_memory()
+
+
+@contextlib.contextmanager
+def _problem(
+    gram: np.ndarray | Gram, targets: np.ndarray, memory: int, scheduler: str, overwrite: bool
+) -> Iterator[GramProblem]:
+    """The problem, with its products here or on a scheduler's workers."""
+    if not scheduler:
+        yield GramProblem(gram, targets, memory=memory, overwrite=overwrite)
+        return
+    from linearized.problems.dask_gram import DaskGramProblem
+
+    with contextlib.closing(DaskGramProblem(gram, targets, scheduler=scheduler, memory=memory)) as problem:
+        yield problem
+
+
+def checked_labels(y: np.ndarray) -> Float64[np.ndarray, "n k"]:
+    """Return labels as (n, k) in float64. Raise `UserError` for another shape and if they are not finite."""
+    targets = real_array(y, "Labels", dtype=np.float64)
+    targets = targets[:, None] if targets.ndim == 1 else targets
+    if targets.ndim != 2 or not targets.size:
+        raise UserError(f"Labels must be (n,) or (n, k), with at least one row. Received: shape {np.shape(y)}.")
+    if not np.isfinite(targets).all():
+        raise UserError(f"The labels are not finite: {np.sum(~np.isfinite(targets))} of {targets.size} entries.")
+    return targets
+
+
+def checked_path(ridges: Sequence[float] | np.ndarray) -> Float64[np.ndarray, " ridges"]:
+    """Return ridges as an array. Raise `UserError` for negative and other impossible ones."""
+    path = np.atleast_1d(real_array(ridges, "Ridges", dtype=np.float64))
+    if path.ndim != 1 or not path.size or not np.isfinite(path).all() or (path < 0).any():
+        raise UserError(f"Ridges must be finite numbers of at least 0, one at least. Received: {path.tolist()}.")
+    return path
+
+
+def checked_gram(gram: np.ndarray) -> Float[np.ndarray, "n n"]:
+    """Return K in float32 or float64. Raise `UserError` unless it is square; `GramProblem` looks at its entries."""
+    gram = real_array(gram, "K")
+    if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
+        raise UserError(f"K must be square. Received: shape {gram.shape}.")
+    return gram if gram.dtype in (np.float32, np.float64) else gram.astype(np.float64)
+
+
+def checked_memory(memory: float | None) -> int:
+    """Return bytes to work with: half of what is free for None. Raise `UserError` for a negative or NaN number."""
+    if memory is None:
+        return psutil.virtual_memory().available // 2
+    if not 0 <= memory < np.inf:
+        raise UserError(f"`memory` is a number of bytes of at least 0. Received: {memory}.")
+    return int(memory)

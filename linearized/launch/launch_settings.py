@@ -1,0 +1,47 @@
+"""The settings of `linearized launch`: which commands, where, how often."""
+
+import dataclasses
+
+from linearized.base.extras import SCHEDULER_HELP
+from linearized.launch import LAUNCHERS
+from linearized.settings.config import Settings, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class WhereSettings(Settings):
+    """Where commands run, and how often they are tried; each launcher reads those that it has."""
+
+    launcher: str = setting("local", "where to run", choices=LAUNCHERS)
+    workers: int = setting(
+        2, "commands that run at the same time, each on a worker (a Slurm job) of its own", minimum=1, maximum=10_000
+    )
+    retries: int = setting(
+        3, "more tries after a failure (not after code 2) or a worker's death", minimum=0, maximum=1000
+    )
+    logs: str = setting(
+        "", "folder of the logs, one file a command; empty: beside what it makes (its --folder), else storage/logs"
+    )
+    dashboard: int = setting(
+        8787, "local, slurm: port of the live dashboard; 0: any free one", minimum=0, maximum=65535
+    )
+    gpus: str = setting("", "local: the GPUs, such as 0,1: a worker each, whatever --workers says")
+    cores: int = setting(0, "threads of a command; 0: local, this machine's share, slurm, one", minimum=0, maximum=4096)
+    scheduler: str = setting("", SCHEDULER_HELP)
+    gres: str = setting("", "slurm: what a job needs, such as gpu:1")
+    memory: str = setting("4GiB", "slurm: memory of a job")
+    time: str = setting("04:00:00", "slurm: time limit of a job, [D-]HH:MM:SS")
+    partition: str | None = setting(None, "slurm: partition; none: the cluster's default")
+    interface: str | None = setting(None, "slurm: network interface that jobs reach this machine by, such as ib0")
+    sbatch: str = setting("", "slurm: more words for sbatch, such as '--account=lab --constraint=a100'")
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchSettings(WhereSettings):
+    """Settings of `linearized launch`: which commands, and where."""
+
+    expand: bool = setting(False, "the command after --, with --list added, prints the commands to run, one a line")
+    grid: tuple = setting(
+        (),
+        "flag=values, any number of times: noise_ind=0:15, model=RF,NT; the command after -- runs for each combination",
+    )
+    commands: str | None = setting(None, "a file of commands, one a line; - reads them from standard input")

@@ -1,0 +1,36 @@
+"""The workers of a Dask scheduler that runs already; they need this suite installed and see the same folders.
+
+A scheduler at tls:// is reached with the credentials of Dask's own configuration (distributed.comm.tls).
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from linearized.base.errors import UserError
+from linearized.base.extras import TIMEOUT, refuse_unreachable
+from linearized.launch.launch_settings import WhereSettings
+from linearized.launch.launchers import configure, told
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+def default_cores(settings: WhereSettings) -> int:
+    """One: the workers' machines are not known here."""
+    return 1
+
+
+@contextlib.contextmanager
+def client(settings: WhereSettings) -> Iterator["Client"]:
+    """Connects; raises `UserError` if nobody answers. Leaves the scheduler and its workers as they are."""
+    if not settings.scheduler:
+        raise UserError("--launcher=address needs --scheduler=ADDRESS, such as tcp://127.0.0.1:8786.")
+    configure(settings)
+    refuse_unreachable(settings.scheduler)
+    from distributed import Client
+
+    with told(f"No Dask scheduler answers at {settings.scheduler}", "Start one there, or give its address."):
+        found = Client(settings.scheduler, timeout=TIMEOUT)
+    with found:
+        yield found

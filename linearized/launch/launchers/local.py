@@ -1,0 +1,91 @@
+"""Workers as processes of this machine, reached on the loopback address alone; a GPU each where GPUs are named."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import psutil
+
+from linearized.base.errors import UserError
+from linearized.launch.launch_settings import WhereSettings
+from linearized.launch.launchers import configure, new_credentials, told
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+HOST = "127.0.0.1"
+WORKER_BYTES = 2**27  # of a worker and its nanny, at the least
+
+
+def default_cores(settings: WhereSettings) -> int:
+    """This machine's cores, shared out."""
+    return max(1, len(os.sched_getaffinity(0)) // len(_devices(settings)))
+
+
+@contextlib.contextmanager
+def client(settings: WhereSettings) -> Iterator["Client"]:
+    """Starts a scheduler and workers of one thread; a worker that dies is started again. Ends them all."""
+    devices = _devices(settings)
+    _refuse_beyond_memory(len(devices))
+    configure(settings)
+    security = new_credentials(settings)
+    from distributed import Client, Nanny, Scheduler, SpecCluster
+
+    scheduler = {
+        "cls": Scheduler,
+        "options": {
+            "host": HOST,
+            "port": 0,
+            "protocol": "tls://",
+            "security": security,
+            "dashboard": True,
+            "dashboard_address": f"{HOST}:{settings.dashboard}",
+        },
+    }
+    workers = {
+        index: {
+            "cls": Nanny,
+            "options": {
+                "host": HOST, "protocol": "tls://", "security": security, "nthreads": 1, "memory_limit": 0,
+                "dashboard_address": f"{HOST}:0",
+                "silence_logs": logging.CRITICAL, "preload": [__name__, "linearized.launch.task"],
+                "env": {} if device is None else {"CUDA_VISIBLE_DEVICES": device},
+            },
+        }
+        for index, device in enumerate(devices)
+    }  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        with told("The workers cannot start", "Try another --dashboard port and fewer --workers."):
+            cluster = SpecCluster(
+                workers=workers, scheduler=scheduler, security=security, silence_logs=logging.CRITICAL
+            )
+            stack.enter_context(cluster)
+            found = stack.enter_context(Client(cluster))
+        yield found
+
+
+def _refuse_beyond_memory(workers: int) -> None:
+    """Raise `UserError` for more worker processes than this machine's memory holds."""
+    have = psutil.virtual_memory().total
+    if workers * WORKER_BYTES > have:
+        raise UserError(
+            f"{workers} workers take {workers * WORKER_BYTES / 2**30:,.0f} GiB of memory before they run anything, and "
+            f"this machine has {have / 2**30:,.0f}. Lower --workers."
+        )
+
+
+def dask_setup(worker: object) -> None:
+    """Dask calls this in each worker as it starts: Ctrl-C on the terminal is for the process that launched alone."""
+    os.setpgrp()
+
+
+def _devices(settings: WhereSettings) -> list[str | None]:
+    """The GPU of each worker (one a GPU, where GPUs are named); None: whatever the machine shows."""
+    if not settings.gpus:
+        return [None] * settings.workers
+    devices = [device.strip() for device in settings.gpus.split(",")]
+    if not all(devices) or len(set(devices)) < len(devices):
+        raise UserError(f"--gpus takes different GPUs, such as 0,1. Received: {settings.gpus!r}.")
+    return devices

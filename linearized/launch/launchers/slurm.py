@@ -1,0 +1,153 @@
+"""Workers as Slurm jobs, a command at a time each, through dask-jobqueue.
+
+The number of jobs is kept by `adapt`: cancelled, preempted and timed-out jobs are replaced. (`scale` would wait for
+them for ever.)
+"""
+
+import contextlib
+import copy
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import psutil
+
+from linearized.base.errors import UserError
+from linearized.base.extras import require
+from linearized.base.nearest import hint
+from linearized.launch.launch_settings import WhereSettings
+from linearized.launch.launchers import configure, new_credentials, told
+from linearized.storage.files import Busy, claimed
+
+if TYPE_CHECKING:
+    from dask_jobqueue import SLURMCluster
+    from distributed import Client, Security
+
+SHORTEST = 300  # seconds of a job
+MARGIN = (120, 600)  # seconds between a worker's planned end and its job's
+CREDENTIALS = ".tls-"  # start of the name of a launch's folder of keys
+
+
+def default_cores(settings: WhereSettings) -> int:
+    """One."""
+    return 1
+
+
+def limit_seconds(time: str) -> int:
+    """Seconds of a time limit as [D-]HH:MM:SS. Raises `UserError` for another form, or below five minutes."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", time)
+    if match is None:
+        raise UserError(f"--time is [D-]HH:MM:SS, such as 04:00:00. Received: {time!r}.")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total < SHORTEST:
+        raise UserError(f"--time must be at least {SHORTEST // 60} minutes. Received: {time}.")
+    return total
+
+
+def lifetime_words(time: str) -> list[str]:
+    """A worker's flags that end it before Slurm does, workers at different times."""
+    limit = limit_seconds(time)
+    margin = min(max(limit // 10, MARGIN[0]), MARGIN[1])
+    return ["--lifetime", f"{limit - margin}s", "--lifetime-stagger", f"{margin // 2}s"]
+
+
+@contextlib.contextmanager
+def client(settings: WhereSettings) -> Iterator["Client"]:
+    """Starts a scheduler here and keeps `settings.workers` jobs queued or running; cancels them at the end."""
+    lifetime = lifetime_words(settings.time)
+    if shutil.which("sbatch") is None:
+        raise UserError("--launcher=slurm runs on a machine that submits Slurm jobs; sbatch is not found here.")
+    if settings.interface is not None and settings.interface not in (known := psutil.net_if_addrs()):
+        raise UserError(f"There is no network interface {settings.interface}.{hint(settings.interface, known)} "
+                        f"--interface is one of: {', '.join(known)}.")  # fmt: skip
+    configure(settings)
+    security = new_credentials(settings)
+    dask_jobqueue = require("dask_jobqueue", "cluster", "--launcher=slurm")
+    from distributed import Client
+
+    logs = Path(settings.logs or "storage/logs").resolve()
+    logs.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        credentials = stack.enter_context(_credentials_folder(logs))
+        with told("The Slurm workers cannot start", "Look at --interface, --memory, --time and --dashboard."):
+            keys = _in_files(security, credentials)
+            cluster = stack.enter_context(_cluster(dask_jobqueue, settings, logs, lifetime, keys))
+            _try_job(cluster.job_script())
+            cluster.adapt(minimum_jobs=settings.workers, maximum_jobs=settings.workers)
+            found = stack.enter_context(Client(cluster))
+        yield found
+
+
+def _cluster(
+    dask_jobqueue: ModuleType, settings: WhereSettings, logs: Path, lifetime: list[str], security: "Security"
+) -> "SLURMCluster":
+    return dask_jobqueue.SLURMCluster(
+        queue=settings.partition,
+        cores=1,  # a task at a time; the command's own threads are job_cpu
+        processes=1,
+        job_cpu=settings.cores or default_cores(settings),
+        memory=settings.memory,
+        walltime=settings.time,
+        interface=settings.interface,
+        python=sys.executable,
+        job_name="linearized",
+        log_directory=str(logs),
+        job_extra_directives=[
+            "--requeue",
+            *([f"--gres={settings.gres}"] if settings.gres else []),
+            *shlex.split(settings.sbatch),
+        ],
+        # A dashboard asks nobody for a password: it is seen on its own machine alone, from elsewhere through `ssh -L`.
+        worker_extra_args=[*lifetime, "--dashboard-address", "127.0.0.1:0", "--preload", "linearized.launch.task"],
+        scheduler_options={"dashboard_address": f"127.0.0.1:{settings.dashboard}"},
+        security=security,
+    )
+
+
+def _in_files(security: "Security", folder: Path) -> "Security":
+    """Return the credentials with those of workers in files of `folder`, which only this user can read.
+
+    dask-jobqueue would write them to temporary files of its own, whose removal complains once the folder is gone.
+    """
+    stored = copy.copy(security)
+    for name in ("tls_ca_file", "tls_worker_cert", "tls_worker_key"):
+        path = folder / f"{name}.pem"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - a handle
+            file.write(getattr(security, name))
+        setattr(stored, name, str(path))
+    return stored
+
+
+@contextlib.contextmanager
+def _credentials_folder(logs: Path) -> Iterator[Path]:
+    """Make a folder that only this user can read, for the files by which jobs get the key; it is removed at the end.
+
+    Jobs run on other machines, which see the folder of the logs. Folders that killed launches left are removed too.
+    """
+    for left in logs.glob(f"{CREDENTIALS}*"):
+        with contextlib.suppress(Busy), claimed(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=CREDENTIALS, dir=logs))
+    with claimed(folder):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _try_job(script: str) -> None:
+    """Raises `UserError` with Slurm's words if it would never run such a job; `adapt` would try for ever."""
+    done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(
+            f"Slurm refuses the job: {done.stderr.strip()}. Change --partition, --time or what it asks for."
+        )

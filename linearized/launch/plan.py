@@ -1,0 +1,83 @@
+"""Which commands to run: the one after `--`, those that it lists, or those of a file."""
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+
+from linearized.base.errors import UserError
+from linearized.base.reading import expanded, read_lines
+from linearized.launch.grid import Command, combinations
+from linearized.launch.task import Task, environment_of
+
+MOST_BYTES = 2**26  # of a list of commands
+
+
+def plan(words: Command, expand: bool, source: str | None, grid: Sequence[str] = ()) -> list[Command]:
+    """The commands to run, each once, in order.
+
+    Args:
+        words: The command line after `--`; may be empty.
+        expand: `words` with `--list` added prints the commands still to do, one a line.
+        source: A file of commands, one a line; "-" is standard input.
+        grid: Axes of flags; `words` stands for one command a combination (see linearized.launch.grid).
+
+    Raises `UserError` if not exactly one of the sources is given, or it cannot be read.
+    """
+    if bool(words) == (source is not None):
+        raise UserError(
+            "Give the commands to run either after -- or as --commands=FILE (- for standard input). "
+            f"Received: {'both' if words else 'neither'}."
+        )
+    if source is not None:
+        if expand or grid:
+            raise UserError("--expand and --grid are for the command after --; they do not go with --commands.")
+        found = _read(source)
+    else:
+        commands = combinations(tuple(words), grid)
+        found = [listed for command in commands for listed in _listed(command)] if expand else commands
+    return list(dict.fromkeys(found))
+
+
+def parse_lines(lines: Iterable[str], where: str) -> list[Command]:
+    """A command a line, in words as a shell splits them; blank lines and `# comments` are left out."""
+    commands = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            words = tuple(shlex.split(line, comments=True))
+        except ValueError as error:
+            raise UserError(f"{where}, line {number}: {error}. Received: {line.strip()!r}.") from error
+        if words:
+            commands.append(words)
+    return commands
+
+
+def _read(source: str) -> list[Command]:
+    if source == "-":
+        return parse_lines(_decoded(sys.stdin.buffer.read(MOST_BYTES + 1), "standard input"), "standard input")
+    lines = read_lines(expanded(source, "--commands"), "Give a file of commands, or - for standard input.")
+    return parse_lines(lines, source)
+
+
+def _listed(words: Command) -> list[Command]:
+    """The lines that the command prints with --list; what it says on stderr is shown."""
+    command = (*words, "--list")
+    environment = environment_of(Task(command, "", ""))
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=False)
+    except OSError as error:
+        raise UserError(f"Cannot run {words[0]}: {error.strerror}.") from error
+    if done.returncode:
+        raise UserError(f"{shlex.join(command)} ended with code {done.returncode}: nothing is planned.")
+    return parse_lines(_decoded(done.stdout, shlex.join(command)), shlex.join(command))
+
+
+def _decoded(content: bytes, where: str) -> list[str]:
+    """Return the lines of a text. Raises `UserError` if it is not UTF-8, or longer than `MOST_BYTES`."""
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{where} is longer than {MOST_BYTES >> 20} MiB: it holds no list of commands.")
+    try:
+        return content.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{where}, line {line}: commands must be UTF-8 ({error.reason}).") from error

@@ -1,0 +1,48 @@
+"""One launch from Python: starts the workers, runs the commands on them, prints the table."""
+
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from linearized.base.errors import UserError
+from linearized.launch import LAUNCHERS
+from linearized.launch.grid import Command
+from linearized.launch.launch_settings import WhereSettings
+
+if TYPE_CHECKING:
+    from linearized.launch.commands import Result
+
+
+def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Result]":
+    """How each command ended, in their order. What fails stops no other; KeyboardInterrupt stops them all."""
+    from linearized.base.terminal import say  # with rich, which plans and --help do without
+    from linearized.launch.commands import run_commands
+    from linearized.launch.table import print_table
+    from linearized.launch.task import log_path
+
+    settings = dataclasses.replace(settings, workers=min(settings.workers, len(commands)))
+    launcher = LAUNCHERS.load(settings.launcher)
+    start = time.monotonic()
+    with launcher.client(settings) as client:
+        logs = log_path(commands[0], settings.logs).parent
+        say(f"{len(commands)} commands, logs in {logs}, dashboard: {client.dashboard_link}")
+        sys.stdout.flush()
+        cores = settings.cores or launcher.default_cores(settings)
+        results = run_commands(client, commands, logs=settings.logs, retries=settings.retries, cores=cores)
+    print_table(results, time.monotonic() - start)
+    return results
+
+
+def refuse_failures(results: "Sequence[Result]") -> None:
+    """Raises `UserError` that shows the first failure, if there is one."""
+    failed = [result for result in results if result.failed]
+    if failed:
+        first = failed[0]
+        said = (first.outcome.tail.strip().splitlines() or ["it said nothing"])[-1]
+        raise UserError(
+            f"{len(failed)} of {len(results)} commands failed; the first is {shlex.join(first.argv)}: {said[:300]} "
+            f"(log: {first.log}). Mend the cause and run the same again: what is done is skipped."
+        )

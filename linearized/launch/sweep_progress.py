@@ -1,0 +1,56 @@
+"""A live line on a terminal, a log line every half minute elsewhere: done, running, failed, time left."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from linearized.base.progress import LOG_EVERY, LiveLine, Logged, Part, clock, terminal
+
+__all__ = ["Report", "clock", "line", "progress_line"]
+
+
+class Report(NamedTuple):
+    """Numbers of commands and of workers at one moment."""
+
+    done: int
+    failed: int
+    running: int
+    workers: int
+
+
+def parts(report: Report, total: int, seconds: float) -> list[Part]:
+    """Return the parts of the line; the time left supposes that each command still to run takes the mean time."""
+    ended = report.done + report.failed
+    return [
+        Part(f"{report.done} of {total} done"),
+        Part(f"{report.running} running on {report.workers} workers", 3),
+        Part(f"{report.failed} failed" if report.failed else "", 1),
+        Part("" if report.workers else "waiting for workers", 2),
+        Part(clock(seconds), 4),
+        Part(f"{clock(seconds / ended * (total - ended))} left" if ended else ""),
+    ]
+
+
+def line(report: Report, total: int, seconds: float) -> str:
+    """Return the whole line, for a log."""
+    return ", ".join(part.text for part in parts(report, total, seconds) if part.text)
+
+
+@contextlib.contextmanager
+def progress_line(total: int) -> Iterator[Callable[[Report], None]]:
+    """Yield `show(report)`, to be called every second or so while `total` commands run."""
+    console, start = terminal(), time.monotonic()
+    if console is None:
+        log = Logged(LOG_EVERY)
+        yield lambda report: log(lambda: line(report, total, time.monotonic() - start))
+        return
+    now = Report(0, 0, 0, 0)
+    with LiveLine(console, total, lambda live: parts(now, total, live.seconds)) as live:
+
+        def show(report: Report) -> None:
+            nonlocal now
+            now = report
+            live.show(report.done + report.failed)
+
+        yield show

@@ -1,0 +1,150 @@
+"""Adapters with an SNNK inside: few trained weights beside a frozen layer, and no change of its outputs at the start.
+
+An adapter approximates nothing, so there is no error to report. Its SNNK sees normalised inputs (`norm_before`), whose
+norm is at most √d; without that, give the SNNK a `radius` where its features grow without bound.
+
+"Scalable Neural Network Kernels" (ICLR 2024), section on adapters; bottleneck adapters after Houlsby et al. (2019).
+"""
+
+import keras
+from keras import ops
+
+from linearized.layers.shapes import check_shape
+from linearized.layers.snnk.layer import SNNK
+
+
+@keras.saving.register_keras_serializable("linearized")
+class SNNKAdapter(keras.layers.Layer):
+    """x + up(SNNK(x)), where up is a dense layer or one factor a coordinate; it starts at 0, so the layer at x.
+
+    | `bottleneck` | SNNK     | up                           | trained numbers, m features |
+    |--------------|----------|------------------------------|-----------------------------|
+    | r > 0        | d -> r   | dense r -> d ("projection")  | m r + r d + d               |
+    | 0            | d -> d   | times a vector of length d   | m d + d                     |
+
+    Args:
+        bottleneck: r, or 0 for the modulating vector.
+        num_features, activation, ...: of the `SNNK`; all its options are taken here.
+        norm_before, norm_after: Layer normalisation of what the SNNK gets, and of the sum. With the latter the layer
+            starts as that normalisation alone.
+        epsilon: Of the layer normalisations, added to the variance; 1e-5 as published (Keras' own default is 1e-3).
+        start: Standard deviation of `up`'s first weights; 0 is an exact identity, for which the SNNK's Ψ first moves in
+            the second step.
+
+    Input shape: `(n, d)`, or more axes before the last.
+    Output shape: the same.
+    """
+
+    def __init__(
+        self, bottleneck=16, num_features=16, activation="relu", norm_before=True, norm_after=False, start=0.0,
+        epsilon=1e-5, **kwargs,
+    ):  # fmt: skip
+        own = {name: kwargs.pop(name) for name in ("name", "dtype", "trainable") if name in kwargs}
+        super().__init__(**own)
+        if epsilon <= 0 or (epsilon != 1e-5 and not (norm_before or norm_after)):
+            raise ValueError("`epsilon` must be above 0, and is read where there is a layer normalisation. Received: "
+                             f"epsilon={epsilon}, norm_before={norm_before}, norm_after={norm_after}.")  # fmt: skip
+        if bottleneck < 0 or start < 0:
+            raise ValueError("`bottleneck` and `start` must not be negative. "
+                             f"Received: bottleneck={bottleneck}, start={start}.")  # fmt: skip
+        self.bottleneck, self.start = int(bottleneck), float(start)
+        self.norm_before, self.norm_after, self.epsilon = bool(norm_before), bool(norm_after), float(epsilon)
+        # Without a bottleneck the SNNK has d units: it is made anew in `build`; this one checks and keeps the options.
+        self.snnk = SNNK(self.bottleneck or 1, num_features, activation, dtype=self.dtype_policy, name="snnk", **kwargs)
+
+    def build(self, input_shape):
+        dim, dtype = input_shape[-1], self.dtype_policy
+        self._dim = dim
+        if not self.bottleneck:
+            self.snnk = SNNK.from_config({**self.snnk.get_config(), "units": dim})
+        self.snnk.build(input_shape)
+        normal = keras.initializers.RandomNormal(stddev=self.start, seed=self.snnk.features.seed[0])
+        initializer = normal if self.start else "zeros"
+        self.before = self._norm("before", input_shape) if self.norm_before else None
+        self.after = self._norm("after", input_shape) if self.norm_after else None
+        if self.bottleneck:
+            self.up = keras.layers.Dense(dim, kernel_initializer=initializer, dtype=dtype, name="up")
+            self.up.build((*input_shape[:-1], self.bottleneck))
+        else:
+            self.factor = self.add_weight(name="factor", shape=(dim,), initializer=initializer)
+        self.built = True
+
+    def _norm(self, name, input_shape):
+        norm = keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy, name=name)
+        norm.build(input_shape)
+        return norm
+
+    def call(self, x):
+        check_shape(self, x.shape, (..., self._dim))
+        change = self.snnk(self.before(x) if self.norm_before else x)
+        change = self.up(change) if self.bottleneck else change * ops.convert_to_tensor(self.factor)
+        return self.after(x + change) if self.norm_after else x + change
+
+    def fixed_variables(self):
+        """Return the variables that no training changes."""
+        return self.snnk.fixed_variables()
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        inner = self.snnk.get_config()
+        for name in ("name", "dtype", "trainable", "units"):
+            inner.pop(name)
+        own = {"bottleneck": self.bottleneck, "start": self.start}
+        norms = {"norm_before": self.norm_before, "norm_after": self.norm_after, "epsilon": self.epsilon}
+        return {**super().get_config(), **inner, **own, **norms}
+
+
+@keras.saving.register_keras_serializable("linearized")
+class Adapted(keras.layers.Layer):
+    """A layer, then an adapter of its outputs: what `swap` puts in the layer's place.
+
+    Args:
+        layer: Any layer with one output, not shared with anything.
+        adapter: An `SNNKAdapter`, or another layer that keeps the shape.
+
+    Input shape, output shape: those of `layer`.
+    """
+
+    def __init__(self, layer, adapter, **kwargs):
+        super().__init__(**kwargs)
+        self.layer = keras.saving.deserialize_keras_object(layer) if isinstance(layer, dict) else layer
+        self.adapter = keras.saving.deserialize_keras_object(adapter) if isinstance(adapter, dict) else adapter
+
+    def build(self, input_shape):
+        if not self.layer.built:
+            self.layer.build(input_shape)
+        if not self.adapter.built:
+            self.adapter.build(self.layer.compute_output_shape(input_shape))
+        self._dim = input_shape[-1]
+        self.built = True
+
+    def call(self, x):
+        check_shape(self, x.shape, (..., self._dim))
+        return ops.cast(self.adapter(self.layer(x)), self.compute_dtype)
+
+    def fixed_variables(self):
+        """Return the variables that no training changes."""
+        return self.adapter.fixed_variables() if hasattr(self.adapter, "fixed_variables") else []
+
+    def compute_output_shape(self, input_shape):
+        return self.layer.compute_output_shape(input_shape)
+
+    def get_config(self):
+        parts = {"layer": self.layer, "adapter": self.adapter}
+        return {**super().get_config(),
+                **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}  # fmt: skip
+
+
+def adapted(layer: keras.layers.Dense, **options) -> Adapted:
+    """A copy of a built `Dense` (or `EinsumDense` with one output axis), weights kept, with a new adapter after it.
+
+    A factory for `swap`; `options` are those of `SNNKAdapter`.
+    """
+    copy = type(layer).from_config(layer.get_config())
+    copy.build(layer.get_build_config()["input_shape"])
+    copy.set_weights(layer.get_weights())
+    new = Adapted(copy, SNNKAdapter(name="adapter", dtype=layer.dtype_policy, **options), name=layer.name)
+    new.build(layer.get_build_config()["input_shape"])
+    return new

@@ -1,0 +1,170 @@
+"""Bundling: multiply the linear maps around trained SNNKs into one matrix each. Outputs stay, the weights shrink.
+
+An SNNK is Φ, then the matrix Ψ. A linear layer after it, or the projections of an SNNK after it, meet Ψ with nothing in
+between: one product takes the place of both ("Scalable Neural Network Kernels", ICLR 2024, section on bundling). A ReLU
+network of width u with SNNKs of m features so turns from u x u matrices into m x m ones.
+
+| chain                       | becomes            | weights                       |
+|-----------------------------|--------------------|-------------------------------|
+| SNNK -> Dense               | Φ -> Dense         | m u + u k  ->  m k            |
+| Dense -> SNNK (relu, power) | Φ' -> ...          | d₀ d + d m  ->  d₀ m          |
+| SNNK -> SNNK (relu, power)  | Φ -> Φ' -> ...     | m u + u m'  ->  m m'          |
+
+Features of exponentials (sines, cosines) and normalised ones need the norm of their input and not only its projections:
+nothing folds into them; what follows them folds. Bounded features of the other kinds measure the norm of the
+projections, so that centre, radius and growth stay as they are.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from linearized.layers.snnk.layer import SNNK
+from linearized.layers.snnk.universal import UniversalFeatures
+from linearized.layers.surgery.swap import swap
+from linearized.layers.surgery.swapped import is_graph, walk
+
+Layer = keras.layers.Layer
+Chain = tuple[Layer, Layer]
+
+
+def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
+    """A smaller model with the outputs of `model` at inference (to rounding, near 1e-6 relative).
+
+    Dropout between folded layers is left out: bundle when training is over, or train on without it. Folded projections
+    stay fixed, as those of any SNNK.
+
+    Args:
+        model: Any built Keras model with SNNKs. In functional and sequential parts, nested ones too, it is seen from
+            the graph what follows what.
+        chains: Pairs of layers inside other kinds of layer of which you know that the second takes the first's output,
+            nothing else takes it, and both are used once.
+
+    Raises ValueError if there is nothing to fold.
+    """
+    after = {id(first): second for first, second in [*links(model), *chains]}
+    new: dict[int, Layer] = {}
+    done = [_fold(layer, after, new) for layer in walk(model) if isinstance(layer, SNNK) or _is_linear(layer)]
+    if not any(done):
+        raise ValueError(f"{model.name!r} has no SNNK with a linear map around it that gets smaller when folded.")
+    kinds = {type(layer) for layer in walk(model) if id(layer) in new}
+    return swap(model, dict.fromkeys(kinds, lambda layer: new[id(layer)]), where=lambda layer: id(layer) in new)
+
+
+def _fold(first: Layer, after: dict[int, Layer], new: dict[int, Layer]) -> bool:
+    """Folds the linear map that ends `first` into what follows, if that is smaller; `new` notes what takes whose place.
+
+    To be called in the order of the graph. Returns: whether it folded.
+    """
+    between, second = [], after.get(id(first))
+    while second is not None and _is_transparent(second):
+        between, second = [*between, second], after.get(id(second))
+    if second is None:
+        return False
+    now = new.get(id(first), first)  # what came before may have been folded into it
+    matrix, shift = _linear_part(now)
+    if isinstance(second, SNNK) and second.features.folds and second.trained == "psi":
+        weights, moved = _projection_of(second.features)
+        folded = _with_projection(second, _product(matrix, weights), _product(shift, weights) + moved)
+    elif isinstance(first, SNNK) and _is_linear(second):
+        weights, offset = _linear_part(second)
+        folded = _dense(second, _product(matrix, weights), _product(shift, weights) + offset)
+    else:
+        return False
+    if matrix.shape[0] * weights.shape[1] > matrix.size + weights.size:
+        return False
+    new[id(first)] = _features_of(now)
+    new[id(second)] = folded
+    new.update({id(layer): keras.layers.Identity(name=layer.name) for layer in between})
+    return True
+
+
+def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """In float64, so that folding adds no rounding of its own."""
+    return (left.astype(np.float64) @ right.astype(np.float64)).astype(np.float32)
+
+
+def _linear_part(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix and the shift that `layer` ends with."""
+    if isinstance(layer, SNNK):
+        matrix = ops.convert_to_numpy(ops.cast(layer.matrix(), "float32"))
+        return matrix, np.zeros(layer.units, np.float32)
+    matrix = ops.convert_to_numpy(layer.kernel)
+    return matrix, ops.convert_to_numpy(layer.bias) if layer.use_bias else np.zeros(layer.units, np.float32)
+
+
+def _features_of(layer: Layer) -> Layer:
+    """What is left of `layer` when its linear part is taken away: Φ, or nothing."""
+    if not isinstance(layer, SNNK):
+        return keras.layers.Identity(name=layer.name)
+    old = layer.features
+    features = UniversalFeatures.from_config({**old.get_config(), "name": layer.name})
+    features.build((None, old.projection.shape[0]))
+    features.set_weights(old.get_weights())
+    features.error = layer.error
+    return features
+
+
+def _projection_of(features: UniversalFeatures) -> tuple[np.ndarray, np.ndarray]:
+    """Return the projections and what is added to them first: the origin of bounded features, else the offset."""
+    added = features.origin if features.radius else features.offset
+    return ops.convert_to_numpy(features.projection), ops.convert_to_numpy(added)
+
+
+def _with_projection(layer: SNNK, projection: np.ndarray, added: np.ndarray) -> SNNK:
+    """Return the SNNK with other projections and the same Ψ, offsets and bound."""
+    new = SNNK.from_config(layer.get_config())
+    new.build((None, len(projection)))
+    old, features = layer.features, new.features
+    features.projection.assign(projection)
+    features.offset.assign(old.offset)
+    (features.origin if features.radius else features.offset).assign(added)
+    if features.radius:
+        features.bound.assign(old.bound)
+    new.psi.assign(layer.psi)
+    new.error = layer.error
+    return new
+
+
+def _dense(layer: keras.layers.Dense, kernel: np.ndarray, bias: np.ndarray) -> keras.layers.Dense:
+    config = {**layer.get_config(), "use_bias": layer.use_bias}
+    new = type(layer).from_config(config)
+    new.build((None, len(kernel)))
+    new.set_weights([kernel, bias] if layer.use_bias else [kernel])
+    return new
+
+
+def _is_linear(layer: Layer) -> bool:
+    return type(layer) is keras.layers.Dense and layer.activation is keras.activations.linear
+
+
+def _is_transparent(layer: Layer) -> bool:
+    """Whether `layer` hands on what it gets, at inference."""
+    if isinstance(layer, keras.layers.Activation):
+        return layer.activation is keras.activations.linear
+    return isinstance(layer, (keras.layers.Dropout, keras.layers.Identity))
+
+
+def links(model: keras.Model) -> Iterator[Chain]:
+    """(layer, the one layer that takes its output), for layers that are called once, in functional and sequential
+    parts of `model`; not where the output leaves that part too.
+    """
+    uses: dict[int, int] = {}
+    found = []
+    for part in filter(is_graph, walk(model)):
+        graph = part if hasattr(part, "operations") and not isinstance(part, keras.Sequential) else part._functional
+        nodes = [node for depth in graph._nodes_by_depth.values() for node in depth]
+        takers: dict[int, list] = {}
+        for node in nodes:
+            uses[id(node.operation)] = uses.get(id(node.operation), 0) + 1
+            for tensor in node.input_tensors:
+                takers.setdefault(id(tensor._keras_history.operation), []).append((node.operation, node))
+        for tensor in graph.outputs:
+            takers.setdefault(id(tensor._keras_history.operation), []).append((None, None))
+        for node in nodes:
+            after = takers.get(id(node.operation), [])
+            if len(after) == 1 and isinstance(after[0][0], Layer) and len(after[0][1].input_tensors) == 1:
+                found.append((node.operation, after[0][0]))
+    yield from ((first, second) for first, second in found if uses[id(first)] == uses[id(second)] == 1)

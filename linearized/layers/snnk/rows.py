@@ -1,0 +1,103 @@
+"""Rows to fit replaced layers on: what the layers inside a model get when the model runs on given or made-up inputs."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from linearized.layers.surgery.swapped import walk
+
+Layer = keras.layers.Layer
+ROWS = 8  # rows for each feature
+BATCH = 64
+MADE_UP = 512  # made-up inputs at most; rows beyond those that they give are blended
+UNKNOWN = 8  # length of an axis of an input that the model leaves open
+
+
+class Rows(NamedTuple):
+    """Inputs of a layer, (n, d) in float32: those to fit on, and others to measure the error on."""
+
+    fitted: np.ndarray
+    held_out: np.ndarray
+
+
+def rows_into(model: keras.Model, layers: Sequence[Layer], inputs: Any, count: int, seed: int) -> list[Rows]:
+    """Return `count` rows that each of `layers` gets when `model` runs on `inputs` at inference, and held-out ones.
+
+    A fifth of the rows is held out. Where the inputs give more than `count` others, `count` of them are drawn; where
+    they give fewer, the rest are blended from them: a row moved by half the difference of two others, which widens the
+    rows by a fifth and keeps the directions of their variance.
+
+    Args:
+        inputs: One array, a list or a dictionary of arrays, as the model takes them; the first axis is the batch.
+
+    Raises ValueError if the model does not call a layer.
+    """
+    found: dict[int, list[np.ndarray]] = {id(layer): [] for layer in layers}
+    random = np.random.default_rng([seed, 1])
+    total = len(keras.tree.flatten(inputs)[0])
+    order = random.permutation(total)
+    for layer in layers:
+        vars(layer)["call"] = _recorded(layer, found[id(layer)])
+    try:
+        for start in range(0, total, BATCH):
+            if all(sum(map(len, parts)) >= 4 * count for parts in found.values()):
+                break
+            rows = order[start : start + BATCH]
+            model(keras.tree.map_structure(lambda array, rows=rows: np.asarray(array)[rows], inputs), training=False)
+    finally:
+        for layer in layers:
+            del vars(layer)["call"]
+    missing = [layer.name for layer in layers if not found[id(layer)]]
+    if missing:
+        raise ValueError(f"{model.name!r} does not call {', '.join(missing)}. Received: inputs for {total} rows.")
+    return [_exactly(np.concatenate(found[id(layer)]), count, random) for layer in layers]
+
+
+def _recorded(layer: Layer, rows: list[np.ndarray]):
+    """Return `layer.call` that also appends its inputs, as (n, d), to `rows`."""
+    call = layer.call
+
+    @functools.wraps(call)
+    def recorded(x, *args, **kwargs):
+        rows.append(ops.convert_to_numpy(ops.cast(x, "float32")).reshape(-1, x.shape[-1]))
+        return call(x, *args, **kwargs)
+
+    return recorded
+
+
+def _exactly(rows: np.ndarray, count: int, random: np.random.Generator) -> Rows:
+    rows = rows[random.permutation(len(rows))]
+    others, rows = np.split(rows, [min(max(len(rows) // 5, 1), count)]) if len(rows) > 1 else (rows, rows)
+    if len(rows) >= count:
+        return Rows(rows[:count], others)
+    one, two, three = random.integers(0, len(rows), (3, count - len(rows)))
+    return Rows(np.concatenate([rows, rows[one] + 0.5 * (rows[two] - rows[three])]), others)
+
+
+def made_up_inputs(model: keras.Model, count: int, seed: int) -> Any:
+    """Return random inputs for `model`, in its own structure, or None if it does not state the inputs that it takes.
+
+    Floating-point inputs are N(0, 1). Integer inputs are tokens, uniform below the size of the largest embedding; masks
+    are 1, and inputs with "segment" or "type" in their name 0. Axes of open length get 8 entries.
+    """
+    spec = getattr(model, "input", None) if hasattr(model, "inputs") else None
+    if spec is None:
+        return None
+    random = np.random.default_rng([seed, 2])
+    sizes = [layer.input_dim for layer in walk(model) if isinstance(layer, keras.layers.Embedding)]
+
+    def made(tensor):
+        shape = (count, *(length or UNKNOWN for length in tensor.shape[1:]))
+        dtype, name = keras.backend.standardize_dtype(tensor.dtype), tensor.name.lower()
+        if "mask" in name or dtype == "bool":
+            return np.ones(shape, dtype)
+        if "int" not in dtype:
+            return random.standard_normal(shape).astype("float32")
+        plain = "segment" in name or "type" in name
+        return np.zeros(shape, dtype) if plain else random.integers(0, max([*sizes, 2]), shape).astype(dtype)
+
+    return keras.tree.map_structure(made, spec)

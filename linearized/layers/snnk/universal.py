@@ -1,0 +1,256 @@
+"""The features Φ(x) of an SNNK as a layer: fixed random projections, and the towers of `snnk_features` on them.
+
+Features of powers and of frequencies grow without bound, and a Ψ that was fitted on some rows does not hold for other
+rows. So a layer with a `radius` R measures each row by s = max(1, ‖P(x - c)‖ / R), with the projections P and the
+centre c of the rows that it was calibrated on, and returns s^growth · Φ(c + (x - c) / s): the features of the first
+point of the calibrated ball on the way to its centre. With growth 0 outputs stay in the range that they have there.
+"""
+
+import contextlib
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from linearized.layers.shapes import check_shape
+from linearized.layers.snnk import features as snnk_features
+from linearized.layers.snnk.expansions import KINDS, RELU, expand
+
+WARN_ABOVE = 1.25  # the largest of many new rows of the same distribution can be a fifth above the calibrated ones
+
+
+@keras.saving.register_keras_serializable("linearized")
+class UniversalFeatures(keras.layers.Layer):
+    """Random features Φ(x) whose projections are drawn once, saved with the weights and never trained.
+
+    Args:
+        num_features: m. Where terms need pairs of features the layer may have one less (`count`).
+        activation: relu, sin, cos, tanh, sigmoid, softplus, gelu; a `Power` or a `Fourier` with coefficients of your
+            own; or any function on arrays, which is expanded at once.
+        expansion: "power" or "fourier", for functions that are neither relu, sin nor cos.
+        reach, degree: The expansion serves |w·x + b| <= reach, with powers or frequencies up to degree.
+        features: "asymmetric" (positive features of x, w and b in phases) or "symmetric", for Fourier expansions.
+        shift: M >= 0 of these: bounds the features of large projections. The best is about s²‖x‖²/(2d); 0 is off.
+        scale: s of the asymmetric features; the variance is least at scale² = ‖w‖/‖x‖.
+        orthogonal: Blocks of d projections are orthogonal to each other (Haar), else all are independent.
+        lengths: Of orthogonal projections: "chi", so that each of them is N(0, I), or "fixed" at the root of d, see
+            `snnk_features.draw`.
+        normalize: Inputs are first scaled to this norm, over their last axis; 0: not.
+        seed: Of the projections, one integer or several, none negative.
+        biased: Whether f has a bias b. Then "relu" has the coordinate 1 beside x, and powers reserve features for b.
+        constant: c of max(g·x + h, c), the floor of the "relu" features. 0 is the ReLU; -5 makes them nearly linear.
+        radius: R > 0 bounds the features outside the ball of this radius, see above. R is a norm as the projections
+            measure it, ‖P(x - c)‖ divided by the root of their number, about ‖x - c‖. 0: features are not bounded.
+            `calibrate` sets centre, scale and radius from rows.
+        growth: Exponent with which bounded features go on growing outside the radius: 0 for functions that stay
+            bounded, 1 for those that grow like |z|, such as the ReLU.
+
+    Input shape: `(n, d)`, or more axes before the last.
+    Output shape: the same with m in the place of d.
+    """
+
+    def __init__(
+        self, num_features, activation="relu", expansion="power", reach=3.0, degree=8, features="asymmetric",
+        shift=0.0, scale=1.0, orthogonal=True, normalize=0.0, seed=0, biased=True, constant=0.0, radius=0.0,
+        growth=0.0, lengths="chi", **kwargs,
+    ):  # fmt: skip
+        super().__init__(**kwargs)
+        if num_features < 2:
+            raise ValueError(f"`num_features` must be at least 2. Received: num_features={num_features}.")
+        if features not in snnk_features.FOURIER_FEATURES:
+            names = ", ".join(snnk_features.FOURIER_FEATURES)
+            raise ValueError(f"`features` must be one of {names}. Received: features={features!r}.")
+        if shift < 0 or scale <= 0 or normalize < 0:
+            raise ValueError("`shift` and `normalize` must not be negative, `scale` must be above 0. "
+                             f"Received: shift={shift}, normalize={normalize}, scale={scale}.")  # fmt: skip
+        if lengths not in snnk_features.LENGTHS or (lengths != "chi" and not orthogonal):
+            raise ValueError('`lengths` must be "chi" or, with orthogonal projections, "fixed". '
+                             f"Received: lengths={lengths!r}, orthogonal={orthogonal}.")  # fmt: skip
+        if constant and activation != RELU:
+            raise ValueError(f"`constant` is the floor of the \"relu\" features. Received: constant={constant} for "
+                             f"activation={activation!r}.")  # fmt: skip
+        if not (np.isfinite([constant, radius, growth]).all() and radius >= 0 and growth >= 0):
+            raise ValueError("`constant`, `radius` and `growth` must be finite, the last two not negative. "
+                             f"Received: constant={constant}, radius={radius}, growth={growth}.")  # fmt: skip
+        if growth and not radius:
+            raise ValueError(f"`growth` counts outside a `radius`. Received: growth={growth}, radius={radius}.")
+        if expansion not in KINDS:
+            raise ValueError(f"`expansion` must be one of {', '.join(KINDS)}. Received: expansion={expansion!r}.")
+        self.seed = [int(number) for number in np.atleast_1d(seed)]
+        if min(self.seed) < 0:
+            raise ValueError(f"`seed` must not be negative. Received: seed={seed}.")
+        self.num_features, self.expansion, self.features = int(num_features), expansion, features
+        self.reach, self.degree, self.shift, self.scale = float(reach), int(degree), float(shift), float(scale)
+        self.orthogonal, self.normalize, self.biased = bool(orthogonal), float(normalize), bool(biased)
+        self.constant, self.radius, self.growth = float(constant), float(radius), float(growth)
+        self.lengths = lengths
+        if isinstance(activation, dict):
+            activation = keras.saving.deserialize_keras_object(activation)
+        series = expand(activation, expansion, self.reach, self.degree)
+        self.activation = activation if isinstance(activation, str) else series
+        self.towers = snnk_features.towers(
+            self.num_features, series, kind=features, shift=self.shift, scale=self.scale, reach=self.reach,
+            constant=self.constant, biased=self.biased,
+        )  # fmt: skip
+        self.count = self.towers.count
+        self.folds = self.towers.folds and not self.normalize  # whether Φ(Ax + c) is Φ of other projections
+        self._warned, self.label, self.error = False, self.name, None  # the last is that of an SNNK that was bundled
+
+    def _drawn(self, dim):
+        """Return the projections, (dim, projections); each group of the towers is drawn by itself."""
+        groups = [
+            snnk_features.draw(dim, count, [*self.seed, place], self.orthogonal, self.lengths)
+            for place, count in enumerate(self.towers.groups)
+        ]
+        return np.concatenate(groups, axis=1)
+
+    def build(self, input_shape):
+        dim, count = input_shape[-1], self.towers.projections
+        drawn = self._drawn(dim + self.towers.draws_offset)
+        offset = drawn[dim] if self.towers.draws_offset else np.zeros(count, np.float32)
+        self.projection = self._fixed("projection", drawn[:dim])
+        self.offset = self._fixed("offset", offset) if self.towers.folds else None
+        # -centre: of the projections where they are all that counts, so that what lies before can be folded in
+        size = count if self.towers.folds else dim
+        self.origin = self._fixed("origin", np.zeros(size, np.float32)) if self.radius else None
+        self.rescale = self._fixed("rescale", np.float32(1)) if self.radius and not self.towers.folds else None
+        self.bound = self._fixed("bound", np.float32(self.radius)) if self.radius else None
+        self.built = True
+
+    def _fixed(self, name, value):
+        def initializer(shape, dtype=None):
+            return ops.convert_to_tensor(value, dtype=dtype)
+
+        # Differences to the centre cancel, so bounded features measure rows in float32.
+        kept = {"trainable": False, "autocast": not self.radius}
+        return self.add_weight(name=name, shape=np.shape(value), initializer=initializer, **kept)
+
+    def call(self, x):
+        check_shape(self, x.shape, (..., self.projection.shape[0]))
+        x, projection = self._normalized(x), ops.convert_to_tensor(self.projection)
+        if not self.radius:
+            if not self.towers.folds:
+                return self.towers.of_inputs(x, projection)
+            return self.towers.of_projected(ops.matmul(x, projection) + ops.convert_to_tensor(self.offset))
+        seen = self._seen(x)
+        excess = self._excess(seen)
+        self._warn(excess)
+        inside = seen / excess
+        if self.towers.folds:
+            features = self.towers.of_projected(inside + ops.convert_to_tensor(self.offset))
+        else:
+            features = self.towers.of_inputs(inside, projection)
+        return ops.cast(features * excess**self.growth if self.growth else features, self.compute_dtype)
+
+    def _normalized(self, x):
+        if not self.normalize:
+            return x
+        norms = ops.sum(ops.square(ops.cast(x, "float32")), axis=-1, keepdims=True)
+        return x * ops.cast(self.normalize * ops.rsqrt(ops.maximum(norms, 1e-12)), x.dtype)
+
+    def _seen(self, x):
+        """Return what bounded features see of `x`, in float32: P(x - c), or s(x - c) where norms count."""
+        x = ops.cast(x, "float32")
+        if self.towers.folds:
+            return ops.matmul(x, ops.convert_to_tensor(self.projection)) + ops.convert_to_tensor(self.origin)
+        return (x + ops.convert_to_tensor(self.origin)) * ops.convert_to_tensor(self.rescale)
+
+    def _sizes(self, seen):
+        """Return the norms of rows, (..., 1), without overflow and with a derivative at 0."""
+        top = ops.stop_gradient(ops.maximum(ops.max(ops.abs(seen), axis=-1, keepdims=True, initial=0.0), 1e-30))
+        norms = top * ops.sqrt(ops.sum(ops.square(seen / top), axis=-1, keepdims=True) + 1e-12)
+        return norms / self.towers.projections**0.5 if self.towers.folds else norms
+
+    def _excess(self, seen):
+        return ops.maximum(self._sizes(seen) / ops.convert_to_tensor(self.bound), 1.0)
+
+    def excess(self, x):
+        """Return s of each row of `x`, (..., 1): 1 inside the radius, else how many radii away from the centre it is.
+
+        Raises ValueError if the features are not bounded.
+        """
+        if not self.radius:
+            raise ValueError(f"{self.name!r} has no radius. Received: radius=0.")
+        return self._excess(self._seen(self._normalized(ops.convert_to_tensor(x, self.compute_dtype))))
+
+    def _warn(self, excess):
+        """Warn once of rows outside the radius; only where values are known, that is outside compiled graphs."""
+        if self._warned or not _is_concrete(excess) or not excess.shape[0]:
+            return
+        worst = float(ops.max(excess))
+        if worst > WARN_ABOVE:
+            self._warned = True
+            warnings.warn(f"{self.label!r} got rows up to {worst:.3g} times as far from the centre as those that it "
+                          "was calibrated on. Its outputs there are bounded, but do not follow the layer that it "
+                          "replaces. Calibrate it on such rows, or bring them into the radius.",
+                          stacklevel=4)  # fmt: skip
+
+    @contextlib.contextmanager
+    def quiet(self):
+        """Give no warning of rows outside the radius in the block."""
+        before, self._warned = self._warned, True
+        try:
+            yield
+        finally:
+            self._warned = before
+
+    def calibrate(self, rows):
+        """Set centre, scale and radius from rows, in the place of the neutral values that a layer starts with.
+
+        Args:
+            rows: (n, d), as the layer will get them. Their mean is the centre c, and the scale takes the 95 % quantile
+                of ‖x - c‖ to the norm `spread` of the towers, at which their features differ from each other most.
+
+        The radius is the largest norm of a row, but at most 1.5 times the 95 % quantile, so that a stray row does not
+        stretch it.
+        """
+        rows = ops.convert_to_numpy(self._normalized(ops.convert_to_tensor(rows, "float32"))).astype(np.float64)
+        centre = rows.mean(axis=0)
+        spread = np.quantile(np.linalg.norm(rows - centre, axis=1), 0.95)
+        factor = self.towers.spread / spread if spread > 0 else 1.0
+        if self.towers.folds:
+            projection = ops.convert_to_numpy(self.projection).astype(np.float64) * factor
+            self.projection.assign(projection)
+            self.origin.assign(-(centre @ projection))
+        else:
+            self.origin.assign(-centre)
+            self.rescale.assign(factor)
+        sizes = ops.convert_to_numpy(self._sizes(self._seen(ops.convert_to_tensor(rows, "float32"))))
+        found = float(min(sizes.max(), 1.5 * np.quantile(sizes, 0.95)))
+        self.radius = found if spread > 0 else 1.0
+        self.bound.assign(self.radius)
+
+    def _offset(self):
+        return None if self.offset is None else ops.convert_to_tensor(self.offset)
+
+    def of_weights(self, kernel, bias):
+        """Return Ψ(W, b) in float32, (m, u), of W (d, u) and b (u,), for features that are not calibrated."""
+        values = (kernel, bias, self.projection, self._offset())
+        return self.towers.weights(*(value if value is None else ops.cast(value, "float32") for value in values))
+
+    def fixed_variables(self):
+        """Return the variables that no training changes."""
+        every = (self.projection, self.offset, self.origin, self.rescale, self.bound)
+        return [variable for variable in every if variable is not None]
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.count)
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments after `num_features`, as for a configuration."""
+        names = ("expansion", "reach", "degree", "features", "shift", "scale", "orthogonal", "normalize", "seed",
+                 "biased", "constant", "radius", "growth", "lengths")  # fmt: skip
+        given = self.activation
+        activation = given if isinstance(given, str) else keras.saving.serialize_keras_object(given)
+        return {"activation": activation, **{name: getattr(self, name) for name in names}}
+
+    def get_config(self):
+        return {**super().get_config(), "num_features": self.num_features, **self.options()}
+
+
+def _is_concrete(tensor) -> bool:
+    """Return whether `tensor` has values now: it is neither symbolic nor traced for compilation."""
+    # TensorFlow's eager tensors have `numpy`; JAX's arrays are of this class, and its tracers are not.
+    return hasattr(tensor, "numpy") or type(tensor).__name__ == "ArrayImpl"

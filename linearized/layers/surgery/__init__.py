@@ -1,0 +1,1 @@
+"""Exchanging layers inside a trained model."""

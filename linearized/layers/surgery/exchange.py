@@ -1,0 +1,74 @@
+"""Factories for `swap`: the convolutions of a trained model exchanged for kervolutions or for lambda layers."""
+
+import keras
+
+from linearized.layers.kervolution import Kervolution2D
+from linearized.layers.lambda_layer import LambdaLayer
+from linearized.layers.surgery.swap import swap
+from linearized.layers.surgery.swapped import walk
+
+PLACES = ("all", "inner")
+Conv2D = keras.layers.Conv2D
+
+
+def kervolved(
+    model: keras.Model, kernel: str = "polynomial", places: str = "all", last: int = 0, **options
+) -> keras.Model:
+    """Return a copy of `model` with kervolutions in the place of its convolutions, which keep their filters and biases.
+
+    Args:
+        places: "all", as the public CIFAR-10 example exchanges them, or "inner": all but the first convolution and
+            those of 1x1.
+        last: How many of these are exchanged, counted from the end; 0: all.
+        options: Of `Kervolution2D`: degree, offset, gamma, learnable, variant.
+
+    Raises ValueError if there is nothing to exchange.
+    """
+    found = [layer for layer in walk(model) if type(layer) is Conv2D]
+    if places == "inner":
+        found = [layer for layer in found[1:] if max(layer.kernel_size) > 1]
+    return _exchanged(model, found, last, lambda layer: Kervolution2D.from_conv(layer, kernel, **options))
+
+
+def with_lambda_layers(
+    model: keras.Model, heads: int = 4, keys: int = 16, scope: int = 0, last: int = 0, seed: int = 0, **options
+) -> keras.Model:
+    """Return a copy of `model` with lambda layers in the place of its spatial convolutions, started anew.
+
+    A convolution is exchanged if its window is larger than one pixel, its padding "same", its strides equal along rows
+    and columns, its dilation and groups one, and if `heads` divides its filters. The first one, which meets the pixels,
+    is kept, and so are convolutions with an activation of their own. Biases are dropped.
+
+    Args:
+        heads, keys, scope, options: Of `LambdaLayer`.
+        last: How many of these are exchanged, counted from the end; 0: all.
+        seed: Of the initial weights; each layer has its own draw.
+
+    Raises ValueError if there is nothing to exchange.
+    """
+    found = [layer for layer in list(walk(model)) if type(layer) is Conv2D][1:]
+    found = [layer for layer in found if _can_be_lambda(layer, heads)]
+    numbers = {id(layer): number for number, layer in enumerate(found)}
+
+    def factory(layer):
+        new = LambdaLayer(
+            layer.filters, heads, keys, scope=scope, strides=layer.strides[0], seed=(seed, numbers[id(layer)]),
+            kernel_regularizer=layer.kernel_regularizer, name=layer.name, dtype=layer.dtype_policy, **options,
+        )  # fmt: skip
+        new.build(layer.get_build_config()["input_shape"])
+        return new
+
+    return _exchanged(model, found, last, factory)
+
+
+def _can_be_lambda(layer: Conv2D, heads: int) -> bool:
+    plain = layer.groups == 1 and set(layer.dilation_rate) == {1} and layer.data_format == "channels_last"
+    window = max(layer.kernel_size) > 1 and layer.padding == "same" and len(set(layer.strides)) == 1
+    return plain and window and layer.filters % heads == 0 and layer.activation is keras.activations.linear
+
+
+def _exchanged(model: keras.Model, found: list, last: int, factory) -> keras.Model:
+    if not found or not 0 <= last <= len(found):
+        raise ValueError(f"The model has {len(found)} convolutions that can be exchanged. Received: last={last}.")
+    chosen = {id(layer) for layer in found[-last:]}
+    return swap(model, {Conv2D: factory}, where=lambda layer: id(layer) in chosen)

@@ -1,0 +1,241 @@
+"""Ridge regression on ReLU features: A = [relu(X W), 1], the RF model and its penalised bias column.
+
+The features go through in tiles, by units or by rows. A tile is (b, short): a block of units with all rows, or a block
+of rows with all units. Either way one pass over the tiles gives Σ Tᵀ(T u), which is A Aᵀu by units and AᵀA v by rows.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float, Float32, Float64
+
+from linearized.base.activations import relu
+from linearized.base.errors import UserError
+from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
+from linearized.problems.least_squares import MEMORY, LeastSquares, cheapest_mode, skinny
+from linearized.storage.products import cut
+
+CACHE = 5 * 2**15  # numbers in a tile of kept features: read twice, so it should stay in the L2 cache in between
+WIDE = 512  # rows of a tile that are converted to float64 at once
+
+
+class FeatureProblem(LeastSquares):
+    """The RF model as a least-squares problem; v is the readout a (N, k) and, in its last row, the bias c (k).
+
+    Args:
+        x: Inputs (n, d) in float32; may be a memory map.
+        y: Labels or one-hot rows (n, k).
+        weights: W (d, N), the fixed first layer.
+        memory: Budget in bytes for features or a Gram matrix. Tiles and the solver's vectors come on top.
+        mode: "kept" (4nN bytes, made once), "recomputed" (in every pass) or "gram" (AᵀA or AAᵀ is formed once, the
+            smaller one, and the features are made anew where they are needed); None takes the cheapest that fits.
+        xp: The namespace that computes; None takes keras.ops on a GPU and NumPy elsewhere.
+    """
+
+    def __init__(
+        self, x: Float32[np.ndarray, "n d"], y: Float[np.ndarray, "n k"], weights: Float32[np.ndarray, "d N"], *,
+        memory: int = MEMORY, mode: str | None = None, xp: Any = None,
+    ):  # fmt: skip
+        (n, dim), units = x.shape, weights.shape[1]
+        if len(y) != n or len(weights) != dim:
+            raise UserError(
+                f"Inputs (n, d), labels (n, k) and weights (d, N) must agree. Received: {x.shape}, {y.shape}, "
+                f"{weights.shape}."
+            )
+        side, kept_bytes = min(n, units + 1), 4 * n * (units + 1)
+        best = cheapest_mode(
+            entries=n * units, make=dim, use=skinny(y.shape[1]), form=side // 2, columns=y.shape[1], side=side,
+            memory=memory, kept_bytes=kept_bytes, gram_bytes=12 * side**2,
+        )  # fmt: skip
+        super().__init__(y, units + 1, n, memory, mode or best)
+        self.units = units
+        self._taken = {"kept": kept_bytes, "gram": 8 * side**2}.get(self.mode, 0)
+        self.xp = namespace() if xp is None else xp
+        self._x, self._weights = to_device(self.xp, x), to_device(self.xp, weights)
+        self._gram: np.ndarray | None = None
+        self._stored = self._store() if self.kept else None
+        logging.info("features: %s, %d x %d, %.2f GB in memory", self.mode, n, units, self._taken / 1e9)
+
+    @property
+    def spare(self) -> int:
+        """Bytes of the budget that are not taken by features or the Gram matrix."""
+        return max(self.memory - self._taken, 0)
+
+    @property
+    def block(self) -> int:
+        """Columns at once: four that are read with one, and many where making the features is most of the work."""
+        return max(self.columns, {"kept": 4, "recomputed": min(64, self._x.shape[1] // 8)}.get(self.mode, 1))
+
+    def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "n c"]:
+        """A v."""
+        return self._scatter(v) if self._by_units else self._gather(v)
+
+    def adjoint(self, u: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "p c"]:
+        """Aᵀ u."""
+        return self._gather(u) if self._by_units else self._scatter(u)
+
+    def dual_product(self, u: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
+        """A Aᵀ u: one pass over the features, or a product with the Gram matrix."""
+        if self.mode == "gram" and self.dual:
+            return self._gram_matrix() @ u
+        if self.kept and not self.dual:
+            return self.forward(self.adjoint(u))
+        return self._through(u, by_units=True)[1]
+
+    def primal_product(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "p c"]:
+        """AᵀA v: one pass over the features, or a product with the Gram matrix."""
+        if self.mode == "gram" and not self.dual:
+            return self._gram_matrix() @ v
+        if self.kept and self.dual:
+            return self.adjoint(self.forward(v))
+        return self._through(v, by_units=False)[1]
+
+    def adjoint64(self, u: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "p c"]:
+        """Return Aᵀ u, multiplied in float64, in one pass over the features."""
+        total, by_units = np.zeros((self.params, u.shape[1])), self.kept and self.dual
+        for part, tile in self._widened(by_units):
+            if by_units:
+                total[part] = tile @ u
+            else:
+                total += tile.T @ u[part]
+        return total
+
+    def evaluate(self, v: Float[np.ndarray, "p c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "p c"]]:
+        """Return A v and Aᵀ(Y - A v), multiplied in float64, from the features, whatever the mode.
+
+        Costs one pass, or two if the features are kept by units.
+        """
+        f, targets = np.zeros((self.rows, v.shape[1])), self.repeated_targets(v.shape[1])
+        if self.kept and self.dual:
+            for part, tile in self._widened(by_units=True):
+                f += tile.T @ v[part]
+            return f, self.adjoint64(targets - f)
+        total = np.zeros((self.params, v.shape[1]))
+        for part, tile in self._widened(by_units=False):
+            f[part] = tile @ v
+            total += tile.T @ (targets[part] - f[part])
+        return f, total
+
+    def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m c"]:
+        """relu(x W) a + c for other inputs, block of rows by block of rows."""
+        predictions = np.empty((len(x), v.shape[1]))
+        v = to_device(self.xp, v)
+        for part in blocks(len(x), block_size(self.params, self.memory)):
+            tile = self._row_tile(to_device(self.xp, x[part]))
+            predictions[part] = to_host(self.xp, self.xp.matmul(tile, v))
+        return predictions
+
+    # The tiles and the three passes over them.
+
+    @property
+    def _by_units(self) -> bool:
+        """Which way the tiles of forward and adjoint lie: as they are kept, else by units (a GEMM with all rows)."""
+        return self.dual if self.kept else True
+
+    def _tiles(self, by_units: bool) -> Iterator[tuple[slice, Any]]:
+        """Tiles T with their slices of units (the last is the bias) or of rows; each is valid until the next one."""
+        if self._stored is not None:
+            yield from self._stored
+            return
+        short = self.rows if by_units else self.params
+        parts = blocks(self.units if by_units else self.rows, block_size(short, self.memory))
+        buffer = np.empty((parts[0].stop, short), np.float32) if self.xp is np else None
+        for part in parts:
+            yield part, self._tile(part, by_units, None if buffer is None else buffer[: part.stop - part.start])
+        if by_units:
+            yield slice(self.units, self.params), to_device(self.xp, np.ones((1, short)))
+
+    def _widened(self, by_units: bool) -> Iterator[tuple[slice, Float64[np.ndarray, "b short"]]]:
+        """Yield the tiles cut to WIDE rows, on the host in float64.
+
+        Recomputed features are always made by the same products of blocks, so that `adjoint64` and `evaluate` see the
+        same matrix to the last bit.
+        """
+        for part, tile in self._tiles(by_units):
+            tile = to_host(self.xp, tile)
+            for rows in cut(len(tile), WIDE):
+                yield slice(part.start + rows.start, part.start + rows.stop), tile[rows].astype(np.float64)
+
+    def _tile(self, part: slice, by_units: bool, out: np.ndarray | None) -> Any:
+        """The tile of `part`, in `out` if it is given (NumPy only)."""
+        return self._unit_tile(part, out) if by_units else self._row_tile(self._x[part], out)
+
+    def _unit_tile(self, part: slice, out: np.ndarray | None) -> Any:
+        """relu(X W[:, part])ᵀ: (b, n)."""
+        if self.xp is np:
+            return _relu_product(self._weights[:, part].T, self._x.T, out)
+        return self.xp.transpose(relu(self.xp.matmul(self._x, self._weights[:, part]), self.xp))
+
+    def _row_tile(self, x: Any, out: np.ndarray | None = None) -> Any:
+        """[relu(x W), 1] of a block of inputs: (b, N + 1)."""
+        if self.xp is not np:
+            features = relu(self.xp.matmul(x, self._weights), self.xp)
+            return self.xp.concatenate([features, self.xp.ones((x.shape[0], 1), "float32")], axis=1)
+        out = np.empty((len(x), self.params), np.float32) if out is None else out
+        _relu_product(x, self._weights, out[:, :-1])
+        out[:, -1] = 1
+        return out
+
+    def _store(self) -> list[tuple[slice, Any]]:
+        """All tiles, by units in the dual and by rows in the primal; in NumPy cut to the size of the cache."""
+        tiles, self._stored = [], None
+        if self.xp is not np:
+            return list(self._tiles(self.dual))
+        short = self.rows if self.dual else self.params
+        everything = np.empty((self.params if self.dual else self.rows, short), np.float32)
+        for part in blocks(self.units if self.dual else self.rows, block_size(short, self.memory)):
+            self._tile(part, self.dual, everything[part])
+        if self.dual:
+            everything[-1] = 1
+        tiles = blocks(len(everything), max(32, min(256, CACHE // short)))
+        return [(part, everything[part]) for part in tiles]
+
+    def _scatter(self, w: np.ndarray) -> np.ndarray:
+        """Σ Tᵀ w[tile]: (long, c) -> (short, c)."""
+        total, by_units = 0.0, self._by_units
+        w = np.asarray(w, np.float32)
+        for part, tile in self._tiles(by_units):
+            total += self._times(w[part].T, tile).astype(np.float64)
+        return total.T
+
+    def _gather(self, u: np.ndarray, by_units: bool | None = None) -> np.ndarray:
+        """T u, tile under tile: (short, c) -> (long, c)."""
+        u = to_device(self.xp, u)
+        by_units = self._by_units if by_units is None else by_units
+        gathered = np.empty((self.params if by_units else self.rows, u.shape[1]))
+        for part, tile in self._tiles(by_units):
+            gathered[part] = to_host(self.xp, self.xp.matmul(tile, u))
+        return gathered
+
+    def _through(self, u: np.ndarray, *, by_units: bool):
+        """T u and Σ Tᵀ(T u) in one pass."""
+        u = to_device(self.xp, u)
+        gathered = np.empty((self.params if by_units else self.rows, u.shape[1]))
+        total = np.zeros((u.shape[1], self.rows if by_units else self.params))
+        for part, tile in self._tiles(by_units):
+            gathered[part] = to_host(self.xp, self.xp.matmul(tile, u))
+            total += self._times(gathered[part].T, tile)
+        return gathered, total.T
+
+    def _times(self, left: np.ndarray, tile: Any) -> np.ndarray:
+        """left @ tile. The small factor is transposed by the callers, for a tile's transpose would be a copy."""
+        return to_host(self.xp, self.xp.matmul(to_device(self.xp, left), tile))
+
+    def _gram_matrix(self) -> Float64[np.ndarray, "side side"]:
+        """The smaller of A Aᵀ and AᵀA: float32 products of deep tiles, summed in float64. Formed once."""
+        if self._gram is None:
+            gram = np.zeros((min(self.rows, self.params),) * 2)
+            for _, tile in self._tiles(self.dual):
+                gram += to_host(self.xp, self.xp.matmul(self.xp.transpose(tile), tile))
+            self._gram = gram
+        return self._gram
+
+
+def _relu_product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """relu(left right) into `out`, in chunks of columns, so that the ReLU finds the product still in the cache."""
+    for chunk in blocks(right.shape[1], 4096):
+        np.matmul(left, right[:, chunk], out=out[:, chunk])
+        np.maximum(out[:, chunk], 0, out=out[:, chunk])
+    return out

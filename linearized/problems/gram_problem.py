@@ -1,0 +1,256 @@
+"""Kernel ridge regression, (K + ρI)α = Y, by products with K: in memory, or streamed from its shards.
+
+To a solver it is the least-squares problem with AᵀA = K and Aᵀy = Y: v is α, its residual is
+‖Y - (K + ρI)α‖/‖Y‖, and Kα are the predictions on the train rows. K is the matrix as it is stored, in float32 or
+float64; products with it are made and summed in float64 (`linearized.storage.products`), so that a residual is one of K
+itself. A solver that is asked for little may have rougher ones.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import psutil
+from absl import logging
+from jaxtyping import Float, Float64
+
+from linearized.base.blocks import cores, for_each
+from linearized.base.errors import UserError
+from linearized.problems.least_squares import MEMORY
+from linearized.solvers.linear.solution import EXPECTED_VECTORS
+from linearized.storage.gram import Gram
+from linearized.storage.products import add_symmetric, cut, multiply, spread
+
+FIXED = 20  # columns whose product takes as long as what a product takes whatever its columns (measured: 17 to 22)
+GAIN = 0.1  # what random columns must save of a run's time to be taken
+WIDEST = 80  # columns of a block
+SYMMETRIC = 1e-3  # how far K[i, j] and K[j, i] may differ, of the largest diagonal entry: float32 kernels do by 1e-4
+SQUARE = 512  # rows of the squares that are compared with their mirror
+ROWS, COLUMNS = 256, 16384  # of K, multiplied in float32 at once
+SAMPLE = 2**27  # bytes that are read to learn the rate
+
+
+class GramProblem:
+    """K and Y of kernel ridge regression.
+
+    Args:
+        gram: K (n, n), symmetric: an array, or shards as `linearized.open_gram` gives them.
+        targets: Y (n, k).
+        memory: Bytes for what solvers keep and, if they are enough for both, for K itself, which is then read once.
+        overwrite: An array may be worked in, not in a copy, by a solver that then needs no products from here.
+
+    Attributes:
+        targets: Y in float64.
+        params, rows, n: The side of K.
+        dtype: Of K's entries.
+        rounding: Relative rounding error of `primal_product`.
+        passes: Products so far; each reads K once.
+        seconds_multiplying: What they took, all in all.
+
+    Raises `UserError` for an array that is not square, symmetric and finite, and for labels of another size.
+    """
+
+    dual = False
+    rounding = float(np.finfo(np.float64).eps)  # of products, whatever K is stored in
+
+    def __init__(
+        self, gram: np.ndarray | Gram, targets: Float[np.ndarray, "n k"], *, memory: int = MEMORY,
+        overwrite: bool = False,
+    ):  # fmt: skip
+        if gram.shape != (len(targets), len(targets)):
+            raise UserError(
+                f"K must be square, with a row for each of the {len(targets)} labels. Received: shape {gram.shape}."
+            )
+        if not np.isfinite(targets).all():
+            raise UserError(f"The labels are not finite: {np.sum(~np.isfinite(targets))} of {targets.size} entries.")
+        if isinstance(gram, np.ndarray):
+            refuse_asymmetric(gram)
+            gram = gram if gram.flags.c_contiguous or not gram.flags.f_contiguous else gram.T
+        self.gram, self.memory, self.dtype, self.overwrite = gram, memory, np.dtype(gram.dtype), overwrite
+        self.targets = np.asarray(targets, np.float64)
+        self.params = self.rows = self.n = len(self.targets)
+        self.passes, self.seconds_multiplying = 0, 0.0
+        self._shards = gram if isinstance(gram, Gram) else None
+        self._bytes = self.n**2 * self.dtype.itemsize
+        vectors = min(self.n, int(EXPECTED_VECTORS * self.columns**0.5))
+        self._hold = self._shards is not None and self._bytes + 8 * self.n * vectors <= memory
+        self._block: int | None = None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether K is read from its shards in every product."""
+        return self._shards is not None and not self._hold
+
+    @property
+    def columns(self) -> int:
+        """k, how many right-hand sides share K."""
+        return self.targets.shape[1]
+
+    @property
+    def block(self) -> int:
+        """How many columns a product should take at once to give most for its time; see `best_block`."""
+        if self._block is None:
+            self._block = best_block(self.columns, self.n, self._reading(), cores() > 1)
+        return self._block
+
+    @property
+    def spare(self) -> int:
+        """Bytes that a solver may keep between products."""
+        return max(self.memory - (self._bytes if self._hold else 0), 0)
+
+    @property
+    def seconds_reading(self) -> float:
+        """Spent in reading shards, so far; most of it while products were made."""
+        return self._shards.seconds_reading if self._shards is not None else 0.0
+
+    @property
+    def seconds_waiting(self) -> float:
+        """Of the time of products, what they have waited for shards."""
+        return self._shards.seconds_waiting if self._shards is not None else 0.0
+
+    def moment(self) -> Float64[np.ndarray, "n k"]:
+        """Y, which stands for Aᵀy."""
+        return self.targets
+
+    def primal_product(self, v: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
+        """K v in one pass over K, in float64."""
+        v = np.ascontiguousarray(v, np.float64)
+        began = time.perf_counter()
+        product = self._product(v)
+        self.seconds_multiplying += time.perf_counter() - began
+        self.passes += 1
+        return product
+
+    @property
+    def rough_product(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """K v multiplied in float32 and summed in float64 over blocks of rows, where that is quicker; else None.
+
+        At n = 10,000 and 10 columns 0.045 s on one core, not 0.08. The errors are of 4e-7 ‖K‖‖v‖.
+        """
+        return self._rough if self.dtype == np.float32 and not self.streamed else None
+
+    def _rough(self, v: np.ndarray) -> np.ndarray:
+        began, matrix = time.perf_counter(), self._matrix()
+        turned, total = np.ascontiguousarray(v.T, np.float32), np.zeros((v.shape[1], self.n))
+
+        def work(columns: slice) -> None:
+            for rows in cut(self.n, ROWS):
+                total[:, columns] += turned[:, rows] @ matrix[rows, columns]
+
+        with spread() as each:
+            each(work, cut(self.n, COLUMNS, least=cores()))
+        self.seconds_multiplying += time.perf_counter() - began
+        self.passes += 1
+        return total.T
+
+    def prediction_bound(self, residual: float, ridge: float) -> float:
+        """Return a bound on ‖K(α - α*)‖ for α* the solution at the ridge ρ and ‖Y - (K + ρI)α‖ = `residual`: itself."""
+        return residual
+
+    def evaluate(self, v: Float[np.ndarray, "n c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "n c"]]:
+        """K v and Y - K v; the columns of v are those of Y, ridge after ridge."""
+        predictions = self.primal_product(v)
+        return predictions, np.tile(self.targets, (1, v.shape[1] // self.columns)) - predictions
+
+    def dense(self, dtype: np.dtype | str | None = None, *, keep: bool = True) -> Float[np.ndarray, "n n"]:
+        """K in memory, C-ordered and the caller's own to overwrite: a copy, unless `overwrite` and not `keep`.
+
+        The memory is the caller's then: shards that are not held yet will be streamed, and without `keep` an array
+        gives no products any more.
+        """
+        dtype = np.dtype(dtype or self.dtype)
+        if isinstance(self.gram, np.ndarray):
+            array = self.gram
+            own = self.overwrite and not keep and dtype == array.dtype and array.flags.c_contiguous
+            if not (own and array.flags.writeable):
+                return np.array(array, dtype, order="C")
+            self.gram = None
+            return array
+        self._hold = False
+        return self.gram.to_memory(dtype)
+
+    def _reading(self) -> float:
+        return reading_columns(self._shards, self.columns) if self.streamed else 0.0
+
+    def _product(self, v: np.ndarray) -> np.ndarray:
+        if self.streamed:
+            return self._shards.multiply(v)
+        with spread() as each:
+            return multiply(self._matrix(), v, each)
+
+    def _matrix(self) -> np.ndarray:
+        """K in memory; shards that are to be held are read at its first use."""
+        if self.gram is self._shards:
+            self.gram = self._shards.to_memory()
+            logging.info("K of %.2f GB is held in memory", self._bytes / 1e9)
+        return self.gram
+
+
+def reading_columns(gram: Gram, columns: int) -> float:
+    """How long a pass takes to read, in units of what it takes to multiply one column more.
+
+    From a sample of the matrix: as files that the system caches, if all of them would fit there, else from the disk,
+    whose time is what the first reading takes beyond the second and the comparing of sums, as long as that.
+    """
+    size = len(gram) ** 2 // 2 * gram.dtype.itemsize
+    if size <= SAMPLE:
+        return 0.0  # a small matrix, in the system's cache after the first pass
+    first, again, multiplied = _sample(gram, 0), _sample(gram, 0), _sample(gram, columns)
+    cached = size <= psutil.virtual_memory().available // 2
+    seconds = again if cached else max(first - 2 * again, again)
+    reading = (FIXED + columns) * seconds / max(multiplied - again, 1e-9)
+    logging.info("reading the shards takes as long as multiplying %.0f columns more", reading)
+    return reading
+
+
+def _sample(gram: Gram, columns: int) -> float:
+    """Seconds to read the first SAMPLE bytes of K, and to multiply them by `columns` columns."""
+    v, size, began = np.ones((len(gram), columns)), 0, time.perf_counter()
+    total = np.zeros_like(v)
+    with spread() as each:
+        for rows, block in gram.row_blocks():
+            if columns:
+                add_symmetric(block, rows.start, v, total, each)
+            size += block.nbytes
+            if size >= SAMPLE:
+                break
+    return time.perf_counter() - began
+
+
+def best_block(columns: int, n: int, reading: float, overlapped: bool) -> int:
+    """How many columns a block of Lanczos should have.
+
+    In units of a product's time for one column more, a pass takes FIXED + b for b columns and `reading` for the
+    files, side by side if `overlapped`. The passes fall as 1/√b, and reorthogonalising grows as b: the basis holds
+    EXPECTED_VECTORS · √b vectors. Random columns are taken if they save a tenth.
+    """
+
+    def cost(b: int) -> float:
+        passes, vectors = EXPECTED_VECTORS / b**0.5, EXPECTED_VECTORS * b**0.5
+        product = max(FIXED + b, reading) if overlapped else FIXED + b + reading
+        return passes * product + 2 * vectors**2 / n
+
+    best = min(range(columns, max(columns, min(WIDEST, n)) + 1), key=cost)
+    return best if cost(best) <= (1 - GAIN) * cost(columns) else columns
+
+
+def refuse_asymmetric(gram: Float[np.ndarray, "n n"]) -> None:
+    """Raises `UserError` naming an entry that is not finite, or differs from its mirror. Reads K once."""
+    parts = cut(len(gram), SQUARE)
+    allowed = SYMMETRIC * np.abs(gram.diagonal()).max(initial=0)
+
+    def compare(rows: slice) -> None:
+        for columns in parts:
+            if columns.start < rows.start:
+                continue
+            with np.errstate(invalid="ignore"):
+                difference = np.abs(gram[rows, columns] - gram[columns, rows].T)
+            if not difference.max(initial=0) <= allowed:
+                i, j = np.unravel_index(np.argmax(np.where(np.isnan(difference), np.inf, difference)), difference.shape)
+                i, j = int(i) + rows.start, int(j) + columns.start
+                raise UserError(
+                    f"K must be symmetric and finite. Received: K[{i}, {j}] = {gram[i, j]} and K[{j}, {i}] = "
+                    f"{gram[j, i]}. Give the kernel between the train rows themselves."
+                )
+
+    for_each(parts, compare)

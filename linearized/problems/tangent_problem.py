@@ -1,0 +1,299 @@
+"""The NT model as a least-squares problem: the readout of the RF model and the first-layer direction, trained together.
+
+    f_k(x) = Σ_i relu(w_i·x) a_ik + c_k + Σ_i a⁰_ki step(w_i·x) g_i·x
+
+All parameters form one column v = [a, c, G], penalised alike. As published G is shared by the classes, which couples
+the outputs: A is (nk) × (Nk + k + Nd), its rows go through the classes of one data point and then to the next. With
+Z = X W, a pass over all units takes two products of 2nNd operations more: X Gᵀ for A v, (step(Z) ∘ (U a⁰))ᵀX for Aᵀu.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float, Float32, Float64
+
+from linearized.base.activations import relu, step
+from linearized.base.errors import UserError
+from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
+from linearized.problems.least_squares import MEMORY, LeastSquares, cheapest_mode
+
+
+class Parameters(NamedTuple):
+    """The parts of v, each with c columns of v first: a (c, N, k), bias (c, k), g (c, N, d) or (c, k, N, d)."""
+
+    a: np.ndarray
+    bias: np.ndarray
+    g: np.ndarray
+
+
+class _Tile(NamedTuple):
+    """The arrays of one tile: on the device in float32, or on the host in float64.
+
+    Attributes:
+        xp: The namespace that multiplies them.
+        phi, gate: relu(z) and step(z), (b, B).
+        x: Inputs (b, d).
+        readout: a⁰ (k, B).
+        dtype: Of the products.
+    """
+
+    xp: Any
+    phi: Any
+    gate: Any
+    x: Any
+    readout: Any
+    dtype: type
+
+    @classmethod
+    def of(cls, xp: Any, x: Any, z: Any, readout: Any, exact: bool) -> "_Tile":
+        if not exact:
+            return cls(xp, relu(z, xp), step(z, xp), x, readout, np.float32)
+        x, z, readout = (np.asarray(to_host(xp, array), np.float64) for array in (x, z, readout))
+        return cls(np, relu(z, np), step(z, np), x, readout, np.float64)
+
+    def send(self, array: np.ndarray) -> Any:
+        """`array` where the products are made, in their precision."""
+        return np.asarray(array, np.float64) if self.dtype is np.float64 else to_device(self.xp, array)
+
+
+class TangentProblem(LeastSquares):
+    """Least squares over a, c and G.
+
+    Args:
+        x: Inputs (n, d) in float32; may be a memory map.
+        y: Labels or one-hot rows (n, k).
+        weights: W (d, N), the fixed first layer.
+        readout: a⁰ (k, N), the fixed readout at initialisation.
+        per_class: Whether every class has its own directions, G (k, N, d).
+        memory: Budget in bytes for X W or a Gram matrix. Tiles and the solver's vectors come on top.
+        mode: "kept" (X W, 4nN bytes), "recomputed" (in every pass) or, for one output, "gram" (A Aᵀ, formed once);
+            None takes the cheapest that fits.
+        xp: The namespace that computes; None takes keras.ops on a GPU and NumPy elsewhere.
+    """
+
+    def __init__(
+        self, x: Float32[np.ndarray, "n d"], y: Float[np.ndarray, "n k"], weights: Float32[np.ndarray, "d N"],
+        readout: Float32[np.ndarray, "k N"], *, per_class: bool = False, memory: int = MEMORY, mode: str | None = None,
+        xp: Any = None,
+    ):  # fmt: skip
+        (n, self.dim), self.units, self.outputs = x.shape, weights.shape[1], y.shape[1]
+        if len(y) != n or len(weights) != self.dim or readout.shape != (self.outputs, self.units):
+            raise UserError(
+                f"Inputs (n, d), labels (n, k), weights (d, N) and readout (k, N) must agree. Received: {x.shape}, "
+                f"{y.shape}, {weights.shape}, {readout.shape}."
+            )
+        if mode == "gram" and self.outputs > 1:
+            raise UserError(f"The Gram matrix of NT is formed for one output only. Received: {self.outputs} outputs.")
+        self.per_class = per_class
+        self.directions = (self.outputs if per_class else 1, self.units, self.dim)
+        params = self.units * self.outputs + self.outputs + int(np.prod(self.directions))
+        best = cheapest_mode(
+            entries=n * self.units, make=self.dim, use=2 * self.dim * self.directions[0], form=n, columns=1, side=n,
+            memory=memory, kept_bytes=4 * n * self.units,
+            gram_bytes=24 * n**2 if self.outputs == 1 and n < params else math.inf,
+        )  # fmt: skip
+        super().__init__(y.reshape(-1, 1), params, n, memory, mode or best)
+        self._taken = {"kept": 4 * n * self.units, "gram": 8 * n**2}.get(self.mode, 0)
+        self.xp = namespace() if xp is None else xp
+        self._x, self._weights, self._readout = (to_device(self.xp, array) for array in (x, weights, readout))
+        self._gram: np.ndarray | None = None
+        self._z = self.xp.matmul(self._x, self._weights) if self.kept else None
+        logging.info("tangent features: %s, %d x %d, %.2f GB in memory", self.mode, n, self.units, self._taken / 1e9)
+
+    @property
+    def spare(self) -> int:
+        """Bytes of the budget that are not taken by X W or the Gram matrix."""
+        return max(self.memory - self._taken, 0)
+
+    def unpack(self, v: Float[np.ndarray, "p c"]) -> Parameters:
+        """The parts of v, as views of its transpose where that is contiguous."""
+        flat, cut = v.T, self.units * self.outputs
+        columns, shape = v.shape[1], self.directions if self.per_class else self.directions[1:]
+        return Parameters(
+            flat[:, :cut].reshape(columns, self.units, self.outputs),
+            flat[:, cut : cut + self.outputs],
+            flat[:, cut + self.outputs :].reshape(columns, *shape),
+        )
+
+    def pack(self, parameters: Parameters) -> Float64[np.ndarray, "p c"]:
+        """v of its parts: the inverse of `unpack`."""
+        flat = [np.asarray(part, np.float64).reshape(len(part), -1) for part in parameters]
+        return np.concatenate(flat, axis=1).T
+
+    def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
+        """A v."""
+        return self._stack(self._outputs(v, self._x, self._z))
+
+    def adjoint(self, u: Float[np.ndarray, "rows c"], *, exact: bool = False) -> Float64[np.ndarray, "p c"]:
+        """Return Aᵀ u, multiplied in float64 if `exact`, else in float32."""
+        u = self._unstack(u)
+        total = self._zeros(len(u))
+        for rows, x in self._row_blocks():
+            self._add_adjoint(total, x, self._tiles(rows), u[:, rows], exact)
+        return self.pack(total)
+
+    def dual_product(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "rows c"]:
+        """A Aᵀ u: one pass over X W, by units, or a product with the Gram matrix."""
+        if self.mode == "gram":
+            return self._gram_matrix() @ u
+        u = self._unstack(u)
+        f = np.zeros(u.shape) + u.sum(axis=1, keepdims=True)
+        all_rows = blocks(self.n, _ROWS)
+        for units in self._unit_blocks(self.n):
+            z = [self._hidden(self._x, self._z, rows, units) for rows in all_rows]
+            part = Parameters(0.0, 0.0, 0.0)
+            for rows, tile in zip(all_rows, z, strict=True):
+                a, g = self._adjoint_tile(self._x[rows], tile, u[:, rows], units)
+                part = Parameters(part.a + a, 0.0, part.g + g)
+            for rows, tile in zip(all_rows, z, strict=True):
+                f[:, rows] += self._forward_tile(self._x[rows], tile, part, units)
+        return self._stack(f)
+
+    def primal_product(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "p c"]:
+        """AᵀA v: one pass over X W, by rows."""
+        return self._through_rows(v, None)[1]
+
+    def evaluate(self, v: Float[np.ndarray, "p c"]) -> tuple[Float64[np.ndarray, "rows c"], Float64[np.ndarray, "p c"]]:
+        """Return A v and Aᵀ(Y - A v), multiplied in float64, from X W, whatever the mode. Costs one pass."""
+        return self._through_rows(v, self._unstack(self.targets), exact=True)
+
+    def adjoint64(self, u: Float64[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
+        """Return Aᵀ u, multiplied in float64."""
+        return self.adjoint(u, exact=True)
+
+    def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
+        """f for other inputs, block by block: k outputs for every column of v, column after column."""
+        f = self._outputs(v, to_device(self.xp, x), None)
+        return f.transpose(1, 0, 2).reshape(len(x), -1)
+
+    # Passes over row blocks. f and u are held as (c, rows, k), parameters as `Parameters`.
+
+    def _outputs(self, v: np.ndarray, x: Any, z: Any) -> np.ndarray:
+        parameters = self._single(v)
+        f = np.empty((v.shape[1], x.shape[0], self.outputs))
+        for rows in blocks(x.shape[0], _ROWS):
+            f[:, rows] = parameters.bias[:, None]
+            for units in self._unit_blocks(_ROWS):
+                tile = self._hidden(x, z, rows, units)
+                f[:, rows] += self._forward_tile(x[rows], tile, self._cut(parameters, units), units)
+        return f
+
+    def _through_rows(
+        self, v: np.ndarray, minuend: np.ndarray | None, *, exact: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A v and Aᵀ(A v), or Aᵀ(minuend - A v) if there is one; multiplied in float64 if `exact`."""
+        parameters, total = self.unpack(v) if exact else self._single(v), self._zeros(v.shape[1])
+        f = np.empty((v.shape[1], self.n, self.outputs))
+        for rows, x in self._row_blocks():
+            tiles = self._tiles(rows)
+            f[:, rows] = parameters.bias[:, None]
+            for units, z in tiles:
+                f[:, rows] += self._forward_tile(x, z, self._cut(parameters, units), units, exact)
+            u = f[:, rows] if minuend is None else minuend[:, rows] - f[:, rows]
+            self._add_adjoint(total, x, tiles, u, exact)
+        return self._stack(f), self.pack(total)
+
+    def _add_adjoint(
+        self, total: Parameters, x: Any, tiles: list[tuple[slice, Any]], u: np.ndarray, exact: bool
+    ) -> None:
+        total.bias[:] += u.sum(axis=1)
+        for units, z in tiles:
+            a, g = self._adjoint_tile(x, z, u, units, exact)
+            total.a[:, units] += a
+            total.g[..., units, :] += g
+
+    # One tile: rows x (b, d) and units with z = x W (b, B).
+
+    def _forward_tile(self, x: Any, z: Any, parameters: Parameters, units: slice, exact: bool = False) -> np.ndarray:
+        """The units' share of f, (c, b, k)."""
+        tile = _Tile.of(self.xp, x, z, self._readout[:, units], exact)
+        xp, send = tile.xp, tile.send
+        f = np.empty((len(parameters.a), x.shape[0], self.outputs), tile.dtype)
+        for column in range(len(f)):
+            f[column] = to_host(xp, xp.matmul(tile.phi, send(parameters.a[column])))
+            for group, classes in enumerate(self._groups):
+                slope = xp.matmul(tile.x, xp.transpose(send(self._grouped(parameters.g)[column, group])))
+                slope *= tile.gate
+                f[column, :, classes] += to_host(xp, xp.matmul(slope, xp.transpose(tile.readout[classes])))
+        return f
+
+    def _adjoint_tile(
+        self, x: Any, z: Any, u: np.ndarray, units: slice, exact: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The units' parts of Aᵀu: a (c, B, k) and g (c, B, d) or (c, k, B, d)."""
+        tile = _Tile.of(self.xp, x, z, self._readout[:, units], exact)
+        xp, send = tile.xp, tile.send
+        a = np.empty((len(u), z.shape[1], self.outputs), tile.dtype)
+        g = np.empty((len(u), len(self._groups), z.shape[1], self.dim), tile.dtype)
+        for column in range(len(u)):
+            a[column] = to_host(xp, xp.matmul(send(u[column].T), tile.phi)).T
+            for group, classes in enumerate(self._groups):
+                back = xp.matmul(send(u[column][:, classes]), tile.readout[classes])
+                back *= tile.gate
+                g[column, group] = to_host(xp, xp.matmul(xp.transpose(back), tile.x))
+        return a, g if self.per_class else g[:, 0]
+
+    # Helpers.
+
+    @property
+    def _groups(self) -> list[slice]:
+        """The classes that share directions: all of them, or one by one."""
+        return blocks(self.outputs, 1 if self.per_class else self.outputs)
+
+    def _grouped(self, g: np.ndarray) -> np.ndarray:
+        """g with an axis for the groups of classes, (c, groups, B, d)."""
+        return g if self.per_class else g[:, None]
+
+    def _hidden(self, x: Any, z: Any, rows: slice, units: slice) -> Any:
+        """A tile of X W, cut out of what is kept or made now."""
+        return self.xp.matmul(x[rows], self._weights[:, units]) if z is None else z[rows, units]
+
+    def _row_blocks(self) -> list[tuple[slice, Any]]:
+        size = block_size(self.units, self.memory)
+        return [(rows, self._x[rows]) for rows in blocks(self.n, size)]
+
+    def _unit_blocks(self, rows: int) -> list[slice]:
+        return blocks(self.units, block_size(rows, self.memory))
+
+    def _tiles(self, rows: slice) -> list[tuple[slice, Any]]:
+        """All tiles of X W of some rows."""
+        units = self._unit_blocks(_ROWS)
+        return [(part, self._hidden(self._x, self._z, rows, part)) for part in units]
+
+    def _single(self, v: np.ndarray) -> Parameters:
+        """The parts of v in float32, cast once a pass."""
+        return self.unpack(np.ascontiguousarray(v.T, np.float32).T)
+
+    def _cut(self, parameters: Parameters, units: slice) -> Parameters:
+        return Parameters(parameters.a[:, units], parameters.bias, parameters.g[..., units, :])
+
+    def _zeros(self, columns: int) -> Parameters:
+        return self.unpack(np.zeros((columns, self.params)).T)
+
+    def _stack(self, f: np.ndarray) -> np.ndarray:
+        """(c, n, k) -> (n k, c)."""
+        return f.reshape(len(f), -1).T
+
+    def _unstack(self, u: np.ndarray) -> np.ndarray:
+        """(n k, c) -> (c, n, k)."""
+        return np.ascontiguousarray(u.T).reshape(-1, self.n, self.outputs)
+
+    def _gram_matrix(self) -> Float64[np.ndarray, "n n"]:
+        """A Aᵀ for one output: Φ Φᵀ + 1 + (X Xᵀ) ∘ (S diag(a⁰²) Sᵀ), S = step(X W). Formed once, summed in float64."""
+        if self._gram is None:
+            xp, everything = self.xp, slice(None)
+            gram, gates = np.ones((self.n, self.n)), np.zeros((self.n, self.n))
+            for units in self._unit_blocks(self.n):
+                z = self._hidden(self._x, self._z, everything, units)
+                phi, gate = relu(z, xp), step(z, xp) * self._readout[:, units]
+                gram += to_host(xp, xp.matmul(phi, xp.transpose(phi)))
+                gates += to_host(xp, xp.matmul(gate, xp.transpose(gate)))
+            for rows in blocks(self.n, _ROWS):
+                gram[rows] += gates[rows] * to_host(xp, xp.matmul(self._x[rows], xp.transpose(self._x)))
+            self._gram = gram
+        return self._gram
+
+
+_ROWS = 2048  # rows of a tile that is made to be used at once

@@ -1,0 +1,114 @@
+"""Weighted kernel ridge regression as an ordinary problem: (SKS + ρI)β = SY with S = diag(√w), and α = Sβ.
+
+The minimiser of Σ_i w_i ‖y_i - f(x_i)‖² + ρ‖f‖² is f = Σ_i α_i k(x_i, ·) with (K + ρW⁻¹)α = Y. Multiplying by S on the
+left gives the system above, which is symmetric positive definite, so every solver of K serves.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from linearized.base.array_checks import real_array, refuse_not_finite
+from linearized.base.errors import UserError
+from linearized.problems.gram_problem import GramProblem
+from linearized.solvers.linear.solution import Solution
+
+ROWS = 1024  # of K that are scaled together in float64
+
+
+class Weighted:
+    """The problem of SKS and SY; everything that does not depend on the weights is that of the unweighted problem.
+
+    Args:
+        problem: K and Y.
+        weights: w, one for each row, above 0.
+
+    Attributes:
+        targets: SY.
+    """
+
+    def __init__(self, problem: GramProblem, weights: Float64[np.ndarray, " n"]):
+        self._problem, self._root = problem, np.sqrt(weights)[:, None]
+        self.targets = self._root * problem.targets
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._problem, name)
+
+    @property
+    def rough_product(self) -> None:
+        """None: products are always those of float64."""
+        return None
+
+    def moment(self) -> Float64[np.ndarray, "n k"]:
+        """Return SY, the right-hand side."""
+        return self.targets
+
+    def primal_product(self, v: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
+        """Return SKS v, in one pass over K."""
+        return self._root * self._problem.primal_product(self._root * v)
+
+    def evaluate(self, v: Float[np.ndarray, "n c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "n c"]]:
+        """Return SKS v and SY - SKS v; the columns of v are those of Y for each ridge in turn."""
+        product = self.primal_product(v)
+        return product, np.tile(self.targets, (1, v.shape[1] // self.targets.shape[1])) - product
+
+    def dense(self, dtype: np.dtype | str | None = None, *, keep: bool = True) -> Float[np.ndarray, "n n"]:
+        """Return SKS in memory, rounded once to `dtype` (that of K by default). The array belongs to the caller."""
+        array = self._problem.dense(dtype, keep=True)
+        for start in range(0, len(array), ROWS):
+            rows = slice(start, start + ROWS)
+            array[rows] = self._root[rows] * array[rows] * self._root.T
+        return array
+
+    def unscaled(self, solution: Solution) -> Solution:
+        """Return a solution of this problem in the units of Y.
+
+        `value` becomes α, `predictions` Kα, `leave_one_out` y_i - f₋ᵢ(x_i). `gcv` is divided by the mean weight, which
+        makes it a weighted mean of squared errors.
+        """
+        without, gcv = solution.leave_one_out, solution.gcv
+        return solution._replace(
+            value=self._root * solution.value, predictions=solution.predictions / self._root,
+            leave_one_out=None if without is None else without / self._root,
+            gcv=None if gcv is None else gcv / float(np.mean(self._root**2)),
+        )  # fmt: skip
+
+
+def checked_weights(sample_weight: Any, n: int) -> Float64[np.ndarray, " n"]:
+    """Return the weights of n rows: one number for all of them, or one for each.
+
+    Raises `UserError` for negative weights, weights that are not finite, another shape, and if all are 0.
+    """
+    weights = real_array(sample_weight, "sample_weight", dtype=np.float64)
+    if weights.shape not in ((), (n,)):
+        raise UserError(f"sample_weight must be one number or of shape ({n},). Received: shape {weights.shape}.")
+    weights = np.broadcast_to(weights, (n,))
+    refuse_not_finite(weights, "sample_weight", "Give a weight of 0 to a row that should not count.")
+    if (weights < 0).any():
+        raise UserError(f"sample_weight must be at least 0. Received: a smallest weight of {weights.min()}.")
+    if not weights.any():
+        raise UserError("sample_weight must be above 0 for at least one row. Received: all weights are zero.")
+    return weights
+
+
+def with_left_out_rows(
+    solution: Solution, kept: np.ndarray, columns: Float[np.ndarray, "n kept"], targets: Float64[np.ndarray, "n k"]
+) -> Solution:
+    """Return a solution for all n rows from one in which the rows of weight 0 were left out.
+
+    They have coefficients of 0. Their predictions, and hence their leave-one-out errors, are those of the other rows.
+
+    Args:
+        kept: Which rows have a weight above 0, (n,).
+        columns: K(all rows, kept rows).
+        targets: Y of all rows.
+    """
+    value, predictions = np.zeros(targets.shape), np.empty(targets.shape)
+    value[kept], predictions[kept] = solution.value, solution.predictions
+    predictions[~kept] = columns[~kept] @ solution.value
+    without = solution.leave_one_out
+    if without is not None:
+        inside, without = without, targets - predictions
+        without[kept] = inside
+    return solution._replace(value=value, predictions=predictions, leave_one_out=without)

@@ -1,0 +1,81 @@
+"""Pictures of solvers at work on a path of ridges: residual at each step, steps to the end, errors along the path."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from linearized.report.style import (
+    COLOURS,
+    LINES,
+    MARKERS,
+    handles_of,
+    legend_below,
+    log_axis,
+    new_figure,
+    shades,
+    spread_out,
+)
+
+
+def residual_curves(histories: Mapping[str, Mapping[float, np.ndarray]], *, symbol: str = "ρ") -> Figure:
+    """The relative residual after each product with K, a panel a solver and a line a ridge.
+
+    Args:
+        histories: By solver, then by ridge. Lines run from the smallest ridge (dark) to the largest (light).
+    """
+    figure, axes = new_figure(4.2 * len(histories) + 1.4, 3.6, ncols=len(histories), sharey=True)
+    for axis, (name, lines) in zip(axes, histories.items(), strict=True):
+        named = spread_out(len(lines))
+        for place, (ridge, shade) in enumerate(zip(sorted(lines), shades(len(lines)), strict=True)):
+            label = f"{symbol} = {ridge:.1e}" if place in named else "_"
+            axis.plot(np.arange(1, len(lines[ridge]) + 1), lines[ridge], color=shade, label=label)
+        log_axis(axis, "y")
+        axis.set(title=name, xlabel="product with K")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_ylabel("residual, relative")
+    legend_below(figure, handles_of(axes))
+    return figure
+
+
+def solver_steps(solutions: Mapping[str, Sequence[Any]], *, rtol: float, symbol: str = "ρ") -> Figure:
+    """Products with K that each ridge took, and its residual at the end, by solver; `rtol` was asked for.
+
+    Args:
+        solutions: By solver, one a ridge, with `ridge`, `iterations`, `residual` and `converged`. A ridge that did not
+            converge is crossed.
+    """
+    figure, axes = new_figure(9.6, 3.4, ncols=2)
+    for place, (name, path) in enumerate(solutions.items()):
+        look = {
+            "marker": MARKERS[place % len(MARKERS)],
+            "color": COLOURS[place % len(COLOURS)],
+            "linestyle": LINES[place % len(LINES)],
+            "markersize": 4,
+        }
+        ridges, missed = [one.ridge for one in path], [one for one in path if not one.converged]
+        for axis, column in zip(axes, ("iterations", "residual"), strict=True):
+            axis.plot(ridges, [getattr(one, column) for one in path], label=name, **look)
+            axis.plot([one.ridge for one in missed], [getattr(one, column) for one in missed], "kx", markersize=9)
+    for axis, title in zip(axes, ("products with K", "residual at the end, relative"), strict=True):
+        log_axis(axis, "x")
+        axis.set(xlabel=f"ridge {symbol}", ylabel=title)
+    log_axis(axes[1], "y")
+    axes[1].axhline(rtol, color="0.4", linewidth=1, linestyle="--", label="asked for")
+    legend_below(figure, handles_of(axes))
+    return figure
+
+
+def ridge_paths(ridges: np.ndarray, errors: Mapping[str, np.ndarray], *, symbol: str = "ρ") -> Figure:
+    """Errors along the path of ridges, a line a name; thick and thin, so that lines that agree are both seen."""
+    figure, (axis,) = new_figure(6.4, 3.6)
+    for place, (name, values) in enumerate(errors.items()):
+        axis.plot(ridges, values, LINES[place % len(LINES)], color=COLOURS[place % len(COLOURS)],
+                  linewidth=4 if place < len(errors) / 2 else 1.5, alpha=0.6 if place < len(errors) / 2 else 1,
+                  label=name)  # fmt: skip
+    log_axis(axis, "x")
+    log_axis(axis, "y")
+    axis.set(xlabel=f"ridge {symbol}", ylabel="mean squared norm")
+    legend_below(figure, handles_of([axis]))
+    return figure

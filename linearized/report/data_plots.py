@@ -1,0 +1,94 @@
+"""Pictures of the data: images at each noise level, their spectra, the coordinates and the labels of SYNTH."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.fft
+from matplotlib.figure import Figure
+
+from linearized.report.style import (
+    COLOURS,
+    LINES,
+    MARKERS,
+    handles_of,
+    legend_below,
+    log_axis,
+    new_figure,
+    shades,
+    spread_out,
+)
+
+
+def noisy_images(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, int], *, count: int = 6) -> Figure:
+    """The same few images at several noise levels, a row a level.
+
+    Args:
+        levels: Rows (n, d) by what the level is called; the first `count` are drawn, each on its own scale of grey
+            (its own range, for colours).
+    """
+    figure, axes = new_figure(0.9 * count + 1.6, 0.95 * len(levels) + 0.2, nrows=len(levels), ncols=count)
+    for row, (name, images) in enumerate(levels.items()):
+        for axis, image in zip(axes[row * count : (row + 1) * count], images[:count], strict=True):
+            pixels = image.reshape(image_shape)
+            low, high = pixels.min(), pixels.max()
+            shown = (pixels - low) / (high - low) if high > low else np.zeros_like(pixels)
+            axis.imshow(shown[..., 0] if image_shape[2] == 1 else shown, cmap="gray", interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        axes[row * count].set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure
+
+
+def frequency_spectra(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, int]) -> Figure:
+    """Mean power of the cosine transform's coefficients against their distance from the lowest one, a line a level.
+
+    Args:
+        levels: Rows (n, d) by what the level is called.
+    """
+    height, width, channels = image_shape
+    distance = np.rint(np.hypot(*np.mgrid[:height, :width])).astype(int).ravel()
+    counts = np.bincount(distance)
+    figure, (axis,) = new_figure(6.4, 3.6)
+    named = spread_out(len(levels))
+    for place, ((name, rows), shade) in enumerate(zip(levels.items(), shades(len(levels)), strict=True)):
+        images = rows.reshape(-1, height, width, channels).astype(float)
+        power = np.square(scipy.fft.dctn(images, axes=(1, 2), norm="ortho")).mean(axis=(0, 3)).ravel()
+        mean = (np.bincount(distance, weights=power) / counts)[1:]  # centred images have nothing at 0
+        axis.plot(np.arange(1, len(mean) + 1), np.where(mean > 0, mean, np.nan), color=shade,
+                  linestyle=LINES[place % len(LINES)], label=name if place in named else "_")  # fmt: skip
+    log_axis(axis, "y")
+    axis.set(xlabel="frequency (distance from the lowest)", ylabel="mean power")
+    legend_below(figure, handles_of([axis]))
+    return figure
+
+
+def coordinate_scales(levels: Mapping[str, np.ndarray], effective: int) -> Figure:
+    """Variance of each coordinate, largest first within the `effective` ones and the others, a line a level of κ."""
+    figure, (axis,) = new_figure(6.4, 3.6)
+    for (name, rows), shade in zip(levels.items(), shades(len(levels)), strict=True):
+        variance = np.square(rows.astype(float)).mean(axis=0)
+        ordered = np.concatenate([np.sort(part)[::-1] for part in (variance[:effective], variance[effective:])])
+        axis.plot(np.arange(1, len(ordered) + 1), ordered, color=shade, label=name)
+    axis.axvline(effective + 0.5, color="0.4", linewidth=1, linestyle=":")
+    log_axis(axis, "x")
+    log_axis(axis, "y")
+    axis.set(xlabel="coordinate", ylabel="mean square")
+    legend_below(figure, handles_of([axis]))
+    return figure
+
+
+def label_parts(levels: Mapping[str, np.ndarray], degrees: tuple[int, ...] = (2, 3, 4)) -> Figure:
+    """Which share of the labels' variance a polynomial of each degree can reach, from the parts of the labels.
+
+    Args:
+        levels: (n, len(degrees)) by what the level is called: the parts that add up to the label.
+    """
+    figure, (axis,) = new_figure(6.4, 3.6)
+    for place, (name, parts) in enumerate(levels.items()):
+        share = np.cumsum(parts, axis=1).var(axis=0) / parts.sum(axis=1).var()
+        axis.plot(degrees, share, marker=MARKERS[place % len(MARKERS)], color=COLOURS[place % len(COLOURS)], label=name,
+                  markersize=5 + 3 * (len(levels) - place), fillstyle="none", linewidth=1)  # fmt: skip
+    axis.set(xlabel="degree", ylabel="share of the variance up to it", xticks=degrees)
+    axis.set_ylim(0, None)
+    legend_below(figure, handles_of([axis]))
+    return figure

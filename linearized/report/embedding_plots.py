@@ -1,0 +1,51 @@
+"""Pictures of embeddings: what features cost in accuracy, and what they save in time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from linearized.report.style import COLOURS, LINES, MARKERS, handles_of, legend_below, new_figure
+
+
+def embedding_curves(record: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Error against the degree of a sketch, error against the dimension, and time against n, for those that are there.
+
+    Args:
+        record: "degree": entries of degree and error; "dim": dim, method and error; "rows": n, way and cpu (seconds).
+    """
+    parts = [part for part in ("degree", "dim", "rows") if record.get(part)]
+    figure, axes = new_figure(4.4 * len(parts), 3.6, ncols=len(parts))
+    for axis, part in zip(axes, parts, strict=True):
+        entries = record[part]
+        if part == "degree":
+            _line(axis, [(one["degree"], one["error"]) for one in entries], 0, None)
+            axis.set(xlabel="degree of the sketch", ylabel="relative error", yscale="log")
+        elif part == "dim":
+            _lines(axis, entries, "method", ("dim", "error"))
+            _slope(axis, [one["dim"] for one in entries], max(one["error"] for one in entries))
+            axis.set(xlabel="features m", ylabel="relative error", xscale="log", yscale="log")
+        else:
+            _lines(axis, entries, "way", ("n", "cpu"))
+            axis.set(xlabel="rows n", ylabel="processor seconds", xscale="log", yscale="log")
+    legend_below(figure, handles_of(axes))
+    return figure
+
+
+def _lines(axis: Axes, entries: Sequence[Mapping[str, Any]], group: str, names: tuple[str, str]) -> None:
+    for place, name in enumerate(dict.fromkeys(one[group] for one in entries)):
+        _line(axis, [(one[names[0]], one[names[1]]) for one in entries if one[group] == name], place, name)
+
+
+def _line(axis: Axes, points: Sequence[tuple[float, float]], place: int, label: str | None) -> None:
+    x, y = zip(*sorted(points), strict=True)
+    axis.plot(x, y, LINES[place % len(LINES)], marker=MARKERS[place % len(MARKERS)],
+              color=COLOURS[place % len(COLOURS)], label=label)  # fmt: skip
+
+
+def _slope(axis: Axes, dims: Sequence[float], start: float) -> None:
+    """The law of 1/√m for the eye."""
+    x = np.array([min(dims), max(dims)], float)
+    axis.plot(x, start * np.sqrt(x[0] / x), ":", color="0.5", label="1/√m")

@@ -1,0 +1,123 @@
+"""A metric of the chosen ridge against the noise level: the main figure, and dots where there is one level."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from linearized.report.style import (
+    COLOURS,
+    LINES,
+    MARKERS,
+    NARROW,
+    cap_accuracy,
+    dot_chart,
+    handles_of,
+    legend_below,
+    metric_name,
+    new_figure,
+)
+
+# What tells runs of one model apart in a legend, with its sign there. Seeds are averaged over, so they are not named.
+_APART = {
+    "num_units": "N", "data_n_train": "n", "hidden_layers": "layers", "kind": "", "law": "", "directions": "",
+    "depth": "depth", "head": "", "degree": "degree", "offset": "c", "scale": "", "loss": "", "drop_rate": "dropout",
+    "learning_rate": "rate", "max_cg_iters": "steps", "validation": "validation", "chosen_by": "by",
+    "synth_dim": "d", "synth_eta": "η", "synth_n": "rows",
+}  # fmt: skip
+
+
+def labelled(table: pd.DataFrame) -> pd.Series:
+    """Return a name for each run's line: the model, and what it takes to tell the lines of one dataset apart.
+
+    Settings are named where runs of one model differ in them, the number of train rows where any runs on one dataset
+    do. Runs that differ in seeds alone share a name, and so do the levels of one line.
+    """
+    labels = table["model"].astype(str).copy()
+    for _, on_dataset in table.groupby("dataset"):
+        several = "data_n_train" in on_dataset and on_dataset["data_n_train"].nunique() > 1
+        for _, rows in on_dataset.groupby("model"):
+            for column, sign in _APART.items():
+                if column in rows and (rows[column].nunique() > 1 or (several and column == "data_n_train")):
+                    values = rows[column].map(_value)
+                    values = values.str.replace(r" \(.*\)", "", regex=True)  # "test accuracy (published protocol)"
+                    labels[rows.index] += ", " + (f"{sign} = " + values if sign else values)
+    return labels
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, (int, float)):
+        return f"{value:,.0f}" if value == round(value) and abs(value) >= 1000 else f"{value:g}"
+    return str(value)
+
+
+def noise_curves(table: pd.DataFrame, *, metric: str = "test_accuracy", narrow: bool = False) -> Figure:
+    """Draw a metric of the chosen ridge against the noise level: one panel per dataset, one line per model or kernel.
+
+    A dataset with a single level gets a dot chart. Runs that diverged are left out, which the panel's title says; so
+    does the title name n, the number of train rows, where all lines share it.
+
+    Args:
+        table: Of `linearized.storage.results.collect`. Lines are told apart by `labelled`; runs that differ in seeds
+            alone are averaged, with the standard deviation as an error bar.
+        narrow: For one dataset inside a page.
+    """
+    table = table.dropna(subset=[metric]).reset_index(drop=True)
+    table = table.assign(label=labelled(table))
+    diverged = table["diverged"].eq(True) if "diverged" in table else pd.Series(False, table.index)
+    datasets, labels = sorted(table["dataset"].unique()), sorted(table["label"].unique())
+    columns = min(len(datasets), 3)
+    lengths = [table.loc[table["dataset"] == dataset, "label"].nunique() for dataset in datasets]
+    height = 3.0 if max(lengths) < 8 else 0.4 + 0.36 * max(lengths)
+    rows = -(-len(datasets) // columns)
+    figure, axes = new_figure(NARROW if narrow else 1.0 + 4.6 * columns, height * rows, nrows=rows, ncols=columns)
+    for axis in axes[len(datasets) :]:
+        axis.remove()
+    axes = axes[: len(datasets)]
+    for axis, dataset in zip(axes, datasets, strict=True):
+        here = table["dataset"] == dataset
+        drawn = table[here & ~diverged]
+        _panel(axis, drawn, metric, labels, letters=24 if narrow or columns > 1 else 44)
+        axis.set_title(_title(dataset, table[here], int((here & diverged).sum())), fontsize=10)
+    named = handles_of(axes)
+    legend_below(figure, {label: named[label] for label in labels if label in named})
+    return figure
+
+
+def _panel(axis: Axes, rows: pd.DataFrame, metric: str, labels: list[str], letters: int) -> None:
+    """Draw one dataset: lines over the noise levels, or dots where there is one level."""
+    if rows["noise_ind"].nunique() > 1:
+        for label, line in rows.groupby("label"):
+            line_with_spread(axis, line.groupby("noise_ind")[metric], str(label), labels.index(label))
+        axis.set(xlabel="noise level (noise_ind)", ylabel=metric_name(metric))
+        axis.set_xlim(rows["noise_ind"].min() - 0.5, rows["noise_ind"].max() + 0.5)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        cap_accuracy(axis, metric)
+        return
+    dots = []
+    for label, same in rows.groupby("label"):
+        place = labels.index(label)
+        spread = float(same[metric].std()) if len(same) > 1 else 0.0
+        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        dots.append((str(label), float(same[metric].mean()), spread, colour, marker))
+    dot_chart(axis, dots, metric, letters)
+    level = f", noise level {rows['noise_ind'].iloc[0]}" if len(rows) else ""
+    axis.set_xlabel(f"{metric_name(metric)}{level}")
+
+
+def _title(dataset: str, rows: pd.DataFrame, diverged: int) -> str:
+    sizes = rows["data_n_train"].unique() if "data_n_train" in rows else ()
+    shared = f", n = {int(sizes[0]):,}" if len(sizes) == 1 and pd.notna(sizes[0]) else ""
+    left_out = f"\nwithout {diverged} run{'s' * (diverged > 1)} that diverged" if diverged else ""
+    return f"{dataset}{shared}{left_out}"
+
+
+def line_with_spread(axis: Axes, groups: Any, label: str, place: int) -> None:
+    """Draw the mean of each group against its key, the standard deviation as an error bar; `place` picks the look."""
+    means, spreads = groups.mean(), groups.std().fillna(0.0).to_numpy(float)
+    axis.errorbar(
+        means.index.to_numpy(), means.to_numpy(float), yerr=spreads, color=COLOURS[place % len(COLOURS)],
+        marker=MARKERS[place % len(MARKERS)], linestyle=LINES[place // len(COLOURS) % len(LINES)], capsize=2,
+        label=label, clip_on=False,
+    )  # fmt: skip

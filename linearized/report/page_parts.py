@@ -1,0 +1,226 @@
+"""What a page of results consists of, as plain values and drawings: its template only arranges them."""
+
+import dataclasses
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from absl import logging
+
+from linearized.base.errors import UserError
+from linearized.report import noise_plots, ridge_plots, style
+from linearized.report.runs import Runs
+from linearized.storage import results
+from linearized.storage.result_schema import fell_short
+
+MOST_WORKERS, RUNS_A_WORKER = 8, 25  # processes that draw; a process takes two seconds to start
+# Columns of the table of runs: the key in `linearized.storage.results.collect`, the header. Empty ones are left out.
+_COLUMNS = {
+    "label": "model", "dataset": "data", "data_noise": "noise", "data_n_train": "n", "test_accuracy": "test accuracy",
+    "test_loss": "test loss", "train_loss": "train loss", "validation_accuracy": "validation accuracy",
+    "validation_loss": "validation loss", "leave_one_out_accuracy": "leave-one-out accuracy",
+    "leave_one_out_loss": "leave-one-out loss", "test_relative_risk": "risk relative to linear", "ridge": "ridge",
+    "chosen_by": "ridge chosen by", "iterations": "steps", "seconds": "seconds",
+}  # fmt: skip
+_RIDGE_COLUMNS = {
+    "index": "index", "ridge": "ridge", "train_loss": "train loss", "validation_loss": "validation loss",
+    "leave_one_out_loss": "leave-one-out loss", "gcv": "GCV", "test_loss": "test loss",
+    "validation_accuracy": "validation accuracy", "leave_one_out_accuracy": "leave-one-out accuracy",
+    "test_accuracy": "test accuracy", "degrees_of_freedom": "degrees of freedom", "iterations": "steps",
+    "residual": "residual", "converged": "converged", "message": "the solver says",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table for people: `links` has an anchor of the page for each row's first cell, or is empty.
+
+    `columns` are (header, whether it holds numbers); `marked` is the row to set apart, if any.
+    """
+
+    caption: str
+    columns: list[tuple[str, bool]]
+    rows: list[list[Any]]
+    links: list[str] = dataclasses.field(default_factory=list)
+    marked: int | None = None
+
+
+def _as_table(caption: str, frame: pd.DataFrame, **more: Any) -> Table:
+    numbers = [bool(pd.api.types.is_numeric_dtype(frame[name]) and frame[name].dtype != bool) for name in frame]
+    plain = frame.astype(object).where(frame.notna(), None)
+    return Table(caption, list(zip(frame.columns, numbers, strict=True)), plain.to_numpy().tolist(), **more)
+
+
+def _chosen_columns(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+    """The columns that have a value, under their headers."""
+    filled = [name for name in names if name in frame and (frame[name].notna() & (frame[name] != "")).any()]
+    return frame[filled].rename(columns=names)
+
+
+def facts(runs: Runs) -> list[tuple[str, str]]:
+    """The page in a few numbers."""
+    table = runs.table
+    missed = len({row for row, _ in runs.missed()})
+    found = [("finished runs", str(len(table)))]
+    for column, name in (("dataset", "data"), ("model", "models and kernels")):
+        values = sorted(map(str, table[column].unique())) if len(table) else []
+        found.append((name, ", ".join(values) or "none"))
+    told = {"unreadable": len(runs.unreadable), "unfinished": len(runs.unfinished), "not converged": missed}
+    problems = ", ".join(f"{count} {name}" for name, count in told.items() if count)
+    seconds = float(table["seconds"].sum()) if len(table) else 0.0
+    return [*found, ("time to fit", _duration(seconds)), ("problems", problems or "none")]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def figures(runs: Runs, metrics: Sequence[str]) -> Iterator[dict[str, str]]:
+    """A picture a data set and metric: side by side on a wide screen, readable on a narrow one."""
+    drawn = runs.table
+    diverged = drawn["diverged"].eq(True) if "diverged" in drawn else pd.Series(False, drawn.index)
+    for place, dataset in enumerate(sorted(drawn["dataset"].unique()) if len(drawn) else ()):
+        rows = drawn[(drawn["dataset"] == dataset) & ~diverged]
+        count = int((diverged & (drawn["dataset"] == dataset)).sum())
+        left_out = f" Without {count} run{'s' * (count > 1)} that diverged." if count else ""
+        for metric in metrics:
+            if metric not in rows or not rows[metric].notna().any():
+                continue
+            name, lines = style.metric_name(metric), sorted(rows.loc[rows[metric].notna(), "label"].unique())
+            picture = noise_plots.noise_curves(rows, metric=metric, narrow=True)
+            label = f"{name} on {dataset} against the noise level: {', '.join(lines)}"
+            yield {
+                "svg": style.inline_svg(picture, f"noise-{place}-{metric}", label),
+                "caption": f"{dataset}: {name} of the chosen ridge against the noise level; mean over seeds, with the "
+                f"standard deviation as an error bar.{left_out}",
+            }
+
+
+def table(runs: Runs) -> Table | None:
+    """Every finished run, a row each."""
+    if runs.table.empty:
+        return None
+    frame = _chosen_columns(runs.table, _COLUMNS)
+    return _as_table("Every finished run at its chosen ridge.", frame, links=_anchors(len(frame)))
+
+
+def _anchors(count: int) -> list[str]:
+    return [f"run-{row}" for row in range(count)]
+
+
+def problems(runs: Runs) -> Iterator[Table]:
+    """A table a kind of failure, of the kinds that there are."""
+    if runs.unreadable:
+        rows = [[path, reason] for path, reason in runs.unreadable.items()]
+        yield Table("Results that cannot be read.", [("file", False), ("why", False)], rows)
+    if runs.unfinished:
+        rows = [[str(run.folder), run.changed, ", ".join(run.files[:5])] for run in runs.unfinished]
+        caption = "Runs without a result: stopped, failed, or still at work. The same command goes on with them."
+        yield Table(caption, [("folder", False), ("last change, UTC", False), ("files", False)], rows)
+    missed = list(dict.fromkeys(row for row, _ in runs.missed()))
+    if missed:
+        columns = [("run", False), ("ridges", False), ("from", True), ("to", True), ("most steps", True),
+                   ("largest residual", True), ("the solver says", False)]  # fmt: skip
+        rows = [_missed_row(runs.records[row]) for row in missed]
+        yield Table("Runs with ridges that were not solved to their tolerance.", columns, rows,
+                    [f"run-{row}" for row in missed])  # fmt: skip
+
+
+def _missed_row(record: dict[str, Any]) -> list[Any]:
+    entries = [entry for entry in record["ridges"] if fell_short(entry)]
+    ridges = [entry["ridge"] for entry in entries]
+    residuals = [entry["residual"] for entry in entries if entry.get("residual") is not None]
+    messages = list(dict.fromkeys(entry["message"] for entry in entries if entry.get("message")))
+    return [record["title"], ridge_plots.converged_sentence(record["ridges"]), min(ridges), max(ridges),
+            max(entry["iterations"] for entry in entries), max(residuals, default=None),
+            "; ".join(messages[:3])]  # fmt: skip
+
+
+def details(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Each run: its curves, its ridges, how the ridge was chosen, data, solver, settings, versions.
+
+    Drawing takes a third of a second a run, so that many runs are drawn on several cores.
+    """
+    jobs = list(zip(range(len(runs.records)), runs.records, runs.table.get("path", ()), strict=True))
+    workers = min(len(os.sched_getaffinity(0)), MOST_WORKERS, len(jobs) // RUNS_A_WORKER)
+    if workers < 2:
+        yield from map(_detail, jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done, detail in enumerate(pool.map(_detail, jobs, chunksize=4)):
+            if done and done % 50 == 0:
+                logging.info("%d of %d runs drawn", done, len(jobs))
+            yield detail
+
+
+def _detail(job: tuple[int, dict[str, Any], str]) -> dict[str, Any]:
+    row, record, path = job
+    position = record["chosen"]["position"]
+    metric = "test_loss" if record["ridges"][position].get("test_accuracy") is None else "test_accuracy"
+    frame = _chosen_columns(pd.DataFrame(record["ridges"]), _RIDGE_COLUMNS)
+    return {
+        "title": record["title"],
+        "metric": style.metric_name(metric),
+        "value": record["ridges"][position].get(metric),
+        "convergence": ridge_plots.converged_sentence(record["ridges"]),
+        "missed": any(fell_short(entry) for entry in record["ridges"]),
+        "figures": list(_run_figures(row, record, Path(path))),
+        "ridges": _as_table("Its ridges; the chosen one is marked.", frame, marked=position),
+        "facts": _run_facts(record, path),
+        "settings": record["settings"],
+        "versions": record["versions"],
+    }
+
+
+def _run_facts(record: dict[str, Any], path: str) -> dict[str, Any]:
+    solver, data = record["solver"], record["data"]
+    reason = f" ({solver['reason']})" if solver.get("reason") else ""
+    found = {"ridge chosen by": record["chosen"]["by"]}
+    if "chosen_published" in record:
+        published = record["ridges"][record["chosen_published"]["position"]]["ridge"]
+        found["published choice"] = f"{published:.3g}, by {record['chosen_published']['by']}"
+    if "ridge_unit" in record:
+        found["unit of the ridge"] = record["ridge_unit"]
+    found |= {"solver": f"{solver['name']}{reason}"}
+    sizes = ", ".join(f"{data[f'n_{split}']} {split}" for split in ("train", "validation", "test")
+                      if f"n_{split}" in data)  # fmt: skip
+    noise = f"{data['noise']}, " if "noise" in data else ""
+    found |= {"data": f"{data['name']}, {noise}d = {data['dim']}, {sizes}"}
+    found |= {"command": record["command"]} if "command" in record else {}
+    found |= {"fingerprint of the data": data["fingerprint"], "took": f"{record['seconds']:.1f} s, "
+              f"{record['peak_memory_gib']:.2f} GiB", "finished": record["finished"], "folder": path}  # fmt: skip
+    return found
+
+
+def _run_figures(row: int, record: dict[str, Any], folder: Path) -> Iterator[str]:
+    if len(record["ridges"]) > 1:
+        for panel in ridge_plots.ridge_panels(record):
+            label = f"{panel} against the ridge: {record['title']}, chosen by {record['chosen']['by']}"
+            yield style.inline_svg(ridge_plots.ridge_curves(record, [panel], narrow=True), f"{panel}-{row}", label)
+    try:
+        found = results.load_arrays(folder, "history")
+    except UserError as error:
+        logging.warning("the solver's history is not drawn: %s", error)
+        return
+    histories = {name: values for name, values in found.items() if values.ndim == 1 and values.dtype.kind in "fiu"}
+    if len(histories) < len(found):
+        logging.warning("%s: histories that are not rows of numbers are not drawn", folder / "arrays.h5")
+    if any(len(history) > 1 for history in histories.values()):
+        label = f"{record['solver']['history']} at each {record['solver']['step']}: {record['title']}"
+        yield style.inline_svg(ridge_plots.training_curves(record, histories, narrow=True), f"history-{row}", label)
+
+
+def origins(runs: Runs) -> list[Table]:
+    """Which data and which versions the runs were made with."""
+    if not runs.records:
+        return []
+    return [
+        _as_table("Data: a fingerprint is of the raw arrays, the recipe and the part taken.", runs.fingerprints()),
+        _as_table("Versions, a row a set that runs were made with.", runs.versions()),
+    ]

@@ -1,0 +1,16 @@
+"""The figures of the published experiment, one declarative recipe each; `linearized reproduce` makes them."""
+
+from linearized.base.registry import Registry
+
+RECIPES = Registry(
+    "figure",
+    {
+        "fmnist_noise": "linearized.report.recipes.fmnist:HIGH",
+        "nfmnist_noise": "linearized.report.recipes.fmnist:LOW",
+        "cifar2_noise": "linearized.report.recipes.cifar:CATS_AND_AIRPLANES",
+        "cifar10_noise": "linearized.report.recipes.cifar:TEN_CLASSES",
+        "synth_kappa": "linearized.report.recipes.synth:KAPPA",
+        "synth_samples": "linearized.report.recipes.synth:SAMPLES",
+    },
+)
+SCALES = ("laptop", "workstation", "paper")

@@ -1,0 +1,40 @@
+"""CIFAR: cats against airplanes with noise in high frequencies; ten classes with noise in place of the low ones."""
+
+from linearized.report.recipes.figure_recipe import Curve, Recipe, Scale
+from linearized.report.recipes.fmnist import UNITS, curves, scales
+
+EPOCHS = {"laptop": 100, "workstation": 100, "paper": 200}
+CHANNELS = {"laptop": 32, "workstation": 64, "paper": 128}
+
+CATS_AND_AIRPLANES = Recipe(
+    title="CIFAR2 (cats, airplanes), noise in high frequencies",
+    shows="RF, NT and the kernels lose more than NN as the noise grows",
+    dataset="CIFAR2",
+    stand_in="PATCHES",
+    axis="noise_ind",
+    metric="test_accuracy",
+    curves=curves(UNITS, rate=0.001),  # at 0.003 photo patches diverge
+    scales=scales(15, ()) | {"laptop": Scale((0, 5, 10, 14), (0,), {"num_train": 1500, "num_test": 500})},
+)
+TEN_CLASSES = Recipe(
+    title="CIFAR10, noise in place of low frequencies",
+    shows="the CNN keeps its accuracy longer than the kernel of its infinitely wide self",
+    dataset="CIFAR10",
+    stand_in="NPATCHES",
+    axis="noise_ind",
+    metric="test_accuracy",
+    curves=(
+        Curve(
+            "CNN (Myrtle-5)", "train.py", {"model": "CNN", "learning_rate": 0.02, "depth": 5},
+            {scale: {"num_units": n, "max_cg_iters": EPOCHS[scale], "reg_index": "0" if scale == "laptop" else "0,5,9"}
+             for scale, n in CHANNELS.items()},
+        ),
+        Curve("CNTK KRR (Myrtle-5)", "kernel_fit.py", {"kernel": "CNTK", "depth": 5}),
+        Curve("NT KRR", "kernel_fit.py", {"kernel": "NTK"}),
+    ),
+    scales={
+        "laptop": Scale((0, 1, 2), (0,), {"num_train": 400, "num_test": 200}),
+        "workstation": Scale(tuple(range(0, 15, 3)), (0, 1), {"num_train": 5000, "num_test": 2000}),
+        "paper": Scale(tuple(range(15)), (0, 1, 2), {}),
+    },
+)  # fmt: skip

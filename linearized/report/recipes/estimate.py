@@ -1,0 +1,38 @@
+"""About how long a run takes and how much disk, from its operation count; right within a factor of a few.
+
+Measured on one Zen core: a process with its framework starts in SECONDS, large float32 products run at RATE
+multiply-adds a second and a fused pair of Myrtle-5 at 32x32x3 in PAIR seconds.
+"""
+
+from linearized.report.recipes.figure_recipe import Run, shape
+
+SECONDS, RATE, PAIR = 8.0, 2e10, 1.6e-3
+GRID = 20  # ridges of a whole grid
+PASSES = 400  # over K, in float64, and the inner products between them
+
+
+def seconds(run: Run) -> float:
+    """Of one run on one core."""
+    flags = run.flags
+    n, m, d, k = shape(flags)
+    if run.program == "kernel_fit.py":
+        pairs = n * (n + 1) / 2 + n * m
+        make = pairs * (PAIR if flags["kernel"] == "CNTK" else 2 * d / RATE)
+        solve = PASSES * n**2 * k if flags.get("solver") == "block_lanczos" else n**3 + 100 * n**2 * k
+        return 2 * SECONDS + make + solve / RATE
+    units, model = flags["num_units"], flags["model"]
+    ridges = GRID if flags.get("reg_index", "all") == "all" else len(flags["reg_index"].split(","))
+    if model == "RF":
+        return SECONDS + (n + m) * units * d / RATE + min(n, units) * n * (units / 2 + 400) / RATE
+    if model == "NT":
+        return SECONDS + 300 * n * units * d * 4 / RATE
+    image = 9 * 1024 * (units * d / 1024 + 1.6 * units**2) if model == "CNN" else units * (d + k)
+    return SECONDS + ridges * flags["max_cg_iters"] * n * 3 * image / RATE
+
+
+def disk_bytes(run: Run) -> float:
+    """Gram matrices of the kernels, float32; a result takes some 100 kB."""
+    if run.program != "kernel_fit.py":
+        return 2e5
+    n, m, _, _ = shape(run.flags)
+    return 2e5 + 4 * (n * (n + 1) / 2 + n * m)

@@ -1,0 +1,67 @@
+"""SYNTH: a polynomial of a few coordinates among many, against the anisotropy κ and against the sample size.
+
+f is a sum of polynomials of degrees 2, 3 and 4 of equal size, so the best polynomial of degree 1, 2 or 3 leaves 1, 2/3
+or 1/3 of the variance. A kernel learns degree l from n samples if n is well above the l-th power of the effective
+dimension max(d^η, d^(1-κ)) (arXiv 2006.13409, theorem 2); NN need not.
+"""
+
+from linearized.report.recipes.figure_recipe import Curve, Recipe, Scale
+
+DIMS = {"laptop": 256, "workstation": 512, "paper": 1024}
+ETA = {"laptop": 0.5, "workstation": 0.45, "paper": 0.4}  # 16 relevant coordinates each
+UNITS = {"laptop": 256, "workstation": 1024, "paper": 1024}
+WHOLE = {"laptop": 24_000, "workstation": 2**17, "paper": 2**20}
+EPOCHS = {"laptop": 50, "workstation": 250, "paper": 750}
+GRIDS = {"laptop": "16,19", "workstation": "3,7,11,15,19", "paper": "all"}
+
+CURVES = (
+    Curve(
+        "NN", "train.py", {"model": "NN", "learning_rate": 0.01},
+        {scale: {"num_units": n, "max_cg_iters": EPOCHS[scale], "reg_index": GRIDS[scale]}
+         for scale, n in UNITS.items()},
+    ),
+    Curve("RF", "train.py", {"model": "RF"},
+          {scale: {"matched_units": n} for scale, n in UNITS.items()}),
+    Curve("NT", "train.py", {"model": "NT"}, {scale: {"num_units": n} for scale, n in UNITS.items()}),
+    Curve("NT KRR", "kernel_fit.py", {"kernel": "NTK", "solver": "block_lanczos"}),
+    Curve("RF KRR", "kernel_fit.py", {"kernel": "RF", "solver": "block_lanczos"}),
+)  # fmt: skip
+REFERENCES = {f"best polynomial of degree {degree}": 1 - (degree - 1) / 3 for degree in (1, 2, 3)}
+
+
+def _shared(scale: str) -> dict[str, float]:
+    return {"synth_dim": DIMS[scale], "synth_eta": ETA[scale], "synth_n": WHOLE[scale]}
+
+
+KAPPA = Recipe(
+    title="SYNTH against the anisotropy",
+    shows="the kernels come nearer to NN as κ grows and the effective dimension falls",
+    dataset="SYNTH",
+    axis="noise_ind",
+    metric="test_normalised_loss",
+    curves=CURVES,
+    references=REFERENCES,
+    scales={
+        "laptop": Scale((0, 3, 6, 9), (0,), _shared("laptop") | {"num_train": 20_000, "num_test": 4000}),
+        "workstation": Scale(tuple(range(10)), (0, 1), _shared("workstation") | {"num_train": 2**15}),
+        "paper": Scale(tuple(range(10)), (0, 1, 2), _shared("paper")),
+    },
+)
+SAMPLES = Recipe(
+    title="SYNTH against the sample size",
+    shows="NN learn from far fewer samples than RF, NT and the kernels",
+    dataset="SYNTH",
+    axis="num_train",
+    metric="test_normalised_loss",
+    curves=CURVES,
+    references=REFERENCES,
+    scales={
+        "laptop": Scale(
+            (2500, 5000, 10_000), (0,), _shared("laptop") | {"noise_ind": 6, "num_test": 4000}
+        ),
+        "workstation": Scale(
+            tuple(2**k for k in range(10, 16)), (0, 1), _shared("workstation") | {"noise_ind": 6}
+        ),
+        "paper": Scale(tuple(2**k for k in range(10, 21, 2)), (0, 1, 2), _shared("paper") | {"noise_ind": 6}),
+    },
+)  # fmt: skip

@@ -1,0 +1,127 @@
+"""Makes a figure of the published experiment: runs what it needs, here or on a cluster, and draws it.
+
+    linearized reproduce --figure=fmnist_noise --scale=laptop
+    linearized reproduce --figure=synth_kappa --scale=paper --dry_run
+    linearized reproduce --figure=nfmnist_noise --scale=workstation --launcher=slurm --workers=16
+
+The same command again goes on where it was stopped; what is done is read back. Beside the picture (png and pdf) lies a
+table of its points (csv). Run it in the repository's folder, where train.py and kernel_fit.py are.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+
+from linearized.base.directories import directory
+from linearized.base.errors import UserError
+from linearized.base.terminal import Column, print_columns, say, shell_lines, width_of
+from linearized.launch.launch_settings import WhereSettings
+from linearized.report.recipes import RECIPES, SCALES
+from linearized.report.recipes.estimate import disk_bytes, seconds
+from linearized.report.recipes.figure_recipe import DIRECTORIES, Recipe, Run, runs
+from linearized.settings.command import run_command
+from linearized.settings.config import setting
+from linearized.storage.files import whole_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(WhereSettings):
+    """Settings of `linearized reproduce`."""
+
+    figure: str = setting("fmnist_noise", "the figure", choices=RECIPES)
+    scale: str = setting("laptop", "how large", choices=SCALES)
+    dry_run: bool = setting(False, "print the commands, their number and an estimate of time and disk; run nothing")
+    out: str = setting("storage/figures", "folder of the pictures and their tables")
+
+
+def main(config: Config) -> None:
+    """Runs what is not done, draws what is there, then tells of failures."""
+    recipe: Recipe = RECIPES.load(config.figure)
+    dataset = recipe.source()
+    todo = runs(config.figure, recipe, config.scale, dataset)
+    if config.dry_run:
+        width = width_of(Console())
+        print("\n".join(shell_lines(run.command, width) for run in todo))
+        say(_estimate(todo, config.workers))
+        return
+    if missing := [name for name in DIRECTORIES if not Path(name).is_file()]:
+        raise UserError(f"{missing[0]} is not in {Path.cwd()}. Run this in the repository's folder.")
+    from linearized.launch.session import refuse_failures, run_all
+
+    say(_estimate(todo, config.workers))
+    sys.stdout.flush()
+    ended = run_all(config, [run.command for run in todo])
+    points = collected(todo)
+    if points.empty:
+        refuse_failures(ended)
+        raise UserError(f"No run of {config.figure} left a result. Look into the logs above.")
+    draw(recipe, dataset, points, Path(config.out), f"{config.figure}-{config.scale}")
+    refuse_failures(ended)
+
+
+def collected(todo: list[Run]) -> "pd.DataFrame":
+    """A row for each run that is done: label, value, seed, and what `linearized.storage.results.collect` has of it."""
+    import pandas as pd
+
+    from linearized.storage.results import collect
+
+    tables, rows = {}, []
+    for run in todo:
+        folder = directory(DIRECTORIES[run.program]) / run.flags["exp_name"]
+        if folder not in tables:
+            tables[folder] = collect(folder)
+        table = tables[folder]
+        if table.empty:
+            continue
+        same = pd.Series(True, table.index)
+        for name, value in run.flags.items():
+            same &= table[name].astype(str) == str(value) if name in table else False
+        place = {"label": run.label, "value": run.value, "seed": run.seed}
+        rows += [{**row, **place} for row in table[same].to_dict("records")]
+    return pd.DataFrame(rows)
+
+
+def draw(recipe: Recipe, dataset: str, points: "pd.DataFrame", folder: Path, name: str) -> None:
+    """Writes the picture as png and pdf, and the table of its points."""
+    from linearized.report import plots
+    from linearized.report.recipes.plot import figure
+
+    picture = figure(recipe, dataset, points)
+    for suffix in (".png", ".pdf"):
+        say(f"drawn: {plots.save_figure(picture, folder / (name + suffix))}")
+    named = ("label", "value", "seed", "ridge", "chosen_by", "seconds", "path")
+    shown = [column for column in points if column in named or column.endswith(("_loss", "_accuracy"))]
+    with whole_file(folder / f"{name}.csv") as path:
+        points[shown].to_csv(path, index=False)
+    print_means(recipe.metric, points)
+    say(f"the published figure shows: {recipe.shows}")
+
+
+def print_means(metric: str, points: "pd.DataFrame") -> None:
+    """Print the mean of a metric over seeds: one row per value of the axis, one column per curve."""
+    means = points.pivot_table(metric, "value", "label", sort=False).sort_index()
+    columns = [Column("value", [f"{value:g}" for value in means.index])]
+    columns += [Column(str(label), ["-" if np.isnan(mean) else f"{mean:.3f}" for mean in means[label]])
+                for label in means]  # fmt: skip
+    print_columns(f"mean {metric.replace('_', ' ')}", columns)
+
+
+def _estimate(todo: list[Run], workers: int) -> str:
+    hours = sum(map(seconds, todo)) / max(workers, 1) / 3600
+    time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    gib = sum(map(disk_bytes, todo)) / 2**30
+    return (
+        f"{len(todo)} runs, about {time} on {workers} workers of one core and {gib:.2g} GiB of disk "
+        "(a rough count of operations; what is done already is not made again)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))

@@ -1,0 +1,232 @@
+"""Pictures of one run or a few over the ridge grid: losses and accuracies, the choice, what the solver saw."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from linearized.report.style import (
+    COLOURS,
+    LINES,
+    MARKERS,
+    NARROW,
+    cap_accuracy,
+    dot_chart,
+    handles_of,
+    legend_below,
+    log_axis,
+    metric_name,
+    new_figure,
+    shades,
+    spread_out,
+    wrapped_title,
+)
+from linearized.storage.result_schema import convergence, fell_short
+
+_SPLITS = {"train": ("--", COLOURS[4]), "validation": ("-.", COLOURS[2]), "leave_one_out": (":", COLOURS[3]),
+           "test": ("-", COLOURS[0])}  # fmt: skip
+_SELECTION = {
+    "gcv": ("generalised cross-validation", COLOURS[3], "o"),
+    "degrees_of_freedom": ("degrees of freedom", COLOURS[5], "s"),
+}
+
+
+def ridge_panels(record: Mapping[str, Any]) -> list[str]:
+    """Return the panels that `ridge_curves` has for a run: loss, accuracy, and selection where there are ridges to
+    select from."""
+    entries = record["ridges"]
+    panels = ["loss"]
+    if any(entry.get("test_accuracy") is not None for entry in entries):
+        panels.append("accuracy")
+    if len(entries) > 1 and any(entry.get(name) is not None for entry in entries for name in _SELECTION):
+        panels.append("selection")
+    return panels
+
+
+def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narrow: bool = False) -> Figure:
+    """Draw loss, and accuracy if there is one, against the ridge for each split of one run, and mark the chosen ridge.
+
+    A kernel's result may hold leave-one-out errors, drawn as one more split, and generalised cross-validation with the
+    effective degrees of freedom, drawn in a panel of their own. A run of a single ridge gets one dot per split.
+
+    Args:
+        panels: Some of `ridge_panels`; empty: all.
+        narrow: For one panel inside a page, which names the run itself.
+    """
+    panels = list(panels) or ridge_panels(record)
+    ridges = pd.DataFrame(record["ridges"]).replace({None: np.nan})
+    single = len(ridges) == 1
+    width = NARROW if narrow else 1.5 + 4.3 * len(panels)
+    figure, axes = new_figure(width, 1.9 if single else 3.3, ncols=len(panels))
+    for axis, panel in zip(axes, panels, strict=True):
+        loss = record["settings"].get("loss") or record["solver"].get("loss", "square")
+        if single:
+            _dots(axis, ridges.iloc[0], panel, loss)
+            continue
+        if panel == "selection":
+            _selection(axis, ridges)
+        else:
+            _splits(axis, ridges, panel, loss)
+        _ridge_axis(axis, record, ridges["ridge"])
+    if not narrow:
+        wrapped_title(figure, f"{record['title']}{_ridge_of(record) if single else ''}")
+    if not single:
+        legend_below(figure, handles_of(axes))
+    return figure
+
+
+def _ridge_of(record: Mapping[str, Any]) -> str:
+    """Return a single ridge in words; "" for the ridge 0 of a fine-tuned model."""
+    [entry] = record["ridges"]
+    solved = ", diverged" if entry.get("diverged") else ", not converged" if fell_short(entry) else ""
+    ridge = f", {record.get('ridge_symbol', 'λ')} = {entry['ridge']:.3g}" if entry["ridge"] else ""
+    return f"{ridge}{solved}"
+
+
+def _dots(axis: Axes, entry: pd.Series, metric: str, loss: str) -> None:
+    """Draw one dot per split that has the metric."""
+    rows = [
+        (split.replace("_", "-"), float(entry[f"{split}_{metric}"]), 0.0, colour, MARKERS[place])
+        for place, (split, (_, colour)) in enumerate(_SPLITS.items())
+        if f"{split}_{metric}" in entry and pd.notna(entry[f"{split}_{metric}"])
+    ]
+    dot_chart(axis, rows, metric)
+    axis.set_xlabel(metric_name(metric, loss))
+
+
+def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
+    """A line a split, and a cross on each ridge that was not solved."""
+    for split, (line, colour) in _SPLITS.items():
+        if (column := f"{split}_{metric}") in ridges and ridges[column].notna().any():
+            label = split.replace("_", "-")
+            axis.plot(ridges["ridge"], ridges[column], line, marker=".", color=colour, label=label)
+    missed = ridges[[fell_short(entry) for entry in ridges.to_dict("records")]]
+    if len(missed):
+        axis.plot(missed["ridge"], missed[f"test_{metric}"], "x", color=COLOURS[1], markersize=9, label="not converged")
+    axis.set_ylabel(metric_name(metric, loss))
+    cap_accuracy(axis, metric)
+    if metric == "loss" and (ridges["test_loss"].dropna() > 0).all():
+        log_axis(axis, "y")
+
+
+def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> None:
+    """The axis of ridges, with the chosen one marked, and the published choice where that is another."""
+    chosen, published = record["chosen"], record.get("chosen_published", record["chosen"])
+    for choice, line in ((chosen, ":"), (published, "-.")):
+        if line == ":" or choice["position"] != chosen["position"]:
+            place, label = record["ridges"][choice["position"]]["ridge"], f"chosen by {choice['by']}"
+            axis.axvline(place, color="0.4", linewidth=1.3, linestyle=line, label=label)
+    _log_ridges(axis, ridges, record.get("ridge_symbol", "λ"))
+
+
+def _log_ridges(axis: Axes, ridges: pd.Series, symbol: str) -> None:
+    margin, positive = 2 if len(ridges) > 1 else 10, ridges[ridges > 0]
+    if len(positive):  # a ridge of 0 has no place on a logarithmic axis
+        log_axis(axis, "x")
+        axis.set_xlim(positive.min() / margin, positive.max() * margin)
+    axis.set_xlabel(f"ridge {symbol}")
+
+
+def _selection(axis: Axes, ridges: pd.DataFrame) -> None:
+    """Generalised cross-validation on the left, degrees of freedom on the right."""
+    names = [name for name in _SELECTION if name in ridges and ridges[name].notna().any()]
+    axes = [axis, axis.twinx()] if len(names) == 2 else [axis]
+    for here, name in zip(axes, names, strict=True):
+        title, colour, marker = _SELECTION[name]
+        here.plot(ridges["ridge"], ridges[name], marker=marker, markersize=3, color=colour)
+        here.set_ylabel(title, color=colour)
+        here.spines["right"].set_visible(here is not axis)
+        here.grid(here is axis)
+        if (ridges[name].dropna() > 0).all():
+            log_axis(here, "y")
+
+
+def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, narrow: bool = False) -> Figure:
+    """Draw the residual (CG) or the loss (SGD) at each iteration or epoch, one line per ridge.
+
+    Lines run from the smallest ridge (dark) to the largest (light); of many, the legend names about eight. The loss of
+    the validation rows is dashed, in the colour of its ridge.
+
+    Args:
+        arrays: "history/000" for the ridge of index 0, with "history/000_validation" where there is one; or, of a
+            fine-tuned model, "history/loss" and "history/validation_loss".
+        narrow: As in `ridge_curves`.
+    """
+    figure, (axis,) = new_figure(NARROW if narrow else 6, 3.3)
+    symbol = record.get("ridge_symbol", "λ")
+    drawn = sorted((entry["ridge"], *_history(entry["index"], arrays)) for entry in record["ridges"]
+                   if len(_history(entry["index"], arrays)[0]))  # fmt: skip
+    named = spread_out(len(drawn))
+    many = len(drawn) > 1
+    for place, ((ridge, history, validation), shade) in enumerate(zip(drawn, shades(len(drawn)), strict=True)):
+        label = f"{symbol} = {ridge:.1e}" if ridge or many else record["solver"]["history"]
+        _history_line(axis, history, shade, "-", label if place in named else "_")
+        _history_line(axis, validation, shade if many else COLOURS[1], "--", "_" if many else "validation loss")
+    if many and any(len(validation) for _, _, validation in drawn):
+        axis.plot([], [], "--", color="0.4", label="validation loss, dashed")
+    log_axis(axis, "y")
+    axis.set(xlabel=record["solver"]["step"], ylabel=record["solver"]["history"])
+    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    if not narrow:
+        wrapped_title(figure, record["title"])
+    legend_below(figure, handles_of([axis]), fontsize=8)
+    return figure
+
+
+def _history(index: int, arrays: Mapping[str, np.ndarray]) -> tuple[list[float], list[float]]:
+    """Return the history of a ridge and that of its validation loss, each may be empty."""
+    if f"history/{index:03d}" in arrays:
+        names = (f"history/{index:03d}", f"history/{index:03d}_validation")
+    else:
+        names = ("history/loss", "history/validation_loss")
+    train, validation = (np.asarray(arrays.get(name, ()), float).tolist() for name in names)
+    return train, validation
+
+
+def _history_line(axis: Axes, values: Sequence[float], colour: Any, line: str, label: str) -> None:
+    if len(values):
+        alone = "o" if len(values) == 1 else None  # a line of one point is not seen
+        axis.plot(np.arange(1, len(values) + 1), values, line, color=colour, label=label, marker=alone, markersize=4)
+
+
+def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = "test_loss") -> Figure:
+    """A metric of several runs against the ridge, a line a run, its chosen ridge filled.
+
+    Args:
+        records: By the name in the legend. Each keeps its unit of the ridge: a model's λ and a kernel's ρ = nλ are
+            brought together as λ.
+    """
+    figure, (axis,) = new_figure(6.4, 3.6)
+    lambdas = []
+    for place, (name, record) in enumerate(records.items()):
+        scale = record["data"]["n_train"] if record.get("ridge_symbol") == "ρ" else 1
+        ridges = np.array([entry["ridge"] / scale for entry in record["ridges"]])
+        values = np.array([np.nan if entry.get(metric) is None else entry[metric] for entry in record["ridges"]], float)
+        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        axis.plot(ridges, values, LINES[place % len(LINES)], color=colour, marker=marker, markersize=4,
+                  markerfacecolor="none", label=name)  # fmt: skip
+        chosen = record["chosen"]["position"]
+        axis.plot(ridges[chosen], values[chosen], marker=marker, color=colour, markersize=9)
+        lambdas += ridges.tolist()
+    _log_ridges(axis, pd.Series(lambdas), "λ = ρ / n")
+    axis.set_ylabel(metric_name(metric))
+    if metric.endswith("loss"):
+        log_axis(axis, "y")
+    legend_below(figure, handles_of([axis]))
+    return figure
+
+
+def converged_sentence(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return in words how many ridges of a run were solved to their tolerance, or how training by gradients ended."""
+    missed = [entry for entry in entries if fell_short(entry)]
+    if all(convergence(entry) is None for entry in entries):
+        diverged = f"; {len(missed)} of {len(entries)} diverged" if missed else ""
+        return f"trained for {max(entry['iterations'] for entry in entries)} epochs{diverged}"
+    if not missed:
+        return f"all {len(entries)} converged" if len(entries) > 1 else "converged"
+    diverged = sum(bool(entry.get("diverged")) for entry in missed)
+    told = f"{len(missed)} of {len(entries)} did not converge"
+    return f"{told}, {diverged} of them diverged" if diverged else told

@@ -1,0 +1,51 @@
+"""The pictures beside a result: losses and accuracies at its ridges, and the solver's history.
+
+Example: python -m linearized.report.run_pictures --directory=storage/nn/test/DIGITS_RF_N4096_noise0_01234567
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from linearized.report.ridge_plots import ridge_curves, training_curves
+from linearized.report.style import save_figure
+from linearized.settings.command import run_command
+from linearized.settings.config import Settings, setting
+from linearized.storage.results import load, load_arrays
+
+
+def draw_run(folder: Path, record: Mapping[str, Any], *, again: bool, solver: str) -> None:
+    """Draw `curves.png` and the solver's picture in a run's folder, each where it is missing.
+
+    The solver's picture is left out for a run without a history, such as a direct solution.
+
+    Args:
+        record: The run's record, see `linearized.storage.results.load`.
+        again: Draw pictures that are there, too.
+        solver: File name of the solver's picture.
+    """
+    if again or not (folder / "curves.png").is_file():
+        save_figure(ridge_curves(record), folder / "curves.png")
+    if again or not (folder / solver).is_file():
+        arrays = load_arrays(folder, "history")
+        if any(len(history) for history in arrays.values()):
+            save_figure(training_curves(record, arrays), folder / solver)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Settings of `python -m linearized.report.run_pictures`."""
+
+    directory: str = setting("", "folder of a finished run, with its result.json")
+
+
+def main(config: Config) -> None:
+    """Draw the pictures that are missing in a run's folder."""
+    folder = Path(config.directory)
+    draw_run(folder, load(folder), again=False, solver="training.png")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(Config, __doc__, main))

@@ -1,0 +1,111 @@
+"""What lies in folders of results: finished runs, and everything that went wrong or is not done."""
+
+import dataclasses
+import datetime
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from linearized.base.errors import UserError
+from linearized.report.noise_plots import labelled
+from linearized.storage import results
+from linearized.storage.result_schema import fell_short
+
+
+@dataclasses.dataclass(frozen=True)
+class Unfinished:
+    """A folder that holds work and no result: a run that was stopped, failed, or is still going on."""
+
+    folder: Path
+    changed: str  # when the newest of its files was written, UTC
+    files: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """Everything below some folders.
+
+    Attributes:
+        table: One row a run (`linearized.storage.results.collect`), with the `label` that a legend gives it.
+        records: The whole record of each row.
+        unreadable: Results that could not be read, with the reason.
+    """
+
+    table: pd.DataFrame
+    records: list[dict[str, Any]]
+    unreadable: dict[str, str]
+    unfinished: list[Unfinished]
+
+    def missed(self) -> list[tuple[int, dict[str, Any]]]:
+        """Return every ridge whose tolerance was missed or whose training diverged, as (row of the table, entry)."""
+        return [(row, entry) for row, record in enumerate(self.records) for entry in record["ridges"]
+                if fell_short(entry)]  # fmt: skip
+
+    def versions(self) -> pd.DataFrame:
+        """A row a set of versions: how many runs were made with it, then each package."""
+        sets = Counter(json.dumps(record["versions"], sort_keys=True) for record in self.records)
+        return pd.DataFrame([{"runs": count, **json.loads(names)} for names, count in sets.most_common()])
+
+    def fingerprints(self) -> pd.DataFrame:
+        """A row a kind of data: its name, noise, sizes and fingerprint, and how many runs used it."""
+        rows = [
+            {"data": data["name"], "noise": data.get("noise", ""), "dimension": data["dim"], **_sizes(data),
+             "fingerprint": data["fingerprint"]}
+            for data in (record["data"] for record in self.records)
+        ]  # fmt: skip
+        table = pd.DataFrame(rows)
+        columns = list(table.columns)
+        return table.groupby(columns, dropna=False, sort=True).size().reset_index(name="runs")
+
+
+def _sizes(data: dict[str, Any]) -> dict[str, int]:
+    return {name.removeprefix("n_"): data[name] for name in ("n_train", "n_validation", "n_test") if name in data}
+
+
+def find(folders: Sequence[Path]) -> Runs:
+    """Reads all results below the folders. Raises `UserError` if they hold neither a run nor a trace of one."""
+    missing = [folder for folder in folders if not folder.is_dir()]
+    if len(missing) == len(folders):
+        raise UserError(f"{' and '.join(map(str, folders))} hold no finished run: there is no such folder. {_HOW}")
+    tables = [results.collect(folder) for folder in folders]
+    bad = [path for table in tables for path in table.attrs["unreadable"]]
+    table = pd.concat([table for table in tables if not table.empty] or [pd.DataFrame()], ignore_index=True)
+    unfinished = [run for folder in folders for run in _unfinished(folder)]
+    if table.empty and not bad and not unfinished:
+        raise UserError(f"{' and '.join(map(str, folders))} hold no finished run. {_HOW}")
+    if len(table):
+        table = table.drop_duplicates("path")  # one folder may lie below another
+        table = table.sort_values(["dataset", "model", "noise_ind"], kind="stable", ignore_index=True)
+        table["label"] = labelled(table)
+    records = [results.load(path) for path in table.get("path", ())]
+    return Runs(table, records, {path: _reason(path) for path in dict.fromkeys(bad)}, unfinished)
+
+
+_HOW = "Make one with: python train.py --model=RF"
+
+
+def _reason(path: str) -> str:
+    try:
+        results.load(Path(path).parent)
+    except UserError as error:
+        return str(error)
+    return "It can be read again: it was being changed. Make the page again."
+
+
+def _unfinished(folder: Path) -> list[Unfinished]:
+    """Folders with work of a fit (`unfinished/`, arrays, a model) and no result beside it."""
+    marks = ("unfinished", "arrays.h5", "model.keras")
+    found = {path.parent for mark in marks for path in folder.rglob(mark)}
+    runs = []
+    for run in sorted(found):
+        if results.finished(run):
+            continue
+        files = [path for path in run.rglob("*") if path.is_file()]
+        newest = max((path.stat().st_mtime for path in files), default=run.stat().st_mtime)
+        changed = datetime.datetime.fromtimestamp(newest, datetime.UTC).isoformat(sep=" ", timespec="minutes")
+        runs.append(Unfinished(run, changed[:16], sorted(str(path.relative_to(run)) for path in files)))
+    return runs

@@ -1,0 +1,217 @@
+"""One style for every picture, and how pictures are written: files (png, pdf, svg) and vector drawings inside a page.
+
+Colours are told apart by every kind of colour vision; markers and line styles say the same again. A drawing inside a
+page takes the page's text colour and font, so that it reads on a light and on a dark ground.
+"""
+
+import io
+import math
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from linearized.storage.files import whole_file
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+NARROW = 4.4  # inches: a picture that is read on a phone, or two or three beside each other
+LINES = ("-", "--", "-.", ":")
+STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_NAMES = {"square": "mean squared norm", "cross_entropy": "cross-entropy"}
+_REFERENCE = re.compile(r'(?<=url\(#)[^)]+(?=\))|(?<=href="#)[^"]+(?=")')
+_ELEMENT_ID = re.compile(r' id="([^"]+)"')
+_TAG, _LONG_NUMBER = re.compile(r"<[^>]*>"), re.compile(r"-?\d+\.\d{2,}")
+_FONT = re.compile(r"font-family: [^;\"]*;? ?|font: (?=\d)|(?<=\d\dpx) '[^;\"]*(?=[;\"])")
+_USED_STYLE = re.compile(r'(<use [^>]*?)style="([^"]*)"')
+_INK = re.compile(r"#000000|(?<=: )black\b")
+
+
+def new_figure(width: float, height: float, **subplots) -> tuple[Figure, list]:
+    """A figure in the style of the suite, inches wide and high, and its axes as one flat list."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(**{"squeeze": False, **subplots})
+    return figure, list(axes.flat)
+
+
+def save_figure(figure: Figure, path: Path | str) -> Path:
+    """Writes the figure as the suffix of `path` says (png, pdf, svg)."""
+    with whole_file(path) as aside, matplotlib.rc_context(STYLE):
+        figure.savefig(aside, dpi=150, bbox_inches="tight")
+    return Path(path)
+
+
+def letters_in(inches: float, fontsize: float) -> int:
+    """Return about how many letters of a size in points fit into so many inches."""
+    return max(int(72 * inches / (0.56 * fontsize)), 12)
+
+
+def wrapped_title(figure: Figure, title: str, fontsize: float = 10) -> None:
+    """Put a title above all axes, on as many lines as the width of the figure asks for."""
+    lines = textwrap.wrap(title, letters_in(figure.get_figwidth() - 0.3, fontsize))
+    figure.suptitle("\n".join(lines), fontsize=fontsize)
+    figure.set_figheight(figure.get_figheight() + 0.17 * (len(lines) - 1))
+
+
+def legend_below(figure: Figure, named: Mapping[str, Any], *, fontsize: float = 9) -> None:
+    """Put a legend below all axes, in as many columns as fit the figure, which becomes higher by the legend's height.
+
+    Args:
+        named: Handles by label; long labels are wrapped. Without any there is no legend.
+    """
+    if not named:
+        return
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    letters, columns = letters_in(figure.get_figwidth() - 0.9, fontsize), min(len(named), 4)
+    while True:
+        labels = [textwrap.fill(label, letters) for label in named]
+        legend = figure.legend(
+            list(named.values()), labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=fontsize
+        )
+        size = legend.get_window_extent(renderer)
+        if size.width <= 0.96 * figure.bbox.width or (columns == 1 and letters <= 12):
+            break
+        legend.remove()
+        columns, letters = max(columns - 1, 1), letters if columns > 1 else int(0.8 * letters)
+    figure.set_figheight(figure.get_figheight() + size.height / figure.dpi)
+
+
+def handles_of(axes: Sequence[Axes]) -> dict[str, Any]:
+    """Return the legend's handles of some axes by label, the first of each label."""
+    found: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    return found
+
+
+def dot_chart(axis: Axes, rows: Sequence[tuple[str, float, float, str, str]], metric: str, letters: int = 30) -> None:
+    """Draw one value per row as a dot, with its name on the left and its number on the right.
+
+    Args:
+        rows: (name, value, standard deviation or 0, colour, marker) from top to bottom; values that are not finite are
+            named and not drawn.
+        letters: Names are wrapped after so many.
+    """
+    for place, (_, value, spread, colour, marker) in enumerate(rows):
+        finite = math.isfinite(value)
+        if finite:
+            axis.errorbar(value, place, xerr=spread or None, color=colour, capsize=2)
+            axis.plot(value, place, marker, color=colour, clip_on=False)
+        text = f"{value:.4g}" if finite else "not finite"
+        axis.text(1.05, place, text, transform=axis.get_yaxis_transform(), va="center", fontsize=9)
+    axis.set_yticks(range(len(rows)), [textwrap.fill(row[0], letters) for row in rows], fontsize=9)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.margins(x=0.15)
+    axis.xaxis.get_major_locator().set_params(nbins=4)
+    axis.grid(True, axis="x")
+    cap_accuracy(axis, metric, "x")
+
+
+def cap_accuracy(axis: Axes, metric: str, which: str = "y") -> None:
+    """End the axis of an accuracy at 1 at most, and at 0 at least."""
+    if metric.endswith("accuracy"):
+        low, high = axis.get_ylim() if which == "y" else axis.get_xlim()
+        low, high = max(low, 0.0), min(high, 1.0)
+        if low >= high:  # the one value that is drawn is 0 or 1
+            low, high = max(high - 0.05, 0.0), min(low + 0.05, 1.0)
+        axis.set(**{f"{which}lim": (low, high)})
+
+
+def inline_svg(figure: Figure, name: str, label: str) -> str:
+    """The figure as an <svg> element to stand inside a page: no declaration, no fonts, no id that another may have.
+
+    Args:
+        name: Starts every id of the drawing; each drawing of a page has its own.
+        label: What the drawing shows, for those who cannot see it.
+    """
+    text = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    drawing = text.getvalue()
+    drawing = drawing[drawing.index("<svg") :]
+    drawing = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r' (xmlns(:\w+)?|version)="[^"]*"', "", drawing).replace("xlink:href", "href")
+    used = {old: f"{name}-{place}" for place, old in enumerate(dict.fromkeys(_REFERENCE.findall(drawing)))}
+    drawing = _REFERENCE.sub(lambda found: used[found[0]], drawing)
+    drawing = _ELEMENT_ID.sub(lambda found: f' id="{used[found[1]]}"' if found[1] in used else "", drawing)
+    drawing = _TAG.sub(lambda tag: _LONG_NUMBER.sub(_shorter, tag[0]), drawing)  # and not what is written between tags
+    drawing = _INK.sub("currentColor", _FONT.sub("", drawing))
+    drawing = _USED_STYLE.sub(lambda found: _fill_alone(found[1], found[2]), drawing)
+    drawing = re.sub(r" ?(transform=\"rotate\(-?0 [^\"]*\"|style=\"\")", "", drawing)
+    drawing = re.sub(r"\s+", " ", drawing).replace("> <", "><").replace("; ", ";").replace(": ", ":")
+    width, height = figure.get_size_inches()
+    return re.sub(
+        r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>",
+        rf'<svg \1 role="img" aria-label="{_escaped(label)}" style="max-width:{1.2 * width:.1f}in;aspect-ratio:'
+        rf'{width:.2f}/{height:.2f}">',
+        drawing, count=1,
+    )  # fmt: skip
+
+
+def _shorter(number: re.Match) -> str:
+    """With two decimals."""
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _fill_alone(start: str, style: str) -> str:
+    """A reused marker without its stroke, which the marker itself has."""
+    fill = "; ".join(part for part in style.split("; ") if part.startswith("fill"))
+    return f'{start}style="{fill}"' if fill else start
+
+
+def _escaped(text: str) -> str:
+    """For an attribute, and for the replacement of a regular expression."""
+    plain = text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return plain.replace("\\", "\\\\")
+
+
+def metric_name(metric: str, loss: str | None = None) -> str:
+    """A column's name for people: "test accuracy", or what the loss is where that is known."""
+    plain = metric.replace("_", " ")
+    return f"{_NAMES[loss]} ({plain})" if loss and metric == "loss" else plain
+
+
+def shades(count: int) -> list:
+    """`count` colours from dark to light, in an order that grey keeps; each is seen on a white and a black ground."""
+    return [matplotlib.colormaps["viridis"](0.2 + 0.65 * place / max(count - 1, 1)) for place in range(count)]
+
+
+def log_axis(axis: Axes, which: str) -> None:
+    """A logarithmic axis, "x" or "y", of few ticks and plain text (10⁻³): a page of many pictures stays small.
+
+    It stays linear where nothing that is drawn is above 0, such as the history of a solver that was done at once.
+    """
+    if axis.has_data() and not math.isfinite(getattr(axis.dataLim, f"minpos{which}")):
+        return
+    axis.set(**{f"{which}scale": "log"})
+    ticks = axis.xaxis if which == "x" else axis.yaxis
+    ticks.set_major_formatter(_power)
+    ticks.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+
+    def between(value: float, _: int) -> str:
+        low, high = sorted(ticks.get_view_interval())
+        return f"{value:g}" if high < 30 * low else ""  # where powers of ten alone would be one or two
+
+    ticks.set_minor_formatter(between)
+
+
+def _power(value: float, _: int = 0) -> str:
+    exponent = round(math.log10(value)) if value > 0 else 0
+    return "10" + str(exponent).translate(_RAISED)
+
+
+def spread_out(count: int, shown: int = 8) -> set[int]:
+    """Which of `count` lines a legend names: the first, the last and some between them, about `shown` of them."""
+    step = -(-count // shown)
+    return {place for place in range(0, count, step) if count - 1 - place >= step / 2} | {count - 1}

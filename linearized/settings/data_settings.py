@@ -1,0 +1,119 @@
+"""The flags that name rows of a dataset, shared by every command that loads one, and what they refuse by themselves.
+
+Nothing is loaded here: a `Source` states its image shape, task and noise levels, so that settings which cannot fit the
+data are refused before any file is read.
+"""
+
+import dataclasses
+import math
+
+from linearized import data
+from linearized.base.errors import UserError
+from linearized.base.lists import listed_indices
+from linearized.data.dataset import Dataset, count_or_share
+from linearized.data.source import Source
+from linearized.settings.config import LARGEST_SEED, Settings, setting
+
+SYNTH_FLAGS = ("synth_dim", "synth_eta", "synth_n")
+ONE_LEVEL_HELP = "noise level, from 0 (linearized data lists what the levels are)"
+MOST_ROWS = 2**40  # above any data set; a count that a data set does not have is refused when it is known
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings(Settings):
+    """A dataset and the rows that are taken of it, at a noise level that is named elsewhere."""
+
+    dataset: str = setting("DIGITS", "the data set (linearized data lists which are here)", choices=data.DATASETS)
+    num_train: int = setting(0, "train rows; 0: all", minimum=0, maximum=MOST_ROWS)
+    num_test: int = setting(0, "test rows; 0: all", minimum=0, maximum=MOST_ROWS)
+    validation: float = setting(
+        0.0, "train rows held out to choose the ridge on: a fraction below 1, else a count", minimum=0.0
+    )
+    subset: str = setting("first", "which rows --num_train and --num_test take", choices=("first", "random"))
+    seed: int = setting(
+        0, "seed of the random subset and, in training, of initial weights, the order of rows and dropout", minimum=0,
+        maximum=LARGEST_SEED,
+    )  # fmt: skip
+    synth_dim: int = setting(1024, "SYNTH: dimension d", minimum=1, maximum=10**6)
+    synth_eta: float = setting(0.4, "SYNTH: d^eta relevant coordinates", minimum=0.0, maximum=1.0)
+    synth_n: int = setting(
+        2**20, "SYNTH: rows of the whole train set, whose RMS scales the labels", minimum=1, maximum=2**32
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in SYNTH_FLAGS:
+            default = next(field.default for field in dataclasses.fields(self) if field.name == name)
+            if self.dataset != "SYNTH" and getattr(self, name) != default:
+                raise UserError(f"--{name} is a setting of --dataset=SYNTH. Received: --{name}={getattr(self, name)} "
+                                f"--dataset={self.dataset}.")  # fmt: skip
+        for name, most in zip(("num_train", "num_test"), self._most_rows(), strict=True):
+            if most and getattr(self, name) > most:
+                raise UserError(f"{self.dataset} has {most} rows. Received: --{name}={getattr(self, name)}.")
+        if rows := self.num_train or self._most_rows()[0]:
+            count_or_share(self.validation, rows, "validation")
+
+    def _most_rows(self) -> tuple[int, int]:
+        """Return how many train and test rows the dataset has, 0 where only its files can say."""
+        train, test = self.described().rows
+        return (self.synth_n if self.dataset == "SYNTH" else train), test
+
+    def described(self) -> Source:
+        """Return the dataset's description: levels, task and image shape; nothing is loaded."""
+        return data.DATASETS.load(self.dataset)
+
+    def dim(self) -> int:
+        """Return the length of a row."""
+        shape = self.described().image_shape
+        return self.synth_dim if shape is None else math.prod(shape)
+
+    def load_rows(self, noise_ind: int) -> Dataset:
+        """Load the rows at a noise level. Raises `UserError` as `data.load` does."""
+        own = {name: getattr(self, name) for name in SYNTH_FLAGS} if self.dataset == "SYNTH" else {}
+        shared = {name: getattr(self, name) for name in ("num_train", "num_test", "validation", "subset", "seed")}
+        return data.load(self.dataset, noise_ind, **shared, **own)
+
+    def refuse_level(self, noise_ind: int) -> None:
+        """Raise `UserError` for a noise level that the dataset does not have."""
+        self.described().level(noise_ind)
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelsSettings(DataSettings):
+    """Rows of a dataset at one noise level or several."""
+
+    noise_ind: str = setting("0", "noise levels (linearized data lists them): one, 0,3,6, a range 0:5, or all")
+
+    def __post_init__(self):
+        self.take_number()
+        super().__post_init__()
+        self.levels()
+
+    def take_number(self) -> None:
+        """Turn a level that is a number, as Python code gives it, into text."""
+        if isinstance(self.noise_ind, int) and not isinstance(self.noise_ind, bool):
+            object.__setattr__(self, "noise_ind", str(self.noise_ind))
+
+    def levels(self) -> list[int]:
+        """Return the noise levels asked for, in increasing order. Raises `UserError` that states the range."""
+        source = self.described()
+        try:
+            levels = listed_indices(self.noise_ind.strip(), len(source.noise_levels))
+        except ValueError as error:
+            raise UserError(f"--noise_ind takes 3, 0,3,6, 0:5 or all. Received: {self.noise_ind[:60]!r}.") from error
+        if not levels:
+            raise UserError(f"--noise_ind={self.noise_ind} names no level.")
+        for level in levels:
+            source.level(level)
+        return levels
+
+    def at(self, level: int) -> "LevelsSettings":
+        """Return the same settings at one noise level."""
+        return dataclasses.replace(self, noise_ind=str(level))
+
+    def level(self) -> int:
+        """Return the one noise level that the settings name. Raises `UserError` if they name several."""
+        levels = self.levels()
+        if len(levels) > 1:
+            raise UserError(f"This needs one noise level. Received: --noise_ind={self.noise_ind}.")
+        return levels[0]

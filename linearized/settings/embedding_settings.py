@@ -1,0 +1,105 @@
+"""The settings that name an embedding of a dataset and its folder: what makes it and what reads it share them."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+from linearized.base.directories import directory
+from linearized.base.errors import UserError
+from linearized.base.registry import Registry
+from linearized.data.dataset import Dataset
+from linearized.settings.config import LARGEST_SEED, setting
+from linearized.settings.data_settings import ONE_LEVEL_HELP
+from linearized.settings.gram_settings import KEYS, RowSettings
+
+FEATURES = Registry(
+    "features",
+    {
+        "NTK": "kernel_gen.features.ntk_features",
+        "RF": "kernel_gen.features.rf_features",
+        "CNTK": "kernel_gen.features.cntk_features",
+        "POLYNOMIAL": "kernel_gen.features.polynomial_features",
+    },
+    aliases={"gp": "RF", "poly": "POLYNOMIAL"},
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddedRows(RowSettings):
+    """A kernel on rows of a dataset, embedded if `features` names it; the kernel's own settings say the rest."""
+
+    features: str = setting("", "embed this kernel; empty: the kernel itself", choices=("", *FEATURES))
+    embedding_dim: int = setting(4096, "--features: how many features there may be, m", minimum=1, maximum=10**7)
+    embedding_width: int = setting(
+        0, "--features: of what goes from layer to layer; 0: m/2, or m/8 of images", minimum=0, maximum=10**7
+    )
+    method: str = setting(
+        "random", "--features: activations by random neurons, or by sketched Hermite series",
+        choices=("random", "sketch"),
+    )  # fmt: skip
+    terms: int = setting(8, "--method=sketch: the degree at which series are cut", minimum=0, maximum=64)
+    field: str = setting("real", "--method=sketch: signs ±1, or powers of i", choices=("real", "complex"))
+    embedding_seed: int = setting(
+        0, "--features: random-number seed of all that is drawn", minimum=0, maximum=LARGEST_SEED
+    )
+
+    def refuse_unread(self) -> None:
+        """As `RowSettings`, and settings that go with --features alone, or with its --method=sketch."""
+        if self.features:
+            if self.kernel not in ("NTK", self.features):
+                raise UserError(f"--features={self.features} names the kernel. Leave out --kernel={self.kernel}.")
+            object.__setattr__(self, "kernel", self.features)
+        super().refuse_unread()
+        for field in dataclasses.fields(EmbeddedRows):
+            if field.name not in vars(EmbeddedRows)["__annotations__"] or field.name == "features":
+                continue
+            value = getattr(self, field.name)
+            if not self.features and value != field.default:
+                raise UserError(f"--{field.name} is read with --features. Received: --{field.name}={value} without it.")
+        if self.method == "random" and (self.terms, self.field) != (8, "real") and self.features != "POLYNOMIAL":
+            raise UserError("--terms and --field are those of --method=sketch. Leave them out, or give that method.")
+
+    def reads(self) -> tuple[str, ...]:
+        """As `KernelSettings`; features of RF are of infinite width, so that they draw nothing of their own."""
+        return () if self.features == "RF" else super().reads()
+
+    def label(self) -> str:
+        """The kernel's, with the number of features where it is embedded: NTK2_ntk_m4096."""
+        return f"{super().label()}_m{self.embedding_dim}" if self.features else super().label()
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingSettings(EmbeddedRows):
+    """All that names one embedding."""
+
+    features: str = setting("NTK", "the kernel to embed", choices=FEATURES)
+    noise_ind: int = setting(0, ONE_LEVEL_HELP, minimum=0)
+    folder: str = setting("", "of the shards; empty: named under the kernel's line of directories.txt", identity=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.refuse_level(self.noise_ind)
+
+    def path(self) -> Path:
+        """The folder of the shards."""
+        if self.folder:
+            return Path(self.folder)
+        name = f"{self.dataset}_noise{self.noise_ind}_{self.label()}_{self.key()}"
+        return directory(KEYS.get(self.kernel, "ntk_dir")) / name
+
+    def flags(self) -> list[str]:
+        """The command line's words for these settings, without those at their defaults."""
+        return [
+            f"--{field.name}={getattr(self, field.name)}"
+            for field in dataclasses.fields(EmbeddingSettings)
+            if field.name in ("features", "dataset", "embedding_dim")
+            or (field.name != "kernel" and getattr(self, field.name) != field.default)
+        ]
+
+    def command(self) -> str:
+        """A command line of these settings."""
+        return shlex.join(["python", "-m", "kernel_gen.embed", *self.flags()])
+
+    def data(self) -> Dataset:
+        """The dataset that they name. Raises `UserError` as `data.load` does."""
+        return self.load_level(self.noise_ind)

@@ -1,0 +1,118 @@
+"""Estimate the memory that random weights and embeddings need at least, from settings, and refuse what cannot fit.
+
+The estimates are lower bounds: what is refused cannot work on this machine, and what passes may still be too large.
+They are compared with the memory of the machine when the work starts, not when settings are read, since settings may be
+written on one machine for another.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+
+from linearized.base.errors import UserError
+
+if TYPE_CHECKING:
+    from linearized.settings.embedding_settings import EmbeddedRows
+    from linearized.settings.gram_settings import RowSettings
+
+DRAWN = 8  # bytes of a float64, in which weights are drawn
+BATCH = 256  # rows, or pixels of whole images, that are embedded together
+EXACT = 4  # a layer's inputs are kept as they are where they are at most one in so many of its rows
+MYRTLE_CONVS = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # convolutions of each group of a Myrtle network
+
+
+def refuse_beyond_machine(needed: int, what: str, advice: str) -> None:
+    """Raise `UserError` if the machine has less memory than is needed.
+
+    Args:
+        needed: Bytes.
+        what: The flags that ask for them.
+        advice: What to do instead, one sentence.
+    """
+    have = psutil.virtual_memory().total
+    if needed > have:
+        raise UserError(
+            f"{what} needs {needed / 2**30:,.0f} GiB of memory at least, and this machine has {have / 2**30:,.0f}. "
+            f"{advice}"
+        )
+
+
+def draw_bytes(dim: int, units: int, block: int, itemsize: int) -> int:
+    """Return the bytes of one draw of fixed random weights in float64, and of its copy in the kernel's own precision.
+
+    Args:
+        dim: Rows of the weights.
+        units: Columns in all.
+        block: Columns of a draw; 0 draws all at once.
+        itemsize: Bytes of a number of the kernel.
+    """
+    return dim * min(block or units, units) * (DRAWN + (itemsize if itemsize < DRAWN else 0))
+
+
+def refuse_large_draws(dim: int, units: int, block: int, itemsize: int) -> None:
+    """Raise `UserError` if one draw of the finite RF kernel does not fit in memory; see `draw_bytes`."""
+    advice = "Lower --num_units." if block >= units else "Lower --block, which changes the draw, or --num_units."
+    if not block:
+        advice = "Give a --block, such as 50000 as published, which changes the draw, or lower --num_units."
+    needed = draw_bytes(dim, units, block, itemsize)
+    refuse_beyond_machine(needed, f"The kernel RF with --num_units={units} --block={block}", advice)
+
+
+def refuse_large_kernel(settings: "RowSettings") -> None:
+    """Raise `UserError` if the weights of a finite RF kernel do not fit in memory. Other kernels draw none."""
+    if settings.kernel == "RF" and settings.num_units:
+        itemsize = np.dtype(settings.dtype).itemsize
+        refuse_large_draws(settings.dim(), settings.num_units, settings.block, itemsize)
+
+
+def refuse_large_embedding(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> None:
+    """Raise `UserError` if an embedding's weights, or one batch of its features, do not fit in memory.
+
+    Args:
+        image_shape: (height, width, channels) of the inputs, or None for vectors.
+        dim: Length of an input.
+    """
+    width = f" --embedding_width={settings.embedding_width}" if settings.embedding_width else ""
+    lower = "--embedding_dim or --embedding_width" if width else "--embedding_dim"
+    refuse_beyond_machine(
+        embedding_bytes(settings, image_shape, dim),
+        f"--features={settings.features} with --embedding_dim={settings.embedding_dim}{width}", f"Lower {lower}.",
+    )  # fmt: skip
+
+
+def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> int:
+    """Return a lower bound of the bytes that features take: weights and one batch, which is held twice."""
+    item = np.dtype(settings.dtype).itemsize
+    pixels = image_shape[0] * image_shape[1] if settings.features == "CNTK" and image_shape else 1
+    rows = min(max(1, BATCH // pixels), settings.num_train or BATCH)
+    weights = [units * inputs for units, inputs in _neurons(settings, image_shape, dim)]
+    drawn = max(weights, default=0) * (DRAWN + (item if item < DRAWN else 0))  # the largest, while it is drawn
+    return max(drawn, item * sum(weights) + 2 * item * rows * fewest_features(settings, dim))
+
+
+def fewest_features(settings: "EmbeddedRows", dim: int) -> int:
+    """Return a lower bound of how many features an embedding of rows of length `dim` has: mostly `embedding_dim`."""
+    exact = settings.degree == 1 if settings.features == "POLYNOMIAL" else settings.terms < 2
+    few = exact and (settings.features == "POLYNOMIAL" or settings.method == "sketch")
+    return min(settings.embedding_dim, dim) if few else settings.embedding_dim - 1
+
+
+def _neurons(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> list[tuple[int, int]]:
+    """Return (neurons, inputs) of the random activations, layer by layer, each a lower bound."""
+    if settings.method != "random" or settings.features == "POLYNOMIAL":
+        return []
+    most, inputs = settings.embedding_dim, dim
+    layers = 1 if settings.features == "RF" else settings.num_layers - 1
+    if settings.features == "CNTK":
+        inputs = 9 * image_shape[2] if image_shape else 0
+        layers = sum(MYRTLE_CONVS[settings.depth]) if settings.head == "myrtle" else settings.depth
+    width = settings.embedding_width or max(most // (8 if settings.features == "CNTK" else 2), 2)
+    share = 1 if settings.features == "RF" or settings.kind == "nngp" else 2
+    found = []
+    for layer in range(layers):
+        rows, parts = (most - 1, share) if layer == layers - 1 else (width, 1)
+        exact = inputs if EXACT * inputs <= rows else 0  # rows that need no neurons
+        found.append((max((rows - 1 - parts * exact) // parts, 0), inputs))
+        inputs = width - 1
+    return found

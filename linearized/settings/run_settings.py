@@ -1,0 +1,35 @@
+"""The flags that name a run and bound its work, shared by every command that leaves a folder of results."""
+
+import dataclasses
+
+from linearized.settings.config import Settings, setting
+
+EXPERIMENT_HELP = "the experiment: a folder of results below nn_dir (of kernels: below rkhs_dir)"
+CHECKPOINT_HELP = "seconds of work that a killed run may lose; 0: none"
+MEMORY_HELP = "GiB of memory to work with; 0: half of what is free"
+MOST_GIB = 2.0**20
+MOST_STEPS = 10**6  # iterations or epochs
+MOST_SECONDS = 10.0**7
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings(Settings):
+    """What names a run beside its settings, and how much of its work a kill may cost."""
+
+    exp_name: str = setting("test", EXPERIMENT_HELP, identity=False, name=True)
+    job_id: int = setting(
+        -1, "a number of your cluster's, added to the run's name; -1: none", minimum=-1, maximum=2**63 - 1
+    )
+    checkpoint_seconds: float = setting(30.0, CHECKPOINT_HELP, minimum=0.0, maximum=MOST_SECONDS, identity=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardSettings(Settings):
+    """Which shard of a job to make, and how long to wait for another process that is at work on it."""
+
+    shard: int = setting(
+        -1, "the shard to make, from 0; -1: all that are not there", minimum=-1, maximum=10**6, identity=False
+    )
+    wait: float = setting(
+        0.0, "seconds to wait for another job on the same shard", minimum=0.0, maximum=MOST_SECONDS, identity=False
+    )

@@ -1,0 +1,107 @@
+"""Settings of first-order training beyond the published ones: a group of flags that `train.Config` is made of."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from linearized.base.errors import UserError
+from linearized.settings.config import Settings, setting
+
+if TYPE_CHECKING:
+    from linearized.solvers.training.recipe import Recipe
+
+SCHEDULES = ("published", "cosine", "lambda")
+DEFAULTS = {
+    "label_smoothing": 0.0,
+    "weight_decay": 0.0,
+    "l2_decay": 0.0,
+    "schedule": "published",
+    "momentum": "published",
+    "warm_up_epochs": 5,
+    "beta_2": 0.999,
+    "augment_crop": 0,
+    "augment_flip": False,
+    "mixed_precision": False,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationSettings(Settings):
+    """Random changes of the train images, drawn again in every epoch; the defaults change nothing."""
+
+    augment_crop: int = setting(0, "move each train image by up to so many pixels a side, anew each epoch", minimum=0)
+    augment_flip: bool = setting(False, "mirror half of the train images, anew each epoch")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(AugmentationSettings):
+    """Of SGD, Adam and AdamW; the defaults are the published way."""
+
+    schedule: str = setting(
+        "published",
+        "learning rates: as published; cosine: warm-up to the rate, then a cosine to 0; lambda: warm-up to "
+        "--warm_up_epochs times the rate, then a cosine to 0, as lambda networks were published",
+        choices=SCHEDULES,
+    )
+    warm_up_epochs: int = setting(5, "epochs of warm-up of --schedule=cosine and lambda", minimum=0)
+    weight_decay: float = setting(0.0, "share of the rate that AdamW takes off each weight a step", minimum=0.0)
+    l2_decay: float = setting(
+        0.0,
+        "λ that SGD and Adam add as λ w to the gradients of all trained weights (PyTorch's weight_decay)",
+        minimum=0.0,
+    )
+    beta_2: float = setting(
+        0.999, "decay of the squared gradients' mean in Adam and AdamW", minimum=0.0, maximum=0.99999
+    )
+    momentum: str = setting(
+        "published",
+        "SGD's rule. published: v = .9 v + g, w = w - rate v, for RF Nesterov's form of it; classical or nesterov: "
+        "that rule for the other models; keras: v = .9 v - rate g, w = w + v",
+        choices=("published", "classical", "nesterov", "keras"),
+    )
+    label_smoothing: float = setting(0.0, "ε of smoothed labels, for the cross-entropy", minimum=0.0, maximum=0.999)
+    mixed_precision: bool = setting(False, "compute in bfloat16, with float32 weights")
+
+    def recipe(self) -> "Recipe":
+        """What `linearized.solvers.training.sgd.fit` takes."""
+        from linearized.solvers.training.recipe import Recipe
+
+        return Recipe(
+            schedule=self.schedule,
+            warm_up=self.warm_up_epochs,
+            label_smoothing=self.label_smoothing,
+            weight_decay=self.weight_decay,
+            l2_decay=self.l2_decay,
+            beta_2=self.beta_2,
+            momentum="classical" if self.momentum == "published" else self.momentum,
+            augment_crop=self.augment_crop,
+            augment_flip=self.augment_flip,
+        )
+
+    def refuse_idle(self, solver: str, loss: str) -> None:
+        """Raises `UserError` for a setting of this group that the solver does not read.
+
+        Args:
+            solver: The solver that will be at work: lanczos, cg, sgd, adam, adamw or newton_cg.
+        """
+        reads = dict.fromkeys(DEFAULTS, ("sgd", "adam", "adamw"))
+        reads |= {
+            "weight_decay": ("adamw",),
+            "beta_2": ("adam", "adamw"),
+            "momentum": ("sgd",),
+            "l2_decay": ("sgd", "adam"),
+        }
+        for name, default in DEFAULTS.items():
+            value = getattr(self, name)
+            if value != default and solver not in reads[name]:
+                raise UserError(
+                    f"--{name} is read by --solver={', '.join(reads[name])}. Received: --{name}={value} with {solver}."
+                )
+        if self.label_smoothing and loss == "square":
+            raise UserError("--label_smoothing smooths the labels of a cross-entropy. Add --loss=cross_entropy.")
+        if self.warm_up_epochs != DEFAULTS["warm_up_epochs"] and self.schedule == "published":
+            raise UserError(
+                "--warm_up_epochs is a setting of --schedule=cosine and lambda; the published warm-up is fixed. "
+                f"Received: --warm_up_epochs={self.warm_up_epochs}."
+            )
+        if self.schedule == "lambda" and self.warm_up_epochs < 1:
+            raise UserError("--schedule=lambda needs --warm_up_epochs of at least 1. Received: --warm_up_epochs=0.")

@@ -1,0 +1,114 @@
+"""Reduces K to a band once, in place; then every ridge is a banded Cholesky factor. The default while K fits in memory.
+
+K = Q B Qᵀ takes 4/3 n³ operations, all BLAS-3, where one Cholesky factor takes n³/3 and eigenvalues five times as long;
+then α = Q(B + ρI)⁻¹QᵀY takes n · b² a ridge, and one pass of reflections for all ridges together. One triangle of the
+array takes the reduction, the other keeps K for true residuals and refinement: n² numbers and O(n · b) more.
+
+The band is factored in float64. In float32, B is K only to rounding: where a residual misses `rtol`, the factor at
+λ' = max(ρ, c eps ‖K‖) preconditions CG in float64 at the true ρ (linearized.solvers.linear.refinement).
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.linear.band import banded
+from linearized.solvers.linear.band.reduction import BandReduction
+from linearized.solvers.linear.dense_gram import DenseGram, DenseProblem
+from linearized.solvers.linear.refinement import Refinement, distinct, floor, with_traces
+from linearized.solvers.linear.solution import ATOL, MAX_ITERATIONS, RTOL, Progress, Solution, Tolerance, checked_ridges
+
+PARTS = 1000  # of the reduction's operations, in which progress is told
+STATE = "band-reduction"
+
+
+def solve(
+    problem: DenseProblem, ridges: Sequence[float] | np.ndarray, *, rtol: float = RTOL, atol: float = ATOL,
+    max_iterations: int = MAX_ITERATIONS, progress: Progress | None = None, checkpoint: Path | None = None,
+    key: str = "", interval: float = 60.0,
+) -> list[Solution]:  # fmt: skip
+    """Solves (K + ρI)α = Y at every ridge.
+
+    Args:
+        ridges: ρ, in any order.
+        rtol, atol: Published units, see linearized.solvers.linear.solution. In float32 a ridge is refined if its
+            residual misses them, so rtol = 1e-3 mostly asks for no refinement and 1e-7 for some steps.
+        max_iterations: Steps of CG that a ridge may take.
+        progress: Called as the reduction goes with (thousandths done, 1000, ones, ridges), and after each step of CG
+            with (step, max_iterations, residual a ridge, ridges left).
+        checkpoint: A folder for the reduction's state, about half of K; it serves any ridges and labels.
+        key: What the checkpoint belongs to, such as the fingerprint of K.
+        interval: Seconds between checkpoints. The last is written when the band is reached.
+
+    Degrees of freedom and GCV come with every ridge that the precision of K resolves. Raises `UserError` for bad
+    settings and for a K that is not finite. Of an array that is not quite symmetric the lower triangle counts.
+    """
+    ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
+    tolerance = Tolerance.of(float(np.linalg.norm(problem.targets)), problem.n, rtol, atol)
+    gram = DenseGram(problem)
+    reduction = BandReduction(gram.array)
+    _reduce(reduction, Checkpoint(checkpoint, key=key, n=problem.n, dtype=str(problem.dtype), width=reduction.width),
+            interval, progress, len(ridges))  # fmt: skip
+    spectrum = _Band(reduction, ridges, floor(problem.dtype, gram.norm))
+    refinement = Refinement(
+        problem, gram.product, gram.norm, spectrum.precondition, tolerance, max_iterations, progress
+    )
+    solutions = refinement.solutions(ridges, spectrum.shifts)
+    return [spectrum.judged(solution, i) for i, solution in enumerate(solutions)]
+
+
+def _reduce(
+    reduction: BandReduction, saved: Checkpoint, interval: float, progress: Progress | None, ridges: int
+) -> None:
+    """Takes the steps that are left, and saves the state as it goes."""
+    arrays = saved.load(STATE)
+    if arrays is not None:
+        reduction.restore(arrays)
+    del arrays
+    written, told = time.monotonic(), -1
+    while not reduction.done:
+        reduction.step()
+        part = int(PARTS * reduction.work)
+        if progress is not None and part > told:
+            progress(part, PARTS, np.ones(ridges), ridges)
+            told = part
+        if reduction.done or time.monotonic() - written >= interval:
+            saved.save(STATE, reduction.arrays())
+            written = time.monotonic()
+
+
+class _Band:
+    """B, and the ridge at which it is factored for each ρ."""
+
+    def __init__(self, reduction: BandReduction, ridges: np.ndarray, least: float):
+        self.reduction, self.ridges, self.band = reduction, ridges, reduction.band()
+        self.resolved = ridges >= least
+        self.shifts = np.maximum(ridges, least)
+        for i, shift in enumerate(self.shifts):
+            while banded.factor(self.band, self.shifts[i]) is None:
+                self.shifts[i] = 10 * max(self.shifts[i], np.finfo(np.float64).tiny)
+            self.resolved[i] &= self.shifts[i] == shift
+
+    def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """Q(B + λ'I)⁻¹Qᵀ of (n, l, k) for the ridges `which`, with one pass of reflections each way.
+
+        Factors are made anew each time: together they would take ridges · b/n of K's memory.
+        """
+        n, _, columns = right.shape
+        rotated = self.reduction.forward(distinct(right).reshape(n, -1)).astype(np.float64)
+        rotated = np.broadcast_to(rotated.reshape(n, -1, columns), right.shape)
+        solved = np.empty(right.shape)
+        for j, i in enumerate(which):
+            solved[:, j] = banded.solve(banded.factor(self.band, self.shifts[i]), rotated[:, j])
+        return self.reduction.backward(solved.reshape(n, -1)).astype(np.float64).reshape(right.shape)
+
+    def judged(self, solution: Solution, i: int) -> Solution:
+        """With degrees of freedom and GCV, where B + ρI itself could be factored."""
+        if not self.resolved[i]:
+            return solution
+        n, ridge = self.band.shape[1], solution.ridge
+        trace = banded.inverse_trace(banded.factor(self.band, ridge))
+        return with_traces(solution, n - ridge * trace, trace)

@@ -1,0 +1,212 @@
+"""Conjugate gradients on (AᵀA + ρI)v = AᵀY, for all ridges at the price of one.
+
+The first pass is multi-shift CG (linearized.solvers.linear.multi_shift): in the primal if A has no fewer rows than
+columns, else in the dual, where v = Aᵀα and (A Aᵀ + ρI)α = Y.
+
+The running residual of float32 products drifts below the true one. So a pass reduces residuals by no more than these
+products can follow; then residuals are recomputed in float64, and the ridges that miss their tolerance start again
+from where they are, side by side, as long as that helps (iterative refinement). The iterate with the smallest
+recomputed residual is kept, so that a tighter tolerance does not give a worse answer, and a ridge whose precision is
+exhausted says so.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.linear.lock_step import LockStep
+from linearized.solvers.linear.multi_shift import MultiShift
+from linearized.solvers.linear.solution import (
+    ATOL,
+    MAX_ITERATIONS,
+    RTOL,
+    DualProblem,
+    LinearProblem,
+    Progress,
+    Solution,
+    Tolerance,
+    checked_ridges,
+    finite,
+    measured,
+    ridge_batch,
+)
+
+FOLLOWED = 10  # times the rounding of products: the share of its first residual that a pass reduces a residual to
+
+
+def solve(
+    problem: LinearProblem, ridges: Sequence[float] | np.ndarray, *, rtol: float = RTOL, atol: float = ATOL,
+    max_iterations: int = MAX_ITERATIONS, progress: Progress | None = None, checkpoint: Path | None = None,
+    key: str = "", interval: float = 60.0,
+) -> list[Solution]:  # fmt: skip
+    """Solve the problem at every ridge.
+
+    Args:
+        problem: The least-squares problem; a dual one (`problem.dual`) offers `dual_product` and `adjoint64` as well.
+        ridges: ρ, in any order.
+        rtol, atol: Published units, see linearized.solvers.linear.solution.
+        max_iterations: Largest number of products for each ridge, restarts included.
+        progress: Called after each product with (iteration, max_iterations, residual of each ridge, ridges left).
+        checkpoint: A folder for the state, from which a killed run continues. The caller removes it.
+        key: Identity of the run that the checkpoint belongs to, such as the fingerprint of data and settings.
+        interval: Seconds between checkpoints.
+
+    Returns:
+        A solution for each ridge; where it has not converged, its `message` says why.
+
+    A step costs one product with AᵀA or A Aᵀ; memory is 16 · min(rows, p) · columns bytes for each ridge. Raises
+    `UserError` for bad settings and for features or labels that are not finite.
+    """
+    ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
+    moment = finite(problem.moment())
+    tolerance = Tolerance.of(float(np.linalg.norm(moment)), problem.n, rtol, atol)
+    run = _Run(problem, tolerance, max_iterations, progress, checkpoint, key, interval)
+    values, histories = run.shifted(moment, ridges, "cg")
+    duals = values if problem.dual else None
+    if duals is not None:
+        values = primal_values(problem, duals)
+    return run.polished(measured(problem, ridges, values, histories, tolerance, duals), duals)
+
+
+def polish(
+    problem: LinearProblem, solutions: list[Solution], tolerance: Tolerance, *, max_iterations: int,
+    progress: Progress | None, checkpoint: Path | None, key: str, interval: float,
+    duals: list[np.ndarray] | None = None,
+) -> list[Solution]:  # fmt: skip
+    """Continue from the solutions of any solver that miss the tolerance, all of them in each product; see `solve`.
+
+    Args:
+        duals: α with v = Aᵀα of every solution, to continue in the dual; None continues in the primal.
+
+    Takes 24 · p · columns bytes (rows for p in the dual) for each of them, in batches of as many as `ridge_batch` says.
+    """
+    run = _Run(problem, tolerance, max_iterations, progress, checkpoint, key, interval)
+    return run.polished(solutions, duals)
+
+
+def primal_values(problem: DualProblem, duals: list[np.ndarray]) -> list[np.ndarray]:
+    """Return v = Aᵀα for each α, in one float64 pass over the features for each batch of ridges."""
+    values, size = [], ridge_batch(problem)
+    for batch in (duals[i : i + size] for i in range(0, len(duals), size)):
+        values += np.split(finite(problem.adjoint64(np.concatenate(batch, axis=1))), len(batch), axis=1)
+    return values
+
+
+class _Run:
+    """The problem and the settings of one call of `solve` or `polish`."""
+
+    def __init__(self, problem, tolerance, max_iterations, progress, checkpoint, key, interval):
+        self.problem, self.tolerance, self.max_iterations = problem, tolerance, max_iterations
+        self.progress, self.checkpoint, self.key, self.interval = progress, checkpoint, key, interval
+
+    def polished(self, solutions: list[Solution], duals: list[np.ndarray] | None) -> list[Solution]:
+        """Restart what has not converged, while iterations are left and the last restart halved the residual."""
+        solutions, duals = list(solutions), list(duals or [])
+        size, attempt = ridge_batch(self.problem), 0
+        missing = [i for i, solution in enumerate(solutions) if self._may_go_on(solution)]
+        while missing:
+            left = []
+            for start in range(0, len(missing), size):
+                batch = missing[start : start + size]
+                alphas = [duals[i] for i in batch] if duals else None
+                better, alphas = self.restarted([solutions[i] for i in batch], alphas, f"cg-{attempt}-{batch[0]}")
+                for place, (i, new) in enumerate(zip(batch, better, strict=True)):
+                    halved = new.residual <= solutions[i].residual / 2
+                    if new.residual < solutions[i].residual:
+                        solutions[i] = new
+                        if alphas:
+                            duals[i] = alphas[place]
+                    else:  # the better iterate stays; its products are those that were spent
+                        solutions[i] = solutions[i]._replace(iterations=new.iterations, history=new.history)
+                    if halved and self._may_go_on(new):
+                        left.append(i)
+            missing, attempt = left, attempt + 1
+        return [self._explained(solution) for solution in solutions]
+
+    def _may_go_on(self, solution: Solution) -> bool:
+        return not solution.converged and solution.iterations < self.max_iterations
+
+    def _explained(self, solution: Solution) -> Solution:
+        """Add why a ridge has not converged."""
+        if solution.converged:
+            return solution
+        told = f"not solved to a residual of {self.tolerance.relative:.1g} but of {solution.residual:.1g}: "
+        if solution.iterations >= self.max_iterations:
+            return solution._replace(message=f"{told}all {self.max_iterations} iterations are spent")
+        kind = "float32" if self.problem.rounding > 1e-10 else "float64"
+        return solution._replace(
+            message=f"{told}the precision of {kind} products is exhausted; take a larger ridge or tolerance"
+        )
+
+    def restarted(
+        self, solutions: list[Solution], duals: list[np.ndarray] | None, name: str
+    ) -> tuple[list[Solution], list[np.ndarray] | None]:
+        """Return each solution, and α in the dual, after CG on its true residual, all of them in lock-step."""
+        ridges = np.array([solution.ridge for solution in solutions])
+        spent = np.array([solution.iterations for solution in solutions])
+        norms = np.array([solution.residual for solution in solutions]) * self._scale
+        if duals is None:
+            _, gradient = self.problem.evaluate(np.concatenate([solution.value for solution in solutions], axis=1))
+            parts = np.split(gradient, len(solutions), axis=1)
+            residuals = np.stack([part - one.ridge * one.value for part, one in zip(parts, solutions, strict=True)])
+        else:
+            residuals = np.stack(
+                [
+                    self.problem.targets - one.predictions - one.ridge * alpha
+                    for one, alpha in zip(solutions, duals, strict=True)
+                ]
+            )
+        limits = self._limit(norms)
+        state = LockStep(residuals, ridges, limits, self.max_iterations - spent, None if duals is None else norms)
+        self.run(state, name, ridges, int(spent.max()))
+        histories = [
+            np.concatenate([solution.history, trace[~np.isnan(trace)] / self._scale])
+            for solution, trace in zip(solutions, state.trace.T, strict=True)
+        ]
+        if duals is None:
+            values = [solution.value + step for solution, step in zip(solutions, state.values, strict=True)]
+        else:
+            duals = [alpha + step for alpha, step in zip(duals, state.values, strict=True)]
+            values = primal_values(self.problem, duals)
+        return measured(self.problem, ridges, values, histories, self.tolerance, duals), duals
+
+    def shifted(self, moment: np.ndarray, ridges: np.ndarray, name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Run multi-shift CG from 0; return v of each ridge (α in the dual) and the histories."""
+        norm = self.tolerance.moment_norm
+        b, primal_norm = (self.problem.targets, norm) if self.problem.dual else (moment, None)
+        state = MultiShift(b, ridges, float(self._limit(norm)), self.max_iterations, primal_norm)
+        self.run(state, name, ridges)
+        return list(state.values), [trace[~np.isnan(trace)] / self._scale for trace in state.trace.T]
+
+    def run(self, state: MultiShift | LockStep, name: str, ridges: np.ndarray, spent: int = 0) -> None:
+        """Step until no ridge is left, from the state that was saved under `name` if there is one."""
+        product = self.problem.dual_product if state.dual else self.problem.primal_product
+        saved = Checkpoint(
+            self.checkpoint, key=self.key, shape=state.values.shape, ridges=ridges.tolist(), relative=self._relative
+        )
+        state.restore(saved.load(name))
+        written = time.monotonic()
+        while state.active.any():
+            state.step(lambda v: finite(product(v)))
+            if self.progress is not None:
+                left = int(state.active.sum())
+                self.progress(state.iteration + spent, self.max_iterations, state.norms / self._scale, left)
+            if time.monotonic() - written >= self.interval:
+                saved.save(name, state.arrays())
+                written = time.monotonic()
+        saved.save(name, state.arrays())
+
+    def _limit(self, norms: float | np.ndarray) -> float | np.ndarray:
+        """The residual at which a pass from residuals of `norms` ends: the tolerance's, or what products can follow."""
+        return np.maximum(self._relative * self._scale, FOLLOWED * self.problem.rounding * np.asarray(norms))
+
+    @property
+    def _scale(self) -> float:
+        return self.tolerance.moment_norm or 1.0
+
+    @property
+    def _relative(self) -> float:
+        return self.tolerance.relative if self.tolerance.moment_norm > 0 else 0.0

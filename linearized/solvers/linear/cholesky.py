@@ -1,0 +1,109 @@
+"""One Cholesky factor of K + ρI a ridge, in place: the baseline that the other solvers of K are measured against.
+
+n³/3 operations a ridge, in one triangle of a single copy of K; the other keeps K, from which the triangle is filled
+anew for the next ridge and true residuals are made. In float32 a factor is refined as the band's is
+(linearized.solvers.linear.refinement).
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg
+
+from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.linear.dense_gram import ROWS, DenseGram, DenseProblem
+from linearized.solvers.linear.refinement import Refinement, distinct, floor
+from linearized.solvers.linear.solution import ATOL, MAX_ITERATIONS, RTOL, Progress, Solution, Tolerance, checked_ridges
+
+STATE = "cholesky"
+
+
+def solve(
+    problem: DenseProblem, ridges: Sequence[float] | np.ndarray, *, rtol: float = RTOL, atol: float = ATOL,
+    max_iterations: int = MAX_ITERATIONS, progress: Progress | None = None, checkpoint: Path | None = None,
+    key: str = "", interval: float = 60.0,
+) -> list[Solution]:  # fmt: skip
+    """Solves (K + ρI)α = Y at every ridge.
+
+    The arguments are those of `linearized.solvers.linear.band.solver.solve`, but that `progress` is called after each
+    ridge with (ridges done, ridges, residual a ridge, ridges left), and that checkpoints hold the ridges that are done.
+
+    A factor is made at λ' = max(ρ, c eps ‖K‖), and further up where that is not positive definite: `shift` says so,
+    and CG takes the solution back to ρ.
+    """
+    ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
+    tolerance = Tolerance.of(float(np.linalg.norm(problem.targets)), problem.n, rtol, atol)
+    saved = Checkpoint(
+        checkpoint, key=key, n=problem.n, dtype=str(problem.dtype), ridges=ridges.tolist(), rtol=rtol, atol=atol
+    )
+    solutions, written = _restored(saved, ridges), time.monotonic()
+    residuals = np.array([solution.residual for solution in solutions] + [1.0] * (len(ridges) - len(solutions)))
+    if len(solutions) == len(ridges):
+        return solutions
+    factored = _Factored(DenseGram(problem))
+    for i in range(len(solutions), len(ridges)):
+        shift = factored.at(float(ridges[i]))
+        refinement = Refinement(
+            problem, factored.gram.product, factored.gram.norm, factored.precondition, tolerance, max_iterations, None
+        )
+        solutions += refinement.solutions(ridges[i : i + 1], np.array([shift]))
+        residuals[i], left = solutions[-1].residual, len(ridges) - i - 1
+        if left == 0 or time.monotonic() - written >= interval:
+            saved.save(STATE, _arrays(solutions))
+            written = time.monotonic()
+        if progress is not None:
+            progress(i + 1, len(ridges), residuals.copy(), left)
+    return solutions
+
+
+class _Factored:
+    """K, and the factor of one K + λ'I at a time in its upper triangle."""
+
+    def __init__(self, gram: DenseGram):
+        self.gram, self.lower = gram, gram.array.T  # ordered by columns, as LAPACK has it: the factor is lower
+        self._potrf, self._potrs = scipy.linalg.get_lapack_funcs(("potrf", "potrs"), (gram.array,))
+
+    def at(self, ridge: float) -> float:
+        """Factors at the ridge, or as little above as gives a factor; the ridge that was taken."""
+        shift = max(ridge, floor(self.gram.array.dtype, self.gram.norm))
+        while not self._factor(shift):
+            shift = 10 * max(shift, np.finfo(np.float64).tiny)
+        return shift
+
+    def _factor(self, shift: float) -> bool:
+        for start in range(0, len(self.lower), ROWS):
+            columns = slice(start, start + ROWS)
+            below, square = self.lower[start + ROWS :, columns], self.lower[columns, columns]
+            below[...] = self.lower[columns, start + ROWS :].T
+            np.copyto(square, np.triu(square, 1).T, where=np.tri(len(square), k=-1, dtype=bool))
+        np.fill_diagonal(self.lower, self.gram.diagonal + shift)
+        _, info = self._potrf(self.lower, lower=1, clean=0, overwrite_a=1)
+        return info == 0
+
+    def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """(K + λ'I)⁻¹ of (n, 1, k)."""
+        n, _, columns = right.shape
+        solved, _ = self._potrs(self.lower, distinct(right).reshape(n, columns).astype(self.lower.dtype), lower=1)
+        return np.asarray(solved, np.float64).reshape(n, 1, columns)
+
+
+EVIDENCE = ("converged", "iterations", "residual", "shift", "refinements", "message")
+
+
+def _arrays(solutions: list[Solution]) -> dict[str, np.ndarray]:
+    """All fields of solutions without traces."""
+    names = ("value", "predictions", "history", *EVIDENCE)
+    return {f"{name}{i}": np.asarray(getattr(one, name)) for i, one in enumerate(solutions) for name in names}
+
+
+def _restored(saved: Checkpoint, ridges: np.ndarray) -> list[Solution]:
+    arrays = saved.load(STATE) or {}
+    return [
+        Solution(
+            float(ridges[i]), value=arrays[f"value{i}"], predictions=arrays[f"predictions{i}"],
+            history=arrays[f"history{i}"], **{name: arrays[f"{name}{i}"].item() for name in EVIDENCE},
+        )
+        for i in range(sum(name.startswith("value") for name in arrays))
+    ]  # fmt: skip

@@ -1,0 +1,107 @@
+"""All eigenvectors of K: every ridge costs two products, and leave-one-out errors are exact at every ridge.
+
+With K = V diag(w) Vᵀ, α = V(w + ρ)⁻¹VᵀY, the degrees of freedom are Σ w/(w + ρ), and what a row's own label adds to
+its prediction is known from [(K + ρI)⁻¹]_ii = Σ_j V_ij²/(w_j + ρ). About 9 n³ operations once and 3 n² numbers of
+memory: for this alone the other solvers are cheaper by far.
+
+LAPACK's syevd, since the default (syevr) loses the orthogonality of float32 eigenvectors of such spectra.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg
+
+from linearized.base.errors import UserError
+from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.linear.dense_gram import ROWS, DenseGram, DenseProblem
+from linearized.solvers.linear.refinement import Refinement, distinct, floor, with_traces
+from linearized.solvers.linear.solution import ATOL, MAX_ITERATIONS, RTOL, Progress, Solution, Tolerance, checked_ridges
+
+MOST = 32_766  # rows: beyond, the length 1 + 6n + 2n² of syevd's workspace is more than LAPACK's 32-bit integers hold
+STATE = "eigh"
+
+
+def solve(
+    problem: DenseProblem, ridges: Sequence[float] | np.ndarray, *, rtol: float = RTOL, atol: float = ATOL,
+    max_iterations: int = MAX_ITERATIONS, progress: Progress | None = None, checkpoint: Path | None = None,
+    key: str = "", interval: float = 60.0,
+) -> list[Solution]:  # fmt: skip
+    """Solves (K + ρI)α = Y at every ridge.
+
+    The arguments are those of `linearized.solvers.linear.band.solver.solve`, but that the reduction cannot be watched
+    or saved on
+    the way: `progress` is called once it is done with (1, 1, ones, ridges), and the eigenvectors, as large as K, are
+    saved if they took longer than `interval`.
+
+    Degrees of freedom, GCV and leave-one-out errors come with every ridge that the precision of K resolves. Where a
+    residual asks for refinement they are those of the eigenvectors all the same. Raises `UserError` as that one does,
+    and beyond 32,766 rows.
+    """
+    ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
+    refuse_many_rows(problem.n)
+    tolerance = Tolerance.of(float(np.linalg.norm(problem.targets)), problem.n, rtol, atol)
+    saved = Checkpoint(checkpoint, key=key, n=problem.n, dtype=str(problem.dtype))
+    spectrum = _Spectrum(problem, ridges, saved, interval)
+    if progress is not None:
+        progress(1, 1, np.ones(len(ridges)), len(ridges))
+    refinement = Refinement(
+        problem, problem.primal_product, spectrum.norm, spectrum.precondition, tolerance, max_iterations, progress
+    )
+    return spectrum.judged(refinement.solutions(ridges, spectrum.shifts))
+
+
+def refuse_many_rows(rows: int) -> None:
+    """Raise `UserError` if there are more rows than LAPACK's eigenvalue solver can count."""
+    if rows > MOST:
+        raise UserError(
+            f"eigh takes at most {MOST} rows, since LAPACK counts its workspace in 32 bits. Received: n={rows}. "
+            "Take --solver=band, or --solver=block_lanczos where K does not fit in memory."
+        )
+
+
+class _Spectrum:
+    """w (not below 0) and V, and the ridge that stands for each ρ where w + ρ is rounding."""
+
+    def __init__(self, problem: DenseProblem, ridges: np.ndarray, saved: Checkpoint, interval: float):
+        arrays = saved.load(STATE)
+        if arrays is None:
+            started, gram = time.monotonic(), DenseGram(problem, keep=True)
+            values, vectors = scipy.linalg.eigh(gram.array.T, driver="evd", overwrite_a=True, check_finite=False)
+            arrays = {"values": values.astype(np.float64), "vectors": vectors, "norm": np.array(gram.norm)}
+            if time.monotonic() - started >= interval:
+                saved.save(STATE, arrays)
+        self.norm, self.vectors = float(arrays["norm"]), arrays["vectors"]
+        self.values, least = np.maximum(arrays["values"], 0), floor(problem.dtype, self.norm)
+        self.resolved = arrays["values"].min() + ridges >= least
+        self.shifts = np.where(self.resolved, ridges, np.maximum(ridges, least))
+
+    def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """V(w + λ')⁻¹Vᵀ of (n, l, k) for the ridges `which`: 4 n² operations a column."""
+        n, _, columns = right.shape
+        rotated = self._times(self.vectors.T, distinct(right).reshape(n, -1)).reshape(n, -1, columns)
+        solved = rotated / (self.values[:, None] + self.shifts[which])[:, :, None]
+        return self._times(self.vectors, solved.reshape(n, -1)).reshape(right.shape)
+
+    def _times(self, matrix: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return (matrix @ v.astype(matrix.dtype)).astype(np.float64)
+
+    def judged(self, solutions: list[Solution]) -> list[Solution]:
+        """With all that the spectrum tells, at the ridges where it is more than rounding."""
+        inverse = 1 / (self.values[:, None] + self.shifts)
+        diagonal = np.concatenate(
+            [
+                self.vectors[start : start + ROWS].astype(np.float64) ** 2 @ inverse
+                for start in range(0, len(inverse), ROWS)
+            ]
+        )  # of (K + ρI)⁻¹, (n, r)
+        return [
+            with_traces(one, self.values @ inverse[:, i], inverse[:, i].sum())._replace(
+                leave_one_out=one.value / diagonal[:, i, None]
+            )
+            if self.resolved[i]
+            else one
+            for i, one in enumerate(solutions)
+        ]

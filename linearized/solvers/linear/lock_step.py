@@ -1,0 +1,94 @@
+"""Conjugate gradients for several ridges and right-hand sides of their own, side by side in one product a step.
+
+Multi-shift CG (linearized.solvers.linear.multi_shift) has one right-hand side for all ridges. Here each ridge continues
+from
+where another solver left it, with a residual of its own: (H + ρᵢI)vᵢ = bᵢ. Every column has its own coefficients; the
+ridges share the pass over A, which is most of the cost where A is read from files or recomputed. H is AᵀA, or A Aᵀ in
+the dual, as in multi-shift CG.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from linearized.solvers.linear.multi_shift import EXHAUSTED
+
+
+class LockStep:
+    """State of the iteration; arrays are (r, p, c) for r ridges and c columns each.
+
+    Args:
+        b: Right-hand sides (r, p, c).
+        ridges: ρ of each, (r,).
+        limit: Primal residual, over the columns of a ridge, at which it is done: one number, or one for each ridge.
+        steps: How many products each ridge may take, (r,).
+        primal_norms: In the dual, ‖Aᵀbᵢ‖ of each ridge; None in the primal.
+
+    Attributes:
+        values, norms, trace, active: As for `linearized.solvers.linear.multi_shift.MultiShift`.
+    """
+
+    def __init__(
+        self, b: np.ndarray, ridges: np.ndarray, limit: float | np.ndarray, steps: np.ndarray,
+        primal_norms: np.ndarray | None = None,
+    ):  # fmt: skip
+        self.ridges, self.limit, self.steps = ridges[:, None, None], limit, steps
+        self.values, self.directions, self.residuals = np.zeros_like(b), b.copy(), b.copy()
+        self.squares = np.sum(b**2, axis=1)
+        self.floor = EXHAUSTED**2 * self.squares
+        self.dual = primal_norms is not None
+        self.images, self.betas = np.zeros_like(b if self.dual else b[:, :0]), np.zeros_like(self.squares)
+        self.trace = np.empty((0, len(b)))
+        self.norms = np.array(primal_norms) if self.dual else np.sqrt(np.sum(self.squares, axis=1))
+        self.active = (self.norms > limit) & (steps > 0)
+
+    @property
+    def iteration(self) -> int:
+        """Number of products so far."""
+        return len(self.trace)
+
+    def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Perform one product with the directions of all ridges that are not done.
+
+        A column stands still once its residual is exhausted, or if rounding has taken the curvature along it.
+        """
+        here = np.flatnonzero(self.active)
+        p = self.directions[here]
+        beside = np.ascontiguousarray(p.transpose(1, 0, 2)).reshape(p.shape[1], -1)
+        image = product(beside).reshape(p.shape[1], len(here), -1).transpose(1, 0, 2)
+        if self.dual:
+            fresh = image - self.betas[here][:, None] * self.images[here]
+            lengths = np.sum(self.residuals[here] * fresh, axis=1)
+            self.images[here] = image
+            self._note(here, lengths)
+        q = image + self.ridges[here] * p
+        curvature, square = np.sum(p * q, axis=1), self.squares[here]
+        alive = (square > self.floor[here]) & (curvature > 0)
+        moving = alive & self.active[here][:, None]
+        alpha = np.where(moving, square / np.where(alive, curvature, 1), 0)[:, None]
+        self.values[here] += alpha * p
+        residuals = self.residuals[here] - alpha * q
+        fresh = np.where(alive, np.sum(residuals**2, axis=1), square)
+        beta = np.where(alive, fresh / np.where(alive, square, 1), 0)
+        self.residuals[here], self.directions[here] = residuals, residuals + beta[:, None] * p
+        self.squares[here], self.betas[here] = fresh, beta
+        if not self.dual:
+            self._note(here, fresh)
+        self.active[here] &= alive.any(axis=1)
+        self.active &= self.iteration < self.steps
+
+    def _note(self, here: np.ndarray, squares: np.ndarray) -> None:
+        """Record the residuals of the ridges `here`, from their squared primal residuals in each column."""
+        self.norms[here] = np.sqrt(np.maximum(np.sum(squares, axis=1), 0))
+        self.trace = np.concatenate([self.trace, np.where(self.active, self.norms, np.nan)[None]])
+        self.active &= self.norms > self.limit
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that `step` changes."""
+        names = ("values", "directions", "residuals", "squares", "images", "betas", "norms", "trace", "active")
+        return {name: getattr(self, name) for name in names}
+
+    def restore(self, arrays: dict[str, np.ndarray] | None) -> None:
+        """Continue from `arrays`, which the method of that name returned; None changes nothing."""
+        for name, array in (arrays or {}).items():
+            setattr(self, name, array)

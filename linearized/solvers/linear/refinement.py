@@ -1,0 +1,184 @@
+"""From solutions of a factor to solutions of K: the true residual, and where it asks for it CG in float64.
+
+A factor made in K's precision, or at a larger ridge where K + ρI is not positive definite in that precision, is a
+preconditioner for CG at the true ρ. All ridges and columns take their steps together, so that one product with K
+serves them all; a ridge leaves once it is done.
+
+State is held as (n, ridges, columns): reshaped without copying, that is what a product takes.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from linearized.solvers.linear.dense_gram import DenseProblem
+from linearized.solvers.linear.solution import SLACK, Progress, Solution, Tolerance, finite
+
+STALL = 50  # steps without halving the residual, after which a ridge is given up
+STORAGE = 1e-7  # of ‖K‖: a smaller ridge is lost in float32's rounding of K itself
+FLOOR = 4.0  # times the rounding of ‖K‖: the least ridge that a factor in K's dtype is made at
+
+Product = Callable[[np.ndarray], np.ndarray]
+Precondition = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def floor(dtype: np.dtype, norm: float) -> float:
+    """The least ridge at which to factor K + ρI in its dtype."""
+    return FLOOR * float(np.finfo(dtype).eps) * norm
+
+
+class Refinement(NamedTuple):
+    """How to go from a factor's solutions to those of K.
+
+    Attributes:
+        problem: For Y, and K's dtype.
+        product: K v in float64.
+        norm: ‖K‖.
+        precondition: (residuals (n, l, k), which ridges (l,)) -> about (K + ρI)⁻¹ of them, in float64.
+        tolerance, max_iterations, progress: As `solve` of any solver takes them; iterations are steps of CG.
+    """
+
+    problem: DenseProblem
+    product: Product
+    norm: float
+    precondition: Precondition
+    tolerance: Tolerance
+    max_iterations: int
+    progress: Progress | None
+
+    def solutions(self, ridges: Float64[np.ndarray, " r"], shifts: Float64[np.ndarray, " r"]) -> list[Solution]:
+        """A solution at every ridge; `shifts` are the ridges at which the factors are made.
+
+        Costs one product for the true residuals, and where they miss the tolerance one a step and one at the end.
+        """
+        state = _State(self, ridges)
+        state.measure(np.arange(len(ridges)))
+        left = np.flatnonzero(state.residuals > self.tolerance.relative)
+        while left.size:
+            before, values, predictions = state.residuals[left], state.values[:, left], state.predictions[:, left]
+            state.step_until_done(left)
+            state.measure(left)
+            helped = state.residuals[left] < before / 2
+            state.take_back(left, before, values, predictions)
+            spent = state.steps[left] >= self.max_iterations
+            left = left[(state.residuals[left] > SLACK * self.tolerance.relative) & helped & ~spent]
+        return [self._solution(state, i, float(shifts[i])) for i in range(len(ridges))]
+
+    def _solution(self, state: "_State", i: int, shift: float) -> Solution:
+        ridge, residual, steps = float(state.ridges[i]), float(state.residuals[i]), int(state.steps[i])
+        done = residual <= SLACK * self.tolerance.relative
+        return Solution(
+            ridge, state.values[:, i].copy(), done, len(state.histories[i]), residual, np.array(state.histories[i]),
+            state.predictions[:, i].copy(), self._message(ridge, residual, steps, done, shift),
+            shift if shift != ridge else 0.0, steps,
+        )  # fmt: skip
+
+    def _message(self, ridge: float, residual: float, steps: int, done: bool, shift: float) -> str:
+        dtype, said = self.problem.dtype, []
+        if shift > max(ridge, floor(dtype, self.norm)):
+            said.append(f"K + {ridge:.3g} I is not positive definite in {dtype}; K + {shift:.3g} I is")
+        if not done:
+            said.append(
+                f"not solved to {self.tolerance.relative:.1g}: the residual is {residual:.1g} after {steps} steps of "
+                f"CG with the {dtype} factor"
+            )
+        if dtype == np.float32 and ridge < STORAGE * self.norm:
+            said.append(f"float32 does not hold K to this ridge, take one above {STORAGE * self.norm:.1g} or float64")
+        elif not done:
+            said.append("take a larger ridge or rtol")
+        return "; ".join(said)
+
+
+class _State:
+    """Values, predictions and residuals of all ridges, (n, r, k)."""
+
+    def __init__(self, refinement: Refinement, ridges: np.ndarray):
+        self.of, self.ridges = refinement, ridges
+        targets, everyone = refinement.problem.targets, np.arange(len(ridges))
+        repeated = np.broadcast_to(targets[:, None], (len(targets), len(ridges), targets.shape[1]))
+        self.values = refinement.precondition(repeated, everyone)
+        self.predictions = np.empty_like(self.values)
+        self.residuals = np.ones(len(ridges))
+        self.steps = np.zeros(len(ridges), int)
+        self.histories: list[list[float]] = [[] for _ in ridges]
+        self.scale = refinement.tolerance.moment_norm or 1.0
+
+    def measure(self, which: np.ndarray) -> None:
+        """Recomputes K α and the true residuals from K."""
+        self.predictions[:, which] = self._product(self.values[:, which])
+        for one in np.split(which, len(which)):
+            i = int(one[0])
+            self.residuals[i] = np.linalg.norm(self.missing(one)) / self.scale
+            if not self.histories[i]:
+                self.histories[i].append(float(self.residuals[i]))
+
+    def take_back(self, which: np.ndarray, before: np.ndarray, values: np.ndarray, predictions: np.ndarray) -> None:
+        """Gives the ridges whose residual has grown what they had before."""
+        worse = ~(self.residuals[which] <= before)
+        self.values[:, which[worse]], self.predictions[:, which[worse]] = values[:, worse], predictions[:, worse]
+        self.residuals[which[worse]] = before[worse]
+
+    def missing(self, which: np.ndarray) -> np.ndarray:
+        """Y - (K + ρI)α."""
+        values, predictions = self.values[:, which], self.predictions[:, which]
+        return self.of.problem.targets[:, None] - predictions - self.ridges[which, None] * values
+
+    def step_until_done(self, which: np.ndarray) -> None:
+        """CG in lock-step on what is missing, for the ridges `which`."""
+        limit = self.of.tolerance.relative * self.scale
+        residual, which = self.missing(which), which.copy()
+        direction = z = self.of.precondition(residual, which)
+        square = _dots(residual, z)
+        best, waited = np.linalg.norm(residual, axis=(0, 2)), np.zeros(len(which), int)
+        while which.size:
+            image = self._product(direction) + self.ridges[which, None] * direction
+            curvature = _dots(direction, image)
+            alive = (curvature > 0) & (square > 0)
+            alpha = np.where(alive, square / np.where(alive, curvature, 1), 0)
+            self.values[:, which] += alpha * direction
+            residual -= alpha * image
+            norms = np.linalg.norm(residual, axis=(0, 2))
+            waited = np.where(norms <= best / 2, 0, waited + 1)
+            best = np.where(norms <= best / 2, norms, best)
+            self._note(which, norms / self.scale)
+            go_on = (norms > limit) & alive.any(axis=1) & (waited < STALL)
+            go_on &= self.steps[which] < self.of.max_iterations
+            self._tell(int(go_on.sum()))
+            which, best, waited, alive = which[go_on], best[go_on], waited[go_on], alive[go_on]
+            if not which.size:
+                return
+            residual, direction, before = residual[:, go_on], direction[:, go_on], square[go_on]
+            z = self.of.precondition(residual, which)
+            square = _dots(residual, z)
+            direction = z + np.where(alive, square / np.where(alive, before, 1), 0) * direction
+
+    def _note(self, which: np.ndarray, relative: np.ndarray) -> None:
+        for i, value in zip(which, relative, strict=True):
+            self.residuals[i] = value
+            self.steps[i] += 1
+            self.histories[i].append(float(value))
+
+    def _tell(self, left: int) -> None:
+        if self.of.progress is not None:
+            self.of.progress(int(self.steps.max()), self.of.max_iterations, self.residuals.copy(), left)
+
+    def _product(self, v: np.ndarray) -> np.ndarray:
+        return finite(self.of.product(v.reshape(len(v), -1)).reshape(v.shape))
+
+
+def distinct(right: np.ndarray) -> np.ndarray:
+    """(n, r, k) without the copies of a right-hand side that all ridges share: (n, 1, k), which broadcasts."""
+    return right[:, :1] if right.strides[1] == 0 else right
+
+
+def with_traces(solution: Solution, degrees_of_freedom: float, inverse_trace: float) -> Solution:
+    """With tr K(K + ρI)⁻¹, and generalised cross-validation from tr(K + ρI)⁻¹."""
+    mean = float(np.mean(np.sum(solution.value**2, axis=1)))
+    gcv = mean / (inverse_trace / len(solution.value)) ** 2
+    return solution._replace(degrees_of_freedom=float(degrees_of_freedom), gcv=gcv)
+
+
+def _dots(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.einsum("nrk,nrk->rk", x, y)

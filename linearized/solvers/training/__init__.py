@@ -1,0 +1,1 @@
+"""Training of networks: first-order methods and Newton-CG, with their schedules and batches."""

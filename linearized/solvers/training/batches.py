@@ -1,0 +1,55 @@
+"""Feeds rows to Keras in an order that depends on the seed and the epoch alone, so that a resumed run sees the same."""
+
+import math
+
+import keras
+import numpy as np
+from jaxtyping import Float32
+
+from linearized.solvers.training.recipe import Recipe, moved
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of rows; the last one holds what is left, so every row is used once an epoch.
+
+    Args:
+        x, y: Rows, in memory or memory-mapped.
+        size: Rows a batch; no more than there are.
+        seed: Of the permutations; None keeps the rows in order.
+        recipe: Whose augmentation to apply, drawn anew each epoch; None: none.
+        image_shape: (height, width, channels) of a row, for that.
+    """
+
+    def __init__(
+        self,
+        x: Float32[np.ndarray, "n d"],
+        y: Float32[np.ndarray, "n k"],
+        size: int,
+        seed: int | None = None,
+        recipe: Recipe | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+    ):
+        super().__init__()
+        self.x, self.y, self.size, self.seed = x, y, min(size, len(x)), seed
+        self.recipe, self.image_shape, self.epoch = recipe, image_shape, 0
+        self.order = None
+        self.start(0)
+
+    def start(self, epoch: int) -> None:
+        """Draws the order of `epoch`. To be called before its first batch is read."""
+        self.epoch = epoch
+        if self.seed is not None:
+            self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.x) / self.size)
+
+    def __getitem__(self, index: int) -> tuple[Float32[np.ndarray, "b d"], Float32[np.ndarray, "b k"]]:
+        rows = slice(index * self.size, (index + 1) * self.size)
+        if self.order is not None:
+            rows = np.sort(self.order[rows])  # in the order of the file, which a memory map reads faster
+        x, y = np.asarray(self.x[rows]), np.asarray(self.y[rows])
+        if self.recipe is not None and self.recipe.augments():
+            random = np.random.default_rng([self.seed or 0, self.epoch, index])
+            x = moved(x, self.image_shape, self.recipe.augment_crop, self.recipe.augment_flip, random)
+        return x, y

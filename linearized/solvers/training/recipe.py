@@ -1,0 +1,74 @@
+"""How networks of today are trained, as options beside the published way: rates, smoothed labels, moved images."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from linearized.solvers.training.schedule import cosine_rates, lambda_rates, learning_rates, warm_up_epochs
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Options of first-order training; the defaults are the published ones.
+
+    Attributes:
+        schedule: "published" (warm-up to twice the rate over 15 epochs, cosine with a floor) or "cosine" (warm-up to
+            the rate over `warm_up` epochs, cosine to 0) or "lambda" (warm-up to `warm_up` times the rate, cosine to 0),
+            see `linearized.solvers.training.schedule`.
+        warm_up: Epochs, of "cosine" and "lambda".
+        label_smoothing: ε: each target y of k classes becomes (1 - ε) y + ε / k (k = 2 for a binary label).
+        weight_decay: Of AdamW: every step takes this share of the rate off each weight.
+        l2_decay: λ of momentum SGD and Adam: gradients g become g + λ w, as PyTorch's weight_decay of these.
+        beta_2: Of Adam and AdamW.
+        momentum: Rule of momentum SGD: "classical" (as published), "nesterov" or "keras", see
+            `linearized.solvers.training.scaled.ScaledSGD`.
+        augment_crop: Pixels by which an image is moved at most, each way; zeros come in.
+        augment_flip: Whether half of the images are mirrored left to right.
+    """
+
+    schedule: str = "published"
+    warm_up: int = 5
+    label_smoothing: float = 0.0
+    weight_decay: float = 0.0
+    l2_decay: float = 0.0
+    beta_2: float = 0.999
+    momentum: str = "classical"
+    augment_crop: int = 0
+    augment_flip: bool = False
+
+    def rates(self, learning_rate: float, epochs: int) -> Float64[np.ndarray, " epochs"]:
+        """The rate of each epoch."""
+        if self.schedule == "published":
+            return learning_rates(learning_rate, epochs)
+        rates = {"cosine": cosine_rates, "lambda": lambda_rates}[self.schedule]
+        return rates(learning_rate, epochs, self.warm_up)
+
+    def warm_up_epochs(self, epochs: int) -> int:
+        """Epochs of the first of two batch sizes."""
+        return warm_up_epochs(epochs) if self.schedule == "published" else min(self.warm_up, epochs)
+
+    def augments(self) -> bool:
+        """Whether images are moved or mirrored."""
+        return self.augment_crop > 0 or self.augment_flip
+
+
+def moved(
+    x: Float32[np.ndarray, "n d"], shape: tuple[int, int, int], crop: int, flip: bool, random: np.random.Generator
+) -> Float32[np.ndarray, "n d"]:
+    """Each row's image mirrored with probability ½ (if `flip`), then moved by up to `crop` pixels a side.
+
+    Args:
+        shape: (height, width, channels) that a row flattens.
+        random: Three draws an image, so that two generators in the same state give the same images.
+    """
+    height, width, channels = shape
+    images = x.reshape(len(x), height, width, channels)
+    mirrored = random.integers(0, 2, len(x), dtype=bool)
+    down, right = random.integers(0, 2 * crop + 1, (2, len(x)))
+    if flip:
+        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    padded = np.pad(images, ((0, 0), (crop, crop), (crop, crop), (0, 0)))
+    rows = (down[:, None] + np.arange(height))[:, :, None]
+    columns = (right[:, None] + np.arange(width))[:, None, :]
+    return padded[np.arange(len(x))[:, None, None], rows, columns].reshape(len(x), -1)

@@ -1,0 +1,89 @@
+"""Learning rates and batch sizes by epoch: those of arXiv 2006.13409, of lambda networks, and warm-up plus cosine."""
+
+import numpy as np
+from jaxtyping import Float64
+
+from linearized.base.errors import UserError
+
+WARM_UP = 15  # epochs
+LARGEST_BATCH = 10_000
+CONVOLUTIONAL = ("CNN", "KERV_CNN", "RESNET", "LAMBDA_RESNET")
+
+
+def warm_up_epochs(epochs: int) -> int:
+    """15 as published; a fifth of the epochs (rounded down) where there are no more than 15 in all."""
+    return WARM_UP if epochs > WARM_UP else epochs // 5
+
+
+def learning_rates(learning_rate: float, epochs: int) -> Float64[np.ndarray, " epochs"]:
+    """The rate of each epoch: a linear warm-up to twice `learning_rate`, then a cosine with a floor.
+
+    With W = `warm_up_epochs(epochs)`, lr·2t/W for t < W (so the first published epoch has rate 0 and changes nothing),
+    then max(lr(1 + cos(π(t - W)/(epochs - W))), lr/15). Up to 15 epochs, where the published schedule would end within
+    its warm-up, the warm-up is lr·2(t + 1)/(W + 1), so that no epoch is spent at rate 0.
+
+    Raises `UserError` for no epochs and for a rate that is not positive and finite.
+    """
+    _check(learning_rate, epochs)
+    warm_up = warm_up_epochs(epochs)
+    epoch = np.arange(epochs, dtype=np.float64)
+    rising = 2 * epoch / warm_up if epochs > WARM_UP else 2 * (epoch + 1) / (warm_up + 1)
+    falling = np.maximum(1 + np.cos(np.pi * (epoch - warm_up) / (epochs - warm_up)), 1 / 15)
+    return learning_rate * np.where(epoch < warm_up, rising, falling)
+
+
+def cosine_rates(learning_rate: float, epochs: int, warm_up: int) -> Float64[np.ndarray, " epochs"]:
+    """A linear warm-up to `learning_rate`, then half a cosine towards 0, as in training on CIFAR-10 and ImageNet.
+
+    lr(t + 1)/(W + 1) for t < W = `warm_up`, then lr(1 + cos(π(t - W)/(epochs - W)))/2; no epoch is at rate 0. A warm-up
+    that is longer than the training is all of it.
+    """
+    _check(learning_rate, epochs)
+    epoch = np.arange(epochs, dtype=np.float64)
+    falling = (1 + np.cos(np.pi * (epoch - warm_up) / max(epochs - warm_up, 1))) / 2
+    return learning_rate * np.where(epoch < warm_up, (epoch + 1) / (warm_up + 1), falling)
+
+
+def lambda_rates(learning_rate: float, epochs: int, warm_up: int = 5) -> Float64[np.ndarray, " epochs"]:
+    """Return the rates of the published training of lambda networks on CIFAR-10.
+
+    lr(t + 1) for t < W = `warm_up`, so that the peak is W·lr, then W·lr(1 + cos(π(t - W + 1)/(epochs - W)))/2, which is
+    0 in the last epoch. Published with lr = 5e-4, W = 5 and 90 epochs. A warm-up that is longer than the training is
+    all of it. Source: the reproduction of LambdaNetworks (ICLR 2021) whose parameter counts README gives.
+    """
+    _check(learning_rate, epochs)
+    if warm_up < 1:
+        raise UserError(f"The lambda schedule needs --warm_up_epochs of at least 1. Received: {warm_up}.")
+    epoch = np.arange(epochs, dtype=np.float64)
+    falling = warm_up * (1 + np.cos(np.pi * (epoch - warm_up + 1) / max(epochs - warm_up, 1))) / 2
+    return learning_rate * np.where(epoch < warm_up, epoch + 1, falling)
+
+
+def _check(learning_rate: float, epochs: int) -> None:
+    if epochs < 1:
+        raise UserError(f"The number of epochs must be at least 1. Received: {epochs}.")
+    if not (learning_rate > 0 and np.isfinite(learning_rate)):
+        raise UserError(f"The learning rate must be positive and finite. Received: {learning_rate}.")
+
+
+def batch_sizes(model: str, family: str, batch_size: int | None = None) -> tuple[int, int]:
+    """Return the rows per batch while warming up, and after it, such as (500, 1000).
+
+    Args:
+        model: The published sizes are 10,000 for RF and NT, 128 for convolutional networks, and by family for others.
+        family: CIFAR2 250; FMNIST 500, then 1000; any other 512, then 1024.
+        batch_size: A size to take instead, in both phases; None: the published ones.
+
+    Raises `UserError` if `batch_size` is below 1.
+    """
+    if batch_size is not None:
+        if batch_size < 1:
+            raise UserError(f"--max_batch_size must be at least 1. Received: {batch_size}.")
+        return batch_size, batch_size
+    if model in ("RF", "NT"):
+        return LARGEST_BATCH, LARGEST_BATCH
+    if model in CONVOLUTIONAL:
+        return 128, 128
+    if family == "CIFAR2":
+        return 250, 250
+    return (500, 1000) if family == "FMNIST" else (512, 1024)

@@ -1,0 +1,266 @@
+"""Momentum SGD, Adam and AdamW, as published or by a recipe: resumable, stopped early when the loss is not finite."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+from jaxtyping import Float32
+
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset
+from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.training.batches import Batches
+from linearized.solvers.training.curves import TestCurves
+from linearized.solvers.training.declared import changing_weights, gradient_scales
+from linearized.solvers.training.objectives import RowLoss, RowMean, loss_kind
+from linearized.solvers.training.recipe import Recipe
+from linearized.solvers.training.scaled import ScaledAdam, ScaledAdamW, ScaledSGD
+from linearized.solvers.training.schedule import batch_sizes
+
+__all__ = ["FitResult", "batch_sizes", "fit", "predict"]
+
+MOMENTUM = 0.9
+LARGEST_PREDICTED = 1000  # rows at once where nothing is trained: images take far more memory within a CNN
+OPTIMIZERS = ("sgd", "adam", "adamw")
+REPORT_EVERY = 0.25  # seconds between two progress reports within an epoch
+CHECK_EVERY = 16  # batches between two looks at the loss: each look waits for the device
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """The evidence of a training run; the trained weights are in the model.
+
+    Attributes:
+        history: A number an epoch: learning_rate, loss (without the penalty, the running mean over the epoch),
+            accuracy (not for regression), penalty (at the epoch's end), seconds, and, with a validation split,
+            validation_loss and validation_accuracy at the epoch's end.
+        epochs_done: Epochs that ended with a finite loss and finite weights.
+        diverged: Whether it was stopped because they no longer were; the model then has the last good weights.
+    """
+
+    history: dict[str, np.ndarray]
+    epochs_done: int
+    diverged: bool
+    message: str
+
+
+def fit(
+    model: keras.Model,
+    dataset: Dataset,
+    *,
+    learning_rate: float,
+    epochs: int,
+    batch_size: int | tuple[int, int],
+    loss: str = "square",
+    optimizer: str = "sgd",
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    checkpoint: Path | str | None = None,
+    checkpoint_seconds: float = 30.0,
+    key: str = "",
+    progress: Callable[[int, int, dict], None] | None = None,
+    tensorboard: Path | str | None = None,
+) -> FitResult:
+    """Trains the model, from its present weights, on the mean row loss plus the model's own penalty.
+
+    Args:
+        batch_size: Rows a batch, or two sizes: while warming up, and after (see `schedule.batch_sizes`).
+        loss: "square" or "cross_entropy" (of the logits; see `objectives`).
+        optimizer: "sgd" (momentum 0.9 by `recipe.momentum`), "adam" or "adamw"; gradients are scaled as the layers
+            declare, see `linearized.solvers.training.scaled`.
+        seed: Of the order of the rows, of dropout and of augmentation, each a function of (seed, epoch).
+        recipe: Schedule, label smoothing, weight decay and augmentation; None: as published. Losses in the history are
+            without the smoothing.
+        checkpoint: A folder for the state, written at the ends of epochs, at most every `checkpoint_seconds`
+            seconds, and last of all; a later call with the same settings and `key` goes on from it, to the same result.
+        progress: Called with the number of epochs done, `epochs`, and a dictionary that has the loss so far.
+        tensorboard: A folder for TensorBoard's logs: train, validation, and test for the scores of the test rows after
+            each epoch, which no other result of this function depends on.
+
+    Memory: twice the weights beyond what Keras takes. Raises `UserError` for settings that make no sense.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise UserError(f"Unknown optimizer {optimizer!r}. The choices are: {', '.join(OPTIMIZERS)}.")
+    sizes = (batch_size, batch_size) if isinstance(batch_size, int) else batch_size
+    if min(sizes) < 1:
+        raise UserError(f"A batch has at least 1 row. Received: batch_size={batch_size}.")
+    recipe = recipe or Recipe()
+    if recipe.augments() and dataset.image_shape is None:
+        raise UserError(f"The rows of {dataset.name} are no images: they cannot be cropped or flipped.")
+    rates = recipe.rates(learning_rate, epochs)
+    kind = loss_kind(loss, dataset.task)
+    if recipe.label_smoothing and kind == "square":
+        raise UserError("Labels are smoothed for the cross-entropy. Use it, or --label_smoothing=0.")
+    _compile(model, kind, optimizer, recipe, with_accuracy=dataset.task != "regression")
+    folder = None if checkpoint is None else Path(checkpoint)
+    saved = Checkpoint(
+        folder, key=key, model=model.name, data=dataset.fingerprint, loss=loss,
+        optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=list(sizes), seed=seed,
+        recipe=dataclasses.asdict(recipe),
+    )  # fmt: skip
+    run = _Run(model, rates, seed, saved, checkpoint_seconds, progress)
+    run.resume()
+    callbacks = [run]
+    if tensorboard is not None:
+        callbacks.append(keras.callbacks.TensorBoard(str(tensorboard), write_graph=False))
+        callbacks.append(TestCurves(dataset, loss, Path(tensorboard) / "test", predict))
+    targets = dataset.targets(dataset.train)
+    held_out = dataset.validation
+    validation = None if held_out is None else Batches(held_out.x, dataset.targets(held_out), LARGEST_PREDICTED)
+    warm_up = recipe.warm_up_epochs(epochs)
+    for stop, size in ((warm_up, sizes[0]), (epochs, sizes[1])):
+        if run.failure or run.done >= stop:
+            continue
+        run.batches = Batches(dataset.train.x, targets, size, seed, recipe, dataset.image_shape)
+        model.fit(
+            run.batches,
+            initial_epoch=run.done,
+            epochs=stop,
+            validation_data=validation,
+            shuffle=False,  # the batches shuffle themselves
+            callbacks=callbacks,
+            verbose=0,
+        )
+    return run.finish()
+
+
+def predict(
+    model: keras.Model, x: Float32[np.ndarray, "n d"], batch_size: int = LARGEST_PREDICTED
+) -> Float32[np.ndarray, "n k"]:
+    """The model's outputs, at most 1000 rows at once (a memory-mapped x is never read whole)."""
+    if not model.compiled:
+        model.compile(jit_compile=_compiled_by_xla())
+    size = min(batch_size, LARGEST_PREDICTED)
+    outputs = [model.predict_on_batch(np.asarray(x[start : start + size])) for start in range(0, len(x), size)]
+    return np.concatenate(outputs).astype(np.float32)
+
+
+def _compiled_by_xla() -> bool | str:
+    """Not with TensorFlow on a CPU, whose own convolutions compile in no time and run as fast as XLA's."""
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    return "auto" if keras.distribution.list_devices("gpu") else False
+
+
+def _compile(model: keras.Model, kind: str, optimizer: str, recipe: Recipe, *, with_accuracy: bool) -> None:
+    scales = gradient_scales(model)
+    if optimizer == "sgd":
+        made = ScaledSGD(momentum=MOMENTUM, rule=recipe.momentum, scales=scales, l2_decay=recipe.l2_decay)
+    elif optimizer == "adam":
+        made = ScaledAdam(beta_2=recipe.beta_2, scales=scales, l2_decay=recipe.l2_decay)
+    else:
+        made = ScaledAdamW(weight_decay=recipe.weight_decay, beta_2=recipe.beta_2, scales=scales)
+    metrics = [RowMean(kind, what, name=f"row_{what}") for what in ("loss", "accuracy")[: 1 + with_accuracy]]
+    model.compile(
+        optimizer=made,
+        loss=RowLoss(kind, smoothing=recipe.label_smoothing),
+        metrics=metrics,
+        jit_compile=_compiled_by_xla(),
+    )
+    made.build(model.trainable_variables)
+
+
+class _Run(keras.callbacks.Callback):
+    """What happens around Keras' epochs: rates, seeds, the record, the last good weights, the checkpoint."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        rates: np.ndarray,
+        seed: int,
+        checkpoint: Checkpoint,
+        checkpoint_seconds: float,
+        progress: Callable[[int, int, dict], None] | None,
+    ):
+        super().__init__()
+        self.trained, self.rates, self.seed, self.progress = model, rates, seed, progress
+        self.checkpoint, self.checkpoint_seconds, self.written = checkpoint, checkpoint_seconds, time.monotonic()
+        self.batches: Batches | None = None
+        self.weights = changing_weights(model)
+        self.good = _values(self.weights)
+        self.history: dict[str, list[float]] = {}
+        self.done, self.failure = 0, ""
+        self.started = self.reported = 0.0
+
+    def resume(self) -> None:
+        """Takes up what the checkpoint holds, if it is this run's."""
+        arrays = self.checkpoint.load("training")
+        if arrays is None:
+            return
+        state = json.loads(str(arrays["state"]))
+        self.history, self.done, self.failure = state["history"], state["done"], state["failure"]
+        variables = [*self.weights, *self.trained.optimizer.variables]
+        _assign(variables, [arrays[f"variable_{number}"] for number in range(len(variables))])
+        self.good = _values(self.weights)
+
+    def save(self) -> None:
+        """Writes the state after the last good epoch."""
+        state = {"history": self.history, "done": self.done, "failure": self.failure}
+        values = [*self.good, *_values(self.trained.optimizer.variables)]
+        arrays = {f"variable_{number}": value for number, value in enumerate(values)}
+        self.checkpoint.save("training", {**arrays, "state": np.array(json.dumps(state))})
+        self.written = time.monotonic()
+
+    def finish(self) -> FitResult:
+        """The last good weights go back into the model, and to disk."""
+        if self.failure:
+            _assign(self.weights, self.good)
+        self.save()
+        history = {name: np.array(values) for name, values in self.history.items()}
+        return FitResult(history, self.done, bool(self.failure), self.failure or f"{self.done} epochs done")
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.started = time.perf_counter()
+        self.batches.start(epoch)
+        self.trained.optimizer.learning_rate = float(self.rates[epoch])
+        # Dropout's state depends on seed and epoch alone: a resumed run drops the same units.
+        states = [variable for variable in self.trained.variables if variable.name == "seed_generator_state"]
+        for number, state in enumerate(states):
+            state.assign(np.random.SeedSequence([self.seed, epoch, number]).generate_state(2))
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if batch % CHECK_EVERY:
+            return
+        if not np.isfinite(float(logs["loss"])):
+            self.trained.stop_training = True  # `on_epoch_end` tells why
+        elif self.progress is not None and time.perf_counter() - self.reported > REPORT_EVERY:
+            self.reported = time.perf_counter()
+            self.progress(self.done, len(self.rates), {"loss": float(logs["row_loss"]), "batch": batch + 1})
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        values = _values(self.weights)
+        penalty = sum((float(loss) for loss in self.trained.losses), start=0.0)
+        if not all(np.isfinite(array).all() for array in [*values, logs["loss"], penalty]):
+            kept = f" The weights after epoch {self.done} are kept." if self.done else ""
+            self.failure = f"The loss or the weights were not finite in epoch {epoch + 1}.{kept} Lower --learning_rate."
+            self.trained.stop_training = True
+            return
+        self.good, self.done = values, epoch + 1
+        self._record(epoch, logs, penalty)
+        if time.monotonic() - self.written >= self.checkpoint_seconds:
+            self.save()
+        if self.progress is not None:
+            last = {name: values[-1] for name, values in self.history.items()}
+            self.progress(self.done, len(self.rates), last)
+
+    def _record(self, epoch: int, logs: dict, penalty: float) -> None:
+        record = {"learning_rate": self.rates[epoch], "penalty": penalty, "seconds": time.perf_counter() - self.started}
+        for ours, theirs in (("", ""), ("validation_", "val_")):
+            for what in ("loss", "accuracy"):
+                if f"{theirs}row_{what}" in logs:
+                    record[ours + what] = logs[f"{theirs}row_{what}"]
+        for name, value in record.items():
+            self.history.setdefault(name, []).append(float(value))
+
+
+def _values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,152 @@
+"""Reading of arrays in the formats npy, npz, HDF5 and idx; whatever is wrong with a file raises `Unreadable`."""
+
+import contextlib
+import gzip
+import io
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8
+
+from linearized.base import seals
+from linearized.base.reading import check_regular, opened, parsing, read_bytes
+
+if TYPE_CHECKING:
+    import h5py
+
+IDX_LIMIT = 2**30  # bytes of a file and of its array, 20 times Fashion-MNIST: few bytes of gzip may expand without end
+_GZIP = b"\x1f\x8b"
+
+
+def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False, sealed: bool = False) -> np.ndarray:
+    """Return the array of a .npy file, in memory or as a read-only memory map.
+
+    Arrays of Python objects are refused because they are pickles. The header's shape is compared with the length of
+    the file before memory is taken. The seal of a file that `seal_npy` sealed is compared first, which reads the whole
+    file once.
+
+    Args:
+        mapped: Return a memory map.
+        sealed: Refuse a file without a seal.
+
+    Raises `Absent` or `Unreadable`.
+    """
+    check_regular(path, advice)
+    with parsing(path, "a .npy file", advice):
+        index = seals.read_index(path)
+        if index is None and sealed:
+            raise ValueError("its digest is missing")
+        if index is not None and [seals.crc32_of(path, part) for part in index.parts] != index.about["crc32"]:
+            raise ValueError("a checksum differs")
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapping compares the header with the file's length
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise ValueError("it is an archive of arrays")
+        return array if mapped else np.array(array)
+
+
+def seal_npy(path: Path | str) -> None:
+    """Seal a finished .npy file: its header by a digest, its entries by a CRC32 (3 GB/s) because they may be many."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    entries, size = seals.Part(array.offset, array.nbytes), Path(path).stat().st_size
+    del array
+    seals.write_index(path, size, [entries], {"crc32": [seals.crc32_of(path, entries)]})
+    seals.seal_parts(path)
+
+
+def read_npz(path: Path | str, advice: str = "") -> dict[str, np.ndarray]:
+    """Return the arrays of an uncompressed .npz file by name. Raises `Absent` or `Unreadable`.
+
+    The file's seal is compared first (see `linearized.base.seals`). Members that are compressed, or that are no .npy,
+    are refused.
+    """
+    content = read_bytes(path, "an .npz file", advice, limit=None)
+    with parsing(path, "an .npz file", advice):
+        seals.is_sealed(content)
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        members = archive.infolist()
+        if any(one.compress_type != zipfile.ZIP_STORED or not one.filename.endswith(".npy") for one in members):
+            raise ValueError("its members are not plain arrays")
+        arrays = {}
+        for member in members:
+            with archive.open(member) as stored:
+                arrays[member.filename.removesuffix(".npy")] = _from_stream(stored, member.file_size)
+                if stored.read(1):
+                    raise ValueError(f"{member.filename} holds more than its header says")
+        return arrays
+
+
+def _from_stream(stream: io.BufferedIOBase, size: int) -> np.ndarray:
+    """Read one .npy stream of `size` bytes, after comparing its header with that size."""
+    version = np.lib.format.read_magic(stream)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+    shape, fortran, dtype = read_header(stream)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"its header says {dtype} {shape}, and {size} bytes are there")
+    values = np.frombuffer(stream.read(math.prod(shape) * dtype.itemsize), dtype)
+    return values.reshape(shape, order="F" if fortran else "C").copy()
+
+
+@contextlib.contextmanager
+def open_hdf5(
+    path: Path | str, advice: str = "", *, passes: tuple[type[Exception], ...] = (), whole: bool = True
+) -> Iterator["h5py.File"]:
+    """Open an HDF5 file for reading; exceptions of the block become `Unreadable`.
+
+    Read datasets and attributes inside the block, so that a damaged one, or a group where a dataset should be, is
+    reported with the file's name.
+
+    Args:
+        passes: Exceptions that leave the block unchanged.
+        whole: Read the file into memory and compare its seal before HDF5 sees it. False opens it where it lies, without
+            a lock, for a file whose bytes the caller has checked.
+    """
+    import h5py
+
+    if not whole:
+        check_regular(path, advice)
+        with parsing(path, "an HDF5 file", advice, passes=passes), h5py.File(path, "r", locking=False) as file:
+            yield file
+        return
+    content = read_bytes(path, "an HDF5 file", advice, limit=None)
+    with parsing(path, "an HDF5 file", advice, passes=passes):
+        sealed = seals.is_sealed(content)
+        with h5py.File(io.BytesIO(content), "r") as file:
+            if not sealed and file.attrs.get("format") == seals.FORMAT:
+                raise ValueError("its digest is missing")
+            yield file
+
+
+def read_idx(path: Path | str, advice: str = "") -> UInt8[np.ndarray, "..."]:
+    """Return the array of an idx file of bytes, the format of MNIST, with or without gzip.
+
+    The format is 0, 0, type 8, the number of dimensions, each length as a big-endian uint32, then the bytes. Whether a
+    file is gzipped is read from its first two bytes, not from its name.
+
+    Raises `Absent` for a missing file and `Unreadable` for one that is truncated, is of another type, has 0 or more
+    than 4 dimensions or a length of 0, or holds more or fewer bytes than it says.
+    """
+    with opened(path, "an idx file", advice, limit=IDX_LIMIT) as file:
+        zipped = file.read(2) == _GZIP
+        file.seek(0)
+        with gzip.GzipFile(fileobj=file) if zipped else contextlib.nullcontext(file) as stream:
+            head = stream.read(4)
+            if len(head) < 4 or head[:3] != b"\x00\x00\x08":
+                raise ValueError(f"it starts with {head.hex() or 'nothing'}, not with 000008")
+            if not 1 <= head[3] <= 4:
+                raise ValueError(f"it has {head[3]} dimensions, not 1 to 4")
+            lengths = stream.read(4 * head[3])
+            if len(lengths) < 4 * head[3]:
+                raise ValueError("it ends within its header")
+            shape = tuple(np.frombuffer(lengths, ">u4").tolist())
+            if not 0 < math.prod(shape) <= IDX_LIMIT:
+                raise ValueError(f"its header says an array of {shape}, which is empty or too large")
+            content = stream.read(math.prod(shape) + 1)  # one more, so that the end and gzip's checksum are reached
+        if len(content) != math.prod(shape):
+            more = "more" if len(content) > math.prod(shape) else f"{len(content):,}"
+            raise ValueError(f"its header says an array of {shape}, and {more} bytes follow")
+        return np.frombuffer(content, np.uint8).reshape(shape)

@@ -1,0 +1,261 @@
+"""A file is whole or absent: write aside, sync, rename. A block that fails leaves nothing behind.
+
+What is being written stands in a folder `.writing-*` beside its place, with a lock that its process holds. The lock
+ends with the process, so that the next one to write there removes what a killed process left (see `reap`).
+"""
+
+import contextlib
+import fcntl
+import io
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from linearized.base import seals
+from linearized.base.errors import TryLater
+
+if TYPE_CHECKING:
+    import h5py
+
+_ASIDE, _LOCK = ".writing-", "lock"
+
+
+def sync(path: Path) -> None:
+    """Asks the disk to hold `path` (a file or a folder) before the rename makes it visible."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path | str, *, sealed: bool = False) -> Iterator[Path]:
+    """Give a path to write to; when the block ends well, that file takes the place of `path` at once.
+
+    Args:
+        sealed: Append a seal (`linearized.base.seals`) when the block ends.
+
+    Raises what the block raises, such as OSError for a full or read-only disk, after removing what was written.
+    """
+    path = Path(path)
+    with aside_folder(path.parent) as folder:
+        aside = folder / path.name
+        yield aside
+        if sealed:
+            seals.seal_file(aside)
+        sync(aside)
+        aside.replace(path)
+        sync(path.parent)
+
+
+@contextlib.contextmanager
+def whole_hdf5(path: Path | str) -> Iterator["h5py.File"]:
+    """Give an HDF5 file in memory, written as `path` with a seal when the block ends well. It must fit in memory twice.
+
+    HDF5 that meets a full disk by itself cannot close its file, and takes the process with it; a plain write raises.
+    """
+    import h5py
+
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        file.attrs["format"] = seals.FORMAT
+        yield file
+    content = image.getbuffer()
+    with whole_file(path) as aside, aside.open("wb") as file:
+        file.write(content)
+        file.write(seals.seal(content))
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path | str) -> Iterator[Path]:
+    """Give a folder to fill; when the block ends well, it becomes `path`. An existing `path` is kept as it is."""
+    path = Path(path)
+    with aside_folder(path.parent) as folder:
+        aside = folder / path.name
+        aside.mkdir()
+        yield aside
+        for file in aside.iterdir():
+            sync(file)
+        try:
+            if not path.exists():
+                aside.rename(path)
+                sync(path.parent)
+        except OSError:
+            if not path.is_dir():  # else another process was first: its folder is as whole
+                raise
+
+
+@contextlib.contextmanager
+def aside_folder(parent: Path) -> Iterator[Path]:
+    """Make a folder in `parent` that this process holds, and remove it with all that is left in it at the end."""
+    parent.mkdir(parents=True, exist_ok=True)
+    reap(parent, deep=False)
+    handle = None
+    while handle is None:  # a reaper may take a folder between its creation and its lock
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=_ASIDE))
+        with contextlib.suppress(FileNotFoundError):
+            handle = _locked(folder / _LOCK)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def reap(folder: Path | str, *, locks: Iterable[str] = (), deep: bool = True) -> list[Path]:
+    """Remove what killed processes left in a folder. Returns what was removed.
+
+    Unfinished files and lock files that a living process holds are left alone, and so is everything on a disk that
+    refuses to be written.
+
+    Args:
+        locks: Patterns of lock files (see `held`) that are removed as well.
+        deep: Search the folders below, too.
+    """
+    folder, removed = Path(folder), []
+    search = folder.rglob if deep else folder.glob
+    for path in [*search(f"{_ASIDE}*"), *(lock for pattern in locks for lock in search(pattern))]:
+        with contextlib.suppress(OSError):  # it is gone, or neither ours nor to be changed
+            aside = path.name.startswith(_ASIDE)
+            handle = _locked(path / _LOCK if aside else path)
+            if handle is None:
+                continue
+            try:
+                shutil.rmtree(path, ignore_errors=True) if aside else path.unlink(missing_ok=True)
+                removed.append(path)
+            finally:
+                os.close(handle)
+    return removed
+
+
+class Busy(TryLater):
+    """Another process holds what this one needs."""
+
+
+@contextlib.contextmanager
+def claimed(folder: Path | str) -> Iterator[Path]:
+    """Make `folder` and hold it for this process alone; what was made here and is empty at the end is removed.
+
+    The lock ends with the process, however that ends. Raises `Busy` at once if another process holds the folder.
+    """
+    folder = Path(folder)
+    created = new_folders(folder)
+    handle = _claim(folder)
+    try:
+        reap(folder)
+        yield folder
+    finally:
+        remove_empty([folder, *created])
+        os.close(handle)
+
+
+def refuse_claimed(folder: Path | str) -> None:
+    """Raise `Busy` if another process holds `folder` (see `claimed`). Nothing is made or kept."""
+    with contextlib.suppress(FileNotFoundError):
+        os.close(_claim(Path(folder), make=False))
+
+
+def _claim(folder: Path, *, make: bool = True) -> int:
+    """Return an open, locked handle of the folder that the path names now."""
+    while True:
+        try:
+            if make:
+                folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            if make:
+                continue  # another process removed its empty folder, or our parents, in between
+            raise
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise Busy(f"Another process is at work in {folder}. Wait for it to end, or stop it.") from error
+        with contextlib.suppress(FileNotFoundError):
+            if folder.stat().st_ino == os.fstat(handle).st_ino:
+                return handle
+        os.close(handle)
+        if not make:
+            raise FileNotFoundError(folder)
+
+
+def new_folders(folder: Path) -> list[Path]:
+    """Return `folder` and its parents, deepest first, as far as they do not exist yet."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of the folders that are empty, in their order."""
+    for folder in folders:
+        with contextlib.suppress(OSError):  # not empty, or gone
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def held(path: Path | str, *, wait: float = 0.0) -> Iterator[Path]:
+    """Holds the lock file `path` for this process alone, and removes it at the end.
+
+    The lock ends with the process, however that ends; a lock file left by a killed one holds nobody up.
+
+    Args:
+        wait: Seconds to wait for another process. Raises `Busy` if that one still holds the file then.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + max(wait, 0.2)  # one who only looks holds a lock for a moment
+    while (handle := _locked(path)) is None:
+        if time.monotonic() >= deadline:
+            raise Busy(f"Another process is at work: it holds {path}. Wait for it to end, or stop it.")
+        time.sleep(0.05)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def is_held(path: Path | str) -> bool:
+    """Whether a process holds the lock file `path`."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe of this name would block
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def refuse_busy(paths: Iterable[Path]) -> None:
+    """Raise `Busy` if files are missing and each of those is being made by another process, which holds its lock.
+
+    The lock of a file has its name with the suffix .lock.
+    """
+    missing = [path for path in paths if not path.exists()]
+    if missing and all(is_held(path.with_suffix(".lock")) for path in missing):
+        raise Busy(f"{len(missing)} files are being made by other processes, the first is {missing[0]}. Run again.")
+
+
+def _locked(path: Path) -> int | None:
+    """An open, locked handle of the file that `path` names now, or None where another process holds it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(handle).st_ino:
+                return handle
+        os.close(handle)  # its last holder removed the file in between: lock the one that is there now

@@ -1,0 +1,311 @@
+"""A Gram matrix read from its shards: symmetric over the stored triangle, by blocks of rows, never all of it at once.
+
+Every file is looked at when the matrix is opened, and the checksum of each band is compared before its first use.
+"""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.storage.manifest import Manifest, load_manifest
+from linearized.storage.products import add_symmetric, multiply, spread
+from linearized.storage.shards import BadShard, Stored, read_header
+
+MEMORY = 2**25  # bytes of a block of rows, where the caller names no other
+
+Item = TypeVar("Item")
+
+
+class _Bands:
+    """The bands of one block, in the order of their rows.
+
+    Attributes:
+        shape, dtype: Of the whole matrix.
+        seconds_reading: Spent in reading and checking files, so far.
+        seconds_waiting: Of these, what products have waited for: they multiply one block while the next is read.
+    """
+
+    def __init__(self, manifest: Manifest, stored: list[Stored], refuse: Callable[[Stored, str], None]):
+        self._stored = sorted(stored, key=lambda one: one.band.start)
+        self._refuse, self._checked = refuse, set()
+        self.seconds_reading = self.seconds_waiting = 0.0
+        self.dtype = np.dtype(manifest.dtype)
+        self.shape = (self._stored[-1].band.stop, manifest.n)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards lie."""
+        return self._stored[0].path.parent
+
+    def check(self) -> None:
+        """Compares all checksums now, on all cores. Raises `UserError` as reading does."""
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            list(pool.map(self._check, self._stored))
+
+    def _check(self, stored: Stored) -> None:
+        if stored.band in self._checked:
+            return
+        try:
+            stored.check_sum()
+        except (BadShard, OSError) as error:
+            self._refuse(stored, str(error) if isinstance(error, BadShard) else f"unreadable: {error}")
+        self._checked.add(stored.band)
+
+    def _panels(
+        self, memory: int, bands: slice = slice(None), buffers: int = 1
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(first row, first column, entries) of about `memory` bytes each: bands together, or a part of a large one.
+
+        Small bands are read side by side into one panel, since products of few rows are slow. What a panel lacks of a
+        lower band, left of its diagonal, is not filled. The buffers serve all panels in turn.
+        """
+        free, item = [np.empty(0, self.dtype)] * buffers, self.dtype.itemsize
+        for group in self._groups(memory, bands):
+            first = group[0]
+            start, left, width = first.band.start, first.band.left, first.shape[1]
+            rows = group[-1].band.stop - start
+            step = min(rows, max(1, memory // (width * item))) if len(group) == 1 else rows
+            for row in range(0, rows, step):
+                buffer = free.pop(0)
+                if len(buffer) < step * width:
+                    buffer = np.empty(step * width, self.dtype)
+                free.append(buffer)
+                panel = buffer[: min(step, rows - row) * width].reshape(-1, width)
+                for stored in group:
+                    top, bottom = max(stored.band.start, start + row), min(stored.band.stop, start + row + len(panel))
+                    into = panel[top - start - row : bottom - start - row, stored.band.left - left :]
+                    self._read(stored, top - stored.band.start, into)
+                yield start + row, left, panel
+
+    def _groups(self, memory: int, bands: slice) -> Iterator[list[Stored]]:
+        """Consecutive bands that make panels of at most `memory` bytes, or one band alone."""
+        group: list[Stored] = []
+        for stored in self._stored[bands]:
+            if group:
+                entries = (stored.band.stop - group[0].band.start) * group[0].shape[1]
+                if entries * self.dtype.itemsize > memory:
+                    yield group
+                    group = []
+            group.append(stored)
+        if group:
+            yield group
+
+    def _read(self, stored: Stored, row: int, out: np.ndarray) -> None:
+        began = time.perf_counter()
+        self._check(stored)
+        try:
+            stored.read_rows(row, out)
+        except BadShard as error:
+            self._refuse(stored, str(error))
+        except OSError as error:
+            self._refuse(stored, f"unreadable: {error}")
+        self.seconds_reading += time.perf_counter() - began
+
+    def _ahead(self, blocks: Iterator[Item]) -> Iterator[Item]:
+        """The blocks, each read by another thread while the one before is in use; they need two buffers."""
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(next, blocks, None)
+            while True:
+                began = time.perf_counter()
+                block = coming.result()
+                self.seconds_waiting += time.perf_counter() - began
+                if block is None:
+                    return
+                coming = reader.submit(next, blocks, None)
+                yield block
+
+    def _range(self, rows: slice) -> tuple[int, int]:
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            raise UserError(f"A Gram matrix is read by ranges of rows. Received a step of {step}.")
+        return start, max(start, stop)
+
+
+class Rectangle(_Bands):
+    """The kernel between test (or validation) rows and train rows, (m, n), stored whole."""
+
+    def row_blocks(self, memory: int = MEMORY, *, buffers: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
+        """(rows, entries (rows, n)) in order. The entries are overwritten `buffers` steps later."""
+        for start, _, entries in self._panels(memory, buffers=buffers):
+            yield slice(start, start + len(entries)), entries
+
+    def __matmul__(self, v: np.ndarray) -> np.ndarray:
+        """The product with (n, k) or (n,) in one pass over the files, in the wider dtype; two blocks in memory."""
+        columns = np.ascontiguousarray(v).reshape(len(v), -1)
+        out = np.empty((len(self), columns.shape[1]), np.result_type(self.dtype, v))
+        with spread() as each:
+            for rows, block in self._ahead(self.row_blocks(buffers=2)):
+                multiply(block, columns, each, out[rows])
+        return out.reshape(len(self), *v.shape[1:])
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """A range of rows, (rows, n)."""
+        start, stop = self._range(rows)
+        out = np.empty((stop - start, self.shape[1]), self.dtype)
+        for stored in self._stored:
+            first, last = max(start, stored.band.start), min(stop, stored.band.stop)
+            if first < last:
+                self._check(stored)
+                out[first - start : last - start] = stored.mapped()[
+                    first - stored.band.start : last - stored.band.start
+                ]
+        return out
+
+    def to_memory(self, dtype: np.dtype | str | None = None) -> np.ndarray:
+        """All of it, (m, n), for what fits."""
+        out = np.empty(self.shape, dtype or self.dtype)
+        for rows, block in self.row_blocks():
+            out[rows] = block
+        return out
+
+
+class Gram(_Bands):
+    """The symmetric kernel between train rows, (n, n), of which the upper triangle is stored.
+
+    Attributes:
+        manifest: Settings, fingerprint of the dataset, scale and division.
+        test, validation: The blocks against the train rows, or None where there is none.
+    """
+
+    test: Rectangle | None = None
+    validation: Rectangle | None = None
+
+    def __init__(self, manifest: Manifest, stored: list[Stored], refuse: Callable[[Stored, str], None]):
+        parts = {block: [one for one in stored if one.band.block == block] for block in manifest.rows}
+        super().__init__(manifest, parts.pop("train"), refuse)
+        self.manifest = manifest
+        for block, bands in parts.items():
+            setattr(self, block, Rectangle(manifest, bands, refuse))
+
+    def row_blocks(
+        self, memory: int = MEMORY, *, bands: slice = slice(None), buffers: int = 1
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """(rows, entries (rows, n - rows.start)) in order: K[rows, rows.start:], each stored entry read once.
+
+        The first columns are the square on the diagonal, whole; the rest stands for its transpose too. The entries are
+        overwritten `buffers` steps later.
+
+        Args:
+            memory: Bytes of a block, about; a single row may take more.
+            bands: Which of the stored bands, see `parts`.
+        """
+        corners = {stored.band.start: stored.band.stop for stored in self._stored}
+        for start, left, entries in self._panels(memory, bands, buffers):
+            entries = entries[:, start - left :]
+            top, rows = 0, len(entries)
+            while (bottom := corners.get(start + top, start + rows) - start) < rows:  # the squares are whole already
+                entries[bottom:, top:bottom] = entries[top:bottom, bottom:rows].T
+                top = bottom
+            yield slice(start, start + rows), entries
+
+    def __matmul__(self, v: np.ndarray) -> np.ndarray:
+        """K @ v for v of (n, k) or (n,), in one pass over the stored half, each entry serving twice.
+
+        Multiplied and summed in the wider dtype; two blocks in memory, one being read and one in use.
+        """
+        return self.multiply(v)
+
+    def multiply(self, v: np.ndarray, *, bands: slice = slice(None), memory: int = MEMORY) -> np.ndarray:
+        """The summand of K @ v that some of the bands give; over `parts` these add up to it.
+
+        Args:
+            memory: Bytes of each of the two blocks.
+        """
+        columns = np.ascontiguousarray(v).reshape(len(v), -1)
+        total = np.zeros(columns.shape, np.result_type(self.dtype, v))
+        with spread() as each:
+            for rows, block in self._ahead(self.row_blocks(memory, bands=bands, buffers=2)):
+                add_symmetric(block, rows.start, columns, total, each)
+        return total.reshape(v.shape)
+
+    def parts(self, count: int) -> list[slice]:
+        """The bands in at most `count` runs of about as many entries each."""
+        edges = np.cumsum([0] + [stored.shape[0] * stored.shape[1] for stored in self._stored])
+        ends = sorted({int(np.searchsorted(edges, edges[-1] * i / count)) for i in range(count + 1)})
+        return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """A range of whole rows, (rows, n), mirrored from the triangle.
+
+        What lies below the diagonal is gathered from all bands above: for all rows in turn, `row_blocks` is quicker.
+        """
+        start, stop = self._range(rows)
+        out = np.empty((stop - start, self.shape[1]), self.dtype)
+        for stored in self._stored:
+            band = stored.band
+            if band.start >= stop:
+                break
+            self._check(stored)
+            entries = stored.mapped()
+            first, below = max(start, band.start), max(start, band.stop)
+            if first < min(stop, band.stop):
+                last = min(stop, band.stop)
+                self._read(stored, first - band.start, out[first - start : last - start, band.start :])
+            if below < stop:
+                out[below - start :, band.start : band.stop] = entries[:, below - band.start : stop - band.start].T
+        return out
+
+    def to_memory(self, dtype: np.dtype | str | None = None) -> np.ndarray:
+        """All of it, (n, n) and symmetric, for what fits."""
+        out = np.empty(self.shape, dtype or self.dtype)
+        for rows, block in self.row_blocks():
+            out[rows, rows.start :] = block
+            out[rows.stop :, rows] = block[:, rows.stop - rows.start :].T
+        return out
+
+    def check(self) -> None:
+        """Compares all checksums now, of all blocks, on all cores."""
+        super().check()
+        for block in (self.validation, self.test):
+            if block is not None:
+                block.check()
+
+
+def open_gram(folder: Path | str, *, fingerprint: str | None = None, check: bool = False) -> Gram:
+    """Opens the Gram matrix in a folder; every shard must be there and be what `gram.json` says.
+
+    Args:
+        fingerprint: Of the dataset that it must belong to; None asks nothing.
+        check: Compares all checksums now, instead of each at its first use.
+
+    Raises `UserError` naming the file and the command that makes it anew, for whatever is missing, damaged or foreign.
+    """
+    folder = Path(folder)
+    manifest = load_manifest(folder)
+    if fingerprint is not None and fingerprint != manifest.fingerprint:
+        raise UserError(
+            f"{folder} is of another dataset (fingerprint {manifest.fingerprint}, not {fingerprint}). Make one with: "
+            f"{manifest.command}"
+        )
+    stored, bad, shard_of = [], {}, {}
+    for shard, bands in enumerate(manifest.shards):
+        shard_of |= dict.fromkeys(bands, shard)
+        try:
+            stored += read_header(manifest.path(folder, shard), manifest, shard)
+        except BadShard as error:
+            bad[shard] = str(error)
+    if bad:
+        shard, problem = next(iter(bad.items()))
+        many = f"{len(bad)} of {len(manifest.shards)} shards are not ready; the first: " if len(bad) > 1 else ""
+        raise UserError(
+            f"{many}{manifest.path(folder, shard)} is {problem}. Make it with: {manifest.remake(shard)} "
+            f"(without --shard: all that are not ready)"
+        )
+
+    def refuse(stored: Stored, problem: str) -> None:
+        raise UserError(f"{stored.path} is {problem}. Make it anew with: {manifest.remake(shard_of[stored.band])}")
+
+    gram = Gram(manifest, stored, refuse)
+    if check:
+        gram.check()
+    return gram

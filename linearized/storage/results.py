@@ -1,0 +1,204 @@
+"""One run's folder: `result.json` (settings, versions, fingerprint, metrics a ridge) and `arrays.h5`; tables of many.
+
+`result.json` is written last and at once: a folder that has it is a finished run.
+"""
+
+import contextlib
+import datetime
+import importlib.metadata
+import math
+import platform
+import resource
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+from absl import logging
+
+from linearized.base.errors import TryLater, UserError
+from linearized.base.reading import Absent, Unreadable, read_json
+from linearized.base.seals import FORMAT, write_json
+from linearized.storage.array_files import open_hdf5
+from linearized.storage.files import claimed, whole_file, whole_hdf5
+from linearized.storage.result_schema import BadRecord, check_record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNFINISHED = "unfinished"  # folder of a run's checkpoints and finished ridges, removed after its result is written
+# Columns of `summary` after the metrics, under the names of `collect`
+_SUMMARY = ("model", "dataset", "noise_ind", "data_n_train", "ridge", "chosen_by", "converged", "seconds", "path")
+_PACKAGES = ("linearized", "numpy", "scipy", "h5py", "keras", "tensorflow", "jax", "numba", "neural-tangents")
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that numbers depend on, of those that are installed."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def peak_memory_gib() -> float:
+    """The largest resident memory of this process so far, in GiB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and arrays as JSON values. Raises ValueError for NaN and infinity: None says "not there"."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(entry) for entry in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("A result holds a number that is not finite.")
+    return str(value) if isinstance(value, Path) else value
+
+
+def save(folder: Path | str, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
+    """Writes `arrays.h5`, then `result.json` with the versions, the time and the peak memory added.
+
+    Raises ValueError if a number of `record` is not finite, OSError if the disk is full or read-only.
+    """
+    folder = Path(folder)
+    stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    full = {**record, "versions": versions(), "finished": stamp, "peak_memory_gib": peak_memory_gib()}
+    full = _plain(full)
+    with whole_hdf5(folder / "arrays.h5") as file:
+        for name, array in arrays.items():
+            file[name] = array
+    with whole_file(folder / "result.json") as path:
+        write_json(path, full)
+    return folder / "result.json"
+
+
+def finished(folder: Path | str) -> bool:
+    """Whether `folder` holds a finished run."""
+    return (Path(folder) / "result.json").is_file()
+
+
+@contextlib.contextmanager
+def making(folder: Path | str) -> Iterator[Path]:
+    """Hold the folder of a run for this process alone, and give the folder of its unfinished work.
+
+    A run that is refused (`UserError`) leaves nothing in a folder that was not there before, except finished ridges.
+    """
+    folder = Path(folder)
+    fresh = not folder.exists()
+    with claimed(folder):
+        work = folder / UNFINISHED
+        try:
+            yield work
+        except TryLater:
+            raise
+        except UserError:
+            if fresh and not any(work.glob("ridge_*.h5")):
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+
+
+def read_back(folder: Path | str) -> dict[str, Any] | None:
+    """Return the record of a finished run, or None where the run is not finished.
+
+    Removes what a process left that was killed after `result.json` was written: `unfinished/` and files not yet whole.
+    Raises `UserError` for a record that is damaged.
+    """
+    if not finished(folder):
+        return None
+    logging.info("done before; remove %s to run it again", folder)
+    record = load(folder)
+    with contextlib.suppress(UserError), claimed(folder):  # held: the process that finished it cleans up by itself
+        shutil.rmtree(Path(folder) / UNFINISHED, ignore_errors=True)
+    return record
+
+
+def load(folder: Path | str) -> dict[str, Any]:
+    """Return the record of one run. A record of version 0.1, which has no digest, is read unprotected.
+
+    Raises `UserError` if it is missing, damaged or of another format.
+    """
+    path, advice = Path(folder) / "result.json", "Remove its folder and run again."
+    try:
+        record = read_json(path, advice)
+    except Absent as error:
+        raise UserError(f"{folder} holds no result.json: the run is not finished. Run its command again.") from error
+    if record.get("format") not in (1, FORMAT):
+        raise UserError(f"{path} is not a result of format 1 or {FORMAT}. {advice}")
+    try:
+        check_record(record)
+    except BadRecord as error:
+        raise Unreadable(path, f"is damaged or no result of this suite ({error})", advice, reason=str(error)) from error
+    return record
+
+
+def load_arrays(folder: Path | str, group: str = "") -> dict[str, np.ndarray]:
+    """Return the arrays of one run by name ("group/name" for groups): all of them, or those of one `group`.
+
+    Raises `Unreadable` for a file that is missing or damaged.
+    """
+    arrays: dict[str, np.ndarray] = {}
+
+    def keep(name: str, entry: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(entry, h5py.Dataset) and name.startswith(f"{group}/" if group else ""):
+            arrays[name] = entry[()]
+
+    with open_hdf5(Path(folder) / "arrays.h5", "Remove its folder and run again.") as file:
+        file.visititems(keep)
+    return arrays
+
+
+def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFrame":
+    """A table of all finished runs below `directory`: settings, data, metrics of the chosen ridge, times, path.
+
+    The column `model` names a model (RF) or a kernel (RF kernel), so that both can be drawn side by side.
+
+    Args:
+        every_ridge: One row a ridge of each run instead of one row a run.
+
+    Results that cannot be read are logged and listed in the table's `.attrs["unreadable"]`.
+    """
+    import pandas as pd  # half a second that `--help` and a finished run do without
+
+    rows, unreadable = [], []
+    for path in sorted(Path(directory).rglob("result.json")):
+        try:
+            record = load(path.parent)
+        except UserError as error:
+            logging.warning("left out: %s", error)
+            unreadable.append(str(path))
+            continue
+        settings, data, about = record["settings"], record["data"], record["model"]
+        common = {"noise_ind": 0, **settings, **{f"data_{key}": value for key, value in data.items()}}
+        common["dataset"] = settings.get("dataset") or data["name"]
+        common["model"] = about.get("name") or settings.get("model") or "unknown"
+        common |= {"hidden_layers": about["hidden_layers"]} if "hidden_layers" in about else {}
+        common |= {"chosen_by": record["chosen"]["by"], "seconds": record["seconds"], "path": str(path.parent)}
+        entries = record["ridges"] if every_ridge else [record["ridges"][record["chosen"]["position"]]]
+        rows += [{**common, **entry} for entry in entries]
+    table = pd.DataFrame(rows)
+    table.attrs["unreadable"] = unreadable
+    return table
+
+
+def summary(directory: Path | str) -> "pd.DataFrame":
+    """Return a short table of all finished runs below `directory`: the metrics at the chosen ridge come first.
+
+    Metrics of the test rows come before those of validation and train rows, accuracies before losses; then model,
+    dataset, noise level, number of train rows, ridge, the rule that chose it, whether its solution converged, seconds
+    and folder. Metrics that no run has are left out. `collect` returns the settings too.
+    """
+    table = collect(directory)
+    metrics = [f"{split}_{metric}" for split in ("test", "validation", "leave_one_out", "train")
+               for metric in ("accuracy", "loss")]  # fmt: skip
+    metrics += sorted(name for name in table if name.startswith("test_") and name not in metrics)
+    columns = [name for name in metrics if name in table and table[name].notna().any()]
+    short = table[[*columns, *(name for name in _SUMMARY if name in table)]].rename(columns={"data_n_train": "n"})
+    short.attrs["unreadable"] = table.attrs["unreadable"]
+    return short
