@@ -1,36 +1,8 @@
-"""Kernel ridge regression with any kernel, for a whole grid of ridges, at one noise level or several.
-
-    python kernel_fit.py                                                       NTK on the built-in digits
-    python kernel_fit.py --kernel=NTK --num_layers=2 --dataset=FMNIST --num_train=5000 --noise_ind=3
-    python kernel_fit.py --kernel=RF --dataset=NFMNIST --num_train=5000 --noise_ind=0,6,12
-    python kernel_fit.py --gram=storage/cntk/FOLDER --dataset=PATCHES          shards that are there
-
-A Gram matrix that is not there is made by `python -m kernel_gen`. A result lies under rkhs_dir of directories.txt:
-result.json, arrays.h5, curves.png. The same command again goes on where it was stopped; when it is done, it shows the
-result.
-"""
+"""The same as `linearized krr`, from the repository's folder: python kernel_fit.py --help lists the flags."""
 
 import sys
 
-from linearized.experiments.krr import Config, run_levels
-from linearized.settings.command import run_command
-
-
-def main(config: Config) -> None:
-    """Runs, draws, prints the table of ridges of each noise level, and one over the levels."""
-    from linearized.base.terminal import say_written
-    from linearized.experiments.table import print_levels, print_table
-    from linearized.report.run_pictures import draw_run
-
-    finished = []
-    for result in run_levels(config):
-        draw_run(result.folder, result.record, again=result.fresh, solver="solver.png")
-        print_table(result.record)
-        say_written(result.folder)
-        finished.append(result.record)
-    if len(finished) > 1:
-        print_levels(finished)
-
+from linearized.cli.krr import command
 
 if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+    sys.exit(command())

@@ -1,36 +1,8 @@
-"""Trains one of the models (NN, RF, NT, CNN, ...) on clean or noisy data, for one ridge or a whole grid.
-
-    python train.py                                                    RF on the built-in digits, all ridges
-    python train.py --model=RF --dataset=FMNIST --noise_ind=3          needs Fashion-MNIST (linearized data)
-    python train.py --model=RF --dataset=NFMNIST --noise_ind=0,6,12    one run for each noise level
-    python train.py --model=NN --dataset=FMNIST --reg_index=5 --max_cg_iters=50
-
-The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras, curves.png. The same command
-again goes on where it was stopped; when it is done, it shows the result.
-"""
+"""The same as `linearized train`, from the repository's folder: python train.py --help lists the flags."""
 
 import sys
 
-from linearized.base.errors import UserError
-from linearized.experiments.train import Config, run_levels
-from linearized.settings.command import run_command
-
-
-def main(config: Config) -> None:
-    """Run every noise level, draw its curves and print its table of ridges. Raise `UserError` if a run diverged."""
-    from linearized.base.terminal import say_written
-    from linearized.experiments.table import print_table
-    from linearized.report.run_pictures import draw_run
-
-    diverged = False
-    for result in run_levels(config):
-        draw_run(result.folder, result.record, again=result.fresh, solver="training.png")
-        print_table(result.record)
-        say_written(result.folder)
-        diverged |= all(entry["diverged"] for entry in result.record["ridges"])
-    if diverged:
-        raise UserError("Training diverged; the weights before that are kept. Lower --learning_rate and run again.")
-
+from linearized.cli.train import command
 
 if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+    sys.exit(command())

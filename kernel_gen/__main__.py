@@ -10,6 +10,7 @@ what is finished is left alone. `linearized.open_gram(folder)` reads the matrix.
 """
 
 import sys
+from collections.abc import Sequence
 
 from kernel_gen.jobs.gram_job import Config, run, shard_commands
 from linearized.base.terminal import say
@@ -25,5 +26,10 @@ def main(config: Config) -> None:
     say(f"{len(made)} shards made; they are in {config.path()}")
 
 
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    return run_command(Config, __doc__, main, arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+    sys.exit(command())

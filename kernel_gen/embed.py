@@ -20,6 +20,7 @@ from kernel_gen.jobs.progress import pairs_line
 from linearized.base.errors import TryLater, UserError
 from linearized.base.terminal import say
 from linearized.data.dataset import Dataset
+from linearized.data.loading import load_preprocessed
 from linearized.settings.command import run_command
 from linearized.settings.embedding_settings import FEATURES, EmbeddingSettings
 from linearized.settings.memory import refuse_large_embedding
@@ -61,7 +62,7 @@ def run(config: Config) -> list[int]:
         refuse_busy(known.path(folder, shard) for shard in _asked(config, len(known.shards)))
     refuse_large_embedding(config, config.described().image_shape, config.dim())
     features = features_of(config)  # before the data: they may refuse the settings
-    dataset = config.data()
+    dataset = load_preprocessed(config, config.noise_ind)
     tidy(folder)
     with refusals_undone(folder, FILE):
         return _run(config, folder, _manifest(config, dataset, features), dataset, features)
@@ -136,5 +137,10 @@ def main(config: Config) -> None:
     say(f"{len(made)} shards made; they are in {config.path()}")
 
 
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    return run_command(Config, __doc__, main, arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+    sys.exit(command())

@@ -22,7 +22,8 @@ def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str =
         inputs: d, or (height, width, channels) of the images that rows flatten.
         scale: "stax" (inputs divided by √d or √channels), "input" (raw) or "published" (the command line's default).
         settings: Those of the kernel and of the embedding: activation (a name, a function or an `Activation`),
-            num_layers, embedding_dim, method, embedding_seed ... (see `linearized.settings.embedding_settings.EmbeddedRows`).
+            num_layers, embedding_dim, method, embedding_seed ... (see `EmbeddedRows` in
+            `linearized.settings.embedding_settings`).
 
     Raises `UserError` for settings that do not fit, and φ for inputs that are not finite.
     """

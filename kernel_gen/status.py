@@ -11,6 +11,7 @@ nothing else is changed on disk.
 import collections
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from kernel_gen.jobs.job import JobSettings
 from kernel_gen.jobs.partial import share_done
 from linearized.base.errors import UserError
 from linearized.base.terminal import say
+from linearized.data.loading import load_preprocessed
 from linearized.settings.command import run_command
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.storage.array_files import open_hdf5
@@ -110,7 +112,7 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
     """
     manifest, random = load_manifest(folder), np.random.default_rng(seed)
     settings = JobSettings.from_dict(manifest.settings)
-    dataset = settings.data()
+    dataset = load_preprocessed(settings, settings.noise_ind)
     if dataset.fingerprint != manifest.fingerprint:
         raise UserError(
             f"{settings.dataset} is not what {folder} was made from (fingerprint {dataset.fingerprint}, not "
@@ -168,5 +170,10 @@ def main(config: Config) -> None:
             )
 
 
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    return run_command(Config, __doc__, main, arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+    sys.exit(command())

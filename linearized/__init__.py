@@ -1,1 +1,34 @@
-"""What is trained and solved; the only package that imports Keras and TensorFlow."""
+"""When do neural networks outperform kernel methods, and what can be linearized without loss?
+
+Names below are imported when they are used, so that `import linearized` needs no framework and takes milliseconds.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "DATASETS": "linearized.data",
+    "Dataset": "linearized.data",
+    "KernelRidgePath": "linearized.kernel_ridge.estimator",
+    "RidgePath": "linearized.kernel_ridge.ridge_path",
+    "UserError": "linearized.base.errors",
+    "collect": "linearized.storage.results",
+    "fit_embedding": "linearized.kernel_ridge.embedded_fit",
+    "load": "linearized.data",
+    "open_embedding": "linearized.storage.embeddings",
+    "open_gram": "linearized.storage.gram",
+    "summary": "linearized.storage.results",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home when it is asked for."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,10 +1,8 @@
-"""The commands of this package; each lists its flags with --help.
+"""Run the console command as `python -m linearized COMMAND ...`."""
 
-python train.py                  trains a model, for one ridge or a grid (the same: linearized train)
-python kernel_fit.py             kernel ridge regression (the same: linearized krr)
-linearized compare     trains several models and puts them side by side
-linearized finetune    fine-tunes a saved Keras model after a swap
-"""
+import sys
+
+from linearized.cli import main
 
 if __name__ == "__main__":
-    print(__doc__.strip())
+    sys.exit(main())

@@ -342,7 +342,8 @@ TARGETS: dict[str, Target] = {
         _result, lambda folder: _run("linearized.cli.report", f"--directory={folder}", f"--out={folder}/report.html"),
         hdf5=True, command=True),
     "python -m linearized.report.comparison": Target(
-        _comparison, lambda folder: _run("linearized.report.comparison", f"--directory={folder}", f"--out={folder}/models.png"),
+        _comparison,
+        lambda folder: _run("linearized.report.comparison", f"--directory={folder}", f"--out={folder}/models.png"),
         command=True),
     "python -m kernel_gen.status": Target(
         _gram, lambda folder: _run("kernel_gen.status", f"--folder={folder}"), hdf5=True, command=True),

@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
     line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line.strip()
 ]
-PYTHON = [line for line in COMMANDS if line.startswith("python ")]
+PYTHON = [line for line in COMMANDS if line.startswith(("python ", "linearized "))]
 SMALL = {
     "train.py": ["--num_units=8", "--num_train=60", "--num_test=30", "--max_cg_iters=2", "--validation=0.2"],
     "SYNTH": ["--synth_n=100", "--synth_dim=64", "--synth_eta=0.5"],
@@ -27,18 +27,24 @@ def test_the_readme_has_its_three_kinds_of_command():
     assert len(PYTHON) >= 5
 
 
+def python_words(command):
+    """The words after `python` of a command: `linearized ...` is `python -m linearized ...`."""
+    words = shlex.split(command)
+    return words[1:] if words[0] == "python" else ["-m", *words]
+
+
 def small(words, folder):
     """The same command at a size that a test has time for; `python` is the one that runs the tests."""
-    if words[:2] == ["-m", "linearized", "launch"]:
+    if words[:3] == ["-m", "linearized", "launch"]:
         end = words.index("--")
-        inner = small(words[end + 2 :], folder)
+        inner = small(python_words(shlex.join(words[end + 1 :])), folder)
         before = [word.replace("0:14:4", "0:5:4") for word in words[:end]]  # two levels, not four
         return [*before, f"--logs={folder}/logs", "--dashboard=0", "--", sys.executable, *inner]
-    if words[1] == "linearized.report.reproduce":
+    if words[:3] == ["-m", "linearized", "reproduce"]:
         return words if "--dry_run" in words else [*words, "--dry_run"]  # tests/report runs a small figure
     if words[0] == "train.py":
         return words + SMALL["train.py"] + (SMALL["SYNTH"] if "--dataset=SYNTH" in words else [])
-    if words[1] == "linearized.experiments.compare":
+    if words[:3] == ["-m", "linearized", "compare"]:
         return [*words, "--num_units=4", "--num_train=60", "--num_test=30", "--max_cg_iters=2"]
     if words[0] == "kernel_fit.py":
         features = ["--embedding_dim=64"] if any(word.startswith("--features") for word in words) else []
@@ -52,8 +58,8 @@ def small(words, folder):
 
 @pytest.mark.parametrize("command", PYTHON)
 def test_command_runs(command, small_directories):
-    words = small(shlex.split(command)[1:], small_directories)
-    if words[:2] == ["-m", "linearized", "report"]:
+    words = small(python_words(command), small_directories)
+    if words[:3] == ["-m", "linearized", "report"]:
         subprocess.run([sys.executable, "train.py", *SMALL["train.py"]], cwd=ROOT, check=True, timeout=300)
         words = [re.sub(r"^--out=.*/", f"--out={small_directories}/", word) for word in words]
     if words[1] == "kernel_gen.status":

@@ -176,9 +176,3 @@ def _told(error: OSError, job: Job, shard: int) -> Exception:
         f"The disk of {job.folder} is full; shard {shard} takes {size:,.1f} MiB. What was finished is kept: free space "
         "and give the same command again."
     )
-
-
-if __name__ == "__main__":
-    import runpy
-
-    runpy.run_module("kernel_gen", run_name="__main__")

@@ -15,6 +15,7 @@ from kernel_gen.jobs.tiles import divide, good_number
 from kernel_gen.kernel import Kernel
 from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
+from linearized.data.loading import load_preprocessed
 from linearized.settings.gram_settings import GramSettings
 from linearized.storage.manifest import FILE, Band, Manifest, load_manifest, save_once
 from linearized.storage.shard_folder import tidy
@@ -98,7 +99,7 @@ def open_job(settings: JobSettings, *, check: Callable[[Manifest], None] | None 
     tidy(folder)
     known = load_manifest(folder) if (folder / FILE).exists() else None
     kernel = settings.build(settings.described().image_shape)  # before the data: it may refuse the settings
-    dataset = settings.data()
+    dataset = load_preprocessed(settings, settings.noise_ind)
     rows = {name: len(split) for name, split in dataset.splits().items()}
     itemsize = np.dtype(kernel.dtype).itemsize
     count = settings.num_shards or (len(known.shards) if known else good_number(rows, kernel.tile, itemsize))

@@ -1,7 +1,8 @@
-"""Where things lie on disk: `directories.txt`, a `key path` a line.
+"""Where raw data and results lie: `directories.txt` where there is one, else ./storage.
 
-The file named by $DIRECTORIES is read, else ./directories.txt, else the repository's own. Relative paths count from
-the folder of the file; `~` and $VARIABLES are expanded.
+In order: the file that $DIRECTORIES names; the folder that $LINEARIZED_STORAGE names, with one subfolder per key;
+./directories.txt; ./storage. A file has one `key path` per line. Relative paths count from its folder; `~` and
+$VARIABLES are expanded.
 """
 
 import os
@@ -12,24 +13,33 @@ from linearized.base.reading import expanded, read_lines
 
 LIMIT = 2**20  # bytes of directories.txt
 KEYS = ("data_dir", "ntk_dir", "cntk_dir", "rf_dir", "synth_dir", "rkhs_dir", "nn_dir")
+STORAGE = "storage"  # in the working folder, where nothing else is said
 
 
-def directories_file() -> Path:
-    """The `directories.txt` in force."""
+def directories_file() -> Path | None:
+    """Return the `directories.txt` in force, or None where there is none and `storage` holds everything."""
     named = os.environ.get("DIRECTORIES")
     if named:
         return expanded(named, "$DIRECTORIES")
     here = Path("directories.txt")
-    return here.resolve() if here.exists() else Path(__file__).resolve().parent.parent / "directories.txt"
+    return here.resolve() if here.exists() and not os.environ.get("LINEARIZED_STORAGE") else None
+
+
+def storage() -> Path:
+    """Return the folder that holds one subfolder per key where no `directories.txt` is in force."""
+    named = os.environ.get("LINEARIZED_STORAGE")
+    return expanded(named, "$LINEARIZED_STORAGE") if named else Path(STORAGE).resolve()
 
 
 def directory(key: str) -> Path:
     """Return the folder that `key` stands for; it need not exist yet.
 
-    Raises `UserError` if the file is missing, is not UTF-8 or has a line that cannot be understood, and if it has no
-    line for `key`; the message names the line to mend or to add.
+    Raises `UserError` if a file that $DIRECTORIES names is missing, and if a file is not UTF-8, has a line that cannot
+    be understood or has no line for `key`; the message names the line to correct or to add.
     """
     path = directories_file()
+    if path is None:
+        return storage() / key.removesuffix("_dir")
     lines = read_lines(path, f"It holds lines of `key path` for {', '.join(KEYS)}.", limit=LIMIT)
     for number, line in enumerate(lines, start=1):
         words = line.split("#")[0].split(maxsplit=1)

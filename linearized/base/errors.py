@@ -1,4 +1,8 @@
-"""The one exception for what a user can cause and mend: told in one line, an exit code, no traceback."""
+"""The exception for what a user can cause and mend: one line and an exit code, without a traceback."""
+
+from typing import Any
+
+SHOWN = 60  # characters of a received value that an error repeats
 
 
 class UserError(ValueError):
@@ -23,3 +27,9 @@ class TryLater(UserError):
     """Nothing is wrong: another process is at work on the same thing."""
 
     code = 75  # as sysexits.h has it for "try again later"
+
+
+def shown(value: Any) -> str:
+    """Return a received value as an error repeats it: at most `SHOWN` characters, on one line."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"

@@ -1,4 +1,6 @@
-"""Read lists of numbers as flags write them: "all", "5", "0,4,9" or "3:8" of indices, "0.1,1,10" of values."""
+"""Read lists and counts as flags write them: "all", "5", "0,4,9" or "3:8" of indices, "0.1,1,10" of values."""
+
+import math
 
 from linearized.base.errors import UserError
 
@@ -46,3 +48,15 @@ def listed_numbers(text: str, name: str, *, least: float, most: float) -> list[f
     if not all(least <= number <= most for number in numbers):  # refuses NaN too
         raise UserError(f"--{name} must be finite, at least {least:g} and at most {most:g}. Received: {text[:60]!r}.")
     return numbers
+
+
+def count_or_share(value: int | float, total: int, what: str) -> int:
+    """A fraction below 1 of `total`, else a count; 0 stays 0. Raises `UserError` when no row would be left."""
+    if not math.isfinite(value) or value < 0 or (value >= 1 and value != int(value)):
+        raise UserError(f"--{what} takes a fraction below 1 or a whole count. Received: {value}.")
+    count = round(value * total) if value < 1 else int(value)
+    if count >= total > 0:
+        raise UserError(f"--{what}={value:g} takes all of the {total} train rows. Leave at least one to train on.")
+    if value > 0 and count == 0:
+        raise UserError(f"--{what}={value:g} of {total} rows is none. Give a larger fraction or a count.")
+    return count

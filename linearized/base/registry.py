@@ -7,9 +7,8 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from linearized.base.errors import UserError
+from linearized.base.errors import UserError, shown
 from linearized.base.nearest import nearest
-from linearized.settings.flags import shown
 
 
 class Registry(Mapping[str, str]):

@@ -5,7 +5,7 @@ linearized data --fetch=FMNIST   gets it, where it is not here
 """
 
 import dataclasses
-import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -58,5 +58,6 @@ def main(config: Config) -> None:
     print(f"{config.fetch} is in {place}." if place else f"{config.fetch} needs no files: loading makes it.")
 
 
-if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    return run_command(Config, __doc__, main, arguments)

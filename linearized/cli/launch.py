@@ -13,6 +13,7 @@ any command failed.
 """
 
 import sys
+from collections.abc import Sequence
 
 from linearized.launch.launch_settings import LaunchSettings
 from linearized.launch.plan import plan
@@ -29,12 +30,9 @@ def launch(settings: LaunchSettings, words: tuple[str, ...] = ()) -> None:
     refuse_failures(run_all(settings, commands))
 
 
-def main(arguments: list[str]) -> int:
+def command(arguments: Sequence[str] | None = None) -> int:
     """Splits the launch's own flags from the command after `--`."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     words = tuple(arguments[cut + 1 :])
     return run_command(LaunchSettings, __doc__, lambda settings: launch(settings, words), arguments[:cut])
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

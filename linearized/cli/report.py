@@ -7,7 +7,7 @@ The page is one file that needs no network. A picture is .png, .pdf or .svg.
 """
 
 import dataclasses
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
@@ -64,5 +64,6 @@ def main(config: Config) -> None:
     logging.info("%d runs drawn in %s", len(runs.table), path)
 
 
-if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main, words="directory"))
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    return run_command(Config, __doc__, main, arguments, words="directory")

@@ -1,24 +1,11 @@
-"""THE GROUND: everything that lies on disk, and how to read it. NumPy, SciPy, h5py, pandas, absl; no framework."""
+"""Data sets at noise levels, as arrays with their labels and a fingerprint; no framework is imported."""
 
 from pathlib import Path
 
-from linearized.base.registry import Registry
 from linearized.data.dataset import Dataset
+from linearized.settings.data_settings import DATASETS
 
-DATASETS = Registry(
-    "dataset",
-    {
-        "DIGITS": "linearized.data.sources.digits:DIGITS",
-        "NDIGITS": "linearized.data.sources.digits:NDIGITS",
-        "FMNIST": "linearized.data.sources.fmnist:FMNIST",
-        "NFMNIST": "linearized.data.sources.fmnist:NFMNIST",
-        "CIFAR2": "linearized.data.sources.cifar2:CIFAR2",
-        "CIFAR10": "linearized.data.sources.cifar10:CIFAR10",
-        "PATCHES": "linearized.data.sources.patches:PATCHES",
-        "NPATCHES": "linearized.data.sources.patches:NPATCHES",
-        "SYNTH": "linearized.data.sources.synth:SYNTH",
-    },
-)
+__all__ = ["DATASETS", "Dataset", "load"]
 
 
 def load(name: str, noise_ind: int = 0, *, directory: Path | str | None = None, **settings) -> Dataset:
@@ -33,10 +20,3 @@ def load(name: str, noise_ind: int = 0, *, directory: Path | str | None = None, 
     Raises `UserError` for what a user can mend: unknown name, index out of range, missing or damaged files.
     """
     return DATASETS.load(name).load(noise_ind, directory=directory, **settings)
-
-
-def open_gram(folder: Path | str, *, fingerprint: str | None = None, check: bool = False):
-    """The Gram matrix in a folder of shards; see `linearized.storage.gram.open_gram`, which is imported when it is called."""
-    from linearized.storage.gram import open_gram as opened
-
-    return opened(folder, fingerprint=fingerprint, check=check)

@@ -150,18 +150,6 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def count_or_share(value: int | float, total: int, what: str) -> int:
-    """A fraction below 1 of `total`, else a count; 0 stays 0. Raises `UserError` when no row would be left."""
-    if not np.isfinite(value) or value < 0 or (value >= 1 and value != int(value)):
-        raise UserError(f"--{what} takes a fraction below 1 or a whole count. Received: {value}.")
-    count = round(value * total) if value < 1 else int(value)
-    if count >= total > 0:
-        raise UserError(f"--{what}={value:g} takes all of the {total} train rows. Leave at least one to train on.")
-    if value > 0 and count == 0:
-        raise UserError(f"--{what}={value:g} of {total} rows is none. Give a larger fraction or a count.")
-    return count
-
-
 def chosen_rows(
     total: int, count: int, *, subset: str = "first", seed: int = 0, what: str = "num_train"
 ) -> slice | np.ndarray:

@@ -13,7 +13,8 @@ from absl import logging
 
 from linearized.base.directories import directory as directory_of
 from linearized.base.errors import UserError
-from linearized.data.dataset import Dataset, Split, check, count_or_share, fingerprint, part
+from linearized.base.lists import count_or_share
+from linearized.data.dataset import Dataset, Split, check, fingerprint, part
 from linearized.data.transforms import cache as noisy_cache
 
 SEED = 2048  # of the noise, as published
@@ -126,8 +127,10 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageSource(Source):
-    """A set of images: `raw` says where they come from, `noise` is a function of `linearized.data.transforms.noise`, named as a string so
-    that listing datasets imports no SciPy."""
+    """A set of images: `raw` says where they come from.
+
+    `noise` names a function of `linearized.data.transforms.noise`, so that listing data sets imports no SciPy.
+    """
 
     raw: RawFiles
     noise: str

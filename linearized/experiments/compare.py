@@ -12,6 +12,7 @@ import dataclasses
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -168,5 +169,6 @@ def main(config: Config) -> None:
     say_written(folder)
 
 
-if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    return run_command(Config, __doc__, main, arguments)

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,13 @@ from absl import logging
 
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
+from linearized.base.lists import count_or_share
 from linearized.base.names import slug
 from linearized.base.reading import check_regular
 from linearized.base.terminal import say, say_written
 from linearized.data import DATASETS
 from linearized.data import load as load_published
-from linearized.data.dataset import Dataset, Split, count_or_share, part
+from linearized.data.dataset import Dataset, Split, part
 from linearized.data.sources import glue, image_folder
 from linearized.data.sources.wordpiece import CASINGS
 from linearized.experiments.fits import Result
@@ -345,5 +347,6 @@ def draw(folder: Path) -> None:
         raise UserError(f"The pictures of {folder} cannot be drawn, see above. The result itself is whole.")
 
 
-if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    return run_command(Config, __doc__, main, arguments)

@@ -1,4 +1,4 @@
-"""What `linearized.experiments.finetune` does to a model: the swap, a classifier of the right size, and what is trained."""
+"""What `linearized finetune` does to a model: the swap, a classifier of the right size, and what is trained."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -17,6 +17,7 @@ from linearized.experiments.refusals import read_weights
 from linearized.models.common import build
 from linearized.models.published_weights import take_up
 from linearized.solvers.training import newton_cg, sgd
+from linearized.solvers.training.recipe import Recipe
 from linearized.solvers.training.schedule import LARGEST_BATCH
 from linearized.storage.array_files import open_hdf5
 from linearized.storage.files import whole_hdf5
@@ -63,7 +64,8 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
         with progress_line(f"{config.model}, λ = {ridge:.1e}", config.max_cg_iters) as report:
             result = sgd.fit(
                 model, dataset, loss=config.loss, optimizer=name, learning_rate=config.learning_rate,
-                epochs=config.max_cg_iters, batch_size=batch_size, seed=config.seed, recipe=config.recipe(),
+                epochs=config.max_cg_iters, batch_size=batch_size, seed=config.seed,
+                recipe=Recipe(**config.recipe_settings()),
                 checkpoint=checkpoint,
                 key=f"{key}-{index}", checkpoint_seconds=config.checkpoint_seconds,
                 progress=lambda epoch, total, logs: report(epoch, f"loss {logs['loss']:.4f}"),

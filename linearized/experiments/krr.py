@@ -14,6 +14,7 @@ from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.extras import SCHEDULER_HELP, checked_address, refuse_unreachable
 from linearized.data.dataset import Dataset
+from linearized.data.loading import load_preprocessed
 from linearized.experiments.fits import Result
 from linearized.experiments.grids import GRIDS, kernel_grid, listed_ridges
 from linearized.experiments.kernel_record import scored
@@ -148,7 +149,7 @@ def _run_level(config: Config, level: int) -> Result:
         return Result(folder, record, fresh=False)
     refuse_large_fit(config)
     with results.making(folder) as work:
-        dataset = _checked(config.load_level(level))
+        dataset = _checked(load_preprocessed(config, level))
         if config.gram:
             from linearized.kernel_ridge.gram_source import open_folder
 
@@ -226,9 +227,3 @@ def _solve(config: Config, dataset: Dataset, gram: Gram | Embedding, ridges: np.
             path = fit(gram, targets, ridges, memory=memory, scheduler=config.scheduler, **common)
     logging.info("solved by %s (%s)", path.solver, path.reason)
     return path
-
-
-if __name__ == "__main__":
-    from linearized.scripts import run_script
-
-    run_script("kernel_fit.py")

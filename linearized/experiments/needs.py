@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from linearized.data.dataset import count_or_share
+from linearized.base.lists import count_or_share
 from linearized.experiments.grids import listed_ridges
 from linearized.settings.embedding_settings import EmbeddedRows
 from linearized.settings.memory import (

@@ -16,6 +16,7 @@ from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.data.dataset import Dataset
+from linearized.data.loading import load_rows
 from linearized.experiments.fits import Result, about_data
 from linearized.experiments.metrics import LOSSES, evaluate
 from linearized.experiments.needs import refuse_beyond_memory
@@ -31,7 +32,7 @@ from linearized.storage import results
 from linearized.storage.files import whole_file
 
 if TYPE_CHECKING:
-    from linearized.solvers.training.recipe import Recipe
+    pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,19 +133,19 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
             return "lanczos"
         return "sgd" if self.model in ("NN", "CNN") else "adam"
 
-    def recipe(self) -> "Recipe":
-        """Return the options of first-order training.
+    def recipe_settings(self) -> dict[str, Any]:
+        """Return the options of first-order training, the fields of a `Recipe`.
 
         `--schedule=published` is the schedule that the model was published with: of the reproduction for lambda
         networks of `--lambda_variant=published` and `unpermuted`, of arXiv 2006.13409 for everything else.
         `--momentum=published` is Nesterov's rule for RF and the classical one for all others, both in TensorFlow 1's
         convention.
         """
-        recipe = super().recipe()
+        recipe = super().recipe_settings()
         if self.momentum == "published":
-            recipe = dataclasses.replace(recipe, momentum="nesterov" if self.model == "RF" else "classical")
+            recipe["momentum"] = "nesterov" if self.model == "RF" else "classical"
         if self.schedule == "published" and self.model == "LAMBDA_RESNET" and self.lambda_variant != "corrected":
-            return dataclasses.replace(recipe, schedule="lambda")
+            recipe["schedule"] = "lambda"
         return recipe
 
     def run_name(self) -> str:
@@ -180,7 +181,7 @@ def run(config: Config) -> Result:
     read_weights(config)
     ridges = asked_ridges(config)
     with results.making(folder) as work:
-        dataset = config.load_rows(level)
+        dataset = load_rows(config, level)
         logging.info(
             "%s on %s at noise level %d: %d train rows of dimension %d, %d ridges",
             config.model, dataset.name, level, len(dataset.train), dataset.dim, len(ridges),
@@ -272,9 +273,3 @@ def _set_parameters(config: Config, model, parameters) -> None:
 def _title(config: Config, dataset: Dataset) -> str:
     noise, n = about_data(dataset)["noise"], len(dataset.train)
     return f"{config.model}, N = {config.num_units}, on {dataset.name}, {noise}, n = {n}"
-
-
-if __name__ == "__main__":
-    from linearized.scripts import run_script
-
-    run_script("train.py")

@@ -16,14 +16,14 @@ from typing import Any
 
 from absl import logging
 
-from linearized import data
+import linearized
 from linearized.base.errors import TryLater, UserError
 from linearized.data.dataset import Dataset
 from linearized.settings.gram_settings import GramSettings, KernelSettings
 from linearized.storage.gram import Gram, open_gram
 from linearized.storage.manifest import load_manifest
 
-_ROOT = Path(data.__file__).resolve().parent.parent  # where the packages lie
+_ROOT = Path(linearized.__file__).resolve().parent.parent  # where the packages lie
 WAIT = 10  # seconds for another process on a shard: one that is being killed needs a moment to end
 _LAST_WORDS = 2000  # characters of a child's output that are kept
 _ERROR = "error: "  # start of the line in which a command of this suite says why it fails

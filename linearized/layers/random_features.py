@@ -13,7 +13,7 @@ from linearized.layers.shapes import check_shape
 
 @keras.saving.register_keras_serializable("linearized")
 class RandomFeatures(keras.layers.Layer):
-    """relu(xW), with W from `linearized.base.weights` as for the Gram matrix of the same features; W is saved with the model.
+    """relu(xW), with W from `linearized.base.weights` as for the Gram matrix of these features; it is saved too.
 
     Args:
         units: N, the number of features.

@@ -10,6 +10,7 @@ table of its points (csv). Run it in the repository's folder, where train.py and
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,6 @@ def main(config: Config) -> None:
         print("\n".join(shell_lines(run.command, width) for run in todo))
         say(_estimate(todo, config.workers))
         return
-    if missing := [name for name in DIRECTORIES if not Path(name).is_file()]:
-        raise UserError(f"{missing[0]} is not in {Path.cwd()}. Run this in the repository's folder.")
     from linearized.launch.session import refuse_failures, run_all
 
     say(_estimate(todo, config.workers))
@@ -123,5 +122,6 @@ def _estimate(todo: list[Run], workers: int) -> str:
     )
 
 
-if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    return run_command(Config, __doc__, main, arguments)

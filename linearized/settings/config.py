@@ -8,10 +8,10 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from linearized.base.errors import UserError
+from linearized.base.errors import SHOWN, UserError, shown
 from linearized.base.names import checked_name
 from linearized.base.registry import Registry
-from linearized.settings.flags import SHOWN, field_type, read_flags, shown
+from linearized.settings.flags import field_type, read_flags
 
 # Bounds of a number whose setting gives none: far beyond sense, and safe to compute with.
 WIDEST = {int: (-(10**9), 10**9), float: (-1e12, 1e12)}

@@ -6,13 +6,27 @@ data are refused before any file is read.
 
 import dataclasses
 import math
+from typing import Any
 
-from linearized import data
 from linearized.base.errors import UserError
-from linearized.base.lists import listed_indices
-from linearized.data.dataset import Dataset, count_or_share
-from linearized.data.source import Source
+from linearized.base.lists import count_or_share, listed_indices
+from linearized.base.registry import Registry
 from linearized.settings.config import LARGEST_SEED, Settings, setting
+
+DATASETS = Registry(
+    "dataset",
+    {
+        "DIGITS": "linearized.data.sources.digits:DIGITS",
+        "NDIGITS": "linearized.data.sources.digits:NDIGITS",
+        "FMNIST": "linearized.data.sources.fmnist:FMNIST",
+        "NFMNIST": "linearized.data.sources.fmnist:NFMNIST",
+        "CIFAR2": "linearized.data.sources.cifar2:CIFAR2",
+        "CIFAR10": "linearized.data.sources.cifar10:CIFAR10",
+        "PATCHES": "linearized.data.sources.patches:PATCHES",
+        "NPATCHES": "linearized.data.sources.patches:NPATCHES",
+        "SYNTH": "linearized.data.sources.synth:SYNTH",
+    },
+)
 
 SYNTH_FLAGS = ("synth_dim", "synth_eta", "synth_n")
 ONE_LEVEL_HELP = "noise level, from 0 (linearized data lists what the levels are)"
@@ -23,7 +37,7 @@ MOST_ROWS = 2**40  # above any data set; a count that a data set does not have i
 class DataSettings(Settings):
     """A dataset and the rows that are taken of it, at a noise level that is named elsewhere."""
 
-    dataset: str = setting("DIGITS", "the data set (linearized data lists which are here)", choices=data.DATASETS)
+    dataset: str = setting("DIGITS", "the data set (linearized data lists which are here)", choices=DATASETS)
     num_train: int = setting(0, "train rows; 0: all", minimum=0, maximum=MOST_ROWS)
     num_test: int = setting(0, "test rows; 0: all", minimum=0, maximum=MOST_ROWS)
     validation: float = setting(
@@ -58,20 +72,19 @@ class DataSettings(Settings):
         train, test = self.described().rows
         return (self.synth_n if self.dataset == "SYNTH" else train), test
 
-    def described(self) -> Source:
-        """Return the dataset's description: levels, task and image shape; nothing is loaded."""
-        return data.DATASETS.load(self.dataset)
+    def described(self) -> "Source":
+        """Return the dataset's `linearized.data.source.Source`: levels, task and image shape; nothing is loaded."""
+        return DATASETS.load(self.dataset)
 
     def dim(self) -> int:
         """Return the length of a row."""
         shape = self.described().image_shape
         return self.synth_dim if shape is None else math.prod(shape)
 
-    def load_rows(self, noise_ind: int) -> Dataset:
-        """Load the rows at a noise level. Raises `UserError` as `data.load` does."""
-        own = {name: getattr(self, name) for name in SYNTH_FLAGS} if self.dataset == "SYNTH" else {}
-        shared = {name: getattr(self, name) for name in ("num_train", "num_test", "validation", "subset", "seed")}
-        return data.load(self.dataset, noise_ind, **shared, **own)
+    def row_settings(self) -> dict[str, Any]:
+        """Return the settings with which the dataset's `load` takes these rows."""
+        own = SYNTH_FLAGS if self.dataset == "SYNTH" else ()
+        return {name: getattr(self, name) for name in ("num_train", "num_test", "validation", "subset", "seed", *own)}
 
     def refuse_level(self, noise_ind: int) -> None:
         """Raise `UserError` for a noise level that the dataset does not have."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.registry import Registry
-from linearized.data.dataset import Dataset
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import ONE_LEVEL_HELP
 from linearized.settings.gram_settings import KEYS, RowSettings
@@ -99,7 +98,3 @@ class EmbeddingSettings(EmbeddedRows):
     def command(self) -> str:
         """A command line of these settings."""
         return shlex.join(["python", "-m", "kernel_gen.embed", *self.flags()])
-
-    def data(self) -> Dataset:
-        """The dataset that they name. Raises `UserError` as `data.load` does."""
-        return self.load_level(self.noise_ind)

@@ -12,13 +12,12 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from linearized.base.errors import UserError
+from linearized.base.errors import UserError, shown
 from linearized.base.nearest import hint
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,400}")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE)
 BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
-SHOWN = 60  # characters of a received value that an error repeats
 
 
 def field_type(field: dataclasses.Field) -> type:
@@ -26,12 +25,6 @@ def field_type(field: dataclasses.Field) -> type:
     if isinstance(field.type, types.UnionType):
         return next(kind for kind in typing.get_args(field.type) if kind is not types.NoneType)
     return field.type
-
-
-def shown(value: Any) -> str:
-    """Return a received value as an error repeats it: at most `SHOWN` characters, on one line."""
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
 
 
 def read_flags(settings_class: type, arguments: Iterable[str]) -> tuple[dict[str, Any], list[str]]:

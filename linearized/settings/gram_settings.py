@@ -13,8 +13,6 @@ from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.registry import Registry
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
-from linearized.data.dataset import Dataset
-from linearized.data.transforms import preprocess
 from linearized.settings.config import LARGEST_SEED, Settings, setting
 from linearized.settings.data_settings import ONE_LEVEL_HELP, DataSettings
 from linearized.settings.stax_expression import check_expression, check_inputs
@@ -32,6 +30,8 @@ KERNELS = Registry(
 )
 
 KEYS = {"CNTK": "cntk_dir", "RF": "rf_dir"}
+PREPROCESSING = ("none", "layer_norm", "zca", "layer_norm_zca")
+ZCA_REGULARIZATION = 0.1  # ε, as published
 MYRTLE_DEPTHS = (5, 7, 10)
 MYRTLE_POOLS = 5  # 2x2 pools of a Myrtle network, so that images have sides that are multiples of 32
 
@@ -122,11 +122,11 @@ class RowSettings(DataSettings, KernelSettings):
     """A kernel on rows of a dataset, at a noise level that is named elsewhere."""
 
     zca_regularization: float = setting(
-        preprocess.REGULARIZATION, "--preprocess=zca: added to eigenvalues, relative to their mean; 0.1 as published",
+        ZCA_REGULARIZATION, "--preprocess=zca: added to eigenvalues, relative to their mean; 0.1 as published",
         minimum=0.0, maximum=1e6,
     )  # fmt: skip
     preprocess: str = setting(
-        "none", "of the inputs: layer norm, ZCA fitted on the train rows, or both", choices=preprocess.METHODS
+        "none", "of the inputs: layer norm, ZCA fitted on the train rows, or both", choices=PREPROCESSING
     )
     num_shards: int = setting(
         0, "files the work is divided into, 0: a good number", minimum=0, maximum=10**6, identity=False
@@ -158,15 +158,11 @@ class RowSettings(DataSettings, KernelSettings):
                 "An activation of your own has no name by which files could be found again. Take one of the named "
                 f"activations, or kernel_gen.gram on arrays. Received: {self.activation!r}."
             )
-        if self.zca_regularization != preprocess.REGULARIZATION and not self.preprocess.endswith("zca"):
+        if self.zca_regularization != ZCA_REGULARIZATION and not self.preprocess.endswith("zca"):
             raise UserError(
                 f"--zca_regularization={self.zca_regularization:g} is that of --preprocess=zca or layer_norm_zca. "
                 f"Received: --preprocess={self.preprocess}."
             )
-
-    def load_level(self, noise_ind: int) -> Dataset:
-        """Load the dataset at a noise level, preprocessed. Raises `UserError` as `data.load` does."""
-        return preprocess.preprocessed(self.load_rows(noise_ind), self.preprocess, self.zca_regularization)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +195,3 @@ class GramSettings(RowSettings):
     def command(self, module: str = "kernel_gen") -> str:
         """A command line of these settings."""
         return shlex.join(["python", "-m", module, *self.flags()])
-
-    def data(self) -> Dataset:
-        """The dataset that they name. Raises `UserError` as `data.load` does."""
-        return self.load_level(self.noise_ind)

@@ -1,13 +1,10 @@
 """Settings of first-order training beyond the published ones: a group of flags that `train.Config` is made of."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import Any
 
 from linearized.base.errors import UserError
 from linearized.settings.config import Settings, setting
-
-if TYPE_CHECKING:
-    from linearized.solvers.training.recipe import Recipe
 
 SCHEDULES = ("published", "cosine", "lambda")
 DEFAULTS = {
@@ -61,21 +58,19 @@ class TrainingSettings(AugmentationSettings):
     label_smoothing: float = setting(0.0, "ε of smoothed labels, for the cross-entropy", minimum=0.0, maximum=0.999)
     mixed_precision: bool = setting(False, "compute in bfloat16, with float32 weights")
 
-    def recipe(self) -> "Recipe":
-        """What `linearized.solvers.training.sgd.fit` takes."""
-        from linearized.solvers.training.recipe import Recipe
-
-        return Recipe(
-            schedule=self.schedule,
-            warm_up=self.warm_up_epochs,
-            label_smoothing=self.label_smoothing,
-            weight_decay=self.weight_decay,
-            l2_decay=self.l2_decay,
-            beta_2=self.beta_2,
-            momentum="classical" if self.momentum == "published" else self.momentum,
-            augment_crop=self.augment_crop,
-            augment_flip=self.augment_flip,
-        )
+    def recipe_settings(self) -> dict[str, Any]:
+        """Return the fields of a `linearized.solvers.training.recipe.Recipe` by name."""
+        return {
+            "schedule": self.schedule,
+            "warm_up": self.warm_up_epochs,
+            "label_smoothing": self.label_smoothing,
+            "weight_decay": self.weight_decay,
+            "l2_decay": self.l2_decay,
+            "beta_2": self.beta_2,
+            "momentum": "classical" if self.momentum == "published" else self.momentum,
+            "augment_crop": self.augment_crop,
+            "augment_flip": self.augment_flip,
+        }
 
     def refuse_idle(self, solver: str, loss: str) -> None:
         """Raises `UserError` for a setting of this group that the solver does not read.

@@ -19,20 +19,20 @@ from linearized.settings.flags import field_type
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
-    "train.py": "linearized.experiments.train:Config",
-    "kernel_fit.py": "linearized.experiments.krr:Config",
+    "linearized/cli/train.py": "linearized.experiments.train:Config",
+    "linearized/cli/krr.py": "linearized.experiments.krr:Config",
     "kernel_gen/__main__.py": "kernel_gen.jobs.gram_job:Config",
     "kernel_gen/embed.py": "kernel_gen.embed:Config",
     "kernel_gen/status.py": "kernel_gen.status:Config",
     "kernel_gen/import_npy.py": "kernel_gen.import_npy:Config",
-    "linearized/compare.py": "linearized.experiments.compare:Config",
-    "linearized/finetune.py": "linearized.experiments.finetune:Config",
-    "launch/__main__.py": "linearized.launch.launch_settings:LaunchSettings",
-    "report/__main__.py": "linearized.cli.report:Config",
-    "report/reproduce.py": "linearized.report.reproduce:Config",
-    "report/comparison.py": "linearized.report.comparison:Config",
-    "report/run_pictures.py": "linearized.report.run_pictures:Config",
-    "data/__main__.py": "linearized.cli.data:Config",
+    "linearized/experiments/compare.py": "linearized.experiments.compare:Config",
+    "linearized/experiments/finetune.py": "linearized.experiments.finetune:Config",
+    "linearized/cli/launch.py": "linearized.launch.launch_settings:LaunchSettings",
+    "linearized/cli/report.py": "linearized.cli.report:Config",
+    "linearized/report/reproduce.py": "linearized.report.reproduce:Config",
+    "linearized/report/comparison.py": "linearized.report.comparison:Config",
+    "linearized/report/run_pictures.py": "linearized.report.run_pictures:Config",
+    "linearized/cli/data.py": "linearized.cli.data:Config",
 }
 BAD_NUMBERS = ("1" + "0" * 30, "1e30", "-1", "nan", "inf", "", "0x1", "1" * 5000, "1,2", " 3", "1_000", "None")
 BAD_TEXTS = ("", " ", "\n", "a" * 5000, "../../x", "~nosuchuser/x", "/dev/zero", "0:999999999999", "1,,2", "-1", "nan",

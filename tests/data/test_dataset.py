@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from linearized.base.errors import UserError
-from linearized.data.dataset import Dataset, Split, check, chosen_rows, count_or_share, fingerprint, part
+from linearized.base.lists import count_or_share
+from linearized.data.dataset import Dataset, Split, check, chosen_rows, fingerprint, part
 
 
 def split(n, d=3, classes=10):

@@ -43,15 +43,24 @@ def test_missing_file_is_named(file):
         directory("data_dir")
 
 
-def test_the_file_here_comes_before_the_repository_s_own(tmp_path, monkeypatch):
+def test_without_a_file_everything_lies_under_storage(tmp_path, monkeypatch):
     monkeypatch.delenv("DIRECTORIES", raising=False)
     monkeypatch.chdir(tmp_path)
-    own = directories_file()
-    assert own.parent != tmp_path
-    for key in KEYS:
-        assert directory(key).is_relative_to(own.parent)
+    assert directories_file() is None
+    assert {directory(key) for key in KEYS} == {tmp_path.resolve() / "storage" / key[:-4] for key in KEYS}
     (tmp_path / "directories.txt").write_text("data_dir d\n")
     assert directory("data_dir") == tmp_path.resolve() / "d"
+
+
+def test_the_environment_names_another_storage_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("DIRECTORIES", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINEARIZED_STORAGE", str(tmp_path / "elsewhere"))
+    (tmp_path / "directories.txt").write_text("nn_dir here\n")
+    assert directory("nn_dir") == tmp_path / "elsewhere" / "nn"
+    monkeypatch.setenv("LINEARIZED_STORAGE", "~nosuchuser/storage")
+    with pytest.raises(UserError, match=r"\$LINEARIZED_STORAGE: ~nosuchuser/storage cannot be expanded"):
+        directory("nn_dir")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel_gen.jobs.tiles import divide
-from linearized import data
 from linearized.base.errors import UserError
 from linearized.storage.gram import open_gram
 from linearized.storage.manifest import Manifest, save_once
@@ -88,7 +87,7 @@ def test_time_of_reading_is_counted(tmp_path):
 
 def test_products_keep_float32_and_steps_are_refused(tmp_path):
     make(tmp_path, 12)
-    gram = data.open_gram(tmp_path)
+    gram = open_gram(tmp_path)
     assert (gram @ np.ones((12, 1), np.float32)).dtype == np.float32
     assert gram.validation is None
     with pytest.raises(UserError, match="step of 2"):
@@ -147,6 +146,6 @@ def test_a_file_cut_short_after_opening_is_refused(tmp_path):
 
 def test_a_matrix_of_another_dataset_is_refused(tmp_path):
     make(tmp_path, 12)
-    assert data.open_gram(tmp_path, fingerprint="f00d").shape == (12, 12)
+    assert open_gram(tmp_path, fingerprint="f00d").shape == (12, 12)
     with pytest.raises(UserError, match="another dataset"):
-        data.open_gram(tmp_path, fingerprint="beef")
+        open_gram(tmp_path, fingerprint="beef")

@@ -8,8 +8,9 @@ import pytest
 from linearized import data
 from linearized.base.errors import UserError
 from linearized.data.dataset import Split
-from linearized.data.transforms.preprocess import METHODS, fit_whitening, layer_norm, preprocessed
-from linearized.settings.gram_settings import GramSettings
+from linearized.data.loading import load_preprocessed
+from linearized.data.transforms.preprocess import fit_whitening, layer_norm, preprocessed
+from linearized.settings.gram_settings import PREPROCESSING, GramSettings
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def other_rows(dataset, names):
     return dataclasses.replace(dataset, **changed)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PREPROCESSING)
 def test_what_is_fitted_is_fitted_on_train_rows_alone(method, digits):
     """The train rows come out the same whatever the others are; a test row among train rows changes them."""
     plain = preprocessed(digits, method)
@@ -36,7 +37,7 @@ def test_what_is_fitted_is_fitted_on_train_rows_alone(method, digits):
         assert np.abs(leaked.test.x - plain.test.x).max() > 0.1
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PREPROCESSING)
 def test_a_row_is_treated_alike_in_every_split(method, digits):
     """The same pixels that were fitted are those that it is applied to: a train row as a test row is the same row."""
     twice = dataclasses.replace(digits, test=Split(digits.train.x[:50], digits.train.y[:50]))
@@ -99,8 +100,10 @@ def test_the_regularization_is_refused_without_zca_and_names_the_result():
     with pytest.raises(UserError, match="preprocess=zca"):
         GramSettings(**shared, zca_regularization=0.2)
     one, other = (GramSettings(**shared, preprocess="zca", zca_regularization=value) for value in (0.1, 0.2))
-    assert one.path() != other.path() and one.data().fingerprint != other.data().fingerprint
-    assert np.abs(one.data().train.x - other.data().train.x).max() > 1e-3
+    assert one.path() != other.path()
+    first, second = (load_preprocessed(settings, settings.noise_ind) for settings in (one, other))
+    assert first.fingerprint != second.fingerprint
+    assert np.abs(first.train.x - second.train.x).max() > 1e-3
 
 
 def test_layer_norm_is_of_each_row():
@@ -114,9 +117,11 @@ def test_layer_norm_is_of_each_row():
 
 
 def test_the_fingerprint_and_the_name_tell_it():
-    settings = [GramSettings(dataset="DIGITS", num_train=60, num_test=20, preprocess=method) for method in METHODS]
-    assert len({one.data().fingerprint for one in settings}) == len(METHODS)
-    assert len({one.path() for one in settings}) == len(METHODS)
+    settings = [
+        GramSettings(dataset="DIGITS", num_train=60, num_test=20, preprocess=method) for method in PREPROCESSING
+    ]
+    assert len({load_preprocessed(one, one.noise_ind).fingerprint for one in settings}) == len(PREPROCESSING)
+    assert len({one.path() for one in settings}) == len(PREPROCESSING)
 
 
 def test_what_makes_no_sense_is_refused(digits):

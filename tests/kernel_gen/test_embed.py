@@ -8,6 +8,7 @@ import pytest
 from kernel_gen import gram
 from kernel_gen.embed import Config, run
 from linearized.base.errors import UserError
+from linearized.data.loading import load_preprocessed
 from linearized.storage.embeddings import FILE, open_embedding
 
 SMALL = {"dataset": "DIGITS", "num_train": 90, "num_test": 20, "validation": 10.0, "embedding_dim": 200}
@@ -26,7 +27,7 @@ def whole(config, **more):
 
 
 def test_features_of_all_splits_have_the_kernel(made):
-    dataset = made.data()
+    dataset = load_preprocessed(made, made.noise_ind)
     found = whole(made, fingerprint=dataset.fingerprint)
     assert {name: f.shape for name, f in found.items()} == {
         "train": (80, 200), "validation": (10, 200), "test": (20, 200)

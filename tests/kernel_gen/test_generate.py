@@ -21,6 +21,7 @@ from kernel_gen.jobs.partial import PartialShard
 from linearized import data
 from linearized.base.errors import UserError
 from linearized.base.seals import read_index
+from linearized.data.loading import load_preprocessed
 from linearized.storage.files import held, is_held
 
 HERE = Path(__file__).parent
@@ -52,7 +53,7 @@ def start(config: Config, **environment) -> subprocess.Popen:
 
 def check_matrix(config: Config) -> None:
     """The folder holds x·z of all blocks and nothing half made."""
-    gram, dataset = data.open_gram(config.path(), check=True), config.data()
+    gram, dataset = data.open_gram(config.path(), check=True), load_preprocessed(config, config.noise_ind)
     x, near = dataset.train.x.astype(gram.dtype), {"atol": 1e-4 if gram.dtype == np.float32 else 1e-12, "rtol": 0}
     whole = gram.to_memory()
     np.testing.assert_allclose(whole, x @ x.T, **near)

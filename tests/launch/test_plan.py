@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from linearized.base.errors import UserError
-from linearized.cli.launch import main
+from linearized.cli.launch import command as main
 from linearized.launch.commands import Result
 from linearized.launch.launchers.slurm import lifetime_words, limit_seconds
 from linearized.launch.plan import parse_lines, plan

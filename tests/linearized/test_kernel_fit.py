@@ -14,6 +14,7 @@ import pytest
 import kernel_gen
 from linearized import data
 from linearized.base.errors import UserError
+from linearized.data.loading import load_preprocessed
 from linearized.experiments.kernel_record import hidden_layers
 from linearized.experiments.krr import Config, fit, run
 from linearized.kernel_ridge import gram_source as gram_files
@@ -191,7 +192,7 @@ def test_a_run_leaves_a_whole_result_with_the_published_numbers(directories):
 def test_binary_labels_are_told_by_sign_and_synth_is_raw(small_directories, settings, offset):
     config = Config(**settings, num_train=20, num_test=10, dtype="float64", ridges="0.5,50")
     [result] = run(config)
-    dataset = config.load_level(int(config.noise_ind))
+    dataset = load_preprocessed(config, int(config.noise_ind))
     y, test = dataset.train.y.reshape(-1, 1).astype(float) - offset, dataset.test.y.reshape(-1) - offset
     gram = kernel_gen.gram("NTK", dataset.train.x, scale="input", dtype="float64")
     cross = kernel_gen.gram("NTK", dataset.test.x, dataset.train.x, scale="input", dtype="float64")
@@ -271,7 +272,7 @@ def test_fewer_train_rows_than_classes_are_fitted(directories):
 def test_one_class_alone_is_refused(directories, monkeypatch):
     dataset = data.load("DIGITS", num_train=30)
     dataset.train.y[:] = 4
-    monkeypatch.setattr(Config, "load_level", lambda *_: dataset)
+    monkeypatch.setattr("linearized.experiments.krr.load_preprocessed", lambda *_: dataset)
     with pytest.raises(UserError, match="class 4: there is nothing to tell apart"):
         run(Config(num_train=30))
 

@@ -135,9 +135,9 @@ def test_names_tensorboard_and_job_land_where_they_are_asked_to(directories):
 
 
 def test_random_features_were_published_with_nesterov_momentum():
-    assert Config(solver="sgd").recipe().momentum == "nesterov"
-    assert Config(model="NN").recipe().momentum == "classical"
-    assert Config(model="NN", momentum="keras").recipe().momentum == "keras"
+    assert Config(solver="sgd").recipe_settings()["momentum"] == "nesterov"
+    assert Config(model="NN").recipe_settings()["momentum"] == "classical"
+    assert Config(model="NN", momentum="keras").recipe_settings()["momentum"] == "keras"
 
 
 @pytest.mark.parametrize("settings", [{}, {"reg_index": "0,1"}, {"solver": "adam", "model": "RF"}], ids=str)
@@ -168,7 +168,7 @@ def test_loss_change_compares_the_last_two_tenths():
     ({"lambda_variant": "published", "schedule": "cosine"}, "cosine"), ({"schedule": "lambda"}, "lambda"),
 ], ids=str)  # fmt: skip
 def test_published_lambda_networks_are_trained_by_their_own_schedule(settings, schedule):
-    assert Config(model="LAMBDA_RESNET", **settings).recipe().schedule == schedule
+    assert Config(model="LAMBDA_RESNET", **settings).recipe_settings()["schedule"] == schedule
 
 
 def test_a_finished_run_is_read_back(directories):

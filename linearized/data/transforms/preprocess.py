@@ -17,9 +17,8 @@ from jaxtyping import Float, Float32, Float64
 from linearized.base.array_checks import real_array, refuse_not_finite
 from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset, Split, fingerprint
+from linearized.settings.gram_settings import PREPROCESSING, ZCA_REGULARIZATION
 
-METHODS = ("none", "layer_norm", "zca", "layer_norm_zca")
-REGULARIZATION = 0.1  # ε, as published
 NULL = 1e-12  # an eigenvalue below this share of the largest, times d, is rounding in float64
 LARGER = 3.0  # root mean square of held-out rows, relative to train rows (or to 1), from which a warning is logged
 RECIPE = 2  # counts the changes to what these names mean: part of the fingerprint
@@ -41,7 +40,7 @@ class Whitening:
         return out
 
 
-def fit_whitening(x: np.ndarray, regularization: float = REGULARIZATION) -> Whitening:
+def fit_whitening(x: np.ndarray, regularization: float = ZCA_REGULARIZATION) -> Whitening:
     """Fit the whitening of rows `x` (n, d): n d² operations and an eigenproblem of d x d, in float64.
 
     Args:
@@ -94,17 +93,17 @@ def checked_rows(x: np.ndarray) -> Float[np.ndarray, "n d"]:
     return x
 
 
-def preprocessed(dataset: Dataset, method: str, regularization: float = REGULARIZATION) -> Dataset:
+def preprocessed(dataset: Dataset, method: str, regularization: float = ZCA_REGULARIZATION) -> Dataset:
     """Return the dataset with the inputs of every split preprocessed, and a fingerprint of its own.
 
     Args:
-        method: One of `METHODS`.
+        method: One of `PREPROCESSING`.
         regularization: ε of ZCA.
 
     Logs a warning if held-out rows come out much larger than train rows.
     """
-    if method not in METHODS:
-        raise UserError(f"Unknown preprocessing {method!r}. The choices are: {', '.join(METHODS)}.")
+    if method not in PREPROCESSING:
+        raise UserError(f"Unknown preprocessing {method!r}. The choices are: {', '.join(PREPROCESSING)}.")
     if method == "none":
         return dataset
     inputs = {name: split.x for name, split in dataset.splits().items()}

@@ -25,12 +25,12 @@ TEN_CLASSES = Recipe(
     metric="test_accuracy",
     curves=(
         Curve(
-            "CNN (Myrtle-5)", "train.py", {"model": "CNN", "learning_rate": 0.02, "depth": 5},
+            "CNN (Myrtle-5)", "train", {"model": "CNN", "learning_rate": 0.02, "depth": 5},
             {scale: {"num_units": n, "max_cg_iters": EPOCHS[scale], "reg_index": "0" if scale == "laptop" else "0,5,9"}
              for scale, n in CHANNELS.items()},
         ),
-        Curve("CNTK KRR (Myrtle-5)", "kernel_fit.py", {"kernel": "CNTK", "depth": 5}),
-        Curve("NT KRR", "kernel_fit.py", {"kernel": "NTK"}),
+        Curve("CNTK KRR (Myrtle-5)", "krr", {"kernel": "CNTK", "depth": 5}),
+        Curve("NT KRR", "krr", {"kernel": "NTK"}),
     ),
     scales={
         "laptop": Scale((0, 1, 2), (0,), {"num_train": 400, "num_test": 200}),

@@ -15,7 +15,7 @@ def seconds(run: Run) -> float:
     """Of one run on one core."""
     flags = run.flags
     n, m, d, k = shape(flags)
-    if run.program == "kernel_fit.py":
+    if run.program == "krr":
         pairs = n * (n + 1) / 2 + n * m
         make = pairs * (PAIR if flags["kernel"] == "CNTK" else 2 * d / RATE)
         solve = PASSES * n**2 * k if flags.get("solver") == "block_lanczos" else n**3 + 100 * n**2 * k
@@ -32,7 +32,7 @@ def seconds(run: Run) -> float:
 
 def disk_bytes(run: Run) -> float:
     """Gram matrices of the kernels, float32; a result takes some 100 kB."""
-    if run.program != "kernel_fit.py":
+    if run.program != "krr":
         return 2e5
     n, m, _, _ = shape(run.flags)
     return 2e5 + 4 * (n * (n + 1) / 2 + n * m)

@@ -8,7 +8,7 @@ from typing import Any
 
 from linearized.data import DATASETS
 
-DIRECTORIES = {"train.py": "nn_dir", "kernel_fit.py": "rkhs_dir"}
+DIRECTORIES = {"train": "nn_dir", "krr": "rkhs_dir"}  # of subcommands
 MOST_ROWS = 2**17  # of a Gram matrix: 34 GB in float32
 SHAPES = {  # train rows, test rows, dimension, outputs
     **dict.fromkeys(("DIGITS", "NDIGITS"), (1437, 360, 64, 10)),
@@ -28,7 +28,7 @@ class Curve:
 
     Attributes:
         label: In the legend.
-        program: train.py or kernel_fit.py.
+        program: The subcommand, train or krr.
         flags: What makes this line; `sizes` has more by scale.
     """
 
@@ -88,7 +88,13 @@ class Run:
     @property
     def command(self) -> tuple[str, ...]:
         """The words of the command line."""
-        return ("python", self.program, *(f"--{name}={value}" for name, value in self.flags.items()))
+        return (
+            "python",
+            "-m",
+            "linearized",
+            self.program,
+            *(f"--{name}={value}" for name, value in self.flags.items()),
+        )
 
 
 def runs(name: str, recipe: Recipe, scale: str, dataset: str) -> list[Run]:
@@ -104,7 +110,7 @@ def runs(name: str, recipe: Recipe, scale: str, dataset: str) -> list[Run]:
         flags |= {name: most for name, most in (("num_train", rows), ("num_test", tests)) if name in flags}
         if units := flags.pop("matched_units", 0):
             flags["num_units"] = round(units * dim / outputs)
-        kernel, some = curve.program == "kernel_fit.py", "num_train" in flags
+        kernel, some = curve.program == "krr", "num_train" in flags
         if kernel and (rows > MOST_ROWS or (not some and seed != size.seeds[0])):
             continue
         flags |= {"subset": "random", "seed": seed} if some or not kernel else {}

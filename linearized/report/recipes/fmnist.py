@@ -15,13 +15,13 @@ def curves(units: dict[str, int], rate: float = 0.003) -> tuple[Curve, ...]:
     features = {scale: {"matched_units": n} for scale, n in units.items()}
     tangents = {scale: {"num_units": n} for scale, n in units.items()}
     return (
-        Curve("NN", "train.py", {"model": "NN", "learning_rate": rate}, network),
-        Curve("RF", "train.py", {"model": "RF"}, features),
-        Curve("NT", "train.py", {"model": "NT"}, tangents),
-        Curve("NT KRR", "kernel_fit.py", {"kernel": "NTK"}),
-        Curve("RF KRR", "kernel_fit.py", {"kernel": "RF"}),
-        Curve("polynomial KRR, degree 2", "kernel_fit.py", {"kernel": "POLYNOMIAL", "degree": 2}),
-        Curve("linear", "kernel_fit.py", {"kernel": "POLYNOMIAL", "degree": 1}),
+        Curve("NN", "train", {"model": "NN", "learning_rate": rate}, network),
+        Curve("RF", "train", {"model": "RF"}, features),
+        Curve("NT", "train", {"model": "NT"}, tangents),
+        Curve("NT KRR", "krr", {"kernel": "NTK"}),
+        Curve("RF KRR", "krr", {"kernel": "RF"}),
+        Curve("polynomial KRR, degree 2", "krr", {"kernel": "POLYNOMIAL", "degree": 2}),
+        Curve("linear", "krr", {"kernel": "POLYNOMIAL", "degree": 1}),
     )
 
 

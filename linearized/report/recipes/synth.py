@@ -16,15 +16,15 @@ GRIDS = {"laptop": "16,19", "workstation": "3,7,11,15,19", "paper": "all"}
 
 CURVES = (
     Curve(
-        "NN", "train.py", {"model": "NN", "learning_rate": 0.01},
+        "NN", "train", {"model": "NN", "learning_rate": 0.01},
         {scale: {"num_units": n, "max_cg_iters": EPOCHS[scale], "reg_index": GRIDS[scale]}
          for scale, n in UNITS.items()},
     ),
-    Curve("RF", "train.py", {"model": "RF"},
+    Curve("RF", "train", {"model": "RF"},
           {scale: {"matched_units": n} for scale, n in UNITS.items()}),
-    Curve("NT", "train.py", {"model": "NT"}, {scale: {"num_units": n} for scale, n in UNITS.items()}),
-    Curve("NT KRR", "kernel_fit.py", {"kernel": "NTK", "solver": "block_lanczos"}),
-    Curve("RF KRR", "kernel_fit.py", {"kernel": "RF", "solver": "block_lanczos"}),
+    Curve("NT", "train", {"model": "NT"}, {scale: {"num_units": n} for scale, n in UNITS.items()}),
+    Curve("NT KRR", "krr", {"kernel": "NTK", "solver": "block_lanczos"}),
+    Curve("RF KRR", "krr", {"kernel": "RF", "solver": "block_lanczos"}),
 )  # fmt: skip
 REFERENCES = {f"best polynomial of degree {degree}": 1 - (degree - 1) / 3 for degree in (1, 2, 3)}
 

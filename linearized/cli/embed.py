@@ -1,0 +1,5 @@
+"""Compute features of a kernel, shard by shard: the same as `python -m kernel_gen.embed`."""
+
+from kernel_gen.embed import command
+
+__all__ = ["command"]

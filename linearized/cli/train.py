@@ -1,0 +1,37 @@
+"""Trains one of the models (NN, RF, NT, CNN, ...) on clean or noisy data, for one ridge or a whole grid.
+
+    linearized train                                                    RF on the built-in digits, all ridges
+    linearized train --model=RF --dataset=FMNIST --noise_ind=3          needs Fashion-MNIST (linearized data)
+    linearized train --model=RF --dataset=NFMNIST --noise_ind=0,6,12    one run for each noise level
+    linearized train --model=NN --dataset=FMNIST --reg_index=5 --max_cg_iters=50
+
+The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras, curves.png. The same command
+again goes on where it was stopped; when it is done, it shows the result.
+"""
+
+from collections.abc import Sequence
+
+from linearized.base.errors import UserError
+from linearized.experiments.train import Config, run_levels
+from linearized.settings.command import run_command
+
+
+def main(config: Config) -> None:
+    """Run every noise level, draw its curves and print its table of ridges. Raise `UserError` if a run diverged."""
+    from linearized.base.terminal import say_written
+    from linearized.experiments.table import print_table
+    from linearized.report.run_pictures import draw_run
+
+    diverged = False
+    for result in run_levels(config):
+        draw_run(result.folder, result.record, again=result.fresh, solver="training.png")
+        print_table(result.record)
+        say_written(result.folder)
+        diverged |= all(entry["diverged"] for entry in result.record["ridges"])
+    if diverged:
+        raise UserError("Training diverged; the weights before that are kept. Lower --learning_rate and run again.")
+
+
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    return run_command(Config, __doc__, main, arguments)

@@ -1,0 +1,84 @@
+"""The console command: its subcommands, its help, and that the scripts are the same code."""
+
+import contextlib
+import importlib.metadata
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from linearized.cli import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*words):
+    """The exit code of `linearized WORDS`, what it printed, and what it wrote on stderr."""
+    printed, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
+        code = main(words)
+    return code, printed.getvalue(), said.getvalue()
+
+
+def test_help_lists_every_subcommand_within_80_columns():
+    code, printed, _ = run("--help")
+    assert code == 0
+    assert all(f"  {name} " in printed for name in COMMANDS)
+    assert max(map(len, printed.splitlines())) <= 80 + 20
+    assert run()[0] == 2
+
+
+def test_every_module_of_the_package_is_listed():
+    modules = {path.stem for path in (ROOT / "linearized" / "cli").glob("*.py")} - {"__init__"}
+    assert modules == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_subcommand_has_help_and_refuses_unknown_flags(name):
+    code, printed, _ = run(name, "--help")
+    assert code == 0 and "--" in printed
+    code, _, said = run(name, "--no_such_flag=1")
+    assert code == 2 and "Unknown flag '--no_such_flag'" in said
+
+
+def test_an_unknown_subcommand_suggests_the_nearest():
+    code, _, said = run("trian")
+    assert code == 2 and "Did you mean train?" in said
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert run("--version")[1].strip() == importlib.metadata.version("linearized")
+
+
+@pytest.mark.parametrize(
+    "script, name",
+    [
+        (["train.py"], "train"),
+        (["kernel_fit.py"], "krr"),
+        (["-m", "kernel_gen"], "gram"),
+        (["-m", "kernel_gen.embed"], "embed"),
+        (["-m", "kernel_gen.status"], "status"),
+    ],
+)
+def test_scripts_and_subcommands_are_the_same_code(script, name):
+    done = subprocess.run([sys.executable, *script, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == run(name, "--help")[:2]
+
+
+def test_importing_the_package_loads_no_framework():
+    code = (
+        "import sys, linearized; print([n for n in ('numpy', 'keras', 'jax', 'numba') if n in sys.modules]);"
+        "print(linearized.load('DIGITS', num_train=10).train.x.shape, 'keras' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "[]\n(10, 64) False\n"
+
+
+def test_public_names_are_there():
+    import linearized
+
+    assert all(getattr(linearized, name) is not None for name in linearized.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = linearized.no_such_name
