@@ -178,7 +178,7 @@ def read_json(path: Path | str, advice: str = "", *, kind: type = dict) -> Any:
             raise ValueError(f"it holds a {type(value).__name__}, not a {kind.__name__}")
         if sealed:
             del value["digest"]
-        elif isinstance(value, dict) and value.get("format") == seals.FORMAT:
+        elif isinstance(value, dict) and value.get("format") in seals.SEALED_FORMATS:
             raise ValueError("its digest is missing")
         return value
 

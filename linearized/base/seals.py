@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FORMAT = 2  # of files with a seal; those of format 1 have none
+SEALED_FORMATS = (2, 3)  # of JSON files; `result.json` has a format of its own
 PIECE = 2**22  # bytes that are read at once
 _START, _DIGITS, _END = b',\n "digest": "', 32, b'"\n}\n'
 LENGTH = len(_START) + _DIGITS + len(_END)  # bytes of a seal

@@ -7,14 +7,18 @@ The page is one file that needs no network. A picture is .png, .pdf or .svg.
 """
 
 import dataclasses
+import shlex
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
+from rich.console import Console
 
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.nearest import hint
+from linearized.base.terminal import say, shell_lines, width_of
 from linearized.settings.command import run_command
 from linearized.settings.config import Settings, setting
 
@@ -37,7 +41,8 @@ class Config(Settings):
 
 
 def main(config: Config) -> None:
-    """Reads the results, draws, writes."""
+    """Read the results, draw, write, and print the command of each run."""
+    from linearized.report.page_parts import NO_COMMAND
     from linearized.report.runs import find
 
     folders = [Path(folder) for folder in config.directory] or [directory("nn_dir"), directory("rkhs_dir")]
@@ -62,6 +67,19 @@ def main(config: Config) -> None:
         metrics = tuple(dict.fromkeys((config.metric, "test_accuracy", "test_loss")))
         path = write_page(runs, config.out, folders=folders, metrics=metrics)
     logging.info("%d runs drawn in %s", len(runs.table), path)
+    console = Console()
+    for record in runs.records:
+        say(f"{record['title']}:", console)
+        lines = _command_lines(record.get("command", NO_COMMAND), width_of(console) - 2)
+        console.print(textwrap.indent(lines, "  "), markup=False, highlight=False, soft_wrap=True)
+
+
+def _command_lines(command: str, width: int) -> str:
+    """Return a command in lines for the shell; as it is where it cannot be split, as in a record of another program."""
+    try:
+        return shell_lines(shlex.split(command), width)
+    except ValueError:
+        return command
 
 
 def command(arguments: Sequence[str] | None = None) -> int:

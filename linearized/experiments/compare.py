@@ -12,7 +12,7 @@ import dataclasses
 import multiprocessing
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -21,16 +21,22 @@ from typing import Any
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.names import slug
+from linearized.base.reading import read_json
 from linearized.base.seals import write_json
 from linearized.base.terminal import Column, print_columns, say, say_written
+from linearized.experiments import run as life
 from linearized.experiments import train
+from linearized.experiments.fits import Result
 from linearized.models import MODELS
 from linearized.settings.command import run_command
 from linearized.settings.config import Settings, setting
 from linearized.settings.flags import read_flags
 from linearized.settings.model_settings import readers
 from linearized.storage.files import refuse_claimed, whole_file
+from linearized.storage.result_schema import SETTLED
+from linearized.storage.results import finished, load
 
+PROGRAM, NAME = "linearized compare", "comparison.json"
 COLUMNS = {
     "label": "model",
     "trained_parameters": "trained parameters",
@@ -43,7 +49,6 @@ COLUMNS = {
     "test_loss": "test loss",
     "test_accuracy": "test accuracy",
 }
-SETTLED = 0.02  # relative change of the training loss over the last tenth of the epochs
 RANKS = {"label": 0, "iterations": 7, "loss_change": 7,
           "test_accuracy": 0, "test_loss": 1, "train_accuracy": 6, "memory_gib": 5, "examples_per_second": 4,
          "seconds": 3}  # fmt: skip
@@ -91,11 +96,24 @@ def reads(model: str, flag: str) -> bool:
     return models is None or model in models
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Train every model in turn, or read it back, and return the record that `comparison.json` holds.
+def run(config: Config) -> Result:
+    """Train every model in turn, or read it back, and put them side by side; see `experiments.run`.
+
+    A finished comparison is read back while all its runs are there as they were.
+
+    Returns: The folder, and the record that its `comparison.json` holds: `title`, `columns`, `rows`, and what made it.
 
     Raises `UserError` for what a user can mend, and `Busy` if another process holds the folder of one of the runs.
     """
+    labels = "_".join(label.replace(":", "-").replace("=", "-") for label in config.runs())
+    name = slug(f"compare_{config.dataset}_noise{config.noise_ind}_{labels}", 180)
+    folder = directory("nn_dir") / config.exp_name / f"{name}_{config.key()}"
+    store = life.Store(lambda folder: _read_back(folder, config), _save, _load, names=())
+    return life.run(folder, config, PROGRAM, lambda _: _compared(config), store=store)
+
+
+def _compared(config: Config) -> life.Outcome:
+    """Return the table of all runs, each trained or read back in a process of its own."""
     rows, runs = [], config.runs()
     for settings in runs.values():
         refuse_claimed(settings.folder())
@@ -110,7 +128,25 @@ def run(config: Config) -> dict[str, Any]:
             ) from error
         rows.append(_row(label, folder))
     title = f"{config.dataset}, noise level {config.noise_ind}"
-    return {"title": title, "columns": COLUMNS, "rows": rows}
+    return life.Outcome({"title": title, "columns": COLUMNS, "rows": rows})
+
+
+def _read_back(folder: Path, config: Config) -> dict[str, Any] | None:
+    """Return the record of a finished comparison; None where there is none, or its runs are not those of now."""
+    if not (folder / NAME).is_file() or not all(finished(settings.folder()) for settings in config.runs().values()):
+        return None
+    record = _load(folder)
+    rows = [_row(label, settings.folder()) for label, settings in config.runs().items()]
+    return record if record.get("rows") == rows else None
+
+
+def _save(folder: Path, record: Mapping[str, Any], _arrays: Mapping[str, Any]) -> None:
+    with whole_file(folder / NAME) as path:
+        write_json(path, record)
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    return read_json(folder / NAME, "Remove its folder and run again.")
 
 
 def _train(settings: train.Config) -> Path:
@@ -119,11 +155,10 @@ def _train(settings: train.Config) -> Path:
 
 
 def _row(label: str, folder: Path) -> dict[str, Any]:
-    from linearized.storage.results import load
-
     record = load(folder)
     chosen = record["ridges"][record["chosen"]["position"]]
     own = {"label": label, "folder": str(folder), "memory_gib": record["peak_memory_gib"], "seconds": record["seconds"]}
+    own["flaw"] = record["chosen"].get("flaw", "")
     own["trained_parameters"] = record["model"]["trained_parameters"]
     row = own | {name: chosen.get(name) for name in COLUMNS if name not in own}
     return row | {"loss_change": None if row["loss_change"] is None else 100 * row["loss_change"]}
@@ -141,6 +176,9 @@ def print_comparison(record: dict[str, Any]) -> None:
     if moving:
         say(f"Not trained to their end: {', '.join(moving)}. The training loss still changed by more than "
             f"{SETTLED:.0%} over the last tenth of the epochs; give more of them with --max_cg_iters.")  # fmt: skip
+    flawed = [row["label"] for row in record["rows"] if row.get("flaw") and row["label"] not in moving]
+    if flawed:
+        say(f"Their best ridge diverged or did not converge: {', '.join(flawed)}. See their own tables.")
 
 
 def _shown(value: Any) -> str:
@@ -153,13 +191,9 @@ def _shown(value: Any) -> str:
 
 def main(config: Config) -> None:
     """Trains, prints, writes, draws."""
-    record = run(config)
-    print_comparison(record)
-    labels = "_".join(row["label"].replace(":", "-").replace("=", "-") for row in record["rows"])
-    name = slug(f"compare_{config.dataset}_noise{config.noise_ind}_{labels}", 200)
-    folder = directory("nn_dir") / config.exp_name / name
-    with whole_file(folder / "comparison.json") as path:
-        write_json(path, record)
+    result = run(config)
+    folder = result.folder
+    print_comparison(result.record)
     picture = folder / "comparison.png"
     words = [sys.executable, "-m", "linearized.report.comparison", f"--directory={folder}", f"--out={picture}"]
     if code := subprocess.run(words, check=False).returncode:

@@ -11,10 +11,8 @@ continues a run that was stopped; when the run is finished, it shows the result.
 
 import dataclasses
 import hashlib
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +29,12 @@ from linearized.base.terminal import say, say_written
 from linearized.data import DATASETS
 from linearized.data import load as load_published
 from linearized.data.dataset import Dataset, Split, part
+from linearized.data.scores import evaluate
 from linearized.data.sources import glue, image_folder
 from linearized.data.sources.wordpiece import CASINGS
+from linearized.experiments import run as life
+from linearized.experiments import select
 from linearized.experiments.fits import Result
-from linearized.experiments.metrics import evaluate
 from linearized.experiments.saved_model import input_shape
 from linearized.settings.command import run_command
 from linearized.settings.config import LARGEST_SEED, setting
@@ -42,12 +42,12 @@ from linearized.settings.data_settings import MOST_ROWS
 from linearized.settings.model_settings import KERVOLUTIONS, SNNK_ACTIVATIONS
 from linearized.settings.run_settings import CHECKPOINT_HELP, EXPERIMENT_HELP, MOST_SECONDS
 from linearized.settings.training_settings import AugmentationSettings
-from linearized.storage import results
-from linearized.storage.files import refuse_claimed, whole_file
+from linearized.storage.result_schema import settled
 
 if TYPE_CHECKING:
     import keras
 
+PROGRAM = "linearized finetune"
 SNNK_SWAPS = ("mlp", "pooler", "pooler_bundled", "adapters")
 SWAPS = ("none", *SNNK_SWAPS, "kervolution", "lambda")
 TRAINABLE = ("all", "classifier", "adapters", "snnk")
@@ -160,18 +160,21 @@ class Config(AugmentationSettings):
 
 
 def run(config: Config) -> Result:
-    """Loads, swaps, trains, scores, saves. A finished run is read back, a killed one goes on where it was.
+    """Load, swap, train, score, save; see `experiments.run`. A finished run is read back, a killed one goes on.
 
-    Raises `UserError` for what a user can mend.
+    Raises `UserError` for what a user can mend, and `Busy`, before data and frameworks are loaded, if another process
+    holds the run's folder.
     """
-    start, path = time.monotonic(), Path(config.model)
+    path = Path(config.model)
     if not path.is_file():
         raise UserError(f"{path} is no file. Save a model with model.save('name.keras').")
     digest = hashlib.blake2b(path.read_bytes(), digest_size=4).hexdigest()
     folder = directory("nn_dir") / config.exp_name / config.run_name(digest)
-    if (record := results.read_back(folder)) is not None:
-        return Result(folder, record, fresh=False)
-    refuse_claimed(folder)  # before data and frameworks are loaded
+    return life.run(folder, config, PROGRAM, lambda unfinished: _tuned(config, path, digest, unfinished))
+
+
+def _tuned(config: Config, path: Path, digest: str, unfinished: Path) -> life.Outcome:
+    """Return the record, the arrays and the tuned model; `unfinished` is where checkpoints are kept."""
     if (shape := input_shape(path)) is not None:
         refuse_unfit_inputs(config, shape)
     refuse_missing_files(config)
@@ -180,6 +183,7 @@ def run(config: Config) -> Result:
 
     load_backend()
     from linearized.experiments import finetune_model
+    from linearized.experiments.fit_gradient import loss_change
     from linearized.layers.snnk.uptrain import errors_of
     from linearized.models.common import load
     from linearized.solvers.training import sgd
@@ -195,44 +199,42 @@ def run(config: Config) -> Result:
     errors = errors_of(model)
     logging.info("%s: %d train rows, %s, errors of the SNNKs %s", path.name, len(dataset.train), counts, errors)
     loss = "square" if dataset.task == "regression" else "cross_entropy"
-    with results.making(folder) as work:
-        done = sgd.fit(
-            rows, dataset, learning_rate=config.learning_rate, epochs=config.epochs, batch_size=config.batch_size,
-            loss=loss, optimizer="adamw", seed=config.seed,
-            recipe=Recipe(schedule="cosine", warm_up=min(1, config.epochs - 1), weight_decay=config.weight_decay,
-                          augment_crop=config.augment_crop, augment_flip=config.augment_flip),
-            checkpoint=work / "checkpoint", checkpoint_seconds=config.checkpoint_seconds,
-            key=f"{dataset.fingerprint}-{config.key()}-{digest}",
-        )  # fmt: skip
-        if done.diverged and done.epochs_done == 0:
-            raise UserError(done.message)
-        predictions = {name: sgd.predict(rows, split.x) for name, split in dataset.splits().items()}
-        scores = {
-            f"{name}_{metric}": value
-            for name, split in dataset.splits().items()
-            for metric, value in scored(predictions[name], split, dataset, loss).items()
-        }
-        entry = {"index": 0, "ridge": 0.0, "converged": None, "diverged": done.diverged, "residual": None,
-                 "iterations": done.epochs_done, "message": done.message, **scores}  # fmt: skip
-        record = {
-            "title": f"{path.stem} on {dataset.name}, swap {config.swap}, trained {config.trainable}",
-            "command": config.command_line("linearized finetune"),
-            "settings": config.to_dict(),
-            "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim,
-                     **{f"n_{name}": len(split) for name, split in dataset.splits().items()}, **dataset.notes},
-            "model": {"name": path.stem, **counts, "snnk_errors": errors},
-            "solver": {"name": "adamw", "step": "epoch", "history": "train loss", "loss": loss},
-            "ridges": [entry],
-            "chosen": {"position": 0, "index": 0, "by": "the only one"},
-            "seconds": round(time.monotonic() - start, 3),
-        }  # fmt: skip
-        arrays = {f"predictions/{name}": values for name, values in predictions.items()}
-        arrays |= {f"history/{name}": values for name, values in done.history.items()}
-        with whole_file(folder / "model.keras", sealed=True) as aside:
-            model.save(aside)
-        results.save(folder, record, arrays)
-        shutil.rmtree(work, ignore_errors=True)
-    return Result(folder, results.load(folder), fresh=True)
+    done = sgd.fit(
+        rows, dataset, learning_rate=config.learning_rate, epochs=config.epochs, batch_size=config.batch_size,
+        loss=loss, optimizer="adamw", seed=config.seed,
+        recipe=Recipe(schedule="cosine", warm_up=min(1, config.epochs - 1), weight_decay=config.weight_decay,
+                      augment_crop=config.augment_crop, augment_flip=config.augment_flip),
+        checkpoint=unfinished / "checkpoint", checkpoint_seconds=config.checkpoint_seconds,
+        key=f"{dataset.fingerprint}-{config.key()}-{digest}",
+    )  # fmt: skip
+    if done.diverged and done.epochs_done == 0:
+        raise UserError(done.message)
+    predictions = {name: sgd.predict(rows, split.x) for name, split in dataset.splits().items()}
+    scores = {
+        f"{name}_{metric}": value
+        for name, split in dataset.splits().items()
+        for metric, value in scored(predictions[name], split, dataset, loss).items()
+    }
+    change = loss_change(np.asarray(done.history["loss"]) + np.asarray(done.history["penalty"]))
+    entries = [{
+        "index": 0, "ridge": 0.0, "converged": not done.diverged and settled(change), "diverged": done.diverged,
+        "residual": None, "loss_change": change, "iterations": done.epochs_done, "message": done.message, **scores,
+    }]  # fmt: skip
+    choice = select.choose(entries)
+    select.warn(choice, entries, "Give more --epochs, or another --learning_rate.")
+    record = {
+        "title": f"{path.stem} on {dataset.name}, swap {config.swap}, trained {config.trainable}",
+        "settings": config.to_dict(),
+        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim,
+                 **{f"n_{name}": len(split) for name, split in dataset.splits().items()}, **dataset.notes},
+        "model": {"name": path.stem, **counts, "snnk_errors": errors},
+        "solver": {"name": "adamw", "step": "epoch", "history": "train loss", "loss": loss},
+        "ridges": entries,
+        **select.recorded(choice, entries),
+    }  # fmt: skip
+    arrays = {f"predictions/{name}": values for name, values in predictions.items()}
+    arrays |= {f"history/{name}": values for name, values in done.history.items()}
+    return life.Outcome(record, arrays, {"model.keras": model.save})
 
 
 def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -> dict[str, float | None]:

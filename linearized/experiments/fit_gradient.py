@@ -21,6 +21,7 @@ from linearized.solvers.training.recipe import Recipe
 from linearized.solvers.training.schedule import LARGEST_BATCH
 from linearized.storage.array_files import open_hdf5
 from linearized.storage.files import whole_hdf5
+from linearized.storage.result_schema import settled
 
 
 def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory: int) -> tuple[list[RidgeFit], dict]:
@@ -57,8 +58,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
     model = build(config, dataset, ridge)
     if arrays := read_weights(config):
         take_up(model, arrays)
-    # `converged` is a solver's word for a tolerance that it met; training by gradients has none
-    evidence = {"converged": None, "diverged": False, "iterations": 0, "residual": None, "message": ""}
+    evidence = {"converged": False, "diverged": False, "iterations": 0, "residual": None, "message": ""}
     history = validation = np.zeros(0)
     if name != "newton_cg":
         with progress_line(f"{config.model}, λ = {ridge:.1e}", config.max_cg_iters) as report:
@@ -78,6 +78,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
         validation = np.asarray(result.history.get("validation_loss", ()), float)
         evidence |= {"diverged": result.diverged, "iterations": result.epochs_done, "message": result.message}
         evidence["loss_change"] = loss_change(history)
+        evidence["converged"] = not result.diverged and settled(evidence["loss_change"])
         evidence["examples_per_second"] = _speed(len(dataset.train), result.history["seconds"])
     if config.max_ncg_iters and not evidence["diverged"]:
         with progress_line(f"Newton-CG, λ = {ridge:.1e}", config.max_ncg_iters) as report:

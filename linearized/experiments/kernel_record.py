@@ -5,24 +5,23 @@ from typing import Any
 import numpy as np
 
 from linearized.data.dataset import Dataset, Split
+from linearized.data.scores import evaluate
+from linearized.experiments import select
 from linearized.experiments.fits import about_data
 from linearized.experiments.linear_fit import linear_fit
-from linearized.experiments.metrics import best, evaluate
 from linearized.kernel_ridge.ridge_path import RidgePath
 from linearized.settings.gram_settings import KernelSettings, RowSettings
 from linearized.solvers.linear.solution import Solution
 from linearized.storage.gram import Gram
 
 ALPHA_BYTES = 2**29  # up to which the coefficients of every ridge are kept, else those of the chosen ones
-RULES = {
-    "validation": "validation", "leave_one_out": "leave-one-out", "gcv": "generalised cross-validation", "test": "test",
-}  # fmt: skip
+ADVICE = "Raise --max_iterations, loosen --rtol, or take another --solver."
 
 
 def scored(
     config: RowSettings, level: int, dataset: Dataset, gram: Gram, path: RidgePath
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The record (but its `seconds`) and the arrays of a kernel's result at one noise level."""
+    """The record (without what `experiments.run` adds) and the arrays of a kernel's result at one noise level."""
     offset = dataset.targets(dataset.train) - dataset.targets(dataset.train, centred=True)
     offset = float(offset[0, 0])  # of the published label coding, one number for all
     outputs = {"train": np.stack([solution.predictions for solution in path.solutions]) + offset}
@@ -37,13 +36,13 @@ def scored(
         if without is not None:
             predictions = dataset.targets(dataset.train) - without
             entry |= _scores("leave_one_out", predictions, dataset.train, dataset)
-    rule = _rule(entries, dataset)
-    linear = linear_fit(dataset, rule)
+    chosen, published = select.choose(entries), select.choose(entries, "test")
+    select.warn(chosen, entries, ADVICE, symbol="ρ")
+    linear = linear_fit(dataset, chosen.criterion)
     for entry in entries:
         loss, reference = entry["test_loss"], linear["test_loss"]
         entry["test_relative_risk"] = loss / reference if loss is not None and reference > 0 else None
     record = {
-        "command": config.command_line("python kernel_fit.py"),
         "title": f"{config.label()} on {dataset.name}, {about_data(dataset)['noise']}, n = {len(dataset.train)}",
         "settings": {**config.to_dict(), "noise_ind": level},
         "data": about_data(dataset),
@@ -58,9 +57,9 @@ def scored(
         "ridge_unit": "ρ of (K + ρI)α = y; ρ/n is the λ of (1/n)‖Av - y‖² + λ‖v‖²",
         "ridge_symbol": "ρ",
         "ridges": entries,
-        "chosen": _choice(entries, rule),
-        "chosen_published": _choice(entries, "test"),
-        "linear": {**linear, "by": RULES[rule]},
+        **select.recorded(chosen, entries),
+        **select.recorded(published, entries, "chosen_published"),
+        "linear": {**linear, "by": select.CRITERIA[chosen.criterion]},
     }  # fmt: skip
     return record, _arrays(record, path, outputs)
 
@@ -69,7 +68,11 @@ def _arrays(record: dict[str, Any], path: RidgePath, outputs: dict[str, np.ndarr
     """What arrays.h5 holds; notes in `record` of which ridges it has the coefficients."""
     position = record["chosen"]["position"]
     whole = path.alpha.nbytes <= ALPHA_BYTES
-    kept = range(len(path.ridges)) if whole else sorted({position, record["chosen_published"]["position"]})
+    kept = (
+        range(len(path.ridges))
+        if whole
+        else sorted({record[name]["position"] for name in record if name.startswith("chosen")})
+    )
     record["alpha"] = {"ridges": list(kept)}
     arrays = {"alpha": path.alpha[list(kept)]}
     arrays |= {f"predictions/{name}": values[position].astype(np.float32) for name, values in outputs.items()}
@@ -100,22 +103,6 @@ def _scores(name: str, predictions: np.ndarray, split: Split, dataset: Dataset) 
     return {f"{name}_{metric}": value for metric, value in scores.items()} | {
         f"{name}_r2": None if normalised is None else 1 - normalised
     }
-
-
-def _rule(entries: list[dict[str, Any]], dataset: Dataset) -> str:
-    """What the ridge is chosen by: validation if there is a split, else what the solver gives, else the test set."""
-    if dataset.validation is not None:
-        return "validation"
-    if any(entry.get("leave_one_out_loss") is not None for entry in entries):
-        return "leave_one_out"
-    return "gcv" if any(entry["gcv"] is not None for entry in entries) else "test"
-
-
-def _choice(entries: list[dict[str, Any]], rule: str) -> dict[str, Any]:
-    position = best(entries, rule)
-    metric = "" if rule == "gcv" else " loss" if entries[position]["test_accuracy"] is None else " accuracy"
-    published = " (published protocol)" if rule == "test" else ""
-    return {"position": position, "index": entries[position]["index"], "by": f"{RULES[rule]}{metric}{published}"}
 
 
 def hidden_layers(settings: KernelSettings) -> int | None:

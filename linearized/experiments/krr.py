@@ -1,8 +1,6 @@
 """Kernel ridge regression on a dataset over a ridge grid, at one noise level or several: settings in, results out."""
 
 import dataclasses
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from linearized.base.errors import UserError
 from linearized.base.extras import SCHEDULER_HELP, checked_address, refuse_unreachable
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
+from linearized.experiments import run as life
 from linearized.experiments.fits import Result
 from linearized.experiments.grids import GRIDS, kernel_grid, listed_ridges
 from linearized.experiments.kernel_record import scored
@@ -137,46 +136,51 @@ def run_levels(config: Config) -> Iterator[Result]:
 
 
 def _run_level(config: Config, level: int) -> Result:
-    start = time.monotonic()
+    asked = config
     if config.gram:
         from linearized.kernel_ridge.gram_source import settings_of
 
         made = settings_of(config.gram)
         kernel = {field.name: getattr(made, field.name) for field in dataclasses.fields(KernelSettings)}
-        asked, config = config, dataclasses.replace(config, **kernel)
+        config = dataclasses.replace(config, **kernel)
     folder = directory("rkhs_dir") / config.exp_name / config.run_name()
-    if (record := results.read_back(folder)) is not None and not config.gram:
-        return Result(folder, record, fresh=False)
-    refuse_large_fit(config)
-    with results.making(folder) as work:
-        dataset = _checked(load_preprocessed(config, level))
-        if config.gram:
-            from linearized.kernel_ridge.gram_source import open_folder
+    if config.gram and results.finished(folder):
+        _gram_of(config, asked, level, _checked(load_preprocessed(config, level)))  # refuses a folder of another kernel
+    return life.run(folder, config, "python kernel_fit.py", lambda work: _fitted(config, asked, level, work))
 
-            gram = open_folder(config.gram, dataset, asked)  # compares its rows and kernel with what is asked
-            config.check_grid()
-            if record is not None:
-                return Result(folder, record, fresh=False)
-        else:
-            gram = _found_or_made(config, level, dataset)
-        stax = gram.manifest.scale == "stax" and config.kernel != "POLYNOMIAL"
-        if config.ridges:
-            ridges = listed_ridges(config.ridges)
-        else:
-            ridges = kernel_grid(
-                dataset.family, kernel=config.kernel, dense_layers=config.num_layers, stax_scale=stax,
-                own_scale=config.scale == "published", name=config.ridge_grid,
-            )  # fmt: skip
-        path = _solve(config, dataset, gram, ridges, work)
-        record, arrays = scored(config, level, dataset, gram, path)
-        record["seconds"] = round(time.monotonic() - start, 3)
-        try:
-            results.save(folder, record, arrays)
-        except OSError:  # a full disk: what the fit left in `work` serves a rerun, half a result serves nobody
-            (folder / "arrays.h5").unlink(missing_ok=True)
-            raise
-        shutil.rmtree(work, ignore_errors=True)
-    return Result(folder, results.load(folder), fresh=True)
+
+def _fitted(config: Config, asked: Config, level: int, unfinished: Path) -> life.Outcome:
+    """Return the record and the arrays of a level.
+
+    Args:
+        config: With the kernel of the --gram folder, if there is one.
+        asked: As the user gave it.
+        unfinished: Where the solver keeps its state.
+    """
+    refuse_large_fit(config)
+    dataset = _checked(load_preprocessed(config, level))
+    gram = _gram_of(config, asked, level, dataset)
+    stax = gram.manifest.scale == "stax" and config.kernel != "POLYNOMIAL"
+    if config.ridges:
+        ridges = listed_ridges(config.ridges)
+    else:
+        ridges = kernel_grid(
+            dataset.family, kernel=config.kernel, dense_layers=config.num_layers, stax_scale=stax,
+            own_scale=config.scale == "published", name=config.ridge_grid,
+        )  # fmt: skip
+    path = _solve(config, dataset, gram, ridges, unfinished)
+    return life.Outcome(*scored(config, level, dataset, gram, path))
+
+
+def _gram_of(config: Config, asked: Config, level: int, dataset: Dataset) -> Gram | Embedding:
+    """Return the --gram folder's matrix, checked against what is asked, or the kernel's own, found or made."""
+    if not config.gram:
+        return _found_or_made(config, level, dataset)
+    from linearized.kernel_ridge.gram_source import open_folder
+
+    gram = open_folder(config.gram, dataset, asked)  # compares its rows and kernel
+    config.check_grid()
+    return gram
 
 
 def _found_or_made(config: Config, level: int, dataset: Dataset) -> Gram | Embedding:

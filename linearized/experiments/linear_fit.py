@@ -9,7 +9,8 @@ import numpy as np
 import scipy.linalg
 
 from linearized.data.dataset import Dataset
-from linearized.experiments.metrics import best, evaluate
+from linearized.data.scores import evaluate
+from linearized.experiments.select import choose
 
 RIDGES = 10.0 ** np.linspace(-10, 1, 34)  # times the largest eigenvalue of XᵀX
 ROWS = 4096  # a block
@@ -22,7 +23,7 @@ def linear_fit(dataset: Dataset, rule: str) -> dict[str, Any]:
     times the largest eigenvalue of the centred XᵀX.
 
     Args:
-        rule: validation, leave_one_out, gcv or test, see `linearized.experiments.metrics.best`.
+        rule: validation, leave_one_out, gcv or test, see `linearized.experiments.select`.
 
     Returns: `ridge` and the losses and accuracies of `evaluate` at it, by split. Costs O(n d min(n, d)) in float64.
     """
@@ -56,7 +57,7 @@ def linear_fit(dataset: Dataset, rule: str) -> dict[str, Any]:
             without = targets - (targets - outputs) / left[:, i : i + 1]
             found = evaluate(without, dataset.train, dataset)
             entry |= {f"leave_one_out_{metric}": value for metric, value in found.items()}
-    return entries[best(entries, rule)]
+    return entries[choose(entries, rule).position]
 
 
 def _blocks(n: int) -> list[slice]:

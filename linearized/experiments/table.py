@@ -23,7 +23,10 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
     """Print ridge, losses, accuracies and the solver's diagnostics for each ridge of a result."""
     entries, best = record["ridges"], record["chosen"]["position"]
     published = record.get("chosen_published", record["chosen"])["position"]
-    marks = {published: "published ", best: "best "}
+    marks = {published: "published "}
+    if "chosen_converged" in record:
+        marks[record["chosen_converged"]["position"]] = "best converged "
+    marks[best] = "best "
     columns = [
         Column("index", [f"{marks.get(place, '')}{entry['index']}" for place, entry in enumerate(entries)]),
         Column(f"ridge {record.get('ridge_symbol', 'λ')}", [f"{entry['ridge']:.3e}" for entry in entries]),
@@ -43,7 +46,7 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
         if entry.get("message"):
             say(f"index {entry['index']}: {entry['message']}", console)
     if published != best:
-        say(f"published: chosen by {record['chosen_published']['by']}", console)
+        say(f"published: chosen by {_chosen_by(record, 'chosen_published')}", console)
     if "linear" in record:
         linear, risk = record["linear"], entries[best]["test_relative_risk"]
         told = "" if linear["test_accuracy"] is None else f", accuracy {linear['test_accuracy']:.4f}"
@@ -55,9 +58,20 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
     if "reason" in record.get("solver", {}):
         say(f"solver: {record['solver']['name']} ({record['solver']['reason']})", console)
     say(
-        f"best: chosen by {record['chosen']['by']}, {record['seconds']:.0f} s, {record['peak_memory_gib']:.1f} GiB",
+        f"best: chosen by {_chosen_by(record)}, {record['seconds']:.0f} s, {record['peak_memory_gib']:.1f} GiB",
         console,
     )
+
+
+def _chosen_by(record: Mapping[str, Any], name: str = "chosen") -> str:
+    """Return what a ridge was chosen by, whether it fell short, and which converged ridge is the best then."""
+    choice, other = record[name], record.get(f"{name}_converged")
+    if not choice.get("flaw"):
+        return choice["by"]
+    instead = "no ridge converged"
+    if other is not None:
+        instead = f"the best that converged is index {other['index']}"
+    return f"{choice['by']}, {choice['flaw'].upper()} ({instead})"
 
 
 def _metrics(entries: Sequence[Mapping[str, Any]]) -> list[Column]:
@@ -89,7 +103,7 @@ def print_levels(records: Sequence[Mapping[str, Any]], console: Console | None =
     columns = [
         Column("level", [str(record["settings"]["noise_ind"]) for record in records]),
         Column("noise", [record["data"]["noise"] for record in records], 2, text=True),
-        Column("chosen by", [record["chosen"]["by"] for record in records], 7, text=True),
+        Column("chosen by", [_flawed(record["chosen"]) for record in records], 7, text=True),
         Column("ridge", [f"{entry['ridge']:.2e}" for entry in chosen], 3),
         *([] if regression else [numbers("test loss", chosen, "test_loss", 4)]),
         numbers("R²", chosen, "test_r2", 8),
@@ -102,6 +116,10 @@ def print_levels(records: Sequence[Mapping[str, Any]], console: Console | None =
     print_columns(title, columns, console=console)
 
 
+def _flawed(choice: Mapping[str, Any]) -> str:
+    return f"{choice['by']}, {choice['flaw'].upper()}" if choice.get("flaw") else choice["by"]
+
+
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
@@ -111,10 +129,10 @@ def _number(value: float | None) -> str:
 def _verdict(entry: Mapping[str, Any]) -> str:
     if entry["diverged"]:
         return "diverged"
-    if convergence(entry) is None:
-        change = entry.get("loss_change")
-        return f"{entry['iterations']} epochs" + ("" if change is None else f", loss {100 * change:+.2g} %")
-    done = "" if entry["converged"] else "NOT converged, "
+    done = "NOT converged, " if convergence(entry) is False else ""
     if entry["residual"] is None:
-        return "NOT solved"
+        if "loss_change" not in entry and convergence(entry) is False:
+            return "NOT solved"
+        change = entry.get("loss_change")
+        return f"{done}{entry['iterations']} epochs" + ("" if change is None else f", loss {100 * change:+.2g} %")
     return f"{done}{entry['iterations']} it., {entry['residual']:.0e}"

@@ -1,11 +1,9 @@
 """Fits one model to one dataset at one noise level, over a ridge grid: settings in, a result's folder out."""
 
 import dataclasses
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,8 +15,10 @@ from linearized.base.errors import UserError
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_rows
+from linearized.data.scores import LOSSES, evaluate
+from linearized.experiments import run as life
+from linearized.experiments import select
 from linearized.experiments.fits import Result, about_data
-from linearized.experiments.metrics import LOSSES, evaluate
 from linearized.experiments.needs import refuse_beyond_memory
 from linearized.experiments.refusals import asked_ridges, read_weights, refuse_unfit, weights_digest
 from linearized.models import MODELS, OTHER_UNITS, UNITS
@@ -28,11 +28,6 @@ from linearized.settings.model_settings import KervolutionSettings, ResNetSettin
 from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
 from linearized.settings.training_settings import TrainingSettings
 from linearized.solvers import SOLVERS
-from linearized.storage import results
-from linearized.storage.files import whole_file
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,70 +160,62 @@ def run_levels(config: Config) -> Iterator[Result]:
 
 
 def run(config: Config) -> Result:
-    """Loads, fits every asked ridge, scores all splits, chooses, saves. The settings name one noise level.
+    """Fit every asked ridge at one noise level, score all splits, choose the best ridge, save; see `experiments.run`.
 
-    A finished run is read back, a killed one goes on where it was.
+    A finished run is read back; a killed one goes on where it was.
 
-    Raises `UserError` for what a user can mend; nothing is left behind then but what a rerun can use. `Busy`, if
-    another process holds the run's folder, is raised before data and frameworks are loaded.
+    Raises `UserError` for what a user can mend, and `Busy`, before data and frameworks are loaded, if another process
+    holds the run's folder.
     """
-    start = time.monotonic()
     level = config.level()
-    folder = config.folder()
-    if (record := results.read_back(folder)) is not None:
-        return Result(folder, record, fresh=False)
+    return life.run(config.folder(), config, "python train.py", lambda unfinished: _fitted(config, level, unfinished))
+
+
+def _fitted(config: Config, level: int, unfinished: Path) -> life.Outcome:
+    """Return the record, the arrays and the model; `unfinished` is where checkpoints are kept."""
     refuse_beyond_memory(config)
     read_weights(config)
     ridges = asked_ridges(config)
-    with results.making(folder) as work:
-        dataset = load_rows(config, level)
-        logging.info(
-            "%s on %s at noise level %d: %d train rows of dimension %d, %d ridges",
-            config.model, dataset.name, level, len(dataset.train), dataset.dim, len(ridges),
-        )  # fmt: skip
+    dataset = load_rows(config, level)
+    logging.info(
+        "%s on %s at noise level %d: %d train rows of dimension %d, %d ridges",
+        config.model, dataset.name, level, len(dataset.train), dataset.dim, len(ridges),
+    )  # fmt: skip
 
-        from linearized.experiments.backend import load_backend
+    from linearized.experiments.backend import load_backend
 
-        load_backend()
-        from linearized.models.common import build
+    load_backend()
+    from linearized.models.common import build
 
-        if config.uses_least_squares():
-            from linearized.experiments.fit_linear import fit
-        else:
-            from linearized.experiments.fit_gradient import fit
-        fits, about = fit(config, dataset, ridges, work, memory_bytes(config))
-        position, rule = choose(entries := [_entry(done, dataset, config.loss) for done in fits], dataset)
-        model = build(config, dataset, fits[position].ridge)
-        _set_parameters(config, model, fits[position].parameters)
-        record = {
-            "title": _title(config, dataset),
-            "command": config.command_line("python train.py"),
-            "settings": {**config.to_dict(), "noise_ind": level},
-            "data": about_data(dataset),
-            "model": {
-                "num_parameters": int(model.count_params()),
-                "trained_parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
-                "hidden_layers": hidden_layers(config),
-            },
-            "solver": about,
-            "ridge_unit": "λ of (1/n)‖Av - y‖² + λ‖v‖²; nλ is the ρ of (K + ρI)α = y",
-            "ridges": entries,
-            "chosen": {"position": position, "index": entries[position]["index"], "by": rule},
-            "seconds": round(time.monotonic() - start, 3),
-        }
-        arrays = {f"predictions/{split}": values for split, values in fits[position].predictions.items()}
-        arrays |= {f"history/{done.index:03d}": done.history for done in fits}
-        arrays |= {f"history/{done.index:03d}_validation": done.validation for done in fits if len(done.validation)}
-        try:
-            with whole_file(folder / "model.keras", sealed=True) as path:
-                model.save(path)
-            results.save(folder, record, arrays)
-        except OSError:  # a full disk: what the fit left in `work` serves a rerun, half a result serves nobody
-            for name in ("model.keras", "arrays.h5"):
-                (folder / name).unlink(missing_ok=True)
-            raise
-        shutil.rmtree(work, ignore_errors=True)
-    return Result(folder, results.load(folder), fresh=True)
+    if config.uses_least_squares():
+        from linearized.experiments.fit_linear import fit
+    else:
+        from linearized.experiments.fit_gradient import fit
+    fits, about = fit(config, dataset, ridges, unfinished, memory_bytes(config))
+    entries = [_entry(done, dataset, config.loss) for done in fits]
+    choice = select.choose(entries)
+    select.warn(choice, entries, _advice(config))
+    best = fits[choice.position]
+    model = build(config, dataset, best.ridge)
+    _set_parameters(config, model, best.parameters)
+    record = {
+        "title": _title(config, dataset),
+        "settings": {**config.to_dict(), "noise_ind": level},
+        "data": about_data(dataset),
+        "model": {
+            "num_parameters": int(model.count_params()),
+            "trained_parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
+            "hidden_layers": hidden_layers(config),
+        },
+        "solver": about,
+        "ridge_unit": "λ of (1/n)‖Av - y‖² + λ‖v‖²; nλ is the ρ of (K + ρI)α = y",
+        "ridges": entries,
+        **select.recorded(choice, entries),
+    }
+    arrays = {f"predictions/{split}": values for split, values in best.predictions.items()}
+    arrays |= {f"history/{done.index:03d}": done.history for done in fits}
+    arrays |= {f"history/{done.index:03d}_validation": done.validation for done in fits if len(done.validation)}
+    return life.Outcome(record, arrays, {"model.keras": model.save})
 
 
 def memory_bytes(config: Config) -> int:
@@ -245,14 +232,11 @@ def hidden_layers(config: Config) -> int:
     return config.num_layers if config.model in ("NN", "SNNK_MLP") else 1
 
 
-def choose(entries: list[dict[str, Any]], dataset: Dataset) -> tuple[int, str]:
-    """The best entry and the rule's name: by validation if there is a split, else by test error, as published."""
-    split = "validation" if dataset.validation is not None else "test"
-    metric = "loss" if dataset.task == "regression" else "accuracy"
-    sign = 1 if metric == "loss" else -1
-    order = [(sign * entry[f"{split}_{metric}"], entry[f"{split}_loss"]) for entry in entries]
-    published = "" if dataset.validation is not None else " (published protocol)"
-    return order.index(min(order)), f"{split} {metric}{published}"
+def _advice(config: Config) -> str:
+    """Return what to do where the best ridge did not converge."""
+    if config.uses_least_squares():
+        return "Raise --max_cg_iters, or loosen --cg_rtol and --cg_atol."
+    return "Give more epochs with --max_cg_iters, or another --learning_rate."
 
 
 def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Kernel ridge regression over a path of ridges as a scikit-learn estimator."""
 
+import warnings
+
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -37,6 +40,8 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
     dual_coef_ : Its α, (n,) or (n, k).
     X_fit_ : The train rows, or K.
     n_features_in_ : Columns of X.
+
+    A chosen ridge whose system was not solved to `rtol` is warned of (scikit-learn's ConvergenceWarning).
 
     y is not centred: subtract its mean before where the kernel has no constant. `predict` gives (m,) or (m, k).
     """
@@ -79,6 +84,13 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.scores_ = np.array([self._score(solution, weights) for solution in self.path_.solutions], np.float64)
         self.ridge_index_ = self._best()
         self.ridge_ = float(ridges[self.ridge_index_])
+        solution = self.path_.solutions[self.ridge_index_]
+        if not solution.converged:
+            warnings.warn(
+                f"The chosen ridge {self.ridge_:.3g} did not converge: residual {solution.residual:.1e}, asked for "
+                f"{self.path_.rtol:.1e}. Take larger ridges, another solver or a larger rtol.",
+                ConvergenceWarning, stacklevel=2,
+            )  # fmt: skip
         alpha = self.path_.alpha[self.ridge_index_]
         self.dual_coef_ = alpha[:, 0] if y.ndim == 1 else alpha
         return self

@@ -17,6 +17,7 @@ from linearized.report.runs import Runs
 from linearized.storage import results
 from linearized.storage.result_schema import fell_short
 
+NO_COMMAND = "not recorded"  # by version 0.1
 MOST_WORKERS, RUNS_A_WORKER = 8, 25  # processes that draw; a process takes two seconds to start
 # Columns of the table of runs: the key in `linearized.storage.results.collect`, the header. Empty ones are left out.
 _COLUMNS = {
@@ -128,8 +129,10 @@ def problems(runs: Runs) -> Iterator[Table]:
         columns = [("run", False), ("ridges", False), ("from", True), ("to", True), ("most steps", True),
                    ("largest residual", True), ("the solver says", False)]  # fmt: skip
         rows = [_missed_row(runs.records[row]) for row in missed]
-        yield Table("Runs with ridges that were not solved to their tolerance.", columns, rows,
-                    [f"run-{row}" for row in missed])  # fmt: skip
+        caption = (
+            "Runs with ridges that did not converge: a residual above its tolerance, or a train loss still changing."
+        )
+        yield Table(caption, columns, rows, [f"run-{row}" for row in missed])
 
 
 def _missed_row(record: dict[str, Any]) -> list[Any]:
@@ -181,10 +184,10 @@ def _detail(job: tuple[int, dict[str, Any], str]) -> dict[str, Any]:
 def _run_facts(record: dict[str, Any], path: str) -> dict[str, Any]:
     solver, data = record["solver"], record["data"]
     reason = f" ({solver['reason']})" if solver.get("reason") else ""
-    found = {"ridge chosen by": record["chosen"]["by"]}
+    found = {"ridge chosen by": _choice(record, "chosen")}
     if "chosen_published" in record:
         published = record["ridges"][record["chosen_published"]["position"]]["ridge"]
-        found["published choice"] = f"{published:.3g}, by {record['chosen_published']['by']}"
+        found["published choice"] = f"{published:.3g}, by {_choice(record, 'chosen_published')}"
     if "ridge_unit" in record:
         found["unit of the ridge"] = record["ridge_unit"]
     found |= {"solver": f"{solver['name']}{reason}"}
@@ -192,10 +195,36 @@ def _run_facts(record: dict[str, Any], path: str) -> dict[str, Any]:
                       if f"n_{split}" in data)  # fmt: skip
     noise = f"{data['noise']}, " if "noise" in data else ""
     found |= {"data": f"{data['name']}, {noise}d = {data['dim']}, {sizes}"}
-    found |= {"command": record["command"]} if "command" in record else {}
+    found["command"] = record.get("command", NO_COMMAND)
+    found |= _made_by(record.get("made_by"))
     found |= {"fingerprint of the data": data["fingerprint"], "took": f"{record['seconds']:.1f} s, "
               f"{record['peak_memory_gib']:.2f} GiB", "finished": record["finished"], "folder": path}  # fmt: skip
     return found
+
+
+def _made_by(made: dict[str, Any] | None) -> dict[str, str]:
+    """Return the version, commit, machine and seeds of a run in words; nothing for results before format 3."""
+    if made is None:
+        return {}
+    commit = f", commit {made['commit']}" if "commit" in made else ""
+    machine = made["machine"]
+    place = [str(machine[name]) for name in ("name", "processor", "gpus", "system") if machine.get(name)]
+    place += [f"{machine['cores']} cores"] if "cores" in machine else []
+    place += [f"{machine['memory_gib']} GiB"] if "memory_gib" in machine else []
+    seeds = ", ".join(f"{name} {value}" for name, value in made["seeds"].items())
+    found = {"made by": f"linearized {made['version']}{commit}", "machine": ", ".join(place)}
+    return found | ({"seeds": seeds} if seeds else {})
+
+
+def _choice(record: dict[str, Any], name: str) -> str:
+    """Return what a ridge was chosen by, whether it fell short, and which converged ridge is the best then."""
+    choice, other = record[name], record.get(f"{name}_converged")
+    if not choice.get("flaw"):
+        return choice["by"]
+    ridge = "no ridge converged"
+    if other is not None:
+        ridge = f"the best that converged is {record['ridges'][other['position']]['ridge']:.3g}"
+    return f"{choice['by']}, {choice['flaw']}; {ridge}"
 
 
 def _run_figures(row: int, record: dict[str, Any], folder: Path) -> Iterator[str]:

@@ -113,11 +113,16 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
 
 
 def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> None:
-    """The axis of ridges, with the chosen one marked, and the published choice where that is another."""
-    chosen, published = record["chosen"], record.get("chosen_published", record["chosen"])
-    for choice, line in ((chosen, ":"), (published, "-.")):
-        if line == ":" or choice["position"] != chosen["position"]:
-            place, label = record["ridges"][choice["position"]]["ridge"], f"chosen by {choice['by']}"
+    """Draw the axis of ridges and mark the chosen one, the best converged one and the published choice.
+
+    The latter two are left out where they are the chosen one.
+    """
+    chosen = record["chosen"]
+    for name, line in (("chosen", ":"), ("chosen_converged", "--"), ("chosen_published", "-.")):
+        choice = record.get(name, chosen)
+        if name == "chosen" or choice["position"] != chosen["position"]:
+            flaw = f", {choice['flaw']}" if choice.get("flaw") else ""
+            place, label = record["ridges"][choice["position"]]["ridge"], f"chosen by {choice['by']}{flaw}"
             axis.axvline(place, color="0.4", linewidth=1.3, linestyle=line, label=label)
     _log_ridges(axis, ridges, record.get("ridge_symbol", "λ"))
 
@@ -220,11 +225,13 @@ def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = 
 
 
 def converged_sentence(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Return in words how many ridges of a run were solved to their tolerance, or how training by gradients ended."""
+    """Return in words how many ridges of a run converged, see `linearized.storage.result_schema.convergence`.
+
+    Of training whose convergence is not known, the epochs are given instead.
+    """
     missed = [entry for entry in entries if fell_short(entry)]
     if all(convergence(entry) is None for entry in entries):
-        diverged = f"; {len(missed)} of {len(entries)} diverged" if missed else ""
-        return f"trained for {max(entry['iterations'] for entry in entries)} epochs{diverged}"
+        return f"trained for {max(entry['iterations'] for entry in entries)} epochs"
     if not missed:
         return f"all {len(entries)} converged" if len(entries) > 1 else "converged"
     diverged = sum(bool(entry.get("diverged")) for entry in missed)

@@ -1,12 +1,15 @@
-"""The schema of `result.json`: what a record of formats 1 and 2 must hold for the suite to read it.
+"""The schema of `result.json`: what a record of formats 1 to 3 must hold for the suite to read it.
 
-The two formats differ in their seal alone. Keys that a record has beyond these are kept and not judged.
+Format 2 added the seal. Format 3 gave `converged` its meaning for training by gradients (see `convergence`), and added
+the best converged ridge where the chosen one fell short and `made_by` (version, commit, machine, seeds). Keys that a
+record has beyond these are kept and not judged.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 _METRICS = ("train_", "validation_", "test_", "leave_one_out_")  # starts of the names of measured values
+SETTLED = 0.02  # relative change of a train loss below which training counts as converged
 _SETTINGS = {"model": str, "dataset": str, "kernel": str, "loss": str, "exp_name": str, "noise_ind": int}
 
 
@@ -25,6 +28,8 @@ def check_record(record: Any) -> None:
         _is(record, name, float)
     _each(record, "settings", _setting)
     _each(record, "versions", lambda value: isinstance(value, str))
+    if "made_by" in record:
+        _made_by(_object(record["made_by"], "made_by"))
     data = _object(record.get("data"), "data")
     for name, kind, required in (("name", str, True), ("fingerprint", str, True), ("noise", str, False),
                                  ("dim", int, True), ("n_train", int, True), ("n_test", int, False),
@@ -44,12 +49,20 @@ def check_record(record: Any) -> None:
     for place, entry in enumerate(entries):
         _ridge(entry, f"ridges[{place}]")
     _choice(record, "chosen", len(entries))
-    if "chosen_published" in record:
-        _choice(record, "chosen_published", len(entries))
+    for name in ("chosen_converged", "chosen_published", "chosen_published_converged"):
+        if name in record:
+            _choice(record, name, len(entries))
     if "linear" in record:
         for name, value in _object(record["linear"], "linear").items():
             if name.startswith(_METRICS) and not (value is None or _kind(value, float)):
                 raise BadRecord(f"linear.{name} is {value!r:.40}, not a number")
+
+
+def _made_by(made: Mapping[str, Any]) -> None:
+    _is(made, "version", str, "made_by.")
+    _is(made, "commit", str, "made_by.", required=False)
+    for name in ("machine", "seeds"):
+        _each(made, name, _setting, "made_by.")
 
 
 def _ridge(entry: Any, where: str) -> None:
@@ -81,6 +94,7 @@ def _ridge(entry: Any, where: str) -> None:
 def _choice(record: Mapping[str, Any], name: str, ridges: int) -> None:
     choice = _object(record.get(name), name)
     _is(choice, "by", str, f"{name}.")
+    _is(choice, "flaw", str, f"{name}.", required=False)
     for entry in ("position", "index"):
         _is(choice, entry, int, f"{name}.")
     if not 0 <= choice["position"] < ridges:
@@ -115,10 +129,10 @@ def _kind(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def _each(record: Mapping[str, Any], name: str, good: Callable[[Any], bool]) -> None:
-    for key, value in _object(record.get(name), name).items():
+def _each(record: Mapping[str, Any], name: str, good: Callable[[Any], bool], where: str = "") -> None:
+    for key, value in _object(record.get(name), f"{where}{name}").items():
         if not good(value):
-            raise BadRecord(f"{name}.{key} is {value!r:.40}, which it cannot be")
+            raise BadRecord(f"{where}{name}.{key} is {value!r:.40}, which it cannot be")
 
 
 def _setting(value: Any) -> bool:
@@ -126,13 +140,31 @@ def _setting(value: Any) -> bool:
 
 
 def convergence(entry: Mapping[str, Any]) -> bool | None:
-    """Return whether the solver of one ridge met its tolerance; None for gradient training, which has no tolerance.
+    """Return whether the solution at one ridge converged; None where that is not known.
 
-    Version 0.1 stored `converged` for gradient training too; it meant that training had not diverged.
+    A solver with a tolerance converged if its residual met the tolerance. Training by gradients converged if it did not
+    diverge and its train loss (with the penalty) settled, see `settled`; it has no residual.
+
+    Version 0.1 stored `converged` for gradient training too; it meant there that training had not diverged.
     """
     met = None if _absent(entry["converged"]) else bool(entry["converged"])
-    from_gradients = met and "diverged" in entry and _absent(entry.get("residual"))
-    return None if from_gradients else met
+    if "diverged" not in entry or not _absent(entry.get("residual")):
+        return met
+    if entry["diverged"]:
+        return False
+    if not _absent(entry.get("loss_change")):
+        return settled(entry["loss_change"])
+    return None if met else met  # False: a ridge that a solver could not solve, or training of one epoch
+
+
+def settled(loss_change: float | None) -> bool:
+    """Return whether a train loss settled: it changed by at most `SETTLED` over the last tenth of the epochs.
+
+    Args:
+        loss_change: Relative change of the mean loss of the last tenth against the tenth before; None where there was
+            only one epoch, which cannot show that the loss settled.
+    """
+    return loss_change is not None and abs(loss_change) <= SETTLED
 
 
 def _absent(value: Any) -> bool:
@@ -140,6 +172,5 @@ def _absent(value: Any) -> bool:
 
 
 def fell_short(entry: Mapping[str, Any]) -> bool:
-    """Return whether the answer at one ridge is not the one asked for: tolerance missed, or training diverged."""
-    met = convergence(entry)
-    return bool(entry.get("diverged")) if met is None else not met
+    """Return whether the solution at one ridge is known to have diverged or not to have converged."""
+    return convergence(entry) is False or bool(entry.get("diverged"))

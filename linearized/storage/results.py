@@ -20,7 +20,7 @@ from absl import logging
 
 from linearized.base.errors import TryLater, UserError
 from linearized.base.reading import Absent, Unreadable, read_json
-from linearized.base.seals import FORMAT, write_json
+from linearized.base.seals import write_json
 from linearized.storage.array_files import open_hdf5
 from linearized.storage.files import claimed, whole_file, whole_hdf5
 from linearized.storage.result_schema import BadRecord, check_record
@@ -28,10 +28,17 @@ from linearized.storage.result_schema import BadRecord, check_record
 if TYPE_CHECKING:
     import pandas as pd
 
+FORMATS = (
+    1,
+    2,
+    3,
+)  # of `result.json`, see `linearized.storage.result_schema`; files of other kinds have formats of their own
+FORMAT = FORMATS[-1]
 UNFINISHED = "unfinished"  # folder of a run's checkpoints and finished ridges, removed after its result is written
 # Columns of `summary` after the metrics, under the names of `collect`
 _SUMMARY = ("model", "dataset", "noise_ind", "data_n_train", "ridge", "chosen_by", "converged", "seconds", "path")
-_PACKAGES = ("linearized", "numpy", "scipy", "h5py", "keras", "tensorflow", "jax", "numba", "neural-tangents")
+_PACKAGES = ("linearized", "numpy", "scipy", "h5py", "keras", "tensorflow", "jax", "jaxlib", "numba", "neural-tangents",
+             "scikit-learn")  # fmt: skip
 
 
 def versions() -> dict[str, str]:
@@ -69,7 +76,7 @@ def save(folder: Path | str, record: Mapping[str, Any], arrays: Mapping[str, np.
     """
     folder = Path(folder)
     stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    full = {**record, "versions": versions(), "finished": stamp, "peak_memory_gib": peak_memory_gib()}
+    full = {"format": FORMAT, **record, "versions": versions(), "finished": stamp, "peak_memory_gib": peak_memory_gib()}
     full = _plain(full)
     with whole_hdf5(folder / "arrays.h5") as file:
         for name, array in arrays.items():
@@ -129,8 +136,8 @@ def load(folder: Path | str) -> dict[str, Any]:
         record = read_json(path, advice)
     except Absent as error:
         raise UserError(f"{folder} holds no result.json: the run is not finished. Run its command again.") from error
-    if record.get("format") not in (1, FORMAT):
-        raise UserError(f"{path} is not a result of format 1 or {FORMAT}. {advice}")
+    if record.get("format") not in FORMATS:
+        raise UserError(f"{path} is not a result of format {', '.join(map(str, FORMATS))}. {advice}")
     try:
         check_record(record)
     except BadRecord as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from kernel_gen import embed
 from kernel_gen.jobs import gram_job as generate
 from linearized import data
 from linearized.base.errors import TryLater, UserError
-from linearized.experiments import compare, needs, train
+from linearized.experiments import compare, finetune, needs, train
 from linearized.experiments import krr as kernel_fit
 from linearized.launch.launch_settings import LaunchSettings
 from linearized.settings import memory
@@ -122,10 +123,15 @@ def busy_folders(directories):
     three = parse(compare.Config, [*SMALL, "--models=RF,NT", "--num_units=8"])
     second = list(three.runs().values())[1].folder()
     kernel_folder = directories / "rkhs_dir" / two.exp_name / two.run_name()
-    return [(one, train.run, one.folder()), (two, kernel_fit.run, kernel_folder), (three, compare.run, second)]
+    (directories.parent / "model.keras").write_bytes(b"only its digest is needed before the claim")
+    four = finetune.Config(model=str(directories.parent / "model.keras"), dataset="DIGITS")
+    digest = hashlib.blake2b((directories.parent / "model.keras").read_bytes(), digest_size=4).hexdigest()
+    tuned = directories / "nn_dir" / four.exp_name / four.run_name(digest)
+    return [(one, train.run, one.folder()), (two, kernel_fit.run, kernel_folder), (three, compare.run, second),
+            (four, finetune.run, tuned)]  # fmt: skip
 
 
-@pytest.mark.parametrize("place", range(3), ids=["train", "kernel_fit", "compare"])
+@pytest.mark.parametrize("place", range(4), ids=["train", "kernel_fit", "compare", "finetune"])
 def test_a_busy_run_folder_is_code_75_before_data_are_loaded(directories, no_data, place, capsys):
     config, run, folder = busy_folders(directories)[place]
     start = time.monotonic()

@@ -21,7 +21,8 @@ def record(**changes):
         "data": {"name": "DIGITS", "fingerprint": "f00d", "dim": 64, "n_train": 10, "n_test": 5, "noise": "τ = 0"},
         "model": {"hidden_layers": 1}, "solver": {"name": "cg", "step": "iteration", "history": "residual"},
         "ridges": [entry(0, 0.1, 2.0), entry(1, 1.0, np.float32(1.5))],
-        "chosen": {"position": 1, "index": 1, "by": "test loss"}, "seconds": 1.0, **changes,
+        "chosen": {"position": 1, "index": 1, "by": "test loss"}, "seconds": 1.0,
+        "made_by": {"version": "1.0", "commit": "f00d", "machine": {"cores": 2}, "seeds": {"seed": 3}}, **changes,
     }  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def changed(record, path, value):
 
 
 OPTIONAL = {"residual", "message", "test_accuracy", "hidden_layers", "noise", "n_test", "model", "dataset", "noise_ind",
-            "numpy", "format"}  # fmt: skip
+            "numpy", "format", "made_by", "commit", "seed", "cores"}  # fmt: skip
 
 
 def test_every_missing_or_foreign_entry_of_a_record_is_named(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 
 from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset, Split
-from linearized.experiments.metrics import best, evaluate
+from linearized.data.scores import evaluate
 
 
 def dataset_of(task, labels, classes):
@@ -50,18 +50,3 @@ def test_nan_is_refused():
     dataset = dataset_of("regression", [0.0, 1.0], 0)
     with pytest.raises(UserError, match="not finite"):
         evaluate(np.array([[0.0], [np.nan]]), dataset.test, dataset)
-
-
-def test_the_best_has_the_highest_accuracy_then_the_lowest_loss_among_those_that_converged():
-    entries = [
-        {"test_loss": 0.5, "test_accuracy": 0.9, "gcv": None, "converged": True},
-        {"test_loss": 0.4, "test_accuracy": 0.9, "gcv": 3.0, "converged": True},
-        {"test_loss": 0.1, "test_accuracy": 0.95, "gcv": 1.0, "converged": False},
-        {"test_loss": 0.3, "test_accuracy": 0.8, "gcv": 2.0, "converged": True},
-    ]
-    assert best(entries, "test") == 1
-    assert best(entries, "gcv") == 3
-    assert best([{**entry, "converged": False} for entry in entries], "test") == 2
-    assert best([{**entry, "test_accuracy": None} for entry in entries], "test") == 3
-    with pytest.raises(UserError, match="leave one out"):
-        best(entries, "leave_one_out")

@@ -21,6 +21,7 @@ from linearized.experiments.fit_gradient import loss_change
 from linearized.experiments.train import Config, run
 from linearized.settings.config import parse
 from linearized.storage import results
+from linearized.storage.result_schema import SETTLED
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BY_CG = {"solver": "cg", "num_units": 8, "num_train": 100, "max_cg_iters": 700}
@@ -150,10 +151,15 @@ def test_divergence_in_the_first_epoch_is_refused_without_traces(directories, se
     assert not list((directories / "nn_dir").rglob("*.*"))
 
 
-def test_gradient_training_makes_no_claim_of_convergence(directories):
-    entry = run(Config(**SMALL, model="NN", max_cg_iters=20)).chosen
-    assert entry["converged"] is None and not entry["diverged"] and entry["iterations"] == 20
-    assert -1 < entry["loss_change"] < 0
+def test_gradient_training_converged_where_its_loss_settled(directories):
+    moving = run(Config(**SMALL, model="NN", max_cg_iters=20))
+    entry = moving.chosen
+    assert entry["converged"] is False and not entry["diverged"] and entry["iterations"] == 20
+    assert -1 < entry["loss_change"] < -SETTLED
+    assert moving.record["chosen"]["flaw"] == "not converged"
+    still = run(Config(**SMALL, model="NN", max_cg_iters=20, learning_rate=1e-9))
+    assert still.chosen["converged"] is True and abs(still.chosen["loss_change"]) <= SETTLED
+    assert "flaw" not in still.record["chosen"]
 
 
 def test_loss_change_compares_the_last_two_tenths():

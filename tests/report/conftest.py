@@ -33,6 +33,8 @@ def model_record(model="RF", dataset="FMNIST", noise=0, seed=0, *, units=64, rid
         "ridges": [entry(index) for index in range(ridges)],
         "chosen": {"position": min(1, ridges - 1), "index": min(1, ridges - 1), "by": "validation accuracy"},
         "seconds": 1.5,
+        "made_by": {"version": "0.2.0", "commit": "c0ffee-dirty", "seeds": {"weight_seed": seed},
+                    "machine": {"name": "hilbert", "processor": "abacus", "cores": 2, "memory_gib": 24.0}},
     }  # fmt: skip
 
 

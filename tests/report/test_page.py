@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from linearized.base import seals
 from linearized.base.errors import UserError
+from linearized.cli import report as command
 from linearized.report import page_parts
 from linearized.report.page import cell, sort_key, write_page
 from linearized.report.runs import find
+from linearized.storage import results
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 METRICS = ("test_accuracy", "test_loss")
@@ -147,6 +150,26 @@ def test_command(saved, tmp_path, arguments, name):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / name).stat().st_size > 5000
+
+
+def test_the_page_and_the_command_give_the_command_of_each_run(saved, tmp_path, capsys):
+    """Of results of all formats; version 0.1 recorded no command."""
+    path = saved / "RF_0_0" / "result.json"
+    old = {**json.loads(path.read_text()), "format": 1}
+    for name in ("command", "made_by", "digest"):
+        del old[name]
+    path.write_text(json.dumps(old))  # without a seal, as version 0.1 wrote it
+    made_by_format_2 = results.load(saved / "NN_0")
+    del made_by_format_2["made_by"]
+    seals.write_json(saved / "NN_0" / "result.json", made_by_format_2 | {"format": 2})
+    command.main(command.Config(directory=(str(saved),), out=str(tmp_path / "report.html")))
+    printed = capsys.readouterr().out
+    assert printed.count("python train.py --model=RF --dataset=FMNIST") == 3
+    assert printed.count("not recorded") == 1 and printed.count("python train.py --model=NN") == 2
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("python train.py --model=RF --dataset=FMNIST") == 3 and "not recorded" in text
+    assert "linearized 0.2.0, commit c0ffee-dirty" in text and "hilbert, abacus, 2 cores, 24.0 GiB" in text
+    assert "weight_seed 1" in text
 
 
 @pytest.mark.parametrize("arguments, says", [(["--out=page.doc"], "--out must end in"),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from linearized.base.errors import UserError
-from linearized.experiments.metrics import evaluate
+from linearized.data.scores import evaluate
 from linearized.models import nn, rf
 from linearized.solvers.training import sgd
 from linearized.solvers.training.batches import Batches

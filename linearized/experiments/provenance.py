@@ -1,0 +1,94 @@
+"""What made a result: the command line, the version and commit of the suite, the machine, and the seeds.
+
+`linearized.storage.results.save` adds the versions of Python and of the packages.
+"""
+
+import dataclasses
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import linearized
+from linearized.settings.config import Settings
+
+ROOT = Path(linearized.__file__).resolve().parent.parent  # the repository, where the suite is run from one
+PATIENCE = 10.0  # seconds that git may take
+
+
+def made_by(settings: Settings, program: str) -> dict[str, Any]:
+    """Return the entries of a record that say how to make the result again.
+
+    Args:
+        settings: Of this one run; all that differ from their defaults stand in the command line.
+        program: The words before the flags, such as "python train.py".
+
+    Returns: `command`, a line for a shell, and `made_by`: `version`, `commit` (left out where the suite does not lie in
+    a git repository of its own), `machine` and `seeds`, the settings whose names end in "seed".
+    """
+    seeds = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)
+             if field.name.endswith("seed")}  # fmt: skip
+    made: dict[str, Any] = {"version": version(), "machine": machine(), "seeds": seeds}
+    if (found := commit(ROOT)) is not None:
+        made["commit"] = found
+    return {"command": settings.command_line(program), "made_by": made}
+
+
+def version() -> str:
+    """Return the installed version of the suite; "unknown" where only its files are there."""
+    try:
+        return importlib.metadata.version("linearized")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@functools.cache
+def commit(root: Path) -> str | None:
+    """Return the commit that is checked out in `root`, followed by "-dirty" where tracked files were changed.
+
+    None where `root` is not the top of a git repository, or git is not installed. Costs two calls of git, once.
+    """
+    if not (root / ".git").exists():  # else the repository around a virtual environment would be taken for ours
+        return None
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            words, env=environment | {"GIT_OPTIONAL_LOCKS": "0"}, capture_output=True, text=True, timeout=PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def machine() -> dict[str, Any]:
+    """Return the machine's name, system, processor, cores of this process, GiB of memory, and GPUs that are in use."""
+    found = {
+        "name": platform.node(), "system": platform.platform(), "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)), "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+    }  # fmt: skip
+    return found | ({"gpus": gpus} if (gpus := _gpus()) else {})
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _gpus() -> str:
+    """Return the GPUs that TensorFlow uses, where it was imported; it is not imported for this."""
+    if (tensorflow := sys.modules.get("tensorflow")) is None:
+        return ""
+    devices = tensorflow.config.list_physical_devices("GPU")
+    names = [tensorflow.config.experimental.get_device_details(device).get("device_name", "GPU") for device in devices]
+    return ", ".join(names)

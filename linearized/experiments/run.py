@@ -1,0 +1,90 @@
+"""The life of a run, the same for every command that leaves a folder of results.
+
+1. A finished run is read back.
+2. The folder is claimed for this process. Another process's claim raises `Busy` (exit code 75) at once: the work, which
+   loads data and frameworks, has not begun.
+3. The work is done. It keeps its checkpoints in the folder it is given, where the next process finds them after a kill.
+4. The result is saved whole, with what made it: command line, version, commit, machine, versions of packages, seeds.
+5. The checkpoints are removed. Where the disk was full while saving, half a result is removed instead and the
+   checkpoints stay, so that the same command saves again.
+"""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linearized.experiments.fits import Result
+from linearized.experiments.provenance import made_by
+from linearized.settings.config import Settings
+from linearized.storage import results
+from linearized.storage.files import whole_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What the work of a run hands back.
+
+    Attributes:
+        record: The entries of the result, without those that `run` adds.
+        arrays: The content of arrays.h5, by name.
+        files: Further files of the result by name, each with a function that writes it to a path.
+    """
+
+    record: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, Callable[[Path], Any]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """How a finished run lies in its folder; the default is `result.json` with `arrays.h5` (`storage.results`).
+
+    Attributes:
+        read_back: Returns the record of a finished run, None where it is not finished.
+        save: Writes the record and the arrays, the file that makes the run finished last.
+        load: Returns the record that `save` wrote.
+        names: The files that `save` writes.
+    """
+
+    read_back: Callable[[Path], dict[str, Any] | None] = results.read_back
+    save: Callable[[Path, Mapping[str, Any], Mapping[str, np.ndarray]], Any] = results.save
+    load: Callable[[Path], dict[str, Any]] = results.load
+    names: tuple[str, ...] = ("arrays.h5",)
+
+
+def run(
+    folder: Path, settings: Settings, program: str, work: Callable[[Path], Outcome], *, store: Store | None = None
+) -> Result:
+    """Return the result in `folder`, made by `work` where it is not there yet.
+
+    Args:
+        settings: Of this one run.
+        program: The words of the command line before the flags.
+        work: Is given the folder of unfinished work (it may not exist yet) and returns what is to be saved.
+        store: How the result is kept.
+
+    Raises `UserError` for what a user can mend (a folder that was not there before holds nothing then, except ridges
+    that were finished), `Busy` where another process holds the folder, OSError for a disk that is full or read-only.
+    """
+    start, store = time.monotonic(), store or Store()
+    if (record := store.read_back(folder)) is not None:
+        return Result(folder, record, fresh=False)
+    with results.making(folder) as unfinished:
+        outcome = work(unfinished)
+        record = {**outcome.record, **made_by(settings, program), "seconds": round(time.monotonic() - start, 3)}
+        try:
+            for name, write in outcome.files.items():
+                with whole_file(folder / name, sealed=True) as path:
+                    write(path)
+            store.save(folder, record, outcome.arrays)
+        except OSError:
+            for name in (*outcome.files, *store.names):
+                (folder / name).unlink(missing_ok=True)
+            raise
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return Result(folder, store.load(folder), fresh=True)

@@ -1,0 +1,162 @@
+"""The choice of the ridge: which entry of a result is best, by which criterion, and whether its solution converged.
+
+Every command chooses by the same rule. The criterion is the first of these that the entries have: the validation rows,
+the leave-one-out errors, generalised cross-validation (GCV), the test rows (the published protocol). The best ridge has
+the highest accuracy, and among equals the lowest loss; regression and GCV have a loss alone.
+
+A ridge whose training diverged or whose solution did not converge (`linearized.storage.result_schema.fell_short`) may
+be the best. It
+is never so in silence: the choice names the flaw, the best of the converged ridges stands beside it, and `warn` logs
+one line.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+from linearized.base.errors import UserError
+from linearized.storage.result_schema import fell_short
+
+CRITERIA = {
+    "validation": "validation", "leave_one_out": "leave-one-out", "gcv": "generalised cross-validation", "test": "test",
+}  # fmt: skip
+ALONE = "the only one"  # what a single entry is chosen by
+
+Entry = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The best of several ridges.
+
+    Attributes:
+        criterion: A key of `CRITERIA`.
+        position: Position of the best entry.
+        converged: Position of the best entry whose solution converged; `position` where that one did, None where none
+            did.
+        flaw: "diverged" or "not converged", of the best entry; "" where it converged.
+        by: The criterion and the metric in words.
+    """
+
+    criterion: str
+    position: int
+    converged: int | None
+    flaw: str
+    by: str
+
+
+def criterion_of(entries: Sequence[Entry]) -> str:
+    """Return the criterion by which the entries are compared: the first key of `CRITERIA` that they have.
+
+    Entries have validation losses, even if they are None, where there are validation rows.
+    """
+    if any("validation_loss" in entry for entry in entries):
+        return "validation"
+    measured = (name for name in ("leave_one_out", "gcv") if any(_loss(entry, name) is not None for entry in entries))
+    return next(measured, "test")
+
+
+def choose(entries: Sequence[Entry], criterion: str | None = None) -> Choice:
+    """Return the best of the entries.
+
+    Args:
+        entries: One per ridge, with `{criterion}_loss` and `{criterion}_accuracy` (None for regression), or `gcv`. An
+            entry without the loss takes no part. Entries without `converged` count as exact.
+        criterion: A key of `CRITERIA`; None: see `criterion_of`.
+
+    Raises `UserError` if no entry has the loss.
+    """
+    criterion = criterion or criterion_of(entries)
+    measured = [place for place, entry in enumerate(entries) if _loss(entry, criterion) is not None]
+    if not measured:
+        raise UserError(f"No ridge could be solved well enough to be chosen by {CRITERIA[criterion]}.")
+    ranked = sorted(measured, key=lambda place: _order(entries[place], criterion))
+    best = ranked[0]
+    converged = next((place for place in ranked if not flaw_of(entries[place])), None)
+    return Choice(criterion, best, converged, flaw_of(entries[best]), _words(entries, entries[best], criterion))
+
+
+def flaw_of(entry: Entry) -> str:
+    """Return "diverged" or "not converged" for an entry whose solution fell short, else ""."""
+    if "converged" not in entry or not fell_short(entry):
+        return ""
+    return "diverged" if entry.get("diverged") else "not converged"
+
+
+def recorded(choice: Choice, entries: Sequence[Entry], name: str = "chosen") -> dict[str, Any]:
+    """Return what a record holds of a choice, under `name`; `{name}_converged` follows where the best one fell short.
+
+    The latter is left out where no ridge converged.
+    """
+    record = {name: {**_place(entries, choice.position), "by": choice.by}}
+    if choice.flaw:
+        record[name]["flaw"] = choice.flaw
+        if choice.converged is not None:
+            record[f"{name}_converged"] = {**_place(entries, choice.converged), "by": f"{choice.by}, of the converged"}
+    return record
+
+
+def warn(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> None:
+    """Log one warning where the best ridge fell short; nothing otherwise. See `warning`."""
+    if text := warning(choice, entries, advice, symbol=symbol):
+        logging.warning("%s", text)
+
+
+def warning(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> str:
+    """Return in one line that the best ridge fell short, and which converged one is the best; "" where it converged.
+
+    Args:
+        advice: What a user can do, one sentence.
+        symbol: Of the ridge.
+    """
+    if not choice.flaw:
+        return ""
+    best = entries[choice.position]
+    diverged = choice.flaw == "diverged"
+    said = "diverged" if diverged else "did not converge"
+    if not diverged and best.get("residual") is not None:
+        said += f" (residual {best['residual']:.1e} after {best['iterations']} steps)"
+    elif not diverged and best.get("loss_change") is not None:
+        said += f" (its train loss last changed by {100 * best['loss_change']:+.2g} %)"
+    if len(entries) == 1:
+        return f"The only ridge, {symbol} = {best['ridge']:.3g}, {said}. {advice}"
+    value = _shown(best, choice.criterion)
+    line = f"The best ridge, {symbol} = {best['ridge']:.3g} (index {best['index']}, {value}), {said}."
+    if choice.converged is None:
+        return f"{line} No ridge converged. {advice}"
+    other = entries[choice.converged]
+    return (f"{line} The best that converged is {symbol} = {other['ridge']:.3g} (index {other['index']}, "
+            f"{_shown(other, choice.criterion)}). {advice}")  # fmt: skip
+
+
+def _loss(entry: Entry, criterion: str) -> float | None:
+    return entry.get("gcv" if criterion == "gcv" else f"{criterion}_loss")
+
+
+def _order(entry: Entry, criterion: str) -> tuple[float, float]:
+    return -(entry.get(f"{criterion}_accuracy") or 0.0), _loss(entry, criterion)
+
+
+def _words(entries: Sequence[Entry], best: Entry, criterion: str) -> str:
+    if len(entries) == 1:
+        return ALONE
+    published = " (published protocol)" if criterion == "test" else ""
+    return f"{CRITERIA[criterion]}{_metric(best, criterion)}{published}"
+
+
+def _metric(entry: Entry, criterion: str) -> str:
+    if criterion == "gcv":
+        return ""
+    return " loss" if entry.get(f"{criterion}_accuracy") is None else " accuracy"
+
+
+def _shown(entry: Entry, criterion: str) -> str:
+    accuracy = entry.get(f"{criterion}_accuracy")
+    value = _loss(entry, criterion) if accuracy is None else accuracy
+    return f"{CRITERIA[criterion]}{_metric(entry, criterion)} {value:.4g}"
+
+
+def _place(entries: Sequence[Entry], position: int) -> dict[str, int]:
+    return {"position": position, "index": entries[position]["index"]}
