@@ -24,7 +24,7 @@ from linearized.experiments import compare, finetune, needs, train
 from linearized.experiments import krr as kernel_fit
 from linearized.launch.launch_settings import LaunchSettings
 from linearized.settings import memory
-from linearized.settings.command import run_command
+from linearized.settings.command import guarded
 from linearized.settings.config import parse
 from linearized.storage.files import Busy, claimed, held, refuse_busy, refuse_claimed
 from linearized.storage.manifest import load_manifest
@@ -136,8 +136,7 @@ def test_a_busy_run_folder_is_code_75_before_data_are_loaded(directories, no_dat
     config, run, folder = busy_folders(directories)[place]
     start = time.monotonic()
     with claimed(folder):
-        flags = [f"--{name}={value}" for name, value in config.to_dict().items() if value not in (None, ())]
-        code = run_command(type(config), "", lambda _: run(config), flags[:0])
+        code = guarded(lambda: run(config))
     assert code == TryLater.code == 75
     assert time.monotonic() - start < 15  # it waited half a minute once; loading data and Keras takes longer too
     err = capsys.readouterr().err

@@ -181,7 +181,7 @@ def test_a_comparison_is_read_back_while_its_runs_are_there(directories, monkeyp
     first = compare.run(config)
     assert first.fresh and [row["label"] for row in first.record["rows"]] == ["RF", "NT"]
     words = shlex.split(first.record["command"])
-    assert parse(compare.Config, words[3:]) == config and "version" in first.record["made_by"]
+    assert parse(compare.Config, words[2:]) == config and "version" in first.record["made_by"]
     assert names(first.folder) == ["comparison.json"]
     again = compare.run(config)
     assert not again.fresh and again.record == first.record
