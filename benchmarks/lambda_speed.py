@@ -35,14 +35,14 @@ def measure(variant: str, batch: int, side: int, depth: int, stem: str, steps: i
     import numpy as np
 
     from linearized.data.dataset import Dataset, Split
-    from linearized.experiments.train import Config
+    from linearized.experiments.train import TrainSettings
     from linearized.models.common import build
     from linearized.storage.results import peak_memory_gib
 
     own = {"plain": {}, "published": {"lambda_variant": "published"}, "corrected": {}}
     settings = own.get(variant, {"lambda_stages": variant})
     name = "RESNET" if variant == "plain" else "LAMBDA_RESNET"
-    config = Config(model=name, resnet_depth=depth, resnet_stem=stem, mixed_precision=mixed, **settings)
+    config = TrainSettings(model=name, resnet_depth=depth, resnet_stem=stem, mixed_precision=mixed, **settings)
     random = np.random.default_rng(0)
     x = random.standard_normal((batch, side * side * 3)).astype(np.float32)
     y = random.integers(0, 10, (batch, 1)).astype(np.float32)

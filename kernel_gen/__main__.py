@@ -12,12 +12,12 @@ what is finished is left alone. `linearized.open_gram(folder)` reads the matrix.
 import sys
 from collections.abc import Sequence
 
-from kernel_gen.jobs.gram_job import Config, run, shard_commands
+from kernel_gen.jobs.gram_job import GramJobSettings, run, shard_commands
 from linearized.base.terminal import say
 from linearized.settings.command import run_command
 
 
-def main(config: Config) -> None:
+def main(config: GramJobSettings) -> None:
     """Makes shards, or lists the commands that make them."""
     if config.list:
         print("\n".join(shard_commands(config)))
@@ -28,7 +28,7 @@ def main(config: Config) -> None:
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
-    return run_command(Config, __doc__, main, arguments)
+    return run_command(GramJobSettings, __doc__, main, arguments)
 
 
 if __name__ == "__main__":

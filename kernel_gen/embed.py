@@ -41,7 +41,7 @@ from linearized.storage.shards import check_shard, set_aside
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ShardSettings, EmbeddingSettings):
+class EmbedSettings(ShardSettings, EmbeddingSettings):
     """Settings of `python -m kernel_gen.embed`."""
 
 
@@ -50,7 +50,7 @@ def features_of(settings: EmbeddingSettings):
     return FEATURES.load(settings.features).build(settings, settings.described().image_shape, settings.dim())
 
 
-def run(config: Config) -> list[int]:
+def run(config: EmbedSettings) -> list[int]:
     """Make the shard, or all that are not there. Returns those made now; finished ones are left alone.
 
     Raises `UserError` for what a user can mend; what was finished before is kept, and a refusal leaves nothing else
@@ -68,7 +68,7 @@ def run(config: Config) -> list[int]:
         return _run(config, folder, _manifest(config, dataset, features), dataset, features)
 
 
-def _run(config: Config, folder: Path, manifest: EmbeddingManifest, dataset: Dataset, features) -> list[int]:
+def _run(config: EmbedSettings, folder: Path, manifest: EmbeddingManifest, dataset: Dataset, features) -> list[int]:
     made, busy = [], []
     asked = _asked(config, len(manifest.shards))
 
@@ -97,7 +97,7 @@ def _run(config: Config, folder: Path, manifest: EmbeddingManifest, dataset: Dat
     return made
 
 
-def _asked(config: Config, count: int) -> Sequence[int]:
+def _asked(config: EmbedSettings, count: int) -> Sequence[int]:
     return range(count) if config.shard < 0 else [config.shard]
 
 
@@ -105,7 +105,7 @@ def _rows(manifest: EmbeddingManifest, shard: int) -> int:
     return sum(band.stop - band.start for band in manifest.shards[shard])
 
 
-def _manifest(config: Config, dataset: Dataset, features) -> EmbeddingManifest:
+def _manifest(config: EmbedSettings, dataset: Dataset, features) -> EmbeddingManifest:
     """`embedding.json` of the folder, written now or agreed with. Raises `UserError` if it is of another embedding."""
     folder = config.path()
     known = load_manifest(folder) if (folder / FILE).exists() else None
@@ -131,7 +131,7 @@ def _manifest(config: Config, dataset: Dataset, features) -> EmbeddingManifest:
     return manifest
 
 
-def main(config: Config) -> None:
+def main(config: EmbedSettings) -> None:
     """Makes shards."""
     made = run(config)
     say(f"{len(made)} shards made; they are in {config.path()}")
@@ -139,7 +139,7 @@ def main(config: Config) -> None:
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
-    return run_command(Config, __doc__, main, arguments)
+    return run_command(EmbedSettings, __doc__, main, arguments)
 
 
 if __name__ == "__main__":

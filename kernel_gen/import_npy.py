@@ -31,7 +31,7 @@ SYMMETRY = 1e-3  # k(x,z) against k(z,x), relative: more is another file or anot
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(JobSettings):
+class ImportSettings(JobSettings):
     """Settings of `python -m kernel_gen.import_npy`."""
 
     source: str = setting("", "folder of train_ntk_%d.npy and test_ntk_%d.npy", identity=False)
@@ -87,7 +87,7 @@ def _numbered(folder: Path, name: str) -> list[Path]:
 class Matrices:
     """The blocks of a Gram matrix in .npy files. Held-out validation rows are the last of the train matrix."""
 
-    def __init__(self, config: Config, rows: dict[str, int]):
+    def __init__(self, config: ImportSettings, rows: dict[str, int]):
         if config.source:
             folder = Path(config.source)
             self._train = Stack(_numbered(folder, "train_ntk"), config.dtype)
@@ -126,7 +126,7 @@ def _upper_filled(square: np.ndarray) -> np.ndarray:
     return np.where((square == 0) & (np.tri(len(square), k=-1) > 0), square.T, square)
 
 
-def run(config: Config) -> Job:
+def run(config: ImportSettings) -> Job:
     """Write all shards that are not there. Raises `UserError` for files that are not what the flags say."""
     with refusals_undone(config.path(), FILE):
         job = open_job(config, check=lambda manifest: Matrices(config, manifest.rows))
@@ -138,7 +138,7 @@ def run(config: Config) -> Job:
     return job
 
 
-def main(config: Config) -> None:
+def main(config: ImportSettings) -> None:
     """Imports, then says where the shards lie."""
     job = run(config)
     print(
@@ -147,4 +147,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+    sys.exit(run_command(ImportSettings, __doc__, main))

@@ -34,7 +34,7 @@ TOLERANCE = {"float32": 5e-4, "float64": 1e-7}  # of near-duplicates, whose corr
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(JobSettings):
+class StatusSettings(JobSettings):
     """Settings of `python -m kernel_gen.status`."""
 
     verify: bool = setting(False, "recompute random entries in float64 and compare", identity=False)
@@ -46,7 +46,7 @@ class Config(JobSettings):
     )
 
 
-class State(NamedTuple):
+class ShardState(NamedTuple):
     """Of a shard: finished, at work, begun, missing, damaged or foreign; in words; pairs a second when it was made."""
 
     shard: int
@@ -55,23 +55,23 @@ class State(NamedTuple):
     rate: float
 
 
-def states(folder: Path, manifest: Manifest) -> list[State]:
+def states(folder: Path, manifest: Manifest) -> list[ShardState]:
     """Of all shards, checksums compared."""
     return [_state(manifest.path(folder, shard), manifest, shard) for shard in range(len(manifest.shards))]
 
 
-def _state(path: Path, manifest: Manifest, shard: int) -> State:
+def _state(path: Path, manifest: Manifest, shard: int) -> ShardState:
     problem = check_shard(path, manifest, shard)
     if problem is None:
         with open_hdf5(path, whole=False) as file:
-            return State(shard, "finished", "", float(file.attrs["pairs_per_second"]))
+            return ShardState(shard, "finished", "", float(file.attrs["pairs_per_second"]))
     word, _, detail = problem.partition(": ")
     share = share_done(path)
     if is_held(path.with_suffix(".lock")):
         word, detail = "at work", "" if share is None else f"{share:.0%} of its tiles are done"
     elif word == "missing" and share is not None:
         word, detail = "begun", f"{share:.0%} of its tiles are done"
-    return State(shard, word, detail, 0.0)
+    return ShardState(shard, word, detail, 0.0)
 
 
 def report(folder: Path) -> str:
@@ -152,7 +152,7 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
     return len(errors), float(np.max(errors))
 
 
-def main(config: Config) -> None:
+def main(config: StatusSettings) -> None:
     """Prints the report. Raises `UserError` if recomputed entries differ."""
     folder = config.path()
     if not (folder / FILE).exists():
@@ -172,7 +172,7 @@ def main(config: Config) -> None:
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
-    return run_command(Config, __doc__, main, arguments)
+    return run_command(StatusSettings, __doc__, main, arguments)
 
 
 if __name__ == "__main__":

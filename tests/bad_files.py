@@ -24,7 +24,7 @@ from kernel_gen.jobs.tiles import divide
 from linearized.base.directories import directory
 from linearized.data.images import read_image
 from linearized.data.sources import glue, image_folder, synth
-from linearized.data.sources.anisotropic import Recipe
+from linearized.data.sources.anisotropic import SynthRecipe
 from linearized.data.sources.cifar2 import CatsAndAirplanes
 from linearized.data.sources.cifar10 import CifarFiles
 from linearized.data.sources.fmnist import FILES, FashionFiles
@@ -83,7 +83,7 @@ def _cache(folder: Path) -> list[Path]:
     return sorted((folder / "cache").iterdir())
 
 
-RECIPE = Recipe(32, 0.5, 0.3, 8)
+RECIPE = SynthRecipe(32, 0.5, 0.3, 8)
 
 
 def _synth(folder: Path) -> list[Path]:
@@ -306,7 +306,7 @@ def _run(module: str, *arguments: str) -> int:
     from linearized.settings.command import run_command
 
     command = importlib.import_module(module)
-    return run_command(command.Config, "", command.main, list(arguments))
+    return run_command(command.main.__annotations__["config"], "", command.main, list(arguments))
 
 
 TARGETS: dict[str, Target] = {

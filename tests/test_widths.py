@@ -11,7 +11,7 @@ import pytest
 from rich.cells import cell_len
 
 from kernel_gen import status
-from kernel_gen.jobs.gram_job import Config as GramConfig
+from kernel_gen.jobs.gram_job import GramJobSettings as GramConfig
 from kernel_gen.jobs.gram_job import run as make_gram
 from kernel_gen.jobs.progress import pairs_line
 from linearized.base.terminal import Column, layout, shell_lines
@@ -20,9 +20,9 @@ from linearized.experiments import compare, finetune
 from linearized.experiments.progress import progress_line
 from linearized.experiments.table import print_levels, print_table
 from linearized.launch import sweep_progress as launching
-from linearized.launch.commands import Result as Ended
+from linearized.launch.commands import CommandResult as Ended
 from linearized.launch.table import print_table as print_commands
-from linearized.launch.task import Outcome
+from linearized.launch.task import ProcessOutcome
 from linearized.report import reproduce
 
 WIDTHS = (60, 80, 100, 200)
@@ -145,9 +145,9 @@ def test_status(width, capsys, directories):
     settings = GramConfig(num_train=12, num_test=4, num_shards=2, shard=0)
     make_gram(settings)
     capsys.readouterr()
-    shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(status.Config)
+    shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(status.StatusSettings)
               if hasattr(settings, field.name)}  # fmt: skip
-    status.main(status.Config(**shared))
+    status.main(status.StatusSettings(**shared))
     text = capsys.readouterr().out
     assert_fits(text, width)
     assert "shard 1: missing" in text and "1 finished, 1 missing" in " ".join(text.split())
@@ -163,7 +163,7 @@ def test_listing_of_datasets(width, directories):
 def test_table_of_commands(width, capsys):
     words = ("python", "-m", "kernel_gen", f"--models={LONG}", "--num_shards=250", "--shard=7")
     print_commands(
-        [Ended(words, Outcome(code, 12_345.6, ""), 3, f"storage/logs/{LONG}.log") for code in (0, 2)], 3661.0
+        [Ended(words, ProcessOutcome(code, 12_345.6, ""), 3, f"storage/logs/{LONG}.log") for code in (0, 2)], 3661.0
     )
     text = capsys.readouterr().out
     assert_fits(text, width)
@@ -171,7 +171,7 @@ def test_table_of_commands(width, capsys):
 
 
 def test_dry_run_of_a_figure(width, capsys):
-    reproduce.main(reproduce.Config(figure="synth_samples", scale="paper", dry_run=True))
+    reproduce.main(reproduce.ReproduceSettings(figure="synth_samples", scale="paper", dry_run=True))
     text = capsys.readouterr().out
     assert_fits(text, width)
     assert "python train.py" in text.replace("\\\n", "") and " runs, about " in " ".join(text.split())

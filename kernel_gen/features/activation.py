@@ -21,9 +21,9 @@ from jaxtyping import Float, Int
 
 from kernel_gen.activations import hermite
 from kernel_gen.features.linear import Step
-from kernel_gen.features.nonlinearity import Nonlinearity, Series
+from kernel_gen.features.nonlinearity import Nonlinearity, ScaledSeries
 from kernel_gen.features.poly_sketch import PolySketch
-from kernel_gen.features.state import Shape, State, squares_of
+from kernel_gen.features.state import FeatureState, Shape, squares_of
 from kernel_gen.features.tensor_srht import Srht, TensorSrht
 from linearized.base.errors import UserError
 from linearized.settings.memory import EXACT
@@ -51,7 +51,7 @@ class Approximation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class DividedRows:
     """How the rows of a layer's result are divided; one more is the constant term of Σ.
 
     Attributes:
@@ -68,7 +68,7 @@ class Rows:
     summed: bool = False
 
 
-class Activation:
+class ActivationStep:
     """σ as a layer.
 
     Args:
@@ -100,7 +100,7 @@ class Activation:
         make = RandomRest if self.how.method == "random" else SketchRest
         rest = make(self, shape, divided, series, random)
 
-        def step(state: State) -> State:
+        def step(state: FeatureState) -> FeatureState:
             return _applied(self, state, divided, rest)
 
         planned = Shape(
@@ -109,7 +109,7 @@ class Activation:
         )  # fmt: skip
         return step, planned
 
-    def series(self, scales: Float[np.ndarray, " columns"]) -> Series:
+    def series(self, scales: Float[np.ndarray, " columns"]) -> ScaledSeries:
         """That of σ at each column's scale, up to the terms that are taken."""
         return self.nonlinearity.series(scales, self.terms)
 
@@ -117,7 +117,7 @@ class Activation:
         """Of Σ's rest: each of these needs a row."""
         return 1 if self.how.method == "random" else max(self.terms - (1 if linear else 0), 0)
 
-    def _divide(self, shape: Shape, series: Series, rows: int, share: int | None, summed: bool) -> Rows:
+    def _divide(self, shape: Shape, series: ScaledSeries, rows: int, share: int | None, summed: bool) -> DividedRows:
         most = (rows, rows) if share is None else (share, rows - share)
         linear = shape.nngp if EXACT * shape.nngp <= most[0] and self.terms else 0
         tangent = shape.ntk if EXACT * shape.ntk <= most[1] else 0
@@ -137,10 +137,12 @@ class Activation:
                 slope = max(series.slope_square[0] - (series.slope[0, 0] ** 2 if tangent else 0), 0) * shape.tangent
             nngp = round(left * value / (value + slope)) if value + slope > 0 else left
         nngp = min(max(nngp, parts), left - products) if parts else 0
-        return Rows(linear, tangent, nngp, left - nngp if products else 0, summed)
+        return DividedRows(linear, tangent, nngp, left - nngp if products else 0, summed)
 
 
-def _applied(layer: Activation, state: State, rows: Rows, rest: "RandomRest | SketchRest") -> State:
+def _applied(
+    layer: ActivationStep, state: FeatureState, rows: DividedRows, rest: "RandomRest | SketchRest"
+) -> FeatureState:
     flat, ntk = state.flat(state.nngp), state.flat(state.ntk)
     scales = np.sqrt(state.square.ravel())
     norms = np.sqrt(squares_of(flat))
@@ -155,7 +157,7 @@ def _applied(layer: Activation, state: State, rows: Rows, rest: "RandomRest | Sk
     tangent = np.concatenate([slope[0] * ntk, tangent]) if rows.tangent and not rows.summed else tangent
     shape = state.square.shape
     square = series.square.astype(state.square.dtype).reshape(shape)
-    return State(nngp.reshape(len(nngp), *shape), tangent.reshape(len(tangent), *shape), square)
+    return FeatureState(nngp.reshape(len(nngp), *shape), tangent.reshape(len(tangent), *shape), square)
 
 
 class RandomRest:
@@ -165,7 +167,14 @@ class RandomRest:
         nngp, ntk: Rows of the results.
     """
 
-    def __init__(self, layer: Activation, shape: Shape, rows: Rows, series: Series, random: np.random.RandomState):
+    def __init__(
+        self,
+        layer: ActivationStep,
+        shape: Shape,
+        rows: DividedRows,
+        series: ScaledSeries,
+        random: np.random.RandomState,
+    ):
         self._layer, self._rows, dtype = layer, rows, layer.how.dtype
         self.nngp, self.ntk = rows.nngp, rows.ntk
         units = max(rows.nngp, rows.ntk)
@@ -211,7 +220,14 @@ class SketchRest:
         nngp, ntk: Rows of the results: none where all coefficients are 0.
     """
 
-    def __init__(self, layer: Activation, shape: Shape, rows: Rows, series: Series, random: np.random.RandomState):
+    def __init__(
+        self,
+        layer: ActivationStep,
+        shape: Shape,
+        rows: DividedRows,
+        series: ScaledSeries,
+        random: np.random.RandomState,
+    ):
         how, terms = layer.how, layer.terms
         caps = np.full(terms + 1, np.inf)
         caps[:2] = (1, shape.nngp)[: terms + 1]

@@ -24,14 +24,14 @@ def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int)
     for step in network.steps:
         match step:
             case architecture.Conv():
-                layers.append(linear.Conv((3, 3), weight_std=weights[0], bias_std=weights[1]))
+                layers.append(linear.ConvStep((3, 3), weight_std=weights[0], bias_std=weights[1]))
             case architecture.Relu():
                 layers.append(activation_of(settings))
             case architecture.AvgPool(side=side):
-                layers.append(linear.AvgPool((side, side), (side, side)))
+                layers.append(linear.AvgPoolStep((side, side), (side, side)))
             case architecture.Flatten():
-                layers.append(linear.Flatten())
+                layers.append(linear.FlattenStep())
             case architecture.GlobalAvgPool():
-                layers.append(linear.GlobalAvgPool())
-    layers.append(linear.Dense(*weights))
+                layers.append(linear.GlobalAvgPoolStep())
+    layers.append(linear.DenseStep(*weights))
     return Features(layers, dim, image_shape, settings.kind, embedding_of(settings), scale=scale_of(settings, "stax"))

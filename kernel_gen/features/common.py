@@ -1,7 +1,7 @@
-"""What the entries of the table of features share: settings become layers, scales and an `Embedding`."""
+"""What the entries of the table of features share: settings become layers, scales and an `EmbeddingPlan`."""
 
 from kernel_gen.features.activation import Approximation
-from kernel_gen.features.network import Embedding
+from kernel_gen.features.network import EmbeddingPlan
 from kernel_gen.features.nonlinearity import Nonlinearity, nonlinearity
 from linearized.settings.embedding_settings import EmbeddedRows
 
@@ -11,10 +11,10 @@ def activation_of(settings: EmbeddedRows | None) -> Nonlinearity:
     return nonlinearity("relu" if settings is None else settings.activation)
 
 
-def embedding_of(settings: EmbeddedRows) -> Embedding:
+def embedding_of(settings: EmbeddedRows) -> EmbeddingPlan:
     """How the settings embed."""
     how = Approximation(settings.method, settings.terms, settings.field, settings.dtype)
-    return Embedding(settings.embedding_dim, settings.embedding_width, how, settings.embedding_seed)
+    return EmbeddingPlan(settings.embedding_dim, settings.embedding_width, how, settings.embedding_seed)
 
 
 def scale_of(settings: EmbeddedRows, published: str) -> str:

@@ -15,15 +15,15 @@ import numba
 import numpy as np
 from jaxtyping import Float
 
-from kernel_gen.features.state import Shape, State, squares_of
+from kernel_gen.features.state import FeatureState, Shape, squares_of
 from linearized.base.errors import UserError
 
 PADDINGS = ("SAME", "VALID")
-Step = Callable[[State], State]
+Step = Callable[[FeatureState], FeatureState]
 
 
 @dataclasses.dataclass(frozen=True)
-class Dense:
+class DenseStep:
     """A dense layer: Σ ← w²Σ + b², Θ ← w²Θ + Σ."""
 
     weight_std: float = 1.0
@@ -38,13 +38,13 @@ class Dense:
         )
         return self._apply, planned
 
-    def _apply(self, state: State) -> State:
+    def _apply(self, state: FeatureState) -> FeatureState:
         weight = state.nngp.dtype.type(self.weight_std)
         nngp = weight * state.nngp
         if self.bias_std > 0:
             nngp = np.concatenate([nngp, np.full((1, *nngp.shape[1:]), self.bias_std, nngp.dtype)])
         ntk = np.concatenate([weight * state.ntk, nngp])
-        return State(nngp, ntk, self.weight_std**2 * state.square + self.bias_std**2)
+        return FeatureState(nngp, ntk, self.weight_std**2 * state.square + self.bias_std**2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Window:
 
 
 @dataclasses.dataclass(frozen=True)
-class Conv:
+class ConvStep:
     """A convolution, as many channels as you like: Σ ← w² mean of Σ over the window + b², zeros outside."""
 
     size: tuple[int, int] = (3, 3)
@@ -98,7 +98,7 @@ class Conv:
     bias_std: float = 0.0
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        image = of_images(shape, "Conv")
+        image = of_images(shape, "ConvStep")
         window = Window(self.size, self.strides, self.padding)
         size, pads = window.over(image)
         places, bias = math.prod(self.size), int(self.bias_std > 0)
@@ -111,18 +111,18 @@ class Conv:
         )  # fmt: skip
         scale = self.weight_std / math.sqrt(places)
 
-        def step(state: State) -> State:
+        def step(state: FeatureState) -> FeatureState:
             ones = np.full((bias, len(state.square[:, 0, 0]), *size), self.bias_std, state.nngp.dtype)
             new = nngp(window.shifted(state.nngp, size, pads), scale, ones)
             tangent = ntk(window.shifted(state.ntk, size, pads), scale, new)
             variance = scale**2 * sum(window.shifted(state.square, size, pads)) + self.bias_std**2
-            return State(new, tangent, variance)
+            return FeatureState(new, tangent, variance)
 
         return step, planned
 
 
 @dataclasses.dataclass(frozen=True)
-class AvgPool:
+class AvgPoolStep:
     """Means over a window, zeros outside; strides of 1 where none are given, as in stax."""
 
     size: tuple[int, int] = (2, 2)
@@ -130,7 +130,7 @@ class AvgPool:
     padding: str = "VALID"
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        image = of_images(shape, "AvgPool")
+        image = of_images(shape, "AvgPoolStep")
         window = Window(self.size, self.strides or (1, 1), self.padding)
         size, pads = window.over(image)
 
@@ -141,29 +141,29 @@ class AvgPool:
             total *= 1 / math.prod(self.size)
             return total
 
-        def step(state: State) -> State:
+        def step(state: FeatureState) -> FeatureState:
             nngp = pooled(state.nngp)
-            return State(nngp, pooled(state.ntk), squares_of(nngp))
+            return FeatureState(nngp, pooled(state.ntk), squares_of(nngp))
 
         return step, dataclasses.replace(shape, image=size)
 
 
 @dataclasses.dataclass(frozen=True)
-class GlobalAvgPool:
+class GlobalAvgPoolStep:
     """The mean of all pixels."""
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        of_images(shape, "GlobalAvgPool")
+        of_images(shape, "GlobalAvgPoolStep")
 
-        def step(state: State) -> State:
+        def step(state: FeatureState) -> FeatureState:
             nngp = state.nngp.mean(axis=(2, 3))
-            return State(nngp, state.ntk.mean(axis=(2, 3)), squares_of(nngp))
+            return FeatureState(nngp, state.ntk.mean(axis=(2, 3)), squares_of(nngp))
 
         return step, dataclasses.replace(shape, image=None)
 
 
 @dataclasses.dataclass(frozen=True)
-class Flatten:
+class FlattenStep:
     """Every pixel keeps its own readout weight: Σ ← the mean of Σ over equal pixels."""
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
@@ -173,13 +173,15 @@ class Flatten:
         nngp, ntk = (Fold(rows, pixels, 0, limit, random) for rows in (shape.nngp, shape.ntk))
         scale = 1 / math.sqrt(pixels)
 
-        def step(state: State) -> State:
+        def step(state: FeatureState) -> FeatureState:
             parts = [
                 [features.reshape(*features.shape[:2], pixels)[:, :, pixel] for pixel in range(pixels)]
                 for features in (state.nngp, state.ntk)
             ]
             empty = np.empty((0, len(state.square)), state.nngp.dtype)
-            return State(nngp(parts[0], scale, empty), ntk(parts[1], scale, empty), state.square.mean(axis=(1, 2)))
+            return FeatureState(
+                nngp(parts[0], scale, empty), ntk(parts[1], scale, empty), state.square.mean(axis=(1, 2))
+            )
 
         return step, dataclasses.replace(shape, nngp=nngp.rows, ntk=ntk.rows, image=None)
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from kernel_gen.features.activation import Activation, Approximation
-from kernel_gen.features.linear import AvgPool, Conv, Dense, Flatten, GlobalAvgPool, Step
+from kernel_gen.features.activation import ActivationStep, Approximation
+from kernel_gen.features.linear import AvgPoolStep, ConvStep, DenseStep, FlattenStep, GlobalAvgPoolStep, Step
 from kernel_gen.features.nonlinearity import Nonlinearity
-from kernel_gen.features.state import Shape, State, squares_of
+from kernel_gen.features.state import FeatureState, Shape, squares_of
 from kernel_gen.features.tensor_srht import Srht
 from kernel_gen.kernel import quiet
 from kernel_gen.rows import finite_rows
@@ -22,14 +22,14 @@ from linearized.base.array_checks import refuse_not_finite
 from linearized.base.blocks import for_each
 from linearized.base.errors import UserError
 
-Layer = Dense | Conv | AvgPool | Flatten | GlobalAvgPool | Nonlinearity
+Layer = DenseStep | ConvStep | AvgPoolStep | FlattenStep | GlobalAvgPoolStep | Nonlinearity
 OVERFLOW = "Take dtype=float64, lower weight_std, or scale the inputs."
 COLUMNS = 1024  # of a batch, pixels included: 2 MB of 512 features
 KINDS = ("ntk", "nngp")
 
 
 @dataclasses.dataclass(frozen=True)
-class Embedding:
+class EmbeddingPlan:
     """How a kernel is embedded.
 
     Attributes:
@@ -53,7 +53,7 @@ class Features:
         dim: Columns of the inputs; images are rows of height·width·channels.
         image_shape: (height, width, channels), or None for vectors.
         kind: ntk or nngp.
-        embedding: See `Embedding`.
+        embedding: See `EmbeddingPlan`.
         scale: "stax" divides inputs by √dim or √channels, as neural_tangents.stax does; "input" takes them as they are.
 
     Attributes:
@@ -63,12 +63,12 @@ class Features:
 
     def __init__(
         self, layers: Sequence[Layer], dim: int, image_shape: tuple[int, int, int] | None, kind: str,
-        embedding: Embedding, *, scale: str = "stax",
+        embedding: EmbeddingPlan, *, scale: str = "stax",
     ):  # fmt: skip
         if kind not in KINDS:
             raise UserError(f"A kind is ntk or nngp. Received: {kind!r}.")
         self.kind, self.inputs, self.dtype = kind, dim, np.dtype(embedding.how.dtype)
-        spatial = any(isinstance(layer, Conv | AvgPool | GlobalAvgPool | Flatten) for layer in layers)
+        spatial = any(isinstance(layer, ConvStep | AvgPoolStep | GlobalAvgPoolStep | FlattenStep) for layer in layers)
         self._image = tuple(image_shape) if spatial and image_shape is not None else None
         channels = self._image[2] if self._image else dim
         self.scale, self._factor = scale, 1 / math.sqrt(channels) if scale == "stax" else 1.0
@@ -86,7 +86,7 @@ class Features:
         per_input = math.prod(self._image[:2]) if self._image else 1
         self._batch = max(1, COLUMNS // (4 * per_input)) if self._image else 256
 
-    def _plan(self, layers: Sequence[Layer], shape: Shape, embedding: Embedding) -> Shape:
+    def _plan(self, layers: Sequence[Layer], shape: Shape, embedding: EmbeddingPlan) -> Shape:
         last = max((place for place, layer in enumerate(layers) if isinstance(layer, Nonlinearity)), default=-1)
         width = embedding.width or max(embedding.dim // (8 if self._image else 2), 2)
         limit = math.inf
@@ -94,7 +94,7 @@ class Features:
         for place, layer in enumerate(layers):
             random = np.random.RandomState([embedding.seed, place])
             if isinstance(layer, Nonlinearity):
-                layer = Activation(layer, embedding.how)
+                layer = ActivationStep(layer, embedding.how)
                 tangent = self.kind == "ntk" and shape.ntk > 0
                 shape = dataclasses.replace(shape, ntk=shape.ntk if tangent else 0)
                 rows, share, least = self._room(layer, shape, layers[place + 1 :], embedding, width, place == last)
@@ -105,8 +105,8 @@ class Features:
                         f"{'' if place == last else f' and a width of at least {-(-layer.least(shape) // 2)}'}. "
                         f"Received: {embedding.dim} and a width of {width}."
                     )
-                after = [one for one in layers[place + 1 :] if isinstance(one, Dense | Conv)]
-                summed = place == last and len(after) == 1 and isinstance(after[0], Dense) and self.kind == "ntk"
+                after = [one for one in layers[place + 1 :] if isinstance(one, DenseStep | ConvStep)]
+                summed = place == last and len(after) == 1 and isinstance(after[0], DenseStep) and self.kind == "ntk"
                 step, shape = layer.plan(shape, rows, share, random, summed=summed)
                 limit = math.inf if place == last else 2 * width
             else:
@@ -118,12 +118,18 @@ class Features:
         return shape
 
     def _room(
-        self, layer: Activation, shape: Shape, after: Sequence[Layer], embedding: Embedding, width: int, last: bool
+        self,
+        layer: ActivationStep,
+        shape: Shape,
+        after: Sequence[Layer],
+        embedding: EmbeddingPlan,
+        width: int,
+        last: bool,
     ) -> tuple[int, int | None, int]:
         """Rows for an activation, Σ's share of them (None: to be divided), and the least embedding dimension."""
         if not last:
             return (2 * width, width, 1) if shape.ntk else (width, width, 1)
-        weighted = [one for one in after if isinstance(one, Dense | Conv)]
+        weighted = [one for one in after if isinstance(one, DenseStep | ConvStep)]
         biases = sum(one.bias_std > 0 for one in weighted)
         least = layer.least(shape) + biases
         if shape.ntk and not weighted:  # Θ alone is the result
@@ -156,7 +162,7 @@ class Features:
             high, wide, channels = self._image
             x = x.reshape(high, wide, channels, len(rows)).transpose(2, 3, 0, 1)
         x = np.ascontiguousarray(x)
-        state = State(x, x[:0], squares_of(x))
+        state = FeatureState(x, x[:0], squares_of(x))
         for step in self._steps:
             state = step(state)
         features = state.ntk if self.kind == "ntk" else state.nngp
@@ -166,8 +172,8 @@ class Features:
 def _without_tangent(step: Step) -> Step:
     """A step of the NNGP alone, without features of Θ."""
 
-    def alone(state: State) -> State:
+    def alone(state: FeatureState) -> FeatureState:
         state = step(state)
-        return State(state.nngp, state.ntk[:0], state.square)
+        return FeatureState(state.nngp, state.ntk[:0], state.square)
 
     return alone

@@ -27,7 +27,7 @@ REACH = 0.75  # of the largest variance at which E σ² is finite: what the quad
 KINKS = {"relu6": (0.0, 6.0), "hard_sigmoid": (-3.0, 3.0), "hard_silu": (-3.0, 3.0), "hard_tanh": (-1.0, 1.0)}
 
 
-class Series(NamedTuple):
+class ScaledSeries(NamedTuple):
     """Of σ(s·) at the scale of each column.
 
     Attributes:
@@ -75,7 +75,7 @@ class Nonlinearity:
             return value, slope
         return value * scales**power, slope * scales ** max(power - 1, 0)
 
-    def series(self, scales: Float[np.ndarray, " columns"], degree: int) -> Series:
+    def series(self, scales: Float[np.ndarray, " columns"], degree: int) -> ScaledSeries:
         """The series at each column's scale s."""
         scales = scales.astype(np.float64)
         if scales.max(initial=0) ** 2 > self._most:
@@ -89,7 +89,7 @@ class Nonlinearity:
             table = self._at(0, degree)[:, None] * scales ** powers[:, None]
         else:
             table = self._interpolated(np.log(np.maximum(scales, LEAST)) / STEP, degree)
-        return Series(table[: degree + 1], table[degree + 1 : -2], table[-2], table[-1])
+        return ScaledSeries(table[: degree + 1], table[degree + 1 : -2], table[-2], table[-1])
 
     def _interpolated(
         self, places: Float64[np.ndarray, " columns"], degree: int
@@ -106,7 +106,7 @@ class Nonlinearity:
         )
 
     def _at(self, node: int, degree: int) -> Float64[np.ndarray, " rows"]:
-        """The rows of a `Series` at s = e^{node·STEP}, one below the other."""
+        """The rows of a `ScaledSeries` at s = e^{node·STEP}, one below the other."""
         found = self._nodes.get((node, degree))
         if found is None:
             found = self._nodes[node, degree] = self._computed(float(np.exp(node * STEP)), degree)

@@ -1,12 +1,12 @@
 """RF: infinitely many random ReLU features of the inputs, ½ ‖x‖‖z‖ κ₁(c), embedded by finitely many."""
 
 from kernel_gen.features.common import activation_of, embedding_of, scale_of
-from kernel_gen.features.linear import Dense
+from kernel_gen.features.linear import DenseStep
 from kernel_gen.features.network import Features
 from linearized.settings.embedding_settings import EmbeddedRows
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> Features:
     """Features of the kernel; both kinds are this kernel. Published: raw inputs."""
-    layers = [Dense(), activation_of(None), Dense()]
+    layers = [DenseStep(), activation_of(None), DenseStep()]
     return Features(layers, dim, None, "nngp", embedding_of(settings), scale=scale_of(settings, "input"))

@@ -30,7 +30,7 @@ class Shape:
 
 
 @dataclasses.dataclass
-class State:
+class FeatureState:
     """A batch.
 
     Attributes:

@@ -27,19 +27,19 @@ from linearized.storage.shard_folder import refusals_undone
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ShardSettings, JobSettings):
+class GramJobSettings(ShardSettings, JobSettings):
     """Settings of `python -m kernel_gen`."""
 
     threads: int = setting(0, "tiles computed side by side, 0: one a core", minimum=0, maximum=4096, identity=False)
     list: bool = setting(False, "print the commands of the shards still to do, a line each", identity=False)
 
 
-def plan(config: Config) -> list[int]:
+def plan(config: GramJobSettings) -> list[int]:
     """The shards still to do. Bad ones are set aside first, so that nothing takes them for finished."""
     return _plan(open_job(config))
 
 
-def shard_commands(config: Config) -> list[str]:
+def shard_commands(config: GramJobSettings) -> list[str]:
     """The commands that make the shards still to do, in any order, on any machine that sees the same folders."""
     job = open_job(config)
     extra = "".join(f" --{name}={value:g}" for name in ("threads", "wait") if (value := getattr(config, name)))
@@ -48,7 +48,7 @@ def shard_commands(config: Config) -> list[str]:
     return [f"{command}{extra} --shard={shard}" for shard in _plan(job)]
 
 
-def run(config: Config) -> list[int]:
+def run(config: GramJobSettings) -> list[int]:
     """Make the shard, or all that are not there. Returns those made now; finished ones are left alone.
 
     Raises `UserError` for what a user can mend: another process on the shard, a full disk, entries that are not
@@ -69,7 +69,7 @@ def run(config: Config) -> list[int]:
         return _run(config, open_job(config, check=in_range))
 
 
-def _run(config: Config, job: Job) -> list[int]:
+def _run(config: GramJobSettings, job: Job) -> list[int]:
     one = config.shard >= 0
     asked = [config.shard] if one else _plan(job)
     total = sum(tile.pairs for shard in asked for tile in tiles(job.manifest, shard))
@@ -92,7 +92,7 @@ def _run(config: Config, job: Job) -> list[int]:
     return made
 
 
-def _refuse_busy(config: Config) -> None:
+def _refuse_busy(config: GramJobSettings) -> None:
     """Raise `Busy`, before data are loaded, if others are at work on all that is to do."""
     folder = config.path()
     if (folder / FILE).exists():

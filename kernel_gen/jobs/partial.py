@@ -19,7 +19,7 @@ import numpy as np
 from absl import logging
 
 from kernel_gen.jobs.tiles import Tile, tiles
-from linearized.base.seals import Damaged, Index, Part, crc32_of, gaps, read_index, seal_parts, write_index
+from linearized.base.seals import Damaged, Index, SealedPart, crc32_of, gaps, read_index, seal_parts, write_index
 from linearized.storage.files import aside_folder, sync
 from linearized.storage.manifest import Band, Manifest
 from linearized.storage.shards import attributes, create, finish, parts, plain_errors, refuse_nan, with_symmetric_corner
@@ -98,7 +98,7 @@ class PartialShard:
             found, size = parts(header, sums)
             if found != self._index.parts or size != self._index.start:
                 raise OSError(f"{self._aside} has another layout than HDF5 gives it now. Remove it and run again")
-            ticks = Part(self._index.about["tiles"], _TICK_BYTES * len(self._tiles))
+            ticks = SealedPart(self._index.about["tiles"], _TICK_BYTES * len(self._tiles))
             with header.open("rb") as file:
                 for start, stop in gaps(self._index._replace(parts=[*found, ticks])):
                     file.seek(start)

@@ -44,7 +44,7 @@ class Layers:
         return Layers(self.rows[part], sides, self.terms, self.diagonal[part])
 
 
-class Dense(Kernel):
+class DenseKernel(Kernel):
     """The network of `num_layers` dense layers with the activation between them.
 
     `given` is a name, a function or an `Activation`. The diagonal of `same` blocks is computed in float64. A prepared

@@ -20,7 +20,7 @@ from jaxtyping import Float, Float64
 
 from kernel_gen.activations import name_of, relu
 from kernel_gen.kernel import Kernel
-from kernel_gen.kernels.dense import Dense
+from kernel_gen.kernels.dense import DenseKernel
 from kernel_gen.rows import Rows, prepare_rows, same_width
 from linearized.settings.gram_settings import KernelSettings
 
@@ -151,4 +151,4 @@ def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) 
     if scale == "published":
         scale = "input" if settings.num_layers == 2 and relu_net else "stax"
     shared = settings.num_layers, settings.kind, settings.weight_std, settings.bias_std, settings.dtype, scale
-    return FullyConnected(*shared) if relu_net else Dense(settings.activation, *shared)
+    return FullyConnected(*shared) if relu_net else DenseKernel(settings.activation, *shared)

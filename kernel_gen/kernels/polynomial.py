@@ -8,7 +8,7 @@ from kernel_gen.rows import Rows, prepare_rows, same_width
 from linearized.settings.gram_settings import KernelSettings
 
 
-class Polynomial(Kernel):
+class PolynomialKernel(Kernel):
     """(offset + x·z/√d)^degree; 2d + degree operations an entry."""
 
     tile = 1024
@@ -32,6 +32,6 @@ class Polynomial(Kernel):
         return entries
 
 
-def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Polynomial:
+def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> PolynomialKernel:
     """The kernel of `degree` and `offset`; images are rows to it."""
-    return Polynomial(settings.degree, settings.offset, settings.dtype)
+    return PolynomialKernel(settings.degree, settings.offset, settings.dtype)

@@ -33,7 +33,7 @@ class Damaged(ValueError):
     """A file whose bytes are not those that were written, in words that complete "FILE is damaged: ..."."""
 
 
-class Part(NamedTuple):
+class SealedPart(NamedTuple):
     """A run of bytes that a seal leaves out, because its reader compares a checksum of its own."""
 
     offset: int
@@ -103,14 +103,16 @@ def write_json(path: Path, record: Mapping[str, Any], **how: Any) -> None:
 class Index(NamedTuple):
     """The end of a file with parts: what is left out of its digest, and where the index begins."""
 
-    parts: list[Part]
+    parts: list[SealedPart]
     about: dict[str, Any]
     start: int
     text: bytes
     digest: bytes
 
 
-def write_index(path: Path | str, start: int, parts: Sequence[Part], about: Mapping[str, Any] | None = None) -> None:
+def write_index(
+    path: Path | str, start: int, parts: Sequence[SealedPart], about: Mapping[str, Any] | None = None
+) -> None:
     """Cut a file at `start` and write the index of its parts there, sealed by itself alone: the file is not finished.
 
     Args:
@@ -169,7 +171,7 @@ def _index(file: io.BufferedRandom | io.BufferedReader) -> Index:
     text = file.read(end - LENGTH - start)
     try:
         about = json.loads(text + b"}")
-        parts = [Part(*map(int, part)) for part in about.pop("parts")]
+        parts = [SealedPart(*map(int, part)) for part in about.pop("parts")]
         del about["size"]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Damaged("its index is broken") from error
@@ -199,7 +201,7 @@ def gaps(index: Index) -> Iterator[tuple[int, int]]:
         yield place, index.start
 
 
-def crc32_of(path: Path | str, part: Part) -> int:
+def crc32_of(path: Path | str, part: SealedPart) -> int:
     """Return the CRC32 of a part, read once at about 3 GB/s. Raises `Damaged` where the file ends early."""
     total, place = 0, 0
     with Path(path).open("rb", buffering=0) as file:

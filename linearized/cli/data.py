@@ -16,7 +16,7 @@ from linearized.settings.config import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class ShowDataSettings(Settings):
     """The command's settings."""
 
     fetch: str | None = setting(None, "a dataset to download or make", choices=DATASETS)
@@ -49,7 +49,7 @@ def listing(width: int = UNLIMITED) -> str:
     return "\n".join(lines)
 
 
-def main(config: Config) -> None:
+def main(config: ShowDataSettings) -> None:
     """Lists, or fetches the dataset asked for."""
     if config.fetch is None:
         print(listing(width_of(Console())))
@@ -60,4 +60,4 @@ def main(config: Config) -> None:
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
-    return run_command(Config, __doc__, main, arguments)
+    return run_command(ShowDataSettings, __doc__, main, arguments)

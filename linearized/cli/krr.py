@@ -12,11 +12,11 @@ result.
 
 from collections.abc import Sequence
 
-from linearized.experiments.krr import Config, run_levels
+from linearized.experiments.krr import KernelFitSettings, run_levels
 from linearized.settings.command import run_command
 
 
-def main(config: Config) -> None:
+def main(config: KernelFitSettings) -> None:
     """Runs, draws, prints the table of ridges of each noise level, and one over the levels."""
     from linearized.base.terminal import say_written
     from linearized.experiments.table import print_levels, print_table
@@ -34,4 +34,4 @@ def main(config: Config) -> None:
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
-    return run_command(Config, __doc__, main, arguments)
+    return run_command(KernelFitSettings, __doc__, main, arguments)

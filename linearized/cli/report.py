@@ -26,7 +26,7 @@ PICTURES = (".png", ".pdf", ".svg")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class ReportSettings(Settings):
     """Settings of `linearized report`."""
 
     directory: tuple = setting((), "folder with results, searched through; may be given more than once, and without "
@@ -40,7 +40,7 @@ class Config(Settings):
             raise UserError(f"--out must end in .html, .png, .pdf or .svg. Received: {self.out!r}.")
 
 
-def main(config: Config) -> None:
+def main(config: ReportSettings) -> None:
     """Read the results, draw, write, and print the command of each run."""
     from linearized.report.page_parts import NO_COMMAND
     from linearized.report.runs import find
@@ -84,4 +84,4 @@ def _command_lines(command: str, width: int) -> str:
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
-    return run_command(Config, __doc__, main, arguments, words="directory")
+    return run_command(ReportSettings, __doc__, main, arguments, words="directory")

@@ -12,11 +12,11 @@ again goes on where it was stopped; when it is done, it shows the result.
 from collections.abc import Sequence
 
 from linearized.base.errors import UserError
-from linearized.experiments.train import Config, run_levels
+from linearized.experiments.train import TrainSettings, run_levels
 from linearized.settings.command import run_command
 
 
-def main(config: Config) -> None:
+def main(config: TrainSettings) -> None:
     """Run every noise level, draw its curves and print its table of ridges. Raise `UserError` if a run diverged."""
     from linearized.base.terminal import say_written
     from linearized.experiments.table import print_table
@@ -34,4 +34,4 @@ def main(config: Config) -> None:
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
-    return run_command(Config, __doc__, main, arguments)
+    return run_command(TrainSettings, __doc__, main, arguments)

@@ -55,7 +55,7 @@ RANKS = {"label": 0, "iterations": 7, "loss_change": 7,
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(train.Config):
+class CompareSettings(train.TrainSettings):
     """Settings of `linearized compare`: --models, and those of train.py for every model that reads them."""
 
     models: str = setting("CNN,KERV_CNN", "names of --model, comma-separated, each with :flag=value of its own")
@@ -66,11 +66,11 @@ class Config(train.Config):
         Settings.__post_init__(self)
         self.runs()
 
-    def runs(self) -> dict[str, train.Config]:
+    def runs(self) -> dict[str, train.TrainSettings]:
         """The settings of each run by its label; flags for all are left out where a model does not read them."""
         given = {
             field.name: getattr(self, field.name)
-            for field in dataclasses.fields(train.Config)
+            for field in dataclasses.fields(train.TrainSettings)
             if getattr(self, field.name) != field.default
         }
         if "model" in given:
@@ -79,8 +79,8 @@ class Config(train.Config):
         for label in filter(None, (piece.strip() for piece in self.models.split(","))):
             name, *own = label.split(":")
             settings = {flag: value for flag, value in given.items() if reads(MODELS.canonical(name), flag)}
-            found, _ = read_flags(train.Config, [f"--{piece}" for piece in own])
-            made[label] = train.Config(**{**settings, **found, "model": name})
+            found, _ = read_flags(train.TrainSettings, [f"--{piece}" for piece in own])
+            made[label] = train.TrainSettings(**{**settings, **found, "model": name})
             made[label].level()  # one, for all models alike
         for flag in given:
             if not any(reads(run.model, flag) for run in made.values()):
@@ -96,7 +96,7 @@ def reads(model: str, flag: str) -> bool:
     return models is None or model in models
 
 
-def run(config: Config) -> Result:
+def run(config: CompareSettings) -> Result:
     """Train every model in turn, or read it back, and put them side by side; see `experiments.run`.
 
     A finished comparison is read back while all its runs are there as they were.
@@ -112,7 +112,7 @@ def run(config: Config) -> Result:
     return life.run(folder, config, PROGRAM, lambda _: _compared(config), store=store)
 
 
-def _compared(config: Config) -> life.Outcome:
+def _compared(config: CompareSettings) -> life.Outcome:
     """Return the table of all runs, each trained or read back in a process of its own."""
     rows, runs = [], config.runs()
     for settings in runs.values():
@@ -131,7 +131,7 @@ def _compared(config: Config) -> life.Outcome:
     return life.Outcome({"title": title, "columns": COLUMNS, "rows": rows})
 
 
-def _read_back(folder: Path, config: Config) -> dict[str, Any] | None:
+def _read_back(folder: Path, config: CompareSettings) -> dict[str, Any] | None:
     """Return the record of a finished comparison; None where there is none, or its runs are not those of now."""
     if not (folder / NAME).is_file() or not all(finished(settings.folder()) for settings in config.runs().values()):
         return None
@@ -149,7 +149,7 @@ def _load(folder: Path) -> dict[str, Any]:
     return read_json(folder / NAME, "Remove its folder and run again.")
 
 
-def _train(settings: train.Config) -> Path:
+def _train(settings: train.TrainSettings) -> Path:
     """A run in a process of its own, where a user's errors travel back and are told once."""
     return train.run(settings).folder
 
@@ -189,7 +189,7 @@ def _shown(value: Any) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
-def main(config: Config) -> None:
+def main(config: CompareSettings) -> None:
     """Trains, prints, writes, draws."""
     result = run(config)
     folder = result.folder
@@ -205,4 +205,4 @@ def main(config: Config) -> None:
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
-    return run_command(Config, __doc__, main, arguments)
+    return run_command(CompareSettings, __doc__, main, arguments)

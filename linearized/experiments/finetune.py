@@ -63,7 +63,7 @@ READ_BY_DATA = ("scaling", "vocabulary", "casing")  # with --data; a published d
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(AugmentationSettings):
+class FinetuneSettings(AugmentationSettings):
     """Settings of `linearized finetune`."""
 
     model: str = setting("", "a saved .keras model: images, vectors or token numbers in, logits out")
@@ -159,7 +159,7 @@ class Config(AugmentationSettings):
         return "_".join(words)
 
 
-def run(config: Config) -> Result:
+def run(config: FinetuneSettings) -> Result:
     """Load, swap, train, score, save; see `experiments.run`. A finished run is read back, a killed one goes on.
 
     Raises `UserError` for what a user can mend, and `Busy`, before data and frameworks are loaded, if another process
@@ -173,7 +173,7 @@ def run(config: Config) -> Result:
     return life.run(folder, config, PROGRAM, lambda unfinished: _tuned(config, path, digest, unfinished))
 
 
-def _tuned(config: Config, path: Path, digest: str, unfinished: Path) -> life.Outcome:
+def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) -> life.Outcome:
     """Return the record, the arrays and the tuned model; `unfinished` is where checkpoints are kept."""
     if (shape := input_shape(path)) is not None:
         refuse_unfit_inputs(config, shape)
@@ -247,7 +247,7 @@ def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -
     return scores
 
 
-def refuse_missing_files(config: Config) -> None:
+def refuse_missing_files(config: FinetuneSettings) -> None:
     """Raise `UserError` for a folder of data and a vocabulary that do not exist."""
     if config.data and not Path(config.data).is_dir():
         raise UserError(f"--data={config.data} is no folder. Give one of class folders of images, or of a GLUE task.")
@@ -255,7 +255,7 @@ def refuse_missing_files(config: Config) -> None:
         check_regular(config.vocabulary, "Give BERT's vocab.txt, or leave out --vocabulary.")
 
 
-def refuse_unfit_inputs(config: Config, shape: tuple[int | None, ...] | None) -> None:
+def refuse_unfit_inputs(config: FinetuneSettings, shape: tuple[int | None, ...] | None) -> None:
     """Raise `UserError` for a model whose input shape does not fit the data, or the flags that only some data read.
 
     Args:
@@ -277,12 +277,12 @@ def refuse_unfit_inputs(config: Config, shape: tuple[int | None, ...] | None) ->
     )
     idle = texts if len(shape) == 4 else images
     for name, kind in idle.items():
-        if getattr(config, name) != Config.__dataclass_fields__[name].default:
+        if getattr(config, name) != FinetuneSettings.__dataclass_fields__[name].default:
             raise UserError(f"--{name} is read with {kind}. Received: --{name}={getattr(config, name)} for a model of "
                             f"input shape {shape}.")  # fmt: skip
 
 
-def load_data(config: Config, model: "keras.Model") -> Dataset:
+def load_data(config: FinetuneSettings, model: "keras.Model") -> Dataset:
     """Return the data in the shape that the model takes, with the validation rows split off.
 
     Raises `UserError` if the model has several inputs, or inputs of another shape than the data.
@@ -319,7 +319,7 @@ def _held_out(train: Split, validation: float, seed: int) -> tuple[Split, Split 
     return Split(train.x[kept], train.y[kept]), Split(train.x[held_out], train.y[held_out])
 
 
-def main(config: Config) -> None:
+def main(config: FinetuneSettings) -> None:
     """Runs and prints the scores."""
     result = run(config)
     chosen: dict[str, Any] = result.chosen
@@ -351,4 +351,4 @@ def draw(folder: Path) -> None:
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
-    return run_command(Config, __doc__, main, arguments)
+    return run_command(FinetuneSettings, __doc__, main, arguments)

@@ -17,12 +17,12 @@ from linearized.layers.surgery.swap import swap
 from linearized.layers.surgery.swapped import parts, walk
 
 if TYPE_CHECKING:
-    from linearized.experiments.finetune import Config
+    from linearized.experiments.finetune import FinetuneSettings
 
 Dense = keras.layers.Dense
 
 
-def swapped(config: "Config", model: keras.Model, dataset: Dataset) -> keras.Model:
+def swapped(config: "FinetuneSettings", model: keras.Model, dataset: Dataset) -> keras.Model:
     """Return the model that `--swap` asks for, with as many outputs as the data has.
 
     SNNKs are fitted to the layers that they replace, on what these get from train rows.

@@ -32,11 +32,11 @@ from linearized.storage.gram import Gram
 
 REMOTE = ("auto", "block_lanczos", "cg")  # solvers whose products can run on a scheduler's workers
 
-__all__ = ["Config", "RidgePath", "fit", "run", "run_levels"]
+__all__ = ["KernelFitSettings", "RidgePath", "fit", "run", "run_levels"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(EmbeddedRows, LevelsSettings, RunSettings):
+class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
     """Settings of `python kernel_fit.py`: those of the Gram matrix, as kernel_gen has them, then those of the fit.
 
     With --features the kernel is embedded, and ridge regression is on its features.
@@ -117,12 +117,12 @@ class Config(EmbeddedRows, LevelsSettings, RunSettings):
         return f"{self.dataset}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
 
 
-def run(config: Config) -> list[Result]:
+def run(config: KernelFitSettings) -> list[Result]:
     """One result a noise level; see `run_levels`."""
     return list(run_levels(config))
 
 
-def run_levels(config: Config) -> Iterator[Result]:
+def run_levels(config: KernelFitSettings) -> Iterator[Result]:
     """Loads, finds or makes K, fits every ridge, scores all splits, chooses, saves: level after level.
 
     A finished level is read back, a killed one goes on where it was. Raises `UserError` for what a user can mend, and
@@ -135,7 +135,7 @@ def run_levels(config: Config) -> Iterator[Result]:
         yield _run_level(config.at(level), level)
 
 
-def _run_level(config: Config, level: int) -> Result:
+def _run_level(config: KernelFitSettings, level: int) -> Result:
     asked = config
     if config.gram:
         from linearized.kernel_ridge.gram_source import settings_of
@@ -149,7 +149,7 @@ def _run_level(config: Config, level: int) -> Result:
     return life.run(folder, config, "python kernel_fit.py", lambda work: _fitted(config, asked, level, work))
 
 
-def _fitted(config: Config, asked: Config, level: int, unfinished: Path) -> life.Outcome:
+def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unfinished: Path) -> life.Outcome:
     """Return the record and the arrays of a level.
 
     Args:
@@ -172,7 +172,7 @@ def _fitted(config: Config, asked: Config, level: int, unfinished: Path) -> life
     return life.Outcome(*scored(config, level, dataset, gram, path))
 
 
-def _gram_of(config: Config, asked: Config, level: int, dataset: Dataset) -> Gram | Embedding:
+def _gram_of(config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset) -> Gram | Embedding:
     """Return the --gram folder's matrix, checked against what is asked, or the kernel's own, found or made."""
     if not config.gram:
         return _found_or_made(config, level, dataset)
@@ -183,7 +183,7 @@ def _gram_of(config: Config, asked: Config, level: int, dataset: Dataset) -> Gra
     return gram
 
 
-def _found_or_made(config: Config, level: int, dataset: Dataset) -> Gram | Embedding:
+def _found_or_made(config: KernelFitSettings, level: int, dataset: Dataset) -> Gram | Embedding:
     from linearized.kernel_ridge.gram_source import find_or_make
 
     if config.features:
@@ -206,7 +206,9 @@ def _checked(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _solve(config: Config, dataset: Dataset, gram: Gram | Embedding, ridges: np.ndarray, work: Path) -> RidgePath:
+def _solve(
+    config: KernelFitSettings, dataset: Dataset, gram: Gram | Embedding, ridges: np.ndarray, work: Path
+) -> RidgePath:
     logging.info("%s: %d train rows, %d ridges %.2g to %.2g", config.label(), len(dataset.train), len(ridges),
                  ridges.min(), ridges.max())  # fmt: skip
     memory = int(config.memory * 2**30) or psutil.virtual_memory().available // 2

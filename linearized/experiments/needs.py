@@ -26,7 +26,7 @@ KEPT = {"sgd": 3, "adam": 4, "adamw": 4, "newton_cg": 4}  # copies of the parame
 
 
 def refuse_beyond_memory(config: Any) -> None:
-    """Raise `UserError` if a `train.Config` needs more memory than the machine has; names the flag to lower."""
+    """Raise `UserError` if a `TrainSettings` needs more memory than the machine has; names the flag to lower."""
     layers = f" --num_layers={config.num_layers}" if config.num_layers > 1 else ""
     refuse_beyond_machine(
         least_bytes(config), f"{config.model} with --num_units={config.num_units}{layers}", "Lower --num_units."
@@ -34,7 +34,7 @@ def refuse_beyond_memory(config: Any) -> None:
 
 
 def refuse_large_fit(config: Any) -> None:
-    """Raise `UserError` if the kernel, or the solver of a `kernel_fit.Config`, needs more memory than the machine has.
+    """Raise `UserError` if the kernel, or the solver of a `KernelFitSettings`, needs more memory than the machine has.
 
     The solver `auto` streams K where a factor of it does not fit, so that only its coefficients count.
     """
@@ -81,7 +81,7 @@ def features_fit_bytes(config: Any) -> int:
 
 
 def least_bytes(config: Any) -> int:
-    """Return a lower bound of the bytes that the model of a `train.Config`, its training and its draws take."""
+    """Return a lower bound of the bytes that the model of a `TrainSettings`, its training and its draws take."""
     source = config.described()
     dim, outputs = config.dim(), source.num_classes if source.task == "classes" else 1
     count = parameters(config, dim, outputs)

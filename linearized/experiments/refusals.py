@@ -24,7 +24,7 @@ KERVOLUTION_READS = {
 
 
 def refuse_unfit(config: Any) -> None:
-    """Raise `UserError` where model, loss, augmentation, ridges or sizes of a `train.Config` do not go together."""
+    """Raise `UserError` where model, loss, augmentation, ridges or sizes of a `TrainSettings` do not go together."""
     source = config.described()
     if config.model in IMAGE_MODELS and source.image_shape is None:
         raise UserError(f"{config.model} needs images, and the rows of {config.dataset} are none. Use NN, RF or NT.")

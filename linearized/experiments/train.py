@@ -31,7 +31,7 @@ from linearized.solvers import SOLVERS
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings, LevelsSettings, RunSettings):
+class TrainSettings(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings, LevelsSettings, RunSettings):
     """Settings of `python train.py`: the published flags first, then ours, then those of the groups."""
 
     model: str = setting("RF", "the model", choices=MODELS)
@@ -153,13 +153,13 @@ class Config(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings
         return directory("nn_dir") / self.exp_name / self.run_name()
 
 
-def run_levels(config: Config) -> Iterator[Result]:
+def run_levels(config: TrainSettings) -> Iterator[Result]:
     """Run every noise level that the settings name, in increasing order; see `run`."""
     for level in config.levels():
         yield run(config.at(level))
 
 
-def run(config: Config) -> Result:
+def run(config: TrainSettings) -> Result:
     """Fit every asked ridge at one noise level, score all splits, choose the best ridge, save; see `experiments.run`.
 
     A finished run is read back; a killed one goes on where it was.
@@ -171,7 +171,7 @@ def run(config: Config) -> Result:
     return life.run(config.folder(), config, "python train.py", lambda unfinished: _fitted(config, level, unfinished))
 
 
-def _fitted(config: Config, level: int, unfinished: Path) -> life.Outcome:
+def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome:
     """Return the record, the arrays and the model; `unfinished` is where checkpoints are kept."""
     refuse_beyond_memory(config)
     read_weights(config)
@@ -218,12 +218,12 @@ def _fitted(config: Config, level: int, unfinished: Path) -> life.Outcome:
     return life.Outcome(record, arrays, {"model.keras": model.save})
 
 
-def memory_bytes(config: Config) -> int:
+def memory_bytes(config: TrainSettings) -> int:
     """What kept features may take: --memory, or half of the memory that is free now."""
     return int(config.memory * 2**30) or psutil.virtual_memory().available // 2
 
 
-def hidden_layers(config: Config) -> int:
+def hidden_layers(config: TrainSettings) -> int:
     """Layers with a nonlinearity: the unit in which models and kernels can be compared."""
     if config.model in ("CNN", "KERV_CNN"):
         return config.depth - 1
@@ -232,7 +232,7 @@ def hidden_layers(config: Config) -> int:
     return config.num_layers if config.model in ("NN", "SNNK_MLP") else 1
 
 
-def _advice(config: Config) -> str:
+def _advice(config: TrainSettings) -> str:
     """Return what to do where the best ridge did not converge."""
     if config.uses_least_squares():
         return "Raise --max_cg_iters, or loosen --cg_rtol and --cg_atol."
@@ -247,13 +247,13 @@ def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:
     return entry
 
 
-def _set_parameters(config: Config, model, parameters) -> None:
+def _set_parameters(config: TrainSettings, model, parameters) -> None:
     if config.uses_least_squares():
         MODELS.load(config.model).set_parameters(model, parameters)
     else:
         model.set_weights(parameters)
 
 
-def _title(config: Config, dataset: Dataset) -> str:
+def _title(config: TrainSettings, dataset: Dataset) -> str:
     noise, n = about_data(dataset)["noise"], len(dataset.train)
     return f"{config.model}, N = {config.num_units}, on {dataset.name}, {noise}, n = {n}"

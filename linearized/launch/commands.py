@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linearized.launch.sweep_progress import Report, progress_line
-from linearized.launch.task import BUSY, Outcome, Task, log_path, run_task, stop_tasks
+from linearized.launch.task import BUSY, ProcessOutcome, Task, log_path, run_task, stop_tasks
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -25,11 +25,11 @@ REFRESH = 1.0  # seconds between looks at what runs
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class CommandResult:
     """The last outcome of a command, after `tries` tries."""
 
     argv: tuple[str, ...]
-    outcome: Outcome
+    outcome: ProcessOutcome
     tries: int
     log: str
 
@@ -40,7 +40,7 @@ class Result:
 
 def run_commands(
     client: "Client", commands: Sequence[tuple[str, ...]], *, logs: Path | str = "", retries: int = 3, cores: int = 1
-) -> list[Result]:
+) -> list[CommandResult]:
     """Runs every command on the client's workers and waits for all of them.
 
     Args:
@@ -66,9 +66,9 @@ def run_commands(
         raise
 
 
-def _collect(client: "Client", tasks: list[Task], futures: list["Future"], retries: int) -> list[Result]:
+def _collect(client: "Client", tasks: list[Task], futures: list["Future"], retries: int) -> list[CommandResult]:
     """Results as they come; `futures` is kept up to date, so that a caller can cancel what is left."""
-    results: dict[int, Result] = {}
+    results: dict[int, CommandResult] = {}
     ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
     for future in futures:
         future.add_done_callback(ended.put)
@@ -81,7 +81,7 @@ def _collect(client: "Client", tasks: list[Task], futures: list["Future"], retri
                 if outcome is None:  # its worker died with the answer: Dask runs it again, and it skips itself
                     future.add_done_callback(ended.put)
                 elif outcome.code in (0, MISUSED, None) or (tries > retries and outcome.code != BUSY):
-                    results[index] = Result(tasks[index].argv, outcome, tries, tasks[index].log)
+                    results[index] = CommandResult(tasks[index].argv, outcome, tries, tasks[index].log)
                     future.release()
                 else:
                     # What another launch is at work on is not a failure: it is asked for again until it is done.
@@ -102,7 +102,7 @@ def _drain(ended: "queue.SimpleQueue[Future]") -> Iterator["Future"]:
         return
 
 
-def _outcome(future: "Future", retries: int) -> Outcome | None:
+def _outcome(future: "Future", retries: int) -> ProcessOutcome | None:
     from distributed.scheduler import KilledWorker
 
     try:
@@ -110,12 +110,12 @@ def _outcome(future: "Future", retries: int) -> Outcome | None:
     except TimeoutError:
         return None
     except KilledWorker:
-        return Outcome(None, 0.0, f"its worker died more than {retries} times")
+        return ProcessOutcome(None, 0.0, f"its worker died more than {retries} times")
     except OSError as error:  # the log or the folder: no command ran
-        return Outcome(1, 0.0, f"the worker cannot start it: {error}")
+        return ProcessOutcome(1, 0.0, f"the worker cannot start it: {error}")
 
 
-def _state(client: "Client", results: dict[int, Result]) -> Report:
+def _state(client: "Client", results: dict[int, CommandResult]) -> Report:
     threads = client.nthreads()
     running = sum(min(len(keys), threads.get(worker, 0)) for worker, keys in client.processing().items())
     failed = sum(result.failed for result in results.values())

@@ -13,10 +13,10 @@ from linearized.launch.grid import Command
 from linearized.launch.launch_settings import WhereSettings
 
 if TYPE_CHECKING:
-    from linearized.launch.commands import Result
+    from linearized.launch.commands import CommandResult
 
 
-def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Result]":
+def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[CommandResult]":
     """How each command ended, in their order. What fails stops no other; KeyboardInterrupt stops them all."""
     from linearized.base.terminal import say  # with rich, which plans and --help do without
     from linearized.launch.commands import run_commands
@@ -36,7 +36,7 @@ def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Resul
     return results
 
 
-def refuse_failures(results: "Sequence[Result]") -> None:
+def refuse_failures(results: "Sequence[CommandResult]") -> None:
     """Raises `UserError` that shows the first failure, if there is one."""
     failed = [result for result in results if result.failed]
     if failed:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from linearized.base.terminal import Column, print_columns, say
-from linearized.launch.commands import Result
+from linearized.launch.commands import CommandResult
 from linearized.launch.sweep_progress import clock
 
 FEW = 20
 
 
-def print_table(results: Sequence[Result], seconds: float, console: Console | None = None) -> None:
+def print_table(results: Sequence[CommandResult], seconds: float, console: Console | None = None) -> None:
     """Print how each command ended, its tries, seconds and log; then how many succeeded, and in what time."""
     console = console or Console()
     failed = [result for result in results if result.failed]

@@ -43,7 +43,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class ProcessOutcome:
     """How a command ended: exit code (128 + signal; None if its worker died too often), seconds, end of its log."""
 
     code: int | None
@@ -73,7 +73,7 @@ def environment_of(task: Task) -> dict[str, str]:
     }
 
 
-def run_task(task: Task) -> Outcome:
+def run_task(task: Task) -> ProcessOutcome:
     """Runs the command on this worker and waits for its end; its output is added to its log."""
     log = Path(task.log)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -82,13 +82,13 @@ def run_task(task: Task) -> Outcome:
         # The command inherits the open file, and the lock with it: it is held until the last of its processes ends,
         # whatever becomes of this worker.
         if not _locked(file.fileno()):
-            return Outcome(BUSY, time.monotonic() - start, "an earlier run of this command is still at work")
+            return ProcessOutcome(BUSY, time.monotonic() - start, "an earlier run of this command is still at work")
         file.write(f"# {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(task.argv)}\n".encode())
         file.flush()
         begin = file.tell()
         with _lock:
             if task.launch in _stopped:
-                return Outcome(130, 0.0, "stopped")
+                return ProcessOutcome(130, 0.0, "stopped")
             # The command's end hangs on this pipe: see guard.
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", guard.__file__, *task.argv],
@@ -103,7 +103,7 @@ def run_task(task: Task) -> Outcome:
             with _lock:
                 _running[task.launch].discard(process)
                 process.stdin.close()
-        outcome = Outcome(code, time.monotonic() - start, _tail(log, begin))
+        outcome = ProcessOutcome(code, time.monotonic() - start, _tail(log, begin))
         file.write(f"# exit code {code} after {outcome.seconds:.1f} s\n".encode())
     return outcome
 

@@ -20,7 +20,7 @@ PANELS = ("trained_parameters", "examples_per_second", "memory_gib", "test_accur
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class ComparisonSettings(Settings):
     """Settings of `python -m linearized.report.comparison`."""
 
     directory: str = setting("", "folder of a comparison, with its comparison.json")
@@ -61,7 +61,7 @@ def _shown(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
-def main(config: Config) -> None:
+def main(config: ComparisonSettings) -> None:
     """Reads, draws, writes."""
     from linearized.report.style import save_figure
 
@@ -76,4 +76,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+    sys.exit(run_command(ComparisonSettings, __doc__, main))

@@ -37,7 +37,7 @@ _RIDGE_COLUMNS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table for people: `links` has an anchor of the page for each row's first cell, or is empty.
 
     `columns` are (header, whether it holds numbers); `marked` is the row to set apart, if any.
@@ -50,10 +50,10 @@ class Table:
     marked: int | None = None
 
 
-def _as_table(caption: str, frame: pd.DataFrame, **more: Any) -> Table:
+def _as_table(caption: str, frame: pd.DataFrame, **more: Any) -> PageTable:
     numbers = [bool(pd.api.types.is_numeric_dtype(frame[name]) and frame[name].dtype != bool) for name in frame]
     plain = frame.astype(object).where(frame.notna(), None)
-    return Table(caption, list(zip(frame.columns, numbers, strict=True)), plain.to_numpy().tolist(), **more)
+    return PageTable(caption, list(zip(frame.columns, numbers, strict=True)), plain.to_numpy().tolist(), **more)
 
 
 def _chosen_columns(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
@@ -103,7 +103,7 @@ def figures(runs: Runs, metrics: Sequence[str]) -> Iterator[dict[str, str]]:
             }
 
 
-def table(runs: Runs) -> Table | None:
+def table(runs: Runs) -> PageTable | None:
     """Every finished run, a row each."""
     if runs.table.empty:
         return None
@@ -115,15 +115,15 @@ def _anchors(count: int) -> list[str]:
     return [f"run-{row}" for row in range(count)]
 
 
-def problems(runs: Runs) -> Iterator[Table]:
+def problems(runs: Runs) -> Iterator[PageTable]:
     """A table a kind of failure, of the kinds that there are."""
     if runs.unreadable:
         rows = [[path, reason] for path, reason in runs.unreadable.items()]
-        yield Table("Results that cannot be read.", [("file", False), ("why", False)], rows)
+        yield PageTable("Results that cannot be read.", [("file", False), ("why", False)], rows)
     if runs.unfinished:
         rows = [[str(run.folder), run.changed, ", ".join(run.files[:5])] for run in runs.unfinished]
         caption = "Runs without a result: stopped, failed, or still at work. The same command goes on with them."
-        yield Table(caption, [("folder", False), ("last change, UTC", False), ("files", False)], rows)
+        yield PageTable(caption, [("folder", False), ("last change, UTC", False), ("files", False)], rows)
     missed = list(dict.fromkeys(row for row, _ in runs.missed()))
     if missed:
         columns = [("run", False), ("ridges", False), ("from", True), ("to", True), ("most steps", True),
@@ -132,7 +132,7 @@ def problems(runs: Runs) -> Iterator[Table]:
         caption = (
             "Runs with ridges that did not converge: a residual above its tolerance, or a train loss still changing."
         )
-        yield Table(caption, columns, rows, [f"run-{row}" for row in missed])
+        yield PageTable(caption, columns, rows, [f"run-{row}" for row in missed])
 
 
 def _missed_row(record: dict[str, Any]) -> list[Any]:
@@ -245,7 +245,7 @@ def _run_figures(row: int, record: dict[str, Any], folder: Path) -> Iterator[str
         yield style.inline_svg(ridge_plots.training_curves(record, histories, narrow=True), f"history-{row}", label)
 
 
-def origins(runs: Runs) -> list[Table]:
+def origins(runs: Runs) -> list[PageTable]:
     """Which data and which versions the runs were made with."""
     if not runs.records:
         return []

@@ -23,7 +23,7 @@ from linearized.base.terminal import Column, print_columns, say, shell_lines, wi
 from linearized.launch.launch_settings import WhereSettings
 from linearized.report.recipes import RECIPES, SCALES
 from linearized.report.recipes.estimate import disk_bytes, seconds
-from linearized.report.recipes.figure_recipe import DIRECTORIES, Recipe, Run, runs
+from linearized.report.recipes.figure_recipe import DIRECTORIES, FigureRecipe, Run, runs
 from linearized.settings.command import run_command
 from linearized.settings.config import setting
 from linearized.storage.files import whole_file
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(WhereSettings):
+class ReproduceSettings(WhereSettings):
     """Settings of `linearized reproduce`."""
 
     figure: str = setting("fmnist_noise", "the figure", choices=RECIPES)
@@ -42,9 +42,9 @@ class Config(WhereSettings):
     out: str = setting("storage/figures", "folder of the pictures and their tables")
 
 
-def main(config: Config) -> None:
+def main(config: ReproduceSettings) -> None:
     """Runs what is not done, draws what is there, then tells of failures."""
-    recipe: Recipe = RECIPES.load(config.figure)
+    recipe: FigureRecipe = RECIPES.load(config.figure)
     dataset = recipe.source()
     todo = runs(config.figure, recipe, config.scale, dataset)
     if config.dry_run:
@@ -87,7 +87,7 @@ def collected(todo: list[Run]) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def draw(recipe: Recipe, dataset: str, points: "pd.DataFrame", folder: Path, name: str) -> None:
+def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Path, name: str) -> None:
     """Writes the picture as png and pdf, and the table of its points."""
     from linearized.report import plots
     from linearized.report.recipes.plot import figure
@@ -124,4 +124,4 @@ def _estimate(todo: list[Run], workers: int) -> str:
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
-    return run_command(Config, __doc__, main, arguments)
+    return run_command(ReproduceSettings, __doc__, main, arguments)

@@ -35,17 +35,17 @@ def draw_run(folder: Path, record: Mapping[str, Any], *, again: bool, solver: st
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class PictureSettings(Settings):
     """Settings of `python -m linearized.report.run_pictures`."""
 
     directory: str = setting("", "folder of a finished run, with its result.json")
 
 
-def main(config: Config) -> None:
+def main(config: PictureSettings) -> None:
     """Draw the pictures that are missing in a run's folder."""
     folder = Path(config.directory)
     draw_run(folder, load(folder), again=False, solver="training.png")
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(Config, __doc__, main))
+    sys.exit(run_command(PictureSettings, __doc__, main))

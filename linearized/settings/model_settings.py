@@ -1,4 +1,4 @@
-"""Settings of the SNNK, the kervolutional and the residual networks: groups of flags that `train.Config` is made of."""
+"""Settings of the SNNK, kervolutional and residual networks: groups of flags that `TrainSettings` is made of."""
 
 import dataclasses
 from typing import Any

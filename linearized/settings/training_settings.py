@@ -1,4 +1,4 @@
-"""Settings of first-order training beyond the published ones: a group of flags that `train.Config` is made of."""
+"""Settings of first-order training beyond the published ones: a group of flags that `TrainSettings` is made of."""
 
 import dataclasses
 from typing import Any

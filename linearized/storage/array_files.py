@@ -52,7 +52,7 @@ def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False, sealed
 def seal_npy(path: Path | str) -> None:
     """Seal a finished .npy file: its header by a digest, its entries by a CRC32 (3 GB/s) because they may be many."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
-    entries, size = seals.Part(array.offset, array.nbytes), Path(path).stat().st_size
+    entries, size = seals.SealedPart(array.offset, array.nbytes), Path(path).stat().st_size
     del array
     seals.write_index(path, size, [entries], {"crc32": [seals.crc32_of(path, entries)]})
     seals.seal_parts(path)

@@ -101,7 +101,7 @@ def write_shard(
     return path
 
 
-class Rows:
+class StoredRows:
     """The features of one split, (rows, m), read by ranges of rows; checksums are compared at the first use.
 
     Attributes:
@@ -155,15 +155,15 @@ class Embedding:
     """
 
     manifest: EmbeddingManifest
-    splits: dict[str, Rows]
+    splits: dict[str, StoredRows]
 
     @property
-    def validation(self) -> Rows | None:
+    def validation(self) -> StoredRows | None:
         """The held-out train rows, if there are any."""
         return self.splits.get("validation")
 
     @property
-    def test(self) -> Rows | None:
+    def test(self) -> StoredRows | None:
         """The test rows."""
         return self.splits.get("test")
 
@@ -189,5 +189,5 @@ def open_embedding(folder: Path | str, *, fingerprint: str | None = None) -> Emb
             stored += read_header(path, manifest, shard)
         except BadShard as error:
             raise UserError(f"{path} is {error}. Make it with: {manifest.command}") from error
-    rows = {name: Rows([one for one in stored if one.band.block == name], manifest) for name in manifest.rows}
+    rows = {name: StoredRows([one for one in stored if one.band.block == name], manifest) for name in manifest.rows}
     return Embedding(manifest, rows)

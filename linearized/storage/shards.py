@@ -25,7 +25,7 @@ from absl import logging
 from linearized.base.array_checks import first_not_finite
 from linearized.base.errors import UserError
 from linearized.base.reading import Unreadable
-from linearized.base.seals import FORMAT, Damaged, Part, read_index, seal_parts, write_index
+from linearized.base.seals import FORMAT, Damaged, SealedPart, read_index, seal_parts, write_index
 from linearized.storage.array_files import open_hdf5
 from linearized.storage.files import whole_file
 from linearized.storage.manifest import Band, Manifest
@@ -216,10 +216,10 @@ def finish(file: h5py.File, sums: dict[Band, int], pairs_per_second: float) -> N
     file.flush()
 
 
-def parts(path: Path, bands: Iterable[Band]) -> tuple[list[Part], int]:
+def parts(path: Path, bands: Iterable[Band]) -> tuple[list[SealedPart], int]:
     """Return where the bands lie in a file that this process has just made, and the length of the file."""
     with h5py.File(path, "r", locking=False) as file:
-        found = [Part(file[band.name].id.get_offset(), file[band.name].nbytes) for band in bands]
+        found = [SealedPart(file[band.name].id.get_offset(), file[band.name].nbytes) for band in bands]
     return found, path.stat().st_size
 
 

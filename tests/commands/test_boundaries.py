@@ -78,7 +78,7 @@ def test_a_scheduler_needs_its_extra_and_an_address_that_answers(monkeypatch):
         refuse_unreachable("tls://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "distributed.security", None)
     with pytest.raises(UserError, match=r"extra \[cluster\]"):
-        kernel_fit.run(kernel_fit.Config(scheduler="tcp://127.0.0.1:1"))
+        kernel_fit.run(kernel_fit.KernelFitSettings(scheduler="tcp://127.0.0.1:1"))
     with pytest.raises(UserError, match=r"needs the extra \[notebooks\]"):
         require("no_such_module", "notebooks", "This")
 
@@ -152,7 +152,7 @@ def test_a_childs_error_is_told_once(capsys):
 def reported(*words):
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-        code = run_command(report.Config, "", report.main, words, words="directory")
+        code = run_command(report.ReportSettings, "", report.main, words, words="directory")
     return code, said.getvalue()
 
 

@@ -18,12 +18,14 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = ["--num_train=40", "--num_test=20"]
 FIT = [*ROWS, "--num_units=4", "--max_cg_iters=2", "--validation=0.2"]
 SETTINGS = {
-    "train.py": "linearized.experiments.train:Config", "kernel_fit.py": "linearized.experiments.krr:Config",
-    "kernel_gen": "kernel_gen.jobs.gram_job:Config", "kernel_gen.embed": "kernel_gen.embed:Config",
-    "train": "linearized.experiments.train:Config", "krr": "linearized.experiments.krr:Config",
-    "compare": "linearized.experiments.compare:Config", "finetune": "linearized.experiments.finetune:Config",
-    "launch": "linearized.launch.launch_settings:LaunchSettings", "report": "linearized.cli.report:Config",
-    "reproduce": "linearized.report.reproduce:Config", "data": "linearized.cli.data:Config",
+    "train.py": "linearized.experiments.train:TrainSettings",
+    "kernel_fit.py": "linearized.experiments.krr:KernelFitSettings",
+    "kernel_gen": "kernel_gen.jobs.gram_job:GramJobSettings", "kernel_gen.embed": "kernel_gen.embed:EmbedSettings",
+    "train": "linearized.experiments.train:TrainSettings", "krr": "linearized.experiments.krr:KernelFitSettings",
+    "compare": "linearized.experiments.compare:CompareSettings",
+    "finetune": "linearized.experiments.finetune:FinetuneSettings",
+    "launch": "linearized.launch.launch_settings:LaunchSettings", "report": "linearized.cli.report:ReportSettings",
+    "reproduce": "linearized.report.reproduce:ReproduceSettings", "data": "linearized.cli.data:ShowDataSettings",
 }  # fmt: skip
 NEEDED = {"finetune": ["--model=a.keras", "--data=b"]}
 SIZES = {

@@ -74,12 +74,17 @@ UNFIT = [
 ]  # fmt: skip
 
 
+def settings_of(module):
+    """Return the settings class that the module's `run` takes."""
+    return module.run.__annotations__["config"]
+
+
 @pytest.mark.parametrize(
     "module, flags, word", UNFIT, ids=lambda value: "".join(value) if isinstance(value, list) else None
 )
 def test_settings_that_cannot_work_are_refused_when_they_are_read(module, flags, word):
     with pytest.raises(UserError, match=word):
-        parse(module.Config, flags)
+        parse(settings_of(module), flags)
 
 
 def test_refusals_need_no_framework_and_leave_nothing(directories):
@@ -91,7 +96,7 @@ def test_refusals_need_no_framework_and_leave_nothing(directories):
         "from linearized.experiments import compare, krr, train\n"
         f"cases = {[(module.__name__, flags) for module, flags, _ in UNFIT]!r}\n"
         "for name, flags in cases:\n"
-        "    try: parse(sys.modules[name].Config, flags)\n"
+        "    try: parse(sys.modules[name].run.__annotations__['config'], flags)\n"
         "    except UserError: continue\n"
         "    sys.exit(f'{flags} is accepted')\n"
         f"found = [name for name in {FRAMEWORKS!r} if name in sys.modules]\n"
@@ -118,13 +123,13 @@ def no_data(monkeypatch):
 
 def busy_folders(directories):
     """(module, settings, main, folder that another process holds) of commands that make one."""
-    one = parse(train.Config, SMALL)
-    two = parse(kernel_fit.Config, SMALL)
-    three = parse(compare.Config, [*SMALL, "--models=RF,NT", "--num_units=8"])
+    one = parse(train.TrainSettings, SMALL)
+    two = parse(kernel_fit.KernelFitSettings, SMALL)
+    three = parse(compare.CompareSettings, [*SMALL, "--models=RF,NT", "--num_units=8"])
     second = list(three.runs().values())[1].folder()
     kernel_folder = directories / "rkhs_dir" / two.exp_name / two.run_name()
     (directories.parent / "model.keras").write_bytes(b"only its digest is needed before the claim")
-    four = finetune.Config(model=str(directories.parent / "model.keras"), dataset="DIGITS")
+    four = finetune.FinetuneSettings(model=str(directories.parent / "model.keras"), dataset="DIGITS")
     digest = hashlib.blake2b((directories.parent / "model.keras").read_bytes(), digest_size=4).hexdigest()
     tuned = directories / "nn_dir" / four.exp_name / four.run_name(digest)
     return [(one, train.run, one.folder()), (two, kernel_fit.run, kernel_folder), (three, compare.run, second),
@@ -147,20 +152,20 @@ def test_a_busy_run_folder_is_code_75_before_data_are_loaded(directories, no_dat
 @pytest.mark.parametrize("module", [generate, embed], ids=["kernel_gen", "embed"])
 def test_busy_shards_are_code_75_before_data_are_loaded(directories, monkeypatch, module):
     flags = [*SMALL, "--num_shards=2"] + (["--embedding_dim=16"] if module is embed else [])
-    config = parse(module.Config, [*flags, "--shard=0"])
+    config = parse(settings_of(module), [*flags, "--shard=0"])
     module.run(config)
     manifest = (embed.load_manifest if module is embed else load_manifest)(config.path())
     monkeypatch.setattr(data, "load", lambda *_args, **_settings: pytest.fail("data are loaded"))
     with held(manifest.path(config.path(), 1).with_suffix(".lock")):
         for words in (flags, [*flags, "--shard=1"]):
             with pytest.raises(Busy, match="being made"):
-                module.run(parse(module.Config, words))
+                module.run(parse(settings_of(module), words))
 
 
 @pytest.mark.parametrize("flags", [["--num_units=100000000"], ["--model=NN", "--num_units=9999999", "--num_layers=9"]])
 def test_models_beyond_memory_are_refused_before_data_are_loaded(directories, no_data, flags):
     with pytest.raises(UserError, match=r"GiB of memory at least.*Lower --num_units"):
-        train.run(parse(train.Config, flags))
+        train.run(parse(train.TrainSettings, flags))
     assert not directories.exists()
 
 
@@ -189,21 +194,23 @@ def test_fits_draws_and_embeddings_beyond_memory_are_refused_before_data_are_loa
     monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(total=24 * 2**30, available=2**34))
     start = time.monotonic()
     with pytest.raises(UserError, match=word):
-        module.run(parse(module.Config, flags))
+        module.run(parse(settings_of(module), flags))
     assert time.monotonic() - start < 1
     assert not list(directories.rglob("*"))
 
 
 def test_estimates_count_what_is_held(directories):
     """Bytes by hand: copies of K, α and K α, one draw and its float32 copy, ΦᵀΦ and the solver's copies of it."""
-    rows = parse(kernel_fit.Config, ["--dataset=SYNTH", "--num_train=1000", "--validation=0.1", "--ridges=1,2"])
+    rows = parse(
+        kernel_fit.KernelFitSettings, ["--dataset=SYNTH", "--num_train=1000", "--validation=0.1", "--ridges=1,2"]
+    )
     assert needs.train_rows(rows) == 900
     for solver, copies in (("auto", 0), ("cg", 0), ("block_lanczos", 0), ("band", 1), ("cholesky", 1), ("eigh", 3)):
         config = dataclasses.replace(rows, solver=solver)
         assert needs.fit_bytes(config, 900) == copies * 900**2 * 4 + 2 * 900 * 2 * 8
-    assert needs.train_rows(parse(kernel_fit.Config, ["--validation=37"])) == 1400
+    assert needs.train_rows(parse(kernel_fit.KernelFitSettings, ["--validation=37"])) == 1400
     assert memory.draw_bytes(64, 1000, 300, 4) == 64 * 300 * 12 and memory.draw_bytes(64, 1000, 0, 8) == 64 * 1000 * 8
-    config = parse(kernel_fit.Config, ["--features=NTK", "--embedding_dim=101", "--solver=eigh"])
+    config = parse(kernel_fit.KernelFitSettings, ["--features=NTK", "--embedding_dim=101", "--solver=eigh"])
     assert needs.features_fit_bytes(config) == 4 * 8 * 100**2
 
 
@@ -216,7 +223,7 @@ def test_estimates_count_what_is_held(directories):
 ], ids=" ".join)  # fmt: skip
 def test_estimate_of_an_embedding_is_a_lower_bound_of_its_arrays(directories, flags):
     """Compared with the arrays that the features hold and with one batch of them; no more than eight times too low."""
-    config = parse(embed.Config, ["--num_train=32", *flags])
+    config = parse(embed.EmbedSettings, ["--num_train=32", *flags])
     shape = config.described().image_shape
     features = embed.features_of(config)
     held, seen, left = 0, set(), [features]
@@ -305,7 +312,7 @@ def test_finetune_refuses_models_and_data_that_do_not_fit_without_a_framework(di
         "from linearized.experiments import finetune\n"
         f"for model, flags, word in {[(str(model), flags, word) for model, flags, word in cases]!r}:\n"
         "    start = time.process_time()\n"
-        "    try: finetune.run(parse(finetune.Config, [f'--model={model}', *flags]))\n"
+        "    try: finetune.run(parse(finetune.FinetuneSettings, [f'--model={model}', *flags]))\n"
         "    except UserError as error:\n"
         "        seconds = time.process_time() - start\n"
         "        if word not in str(error): sys.exit(f'{flags}: {error}')\n"
@@ -319,12 +326,12 @@ def test_finetune_refuses_models_and_data_that_do_not_fit_without_a_framework(di
 
 
 def test_train_takes_lists_of_noise_levels(directories):
-    config = parse(train.Config, [*SMALL, "--num_units=8", "--noise_ind=0,3", "--reg_index=5"])
+    config = parse(train.TrainSettings, [*SMALL, "--num_units=8", "--noise_ind=0,3", "--reg_index=5"])
     results = list(train.run_levels(config))
     assert [result.record["settings"]["noise_ind"] for result in results] == [0, 3]
-    alone = parse(train.Config, [*SMALL, "--num_units=8", "--noise_ind=3", "--reg_index=5"])
+    alone = parse(train.TrainSettings, [*SMALL, "--num_units=8", "--noise_ind=3", "--reg_index=5"])
     assert train.run(alone).folder == results[1].folder and not train.run(alone).fresh
-    assert train.Config(noise_ind=3).run_name() == train.Config(noise_ind="3").run_name()
+    assert train.TrainSettings(noise_ind=3).run_name() == train.TrainSettings(noise_ind="3").run_name()
     with pytest.raises(UserError, match="one noise level"):
         train.run(config)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from linearized.data.dataset import Dataset, Split
-from linearized.experiments.train import Config
+from linearized.experiments.train import TrainSettings as Config
 from linearized.models import MODELS
 from linearized.models.common import load
 from linearized.solvers.training import sgd

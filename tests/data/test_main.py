@@ -7,7 +7,8 @@ import pytest
 
 from linearized import data
 from linearized.base.errors import UserError
-from linearized.cli.data import Config, listing, main
+from linearized.cli.data import ShowDataSettings as Config
+from linearized.cli.data import listing, main
 from linearized.data.sources import keras_cache
 from linearized.settings.command import run_command
 

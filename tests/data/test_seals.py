@@ -131,7 +131,7 @@ def test_a_record_of_format_2_needs_its_digest(tmp_path):
 def test_parts_are_left_out_of_the_digest_and_found_again(tmp_path):
     path = tmp_path / "large"
     path.write_bytes(bytes(range(100)))
-    parts = [seals.Part(10, 20), seals.Part(50, 30)]
+    parts = [seals.SealedPart(10, 20), seals.SealedPart(50, 30)]
     seals.write_index(path, 100, parts, {"owner": "me"})
     with pytest.raises(seals.Damaged):
         seals.read_index(path)

@@ -7,7 +7,7 @@ from absl import logging
 from linearized import data
 from linearized.base.errors import UserError
 from linearized.data.sources import synth
-from linearized.data.sources.anisotropic import Recipe
+from linearized.data.sources.anisotropic import SynthRecipe
 
 SMALL = {"synth_n": 300, "synth_dim": 40, "num_test": 50}
 
@@ -50,12 +50,12 @@ def test_equals_the_oracle(directories, noise_ind, eta):
 
 def test_norms_are_those_of_the_paper(directories):
     loaded = data.load("SYNTH", 6, synth_n=100, num_test=1)
-    assert Recipe(1024, 0.4, 0.6, 100).effective == 16
+    assert SynthRecipe(1024, 0.4, 0.6, 100).effective == 16
     rows = loaded.train.x.astype(float)
     np.testing.assert_allclose(np.linalg.norm(rows[:, :16], axis=1), 1024**0.5, rtol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(rows[:, 16:], axis=1), 1024**0.5, rtol=1e-6)
-    assert abs(Recipe(1024, 0.4, 0.0, 1).radius - 4) < 1e-12
-    assert abs(Recipe(1024, 0.4, 0.9, 1).radius - 90.51) < 0.01
+    assert abs(SynthRecipe(1024, 0.4, 0.0, 1).radius - 4) < 1e-12
+    assert abs(SynthRecipe(1024, 0.4, 0.9, 1).radius - 90.51) < 0.01
 
 
 @pytest.mark.parametrize("settings", [{"num_train": 20}, {"num_train": 20, "subset": "random", "seed": 4}])

@@ -34,7 +34,7 @@ from linearized.base.seals import write_json
 from linearized.data import DATASETS
 from linearized.data import load as load_data
 from linearized.data.sources import synth
-from linearized.data.sources.anisotropic import Recipe
+from linearized.data.sources.anisotropic import SynthRecipe
 from linearized.data.sources.patches import PatchFiles, make
 from linearized.experiments.fits import RidgeFit
 from linearized.solvers.checkpoint import Checkpoint
@@ -112,9 +112,9 @@ def _fields(done: RidgeFit | None) -> dict[str, Any] | None:
 
 def _shards() -> list[Kind]:
     small = {"dataset": "DIGITS", "num_train": 60, "num_test": 20}
-    gram = generate.Config(kernel="POLYNOMIAL", num_shards=2, **small)
-    begun = generate.Config(kernel="POLYNOMIAL", degree=3, num_shards=1, **small)
-    embedded = embed.Config(features="RF", embedding_dim=32, num_shards=1, **small)
+    gram = generate.GramJobSettings(kernel="POLYNOMIAL", num_shards=2, **small)
+    begun = generate.GramJobSettings(kernel="POLYNOMIAL", degree=3, num_shards=1, **small)
+    embedded = embed.EmbedSettings(features="RF", embedding_dim=32, num_shards=1, **small)
     generate.run(gram)
     embed.run(embedded)
     job = generate.open_job(begun)
@@ -122,7 +122,7 @@ def _shards() -> list[Kind]:
         for tile, block in generate._computed(job, part.todo[:-1], 1):
             part.write(tile, block)
 
-    def matrix(config: generate.Config) -> list[np.ndarray]:
+    def matrix(config: generate.GramJobSettings) -> list[np.ndarray]:
         opened = open_gram(config.path(), check=True)
         return [opened.to_memory(), opened.test.to_memory()]
 
@@ -147,7 +147,7 @@ def _data(root: Path) -> list[Kind]:
         dataset = load_data("DIGITS", 3, num_train=30, num_test=10)
         return [dataset.train.x, dataset.train.y, dataset.test.x, dataset.test.y]
 
-    recipe = Recipe(64, 0.4, 0.3, 20)
+    recipe = SynthRecipe(64, 0.4, 0.3, 20)
     noisy()
     [folder] = (path.parent for path in DATASETS.load("DIGITS").folder(None).rglob("DIGITS_noise3_*/meta.json"))
     synth.NUM_TEST, usual = 12, synth.NUM_TEST

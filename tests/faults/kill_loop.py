@@ -67,10 +67,10 @@ def commands(names: tuple[str, ...]) -> dict[str, Command]:
 
     gram, features = ("--kernel=POLYNOMIAL", *SMALL[:3]), ("--features=RF", "--embedding_dim=64", *SMALL[:3])
     found = {
-        "kernel_gen": Command(generate.Config, make_gram, (*gram, "--num_shards=4")),
-        "embed": Command(embed.Config, embed.main, (*features, "--num_shards=4")),
-        "kernel_gen_one": Command(generate.Config, make_gram, gram),
-        "embed_one": Command(embed.Config, embed.main, features),
+        "kernel_gen": Command(generate.GramJobSettings, make_gram, (*gram, "--num_shards=4")),
+        "embed": Command(embed.EmbedSettings, embed.main, (*features, "--num_shards=4")),
+        "kernel_gen_one": Command(generate.GramJobSettings, make_gram, gram),
+        "embed_one": Command(embed.EmbedSettings, embed.main, features),
     }
     sys.path.append(str(Path(__file__).resolve().parents[2]))  # where train.py and kernel_fit.py lie
     keras = not set(names) <= set(found)
@@ -91,13 +91,14 @@ def _keras_commands() -> dict[str, Command]:
     gradient = (*SMALL, "--model=NN", "--num_units=12", "--max_cg_iters=3", "--reg_index=0,5",
                 "--checkpoint_seconds=0")  # fmt: skip
     return {
-        "train_rf": Command(training.Config, train.main, least_squares),
-        "train_nn": Command(training.Config, train.main, gradient),
-        "kernel_fit": Command(fit.Config, kernel_fit.main, ("--kernel=POLYNOMIAL", "--solver=block_lanczos", *krr),
+        "train_rf": Command(training.TrainSettings, train.main, least_squares),
+        "train_nn": Command(training.TrainSettings, train.main, gradient),
+        "kernel_fit": Command(fit.KernelFitSettings, kernel_fit.main,
+                              ("--kernel=POLYNOMIAL", "--solver=block_lanczos", *krr),
                               before=("kernel_gen_one",)),
-        "features_fit": Command(fit.Config, kernel_fit.main, ("--features=RF", "--embedding_dim=64", *krr),
+        "features_fit": Command(fit.KernelFitSettings, kernel_fit.main, ("--features=RF", "--embedding_dim=64", *krr),
                                 before=("embed_one",)),
-        "report": Command(page.Config, page.main, ("--directory=storage/nn_dir", "--out=storage/page.html"),
+        "report": Command(page.ReportSettings, page.main, ("--directory=storage/nn_dir", "--out=storage/page.html"),
                           before=("train_rf",)),
     }  # fmt: skip
 

@@ -37,7 +37,7 @@ def register():
 if __name__ == "__main__":
     register()
     from kernel_gen.__main__ import main
-    from kernel_gen.jobs.gram_job import Config
+    from kernel_gen.jobs.gram_job import GramJobSettings as Config
     from linearized.settings.command import run_command
 
     sys.exit(run_command(Config, "", main))

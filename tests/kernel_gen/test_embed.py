@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kernel_gen import gram
-from kernel_gen.embed import Config, run
+from kernel_gen.embed import EmbedSettings as Config
+from kernel_gen.embed import run
 from linearized.base.errors import UserError
 from linearized.data.loading import load_preprocessed
 from linearized.storage.embeddings import FILE, open_embedding

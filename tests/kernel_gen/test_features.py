@@ -5,8 +5,8 @@ import pytest
 
 from kernel_gen import gram
 from kernel_gen.features.activation import Approximation
-from kernel_gen.features.linear import AvgPool, Conv, Dense, Flatten, GlobalAvgPool
-from kernel_gen.features.network import Embedding, Features
+from kernel_gen.features.linear import AvgPoolStep, ConvStep, DenseStep, FlattenStep, GlobalAvgPoolStep
+from kernel_gen.features.network import EmbeddingPlan, Features
 from kernel_gen.features.nonlinearity import Nonlinearity, nonlinearity
 from kernel_gen.stax.network import from_stax
 from linearized.base.errors import UserError
@@ -16,53 +16,58 @@ EXP = nonlinearity("exp_normalized(gamma=1.5)")
 EXP_STAX = "ExpNormalized(gamma=1.5, shift=-1)"
 # Linear networks have features without any error: what convolutions and pools do is compared to the last digit.
 LINEAR = {
-    "odd filter, same": ("Conv(1, (3, 3), padding='SAME')", [Conv((3, 3))]),
-    "odd filter, valid": ("Conv(1, (3, 5), padding='VALID')", [Conv((3, 5), padding="VALID")]),
-    "even filter, same": ("Conv(1, (2, 4), padding='SAME')", [Conv((2, 4))]),
-    "even filter, valid": ("Conv(1, (4, 2), padding='VALID')", [Conv((4, 2), padding="VALID")]),
-    "strides, same": ("Conv(1, (3, 3), (2, 3), 'SAME')", [Conv((3, 3), (2, 3))]),
-    "strides, even, valid": ("Conv(1, (2, 2), (3, 2), 'VALID')", [Conv((2, 2), (3, 2), "VALID")]),
-    "strides, even, same": ("Conv(1, (4, 4), (2, 2), 'SAME', b_std=0.3)", [Conv((4, 4), (2, 2), bias_std=0.3)]),
-    "pool, default strides": ("AvgPool((2, 2)), Conv(1, (3, 3))", [AvgPool((2, 2)), Conv((3, 3), padding="VALID")]),
-    "pool": ("Conv(1, (1, 1)), AvgPool((2, 3), (2, 3))", [Conv((1, 1)), AvgPool((2, 3), (2, 3))]),
+    "odd filter, same": ("Conv(1, (3, 3), padding='SAME')", [ConvStep((3, 3))]),
+    "odd filter, valid": ("Conv(1, (3, 5), padding='VALID')", [ConvStep((3, 5), padding="VALID")]),
+    "even filter, same": ("Conv(1, (2, 4), padding='SAME')", [ConvStep((2, 4))]),
+    "even filter, valid": ("Conv(1, (4, 2), padding='VALID')", [ConvStep((4, 2), padding="VALID")]),
+    "strides, same": ("Conv(1, (3, 3), (2, 3), 'SAME')", [ConvStep((3, 3), (2, 3))]),
+    "strides, even, valid": ("Conv(1, (2, 2), (3, 2), 'VALID')", [ConvStep((2, 2), (3, 2), "VALID")]),
+    "strides, even, same": ("Conv(1, (4, 4), (2, 2), 'SAME', b_std=0.3)", [ConvStep((4, 4), (2, 2), bias_std=0.3)]),
+    "pool, default strides": (
+        "AvgPool((2, 2)), Conv(1, (3, 3))", [AvgPoolStep((2, 2)), ConvStep((3, 3), padding="VALID")]
+    ),
+    "pool": ("Conv(1, (1, 1)), AvgPool((2, 3), (2, 3))", [ConvStep((1, 1)), AvgPoolStep((2, 3), (2, 3))]),
     "pool, same": (
-        "Conv(1, (1, 1)), AvgPool((3, 3), (2, 2), 'SAME')", [Conv((1, 1)), AvgPool((3, 3), (2, 2), "SAME")]
+        "Conv(1, (1, 1)), AvgPool((3, 3), (2, 2), 'SAME')", [ConvStep((1, 1)), AvgPoolStep((3, 3), (2, 2), "SAME")]
     ),
 }  # fmt: skip
 NETWORKS = {
     "strides, even filter, default pool": (
         "serial(Conv(1, (2, 4), (2, 1), 'SAME'), Relu(), AvgPool((2, 2)), Conv(1, (3, 2)), Relu(), GlobalAvgPool(), "
         "Dense(1))",
-        [Conv((2, 4), (2, 1)), RELU, AvgPool((2, 2)), Conv((3, 2), padding="VALID"), RELU, GlobalAvgPool(), Dense()],
+        [ConvStep((2, 4), (2, 1)), RELU, AvgPoolStep((2, 2)), ConvStep((3, 2), padding="VALID"), RELU,
+         GlobalAvgPoolStep(), DenseStep()],
     ),
     "biases, pool, flatten": (
         "serial(Conv(1, (3, 3), padding='SAME', b_std=0.3), Gelu(), AvgPool((2, 2), (2, 2)), Flatten(), "
         "Dense(1, 1.4, 0.2))",
-        [Conv(bias_std=0.3), GELU, AvgPool((2, 2), (2, 2)), Flatten(), Dense(1.4, 0.2)],
+        [ConvStep(bias_std=0.3), GELU, AvgPoolStep((2, 2), (2, 2)), FlattenStep(), DenseStep(1.4, 0.2)],
     ),
     "three dense layers": (
         "serial(Flatten(), Dense(1), Erf(), Dense(1, 1.2, 0.1), Relu(), Dense(1))",
-        [Flatten(), Dense(), ERF, Dense(1.2, 0.1), RELU, Dense()],
+        [FlattenStep(), DenseStep(), ERF, DenseStep(1.2, 0.1), RELU, DenseStep()],
     ),
     "ExpNormalized": (
-        f"serial(Flatten(), Dense(1), {EXP_STAX}, Dense(1))", [Flatten(), Dense(), EXP, Dense()]
+        f"serial(Flatten(), Dense(1), {EXP_STAX}, Dense(1))", [FlattenStep(), DenseStep(), EXP, DenseStep()]
     ),
 }  # fmt: skip
 
 
 def features(layers, images, dim, *, kind="ntk", seed=0, method="random", terms=30, width=0):
     how = Approximation(method, terms, "real", "float64")
-    made = Features(layers, images[0].size, images.shape[1:], kind, Embedding(dim, width, how, seed))
+    made = Features(layers, images[0].size, images.shape[1:], kind, EmbeddingPlan(dim, width, how, seed))
     return made(images.reshape(len(images), -1))
 
 
 @pytest.mark.parametrize("kind", ["ntk", "nngp"])
 @pytest.mark.parametrize("case", LINEAR)
-@pytest.mark.parametrize("head", [("GlobalAvgPool()", GlobalAvgPool()), ("Flatten()", Flatten())], ids=["gap", "flat"])
+@pytest.mark.parametrize(
+    "head", [("GlobalAvgPool()", GlobalAvgPoolStep()), ("Flatten()", FlattenStep())], ids=["gap", "flat"]
+)
 def test_linear_layers_are_exact(case, head, kind, images):
     text, layers = LINEAR[case]
     kernel = from_stax(f"serial({text}, {head[0]}, Dense(1))", kind=kind, dtype="float64", image_shape=(8, 8, 3))
-    found = features([*layers, head[1], Dense()], images, 10**5, kind=kind)
+    found = features([*layers, head[1], DenseStep()], images, 10**5, kind=kind)
     np.testing.assert_allclose(found @ found.T, gram(kernel, images), atol=1e-10)
 
 
@@ -95,7 +100,7 @@ def test_exp_normalized_comes_first_and_is_whole(kind):
     norms = np.linalg.norm(x, axis=1)
     exact = np.outer(norms, norms) * np.exp(1.5 * (x @ x.T / np.outer(norms, norms) - 1)) / 6
     how = Approximation("sketch", 16, "real", "float64")
-    f = Features([EXP, Dense()], 6, None, kind, Embedding(20_000, how=how))(x)
+    f = Features([EXP, DenseStep()], 6, None, kind, EmbeddingPlan(20_000, how=how))(x)
     np.testing.assert_allclose(f @ f.T, exact, atol=0.03 * exact.max())
     np.testing.assert_allclose((f @ f.T).trace(), exact.trace(), rtol=0.03)
 
@@ -103,11 +108,11 @@ def test_exp_normalized_comes_first_and_is_whole(kind):
 def test_what_is_equal_in_both_kernels_is_stored_once():
     """The linear term of Σ and the constant term of Θ's factor, after one layer: rows that are left for the rest."""
     x = np.random.default_rng(0).standard_normal((9, 20))
-    for layers in ([Dense(), GELU, Dense()], [Dense(1.2, 0.3), RELU, Dense(0.7, 0.2)]):
-        exact = [Features(layers, 20, None, "ntk", Embedding(60_000, how=Approximation(dtype="float64")))(x)]
+    for layers in ([DenseStep(), GELU, DenseStep()], [DenseStep(1.2, 0.3), RELU, DenseStep(0.7, 0.2)]):
+        exact = [Features(layers, 20, None, "ntk", EmbeddingPlan(60_000, how=Approximation(dtype="float64")))(x)]
         exact = exact[0] @ exact[0].T
-        found = Features(layers, 20, None, "ntk", Embedding(200, how=Approximation(dtype="float64")))(x)
-        assert np.linalg.matrix_rank(Features(layers, 20, None, "ntk", Embedding(200))(
+        found = Features(layers, 20, None, "ntk", EmbeddingPlan(200, how=Approximation(dtype="float64")))(x)
+        assert np.linalg.matrix_rank(Features(layers, 20, None, "ntk", EmbeddingPlan(200))(
             np.random.default_rng(1).standard_normal((400, 20)))) > 195  # fmt: skip
         assert np.linalg.norm(found @ found.T - exact) < 0.15 * np.linalg.norm(exact)
 
@@ -128,7 +133,9 @@ def test_a_cut_series_is_the_kernel_of_its_terms(images):
         how = Approximation("sketch", terms, "real", "float64")
         products = []
         for seed in range(60):
-            f = Features([Dense(), GELU, Dense()], x.shape[1], None, "ntk", Embedding(300, how=how, seed=seed))(x)
+            f = Features(
+                [DenseStep(), GELU, DenseStep()], x.shape[1], None, "ntk", EmbeddingPlan(300, how=how, seed=seed)
+            )(x)
             products.append(f @ f.T)
         mean, spread = np.mean(products, axis=0), np.std(products, axis=0) / np.sqrt(60)
         assert (np.abs(mean - exact) <= 5 * spread + 1e-9).all()
@@ -161,16 +168,16 @@ def test_the_slope_of_a_jump_is_its_derivative_almost_everywhere():
 def test_any_python_function_is_an_activation(images):
     x = images.reshape(len(images), -1)
     own = Nonlinearity(lambda x, xp: xp.maximum(x, 0))
-    one = Features([Dense(), own, Dense()], 192, None, "ntk", Embedding(2048))(x)
-    two = Features([Dense(), RELU, Dense()], 192, None, "ntk", Embedding(2048))(x)
+    one = Features([DenseStep(), own, DenseStep()], 192, None, "ntk", EmbeddingPlan(2048))(x)
+    two = Features([DenseStep(), RELU, DenseStep()], 192, None, "ntk", EmbeddingPlan(2048))(x)
     np.testing.assert_allclose(one @ one.T, two @ two.T, atol=1e-3 * np.abs(two @ two.T).max())
 
 
 @pytest.mark.parametrize("layers, words", [
-    ([Conv(), RELU, Dense()], "ends with images"), ([RELU], "is 0"),
-    ([Conv((9, 9), padding="VALID"), Flatten()], "fit"),
-    ([Flatten(), Conv()], "takes images"), ([Conv((0, 3)), Flatten()], "at least 1"),
-    ([Conv((3, 3), padding="CIRCULAR"), Flatten()], "SAME or VALID"),
+    ([ConvStep(), RELU, DenseStep()], "ends with images"), ([RELU], "is 0"),
+    ([ConvStep((9, 9), padding="VALID"), FlattenStep()], "fit"),
+    ([FlattenStep(), ConvStep()], "takes images"), ([ConvStep((0, 3)), FlattenStep()], "at least 1"),
+    ([ConvStep((3, 3), padding="CIRCULAR"), FlattenStep()], "SAME or VALID"),
 ], ids=["head", "constant", "large", "flat", "size", "padding"])  # fmt: skip
 def test_networks_that_make_no_sense_are_refused(layers, words, images):
     with pytest.raises(UserError, match=words):
@@ -180,7 +187,7 @@ def test_networks_that_make_no_sense_are_refused(layers, words, images):
 def test_heavy_tails_are_refused_at_random_and_sketched():
     """E σ⁴/(E σ²)² of exp(√γ z) is e^4γ; ReLU's is 6."""
     with pytest.raises(UserError, match=r"heavy tails .*sketch") as refused:
-        Features([EXP, Dense()], 6, None, "nngp", Embedding(2000, how=Approximation("random")))
+        Features([EXP, DenseStep()], 6, None, "nngp", EmbeddingPlan(2000, how=Approximation("random")))
     assert f"{np.exp(6):.3g}" in str(refused.value)
-    Features([EXP, Dense()], 6, None, "nngp", Embedding(2000, how=Approximation("sketch")))
-    Features([nonlinearity("relu"), Dense()], 6, None, "nngp", Embedding(40, how=Approximation("random")))
+    Features([EXP, DenseStep()], 6, None, "nngp", EmbeddingPlan(2000, how=Approximation("sketch")))
+    Features([nonlinearity("relu"), DenseStep()], 6, None, "nngp", EmbeddingPlan(40, how=Approximation("random")))

@@ -16,7 +16,8 @@ import pytest
 
 from kernel_gen import KERNELS
 from kernel_gen.jobs import gram_job as generate
-from kernel_gen.jobs.gram_job import Config, plan, run, shard_commands
+from kernel_gen.jobs.gram_job import GramJobSettings as Config
+from kernel_gen.jobs.gram_job import plan, run, shard_commands
 from kernel_gen.jobs.partial import PartialShard
 from linearized import data
 from linearized.base.errors import UserError

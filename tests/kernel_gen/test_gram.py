@@ -9,7 +9,7 @@ import pytest
 import kernel_gen
 from kernel_gen import gram
 from kernel_gen.kernels.ntk import FullyConnected
-from kernel_gen.kernels.polynomial import Polynomial
+from kernel_gen.kernels.polynomial import PolynomialKernel
 from linearized.base.errors import UserError
 
 
@@ -30,7 +30,7 @@ def test_tiles_make_up_the_matrix(tile, rows2):
     random = np.random.default_rng(0)
     x = random.normal(size=(50, 6))
     z = None if rows2 is None else random.normal(size=(rows2, 6))
-    kernel = Polynomial(3, 0.5, "float64")
+    kernel = PolynomialKernel(3, 0.5, "float64")
     kernel.tile = tile
     expected = (0.5 + x @ (x if z is None else z).T / np.sqrt(6)) ** 3
     found = gram(kernel, x, z)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kernel_gen import import_npy, status
-from kernel_gen.import_npy import Config, run
+from kernel_gen.import_npy import ImportSettings as Config
+from kernel_gen.import_npy import run
 from kernel_gen.jobs import gram_job as generate
 from linearized import data
 from linearized.base.errors import UserError
@@ -43,7 +44,7 @@ def check(job, train, test):
 def test_row_files(tmp_path, matrices):
     job = run(Config(**SMALL, source=row_files(tmp_path / "old", *matrices)))
     check(job, *matrices)
-    assert generate.run(generate.Config(**SMALL)) == []  # the command finds them finished
+    assert generate.run(generate.GramJobSettings(**SMALL)) == []  # the command finds them finished
 
 
 def test_whole_matrices(tmp_path, matrices):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kernel_gen import embed, status
-from kernel_gen.jobs.gram_job import Config, open_job, run
+from kernel_gen.jobs.gram_job import GramJobSettings as Config
+from kernel_gen.jobs.gram_job import open_job, run
 from kernel_gen.jobs.partial import PartialShard
 from linearized.base.errors import UserError
 from linearized.settings.command import run_command
@@ -31,16 +32,16 @@ def words(config):
 
 
 def test_nothing_made_yet_is_told_with_the_command(directories, capsys):
-    assert run_command(status.Config, "", status.main, FLAGS) == 2
+    assert run_command(status.StatusSettings, "", status.main, FLAGS) == 2
     error = capsys.readouterr().err
     assert "python -m kernel_gen --kernel=POLYNOMIAL" in error and "--num_train=90" in error
 
 
 def test_a_finished_matrix(config, capsys):
-    assert run_command(status.Config, "", status.main, FLAGS) == 0
+    assert run_command(status.StatusSettings, "", status.main, FLAGS) == 0
     text = capsys.readouterr().out
     assert "4 shards: 4 finished" in text and "pairs/s" in text and "make what" not in text
-    assert run_command(status.Config, "", status.main, [f"--folder={config.path()}"]) == 0
+    assert run_command(status.StatusSettings, "", status.main, [f"--folder={config.path()}"]) == 0
     assert capsys.readouterr().out == text
 
 
@@ -88,16 +89,16 @@ def test_verify_finds_rounding_alone(directories, dtype, worst):
 
 
 def test_verify_finds_wrong_entries_under_right_checksums(config, monkeypatch, capsys):
-    from kernel_gen.kernels.polynomial import Polynomial
+    from kernel_gen.kernels.polynomial import PolynomialKernel
 
-    right = Polynomial.block
+    right = PolynomialKernel.block
     for path in config.path().glob("*.h5"):
         path.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(Polynomial, "block", lambda *pair, **same: np.float32(1.01) * right(*pair, **same))
+        patch.setattr(PolynomialKernel, "block", lambda *pair, **same: np.float32(1.01) * right(*pair, **same))
         run(config)
     assert words(config) == ["finished"] * 4
-    assert run_command(status.Config, "", status.main, [*FLAGS, "--verify"]) == 2
+    assert run_command(status.StatusSettings, "", status.main, [*FLAGS, "--verify"]) == 2
     assert "differ by 1.0e-02" in capsys.readouterr().err
 
 
@@ -136,7 +137,7 @@ def test_a_refused_shard_of_a_matrix_that_is_there_leaves_it_alone(config):
 
 
 def test_a_refused_embedding_leaves_nothing(directories, monkeypatch):
-    settings = embed.Config(features="RF", embedding_dim=16, num_train=30, num_test=10, shard=77)
+    settings = embed.EmbedSettings(features="RF", embedding_dim=16, num_train=30, num_test=10, shard=77)
     with pytest.raises(UserError, match="out of range"):
         embed.run(settings)
     assert set(everything(directories)) <= {"data_dir"}

@@ -12,12 +12,12 @@ from rich.console import Console
 
 from linearized.base.errors import UserError
 from linearized.cli.launch import command as main
-from linearized.launch.commands import Result
+from linearized.launch.commands import CommandResult
 from linearized.launch.launchers.slurm import lifetime_words, limit_seconds
 from linearized.launch.plan import parse_lines, plan
 from linearized.launch.sweep_progress import Report, line
 from linearized.launch.table import print_table
-from linearized.launch.task import Outcome, log_name, log_path
+from linearized.launch.task import ProcessOutcome, log_name, log_path
 
 WORDS = st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=8), min_size=1, max_size=4)
 
@@ -101,7 +101,7 @@ def test_progress_line():
 
 def test_table_shows_failures_of_many():
     codes = {7: 1, 8: None, 9: 137}
-    results = [Result((f"c{i}",), Outcome(codes.get(i, 0), 2.0, ""), 1, f"log{i}") for i in range(50)]
+    results = [CommandResult((f"c{i}",), ProcessOutcome(codes.get(i, 0), 2.0, ""), 1, f"log{i}") for i in range(50)]
     out = io.StringIO()
     print_table(results, 3661.0, Console(file=out, width=120))
     text = out.getvalue()

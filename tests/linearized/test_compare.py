@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from linearized.base.errors import UserError
-from linearized.experiments.compare import COLUMNS, Config
+from linearized.experiments.compare import COLUMNS
+from linearized.experiments.compare import CompareSettings as Config
 from linearized.report.comparison import comparison_bars
 from linearized.storage import results
 

@@ -5,7 +5,8 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from linearized.base.errors import UserError
-from linearized.experiments.krr import Config, fit, run
+from linearized.experiments.krr import KernelFitSettings as Config
+from linearized.experiments.krr import fit, run
 from linearized.kernel_ridge.embedded_fit import fit_embedding
 from linearized.problems.embedding_problem import ArrayRows, normal_equations
 

@@ -16,7 +16,8 @@ from linearized import data
 from linearized.base.errors import UserError
 from linearized.data.loading import load_preprocessed
 from linearized.experiments.kernel_record import hidden_layers
-from linearized.experiments.krr import Config, fit, run
+from linearized.experiments.krr import KernelFitSettings as Config
+from linearized.experiments.krr import fit, run
 from linearized.kernel_ridge import gram_source as gram_files
 from linearized.kernel_ridge.embedded_fit import fit_embedding
 from linearized.settings.config import parse
@@ -324,7 +325,7 @@ def test_a_child_that_fails_says_why():
 
 
 def test_the_flags_of_the_kernel_are_those_of_kernel_gen():
-    from kernel_gen.jobs.gram_job import Config as Generate
+    from kernel_gen.jobs.gram_job import GramJobSettings as Generate
 
     ours, theirs = ({field.name: field for field in dataclasses.fields(kind)} for kind in (Config, Generate))
     shared = set(ours) & set(theirs) - {"noise_ind"}

@@ -12,7 +12,8 @@ import pytest
 
 from linearized import data
 from linearized.base.errors import UserError
-from linearized.experiments.train import Config, hidden_layers, run
+from linearized.experiments.train import TrainSettings as Config
+from linearized.experiments.train import hidden_layers, run
 from linearized.models.common import build
 from linearized.settings.config import parse
 from linearized.storage import results

@@ -18,7 +18,8 @@ from linearized.base.errors import UserError
 from linearized.base.weights import first_layer
 from linearized.experiments import train
 from linearized.experiments.fit_gradient import loss_change
-from linearized.experiments.train import Config, run
+from linearized.experiments.train import TrainSettings as Config
+from linearized.experiments.train import run
 from linearized.settings.config import parse
 from linearized.storage import results
 from linearized.storage.result_schema import SETTLED

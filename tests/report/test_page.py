@@ -162,7 +162,7 @@ def test_the_page_and_the_command_give_the_command_of_each_run(saved, tmp_path, 
     made_by_format_2 = results.load(saved / "NN_0")
     del made_by_format_2["made_by"]
     seals.write_json(saved / "NN_0" / "result.json", made_by_format_2 | {"format": 2})
-    command.main(command.Config(directory=(str(saved),), out=str(tmp_path / "report.html")))
+    command.main(command.ReportSettings(directory=(str(saved),), out=str(tmp_path / "report.html")))
     printed = capsys.readouterr().out
     assert printed.count("python train.py --model=RF --dataset=FMNIST") == 3
     assert printed.count("not recorded") == 1 and printed.count("python train.py --model=NN") == 2

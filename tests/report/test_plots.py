@@ -99,11 +99,11 @@ def test_pictures_of_a_run_are_drawn_where_one_is_missing(tmp_path, capsys):
     saved = record() | {"model": {"name": "vit"}, "settings": {}, "data": data, "seconds": 1.0}
     saved["ridges"], saved["chosen"]["position"] = saved["ridges"][:1], 0
     results.save(tmp_path / "run", saved, {"history/loss": np.ones(3), "history/validation_loss": np.ones(3)})
-    run_pictures.main(run_pictures.Config(directory=str(tmp_path / "run")))
+    run_pictures.main(run_pictures.PictureSettings(directory=str(tmp_path / "run")))
     drawn = [tmp_path / "run" / name for name in ("curves.png", "training.png")]
     first = [path.stat().st_mtime_ns for path in drawn]
     drawn[1].unlink()
-    run_pictures.main(run_pictures.Config(directory=str(tmp_path / "run")))
+    run_pictures.main(run_pictures.PictureSettings(directory=str(tmp_path / "run")))
     assert drawn[0].stat().st_mtime_ns == first[0] and drawn[1].is_file()
 
 

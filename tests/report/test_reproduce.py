@@ -13,12 +13,12 @@ from linearized.experiments import train
 from linearized.report import reproduce
 from linearized.report.recipes import RECIPES, SCALES
 from linearized.report.recipes.estimate import disk_bytes, seconds
-from linearized.report.recipes.figure_recipe import Curve, Recipe, Scale, runs
+from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale, runs
 from linearized.settings.config import parse
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = {"train": train.Config, "krr": kernel_fit.Config}
-SMALL = Recipe(
+CONFIGS = {"train": train.TrainSettings, "krr": kernel_fit.KernelFitSettings}
+SMALL = FigureRecipe(
     title="Digits", shows="nothing but a test", dataset="DIGITS", axis="noise_ind", metric="test_accuracy",
     curves=(
         Curve("RF", "train", {"model": "RF"}, {"laptop": {"num_units": 64}}),
@@ -61,7 +61,7 @@ def test_rf_has_as_many_parameters_as_the_network():
 def test_a_small_figure_is_run_drawn_and_read_back(directories, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # no folder of the repository is needed
     monkeypatch.setattr(type(RECIPES), "load", lambda self, name: SMALL if self is RECIPES else _load(self, name))
-    config = reproduce.Config(out=str(tmp_path), dashboard=0, logs=str(tmp_path / "logs"))
+    config = reproduce.ReproduceSettings(out=str(tmp_path), dashboard=0, logs=str(tmp_path / "logs"))
     reproduce.main(config)
     said = capsys.readouterr().out
     assert "4 runs" in said and "4 of 4 done" in said and "shows: nothing but a test" in said
@@ -79,7 +79,7 @@ _load = type(RECIPES).load
 
 
 def test_a_dry_run_prints_commands_and_an_estimate(capsys):
-    reproduce.main(reproduce.Config(figure="synth_kappa", scale="paper", dry_run=True))
+    reproduce.main(reproduce.ReproduceSettings(figure="synth_kappa", scale="paper", dry_run=True))
     *commands, estimate = capsys.readouterr().out.splitlines()
     assert estimate.startswith(f"{len(commands)} runs, about ") and "hours" in estimate
     assert all(shlex.split(command)[3] in CONFIGS for command in commands)

@@ -22,7 +22,7 @@ VERSION = 1  # counts the changes to what the rows are; part of every fingerprin
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class SynthRecipe:
     """What the rows are: d coordinates, of which d^η have radius d^((η+κ)/2); `rows` of them scale the labels."""
 
     dim: int
@@ -73,7 +73,7 @@ class Recipe:
 
 
 def generate(
-    recipe: Recipe, seed: int, rows: int, keep: Callable[[slice, np.ndarray], None]
+    recipe: SynthRecipe, seed: int, rows: int, keep: Callable[[slice, np.ndarray], None]
 ) -> Float64[np.ndarray, "rows 3"]:
     """Draws `rows` rows block by block, hands each block to `keep(where, block)`, and returns their forms.
 

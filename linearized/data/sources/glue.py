@@ -33,7 +33,7 @@ LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
-class Table(NamedTuple):
+class TaskTable(NamedTuple):
     """The labelled rows of one file.
 
     Attributes:
@@ -53,7 +53,7 @@ class Table(NamedTuple):
     dropped: dict[str, int]
 
 
-def read(path: Path) -> Table:
+def read(path: Path) -> TaskTable:
     """Read one TSV file of GLUE.
 
     Raises `UserError` for a file that is missing, is not UTF-8, has other columns than GLUE's tasks, has no labelled
@@ -93,7 +93,9 @@ def read(path: Path) -> Table:
         _check_scores(path, numbers, labels)
     metrics = METRICS["score"] if scored else next((METRICS[name] for name in METRICS if name in header), ())
     dropped = {"unlabelled": unlabelled, "odd_columns": len(odd)}
-    return Table([tuple(row[place] for place in places) for _, row in good], labels, scored, metrics, numbers, dropped)
+    return TaskTable(
+        [tuple(row[place] for place in places) for _, row in good], labels, scored, metrics, numbers, dropped
+    )
 
 
 def _columns(header: list[str] | tuple[str, ...]) -> tuple[tuple[str, ...] | None, str | None]:
@@ -156,7 +158,7 @@ def load(folder: Path | str, length: int, size: int, vocabulary: Path | str = ""
                    metrics=train.metrics, notes=notes)  # fmt: skip
 
 
-def _targets(path: Path, table: Table, names: list[str] | None) -> np.ndarray:
+def _targets(path: Path, table: TaskTable, names: list[str] | None) -> np.ndarray:
     """Return scores, or the places of labels in `names`, as a column (n, 1)."""
     if names is None:
         _check_scores(path, table.lines, table.labels)

@@ -17,7 +17,7 @@ from linearized.base.reading import Unreadable, parsing, read_json
 from linearized.base.seals import write_json
 from linearized.data.dataset import Dataset, Split, check, chosen_rows, fingerprint
 from linearized.data.source import Found, Source
-from linearized.data.sources.anisotropic import TEST_SEED, TRAIN_SEED, VERSION, Recipe, generate, labels, rms
+from linearized.data.sources.anisotropic import TEST_SEED, TRAIN_SEED, VERSION, SynthRecipe, generate, labels, rms
 from linearized.settings.memory import refuse_beyond_machine
 from linearized.storage.array_files import read_npy, seal_npy
 from linearized.storage.files import reap, whole_file, whole_folder
@@ -27,7 +27,7 @@ IN_MEMORY = 2**28  # bytes of a whole train set that is kept in memory; larger o
 ROW_BYTES = 32  # bytes per row of the whole train set: its index and the three forms of its label
 
 
-def train_part(recipe: Recipe, rows: slice | np.ndarray, folder: Path) -> tuple[Split, Float64[np.ndarray, " 3"]]:
+def train_part(recipe: SynthRecipe, rows: slice | np.ndarray, folder: Path) -> tuple[Split, Float64[np.ndarray, " 3"]]:
     """The train rows asked for, in memory, and the divisors of the labels.
 
     The divisors need the large coordinates of all rows; they are kept in the folder, so that the first rows alone are
@@ -56,7 +56,7 @@ def train_part(recipe: Recipe, rows: slice | np.ndarray, folder: Path) -> tuple[
     return Split(x, labels(forms[wanted], divisors)), divisors
 
 
-def test_rows(recipe: Recipe, rows: int, divisors: Float64[np.ndarray, " 3"]) -> Split:
+def test_rows(recipe: SynthRecipe, rows: int, divisors: Float64[np.ndarray, " 3"]) -> Split:
     """The first `rows` of the test set."""
     x = np.empty((rows, recipe.dim), np.float32)
 
@@ -67,13 +67,13 @@ def test_rows(recipe: Recipe, rows: int, divisors: Float64[np.ndarray, " 3"]) ->
     return Split(x, labels(forms, divisors))
 
 
-def file_names(recipe: Recipe, noise_ind: int | np.integer) -> dict[str, str]:
+def file_names(recipe: SynthRecipe, noise_ind: int | np.integer) -> dict[str, str]:
     """The published file names, by X_train, y_train, X_test, y_test."""
     tail = f"anisotropic_{recipe.dim}_{recipe.effective}_{noise_ind}.npy"
     return {f"{letter}_{kind}": f"{letter}_{kind}_{tail}" for kind in ("train", "test") for letter in ("X", "y")}
 
 
-def write_files(recipe: Recipe, noise_ind: int | np.integer, folder: Path) -> None:
+def write_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) -> None:
     """Writes the whole train set and the 10,000 test rows under the published names, whole or not at all.
 
     Takes 4 n d bytes of disk (4.3 GB as published). Raises `UserError` where the disk is too small or refuses.
@@ -105,7 +105,7 @@ def write_files(recipe: Recipe, noise_ind: int | np.integer, folder: Path) -> No
         raise UserError(f"Cannot write SYNTH to {folder}: {error.strerror}. Choose another synth_dir.") from error
 
 
-def read_files(recipe: Recipe, noise_ind: int | np.integer, folder: Path) -> tuple[Split, Split] | None:
+def read_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) -> tuple[Split, Split] | None:
     """Train and test set as memory maps, or None where the four files are not there or of another number of rows.
 
     Raises `UserError` for a file that is damaged, of another type or of another shape. Values are checked by the
@@ -134,11 +134,11 @@ def read_files(recipe: Recipe, noise_ind: int | np.integer, folder: Path) -> tup
     return Split(arrays["X_train"], arrays["y_train"]), Split(arrays["X_test"], arrays["y_test"])
 
 
-def _divisors_file(recipe: Recipe, folder: Path) -> Path:
+def _divisors_file(recipe: SynthRecipe, folder: Path) -> Path:
     return folder / "cache" / f"synth_rms_{fingerprint(dataclasses.asdict(recipe), VERSION)}.json"
 
 
-def _known_divisors(recipe: Recipe, folder: Path) -> np.ndarray | None:
+def _known_divisors(recipe: SynthRecipe, folder: Path) -> np.ndarray | None:
     path = _divisors_file(recipe, folder)
     reap(path.parent, deep=False)
     try:
@@ -150,7 +150,7 @@ def _known_divisors(recipe: Recipe, folder: Path) -> np.ndarray | None:
     return known if known.shape == (3,) and np.all(known > 0) and np.all(np.isfinite(known)) else None
 
 
-def _keep_divisors(recipe: Recipe, folder: Path, divisors: np.ndarray) -> None:
+def _keep_divisors(recipe: SynthRecipe, folder: Path, divisors: np.ndarray) -> None:
     try:
         with whole_file(_divisors_file(recipe, folder)) as aside:
             write_json(aside, {"divisors": divisors.tolist()})
@@ -195,7 +195,7 @@ class SynthSource(Source):
             synth_dim: d.
             synth_eta: η; the target depends on int(d^η) coordinates, 4 or more.
         """
-        recipe = Recipe(synth_dim, synth_eta, self.level(noise_ind), synth_n)
+        recipe = SynthRecipe(synth_dim, synth_eta, self.level(noise_ind), synth_n)
         folder = self.folder(directory)
         rows = chosen_rows(synth_n, num_train, subset=subset, seed=seed)
         reap(folder, deep=False)

@@ -17,14 +17,14 @@ MADE_UP = 512  # made-up inputs at most; rows beyond those that they give are bl
 UNKNOWN = 8  # length of an axis of an input that the model leaves open
 
 
-class Rows(NamedTuple):
+class LayerInputs(NamedTuple):
     """Inputs of a layer, (n, d) in float32: those to fit on, and others to measure the error on."""
 
     fitted: np.ndarray
     held_out: np.ndarray
 
 
-def rows_into(model: keras.Model, layers: Sequence[Layer], inputs: Any, count: int, seed: int) -> list[Rows]:
+def rows_into(model: keras.Model, layers: Sequence[Layer], inputs: Any, count: int, seed: int) -> list[LayerInputs]:
     """Return `count` rows that each of `layers` gets when `model` runs on `inputs` at inference, and held-out ones.
 
     A fifth of the rows is held out. Where the inputs give more than `count` others, `count` of them are drawn; where
@@ -69,13 +69,13 @@ def _recorded(layer: Layer, rows: list[np.ndarray]):
     return recorded
 
 
-def _exactly(rows: np.ndarray, count: int, random: np.random.Generator) -> Rows:
+def _exactly(rows: np.ndarray, count: int, random: np.random.Generator) -> LayerInputs:
     rows = rows[random.permutation(len(rows))]
     others, rows = np.split(rows, [min(max(len(rows) // 5, 1), count)]) if len(rows) > 1 else (rows, rows)
     if len(rows) >= count:
-        return Rows(rows[:count], others)
+        return LayerInputs(rows[:count], others)
     one, two, three = random.integers(0, len(rows), (3, count - len(rows)))
-    return Rows(np.concatenate([rows, rows[one] + 0.5 * (rows[two] - rows[three])]), others)
+    return LayerInputs(np.concatenate([rows, rows[one] + 0.5 * (rows[two] - rows[three])]), others)
 
 
 def made_up_inputs(model: keras.Model, count: int, seed: int) -> Any:

@@ -12,7 +12,7 @@ import keras
 
 from linearized.layers.snnk.bundle import bundle, links
 from linearized.layers.snnk.layer import SNNK, activation_of
-from linearized.layers.snnk.rows import MADE_UP, ROWS, Rows, made_up_inputs, rows_into
+from linearized.layers.snnk.rows import MADE_UP, ROWS, LayerInputs, made_up_inputs, rows_into
 from linearized.layers.snnk.universal import UniversalFeatures
 from linearized.layers.surgery.swap import swap
 from linearized.layers.surgery.swapped import is_graph, parts, walk
@@ -106,7 +106,7 @@ def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs,
     """Return a copy of `model` with SNNKs in the place of `layers`, fitted to what these get if asked for."""
     count = ROWS * num_features
     made_up = inputs is None
-    rows: list[Rows | None] = [None] * len(layers)
+    rows: list[LayerInputs | None] = [None] * len(layers)
     if fit:
         inputs = made_up_inputs(model, min(MADE_UP, count), seed) if made_up else inputs
         if inputs is None:

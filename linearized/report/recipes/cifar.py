@@ -1,12 +1,12 @@
 """CIFAR: cats against airplanes with noise in high frequencies; ten classes with noise in place of the low ones."""
 
-from linearized.report.recipes.figure_recipe import Curve, Recipe, Scale
+from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 from linearized.report.recipes.fmnist import UNITS, curves, scales
 
 EPOCHS = {"laptop": 100, "workstation": 100, "paper": 200}
 CHANNELS = {"laptop": 32, "workstation": 64, "paper": 128}
 
-CATS_AND_AIRPLANES = Recipe(
+CATS_AND_AIRPLANES = FigureRecipe(
     title="CIFAR2 (cats, airplanes), noise in high frequencies",
     shows="RF, NT and the kernels lose more than NN as the noise grows",
     dataset="CIFAR2",
@@ -16,7 +16,7 @@ CATS_AND_AIRPLANES = Recipe(
     curves=curves(UNITS, rate=0.001),  # at 0.003 photo patches diverge
     scales=scales(15, ()) | {"laptop": Scale((0, 5, 10, 14), (0,), {"num_train": 1500, "num_test": 500})},
 )
-TEN_CLASSES = Recipe(
+TEN_CLASSES = FigureRecipe(
     title="CIFAR10, noise in place of low frequencies",
     shows="the CNN keeps its accuracy longer than the kernel of its infinitely wide self",
     dataset="CIFAR10",

@@ -48,7 +48,7 @@ class Scale:
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class FigureRecipe:
     """A figure of the published experiment.
 
     Attributes:
@@ -97,7 +97,7 @@ class Run:
         )
 
 
-def runs(name: str, recipe: Recipe, scale: str, dataset: str) -> list[Run]:
+def runs(name: str, recipe: FigureRecipe, scale: str, dataset: str) -> list[Run]:
     """All runs of a figure at a scale, value by value, so that a figure that is stopped holds whole points.
 
     A kernel on all rows is the same for every seed, and runs once; beyond `MOST_ROWS` rows it is left out. Where a

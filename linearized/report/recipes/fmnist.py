@@ -1,6 +1,6 @@
 """Fashion-MNIST with noise in high frequencies, and in place of the low ones."""
 
-from linearized.report.recipes.figure_recipe import Curve, Recipe, Scale
+from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 
 UNITS = {"laptop": 128, "workstation": 1024, "paper": 4096}
 
@@ -34,7 +34,7 @@ def scales(levels: int, few: tuple[int, ...]) -> dict[str, Scale]:
     }
 
 
-HIGH = Recipe(
+HIGH = FigureRecipe(
     title="Fashion-MNIST, noise in high frequencies",
     shows="without noise all but the linear model are close; noise makes the images more isotropic, and costs NN least",
     dataset="FMNIST",
@@ -43,7 +43,7 @@ HIGH = Recipe(
     curves=curves(UNITS),
     scales=scales(15, (0, 6, 12)),
 )
-LOW = Recipe(
+LOW = FigureRecipe(
     title="Fashion-MNIST, noise in place of low frequencies",
     shows="as more low frequencies are lost RF, NT and the kernels fall fast, and NN much less",
     dataset="NFMNIST",

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 
 from linearized.data import DATASETS
 from linearized.report import plots
-from linearized.report.recipes.figure_recipe import Recipe
+from linearized.report.recipes.figure_recipe import FigureRecipe
 
 TITLE = 64  # letters of a line that fit over the axes
 
 
-def figure(recipe: Recipe, dataset: str, points: pd.DataFrame) -> Figure:
+def figure(recipe: FigureRecipe, dataset: str, points: pd.DataFrame) -> Figure:
     """The picture.
 
     Args:
@@ -46,9 +46,9 @@ def figure(recipe: Recipe, dataset: str, points: pd.DataFrame) -> Figure:
     return picture
 
 
-def _abscissa(recipe: Recipe, source, value: int) -> float:
+def _abscissa(recipe: FigureRecipe, source, value: int) -> float:
     return float(source.level(value)) if recipe.axis == "noise_ind" else float(value)
 
 
-def _axis_name(recipe: Recipe, source) -> str:
+def _axis_name(recipe: FigureRecipe, source) -> str:
     return f"noise level {source.noise_name}" if recipe.axis == "noise_ind" else "train rows n"

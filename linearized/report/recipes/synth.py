@@ -5,7 +5,7 @@ or 1/3 of the variance. A kernel learns degree l from n samples if n is well abo
 dimension max(d^η, d^(1-κ)) (arXiv 2006.13409, theorem 2); NN need not.
 """
 
-from linearized.report.recipes.figure_recipe import Curve, Recipe, Scale
+from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 
 DIMS = {"laptop": 256, "workstation": 512, "paper": 1024}
 ETA = {"laptop": 0.5, "workstation": 0.45, "paper": 0.4}  # 16 relevant coordinates each
@@ -33,7 +33,7 @@ def _shared(scale: str) -> dict[str, float]:
     return {"synth_dim": DIMS[scale], "synth_eta": ETA[scale], "synth_n": WHOLE[scale]}
 
 
-KAPPA = Recipe(
+KAPPA = FigureRecipe(
     title="SYNTH against the anisotropy",
     shows="the kernels come nearer to NN as κ grows and the effective dimension falls",
     dataset="SYNTH",
@@ -47,7 +47,7 @@ KAPPA = Recipe(
         "paper": Scale(tuple(range(10)), (0, 1, 2), _shared("paper")),
     },
 )
-SAMPLES = Recipe(
+SAMPLES = FigureRecipe(
     title="SYNTH against the sample size",
     shows="NN learn from far fewer samples than RF, NT and the kernels",
     dataset="SYNTH",

@@ -92,10 +92,10 @@ def minimise(
         folder, key=key, model=model.name, data=dataset.fingerprint, loss=loss,
         max_iterations=max_iterations, tolerance=tolerance,
     )  # fmt: skip
-    return _Run(objective, tolerance, max_iterations, saved, checkpoint_seconds, progress).to_the_end()
+    return _NewtonRun(objective, tolerance, max_iterations, saved, checkpoint_seconds, progress).to_the_end()
 
 
-class _Run:
+class _NewtonRun:
     """The iterate, the radius and the record, round of iterations by round."""
 
     def __init__(

@@ -102,7 +102,7 @@ def fit(
         optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=list(sizes), seed=seed,
         recipe=dataclasses.asdict(recipe),
     )  # fmt: skip
-    run = _Run(model, rates, seed, saved, checkpoint_seconds, progress)
+    run = _GradientRun(model, rates, seed, saved, checkpoint_seconds, progress)
     run.resume()
     callbacks = [run]
     if tensorboard is not None:
@@ -164,7 +164,7 @@ def _compile(model: keras.Model, kind: str, optimizer: str, recipe: Recipe, *, w
     made.build(model.trainable_variables)
 
 
-class _Run(keras.callbacks.Callback):
+class _GradientRun(keras.callbacks.Callback):
     """What happens around Keras' epochs: rates, seeds, the record, the last good weights, the checkpoint."""
 
     def __init__(

@@ -10,9 +10,9 @@ from kernel_gen.cntk.architecture import Architecture, AvgPool, Conv, GlobalAvgP
 from kernel_gen.cntk.general_jax import GeneralCntk
 from kernel_gen.features import linear
 from kernel_gen.features.activation import Approximation
-from kernel_gen.features.network import Embedding, Features
+from kernel_gen.features.network import EmbeddingPlan, Features
 from kernel_gen.features.nonlinearity import nonlinearity
-from kernel_gen.kernels.dense import Dense
+from kernel_gen.kernels.dense import DenseKernel
 from kernel_gen.stax.network import from_stax
 from linearized.base.activations import parse
 from linearized.base.errors import UserError
@@ -32,7 +32,7 @@ def rows():
 def test_the_general_path_gives_the_fused_relu(rows, kind):
     settings = {"num_layers": 3, "kind": kind, "weight_std": 1.4, "bias_std": 0.2}
     for dtype, error in (("float64", 1e-7), ("float32", 2e-4)):  # of near-duplicates
-        found = gram(Dense("relu", dtype=dtype, **settings), rows)
+        found = gram(DenseKernel("relu", dtype=dtype, **settings), rows)
         expected = gram("NTK", rows, dtype=dtype, **settings)
         np.testing.assert_allclose(found, expected, rtol=error, atol=error * expected.max())
         np.testing.assert_allclose(np.diag(found), np.diag(expected), rtol=1e-6)
@@ -124,9 +124,10 @@ def test_sign_after_a_pool_is_the_arcsine_of_correlations(images):
     np.testing.assert_allclose(
         gram(made, images), sign(convolved(pooled)).mean(axis=(2, 3, 4, 5)), rtol=1e-4, atol=1e-6
     )
-    network = [linear.Conv(), nonlinearity("sign"), linear.AvgPool((2, 2), (2, 2)), nonlinearity("sign")]
-    features = Features([*network, linear.GlobalAvgPool(), linear.Dense()], images[0].size, images.shape[1:], "nngp",
-                        Embedding(20_000, how=Approximation(dtype="float64")))  # fmt: skip
+    network = [linear.ConvStep(), nonlinearity("sign"), linear.AvgPoolStep((2, 2), (2, 2)), nonlinearity("sign")]
+    features = Features([*network, linear.GlobalAvgPoolStep(), linear.DenseStep()], images[0].size,
+                        images.shape[1:], "nngp",
+                        EmbeddingPlan(20_000, how=Approximation(dtype="float64")))  # fmt: skip
     f, exact = features(images.reshape(len(images), -1)), sign(pooled).mean(axis=(2, 3, 4, 5))
     assert np.linalg.norm(f @ f.T - exact) < 0.05 * np.linalg.norm(exact)
 
@@ -135,7 +136,7 @@ def test_a_series_of_few_terms_and_one_of_many_meet():
     """Blocks of a small and a large input, prepared apart, are those prepared at once."""
     x = np.random.default_rng(0).normal(size=(6, 5))
     x[3:] *= 3
-    kernel = Dense("tanh", num_layers=3, dtype="float64")
+    kernel = DenseKernel("tanh", num_layers=3, dtype="float64")
     apart = kernel.prepare(x[:3]), kernel.prepare(x[3:])
     assert apart[0].terms[0] < apart[1].terms[0]
     whole = kernel.prepare(x)

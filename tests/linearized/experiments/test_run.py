@@ -146,13 +146,19 @@ def test_the_command_of_a_result_makes_the_same_run(directories):
     from linearized.experiments import train
 
     for module, config in (
-        (train, train.Config(num_units=8, num_train=40, num_test=10, weight_seed=7, exp_name="e", reg_index="5")),
-        (kernel_fit, kernel_fit.Config(kernel="POLYNOMIAL", num_train=40, num_test=10, ridges="0.1,1", noise_ind="0")),
+        (
+            train,
+            train.TrainSettings(num_units=8, num_train=40, num_test=10, weight_seed=7, exp_name="e", reg_index="5"),
+        ),
+        (
+            kernel_fit,
+            kernel_fit.KernelFitSettings(kernel="POLYNOMIAL", num_train=40, num_test=10, ridges="0.1,1", noise_ind="0"),
+        ),
     ):
         [result] = module.run_levels(config)
         words = shlex.split(result.record["command"])
         assert words[0] == "python"
-        [again] = module.run_levels(parse(module.Config, words[2:]))
+        [again] = module.run_levels(parse(type(config), words[2:]))
         assert not again.fresh and again.folder == result.folder
         assert result.record["made_by"]["seeds"]["weight_seed"] == config.weight_seed
 
@@ -177,11 +183,11 @@ def test_a_comparison_is_read_back_while_its_runs_are_there(directories, monkeyp
             return type("Done", (), {"result": lambda self: value})()
 
     monkeypatch.setattr(compare, "ProcessPoolExecutor", Here)
-    config = compare.Config(models="RF,NT", num_units=4, num_train=40, num_test=10, reg_index="5")
+    config = compare.CompareSettings(models="RF,NT", num_units=4, num_train=40, num_test=10, reg_index="5")
     first = compare.run(config)
     assert first.fresh and [row["label"] for row in first.record["rows"]] == ["RF", "NT"]
     words = shlex.split(first.record["command"])
-    assert parse(compare.Config, words[2:]) == config and "version" in first.record["made_by"]
+    assert parse(compare.CompareSettings, words[2:]) == config and "version" in first.record["made_by"]
     assert names(first.folder) == ["comparison.json"]
     again = compare.run(config)
     assert not again.fresh and again.record == first.record

@@ -118,7 +118,8 @@ def warnings_logged(caplog):
 def test_rf_by_four_iterations_of_cg_says_that_its_best_ridge_did_not_converge(directories, warnings_logged, capsys):
     """The record, the table and one warning say so; the choice is the same on the record that was written."""
     from linearized.experiments.table import print_table
-    from linearized.experiments.train import Config, run
+    from linearized.experiments.train import TrainSettings as Config
+    from linearized.experiments.train import run
 
     record = run(Config(num_units=256, num_train=600, max_cg_iters=4, solver="cg")).record
     chosen = record["ridges"][record["chosen"]["position"]]

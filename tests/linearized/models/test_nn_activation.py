@@ -6,7 +6,7 @@ import pytest
 
 from linearized.base.activations import ACTIVATIONS, parse
 from linearized.base.errors import UserError
-from linearized.experiments.train import Config
+from linearized.experiments.train import TrainSettings as Config
 from linearized.layers import MeanFieldDense
 
 

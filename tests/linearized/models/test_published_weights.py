@@ -7,7 +7,8 @@ import pytest
 
 from linearized.base.errors import UserError
 from linearized.base.reading import Unreadable
-from linearized.experiments.train import Config, run
+from linearized.experiments.train import TrainSettings as Config
+from linearized.experiments.train import run
 from linearized.models import lambda_resnet, resnet
 from linearized.models.common import load
 from linearized.models.published_weights import published_name, take_up

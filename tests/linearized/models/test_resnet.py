@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from linearized.base.errors import UserError
-from linearized.experiments.train import Config
+from linearized.experiments.train import TrainSettings as Config
 from linearized.layers.kervolution import Kervolution2D
 from linearized.layers.lambda_layer import LambdaLayer, PositionEmbedding
 from linearized.models import lambda_resnet, resnet

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from linearized.base.errors import UserError
-from linearized.experiments.train import Config, hidden_layers, run
+from linearized.experiments.train import TrainSettings as Config
+from linearized.experiments.train import hidden_layers, run
 from linearized.layers.snnk.bundle import bundle
 from linearized.layers.snnk.layer import SNNK
 
