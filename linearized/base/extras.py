@@ -26,8 +26,8 @@ def require(module: str, extra: str, needed_by: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"{needed_by} needs the extra [{extra}] ({error}). Install it: "
-            f'pip install -c constraints.txt -e ".[{extra}]"'
+            f'{needed_by} needs the extra [{extra}] ({error}). Install it: pip install "linearized[{extra}]"; in the '
+            f'repository: pip install -c constraints.txt -e ".[{extra}]"'
         ) from error
 
 

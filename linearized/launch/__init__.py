@@ -6,6 +6,7 @@ LAUNCHERS = Registry(
     "launcher",
     {
         "local": "linearized.launch.launchers.local",
+        "plain": "linearized.launch.launchers.plain",
         "slurm": "linearized.launch.launchers.slurm",
         "address": "linearized.launch.launchers.address",
     },

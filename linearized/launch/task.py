@@ -1,4 +1,4 @@
-"""One command as a task of a Dask worker: it runs in a process of its own, writes its log, and gives a small status.
+"""One command as a task of a worker: it runs in a process of its own, writes its log, and gives a small status.
 
 The commands are idempotent: they skip what is done and go on where they were stopped. So a task may run twice, one
 after the other: Dask gives a task of a worker that it lost, or retired, to another one at once, and there it waits
@@ -118,6 +118,11 @@ def stop_tasks(launch: str) -> None:
 
 def dask_teardown(worker: object) -> None:
     """Dask calls this in a worker that closes, at the end of its lifetime for one: its commands end now."""
+    end_all_tasks()
+
+
+def end_all_tasks() -> None:
+    """Interrupt every command that runs on this worker, and start no more of their launches."""
     with _lock:
         for launch in _running:
             _stopped.add(launch)

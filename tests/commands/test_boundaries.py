@@ -50,7 +50,7 @@ def test_workers_beyond_memory_are_refused():
 
 
 @pytest.mark.parametrize("name, flags", [
-    ("dask", ["--", "true"]), ("distributed", ["--", "true"]), ("cryptography", ["--", "true"]),
+    ("dask", ["--", "true"]), ("cryptography", ["--", "true"]),
     ("dask_jobqueue", ["--launcher=slurm", "--", "true"]),
     ("distributed", ["--launcher=address", "--scheduler=tcp://127.0.0.1:1", "--", "true"]),
 ])  # fmt: skip
@@ -61,7 +61,7 @@ def test_a_missing_extra_is_one_line_that_names_it(monkeypatch, capsys, tmp_path
         monkeypatch.setattr(launchers, "configure", lambda settings: None)
     assert launch_main([f"--logs={tmp_path}", *flags]) == 2
     err = capsys.readouterr().err
-    assert "needs the extra [cluster]" in err and '".[cluster]"' in err and err.count("\n") == 1
+    assert "needs the extra [cluster]" in err and '"linearized[cluster]"' in err and err.count("\n") == 1
 
 
 def test_a_scheduler_needs_its_extra_and_an_address_that_answers(monkeypatch):

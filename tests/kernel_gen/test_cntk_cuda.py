@@ -14,7 +14,7 @@ from linearized.settings.gram_settings import KernelSettings
 SCRIPT = """
 import sys
 import numpy as np
-from kernel_gen import architecture as a, cntk_cuda, cntk_engine
+from kernel_gen.cntk import architecture as a, engine as cntk_engine, recursion_cuda as cntk_cuda
 from kernel_gen.kernels.cntk import Cntk
 from linearized.settings.gram_settings import KernelSettings
 

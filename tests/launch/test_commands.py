@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster
 from linearized.base.errors import UserError
 from linearized.launch.commands import run_commands
 from linearized.launch.launch_settings import LaunchSettings
-from linearized.launch.launchers import address, local
+from linearized.launch.launchers import address, local, plain
 from linearized.launch.task import BUSY, Task, log_name, run_task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,8 +50,15 @@ def said_in(log):
     return [line for line in log.splitlines() if not line.startswith("#")]
 
 
+@pytest.fixture(scope="module", params=[local, plain], ids=["local", "plain"])
+def client(request):
+    with request.param.client(LaunchSettings(workers=2, dashboard=0)) as found:
+        yield found
+
+
 @pytest.fixture(scope="module")
-def client():
+def dask_client():
+    """Workers that are processes of their own, which a test may kill."""
     with local.client(LaunchSettings(workers=2, dashboard=0)) as found:
         yield found
 
@@ -124,7 +131,8 @@ time.sleep(600)
 """
 
 
-def test_a_killed_worker_is_replaced_and_its_command_ends_with_it(client, tmp_path):
+def test_a_killed_worker_is_replaced_and_its_command_ends_with_it(dask_client, tmp_path):
+    client = dask_client
     marker = tmp_path / "pids"
     fast = [python(SHARD, tmp_path / f"{i}.txt") for i in range(6)]
 
@@ -282,12 +290,13 @@ out.write_text("whole")
 """
 
 
+@pytest.mark.parametrize("launcher", ["local", "plain"])
 @pytest.mark.parametrize("how", ["ctrl-c", "kill"])
-def test_stopped_and_run_again(tmp_path, how):
+def test_stopped_and_run_again(tmp_path, how, launcher):
     fast = [python(SHARD, tmp_path / f"{i}.txt") for i in range(2)]
     slow = [python(SLOW, tmp_path / f"slow{i}.txt", tmp_path / "quick") for i in range(4)]
     pids = [tmp_path / f"slow{i}.pid" for i in range(2)]
-    first = launch(tmp_path, "--workers=2", commands=[*fast, *slow])
+    first = launch(tmp_path, "--workers=2", f"--launcher={launcher}", commands=[*fast, *slow])
     try:
         until(lambda: all(path.exists() and path.read_text() for path in pids), "two slow commands")
         running = [int(path.read_text()) for path in pids]
@@ -306,7 +315,7 @@ def test_stopped_and_run_again(tmp_path, how):
     assert not list(tmp_path.glob("slow*.txt"))
 
     (tmp_path / "quick").touch()
-    second = launch(tmp_path, "--workers=2", commands=[*fast, *slow])
+    second = launch(tmp_path, "--workers=2", f"--launcher={launcher}", commands=[*fast, *slow])
     out, err = second.communicate(timeout=PATIENCE)
     assert second.returncode == 0, err
     assert "6 of 6 done" in out
@@ -325,3 +334,31 @@ def test_exit_code_and_table_of_a_failure(tmp_path):
 def test_help_and_plans_need_no_dask():
     code = "import sys, linearized.cli.launch; sys.exit(bool({'dask', 'distributed', 'rich'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=PATIENCE).returncode == 0
+
+
+def test_without_dask_the_local_launcher_has_workers_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "distributed", None)  # as Python treats a module that cannot be imported
+    with local.client(LaunchSettings(workers=2)) as found:
+        results = run_commands(found, [python("print('written')"), python("import sys; sys.exit(2)")], logs=tmp_path)
+    assert isinstance(found, plain.PlainClient)
+    assert [result.outcome.code for result in results] == [0, 2]
+    assert "Dask is not installed" in capsys.readouterr().out
+
+
+def test_each_gpu_has_its_plain_worker(tmp_path):
+    code = "import os, time; time.sleep(1); print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    with plain.client(LaunchSettings(gpus="3,5")) as found:
+        assert found.nthreads() == {"worker-0": 1, "worker-1": 1}
+        results = run_commands(found, [python(code, str(i)) for i in range(2)], logs=tmp_path)
+    assert sorted(result.outcome.tail.strip() for result in results) == ["3", "5"]
+
+
+def test_commands_of_a_plain_client_end_with_its_block(tmp_path):
+    with plain.client(LaunchSettings(workers=1)) as found:
+        task = Task(
+            python(SLOW, tmp_path / "slow.txt", tmp_path / "no"), str(tmp_path), str(tmp_path / "log"), (), "own"
+        )
+        found.submit(run_task, task, key="slow")
+        until(lambda: (tmp_path / "slow.pid").exists() and (tmp_path / "slow.pid").read_text(), "the command")
+        running = int((tmp_path / "slow.pid").read_text())
+    until(lambda: not alive(running), "the command to end")

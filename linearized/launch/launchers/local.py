@@ -1,6 +1,7 @@
 """Workers as processes of this machine, reached on the loopback address alone; a GPU each where GPUs are named."""
 
 import contextlib
+import importlib.util
 import logging
 import os
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING
 import psutil
 
 from linearized.base.errors import UserError
+from linearized.base.terminal import say
 from linearized.launch.launch_settings import WhereSettings
-from linearized.launch.launchers import configure, new_credentials, told
+from linearized.launch.launchers import configure, new_credentials, plain, told
+from linearized.launch.launchers.devices import devices_of, share_of_cores
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -20,14 +23,22 @@ WORKER_BYTES = 2**27  # of a worker and its nanny, at the least
 
 
 def default_cores(settings: WhereSettings) -> int:
-    """This machine's cores, shared out."""
-    return max(1, len(os.sched_getaffinity(0)) // len(_devices(settings)))
+    """Return the threads of a command where the user names none: this machine's cores, shared out."""
+    return share_of_cores(settings)
 
 
 @contextlib.contextmanager
-def client(settings: WhereSettings) -> Iterator["Client"]:
-    """Starts a scheduler and workers of one thread; a worker that dies is started again. Ends them all."""
-    devices = _devices(settings)
+def client(settings: WhereSettings) -> Iterator["Client | plain.PlainClient"]:
+    """Start a scheduler and workers of one thread; a worker that dies is started again. End them all.
+
+    Without Dask the workers are threads of this process, and there is no dashboard.
+    """
+    devices = devices_of(settings)
+    if importlib.util.find_spec("distributed") is None:
+        say("Dask is not installed: there is no dashboard. The extra [cluster] brings it.")
+        with plain.client(settings) as found:
+            yield found
+        return
     _refuse_beyond_memory(len(devices))
     configure(settings)
     security = new_credentials(settings)
@@ -79,13 +90,3 @@ def _refuse_beyond_memory(workers: int) -> None:
 def dask_setup(worker: object) -> None:
     """Dask calls this in each worker as it starts: Ctrl-C on the terminal is for the process that launched alone."""
     os.setpgrp()
-
-
-def _devices(settings: WhereSettings) -> list[str | None]:
-    """The GPU of each worker (one a GPU, where GPUs are named); None: whatever the machine shows."""
-    if not settings.gpus:
-        return [None] * settings.workers
-    devices = [device.strip() for device in settings.gpus.split(",")]
-    if not all(devices) or len(set(devices)) < len(devices):
-        raise UserError(f"--gpus takes different GPUs, such as 0,1. Received: {settings.gpus!r}.")
-    return devices

@@ -1,0 +1,24 @@
+"""What the workers of this machine have: a GPU each where GPUs are named, and a share of the cores."""
+
+import os
+
+from linearized.base.errors import UserError
+from linearized.launch.launch_settings import WhereSettings
+
+
+def devices_of(settings: WhereSettings) -> list[str | None]:
+    """Return the GPU of each worker, one per GPU where GPUs are named; None: whatever the machine shows.
+
+    Raises `UserError` for an empty or repeated entry of --gpus.
+    """
+    if not settings.gpus:
+        return [None] * settings.workers
+    devices = [device.strip() for device in settings.gpus.split(",")]
+    if not all(devices) or len(set(devices)) < len(devices):
+        raise UserError(f"--gpus takes different GPUs, such as 0,1. Received: {settings.gpus!r}.")
+    return devices
+
+
+def share_of_cores(settings: WhereSettings) -> int:
+    """Return the number of this machine's cores for each worker, at least 1."""
+    return max(1, len(os.sched_getaffinity(0)) // len(devices_of(settings)))

@@ -1,0 +1,113 @@
+"""Threads of this process that run one command each: the local launcher without Dask.
+
+`PlainClient` offers the part of a `distributed.Client` that `linearized.launch.commands` uses.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from linearized.launch.launch_settings import WhereSettings
+from linearized.launch.launchers.devices import devices_of, share_of_cores
+from linearized.launch.task import Task, end_all_tasks
+
+NAME = "worker-{}"
+
+
+class KeyedFuture(Future):
+    """A future with the key that its task was submitted under."""
+
+    def __init__(self, key: Hashable):
+        super().__init__()
+        self.key = key
+
+    def release(self) -> None:
+        """Nothing is held for a result that has been read."""
+
+
+class PlainClient:
+    """Workers that are threads: each runs one task at a time, in the order in which tasks were submitted.
+
+    Args:
+        devices: The GPU of each worker, or None for a worker that sees all of them.
+    """
+
+    dashboard_link = "none (Dask brings one)"
+
+    def __init__(self, devices: Sequence[str | None]):
+        self._queue: queue.SimpleQueue[tuple[KeyedFuture, Callable, Task] | None] = queue.SimpleQueue()
+        self._running: dict[str, list[Hashable]] = {NAME.format(index): [] for index in range(len(devices))}
+        self._threads = [
+            threading.Thread(target=self._work, args=(NAME.format(index), device), daemon=True)
+            for index, device in enumerate(devices)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self, name: str, device: str | None) -> None:
+        while (item := self._queue.get()) is not None:
+            future, function, task = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            self._running[name] = [future.key]
+            if device is not None:
+                task = replace(task, environment=(*task.environment, ("CUDA_VISIBLE_DEVICES", device)))
+            try:
+                future.set_result(function(task))
+            except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+                future.set_exception(error)
+            self._running[name] = []
+
+    def submit(self, function: Callable[[Task], Any], task: Task, *, key: Hashable, pure: bool = False) -> KeyedFuture:
+        """Queue one task. `pure` is accepted as Dask has it: nothing is ever taken from an earlier result."""
+        future = KeyedFuture(key)
+        self._queue.put((future, function, task))
+        return future
+
+    def map(
+        self, function: Callable[[Task], Any], tasks: Sequence[Task], *, key: Sequence[Hashable], pure: bool = False
+    ) -> list[KeyedFuture]:
+        """Queue the tasks in order."""
+        return [self.submit(function, task, key=name, pure=pure) for task, name in zip(tasks, key, strict=True)]
+
+    def cancel(self, futures: Sequence[Future], *, force: bool = False) -> None:
+        """Take the tasks that no worker has begun out of the queue. `force` is Dask's; `run` ends those at work."""
+        for future in futures:
+            future.cancel()
+
+    def run(self, function: Callable[..., Any], *arguments: Any, on_error: str = "raise") -> Any:
+        """Call the function in the process of the workers, which is this one."""
+        return function(*arguments)
+
+    def nthreads(self) -> dict[str, int]:
+        """Return the number of threads of each worker."""
+        return dict.fromkeys(self._running, 1)
+
+    def processing(self) -> dict[str, list[Hashable]]:
+        """Return the keys of the tasks that each worker runs now."""
+        return {name: list(keys) for name, keys in self._running.items()}
+
+    def close(self) -> None:
+        """End the workers after what they run."""
+        for _ in self._threads:
+            self._queue.put(None)
+
+
+def default_cores(settings: WhereSettings) -> int:
+    """Return the threads of a command where the user names none: this machine's cores, shared out."""
+    return share_of_cores(settings)
+
+
+@contextlib.contextmanager
+def client(settings: WhereSettings) -> Iterator[PlainClient]:
+    """Start the workers. Commands that still run when the block is left are ended."""
+    found = PlainClient(devices_of(settings))
+    try:
+        yield found
+    finally:
+        found.close()
+        end_all_tasks()
