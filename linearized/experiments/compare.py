@@ -9,15 +9,14 @@ comparison.json with comparison.png beside it; each run leaves its own result, a
 """
 
 import dataclasses
-import multiprocessing
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from linearized.base.child_processes import spawned_pool
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.names import slug
@@ -119,7 +118,7 @@ def _compared(config: CompareSettings) -> life.Outcome:
         refuse_claimed(settings.folder())
     for label, settings in runs.items():
         try:
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+            with spawned_pool(1) as alone:
                 folder = alone.submit(_train, settings).result()
         except BrokenProcessPool as error:
             raise UserError(

@@ -5,9 +5,7 @@ process needs and does not find is made by a child process with that command, so
 """
 
 import codecs
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from typing import Any
 from absl import logging
 
 import linearized
+from linearized.base.child_processes import end_with_parent
 from linearized.base.errors import TryLater, UserError
 from linearized.data.dataset import Dataset
 from linearized.settings.gram_settings import GramSettings, KernelSettings
@@ -95,7 +94,7 @@ def run_child(words: list[str], command: str) -> None:
     decoder, words_left = codecs.getincrementaldecoder("utf-8")("replace"), ""
     pending = ""  # the end of its output that is not shown yet
     child = subprocess.Popen(
-        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent()
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=end_with_parent()
     )
     try:
         while chunk := child.stdout.read1(2**16):
@@ -127,9 +126,3 @@ def _show(text: str) -> None:
     lines = text.splitlines(keepends=True)
     sys.stderr.write("".join(line for line in lines if not line.startswith(_ERROR)))
     sys.stderr.flush()
-
-
-def _end_with_parent():
-    """What a child calls before it starts: it is sent SIGTERM when this process is gone."""
-    prctl, set_death_signal = ctypes.CDLL(None).prctl, 1
-    return lambda: prctl(set_death_signal, signal.SIGTERM, 0, 0, 0)

@@ -1,16 +1,15 @@
 """What a page of results consists of, as plain values and drawings: its template only arranges them."""
 
 import dataclasses
-import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from absl import logging
 
+from linearized.base.child_processes import spawned_pool
 from linearized.base.errors import UserError
 from linearized.report import noise_plots, ridge_plots, style
 from linearized.report.runs import Runs
@@ -155,7 +154,7 @@ def details(runs: Runs) -> Iterator[dict[str, Any]]:
     if workers < 2:
         yield from map(_detail, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with spawned_pool(workers) as pool:
         for done, detail in enumerate(pool.map(_detail, jobs, chunksize=4)):
             if done and done % 50 == 0:
                 logging.info("%d of %d runs drawn", done, len(jobs))

@@ -1,0 +1,54 @@
+"""Processes of a pool do not outlive the process that started them."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from linearized.base.child_processes import spawned_pool
+from tests_of_pool import work
+
+if __name__ == "__main__":
+    with spawned_pool(1) as pool:
+        pool.submit(work, sys.argv[1]).result()
+"""
+WORK = """
+import os, time
+from pathlib import Path
+
+def work(path):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+def running(pid):
+    """Whether a process runs; one that ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_killed_process_takes_its_pool_with_it(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    (tmp_path / "tests_of_pool.py").write_text(WORK)
+    path = tmp_path / "pid"
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py"), str(path)], env={**os.environ})
+    try:
+        end = time.monotonic() + 60
+        while not (path.exists() and path.read_text()) and time.monotonic() < end:
+            time.sleep(0.05)
+        child = int(path.read_text())
+        assert running(child)
+    finally:
+        parent.kill()
+        parent.wait()
+    end = time.monotonic() + 30
+    while running(child) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not running(child)
