@@ -17,12 +17,11 @@ from typing import Any
 from absl import logging
 
 from linearized.base.errors import UserError
-from linearized.storage.result_schema import fell_short
+from linearized.storage.result_schema import ALONE, flaw
 
 CRITERIA = {
     "validation": "validation", "leave_one_out": "leave-one-out", "gcv": "generalised cross-validation", "test": "test",
 }  # fmt: skip
-ALONE = "the only one"  # what a single entry is chosen by
 
 Entry = Mapping[str, Any]
 
@@ -79,10 +78,8 @@ def choose(entries: Sequence[Entry], criterion: str | None = None) -> Choice:
 
 
 def flaw_of(entry: Entry) -> str:
-    """Return "diverged" or "not converged" for an entry whose solution fell short, else ""."""
-    if "converged" not in entry or not fell_short(entry):
-        return ""
-    return "diverged" if entry.get("diverged") else "not converged"
+    """Return "diverged" or "not converged" for an entry whose solution fell short, else ""; exact ones say nothing."""
+    return flaw(entry) if "converged" in entry else ""
 
 
 def recorded(choice: Choice, entries: Sequence[Entry], name: str = "chosen") -> dict[str, Any]:

@@ -24,7 +24,7 @@ _COLUMNS = {
     "test_loss": "test loss", "train_loss": "train loss", "validation_accuracy": "validation accuracy",
     "validation_loss": "validation loss", "leave_one_out_accuracy": "leave-one-out accuracy",
     "leave_one_out_loss": "leave-one-out loss", "test_relative_risk": "risk relative to linear", "ridge": "ridge",
-    "chosen_by": "ridge chosen by", "iterations": "steps", "seconds": "seconds",
+    "chosen_by": "ridge chosen by", "flaw": "convergence", "iterations": "steps", "seconds": "seconds",
 }  # fmt: skip
 _RIDGE_COLUMNS = {
     "index": "index", "ridge": "ridge", "train_loss": "train loss", "validation_loss": "validation loss",

@@ -95,7 +95,7 @@ def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Pat
     picture = figure(recipe, dataset, points)
     for suffix in (".png", ".pdf"):
         say(f"drawn: {plots.save_figure(picture, folder / (name + suffix))}")
-    named = ("label", "value", "seed", "ridge", "chosen_by", "seconds", "path")
+    named = ("label", "value", "seed", "ridge", "chosen_by", "flaw", "seconds", "path")
     shown = [column for column in points if column in named or column.endswith(("_loss", "_accuracy"))]
     with whole_file(folder / f"{name}.csv") as path:
         points[shown].to_csv(path, index=False)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 _METRICS = ("train_", "validation_", "test_", "leave_one_out_")  # starts of the names of measured values
+ALONE = "the only one"  # what a single ridge is chosen by
 SETTLED = 0.02  # relative change of a train loss below which training counts as converged
 _SETTINGS = {"model": str, "dataset": str, "kernel": str, "loss": str, "exp_name": str, "noise_ind": int}
 
@@ -174,3 +175,10 @@ def _absent(value: Any) -> bool:
 def fell_short(entry: Mapping[str, Any]) -> bool:
     """Return whether the solution at one ridge is known to have diverged or not to have converged."""
     return convergence(entry) is False or bool(entry.get("diverged"))
+
+
+def flaw(entry: Mapping[str, Any]) -> str:
+    """Return "diverged" or "not converged" for an entry whose solution fell short, else ""."""
+    if not fell_short(entry):
+        return ""
+    return "diverged" if entry.get("diverged") else "not converged"

@@ -23,7 +23,7 @@ from linearized.base.reading import Absent, Unreadable, read_json
 from linearized.base.seals import write_json
 from linearized.storage.array_files import open_hdf5
 from linearized.storage.files import claimed, whole_file, whole_hdf5
-from linearized.storage.result_schema import BadRecord, check_record
+from linearized.storage.result_schema import ALONE, BadRecord, check_record, convergence, flaw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,7 +167,9 @@ def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFram
     The column `model` names a model (RF) or a kernel (RF kernel), so that both can be drawn side by side.
 
     Args:
-        every_ridge: One row a ridge of each run instead of one row a run.
+        every_ridge: One row per ridge of each run instead of one row per run.
+
+    The column `flaw` is "diverged" or "not converged" where the solution of the row's ridge fell short, else "".
 
     Results that cannot be read are logged and listed in the table's `.attrs["unreadable"]`.
     """
@@ -186,9 +188,10 @@ def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFram
         common["dataset"] = settings.get("dataset") or data["name"]
         common["model"] = about.get("name") or settings.get("model") or "unknown"
         common |= {"hidden_layers": about["hidden_layers"]} if "hidden_layers" in about else {}
-        common |= {"chosen_by": record["chosen"]["by"], "seconds": record["seconds"], "path": str(path.parent)}
+        by = record["chosen"]["by"] if len(record["ridges"]) > 1 else ALONE  # earlier formats named a criterion
+        common |= {"chosen_by": by, "seconds": record["seconds"], "path": str(path.parent)}
         entries = record["ridges"] if every_ridge else [record["ridges"][record["chosen"]["position"]]]
-        rows += [{**common, **entry} for entry in entries]
+        rows += [{**common, **entry, "converged": convergence(entry), "flaw": flaw(entry)} for entry in entries]
     table = pd.DataFrame(rows)
     table.attrs["unreadable"] = unreadable
     return table

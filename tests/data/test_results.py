@@ -56,6 +56,24 @@ def test_collect_gives_a_row_a_run_and_names_what_it_cannot_read(tmp_path):
     assert len(results.collect(tmp_path, every_ridge=True)) == 4
 
 
+def test_collect_names_what_fell_short_the_same_in_every_format(tmp_path):
+    short = record()
+    short["ridges"][1]["converged"] = False
+    results.save(tmp_path / "a", short, {})
+    published = record()  # as version 0.1 stored training by gradients at one ridge
+    published["ridges"] = [{**entry(0, 0.0, 1.0), "residual": None, "converged": True}]
+    published["chosen"] = {"position": 0, "index": 0, "by": "test loss (published protocol)"}
+    results.save(tmp_path / "b", published | {"format": 1}, {})
+    second = record()
+    second["ridges"] = [{**entry(0, 0.0, 1.0), "residual": None, "converged": None, "loss_change": -0.5}]
+    second["chosen"] = {"position": 0, "index": 0, "by": "the only one"}
+    results.save(tmp_path / "c", second | {"format": 2}, {})
+    table = results.collect(tmp_path)
+    assert table["flaw"].tolist() == ["not converged", "", "not converged"]
+    assert table["converged"].tolist() == [False, None, False]
+    assert table["chosen_by"].tolist() == ["test loss", "the only one", "the only one"]
+
+
 def test_summary_is_short_and_starts_with_the_metrics_of_the_chosen_ridge(tmp_path):
     results.save(tmp_path / "a", record(), {})
     results.save(tmp_path / "b", record(settings={"model": "NT", **{f"setting_{i}": i for i in range(90)}}), {})
