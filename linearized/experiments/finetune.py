@@ -92,7 +92,10 @@ class FinetuneSettings(AugmentationSettings):
     heads: int = setting(4, "of --swap=lambda: queries per pixel", minimum=1)
     keys: int = setting(16, "of --swap=lambda: depth of queries and keys", minimum=1)
     scope: int = setting(0, "of --swap=lambda: pixels a side that a position lambda covers (odd); 0: all", minimum=0)
-    num_features: int = setting(64, "random features of each SNNK", minimum=2)
+    num_features: int | None = setting(
+        None, "random features of each SNNK; unset: 64 in adapters, and in each replaced layer the first of 64, 128, "
+        "... 1024 that brings its error on held-out rows to 0.2", minimum=2,
+    )  # fmt: skip
     activation: str = setting("relu", "whose features the SNNKs have", choices=SNNK_ACTIVATIONS)
     orthogonal: bool = setting(True, "projections of the SNNKs in orthogonal blocks, else independent")
     normalize: float = setting(0.0, "norm to which the SNNKs' inputs are scaled; 0: unchanged", minimum=0.0)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from linearized.experiments.finetune import FinetuneSettings
 
 Dense = keras.layers.Dense
+ADAPTER_FEATURES = 64  # of the SNNKs of adapters by default
 
 
 def swapped(config: "FinetuneSettings", model: keras.Model, dataset: Dataset) -> keras.Model:
@@ -43,6 +44,7 @@ def swapped(config: "FinetuneSettings", model: keras.Model, dataset: Dataset) ->
             return replace_pooler(model, bundled=config.swap == "pooler_bundled", inputs=inputs, **options)
         if config.swap == "adapters":
             places = adapter_places(model, config.adapt, config.last)
+            options["num_features"] = config.num_features or ADAPTER_FEATURES
             return _with_adapters(model, places, bottleneck=config.bottleneck, **options)
     except ValueError as error:
         raise UserError(f"--swap={config.swap} does not fit this model. {error}") from error

@@ -22,6 +22,7 @@ import keras
 from keras import ops
 
 from linearized.layers.distances import by_filter, scaled_squares
+from linearized.layers.kervolution_stack import warn_of_stack
 from linearized.layers.kervolution_start import deviation
 from linearized.layers.patches import convolve, l1_distance
 from linearized.layers.shapes import check_shape
@@ -94,6 +95,10 @@ class _Kervolution:
         if self.offset is not None:
             return float(self.offset)
         return POLYNOMIAL_OFFSET if self.kernel_name == "polynomial" else SIGMOID_OFFSET
+
+    def __call__(self, x, *args, **kwargs):
+        warn_of_stack(self, x)
+        return super().__call__(x, *args, **kwargs)
 
     def call(self, x):
         channels, sizes = self.kernel.shape[-2] * self.groups, (None,) * self.rank

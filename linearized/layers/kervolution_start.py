@@ -18,8 +18,9 @@ networks of `linearized.models` do.
 Polynomials keep their variance, but not small gradients: the derivative p (c + s)^(p-1) multiplies each of them, and a
 shared mean of the outputs makes them add up over places. Four layers of degree 3 with 16 filters, trained on 256 images
 of 8x8 in batches of 32 for five epochs, diverge under plain SGD in 8 of 8 runs at rates .01 and .003, in 3 of 8 at .001
-and in none at .0001; with Adam at .001 in none. No start of the filters changes that while the outputs at s = 0 are
-c^p: normalise between the layers, or lower the rate.
+and in none at .0001; with Adam at .001 in none. Smaller filters would not remove the shared mean, since the outputs at
+s = 0 are c^p: normalise between the layers, or lower the rate. Models with either kind of stack give a warning when
+they are built, see `kervolution_stack`.
 
 The variance of a Gaussian of independent inputs is at most 2 e⁻² / P.
 """

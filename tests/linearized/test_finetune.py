@@ -235,6 +235,16 @@ def test_options_of_the_features_reach_every_swap(settings, images):
             assert layers and all(getattr(layer.features, name) == value for layer in layers)
 
 
+def test_an_unset_number_of_features_is_that_of_adapters_or_found_by_the_error(images):
+    data = image_folder.load(images["data"], (8, 8, 3))
+    original = keras.saving.load_model(images["model"])
+    for swap in ("adapters", "pooler"):
+        model = finetune_model.swapped(Config(**images, swap=swap), original, data)
+        found = [layer for layer in walk(model) if isinstance(layer, SNNK)]
+        counts = {layer.features.num_features for layer in found}
+        assert counts == {64} if swap == "adapters" else all(layer.error <= 0.2 for layer in found), (swap, counts)
+
+
 def test_customary_metrics_equal_their_formulas():
     rng = np.random.default_rng(0)
     labels, logits = rng.integers(0, 2, 60), rng.standard_normal((60, 2))

@@ -171,7 +171,7 @@ def test_loss_change_compares_the_last_two_tenths():
 
 
 @pytest.mark.parametrize("settings, schedule", [
-    ({"lambda_variant": "published"}, "lambda"), ({}, "published"),
+    ({"lambda_variant": "published"}, "lambda"), ({"lambda_variant": "unpermuted"}, "lambda"), ({}, "published"),
     ({"lambda_variant": "published", "schedule": "cosine"}, "cosine"), ({"schedule": "lambda"}, "lambda"),
 ], ids=str)  # fmt: skip
 def test_published_lambda_networks_are_trained_by_their_own_schedule(settings, schedule):

@@ -5,19 +5,23 @@ an activation followed by a linear Dense: the small ones of `linearized.models.t
 """
 
 import itertools
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
 
 from linearized.layers.snnk.bundle import bundle, links
+from linearized.layers.snnk.fit import WARN_ABOVE
 from linearized.layers.snnk.layer import SNNK, activation_of
-from linearized.layers.snnk.rows import MADE_UP, ROWS, LayerInputs, made_up_inputs, rows_into
+from linearized.layers.snnk.rows import MADE_UP, ROWS, made_up_inputs, rows_into
 from linearized.layers.snnk.universal import UniversalFeatures
 from linearized.layers.surgery.swap import swap
 from linearized.layers.surgery.swapped import is_graph, parts, walk
 
 Dense = keras.layers.Dense
+FEWEST, MOST = 64, 1024  # features of an SNNK whose number is found
+UNFITTED = 256  # features where Ψ is not fitted, so that no error says how many are needed
 
 
 class MLP(NamedTuple):
@@ -75,8 +79,8 @@ def _width(layer) -> int:
 
 
 def uptrain(
-    model: keras.Model, last: int, num_features: int, *, activation: Any = "relu", fit: bool = True, seed: int = 0,
-    inputs: Any = None, **options,
+    model: keras.Model, last: int, num_features: int | None = None, *, activation: Any = "relu", fit: bool = True,
+    seed: int = 0, inputs: Any = None, **options,
 ) -> keras.Model:  # fmt: skip
     """Return a copy of `model` in which the last `last` MLP blocks begin with an SNNK instead of a dense layer.
 
@@ -84,6 +88,8 @@ def uptrain(
     relative error of each SNNK on held-out rows is logged, kept as its `error`, and warned of above 0.2.
 
     Args:
+        num_features: m of each SNNK. None: for each layer by itself the first of 64, 128, ..., 1,024 with which that
+            error is at most 0.2, or 1,024 if none is (at most twice the cost of the last fit); 256 with fit=False.
         activation: Whose features; the ReLU's serve any activation as far as Ψ is fitted, as published for BERT's GELU.
             None: the block's own.
         fit: Fit Ψ to the block, and bound its features, on 8 m rows that the block gets when the model runs on
@@ -104,30 +110,44 @@ def uptrain(
 
 def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs, options) -> keras.Model:
     """Return a copy of `model` with SNNKs in the place of `layers`, fitted to what these get if asked for."""
-    count = ROWS * num_features
-    made_up = inputs is None
-    rows: list[LayerInputs | None] = [None] * len(layers)
+    if not fit and inputs is not None:
+        raise ValueError("`inputs` are what Ψ is fitted on. Received: inputs and fit=False.")
+
+    def made(place, size, **given):
+        kind = activation_of(layers[place]) if activation is None else activation
+        return SNNK.from_dense(layers[place], size, **{"activation": kind, "seed": seeds[place], **given, **options})
+
     if fit:
-        inputs = made_up_inputs(model, min(MADE_UP, count), seed) if made_up else inputs
-        if inputs is None:
+        new = _fitted(model, layers, num_features, seed, inputs, made)
+    else:
+        new = {place: made(place, num_features or UNFITTED) for place in range(len(layers))}
+    places = {id(layer): place for place, layer in enumerate(layers)}
+    return swap(model, {Dense: lambda layer: new[places[id(layer)]]}, where=lambda layer: id(layer) in places)
+
+
+def _fitted(model, layers, num_features, seed, inputs, made) -> dict[int, SNNK]:
+    """Return an SNNK fitted to each of `layers`, by its place in them.
+
+    With `num_features` None each layer gets as many features as bring its error on held-out rows to `WARN_ABOVE`.
+    """
+    made_up, new = inputs is None, {}
+    words = "held-out rows of made-up inputs" if made_up else "held-out rows of the inputs"
+    size, left = num_features or FEWEST, list(range(len(layers)))
+    while left:
+        last = num_features is not None or size >= MOST
+        typical = made_up_inputs(model, min(MADE_UP, ROWS * size), seed) if made_up else inputs
+        if typical is None:
             raise ValueError(f"{model.name!r} does not state its inputs, so none can be made up. Give `inputs`, or "
                              "fit=False. Received: inputs=None.")  # fmt: skip
-        rows = rows_into(model, layers, inputs, count, seed)
-    elif not made_up:
-        raise ValueError("`inputs` are what Ψ is fitted on. Received: inputs and fit=False.")
-    places = {id(layer): place for place, layer in enumerate(layers)}
-    words = "held-out rows of made-up inputs" if made_up else "held-out rows of the inputs"
-    given = [
-        {} if part is None else {"inputs": part.fitted, "held_out": part.held_out, "rows_are": words} for part in rows
-    ]
-
-    def factory(layer):
-        place = places[id(layer)]
-        kind = activation_of(layer) if activation is None else activation
-        own = {"activation": kind, "seed": seeds[place], **given[place], **options}
-        return SNNK.from_dense(layer, num_features, **own)
-
-    return swap(model, {Dense: factory}, where=lambda layer: id(layer) in places)
+        rows = rows_into(model, [layers[place] for place in left], typical, ROWS * size, seed)
+        for place, part in zip(left, rows, strict=True):
+            with warnings.catch_warnings():
+                if not last:  # a fit with more features follows, whose error is the one to warn of
+                    warnings.filterwarnings("ignore", "The SNNK in the place of")
+                new[place] = made(place, size, inputs=part.fitted, held_out=part.held_out, rows_are=words)
+        left = [] if last else [place for place in left if not new[place].error <= WARN_ABOVE]
+        size *= 2
+    return new
 
 
 def errors_of(model: keras.Model) -> dict[str, float]:
@@ -148,7 +168,7 @@ def bundle_blocks(model: keras.Model) -> keras.Model:
 
 
 def replace_pooler(
-    model: keras.Model, num_features: int, *, activation: Any = "relu", fit: bool = True, seed: int = 0,
+    model: keras.Model, num_features: int | None = None, *, activation: Any = "relu", fit: bool = True, seed: int = 0,
     bundled: bool = False, inputs: Any = None, **options,
 ) -> keras.Model:  # fmt: skip
     """Return a copy of `model` whose tanh pooler is an SNNK; bundled with the linear classifier after it, if asked for.

@@ -1,5 +1,7 @@
 """Kervolutions as Keras makes them by default: variances of order one, alone and stacked, and finite training."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -72,6 +74,46 @@ def test_four_stacked_layers_train(kernel, optimizer, rate):
     losses = model.fit(x, y, epochs=3, verbose=0).history["loss"]
     assert losses[0] < 20
     assert np.isfinite(losses).all() and losses[-1] <= losses[0]
+
+
+def test_the_mean_square_of_stacked_distances_grows_by_the_patch():
+    """Filters N(0, 1) and inputs of mean square m: E‖x - w‖² = P (m + 1), and (E‖x - w‖₁)² = 2 P² (m + 1) / π."""
+    keras.utils.set_random_seed(0)
+    x = normal(2, 16)
+    for kernel, expected in (("l2", 144 * 2), ("l1", 144**2 * 4 / np.pi + 144 * 2 * (1 - 2 / np.pi))):
+        assert np.square(Kervolution2D(16, 3, kernel=kernel)(x)).mean() == pytest.approx(expected, rel=0.1)
+
+
+def chained(*layers):
+    return keras.Sequential([keras.Input((8, 8, 3)), *layers])
+
+
+def of(kernel, **options):
+    return Kervolution2D(4, 3, kernel=kernel, padding="same", **options)
+
+
+@pytest.mark.parametrize(("kernel", "count"), [("polynomial", 3), ("l1", 2), ("l2", 2)])
+def test_stacks_without_a_normalisation_are_warned_of_once(kernel, count):
+    with pytest.warns(UserWarning, match=f"number {count} with the {kernel} kernel") as given:
+        chained(*(of(kernel) for _ in range(count)), of(kernel, name="further"))
+    assert not [one for one in given if "further" in str(one.message)]
+    inert = (keras.layers.ReLU, lambda: keras.layers.Activation("relu"), keras.layers.MaxPooling2D)
+    with pytest.warns(UserWarning, match="BatchNormalization"):  # neither normalises
+        chained(*(part for _ in range(count) for part in (of(kernel), *(make() for make in inert))))
+
+
+@pytest.mark.parametrize("layers", [
+    lambda: [of("polynomial"), of("polynomial")], lambda: [of("l2"), of("l1")],
+    lambda: [of("polynomial", degree=1) for _ in range(4)],
+    lambda: [part for _ in range(3) for part in (of("l2"), keras.layers.Activation("tanh"))],
+    lambda: [part for _ in range(4) for part in (of("polynomial"), keras.layers.BatchNormalization())],
+    lambda: [of("l2", activation="tanh"), of("l2", activation="tanh")],
+    lambda: [of("gaussian"), of("gaussian"), of("sigmoid"), of("sigmoid"), of("sigmoid")],
+])  # fmt: skip
+def test_networks_that_keep_their_size_are_not_warned_of(layers):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".* is kervolution number")
+        chained(*layers())
 
 
 def test_the_start_is_the_layers_own_until_another_is_given():

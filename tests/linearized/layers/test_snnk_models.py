@@ -1,6 +1,7 @@
 """SNNKs in models: bundling, adapters, uptraining and poolers, on small Transformers and on keras_hub's."""
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from linearized import data
+from linearized.layers.snnk import uptrain as snnk_uptrain
 from linearized.layers.snnk.adapter import Adapted, SNNKAdapter, adapted
 from linearized.layers.snnk.bundle import bundle
 from linearized.layers.snnk.layer import SNNK
@@ -197,6 +199,36 @@ def test_the_pooler_becomes_an_snnk_plain_and_bundled(kind):
             found[m] = errors_of(fine)["pooler"]
             wrong = np.linalg.norm(outputs(fine, x) - before) / np.linalg.norm(before)
         assert found[128] < min(0.35, 0.7 * found[16]) and wrong < 0.5, (activation, found, wrong)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("bert", marks=pytest.mark.slow), "vit"])
+def test_the_default_number_of_features_brings_errors_below_a_fifth(kind):
+    """Each layer by itself: the last doubling was needed, as half as many features err by more than .2."""
+    model, _ = small(kind)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The SNNK in the place of")
+        new = replace_pooler(model, inputs=typical(kind))
+    pooler = new.get_layer("pooler")
+    count = pooler.features.num_features
+    assert errors_of(new)["pooler"] <= 0.2 and count in (64, 128, 256, 512, 1024)
+    fewer = replace_pooler(model, count // 2, inputs=typical(kind))
+    assert count == 64 or errors_of(fewer)["pooler"] > 0.2
+
+
+def test_features_that_do_not_suffice_end_at_the_cap_with_a_warning(monkeypatch):
+    monkeypatch.setattr(snnk_uptrain, "FEWEST", 4)
+    monkeypatch.setattr(snnk_uptrain, "MOST", 8)
+    model, _ = small("vit")
+    with pytest.warns(UserWarning, match="errs by") as given:
+        new = uptrain(model, 2, inputs=typical("vit"))
+    errors = [str(one.message) for one in given if "errs by" in str(one.message)]
+    assert len(errors) == 2  # of the last fit of each block, not of those before
+    assert [layer.features.num_features for layer in walk(new) if isinstance(layer, SNNK)] == [8, 8]
+
+
+def test_unfitted_replacements_have_256_features_by_default():
+    new = uptrain(small("vit")[0], 1, fit=False)
+    assert [layer.features.num_features for layer in walk(new) if isinstance(layer, SNNK)] == [256]
 
 
 def test_adapters_go_after_dense_layers_and_keep_the_outputs():

@@ -1,0 +1,58 @@
+"""Warnings for kervolutions that are stacked without a normalisation between them, where training mostly diverges."""
+
+import warnings
+from typing import Any
+
+from keras import layers
+
+# Layers that leave the size of their inputs as it is, as far as the growth of a stack is concerned.
+PASSES = (
+    layers.ReLU, layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D,
+    layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D, layers.AveragePooling1D, layers.AveragePooling2D,
+    layers.AveragePooling3D, layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D,
+)  # fmt: skip
+UNBOUNDED = ("linear", "relu")  # activations that do not bound the outputs of a layer
+MOST = {"polynomial": 2, "l1": 1, "l2": 1}  # longest stack of each kernel that gives no warning
+WHY = {
+    "polynomial": "their gradients grow with a power of the inputs, and plain SGD diverges at usual rates",
+    "l1": "each one multiplies the mean square of its inputs by about the square of a patch's length",
+    "l2": "each one multiplies the mean square of its inputs by about the length of a patch",
+}
+
+
+def warn_of_stack(layer: Any, x: Any) -> None:
+    """Warn if the symbolic input `x` of a kervolution comes from others of its kernel without a normalisation.
+
+    The warning is given once for each stack, at the layer after the first `MOST`. Tensors with values carry no history,
+    so no warning is given for layers that are called in a subclassed model.
+    """
+    kernel = _growing(layer)
+    if kernel is None or getattr(x, "_keras_history", None) is None:
+        return
+    before = _length(x, kernel)
+    if before == MOST[kernel]:
+        warnings.warn(
+            f"{layer.name!r} is kervolution number {before + 1} with the {kernel} kernel without a normalisation in "
+            f"between: {WHY[kernel]}. Put a BatchNormalization after each one, or lower the learning rate.",
+            stacklevel=3,
+        )
+
+
+def _growing(layer: Any) -> str | None:
+    """Return the kernel of `layer` if it is a kervolution whose outputs may grow in a stack, else None."""
+    kernel = getattr(layer, "kernel_name", None)
+    linear = kernel == "polynomial" and layer._degree() == 1
+    return kernel if kernel in MOST and not linear else None
+
+
+def _length(x: Any, kernel: str) -> int:
+    """Return how many kervolutions of `kernel` in a row lead to the symbolic tensor `x`."""
+    count = 0
+    while True:
+        layer, node, _ = x._keras_history
+        unbounded = getattr(getattr(layer, "activation", None), "__name__", "") in UNBOUNDED
+        if unbounded and _growing(layer) == kernel:
+            count += 1
+        elif not (isinstance(layer, PASSES) or (unbounded and isinstance(layer, layers.Activation))):
+            return count
+        x = layer._inbound_nodes[node].input_tensors[0]
