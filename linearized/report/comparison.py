@@ -5,8 +5,8 @@ Example: python -m linearized.report.comparison --directory=storage/nn/test/comp
 """
 
 import dataclasses
+import re
 import sys
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def comparison_bars(record: Mapping[str, Any]):
     panels = [name for name in PANELS if any(row.get(name) is not None for row in rows)]
     if "test_accuracy" in panels:
         panels = [name for name in panels if name != "test_loss"]
-    labels = [textwrap.fill(row["label"].replace(":", ": "), 26) for row in rows]
+    labels = [_wrapped(row["label"], 26) for row in rows]
     height = 1.2 + sum(0.25 + 0.15 * (1 + label.count("\n")) for label in labels)
     figure, axes = new_figure(2.6 + 2.4 * len(panels), height, nrows=1, ncols=len(panels), sharey=True)
     for axis, name in zip(axes, panels, strict=True):
@@ -48,11 +48,22 @@ def comparison_bars(record: Mapping[str, Any]):
         axis.bar_label(bars, [_shown(value) for value in values], padding=3)
         axis.set_title(record["columns"][name], fontsize=10)
         axis.set_xlim(0, 1.35 * max(filter(None, values), default=1.0))
-        axis.tick_params(axis="x", labelbottom=False)
+        axis.tick_params(axis="both", length=0, labelbottom=False)
+        axis.grid(False)
     axes[0].set_yticks(range(len(rows)), labels, fontsize=9)
     axes[0].invert_yaxis()
     wrapped_title(figure, record["title"])
     return figure
+
+
+def _wrapped(label: str, letters: int) -> str:
+    """Return a label on several lines, broken after ":", "=", "," and "_" rather than within words."""
+    lines = [""]
+    for part in re.findall(r"[^:=,_ ]*(?:[:=,_ ]+|$)", label):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > letters:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _shown(value: float | None) -> str:

@@ -12,15 +12,16 @@ from linearized.report.style import (
     MARKERS,
     handles_of,
     legend_below,
-    log_axis,
     new_figure,
     shades,
     spread_out,
+    steps_line,
 )
+from linearized.report.ticks import in_powers, log_axis
 
 
 def residual_curves(histories: Mapping[str, Mapping[float, np.ndarray]], *, symbol: str = "ρ") -> Figure:
-    """The relative residual after each product with K, a panel a solver and a line a ridge.
+    """Draw the relative residual after each product with K, one panel per solver and one line per ridge.
 
     Args:
         histories: By solver, then by ridge. Lines run from the smallest ridge (dark) to the largest (light).
@@ -29,22 +30,23 @@ def residual_curves(histories: Mapping[str, Mapping[float, np.ndarray]], *, symb
     for axis, (name, lines) in zip(axes, histories.items(), strict=True):
         named = spread_out(len(lines))
         for place, (ridge, shade) in enumerate(zip(sorted(lines), shades(len(lines)), strict=True)):
-            label = f"{symbol} = {ridge:.1e}" if place in named else "_"
-            axis.plot(np.arange(1, len(lines[ridge]) + 1), lines[ridge], color=shade, label=label)
+            label = f"{symbol} = {in_powers(ridge, 2)}" if place in named else "_"
+            steps_line(axis, lines[ridge], color=shade, label=label)
         log_axis(axis, "y")
         axis.set(title=name, xlabel="product with K")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes[0].set_ylabel("residual, relative")
     legend_below(figure, handles_of(axes))
     return figure
 
 
 def solver_steps(solutions: Mapping[str, Sequence[Any]], *, rtol: float, symbol: str = "ρ") -> Figure:
-    """Products with K that each ridge took, and its residual at the end, by solver; `rtol` was asked for.
+    """Draw the products with K that each ridge took, and its residual at the end, by solver.
 
     Args:
-        solutions: By solver, one a ridge, with `ridge`, `iterations`, `residual` and `converged`. A ridge that did not
-            converge is crossed.
+        solutions: By solver, one per ridge, with `ridge`, `iterations`, `residual` and `converged`. A ridge that did
+            not converge is crossed.
+        rtol: The relative residual that was asked for, drawn as a line.
     """
     figure, axes = new_figure(9.6, 3.4, ncols=2)
     for place, (name, path) in enumerate(solutions.items()):
@@ -57,18 +59,20 @@ def solver_steps(solutions: Mapping[str, Sequence[Any]], *, rtol: float, symbol:
         ridges, missed = [one.ridge for one in path], [one for one in path if not one.converged]
         for axis, column in zip(axes, ("iterations", "residual"), strict=True):
             axis.plot(ridges, [getattr(one, column) for one in path], label=name, **look)
-            axis.plot([one.ridge for one in missed], [getattr(one, column) for one in missed], "kx", markersize=9)
+            if missed:
+                crosses = [getattr(one, column) for one in missed]
+                axis.plot([one.ridge for one in missed], crosses, "kx", markersize=9, label="not converged")
     for axis, title in zip(axes, ("products with K", "residual at the end, relative"), strict=True):
         log_axis(axis, "x")
         axis.set(xlabel=f"ridge {symbol}", ylabel=title)
     log_axis(axes[1], "y")
-    axes[1].axhline(rtol, color="0.4", linewidth=1, linestyle="--", label="asked for")
+    axes[1].axhline(rtol, color="0.4", linewidth=1, linestyle="--", label="tolerance")
     legend_below(figure, handles_of(axes))
     return figure
 
 
 def ridge_paths(ridges: np.ndarray, errors: Mapping[str, np.ndarray], *, symbol: str = "ρ") -> Figure:
-    """Errors along the path of ridges, a line a name; thick and thin, so that lines that agree are both seen."""
+    """Draw errors along the path of ridges, one line per name; the first half is thick, to show lines that agree."""
     figure, (axis,) = new_figure(6.4, 3.6)
     for place, (name, values) in enumerate(errors.items()):
         axis.plot(ridges, values, LINES[place % len(LINES)], color=COLOURS[place % len(COLOURS)],

@@ -12,11 +12,11 @@ from linearized.report.style import (
     MARKERS,
     handles_of,
     legend_below,
-    log_axis,
     new_figure,
     shades,
     spread_out,
 )
+from linearized.report.ticks import log_axis
 
 
 def noisy_images(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, int], *, count: int = 6) -> Figure:
@@ -78,7 +78,9 @@ def coordinate_scales(levels: Mapping[str, np.ndarray], effective: int) -> Figur
 
 
 def label_parts(levels: Mapping[str, np.ndarray], degrees: tuple[int, ...] = (2, 3, 4)) -> Figure:
-    """Which share of the labels' variance a polynomial of each degree can reach, from the parts of the labels.
+    """Draw the share of the labels' variance that a polynomial of each degree can reach, from the parts of the labels.
+
+    Markers shrink from the first level to the last, so that levels that agree are all seen.
 
     Args:
         levels: (n, len(degrees)) by what the level is called: the parts that add up to the label.
@@ -87,7 +89,7 @@ def label_parts(levels: Mapping[str, np.ndarray], degrees: tuple[int, ...] = (2,
     for place, (name, parts) in enumerate(levels.items()):
         share = np.cumsum(parts, axis=1).var(axis=0) / parts.sum(axis=1).var()
         axis.plot(degrees, share, marker=MARKERS[place % len(MARKERS)], color=COLOURS[place % len(COLOURS)], label=name,
-                  markersize=5 + 3 * (len(levels) - place), fillstyle="none", linewidth=1)  # fmt: skip
+                  markersize=13 - 8 * place / max(len(levels) - 1, 1), fillstyle="none", linewidth=1)  # fmt: skip
     axis.set(xlabel="degree", ylabel="share of the variance up to it", xticks=degrees)
     axis.set_ylim(0, None)
     legend_below(figure, handles_of([axis]))

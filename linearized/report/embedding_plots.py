@@ -3,39 +3,47 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from linearized.report.style import COLOURS, LINES, MARKERS, handles_of, legend_below, new_figure
+from linearized.report.ticks import log_axis
 
 
 def embedding_curves(record: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Error against the degree of a sketch, error against the dimension, and time against n, for those that are there.
+    """Draw error against the degree of a sketch, error against the dimension, and time against n, for those given.
 
     Args:
         record: "degree": entries of degree and error; "dim": dim, method and error; "rows": n, way and cpu (seconds).
     """
     parts = [part for part in ("degree", "dim", "rows") if record.get(part)]
     figure, axes = new_figure(4.4 * len(parts), 3.6, ncols=len(parts))
+    looks: dict[str, int] = {}  # names of all panels share a legend, so that each has a look of its own
     for axis, part in zip(axes, parts, strict=True):
         entries = record[part]
         if part == "degree":
             _line(axis, [(one["degree"], one["error"]) for one in entries], 0, None)
-            axis.set(xlabel="degree of the sketch", ylabel="relative error", yscale="log")
+            axis.set(xlabel="degree of the sketch", ylabel="relative error")
+            axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         elif part == "dim":
-            _lines(axis, entries, "method", ("dim", "error"))
+            _lines(axis, entries, "method", ("dim", "error"), looks)
             _slope(axis, [one["dim"] for one in entries], max(one["error"] for one in entries))
-            axis.set(xlabel="features m", ylabel="relative error", xscale="log", yscale="log")
+            axis.set(xlabel="features m", ylabel="relative error")
         else:
-            _lines(axis, entries, "way", ("n", "cpu"))
-            axis.set(xlabel="rows n", ylabel="processor seconds", xscale="log", yscale="log")
+            _lines(axis, entries, "way", ("n", "cpu"), looks)
+            axis.set(xlabel="rows n", ylabel="processor seconds")
+        if part != "degree":
+            log_axis(axis, "x")
+        log_axis(axis, "y")
     legend_below(figure, handles_of(axes))
     return figure
 
 
-def _lines(axis: Axes, entries: Sequence[Mapping[str, Any]], group: str, names: tuple[str, str]) -> None:
-    for place, name in enumerate(dict.fromkeys(one[group] for one in entries)):
+def _lines(
+    axis: Axes, entries: Sequence[Mapping[str, Any]], group: str, names: tuple[str, str], looks: dict[str, int]
+) -> None:
+    for name in dict.fromkeys(one[group] for one in entries):
+        place = looks.setdefault(name, len(looks))
         _line(axis, [(one[names[0]], one[names[1]]) for one in entries if one[group] == name], place, name)
 
 
@@ -46,6 +54,8 @@ def _line(axis: Axes, points: Sequence[tuple[float, float]], place: int, label: 
 
 
 def _slope(axis: Axes, dims: Sequence[float], start: float) -> None:
-    """The law of 1/√m for the eye."""
-    x = np.array([min(dims), max(dims)], float)
-    axis.plot(x, start * np.sqrt(x[0] / x), ":", color="0.5", label="1/√m")
+    """Draw the law 1/√m above the measured errors, to compare slopes by eye; nothing for a single dimension."""
+    low, high = min(dims), max(dims)
+    if low < high:
+        start *= 1.3
+        axis.plot([low, high], [start, start * (low / high) ** 0.5], ":", color="0.5", label="1/√m")

@@ -1,16 +1,18 @@
 """Pictures of Gram matrices: the matrix with its rows by class, and its eigenvalues."""
 
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
 import scipy.linalg
 from matplotlib.figure import Figure
 
-from linearized.report.style import COLOURS, LINES, handles_of, legend_below, log_axis, new_figure
+from linearized.report.style import COLOURS, LINES, handles_of, legend_below, letters_in, new_figure
+from linearized.report.ticks import log_axis
 
 
 def gram_matrices(grams: Mapping[str, np.ndarray], labels: np.ndarray) -> Figure:
-    """The correlations K_ij / √(K_ii K_jj) of each matrix, rows and columns by class: what a kernel thinks alike.
+    """Draw the correlations K_ij / √(K_ii K_jj) of each matrix, one panel per matrix, with rows and columns by class.
 
     Args:
         grams: (n, n) by name. labels: (n,) or (n, 1), the classes.
@@ -25,7 +27,8 @@ def gram_matrices(grams: Mapping[str, np.ndarray], labels: np.ndarray) -> Figure
         axis.hlines(borders, -0.5, len(order) - 0.5, color="white", linewidth=0.4)
         axis.vlines(borders, -0.5, len(order) - 0.5, color="white", linewidth=0.4)
         axis.grid(False)
-        axis.set(title=name, xticks=[], yticks=[], xlabel="images, by class")
+        axis.set(xticks=[], yticks=[], xlabel="images, by class")
+        axis.set_title(textwrap.fill(name, letters_in(2.6, 10)), fontsize=10)
         figure.colorbar(pictures[-1], ax=axis, shrink=0.8)
     return figure
 

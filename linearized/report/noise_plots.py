@@ -11,6 +11,7 @@ from linearized.report.style import (
     LINES,
     MARKERS,
     NARROW,
+    by_numbers,
     cap_accuracy,
     dot_chart,
     handles_of,
@@ -66,10 +67,10 @@ def noise_curves(table: pd.DataFrame, *, metric: str = "test_accuracy", narrow: 
     table = table.dropna(subset=[metric]).reset_index(drop=True)
     table = table.assign(label=labelled(table))
     diverged = table["diverged"].eq(True) if "diverged" in table else pd.Series(False, table.index)
-    datasets, labels = sorted(table["dataset"].unique()), sorted(table["label"].unique())
+    datasets, labels = sorted(table["dataset"].unique()), sorted(table["label"].unique(), key=by_numbers)
     columns = min(len(datasets), 3)
-    lengths = [table.loc[table["dataset"] == dataset, "label"].nunique() for dataset in datasets]
-    height = 3.0 if max(lengths) < 8 else 0.4 + 0.36 * max(lengths)
+    letters = 24 if narrow or columns > 1 else 44
+    height = max(_height(table[(table["dataset"] == dataset) & ~diverged], letters) for dataset in datasets)
     rows = -(-len(datasets) // columns)
     figure, axes = new_figure(NARROW if narrow else 1.0 + 4.6 * columns, height * rows, nrows=rows, ncols=columns)
     for axis in axes[len(datasets) :]:
@@ -78,32 +79,40 @@ def noise_curves(table: pd.DataFrame, *, metric: str = "test_accuracy", narrow: 
     for axis, dataset in zip(axes, datasets, strict=True):
         here = table["dataset"] == dataset
         drawn = table[here & ~diverged]
-        _panel(axis, drawn, metric, labels, letters=24 if narrow or columns > 1 else 44)
+        _panel(axis, drawn, metric, labels, letters)
         axis.set_title(_title(dataset, table[here], int((here & diverged).sum())), fontsize=10)
     named = handles_of(axes)
     legend_below(figure, {label: named[label] for label in labels if label in named})
     return figure
 
 
+def _height(rows: pd.DataFrame, letters: int) -> float:
+    """Return the height in inches of one dataset's panel: of many lines, or of as many dots as there are labels."""
+    labels = rows["label"].unique()
+    if rows["noise_ind"].nunique() > 1:
+        return max(3.0, 0.4 + 0.36 * len(labels))
+    return max(1.6, 1.0 + sum(0.15 + 0.15 * (1 + len(label) // letters) for label in labels))
+
+
 def _panel(axis: Axes, rows: pd.DataFrame, metric: str, labels: list[str], letters: int) -> None:
     """Draw one dataset: lines over the noise levels, or dots where there is one level."""
     if rows["noise_ind"].nunique() > 1:
-        for label, line in rows.groupby("label"):
+        for label, line in _in_order(rows, labels):
             line_with_spread(axis, line.groupby("noise_ind")[metric], str(label), labels.index(label))
         axis.set(xlabel="noise level (noise_ind)", ylabel=metric_name(metric))
         axis.set_xlim(rows["noise_ind"].min() - 0.5, rows["noise_ind"].max() + 0.5)
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         cap_accuracy(axis, metric)
         return
-    dots = []
-    for label, same in rows.groupby("label"):
-        place = labels.index(label)
-        spread = float(same[metric].std()) if len(same) > 1 else 0.0
-        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-        dots.append((str(label), float(same[metric].mean()), spread, colour, marker))
+    dots = [dot(same[metric], label, labels.index(label)) for label, same in _in_order(rows, labels)]
     dot_chart(axis, dots, metric, letters)
     level = f", noise level {rows['noise_ind'].iloc[0]}" if len(rows) else ""
     axis.set_xlabel(f"{metric_name(metric)}{level}")
+
+
+def _in_order(rows: pd.DataFrame, labels: list[str]) -> list[tuple[str, pd.DataFrame]]:
+    """Return the rows of each label that has any, in the order of `labels`."""
+    return [(label, same) for label in labels if len(same := rows[rows["label"] == label])]
 
 
 def _title(dataset: str, rows: pd.DataFrame, diverged: int) -> str:
@@ -121,3 +130,9 @@ def line_with_spread(axis: Axes, groups: Any, label: str, place: int) -> None:
         marker=MARKERS[place % len(MARKERS)], linestyle=LINES[place // len(COLOURS) % len(LINES)], capsize=2,
         label=label, clip_on=False,
     )  # fmt: skip
+
+
+def dot(values: pd.Series, label: str, place: int) -> tuple[str, float, float, str, str]:
+    """Return the row of a `dot_chart` for the mean of some values; `place` picks the look, as in `line_with_spread`."""
+    spread = float(values.std()) if len(values) > 1 else 0.0
+    return label, float(values.mean()), spread, COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]

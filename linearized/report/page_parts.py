@@ -92,7 +92,8 @@ def figures(runs: Runs, metrics: Sequence[str]) -> Iterator[dict[str, str]]:
         for metric in metrics:
             if metric not in rows or not rows[metric].notna().any():
                 continue
-            name, lines = style.metric_name(metric), sorted(rows.loc[rows[metric].notna(), "label"].unique())
+            name = style.metric_name(metric)
+            lines = sorted(rows.loc[rows[metric].notna(), "label"].unique(), key=style.by_numbers)
             picture = noise_plots.noise_curves(rows, metric=metric, narrow=True)
             label = f"{name} on {dataset} against the noise level: {', '.join(lines)}"
             yield {

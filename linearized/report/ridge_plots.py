@@ -17,13 +17,14 @@ from linearized.report.style import (
     dot_chart,
     handles_of,
     legend_below,
-    log_axis,
     metric_name,
     new_figure,
     shades,
     spread_out,
+    steps_line,
     wrapped_title,
 )
+from linearized.report.ticks import in_powers, log_axis
 from linearized.storage.result_schema import convergence, fell_short
 
 _SPLITS = {"train": ("--", COLOURS[4]), "validation": ("-.", COLOURS[2]), "leave_one_out": (":", COLOURS[3]),
@@ -98,7 +99,13 @@ def _dots(axis: Axes, entry: pd.Series, metric: str, loss: str) -> None:
 
 
 def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
-    """A line a split, and a cross on each ridge that was not solved."""
+    """Draw one line per split, with a cross on each ridge that was not solved.
+
+    The values of a ridge that diverged would set the scale of all others, so that its cross stands at the edge instead.
+    """
+    diverged = ridges["diverged"].eq(True) if "diverged" in ridges else pd.Series(False, ridges.index)
+    edge = ridges.loc[diverged, "ridge"] if not diverged.all() else ridges["ridge"].iloc[:0]
+    ridges = ridges.drop(edge.index)
     for split, (line, colour) in _SPLITS.items():
         if (column := f"{split}_{metric}") in ridges and ridges[column].notna().any():
             label = split.replace("_", "-")
@@ -108,6 +115,10 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
         axis.plot(missed["ridge"], missed[f"test_{metric}"], "x", color=COLOURS[1], markersize=9, label="not converged")
     axis.set_ylabel(metric_name(metric, loss))
     cap_accuracy(axis, metric)
+    if len(edge):
+        height = np.full(len(edge), 0.03 if metric == "accuracy" else 0.97)  # of the axis, where values are bad
+        axis.plot(edge, height, "x", color=COLOURS[1], markersize=9, markeredgewidth=2.5, label="diverged",
+                  transform=axis.get_xaxis_transform())  # fmt: skip
     if metric == "loss" and (ridges["test_loss"].dropna() > 0).all():
         log_axis(axis, "y")
 
@@ -153,7 +164,7 @@ def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
     """Draw the residual (CG) or the loss (SGD) at each iteration or epoch, one line per ridge.
 
     Lines run from the smallest ridge (dark) to the largest (light); of many, the legend names about eight. The loss of
-    the validation rows is dashed, in the colour of its ridge.
+    the validation rows is dashed, in the colour of its ridge. Lines of ridges that diverged leave the panel at the top.
 
     Args:
         arrays: "history/000" for the ridge of index 0, with "history/000_validation" where there is one; or, of a
@@ -162,17 +173,25 @@ def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
     """
     figure, (axis,) = new_figure(NARROW if narrow else 6, 3.3)
     symbol = record.get("ridge_symbol", "λ")
-    drawn = sorted((entry["ridge"], *_history(entry["index"], arrays)) for entry in record["ridges"]
-                   if len(_history(entry["index"], arrays)[0]))  # fmt: skip
+    drawn = sorted(
+        (entry["ridge"], *lines, bool(entry.get("diverged")))
+        for entry in record["ridges"]
+        if (lines := _history(entry["index"], arrays))[0]
+    )
     named = spread_out(len(drawn))
     many = len(drawn) > 1
-    for place, ((ridge, history, validation), shade) in enumerate(zip(drawn, shades(len(drawn)), strict=True)):
-        label = f"{symbol} = {ridge:.1e}" if ridge or many else record["solver"]["history"]
-        _history_line(axis, history, shade, "-", label if place in named else "_")
-        _history_line(axis, validation, shade if many else COLOURS[1], "--", "_" if many else "validation loss")
-    if many and any(len(validation) for _, _, validation in drawn):
+    for place, ((ridge, history, validation, _), shade) in enumerate(zip(drawn, shades(len(drawn)), strict=True)):
+        label = f"{symbol} = {in_powers(ridge, 2)}" if ridge or many else record["solver"]["history"]
+        steps_line(axis, history, color=shade, label=label if place in named else "_")
+        if validation:
+            dashed = {"color": shade, "label": "_"} if many else {"color": COLOURS[1], "label": "validation loss"}
+            steps_line(axis, validation, "--", **dashed)
+    if many and any(len(validation) for _, _, validation, _ in drawn):
         axis.plot([], [], "--", color="0.4", label="validation loss, dashed")
     log_axis(axis, "y")
+    highest = max((max(line) for _, *lines, diverged in drawn if not diverged for line in lines if line), default=None)
+    if highest and any(diverged for *_, diverged in drawn) and axis.get_ylim()[1] > 10 * highest:
+        axis.set_ylim(top=10 * highest)  # lines that diverge leave the panel
     axis.set(xlabel=record["solver"]["step"], ylabel=record["solver"]["history"])
     axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if not narrow:
@@ -191,14 +210,8 @@ def _history(index: int, arrays: Mapping[str, np.ndarray]) -> tuple[list[float],
     return train, validation
 
 
-def _history_line(axis: Axes, values: Sequence[float], colour: Any, line: str, label: str) -> None:
-    if len(values):
-        alone = "o" if len(values) == 1 else None  # a line of one point is not seen
-        axis.plot(np.arange(1, len(values) + 1), values, line, color=colour, label=label, marker=alone, markersize=4)
-
-
 def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = "test_loss") -> Figure:
-    """A metric of several runs against the ridge, a line a run, its chosen ridge filled.
+    """Draw a metric of several runs against the ridge, one line per run, with its chosen ridge as a large dot.
 
     Args:
         records: By the name in the legend. Each keeps its unit of the ridge: a model's λ and a kernel's ρ = nλ are
@@ -216,6 +229,7 @@ def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = 
         chosen = record["chosen"]["position"]
         axis.plot(ridges[chosen], values[chosen], marker=marker, color=colour, markersize=9)
         lambdas += ridges.tolist()
+    axis.plot([], [], "o", color="0.4", markersize=9, label="chosen ridge")
     _log_ridges(axis, pd.Series(lambdas), "λ = ρ / n")
     axis.set_ylabel(metric_name(metric))
     if metric.endswith("loss"):

@@ -16,7 +16,6 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from linearized.storage.files import whole_file
 
@@ -24,9 +23,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NARROW = 4.4  # inches: a picture that is read on a phone, or two or three beside each other
 LINES = ("-", "--", "-.", ":")
-STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
+STYLE = {"axes.grid": True, "axes.axisbelow": True, "axes.titlepad": 8, "grid.alpha": 0.3, "axes.spines.top": False,
+         "axes.spines.right": False, "font.size": 10}  # fmt: skip
 
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _NAMES = {"square": "mean squared norm", "cross_entropy": "cross-entropy"}
 _REFERENCE = re.compile(r'(?<=url\(#)[^)]+(?=\))|(?<=href="#)[^"]+(?=")')
 _ELEMENT_ID = re.compile(r' id="([^"]+)"')
@@ -37,10 +36,11 @@ _INK = re.compile(r"#000000|(?<=: )black\b")
 
 
 def new_figure(width: float, height: float, **subplots) -> tuple[Figure, list]:
-    """A figure in the style of the suite, inches wide and high, and its axes as one flat list."""
+    """Return a figure in the style of the suite, inches wide and high, and its axes as one flat list."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(**{"squeeze": False, **subplots})
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # inches around each panel: texts of neighbours keep apart
     return figure, list(axes.flat)
 
 
@@ -108,7 +108,8 @@ def dot_chart(axis: Axes, rows: Sequence[tuple[str, float, float, str, str]], me
         if finite:
             axis.errorbar(value, place, xerr=spread or None, color=colour, capsize=2)
             axis.plot(value, place, marker, color=colour, clip_on=False)
-        text = f"{value:.4g}" if finite else "not finite"
+        digits = ".4f" if metric.endswith("accuracy") else "#.4g"  # the same number of digits in each row
+        text = f"{value:{digits}}" if finite else "not finite"
         axis.text(1.05, place, text, transform=axis.get_yaxis_transform(), va="center", fontsize=9)
     axis.set_yticks(range(len(rows)), [textwrap.fill(row[0], letters) for row in rows], fontsize=9)
     axis.set_ylim(len(rows) - 0.5, -0.5)
@@ -187,31 +188,20 @@ def shades(count: int) -> list:
     return [matplotlib.colormaps["viridis"](0.2 + 0.65 * place / max(count - 1, 1)) for place in range(count)]
 
 
-def log_axis(axis: Axes, which: str) -> None:
-    """A logarithmic axis, "x" or "y", of few ticks and plain text (10⁻³): a page of many pictures stays small.
-
-    It stays linear where nothing that is drawn is above 0, such as the history of a solver that was done at once.
-    """
-    if axis.has_data() and not math.isfinite(getattr(axis.dataLim, f"minpos{which}")):
-        return
-    axis.set(**{f"{which}scale": "log"})
-    ticks = axis.xaxis if which == "x" else axis.yaxis
-    ticks.set_major_formatter(_power)
-    ticks.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
-
-    def between(value: float, _: int) -> str:
-        low, high = sorted(ticks.get_view_interval())
-        return f"{value:g}" if high < 30 * low else ""  # where powers of ten alone would be one or two
-
-    ticks.set_minor_formatter(between)
-
-
-def _power(value: float, _: int = 0) -> str:
-    exponent = round(math.log10(value)) if value > 0 else 0
-    return "10" + str(exponent).translate(_RAISED)
-
-
 def spread_out(count: int, shown: int = 8) -> set[int]:
     """Which of `count` lines a legend names: the first, the last and some between them, about `shown` of them."""
     step = -(-count // shown)
     return {place for place in range(0, count, step) if count - 1 - place >= step / 2} | {count - 1}
+
+
+def steps_line(axis: Axes, values: Sequence[float], line: str = "-", **look: Any) -> None:
+    """Draw values against 1, 2, 3, ...; a single value is a dot, because a line through one point is not seen."""
+    alone = {"marker": "o", "markersize": 4} if len(values) == 1 else {}
+    axis.plot(range(1, len(values) + 1), values, line, **alone, **look)
+
+
+def by_numbers(text: str) -> list[tuple[bool, float, str]]:
+    """Return a key that sorts names with numbers by their values: "N = 64" before "N = 1,024"."""
+    parts = re.split(r"(\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)", text)
+    return [(bool(place % 2), float(part.replace(",", "")) if place % 2 else 0.0, part)
+            for place, part in enumerate(parts)]  # fmt: skip

@@ -4,9 +4,12 @@ Pictures are laid out as they are written to a file, over sets of results of one
 levels and numbers of train rows, long names, classes and regression, and ridges that diverged or were not solved.
 """
 
+import inspect
 import itertools
+import types
 import warnings
 
+import matplotlib.figure
 import matplotlib.text
 import numpy as np
 import pandas as pd
@@ -14,7 +17,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from linearized.report import plots
-from linearized.report.comparison import comparison_bars
+from linearized.report.comparison import _wrapped, comparison_bars
 from linearized.report.embedding_plots import embedding_curves
 from linearized.report.recipes import RECIPES
 from linearized.report.recipes.plot import figure as recipe_figure
@@ -22,8 +25,8 @@ from linearized.report.recipes.plot import figure as recipe_figure
 LONG = "KERV_CNN, kernel = gaussian with a learned width and a bias inside, rate = 0.00123, n = 60,000, by validation"
 
 
-def laid_out(figure):
-    """Lay the figure out, with warnings as errors, and check it; gives the figure."""
+def laid_out(figure, smallest=60):
+    """Lay the figure out, with warnings as errors, and check it; gives the figure. `smallest`: pixels of an axis."""
     canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -43,7 +46,7 @@ def laid_out(figure):
         assert not (wide > 2 and high > 2), f"{one!r} overlaps {other!r}"
     for axis in (axis for axis in figure.axes if axis.get_label() != "<colorbar>"):
         box = axis.get_window_extent(renderer)
-        assert box.width > 110 and box.height > 60, "an axis has collapsed"
+        assert box.width > min(110, 1.8 * smallest) and box.height > smallest, "an axis has collapsed"
     for legend in figure.legends:
         box = legend.get_window_extent(renderer)
         assert box.x0 > -3 and box.y0 > -3 and box.x1 < width + 3
@@ -105,7 +108,10 @@ def test_metric_against_noise(models, levels, sizes, task, narrow):
 
 def test_many_lines_and_datasets():
     many = [f"RF, N = {2**i}" for i in range(12)]
-    laid_out(plots.noise_curves(table(many, 4, (100,), "classes")))
+    figure = laid_out(plots.noise_curves(table(many, 4, (100,), "classes")))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == many  # by number, 2 before 1024
+    figure = laid_out(plots.noise_curves(table(many, 1, (100,), "classes")))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == many
     sets = [table(("RF", "NN"), 1 + place % 2 * 3, (100, 200), "classes", dataset=name)
             for place, name in enumerate(("CIFAR2", "DIGITS", "FMNIST", "NFMNIST"))]  # fmt: skip
     laid_out(plots.noise_curves(pd.concat(sets)))
@@ -184,6 +190,28 @@ def test_training_picture_of_a_fine_tuned_model():
     laid_out(plots.training_curves(made, {"history/loss": np.ones(1)}))
 
 
+def test_a_diverged_ridge_stands_at_the_edge_and_leaves_the_scale_to_the_others():
+    figure = laid_out(plots.ridge_curves(record(8, "classes", trouble="diverged")))
+    for axis, height in zip(figure.axes, (0.97, 0.03), strict=True):
+        [cross] = [line for line in axis.get_lines() if line.get_label() == "diverged"]
+        assert list(cross.get_xdata()) == [1e-5] and list(cross.get_ydata()) == [height]
+    assert figure.axes[0].get_ylim()[1] < 2  # the diverged loss is 3e30, the others are below 0.7
+    history = {"history/000": np.array([0.5, 2.0, 1e8, 1e30]), "history/001": np.linspace(0.8, 0.3, 9)}
+    axis = laid_out(plots.training_curves(record(2, "classes", trouble="diverged"), history)).axes[0]
+    assert axis.get_ylim()[1] == pytest.approx(8.0)
+    alone = {"history/000": history["history/000"]}
+    axis = laid_out(plots.training_curves(record(1, "classes", trouble="diverged"), alone)).axes[0]
+    assert axis.get_ylim()[1] > 1e30
+
+
+def test_labels_of_models_are_broken_between_words():
+    long = "SNNK_MLP:snnk_features=2048:snnk_variance_reduction=orthogonal"
+    lines = _wrapped(long, 26).split("\n")
+    assert "".join(lines) == long and max(map(len, lines)) <= 26
+    assert all(line[-1] in ":=,_" for line in lines[:-1])
+    assert _wrapped("CNN", 26) == "CNN"
+
+
 @pytest.mark.parametrize("labels", [("CNN", "KERV_CNN"), ("CNN", "KERV_CNN:kervolution_kernel=gaussian", "SNNK_MLP")])
 def test_comparison(labels):
     columns = {"trained_parameters": "trained parameters", "examples_per_second": "examples / s",
@@ -207,8 +235,72 @@ def test_embeddings_grams_and_solvers():
     laid_out(plots.residual_curves(histories))
 
 
+def levels(count, width=64, rows=6):
+    random = np.random.default_rng(0)
+    return {f"κ = {place / 10}": (place + 1) * random.random((rows, width)) for place in range(count)}
+
+
+def solved(shift):
+    return [types.SimpleNamespace(ridge=10.0**index, iterations=100 // (index + 1), converged=index > 1,
+                                  residual=10.0 ** -(5 + (index + shift) % 3)) for index in range(9)]  # fmt: skip
+
+
+def compared(count, ridges=8):
+    return {f"{LONG}, run {place}" if place else "NN": record(ridges, "classes", kernel=bool(place % 2)) | {
+        "data": {"n_train": 50}} for place in range(count)}  # fmt: skip
+
+
+RIDGES = np.geomspace(1e-3, 1e3, 9)
+DIRECT = {"cg": {1.0: np.geomspace(1, 1e-6, 9), 10.0: np.geomspace(1, 1e-6, 5)}, "cholesky": {1.0: np.array([1e-12])}}
+DRAWN = {
+    "images": lambda: plots.noisy_images(levels(4), (8, 8, 1)),
+    "images of a long level": lambda: plots.noisy_images({"threshold = 13 of 28": np.ones((6, 48))}, (4, 4, 3)),
+    "spectra": lambda: plots.frequency_spectra(levels(4), (8, 8, 1)),
+    "spectra of 15 levels": lambda: plots.frequency_spectra(levels(15), (8, 8, 1)),
+    "spectrum of white noise": lambda: plots.frequency_spectra(levels(1), (8, 8, 1)),
+    "coordinates": lambda: plots.coordinate_scales(levels(10), 8),
+    "coordinates of one level": lambda: plots.coordinate_scales(levels(1), 8),
+    "parts of labels": lambda: plots.label_parts(levels(4, 3, 50)),
+    "parts of labels of 10 levels": lambda: plots.label_parts(levels(10, 3, 50)),
+    "solvers": lambda: plots.solver_steps({"cg": solved(0), "block_lanczos": solved(1)}, rtol=1e-5),
+    "many solvers": lambda: plots.solver_steps({f"{LONG} {i}": solved(i) for i in range(5)}, rtol=1e-5),
+    "paths": lambda: plots.ridge_paths(RIDGES, {f"{name}, NumPy": RIDGES / (1 + RIDGES) for name in ("train", "test")}),
+    "narrow path": lambda: plots.ridge_paths(np.array([1.0, 2.0, 4.0]), {"test": np.array([0.4, 0.35, 0.5])}),
+    "runs": lambda: plots.ridge_comparison(compared(3)),
+    "a run of one ridge": lambda: plots.ridge_comparison(compared(1, 1)),
+    "a direct solver": lambda: plots.residual_curves(DIRECT),
+    "one dimension": lambda: embedding_curves({"dim": [{"dim": 512, "method": "features", "error": 0.5}]}),
+    "near dimensions": lambda: embedding_curves({"dim": [{"dim": dim, "method": "features", "error": 0.5 / dim**0.5}
+                                                         for dim in (100, 150, 200)]}),
+    "long names": lambda: plots.gram_matrices(dict.fromkeys((LONG, "RF", LONG + " "), np.eye(9)), np.arange(9) % 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_pictures_of_data_and_solvers(name):
+    laid_out(DRAWN[name](), smallest=35 if "images" in name else 60)
+
+
+def test_every_picture_is_laid_out_here():
+    """A new function that returns a Figure is refused until a test of this file draws it."""
+    text = inspect.getsource(inspect.getmodule(test_every_picture_is_laid_out_here))
+    drawing = [name for name in plots.__all__ if getattr(getattr(plots, name), "__annotations__", {}).get("return")
+               is matplotlib.figure.Figure]  # fmt: skip
+    assert len(drawing) >= 12
+    assert [name for name in drawing if f"plots.{name}(" not in text] == []
+
+
+def test_names_of_all_panels_look_different():
+    rows = {"dim": [{"dim": dim, "method": "features", "error": 1 / dim} for dim in (10, 100)],
+            "rows": [{"n": n, "way": "exact", "cpu": n} for n in (10, 100)]}  # fmt: skip
+    figure = embedding_curves(rows)
+    looks = {line.get_color() for axis in figure.axes for line in axis.get_lines() if line.get_label() != "1/√m"}
+    assert len(looks) == 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("name", RECIPES)
-def test_figures_of_the_recipes(name):
+def test_figures_of_the_recipes(name, count):
     recipe = RECIPES.load(name)
     values = (0, 3, 6) if recipe.axis == "noise_ind" else (1000, 4000, 16_000)
     points = [
@@ -220,7 +312,17 @@ def test_figures_of_the_recipes(name):
             recipe.metric: 0.99 - 0.02 * place - 0.1 * step + 0.01 * seed,
         }
         for place, curve in enumerate(recipe.curves)
-        for step, value in enumerate(values)
+        for step, value in enumerate(values[:count])
         for seed in range(2)
     ]
-    laid_out(recipe_figure(recipe, recipe.dataset, pd.DataFrame(points)))
+    figure = laid_out(recipe_figure(recipe, recipe.dataset, pd.DataFrame(points)))
+    axis, curves = figure.axes[0], [curve.label for curve in recipe.curves]
+    if count == 1:
+        assert [label.get_text() for label in axis.get_yticklabels()] == [*curves, *recipe.references]
+        assert not figure.legends
+    else:
+        lines = [line for line in axis.get_lines() if len(line.get_xdata()) == count]
+        inside = axis.get_window_extent()
+        assert len(lines) >= len(curves) and all(text.get_window_extent().x0 > inside.x1 for text in axis.texts)
+        if recipe.axis == "num_train":
+            assert [label.get_text() for label in axis.get_xticklabels()] == ["1,000", "4,000", "16,000"]

@@ -1,49 +1,76 @@
-"""A recipe's figure from its points: a line a curve, error bars over seeds, reference lines, legend below."""
+"""The figure of a recipe, drawn from its points: curves with error bars over seeds, reference lines, legend below."""
 
 import textwrap
 
-import matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from linearized.data import DATASETS
 from linearized.report import plots
+from linearized.report.noise_plots import dot
 from linearized.report.recipes.figure_recipe import FigureRecipe
+from linearized.report.style import dot_chart
 
 TITLE = 64  # letters of a line that fit over the axes
 
 
 def figure(recipe: FigureRecipe, dataset: str, points: pd.DataFrame) -> Figure:
-    """The picture.
+    """Draw a recipe's curves with error bars over seeds; of a single value on the axis, one dot per curve.
 
     Args:
         dataset: What was run; if it is the stand-in, the title says so.
         points: Rows with label, value, seed and the recipe's metric.
     """
     source = DATASETS.load(dataset)
-    with matplotlib.rc_context(plots.STYLE):
-        picture = Figure(figsize=(6.4, 3.9), layout="constrained")
-        axis = picture.subplots()
-        order = [curve.label for curve in recipe.curves if (points["label"] == curve.label).any()]
-        for place, label in enumerate(order):
-            mine = points[points["label"] == label]
-            where = mine["value"].map(lambda value: _abscissa(recipe, source, value))
-            plots.line_with_spread(axis, mine.groupby(where)[recipe.metric], label, place)
-        for name, height in recipe.references.items():
-            axis.axhline(height, color="0.6", linestyle=":", linewidth=1, zorder=0)
-            axis.annotate(
-                name, (1, height), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7, color="0.4"
-            )
-        axis.set(xlabel=_axis_name(recipe, source), ylabel=recipe.metric.replace("_", " "))
-        plots.cap_accuracy(axis, recipe.metric)
-        if recipe.axis == "num_train":
-            axis.set_xscale("log", base=2)
-        stands = f"({source.title} instead of {recipe.dataset})" if dataset != recipe.dataset else ""
-        rows = "" if recipe.axis == "num_train" else f", n = {int(points['data_n_train'].max()):,}"
-        lines = [f"{recipe.title}{rows}", *textwrap.wrap(stands, TITLE)]
-        axis.set_title("\n".join(lines), fontsize=10)
-        plots.legend_below(picture, plots.handles_of([axis]))
+    single = points["value"].nunique() == 1
+    labels = [curve.label for curve in recipe.curves if (points["label"] == curve.label).any()]
+    height = 0.8 + 0.3 * (len(labels) + len(recipe.references)) if single else 3.9
+    picture, (axis,) = plots.new_figure(6.4, height)
+    if single:
+        _dots(axis, recipe, points, labels)
+        axis.set_xlabel(f"{recipe.metric.replace('_', ' ')}, {_place(recipe, source, points['value'].iloc[0])}")
+    else:
+        _curves(axis, recipe, source, points, labels)
+    stands = f"({source.title} instead of {recipe.dataset})" if dataset != recipe.dataset else ""
+    rows = "" if recipe.axis == "num_train" else f", n = {int(points['data_n_train'].max()):,}"
+    lines = [f"{recipe.title}{rows}", *textwrap.wrap(stands, TITLE)]
+    axis.set_title("\n".join(lines), fontsize=10)
+    plots.legend_below(picture, plots.handles_of([axis]))
     return picture
+
+
+def _dots(axis: Axes, recipe: FigureRecipe, points: pd.DataFrame, labels: list[str]) -> None:
+    """Draw the mean of each curve at the only value, and the references as rows of their own."""
+    rows = [dot(points.loc[points["label"] == label, recipe.metric], label, place)
+            for place, label in enumerate(labels)]  # fmt: skip
+    rows += [(name, height, 0.0, "0.4", "|") for name, height in recipe.references.items()]
+    dot_chart(axis, rows, recipe.metric)
+
+
+def _curves(axis: Axes, recipe: FigureRecipe, source, points: pd.DataFrame, labels: list[str]) -> None:
+    """Draw one line per curve, and the references as dotted lines with their names in the margin."""
+    for place, label in enumerate(labels):
+        mine = points[points["label"] == label]
+        where = mine["value"].map(lambda value: _abscissa(recipe, source, value))
+        plots.line_with_spread(axis, mine.groupby(where)[recipe.metric], label, place)
+    for name, height in recipe.references.items():
+        axis.axhline(height, color="0.6", linestyle=":", linewidth=1, zorder=0)
+        axis.annotate(
+            textwrap.fill(name, 16), (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=7,
+            color="0.3",
+        )  # fmt: skip
+    axis.set(xlabel=_axis_name(recipe, source), ylabel=recipe.metric.replace("_", " "))
+    plots.cap_accuracy(axis, recipe.metric)
+    if recipe.axis == "num_train":
+        values = sorted(points["value"].unique())
+        axis.set_xscale("log")
+        axis.set_xticks(values, [f"{value:,}" for value in values])
+        axis.set_xticks([], minor=True)
+
+
+def _place(recipe: FigureRecipe, source, value: int) -> str:
+    return f"{_axis_name(recipe, source)} = {_abscissa(recipe, source, value):,.4g}"
 
 
 def _abscissa(recipe: FigureRecipe, source, value: int) -> float:

@@ -1,0 +1,49 @@
+"""Tick labels of logarithmic axes: powers of ten over several decades, plain numbers over one or less."""
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_FEW = 30.0  # high / low of an axis that shows at most two powers of ten and is labelled between them, too
+
+
+def log_axis(axis: Axes, which: str) -> None:
+    """Make an axis, "x" or "y", logarithmic, with few ticks that are all labelled in one notation.
+
+    An axis over more than a decade and a half has powers of ten (10⁻³); a shorter one has numbers at every tick. Labels
+    are plain text, which keeps a page of many pictures small. The axis stays linear where nothing that is drawn is
+    above 0, such as the history of a solver that was done at once.
+    """
+    if axis.has_data() and not math.isfinite(getattr(axis.dataLim, f"minpos{which}")):
+        return
+    axis.set(**{f"{which}scale": "log"})
+    ticks = axis.xaxis if which == "x" else axis.yaxis
+
+    def at_powers(value: float, _: int) -> str:
+        low, high = sorted(ticks.get_view_interval())
+        return in_powers(value) if high >= _FEW * low else _number(value, low, high)
+
+    def between(value: float, _: int) -> str:
+        low, high = sorted(ticks.get_view_interval())
+        return "" if high >= _FEW * low else _number(value, low, high)
+
+    ticks.set_major_formatter(at_powers)
+    ticks.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+    ticks.set_minor_formatter(between)
+
+
+def in_powers(value: float, digits: int = 6) -> str:
+    """Return a number as "10⁻³" or "2.5·10⁻³", with that many significant digits at most."""
+    if value <= 0 or not math.isfinite(value):
+        return f"{value:g}"
+    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])
+    factor = f"{value / 10.0**exponent:.{digits}g}"
+    power = "10" + str(exponent).translate(_RAISED)
+    return power if factor == "1" else f"{factor}·{power}"
+
+
+def _number(value: float, low: float, high: float) -> str:
+    """Return a tick's label on an axis from `low` to `high`; one notation for all of its ticks."""
+    return f"{value:g}" if low >= 1e-3 and high < 1e5 else in_powers(value)
