@@ -269,6 +269,26 @@ def test_a_phone_and_the_dark_show_it_too(page, browser, width, scheme):
     assert (ground.mean() < 128) == (scheme == "dark")
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_stay_inside_the_page_and_a_command_has_a_line_of_its_own(make_run, tmp_path, browser, width):
+    path = make_run(tmp_path / "results" / "long", "KERV_CNN_" + "unbroken" * 12, "DATA_" + "unbroken" * 8, ridges=2)
+    record = {**json.loads(path.read_text()), "format": 1}
+    record["command"] = " ".join(["python", "-m", "linearized", "train", *(f"--flag_{i}=value" for i in range(12))])
+    del record["digest"]
+    path.write_text(json.dumps(record))
+    page = write_page(find([tmp_path]), tmp_path / "page.html", folders=[tmp_path], metrics=METRICS)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                            {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500})  # fmt: skip
+    browser.get(page.as_uri() + "#run-0")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    wider = "return [...document.querySelectorAll('summary, .facts li, header, dd')].filter((one) => " \
+            "one.scrollWidth > one.clientWidth + 1).map((one) => one.textContent)"  # fmt: skip
+    assert browser.execute_script(wider) == []
+    widths = "return ['.wide', 'dl'].map((one) => document.querySelector(one).getBoundingClientRect().width)"
+    command, whole = browser.execute_script(widths)
+    assert command == pytest.approx(whole, abs=1)
+
+
 def contrast(first, second):
     """The contrast ratio of two sRGB colours, of the WCAG."""
     shares = np.stack([first, second]) / 255
