@@ -7,13 +7,14 @@ from linearized.settings.gram_settings import KERNELS
 _LAZY = {
     "gram": "kernel_gen.gram_in_memory", "embedding": "kernel_gen.embedding_in_memory",
     "Elementwise": "kernel_gen.activations.elementwise",
+    "HermiteDual": "kernel_gen.activations.approximations", "MonteCarlo": "kernel_gen.activations.approximations",
 }  # fmt: skip
 
-__all__ = ["KERNELS", "Elementwise", "embedding", "gram"]
+__all__ = ["KERNELS", "Elementwise", "HermiteDual", "MonteCarlo", "embedding", "gram"]
 
 
 def __getattr__(name: str):
-    """Import `gram`, `embedding` or `Elementwise` when it is asked for: this package stays quick to import."""
+    """Import an entry of `_LAZY` on first use, so that this package stays quick to import."""
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,23 +1,35 @@
-"""Duals to compare others with: cut Hermite series of any degree, and Monte Carlo means."""
+"""Approximate duals, to see what an approximation costs a kernel: truncated Hermite series and Monte Carlo means.
+
+Both go wherever an activation goes, such as `kernel_gen.gram("NTK", x, activation=HermiteDual("relu", 9))`.
+"""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernel_gen.activations import hermite
+from kernel_gen.activations import activation, hermite
 from kernel_gen.activations.base import Activation, correlation, derivative
 from kernel_gen.activations.series import BLOCK, Series
+from linearized.base.errors import UserError
 
 
 class HermiteDual(Series):
-    """Σ_{k <= degree} a_k(σ₁) a_k(σ₂) c^k, with all its terms, for inputs of any norm; the slope is its derivative.
+    """The dual truncated to Σ_{k <= degree} a_k(σ₁) a_k(σ₂) c^k, for inputs of any norm, and its exact derivative.
 
-    On unit variances it misses Σ_{k > degree} a_k² c^k. The coefficients are integrals that are split at 0, of inputs
-    of any norm; kinks elsewhere cost them 1e-4. Costs 4(degree + 1) operations an entry.
+    On unit variances the error is Σ_{k > degree} a_k² c^k. The coefficients are integrals split at 0; an activation
+    with kinks elsewhere has an error of about 1e-4 in each. One entry costs 4(degree + 1) operations.
+
+    Args:
+        exact: The activation: a name, a function or an `Activation`.
+        degree: Degree of the last term kept, at least 0.
     """
 
-    def __init__(self, exact: Activation, degree: int):
-        super().__init__(exact.scalar)
+    def __init__(self, exact: Any, degree: int):
+        if degree < 0:
+            raise UserError(f"The degree of a Hermite series must be at least 0. Received: degree={degree}.")
+        super().__init__(activation(exact).scalar)
         self.degree = degree
 
     def terms(self, variance, dtype="float64"):
@@ -35,10 +47,20 @@ class HermiteDual(Series):
 
 
 class MonteCarlo(Activation):
-    """Means over pairs of normal numbers, the same for all entries: they err by 1/√samples of a product's deviation."""
+    """The dual and its derivative as means over pairs of normal numbers, which are the same for all entries.
 
-    def __init__(self, exact: Activation, samples: int = 100_000, seed: int = 0):
-        super().__init__(exact.scalar)
+    The standard error is that of the product of two activations over √samples. One entry costs `samples` evaluations.
+
+    Args:
+        exact: The activation: a name, a function or an `Activation`.
+        samples: Number of pairs, at least 1.
+        seed: Random-number seed of the pairs.
+    """
+
+    def __init__(self, exact: Any, samples: int = 100_000, seed: int = 0):
+        if samples < 1:
+            raise UserError(f"Monte Carlo means need at least one sample. Received: samples={samples}.")
+        super().__init__(activation(exact).scalar)
         self.samples, self.seed = samples, seed
 
     def pair(self, k12, one, two, terms=0):

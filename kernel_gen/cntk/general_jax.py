@@ -19,7 +19,7 @@ import numpy as np
 from kernel_gen.activations import activation
 from kernel_gen.cntk import recursion_jax as cntk_jax
 from kernel_gen.cntk.architecture import Architecture
-from kernel_gen.kernels.cntk import Cntk
+from kernel_gen.cntk.fused import Cntk
 from linearized.base.errors import UserError
 from linearized.settings.gram_settings import KernelSettings
 

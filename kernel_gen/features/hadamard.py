@@ -6,10 +6,6 @@ once.
 """
 
 import numba
-import numpy as np
-from jaxtyping import Shaped
-
-from linearized.base.errors import UserError
 
 LANES = 16  # columns at once: a line of the cache in float32
 
@@ -51,21 +47,3 @@ def load(x, signs, start, block):
         for lane in range(lanes, LANES):
             block[i, lane] = 0
     block[x.shape[0] :] = 0
-
-
-@numba.njit(nogil=True, fastmath=True, error_model="numpy")
-def _whole(x, signs, out, block):
-    for start in range(0, x.shape[1], LANES):
-        load(x, signs, start, block)
-        transform(block)
-        lanes = min(LANES, x.shape[1] - start)
-        out[:, start : start + lanes] = block[:, :lanes]
-
-
-def hadamard_transform(x: Shaped[np.ndarray, "d columns"]) -> Shaped[np.ndarray, "d columns"]:
-    """H x with H[i, j] = (-1)^popcount(i & j), not normalised. Raises `UserError` if d is no power of two."""
-    if x.ndim != 2 or len(x) != padded(len(x)) or not len(x):
-        raise UserError(f"The Hadamard transform takes (d, columns), d a power of two. Received: shape {x.shape}.")
-    block, out = np.empty((len(x), LANES), x.dtype), np.empty_like(x)
-    _whole(np.ascontiguousarray(x), np.ones(len(x), x.dtype), out, block)
-    return out

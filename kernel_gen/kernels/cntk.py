@@ -1,100 +1,18 @@
-"""CNTK: kernels of convolutional networks with ReLUs (Myrtle-5, 7, 10, or plain convolutions with a head).
+"""CNTK: kernels of convolutional networks (Myrtle-5, 7, 10, or plain convolutions with a head).
 
-The conventions are neural-tangents': a 3x3 convolution divides by 9·channels, the first one by those of the images
-(scale "stax", which is also the published one); scale "input" leaves the images' channels out. The readout is dense,
-with the same weight and bias deviations.
+ReLU networks take the fused kernel (`kernel_gen.cntk.fused`), others the recursion on whole covariances in JAX
+(`kernel_gen.cntk.general_jax`).
 """
 
-import functools
-import math
-
-import numpy as np
-from absl import logging
-from numba import cuda
-
 from kernel_gen.activations import name_of
-from kernel_gen.cntk import diagonal as cntk_diagonal
-from kernel_gen.cntk import engine as cntk_engine
-from kernel_gen.cntk import recursion_cuda as cntk_cuda
-from kernel_gen.cntk.architecture import Architecture, myrtle, plain
-from kernel_gen.cntk.diagonal import Prepared
-from kernel_gen.kernel import Kernel
+from kernel_gen.cntk.architecture import myrtle, plain
+from kernel_gen.cntk.fused import Cntk
 from linearized.base.errors import UserError
 from linearized.settings.gram_settings import KernelSettings
 
 
-class Cntk(Kernel):
-    """The fused kernel: diagonal maps once an image, then pairs of images on all cores or on the current GPU."""
-
-    tile = 32  # 1,024 pairs: some seconds of work for two cores, one launch on a GPU, and a small loss if it is lost
-
-    def __init__(self, architecture: Architecture, image_shape: tuple[int, int, int], settings: KernelSettings):
-        self.architecture, self.image_shape = architecture, image_shape
-        self.dtype = np.dtype(settings.dtype)
-        self.scale = "stax" if settings.scale == "published" else settings.scale
-        self.kind, self.weight, self.bias = settings.kind, settings.weight_std**2, settings.bias_std**2
-        self.stages = architecture.stages(*image_shape[:2])
-        self.q = self.weight / 9
-        if not self.weight > 0:
-            raise UserError(f"A CNTK needs --weight_std above 0. Received: {settings.weight_std}.")
-        # One process feeds a GPU best by one block after another; which one is CUDA_VISIBLE_DEVICES' to say.
-        self.own_threads = self.on_gpu = _on_gpu(settings.device)
-
-    @functools.cached_property
-    def engine(self) -> cntk_engine.Engine:
-        """The compiled programs, made when first asked for."""
-        make = cntk_cuda.CudaEngine if self.on_gpu else cntk_engine.Engine
-        return make(
-            self.stages, self.image_shape[2], ntk=self.kind == "ntk", q=self.q, beta=self.bias / self.q,
-            dtype=self.dtype.name,
-        )  # fmt: skip
-
-    def prepare(self, x: np.ndarray) -> Prepared:
-        """Images and diagonal maps of rows (n, height·width·channels). Raises `UserError` as `pixels` does."""
-        return cntk_diagonal.prepare(self.pixels(x), self.stages, q=self.q, bias=self.bias, dtype=self.dtype)
-
-    def pixels(self, x: np.ndarray) -> np.ndarray:
-        """Images (n, height, channels, width), scaled, of rows (n, height·width·channels).
-
-        Raises `UserError` for rows of another length and for numbers that are not finite.
-        """
-        height, width, channels = self.image_shape
-        if x.ndim != 2 or x.shape[1] != height * width * channels:
-            raise UserError(
-                f"{self.architecture.name} was built for rows of {height}x{width}x{channels} images, "
-                f"{height * width * channels} numbers each. Received an array of shape {x.shape}."
-            )
-        if x.dtype.kind not in "fiu":
-            raise UserError(f"Images are real numbers. Received an array of {x.dtype}.")
-        if not np.isfinite(x).all():
-            row = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
-            raise UserError(f"Image {row} holds pixels that are not finite. Mend or leave out such images.")
-        images = np.asarray(x, self.dtype).reshape(-1, height, width, channels)
-        if self.scale == "stax":
-            images = images / self.dtype.type(math.sqrt(channels))
-        return np.ascontiguousarray(images.transpose(0, 1, 3, 2))
-
-    def block(self, one: Prepared, two: Prepared, *, same: bool = False) -> np.ndarray:
-        """k between two prepared sets, (n1, n2). If `same`, one triangle is computed and mirrored."""
-        return self.readout(self.engine.block(one, two, same))
-
-    def readout(self, heads: np.ndarray) -> np.ndarray:
-        """The kernel from K and T = K + Θ at the readout's input (..., kinds)."""
-        return (self.weight * heads[..., -1] + self.bias).astype(self.dtype)
-
-
-def _on_gpu(device: str) -> bool:
-    """Whether pairs go to a GPU. Raises `UserError` where one is asked for and Numba finds none."""
-    if device == "cpu" or not cuda.is_available():
-        if device == "gpu":
-            raise UserError("--device=gpu needs a GPU and its driver, and Numba finds none. Take --device=cpu.")
-        return False
-    logging.info("pairs of images are computed on a GPU")
-    return True
-
-
 def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> Cntk:
-    """The kernel of `settings.depth`, `settings.head` and `settings.kind` on images (height, width, channels).
+    """Return the kernel of `settings.depth`, `settings.head` and `settings.kind` on images (height, width, channels).
 
     Raises `UserError` where there are no images, or a pool does not divide them.
     """
@@ -107,6 +25,6 @@ def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) ->
     image_shape = tuple(int(size) for size in image_shape)
     if name_of(settings.activation) == "relu":
         return Cntk(network, image_shape, settings)
-    from kernel_gen.cntk.general_jax import GeneralCntk
+    from kernel_gen.cntk.general_jax import GeneralCntk  # here, so that ReLU networks start without JAX
 
     return GeneralCntk(network, image_shape, settings)

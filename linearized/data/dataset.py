@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from linearized.base.errors import UserError
+from linearized.data.scores import evaluate
 
 TASKS = ("classes", "binary", "regression")
 
@@ -111,13 +112,11 @@ class Dataset:
             ValueError: The outputs do not have the shape of `targets(split)`.
             UserError: There is no such split, or an output is not finite.
         """
-        from linearized.data.scores import evaluate
-
         if isinstance(split, str):
             if split not in self.splits():
                 raise UserError(f"{self.name} has the splits {', '.join(self.splits())}. Received: {split!r}.")
             split = self.splits()[split]
-        return evaluate(np.asarray(outputs), split, self, loss=loss)
+        return evaluate(np.asarray(outputs), self.targets(split), self.task, loss=loss)
 
 
 def class_numbers(labels: np.ndarray) -> Int64[np.ndarray, " n"]:

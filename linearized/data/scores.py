@@ -3,15 +3,19 @@
 import numpy as np
 
 from linearized.base.errors import UserError
-from linearized.data.dataset import Dataset, Split, class_numbers
 
 LOSSES = ("square", "cross_entropy")
 
 
 def evaluate(
-    predictions: np.ndarray, split: Split, dataset: Dataset, *, loss: str = "square"
+    predictions: np.ndarray, targets: np.ndarray, task: str, *, loss: str = "square"
 ) -> dict[str, float | None]:
-    """Score predictions (n, k) on a split.
+    """Score predictions (n, k) against targets.
+
+    Args:
+        targets: What `Dataset.targets` returns, not centred: one-hot rows for "classes", 0 or 1 for "binary".
+        task: "classes", "binary" or "regression".
+        loss: "square", or "cross_entropy" where predictions are logits.
 
     Returns:
         `loss`, the mean over rows of ‖y - f‖² (one-hot y for classes) or of the cross-entropy of the logits f;
@@ -19,31 +23,30 @@ def evaluate(
         `normalised_loss`, the square loss over the variance of y (that of the best constant), None for other losses.
 
     Raises:
-        ValueError: The predictions do not have the shape of the split's targets.
+        ValueError: The predictions do not have the shape of the targets.
         UserError: A prediction is not finite: NaN never travels silently.
     """
-    targets = dataset.targets(split)
     if predictions.shape != targets.shape:
         raise ValueError(f"Predictions must have the targets' shape {targets.shape}. Received: {predictions.shape}.")
     if not np.isfinite(predictions).all():
         raise UserError("The predictions are not finite. Lower --learning_rate or raise the ridge.")
     values = predictions.astype(np.float64)
-    classes = class_numbers(split.y) if dataset.task != "regression" else None
+    classes = targets.argmax(axis=1) if task == "classes" else targets[:, 0]
     if loss == "square":
         rows = np.square(targets - values).sum(axis=1)
         variance = np.square(targets - targets.mean(axis=0, dtype=np.float64)).sum(axis=1).mean()
         normalised = float(rows.mean() / variance) if variance > 0 else None
-    elif dataset.task == "regression":
+    elif task == "regression":
         raise UserError("Cross-entropy needs class labels. Use --loss=square for regression.")
-    elif dataset.task == "binary":
+    elif task == "binary":
         rows, normalised = np.logaddexp(0, values[:, 0]) - classes * values[:, 0], None
     else:
         from scipy.special import log_softmax  # here, so that what only reads the losses' names starts quickly
 
         rows, normalised = -log_softmax(values, axis=1)[np.arange(len(classes)), classes], None
-    if dataset.task == "regression":
+    if task == "regression":
         accuracy = None
-    elif dataset.task == "binary":
+    elif task == "binary":
         accuracy = float(((values[:, 0] > (0.5 if loss == "square" else 0.0)) == (classes == 1)).mean())
     else:
         accuracy = float((values.argmax(axis=1) == classes).mean())

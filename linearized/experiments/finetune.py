@@ -29,7 +29,6 @@ from linearized.base.terminal import say, say_written
 from linearized.data import DATASETS
 from linearized.data import load as load_published
 from linearized.data.dataset import Dataset, Split, part
-from linearized.data.scores import evaluate
 from linearized.data.sources import glue, image_folder
 from linearized.data.sources.wordpiece import CASINGS
 from linearized.experiments import run as life
@@ -242,7 +241,7 @@ def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) 
 
 def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -> dict[str, float | None]:
     """Return loss and accuracy of predictions (n, k) on a split, and the scores customary for the task."""
-    scores = evaluate(predictions, split, dataset, loss=loss)
+    scores = dataset.score(split, predictions, loss=loss)
     if dataset.metrics:
         from linearized.experiments.customary_metrics import customary  # scikit-learn's metrics take a second to import
 

@@ -1,6 +1,6 @@
 """What `linearized finetune` does to a model: the swap, a classifier of the right size, and what is trained."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,17 +16,15 @@ from linearized.layers.surgery.exchange import kervolved, with_lambda_layers
 from linearized.layers.surgery.swap import swap
 from linearized.layers.surgery.swapped import parts, walk
 
-if TYPE_CHECKING:
-    from linearized.experiments.finetune import FinetuneSettings
-
 Dense = keras.layers.Dense
 ADAPTER_FEATURES = 64  # of the SNNKs of adapters by default
 
 
-def swapped(config: "FinetuneSettings", model: keras.Model, dataset: Dataset) -> keras.Model:
+def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
     """Return the model that `--swap` asks for, with as many outputs as the data has.
 
-    SNNKs are fitted to the layers that they replace, on what these get from train rows.
+    SNNKs are fitted to the layers that they replace, on what these get from train rows. `config` holds the settings of
+    `linearized.experiments.finetune`, which imports this module.
     """
     model = _with_outputs(model, dataset.num_outputs, config.seed)
     options = {"num_features": config.num_features, "activation": config.activation, "seed": config.seed,

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from linearized.data.dataset import Dataset, Split
-from linearized.data.scores import evaluate
 from linearized.experiments import select
 from linearized.experiments.fits import about_data
 from linearized.experiments.linear_fit import linear_fit
@@ -98,7 +97,7 @@ def _scores(name: str, predictions: np.ndarray, split: Split, dataset: Dataset) 
     """Losses, accuracy and R² on a split, None where the ridge could not be solved."""
     if not np.isfinite(predictions).all():
         return dict.fromkeys(f"{name}_{metric}" for metric in ("loss", "accuracy", "normalised_loss", "r2"))
-    scores = evaluate(predictions, split, dataset)
+    scores = dataset.score(split, predictions)
     normalised = scores["normalised_loss"]
     return {f"{name}_{metric}": value for metric, value in scores.items()} | {
         f"{name}_r2": None if normalised is None else 1 - normalised

@@ -9,7 +9,6 @@ import numpy as np
 import scipy.linalg
 
 from linearized.data.dataset import Dataset
-from linearized.data.scores import evaluate
 from linearized.experiments.select import choose
 
 RIDGES = 10.0 ** np.linspace(-10, 1, 34)  # times the largest eigenvalue of XᵀX
@@ -25,7 +24,7 @@ def linear_fit(dataset: Dataset, rule: str) -> dict[str, Any]:
     Args:
         rule: validation, leave_one_out, gcv or test, see `linearized.experiments.select`.
 
-    Returns: `ridge` and the losses and accuracies of `evaluate` at it, by split. Costs O(n d min(n, d)) in float64.
+    Returns: `ridge` and the scores of `Dataset.score` at it, by split. Costs O(n d min(n, d)) in float64.
     """
     x, mean = dataset.train.x, dataset.train.x.mean(axis=0, dtype=np.float64)
     targets = dataset.targets(dataset.train).astype(np.float64)
@@ -45,7 +44,7 @@ def linear_fit(dataset: Dataset, rule: str) -> dict[str, Any]:
     entries = [{"ridge": float(ridge)} for ridge in ridges]
     for name, split in dataset.splits().items():
         for entry, outputs in zip(entries, predict(split.x), strict=True):
-            entry |= {f"{name}_{metric}": value for metric, value in evaluate(outputs, split, dataset).items()}
+            entry |= {f"{name}_{metric}": value for metric, value in dataset.score(split, outputs).items()}
     if rule == "gcv":
         freedom = 1 + (squares[:, None] * shrink).sum(axis=0)
         for entry, used in zip(entries, freedom, strict=True):
@@ -55,7 +54,7 @@ def linear_fit(dataset: Dataset, rule: str) -> dict[str, Any]:
         left = np.maximum(1 - 1 / n - leverage, 1e-12)
         for i, (entry, outputs) in enumerate(zip(entries, predict(x), strict=True)):
             without = targets - (targets - outputs) / left[:, i : i + 1]
-            found = evaluate(without, dataset.train, dataset)
+            found = dataset.score(dataset.train, without)
             entry |= {f"leave_one_out_{metric}": value for metric, value in found.items()}
     return entries[choose(entries, rule).position]
 

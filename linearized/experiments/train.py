@@ -15,7 +15,7 @@ from linearized.base.errors import UserError
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_rows
-from linearized.data.scores import LOSSES, evaluate
+from linearized.data.scores import LOSSES
 from linearized.experiments import run as life
 from linearized.experiments import select
 from linearized.experiments.fits import Result, about_data
@@ -242,7 +242,7 @@ def _advice(config: TrainSettings) -> str:
 def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:
     entry = {"index": done.index, "ridge": done.ridge, **done.evidence, "fit_seconds": round(done.seconds, 3)}
     for name, split in dataset.splits().items():
-        scores = evaluate(done.predictions[name], split, dataset, loss=loss)
+        scores = dataset.score(split, done.predictions[name], loss=loss)
         entry |= {f"{name}_{metric}": value for metric, value in scores.items()}
     return entry
 

@@ -6,9 +6,9 @@ import pytest
 
 from kernel_gen.cntk import recursion_jax as cntk_jax
 from kernel_gen.cntk.architecture import Architecture, AvgPool, Conv, Flatten, GlobalAvgPool, Relu, myrtle, plain
+from kernel_gen.cntk.fused import Cntk
 from kernel_gen.cntk.recursion_numba import P, Q
 from kernel_gen.kernels import cntk
-from kernel_gen.kernels.cntk import Cntk
 from kernel_gen.stax.network import parse
 from linearized import data
 from linearized.base.errors import UserError

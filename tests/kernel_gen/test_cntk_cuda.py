@@ -15,7 +15,7 @@ SCRIPT = """
 import sys
 import numpy as np
 from kernel_gen.cntk import architecture as a, engine as cntk_engine, recursion_cuda as cntk_cuda
-from kernel_gen.kernels.cntk import Cntk
+from kernel_gen.cntk.fused import Cntk
 from linearized.settings.gram_settings import KernelSettings
 
 kind, dtype, bias = sys.argv[1], sys.argv[2], float(sys.argv[3])

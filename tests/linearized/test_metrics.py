@@ -3,7 +3,6 @@ import pytest
 
 from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset, Split
-from linearized.data.scores import evaluate
 
 
 def dataset_of(task, labels, classes):
@@ -15,8 +14,8 @@ def test_classes_against_loops():
     random = np.random.default_rng(0)
     labels, outputs = random.integers(0, 3, 40), random.normal(size=(40, 3))
     dataset = dataset_of("classes", labels, 3)
-    square = evaluate(outputs, dataset.test, dataset)
-    entropy = evaluate(outputs, dataset.test, dataset, loss="cross_entropy")
+    square = dataset.score(dataset.test, outputs)
+    entropy = dataset.score(dataset.test, outputs, loss="cross_entropy")
     one_hot = np.eye(3)[labels]
     assert square["loss"] == pytest.approx(
         np.mean([((y - f) ** 2).sum() for y, f in zip(one_hot, outputs, strict=True)])
@@ -31,8 +30,8 @@ def test_classes_against_loops():
 def test_binary_thresholds_at_a_half_and_logits_at_zero():
     dataset = dataset_of("binary", [0, 0, 1, 1], 2)
     outputs = np.array([[0.2], [0.7], [0.4], [0.9]])
-    assert evaluate(outputs, dataset.test, dataset)["accuracy"] == 0.5
-    entropy = evaluate(outputs, dataset.test, dataset, loss="cross_entropy")
+    assert dataset.score(dataset.test, outputs)["accuracy"] == 0.5
+    entropy = dataset.score(dataset.test, outputs, loss="cross_entropy")
     chance = 1 / (1 + np.exp(-outputs[:, 0]))
     assert entropy["accuracy"] == 0.5
     assert entropy["loss"] == pytest.approx(-np.mean(np.log([1 - chance[0], 1 - chance[1], chance[2], chance[3]])))
@@ -41,7 +40,7 @@ def test_binary_thresholds_at_a_half_and_logits_at_zero():
 def test_the_best_constant_has_normalised_loss_one():
     labels = np.array([1.0, 2.0, 6.0])
     dataset = dataset_of("regression", labels, 0)
-    scores = evaluate(np.full((3, 1), labels.mean()), dataset.test, dataset)
+    scores = dataset.score(dataset.test, np.full((3, 1), labels.mean()))
     assert scores["normalised_loss"] == pytest.approx(1.0)
     assert scores["accuracy"] is None
 
@@ -49,4 +48,4 @@ def test_the_best_constant_has_normalised_loss_one():
 def test_nan_is_refused():
     dataset = dataset_of("regression", [0.0, 1.0], 0)
     with pytest.raises(UserError, match="not finite"):
-        evaluate(np.array([[0.0], [np.nan]]), dataset.test, dataset)
+        dataset.score(dataset.test, np.array([[0.0], [np.nan]]))

@@ -80,7 +80,7 @@ def _width(layer) -> int:
 
 def uptrain(
     model: keras.Model, last: int, num_features: int | None = None, *, activation: Any = "relu", fit: bool = True,
-    seed: int = 0, inputs: Any = None, **options,
+    seed: int = 0, inputs: Any = None, bundled: bool = False, **options,
 ) -> keras.Model:  # fmt: skip
     """Return a copy of `model` in which the last `last` MLP blocks begin with an SNNK instead of a dense layer.
 
@@ -96,6 +96,7 @@ def uptrain(
             `inputs`; else Ψ(W, b), whose variance at the norms inside a Transformer is large.
         inputs: Typical inputs of the model: an array, or what else it takes. None: made up, see `made_up_inputs`. The
             SNNK follows its block on inputs like these, so give real ones where there are any.
+        bundled: Multiply each SNNK with the linear layer after it, which saves parameters and products.
         options: Of `SNNK.from_dense`.
 
     Raises ValueError if there are fewer blocks.
@@ -105,7 +106,8 @@ def uptrain(
         raise ValueError(f"`last` must be 1..{len(blocks)}, the model's MLP blocks. Received: last={last}.")
     chosen = [block.expand for block in blocks[-last:]]
     seeds = [[seed, place] for place in range(last)]
-    return _stood_in(model, chosen, seeds, num_features, activation, fit, seed, inputs, options)
+    new = _stood_in(model, chosen, seeds, num_features, activation, fit, seed, inputs, options)
+    return _bundled(new) if bundled else new
 
 
 def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs, options) -> keras.Model:
@@ -162,8 +164,8 @@ def errors_of(model: keras.Model) -> dict[str, float]:
     }
 
 
-def bundle_blocks(model: keras.Model) -> keras.Model:
-    """Return `bundle(model)`, which also folds the blocks inside layers whose graph it does not see."""
+def _bundled(model: keras.Model) -> keras.Model:
+    """Return `bundle(model)` with the blocks inside layers folded too, whose graph `bundle` does not see."""
     return bundle(model, [tuple(block) for block in _attribute_blocks(model) if isinstance(block.expand, SNNK)])
 
 

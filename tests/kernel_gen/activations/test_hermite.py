@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kernel_gen
 from kernel_gen.activations import activation, hermite
 from kernel_gen.activations.approximations import HermiteDual, MonteCarlo
+from linearized.base.errors import UserError
 
 SEVEN = ["relu", "gelu", "abs", "sin", "cos", "erf", "gaussian"]
 
@@ -107,3 +109,21 @@ def test_monte_carlo_errs_as_one_over_root_samples():
             assert np.abs(part - mean).max() < 5 / np.sqrt(samples)  # |f|, |f'| <= 1
     assert np.ptp(MonteCarlo(exact, 100, seed=1).dual(c, one, k22) - MonteCarlo(exact, 100).dual(c, one, k22)) > 0
     assert jnp.zeros(1).dtype == np.float32  # no test leaves JAX in float64
+
+
+def test_approximate_duals_go_where_an_activation_goes():
+    x = unit_rows()
+    exact = kernel_gen.gram("NTK", x, activation="gelu", dtype="float64")
+    errors = [
+        np.linalg.norm(kernel_gen.gram("NTK", x, activation=made, dtype="float64") - exact) / np.linalg.norm(exact)
+        for made in (
+            kernel_gen.HermiteDual("gelu", 1),
+            kernel_gen.HermiteDual("gelu", 20),
+            kernel_gen.MonteCarlo("gelu"),
+        )
+    ]
+    assert errors[1] < 1e-3 < 0.02 < errors[0] and errors[2] < 0.02
+    with pytest.raises(UserError, match="degree=-1"):
+        kernel_gen.HermiteDual("gelu", -1)
+    with pytest.raises(UserError, match="samples=0"):
+        kernel_gen.MonteCarlo("gelu", 0)

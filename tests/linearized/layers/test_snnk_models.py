@@ -14,7 +14,7 @@ from linearized.layers.snnk.adapter import Adapted, SNNKAdapter, adapted
 from linearized.layers.snnk.bundle import bundle
 from linearized.layers.snnk.layer import SNNK
 from linearized.layers.snnk.universal import UniversalFeatures
-from linearized.layers.snnk.uptrain import bundle_blocks, errors_of, mlp_blocks, replace_pooler, uptrain
+from linearized.layers.snnk.uptrain import errors_of, mlp_blocks, replace_pooler, uptrain
 from linearized.layers.surgery.swap import swap
 from linearized.layers.surgery.swapped import walk
 from linearized.models.transformers import bert, vit
@@ -173,7 +173,7 @@ def test_uptraining_replaces_the_last_blocks_by_layers_of_their_own(kind, tmp_pa
     kept = keras.ops.convert_to_numpy(one.psi)
     other.psi.assign(other.psi + 1.0)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(one.psi), kept)
-    bundled = bundle_blocks(uptrain(model, 2, 16))
+    bundled = uptrain(model, 2, 16, bundled=True)
     same(uptrain(model, 2, 16), bundled, x)
     assert bundled.count_params() < model.count_params()
     bundled.save(tmp_path / "new.keras")
@@ -286,7 +286,7 @@ def test_keras_hub_backbones_take_the_same_road(kind, tmp_path):
     assert len(mlp_blocks(model)) == 3
     new = uptrain(model, 2, 12)
     assert sum(isinstance(layer, SNNK) for layer in walk(new)) == 2
-    bundled = bundle_blocks(new)
+    bundled = uptrain(model, 2, 12, bundled=True)
     assert bundled.count_params() < new.count_params()
     np.testing.assert_allclose(outputs(bundled, x, part), outputs(new, x, part), rtol=1e-4, atol=1e-5)
     bundled.save(tmp_path / "new.keras")

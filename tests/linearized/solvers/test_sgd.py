@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from linearized.base.errors import UserError
-from linearized.data.scores import evaluate
 from linearized.models import nn, rf
 from linearized.solvers.training import sgd
 from linearized.solvers.training.batches import Batches
@@ -155,7 +154,7 @@ def test_recorded_numbers_are_those_of_the_metrics(tiny, config, loss, task):
     data = tiny(task, validation=True)
     model = nn.build(config(), data, ridge=0.1)
     result = sgd.fit(model, data, learning_rate=0.05, epochs=6, batch_size=(20, 25), loss=loss)
-    scores = evaluate(sgd.predict(model, data.validation.x), data.validation, data, loss=loss)
+    scores = data.score(data.validation, sgd.predict(model, data.validation.x), loss=loss)
     assert result.history["validation_loss"][-1] == pytest.approx(scores["loss"], rel=1e-5)
     assert result.history["validation_accuracy"][-1] == pytest.approx(scores["accuracy"])
     assert result.history["loss"][-1] < result.history["loss"][0]
@@ -282,7 +281,7 @@ def test_tensorboard_has_the_test_curves(tiny, config, tmp_path):
     for event in summary_iterator(str(path)):
         for value in event.summary.value:
             curves.setdefault(value.tag, {})[event.step] = float(tf_number(value))
-    scores = evaluate(sgd.predict(model, data.test.x), data.test, data, loss="square")
+    scores = data.score(data.test, sgd.predict(model, data.test.x), loss="square")
     assert set(curves) == {"epoch_row_loss", "epoch_row_accuracy"}
     for name in ("loss", "accuracy"):
         assert sorted(curves[f"epoch_row_{name}"]) == [0, 1, 2]
