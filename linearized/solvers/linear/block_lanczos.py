@@ -12,28 +12,21 @@ reorthogonalisation, and next to nothing a ridge. (Golub & Underwood, Mathematic
 as in Frommer, Computing 70, 2003.)
 """
 
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import scipy.linalg
 from absl import logging
+from jaxtyping import Float64
 
 from linearized.base.errors import UserError
-from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.linear import cg
+from linearized.solvers.linear.driver import LinearRun, TimedCheckpoint, linear_solver
 from linearized.solvers.linear.solution import (
-    ATOL,
-    MAX_ITERATIONS,
-    RTOL,
     LinearProblem,
-    Progress,
     Solution,
-    Tolerance,
     basis_bytes,
     basis_room,
-    checked_ridges,
     finite,
     measured,
     ridge_batch,
@@ -44,12 +37,9 @@ ROUGH = 3e-4  # residuals that float32 products of kernels of 10,000 images reac
 PANEL = 64  # basis vectors that are held together
 
 
-def solve(
-    problem: LinearProblem, ridges: Sequence[float] | np.ndarray, *, rtol: float = RTOL, atol: float = ATOL,
-    max_iterations: int = MAX_ITERATIONS, progress: Progress | None = None, checkpoint: Path | None = None,
-    key: str = "", interval: float = 10.0,
-) -> list[Solution]:  # fmt: skip
-    """Solves the problem at every ridge. The arguments are those of `linearized.solvers.linear.cg.solve`.
+@linear_solver(interval=10.0)
+def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
+    """Solve the problem at every ridge. The arguments are those of `linearized.solvers.linear.cg.solve`.
 
     A block has `problem.block` columns, the ones beyond the labels' random: they take no part in the solutions, but
     widen the space, and a problem asks for as many as its products take at little cost. The number of steps falls
@@ -62,24 +52,20 @@ def solve(
     A tolerance of ROUGH or more is met by a problem's quicker `rough_product`, where it has one; if a recomputed
     residual shows that it is not, the run is made again with accurate products.
     """
-    ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
     start = problem.targets if problem.dual else finite(problem.moment())
-    saved = Checkpoint(checkpoint, key=key, dual=problem.dual, shape=start.shape)
+    saved = run.checkpoint(dual=problem.dual, shape=start.shape)
     rough = getattr(problem, "rough_product", None)
-    if Tolerance.of(float(np.linalg.norm(start)), problem.n, rtol, atol).relative < ROUGH:
+    if run.tolerance(float(np.linalg.norm(start)), problem.n).relative < ROUGH:
         rough = None
     for product in (rough, None) if rough else (None,):
-        state = _Lanczos(problem, start, ridges, rtol, atol, saved, product)
-        state.run(max_iterations, progress, interval)
+        state = _Lanczos(problem, start, ridges, run, saved, product)
+        state.iterate()
         duals, values = state.values()
         solutions = measured(problem, ridges, values, state.histories(), state.tolerance, duals)
         if product is None or all(solution.converged for solution in solutions):
             break
         logging.info("rough products were not enough; again with accurate ones")
-    return cg.polish(
-        problem, solutions, state.tolerance, max_iterations=max_iterations, progress=progress, checkpoint=checkpoint,
-        key=key, interval=interval, duals=duals,
-    )  # fmt: skip
+    return cg.polish(problem, solutions, state.tolerance, run, duals)
 
 
 class _Lanczos:
@@ -89,10 +75,10 @@ class _Lanczos:
     """
 
     def __init__(
-        self, problem: LinearProblem, start: np.ndarray, ridges: np.ndarray, rtol: float, atol: float,
-        checkpoint: Checkpoint, product: Callable[[np.ndarray], np.ndarray] | None = None,
+        self, problem: LinearProblem, start: np.ndarray, ridges: np.ndarray, run: LinearRun,
+        checkpoint: TimedCheckpoint, product: Callable[[np.ndarray], np.ndarray] | None = None,
     ):  # fmt: skip
-        self.problem, self.ridges, self.tolerances = problem, ridges, (rtol, atol)
+        self.problem, self.ridges, self.run = problem, ridges, run
         self.apply = product or (problem.dual_product if problem.dual else problem.primal_product)
         self.checkpoint, self.name = checkpoint, "lanczos" if product is None else "rough"
         begun = checkpoint.load(f"{self.name}-start")
@@ -110,23 +96,20 @@ class _Lanczos:
         self.residuals = np.ones(len(ridges))
         self.active = np.full(len(ridges), self.block.shape[1] > 0)
         # In the primal Aᵀy is at hand; in the dual its norm comes with the first product, unless Y = 0.
-        self.tolerance = Tolerance.of(float(np.linalg.norm(first)), problem.n, rtol, atol)
+        self.tolerance = run.tolerance(float(np.linalg.norm(first)), problem.n)
         self._restore(begun)
 
-    def run(self, max_iterations: int, progress: Progress | None, interval: float) -> None:
-        """Steps until every ridge is done, the steps are spent or the basis is all that fits."""
+    def iterate(self) -> None:
+        """Perform steps until every ridge is done, the steps are spent or the basis is all that fits."""
         most = basis_room(self.problem) // (8 * self.basis.length)
-        written = time.monotonic()
-        while self.active.any() and self.iteration < max_iterations:
+        while self.active.any() and self.iteration < self.run.max_iterations:
             if len(self.basis) > most:
                 logging.info("the basis of %d vectors is all that fits; CG goes on", len(self.basis))
                 break
             self.step()
-            if progress is not None:
-                progress(self.iteration, max_iterations, self.residuals, int(self.active.sum()))
-            if time.monotonic() - written >= interval:
+            self.run.report(self.iteration, self.run.max_iterations, self.residuals, int(self.active.sum()))
+            if self.checkpoint.due:
                 self.save()
-                written = time.monotonic()
         self.save()
 
     @property
@@ -162,7 +145,7 @@ class _Lanczos:
 
     def _note(self, norms: np.ndarray) -> None:
         if self.problem.dual and not self.diagonals:
-            self.tolerance = Tolerance.of(float(norms[0]), self.problem.n, *self.tolerances)
+            self.tolerance = self.run.tolerance(float(norms[0]), self.problem.n)
         relative = norms / (self.tolerance.moment_norm or 1.0)
         self.residuals = np.where(self.active, relative, self.residuals)
         self.trace = np.concatenate([self.trace, np.where(self.active, relative, np.nan)[None]])

@@ -10,25 +10,16 @@ recomputed residual is kept, so that a tighter tolerance does not give a worse a
 exhausted says so.
 """
 
-import time
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
+from jaxtyping import Float64
 
-from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.linear.driver import LinearRun, linear_solver
 from linearized.solvers.linear.lock_step import LockStep
 from linearized.solvers.linear.multi_shift import MultiShift
 from linearized.solvers.linear.solution import (
-    ATOL,
-    MAX_ITERATIONS,
-    RTOL,
-    DualProblem,
     LinearProblem,
-    Progress,
     Solution,
     Tolerance,
-    checked_ridges,
     finite,
     measured,
     ridge_batch,
@@ -37,22 +28,13 @@ from linearized.solvers.linear.solution import (
 FOLLOWED = 10  # times the rounding of products: the share of its first residual that a pass reduces a residual to
 
 
-def solve(
-    problem: LinearProblem, ridges: Sequence[float] | np.ndarray, *, rtol: float = RTOL, atol: float = ATOL,
-    max_iterations: int = MAX_ITERATIONS, progress: Progress | None = None, checkpoint: Path | None = None,
-    key: str = "", interval: float = 60.0,
-) -> list[Solution]:  # fmt: skip
+@linear_solver()
+def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
     """Solve the problem at every ridge.
 
-    Args:
-        problem: The least-squares problem; a dual one (`problem.dual`) offers `dual_product` and `adjoint64` as well.
-        ridges: ρ, in any order.
-        rtol, atol: Published units, see linearized.solvers.linear.solution.
-        max_iterations: Largest number of products for each ridge, restarts included.
-        progress: Called after each product with (iteration, max_iterations, residual of each ridge, ridges left).
-        checkpoint: A folder for the state, from which a killed run continues. The caller removes it.
-        key: Identity of the run that the checkpoint belongs to, such as the fingerprint of data and settings.
-        interval: Seconds between checkpoints.
+    The arguments are those of `linearized.solvers.linear.driver.LinearRun`: `max_iterations` is the largest number of
+    products for each ridge, restarts included, and progress is reported after each product. A dual problem
+    (`problem.dual`) has `dual_product` and `adjoint64` as well.
 
     Returns:
         A solution for each ridge; where it has not converged, its `message` says why.
@@ -60,20 +42,18 @@ def solve(
     A step costs one product with AᵀA or A Aᵀ; memory is 16 · min(rows, p) · columns bytes for each ridge. Raises
     `UserError` for bad settings and for features or labels that are not finite.
     """
-    ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
     moment = finite(problem.moment())
-    tolerance = Tolerance.of(float(np.linalg.norm(moment)), problem.n, rtol, atol)
-    run = _Run(problem, tolerance, max_iterations, progress, checkpoint, key, interval)
-    values, histories = run.shifted(moment, ridges, "cg")
+    tolerance = run.tolerance(float(np.linalg.norm(moment)), problem.n)
+    passes = _Passes(problem, tolerance, run)
+    values, histories = passes.shifted(moment, ridges, "cg")
     duals = values if problem.dual else None
     if duals is not None:
         values = primal_values(problem, duals)
-    return run.polished(measured(problem, ridges, values, histories, tolerance, duals), duals)
+    return passes.polished(measured(problem, ridges, values, histories, tolerance, duals), duals)
 
 
 def polish(
-    problem: LinearProblem, solutions: list[Solution], tolerance: Tolerance, *, max_iterations: int,
-    progress: Progress | None, checkpoint: Path | None, key: str, interval: float,
+    problem: LinearProblem, solutions: list[Solution], tolerance: Tolerance, run: LinearRun,
     duals: list[np.ndarray] | None = None,
 ) -> list[Solution]:  # fmt: skip
     """Continue from the solutions of any solver that miss the tolerance, all of them in each product; see `solve`.
@@ -83,11 +63,10 @@ def polish(
 
     Takes 24 · p · columns bytes (rows for p in the dual) for each of them, in batches of as many as `ridge_batch` says.
     """
-    run = _Run(problem, tolerance, max_iterations, progress, checkpoint, key, interval)
-    return run.polished(solutions, duals)
+    return _Passes(problem, tolerance, run).polished(solutions, duals)
 
 
-def primal_values(problem: DualProblem, duals: list[np.ndarray]) -> list[np.ndarray]:
+def primal_values(problem: LinearProblem, duals: list[np.ndarray]) -> list[np.ndarray]:
     """Return v = Aᵀα for each α, in one float64 pass over the features for each batch of ridges."""
     values, size = [], ridge_batch(problem)
     for batch in (duals[i : i + size] for i in range(0, len(duals), size)):
@@ -95,12 +74,12 @@ def primal_values(problem: DualProblem, duals: list[np.ndarray]) -> list[np.ndar
     return values
 
 
-class _Run:
-    """The problem and the settings of one call of `solve` or `polish`."""
+class _Passes:
+    """Passes of CG over one problem, with the settings of one call of `solve` or `polish`."""
 
-    def __init__(self, problem, tolerance, max_iterations, progress, checkpoint, key, interval):
-        self.problem, self.tolerance, self.max_iterations = problem, tolerance, max_iterations
-        self.progress, self.checkpoint, self.key, self.interval = progress, checkpoint, key, interval
+    def __init__(self, problem: LinearProblem, tolerance: Tolerance, run: LinearRun):
+        self.problem, self.tolerance, self.settings = problem, tolerance, run
+        self.max_iterations = run.max_iterations
 
     def polished(self, solutions: list[Solution], duals: list[np.ndarray] | None) -> list[Solution]:
         """Restart what has not converged, while iterations are left and the last restart halved the residual."""
@@ -184,19 +163,15 @@ class _Run:
     def run(self, state: MultiShift | LockStep, name: str, ridges: np.ndarray, spent: int = 0) -> None:
         """Step until no ridge is left, from the state that was saved under `name` if there is one."""
         product = self.problem.dual_product if state.dual else self.problem.primal_product
-        saved = Checkpoint(
-            self.checkpoint, key=self.key, shape=state.values.shape, ridges=ridges.tolist(), relative=self._relative
-        )
+        saved = self.settings.checkpoint(shape=state.values.shape, ridges=ridges.tolist(), relative=self._relative)
         state.restore(saved.load(name))
-        written = time.monotonic()
         while state.active.any():
             state.step(lambda v: finite(product(v)))
-            if self.progress is not None:
-                left = int(state.active.sum())
-                self.progress(state.iteration + spent, self.max_iterations, state.norms / self._scale, left)
-            if time.monotonic() - written >= self.interval:
+            self.settings.report(
+                state.iteration + spent, self.max_iterations, state.norms / self._scale, int(state.active.sum())
+            )
+            if saved.due:
                 saved.save(name, state.arrays())
-                written = time.monotonic()
         saved.save(name, state.arrays())
 
     def _limit(self, norms: float | np.ndarray) -> float | np.ndarray:

@@ -5,56 +5,49 @@ anew for the next ridge and true residuals are made. In float32 a factor is refi
 (linearized.solvers.linear.refinement).
 """
 
-import time
-from collections.abc import Sequence
-from pathlib import Path
+import dataclasses
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float64
 
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.linear.dense_gram import ROWS, DenseGram, DenseProblem
+from linearized.solvers.linear.driver import LinearRun, linear_solver
 from linearized.solvers.linear.refinement import Refinement, distinct, floor
-from linearized.solvers.linear.solution import ATOL, MAX_ITERATIONS, RTOL, Progress, Solution, Tolerance, checked_ridges
+from linearized.solvers.linear.solution import Solution
 
 STATE = "cholesky"
 
 
-def solve(
-    problem: DenseProblem, ridges: Sequence[float] | np.ndarray, *, rtol: float = RTOL, atol: float = ATOL,
-    max_iterations: int = MAX_ITERATIONS, progress: Progress | None = None, checkpoint: Path | None = None,
-    key: str = "", interval: float = 60.0,
-) -> list[Solution]:  # fmt: skip
-    """Solves (K + ρI)α = Y at every ridge.
+@linear_solver()
+def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
+    """Solve (K + ρI)α = Y at every ridge.
 
-    The arguments are those of `linearized.solvers.linear.band.solver.solve`, but that `progress` is called after each
-    ridge with (ridges done, ridges, residual a ridge, ridges left), and that checkpoints hold the ridges that are done.
+    The arguments are those of `linearized.solvers.linear.band.solver.solve`, except that progress is reported after
+    each ridge as (ridges done, ridges, residual of each ridge, ridges left), and that checkpoints hold the ridges that
+    are done.
 
     A factor is made at λ' = max(ρ, c eps ‖K‖), and further up where that is not positive definite: `shift` says so,
     and CG takes the solution back to ρ.
     """
-    ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
-    tolerance = Tolerance.of(float(np.linalg.norm(problem.targets)), problem.n, rtol, atol)
-    saved = Checkpoint(
-        checkpoint, key=key, n=problem.n, dtype=str(problem.dtype), ridges=ridges.tolist(), rtol=rtol, atol=atol
-    )
-    solutions, written = _restored(saved, ridges), time.monotonic()
+    tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
+    saved = run.checkpoint(n=problem.n, dtype=str(problem.dtype), ridges=ridges.tolist(), rtol=run.rtol, atol=run.atol)
+    solutions = _restored(saved, ridges)
     residuals = np.array([solution.residual for solution in solutions] + [1.0] * (len(ridges) - len(solutions)))
     if len(solutions) == len(ridges):
         return solutions
-    factored = _Factored(DenseGram(problem))
+    factored, quiet = _Factored(DenseGram(problem)), dataclasses.replace(run, progress=None)
     for i in range(len(solutions), len(ridges)):
         shift = factored.at(float(ridges[i]))
         refinement = Refinement(
-            problem, factored.gram.product, factored.gram.norm, factored.precondition, tolerance, max_iterations, None
+            problem, factored.gram.product, factored.gram.norm, factored.precondition, tolerance, quiet
         )
         solutions += refinement.solutions(ridges[i : i + 1], np.array([shift]))
         residuals[i], left = solutions[-1].residual, len(ridges) - i - 1
-        if left == 0 or time.monotonic() - written >= interval:
+        if left == 0 or saved.due:
             saved.save(STATE, _arrays(solutions))
-            written = time.monotonic()
-        if progress is not None:
-            progress(i + 1, len(ridges), residuals.copy(), left)
+        run.report(i + 1, len(ridges), residuals.copy(), left)
     return solutions
 
 

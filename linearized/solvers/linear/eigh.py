@@ -7,49 +7,37 @@ memory: for this alone the other solvers are cheaper by far.
 LAPACK's syevd, since the default (syevr) loses the orthogonality of float32 eigenvectors of such spectra.
 """
 
-import time
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float64
 
 from linearized.base.errors import UserError
-from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.linear.dense_gram import ROWS, DenseGram, DenseProblem
+from linearized.solvers.linear.driver import LinearRun, TimedCheckpoint, linear_solver
 from linearized.solvers.linear.refinement import Refinement, distinct, floor, with_traces
-from linearized.solvers.linear.solution import ATOL, MAX_ITERATIONS, RTOL, Progress, Solution, Tolerance, checked_ridges
+from linearized.solvers.linear.solution import Solution
 
 MOST = 32_766  # rows: beyond, the length 1 + 6n + 2n² of syevd's workspace is more than LAPACK's 32-bit integers hold
 STATE = "eigh"
 
 
-def solve(
-    problem: DenseProblem, ridges: Sequence[float] | np.ndarray, *, rtol: float = RTOL, atol: float = ATOL,
-    max_iterations: int = MAX_ITERATIONS, progress: Progress | None = None, checkpoint: Path | None = None,
-    key: str = "", interval: float = 60.0,
-) -> list[Solution]:  # fmt: skip
-    """Solves (K + ρI)α = Y at every ridge.
+@linear_solver()
+def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
+    """Solve (K + ρI)α = Y at every ridge.
 
-    The arguments are those of `linearized.solvers.linear.band.solver.solve`, but that the reduction cannot be watched
-    or saved on
-    the way: `progress` is called once it is done with (1, 1, ones, ridges), and the eigenvectors, as large as K, are
-    saved if they took longer than `interval`.
+    The arguments are those of `linearized.solvers.linear.band.solver.solve`, except that the decomposition can neither
+    be watched nor saved on the way: progress is reported once it is done as (1, 1, ones, ridges), and the
+    eigenvectors, as large as K, are saved if they took longer than the interval.
 
     Degrees of freedom, GCV and leave-one-out errors come with every ridge that the precision of K resolves. Where a
     residual asks for refinement they are those of the eigenvectors all the same. Raises `UserError` as that one does,
     and beyond 32,766 rows.
     """
-    ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
     refuse_many_rows(problem.n)
-    tolerance = Tolerance.of(float(np.linalg.norm(problem.targets)), problem.n, rtol, atol)
-    saved = Checkpoint(checkpoint, key=key, n=problem.n, dtype=str(problem.dtype))
-    spectrum = _Spectrum(problem, ridges, saved, interval)
-    if progress is not None:
-        progress(1, 1, np.ones(len(ridges)), len(ridges))
-    refinement = Refinement(
-        problem, problem.primal_product, spectrum.norm, spectrum.precondition, tolerance, max_iterations, progress
-    )
+    tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
+    spectrum = _Spectrum(problem, ridges, run.checkpoint(n=problem.n, dtype=str(problem.dtype)))
+    run.report(1, 1, np.ones(len(ridges)), len(ridges))
+    refinement = Refinement(problem, problem.primal_product, spectrum.norm, spectrum.precondition, tolerance, run)
     return spectrum.judged(refinement.solutions(ridges, spectrum.shifts))
 
 
@@ -65,13 +53,13 @@ def refuse_many_rows(rows: int) -> None:
 class _Spectrum:
     """w (not below 0) and V, and the ridge that stands for each ρ where w + ρ is rounding."""
 
-    def __init__(self, problem: DenseProblem, ridges: np.ndarray, saved: Checkpoint, interval: float):
+    def __init__(self, problem: DenseProblem, ridges: np.ndarray, saved: TimedCheckpoint):
         arrays = saved.load(STATE)
         if arrays is None:
-            started, gram = time.monotonic(), DenseGram(problem, keep=True)
+            gram = DenseGram(problem, keep=True)
             values, vectors = scipy.linalg.eigh(gram.array.T, driver="evd", overwrite_a=True, check_finite=False)
             arrays = {"values": values.astype(np.float64), "vectors": vectors, "norm": np.array(gram.norm)}
-            if time.monotonic() - started >= interval:
+            if saved.due:
                 saved.save(STATE, arrays)
         self.norm, self.vectors = float(arrays["norm"]), arrays["vectors"]
         self.values, least = np.maximum(arrays["values"], 0), floor(problem.dtype, self.norm)

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from linearized.solvers.linear.dense_gram import DenseProblem
-from linearized.solvers.linear.solution import SLACK, Progress, Solution, Tolerance, finite
+from linearized.solvers.linear.driver import LinearRun
+from linearized.solvers.linear.solution import SLACK, Solution, Tolerance, finite
 
 STALL = 50  # steps without halving the residual, after which a ridge is given up
 STORAGE = 1e-7  # of ‖K‖: a smaller ridge is lost in float32's rounding of K itself
@@ -37,7 +38,8 @@ class Refinement(NamedTuple):
         product: K v in float64.
         norm: ‖K‖.
         precondition: (residuals (n, l, k), which ridges (l,)) -> about (K + ρI)⁻¹ of them, in float64.
-        tolerance, max_iterations, progress: As `solve` of any solver takes them; iterations are steps of CG.
+        tolerance: When a ridge is done.
+        run: Settings of the solver's call; its iterations are steps of CG.
     """
 
     problem: DenseProblem
@@ -45,8 +47,7 @@ class Refinement(NamedTuple):
     norm: float
     precondition: Precondition
     tolerance: Tolerance
-    max_iterations: int
-    progress: Progress | None
+    run: LinearRun
 
     def solutions(self, ridges: Float64[np.ndarray, " r"], shifts: Float64[np.ndarray, " r"]) -> list[Solution]:
         """A solution at every ridge; `shifts` are the ridges at which the factors are made.
@@ -62,7 +63,7 @@ class Refinement(NamedTuple):
             state.measure(left)
             helped = state.residuals[left] < before / 2
             state.take_back(left, before, values, predictions)
-            spent = state.steps[left] >= self.max_iterations
+            spent = state.steps[left] >= self.run.max_iterations
             left = left[(state.residuals[left] > SLACK * self.tolerance.relative) & helped & ~spent]
         return [self._solution(state, i, float(shifts[i])) for i in range(len(ridges))]
 
@@ -144,8 +145,10 @@ class _State:
             best = np.where(norms <= best / 2, norms, best)
             self._note(which, norms / self.scale)
             go_on = (norms > limit) & alive.any(axis=1) & (waited < STALL)
-            go_on &= self.steps[which] < self.of.max_iterations
-            self._tell(int(go_on.sum()))
+            go_on &= self.steps[which] < self.of.run.max_iterations
+            self.of.run.report(
+                int(self.steps.max()), self.of.run.max_iterations, self.residuals.copy(), int(go_on.sum())
+            )
             which, best, waited, alive = which[go_on], best[go_on], waited[go_on], alive[go_on]
             if not which.size:
                 return
@@ -159,10 +162,6 @@ class _State:
             self.residuals[i] = value
             self.steps[i] += 1
             self.histories[i].append(float(value))
-
-    def _tell(self, left: int) -> None:
-        if self.of.progress is not None:
-            self.of.progress(int(self.steps.max()), self.of.max_iterations, self.residuals.copy(), left)
 
     def _product(self, v: np.ndarray) -> np.ndarray:
         return finite(self.of.product(v.reshape(len(v), -1)).reshape(v.shape))

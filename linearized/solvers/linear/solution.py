@@ -24,7 +24,10 @@ Progress = Callable[[int, int, np.ndarray, int], None]
 
 @runtime_checkable
 class LinearProblem(Protocol):
-    """min ‖A v - Y‖² + ρ‖v‖², by products alone; see linearized.problems, where each of these is told."""
+    """min ‖A v - Y‖² + ρ‖v‖², by products alone; `linearized.problems` documents each member.
+
+    A problem whose `dual` is true also has `dual_product(u)`, A Aᵀu, and `adjoint64(u)`, Aᵀu in float64.
+    """
 
     targets: np.ndarray
     params: int
@@ -40,14 +43,6 @@ class LinearProblem(Protocol):
     def primal_product(self, v: np.ndarray) -> np.ndarray: ...
     def evaluate(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
     def prediction_bound(self, residual: float, ridge: float) -> float: ...
-
-
-@runtime_checkable
-class DualProblem(LinearProblem, Protocol):
-    """A problem that can be searched in the dual as well (its `dual` says whether it should be)."""
-
-    def adjoint64(self, u: np.ndarray) -> np.ndarray: ...
-    def dual_product(self, u: np.ndarray) -> np.ndarray: ...
 
 
 class Solution(NamedTuple):

@@ -5,6 +5,7 @@ import scipy.sparse.linalg
 
 from linearized.problems import MatrixProblem
 from linearized.solvers.linear import cg
+from linearized.solvers.linear.driver import LinearRun
 from linearized.solvers.linear.solution import Tolerance, measured
 
 
@@ -89,10 +90,9 @@ def test_a_poor_start_is_mended_by_going_on():
     tolerance = Tolerance(moment, 1e-5)
     poor = measured(problem, np.array([1e-2]), [np.ones((60, 1))], [np.array([1.0])], tolerance)
     assert not poor[0].converged
-    run = {"progress": None, "checkpoint": None, "key": "", "interval": 60.0}
-    [mended] = cg.polish(problem, poor, tolerance, max_iterations=750, **run)
+    [mended] = cg.polish(problem, poor, tolerance, LinearRun(max_iterations=750))
     assert mended.converged and mended.iterations > 1
-    [stopped] = cg.polish(problem, poor, tolerance, max_iterations=4, **run)
+    [stopped] = cg.polish(problem, poor, tolerance, LinearRun(max_iterations=4))
     assert not stopped.converged and stopped.iterations == 4 and stopped.residual < poor[0].residual
 
 

@@ -1,10 +1,13 @@
 """CG in lock-step walks the path of plain CG for every ridge and column, in as many products as the longest needs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from linearized.problems import MatrixProblem
 from linearized.solvers.linear import cg
+from linearized.solvers.linear.driver import LinearRun
 from linearized.solvers.linear.lock_step import LockStep
 from linearized.solvers.linear.solution import Tolerance, measured
 
@@ -74,8 +77,7 @@ def test_polishing_many_ridges_takes_the_passes_of_one(batch, monkeypatch):
     tolerance = Tolerance(float(np.linalg.norm(problem.moment())), 1e-8)
     starts = [random.standard_normal((60, 2)) for _ in ridges]
     poor = measured(problem, ridges, starts, [np.empty(0)] * 4, tolerance)
-    settings = {"progress": None, "checkpoint": None, "key": "", "interval": 60.0}
-    polished = cg.polish(problem, poor, tolerance, max_iterations=500, **settings)
+    polished = cg.polish(problem, poor, tolerance, LinearRun(max_iterations=500))
     for solution in polished:
         assert solution.converged and solution.iterations == len(solution.history)
         expected = np.linalg.solve(
@@ -96,17 +98,18 @@ def test_a_killed_polish_goes_on_where_it_was(tmp_path):
     tolerance = Tolerance(float(np.linalg.norm(problem.moment())), 1e-9)
     ridges = np.array([0.1, 5.0])
     poor = measured(problem, ridges, [np.ones((60, 1))] * 2, [np.empty(0)] * 2, tolerance)
-    settings = {"max_iterations": 500, "checkpoint": tmp_path, "key": "a", "interval": 0.0}
+    settings = LinearRun(max_iterations=500, folder=tmp_path, key="a", interval=0.0)
 
     def killer(iteration, *_):
         if iteration == 6:
             raise Stopped
 
-    whole = cg.polish(problem, poor, tolerance, **{**settings, "checkpoint": None}, progress=None)
+    whole = cg.polish(problem, poor, tolerance, LinearRun(max_iterations=500))
     with pytest.raises(Stopped):
-        cg.polish(problem, poor, tolerance, **settings, progress=killer)
+        cg.polish(problem, poor, tolerance, dataclasses.replace(settings, progress=killer))
     told = []
-    resumed = cg.polish(problem, poor, tolerance, **settings, progress=lambda *news: told.append(news[0]))
+    watched = dataclasses.replace(settings, progress=lambda *news: told.append(news[0]))
+    resumed = cg.polish(problem, poor, tolerance, watched)
     assert told[0] == 6
     for one, other in zip(whole, resumed, strict=True):
         np.testing.assert_allclose(other.value, one.value, rtol=0, atol=1e-12)

@@ -8,76 +8,61 @@ The band is factored in float64. In float32, B is K only to rounding: where a re
 λ' = max(ρ, c eps ‖K‖) preconditions CG in float64 at the true ρ (linearized.solvers.linear.refinement).
 """
 
-import time
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
+from jaxtyping import Float64
 
-from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.linear.band import banded
 from linearized.solvers.linear.band.reduction import BandReduction
 from linearized.solvers.linear.dense_gram import DenseGram, DenseProblem
+from linearized.solvers.linear.driver import LinearRun, TimedCheckpoint, linear_solver
 from linearized.solvers.linear.refinement import Refinement, distinct, floor, with_traces
-from linearized.solvers.linear.solution import ATOL, MAX_ITERATIONS, RTOL, Progress, Solution, Tolerance, checked_ridges
+from linearized.solvers.linear.solution import Solution
 
-PARTS = 1000  # of the reduction's operations, in which progress is told
+PARTS = 1000  # steps in which the progress of the reduction is reported
 STATE = "band-reduction"
 
 
-def solve(
-    problem: DenseProblem, ridges: Sequence[float] | np.ndarray, *, rtol: float = RTOL, atol: float = ATOL,
-    max_iterations: int = MAX_ITERATIONS, progress: Progress | None = None, checkpoint: Path | None = None,
-    key: str = "", interval: float = 60.0,
-) -> list[Solution]:  # fmt: skip
-    """Solves (K + ρI)α = Y at every ridge.
+@linear_solver()
+def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
+    """Solve (K + ρI)α = Y at every ridge.
 
     Args:
+        problem: K and Y.
         ridges: ρ, in any order.
-        rtol, atol: Published units, see linearized.solvers.linear.solution. In float32 a ridge is refined if its
-            residual misses them, so rtol = 1e-3 mostly asks for no refinement and 1e-7 for some steps.
-        max_iterations: Steps of CG that a ridge may take.
-        progress: Called as the reduction goes with (thousandths done, 1000, ones, ridges), and after each step of CG
-            with (step, max_iterations, residual a ridge, ridges left).
-        checkpoint: A folder for the reduction's state, about half of K; it serves any ridges and labels.
-        key: What the checkpoint belongs to, such as the fingerprint of K.
-        interval: Seconds between checkpoints. The last is written when the band is reached.
+        run: Settings, see `linearized.solvers.linear.driver.LinearRun`. In float32 a ridge is refined if its residual
+            misses the tolerance, so rtol = 1e-3 mostly asks for no refinement and 1e-7 for some steps; iterations are
+            steps of CG. Progress is reported during the reduction as (thousandths done, 1000, ones, ridges), and after
+            each step of CG. The checkpoint is the reduction's state, about half of K, which serves any ridges and
+            labels; the last one is written when the band is reached.
 
     Degrees of freedom and GCV come with every ridge that the precision of K resolves. Raises `UserError` for bad
     settings and for a K that is not finite. Of an array that is not quite symmetric the lower triangle counts.
     """
-    ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
-    tolerance = Tolerance.of(float(np.linalg.norm(problem.targets)), problem.n, rtol, atol)
+    tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
     gram = DenseGram(problem)
     reduction = BandReduction(gram.array)
-    _reduce(reduction, Checkpoint(checkpoint, key=key, n=problem.n, dtype=str(problem.dtype), width=reduction.width),
-            interval, progress, len(ridges))  # fmt: skip
+    _reduce(reduction, run, run.checkpoint(n=problem.n, dtype=str(problem.dtype), width=reduction.width), len(ridges))
     spectrum = _Band(reduction, ridges, floor(problem.dtype, gram.norm))
-    refinement = Refinement(
-        problem, gram.product, gram.norm, spectrum.precondition, tolerance, max_iterations, progress
-    )
+    refinement = Refinement(problem, gram.product, gram.norm, spectrum.precondition, tolerance, run)
     solutions = refinement.solutions(ridges, spectrum.shifts)
     return [spectrum.judged(solution, i) for i, solution in enumerate(solutions)]
 
 
-def _reduce(
-    reduction: BandReduction, saved: Checkpoint, interval: float, progress: Progress | None, ridges: int
-) -> None:
-    """Takes the steps that are left, and saves the state as it goes."""
+def _reduce(reduction: BandReduction, run: LinearRun, saved: TimedCheckpoint, ridges: int) -> None:
+    """Take the steps that are left, and save the state on the way."""
     arrays = saved.load(STATE)
     if arrays is not None:
         reduction.restore(arrays)
     del arrays
-    written, told = time.monotonic(), -1
+    shown = -1
     while not reduction.done:
         reduction.step()
         part = int(PARTS * reduction.work)
-        if progress is not None and part > told:
-            progress(part, PARTS, np.ones(ridges), ridges)
-            told = part
-        if reduction.done or time.monotonic() - written >= interval:
+        if part > shown:
+            run.report(part, PARTS, np.ones(ridges), ridges)
+            shown = part
+        if reduction.done or saved.due:
             saved.save(STATE, reduction.arrays())
-            written = time.monotonic()
 
 
 class _Band:

@@ -1,0 +1,116 @@
+"""What every linear solver is called with: tolerances, limits, progress and checkpoints, declared in one place.
+
+A solver's module defines its algorithm as a function of (problem, ridges, run) and decorates it:
+
+    @linear_solver()
+    def solve(problem, ridges, run): ...
+
+The result is called as `solve(problem, ridges, rtol=..., progress=..., checkpoint=..., ...)`.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.linear.solution import (
+    ATOL,
+    MAX_ITERATIONS,
+    RTOL,
+    LinearProblem,
+    Progress,
+    Solution,
+    Tolerance,
+    checked_ridges,
+)
+
+INTERVAL = 60.0  # seconds between checkpoints
+
+Algorithm = Callable[[Any, np.ndarray, "LinearRun"], list[Solution]]
+
+
+class TimedCheckpoint(Checkpoint):
+    """A `Checkpoint` that knows when the next state should be written.
+
+    Args:
+        folder: Folder of the states; None keeps nothing.
+        interval: Seconds between two states.
+        identity: What must be the same for a state to be read.
+    """
+
+    def __init__(self, folder: Path | None, interval: float, **identity: Any):
+        super().__init__(folder, **identity)
+        self.interval, self.written = interval, time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether `interval` seconds have passed since the last state, or since the start."""
+        return time.monotonic() - self.written >= self.interval
+
+    def save(self, name: str, arrays) -> None:
+        """Write `arrays` in place of what `name` held, and restart the clock."""
+        super().save(name, arrays)
+        self.written = time.monotonic()
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearRun:
+    """The settings of one call of a linear solver.
+
+    Attributes:
+        rtol, atol: Published units, see `linearized.solvers.linear.solution`.
+        max_iterations: Largest number of iterations for each ridge.
+        progress: Called with (step, steps, residual of each ridge, ridges left); None calls nothing.
+        folder: Folder of the checkpoints, from which a killed run continues; None keeps nothing. The caller removes it.
+        key: Identity of what the checkpoints belong to, such as the fingerprint of data and settings.
+        interval: Seconds between checkpoints.
+    """
+
+    rtol: float = RTOL
+    atol: float = ATOL
+    max_iterations: int = MAX_ITERATIONS
+    progress: Progress | None = None
+    folder: Path | None = None
+    key: str = ""
+    interval: float = INTERVAL
+
+    def tolerance(self, moment_norm: float, n: int) -> Tolerance:
+        """Return the relative residual at which a ridge is done, from ‖Aᵀy‖ and the number of rows."""
+        return Tolerance.of(moment_norm, n, self.rtol, self.atol)
+
+    def checkpoint(self, **identity: Any) -> TimedCheckpoint:
+        """Return the checkpoint of the states that belong to `key` and `identity`."""
+        return TimedCheckpoint(self.folder, self.interval, key=self.key, **identity)
+
+    def report(self, step: int, steps: int, residuals: np.ndarray, left: int) -> None:
+        """Show the progress, where someone asked for it."""
+        if self.progress is not None:
+            self.progress(step, steps, residuals, left)
+
+
+def linear_solver(interval: float = INTERVAL) -> Callable[[Algorithm], Callable[..., list[Solution]]]:
+    """Return a decorator that gives an algorithm the arguments of `LinearRun`, and checks them and the ridges.
+
+    Args:
+        interval: Default of the seconds between checkpoints.
+    """
+
+    def decorate(algorithm: Algorithm) -> Callable[..., list[Solution]]:
+        def solve(
+            problem: LinearProblem, ridges: Sequence[float] | np.ndarray, *, rtol: float = RTOL, atol: float = ATOL,
+            max_iterations: int = MAX_ITERATIONS, progress: Progress | None = None, checkpoint: Path | None = None,
+            key: str = "", interval: float = interval,
+        ) -> list[Solution]:  # fmt: skip
+            ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
+            return algorithm(
+                problem, ridges, LinearRun(rtol, atol, max_iterations, progress, checkpoint, key, interval)
+            )
+
+        solve.__doc__, solve.__module__, solve.__qualname__ = algorithm.__doc__, algorithm.__module__, "solve"
+        return solve
+
+    return decorate
