@@ -10,7 +10,7 @@ The result is called as `solve(problem, ridges, rtol=..., progress=..., checkpoi
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class TimedCheckpoint(Checkpoint):
         """Whether `interval` seconds have passed since the last state, or since the start."""
         return time.monotonic() - self.written >= self.interval
 
-    def save(self, name: str, arrays) -> None:
+    def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write `arrays` in place of what `name` held, and restart the clock."""
         super().save(name, arrays)
         self.written = time.monotonic()

@@ -1,10 +1,10 @@
-"""Conjugate gradients for several ridges and right-hand sides of their own, side by side in one product a step.
+"""Conjugate gradients for several ridges with right-hand sides of their own, side by side in one product per step.
 
 Multi-shift CG (linearized.solvers.linear.multi_shift) has one right-hand side for all ridges. Here each ridge continues
-from
-where another solver left it, with a residual of its own: (H + ρᵢI)vᵢ = bᵢ. Every column has its own coefficients; the
-ridges share the pass over A, which is most of the cost where A is read from files or recomputed. H is AᵀA, or A Aᵀ in
-the dual, as in multi-shift CG.
+from where another solver left it, with a residual of its own: (H + ρᵢI)vᵢ = bᵢ. Every column has its own coefficients;
+the ridges share the pass over A, which is most of the cost where A is read from files or recomputed. H is AᵀA, or A Aᵀ
+in the dual, as in multi-shift CG. With a preconditioner this is the CG that refines a factor's solutions
+(linearized.solvers.linear.refinement).
 """
 
 from collections.abc import Callable
@@ -12,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from linearized.solvers.linear.multi_shift import EXHAUSTED
+
+Precondition = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class LockStep:
@@ -23,6 +25,9 @@ class LockStep:
         limit: Primal residual, over the columns of a ridge, at which it is done: one number, or one for each ridge.
         steps: How many products each ridge may take, (r,).
         primal_norms: In the dual, ‖Aᵀbᵢ‖ of each ridge; None in the primal.
+        precondition: In the primal, a function of residuals (l, p, c) and the positions of their ridges (l,) that
+            returns about (H + ρI)⁻¹ times them; None: the residuals themselves.
+        stall: Steps without halving its residual after which a ridge is given up; None: never.
 
     Attributes:
         values, norms, trace, active: As for `linearized.solvers.linear.multi_shift.MultiShift`.
@@ -30,16 +35,19 @@ class LockStep:
 
     def __init__(
         self, b: np.ndarray, ridges: np.ndarray, limit: float | np.ndarray, steps: np.ndarray,
-        primal_norms: np.ndarray | None = None,
+        primal_norms: np.ndarray | None = None, precondition: Precondition | None = None, stall: int | None = None,
     ):  # fmt: skip
         self.ridges, self.limit, self.steps = ridges[:, None, None], limit, steps
-        self.values, self.directions, self.residuals = np.zeros_like(b), b.copy(), b.copy()
-        self.squares = np.sum(b**2, axis=1)
+        self.precondition, self.stall = precondition or (lambda residuals, _: residuals), stall
+        self.values, self.residuals = np.zeros_like(b), b.copy()
+        self.directions = np.array(self.precondition(b, np.arange(len(b))))
+        self.squares = np.sum(b * self.directions, axis=1)
         self.floor = EXHAUSTED**2 * self.squares
         self.dual = primal_norms is not None
         self.images, self.betas = np.zeros_like(b if self.dual else b[:, :0]), np.zeros_like(self.squares)
         self.trace = np.empty((0, len(b)))
-        self.norms = np.array(primal_norms) if self.dual else np.sqrt(np.sum(self.squares, axis=1))
+        self.norms = np.array(primal_norms) if self.dual else np.sqrt(np.sum(b**2, axis=(1, 2)))
+        self.best, self.waited = self.norms.copy(), np.zeros(len(b), int)
         self.active = (self.norms > limit) & (steps > 0)
 
     @property
@@ -67,25 +75,40 @@ class LockStep:
         moving = alive & self.active[here][:, None]
         alpha = np.where(moving, square / np.where(alive, curvature, 1), 0)[:, None]
         self.values[here] += alpha * p
-        residuals = self.residuals[here] - alpha * q
-        fresh = np.where(alive, np.sum(residuals**2, axis=1), square)
-        beta = np.where(alive, fresh / np.where(alive, square, 1), 0)
-        self.residuals[here], self.directions[here] = residuals, residuals + beta[:, None] * p
-        self.squares[here], self.betas[here] = fresh, beta
+        self.residuals[here] -= alpha * q
         if not self.dual:
-            self._note(here, fresh)
+            self._note(here, np.sum(self.residuals[here] ** 2, axis=1))
         self.active[here] &= alive.any(axis=1)
         self.active &= self.iteration < self.steps
+        kept = self.active[here]
+        self._turn(here[kept], p[kept], square[kept], alive[kept])
+
+    def _turn(self, here: np.ndarray, p: np.ndarray, square: np.ndarray, alive: np.ndarray) -> None:
+        """Set the next directions of the ridges `here`, from the last ones `p` and their squared residuals."""
+        if not here.size:
+            return
+        residuals = self.residuals[here]
+        z = self.precondition(residuals, here)
+        fresh = np.where(alive, np.sum(residuals * z, axis=1), square)
+        beta = np.where(alive, fresh / np.where(alive, square, 1), 0)
+        self.directions[here] = z + beta[:, None] * p
+        self.squares[here], self.betas[here] = fresh, beta
 
     def _note(self, here: np.ndarray, squares: np.ndarray) -> None:
         """Record the residuals of the ridges `here`, from their squared primal residuals in each column."""
         self.norms[here] = np.sqrt(np.maximum(np.sum(squares, axis=1), 0))
         self.trace = np.concatenate([self.trace, np.where(self.active, self.norms, np.nan)[None]])
         self.active &= self.norms > self.limit
+        halved = self.norms <= self.best / 2
+        self.waited = np.where(halved, 0, self.waited + 1)
+        self.best = np.where(halved, self.norms, self.best)
+        if self.stall is not None:
+            self.active &= self.waited < self.stall
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all that `step` changes."""
-        names = ("values", "directions", "residuals", "squares", "images", "betas", "norms", "trace", "active")
+        names = ("values", "directions", "residuals", "squares", "images", "betas", "norms", "trace", "active", "best",
+                 "waited")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def restore(self, arrays: dict[str, np.ndarray] | None) -> None:

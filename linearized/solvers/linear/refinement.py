@@ -15,6 +15,7 @@ from jaxtyping import Float64
 
 from linearized.solvers.linear.dense_gram import DenseProblem
 from linearized.solvers.linear.driver import LinearRun
+from linearized.solvers.linear.lock_step import LockStep
 from linearized.solvers.linear.solution import SLACK, Solution, Tolerance, finite
 
 STALL = 50  # steps without halving the residual, after which a ridge is given up
@@ -127,41 +128,26 @@ class _State:
         return self.of.problem.targets[:, None] - predictions - self.ridges[which, None] * values
 
     def step_until_done(self, which: np.ndarray) -> None:
-        """CG in lock-step on what is missing, for the ridges `which`."""
-        limit = self.of.tolerance.relative * self.scale
-        residual, which = self.missing(which), which.copy()
-        direction = z = self.of.precondition(residual, which)
-        square = _dots(residual, z)
-        best, waited = np.linalg.norm(residual, axis=(0, 2)), np.zeros(len(which), int)
-        while which.size:
-            image = self._product(direction) + self.ridges[which, None] * direction
-            curvature = _dots(direction, image)
-            alive = (curvature > 0) & (square > 0)
-            alpha = np.where(alive, square / np.where(alive, curvature, 1), 0)
-            self.values[:, which] += alpha * direction
-            residual -= alpha * image
-            norms = np.linalg.norm(residual, axis=(0, 2))
-            waited = np.where(norms <= best / 2, 0, waited + 1)
-            best = np.where(norms <= best / 2, norms, best)
-            self._note(which, norms / self.scale)
-            go_on = (norms > limit) & alive.any(axis=1) & (waited < STALL)
-            go_on &= self.steps[which] < self.of.run.max_iterations
-            self.of.run.report(
-                int(self.steps.max()), self.of.run.max_iterations, self.residuals.copy(), int(go_on.sum())
-            )
-            which, best, waited, alive = which[go_on], best[go_on], waited[go_on], alive[go_on]
-            if not which.size:
-                return
-            residual, direction, before = residual[:, go_on], direction[:, go_on], square[go_on]
-            z = self.of.precondition(residual, which)
-            square = _dots(residual, z)
-            direction = z + np.where(alive, square / np.where(alive, before, 1), 0) * direction
+        """Run preconditioned CG in lock-step on what is missing, for the ridges `which`."""
+        run = self.of.run
+        state = LockStep(
+            np.ascontiguousarray(self.missing(which).transpose(1, 0, 2)), self.ridges[which],
+            self.of.tolerance.relative * self.scale, run.max_iterations - self.steps[which],
+            precondition=lambda residuals, at: self._precondition(residuals, which[at]), stall=STALL,
+        )  # fmt: skip
+        while state.active.any():
+            stepping = which[state.active]
+            state.step(lambda v: finite(self.of.product(v)))
+            self.steps[stepping] += 1
+            self.residuals[which] = state.norms / self.scale
+            run.report(int(self.steps.max()), run.max_iterations, self.residuals.copy(), int(state.active.sum()))
+        self.values[:, which] += state.values.transpose(1, 0, 2)
+        for i, trace in zip(which, state.trace.T, strict=True):
+            self.histories[i] += (trace[~np.isnan(trace)] / self.scale).tolist()
 
-    def _note(self, which: np.ndarray, relative: np.ndarray) -> None:
-        for i, value in zip(which, relative, strict=True):
-            self.residuals[i] = value
-            self.steps[i] += 1
-            self.histories[i].append(float(value))
+    def _precondition(self, residuals: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """Apply the factors of the ridges `which` to residuals (l, n, k)."""
+        return self.of.precondition(np.ascontiguousarray(residuals.transpose(1, 0, 2)), which).transpose(1, 0, 2)
 
     def _product(self, v: np.ndarray) -> np.ndarray:
         return finite(self.of.product(v.reshape(len(v), -1)).reshape(v.shape))
@@ -177,7 +163,3 @@ def with_traces(solution: Solution, degrees_of_freedom: float, inverse_trace: fl
     mean = float(np.mean(np.sum(solution.value**2, axis=1)))
     gcv = mean / (inverse_trace / len(solution.value)) ** 2
     return solution._replace(degrees_of_freedom=float(degrees_of_freedom), gcv=gcv)
-
-
-def _dots(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.einsum("nrk,nrk->rk", x, y)

@@ -10,7 +10,7 @@ from linearized.problems import GramProblem
 from linearized.solvers import GRAM_SOLVERS, LINEAR, SOLVERS
 from linearized.solvers.linear.driver import LinearRun, linear_solver
 
-MODULES = {GRAM_SOLVERS.load(name) for name in GRAM_SOLVERS} | {SOLVERS.load(name) for name in LINEAR}
+MODULES = list(dict.fromkeys([*map(GRAM_SOLVERS.load, GRAM_SOLVERS), *map(SOLVERS.load, LINEAR)]))
 
 
 @pytest.mark.parametrize(
@@ -39,16 +39,15 @@ def test_settings_reach_the_algorithm_checked(tmp_path):
         return []
 
     problem, news = GramProblem(np.eye(3), np.ones((3, 1))), []
-    solve(problem, 2, rtol=0.5, progress=lambda *values: news.append(values), checkpoint=tmp_path, key="k")
+    solve(problem, [2.0], rtol=0.5, progress=lambda *values: news.append(values), checkpoint=tmp_path, key="k")
     ridges, run = seen[0]
     assert ridges.tolist() == [2.0] and (run.rtol, run.interval, run.key) == (0.5, 5.0, "k")
     assert news == [(1, 2, ridges, 3)]
     assert run.checkpoint(part=1).load("state")["x"] == 2
-    assert (
-        run.checkpoint(part=2).load("state") is None and LinearRun(folder=tmp_path).checkpoint().load("state") is None
-    )
+    assert run.checkpoint(part=2).load("state") is None
+    assert LinearRun(folder=tmp_path).checkpoint().load("state") is None
     with pytest.raises(UserError, match="-1"):
-        solve(problem, -1.0)
+        solve(problem, [-1.0])
     assert len(seen) == 1
 
 

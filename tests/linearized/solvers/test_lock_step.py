@@ -114,3 +114,25 @@ def test_a_killed_polish_goes_on_where_it_was(tmp_path):
     for one, other in zip(whole, resumed, strict=True):
         np.testing.assert_allclose(other.value, one.value, rtol=0, atol=1e-12)
         assert other.iterations == one.iterations
+
+
+def test_a_preconditioner_saves_steps_and_a_stalled_ridge_is_given_up():
+    random = np.random.default_rng(3)
+    turn = np.linalg.qr(random.standard_normal((40, 40)))[0]
+    matrix = (turn * 10.0 ** np.linspace(3, -3, 40)) @ turn.T
+    ridges, b = np.array([1e-3, 1.0]), random.standard_normal((2, 40, 2))
+    inverses = np.stack([np.linalg.inv(matrix + 1.5 * ridge * np.eye(40)) for ridge in ridges])
+    states = [
+        LockStep(b, ridges, 1e-8, np.array([400, 400]), precondition=precondition)
+        for precondition in (None, lambda residuals, which: inverses[which] @ residuals)
+    ]
+    for state in states:
+        while state.active.any():
+            state.step(lambda v: matrix @ v)
+    for value, ridge, right in zip(states[1].values, ridges, b, strict=True):
+        np.testing.assert_allclose(value, np.linalg.solve(matrix + ridge * np.eye(40), right), rtol=1e-5, atol=1e-6)
+    assert states[1].iteration < states[0].iteration / 3
+    stalled = LockStep(b, ridges, 0.0, np.array([400, 400]), stall=4)
+    while stalled.active.any():
+        stalled.step(lambda v: matrix @ v)
+    assert stalled.iteration < 400 and stalled.waited.min() >= 4
