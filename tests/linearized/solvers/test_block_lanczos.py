@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from linearized.problems import MatrixProblem
-from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.linear import block_lanczos
 from linearized.solvers.linear import solution as solution_module
+from linearized.solvers.linear.driver import LinearRun
 
 
 class WideProblem(MatrixProblem):
@@ -45,7 +45,7 @@ def test_running_residuals_are_those_of_the_solutions_so_far(n, p):
     problem = problem_of(n, p, 2, seed=2)
     [solution] = block_lanczos.solve(problem, [0.3], rtol=1e-8, atol=0.0)
     for steps in (1, 3, 6):
-        state = block_lanczos._Lanczos(problem, start_of(problem), np.array([0.3]), 1e-8, 0.0, Checkpoint(None))
+        state = lanczos(problem, np.array([0.3]), rtol=1e-8)
         for _ in range(steps):
             state.step()
         _, [value] = state.values()
@@ -59,11 +59,17 @@ def start_of(problem):
     return problem.targets if problem.dual else problem.adjoint(problem.targets)
 
 
+def lanczos(problem, ridges, *, rtol):
+    """Return the state of a run that has not begun."""
+    run = LinearRun(rtol=rtol, atol=0.0)
+    return block_lanczos._Lanczos(problem, start_of(problem), ridges, run, run.checkpoint())
+
+
 def test_the_basis_stays_orthonormal():
     random = np.random.default_rng(3)
     matrix = random.standard_normal((150, 150)) * np.logspace(0, -7, 150)
     problem = MatrixProblem(matrix, random.standard_normal((150, 2)))
-    state = block_lanczos._Lanczos(problem, start_of(problem), np.array([1e-8]), 1e-14, 0.0, Checkpoint(None))
+    state = lanczos(problem, np.array([1e-8]), rtol=1e-14)
     while state.block.shape[1] > 0 and state.iteration < 60:
         state.step()
     vectors = state.basis.vectors(0, len(state.basis))
