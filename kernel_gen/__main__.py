@@ -12,18 +12,14 @@ what is finished is left alone. `linearized.open_gram(folder)` reads the matrix.
 import sys
 from collections.abc import Sequence
 
-from kernel_gen.jobs.gram_job import GramJobSettings, run, shard_commands
-from linearized.base.terminal import say
+from kernel_gen.jobs.gram_job import GramJobSettings
+from kernel_gen.jobs.runner import make_or_list
 from linearized.settings.command import run_command
 
 
 def main(config: GramJobSettings) -> None:
-    """Makes shards, or lists the commands that make them."""
-    if config.list:
-        print("\n".join(shard_commands(config)))
-        return
-    made = run(config)
-    say(f"{len(made)} shards made; they are in {config.path()}")
+    """Make shards, or list the commands that make them."""
+    make_or_list(config)
 
 
 def command(arguments: Sequence[str] | None = None) -> int:

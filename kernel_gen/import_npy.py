@@ -1,4 +1,4 @@
-"""Turns .npy Gram matrices of the original suite into checked shards.
+"""Turn .npy Gram matrices of the original suite into checked shards.
 
     python -m kernel_gen.import_npy --source=old/Myrtle_3 --kernel=CNTK --dataset=CIFAR10 --noise_ind=3
     python -m kernel_gen.import_npy --train_file=Train.npy --test_file=Test.npy --kernel=NTK --dataset=FMNIST
@@ -12,26 +12,29 @@ The shards lie where `python -m kernel_gen` with the same flags would put them. 
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
-from kernel_gen.jobs.job import Job, JobSettings, open_job
+from kernel_gen.jobs.gram_job import GramWork, KernelJobSettings
+from kernel_gen.jobs.job import Job, open_job
+from kernel_gen.jobs.runner import make
+from kernel_gen.jobs.tiles import Tile
+from kernel_gen.jobs.work import Work
 from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset
 from linearized.settings.command import run_command
 from linearized.settings.config import setting
 from linearized.storage.array_files import read_npy
-from linearized.storage.files import held
-from linearized.storage.manifest import FILE, Band
+from linearized.storage.manifest import Manifest
 from linearized.storage.shard_folder import refusals_undone
-from linearized.storage.shards import write_shard
 
 SYMMETRY = 1e-3  # k(x,z) against k(z,x), relative: more is another file or another order
 
 
 @dataclasses.dataclass(frozen=True)
-class ImportSettings(JobSettings):
+class ImportSettings(KernelJobSettings):
     """Settings of `python -m kernel_gen.import_npy`."""
 
     source: str = setting("", "folder of train_ntk_%d.npy and test_ntk_%d.npy", identity=False)
@@ -42,6 +45,10 @@ class ImportSettings(JobSettings):
         super().__post_init__()
         if bool(self.source) == bool(self.train_file and self.test_file) or (self.source and self.test_file):
             raise UserError("Give either --source, a folder of row files, or --train_file and --test_file.")
+
+    def work(self) -> Work:
+        """Return the entries of the files as the work of a job."""
+        return FileWork(self)
 
 
 class Stack:
@@ -107,39 +114,67 @@ class Matrices:
                     "--num_train, --num_test, and --dataset as the files were made."
                 )
 
-    def rows(self, band: Band) -> np.ndarray:
-        """The entries of a band. Raises `UserError` where a square on the diagonal is not symmetric."""
-        rows, n = slice(band.start, band.stop), self._n
-        if band.block == "validation":  # from the triangle above, since row files may lack the one below
-            return self._train[slice(0, n), slice(n + band.start, n + band.stop)].T
-        if band.block == "test":
-            return self._test[rows, slice(0, n)] if self._by_test_row else self._test[slice(0, n), rows].T
-        block = self._train[rows, slice(band.start, n)]
-        square = _upper_filled(block[:, : len(block)])
-        if np.abs(square - square.T).max() > SYMMETRY * np.abs(square).max():
-            raise UserError(f"Train rows {band.start} to {band.stop} are not symmetric. Are the files in their order?")
+    def entries(self, tile: Tile) -> np.ndarray:
+        """Return the entries of a tile. Raises `UserError` where a square on the diagonal is not symmetric."""
+        rows, columns = slice(tile.start, tile.stop), slice(tile.left, tile.right)
+        if tile.band.block == "validation":  # from the triangle above, since row files may lack the one below
+            return self._train[columns, slice(self._n + tile.start, self._n + tile.stop)].T
+        if tile.band.block == "test":
+            return self._test[rows, columns] if self._by_test_row else self._test[columns, rows].T
+        block = self._train[rows, columns]
+        if tile.on_diagonal:
+            square = _upper_filled(block)
+            if np.abs(square - square.T).max() > SYMMETRY * np.abs(square).max():
+                raise UserError(
+                    f"Train rows {tile.start} to {tile.stop} are not symmetric. Are the files in their order?"
+                )
         return block
 
 
+class FileWork(GramWork):
+    """Entries that are read from files. A tile is a square on the diagonal, or the rest of a band."""
+
+    def __init__(self, config: ImportSettings):
+        super().__init__(config.build(config.described().image_shape))
+        self._config = config
+
+    def prepare(self, dataset: Dataset) -> None:
+        """See `Work`."""
+        super().prepare(dataset)
+        self._matrices = Matrices(self._config, self.rows)
+
+    def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
+        """See `Work`."""
+        found = []
+        for band in manifest.shards[shard]:
+            left = band.left
+            if band.block == "train":
+                found.append(Tile(band, band.start, band.stop, band.start, band.stop, on_diagonal=True))
+                left = band.stop
+            if left < manifest.n:
+                found.append(Tile(band, band.start, band.stop, left, manifest.n))
+        return found
+
+    def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
+        """See `Work`."""
+        return lambda: self._matrices.entries(tile)
+
+
 def _upper_filled(square: np.ndarray) -> np.ndarray:
-    """Zeros below the diagonal replaced by what is above: files may hold the triangle alone."""
+    """Return a square whose zeros below the diagonal are mirrored from above: files may hold the triangle alone."""
     return np.where((square == 0) & (np.tri(len(square), k=-1) > 0), square.T, square)
 
 
 def run(config: ImportSettings) -> Job:
     """Write all shards that are not there. Raises `UserError` for files that are not what the flags say."""
-    with refusals_undone(config.path(), FILE):
-        job = open_job(config, check=lambda manifest: Matrices(config, manifest.rows))
-        matrices = Matrices(config, job.manifest.rows)
-        for shard in range(len(job.manifest.shards)):
-            with held(job.lock(shard)):
-                if not job.clear(shard):
-                    logging.info("written: %s", write_shard(job.folder, job.manifest, shard, matrices.rows))
+    with refusals_undone(config.path()):
+        job = open_job(config)
+        make(job, range(len(job.manifest.shards)))
     return job
 
 
 def main(config: ImportSettings) -> None:
-    """Imports, then says where the shards lie."""
+    """Import the files and print where the shards lie."""
     job = run(config)
     print(
         f"{len(job.manifest.shards)} shards in {job.folder}. Check them: {config.command('kernel_gen.status')} --verify"

@@ -20,7 +20,7 @@ from PIL import Image
 
 from kernel_gen.import_npy import Stack
 from kernel_gen.jobs.partial import PartialShard, partial_path, share_done
-from kernel_gen.jobs.tiles import divide
+from kernel_gen.jobs.tiles import divide, divide_features, tiles
 from linearized.base.directories import directory
 from linearized.data.images import read_image
 from linearized.data.sources import glue, image_folder, synth
@@ -35,7 +35,6 @@ from linearized.settings.command import guarded
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.storage import embeddings, manifest, results, shards
 from linearized.storage.array_files import read_idx, read_npy, read_npz
-from linearized.storage.embeddings import EmbeddingManifest
 from linearized.storage.gram import open_gram
 from linearized.storage.manifest import Manifest
 
@@ -98,16 +97,15 @@ def _read_synth(folder: Path) -> Any:
     return [np.array(values) for part in parts for values in (part.x, part.y)]
 
 
-def _matrix(folder: Path, kind: type[Manifest] = Manifest) -> tuple[Manifest, Callable]:
+def _matrix(kind: manifest.Kind = manifest.GRAM) -> tuple[Manifest, Callable]:
     rows = {"train": 12, "test": 5}
     settings = {"kernel": "NTK", "dataset": "DIGITS", "noise_ind": 0}
-    bands = divide(rows, 2, 4) if kind is Manifest else embeddings.divide(rows, 2)
-    more = {} if kind is Manifest else {"dim": 7}
-    described = kind(settings, "f00d", "float32", "stax", rows, 4, bands, "python -m kernel_gen --kernel=NTK", **more)
+    bands, dim = (divide(rows, 2, 4), 0) if kind is manifest.GRAM else (divide_features(rows, 2), 7)
+    described = Manifest(settings, "f00d", "float32", "stax", rows, 4, bands, f"python -m {kind.module}", dim)
 
     def entries(band):
         values = _random().normal(size=described.shape(band))
-        if band.block == "train" and kind is Manifest:
+        if band.block == "train" and kind is manifest.GRAM:
             square = values[:, : len(values)]
             values[:, : len(values)] = square + square.T
         return values
@@ -116,11 +114,15 @@ def _matrix(folder: Path, kind: type[Manifest] = Manifest) -> tuple[Manifest, Ca
 
 
 def _gram(folder: Path) -> list[Path]:
-    described, entries = _matrix(folder)
+    return _shards(folder, manifest.GRAM)
+
+
+def _shards(folder: Path, kind: manifest.Kind) -> list[Path]:
+    described, entries = _matrix(kind)
     manifest.save_once(folder, described)
     for shard in range(2):
         shards.write_shard(folder, described, shard, entries)
-    return [folder / manifest.FILE, *sorted(folder.glob("*.h5"))]
+    return [folder / kind.file, *sorted(folder.glob("*.h5"))]
 
 
 def _read_gram(folder: Path) -> Any:
@@ -129,11 +131,7 @@ def _read_gram(folder: Path) -> Any:
 
 
 def _embedding(folder: Path) -> list[Path]:
-    described, entries = _matrix(folder, EmbeddingManifest)
-    embeddings.save_once(folder, described)
-    for shard in range(2):
-        embeddings.write_shard(folder, described, shard, entries)
-    return [folder / embeddings.FILE, *sorted(folder.glob("*.h5"))]
+    return _shards(folder, manifest.FEATURES)
 
 
 def _read_embedding(folder: Path) -> Any:
@@ -142,17 +140,17 @@ def _read_embedding(folder: Path) -> Any:
 
 
 def _partial(folder: Path) -> list[Path]:
-    described, _ = _matrix(folder)
-    with PartialShard(described.path(folder, 0), described, 0):
+    described, _ = _matrix()
+    with PartialShard(described.path(folder, 0), described, 0, tiles(described, 0)):
         pass
     return [partial_path(described.path(folder, 0))]
 
 
 def _read_partial(folder: Path) -> Any:
-    described, _ = _matrix(folder)
+    described, _ = _matrix()
     path = described.path(folder, 0)
     share_done(path)
-    with PartialShard(path, described, 0) as partial:
+    with PartialShard(path, described, 0, tiles(described, 0)) as partial:
         return len(partial.todo)
 
 

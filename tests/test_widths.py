@@ -12,8 +12,8 @@ from rich.cells import cell_len
 
 from kernel_gen import status
 from kernel_gen.jobs.gram_job import GramJobSettings as GramConfig
-from kernel_gen.jobs.gram_job import run as make_gram
 from kernel_gen.jobs.progress import pairs_line
+from kernel_gen.jobs.runner import run as make_gram
 from linearized.base.terminal import Column, layout, shell_lines
 from linearized.cli.data import listing
 from linearized.experiments import compare, finetune

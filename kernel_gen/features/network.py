@@ -59,6 +59,7 @@ class Features:
     Attributes:
         dim: How many features there are, at most `embedding.dim`.
         least: How few would do.
+        batch: Rows that are computed together by one thread.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Features:
         self._fit = Srht(rows, embedding.dim, random, self.dtype) if rows > embedding.dim else None
         self.dim = min(rows, embedding.dim)
         per_input = math.prod(self._image[:2]) if self._image else 1
-        self._batch = max(1, COLUMNS // (4 * per_input)) if self._image else 256
+        self.batch = max(1, COLUMNS // (4 * per_input)) if self._image else 256
 
     def _plan(self, layers: Sequence[Layer], shape: Shape, embedding: EmbeddingPlan) -> Shape:
         last = max((place for place, layer in enumerate(layers) if isinstance(layer, Nonlinearity)), default=-1)
@@ -153,7 +154,7 @@ class Features:
                 out[rows] = self._batched(finite_rows(x[rows], self.dtype)).T
             refuse_not_finite(out[rows], f"Features, from row {rows.start} on,", OVERFLOW)
 
-        for_each([slice(start, start + self._batch) for start in range(0, len(x), self._batch)], fill)
+        for_each([slice(start, start + self.batch) for start in range(0, len(x), self.batch)], fill)
         return out
 
     def _batched(self, rows: np.ndarray) -> np.ndarray:

@@ -22,9 +22,10 @@ class PolynomialFeatures:
         inputs, dim: Columns of the inputs, and of the features.
         scale: In which the inputs are.
         dtype: Of the features.
+        batch: Rows that are computed together by one thread.
     """
 
-    scale = "stax"
+    scale, batch = "stax", BATCH
 
     def __init__(self, inputs: int, degree: int, offset: float, width: int, seed: int, field: str, dtype: str):
         complex_field = field == "complex"

@@ -1,125 +1,91 @@
-"""What one Gram matrix needs before its first shard: settings, folder, dataset, kernel and the division of the work."""
+"""A job at work on one folder: its work, the description of its shards, and the state of each shard."""
 
 import dataclasses
-import functools
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import logging
 
-from kernel_gen import KERNELS
-from kernel_gen.jobs.tiles import divide, good_number
-from kernel_gen.kernel import Kernel
+from kernel_gen.jobs.tiles import Tile
+from kernel_gen.jobs.work import JobSettings, Work
 from linearized.base.errors import UserError
-from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
-from linearized.settings.gram_settings import GramSettings
-from linearized.storage.manifest import FILE, Band, Manifest, load_manifest, save_once
+from linearized.storage.manifest import Manifest, kind_of, load_manifest, save_once
 from linearized.storage.shard_folder import tidy
 from linearized.storage.shards import check_shard, set_aside
 
 
 @dataclasses.dataclass(frozen=True)
-class JobSettings(GramSettings):
-    """A kernel on a dataset, with the code behind its name."""
-
-    def build(self, image_shape: tuple[int, int, int] | None) -> Kernel:
-        """The kernel that they name. Raises `UserError` where it does not fit the data."""
-        return KERNELS.load(self.kernel).build(self, image_shape)
-
-
-class Columns:
-    """Inputs prepared in runs of `tile` rows, each once, by whichever thread needs it first."""
-
-    def __init__(self, kernel: Kernel, x: np.ndarray, tile: int):
-        self._kernel, self._tile = kernel, tile
-        self._runs = [x[start : start + tile] for start in range(0, len(x), tile)]
-        self._prepared: list[Any] = [None] * len(self._runs)
-        self._locks = [threading.Lock() for _ in self._runs]
-
-    def part(self, left: int, right: int) -> Any:
-        """Rows [left, right), which lie in one run."""
-        run, first = divmod(left, self._tile)
-        with self._locks[run]:
-            if self._prepared[run] is None:
-                self._prepared[run] = self._kernel.prepare(self._runs[run])
-        return self._prepared[run][first : first + right - left]
-
-
-@dataclasses.dataclass(frozen=True)
 class Job:
-    """A Gram matrix being made; `manifest` is that of its folder."""
+    """A folder of shards being made; `manifest` is its description, `title` names it in progress lines."""
 
     folder: Path
     manifest: Manifest
-    dataset: Dataset
-    kernel: Kernel
+    work: Work
+    title: str
 
-    @functools.cached_property
-    def columns(self) -> "Columns":
-        """The train rows, prepared when they are first asked for: each shard needs most of them."""
-        return Columns(self.kernel, self.dataset.train.x, self.manifest.tile)
-
-    def rows(self, band: Band) -> Any:
-        """The rows of a band, prepared."""
-        return self.kernel.prepare(self.dataset.splits()[band.block].x[band.start : band.stop])
+    def tiles(self, shard: int) -> list[Tile]:
+        """Return the tiles of a shard in the order of computing."""
+        return self.work.tiles(self.manifest, shard)
 
     def path(self, shard: int) -> Path:
-        """Of a shard's file."""
+        """Return the path of a shard's file."""
         return self.manifest.path(self.folder, shard)
 
     def lock(self, shard: int) -> Path:
-        """Of the file that whoever makes a shard holds."""
+        """Return the path of the file that a process holds while it makes a shard."""
         return self.path(shard).with_suffix(".lock")
 
     def problem(self, shard: int) -> str | None:
-        """See `check_shard`."""
+        """Return what is wrong with a shard, see `check_shard`."""
         return check_shard(self.path(shard), self.manifest, shard)
 
     def clear(self, shard: int) -> bool:
-        """Sets a bad file aside; whether the shard is finished. To be called by the holder of its lock."""
+        """Set a bad file aside and return whether the shard is finished. To be called by the holder of its lock."""
         problem = self.problem(shard)
         if problem is not None and problem != "missing":
             set_aside(self.path(shard), problem)
         return problem is None
 
 
-def open_job(settings: JobSettings, *, check: Callable[[Manifest], None] | None = None) -> Job:
-    """Build the kernel, load the data, and write `gram.json` or agree with the one that is there.
+def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
+    """Load the data, prepare the work, and write the description of the folder or agree with the one that is there.
 
     Args:
-        check: Called with the manifest before anything is written; it may raise `UserError`.
+        shard: The only one that is asked for; -1: all.
 
-    Raises `UserError` where the folder holds another matrix, or one that is divided otherwise.
+    Raises `UserError` where the folder holds something else or is divided otherwise, and for a shard out of range.
+    Nothing is written then.
     """
     folder = settings.path()
     tidy(folder)
-    known = load_manifest(folder) if (folder / FILE).exists() else None
-    kernel = settings.build(settings.described().image_shape)  # before the data: it may refuse the settings
+    work = settings.work()  # before the data: it may refuse the settings
+    there = kind_of(folder)
+    if there not in (None, work.kind):
+        raise UserError(f"{folder} holds {there.phrase}, not {work.kind.phrase}. Give another --folder.")
+    known = load_manifest(folder, there) if there else None
     dataset = load_preprocessed(settings, settings.noise_ind)
-    rows = {name: len(split) for name, split in dataset.splits().items()}
-    itemsize = np.dtype(kernel.dtype).itemsize
-    count = settings.num_shards or (len(known.shards) if known else good_number(rows, kernel.tile, itemsize))
+    work.prepare(dataset)
+    count = settings.num_shards or (len(known.shards) if known else work.good_number(work.rows))
     ours = Manifest(
         settings=settings.identity(), fingerprint=dataset.fingerprint,
-        dtype=str(np.dtype(kernel.dtype)), scale=kernel.scale, rows=rows, tile=int(kernel.tile),
-        shards=divide(rows, count, kernel.tile), command=dataclasses.replace(settings, num_shards=count).command(),
+        dtype=str(np.dtype(work.dtype)), scale=work.scale, rows=work.rows, tile=int(work.tile),
+        shards=work.divide(work.rows, count), command=dataclasses.replace(settings, num_shards=count).command(),
+        dim=work.dim,
     )  # fmt: skip
-    if check is not None:
-        check(known or ours)
+    most = len((known or ours).shards)
+    if shard >= most:
+        raise UserError(f"--shard={shard} is out of range: the shards of {folder} are 0 to {most - 1}.")
     manifest = known or save_once(folder, ours)
     other = manifest.differences(ours)
     if len(manifest.shards) != count:
         other.append(f"num_shards is {len(manifest.shards)}, not {count}")
     if other:
         raise UserError(
-            f"{folder} holds another Gram matrix: {'; '.join(other)}. Give those settings, or another --folder."
+            f"{folder} holds another {work.kind.noun}: {'; '.join(other)}. Give those settings, or another --folder."
         )
     logging.info(
-        "%s (%s) on %s: %d train rows, %d shards in %s",
-        settings.kernel, manifest.scale, settings.dataset, manifest.n, count, folder,
+        "%s (%s) on %s: %s rows, %d shards in %s",
+        settings.label(), manifest.scale, settings.dataset, manifest.rows, count, folder,
     )  # fmt: skip
-    return Job(folder, manifest, dataset, kernel)
+    return Job(folder, manifest, work, f"{settings.label()} on {settings.dataset}")

@@ -11,18 +11,26 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 from absl import logging
 
-from kernel_gen.jobs.tiles import Tile, tiles
+from kernel_gen.jobs.tiles import Tile
 from linearized.base.seals import Damaged, Index, SealedPart, crc32_of, gaps, read_index, seal_parts, write_index
 from linearized.storage.files import aside_folder, sync
 from linearized.storage.manifest import Band, Manifest
-from linearized.storage.shards import attributes, create, finish, parts, plain_errors, refuse_nan, with_symmetric_corner
+from linearized.storage.shards import (
+    attributes,
+    create,
+    finish,
+    parts,
+    plain_errors,
+    refuse_not_finite,
+    with_symmetric_corner,
+)
 
 TICK = np.uint64(2**32)  # added to a tile's CRC32 in the table: the tile is there
 _TICK_BYTES = 8
@@ -35,15 +43,19 @@ class PartialShard:
         todo: Tiles that are not there yet.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, shard: int):
+    def __init__(self, path: Path, manifest: Manifest, shard: int, tiles: Sequence[Tile]):
         """Open what an earlier run left and verify its tiles, or make a new file.
+
+        Args:
+            path: Of the finished shard.
+            tiles: All of the shard. A file that was begun with others is of no use.
 
         Raises OSError where the disk is full.
         """
         self._path, self._aside = path, partial_path(path)
-        self._manifest, self._shard, self._tiles = manifest, shard, tiles(manifest, shard)
+        self._manifest, self._shard, self._tiles = manifest, shard, list(tiles)
         self._place = {tile: index for index, tile in enumerate(self._tiles)}
-        self._start, self._pairs = time.monotonic(), 0
+        self._start, self._amount = time.monotonic(), 0
         self._index = self._resumed() or self._made()
         self._parts = dict(zip(manifest.shards[shard], self._index.parts, strict=True))
         self._handle = os.open(self._aside, os.O_RDWR | os.O_CLOEXEC)
@@ -62,7 +74,7 @@ class PartialShard:
 
         Raises `UserError` for entries that are not finite, OSError where the disk is full.
         """
-        refuse_nan(block, tile.band, tile.left)
+        refuse_not_finite(block, self._manifest, tile.band, tile.start, tile.left)
         if tile.on_diagonal:
             block = with_symmetric_corner(block)
         block = np.ascontiguousarray(block, self._manifest.dtype)
@@ -70,7 +82,7 @@ class PartialShard:
             _write(self._handle, row, offset)
         tick = TICK + np.uint64(zlib.crc32(block))
         _write(self._handle, np.array([tick], "<u8"), self._tick_offset(tile))
-        self._pairs += tile.pairs
+        self._amount += tile.amount(self._manifest)
 
     def finish(self) -> None:
         """Read all back, compare every tile with its sum, write the header, seal, sync, rename.
@@ -81,20 +93,20 @@ class PartialShard:
         if lost:
             raise OSError(f"{len(lost)} tiles of {self._aside} were not read back as written; run the command again")
         sums = {band: crc32_of(self._aside, part) for band, part in self._parts.items()}
-        self._write_header(sums, self._pairs / max(time.monotonic() - self._start, 1e-9))
+        self._write_header(sums, self._amount / max(time.monotonic() - self._start, 1e-9))
         sync(self._aside)
         seal_parts(self._aside)
         sync(self._aside)
         self._aside.replace(self._path)
         sync(self._path.parent)
 
-    def _write_header(self, sums: dict[Band, int], rate: float) -> None:
+    def _write_header(self, sums: dict[Band, int], speed: float) -> None:
         """Copy what HDF5 writes into a finished file without entries to where this file has it."""
         with aside_folder(self._aside.parent) as folder:
             header = folder / "header.h5"
             create(header, self._manifest, self._shard, tiles=len(self._tiles), allocate=False)
             with plain_errors(header), h5py.File(header, "r+", locking=False) as file:
-                finish(file, sums, rate)
+                finish(file, sums, speed)
             found, size = parts(header, sums)
             if found != self._index.parts or size != self._index.start:
                 raise OSError(f"{self._aside} has another layout than HDF5 gives it now. Remove it and run again")
@@ -106,7 +118,7 @@ class PartialShard:
 
     def _identity(self) -> str:
         """A digest of everything that the entries and the layout of this file depend on."""
-        about = [attributes(self._manifest, self._shard), self._manifest.tile, h5py.version.hdf5_version]
+        about = [attributes(self._manifest, self._shard), self._tiles, h5py.version.hdf5_version]
         return hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def _resumed(self) -> Index | None:
@@ -140,8 +152,8 @@ class PartialShard:
     def _rows(self, tile: Tile) -> Iterator[int]:
         """Where each row of a tile begins in the file."""
         width, size = self._manifest.shape(tile.band)[1], np.dtype(self._manifest.dtype).itemsize
-        first = self._parts[tile.band].offset + (tile.left - tile.band.left) * size
-        return (first + row * width * size for row in range(tile.band.stop - tile.band.start))
+        first = (tile.start - tile.band.start) * width + tile.left - self._manifest.left(tile.band)
+        return (self._parts[tile.band].offset + (first + row * width) * size for row in range(tile.stop - tile.start))
 
     def _tick_offset(self, tile: Tile) -> int:
         return self._index.about["tiles"] + _TICK_BYTES * self._place[tile]

@@ -1,7 +1,8 @@
-"""Who computes what: rows folded so that shards cost the same, cut into bands, bands into tiles.
+"""Division of the work: rows into shards that cost the same, shards into bands, bands into tiles.
 
-Row i of the triangle has n - i entries and row n-1-i has i + 1: a pair of them costs n + 1 whatever i. So a shard owns
-a range of rows of the upper half, the mirrored range of the lower half, and its share of the test and validation rows.
+Features cost the same for every row, so that a shard has a run of rows of each block. In a Gram matrix row i of the
+triangle has n - i entries and row n-1-i has i + 1: a pair of them costs n + 1 whatever i. So a shard has a range of
+rows of the upper half, the mirrored range of the lower half, and its share of the test and validation rows.
 """
 
 import math
@@ -13,28 +14,35 @@ from linearized.storage.manifest import Band, Manifest
 
 MOST_SHARDS = 250  # as published, where the shards do not get too large
 SHARD_BYTES = 2**30
+FEATURE_BYTES = 2**26  # of a shard of features, about
 
 
 class Tile(NamedTuple):
-    """Columns [left, right) of a band: what is computed and written at once."""
+    """Rows [start, stop) and columns [left, right) of a band, which are computed and written at once.
+
+    Attributes:
+        on_diagonal: Whether it is a square on the diagonal of a Gram matrix.
+    """
 
     band: Band
+    start: int
+    stop: int
     left: int
     right: int
+    on_diagonal: bool = False
 
     @property
-    def on_diagonal(self) -> bool:
-        """Whether its rows are its columns."""
-        return self.band.block == "train" and (self.left, self.right) == (self.band.start, self.band.stop)
+    def entries(self) -> int:
+        """How many numbers it holds."""
+        return (self.stop - self.start) * (self.right - self.left)
 
-    @property
-    def pairs(self) -> int:
-        """Entries."""
-        return (self.band.stop - self.band.start) * (self.right - self.left)
+    def amount(self, manifest: Manifest) -> int:
+        """Return the work in the unit of the manifest's kind: pairs, or rows of features."""
+        return self.entries // (manifest.dim or 1)
 
 
 def good_number(rows: Mapping[str, int], tile: int, itemsize: int) -> int:
-    """How many shards: of two bands of `tile` rows, but at most 250, unless they would be larger than 1 GiB."""
+    """Return the number of shards: two bands of `tile` rows each, at most 250, unless they were larger than 1 GiB."""
     n = rows["train"]
     entries = n * n // 2 + n * (sum(rows.values()) - n)
     wanted = min(math.ceil(n / (2 * tile)), MOST_SHARDS)
@@ -42,7 +50,7 @@ def good_number(rows: Mapping[str, int], tile: int, itemsize: int) -> int:
 
 
 def divide(rows: Mapping[str, int], num_shards: int, tile: int) -> tuple[tuple[Band, ...], ...]:
-    """The bands of each shard, of at most `tile` rows each.
+    """Return the bands of each shard of a Gram matrix, of at most `tile` rows each.
 
     Args:
         rows: Rows of each block: train n, validation, test.
@@ -76,18 +84,47 @@ def _cuts(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 def tiles(manifest: Manifest, shard: int) -> list[Tile]:
-    """The tiles of a shard in the order of computing. The first of a train band is the square on the diagonal.
+    """Return the tiles of a shard of a Gram matrix in the order of computing.
 
-    The others lie each within one run of `manifest.tile` columns, counted from 0: what is prepared at once.
+    The first tile of a train band is the square on the diagonal. Each of the others lies within one run of
+    `manifest.tile` columns, counted from 0, which are prepared together.
     """
     found = []
     for band in manifest.shards[shard]:
         left = band.left
         if band.block == "train":
-            found.append(Tile(band, band.start, band.stop))
+            found.append(Tile(band, band.start, band.stop, band.start, band.stop, on_diagonal=True))
             left = band.stop
         while left < manifest.n:
             right = min(manifest.n, left - left % manifest.tile + manifest.tile)
-            found.append(Tile(band, left, right))
+            found.append(Tile(band, band.start, band.stop, left, right))
             left = right
     return found
+
+
+def good_number_of_features(rows: Mapping[str, int], row_bytes: int) -> int:
+    """Return the number of shards of about `FEATURE_BYTES`."""
+    return min(max(1, sum(rows.values()) * row_bytes // FEATURE_BYTES), rows["train"])
+
+
+def divide_features(rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
+    """Return the bands of each shard of features: a run of the rows of every block.
+
+    Raises `UserError` for more shards than train rows.
+    """
+    if not 1 <= num_shards <= rows["train"]:
+        raise UserError(f"--num_shards={num_shards} cannot divide {rows['train']} train rows.")
+    cuts = [
+        [(block, count * shard // num_shards, count * (shard + 1) // num_shards) for block, count in rows.items()]
+        for shard in range(num_shards)
+    ]
+    return tuple(tuple(Band(*cut) for cut in shard if cut[1] < cut[2]) for shard in cuts)
+
+
+def feature_tiles(manifest: Manifest, shard: int, rows: int) -> list[Tile]:
+    """Return the tiles of a shard of features: runs of `rows` rows, counted from the first of each band."""
+    return [
+        Tile(band, start, min(start + rows, band.stop), 0, manifest.dim)
+        for band in manifest.shards[shard]
+        for start in range(band.start, band.stop, rows)
+    ]

@@ -25,7 +25,7 @@ BLOCK = 2**26  # bytes of Φ that are multiplied at once
 
 @runtime_checkable
 class FeatureRows(Protocol):
-    """Φ (n, m), read by blocks of rows, as `linearized.storage.embeddings.StoredRows` gives it.
+    """Φ (n, m), read by blocks of rows, as `linearized.storage.embeddings.FeatureMatrix` gives it.
 
     Attributes:
         shape, dtype: Of the whole.

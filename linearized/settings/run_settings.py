@@ -25,7 +25,7 @@ class RunSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class ShardSettings(Settings):
-    """Which shard of a job to make, and how long to wait for another process that is at work on it."""
+    """Which shards of a job to make, by how many threads, and how long to wait for other processes."""
 
     shard: int = setting(
         -1, "the shard to make, from 0; -1: all that are not there", minimum=-1, maximum=10**6, identity=False
@@ -33,3 +33,7 @@ class ShardSettings(Settings):
     wait: float = setting(
         0.0, "seconds to wait for another job on the same shard", minimum=0.0, maximum=MOST_SECONDS, identity=False
     )
+    threads: int = setting(
+        0, "tiles computed side by side, 0: one for each core", minimum=0, maximum=4096, identity=False
+    )
+    list: bool = setting(False, "print the commands of the shards still to do, one on each line", identity=False)

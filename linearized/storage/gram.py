@@ -14,9 +14,10 @@ from typing import TypeVar
 import numpy as np
 
 from linearized.base.errors import UserError
-from linearized.storage.manifest import Manifest, load_manifest
+from linearized.storage.manifest import GRAM, Manifest
 from linearized.storage.products import add_symmetric, multiply, spread
-from linearized.storage.shards import BadShard, Stored, read_header
+from linearized.storage.shard_folder import open_shards
+from linearized.storage.shards import BadShard, Stored
 
 MEMORY = 2**25  # bytes of a block of rows, where the caller names no other
 
@@ -272,7 +273,7 @@ class Gram(_Bands):
 
 
 def open_gram(folder: Path | str, *, fingerprint: str | None = None, check: bool = False) -> Gram:
-    """Opens the Gram matrix in a folder; every shard must be there and be what `gram.json` says.
+    """Open the Gram matrix in a folder; every shard must be there and be what `gram.json` describes.
 
     Args:
         fingerprint: Of the dataset that it must belong to; None asks nothing.
@@ -280,32 +281,8 @@ def open_gram(folder: Path | str, *, fingerprint: str | None = None, check: bool
 
     Raises `UserError` naming the file and the command that makes it anew, for whatever is missing, damaged or foreign.
     """
-    folder = Path(folder)
-    manifest = load_manifest(folder)
-    if fingerprint is not None and fingerprint != manifest.fingerprint:
-        raise UserError(
-            f"{folder} is of another dataset (fingerprint {manifest.fingerprint}, not {fingerprint}). Make one with: "
-            f"{manifest.command}"
-        )
-    stored, bad, shard_of = [], {}, {}
-    for shard, bands in enumerate(manifest.shards):
-        shard_of |= dict.fromkeys(bands, shard)
-        try:
-            stored += read_header(manifest.path(folder, shard), manifest, shard)
-        except BadShard as error:
-            bad[shard] = str(error)
-    if bad:
-        shard, problem = next(iter(bad.items()))
-        many = f"{len(bad)} of {len(manifest.shards)} shards are not ready; the first: " if len(bad) > 1 else ""
-        raise UserError(
-            f"{many}{manifest.path(folder, shard)} is {problem}. Make it with: {manifest.remake(shard)} "
-            f"(without --shard: all that are not ready)"
-        )
-
-    def refuse(stored: Stored, problem: str) -> None:
-        raise UserError(f"{stored.path} is {problem}. Make it anew with: {manifest.remake(shard_of[stored.band])}")
-
-    gram = Gram(manifest, stored, refuse)
+    opened = open_shards(folder, GRAM, fingerprint)
+    gram = Gram(opened.manifest, opened.stored, opened.refuse)
     if check:
         gram.check()
     return gram

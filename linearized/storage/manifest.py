@@ -1,13 +1,13 @@
-"""What the shards of one Gram matrix have in common: `gram.json`, written once, by which each of them is judged.
+"""The description of a folder of shards, written once: `gram.json` of a Gram matrix, `embedding.json` of features.
 
-It says what was computed from what, and which rows of which block lie in which shard, so that a reader needs to know
-nothing of how the work was divided.
+It holds what was computed from which data, and which rows of which block lie in which shard, so that a reader does not
+depend on how the work was divided. Each shard is compared with it.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from linearized.base.errors import UserError
 from linearized.base.reading import Absent, parsing, read_json
@@ -15,11 +15,32 @@ from linearized.base.seals import FORMAT, write_json
 from linearized.storage.files import held, whole_file
 
 BLOCKS = ("train", "validation", "test")
-FILE = "gram.json"
+
+
+class Kind(NamedTuple):
+    """What a folder of shards holds.
+
+    Attributes:
+        file: Name of the description.
+        noun, phrase: The content in words, without and with its article.
+        module: The module whose command makes it.
+        unit: What progress and speed count.
+    """
+
+    file: str
+    noun: str
+    phrase: str
+    module: str
+    unit: str
+
+
+GRAM = Kind("gram.json", "Gram matrix", "a Gram matrix", "kernel_gen", "pairs")
+FEATURES = Kind("embedding.json", "embedding", "an embedding", "kernel_gen.embed", "rows")
+KINDS = (GRAM, FEATURES)
 
 
 class Band(NamedTuple):
-    """Rows [start, stop) of a block, stored together. A train band begins at its own first column, the diagonal."""
+    """Rows [start, stop) of a block, stored together."""
 
     block: str
     start: int
@@ -32,22 +53,23 @@ class Band(NamedTuple):
 
     @property
     def left(self) -> int:
-        """The first column that is stored."""
+        """The first column of a Gram matrix that is stored: a train band begins on the diagonal."""
         return self.start if self.block == "train" else 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The whole settings of a Gram matrix and its division.
+    """The settings of a Gram matrix or of features, and the division into shards.
 
     Attributes:
         settings: All that decides the entries, by the names of the command's flags.
         fingerprint: Of the dataset, see `linearized.data.dataset.Dataset`.
-        scale: In which the entries are: "input" or "stax".
+        scale: In which the inputs are: "input" or "stax".
         rows: Of each block that is there: train n, validation, test.
-        tile: Columns of the pieces in which a band is computed.
+        tile: Rows and columns of the pieces in which a band of a Gram matrix is computed, rows of those of features.
         shards: The bands of each shard.
-        command: Makes a shard anew, with `--shard=i` added.
+        command: Makes a shard again, with `--shard=i` added.
+        dim: m, columns of every band of features; 0 for a Gram matrix.
     """
 
     settings: dict[str, Any]
@@ -58,15 +80,25 @@ class Manifest:
     tile: int
     shards: tuple[tuple[Band, ...], ...]
     command: str
+    dim: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        """`GRAM` or `FEATURES`."""
+        return FEATURES if self.dim else GRAM
 
     @property
     def n(self) -> int:
-        """Train rows: the columns of every block."""
+        """Train rows: the columns of every block of a Gram matrix."""
         return self.rows["train"]
 
+    def left(self, band: Band) -> int:
+        """Return the first column of a band that is stored."""
+        return 0 if self.dim else band.left
+
     def shape(self, band: Band) -> tuple[int, int]:
-        """Rows and columns of a band as stored."""
-        return band.stop - band.start, self.n - band.left
+        """Return the rows and columns of a band as stored."""
+        return band.stop - band.start, self.dim or self.n - band.left
 
     def path(self, folder: Path | str, shard: int) -> Path:
         """Of a shard's file."""
@@ -80,49 +112,53 @@ class Manifest:
         """In words, what `other` computes otherwise; how the work is divided does not count."""
         names = sorted(set(self.settings) | set(other.settings))
         pairs = [(name, self.settings.get(name), other.settings.get(name)) for name in names]
-        pairs += [(name, getattr(self, name), getattr(other, name)) for name in ("dtype", "scale", "rows")]
+        pairs += [(name, getattr(self, name), getattr(other, name)) for name in ("dtype", "scale", "rows", "dim")]
         pairs += [("the dataset's fingerprint", self.fingerprint, other.fingerprint)]
         return list(dict.fromkeys(f"{name} is {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs))
 
 
-M = TypeVar("M", bound=Manifest)
-
-
 def save_once(folder: Path | str, manifest: Manifest) -> Manifest:
-    """Writes `gram.json` where there is none yet. Returns the one that is there then, ours or an earlier one."""
-    folder = Path(folder)
-    with held(folder / "gram.lock", wait=60.0):
-        if not (folder / FILE).exists():
-            with whole_file(folder / FILE) as path:
-                write_json(path, dataclasses.asdict(manifest), sort_keys=True)
-    return load_manifest(folder)
+    """Write the description where there is none yet. Returns the one that is there then, ours or an earlier one."""
+    path = Path(folder) / manifest.kind.file
+    with held(path.with_suffix(".lock"), wait=60.0):
+        if not path.exists():
+            with whole_file(path) as aside:
+                write_json(aside, dataclasses.asdict(manifest), sort_keys=True)
+    return load_manifest(folder, manifest.kind)
 
 
-def load_manifest(folder: Path | str) -> Manifest:
-    """Read `gram.json`. One of version 0.1 has no digest and is read unprotected.
+def kind_of(folder: Path | str) -> Kind | None:
+    """Return what a folder of shards holds, or None where it has no description."""
+    return next((kind for kind in KINDS if (Path(folder) / kind.file).exists()), None)
 
-    Raises `UserError` if it is missing, damaged or of another format.
+
+def load_manifest(folder: Path | str, kind: Kind = GRAM) -> Manifest:
+    """Read the description of a folder of shards. One of version 0.1 has no digest and is read unprotected.
+
+    Raises `UserError` if it is missing, damaged, or of another format or kind.
     """
-    path = Path(folder) / FILE
-    advice = "Remove this file and give the command that made the matrix: shards that belong to it are kept."
+    path = Path(folder) / kind.file
+    advice = f"Remove this file and give the command that made the {kind.noun}: shards that belong to it are kept."
     try:
         record = read_json(path, advice)
     except Absent as error:
-        raise UserError(f"{folder} holds no {FILE}: no Gram matrix. Make one with python -m kernel_gen.") from error
-    if record.pop("format", None) not in (1, FORMAT):
-        raise UserError(f"{path} is not of format 1 or {FORMAT}. {advice}")
-    with parsing(path, "the description of a Gram matrix", advice):
-        return from_record(Manifest, record)
+        raise UserError(
+            f"{folder} holds no {kind.file}: no {kind.noun}. Make one with python -m {kind.module}."
+        ) from error
+    with parsing(path, f"the description of {kind.phrase}", advice):
+        if (number := record.pop("format", None)) not in (1, FORMAT):
+            raise ValueError(f"it is of format {number}, not 1 or {FORMAT}")
+        return _from_record(record, kind)
 
 
-def from_record(kind: type[M], record: Mapping[str, Any]) -> M:
+def _from_record(record: Mapping[str, Any], kind: Kind) -> Manifest:
     """Return the manifest that a JSON object describes, whose bands cover each row of each block once.
 
-    Raises ValueError, KeyError or TypeError for an entry that is missing, is not known or is of another kind.
+    Raises ValueError, KeyError or TypeError for an entry that is missing, unknown or of another type.
     """
     shards = tuple(tuple(Band(*band) for band in bands) for bands in record["shards"])
-    manifest = kind(**{**record, "shards": shards})
-    _check_entries(manifest)
+    manifest = Manifest(**{**record, "shards": shards})
+    _check_entries(manifest, kind)
     for block, rows in manifest.rows.items():
         row = 0
         for band in sorted(band for bands in shards for band in bands if band.block == block):
@@ -134,13 +170,14 @@ def from_record(kind: type[M], record: Mapping[str, Any]) -> M:
     return manifest
 
 
-def _check_entries(manifest: Manifest) -> None:
+def _check_entries(manifest: Manifest, kind: Kind) -> None:
     """Raise ValueError naming the first entry of a manifest that is of another kind than it must be."""
     bands = [band for bands in manifest.shards for band in bands]
     good = {
         "settings": isinstance(manifest.settings, dict),
         "dtype": manifest.dtype in ("float32", "float64"),
         "rows": isinstance(manifest.rows, dict) and "train" in manifest.rows and set(manifest.rows) <= set(BLOCKS),
+        "dim": _is_count(manifest.dim) if kind is FEATURES else manifest.dim == 0,
         **{name: isinstance(getattr(manifest, name), str) for name in ("fingerprint", "scale", "command")},
     }
     good |= {"rows": good["rows"] and all(map(_is_count, manifest.rows.values())), "tile": _is_count(manifest.tile),

@@ -1,13 +1,62 @@
-"""The folder of a sharded job: what killed processes left in it, and what a refused command would leave."""
+"""The folder of a sharded job: opening it, what killed processes left in it, and what a refused command would leave."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 from linearized.base.errors import TryLater, UserError
 from linearized.storage.files import Busy, held, new_folders, reap, remove_empty
+from linearized.storage.manifest import KINDS, Kind, Manifest, load_manifest
+from linearized.storage.shards import BadShard, Stored, read_header
 
-_LOCKS = ("shard_*.lock", "gram.lock", "embedding.lock")
+_LOCKS = ("shard_*.lock", *(str(Path(kind.file).with_suffix(".lock")) for kind in KINDS))
+
+
+class Opened(NamedTuple):
+    """A folder whose shards are all there.
+
+    Attributes:
+        stored: Where every band lies.
+    """
+
+    manifest: Manifest
+    stored: list[Stored]
+
+    def refuse(self, stored: Stored, problem: str) -> NoReturn:
+        """Raise `UserError` for a band that cannot be used, with the command that makes its shard again."""
+        shard = next(number for number, bands in enumerate(self.manifest.shards) if stored.band in bands)
+        raise UserError(f"{stored.path} is {problem}. Make it anew with: {self.manifest.remake(shard)}")
+
+
+def open_shards(folder: Path | str, kind: Kind, fingerprint: str | None = None) -> Opened:
+    """Read the description of a folder and the header of every shard.
+
+    Args:
+        fingerprint: Of the dataset that the shards must belong to; None compares nothing.
+
+    Raises `UserError` naming the file and the command that makes it, for whatever is missing, damaged or foreign.
+    """
+    manifest = load_manifest(folder, kind)
+    if fingerprint is not None and fingerprint != manifest.fingerprint:
+        raise UserError(
+            f"{folder} is of another dataset (fingerprint {manifest.fingerprint}, not {fingerprint}). Make one with: "
+            f"{manifest.command}"
+        )
+    stored, bad = [], {}
+    for shard in range(len(manifest.shards)):
+        try:
+            stored += read_header(manifest.path(folder, shard), manifest, shard)
+        except BadShard as error:
+            bad[shard] = str(error)
+    if bad:
+        shard, problem = next(iter(bad.items()))
+        many = f"{len(bad)} of {len(manifest.shards)} shards are not ready; the first: " if len(bad) > 1 else ""
+        raise UserError(
+            f"{many}{manifest.path(folder, shard)} is {problem}. Make it with: {manifest.remake(shard)} "
+            f"(without --shard: all that are not ready)"
+        )
+    return Opened(manifest, stored)
 
 
 def tidy(folder: Path | str) -> None:
@@ -24,11 +73,10 @@ def tidy(folder: Path | str) -> None:
 
 
 @contextlib.contextmanager
-def refusals_undone(folder: Path | str, manifest: str) -> Iterator[None]:
+def refusals_undone(folder: Path | str) -> Iterator[None]:
     """Remove what the block made in a folder of shards where it raises `UserError` before a shard is there.
 
-    Args:
-        manifest: File name of the description, which goes with the folder if nothing else is in it.
+    The description of the folder goes with it if nothing else is in it.
     """
     folder = Path(folder)
     created = new_folders(folder)
@@ -38,10 +86,11 @@ def refusals_undone(folder: Path | str, manifest: str) -> Iterator[None]:
         raise
     except UserError:
         tidy(folder)
-        lock = folder / f"{Path(manifest).stem}.lock"
-        if (folder / manifest).is_file():
-            with contextlib.suppress(Busy, OSError), held(lock):  # another job is at work there
-                if {path.name for path in folder.iterdir()} == {manifest, lock.name}:
-                    (folder / manifest).unlink()
+        for path in (folder / kind.file for kind in KINDS):
+            lock = path.with_suffix(".lock")
+            if path.is_file():
+                with contextlib.suppress(Busy, OSError), held(lock):  # another job is at work there
+                    if {found.name for found in folder.iterdir()} == {path.name, lock.name}:
+                        path.unlink()
         remove_empty([folder, *created])
         raise

@@ -1,4 +1,4 @@
-"""A shard: a few bands of a Gram matrix in one HDF5 file, checksummed, whole or absent.
+"""A shard: a few bands of a Gram matrix, or of features, in one HDF5 file, checksummed, whole or absent.
 
 Bands lie contiguously, since whole rows are what is read: a band is then a run of bytes at a known offset, and reading
 it directly goes at the speed of a flat file, in as many threads as one likes, which HDF5's own lock does not allow.
@@ -33,6 +33,7 @@ from linearized.storage.results import versions
 
 PIECE = 2**24  # bytes read at once to check a sum
 _SUM, _DONE = "crc32", "finished"
+SPEED = "pairs_per_second"  # attribute of a shard; rows per second for features
 
 
 class BadShard(Exception):
@@ -83,7 +84,7 @@ class Stored(NamedTuple):
 
 
 def attributes(manifest: Manifest, shard: int, number: int = FORMAT) -> dict[str, int | str]:
-    """Return the attributes of a shard's file of format `number`, which must agree with `gram.json`."""
+    """Return the attributes of a shard's file of format `number`, which must agree with the description."""
     return {
         "format": number, "fingerprint": manifest.fingerprint, "dtype": manifest.dtype, "scale": manifest.scale,
         "settings": json.dumps(manifest.settings, sort_keys=True, ensure_ascii=False),
@@ -93,7 +94,7 @@ def attributes(manifest: Manifest, shard: int, number: int = FORMAT) -> dict[str
 
 
 def read_header(path: Path, manifest: Manifest, shard: int) -> list[Stored]:
-    """Where the bands of a finished shard lie. Raises BadShard for whatever is not as `gram.json` says."""
+    """Where the bands of a finished shard lie. Raises BadShard for whatever is not as described."""
     if not path.is_file():
         raise BadShard("missing")
     try:
@@ -180,7 +181,7 @@ def create(path: Path, manifest: Manifest, shard: int, *, tiles: int = 0, alloca
     with plain_errors(path), h5py.File(path, "w", locking=False) as file:
         file.attrs.update(attributes(manifest, shard))
         file.attrs["versions"] = json.dumps(versions(), sort_keys=True)
-        file.attrs["pairs_per_second"] = np.float64(0)
+        file.attrs[SPEED] = np.float64(0)
         file.attrs[_DONE] = np.uint8(0)
         for band in manifest.shards[shard]:
             _allocate(file, band.name, manifest.shape(band), manifest.dtype).attrs[_SUM] = np.uint32(0)
@@ -207,11 +208,11 @@ def _allocate(file: h5py.File, name: str, shape: tuple[int, int], dtype: str) ->
     return h5py.Dataset(h5py.h5d.create(file.id, name.encode(), kind, space, how, links))
 
 
-def finish(file: h5py.File, sums: dict[Band, int], pairs_per_second: float) -> None:
-    """Enter the checksums of all bands and mark the shard as finished, in place."""
+def finish(file: h5py.File, sums: dict[Band, int], speed: float) -> None:
+    """Enter the checksums of all bands and the speed (pairs or rows per second), and mark the shard as finished."""
     for band, crc32 in sums.items():
         file[band.name].attrs.modify(_SUM, np.uint32(crc32))
-    file.attrs.modify("pairs_per_second", np.float64(pairs_per_second))
+    file.attrs.modify(SPEED, np.float64(speed))
     file.attrs.modify(_DONE, np.uint8(1))
     file.flush()
 
@@ -223,60 +224,56 @@ def parts(path: Path, bands: Iterable[Band]) -> tuple[list[SealedPart], int]:
     return found, path.stat().st_size
 
 
-def write_bands(path: Path, manifest: Manifest, shard: int, block_of: Callable[[Band], np.ndarray]) -> None:
-    """Write a whole shard at once, sealed; `block_of(band)` gives the entries of a band.
+def write_shard(folder: Path | str, manifest: Manifest, shard: int, entries: Callable[[Band], np.ndarray]) -> Path:
+    """Write a whole shard at once, sealed; `entries(band)` gives those of a band, `manifest.shape(band)`.
 
-    Raises `UserError` for entries of another shape than `manifest.shape(band)`, OSError if the disk is full.
+    Raises `UserError` for entries that are not finite or of another shape, OSError if the disk is full.
     """
-    bands = manifest.shards[shard]
+    path, bands = manifest.path(folder, shard), manifest.shards[shard]
     with whole_file(path) as aside:
         create(aside, manifest, shard)
         with plain_errors(aside), h5py.File(aside, "r+", locking=False) as file:
             sums = {}
             for band in bands:
-                block = np.ascontiguousarray(block_of(band), manifest.dtype)
+                block = np.ascontiguousarray(entries(band), manifest.dtype)
                 if block.shape != manifest.shape(band):
                     raise UserError(f"{band.name} takes {manifest.shape(band)} entries. Received: {block.shape}.")
+                refuse_not_finite(block, manifest, band, band.start, manifest.left(band))
+                if not manifest.dim and band.block == "train":
+                    block = with_symmetric_corner(block)
                 file[band.name].write_direct(block)
                 sums[band] = zlib.crc32(block)
             finish(file, sums, 0.0)
         found, size = parts(aside, bands)
         write_index(aside, size, found)
         seal_parts(aside)
-
-
-def write_shard(folder: Path | str, manifest: Manifest, shard: int, rows: Callable[[Band], np.ndarray]) -> Path:
-    """Write a whole shard of a Gram matrix at once; `rows(band)` gives the entries of a band, `manifest.shape(band)`.
-
-    Raises `UserError` for entries that are not finite or of another shape, OSError if the disk is full.
-    """
-
-    def checked(band: Band) -> np.ndarray:
-        block = np.asarray(rows(band), manifest.dtype)
-        if block.shape != manifest.shape(band):
-            return block  # refused by its shape
-        refuse_nan(block, band, band.left)
-        return with_symmetric_corner(block) if band.block == "train" else block
-
-    path = manifest.path(folder, shard)
-    write_bands(path, manifest, shard, checked)
     return path
 
 
 def with_symmetric_corner(block: np.ndarray) -> np.ndarray:
-    """A copy of the first columns of a train band whose square on the diagonal is mirrored from its upper half."""
+    """Return a copy of the first columns of a train band, the square on the diagonal mirrored from its upper half."""
     block, rows = block.copy(), len(block)
     corner = np.triu(block[:, :rows])
     block[:, :rows] = corner + np.triu(corner, 1).T
     return block
 
 
-def refuse_nan(block: np.ndarray, band: Band, left: int) -> None:
-    """Raise `UserError` that names the first entry of a band's block, from column `left` on, that is not finite."""
+def refuse_not_finite(block: np.ndarray, manifest: Manifest, band: Band, start: int, left: int) -> None:
+    """Raise `UserError` that names the first entry that is not finite.
+
+    Args:
+        block: Entries of a band, from row `start` of its block and from column `left` on.
+    """
     where = first_not_finite(block)
-    if where is not None:
-        row, column = where
+    if where is None:
+        return
+    value, row, column = block[where], start + where[0], left + where[1]
+    if manifest.dim:
         raise UserError(
-            f"The kernel of {band.block} row {band.start + row} and train row {left + column} is "
-            f"{block[row, column]}. Look at these two inputs, or take --dtype=float64."
+            f"The features of {band.block} row {row} are not finite: number {column} is {value}. Look at this input, "
+            "or take --dtype=float64."
         )
+    raise UserError(
+        f"The kernel of {band.block} row {row} and train row {column} is {value}. Look at these two inputs, or take "
+        "--dtype=float64."
+    )

@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 import kernel_gen
+from kernel_gen import __main__ as generate
 from kernel_gen import embed
-from kernel_gen.jobs import gram_job as generate
+from kernel_gen.jobs import runner
 from linearized import data
 from linearized.base.errors import TryLater, UserError
 from linearized.experiments import compare, finetune, needs, train
@@ -27,7 +28,7 @@ from linearized.settings import memory
 from linearized.settings.command import guarded
 from linearized.settings.config import parse
 from linearized.storage.files import Busy, claimed, held, refuse_busy, refuse_claimed
-from linearized.storage.manifest import load_manifest
+from linearized.storage.manifest import kind_of, load_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ("tensorflow", "keras", "jax", "numba", "pandas", "matplotlib")
@@ -75,8 +76,8 @@ UNFIT = [
 
 
 def settings_of(module):
-    """Return the settings class that the module's `run` takes."""
-    return module.run.__annotations__["config"]
+    """Return the settings class that the module's `run` or `main` takes."""
+    return (getattr(module, "run", None) or module.main).__annotations__["config"]
 
 
 @pytest.mark.parametrize(
@@ -92,11 +93,12 @@ def test_refusals_need_no_framework_and_leave_nothing(directories):
     code = (
         "import sys, time; start = time.process_time()\n"
         "from linearized.settings.config import parse; from linearized.base.errors import UserError\n"
-        "from kernel_gen import embed; from kernel_gen.jobs import gram_job\n"
+        "from kernel_gen import __main__, embed\n"
         "from linearized.experiments import compare, krr, train\n"
         f"cases = {[(module.__name__, flags) for module, flags, _ in UNFIT]!r}\n"
         "for name, flags in cases:\n"
-        "    try: parse(sys.modules[name].run.__annotations__['config'], flags)\n"
+        "    module = sys.modules[name]; function = getattr(module, 'run', None) or module.main\n"
+        "    try: parse(function.__annotations__['config'], flags)\n"
         "    except UserError: continue\n"
         "    sys.exit(f'{flags} is accepted')\n"
         f"found = [name for name in {FRAMEWORKS!r} if name in sys.modules]\n"
@@ -153,13 +155,13 @@ def test_a_busy_run_folder_is_code_75_before_data_are_loaded(directories, no_dat
 def test_busy_shards_are_code_75_before_data_are_loaded(directories, monkeypatch, module):
     flags = [*SMALL, "--num_shards=2"] + (["--embedding_dim=16"] if module is embed else [])
     config = parse(settings_of(module), [*flags, "--shard=0"])
-    module.run(config)
-    manifest = (embed.load_manifest if module is embed else load_manifest)(config.path())
+    runner.run(config)
+    manifest = load_manifest(config.path(), kind_of(config.path()))
     monkeypatch.setattr(data, "load", lambda *_args, **_settings: pytest.fail("data are loaded"))
     with held(manifest.path(config.path(), 1).with_suffix(".lock")):
         for words in (flags, [*flags, "--shard=1"]):
             with pytest.raises(Busy, match="being made"):
-                module.run(parse(settings_of(module), words))
+                runner.run(parse(settings_of(module), words))
 
 
 @pytest.mark.parametrize("flags", [["--num_units=100000000"], ["--model=NN", "--num_units=9999999", "--num_layers=9"]])
@@ -194,7 +196,7 @@ def test_fits_draws_and_embeddings_beyond_memory_are_refused_before_data_are_loa
     monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(total=24 * 2**30, available=2**34))
     start = time.monotonic()
     with pytest.raises(UserError, match=word):
-        module.run(parse(settings_of(module), flags))
+        getattr(module, "run", runner.run)(parse(settings_of(module), flags))
     assert time.monotonic() - start < 1
     assert not list(directories.rglob("*"))
 
@@ -225,7 +227,7 @@ def test_estimate_of_an_embedding_is_a_lower_bound_of_its_arrays(directories, fl
     """Compared with the arrays that the features hold and with one batch of them; no more than eight times too low."""
     config = parse(embed.EmbedSettings, ["--num_train=32", *flags])
     shape = config.described().image_shape
-    features = embed.features_of(config)
+    features = config.build()
     held, seen, left = 0, set(), [features]
     while left:
         one = left.pop()

@@ -4,16 +4,14 @@ import json
 
 import pytest
 
-from kernel_gen.jobs.tiles import divide
+from kernel_gen.jobs.tiles import divide, divide_features
 from linearized.base.errors import UserError
-from linearized.storage import embeddings, manifest
-from linearized.storage.embeddings import EmbeddingManifest
-from linearized.storage.manifest import Manifest
+from linearized.storage.manifest import FEATURES, GRAM, Manifest, load_manifest, save_once
 
 ROWS = {"train": 12, "test": 5}
 KINDS = {
-    "matrix": (Manifest, divide(ROWS, 2, 4), manifest, {}),
-    "embedding": (EmbeddingManifest, embeddings.divide(ROWS, 2), embeddings, {"dim": 7}),
+    "matrix": (GRAM, divide(ROWS, 2, 4), 0),
+    "embedding": (FEATURES, divide_features(ROWS, 2), 7),
 }
 
 
@@ -43,14 +41,16 @@ KINDS = {
         ({"shards": [[["train", 0, 12], ["test", 0, 5], ["dev", 0, 5]]]}, "shards"),
         ({"shards": [[["train", 0]]]}, "stop"),
         ({"surprise": 1}, "surprise"),
+        ({"dim": -1}, "dim"),
+        ({"dim": "7"}, "dim"),
     ],
 )
 def test_an_entry_of_another_kind_is_named(tmp_path, kind, change, named):
-    made, bands, module, more = KINDS[kind]
-    module.save_once(tmp_path, made({}, "f00d", "float32", "stax", ROWS, 4, bands, "make it", **more))
-    path = tmp_path / module.FILE
+    kind, bands, dim = KINDS[kind]
+    save_once(tmp_path, Manifest({}, "f00d", "float32", "stax", ROWS, 4, bands, "make it", dim))
+    path = tmp_path / kind.file
     record = {**json.loads(path.read_text()), "format": 1, **change}  # as version 0.1 wrote it, without a digest
     del record["digest"]
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match=f"{path} is damaged or not the description of an? .*{named}"):
-        module.load_manifest(tmp_path)
+        load_manifest(tmp_path, kind)

@@ -24,9 +24,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging as absl_logging
 
-from kernel_gen import embed
-from kernel_gen.jobs import gram_job as generate
+from kernel_gen.jobs import feature_job, gram_job
+from kernel_gen.jobs.job import open_job
 from kernel_gen.jobs.partial import PartialShard
+from kernel_gen.jobs.runner import computed, run
 from linearized.base.directories import KEYS
 from linearized.base.errors import UserError
 from linearized.base.reading import read_json
@@ -112,22 +113,22 @@ def _fields(done: RidgeFit | None) -> dict[str, Any] | None:
 
 def _shards() -> list[Kind]:
     small = {"dataset": "DIGITS", "num_train": 60, "num_test": 20}
-    gram = generate.GramJobSettings(kernel="POLYNOMIAL", num_shards=2, **small)
-    begun = generate.GramJobSettings(kernel="POLYNOMIAL", degree=3, num_shards=1, **small)
-    embedded = embed.EmbedSettings(features="RF", embedding_dim=32, num_shards=1, **small)
-    generate.run(gram)
-    embed.run(embedded)
-    job = generate.open_job(begun)
-    with PartialShard(job.path(0), job.manifest, 0) as part:
-        for tile, block in generate._computed(job, part.todo[:-1], 1):
+    gram = gram_job.GramJobSettings(kernel="POLYNOMIAL", num_shards=2, **small)
+    begun = gram_job.GramJobSettings(kernel="POLYNOMIAL", degree=3, num_shards=1, **small)
+    embedded = feature_job.EmbedSettings(features="RF", embedding_dim=32, num_shards=1, **small)
+    run(gram)
+    run(embedded)
+    job = open_job(begun)
+    with PartialShard(job.path(0), job.manifest, 0, job.tiles(0)) as part:
+        for tile, block in computed(job, part.todo[:-1], 1):
             part.write(tile, block)
 
-    def matrix(config: generate.GramJobSettings) -> list[np.ndarray]:
+    def matrix(config: gram_job.GramJobSettings) -> list[np.ndarray]:
         opened = open_gram(config.path(), check=True)
         return [opened.to_memory(), opened.test.to_memory()]
 
     def resumed() -> list[np.ndarray]:
-        generate.run(begun)
+        run(begun)
         return matrix(begun)
 
     def features() -> list[np.ndarray]:

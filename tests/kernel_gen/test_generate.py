@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from kernel_gen import KERNELS
-from kernel_gen.jobs import gram_job as generate
+from kernel_gen.jobs import runner
 from kernel_gen.jobs.gram_job import GramJobSettings as Config
-from kernel_gen.jobs.gram_job import plan, run, shard_commands
+from kernel_gen.jobs.job import open_job
 from kernel_gen.jobs.partial import PartialShard
-from linearized import data
+from kernel_gen.jobs.runner import plan, run, shard_commands
+from linearized import open_gram
 from linearized.base.errors import UserError
 from linearized.base.seals import read_index
 from linearized.data.loading import load_preprocessed
@@ -54,7 +55,7 @@ def start(config: Config, **environment) -> subprocess.Popen:
 
 def check_matrix(config: Config) -> None:
     """The folder holds x·z of all blocks and nothing half made."""
-    gram, dataset = data.open_gram(config.path(), check=True), load_preprocessed(config, config.noise_ind)
+    gram, dataset = open_gram(config.path(), check=True), load_preprocessed(config, config.noise_ind)
     x, near = dataset.train.x.astype(gram.dtype), {"atol": 1e-4 if gram.dtype == np.float32 else 1e-12, "rtol": 0}
     whole = gram.to_memory()
     np.testing.assert_allclose(whole, x @ x.T, **near)
@@ -70,7 +71,7 @@ def test_all_shards_make_the_matrix_and_are_left_alone_after(dtype):
     config = small(dtype=dtype)
     assert run(config) == [0, 1, 2]
     check_matrix(config)
-    assert data.open_gram(config.path()).dtype == dtype
+    assert open_gram(config.path()).dtype == dtype
     times = {path: path.stat().st_mtime_ns for path in config.path().glob("*.h5")}
     assert run(config) == [] and plan(config) == []
     assert run(dataclasses.replace(config, shard=1)) == []
@@ -83,7 +84,7 @@ def test_shards_one_by_one_are_the_matrix_of_all_at_once():
     assert run(dataclasses.replace(config, shard=2)) == [2]
     assert plan(config) == [0, 1]
     with pytest.raises(UserError, match=r"2 of 3 shards are not ready"):
-        data.open_gram(config.path())
+        open_gram(config.path())
     assert run(dataclasses.replace(config, num_shards=0, shard=0)) == [0]  # the folder knows how many
     assert run(config) == [1]
     check_matrix(config)
@@ -126,7 +127,7 @@ def test_a_shard_of_another_noise_level_is_set_aside():
     run(other)
     shutil.copy(other.path() / "shard_0001.h5", config.path() / "shard_0001.h5")
     with pytest.raises(UserError, match=r"shard_0001\.h5 is foreign: its fingerprint"):
-        data.open_gram(config.path())
+        open_gram(config.path())
     assert run(dataclasses.replace(config, shard=1)) == [1]
     assert (config.path() / "shard_0001.h5.foreign").is_file()
     check_matrix(config)
@@ -155,10 +156,10 @@ def test_a_disk_full_in_the_middle_of_a_tile_keeps_the_finished_ones(monkeypatch
     assert "full" in str(told) and "same command" in str(told)
     assert plan(config) == [0, 1, 2]
     computed = []
-    whole = generate._computed
-    monkeypatch.setattr(generate, "_computed", lambda job, todo, n: computed.extend(todo) or whole(job, todo, n))
+    whole = runner.computed
+    monkeypatch.setattr(runner, "computed", lambda job, todo, n: computed.extend(todo) or whole(job, todo, n))
     run(config)
-    everything = generate.tiles(generate.open_job(config).manifest, 0)
+    everything = open_job(config).tiles(0)
     assert computed == everything[4:]
     run(small())
     check_matrix(config)
@@ -171,10 +172,10 @@ def test_a_tile_changed_on_disk_is_computed_again(monkeypatch):
     content = bytearray(part.read_bytes())
     content[read_index(part, finished=False).parts[0].offset + 3] ^= 1
     part.write_bytes(content)
-    computed, whole = [], generate._computed
-    monkeypatch.setattr(generate, "_computed", lambda job, todo, n: computed.extend(todo) or whole(job, todo, n))
+    computed, whole = [], runner.computed
+    monkeypatch.setattr(runner, "computed", lambda job, todo, n: computed.extend(todo) or whole(job, todo, n))
     run(config)
-    everything = generate.tiles(generate.open_job(config).manifest, 0)
+    everything = open_job(config).tiles(0)
     assert computed == [everything[0], *everything[4:]]
     run(small())
     check_matrix(config)
@@ -242,7 +243,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_matrix(tmp_path):
     check_matrix(config)
     serial = dataclasses.replace(config, folder=str(tmp_path / "serial"), threads=1)
     run(serial)
-    np.testing.assert_array_equal(data.open_gram(config.path()).to_memory(), data.open_gram(serial.path()).to_memory())
+    np.testing.assert_array_equal(open_gram(config.path()).to_memory(), open_gram(serial.path()).to_memory())
 
 
 def test_two_jobs_on_one_shard(tmp_path):
@@ -263,8 +264,10 @@ def test_two_jobs_on_one_shard(tmp_path):
 
 def test_two_jobs_on_all_shards_share_them():
     config = small()
-    open_job = generate.open_job(config)
-    with held(open_job.lock(1)), pytest.raises(UserError, match=r"Made 2 shards; 1 are being made by others.*1"):
+    with (
+        held(open_job(config).lock(1)),
+        pytest.raises(UserError, match=r"Made 2 shards; 1 are being made by others.*1"),
+    ):
         run(config)
     assert plan(config) == [1]
     run(config)
@@ -318,7 +321,7 @@ def test_entries_that_are_not_finite_are_refused(monkeypatch):
 
 
 def test_help_imports_no_framework():
-    code = "import sys; from kernel_gen.__main__ import *; print(run_command(Config, '', main, ['--help'])); "
+    code = "import sys; from kernel_gen.__main__ import *; print(run_command(GramJobSettings, '', main, ['--help'])); "
     code += "print([name for name in ('jax', 'numba', 'scipy', 'pandas', 'neural_tangents') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("0\n[]\n") and "--shard=-1" in done.stdout

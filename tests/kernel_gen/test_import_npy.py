@@ -6,8 +6,8 @@ import pytest
 from kernel_gen import import_npy, status
 from kernel_gen.import_npy import ImportSettings as Config
 from kernel_gen.import_npy import run
-from kernel_gen.jobs import gram_job as generate
-from linearized import data
+from kernel_gen.jobs import gram_job, runner
+from linearized import data, open_gram
 from linearized.base.errors import UserError
 from linearized.settings.command import run_command
 
@@ -34,7 +34,7 @@ def row_files(folder, train, test, rows=20):
 
 
 def check(job, train, test):
-    gram = data.open_gram(job.folder, check=True)
+    gram = open_gram(job.folder, check=True)
     np.testing.assert_array_equal(gram.to_memory(), np.triu(train[:50, :50]) + np.triu(train[:50, :50], 1).T)
     np.testing.assert_array_equal(gram.validation.to_memory(), train[:50, 50:].T)
     np.testing.assert_array_equal(gram.test.to_memory(), test[:, :50])
@@ -44,7 +44,7 @@ def check(job, train, test):
 def test_row_files(tmp_path, matrices):
     job = run(Config(**SMALL, source=row_files(tmp_path / "old", *matrices)))
     check(job, *matrices)
-    assert generate.run(generate.GramJobSettings(**SMALL)) == []  # the command finds them finished
+    assert runner.run(gram_job.GramJobSettings(**SMALL)) == []  # the command finds them finished
 
 
 def test_whole_matrices(tmp_path, matrices):

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from kernel_gen import embed, status
+from kernel_gen.features.network import Features
+from kernel_gen.jobs import feature_job
 from kernel_gen.jobs.gram_job import GramJobSettings as Config
-from kernel_gen.jobs.gram_job import open_job, run
+from kernel_gen.jobs.job import open_job
 from kernel_gen.jobs.partial import PartialShard
+from kernel_gen.jobs.runner import run
 from linearized.base.errors import UserError
 from linearized.settings.command import run_command
 from linearized.storage.files import held
@@ -59,10 +62,9 @@ def test_each_state_has_its_word(config):
     assert "1 damaged, 1 finished, 1 foreign, 1 missing" in text
     assert "shard 2: foreign, its fingerprint is 0123456789abcdef" in text
     assert f"make what is not finished with: {job.manifest.command}" in text
-    with PartialShard(paths[0], job.manifest, 0) as partial:
+    with PartialShard(paths[0], job.manifest, 0, job.tiles(0)) as partial:
         tile = partial.todo[0]
-        rows = job.rows(tile.band)
-        partial.write(tile, job.kernel.block(rows, rows, same=True))
+        partial.write(tile, job.work.task(job.manifest, tile)())
         share = f"{1 / len(partial.todo):.0%} of its tiles"
     assert words(config)[0] == "begun" and share in status.report(folder)
     with held(job.lock(0)):
@@ -78,6 +80,25 @@ def test_status_changes_nothing(config):
     status.report(config.path())
     status.verify(config.path())
     assert before == {path: path.stat().st_mtime_ns for path in config.path().iterdir()}
+
+
+def test_features(directories, monkeypatch, capsys):
+    config = feature_job.EmbedSettings(features="RF", embedding_dim=32, num_train=300, num_test=20, num_shards=2)
+    flags = ["--features=RF", "--embedding_dim=32", "--num_train=300", "--num_test=20"]
+    assert run_command(status.StatusSettings, "", status.main, flags) == 2
+    assert "holds no embedding. Make it with: python -m kernel_gen.embed --" in capsys.readouterr().err
+    run(config)
+    assert run_command(status.StatusSettings, "", status.main, [*flags, "--verify"]) == 0
+    text = capsys.readouterr().out
+    assert "32 features of RF on DIGITS" in text and "2 shards: 2 finished" in text and "rows/s" in text
+    assert "verified: 32 rows of features recomputed" in text
+    assert status.verify(config.path(), count=5) == (10, 0.0)
+    whole = Features.__call__
+    monkeypatch.setattr(Features, "__call__", lambda self, x: np.float32(1.01) * whole(self, x))
+    assert run_command(status.StatusSettings, "", status.main, [f"--folder={config.path()}", "--verify"]) == 2
+    assert "Rows of features of" in (said := capsys.readouterr().err) and "differ by 9.9e-03" in said  # 0.01 / 1.01
+    (config.path() / "shard_0001.h5").unlink()
+    assert "1 finished, 1 missing" in status.report(config.path())
 
 
 @pytest.mark.parametrize("dtype, worst", [("float32", 1e-5), ("float64", 1e-12)])
@@ -139,16 +160,12 @@ def test_a_refused_shard_of_a_matrix_that_is_there_leaves_it_alone(config):
 def test_a_refused_embedding_leaves_nothing(directories, monkeypatch):
     settings = embed.EmbedSettings(features="RF", embedding_dim=16, num_train=30, num_test=10, shard=77)
     with pytest.raises(UserError, match="out of range"):
-        embed.run(settings)
+        run(settings)
     assert set(everything(directories)) <= {"data_dir"}
-    whole = embed.write_shard
-
-    def spoilt(folder, manifest, shard, values):
-        return whole(folder, manifest, shard, lambda band: values(band) * np.nan)
-
-    monkeypatch.setattr(embed, "write_shard", spoilt)
-    with pytest.raises(UserError, match="not finite"):
-        embed.run(dataclasses.replace(settings, shard=-1))
+    whole = Features.__call__
+    monkeypatch.setattr(Features, "__call__", lambda self, x: whole(self, x) * np.nan)
+    with pytest.raises(UserError, match="features of train row 0 are not finite"):
+        run(dataclasses.replace(settings, shard=-1))
     assert set(everything(directories)) <= {"data_dir"}
 
 

@@ -35,7 +35,7 @@ def test_every_pair_of_the_triangle_and_of_the_test_block_is_computed_once(data,
 def test_shards_cost_the_same():
     n, count = 5000, 25
     whole = manifest({"train": n, "test": 1000}, count, 50)
-    pairs = [sum(tile.pairs for tile in tiles(whole, shard)) for shard in range(count)]
+    pairs = [sum(tile.entries for tile in tiles(whole, shard)) for shard in range(count)]
     assert max(pairs) < 1.001 * min(pairs)
     assert sum(pairs) < 1.02 * (n * n / 2 + 1000 * n)
 

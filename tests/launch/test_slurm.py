@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from linearized import data
+from linearized import open_gram
 from linearized.base.directories import KEYS
 from linearized.launch import guard
 
@@ -238,7 +238,7 @@ def test_shards_survive_a_killed_worker_cancelled_jobs_and_a_flipped_bit(slurm, 
     assert "1 of 1 done" in out
     assert {path for path in before if path.stat().st_mtime_ns != before[path]} == {damaged}
 
-    one, two = (data.open_gram(shards(folder)[0].parent) for folder in (alone, cluster))
+    one, two = (open_gram(shards(folder)[0].parent) for folder in (alone, cluster))
     np.testing.assert_array_equal(one.to_memory(), two.to_memory())
     jobs = subprocess.run(["squeue", "-h"], env=environment, capture_output=True, text=True, timeout=60, check=True)
     until(lambda: not guards(environment), "all commands to end")

@@ -1,0 +1,165 @@
+"""The runner of sharded jobs: tiles on all cores; a finished shard is skipped, a half one goes on where it was."""
+
+import collections
+import contextlib
+import dataclasses
+import errno
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from absl import logging
+
+from kernel_gen.jobs.job import Job, open_job
+from kernel_gen.jobs.partial import PartialShard, partial_path
+from kernel_gen.jobs.progress import Rate, pairs_line
+from kernel_gen.jobs.tiles import Tile
+from kernel_gen.jobs.work import RunnerSettings
+from linearized.base.blocks import at_most, cores
+from linearized.base.errors import TryLater, UserError
+from linearized.base.terminal import say
+from linearized.storage.files import Busy, held, refuse_busy
+from linearized.storage.manifest import kind_of, load_manifest
+from linearized.storage.shard_folder import refusals_undone
+
+
+def plan(config: RunnerSettings) -> list[int]:
+    """Return the shards still to do. Bad ones are set aside first, so that nothing takes them for finished."""
+    return _plan(open_job(config))
+
+
+def shard_commands(config: RunnerSettings) -> list[str]:
+    """Return the commands that make the shards still to do, in any order, on any machine that sees the same folders."""
+    job = open_job(config)
+    extra = "".join(f" --{name}={value:g}" for name in ("threads", "wait") if (value := getattr(config, name)))
+    folder = str(config.path().absolute())  # another machine starts elsewhere
+    command = dataclasses.replace(config, num_shards=len(job.manifest.shards), folder=folder).command()
+    return [f"{command}{extra} --shard={shard}" for shard in _plan(job)]
+
+
+def make_or_list(config: RunnerSettings) -> None:
+    """Make shards and print how many, or, with `--list`, print the commands that make them."""
+    if config.list:
+        print("\n".join(shard_commands(config)))
+    else:
+        say(f"{len(run(config))} shards made; they are in {config.path()}")
+
+
+def run(config: RunnerSettings) -> list[int]:
+    """Make the shard, or all that are not there. Returns those made now; finished ones are left alone.
+
+    Raises `UserError` for what a user can mend: another process on the shard, a full disk, entries that are not
+    finite. What was finished before is kept, and the same command goes on; a refusal leaves nothing else behind.
+    """
+    if not config.wait:
+        _refuse_busy(config)
+    config.refuse_large()
+    with refusals_undone(config.path()):
+        job = open_job(config, shard=config.shard)
+        return make(job, [config.shard] if config.shard >= 0 else _plan(job), threads=config.threads, wait=config.wait)
+
+
+def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0) -> list[int]:
+    """Make shards of a job. Returns those made now.
+
+    Args:
+        threads: Tiles that are computed side by side; 0: one for each core.
+        wait: Seconds to wait for another process that is at work on a shard.
+
+    Raises `TryLater` if other processes are at work on shards, after making the others; `UserError` as `run`.
+    """
+    total = sum(tile.amount(job.manifest) for shard in shards for tile in job.tiles(shard))
+    made, busy = [], []
+    with pairs_line(job.title, total, job.manifest.kind.unit) as rate:
+        for shard in shards:
+            try:
+                with held(job.lock(shard), wait=wait):
+                    made += [shard] if _make(job, shard, threads or cores(), rate) else []
+            except Busy as error:
+                if len(shards) == 1:
+                    raise TryLater(f"Shard {shard}: {error}") from error
+                busy.append(shard)
+            except OSError as error:
+                raise _explained(error, job, shard) from error
+    if busy:
+        raise TryLater(
+            f"Made {len(made)} shards; {len(busy)} are being made by others, the first is {busy[0]}. Run again."
+        )
+    return made
+
+
+def _refuse_busy(config: RunnerSettings) -> None:
+    """Raise `Busy`, before data are loaded, if other processes are at work on all that is to do."""
+    folder = config.path()
+    if kind := kind_of(folder):
+        manifest = load_manifest(folder, kind)
+        shards = range(len(manifest.shards)) if config.shard < 0 else [config.shard]
+        refuse_busy(manifest.path(folder, shard) for shard in shards)
+
+
+def _plan(job: Job) -> list[int]:
+    todo = []
+    with ThreadPoolExecutor(min(8, cores())) as pool:
+        shards = range(len(job.manifest.shards))
+        for shard, problem in zip(shards, pool.map(job.problem, shards), strict=True):
+            if problem is not None:
+                todo.append(shard)
+                with contextlib.suppress(Busy), held(job.lock(shard)):  # busy: another process makes it already
+                    job.clear(shard)
+    return todo
+
+
+def _make(job: Job, shard: int, threads: int, rate: Rate) -> bool:
+    """Make a shard whose lock is held. Returns False where it was there."""
+    path, every = job.path(shard), job.tiles(shard)
+    amount = sum(tile.amount(job.manifest) for tile in every)
+    if job.clear(shard):
+        partial_path(path).unlink(missing_ok=True)
+        logging.info("%s was finished before", path)
+        rate.found(amount)
+        return False
+    with PartialShard(path, job.manifest, shard, every) as partial:
+        rate.found(amount - sum(tile.amount(job.manifest) for tile in partial.todo))
+        if len(partial.todo) < len(every):
+            logging.info("%s: %d of %d tiles are left", path, len(partial.todo), len(every))
+        try:
+            for tile, block in computed(job, partial.todo, threads):
+                partial.write(tile, block)
+                rate.add(tile.amount(job.manifest))
+        except UserError:  # such as entries that are not finite: this shard can never be finished
+            partial_path(path).unlink(missing_ok=True)
+            raise
+        partial.finish()
+    logging.info("%s is finished", path)
+    return True
+
+
+def computed(job: Job, todo: Sequence[Tile], threads: int) -> Iterator[tuple[Tile, np.ndarray]]:
+    """Yield each tile and its entries, in order; `threads` of them are at work, and as many wait to be written."""
+    if not todo:
+        return
+    inside, threads = (threads, 1) if job.work.own_threads else (1, threads)
+    waiting: collections.deque[tuple[Tile, Future]] = collections.deque()
+    with at_most(inside), ThreadPoolExecutor(threads) as pool:
+        try:
+            for tile in todo:
+                waiting.append((tile, pool.submit(job.work.task(job.manifest, tile))))
+                if len(waiting) >= 2 * threads:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for tile, future in waiting:
+                yield tile, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _explained(error: OSError, job: Job, shard: int) -> Exception:
+    """Return a full disk as a `UserError`; other errors as they are."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    size = sum(np.prod(job.manifest.shape(band)) for band in job.manifest.shards[shard])
+    size *= np.dtype(job.manifest.dtype).itemsize / 2**20
+    return UserError(
+        f"The disk of {job.folder} is full; shard {shard} takes {size:,.1f} MiB. What was finished is kept: free space "
+        "and give the same command again."
+    )
