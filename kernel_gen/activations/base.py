@@ -59,7 +59,10 @@ class Activation(abc.ABC):
     def dual(
         self, k12: Float[np.ndarray, "n1 n2"], k11: Float[np.ndarray, " n1"], k22: Float[np.ndarray, " n2"]
     ) -> Float[np.ndarray, "n1 n2"]:
-        """E[f(u) f(v)] in the dtype of k12; the diagonals are vectors, so a block needs no square blocks beside it."""
+        """Return E[f(u) f(v)] in the dtype of k12, or in float64 where that holds whole numbers.
+
+        The diagonals are vectors, so a block needs no square blocks beside it.
+        """
         return self.both(k12, k11, k22)[0]
 
     def slope(
@@ -70,7 +73,7 @@ class Activation(abc.ABC):
 
     def both(self, k12: np.ndarray, k11: np.ndarray, k22: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Dual and slope in one pass."""
-        dtype = np.asarray(k12).dtype
+        dtype = np.result_type(k12, np.float32)  # whole numbers are taken as float64
         with jax.enable_x64(dtype == np.float64):
             terms = self.terms(float(max(np.max(k11, initial=0), np.max(k22, initial=0))), dtype.name)
             found = self._compiled(terms)(*(np.asarray(k, dtype) for k in (k12, k11, k22)))

@@ -1,9 +1,10 @@
-"""Activations with a kink at 0 and no closed form: polar quadrature, exact to 1e-11 at correlation 1 too.
+"""Activations with a kink at 0 and no closed form: polar quadrature, exact to 1e-10 at correlation 1 too.
 
 (u, v) = r (σ₁ cos φ, σ₂ cos(φ - θ)) with c = cos θ. The kinks u = 0 and v = 0 cut the circle into four sectors, of
 widths π - θ and θ, inside which everything is smooth whatever c is; each gets a Gauss rule in the angle and one in r.
-With 32 of both, f and f' are taken 8,192 times an entry: some microseconds. Errors against a finer rule: elu, celu and
-selu 1e-13 up to standard deviations of 10; softsign, whose pole comes close, 1e-13 up to 3 and 1e-11 up to 10.
+With 32 of both, f and f' are taken 8,192 times an entry: some microseconds. Relative errors in float64, measured for
+elu, celu, selu and softsign against other quadratures: 1e-10 up to standard deviations of 0.25, where 24 of both are
+taken, and 1e-14 from there up to 10, except the slope of softsign, whose pole comes close: 1e-12.
 """
 
 import math

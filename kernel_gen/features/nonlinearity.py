@@ -3,8 +3,10 @@
 For u ~ N(0, s₁²), v ~ N(0, s₂²) of correlation c, E[σ(u)σ(v)] = Σ_j a_j(s₁) a_j(s₂) c^j, a_j(s) = E[σ(s z) h_j(z)]:
 inputs of any norm have a series, each with its own coefficients. The slope, a derivative almost everywhere, has one
 too. A positively homogeneous σ (ReLU, |x|, ExpNormalized) has σ(s z) = s σ(z) and a_j(s) = s a_j(1). For any other,
-coefficients are computed at nodes e^{k/50} when they are first needed and interpolated between four of them: an error
-of 1e-7 to 1e-6 for functions that grow as x to x², and the same numbers whatever the order in which inputs come.
+coefficients are computed at nodes e^{k/50} when they are first needed and interpolated between four of them, so that
+the numbers do not depend on the order in which inputs come. E σ² has a relative error of 1e-7 for functions that grow
+as x, 1e-6 as x² and 5e-6 as x³; a_j errs by less than that times √(E σ²). Oscillations cost digits: the a_j of sin and
+cos err by 1e-6 at s = 4, 6e-5 at s = 8 and 3e-4 at s = 16.
 """
 
 import functools

@@ -31,11 +31,11 @@ DEGREES = {"float32": 7, "float64": 18}  # of the polynomials for κ₀ and κ�
 class FullyConnected(Kernel):
     """The infinitely wide network of `num_layers` dense layers with ReLU between them.
 
-    Accuracy, relative to the largest entry of K: entries of float64 err by 1e-14 or so, those of float32 by 1e-6 where
-    |c| < 0.999. Near c = 1 a rounding ε of the inner product is a rounding √(2ε) of the angle, in each hidden layer:
-    NTKs of equal and nearly equal rows err by up to 3e-4 for each hidden layer in float32, 2e-8 in float64 (measured up
-    to 20 layers and d = 784). NNGPs err by 1e-5 there. The diagonal of `same` blocks is exact. An input of zeros has
-    correlation 0 with all others.
+    Accuracy, relative to the largest entry of K and measured up to 20 layers and d = 784: where |c| < 0.999, entries
+    err by up to 6e-7 for each hidden layer in float32 and 2e-15 in float64. Near c = 1 a rounding ε of the inner
+    product is a rounding √(2ε) of the angle, in each hidden layer: NTKs of equal and nearly equal rows err by up to
+    3e-4 for each hidden layer in float32 and 2e-8 in float64, NNGPs by 1e-5 and 1e-14. The diagonal of `same` blocks
+    is exact. An input of zeros has correlation 0 with all others.
     """
 
     tile = 1024

@@ -3,8 +3,9 @@
 A is (rows, p) and Y (rows, columns); the columns share A and do not meet. Products take any number of columns, so that
 all ridges of a grid go through in one pass at the end. Arguments and results are float64. The products that iterations
 are made of multiply in float32 and sum over tiles in float64; `adjoint64` and `evaluate`, which residuals are computed
-from, multiply the same float32 features in float64. In float32 a residual cannot be told from rounding below about
-1e-7 of ‖Aᵀy‖, which at small ridges is an error of several percent in v.
+from, multiply the same float32 features in float64. In float32 a residual cannot be told from rounding below 1e-7 to
+5e-7 of ‖Aᵀy‖, which bounds the relative error in v by 5e-7 ‖Aᵀy‖/(ρ‖v‖) alone: measured 1e-5 at a ridge of 1e-3 ‖AᵀA‖
+and up to 6e-3 at 1e-7 ‖AᵀA‖.
 """
 
 import abc

@@ -15,6 +15,7 @@ import linearized.layers
 from linearized.layers import Exponentials, Fourier, Power, SeededNormal
 
 FILTERS = {"kernel_initializer": SeededNormal(0.3, 5)}  # a seed: equal configurations give equal weights
+PUBLISHED = {"variant": "published", "bias_initializer": SeededNormal(0.1, 1), **FILTERS}  # its biases are random too
 # For each layer class, the ways to make one, and the shape of a batch that it takes.
 CASES = {
     "RandomFeatures": [
@@ -105,8 +106,8 @@ CASES |= {
         ({"filters": 4, "kernel_size": 3, "kernel": "l2", "strides": 2, **FILTERS}, (5, 6, 5, 2)),
         ({"filters": 4, "kernel_size": 3, "kernel": "l1", "padding": "same", **FILTERS}, (5, 6, 5, 2)),
         ({"filters": 4, "kernel_size": 3, "kernel": "linear", **FILTERS}, (5, 6, 5, 2)),
-        ({"filters": 4, "kernel_size": 3, "variant": "published", **FILTERS}, (5, 6, 5, 2)),
-        ({"filters": 4, "kernel_size": 3, "kernel": "sigmoid", "variant": "published", **FILTERS}, (5, 6, 5, 2)),
+        ({"filters": 4, "kernel_size": 3, **PUBLISHED}, (5, 6, 5, 2)),
+        ({"filters": 4, "kernel_size": 3, "kernel": "sigmoid", **PUBLISHED}, (5, 6, 5, 2)),
     ],
     "Kervolution3D": [
         ({"filters": 2, "kernel_size": 2, "kernel": "gaussian", **FILTERS}, (5, 3, 4, 3, 2)),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kernel_gen import gram
+from kernel_gen.activations import hermite
 from kernel_gen.features.activation import Approximation
 from kernel_gen.features.linear import AvgPoolStep, ConvStep, DenseStep, FlattenStep, GlobalAvgPoolStep
 from kernel_gen.features.network import EmbeddingPlan, Features
@@ -159,6 +160,19 @@ def test_series_are_integrals_at_every_scale(text):
             np.testing.assert_allclose(
                 terms[:, i], (weights * numbers) @ tops, atol=(1e-3 if text == "relu6" else 5e-5) * size
             )
+
+
+@pytest.mark.parametrize("text, scale, square, value", [
+    ("gelu", 2.017, 1e-7, 1e-8), ("monomial(2)", 2.017, 1e-6, 1e-6), ("monomial(3)", 2.017, 5e-6, 1e-6),
+    ("sin", 4.05, 1e-7, 2e-6), ("sin", 8.09, 1e-7, 1e-4),
+])  # fmt: skip
+def test_interpolated_series_err_as_the_docstring_says(text, scale, square, value):
+    one = nonlinearity(text)
+    series = one.series(np.array([scale]), 80)
+    functions = [lambda t, power=power: one._function(t, np) ** power for power in (1, 2)]
+    expected, energy = (hermite.coefficients(f, degree, scale) for f, degree in zip(functions, (80, 0), strict=True))
+    assert abs(series.square[0] / energy[0] - 1) < square
+    assert np.abs(series.value[:, 0] - expected).max() < value * np.sqrt(energy[0])
 
 
 def test_the_slope_of_a_jump_is_its_derivative_almost_everywhere():

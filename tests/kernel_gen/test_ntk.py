@@ -119,6 +119,35 @@ def test_widths_must_agree(rows):
         kernel.block(kernel.prepare(rows), kernel.prepare(rows[:, :5]))
 
 
+def by_long_doubles(x, num_layers, kind):
+    """The recursion of the module in extended precision, whose arccos is exact enough away from c = 1."""
+    wide, pi = x.astype(np.longdouble), np.longdouble("3.14159265358979323846264338327950288")
+    sigma = wide @ wide.T / x.shape[1]
+    tangent, variances = sigma, np.diag(sigma)
+    for _ in range(num_layers - 1):
+        norm = np.sqrt(np.outer(variances, variances))
+        c = np.clip(sigma / norm, -1, 1)
+        angle = np.arccos(c)
+        sigma = norm * (np.sqrt(1 - c * c) + c * (pi - angle)) / (2 * pi)
+        tangent, variances = tangent * (1 - angle / pi) / 2 + sigma, variances / 2
+    return tangent if kind == "ntk" else sigma
+
+
+@pytest.mark.parametrize("num_layers", [2, 10])
+@pytest.mark.parametrize("dtype, bound", [("float32", 6e-7), ("float64", 2e-15)])
+def test_rows_that_are_apart_err_within_the_bound_of_the_docstring(num_layers, dtype, bound):
+    random = np.random.default_rng(1)
+    x = random.normal(size=(60, 20))
+    x[30:] = x[:30] + np.geomspace(0.05, 2, 30)[:, None] * random.normal(size=(30, 20))
+    x = x.astype(dtype)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    apart = np.abs(unit @ unit.T) < 0.999
+    for kind in ("ntk", "nngp"):
+        expected = by_long_doubles(x, num_layers, kind)
+        found = gram("NTK", x, num_layers=num_layers, kind=kind, dtype=dtype)
+        assert np.abs(found - expected)[apart].max() < bound * (num_layers - 1) * expected.max()
+
+
 @pytest.mark.parametrize("num_layers", [2, 4, 10])
 @pytest.mark.parametrize("dim", [20, 784])
 def test_equal_and_nearly_equal_rows_err_within_the_bound_of_the_docstring(num_layers, dim):

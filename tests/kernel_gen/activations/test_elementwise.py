@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from kernel_gen.activations import activation
+from kernel_gen.activations import activation, hermite
 from kernel_gen.activations.elementwise import Elementwise
 from linearized.base.errors import UserError
 
@@ -53,6 +53,47 @@ def test_a_dual_alone_gives_its_slope_at_correlation_one_too(dual, name):
         for found, expected in zip(Elementwise(dual=dual).both(*arrays), activation(name).both(*arrays), strict=True):
             assert found.dtype == dtype
             np.testing.assert_allclose(found, expected, rtol=error, atol=error)
+
+
+def test_the_error_of_a_dual_alone_grows_with_the_cube_of_the_variance():
+    """As its docstring states: 1e-9 of the largest value at variances of 1, 1e-5 at variances of 25."""
+    c = 1 - np.geomspace(1e-13, 0.3, 60)[None, :]
+    for variance, bound in ((1.0, 1e-9), (25.0, 1.6e-5)):
+        sides = np.array([variance]), np.full(60, variance)
+        found = Elementwise(dual=squared_exponential).dual(c * variance, *sides)
+        error = np.abs(found - np.exp(-2 * variance * (1 - c))).max()
+        assert 0.1 * bound < error < bound
+
+
+@pytest.mark.parametrize("name, std, counts", [("tanh", 1.0, (256, 128)), ("silu", 1.0, (64, 32)),
+                                               ("tanh", 3.36, (2048, 1024))])  # fmt: skip
+def test_series_take_the_terms_that_the_docstring_says_and_leave_out_a_small_tail(name, std, counts):
+    made = activation(name)
+    if std == 1.0:
+        energy = hermite.coefficients(lambda x: made.function(x, np), 400) ** 2 * np.arange(401)
+    for dtype, count, bound in zip(("float64", "float32"), counts, (1e-15, 1e-9), strict=True):
+        assert made.terms(0.99 * std**2, dtype) == count
+        assert std > 1 or energy[count:].sum() < bound * energy.sum()
+    if name == "tanh":
+        with pytest.raises(UserError, match="2048 Hermite terms"):
+            made.terms(16.0)
+
+
+@pytest.mark.parametrize("std, bound", [(0.2, 1e-10), (0.3, 1e-14), (3.0, 1e-14), (10.0, 1e-14)])
+def test_polar_quadrature_errs_within_the_bound_of_the_docstring(std, bound):
+    """E elu(u)² = σ²/2 + E (eᵘ - 1)² 1(u < 0), of which the normal distribution function gives the second part."""
+    below = [np.exp(k * k * std**2 / 2) * scipy.special.ndtr(-k * std) for k in (0, 1, 2)]
+    expected = std**2 / 2 + below[2] - 2 * below[1] + below[0]
+    found = activation("elu").dual(np.array([[std**2]]), np.array([std**2]), np.array([std**2])).item()
+    assert abs(found / expected - 1) < bound
+
+
+def test_whole_numbers_are_taken_as_float64():
+    for name in ("relu", "silu"):
+        found = activation(name).both(np.array([[1, 0]]), np.array([1.44]), np.array([0.81, 1.0]))
+        expected = activation(name).both(np.array([[1.0, 0.0]]), np.array([1.44]), np.array([0.81, 1.0]))
+        np.testing.assert_array_equal(found, expected)
+        assert found[0].dtype == np.float64
 
 
 @pytest.mark.parametrize(

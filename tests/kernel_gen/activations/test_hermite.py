@@ -44,6 +44,16 @@ def test_coefficients_at_any_scale(std):
     np.testing.assert_allclose(folded, [expected], rtol=1e-13)
 
 
+def test_kinks_that_are_not_split_cost_what_the_docstring_says():
+    def slope(x):
+        return (np.abs(x) < 1) * 1.0
+
+    for std in (0.7, 1.3, 5.0):
+        for function, bound in ((lambda x: np.clip(x, -1, 1), 1e-4), (slope, 2e-2)):
+            split, whole = (hermite.coefficients(function, 50, std, kinks) for kinks in ((-1.0, 1.0), (0.0,)))
+            assert np.abs(split - whole).max() <= bound
+
+
 def test_polynomials_are_orthonormal():
     basis = hermite.polynomials(np.linspace(-1, 1, 5), 3)
     x = np.linspace(-1, 1, 5)
