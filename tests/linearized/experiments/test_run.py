@@ -182,7 +182,7 @@ def test_a_comparison_is_read_back_while_its_runs_are_there(directories, monkeyp
             value = function(*args)
             return type("Done", (), {"result": lambda self: value})()
 
-    monkeypatch.setattr(compare, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(compare, "spawned_pool", Here)
     config = compare.CompareSettings(models="RF,NT", num_units=4, num_train=40, num_test=10, reg_index="5")
     first = compare.run(config)
     assert first.fresh and [row["label"] for row in first.record["rows"]] == ["RF", "NT"]
