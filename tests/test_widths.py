@@ -12,12 +12,12 @@ from rich.cells import cell_len
 
 from kernel_gen import status
 from kernel_gen.jobs.gram_job import GramJobSettings as GramConfig
-from kernel_gen.jobs.progress import pairs_line
+from kernel_gen.jobs.pair_progress import pairs_line
 from kernel_gen.jobs.runner import run as make_gram
 from linearized.base.terminal import Column, layout, shell_lines
 from linearized.cli.data import listing
 from linearized.experiments import compare, finetune
-from linearized.experiments.progress import progress_line
+from linearized.experiments.step_progress import progress_line
 from linearized.experiments.table import print_levels, print_table
 from linearized.launch import sweep_progress as launching
 from linearized.launch.commands import CommandResult as Ended

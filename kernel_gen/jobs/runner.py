@@ -11,8 +11,8 @@ import numpy as np
 from absl import logging
 
 from kernel_gen.jobs.job import Job, open_job
+from kernel_gen.jobs.pair_progress import Rate, pairs_line
 from kernel_gen.jobs.partial import PartialShard, partial_path
-from kernel_gen.jobs.progress import Rate, pairs_line
 from kernel_gen.jobs.tiles import Tile
 from kernel_gen.jobs.work import RunnerSettings
 from linearized.base.blocks import at_most, cores

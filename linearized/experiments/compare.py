@@ -25,7 +25,7 @@ from linearized.base.seals import write_json
 from linearized.base.terminal import Column, print_columns, say, say_written
 from linearized.experiments import run as life
 from linearized.experiments import train
-from linearized.experiments.fits import Result
+from linearized.experiments.fit_results import Result
 from linearized.models import MODELS
 from linearized.settings.command import run_command
 from linearized.settings.config import Settings, setting

@@ -33,7 +33,7 @@ from linearized.data.sources import glue, image_folder
 from linearized.data.sources.wordpiece import CASINGS
 from linearized.experiments import run as life
 from linearized.experiments import select
-from linearized.experiments.fits import Result
+from linearized.experiments.fit_results import Result
 from linearized.experiments.saved_model import input_shape
 from linearized.settings.command import run_command
 from linearized.settings.config import LARGEST_SEED, setting
@@ -185,7 +185,7 @@ def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) 
 
     load_backend()
     from linearized.experiments import finetune_model
-    from linearized.experiments.fit_gradient import loss_change
+    from linearized.experiments.gradient_fit import loss_change
     from linearized.layers.snnk.uptrain import errors_of
     from linearized.models.common import load
     from linearized.solvers.training import sgd

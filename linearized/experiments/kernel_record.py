@@ -6,8 +6,8 @@ import numpy as np
 
 from linearized.data.dataset import Dataset, Split
 from linearized.experiments import select
-from linearized.experiments.fits import about_data
-from linearized.experiments.linear_fit import linear_fit
+from linearized.experiments.fit_results import about_data
+from linearized.experiments.linear_baseline import linear_baseline
 from linearized.kernel_ridge.ridge_path import RidgePath
 from linearized.settings.gram_settings import KernelSettings, RowSettings
 from linearized.solvers.linear.solution import Solution
@@ -37,7 +37,7 @@ def scored(
             entry |= _scores("leave_one_out", predictions, dataset.train, dataset)
     chosen, published = select.choose(entries), select.choose(entries, "test")
     select.warn(chosen, entries, ADVICE, symbol="ρ")
-    linear = linear_fit(dataset, chosen.criterion)
+    linear = linear_baseline(dataset, chosen.criterion)
     for entry in entries:
         loss, reference = entry["test_loss"], linear["test_loss"]
         entry["test_relative_risk"] = loss / reference if loss is not None and reference > 0 else None

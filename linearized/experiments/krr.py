@@ -14,11 +14,11 @@ from linearized.base.extras import SCHEDULER_HELP, checked_address, refuse_unrea
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
 from linearized.experiments import run as life
-from linearized.experiments.fits import Result
+from linearized.experiments.fit_results import Result
 from linearized.experiments.grids import GRIDS, kernel_grid, listed_ridges
 from linearized.experiments.kernel_record import scored
 from linearized.experiments.needs import refuse_large_fit
-from linearized.experiments.progress import progress_line
+from linearized.experiments.step_progress import progress_line
 from linearized.kernel_ridge.ridge_path import MAX_ITERATIONS, RidgePath, fit
 from linearized.settings.config import setting
 from linearized.settings.data_settings import LevelsSettings

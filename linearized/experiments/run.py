@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from linearized.experiments.fits import Result
+from linearized.experiments.fit_results import Result
 from linearized.experiments.provenance import made_by
 from linearized.settings.config import Settings
 from linearized.storage import results

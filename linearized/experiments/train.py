@@ -18,7 +18,7 @@ from linearized.data.loading import load_rows
 from linearized.data.scores import LOSSES
 from linearized.experiments import run as life
 from linearized.experiments import select
-from linearized.experiments.fits import Result, about_data
+from linearized.experiments.fit_results import Result, about_data
 from linearized.experiments.needs import refuse_beyond_memory
 from linearized.experiments.refusals import asked_ridges, read_weights, refuse_unfit, weights_digest
 from linearized.models import MODELS, OTHER_UNITS, UNITS
@@ -188,9 +188,9 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     from linearized.models.common import build
 
     if config.uses_least_squares():
-        from linearized.experiments.fit_linear import fit
+        from linearized.experiments.least_squares_fit import fit
     else:
-        from linearized.experiments.fit_gradient import fit
+        from linearized.experiments.gradient_fit import fit
     fits, about = fit(config, dataset, ridges, unfinished, memory_bytes(config))
     entries = [_entry(done, dataset, config.loss) for done in fits]
     choice = select.choose(entries)

@@ -37,7 +37,7 @@ from linearized.data import load as load_data
 from linearized.data.sources import synth
 from linearized.data.sources.anisotropic import SynthRecipe
 from linearized.data.sources.patches import PatchFiles, make
-from linearized.experiments.fits import RidgeFit
+from linearized.experiments.fit_results import RidgeFit
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.storage import results
 from linearized.storage.embeddings import open_embedding
@@ -172,18 +172,18 @@ def _data(root: Path) -> list[Kind]:
 def _keras_files(root: Path, values: np.ndarray) -> list[Kind]:
     import keras
 
-    from linearized.experiments import fit_gradient
+    from linearized.experiments import gradient_fit
     from linearized.models.common import load
 
     ridge = root / "ridge_000.h5"
     done = RidgeFit(0, 0.1, {"test": values}, [values, values[0]], {"converged": True}, values[:, 0], 1.5)
-    fit_gradient._save(ridge, done, "k")
+    gradient_fit._save(ridge, done, "k")
 
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
     with whole_file(root / "model.keras", sealed=True) as path:
         model.save(path)
     return [
-        Kind("finished ridge", ridge, lambda: _fields(fit_gradient._load(ridge, "k"))),
+        Kind("finished ridge", ridge, lambda: _fields(gradient_fit._load(ridge, "k"))),
         Kind("model.keras", root / "model.keras", lambda: load(root / "model.keras").get_weights()),
     ]
 

@@ -43,7 +43,8 @@ WARM = (
     "linearized.data.transforms.noise",
 )
 WARM_KERAS = (
-    "keras", "pandas", "scipy.linalg", "linearized.experiments.fit_gradient", "linearized.experiments.fit_linear",
+    "keras", "pandas", "scipy.linalg", "linearized.experiments.gradient_fit",
+    "linearized.experiments.least_squares_fit",
     "linearized.models.nn", "linearized.models.rf", "linearized.solvers.linear.band.solver",
     "linearized.solvers.linear.block_lanczos", "linearized.kernel_ridge.embedded_fit", "linearized.experiments.table",
     "linearized.report.page", "linearized.report.run_pictures",

@@ -17,7 +17,7 @@ from linearized import data
 from linearized.base.errors import UserError
 from linearized.base.weights import first_layer
 from linearized.experiments import train
-from linearized.experiments.fit_gradient import loss_change
+from linearized.experiments.gradient_fit import loss_change
 from linearized.experiments.train import TrainSettings as Config
 from linearized.experiments.train import run
 from linearized.settings.config import parse

@@ -11,9 +11,9 @@ from absl import logging
 from linearized.base.errors import UserError
 from linearized.base.reading import Absent, Unreadable, parse_json
 from linearized.data.dataset import Dataset
-from linearized.experiments.fits import RidgeFit
-from linearized.experiments.progress import progress_line
+from linearized.experiments.fit_results import RidgeFit
 from linearized.experiments.refusals import read_weights
+from linearized.experiments.step_progress import progress_line
 from linearized.models.common import build
 from linearized.models.published_weights import take_up
 from linearized.solvers.training import newton_cg, sgd

@@ -15,7 +15,7 @@ RIDGES = 10.0 ** np.linspace(-10, 1, 34)  # times the largest eigenvalue of Xᵀ
 ROWS = 4096  # a block
 
 
-def linear_fit(dataset: Dataset, rule: str) -> dict[str, Any]:
+def linear_baseline(dataset: Dataset, rule: str) -> dict[str, Any]:
     """The linear fit w·x + b of the targets, its ridge chosen among 34 as the kernel's is.
 
     min over w, b of Σᵢ‖yᵢ - w·xᵢ - b‖² + ρ‖w‖² on the train rows; b is not penalised. Ridges run from 1e-10 to 10

@@ -2,14 +2,14 @@ import time
 
 from absl import logging as absl_logging
 
-from linearized.experiments import progress
+from linearized.experiments import step_progress
 
 
 def test_off_a_terminal_it_logs_how_far_and_how_long(monkeypatch):
     lines = []
     monkeypatch.setattr(absl_logging, "info", lambda text, *values: lines.append(text % values))
-    monkeypatch.setattr(progress, "LOG_EVERY", 0.05)
-    with progress.progress_line("RF by cg", 10_000) as report:
+    monkeypatch.setattr(step_progress, "LOG_EVERY", 0.05)
+    with step_progress.progress_line("RF by cg", 10_000) as report:
         for done in range(41, 61):  # a resumed run
             time.sleep(0.01)
             report(done, "residual 1e-2")
@@ -21,7 +21,7 @@ def test_off_a_terminal_it_logs_how_far_and_how_long(monkeypatch):
 
 def test_on_a_terminal_nothing_is_left_behind(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with progress.progress_line("RF by cg", 3) as report:
+    with step_progress.progress_line("RF by cg", 3) as report:
         report(1, "residual 1e-2")
         report(3, "residual 1e-4")
     shown = capsys.readouterr().err

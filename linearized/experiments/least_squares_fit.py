@@ -8,8 +8,8 @@ from absl import logging
 
 from linearized.base.weights import first_layer, tangent_layers
 from linearized.data.dataset import Dataset
-from linearized.experiments.fits import RidgeFit
-from linearized.experiments.progress import progress_line
+from linearized.experiments.fit_results import RidgeFit
+from linearized.experiments.step_progress import progress_line
 from linearized.problems import FeatureProblem, TangentProblem
 from linearized.solvers import SOLVERS, auto
 

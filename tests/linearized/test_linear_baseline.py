@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from linearized.data.dataset import Dataset
-from linearized.experiments.linear_fit import RIDGES, linear_fit
+from linearized.experiments.linear_baseline import RIDGES, linear_baseline
 
 
 def ridges_of(dataset: Dataset) -> np.ndarray:
@@ -17,7 +17,7 @@ def ridges_of(dataset: Dataset) -> np.ndarray:
 @pytest.mark.parametrize("task", ["classes", "binary", "regression"])
 def test_the_fit_at_the_chosen_ridge_is_scikit_learns(tiny, task, n):
     dataset = tiny(task, n=n)
-    found = linear_fit(dataset, "test")
+    found = linear_baseline(dataset, "test")
     y, t = (dataset.targets(split).astype(float) for split in (dataset.train, dataset.test))
     losses = []
     for ridge in ridges_of(dataset):
@@ -32,7 +32,7 @@ def test_the_fit_at_the_chosen_ridge_is_scikit_learns(tiny, task, n):
 
 def test_leave_one_out_is_what_leaving_each_row_out_gives(tiny):
     dataset = tiny("regression", n=25)
-    found = linear_fit(dataset, "leave_one_out")
+    found = linear_baseline(dataset, "leave_one_out")
     x, y = dataset.train.x.astype(float), dataset.train.y[:, 0].astype(float)
     totals = []
     for ridge in ridges_of(dataset):
@@ -48,7 +48,7 @@ def test_leave_one_out_is_what_leaving_each_row_out_gives(tiny):
 
 def test_gcv_is_the_loss_over_the_squared_share_of_free_directions(tiny):
     dataset = tiny("regression", n=40)
-    found = linear_fit(dataset, "gcv")
+    found = linear_baseline(dataset, "gcv")
     x, y = dataset.train.x.astype(float), dataset.train.y[:, 0].astype(float)
     centred = x - x.mean(axis=0)
     scores = []
