@@ -74,8 +74,8 @@ def prepare(folder: Path, n: int, dtype: str, threads: int) -> None:
         with threadpool_limits(threads):
             x, y = images(n + TEST)
             arrays = {
-                "gram": gram("NTK", x[:n], num_layers=2, dtype=dtype),
-                "gram_test": gram("NTK", x[n:], x[:n], num_layers=2, dtype="float64"),
+                "gram": gram("NTK", x[:n], num_layers=1, dtype=dtype),
+                "gram_test": gram("NTK", x[n:], x[:n], num_layers=1, dtype="float64"),
                 "targets": y[:n],
             }
             values, vectors = scipy.linalg.eigh(arrays["gram"].astype(np.float64), driver="evd", overwrite_a=True)

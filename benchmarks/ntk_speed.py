@@ -49,7 +49,7 @@ def against_neural_tangents(name: str, num_layers: int, kind: str, dtype: str, x
     stax = neural_tangents().stax
     layers = [stax.Dense(1), *[layer for _ in range(num_layers - 1) for layer in (stax.Relu(), stax.Dense(1))]]
     kernel_fn = stax.serial(*layers)[2]
-    settings = {"dtype": dtype} | ({"num_layers": num_layers, "kind": kind} if name == "NTK" else {})
+    settings = {"dtype": dtype} | ({"dense_layers": num_layers, "kind": kind} if name == "NTK" else {})
     jitted = jax.jit(lambda x, z: kernel_fn(x, z, kind))
 
     def theirs() -> np.ndarray:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-from kernel_gen.gram_in_memory import checked_shape
+from kernel_gen.gram_in_memory import checked_shape, in_scale
 from linearized.base.errors import UserError
 from linearized.settings.embedding_settings import FEATURES, EmbeddedRows
 from linearized.settings.gram_settings import KernelSettings, RowSettings
@@ -37,7 +37,7 @@ def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str =
     if unknown := sorted(set(settings) - known):
         raise UserError(f"Unknown settings: {', '.join(unknown)}. There are: {', '.join(sorted(known))}.")
     own = {name: settings.pop(name) for name in ("activation",) if not isinstance(settings.get(name, ""), str)}
-    made = EmbeddedRows.from_dict({**settings, "features": FEATURES.canonical(features), "scale": scale})
+    made = in_scale(EmbeddedRows, {**settings, "features": FEATURES.canonical(features), "scale": scale})
     for name, value in own.items():
         KernelSettings.from_dict({"kernel": made.kernel, name: value})  # refuses what the kernel does not take
         object.__setattr__(made, name, value)  # rows of data sets, which have files, take names only

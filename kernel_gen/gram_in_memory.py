@@ -41,7 +41,7 @@ def gram(
         )
     if isinstance(kernel, str):
         settings |= {"kernel": kernel, "scale": scale, "dtype": _name(dtype), "bias_std": bias_std or 0.0}
-        made = KernelSettings.from_dict(settings)
+        made = in_scale(KernelSettings, settings)
         kernel = KERNELS.load(made.kernel).build(made, shape1)
     elif not isinstance(kernel, Kernel):
         raise UserError(f"A kernel is a name ({', '.join(KERNELS)}) or a Kernel. Received: {kernel!r}.")
@@ -92,6 +92,13 @@ def _rows(x: np.ndarray, image_shape: tuple[int, ...] | None, name: str) -> tupl
     if image_shape is not None and x.shape[1:] != image_shape:
         raise UserError(f"{name} holds images of shape {x.shape[1:]}, and image_shape is {image_shape}.")
     return x.reshape(len(x), int(np.prod(x.shape[1:]))), x.shape[1:]
+
+
+def in_scale(kind: type[KernelSettings], values: dict[str, Any]) -> KernelSettings:
+    """Return settings of a kernel; one that has a single scale, which is stax's, may be asked for that scale."""
+    if values["scale"] == "stax" and not kind.draft(**values).reads("scale"):
+        values = {**values, "scale": "published"}
+    return kind.from_dict(values)
 
 
 def checked_shape(image_shape: Any) -> tuple[int, int, int]:

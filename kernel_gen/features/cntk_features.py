@@ -4,18 +4,28 @@ Networks come from `kernel_gen.cntk.architecture`: 3 x 3 convolutions, an activa
 readout.
 """
 
-from kernel_gen.cntk import architecture
-from kernel_gen.features import linear
-from kernel_gen.features.common import activation_of, embedding_of, scale_of
-from kernel_gen.features.network import Features
+from typing import TYPE_CHECKING
+
+from kernel_gen.features.reads import NETWORK
 from linearized.base.errors import UserError
 from linearized.settings.embedding_settings import EmbeddedRows
+from linearized.settings.reads import reads
+
+if TYPE_CHECKING:
+    from kernel_gen.features.network import Features
+
+READS = reads("kind", "depth", "head", "activation", "weight_std", "bias_std") | NETWORK
 
 
-def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> Features:
+def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
     """Features of the kernel of `settings.depth` and `settings.head`. Raises `UserError` where there are no images."""
     if image_shape is None or len(image_shape) != 3:
         raise UserError(f"A CNTK needs images (height, width, channels). Received: {image_shape}.")
+    from kernel_gen.cntk import architecture
+    from kernel_gen.features import linear
+    from kernel_gen.features.common import activation_of, embedding_of, scale_of
+    from kernel_gen.features.network import Features
+
     myrtle = settings.head == "myrtle"
     network = architecture.myrtle(settings.depth) if myrtle else architecture.plain(settings.depth, settings.head)
     network.stages(*image_shape[:2])  # refuses images that the pools do not divide

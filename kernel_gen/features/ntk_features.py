@@ -1,15 +1,25 @@
-"""NTK: the fully connected network of `num_layers` dense layers, as `kernel_gen.kernels.ntk` has it, embedded."""
+"""NTK: the fully connected network of `num_layers` hidden layers, as `kernel_gen.kernels.ntk` has it, embedded."""
 
-from kernel_gen.features.common import activation_of, embedding_of, scale_of
-from kernel_gen.features.linear import DenseStep
-from kernel_gen.features.network import Features
+from typing import TYPE_CHECKING
+
+from kernel_gen.features.reads import NETWORK
 from linearized.settings.embedding_settings import EmbeddedRows
+from linearized.settings.reads import reads
+
+if TYPE_CHECKING:
+    from kernel_gen.features.network import Features
+
+READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "activation") | NETWORK
 
 
-def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> Features:
-    """Features of the kernel of the settings; images are rows to it. Published: raw inputs for two layers of ReLU."""
-    raw = settings.num_layers == 2 and activation_of(settings) == activation_of(None)
+def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
+    """Features of the kernel of the settings; images are rows to it. Published: raw inputs for one layer of ReLUs."""
+    from kernel_gen.features.common import activation_of, embedding_of, scale_of
+    from kernel_gen.features.linear import DenseStep
+    from kernel_gen.features.network import Features
+
+    raw = settings.num_layers == 1 and activation_of(settings) == activation_of(None)
     scale = scale_of(settings, "input" if raw else "stax")
     dense = DenseStep(settings.weight_std, settings.bias_std)
-    layers = [dense] + [layer for _ in range(settings.num_layers - 1) for layer in (activation_of(settings), dense)]
+    layers = [dense] + [layer for _ in range(settings.num_layers) for layer in (activation_of(settings), dense)]
     return Features(layers, dim, None, settings.kind, embedding_of(settings), scale=scale)

@@ -3,15 +3,15 @@
 import numpy as np
 from jaxtyping import Float
 
-from kernel_gen.features.network import OVERFLOW
-from kernel_gen.features.poly_sketch import PolySketch
 from kernel_gen.kernel import quiet
 from kernel_gen.rows import finite_rows
 from linearized.base.array_checks import refuse_not_finite
 from linearized.base.blocks import for_each
 from linearized.base.errors import UserError
 from linearized.settings.embedding_settings import EmbeddedRows
+from linearized.settings.reads import reads
 
+READS = reads("degree", "offset", "embedding_dim", "embedding_seed", "field")
 BATCH = 256  # rows
 
 
@@ -28,6 +28,8 @@ class PolynomialFeatures:
     scale, batch = "stax", BATCH
 
     def __init__(self, inputs: int, degree: int, offset: float, width: int, seed: int, field: str, dtype: str):
+        from kernel_gen.features.poly_sketch import PolySketch
+
         complex_field = field == "complex"
         if width < 1 + complex_field:
             raise UserError(f"These features need an embedding dimension of at least 2. Received: {width}.")
@@ -46,6 +48,8 @@ class PolynomialFeatures:
         """φ of each row, on all cores, in batches."""
         if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
             raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")
+        from kernel_gen.features.network import OVERFLOW
+
         out = np.empty((len(x), self.dim), self.dtype)
 
         def fill(rows: slice) -> None:

@@ -1,12 +1,21 @@
 """RF: infinitely many random ReLU features of the inputs, ½ ‖x‖‖z‖ κ₁(c), embedded by finitely many."""
 
-from kernel_gen.features.common import activation_of, embedding_of, scale_of
-from kernel_gen.features.linear import DenseStep
-from kernel_gen.features.network import Features
+from typing import TYPE_CHECKING
+
+from kernel_gen.features.reads import NETWORK
 from linearized.settings.embedding_settings import EmbeddedRows
 
+if TYPE_CHECKING:
+    from kernel_gen.features.network import Features
 
-def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> Features:
+READS = NETWORK
+
+
+def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
     """Features of the kernel; both kinds are this kernel. Published: raw inputs."""
+    from kernel_gen.features.common import activation_of, embedding_of, scale_of
+    from kernel_gen.features.linear import DenseStep
+    from kernel_gen.features.network import Features
+
     layers = [DenseStep(), activation_of(None), DenseStep()]
     return Features(layers, dim, None, "nngp", embedding_of(settings), scale=scale_of(settings, "input"))

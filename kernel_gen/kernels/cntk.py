@@ -4,14 +4,47 @@ ReLU networks take the fused kernel (`kernel_gen.cntk.fused`), others the recurs
 (`kernel_gen.cntk.general_jax`).
 """
 
+from typing import TYPE_CHECKING
+
 from kernel_gen.activations import name_of
 from kernel_gen.cntk.architecture import myrtle, plain
-from kernel_gen.cntk.fused import Cntk
 from linearized.base.errors import UserError
 from linearized.settings.gram_settings import KernelSettings
+from linearized.settings.reads import reads
+
+if TYPE_CHECKING:
+    from kernel_gen.cntk.fused import Cntk
+    from linearized.settings.gram_settings import RowSettings
+
+MYRTLE_DEPTHS = (5, 7, 10)
+MYRTLE_POOLS = 5  # 2x2 pools of a Myrtle network, so that images have sides that are multiples of 32
+READS = reads("kind", "depth", "head", "activation", "weight_std", "bias_std", "scale", "device")
 
 
-def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> Cntk:
+def check(settings: KernelSettings) -> None:
+    """Raise `UserError` for a depth that no Myrtle network has and for weights of 0."""
+    if settings.head == "myrtle" and settings.depth not in MYRTLE_DEPTHS:
+        raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {settings.depth}.")
+    if not settings.weight_std > 0:
+        raise UserError(f"A CNTK needs --weight_std above 0. Received: {settings.weight_std}.")
+
+
+def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None) -> None:
+    """Raise `UserError` for rows that are no images, or images whose sides the pools do not divide."""
+    side = 2**MYRTLE_POOLS
+    if image_shape is None:
+        raise UserError(
+            f"A CNTK needs images (height, width, channels), and the rows of {settings.dataset} are none. Take a "
+            "dataset of images, or --kernel=NTK."
+        )
+    if settings.head == "myrtle" and (image_shape[0] % side or image_shape[1] % side):
+        raise UserError(
+            f"Myrtle-{settings.depth} cannot take images of {image_shape[0]}x{image_shape[1]}: its {MYRTLE_POOLS} "
+            f"pools need sides that are multiples of {side}. Use --head=gap or --head=flatten, which have no pools."
+        )
+
+
+def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> "Cntk":
     """Return the kernel of `settings.depth`, `settings.head` and `settings.kind` on images (height, width, channels).
 
     Raises `UserError` where there are no images, or a pool does not divide them.
@@ -24,6 +57,8 @@ def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) ->
     network = myrtle(settings.depth) if settings.head == "myrtle" else plain(settings.depth, settings.head)
     image_shape = tuple(int(size) for size in image_shape)
     if name_of(settings.activation) == "relu":
+        from kernel_gen.cntk.fused import Cntk  # here, so that declarations are read without Numba
+
         return Cntk(network, image_shape, settings)
     from kernel_gen.cntk.general_jax import GeneralCntk  # here, so that ReLU networks start without JAX
 

@@ -14,16 +14,16 @@ one fused pass over each row of the block: about 40 operations an entry and laye
 
 import functools
 
-import numba
 import numpy as np
 from jaxtyping import Float, Float64
 
-from kernel_gen.activations import name_of, relu
+from kernel_gen.activations import name_of
 from kernel_gen.kernel import Kernel
-from kernel_gen.kernels.dense import DenseKernel
 from kernel_gen.rows import Rows, prepare_rows, same_width
 from linearized.settings.gram_settings import KernelSettings
+from linearized.settings.reads import reads
 
+READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "activation", "scale")
 SNAP = 4  # roundings of |c| from 1 that are taken for 1, as in `activations.base.correlation`
 DEGREES = {"float32": 7, "float64": 18}  # of the polynomials for κ₀ and κ₁: see relu.polynomials
 
@@ -93,6 +93,10 @@ def _fused(dtype: str):
 
     Each polynomial is split in two: loops of up to 15 terms unroll, and only then do the entries go through in vectors.
     """
+    import numba
+
+    from kernel_gen.activations import relu
+
     number = np.dtype(dtype).type
     halves = [
         tuple(number(value) for value in half)
@@ -145,10 +149,14 @@ def _fused(dtype: str):
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
     """The kernel of the settings; images are rows to it.
 
-    Published: raw inputs for two layers with the ReLU, which is homogeneous; stax's for others.
+    Published: raw inputs for one hidden layer with the ReLU, which is homogeneous; stax's for others.
     """
     scale, relu_net = settings.scale, name_of(settings.activation) == "relu"
     if scale == "published":
-        scale = "input" if settings.num_layers == 2 and relu_net else "stax"
-    shared = settings.num_layers, settings.kind, settings.weight_std, settings.bias_std, settings.dtype, scale
-    return FullyConnected(*shared) if relu_net else DenseKernel(settings.activation, *shared)
+        scale = "input" if settings.num_layers == 1 and relu_net else "stax"
+    shared = settings.num_layers + 1, settings.kind, settings.weight_std, settings.bias_std, settings.dtype, scale
+    if relu_net:
+        return FullyConnected(*shared)
+    from kernel_gen.kernels.dense import DenseKernel
+
+    return DenseKernel(settings.activation, *shared)

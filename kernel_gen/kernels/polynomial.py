@@ -6,6 +6,9 @@ from jaxtyping import Float
 from kernel_gen.kernel import Kernel
 from kernel_gen.rows import Rows, prepare_rows, same_width
 from linearized.settings.gram_settings import KernelSettings
+from linearized.settings.reads import reads
+
+READS = reads("degree", "offset")
 
 
 class PolynomialKernel(Kernel):

@@ -17,7 +17,13 @@ from kernel_gen.rows import finite_rows, same_width
 from linearized.base.weights import weight_blocks
 from linearized.settings.gram_settings import KernelSettings
 from linearized.settings.memory import refuse_large_draws
+from linearized.settings.reads import SET, reads, when
 
+READS = (
+    reads("num_units")
+    | reads("law", "block", "weight_seed", when=when(num_units=SET))  # of infinite width nothing is drawn
+    | reads("scale", when=when(num_units=0))
+)
 CHUNK = 2048  # features that are summed in the dtype of the products before they are added in float64
 
 

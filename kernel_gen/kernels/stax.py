@@ -1,11 +1,36 @@
 """STAX: any architecture that neural_tangents.stax can say, computed by neural_tangents."""
 
-from kernel_gen.stax.network import StaxKernel, from_stax
+from typing import TYPE_CHECKING
+
+from linearized.base.errors import UserError
 from linearized.settings.gram_settings import KernelSettings
+from linearized.settings.reads import reads
+from linearized.settings.stax_expression import check_expression, check_inputs
+
+if TYPE_CHECKING:
+    from kernel_gen.stax.network import StaxKernel
+
+READS = reads("kind", "architecture", "activation")
 
 
-def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> StaxKernel:
+def check(settings: KernelSettings) -> None:
+    """Raise `UserError` for an architecture that is missing or cannot be read."""
+    if not settings.architecture:
+        raise UserError("STAX needs an architecture, such as --architecture='serial(Dense(1), Relu(), Dense(1))'.")
+    check_expression(settings.architecture, settings.activation)
+
+
+def check_rows(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> None:
+    """Raise `UserError` for an architecture that does not fit the rows or images."""
+    check_inputs(
+        settings.architecture, check_expression(settings.architecture, settings.activation), image_shape is not None
+    )
+
+
+def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> "StaxKernel":
     """The kernel of the expression `architecture`; its layers decide whether rows or images go in."""
+    from kernel_gen.stax.network import from_stax
+
     return from_stax(
         settings.architecture, kind=settings.kind, dtype=settings.dtype, image_shape=image_shape,
         activation=settings.activation,

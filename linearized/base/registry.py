@@ -33,6 +33,8 @@ class Registry(Mapping[str, str]):
 
         Raises `UserError` with all the choices, the nearest one first, for an unknown name.
         """
+        if name in self._paths:
+            return name
         spelled = {known.lower(): known for known in self._paths}
         spelled |= {alias.lower(): known for alias, known in self.aliases.items()}
         if name.lower() in spelled:

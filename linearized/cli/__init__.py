@@ -1,7 +1,6 @@
 """The console command `linearized`: one module per subcommand, each with `command(arguments) -> exit code`."""
 
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 
@@ -47,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if words else 2
     name, rest = words[0], words[1:]
     if name == "--version":
-        print(importlib.metadata.version("linearized"))
+        from importlib.metadata import version  # slow to import
+
+        print(version("linearized"))
         return 0
     if name not in COMMANDS:
         print(f"error: Unknown command {name[:60]!r}.{hint(name, COMMANDS)} The commands are: {', '.join(COMMANDS)}.",

@@ -1,7 +1,7 @@
 """Kernel ridge regression with any kernel, for a whole grid of ridges, at one noise level or several.
 
     linearized krr                                                       NTK on the built-in digits
-    linearized krr --kernel=NTK --num_layers=2 --dataset=FMNIST --num_train=5000 --noise_ind=3
+    linearized krr --kernel=NTK --num_layers=1 --dataset=FMNIST --num_train=5000 --noise_ind=3
     linearized krr --kernel=RF --dataset=NFMNIST --num_train=5000 --noise_ind=0,6,12
     linearized krr --gram=storage/cntk/FOLDER --dataset=PATCHES          shards that are there
 

@@ -11,7 +11,7 @@ comparison.json with comparison.png beside it; each run leaves its own result, a
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,9 @@ from linearized.base.terminal import Column, print_columns, say, say_written
 from linearized.experiments import run as life
 from linearized.experiments import train
 from linearized.experiments.fit_results import Result
-from linearized.models import MODELS
 from linearized.settings.command import run_command
 from linearized.settings.config import Settings, setting
 from linearized.settings.flags import read_flags
-from linearized.settings.model_settings import readers
 from linearized.storage.files import refuse_claimed, whole_file
 from linearized.storage.result_schema import SETTLED
 from linearized.storage.results import finished, load
@@ -63,7 +61,16 @@ class CompareSettings(train.TrainSettings):
         """Check each value by itself, and that the settings of each run go together: models come from --models."""
         self.take_number()
         Settings.__post_init__(self)
-        self.runs()
+
+    def complete(self) -> None:
+        """Set nothing: what follows from the settings of a run is set for each run."""
+
+    def refuse_unread(self, given: Iterable[str]) -> None:
+        """Raise `UserError` for a flag that none of the models reads."""
+        runs = self.runs()
+        for flag in given:
+            if flag != "models" and not any(run.reads(flag) for run in runs.values()):
+                raise UserError(f"--{flag} is read by none of --models={self.models}. Leave it out.")
 
     def runs(self) -> dict[str, train.TrainSettings]:
         """The settings of each run by its label; flags for all are left out where a model does not read them."""
@@ -77,22 +84,14 @@ class CompareSettings(train.TrainSettings):
         made = {}
         for label in filter(None, (piece.strip() for piece in self.models.split(","))):
             name, *own = label.split(":")
-            settings = {flag: value for flag, value in given.items() if reads(MODELS.canonical(name), flag)}
             found, _ = read_flags(train.TrainSettings, [f"--{piece}" for piece in own])
+            draft = train.TrainSettings.draft(**{**given, **found, "model": name})
+            settings = {flag: value for flag, value in given.items() if draft.reads(flag)}
             made[label] = train.TrainSettings(**{**settings, **found, "model": name})
             made[label].level()  # one, for all models alike
-        for flag in given:
-            if not any(reads(run.model, flag) for run in made.values()):
-                raise UserError(f"--{flag} is read by none of --models={self.models}. Leave it out.")
         if len(made) < 2:
             raise UserError(f"--models takes at least two different models. Received: --models={self.models}.")
         return made
-
-
-def reads(model: str, flag: str) -> bool:
-    """Whether a model reads a flag that may belong to some models alone."""
-    models = readers(flag)
-    return models is None or model in models
 
 
 def run(config: CompareSettings) -> Result:

@@ -14,6 +14,7 @@ from linearized.data.dataset import Dataset
 from linearized.experiments.fit_results import RidgeFit
 from linearized.experiments.refusals import read_weights
 from linearized.experiments.step_progress import progress_line
+from linearized.models import declaration
 from linearized.models.common import build
 from linearized.models.published_weights import take_up
 from linearized.solvers.training import newton_cg, sgd
@@ -54,7 +55,7 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory
 
 def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, checkpoint: Path, key: str) -> RidgeFit:
     start = time.monotonic()
-    batch_size = sgd.batch_sizes(config.model, dataset.family, config.max_batch_size)
+    batch_size = sgd.batch_sizes(declaration(config.model).like, dataset.family, config.max_batch_size)
     model = build(config, dataset, ridge)
     if arrays := read_weights(config):
         take_up(model, arrays)
@@ -85,6 +86,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
             newton = newton_cg.minimise(
                 model, dataset, loss=config.loss, max_iterations=config.max_ncg_iters,
                 max_batch_size=config.max_batch_size or LARGEST_BATCH, checkpoint=checkpoint, key=f"{key}-{index}",
+                checkpoint_seconds=config.checkpoint_seconds,
                 progress=lambda step, total, logs: report(step, f"loss {logs['loss']:.4f}"),
             )  # fmt: skip
         history = np.concatenate([history, newton.history])

@@ -107,7 +107,7 @@ def _scores(name: str, predictions: np.ndarray, split: Split, dataset: Dataset) 
 def hidden_layers(settings: KernelSettings) -> int | None:
     """Layers with a nonlinearity: the unit in which models and kernels can be compared. None: not of that kind."""
     if settings.kernel == "NTK":
-        return settings.num_layers - 1
+        return settings.num_layers
     if settings.kernel == "CNTK":
         return settings.depth - 1 if settings.head == "myrtle" else settings.depth
     return 1 if settings.kernel == "RF" else None

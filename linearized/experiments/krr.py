@@ -1,7 +1,7 @@
 """Kernel ridge regression on a dataset over a ridge grid, at one noise level or several: settings in, results out."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from linearized.settings.config import setting
 from linearized.settings.data_settings import LevelsSettings
 from linearized.settings.embedding_settings import EmbeddedRows, EmbeddingSettings
 from linearized.settings.gram_settings import GramSettings, KernelSettings, RowSettings
+from linearized.settings.reads import when
 from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
 from linearized.solvers import GRAM_SOLVERS
 from linearized.storage import results
@@ -42,12 +43,17 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
     With --features the kernel is embedded, and ridge regression is on its features.
     """
 
-    gram: str = setting("", "folder of shards to use; empty: the kernel's own, made if need be", identity=False)
+    GROUP = "Solver"
+
+    gram: str = setting(
+        "", "folder of shards to use; empty: the kernel's own, made if need be", identity=False, group="Run"
+    )
     ridges: str = setting("", "ρ of (K + ρI)α = y such as 0.1,1,10; empty: the grid of --ridge_grid")
     ridge_grid: str = setting(
         "published",
         "as published, or by_scale: 10^[-4, 3] for NTKs of 4 and more dense layers on (N)FMNIST and (N)DIGITS",
         choices=GRIDS,
+        when=when(ridges=""),
     )
     solver: str = setting(
         "auto",
@@ -60,8 +66,8 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
     max_iterations: int = setting(
         MAX_ITERATIONS, "most products with K (block_lanczos, cg)", minimum=1, maximum=MOST_STEPS
     )
-    memory: float = setting(0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False)
-    scheduler: str = setting("", SCHEDULER_HELP, identity=False)
+    memory: float = setting(0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False, group="Run")
+    scheduler: str = setting("", SCHEDULER_HELP, identity=False, group="Run")
 
     def __post_init__(self):
         super().__post_init__()
@@ -78,10 +84,15 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
         if not self.gram:
             self.check_grid()
 
-    def refuse_unread(self) -> None:
-        """As `EmbeddedRows`; with --gram the folder's own kernel is compared instead, see `open_folder`."""
+    def refuse_unread(self, given: Iterable[str]) -> None:
+        """As `Settings`; with --gram the kernel's are compared with the folder's instead, see `open_folder`."""
+        own = KernelSettings.own() if self.gram else ()
+        super().refuse_unread(name for name in given if name not in own)
+
+    def check_kernel(self) -> None:
+        """As `EmbeddedRows`; with --gram the kernel is the folder's."""
         if not self.gram:
-            super().refuse_unread()
+            super().check_kernel()
 
     def check_grid(self) -> None:
         """Raise `UserError` if --ridge_grid is given where it changes nothing."""
@@ -92,11 +103,11 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
             self.ridges
             or family != "FMNIST"
             or self.kernel != "NTK"
-            or self.num_layers < 4
+            or self.num_layers < 3
             or self.scale != "published"
         ):
             raise UserError(
-                f"--ridge_grid={self.ridge_grid} differs from the published grid for --kernel=NTK --num_layers=4 and "
+                f"--ridge_grid={self.ridge_grid} differs from the published grid for --kernel=NTK --num_layers=3 and "
                 f"more on FMNIST, NFMNIST and the digits, without --ridges. Received: --kernel={self.kernel} "
                 f"--num_layers={self.num_layers} --dataset={self.dataset} --scale={self.scale} --ridges={self.ridges}."
             )
@@ -165,7 +176,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
         ridges = listed_ridges(config.ridges)
     else:
         ridges = kernel_grid(
-            dataset.family, kernel=config.kernel, dense_layers=config.num_layers, stax_scale=stax,
+            dataset.family, kernel=config.kernel, dense_layers=config.num_layers + 1, stax_scale=stax,
             own_scale=config.scale == "published", name=config.ridge_grid,
         )  # fmt: skip
     path = _solve(config, dataset, gram, ridges, unfinished)

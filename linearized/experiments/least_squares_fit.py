@@ -1,4 +1,4 @@
-"""RF and NT by least squares: one problem, one solver, the whole ridge grid in one run."""
+"""Models that are linear in their parameters, by least squares: one problem and one solver for the whole grid."""
 
 import time
 from pathlib import Path
@@ -6,26 +6,11 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from linearized.base.weights import first_layer, tangent_layers
 from linearized.data.dataset import Dataset
 from linearized.experiments.fit_results import RidgeFit
 from linearized.experiments.step_progress import progress_line
-from linearized.problems import FeatureProblem, TangentProblem
+from linearized.models import MODELS
 from linearized.solvers import SOLVERS, auto
-
-
-def build_problem(config, dataset: Dataset, memory: int):
-    """The least-squares problem of the RF or NT model on the train rows, with the model's own random weights.
-
-    Args:
-        memory: Bytes that kept features may take.
-    """
-    draw = {"law": config.law, "seed": config.weight_seed, "block": config.block}
-    x, y = dataset.train.x, dataset.targets(dataset.train)
-    if config.model == "RF":
-        return FeatureProblem(x, y, first_layer(dataset.dim, config.num_units, **draw), memory=memory)
-    weights, readout = tangent_layers(dataset.dim, config.num_units, dataset.num_outputs, **draw)
-    return TangentProblem(x, y, weights, readout, per_class=config.directions == "per_class", memory=memory)
 
 
 def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory: int) -> tuple[list[RidgeFit], dict]:
@@ -34,7 +19,7 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory
     Returns: The fits in the ridges' order, and what the result says of the solver.
     """
     start = time.monotonic()
-    problem = build_problem(config, dataset, memory)
+    problem = MODELS.load(config.model).problem(config, dataset, memory)
     name, reason = auto(problem, len(ridges)) if config.solver == "auto" else (config.solver, "as asked")
     logging.info("%d ridges by %s (%s); features %s", len(ridges), name, reason, problem.mode)
     n, settings = len(dataset.train), {"rtol": config.cg_rtol, "atol": config.cg_atol}

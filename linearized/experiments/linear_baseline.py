@@ -6,7 +6,6 @@ It is the yardstick of the risk: what a kernel reaches beyond it, it owes to not
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 
 from linearized.data.dataset import Dataset
 from linearized.experiments.select import choose
@@ -65,6 +64,8 @@ def _blocks(n: int) -> list[slice]:
 
 def _spectrum(x: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The eigenvalues above rounding of the centred XᵀX, and its eigenvectors (d, directions), by the smaller side."""
+    import scipy.linalg  # slow to import
+
     n, d = x.shape
     if n < d:
         centred = x - mean

@@ -10,6 +10,7 @@ import numpy as np
 
 from linearized.base.lists import count_or_share
 from linearized.experiments.grids import listed_ridges
+from linearized.models import declaration
 from linearized.settings.embedding_settings import EmbeddedRows
 from linearized.settings.memory import (
     DRAWN,
@@ -84,30 +85,12 @@ def least_bytes(config: Any) -> int:
     """Return a lower bound of the bytes that the model of a `TrainSettings`, its training and its draws take."""
     source = config.described()
     dim, outputs = config.dim(), source.num_classes if source.task == "classes" else 1
-    count = parameters(config, dim, outputs)
-    if config.model not in ("RF", "NT"):
+    declared = declaration(config.model)
+    count = declared.parameters(config, dim, outputs)
+    if not declared.linear:
         return count * FLOAT * KEPT.get(config.working_solver(), 1)
     block = min(config.block or config.num_units, config.num_units)
     draws = dim * (FLOAT * config.num_units + DRAWN * block)
     if config.uses_least_squares():
         return draws + count * FLOAT  # the solution at one ridge
     return draws + count * FLOAT * KEPT.get(config.working_solver(), 1)
-
-
-def parameters(config: Any, dim: int, outputs: int) -> int:
-    """Return how many numbers a model trains, or a lower bound of it.
-
-    Args:
-        dim: Length of a row.
-        outputs: Outputs of the model.
-    """
-    units, more = config.num_units, config.num_layers - 1
-    if config.model == "NN":
-        return units * (dim + more * units + outputs)
-    if config.model == "SNNK_MLP":
-        return units * (config.num_layers * config.snnk_features + outputs)
-    if config.model == "RF":
-        return (units + 1) * outputs
-    if config.model == "NT":
-        return units * (dim * (outputs if config.directions == "per_class" else 1) + outputs)
-    return 9 * units * units  # one convolution of the first stage, of which every convolutional model has two

@@ -9,35 +9,26 @@ import numpy as np
 from linearized.base.errors import UserError
 from linearized.base.reading import opened
 from linearized.experiments.grids import chosen_indices, grid
+from linearized.models import MODELS, declaration
 from linearized.storage.array_files import read_npz
 
-IMAGE_MODELS = ("CNN", "KERV_CNN", "RESNET", "LAMBDA_RESNET")
 WEIGHTS_ADVICE = (
     'Save them with np.savez("weights.npz", **{name: value.numpy() for name, value in model.state_dict().items()}).'
 )
-KERVOLUTION_READS = {
-    "kervolution_degree": ("polynomial",),
-    "kervolution_offset": ("polynomial", "sigmoid"),
-    "kervolution_gamma": ("gaussian",),
-    "kervolution_learnable": ("polynomial", "sigmoid", "gaussian"),
-}
 
 
 def refuse_unfit(config: Any) -> None:
     """Raise `UserError` where model, loss, augmentation, ridges or sizes of a `TrainSettings` do not go together."""
-    source = config.described()
-    if config.model in IMAGE_MODELS and source.image_shape is None:
-        raise UserError(f"{config.model} needs images, and the rows of {config.dataset} are none. Use NN, RF or NT.")
+    source, declared = config.described(), declaration(config.model)
+    if declared.images and source.image_shape is None:
+        others = ", ".join(name for name in MODELS if not declaration(name).images)
+        raise UserError(f"{config.model} needs images, and the rows of {config.dataset} are none. Use {others}.")
     if source.task == "regression" and config.loss != "square":
         raise UserError(f"Cross-entropy needs class labels. Use --loss=square for {config.dataset}.")
     _refuse_augmentation(config, source.image_shape)
-    _refuse_kervolution(config)
     _refuse_weights(config)
-    if config.model == "LAMBDA_RESNET" and config.num_units % config.lambda_heads:
-        raise UserError(
-            f"--num_units must be a multiple of --lambda_heads. Received: --num_units={config.num_units} "
-            f"--lambda_heads={config.lambda_heads}."
-        )
+    if declared.check:
+        declared.check(config)
     asked_ridges(config)
 
 
@@ -60,7 +51,7 @@ def asked_ridges(config: Any) -> dict[int, float]:
 
     Raises `UserError` for a `--reg_index` that the grid of the model and the dataset does not have.
     """
-    lambdas = grid(config.model, config.described().family, num_layers=config.num_layers)
+    lambdas = grid(declaration(config.model).like, config.described().family, num_layers=config.num_layers)
     default = "all" if config.uses_least_squares() else "0"
     return {index: float(lambdas[index]) for index in chosen_indices(config.reg_index, len(lambdas), default=default)}
 
@@ -88,13 +79,3 @@ def _refuse_weights(config: Any) -> None:
         if (value := getattr(config, name)) not in values:
             raise UserError(f"--published_weights needs --{name}={' or '.join(map(str, values))}. "
                             f"Received: --{name}={value}.")  # fmt: skip
-
-
-def _refuse_kervolution(config: Any) -> None:
-    for name, kernels in KERVOLUTION_READS.items():
-        value = getattr(config, name)
-        if value not in (None, False) and config.kervolution_kernel not in kernels:
-            raise UserError(
-                f"--{name} is read with --kervolution_kernel={', '.join(kernels)}. Received: --{name}={value} "
-                f"--kervolution_kernel={config.kervolution_kernel}."
-            )

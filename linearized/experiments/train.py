@@ -1,7 +1,7 @@
 """Fits one model to one dataset at one noise level, over a ridge grid: settings in, a result's folder out."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,48 +21,76 @@ from linearized.experiments import select
 from linearized.experiments.fit_results import Result, about_data
 from linearized.experiments.needs import refuse_beyond_memory
 from linearized.experiments.refusals import asked_ridges, read_weights, refuse_unfit, weights_digest
-from linearized.models import MODELS, OTHER_UNITS, UNITS
+from linearized.models import MODELS, declaration, setting_groups
+from linearized.models.declaration import HIDDEN_UNITS
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import LevelsSettings
-from linearized.settings.model_settings import KervolutionSettings, ResNetSettings, SNNKSettings, refuse_foreign
-from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
+from linearized.settings.reads import Declarations
+from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, NUM_LAYERS_HELP, RunSettings
 from linearized.settings.training_settings import TrainingSettings
 from linearized.solvers import SOLVERS
+from linearized.solvers.reads import SOLVER_READS
+
+LINEAR = [name for name in MODELS if declaration(name).linear]
+WIDTHS = {name: declaration(name).units for name in MODELS}
+UNITS_HELP = (
+    "hidden units of a layer, or channels of a convolutional network's first stage; unset: "
+    f"{', '.join(f'{name} {units}' for name, units in WIDTHS.items() if units != HIDDEN_UNITS)}, others {HIDDEN_UNITS}"
+)
+AUTO_HELP = (
+    f"auto: {' and '.join(LINEAR)} with the square loss by lanczos or cg, "
+    f"{' and '.join(name for name in MODELS if declaration(name).optimizer == 'sgd')} by sgd, others by adam"
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainSettings(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingSettings, LevelsSettings, RunSettings):
+class TrainSettings(*setting_groups(), TrainingSettings, LevelsSettings, RunSettings):
     """Settings of `python train.py`: the published flags first, then ours, then those of the groups."""
 
+    GROUP = "Model"
+
     model: str = setting("RF", "the model", choices=MODELS)
-    num_units: int | None = setting(
-        None, "hidden units a layer, channels of the convolutional networks (of the first stage); unset: "
-        "4096, SNNK_MLP 1024, CNN and KERV_CNN 32, RESNET and LAMBDA_RESNET 64", minimum=1, maximum=MOST_UNITS,
-    )  # fmt: skip
-    num_layers: int = setting(1, "hidden layers of NN and SNNK_MLP", minimum=1, maximum=1000)
+    num_units: int | None = setting(None, UNITS_HELP, minimum=1, maximum=MOST_UNITS)
+    num_layers: int = setting(1, NUM_LAYERS_HELP, minimum=1, maximum=1000)
     activation: str = setting("relu", ACTIVATION_HELP, choices=ACTIVATIONS)
-    reg_index: str = setting("", "ridges to fit: all, an index, 0,4,9 or 3:8; empty: all for CG, 0 for SGD")
+    reg_index: str = setting(
+        "", "ridges to fit: all, an index, 0,4,9 or 3:8; empty: all for CG, 0 for SGD", group="Solver"
+    )
     learning_rate: float = setting(
-        1e-3, "peak rate is twice this; see the schedule in README", minimum=0.0, maximum=1e38
+        1e-3,
+        "peak rate is twice this; see the schedule in README",
+        minimum=0.0,
+        maximum=1e38,
+        group="Solver",
+        aliases=("lr",),
     )
     drop_rate: float = setting(0.0, "dropout rate of the hidden layers of NN and SNNK_MLP", minimum=0.0, maximum=0.999)
     max_batch_size: int | None = setting(
         None, "rows per batch of SGD, Adam and AdamW, and rows in memory at once of Newton-CG; unset: the published "
-        "batches, see README", minimum=1,
-    )  # fmt: skip
-    max_cg_iters: int = setting(750, "most iterations of CG, or epochs of SGD and Adam", minimum=1, maximum=MOST_STEPS)
-    max_ncg_iters: int = setting(0, "most Newton-CG steps after SGD or Adam", minimum=0, maximum=MOST_STEPS)
-    loss: str = setting("square", "what is minimised", choices=LOSSES)
+        "batches, see README", minimum=1, group="Solver")  # fmt: skip
+    max_cg_iters: int = setting(
+        750,
+        "most iterations of CG, or epochs of SGD and Adam",
+        minimum=1,
+        maximum=MOST_STEPS,
+        group="Solver",
+        aliases=("epochs",),
+    )
+    max_ncg_iters: int = setting(
+        0, "most Newton-CG steps after SGD or Adam", minimum=0, maximum=MOST_STEPS, group="Solver"
+    )
+    loss: str = setting("square", "what is minimised", choices=LOSSES, group="Solver")
 
     solver: str = setting(
         "auto",
-        "auto: RF and NT with the square loss by lanczos or cg, NN and CNN by sgd, others by adam",
+        AUTO_HELP,
         choices=("auto", *SOLVERS),
+        group="Solver",
     )
     cg_rtol: float = setting(
-        1e-4, "CG stops at this residual of the normal equations, relative", minimum=0.0, maximum=1.0
+        1e-4, "CG stops at this residual of the normal equations, relative", minimum=0.0, maximum=1.0, group="Solver"
     )
-    cg_atol: float = setting(1e-3, "or at this one, absolute", minimum=0.0)
+    cg_atol: float = setting(1e-3, "or at this one, absolute", minimum=0.0, group="Solver")
     weight_seed: int = setting(SEED, WEIGHT_SEED_HELP, minimum=0, maximum=LARGEST_SEED)
     law: str = setting("sphere", LAW_HELP, choices=LAWS)
     block: int = setting(0, BLOCK_HELP, minimum=0, maximum=MOST_UNITS)
@@ -70,40 +98,49 @@ class TrainSettings(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingS
         "shared", "NT: classes share the direction G, as published", choices=("shared", "per_class")
     )
     depth: int = setting(5, "of the Myrtle CNN and KERV_CNN: 5, 7 or 10", minimum=5, maximum=10)
-    memory: float = setting(0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False)
-    tensorboard: bool = setting(False, "write TensorBoard logs beside the result (SGD, Adam)", identity=False)
+    memory: float = setting(0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False, group="Run")
+    tensorboard: bool = setting(
+        False, "write TensorBoard logs beside the result (SGD, Adam)", identity=False, group="Run"
+    )
+
+    @classmethod
+    def kinds(cls) -> Declarations:
+        """As `Settings.kinds`: the settings of single models, solvers and data sets."""
+        models = {name: declaration(name).reads for name in MODELS}
+        return super().kinds() | {"model": models, "solver": SOLVER_READS}
+
+    def chosen(self) -> Mapping[str, str | None]:
+        """As `Settings.chosen`; `--solver=auto` is the solver that it takes."""
+        return {**super().chosen(), "model": self.model, "solver": self.working_solver()}
+
+    def refuse_aliases(self, given: set[str]) -> None:
+        """Raise `UserError` for `--epochs` with a solver that has none."""
+        if "epochs" in given and self.uses_least_squares():
+            raise UserError(
+                f"--epochs is --max_cg_iters of solvers that train by gradients, and {self.working_solver()} has "
+                f"iterations. Give --max_cg_iters. Received: --epochs={self.max_cg_iters} --model={self.model}."
+            )
+
+    def complete(self) -> None:
+        """Set the width that the model has by default, and what else follows from its settings."""
+        declared = declaration(self.model)
+        values = declared.complete(self) if declared.complete else {}
+        for name, value in {"num_units": self.num_units or declared.units, **values}.items():
+            object.__setattr__(self, name, value)
 
     def __post_init__(self):
         super().__post_init__()
-        if self.num_units is None:
-            object.__setattr__(self, "num_units", UNITS.get(self.model, OTHER_UNITS))
-        refuse_foreign(self)
-        if self.depth not in (5, 7, 10):
-            raise UserError(f"--depth must be 5, 7 or 10. Received: {self.depth}.")
-        if self.activation != "relu" and self.model != "NN":
-            raise UserError(
-                f"--activation is for --model=NN; {self.model} has ReLUs. Received: --activation={self.activation}."
-            )
-        linear, least_squares = self.model in ("RF", "NT"), self.solver in ("cg", "lanczos")
+        linear, least_squares = declaration(self.model).linear, self.solver in ("cg", "lanczos")
         if least_squares and not (linear and self.loss == "square"):
             raise UserError(
-                f"--solver={self.solver} fits RF and NT with the square loss. Received: --model={self.model} "
+                f"--solver={self.solver} fits {', '.join(LINEAR)} with the square loss. Received: --model={self.model} "
                 f"--loss={self.loss}. Use --solver=sgd, adam, adamw or newton_cg."
             )
         if self.solver == "newton_cg" and self.max_ncg_iters == 0:
             raise UserError("--solver=newton_cg takes no step with --max_ncg_iters=0. Give it, say, 100.")
-        if self.max_ncg_iters and self.uses_least_squares():
-            raise UserError(
-                "--max_ncg_iters adds nothing to an exact solver. Use it with --solver=sgd, adam or newton_cg."
-            )
-        self.refuse_idle(self.working_solver(), self.loss)
-        if self.momentum == ("nesterov" if self.model == "RF" else "classical"):
-            raise UserError(f"--momentum={self.momentum} is the published rule of {self.model}: leave --momentum out.")
-        if self.max_batch_size is not None and self.working_solver() in ("lanczos", "cg"):
-            raise UserError(
-                "--max_batch_size is read by --solver=sgd, adam, adamw and newton_cg; CG uses all rows in each step. "
-                f"Received: --max_batch_size={self.max_batch_size} with {self.working_solver()}."
-            )
+        rule = declaration(self.model).momentum
+        if self.momentum == rule:
+            raise UserError(f"--momentum={rule} is the published rule of {self.model}: leave --momentum out.")
         if self.mixed_precision and self.max_ncg_iters:
             raise UserError("Newton-CG needs float32: leave out --mixed_precision or --max_ncg_iters.")
         refuse_unfit(self)
@@ -117,16 +154,16 @@ class TrainSettings(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingS
 
     def uses_least_squares(self) -> bool:
         """Whether one linear solve serves the whole grid; else the model is trained ridge by ridge."""
-        linear = self.model in ("RF", "NT") and self.loss == "square"
+        linear = declaration(self.model).linear and self.loss == "square"
         return self.solver in ("cg", "lanczos") or (self.solver == "auto" and linear)
 
     def working_solver(self) -> str:
-        """The solver that a run will use: as asked; else lanczos or cg, SGD for NN and CNN, Adam for the others."""
+        """Return the solver that a run will use: as asked, else lanczos or cg, else the optimizer of the model."""
         if self.solver != "auto":
             return self.solver
         if self.uses_least_squares():
             return "lanczos"
-        return "sgd" if self.model in ("NN", "CNN") else "adam"
+        return declaration(self.model).optimizer
 
     def recipe_settings(self) -> dict[str, Any]:
         """Return the options of first-order training, the fields of a `Recipe`.
@@ -138,7 +175,7 @@ class TrainSettings(SNNKSettings, KervolutionSettings, ResNetSettings, TrainingS
         """
         recipe = super().recipe_settings()
         if self.momentum == "published":
-            recipe["momentum"] = "nesterov" if self.model == "RF" else "classical"
+            recipe["momentum"] = declaration(self.model).momentum
         if self.schedule == "published" and self.model == "LAMBDA_RESNET" and self.lambda_variant != "corrected":
             recipe["schedule"] = "lambda"
         return recipe
@@ -225,11 +262,7 @@ def memory_bytes(config: TrainSettings) -> int:
 
 def hidden_layers(config: TrainSettings) -> int:
     """Layers with a nonlinearity: the unit in which models and kernels can be compared."""
-    if config.model in ("CNN", "KERV_CNN"):
-        return config.depth - 1
-    if config.model in ("RESNET", "LAMBDA_RESNET"):
-        return config.resnet_depth - 1
-    return config.num_layers if config.model in ("NN", "SNNK_MLP") else 1
+    return declaration(config.model).hidden_layers(config)
 
 
 def _advice(config: TrainSettings) -> str:

@@ -1,12 +1,13 @@
-"""Keras networks by name. A model is a module with `build(config, dataset, ridge) -> keras.Model` and `LINEAR`.
+"""Keras networks by name. A model is a module with `DECLARED` (see `declaration`) and `build(config, dataset, ridge)`.
 
-`build` takes any object with the settings that the model reads (num_units, num_layers, activation, drop_rate, seed,
-weight_seed, law, block, directions, depth, and the groups of `linearized.settings.model_settings`), a
-`linearized.data.dataset.Dataset` and λ, the strength of the model's own penalty. `LINEAR` says whether the output is
-linear in everything that is trained; such a module also has `get_parameters` and `set_parameters`.
+`build` takes any object with the settings that the model declares to read, a `linearized.data.dataset.Dataset` and λ,
+the strength of the model's own penalty, and returns a keras.Model. Modules import Keras in functions alone, so that
+their declarations are read without it.
 """
 
 from linearized.base.registry import Registry
+from linearized.models.declaration import Declaration
+from linearized.settings.config import Settings
 
 MODELS = Registry(
     "model",
@@ -23,6 +24,12 @@ MODELS = Registry(
     aliases={"FullyConnected": "NN", "rf": "RF", "2layerNTK": "NT", "Myrtle": "CNN"},
 )
 
-# --num_units where it is not given
-UNITS = {"SNNK_MLP": 1024, "CNN": 32, "KERV_CNN": 32, "RESNET": 64, "LAMBDA_RESNET": 64}
-OTHER_UNITS = 4096
+
+def declaration(name: str) -> Declaration:
+    """Return what the module of a model declares of it; no framework is imported."""
+    return MODELS.load(name).DECLARED
+
+
+def setting_groups() -> tuple[type[Settings], ...]:
+    """Return the classes of the flags that models declare, each once, in the order of `MODELS`."""
+    return tuple(dict.fromkeys(group for name in MODELS for group in declaration(name).groups))

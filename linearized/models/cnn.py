@@ -3,23 +3,41 @@
 Penalty: λ Σ‖kernel‖² over the convolutions; none on biases and readout.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
-from linearized.layers.initializers import SeededNormal
-from linearized.models.common import image_input, penalty, readout, refuse_settings
+from linearized.models.declaration import Declaration
+from linearized.settings.reads import reads
 
-LINEAR = False
+if TYPE_CHECKING:
+    import keras
+
 GROUPS = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # convolutions before each of the first three pools
 LAST_POOLS = 2
 BIAS = 0.01
 
 
-def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+def check_depth(config: Any) -> None:
+    """Raise `UserError` for a depth that the Myrtle networks do not have."""
+    if config.depth not in GROUPS:
+        raise UserError(f"--depth must be one of {', '.join(map(str, GROUPS))}. Received: {config.depth}.")
+
+
+def one_convolution(config: Any, _dim: int, _outputs: int) -> int:
+    """Return the weights of one convolution of the first stage, of which every convolutional model has two."""
+    return 9 * config.num_units**2
+
+
+DECLARED = Declaration(
+    reads("num_units", "depth", "seed"), units=32, images=True, optimizer="sgd", like="CNN",
+    hidden_layers=lambda config: config.depth - 1, parameters=one_convolution, check=check_depth,
+)  # fmt: skip
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """An uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Pools are padded at the edge where a size is odd, so that images of any size pass the five of them; on 32x32 they
@@ -31,10 +49,13 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
 
     Raises `UserError` if the rows are not images, or for another depth.
     """
-    refuse_settings(config, "CNN", num_layers=1, drop_rate=0.0)
+    import keras
+
+    from linearized.layers.initializers import SeededNormal
+    from linearized.models.common import image_input, penalty, readout
+
+    check_depth(config)
     inputs, x = image_input(dataset, "CNN")
-    if config.depth not in GROUPS:
-        raise UserError(f"--depth must be one of {', '.join(map(str, GROUPS))}. Received: {config.depth}.")
     channels = config.num_units
     stddev = np.sqrt(2 / (9 * channels))
     layer = 0

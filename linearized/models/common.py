@@ -23,15 +23,6 @@ def penalty(strength: float) -> keras.regularizers.Regularizer | None:
     return keras.regularizers.L2(float(strength)) if strength else None
 
 
-def refuse_settings(config: Any, model: str, **defaults: Any) -> None:
-    """Raises `UserError` if a setting that `model` does not have is set to other than its default."""
-    for name, default in defaults.items():
-        if getattr(config, name) != default:
-            raise UserError(
-                f"{model} does not use --{name}. Leave it at {default}. Received: --{name}={getattr(config, name)}."
-            )
-
-
 def image_input(dataset: Dataset, model: str) -> tuple[Any, Any]:
     """Rows (n, d), and the images (n, height, width, channels) that they flatten; `UserError` if they are none."""
     if dataset.image_shape is None:

@@ -4,19 +4,26 @@ Each kervolution is followed by batch normalisation, which brings the kernels' r
 cubes of a polynomial), and a relu. Penalty: λ Σ‖filters‖² over the kervolutions; none on the rest.
 """
 
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from linearized.data.dataset import Dataset
-from linearized.models.cnn import GROUPS, LAST_POOLS
-from linearized.models.common import batch_norm, image_input, readout, refuse_settings
-from linearized.models.kervolutions import kervolution
+from linearized.models.cnn import GROUPS, LAST_POOLS, check_depth, one_convolution
+from linearized.models.declaration import Declaration
+from linearized.settings.model_settings import KERVOLUTION, KervolutionSettings
+from linearized.settings.reads import reads
 
-LINEAR = False
+if TYPE_CHECKING:
+    import keras
+
+DECLARED = Declaration(
+    reads("num_units", "depth", "seed", "kervolution_kernel", "kervolution_layers", *KERVOLUTION),
+    groups=(KervolutionSettings,), units=32, images=True, like="CNN", hidden_layers=lambda config: config.depth - 1,
+    parameters=one_convolution, check=check_depth,
+    complete=lambda config: {"kervolution_kernel": config.kervolution_kernel or "polynomial"},
+)  # fmt: skip
 
 
-def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """An uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
@@ -26,7 +33,11 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
 
     Raises `UserError` if the rows are not images, and for settings that the kernel does not have.
     """
-    refuse_settings(config, "KERV_CNN", num_layers=1, drop_rate=0.0)
+    import keras
+
+    from linearized.models.common import batch_norm, image_input, readout
+    from linearized.models.kervolutions import kervolution
+
     inputs, x = image_input(dataset, "KERV_CNN")
     layer = 0
     for group, kervolutions in enumerate(GROUPS[config.depth] + (0,) * LAST_POOLS, start=1):

@@ -11,20 +11,42 @@ channels and pixels, and running statistics of momentum 0.9999. "unpermuted" is 
 weights that were trained so.
 """
 
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
-from linearized.layers.lambda_layer import LambdaLayer, PositionEmbedding
-from linearized.models.common import penalty
+from linearized.models.cnn import one_convolution
+from linearized.models.declaration import Declaration
 from linearized.models.resnet import Spatial, network
+from linearized.settings.model_settings import LAMBDA, RESNET, ResNetSettings
+from linearized.settings.reads import reads
 
-LINEAR = False
+if TYPE_CHECKING:
+    import keras
 
 
-def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+def _check_heads(config: Any) -> None:
+    """Raise `UserError` if the heads do not divide the channels."""
+    if config.num_units % config.lambda_heads:
+        raise UserError(
+            f"--num_units must be a multiple of --lambda_heads. Received: --num_units={config.num_units} "
+            f"--lambda_heads={config.lambda_heads}."
+        )
+
+
+DECLARED = Declaration(
+    reads("num_units", "seed", *RESNET, *LAMBDA),
+    groups=(ResNetSettings,),
+    units=64,
+    images=True,
+    like="CNN",
+    hidden_layers=lambda config: config.resnet_depth - 1,
+    parameters=one_convolution,
+    check=_check_heads,
+)
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """An uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
@@ -34,11 +56,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
 
     Raises `UserError` if the rows are not images, or if the heads do not divide the channels.
     """
-    if config.num_units % config.lambda_heads:
-        raise UserError(
-            f"--num_units must be a multiple of --lambda_heads. Received: --num_units={config.num_units} "
-            f"--lambda_heads={config.lambda_heads}."
-        )
+    _check_heads(config)
     return network(config, dataset, LambdaSpatial(config, ridge), "LAMBDA_RESNET")
 
 
@@ -54,6 +72,11 @@ class LambdaSpatial(Spatial):
     def __call__(self, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
         if self.config.lambda_stages[stage] == "C":
             return super().__call__(x, stage, filters, strides, name)
+        import keras
+
+        from linearized.layers.lambda_layer import LambdaLayer
+        from linearized.models.common import penalty
+
         layer = LambdaLayer(
             filters,
             self.config.lambda_heads,
@@ -74,6 +97,8 @@ class LambdaSpatial(Spatial):
         return x
 
     def _embedding(self, x: Any, strides: int) -> Any:
+        from linearized.layers.lambda_layer import PositionEmbedding
+
         key = (*x.shape[1:3], strides)
         if key not in self.embeddings:
             self.embeddings[key] = PositionEmbedding(

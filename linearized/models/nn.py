@@ -3,25 +3,40 @@
 Penalty: λ‖W₁‖² + (λ/√N) Σ‖W_l‖² over the deeper hidden layers; none on biases and readout.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from linearized.data.dataset import Dataset
-from linearized.layers.mean_field import MeanFieldDense
-from linearized.models.common import penalty
+from linearized.models.declaration import Declaration
+from linearized.settings.reads import reads
 
-LINEAR = False
+if TYPE_CHECKING:
+    import keras
 
 
-def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+def _parameters(config: Any, dim: int, outputs: int) -> int:
+    return config.num_units * (dim + (config.num_layers - 1) * config.num_units + outputs)
+
+
+DECLARED = Declaration(
+    reads("num_units", "num_layers", "activation", "drop_rate", "seed"), optimizer="sgd", parameters=_parameters,
+    hidden_layers=lambda config: config.num_layers,
+)  # fmt: skip
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """An uncompiled model from rows (n, d) to outputs (n, k), with dropout after every hidden layer's activation.
 
     Args:
         config: num_units (N, of every hidden layer), num_layers (hidden layers), activation, drop_rate, seed.
         ridge: λ of the penalty above.
     """
+    import keras
+
+    from linearized.layers.mean_field import MeanFieldDense
+    from linearized.models.common import penalty
+
     x = inputs = keras.Input((dataset.dim,), name="x")
     for layer in range(config.num_layers):
         place, strength = ("first", ridge) if layer == 0 else ("deep", ridge / np.sqrt(config.num_units))

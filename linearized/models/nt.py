@@ -3,26 +3,42 @@
 Penalty: λ‖G‖² for first-order training. (The least-squares problem of CG penalises a and c too, as published.)
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
+from linearized.base.weights import tangent_layers
 from linearized.data.dataset import Dataset
-from linearized.layers.neural_tangent import NeuralTangent
-from linearized.models.common import penalty, refuse_settings
+from linearized.models.declaration import Declaration
+from linearized.settings.reads import reads
 
-LINEAR = True
+if TYPE_CHECKING:
+    import keras
+
+    from linearized.problems import TangentProblem
 
 
-def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+def _parameters(config: Any, dim: int, outputs: int) -> int:
+    return config.num_units * (dim * (outputs if config.directions == "per_class" else 1) + outputs)
+
+
+DECLARED = Declaration(
+    reads("num_units", "law", "block", "weight_seed", "directions"), linear=True, like="NT", parameters=_parameters
+)
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """An uncompiled model from rows (n, d) to outputs (n, k); a, c and G start at 0.
 
     Args:
         config: num_units (N), directions ("shared" or "per_class"), law, weight_seed and block of the weights.
         ridge: λ of the penalty above.
     """
-    refuse_settings(config, "NT", num_layers=1, drop_rate=0.0)
+    import keras
+
+    from linearized.layers.neural_tangent import NeuralTangent
+    from linearized.models.common import penalty
+
     inputs = keras.Input((dataset.dim,), name="x")
     tangent = NeuralTangent(
         config.num_units,
@@ -37,18 +53,34 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
     return keras.Model(inputs, tangent(inputs), name="NT")
 
 
-def _variables(model: keras.Model) -> list[keras.Variable]:
+def problem(config: Any, dataset: Dataset, memory: int) -> "TangentProblem":
+    """Return the least-squares problem of the train rows, with the model's own random weights.
+
+    Args:
+        memory: Bytes that kept features may take.
+    """
+    from linearized.problems import TangentProblem
+
+    draw = {"law": config.law, "seed": config.weight_seed, "block": config.block}
+    weights, readout = tangent_layers(dataset.dim, config.num_units, dataset.num_outputs, **draw)
+    targets, per_class = dataset.targets(dataset.train), config.directions == "per_class"
+    return TangentProblem(dataset.train.x, targets, weights, readout, per_class=per_class, memory=memory)
+
+
+def _variables(model: "keras.Model") -> "list[keras.Variable]":
     layer = model.get_layer("tangent")
     return [layer.readout, layer.bias, layer.tangent]
 
 
-def get_parameters(model: keras.Model) -> np.ndarray:
+def get_parameters(model: "keras.Model") -> np.ndarray:
     """The trained parameters as one column (p, 1): a (N, k) row by row, c (k), then G (N, d), or (k, N, d)."""
+    import keras
+
     parts = [keras.ops.convert_to_numpy(variable).ravel() for variable in _variables(model)]
     return np.concatenate(parts)[:, None]
 
 
-def set_parameters(model: keras.Model, values: np.ndarray) -> None:
+def set_parameters(model: "keras.Model", values: np.ndarray) -> None:
     """Writes p parameters in the order of `get_parameters`, flat or as a column, into the model."""
     variables = _variables(model)
     sizes = [int(np.prod(variable.shape)) for variable in variables]

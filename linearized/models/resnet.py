@@ -15,17 +15,25 @@ Penalty: λ Σ‖kernel‖² over convolutions, kervolutions and lambda layers' 
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from linearized.data.dataset import Dataset
-from linearized.layers.initializers import SeededNormal
-from linearized.models.common import batch_norm, image_input, penalty, readout, refuse_settings
-from linearized.models.kervolutions import kervolution
+from linearized.models.cnn import one_convolution
+from linearized.models.declaration import Declaration
+from linearized.settings.model_settings import KERVOLUTION, RESNET, KervolutionSettings, ResNetSettings
+from linearized.settings.reads import SET, reads, when
 
-LINEAR = False
+if TYPE_CHECKING:
+    import keras
+
+DECLARED = Declaration(
+    reads("num_units", "seed", "kervolution_kernel", *RESNET)
+    | reads("kervolution_places", *KERVOLUTION, when=when(kervolution_kernel=SET)),
+    groups=(KervolutionSettings, ResNetSettings), units=64, images=True, like="CNN",
+    hidden_layers=lambda config: config.resnet_depth - 1, parameters=one_convolution,
+)  # fmt: skip
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 EXPANSION = 4  # of a bottleneck, from 50 layers on
 STEM = "stem"  # name of the first convolution
@@ -51,6 +59,12 @@ class Spatial:
 
     def conv(self, x: Any, filters: int, size: int, strides: int, name: str) -> Any:
         """Apply a convolution without bias, started as He et al. have it for the backward pass, or a kervolution."""
+        import keras
+
+        from linearized.layers.initializers import SeededNormal
+        from linearized.models.common import penalty
+        from linearized.models.kervolutions import kervolution
+
         padding = "same"
         if strides > 1 and size > 1 and self.config.resnet_padding == "symmetric":
             x, padding = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x), "valid"
@@ -72,7 +86,7 @@ class Spatial:
         return self.config.kervolution_kernel
 
 
-def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """An uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
@@ -85,9 +99,12 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
     return network(config, dataset, Spatial(config, ridge), "RESNET")
 
 
-def network(config: Any, dataset: Dataset, spatial: Spatial, name: str) -> keras.Model:
+def network(config: Any, dataset: Dataset, spatial: Spatial, name: str) -> "keras.Model":
     """The residual network whose blocks mix pixels by `spatial`."""
-    refuse_settings(config, name, num_layers=1, drop_rate=0.0)
+    import keras
+
+    from linearized.models.common import image_input, readout
+
     inputs, x = image_input(dataset, name)
     x = _stem(config, spatial, x)
     block = _basic if config.resnet_depth == 18 else _bottleneck
@@ -100,9 +117,11 @@ def network(config: Any, dataset: Dataset, spatial: Spatial, name: str) -> keras
 
 
 def _stem(config: Any, spatial: Spatial, x: Any) -> Any:
+    import keras
+
     pooled = config.resnet_stem == "pooled"
     x = spatial.conv(x, config.num_units, 7 if pooled else 3, 2 if pooled else 1, STEM)
-    x = _active(batch_norm(name="stem_norm")(x), "stem_relu")
+    x = _active(_norm("stem_norm")(x), "stem_relu")
     if not pooled:
         return x
     if config.resnet_padding == "same":
@@ -116,13 +135,21 @@ def _last_scale(spatial: Spatial) -> str:
 
 
 def _active(x: Any, name: str) -> Any:
+    import keras
+
     return keras.layers.ReLU(name=name)(x)
 
 
+def _norm(name: str, scale: str = "ones") -> "keras.layers.Layer":
+    from linearized.models.common import batch_norm
+
+    return batch_norm(name, scale)
+
+
 def _basic(spatial: Spatial, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
-    inner = batch_norm(name=f"{name}_norm_1")(spatial(x, stage, filters, strides, f"{name}_mix_1"))
+    inner = _norm(f"{name}_norm_1")(spatial(x, stage, filters, strides, f"{name}_mix_1"))
     inner = _active(inner, f"{name}_relu_1")
-    inner = batch_norm(f"{name}_norm_2", _last_scale(spatial))(spatial(inner, stage, filters, 1, f"{name}_mix_2"))
+    inner = _norm(f"{name}_norm_2", _last_scale(spatial))(spatial(inner, stage, filters, 1, f"{name}_mix_2"))
     return _joined(spatial, x, inner, strides, name)
 
 
@@ -135,9 +162,7 @@ def _bottleneck(spatial: Spatial, x: Any, stage: int, filters: int, strides: int
         lambda y: spatial.conv(y, filters * EXPANSION, 1, 1, f"{name}_conv_3"),
     )
     for number, step in enumerate(steps, start=1):
-        inner = batch_norm(f"{name}_norm_{number}", "ones" if number < len(steps) else _last_scale(spatial))(
-            step(inner)
-        )
+        inner = _norm(f"{name}_norm_{number}", "ones" if number < len(steps) else _last_scale(spatial))(step(inner))
         if number < len(steps):
             inner = _active(inner, f"{name}_relu_{number}")
     return _joined(spatial, x, inner, strides, name)
@@ -145,7 +170,9 @@ def _bottleneck(spatial: Spatial, x: Any, stage: int, filters: int, strides: int
 
 def _joined(spatial: Spatial, x: Any, inner: Any, strides: int, name: str) -> Any:
     """Add the block's input to its output, through a 1x1 convolution where the shapes differ."""
+    import keras
+
     if x.shape[1:] != inner.shape[1:]:
         x = spatial.conv(x, inner.shape[-1], 1, strides, f"{name}_short")
-        x = batch_norm(name=f"{name}_short_norm")(x)
+        x = _norm(f"{name}_short_norm")(x)
     return _active(keras.layers.Add(name=f"{name}_sum")([x, inner]), f"{name}_out")

@@ -3,26 +3,38 @@
 Penalty: λ‖a‖² for first-order training. (The least-squares problem of CG penalises c too, as published.)
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
+from linearized.base.weights import first_layer
 from linearized.data.dataset import Dataset
-from linearized.layers.random_features import RandomFeatures
-from linearized.models.common import penalty, refuse_settings
+from linearized.models.declaration import Declaration
+from linearized.settings.reads import reads
 
-LINEAR = True
+if TYPE_CHECKING:
+    import keras
+
+    from linearized.problems import FeatureProblem
+
+DECLARED = Declaration(
+    reads("num_units", "law", "block", "weight_seed"), linear=True, momentum="nesterov", like="RF",
+    parameters=lambda config, dim, outputs: (config.num_units + 1) * outputs,
+)  # fmt: skip
 
 
-def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """An uncompiled model from rows (n, d) to outputs (n, k); a and c start at 0.
 
     Args:
         config: num_units (N), law, weight_seed and block of the weights.
         ridge: λ of the penalty above.
     """
-    refuse_settings(config, "RF", num_layers=1, drop_rate=0.0)
+    import keras
+
+    from linearized.layers.random_features import RandomFeatures
+    from linearized.models.common import penalty
+
     inputs = keras.Input((dataset.dim,), name="x")
     features = RandomFeatures(config.num_units, config.law, config.weight_seed, config.block, name="features")
     readout = keras.layers.Dense(
@@ -31,13 +43,25 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
     return keras.Model(inputs, readout(features(inputs)), name="RF")
 
 
-def get_parameters(model: keras.Model) -> np.ndarray:
+def problem(config: Any, dataset: Dataset, memory: int) -> "FeatureProblem":
+    """Return the least-squares problem of the train rows, with the model's own random weights.
+
+    Args:
+        memory: Bytes that kept features may take.
+    """
+    from linearized.problems import FeatureProblem
+
+    weights = first_layer(dataset.dim, config.num_units, law=config.law, seed=config.weight_seed, block=config.block)
+    return FeatureProblem(dataset.train.x, dataset.targets(dataset.train), weights, memory=memory)
+
+
+def get_parameters(model: "keras.Model") -> np.ndarray:
     """The trained parameters as (N + 1, k): a, and c as the last row."""
     weights, bias = model.get_layer("readout").get_weights()
     return np.concatenate([weights, bias[None]])
 
 
-def set_parameters(model: keras.Model, values: np.ndarray) -> None:
+def set_parameters(model: "keras.Model", values: np.ndarray) -> None:
     """Writes (N + 1, k) parameters, or the same raveled, into the model."""
     readout = model.get_layer("readout")
     units, outputs = readout.kernel.shape

@@ -4,21 +4,36 @@
 hidden layers (λ Σ‖W‖² where W is trained); none on the readout.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
-from linearized.layers.initializers import SeededNormal
-from linearized.layers.snnk.layer import SNNK
-from linearized.models.common import penalty, readout
+from linearized.models.declaration import Declaration
+from linearized.settings.model_settings import SNNKSettings
+from linearized.settings.reads import reads
 
-LINEAR = False
+if TYPE_CHECKING:
+    import keras
+
+    from linearized.layers.snnk.layer import SNNK
 
 
-def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
+def _parameters(config: Any, _dim: int, outputs: int) -> int:
+    return config.num_units * (config.num_layers * config.snnk_features + outputs)
+
+
+DECLARED = Declaration(
+    reads("num_units", "num_layers", "drop_rate", "seed", "weight_seed", *SNNKSettings.own()),
+    groups=(SNNKSettings,),
+    units=1024,
+    hidden_layers=lambda config: config.num_layers,
+    parameters=_parameters,
+)
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """An uncompiled model from rows (n, d) to outputs (n, k), with dropout after every hidden layer.
 
     Args:
@@ -28,6 +43,10 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
 
     Raises `UserError` if the expansion has more terms than there are features.
     """
+    import keras
+
+    from linearized.models.common import readout
+
     x = inputs = keras.Input((dataset.dim,), name="x")
     for layer in range(1, config.num_layers + 1):
         x = _hidden(config, x.shape[-1], layer, ridge)(x)
@@ -36,7 +55,11 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> keras.Model:
     return keras.Model(inputs, readout(dataset, x.shape[-1], config.seed)(x), name="SNNK_MLP")
 
 
-def _hidden(config: Any, dim: int, layer: int, ridge: float) -> SNNK:
+def _hidden(config: Any, dim: int, layer: int, ridge: float) -> "SNNK":
+    from linearized.layers.initializers import SeededNormal
+    from linearized.layers.snnk.layer import SNNK
+    from linearized.models.common import penalty
+
     try:
         return SNNK(
             config.num_units,

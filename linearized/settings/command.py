@@ -11,7 +11,8 @@ from typing import Any
 from absl import flags, logging
 
 from linearized.base.errors import UserError
-from linearized.settings.config import Settings, help_text, parse
+from linearized.settings.config import Settings, parse
+from linearized.settings.help import help_text
 
 OUT_OF_MEMORY = ("ResourceExhaustedError",)  # TensorFlow's; JAX says RESOURCE_EXHAUSTED
 LONGEST = 1000  # characters of a line of an error: what came in may be of any length

@@ -6,12 +6,13 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from linearized.base.errors import SHOWN, UserError, shown
 from linearized.base.names import checked_name
 from linearized.base.registry import Registry
 from linearized.settings.flags import field_type, read_flags
+from linearized.settings.reads import ALWAYS, Declarations, When, is_read, refuse
 
 # Bounds of a number whose setting gives none: far beyond sense, and safe to compute with.
 WIDEST = {int: (-(10**9), 10**9), float: (-1e12, 1e12)}
@@ -21,7 +22,7 @@ LARGEST_SEED = 2**32 - 1  # of NumPy's generators
 def setting(
     default: Any, help: str, *, choices: Registry | Sequence[str] | None = None, minimum: int | float | None = None,
     maximum: int | float | None = None, identity: bool = True, name: bool = False,
-    objects: bool = False,
+    objects: bool = False, when: When = ALWAYS, group: str = "", aliases: tuple[str, ...] = (),
 ) -> Any:  # fmt: skip
     """Return a field of a `Settings` class.
 
@@ -36,17 +37,79 @@ def setting(
     if choices is not None and not isinstance(choices, Registry):
         choices = Registry("choice", dict.fromkeys(choices, ""))
     metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "identity": identity,
-                "name": name, "objects": objects}  # fmt: skip
+                "name": name, "objects": objects, "when": when, "group": group,
+                "aliases": aliases}  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Base of every command's settings; `__post_init__` checks each field against its metadata."""
+    """Base of every command's settings.
+
+    `__post_init__` checks each field against its metadata, completes what follows from other settings, and refuses
+    what has another value than its default and is not read.
+
+    Attributes:
+        GROUP: Heading of `--help` under which the settings of a class stand.
+        STORED: Names under which files keep settings whose meaning has changed since version 0.1.
+    """
+
+    GROUP = "Settings"
+    STORED: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        self.complete()
+        self.refuse_unread(field.name for field in dataclasses.fields(self)
+                           if getattr(self, field.name) != field.default)  # fmt: skip
+
+    @classmethod
+    def own(cls) -> tuple[str, ...]:
+        """Return the names of the settings that this class adds to those of its bases."""
+        return tuple(vars(cls).get("__annotations__", {}))
+
+    @classmethod
+    def draft(cls, **values: Any) -> "Settings":
+        """Return settings of which nothing is refused but values out of bounds, to ask which of them are read."""
+        made = object.__new__(cls)
+        for field in dataclasses.fields(cls):
+            object.__setattr__(made, field.name, _checked(field, values.get(field.name, field.default)))
+        made.complete()
+        return made
+
+    def complete(self) -> None:
+        """Set what follows from other settings, such as the width that a model has by default."""
+
+    @classmethod
+    def kinds(cls) -> Declarations:
+        """Return what the entries of each registry that this command selects from declare to read."""
+        return {}
+
+    def chosen(self) -> Mapping[str, str | None]:
+        """Return the entry at work of each of `kinds`; None where none of a kind is."""
+        return {}
+
+    def reads(self, name: str) -> bool:
+        """Return whether something at work reads a setting, see `linearized.settings.reads`."""
+        return is_read(name, self, self.kinds(), self.chosen())
+
+    def refuse_unread(self, given: Iterable[str]) -> None:
+        """Raise `UserError` for a setting that is given and not read; it names what would read it.
+
+        Args:
+            given: Names of the settings that have another value than their default, or stand on the command line.
+        """
+        refuse(given, self, self.kinds(), self.chosen())
+
+    @classmethod
+    def from_saved(cls, values: Mapping[str, Any]) -> "Settings":
+        """Return settings as `from_dict`, without those that nothing reads (version 0.1 kept such)."""
+        names = {stored: name for name, stored in cls.STORED.items()}
+        draft = cls.draft(**{names.get(name, name): value for name, value in values.items()})
+        unknown = set(cls.__dataclass_fields__) | set(names)
+        return cls.from_dict({name: value for name, value in values.items()
+                              if name not in unknown or draft.reads(names.get(name, name))})  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values, ready for JSON."""
@@ -54,7 +117,9 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
-        """Settings from saved values; names that this version does not know are refused."""
+        """Return settings of saved values. Raises `UserError` for names that this version does not know."""
+        names = {stored: name for name, stored in cls.STORED.items()}
+        values = {names.get(name, name): value for name, value in values.items()}
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise UserError(f"Unknown settings: {', '.join(sorted(unknown))}.")
@@ -62,11 +127,13 @@ class Settings:
         whole = {name: float(value) for name, value in values.items() if name in numbers and type(value) is int}
         return cls(**{**values, **whole})
 
+    def refuse_aliases(self, given: set[str]) -> None:
+        """Raise `UserError` for another name of a flag that stands on the command line and misleads with the rest."""
+
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result."""
-        return {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.metadata["identity"]
-        }
+        """Return the settings that decide the result: all but folders, memory and the like."""
+        fields = (field for field in dataclasses.fields(self) if field.metadata["identity"])
+        return {self.STORED.get(field.name, field.name): getattr(self, field.name) for field in fields}
 
     def flags(self) -> list[str]:
         """Return the command line's words for these settings, without those at their defaults."""
@@ -78,12 +145,16 @@ class Settings:
         return shlex.join([*program.split(), *self.flags()])
 
     def key(self) -> str:
-        """Eight hex digits of `identity`, the same wherever it is computed.
+        """Return eight hex digits of the settings that are read and decide the result, the same wherever computed.
 
         Settings at their defaults take no part, so that one that a later version adds renames no folder.
         """
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        said = {name: value for name, value in self.identity().items() if value != defaults[name]}
+        identity, kinds, chosen = self.identity(), self.kinds(), self.chosen()
+        named = ((self.STORED.get(field.name, field.name), field) for field in dataclasses.fields(self))
+        said = {
+            stored: identity[stored] for stored, field in named
+            if identity.get(stored, field.default) != field.default and is_read(field.name, self, kinds, chosen)
+        }  # fmt: skip
         return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
@@ -135,26 +206,18 @@ def parse(settings_class: type[Settings], arguments: Iterable[str], *, words: st
     Args:
         words: The field of type tuple that takes the words which are no flags; "": such words are refused.
 
-    Raises `UserError` with one clear line for what cannot be read and for what the settings refuse.
+    Raises `UserError` with one clear line for what cannot be read, for what the settings refuse, and for a flag that
+    nothing reads, even if it has its default value.
     """
+    arguments = list(arguments)
     found, rest = read_flags(settings_class, arguments)
     if rest and not words:
         received = " ".join(rest)
         raise UserError(f"Every setting is a flag such as --name=value. Cannot read: {received[:SHOWN]}.")
     if rest:
         found[words] = (*found.get(words, ()), *rest)
-    return settings_class(**found)
-
-
-def help_text(settings_class: type[Settings], doc: str) -> str:
-    """Return what `--help` prints: the command's docstring, then each flag with its default, choices and meaning."""
-    lines = [doc.strip(), "", "Flags:"]
-    own = vars(settings_class).get("__annotations__", {})  # before those of the groups that the class is made of
-    for field in sorted(dataclasses.fields(settings_class), key=lambda field: field.name not in own):
-        lines.append(f"  --{field.name}={'' if field.default in (None, ()) else field.default}")
-        lines.append(f"      {field.metadata['help']}")
-        if field.metadata["choices"] is not None:
-            choices = field.metadata["choices"]
-            also = f" (also: {', '.join(choices.aliases)})" if choices.aliases else ""
-            lines.append(f"      one of: {', '.join(choices)}{also}")
-    return "\n".join(lines)
+    settings = settings_class(**found)
+    settings.refuse_unread(found)
+    aliases = {alias for field in dataclasses.fields(settings) for alias in field.metadata["aliases"]}
+    settings.refuse_aliases(aliases.intersection(word.lstrip("-").partition("=")[0] for word in arguments))
+    return settings

@@ -6,12 +6,14 @@ data are refused before any file is read.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from linearized.base.errors import UserError
 from linearized.base.lists import count_or_share, listed_indices
 from linearized.base.registry import Registry
 from linearized.settings.config import LARGEST_SEED, Settings, setting
+from linearized.settings.reads import SET, Declarations, reads, when
 
 DATASETS = Registry(
     "dataset",
@@ -28,7 +30,7 @@ DATASETS = Registry(
     },
 )
 
-SYNTH_FLAGS = ("synth_dim", "synth_eta", "synth_n")
+ROWS_READ = reads("seed", when=when(subset="random"))  # by the choice of rows, whatever the data set
 ONE_LEVEL_HELP = "noise level, from 0 (linearized data lists what the levels are)"
 MOST_ROWS = 2**40  # above any data set; a count that a data set does not have is refused when it is known
 
@@ -37,13 +39,18 @@ MOST_ROWS = 2**40  # above any data set; a count that a data set does not have i
 class DataSettings(Settings):
     """A dataset and the rows that are taken of it, at a noise level that is named elsewhere."""
 
+    GROUP = "Data"
+
     dataset: str = setting("DIGITS", "the data set (linearized data lists which are here)", choices=DATASETS)
     num_train: int = setting(0, "train rows; 0: all", minimum=0, maximum=MOST_ROWS)
     num_test: int = setting(0, "test rows; 0: all", minimum=0, maximum=MOST_ROWS)
     validation: float = setting(
         0.0, "train rows held out to choose the ridge on: a fraction below 1, else a count", minimum=0.0
     )
-    subset: str = setting("first", "which rows --num_train and --num_test take", choices=("first", "random"))
+    subset: str = setting(
+        "first", "which rows --num_train and --num_test take", choices=("first", "random"),
+        when=when(num_train=SET) | when(num_test=SET),
+    )  # fmt: skip
     seed: int = setting(
         0, "seed of the random subset and, in training, of initial weights, the order of rows and dropout", minimum=0,
         maximum=LARGEST_SEED,
@@ -56,16 +63,21 @@ class DataSettings(Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in SYNTH_FLAGS:
-            default = next(field.default for field in dataclasses.fields(self) if field.name == name)
-            if self.dataset != "SYNTH" and getattr(self, name) != default:
-                raise UserError(f"--{name} is a setting of --dataset=SYNTH. Received: --{name}={getattr(self, name)} "
-                                f"--dataset={self.dataset}.")  # fmt: skip
         for name, most in zip(("num_train", "num_test"), self._most_rows(), strict=True):
             if most and getattr(self, name) > most:
                 raise UserError(f"{self.dataset} has {most} rows. Received: --{name}={getattr(self, name)}.")
         if rows := self.num_train or self._most_rows()[0]:
             count_or_share(self.validation, rows, "validation")
+
+    @classmethod
+    def kinds(cls) -> Declarations:
+        """As `Settings.kinds`: the settings of single data sets, and the seed of random rows."""
+        own = {name: reads(*DATASETS.load(name).settings) for name in DATASETS}
+        return super().kinds() | {"dataset": own, "": {"": ROWS_READ}}
+
+    def chosen(self) -> Mapping[str, str | None]:
+        """As `Settings.chosen`."""
+        return {**super().chosen(), "dataset": self.dataset, "": ""}
 
     def _most_rows(self) -> tuple[int, int]:
         """Return how many train and test rows the dataset has, 0 where only its files can say."""
@@ -83,7 +95,7 @@ class DataSettings(Settings):
 
     def row_settings(self) -> dict[str, Any]:
         """Return the settings with which the dataset's `load` takes these rows."""
-        own = SYNTH_FLAGS if self.dataset == "SYNTH" else ()
+        own = self.described().settings
         return {name: getattr(self, name) for name in ("num_train", "num_test", "validation", "subset", "seed", *own)}
 
     def refuse_level(self, noise_ind: int) -> None:
@@ -94,6 +106,8 @@ class DataSettings(Settings):
 @dataclasses.dataclass(frozen=True)
 class LevelsSettings(DataSettings):
     """Rows of a dataset at one noise level or several."""
+
+    GROUP = "Data"
 
     noise_ind: str = setting("0", "noise levels (linearized data lists them): one, 0,3,6, a range 0:5, or all")
 

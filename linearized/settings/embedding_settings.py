@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from linearized.base.directories import directory
@@ -10,6 +11,7 @@ from linearized.base.registry import Registry
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import ONE_LEVEL_HELP
 from linearized.settings.gram_settings import KEYS, RowSettings
+from linearized.settings.reads import Declarations, declared
 
 FEATURES = Registry(
     "features",
@@ -27,6 +29,8 @@ FEATURES = Registry(
 class EmbeddedRows(RowSettings):
     """A kernel on rows of a dataset, embedded if `features` names it; the kernel's own settings say the rest."""
 
+    GROUP = "Features"
+
     features: str = setting("", "embed this kernel; empty: the kernel itself", choices=("", *FEATURES))
     embedding_dim: int = setting(4096, "--features: how many features there may be, m", minimum=1, maximum=10**7)
     embedding_width: int = setting(
@@ -42,25 +46,22 @@ class EmbeddedRows(RowSettings):
         0, "--features: random-number seed of all that is drawn", minimum=0, maximum=LARGEST_SEED
     )
 
-    def refuse_unread(self) -> None:
-        """As `RowSettings`, and settings that go with --features alone, or with its --method=sketch."""
+    @classmethod
+    def kinds(cls) -> Declarations:
+        """As `Settings.kinds`: the settings of single kernels' features."""
+        return {**super().kinds(), "features": declared(FEATURES)}
+
+    def chosen(self) -> Mapping[str, str | None]:
+        """As `Settings.chosen`: with `--features` the kernel itself is not at work."""
+        return {**super().chosen(), "features": self.features or None, "kernel": None if self.features else self.kernel}
+
+    def complete(self) -> None:
+        """Set the kernel to that of `--features`. Raises `UserError` if another one is named."""
+        super().complete()
         if self.features:
             if self.kernel not in ("NTK", self.features):
                 raise UserError(f"--features={self.features} names the kernel. Leave out --kernel={self.kernel}.")
             object.__setattr__(self, "kernel", self.features)
-        super().refuse_unread()
-        for field in dataclasses.fields(EmbeddedRows):
-            if field.name not in vars(EmbeddedRows)["__annotations__"] or field.name == "features":
-                continue
-            value = getattr(self, field.name)
-            if not self.features and value != field.default:
-                raise UserError(f"--{field.name} is read with --features. Received: --{field.name}={value} without it.")
-        if self.method == "random" and (self.terms, self.field) != (8, "real") and self.features != "POLYNOMIAL":
-            raise UserError("--terms and --field are those of --method=sketch. Leave them out, or give that method.")
-
-    def reads(self) -> tuple[str, ...]:
-        """As `KernelSettings`; features of RF are of infinite width, so that they draw nothing of their own."""
-        return () if self.features == "RF" else super().reads()
 
     def label(self) -> str:
         """The kernel's, with the number of features where it is embedded: NTK2_ntk_m4096."""
@@ -71,8 +72,10 @@ class EmbeddedRows(RowSettings):
 class EmbeddingSettings(EmbeddedRows):
     """All that names one embedding."""
 
+    GROUP = "Run"
+
     features: str = setting("NTK", "the kernel to embed", choices=FEATURES)
-    noise_ind: int = setting(0, ONE_LEVEL_HELP, minimum=0)
+    noise_ind: int = setting(0, ONE_LEVEL_HELP, minimum=0, group="Data")
     folder: str = setting("", "of the shards; empty: named under the kernel's line of directories.txt", identity=False)
 
     def __post_init__(self):

@@ -30,6 +30,8 @@ def field_type(field: dataclasses.Field) -> type:
 def read_flags(settings_class: type, arguments: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the values given on a command line by field name, and the words that are no flags.
 
+    A field's `aliases` are accepted in its place. A value of a flag that stands under two of its names is the last one.
+
     Args:
         settings_class: A dataclass whose fields are the flags.
         arguments: The words after the program's name. All words after "--" are no flags.
@@ -38,6 +40,7 @@ def read_flags(settings_class: type, arguments: Iterable[str]) -> tuple[dict[str
     bytes that are not UTF-8.
     """
     fields = {field.name: field for field in dataclasses.fields(settings_class)}
+    fields |= {alias: field for field in tuple(fields.values()) for alias in field.metadata.get("aliases", ())}
     found: dict[str, Any] = {}
     rest: list[str] = []
     words = iter(arguments)

@@ -6,6 +6,7 @@ finds a matrix without importing what computes it.
 
 import dataclasses
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from linearized.base.activations import ACTIVATION_HELP, ACTIVATIONS, parse
@@ -15,7 +16,8 @@ from linearized.base.registry import Registry
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.settings.config import LARGEST_SEED, Settings, setting
 from linearized.settings.data_settings import ONE_LEVEL_HELP, DataSettings
-from linearized.settings.stax_expression import check_expression, check_inputs
+from linearized.settings.reads import Declarations, declared, when
+from linearized.settings.run_settings import NUM_LAYERS_HELP
 
 KERNELS = Registry(
     "kernel",
@@ -32,27 +34,22 @@ KERNELS = Registry(
 KEYS = {"CNTK": "cntk_dir", "RF": "rf_dir"}
 PREPROCESSING = ("none", "layer_norm", "zca", "layer_norm_zca")
 ZCA_REGULARIZATION = 0.1  # ε, as published
-MYRTLE_DEPTHS = (5, 7, 10)
-MYRTLE_POOLS = 5  # 2x2 pools of a Myrtle network, so that images have sides that are multiples of 32
-
-# The settings that each kernel reads, beside those that all have; a kernel that is not listed may read all of them.
-READS = {
-    "NTK": ("num_layers", "weight_std", "bias_std", "activation"),
-    "RF": ("num_units", "law", "block", "weight_seed"),
-    "CNTK": ("depth", "head", "activation", "weight_std", "bias_std", "device"),
-    "POLYNOMIAL": ("degree", "offset"),
-    "STAX": ("architecture", "activation"),
-}
-COMMON = ("kernel", "kind", "dtype", "scale")
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelSettings(Settings):
     """Settings of any kernel; each kernel reads those that it has."""
 
+    GROUP = "Kernel"
+    STORED = {"num_layers": "hidden_layers"}  # noqa: RUF012 - ClassVar in the base; 0.1 kept dense layers as num_layers
+
     kernel: str = setting("NTK", "the kernel", choices=KERNELS)
     kind: str = setting("ntk", "neural tangent kernel or neural network Gaussian process", choices=("ntk", "nngp"))
-    num_layers: int = setting(2, "NTK: dense layers, 2 is one hidden layer", minimum=1, maximum=1000)
+    num_layers: int = setting(1, NUM_LAYERS_HELP, minimum=0, maximum=999)
+    dense_layers: int | None = setting(
+        None, "the published count of layers, with the readout, in the place of --num_layers, which is 1 less",
+        minimum=1, maximum=1000, identity=False,
+    )  # fmt: skip
     depth: int = setting(
         5, "CNTK: Myrtle-5, 7 or 10; any number of convolutions with another --head", minimum=1, maximum=1000
     )
@@ -76,41 +73,40 @@ class KernelSettings(Settings):
     dtype: str = setting("float32", "of the entries", choices=("float32", "float64"))
     scale: str = setting("published", "published, stax or input, see Kernel", choices=("published", "stax", "input"))
 
+    @classmethod
+    def kinds(cls) -> Declarations:
+        """As `Settings.kinds`: the settings of single kernels."""
+        return {**super().kinds(), "kernel": declared(KERNELS)}
+
+    def chosen(self) -> Mapping[str, str | None]:
+        """As `Settings.chosen`."""
+        return {**super().chosen(), "kernel": self.kernel}
+
     def __post_init__(self):
         super().__post_init__()
-        self.refuse_unread()
+        self.check_kernel()
 
-    def refuse_unread(self) -> None:
-        """Raise `UserError` for a setting that the kernel does not read, and for values that it cannot have."""
-        for field in dataclasses.fields(KernelSettings):
-            received = getattr(self, field.name)
-            if field.name not in (*COMMON, *self.reads()) and received != field.default:
+    def complete(self) -> None:
+        """Set the number of hidden layers that `dense_layers` counts. Raises `UserError` if both differ."""
+        super().complete()
+        if self.dense_layers is not None and self.reads("num_layers"):
+            hidden, default = self.dense_layers - 1, type(self).__dataclass_fields__["num_layers"].default
+            if self.num_layers not in (default, hidden):
                 raise UserError(
-                    f"{self.kernel} does not use {field.name}. Leave it at {field.default!r}. Received: {received!r}."
+                    f"--dense_layers={self.dense_layers} is --num_layers={hidden}. Received also: "
+                    f"--num_layers={self.num_layers}."
                 )
-        if self.scale == "input" and (self.kernel in ("POLYNOMIAL", "STAX") or self.num_units):
-            name = f"{self.kernel} with num_units" if self.num_units else self.kernel
-            raise UserError(f"{name} has one scale. Leave scale at published or stax. Received: 'input'.")
-        if self.kernel == "CNTK" and self.head == "myrtle" and self.depth not in MYRTLE_DEPTHS:
-            raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {self.depth}.")
-        if self.kernel == "CNTK" and not self.weight_std > 0:
-            raise UserError(f"A CNTK needs --weight_std above 0. Received: {self.weight_std}.")
-        if self.kernel == "STAX":
-            if not self.architecture:
-                raise UserError(
-                    "STAX needs an architecture, such as --architecture='serial(Dense(1), Relu(), Dense(1))'."
-                )
-            check_expression(self.architecture, self.activation)
+            object.__setattr__(self, "num_layers", hidden)
+            object.__setattr__(self, "dense_layers", None)
 
-    def reads(self) -> tuple[str, ...]:
-        """Return the names of the settings that this kernel reads, beside `COMMON`; all for one not in `READS`."""
-        if self.kernel == "RF" and not self.num_units:
-            return ("num_units",)  # of infinite width: nothing is drawn
-        return READS.get(self.kernel, tuple(field.name for field in dataclasses.fields(KernelSettings)))
+    def check_kernel(self) -> None:
+        """Raise `UserError` for values that the kernel cannot have, by the `check` of its module where there is one."""
+        if check := getattr(KERNELS.load(self.kernel), "check", None):
+            check(self)
 
     def label(self) -> str:
-        """The kernel and its size, as folders and titles name it: NTK2_ntk, RF, CNTK5_nngp, POLYNOMIAL2."""
-        sizes = {"NTK": self.num_layers, "CNTK": self.depth, "POLYNOMIAL": self.degree}
+        """Return the kernel and its size (of the NTK, its dense layers): NTK2_ntk, RF, CNTK5_nngp, POLYNOMIAL2."""
+        sizes = {"NTK": self.num_layers + 1, "CNTK": self.depth, "POLYNOMIAL": self.degree}
         size = f"N{self.num_units}" if self.kernel == "RF" and self.num_units else sizes.get(self.kernel, "")
         other = "" if self.activation == "relu" else f"_{parse(self.activation).name}"
         kind = "" if self.kernel in ("RF", "POLYNOMIAL") else f"_{self.kind}"
@@ -121,35 +117,24 @@ class KernelSettings(Settings):
 class RowSettings(DataSettings, KernelSettings):
     """A kernel on rows of a dataset, at a noise level that is named elsewhere."""
 
+    GROUP = "Data"
+
     zca_regularization: float = setting(
         ZCA_REGULARIZATION, "--preprocess=zca: added to eigenvalues, relative to their mean; 0.1 as published",
-        minimum=0.0, maximum=1e6,
+        minimum=0.0, maximum=1e6, when=when(preprocess=("zca", "layer_norm_zca")),
     )  # fmt: skip
     preprocess: str = setting(
         "none", "of the inputs: layer norm, ZCA fitted on the train rows, or both", choices=PREPROCESSING
     )
     num_shards: int = setting(
-        0, "files the work is divided into, 0: a good number", minimum=0, maximum=10**6, identity=False
+        0, "files the work is divided into, 0: a good number", minimum=0, maximum=10**6, identity=False, group="Run"
     )
 
-    def refuse_unread(self) -> None:
-        """As `KernelSettings`, and a kernel of images on rows that are none, or whose sides its pools do not divide."""
-        super().refuse_unread()
-        shape, side = self.described().image_shape, 2**MYRTLE_POOLS
-        if self.kernel == "STAX":
-            check_inputs(self.architecture, check_expression(self.architecture, self.activation), shape is not None)
-        if self.kernel != "CNTK":
-            return
-        if shape is None:
-            raise UserError(
-                f"A CNTK needs images (height, width, channels), and the rows of {self.dataset} are none. Take a "
-                "dataset of images, or --kernel=NTK."
-            )
-        if self.head == "myrtle" and (shape[0] % side or shape[1] % side):
-            raise UserError(
-                f"Myrtle-{self.depth} cannot take images of {shape[0]}x{shape[1]}: its {MYRTLE_POOLS} pools need sides "
-                f"that are multiples of {side}. Use --head=gap or --head=flatten, which have no pools."
-            )
+    def check_kernel(self) -> None:
+        """As `KernelSettings`, and for rows that the kernel cannot take, by the `check_rows` of its module."""
+        super().check_kernel()
+        if check_rows := getattr(KERNELS.load(self.kernel), "check_rows", None):
+            check_rows(self, self.described().image_shape)
 
     def __post_init__(self):
         super().__post_init__()
@@ -158,18 +143,15 @@ class RowSettings(DataSettings, KernelSettings):
                 "An activation of your own has no name by which files could be found again. Take one of the named "
                 f"activations, or kernel_gen.gram on arrays. Received: {self.activation!r}."
             )
-        if self.zca_regularization != ZCA_REGULARIZATION and not self.preprocess.endswith("zca"):
-            raise UserError(
-                f"--zca_regularization={self.zca_regularization:g} is that of --preprocess=zca or layer_norm_zca. "
-                f"Received: --preprocess={self.preprocess}."
-            )
 
 
 @dataclasses.dataclass(frozen=True)
 class GramSettings(RowSettings):
     """All that names one Gram matrix."""
 
-    noise_ind: int = setting(0, ONE_LEVEL_HELP, minimum=0)
+    GROUP = "Run"
+
+    noise_ind: int = setting(0, ONE_LEVEL_HELP, minimum=0, group="Data")
     folder: str = setting("", "of the shards; empty: named under the kernel's line of directories.txt", identity=False)
 
     def __post_init__(self):

@@ -103,7 +103,7 @@ def _neurons(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim:
     if settings.method != "random" or settings.features == "POLYNOMIAL":
         return []
     most, inputs = settings.embedding_dim, dim
-    layers = 1 if settings.features == "RF" else settings.num_layers - 1
+    layers = 1 if settings.features == "RF" else settings.num_layers
     if settings.features == "CNTK":
         inputs = 9 * image_shape[2] if image_shape else 0
         layers = sum(MYRTLE_CONVS[settings.depth]) if settings.head == "myrtle" else settings.depth

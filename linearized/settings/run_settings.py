@@ -6,6 +6,7 @@ from linearized.settings.config import Settings, setting
 
 EXPERIMENT_HELP = "the experiment: a folder of results below nn_dir (of kernels: below rkhs_dir)"
 CHECKPOINT_HELP = "seconds of work that a killed run may lose; 0: none"
+NUM_LAYERS_HELP = "number of hidden layers"
 MEMORY_HELP = "GiB of memory to work with; 0: half of what is free"
 MOST_GIB = 2.0**20
 MOST_STEPS = 10**6  # iterations or epochs
@@ -15,6 +16,8 @@ MOST_SECONDS = 10.0**7
 @dataclasses.dataclass(frozen=True)
 class RunSettings(Settings):
     """What names a run beside its settings, and how much of its work a kill may cost."""
+
+    GROUP = "Run"
 
     exp_name: str = setting("test", EXPERIMENT_HELP, identity=False, name=True)
     job_id: int = setting(
@@ -26,6 +29,8 @@ class RunSettings(Settings):
 @dataclasses.dataclass(frozen=True)
 class ShardSettings(Settings):
     """Which shards of a job to make, by how many threads, and how long to wait for other processes."""
+
+    GROUP = "Run"
 
     shard: int = setting(
         -1, "the shard to make, from 0; -1: all that are not there", minimum=-1, maximum=10**6, identity=False

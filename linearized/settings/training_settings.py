@@ -5,25 +5,16 @@ from typing import Any
 
 from linearized.base.errors import UserError
 from linearized.settings.config import Settings, setting
+from linearized.settings.reads import when
 
 SCHEDULES = ("published", "cosine", "lambda")
-DEFAULTS = {
-    "label_smoothing": 0.0,
-    "weight_decay": 0.0,
-    "l2_decay": 0.0,
-    "schedule": "published",
-    "momentum": "published",
-    "warm_up_epochs": 5,
-    "beta_2": 0.999,
-    "augment_crop": 0,
-    "augment_flip": False,
-    "mixed_precision": False,
-}
 
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationSettings(Settings):
     """Random changes of the train images, drawn again in every epoch; the defaults change nothing."""
+
+    GROUP = "Solver"
 
     augment_crop: int = setting(0, "move each train image by up to so many pixels a side, anew each epoch", minimum=0)
     augment_flip: bool = setting(False, "mirror half of the train images, anew each epoch")
@@ -39,7 +30,9 @@ class TrainingSettings(AugmentationSettings):
         "--warm_up_epochs times the rate, then a cosine to 0, as lambda networks were published",
         choices=SCHEDULES,
     )
-    warm_up_epochs: int = setting(5, "epochs of warm-up of --schedule=cosine and lambda", minimum=0)
+    warm_up_epochs: int = setting(
+        5, "epochs of warm-up of --schedule=cosine and lambda", minimum=0, when=when(schedule=("cosine", "lambda"))
+    )
     weight_decay: float = setting(0.0, "share of the rate that AdamW takes off each weight a step", minimum=0.0)
     l2_decay: float = setting(
         0.0,
@@ -55,7 +48,9 @@ class TrainingSettings(AugmentationSettings):
         "that rule for the other models; keras: v = .9 v - rate g, w = w + v",
         choices=("published", "classical", "nesterov", "keras"),
     )
-    label_smoothing: float = setting(0.0, "ε of smoothed labels, for the cross-entropy", minimum=0.0, maximum=0.999)
+    label_smoothing: float = setting(
+        0.0, "ε of smoothed labels, for the cross-entropy", minimum=0.0, maximum=0.999, when=when(loss="cross_entropy")
+    )
     mixed_precision: bool = setting(False, "compute in bfloat16, with float32 weights")
 
     def recipe_settings(self) -> dict[str, Any]:
@@ -72,31 +67,7 @@ class TrainingSettings(AugmentationSettings):
             "augment_flip": self.augment_flip,
         }
 
-    def refuse_idle(self, solver: str, loss: str) -> None:
-        """Raises `UserError` for a setting of this group that the solver does not read.
-
-        Args:
-            solver: The solver that will be at work: lanczos, cg, sgd, adam, adamw or newton_cg.
-        """
-        reads = dict.fromkeys(DEFAULTS, ("sgd", "adam", "adamw"))
-        reads |= {
-            "weight_decay": ("adamw",),
-            "beta_2": ("adam", "adamw"),
-            "momentum": ("sgd",),
-            "l2_decay": ("sgd", "adam"),
-        }
-        for name, default in DEFAULTS.items():
-            value = getattr(self, name)
-            if value != default and solver not in reads[name]:
-                raise UserError(
-                    f"--{name} is read by --solver={', '.join(reads[name])}. Received: --{name}={value} with {solver}."
-                )
-        if self.label_smoothing and loss == "square":
-            raise UserError("--label_smoothing smooths the labels of a cross-entropy. Add --loss=cross_entropy.")
-        if self.warm_up_epochs != DEFAULTS["warm_up_epochs"] and self.schedule == "published":
-            raise UserError(
-                "--warm_up_epochs is a setting of --schedule=cosine and lambda; the published warm-up is fixed. "
-                f"Received: --warm_up_epochs={self.warm_up_epochs}."
-            )
+    def __post_init__(self):
+        super().__post_init__()
         if self.schedule == "lambda" and self.warm_up_epochs < 1:
             raise UserError("--schedule=lambda needs --warm_up_epochs of at least 1. Received: --warm_up_epochs=0.")

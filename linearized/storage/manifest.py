@@ -159,6 +159,9 @@ def _from_record(record: Mapping[str, Any], kind: Kind) -> Manifest:
     shards = tuple(tuple(Band(*band) for band in bands) for bands in record["shards"])
     manifest = Manifest(**{**record, "shards": shards})
     _check_entries(manifest, kind)
+    if type(dense := manifest.settings.get("num_layers")) is int:  # version 0.1 counted the readout
+        settings = {name: value for name, value in manifest.settings.items() if name != "num_layers"}
+        manifest = dataclasses.replace(manifest, settings=settings | {"hidden_layers": dense - 1})
     for block, rows in manifest.rows.items():
         row = 0
         for band in sorted(band for bands in shards for band in bands if band.block == block):

@@ -5,7 +5,6 @@
 
 import contextlib
 import datetime
-import importlib.metadata
 import math
 import platform
 import resource
@@ -14,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from absl import logging
 
@@ -26,6 +24,7 @@ from linearized.storage.files import claimed, whole_file, whole_hdf5
 from linearized.storage.result_schema import ALONE, BadRecord, check_record, convergence, flaw
 
 if TYPE_CHECKING:
+    import h5py
     import pandas as pd
 
 FORMATS = (
@@ -43,6 +42,8 @@ _PACKAGES = ("linearized", "numpy", "scipy", "h5py", "keras", "tensorflow", "jax
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that numbers depend on, of those that are installed."""
+    import importlib.metadata  # slow to import
+
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -142,6 +143,9 @@ def load(folder: Path | str) -> dict[str, Any]:
         check_record(record)
     except BadRecord as error:
         raise Unreadable(path, f"is damaged or no result of this suite ({error})", advice, reason=str(error)) from error
+    settings = record.get("settings", {})
+    if "kernel" in settings and "dense_layers" not in settings and type(settings.get("num_layers")) is int:
+        settings["num_layers"] -= 1  # version 0.1 counted the readout of kernels' networks
     return record
 
 
@@ -150,9 +154,11 @@ def load_arrays(folder: Path | str, group: str = "") -> dict[str, np.ndarray]:
 
     Raises `Unreadable` for a file that is missing or damaged.
     """
+    import h5py  # slow to import
+
     arrays: dict[str, np.ndarray] = {}
 
-    def keep(name: str, entry: h5py.Group | h5py.Dataset) -> None:
+    def keep(name: str, entry: "h5py.Group | h5py.Dataset") -> None:
         if isinstance(entry, h5py.Dataset) and name.startswith(f"{group}/" if group else ""):
             arrays[name] = entry[()]
 

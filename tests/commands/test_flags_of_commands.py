@@ -57,7 +57,7 @@ DIFFERENT = {  # flags of one name that differ between commands, and why
     "memory": "launch passes a job's memory to Slurm, in Slurm's notation",
     "model": "finetune takes a file",
     "noise_ind": "one matrix, one embedding and one fine-tuned model are of one level; fits take several",
-    "num_layers": "as published, networks count hidden layers and kernels dense ones",
+    "num_layers": "a kernel may have no hidden layer",
     "num_train": "finetune says which rows of a folder of images are first",
     "num_units": "networks have units, and only the kernel RF has a width, 0 if infinite",
     "out": "a file, or a folder of pictures",

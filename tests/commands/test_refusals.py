@@ -47,11 +47,11 @@ UNFIT = [
     (train, ["--model=NN", "--augment_flip", "--dataset=SYNTH"], "rows of SYNTH are none"),
     (train, ["--model=KERV_CNN", "--kervolution_gamma=1"], "gaussian"),
     (train, ["--model=LAMBDA_RESNET", "--num_units=6"], "multiple of --lambda_heads"),
-    (train, ["--model=NN", "--depth=7"], "setting of CNN and KERV_CNN"),
-    (train, ["--drop_rate=0.1"], "NN and SNNK_MLP"),
+    (train, ["--model=NN", "--depth=7"], "read by --model=CNN, KERV_CNN"),
+    (train, ["--drop_rate=0.1"], "read by --model=NN, SNNK_MLP"),
     (train, ["--synth_dim=32"], "--dataset=SYNTH"),
     (kernel_fit, ["--kernel=CNTK", "--dataset=SYNTH"], "CNTK needs images"),
-    (kernel_fit, ["--kernel=CNTK"], "cannot take images of 8x8"), (kernel_fit, ["--depth=7"], "NTK does not use depth"),
+    (kernel_fit, ["--kernel=CNTK"], "cannot take images of 8x8"), (kernel_fit, ["--depth=7"], "read by --kernel=CNTK"),
     (kernel_fit, ["--kernel=CNTK", "--dataset=PATCHES", "--depth=6"], "5, 7 or 10"),
     (kernel_fit, ["--features=CNTK", "--dataset=SYNTH"], "CNTK needs images"),
     (kernel_fit, ["--ridges=1e308"], "at most 1e\\+30"), (kernel_fit, ["--ridges=1,-1"], "at least 0"),
@@ -68,7 +68,7 @@ UNFIT = [
     (generate, ["--kernel=STAX", "--architecture=Conv(1, (3, 3))"], "End it with Flatten"),
     (kernel_fit, ["--kernel=STAX", "--dataset=SYNTH", "--architecture=GlobalAvgPool()"], "takes images"),
     (kernel_fit, ["--kernel=STAX", "--architecture=repeat(Dense(1), 99999999)"], "n of at most 1000"),
-    (generate, ["--kernel=RF", "--law=sphere"], "does not use law"),
+    (generate, ["--kernel=RF", "--law=sphere"], "with --num_units"),
     (embed, ["--features=CNTK"], "cannot take images of 8x8"), (embed, ["--terms=3"], "--method=sketch"),
     (compare, ["--dataset=SYNTH"], "CNN needs images"), (compare, ["--noise_ind=0,3"], "one noise level"),
     (compare, ["--snnk_features=8"], "read by none"),
@@ -180,9 +180,9 @@ BEYOND_MEMORY = [
     (kernel_fit, ["--features=NTK", "--embedding_dim=200000"], "Lower --embedding_dim"),
     (generate, ["--kernel=RF", "--num_units=100000000", "--block=0"], "--num_units=100000000 --block=0 needs"),
     (generate, ["--kernel=RF", "--num_units=99999999", "--block=90000000"], "Lower --block"),
-    (embed, ["--embedding_dim=10000000", "--num_layers=3"], "--embedding_dim=10000000 needs"),
+    (embed, ["--embedding_dim=10000000", "--dense_layers=3"], "--embedding_dim=10000000 needs"),
     (embed, ["--embedding_dim=10000000", "--features=RF", "--dtype=float64"], "Lower --embedding_dim"),
-    (embed, ["--embedding_dim=1000000", "--embedding_width=500000", "--num_layers=4"], "or --embedding_width"),
+    (embed, ["--embedding_dim=1000000", "--embedding_width=500000", "--dense_layers=4"], "or --embedding_width"),
     (embed, ["--embedding_dim=8000000", "--features=CNTK", "--dataset=PATCHES"], "Lower --embedding_dim"),
 ]  # fmt: skip
 
@@ -217,8 +217,8 @@ def test_estimates_count_what_is_held(directories):
 
 
 @pytest.mark.parametrize("flags", [
-    ["--features=RF", "--embedding_dim=9000"], ["--embedding_dim=6000"], ["--embedding_dim=3000", "--num_layers=4"],
-    ["--embedding_dim=3000", "--num_layers=3", "--kind=nngp"], ["--embedding_width=900", "--num_layers=4"],
+    ["--features=RF", "--embedding_dim=9000"], ["--embedding_dim=6000"], ["--embedding_dim=3000", "--dense_layers=4"],
+    ["--embedding_dim=3000", "--dense_layers=3", "--kind=nngp"], ["--embedding_width=900", "--dense_layers=4"],
     ["--embedding_dim=500", "--method=sketch", "--terms=1"], ["--features=POLYNOMIAL", "--degree=1"],
     ["--embedding_dim=1200", "--features=CNTK", "--dataset=PATCHES"],
     ["--embedding_dim=900", "--features=CNTK", "--head=gap", "--depth=2"],

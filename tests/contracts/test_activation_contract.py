@@ -140,7 +140,7 @@ def test_matrices_of_duals_are_positive_semidefinite(name):
 @pytest.mark.parametrize("kind", ["ntk", pytest.param("nngp", marks=pytest.mark.slow)])
 def test_three_layer_networks_are_those_of_neural_tangents(name, kind):
     x = np.random.default_rng(1).normal(size=(6, 5))
-    settings = {"num_layers": 3, "weight_std": 1.2, "bias_std": 0.3, "kind": kind, "activation": made(name).text}
+    settings = {"dense_layers": 3, "weight_std": 1.2, "bias_std": 0.3, "kind": kind, "activation": made(name).text}
     found = gram("NTK", x, dtype="float64", **settings)
     assert np.isfinite(found).all()
     assert np.linalg.eigvalsh(found).min() > 0

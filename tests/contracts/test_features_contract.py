@@ -12,18 +12,18 @@ from linearized.settings.embedding_settings import FEATURES, EmbeddedRows
 SHAPE = (6, 6, 3)
 CASES = {
     "NTK": [
-        {"num_layers": 2},
-        {"num_layers": 3, "weight_std": 1.4, "bias_std": 0.3},
-        {"num_layers": 2, "kind": "nngp", "method": "sketch", "terms": 30},
-        {"num_layers": 2, "activation": "gelu", "method": "sketch", "terms": 24, "field": "complex"},
-        {"num_layers": 2, "activation": "gelu", "bias_std": 0.2},
+        {"dense_layers": 2},
+        {"dense_layers": 3, "weight_std": 1.4, "bias_std": 0.3},
+        {"dense_layers": 2, "kind": "nngp", "method": "sketch", "terms": 30},
+        {"dense_layers": 2, "activation": "gelu", "method": "sketch", "terms": 24, "field": "complex"},
+        {"dense_layers": 2, "activation": "gelu", "bias_std": 0.2},
     ],
     "RF": [{}],
     "POLYNOMIAL": [{"degree": 1}, {"degree": 3, "offset": 0.5}, {"degree": 5, "offset": 0.0, "field": "complex"}],
     "CNTK": [{"head": "flatten", "depth": 1, "kind": "nngp"}],
 }
 EACH = [pytest.param(name, case, id=f"{name}-{i}") for name in FEATURES for i, case in enumerate(CASES[name])]
-SHALLOW = [case for case in EACH if case.values[1].get("num_layers", 2) == 2]
+SHALLOW = [case for case in EACH if case.values[1].get("dense_layers", 2) == 2]
 EMBEDDING = ("method", "terms", "field")
 
 

@@ -104,7 +104,7 @@ def test_an_array_that_may_be_overwritten_gives_the_same_answers(name, dtype):
 def test_several_blocks_of_a_kernel_matrix(name, dtype):
     """n beyond the width of every block; 1e-7 answers at the ridges of use, from a float32 matrix too."""
     random = np.random.default_rng(1)
-    k = gram("NTK", random.standard_normal((300, 10)), num_layers=2, dtype=dtype)
+    k = gram("NTK", random.standard_normal((300, 10)), dense_layers=2, dtype=dtype)
     targets = np.eye(10)[random.integers(0, 9, 300)]  # no row has the last class: a column of zeros
     for solution in GRAM_SOLVERS.load(name).solve(GramProblem(k, targets), [1e-2, 1.0, 1e3], rtol=1e-7, atol=0.0):
         assert solution.converged
@@ -234,8 +234,8 @@ def test_all_solvers_give_the_same_table_to_four_digits(n, dtype):
     x = random.standard_normal((n + 200, 30))
     labels = np.argmax(x @ random.standard_normal((30, 4)), axis=1)
     targets = np.eye(4)[labels] - 0.25
-    k = gram("NTK", x[:n], num_layers=2, dtype=dtype)
-    k_test = gram("NTK", x[n:], x[:n], num_layers=2, dtype="float64")
+    k = gram("NTK", x[:n], dense_layers=2, dtype=dtype)
+    k_test = gram("NTK", x[n:], x[:n], dense_layers=2, dtype="float64")
     tables = {}
     for name in GRAM_SOLVERS:
         problem = GramProblem(k, targets[:n])

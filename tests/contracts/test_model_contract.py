@@ -80,8 +80,8 @@ def test_a_linear_model_is_linear_in_what_is_trained(name):
         return np.asarray(model.predict(data.test.x, verbose=0))
 
     bend = np.abs(outputs(1) - 2 * outputs(0.5) + outputs(0)).max() / np.abs(outputs(1)).max()
-    assert (bend < 1e-5) == module.LINEAR
-    assert hasattr(module, "set_parameters") == module.LINEAR
+    assert (bend < 1e-5) == module.DECLARED.linear
+    assert hasattr(module, "set_parameters") == module.DECLARED.linear
 
 
 @pytest.mark.parametrize("alias", [*MODELS.aliases, *(name.lower() for name in MODELS)])

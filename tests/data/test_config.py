@@ -9,7 +9,8 @@ import pytest
 from linearized.base.errors import UserError
 from linearized.base.names import slug
 from linearized.base.registry import Registry
-from linearized.settings.config import Settings, help_text, parse, setting
+from linearized.settings.config import Settings, parse, setting
+from linearized.settings.help import help_text
 
 MODELS = Registry("model", {"NN": "", "RF": ""}, {"rf_old": "RF"})
 

@@ -157,7 +157,7 @@ def test_a_failure_leaves_no_half_shard(made, monkeypatch):
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"num_layers": 3}, "num_layers is 2, not 3"), ({"embedding_dim": 100}, "embedding_dim"),
+    ({"dense_layers": 3}, "hidden_layers is 1, not 2"), ({"embedding_dim": 100}, "embedding_dim"),
     ({"num_shards": 4}, "num_shards is 3, not 4"), ({"preprocess": "zca"}, "fingerprint"), ({"shard": 7}, "0 to 2"),
     ({"embedding_seed": 1}, "embedding_seed"),
 ], ids=["layers", "dim", "shards", "preprocess", "range", "seed"])  # fmt: skip

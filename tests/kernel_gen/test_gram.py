@@ -93,10 +93,11 @@ def test_numbers_that_float32_cannot_hold_are_refused(rows):
 @pytest.mark.parametrize(
     "name, settings",
     [
-        ("NTK", {"num_layers": 40, "weight_std": 16}), ("NTK", {"num_layers": 60, "weight_std": 16, "kind": "nngp"}),
+        ("NTK", {"dense_layers": 40, "weight_std": 16}),
+        ("NTK", {"dense_layers": 60, "weight_std": 16, "kind": "nngp"}),
         ("POLYNOMIAL", {"degree": 40, "offset": 100.0}), ("CNTK", {"depth": 40, "head": "gap", "weight_std": 16.0}),
         ("STAX", {"architecture": "serial(Flatten(), Dense(1, 1e30), Relu(), Dense(1, 1e30))"}),
-        ("NTK", {"num_layers": 40, "weight_std": 16.0, "activation": "gelu"}),
+        ("NTK", {"dense_layers": 40, "weight_std": 16.0, "activation": "gelu"}),
     ],
 )  # fmt: skip
 def test_entries_that_overflow_are_refused_without_a_warning(images, name, settings):
@@ -111,13 +112,13 @@ def test_an_overflow_names_its_inputs_and_float64_holds_it(rows):
         gram("POLYNOMIAL", x, degree=7, offset=0.0)
     found = gram("POLYNOMIAL", x, degree=7, offset=0.0, dtype="float64")
     np.testing.assert_allclose(found, (x @ x.T / 2) ** 7, rtol=1e-12)
-    deep = gram("NTK", rows, num_layers=40, weight_std=16, dtype="float64", kind="nngp")
+    deep = gram("NTK", rows, dense_layers=40, weight_std=16, dtype="float64", kind="nngp")
     np.testing.assert_allclose(np.diag(deep), 128.0**39 * 256 * (rows**2).mean(axis=1), rtol=1e-10)
 
 
 def test_weights_that_are_nearly_0_give_a_kernel_of_nearly_0(rows):
-    assert np.all(gram("NTK", rows, num_layers=400, weight_std=1e-3) == 0)
-    assert np.all(np.abs(gram("NTK", 1e-25 * rows, num_layers=3)) < 1e-40)
+    assert np.all(gram("NTK", rows, dense_layers=400, weight_std=1e-3) == 0)
+    assert np.all(np.abs(gram("NTK", 1e-25 * rows, dense_layers=3)) < 1e-40)
 
 
 def test_inputs_that_do_not_fit_are_refused(images, rows):
@@ -156,7 +157,7 @@ def test_settings_that_do_not_fit_are_refused(rows):
         gram("NTK", rows, dtype="float16")
     with pytest.raises(UserError, match="--kind"):
         gram("NTK", rows, kind="both")
-    with pytest.raises(UserError, match="--num_layers must be at least 1"):
-        gram("NTK", rows, num_layers=0)
+    with pytest.raises(UserError, match="--dense_layers must be at least 1"):
+        gram("NTK", rows, dense_layers=0)
     with pytest.raises(UserError, match="has its settings already"):
         gram(FullyConnected(2), rows, kind="ntk")

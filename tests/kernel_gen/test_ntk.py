@@ -28,7 +28,7 @@ def oracle(x, z, num_layers, kind, weight_std=1.0, bias_std=None) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["ntk", "nngp"])
 @pytest.mark.parametrize("num_layers", [1, 2, 3, 6])
 def test_entries_are_those_of_neural_tangents(rows, num_layers, kind, weight_std, bias_std):
-    settings = {"num_layers": num_layers, "kind": kind, "weight_std": weight_std, "bias_std": bias_std}
+    settings = {"dense_layers": num_layers, "kind": kind, "weight_std": weight_std, "bias_std": bias_std}
     expected = oracle(rows, rows, num_layers, kind, weight_std, bias_std)
     # Near correlation 1 rounding is all: ours in float32, neural-tangents' in float64 too. Tested below.
     norms = np.linalg.norm(rows, axis=1)
@@ -47,7 +47,7 @@ def test_entries_are_those_of_neural_tangents(rows, num_layers, kind, weight_std
 def test_the_diagonal_is_exact(rows, dtype, error):
     squares = (rows**2).sum(axis=1) / rows.shape[1]
     for num_layers in (2, 3, 5):
-        found = np.diag(gram("NTK", rows, dtype=dtype, num_layers=num_layers))
+        found = np.diag(gram("NTK", rows, dtype=dtype, dense_layers=num_layers))
         expected = num_layers * squares / 2 ** (num_layers - 1)  # each layer halves what each of the tangents gives
         np.testing.assert_allclose(found, expected, rtol=4 * error)
 
@@ -62,23 +62,23 @@ def test_near_duplicates_lose_no_more_than_a_float32_inner_product_must(rows):
 
 def test_published_scales(rows):
     z, dim = rows[::-1], rows.shape[1]
-    two = gram("NTK", rows, z, num_layers=2, scale="published", dtype="float64")
-    np.testing.assert_allclose(two, dim * gram("NTK", rows, z, num_layers=2, dtype="float64"), rtol=1e-7)
+    two = gram("NTK", rows, z, dense_layers=2, scale="published", dtype="float64")
+    np.testing.assert_allclose(two, dim * gram("NTK", rows, z, dense_layers=2, dtype="float64"), rtol=1e-7)
     norms, others = (np.linalg.norm(a, axis=1) for a in (rows[:5], rows[5:7]))
     cos = rows[:5] @ rows[5:7].T / norms[:, None] / others
     angle = np.arccos(cos)
     formula = norms[:, None] * others * ((1 - angle / np.pi) * cos + np.sqrt(1 - cos**2) / (2 * np.pi))
     found = gram("NTK", rows[:5], rows[5:7], scale="published", dtype="float64")
     np.testing.assert_allclose(found, formula, rtol=1e-12)
-    three = gram("NTK", rows, z, num_layers=3, scale="published")
-    np.testing.assert_array_equal(three, gram("NTK", rows, z, num_layers=3, scale="stax"))
+    three = gram("NTK", rows, z, dense_layers=3, scale="published")
+    np.testing.assert_array_equal(three, gram("NTK", rows, z, dense_layers=3, scale="stax"))
     for layers, scale in ((2, "input"), (3, "stax")):
-        assert ntk.build(KernelSettings(num_layers=layers)).scale == scale
+        assert ntk.build(KernelSettings(dense_layers=layers)).scale == scale
 
 
 def test_the_scale_input_takes_raw_inputs_with_biases_too(rows):
     scaled = rows * np.sqrt(rows.shape[1])
-    settings = {"num_layers": 3, "bias_std": 0.5, "dtype": "float64"}
+    settings = {"dense_layers": 3, "bias_std": 0.5, "dtype": "float64"}
     apart = ~np.eye(len(rows), dtype=bool)
     found, expected = gram("NTK", rows, scale="input", **settings), gram("NTK", scaled, scale="stax", **settings)
     np.testing.assert_allclose(found[apart], expected[apart], rtol=1e-7)
@@ -104,12 +104,12 @@ def test_wide_networks_have_this_kernel(rows):
         return sum(jnp.einsum("i...,j...->ij", j, j) for j in jax.jacrev(output)(weights))
 
     samples = np.stack([jax.jit(tangent_kernel)(key) for key in jax.random.split(jax.random.key(0), 60)])
-    errors = np.abs(samples.mean(axis=0) - gram("NTK", rows[:4], num_layers=3))
+    errors = np.abs(samples.mean(axis=0) - gram("NTK", rows[:4], dense_layers=3))
     assert np.all(errors < 5 * samples.std(axis=0) / np.sqrt(len(samples)) + 2 * samples.mean(axis=0) / width)
 
 
 def test_settings_of_other_kernels_are_refused(rows):
-    with pytest.raises(UserError, match="NTK does not use num_units"):
+    with pytest.raises(UserError, match="--num_units is read by --kernel=RF"):
         gram("NTK", rows, num_units=10)
 
 
@@ -156,8 +156,10 @@ def test_equal_and_nearly_equal_rows_err_within_the_bound_of_the_docstring(num_l
     far = [x + size * random.normal(size=x.shape) for size in (0, 1e-4, 5e-4, 1e-3, 3e-3)]
     z = np.concatenate(far).astype(np.float32)
     for kind, bound in (("ntk", 3e-4 * (num_layers - 1)), ("nngp", 1e-5)):
-        found, expected = (gram("NTK", x, z, num_layers=num_layers, kind=kind, dtype=t) for t in ("float32", "float64"))
+        found, expected = (
+            gram("NTK", x, z, dense_layers=num_layers, kind=kind, dtype=t) for t in ("float32", "float64")
+        )
         assert np.abs(found - expected).max() < bound * expected.max()
-    own = gram("NTK", x, num_layers=num_layers, dtype="float64")
-    twice = gram("NTK", x, x, num_layers=num_layers, dtype="float64")
+    own = gram("NTK", x, dense_layers=num_layers, dtype="float64")
+    twice = gram("NTK", x, x, dense_layers=num_layers, dtype="float64")
     assert np.abs(np.diag(twice) - np.diag(own)).max() < 2e-8 * (num_layers - 1) * own.max()

@@ -30,5 +30,5 @@ def test_it_has_one_scale_and_no_layers(rows):
     np.testing.assert_array_equal(gram("POLYNOMIAL", rows), gram("POLYNOMIAL", rows, scale="published"))
     with pytest.raises(UserError, match="one scale"):
         gram("POLYNOMIAL", rows, scale="input")
-    with pytest.raises(UserError, match="does not use num_layers"):
+    with pytest.raises(UserError, match="--num_layers is read by"):
         gram("POLYNOMIAL", rows, num_layers=3)

@@ -65,7 +65,7 @@ def test_finite_tends_to_infinite(rows, law):
 def test_what_does_not_fit_is_refused(rows):
     with pytest.raises(UserError, match="one scale"):
         gram("RF", rows, num_units=10, scale="input")
-    with pytest.raises(UserError, match="RF does not use bias_std"):
+    with pytest.raises(UserError, match="--bias_std is read by"):
         gram("RF", rows, bias_std=0.1)
 
 

@@ -257,7 +257,7 @@ def test_levels_are_read(text, expected):
     ({"ridges": "1,x"}, "numbers such as"), ({"ridges": "1,-1"}, "at least 0"),
     ({"num_train": 10**6}, "rows"), ({"gram": "nowhere"}, "gram.json"),
     ({"gram": "nowhere", "noise_ind": "0,1"}, "one noise level"), ({"kernel": "CNTK", "depth": 6}, "5, 7 or 10"),
-    ({"kernel": "RF", "bias_std": 1.0}, "does not use bias_std"),
+    ({"kernel": "RF", "bias_std": 1.0}, "--bias_std is read by"),
 ])  # fmt: skip
 def test_bad_input_leaves_no_result(directories, settings, words):
     with pytest.raises(UserError, match=words):
@@ -290,16 +290,16 @@ def test_a_ridge_that_float32_does_not_hold_says_so_and_the_others_go_on(directo
 
 
 def test_a_folder_of_shards_is_used_as_it_is(directories, monkeypatch):
-    settings = GramSettings(**SMALL, kernel="NTK", num_layers=3, noise_ind=2, folder=str(directories / "mine"))
+    settings = GramSettings(**SMALL, kernel="NTK", num_layers=2, noise_ind=2, folder=str(directories / "mine"))
     gram_files.run_child([sys.executable, "-m", "kernel_gen", *settings.flags()], settings.command())
     monkeypatch.setattr(gram_files, "run_child", None)
     [result] = run(Config(**SMALL, gram=settings.folder, noise_ind="2"))
-    assert result.record["settings"]["num_layers"] == 3
+    assert result.record["settings"]["num_layers"] == 2
     assert result.record["ridges"][0]["ridge"] == pytest.approx(1e-4)  # the grid of three layers
     for changes, words in (
         ({"noise_ind": "3"}, "--noise_ind=2"), ({"num_train": 100}, "--num_train=120"),
         ({"subset": "random"}, "--subset=first"), ({"kernel": "RF"}, "--kernel=NTK"),
-        ({"num_layers": 4}, "--num_layers=3"),
+        ({"num_layers": 4}, "--num_layers=2"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=words):
             run(Config(**{**SMALL, "gram": settings.folder, "noise_ind": "2", **changes}))
@@ -336,7 +336,7 @@ def test_the_flags_of_the_kernel_are_those_of_kernel_gen():
 
 
 def test_layers_are_counted_as_models_do():
-    assert hidden_layers(Config(kernel="NTK", num_layers=3)) == 2
+    assert hidden_layers(Config(kernel="NTK", dense_layers=3)) == 2
     assert hidden_layers(Config(kernel="CNTK", depth=7, dataset="PATCHES")) == 6
     assert hidden_layers(Config(kernel="gp")) == 1
     assert hidden_layers(Config(kernel="poly")) is None
@@ -414,7 +414,7 @@ def test_a_run_killed_at_random_moments_ends_the_same(directories, solver):
     pytest.param(signal.SIGTERM, id="TERM", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_the_child_ends_with_its_parent_and_the_next_run_goes_on(directories, sent):
-    flags = ["--num_layers=9", "--num_test=10", "--ridges=0.1,1", "--num_shards=20", "--dtype=float64"]
+    flags = ["--dense_layers=9", "--num_test=10", "--ridges=0.1,1", "--num_shards=20", "--dtype=float64"]
     process = subprocess.Popen(command(*flags), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline, children = time.monotonic() + 120, []
     while time.monotonic() < deadline and not (children and list(directories.rglob("gram.json"))):
@@ -447,13 +447,13 @@ def test_a_scheduler_gives_the_same_path(directories):
     (3, {}, 1e-4, 1e3), (4, {}, 1e-1, 1e5), (4, {"ridge_grid": "by_scale"}, 1e-4, 1e3),
 ], ids=str)  # fmt: skip
 def test_the_grid_of_deep_ntks_is_published_or_named(directories, layers, options, low, high):
-    config = Config(kernel="NTK", num_layers=layers, dataset="DIGITS", num_train=40, num_test=10, **options)
+    config = Config(kernel="NTK", dense_layers=layers, dataset="DIGITS", num_train=40, num_test=10, **options)
     ridges = [entry["ridge"] for entry in run(config)[0].record["ridges"]]
     np.testing.assert_allclose([min(ridges), max(ridges)], [low, high])
 
 
-@pytest.mark.parametrize("settings", [{"num_layers": 3}, {"kernel": "RF", "num_layers": 2}, {"ridges": "1"},
+@pytest.mark.parametrize("settings", [{"num_layers": 2}, {"kernel": "RF", "num_layers": 1}, {"ridges": "1"},
                                       {"dataset": "SYNTH"}, {"scale": "stax"}], ids=str)  # fmt: skip
 def test_a_grid_that_would_change_nothing_is_refused(directories, settings):
     with pytest.raises(UserError, match="--ridge_grid=by_scale differs"):
-        run(Config(**{"num_layers": 4, "dataset": "DIGITS", "ridge_grid": "by_scale", **settings}))
+        run(Config(**{"num_layers": 3, "dataset": "DIGITS", "ridge_grid": "by_scale", **settings}))

@@ -78,7 +78,7 @@ def test_a_learnable_kernel_is_trained(directories):
 
 
 @pytest.mark.parametrize("settings, word", [
-    ({"kervolution_kernel": "l2"}, "KERV_CNN and RESNET"), ({"model": "RESNET", "kervolution_gamma": 1.0}, "kernel"),
+    ({"kervolution_kernel": "l2"}, "KERV_CNN, RESNET"), ({"model": "RESNET", "kervolution_gamma": 1.0}, "kernel"),
     ({"model": "KERV_CNN", "kervolution_places": "inner"}, "RESNET"),
     ({"model": "RESNET", "kervolution_layers": 1, "kervolution_kernel": "l2"}, "KERV_CNN"),
     ({"model": "CNN", "kervolution_kernel": "gaussian"}, "KERV_CNN"),

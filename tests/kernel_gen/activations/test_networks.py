@@ -30,7 +30,7 @@ def rows():
 
 @pytest.mark.parametrize("kind", ["ntk", "nngp"])
 def test_the_general_path_gives_the_fused_relu(rows, kind):
-    settings = {"num_layers": 3, "kind": kind, "weight_std": 1.4, "bias_std": 0.2}
+    settings = {"dense_layers": 3, "kind": kind, "weight_std": 1.4, "bias_std": 0.2}
     for dtype, error in (("float64", 1e-7), ("float32", 2e-4)):  # of near-duplicates
         found = gram(DenseKernel("relu", dtype=dtype, **settings), rows)
         expected = gram("NTK", rows, dtype=dtype, **settings)
@@ -63,7 +63,7 @@ def test_wide_networks_have_this_kernel(rows, text):
     samples = [jax.jit(kernels)(key) for key in jax.random.split(jax.random.key(0), 30)]
     for kind, part in (("ntk", 0), ("nngp", 1)):
         found = np.stack([sample[part] for sample in samples])
-        exact = gram("NTK", rows[:4], num_layers=3, activation=text, kind=kind)
+        exact = gram("NTK", rows[:4], dense_layers=3, activation=text, kind=kind)
         room = 5 * found.std(axis=0) / np.sqrt(len(found)) + 2 * np.abs(exact).max() / width
         assert np.all(np.abs(found.mean(axis=0) - exact) < room)
 
@@ -145,7 +145,7 @@ def test_a_series_of_few_terms_and_one_of_many_meet():
 
 def test_other_kernels_and_overflowing_ones_refuse():
     x = np.ones((3, 4))
-    with pytest.raises(UserError, match="does not use activation"):
+    with pytest.raises(UserError, match="--activation is read by"):
         gram("POLYNOMIAL", x, activation="gelu")
     with pytest.raises(UserError, match="overflows float32"):
         gram("NTK", 20 * x, activation="exp")

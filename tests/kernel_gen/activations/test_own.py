@@ -37,8 +37,8 @@ def x():
 
 @EACH
 def test_ntk(x, given, name):
-    found = gram("NTK", x, activation=given, num_layers=3, dtype="float64")
-    np.testing.assert_allclose(found, gram("NTK", x, activation=name, num_layers=3, dtype="float64"), rtol=1e-8)
+    found = gram("NTK", x, activation=given, dense_layers=3, dtype="float64")
+    np.testing.assert_allclose(found, gram("NTK", x, activation=name, dense_layers=3, dtype="float64"), rtol=1e-8)
 
 
 @pytest.mark.parametrize("given, name", [OWN["dual"], pytest.param(*OWN["function"], marks=pytest.mark.slow)])
@@ -125,7 +125,7 @@ def test_what_features_cannot_take_is_refused(x):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "name, settings",
-    [("NTK", {"num_layers": 20, "weight_std": 500.0}), ("POLYNOMIAL", {"degree": 60, "offset": 1e4})],
+    [("NTK", {"dense_layers": 20, "weight_std": 500.0}), ("POLYNOMIAL", {"degree": 60, "offset": 1e4})],
 )
 def test_features_that_overflow_are_refused(x, name, settings):
     with pytest.raises(UserError, match="Features, from row 0 on, must be finite"):
@@ -138,7 +138,7 @@ def test_jobs_and_other_settings_refuse_what_has_no_name(x):
             GramSettings(activation=given)
     with pytest.raises(UserError, match="a function or an object"):
         gram("NTK", x, activation=3)
-    with pytest.raises(UserError, match="does not use activation"):
+    with pytest.raises(UserError, match="--activation is read by"):
         gram("POLYNOMIAL", x, activation=silu)
     with pytest.raises(UserError, match="has no Elementwise"):
         gram("STAX", x, architecture="Dense(1)", activation=silu)

@@ -48,5 +48,5 @@ def test_a_function_is_an_activation_and_saved_if_keras_knows_it(tmp_path):
 def test_settings_take_it_for_the_nn_alone():
     assert Config(model="NN", activation="GELU").activation == "gelu"
     assert Config(model="NN", activation="gelu").key() != Config(model="NN").key()
-    with pytest.raises(UserError, match="--activation is for --model=NN"):
+    with pytest.raises(UserError, match="--activation is read by --model=NN"):
         Config(model="RF", activation="gelu")

@@ -1,0 +1,57 @@
+"""What a model module declares of itself, without importing a framework: `DECLARED = Declaration(...)`.
+
+`train.py` reads the declarations of all models for its flags, its refusals and the name of a run, so that a new model
+is one module and one line of `MODELS`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from linearized.settings.config import Settings
+from linearized.settings.reads import When
+
+HIDDEN_UNITS = 4096
+
+
+def _one(_config: Any) -> int:
+    return 1
+
+
+def _unknown(_config: Any, _dim: int, _outputs: int) -> int:
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """Properties of a model that settings are checked against.
+
+    Attributes:
+        reads: The settings that `build` reads, see `linearized.settings.reads`.
+        groups: Classes of further flags, which become flags of `train.py`.
+        linear: Whether the outputs are linear in everything that is trained. Such a module also has `problem(config,
+            dataset, memory)`, the least-squares problem, and `get_parameters` and `set_parameters`.
+        units: `--num_units` where it is not given.
+        images: Whether rows must be images.
+        optimizer: What `--solver=auto` takes where the model is not solved by least squares.
+        momentum: Published rule of momentum SGD: classical or nesterov.
+        like: The published model whose ridge grid and batch sizes it has: NN, RF, NT or CNN.
+        hidden_layers: Returns the number of layers with a nonlinearity from the settings.
+        parameters: Returns a lower bound of the numbers that are trained, from settings, length of a row and number of
+            outputs; it guards the machine's memory.
+        check: Raises `UserError` for settings that the model cannot have together.
+        complete: Returns settings of the model's own that follow from others, by name.
+    """
+
+    reads: Mapping[str, When]
+    groups: tuple[type[Settings], ...] = ()
+    linear: bool = False
+    units: int = HIDDEN_UNITS
+    images: bool = False
+    optimizer: str = "adam"
+    momentum: str = "classical"
+    like: str = "NN"
+    hidden_layers: Callable[[Any], int] = _one
+    parameters: Callable[[Any, int, int], int] = _unknown
+    check: Callable[[Any], None] | None = None
+    complete: Callable[[Any], dict[str, Any]] | None = None

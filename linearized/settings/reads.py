@@ -1,0 +1,145 @@
+"""Declarations of the settings that something reads, and the refusal of settings that nothing reads.
+
+A model, kernel, solver or data set declares in its own module which settings it reads, and under which conditions:
+
+    READS = reads("num_units", "weight_seed") | reads("law", when=when(num_units=SET))
+
+`Settings` (linearized.settings.config) asks the entries that are at work (`--model=RF`, `--solver=cg`, ...). A setting
+that some entry of a registry declares, and none of those at work, is refused if it is given. A setting that no entry
+declares is one of the command's own, and always read unless its own condition (`setting(when=...)`) fails.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from linearized.base.errors import UserError
+
+SET = object()  # stands for any value that is true: not 0, "", False or None
+
+
+@dataclasses.dataclass(frozen=True)
+class When:
+    """A condition on settings: alternatives, each of which asks one or more settings for certain values.
+
+    `one | other` holds where one of both holds; `one & other` where both do.
+    """
+
+    alternatives: tuple[tuple[tuple[str, tuple[Any, ...]], ...], ...] = ((),)
+
+    def __or__(self, other: "When") -> "When":
+        return When((*self.alternatives, *other.alternatives))
+
+    def __and__(self, other: "When") -> "When":
+        return When(tuple((*one, *two) for one in self.alternatives for two in other.alternatives))
+
+    def holds(self, settings: Any) -> bool:
+        """Return whether the settings meet one of the alternatives."""
+        return any(all(_is_one_of(getattr(settings, name), values) for name, values in needed)
+                   for needed in self.alternatives)  # fmt: skip
+
+    def names(self) -> set[str]:
+        """Return the settings that the condition asks."""
+        return {name for needed in self.alternatives for name, _values in needed}
+
+    def __str__(self) -> str:
+        return ", or ".join(" and ".join(_needed(*pair) for pair in needed) for needed in self.alternatives)
+
+
+ALWAYS = When()
+
+
+def when(**needed: Any) -> When:
+    """Return the condition that each named setting has one of the given values.
+
+    Args:
+        needed: A value, a tuple of values, or `SET` for any value that is true.
+    """
+    pairs = ((name, values if isinstance(values, tuple) else (values,)) for name, values in needed.items())
+    return When((tuple(pairs),))
+
+
+def reads(*names: str, when: When = ALWAYS) -> dict[str, When]:
+    """Return a declaration: these settings are read under this condition. Join several with `|`."""
+    return dict.fromkeys(names, when)
+
+
+def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
+    return any(bool(value) if one is SET else value == one for one in values)
+
+
+def _needed(name: str, values: tuple[Any, ...]) -> str:
+    if values == (SET,):
+        return f"--{name}"
+    return f"no --{name}" if values == ("",) else f"--{name}=" + " or ".join(map(str, values))
+
+
+Declarations = Mapping[str, Mapping[str, Mapping[str, When]]]
+"""Kind of registry (the flag that selects of it) -> name -> what that entry reads. Kind "" is the command itself."""
+
+
+def declared(registry: Mapping[str, str]) -> dict[str, Mapping[str, When]]:
+    """Return what each entry of a registry declares; entries are modules (or objects) with `READS`.
+
+    Raises `AttributeError` for an entry that declares nothing.
+    """
+    return {name: registry.load(name).READS for name in registry}
+
+
+def is_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> bool:
+    """Return whether one of the chosen entries reads a setting; True for one that no entry declares.
+
+    Args:
+        settings: The values, by which conditions are judged.
+        kinds: All declarations of the command.
+        chosen: The entry at work of each kind; None: none of that kind is at work.
+    """
+    if not _own_condition(name, settings).holds(settings):
+        return False
+    if not any(name in entry for entries in kinds.values() for entry in entries.values()):
+        return True
+    return any(
+        entry is not None and (condition := kinds[kind][entry].get(name)) is not None and condition.holds(settings)
+        for kind, entry in chosen.items()
+    )
+
+
+def _own_condition(name: str, settings: Any) -> When:
+    return type(settings).__dataclass_fields__[name].metadata["when"]
+
+
+def readers(name: str, kinds: Declarations) -> dict[str, list[str]]:
+    """Return the entries that may read a setting, by kind; kinds without one are left out."""
+    found = {kind: [entry for entry, names in entries.items() if name in names] for kind, entries in kinds.items()}
+    return {kind: entries for kind, entries in found.items() if entries}
+
+
+def refuse(names: Iterable[str], settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> None:
+    """Raise `UserError` for the first of these settings that is not read; the line names all that would read it."""
+    for name in names:
+        if not is_read(name, settings, kinds, chosen):
+            raise UserError(
+                f"--{name} is read {_where(name, settings, kinds, chosen)}. Received: --{name}="
+                f"{str(getattr(settings, name))[:60]}{_at_work(name, kinds, chosen)}."
+            )
+
+
+def _where(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
+    """Return "by --model=RF, NT, or with --subset=random": all that would read a setting."""
+    own, words = _own_condition(name, settings), []
+    for kind, entries in readers(name, kinds).items():
+        at_work = chosen.get(kind)
+        entries = [at_work] if at_work in entries else entries
+        conditions = {kinds[kind][entry][name] for entry in entries}
+        condition = conditions.pop() if len(conditions) == 1 else ALWAYS
+        if not own.holds(settings):
+            condition = own if condition.names() <= own.names() else condition & own
+        by = f"by --{kind}={', '.join(entries)}" if kind else ""
+        words.append(" ".join(filter(None, (by, "" if condition == ALWAYS else f"with {condition}"))))
+    return ", or ".join(words) or f"with {own}"
+
+
+def _at_work(name: str, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
+    """Return " with --model=RF": the entries at work of the kinds that could read the setting."""
+    named = [f"--{kind}={chosen[kind]}" for kind in readers(name, kinds) if kind and chosen.get(kind)]
+    return f" with {' '.join(named)}" if named else ""

@@ -1,0 +1,201 @@
+"""What is true of every setting of every command: something reads it, then it names the run; else it is refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from kernel_gen import embed
+from kernel_gen.jobs import gram_job as generate
+from linearized.base.errors import UserError
+from linearized.data import DATASETS
+from linearized.data.dataset import Dataset, Split
+from linearized.experiments import krr as kernel_fit
+from linearized.experiments import train
+from linearized.models import MODELS, declaration
+from linearized.settings.config import bounds, parse
+from linearized.settings.embedding_settings import FEATURES, EmbeddedRows
+from linearized.settings.flags import field_type
+from linearized.settings.gram_settings import KERNELS, KernelSettings
+from linearized.settings.reads import SET
+from linearized.solvers import SOLVERS
+
+COMMANDS = {
+    "dataset": (train.Config, "dataset", list(DATASETS)),
+    "train": (train.Config, "model", list(MODELS)),
+    "solver": (train.Config, "solver", [name for name in SOLVERS if name != "newton_cg"]),
+    "kernel_fit": (kernel_fit.Config, "kernel", list(KERNELS)),
+    "embedded": (kernel_fit.Config, "features", list(FEATURES)),
+    "kernel_gen": (generate.Config, "kernel", list(KERNELS)),
+    "embed": (embed.Config, "features", list(FEATURES)),
+}
+# What an entry needs to be valid at all, and small where models are built.
+NEEDED = {
+    "CNTK": {"dataset": "PATCHES"}, "STAX": {"architecture": "serial(Dense(1), Elementwise(), Dense(1))"},
+    "lanczos": {"model": "RF"}, "cg": {"model": "RF"}, "adam": {"model": "NN"}, "adamw": {"model": "NN"},
+    "sgd": {"model": "NN"},
+}  # fmt: skip
+OTHER = {  # a value that differs from the default and is valid, where the next number or choice is not
+    "depth": 7, "resnet_depth": 18, "lambda_stages": "CCLL", "lambda_scope": 3, "noise_ind": "1", "reg_index": "1",
+    "ridges": "1,2", "architecture": "serial(Dense(1), Elementwise(), Dense(2))", "validation": 0.25, "synth_n": 2**21,
+    "weight_std": 1.5, "activation": "erf", "num_units": 8, "exp_name": "other", "num_train": 40, "num_test": 10,
+    "lambda_heads": 2, "max_batch_size": 16, "synth_dim": 32, "momentum": "keras", "block": 7, "dense_layers": 4,
+}  # fmt: skip
+AT_WORK = {"model", "kernel", "features", "solver", "dataset"}  # what selects: its values are entries, not settings
+# Files, addresses, and what is valid with few values of others: tested with the code that reads them.
+ELSEWHERE = {"gram", "scheduler", "folder", "published_weights", "list", "ridge_grid", "loss"}
+
+SPELLINGS = {"dense_layers"}  # settings that set another one, which names the run
+
+
+def other(field):
+    """Return a valid value of a field that is not its default."""
+    if field.name in OTHER:
+        return OTHER[field.name] if field_type(field) is not int else int(OTHER[field.name])
+    if field_type(field) is bool:
+        return not field.default
+    if field.metadata["choices"]:
+        return [name for name in field.metadata["choices"] if name != field.default][-1]
+    low, high = bounds(field)
+    start = field.default if field.default is not None else low
+    return type(start)(start + 1 if start + 1 <= high else (low + high) / 2)
+
+
+def contexts(cls, flag, entry, name):
+    """Yield settings that select an entry and meet one combination of the conditions under which a setting is read."""
+    conditions = [cls.__dataclass_fields__[name].metadata["when"]]
+    conditions += [
+        declared[name]
+        for kind, entries in cls.kinds().items()
+        for chosen, declared in entries.items()
+        if name in declared and (kind != flag or chosen == entry)
+    ]
+    base = {flag: entry, **NEEDED.get(entry, {})}
+    yield base
+    for condition in conditions:
+        for needed in condition.alternatives:
+            yield {**base, **met(cls, needed)}
+            yield from ({**base, **met(cls, (*needed, *more))} for more in conditions[0].alternatives)
+
+
+def met(cls, needed):
+    """Return values that meet one alternative of a condition, and the conditions of the settings that it names."""
+    values = {}
+    for name, allowed in needed:
+        field = cls.__dataclass_fields__[name]
+        values |= met(cls, field.metadata["when"].alternatives[0])
+        values[name] = other(field) if SET in allowed else allowed[0]
+    return values
+
+
+def settings_under(cls, flag, entry, field):
+    """Return settings that select an entry, with another value of a field, under which it is read if that can be."""
+    for base in contexts(cls, flag, entry, field.name):
+        values = {**base, field.name: other(field)}
+        if cls.draft(**values).reads(field.name) and accepted(cls, base):
+            return values
+    return {flag: entry, **NEEDED.get(entry, {}), field.name: other(field)}
+
+
+def accepted(cls, values):
+    try:
+        cls(**values)
+    except UserError:
+        return False
+    return True
+
+
+CASES = [
+    pytest.param(*COMMANDS[command], field, id=f"{command}-{field.name}")
+    for command in COMMANDS
+    for field in dataclasses.fields(COMMANDS[command][0])
+    if field.name not in AT_WORK | ELSEWHERE
+]
+
+
+@pytest.mark.parametrize("cls, flag, entries, field", CASES)
+def test_a_setting_names_the_run_where_it_is_read_and_is_refused_elsewhere(cls, flag, entries, field):
+    name = field.name
+    for entry in entries:
+        values = settings_under(cls, flag, entry, field)
+        if cls.draft(**values).reads(name):
+            base = {key: value for key, value in values.items() if key != name} | (
+                {name: NEEDED[entry][name]} if name in NEEDED.get(entry, {}) else {}
+            )
+            changed = cls(**values).key() != cls(**base).key()
+            assert changed == (field.metadata["identity"] or name in SPELLINGS), (entry, values)
+            continue
+        with pytest.raises(UserError, match=f"--{name} is read "):
+            cls(**values)
+        words = [f"--{key}={value}" for key, value in values.items() if key != name]
+        if field.default not in (None, ""):
+            with pytest.raises(UserError, match=f"--{name} is read "):  # given with its default is given
+                parse(cls, [*words, f"--{name}={field.default}"])
+
+
+@pytest.mark.parametrize("cls, groups", [
+    (train.Config, ("train", "solver")), (kernel_fit.Config, ("kernel_fit", "embedded")),
+    (generate.Config, ("kernel_gen",)), (embed.Config, ("embed",)),
+])  # fmt: skip
+def test_every_setting_is_read_by_something(cls, groups):
+    fields = [field for field in dataclasses.fields(cls) if field.name not in AT_WORK | ELSEWHERE]
+    for field in fields:
+        used = any(
+            cls.draft(**settings_under(cls, COMMANDS[group][1], entry, field)).reads(field.name)
+            for group in (*groups, "dataset") for entry in COMMANDS[group][2]
+        )  # fmt: skip
+        of_matrices = {"num_units", "law", "block", "weight_seed", "architecture", "device"}
+        assert used != (cls is embed.Config and field.name in of_matrices), field.name
+
+
+class Recorder:
+    """Settings that note which of them are read."""
+
+    def __init__(self, settings):
+        self._settings, self.names = settings, set()
+
+    def __getattr__(self, name):
+        if name in type(self._settings).__dataclass_fields__:
+            self.names.add(name)
+        return getattr(self._settings, name)
+
+
+def tiny():
+    random = np.random.default_rng(0)
+    split = Split(random.standard_normal((6, 36)).astype(np.float32), np.arange(6, dtype=np.int64) % 3)
+    return Dataset("TINY", 0, split, None, split, "classes", 3, (6, 6, 1), "SYNTH", "0" * 16)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_reads_what_it_declares_and_nothing_else(name):
+    """One network is built of the settings under which most are read; no other setting is touched."""
+    cls, declared = train.Config, set(declaration(name).reads)
+    kernel = {"kervolution_kernel": "gaussian"} if "kervolution_kernel" in declared else {}
+    deep = {"resnet_depth": 18} if "resnet_depth" in declared else {}
+    recorder = Recorder(cls(model=name, num_units=4, **kernel, **deep))
+    module = MODELS.load(name)
+    module.build(recorder, tiny(), ridge=1e-3)
+    if module.DECLARED.linear:
+        module.problem(recorder, tiny(), 10**9)
+    assert recorder.names - declared <= {"model"}
+    assert declared - recorder.names <= {"published_weights", "resnet_width"}  # read by training, and by bottlenecks
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernel_reads_what_it_declares_and_nothing_else(name):
+    declared, found = set(KernelSettings.kinds()["kernel"][name]), set()
+    base = {"kernel": name, **{"CNTK": {"head": "gap", "depth": 1}, "STAX": NEEDED["STAX"]}.get(name, {})}
+    for more in ({}, {"num_units": 8}) if name == "RF" else ({},):
+        recorder = Recorder(KernelSettings(**base, **more))
+        KERNELS.load(name).build(recorder, (4, 4, 1))
+        found |= recorder.names
+    assert found - {"kernel", "dtype"} == declared - {"dense_layers"}  # which becomes `num_layers`
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_features_read_what_they_declare_and_nothing_else(name):
+    declared = set(EmbeddedRows.kinds()["features"][name])
+    recorder = Recorder(EmbeddedRows(features=name, dataset="PATCHES", embedding_dim=64,
+                                     **({"head": "gap", "depth": 1} if name == "CNTK" else {})))  # fmt: skip
+    FEATURES.load(name).build(recorder, (4, 4, 1), 16)
+    assert recorder.names - {"kernel", "dtype"} == declared - {"dense_layers"}
