@@ -66,7 +66,9 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
     max_iterations: int = setting(
         MAX_ITERATIONS, "most products with K (block_lanczos, cg)", minimum=1, maximum=MOST_STEPS
     )
-    memory: float = setting(0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False, group="Run")
+    memory: float = setting(
+        0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False, group="Run", when=when(features="")
+    )
     scheduler: str = setting("", SCHEDULER_HELP, identity=False, group="Run")
 
     def __post_init__(self):
@@ -87,6 +89,9 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
     def refuse_unread(self, given: Iterable[str]) -> None:
         """As `Settings`; with --gram the kernel's are compared with the folder's instead, see `open_folder`."""
         own = KernelSettings.own() if self.gram else ()
+        given = list(given)
+        if self.gram and "num_shards" in given:
+            raise UserError(f"--num_shards is read without --gram. Received: --num_shards={self.num_shards}.")
         super().refuse_unread(name for name in given if name not in own)
 
     def check_kernel(self) -> None:
