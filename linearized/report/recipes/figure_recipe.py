@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from linearized.base.weights import SEED
 from linearized.data import DATASETS
 
 DIRECTORIES = {"train": "nn_dir", "krr": "rkhs_dir"}  # of subcommands
@@ -113,10 +114,23 @@ def runs(name: str, recipe: FigureRecipe, scale: str, dataset: str) -> list[Run]
         kernel, some = curve.program == "krr", "num_train" in flags
         if kernel and (rows > MOST_ROWS or (not some and seed != size.seeds[0])):
             continue
-        flags |= {"subset": "random", "seed": seed} if some or not kernel else {}
+        flags |= _draws(flags, seed, some)
         flags["exp_name"] = f"{name}-{scale}-{_slug(curve.label)}"
         found.append(Run(curve.label, value, seed, curve.program, flags))
     return found
+
+
+def _draws(flags: Mapping[str, Any], seed: int, some: bool) -> dict[str, Any]:
+    """Return the flags by which runs of different seeds differ: random rows, else what the model draws itself.
+
+    Args:
+        some: Whether the run takes a part of the rows.
+    """
+    if some:
+        return {"subset": "random", "seed": seed}
+    if "kernel" in flags or seed == 0:
+        return {}
+    return {"weight_seed": SEED + seed} if flags["model"] in ("RF", "NT") else {"seed": seed}
 
 
 def shape(flags: Mapping[str, Any]) -> tuple[int, int, int, int]:
