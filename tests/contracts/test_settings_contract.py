@@ -10,8 +10,8 @@ from kernel_gen.jobs import gram_job as generate
 from linearized.base.errors import UserError
 from linearized.data import DATASETS
 from linearized.data.dataset import Dataset, Split
+from linearized.experiments import finetune, train
 from linearized.experiments import krr as kernel_fit
-from linearized.experiments import train
 from linearized.models import MODELS, declaration
 from linearized.settings.config import bounds, parse
 from linearized.settings.embedding_settings import FEATURES, EmbeddedRows
@@ -23,25 +23,37 @@ from linearized.solvers import SOLVERS
 COMMANDS = {
     "dataset": (train.Config, "dataset", list(DATASETS)),
     "train": (train.Config, "model", list(MODELS)),
-    "solver": (train.Config, "solver", [name for name in SOLVERS if name != "newton_cg"]),
+    "solver": (train.Config, "solver", list(SOLVERS)),
     "kernel_fit": (kernel_fit.Config, "kernel", list(KERNELS)),
     "embedded": (kernel_fit.Config, "features", list(FEATURES)),
     "kernel_gen": (generate.Config, "kernel", list(KERNELS)),
     "embed": (embed.Config, "features", list(FEATURES)),
+    "finetune": (finetune.Config, "swap", list(finetune.SWAPS)),
 }
 # What an entry needs to be valid at all, and small where models are built.
 NEEDED = {
+    **{swap: {"model": "x.keras", "dataset": "DIGITS"} for swap in finetune.SWAPS},
     "CNTK": {"dataset": "PATCHES"}, "STAX": {"architecture": "serial(Dense(1), Elementwise(), Dense(1))"},
     "lanczos": {"model": "RF"}, "cg": {"model": "RF"}, "adam": {"model": "NN"}, "adamw": {"model": "NN"},
-    "sgd": {"model": "NN"},
+    "sgd": {"model": "NN"}, "newton_cg": {"model": "NN", "max_ncg_iters": 5},
 }  # fmt: skip
 OTHER = {  # a value that differs from the default and is valid, where the next number or choice is not
     "depth": 7, "resnet_depth": 18, "lambda_stages": "CCLL", "lambda_scope": 3, "noise_ind": "1", "reg_index": "1",
     "ridges": "1,2", "architecture": "serial(Dense(1), Elementwise(), Dense(2))", "validation": 0.25, "synth_n": 2**21,
     "weight_std": 1.5, "activation": "erf", "num_units": 8, "exp_name": "other", "num_train": 40, "num_test": 10,
-    "lambda_heads": 2, "max_batch_size": 16, "synth_dim": 32, "momentum": "keras", "block": 7, "dense_layers": 4,
+    "lambda_heads": 2, "max_batch_size": 16, "synth_dim": 32, "momentum": "keras",
+    "trainable": "classifier", "vocabulary": "vocab.txt", "block": 7, "dense_layers": 4,
 }  # fmt: skip
-AT_WORK = {"model", "kernel", "features", "solver", "dataset"}  # what selects: its values are entries, not settings
+# What selects: its values are entries, not settings.
+AT_WORK = {
+    "model",
+    "kernel",
+    "features",
+    "solver",
+    "dataset",
+    "swap",
+    "data",
+}  # what selects: its values are entries, not settings
 # Files, addresses, and what is valid with few values of others: tested with the code that reads them.
 ELSEWHERE = {"gram", "scheduler", "folder", "published_weights", "list", "ridge_grid", "loss"}
 
@@ -50,7 +62,7 @@ SPELLINGS = {"dense_layers"}  # settings that set another one, which names the r
 
 def other(field):
     """Return a valid value of a field that is not its default."""
-    if field.name in OTHER:
+    if field.name in OTHER and OTHER[field.name] in (field.metadata["choices"] or (OTHER[field.name],)):
         return OTHER[field.name] if field_type(field) is not int else int(OTHER[field.name])
     if field_type(field) is bool:
         return not field.default
@@ -110,6 +122,7 @@ CASES = [
     for command in COMMANDS
     for field in dataclasses.fields(COMMANDS[command][0])
     if field.name not in AT_WORK | ELSEWHERE
+    and (command not in ("kernel_gen", "embed") or field.name not in kernel_fit.Config.__dataclass_fields__)
 ]
 
 
