@@ -18,11 +18,11 @@ from linearized.storage.manifest import Band, Manifest, load_manifest, save_once
 
 
 def test_epochs_and_lr_are_other_names():
-    made = parse(train.Config, ["--model=NN", "--epochs=7", "--lr=0.5"])
+    made = parse(train.TrainSettings, ["--model=NN", "--epochs=7", "--lr=0.5"])
     assert (made.max_cg_iters, made.learning_rate) == (7, 0.5)
-    assert made.key() == train.Config(model="NN", max_cg_iters=7, learning_rate=0.5).key()
-    assert parse(finetune.Config, ["--model=x", "--data=y", "--lr=0.5"]).learning_rate == 0.5
-    runs = parse(compare.Config, ["--models=RF,NN", "--lr=0.5"]).runs()
+    assert made.key() == train.TrainSettings(model="NN", max_cg_iters=7, learning_rate=0.5).key()
+    assert parse(finetune.FinetuneSettings, ["--model=x", "--data=y", "--lr=0.5"]).learning_rate == 0.5
+    runs = parse(compare.CompareSettings, ["--models=RF,NN", "--lr=0.5"]).runs()
     assert (runs["NN"].learning_rate, runs["RF"].learning_rate) == (0.5, 1e-3)  # RF by CG reads none
 
 
@@ -33,23 +33,23 @@ def test_epochs_and_lr_are_other_names():
 ])  # fmt: skip
 def test_other_names_are_refused_where_they_mislead(words, message):
     with pytest.raises(UserError, match=message):
-        parse(train.Config, words)
+        parse(train.TrainSettings, words)
 
 
 def test_num_layers_counts_hidden_layers_and_dense_layers_one_more():
-    hidden, dense = parse(krr.Config, ["--num_layers=2"]), parse(krr.Config, ["--dense_layers=3"])
+    hidden, dense = parse(krr.KernelFitSettings, ["--num_layers=2"]), parse(krr.KernelFitSettings, ["--dense_layers=3"])
     assert hidden == dense and hidden.num_layers == 2 and hidden.label() == "NTK3_ntk"
-    assert parse(krr.Config, ["--dense_layers=2"]) == krr.Config()
-    assert parse(train.Config, ["--model=NN", "--num_layers=2"]).num_layers == 2
+    assert parse(krr.KernelFitSettings, ["--dense_layers=2"]) == krr.KernelFitSettings()
+    assert parse(train.TrainSettings, ["--model=NN", "--num_layers=2"]).num_layers == 2
     with pytest.raises(UserError, match=r"--dense_layers=3 is --num_layers=2\. Received also: --num_layers=3"):
-        parse(krr.Config, ["--num_layers=3", "--dense_layers=3"])
+        parse(krr.KernelFitSettings, ["--num_layers=3", "--dense_layers=3"])
     with pytest.raises(UserError, match="--dense_layers is read by --kernel=NTK"):
-        parse(krr.Config, ["--kernel=RF", "--dense_layers=2"])
+        parse(krr.KernelFitSettings, ["--kernel=RF", "--dense_layers=2"])
 
 
 def test_shards_of_version_0_1_are_read_with_their_count_of_layers(tmp_path):
     """0.1 counted the readout, and kept settings that the kernel does not read."""
-    settings = gram_job.Config(num_layers=2).identity()
+    settings = gram_job.GramJobSettings(num_layers=2).identity()
     assert settings.pop("hidden_layers") == 2
     settings |= {"num_layers": 3, "law": "sphere"}
     save_once(tmp_path, Manifest(settings, "f00d", "float32", "stax", {"train": 4}, 4, ((Band("train", 0, 4),),), "x"))
@@ -77,14 +77,14 @@ def test_results_of_version_0_1_are_read_with_their_count_of_layers(tmp_path, se
 
 
 def test_help_groups_flags_and_names_what_reads_them():
-    text = help_text(train.Config, "Trains.")
+    text = help_text(train.TrainSettings, "Trains.")
     titles = re.findall(r"^(\w.*):$", text, re.MULTILINE)
     assert titles[:4] == ["Data", "Model", "Solver", "Run"]
     assert {"Model RF, NT", "Model SNNK_MLP", "Solver lanczos, cg", "Data SYNTH"} <= set(titles)
     groups = dict(zip(titles, re.split(r"^\w.*:$", text, flags=re.MULTILINE)[1:], strict=True))
     assert "--law=sphere" in groups["Model RF, NT"] and "--num_train=" in groups["Data"]
     assert "--learning_rate=" in groups["Solver sgd, adam, adamw"] and "--lr=" in groups["Solver sgd, adam, adamw"]
-    assert re.findall(r"^(\w.*):$", help_text(krr.Config, ""), re.MULTILINE)[:5] == [
+    assert re.findall(r"^(\w.*):$", help_text(krr.KernelFitSettings, ""), re.MULTILINE)[:5] == [
         "Data", "Kernel", "Features", "Solver", "Run"]  # fmt: skip
 
 

@@ -152,7 +152,7 @@ def test_a_kernel_is_one_file_and_one_line(register, directories, capsys):
     assert "TOY" in capsys.readouterr().out
     record = only_result(directories / "rkhs_dir" / "toy")
     assert record["model"]["name"] == "TOY kernel" and record["settings"]["offset"] == 3.0
-    assert gram_job.Config(kernel="TOY").key() != gram_job.Config(kernel="TOY", offset=3.0).key()
+    assert gram_job.GramJobSettings(kernel="TOY").key() != gram_job.GramJobSettings(kernel="TOY", offset=3.0).key()
     krr.command(["--help"])
     assert "STAX, TOY (also: gp, poly)" in capsys.readouterr().out
     assert krr.command(["--kernel=TOY", "--degree=3"]) == 2

@@ -21,14 +21,14 @@ from linearized.settings.reads import SET
 from linearized.solvers import SOLVERS
 
 COMMANDS = {
-    "dataset": (train.Config, "dataset", list(DATASETS)),
-    "train": (train.Config, "model", list(MODELS)),
-    "solver": (train.Config, "solver", list(SOLVERS)),
-    "kernel_fit": (kernel_fit.Config, "kernel", list(KERNELS)),
-    "embedded": (kernel_fit.Config, "features", list(FEATURES)),
-    "kernel_gen": (generate.Config, "kernel", list(KERNELS)),
-    "embed": (embed.Config, "features", list(FEATURES)),
-    "finetune": (finetune.Config, "swap", list(finetune.SWAPS)),
+    "dataset": (train.TrainSettings, "dataset", list(DATASETS)),
+    "train": (train.TrainSettings, "model", list(MODELS)),
+    "solver": (train.TrainSettings, "solver", list(SOLVERS)),
+    "kernel_fit": (kernel_fit.KernelFitSettings, "kernel", list(KERNELS)),
+    "embedded": (kernel_fit.KernelFitSettings, "features", list(FEATURES)),
+    "kernel_gen": (generate.GramJobSettings, "kernel", list(KERNELS)),
+    "embed": (embed.EmbedSettings, "features", list(FEATURES)),
+    "finetune": (finetune.FinetuneSettings, "swap", list(finetune.SWAPS)),
 }
 # What an entry needs to be valid at all, and small where models are built.
 NEEDED = {
@@ -122,7 +122,7 @@ CASES = [
     for command in COMMANDS
     for field in dataclasses.fields(COMMANDS[command][0])
     if field.name not in AT_WORK | ELSEWHERE
-    and (command not in ("kernel_gen", "embed") or field.name not in kernel_fit.Config.__dataclass_fields__)
+    and (command not in ("kernel_gen", "embed") or field.name not in kernel_fit.KernelFitSettings.__dataclass_fields__)
 ]
 
 
@@ -147,8 +147,8 @@ def test_a_setting_names_the_run_where_it_is_read_and_is_refused_elsewhere(cls, 
 
 
 @pytest.mark.parametrize("cls, groups", [
-    (train.Config, ("train", "solver")), (kernel_fit.Config, ("kernel_fit", "embedded")),
-    (generate.Config, ("kernel_gen",)), (embed.Config, ("embed",)),
+    (train.TrainSettings, ("train", "solver")), (kernel_fit.KernelFitSettings, ("kernel_fit", "embedded")),
+    (generate.GramJobSettings, ("kernel_gen",)), (embed.EmbedSettings, ("embed",)),
 ])  # fmt: skip
 def test_every_setting_is_read_by_something(cls, groups):
     fields = [field for field in dataclasses.fields(cls) if field.name not in AT_WORK | ELSEWHERE]
@@ -158,7 +158,7 @@ def test_every_setting_is_read_by_something(cls, groups):
             for group in (*groups, "dataset") for entry in COMMANDS[group][2]
         )  # fmt: skip
         of_matrices = {"num_units", "law", "block", "weight_seed", "architecture", "device"}
-        assert used != (cls is embed.Config and field.name in of_matrices), field.name
+        assert used != (cls is embed.EmbedSettings and field.name in of_matrices), field.name
 
 
 class Recorder:
@@ -182,7 +182,7 @@ def tiny():
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_reads_what_it_declares_and_nothing_else(name):
     """One network is built of the settings under which most are read; no other setting is touched."""
-    cls, declared = train.Config, set(declaration(name).reads)
+    cls, declared = train.TrainSettings, set(declaration(name).reads)
     kernel = {"kervolution_kernel": "gaussian"} if "kervolution_kernel" in declared else {}
     deep = {"resnet_depth": 18} if "resnet_depth" in declared else {}
     recorder = Recorder(cls(model=name, num_units=4, **kernel, **deep))
