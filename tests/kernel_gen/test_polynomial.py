@@ -28,7 +28,7 @@ def test_degree_two_is_the_product_of_its_features():
 
 def test_it_has_one_scale_and_no_layers(rows):
     np.testing.assert_array_equal(gram("POLYNOMIAL", rows), gram("POLYNOMIAL", rows, scale="published"))
-    with pytest.raises(UserError, match="one scale"):
+    with pytest.raises(UserError, match="--scale is read by --kernel=NTK, RF, CNTK"):
         gram("POLYNOMIAL", rows, scale="input")
     with pytest.raises(UserError, match="--num_layers is read by"):
         gram("POLYNOMIAL", rows, num_layers=3)
