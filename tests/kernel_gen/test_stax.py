@@ -142,7 +142,7 @@ def test_what_does_not_fit_the_inputs_is_refused(images, rows):
         gram("STAX", rows, architecture="serial(Relu(), Dense(1))")
     with pytest.raises(UserError, match="no kernel of this architecture"):
         gram("STAX", rows, architecture="serial(Dense(1), FanOut(2), parallel(Relu(), Identity()), FanInSum())")
-    with pytest.raises(UserError, match="one scale"):
+    with pytest.raises(UserError, match="--scale is read by --kernel=NTK, RF, CNTK"):
         gram("STAX", rows, architecture="Dense(1)", scale="input")
     with pytest.raises(UserError, match="takes an expression"):
         from_stax(3)
