@@ -109,7 +109,7 @@ class KernelSettings(Settings):
         sizes = {"NTK": self.num_layers + 1, "CNTK": self.depth, "POLYNOMIAL": self.degree}
         size = f"N{self.num_units}" if self.kernel == "RF" and self.num_units else sizes.get(self.kernel, "")
         other = "" if self.activation == "relu" else f"_{parse(self.activation).name}"
-        kind = "" if self.kernel in ("RF", "POLYNOMIAL") else f"_{self.kind}"
+        kind = f"_{self.kind}" if self.reads("kind") else ""
         return f"{self.kernel}{size}{other}{kind}"
 
 
