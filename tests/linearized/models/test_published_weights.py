@@ -191,7 +191,7 @@ def test_a_run_starts_from_the_file_of_the_flag(directories, tmp_path):
 
 
 @pytest.mark.parametrize(("settings", "word"), [
-    ({"model": "CNN", "published_weights": "x.npz"}, "RESNET and LAMBDA_RESNET"),
+    ({"model": "CNN", "published_weights": "x.npz"}, "RESNET, LAMBDA_RESNET"),
     ({"model": "LAMBDA_RESNET", "published_weights": "x.npz"}, "--lambda_variant=published or unpermuted"),
     ({"model": "RESNET", "published_weights": "x.npz", "resnet_stem": "small"}, "--resnet_stem=pooled"),
     ({"model": "LAMBDA_RESNET", "published_weights": "x.npz", "lambda_variant": "published", "lambda_scope": 3},
@@ -206,7 +206,7 @@ def test_files_that_hold_no_plain_arrays_are_refused_before_data_are_read(direct
     def no_rows(*args):
         raise AssertionError("rows were loaded")
 
-    monkeypatch.setattr(Config, "load_rows", no_rows)
+    monkeypatch.setattr("linearized.experiments.train.load_rows", no_rows)
     for name, write in (("state.pt", lambda path: path.write_bytes(pickle.dumps({"fc.bias": [1.0]}))),
                         ("objects.npz", lambda path: np.savez(path, x=np.array([{}], dtype=object))),
                         ("absent.npz", lambda path: None)):  # fmt: skip
