@@ -1,10 +1,12 @@
 """The settings of `linearized launch`: which commands, where, how often."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from linearized.base.extras import SCHEDULER_HELP
 from linearized.launch import LAUNCHERS
 from linearized.settings.config import Settings, setting
+from linearized.settings.reads import Declarations, declared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,15 @@ class WhereSettings(Settings):
     partition: str | None = setting(None, "slurm: partition; none: the cluster's default")
     interface: str | None = setting(None, "slurm: network interface that jobs reach this machine by, such as ib0")
     sbatch: str = setting("", "slurm: more words for sbatch, such as '--account=lab --constraint=a100'")
+
+    @classmethod
+    def kinds(cls) -> Declarations:
+        """As `Settings.kinds`: the settings of single launchers."""
+        return {**super().kinds(), "launcher": declared(LAUNCHERS)}
+
+    def chosen(self) -> Mapping[str, str | None]:
+        """As `Settings.chosen`."""
+        return {**super().chosen(), "launcher": self.launcher}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from linearized.settings.config import Settings
 from linearized.settings.reads import readers
 
-ORDER = ("Data", "Model", "Kernel", "Features", "Solver", "Run")  # further groups follow, such as "Model RF, NT"
-KIND_TITLES = {"model": "Model", "kernel": "Kernel", "features": "Features", "solver": "Solver", "dataset": "Data"}
+ORDER = ("Data", "Model", "Kernel", "Features", "Solver", "Run", "Launcher")  # further groups follow, such as "Model RF, NT"
+KIND_TITLES = {"model": "Model", "kernel": "Kernel", "features": "Features", "solver": "Solver", "dataset": "Data",
+               "launcher": "Launcher"}  # fmt: skip
 KERNELS = {"kernel", "features"}  # features are those of a kernel
 
 
@@ -34,14 +35,8 @@ def group_of(settings_class: type[Settings], field: dataclasses.Field) -> str:
         return KIND_TITLES[field.name]
     found = readers(field.name, kinds)
     few = {kind: entries for kind, entries in found.items() if len(entries) < len(kinds[kind])}
-    if len(few) < len(found) or set(found) not in (
-        {"model"},
-        {"solver"},
-        {"dataset"},
-        {"kernel"},
-        {"features"},
-        KERNELS,
-    ):
+    one_kind = len(found) == 1 and set(found) <= set(KIND_TITLES)
+    if len(few) < len(found) or not (one_kind or set(found) == KERNELS):
         return own
     return _heading(found)
 

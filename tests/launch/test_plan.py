@@ -124,3 +124,17 @@ def test_workers_end_before_their_jobs(time):
     _, lifetime, _, stagger = lifetime_words(time)
     latest = int(lifetime[:-1]) + int(stagger[:-1])
     assert int(lifetime[:-1]) - int(stagger[:-1]) > 0 and latest <= limit_seconds(time) - 60
+
+
+@pytest.mark.parametrize(
+    "flags, reader",
+    [
+        (["--launcher=plain", "--dashboard=0"], "local, slurm"),
+        (["--gres=gpu:1"], "slurm"),
+        (["--scheduler=tcp://127.0.0.1:1"], "address"),
+        (["--launcher=slurm", "--gpus=0"], "local, plain"),
+    ],
+)
+def test_a_flag_that_the_launcher_does_not_read_is_refused(flags, reader, capsys):
+    assert main([*flags, "--", "true"]) == 2
+    assert f"is read by --launcher={reader}." in capsys.readouterr().err

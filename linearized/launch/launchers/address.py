@@ -11,9 +11,12 @@ from linearized.base.errors import UserError
 from linearized.base.extras import TIMEOUT, refuse_unreachable
 from linearized.launch.launch_settings import WhereSettings
 from linearized.launch.launchers import configure, told
+from linearized.settings.reads import reads
 
 if TYPE_CHECKING:
     from distributed import Client
+
+READS = reads("scheduler")
 
 
 def default_cores(settings: WhereSettings) -> int:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import psutil
 
 from linearized.base.errors import UserError
-from linearized.base.terminal import say
 from linearized.launch.launch_settings import WhereSettings
 from linearized.launch.launchers import configure, new_credentials, plain, told
 from linearized.launch.launchers.devices import devices_of, share_of_cores
+from linearized.settings.reads import reads
 
 if TYPE_CHECKING:
     from distributed import Client
+
+READS = reads("dashboard", "gpus")
 
 HOST = "127.0.0.1"
 WORKER_BYTES = 2**27  # of a worker and its nanny, at the least
@@ -35,6 +37,8 @@ def client(settings: WhereSettings) -> Iterator["Client | plain.PlainClient"]:
     """
     devices = devices_of(settings)
     if importlib.util.find_spec("distributed") is None:
+        from linearized.base.terminal import say  # with rich, which plans and --help do without
+
         say("Dask is not installed: there is no dashboard. The extra [cluster] brings it.")
         with plain.client(settings) as found:
             yield found

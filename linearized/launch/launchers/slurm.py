@@ -25,11 +25,14 @@ from linearized.base.extras import require
 from linearized.base.nearest import hint
 from linearized.launch.launch_settings import WhereSettings
 from linearized.launch.launchers import configure, new_credentials, told
+from linearized.settings.reads import reads
 from linearized.storage.files import Busy, claimed
 
 if TYPE_CHECKING:
     from dask_jobqueue import SLURMCluster
     from distributed import Client, Security
+
+READS = reads("dashboard", "gres", "memory", "time", "partition", "interface", "sbatch")
 
 SHORTEST = 300  # seconds of a job
 MARGIN = (120, 600)  # seconds between a worker's planned end and its job's

@@ -30,10 +30,10 @@ def rows():
 
 @pytest.mark.parametrize("kind", ["ntk", "nngp"])
 def test_the_general_path_gives_the_fused_relu(rows, kind):
-    settings = {"dense_layers": 3, "kind": kind, "weight_std": 1.4, "bias_std": 0.2}
+    settings = {"kind": kind, "weight_std": 1.4, "bias_std": 0.2}
     for dtype, error in (("float64", 1e-7), ("float32", 2e-4)):  # of near-duplicates
-        found = gram(DenseKernel("relu", dtype=dtype, **settings), rows)
-        expected = gram("NTK", rows, dtype=dtype, **settings)
+        found = gram(DenseKernel("relu", dtype=dtype, num_layers=3, **settings), rows)
+        expected = gram("NTK", rows, dtype=dtype, dense_layers=3, **settings)
         np.testing.assert_allclose(found, expected, rtol=error, atol=error * expected.max())
         np.testing.assert_allclose(np.diag(found), np.diag(expected), rtol=1e-6)
 
