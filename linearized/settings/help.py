@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from linearized.settings.config import Settings
 from linearized.settings.reads import readers
 
-ORDER = ("Data", "Model", "Kernel", "Features", "Solver", "Run", "Launcher")  # further groups follow, such as "Model RF, NT"
+ORDER = (
+    "Data",
+    "Model",
+    "Kernel",
+    "Features",
+    "Solver",
+    "Run",
+    "Launcher",
+)  # further groups follow, such as "Model RF, NT"
 KIND_TITLES = {"model": "Model", "kernel": "Kernel", "features": "Features", "solver": "Solver", "dataset": "Data",
                "launcher": "Launcher"}  # fmt: skip
 KERNELS = {"kernel", "features"}  # features are those of a kernel

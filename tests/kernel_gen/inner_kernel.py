@@ -8,6 +8,9 @@ import numpy as np
 
 from kernel_gen import KERNELS
 from kernel_gen.kernel import Kernel
+from linearized.settings.reads import reads
+
+READS = reads()
 
 
 class Inner(Kernel):

@@ -144,7 +144,7 @@ def test_rows_that_are_apart_err_within_the_bound_of_the_docstring(num_layers, d
     apart = np.abs(unit @ unit.T) < 0.999
     for kind in ("ntk", "nngp"):
         expected = by_long_doubles(x, num_layers, kind)
-        found = gram("NTK", x, num_layers=num_layers, kind=kind, dtype=dtype)
+        found = gram("NTK", x, dense_layers=num_layers, kind=kind, dtype=dtype)
         assert np.abs(found - expected)[apart].max() < bound * (num_layers - 1) * expected.max()
 
 

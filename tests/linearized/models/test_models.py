@@ -9,6 +9,7 @@ from scipy.signal import correlate2d
 
 from linearized.base.errors import UserError
 from linearized.base.weights import first_layer, tangent_layers
+from linearized.experiments.train import TrainSettings
 from linearized.models import cnn, nn, nt, rf
 from linearized.models.common import load
 
@@ -157,9 +158,9 @@ def test_cnn_weights_have_the_published_spread(tiny, config):
 
 def test_what_a_model_does_not_have_is_refused(tiny, config):
     with pytest.raises(UserError, match="drop_rate"):
-        rf.build(config(drop_rate=0.5), tiny())
+        TrainSettings(model="RF", drop_rate=0.5)
     with pytest.raises(UserError, match="num_layers"):
-        nt.build(config(num_layers=2), tiny())
+        TrainSettings(model="NT", num_layers=2)
     with pytest.raises(UserError, match="images"):
         cnn.build(config(), tiny(images=False))
     with pytest.raises(UserError, match="depth"):
