@@ -77,7 +77,9 @@ def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
     if shard >= most:
         raise UserError(f"--shard={shard} is out of range: the shards of {folder} are 0 to {most - 1}.")
     manifest = known or save_once(folder, ours)
-    other = manifest.differences(ours)
+    fields = (field.name for field in dataclasses.fields(settings))
+    unread = [settings.STORED.get(name, name) for name in fields if not settings.reads(name)]
+    other = manifest.differences(ours, unread)
     if len(manifest.shards) != count:
         other.append(f"num_shards is {len(manifest.shards)}, not {count}")
     if other:

@@ -31,7 +31,7 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
     """
     manifest, random = load_manifest(folder, kind_of(folder) or GRAM), np.random.default_rng(seed)
     features = manifest.kind is FEATURES
-    settings = (EmbedSettings if features else KernelJobSettings).from_saved(manifest.settings)
+    settings = (EmbedSettings if features else KernelJobSettings).from_saved(manifest.current_settings())
     dataset = load_preprocessed(settings, settings.noise_ind)
     if dataset.fingerprint != manifest.fingerprint:
         raise UserError(

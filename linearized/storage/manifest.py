@@ -5,7 +5,7 @@ depend on how the work was divided. Each shard is compared with it.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,10 +108,20 @@ class Manifest:
         """The command that makes a shard anew."""
         return f"{self.command} --shard={shard}"
 
-    def differences(self, other: "Manifest") -> list[str]:
-        """In words, what `other` computes otherwise; how the work is divided does not count."""
-        names = sorted(set(self.settings) | set(other.settings))
-        pairs = [(name, self.settings.get(name), other.settings.get(name)) for name in names]
+    def current_settings(self) -> dict[str, Any]:
+        """Return the settings by the names of this version. Version 0.1's `num_layers` counted the readout."""
+        settings = dict(self.settings)
+        dense = settings.pop("num_layers", None)
+        return settings if type(dense) is not int else settings | {"hidden_layers": dense - 1}
+
+    def differences(self, other: "Manifest", unread: Iterable[str] = ()) -> list[str]:
+        """Return in words what `other` computes otherwise; how the work is divided does not count.
+
+        Args:
+            unread: Settings that nothing reads, which earlier versions kept, or did not have.
+        """
+        one, two = self.current_settings(), other.current_settings()
+        pairs = [(name, one.get(name), two.get(name)) for name in sorted((set(one) | set(two)) - set(unread))]
         pairs += [(name, getattr(self, name), getattr(other, name)) for name in ("dtype", "scale", "rows", "dim")]
         pairs += [("the dataset's fingerprint", self.fingerprint, other.fingerprint)]
         return list(dict.fromkeys(f"{name} is {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs))
@@ -159,9 +169,6 @@ def _from_record(record: Mapping[str, Any], kind: Kind) -> Manifest:
     shards = tuple(tuple(Band(*band) for band in bands) for bands in record["shards"])
     manifest = Manifest(**{**record, "shards": shards})
     _check_entries(manifest, kind)
-    if type(dense := manifest.settings.get("num_layers")) is int:  # version 0.1 counted the readout
-        settings = {name: value for name, value in manifest.settings.items() if name != "num_layers"}
-        manifest = dataclasses.replace(manifest, settings=settings | {"hidden_layers": dense - 1})
     for block, rows in manifest.rows.items():
         row = 0
         for band in sorted(band for bands in shards for band in bands if band.block == block):

@@ -26,12 +26,16 @@ def rewritten_as_0_1(folder):
     """Write the description and the shards of a folder with the layout of version 0.1: no digest and no seal."""
     kind = kind_of(folder)
     manifest = load_manifest(folder, kind)
+    current, settings = manifest, dict(manifest.settings)
+    del settings["zca_regularization"]  # a flag that version 0.1 did not have
+    settings["num_layers"] = settings.pop("hidden_layers") + 1  # it counted the readout
+    manifest = dataclasses.replace(manifest, settings=settings)
     record = {"format": 1, **dataclasses.asdict(manifest)} | ({"tile": 1} if manifest.dim else {})
     if not manifest.dim:
         del record["dim"]
     for shard, bands in enumerate(manifest.shards):
         path = manifest.path(folder, shard)
-        blocks = [np.array(stored.mapped()) for stored in read_header(path, manifest, shard)]
+        blocks = [np.array(stored.mapped()) for stored in read_header(path, current, shard)]
         path.unlink()
         with h5py.File(path, "w") as file:
             file.attrs.update({
