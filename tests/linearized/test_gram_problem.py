@@ -202,7 +202,7 @@ import os, signal, sys
 import numpy as np
 from linearized.storage.gram import open_gram
 from linearized.problems import GramProblem
-from linearized.solvers import block_lanczos
+from linearized.solvers.linear import block_lanczos
 
 def progress(iteration, *_):
     if iteration == 5:
