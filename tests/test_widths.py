@@ -174,7 +174,7 @@ def test_dry_run_of_a_figure(width, capsys):
     reproduce.main(reproduce.ReproduceSettings(figure="synth_samples", scale="paper", dry_run=True))
     text = capsys.readouterr().out
     assert_fits(text, width)
-    assert "python train.py" in text.replace("\\\n", "") and " runs, about " in " ".join(text.split())
+    assert "python -m linearized train" in text.replace("\\\n", "") and " runs, about " in " ".join(text.split())
 
 
 def test_means_of_a_figure(width, capsys):

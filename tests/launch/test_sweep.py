@@ -16,7 +16,7 @@ from linearized.storage.results import collect
 RUN = """
 import sys, time
 from pathlib import Path
-from data import results
+from linearized.storage import results
 from linearized.settings.command import guarded
 from linearized.storage.files import claimed
 given = dict(word.lstrip("-").split("=") for word in sys.argv[1:])
