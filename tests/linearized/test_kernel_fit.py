@@ -455,5 +455,5 @@ def test_the_grid_of_deep_ntks_is_published_or_named(directories, layers, option
 @pytest.mark.parametrize("settings", [{"num_layers": 2}, {"kernel": "RF", "num_layers": 1}, {"ridges": "1"},
                                       {"dataset": "SYNTH"}, {"scale": "stax"}], ids=str)  # fmt: skip
 def test_a_grid_that_would_change_nothing_is_refused(directories, settings):
-    with pytest.raises(UserError, match="--ridge_grid=by_scale differs|--ridge_grid is read with no --ridges"):
+    with pytest.raises(UserError, match=r"--ridge_grid=by_scale differs|--ridge_grid is read with no --ridges"):
         run(Config(**{"num_layers": 3, "dataset": "DIGITS", "ridge_grid": "by_scale", **settings}))
