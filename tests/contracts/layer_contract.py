@@ -132,7 +132,7 @@ TOLERANCE = {"float32": 1e-6, "mixed_bfloat16": 0.1}
 def layer_classes():
     """Every Layer class that a module of `linearized.layers` defines, by name."""
     found = {}
-    for module in pkgutil.iter_modules(linearized.layers.__path__, "linearized.layers."):
+    for module in pkgutil.walk_packages(linearized.layers.__path__, "linearized.layers."):
         for name, value in vars(importlib.import_module(module.name)).items():
             if inspect.isclass(value) and issubclass(value, keras.layers.Layer) and value.__module__ == module.name:
                 found[name] = value
