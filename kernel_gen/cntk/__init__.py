@@ -1,1 +1,5 @@
-"""The convolutional neural tangent kernel: fused recursions on CPU and GPU, and a general one in JAX."""
+"""The convolutional neural tangent kernel.
+
+`architecture` describes Myrtle-5 and its like; the recursion is in `recursion_numba` (CPU), `recursion_cuda` (GPU) and
+`recursion_jax` (plain); `general_jax` takes any activation.
+"""

@@ -1,4 +1,4 @@
-"""The fused CNTK of many pairs on this machine's cores: the compiled stages of `cntk_numba`, one after another."""
+"""The fused CNTK of many pairs on this machine's cores: the compiled stages of `recursion_numba`, one after another."""
 
 import math
 import threading

@@ -1,12 +1,12 @@
-"""The fused CNTK on a GPU: the algorithm of `cntk_numba`, a block of threads a pair of images, in `numba.cuda`.
+"""The fused CNTK on a GPU: the algorithm of `recursion_numba`, a block of threads a pair of images, in `numba.cuda`.
 
 A block takes one vertical offset after another and streams the rows of the stage's planes (x, x'), as the CPU does. The
 numbers of a plane are dealt to the threads for good, so that all sums down stay in a thread's own memory (the last two
 rows of sums of its numbers, every layer); only the row that is summed across is shared: about 2·(W + 2)² numbers, 9 KiB
 at W = 32. Every pair owns its pooled maps, so nothing is added by two blocks, and results do not depend on timing.
 
-Operations are those of `cntk_numba`, about 100 MFLOP for Myrtle-5 on 32x32x3. Traffic with the maps is 4 MB a pair.
-Tested on a CPU in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), where a pair of 4x4 images takes a second.
+Operations are those of `recursion_numba`, about 100 MFLOP for Myrtle-5 on 32x32x3. Traffic with the maps is 4 MB a
+pair. Tested on a CPU in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), where a pair of 4x4 images takes a second.
 """
 
 import functools
@@ -28,7 +28,7 @@ def stage_kernel(
     stage: Stage, *, channels: int, pooled: int, slots: tuple[int, int], ntk: bool, bias: bool, dtype: str,
     threads: int = THREADS,
 ):  # fmt: skip
-    """The CUDA kernel of one stage; arguments as `cntk_numba.stage_kernel`, sizes are constants of the program."""
+    """The CUDA kernel of one stage; arguments as `recursion_numba.stage_kernel`, sizes are constants of the program."""
     height, width, convs, (down, across) = stage.height, stage.width, stage.convs, stage.pool
     reach, stride, margin = stage.reach[0], width + 1, width + 2
     padded, owned, kinds = width * stride + 2 * margin, -(-width * width // threads), 1 + ntk
@@ -147,7 +147,7 @@ def stage_kernel(
 
 
 class CudaEngine(Engine):
-    """As `cntk_engine.Engine`, on the current GPU; pairs go there in batches whose maps take `memory` bytes at most."""
+    """As `engine.Engine`, on the current GPU; pairs go there in batches whose maps take `memory` bytes at most."""
 
     memory = 2**32
 
@@ -157,7 +157,7 @@ class CudaEngine(Engine):
         self.threads = threads
 
     def block(self, one: Prepared, two: Prepared, same: bool) -> np.ndarray:
-        """K and T of all pairs, float64 (n1, n2, kinds); as `cntk_engine.Engine.block`."""
+        """K and T of all pairs, float64 (n1, n2, kinds); as `engine.Engine.block`."""
         left, right = pairs_of(len(one), len(two), same)
         twin = (left == right) & same
         out = np.empty((len(one), len(two), 1 + self.ntk))

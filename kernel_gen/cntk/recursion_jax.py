@@ -1,8 +1,9 @@
 """The CNTK in plain JAX: the recursion on whole covariances (y, y', x, x'), readable, wherever JAX runs.
 
-The same stages and diagonal maps as in `cntk_numba`, and the same T = K + Θ in place of Θ: a convolution is Σ₉ of both,
-the ReLU's slope κ₀ is written out (its automatic derivative is NaN at correlation 1, the diagonal). A pair of 32x32
-images has 1,048,576 pairs of pixels: the operations are those of `cntk_numba`, but every step goes through memory.
+The same stages and diagonal maps as in `recursion_numba`, and the same T = K + Θ in place of Θ: a convolution is Σ₉ of
+both, the ReLU's slope κ₀ is written out (its automatic derivative is NaN at correlation 1, the diagonal). A pair of
+32x32
+images has 1,048,576 pairs of pixels: the operations are those of `recursion_numba`, but every step goes through memory.
 """
 
 import functools

@@ -118,7 +118,7 @@ def stage_kernel(
     Args:
         channels: Of the images for the first stage; 0 for a later one, which reads the pooled maps of the one before.
         pooled: The side across of the pool before this stage, which its maps_in still wait for; 1 for the first stage.
-        slots: How many vertical offsets a row keeps in the maps (in, out), see `cntk_engine.row_slots`.
+        slots: How many vertical offsets a row keeps in the maps (in, out), see `engine.row_slots`.
     """
     height, width, convs, (down, across) = stage.height, stage.width, stage.convs, stage.pool
     reach = stage.reach[0]

@@ -1,1 +1,4 @@
-"""Features: φ with φ(x)·φ(z) ≈ a kernel, one kernel a file, each with `build(settings, image_shape) -> Features`."""
+"""Features: φ with φ(x)·φ(z) ≈ a kernel, one kernel in each `*_features` module, with `build`.
+
+The other modules are what these are built of.
+"""

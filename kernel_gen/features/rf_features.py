@@ -1,4 +1,7 @@
-"""RF: infinitely many random ReLU features of the inputs, ½ ‖x‖‖z‖ κ₁(c), embedded by finitely many."""
+"""RF: infinitely many random ReLU features of the inputs, ½ ‖x‖‖z‖ κ₁(c), embedded by finitely many.
+
+The random neurons themselves are `RandomRest` in `kernel_gen.features.activation`.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -155,7 +155,7 @@ class ImageSource(Source):
         seed: int = 0,
         cache: bool = True,
     ) -> Dataset:
-        """The dataset at a noise level; see `data.load`.
+        """The dataset at a noise level; see `linearized.load`.
 
         Args:
             num_train, num_test: How many rows; 0 takes all. The noise is that of the whole set all the same.

@@ -1,4 +1,7 @@
-"""States of a long run as files that are whole or absent; what does not belong to this run is not read."""
+"""States of a long run as files that are whole or absent; what does not belong to this run is not read.
+
+Each solver saves and resumes its own state: SGD's is `resume` and `save` in `linearized.solvers.training.sgd`.
+"""
 
 import json
 from collections.abc import Callable, Mapping

@@ -186,7 +186,7 @@ class SynthSource(Source):
         synth_dim: int = 1024,
         synth_eta: float = 0.4,
     ) -> Dataset:
-        """The dataset at κ = noise_ind/10; see `data.load`.
+        """The dataset at κ = noise_ind/10; see `linearized.load`.
 
         Args:
             num_train: Rows of the train set that are kept; 0 keeps all `synth_n`, as a memory map if large.

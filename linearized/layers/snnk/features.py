@@ -10,7 +10,7 @@ g ~ N(0, I). Every line is an unbiased estimate; m features are m of them, scale
 | "symmetric"  | κᵈᐟ² exp(κ√(iω) g·x - iω‖x‖²/2 - M‖g‖²)       | γ e^{iωb} times the same of w; the real part counts  |
 
 The last two are for one term Re γ e^{iω(w·x + b)} of a Fourier expansion, with κ = √(1 + 4M), s = scale·√ω; a complex
-number counts as two features. They are cases of the general form of `snnk_exponentials`. The relative variance of one
+number counts as two features. They are cases of the general form of `snnk.exponentials`. The relative variance of one
 estimate is near exp(2ω‖w‖‖x‖) for them and 3ⁿ for a power, so inputs and weights should have norms near 1
 (`normalize`), or Ψ be fitted (`SNNK.from_dense` with inputs).
 "relu" gives the arc-cosine kernel of (x, 1) and (w, b), or of x and w without a bias, ‖x‖‖w‖(sin θ + (π-θ)cos θ)/π:

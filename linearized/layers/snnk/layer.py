@@ -1,8 +1,8 @@
 """Scalable neural network kernels: a dense layer f(Wx + b) as Ψ(W, b)·Φ(x), random features of inputs and of weights.
 
-Choromanski et al., "Scalable Neural Network Kernels", ICLR 2024. `snnk_expansions` takes f apart, `snnk_features` holds
+Choromanski et al., "Scalable Neural Network Kernels", ICLR 2024. `snnk.expansions` takes f apart, `snnk.features` holds
 the features. What is trained is Ψ, (m, u) whatever the input's size d; and as the layer is linear in Φ, the maps around
-it fold into it (`snnk_bundle`).
+it fold into it (`snnk.bundle`).
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The features Φ(x) of an SNNK as a layer: fixed random projections, and the towers of `snnk_features` on them.
+"""The features Φ(x) of an SNNK as a layer: fixed random projections, and the towers of `snnk.features` on them.
 
 Features of powers and of frequencies grow without bound, and a Ψ that was fitted on some rows does not hold for other
 rows. So a layer with a `radius` R measures each row by s = max(1, ‖P(x - c)‖ / R), with the projections P and the
@@ -36,7 +36,7 @@ class UniversalFeatures(keras.layers.Layer):
         scale: s of the asymmetric features; the variance is least at scale² = ‖w‖/‖x‖.
         orthogonal: Blocks of d projections are orthogonal to each other (Haar), else all are independent.
         lengths: Of orthogonal projections: "chi", so that each of them is N(0, I), or "fixed" at the root of d, see
-            `snnk_features.draw`.
+            `snnk.features.draw`.
         normalize: Inputs are first scaled to this norm, over their last axis; 0: not.
         seed: Of the projections, one integer or several, none negative.
         biased: Whether f has a bias b. Then "relu" has the coordinate 1 beside x, and powers reserve features for b.
