@@ -162,7 +162,7 @@ def _run_level(config: KernelFitSettings, level: int) -> Result:
     folder = directory("rkhs_dir") / config.exp_name / config.run_name()
     if config.gram and results.finished(folder):
         _gram_of(config, asked, level, _checked(load_preprocessed(config, level)))  # refuses a folder of another kernel
-    return life.run(folder, config, "python kernel_fit.py", lambda work: _fitted(config, asked, level, work))
+    return life.run(folder, config, "linearized krr", lambda work: _fitted(config, asked, level, work))
 
 
 def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unfinished: Path) -> life.Outcome:

@@ -27,7 +27,7 @@ def made_by(settings: Settings, program: str) -> dict[str, Any]:
 
     Args:
         settings: Of this one run; all that differ from their defaults stand in the command line.
-        program: The words before the flags, such as "python train.py".
+        program: The words before the flags, such as "linearized train".
 
     Returns: `command`, a line for a shell, and `made_by`: `version`, `commit` (left out where the suite does not lie in
     a git repository of its own), `machine` and `seeds`, the settings whose names end in "seed".

@@ -5,9 +5,8 @@ the leave-one-out errors, generalised cross-validation (GCV), the test rows (the
 the highest accuracy, and among equals the lowest loss; regression and GCV have a loss alone.
 
 A ridge whose training diverged or whose solution did not converge (`linearized.storage.result_schema.fell_short`) may
-be the best. It
-is never so in silence: the choice names the flaw, the best of the converged ridges stands beside it, and `warn` logs
-one line.
+be the best, but never in silence: the choice names the flaw, the best of the converged ridges stands beside it, and
+`warn` logs one line.
 """
 
 import dataclasses

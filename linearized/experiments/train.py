@@ -205,7 +205,7 @@ def run(config: TrainSettings) -> Result:
     holds the run's folder.
     """
     level = config.level()
-    return life.run(config.folder(), config, "python train.py", lambda unfinished: _fitted(config, level, unfinished))
+    return life.run(config.folder(), config, "linearized train", lambda unfinished: _fitted(config, level, unfinished))
 
 
 def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome:

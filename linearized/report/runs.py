@@ -85,7 +85,7 @@ def find(folders: Sequence[Path]) -> Runs:
     return Runs(table, records, {path: _reason(path) for path in dict.fromkeys(bad)}, unfinished)
 
 
-_HOW = "Make one with: python train.py --model=RF"
+_HOW = "Make one with: linearized train --model=RF"
 
 
 def _reason(path: str) -> str:

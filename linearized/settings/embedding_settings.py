@@ -3,14 +3,12 @@
 import dataclasses
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 
-from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.registry import Registry
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import ONE_LEVEL_HELP
-from linearized.settings.gram_settings import KEYS, RowSettings
+from linearized.settings.gram_settings import RowSettings, ShardFolder
 from linearized.settings.reads import Declarations, declared
 
 FEATURES = Registry(
@@ -69,7 +67,7 @@ class EmbeddedRows(RowSettings):
 
 
 @dataclasses.dataclass(frozen=True)
-class EmbeddingSettings(EmbeddedRows):
+class EmbeddingSettings(ShardFolder, EmbeddedRows):
     """All that names one embedding."""
 
     GROUP = "Run"
@@ -81,13 +79,6 @@ class EmbeddingSettings(EmbeddedRows):
     def __post_init__(self):
         super().__post_init__()
         self.refuse_level(self.noise_ind)
-
-    def path(self) -> Path:
-        """The folder of the shards."""
-        if self.folder:
-            return Path(self.folder)
-        name = f"{self.dataset}_noise{self.noise_ind}_{self.label()}_{self.key()}"
-        return directory(KEYS.get(self.kernel, "ntk_dir")) / name
 
     def flags(self) -> list[str]:
         """The command line's words for these settings, without those at their defaults."""

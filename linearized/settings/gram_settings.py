@@ -145,8 +145,19 @@ class RowSettings(DataSettings, KernelSettings):
             )
 
 
+class ShardFolder:
+    """Settings with a `folder` of shards, which is named by what decides its content where none is given."""
+
+    def path(self) -> Path:
+        """Return the folder of the shards."""
+        if self.folder:
+            return Path(self.folder)
+        name = f"{self.dataset}_noise{self.noise_ind}_{self.label()}_{self.key()}"
+        return directory(KEYS.get(self.kernel, "ntk_dir")) / name
+
+
 @dataclasses.dataclass(frozen=True)
-class GramSettings(RowSettings):
+class GramSettings(ShardFolder, RowSettings):
     """All that names one Gram matrix."""
 
     GROUP = "Run"
@@ -157,14 +168,6 @@ class GramSettings(RowSettings):
     def __post_init__(self):
         super().__post_init__()
         self.refuse_level(self.noise_ind)
-
-    def path(self) -> Path:
-        """The folder of the shards."""
-        if self.folder:
-            return Path(self.folder)
-        return directory(KEYS.get(self.kernel, "ntk_dir")) / (
-            f"{self.dataset}_noise{self.noise_ind}_{self.label()}_{self.key()}"
-        )
 
     def flags(self) -> list[str]:
         """The command line's words for these settings, without those at their defaults."""

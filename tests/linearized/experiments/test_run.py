@@ -142,6 +142,7 @@ def test_the_commit_is_that_of_the_suites_own_repository(tmp_path):
 
 
 def test_the_command_of_a_result_makes_the_same_run(directories):
+    from linearized.cli import COMMANDS
     from linearized.experiments import krr as kernel_fit
     from linearized.experiments import train
 
@@ -157,7 +158,7 @@ def test_the_command_of_a_result_makes_the_same_run(directories):
     ):
         [result] = module.run_levels(config)
         words = shlex.split(result.record["command"])
-        assert words[0] == "python"
+        assert words[0] == "linearized" and words[1] in COMMANDS  # which an installation without the repository has
         [again] = module.run_levels(parse(type(config), words[2:]))
         assert not again.fresh and again.folder == result.folder
         assert result.record["made_by"]["seeds"]["weight_seed"] == config.weight_seed
