@@ -55,7 +55,7 @@ def test_shards_of_version_0_1_are_read_with_their_count_of_layers(tmp_path):
     save_once(tmp_path, Manifest(settings, "f00d", "float32", "stax", {"train": 4}, 4, ((Band("train", 0, 4),),), "x"))
     old = settings_of(tmp_path)
     assert (old.num_layers, old.law, old.label()) == (2, "gaussian", "NTK3_ntk")
-    assert load_manifest(tmp_path).settings["hidden_layers"] == 2
+    assert load_manifest(tmp_path).current_settings()["hidden_layers"] == 2
 
 
 @pytest.mark.parametrize("settings, layers", [

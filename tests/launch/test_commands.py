@@ -266,7 +266,8 @@ def test_address(tmp_path, monkeypatch):
         assert client.submit(sum, [1, 2]).result(timeout=PATIENCE) == 3  # the cluster lives on
     monkeypatch.setattr(address, "TIMEOUT", 1)
     for scheduler, words in (("", "needs --scheduler"), ("tcp://127.0.0.1:1", "No Dask scheduler answers")):
-        with pytest.raises(UserError, match=words), address.client(LaunchSettings(scheduler=scheduler)):
+        settings = LaunchSettings(launcher="scheduler", scheduler=scheduler)
+        with pytest.raises(UserError, match=words), address.client(settings):
             pass
 
 
@@ -274,7 +275,8 @@ def launch(tmp_path, *flags, commands):
     """`linearized launch` on `commands`, in a process group of its own, as a terminal starts it."""
     todo = tmp_path / "todo.txt"
     todo.write_text("".join(f"{shlex.join(command)}\n" for command in commands))
-    words = ["--dashboard=0", f"--logs={tmp_path / 'logs'}", f"--commands={todo}", *flags]
+    dashboard = [] if "--launcher=plain" in flags else ["--dashboard=0"]
+    words = [*dashboard, f"--logs={tmp_path / 'logs'}", f"--commands={todo}", *flags]
     return subprocess.Popen(
         [sys.executable, "-m", "linearized", "launch", *words],
         cwd=ROOT, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
