@@ -55,7 +55,7 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory
 
 def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, checkpoint: Path, key: str) -> RidgeFit:
     start = time.monotonic()
-    batch_size = sgd.batch_sizes(declaration(config.model).like, dataset.family, config.max_batch_size)
+    batch_size = sgd.batch_sizes(declaration(config.model).batches, dataset.family, config.max_batch_size)
     model = build(config, dataset, ridge)
     if arrays := read_weights(config):
         take_up(model, arrays)

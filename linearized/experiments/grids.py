@@ -4,6 +4,8 @@ Unit of train.py's: λ of (1/n)‖Av - y‖² + λ‖v‖² (for NN and CNN, λ 
 kernel_fit.py take ρ = nλ, the ridge of kernel ridge regression (K + ρI)α = y on the same features.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float64
 
@@ -17,20 +19,27 @@ def _logspace(low: float, high: float, count: int) -> np.ndarray:
     return 10.0 ** np.linspace(low, high, count)
 
 
-def grid(model: str, family: str, *, num_layers: int = 1) -> Float64[np.ndarray, " ridges"]:
-    """The published λ, in increasing order.
+def grid(
+    ridges: str | Sequence[float], family: str, *, num_layers: int = 1
+) -> Float64[np.ndarray, " ridges"]:  # fmt: skip
+    """Return the λ of a model, in increasing order.
 
     Args:
-        model: NN, RF, NT or CNN; other convolutional networks have the CNN's, any other the NN's.
+        ridges: What the model declares (`linearized.models.declaration`): "features" (published for RF), "tangents"
+            (NT), "convolutional" (CNN), "dense" (NN), or values of its own.
         family: FMNIST, CIFAR2, CIFAR10 or SYNTH (`Dataset.family`).
-        num_layers: Hidden layers; two of the NN on FMNIST have a grid of their own.
+        num_layers: Hidden layers; two dense ones on FMNIST have a grid of their own.
     """
-    if model in ("RF", "NT"):
+    if not isinstance(ridges, str):
+        return np.sort(np.asarray(ridges, np.float64))
+    if ridges in ("features", "tangents"):
         if family == "SYNTH":
-            return _logspace(-5 if model == "RF" else -4, 2, 10)
+            return _logspace(-5 if ridges == "features" else -4, 2, 10)
         return _logspace(-5, 3, 20) if family == "FMNIST" else _logspace(-4, 4, 20)
-    if model in ("CNN", "KERV_CNN", "RESNET", "LAMBDA_RESNET"):
+    if ridges == "convolutional":
         return _logspace(-5, -2, 10)
+    if ridges != "dense":
+        raise ValueError(f"Unknown ridge grid {ridges!r}. Use dense, convolutional, features, tangents or values.")
     if family == "SYNTH":
         return np.concatenate([_logspace(-8, -5, 15), _logspace(-4.8, -4, 5), _logspace(-3.8, -2, 5)])
     if family == "FMNIST" and num_layers == 2:

@@ -64,7 +64,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, LevelsSettings, RunSett
         group="Solver",
         aliases=("lr",),
     )
-    drop_rate: float = setting(0.0, "dropout rate of the hidden layers of NN and SNNK_MLP", minimum=0.0, maximum=0.999)
+    drop_rate: float = setting(0.0, "dropout rate of the hidden layers", minimum=0.0, maximum=0.999)
     max_batch_size: int | None = setting(
         None, "rows per batch of SGD, Adam and AdamW, and rows in memory at once of Newton-CG; unset: the published "
         "batches, see README", minimum=1, group="Solver")  # fmt: skip
@@ -176,8 +176,8 @@ class TrainSettings(*setting_groups(), TrainingSettings, LevelsSettings, RunSett
         recipe = super().recipe_settings()
         if self.momentum == "published":
             recipe["momentum"] = declaration(self.model).momentum
-        if self.schedule == "published" and self.model == "LAMBDA_RESNET" and self.lambda_variant != "corrected":
-            recipe["schedule"] = "lambda"
+        if self.schedule == "published":
+            recipe["schedule"] = declaration(self.model).schedule(self)
         return recipe
 
     def run_name(self) -> str:

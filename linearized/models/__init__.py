@@ -30,6 +30,11 @@ def declaration(name: str) -> Declaration:
     return MODELS.load(name).DECLARED
 
 
+def without_images() -> list[str]:
+    """Return the names of the models whose rows need not be images."""
+    return [name for name in MODELS if not declaration(name).images]
+
+
 def setting_groups() -> tuple[type[Settings], ...]:
     """Return the classes of the flags that models declare, each once, in the order of `MODELS`."""
     return tuple(dict.fromkeys(group for name in MODELS for group in declaration(name).groups))

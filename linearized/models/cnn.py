@@ -32,8 +32,9 @@ def one_convolution(config: Any, _dim: int, _outputs: int) -> int:
 
 
 DECLARED = Declaration(
-    reads("num_units", "depth", "seed"), units=32, images=True, optimizer="sgd", like="CNN",
-    hidden_layers=lambda config: config.depth - 1, parameters=one_convolution, check=check_depth,
+    reads("num_units", "depth", "seed"), units=32, images=True, optimizer="sgd", ridges="convolutional",
+    batches="convolutional", hidden_layers=lambda config: config.depth - 1, parameters=one_convolution,
+    check=check_depth,
 )  # fmt: skip
 
 

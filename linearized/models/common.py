@@ -13,7 +13,7 @@ from linearized.base.reading import parsing, read_bytes
 from linearized.data.dataset import Dataset
 from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.initializers import SeededNormal
-from linearized.models import MODELS
+from linearized.models import MODELS, without_images
 
 
 def penalty(strength: float) -> keras.regularizers.Regularizer | None:
@@ -26,7 +26,9 @@ def penalty(strength: float) -> keras.regularizers.Regularizer | None:
 def image_input(dataset: Dataset, model: str) -> tuple[Any, Any]:
     """Rows (n, d), and the images (n, height, width, channels) that they flatten; `UserError` if they are none."""
     if dataset.image_shape is None:
-        raise UserError(f"{model} needs images, and the rows of {dataset.name} are none. Use NN, RF or NT.")
+        raise UserError(
+            f"{model} needs images, and the rows of {dataset.name} are none. Use {', '.join(without_images())}."
+        )
     inputs = keras.Input((dataset.dim,), name="x")
     return inputs, keras.layers.Reshape(dataset.image_shape, name="image")(inputs)
 

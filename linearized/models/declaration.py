@@ -22,6 +22,10 @@ def _unknown(_config: Any, _dim: int, _outputs: int) -> int:
     return 0
 
 
+def _published(_config: Any) -> str:
+    return "published"
+
+
 @dataclasses.dataclass(frozen=True)
 class Declaration:
     """Properties of a model that settings are checked against.
@@ -35,7 +39,13 @@ class Declaration:
         images: Whether rows must be images.
         optimizer: What `--solver=auto` takes where the model is not solved by least squares.
         momentum: Published rule of momentum SGD: classical or nesterov.
-        like: The published model whose ridge grid and batch sizes it has: NN, RF, NT or CNN.
+        ridges: The grid of λ: "dense", "convolutional", "features" or "tangents" for a published one (see
+            `linearized.experiments.grids.grid`), or the values themselves.
+        batches: The batch sizes: "dense", "convolutional" or "linear" for published ones (see
+            `linearized.solvers.training.schedule.batch_sizes`), or the two sizes, while warming up and after it.
+        schedule: Returns what `--schedule=published` means for the settings, a schedule of
+            `linearized.solvers.training.recipe.Recipe`.
+        layout: The values that published weights need of settings, by the name of the setting.
         hidden_layers: Returns the number of layers with a nonlinearity from the settings.
         parameters: Returns a lower bound of the numbers that are trained, from settings, length of a row and number of
             outputs; it guards the machine's memory.
@@ -50,7 +60,10 @@ class Declaration:
     images: bool = False
     optimizer: str = "adam"
     momentum: str = "classical"
-    like: str = "NN"
+    ridges: str | tuple[float, ...] = "dense"
+    batches: str | tuple[int, int] = "dense"
+    schedule: Callable[[Any], str] = _published
+    layout: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     hidden_layers: Callable[[Any], int] = _one
     parameters: Callable[[Any, int, int], int] = _unknown
     check: Callable[[Any], None] | None = None

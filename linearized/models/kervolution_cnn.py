@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 DECLARED = Declaration(
     reads("num_units", "depth", "seed", "kervolution_kernel", "kervolution_layers", *KERVOLUTION),
-    groups=(KervolutionSettings,), units=32, images=True, like="CNN", hidden_layers=lambda config: config.depth - 1,
-    parameters=one_convolution, check=check_depth,
+    groups=(KervolutionSettings,), units=32, images=True, ridges="convolutional", batches="convolutional",
+    hidden_layers=lambda config: config.depth - 1, parameters=one_convolution, check=check_depth,
     complete=lambda config: {"kervolution_kernel": config.kervolution_kernel or "polynomial"},
 )  # fmt: skip
 

@@ -39,11 +39,15 @@ DECLARED = Declaration(
     groups=(ResNetSettings,),
     units=64,
     images=True,
-    like="CNN",
+    ridges="convolutional",
+    batches="convolutional",
+    schedule=lambda config: "published" if config.lambda_variant == "corrected" else "lambda",
+    layout={"resnet_stem": ("pooled",), "lambda_variant": ("published", "unpermuted"), "lambda_intra": (1,),
+            "lambda_scope": (0,)},
     hidden_layers=lambda config: config.resnet_depth - 1,
     parameters=one_convolution,
     check=_check_heads,
-)
+)  # fmt: skip
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
@@ -95,6 +99,10 @@ class LambdaSpatial(Spatial):
             x = keras.layers.ZeroPadding2D(1, name=f"{name}_pool_pad")(x)
             x = keras.layers.AveragePooling2D(3, strides, name=f"{name}_pool")(x)
         return x
+
+    def kernel(self, size: int, name: str) -> str:
+        """Return "": no convolution of a lambda network becomes a kervolution."""
+        return ""
 
     def _embedding(self, x: Any, strides: int) -> Any:
         from linearized.layers.lambda_layer import PositionEmbedding

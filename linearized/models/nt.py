@@ -23,8 +23,9 @@ def _parameters(config: Any, dim: int, outputs: int) -> int:
 
 
 DECLARED = Declaration(
-    reads("num_units", "law", "block", "weight_seed", "directions"), linear=True, like="NT", parameters=_parameters
-)
+    reads("num_units", "law", "block", "weight_seed", "directions"), linear=True, ridges="tangents", batches="linear",
+    parameters=_parameters,
+)  # fmt: skip
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":

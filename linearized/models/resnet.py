@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 DECLARED = Declaration(
     reads("num_units", "seed", "kervolution_kernel", *RESNET)
     | reads("kervolution_places", *KERVOLUTION, when=when(kervolution_kernel=SET)),
-    groups=(KervolutionSettings, ResNetSettings), units=64, images=True, like="CNN",
-    hidden_layers=lambda config: config.resnet_depth - 1, parameters=one_convolution,
+    groups=(KervolutionSettings, ResNetSettings), units=64, images=True, ridges="convolutional",
+    batches="convolutional", hidden_layers=lambda config: config.resnet_depth - 1, parameters=one_convolution,
+    layout={"resnet_stem": ("pooled",)},
 )  # fmt: skip
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 EXPANSION = 4  # of a bottleneck, from 50 layers on
@@ -81,7 +82,7 @@ class Spatial:
 
     def kernel(self, size: int, name: str) -> str:
         """Return the kernel of the kervolution in the place of a convolution, or "" where a convolution stays."""
-        if self.config.model != "RESNET" or (self.config.kervolution_places == "inner" and (size == 1 or name == STEM)):
+        if self.config.kervolution_places == "inner" and (size == 1 or name == STEM):
             return ""
         return self.config.kervolution_kernel
 

@@ -24,7 +24,9 @@ class ToySettings(Settings):
 
     toy_factor: float = setting(1.0, "factor of the outputs", minimum=0.5)
 
-DECLARED = Declaration(reads("num_units", "seed", "toy_factor"), groups=(ToySettings,), units=3)
+DECLARED = Declaration(
+    reads("num_units", "seed", "toy_factor"), groups=(ToySettings,), units=3, ridges=(0.5, 0.25, 0.125), batches=(4, 8)
+)
 
 def build(config, dataset, ridge=0.0):
     import keras
@@ -117,8 +119,12 @@ def only_result(folder):
 
 def test_a_model_is_one_file_and_one_line(register, directories, monkeypatch, capsys):
     from linearized.models import MODELS
+    from linearized.solvers.training import sgd
 
     register(MODELS, "TOY", "toy_model", MODEL)
+    batches = []
+    fit = sgd.fit
+    monkeypatch.setattr(sgd, "fit", lambda *a, **b: batches.append(b["batch_size"]) or fit(*a, **b))
     _, cli = fresh(monkeypatch, "linearized.experiments.train", "linearized.cli.train")
     flags = ["--model=TOY", "--num_train=40", "--num_test=20", "--epochs=2", "--exp_name=toy", "--toy_factor=2"]
     assert cli.command(flags) == 0
@@ -126,6 +132,8 @@ def test_a_model_is_one_file_and_one_line(register, directories, monkeypatch, ca
     record = only_result(directories / "nn_dir" / "toy")
     assert record["model"] == {"num_parameters": 235, "trained_parameters": 235, "hidden_layers": 1}
     assert record["solver"]["name"] == "adam"
+    assert [entry["ridge"] for entry in record["ridges"]] == [0.125]
+    assert batches == [(4, 8)]
     table = results.summary(directories / "nn_dir")
     assert list(table["model"]) == ["TOY"]
     cli.command(["--help"])
@@ -135,6 +143,7 @@ def test_a_model_is_one_file_and_one_line(register, directories, monkeypatch, ca
         (["--model=TOY", "--depth=7"], "--depth is read by --model=CNN, KERV_CNN"),
         (["--model=NN", "--toy_factor=2"], "--toy_factor is read by --model=TOY"),
         (["--model=TOY", "--toy_factor=0"], "--toy_factor must be at least 0.5"),
+        (["--model=TOY", "--reg_index=3"], "this grid has 3 ridges"),
         (["--model=TOY", "--solver=lanczos"], "--solver=lanczos fits RF, NT"),
     ):
         assert cli.command(refused) == 2

@@ -3,19 +3,28 @@ import pytest
 
 from linearized.base.errors import UserError
 from linearized.experiments.grids import chosen_indices, grid, kernel_grid, listed_ridges
+from linearized.models import declaration
 
 
 @pytest.mark.parametrize("model, family, layers, low, high, size", [
     ("RF", "FMNIST", 1, -5, 3, 20), ("RF", "SYNTH", 1, -5, 2, 10), ("RF", "CIFAR2", 1, -4, 4, 20),
     ("NT", "FMNIST", 1, -5, 3, 20), ("NT", "SYNTH", 1, -4, 2, 10), ("NT", "CIFAR10", 1, -4, 4, 20),
     ("NN", "FMNIST", 1, -6, -2, 20), ("NN", "FMNIST", 2, -7, -5, 10), ("NN", "SYNTH", 1, -8, -2, 25),
-    ("NN", "CIFAR10", 2, -6, -2, 20), ("CNN", "CIFAR10", 1, -5, -2, 10),
+    ("NN", "CIFAR10", 2, -6, -2, 20), ("SNNK_MLP", "FMNIST", 2, -7, -5, 10), ("CNN", "CIFAR10", 1, -5, -2, 10),
+    ("KERV_CNN", "FMNIST", 1, -5, -2, 10), ("RESNET", "CIFAR10", 1, -5, -2, 10),
+    ("LAMBDA_RESNET", "CIFAR10", 1, -5, -2, 10),
 ])  # fmt: skip
 def test_grids_are_the_published_ones(model, family, layers, low, high, size):
-    ridges = grid(model, family, num_layers=layers)
+    ridges = grid(declaration(model).ridges, family, num_layers=layers)
     assert len(ridges) == size
     np.testing.assert_allclose(np.log10(ridges[[0, -1]]), [low, high], atol=1e-12)
     assert (np.diff(ridges) > 0).all()
+
+
+def test_a_model_may_declare_values_or_a_published_grid_and_nothing_else():
+    np.testing.assert_array_equal(grid((10.0, 0.0, 1.0), "FMNIST"), [0.0, 1.0, 10.0])
+    with pytest.raises(ValueError, match="Unknown ridge grid 'NN'"):
+        grid("NN", "FMNIST")
 
 
 @pytest.mark.parametrize("text, expected", [

@@ -7,7 +7,6 @@ from linearized.base.errors import UserError
 
 WARM_UP = 15  # epochs
 LARGEST_BATCH = 10_000
-CONVOLUTIONAL = ("CNN", "KERV_CNN", "RESNET", "LAMBDA_RESNET")
 
 
 def warm_up_epochs(epochs: int) -> int:
@@ -66,12 +65,15 @@ def _check(learning_rate: float, epochs: int) -> None:
         raise UserError(f"The learning rate must be positive and finite. Received: {learning_rate}.")
 
 
-def batch_sizes(model: str, family: str, batch_size: int | None = None) -> tuple[int, int]:
+def batch_sizes(
+    batches: str | tuple[int, int], family: str, batch_size: int | None = None
+) -> tuple[int, int]:  # fmt: skip
     """Return the rows per batch while warming up, and after it, such as (500, 1000).
 
     Args:
-        model: The published sizes are 10,000 for RF and NT, 128 for convolutional networks, and by family for others.
-        family: CIFAR2 250; FMNIST 500, then 1000; any other 512, then 1024.
+        batches: What the model declares (`linearized.models.declaration`): "linear" (published for RF and NT: 10,000),
+            "convolutional" (CNN: 128), "dense" (NN: by family), or two sizes of its own.
+        family: Sizes of "dense": CIFAR2 250; FMNIST 500, then 1000; any other 512, then 1024.
         batch_size: A size to take instead, in both phases; None: the published ones.
 
     Raises `UserError` if `batch_size` is below 1.
@@ -80,10 +82,14 @@ def batch_sizes(model: str, family: str, batch_size: int | None = None) -> tuple
         if batch_size < 1:
             raise UserError(f"--max_batch_size must be at least 1. Received: {batch_size}.")
         return batch_size, batch_size
-    if model in ("RF", "NT"):
+    if not isinstance(batches, str):
+        return batches
+    if batches == "linear":
         return LARGEST_BATCH, LARGEST_BATCH
-    if model in CONVOLUTIONAL:
+    if batches == "convolutional":
         return 128, 128
+    if batches != "dense":
+        raise ValueError(f"Unknown batch sizes {batches!r}. Use dense, convolutional, linear or two numbers.")
     if family == "CIFAR2":
         return 250, 250
     return (500, 1000) if family == "FMNIST" else (512, 1024)

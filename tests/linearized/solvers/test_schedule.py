@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from linearized.base.errors import UserError
+from linearized.models import MODELS, declaration
 from linearized.solvers.training.recipe import Recipe
 from linearized.solvers.training.schedule import batch_sizes, lambda_rates, learning_rates, warm_up_epochs
 
@@ -39,28 +40,36 @@ def test_senseless_schedules_are_refused(rate, epochs):
 
 
 @pytest.mark.parametrize(
-    ("model", "family", "given", "sizes"),
+    ("batches", "family", "given", "sizes"),
     [
-        ("CNN", "FMNIST", None, (128, 128)),
-        ("CNN", "CIFAR2", 100, (100, 100)),
-        ("KERV_CNN", "CIFAR10", 2_000, (2_000, 2_000)),
-        ("NN", "CIFAR2", None, (250, 250)),
-        ("NN", "FMNIST", None, (500, 1000)),
-        ("NN", "FMNIST", 700, (700, 700)),
-        ("NN", "FMNIST", 5_000, (5_000, 5_000)),
-        ("NN", "SYNTH", None, (512, 1024)),
-        ("RF", "FMNIST", None, (10_000, 10_000)),
-        ("NT", "SYNTH", 4_000, (4_000, 4_000)),
-        ("RF", "SYNTH", 50_000, (50_000, 50_000)),
+        ("convolutional", "FMNIST", None, (128, 128)),
+        ("convolutional", "CIFAR2", 100, (100, 100)),
+        ("dense", "CIFAR2", None, (250, 250)),
+        ("dense", "FMNIST", None, (500, 1000)),
+        ("dense", "FMNIST", 700, (700, 700)),
+        ("dense", "FMNIST", 5_000, (5_000, 5_000)),
+        ("dense", "SYNTH", None, (512, 1024)),
+        ("linear", "FMNIST", None, (10_000, 10_000)),
+        ("linear", "SYNTH", 4_000, (4_000, 4_000)),
+        ((3, 7), "FMNIST", None, (3, 7)),
+        ((3, 7), "FMNIST", 20, (20, 20)),
     ],
 )
-def test_batches_are_the_published_ones_or_those_given(model, family, given, sizes):
-    assert batch_sizes(model, family, given) == sizes
+def test_batches_are_the_published_ones_or_those_given(batches, family, given, sizes):
+    assert batch_sizes(batches, family, given) == sizes
+
+
+def test_models_have_the_batches_that_they_were_published_with():
+    sizes = {name: batch_sizes(declaration(name).batches, "CIFAR10") for name in MODELS}
+    assert sizes == {"NN": (512, 1024), "SNNK_MLP": (512, 1024), "RF": (10_000, 10_000), "NT": (10_000, 10_000),
+                     **dict.fromkeys(("CNN", "KERV_CNN", "RESNET", "LAMBDA_RESNET"), (128, 128))}  # fmt: skip
 
 
 def test_a_batch_holds_a_row():
     with pytest.raises(UserError, match="max_batch_size"):
-        batch_sizes("NN", "SYNTH", 0)
+        batch_sizes("dense", "SYNTH", 0)
+    with pytest.raises(ValueError, match="dense, convolutional, linear"):
+        batch_sizes("NN", "SYNTH")
 
 
 @pytest.mark.parametrize("epochs", [1, 5, 6, 12, 20, 90])
