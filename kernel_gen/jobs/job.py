@@ -88,6 +88,6 @@ def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
         )
     logging.info(
         "%s (%s) on %s: %s rows, %d shards in %s",
-        settings.label(), manifest.scale, settings.dataset, manifest.rows, count, folder,
+        settings.label(), manifest.scale, settings.data_name(), manifest.rows, count, folder,
     )  # fmt: skip
-    return Job(folder, manifest, work, f"{settings.label()} on {settings.dataset}")
+    return Job(folder, manifest, work, f"{settings.label()} on {settings.data_name()}")

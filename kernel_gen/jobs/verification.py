@@ -35,7 +35,7 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
     dataset = load_preprocessed(settings, settings.noise_ind)
     if dataset.fingerprint != manifest.fingerprint:
         raise UserError(
-            f"{settings.dataset} is not what {folder} was made from (fingerprint {dataset.fingerprint}, not "
+            f"{settings.data_name()} is not what {folder} was made from (fingerprint {dataset.fingerprint}, not "
             f"{manifest.fingerprint}). Put the former files back, or make the {manifest.kind.noun} again."
         )
     chosen = {block: _chosen(_finished(folder, manifest, block), count, random) for block in dataset.splits()}

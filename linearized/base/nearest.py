@@ -8,7 +8,7 @@ CUTOFF = 0.6  # similarity of two spellings, from 0 to 1, below which nothing is
 # What other libraries call a setting, and the names that it may have here.
 SYNONYMS = {
     "adam_beta2": ("beta_2",), "batch": ("max_batch_size", "batch_size"), "batch_size": ("max_batch_size",),
-    "channels": ("num_units",), "data": ("dataset",), "dropout": ("drop_rate",), "epochs": ("max_cg_iters", "epochs"),
+    "channels": ("num_units",), "dropout": ("drop_rate",), "epochs": ("max_cg_iters", "epochs"),
     "folder": ("directory",), "iterations": ("max_cg_iters", "max_iterations"), "iters": ("max_cg_iters",),
     "lam": ("reg_index", "ridges"), "lambda": ("reg_index", "ridges"), "level": ("noise_ind",),
     "max_batch_size": ("batch_size",), "max_iter": ("max_cg_iters", "max_iterations"),

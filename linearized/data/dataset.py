@@ -37,15 +37,18 @@ class Dataset:
 
     Attributes:
         task: "classes" (labels are class numbers, outputs one-hot), "binary" (labels 0 and 1, one output, thresholded
-            at 0.5) or "regression" (one output).
+            at 0.5) or "regression" (one output per target).
         num_classes: 10 for ten classes, 2 for "binary", 0 for "regression".
         image_shape: (height, width, channels) that a row of `x` flattens, or None.
-        family: Whose published ridge grid and batch sizes apply: FMNIST, CIFAR2, CIFAR10 or SYNTH.
+        family: Whose published ridge grid and batch sizes apply: FMNIST, CIFAR2, CIFAR10 or SYNTH; OWN for data of the
+            user's own.
         fingerprint: 16 hex digits of the raw data, the settings and the recipe's version. Of the inputs of the recipe,
             not of its output: the last bits of a covariance root differ between machines, and its meaning does not.
         metrics: Names of further scores that are customary for this task, see
             `linearized.experiments.customary_metrics`.
         notes: What the reader did with the files, such as `train_rows_unlabelled`, the number of rows it dropped.
+        noise: The noise level in words, such as "τ = 0.6"; "" where there are no levels.
+        class_names: Names of the classes in the order of their numbers; () where only their numbers are known.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Dataset:
     fingerprint: str
     metrics: tuple[str, ...] = ()
     notes: dict[str, str | int] = dataclasses.field(default_factory=dict)
+    noise: str = ""
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.task != "regression":
@@ -73,7 +78,9 @@ class Dataset:
 
     @property
     def num_outputs(self) -> int:
-        """k: one output a class, or a single one."""
+        """k: one output per class, a single one for binary labels, one per target for regression."""
+        if self.task == "regression":
+            return self.train.y.shape[1]
         return self.num_classes if self.task == "classes" else 1
 
     def splits(self) -> dict[str, Split]:
@@ -172,10 +179,22 @@ def part(split: Split, count: int, *, subset: str = "first", seed: int = 0, what
 
 
 def check(x: np.ndarray, y: np.ndarray, what: str, *, num_classes: int = 0) -> None:
-    """Raise `UserError` unless x is a non-empty, finite matrix and y, as it is stored, has a valid label per row."""
-    if x.ndim != 2 or len(x) == 0 or y.shape != (len(x), 1):
+    """Raise `UserError` unless x is a non-empty, finite matrix and y, as it is stored, has a valid row of labels each.
+
+    Args:
+        num_classes: Labels must be one of so many class numbers; 0: they are targets, of one column or several.
+    """
+    if (
+        x.ndim != 2
+        or len(x) == 0
+        or y.ndim != 2
+        or len(y) != len(x)
+        or not y.shape[1]
+        or (num_classes and y.shape[1] != 1)
+    ):
         raise UserError(
-            f"{what}: expected x of shape (n, d) and y of shape (n, 1), n > 0. Received: {x.shape} and {y.shape}."
+            f"{what}: expected x of shape (n, d) and y of shape (n, {1 if num_classes else 'k'}), n > 0. Received: "
+            f"{x.shape} and {y.shape}."
         )
     for name, array in (("inputs", x), ("labels", y)):
         bad = [start for start in range(0, len(array), 8192) if not np.isfinite(array[start : start + 8192]).all()]

@@ -2,13 +2,13 @@
 
 from linearized.data.dataset import Dataset
 from linearized.data.transforms.preprocess import preprocessed
-from linearized.settings.data_settings import DATASETS, DataSettings
+from linearized.settings.data_settings import DataSettings
 from linearized.settings.gram_settings import RowSettings
 
 
 def load_rows(settings: DataSettings, noise_ind: int) -> Dataset:
     """Load the rows at a noise level. Raises `UserError` as `linearized.data.load` does."""
-    return DATASETS.load(settings.dataset).load(noise_ind, **settings.row_settings())
+    return settings.described().load(noise_ind, **settings.row_settings())
 
 
 def load_preprocessed(settings: RowSettings, noise_ind: int) -> Dataset:

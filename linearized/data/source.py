@@ -85,6 +85,11 @@ class Source:
     settings: tuple[str, ...] = ()
     rows: tuple[int, int] = (0, 0)
 
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of a model: one per class, a single one for binary labels and for regression."""
+        return self.num_classes if self.task == "classes" else 1
+
     def level(self, noise_ind: int | np.integer) -> int | float:
         """The noise level behind an index. Raises `UserError` naming the range."""
         last = len(self.noise_levels) - 1
@@ -122,6 +127,7 @@ class Source:
             image_shape=self.image_shape,
             family=self.family,
             fingerprint=fingerprint(made_from, taken, held_out),
+            noise=f"{self.noise_name} = {float(self.noise_levels[noise_ind]):g}",
         )
 
 

@@ -104,7 +104,7 @@ def run(config: CompareSettings) -> Result:
     Raises `UserError` for what a user can mend, and `Busy` if another process holds the folder of one of the runs.
     """
     labels = "_".join(label.replace(":", "-").replace("=", "-") for label in config.runs())
-    name = slug(f"compare_{config.dataset}_noise{config.noise_ind}_{labels}", 180)
+    name = slug(f"compare_{config.data_name()}_noise{config.noise_ind}_{labels}", 180)
     folder = directory("nn_dir") / config.exp_name / f"{name}_{config.key()}"
     store = life.Store(lambda folder: _read_back(folder, config), _save, _load, names=())
     return life.run(folder, config, PROGRAM, lambda _: _compared(config), store=store)
@@ -125,7 +125,7 @@ def _compared(config: CompareSettings) -> life.Outcome:
                 "--num_units, --num_train or --max_batch_size, and run again: the models before it are kept."
             ) from error
         rows.append(_row(label, folder))
-    title = f"{config.dataset}, noise level {config.noise_ind}"
+    title = f"{config.data_name()}, noise level {config.noise_ind}"
     return life.Outcome({"title": title, "columns": COLUMNS, "rows": rows})
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from linearized.data import DATASETS
 from linearized.data.dataset import Dataset
 
 
@@ -50,8 +49,6 @@ class Result:
 
 def about_data(dataset: Dataset) -> dict[str, Any]:
     """What a record says of its data: name, fingerprint, sizes, and the noise level in words."""
-    source = DATASETS.load(dataset.name)
     rows = {f"n_{name}": len(split) for name, split in dataset.splits().items()}
-    level = float(np.asarray(source.noise_levels)[dataset.noise_ind])
     return {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim, **rows,
-            "noise": f"{source.noise_name} = {level:g}"}  # fmt: skip
+            "noise": dataset.noise}  # fmt: skip

@@ -114,7 +114,8 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
             raise UserError(
                 f"--ridge_grid={self.ridge_grid} differs from the published grid for --kernel=NTK --num_layers=3 and "
                 f"more on FMNIST, NFMNIST and the digits, without --ridges. Received: --kernel={self.kernel} "
-                f"--num_layers={self.num_layers} --dataset={self.dataset} --scale={self.scale} --ridges={self.ridges}."
+                f"--num_layers={self.num_layers} --dataset={self.data_name()} --scale={self.scale} "
+                f"--ridges={self.ridges}."
             )
 
     def gram_settings(self, level: int) -> GramSettings:
@@ -130,7 +131,7 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
     def run_name(self) -> str:
         """The folder of one level's result, below the experiment's: readable, and unique to what decides it."""
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
-        return f"{self.dataset}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
+        return f"{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
 
 
 def run(config: KernelFitSettings) -> list[Result]:

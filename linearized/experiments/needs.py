@@ -61,15 +61,14 @@ def refuse_large_fit(config: Any) -> None:
 
 def train_rows(config: EmbeddedRows) -> int:
     """Return how many rows a kernel is fitted to; 0 where only the dataset's files can say."""
-    given = config.described().rows[0] if config.dataset != "SYNTH" else config.synth_n
+    given = config.described().rows[0] if config.data_name() != "SYNTH" else config.synth_n
     rows = config.num_train or given
     return rows - count_or_share(config.validation, rows, "validation") if rows else 0
 
 
 def fit_bytes(config: Any, rows: int) -> int:
     """Return a lower bound of the bytes that a solver of K takes: its copies of K, and α and K α of every ridge."""
-    source = config.described()
-    outputs = source.num_classes if source.task == "classes" else 1
+    outputs = config.described().num_outputs
     ridges = len(listed_ridges(config.ridges)) if config.ridges else 1
     matrices = COPIES.get(config.solver, 0) * rows**2 * np.dtype(config.dtype).itemsize
     return matrices + 2 * DOUBLE * rows * outputs * ridges
@@ -83,8 +82,7 @@ def features_fit_bytes(config: Any) -> int:
 
 def least_bytes(config: Any) -> int:
     """Return a lower bound of the bytes that the model of a `TrainSettings`, its training and its draws take."""
-    source = config.described()
-    dim, outputs = config.dim(), source.num_classes if source.task == "classes" else 1
+    dim, outputs = config.dim(), config.described().num_outputs
     declared = declaration(config.model)
     count = declared.parameters(config, dim, outputs)
     if not declared.linear:

@@ -22,9 +22,9 @@ def refuse_unfit(config: Any) -> None:
     source, declared = config.described(), declaration(config.model)
     if declared.images and source.image_shape is None:
         others = ", ".join(without_images())
-        raise UserError(f"{config.model} needs images, and the rows of {config.dataset} are none. Use {others}.")
+        raise UserError(f"{config.model} needs images, and the rows of {config.data_name()} are none. Use {others}.")
     if source.task == "regression" and config.loss != "square":
-        raise UserError(f"Cross-entropy needs class labels. Use --loss=square for {config.dataset}.")
+        raise UserError(f"Cross-entropy needs class labels. Use --loss=square for {config.data_name()}.")
     _refuse_augmentation(config, source.image_shape)
     _refuse_weights(config)
     if declared.check:
@@ -60,7 +60,9 @@ def _refuse_augmentation(config: Any, image_shape: tuple[int, int, int] | None) 
     if not (config.augment_crop or config.augment_flip):
         return
     if image_shape is None:
-        raise UserError(f"--augment_crop and --augment_flip move images, and the rows of {config.dataset} are none.")
+        raise UserError(
+            f"--augment_crop and --augment_flip move images, and the rows of {config.data_name()} are none."
+        )
     if config.augment_crop >= min(image_shape[:2]):
         raise UserError(
             f"--augment_crop must be below the sides of the images, {image_shape[0]}x{image_shape[1]}. Received: "

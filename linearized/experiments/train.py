@@ -183,7 +183,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, LevelsSettings, RunSett
     def run_name(self) -> str:
         """The folder of the run, below the experiment's: readable, and unique to what decides the result."""
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
-        return f"{self.dataset}_{self.model}_N{self.num_units}_noise{self.noise_ind}_{self.key()}{job}"
+        return f"{self.data_name()}_{self.model}_N{self.num_units}_noise{self.noise_ind}_{self.key()}{job}"
 
     def folder(self) -> Path:
         """Return the folder of the run's result."""

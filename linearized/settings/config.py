@@ -144,6 +144,10 @@ class Settings:
         """Return the shell's command line of these settings; `program` is what stands before the flags."""
         return shlex.join([*program.split(), *self.flags()])
 
+    def content(self) -> dict[str, str]:
+        """Return digests of the files that settings name, by setting: in the key they stand in the place of paths."""
+        return {}
+
     def key(self) -> str:
         """Return eight hex digits of the settings that are read and decide the result, the same wherever computed.
 
@@ -154,7 +158,7 @@ class Settings:
         said = {
             stored: identity[stored] for stored, field in named
             if identity.get(stored, field.default) != field.default and is_read(field.name, self, kinds, chosen)
-        }  # fmt: skip
+        } | self.content()  # fmt: skip
         return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 

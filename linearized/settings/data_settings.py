@@ -6,13 +6,14 @@ data are refused before any file is read.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from linearized.base.errors import UserError
 from linearized.base.lists import count_or_share, listed_indices
 from linearized.base.registry import Registry
-from linearized.settings.config import LARGEST_SEED, Settings, setting
+from linearized.settings.config import LARGEST_SEED, setting
+from linearized.settings.own_settings import MECHANISM, OwnDataSettings
 from linearized.settings.reads import SET, Declarations, reads, when
 
 DATASETS = Registry(
@@ -36,12 +37,14 @@ MOST_ROWS = 2**40  # above any data set; a count that a data set does not have i
 
 
 @dataclasses.dataclass(frozen=True)
-class DataSettings(Settings):
-    """A dataset and the rows that are taken of it, at a noise level that is named elsewhere."""
+class DataSettings(OwnDataSettings):
+    """A dataset, published or the user's own, and the rows that are taken of it, at a noise level named elsewhere."""
 
     GROUP = "Data"
 
-    dataset: str = setting("DIGITS", "the data set (linearized data lists which are here)", choices=DATASETS)
+    dataset: str = setting(
+        "DIGITS", "the data set (linearized data lists which are here)", choices=DATASETS, when=when(data="")
+    )  # fmt: skip
     num_train: int = setting(0, "train rows; 0: all", minimum=0, maximum=MOST_ROWS)
     num_test: int = setting(0, "test rows; 0: all", minimum=0, maximum=MOST_ROWS)
     validation: float = setting(
@@ -65,7 +68,7 @@ class DataSettings(Settings):
         super().__post_init__()
         for name, most in zip(("num_train", "num_test"), self._most_rows(), strict=True):
             if most and getattr(self, name) > most:
-                raise UserError(f"{self.dataset} has {most} rows. Received: --{name}={getattr(self, name)}.")
+                raise UserError(f"{self.data_name()} has {most} rows. Received: --{name}={getattr(self, name)}.")
         if rows := self.num_train or self._most_rows()[0]:
             count_or_share(self.validation, rows, "validation")
 
@@ -73,25 +76,51 @@ class DataSettings(Settings):
     def kinds(cls) -> Declarations:
         """As `Settings.kinds`: the settings of single data sets, and the seed of random rows."""
         own = {name: reads(*DATASETS.load(name).settings) for name in DATASETS}
-        return super().kinds() | {"dataset": own, "": {"": ROWS_READ}}
+        return super().kinds() | {"dataset": own, "": {"": ROWS_READ, "divided": reads("seed", "test_fraction")}}
 
     def chosen(self) -> Mapping[str, str | None]:
         """As `Settings.chosen`."""
-        return {**super().chosen(), "dataset": self.dataset, "": ""}
+        if not self.data:
+            return {**super().chosen(), "dataset": self.dataset, "": ""}
+        return {**super().chosen(), "dataset": None, "": "divided" if self.described().prepared.divided else ""}
+
+    def refuse_unread(self, given: Iterable[str]) -> None:
+        """As `Settings`; names the reason where own data have a test part of their own."""
+        given = list(given)
+        if self.data and "test_fraction" in given and not self.described().prepared.divided:
+            raise UserError(f"{self.data} has test rows of its own: leave out --test_fraction. Received: "
+                            f"--test_fraction={self.test_fraction}.")  # fmt: skip
+        super().refuse_unread(given)
+
+    def content(self) -> dict[str, str]:
+        """As `Settings.content`: own data take part in the key by their content, wherever they lie."""
+        return {**super().content(), **({"data": MECHANISM.load("digest")(self.own_options())} if self.data else {})}
 
     def _most_rows(self) -> tuple[int, int]:
         """Return how many train and test rows the dataset has, 0 where only its files can say."""
         train, test = self.described().rows
-        return (self.synth_n if self.dataset == "SYNTH" else train), test
+        return (self.synth_n if self.described().name == "SYNTH" and not self.data else train), test
 
     def described(self) -> "Source":
-        """Return the dataset's `linearized.data.source.Source`: levels, task and image shape; nothing is loaded."""
+        """Return the dataset's `linearized.data.source.Source`: levels, task and image shape.
+
+        Of a published dataset nothing is loaded. Own data are read, once per process, because only they say what they
+        are; raises `UserError` where they cannot be read.
+        """
+        if self.data:
+            return MECHANISM.load("source")(self.own_options(), self.seed)
         return DATASETS.load(self.dataset)
+
+    def data_name(self) -> str:
+        """Return the name of the dataset in titles and folders."""
+        return self.described().name if self.data else self.dataset
 
     def dim(self) -> int:
         """Return the length of a row."""
-        shape = self.described().image_shape
-        return self.synth_dim if shape is None else math.prod(shape)
+        source = self.described()
+        if self.data:
+            return source.row_length(**self.row_settings())
+        return self.synth_dim if source.image_shape is None else math.prod(source.image_shape)
 
     def row_settings(self) -> dict[str, Any]:
         """Return the settings with which the dataset's `load` takes these rows."""

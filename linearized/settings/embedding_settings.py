@@ -85,7 +85,7 @@ class EmbeddingSettings(ShardFolder, EmbeddedRows):
         return [
             f"--{field.name}={getattr(self, field.name)}"
             for field in dataclasses.fields(EmbeddingSettings)
-            if field.name in ("features", "dataset", "embedding_dim")
+            if (field.name in ("features", "dataset", "embedding_dim") and self.reads(field.name))
             or (field.name != "kernel" and getattr(self, field.name) != field.default)
         ]
 

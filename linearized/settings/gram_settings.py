@@ -152,7 +152,7 @@ class ShardFolder:
         """Return the folder of the shards."""
         if self.folder:
             return Path(self.folder)
-        name = f"{self.dataset}_noise{self.noise_ind}_{self.label()}_{self.key()}"
+        name = f"{self.data_name()}_noise{self.noise_ind}_{self.label()}_{self.key()}"
         return directory(KEYS.get(self.kernel, "ntk_dir")) / name
 
 
@@ -174,7 +174,8 @@ class GramSettings(ShardFolder, RowSettings):
         return [
             f"--{field.name}={getattr(self, field.name)}"
             for field in dataclasses.fields(GramSettings)
-            if field.name in ("kernel", "dataset") or getattr(self, field.name) != field.default
+            if (field.name in ("kernel", "dataset") and self.reads(field.name))
+            or getattr(self, field.name) != field.default
         ]
 
     def command(self, module: str = "kernel_gen") -> str:

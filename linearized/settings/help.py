@@ -16,7 +16,7 @@ ORDER = (
     "Launcher",
 )  # further groups follow, such as "Model RF, NT"
 KIND_TITLES = {"model": "Model", "kernel": "Kernel", "features": "Features", "solver": "Solver", "dataset": "Data",
-               "launcher": "Launcher"}  # fmt: skip
+               "data": "Data", "launcher": "Launcher"}  # fmt: skip
 KERNELS = {"kernel", "features"}  # features are those of a kernel
 
 

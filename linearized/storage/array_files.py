@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 
 from linearized.base import seals
 from linearized.base.reading import check_regular, opened, parsing, read_bytes
+from linearized.settings.memory import refuse_beyond_machine
 
 if TYPE_CHECKING:
     import h5py
@@ -58,19 +59,27 @@ def seal_npy(path: Path | str) -> None:
     seals.seal_parts(path)
 
 
-def read_npz(path: Path | str, advice: str = "") -> dict[str, np.ndarray]:
-    """Return the arrays of an uncompressed .npz file by name. Raises `Absent` or `Unreadable`.
+def read_npz(path: Path | str, advice: str = "", *, compressed: bool = False) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz file by name. Raises `Absent` or `Unreadable`.
 
-    The file's seal is compared first (see `linearized.base.seals`). Members that are compressed, or that are no .npy,
-    are refused.
+    The file's seal is compared first (see `linearized.base.seals`). Members that are no .npy are refused.
+
+    Args:
+        compressed: Read compressed members too. Their size is compared with the memory of the machine before they are
+            unpacked, because few bytes may expand without end; `UserError` is raised where they do not fit.
     """
     content = read_bytes(path, "an .npz file", advice, limit=None)
     with parsing(path, "an .npz file", advice):
         seals.is_sealed(content)
         archive = zipfile.ZipFile(io.BytesIO(content))
         members = archive.infolist()
-        if any(one.compress_type != zipfile.ZIP_STORED or not one.filename.endswith(".npy") for one in members):
+        stored_only = zipfile.ZIP_STORED if not compressed else zipfile.ZIP_DEFLATED
+        if any(one.compress_type not in (zipfile.ZIP_STORED, stored_only) for one in members) or not all(
+            one.filename.endswith(".npy") for one in members
+        ):
             raise ValueError("its members are not plain arrays")
+        if compressed:
+            refuse_beyond_machine(sum(one.file_size for one in members), f"{path}, unpacked,", "Keep fewer rows in it.")
         arrays = {}
         for member in members:
             with archive.open(member) as stored:

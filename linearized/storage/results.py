@@ -191,7 +191,8 @@ def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFram
             continue
         settings, data, about = record["settings"], record["data"], record["model"]
         common = {"noise_ind": 0, **settings, **{f"data_{key}": value for key, value in data.items()}}
-        common["dataset"] = settings.get("dataset") or data["name"]
+        published = settings.get("dataset") if not settings.get("data") else ""
+        common["dataset"] = published or data["name"]
         common["model"] = about.get("name") or settings.get("model") or "unknown"
         common |= {"hidden_layers": about["hidden_layers"]} if "hidden_layers" in about else {}
         by = record["chosen"]["by"] if len(record["ridges"]) > 1 else ALONE  # earlier formats named a criterion

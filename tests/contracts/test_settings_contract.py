@@ -60,6 +60,14 @@ ELSEWHERE = {"gram", "scheduler", "folder", "published_weights", "list", "ridge_
 SPELLINGS = {"dense_layers"}  # settings that set another one, which names the run
 
 
+@pytest.fixture(autouse=True, scope="module")
+def data_of_our_own(tmp_path_factory):
+    """A file for --data, under which several settings are read."""
+    path = tmp_path_factory.mktemp("own") / "table.npz"
+    np.savez(path, x=np.random.default_rng(0).normal(size=(60, 4)), y=np.arange(60) % 3)
+    OTHER["data"] = str(path)
+
+
 def other(field):
     """Return a valid value of a field that is not its default."""
     if field.name in OTHER and OTHER[field.name] in (field.metadata["choices"] or (OTHER[field.name],)):

@@ -1,0 +1,109 @@
+"""What a reader of the user's own data returns, before anything is decided about it, and what a reader is."""
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.settings.own_settings import OwnDataSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnArrays:
+    """Inputs and labels as they are stored.
+
+    Inputs are arrays (n, ...) of any real number type, a pandas data frame (n rows), or anything with `shape`, `dtype`,
+    a length and rows by slice or by an array of row numbers, such as a memory map: only the rows in use are then read.
+
+    Attributes:
+        x: Inputs of the train rows, or of all rows where there are no test rows.
+        y: Labels of any type (n,), or targets (n, k); None where the format has none.
+        x_test, y_test: Test rows; None: the rows of `x` are divided by the seed.
+        x_validation, y_validation: Validation rows; None: `--validation` holds some out.
+        images: Whether inputs are images (n, h, w) or (n, h, w, c); None: the shape
+            decides, see `prepare.image_shape`.
+        class_names: Names of the classes 0, 1, ... where labels are their numbers; None: the labels name themselves.
+        notes: What the reader left out, by a short name: becomes part of `Dataset.notes` and of the record.
+    """
+
+    x: Any
+    y: np.ndarray | None
+    x_test: Any = None
+    y_test: np.ndarray | None = None
+    x_validation: Any = None
+    y_validation: np.ndarray | None = None
+    images: bool | None = None
+    class_names: tuple[str, ...] | None = None
+    notes: dict[str, str | int] = dataclasses.field(default_factory=dict)
+
+    def parts(self) -> dict[str, tuple[Any, np.ndarray | None]]:
+        """Return (x, y) by split: train, and validation and test where they are there."""
+        named = {"train": (self.x, self.y), "validation": (self.x_validation, self.y_validation),
+                 "test": (self.x_test, self.y_test)}  # fmt: skip
+        return {name: pair for name, pair in named.items() if pair[0] is not None}
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A format. `reads` names the flags of `OwnDataSettings` that this format reads and others may not."""
+
+    reads: tuple[str, ...]
+
+    def fits(self, text: str) -> bool:
+        """Return whether a text of --data is of this format, by suffix, scheme or a look into a folder."""
+
+    def digest(self, text: str, options: OwnDataSettings) -> str:
+        """Return a quick digest of the content. Raises `UserError` where the content is not there."""
+
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """Read the content. Raises `UserError` for what is missing or damaged."""
+
+
+# Names under which people keep arrays, in small letters, each with that of `OwnArrays`.
+NAMES = {
+    "x": ("x", "data", "images", "inputs", "features", "x_all"),
+    "y": ("y", "target", "targets", "labels", "label", "y_all"),
+    "x_train": ("x_train", "train_x", "xtrain", "train_images", "train_data", "data_train", "images_train"),
+    "y_train": ("y_train", "train_y", "ytrain", "train_labels", "labels_train", "train_targets", "target_train"),
+    "x_test": ("x_test", "test_x", "xtest", "test_images", "test_data", "data_test", "images_test"),
+    "y_test": ("y_test", "test_y", "ytest", "test_labels", "labels_test", "test_targets", "target_test"),
+    "x_validation": ("x_validation", "x_val", "x_valid", "val_x", "valid_x", "val_images"),
+    "y_validation": ("y_validation", "y_val", "y_valid", "val_y", "valid_y", "val_labels"),
+}
+
+
+def found_names(names: list[str], where: str) -> dict[str, str]:
+    """Return which array is which: a name of `NAMES` -> the name in the file.
+
+    Raises `UserError` where two arrays claim one meaning, and where inputs or labels are missing; it lists what is
+    there.
+    """
+    found: dict[str, str] = {}
+    for meaning, known in NAMES.items():
+        mine = [name for name in names if name.lower().replace("-", "_") in known]
+        if len(mine) > 1:
+            raise UserError(f"{where} has {' and '.join(mine)}, which both mean {meaning}. Keep one of them.")
+        if mine:
+            found[meaning] = mine[0]
+    for letter in "xy":  # a test part makes plain names the train part
+        if f"{letter}_train" not in found and letter in found:
+            found[f"{letter}_train"] = found[letter]
+        found.pop(letter, None)
+    missing = [meaning for meaning in ("x_train", "y_train") if meaning not in found]
+    missing += [f"{a}_{part}" for part in ("test", "validation") for a, b in ("xy", "yx")
+                if f"{b}_{part}" in found and f"{a}_{part}" not in found]  # fmt: skip
+    if missing:
+        what = {"x": "inputs", "y": "labels"}
+        there = ", ".join(names[:20]) or "nothing"
+        raise UserError(
+            f"{where} has no {what[missing[0][0]]} ({' or '.join(NAMES[missing[0]][:2])}, or x and y). It has: {there}."
+        )
+    return found
+
+
+def from_names(arrays: dict[str, Any], where: str) -> OwnArrays:
+    """Return the arrays of a file with names, by `found_names`."""
+    named = {meaning.removesuffix("_train"): arrays[name]
+             for meaning, name in found_names(list(arrays), where).items()}  # fmt: skip
+    return OwnArrays(**named)

@@ -1,0 +1,91 @@
+"""What is to be learned: the task that labels suggest, their coding as class numbers, and the names of the classes."""
+
+import numpy as np
+
+from linearized.base.errors import UserError
+
+FEW = 20  # distinct whole numbers up to which labels are taken for classes
+MANY = 1000  # up to which consecutive integers are, where a class has `ROWS_EACH` rows on average
+ROWS_EACH = 5
+
+
+def sniffed_task(y: np.ndarray) -> str:
+    """Return the task that labels suggest: "binary" for two classes, "classes", or "regression".
+
+    Text, booleans and one-hot rows are classes. Whole numbers are classes if at most `FEW` of them are distinct and
+    each occurs twice on average, or if they are integers without gaps, at most `MANY`, of `ROWS_EACH` rows on average.
+    Everything else is regression.
+    """
+    if y.ndim == 2 and y.shape[1] > 1:
+        return "classes" if _one_hot(y) else "regression"
+    values = np.unique(_flat(y))
+    if len(values) == 2:
+        return "binary"
+    if values.dtype.kind not in "iuf":
+        return "classes"
+    whole = values.dtype.kind in "iu" or bool((values == np.floor(values)).all())
+    few = len(values) <= FEW and len(y) >= 2 * len(values)
+    gapless = values.dtype.kind in "iu" and int(values[-1]) - int(values[0]) + 1 == len(values)
+    many = gapless and len(values) <= MANY and len(y) >= ROWS_EACH * len(values)
+    return "classes" if whole and (few or many) else "regression"
+
+
+def coded(
+    parts: dict[str, np.ndarray], task: str, names: tuple[str, ...] | None, where: str
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Return class numbers (n,) by split, and the names of the classes in the order of their numbers.
+
+    Classes are those of the train part, sorted: numbers by value, text by the alphabet.
+
+    Args:
+        names: Of the classes 0, 1, ..., where the labels are these numbers already.
+
+    Raises `UserError` for fewer than two classes, for another number of them than two where the task is binary, and for
+    a class of another part that the train part lacks.
+    """
+    flat = {name: y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else _flat(y) for name, y in parts.items()}
+    values = np.unique(flat["train"])
+    if len(values) < 2:
+        raise UserError(f"{where}: all {len(flat['train'])} labels are {values[0]!s:.40}. Two classes are needed.")
+    if task == "binary" and len(values) != 2:
+        raise UserError(f"{where}: --task=binary needs two classes. The labels have {len(values)}.")
+    numbers = {}
+    for name, labels in flat.items():
+        places = np.searchsorted(values, labels).clip(0, len(values) - 1)
+        unknown = labels[values[places] != labels]
+        if len(unknown):
+            raise UserError(f"{where}: the {name} part has the class {unknown[0]!s:.40}, which the train part lacks.")
+        numbers[name] = places.astype(np.int64)
+    if names is None:
+        return numbers, tuple(_name(value) for value in values)
+    return numbers, tuple(names[int(value)] for value in values)
+
+
+def _name(value: object) -> str:
+    """Return the name of a class: whole numbers without a point."""
+    return str(int(value)) if isinstance(value, np.floating) and value == int(value) else str(value)
+
+
+def targets(parts: dict[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
+    """Return regression targets as float32 of shape (n, k) by split. Raises `UserError` for what is no number."""
+    found = {}
+    for name, y in parts.items():
+        if y.dtype.kind not in "biuf":
+            raise UserError(f"{where}: regression needs numbers, and the labels are of type {y.dtype}. Leave out "
+                            "--task=regression, or give another --target.")  # fmt: skip
+        found[name] = y.astype(np.float32).reshape(len(y), -1)
+    return found
+
+
+def _one_hot(y: np.ndarray) -> bool:
+    return bool(y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
+
+
+def _flat(y: np.ndarray) -> np.ndarray:
+    """Return labels (n,) that can be sorted: objects become text where they are not all numbers."""
+    flat = y.reshape(-1)
+    if flat.dtype.kind != "O":
+        return flat
+    if all(isinstance(value, int | float | np.number | np.bool_) for value in flat):
+        return np.array([float(value) for value in flat])
+    return np.array([str(value) for value in flat])

@@ -1,0 +1,39 @@
+"""The division of rows into train and test rows by a seed, stratified for classes."""
+
+import numpy as np
+from jaxtyping import Int64
+
+from linearized.base.errors import UserError
+
+
+def split_rows(
+    count: int, test_fraction: float, seed: int, classes: np.ndarray | None = None
+) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " test"]]:
+    """Return the numbers of the train and of the test rows, each in random order.
+
+    Args:
+        count: Rows in all.
+        test_fraction: Share of the test rows, of which there are round(test_fraction * count), one at least.
+        classes: Class numbers (count,): every class then gives this share of its rows, up to rounding, and keeps one
+            train row at least. None: rows are drawn without regard to them.
+
+    Raises `UserError` where fewer than one train row would be left.
+    """
+    random = np.random.default_rng(seed)
+    wanted = max(1, round(test_fraction * count))
+    if wanted >= count:
+        raise UserError(f"--test_fraction={test_fraction:g} of {count} rows leaves no train row. Give more rows.")
+    order = random.permutation(count)
+    if classes is None:
+        return order[wanted:], order[:wanted]
+    sizes = np.bincount(classes)
+    shares = wanted * sizes / count
+    taken = np.minimum(np.floor(shares).astype(np.int64), np.maximum(sizes - 1, 0))
+    for label in np.argsort(-(shares - taken), kind="stable"):  # largest remainders
+        if taken.sum() >= wanted:
+            break
+        taken[label] += taken[label] < sizes[label] - 1
+    test = np.zeros(count, bool)
+    for label, number in enumerate(taken):
+        test[order[classes[order] == label][:number]] = True
+    return order[~test[order]], order[test[order]]

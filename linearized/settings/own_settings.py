@@ -1,0 +1,50 @@
+"""The flags that read data of the user's own in the place of a published dataset, and the table of formats.
+
+Nothing is read here. A reader of `linearized.data.own.readers` names the flags that it alone reads (`reads`), so that a
+flag is refused where the format has no use for it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+from linearized.base.registry import Registry
+from linearized.settings.config import Settings, setting
+from linearized.settings.reads import SET, Declarations, reads, when
+
+FORMATS = Registry("format", {"npz": "linearized.data.own.readers.npz:NPZ"})  # asked in this order whether a text fits
+MECHANISM = Registry("mechanism", {
+    "format_of": "linearized.data.own.formats:format_of", "source": "linearized.data.own.source:own_source",
+    "digest": "linearized.data.own.formats:content_digest",
+})  # fmt: skip
+TASKS = ("auto", "classes", "binary", "regression")
+OWN = when(data=SET)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnDataSettings(Settings):
+    """Data of the user's own. With `--data` the published `--dataset` is not read."""
+
+    GROUP = "Data"
+
+    data: str = setting("", "your own data in the place of --dataset: a path, such as table.npz; see README")
+    task: str = setting(
+        "auto", "what to learn of --data; auto: classes for text and for few whole numbers", choices=TASKS, when=OWN
+    )
+    test_fraction: float = setting(
+        0.2, "rows of --data held out for testing by --seed, where it has no test part of its own", minimum=0.001,
+        maximum=0.999, when=OWN,
+    )  # fmt: skip
+
+    @classmethod
+    def kinds(cls) -> Declarations:
+        """As `Settings.kinds`: the flags of single formats."""
+        own = {name: reads(*FORMATS.load(name).reads) for name in FORMATS}
+        return super().kinds() | {"data": own}
+
+    def chosen(self) -> Mapping[str, str | None]:
+        """As `Settings.chosen`. Raises `UserError` for a text of --data that no format fits."""
+        return {**super().chosen(), "data": MECHANISM.load("format_of")(self.data) if self.data else None}
+
+    def own_options(self) -> "OwnDataSettings":
+        """Return the settings of this class alone, which can be hashed: what a reader and the preparation are given."""
+        return OwnDataSettings.draft(**{name: getattr(self, name) for name in OwnDataSettings.own()})

@@ -1,0 +1,69 @@
+"""Data of the user's own in an .npz file: names, labels, division, key."""
+
+import numpy as np
+import pytest
+
+from linearized.base.errors import UserError
+from linearized.data.loading import load_rows
+from linearized.experiments.train import TrainSettings
+
+
+def rows(count=60, dim=4):
+    random = np.random.default_rng(0)
+    return random.normal(size=(count, dim)).astype(np.float32), np.arange(count) % 3
+
+
+def loaded(path, **settings):
+    return load_rows(TrainSettings(data=str(path), **settings), 0)
+
+
+def test_rows_are_divided_by_the_seed_with_every_class_in_its_share(tmp_path):
+    x, y = rows()
+    np.savez(tmp_path / "a.npz", x=x, y=np.array(["b", "a", "c"])[y])
+    dataset = loaded(tmp_path / "a.npz", test_fraction=0.25)
+    assert (dataset.task, dataset.class_names, dataset.num_outputs) == ("classes", ("a", "b", "c"), 3)
+    assert np.bincount(dataset.test.y).tolist() == [5, 5, 5]
+    everything = np.concatenate([dataset.train.x, dataset.test.x])
+    np.testing.assert_array_equal(everything[np.lexsort(everything.T)], x[np.lexsort(x.T)])
+    row = int(np.flatnonzero((x == dataset.test.x[0]).all(axis=1))[0])
+    assert dataset.class_names[dataset.test.y[0]] == "bac"[y[row]]
+    assert not np.array_equal(dataset.test.x, loaded(tmp_path / "a.npz", test_fraction=0.25, seed=1).test.x)
+
+
+@pytest.mark.parametrize("names", [
+    ("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels"),
+    ("X", "y", "X_test", "y_test"),
+])  # fmt: skip
+def test_usual_names_are_understood_and_rows_of_a_test_part_keep_their_order(tmp_path, names):
+    x, y = rows()
+    np.savez_compressed(tmp_path / "a.npz", **dict(zip(names, (x[:40], y[:40], x[40:], y[40:]), strict=True)))
+    dataset = loaded(tmp_path / "a.npz")
+    np.testing.assert_array_equal(dataset.train.x, x[:40])
+    np.testing.assert_array_equal(dataset.test.y, y[40:])
+    with pytest.raises(UserError, match="test rows of its own"):
+        loaded(tmp_path / "a.npz", test_fraction=0.5)
+
+
+def test_content_names_the_run_wherever_the_file_lies(tmp_path):
+    x, y = rows()
+    for folder, values in (("one", x), ("two", x), ("three", x + 1)):
+        (tmp_path / folder).mkdir()
+        np.savez(tmp_path / folder / "a.npz", x=values, y=y)
+    names = [TrainSettings(data=str(tmp_path / folder / "a.npz")).run_name() for folder in ("one", "two", "three")]
+    assert names[0] == names[1] != names[2]
+
+
+def test_several_targets_are_several_outputs(tmp_path):
+    x, _ = rows()
+    np.savez(tmp_path / "a.npz", x=x, y=x[:, :2] * 2)
+    dataset = loaded(tmp_path / "a.npz")
+    assert (dataset.task, dataset.num_outputs, dataset.num_classes) == ("regression", 2, 0)
+    np.testing.assert_array_equal(dataset.train.y, dataset.train.x[:, :2] * 2)
+
+
+@pytest.mark.parametrize("text, words", [
+    ("FMnist", "--dataset=FMNIST"), ("absent.npz", "does not exist"), ("table.xyz", "no known format"),
+])  # fmt: skip
+def test_what_is_no_data_is_refused_in_one_line(text, words):
+    with pytest.raises(UserError, match=words):
+        TrainSettings(data=text)
