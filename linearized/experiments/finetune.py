@@ -1,4 +1,4 @@
-"""Fine-tunes a saved Keras model after a swap, on a folder of images, on GLUE's TSV files or on one of our data sets.
+"""Fine-tune a saved Keras model after a swap, on a folder of images, on GLUE's TSV files or on one of our data sets.
 
     linearized finetune --model=vit.keras --data=photos --swap=mlp --last=2 --trainable=snnk
     linearized finetune --model=bert.keras --data=glue/RTE --swap=adapters --trainable=adapters
@@ -9,190 +9,30 @@ classes differs. The result lies under nn_dir of directories.txt: result.json, a
 continues a run that was stopped; when the run is finished, it shows the result.
 """
 
-import dataclasses
 import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from absl import logging
 
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
-from linearized.base.lists import count_or_share
-from linearized.base.names import slug
-from linearized.base.reading import check_regular
 from linearized.base.terminal import say, say_written
-from linearized.data import DATASETS
-from linearized.data import load as load_published
-from linearized.data.dataset import Dataset, Split, part
-from linearized.data.sources import glue, image_folder
-from linearized.data.sources.wordpiece import CASINGS
+from linearized.data.dataset import Dataset, Split
 from linearized.experiments import run as life
 from linearized.experiments import select
+from linearized.experiments.finetune_data import load_data, refuse_missing_files, refuse_unfit_inputs
+from linearized.experiments.finetune_settings import FinetuneSettings
 from linearized.experiments.fit_results import Result
 from linearized.experiments.saved_model import input_shape
 from linearized.settings.command import run_command
-from linearized.settings.config import LARGEST_SEED, setting
-from linearized.settings.data_settings import MOST_ROWS
-from linearized.settings.model_settings import KERVOLUTIONS, SNNK_ACTIVATIONS
-from linearized.settings.reads import SET, when
-from linearized.settings.run_settings import CHECKPOINT_HELP, EXPERIMENT_HELP, MOST_SECONDS
-from linearized.settings.training_settings import AugmentationSettings
 from linearized.storage.result_schema import settled
 
-if TYPE_CHECKING:
-    import keras
-
 PROGRAM = "linearized finetune"
-SNNK_SWAPS = ("mlp", "pooler", "pooler_bundled", "adapters")
-SWAPS = ("none", *SNNK_SWAPS, "kervolution", "lambda")
-TRAINABLE = ("all", "classifier", "adapters", "snnk")
-ADAPT = ("mlp", "attention", "both")
-AUGMENTATION = tuple(field.name for field in dataclasses.fields(AugmentationSettings))
-
-
-@dataclasses.dataclass(frozen=True)
-class FinetuneSettings(AugmentationSettings):
-    """Settings of `linearized finetune`."""
-
-    GROUP = "Model"
-
-    model: str = setting("", "a saved .keras model: images, vectors or token numbers in, logits out")
-    data: str = setting("", "a folder of class folders of images, or of a GLUE task (train.tsv, dev.tsv)", group="Data")
-    dataset: str = setting("", "one of our data sets instead of --data", choices=("", *DATASETS), group="Data")
-    noise_ind: int = setting(
-        0,
-        "noise level of --dataset, from 0 (linearized data lists what the levels are)",
-        minimum=0,
-        when=when(dataset=SET),
-        group="Data",
-    )
-    swap: str = setting(
-        "none",
-        "SNNKs for the last MLP blocks or the tanh pooler, adapters, or kervolutions or lambda layers for convolutions",
-        choices=SWAPS,
-    )
-    last: int = setting(
-        0,
-        "how many of the last MLP blocks, of --adapt's layers or of the convolutions; 0: all",
-        minimum=0,
-        when=when(swap=("mlp", "adapters", "kervolution", "lambda")),
-    )
-    adapt: str = setting(
-        "mlp", "what adapters follow: MLP blocks, attention layers, or both", choices=ADAPT, when=when(swap="adapters")
-    )
-    kernel: str = setting(
-        "polynomial", "kernel of --swap=kervolution", choices=KERVOLUTIONS, when=when(swap="kervolution")
-    )
-    kernel_variant: str = setting(
-        "standard",
-        "of --swap=kervolution; published: degree 2, γ 0.5, bias outside",
-        choices=("standard", "published"),
-        when=when(swap="kervolution"),
-    )
-    places: str = setting(
-        "all", "kervolutions: all convolutions, or all but the first and those of 1x1 (inner)",
-        choices=("all", "inner"), when=when(swap="kervolution"))  # fmt: skip
-    heads: int = setting(4, "of --swap=lambda: queries per pixel", minimum=1, when=when(swap="lambda"))
-    keys: int = setting(16, "of --swap=lambda: depth of queries and keys", minimum=1, when=when(swap="lambda"))
-    scope: int = setting(
-        0,
-        "of --swap=lambda: pixels a side that a position lambda covers (odd); 0: all",
-        minimum=0,
-        when=when(swap="lambda"),
-    )
-    num_features: int | None = setting(
-        None, "random features of each SNNK; unset: 64 in adapters, and in each replaced layer the first of 64, 128, "
-        "... 1024 that brings its error on held-out rows to 0.2", minimum=2, when=when(swap=SNNK_SWAPS),
-    )  # fmt: skip
-    activation: str = setting(
-        "relu", "whose features the SNNKs have", choices=SNNK_ACTIVATIONS, when=when(swap=SNNK_SWAPS)
-    )
-    orthogonal: bool = setting(
-        True, "projections of the SNNKs in orthogonal blocks, else independent", when=when(swap=SNNK_SWAPS)
-    )
-    normalize: float = setting(
-        0.0, "norm to which the SNNKs' inputs are scaled; 0: unchanged", minimum=0.0, when=when(swap=SNNK_SWAPS)
-    )
-    bottleneck: int = setting(16, "width of an adapter, 0: a modulating vector", minimum=0, when=when(swap="adapters"))
-    trainable: str = setting("all", "what is trained, beside the classifier", choices=TRAINABLE, group="Solver")
-    learning_rate: float = setting(
-        1e-3,
-        "of AdamW, after one epoch of warm-up; a cosine to 0 after it",
-        minimum=0.0,
-        maximum=1e38,
-        aliases=("lr",),
-        group="Solver",
-    )
-    weight_decay: float = setting(
-        0.0, "share of the rate that AdamW takes off each weight a step", minimum=0.0, group="Solver"
-    )
-    epochs: int = setting(3, "over the train rows", minimum=1, group="Solver")
-    batch_size: int = setting(32, "rows a step", minimum=1, group="Solver")
-    validation: float = setting(
-        0.0, "train rows held out and scored: a fraction below 1, else a count; 0: none", minimum=0.0, group="Data"
-    )
-    num_train: int = setting(
-        0, "first train rows (a folder's images: in random order), 0: all", minimum=0, maximum=MOST_ROWS, group="Data"
-    )
-    num_test: int = setting(0, "test rows; 0: all", minimum=0, maximum=MOST_ROWS, group="Data")
-    scaling: str = setting(
-        "unit",
-        "pixels to [0, 1], [-1, 1] or left 0..255",
-        choices=tuple(image_folder.SCALINGS),
-        when=when(dataset=""),
-        group="Data",
-    )
-    vocabulary: str = setting(
-        "", "GLUE: BERT's vocab.txt; empty: the words of the train set", when=when(dataset=""), group="Data"
-    )
-    casing: str = setting(
-        "auto",
-        "GLUE: keep capitals and accents; auto: if the vocabulary's pieces have capitals",
-        choices=CASINGS,
-        when=when(dataset=""),
-        group="Data",
-    )
-    seed: int = setting(
-        0,
-        "of projections, new weights, the order of rows and a folder's split",
-        minimum=0,
-        maximum=LARGEST_SEED,
-        group="Solver",
-    )
-    exp_name: str = setting("finetune", EXPERIMENT_HELP, identity=False, name=True, group="Run")
-    checkpoint_seconds: float = setting(
-        30.0, CHECKPOINT_HELP, minimum=0.0, maximum=MOST_SECONDS, identity=False, group="Run"
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.model or bool(self.data) == bool(self.dataset):
-            raise UserError(
-                "--model, a saved .keras model, is needed, and either --data, a folder, or --dataset. Received: "
-                f"--model={self.model} --data={self.data} --dataset={self.dataset}."
-            )
-        if self.trainable == "adapters" and self.swap != "adapters":
-            raise UserError("--trainable=adapters trains what --swap=adapters puts in. Received: --swap=" + self.swap)
-        if self.trainable == "snnk" and self.swap not in ("mlp", "pooler"):
-            raise UserError("--trainable=snnk trains the outputs of SNNKs: add --swap=mlp or --swap=pooler. "
-                            f"Received: --swap={self.swap}.")  # fmt: skip
-        if self.dataset:
-            source = DATASETS.load(self.dataset)
-            source.level(self.noise_ind)
-            if source.image_shape is None:
-                names = [name for name in DATASETS if DATASETS.load(name).image_shape is not None]
-                raise UserError(f"{self.dataset} has no images. Take one of: {', '.join(names)}.")
-
-    def run_name(self, model_digest: str) -> str:
-        """The folder of the run: readable, and unique to what decides the result."""
-        data = f"{self.dataset}_noise{self.noise_ind}" if self.dataset else Path(self.data).resolve().name
-        words = (slug(data, 60), slug(Path(self.model).stem, 60), self.swap, self.trainable, self.key(), model_digest)
-        return "_".join(words)
 
 
 def run(config: FinetuneSettings) -> Result:
@@ -283,80 +123,8 @@ def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -
     return scores
 
 
-def refuse_missing_files(config: FinetuneSettings) -> None:
-    """Raise `UserError` for a folder of data and a vocabulary that do not exist."""
-    if config.data and not Path(config.data).is_dir():
-        raise UserError(f"--data={config.data} is no folder. Give one of class folders of images, or of a GLUE task.")
-    if config.vocabulary:
-        check_regular(config.vocabulary, "Give BERT's vocab.txt, or leave out --vocabulary.")
-
-
-def refuse_unfit_inputs(config: FinetuneSettings, shape: tuple[int | None, ...] | None) -> None:
-    """Raise `UserError` for a model whose input shape does not fit the data, or the flags that only some data read.
-
-    Args:
-        shape: The model's, with the number of rows first.
-    """
-    if not isinstance(shape, tuple) or None in shape[1:] or len(shape) not in (2, 4):
-        raise UserError("The model must take one input of known size: images (n, height, width, channels), vectors "
-                        f"(n, d) or token numbers (n, length). Received: {shape}.")  # fmt: skip
-    if config.dataset:
-        source = DATASETS.load(config.dataset)
-        size = (int(np.prod(source.image_shape)),)
-        if shape[1:] not in (source.image_shape, size):
-            raise UserError(f"{config.dataset} has images of shape {source.image_shape}; the model must take those, or "
-                            f"rows of length {size[0]}. Received: a model of input shape {shape}.")  # fmt: skip
-        return
-    texts, images = (
-        dict.fromkeys(("vocabulary", "casing"), "texts"),
-        dict.fromkeys(("scaling", *AUGMENTATION), "images"),
-    )
-    idle = texts if len(shape) == 4 else images
-    for name, kind in idle.items():
-        if getattr(config, name) != FinetuneSettings.__dataclass_fields__[name].default:
-            raise UserError(f"--{name} is read with {kind}. Received: --{name}={getattr(config, name)} for a model of "
-                            f"input shape {shape}.")  # fmt: skip
-
-
-def load_data(config: FinetuneSettings, model: "keras.Model") -> Dataset:
-    """Return the data in the shape that the model takes, with the validation rows split off.
-
-    Raises `UserError` if the model has several inputs, or inputs of another shape than the data.
-    """
-    shape = getattr(model, "input_shape", None)  # a Sequential model that was never built has none
-    refuse_unfit_inputs(config, shape)
-    if config.dataset:
-        names = ("num_train", "num_test", "validation", "seed")
-        return load_published(config.dataset, config.noise_ind, **{name: getattr(config, name) for name in names})
-    if len(shape) == 4:
-        dataset = image_folder.load(config.data, shape[1:], scaling=config.scaling, seed=config.seed)
-    else:
-        from linearized.experiments.finetune_model import embedding_size
-
-        dataset = glue.load(config.data, shape[1], embedding_size(model), config.vocabulary, config.casing)
-    how = {"subset": "random" if len(shape) == 4 else "first", "seed": config.seed}
-    train = part(dataset.train, config.num_train, what="num_train", **how)
-    test = part(dataset.test, config.num_test, what="num_test", **how)
-    if not config.validation:
-        return dataclasses.replace(dataset, train=train, test=test)
-    if dataset.validation is not None:
-        raise UserError(f"{config.data} has a validation part of its own. Leave --validation at 0.")
-    train, validation = _held_out(train, config.validation, config.seed)
-    return dataclasses.replace(dataset, train=train, validation=validation, test=test)
-
-
-def _held_out(train: Split, validation: float, seed: int) -> tuple[Split, Split | None]:
-    """Split `validation` rows (a count or a fraction) off the train rows, drawn by `seed`."""
-    count = count_or_share(validation, len(train), "validation")
-    if not count:
-        return train, None
-    order = np.random.default_rng([seed, 1]).permutation(len(train))
-    kept, held_out = np.sort(order[count:]), np.sort(order[:count])
-    return Split(train.x[kept], train.y[kept]), Split(train.x[held_out], train.y[held_out])
-
-
 def main(config: FinetuneSettings) -> None:
-    """Runs and prints the scores."""
+    """Run, and print the scores."""
     result = run(config)
     chosen: dict[str, Any] = result.chosen
     counts = result.record["model"]

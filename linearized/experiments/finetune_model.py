@@ -1,4 +1,4 @@
-"""What `linearized finetune` does to a model: the swap, a classifier of the right size, and what is trained."""
+"""The model of `linearized finetune`: the swap, a classifier of the right size, and the choice of what is trained."""
 
 from typing import Any
 
@@ -23,8 +23,8 @@ ADAPTER_FEATURES = 64  # of the SNNKs of adapters by default
 def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
     """Return the model that `--swap` asks for, with as many outputs as the data has.
 
-    SNNKs are fitted to the layers that they replace, on what these get from train rows. `config` holds the settings of
-    `linearized.experiments.finetune`, which imports this module.
+    SNNKs are fitted to the layers that they replace, on the inputs that these get from train rows. `config` is a
+    `linearized.experiments.finetune_settings.FinetuneSettings`.
     """
     model = _with_outputs(model, dataset.num_outputs, config.seed)
     options = {"num_features": config.num_features, "activation": config.activation, "seed": config.seed,

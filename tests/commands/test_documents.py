@@ -23,7 +23,7 @@ SETTINGS = {
     "kernel_gen": "kernel_gen.jobs.gram_job:GramJobSettings", "kernel_gen.embed": "kernel_gen.embed:EmbedSettings",
     "train": "linearized.experiments.train:TrainSettings", "krr": "linearized.experiments.krr:KernelFitSettings",
     "compare": "linearized.experiments.compare:CompareSettings",
-    "finetune": "linearized.experiments.finetune:FinetuneSettings",
+    "finetune": "linearized.experiments.finetune_settings:FinetuneSettings",
     "launch": "linearized.launch.launch_settings:LaunchSettings", "report": "linearized.cli.report:ReportSettings",
     "reproduce": "linearized.report.reproduce:ReproduceSettings", "data": "linearized.cli.data:ShowDataSettings",
 }  # fmt: skip

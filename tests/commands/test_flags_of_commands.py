@@ -26,7 +26,7 @@ COMMANDS = {
     "kernel_gen/status.py": "kernel_gen.status:StatusSettings",
     "kernel_gen/import_npy.py": "kernel_gen.import_npy:ImportSettings",
     "linearized/experiments/compare.py": "linearized.experiments.compare:CompareSettings",
-    "linearized/experiments/finetune.py": "linearized.experiments.finetune:FinetuneSettings",
+    "linearized/experiments/finetune.py": "linearized.experiments.finetune_settings:FinetuneSettings",
     "linearized/cli/launch.py": "linearized.launch.launch_settings:LaunchSettings",
     "linearized/cli/report.py": "linearized.cli.report:ReportSettings",
     "linearized/report/reproduce.py": "linearized.report.reproduce:ReproduceSettings",

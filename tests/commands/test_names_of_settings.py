@@ -9,7 +9,7 @@ import pytest
 
 from kernel_gen.jobs import gram_job
 from linearized.base.errors import UserError
-from linearized.experiments import compare, finetune, krr, train
+from linearized.experiments import compare, finetune_settings, krr, train
 from linearized.kernel_ridge.gram_source import settings_of
 from linearized.settings.config import parse
 from linearized.settings.help import help_text
@@ -21,7 +21,7 @@ def test_epochs_and_lr_are_other_names():
     made = parse(train.TrainSettings, ["--model=NN", "--epochs=7", "--lr=0.5"])
     assert (made.max_cg_iters, made.learning_rate) == (7, 0.5)
     assert made.key() == train.TrainSettings(model="NN", max_cg_iters=7, learning_rate=0.5).key()
-    assert parse(finetune.FinetuneSettings, ["--model=x", "--data=y", "--lr=0.5"]).learning_rate == 0.5
+    assert parse(finetune_settings.FinetuneSettings, ["--model=x", "--data=y", "--lr=0.5"]).learning_rate == 0.5
     runs = parse(compare.CompareSettings, ["--models=RF,NN", "--lr=0.5"]).runs()
     assert (runs["NN"].learning_rate, runs["RF"].learning_rate) == (0.5, 1e-3)  # RF by CG reads none
 

@@ -21,7 +21,7 @@ from kernel_gen import embed
 from kernel_gen.jobs import runner
 from linearized import data
 from linearized.base.errors import TryLater, UserError
-from linearized.experiments import compare, finetune, needs, train
+from linearized.experiments import compare, finetune, finetune_settings, needs, train
 from linearized.experiments import krr as kernel_fit
 from linearized.launch.launch_settings import LaunchSettings
 from linearized.settings import memory
@@ -131,7 +131,7 @@ def busy_folders(directories):
     second = list(three.runs().values())[1].folder()
     kernel_folder = directories / "rkhs_dir" / two.exp_name / two.run_name()
     (directories.parent / "model.keras").write_bytes(b"only its digest is needed before the claim")
-    four = finetune.FinetuneSettings(model=str(directories.parent / "model.keras"), dataset="DIGITS")
+    four = finetune_settings.FinetuneSettings(model=str(directories.parent / "model.keras"), dataset="DIGITS")
     digest = hashlib.blake2b((directories.parent / "model.keras").read_bytes(), digest_size=4).hexdigest()
     tuned = directories / "nn_dir" / four.exp_name / four.run_name(digest)
     return [(one, train.run, one.folder()), (two, kernel_fit.run, kernel_folder), (three, compare.run, second),
@@ -311,10 +311,10 @@ def test_finetune_refuses_models_and_data_that_do_not_fit_without_a_framework(di
     ]  # fmt: skip
     code = (
         "import sys, time; from linearized.settings.config import parse; from linearized.base.errors import UserError\n"
-        "from linearized.experiments import finetune\n"
+        "from linearized.experiments import finetune, finetune_settings\n"
         f"for model, flags, word in {[(str(model), flags, word) for model, flags, word in cases]!r}:\n"
         "    start = time.process_time()\n"
-        "    try: finetune.run(parse(finetune.FinetuneSettings, [f'--model={model}', *flags]))\n"
+        "    try: finetune.run(parse(finetune_settings.FinetuneSettings, [f'--model={model}', *flags]))\n"
         "    except UserError as error:\n"
         "        seconds = time.process_time() - start\n"
         "        if word not in str(error): sys.exit(f'{flags}: {error}')\n"

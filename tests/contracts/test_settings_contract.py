@@ -10,7 +10,7 @@ from kernel_gen.jobs import gram_job as generate
 from linearized.base.errors import UserError
 from linearized.data import DATASETS
 from linearized.data.dataset import Dataset, Split
-from linearized.experiments import finetune, train
+from linearized.experiments import finetune_settings, train
 from linearized.experiments import krr as kernel_fit
 from linearized.models import MODELS, declaration
 from linearized.settings.config import bounds, parse
@@ -28,11 +28,11 @@ COMMANDS = {
     "embedded": (kernel_fit.KernelFitSettings, "features", list(FEATURES)),
     "kernel_gen": (generate.GramJobSettings, "kernel", list(KERNELS)),
     "embed": (embed.EmbedSettings, "features", list(FEATURES)),
-    "finetune": (finetune.FinetuneSettings, "swap", list(finetune.SWAPS)),
+    "finetune": (finetune_settings.FinetuneSettings, "swap", list(finetune_settings.SWAPS)),
 }
 # What an entry needs to be valid at all, and small where models are built.
 NEEDED = {
-    **{swap: {"model": "x.keras", "dataset": "DIGITS"} for swap in finetune.SWAPS},
+    **{swap: {"model": "x.keras", "dataset": "DIGITS"} for swap in finetune_settings.SWAPS},
     "CNTK": {"dataset": "PATCHES"}, "STAX": {"architecture": "serial(Dense(1), Elementwise(), Dense(1))"},
     "lanczos": {"model": "RF"}, "cg": {"model": "RF"}, "adam": {"model": "NN"}, "adamw": {"model": "NN"},
     "sgd": {"model": "NN"}, "newton_cg": {"model": "NN", "max_ncg_iters": 5},

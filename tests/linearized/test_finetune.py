@@ -18,8 +18,9 @@ from linearized.data.dataset import Dataset, Split
 from linearized.data.sources import glue, image_folder
 from linearized.experiments import finetune_model
 from linearized.experiments.customary_metrics import customary
-from linearized.experiments.finetune import FinetuneSettings as Config
-from linearized.experiments.finetune import load_data, main, run
+from linearized.experiments.finetune import main, run
+from linearized.experiments.finetune_data import load_data
+from linearized.experiments.finetune_settings import FinetuneSettings as Config
 from linearized.layers.kervolution import Kervolution2D
 from linearized.layers.lambda_layer import LambdaLayer
 from linearized.layers.snnk.adapter import Adapted, SNNKAdapter
