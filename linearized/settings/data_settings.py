@@ -101,7 +101,7 @@ class DataSettings(OwnDataSettings):
         train, test = self.described().rows
         return (self.synth_n if self.described().name == "SYNTH" and not self.data else train), test
 
-    def described(self) -> "Source":
+    def described(self) -> Any:
         """Return the dataset's `linearized.data.source.Source`: levels, task and image shape.
 
         Of a published dataset nothing is loaded. Own data are read, once per process, because only they say what they

@@ -50,9 +50,9 @@ def test_columns_keep_their_own_coefficients_and_stop_together():
     random = np.random.default_rng(1)
     matrix, targets = random.standard_normal((50, 30)), random.standard_normal((50, 3)) * [1, 10, 0]
     [solution] = cg.solve(MatrixProblem(matrix, targets), [1.0], rtol=1e-7, atol=0.0)
+    squares = solution.history**2
     for column in range(2):
         value, norms = plain_cg(matrix, targets[:, column], 1.0, 1e-12)
-        squares = solution.history**2 if column == 0 else squares
         np.testing.assert_allclose(solution.value[:, column], value, atol=1e-6)
         squares = squares - (norms[: len(squares)] / np.linalg.norm(matrix.T @ targets)) ** 2
     np.testing.assert_allclose(squares, 0, atol=1e-9)  # the Frobenius norm is made of the columns' norms
