@@ -5,13 +5,13 @@ import operator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from kernel_gen import KERNELS
 from kernel_gen.kernel import Kernel, quiet, refuse_overflow
 from linearized.base.array_checks import real_array
 from linearized.base.blocks import for_each
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float
 from linearized.settings.gram_settings import KernelSettings
 
 

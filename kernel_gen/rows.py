@@ -3,9 +3,9 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Float64
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Float64
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from linearized.base.activations import Scalar
+from linearized.base.shapes import Float
 
 CHUNK = 4096  # inputs at once, where values at all nodes of a rule are due
 

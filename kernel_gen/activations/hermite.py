@@ -12,7 +12,8 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float64
+
+from linearized.base.shapes import Float64
 
 REACH = 16.0  # φ(16) is 1e-56: functions may grow as exp(5|z|) and lose nothing outside
 PANEL, ORDER = 0.5, 24  # panels of this width at most, each with a Gauss-Legendre rule of this order

@@ -5,11 +5,11 @@ entries are due, `polynomials` gives the same two kernels by one square root and
 """
 
 import numpy as np
-from jaxtyping import Float, Float64
 from numpy.polynomial import chebyshev
 from scipy.special import spherical_jn
 
 from linearized.base.activations import relu as function  # noqa: F401 - the activation's first word: f(x)
+from linearized.base.shapes import Float, Float64
 
 
 def dual(

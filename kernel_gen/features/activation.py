@@ -17,7 +17,6 @@ import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from kernel_gen.activations import hermite
 from kernel_gen.features.linear import Step
@@ -26,6 +25,7 @@ from kernel_gen.features.poly_sketch import PolySketch
 from kernel_gen.features.state import FeatureState, Shape, squares_of
 from kernel_gen.features.tensor_srht import Srht, TensorSrht
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Int
 from linearized.settings.memory import EXACT
 
 METHODS = ("random", "sketch")

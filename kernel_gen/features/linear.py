@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import numba
 import numpy as np
-from jaxtyping import Float
 
 from kernel_gen.features.state import FeatureState, Shape, squares_of
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float
 
 PADDINGS = ("SAME", "VALID")
 Step = Callable[[FeatureState], FeatureState]

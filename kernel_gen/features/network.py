@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
 
 from kernel_gen.features.activation import ActivationStep, Approximation
 from kernel_gen.features.linear import AvgPoolStep, ConvStep, DenseStep, FlattenStep, GlobalAvgPoolStep, Step
@@ -21,6 +20,7 @@ from kernel_gen.rows import finite_rows
 from linearized.base.array_checks import refuse_not_finite
 from linearized.base.blocks import for_each
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float
 
 Layer = DenseStep | ConvStep | AvgPoolStep | FlattenStep | GlobalAvgPoolStep | Nonlinearity
 OVERFLOW = "Take dtype=float64, lower weight_std, or scale the inputs."

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64
 
 from kernel_gen.activations import activation, hermite, name_of
 from kernel_gen.activations.elementwise import FromNumpy
 from linearized.base.activations import parse
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Float64
 
 STEP = 0.02  # of log s between two nodes
 LEAST = 1e-9  # the scale that stands for 0

@@ -10,10 +10,10 @@ is wanted; a power series Σ a_j² c^j takes a_j T_j of each.
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, Shaped
 
 from kernel_gen.features.tensor_srht import FIELDS, Srht, TensorSrht, checked_sizes
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Shaped
 
 
 class PolySketch:

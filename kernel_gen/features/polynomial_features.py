@@ -1,13 +1,13 @@
 """POLYNOMIAL: (c + x·z/√d)^p by PolySketch of (√c, x/d^¼), of any degree p; 0 <= c."""
 
 import numpy as np
-from jaxtyping import Float
 
 from kernel_gen.kernel import quiet
 from kernel_gen.rows import finite_rows
 from linearized.base.array_checks import refuse_not_finite
 from linearized.base.blocks import for_each
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float
 from linearized.settings.embedding_settings import EmbeddedRows
 from linearized.settings.reads import reads
 

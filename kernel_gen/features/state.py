@@ -7,7 +7,8 @@ import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Float
+
+from linearized.base.shapes import Float
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,10 @@ Columns are inputs: x is (d, columns).
 
 import numba
 import numpy as np
-from jaxtyping import Shaped
 
 from kernel_gen.features.hadamard import LANES, load, padded, transform
 from linearized.base.errors import UserError
+from linearized.base.shapes import Shaped
 
 FIELDS = ("real", "complex")
 

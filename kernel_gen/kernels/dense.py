@@ -12,13 +12,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Float64
 
 from kernel_gen.activations import activation
 from kernel_gen.activations.base import CHUNK
 from kernel_gen.kernel import Kernel
 from kernel_gen.rows import Rows, prepare_rows, same_width
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Float64
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,11 +15,11 @@ one fused pass over each row of the block: about 40 operations an entry and laye
 import functools
 
 import numpy as np
-from jaxtyping import Float, Float64
 
 from kernel_gen.activations import name_of
 from kernel_gen.kernel import Kernel
 from kernel_gen.rows import Rows, prepare_rows, same_width
+from linearized.base.shapes import Float, Float64
 from linearized.settings.gram_settings import KernelSettings
 from linearized.settings.reads import reads
 

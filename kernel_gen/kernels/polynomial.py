@@ -1,10 +1,10 @@
 """POLYNOMIAL: (c + x·z/√d)^p, as published. Both kinds are this kernel."""
 
 import numpy as np
-from jaxtyping import Float
 
 from kernel_gen.kernel import Kernel
 from kernel_gen.rows import Rows, prepare_rows, same_width
+from linearized.base.shapes import Float
 from linearized.settings.gram_settings import KernelSettings
 from linearized.settings.reads import reads
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Float
 
 from kernel_gen.kernel import Kernel
 from kernel_gen.kernels.ntk import FullyConnected
 from kernel_gen.rows import finite_rows, same_width
+from linearized.base.shapes import Float
 from linearized.base.weights import weight_blocks
 from linearized.settings.gram_settings import KernelSettings
 from linearized.settings.memory import refuse_large_draws

@@ -8,9 +8,9 @@ law, seed and block give the same weights on every backend.
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float32, Float64
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float32, Float64
 
 SEED = 1990
 LAWS = ("sphere", "gaussian")

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float32, Int64
 from linearized.data.scores import evaluate
 
 TASKS = ("classes", "binary", "regression")

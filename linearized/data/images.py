@@ -16,10 +16,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 from PIL import Image, ImageOps
 
 from linearized.base.reading import opened
+from linearized.base.shapes import Float32
 
 FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM")  # none starts another program
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff",

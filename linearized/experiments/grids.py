@@ -7,10 +7,10 @@ kernel_fit.py take ρ = nλ, the ridge of kernel ridge regression (K + ρI)α = 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64
 
 from linearized.base.errors import UserError
 from linearized.base.lists import listed_indices, listed_numbers
+from linearized.base.shapes import Float64
 
 LARGEST = 1e30  # ridge that a list may hold: above it a float32 matrix has no share in K + ρI
 

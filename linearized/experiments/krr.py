@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 from absl import logging
 
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.extras import SCHEDULER_HELP, checked_address, refuse_unreachable
+from linearized.base.machine_memory import working_bytes
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
 from linearized.experiments import run as life
@@ -228,7 +228,7 @@ def _solve(
 ) -> RidgePath:
     logging.info("%s: %d train rows, %d ridges %.2g to %.2g", config.label(), len(dataset.train), len(ridges),
                  ridges.min(), ridges.max())  # fmt: skip
-    memory = int(config.memory * 2**30) or psutil.virtual_memory().available // 2
+    memory = working_bytes(config.memory)
     with progress_line(f"{config.label()} by {config.solver}", config.max_iterations) as report:
 
         def show(step: int, steps: int, residuals: np.ndarray, left: int) -> None:

@@ -5,7 +5,6 @@
 
 import dataclasses
 import functools
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -13,9 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 import linearized
+from linearized.base.machine_memory import total_bytes
 from linearized.settings.config import Settings
 
 ROOT = Path(linearized.__file__).resolve().parent.parent  # the repository, where the suite is run from one
@@ -42,6 +40,8 @@ def made_by(settings: Settings, program: str) -> dict[str, Any]:
 
 def version() -> str:
     """Return the installed version of the suite; "unknown" where only its files are there."""
+    import importlib.metadata  # takes a twentieth of the time of `--help`
+
     try:
         return importlib.metadata.version("linearized")
     except importlib.metadata.PackageNotFoundError:
@@ -71,7 +71,7 @@ def machine() -> dict[str, Any]:
     """Return the machine's name, system, processor, cores of this process, GiB of memory, and GPUs that are in use."""
     found = {
         "name": platform.node(), "system": platform.platform(), "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)), "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "cores": len(os.sched_getaffinity(0)), "memory_gib": round(total_bytes() / 2**30, 1),
     }  # fmt: skip
     return found | ({"gpus": gpus} if (gpus := _gpus()) else {})
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from absl import logging
 
 from linearized.base.activations import ACTIVATION_HELP, ACTIVATIONS
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
+from linearized.base.machine_memory import working_bytes
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_rows
@@ -228,7 +228,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
         from linearized.experiments.least_squares_fit import fit
     else:
         from linearized.experiments.gradient_fit import fit
-    fits, about = fit(config, dataset, ridges, unfinished, memory_bytes(config))
+    fits, about = fit(config, dataset, ridges, unfinished, working_bytes(config.memory))
     entries = [_entry(done, dataset, config.loss) for done in fits]
     choice = select.choose(entries)
     select.warn(choice, entries, _advice(config))
@@ -253,11 +253,6 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     arrays |= {f"history/{done.index:03d}": done.history for done in fits}
     arrays |= {f"history/{done.index:03d}_validation": done.validation for done in fits if len(done.validation)}
     return life.Outcome(record, arrays, {"model.keras": model.save})
-
-
-def memory_bytes(config: TrainSettings) -> int:
-    """What kept features may take: --memory, or half of the memory that is free now."""
-    return int(config.memory * 2**30) or psutil.virtual_memory().available // 2
 
 
 def hidden_layers(config: TrainSettings) -> int:

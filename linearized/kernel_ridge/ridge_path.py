@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import psutil
-from jaxtyping import Float, Float64
 
 from linearized.base.array_checks import real_array, refuse_not_finite
 from linearized.base.errors import UserError
+from linearized.base.machine_memory import working_bytes
+from linearized.base.shapes import Float, Float64
 from linearized.data.dataset import fingerprint
 from linearized.problems.gram_problem import GramProblem
 from linearized.problems.weighted_problem import Weighted, checked_weights, with_left_out_rows
@@ -193,7 +193,7 @@ def checked_gram(gram: np.ndarray) -> Float[np.ndarray, "n n"]:
 def checked_memory(memory: float | None) -> int:
     """Return bytes to work with: half of what is free for None. Raise `UserError` for a negative or NaN number."""
     if memory is None:
-        return psutil.virtual_memory().available // 2
+        return working_bytes()
     if not 0 <= memory < np.inf:
         raise UserError(f"`memory` is a number of bytes of at least 0. Received: {memory}.")
     return int(memory)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from linearized.base.blocks import at_most
 from linearized.base.errors import UserError
 from linearized.base.extras import TIMEOUT, refuse_unreachable
+from linearized.base.shapes import Float
 from linearized.problems.gram_problem import GramProblem, reading_columns
 from linearized.problems.least_squares import MEMORY
 from linearized.storage.gram import Gram, open_gram

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float64
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Float64
 from linearized.problems.gram_problem import GramProblem
 from linearized.solvers import GRAM_SOLVERS
 from linearized.solvers.linear.solution import Progress, Solution

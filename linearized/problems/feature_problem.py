@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float, Float32, Float64
 
 from linearized.base.activations import relu
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Float32, Float64
 from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
 from linearized.problems.least_squares import MEMORY, LeastSquares, cheapest_mode, skinny
 from linearized.storage.products import cut

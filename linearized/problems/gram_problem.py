@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import psutil
 from absl import logging
-from jaxtyping import Float, Float64
 
 from linearized.base.blocks import cores, for_each
 from linearized.base.errors import UserError
+from linearized.base.machine_memory import working_bytes
+from linearized.base.shapes import Float, Float64
 from linearized.problems.least_squares import MEMORY
 from linearized.solvers.linear.solution import EXPECTED_VECTORS
 from linearized.storage.gram import Gram
@@ -196,7 +196,7 @@ def reading_columns(gram: Gram, columns: int) -> float:
     if size <= SAMPLE:
         return 0.0  # a small matrix, in the system's cache after the first pass
     first, again, multiplied = _sample(gram, 0), _sample(gram, 0), _sample(gram, columns)
-    cached = size <= psutil.virtual_memory().available // 2
+    cached = size <= working_bytes()
     seconds = again if cached else max(first - 2 * again, again)
     reading = (FIXED + columns) * seconds / max(multiplied - again, 1e-9)
     logging.info("reading the shards takes as long as multiplying %.0f columns more", reading)

@@ -12,9 +12,9 @@ import abc
 import math
 
 import numpy as np
-from jaxtyping import Float, Float64
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Float64
 
 MEMORY = 4 * 2**30
 STEPS = 100  # how many products a ridge path is expected to take (measured: 40 to 120)

@@ -7,10 +7,10 @@ left gives the system above, which is symmetric positive definite, so every solv
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64
 
 from linearized.base.array_checks import real_array, refuse_not_finite
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Float64
 from linearized.problems.gram_problem import GramProblem
 from linearized.solvers.linear.solution import Solution
 

@@ -8,9 +8,9 @@ written on one machine for another.
 from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 
 from linearized.base.errors import UserError
+from linearized.base.machine_memory import total_bytes
 
 if TYPE_CHECKING:
     from linearized.settings.embedding_settings import EmbeddedRows
@@ -30,7 +30,7 @@ def refuse_beyond_machine(needed: int, what: str, advice: str) -> None:
         what: The flags that ask for them.
         advice: What to do instead, one sentence.
     """
-    have = psutil.virtual_memory().total
+    have = total_bytes()
     if needed > have:
         raise UserError(
             f"{what} needs {needed / 2**30:,.0f} GiB of memory at least, and this machine has {have / 2**30:,.0f}. "

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt8
 
 from linearized.base import seals
 from linearized.base.reading import check_regular, opened, parsing, read_bytes
+from linearized.base.shapes import UInt8
 from linearized.settings.memory import refuse_beyond_machine
 
 if TYPE_CHECKING:

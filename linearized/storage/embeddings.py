@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float
 from linearized.storage.manifest import FEATURES, Band, Manifest
 from linearized.storage.shard_folder import open_shards
 from linearized.storage.shards import BadShard, Stored

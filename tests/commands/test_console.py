@@ -43,6 +43,17 @@ def test_a_subcommand_has_help_and_refuses_unknown_flags(name):
     assert code == 2 and "Unknown flag '--no_such_flag'" in said
 
 
+def test_help_imports_nothing_that_takes_long():
+    slow = ("jaxtyping", "scipy", "pandas", "sklearn", "matplotlib", "keras", "jax", "numba", "importlib.metadata")
+    code = (
+        "import sys; from linearized.cli import COMMANDS, main\n"
+        "for name in COMMANDS: main([name, '--help'])\n"
+        f"print([name for name in {slow} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr == "[]\n"
+
+
 def test_an_unknown_subcommand_suggests_the_nearest():
     code, _, said = run("trian")
     assert code == 2 and "Did you mean train?" in said

@@ -8,6 +8,7 @@ import tracemalloc
 import types
 
 import numpy as np
+import psutil
 import pytest
 
 from linearized.base.errors import UserError
@@ -167,7 +168,7 @@ def test_the_rate_of_reading_is_that_of_a_sample(shards, tmp_path, monkeypatch, 
     assert 0 < gram_module._sample(gram, 0) < 60 and gram.seconds_reading > before
     times = iter([first, 10.0, 30.0])
     monkeypatch.setattr(gram_module, "_sample", lambda gram, columns: next(times))
-    monkeypatch.setattr(gram_module.psutil, "virtual_memory", lambda: types.SimpleNamespace(available=free))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=free))
     # 20 s multiply 2 columns and what a product takes anyway, that of 20 columns more.
     assert gram_module.reading_columns(gram, 2) == pytest.approx(expected)
 

@@ -1,9 +1,9 @@
 """The division of rows into train and test rows by a seed, stratified for classes."""
 
 import numpy as np
-from jaxtyping import Int64
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Int64
 
 
 def split_rows(

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float32, Float64
 
 from linearized.base.blocks import for_each_drawn, row_blocks
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float32, Float64
 
 TRAIN_SEED, TEST_SEED, BETA_SEED = 145, 2, 14
 VERSION = 1  # counts the changes to what the rows are; part of every fingerprint

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from absl import logging
-from jaxtyping import UInt8
 
 from linearized.base.errors import UserError
 from linearized.base.seals import seal_file
+from linearized.base.shapes import UInt8
 from linearized.data.source import STRENGTHS, THRESHOLDS_32, Found, ImageSource
 from linearized.data.sources.cifar10 import NUM_BATCHES, CifarFiles
 from linearized.storage.files import reap, whole_folder

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float64
 
 from linearized.base.errors import UserError
 from linearized.base.reading import Unreadable, parsing, read_json
 from linearized.base.seals import write_json
+from linearized.base.shapes import Float64
 from linearized.data.dataset import Dataset, Split, check, chosen_rows, fingerprint
 from linearized.data.source import Found, Source
 from linearized.data.sources.anisotropic import TEST_SEED, TRAIN_SEED, VERSION, SynthRecipe, generate, labels, rms

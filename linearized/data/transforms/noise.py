@@ -11,10 +11,10 @@ from collections.abc import Callable
 import numpy as np
 import scipy.fft
 import scipy.linalg
-from jaxtyping import Float32, Float64, Real
 
 from linearized.base.blocks import blas_threads, for_each, for_each_drawn, row_blocks
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float32, Float64, Real
 
 SEED = 2048
 LANES = 4  # partial sums of a covariance: a fixed number, so that its last bits do not depend on the cores

@@ -12,10 +12,10 @@ import dataclasses
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float, Float32, Float64
 
 from linearized.base.array_checks import real_array, refuse_not_finite
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Float32, Float64
 from linearized.data.dataset import Dataset, Split, fingerprint
 from linearized.settings.gram_settings import PREPROCESSING, ZCA_REGULARIZATION
 

@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import psutil
-
 from linearized.base.errors import UserError
+from linearized.base.machine_memory import total_bytes
 from linearized.launch.launch_settings import WhereSettings
 from linearized.launch.launchers import configure, new_credentials, plain, told
 from linearized.launch.launchers.devices import devices_of, share_of_cores
@@ -83,7 +82,7 @@ def client(settings: WhereSettings) -> Iterator["Client | plain.PlainClient"]:
 
 def _refuse_beyond_memory(workers: int) -> None:
     """Raise `UserError` for more worker processes than this machine's memory holds."""
-    have = psutil.virtual_memory().total
+    have = total_bytes()
     if workers * WORKER_BYTES > have:
         raise UserError(
             f"{workers} workers take {workers * WORKER_BYTES / 2**30:,.0f} GiB of memory before they run anything, and "

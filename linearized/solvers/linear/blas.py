@@ -8,8 +8,9 @@ import ctypes
 from functools import cache
 
 import numpy as np
-from jaxtyping import Float
 from scipy.linalg import cython_blas
+
+from linearized.base.shapes import Float
 
 _CHAR_L, _CHAR_N = ctypes.c_char_p(b"L"), ctypes.c_char_p(b"N")
 _LETTERS = {np.dtype(np.float32): ("s", ctypes.c_float), np.dtype(np.float64): ("d", ctypes.c_double)}

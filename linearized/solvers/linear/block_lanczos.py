@@ -17,9 +17,9 @@ from collections.abc import Callable
 import numpy as np
 import scipy.linalg
 from absl import logging
-from jaxtyping import Float64
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float64
 from linearized.solvers.linear import cg
 from linearized.solvers.linear.driver import LinearRun, TimedCheckpoint, linear_solver
 from linearized.solvers.linear.solution import (

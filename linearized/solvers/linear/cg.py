@@ -11,8 +11,8 @@ exhausted says so.
 """
 
 import numpy as np
-from jaxtyping import Float64
 
+from linearized.base.shapes import Float64
 from linearized.solvers.linear.driver import LinearRun, linear_solver
 from linearized.solvers.linear.lock_step import LockStep
 from linearized.solvers.linear.multi_shift import MultiShift

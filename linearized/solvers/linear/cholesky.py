@@ -9,8 +9,8 @@ import dataclasses
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float64
 
+from linearized.base.shapes import Float64
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.linear.dense_gram import ROWS, DenseGram, DenseProblem
 from linearized.solvers.linear.driver import LinearRun, linear_solver

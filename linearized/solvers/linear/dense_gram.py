@@ -6,9 +6,9 @@ Products are accurate in float64 whatever K is stored in: float32 entries are wi
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float64
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Float64
 from linearized.solvers.linear.solution import LinearProblem
 
 ROWS = 128  # that are widened together

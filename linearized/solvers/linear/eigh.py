@@ -9,9 +9,9 @@ LAPACK's syevd, since the default (syevr) loses the orthogonality of float32 eig
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float64
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float64
 from linearized.solvers.linear.dense_gram import ROWS, DenseGram, DenseProblem
 from linearized.solvers.linear.driver import LinearRun, TimedCheckpoint, linear_solver
 from linearized.solvers.linear.refinement import Refinement, distinct, floor, with_traces

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
 
+from linearized.base.shapes import Float64
 from linearized.solvers.linear.dense_gram import DenseProblem
 from linearized.solvers.linear.driver import LinearRun
 from linearized.solvers.linear.lock_step import LockStep

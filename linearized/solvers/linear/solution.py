@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float64
 
 RTOL, ATOL, MAX_ITERATIONS = 1e-4, 1e-3, 750  # as published
 SLACK = 1.1  # how far the recomputed residual may lie above its tolerance

@@ -4,8 +4,8 @@ import math
 
 import keras
 import numpy as np
-from jaxtyping import Float32
 
+from linearized.base.shapes import Float32
 from linearized.solvers.training.recipe import Recipe, moved
 
 

@@ -5,8 +5,8 @@ Forward over reverse differentiation, chunk of rows by chunk, on a copy of the m
 
 import keras
 import numpy as np
-from jaxtyping import Float64
 
+from linearized.base.shapes import Float64
 from linearized.data.dataset import Dataset
 from linearized.solvers.training.objectives import row_losses
 

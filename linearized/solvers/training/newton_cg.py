@@ -12,10 +12,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from jaxtyping import Float64
 from scipy.optimize import OptimizeResult, minimize
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float64
 from linearized.data.dataset import Dataset
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.training.derivatives import Objective

@@ -3,8 +3,8 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float32, Float64
 
+from linearized.base.shapes import Float32, Float64
 from linearized.solvers.training.schedule import cosine_rates, lambda_rates, learning_rates, warm_up_epochs
 
 

@@ -1,9 +1,9 @@
 """Learning rates and batch sizes by epoch: those of arXiv 2006.13409, of lambda networks, and warm-up plus cosine."""
 
 import numpy as np
-from jaxtyping import Float64
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float64
 
 WARM_UP = 15  # epochs
 LARGEST_BATCH = 10_000

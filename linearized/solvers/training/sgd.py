@@ -8,9 +8,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from jaxtyping import Float32
 
 from linearized.base.errors import UserError
+from linearized.base.shapes import Float32
 from linearized.data.dataset import Dataset
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.training.batches import Batches

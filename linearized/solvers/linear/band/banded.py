@@ -5,7 +5,8 @@ Bands are stored as LAPACK does: row i of (b+1, n) is the i-th diagonal below th
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float64
+
+from linearized.base.shapes import Float64
 
 
 def factor(band: Float64[np.ndarray, "b_and_1 n"], ridge: float) -> Float64[np.ndarray, "b_and_1 n"] | None:

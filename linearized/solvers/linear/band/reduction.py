@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float, Float64
 
+from linearized.base.shapes import Float, Float64
 from linearized.solvers.linear.blas import symmetric_product, symmetric_update
 
 WIDTH = 96

@@ -9,8 +9,8 @@ The band is factored in float64. In float32, B is K only to rounding: where a re
 """
 
 import numpy as np
-from jaxtyping import Float64
 
+from linearized.base.shapes import Float64
 from linearized.solvers.linear.band import banded
 from linearized.solvers.linear.band.reduction import BandReduction
 from linearized.solvers.linear.dense_gram import DenseGram, DenseProblem

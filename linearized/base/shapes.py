@@ -1,0 +1,23 @@
+"""Array types with shapes for signatures, such as `Float64[np.ndarray, "n d"]`.
+
+They are jaxtyping's where it was imported before this module, as the tests do, which check types and shapes of every
+call. Elsewhere such an annotation is the array type alone: importing jaxtyping takes a third of the time of `--help`.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["Float", "Float32", "Float64", "Int", "Int64", "Real", "Shaped", "UInt8"]
+
+if TYPE_CHECKING or "jaxtyping" in sys.modules:
+    from jaxtyping import Float, Float32, Float64, Int, Int64, Real, Shaped, UInt8
+else:
+
+    class ArrayOfAnyShape:
+        """Stand-in for the types of jaxtyping."""
+
+        def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
+            """Return the array type of a pair (array type, shape)."""
+            return item[0]
+
+    Float = Float32 = Float64 = Int = Int64 = Real = Shaped = UInt8 = ArrayOfAnyShape
