@@ -14,6 +14,7 @@ _HOMES = {
     "UserError": "linearized.base.errors",
     "collect": "linearized.storage.results",
     "fit_embedding": "linearized.kernel_ridge.embedded_fit",
+    "from_arrays": "linearized.data.own.memory",
     "load": "linearized.data",
     "open_embedding": "linearized.storage.embeddings",
     "open_gram": "linearized.storage.gram",

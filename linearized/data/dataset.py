@@ -9,6 +9,7 @@ import numpy as np
 
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float32, Int64
+from linearized.data.preparation import Preparation
 from linearized.data.scores import evaluate
 
 TASKS = ("classes", "binary", "regression")
@@ -48,6 +49,7 @@ class Dataset:
             `linearized.experiments.customary_metrics`.
         notes: What the reader did with the files, such as `train_rows_unlabelled`, the number of rows it dropped.
         noise: The noise level in words, such as "τ = 0.6"; "" where there are no levels.
+        preparation: Does to further rows what was done to these; made by the source.
         class_names: Names of the classes in the order of their numbers; () where only their numbers are known.
     """
 
@@ -65,6 +67,7 @@ class Dataset:
     notes: dict[str, str | int] = dataclasses.field(default_factory=dict)
     noise: str = ""
     class_names: tuple[str, ...] = ()
+    preparation: Preparation | None = None
 
     def __post_init__(self):
         if self.task != "regression":

@@ -2,8 +2,7 @@
 
 from linearized.data.dataset import Dataset
 from linearized.data.transforms.preprocess import preprocessed
-from linearized.settings.data_settings import DataSettings
-from linearized.settings.gram_settings import RowSettings
+from linearized.settings.data_settings import DataSettings, PreprocessedRows
 
 
 def load_rows(settings: DataSettings, noise_ind: int) -> Dataset:
@@ -11,6 +10,6 @@ def load_rows(settings: DataSettings, noise_ind: int) -> Dataset:
     return settings.described().load(noise_ind, **settings.row_settings())
 
 
-def load_preprocessed(settings: RowSettings, noise_ind: int) -> Dataset:
-    """Load the rows at a noise level, preprocessed as the settings of a kernel say. Raises `UserError` likewise."""
+def load_preprocessed(settings: PreprocessedRows, noise_ind: int) -> Dataset:
+    """Load the rows at a noise level, preprocessed as the settings say. Raises `UserError` likewise."""
     return preprocessed(load_rows(settings, noise_ind), settings.preprocess, settings.zca_regularization)

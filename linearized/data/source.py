@@ -15,6 +15,7 @@ from linearized.base.directories import directory as directory_of
 from linearized.base.errors import UserError
 from linearized.base.lists import count_or_share
 from linearized.data.dataset import Dataset, Split, check, fingerprint, part
+from linearized.data.preparation import Preparation
 from linearized.data.transforms import cache as noisy_cache
 
 SEED = 2048  # of the noise, as published
@@ -128,6 +129,7 @@ class Source:
             family=self.family,
             fingerprint=fingerprint(made_from, taken, held_out),
             noise=f"{self.noise_name} = {float(self.noise_levels[noise_ind]):g}",
+            preparation=Preparation(self.task, train.x.shape[1]),
         )
 
 

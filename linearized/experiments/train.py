@@ -14,7 +14,7 @@ from linearized.base.errors import UserError
 from linearized.base.machine_memory import working_bytes
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.data.dataset import Dataset
-from linearized.data.loading import load_rows
+from linearized.data.loading import load_preprocessed
 from linearized.data.scores import LOSSES
 from linearized.experiments import run as life
 from linearized.experiments import select
@@ -24,7 +24,7 @@ from linearized.experiments.refusals import asked_ridges, read_weights, refuse_u
 from linearized.models import MODELS, declaration, setting_groups
 from linearized.models.declaration import HIDDEN_UNITS
 from linearized.settings.config import LARGEST_SEED, setting
-from linearized.settings.data_settings import LevelsSettings
+from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
 from linearized.settings.reads import Declarations
 from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, NUM_LAYERS_HELP, RunSettings
 from linearized.settings.training_settings import TrainingSettings
@@ -44,7 +44,7 @@ AUTO_HELP = (
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainSettings(*setting_groups(), TrainingSettings, LevelsSettings, RunSettings):
+class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, LevelsSettings, RunSettings):
     """Settings of `python train.py`: the published flags first, then ours, then those of the groups."""
 
     GROUP = "Model"
@@ -213,7 +213,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     refuse_beyond_memory(config)
     read_weights(config)
     ridges = asked_ridges(config)
-    dataset = load_rows(config, level)
+    dataset = load_preprocessed(config, level)
     logging.info(
         "%s on %s at noise level %d: %d train rows of dimension %d, %d ridges",
         config.model, dataset.name, level, len(dataset.train), dataset.dim, len(ridges),

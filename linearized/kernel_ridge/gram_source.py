@@ -18,6 +18,7 @@ import linearized
 from linearized.base.child_processes import end_with_parent
 from linearized.base.errors import TryLater, UserError
 from linearized.data.dataset import Dataset
+from linearized.data.own.memory import keep
 from linearized.settings.gram_settings import GramSettings, KernelSettings
 from linearized.storage.gram import Gram, open_gram
 from linearized.storage.manifest import load_manifest
@@ -43,6 +44,7 @@ def find_or_make(settings: Any, dataset: Dataset, *, opened: Callable = open_gra
         return opened(folder, fingerprint=dataset.fingerprint)
     except UserError as error:
         logging.info("%s", error)
+    keep(settings.data)
     logging.info("making it: %s", settings.command())
     run_child([sys.executable, "-m", module, *settings.flags(), f"--wait={WAIT}"], settings.command())
     return opened(folder, fingerprint=dataset.fingerprint)

@@ -132,6 +132,26 @@ class DataSettings(OwnDataSettings):
         self.described().level(noise_ind)
 
 
+PREPROCESSING = ("none", "standard", "unit_norm", "layer_norm", "zca", "layer_norm_zca")
+ZCA_REGULARIZATION = 0.1  # ε, as published
+
+
+@dataclasses.dataclass(frozen=True)
+class PreprocessedRows(DataSettings):
+    """Rows of a dataset whose inputs are preprocessed, see `linearized.data.transforms.preprocess`."""
+
+    GROUP = "Data"
+
+    zca_regularization: float = setting(
+        ZCA_REGULARIZATION, "--preprocess=zca: added to eigenvalues, relative to their mean; 0.1 as published",
+        minimum=0.0, maximum=1e6, when=when(preprocess=("zca", "layer_norm_zca")),
+    )  # fmt: skip
+    preprocess: str = setting(
+        "none", "of the inputs: standard, columns at mean 0 and variance 1 over the train rows; unit_norm, rows of "
+        "norm 1; layer norm; ZCA fitted on the train rows; both", choices=PREPROCESSING,
+    )  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class LevelsSettings(DataSettings):
     """Rows of a dataset at one noise level or several."""

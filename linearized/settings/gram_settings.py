@@ -15,8 +15,8 @@ from linearized.base.errors import UserError
 from linearized.base.registry import Registry
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.settings.config import LARGEST_SEED, Settings, setting
-from linearized.settings.data_settings import ONE_LEVEL_HELP, DataSettings
-from linearized.settings.reads import Declarations, declared, when
+from linearized.settings.data_settings import ONE_LEVEL_HELP, PreprocessedRows
+from linearized.settings.reads import Declarations, declared
 from linearized.settings.run_settings import NUM_LAYERS_HELP
 
 KERNELS = Registry(
@@ -32,8 +32,6 @@ KERNELS = Registry(
 )
 
 KEYS = {"CNTK": "cntk_dir", "RF": "rf_dir"}
-PREPROCESSING = ("none", "layer_norm", "zca", "layer_norm_zca")
-ZCA_REGULARIZATION = 0.1  # ε, as published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,18 +112,11 @@ class KernelSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
-class RowSettings(DataSettings, KernelSettings):
+class RowSettings(PreprocessedRows, KernelSettings):
     """A kernel on rows of a dataset, at a noise level that is named elsewhere."""
 
     GROUP = "Data"
 
-    zca_regularization: float = setting(
-        ZCA_REGULARIZATION, "--preprocess=zca: added to eigenvalues, relative to their mean; 0.1 as published",
-        minimum=0.0, maximum=1e6, when=when(preprocess=("zca", "layer_norm_zca")),
-    )  # fmt: skip
-    preprocess: str = setting(
-        "none", "of the inputs: layer norm, ZCA fitted on the train rows, or both", choices=PREPROCESSING
-    )
     num_shards: int = setting(
         0, "files the work is divided into, 0: a good number", minimum=0, maximum=10**6, identity=False, group="Run"
     )

@@ -11,11 +11,18 @@ from linearized.base.registry import Registry
 from linearized.settings.config import Settings, setting
 from linearized.settings.reads import SET, Declarations, reads, when
 
-FORMATS = Registry("format", {"npz": "linearized.data.own.readers.npz:NPZ"})  # asked in this order whether a text fits
+FORMATS = Registry(
+    "format",
+    {
+        "npz": "linearized.data.own.readers.npz:NPZ",
+        "arrays": "linearized.data.own.memory:ARRAYS",
+    },
+)  # fmt: skip - asked in this order whether a text fits
 MECHANISM = Registry("mechanism", {
     "format_of": "linearized.data.own.formats:format_of", "source": "linearized.data.own.source:own_source",
     "digest": "linearized.data.own.formats:content_digest",
 })  # fmt: skip
+MISSING = ("refuse", "drop", "mean")
 TASKS = ("auto", "classes", "binary", "regression")
 OWN = when(data=SET)
 
@@ -34,6 +41,12 @@ class OwnDataSettings(Settings):
         0.2, "rows of --data held out for testing by --seed, where it has no test part of its own", minimum=0.001,
         maximum=0.999, when=OWN,
     )  # fmt: skip
+    missing: str = setting(
+        "refuse", "rows of --data with missing values: refuse, drop them, or fill in the mean of the train rows",
+        choices=MISSING, when=OWN,
+    )  # fmt: skip
+    target: str = setting("", "the column of labels, or several targets with commas; empty: target, label, class or y")
+    drop_columns: str = setting("", "columns that are not read, with commas, such as id,name")
 
     @classmethod
     def kinds(cls) -> Declarations:

@@ -55,7 +55,7 @@ AT_WORK = {
     "data",
 }  # what selects: its values are entries, not settings
 # Files, addresses, and what is valid with few values of others: tested with the code that reads them.
-ELSEWHERE = {"gram", "scheduler", "folder", "published_weights", "list", "ridge_grid", "loss"}
+ELSEWHERE = {"gram", "scheduler", "folder", "published_weights", "list", "ridge_grid", "loss", "target", "drop_columns"}
 
 SPELLINGS = {"dense_layers"}  # settings that set another one, which names the run
 

@@ -9,8 +9,9 @@ from linearized import data
 from linearized.base.errors import UserError
 from linearized.data.dataset import Split
 from linearized.data.loading import load_preprocessed
-from linearized.data.transforms.preprocess import fit_whitening, layer_norm, preprocessed
-from linearized.settings.gram_settings import PREPROCESSING, GramSettings
+from linearized.data.transforms.preprocess import fit_whitening, layer_norm, preprocessed, unit_norm
+from linearized.settings.data_settings import PREPROCESSING
+from linearized.settings.gram_settings import GramSettings
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +139,18 @@ def test_what_makes_no_sense_is_refused(digits):
         for function in (fit_whitening, layer_norm):
             with pytest.raises(UserError, match="Inputs must be"):
                 function(x)
+
+
+def test_standard_and_unit_norm_agree_with_scikit_learn_and_apply_to_further_rows(digits):
+    from sklearn.preprocessing import Normalizer, StandardScaler
+
+    scaler = StandardScaler().fit(digits.train.x.astype(np.float64))
+    for method, expected in (("standard", scaler), ("unit_norm", Normalizer())):
+        found = preprocessed(digits, method)
+        np.testing.assert_allclose(found.test.x, expected.transform(digits.test.x.astype(np.float64)), atol=1e-5)
+        np.testing.assert_array_equal(found.preparation.inputs(digits.test.x), found.test.x)
+
+
+def test_extreme_rows_have_unit_norm_and_zeros_stay():
+    x = np.array([[1e30, 1e30], [1e-30, 0], [0, 0]], np.float32)
+    np.testing.assert_allclose(unit_norm(x), [[0.5**0.5] * 2, [1, 0], [0, 0]], rtol=1e-6)

@@ -30,15 +30,10 @@ def sniffed_task(y: np.ndarray) -> str:
     return "classes" if whole and (few or many) else "regression"
 
 
-def coded(
-    parts: dict[str, np.ndarray], task: str, names: tuple[str, ...] | None, where: str
-) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Return class numbers (n,) by split, and the names of the classes in the order of their numbers.
+def coded(parts: dict[str, np.ndarray], task: str, where: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return class numbers (n,) by split, and the labels of the classes in the order of their numbers.
 
     Classes are those of the train part, sorted: numbers by value, text by the alphabet.
-
-    Args:
-        names: Of the classes 0, 1, ..., where the labels are these numbers already.
 
     Raises `UserError` for fewer than two classes, for another number of them than two where the task is binary, and for
     a class of another part that the train part lacks.
@@ -56,9 +51,18 @@ def coded(
         if len(unknown):
             raise UserError(f"{where}: the {name} part has the class {unknown[0]!s:.40}, which the train part lacks.")
         numbers[name] = places.astype(np.int64)
-    if names is None:
-        return numbers, tuple(_name(value) for value in values)
-    return numbers, tuple(names[int(value)] for value in values)
+    return numbers, values
+
+
+def names(classes: np.ndarray, known: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the names of classes, whole numbers without a point.
+
+    Args:
+        known: Names of the classes 0, 1, ..., where the labels are these numbers.
+    """
+    if known is not None:
+        return tuple(known[int(label)] for label in classes)
+    return tuple(_name(label) for label in classes)
 
 
 def _name(value: object) -> str:

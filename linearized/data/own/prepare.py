@@ -1,14 +1,20 @@
-"""From what a reader returns to rows that a `Dataset` can take: task, class numbers, train and test rows, images."""
+"""From what a reader returns to rows that a `Dataset` can take: task, class numbers, train and test rows, images.
+
+Inputs are not read here, except to find the rows with missing values where these are to be dropped.
+"""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from linearized.base.errors import UserError
-from linearized.data.own import labels
+from linearized.base.names import slug
+from linearized.data.own import labels, missing
 from linearized.data.own.arrays import OwnArrays
 from linearized.data.own.splits import split_rows
+from linearized.data.own.tables import refuse_text
 from linearized.settings.own_settings import OwnDataSettings
 
 CHANNELS = (1, 3, 4)
@@ -21,22 +27,30 @@ class LazyRows:
 
     Attributes:
         x: Inputs as `OwnArrays` has them.
-        y: Class numbers (len(x),), or targets (len(x), k).
-        order: Numbers of the rows in their order; None: all rows as they lie.
+        y: Class numbers (n,), or targets (n, k), of these rows.
+        order: Numbers of the rows of `x` in their order; a slice: all rows as they lie.
     """
 
     x: Any
     y: np.ndarray
-    order: np.ndarray | None = None
+    order: np.ndarray | slice
 
     def __len__(self) -> int:
-        return len(self.x) if self.order is None else len(self.order)
+        return len(self.y)
+
+    def numbers(self, rows: slice | np.ndarray) -> np.ndarray | slice:
+        """Return the numbers that some of these rows have in `x`."""
+        return rows if isinstance(self.order, slice) else self.order[rows]
+
+    def some(self, rows: np.ndarray) -> "LazyRows":
+        """Return some of the rows in the order of their numbers here."""
+        return LazyRows(self.x, self.y[rows], self.numbers(rows))
 
     def take(self, rows: slice | np.ndarray) -> tuple[Any, np.ndarray]:
         """Return inputs and labels of some of the rows; only those are read."""
-        numbers = rows if self.order is None else self.order[rows]
-        x = self.x.iloc[numbers] if hasattr(self.x, "iloc") else self.x[numbers]
-        return x, self.y[numbers]
+        numbers = self.numbers(rows)
+        x = self.x.iloc[numbers] if hasattr(self.x, "iloc") else np.asarray(self.x[numbers])
+        return x, self.y[rows]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +59,17 @@ class PreparedRows:
 
     Attributes:
         divided: Whether train and test rows were divided by the seed.
-        class_names: In the order of the class numbers; () for regression.
+        classes: Labels in the order of the class numbers, as they were given; None for regression.
+        class_names: The same as text; () for regression.
+        flat: Whether labels were given as (n,).
         num_outputs: Columns of the targets for regression, else those of the model's outputs.
     """
 
     rows: dict[str, LazyRows]
     task: str
+    classes: np.ndarray | None
     class_names: tuple[str, ...]
+    flat: bool
     num_outputs: int
     image_shape: tuple[int, int, int] | None
     divided: bool
@@ -66,22 +84,54 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
 
     Raises `UserError` for missing labels, for parts that do not go together, and for labels that the task cannot take.
     """
-    where, parts = options.data, arrays.parts()
+    where, parts = data_name(options.data), arrays.parts()
     _refuse_unequal(parts, where)
-    y = {name: np.asarray(pair[1]) for name, pair in parts.items()}
+    kept, dropped = _kept(parts, options.missing, where)
+    y = {name: np.asarray(pair[1])[kept[name]] for name, pair in parts.items()}
     task = labels.sniffed_task(y["train"]) if options.task == "auto" else options.task
+    classes, names = None, ()
     if task == "regression":
-        coded, names = labels.targets(y, where), ()
+        coded = labels.targets(y, where)
     else:
-        coded, names = labels.coded(y, task, arrays.class_names, where)
-    rows = {name: LazyRows(pair[0], coded[name]) for name, pair in parts.items()}
+        coded, classes = labels.coded(y, task, where)
+        names = labels.names(classes, arrays.class_names)
+    rows = {name: LazyRows(pair[0], coded[name], kept[name]) for name, pair in parts.items()}
     divided = "test" not in rows
     if divided:
         whole = rows["train"]
         train, test = split_rows(len(whole), options.test_fraction, seed, coded["train"] if names else None)
-        rows["train"], rows["test"] = LazyRows(whole.x, whole.y, train), LazyRows(whole.x, whole.y, test)
+        rows["train"], rows["test"] = whole.some(train), whole.some(test)
     outputs = coded["train"].shape[1] if task == "regression" else len(names) if task == "classes" else 1
-    return PreparedRows(rows, task, names, outputs, image_shape(arrays), divided, arrays.notes)
+    notes = {**arrays.notes, **({"rows_dropped_missing": dropped} if dropped else {})}
+    flat = y["train"].ndim == 1
+    return PreparedRows(rows, task, classes, names, flat, outputs, image_shape(arrays), divided, notes)
+
+
+def data_name(text: str) -> str:
+    """Return the name of the user's data in titles and folders: that of the file, without folders and suffix."""
+    if text.startswith("arrays:"):
+        return "arrays"
+    path = Path(text.split(",")[0])
+    return slug(path.name.removesuffix("".join(path.suffixes)) or path.name or text, 60)
+
+
+def _kept(
+    parts: dict[str, tuple[Any, np.ndarray]], policy: str, where: str
+) -> tuple[dict[str, np.ndarray | slice], int]:
+    """Return the rows of each part that are kept, and how many were dropped. Raises `UserError` for missing labels."""
+    kept, dropped = {}, 0
+    for name, (x, y) in parts.items():
+        absent = missing.missing_labels(np.asarray(y))
+        if policy == "drop":
+            absent = absent | missing.missing_rows(x)
+        else:
+            missing.refuse_missing_labels(absent, f"{where} ({name} rows)")
+        dropped += int(absent.sum())
+        kept[name] = np.flatnonzero(~absent) if absent.any() else slice(None)
+        if absent.all():
+            raise UserError(f"{where}: each of the {len(x)} {name} rows has missing values; none is left. "
+                            "--missing=mean fills them in.")  # fmt: skip
+    return kept, dropped
 
 
 def image_shape(arrays: OwnArrays) -> tuple[int, int, int] | None:
@@ -91,7 +141,7 @@ def image_shape(arrays: OwnArrays) -> tuple[int, int, int] | None:
     (n, h, w) if they are bytes or both sides have `SMALLEST_SIDE` pixels.
     """
     shape = tuple(arrays.x.shape[1:])
-    if arrays.images is False or len(shape) not in (2, 3):
+    if hasattr(arrays.x, "iloc") or arrays.images is False or len(shape) not in (2, 3):
         return None
     if len(shape) == 2:
         sizable = arrays.x.dtype == np.uint8 or min(shape) >= SMALLEST_SIDE
@@ -101,14 +151,40 @@ def image_shape(arrays: OwnArrays) -> tuple[int, int, int] | None:
     return (shape[1], shape[2], shape[0]) if shape[0] in CHANNELS else None
 
 
-def matrix(x: Any, shape: tuple[int, int, int] | None) -> np.ndarray:
-    """Return inputs as float32 rows (n, d). Images of bytes or 16 bits are scaled to [0, 1], channels come last."""
-    x = np.asarray(x)
-    scale = {"uint8": 255, "uint16": 65_535}.get(str(x.dtype)) if shape is not None else None
-    if shape is not None and x.ndim == 4 and x.shape[1:] != shape:
-        x = np.moveaxis(x, 1, -1)
-    rows = np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
-    return rows if scale is None else rows / np.float32(scale)
+@dataclasses.dataclass(frozen=True)
+class ArrayColumns:
+    """Arrays (n, ...) become float32 rows (n, d). Images of bytes or 16 bits are scaled to [0, 1], channels come last.
+
+    Attributes:
+        shape: (height, width, channels) of images, else None.
+        mean: Of the train rows, which takes the place of missing values; None: these stay, and are refused later.
+    """
+
+    shape: tuple[int, int, int] | None
+    mean: np.ndarray | None = None
+
+    def __call__(self, x: Any) -> np.ndarray:
+        """Return float32 rows (n, d)."""
+        x = np.asarray(x)
+        scale = {"uint8": 255, "uint16": 65_535}.get(str(x.dtype)) if self.shape is not None else None
+        if self.shape is not None and x.ndim == 4 and x.shape[1:] != self.shape:
+            x = np.moveaxis(x, 1, -1)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+            rows = np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
+        if scale is not None:
+            return rows / np.float32(scale)
+        return rows if self.mean is None else np.where(np.isnan(rows), self.mean, rows)
+
+
+def fit_arrays(x: np.ndarray, shape: tuple[int, int, int] | None, *, impute: bool) -> ArrayColumns:
+    """Return the columns of arrays, with the mean of the train rows `x` if missing values are to be filled in."""
+    plain = ArrayColumns(shape)
+    if not impute or x.dtype.kind != "f":
+        return plain
+    rows = plain(x).astype(np.float64)
+    there = ~np.isnan(rows)
+    mean = np.where(there, rows, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    return ArrayColumns(shape, mean.astype(np.float32))
 
 
 def _refuse_unequal(parts: dict[str, tuple[Any, np.ndarray | None]], where: str) -> None:
@@ -127,6 +203,8 @@ def _refuse_unequal(parts: dict[str, tuple[Any, np.ndarray | None]], where: str)
         if np.ndim(y) == 2 and np.shape(y)[1:] != np.shape(parts["train"][1])[1:]:
             raise UserError(f"{where}: train targets have {np.shape(parts['train'][1])[1:]} columns, {name} targets "
                             f"{np.shape(y)[1:]}.")  # fmt: skip
-        if hasattr(x, "dtype") and x.dtype.kind not in "biuf":
+        if hasattr(x, "iloc"):
+            refuse_text(x, where)
+        elif x.dtype.kind not in "biuf":
             raise UserError(f"{where}: inputs must be real numbers. Received: arrays of type {x.dtype}. Give a table "
                             "with columns of text as a .csv file or a data frame.")  # fmt: skip

@@ -3,14 +3,18 @@
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from linearized.base.errors import UserError
-from linearized.base.names import slug
+from linearized.base.lists import count_or_share
 from linearized.data.dataset import Dataset, Split, check, chosen_rows
 from linearized.data.own.formats import content_digest, format_of
-from linearized.data.own.prepare import PreparedRows, matrix, prepare
+from linearized.data.own.missing import refuse_missing
+from linearized.data.own.prepare import LazyRows, PreparedRows, data_name, fit_arrays, prepare
+from linearized.data.own.tables import fit_columns
+from linearized.data.preparation import Preparation
 from linearized.data.source import Source
 from linearized.settings.own_settings import FORMATS, OwnDataSettings
 
@@ -47,30 +51,48 @@ class OwnSource(Source):
         Raises `UserError` for inputs that are not finite.
         """
         self.level(noise_ind)
-        splits = {}
+        raw, y, taken = {}, {}, {}
         for name, rows in self.prepared.rows.items():
             count = {"train": num_train, "test": num_test}.get(name, 0)
-            taken = chosen_rows(len(rows), count, subset=subset, seed=seed, what=f"num_{name}")
-            x, y = rows.take(taken)
-            y = y if self.task == "regression" else y[:, None].astype(np.float32)
-            splits[name] = Split(matrix(x, self.image_shape), y)
-            check(splits[name].x, splits[name].y, f"{self.options.data} ({name} rows)")
-        if "validation" in splits and validation:
-            raise UserError(f"{self.options.data} has validation rows of its own. Leave out --validation.")
+            part = chosen_rows(len(rows), count, subset=subset, seed=seed, what=f"num_{name}")
+            raw[name], labels = rows.take(part)
+            y[name] = labels if self.task == "regression" else labels[:, None].astype(np.float32)
+            taken[name] = len(labels)
+            if self.options.missing == "refuse":
+                refuse_missing(raw[name], f"{self.name} ({name} rows)", _numbers(rows, part))
+        if "validation" in raw and validation:
+            raise UserError(f"{self.name} has validation rows of its own. Leave out --validation.")
+        kept = taken["train"] - count_or_share(validation, taken["train"], "validation")
+        columns = self._fitted(raw["train"][:kept])
+        splits = {name: Split(columns(raw[name]), y[name]) for name in raw}
+        for name, split in splits.items():
+            check(split.x, split.y, f"{self.name} ({name} rows)")
         used = {name: value for name, value in self.options.to_dict().items() if name != "data"}
-        taken = [len(splits["train"]), len(splits["test"]), subset, seed]
         made = self.dataset(
-            noise_ind, splits["train"], splits["test"], validation, f"{self.digest} {RECIPE} {used}", taken
-        )
+            noise_ind, splits["train"], splits["test"], validation, f"{self.digest} {RECIPE} {used}",
+            [*taken.values(), subset, seed],
+        )  # fmt: skip
         return dataclasses.replace(
-            made, validation=splits.get("validation", made.validation), class_names=self.prepared.class_names,
-            notes=self.prepared.notes,
+            made, validation=Split(splits["validation"].x, y["validation"]) if "validation" in raw else made.validation,
+            class_names=self.prepared.class_names, notes=self.prepared.notes,
+            preparation=Preparation(self.task, made.dim, self.prepared.classes, columns, flat=self.prepared.flat),
         )  # fmt: skip
 
-    def row_length(self, **rows) -> int:
-        """Return the length of the rows that `load` would give with these settings."""
+    def _fitted(self, x: Any) -> Any:
+        """Return the columns, fitted on the train rows that are no validation rows."""
+        impute = self.options.missing == "mean"
+        return fit_columns(x, impute=impute) if hasattr(x, "iloc") else fit_arrays(x, self.image_shape, impute=impute)
+
+    def row_length(self, **rows: Any) -> int:
+        """Return the length of the rows that `load` gives with these arguments; tables are loaded to count columns."""
         x = self.prepared.rows["train"].x
-        return int(np.prod(x.shape[1:]))
+        return self.load(**rows).dim if hasattr(x, "iloc") else int(np.prod(x.shape[1:]))
+
+
+def _numbers(rows: LazyRows, part: slice | np.ndarray) -> np.ndarray:
+    """Return what some rows are called in the file, from 0."""
+    numbers = rows.numbers(part)
+    return np.arange(len(rows.x))[numbers]
 
 
 def own_source(options: OwnDataSettings, seed: int) -> OwnSource:
@@ -91,9 +113,3 @@ def _source(options: OwnDataSettings, seed: int, digest: str) -> OwnSource:
         rows=(len(prepared.rows["train"]), len(prepared.rows["test"])), prepared=prepared, digest=digest,
         options=options,
     )  # fmt: skip
-
-
-def data_name(text: str) -> str:
-    """Return the name of the user's data in titles and folders: that of the file, without folders and suffix."""
-    path = Path(text)
-    return slug(path.name.removesuffix("".join(path.suffixes)) or path.name or text, 60)

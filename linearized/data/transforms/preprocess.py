@@ -1,4 +1,7 @@
-"""Layer norm and ZCA whitening of a dataset, fitted on its train rows alone and applied to every split alike.
+"""Preprocessing of a dataset, fitted on its train rows alone and applied to every split alike.
+
+"standard" takes each column to mean 0 and variance 1 over the train rows; a column that is constant there becomes 0 in
+them, and is only centred elsewhere. "unit_norm" divides each row by its Euclidean norm; a row of zeros stays one.
 
 Layer norm takes each row to mean 0 and variance 1 over its own entries, and has nothing to fit. ZCA centres by the mean
 of the train rows and whitens by their covariance C: the symmetric root, so that images stay images (Bell & Sejnowski
@@ -17,7 +20,7 @@ from linearized.base.array_checks import real_array, refuse_not_finite
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float32, Float64
 from linearized.data.dataset import Dataset, Split, fingerprint
-from linearized.settings.gram_settings import PREPROCESSING, ZCA_REGULARIZATION
+from linearized.settings.data_settings import PREPROCESSING, ZCA_REGULARIZATION
 
 NULL = 1e-12  # an eigenvalue below this share of the largest, times d, is rounding in float64
 LARGER = 3.0  # root mean square of held-out rows, relative to train rows (or to 1), from which a warning is logged
@@ -69,6 +72,47 @@ def fit_whitening(x: np.ndarray, regularization: float = ZCA_REGULARIZATION) -> 
     return Whitening(mean, (vectors * gains) @ vectors.T)
 
 
+@dataclasses.dataclass(frozen=True)
+class Standardization:
+    """x -> (x - mean) / deviation, column by column."""
+
+    mean: Float64[np.ndarray, " d"]
+    deviation: Float64[np.ndarray, " d"]
+
+    def __call__(self, x: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+        """Return standardised rows, by blocks in float64."""
+        out = np.empty(x.shape, np.float32)
+        for rows in _blocks(len(x)):
+            out[rows] = (x[rows] - self.mean) / self.deviation
+        return out
+
+
+def fit_standardization(x: np.ndarray) -> Standardization:
+    """Fit mean and deviation (of the population) of the columns of rows `x` (n, d), in float64.
+
+    The deviation of a constant column is taken as 1. Raises `UserError` for rows that are not finite.
+    """
+    x = checked_rows(x)
+    mean, squares = x.mean(axis=0, dtype=np.float64), np.zeros(x.shape[1])
+    for rows in _blocks(len(x)):
+        squares += np.square(x[rows] - mean).sum(axis=0)
+    varied = x.max(axis=0) > x.min(axis=0)  # not so by rounding alone
+    return Standardization(np.where(varied, mean, x[0]), np.where(varied, np.sqrt(squares / len(x)), 1))
+
+
+def unit_norm(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
+    """Return each row of `x` (n, d) divided by its norm; a row of zeros stays. Raises `UserError` if not finite."""
+    x = checked_rows(x)
+    out = np.empty(x.shape, np.float32)
+    for rows in _blocks(len(x)):
+        block = x[rows].astype(np.float64)
+        scale = np.abs(block).max(axis=1, keepdims=True)  # squares of large or tiny entries leave the range
+        block /= np.where(scale > 0, scale, 1)
+        norms = np.sqrt(np.square(block).sum(axis=1, keepdims=True))
+        out[rows] = block / np.where(norms > 0, norms, 1)
+    return out
+
+
 def layer_norm(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
     """Return each row of `x` (n, d) at mean 0 and variance 1 over its entries; a constant row becomes exactly 0.
 
@@ -106,12 +150,18 @@ def preprocessed(dataset: Dataset, method: str, regularization: float = ZCA_REGU
         raise UserError(f"Unknown preprocessing {method!r}. The choices are: {', '.join(PREPROCESSING)}.")
     if method == "none":
         return dataset
-    inputs = {name: split.x for name, split in dataset.splits().items()}
-    if method.startswith("layer_norm"):
-        inputs = {name: layer_norm(x) for name, x in inputs.items()}
+    inputs, steps = {name: split.x for name, split in dataset.splits().items()}, []
+    if method == "standard":
+        steps.append(fit_standardization(inputs["train"]))
+    elif method == "unit_norm":
+        steps.append(unit_norm)
+    elif method.startswith("layer_norm"):
+        steps.append(layer_norm)
+    if steps:
+        inputs = {name: steps[0](x) for name, x in inputs.items()}
     if method.endswith("zca"):
-        whitening = fit_whitening(inputs["train"], regularization)
-        inputs = {name: whitening(x) for name, x in inputs.items()}
+        steps.append(fit_whitening(inputs["train"], regularization))
+        inputs = {name: steps[-1](x) for name, x in inputs.items()}
         sizes = {name: float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for name, x in inputs.items()}
         for name, size in sizes.items():
             if size > LARGER * max(sizes["train"], 1):
@@ -121,7 +171,10 @@ def preprocessed(dataset: Dataset, method: str, regularization: float = ZCA_REGU
                 )  # fmt: skip
     splits = {name: Split(inputs[name], split.y) for name, split in dataset.splits().items()}
     made_from = fingerprint(dataset.fingerprint, method, RECIPE, *([regularization] if method.endswith("zca") else []))
-    return dataclasses.replace(dataset, **splits, fingerprint=made_from)
+    preparation = dataset.preparation
+    for step in steps if preparation else ():
+        preparation = preparation.then(step)
+    return dataclasses.replace(dataset, **splits, fingerprint=made_from, preparation=preparation)
 
 
 def _blocks(n: int) -> list[slice]:

@@ -206,7 +206,7 @@ def test_files_that_hold_no_plain_arrays_are_refused_before_data_are_read(direct
     def no_rows(*args):
         raise AssertionError("rows were loaded")
 
-    monkeypatch.setattr("linearized.experiments.train.load_rows", no_rows)
+    monkeypatch.setattr("linearized.experiments.train.load_preprocessed", no_rows)
     for name, write in (("state.pt", lambda path: path.write_bytes(pickle.dumps({"fc.bias": [1.0]}))),
                         ("objects.npz", lambda path: np.savez(path, x=np.array([{}], dtype=object))),
                         ("absent.npz", lambda path: None)):  # fmt: skip

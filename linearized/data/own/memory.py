@@ -1,0 +1,186 @@
+"""Arrays and data frames given from Python, under the text "arrays:DIGEST" that `--data` takes.
+
+They are found in the process that registered them. Another process, such as the one that makes a Gram matrix, finds
+them in the folder `arrays` below data_dir once `keep` has written them there.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linearized.base.directories import directory
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset, fingerprint
+from linearized.data.own.arrays import OwnArrays
+from linearized.settings.data_settings import DataSettings
+from linearized.settings.own_settings import OwnDataSettings
+from linearized.storage.array_files import read_npz
+from linearized.storage.files import whole_file
+
+SCHEME = "arrays:"
+_registered: dict[str, OwnArrays] = {}
+
+
+def register(x: Any, y: Any, x_test: Any = None, y_test: Any = None, *, images: bool | None = None) -> str:
+    """Remember arrays for this process, and return the text by which `--data` finds them.
+
+    Args:
+        x, x_test: Arrays (n, ...) or data frames of inputs; sparse matrices become dense.
+        y, y_test: Labels (n,) of any type, or targets (n, k).
+        images: See `OwnArrays`.
+
+    Raises `UserError` where test inputs come without labels, or the other way round.
+    """
+    if (x_test is None) != (y_test is None):
+        raise UserError("Give x_test and y_test together, or neither of them.")
+    labels = [None if one is None else _labels(one) for one in (y, y_test)]
+    inputs = [None if one is None else _inputs(one) for one in (x, x_test)]
+    arrays = OwnArrays(inputs[0], labels[0], inputs[1], labels[1], images=images)
+    text = f"{SCHEME}{fingerprint(*_parts(arrays))}"
+    _registered[text] = arrays
+    return text
+
+
+def from_arrays(
+    x: Any, y: Any, x_test: Any = None, y_test: Any = None, *, task: str = "auto", test_fraction: float = 0.2,
+    seed: int = 0, missing: str = "refuse", images: bool | None = None, num_train: int = 0, num_test: int = 0,
+    validation: int | float = 0.0,
+) -> Dataset:  # fmt: skip
+    """Return arrays or data frames as a `Dataset`, the same as from a file of --data.
+
+    Args:
+        x, x_test: Inputs, see `register`.
+        y, y_test: Labels or targets.
+        task: "auto", "classes", "binary" or "regression".
+        test_fraction: Rows held out for testing, stratified for classes, where x_test is not given.
+        seed: Of this division.
+        missing: "refuse", "drop" or "mean", see `--missing`.
+        num_train, num_test, validation: As for the published datasets.
+
+    Raises `UserError` for what cannot be learned, such as labels of one class.
+    """
+    own = {"test_fraction": test_fraction, "seed": seed} if x_test is None else {}
+    rows = {"num_train": num_train, "num_test": num_test, "validation": validation}
+    config = DataSettings(data=register(x, y, x_test, y_test, images=images), task=task, missing=missing, **own, **rows)
+    return config.described().load(**config.row_settings())
+
+
+def keep(text: str) -> None:
+    """Write registered arrays where other processes find them, whole or not at all; do nothing for other texts."""
+    if not text.startswith(SCHEME) or _path(text).is_file():
+        return
+    arrays = _found(text)
+    stored = {}
+    for field in ("x", "x_test"):
+        frame = getattr(arrays, field)
+        if hasattr(frame, "columns"):
+            for number, name in enumerate(frame.columns):
+                column = frame[name]
+                stored[f"{field}/{number}"] = _storable(column.to_numpy())
+                stored[f"{field}/{number}/name"] = np.array(str(name))
+                stored[f"{field}/{number}/missing"] = column.isna().to_numpy()
+        elif frame is not None:
+            stored[field] = np.asarray(frame)
+    stored |= {
+        field: _storable(getattr(arrays, field)) for field in ("y", "y_test") if getattr(arrays, field) is not None
+    }
+    if arrays.images is not None:
+        stored["images"] = np.array(arrays.images)
+    with whole_file(_path(text), sealed=True) as path, path.open("wb") as file:
+        np.savez(file, **stored)
+
+
+class Arrays:
+    """Registered arrays as a format of `--data`."""
+
+    reads: tuple[str, ...] = ()
+
+    def fits(self, text: str) -> bool:
+        """See `Reader`."""
+        return text.startswith(SCHEME)
+
+    def digest(self, text: str, options: OwnDataSettings) -> str:
+        """See `Reader`: the text holds the digest."""
+        return text.removeprefix(SCHEME)
+
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """See `Reader`."""
+        return _found(text)
+
+
+ARRAYS = Arrays()
+
+
+def _found(text: str) -> OwnArrays:
+    if text in _registered:
+        return _registered[text]
+    path = _path(text)
+    if not path.is_file():
+        raise UserError(f"--data={text[:80]} names arrays of another Python process, which did not keep them. Give "
+                        "them again with linearized.from_arrays, or as a file.")  # fmt: skip
+    stored = read_npz(path, "Remove it and give the arrays again.")
+    fields: dict[str, Any] = {name: stored[name] for name in ("x", "y", "x_test", "y_test") if name in stored}
+    fields |= {name: frame for name in ("x", "x_test") if (frame := _frame(stored, name)) is not None}
+    return OwnArrays(**fields, images=bool(stored["images"]) if "images" in stored else None)
+
+
+def _path(text: str) -> Path:
+    digest = text.removeprefix(SCHEME)
+    if not digest.isalnum():
+        raise UserError(f"--data={text[:80]!r} names no arrays: the text is arrays: and 16 hex digits.")
+    return directory("data_dir") / "arrays" / f"{digest}.npz"
+
+
+def _frame(stored: dict[str, np.ndarray], field: str) -> Any:
+    """Return the data frame that `keep` stored under a field, or None."""
+    if f"{field}/0" not in stored:
+        return None
+    import pandas as pd
+
+    columns, number = {}, 0
+    while f"{field}/{number}" in stored:
+        values = stored[f"{field}/{number}"]
+        if values.dtype.kind == "U":
+            values = np.where(stored[f"{field}/{number}/missing"], None, values.astype(object))
+        columns[str(stored[f"{field}/{number}/name"])] = values
+        number += 1
+    return pd.DataFrame(columns)
+
+
+def _storable(values: np.ndarray) -> np.ndarray:
+    """Return an array that a file holds without pickles: objects as text, or as numbers where all are."""
+    if values.dtype.kind != "O":
+        return values
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        return np.array([str(value) for value in values.reshape(-1)]).reshape(values.shape)
+
+
+def _inputs(x: Any) -> Any:
+    if hasattr(x, "iloc") or not hasattr(x, "toarray"):
+        return x if hasattr(x, "iloc") else np.asarray(x)
+    return x.toarray()
+
+
+def _labels(y: Any) -> np.ndarray:
+    return np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
+
+
+def _parts(arrays: OwnArrays) -> list[Any]:
+    """Return the content in a form whose digest is that of all values, types and names of columns."""
+    parts: list[Any] = [arrays.images]
+    for values in (arrays.x, arrays.y, arrays.x_test, arrays.y_test):
+        if hasattr(values, "columns"):
+            for name in values.columns:
+                parts += [str(name), str(values[name].dtype), *_parts_of(values[name].to_numpy())]
+        elif values is not None:
+            parts += _parts_of(values)
+        else:
+            parts.append(None)
+    return parts
+
+
+def _parts_of(values: np.ndarray) -> list[Any]:
+    return [[repr(value) for value in values.reshape(-1)], values.shape] if values.dtype.kind == "O" else [values]

@@ -1,0 +1,65 @@
+"""Missing values: NaN in arrays, empty cells of tables, labels that are not there."""
+
+from typing import Any
+
+import numpy as np
+
+from linearized.base.errors import UserError
+
+ADVICE = "--missing=drop leaves such rows out, --missing=mean fills in the mean of the train rows"
+BLOCK = 2**24  # bytes of rows that are looked at together
+SHOWN_ROWS = 5
+
+
+def missing_rows(x: Any) -> np.ndarray:
+    """Return whether a value is missing in each row (n,); reads all rows, in blocks."""
+    if hasattr(x, "isna"):
+        return x.isna().any(axis=1).to_numpy()
+    if x.dtype.kind != "f":
+        return np.zeros(len(x), bool)
+    size = max(1, BLOCK // max(1, x.dtype.itemsize * int(np.prod(x.shape[1:]))))
+    blocks = (np.asarray(x[start : start + size]) for start in range(0, len(x), size))
+    return np.concatenate([np.isnan(block.reshape(len(block), -1)).any(axis=1) for block in blocks])
+
+
+def missing_labels(y: np.ndarray) -> np.ndarray:
+    """Return whether a label, or one of several targets, is missing in each row (n,)."""
+    if y.dtype.kind == "f":
+        absent = np.isnan(y)
+    elif y.dtype.kind == "O":
+        absent = np.frompyfunc(lambda value: value is None or value != value or str(value) == "<NA>", 1, 1)(y)
+        absent = absent.astype(bool)
+    else:
+        absent = np.zeros(y.shape, bool)
+    return absent.reshape(len(y), -1).any(axis=1)
+
+
+def refuse_missing(x: Any, where: str, numbers: np.ndarray | None = None) -> None:
+    """Raise `UserError` that names rows and columns if a value of `x`, which is in memory, is missing.
+
+    Args:
+        numbers: What the rows are called, from 0; None: their position.
+    """
+    rows = np.flatnonzero(missing_rows(x))
+    if not len(rows):
+        return
+    if hasattr(x, "isna"):
+        columns = ", ".join(str(name) for name in x.columns[x.isna().any(axis=0)][:10])
+    else:
+        absent = np.isnan(np.asarray(x[rows]).reshape(len(rows), -1)).any(axis=0)
+        columns = ", ".join(map(str, np.flatnonzero(absent)[:10]))
+    raise UserError(f"{where}: values are missing in {_listed(rows if numbers is None else numbers[rows])}, columns "
+                    f"{columns}. {ADVICE}.")  # fmt: skip
+
+
+def refuse_missing_labels(absent: np.ndarray, where: str) -> None:
+    """Raise `UserError` that names the rows if a label is missing."""
+    if absent.any():
+        raise UserError(f"{where}: labels are missing in {_listed(np.flatnonzero(absent))}. --missing=drop leaves such "
+                        "rows out.")  # fmt: skip
+
+
+def _listed(rows: np.ndarray) -> str:
+    """Return "3 rows (4, 17, 90)": the first numbers, from 0."""
+    first = ", ".join(map(str, rows[:SHOWN_ROWS]))
+    return f"{len(rows)} row{'s' * (len(rows) > 1)} ({first}{', ...' * (len(rows) > SHOWN_ROWS)}; counted from 0)"

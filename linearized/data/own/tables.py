@@ -1,0 +1,102 @@
+"""Tables: numeric and categorical columns to float32 rows, by scikit-learn's ColumnTransformer fitted on train rows.
+
+Numeric columns are kept as they are, in their order, and stand first. A categorical column (text, categories, truth
+values) follows as one column of 0 and 1 per category of the train rows, in the alphabet's order; a category that the
+train rows do not have is 0 in all of them.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from linearized.base.errors import UserError
+
+CATEGORIES = 50  # distinct values up to which a column of text is categorical, however few rows there are
+TEXT_SHARE = 0.2  # distinct values, as a share of the rows, above which a column is text of no repeated categories
+
+
+@dataclasses.dataclass(frozen=True)
+class TableColumns:
+    """The fitted columns: a data frame becomes rows.
+
+    Attributes:
+        names: Columns of the train rows.
+        transformer: The fitted ColumnTransformer.
+    """
+
+    names: tuple[str, ...]
+    transformer: Any
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        """Return float32 rows (n, d). Raises `UserError` for another set of columns, and for missing values."""
+        if not hasattr(frame, "columns"):
+            raise UserError(f"The train rows were a table with the columns {', '.join(self.names)[:200]}. Give a data "
+                            "frame.")  # fmt: skip
+        lacking = [name for name in self.names if name not in map(str, frame.columns)]
+        if lacking:
+            raise UserError(f"The table has no column {', '.join(lacking)[:200]}, which the train rows have.")
+        frame = plain(frame)[list(self.names)]
+        return np.asarray(self.transformer.transform(frame), np.float32)
+
+
+def plain(frame: Any) -> Any:
+    """Return the frame with names of columns as text, and categorical columns as objects: text, None where missing."""
+    frame = frame.copy()
+    frame.columns = [str(name) for name in frame.columns]
+    for name in categorical(frame):
+        column = frame[name].astype(object)
+        frame[name] = column.where(frame[name].notna(), None).map(lambda value: None if value is None else str(value))
+        frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
+    return frame
+
+
+def categorical(frame: Any) -> list[str]:
+    """Return the names of the columns that are no numbers."""
+    from pandas.api import types
+
+    return [str(name) for name, kind in frame.dtypes.items()
+            if types.is_bool_dtype(kind) or not types.is_numeric_dtype(kind)]  # fmt: skip
+
+
+def fit_columns(frame: Any, *, impute: bool) -> TableColumns:
+    """Fit the columns on the train rows.
+
+    Args:
+        impute: Fill missing values: the mean of numeric columns, the most frequent category of the others.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    frame = plain(frame)
+    text = [name for name in frame.columns if frame[name].dtype == object]
+    numbers = [name for name in frame.columns if name not in text]
+    codes = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
+    if impute:
+        filled = SimpleImputer(strategy="most_frequent", missing_values=None)
+        steps = [("numeric", SimpleImputer(keep_empty_features=True), numbers),
+                 ("categorical", make_pipeline(filled, codes), text)]  # fmt: skip
+    else:
+        steps = [("numeric", "passthrough", numbers), ("categorical", codes, text)]
+    transformer = ColumnTransformer([step for step in steps if step[2]]).fit(frame)
+    return TableColumns(tuple(frame.columns), transformer)
+
+
+def refuse_text(frame: Any, where: str) -> None:
+    """Raise `UserError` for a column of dates, or of text that repeats too little to be categories."""
+    if not len(frame.columns):
+        raise UserError(f"{where} has no column beside the target. Give inputs.")
+    names = [str(name) for name in frame.columns]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{where} has two columns {twice[0]}. Rename one of them.")
+    for name in categorical(frame):
+        column = frame[name]
+        if column.dtype.kind in "mM":
+            raise UserError(f"{where}: column {name} holds dates. Leave it out with --drop_columns={name}, or give "
+                            "numbers.")  # fmt: skip
+        distinct = column.astype(str).nunique()
+        if distinct > max(CATEGORIES, TEXT_SHARE * len(frame)) or (distinct == len(frame) > CATEGORIES // 2):
+            raise UserError(f"{where}: column {name} is text with {distinct} distinct values in {len(frame)} rows, no "
+                            f"categories. Leave it out with --drop_columns={name}.")  # fmt: skip

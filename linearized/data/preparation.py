@@ -1,0 +1,66 @@
+"""What was done to the rows of a `Dataset`, as an object that does the same to further rows."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.shapes import Float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """The way from raw inputs to the rows that a model takes, and from its outputs back to labels.
+
+    It was fitted on the train rows, and can be pickled. Published noise is no part of it: further rows are taken as
+    they are.
+
+    Attributes:
+        task: As in `Dataset`.
+        dim: Length of a row that a model takes.
+        classes: The labels of the classes as they were given, in the order of the class numbers; None: their numbers.
+        columns: Turns raw inputs into float32 rows (n, d); None: rows are flattened.
+        steps: What follows, in this order: functions of rows that return rows, such as a whitening.
+        flat: Whether targets of regression were given as (n,).
+    """
+
+    task: str
+    dim: int
+    classes: np.ndarray | None = None
+    columns: Callable[[Any], np.ndarray] | None = None
+    steps: tuple[Callable[[np.ndarray], np.ndarray], ...] = ()
+    flat: bool = True
+
+    def then(self, step: Callable[[np.ndarray], np.ndarray]) -> "Preparation":
+        """Return the preparation with one more step."""
+        return dataclasses.replace(self, steps=(*self.steps, step))
+
+    def inputs(self, x: Any) -> Float32[np.ndarray, "m d"]:
+        """Return raw inputs (arrays or a data frame as the train rows were given) as rows that the model takes.
+
+        Raises `UserError` for rows of another length or other columns than the train rows, and for rows that are not
+        finite.
+        """
+        rows = np.asarray(x).reshape(len(x), -1) if self.columns is None else self.columns(x)
+        rows = np.ascontiguousarray(rows, np.float32)
+        if rows.shape[1] != self.dim:
+            raise UserError(f"The model takes rows of length {self.dim}. Received: rows of length {rows.shape[1]}.")
+        if not np.isfinite(rows).all():
+            raise UserError(f"Row {int(np.argmin(np.isfinite(rows).all(axis=1)))} of the inputs is not finite.")
+        for step in self.steps:
+            rows = step(rows)
+        return rows
+
+    def labels(self, outputs: np.ndarray, *, threshold: float = 0.5) -> np.ndarray:
+        """Return the labels that outputs (m, k) of a model stand for: classes (m,), or targets.
+
+        Args:
+            threshold: From which the single output of a binary task is the second class: 0 for logits.
+        """
+        outputs = np.asarray(outputs)
+        if self.task == "regression":
+            return outputs[:, 0] if self.flat and outputs.shape[1] == 1 else outputs
+        numbers = outputs.argmax(axis=1) if self.task == "classes" else (outputs[:, 0] > threshold).astype(np.int64)
+        return numbers if self.classes is None else self.classes[numbers]
