@@ -46,6 +46,7 @@ REASONS = {  # why a value of `BAD_NUMBERS` is allowed
 DIFFERENT = {  # flags of one name that differ between commands, and why
     "activation": "finetune's SNNKs have the activations that random features exist for",
     "block": "the published draws differ: models draw all weights at once, Gram matrices 50,000 columns at a time",
+    "data": "finetune takes folders of images and of GLUE tasks; others any data in the place of --dataset",
     "dataset": "finetune takes a folder by default",
     "depth": "kernels also count the convolutions of networks without pools",
     "directory": "one folder of a comparison, or several of results",
