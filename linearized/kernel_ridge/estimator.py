@@ -1,5 +1,6 @@
 """Kernel ridge regression over a path of ridges as a scikit-learn estimator."""
 
+import importlib
 import warnings
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from linearized.base.array_checks import refuse_not_finite
 from linearized.kernel_ridge.ridge_path import checked_gram, checked_path, fit
 from linearized.problems.weighted_problem import checked_weights
+from linearized.settings.gram_settings import KERNELS
 
 GRID = 10.0 ** np.linspace(-6, 3, 28)  # times the mean of K's diagonal
 SELECT = {"gcv": "gcv", "loo": "leave-one-out"}
@@ -25,8 +27,9 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
         row's weight). Not divided by n.
     select : "gcv" (generalised cross-validation) or "loo" (exact leave-one-out squared error). With one ridge nothing
         is chosen.
-    kernel : "precomputed": X is K, between train rows in `fit` and against them in `predict`. Else what
-        `sklearn.metrics.pairwise.pairwise_kernels` takes: a name or a function of two rows.
+    kernel : "precomputed": X is K, between train rows in `fit` and against them in `predict`. "NTK", "RF", "CNTK",
+        "POLYNOMIAL" or "STAX": a kernel of `kernel_gen.gram`, in float64. Else what
+        `sklearn.metrics.pairwise.pairwise_kernels` takes: a name such as "rbf", or a function of two rows.
     kernel_params : dict for that kernel.
     solver : "auto" (band for gcv, eigh for loo), or one of `linearized.solvers.GRAM_SOLVERS` that gives what `select`
         needs.
@@ -106,6 +109,9 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _kernel(self, x, fitted):
         if self.kernel == "precomputed":
             return x
+        if isinstance(self.kernel, str) and self.kernel in KERNELS:
+            gram = importlib.import_module("kernel_gen").gram  # JAX and Numba are imported where they are needed
+            return gram(self.kernel, x, fitted, **{"dtype": "float64", **(self.kernel_params or {})})
         return pairwise_kernels(x, fitted, metric=self.kernel, filter_params=True, **(self.kernel_params or {}))
 
     def _score(self, solution, weights):

@@ -1,0 +1,169 @@
+"""Ridge regression on the random features and on the tangent features of a two-layer ReLU network.
+
+Both are ridge regression on features φ(x) that are fixed at random: with W (d, N) and, of the tangent features, the
+readout a⁰ ~ N(0, 1),
+
+    random features   φ(x) = [relu(xW), 1]
+    tangent features  φ(x) = [relu(xW), 1, (a⁰_i step(w_i·x) x)_i]
+
+The weights are those of the models RF and NT (`linearized.base.weights`). The kernel of the features is K = ΦΦᵀ, which
+is solved where there are fewer rows than features; else ΦᵀΦ is. All in float64, since scikit-learn's estimators repeat
+the results of an unweighted fit with integer weights to about 1e-7.
+"""
+
+import numpy as np
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from linearized.base.weights import SEED, first_layer, tangent_layers
+from linearized.kernel_ridge.embedded_fit import fit_embedding
+from linearized.kernel_ridge.estimator import GRID
+from linearized.kernel_ridge.ridge_path import checked_path, fit
+from linearized.problems.weighted_problem import checked_weights
+
+
+class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """What both share: the choice of the ridge by generalised cross-validation, and centred labels.
+
+    A subclass draws its weights in `_draw`, and gives the kernel between rows in `_gram`.
+    """
+
+    def __init__(self, num_units=4096, *, ridges=None, law="sphere", weight_seed=SEED):
+        self.num_units, self.ridges, self.law, self.weight_seed = num_units, ridges, law, weight_seed
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit every ridge and keep the best one.
+
+        Parameters
+        ----------
+        X, y : Train rows (n, d) and targets (n,) or (n, k).
+        sample_weight : A weight of at least 0 for each row, or one number. A row of weight 2 counts as two rows, in the
+            default grid and in generalised cross-validation too; weights should therefore be about 1 on average.
+
+        Raises ValueError for bad input.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        weights = np.ones(len(X)) if sample_weight is None else checked_weights(sample_weight, len(X))
+        self.offset_ = np.average(y, axis=0, weights=weights)
+        self._draw(X.shape[1])
+        self._solve(X, y - self.offset_, weights)
+        return self
+
+    def predict(self, X):
+        """Return the outputs at the chosen ridge, (m,) or (m, k)."""
+        check_is_fitted(self)
+        return self._outputs(validate_data(self, X, reset=False, dtype=np.float64)) + self.offset_
+
+    def _solve(self, X, y, weights):
+        self.X_fit_, self.dual_coef_ = X, self._dual(self._gram(X, X), y, weights)
+
+    def _outputs(self, X):
+        return self._gram(X, self.X_fit_) @ self.dual_coef_
+
+    def _dual(self, gram, y, weights):
+        """Return α at the chosen ridge."""
+        ridges = self._grid(np.diagonal(gram), weights)
+        return self._chosen(fit(gram, y, ridges, sample_weight=weights, solver=_solver(ridges)), y, weights)
+
+    def _grid(self, squares, weights):
+        """Return the ridges; by default multiples of the weighted mean of ‖φ(x)‖², the kernel's diagonal."""
+        if self.ridges is not None:
+            return checked_path(self.ridges)
+        return (float(np.average(squares, weights=weights)) or 1.0) * GRID
+
+    def _chosen(self, path, y, weights):
+        """Keep the path, choose its ridge by generalised cross-validation, and return the coefficients there."""
+        targets, total, self.path_ = y.reshape(len(y), -1), weights.sum(), path
+        self.scores_ = np.full(len(path.ridges), np.nan)
+        for place, one in enumerate(path.solutions):
+            freedom = one.degrees_of_freedom
+            if freedom is not None and freedom < total * (1 - 1e-9):
+                error = np.square(targets - one.predictions).sum(axis=1)
+                self.scores_[place] = np.average(error, weights=weights) / (1 - freedom / total) ** 2
+        none = np.isnan(self.scores_).all()
+        best = int(np.argmax(path.ridges) if none else np.nanargmin(self.scores_))
+        self.ridge_, coef = float(path.ridges[best]), path.alpha[best]
+        return coef[:, 0] if y.ndim == 1 else coef
+
+
+def _solver(ridges):
+    """Return the solver to take: one ridge needs no generalised cross-validation."""
+    return "auto" if len(ridges) == 1 else "band"
+
+
+class RandomFeaturesRidge(_FeatureRidge):
+    """The RF model: ridge regression on [relu(xW), 1] with W fixed at random.
+
+    Parameters
+    ----------
+    num_units : N, columns of W.
+    ridges : ρ of ‖Φw - y‖² + ρ‖w‖², an array or one number; None: 28 from 1e-6 to 1e3 times the mean of ‖φ(x)‖². The
+        best is chosen by generalised cross-validation.
+    law : "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)).
+    weight_seed : Seed of W.
+
+    Attributes
+    ----------
+    coef_ : The readout with the constant as its last row, (N + 1,) or (N + 1, k).
+    offset_ : Mean of y, which is taken off before and added back.
+    ridge_, scores_ : The chosen ρ, and generalised cross-validation at each ridge.
+    path_ : `linearized.kernel_ridge.ridge_path.RidgePath` with every ridge.
+    weights_ : W (d, N).
+
+    Cost: n N d operations for the features, which take 8 n N bytes, and min(n, N)² max(n, N) for the solution.
+    """
+
+    def _draw(self, dim):
+        self.weights_ = first_layer(dim, self.num_units, law=self.law, seed=self.weight_seed).astype(np.float64)
+
+    def _features(self, X):
+        """Return [relu(XW), 1], (n, N + 1)."""
+        features = np.empty((len(X), self.num_units + 1))
+        np.matmul(X, self.weights_, out=features[:, :-1])
+        np.maximum(features[:, :-1], 0, out=features[:, :-1])
+        features[:, -1] = 1
+        return features
+
+    def _solve(self, X, y, weights):
+        features = self._features(X)
+        if len(X) <= self.num_units:
+            self.coef_ = features.T @ self._dual(features @ features.T, y, weights)
+            return
+        ridges = self._grid(np.einsum("ij,ij->i", features, features), weights)
+        path = fit_embedding(features, y, ridges, sample_weight=weights, solver=_solver(ridges))
+        self.coef_ = self._chosen(path, y, weights)
+
+    def _outputs(self, X):
+        return self._features(X) @ self.coef_
+
+
+class NeuralTangentRidge(_FeatureRidge):
+    """The NT model: ridge regression on the readout and the first-layer directions of a two-layer ReLU network.
+
+    The tangent features of every output are the same, as of a network with one output; its outputs share no
+    parameters (`--directions=per_class` of the model NT, with one readout a⁰ for all of them).
+
+    Parameters
+    ----------
+    num_units : N, columns of W.
+    ridges, law, weight_seed : As of `RandomFeaturesRidge`.
+
+    Attributes
+    ----------
+    X_fit_, dual_coef_ : The train rows and α of (K + ρI)α = y, (n,) or (n, k).
+    offset_, ridge_, scores_, path_ : As of `RandomFeaturesRidge`.
+    weights_, readout_ : W (d, N) and a⁰ (N,).
+
+    Cost: K takes 8 n² bytes and n² N operations, its solution n³. The N (d + 1) + 1 parameters are never formed.
+    """
+
+    def _draw(self, dim):
+        first, readout = tangent_layers(dim, self.num_units, 1, law=self.law, seed=self.weight_seed)
+        self.weights_, self.readout_ = first.astype(np.float64), readout[0].astype(np.float64)
+
+    def _gram(self, X, Z):
+        """Return φ(x)·φ(z) = relu(xW)·relu(zW) + 1 + x·z Σ_i a⁰_i² step(w_i·x) step(w_i·z)."""
+        inner = [rows @ self.weights_ for rows in (X, Z)]
+        gates = [(values > 0).astype(np.float64) for values in inner]
+        left, right = (np.maximum(values, 0) for values in inner)
+        return left @ right.T + 1 + (X @ Z.T) * ((gates[0] * self.readout_**2) @ gates[1].T)

@@ -1,0 +1,152 @@
+"""The suite's networks as scikit-learn estimators: built by `linearized.models`, trained by its first-order methods."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, check_random_state, column_or_1d, validate_data
+
+from linearized.data.dataset import Dataset, Split, fingerprint
+
+ROWS = 64  # rows of a block of predictions; the last block is filled up, so that a row's output depends on it alone
+
+
+class _Network(BaseEstimator):
+    """What both estimators share; a subclass gives the task, the loss and the coding of y."""
+
+    def __init__(
+        self, model="NN", num_units=128, *, ridge=0.0, epochs=100, learning_rate=0.01, batch_size=32, optimizer="adam",
+        image_shape=None, settings=None, random_state=0,
+    ):  # fmt: skip
+        self.model, self.num_units, self.ridge, self.epochs = model, num_units, ridge, epochs
+        self.learning_rate, self.batch_size, self.optimizer = learning_rate, batch_size, optimizer
+        self.image_shape, self.settings, self.random_state = image_shape, settings, random_state
+
+    def _trained(self, x, y, task, num_classes, loss):
+        """Build the network and train it. `y` is as a `Dataset` stores it; nothing is held out."""
+        from linearized.experiments.backend import load_backend
+
+        load_backend()
+        from linearized.solvers.training import sgd
+        from linearized.solvers.training.recipe import Recipe
+
+        rows = Split(x, y)
+        shape = None if self.image_shape is None else tuple(self.image_shape)
+        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self._outline = Dataset(
+            name="arrays", noise_ind=0, train=rows, validation=None, test=rows, task=task, num_classes=num_classes,
+            image_shape=shape, family="OWN", fingerprint=fingerprint(x, y),
+        )  # fmt: skip
+        self._network = self._built()
+        result = sgd.fit(
+            self._network, self._outline, learning_rate=self.learning_rate, epochs=self.epochs,
+            batch_size=self.batch_size, loss=loss, optimizer=self.optimizer, seed=self._seed,
+            recipe=Recipe(schedule="cosine", warm_up=min(5, self.epochs // 5)),
+        )  # fmt: skip
+        if result.epochs_done == 0:
+            raise ValueError(f"{self.model}: {result.message}")
+        outline = Split(x[:1], y[:1])
+        self._outline = Dataset(**{**vars(self._outline), "train": outline, "test": outline})
+        self.weights_, self.loss_curve_ = self._network.get_weights(), result.history["loss"]
+        self.diverged_ = result.diverged
+
+    def _built(self):
+        from linearized.experiments.train import TrainSettings
+        from linearized.models.common import build
+
+        config = TrainSettings.draft(
+            **{"model": self.model, "num_units": self.num_units, "seed": self._seed, **(self.settings or {})}
+        )
+        return build(config, self._outline, self.ridge)
+
+    def _outputs(self, X):
+        """Return the network's outputs (m, k) in float64."""
+        from linearized.solvers.training import sgd
+
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float32)
+        if self._network is None:
+            self._network = self._built()
+            self._network.set_weights(self.weights_)
+        filled = np.concatenate([X, np.zeros((-len(X) % ROWS, X.shape[1]), np.float32)])
+        return sgd.predict(self._network, filled, ROWS)[: len(X)].astype(np.float64)
+
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        if "_network" in state:
+            state["_network"] = None  # built again from `weights_` when it is needed
+        return state
+
+
+class NetworkClassifier(ClassifierMixin, _Network):
+    """A network trained with the cross-entropy.
+
+    Parameters
+    ----------
+    model : A name of `linearized.models.MODELS`, such as "NN", "CNN" or "SNNK_MLP".
+    num_units : Units of a layer, or channels of a convolutional network.
+    ridge : λ of the model's own penalty.
+    epochs, learning_rate, batch_size, optimizer : Of training; the rate rises in up to five epochs and falls to 0 along
+        half a cosine. `optimizer` is "adam", "adamw" or "sgd".
+    image_shape : (height, width, channels) that a row flattens; models of images need it.
+    settings : dict of further flags of `linearized train` that the model reads, such as {"num_layers": 2}.
+    random_state : Seed of the initial weights and of the order of the rows.
+
+    Attributes
+    ----------
+    classes_ : The labels, in the order of the columns of `predict_proba`.
+    weights_ : The trained weights, as `keras.Model.get_weights` gives them.
+    loss_curve_ : The training loss of each epoch.
+    diverged_ : Whether training stopped early because the loss was not finite.
+
+    Inputs are not standardised; put a `StandardScaler` before. Computes in float32 by Keras.
+    """
+
+    def fit(self, X, y):
+        """Train on rows (n, d) and labels (n,) of any type. Raise ValueError for bad input."""
+        X, y = validate_data(self, X, y, dtype=np.float32)
+        check_classification_targets(y)
+        self.classes_, numbers = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"There must be two classes at least. Received: one class, {self.classes_[0]!r}.")
+        self._trained(X, numbers.astype(np.float32)[:, None], "classes", len(self.classes_), "cross_entropy")
+        return self
+
+    def decision_function(self, X):
+        """Return the logits: (m, classes), or the difference of the two (m,) for two classes."""
+        logits = self._outputs(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X):
+        """Return the softmax of the logits, (m, classes)."""
+        logits = self._outputs(X)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+    def predict(self, X):
+        """Return the most likely labels, (m,)."""
+        return self.classes_[self._outputs(X).argmax(axis=1)]
+
+
+class NetworkRegressor(RegressorMixin, _Network):
+    """A network trained with the square loss on one target, which is standardised for training.
+
+    Parameters are those of `NetworkClassifier`.
+
+    Attributes
+    ----------
+    weights_, loss_curve_, diverged_ : As of `NetworkClassifier`; the loss is that of the standardised target.
+    offset_, scale_ : Mean and standard deviation of y.
+    """
+
+    def fit(self, X, y):
+        """Train on rows (n, d) and targets (n,). Raise ValueError for bad input."""
+        X, y = validate_data(self, X, y, dtype=np.float32, y_numeric=True)
+        y = column_or_1d(y, warn=True).astype(np.float64)
+        self.offset_, self.scale_ = float(y.mean()), float(y.std()) or 1.0
+        target = ((y - self.offset_) / self.scale_).astype(np.float32)[:, None]
+        self._trained(X, target, "regression", 0, "square")
+        return self
+
+    def predict(self, X):
+        """Return the outputs, (m,)."""
+        return self._outputs(X)[:, 0] * self.scale_ + self.offset_

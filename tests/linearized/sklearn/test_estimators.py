@@ -1,0 +1,106 @@
+"""The estimators as scikit-learn sees them, their closed forms, pipelines, pickles; networks against their own loss."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import kernel_gen
+from linearized.base.weights import first_layer, tangent_layers
+from linearized.sklearn import (
+    KernelRidgePath,
+    NetworkClassifier,
+    NetworkRegressor,
+    NeuralTangentRidge,
+    RandomFeaturesRidge,
+)
+
+
+@parametrize_with_checks([RandomFeaturesRidge(60), NeuralTangentRidge(40)])
+def test_ridges_pass_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([NetworkClassifier(num_units=32), NetworkRegressor(num_units=32)])
+def test_networks_pass_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture
+def points():
+    random = np.random.default_rng(0)
+    x = random.standard_normal((60, 3))
+    return x, np.sin(x[:, 0]) + 0.1 * random.standard_normal(60), random.standard_normal((15, 3))
+
+
+@pytest.mark.parametrize("units", [20, 100])
+def test_random_features_ridge_is_ridge_on_the_features(points, units):
+    x, y, z = points
+    weights = np.linspace(0.2, 2, 60)
+    first = first_layer(3, units).astype(float)
+    features = [np.column_stack([np.maximum(rows @ first, 0), np.ones(len(rows))]) for rows in (x, z)]
+    mean = np.average(y, weights=weights)
+    theirs = Ridge(alpha=0.7, fit_intercept=False).fit(features[0], y - mean, weights)
+    ours = RandomFeaturesRidge(units, ridges=0.7).fit(x, y, weights)
+    np.testing.assert_allclose(ours.predict(z), theirs.predict(features[1]) + mean, atol=1e-6)
+    assert ours.coef_.shape == (units + 1,) and ours.ridge_ == 0.7
+
+
+def test_neural_tangent_ridge_is_ridge_on_the_gradient(points):
+    x, y, z = points
+    first, readout = (array.astype(float) for array in tangent_layers(3, 30, 1))
+
+    def features(rows):
+        gates = (rows @ first > 0) * readout[0]
+        return np.column_stack([np.maximum(rows @ first, 0), np.ones(len(rows)),
+                                (gates[:, :, None] * rows[:, None]).reshape(len(rows), -1)])  # fmt: skip
+
+    theirs = Ridge(alpha=0.3, fit_intercept=False).fit(features(x), y - y.mean())
+    ours = NeuralTangentRidge(30, ridges=0.3).fit(x, y)
+    np.testing.assert_allclose(ours.predict(z), theirs.predict(features(z)) + y.mean(), atol=1e-6)
+
+
+def test_named_kernel_is_that_of_kernel_gen(points):
+    x, y, z = points
+    theirs = KernelRidge(alpha=0.1, kernel="precomputed").fit(kernel_gen.gram("NTK", x, dtype="float64"), y)
+    ours = KernelRidgePath(0.1, kernel="NTK").fit(x, y)
+    expected = theirs.predict(kernel_gen.gram("NTK", z, x, dtype="float64"))
+    np.testing.assert_allclose(ours.predict(z), expected, atol=1e-7)
+    deep = KernelRidgePath(0.1, kernel="NTK", kernel_params={"num_layers": 3}).fit(x, y).predict(z)
+    assert np.abs(deep - expected).max() > 1e-3
+
+
+def test_pipeline_search_scores_and_pickle(points):
+    x, y, z = points
+    search = GridSearchCV(make_pipeline(StandardScaler(), RandomFeaturesRidge()),
+                          {"randomfeaturesridge__num_units": [2, 200]}, cv=3)  # fmt: skip
+    search.fit(x, y)
+    assert search.best_params_ == {"randomfeaturesridge__num_units": 200}
+    assert cross_val_score(NeuralTangentRidge(50), x, y, cv=3).min() > 0.5
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(search)).predict(z), search.predict(z))
+
+
+def test_network_classifier_learns_names_and_survives_a_pickle():
+    x, numbers = load_digits(n_class=3, return_X_y=True)
+    names = np.array(["zero", "one", "two"])[numbers]
+    network = NetworkClassifier(num_units=32, epochs=10).fit(x[:200] / 16, names[:200])
+    assert network.classes_.tolist() == ["one", "two", "zero"] and network.score(x[200:] / 16, names[200:]) > 0.9
+    assert network.loss_curve_[-1] < network.loss_curve_[0] / 2 and not network.diverged_
+    again = pickle.loads(pickle.dumps(network))
+    np.testing.assert_array_equal(again.predict_proba(x[:70] / 16), network.predict_proba(x[:70] / 16))
+    with pytest.raises(ValueError, match="class"):
+        NetworkClassifier().fit(x[:5], ["zero"] * 5)
+
+
+def test_network_regressor_learns_in_the_units_of_the_target(points):
+    x, y, _ = points
+    network = NetworkRegressor(num_units=64, epochs=100).fit(x, 1000 + 50 * y)
+    assert network.score(x, 1000 + 50 * y) > 0.7
