@@ -23,6 +23,7 @@ MODELS = Registry(
     },
     aliases={"FullyConnected": "NN", "rf": "RF", "2layerNTK": "NT", "Myrtle": "CNN"},
 )
+NETWORK = "NN"  # trained by an estimator that is not asked for another model
 
 
 def declaration(name: str) -> Declaration:

@@ -6,6 +6,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_random_state, column_or_1d, validate_data
 
 from linearized.data.dataset import Dataset, Split, fingerprint
+from linearized.models import NETWORK
 
 ROWS = 64  # rows of a block of predictions; the last block is filled up, so that a row's output depends on it alone
 
@@ -14,8 +15,8 @@ class _Network(BaseEstimator):
     """What both estimators share; a subclass gives the task, the loss and the coding of y."""
 
     def __init__(
-        self, model="NN", num_units=128, *, ridge=0.0, epochs=100, learning_rate=0.01, batch_size=32, optimizer="adam",
-        image_shape=None, settings=None, random_state=0,
+        self, model=NETWORK, num_units=128, *, ridge=0.0, epochs=100, learning_rate=0.01, batch_size=32,
+        optimizer="adam", image_shape=None, settings=None, random_state=0,
     ):  # fmt: skip
         self.model, self.num_units, self.ridge, self.epochs = model, num_units, ridge, epochs
         self.learning_rate, self.batch_size, self.optimizer = learning_rate, batch_size, optimizer
