@@ -11,13 +11,19 @@ from linearized.base.registry import Registry
 from linearized.settings.config import Settings, setting
 from linearized.settings.reads import SET, Declarations, reads, when
 
-FORMATS = Registry(
+FORMATS = Registry(  # asked in this order whether a text of --data fits
     "format",
     {
         "npz": "linearized.data.own.readers.npz:NPZ",
+        "npy": "linearized.data.own.readers.npy:NPY",
+        "csv": "linearized.data.own.readers.table:TEXT",
+        "parquet": "linearized.data.own.readers.table:PARQUET",
+        "h5": "linearized.data.own.readers.hdf5:HDF5",
+        "mat": "linearized.data.own.readers.mat:MAT",
         "arrays": "linearized.data.own.memory:ARRAYS",
+        "libsvm": "linearized.data.own.readers.libsvm:LIBSVM",  # last, because it looks into files of any suffix
     },
-)  # fmt: skip - asked in this order whether a text fits
+)
 MECHANISM = Registry("mechanism", {
     "format_of": "linearized.data.own.formats:format_of", "source": "linearized.data.own.source:own_source",
     "digest": "linearized.data.own.formats:content_digest",
@@ -33,7 +39,10 @@ class OwnDataSettings(Settings):
 
     GROUP = "Data"
 
-    data: str = setting("", "your own data in the place of --dataset: a path, such as table.npz; see README")
+    data: str = setting(
+        "", "your own data in the place of --dataset: a.npz, x.npy,y.npy, a.csv, a.tsv, a.parquet, a.h5:group, a.mat, "
+        "LIBSVM files",
+    )  # fmt: skip
     task: str = setting(
         "auto", "what to learn of --data; auto: classes for text and for few whole numbers", choices=TASKS, when=OWN
     )

@@ -1,6 +1,7 @@
 """What a reader of the user's own data returns, before anything is decided about it, and what a reader is."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -58,6 +59,32 @@ class Reader(Protocol):
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
         """Read the content. Raises `UserError` for what is missing or damaged."""
+
+
+def rows_of(x: Any, rows: slice | np.ndarray) -> np.ndarray:
+    """Return some rows of an array in memory.
+
+    Rows of a memory map are read from its file, because the pages that an access maps, many around each row, count as
+    memory of the process.
+
+    Args:
+        x: Of `OwnArrays`, no part of another memory map.
+    """
+    if not isinstance(x, np.memmap) or not x.flags.c_contiguous or x.filename is None:
+        return np.asarray(x[rows])
+    numbers = np.arange(len(x))[rows]
+    out = np.empty((len(numbers), *x.shape[1:]), x.dtype)
+    ends = np.flatnonzero(np.diff(numbers) != 1) + 1
+    with Path(x.filename).open("rb", buffering=0) as file:
+        for start, stop in zip([0, *ends.tolist()], [*ends.tolist(), len(numbers)], strict=True):
+            if start < stop:
+                file.seek(x.offset + int(numbers[start]) * x[0].nbytes)
+                view, done = memoryview(out[start:stop]).cast("B"), 0
+                while done < len(view):
+                    if not (count := file.readinto(view[done:])):
+                        raise UserError(f"{x.filename} became shorter while it was read. Run again.")
+                    done += count
+    return out
 
 
 # Names under which people keep arrays, in small letters, each with that of `OwnArrays`.

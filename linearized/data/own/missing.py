@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from linearized.base.errors import UserError
+from linearized.data.own.arrays import rows_of
 
 ADVICE = "--missing=drop leaves such rows out, --missing=mean fills in the mean of the train rows"
 BLOCK = 2**24  # bytes of rows that are looked at together
@@ -18,7 +19,7 @@ def missing_rows(x: Any) -> np.ndarray:
     if x.dtype.kind != "f":
         return np.zeros(len(x), bool)
     size = max(1, BLOCK // max(1, x.dtype.itemsize * int(np.prod(x.shape[1:]))))
-    blocks = (np.asarray(x[start : start + size]) for start in range(0, len(x), size))
+    blocks = (rows_of(x, slice(start, start + size)) for start in range(0, len(x), size))
     return np.concatenate([np.isnan(block.reshape(len(block), -1)).any(axis=1) for block in blocks])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from linearized.base.errors import UserError
 from linearized.base.names import slug
 from linearized.data.own import labels, missing
-from linearized.data.own.arrays import OwnArrays
+from linearized.data.own.arrays import OwnArrays, rows_of
 from linearized.data.own.splits import split_rows
 from linearized.data.own.tables import refuse_text
 from linearized.settings.own_settings import OwnDataSettings
@@ -49,7 +49,7 @@ class LazyRows:
     def take(self, rows: slice | np.ndarray) -> tuple[Any, np.ndarray]:
         """Return inputs and labels of some of the rows; only those are read."""
         numbers = self.numbers(rows)
-        x = self.x.iloc[numbers] if hasattr(self.x, "iloc") else np.asarray(self.x[numbers])
+        x = self.x.iloc[numbers] if hasattr(self.x, "iloc") else rows_of(self.x, numbers)
         return x, self.y[rows]
 
 

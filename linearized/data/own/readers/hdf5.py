@@ -1,0 +1,69 @@
+"""HDF5: "file.h5" or "file.h5:group", a group that holds x and y, or x_train, y_train, x_test and y_test."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.data.own.arrays import OwnArrays, found_names
+from linearized.data.own.formats import file_digest
+from linearized.settings.memory import refuse_beyond_machine
+from linearized.settings.own_settings import OwnDataSettings
+from linearized.storage.array_files import open_hdf5
+
+SUFFIXES = (".h5", ".hdf5")
+
+
+class Hdf5:
+    """Groups of data sets. Those that lie in one piece are memory-mapped, others are read whole."""
+
+    reads: tuple[str, ...] = ()
+
+    def fits(self, text: str) -> bool:
+        """See `Reader`."""
+        return Path(_divided(text)[0]).suffix.lower() in SUFFIXES
+
+    def digest(self, text: str, options: OwnDataSettings) -> str:
+        """See `Reader`."""
+        path, group = _divided(text)
+        return f"{file_digest(path, 'an HDF5 file')}:{group}"
+
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """See `Reader`."""
+        import h5py
+
+        path, group = _divided(text)
+        with open_hdf5(path, whole=False) as file:
+            node = file.get(group or "/")
+            if not isinstance(node, h5py.Group):
+                groups: list[str] = []
+                file.visititems(lambda name, one: groups.append(name) if isinstance(one, h5py.Group) else None)
+                raise UserError(f"{path} has no group {group!r}. Its groups are: {', '.join(groups[:20]) or 'none'}.")
+            found = {name: one for name, one in node.items() if isinstance(one, h5py.Dataset)}
+            names = found_names(list(found), text)
+            return OwnArrays(**{meaning.removesuffix("_train"): _array(found[name], path)
+                                for meaning, name in names.items()})  # fmt: skip
+
+
+def _divided(text: str) -> tuple[str, str]:
+    """Return the path, and the group behind a colon ("" for none)."""
+    if Path(text).suffix.lower() in SUFFIXES:
+        return text, ""
+    path, _, group = text.rpartition(":")
+    return path, group.strip("/")
+
+
+def _array(stored: Any, path: str) -> Any:
+    """Return a data set as a read-only memory map where it lies in one piece, else as an array in memory."""
+    if stored.dtype.kind == "O":  # text of any length
+        return stored.asstr()[:]
+    offset = stored.id.get_offset()
+    if offset is not None and stored.size and stored.ndim > 1:
+        return np.memmap(path, stored.dtype, "r", offset, stored.shape)
+    refuse_beyond_machine(stored.nbytes, f"{path}, {stored.name}", "Keep fewer rows in it.")
+    values = stored[:] if stored.shape else stored[()]
+    return np.char.decode(values, "utf-8") if np.asarray(values).dtype.kind == "S" else np.asarray(values)
+
+
+HDF5 = Hdf5()

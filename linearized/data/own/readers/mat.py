@@ -1,0 +1,86 @@
+"""MATLAB's .mat files to version 7.2 (SciPy) and 7.3 (HDF5): X and y under any of the usual names.
+
+Labels (n, 1) and (1, n) are vectors. Inputs whose last axis counts the rows, such as images (h, w, c, n), are turned.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.reading import opened
+from linearized.data.own.arrays import OwnArrays, from_names
+from linearized.data.own.formats import file_digest
+from linearized.settings.memory import refuse_beyond_machine
+from linearized.settings.own_settings import OwnDataSettings
+from linearized.storage.array_files import open_hdf5
+
+
+class Mat:
+    """Files of MATLAB and Octave."""
+
+    reads: tuple[str, ...] = ()
+
+    def fits(self, text: str) -> bool:
+        """See `Reader`."""
+        return Path(text).suffix.lower() == ".mat"
+
+    def digest(self, text: str, options: OwnDataSettings) -> str:
+        """See `Reader`."""
+        return file_digest(text, "a .mat file")
+
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """See `Reader`."""
+        with opened(text, "a .mat file") as file:
+            hdf5 = b"MATLAB 7.3" in file.read(128)
+        arrays = from_names(_of_hdf5(text) if hdf5 else _of_scipy(text), text)
+        fields = {}
+        for letter in ("", "_test", "_validation"):
+            x, y = getattr(arrays, f"x{letter}"), getattr(arrays, f"y{letter}")
+            if x is not None:
+                fields[f"x{letter}"], fields[f"y{letter}"] = _turned(x, y)
+        return OwnArrays(**fields)
+
+
+def _of_scipy(path: str) -> dict[str, np.ndarray]:
+    import scipy.io
+
+    with opened(path, "a .mat file") as file:
+        sizes = {name: shape for name, shape, _kind in scipy.io.whosmat(file)}
+        needed = 8 * sum(int(np.prod(shape, dtype=float)) for shape in sizes.values())
+        refuse_beyond_machine(needed, f"{path}, unpacked,", "Keep fewer rows in it.")
+        file.seek(0)
+        found = scipy.io.loadmat(file)
+        dense = {name: one.toarray() if hasattr(one, "toarray") else one for name, one in found.items()}
+    return {name: _plain(one) for name, one in dense.items() if isinstance(one, np.ndarray)}
+
+
+def _of_hdf5(path: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a file of version 7.3, whose axes are in MATLAB's order."""
+    import h5py
+
+    with open_hdf5(path, whole=False) as file:
+        found = {name: one for name, one in file.items() if isinstance(one, h5py.Dataset)}
+        refuse_beyond_machine(sum(one.nbytes for one in found.values()), f"{path}, unpacked,", "Keep fewer rows in it.")
+        return {name: np.asarray(one[()]).T for name, one in found.items() if one.dtype.kind in "biuf"}
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Return cells of text, which SciPy reads as arrays in an array, as text."""
+    if values.dtype.kind != "O":
+        return values
+    if not all(isinstance(one, np.ndarray) and one.size == 1 and one.dtype.kind == "U" for one in values.reshape(-1)):
+        return values
+    return np.array([str(one.item()) for one in values.reshape(-1)])
+
+
+def _turned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    y = y.reshape(-1) if y.ndim == 2 and 1 in y.shape else y
+    if y.dtype.kind == "O":
+        raise UserError("Labels of a .mat file must be numbers or a cell array of text.")
+    if len(x) != len(y) and x.ndim > 1 and x.shape[-1] == len(y):
+        x = np.moveaxis(x, -1, 0)
+    return x, y
+
+
+MAT = Mat()

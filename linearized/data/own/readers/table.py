@@ -1,0 +1,123 @@
+"""Tables: .csv, .tsv (the first line names the columns) and .parquet; the columns of --target are the labels."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.extras import require
+from linearized.base.nearest import hint
+from linearized.base.reading import TEXT_LIMIT, opened, parsing, read_bytes
+from linearized.data.own.arrays import OwnArrays
+from linearized.data.own.formats import file_digest
+from linearized.settings.own_settings import OwnDataSettings
+
+TARGETS = ("target", "targets", "label", "labels", "class", "y")  # columns that are the target if none is named
+SEPARATORS = ",;\t"
+HEAD = 2**16  # bytes in which the first line must end
+
+
+class TextTable:
+    """Tables as text. Fields are separated by tabs in a .tsv; in a .csv by commas, or by `;` if its header has none."""
+
+    reads: tuple[str, ...] = ("target", "drop_columns")
+
+    def fits(self, text: str) -> bool:
+        """See `Reader`."""
+        return Path(text).suffix.lower() in (".csv", ".tsv")
+
+    def digest(self, text: str, options: OwnDataSettings) -> str:
+        """See `Reader`."""
+        return file_digest(text, "a table")
+
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """See `Reader`."""
+        import pandas as pd
+
+        content = read_bytes(text, "a table", limit=TEXT_LIMIT)
+        with parsing(text, "a table in UTF-8"):
+            head = content[:HEAD].split(b"\n")[0].decode("utf-8-sig").rstrip("\r")
+            separator = "\t" if Path(text).suffix.lower() == ".tsv" else ";" if "," not in head and ";" in head else ","
+            names = _header(next(csv.reader([head], delimiter=separator), []), text)
+            frame = pd.read_csv(io.BytesIO(content), sep=separator, encoding="utf-8-sig", skipinitialspace=True,
+                                low_memory=False, index_col=False)  # fmt: skip
+            frame.columns = names
+        return of_frame(frame, text, options)
+
+
+class Parquet:
+    """Tables of Apache Parquet, read by pyarrow."""
+
+    reads: tuple[str, ...] = ("target", "drop_columns")
+
+    def fits(self, text: str) -> bool:
+        """See `Reader`."""
+        return Path(text).suffix.lower() in (".parquet", ".pq")
+
+    def digest(self, text: str, options: OwnDataSettings) -> str:
+        """See `Reader`."""
+        return file_digest(text, "a Parquet file")
+
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """See `Reader`."""
+        import pandas as pd
+
+        require("pyarrow", "parquet", f"--data={text}")
+        with opened(text, "a Parquet file") as file:
+            frame = pd.read_parquet(file, engine="pyarrow")
+        return of_frame(frame, text, options)
+
+
+def of_frame(frame: Any, where: str, options: OwnDataSettings) -> OwnArrays:
+    """Return a table's inputs and labels: the columns of `options.target`, without those of `options.drop_columns`.
+
+    Raises `UserError` for a column that is not there, and where no column is named and none has a usual name.
+    """
+    if not len(frame):
+        raise UserError(f"{where} has no row below its header.")
+    names = [str(name) for name in frame.columns]
+    frame.columns = names
+    asked = [name.strip() for name in options.target.split(",") if name.strip()]
+    dropped = [name.strip() for name in options.drop_columns.split(",") if name.strip()]
+    for flag, wanted in (("target", asked), ("drop_columns", dropped)):
+        for name in wanted:
+            if name not in names:
+                raise UserError(f"{where} has no column {name!r}, which --{flag} names.{hint(name, names)} It has: "
+                                f"{', '.join(names)[:400]}.")  # fmt: skip
+    if both := sorted(set(asked) & set(dropped)):
+        raise UserError(f"--target and --drop_columns both name {both[0]}. Leave it out of one of them.")
+    targets = asked or [name for name in names if name.lower() in TARGETS]
+    if len(targets) != 1 and not asked:
+        found = f"several may be: {', '.join(targets)}" if targets else "none is called " + ", ".join(TARGETS)
+        raise UserError(f"Name the column to predict with --target, because {found}. {where} has: "
+                        f"{', '.join(names)[:400]}.")  # fmt: skip
+    inputs = frame.drop(columns=list(dict.fromkeys(targets + dropped)))
+    labels = frame[targets].to_numpy() if len(targets) > 1 else frame[targets[0]].to_numpy()
+    return OwnArrays(inputs, np.asarray(labels))
+
+
+def _header(names: list[str], where: str) -> list[str]:
+    """Return the names of the columns. Raise `UserError` if the first line holds numbers, or one name twice."""
+    names = [name.strip() for name in names]
+    if not any(names):
+        raise UserError(f"{where} has an empty first line, which must name the columns.")
+    if sum(map(_number, names)) * 2 > len(names):
+        raise UserError(f"{where} has no header: its first line is {', '.join(names)[:60]}. Add a line that names the "
+                        "columns.")  # fmt: skip
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{where} has two columns {twice[0]!r}. Rename one of them.")
+    return names
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+TEXT, PARQUET = TextTable(), Parquet()

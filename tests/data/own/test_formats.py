@@ -1,0 +1,199 @@
+"""Every format of --data: equal to the same arrays given directly, and one entry of the registry."""
+
+import importlib.util
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+from sklearn.datasets import dump_svmlight_file, load_breast_cancer
+
+import linearized
+from linearized.base.errors import UserError
+from linearized.data.own.arrays import OwnArrays, Reader
+from linearized.data.own.formats import content_digest, format_of
+from linearized.settings.data_settings import DataSettings
+from linearized.settings.own_settings import FORMATS, OwnDataSettings
+
+
+def table():
+    x, y = load_breast_cancer(return_X_y=True)
+    return x[:120, :6].astype(np.float32), y[:120]
+
+
+def npz(folder, x, y):
+    np.savez(folder / "a.npz", X=x, y=y)
+    return "a.npz"
+
+
+def npy(folder, x, y):
+    np.save(folder / "x.npy", x)
+    np.save(folder / "y.npy", y)
+    return f"{folder}/x.npy,{folder}/y.npy"
+
+
+def frame(x, y):
+    return pd.DataFrame(x, columns=[f"column {number}" for number in range(x.shape[1])]).assign(target=y)
+
+
+def csv(folder, x, y, suffix="csv", separator=","):
+    frame(x, y).to_csv(folder / f"a.{suffix}", index=False, sep=separator, float_format="%.9g")
+    return f"a.{suffix}"
+
+
+def parquet(folder, x, y):
+    pytest.importorskip("pyarrow")
+    frame(x, y).to_parquet(folder / "a.parquet")
+    return "a.parquet"
+
+
+def h5(folder, x, y):
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["some/data/features"], file["some/data/labels"] = x, y
+    return "a.h5:some/data"
+
+
+def mat(folder, x, y):
+    scipy.io.savemat(folder / "a.mat", {"X": x, "y": y[:, None]})
+    return "a.mat"
+
+
+def mat73(folder, x, y):
+    with h5py.File(folder / "a.mat", "w", userblock_size=512) as file:
+        file["X"], file["y"] = x.T, y[None, :].astype(float)
+    with (folder / "a.mat").open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file")
+    return "a.mat"
+
+
+def libsvm(folder, x, y):
+    dump_svmlight_file(x, y, str(folder / "a.scale"), zero_based=False)
+    return "a.scale"
+
+
+WRITERS = {
+    "npz": npz, "npy": npy, "csv": csv, "tsv": lambda *given: csv(*given, "tsv", "\t"), "parquet": parquet, "h5": h5,
+    "semicolons": lambda *given: csv(*given, "csv", ";"), "mat": mat, "mat 7.3": mat73, "libsvm": libsvm,
+}  # fmt: skip
+
+
+def path_of(folder, text):
+    return text if text.startswith("/") else str(folder / text)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_equals_the_same_arrays_given_directly(tmp_path, name):
+    x, y = table()
+    config = DataSettings(data=path_of(tmp_path, WRITERS[name](tmp_path, x, y)), validation=10, seed=3)
+    found = config.described().load(**config.row_settings())
+    expected = linearized.from_arrays(x, y, validation=10, seed=3)
+    assert (found.task, found.class_names, found.image_shape) == ("binary", ("0", "1"), None)
+    for split, rows in expected.splits().items():
+        np.testing.assert_allclose(found.splits()[split].x, rows.x, rtol=1e-6)
+        np.testing.assert_array_equal(found.splits()[split].y, rows.y)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name in WRITERS])
+def test_a_format_fits_its_own_texts_and_its_digest_is_that_of_the_content(tmp_path, name):
+    x, y = table()
+    digests = []
+    for folder, values in (("one", x), ("two", x), ("three", x + 1)):
+        (tmp_path / folder).mkdir()
+        text = path_of(tmp_path / folder, WRITERS[name](tmp_path / folder, values, y))
+        assert format_of(text) == name and isinstance(FORMATS.load(name), Reader)
+        options = OwnDataSettings.draft(data=text)
+        assert isinstance(FORMATS.load(name).read(text, options), OwnArrays)
+        digests.append(content_digest(options))
+    assert digests[0] != digests[2] and (digests[0] == digests[1] or name == "mat")  # which holds the time
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_a_format_alone_reads_is_a_flag_that_others_refuse(tmp_path, name):
+    assert set(FORMATS.load(name).reads) <= set(OwnDataSettings.own())
+    x, y = table()
+    text = path_of(tmp_path, npz(tmp_path, x, y))
+    for flag in FORMATS.load(name).reads:
+        with pytest.raises(UserError, match=f"--{flag} is read by --data="):
+            DataSettings(data=text, **{flag: "column"})
+
+
+def test_a_test_part_of_libsvm_lies_beside_it(tmp_path):
+    x, y = table()
+    x[90:, 5] = 0  # the last column is empty there
+    dump_svmlight_file(x[:90], y[:90], str(tmp_path / "a"), zero_based=False)
+    dump_svmlight_file(x[90:], y[90:], str(tmp_path / "a.t"), zero_based=False)
+    dataset = DataSettings(data=str(tmp_path / "a")).described().load()
+    np.testing.assert_allclose(dataset.test.x, x[90:], rtol=1e-6)
+
+
+def test_several_targets_and_dropped_columns_of_a_table(tmp_path):
+    x, y = table()
+    frame(x, y).assign(other=x[:, 0] / 7, id=[f"patient {row}" for row in range(120)]).to_csv(
+        tmp_path / "a.csv", index=False
+    )
+    settings = {"data": str(tmp_path / "a.csv"), "target": "column 0,other", "drop_columns": "id,target"}
+    dataset = DataSettings(**settings).described().load()
+    assert (dataset.task, dataset.num_outputs, dataset.dim) == ("regression", 2, 5)
+    np.testing.assert_allclose(dataset.train.y[:, 0] / 7, dataset.train.y[:, 1], rtol=1e-5)
+
+
+def test_images_with_labels_in_a_mat_file_of_the_street_view_house_numbers_layout(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 3, 20), np.uint8)
+    scipy.io.savemat(tmp_path / "a.mat", {"X": images, "y": (np.arange(20) % 10 + 1)[:, None]})
+    dataset = DataSettings(data=str(tmp_path / "a.mat"), task="classes", test_fraction=0.5).described().load()
+    assert dataset.image_shape == (8, 8, 3) and dataset.class_names == tuple(map(str, range(1, 11)))
+    rows = np.moveaxis(images, -1, 0).reshape(20, -1) / np.float32(255)
+    assert any(np.array_equal(dataset.train.x[0], row) for row in rows)
+
+
+BAD = {
+    "no header": ("5.1,3.5,0\n4.9,3.0,1\n", {}, "has no header: its first line is 5.1, 3.5, 0"),
+    "no target": ("a,b\n1,2\n3,4\n", {}, "Name the column to predict with --target.*It has: a, b|has: a, b"),
+    "unknown target": ("age,town\n1,2\n3,4\n", {"target": "twon"}, "Did you mean town"),
+    "one class": ("a,target\n1,no\n3,no\n5,no\n", {}, "all 3 labels are no"),
+    "missing": ("a,b,target\n1,,0\n3,2,1\n5,7,0\n4,3,1\n", {}, r"1 row \(0; counted from 0\), columns b"),
+    "missing label": ("a,target\n1,x\n3,\n5,y\n", {}, r"labels are missing in 1 row \(1;"),
+    "two columns": ("a,a,target\n1,2,x\n3,4,y\n", {}, "two columns 'a'"),
+    "only a header": ("a,target\n", {}, "no row below its header"),
+    "empty": ("", {}, "empty first line"),
+    "ragged": ("a,target\n1,2\n1,2,3,4\n", {}, "damaged or not a table"),
+    "not UTF-8": (b"a,target\n\xff\xfe\xfd,1\n2,3\n", {}, "damaged or not a table"),
+    "nothing but the target": ("target\n1\n0\n", {}, "no column beside the target"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_table_is_one_clear_line(tmp_path, name):
+    content, settings, words = BAD[name]
+    (tmp_path / "a.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=words) as caught:
+        DataSettings(data=str(tmp_path / "a.csv"), **settings).described().load()
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is not None, reason="pyarrow is installed")
+def test_a_missing_pyarrow_is_one_line(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"needs the extra \[parquet\]"):
+        DataSettings(data=str(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize("count", [60_000, pytest.param(500_000, marks=pytest.mark.slow)])
+def test_a_large_npy_is_mapped_and_only_the_rows_in_use_take_memory(tmp_path, count):
+    """A sparse file of 240 MB or 2 GB; digesting it takes time and no memory."""
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.float32, shape=(count, 1000))
+    del x
+    np.save(tmp_path / "y.npy", np.arange(count) % 2)
+    program = (
+        "import resource, sys; from linearized.data.loading import load_rows; "
+        "from linearized.settings.data_settings import DataSettings; import linearized.data.own.source\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"rows = load_rows(DataSettings(data='{tmp_path}/x.npy,{tmp_path}/y.npy', num_train=1000, num_test=100), 0)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, len(rows.train), rows.dim)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    kibibytes, rows, dim = map(int, done.stdout.split())
+    assert (rows, dim) == (1000, 1000) and kibibytes < 100 * 1024, kibibytes
