@@ -1,7 +1,12 @@
-"""The published ridge grids, and which of them a run solves.
+"""The ridge grids, published ones and those of data of the user's own, and which of their ridges a run solves.
 
 Unit of train.py's: λ of (1/n)‖Av - y‖² + λ‖v‖² (for NN and CNN, λ times the model's own penalty). Solvers and
 kernel_fit.py take ρ = nλ, the ridge of kernel ridge regression (K + ρI)α = y on the same features.
+
+Of data of the user's own (`Dataset.family` OWN) nothing is published. Their ridges are multiples of what a kernel can
+have: no eigenvalue of K is above its trace, n times the mean m of its diagonal. The grid is ρ = n m 10^[-8, 1] for
+kernels, and the same in λ = ρ/n for models on random features, whose m follows from the mean of ‖x‖². Networks that
+are trained by gradients have the published grid of their kind: their penalty does not depend on a kernel's scale.
 """
 
 from collections.abc import Sequence
@@ -10,8 +15,10 @@ import numpy as np
 
 from linearized.base.errors import UserError
 from linearized.base.lists import listed_indices, listed_numbers
-from linearized.base.shapes import Float64
+from linearized.base.shapes import Float, Float64
 
+OWN = "OWN"  # family of data of the user's own
+ROWS = 8192  # of inputs that are squared at once
 LARGEST = 1e30  # ridge that a list may hold: above it a float32 matrix has no share in K + ρI
 
 
@@ -27,12 +34,15 @@ def grid(
     Args:
         ridges: What the model declares (`linearized.models.declaration`): "features" (published for RF), "tangents"
             (NT), "convolutional" (CNN), "dense" (NN), or values of its own.
-        family: FMNIST, CIFAR2, CIFAR10 or SYNTH (`Dataset.family`).
+        family: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (`Dataset.family`). For OWN, grids of features and tangents are
+            in units of the mean diagonal of their kernel, see `mean_diagonal`.
         num_layers: Hidden layers; two dense ones on FMNIST have a grid of their own.
     """
     if not isinstance(ridges, str):
         return np.sort(np.asarray(ridges, np.float64))
     if ridges in ("features", "tangents"):
+        if family == OWN:
+            return _logspace(-8, 1, 19)
         if family == "SYNTH":
             return _logspace(-5 if ridges == "features" else -4, 2, 10)
         return _logspace(-5, 3, 20) if family == "FMNIST" else _logspace(-4, 4, 20)
@@ -47,12 +57,28 @@ def grid(
     return _logspace(-6, -2, 20)
 
 
+def mean_diagonal(ridges: str | Sequence[float], units: int, x: Float[np.ndarray, "n d"]) -> float:
+    """Return the expected mean of ‖φ(x)‖² over the rows, for the features of a model of `units` hidden units.
+
+    With weights of either distribution E relu(w·x)² = ‖x‖²/2d, so that it is 1 + N s/2d for random features, where s is
+    the mean of ‖x‖², and N s/2 more for tangent features. It is 1 for grids of other kinds.
+
+    Args:
+        ridges: As in `grid`.
+    """
+    if ridges not in ("features", "tangents"):
+        return 1.0
+    starts = range(0, len(x), ROWS)
+    square = sum(float(np.sum(np.square(x[start : start + ROWS], dtype=np.float64))) for start in starts) / len(x)
+    return 1 + units * square / 2 * (1 / x.shape[1] + (ridges == "tangents"))
+
+
 GRIDS = ("published", "by_scale")
 
 
 def kernel_grid(
     family: str, *, kernel: str = "NTK", dense_layers: int = 2, stax_scale: bool = False, own_scale: bool = True,
-    name: str = "published",
+    name: str = "published", trace: float = 1.0,
 ) -> Float64[np.ndarray, " ridges"]:  # fmt: skip
     """Return a grid of ρ for kernel ridge regression, in increasing order.
 
@@ -63,13 +89,16 @@ def kernel_grid(
     grid of their scale.
 
     Args:
-        family: FMNIST, CIFAR2, CIFAR10 or SYNTH (`Dataset.family`); the last three have one grid each.
+        family: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (`Dataset.family`); all but the first have one grid each.
         kernel: A name of `linearized.settings.gram_settings.KERNELS`.
         dense_layers: Of the NTK, the readout included.
         stax_scale: Whether the kernel is that of inputs divided by √d.
         own_scale: Whether the kernel has the scale at which it was published.
         name: "published" or "by_scale".
+        trace: Of K between the train rows; read for OWN.
     """
+    if family == OWN:
+        return trace * _logspace(-8, 1, 19)
     if family == "SYNTH":
         return _logspace(0, 6, 10)
     if family == "CIFAR2":

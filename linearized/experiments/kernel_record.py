@@ -37,6 +37,7 @@ def scored(
             entry |= _scores("leave_one_out", predictions, dataset.train, dataset)
     chosen, published = select.choose(entries), select.choose(entries, "test")
     select.warn(chosen, entries, ADVICE, symbol="ρ")
+    select.warn_edge(chosen, entries, len(entries), "Give others with --ridges.", symbol="ρ")
     linear = linear_baseline(dataset, chosen.criterion)
     for entry in entries:
         loss, reference = entry["test_loss"], linear["test_loss"]
@@ -56,7 +57,7 @@ def scored(
         "ridge_unit": "ρ of (K + ρI)α = y; ρ/n is the λ of (1/n)‖Av - y‖² + λ‖v‖²",
         "ridge_symbol": "ρ",
         "ridges": entries,
-        **select.recorded(chosen, entries),
+        **select.recorded(chosen, entries, size=len(entries)),
         **select.recorded(published, entries, "chosen_published"),
         "linear": {**linear, "by": select.CRITERIA[chosen.criterion]},
     }  # fmt: skip

@@ -15,7 +15,7 @@ from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
 from linearized.experiments import run as life
 from linearized.experiments.fit_results import Result
-from linearized.experiments.grids import GRIDS, kernel_grid, listed_ridges
+from linearized.experiments.grids import GRIDS, OWN, kernel_grid, listed_ridges
 from linearized.experiments.kernel_record import scored
 from linearized.experiments.needs import refuse_large_fit
 from linearized.experiments.step_progress import progress_line
@@ -184,6 +184,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
         ridges = kernel_grid(
             dataset.family, kernel=config.kernel, dense_layers=config.num_layers + 1, stax_scale=stax,
             own_scale=config.scale == "published", name=config.ridge_grid,
+            trace=_trace(gram) if dataset.family == OWN else 1.0,
         )  # fmt: skip
     path = _solve(config, dataset, gram, ridges, unfinished)
     return life.Outcome(*scored(config, level, dataset, gram, path))
@@ -198,6 +199,13 @@ def _gram_of(config: KernelFitSettings, asked: KernelFitSettings, level: int, da
     gram = open_folder(config.gram, dataset, asked)  # compares its rows and kernel
     config.check_grid()
     return gram
+
+
+def _trace(gram: Gram | Embedding) -> float:
+    """Return the trace of K, or of ΦΦᵀ, in one pass over the shards."""
+    if isinstance(gram, Embedding):
+        return sum(float(np.square(block, dtype=np.float64).sum()) for _, block in gram.splits["train"].blocks())
+    return sum(float(np.diagonal(block).sum(dtype=np.float64)) for _, block in gram.row_blocks())
 
 
 def _found_or_made(config: KernelFitSettings, level: int, dataset: Dataset) -> Gram | Embedding:

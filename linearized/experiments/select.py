@@ -81,12 +81,17 @@ def flaw_of(entry: Entry) -> str:
     return flaw(entry) if "converged" in entry else ""
 
 
-def recorded(choice: Choice, entries: Sequence[Entry], name: str = "chosen") -> dict[str, Any]:
+def recorded(choice: Choice, entries: Sequence[Entry], name: str = "chosen", *, size: int = 0) -> dict[str, Any]:
     """Return what a record holds of a choice, under `name`; `{name}_converged` follows where the best one fell short.
 
     The latter is left out where no ridge converged.
+
+    Args:
+        size: Number of ridges of the whole grid, see `edge`; 0: the edge is not recorded.
     """
     record = {name: {**_place(entries, choice.position), "by": choice.by}}
+    if side := edge(choice, entries, size):
+        record[name]["edge"] = side
     if choice.flaw:
         record[name]["flaw"] = choice.flaw
         if choice.converged is not None:
@@ -125,6 +130,30 @@ def warning(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: st
     other = entries[choice.converged]
     return (f"{line} The best that converged is {symbol} = {other['ridge']:.3g} (index {other['index']}, "
             f"{_shown(other, choice.criterion)}). {advice}")  # fmt: skip
+
+
+def edge(choice: Choice, entries: Sequence[Entry], size: int) -> str:
+    """Return "smallest" or "largest" where the best ridge is at an end of its grid, else "".
+
+    A better ridge may then lie outside of it. A single ridge is no grid.
+
+    Args:
+        size: Number of ridges of the whole grid, which may have ridges beyond those that were asked for.
+    """
+    if len(entries) < 2 or size < 2:
+        return ""
+    ridges, best = [entry["ridge"] for entry in entries], entries[choice.position]
+    if best["index"] not in (0, size - 1):
+        return ""
+    return "smallest" if best["ridge"] == min(ridges) else "largest" if best["ridge"] == max(ridges) else ""
+
+
+def warn_edge(choice: Choice, entries: Sequence[Entry], size: int, advice: str, *, symbol: str = "λ") -> None:
+    """Log one warning where the best ridge is at an end of its grid, see `edge`; nothing otherwise."""
+    if side := edge(choice, entries, size):
+        best = entries[choice.position]["ridge"]
+        logging.warning("The best ridge, %s = %.3g, is the %s of its grid; a better one may lie beyond. %s",
+                        symbol, best, side, advice)  # fmt: skip
 
 
 def _loss(entry: Entry, criterion: str) -> float | None:

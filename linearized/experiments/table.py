@@ -45,6 +45,8 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
     for entry in entries:
         if entry.get("message"):
             say(f"index {entry['index']}: {entry['message']}", console)
+    if side := record["chosen"].get("edge"):
+        say(f"The best ridge is the {side} of its grid; a better one may lie beyond.", console)
     if published != best:
         say(f"published: chosen by {_chosen_by(record, 'chosen_published')}", console)
     if "linear" in record:

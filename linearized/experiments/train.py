@@ -19,6 +19,7 @@ from linearized.data.scores import LOSSES
 from linearized.experiments import run as life
 from linearized.experiments import select
 from linearized.experiments.fit_results import Result, about_data
+from linearized.experiments.grids import OWN, grid, mean_diagonal
 from linearized.experiments.needs import refuse_beyond_memory
 from linearized.experiments.refusals import asked_ridges, read_weights, refuse_unfit, weights_digest
 from linearized.models import MODELS, declaration, setting_groups
@@ -214,6 +215,9 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     read_weights(config)
     ridges = asked_ridges(config)
     dataset = load_preprocessed(config, level)
+    if dataset.family == OWN:
+        scale = mean_diagonal(declaration(config.model).ridges, config.num_units, dataset.train.x)
+        ridges = {index: scale * ridge for index, ridge in ridges.items()}
     logging.info(
         "%s on %s at noise level %d: %d train rows of dimension %d, %d ridges",
         config.model, dataset.name, level, len(dataset.train), dataset.dim, len(ridges),
@@ -232,6 +236,8 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     entries = [_entry(done, dataset, config.loss) for done in fits]
     choice = select.choose(entries)
     select.warn(choice, entries, _advice(config))
+    size = len(grid(declaration(config.model).ridges, dataset.family, num_layers=config.num_layers))
+    select.warn_edge(choice, entries, size, "Its grid is fixed: change the scale of the inputs or --num_units.")
     best = fits[choice.position]
     model = build(config, dataset, best.ridge)
     _set_parameters(config, model, best.parameters)
@@ -247,7 +253,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
         "solver": about,
         "ridge_unit": "λ of (1/n)‖Av - y‖² + λ‖v‖²; nλ is the ρ of (K + ρI)α = y",
         "ridges": entries,
-        **select.recorded(choice, entries),
+        **select.recorded(choice, entries, size=size),
     }
     arrays = {f"predictions/{split}": values for split, values in best.predictions.items()}
     arrays |= {f"history/{done.index:03d}": done.history for done in fits}

@@ -96,6 +96,7 @@ def _choice(record: Mapping[str, Any], name: str, ridges: int) -> None:
     choice = _object(record.get(name), name)
     _is(choice, "by", str, f"{name}.")
     _is(choice, "flaw", str, f"{name}.", required=False)
+    _is(choice, "edge", str, f"{name}.", required=False)
     for entry in ("position", "index"):
         _is(choice, entry, int, f"{name}.")
     if not 0 <= choice["position"] < ridges:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from linearized.base.errors import UserError
-from linearized.experiments.grids import chosen_indices, grid, kernel_grid, listed_ridges
+from linearized.base.weights import tangent_layers
+from linearized.experiments.grids import chosen_indices, grid, kernel_grid, listed_ridges, mean_diagonal
 from linearized.models import declaration
 
 
@@ -62,3 +63,19 @@ def test_listed_ridges_keep_their_order():
     for text in ("1,", "a", "-1", "nan", "inf"):
         with pytest.raises(UserError, match="--ridges"):
             listed_ridges(text)
+
+
+def test_mean_diagonal_is_that_of_the_features():
+    x, units = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32) * 3, 20_000
+    first, readout = tangent_layers(6, units, 1)
+    hidden = np.maximum(x @ first, 0)
+    random = 1 + np.square(hidden).sum(axis=1)
+    tangent = random + ((hidden > 0) * readout**2).sum(axis=1) * np.square(x).sum(axis=1)
+    assert mean_diagonal("features", units, x) == pytest.approx(random.mean(), rel=0.05)
+    assert mean_diagonal("tangents", units, x) == pytest.approx(tangent.mean(), rel=0.05)
+    assert mean_diagonal("dense", units, x) == 1.0
+
+
+def test_ridges_of_unknown_data_are_shares_of_the_trace():
+    np.testing.assert_allclose(kernel_grid("OWN", trace=50.0)[[0, -1]], [5e-7, 500.0])
+    np.testing.assert_allclose(grid("features", "OWN")[[0, -1]], [1e-8, 10.0])

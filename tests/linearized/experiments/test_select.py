@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from linearized.base.errors import UserError
-from linearized.experiments.select import ALONE, choose, criterion_of, flaw_of, recorded, warning
+from linearized.experiments.select import ALONE, choose, criterion_of, edge, flaw_of, recorded, warn_edge, warning
 from linearized.storage.result_schema import convergence, fell_short
 
 GOOD = {"converged": True, "diverged": False, "residual": 1e-5, "iterations": 9}
@@ -134,3 +134,17 @@ def test_rf_by_four_iterations_of_cg_says_that_its_best_ridge_did_not_converge(d
     print_table(record)
     table = capsys.readouterr().out
     assert "NOT CONVERGED" in table and f"best converged {beside['index']}" in table
+
+
+@pytest.mark.parametrize("losses, size, side", [
+    ([1.0, 2.0, 3.0], 3, "smallest"), ([3.0, 2.0, 1.0], 3, "largest"), ([3.0, 1.0, 2.0], 3, ""),
+    ([3.0, 2.0, 1.0], 9, ""),
+])  # fmt: skip
+def test_the_best_ridge_at_an_end_of_its_grid_is_recorded_and_warned_of(losses, size, side, caplog):
+    ridges = entries(GOOD, GOOD, GOOD, test_loss=losses)
+    choice = choose(ridges, "test")
+    assert edge(choice, ridges, size) == side and recorded(choice, ridges, size=size)["chosen"].get("edge", "") == side
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        warn_edge(choice, ridges, size, "Give others.")
+    assert [side in line for line in caplog.messages] == ([True] if side else [])
+    assert edge(choose(ridges[:1], "test"), ridges[:1], 1) == ""
