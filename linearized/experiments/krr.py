@@ -1,8 +1,9 @@
 """Kernel ridge regression on a dataset over a ridge grid, at one noise level or several: settings in, results out."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import logging
@@ -16,24 +17,24 @@ from linearized.data.loading import load_preprocessed
 from linearized.experiments import run as life
 from linearized.experiments.fit_results import Result
 from linearized.experiments.grids import GRIDS, OWN, kernel_grid, listed_ridges
-from linearized.experiments.kernel_record import scored
 from linearized.experiments.needs import refuse_large_fit
-from linearized.experiments.step_progress import progress_line
-from linearized.kernel_ridge.ridge_path import MAX_ITERATIONS, RidgePath, fit
 from linearized.settings.config import setting
 from linearized.settings.data_settings import LevelsSettings
 from linearized.settings.embedding_settings import EmbeddedRows, EmbeddingSettings
 from linearized.settings.gram_settings import GramSettings, KernelSettings, RowSettings
-from linearized.settings.reads import when
-from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
-from linearized.solvers import GRAM_SOLVERS
+from linearized.settings.reads import Declarations, when
+from linearized.settings.run_settings import KERNEL_ITERATIONS, MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
+from linearized.solvers import GRAM_SOLVER_READS, GRAM_SOLVERS
 from linearized.storage import results
-from linearized.storage.embeddings import Embedding
-from linearized.storage.gram import Gram
 
-REMOTE = ("auto", "block_lanczos", "cg")  # solvers whose products can run on a scheduler's workers
+if TYPE_CHECKING:
+    from linearized.kernel_ridge.ridge_path import RidgePath
+    from linearized.storage.embeddings import Embedding
+    from linearized.storage.gram import Gram
 
-__all__ = ["KernelFitSettings", "RidgePath", "fit", "run", "run_levels"]
+SOLVER_READS = GRAM_SOLVER_READS | {
+    "auto": {name: on for reads in GRAM_SOLVER_READS.values() for name, on in reads.items()}
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,21 +65,31 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
         0.0, "residual to reach; 0: 1e-7, or 1e-5 for block_lanczos and cg on float32", minimum=0.0, maximum=1.0
     )
     max_iterations: int = setting(
-        MAX_ITERATIONS, "most products with K (block_lanczos, cg)", minimum=1, maximum=MOST_STEPS
+        KERNEL_ITERATIONS,
+        "most products with K of block_lanczos and cg, and most steps by which the others refine a ridge",
+        minimum=1,
+        maximum=MOST_STEPS,
     )
     memory: float = setting(
         0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False, group="Run", when=when(features="")
     )
-    scheduler: str = setting("", SCHEDULER_HELP, identity=False, group="Run")
+    scheduler: str = setting("", SCHEDULER_HELP, identity=False, group="Run", when=when(features=""))
+
+    @classmethod
+    def kinds(cls) -> Declarations:
+        """As `Settings.kinds`; solvers of K too."""
+        return super().kinds() | {"solver": SOLVER_READS}
+
+    def chosen(self) -> Mapping[str, str | None]:
+        """As `Settings.chosen`."""
+        return {**super().chosen(), "solver": self.solver}
 
     def __post_init__(self):
         super().__post_init__()
         if self.gram and len(self.levels()) > 1:
             raise UserError(f"--gram={self.gram} is of one noise level. Received: --noise_ind={self.noise_ind}.")
-        if self.features and (self.gram or self.scheduler):
-            raise UserError("--features has neither a --gram folder nor a --scheduler: leave these out.")
-        if self.scheduler and self.solver not in REMOTE:
-            raise UserError(f"--solver={self.solver} runs in one process. With --scheduler take block_lanczos or cg.")
+        if self.features and self.gram:
+            raise UserError("--features has no --gram folder: leave it out.")
         if self.scheduler:
             checked_address(self.scheduler)
         if self.ridges:
@@ -174,6 +185,8 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
         asked: As the user gave it.
         unfinished: Where the solver keeps its state.
     """
+    from linearized.experiments.kernel_record import scored
+
     refuse_large_fit(config)
     dataset = _checked(load_preprocessed(config, level))
     gram = _gram_of(config, asked, level, dataset)
@@ -190,7 +203,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
     return life.Outcome(*scored(config, level, dataset, gram, path))
 
 
-def _gram_of(config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset) -> Gram | Embedding:
+def _gram_of(config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset) -> "Gram | Embedding":
     """Return the --gram folder's matrix, checked against what is asked, or the kernel's own, found or made."""
     if not config.gram:
         return _found_or_made(config, level, dataset)
@@ -201,14 +214,16 @@ def _gram_of(config: KernelFitSettings, asked: KernelFitSettings, level: int, da
     return gram
 
 
-def _trace(gram: Gram | Embedding) -> float:
+def _trace(gram: "Gram | Embedding") -> float:
     """Return the trace of K, or of ΦΦᵀ, in one pass over the shards."""
+    from linearized.storage.embeddings import Embedding
+
     if isinstance(gram, Embedding):
         return sum(float(np.square(block, dtype=np.float64).sum()) for _, block in gram.splits["train"].blocks())
     return sum(float(np.diagonal(block).sum(dtype=np.float64)) for _, block in gram.row_blocks())
 
 
-def _found_or_made(config: KernelFitSettings, level: int, dataset: Dataset) -> Gram | Embedding:
+def _found_or_made(config: KernelFitSettings, level: int, dataset: Dataset) -> "Gram | Embedding":
     from linearized.kernel_ridge.gram_source import find_or_make
 
     if config.features:
@@ -232,8 +247,11 @@ def _checked(dataset: Dataset) -> Dataset:
 
 
 def _solve(
-    config: KernelFitSettings, dataset: Dataset, gram: Gram | Embedding, ridges: np.ndarray, work: Path
-) -> RidgePath:
+    config: KernelFitSettings, dataset: Dataset, gram: "Gram | Embedding", ridges: np.ndarray, work: Path
+) -> "RidgePath":
+    from linearized.experiments.step_progress import progress_line
+    from linearized.solvers.linear.driver import Watch
+
     logging.info("%s: %d train rows, %d ridges %.2g to %.2g", config.label(), len(dataset.train), len(ridges),
                  ridges.min(), ridges.max())  # fmt: skip
     memory = working_bytes(config.memory)
@@ -247,14 +265,15 @@ def _solve(
         targets = dataset.targets(dataset.train, centred=True)
         common = {
             "solver": config.solver, "rtol": config.rtol or None, "max_iterations": config.max_iterations,
-            "progress": show, "checkpoint": work, "key": f"{dataset.fingerprint}-{config.key()}",
-            "interval": config.checkpoint_seconds,
+            "watch": Watch(show, work, f"{dataset.fingerprint}-{config.key()}", config.checkpoint_seconds),
         }  # fmt: skip
-        if isinstance(gram, Embedding):
+        if config.features:
             from linearized.kernel_ridge.embedded_fit import fit_embedding
 
             path = fit_embedding(gram.splits["train"], targets, ridges, **common)
         else:
+            from linearized.kernel_ridge.ridge_path import fit
+
             path = fit(gram, targets, ridges, memory=memory, scheduler=config.scheduler, **common)
     logging.info("solved by %s (%s)", path.solver, path.reason)
     return path

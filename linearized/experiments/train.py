@@ -29,8 +29,7 @@ from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
 from linearized.settings.reads import Declarations
 from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, NUM_LAYERS_HELP, RunSettings
 from linearized.settings.training_settings import TrainingSettings
-from linearized.solvers import SOLVERS
-from linearized.solvers.reads import SOLVER_READS
+from linearized.solvers import SOLVER_READS, SOLVERS
 
 LINEAR = [name for name in MODELS if declaration(name).linear]
 WIDTHS = {name: declaration(name).units for name in MODELS}

@@ -1,7 +1,6 @@
 """Ridge regression on the features of a kernel: an embedding is found or made, and solved for every ridge."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -11,15 +10,14 @@ from linearized.kernel_ridge.ridge_path import RidgePath, checked_labels, checke
 from linearized.problems import embedding_problem as problem
 from linearized.problems.weighted_problem import checked_weights
 from linearized.solvers import GRAM_SOLVERS
-from linearized.solvers.linear.solution import Progress
+from linearized.solvers.linear.driver import UNWATCHED, Watch
 
 RTOL = 1e-7
 
 
 def fit_embedding(
     rows: problem.FeatureRows | np.ndarray, y: np.ndarray, ridges: Sequence[float] | np.ndarray, *,
-    solver: str = "auto", rtol: float | None = None, max_iterations: int = 750, progress: Progress | None = None,
-    checkpoint: Path | None = None, key: str = "", interval: float = 60.0,
+    solver: str = "auto", rtol: float | None = None, max_iterations: int = 750, watch: Watch = UNWATCHED,
     sample_weight: np.ndarray | float | None = None,
 ) -> RidgePath:  # fmt: skip
     """Minimise ‖Φw - y‖² + ρ‖w‖² at every ridge, from one pass over Φ and one factorisation of ΦᵀΦ.
@@ -29,6 +27,9 @@ def fit_embedding(
         y: Labels (n,) or (n, k); centre them as you wish.
         ridges: ρ, at least 0, the unit of kernel ridge regression.
         solver: Of the normal equations; auto: band.
+        rtol: The residual ‖Φᵀy - (ΦᵀΦ + ρI)w‖/‖Φᵀy‖ to reach; None: 1e-7.
+        max_iterations: Steps by which a ridge may be refined; products of block_lanczos and cg.
+        watch: Progress and checkpoints of a long run.
         sample_weight: A weight of at least 0 for each row, (n,), or one for all: Σ_i s_i ‖φ_i w - y_i‖² + ρ‖w‖² is
             minimised, as scikit-learn's Ridge does. None: 1.
 
@@ -40,8 +41,7 @@ def fit_embedding(
         "band", f"one reduction of the {rows.shape[1]} x {rows.shape[1]} normal equations serves every ridge"
     )  # fmt: skip
     solutions = problem.solve(
-        rows, targets, ridges, solver=name, rtol=rtol or RTOL, max_iterations=max_iterations, progress=progress,
-        checkpoint=checkpoint, key=key, interval=interval,
+        rows, targets, ridges, solver=name, rtol=rtol or RTOL, max_iterations=max_iterations, watch=watch,
         weights=None if sample_weight is None else checked_weights(sample_weight, len(targets)),
     )  # fmt: skip
     alpha = np.stack([solution.value for solution in solutions])

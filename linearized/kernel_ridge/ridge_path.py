@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -14,11 +13,12 @@ from linearized.base.shapes import Float, Float64
 from linearized.data.dataset import fingerprint
 from linearized.problems.gram_problem import GramProblem
 from linearized.problems.weighted_problem import Weighted, checked_weights, with_left_out_rows
+from linearized.settings.run_settings import KERNEL_ITERATIONS
 from linearized.solvers import GRAM_SOLVERS, auto_gram
-from linearized.solvers.linear.solution import Progress, Solution
+from linearized.solvers.linear.driver import UNWATCHED, Watch
+from linearized.solvers.linear.solution import Solution
 from linearized.storage.gram import Gram, Rectangle
 
-MAX_ITERATIONS = 2000
 ROWS = 1024  # of a matrix that are widened to float64 together
 REFINED = ("band", "cholesky", "eigh")  # solvers whose answers are refined in float64 where K is in float32
 
@@ -68,9 +68,8 @@ class RidgePath:
 def fit(
     gram: np.ndarray | Gram, y: np.ndarray, ridges: Sequence[float] | np.ndarray, *,
     sample_weight: np.ndarray | float | None = None, solver: str = "auto",
-    rtol: float | None = None, max_iterations: int = MAX_ITERATIONS, memory: float | None = None, scheduler: str = "",
-    overwrite: bool = False, progress: Progress | None = None, checkpoint: Path | None = None, key: str = "",
-    interval: float = 30.0,
+    rtol: float | None = None, max_iterations: int = KERNEL_ITERATIONS, memory: float | None = None,
+    scheduler: str = "", overwrite: bool = False, watch: Watch = UNWATCHED,
 ) -> RidgePath:  # fmt: skip
     """Solve (K + ρI)α = y at every ridge ρ.
 
@@ -89,13 +88,12 @@ def fit(
         solver: auto, band, block_lanczos, cg, cholesky or eigh (which gives leave-one-out errors); see README.
         rtol: The residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7 where K is in float64 or answers are refined in
             float64, else (block_lanczos and cg on float32) 1e-5, since every digit costs passes over K.
-        max_iterations: Products with K that block_lanczos and cg may take.
+        max_iterations: Products with K that block_lanczos and cg may take, and steps by which the others may refine.
         memory: Bytes to work with; None: half of what is free.
         scheduler: Address of a Dask scheduler on whose workers products run (block_lanczos and cg, shards alone).
         overwrite: band and cholesky may work in the array `gram` itself; its upper triangle is lost then, and the
             whole takes n² numbers less. Shards are never changed.
-        progress: Called with (step, steps, residuals, ridges left).
-        checkpoint, key, interval: A folder for the state of a long run, its identity, and the seconds between writings.
+        watch: Progress and checkpoints of a long run.
 
     Raises `UserError` for what no solver can work with. A ridge that one cannot solve is told in its `Solution`.
     """
@@ -112,7 +110,7 @@ def fit(
         kept = weights > 0
         gram = gram if kept.all() else _in_memory(gram, memory)
         system = (gram, targets) if kept.all() else (gram[np.ix_(kept, kept)], targets[kept])
-        weights, key = weights[kept], f"{key}-{fingerprint(weights)}"
+        weights, watch = weights[kept], dataclasses.replace(watch, key=f"{watch.key}-{fingerprint(weights)}")
     n, itemsize = len(system[1]), gram.dtype.itemsize
     name, reason = GRAM_SOLVERS.canonical(solver) if solver != "auto" else "", "as asked"
     if scheduler and name not in ("", "block_lanczos", "cg"):
@@ -124,9 +122,8 @@ def fit(
     with _problem(*system, memory, scheduler, overwrite) as problem:
         problem = problem if weights is None else Weighted(problem, weights)
         solutions = GRAM_SOLVERS.load(name).solve(
-            problem, ridges, rtol=float(rtol), atol=0.0, max_iterations=max_iterations, progress=progress,
-            checkpoint=checkpoint, key=key, interval=interval,
-        )  # fmt: skip
+            problem, ridges, rtol=float(rtol), atol=0.0, max_iterations=max_iterations, **vars(watch)
+        )
     if weights is not None:
         solutions = [problem.unscaled(solution) for solution in solutions]
         if not kept.all():

@@ -9,7 +9,6 @@ ridges are in the same unit ρ, and degrees of freedom are those of the kernel.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +17,8 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 from linearized.problems.gram_problem import GramProblem
 from linearized.solvers import GRAM_SOLVERS
-from linearized.solvers.linear.solution import Progress, Solution
+from linearized.solvers.linear.driver import UNWATCHED, Watch
+from linearized.solvers.linear.solution import Solution
 
 BLOCK = 2**26  # bytes of Φ that are multiplied at once
 
@@ -85,8 +85,7 @@ def predictions(rows: FeatureRows, weights: Float64[np.ndarray, "ridges m k"]) -
 
 def solve(
     rows: FeatureRows, targets: Float[np.ndarray, "n k"], ridges: Sequence[float] | np.ndarray, *,
-    solver: str = "band", progress: Progress | None = None, checkpoint: Path | None = None, key: str = "",
-    interval: float = 60.0, rtol: float = 1e-7, max_iterations: int = 750,
+    solver: str = "band", rtol: float = 1e-7, max_iterations: int = 750, watch: Watch = UNWATCHED,
     weights: Float64[np.ndarray, " n"] | None = None,
 ) -> list[Solution]:  # fmt: skip
     """The weights at every ridge, with the train predictions and generalised cross-validation.
@@ -98,7 +97,8 @@ def solve(
         solver: Of `GRAM_SOLVERS`, for ΦᵀΦ in memory.
         rtol: The residual ‖ΦᵀY - (ΦᵀΦ + ρI)w‖/‖ΦᵀY‖ to reach.
         weights: w, one for each row, at least 0; None: 1. Then ‖ · ‖² of the rows is Σ_i w_i ‖ · ‖².
-        progress, checkpoint, key, interval, max_iterations: As the solver takes them.
+        max_iterations: As the solver takes it.
+        watch: Progress and checkpoints of a long run.
 
     Returns: Solutions whose `value` is w (m, k), `predictions` Φw (n, k), `degrees_of_freedom` those of the kernel and
     `gcv` mean‖yᵢ - f(xᵢ)‖² / (1 - dof/n)², weighted and over the n rows of weight above 0; the last two None where the
@@ -107,9 +107,8 @@ def solve(
     targets = np.asarray(targets, np.float64)
     square, moment = normal_equations(rows, targets, weights)
     found = GRAM_SOLVERS.load(solver).solve(
-        GramProblem(square, moment), ridges, rtol=rtol, atol=0.0, max_iterations=max_iterations, progress=progress,
-        checkpoint=checkpoint, key=key, interval=interval,
-    )  # fmt: skip
+        GramProblem(square, moment), ridges, rtol=rtol, atol=0.0, max_iterations=max_iterations, **vars(watch)
+    )
     outputs = predictions(rows, np.stack([one.value for one in found]))
     weights = np.ones(len(targets)) if weights is None else weights
     return [_of_features(one, output, targets, weights) for one, output in zip(found, outputs, strict=True)]

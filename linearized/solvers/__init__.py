@@ -1,29 +1,55 @@
-"""Finds the parameters: linear solvers for a whole grid of ridges, and the training loops."""
+"""Linear solvers for a whole grid of ridges, and training loops.
+
+A solver's line has its module and the settings that it reads. They stand here, not in the module, because the modules
+import SciPy or Keras and `--help` needs neither.
+"""
+
+from collections.abc import Mapping
 
 from linearized.base.registry import Registry
+from linearized.settings.reads import When, reads
 from linearized.solvers.linear.solution import LinearProblem, basis_bytes, basis_room
 
-SOLVERS = Registry(
-    "solver",
+Line = tuple[str, Mapping[str, When]]
+
+
+def _tables(lines: Mapping[str, Line], aliases: Mapping[str, str]) -> tuple[Registry, dict[str, Mapping[str, When]]]:
+    """Return the registry of the modules, and the settings that each solver reads."""
+    paths = {name: path for name, (path, _) in lines.items()}
+    return Registry("solver", paths, aliases), {name: names for name, (_, names) in lines.items()}
+
+
+_LEAST_SQUARES = reads("cg_rtol", "cg_atol", "max_cg_iters", "memory", "checkpoint_seconds")
+_GRADIENT = reads(
+    "learning_rate", "max_cg_iters", "max_ncg_iters", "max_batch_size", "schedule", "warm_up_epochs",
+    "label_smoothing", "augment_crop", "augment_flip", "mixed_precision", "tensorboard", "seed", "checkpoint_seconds",
+)  # fmt: skip
+
+SOLVERS, SOLVER_READS = _tables(
     {
-        "lanczos": "linearized.solvers.linear.block_lanczos",
-        "cg": "linearized.solvers.linear.cg",
-        "sgd": "linearized.solvers.training.sgd",
-        "adam": "linearized.solvers.training.sgd",
-        "adamw": "linearized.solvers.training.sgd",
-        "newton_cg": "linearized.solvers.training.newton_cg",
+        "lanczos": ("linearized.solvers.linear.block_lanczos", _LEAST_SQUARES),
+        "cg": ("linearized.solvers.linear.cg", _LEAST_SQUARES),
+        "sgd": ("linearized.solvers.training.sgd", _GRADIENT | reads("momentum", "l2_decay")),
+        "adam": ("linearized.solvers.training.sgd", _GRADIENT | reads("beta_2", "l2_decay")),
+        "adamw": ("linearized.solvers.training.sgd", _GRADIENT | reads("beta_2", "weight_decay")),
+        "newton_cg": (
+            "linearized.solvers.training.newton_cg",
+            reads("max_ncg_iters", "max_batch_size", "checkpoint_seconds"),
+        ),
     },
     aliases={"block_lanczos": "lanczos"},
 )
 
-GRAM_SOLVERS = Registry(  # of kernel ridge regression, (K + ρI)α = Y: a GramProblem and a grid of ridges
-    "solver",
+_GRAM = reads("rtol", "max_iterations", "memory", "checkpoint_seconds")
+
+# Of kernel ridge regression, (K + ρI)α = Y: a GramProblem and a grid of ridges.
+GRAM_SOLVERS, GRAM_SOLVER_READS = _tables(
     {
-        "band": "linearized.solvers.linear.band.solver",
-        "block_lanczos": "linearized.solvers.linear.block_lanczos",
-        "cg": "linearized.solvers.linear.cg",
-        "cholesky": "linearized.solvers.linear.cholesky",
-        "eigh": "linearized.solvers.linear.eigh",
+        "band": ("linearized.solvers.linear.band.solver", _GRAM),
+        "block_lanczos": ("linearized.solvers.linear.block_lanczos", _GRAM | reads("scheduler")),
+        "cg": ("linearized.solvers.linear.cg", _GRAM | reads("scheduler")),
+        "cholesky": ("linearized.solvers.linear.cholesky", _GRAM),
+        "eigh": ("linearized.solvers.linear.eigh", _GRAM),
     },
     aliases={"lanczos": "block_lanczos"},
 )

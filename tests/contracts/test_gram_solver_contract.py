@@ -11,7 +11,7 @@ from kernel_gen.jobs.tiles import divide, good_number
 from linearized.base.errors import UserError
 from linearized.kernel_ridge.ridge_path import fit
 from linearized.problems import GramProblem
-from linearized.solvers import GRAM_SOLVERS
+from linearized.solvers import GRAM_SOLVER_READS, GRAM_SOLVERS
 from linearized.storage.gram import open_gram
 from linearized.storage.manifest import Manifest, save_once
 from linearized.storage.shards import write_shard
@@ -57,6 +57,18 @@ def test_every_ridge_is_the_direct_solution(name, dtype, seed, n, columns):
         predictions = k.astype(np.float64) @ solution.value
         np.testing.assert_allclose(solution.predictions, predictions, atol=1e-10 * np.abs(predictions).max())
         assert len(solution.history) == solution.iterations
+
+
+@every_solver
+@pytest.mark.parametrize("setting, one, other", [("rtol", 0.5, 1e-11), ("max_iterations", 1, 500)])
+def test_a_setting_changes_the_answer_if_and_only_if_it_is_declared(name, setting, one, other):
+    k, targets = gram_of(3, 60, 2, rank=30, dtype="float32")
+    answers = [
+        GRAM_SOLVERS.load(name).solve(GramProblem(k, targets), [1e-4], **EXACT | {setting: value})[0]
+        for value in (one, other)
+    ]
+    changed = answers[0].iterations != answers[1].iterations or answers[0].converged != answers[1].converged
+    assert changed == (setting in GRAM_SOLVER_READS[name])
 
 
 @every_solver

@@ -6,8 +6,9 @@ from sklearn.linear_model import Ridge
 
 from linearized.base.errors import UserError
 from linearized.experiments.krr import KernelFitSettings as Config
-from linearized.experiments.krr import fit, run
+from linearized.experiments.krr import run
 from linearized.kernel_ridge.embedded_fit import fit_embedding
+from linearized.kernel_ridge.ridge_path import fit
 from linearized.problems.embedding_problem import ArrayRows, normal_equations
 
 RIDGES = [1e-2, 1.0, 30.0]

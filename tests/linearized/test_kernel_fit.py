@@ -17,9 +17,10 @@ from linearized.base.errors import UserError
 from linearized.data.loading import load_preprocessed
 from linearized.experiments.kernel_record import hidden_layers
 from linearized.experiments.krr import KernelFitSettings as Config
-from linearized.experiments.krr import fit, run
+from linearized.experiments.krr import run
 from linearized.kernel_ridge import gram_source as gram_files
 from linearized.kernel_ridge.embedded_fit import fit_embedding
+from linearized.kernel_ridge.ridge_path import fit
 from linearized.settings.config import parse
 from linearized.settings.gram_settings import GramSettings
 from linearized.solvers import GRAM_SOLVERS, auto_gram

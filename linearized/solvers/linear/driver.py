@@ -58,6 +58,28 @@ class TimedCheckpoint(Checkpoint):
 
 
 @dataclasses.dataclass(frozen=True)
+class Watch:
+    """How a long solve is followed and continued: the arguments that every linear solver takes beside its tolerances.
+
+    Hand them on with `solve(problem, ridges, **vars(watch))`.
+
+    Attributes:
+        progress: Called with (step, steps, residual of each ridge, ridges left); None calls nothing.
+        checkpoint: Folder of the states from which a killed run continues; None keeps nothing. The caller removes it.
+        key: Identity of what the states belong to, such as the fingerprint of data and settings.
+        interval: Seconds between states.
+    """
+
+    progress: Progress | None = None
+    checkpoint: Path | None = None
+    key: str = ""
+    interval: float = INTERVAL
+
+
+UNWATCHED = Watch()
+
+
+@dataclasses.dataclass(frozen=True)
 class LinearRun:
     """The settings of one call of a linear solver.
 
