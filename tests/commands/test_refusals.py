@@ -59,7 +59,7 @@ UNFIT = [
     (kernel_fit, ["--scheduler=foo"], "tcp://127.0.0.1:8786"), (kernel_fit, ["--scheduler=tcp://a:99999"], "address"),
     (kernel_fit, ["--solver=eigh", "--scheduler=tcp://a:1"], "--scheduler is read by --solver=block_lanczos, cg, auto"),
     (kernel_fit, ["--features=RF", "--scheduler=tcp://a:1"], "with no --features"),
-    (kernel_fit, ["--features=NTK", "--gram=x"], "no --gram folder"), (kernel_fit, ["--embedding_dim=64"], "--features"),
+    (kernel_fit, ["--features=NTK", "--gram=x"], "no --gram"), (kernel_fit, ["--embedding_dim=64"], "--features"),
     (generate, ["--kernel=CNTK", "--dataset=SYNTH"], "CNTK needs images"), (generate, ["--noise_ind=99"], "0..14"),
     (generate, ["--kernel=STAX"], "needs an architecture"),
     (generate, ["--kernel=STAX", "--architecture=serial(Dence(1))"], "no layer 'Dence'"),
