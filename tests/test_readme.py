@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +37,14 @@ def python_words(command):
 
 def small(words, folder):
     """The same command at a size that a test has time for; `python` is the one that runs the tests."""
+    if "--data=patients.csv" in words:
+        random = np.random.default_rng(0)
+        path = Path(folder) / "patients.csv"
+        table = pd.DataFrame({"age": random.integers(20, 80, 300), "ward": random.choice(["A", "B"], 300)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.assign(ill=np.where(table.age > 50, "yes", "no")).to_csv(path, index=False)
+        words = [f"--data={path}" if word == "--data=patients.csv" else word for word in words]
+        words = [f"--out={path}.png" if word.startswith("--out=") else word for word in words]
     if words[:3] == ["-m", "linearized", "launch"]:
         end = words.index("--")
         inner = small(python_words(shlex.join(words[end + 1 :])), folder)

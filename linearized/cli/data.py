@@ -1,25 +1,38 @@
-"""Lists every dataset: whether it is here, where it was looked for, how to get it; or fetches one.
+"""Lists every dataset: whether it is here, where it was looked for, how to get it; fetches one; or shows your own data.
 
-linearized data                  lists
-linearized data --fetch=FMNIST   gets it, where it is not here
+linearized data                                    lists
+linearized data --fetch=FMNIST                     gets it, where it is not here
+linearized data --data=table.csv --target=price    shows what --data would load; a picture of it is written
 """
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
-from linearized.base.terminal import UNLIMITED, Column, plain_lines, width_of, wrapped
+from linearized.base.errors import UserError
+from linearized.base.terminal import UNLIMITED, Column, plain_lines, print_columns, width_of, wrapped
 from linearized.data import DATASETS
 from linearized.settings.command import run_command
-from linearized.settings.config import Settings, setting
+from linearized.settings.config import LARGEST_SEED, setting
+from linearized.settings.data_settings import DataSettings
+from linearized.settings.own_settings import OWN, OwnDataSettings
+from linearized.settings.reads import when
 
 
 @dataclasses.dataclass(frozen=True)
-class ShowDataSettings(Settings):
+class ShowDataSettings(OwnDataSettings):
     """The command's settings."""
 
-    fetch: str | None = setting(None, "a dataset to download or make", choices=DATASETS)
+    fetch: str | None = setting(None, "a dataset to download or make", choices=DATASETS, when=when(data=""))
+    seed: int = setting(0, "seed of the division into train and test rows", minimum=0, maximum=LARGEST_SEED, when=OWN)
+    out: str = setting("data.png", "the picture: images of each class, or a table of columns", when=OWN)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.data and Path(self.out).suffix.lower() not in (".png", ".pdf", ".svg"):
+            raise UserError(f"--out is a .png, .pdf or .svg file. Received: --out={self.out}.")
 
 
 def listing(width: int = UNLIMITED) -> str:
@@ -49,8 +62,34 @@ def listing(width: int = UNLIMITED) -> str:
     return "\n".join(lines)
 
 
+def show(config: ShowDataSettings) -> None:
+    """Print what --data would load, and write its picture. Raise `UserError` for what cannot be loaded."""
+    from linearized.data.own.overview import overview
+    from linearized.report.data_plots import column_table, contact_sheet
+    from linearized.report.style import save_figure
+
+    changed = {name: value for name in (*OwnDataSettings.own(), "seed")
+               if (value := getattr(config, name)) != config.__dataclass_fields__[name].default}  # fmt: skip
+    source = DataSettings(**changed).described()
+    seen = overview(source)
+    print("\n".join(seen.lines))
+    if seen.images is not None:
+        figure = contact_sheet(seen.images, source.prepared.class_names, source.image_shape)
+    else:
+        titles = ("column", "kind", "missing", "distinct", "values")
+        rows = [(one.name[:30], one.kind, f"{one.missing:,}", f"{one.distinct:,}", one.values) for one in seen.columns]
+        cells = [list(column) for column in zip(*rows, strict=True)]
+        columns = [Column(title, cells[rank], rank, text=rank in (0, 1, 4)) for rank, title in enumerate(titles)]
+        print_columns("train rows", columns)
+        figure = column_table(rows, titles)
+    print(f"written to {save_figure(figure, config.out)}")
+
+
 def main(config: ShowDataSettings) -> None:
-    """Lists, or fetches the dataset asked for."""
+    """List the datasets, fetch the one asked for, or show the user's own data."""
+    if config.data:
+        show(config)
+        return
     if config.fetch is None:
         print(listing(width_of(Console())))
         return

@@ -23,6 +23,7 @@ from linearized.base.names import slug
 from linearized.base.reading import read_json
 from linearized.base.seals import write_json
 from linearized.base.terminal import Column, print_columns, say, say_written
+from linearized.data.own.memory import keep
 from linearized.experiments import run as life
 from linearized.experiments import train
 from linearized.experiments.fit_results import Result
@@ -113,6 +114,7 @@ def run(config: CompareSettings) -> Result:
 def _compared(config: CompareSettings) -> life.Outcome:
     """Return the table of all runs, each trained or read back in a process of its own."""
     rows, runs = [], config.runs()
+    keep(config.data)
     for settings in runs.values():
         refuse_claimed(settings.folder())
     for label, settings in runs.items():

@@ -1,6 +1,6 @@
 """Pictures of the data: images at each noise level, their spectra, the coordinates and the labels of SYNTH."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.fft
@@ -36,6 +36,45 @@ def noisy_images(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, 
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         axes[row * count].set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure
+
+
+def contact_sheet(images: np.ndarray, names: Sequence[str], image_shape: tuple[int, int, int]) -> Figure:
+    """The first images of each class, a row per class.
+
+    Args:
+        images: (classes, n, d); rows of NaN are left empty. Each is drawn on its own scale, as by `noisy_images`.
+        names: Of the classes; none where the task is regression.
+    """
+    count = images.shape[1]
+    figure, axes = new_figure(0.8 * count + 1.6, 0.85 * len(images) + 0.2, nrows=len(images), ncols=count)
+    for place, axis in enumerate(axes):
+        pixels = images[place // count, place % count].reshape(image_shape)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        if np.isnan(pixels).any():
+            continue
+        low, high = pixels.min(), pixels.max()
+        shown = (pixels - low) / (high - low) if high > low else np.zeros_like(pixels)
+        axis.imshow(shown[..., 0] if image_shape[2] == 1 else shown, cmap="gray", interpolation="nearest")
+    for name, axis in zip(names, axes[::count], strict=False):
+        axis.set_ylabel(name if len(name) <= 16 else f"{name[:15]}…", rotation=0, ha="right", va="center")
+    return figure
+
+
+def column_table(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> Figure:
+    """A table of columns: one line of text each, below the titles."""
+    widths = [max(len(row[place]) for row in (titles, *rows)) + 2 for place in range(len(titles))]
+    figure, (axis,) = new_figure(0.085 * sum(widths) + 0.4, 0.26 * (len(rows) + 1) + 0.3)
+    axis.set_axis_off()
+    table = axis.table([list(row) for row in rows], colLabels=list(titles), cellLoc="left", colLoc="left",
+                       bbox=(0, 0, 1, 1), colWidths=[width / sum(widths) for width in widths])  # fmt: skip
+    table.auto_set_font_size(False)
+    table.set_fontsize(9)
+    for (row, _column), cell in table.get_celld().items():
+        cell.set(edgecolor="0.8", linewidth=0.5)
+        if row == 0:
+            cell.set_text_props(weight="bold")
     return figure
 
 

@@ -1,0 +1,129 @@
+"""What `--data` would load: rows, shapes, classes, missing values, and test rows that are train rows too."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from linearized.data.own.arrays import rows_of
+from linearized.data.own.prepare import ArrayColumns, LazyRows
+from linearized.data.own.source import OwnSource
+
+BLOCK = 2**24  # bytes of rows that are looked at together
+LISTED = 30  # columns and classes that are described one by one
+
+
+@dataclasses.dataclass(frozen=True)
+class ColumnOverview:
+    """One column of the train rows: its name, kind, missing values, distinct values, and range or frequent values."""
+
+    name: str
+    kind: str
+    missing: int
+    distinct: int
+    values: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Overview:
+    """What there is to see of the data.
+
+    Attributes:
+        lines: Facts in words, one line each.
+        columns: The first `LISTED` columns; () for images.
+        images: The first images of each class as float rows (classes, n, h * w * c), NaN where there are fewer; None.
+    """
+
+    lines: tuple[str, ...]
+    columns: tuple[ColumnOverview, ...]
+    images: np.ndarray | None
+
+
+def overview(source: OwnSource, *, images_each: int = 8) -> Overview:
+    """Describe a source. All rows are read, in blocks."""
+    prepared, rows = source.prepared, source.prepared.rows
+    train = rows["train"]
+    shape = source.image_shape or tuple(train.x.shape[1:])
+    kind = "images" if source.image_shape else "columns" if hasattr(train.x, "iloc") else "numbers"
+    counts = ", ".join(f"{len(part):,} {name}" for name, part in rows.items())
+    lines = [f"{source.name}: {counts} rows{' (divided by --seed)' if prepared.divided else ''}",
+             f"a row: {' x '.join(map(str, shape))} {kind}", _labels_line(source)]  # fmt: skip
+    missing = {name: _missing(part) for name, part in rows.items()}
+    absent = ", ".join(f"{count:,} in {name} rows" for name, count in missing.items() if count)
+    lines.append(f"missing values: {absent or 'none'}")
+    twice = len(_hashes(rows["test"]).intersection(_hashes(train)))
+    lines.append(f"distinct test rows that are train rows too: {twice:,}")
+    lines += [f"{note.replace('_', ' ')}: {value}" for note, value in prepared.notes.items()]
+    columns = () if source.image_shape else tuple(_columns(train))
+    images = _first_images(source, images_each) if source.image_shape else None
+    return Overview(tuple(lines), columns, images)
+
+
+def _labels_line(source: OwnSource) -> str:
+    prepared = source.prepared
+    labels = np.concatenate([part.y for part in prepared.rows.values()])
+    if source.task == "regression":
+        spans = ", ".join(f"{one.min():.4g} to {one.max():.4g}" for one in labels.T[:LISTED])
+        return f"task: regression, {prepared.num_outputs} target{'s' * (prepared.num_outputs > 1)} ({spans})"
+    sizes = np.bincount(labels, minlength=len(prepared.class_names))
+    named = [f"{name}: {size:,}" for name, size in zip(prepared.class_names, sizes, strict=True)]
+    more = f", and {len(named) - LISTED} more" if len(named) > LISTED else ""
+    return f"task: {source.task}, {len(named)} classes ({', '.join(named[:LISTED])}{more})"
+
+
+def _blocks(rows: LazyRows) -> Any:
+    """Yield the inputs of some rows after others: data frames, or matrices (rows, d)."""
+    size = max(1, BLOCK // max(1, 8 * int(np.prod(rows.x.shape[1:]))))
+    for start in range(0, len(rows), size):
+        x, _labels = rows.take(slice(start, start + size))
+        yield x if hasattr(x, "iloc") else x.reshape(len(x), -1)
+
+
+def _missing(rows: LazyRows) -> int:
+    if hasattr(rows.x, "iloc"):
+        return sum(int(block.isna().to_numpy().sum()) for block in _blocks(rows))
+    return sum(int(np.isnan(block).sum()) for block in _blocks(rows)) if rows.x.dtype.kind == "f" else 0
+
+
+def _hashes(rows: LazyRows) -> set[Any]:
+    """Return a digest of the inputs of each row."""
+    if hasattr(rows.x, "iloc"):
+        from pandas.util import hash_pandas_object
+
+        return {value for block in _blocks(rows) for value in hash_pandas_object(block, index=False).tolist()}
+    return {hash(row.tobytes()) for block in _blocks(rows) for row in np.ascontiguousarray(block)}
+
+
+def _columns(rows: LazyRows) -> list[ColumnOverview]:
+    import pandas as pd
+
+    if hasattr(rows.x, "iloc"):
+        frame = rows.take(slice(None))[0].iloc[:, :LISTED]
+    else:
+        wide = int(np.prod(rows.x.shape[1:])) > LISTED
+        blocks = [block[:, :LISTED] if wide else block for block in _blocks(rows)]
+        frame = pd.DataFrame(np.concatenate(blocks))
+    return [_column(str(name), frame[name]) for name in frame.columns]
+
+
+def _column(name: str, column: Any) -> ColumnOverview:
+    from pandas.api import types
+
+    there, missing = column.dropna(), int(column.isna().sum())
+    if types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype):
+        values = f"{there.min():.4g} to {there.max():.4g}, mean {there.mean():.4g}" if len(there) else "-"
+        return ColumnOverview(name, "number", missing, int(there.nunique()), values)
+    counts = there.astype(str).value_counts()
+    values = ", ".join(f"{value[:20]}: {count}" for value, count in counts.head(4).items())
+    return ColumnOverview(name, "category", missing, len(counts), values)
+
+
+def _first_images(source: OwnSource, each: int) -> np.ndarray:
+    train, shape = source.prepared.rows["train"], source.image_shape
+    classes = range(len(source.prepared.class_names)) if source.task != "regression" else (None,)
+    sheet = np.full((min(len(classes), LISTED), each, int(np.prod(shape))), np.nan)
+    for row, label in zip(sheet, classes, strict=False):
+        places = np.arange(len(train)) if label is None else np.flatnonzero(train.y == label)
+        images = rows_of(train.x, np.arange(len(train.x))[train.numbers(places[:each])])
+        row[: len(images)] = ArrayColumns(shape)(images)
+    return sheet
