@@ -30,9 +30,7 @@ class Engine:
             high, wide = stage.height // stage.pool[0], stage.width // stage.pool[1]
             kept = row_slots(high, following.reach[0] if following else 0)
             first = channels if stage is stages[0] else 0
-            program = make(
-                stage, channels=first, pooled=pooled, slots=(slots, kept), ntk=ntk, bias=beta > 0, dtype=dtype
-            )
+            program = make(stage, channels=first, pooled=pooled, slots=(slots, kept), ntk=ntk, dtype=dtype)
             self.programs.append(program)
             self.shapes.append((1 + ntk, high, kept, wide, stage.width))
             slots, pooled = kept, stage.pool[1]

@@ -25,7 +25,7 @@ THREADS = 256  # a block; each owns ceil(W·W/256) numbers of a plane
 
 @functools.cache
 def stage_kernel(
-    stage: Stage, *, channels: int, pooled: int, slots: tuple[int, int], ntk: bool, bias: bool, dtype: str,
+    stage: Stage, *, channels: int, pooled: int, slots: tuple[int, int], ntk: bool, dtype: str,
     threads: int = THREADS,
 ):  # fmt: skip
     """The CUDA kernel of one stage; arguments as `recursion_numba.stage_kernel`, sizes are constants of the program."""

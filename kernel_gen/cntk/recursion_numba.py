@@ -110,9 +110,7 @@ convolve_rectify = compiled(convolve_rectify, forceinline=True)
 
 
 @functools.cache
-def stage_kernel(
-    stage: Stage, *, channels: int, pooled: int, slots: tuple[int, int], ntk: bool, bias: bool, dtype: str
-):
+def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, int], ntk: bool, dtype: str):
     """The compiled program of one stage; sizes are constants of it, so that its loops become straight vector code.
 
     Args:

@@ -28,7 +28,6 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Int
 from linearized.settings.memory import EXACT
 
-METHODS = ("random", "sketch")
 HEAVY, TOO_MUCH = 30, 0.1  # E σ⁴/(E σ²)² beyond which a mean over neurons is refused where it errs by more than this
 SMALL = 1e-20  # of the sum of weights: what is smaller is 0 by symmetry
 

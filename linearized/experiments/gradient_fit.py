@@ -25,12 +25,11 @@ from linearized.storage.files import whole_hdf5
 from linearized.storage.result_schema import settled
 
 
-def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory: int) -> tuple[list[RidgeFit], dict]:
+def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tuple[list[RidgeFit], dict]:
     """Trains the model at every ridge (index -> λ) in turn; a ridge that a stopped run had finished is read back.
 
     Args:
         folder: Where checkpoints and finished ridges are kept until the run is done.
-        memory: Not used: first-order methods hold one batch.
 
     Returns: The fits in the ridges' order, and what the result says of the solver.
     """

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
+from linearized.base.machine_memory import working_bytes
 from linearized.data.dataset import Dataset
 from linearized.experiments.fit_results import RidgeFit
 from linearized.experiments.step_progress import progress_line
@@ -13,13 +14,13 @@ from linearized.models import MODELS
 from linearized.solvers import SOLVERS, auto
 
 
-def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path, memory: int) -> tuple[list[RidgeFit], dict]:
+def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tuple[list[RidgeFit], dict]:
     """Solves every ridge (index -> λ) and predicts on every split; see `Solution` for the evidence.
 
     Returns: The fits in the ridges' order, and what the result says of the solver.
     """
     start = time.monotonic()
-    problem = MODELS.load(config.model).problem(config, dataset, memory)
+    problem = MODELS.load(config.model).problem(config, dataset, working_bytes(config.memory))
     name, reason = auto(problem, len(ridges)) if config.solver == "auto" else (config.solver, "as asked")
     logging.info("%d ridges by %s (%s); features %s", len(ridges), name, reason, problem.mode)
     n, settings = len(dataset.train), {"rtol": config.cg_rtol, "atol": config.cg_atol}

@@ -11,7 +11,6 @@ from absl import logging
 from linearized.base.activations import ACTIVATION_HELP, ACTIVATIONS
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
-from linearized.base.machine_memory import working_bytes
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
@@ -231,7 +230,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
         from linearized.experiments.least_squares_fit import fit
     else:
         from linearized.experiments.gradient_fit import fit
-    fits, about = fit(config, dataset, ridges, unfinished, working_bytes(config.memory))
+    fits, about = fit(config, dataset, ridges, unfinished)
     entries = [_entry(done, dataset, config.loss) for done in fits]
     choice = select.choose(entries)
     select.warn(choice, entries, _advice(config))

@@ -1,7 +1,6 @@
 """The settings that name an embedding of a dataset and its folder: what makes it and what reads it share them."""
 
 import dataclasses
-import shlex
 from collections.abc import Mapping
 
 from linearized.base.errors import UserError
@@ -71,6 +70,7 @@ class EmbeddingSettings(ShardFolder, EmbeddedRows):
     """All that names one embedding."""
 
     GROUP = "Run"
+    MODULE, NAMED, FOLLOWING = "kernel_gen.embed", ("features", "dataset", "embedding_dim"), ("kernel",)
 
     features: str = setting("NTK", "the kernel to embed", choices=FEATURES)
     noise_ind: int = setting(0, ONE_LEVEL_HELP, minimum=0, group="Data")
@@ -79,16 +79,3 @@ class EmbeddingSettings(ShardFolder, EmbeddedRows):
     def __post_init__(self):
         super().__post_init__()
         self.refuse_level(self.noise_ind)
-
-    def flags(self) -> list[str]:
-        """The command line's words for these settings, without those at their defaults."""
-        return [
-            f"--{field.name}={getattr(self, field.name)}"
-            for field in dataclasses.fields(EmbeddingSettings)
-            if (field.name in ("features", "dataset", "embedding_dim") and self.reads(field.name))
-            or (field.name != "kernel" and getattr(self, field.name) != field.default)
-        ]
-
-    def command(self) -> str:
-        """A command line of these settings."""
-        return shlex.join(["python", "-m", "kernel_gen.embed", *self.flags()])

@@ -8,6 +8,7 @@ import dataclasses
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from linearized.base.activations import ACTIVATION_HELP, ACTIVATIONS, parse
 from linearized.base.directories import directory
@@ -137,7 +138,17 @@ class RowSettings(PreprocessedRows, KernelSettings):
 
 
 class ShardFolder:
-    """Settings with a `folder` of shards, which is named by what decides its content where none is given."""
+    """Settings with a `folder` of shards, which is named by what decides its content where none is given.
+
+    Attributes:
+        MODULE: The program that makes the shards.
+        NAMED: Settings that its command line names wherever they are read, at their defaults too.
+        FOLLOWING: Settings that follow from others, which it never names.
+    """
+
+    MODULE: ClassVar[str]
+    NAMED: ClassVar[tuple[str, ...]]
+    FOLLOWING: ClassVar[tuple[str, ...]] = ()
 
     def path(self) -> Path:
         """Return the folder of the shards."""
@@ -146,12 +157,27 @@ class ShardFolder:
         name = f"{self.data_name()}_noise{self.noise_ind}_{self.label()}_{self.key()}"
         return directory(KEYS.get(self.kernel, "ntk_dir")) / name
 
+    def flags(self) -> list[str]:
+        """Return the command line's words for what the shards hold, without settings at their defaults."""
+        content = next(base for base in type(self).__mro__ if ShardFolder in base.__bases__)
+        return [
+            f"--{field.name}={getattr(self, field.name)}"
+            for field in dataclasses.fields(content)
+            if (field.name in self.NAMED and self.reads(field.name))
+            or (field.name not in self.FOLLOWING and getattr(self, field.name) != field.default)
+        ]
+
+    def command(self) -> str:
+        """Return the command line that makes the shards."""
+        return shlex.join(["python", "-m", self.MODULE, *self.flags()])
+
 
 @dataclasses.dataclass(frozen=True)
 class GramSettings(ShardFolder, RowSettings):
     """All that names one Gram matrix."""
 
     GROUP = "Run"
+    MODULE, NAMED = "kernel_gen", ("kernel", "dataset")
 
     noise_ind: int = setting(0, ONE_LEVEL_HELP, minimum=0, group="Data")
     folder: str = setting("", "of the shards; empty: named under the kernel's line of directories.txt", identity=False)
@@ -159,16 +185,3 @@ class GramSettings(ShardFolder, RowSettings):
     def __post_init__(self):
         super().__post_init__()
         self.refuse_level(self.noise_ind)
-
-    def flags(self) -> list[str]:
-        """The command line's words for these settings, without those at their defaults."""
-        return [
-            f"--{field.name}={getattr(self, field.name)}"
-            for field in dataclasses.fields(GramSettings)
-            if (field.name in ("kernel", "dataset") and self.reads(field.name))
-            or getattr(self, field.name) != field.default
-        ]
-
-    def command(self, module: str = "kernel_gen") -> str:
-        """A command line of these settings."""
-        return shlex.join(["python", "-m", module, *self.flags()])
