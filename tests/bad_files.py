@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+import pandas as pd
+import scipy.io
 from PIL import Image
+from sklearn.datasets import dump_svmlight_file
 
 from kernel_gen.import_npy import Stack
 from kernel_gen.jobs.partial import PartialShard, partial_path, share_done
@@ -32,6 +35,7 @@ from linearized.data.sources.wordpiece import SPECIAL
 from linearized.data.transforms import cache
 from linearized.launch.plan import plan
 from linearized.settings.command import guarded
+from linearized.settings.data_settings import DataSettings
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.storage import embeddings, manifest, results, shards
 from linearized.storage.array_files import read_idx, read_npy, read_npz
@@ -307,7 +311,40 @@ def _run(module: str, *arguments: str) -> int:
     return run_command(command.main.__annotations__["config"], "", command.main, list(arguments))
 
 
+def _own(kind: str) -> Callable[[Path], list[Path]]:
+    """Return what writes a small file of one format of --data."""
+    x, y = _random().normal(size=(12, 3)).astype(np.float32), np.arange(12) % 2
+
+    def make(folder: Path) -> list[Path]:
+        if kind == "npz":
+            np.savez_compressed(folder / "a.npz", x=x, y=y)
+        elif kind == "npy":
+            np.save(folder / "x.npy", x)
+            np.save(folder / "y.npy", y)
+        elif kind in ("csv", "tsv"):
+            table = pd.DataFrame(x, columns=list("abc")).assign(target=np.array(["no", "yes"])[y])
+            table.to_csv(folder / f"a.{kind}", index=False, sep="," if kind == "csv" else "\t")
+        elif kind == "h5":
+            with h5py.File(folder / "a.h5", "w") as file:
+                file["x"], file["y"] = x, y
+        elif kind == "mat":
+            scipy.io.savemat(folder / "a.mat", {"X": x, "y": y})
+        else:
+            dump_svmlight_file(x, y, str(folder / "a.libsvm"), zero_based=False)
+        return sorted(folder.iterdir())
+
+    return make
+
+
+def _read_own(folder: Path, kind: str) -> Any:
+    text = f"{folder}/x.npy,{folder}/y.npy" if kind == "npy" else f"{folder}/a.{kind}"
+    splits = DataSettings(data=text).described().load().splits()
+    return [np.array(values) for split in splits.values() for values in (split.x, split.y)]
+
+
 TARGETS: dict[str, Target] = {
+    **{f"--data, {kind}": Target(_own(kind), lambda folder, kind=kind: _read_own(folder, kind), hdf5=kind == "h5")
+       for kind in ("npz", "npy", "csv", "tsv", "h5", "mat", "libsvm")},
     "npy": Target(_npy, lambda folder: read_npy(folder / "a.npy")),
     "npz": Target(_npz, lambda folder: sorted(read_npz(folder / "a.npz").items()), checked=True),
     "checkpoint": Target(_checkpoint, lambda folder: Checkpoint(folder, key=1).load("state")),
