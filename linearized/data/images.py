@@ -11,9 +11,12 @@
 | several frames | the first one |
 """
 
+import contextlib
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -28,7 +31,31 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 FILE_LIMIT = 2**30  # bytes
 PIXEL_LIMIT = 2**27  # 134 million, about 11,600 x 11,600: half a GiB in RGBA
 _DEEP = ("I", "F")  # 32 bits a sample; modes that begin with "I;" have 16
+_GREY = ("1", "L", "LA", "La")
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and the values of it that exchange height and width
 _pillow_limit = threading.Lock()
+
+
+class Head(NamedTuple):
+    """What a picture's header says: its size as a viewer shows it, and whether it is grey or has deep samples.
+
+    Attributes:
+        grey: It has no colour. Palettes count as colour.
+        deep: It has more than 8 bits per sample.
+    """
+
+    height: int
+    width: int
+    grey: bool
+    deep: bool
+
+
+def read_head(path: Path | str, advice: str = "") -> Head:
+    """Return the header of the picture in a file; its pixels are not decoded. Raises as `read_image`."""
+    with _checked(path, advice) as image:
+        turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
+        height, width = (image.width, image.height) if turned else (image.height, image.width)
+        return Head(height, width, image.mode in _GREY or _is_deep(image), _is_deep(image))
 
 
 def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") -> Float32[np.ndarray, "h w c"]:
@@ -45,6 +72,20 @@ def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") 
     than `PIXEL_LIMIT` pixels.
     """
     height, width, channels = shape
+    with _checked(path, advice) as image:
+        image = ImageOps.exif_transpose(image)
+        if _is_deep(image):
+            grey = _deep(image).resize((width, height), Image.Resampling.BILINEAR)
+            planes = [np.asarray(grey, np.float32).clip(0, 255)] * min(channels, 3)
+            planes += [np.full((height, width), 255, np.float32)] if channels == 4 else []
+            return np.stack(planes, axis=-1)
+        small = _in_mode(image, MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(small, np.float32).reshape(shape)
+
+
+@contextlib.contextmanager
+def _checked(path: Path | str, advice: str) -> Iterator[Image.Image]:
+    """Open a picture whose pixels are within the limit; exceptions of the block become `Unreadable`."""
     with (
         warnings.catch_warnings(action="ignore"),  # of damaged metadata, which is not read
         opened(path, "a picture", advice, limit=FILE_LIMIT) as file,
@@ -52,14 +93,12 @@ def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") 
     ):
         if image.width * image.height > PIXEL_LIMIT:
             raise ValueError(f"it has {image.width} x {image.height} pixels, more than {PIXEL_LIMIT:,}")
-        image = ImageOps.exif_transpose(image)
-        if image.mode in _DEEP or image.mode.startswith("I;"):
-            grey = _deep(image).resize((width, height), Image.Resampling.BILINEAR)
-            planes = [np.asarray(grey, np.float32).clip(0, 255)] * min(channels, 3)
-            planes += [np.full((height, width), 255, np.float32)] if channels == 4 else []
-            return np.stack(planes, axis=-1)
-        small = _in_mode(image, MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(small, np.float32).reshape(shape)
+        yield image
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Return whether a picture has more than 8 bits per sample."""
+    return image.mode in _DEEP or image.mode.startswith("I;")
 
 
 def _opened_by_pillow(file) -> Image.Image:

@@ -21,6 +21,15 @@ FORMATS = Registry(  # asked in this order whether a text of --data fits
         "h5": "linearized.data.own.readers.hdf5:HDF5",
         "mat": "linearized.data.own.readers.mat:MAT",
         "arrays": "linearized.data.own.memory:ARRAYS",
+        "keras": "linearized.data.own.readers.keras:KERAS",
+        "sklearn": "linearized.data.own.readers.sklearn:SKLEARN",
+        "openml": "linearized.data.own.readers.sklearn:OPENML",
+        "hf": "linearized.data.own.readers.hub:HF",
+        "tfds": "linearized.data.own.readers.hub:TFDS",
+        "cifar10": "linearized.data.own.readers.cifar:CIFAR10",
+        "svhn": "linearized.data.own.readers.cifar:SVHN",
+        "idx": "linearized.data.own.readers.idx:IDX",
+        "image_folder": "linearized.data.own.readers.image_folder:IMAGE_FOLDER",
         "libsvm": "linearized.data.own.readers.libsvm:LIBSVM",  # last, because it looks into files of any suffix
     },
 )
@@ -28,6 +37,8 @@ MECHANISM = Registry("mechanism", {
     "format_of": "linearized.data.own.formats:format_of", "source": "linearized.data.own.source:own_source",
     "digest": "linearized.data.own.formats:content_digest",
 })  # fmt: skip
+CHANNELS = ("auto", "grey", "colour")
+NOISES = ("", "high_frequency", "low_frequency", "label", "gaussian")
 MISSING = ("refuse", "drop", "mean")
 TASKS = ("auto", "classes", "binary", "regression")
 OWN = when(data=SET)
@@ -56,6 +67,16 @@ class OwnDataSettings(Settings):
     )  # fmt: skip
     target: str = setting("", "the column of labels, or several targets with commas; empty: target, label, class or y")
     drop_columns: str = setting("", "columns that are not read, with commas, such as id,name")
+    image_size: str = setting("", "side of the images in pixels, or height x width such as 32x48; empty: as they are")
+    channels: str = setting("auto", "channels of the images; auto: as they are, if they are alike", choices=CHANNELS)
+    skip_bad: bool = setting(False, "skip pictures that cannot be read, and list them in the record")
+    noise: str = setting(
+        "", "noise of --data: the published ones of images, wrong labels, or Gaussian noise of all inputs",
+        choices=NOISES, when=OWN,
+    )  # fmt: skip
+    noise_levels: str = setting(
+        "0", "levels of --noise, which --noise_ind counts: such as 0,0.5,1", when=when(noise=SET)
+    )  # fmt: skip
 
     @classmethod
     def kinds(cls) -> Declarations:

@@ -42,7 +42,7 @@ OTHER = {  # a value that differs from the default and is valid, where the next 
     "ridges": "1,2", "architecture": "serial(Dense(1), Elementwise(), Dense(2))", "validation": 0.25, "synth_n": 2**21,
     "weight_std": 1.5, "activation": "erf", "num_units": 8, "exp_name": "other", "num_train": 40, "num_test": 10,
     "lambda_heads": 2, "max_batch_size": 16, "synth_dim": 32, "momentum": "keras",
-    "trainable": "classifier", "vocabulary": "vocab.txt", "block": 7, "dense_layers": 4,
+    "trainable": "classifier", "vocabulary": "vocab.txt", "block": 7, "dense_layers": 4, "noise_levels": "0,1",
 }  # fmt: skip
 # What selects: its values are entries, not settings.
 AT_WORK = {
@@ -55,7 +55,8 @@ AT_WORK = {
     "data",
 }  # what selects: its values are entries, not settings
 # Files, addresses, and what is valid with few values of others: tested with the code that reads them.
-ELSEWHERE = {"gram", "scheduler", "folder", "published_weights", "list", "ridge_grid", "loss", "target", "drop_columns"}
+ELSEWHERE = {"gram", "scheduler", "folder", "published_weights", "list", "ridge_grid", "loss", "target", "drop_columns",
+             "image_size", "channels", "skip_bad"}  # fmt: skip
 
 SPELLINGS = {"dense_layers"}  # settings that set another one, which names the run
 

@@ -37,7 +37,7 @@ def register(x: Any, y: Any, x_test: Any = None, y_test: Any = None, *, images: 
     labels = [None if one is None else _labels(one) for one in (y, y_test)]
     inputs = [None if one is None else _inputs(one) for one in (x, x_test)]
     arrays = OwnArrays(inputs[0], labels[0], inputs[1], labels[1], images=images)
-    text = f"{SCHEME}{fingerprint(*_parts(arrays))}"
+    text = f"{SCHEME}{fingerprint(*contents(arrays))}"
     _registered[text] = arrays
     return text
 
@@ -168,7 +168,7 @@ def _labels(y: Any) -> np.ndarray:
     return np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
 
 
-def _parts(arrays: OwnArrays) -> list[Any]:
+def contents(arrays: OwnArrays) -> list[Any]:
     """Return the content in a form whose digest is that of all values, types and names of columns."""
     parts: list[Any] = [arrays.images]
     for values in (arrays.x, arrays.y, arrays.x_test, arrays.y_test):

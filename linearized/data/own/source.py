@@ -10,6 +10,7 @@ import numpy as np
 from linearized.base.errors import UserError
 from linearized.base.lists import count_or_share
 from linearized.data.dataset import Dataset, Split, check, chosen_rows
+from linearized.data.own import noise
 from linearized.data.own.formats import content_digest, format_of
 from linearized.data.own.missing import refuse_missing
 from linearized.data.own.prepare import LazyRows, PreparedRows, data_name, fit_arrays, prepare
@@ -50,26 +51,36 @@ class OwnSource(Source):
 
         Raises `UserError` for inputs that are not finite.
         """
-        self.level(noise_ind)
-        raw, y, taken = {}, {}, {}
+        level = self.level(noise_ind)
+        raw, y, parts = {}, {}, {}
         for name, rows in self.prepared.rows.items():
             count = {"train": num_train, "test": num_test}.get(name, 0)
-            part = chosen_rows(len(rows), count, subset=subset, seed=seed, what=f"num_{name}")
+            parts[name] = part = chosen_rows(len(rows), count, subset=subset, seed=seed, what=f"num_{name}")
             raw[name], labels = rows.take(part)
+            if self.options.noise == "label" and name == "train":
+                labels = noise.noisy_labels(rows.y, self.num_classes, level)[part]
             y[name] = labels if self.task == "regression" else labels[:, None].astype(np.float32)
-            taken[name] = len(labels)
             if self.options.missing == "refuse":
                 refuse_missing(raw[name], f"{self.name} ({name} rows)", _numbers(rows, part))
         if "validation" in raw and validation:
             raise UserError(f"{self.name} has validation rows of its own. Leave out --validation.")
+        taken = {name: len(labels) for name, labels in y.items()}
         kept = taken["train"] - count_or_share(validation, taken["train"], "validation")
         columns = self._fitted(raw["train"][:kept])
-        splits = {name: Split(columns(raw[name]), y[name]) for name in raw}
+        if self.options.noise in noise.SPECTRAL:
+            inputs = self._noisy_images(columns, level, parts)
+            columns = noise.clean_images(self.options.noise, columns, raw["train"][:kept], self.image_shape)
+        else:
+            inputs = {name: columns(raw[name]) for name in raw}
+        if self.options.noise == "gaussian":
+            numbers = {name: np.arange(len(self.prepared.rows[name]))[part] for name, part in parts.items()}
+            inputs = noise.add_gaussian(inputs, numbers, level)
+        splits = {name: Split(x, y[name]) for name, x in inputs.items()}
         for name, split in splits.items():
             check(split.x, split.y, f"{self.name} ({name} rows)")
         used = {name: value for name, value in self.options.to_dict().items() if name != "data"}
         made = self.dataset(
-            noise_ind, splits["train"], splits["test"], validation, f"{self.digest} {RECIPE} {used}",
+            noise_ind, splits["train"], splits["test"], validation, f"{self.digest} {RECIPE} {used} {level}",
             [*taken.values(), subset, seed],
         )  # fmt: skip
         return dataclasses.replace(
@@ -77,6 +88,13 @@ class OwnSource(Source):
             class_names=self.prepared.class_names, notes=self.prepared.notes,
             preparation=Preparation(self.task, made.dim, self.prepared.classes, columns, flat=self.prepared.flat),
         )  # fmt: skip
+
+    def _noisy_images(self, columns: Any, level: int | float, parts: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Return the rows that are taken of all images with a published noise; bytes reach it unscaled."""
+        whole = {name: rows.take(slice(None))[0] for name, rows in self.prepared.rows.items()}
+        whole = {name: columns(x) if x.dtype.kind == "f" else x for name, x in whole.items()}
+        noisy = noise.noisy_images(self.options.noise, whole, self.image_shape, level)
+        return {name: noisy[name][part] for name, part in parts.items()}
 
     def _fitted(self, x: Any) -> Any:
         """Return the columns, fitted on the train rows that are no validation rows."""
@@ -107,8 +125,11 @@ def own_source(options: OwnDataSettings, seed: int) -> OwnSource:
 def _source(options: OwnDataSettings, seed: int, digest: str) -> OwnSource:
     reader = FORMATS.load(format_of(options.data))
     prepared = prepare(reader.read(options.data, options), options, seed)
+    name = data_name(options.data)
     return OwnSource(
-        name=data_name(options.data), title=f"{options.data}, as it is", noise_name="noise", noise_levels=(0,),
+        name=name, title=f"{options.data}, {noise.TITLES[options.noise]}",
+        noise_name=noise.NAMES[options.noise],
+        noise_levels=noise.noise_levels(options, prepared.task, prepared.image_shape, name),
         task=prepared.task, num_classes=len(prepared.class_names), image_shape=prepared.image_shape, family=FAMILY,
         rows=(len(prepared.rows["train"]), len(prepared.rows["test"])), prepared=prepared, digest=digest,
         options=options,

@@ -16,7 +16,7 @@ from absl import logging
 
 from linearized.base.errors import UserError
 from linearized.base.reading import opened, parsing, read_bytes
-from linearized.data.source import THRESHOLDS_32, Found, ImageSource, Raw, missing
+from linearized.data.source import THRESHOLDS_32, Found, ImageSource, Raw
 from linearized.data.sources import keras_cache
 from linearized.storage.pickles import read_pickle
 
@@ -27,6 +27,7 @@ ARCHIVES = tuple(
     f"cifar-10-{version}.{suffix}" for version in ("python", "binary", "matlab") for suffix in ("tar.gz", "tgz", "tar")
 )
 NUM_BATCHES = 5
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ADVICE = "Remove it and fetch it again."
 FILE_LIMIT = 2**30  # bytes of a batch or an archive; CIFAR-10's largest has 2**28
 _BATCH = re.compile(r"(data_batch_[1-9]\d*|test_batch)(\.bin|\.mat|\.pkl|\.pickle|)")
@@ -51,24 +52,16 @@ class CifarFiles:
 
     def find(self, directory: Path) -> Found:
         sought = self.sought(directory)
-        place = next((path for path in sought if path.is_file() or "test_batch" in _batches(path)), None)
+        place = next((path for path in sought if path.is_file() or "test_batch" in batches(path)), None)
         how = f"Get it with: linearized data --fetch CIFAR10, or put {FOLDER}/ or {ARCHIVE} into {directory}."
         return Found(place, [str(path) for path in sought], how)
 
     def fetch(self, directory: Path) -> Path:
-        reason = ""
-        try:
-            keras_cache.download("cifar10")
-        except UserError as error:
-            reason = f"{error} "
-        found = self.find(directory)
-        if found.place is None:
-            raise missing(self.name, found, reason)
-        return found.place
+        return keras_cache.fetched(self, self.name, "cifar10", directory)
 
     def digest(self, place: Path) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        for path in [place] if place.is_file() else sorted(_batches(place).values()):
+        for path in [place] if place.is_file() else sorted(batches(place).values()):
             digest.update(path.name.encode())
             digest.update(read_bytes(path, "a batch", ADVICE, limit=FILE_LIMIT))
         return digest.hexdigest()
@@ -88,7 +81,7 @@ class CifarFiles:
         return Raw(np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train]), *test)
 
 
-def _batches(folder: Path) -> dict[str, Path]:
+def batches(folder: Path) -> dict[str, Path]:
     """Return the files of a folder's batches by name without suffix; of two versions of one batch, the last by name."""
     try:
         paths = sorted(path for path in folder.iterdir() if _BATCH.fullmatch(path.name) and path.is_file())
@@ -107,7 +100,7 @@ class _File(NamedTuple):
 def _from_folder(folder: Path) -> dict[str, _File]:
     return {
         name: _File(path.name, read_bytes(path, "a batch", ADVICE, limit=FILE_LIMIT))
-        for name, path in _batches(folder).items()
+        for name, path in batches(folder).items()
     }
 
 

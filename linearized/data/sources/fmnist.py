@@ -9,7 +9,7 @@ from pathlib import Path
 
 from linearized.base.errors import UserError
 from linearized.base.reading import read_bytes
-from linearized.data.source import STRENGTHS, THRESHOLDS_28, Found, ImageSource, Raw, missing
+from linearized.data.source import STRENGTHS, THRESHOLDS_28, Found, ImageSource, Raw
 from linearized.data.sources import keras_cache
 from linearized.storage.array_files import read_idx
 
@@ -18,6 +18,7 @@ FILES = tuple(
     f"{kind}-{what}-ubyte.gz" for kind in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
 )  # in the order of `Raw`
 SUBFOLDERS = ("fashion-mnist", "FashionMNIST/raw", "fashion_mnist", "FashionMNIST", "")  # the second is torchvision's
+CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 ADVICE = "Remove it and fetch it again."
 
 
@@ -54,15 +55,7 @@ class FashionFiles:
         return Found(place, [str(folder) for folder in folders], how)
 
     def fetch(self, directory: Path) -> Path:
-        reason = ""
-        try:
-            keras_cache.download("fashion_mnist")
-        except UserError as error:
-            reason = f"{error} "
-        found = self.find(directory)
-        if found.place is None:
-            raise missing("Fashion-MNIST", found, reason)
-        return found.place
+        return keras_cache.fetched(self, "Fashion-MNIST", "fashion_mnist", directory)
 
     def digest(self, place: Path) -> str:
         digest = hashlib.blake2b(digest_size=16)

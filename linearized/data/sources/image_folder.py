@@ -61,9 +61,26 @@ def load(folder: Path | str, image_shape: tuple[int, int, int], *, scaling: str 
     Raises `UserError` for a folder with fewer than two classes, for folders beside train and test that are no splits,
     for classes of the test part that train lacks, and for a file that is no picture.
     """
-    folder = Path(folder)
     if image_shape[2] not in MODES:
         raise UserError(f"Pictures have 1, 3 or 4 channels. Received: a model of {image_shape[2]}.")
+    folder = Path(folder)
+    parts, classes = found_pictures(folder)
+    if "test" not in parts:
+        parts["train"], parts["test"] = _held_out(parts["train"], seed)
+    splits = {kind: _split(part, classes, image_shape, SCALINGS[scaling]) for kind, part in parts.items()}
+    logging.info("%s: %d classes, %s pictures.", folder, len(classes),
+                 ", ".join(f"{len(split)} {kind}" for kind, split in splits.items()))  # fmt: skip
+    mark = fingerprint(classes, *(array for split in splits.values() for array in (split.x, split.y)))
+    return Dataset(folder.resolve().name, 0, splits["train"], splits.get("validation"), splits["test"], "classes",
+                   len(classes), image_shape, "FMNIST", mark)  # fmt: skip
+
+
+def found_pictures(folder: Path) -> tuple[dict[str, Pictures], list[str]]:
+    """Return the pictures of each split ("train", perhaps "validation" and "test") and the names of the classes.
+
+    A validation part without a test part is the test part. Raises as `load`, except for files that are no pictures,
+    because none is opened.
+    """
     parts = {kind: _pictures(path) for kind, path in split_folders(folder).items()}
     if "test" not in parts and "validation" in parts:
         logging.info("%s has no test part: its validation part is scored as one.", folder)
@@ -78,14 +95,7 @@ def load(folder: Path | str, image_shape: tuple[int, int, int], *, scaling: str 
             raise UserError(f"{part.folder} has classes that {parts['train'].folder} lacks: {', '.join(unknown)}.")
         if not part.paths:
             raise UserError(f"{part.folder} holds no picture in a folder of a class. Add some, or remove the folder.")
-    if "test" not in parts:
-        parts["train"], parts["test"] = _held_out(parts["train"], seed)
-    splits = {kind: _split(part, classes, image_shape, SCALINGS[scaling]) for kind, part in parts.items()}
-    logging.info("%s: %d classes, %s pictures.", folder, len(classes),
-                 ", ".join(f"{len(split)} {kind}" for kind, split in splits.items()))  # fmt: skip
-    mark = fingerprint(classes, *(array for split in splits.values() for array in (split.x, split.y)))
-    return Dataset(folder.resolve().name, 0, splits["train"], splits.get("validation"), splits["test"], "classes",
-                   len(classes), image_shape, "FMNIST", mark)  # fmt: skip
+    return parts, classes
 
 
 def split_folders(folder: Path) -> dict[str, Path]:

@@ -10,13 +10,14 @@ from absl import logging
 
 from linearized.base.errors import UserError
 from linearized.base.reading import expanded
+from linearized.data.source import RawFiles, missing
 
 # NumPy's backend: a download needs no TensorFlow. A server that is silent for 20 seconds counts as unreachable.
 _CHILD = "import socket; socket.setdefaulttimeout(20); import keras; keras.datasets.{name}.load_data()"
 
 
 def folders() -> list[Path]:
-    """Where Keras keeps datasets: `$KERAS_HOME` or `~/.keras`, and a temporary folder where that is not writable."""
+    """Return where Keras keeps datasets: `$KERAS_HOME` or `~/.keras`, and a temporary folder if that is read-only."""
     home = expanded(os.environ.get("KERAS_HOME") or "~/.keras", "$KERAS_HOME")
     if home.is_dir() and not os.access(home, os.W_OK):
         return [home / "datasets", Path(tempfile.gettempdir()) / ".keras" / "datasets"]
@@ -24,7 +25,7 @@ def folders() -> list[Path]:
 
 
 def download(name: str) -> None:
-    """Lets Keras download `keras.datasets.<name>` into its cache. Raises `UserError` with Keras' last word."""
+    """Let Keras download `keras.datasets.<name>` into its cache. Raises `UserError` with its last line."""
     logging.info("Downloading %s by Keras (a minute or more) ...", name)
     environment = {**os.environ, "KERAS_BACKEND": "numpy"}
     command = [sys.executable, "-c", _CHILD.format(name=name)]
@@ -32,3 +33,23 @@ def download(name: str) -> None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"Keras could not download {name} ({last}).")
+
+
+def fetched(files: RawFiles, title: str, name: str, directory: Path) -> Path:
+    """Let Keras download a dataset, and return where `files` then finds it.
+
+    Args:
+        title: The dataset's name for the error.
+        name: That of `keras.datasets`.
+
+    Raises `UserError` if the files are not there afterwards, with the reason why the download failed.
+    """
+    reason = ""
+    try:
+        download(name)
+    except UserError as error:
+        reason = f"{error} "
+    found = files.find(directory)
+    if found.place is None:
+        raise missing(title, found, reason)
+    return found.place

@@ -61,7 +61,7 @@ def low_frequency(
     Raises `UserError` for an image of one colour.
     """
     _check_varied(train, test)
-    return _replaced(train, test, threshold, seed, _on_sphere, np.float32)
+    return _replaced(train, test, threshold, seed, on_sphere, np.float32)
 
 
 def low_frequency_colour(
@@ -71,20 +71,27 @@ def low_frequency_colour(
 
     Mean and deviation of a channel are those of the noisy train set. At 50,000 images 32x32x3: 4 GB of memory.
     """
-    channels = train.shape[3]
     noisy = _replaced(train, test, threshold, seed, lambda images: images.astype(float), np.float64)
-    blocks = row_blocks(len(train), noisy[0][0].nbytes)
-    pixels = len(train) * train[0, ..., 0].size
-    mean = sum(noisy[0][rows].reshape(-1, channels).sum(axis=0) for rows in blocks) / pixels
-    squares = sum(((noisy[0][rows].reshape(-1, channels) - mean) ** 2).sum(axis=0) for rows in blocks)
-    spread = np.sqrt(squares / pixels)
-    if not np.all(spread > 0):
-        raise UserError(f"Channel {int(np.argmin(spread))} is the same in all train images: it cannot be standardised.")
+    mean, spread = channel_statistics(noisy[0], train.shape[3])
     for images in noisy:
-        by_channel = images.reshape(-1, channels)
+        by_channel = images.reshape(-1, len(mean))
         by_channel -= mean
         by_channel /= spread
     return noisy[0].astype(np.float32), noisy[1].astype(np.float32)
+
+
+def channel_statistics(
+    rows: Float64[np.ndarray, "n d"], channels: int
+) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
+    """Return mean and standard deviation of each channel. Raises `UserError` for a channel that is constant."""
+    blocks = row_blocks(len(rows), rows[0].nbytes)
+    pixels = rows.size // channels
+    mean = sum(rows[block].reshape(-1, channels).sum(axis=0) for block in blocks) / pixels
+    squares = sum(((rows[block].reshape(-1, channels) - mean) ** 2).sum(axis=0) for block in blocks)
+    spread = np.sqrt(squares / pixels)
+    if not np.all(spread > 0):
+        raise UserError(f"Channel {int(np.argmin(spread))} is the same in all train images: it cannot be standardised.")
+    return mean, spread
 
 
 def _replaced(
@@ -191,7 +198,7 @@ def _centred(images: np.ndarray) -> np.ndarray:
     return images
 
 
-def _on_sphere(images: np.ndarray) -> np.ndarray:
+def on_sphere(images: np.ndarray) -> np.ndarray:
     """The images in float64, each with mean 0 and norm √d."""
     images = _centred(images)
     images *= np.sqrt(images[0].size) / _norms(images)

@@ -1,0 +1,159 @@
+"""Noise of the user's levels on data of the user's own, `--noise` with `--noise_levels`.
+
+| `--noise` | level | what it does |
+|---|---|---|
+| high_frequency | τ >= 0 | the published noise of FMNIST (`linearized.data.transforms.noise.high_frequency`) |
+| low_frequency | k = 0, 1, ..., side | that of NFMNIST for grey images, that of CIFAR10 for colour |
+| label | share p in [0, 1] | a train label is replaced, with probability p, by a class drawn uniformly |
+| gaussian | σ >= 0 | independent normal noise, of σ times the root mean variance of the train inputs |
+
+The first two take square images, and draw noise for all rows of the data, as published, before rows are taken; they
+centre and scale each image (colour: each channel), at level 0 too. Wrong labels are drawn for train rows only, among
+which validation rows that `--validation` holds out are; a class may be drawn again, so that labels at p = 1 say nothing
+(Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep learning requires rethinking generalization", 2017).
+Gaussian noise is added to the float32 inputs of every split. All draws are those of one seed, 2048, and a row's noise
+does not depend on how many rows are taken.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.data.source import SEED
+from linearized.settings.own_settings import OwnDataSettings
+
+SPECTRAL = ("high_frequency", "low_frequency")
+NAMES = {"high_frequency": "τ", "low_frequency": "threshold", "label": "label noise", "gaussian": "σ", "": "noise"}
+TITLES = {"high_frequency": "noise in high frequencies", "low_frequency": "low frequencies replaced by noise",
+          "label": "wrong labels", "gaussian": "Gaussian noise", "": "as it is"}  # fmt: skip
+BLOCK = 1024  # rows of Gaussian noise that are drawn together
+
+
+def noise_levels(
+    options: OwnDataSettings, task: str, image_shape: tuple[int, int, int] | None, where: str
+) -> tuple[int | float, ...]:
+    """Return the levels of `--noise_levels`, (0,) without noise.
+
+    Raises `UserError` for levels that the noise does not have, and for data to which it does not apply.
+    """
+    kind, text = options.noise, options.noise_levels
+    if not kind:
+        return (0,)
+    try:
+        levels = [float(one) for one in text.split(",")]
+    except ValueError:
+        levels = [math.nan]
+    if not all(math.isfinite(level) and level >= 0 for level in levels):
+        raise UserError(f"--noise_levels takes numbers from 0 on, such as 0,0.5,1. Received: {text[:60]!r}.")
+    if kind in SPECTRAL and (image_shape is None or image_shape[0] != image_shape[1]):
+        what = "vectors" if image_shape is None else f"images of {image_shape[0]}x{image_shape[1]}"
+        advice = "--noise=gaussian takes any inputs." if image_shape is None else "Give --image_size, or resize them."
+        raise UserError(f"--noise={kind} needs square images, and {where} has {what}. {advice}")
+    if kind == "label":
+        if task == "regression":
+            raise UserError(f"--noise=label needs classes, and {where} is a regression. Use --noise=gaussian.")
+        if max(levels) > 1:
+            raise UserError(f"Label noise is a share of the labels, from 0 to 1. Received: --noise_levels={text[:60]}.")
+    if kind == "low_frequency":
+        side = image_shape[0] if image_shape else 0
+        if any(level != int(level) or level > side for level in levels):
+            raise UserError(f"--noise=low_frequency replaces k x k frequencies, k = 0..{side}. Received: "
+                            f"--noise_levels={text[:60]}.")  # fmt: skip
+        return tuple(int(level) for level in levels)
+    return tuple(levels)
+
+
+def noisy_images(
+    kind: str, parts: dict[str, np.ndarray], shape: tuple[int, int, int], level: int | float
+) -> dict[str, np.ndarray]:
+    """Return float32 rows (n, d) of every part after a published noise; `parts` hold whole parts, "train" among them.
+
+    The noise of validation rows is drawn after that of the test rows.
+    """
+    from linearized.data.transforms import noise
+
+    others = [name for name in ("test", "validation") if name in parts]
+    images = {name: _last(parts[name], shape) for name in parts}
+    apply = noise.high_frequency if kind == "high_frequency" else (
+        noise.low_frequency if shape[2] == 1 else noise.low_frequency_colour
+    )  # fmt: skip
+    train, rest = apply(images["train"], np.concatenate([images[name] for name in others]), level, SEED)
+    found, start = {"train": train}, 0
+    for name in others:
+        found[name] = rest[start : start + len(parts[name])]
+        start += len(parts[name])
+    return found
+
+
+def _last(x: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return images (n, h, w, c), whichever axis the channels are on."""
+    x = np.asarray(x)
+    return np.moveaxis(x, 1, -1) if x.ndim == 4 and x.shape[1:] != shape else x.reshape(len(x), *shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class CleanImages:
+    """What a published noise does to images beside the noise: the preparation of further rows.
+
+    Attributes:
+        columns: Turns raw inputs into rows (n, d).
+        shape: (height, width, channels).
+        mean, spread: Of each channel over the train images without noise; None: each image is centred and scaled to
+            the norm √d.
+    """
+
+    columns: Callable[[Any], np.ndarray]
+    shape: tuple[int, int, int]
+    mean: np.ndarray | None = None
+    spread: np.ndarray | None = None
+
+    def __call__(self, x: Any) -> np.ndarray:
+        """Return float32 rows (n, d)."""
+        from linearized.data.transforms.noise import on_sphere
+
+        rows = self.columns(x)
+        if self.mean is None:
+            return on_sphere(rows.reshape(len(rows), *self.shape)).reshape(len(rows), -1).astype(np.float32)
+        pixels = rows.reshape(-1, len(self.mean))
+        return ((pixels - self.mean) / self.spread).reshape(len(rows), -1).astype(np.float32)
+
+
+def clean_images(kind: str, columns: Callable[[Any], np.ndarray], x: Any, shape: tuple[int, int, int]) -> CleanImages:
+    """Return the preparation that goes with a published noise, fitted on the train inputs `x`."""
+    if kind == "high_frequency" or shape[2] == 1:
+        return CleanImages(columns, shape)
+    from linearized.data.transforms.noise import channel_statistics
+
+    return CleanImages(columns, shape, *channel_statistics(columns(x).astype(np.float64), shape[2]))
+
+
+def noisy_labels(labels: np.ndarray, num_classes: int, share: float) -> np.ndarray:
+    """Return class numbers of all train rows, of which each is drawn again with probability `share`."""
+    random = np.random.default_rng([SEED, 1])
+    replaced = random.random(len(labels)) < share
+    return np.where(replaced, random.integers(num_classes, size=len(labels)), labels)
+
+
+def add_gaussian(rows: dict[str, np.ndarray], numbers: dict[str, np.ndarray], level: float) -> dict[str, np.ndarray]:
+    """Return rows (n, d) with normal noise of `level` times the root mean variance of the train rows.
+
+    Args:
+        numbers: Number of each row within its whole part, by which its noise is found.
+    """
+    scale = np.float32(level * math.sqrt(float(rows["train"].var(axis=0, dtype=np.float64).mean())))
+    noisy = {}
+    for place, name in enumerate(("train", "test", "validation")):
+        if name not in rows:
+            continue
+        noisy[name] = out = rows[name].copy()
+        for block in np.unique(numbers[name] // BLOCK):
+            mine = np.flatnonzero(numbers[name] // BLOCK == block)
+            drawn = np.random.default_rng([SEED, 2, place, int(block)]).standard_normal(
+                (BLOCK, out.shape[1]), dtype=np.float32
+            )
+            out[mine] += scale * drawn[numbers[name][mine] % BLOCK]
+    return noisy

@@ -1,0 +1,87 @@
+"""CIFAR-10 and SVHN by path, in the layouts that they are distributed in.
+
+CIFAR-10 is a folder or a tar archive of its Python, binary or Matlab version (`linearized.data.sources.cifar10`). SVHN
+is a folder with train_32x32.mat and test_32x32.mat, whose arrays are X (32, 32, 3, n) and y (n, 1); its class 10 is the
+digit 0.
+"""
+
+import hashlib
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.reading import parsing, read_bytes
+from linearized.data.own.arrays import OwnArrays
+from linearized.data.own.formats import file_digest
+from linearized.data.sources.cifar10 import CLASSES, CifarFiles, batches
+from linearized.settings.own_settings import OwnDataSettings
+
+SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
+ADVICE = "Replace it."
+LIMIT = 2**31  # bytes of a .mat file; SVHN's largest has 2**28
+
+
+class Cifar10:
+    """The batches of CIFAR-10, any of its versions."""
+
+    reads: tuple[str, ...] = ()
+
+    def fits(self, text: str) -> bool:
+        """See `Reader`: an archive fits if it holds a batch."""
+        path = Path(text)
+        if path.is_dir():
+            return bool(batches(path))
+        return path.name.lower().startswith("cifar-10-") and path.is_file() and tarfile.is_tarfile(path)
+
+    def digest(self, text: str, options: OwnDataSettings) -> str:
+        """See `Reader`."""
+        path = Path(text)
+        files = [path] if path.is_file() else sorted(batches(path).values())
+        marks = [f"{one.name} {file_digest(one, 'a batch', ADVICE)}" for one in files]
+        return hashlib.blake2b("\n".join(marks).encode(), digest_size=8).hexdigest()
+
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """See `Reader`."""
+        raw = CifarFiles().read(Path(text))
+        return OwnArrays(raw.train, raw.train_labels, raw.test, raw.test_labels, images=True, class_names=CLASSES)
+
+
+class Svhn:
+    """The cropped digits of SVHN."""
+
+    reads: tuple[str, ...] = ()
+
+    def fits(self, text: str) -> bool:
+        """See `Reader`."""
+        return any((Path(text) / name).is_file() for name in SVHN_FILES)
+
+    def digest(self, text: str, options: OwnDataSettings) -> str:
+        """See `Reader`."""
+        marks = [file_digest(Path(text) / name, "a Matlab file", ADVICE) for name in SVHN_FILES]
+        return hashlib.blake2b("\n".join(marks).encode(), digest_size=8).hexdigest()
+
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """See `Reader`."""
+        train, test = (_svhn(Path(text) / name) for name in SVHN_FILES)
+        return OwnArrays(*train, *test, images=True)
+
+
+def _svhn(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n, 32, 32, 3) and the digits 0..9 that they show."""
+    import io
+
+    from scipy.io import loadmat
+
+    content = read_bytes(path, "a Matlab file", ADVICE, limit=LIMIT)
+    with parsing(path, "a Matlab file", ADVICE):
+        values = loadmat(io.BytesIO(content), variable_names=("X", "y"))
+        images, labels = np.moveaxis(values["X"], -1, 0), values["y"].ravel().astype(np.int64)
+    if images.ndim != 4 or images.dtype != np.uint8 or labels.shape != images.shape[:1]:
+        raise UserError(f"{path}: expected X as uint8 of shape (32, 32, 3, n) and y of shape (n, 1). Received: "
+                        f"{values['X'].dtype} {values['X'].shape} and {values['y'].shape}. {ADVICE}")  # fmt: skip
+    return np.ascontiguousarray(images), labels % 10
+
+
+CIFAR10, SVHN = Cifar10(), Svhn()

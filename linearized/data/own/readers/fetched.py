@@ -1,0 +1,69 @@
+"""What the readers of data sets by name share: arrays that are fetched once per process, and their digest."""
+
+import functools
+import importlib
+from typing import Any
+
+from linearized.base.errors import UserError
+from linearized.base.reading import one_line
+from linearized.data.dataset import fingerprint
+from linearized.data.own.arrays import OwnArrays
+from linearized.data.own.memory import contents
+from linearized.settings.own_settings import OwnDataSettings
+
+
+class Fetched:
+    """A reader of `scheme:name`. A subclass implements `fetch` and states `scheme`."""
+
+    reads: tuple[str, ...] = ()
+    scheme: str
+
+    def fits(self, text: str) -> bool:
+        """See `Reader`."""
+        return text.startswith(f"{self.scheme}:")
+
+    def digest(self, text: str, options: OwnDataSettings) -> str:
+        """See `Reader`: the digest of the arrays, which are kept for `read`."""
+        return _digest(self, text, *self._own(options))
+
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """See `Reader`."""
+        return _arrays(self, text, *self._own(options))
+
+    def fetch(self, name: str, **own: str) -> OwnArrays:
+        """Return the arrays of a name. Raises `UserError` where that fails.
+
+        Args:
+            own: The settings that the reader's `reads` names.
+        """
+        raise NotImplementedError
+
+    def _own(self, options: OwnDataSettings) -> tuple[tuple[str, str], ...]:
+        return tuple((name, getattr(options, name)) for name in self.reads)
+
+
+@functools.lru_cache(maxsize=2)
+def _arrays(reader: Fetched, text: str, *own: tuple[str, str]) -> OwnArrays:
+    name = text.removeprefix(f"{reader.scheme}:").strip()
+    if not name:
+        raise UserError(f"--data={text} names no data set. Give one after the colon.")
+    return reader.fetch(name, **dict(own))
+
+
+@functools.lru_cache(maxsize=8)
+def _digest(reader: Fetched, text: str, *own: tuple[str, str]) -> str:
+    return fingerprint(*contents(_arrays(reader, text, *own)))
+
+
+def package(name: str, extra: str) -> Any:
+    """Return an optional package. Raises `UserError` that names the extra to install."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"--data={extra}:... needs the package {name} ({one_line(error)}). Install it with: "
+                        f'pip install "linearized[{extra}]".') from error  # fmt: skip
+
+
+def failed(text: str, error: Exception, advice: str) -> UserError:
+    """Return the error of a data set that could not be fetched, with its cause in one line."""
+    return UserError(f"{text} could not be fetched ({type(error).__name__}: {one_line(error)}). {advice}")

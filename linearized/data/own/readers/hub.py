@@ -1,0 +1,139 @@
+"""Data sets of the Hugging Face hub and of TensorFlow Datasets by name, through their packages (extras `hf`, `tfds`).
+
+`hf:owner/name` (`hf:owner/name@config` for a named configuration, `hf:FOLDER` for one on this disk) and `tfds:name`
+keep their train, validation and test parts. A part of images becomes an array; columns of numbers and text become a
+table. The labels are the column that `--target` names, or the one called label, labels, fine_label, target, class or y.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.data.own.arrays import OwnArrays
+from linearized.data.own.readers.fetched import Fetched, failed, package
+from linearized.data.own.readers.image_folder import image_size
+
+TARGETS = ("label", "labels", "fine_label", "target", "class", "y")
+SPLITS = {"train": "", "test": "_test", "validation": "_validation", "valid": "_validation"}
+NETWORK = "Check the name and the network, or download it elsewhere and give it as a file or folder."
+
+
+class HuggingFace(Fetched):
+    """`hf:NAME`, by `datasets.load_dataset`."""
+
+    scheme = "hf"
+    reads: tuple[str, ...] = ("target", "image_size", "channels")
+
+    def fetch(self, name: str, target: str = "", image_size: str = "", channels: str = "auto") -> OwnArrays:
+        """See `Fetched`."""
+        datasets = package("datasets", "hf")
+        repository, _, config = name.partition("@")
+        try:
+            loaded = datasets.load_dataset(repository, config or None)
+            parts = {split: {column: rows[column] for column in rows.column_names} for split, rows in loaded.items()}
+            columns = next(iter(loaded.values())).features
+        except Exception as error:  # whatever a download raises
+            raise failed(f"hf:{name}", error, NETWORK) from error
+        chosen = _target(list(columns), target, f"hf:{name}")
+        names = getattr(columns[chosen], "names", None)
+        pictures = [column for column, kind in columns.items() if isinstance(kind, datasets.Image)]
+        if pictures:
+            parts = {split: {"image": _pictures(rows[pictures[0]], image_size, channels, f"hf:{name}"),
+                             chosen: rows[chosen]} for split, rows in parts.items()}  # fmt: skip
+        elif image_size or channels != "auto":
+            raise UserError(f"hf:{name} has no column of images: leave out --image_size and --channels.")
+        return from_parts(parts, chosen, names, f"hf:{name}")
+
+
+class TensorFlowDatasets(Fetched):
+    """`tfds:NAME`, by `tensorflow_datasets.load`."""
+
+    scheme = "tfds"
+    reads: tuple[str, ...] = ("target",)
+
+    def fetch(self, name: str, target: str = "") -> OwnArrays:
+        """See `Fetched`."""
+        tfds = package("tensorflow_datasets", "tfds")
+        try:
+            loaded, about = tfds.load(name, batch_size=-1, with_info=True)
+            parts = tfds.as_numpy(loaded)
+        except Exception as error:  # whatever a download raises
+            raise failed(f"tfds:{name}", error, NETWORK) from error
+        chosen = _target(list(next(iter(parts.values()))), target, f"tfds:{name}")
+        return from_parts(parts, chosen, getattr(about.features[chosen], "names", None), f"tfds:{name}")
+
+
+def from_parts(parts: Mapping[str, Mapping[str, Any]], target: str, names: list[str] | None, where: str) -> OwnArrays:
+    """Return the arrays of the parts "train", "test" and "validation", each a mapping of columns.
+
+    Without a test part, the validation part is the test part; of parts with labels of -1 alone (hidden ones) none is
+    read. One column of arrays, or the column "image", becomes an array; several columns become a table.
+    """
+    arrays: dict[str, Any] = {}
+    images = False
+    for split, columns in parts.items():
+        suffix = SPLITS.get(split)
+        labels = np.asarray(columns[target])
+        if suffix is None or (labels.dtype.kind in "iu" and (labels == -1).all()):
+            continue
+        inputs, images = _inputs(columns, target)
+        arrays[f"x{suffix}"], arrays[f"y{suffix}"] = inputs, _text(labels)
+    if "x" not in arrays:
+        raise UserError(f"{where} has no train part with labels; its parts are {', '.join(parts)}.")
+    if "x_test" not in arrays and "x_validation" in arrays:
+        arrays |= {"x_test": arrays.pop("x_validation"), "y_test": arrays.pop("y_validation")}
+    known = tuple(names) if names else None
+    return OwnArrays(**arrays, images=images or None, class_names=known)
+
+
+def _inputs(columns: Mapping[str, Any], target: str) -> tuple[Any, bool]:
+    """Return the inputs and whether they are images."""
+    if "image" in columns:
+        return np.asarray(columns["image"]), True
+    others = {name: np.asarray(values) for name, values in columns.items() if name not in (target, "id")}
+    if len(others) == 1 and (only := next(iter(others.values()))).ndim > 1:
+        return only, False
+    import pandas as pd
+
+    return pd.DataFrame({name: _text(values) for name, values in others.items() if values.ndim == 1}), False
+
+
+def _text(values: np.ndarray) -> np.ndarray:
+    """Return an array with bytes as text."""
+    if values.dtype.kind not in "SO" or not len(values) or not isinstance(values.flat[0], bytes):
+        return values
+    return np.array([value.decode("utf-8", "replace") for value in values.flat]).reshape(values.shape)
+
+
+def _pictures(pictures: Any, size: str, channels: str, where: str) -> np.ndarray:
+    """Return Pillow's images as bytes (n, h, w, c). Raises `UserError` for images of several sizes or kinds."""
+    from PIL import Image
+
+    modes = {"grey": ("L",), "colour": ("RGB",)}.get(channels)
+    found: set[Any] = set()
+    arrays = []
+    for one in pictures:
+        mode = modes[0] if modes else "L" if one.mode in ("1", "L", "LA") else "RGB"
+        small = one.convert(mode)
+        if size:
+            height, width = image_size(size)
+            small = small.resize((width, height), Image.Resampling.BILINEAR)
+        found.add((small.height, small.width, mode))
+        arrays.append(np.asarray(small, np.uint8).reshape(small.height, small.width, -1))
+    if len(found) > 1:
+        listed = ", ".join(f"{height}x{width} {mode}" for height, width, mode in sorted(found)[:6])
+        raise UserError(f"{where} has images of {len(found)} kinds: {listed}. Give --image_size and --channels.")
+    return np.stack(arrays)
+
+
+def _target(columns: list[str], wanted: str, where: str) -> str:
+    """Return the column of labels. Raises `UserError` that lists the columns where there is none."""
+    found = [name for name in ((wanted,) if wanted else TARGETS) if name in columns]
+    if not found:
+        raise UserError(f"{where} has no column {wanted or 'label'}. Give --target: it has {', '.join(columns)[:200]}.")
+    return found[0]
+
+
+HF, TFDS = HuggingFace(), TensorFlowDatasets()

@@ -1,0 +1,92 @@
+"""The idx format of MNIST, Fashion-MNIST, KMNIST and EMNIST, gzipped or not.
+
+`--data` is a folder with the four files (train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte,
+t10k-labels-idx1-ubyte; "test" is read as "t10k"; any prefix that all of them share, such as emnist-letters-), or the
+files themselves with commas: images,labels or images,labels,test_images,test_labels. EMNIST stores its images
+transposed; they are taken as they are.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+from linearized.base.errors import UserError
+from linearized.data.own.arrays import OwnArrays
+from linearized.data.own.formats import file_digest
+from linearized.settings.own_settings import OwnDataSettings
+from linearized.storage.array_files import read_idx
+
+ADVICE = "Replace it."
+_FILE = re.compile(r"(?P<prefix>.*?)(?P<split>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?")
+_NAMED = re.compile(r".*[-.]idx([13]?-ubyte)?(\.gz)?")
+ORDER = (("train", "images"), ("train", "labels"), ("test", "images"), ("test", "labels"))
+
+
+class Idx:
+    """Files of bytes with their shape in front."""
+
+    reads: tuple[str, ...] = ()
+
+    def fits(self, text: str) -> bool:
+        """See `Reader`."""
+        if Path(text).is_dir():
+            return bool(_in_folder(Path(text)))
+        return all(_NAMED.fullmatch(Path(one).name.lower()) for one in text.split(","))
+
+    def digest(self, text: str, options: OwnDataSettings) -> str:
+        """See `Reader`."""
+        marks = [file_digest(path, "an idx file", ADVICE) for path in paths_of(text)]
+        return hashlib.blake2b(" ".join(marks).encode(), digest_size=8).hexdigest()
+
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """See `Reader`. Images have three or four dimensions, labels one."""
+        paths = paths_of(text)
+        arrays = [read_idx(path, ADVICE) for path in paths]
+        for images, labels, path in zip(arrays[::2], arrays[1::2], paths[::2], strict=True):
+            if images.ndim not in (3, 4) or labels.shape != images.shape[:1]:
+                raise UserError(f"{path}: expected images (n, height, width) and one label per image. Received: arrays "
+                                f"of {images.shape} and {labels.shape}. Give images,labels in this order.")  # fmt: skip
+        return OwnArrays(*arrays, images=True)
+
+
+def paths_of(text: str) -> list[Path]:
+    """Return the files: train images, train labels, and test images and test labels where there are some.
+
+    Raises `UserError` for a folder without the four files or with two sets of them, and for another number of files
+    than two and four.
+    """
+    if not Path(text).is_dir():
+        paths = [Path(one) for one in text.split(",")]
+        if len(paths) not in (2, 4):
+            raise UserError(f"idx files come in pairs: --data=images,labels or images,labels,test_images,test_labels, "
+                            f"or their folder. Received: {len(paths)}.")  # fmt: skip
+        return paths
+    found = _in_folder(Path(text))
+    sets = sorted({prefix for prefix, _split, _what in found})
+    if len(sets) > 1:
+        listed = ", ".join(one or "no prefix" for one in sets[:8])
+        raise UserError(f"{text} holds several sets of idx files ({listed}). "
+                        "Name the files: --data=images,labels,test_images,test_labels.")  # fmt: skip
+    missing = [f"{split}-{what}" for split, what in ORDER if (sets[0], split, what) not in found]
+    if missing and missing != ["test-images", "test-labels"]:
+        raise UserError(f"{text} lacks the idx files {', '.join(missing)}. Add them, or name the files with commas.")
+    return [found[sets[0], split, what] for split, what in ORDER if (sets[0], split, what) in found]
+
+
+def _in_folder(folder: Path) -> dict[tuple[str, str, str], Path]:
+    """Return the idx files of a folder by prefix, split and content; of a file and its gzipped copy, the plain one."""
+    found: dict[tuple[str, str, str], Path] = {}
+    try:
+        entries = sorted(folder.iterdir())
+        paths = [path / path.name if path.is_dir() else path for path in entries]  # some unzip into a folder each
+        paths = [path for path in paths if path.is_file()]
+    except OSError:
+        return {}
+    for path in paths:
+        if match := _FILE.fullmatch(path.name):
+            split = "train" if match["split"] == "train" else "test"
+            found.setdefault((match["prefix"], split, match["what"]), path)
+    return found
+
+
+IDX = Idx()

@@ -1,0 +1,165 @@
+"""A folder of pictures: class folders, or train/ and test/ of class folders, as `linearized finetune` reads them.
+
+`linearized.data.sources.image_folder` says what the folders mean, `linearized.data.images` what the pictures become.
+Pictures keep their size unless `--image_size` is given, so they must all have one; they are grey if all of them are,
+and colour if all of them are, unless `--channels` says so.
+"""
+
+import collections
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.reading import Unreadable
+from linearized.data.images import SUFFIXES, Head, read_head, read_image
+from linearized.data.own.arrays import OwnArrays
+from linearized.data.own.formats import file_digest
+from linearized.data.sources.image_folder import Pictures, found_pictures, hidden
+from linearized.settings.own_settings import OwnDataSettings
+
+ADVICE = "Remove it or replace it, or give --skip_bad."
+LISTED = 10  # of the names of skipped pictures in a record
+
+
+class ImageFolder:
+    """Pictures in a folder per class."""
+
+    reads: tuple[str, ...] = ("image_size", "channels", "skip_bad")
+
+    def fits(self, text: str) -> bool:
+        """See `Reader`: the first picture within three levels of folders is looked for."""
+        folder = Path(text)
+        return folder.is_dir() and _has_picture(folder, depth=3)
+
+    def digest(self, text: str, options: OwnDataSettings) -> str:
+        """See `Reader`."""
+        parts, _classes = found_pictures(Path(text))
+        digest = hashlib.blake2b(digest_size=8)
+        for name, part in parts.items():
+            for path, label in zip(part.paths, part.labels, strict=True):
+                digest.update(f"{name}/{label}/{path.name} {file_digest(path, 'a picture', ADVICE)}\n".encode())
+        return digest.hexdigest()
+
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """See `Reader`. Images are bytes (n, h, w, c), or float32 in [0, 1] if a picture has more than 8 bits.
+
+        Raises `UserError` for pictures of several sizes, grey ones among colour ones, and files that are no pictures.
+        """
+        folder = Path(text)
+        parts, _classes = found_pictures(folder)
+        skipped: list[str] = []
+        heads = {}
+        for name, part in parts.items():
+            parts[name], heads[name] = _with_heads(part, options.skip_bad, skipped)
+        every = [head for part in heads.values() for head in part]
+        if not every:
+            raise UserError(f"None of the {len(skipped)} files of {folder} can be read as a picture. "
+                            "Replace them.")  # fmt: skip
+        shape = (*_size(every, options.image_size, folder), _channels(every, options.channels, folder))
+        deep = any(head.deep for head in every)
+        arrays = {name: _read(part, shape, deep, options.skip_bad, skipped) for name, part in parts.items()}
+        for name, (x, _y) in arrays.items():
+            if not len(x):
+                raise UserError(f"No picture of the {name} part of {folder} can be read. Replace them.")
+        notes: dict[str, str | int] = {}
+        if skipped:
+            listed = sorted(str(Path(name).relative_to(folder)) for name in skipped)
+            notes["pictures_skipped"] = len(listed)
+            notes["pictures_skipped_names"] = ", ".join(listed[:LISTED]) + (", ..." if len(listed) > LISTED else "")
+        named = {f"{axis}{'' if name == 'train' else f'_{name}'}": array
+                 for name, pair in arrays.items() for axis, array in zip("xy", pair, strict=True)}  # fmt: skip
+        return OwnArrays(**named, images=True, notes=notes)
+
+
+def _has_picture(folder: Path, depth: int) -> bool:
+    """Return whether a folder holds a picture below one of its folders, down to `depth` levels."""
+    try:
+        entries = sorted(path for path in folder.iterdir() if not hidden(path.name))
+    except OSError:
+        return False
+    folders = [path for path in entries if path.is_dir()]
+    if any(path.suffix.lower() in SUFFIXES for inner in folders for path in _files(inner)):
+        return True
+    return depth > 1 and any(_has_picture(inner, depth - 1) for inner in folders)
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_file() and not hidden(path.name)]
+    except OSError:
+        return []
+
+
+def _with_heads(part: Pictures, skip_bad: bool, skipped: list[str]) -> tuple[Pictures, list[Head]]:
+    """Return the pictures whose headers can be read, with the headers; with `skip_bad` the others join `skipped`."""
+    rows, heads = [], []
+    for row, path in enumerate(part.paths):
+        try:
+            heads.append(read_head(path, ADVICE))
+            rows.append(row)
+        except Unreadable:
+            if not skip_bad:
+                raise
+            skipped.append(str(path))
+    return part.take(rows), heads
+
+
+def _read(
+    part: Pictures, shape: tuple[int, int, int], deep: bool, skip_bad: bool, skipped: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n, h, w, c) and their classes' names (n,)."""
+    images = np.empty((len(part.paths), *shape), np.float32 if deep else np.uint8)
+    rows = []
+    for row, path in enumerate(part.paths):
+        try:
+            image = read_image(path, shape, ADVICE)
+        except Unreadable:
+            if not skip_bad:
+                raise
+            skipped.append(str(path))
+            continue
+        images[len(rows)] = image / np.float32(255) if deep else image
+        rows.append(row)
+    return images[: len(rows)], np.array([part.labels[row] for row in rows], dtype=str)
+
+
+def _size(heads: list[Head], wanted: str, folder: Path) -> tuple[int, int]:
+    """Return height and width: those of `--image_size`, or those that all pictures have."""
+    if wanted:
+        return image_size(wanted)
+    sizes = collections.Counter((head.height, head.width) for head in heads)
+    if len(sizes) > 1:
+        common = sizes.most_common(4)
+        listed = ", ".join(f"{count} of {height}x{width}" for (height, width), count in common)
+        more = f" and {len(sizes) - len(common)} more sizes" if len(sizes) > len(common) else ""
+        height, width = common[0][0]
+        raise UserError(f"{folder} has pictures of {len(sizes)} sizes (height x width): {listed}{more}. Bring them to "
+                        f"one with --image_size={height if height == width else f'{height}x{width}'}.")  # fmt: skip
+    return next(iter(sizes))
+
+
+def _channels(heads: list[Head], wanted: str, folder: Path) -> int:
+    """Return the number of channels: that of `--channels`, or that which all pictures have."""
+    if wanted != "auto":
+        return {"grey": 1, "colour": 3}[wanted]
+    grey = sum(head.grey for head in heads)
+    if 0 < grey < len(heads):
+        raise UserError(f"{folder} has {grey} grey pictures and {len(heads) - grey} in colour. Give --channels=colour "
+                        "or --channels=grey.")  # fmt: skip
+    return 1 if grey else 3
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Return height and width from "32" or "32x48". Raises `UserError` for anything else."""
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip().lower())
+    height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= min(height, width) <= max(height, width) <= 4096:
+        raise UserError("--image_size takes a side such as 32, or height x width such as 32x48, from 1 to 4096 pixels. "
+                        f"Received: {text[:40]!r}.")  # fmt: skip
+    return height, width
+
+
+IMAGE_FOLDER = ImageFolder()

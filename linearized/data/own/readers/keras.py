@@ -1,0 +1,109 @@
+"""Data sets of Keras by name, from its cache, into which Keras downloads them where they are missing.
+
+The files are read directly, so that no framework is imported. Images keep their train and test parts. Of the two
+housing sets Keras draws the test rows by a seed of its own; here all rows are divided by `--seed`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.reading import parsing, read_bytes
+from linearized.data.own.arrays import OwnArrays, from_names
+from linearized.data.own.readers.fetched import Fetched
+from linearized.data.source import Raw, RawFiles
+from linearized.data.sources import cifar10, fmnist, keras_cache
+from linearized.storage.array_files import read_npz
+from linearized.storage.pickles import read_pickle
+
+ADVICE = "Remove it, and it is downloaded again."
+CIFAR100 = "cifar-100-python"
+
+
+class Keras(Fetched):
+    """`keras:NAME`, one of `READERS`."""
+
+    scheme = "keras"
+
+    def fetch(self, name: str) -> OwnArrays:
+        """See `Fetched`."""
+        if name not in READERS:
+            raise UserError(f"Unknown data set keras:{name}. The choices are: {', '.join(READERS)}.")
+        return READERS[name](name)
+
+
+def _npz(name: str) -> OwnArrays:
+    """Return the arrays of `<name>.npz` in the cache."""
+    return from_names(read_npz(_cached(name, f"{name}.npz"), ADVICE, compressed=True), f"keras:{name}")
+
+
+def _published(files: RawFiles, classes: tuple[str, ...]) -> Callable[[str], OwnArrays]:
+    def read(name: str) -> OwnArrays:
+        for folder in keras_cache.folders():  # its parent is no place of such files: only the cache is sought
+            if place := files.find(folder / "none").place:
+                return _images(files.read(place), classes)
+        return _images(files.read(keras_cache.fetched(files, f"keras:{name}", name, Path("none"))), classes)
+
+    return read
+
+
+def _images(raw: Raw, classes: tuple[str, ...]) -> OwnArrays:
+    return OwnArrays(raw.train, raw.train_labels, raw.test, raw.test_labels, images=True, class_names=classes)
+
+
+def _cifar100(name: str) -> OwnArrays:
+    """Return CIFAR-100 with its 100 fine classes."""
+    train = _cached(name, f"{CIFAR100}-target/{CIFAR100}/train", f"{CIFAR100}/train")
+    x, y = _cifar100_part(train)
+    x_test, y_test = _cifar100_part(train.with_name("test"))
+    meta = _pickled(train.with_name("meta"))
+    with parsing(train.with_name("meta"), "CIFAR-100's names", ADVICE):
+        names = tuple(one.decode() if isinstance(one, bytes) else str(one) for one in meta["fine_label_names"])
+        if len(names) != 100:
+            raise ValueError(f"it has {len(names)} names")
+    return OwnArrays(x, y, x_test, y_test, images=True, class_names=names)
+
+
+def _cifar100_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    values = _pickled(path)
+    with parsing(path, "a part of CIFAR-100", ADVICE):
+        labels = np.asarray(values["fine_labels"], np.int64)
+        images = values["data"].reshape(len(labels), 3, 32, 32).transpose(0, 2, 3, 1)
+        if images.dtype != np.uint8 or not ((labels >= 0) & (labels < 100)).all():
+            raise ValueError("expected bytes and labels of 0..99")
+    return images, labels
+
+
+def _pickled(path: Path) -> dict[str, object]:
+    values = read_pickle(read_bytes(path, "a pickle", ADVICE), str(path))
+    with parsing(path, "a pickled dict", ADVICE):
+        return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in values.items()}
+
+
+def _cached(name: str, *places: str) -> Path:
+    """Return the first of `places` in Keras' cache that is there, after a download where none is."""
+    for _try in range(2):
+        for folder in keras_cache.folders():
+            for place in places:
+                if (folder / place).is_file():
+                    return folder / place
+        if not _try:
+            try:
+                keras_cache.download(name)
+            except UserError as error:
+                where = keras_cache.folders()[0]
+                raise UserError(f"{error} Put {places[0]} into {where}, or try again with a network.") from error
+    raise UserError(f"Keras downloaded {name}, but {places[0]} is not in {keras_cache.folders()[0]}.")
+
+
+READERS: dict[str, Callable[[str], OwnArrays]] = {
+    "mnist": _npz,
+    "fashion_mnist": _published(fmnist.FashionFiles(), fmnist.CLASSES),
+    "cifar10": _published(cifar10.CifarFiles(), cifar10.CLASSES),
+    "cifar100": _cifar100,
+    "california_housing": _npz,
+    "boston_housing": _npz,
+}
+KERAS = Keras()

@@ -1,0 +1,167 @@
+"""Data sets by name: scikit-learn's, Keras' cache, and one line for each that cannot be fetched."""
+
+import pickle
+import sys
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.datasets
+
+from linearized import from_arrays
+from linearized.base.errors import UserError
+from linearized.data.loading import load_rows
+from linearized.data.own.readers import fetched, keras
+from linearized.data.sources import keras_cache
+from linearized.experiments.train import TrainSettings
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    fetched._arrays.cache_clear()
+    fetched._digest.cache_clear()
+
+
+def loaded(text, **settings):
+    return load_rows(TrainSettings(data=text, **settings), 0)
+
+
+def assert_same(one, two):
+    for name, split in one.splits().items():
+        np.testing.assert_array_equal(split.x, two.splits()[name].x)
+        np.testing.assert_array_equal(split.y, two.splits()[name].y)
+    assert (one.task, one.image_shape, one.num_outputs) == (two.task, two.image_shape, two.num_outputs)
+
+
+@pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "diabetes", "linnerud", "digits"])
+def test_sklearn_sets_are_the_same_as_their_arrays(name):
+    bunch = getattr(sklearn.datasets, f"load_{name}")()
+    x = bunch.images if name == "digits" else bunch.data
+    dataset = loaded(f"sklearn:{name}", seed=1)
+    assert_same(dataset, from_arrays(x, bunch.target, seed=1))
+    if name in ("iris", "wine", "breast_cancer"):
+        assert dataset.class_names == tuple(bunch.target_names)
+
+
+def write_keras_cache(folder):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    labels = np.arange(40, dtype=np.uint8) % 10
+    np.savez(folder / "mnist.npz", x_train=images[:30], y_train=labels[:30], x_test=images[30:], y_test=labels[30:])
+    houses = random.normal(size=(50, 8)), random.uniform(size=50)
+    np.savez(folder / "california_housing.npz", x=houses[0], y=houses[1])
+    cifar = folder / "cifar-100-python-target" / "cifar-100-python"
+    cifar.mkdir(parents=True)
+    planes = random.integers(0, 256, (200, 3072), dtype=np.uint8)
+    for name, rows in (("train", slice(0, 100)), ("test", slice(100, 200))):
+        values = {b"data": planes[rows], b"fine_labels": list(range(100))}
+        (cifar / name).write_bytes(pickle.dumps(values))
+    (cifar / "meta").write_bytes(pickle.dumps({b"fine_label_names": [f"n{one:02d}".encode() for one in range(100)]}))
+    return images, labels, houses, planes
+
+
+def test_keras_sets_are_read_from_its_cache_without_a_framework(tmp_path, monkeypatch):
+    (tmp_path / "datasets").mkdir()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    images, labels, houses, planes = write_keras_cache(tmp_path / "datasets")
+    before = "tensorflow" in sys.modules
+    assert_same(loaded("keras:mnist"), from_arrays(images[:30], labels[:30], images[30:], labels[30:], images=True))
+    assert_same(loaded("keras:california_housing"), from_arrays(*houses))
+    hundred = loaded("keras:cifar100", task="classes")
+    pixels = planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(hundred.test.x, pixels[100:].reshape(100, -1) / np.float32(255))
+    assert hundred.class_names[:2] == ("n00", "n01") and hundred.num_classes == 100
+    assert ("tensorflow" in sys.modules) == before
+
+
+def test_keras_sets_that_are_not_here_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(keras_cache, "_CHILD", "raise SystemExit('no route to {name}')")
+    with pytest.raises(UserError, match=r"could not download mnist \(no route to mnist\).*Put mnist.npz into"):
+        loaded("keras:mnist")
+    with pytest.raises(UserError, match="keras:cifar10 is not here"):
+        keras._published(keras.cifar10.CifarFiles(), ())("cifar10")
+    with pytest.raises(UserError, match=r"Unknown data set keras:imdb. The choices are: mnist"):
+        loaded("keras:imdb")
+
+
+def test_openml_tables_are_the_same_as_their_frames(monkeypatch):
+    frame = pd.DataFrame({"a": np.arange(30.0), "b": pd.Categorical(["u", "v", "w"] * 10)})
+    target = pd.Series(pd.Categorical(["yes", "no"] * 15))
+    asked = []
+
+    def fetch_openml(**settings):
+        asked.append(settings)
+        return sklearn.utils.Bunch(data=frame, target=target)
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch_openml)
+    assert_same(loaded("openml:some@2"), from_arrays(frame, target))
+    loaded("openml:61", target="b")
+    assert asked[0] == {"name": "some", "version": 2, "target_column": "default-target", "as_frame": True}
+    assert asked[-1] == {"data_id": 61, "target_column": ["b"], "as_frame": True}
+
+
+def refuse(*_args, **_settings):
+    raise OSError("no route\nto host")
+
+
+@pytest.mark.parametrize("text, function", [("openml:iris", "fetch_openml"), ("sklearn:olivetti_faces",
+                                                                             "fetch_olivetti_faces")])  # fmt: skip
+def test_failed_downloads_are_one_line_that_says_what_to_do(monkeypatch, text, function):
+    monkeypatch.setattr(sklearn.datasets, function, refuse)
+    with pytest.raises(UserError, match=rf"{text} could not be fetched \(OSError: no route to host\). Check") as caught:
+        loaded(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("package, extra", [("datasets", "hf"), ("tensorflow_datasets", "tfds")])
+def test_missing_packages_name_their_extra(monkeypatch, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf'needs the package {package} .*pip install "linearized\[{extra}\]"'):
+        loaded(f"{extra}:mnist")
+
+
+def test_unknown_sklearn_sets_list_the_known_ones():
+    with pytest.raises(UserError, match=r"Unknown data set sklearn:iriss. The choices are: breast_cancer"):
+        loaded("sklearn:iriss")
+    with pytest.raises(UserError, match="names no data set"):
+        loaded("sklearn:")
+
+
+def test_tfds_parts_are_the_same_as_their_arrays(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
+    labels = np.arange(12) % 2
+    parts = {"train": {"image": images[:8], "label": labels[:8]}, "test": {"image": images[8:], "label": labels[8:]}}
+    about = types.SimpleNamespace(features={"label": types.SimpleNamespace(names=["cat", "dog"])})
+    stub = types.SimpleNamespace(
+        load=lambda name, batch_size, with_info: (parts, about), as_numpy=lambda loaded: loaded
+    )
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", stub)
+    dataset = loaded("tfds:pets")
+    assert_same(dataset, from_arrays(images[:8], labels[:8], images[8:], labels[8:], images=True))
+    assert dataset.class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("kind", ["images", "table"])
+def test_a_local_hub_dataset_is_the_same_as_its_arrays(tmp_path, monkeypatch, kind):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    labels = [0, 1] * 6
+    names = datasets.ClassLabel(names=["cat", "dog"])
+    if kind == "images":
+        x = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+        features = datasets.Features({"image": datasets.Image(), "label": names})
+        from PIL import Image
+
+        columns = {"image": [Image.fromarray(one) for one in x], "label": labels}
+    else:
+        x = pd.DataFrame({"a": np.arange(12.0), "b": ["u", "v", "w"] * 4})
+        features = datasets.Features({"a": datasets.Value("float64"), "b": datasets.Value("string"), "label": names})
+        columns = {"a": x["a"].tolist(), "b": x["b"].tolist(), "label": labels}
+    (tmp_path / "local").mkdir()
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "local" / "train.parquet")
+    dataset = loaded(f"hf:{tmp_path / 'local'}")
+    assert_same(dataset, from_arrays(x, np.array(labels), images=True if kind == "images" else None))
+    assert dataset.class_names == ("cat", "dog")

@@ -1,0 +1,108 @@
+"""Noise of the user's levels: equal to the published noise where there is one, and right by its law elsewhere."""
+
+import numpy as np
+import pytest
+
+from linearized import from_arrays
+from linearized.base.errors import UserError
+from linearized.data.loading import load_rows
+from linearized.data.own.memory import register
+from linearized.data.transforms import noise
+from linearized.experiments.train import TrainSettings
+
+
+def images(count, side, channels=1, seed=0):
+    shape = (count, side, side, channels) if channels > 1 else (count, side, side)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def noisy(arrays, kind, levels, noise_ind=0, **settings):
+    text = register(*arrays)
+    return load_rows(TrainSettings(data=text, noise=kind, noise_levels=levels, **settings), noise_ind)
+
+
+def four(side, channels=1, train=30, test=10):
+    x, y = images(train + test, side, channels), np.arange(train + test) % 3
+    return x[:train], y[:train], x[train:], y[train:]
+
+
+@pytest.mark.parametrize("kind, side, channels, published, level", [
+    ("high_frequency", 28, 1, noise.high_frequency, 1.5), ("low_frequency", 28, 1, noise.low_frequency, 9),
+    ("low_frequency", 32, 3, noise.low_frequency_colour, 12), ("high_frequency", 20, 3, noise.high_frequency, 0.7),
+    ("low_frequency", 9, 4, noise.low_frequency_colour, 5),
+])  # fmt: skip
+def test_noise_of_images_equals_the_published_one(kind, side, channels, published, level):
+    arrays = four(side, channels)
+    dataset = noisy(arrays, kind, f"0,{level}", noise_ind=1)
+    sets = [x.reshape(*x.shape[:3], channels) for x in (arrays[0], arrays[2])]
+    train, test = published(*sets, level)
+    np.testing.assert_array_equal(dataset.train.x, train)
+    np.testing.assert_array_equal(dataset.test.x, test)
+    part = noisy(arrays, kind, f"0,{level}", noise_ind=1, num_train=7)  # the noise is that of the whole set
+    np.testing.assert_array_equal(part.train.x, train[:7])
+
+
+@pytest.mark.parametrize("kind, side, channels", [("high_frequency", 8, 1), ("low_frequency", 8, 1),
+                                                  ("low_frequency", 8, 3)])  # fmt: skip
+def test_further_rows_are_prepared_as_images_without_noise(kind, side, channels):
+    arrays = four(side, channels)
+    dataset = noisy(arrays, kind, "0")
+    np.testing.assert_allclose(dataset.preparation.inputs(arrays[2]), dataset.test.x, rtol=1e-4, atol=1e-4)
+
+
+def test_label_noise_replaces_a_share_of_the_train_labels_uniformly():
+    y = np.repeat(np.arange(4), 1000)
+    arrays = (np.zeros((4000, 2), np.float32) + np.arange(4000)[:, None], y, np.ones((8, 2), np.float32), y[::500])
+    levels = [noisy(arrays, "label", "0,0.4,1", noise_ind=index) for index in range(3)]
+    np.testing.assert_array_equal(levels[0].train.y, y)
+    for share, dataset in zip((0.4, 1.0), levels[1:], strict=True):
+        wrong = dataset.train.y != y
+        expected = share * 3 / 4  # a class may be drawn again
+        assert abs(wrong.mean() - expected) < 5 * np.sqrt(expected * (1 - expected) / 4000)
+        counts = np.bincount(dataset.train.y, minlength=4)
+        assert np.abs(counts - 1000).max() < 5 * np.sqrt(4000 * 3 / 16)
+        np.testing.assert_array_equal(dataset.test.y, y[::500])
+    part = noisy(arrays, "label", "0,0.4,1", noise_ind=1, num_train=50)
+    np.testing.assert_array_equal(part.train.y, levels[1].train.y[:50])
+
+
+def test_gaussian_noise_has_its_deviation_and_belongs_to_the_row():
+    x = np.random.default_rng(0).normal(size=(3000, 5)).astype(np.float32) * 7
+    y = np.arange(3000) % 2
+    arrays = x[:2500], y[:2500], x[2500:], y[2500:]
+    clean, dataset = (noisy(arrays, "gaussian", "0,0.5", noise_ind=index) for index in (0, 1))
+    np.testing.assert_array_equal(clean.train.x, arrays[0])
+    scale = 0.5 * np.sqrt(arrays[0].var(axis=0).mean())
+    for name in ("train", "test"):
+        drawn = (dataset.splits()[name].x - clean.splits()[name].x) / scale
+        assert abs(drawn.mean()) < 5 / np.sqrt(drawn.size)
+        assert abs(drawn.var() - 1) < 5 * np.sqrt(2 / drawn.size)
+    rows = noisy(arrays, "gaussian", "0,0.5", noise_ind=1, num_train=1500).train.x - arrays[0][:1500]
+    whole = dataset.train.x[:1500] - arrays[0][:1500]
+    assert np.corrcoef(rows.ravel(), whole.ravel())[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("kind, levels, words", [
+    ("label", "0,1.5", "share of the labels, from 0 to 1"), ("gaussian", "-1", "numbers from 0 on"),
+    ("gaussian", "0,x", "numbers from 0 on"), ("gaussian", "nan", "numbers from 0 on"),
+    ("low_frequency", "2.5", r"k = 0..8"), ("low_frequency", "9", r"k = 0..8"),
+])  # fmt: skip
+def test_levels_that_a_noise_does_not_have_are_refused(kind, levels, words):
+    with pytest.raises(UserError, match=words):
+        noisy(four(8), kind, levels)
+
+
+def test_noise_is_refused_where_it_does_not_apply():
+    x, y = images(12, 8)[:, :, :6], np.arange(12) % 2
+    with pytest.raises(UserError, match="needs square images, and arrays has images of 8x6"):
+        noisy((np.ascontiguousarray(x), y), "high_frequency", "1")
+    vectors = np.random.default_rng(0).normal(size=(12, 3))
+    with pytest.raises(UserError, match=r"has vectors. --noise=gaussian"):
+        noisy((vectors, y), "low_frequency", "1")
+    with pytest.raises(UserError, match="needs classes"):
+        noisy((vectors, vectors[:, 0]), "label", "0.5")
+    with pytest.raises(UserError, match="--noise_levels is read with --noise"):
+        TrainSettings(data=register(vectors, y), noise_levels="1")
+    with pytest.raises(UserError, match="noise"):
+        TrainSettings(dataset="DIGITS", noise="gaussian")
+    assert from_arrays(vectors, y).train.x.dtype == np.float32
