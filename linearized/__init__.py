@@ -12,13 +12,17 @@ _HOMES = {
     "KernelRidgePath": "linearized.kernel_ridge.estimator",
     "RidgePath": "linearized.kernel_ridge.ridge_path",
     "UserError": "linearized.base.errors",
+    "compare": "linearized.api.calls",
     "collect": "linearized.storage.results",
     "fit_embedding": "linearized.kernel_ridge.embedded_fit",
     "from_arrays": "linearized.data.own.memory",
+    "krr": "linearized.api.calls",
     "load": "linearized.data",
     "open_embedding": "linearized.storage.embeddings",
     "open_gram": "linearized.storage.gram",
+    "plot": "linearized.api.calls",
     "summary": "linearized.storage.results",
+    "train": "linearized.api.calls",
 }
 
 __all__ = sorted(_HOMES)

@@ -144,6 +144,10 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         return f"{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
 
+    def folder(self) -> Path:
+        """Return the folder of the result at one noise level."""
+        return directory("rkhs_dir") / self.exp_name / self.run_name()
+
 
 def run(config: KernelFitSettings) -> list[Result]:
     """One result a noise level; see `run_levels`."""
@@ -171,7 +175,7 @@ def _run_level(config: KernelFitSettings, level: int) -> Result:
         made = settings_of(config.gram)
         kernel = {field.name: getattr(made, field.name) for field in dataclasses.fields(KernelSettings)}
         config = dataclasses.replace(config, **kernel)
-    folder = directory("rkhs_dir") / config.exp_name / config.run_name()
+    folder = config.folder()
     if config.gram and results.finished(folder):
         _gram_of(config, asked, level, _checked(load_preprocessed(config, level)))  # refuses a folder of another kernel
     return life.run(folder, config, "linearized krr", lambda work: _fitted(config, asked, level, work))

@@ -7,7 +7,7 @@ Example: python -m linearized.report.comparison --directory=storage/nn/test/comp
 import dataclasses
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def comparison_bars(record: Mapping[str, Any]):
     """
     from linearized.report.style import COLOURS, new_figure, wrapped_title
 
-    rows = record["rows"]
+    rows = means(record["rows"])
     panels = [name for name in PANELS if any(row.get(name) is not None for row in rows)]
     if "test_accuracy" in panels:
         panels = [name for name in panels if name != "test_loss"]
@@ -54,6 +54,20 @@ def comparison_bars(record: Mapping[str, Any]):
     axes[0].invert_yaxis()
     wrapped_title(figure, record["title"])
     return figure
+
+
+def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per label: numbers averaged over the seeds, None where no seed has one."""
+    models: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        models.setdefault(row["label"], []).append(row)
+    averaged = []
+    for label, own in models.items():
+        columns = {name: [row[name] for row in own if row.get(name) is not None] for name in PANELS}
+        averaged.append({"label": label} | {
+            name: sum(values) / len(values) if values else None for name, values in columns.items()
+        })  # fmt: skip
+    return averaged
 
 
 def _wrapped(label: str, letters: int) -> str:

@@ -1,0 +1,91 @@
+"""`linearized.train`, `linearized.krr`, `linearized.compare` and `linearized.plot`: the commands as functions.
+
+Data are a pair (X, y), four arrays (X, y, X_test, y_test), the name of a published data set, or a text of `--data`.
+Results are kept in the folders of the commands, and a call with the same data and flags reads them back.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from linearized.api.results import KernelResult, TrainResult
+from linearized.base.errors import UserError
+from linearized.data import DATASETS
+from linearized.data.own.memory import keep, register
+
+Data = str | tuple[Any, ...]
+
+
+def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult:
+    """Fit a model over its ridge grid, as `linearized train` does.
+
+    Args:
+        model: A name of --model.
+        data: See the module.
+        flags: The command's flags by name, such as num_units=4096.
+
+    Raises `UserError` for what the command refuses.
+    """
+    from linearized.experiments.train import TrainSettings, run
+
+    config = TrainSettings(model=model, **data_flags(data), **flags)
+    return TrainResult(config, run(config))
+
+
+def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResult:
+    """Fit kernel ridge regression over its ridge grid, as `linearized krr` does.
+
+    Args:
+        kernel: A name of --kernel.
+        data: See the module.
+        flags: The command's flags by name, such as num_layers=2.
+
+    Raises `UserError` for what the command refuses, and for several noise levels.
+    """
+    from linearized.experiments.krr import KernelFitSettings, run
+
+    config = KernelFitSettings(kernel=kernel, **data_flags(data), **flags)
+    config.level()
+    return KernelResult(config, run(config)[0])
+
+
+def compare(X: Any, y: Any, models: list[str] | None = None, seeds: int = 1, **flags: Any) -> pd.DataFrame:
+    """Fit several models to the same rows, as `linearized compare` does.
+
+    Args:
+        X, y: Inputs and labels or targets; arrays or data frames.
+        models: Entries of --models; None: the command's default.
+        seeds: Runs of each model.
+        flags: The command's flags by name.
+
+    Returns: One row per model and seed, with metrics at the chosen ridge, the ridge, seconds, memory, parameters and
+    whether the model was trained to its end. `attrs["title"]` names the data.
+    """
+    from linearized.experiments.compare import CompareSettings, run
+
+    entries = {} if models is None else {"models": ",".join(models)}
+    record = run(CompareSettings(**entries, seeds=seeds, **data_flags((X, y)), **flags)).record
+    table = pd.DataFrame(record["rows"], columns=[*record["columns"], "folder"]).rename(columns={"label": "model"})
+    table.attrs["title"] = record["title"]
+    return table
+
+
+def plot(table: pd.DataFrame) -> Any:
+    """Return the figure of a table that `compare` returned: one panel per metric, one bar per model."""
+    from linearized.experiments.compare import COLUMNS
+    from linearized.report.comparison import comparison_bars
+
+    rows = table.rename(columns={"model": "label"}).astype(object).where(table.notna().to_numpy(), None)
+    title = table.attrs.get("title", "")
+    return comparison_bars({"title": title, "columns": COLUMNS, "rows": rows.to_dict("records")})
+
+
+def data_flags(data: Data) -> dict[str, str]:
+    """Return the flags that name the data; arrays are kept where processes that are started find them."""
+    if isinstance(data, str):
+        return {"dataset" if data in DATASETS else "data": data}
+    if not isinstance(data, tuple) or len(data) not in (2, 4):
+        raise UserError("Data are (X, y), (X, y, X_test, y_test), the name of a data set, or a text of --data.")
+    text = register(*data)
+    keep(text)
+    return {"data": text}

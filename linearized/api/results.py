@@ -1,0 +1,113 @@
+"""What `linearized.train` and `linearized.krr` return: the record of a run, its table, and predictions for new rows."""
+
+import dataclasses
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset
+from linearized.data.loading import load_preprocessed
+from linearized.data.preparation import Preparation
+from linearized.experiments.fit_results import Result
+from linearized.storage.results import load_arrays
+
+
+class _Run:
+    """A finished run.
+
+    Attributes:
+        config: Its settings.
+        folder: Where it is kept.
+        record: What its `result.json` holds.
+    """
+
+    def __init__(self, config: Any, result: Result):
+        self.config, self.folder, self.record = config, Path(result.folder), result.record
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per ridge: metrics by split and the solver's diagnostics."""
+        return pd.DataFrame(self.record["ridges"])
+
+    @property
+    def ridge(self) -> float:
+        """The chosen ridge."""
+        return self.record["ridges"][self.record["chosen"]["position"]]["ridge"]
+
+    def plot(self) -> Any:
+        """Return the figure of losses and accuracies against the ridge."""
+        from linearized.report.ridge_plots import ridge_curves
+
+        return ridge_curves(self.record)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return labels (m,) as they were given, or targets, of raw rows at the chosen ridge.
+
+        Raises `UserError` for rows of another length or other columns than the train rows, and if they are not finite.
+        """
+        logits = getattr(self.config, "loss", "square") == "cross_entropy"
+        return self._preparation.labels(self.decision(X), threshold=0.0 if logits else 0.5)
+
+    def decision(self, X: Any) -> np.ndarray:
+        """Return the outputs (m, k) of raw rows: one column per class, one for binary tasks, one per target."""
+        return self._outputs(self._preparation.inputs(X))
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        return load_preprocessed(self.config, self.config.level())
+
+    @property
+    def _preparation(self) -> Preparation:
+        return self._dataset.preparation or Preparation(self._dataset.task, self._dataset.dim)
+
+
+class TrainResult(_Run):
+    """A model fitted over a ridge grid."""
+
+    @cached_property
+    def model(self) -> Any:
+        """The `keras.Model` of the chosen ridge."""
+        from linearized.models.common import load
+
+        return load(self.folder / "model.keras")
+
+    def _outputs(self, rows: np.ndarray) -> np.ndarray:
+        from linearized.solvers.training.sgd import predict
+
+        return predict(self.model, rows)
+
+
+class KernelResult(_Run):
+    """Kernel ridge regression over a ridge grid."""
+
+    @cached_property
+    def path(self) -> "RidgePath":  # noqa: F821
+        """The ridges whose coefficients were kept, with α (ridges, n, k); the solver's diagnostics are in `table`."""
+        from linearized.kernel_ridge.ridge_path import RidgePath
+
+        kept, solver = self.record["alpha"]["ridges"], self.record["solver"]
+        ridges = np.array([self.record["ridges"][place]["ridge"] for place in kept])
+        return RidgePath(ridges, self._alpha, [], solver["name"], solver["reason"], solver["rtol"])
+
+    @cached_property
+    def _alpha(self) -> np.ndarray:
+        return load_arrays(self.folder)["alpha"]
+
+    def _outputs(self, rows: np.ndarray) -> np.ndarray:
+        """Return K(rows, train)α with what the label coding took off."""
+        if self.config.features or self.config.gram:
+            raise UserError("Predictions of new rows need the kernel itself: leave out --features and --gram.")
+        import kernel_gen
+        from linearized.settings.gram_settings import KernelSettings
+
+        names = [field.name for field in dataclasses.fields(KernelSettings)]
+        settings = KernelSettings.draft(**{name: getattr(self.config, name) for name in names})
+        kernel = kernel_gen.KERNELS.load(settings.kernel).build(settings, self._dataset.image_shape)
+        train = self._dataset.train
+        place = self.record["alpha"]["ridges"].index(self.record["chosen"]["position"])
+        offset = self._dataset.targets(train) - self._dataset.targets(train, centred=True)
+        return kernel_gen.gram(kernel, rows, train.x) @ self._alpha[place] + float(offset[0, 0])

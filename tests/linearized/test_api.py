@@ -1,0 +1,74 @@
+"""The functions of `linearized`: predictions of raw rows against the record's scores, and the comparison's table."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_iris
+
+import linearized
+from linearized.base.errors import UserError
+from linearized.experiments.compare import CompareSettings
+from linearized.report.comparison import means
+
+
+@pytest.fixture
+def iris():
+    x, numbers = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])[numbers]
+    frame = pd.DataFrame(x, columns=["a", "b", "c", "d"])
+    order = np.random.default_rng(0).permutation(150)
+    return frame.iloc[order[:120]], names[order[:120]], frame.iloc[order[120:]], names[order[120:]]
+
+
+def test_train_predicts_the_labels_that_its_record_scores(directories, iris):
+    result = linearized.train(model="RF", data=iris, num_units=64)
+    predicted = result.predict(iris[2])
+    chosen = result.record["ridges"][result.record["chosen"]["position"]]
+    assert np.mean(predicted == iris[3]) == pytest.approx(chosen["test_accuracy"]) and chosen["test_accuracy"] > 0.8
+    assert result.decision(iris[2]).shape == (30, 3)
+    assert len(result.table) == 19 and result.ridge in set(result.table["ridge"])
+    assert len(result.plot().axes) == 2
+    with pytest.raises(UserError):
+        result.predict(iris[2][["a"]])
+
+
+def test_krr_predicts_the_labels_that_its_record_scores(directories, iris):
+    result = linearized.krr(kernel="NTK", data=iris)
+    chosen = result.record["ridges"][result.record["chosen"]["position"]]
+    assert np.mean(result.predict(iris[2]) == iris[3]) == pytest.approx(chosen["test_accuracy"])
+    assert chosen["test_accuracy"] > 0.8 and result.path.alpha.shape == (19, 120, 3)
+    ridges = result.table["ridge"]
+    assert ridges.iloc[-1] / ridges.iloc[0] == pytest.approx(1e9)
+
+
+@pytest.mark.parametrize("data", [(1, 2, 3), 5])
+def test_other_data_are_refused(data):
+    with pytest.raises(UserError, match="Data are"):
+        linearized.train(data=data)
+
+
+def test_a_comparison_has_one_budget_and_the_same_validation_rows():
+    config = CompareSettings(models="NN,RF,krr:polynomial(3),krr:NTK:num_layers=2,linear", seeds=2, num_units=32)
+    runs = config.seeded_runs()
+    assert len(runs) == 10 and runs["linear", 0] is None
+    assert {run.validation for run in runs.values() if run} == {0.2} and config.rows(1).validation == 0.2
+    network, kernel = runs["NN", 1], runs["krr:polynomial(3)", 0]
+    assert (network.solver, network.schedule, network.max_cg_iters, network.seed) == ("adam", "cosine", 60, 1)
+    assert (kernel.kernel, kernel.degree) == ("POLYNOMIAL", 3) and runs["krr:NTK:num_layers=2", 0].num_layers == 2
+    assert runs["RF", 1].weight_seed == runs["RF", 0].weight_seed + 1 and runs["RF", 0].num_units == 32
+    assert CompareSettings(models="NN,RF", max_cg_iters=7).runs()["NN"].max_cg_iters == 7
+    with pytest.raises(UserError, match="krr: takes a kernel"):
+        CompareSettings(models="RF,krr:NTK(3)")
+
+
+def test_a_picture_averages_the_seeds():
+    rows = [{"label": "RF", "test_loss": 1.0}, {"label": "RF", "test_loss": 3.0}, {"label": "NN", "test_loss": None}]
+    assert [(row["label"], row["test_loss"]) for row in means(rows)] == [("RF", 2.0), ("NN", None)]
+
+
+@pytest.mark.slow
+def test_compare_returns_a_table_of_models_and_seeds(directories, iris):
+    table = linearized.compare(iris[0], iris[1], models=["RF:num_units=32", "krr:NTK", "linear"], seeds=2)
+    assert table["model"].tolist() == ["RF:num_units=32"] * 2 + ["krr:NTK"] * 2 + ["linear"] * 2
+    assert (table["test_accuracy"] > 0.7).all() and (table["seconds"] > 0).all() and table["ridge"].notna().all()
+    assert len(linearized.plot(table).axes) >= 3
