@@ -30,7 +30,7 @@ from linearized.data.loading import load_preprocessed
 from linearized.data.own.memory import keep
 from linearized.experiments import krr, train
 from linearized.experiments import run as life
-from linearized.experiments.compare_models import LINEAR_FIT, VALIDATION, Run, seeded, settings_of
+from linearized.experiments.compare_models import LINEAR_FIT, VALIDATION, Run, seeded, settings_of, takes
 from linearized.experiments.compare_table import print_comparison
 from linearized.experiments.fit_results import Result
 from linearized.experiments.linear_baseline import linear_baseline
@@ -80,7 +80,7 @@ class CompareSettings(train.TrainSettings):
         """Raise `UserError` for a flag that none of the models reads."""
         runs = self.runs()
         for flag in given:
-            if flag not in ("models", "seeds") and not any(run.reads(flag) for run in runs.values() if run):
+            if flag not in ("models", "seeds") and not any(takes(run, flag) for run in runs.values()):
                 raise UserError(f"--{flag} is read by none of --models={self.models}. Leave it out.")
 
     def runs(self) -> dict[str, Run | None]:

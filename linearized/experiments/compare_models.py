@@ -55,6 +55,13 @@ def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
     return made
 
 
+def takes(settings: Run | None, flag: str) -> bool:
+    """Return whether an entry is given, and reads, a flag for all; the linear fit, None, has the rows of the others."""
+    if settings is None:
+        return False
+    return (flag in _SHARED or not isinstance(settings, KernelFitSettings)) and settings.reads(flag)
+
+
 def seeded(settings: Run, seed: int) -> Run:
     """Return settings whose division of the rows, initial weights and fixed random weights are those of a seed."""
     changed = {"seed": settings.seed + seed, "weight_seed": getattr(settings, "weight_seed", SEED) + seed}

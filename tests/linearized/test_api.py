@@ -9,6 +9,7 @@ import linearized
 from linearized.base.errors import UserError
 from linearized.experiments.compare import CompareSettings
 from linearized.report.comparison import means
+from linearized.settings.config import parse
 
 
 @pytest.fixture
@@ -59,6 +60,12 @@ def test_a_comparison_has_one_budget_and_the_same_validation_rows():
     assert CompareSettings(models="NN,RF", max_cg_iters=7).runs()["NN"].max_cg_iters == 7
     with pytest.raises(UserError, match="krr: takes a kernel"):
         CompareSettings(models="RF,krr:NTK(3)")
+
+
+@pytest.mark.parametrize("flag", ["--num_units=8", "--lambda_stages=CCLL"])
+def test_flags_that_no_entry_is_given_are_refused(flag):
+    with pytest.raises(UserError, match="is read by none of"):
+        parse(CompareSettings, ["--models=krr:RF,linear", flag])
 
 
 def test_a_picture_averages_the_seeds():
