@@ -20,7 +20,9 @@ from kernel_gen.activations.elementwise import FromDual
 from kernel_gen.stax import compat
 from linearized.base.errors import UserError
 
-LENGTHS = (64, 512, 2048)  # terms of the series that are compiled; each length takes XLA 2 to 3 seconds
+# Terms of the series that are compiled. The first call with a new activation takes 15 seconds of CPU or more:
+# JAX traces the unrolled series for each length and layout, which is most of it, and XLA compiles the result.
+LENGTHS = (64, 512, 2048)
 STEPS = range(-24, 61)  # quarters of a power of 2: standard deviations from 1/64 to 32,768
 
 
