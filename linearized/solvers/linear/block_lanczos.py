@@ -52,7 +52,7 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     If it would outgrow the problem's spare memory, or a recomputed residual misses its tolerance, CG goes on from
     there. `value` is taken from the whole basis, or from the part of it with the smallest residual, so that it is at
     least as good as `history` says. A tighter tolerance gives CG another start: where the iterations are spent before
-    a float32 problem of features is solved, its residual has been up to 1.4 times that of a looser tolerance.
+    a float32 problem of features is solved, its residual has been up to 2.3 times that of a looser tolerance.
 
     A tolerance of ROUGH or more is met by a problem's quicker `rough_product`, where it has one; if a recomputed
     residual shows that it is not, the run is made again with accurate products.

@@ -29,7 +29,7 @@ def tangents(n=60):
     return TangentProblem(x.astype(np.float32), y, weights, np.ones((1, 4), np.float32), mode="kept")
 
 
-@pytest.mark.parametrize("budget", [30, 100])
+@pytest.mark.parametrize("budget", [30, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("condition", [1e4, 1e8])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_residuals_of_gram_matrices_are_true_and_fall_with_the_tolerance(name, condition, budget):
@@ -52,7 +52,7 @@ def test_residuals_of_gram_matrices_are_true_and_fall_with_the_tolerance(name, c
             before[i] = residual
 
 
-@pytest.mark.parametrize("budget", [20, 150])
+@pytest.mark.parametrize("budget", [20, pytest.param(150, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["cg", "block_lanczos"])
 def test_residuals_of_tangent_features_fall_with_the_tolerance(name, budget):
     problem = tangents()
