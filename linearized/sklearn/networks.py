@@ -125,7 +125,8 @@ class NetworkClassifier(ClassifierMixin, _Network):
 
     def predict(self, X):
         """Return the most likely labels, (m,)."""
-        return self.classes_[self._outputs(X).argmax(axis=1)]
+        logits = self._outputs(X)  # first: it refuses an estimator that is not fitted
+        return self.classes_[logits.argmax(axis=1)]
 
 
 class NetworkRegressor(RegressorMixin, _Network):

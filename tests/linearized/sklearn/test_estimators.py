@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -98,6 +99,12 @@ def test_network_classifier_learns_names_and_survives_a_pickle():
     np.testing.assert_array_equal(again.predict_proba(x[:70] / 16), network.predict_proba(x[:70] / 16))
     with pytest.raises(ValueError, match="class"):
         NetworkClassifier().fit(x[:5], ["zero"] * 5)
+
+
+@pytest.mark.parametrize("network", [NetworkClassifier(), NetworkRegressor()])
+def test_network_that_is_not_fitted_says_so(network):
+    with pytest.raises(NotFittedError):
+        network.predict(np.zeros((2, 3)))
 
 
 def test_network_regressor_learns_in_the_units_of_the_target(points):
