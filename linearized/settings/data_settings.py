@@ -66,9 +66,10 @@ class DataSettings(OwnDataSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, most in zip(("num_train", "num_test"), self._most_rows(), strict=True):
-            if most and getattr(self, name) > most:
-                raise UserError(f"{self.data_name()} has {most} rows. Received: --{name}={getattr(self, name)}.")
+        for part, most in zip(("train", "test"), self._most_rows(), strict=True):
+            count = getattr(self, f"num_{part}")
+            if most and count > most:
+                raise UserError(f"{self.data_name()} has {most} {part} rows. Received: --num_{part}={count}.")
         if rows := self.num_train or self._most_rows()[0]:
             count_or_share(self.validation, rows, "validation")
 

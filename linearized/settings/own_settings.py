@@ -52,7 +52,7 @@ class OwnDataSettings(Settings):
 
     data: str = setting(
         "", "your own data in the place of --dataset: a.npz, x.npy,y.npy, a.csv, a.tsv, a.parquet, a.h5:group, a.mat, "
-        "LIBSVM files",
+        "idx and LIBSVM files, a folder of images, or keras:, sklearn:, openml:, hf: or tfds: and a name",
     )  # fmt: skip
     task: str = setting(
         "auto", "what to learn of --data; auto: classes for text and for few whole numbers", choices=TASKS, when=OWN

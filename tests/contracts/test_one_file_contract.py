@@ -183,6 +183,6 @@ def test_a_data_set_is_one_file_and_one_line(register, directories, capsys):
     data.command([])
     assert "TOYS" in capsys.readouterr().out
     assert train.command(["--dataset=TOYS", "--num_train=41"]) == 2
-    assert "TOYS has 40 rows" in capsys.readouterr().err
+    assert "TOYS has 40 train rows" in capsys.readouterr().err
     assert train.command(["--dataset=TOYS", "--noise_ind=15"]) == 2
     assert "TOYS has 15 noise levels" in capsys.readouterr().err

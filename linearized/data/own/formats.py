@@ -10,7 +10,7 @@ from linearized.settings.data_settings import DATASETS
 from linearized.settings.own_settings import FORMATS, OwnDataSettings
 
 BLOCK = 2**20  # bytes that are read at once
-WHOLE = 2**32  # bytes up to which all of a file is digested
+WHOLE = 2**30  # bytes up to which all of a file is digested
 
 
 def format_of(text: str) -> str:
