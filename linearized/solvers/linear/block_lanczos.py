@@ -50,9 +50,7 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     with 21). The basis grows by 8 · min(rows, p) · block bytes a step; the block is narrower where that would not fit.
 
     If it would outgrow the problem's spare memory, or a recomputed residual misses its tolerance, CG goes on from
-    there. `value` is taken from the whole basis, or from the part of it with the smallest residual, so that it is at
-    least as good as `history` says. A tighter tolerance gives CG another start: where the iterations are spent before
-    a float32 problem of features is solved, its residual has been up to 2.3 times that of a looser tolerance.
+    there. `value` is taken from the whole basis at every ridge, so it is at least as good as `history` says.
 
     A tolerance of ROUGH or more is met by a problem's quicker `rough_product`, where it has one; if a recomputed
     residual shows that it is not, the run is made again with accurate products.
@@ -98,7 +96,6 @@ class _Lanczos:
         self.below: list[np.ndarray] = []
         self.saved = 0
         self.trace = np.empty((0, len(ridges)))  # NaN where a ridge was done before
-        self.norms = np.empty((0, len(ridges)))  # as `trace`, of all ridges at every step
         self.residuals = np.ones(len(ridges))
         self.active = np.full(len(ridges), self.block.shape[1] > 0)
         # In the primal Aᵀy is at hand; in the dual its norm comes with the first product, unless Y = 0.
@@ -141,7 +138,7 @@ class _Lanczos:
         if not self.problem.dual:
             self._note(np.linalg.norm(self.small.z, axis=(1, 2)))
         elif fresh.shape[1] == 0:
-            self.trace[-1, self.active] = self.norms[-1] = 0.0  # the space is exhausted: what comes next is nothing
+            self.trace[-1, self.active] = 0.0  # the space is exhausted: what comes next is nothing
             self.residuals[self.active] = 0.0
         self.diagonals.append(diagonal)
         self.below.append(below)
@@ -153,7 +150,6 @@ class _Lanczos:
         if self.problem.dual and not self.diagonals:
             self.tolerance = self.run.tolerance(float(norms[0]), self.problem.n)
         relative = norms / (self.tolerance.moment_norm or 1.0)
-        self.norms = np.concatenate([self.norms, relative[None]])
         self.residuals = np.where(self.active, relative, self.residuals)
         self.trace = np.concatenate([self.trace, np.where(self.active, relative, np.nan)[None]])
 
@@ -163,21 +159,10 @@ class _Lanczos:
 
     def values(self) -> tuple[list[np.ndarray] | None, list[np.ndarray]]:
         """Return α (None in the primal) and v of every ridge, from the whole basis."""
-        small, vectors, size = self.small.solve(self.blocks()), [], ridge_batch(self.problem)
+        small, vectors, size = self.small.solve(), [], ridge_batch(self.problem)
         for batch in (small[i : i + size] for i in range(0, len(small), size)):
             vectors += np.split(self.basis.combine(np.concatenate(batch, axis=1)), len(batch), axis=1)
         return (vectors, cg.primal_values(self.problem, vectors)) if self.problem.dual else (None, vectors)
-
-    def blocks(self) -> np.ndarray:
-        """Return how many blocks of the basis each ridge takes: all, or as many as gave its smallest residual.
-
-        Residuals of Krylov spaces are not monotone: a run that stops early may end above a residual it had before.
-        """
-        if not len(self.norms):
-            return np.zeros(len(self.ridges), int)
-        norms = self.norms if self.problem.dual else np.concatenate([np.ones_like(self.norms[:1]), self.norms])
-        best = np.argmin(norms, axis=0)  # row j is the residual of j blocks
-        return np.where(norms.min(axis=0) < norms[-1], best, self.iteration)
 
     def save(self) -> None:
         """Writes the steps since the last time into a file of their own."""
@@ -232,15 +217,11 @@ class _SmallProblems:
         self.z = -below @ self.solved[-1]
         self.update = below @ self.links[-1]
 
-    def solve(self, taken: np.ndarray) -> list[np.ndarray]:
-        """Return X of every ridge, (size, columns), by substitution from block `taken` of the ridge back.
-
-        Blocks from `taken` on hold zeros.
-        """
+    def solve(self) -> list[np.ndarray]:
+        """X of every ridge, (size, columns), by substitution from the last block back."""
         blocks, after = [], None
-        for j in reversed(range(len(self.solved))):
-            after = self.solved[j] if after is None else self.solved[j] - self.links[j] @ after
-            after = np.where((j < taken)[:, None, None], after, 0.0)
+        for solved, link in zip(reversed(self.solved), reversed(self.links), strict=True):
+            after = solved if after is None else solved - link @ after
             blocks.append(after)
         if not blocks:
             return [np.zeros((0, self.columns))] * len(self.ridges)

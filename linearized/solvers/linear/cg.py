@@ -5,9 +5,9 @@ columns, else in the dual, where v = Aᵀα and (A Aᵀ + ρI)α = Y.
 
 The running residual of float32 products drifts below the true one. So a pass reduces residuals by no more than these
 products can follow; then residuals are recomputed in float64, and the ridges that miss their tolerance start again
-from where they are, side by side, as long as that helps (iterative refinement). A pass returns its
-iterate with the smallest running residual, and of all passes the iterate with the smallest recomputed residual is kept,
-so that a tighter tolerance does not give a worse answer. A ridge whose precision is exhausted says so.
+from where they are, side by side, as long as that helps (iterative refinement). The iterate with the smallest
+recomputed residual is kept, so that a tighter tolerance does not give a worse answer, and a ridge whose precision is
+exhausted says so.
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     Returns:
         A solution for each ridge; where it has not converged, its `message` says why.
 
-    A step costs one product with AᵀA or A Aᵀ; memory is 24 · min(rows, p) · columns bytes for each ridge. Raises
+    A step costs one product with AᵀA or A Aᵀ; memory is 16 · min(rows, p) · columns bytes for each ridge. Raises
     `UserError` for bad settings and for features or labels that are not finite.
     """
     moment = finite(problem.moment())
@@ -61,7 +61,7 @@ def polish(
     Args:
         duals: α with v = Aᵀα of every solution, to continue in the dual; None continues in the primal.
 
-    Takes 32 · p · columns bytes (rows for p in the dual) for each of them, in batches of as many as `ridge_batch` says.
+    Takes 24 · p · columns bytes (rows for p in the dual) for each of them, in batches of as many as `ridge_batch` says.
     """
     return _Passes(problem, tolerance, run).polished(solutions, duals)
 
@@ -146,9 +146,9 @@ class _Passes:
             for solution, trace in zip(solutions, state.trace.T, strict=True)
         ]
         if duals is None:
-            values = [solution.value + step for solution, step in zip(solutions, state.kept, strict=True)]
+            values = [solution.value + step for solution, step in zip(solutions, state.values, strict=True)]
         else:
-            duals = [alpha + step for alpha, step in zip(duals, state.kept, strict=True)]
+            duals = [alpha + step for alpha, step in zip(duals, state.values, strict=True)]
             values = primal_values(self.problem, duals)
         return measured(self.problem, ridges, values, histories, self.tolerance, duals), duals
 
@@ -158,7 +158,7 @@ class _Passes:
         b, primal_norm = (self.problem.targets, norm) if self.problem.dual else (moment, None)
         state = MultiShift(b, ridges, float(self._limit(norm)), self.max_iterations, primal_norm)
         self.run(state, name, ridges)
-        return list(state.kept), [trace[~np.isnan(trace)] / self._scale for trace in state.trace.T]
+        return list(state.values), [trace[~np.isnan(trace)] / self._scale for trace in state.trace.T]
 
     def run(self, state: MultiShift | LockStep, name: str, ridges: np.ndarray, spent: int = 0) -> None:
         """Step until no ridge is left, from the state that was saved under `name` if there is one."""

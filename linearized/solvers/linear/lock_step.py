@@ -30,7 +30,7 @@ class LockStep:
         stall: Steps without halving its residual after which a ridge is given up; None: never.
 
     Attributes:
-        values, kept, least, norms, trace, active: As for `linearized.solvers.linear.multi_shift.MultiShift`.
+        values, norms, trace, active: As for `linearized.solvers.linear.multi_shift.MultiShift`.
     """
 
     def __init__(
@@ -48,7 +48,6 @@ class LockStep:
         self.trace = np.empty((0, len(b)))
         self.norms = np.array(primal_norms) if self.dual else np.sqrt(np.sum(b**2, axis=(1, 2)))
         self.best, self.waited = self.norms.copy(), np.zeros(len(b), int)
-        self.kept, self.least = np.zeros_like(b), self.norms.copy()
         self.active = (self.norms > limit) & (steps > 0)
 
     @property
@@ -99,8 +98,6 @@ class LockStep:
         """Record the residuals of the ridges `here`, from their squared primal residuals in each column."""
         self.norms[here] = np.sqrt(np.maximum(np.sum(squares, axis=1), 0))
         self.trace = np.concatenate([self.trace, np.where(self.active, self.norms, np.nan)[None]])
-        for i in np.flatnonzero(self.active & (self.norms < self.least)):
-            self.kept[i], self.least[i] = self.values[i], self.norms[i]
         self.active &= self.norms > self.limit
         halved = self.norms <= self.best / 2
         self.waited = np.where(halved, 0, self.waited + 1)
@@ -111,7 +108,7 @@ class LockStep:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all that `step` changes."""
         names = ("values", "directions", "residuals", "squares", "images", "betas", "norms", "trace", "active", "best",
-                 "waited", "kept", "least")  # fmt: skip
+                 "waited")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def restore(self, arrays: dict[str, np.ndarray] | None) -> None:

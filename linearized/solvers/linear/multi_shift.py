@@ -28,10 +28,7 @@ class MultiShift:
         primal_norm: In the dual, ‖Aᵀb‖; None in the primal.
 
     Attributes:
-        values: v of every ridge after the last step.
-        kept: v of every ridge where `norms` has been smallest so far, 0 at first. The residual of CG is not monotone,
-            so that a run that stops before its limit may end far above it, even above the residual of v = 0.
-        least: The residual of `kept`, as `norms` gave it.
+        values: v of every ridge.
         norms: Last known primal residual of each ridge. In the dual it is that of the iterate before `values`.
         trace: `norms` after each product, (products, r); NaN where a ridge was done before.
         active: Which ridges are not done.
@@ -54,7 +51,6 @@ class MultiShift:
         self.trace = np.empty((0, len(ridges)))
         self.norms = np.full(len(ridges), np.linalg.norm(b) if primal_norm is None else primal_norm)
         self.active = self.norms > limit
-        self.kept, self.least = np.zeros_like(self.values), self.norms.copy()
 
     @property
     def iteration(self) -> int:
@@ -99,14 +95,12 @@ class MultiShift:
         norms = np.sqrt(np.maximum(np.sum(self.zeta**2 * squares, axis=1), 0))
         self.norms = np.where(self.active, norms, self.norms)
         self.trace = np.concatenate([self.trace, np.where(self.active, norms, np.nan)[None]])
-        for i in np.flatnonzero(self.active & (norms < self.least)):
-            self.kept[i], self.least[i] = self.values[i], norms[i]
         self.active = self.active & (norms > self.limit)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all that `step` changes."""
         names = ("values", "directions", "residual", "image", "zeta", "ratio", "alpha", "beta", "square", "norms",
-                 "trace", "active", "kept", "least")  # fmt: skip
+                 "trace", "active")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def restore(self, arrays: dict[str, np.ndarray] | None) -> None:

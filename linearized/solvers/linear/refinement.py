@@ -144,7 +144,7 @@ class _State:
             self.steps[stepping] += 1
             self.residuals[which] = state.norms / self.scale
             run.report(int(self.steps.max()), run.max_iterations, self.residuals.copy(), int(state.active.sum()))
-        self.values[:, which] += state.kept.transpose(1, 0, 2)
+        self.values[:, which] += state.values.transpose(1, 0, 2)
         for i, trace in zip(which, state.trace.T, strict=True):
             self.histories[i] += (trace[~np.isnan(trace)] / self.scale).tolist()
 
