@@ -16,7 +16,7 @@ def missing_rows(x: Any) -> np.ndarray:
     """Return whether a value is missing in each row (n,); reads all rows, in blocks."""
     if hasattr(x, "isna"):
         return x.isna().any(axis=1).to_numpy()
-    if x.dtype.kind != "f":
+    if x.dtype.kind != "f" or not len(x):
         return np.zeros(len(x), bool)
     size = max(1, BLOCK // max(1, x.dtype.itemsize * int(np.prod(x.shape[1:]))))
     blocks = (rows_of(x, slice(start, start + size)) for start in range(0, len(x), size))

@@ -17,7 +17,7 @@ def split_rows(
         classes: Class numbers (count,): every class then gives this share of its rows, up to rounding, and keeps one
             train row at least. None: rows are drawn without regard to them.
 
-    Raises `UserError` where fewer than one train row would be left.
+    Raises `UserError` where fewer than one train row would be left, or where each class has a single row.
     """
     random = np.random.default_rng(seed)
     wanted = max(1, round(test_fraction * count))
@@ -27,6 +27,8 @@ def split_rows(
     if classes is None:
         return order[wanted:], order[:wanted]
     sizes = np.bincount(classes)
+    if sizes.max() < 2:
+        raise UserError(f"No test row can be held out: each of the {count} rows is of another class. Give more rows.")
     shares = wanted * sizes / count
     taken = np.minimum(np.floor(shares).astype(np.int64), np.maximum(sizes - 1, 0))
     for label in np.argsort(-(shares - taken), kind="stable"):  # largest remainders

@@ -160,6 +160,7 @@ BAD = {
     "only a header": ("a,target\n", {}, "no row below its header"),
     "empty": ("", {}, "empty first line"),
     "ragged": ("a,target\n1,2\n1,2,3,4\n", {}, "damaged or not a table"),
+    "longer rows": ("a,target\n1,2,3\n1,3,4\n", {}, "more values than its header has names"),
     "not UTF-8": (b"a,target\n\xff\xfe\xfd,1\n2,3\n", {}, "damaged or not a table"),
     "nothing but the target": ("target\n1\n0\n", {}, "no column beside the target"),
 }

@@ -30,6 +30,12 @@ def test_rows_are_divided_by_the_seed_with_every_class_in_its_share(tmp_path):
     assert not np.array_equal(dataset.test.x, loaded(tmp_path / "a.npz", test_fraction=0.25, seed=1).test.x)
 
 
+def test_classes_of_one_row_each_leave_no_test_row(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.ones((3, 2)), y=["a", "b", "c"])
+    with pytest.raises(UserError, match="each of the 3 rows is of another class"):
+        loaded(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("names", [
     ("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels"),
     ("X", "y", "X_test", "y_test"),

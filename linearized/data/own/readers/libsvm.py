@@ -56,7 +56,8 @@ class LibSvm:
         arrays: list[np.ndarray] = []
         for x, y in parts:
             x.resize((x.shape[0], columns))
-            arrays += [x.astype(np.float32).toarray(), y]
+            with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused by its row
+                arrays += [x.astype(np.float32).toarray(), y]
         return OwnArrays(*arrays)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from linearized.data.own.formats import file_digest
 from linearized.settings.own_settings import OwnDataSettings
 
 TARGETS = ("target", "targets", "label", "labels", "class", "y")  # columns that are the target if none is named
-SEPARATORS = ",;\t"
 HEAD = 2**16  # bytes in which the first line must end
 
 
@@ -42,8 +42,14 @@ class TextTable:
             head = content[:HEAD].split(b"\n")[0].decode("utf-8-sig").rstrip("\r")
             separator = "\t" if Path(text).suffix.lower() == ".tsv" else ";" if "," not in head and ";" in head else ","
             names = _header(next(csv.reader([head], delimiter=separator), []), text)
-            frame = pd.read_csv(io.BytesIO(content), sep=separator, encoding="utf-8-sig", skipinitialspace=True,
-                                low_memory=False, index_col=False)  # fmt: skip
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                try:
+                    frame = pd.read_csv(io.BytesIO(content), sep=separator, encoding="utf-8-sig",
+                                        skipinitialspace=True, low_memory=False, index_col=False)  # fmt: skip
+                except pd.errors.ParserWarning as warning:
+                    raise UserError(f"{text} has rows with more values than its header has names ({len(names)}). "
+                                    "Name every column in the first line.") from warning  # fmt: skip
             frame.columns = names
         return of_frame(frame, text, options)
 
