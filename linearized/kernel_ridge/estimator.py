@@ -44,7 +44,8 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
     X_fit_ : The train rows, or K.
     n_features_in_ : Columns of X.
 
-    A chosen ridge whose system was not solved to `rtol` is warned of (scikit-learn's ConvergenceWarning).
+    `fit` issues scikit-learn's `ConvergenceWarning` when the system of the chosen ridge was not solved to `rtol`; the
+    estimator is fitted nevertheless.
 
     y is not centred: subtract its mean before where the kernel has no constant. `predict` gives (m,) or (m, k).
     """

@@ -1,8 +1,12 @@
 """`KernelRidgePath` as scikit-learn sees it, against its own KernelRidge, and by leaving rows out."""
 
+import re
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import GridSearchCV, KFold
@@ -134,6 +138,37 @@ def test_a_search_slices_the_matrix_on_both_sides(points):
     search = GridSearchCV(KernelRidgePath(), {"ridges": [0.1, 10.0]}, cv=KFold(3)).fit(rbf_kernel(x), y)
     assert search.best_params_["ridges"] in (0.1, 10.0)
     assert clone(search.best_estimator_).ridges == search.best_estimator_.ridges
+
+
+@pytest.mark.parametrize("settings", [
+    {"ridges": 1e-3, "solver": "cg", "rtol": 1e-15},  # beyond float64
+    {"ridges": 1e-12, "solver": "cg", "rtol": 1e-10},  # more iterations than are allowed
+    {"ridges": [1e-13, 1e-12], "select": "loo", "rtol": 1e-13},  # both of a path
+], ids=["precision", "iterations", "path"])  # fmt: skip
+def test_a_chosen_ridge_that_is_not_solved_issues_a_convergence_warning(points, settings):
+    x, y, _ = points
+    gram = rbf_kernel(x, gamma=0.05)
+    with pytest.warns(ConvergenceWarning, match="did not converge") as caught:
+        fitted = KernelRidgePath(**settings).fit(gram, y)
+    [warning] = caught
+    assert warning.filename == __file__  # where `fit` was called
+    said, asked = map(float, re.search(r"residual (\S+), asked for (\S+)\. Take", str(warning.message)).groups())
+    left = y - (gram @ fitted.dual_coef_ + fitted.ridge_ * fitted.dual_coef_)
+    residual = np.linalg.norm(left) / np.linalg.norm(y)
+    assert asked == settings["rtol"] < residual
+    assert 0.3 < said / residual < 3  # rounding of the products dominates both
+
+
+@pytest.mark.parametrize("settings", [
+    {"ridges": 1e-3, "solver": "cg"}, {"ridges": [1e-13, 0.1], "select": "loo", "rtol": 1e-13},
+], ids=["solved", "the ridge that is not solved is not chosen"])  # fmt: skip
+def test_a_chosen_ridge_that_is_solved_issues_no_warning(points, settings):
+    x, y, _ = points
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = KernelRidgePath(**settings).fit(rbf_kernel(x, gamma=0.05), y)
+    solved = [solution.converged for solution in fitted.path_.solutions]
+    assert solved[fitted.ridge_index_] and solved == [True] * (len(solved) == 1) + [False, True] * (len(solved) == 2)
 
 
 @pytest.mark.parametrize("settings, words", [
