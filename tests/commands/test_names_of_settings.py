@@ -101,6 +101,5 @@ def test_help_is_quick_and_imports_no_framework(command):
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found, seconds = done.stderr.rsplit("]", 1)
-    expected = "" if command == "train" else "'h5py'"  # by shards
-    assert found == "[" + expected, found
+    assert found == "[", found
     assert float(seconds) < 2 and time.monotonic() - start < 60  # 0.35 s on a free core: with room for busy ones
