@@ -71,7 +71,8 @@ UNFIT = [
     (kernel_fit, ["--kernel=STAX", "--architecture=repeat(Dense(1), 99999999)"], "n of at most 1000"),
     (generate, ["--kernel=RF", "--law=sphere"], "with --num_units"),
     (embed, ["--features=CNTK"], "cannot take images of 8x8"), (embed, ["--terms=3"], "--method=sketch"),
-    (compare, ["--models=CNN,RF", "--dataset=SYNTH"], "CNN needs images"), (compare, ["--noise_ind=0,3"], "one noise level"),
+    (compare, ["--models=CNN,RF", "--dataset=SYNTH"], "CNN needs images"),
+    (compare, ["--noise_ind=0,3"], "one noise level"),
     (compare, ["--snnk_features=8"], "read by none"),
 ]  # fmt: skip
 
