@@ -40,7 +40,7 @@ UNFIT = [
     (train, ["--noise_ind=15"], "0..14"), (train, ["--noise_ind=0,3,99"], "0..14"),
     (train, ["--noise_ind=0:99999999999"], "0..14"), (train, ["--noise_ind=x"], "0,3,6"),
     (train, ["--reg_index=20"], "0..19"), (train, ["--reg_index=5:99999999999"], "0..19"),
-    (train, ["--model=CNN", "--reg_index=10"], "0..9"), (train, ["--num_train=1438"], "1437 rows"),
+    (train, ["--model=CNN", "--reg_index=10"], "0..9"), (train, ["--num_train=1438"], "1437 train rows"),
     (train, ["--num_train=50", "--validation=50"], "takes all"), (train, ["--validation=1437"], "takes all"),
     (train, ["--num_train=50", "--validation=0.001"], "is none"), (train, ["--validation=1.5"], "whole count"),
     (train, ["--model=NN", "--augment_crop=8"], "below the sides of the images, 8x8"),
