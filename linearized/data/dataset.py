@@ -175,6 +175,29 @@ def chosen_rows(
     return np.random.default_rng(seed).permutation(total)[:count]
 
 
+@dataclasses.dataclass(frozen=True)
+class RowChoice:
+    """Which rows of a dataset are loaded.
+
+    Attributes:
+        num_train, num_test: How many rows; 0: all.
+        validation: A fraction below 1 of the train rows, or a count of them; the last ones.
+        subset: "first" rows, or a "random" part in random order.
+        seed: Of this part.
+    """
+
+    num_train: int = 0
+    num_test: int = 0
+    validation: int | float = 0.0
+    subset: str = "first"
+    seed: int = 0
+
+    def of(self, total: int, name: str) -> slice | np.ndarray:
+        """Return which of `total` rows of the part "train" or "test" are taken; see `chosen_rows`."""
+        count = getattr(self, f"num_{name}")
+        return chosen_rows(total, count, subset=self.subset, seed=self.seed, what=f"num_{name}")
+
+
 def part(split: Split, count: int, *, subset: str = "first", seed: int = 0, what: str = "num_train") -> Split:
     """The rows of a split that `chosen_rows` names."""
     rows = chosen_rows(len(split), count, subset=subset, seed=seed, what=what)

@@ -14,7 +14,7 @@ from absl import logging
 from linearized.base.directories import directory as directory_of
 from linearized.base.errors import UserError
 from linearized.base.lists import count_or_share
-from linearized.data.dataset import Dataset, Split, check, fingerprint, part
+from linearized.data.dataset import Dataset, RowChoice, Split, check, fingerprint
 from linearized.data.preparation import Preparation
 from linearized.data.transforms import cache as noisy_cache
 
@@ -105,17 +105,37 @@ class Source:
         """The folder given, or the one that directories.txt names."""
         return directory_of(self.directory_key) if directory is None else Path(directory)
 
-    def dataset(
+    def load(
         self,
-        noise_ind: int | np.integer,
-        train: Split,
-        test: Split,
-        validation: int | float,
-        made_from: str,
-        taken: list[Any],
+        noise_ind: int | np.integer = 0,
+        *,
+        directory: Path | str | None = None,
+        num_train: int = 0,
+        num_test: int = 0,
+        validation: int | float = 0.0,
+        subset: str = "first",
+        seed: int = 0,
+        **own: Any,
     ) -> Dataset:
-        """The train part with its last rows split off for validation, under one fingerprint."""
-        held_out = count_or_share(validation, len(train), "validation")
+        """Load the dataset at a noise level; see `linearized.load`.
+
+        Args:
+            num_train, num_test, validation, subset, seed: See `RowChoice`. Noise is that of the whole set all the same.
+            own: What only this dataset takes, see its `_loaded`.
+        """
+        rows = RowChoice(num_train, num_test, validation, subset, seed)
+        return self._loaded(noise_ind, self.folder(directory), rows, **own)
+
+    def _loaded(self, noise_ind: int | np.integer, folder: Path, rows: RowChoice, **own: Any) -> Dataset:
+        """Return the rows at a noise level, from a folder of raw files."""
+        raise NotImplementedError
+
+    def dataset(
+        self, noise_ind: int | np.integer, train: Split, test: Split, made_from: str, rows: RowChoice
+    ) -> Dataset:
+        """Return the dataset of rows that were taken; the last train rows become the validation part."""
+        held_out = count_or_share(rows.validation, len(train), "validation")
+        taken = [len(train), len(test), rows.subset, rows.seed if rows.subset == "random" else 0]
         kept = len(train) - held_out
         return Dataset(
             name=self.name,
@@ -151,42 +171,28 @@ class ImageSource(Source):
         """Gets the raw files, where they are not here yet. Returns where they are."""
         return self.find(directory).place or self.raw.fetch(self.folder(directory))
 
-    def load(
-        self,
-        noise_ind: int | np.integer = 0,
-        *,
-        directory: Path | str | None = None,
-        num_train: int = 0,
-        num_test: int = 0,
-        validation: int | float = 0.0,
-        subset: str = "first",
-        seed: int = 0,
-        cache: bool = True,
-    ) -> Dataset:
-        """The dataset at a noise level; see `linearized.load`.
+    def _loaded(self, noise_ind: int | np.integer, folder: Path, rows: RowChoice, *, cache: bool = True) -> Dataset:
+        """As `Source._loaded`.
 
         Args:
-            num_train, num_test: How many rows; 0 takes all. The noise is that of the whole set all the same.
-            validation: A fraction below 1 of the train rows, or a count of them; the last ones.
-            subset: "first" rows or a "random" part by `seed`.
             cache: Whether noisy arrays are kept in, and read from, `cache/` in the dataset's folder.
         """
         level = self.level(noise_ind)
-        place = self.fetch(directory)
+        place = self.fetch(folder)
         key = fingerprint(self.raw.digest(place), RECIPE, self.noise, level, SEED)
-        folder = self.folder(directory) / "cache" / f"{self.name}_noise{noise_ind}_{key}"
-        kept = noisy_cache.read(folder) if cache else None
+        cached = folder / "cache" / f"{self.name}_noise{noise_ind}_{key}"
+        kept = noisy_cache.read(cached) if cache else None
         if kept is None:
             kept = self._made(place, level)
             if cache:
-                noisy_cache.write(folder, *kept)
+                noisy_cache.write(cached, *kept)
         arrays, about = kept
         splits = []
-        for kind, count in (("train", num_train), ("test", num_test)):
-            whole = Split(arrays[f"x_{kind}"], arrays[f"y_{kind}"])
-            splits.append(part(whole, count, subset=subset, seed=seed, what=f"num_{kind}"))
-        taken = [len(splits[0]), len(splits[1]), subset, seed if subset == "random" else 0]
-        return self.dataset(noise_ind, *splits, validation, about["made_from"], taken)
+        for kind in ("train", "test"):
+            x, y = arrays[f"x_{kind}"], arrays[f"y_{kind}"]
+            part = rows.of(len(x), kind)
+            splits.append(Split(x[part], y[part]))
+        return self.dataset(noise_ind, *splits, about["made_from"], rows)
 
     def _made(self, place: Path, level: int | float) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Noisy arrays from the raw files, and what they were made from."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from linearized.base.errors import UserError
 from linearized.base.lists import count_or_share
-from linearized.data.dataset import Dataset, Split, check, chosen_rows
+from linearized.data.dataset import Dataset, RowChoice, Split, check
 from linearized.data.own import noise
 from linearized.data.own.formats import content_digest, format_of
 from linearized.data.own.missing import refuse_missing
@@ -36,36 +36,25 @@ class OwnSource(Source):
         """As `Source.num_outputs`; regression may have several targets."""
         return self.prepared.num_outputs
 
-    def load(
-        self,
-        noise_ind: int | np.integer = 0,
-        *,
-        directory: Path | str | None = None,
-        num_train: int = 0,
-        num_test: int = 0,
-        validation: int | float = 0.0,
-        subset: str = "first",
-        seed: int = 0,
-    ) -> Dataset:
-        """Return the dataset; see `ImageSource.load`. `directory` is not read: the data are where --data says.
+    def _loaded(self, noise_ind: int | np.integer, folder: Path, rows: RowChoice) -> Dataset:
+        """As `Source._loaded`; the folder is not read, because the data are where --data says.
 
         Raises `UserError` for inputs that are not finite.
         """
         level = self.level(noise_ind)
         raw, y, parts = {}, {}, {}
-        for name, rows in self.prepared.rows.items():
-            count = {"train": num_train, "test": num_test}.get(name, 0)
-            parts[name] = part = chosen_rows(len(rows), count, subset=subset, seed=seed, what=f"num_{name}")
-            raw[name], labels = rows.take(part)
+        for name, stored in self.prepared.rows.items():
+            parts[name] = part = slice(None) if name == "validation" else rows.of(len(stored), name)
+            raw[name], labels = stored.take(part)
             if self.options.noise == "label" and name == "train":
-                labels = noise.noisy_labels(rows.y, self.num_classes, level)[part]
+                labels = noise.noisy_labels(stored.y, self.num_classes, level)[part]
             y[name] = labels if self.task == "regression" else labels[:, None].astype(np.float32)
             if self.options.missing == "refuse":
-                refuse_missing(raw[name], f"{self.name} ({name} rows)", _numbers(rows, part))
-        if "validation" in raw and validation:
+                refuse_missing(raw[name], f"{self.name} ({name} rows)", _numbers(stored, part))
+        if "validation" in raw and rows.validation:
             raise UserError(f"{self.name} has validation rows of its own. Leave out --validation.")
-        taken = {name: len(labels) for name, labels in y.items()}
-        kept = taken["train"] - count_or_share(validation, taken["train"], "validation")
+        count = len(y["train"])
+        kept = count - count_or_share(rows.validation, count, "validation")
         columns = self._fitted(raw["train"][:kept])
         if self.options.noise in noise.SPECTRAL:
             inputs = self._noisy_images(columns, level, parts)
@@ -79,10 +68,8 @@ class OwnSource(Source):
         for name, split in splits.items():
             check(split.x, split.y, f"{self.name} ({name} rows)")
         used = {name: value for name, value in self.options.to_dict().items() if name != "data"}
-        made = self.dataset(
-            noise_ind, splits["train"], splits["test"], validation, f"{self.digest} {RECIPE} {used} {level}",
-            [*taken.values(), subset, seed],
-        )  # fmt: skip
+        made_from = f"{self.digest} {RECIPE} {used} {level} {rows.seed if self.prepared.divided else 0}"
+        made = self.dataset(noise_ind, splits["train"], splits["test"], made_from, rows)
         return dataclasses.replace(
             made, validation=Split(splits["validation"].x, y["validation"]) if "validation" in raw else made.validation,
             class_names=self.prepared.class_names, notes=self.prepared.notes,

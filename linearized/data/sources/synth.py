@@ -15,7 +15,7 @@ from linearized.base.errors import UserError
 from linearized.base.reading import Unreadable, parsing, read_json
 from linearized.base.seals import write_json
 from linearized.base.shapes import Float64
-from linearized.data.dataset import Dataset, Split, check, chosen_rows, fingerprint
+from linearized.data.dataset import Dataset, RowChoice, Split, check, chosen_rows, fingerprint
 from linearized.data.source import Found, Source
 from linearized.data.sources.anisotropic import TEST_SEED, TRAIN_SEED, VERSION, SynthRecipe, generate, labels, rms
 from linearized.settings.memory import refuse_beyond_machine
@@ -172,52 +172,44 @@ class SynthSource(Source):
     def fetch(self, directory: Path | str | None = None) -> None:
         """Nothing to fetch: the rows are made from their seeds when they are loaded."""
 
-    def load(
+    def _loaded(
         self,
-        noise_ind: int | np.integer = 0,
+        noise_ind: int | np.integer,
+        folder: Path,
+        rows: RowChoice,
         *,
-        directory: Path | str | None = None,
-        num_train: int = 0,
-        num_test: int = 0,
-        validation: int | float = 0.0,
-        subset: str = "first",
-        seed: int = 0,
         synth_n: int = 2**20,
         synth_dim: int = 1024,
         synth_eta: float = 0.4,
     ) -> Dataset:
-        """The dataset at κ = noise_ind/10; see `linearized.load`.
+        """As `Source._loaded`, at κ = noise_ind/10. All train rows are a memory map if large; test rows are the first.
 
         Args:
-            num_train: Rows of the train set that are kept; 0 keeps all `synth_n`, as a memory map if large.
-            num_test: Test rows, at most 10,000, which 0 stands for.
             synth_n: n, the size of the whole train set, over which the labels are scaled.
             synth_dim: d.
             synth_eta: η; the target depends on int(d^η) coordinates, 4 or more.
         """
         recipe = SynthRecipe(synth_dim, synth_eta, self.level(noise_ind), synth_n)
-        folder = self.folder(directory)
-        rows = chosen_rows(synth_n, num_train, subset=subset, seed=seed)
+        taken = rows.of(synth_n, "train")
         reap(folder, deep=False)
         published = read_files(recipe, noise_ind, folder)
         own = folder / f"synth_{fingerprint(dataclasses.asdict(recipe), VERSION)}"
         whole = published or read_files(recipe, noise_ind, own)
-        if whole is None and num_train in (0, synth_n) and 4 * synth_n * synth_dim > IN_MEMORY:
+        if whole is None and rows.num_train in (0, synth_n) and 4 * synth_n * synth_dim > IN_MEMORY:
             write_files(recipe, noise_ind, own)
             whole = read_files(recipe, noise_ind, own)
         test_count = len(whole[1]) if whole else NUM_TEST
-        first = chosen_rows(test_count, num_test, what="num_test")
+        first = chosen_rows(test_count, rows.num_test, what="num_test")
         if whole:
-            train, test = (Split(kind.x[part], kind.y[part]) for kind, part in zip(whole, (rows, first), strict=True))
+            train, test = (Split(kind.x[part], kind.y[part]) for kind, part in zip(whole, (taken, first), strict=True))
         else:
-            train, divisors = train_part(recipe, rows, folder)
+            train, divisors = train_part(recipe, taken, folder)
             test = test_rows(recipe, first.stop, divisors)
         for kind, split in (("train", train), ("test", test)):
             check(split.x, split.y, f"SYNTH ({kind} rows{f' of {folder}' if whole else ''})")
         contents = [train.x, train.y, test.x, test.y] if published else []  # of files that came from elsewhere
         made_from = fingerprint(dataclasses.asdict(recipe), VERSION, *contents)
-        part = [len(train), len(test), subset, seed if subset == "random" else 0]
-        return self.dataset(noise_ind, train, test, validation, made_from, part)
+        return self.dataset(noise_ind, train, test, made_from, rows)
 
 
 SYNTH = SynthSource(
