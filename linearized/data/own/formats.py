@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from linearized.base.errors import UserError, shown
@@ -63,3 +64,36 @@ def file_digest(path: Path | str, kind: str, advice: str = "") -> str:
 
 
 _digests: dict[tuple[str, int, int], str] = {}
+
+
+class FileFormat:
+    """A reader of files. A subclass implements `read`, and `paths` where there may be several files.
+
+    Attributes:
+        suffixes: Of its files, in small letters.
+        kind: What a file should be, with its article, for errors.
+        advice: What to do if it is not.
+        reads: See `Reader`.
+    """
+
+    suffixes: tuple[str, ...]
+    kind: str
+    advice: str = ""
+    reads: tuple[str, ...] = ()
+
+    def paths(self, text: str) -> Sequence[Path | str]:
+        """Return the files that a text of --data names."""
+        return [text]
+
+    def fits(self, text: str) -> bool:
+        """See `Reader`: by the suffix of the text."""
+        return Path(text).suffix.lower() in self.suffixes
+
+    def digest(self, text: str, options: OwnDataSettings) -> str:
+        """See `Reader`."""
+        return digest_of([file_digest(path, self.kind, self.advice) for path in self.paths(text)])
+
+
+def digest_of(marks: Sequence[str]) -> str:
+    """Return the digest of several, 16 hex digits; a single one as it is."""
+    return marks[0] if len(marks) == 1 else hashlib.blake2b("\n".join(marks).encode(), digest_size=8).hexdigest()

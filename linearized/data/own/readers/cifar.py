@@ -5,7 +5,6 @@ is a folder with train_32x32.mat and test_32x32.mat, whose arrays are X (32, 32,
 digit 0.
 """
 
-import hashlib
 import tarfile
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 from linearized.base.errors import UserError
 from linearized.base.reading import parsing, read_bytes
 from linearized.data.own.arrays import OwnArrays
-from linearized.data.own.formats import file_digest
+from linearized.data.own.formats import FileFormat
 from linearized.data.sources.cifar10 import CLASSES, CifarFiles, batches
 from linearized.settings.own_settings import OwnDataSettings
 
@@ -23,10 +22,10 @@ ADVICE = "Replace it."
 LIMIT = 2**31  # bytes of a .mat file; SVHN's largest has 2**28
 
 
-class Cifar10:
+class Cifar10(FileFormat):
     """The batches of CIFAR-10, any of its versions."""
 
-    reads: tuple[str, ...] = ()
+    kind, advice = "a batch", ADVICE
 
     def fits(self, text: str) -> bool:
         """See `Reader`: an archive fits if it holds a batch."""
@@ -35,12 +34,10 @@ class Cifar10:
             return bool(batches(path))
         return path.name.lower().startswith("cifar-10-") and path.is_file() and tarfile.is_tarfile(path)
 
-    def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`."""
+    def paths(self, text: str) -> list[Path]:
+        """As `FileFormat.paths`."""
         path = Path(text)
-        files = [path] if path.is_file() else sorted(batches(path).values())
-        marks = [f"{one.name} {file_digest(one, 'a batch', ADVICE)}" for one in files]
-        return hashlib.blake2b("\n".join(marks).encode(), digest_size=8).hexdigest()
+        return [path] if path.is_file() else sorted(batches(path).values())
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
         """See `Reader`."""
@@ -48,23 +45,22 @@ class Cifar10:
         return OwnArrays(raw.train, raw.train_labels, raw.test, raw.test_labels, images=True, class_names=CLASSES)
 
 
-class Svhn:
+class Svhn(FileFormat):
     """The cropped digits of SVHN."""
 
-    reads: tuple[str, ...] = ()
+    kind, advice = "a Matlab file", ADVICE
 
     def fits(self, text: str) -> bool:
         """See `Reader`."""
         return any((Path(text) / name).is_file() for name in SVHN_FILES)
 
-    def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`."""
-        marks = [file_digest(Path(text) / name, "a Matlab file", ADVICE) for name in SVHN_FILES]
-        return hashlib.blake2b("\n".join(marks).encode(), digest_size=8).hexdigest()
+    def paths(self, text: str) -> list[Path]:
+        """As `FileFormat.paths`."""
+        return [Path(text) / name for name in SVHN_FILES]
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
         """See `Reader`."""
-        train, test = (_svhn(Path(text) / name) for name in SVHN_FILES)
+        train, test = map(_svhn, self.paths(text))
         return OwnArrays(*train, *test, images=True)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from linearized.base.errors import UserError
 from linearized.data.own.arrays import OwnArrays, found_names
-from linearized.data.own.formats import file_digest
+from linearized.data.own.formats import FileFormat
 from linearized.settings.memory import refuse_beyond_machine
 from linearized.settings.own_settings import OwnDataSettings
 from linearized.storage.array_files import open_hdf5
@@ -15,19 +15,22 @@ from linearized.storage.array_files import open_hdf5
 SUFFIXES = (".h5", ".hdf5")
 
 
-class Hdf5:
+class Hdf5(FileFormat):
     """Groups of data sets. Those that lie in one piece are memory-mapped, others are read whole."""
 
-    reads: tuple[str, ...] = ()
+    suffixes, kind = SUFFIXES, "an HDF5 file"
 
     def fits(self, text: str) -> bool:
         """See `Reader`."""
-        return Path(_divided(text)[0]).suffix.lower() in SUFFIXES
+        return super().fits(_divided(text)[0])
+
+    def paths(self, text: str) -> list[str]:
+        """As `FileFormat.paths`."""
+        return [_divided(text)[0]]
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`."""
-        path, group = _divided(text)
-        return f"{file_digest(path, 'an HDF5 file')}:{group}"
+        """See `Reader`: with the group, because others of the file hold other data."""
+        return f"{super().digest(text, options)}:{_divided(text)[1]}"
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
         """See `Reader`."""

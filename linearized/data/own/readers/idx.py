@@ -6,13 +6,12 @@ files themselves with commas: images,labels or images,labels,test_images,test_la
 transposed; they are taken as they are.
 """
 
-import hashlib
 import re
 from pathlib import Path
 
 from linearized.base.errors import UserError
 from linearized.data.own.arrays import OwnArrays
-from linearized.data.own.formats import file_digest
+from linearized.data.own.formats import FileFormat
 from linearized.settings.own_settings import OwnDataSettings
 from linearized.storage.array_files import read_idx
 
@@ -22,10 +21,10 @@ _NAMED = re.compile(r".*[-.]idx([13]?-ubyte)?(\.gz)?")
 ORDER = (("train", "images"), ("train", "labels"), ("test", "images"), ("test", "labels"))
 
 
-class Idx:
+class Idx(FileFormat):
     """Files of bytes with their shape in front."""
 
-    reads: tuple[str, ...] = ()
+    kind, advice = "an idx file", ADVICE
 
     def fits(self, text: str) -> bool:
         """See `Reader`."""
@@ -33,10 +32,9 @@ class Idx:
             return bool(_in_folder(Path(text)))
         return all(_NAMED.fullmatch(Path(one).name.lower()) for one in text.split(","))
 
-    def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`."""
-        marks = [file_digest(path, "an idx file", ADVICE) for path in paths_of(text)]
-        return hashlib.blake2b(" ".join(marks).encode(), digest_size=8).hexdigest()
+    def paths(self, text: str) -> list[Path]:
+        """As `FileFormat.paths`, see `paths_of`."""
+        return paths_of(text)
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
         """See `Reader`. Images have three or four dimensions, labels one."""

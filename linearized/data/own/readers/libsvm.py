@@ -11,42 +11,41 @@ import numpy as np
 from linearized.base.errors import UserError
 from linearized.base.reading import TEXT_LIMIT, opened
 from linearized.data.own.arrays import OwnArrays
-from linearized.data.own.formats import file_digest
+from linearized.data.own.formats import FileFormat
 from linearized.settings.memory import refuse_beyond_machine
 from linearized.settings.own_settings import OwnDataSettings
 
-SUFFIXES = (".libsvm", ".svm", ".svmlight")
 NUMBER = rb"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?"
 LINE = re.compile(rb"\s*" + NUMBER + rb"(?:\s+[0-9]+:" + NUMBER + rb")+\s*(?:#.*)?$")
 HEAD = 2**20  # bytes in which the first line must end
 MOST_COLUMNS = 10**7
 
 
-class LibSvm:
+class LibSvm(FileFormat):
     """Sparse rows, kept as float32 arrays."""
 
-    reads: tuple[str, ...] = ()
+    suffixes, kind = (".libsvm", ".svm", ".svmlight"), "a LIBSVM file"
 
     def fits(self, text: str) -> bool:
         """See `Reader`: by suffix, or by the first line of a file whose suffix is of no other format."""
-        if Path(text).suffix.lower() in SUFFIXES:
+        if super().fits(text):
             return True
         if not Path(text).is_file():
             return False
-        with opened(text, "a LIBSVM file") as file:
+        with opened(text, self.kind) as file:
             return LINE.match(file.readline(HEAD).rstrip()) is not None
 
-    def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`."""
-        return "-".join(file_digest(path, "a LIBSVM file") for path in _paths(text))
+    def paths(self, text: str) -> list[str]:
+        """As `FileFormat.paths`: the file, and its test part where there is one."""
+        return [text, f"{text}.t"] if Path(f"{text}.t").is_file() else [text]
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
         """See `Reader`."""
         from sklearn.datasets import load_svmlight_file
 
         parts = []
-        for path in _paths(text):
-            with opened(path, "a LIBSVM file", limit=TEXT_LIMIT) as file:
+        for path in self.paths(text):
+            with opened(path, self.kind, limit=TEXT_LIMIT) as file:
                 parts.append(load_svmlight_file(file, dtype=np.float64, zero_based=False))
         columns = max(x.shape[1] for x, _y in parts)
         if columns > MOST_COLUMNS:
@@ -59,11 +58,6 @@ class LibSvm:
             with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused by its row
                 arrays += [x.astype(np.float32).toarray(), y]
         return OwnArrays(*arrays)
-
-
-def _paths(text: str) -> list[str]:
-    """Return the file, and its test part where there is one."""
-    return [text, f"{text}.t"] if Path(f"{text}.t").is_file() else [text]
 
 
 LIBSVM = LibSvm()

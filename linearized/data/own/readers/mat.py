@@ -3,31 +3,21 @@
 Labels (n, 1) and (1, n) are vectors. Inputs whose last axis counts the rows, such as images (h, w, c, n), are turned.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from linearized.base.errors import UserError
 from linearized.base.reading import opened
 from linearized.data.own.arrays import OwnArrays, from_names
-from linearized.data.own.formats import file_digest
+from linearized.data.own.formats import FileFormat
 from linearized.settings.memory import refuse_beyond_machine
 from linearized.settings.own_settings import OwnDataSettings
 from linearized.storage.array_files import open_hdf5
 
 
-class Mat:
+class Mat(FileFormat):
     """Files of MATLAB and Octave."""
 
-    reads: tuple[str, ...] = ()
-
-    def fits(self, text: str) -> bool:
-        """See `Reader`."""
-        return Path(text).suffix.lower() == ".mat"
-
-    def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`."""
-        return file_digest(text, "a .mat file")
+    suffixes, kind = (".mat",), "a .mat file"
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
         """See `Reader`."""

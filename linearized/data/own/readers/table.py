@@ -13,25 +13,18 @@ from linearized.base.extras import require
 from linearized.base.nearest import hint
 from linearized.base.reading import TEXT_LIMIT, opened, parsing, read_bytes
 from linearized.data.own.arrays import OwnArrays
-from linearized.data.own.formats import file_digest
+from linearized.data.own.formats import FileFormat
 from linearized.settings.own_settings import OwnDataSettings
 
 TARGETS = ("target", "targets", "label", "labels", "class", "y")  # columns that are the target if none is named
+READS = ("target", "drop_columns")
 HEAD = 2**16  # bytes in which the first line must end
 
 
-class TextTable:
+class TextTable(FileFormat):
     """Tables as text. Fields are separated by tabs in a .tsv; in a .csv by commas, or by `;` if its header has none."""
 
-    reads: tuple[str, ...] = ("target", "drop_columns")
-
-    def fits(self, text: str) -> bool:
-        """See `Reader`."""
-        return Path(text).suffix.lower() in (".csv", ".tsv")
-
-    def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`."""
-        return file_digest(text, "a table")
+    suffixes, kind, reads = (".csv", ".tsv"), "a table", READS
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
         """See `Reader`."""
@@ -54,18 +47,10 @@ class TextTable:
         return of_frame(frame, text, options)
 
 
-class Parquet:
+class Parquet(FileFormat):
     """Tables of Apache Parquet, read by pyarrow."""
 
-    reads: tuple[str, ...] = ("target", "drop_columns")
-
-    def fits(self, text: str) -> bool:
-        """See `Reader`."""
-        return Path(text).suffix.lower() in (".parquet", ".pq")
-
-    def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`."""
-        return file_digest(text, "a Parquet file")
+    suffixes, kind, reads = (".parquet", ".pq"), "a Parquet file", READS
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
         """See `Reader`."""
