@@ -61,7 +61,8 @@ def refuse_large_fit(config: Any) -> None:
 
 def train_rows(config: EmbeddedRows) -> int:
     """Return how many rows a kernel is fitted to; 0 where only the dataset's files can say."""
-    given = config.described().rows[0] if config.data_name() != "SYNTH" else config.synth_n
+    source = config.described()
+    given = config.synth_n if source.family == "SYNTH" else source.rows[0]
     rows = config.num_train or given
     return rows - count_or_share(config.validation, rows, "validation") if rows else 0
 

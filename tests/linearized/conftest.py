@@ -65,6 +65,14 @@ def config():
     return make_config
 
 
+@pytest.fixture
+def points():
+    """Rows (60, 3) with the targets of a smooth function and noise, and 15 further rows."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((60, 3))
+    return x, np.sin(x[:, 0]) + 0.1 * random.standard_normal(60), random.standard_normal((15, 3))
+
+
 def write_gram(folder, matrix, *, tile=16, num_shards=4):
     """Shards of a symmetric matrix in `folder`; gives the opened Gram."""
     rows = {"train": len(matrix)}

@@ -20,13 +20,6 @@ def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
 
-@pytest.fixture
-def points():
-    random = np.random.default_rng(0)
-    x = random.standard_normal((60, 3))
-    return x, np.sin(x[:, 0]) + 0.1 * random.standard_normal(60), random.standard_normal((15, 3))
-
-
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_one_ridge_is_scikit_learns_kernel_ridge(points, outputs):
     x, y, z = points

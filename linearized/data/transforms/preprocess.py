@@ -12,6 +12,7 @@ Validation and test rows never enter C, and what C was made from is what it is a
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from absl import logging
@@ -37,10 +38,7 @@ class Whitening:
 
     def __call__(self, x: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
         """Return whitened rows: 2 n d² operations, in float64 by blocks."""
-        out = np.empty(x.shape, np.float32)
-        for rows in _blocks(len(x)):
-            out[rows] = (x[rows] - self.mean) @ self.root
-        return out
+        return _by_blocks(x, lambda rows: (rows - self.mean) @ self.root)
 
 
 def fit_whitening(x: np.ndarray, regularization: float = ZCA_REGULARIZATION) -> Whitening:
@@ -81,10 +79,7 @@ class Standardization:
 
     def __call__(self, x: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
         """Return standardised rows, by blocks in float64."""
-        out = np.empty(x.shape, np.float32)
-        for rows in _blocks(len(x)):
-            out[rows] = (x[rows] - self.mean) / self.deviation
-        return out
+        return _by_blocks(x, lambda rows: (rows - self.mean) / self.deviation)
 
 
 def fit_standardization(x: np.ndarray) -> Standardization:
@@ -102,15 +97,14 @@ def fit_standardization(x: np.ndarray) -> Standardization:
 
 def unit_norm(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
     """Return each row of `x` (n, d) divided by its norm; a row of zeros stays. Raises `UserError` if not finite."""
-    x = checked_rows(x)
-    out = np.empty(x.shape, np.float32)
-    for rows in _blocks(len(x)):
-        block = x[rows].astype(np.float64)
-        scale = np.abs(block).max(axis=1, keepdims=True)  # squares of large or tiny entries leave the range
-        block /= np.where(scale > 0, scale, 1)
-        norms = np.sqrt(np.square(block).sum(axis=1, keepdims=True))
-        out[rows] = block / np.where(norms > 0, norms, 1)
-    return out
+
+    def scaled(rows: np.ndarray) -> np.ndarray:
+        scale = np.abs(rows).max(axis=1, keepdims=True)  # squares of large or tiny entries leave the range
+        rows = rows / np.where(scale > 0, scale, 1)
+        norms = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+        return rows / np.where(norms > 0, norms, 1)
+
+    return _by_blocks(checked_rows(x), scaled)
 
 
 def layer_norm(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
@@ -118,14 +112,14 @@ def layer_norm(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
 
     Raises `UserError` for rows that are not finite.
     """
-    x = checked_rows(x)
-    out = np.empty(x.shape, np.float32)
-    for rows in _blocks(len(x)):
-        centred = x[rows] - x[rows].mean(axis=1, keepdims=True, dtype=np.float64)
+
+    def normalised(rows: np.ndarray) -> np.ndarray:
+        centred = rows - rows.mean(axis=1, keepdims=True)
         deviations = np.sqrt(np.square(centred).mean(axis=1, keepdims=True))
-        varied = x[rows].max(axis=1, keepdims=True) > x[rows].min(axis=1, keepdims=True)  # not so by rounding alone
-        out[rows] = np.divide(centred, deviations, out=np.zeros_like(centred), where=varied & (deviations > 0))
-    return out
+        varied = rows.max(axis=1, keepdims=True) > rows.min(axis=1, keepdims=True)  # not so by rounding alone
+        return np.divide(centred, deviations, out=np.zeros_like(centred), where=varied & (deviations > 0))
+
+    return _by_blocks(checked_rows(x), normalised)
 
 
 def checked_rows(x: np.ndarray) -> Float[np.ndarray, "n d"]:
@@ -175,6 +169,14 @@ def preprocessed(dataset: Dataset, method: str, regularization: float = ZCA_REGU
     for step in steps if preparation else ():
         preparation = preparation.then(step)
     return dataclasses.replace(dataset, **splits, fingerprint=made_from, preparation=preparation)
+
+
+def _by_blocks(x: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> Float32[np.ndarray, "n d"]:
+    """Return a function of rows of `x` (n, d) as float32; it is given blocks of them in float64."""
+    out = np.empty(x.shape, np.float32)
+    for rows in _blocks(len(x)):
+        out[rows] = function(x[rows].astype(np.float64))
+    return out
 
 
 def _blocks(n: int) -> list[slice]:

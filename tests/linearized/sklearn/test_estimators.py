@@ -35,13 +35,6 @@ def test_networks_pass_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
 
-@pytest.fixture
-def points():
-    random = np.random.default_rng(0)
-    x = random.standard_normal((60, 3))
-    return x, np.sin(x[:, 0]) + 0.1 * random.standard_normal(60), random.standard_normal((15, 3))
-
-
 @pytest.mark.parametrize("units", [20, 100])
 def test_random_features_ridge_is_ridge_on_the_features(points, units):
     x, y, z = points
