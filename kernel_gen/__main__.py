@@ -13,12 +13,13 @@ import sys
 from collections.abc import Sequence
 
 from kernel_gen.jobs.gram_job import GramJobSettings
-from kernel_gen.jobs.runner import make_or_list
 from linearized.settings.command import run_command
 
 
 def main(config: GramJobSettings) -> None:
     """Make shards, or list the commands that make them."""
+    from kernel_gen.jobs.runner import make_or_list
+
     make_or_list(config)
 
 

@@ -14,12 +14,13 @@ import sys
 from collections.abc import Sequence
 
 from kernel_gen.jobs.feature_job import EmbedSettings
-from kernel_gen.jobs.runner import make_or_list
 from linearized.settings.command import run_command
 
 
 def main(config: EmbedSettings) -> None:
     """Make shards, or list the commands that make them."""
+    from kernel_gen.jobs.runner import make_or_list
+
     make_or_list(config)
 
 

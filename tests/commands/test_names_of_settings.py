@@ -88,6 +88,21 @@ def test_help_groups_flags_and_names_what_reads_them():
         "Data", "Kernel", "Features", "Solver", "Run"]  # fmt: skip
 
 
+HELP = ("train", "krr", "gram", "embed", "status", "data", "launch", "compare", "finetune", "report", "reproduce")
+
+
+def test_no_help_imports_what_it_does_not_need():
+    code = (
+        "import sys\n"
+        "from linearized.cli import main\n"
+        f"for command in {HELP}:\n"
+        "    assert main([command, '--help']) == 0\n"
+        "    heavy = {'keras', 'tensorflow', 'jax', 'numba', 'pandas', 'matplotlib', 'scipy.linalg', 'h5py'}\n"
+        "    assert not heavy & set(sys.modules), (command, heavy & set(sys.modules))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
 @pytest.mark.parametrize("command", ["train", "krr"])
 def test_help_is_quick_and_imports_no_framework(command):
     code = (

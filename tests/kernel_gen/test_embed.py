@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernel_gen import gram, status
+from kernel_gen import gram
 from kernel_gen.features.network import Features
-from kernel_gen.jobs import gram_job
+from kernel_gen.jobs import gram_job, shard_states
 from kernel_gen.jobs.feature_job import EmbedSettings as Config
 from kernel_gen.jobs.feature_job import FeatureWork
 from kernel_gen.jobs.job import open_job
@@ -78,7 +78,7 @@ def test_a_shard_goes_on_after_a_kill_without_its_finished_tiles(directories, mo
     root = str(Path(__file__).resolve().parents[2])
     child = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=300)
     assert child.returncode == -signal.SIGKILL, child.stderr
-    assert "begun, 60% of its tiles are done" in status.report(config.path())
+    assert "begun, 60% of its tiles are done" in shard_states.report(config.path())
     computed, task = [], FeatureWork.task
     monkeypatch.setattr(FeatureWork, "task", lambda *job: computed.append(job[2]) or task(*job))
     assert run(config) == [0]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from kernel_gen import import_npy, status
+from kernel_gen import import_npy
 from kernel_gen.import_npy import ImportSettings as Config
 from kernel_gen.import_npy import run
-from kernel_gen.jobs import gram_job, runner
+from kernel_gen.jobs import gram_job, runner, verification
 from linearized import data, open_gram
 from linearized.base.errors import UserError
 from linearized.settings.command import run_command
@@ -38,7 +38,7 @@ def check(job, train, test):
     np.testing.assert_array_equal(gram.to_memory(), np.triu(train[:50, :50]) + np.triu(train[:50, :50], 1).T)
     np.testing.assert_array_equal(gram.validation.to_memory(), train[:50, 50:].T)
     np.testing.assert_array_equal(gram.test.to_memory(), test[:, :50])
-    assert status.verify(job.folder)[1] < 1e-5
+    assert verification.verify(job.folder)[1] < 1e-5
 
 
 def test_row_files(tmp_path, matrices):

@@ -7,7 +7,7 @@ import pytest
 
 from kernel_gen import embed, status
 from kernel_gen.features.network import Features
-from kernel_gen.jobs import feature_job
+from kernel_gen.jobs import feature_job, shard_states, verification
 from kernel_gen.jobs.gram_job import GramJobSettings as Config
 from kernel_gen.jobs.job import open_job
 from kernel_gen.jobs.partial import PartialShard
@@ -31,7 +31,7 @@ def config(directories):
 
 
 def words(config):
-    return [state.word for state in status.states(config.path(), load_manifest(config.path()))]
+    return [state.word for state in shard_states.states(config.path(), load_manifest(config.path()))]
 
 
 def test_nothing_made_yet_is_told_with_the_command(directories, capsys):
@@ -58,7 +58,7 @@ def test_each_state_has_its_word(config):
     other = dataclasses.replace(job.manifest, fingerprint="0123456789abcdef")
     write_shard(folder, other, 2, lambda band: np.zeros(other.shape(band)))
     assert words(config) == ["missing", "damaged", "foreign", "finished"]
-    text = status.report(folder)
+    text = shard_states.report(folder)
     assert "1 damaged, 1 finished, 1 foreign, 1 missing" in text
     assert "shard 2: foreign, its fingerprint is 0123456789abcdef" in text
     assert f"make what is not finished with: {job.manifest.command}" in text
@@ -66,19 +66,19 @@ def test_each_state_has_its_word(config):
         tile = partial.todo[0]
         partial.write(tile, job.work.task(job.manifest, tile)())
         share = f"{1 / len(partial.todo):.0%} of its tiles"
-    assert words(config)[0] == "begun" and share in status.report(folder)
+    assert words(config)[0] == "begun" and share in shard_states.report(folder)
     with held(job.lock(0)):
         assert words(config)[0] == "at work"
     assert words(config)[0] == "begun"
     run(config)
     assert words(config) == ["finished"] * 4
-    assert "set aside, not used: shard_0001.h5.damaged, shard_0002.h5.foreign" in status.report(folder)
+    assert "set aside, not used: shard_0001.h5.damaged, shard_0002.h5.foreign" in shard_states.report(folder)
 
 
 def test_status_changes_nothing(config):
     before = {path: path.stat().st_mtime_ns for path in config.path().iterdir()}
-    status.report(config.path())
-    status.verify(config.path())
+    shard_states.report(config.path())
+    verification.verify(config.path())
     assert before == {path: path.stat().st_mtime_ns for path in config.path().iterdir()}
 
 
@@ -92,20 +92,20 @@ def test_features(directories, monkeypatch, capsys):
     text = capsys.readouterr().out
     assert "32 features of RF on DIGITS" in text and "2 shards: 2 finished" in text and "rows/s" in text
     assert "verified: 32 rows of features recomputed" in text
-    assert status.verify(config.path(), count=5) == (10, 0.0)
+    assert verification.verify(config.path(), count=5) == (10, 0.0)
     whole = Features.__call__
     monkeypatch.setattr(Features, "__call__", lambda self, x: np.float32(1.01) * whole(self, x))
     assert run_command(status.StatusSettings, "", status.main, [f"--folder={config.path()}", "--verify"]) == 2
     assert "Rows of features of" in (said := capsys.readouterr().err) and "differ by 9.9e-03" in said  # 0.01 / 1.01
     (config.path() / "shard_0001.h5").unlink()
-    assert "1 finished, 1 missing" in status.report(config.path())
+    assert "1 finished, 1 missing" in shard_states.report(config.path())
 
 
 @pytest.mark.parametrize("dtype, worst", [("float32", 1e-5), ("float64", 1e-12)])
 def test_verify_finds_rounding_alone(directories, dtype, worst):
     config = Config(**SMALL, dtype=dtype, validation=10.0)
     run(config)
-    compared, error = status.verify(config.path(), count=12)
+    compared, error = verification.verify(config.path(), count=12)
     assert compared > 2 * 12 * 12 and error < worst
 
 
@@ -127,16 +127,16 @@ def test_verify_of_what_is_finished(config):
     job = open_job(config)
     for shard in (0, 2, 3):
         job.path(shard).unlink()
-    assert status.verify(config.path())[1] < 1e-5
+    assert verification.verify(config.path())[1] < 1e-5
     job.path(1).unlink()
     with pytest.raises(UserError, match="nothing to verify"):
-        status.verify(config.path())
+        verification.verify(config.path())
 
 
 def test_verify_refuses_changed_data(config, monkeypatch):
     monkeypatch.setattr("linearized.data.source.RECIPE", 99)
     with pytest.raises(UserError, match="is not what"):
-        status.verify(config.path())
+        verification.verify(config.path())
 
 
 def everything(folder):
@@ -176,7 +176,7 @@ def test_the_status_removes_what_killed_jobs_left(config):
     (folder / ".writing-dead" / "shard_0001.h5").write_bytes(b"half")
     (folder / "shard_0002.part").write_bytes(b"begun before it was finished by another command")
     with held(folder / "shard_0003.lock"):
-        status.report(folder)
+        shard_states.report(folder)
         assert {"shard_0003.lock"} == {path.name for path in folder.iterdir()} - {"gram.json"} - {
             f"shard_{shard:04d}.h5" for shard in range(4)
         }

@@ -1,0 +1,79 @@
+"""The state of each shard of a folder: finished, at work, begun, missing, damaged or foreign; and a report of them."""
+
+import collections
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kernel_gen.jobs.partial import share_done
+from linearized.storage.array_files import open_hdf5
+from linearized.storage.files import is_held
+from linearized.storage.manifest import FEATURES, GRAM, Manifest, kind_of, load_manifest
+from linearized.storage.shard_folder import tidy
+from linearized.storage.shards import SPEED, check_shard
+
+
+class ShardState(NamedTuple):
+    """The state of a shard.
+
+    Attributes:
+        word: finished, at work, begun, missing, damaged or foreign.
+        detail: More in words, or "".
+        speed: Pairs, or rows of features, per second when it was made.
+    """
+
+    shard: int
+    word: str
+    detail: str
+    speed: float
+
+
+def states(folder: Path, manifest: Manifest) -> list[ShardState]:
+    """Return the state of each shard, checksums compared."""
+    return [_state(manifest.path(folder, shard), manifest, shard) for shard in range(len(manifest.shards))]
+
+
+def _state(path: Path, manifest: Manifest, shard: int) -> ShardState:
+    problem = check_shard(path, manifest, shard)
+    if problem is None:
+        with open_hdf5(path, whole=False) as file:
+            return ShardState(shard, "finished", "", float(file.attrs[SPEED]))
+    word, _, detail = problem.partition(": ")
+    share = share_done(path)
+    if is_held(path.with_suffix(".lock")):
+        word, detail = "at work", "" if share is None else f"{share:.0%} of its tiles are done"
+    elif word == "missing" and share is not None:
+        word, detail = "begun", f"{share:.0%} of its tiles are done"
+    return ShardState(shard, word, detail, 0.0)
+
+
+def report(folder: Path) -> str:
+    """Return the state of a folder as text: counts, then a line for each shard that is not finished."""
+    manifest = load_manifest(folder, kind_of(folder) or GRAM)
+    tidy(folder)
+    found = states(folder, manifest)
+    counts = collections.Counter(state.word for state in found)
+    rows = ", ".join(f"{count} {block}" for block, count in manifest.rows.items())
+    what = f"{manifest.dim} features of " if manifest.kind is FEATURES else ""
+    lines = [
+        f"{folder}",
+        what + "{kernel} on {dataset}, noise level {noise_ind}".format(**manifest.settings),
+        f"{rows} rows, {manifest.dtype}, scale {manifest.scale}, fingerprint {manifest.fingerprint}",
+        f"{len(found)} shards: " + ", ".join(f"{count} {word}" for word, count in sorted(counts.items())),
+    ]
+    speeds = [state.speed for state in found if state.speed]
+    if speeds:
+        lines.append(
+            f"rate: {np.median(speeds):,.0f} {manifest.kind.unit}/s a shard (median; {min(speeds):,.0f} to "
+            f"{max(speeds):,.0f})"
+        )
+    for state in found:
+        if state.word != "finished":
+            lines.append(f"  shard {state.shard}: {state.word}{f', {state.detail}' if state.detail else ''}")
+    aside = sorted(path.name for path in folder.glob("shard_*.h5.*"))
+    if aside:
+        lines.append(f"set aside, not used: {', '.join(aside)}")
+    if counts["finished"] < len(found):
+        lines.append(f"make what is not finished with: {manifest.command}")
+    return "\n".join(lines)
