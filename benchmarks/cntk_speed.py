@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from absl import app, flags
+from timing import fastest
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("threads", 1, "cores that both may use")
@@ -24,16 +25,6 @@ flags.DEFINE_bool("rival", True, "run neural-tangents too")
 flags.DEFINE_list("batches", ["1", "2", "4", "8"], "batch sizes of neural-tangents; 8 takes some 1.5 GiB")
 flags.DEFINE_integer("rival_images", 8, "side of the tile of neural-tangents; the batch sizes divide it")
 flags.DEFINE_string("out", "", "a JSON file for the numbers")
-
-
-def fastest(work) -> float:
-    """Seconds of the fastest call."""
-    times = []
-    for _ in range(FLAGS.repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def exact(x):
@@ -73,7 +64,7 @@ def rival(x, numbers: dict) -> None:
     for batch in map(int, FLAGS.batches):
         one, two = images[:batch], images[side - batch :]
         program(one, two).block_until_ready()
-        seconds = fastest(lambda one=one, two=two: program(one, two).block_until_ready())
+        seconds = fastest(lambda one=one, two=two: program(one, two).block_until_ready(), FLAGS.repeats)
         numbers["neural-tangents, ms a pair"][batch] = 1e3 * seconds / batch**2
         print(f"neural-tangents, batch {batch}: {1e3 * seconds / batch**2:.1f} ms a pair", flush=True)
 
@@ -93,10 +84,10 @@ def main(_):
     kernel.block(one, one, same=True)
     numbers = {"threads": FLAGS.threads, "depth": FLAGS.depth, "compiling, s": time.perf_counter() - start}
     prepared = kernel.prepare(x)
-    each = fastest(lambda: kernel.prepare(x)) / len(x)
+    each = fastest(lambda: kernel.prepare(x), FLAGS.repeats) / len(x)
     tile = prepared[: FLAGS.images]
     pairs = FLAGS.images * (FLAGS.images + 1) / 2
-    pair = fastest(lambda: kernel.block(tile, tile, same=True)) / pairs
+    pair = fastest(lambda: kernel.block(tile, tile, same=True), FLAGS.repeats) / pairs
     numbers["ms a pair"], numbers["preparation, ms an image"] = 1e3 * pair, 1e3 * each
     numbers["preparation over pairs, 200 rows of half a matrix"] = each / (100 * pair)
     for name, value in numbers.items():

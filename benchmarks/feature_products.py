@@ -7,12 +7,12 @@ the products with the columns are overhead. The bar is half of the matrix produc
 """
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
 from absl import app, flags
 from threadpoolctl import threadpool_limits
+from timing import fastest
 
 from linearized.problems import FeatureProblem, TangentProblem
 
@@ -26,16 +26,6 @@ flags.DEFINE_integer("repeats", 3, "the fastest counts")
 flags.DEFINE_string("out", "", "a JSON file for the numbers")
 
 
-def fastest(work) -> float:
-    """Seconds of the fastest call."""
-    times = []
-    for _ in range(FLAGS.repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def main(_):
     threadpool_limits(FLAGS.threads)
     n, dim, units, columns = FLAGS.n, FLAGS.dim, FLAGS.units, FLAGS.columns
@@ -45,19 +35,19 @@ def main(_):
     y = np.zeros((n, columns), np.float32)
     square = random.standard_normal((4096, 4096), dtype=np.float32)
     out = np.empty_like(square)
-    rates = {"sgemm": 2 * 4096**3 / fastest(lambda: np.matmul(square, square, out=out))}
+    rates = {"sgemm": 2 * 4096**3 / fastest(lambda: np.matmul(square, square, out=out), FLAGS.repeats)}
     problem = FeatureProblem(x, y, weights, mode="recomputed", xp=np)
     u, v = random.standard_normal((n, columns)), random.standard_normal((units + 1, columns))
     work = 2 * n * dim * units
-    rates["RF dual product"] = work / fastest(lambda: problem.dual_product(u))
-    rates["RF primal product"] = work / fastest(lambda: problem.primal_product(v))
-    rates["RF forward"] = work / fastest(lambda: problem.forward(v))
-    rates["RF predict"] = work / fastest(lambda: problem.predict(x, v))
+    rates["RF dual product"] = work / fastest(lambda: problem.dual_product(u), FLAGS.repeats)
+    rates["RF primal product"] = work / fastest(lambda: problem.primal_product(v), FLAGS.repeats)
+    rates["RF forward"] = work / fastest(lambda: problem.forward(v), FLAGS.repeats)
+    rates["RF predict"] = work / fastest(lambda: problem.predict(x, v), FLAGS.repeats)
     readout = random.standard_normal((1, units), dtype=np.float32)
     tangent = TangentProblem(x, y[:, :1], weights, readout, mode="recomputed", xp=np)
     u, v = random.standard_normal((n, 1)), random.standard_normal((tangent.params, 1))
-    rates["NT dual product"] = 3 * work / fastest(lambda: tangent.dual_product(u))
-    rates["NT primal product"] = 3 * work / fastest(lambda: tangent.primal_product(v))
+    rates["NT dual product"] = 3 * work / fastest(lambda: tangent.dual_product(u), FLAGS.repeats)
+    rates["NT primal product"] = 3 * work / fastest(lambda: tangent.primal_product(v), FLAGS.repeats)
     for name, rate in rates.items():
         print(f"{name:18} {rate / 1e9:8.1f} GFLOP/s {rate / rates['sgemm']:7.0%}")
     if FLAGS.out:

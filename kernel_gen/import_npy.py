@@ -20,7 +20,7 @@ import numpy as np
 from kernel_gen.jobs.gram_job import GramWork, KernelJobSettings
 from kernel_gen.jobs.job import Job, open_job
 from kernel_gen.jobs.runner import make
-from kernel_gen.jobs.tiles import Tile
+from kernel_gen.jobs.tiles import Tile, tiles
 from kernel_gen.jobs.work import Work
 from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
@@ -145,15 +145,7 @@ class FileWork(GramWork):
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
         """See `Work`."""
-        found = []
-        for band in manifest.shards[shard]:
-            left = band.left
-            if band.block == "train":
-                found.append(Tile(band, band.start, band.stop, band.start, band.stop, on_diagonal=True))
-                left = band.stop
-            if left < manifest.n:
-                found.append(Tile(band, band.start, band.stop, left, manifest.n))
-        return found
+        return tiles(manifest, shard, run=manifest.n)
 
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
         """See `Work`."""

@@ -57,3 +57,9 @@ def same_width(one: Float[np.ndarray, "n1 d1"], two: Float[np.ndarray, "n2 d2"])
     """Raises `UserError` if two sets of rows differ in their number of columns."""
     if one.shape[1] != two.shape[1]:
         raise UserError(f"Both inputs must have as many columns. Received: {one.shape[1]} and {two.shape[1]}.")
+
+
+def inner_products(one: Rows, two: Rows) -> Float[np.ndarray, "n1 n2"]:
+    """Return x·z of two sets of rows, in their dtype. Raises `UserError` if they differ in their number of columns."""
+    same_width(one.values, two.values)
+    return one.values @ two.values.T

@@ -167,13 +167,9 @@ class RandomRest:
     """
 
     def __init__(
-        self,
-        layer: ActivationStep,
-        shape: Shape,
-        rows: DividedRows,
-        series: ScaledSeries,
+        self, layer: ActivationStep, shape: Shape, rows: DividedRows, series: ScaledSeries,
         random: np.random.RandomState,
-    ):
+    ):  # fmt: skip
         self._layer, self._rows, dtype = layer, rows, layer.how.dtype
         self.nngp, self.ntk = rows.nngp, rows.ntk
         units = max(rows.nngp, rows.ntk)
@@ -220,13 +216,9 @@ class SketchRest:
     """
 
     def __init__(
-        self,
-        layer: ActivationStep,
-        shape: Shape,
-        rows: DividedRows,
-        series: ScaledSeries,
+        self, layer: ActivationStep, shape: Shape, rows: DividedRows, series: ScaledSeries,
         random: np.random.RandomState,
-    ):
+    ):  # fmt: skip
         how, terms = layer.how, layer.terms
         caps = np.full(terms + 1, np.inf)
         caps[:2] = (1, shape.nngp)[: terms + 1]

@@ -83,12 +83,16 @@ def _cuts(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
         yield start + (stop - start) * part // parts, start + (stop - start) * (part + 1) // parts
 
 
-def tiles(manifest: Manifest, shard: int) -> list[Tile]:
+def tiles(manifest: Manifest, shard: int, run: int = 0) -> list[Tile]:
     """Return the tiles of a shard of a Gram matrix in the order of computing.
 
-    The first tile of a train band is the square on the diagonal. Each of the others lies within one run of
-    `manifest.tile` columns, counted from 0, which are prepared together.
+    The first tile of a train band is the square on the diagonal. Each of the others lies within one run of columns,
+    counted from 0, which are prepared together.
+
+    Args:
+        run: Columns of a run; 0: `manifest.tile`.
     """
+    run = run or manifest.tile
     found = []
     for band in manifest.shards[shard]:
         left = band.left
@@ -96,7 +100,7 @@ def tiles(manifest: Manifest, shard: int) -> list[Tile]:
             found.append(Tile(band, band.start, band.stop, band.start, band.stop, on_diagonal=True))
             left = band.stop
         while left < manifest.n:
-            right = min(manifest.n, left - left % manifest.tile + manifest.tile)
+            right = min(manifest.n, left - left % run + run)
             found.append(Tile(band, band.start, band.stop, left, right))
             left = right
     return found

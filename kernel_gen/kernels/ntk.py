@@ -18,7 +18,7 @@ import numpy as np
 
 from kernel_gen.activations import name_of
 from kernel_gen.kernel import Kernel
-from kernel_gen.rows import Rows, prepare_rows, same_width
+from kernel_gen.rows import Rows, inner_products, prepare_rows
 from linearized.base.shapes import Float, Float64
 from linearized.settings.gram_settings import KernelSettings
 from linearized.settings.reads import reads
@@ -53,9 +53,8 @@ class FullyConnected(Kernel):
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
         two = one if same else two
-        same_width(one.values, two.values)
+        entries = inner_products(one, two)
         dim, number = one.values.shape[1], self.dtype.type
-        entries = one.values @ two.values.T
         stds = [np.sqrt(self._variances(rows.squares, dim)) for rows in (one, two)]
         least = float(np.finfo(self.dtype).tiny) ** 0.5  # below it the product of two inverses overflows
         inverses = [np.divide(1, std, out=np.zeros_like(std), where=std > least) for std in stds]

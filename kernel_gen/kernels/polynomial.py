@@ -3,7 +3,7 @@
 import numpy as np
 
 from kernel_gen.kernel import Kernel
-from kernel_gen.rows import Rows, prepare_rows, same_width
+from kernel_gen.rows import Rows, inner_products, prepare_rows
 from linearized.base.shapes import Float
 from linearized.settings.gram_settings import KernelSettings
 from linearized.settings.reads import reads
@@ -25,8 +25,7 @@ class PolynomialKernel(Kernel):
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
         two = one if same else two
-        same_width(one.values, two.values)
-        entries = one.values @ two.values.T
+        entries = inner_products(one, two)
         entries /= np.sqrt(one.values.shape[1])
         entries += self.offset
         base = entries.copy() if self.degree > 1 else entries

@@ -23,7 +23,7 @@ from kernel_gen.rows import finite_rows, same_width
 from kernel_gen.stax import compat, covariance_conv
 from kernel_gen.stax.activation import activation_layer
 from linearized.base.errors import UserError
-from linearized.settings.stax_expression import SPATIAL, check_expression, check_inputs
+from linearized.settings.stax_expression import SPATIAL, check_expression, check_inputs, evaluated
 
 BUDGET = 2**30  # bytes of a tile's intermediate arrays
 
@@ -49,29 +49,13 @@ def parse(expression: str, given: Any = "relu") -> tuple[tuple, set[str]]:
     Raises `UserError` for what is not an expression of stax layers, and for arguments that stax refuses.
     """
     names = check_expression(expression, given)
-    return _value(ast.parse(expression.strip(), mode="eval").body, given), names
+    tree = ast.parse(expression.strip(), mode="eval").body
+    return evaluated(tree, lambda function, values, named: _call(ast.unparse(function), values, named, given)), names
 
 
-def _value(node: ast.expr, given: Any) -> Any:
-    """Return the value of one node of the expression."""
-    match node:
-        case ast.Constant(value=value) if value is None or isinstance(value, bool | int | float | str):
-            return value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if isinstance(value, int | float):
-            return -value
-        case ast.Tuple(elts=items):
-            return tuple(_value(item, given) for item in items)
-        case ast.List(elts=items):
-            return [_value(item, given) for item in items]
-        case ast.Call(func=function, args=arguments, keywords=keywords) if all(word.arg for word in keywords):
-            values = [_value(argument, given) for argument in arguments]
-            named = {word.arg: _value(word.value, given) for word in keywords}
-            name = ast.unparse(function)
-            return _call(getattr(neural_tangents().stax, name.rpartition(".")[2]), name, values, named, given)
-    raise UserError(f"An architecture holds stax layers, numbers, strings and tuples only: {ast.unparse(node)[:80]!r}.")
-
-
-def _call(layer: Callable, name: str, values: list, named: dict[str, Any], given: Any) -> Any:
+def _call(name: str, values: list, named: dict[str, Any], given: Any) -> Any:
+    """Return the layer of a call in an expression."""
+    layer = getattr(neural_tangents().stax, name.rpartition(".")[2])
     if layer is neural_tangents().stax.Elementwise:
         return activation_layer(*(values or [given]))
     if layer is neural_tangents().stax.ElementwiseNumerical and values and isinstance(values[0], str):

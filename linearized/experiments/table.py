@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from linearized.base.terminal import Column, print_columns, say
-from linearized.storage.result_schema import convergence
+from linearized.storage.result_schema import choice, convergence
 
 # How readily a column is left out on a narrow terminal: the higher, the sooner; 0 is never left out
 _RANKS = {
@@ -48,7 +48,7 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
     if side := record["chosen"].get("edge"):
         say(f"The best ridge is the {side} of its grid; a better one may lie beyond.", console)
     if published != best:
-        say(f"published: chosen by {_chosen_by(record, 'chosen_published')}", console)
+        say(f"published: chosen by {choice(record, 'chosen_published')}", console)
     if "linear" in record:
         linear, risk = record["linear"], entries[best]["test_relative_risk"]
         told = "" if linear["test_accuracy"] is None else f", accuracy {linear['test_accuracy']:.4f}"
@@ -60,20 +60,9 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
     if "reason" in record.get("solver", {}):
         say(f"solver: {record['solver']['name']} ({record['solver']['reason']})", console)
     say(
-        f"best: chosen by {_chosen_by(record)}, {record['seconds']:.0f} s, {record['peak_memory_gib']:.1f} GiB",
+        f"best: chosen by {choice(record)}, {record['seconds']:.0f} s, {record['peak_memory_gib']:.1f} GiB",
         console,
     )
-
-
-def _chosen_by(record: Mapping[str, Any], name: str = "chosen") -> str:
-    """Return what a ridge was chosen by, whether it fell short, and which converged ridge is the best then."""
-    choice, other = record[name], record.get(f"{name}_converged")
-    if not choice.get("flaw"):
-        return choice["by"]
-    instead = "no ridge converged"
-    if other is not None:
-        instead = f"the best that converged is index {other['index']}"
-    return f"{choice['by']}, {choice['flaw'].upper()} ({instead})"
 
 
 def _metrics(entries: Sequence[Mapping[str, Any]]) -> list[Column]:

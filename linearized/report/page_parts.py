@@ -14,7 +14,7 @@ from linearized.base.errors import UserError
 from linearized.report import noise_plots, ridge_plots, style
 from linearized.report.runs import Runs
 from linearized.storage import results
-from linearized.storage.result_schema import fell_short
+from linearized.storage.result_schema import choice, fell_short
 
 NO_COMMAND = "not recorded"  # by version 0.1
 MOST_WORKERS, RUNS_A_WORKER = 8, 25  # processes that draw; a process takes two seconds to start
@@ -184,10 +184,10 @@ def _detail(job: tuple[int, dict[str, Any], str]) -> dict[str, Any]:
 def _run_facts(record: dict[str, Any], path: str) -> dict[str, Any]:
     solver, data = record["solver"], record["data"]
     reason = f" ({solver['reason']})" if solver.get("reason") else ""
-    found = {"ridge chosen by": _choice(record, "chosen")}
+    found = {"ridge chosen by": choice(record, "chosen")}
     if "chosen_published" in record:
         published = record["ridges"][record["chosen_published"]["position"]]["ridge"]
-        found["published choice"] = f"{published:.3g}, by {_choice(record, 'chosen_published')}"
+        found["published choice"] = f"{published:.3g}, by {choice(record, 'chosen_published')}"
     if "ridge_unit" in record:
         found["unit of the ridge"] = record["ridge_unit"]
     found |= {"solver": f"{solver['name']}{reason}"}
@@ -214,17 +214,6 @@ def _made_by(made: dict[str, Any] | None) -> dict[str, str]:
     seeds = ", ".join(f"{name} {value}" for name, value in made["seeds"].items())
     found = {"made by": f"linearized {made['version']}{commit}", "machine": ", ".join(place)}
     return found | ({"seeds": seeds} if seeds else {})
-
-
-def _choice(record: dict[str, Any], name: str) -> str:
-    """Return what a ridge was chosen by, whether it fell short, and which converged ridge is the best then."""
-    choice, other = record[name], record.get(f"{name}_converged")
-    if not choice.get("flaw"):
-        return choice["by"]
-    ridge = "no ridge converged"
-    if other is not None:
-        ridge = f"the best that converged is {record['ridges'][other['position']]['ridge']:.3g}"
-    return f"{choice['by']}, {choice['flaw']}; {ridge}"
 
 
 def _run_figures(row: int, record: dict[str, Any], folder: Path) -> Iterator[str]:

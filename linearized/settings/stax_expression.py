@@ -59,7 +59,7 @@ def check_expression(expression: str, given: Any = "relu") -> set[str]:
     """
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
-        layer = _value(tree)
+        layer = evaluated(tree, _checked_layer)
         names = {_name(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     except UserError:
         raise
@@ -94,22 +94,33 @@ class _Layer:
     """Stands for a layer while an expression is checked."""
 
 
-def _value(node: ast.expr) -> Any:
-    """Return the value of one node of the expression, a `_Layer` for a call."""
+def evaluated(node: ast.expr, call: Callable[[ast.expr, list, dict[str, Any]], Any]) -> Any:
+    """Return the value of one node of an expression.
+
+    Args:
+        call: Returns the value of a call, given the node of the function and the values of its arguments.
+
+    Raises `UserError` for what is none of calls, numbers, strings, tuples and lists.
+    """
     match node:
         case ast.Constant(value=value) if value is None or isinstance(value, bool | int | float | str):
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if isinstance(value, int | float):
             return -value
         case ast.Tuple(elts=items):
-            return tuple(_value(item) for item in items)
+            return tuple(evaluated(item, call) for item in items)
         case ast.List(elts=items):
-            return [_value(item) for item in items]
+            return [evaluated(item, call) for item in items]
         case ast.Call(func=function, args=arguments, keywords=keywords) if all(word.arg for word in keywords):
-            values = [_value(argument) for argument in arguments]
-            _check_call(_name(function), values, {word.arg: _value(word.value) for word in keywords})
-            return _Layer()
+            values = [evaluated(argument, call) for argument in arguments]
+            return call(function, values, {word.arg: evaluated(word.value, call) for word in keywords})
     raise UserError(f"An architecture holds stax layers, numbers, strings and tuples only. Cannot read: {_text(node)}.")
+
+
+def _checked_layer(function: ast.expr, values: list, named: dict[str, Any]) -> _Layer:
+    """Return what stands for a layer whose arguments were checked."""
+    _check_call(_name(function), values, named)
+    return _Layer()
 
 
 def _name(node: ast.expr) -> str:

@@ -49,10 +49,10 @@ def check_record(record: Any) -> None:
         raise BadRecord("ridges is no list of at least one ridge")
     for place, entry in enumerate(entries):
         _ridge(entry, f"ridges[{place}]")
-    _choice(record, "chosen", len(entries))
+    _check_choice(record, "chosen", len(entries))
     for name in ("chosen_converged", "chosen_published", "chosen_published_converged"):
         if name in record:
-            _choice(record, name, len(entries))
+            _check_choice(record, name, len(entries))
     if "linear" in record:
         for name, value in _object(record["linear"], "linear").items():
             if name.startswith(_METRICS) and not (value is None or _kind(value, float)):
@@ -92,7 +92,23 @@ def _ridge(entry: Any, where: str) -> None:
             raise BadRecord(f"{where}.{name} is a {type(value).__name__}, not one value")
 
 
-def _choice(record: Mapping[str, Any], name: str, ridges: int) -> None:
+def choice(record: Mapping[str, Any], name: str = "chosen") -> str:
+    """Return what a ridge was chosen by, whether it fell short, and which converged ridge is the best then.
+
+    Args:
+        name: "chosen", or "chosen_published".
+    """
+    made, other = record[name], record.get(f"{name}_converged")
+    if not made.get("flaw"):
+        return made["by"]
+    best = "no ridge converged"
+    if other is not None:
+        ridge = record["ridges"][other["position"]]["ridge"]
+        best = f"the best that converged is {ridge:.3g}, index {other['index']}"
+    return f"{made['by']}, {made['flaw'].upper()} ({best})"
+
+
+def _check_choice(record: Mapping[str, Any], name: str, ridges: int) -> None:
     choice = _object(record.get(name), name)
     _is(choice, "by", str, f"{name}.")
     _is(choice, "flaw", str, f"{name}.", required=False)

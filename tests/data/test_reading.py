@@ -41,7 +41,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, monkeypatch, name,
     start = time.monotonic()
     with pytest.raises(Unreadable, match=f"{path} is a .*, not a regular file"):
         READERS[name](path)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 30  # an endless device would never end
 
 
 @pytest.mark.parametrize("name", READERS)
