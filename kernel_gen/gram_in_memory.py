@@ -2,12 +2,14 @@
 
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from kernel_gen import KERNELS
 from kernel_gen.kernel import Kernel, quiet, refuse_overflow
+from kernel_gen.kernels.own import own_kernel
 from linearized.base.array_checks import real_array
 from linearized.base.blocks import for_each
 from linearized.base.errors import UserError
@@ -16,13 +18,15 @@ from linearized.settings.gram_settings import KernelSettings
 
 
 def gram(
-    kernel: str | Kernel, x1: np.ndarray, x2: np.ndarray | None = None, *, scale: str = "stax",
-    dtype: Any = "float32", bias_std: float | None = None, image_shape: tuple[int, ...] | None = None, **settings: Any,
+    kernel: str | Kernel | Callable[[Any, Any], Any], x1: np.ndarray, x2: np.ndarray | None = None, *,
+    scale: str = "stax", dtype: Any = "float32", bias_std: float | None = None,
+    image_shape: tuple[int, ...] | None = None, **settings: Any,
 ) -> Float[np.ndarray, "n1 n2"]:  # fmt: skip
     """The kernel between all rows or images of `x1` and of `x2`, in tiles on all cores.
 
     Args:
-        kernel: A name in `KERNELS`, or a `Kernel`, such as `kernel_gen.stax.network.from_stax` makes.
+        kernel: A name in `KERNELS`, a function of your own or its `package.module:function` (see
+            `kernel_gen.kernels.own`), or a `Kernel`, such as `kernel_gen.stax.network.from_stax` makes.
         x1, x2: Rows (n, d) or images (n, h, w, c). Without `x2` the matrix is that of `x1`, symmetric to the last bit,
             and its diagonal exact.
         scale: "stax" (inputs divided by √d or √channels), "input" (raw) or "published" (the command line's default).
@@ -43,10 +47,12 @@ def gram(
         settings |= {"kernel": kernel, "scale": scale, "dtype": _name(dtype), "bias_std": bias_std or 0.0}
         made = in_scale(KernelSettings, settings)
         kernel = KERNELS.load(made.kernel).build(made, shape1)
-    elif not isinstance(kernel, Kernel):
-        raise UserError(f"A kernel is a name ({', '.join(KERNELS)}) or a Kernel. Received: {kernel!r}.")
+    elif not (isinstance(kernel, Kernel) or callable(kernel)):
+        raise UserError(f"A kernel is a name ({', '.join(KERNELS)}), a function or a Kernel. Received: {kernel!r}.")
     elif settings or bias_std is not None:
         raise UserError(f"A Kernel has its settings already. Received also: {', '.join(settings) or 'bias_std'}.")
+    elif not isinstance(kernel, Kernel):
+        kernel = own_kernel(kernel, KernelSettings(dtype=_name(dtype)).dtype)
     return _gram(kernel, x1, x2)
 
 
@@ -73,8 +79,9 @@ def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
             entries[columns, rows] = found.T
 
     tiles = [(i, j) for i in range(0, len(one), side) for j in range(0, len(two), side) if not same or i <= j]
-    if len(tiles) == 1:
-        fill(tiles[0])  # here, where BLAS may use all cores
+    if len(tiles) == 1 or kernel.own_threads:
+        for tile in tiles:
+            fill(tile)  # here, where BLAS may use all cores
     else:
         for_each(tiles, fill)
     return entries

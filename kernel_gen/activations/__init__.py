@@ -8,7 +8,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from linearized.base.activations import Scalar, parse
+from linearized.base import own_functions
+from linearized.base.activations import OwnFunction, Scalar, parse
 from linearized.base.errors import UserError
 from linearized.base.registry import Registry
 
@@ -62,6 +63,21 @@ def _activation(text: str):
 
 
 @functools.lru_cache(maxsize=64)
+def _referred(scalar: OwnFunction, given: Any):
+    """Return the activation of a reference to `given`: the object itself, or that of the function in jax.numpy."""
+    from jax import numpy as jnp
+
+    from kernel_gen.activations.base import Activation
+    from kernel_gen.activations.elementwise import Elementwise
+
+    if isinstance(given, Activation):
+        return given
+    if not own_functions.takes_namespace(given):
+        return Elementwise(given, text=scalar.text)
+    return Elementwise(lambda x: given(x, jnp), text=scalar.text)
+
+
+@functools.lru_cache(maxsize=64)
 def _own(function: Callable):
     from kernel_gen.activations.elementwise import Elementwise
 
@@ -72,8 +88,8 @@ def activation(given: Any):
     """Return the `Activation` that is meant.
 
     Args:
-        given: A name, a name with numbers, an `Activation` (such as `Elementwise` makes), or a function of one array
-            that works entry by entry, preferably in jax.numpy.
+        given: A name, a name with numbers, a reference `package.module:function`, an `Activation` (such as
+            `Elementwise` makes), or a function of one array that works entry by entry, preferably in jax.numpy.
 
     Raises `UserError` for an unknown name, with a line for each that there is, for arguments that do not fit, and for
     a function that is not elementwise or has no dual.
@@ -83,7 +99,8 @@ def activation(given: Any):
     if isinstance(given, Activation):
         return given
     if isinstance(given, str | Scalar):
-        return _activation(parse(given if isinstance(given, str) else given.text).text)
+        scalar = parse(given if isinstance(given, str) else given.text)
+        return _referred(scalar, scalar.given) if isinstance(scalar, OwnFunction) else _activation(scalar.text)
     if callable(given):
         return _own(given)
     raise UserError(f"An activation is a name, a function or an Activation. Received: {given!r}.")
@@ -91,7 +108,7 @@ def activation(given: Any):
 
 def name_of(given: Any) -> str | None:
     """Return the table's text for an activation, or None if it is not one of the table's."""
-    if isinstance(given, str):
+    if isinstance(given, str) and not isinstance(parse(given), OwnFunction):
         return parse(given).text
     made = activation(given)
     named = isinstance(made.scalar, Scalar) and made is _activation(made.scalar.text)

@@ -10,6 +10,7 @@ from kernel_gen.jobs.tiles import Tile
 from kernel_gen.jobs.work import JobSettings, Work
 from linearized.base.errors import UserError
 from linearized.data.loading import load_preprocessed
+from linearized.settings.config import CODE
 from linearized.storage.manifest import Manifest, kind_of, load_manifest, save_once
 from linearized.storage.shard_folder import tidy
 from linearized.storage.shards import check_shard, set_aside
@@ -67,8 +68,9 @@ def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
     dataset = load_preprocessed(settings, settings.noise_ind)
     work.prepare(dataset)
     count = settings.num_shards or (len(known.shards) if known else work.good_number(work.rows))
+    code = {CODE: found} if (found := settings.code()) else {}
     ours = Manifest(
-        settings=settings.identity(), fingerprint=dataset.fingerprint,
+        settings=settings.identity() | code, fingerprint=dataset.fingerprint,
         dtype=str(np.dtype(work.dtype)), scale=work.scale, rows=work.rows, tile=int(work.tile),
         shards=work.divide(work.rows, count), command=dataclasses.replace(settings, num_shards=count).command(),
         dim=work.dim,

@@ -11,7 +11,7 @@ from kernel_gen.jobs.tiles import Tile
 from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
-from linearized.storage.manifest import FEATURES, GRAM, Manifest, kind_of, load_manifest
+from linearized.storage.manifest import FEATURES, GRAM, Manifest, kind_of, load_manifest, refuse_changed_code
 from linearized.storage.shards import Stored, check_shard, read_header
 
 TOLERANCE = {"float32": 5e-4, "float64": 1e-7}  # of near-duplicates, whose correlation's last digits decide
@@ -32,6 +32,7 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
     manifest, random = load_manifest(folder, kind_of(folder) or GRAM), np.random.default_rng(seed)
     features = manifest.kind is FEATURES
     settings = (EmbedSettings if features else KernelJobSettings).from_saved(manifest.current_settings())
+    refuse_changed_code(folder, manifest, settings)
     dataset = load_preprocessed(settings, settings.noise_ind)
     if dataset.fingerprint != manifest.fingerprint:
         raise UserError(

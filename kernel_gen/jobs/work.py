@@ -77,6 +77,9 @@ class JobSettings(Protocol):
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the entries."""
 
+    def code(self) -> dict[str, str]:
+        """Return digests of the functions of the user's own that decide the entries, by setting."""
+
     def label(self) -> str:
         """Return what is computed, in a word."""
 

@@ -1,7 +1,8 @@
 """Scalar functions over a passed namespace (numpy, jax.numpy, keras.ops), which networks and kernels share.
 
 `ACTIVATIONS` lists them by the names of the command line, with arguments where they have any: gelu, leaky_relu(0.1),
-sin(a=1, b=2, c=0.5), polynomial(0, 1, 0.5). `parse` reads such a text without evaluating it.
+sin(a=1, b=2, c=0.5), polynomial(0, 1, 0.5). `parse` reads such a text without evaluating it. It also reads
+`package.module:function`, a function of the user's own.
 """
 
 import ast
@@ -12,10 +13,14 @@ import inspect
 import math
 from typing import Any
 
+from linearized.base import own_functions
 from linearized.base.errors import UserError
-from linearized.base.registry import Registry
+from linearized.base.registry import FunctionRegistry
 
-ACTIVATION_HELP = "of --model=NN, of --kernel=NTK, CNTK and STAX: a name, or with numbers: leaky_relu(0.1)"
+ACTIVATION_HELP = (
+    "of --model=NN, of --kernel=NTK, CNTK and STAX: a name, or with numbers: leaky_relu(0.1), or "
+    "package.module:function, your own f(x), or f(x, xp) with the array functions xp"
+)
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al., NeurIPS 2017
 NOT_ELEMENTWISE = ("glu", "geglu", "reglu", "swiglu", "softmax", "log_softmax", "sparsemax", "maxout")
 MOST_DEGREE = {"rectified_monomial": 12}  # others 64: their second moments still fit float64
@@ -231,7 +236,32 @@ class Scalar:
         return globals()[self.name](x, xp, *places, **named)
 
 
-class _Activations(Registry):
+@dataclasses.dataclass(frozen=True)
+class OwnFunction(Scalar):
+    """A function of the user's own, f(x) or f(x, xp), by its reference `package.module:function`."""
+
+    @property
+    def text(self) -> str:
+        """The reference."""
+        return self.name
+
+    @property
+    def given(self) -> Any:
+        """The function itself, or an activation object."""
+        return own_functions.load_function(self.name)
+
+    def __call__(self, x: Any, xp: Any) -> Any:
+        """Return f(x), entry by entry; `xp` is passed on where the function asks for it.
+
+        Raises `UserError` for an object that is no function, such as a dual.
+        """
+        function = self.given
+        if not callable(function):
+            raise UserError(f"{self.name} is a dual without a function, which networks need.")
+        return function(x, xp) if own_functions.takes_namespace(function) else function(x)
+
+
+class _Activations(FunctionRegistry):
     """The table; a name may come with arguments."""
 
     def canonical(self, name: str) -> str:
@@ -274,14 +304,21 @@ ACTIVATIONS = _Activations(
         "soft_sign": "softsign",
         "soft_plus": "softplus",
     },
+    own="linearized.base.activations:OwnFunction",
 )
 
 
 def parse(text: str) -> Scalar:
     """The function that a name, or a name with numbers in brackets, stands for.
 
-    Raises `UserError` for an unknown name (with a line for each that there is), and for arguments that do not fit.
+    A reference `package.module:function` is imported and becomes an `OwnFunction`.
+
+    Raises `UserError` for an unknown name (with a line for each that there is), for arguments that do not fit, and for
+    a reference that cannot be imported.
     """
+    if own_functions.is_reference(text.strip()):
+        own_functions.load_function(text.strip())
+        return OwnFunction(text.strip())
     try:
         node = ast.parse(text.strip(), mode="eval").body
         call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])

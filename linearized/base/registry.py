@@ -7,8 +7,13 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from linearized.base import own_functions
 from linearized.base.errors import UserError, shown
 from linearized.base.nearest import nearest
+
+FUNCTION_ENTRY = "MODULE:FUNCTION"  # stands in declarations for every function of the user's own
+FILE_ENTRY = "FILE.keras"  # and for every model file
+OWN_ENTRIES = {FUNCTION_ENTRY, FILE_ENTRY}
 
 
 class Registry(Mapping[str, str]):
@@ -43,8 +48,59 @@ class Registry(Mapping[str, str]):
         hint = f" Did you mean {spelled[near]}?" if near else ""
         raise UserError(f"Unknown {self.kind} {shown(name)}.{hint} The choices are: {', '.join(self._paths)}.")
 
+    def entry(self, name: str) -> str:
+        """Return the entry whose declarations count for a value: the name itself, unless the table also takes others.
+
+        Args:
+            name: As `canonical` returns it.
+        """
+        return name
+
+    def source_digest(self, name: str) -> str | None:
+        """Return the digest of what a value of the user's own names (a function, a file); None for names of the table.
+
+        Raises `UserError` where it cannot be read.
+        """
+        return None
+
     def load(self, name: str) -> Any:
         """Imports and returns the module, or the module's attribute, behind `name`."""
-        module, _, attribute = self._paths[self.canonical(name)].partition(":")
-        loaded = importlib.import_module(module)
-        return getattr(loaded, attribute) if attribute else loaded
+        return loaded(self._paths[self.canonical(name)])
+
+
+class FunctionRegistry(Registry):
+    """A table that also takes functions of the user's own, as `package.module:function`.
+
+    Args:
+        own: What `load` returns for a reference, as a path of the table.
+    """
+
+    def __init__(self, kind: str, paths: Mapping[str, str], aliases: Mapping[str, str] | None = None, *, own: str):
+        super().__init__(kind, paths, aliases)
+        self.own = own
+
+    def canonical(self, name: str) -> str:
+        """As `Registry`; a reference is imported. Raises `UserError` where that fails."""
+        if not own_functions.is_reference(name):
+            return super().canonical(name)
+        own_functions.load_function(name)
+        return name
+
+    def entry(self, name: str) -> str:
+        """As `Registry`."""
+        return FUNCTION_ENTRY if own_functions.is_reference(name) else name
+
+    def source_digest(self, name: str) -> str | None:
+        """As `Registry`."""
+        return own_functions.digest(name) if own_functions.is_reference(name) else None
+
+    def load(self, name: str) -> Any:
+        """As `Registry`."""
+        return loaded(self.own) if own_functions.is_reference(name) else super().load(name)
+
+
+def loaded(path: str) -> Any:
+    """Import and return what a path of a table names."""
+    module, _, attribute = path.partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found

@@ -3,10 +3,11 @@
 Unit of train.py's: λ of (1/n)‖Av - y‖² + λ‖v‖² (for NN and CNN, λ times the model's own penalty). Solvers and
 kernel_fit.py take ρ = nλ, the ridge of kernel ridge regression (K + ρI)α = y on the same features.
 
-Of data of the user's own (`Dataset.family` OWN) nothing is published. Their ridges are multiples of what a kernel can
-have: no eigenvalue of K is above its trace, n times the mean m of its diagonal. The grid is ρ = n m 10^[-8, 1] for
-kernels, and the same in λ = ρ/n for models on random features, whose m follows from the mean of ‖x‖². Networks that
-are trained by gradients have the published grid of their kind: their penalty does not depend on a kernel's scale.
+Of data of the user's own (`Dataset.family` OWN), and of kernels of the user's own, nothing is published. Their ridges
+are multiples of what a kernel can have: no eigenvalue of K is above its trace, n times the mean m of its diagonal. The
+grid is ρ = n m 10^[-8, 1] for kernels, and the same in λ = ρ/n for models on random features, whose m follows from the
+mean of ‖x‖². Networks that are trained by gradients have the published grid of their kind: their penalty does not
+depend on a kernel's scale.
 """
 
 from collections.abc import Sequence
@@ -89,7 +90,8 @@ def kernel_grid(
     grid of their scale.
 
     Args:
-        family: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (`Dataset.family`); all but the first have one grid each.
+        family: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (`Dataset.family`, and for kernels of the user's own); all but
+            the first have one grid each.
         kernel: A name of `linearized.settings.gram_settings.KERNELS`.
         dense_layers: Of the NTK, the readout included.
         stax_scale: Whether the kernel is that of inputs divided by √d.

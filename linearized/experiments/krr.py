@@ -12,6 +12,7 @@ from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.extras import SCHEDULER_HELP, checked_address, refuse_unreachable
 from linearized.base.machine_memory import working_bytes
+from linearized.base.own_functions import is_reference
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
 from linearized.experiments import run as life
@@ -198,10 +199,11 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
     if config.ridges:
         ridges = listed_ridges(config.ridges)
     else:
+        family = OWN if is_reference(config.kernel) else dataset.family  # nothing is published of a kernel of one's own
         ridges = kernel_grid(
-            dataset.family, kernel=config.kernel, dense_layers=config.num_layers + 1, stax_scale=stax,
+            family, kernel=config.kernel, dense_layers=config.num_layers + 1, stax_scale=stax,
             own_scale=config.scale == "published", name=config.ridge_grid,
-            trace=_trace(gram) if dataset.family == OWN else 1.0,
+            trace=_trace(gram) if family == OWN else 1.0,
         )  # fmt: skip
     path = _solve(config, dataset, gram, ridges, unfinished)
     return life.Outcome(*scored(config, level, dataset, gram, path))

@@ -14,7 +14,7 @@ from typing import Any
 
 import linearized
 from linearized.base.machine_memory import total_bytes
-from linearized.settings.config import Settings
+from linearized.settings.config import CODE, Settings
 
 ROOT = Path(linearized.__file__).resolve().parent.parent  # the repository, where the suite is run from one
 PATIENCE = 10.0  # seconds that git may take
@@ -28,13 +28,16 @@ def made_by(settings: Settings, program: str) -> dict[str, Any]:
         program: The words before the flags, such as "linearized train".
 
     Returns: `command`, a line for a shell, and `made_by`: `version`, `commit` (left out where the suite does not lie in
-    a git repository of its own), `machine` and `seeds`, the settings whose names end in "seed".
+    a git repository of its own), `machine`, `seeds`, the settings whose names end in "seed", and `code`, digests of the
+    functions and model files of the user's own by flag, where there are any.
     """
     seeds = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)
              if field.name.endswith("seed")}  # fmt: skip
     made: dict[str, Any] = {"version": version(), "machine": machine(), "seeds": seeds}
     if (found := commit(ROOT)) is not None:
         made["commit"] = found
+    if code := settings.code():
+        made[CODE] = code
     return {"command": settings.command_line(program), "made_by": made}
 
 

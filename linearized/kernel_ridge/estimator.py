@@ -10,6 +10,7 @@ from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from linearized.base.array_checks import refuse_not_finite
+from linearized.base.own_functions import is_reference
 from linearized.kernel_ridge.ridge_path import checked_gram, checked_path, fit
 from linearized.problems.weighted_problem import checked_weights
 from linearized.settings.gram_settings import KERNELS
@@ -28,7 +29,8 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
     select : "gcv" (generalised cross-validation) or "loo" (exact leave-one-out squared error). With one ridge nothing
         is chosen.
     kernel : "precomputed": X is K, between train rows in `fit` and against them in `predict`. "NTK", "RF", "CNTK",
-        "POLYNOMIAL" or "STAX": a kernel of `kernel_gen.gram`, in float64. Else what
+        "POLYNOMIAL" or "STAX", or "package.module:function" for a function of blocks of rows (see
+        `kernel_gen.kernels.own`): a kernel of `kernel_gen.gram`, in float64. Else what
         `sklearn.metrics.pairwise.pairwise_kernels` takes: a name such as "rbf", or a function of two rows.
     kernel_params : dict for that kernel.
     solver : "auto" (band for gcv, eigh for loo), or one of `linearized.solvers.GRAM_SOLVERS` that gives what `select`
@@ -110,7 +112,7 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _kernel(self, x, fitted):
         if self.kernel == "precomputed":
             return x
-        if isinstance(self.kernel, str) and self.kernel in KERNELS:
+        if isinstance(self.kernel, str) and (self.kernel in KERNELS or is_reference(self.kernel)):
             gram = importlib.import_module("kernel_gen").gram  # JAX and Numba are imported where they are needed
             return gram(self.kernel, x, fitted, **{"dtype": "float64", **(self.kernel_params or {})})
         return pairwise_kernels(x, fitted, metric=self.kernel, filter_params=True, **(self.kernel_params or {}))

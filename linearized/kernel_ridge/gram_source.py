@@ -17,11 +17,12 @@ from absl import logging
 import linearized
 from linearized.base.child_processes import end_with_parent
 from linearized.base.errors import TryLater, UserError
+from linearized.base.own_functions import folders
 from linearized.data.dataset import Dataset
 from linearized.data.own.memory import keep
 from linearized.settings.gram_settings import GramSettings, KernelSettings
 from linearized.storage.gram import Gram, open_gram
-from linearized.storage.manifest import load_manifest
+from linearized.storage.manifest import load_manifest, refuse_changed_code
 
 _ROOT = Path(linearized.__file__).resolve().parent.parent  # where the packages lie
 WAIT = 10  # seconds for another process on a shard: one that is being killed needs a moment to end
@@ -70,6 +71,7 @@ def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> 
         received = getattr(asked, name)
         if received not in (default, getattr(made, name)):
             raise UserError(f"{folder} was made with --{name}={getattr(made, name)}. Received: --{name}={received}.")
+    refuse_changed_code(folder, manifest, made)
     return open_gram(folder)
 
 
@@ -90,7 +92,10 @@ def run_child(words: list[str], command: str) -> None:
     Args:
         command: What a user would type.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(_ROOT), *folders(), os.environ.get("PYTHONPATH", "")]),
+    }
     if sys.stderr.isatty():  # its progress lines are drawn as if it had the terminal itself
         environment |= {"FORCE_COLOR": "1", "COLUMNS": str(os.get_terminal_size(sys.stderr.fileno()).columns)}
     decoder, words_left = codecs.getincrementaldecoder("utf-8")("replace"), ""

@@ -10,13 +10,15 @@ from typing import Any, ClassVar
 
 from linearized.base.errors import SHOWN, UserError, shown
 from linearized.base.names import checked_name
-from linearized.base.registry import Registry
+from linearized.base.own_functions import named_function
+from linearized.base.registry import FunctionRegistry, Registry
 from linearized.settings.flags import field_type, read_flags
 from linearized.settings.reads import ALWAYS, Declarations, When, is_read, refuse
 
 # Bounds of a number whose setting gives none: far beyond sense, and safe to compute with.
 WIDEST = {int: (-(10**9), 10**9), float: (-1e12, 1e12)}
 LARGEST_SEED = 2**32 - 1  # of NumPy's generators
+CODE = "code"  # under which files keep `Settings.code` among the saved settings
 
 
 def setting(
@@ -105,6 +107,7 @@ class Settings:
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> "Settings":
         """Return settings as `from_dict`, without those that nothing reads (version 0.1 kept such)."""
+        values = {name: value for name, value in values.items() if name != CODE}
         names = {stored: name for name, stored in cls.STORED.items()}
         draft = cls.draft(**{names.get(name, name): value for name, value in values.items()})
         unknown = set(cls.__dataclass_fields__) | set(names)
@@ -144,9 +147,15 @@ class Settings:
         """Return the shell's command line of these settings; `program` is what stands before the flags."""
         return shlex.join([*program.split(), *self.flags()])
 
+    def code(self) -> dict[str, str]:
+        """Return digests of the functions and model files of the user's own that settings name, by setting."""
+        choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(self)}
+        found = {name: table.source_digest(getattr(self, name)) for name, table in choices.items() if table is not None}
+        return {name: digest for name, digest in found.items() if digest is not None}
+
     def content(self) -> dict[str, str]:
         """Return digests of the files that settings name, by setting: in the key they stand in the place of paths."""
-        return {}
+        return self.code()
 
     def key(self) -> str:
         """Return eight hex digits of the settings that are read and decide the result, the same wherever computed.
@@ -177,6 +186,8 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         return None
     if field.metadata["objects"] and not isinstance(value, str) and (callable(value) or hasattr(value, "pair")):
         return value
+    if isinstance(choices, FunctionRegistry) and callable(value):
+        value = named_function(value, name)
     if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**300:
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

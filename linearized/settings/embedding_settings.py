@@ -50,7 +50,7 @@ class EmbeddedRows(RowSettings):
 
     def chosen(self) -> Mapping[str, str | None]:
         """As `Settings.chosen`: with `--features` the kernel itself is not at work."""
-        return {**super().chosen(), "features": self.features or None, "kernel": None if self.features else self.kernel}
+        return {**super().chosen(), "features": self.features or None, **({"kernel": None} if self.features else {})}
 
     def complete(self) -> None:
         """Set the kernel to that of `--features`. Raises `UserError` if another one is named."""

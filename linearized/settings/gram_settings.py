@@ -13,14 +13,16 @@ from typing import ClassVar
 from linearized.base.activations import ACTIVATION_HELP, ACTIVATIONS, parse
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
-from linearized.base.registry import Registry
+from linearized.base.names import slug
+from linearized.base.own_functions import is_reference, named_function
+from linearized.base.registry import FUNCTION_ENTRY, FunctionRegistry
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.settings.config import LARGEST_SEED, Settings, setting
 from linearized.settings.data_settings import ONE_LEVEL_HELP, PreprocessedRows
 from linearized.settings.reads import Declarations, declared
 from linearized.settings.run_settings import NUM_LAYERS_HELP
 
-KERNELS = Registry(
+KERNELS = FunctionRegistry(
     "kernel",
     {
         "NTK": "kernel_gen.kernels.ntk",
@@ -30,6 +32,7 @@ KERNELS = Registry(
         "STAX": "kernel_gen.kernels.stax",
     },
     aliases={"gp": "RF", "poly": "POLYNOMIAL"},
+    own="kernel_gen.kernels.own",
 )
 
 KEYS = {"CNTK": "cntk_dir", "RF": "rf_dir"}
@@ -42,7 +45,10 @@ class KernelSettings(Settings):
     GROUP = "Kernel"
     STORED = {"num_layers": "hidden_layers"}  # noqa: RUF012 - ClassVar in the base; 0.1 kept dense layers as num_layers
 
-    kernel: str = setting("NTK", "the kernel", choices=KERNELS)
+    kernel: str = setting(
+        "NTK", "the kernel; or package.module:function, your own k(x1, x2) of rows (n1, d) and (n2, d) that returns "
+        "(n1, n2), see README", choices=KERNELS,
+    )  # fmt: skip
     kind: str = setting("ntk", "neural tangent kernel or neural network Gaussian process", choices=("ntk", "nngp"))
     num_layers: int = setting(1, NUM_LAYERS_HELP, minimum=0, maximum=999)
     dense_layers: int | None = setting(
@@ -75,11 +81,11 @@ class KernelSettings(Settings):
     @classmethod
     def kinds(cls) -> Declarations:
         """As `Settings.kinds`: the settings of single kernels."""
-        return {**super().kinds(), "kernel": declared(KERNELS)}
+        return {**super().kinds(), "kernel": {**declared(KERNELS), FUNCTION_ENTRY: {}}}
 
     def chosen(self) -> Mapping[str, str | None]:
         """As `Settings.chosen`."""
-        return {**super().chosen(), "kernel": self.kernel}
+        return {**super().chosen(), "kernel": KERNELS.entry(self.kernel)}
 
     def __post_init__(self):
         super().__post_init__()
@@ -107,7 +113,9 @@ class KernelSettings(Settings):
         """Return the kernel and its size (of the NTK, its dense layers): NTK2_ntk, RF, CNTK5_nngp, POLYNOMIAL2."""
         sizes = {"NTK": self.num_layers + 1, "CNTK": self.depth, "POLYNOMIAL": self.degree}
         size = f"N{self.num_units}" if self.kernel == "RF" and self.num_units else sizes.get(self.kernel, "")
-        other = "" if self.activation == "relu" else f"_{parse(self.activation).name}"
+        other = "" if self.activation == "relu" else f"_{slug(parse(self.activation).name)}"
+        if is_reference(self.kernel):
+            return slug(self.kernel.replace(":", "."))
         kind = f"_{self.kind}" if self.reads("kind") else ""
         return f"{self.kernel}{size}{other}{kind}"
 
@@ -129,12 +137,9 @@ class RowSettings(PreprocessedRows, KernelSettings):
             check_rows(self, self.described().image_shape)
 
     def __post_init__(self):
-        super().__post_init__()
         if not isinstance(self.activation, str):
-            raise UserError(
-                "An activation of your own has no name by which files could be found again. Take one of the named "
-                f"activations, or kernel_gen.gram on arrays. Received: {self.activation!r}."
-            )
+            object.__setattr__(self, "activation", named_function(self.activation, "activation"))
+        super().__post_init__()
 
 
 class ShardFolder:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
+from linearized.base.registry import OWN_ENTRIES
 from linearized.settings.config import Settings
 from linearized.settings.reads import readers
 
@@ -42,7 +43,7 @@ def group_of(settings_class: type[Settings], field: dataclasses.Field) -> str:
     if field.name in kinds:
         return KIND_TITLES[field.name]
     found = readers(field.name, kinds)
-    few = {kind: entries for kind, entries in found.items() if len(entries) < len(kinds[kind])}
+    few = {kind: entries for kind, entries in found.items() if set(kinds[kind]) - set(entries) - OWN_ENTRIES}
     one_kind = len(found) == 1 and set(found) <= set(KIND_TITLES)
     if len(few) < len(found) or not (one_kind or set(found) == KERNELS):
         return own

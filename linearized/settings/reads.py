@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from linearized.base.errors import UserError
+from linearized.base.registry import OWN_ENTRIES
 
 SET = object()  # stands for any value that is true: not 0, "", False or None
 
@@ -120,7 +121,7 @@ def refuse(names: Iterable[str], settings: Any, kinds: Declarations, chosen: Map
         if not is_read(name, settings, kinds, chosen):
             raise UserError(
                 f"--{name} is read {_where(name, settings, kinds, chosen)}. Received: --{name}="
-                f"{str(getattr(settings, name))[:60]}{_at_work(name, kinds, chosen)}."
+                f"{str(getattr(settings, name))[:60]}{_at_work(name, settings, kinds, chosen)}."
             )
 
 
@@ -139,7 +140,8 @@ def _where(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, s
     return ", or ".join(words) or f"with {own}"
 
 
-def _at_work(name: str, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
+def _at_work(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
     """Return " with --model=RF": the entries at work of the kinds that could read the setting."""
-    named = [f"--{kind}={chosen[kind]}" for kind in readers(name, kinds) if kind and chosen.get(kind)]
+    found = {kind: chosen[kind] for kind in readers(name, kinds) if kind and chosen.get(kind)}
+    named = [f"--{kind}={getattr(settings, kind) if entry in OWN_ENTRIES else entry}" for kind, entry in found.items()]
     return f" with {' '.join(named)}" if named else ""

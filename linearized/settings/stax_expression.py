@@ -12,6 +12,7 @@ from typing import Any
 
 from linearized.base.activations import parse as parse_activation
 from linearized.base.errors import UserError
+from linearized.base.own_functions import is_reference
 
 MOST = 1000  # repetitions, degrees, and pixels of a window along a side
 SHOWN = 200  # characters of an expression that an error repeats
@@ -137,6 +138,8 @@ def _check_call(name: str, values: list, named: dict[str, Any]) -> None:
         if named or len(values) > 1 or not all(isinstance(value, str) for value in values):
             raise UserError("In an expression Elementwise takes the name of an activation, or nothing.")
         for value in values:
+            if is_reference(value):
+                raise UserError(f"An activation of your own is --activation={value}, with Elementwise() in its place.")
             parse_activation(value)
         return
     try:

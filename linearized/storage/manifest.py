@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from linearized.base.errors import UserError
 from linearized.base.reading import Absent, parsing, read_json
 from linearized.base.seals import FORMAT, write_json
+from linearized.settings.config import CODE, Settings
 from linearized.storage.files import held, whole_file
 
 BLOCKS = ("train", "validation", "test")
@@ -62,7 +63,8 @@ class Manifest:
     """The settings of a Gram matrix or of features, and the division into shards.
 
     Attributes:
-        settings: All that decides the entries, by the names of the command's flags.
+        settings: All that decides the entries, by the names of the command's flags; under "code" the digests of
+            functions of the user's own, by flag.
         fingerprint: Of the dataset, see `linearized.data.dataset.Dataset`.
         scale: In which the inputs are: "input" or "stax".
         rows: Of each block that is there: train n, validation, test.
@@ -120,11 +122,17 @@ class Manifest:
         Args:
             unread: Settings that nothing reads, which earlier versions kept, or did not have.
         """
-        one, two = self.current_settings(), other.current_settings()
+        one, two = (_with_sources(manifest.current_settings()) for manifest in (self, other))
         pairs = [(name, one.get(name), two.get(name)) for name in sorted((set(one) | set(two)) - set(unread))]
         pairs += [(name, getattr(self, name), getattr(other, name)) for name in ("dtype", "scale", "rows", "dim")]
         pairs += [("the dataset's fingerprint", self.fingerprint, other.fingerprint)]
         return list(dict.fromkeys(f"{name} is {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs))
+
+
+def _with_sources(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the digests of own functions as entries of their own."""
+    code = settings.pop(CODE, {})
+    return settings | {f"the source of --{name}": digest for name, digest in code.items()}
 
 
 def save_once(folder: Path | str, manifest: Manifest) -> Manifest:
@@ -135,6 +143,22 @@ def save_once(folder: Path | str, manifest: Manifest) -> Manifest:
             with whole_file(path) as aside:
                 write_json(aside, dataclasses.asdict(manifest), sort_keys=True)
     return load_manifest(folder, manifest.kind)
+
+
+def refuse_changed_code(folder: Path | str, manifest: Manifest, made: Settings) -> None:
+    """Raise `UserError` if a function of the user's own is no longer the one that shards were made with.
+
+    Args:
+        manifest: The description of the folder.
+        made: The settings of the shards, whose functions are those of now.
+    """
+    stored = manifest.settings.get(CODE, {})
+    for name, digest in made.code().items():
+        if stored.get(name) != digest:
+            raise UserError(
+                f"{folder} was made with another source of --{name}={getattr(made, name)} ({stored.get(name)}, not "
+                f"{digest}). Restore its file, or make the {manifest.kind.noun} again."
+            )
 
 
 def kind_of(folder: Path | str) -> Kind | None:
@@ -184,7 +208,7 @@ def _check_entries(manifest: Manifest, kind: Kind) -> None:
     """Raise ValueError naming the first entry of a manifest that is of another kind than it must be."""
     bands = [band for bands in manifest.shards for band in bands]
     good = {
-        "settings": isinstance(manifest.settings, dict),
+        "settings": isinstance(manifest.settings, dict) and isinstance(manifest.settings.get(CODE, {}), dict),
         "dtype": manifest.dtype in ("float32", "float64"),
         "rows": isinstance(manifest.rows, dict) and "train" in manifest.rows and set(manifest.rows) <= set(BLOCKS),
         "dim": _is_count(manifest.dim) if kind is FEATURES else manifest.dim == 0,
