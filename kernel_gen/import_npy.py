@@ -11,6 +11,7 @@ The shards lie where `python -m kernel_gen` with the same flags would put them. 
 """
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -168,9 +169,8 @@ def run(config: ImportSettings) -> Job:
 def main(config: ImportSettings) -> None:
     """Import the files and print where the shards lie."""
     job = run(config)
-    print(
-        f"{len(job.manifest.shards)} shards in {job.folder}. Check them: {config.command('kernel_gen.status')} --verify"
-    )
+    check = shlex.join(["python", "-m", "kernel_gen.status", *config.flags(), "--verify"])
+    print(f"{len(job.manifest.shards)} shards in {job.folder}. Check them: {check}")
 
 
 if __name__ == "__main__":

@@ -3,119 +3,56 @@
     python tests/faults/kill_loop.py --kills=200 --seed=0
 
 A warm process forks a child for each run, so that a kill (SIGKILL at a time uniform over the command's duration) hits
-the work and not the start of Python. After the kill the command runs to its end. Counted are values that differ from
-those of the uninterrupted run, files that differ (something left over or missing), and runs that end with an error.
+the work and not the start of Python. Killed is either the command's own process alone, as by a user, or every process
+that it started as well, as by the end of a machine. The next run starts at once, whatever survives, and is given again
+while it ends with code 75 (the folder is busy). Counted are values that differ from those of the uninterrupted run,
+files that differ (something left over or missing), runs that end with an error, and processes that never end.
 """
 
 import argparse
-import importlib
-import json
+import contextlib
 import os
 import random
-import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
+import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from kill_commands import NAMES, Command, commands, warm_up
+from kill_values import as_words, differences, values
 
 from linearized.base.directories import KEYS
-from linearized.settings.config import Settings
-from linearized.storage.array_files import read_npz
-from linearized.storage.embeddings import open_embedding
-from linearized.storage.gram import open_gram
-from linearized.storage.results import load, load_arrays
+from linearized.base.errors import TryLater
 
-SMALL = ("--dataset=DIGITS", "--num_train=120", "--num_test=40", "--exp_name=killed")
-_VARYING = ("fit_seconds", "examples_per_second")  # entries of a ridge that are times
-
-
-# What the commands import at work. Keras is imported and does nothing yet: its threads would not survive a fork.
-WARM = (
-    "kernel_gen.kernels.polynomial",
-    "kernel_gen.features.rf_features",
-    "sklearn.datasets",
-    "linearized.data.transforms.noise",
-)
-WARM_KERAS = (
-    "keras", "pandas", "scipy.linalg", "linearized.experiments.gradient_fit",
-    "linearized.experiments.least_squares_fit",
-    "linearized.models.nn", "linearized.models.rf", "linearized.solvers.linear.band.solver",
-    "linearized.solvers.linear.block_lanczos", "linearized.kernel_ridge.embedded_fit", "linearized.experiments.table",
-    "linearized.report.page", "linearized.report.run_pictures",
-)  # fmt: skip
-
-
-class Command(NamedTuple):
-    """A command that is killed: its settings, its `main`, its flags, and commands that run before it."""
-
-    settings: type[Settings]
-    main: Callable
-    flags: tuple[str, ...]
-    before: tuple[str, ...] = ()
-
-
-def commands(names: tuple[str, ...]) -> dict[str, Command]:
-    """Return the commands of `names` and those that they need, after importing what they import when they run."""
-    from kernel_gen import embed
-    from kernel_gen.__main__ import main as make_gram
-    from kernel_gen.jobs import gram_job as generate
-
-    gram, features = ("--kernel=POLYNOMIAL", *SMALL[:3]), ("--features=RF", "--embedding_dim=64", *SMALL[:3])
-    found = {
-        "kernel_gen": Command(generate.GramJobSettings, make_gram, (*gram, "--num_shards=4")),
-        "embed": Command(embed.EmbedSettings, embed.main, (*features, "--num_shards=4")),
-        "kernel_gen_one": Command(generate.GramJobSettings, make_gram, gram),
-        "embed_one": Command(embed.EmbedSettings, embed.main, features),
-    }
-    sys.path.append(str(Path(__file__).resolve().parents[2]))  # where train.py and kernel_fit.py lie
-    keras = not set(names) <= set(found)
-    for name in (*WARM, *(WARM_KERAS if keras else ())):
-        importlib.import_module(name)
-    return found | _keras_commands() if keras else found
-
-
-def _keras_commands() -> dict[str, Command]:
-    import kernel_fit
-    import train
-    from linearized.cli import report as page
-    from linearized.experiments import krr as fit
-    from linearized.experiments import train as training
-
-    krr = (*SMALL, "--checkpoint_seconds=0", "--ridges=0.01,0.1,1,10")
-    least_squares = (*SMALL, "--model=RF", "--num_units=48", "--reg_index=4:12", "--checkpoint_seconds=0")
-    gradient = (*SMALL, "--model=NN", "--num_units=12", "--max_cg_iters=3", "--reg_index=0,5",
-                "--checkpoint_seconds=0")  # fmt: skip
-    return {
-        "train_rf": Command(training.TrainSettings, train.main, least_squares),
-        "train_nn": Command(training.TrainSettings, train.main, gradient),
-        "kernel_fit": Command(fit.KernelFitSettings, kernel_fit.main,
-                              ("--kernel=POLYNOMIAL", "--solver=block_lanczos", *krr),
-                              before=("kernel_gen_one",)),
-        "features_fit": Command(fit.KernelFitSettings, kernel_fit.main, ("--features=RF", "--embedding_dim=64", *krr),
-                                before=("embed_one",)),
-        "report": Command(page.ReportSettings, page.main, ("--directory=storage/nn_dir", "--out=storage/page.html"),
-                          before=("train_rf",)),
-    }  # fmt: skip
-
-
-NAMES = ("kernel_gen", "embed", "train_rf", "train_nn", "kernel_fit", "features_fit", "report")  # those that are killed
+MARK = "KILL_LOOP_TRIAL"  # environment variable of every process that a trial starts
+PATIENCE = 120.0  # seconds that a busy folder and surviving processes are waited for
+_RETRY = 0.2  # seconds between two tries
 
 
 def start(command: Command, folder: Path) -> int:
-    """Fork a child that runs a command in `folder`, with its output in `log`; return its process number."""
+    """Fork a child that runs a command in `folder`, with its output in `log`; return its process number.
+
+    The child leads a session of its own, and what it starts finds `MARK` in its environment.
+    """
     child = os.fork()
     if child:
         return child
     code = 70
     try:
+        os.setsid()
         os.chdir(folder)
         os.environ["DIRECTORIES"] = str(folder / "directories.txt")
+        os.environ[MARK] = str(folder)
+        paths = (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -123,15 +60,61 @@ def start(command: Command, folder: Path) -> int:
 
         code = run_command(command.settings, "", command.main, command.flags)
         sys.stdout.flush()
+    except BaseException:  # noqa: BLE001 - whatever a command raises belongs into its log
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 
-def finish(command: Command, folder: Path) -> tuple[int, float]:
-    """Run a command to its end. Returns its exit code (minus the signal that ended it) and its seconds."""
-    began = time.monotonic()
-    _, status = os.waitpid(start(command, folder), 0)
-    return os.waitstatus_to_exitcode(status), time.monotonic() - began
+def processes(folder: Path, sessions: set[int]) -> set[int]:
+    """Return the living processes that the runs in a folder started.
+
+    Args:
+        sessions: Those of the runs, for forks that have not replaced their environment.
+    """
+    found, mark = set(), f"{MARK}={folder}".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError, ValueError):  # it has ended in between
+            state, _, _, session = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:4]
+            marked = mark in entry.joinpath("environ").read_bytes().split(b"\0")
+            if state not in "ZX" and (marked or int(session) in sessions):
+                found.add(int(entry.name))
+    return found
+
+
+def kill(child: int, folder: Path, *, alone: bool) -> bool:
+    """Kill a run, alone or with all processes that it started. Return whether the signal ended it."""
+    os.kill(child, signal.SIGKILL)
+    while not alone and (others := processes(folder, {child}) - {child}):
+        for other in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(other, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def finish(command: Command, folder: Path, sessions: set[int]) -> int:
+    """Run a command to its end, again while the folder is busy; return its exit code or minus its signal."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        child = start(command, folder)
+        sessions.add(child)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code != TryLater.code or time.monotonic() > end:
+            return code
+        time.sleep(_RETRY)
+
+
+def survivors(folder: Path, sessions: set[int]) -> set[int]:
+    """Wait for all processes of a folder to end. Return those that did not, after killing them."""
+    end = time.monotonic() + PATIENCE
+    while (left := processes(folder, sessions)) and time.monotonic() < end:
+        time.sleep(_RETRY)
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    return left
 
 
 def workplace(folder: Path) -> Path:
@@ -142,134 +125,115 @@ def workplace(folder: Path) -> Path:
 
 
 def files(folder: Path) -> list[str]:
-    """The names of everything below a folder's storage."""
-    storage = folder / "storage"
-    return sorted(str(path.relative_to(storage)) for path in storage.rglob("*"))
-
-
-def values(folder: Path) -> dict[str, object]:
-    """Every value that the commands left: results, arrays, matrices, embeddings, pages without their times."""
-    found: dict[str, object] = {}
-    for path in (folder / "storage").rglob("*"):
-        name = str(path.relative_to(folder))
-        if path.name == "result.json":
-            record = load(path.parent)
-            entries = [{key: value for key, value in entry.items() if key not in _VARYING}
-                       for entry in record["ridges"]]  # fmt: skip
-            found[name] = json.dumps([entries, record["chosen"], record["settings"]], sort_keys=True)
-            found |= {f"{name}:{key}": value for key, value in load_arrays(path.parent).items()}
-        elif path.name == "gram.json":
-            gram = open_gram(path.parent, check=True)
-            found |= {f"{name}:train": gram.to_memory(), f"{name}:test": gram.test.to_memory()}
-        elif path.name == "embedding.json":
-            found |= {f"{name}:{key}": rows[:] for key, rows in open_embedding(path.parent).splits.items()}
-        elif path.suffix == ".html":
-            found[name] = len(re.findall("<svg", path.read_text(encoding="utf-8")))
-        elif path.suffix == ".npz":
-            found |= {f"{name}:{key}": value for key, value in read_npz(path).items()}
-    return found
-
-
-def differences(expected: dict[str, object], found: dict[str, object]) -> list[str]:
-    """The names of values that are missing or differ."""
-    wrong = [name for name in expected if name not in found]
-    for name in set(expected) & set(found):
-        ours, theirs = expected[name], found[name]
-        if isinstance(ours, np.ndarray):
-            same = ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=1e-5, atol=1e-7)
-        elif isinstance(ours, str):
-            same = _close(json.loads(ours), json.loads(theirs))
-        else:
-            same = ours == theirs
-        wrong += [] if same else [name]
-    return wrong
-
-
-def _close(ours: object, theirs: object) -> bool:
-    if isinstance(ours, dict):
-        return ours.keys() == theirs.keys() and all(_close(value, theirs[key]) for key, value in ours.items())
-    if isinstance(ours, list):
-        return len(ours) == len(theirs) and all(map(_close, ours, theirs))
-    if isinstance(ours, float) and isinstance(theirs, float):
-        return bool(np.isclose(ours, theirs, rtol=1e-5, atol=1e-9))
-    return ours == theirs
+    """Return the names of everything below a folder, without the trial's own log."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path != folder / "log")
 
 
 class Count(NamedTuple):
-    """What happened: kills that hit a running command, and the trials that ended badly, in words."""
+    """What happened: kills of a running command by its name, and the trials that ended badly, in words."""
 
-    kills: int
+    kills: Counter
     wrong: list[str]
     leftovers: list[str]
     errors: list[str]
+
+
+class Reference(NamedTuple):
+    """What an uninterrupted run leaves, and how long it takes."""
+
+    values: dict[str, object]
+    files: list[str]
+    seconds: float
+
+
+def reference(root: Path, known: dict[str, Command], name: str) -> Reference:
+    """Run what comes before a command, keep that as `before_NAME`, and run the command itself to its end."""
+    folder = workplace(root / f"before_{name}")
+    for one in (*known[name].before, name):
+        if one == name:
+            folder = Path(shutil.copytree(folder, root / f"reference_{name}"))
+        began = time.monotonic()
+        code = finish(known[one], folder, set())
+        took = time.monotonic() - began
+        if code:
+            raise RuntimeError(f"{one} ended with {code}: {(folder / 'log').read_text()[-2000:]}")
+    return Reference(values(folder), files(folder), took)
 
 
 def kill_loop(
     root: Path, kills: int, seed: int = 0, names: tuple[str, ...] = NAMES, *, seconds: float = float("inf"),
     report: Callable[[str], None] = lambda line: None,
 ) -> Count:  # fmt: skip
-    """Kill until `kills` runs were hit or `seconds` have passed, the commands in turn; see the module.
+    """Kill each command until `kills` runs of it were hit, the commands in turn, or `seconds` have passed.
 
     Args:
         report: Called with a line after each trial.
     """
     end = time.monotonic() + seconds
-    known, chance, hit = commands(names), random.Random(seed), 0
-    wrong, leftovers, errors = [], [], []
-    references = {}
-    for name in names:
-        folder = workplace(root / f"before_{name}")
-        for one in (*known[name].before, name):
-            if one == name:
-                folder = Path(shutil.copytree(folder, root / f"reference_{name}"))
-            code, whole = finish(known[one], folder)
-            if code:
-                raise RuntimeError(f"{one} ended with {code}: {(folder / 'log').read_text()[-2000:]}")
-        references[name] = (values(folder), files(folder), whole)
-    trial = 0
-    while hit < kills and time.monotonic() < end:
-        name = names[trial % len(names)]
-        command, (expected, listed, whole) = known[name], references[name]
-        folder = Path(shutil.copytree(root / f"before_{name}", root / f"trial_{trial}"))
-        trial += 1
-        for _ in range(chance.choice((1, 2, 3, 4))):
-            child = start(command, folder)
-            time.sleep(chance.uniform(0, whole))
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-            hit += os.WIFSIGNALED(status)
-        code, _ = finish(command, folder)
-        where = f"trial {trial} of {name}"
-        if code:
-            errors.append(f"{where}: code {code}: {(folder / 'log').read_text()[-500:]}")
+    known, chance = commands(names), random.Random(seed)
+    warm_up(names)
+    count, trial = Count(Counter(), [], [], []), 0
+    references = {name: reference(root, known, name) for name in names}
+    while left := [name for name in names if count.kills[name] < kills]:
+        for name in left:
+            if time.monotonic() > end:
+                return count
+            trial += 1
+            _try(root, f"trial {trial} of {name}", known[name], references[name], chance, name, count)
+            said = [*count.wrong, *count.leftovers, *count.errors]
+            report(f"{name}: {count.kills[name]} kills; {count.kills.total()} in {trial} trials, {len(said)} bad")
+    return count
+
+
+def _try(
+    root: Path, where: str, command: Command, expected: Reference, chance: random.Random, name: str, count: Count
+) -> None:
+    """Kill a command one to four times in a new folder, run it to its end, and add what differs to `count`."""
+    folder = Path(shutil.copytree(root / f"before_{name}", root / where.replace(" ", "_")))
+    sessions: set[int] = set()
+    for _ in range(chance.choice((1, 2, 3, 4))):
+        child = start(command, folder)
+        sessions.add(child)
+        time.sleep(chance.uniform(0, expected.seconds))
+        count.kills[name] += kill(child, folder, alone=chance.random() < 0.5)
+    code = finish(command, folder, sessions)
+    if remaining := survivors(folder, sessions):
+        count.errors.append(f"{where}: {len(remaining)} processes do not end")
+    if code:
+        count.errors.append(f"{where}: code {code}: {(folder / 'log').read_text()[-1500:]}")
+    else:
+        if different := set(files(folder)) ^ set(expected.files):
+            count.leftovers.append(f"{where}: {sorted(different)}")
+        try:
+            found = values(folder)
+        except (ValueError, OSError) as error:
+            count.errors.append(f"{where}: {error}")
         else:
-            if different := set(files(folder)) ^ set(listed):
-                leftovers.append(f"{where}: {sorted(different)}")
-            try:
-                wrong += [f"{where}: {one}" for one in differences(expected, values(folder))]
-            except (ValueError, OSError) as error:
-                errors.append(f"{where}: {error}")
-        report(f"{hit} kills, {trial} trials, bad: {[*wrong, *leftovers, *errors][-1:]}")
-        shutil.rmtree(folder)
-    return Count(hit, wrong, leftovers, errors)
+            count.wrong.extend(
+                f"{where}: {one}: {as_words(expected.values.get(one))}, not {as_words(found.get(one))}"
+                for one in differences(expected.values, found)
+            )
+    shutil.rmtree(folder)
 
 
 def main() -> int:
     """Run the loop and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=200, help="kills that hit a running command")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--kills", type=int, default=200, help="kills that hit a running command, over all commands")
+    parser.add_argument("--seed", type=int, default=0, help="random-number seed of the moments of the kills")
     parser.add_argument("--commands", default=",".join(NAMES), help="which commands, comma-separated")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     asked = parser.parse_args()
     began = time.monotonic()
+    names = tuple(asked.commands.split(","))
     with tempfile.TemporaryDirectory() as folder:
-        names = tuple(asked.commands.split(","))
-        count = kill_loop(Path(folder), asked.kills, asked.seed, names, seconds=asked.seconds,
+        each = -(-asked.kills // len(names))
+        count = kill_loop(Path(folder), each, asked.seed, names, seconds=asked.seconds,
                           report=lambda line: print(line, flush=True))  # fmt: skip
     for line in (*count.wrong, *count.leftovers, *count.errors):
         print(line)
-    print(f"{count.kills} kills in {time.monotonic() - began:.0f} s: {len(count.wrong)} wrong values, "
+    print(", ".join(f"{name} {count.kills[name]}" for name in names))
+    print(f"{count.kills.total()} kills in {time.monotonic() - began:.0f} s: {len(count.wrong)} wrong values, "
           f"{len(count.leftovers)} leftovers, {len(count.errors)} errors")  # fmt: skip
     return int(bool(count.wrong or count.leftovers or count.errors))
 

@@ -1,9 +1,11 @@
 """The original suite's files become the shards that the command itself would have made."""
 
+import shlex
+
 import numpy as np
 import pytest
 
-from kernel_gen import import_npy
+from kernel_gen import import_npy, status
 from kernel_gen.import_npy import ImportSettings as Config
 from kernel_gen.import_npy import run
 from kernel_gen.jobs import gram_job, runner, verification
@@ -102,3 +104,12 @@ def test_entries_that_cannot_be(tmp_path, matrices):
 def test_one_kind_of_source(directories, flags, capsys):
     assert run_command(Config, "", import_npy.main, flags) == 2
     assert "Give either --source" in capsys.readouterr().err
+
+
+def test_the_command_prints_a_check_that_finds_its_shards(directories, tmp_path, matrices, capsys):
+    flags = ["--kernel=POLYNOMIAL", "--num_train=60", "--num_test=20", "--num_shards=3"]
+    source = row_files(tmp_path / "old", *matrices)
+    assert run_command(Config, "", import_npy.main, [*flags, f"--source={source}"]) == 0
+    words = shlex.split(capsys.readouterr().out.partition("Check them: ")[2])
+    assert words[:3] == ["python", "-m", "kernel_gen.status"] and words[-1] == "--verify"
+    assert status.command(words[3:]) == 0
