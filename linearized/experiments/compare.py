@@ -5,12 +5,18 @@
     linearized compare --models=KERV_CNN:kervolution_kernel=gaussian,KERV_CNN:kervolution_kernel=sigmoid
 
 An entry is a name of --model, krr: and a name of --kernel, or linear, with settings of its own after colons; every
-other flag is for all models. All choose their ridge on the same validation rows. Networks are trained by Adam with a
-cosine to 0, unless flags say otherwise. Each run has a process of its own, so that its peak memory is its own. The
-table lies below nn_dir as comparison.json with comparison.png beside it; each run leaves its own result.
+other flag is for all models. All choose their ridge on the same validation rows, a fifth of the train rows. Networks
+are trained by Adam with a cosine to 0 for 60 epochs of batches of 64 rows (30 of 256 rows from 10,000 rows on, and at
+least 1,000 steps), at two ridges of their grid; a flag that is given replaces its part of that. Tables of your own are
+standardised. Each run has a process of its own, so that its peak memory is its own. The table lies below nn_dir as
+comparison.json with comparison.png and the page comparison.html beside it. Each run leaves its own result: a killed
+comparison goes on with the runs that are missing.
 """
 
 import dataclasses
+import hashlib
+import json
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +24,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
+
+from absl import logging
 
 from linearized.base.child_processes import spawned_pool
 from linearized.base.directories import directory
@@ -31,7 +39,7 @@ from linearized.data.own.memory import keep
 from linearized.experiments import krr, train
 from linearized.experiments import run as life
 from linearized.experiments.compare_models import LINEAR_FIT, VALIDATION, Run, seeded, settings_of, takes
-from linearized.experiments.compare_table import print_comparison
+from linearized.experiments.compare_table import NO, print_comparison
 from linearized.experiments.fit_results import Result
 from linearized.experiments.linear_baseline import linear_baseline
 from linearized.settings.command import run_command
@@ -44,18 +52,35 @@ PROGRAM, NAME = "linearized compare", "comparison.json"
 COLUMNS = {
     "label": "model",
     "seed": "seed",
-    "ridge": "ridge",
+    "test_accuracy": "test accuracy",
+    "test_r2": "test R²",
+    "test_loss": "test loss",
     "trained_to_end": "trained to its end",
-    "trained_parameters": "trained parameters",
-    "examples_per_second": "examples / s",
-    "memory_gib": "peak memory, GiB",
     "seconds": "seconds",
+    "memory_gib": "peak memory, GiB",
+    "ridge": "ridge",
+    "trained_parameters": "trained parameters",
     "iterations": "epochs or steps",
     "loss_change": "last change of the loss, %",
     "train_accuracy": "train accuracy",
-    "test_loss": "test loss",
-    "test_accuracy": "test accuracy",
+    "examples_per_second": "examples / s",
 }
+_REPLACED = {
+    "max_cg_iters": "for networks 60 or more, 30 from 10,000 rows on", "solver": "adam for networks, auto for others",
+    "schedule": "cosine for networks", "learning_rate": "0.003 for networks, 0.01 for NN",
+    "max_batch_size": "64 or 256 for networks", "reg_index": "two of the grid for networks, all for others",
+    "preprocess": "standard for own data that are no images, else none",
+    "validation": f"{VALIDATION:g}, or the data's own validation rows",
+}  # fmt: skip
+
+
+def _unset(name: str, group: str) -> Any:
+    """Return a setting of `linearized train` with None for its default, so that a value that is given is known."""
+    field = train.TrainSettings.__dataclass_fields__[name]
+    said = re.split("; (?:empty|unset):", field.metadata["help"])[0]
+    return dataclasses.field(
+        default=None, metadata={**field.metadata, "help": f"{said}; unset: {_REPLACED[name]}", "group": group}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +92,14 @@ class CompareSettings(train.TrainSettings):
         "comma-separated: names of --model, krr:KERNEL, linear, each with :flag=value of its own",
     )
     seeds: int = setting(1, "runs of each model, with seeds that count up from --seed", minimum=1, maximum=1000)
+    max_cg_iters: int | None = _unset("max_cg_iters", "Solver")
+    solver: str | None = _unset("solver", "Solver")
+    schedule: str | None = _unset("schedule", "Solver")
+    learning_rate: float | None = _unset("learning_rate", "Solver")
+    max_batch_size: int | None = _unset("max_batch_size", "Solver")
+    reg_index: str | None = _unset("reg_index", "Solver")
+    preprocess: str | None = _unset("preprocess", "Data")
+    validation: float | None = _unset("validation", "Data")
 
     def __post_init__(self):
         """Check each value by itself, and that the settings of each run go together: models come from --models."""
@@ -83,21 +116,46 @@ class CompareSettings(train.TrainSettings):
             if flag not in ("models", "seeds") and not any(takes(run, flag) for run in runs.values()):
                 raise UserError(f"--{flag} is read by none of --models={self.models}. Leave it out.")
 
+    def reads(self, name: str) -> bool:
+        """As `Settings.reads`: whether one of the models is given a setting and reads it."""
+        return name in ("models", "seeds") or any(takes(run, name) for run in self.runs().values())
+
+    def key(self) -> str:
+        """Return eight hex digits of all runs: their labels, seeds and keys."""
+        rows = self.rows(0).key()
+        said = [[*entry, run.key() if run else rows] for entry, run in self.seeded_runs().items()]
+        return hashlib.blake2b(json.dumps(said).encode(), digest_size=4).hexdigest()
+
     def runs(self) -> dict[str, Run | None]:
         """The settings of each run by its label, None for the linear fit; see `compare_models.settings_of`."""
-        given = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(train.TrainSettings)
-            if getattr(self, field.name) != field.default
-        }
+        given = self._given()
         if "model" in given:
             raise UserError(f"compare reads --models. Received: --model={given['model']}.")
-        given["validation"] = self.rows(0).validation
+        given |= self._common()
         labels = list(filter(None, (piece.strip() for piece in self.models.split(","))))
         made = {label: settings_of(label, given) for label in labels}
         if len(made) < 2:
             raise UserError(f"--models takes at least two different models. Received: --models={self.models}.")
         return made
+
+    def _given(self) -> dict[str, Any]:
+        """Return the settings of `linearized train` that have another value than compare's default."""
+        own = self.__dataclass_fields__
+        values = {name: getattr(self, name) for name in train.TrainSettings.__dataclass_fields__}
+        return {name: value for name, value in values.items() if value != own[name].default}
+
+    def _common(self) -> dict[str, Any]:
+        """Return what all runs share of the rows: the validation part and the preprocessing."""
+        source = self.described()
+        own_part = bool(self.data) and "validation" in source.prepared.rows
+        validation = (0.0 if own_part else VALIDATION) if self.validation is None else self.validation
+        if not validation and not own_part:
+            raise UserError(
+                "compare chooses ridges on validation rows, the same for all models. Give --validation, a fraction or "
+                f"a count of the train rows. Received: --validation={validation:g}."
+            )
+        table = bool(self.data) and source.image_shape is None
+        return {"validation": validation, "preprocess": self.preprocess or ("standard" if table else "none")}
 
     def seeded_runs(self) -> dict[tuple[str, int], Run | None]:
         """The settings of each run by its label and seed, from 0; the linear fit's are those of its rows."""
@@ -106,11 +164,7 @@ class CompareSettings(train.TrainSettings):
 
     def rows(self, seed: int) -> train.TrainSettings:
         """Return settings of the rows that all models of a seed have."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(train.TrainSettings)}
-        parts = self.described().prepared.rows if self.data else ()
-        if not self.validation and "validation" not in parts:
-            values["validation"] = VALIDATION
-        return train.TrainSettings.draft(**{**values, "seed": self.seed + seed})
+        return train.TrainSettings.draft(**{**self._given(), **self._common(), "seed": self.seed + seed})
 
 
 def run(config: CompareSettings) -> Result:
@@ -135,7 +189,8 @@ def _compared(config: CompareSettings) -> life.Outcome:
     keep(config.data)
     for settings in filter(None, runs.values()):
         refuse_claimed(settings.folder())
-    for (label, seed), settings in runs.items():
+    for number, ((label, seed), settings) in enumerate(runs.items(), start=1):
+        logging.info("%d of %d: %s, seed %d", number, len(runs), label, config.seed + seed)
         try:
             with spawned_pool(1) as alone:
                 if settings is None:
@@ -148,11 +203,13 @@ def _compared(config: CompareSettings) -> life.Outcome:
                 "--num_units, --num_train or --max_batch_size, and run again: the models before it are kept."
             ) from error
         rows.append(_row(label, folder, seed))
-    title = f"{config.data_name()}, noise level {config.noise_ind}"
+    title = config.data_name()
+    if len(config.described().noise_levels) > 1:
+        title += f", noise level {config.noise_ind}"
     return life.Outcome({"title": title, "columns": COLUMNS, "rows": rows})
 
 
-_EMPTY = dict.fromkeys((*COLUMNS, "flaw", "folder"))
+_EMPTY = dict.fromkeys((*COLUMNS, "flaw", "folder", "kernel_found"))
 
 
 def _read_back(folder: Path, config: CompareSettings) -> dict[str, Any] | None:
@@ -188,31 +245,41 @@ def _linear(settings: train.TrainSettings) -> dict[str, Any]:
     best = linear_baseline(dataset, "validation")
     own = {"label": LINEAR_FIT, "seconds": time.monotonic() - start, "memory_gib": peak_memory_gib()}
     own["trained_parameters"] = (dataset.dim + 1) * dataset.num_outputs
-    return {**{name: best.get(name) for name in COLUMNS}, **own, "trained_to_end": "yes", "flaw": ""}
+    own |= {"test_r2": _r2(best), "trained_to_end": "yes", "flaw": ""}
+    return {**{name: best.get(name) for name in COLUMNS}, **own}
 
 
 def _row(label: str, folder: Path, seed: int) -> dict[str, Any]:
     record = load(folder)
     chosen = record["ridges"][record["chosen"]["position"]]
+    fits = sum(entry.get("fit_seconds") or 0.0 for entry in record["ridges"])  # of a killed run, those before it too
     own = {"label": label, "seed": seed, "folder": str(folder), "memory_gib": record["peak_memory_gib"],
-           "seconds": record["seconds"]}  # fmt: skip
+           "seconds": max(record["seconds"], fits), "test_r2": _r2(chosen)}  # fmt: skip
     own["flaw"] = record["chosen"].get("flaw", "")
-    own["trained_to_end"] = {True: "yes", False: "NO", None: "-"}[convergence(chosen)]
+    own["kernel_found"] = record.get("kernel", {}).get("found", False)
+    own["trained_to_end"] = {True: "yes", False: NO, None: "-"}[convergence(chosen)]
     own["trained_parameters"] = record["model"].get("trained_parameters")
     row = own | {name: chosen.get(name) for name in COLUMNS if name not in own}
     return row | {"loss_change": None if row["loss_change"] is None else 100 * row["loss_change"]}
 
 
+def _r2(scores: Mapping[str, Any]) -> float | None:
+    """Return 1 - the test loss over the variance of the test targets; None for classes."""
+    normalised = scores.get("test_normalised_loss")
+    return None if scores.get("test_accuracy") is not None or normalised is None else 1 - normalised
+
+
 def main(config: CompareSettings) -> None:
-    """Trains, prints, writes, draws."""
+    """Compares, prints the table, draws the picture and the page."""
     result = run(config)
     folder = result.folder
     print_comparison(result.record)
-    picture = folder / "comparison.png"
-    words = [sys.executable, "-m", "linearized.report.comparison", f"--directory={folder}", f"--out={picture}"]
+    files = [f"--out={folder / 'comparison.png'}", f"--page={folder / 'comparison.html'}"]
+    words = [sys.executable, "-m", "linearized.report.comparison", f"--directory={folder}", *files]
     if code := subprocess.run(words, check=False).returncode:
         raise UserError(
-            f"{picture} is not drawn: linearized.report.comparison ended with code {code}. The table is in {folder}."
+            f"The picture and the page are not made: linearized.report.comparison ended with code {code}. The table is "
+            f"in {folder}."
         )
     say_written(folder)
 

@@ -1,28 +1,32 @@
 """The entries of `linearized compare --models=`: networks, kernels and the linear fit, and the settings of their runs.
 
-Networks are compared at a budget that ends: Adam with a cosine to 0, `BUDGET` epochs, two ridges of their grid. That is
-not the published training, which `linearized train` has; every flag that is given replaces it.
+Networks are compared at a budget that ends, see `budget`. That is not the published training, which `linearized train`
+has; every flag that is given replaces a part of it, and a model's own `Declaration.budget` replaces the common one.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from linearized.base.errors import UserError, shown
+from linearized.base.lists import count_or_share
 from linearized.base.weights import SEED
 from linearized.experiments import train
+from linearized.experiments.grids import grid
 from linearized.experiments.krr import KernelFitSettings
+from linearized.models import declaration
 from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
 from linearized.settings.flags import read_flags
 from linearized.settings.run_settings import RunSettings
 
 KERNEL, LINEAR_FIT = "krr:", "linear"
 VALIDATION = 0.2  # of the train rows, the same for all models, by which each chooses its ridge
-BUDGET = {
-    "max_cg_iters": 60, "solver": "adam", "schedule": "cosine", "learning_rate": 3e-3, "max_batch_size": 64,
-    "reg_index": "0,9",
-}  # fmt: skip
+BUDGET = {"solver": "adam", "schedule": "cosine", "learning_rate": 3e-3}
+EPOCHS, BATCH = 60, 64
+MANY_ROWS, MANY_EPOCHS, LARGE_BATCH = 10_000, 30, 256  # of data sets with at least so many train rows
+LEAST_STEPS = 1000  # of few rows: more epochs
 
 _SHARED = {field.name for kind in (LevelsSettings, PreprocessedRows, RunSettings) for field in dataclasses.fields(kind)}
 Run = train.TrainSettings | KernelFitSettings
@@ -48,11 +52,33 @@ def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
         given = {flag: value for flag, value in given.items() if flag in _SHARED}
     draft = kind.draft(**{**given, **flags})
     if not kernel and not draft.uses_least_squares():
-        given = {**BUDGET, **given}
+        given = {**budget(draft), **given}
         draft = kind.draft(**{**given, **flags})
     made = kind(**{**{flag: value for flag, value in given.items() if draft.reads(flag)}, **flags})
     made.level()  # one, for all alike
     return made
+
+
+def budget(draft: train.TrainSettings) -> dict[str, Any]:
+    """Return the flags with which a network is trained unless they are given: a budget that ends, the same for all.
+
+    Adam with a rate of 0.003 that rises over 5 epochs and falls as a cosine to 0, for 60 epochs of batches of 64 rows;
+    for more epochs where these are fewer than 1,000 steps; from 10,000 train rows on for 30 epochs of batches of 256.
+    The ridge is chosen among two of the model's own grid, the smallest and the middle one. What the model declares
+    (`Declaration.budget`) takes the place of these.
+
+    Args:
+        draft: Settings of the model; rows that only the data set's files can count are taken for many.
+    """
+    declared = declaration(draft.model)
+    rows = draft.num_train or draft.described().rows[0]
+    rows -= count_or_share(draft.validation, rows, "validation") if rows else 0
+    many = not rows or rows >= MANY_ROWS
+    batch = LARGE_BATCH if many else BATCH
+    epochs = MANY_EPOCHS if many else max(EPOCHS, math.ceil(LEAST_STEPS / math.ceil(rows / batch)))
+    size = len(grid(declared.ridges, draft.described().family, num_layers=draft.num_layers))
+    ridges = ",".join(map(str, sorted({0, (size - 1) // 2})))
+    return {**BUDGET, "max_cg_iters": epochs, "max_batch_size": batch, "reg_index": ridges, **declared.budget}
 
 
 def takes(settings: Run | None, flag: str) -> bool:

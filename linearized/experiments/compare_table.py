@@ -1,6 +1,6 @@
 """The table of `linearized compare`: one line per model, its seeds averaged, and what was not trained to its end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,46 +8,85 @@ import numpy as np
 from linearized.base.terminal import Column, print_columns, say
 from linearized.storage.result_schema import SETTLED
 
-RANKS = {"label": 0, "iterations": 7, "loss_change": 7, "test_accuracy": 0, "test_loss": 1, "train_accuracy": 6,
-         "memory_gib": 5, "examples_per_second": 8, "seconds": 2, "ridge": 4, "trained_to_end": 1}  # fmt: skip
-SPREAD = ("test_accuracy", "test_loss", "train_accuracy")
+RANKS = {"label": 0, "test_accuracy": 0, "test_r2": 0, "trained_to_end": 1, "seconds": 2, "memory_gib": 3, "ridge": 4,
+         "trained_parameters": 5, "test_loss": 6, "train_accuracy": 7, "iterations": 8, "loss_change": 9,
+         "examples_per_second": 10}  # fmt: skip
+SPREAD = ("test_accuracy", "test_r2", "test_loss", "train_accuracy")
+NO = "NO"
+
+Row = Mapping[str, Any]
 
 
 def print_comparison(record: Mapping[str, Any]) -> None:
-    """Print the table of a comparison; a narrow terminal leaves out columns, those of higher rank in `RANKS` first.
+    """Print the table of a comparison; a narrow terminal leaves out columns, those of higher rank in `RANKS` first."""
+    print_columns(record["title"], summary(record))
+    for note in notes(record["rows"]):
+        say(note)
+
+
+def summary(record: Mapping[str, Any]) -> list[Column]:
+    """Return the columns of the table, one cell per model; those that no run has are left out.
 
     With several seeds a metric is their mean ± their standard deviation, other numbers are means.
     """
-    models: dict[str, list[Mapping[str, Any]]] = {}
-    for row in record["rows"]:
-        models.setdefault(row["label"], []).append(row)
-    columns = [
-        Column(title, [_cell(name, rows) for rows in models.values()], RANKS.get(name, 3),
-               text=any(isinstance(row.get(name), str) for row in record["rows"]))
-        for name, title in record["columns"].items() if name != "seed"
-        and any(row.get(name) is not None for row in record["rows"])
+    rows, models = record["rows"], by_model(record["rows"])
+    ranks = RANKS | ({"test_loss": 0} if all(row.get("test_accuracy") is None and row.get("test_r2") is None
+                                             for row in rows) else {})  # fmt: skip
+    return [
+        Column(record["columns"][name], [_cell(name, own) for own in models.values()], ranks.get(name, 5),
+               text=any(isinstance(row.get(name), str) for row in rows))
+        for name in record["columns"] if name != "seed" and any(row.get(name) is not None for row in rows)
     ]  # fmt: skip
-    print_columns(record["title"], columns)
-    moving = [label for label, rows in models.items()
-              if any(abs(row.get("loss_change") or 0) > 100 * SETTLED for row in rows)]  # fmt: skip
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Return what the table does not show: which models were not trained to their end, and other flaws."""
+    models, told = by_model(rows), []
+    moving = [label for label, own in models.items() if any(abs(row.get("loss_change") or 0) > 100 * SETTLED
+                                                            for row in own)]  # fmt: skip
     if moving:
-        say(f"Not trained to their end: {', '.join(moving)}. The training loss still changed by more than "
-            f"{SETTLED:.0%} over the last tenth of the epochs; give more of them with --max_cg_iters.")  # fmt: skip
-    flawed = [label for label, rows in models.items() if label not in moving and any(row.get("flaw") for row in rows)]
+        told.append(
+            f"Not trained to their end: {', '.join(moving)}. The training loss still changed by more than "
+            f"{SETTLED:.0%} over the last tenth of the epochs; give more of them with --max_cg_iters."
+        )
+    flawed = [label for label, own in models.items() if label not in moving and any(row.get("flaw") for row in own)]
     if flawed:
-        say(f"Their best ridge diverged or did not converge: {', '.join(flawed)}. See their own tables.")
+        told.append(f"Their best ridge diverged or did not converge: {', '.join(flawed)}. See their own tables.")
+    found = [label for label, own in models.items() if any(row.get("kernel_found") for row in own)]
+    if found:
+        told.append("Seconds and memory are without those of the kernel's matrix, which had been made before: "
+                    f"{', '.join(found)}.")  # fmt: skip
+    return told
 
 
-def _cell(name: str, rows: list[Mapping[str, Any]]) -> str:
+def by_model(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each model by its label, in their order."""
+    models: dict[str, list[Row]] = {}
+    for row in rows:
+        models.setdefault(row["label"], []).append(row)
+    return models
+
+
+def untrained(row: Row) -> bool:
+    """Return whether a run is known not to have been trained or solved to its end."""
+    return row.get("trained_to_end") == NO
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return a number, or for several that differ their mean ± their standard deviation (over n - 1)."""
+    if len(set(values)) == 1:
+        return _shown(values[0])
+    return f"{_shown(float(np.mean(values)))} ± {np.std(values, ddof=1):.2g}"
+
+
+def _cell(name: str, rows: Sequence[Row]) -> str:
     values = [row[name] for row in rows if row.get(name) is not None]
     if not values:
         return "-"
     if isinstance(values[0], str):
         return " / ".join(dict.fromkeys(values))
-    if name in SPREAD and len(values) > 1:
-        return f"{np.mean(values):.4g} ± {np.std(values):.2g}"
-    return _shown(float(np.mean(values)))
+    return spread(values) if name in SPREAD else _shown(float(np.mean(values)))
 
 
 def _shown(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,6 +1,7 @@
 """Kernel ridge regression on a dataset over a ridge grid, at one noise level or several: settings in, results out."""
 
 import dataclasses
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -194,7 +195,9 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
 
     refuse_large_fit(config)
     dataset = _checked(load_preprocessed(config, level))
-    gram = _gram_of(config, asked, level, dataset)
+    start = time.monotonic()
+    gram, made = _gram_of(config, asked, level, dataset)
+    about = {"found": not made, "seconds": round(time.monotonic() - start, 3)}
     stax = gram.manifest.scale == "stax" and config.kernel != "POLYNOMIAL"
     if config.ridges:
         ridges = listed_ridges(config.ridges)
@@ -206,18 +209,21 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
             trace=_trace(gram) if family == OWN else 1.0,
         )  # fmt: skip
     path = _solve(config, dataset, gram, ridges, unfinished)
-    return life.Outcome(*scored(config, level, dataset, gram, path))
+    record, arrays = scored(config, level, dataset, gram, path)
+    return life.Outcome({**record, "kernel": about}, arrays)
 
 
-def _gram_of(config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset) -> "Gram | Embedding":
-    """Return the --gram folder's matrix, checked against what is asked, or the kernel's own, found or made."""
+def _gram_of(
+    config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset
+) -> tuple["Gram | Embedding", bool]:  # fmt: skip
+    """Return the --gram folder's matrix, checked against what is asked, or the kernel's own; and if it was made."""
     if not config.gram:
         return _found_or_made(config, level, dataset)
     from linearized.kernel_ridge.gram_source import open_folder
 
     gram = open_folder(config.gram, dataset, asked)  # compares its rows and kernel
     config.check_grid()
-    return gram
+    return gram, False
 
 
 def _trace(gram: "Gram | Embedding") -> float:

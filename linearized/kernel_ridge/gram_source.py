@@ -30,8 +30,12 @@ _LAST_WORDS = 2000  # characters of a child's output that are kept
 _ERROR = "error: "  # start of the line in which a command of this suite says why it fails
 
 
-def find_or_make(settings: Any, dataset: Dataset, *, opened: Callable = open_gram, module: str = "kernel_gen") -> Any:
-    """The matrix (or the embedding) that the settings name, made by `python -m kernel_gen` where it is not ready.
+def find_or_make(
+    settings: Any, dataset: Dataset, *, opened: Callable = open_gram, module: str = "kernel_gen"
+) -> tuple[Any, bool]:  # fmt: skip
+    """Return the matrix (or the embedding) that the settings name, and whether it had to be made.
+
+    `python -m kernel_gen` makes it where it is not ready.
 
     Args:
         dataset: What the settings' `data()` gives: its fingerprint is compared.
@@ -42,13 +46,13 @@ def find_or_make(settings: Any, dataset: Dataset, *, opened: Callable = open_gra
     """
     folder = settings.path()
     try:
-        return opened(folder, fingerprint=dataset.fingerprint)
+        return opened(folder, fingerprint=dataset.fingerprint), False
     except UserError as error:
         logging.info("%s", error)
     keep(settings.data)
     logging.info("making it: %s", settings.command())
     run_child([sys.executable, "-m", module, *settings.flags(), f"--wait={WAIT}"], settings.command())
-    return opened(folder, fingerprint=dataset.fingerprint)
+    return opened(folder, fingerprint=dataset.fingerprint), True
 
 
 def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> Gram:

@@ -49,6 +49,8 @@ class Declaration:
         hidden_layers: Returns the number of layers with a nonlinearity from the settings.
         parameters: Returns a lower bound of the numbers that are trained, from settings, length of a row and number of
             outputs; it guards the machine's memory.
+        budget: Flags of training, such as the learning rate, with which `linearized compare` trains the model in place
+            of those that it has for all networks.
         check: Raises `UserError` for settings that the model cannot have together.
         complete: Returns settings of the model's own that follow from others, by name.
     """
@@ -66,5 +68,6 @@ class Declaration:
     layout: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     hidden_layers: Callable[[Any], int] = _one
     parameters: Callable[[Any, int, int], int] = _unknown
+    budget: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check: Callable[[Any], None] | None = None
     complete: Callable[[Any], dict[str, Any]] | None = None

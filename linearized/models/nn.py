@@ -21,7 +21,7 @@ def _parameters(config: Any, dim: int, outputs: int) -> int:
 
 DECLARED = Declaration(
     reads("num_units", "num_layers", "activation", "drop_rate", "seed"), optimizer="sgd", parameters=_parameters,
-    hidden_layers=lambda config: config.num_layers,
+    hidden_layers=lambda config: config.num_layers, budget={"learning_rate": 0.01},
 )  # fmt: skip
 
 

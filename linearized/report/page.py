@@ -27,23 +27,38 @@ def write_page(runs: Runs, path: Path | str, *, folders: Sequence[Path], metrics
         folders: Where the runs were found, told at the top.
         metrics: Columns of the table of runs to draw against the noise level, each where it has a value.
     """
-    loader = jinja2.FileSystemLoader(HERE / "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.globals["inlined"] = lambda name: (HERE / name).read_text(encoding="utf-8").strip()
-    environment.filters |= {"cell": cell, "sort_key": sort_key}
-    html = environment.get_template("page.html").render(
+    return rendered(
+        "page.html", path,
         title="Networks against kernels: results",
         subtitle=" and ".join(map(str, folders)),
-        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        made=now(),
         facts=page_parts.facts(runs),
         figures=list(page_parts.figures(runs, metrics)),
         table=page_parts.table(runs),
         problems=list(page_parts.problems(runs)),
         runs=list(page_parts.details(runs)),
         origins=page_parts.origins(runs),
+    )  # fmt: skip
+
+
+def now() -> str:
+    """Return the time, UTC, for the head of a page."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def rendered(template: str, path: Path | str, **values: Any) -> Path:
+    """Write a page from a template of the folder `templates`, whole or not at all; return its path.
+
+    Args:
+        values: What the template names; a name that is missing is an error.
+    """
+    loader = jinja2.FileSystemLoader(HERE / "templates")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.globals["inlined"] = lambda name: (HERE / name).read_text(encoding="utf-8").strip()
+    environment.filters |= {"cell": cell, "sort_key": sort_key}
+    html = environment.get_template(template).render(**values)
     with whole_file(path) as aside:
         aside.write_text(html, encoding="utf-8")
     return Path(path)

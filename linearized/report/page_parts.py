@@ -72,10 +72,11 @@ def facts(runs: Runs) -> list[tuple[str, str]]:
     told = {"unreadable": len(runs.unreadable), "unfinished": len(runs.unfinished), "not converged": missed}
     problems = ", ".join(f"{count} {name}" for name, count in told.items() if count)
     seconds = float(table["seconds"].sum()) if len(table) else 0.0
-    return [*found, ("time to fit", _duration(seconds)), ("problems", problems or "none")]
+    return [*found, ("time to fit", duration(seconds)), ("problems", problems or "none")]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

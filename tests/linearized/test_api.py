@@ -8,7 +8,6 @@ from sklearn.datasets import load_iris
 import linearized
 from linearized.base.errors import UserError
 from linearized.experiments.compare import CompareSettings
-from linearized.report.comparison import means
 from linearized.settings.config import parse
 
 
@@ -66,11 +65,6 @@ def test_a_comparison_has_one_budget_and_the_same_validation_rows():
 def test_flags_that_no_entry_is_given_are_refused(flag):
     with pytest.raises(UserError, match="is read by none of"):
         parse(CompareSettings, ["--models=krr:RF,linear", flag])
-
-
-def test_a_picture_averages_the_seeds():
-    rows = [{"label": "RF", "test_loss": 1.0}, {"label": "RF", "test_loss": 3.0}, {"label": "NN", "test_loss": None}]
-    assert [(row["label"], row["test_loss"]) for row in means(rows)] == [("RF", 2.0), ("NN", None)]
 
 
 @pytest.mark.slow

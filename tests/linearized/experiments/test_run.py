@@ -164,24 +164,46 @@ def test_the_command_of_a_result_makes_the_same_run(directories):
         assert result.record["made_by"]["seeds"]["weight_seed"] == config.weight_seed
 
 
-def test_a_comparison_is_read_back_while_its_runs_are_there(directories, monkeypatch):
+class Here:
+    """A pool that works in this process, where a new one would take seconds."""
+
+    def __init__(self, *_args, **_settings):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        return None
+
+    def submit(self, function, *args):
+        value = function(*args)
+        return type("Done", (), {"result": lambda self: value})()
+
+
+def test_a_killed_comparison_goes_on_with_the_runs_that_are_missing(directories, monkeypatch):
     from linearized.experiments import compare, train
 
-    class Here:
-        """Trains in this process, where a new one would take seconds."""
+    monkeypatch.setattr(compare, "spawned_pool", Here)
+    config = compare.CompareSettings(models="RF,NT", num_units=4, num_train=40, num_test=10, reg_index="5", seeds=2)
+    fitted, whole = [], train._fitted
 
-        def __init__(self, *_args, **_settings):
-            pass
+    def until_the_third(run, level, unfinished):
+        fitted.append((run.model, run.weight_seed - config.weight_seed))
+        if len(fitted) == 3:
+            raise KeyboardInterrupt
+        return whole(run, level, unfinished)
 
-        def __enter__(self):
-            return self
+    monkeypatch.setattr(train, "_fitted", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        compare.run(config)
+    record = compare.run(config).record
+    assert fitted == [("RF", 0), ("RF", 1), ("NT", 0), ("NT", 0), ("NT", 1)]
+    assert [(row["label"], row["seed"]) for row in record["rows"]] == [("RF", 0), ("RF", 1), ("NT", 0), ("NT", 1)]
 
-        def __exit__(self, *_error):
-            return None
 
-        def submit(self, function, *args):
-            value = function(*args)
-            return type("Done", (), {"result": lambda self: value})()
+def test_a_comparison_is_read_back_while_its_runs_are_there(directories, monkeypatch):
+    from linearized.experiments import compare, train
 
     monkeypatch.setattr(compare, "spawned_pool", Here)
     config = compare.CompareSettings(models="RF,NT", num_units=4, num_train=40, num_test=10, reg_index="5")
