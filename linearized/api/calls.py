@@ -49,11 +49,12 @@ def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResul
     return KernelResult(config, run(config)[0])
 
 
-def compare(X: Any, y: Any, models: list[str] | None = None, seeds: int = 1, **flags: Any) -> pd.DataFrame:
+def compare(X: Any, y: Any = None, models: list[str] | None = None, seeds: int = 1, **flags: Any) -> pd.DataFrame:
     """Fit several models to the same rows, as `linearized compare` does.
 
     Args:
-        X, y: Inputs and labels or targets; arrays or data frames.
+        X, y: Inputs and labels or targets, arrays or data frames; or X alone, the name of a published data set or a
+            text of --data, such as a folder of images.
         models: Entries of --models; None: the command's default.
         seeds: Runs of each model.
         flags: The command's flags by name.
@@ -64,7 +65,7 @@ def compare(X: Any, y: Any, models: list[str] | None = None, seeds: int = 1, **f
     from linearized.experiments.compare import CompareSettings, run
 
     entries = {} if models is None else {"models": ",".join(models)}
-    record = run(CompareSettings(**entries, seeds=seeds, **data_flags((X, y)), **flags)).record
+    record = run(CompareSettings(**entries, seeds=seeds, **data_flags(X if y is None else (X, y)), **flags)).record
     table = pd.DataFrame(record["rows"], columns=[*record["columns"], "folder"]).rename(columns={"label": "model"})
     table.attrs["title"] = record["title"]
     return table

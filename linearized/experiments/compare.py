@@ -1,6 +1,6 @@
 """Fits several models to one data set and puts accuracy, ridge, time, memory and parameters side by side.
 
-    linearized compare --dataset=DIGITS --models=RF,NT,NN,krr:NTK,krr:polynomial(3),linear --seeds=3
+    linearized compare --dataset=DIGITS --models="RF,NT,NN,krr:NTK,krr:polynomial(3),linear" --seeds=3
     linearized compare --data=table.npz
     linearized compare --models=KERV_CNN:kervolution_kernel=gaussian,KERV_CNN:kervolution_kernel=sigmoid
 

@@ -84,7 +84,8 @@ def _metric(axis, name: str, models: Mapping[str, Sequence[Mapping[str, Any]]]) 
         own = [row[name] for row in measured]
         for still_moving, face in ((False, COLOURS[0]), (True, "none")):
             shown = [row[name] for row in measured if untrained(row) == still_moving]
-            axis.scatter(shown, [place] * len(shown), s=28, facecolors=face, edgecolors=COLOURS[0], zorder=3)
+            axis.plot(shown, [place] * len(shown), "o", markersize=5.5, markerfacecolor=face,
+                      markeredgecolor=COLOURS[0], zorder=3)  # fmt: skip
         if len(set(own)) > 1:
             axis.plot([np.mean(own)] * 2, [place - 0.25, place + 0.25], color=COLOURS[1], linewidth=1.5, zorder=4)
         axis.annotate(spread(own), (max(own), place), (7, 0), textcoords="offset points", va="center", fontsize=9)
@@ -104,7 +105,7 @@ def _bars(axis, name: str, models: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     axis.barh(range(len(models)), [value or 0.0 for value in averages], height=0.6, color=COLOURS[5])
     for place, (values, average) in enumerate(zip(own, averages, strict=True)):
         if len(set(values)) > 1:
-            axis.scatter(values, [place] * len(values), s=9, color=COLOURS[0], zorder=3)
+            axis.plot(values, [place] * len(values), "o", markersize=3, color=COLOURS[0], zorder=3)
         end = (max(values, default=0.0), place)
         axis.annotate(_shown(average), end, (5, 0), textcoords="offset points", va="center", fontsize=9)
     axis.set_xlim(0, 1.6 * max((value for values in own for value in values), default=1.0) or 1.0)
