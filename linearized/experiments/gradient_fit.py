@@ -14,6 +14,7 @@ from linearized.data.dataset import Dataset
 from linearized.experiments.fit_results import RidgeFit
 from linearized.experiments.refusals import read_weights
 from linearized.experiments.step_progress import progress_line
+from linearized.experiments.target_units import TargetUnits
 from linearized.models import declaration
 from linearized.models.common import build
 from linearized.models.published_weights import take_up
@@ -31,8 +32,14 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
     Args:
         folder: Where checkpoints and finished ridges are kept until the run is done.
 
+    Own targets of regression are standardised for training, see `linearized.experiments.target_units`; predictions are
+    in the targets' own units, parameters are those of the model of standardised targets.
+
     Returns: The fits in the ridges' order, and what the result says of the solver.
     """
+    units = TargetUnits.of(dataset)
+    if units is not None:
+        dataset = units.standardised(dataset)
     name = config.working_solver()
     key = f"{dataset.fingerprint}-{config.key()}"
     fits = []
@@ -43,11 +50,13 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
             logging.info("ridge %d of %d: λ = %.3e (index %d) by %s", place, len(ridges), ridge, index, name)
             done = _fit_one(config, dataset, index, ridge, name, folder / f"checkpoint_{index:03d}", key)
             _save(path, done, key)
+        if units is not None:
+            done.predictions = {split: units.restored(outputs) for split, outputs in done.predictions.items()}
         fits.append(done)
     about = {
         "name": name,
         "step": "Newton step" if name == "newton_cg" else "epoch",
-        "history": "train loss with penalty",
+        "history": "train loss with penalty" + (" of the standardised targets" if units is not None else ""),
     }
     return fits, about
 

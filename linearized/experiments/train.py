@@ -21,6 +21,7 @@ from linearized.experiments.fit_results import Result, about_data
 from linearized.experiments.grids import OWN, grid, mean_diagonal
 from linearized.experiments.needs import refuse_beyond_memory
 from linearized.experiments.refusals import asked_ridges, read_weights, refuse_unfit, weights_digest
+from linearized.experiments.target_units import TargetUnits
 from linearized.models import MODELS, declaration, setting_groups
 from linearized.models.declaration import HIDDEN_UNITS
 from linearized.settings.config import LARGEST_SEED, setting
@@ -239,6 +240,9 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     best = fits[choice.position]
     model = build(config, dataset, best.ridge)
     _set_parameters(config, model, best.parameters)
+    units = None if config.uses_least_squares() else TargetUnits.of(dataset)
+    if units is not None:
+        model = units.model(model)
     record = {
         "title": _title(config, dataset),
         "settings": {**config.to_dict(), "noise_ind": level},

@@ -41,6 +41,22 @@ def test_krr_predicts_the_labels_that_its_record_scores(directories, iris):
     assert ridges.iloc[-1] / ridges.iloc[0] == pytest.approx(1e9)
 
 
+def test_a_network_is_trained_alike_whatever_the_unit_of_the_targets(directories):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(120, 3)).astype(np.float32)
+    y = np.stack([np.sin(x[:, 0]) + x[:, 1], x[:, 2]], axis=1)
+    flags = {"model": "NN", "num_units": 16, "solver": "adam", "max_cg_iters": 30, "learning_rate": 0.02}
+    plain = linearized.train(data=(x[:90], y[:90], x[90:], y[90:]), **flags)
+    unit = y * [1000, 0.01] + [50_000, 3]
+    other = linearized.train(data=(x[:90], unit[:90], x[90:], unit[90:]), **flags)
+    np.testing.assert_allclose((other.predict(x[90:]) - [50_000, 3]) / [1000, 0.01], plain.predict(x[90:]), atol=0.02)
+    [scores] = other.record["ridges"]
+    assert np.square(other.predict(x[90:]) - unit[90:]).sum(axis=1).mean() == pytest.approx(
+        scores["test_loss"], rel=1e-3
+    )
+    assert 1 - plain.record["ridges"][0]["test_normalised_loss"] > 0.5
+
+
 @pytest.mark.parametrize("data", [(1, 2, 3), 5])
 def test_other_data_are_refused(data):
     with pytest.raises(UserError, match="Data are"):

@@ -1,0 +1,51 @@
+"""Targets of regression in units of their own spread, in which networks are trained on data of the user's own.
+
+A learning rate, an initial readout and a penalty suit targets of mean 0 and variance 1. Published data sets have such a
+scale, or one that the published settings were chosen for; other targets, such as prices, are standardised by the train
+rows for training alone. Predictions, scores and the saved model are in the targets' own units.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from linearized.base.shapes import Float32
+from linearized.data.dataset import Dataset, Split
+from linearized.experiments.grids import OWN
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetUnits:
+    """Mean and standard deviation of each target over the train rows; 1 for a target that is constant there."""
+
+    offset: Float32[np.ndarray, " k"]
+    scale: Float32[np.ndarray, " k"]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "TargetUnits | None":
+        """Return the units of own targets of regression; None for classes and published data sets."""
+        if dataset.family != OWN or dataset.task != "regression":
+            return None
+        y = dataset.train.y.astype(np.float64)
+        spread = y.std(axis=0)
+        return cls(y.mean(axis=0).astype(np.float32), np.where(spread > 0, spread, 1.0).astype(np.float32))
+
+    def standardised(self, dataset: Dataset) -> Dataset:
+        """Return the dataset with targets (y - offset) / scale in every split."""
+        splits = {name: Split(rows.x, (rows.y - self.offset) / self.scale) for name, rows in dataset.splits().items()}
+        return dataclasses.replace(dataset, **splits)
+
+    def restored(self, outputs: Float32[np.ndarray, "n k"]) -> Float32[np.ndarray, "n k"]:
+        """Return outputs of a model of standardised targets in the targets' own units."""
+        return outputs * self.scale + self.offset
+
+    def model(self, model: "keras.Model") -> "keras.Model":
+        """Return the model of standardised targets followed by `restored`, as a layer; the weights are shared."""
+        import keras
+
+        own = keras.layers.Rescaling(self.scale.tolist(), self.offset.tolist(), dtype="float32", name="target_units")
+        return keras.Model(model.input, own(model.output), name=model.name)
