@@ -1,0 +1,157 @@
+"""What variables contribute to a tangent kernel: row gradients, or factors whose outer products these are.
+
+For rows x and x' and outputs k and l of a network, a variable w contributes ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩. A layer that is
+linear at T positions, s_t = h_t w + b, has ∂f_k/∂w = Σ_t h_t δ_ktᵀ, so that its contribution is
+
+    Σ_t,u (h_t·h'_u + 1) (δ_kt·δ'_lu)
+
+with 1 for the bias: `Factors`, T² (a + k b) operations a pair for k outputs. The row gradients themselves, `Gradients`,
+take k T a b operations a row and k a b a pair. Both are in float32, sums of products by BLAS.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from linearized.base.shapes import Float32
+
+BLOCK = 2**24  # numbers of an intermediate array
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients:
+    """Row gradients of a variable, (n, k, p)."""
+
+    values: Float32[np.ndarray, "n k p"]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: slice) -> "Gradients":
+        return Gradients(self.values[rows])
+
+    @classmethod
+    def joined(cls, blocks: Sequence["Gradients"]) -> "Gradients":
+        """Return the rows of several blocks."""
+        return blocks[0] if len(blocks) == 1 else cls(np.concatenate([one.values for one in blocks]))
+
+    def trace(self, other: "Gradients") -> Float32[np.ndarray, "n m"]:
+        """Return Σ_k of the contributions at equal outputs."""
+        return self.values.reshape(len(self), -1) @ other.values.reshape(len(other), -1).T
+
+    def full(self, other: "Gradients") -> Float32[np.ndarray, "n m k k"]:
+        """Return the contributions at every pair of outputs."""
+        (n, k, p), m = self.values.shape, len(other)
+        pairs = self.values.reshape(n * k, p) @ other.values.reshape(m * k, p).T
+        return pairs.reshape(n, k, m, k).transpose(0, 2, 1, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Factors:
+    """Inputs and signals of a layer at its positions.
+
+    Attributes:
+        inputs: h, (n, T, a), float32; numbers (n, T, 1) in `Lookups`.
+        signals: δ, (n, T, k, b).
+        bias: 1.0 where the layer's bias contributes too, else 0.0.
+    """
+
+    inputs: np.ndarray
+    signals: Float32[np.ndarray, "n t k b"]
+    bias: float
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, rows: slice) -> "Factors":
+        return type(self)(self.inputs[rows], self.signals[rows], self.bias)
+
+    @classmethod
+    def joined(cls, blocks: Sequence["Factors"]) -> "Factors":
+        """Return the rows of several blocks."""
+        return blocks[0]._together(blocks, 0, blocks[0].bias)
+
+    @staticmethod
+    def of_calls(calls: Sequence["Factors"], bias: float) -> "Factors":
+        """Return the factors of all calls of a layer as those of one call that has their positions together."""
+        return calls[0]._together(calls, 1, bias)
+
+    def _together(self, parts: Sequence["Factors"], axis: int, bias: float) -> "Factors":
+        if len(parts) == 1:
+            return dataclasses.replace(self, bias=bias)
+        inputs, signals = (np.concatenate([getattr(part, name) for part in parts], axis)
+                           for name in ("inputs", "signals"))  # fmt: skip
+        return type(self)(inputs, signals, bias)
+
+    def gradients(self) -> Float32[np.ndarray, "n a k b"]:
+        """Return Σ_t h_t δ_ktᵀ of each row: k T a b operations a row."""
+        n, t, k, b = self.signals.shape
+        found = np.matmul(self.inputs.transpose(0, 2, 1), self.signals.reshape(n, t, k * b))
+        return found.reshape(n, -1, k, b)
+
+    def trace(self, other: "Factors") -> Float32[np.ndarray, "n m"]:
+        """As `Gradients.trace`."""
+        out = np.empty((len(self), len(other)), np.float32)
+        for rows, columns, inner in self._inner(other):
+            one, two = self[rows].signals, other[columns].signals
+            signals = one.reshape(-1, one.shape[2] * one.shape[3]) @ two.reshape(-1, two.shape[2] * two.shape[3]).T
+            out[rows, columns] = _over_positions(inner * signals, self, other, len(one))
+        return out
+
+    def full(self, other: "Factors") -> Float32[np.ndarray, "n m k k"]:
+        """As `Gradients.full`."""
+        k = self.signals.shape[2]
+        out = np.empty((len(self), len(other), k, k), np.float32)
+        for rows, columns, inner in self._inner(other):
+            one, two = self[rows].signals, other[columns].signals
+            for place in range(k):
+                left = one[:, :, place].reshape(-1, one.shape[3])
+                for there in range(k):
+                    signals = left @ two[:, :, there].reshape(-1, two.shape[3]).T
+                    out[rows, columns, place, there] = _over_positions(inner * signals, self, other, len(one))
+        return out
+
+    def _inner(self, other: "Factors") -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """Yield rows, columns and h·h' + 1 of their positions, (rows T, columns T)."""
+        positions = self.inputs.shape[1]
+        size = max(1, int(np.sqrt(BLOCK)) // positions)
+        for start in range(0, len(self), size):
+            rows = slice(start, min(start + size, len(self)))
+            for left in range(0, len(other), size):
+                columns = slice(left, min(left + size, len(other)))
+                yield rows, columns, self._products(self.inputs[rows], other.inputs[columns])
+
+    def _products(self, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+        """Return h·h' + 1 of all positions."""
+        inner = one.reshape(-1, one.shape[2]) @ two.reshape(-1, two.shape[2]).T
+        inner += np.float32(self.bias)
+        return inner
+
+
+@dataclasses.dataclass(frozen=True)
+class Lookups(Factors):
+    """Factors of an embedding: `inputs` are numbers (n, T, 1) that stand for one-hot rows."""
+
+    def _products(self, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+        return (one.reshape(-1, 1) == two.reshape(1, -1)).astype(np.float32)
+
+
+def _over_positions(products: np.ndarray, one: Factors, two: Factors, rows: int) -> np.ndarray:
+    t, u = one.inputs.shape[1], two.inputs.shape[1]
+    if t == u == 1:
+        return products
+    return products.reshape(rows, t, -1, u).sum(axis=(1, 3))
+
+
+Contribution = Gradients | Factors
+
+
+def operations(
+    positions: int, width: int, outputs: int, out_width: int, *, rows: int, full: bool
+) -> tuple[float, float]:
+    """Return the operations a pair of rows of factors and of row gradients, when `rows` of each side are paired."""
+    pairs = outputs**2 if full else outputs
+    factors = positions**2 * (width + pairs * out_width + pairs)
+    gradients = outputs * positions * width * out_width * 2 / rows + pairs * width * out_width
+    return float(factors), float(gradients)

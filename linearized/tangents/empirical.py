@@ -1,0 +1,86 @@
+"""Kernels of a Keras model at its present weights: the empirical NTK, and those of the outputs of its layers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from linearized.base.errors import UserError
+from linearized.tangents.model_checks import checked_inputs, checked_outputs
+from linearized.tangents.signals import in_float32
+from linearized.tangents.tangent_kernel import TangentKernel
+from linearized.tangents.taps import recorded
+
+ROWS = 256  # of a forward pass
+
+
+def empirical_ntk(
+    model: keras.Model, x1: Any, x2: Any = None, *, outputs: str | int = "trace",
+    variables: Callable[[Any], bool] | None = None, explain: bool = False,
+) -> np.ndarray | pd.DataFrame:  # fmt: skip
+    """Return the empirical NTK Θ_kl(x, x') = Σ_w ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ of a Keras model at its present weights.
+
+    Args:
+        model: Of one input and one output, of any layers; outputs of more dimensions are flattened to k.
+        x1, x2: Rows (n, ...) and (m, ...) as the model takes them; None: x2 = x1.
+        outputs: "trace", Σ_k Θ_kk; "full", every pair of outputs; "sum", the NTK of Σ_k f_k; or the index of an output.
+        variables: Which trainable variables take part: a function of a variable, such as
+            `lambda variable: "embedding" not in variable.path`; None: all.
+        explain: Return a table of the path that each variable takes (see `paths`) in the place of the kernel.
+
+    Returns: Θ, float32 (n, m), or (n, m, k, k) for "full".
+
+    Layers are in inference mode: normalisations use their stored statistics, and dropout is off. Computes in float32;
+    the model is unchanged after the call. Cost: one forward and k backward passes per row, memory for row gradients
+    where these take fewer operations than factors, and per pair of rows the operations that `explain` states.
+
+    Raises `UserError` for several inputs or outputs, layers that draw random numbers in inference mode, rows that
+    change each other's outputs, weights that are not finite, models without trainable variables, and rows that the
+    model cannot take.
+    """
+    x1 = checked_inputs(x1)
+    kernel = TangentKernel(model, x1, outputs=outputs, variables=variables)
+    if explain:
+        rows = [(one.variable.path, tuple(one.variable.shape), one.name, one.calls, one.operations)
+                for one in kernel.paths]  # fmt: skip
+        return pd.DataFrame(rows, columns=["variable", "shape", "path", "calls", "operations per pair"])
+    one = kernel.prepare(x1)
+    return kernel.block(one, one if x2 is None else kernel.prepare(checked_inputs(x2)))
+
+
+def layer_features(model: keras.Model, x: Any, layer: str | None = None) -> np.ndarray:
+    """Return the outputs of a layer for rows, flattened to (n, p), float32.
+
+    Args:
+        layer: Its name; None: what enters the last layer that has weights, the features of the last hidden layer.
+
+    Raises `UserError` as `empirical_ntk`, and for a name that the model does not have or a layer that it does not call
+    once.
+    """
+    x = checked_inputs(x)
+    checked_outputs(model, x)
+    found = []
+    for start in range(0, len(x), ROWS):
+        with in_float32(model), recorded(model, layer) as seen:
+            model(x[start : start + ROWS], training=False)
+        if layer is not None and len(seen) != 1:
+            raise UserError(f"The model {model.name} calls the layer {layer} {len(seen)} times. Take another layer.")
+        features = keras.ops.convert_to_numpy(seen[-1][0 if layer is None else 1])
+        found.append(features.reshape(len(features), -1).astype(np.float32))
+    return np.concatenate(found)
+
+
+def conjugate_kernel(model: keras.Model, x1: Any, x2: Any = None, *, layer: str | None = None) -> np.ndarray:
+    """Return the conjugate kernel φ(x)·φ(x') of a Keras model at its present weights, float32 (n, m).
+
+    Args:
+        x1, x2: Rows; None: x2 = x1.
+        layer: φ are the outputs of this layer; None: of the last hidden layer, see `layer_features`.
+
+    At infinite width and initial weights it tends to the NNGP kernel, divided by the width in the standard
+    parametrization. Raises `UserError` as `layer_features`.
+    """
+    one = layer_features(model, x1, layer)
+    return one @ (one if x2 is None else layer_features(model, x2, layer)).T

@@ -1,0 +1,82 @@
+"""Checks of a Keras model, and of rows for it, before its tangents are taken."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from linearized.base.array_checks import refuse_not_finite
+from linearized.base.errors import UserError
+from linearized.base.reading import one_line
+from linearized.tangents.signals import BACKENDS, in_float32
+
+COUPLED = 1e-3  # relative change of a row's outputs by another row beside it, above which rows are not independent
+
+
+def checked_inputs(x: Any) -> np.ndarray:
+    """Return rows (n, ...) as float32 or int32. Raise `UserError` for other arrays, and if they are not finite."""
+    if isinstance(x, list | tuple | dict):
+        raise UserError("Tangent kernels take one array of rows (n, ...). Give a model of one input.")
+    x = np.asarray(x)
+    if x.ndim < 2 or not len(x) or x.dtype.kind not in "biuf":
+        raise UserError(f"Inputs must be rows (n, ...) of real numbers. Received: {x.dtype} of shape {x.shape}.")
+    if x.dtype.kind == "f":
+        refuse_not_finite(x, "Inputs")
+    return np.ascontiguousarray(x, np.float32 if x.dtype.kind == "f" else np.int32)
+
+
+def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
+    """Return the number of outputs of a model per row.
+
+    Args:
+        probe: Some rows; the first is used.
+
+    Raises `UserError` for several inputs or outputs, rows of another shape, weights or outputs that are not finite,
+    random numbers in inference mode, and rows that change each other's outputs.
+    """
+    if keras.backend.backend() not in BACKENDS:
+        raise UserError(f"Tangent kernels need Keras on {' or '.join(BACKENDS)}. Received: {keras.backend.backend()}.")
+    if len(getattr(model, "inputs", None) or ()) > 1:
+        raise UserError(f"The model {model.name} has {len(model.inputs)} inputs. Give a model of one of them, with the "
+                        "others as constants.")  # fmt: skip
+    row = probe[:1]
+    with in_float32(model):
+        try:
+            first, again, beside = (model(rows, training=False) for rows in (row, row, _with_another(row)))
+        except Exception as error:  # whatever a layer raises
+            raise UserError(f"The model {model.name} cannot take rows of shape {row.shape[1:]}: "
+                            f"{one_line(error)}.") from error  # fmt: skip
+    if isinstance(first, list | tuple | dict):
+        raise UserError(f"The model {model.name} has {len(first)} outputs. Give a model of one of them: "
+                        "keras.Model(model.inputs, model.outputs[0]).")  # fmt: skip
+    first, again, beside = (keras.ops.convert_to_numpy(one) for one in (first, again, beside))
+    if not np.array_equal(first, again, equal_nan=True):
+        raise UserError(f"The model {model.name} draws random numbers in inference mode{_drawing(model)}: two calls on "
+                        "the same row differ.")  # fmt: skip
+    for variable in model.variables:
+        if "float" in variable.dtype and variable.dtype != "float32":
+            raise UserError(f"The weights {variable.path} of the model {model.name} are stored in {variable.dtype}. "
+                            "Tangents need weights in float32, as under the mixed policies.")  # fmt: skip
+        if not np.isfinite(keras.ops.convert_to_numpy(variable.value).astype(np.float64)).all():
+            raise UserError(f"The weights {variable.path} of the model {model.name} are not finite.")
+    if not np.isfinite(first).all():
+        raise UserError(f"The outputs of the model {model.name} are not finite on the first row.")
+    if first.ndim < 2 or len(beside) != 2:
+        raise UserError(f"The model {model.name} must return a row of outputs per input row. Received: {first.shape}.")
+    if np.abs(beside[0] - first[0]).max() > COUPLED * max(float(np.abs(first).max()), 1e-6):
+        raise UserError(f"The outputs of the model {model.name} for one row change with the rows beside it: "
+                        "there is no kernel of two rows.")  # fmt: skip
+    return int(np.prod(first.shape[1:]))
+
+
+def _with_another(row: np.ndarray) -> np.ndarray:
+    return np.concatenate([row, np.zeros_like(row)])
+
+
+def _drawing(model: keras.Model) -> str:
+    """Return " (in NAME)" for the layers with a seed generator that are no usual dropout or noise layers."""
+    usual = (keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
+    names = [layer.name for layer in model._flatten_layers(include_self=False)
+             if not isinstance(layer, usual) and any(isinstance(one, keras.random.SeedGenerator)
+                                                     for one in vars(layer).values())]  # fmt: skip
+    return f" ({', '.join(names[:5])})" if names else ""

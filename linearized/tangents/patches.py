@@ -1,0 +1,33 @@
+"""The windows that convolutions see, as Keras pads, strides and dilates, in NumPy."""
+
+from typing import Any
+
+import numpy as np
+
+
+def channels_last(layer: Any, values: np.ndarray, first: int) -> np.ndarray:
+    """Return an array with its channels, which a layer may keep as axis `first`, as the last axis."""
+    return values if layer.data_format == "channels_last" else np.moveaxis(values, first, -1)
+
+
+def patches(layer: Any, inputs: np.ndarray) -> np.ndarray:
+    """Return the windows (n, positions, window, channels) of images (n, *sides, channels), by the layer's settings."""
+    sides = range(1, inputs.ndim - 1)
+    window, strides = layer.kernel_size, layer.strides
+    dilation = layer.dilation_rate if isinstance(layer.dilation_rate, tuple | list) else (layer.dilation_rate,)
+    reach = [(size - 1) * rate + 1 for size, rate in zip(window, dilation, strict=True)]
+    widths = [(0, 0)] * inputs.ndim
+    for axis, size, stride in zip(sides, reach, strides, strict=True):
+        if layer.padding == "same":
+            whole = max((-(-inputs.shape[axis] // stride) - 1) * stride + size - inputs.shape[axis], 0)
+            widths[axis] = (whole // 2, whole - whole // 2)
+        elif layer.padding == "causal":
+            widths[axis] = (size - 1, 0)
+    padded = np.pad(inputs, widths)
+    cut = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=tuple(sides))  # (n, *sides, channels, *reach)
+    steps = [slice(None, None, stride) for stride in strides]
+    cut = cut[(slice(None), *steps, slice(None), *(slice(None, None, rate) for rate in dilation))]
+    rank = len(reach)
+    cut = np.moveaxis(cut, 1 + rank, -1)  # (n, *sides, *window, channels)
+    n, channels = len(inputs), inputs.shape[-1]
+    return cut.reshape(n, int(np.prod(cut.shape[1 : 1 + rank])), int(np.prod(window)), channels)

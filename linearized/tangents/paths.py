@@ -1,0 +1,112 @@
+"""The path by which each variable contributes to a tangent kernel, chosen by operation count after a check.
+
+    factors     outer products of what enters its layer and of signals, T² (a + k b) operations per pair of rows
+    gradients   row gradients from the same, k T a b operations per row and k a b per pair
+    jacobian    row gradients by automatic differentiation, k backward passes per row: for variables without a rule
+
+The gradients that the rules give for a probe row are compared with those of automatic differentiation. A variable whose
+gradients differ, such as a weight that the model reads outside of its layer, takes the path "jacobian".
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from linearized.tangents.contributions import operations
+from linearized.tangents.rules import Linear
+
+TOLERANCE = 1e-3  # difference of a rule's gradients from the true ones, relative to the largest of the variable
+NEGLIGIBLE = 1e-5  # of the largest gradient of all variables: rounding, such as of a bias that a softmax cancels
+ROWS = 1024  # of each side, for which operations are counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """How a variable contributes.
+
+    Attributes:
+        name: "factors", "gradients" or "jacobian".
+        calls: Calls of its layer in one forward pass; 0 where it has no rule.
+        operations: Multiplications per pair of rows.
+    """
+
+    variable: Any
+    name: str
+    calls: int
+    operations: float
+
+
+class Parts:
+    """What the rules found in a forward pass, by variable."""
+
+    def __init__(self, linear: Iterable[Linear], others: Iterable[tuple[Any, np.ndarray]]):
+        self.kernels: dict[int, list[Linear]] = collections.defaultdict(list)
+        self.biases: dict[int, list[Linear]] = collections.defaultdict(list)
+        self.others: dict[int, list[np.ndarray]] = collections.defaultdict(list)
+        for part in linear:
+            self.kernels[id(part.kernel)].append(part)
+            if part.bias is not None:
+                self.biases[id(part.bias)].append(part)
+        for variable, gradient in others:
+            self.others[id(variable)].append(gradient)
+
+    def gradients(self, variable: Any) -> np.ndarray | None:
+        """Return row gradients (n, k, *shape), summed over the calls; None without a rule."""
+        key = id(variable)
+        found = [part.kernel_gradients() for part in self.kernels.get(key, ())]
+        found += [part.bias_gradients() for part in self.biases.get(key, ())]
+        found += self.others.get(key, ())
+        return sum(found) if found else None
+
+    def calls(self, variable: Any) -> int:
+        """Return the calls in which a rule found the variable."""
+        return sum(len(found.get(id(variable), ())) for found in (self.kernels, self.biases, self.others))
+
+
+def planned(variables: list[Any], parts: Parts, truth: list[np.ndarray | None], *, full: bool) -> list[Path]:
+    """Return the paths of the variables that the outputs depend on.
+
+    Args:
+        parts: Of one probe row.
+        truth: The derivatives of the outputs for this row, (k, *shape) per variable, by automatic differentiation.
+        full: Whether every pair of outputs is asked for.
+    """
+    largest = max((float(np.abs(one).max()) for one in truth if one is not None), default=0.0)
+    paths = {}
+    for variable, true in zip(variables, truth, strict=True):
+        mine = parts.gradients(variable)
+        if mine is None and true is None:
+            continue
+        width = len(true) if true is not None else mine.shape[1]
+        size = float(np.prod(variable.shape)) * width * (width if full else 1)
+        if mine is None or not _alike(mine[0], 0 if true is None else true, largest):
+            paths[id(variable)] = Path(variable, "jacobian", parts.calls(variable), size)
+            continue
+        name, count = "gradients", size
+        if (linear := parts.kernels.get(id(variable))) and parts.calls(variable) == len(linear):
+            factors, count = _counts(linear, full)
+            name, count = ("factors", factors) if factors < count else (name, count)
+        paths[id(variable)] = Path(variable, name, parts.calls(variable), count)
+    for key, linear in parts.biases.items():  # a bias goes along with a kernel of the same calls
+        path, kernel = paths.get(key), linear[0].kernel
+        together = parts.kernels[id(kernel)] == linear and path and parts.calls(path.variable) == len(linear)
+        if together and path.name == "gradients" and getattr(paths.get(id(kernel)), "name", "") == "factors":
+            paths[key] = dataclasses.replace(path, name="factors", operations=1.0)
+    return [paths[id(one)] for one in variables if id(one) in paths]
+
+
+def _alike(mine: np.ndarray, true: np.ndarray | int, largest: float) -> bool:
+    scale = max(float(np.abs(true).max()), NEGLIGIBLE / TOLERANCE * largest)
+    return bool(np.abs(mine - true).max() <= TOLERANCE * scale)
+
+
+def _counts(parts: list[Linear], full: bool) -> tuple[float, float]:
+    """Return the operations per pair of rows by factors, and by row gradients."""
+    positions, (_, _, k, b) = sum(part.factors.inputs.shape[1] for part in parts), parts[0].factors.signals.shape
+    a = int(np.prod(parts[0].kernel.shape)) // b
+    width = 1 if parts[0].factors.inputs.dtype.kind == "i" else a
+    factors, _ = operations(positions, width, k, b, rows=ROWS, full=full)
+    return factors, operations(positions, a, k, b, rows=ROWS, full=full)[1]

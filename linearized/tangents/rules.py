@@ -1,0 +1,193 @@
+"""From what entered a layer and the signals at its site to the contributions of its variables.
+
+Signals are derivatives of k outputs, (n, k, ...) with the shape of the site. Arrays are NumPy's, in float32.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from linearized.tangents.contributions import Factors, Lookups
+from linearized.tangents.patches import channels_last, patches
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """A kernel, and perhaps a bias, of a layer that is linear at its positions.
+
+    Attributes:
+        to_kernel: Arranges row gradients (n, a, k, b) as (n, k, *kernel.shape).
+        bias: None, or the variable whose gradient is the sum of the signals over the positions, in its shape.
+    """
+
+    kernel: Any
+    bias: Any
+    factors: Factors
+    to_kernel: Callable[[np.ndarray], np.ndarray]
+
+    def kernel_gradients(self) -> np.ndarray:
+        """Return row gradients of the kernel, (n, k, *shape)."""
+        return self.to_kernel(self.factors.gradients())
+
+    def bias_gradients(self) -> np.ndarray:
+        """Return row gradients of the bias, (n, k, *shape)."""
+        summed = self.factors.signals.sum(axis=1)
+        return summed.reshape(*summed.shape[:2], *self.bias.shape)
+
+
+Found = tuple[list[Linear], list[tuple[Any, np.ndarray]]]
+
+
+def found(layer: Any, kind: str, inputs: np.ndarray, signals: np.ndarray) -> Found:
+    """Return the linear parts of a call, and row gradients (n, k, *shape) of its other variables."""
+    return RULES[kind](layer, inputs, signals)
+
+
+def _dense(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
+    n, k, b = len(inputs), signals.shape[1], signals.shape[-1]
+    factors = _factors(inputs.reshape(n, -1, inputs.shape[-1]), signals.reshape(n, k, -1, b))
+    return [_linear(layer.kernel, layer.bias, factors)], []
+
+
+def _einsum(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
+    """Letters of the equation are kept (positions), contracted, or new; others have no factors and raise ValueError."""
+    one, weights, out = _letters(layer.equation, inputs.ndim)
+    kept = [letter for letter in out if letter not in weights]
+    new = [letter for letter in out if letter in weights]
+    contracted = [letter for letter in weights if letter not in out]
+    if set(one) != {*kept, *contracted} or kept[0] != one[0] or out[0] != one[0]:
+        raise ValueError(f"the equation {layer.equation} is no product at each position")
+    size = dict(zip(one, inputs.shape, strict=True)) | dict(zip(out, (len(inputs), *signals.shape[2:]), strict=True))
+    positions, a, b = (math.prod(size[letter] for letter in part) for part in (kept[1:], contracted, new))
+    rows = inputs.transpose([one.index(letter) for letter in (*kept, *contracted)])
+    order = [1 + out.index(letter) for letter in (*kept[1:], *new)]
+    n, k = signals.shape[:2]
+    factors = _factors(rows.reshape(n, positions, a), signals.transpose(0, 1, *order).reshape(n, k, positions, b))
+    named = [*contracted, *new]
+
+    def to_kernel(gradients: np.ndarray) -> np.ndarray:
+        whole = gradients.transpose(0, 2, 1, 3).reshape(n, k, *(size[letter] for letter in named))
+        return whole.transpose(0, 1, *(2 + named.index(letter) for letter in weights))
+
+    if layer.bias is None:
+        return [Linear(layer.kernel, None, factors, to_kernel)], []
+    axes = [letter for letter in out if letter in layer.bias_axes]
+    if axes == new:  # in the order of the outputs, as the factors have them
+        return [Linear(layer.kernel, layer.bias, factors, to_kernel)], []
+    gradient = signals.sum(axis=tuple(1 + place for place, letter in enumerate(out) if place and letter not in axes))
+    return [Linear(layer.kernel, None, factors, to_kernel)], [(layer.bias, gradient.reshape(n, k, *layer.bias.shape))]
+
+
+def _letters(equation: str, dims: int) -> tuple[str, str, str]:
+    """Return the letters of inputs, weights and outputs, an ellipsis replaced by capitals."""
+    left, out = equation.replace(" ", "").split("->")
+    one, weights = left.split(",")
+    named = len(one.replace("...", ""))
+    more = "".join(chr(ord("A") + place) for place in range(dims - named)) if "..." in left + out else ""
+    return one.replace("...", more), weights.replace("...", ""), out.replace("...", more)
+
+
+def _conv(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
+    inputs, signals = channels_last(layer, inputs, 1), channels_last(layer, signals, 2)
+    n, k, groups, b = len(inputs), signals.shape[1], layer.groups, signals.shape[-1]
+    cut = patches(layer, inputs)  # (n, T, window, channels)
+    bias = layer.bias if layer.use_bias else None
+    if groups == 1:
+        factors = _factors(cut.reshape(*cut.shape[:2], -1), signals.reshape(n, k, -1, b))
+        return [_linear(layer.kernel, bias, factors)], []
+    cut = cut.reshape(*cut.shape[:3], groups, -1)
+    divided = signals.reshape(n, k, -1, groups, b // groups)
+    gradients = [_factors(cut[..., place, :].reshape(n, cut.shape[1], -1), divided[..., place, :]).gradients()
+                 for place in range(groups)]  # fmt: skip
+    gradient = np.stack(gradients, axis=-2).transpose(0, 2, 1, 3, 4)  # (n, k, a, groups, b / groups)
+    return [], [(layer.kernel, gradient.reshape(n, k, *layer.kernel.shape)), *_bias(bias, signals)]
+
+
+def _depthwise(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
+    inputs, signals = channels_last(layer, inputs, 1), channels_last(layer, signals, 2)
+    bias = layer.bias if layer.use_bias else None
+    return [], [(layer.kernel, _depthwise_gradients(layer, layer.kernel, inputs, signals)), *_bias(bias, signals)]
+
+
+def _depthwise_gradients(layer: Any, kernel: Any, inputs: np.ndarray, signals: np.ndarray) -> np.ndarray:
+    """Return the row gradients (n, k, *window, channels, multiplier)."""
+    n, k, channels = len(inputs), signals.shape[1], inputs.shape[-1]
+    cut = patches(layer, inputs).transpose(0, 3, 2, 1)  # (n, channels, window, T)
+    divided = signals.reshape(n, k, cut.shape[3], channels, -1).transpose(0, 3, 2, 1, 4)
+    found = np.matmul(cut, divided.reshape(n, channels, cut.shape[3], -1))
+    found = found.reshape(n, channels, cut.shape[2], k, -1).transpose(0, 3, 2, 1, 4)
+    return found.reshape(n, k, *kernel.shape)
+
+
+def _separable(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
+    """A depthwise convolution, then a product at each pixel; what lies between is computed here."""
+    inputs, signals = channels_last(layer, inputs, 1), channels_last(layer, signals, 2)
+    n, k, b = len(inputs), signals.shape[1], signals.shape[-1]
+    depthwise = np.asarray(layer.depthwise_kernel, np.float32)
+    pointwise = np.asarray(layer.pointwise_kernel, np.float32).reshape(-1, b)
+    cut = patches(layer, inputs)
+    middle = np.einsum("ntwc,wcm->ntcm", cut, depthwise.reshape(-1, *depthwise.shape[-2:]), optimize=True)
+    middle = middle.reshape(n, cut.shape[1], -1)
+    bias = layer.bias if layer.use_bias else None
+    part = _linear(layer.pointwise_kernel, bias, _factors(middle, signals.reshape(n, k, -1, b)))
+    gradient = _depthwise_gradients(layer, layer.depthwise_kernel, inputs, signals @ pointwise.T)
+    return [part], [(layer.depthwise_kernel, gradient)]
+
+
+def _normalization(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
+    """`inputs` are normalised, as the taps record them."""
+    axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+    axes = sorted(axis % inputs.ndim for axis in axes)
+    summed = tuple(1 + axis for axis in range(1, inputs.ndim) if axis not in axes)
+    found = []
+    for variable, values in ((layer.gamma, signals * inputs[:, None]), (layer.beta, signals)):
+        if variable is not None:
+            found.append((variable, values.sum(axis=summed).reshape(*signals.shape[:2], *variable.shape)))
+    return [], found
+
+
+def _embedding(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
+    n, k, e = len(inputs), signals.shape[1], signals.shape[-1]
+    numbers, signals = inputs.reshape(n, -1, 1).astype(np.int64), signals.reshape(n, k, -1, e).transpose(0, 2, 1, 3)
+    factors = Lookups(numbers, np.ascontiguousarray(signals), 0.0)
+
+    def to_kernel(_: np.ndarray) -> np.ndarray:
+        gradient = np.zeros((n, layer.input_dim, k, e), np.float32)
+        np.add.at(gradient, (np.arange(n)[:, None], numbers[..., 0]), factors.signals)
+        return gradient.transpose(0, 2, 1, 3)
+
+    return [LookedUp(layer.embeddings, None, factors, to_kernel)], []
+
+
+class LookedUp(Linear):
+    """The rows of an embedding."""
+
+    def kernel_gradients(self) -> np.ndarray:
+        """As `Linear.kernel_gradients`: (n, k, words, width), mostly zeros."""
+        return self.to_kernel(self.factors.inputs)
+
+
+def _factors(inputs: np.ndarray, signals: np.ndarray) -> Factors:
+    """Return factors of inputs (n, T, a) and signals (n, k, T, b)."""
+    return Factors(np.ascontiguousarray(inputs), np.ascontiguousarray(signals.transpose(0, 2, 1, 3)), 0.0)
+
+
+def _linear(kernel: Any, bias: Any, factors: Factors) -> Linear:
+    def to_kernel(gradients: np.ndarray) -> np.ndarray:
+        n, _, k, _ = gradients.shape
+        return gradients.transpose(0, 2, 1, 3).reshape(n, k, *kernel.shape)
+
+    return Linear(kernel, bias, factors, to_kernel)
+
+
+def _bias(bias: Any, signals: np.ndarray) -> list[tuple[Any, np.ndarray]]:
+    return [] if bias is None else [(bias, signals.sum(axis=tuple(range(2, signals.ndim - 1))))]
+
+
+RULES: dict[str, Callable[[Any, np.ndarray, np.ndarray], Found]] = {
+    "dense": _dense, "einsum": _einsum, "conv": _conv, "depthwise": _depthwise, "separable": _separable,
+    "normalization": _normalization, "embedding": _embedding,
+}  # fmt: skip

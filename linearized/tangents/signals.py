@@ -1,0 +1,189 @@
+"""Outputs of a Keras model, what enters its tapped layers, and derivatives of outputs with respect to their sites.
+
+`Signals` compiles one forward and k backward passes of a block of rows, on TensorFlow or JAX. Layers compute in
+inference mode and in float32.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.reading import one_line
+from linearized.base.shapes import Float32
+from linearized.tangents.taps import Call, tapped
+
+COTANGENTS = 16  # outputs whose backward passes are compiled together
+
+
+class Signals:
+    """Derivatives of the outputs of a model, block of rows by block.
+
+    Args:
+        model: One array in, one array out; outputs of more dimensions are flattened to (n, k).
+        cotangents: (m, k): signals are those of m combinations of the outputs.
+
+    Raises `UserError` for a model that the backend cannot compile.
+    """
+
+    def __init__(self, model: keras.Model, cotangents: np.ndarray):
+        self.model, self._cotangents = model, cotangents
+        self.calls: list[Call] = []
+        self._compiled = BACKENDS[keras.backend.backend()](self)
+
+    def __call__(self, x: np.ndarray) -> list[tuple[Call, np.ndarray, np.ndarray]]:
+        """Return, for each call of a tapped layer, its inputs and its signals (n, m, *site)."""
+        chunks = range(0, len(self._cotangents), COTANGENTS)
+        with in_float32(self.model):
+            try:
+                parts = [self._compiled(x, self._cotangents[start : start + COTANGENTS]) for start in chunks]
+            except Exception as error:  # whatever compiling a layer raises
+                raise UserError(f"The model {self.model.name} cannot be compiled and differentiated: "
+                                f"{one_line(error)}.") from error  # fmt: skip
+        signals = [np.concatenate([np.asarray(one) for one in own], axis=1)
+                   for own in zip(*(part[1] for part in parts), strict=True)]  # fmt: skip
+        return list(zip(self.calls, map(np.asarray, parts[0][0]), signals, strict=True))
+
+
+def _flat(outputs: Any) -> Any:
+    return keras.ops.reshape(outputs, (keras.ops.shape(outputs)[0], -1))
+
+
+class _TensorFlow:
+    """One graph of a forward pass and the backward passes of the combinations."""
+
+    def __init__(self, owner: Signals):
+        import tensorflow as tf
+
+        self._tf, self._owner = tf, owner
+        self._graphs: dict[int, Any] = {}
+
+    def __call__(self, x: np.ndarray, cotangents: np.ndarray) -> tuple[list[Any], list[Any]]:
+        tf, count = self._tf, len(cotangents)
+        if count not in self._graphs:
+            signature = (tf.TensorSpec((None, *x.shape[1:]), x.dtype), tf.TensorSpec(cotangents.shape))
+            self._graphs[count] = tf.function(self._traced, input_signature=signature)
+        return self._graphs[count](tf.constant(x), tf.constant(cotangents))
+
+    def _traced(self, x: Any, cotangents: Any) -> tuple[list[Any], list[Any]]:
+        tf = self._tf
+
+        def watched(site: Any) -> Any:
+            tape.watch(site)
+            return site
+
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            with tapped(self._owner.model, watched) as calls:
+                outputs = _flat(self._owner.model(x, training=False))
+            sums = [tf.reduce_sum(outputs * one) for one in tf.unstack(cotangents)]
+        sites = [call.site for call in calls]
+        derivatives = [tape.gradient(one, sites, unconnected_gradients="zero") for one in sums]
+        self._owner.calls = [Call(call.layer, call.kind, None, None) for call in calls]
+        return [call.inputs for call in calls], [tf.stack(one, axis=1) for one in zip(*derivatives, strict=True)]
+
+
+class _Jax:
+    """The same, by a perturbation of each site and one pullback over all combinations."""
+
+    def __init__(self, owner: Signals):
+        import jax
+
+        self._jax, self._owner = jax, owner
+        self._program = jax.jit(self._traced)
+
+    def __call__(self, x: np.ndarray, cotangents: np.ndarray) -> tuple[list[Any], list[Any]]:
+        variables = self._owner.model.variables
+        return self._program([variable.value for variable in variables], x, cotangents)
+
+    def _traced(self, values: Sequence[Any], x: Any, cotangents: Any) -> tuple[list[Any], list[Any]]:
+        jax, model = self._jax, self._owner.model
+        shapes: list[Any] = []
+
+        def sized(site: Any) -> Any:
+            shapes.append(jax.ShapeDtypeStruct(site.shape, site.dtype))
+            return site
+
+        def forward(perturbations: Sequence[Any]) -> tuple[Any, list[Any]]:
+            left = iter(perturbations)
+            state = zip(model.variables, values, strict=True)
+            with keras.StatelessScope(state_mapping=state), tapped(model, lambda site: site + next(left)) as calls:
+                outputs = _flat(model(x, training=False))
+            self._owner.calls = [Call(call.layer, call.kind, None, None) for call in calls]
+            return outputs, [call.inputs for call in calls]
+
+        def shaped() -> Any:
+            with keras.StatelessScope(state_mapping=zip(model.variables, values, strict=True)), tapped(model, sized):
+                return model(x, training=False)
+
+        jax.eval_shape(shaped)
+        zeros = [jax.numpy.zeros(one.shape, one.dtype) for one in shapes]
+        outputs, pullback, inputs = jax.vjp(forward, zeros, has_aux=True)
+        signals = jax.vmap(lambda one: pullback(jax.numpy.broadcast_to(one, outputs.shape))[0], out_axes=1)(cotangents)
+        return inputs, list(signals)
+
+
+BACKENDS = {"tensorflow": _TensorFlow, "jax": _Jax}
+
+
+@contextlib.contextmanager
+def in_float32(model: keras.Model) -> Iterator[None]:
+    """Let the layers of a model compute in float32, whatever their policy is."""
+    layers = [layer for layer in model._flatten_layers(include_self=True) if layer.compute_dtype != "float32"]
+    policies = [(layer, layer.dtype_policy) for layer in layers]
+    try:
+        for layer in layers:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in policies:
+            layer.dtype_policy = policy
+
+
+def gradients(
+    model: keras.Model, x: np.ndarray, variables: Sequence[Any], cotangents: np.ndarray
+) -> list[Float32[np.ndarray, "m ..."] | None]:
+    """Return the derivatives of combinations (m, k) of the outputs of one row, by automatic differentiation.
+
+    Args:
+        x: The row (1, ...).
+
+    Returns: One array (m, *shape) for each variable; None for a variable that the outputs do not depend on.
+    """
+    return ROW_BACKENDS[keras.backend.backend()](model, x, variables, cotangents)
+
+
+def _row_tensorflow(model: keras.Model, x: np.ndarray, variables: Sequence[Any], cotangents: np.ndarray) -> list[Any]:
+    import tensorflow as tf
+
+    values = [variable.value for variable in variables]
+    with in_float32(model), tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(values)
+        outputs = _flat(model(x, training=False))
+        sums = [tf.reduce_sum(outputs * one) for one in cotangents]
+    found = [[_dense(one) for one in tape.gradient(total, values)] for total in sums]
+    return [None if columns[0] is None else np.stack(columns) for columns in zip(*found, strict=True)]
+
+
+def _dense(gradient: Any) -> np.ndarray | None:
+    import tensorflow as tf
+
+    return None if gradient is None else tf.convert_to_tensor(gradient).numpy()
+
+
+def _row_jax(model: keras.Model, x: np.ndarray, variables: Sequence[Any], cotangents: np.ndarray) -> list[Any]:
+    import jax
+
+    def forward(values: Sequence[Any]) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return _flat(model(x, training=False))
+
+    with in_float32(model):
+        outputs, pullback = jax.vjp(forward, [variable.value for variable in variables])
+        found = [pullback(jax.numpy.broadcast_to(one, outputs.shape))[0] for one in cotangents]
+    return [np.stack([np.asarray(one) for one in columns]) for columns in zip(*found, strict=True)]
+
+
+ROW_BACKENDS = {"tensorflow": _row_tensorflow, "jax": _row_jax}

@@ -1,0 +1,114 @@
+"""The empirical NTK between blocks of rows: contributions of all variables, prepared once per row."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from absl import logging
+
+from linearized.base.errors import UserError
+from linearized.tangents.contributions import Contribution, Factors, Gradients
+from linearized.tangents.model_checks import checked_outputs
+from linearized.tangents.paths import Parts, planned
+from linearized.tangents.rules import found
+from linearized.tangents.signals import Signals, gradients
+
+OUTPUTS = ("trace", "full", "sum")
+BYTES = 2**28  # of the signals of a block of rows
+MOST_ROWS = 256  # of a block
+
+
+class TangentKernel:
+    """Θ_kl(x, x') = Σ_w ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ of a Keras model at its present weights.
+
+    Args:
+        model: See `empirical_ntk`.
+        probe: Rows as `checked_inputs` gives them; the first one is used to choose the paths.
+        outputs, variables: See `empirical_ntk`.
+
+    Attributes:
+        paths: How each variable contributes, see `paths`.
+    """
+
+    def __init__(
+        self, model: keras.Model, probe: np.ndarray, *, outputs: str | int = "trace",
+        variables: Callable[[Any], bool] | None = None,
+    ):  # fmt: skip
+        self.model, self.full = model, outputs == "full"
+        self._cotangents = _cotangents(outputs, checked_outputs(model, probe))
+        wanted = [one for one in model.trainable_variables if variables is None or variables(one)]
+        if not wanted:
+            which = "no trainable variable" if variables is None else "no trainable variable that was chosen"
+            raise UserError(f"The model {model.name} has {which}.")
+        if any(layer.compute_dtype != "float32" for layer in model._flatten_layers(include_self=True)):
+            logging.info("%s: its policy is not float32; tangents are computed in float32.", model.name)
+        self._signals = Signals(model, self._cotangents)
+        parts, size = self._parts(probe[:1])
+        truth = gradients(model, probe[:1], wanted, self._cotangents)
+        self.paths = planned(wanted, parts, truth, full=self.full)
+        self._named = {id(one.variable): one.name for one in self.paths}
+        self._block = int(np.clip(BYTES // max(4 * size, 1), 1, MOST_ROWS))
+
+    def prepare(self, x: np.ndarray) -> list[Contribution]:
+        """Return the contributions of rows: factors per layer, or row gradients per variable."""
+        parts = []
+        for start in range(0, len(x), self._block):
+            rows = x[start : start + self._block]
+            if (short := self._block - len(rows)) and start:  # one size, which is compiled once
+                filled = np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)])
+                parts.append([one[: len(rows)] for one in self._contributions(filled)])
+            else:
+                parts.append(self._contributions(rows))
+        return [type(blocks[0]).joined(blocks) for blocks in zip(*parts, strict=True)]
+
+    def block(self, one: list[Contribution], two: list[Contribution]) -> np.ndarray:
+        """Return Θ between prepared rows: (n, m), or (n, m, k, k) for "full"."""
+        pairs = zip(one, two, strict=True)
+        return sum(left.full(right) if self.full else left.trace(right) for left, right in pairs)
+
+    def _parts(self, x: np.ndarray) -> tuple[Parts, int]:
+        """Return what the rules find, and the bytes of inputs and signals."""
+        linear, others, size = [], [], 0
+        for call, inputs, signals in self._signals(x):
+            size += inputs.nbytes + signals.nbytes
+            try:
+                parts = found(call.layer, call.kind, inputs, signals)
+            except ValueError as error:
+                logging.log_first_n(logging.INFO, "%s has no rule: %s", 10, call.layer.name, error)
+                continue
+            linear += parts[0]
+            others += parts[1]
+        return Parts(linear, others), size
+
+    def _contributions(self, x: np.ndarray) -> list[Contribution]:
+        parts, _ = self._parts(x)
+        made: list[Contribution] = []
+        for path in self.paths:
+            key = id(path.variable)
+            if path.name == "gradients":
+                values = parts.gradients(path.variable)
+                made.append(Gradients(np.ascontiguousarray(values.reshape(*values.shape[:2], -1), np.float32)))
+            elif path.name == "factors" and key in parts.kernels:
+                calls = parts.kernels[key]
+                bias = float(self._named.get(id(calls[0].bias)) == "factors")
+                made.append(Factors.of_calls([part.factors for part in calls], bias))
+        rest = [path.variable for path in self.paths if path.name == "jacobian"]
+        if rest:
+            rows = [gradients(self.model, row[None], rest, self._cotangents) for row in x]
+            for place, variable in enumerate(rest):
+                shape = len(self._cotangents), int(np.prod(variable.shape))
+                values = [np.zeros(shape) if row[place] is None else row[place].reshape(shape) for row in rows]
+                made.append(Gradients(np.stack(values).astype(np.float32)))
+        return made
+
+
+def _cotangents(outputs: str | int, width: int) -> np.ndarray:
+    """Return the combinations of outputs whose derivatives are taken, (m, k)."""
+    if outputs in ("trace", "full"):
+        return np.eye(width, dtype=np.float32)
+    if outputs == "sum":
+        return np.ones((1, width), np.float32)
+    if isinstance(outputs, bool) or not isinstance(outputs, int | np.integer) or not 0 <= outputs < width:
+        raise UserError(f"outputs is one of {', '.join(OUTPUTS)}, or 0..{width - 1}. Received: {outputs!r}.")
+    return np.eye(width, dtype=np.float32)[[outputs]]
