@@ -14,6 +14,7 @@ comparison goes on with the runs that are missing.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -127,7 +128,11 @@ class CompareSettings(train.TrainSettings):
         return hashlib.blake2b(json.dumps(said).encode(), digest_size=4).hexdigest()
 
     def runs(self) -> dict[str, Run | None]:
-        """The settings of each run by its label, None for the linear fit; see `compare_models.settings_of`."""
+        """Return the settings of each run by its label, None for the linear fit; see `compare_models.settings_of`."""
+        return self._runs
+
+    @functools.cached_property
+    def _runs(self) -> dict[str, Run | None]:
         given = self._given()
         if "model" in given:
             raise UserError(f"compare reads --models. Received: --model={given['model']}.")

@@ -1,7 +1,10 @@
 """Which format a text of `--data` is of, and the digest of what it names."""
 
+import contextlib
 import hashlib
 import os
+import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from linearized.settings.data_settings import DATASETS
 from linearized.settings.own_settings import FORMATS, OwnDataSettings
 
 BLOCK = 2**20  # bytes that are read at once
+BRIEF, PATIENCE = 0.05, 20  # seconds, and how many times as long a digest is kept that took longer
 WHOLE = 2**30  # bytes up to which all of a file is digested
 
 
@@ -31,9 +35,24 @@ def format_of(text: str) -> str:
 
 
 def content_digest(options: OwnDataSettings) -> str:
-    """Return the digest of the content that `options.data` names, with the format's name."""
+    """Return the digest of the content that `options.data` names, with the format's name.
+
+    Settings ask for it many times. Where looking at the content takes longer than `BRIEF`, such as at a folder of some
+    hundred images, the digest is kept for `PATIENCE` times as long, so that little of a command's time is spent on it.
+    """
+    kept = _looked_at.get(options)
+    if kept is not None and time.monotonic() < kept[1]:
+        return kept[0]
+    start = time.monotonic()
     name = format_of(options.data)
-    return f"{name}-{FORMATS.load(name).digest(options.data, options)}"
+    digest = f"{name}-{FORMATS.load(name).digest(options.data, options)}"
+    end = time.monotonic()
+    if end - start > BRIEF:
+        _looked_at[options] = digest, end + PATIENCE * (end - start)
+    return digest
+
+
+_looked_at: dict[OwnDataSettings, tuple[str, float]] = {}
 
 
 def file_digest(path: Path | str, kind: str, advice: str = "") -> str:
@@ -47,9 +66,13 @@ def file_digest(path: Path | str, kind: str, advice: str = "") -> str:
 
     Raises `Absent` or `Unreadable`.
     """
+    with contextlib.suppress(OSError):  # told by `opened`
+        status = Path(path).stat()
+        if stat.S_ISREG(status.st_mode) and (digest := _digests.get(_key(path, status))):
+            return digest
     with opened(path, kind, advice) as file:
         status = os.fstat(file.fileno())
-        key = str(Path(path).absolute()), status.st_size, status.st_mtime_ns
+        key = _key(path, status)
         if key not in _digests:
             digest = hashlib.blake2b(str(status.st_size).encode(), digest_size=8)
             whole = status.st_size <= WHOLE
@@ -61,6 +84,10 @@ def file_digest(path: Path | str, kind: str, advice: str = "") -> str:
                 digest.update(str(status.st_mtime_ns).encode())
             _digests[key] = digest.hexdigest()
         return _digests[key]
+
+
+def _key(path: Path | str, status: os.stat_result) -> tuple[str, int, int]:
+    return str(Path(path).absolute()), status.st_size, status.st_mtime_ns
 
 
 _digests: dict[tuple[str, int, int], str] = {}

@@ -13,6 +13,7 @@ from sklearn.datasets import dump_svmlight_file, load_breast_cancer
 
 import linearized
 from linearized.base.errors import UserError
+from linearized.data.own import formats
 from linearized.data.own.arrays import OwnArrays, Reader
 from linearized.data.own.formats import content_digest, format_of
 from linearized.settings.data_settings import DataSettings
@@ -198,3 +199,23 @@ def test_a_large_npy_is_mapped_and_only_the_rows_in_use_take_memory(tmp_path, co
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     kibibytes, rows, dim = map(int, done.stdout.split())
     assert (rows, dim) == (1000, 1000) and kibibytes < 100 * 1024, kibibytes
+
+
+def test_settings_look_at_many_files_once_and_see_changes_later(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", x=np.arange(8.0).reshape(4, 2), y=[0, 1, 0, 1])
+    reader, seen, now = FORMATS.load("npz"), [], [100.0]
+    whole = type(reader).digest
+
+    def slow(self, text, options):
+        seen.append(text)
+        now[0] += 2.0  # seconds that it takes
+        return whole(self, text, options)
+
+    monkeypatch.setattr(type(reader), "digest", slow)
+    monkeypatch.setattr(formats.time, "monotonic", lambda: now[0])
+    options = OwnDataSettings(data=str(tmp_path / "a.npz"))
+    first = content_digest(options)
+    assert content_digest(options) == first and len(seen) == 1
+    np.savez(tmp_path / "a.npz", x=np.ones((4, 2)), y=[0, 1, 0, 1])
+    now[0] += 2.0 * formats.PATIENCE + 1
+    assert content_digest(options) != first and len(seen) == 2
