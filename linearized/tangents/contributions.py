@@ -101,21 +101,28 @@ class Factors:
 
     def full(self, other: "Factors") -> Float32[np.ndarray, "n m k k"]:
         """As `Gradients.full`."""
-        k = self.signals.shape[2]
+        positions, there, (k, width) = self.inputs.shape[1], other.inputs.shape[1], self.signals.shape[2:]
         out = np.empty((len(self), len(other), k, k), np.float32)
-        for rows, columns, inner in self._inner(other):
+        single = positions == there == 1
+        for rows, columns, inner in self._inner(other, k if single else 1):
             one, two = self[rows].signals, other[columns].signals
-            for place in range(k):
-                left = one[:, :, place].reshape(-1, one.shape[3])
-                for there in range(k):
-                    signals = left @ two[:, :, there].reshape(-1, two.shape[3]).T
-                    out[rows, columns, place, there] = _over_positions(inner * signals, self, other, len(one))
+            if single:
+                signals = (one.reshape(-1, width) @ two.reshape(-1, width).T).reshape(len(one), k, len(two), k)
+                out[rows, columns] = (signals * inner[:, None, :, None]).transpose(0, 2, 1, 3)
+                continue
+            for place, left in enumerate(np.moveaxis(one, 2, 0)):
+                for beside, right in enumerate(np.moveaxis(two, 2, 0)):
+                    signals = left.reshape(-1, width) @ right.reshape(-1, width).T
+                    out[rows, columns, place, beside] = _over_positions(inner * signals, self, other, len(one))
         return out
 
-    def _inner(self, other: "Factors") -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """Yield rows, columns and h·h' + 1 of their positions, (rows T, columns T)."""
-        positions = self.inputs.shape[1]
-        size = max(1, int(np.sqrt(BLOCK)) // positions)
+    def _inner(self, other: "Factors", times: int = 1) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """Yield rows, columns and h·h' + 1 of their positions, (rows T, columns T).
+
+        Args:
+            times: Numbers per position that the caller makes of each row.
+        """
+        size = max(1, int(np.sqrt(BLOCK)) // (self.inputs.shape[1] * times))
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
             for left in range(0, len(other), size):
