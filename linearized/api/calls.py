@@ -1,7 +1,9 @@
 """`linearized.train`, `linearized.krr`, `linearized.compare` and `linearized.plot`: the commands as functions.
 
-Data are a pair (X, y), four arrays (X, y, X_test, y_test), the name of a published data set, or a text of `--data`.
-Results are kept in the folders of the commands, and a call with the same data and flags reads them back.
+Data are a pair (X, y), four arrays (X, y, X_test, y_test), a `Dataset` (of `linearized.load` or
+`linearized.from_arrays`), the name of a published data set, or a text of `--data`. The rows of a `Dataset` are taken as
+they are; as for all data that are given from Python, ridges are multiples of the kernel's scale. Results are kept in
+the folders of the commands, and a call with the same data and flags reads them back.
 """
 
 from typing import Any
@@ -11,9 +13,11 @@ import pandas as pd
 from linearized.api.results import KernelResult, TrainResult
 from linearized.base.errors import UserError
 from linearized.data import DATASETS
-from linearized.data.own.memory import keep, register
+from linearized.data.dataset import Dataset
+from linearized.data.own.memory import keep, register, register_dataset
+from linearized.data.preparation import Preparation
 
-Data = str | tuple[Any, ...]
+Data = str | tuple[Any, ...] | Dataset
 
 
 def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult:
@@ -29,14 +33,14 @@ def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult
     from linearized.experiments.train import TrainSettings, run
 
     config = TrainSettings(model=model, **data_flags(data), **flags)
-    return TrainResult(config, run(config))
+    return TrainResult(config, run(config), given_preparation(data))
 
 
 def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResult:
     """Fit kernel ridge regression over its ridge grid, as `linearized krr` does.
 
     Args:
-        kernel: A name of --kernel.
+        kernel: A name of --kernel, or a function of your own that a module has at its top.
         data: See the module.
         flags: The command's flags by name, such as num_layers=2.
 
@@ -46,15 +50,15 @@ def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResul
 
     config = KernelFitSettings(kernel=kernel, **data_flags(data), **flags)
     config.level()
-    return KernelResult(config, run(config)[0])
+    return KernelResult(config, run(config)[0], given_preparation(data))
 
 
 def compare(X: Any, y: Any = None, models: list[str] | None = None, seeds: int = 1, **flags: Any) -> pd.DataFrame:
     """Fit several models to the same rows, as `linearized compare` does.
 
     Args:
-        X, y: Inputs and labels or targets, arrays or data frames; or X alone, the name of a published data set or a
-            text of --data, such as a folder of images.
+        X, y: Inputs and labels or targets, arrays or data frames; or `X` alone: a `Dataset`, the name of a published
+            data set or a text of --data, such as a folder of images.
         models: Entries of --models; None: the command's default.
         seeds: Runs of each model.
         flags: The command's flags by name.
@@ -83,10 +87,20 @@ def plot(table: pd.DataFrame) -> Any:
 
 def data_flags(data: Data) -> dict[str, str]:
     """Return the flags that name the data; arrays are kept where processes that are started find them."""
+    if isinstance(data, Dataset):
+        keep(text := register_dataset(data))
+        return {"data": text, "task": data.task}
     if isinstance(data, str):
         return {"dataset" if data in DATASETS else "data": data}
     if not isinstance(data, tuple) or len(data) not in (2, 4):
-        raise UserError("Data are (X, y), (X, y, X_test, y_test), the name of a data set, or a text of --data.")
+        raise UserError(
+            "Data are (X, y), (X, y, X_test, y_test), a Dataset, the name of a data set, or a text of --data."
+        )
     text = register(*data)
     keep(text)
     return {"data": text}
+
+
+def given_preparation(data: Data) -> Preparation | None:
+    """Return what was done to the rows of a `Dataset` before they were given; None for other data."""
+    return data.preparation if isinstance(data, Dataset) else None

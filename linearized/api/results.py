@@ -25,8 +25,9 @@ class _Run:
         record: What its `result.json` holds.
     """
 
-    def __init__(self, config: Any, result: Result):
-        self.config, self.folder, self.record = config, Path(result.folder), result.record
+    def __init__(self, config: Any, result: Result, given: Preparation | None = None):
+        """Keep a run's result; `given` is what was done to the rows of a `Dataset` before the run had them."""
+        self.config, self.folder, self.record, self._given = config, Path(result.folder), result.record, given
 
     @property
     def table(self) -> pd.DataFrame:
@@ -50,11 +51,14 @@ class _Run:
         Raises `UserError` for rows of another length or other columns than the train rows, and if they are not finite.
         """
         logits = getattr(self.config, "loss", "square") == "cross_entropy"
-        return self._preparation.labels(self.decision(X), threshold=0.0 if logits else 0.5)
+        labels = self._preparation.labels(self.decision(X), threshold=0.0 if logits else 0.5)
+        if self._given is None or self._given.task == "regression":
+            return labels[:, 0] if self._given is not None and self._given.flat and labels.shape[1:] == (1,) else labels
+        return labels if self._given.classes is None else self._given.classes[labels]
 
     def decision(self, X: Any) -> np.ndarray:
         """Return the outputs (m, k) of raw rows: one column per class, one for binary tasks, one per target."""
-        return self._outputs(self._preparation.inputs(X))
+        return self._outputs(self._preparation.inputs(X if self._given is None else self._given.inputs(X)))
 
     @cached_property
     def _dataset(self) -> Dataset:
@@ -86,16 +90,38 @@ class KernelResult(_Run):
 
     @cached_property
     def path(self) -> "RidgePath":  # noqa: F821
-        """The ridges whose coefficients were kept, with α (ridges, n, k); the solver's diagnostics are in `table`."""
+        """The ridges whose coefficients were kept, with α (ridges, n, k) and the solver's diagnostics.
+
+        `solutions` has for each ridge its steps, residual, history and whether it converged, as
+        `linearized.solvers.linear.solution.Solution` describes; predictions are not kept there (shape (0, k)). The
+        losses and accuracies at the same ridges are in `table`.
+        """
         from linearized.kernel_ridge.ridge_path import RidgePath
 
         kept, solver = self.record["alpha"]["ridges"], self.record["solver"]
         ridges = np.array([self.record["ridges"][place]["ridge"] for place in kept])
-        return RidgePath(ridges, self._alpha, [], solver["name"], solver["reason"], solver["rtol"])
+        solutions = [self._solution(place, alpha) for place, alpha in zip(kept, self._alpha, strict=True)]
+        return RidgePath(ridges, self._alpha, solutions, solver["name"], solver["reason"], solver["rtol"])
+
+    def _solution(self, place: int, alpha: np.ndarray) -> "Solution":  # noqa: F821
+        """Return what the record and the arrays hold of the solver at one ridge."""
+        from linearized.solvers.linear.solution import Solution
+
+        entry, names = self.record["ridges"][place], ("shift", "refinements", "degrees_of_freedom", "gcv", "message")
+        residual = np.nan if entry["residual"] is None else entry["residual"]
+        history, further = self._arrays[f"history/{place:03d}"], {name: entry[name] for name in names}
+        return Solution(
+            entry["ridge"], alpha, entry["converged"], entry["iterations"], residual, history,
+            np.zeros((0, alpha.shape[1])), **further,
+        )  # fmt: skip
 
     @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return load_arrays(self.folder)
+
+    @property
     def _alpha(self) -> np.ndarray:
-        return load_arrays(self.folder)["alpha"]
+        return self._arrays["alpha"]
 
     def _outputs(self, rows: np.ndarray) -> np.ndarray:
         """Return K(rows, train)α with what the label coding took off."""

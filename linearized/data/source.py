@@ -6,7 +6,7 @@ fingerprint is of what the rows were made from: raw arrays, recipe, level, seed;
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from absl import logging
@@ -86,6 +86,8 @@ class Source:
     settings: tuple[str, ...] = ()
     rows: tuple[int, int] = (0, 0)
 
+    more_levels: ClassVar[str] = ""  # advice on how to get further noise levels, after a space
+
     @property
     def num_outputs(self) -> int:
         """Outputs of a model: one per class, a single one for binary labels and for regression."""
@@ -94,6 +96,8 @@ class Source:
     def level(self, noise_ind: int | np.integer) -> int | float:
         """The noise level behind an index. Raises `UserError` naming the range."""
         last = len(self.noise_levels) - 1
+        if last == 0 and noise_ind != 0:
+            raise UserError(f"{self.name} has one noise level, --noise_ind=0. Received: {noise_ind}.{self.more_levels}")
         if isinstance(noise_ind, bool) or not isinstance(noise_ind, int | np.integer) or not 0 <= noise_ind <= last:
             raise UserError(
                 f"{self.name} has {last + 1} noise levels, --noise_ind 0..{last} ({self.noise_name} = "

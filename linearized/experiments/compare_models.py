@@ -12,6 +12,7 @@ from typing import Any
 
 from linearized.base.errors import UserError, shown
 from linearized.base.lists import count_or_share
+from linearized.base.own_functions import is_reference
 from linearized.base.weights import SEED
 from linearized.experiments import train
 from linearized.experiments.grids import grid
@@ -46,6 +47,8 @@ def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
     kernel = label.startswith(KERNEL)
     kind = KernelFitSettings if kernel else train.TrainSettings
     name, *own = label.removeprefix(KERNEL).split(":")
+    if kernel and own and is_reference(f"{name}:{own[0]}"):  # a kernel of the user's own, module:function
+        name = f"{name}:{own.pop(0)}"
     flags, _ = read_flags(kind, [f"--{piece}" for piece in own])
     flags = ({**_kernel(name), **flags}) if kernel else {"model": name, **flags}
     if kernel:  # flags such as --num_units have other meanings there: they stand after the kernel's name
@@ -96,7 +99,10 @@ def seeded(settings: Run, seed: int) -> Run:
 
 def _kernel(name: str) -> dict[str, Any]:
     """Return the flags of a kernel's name: NTK, or polynomial(3) for degree 3."""
+    if is_reference(name):
+        return {"kernel": name}
     found = re.fullmatch(r"(\w+)(?:\((\d+)\))?", name)
     if found is None or (found[2] and found[1].lower() not in ("poly", "polynomial")):
-        raise UserError(f"krr: takes a kernel such as krr:NTK, krr:RF or krr:polynomial(3). Received: {shown(name)}.")
+        raise UserError("krr: takes a kernel such as krr:NTK, krr:polynomial(3) or krr:module:function. "
+                        f"Received: {shown(name)}.")  # fmt: skip
     return {"kernel": found[1], **({"degree": int(found[2])} if found[2] else {})}

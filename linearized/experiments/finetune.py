@@ -28,7 +28,7 @@ from linearized.experiments import select
 from linearized.experiments.finetune_data import load_data, refuse_missing_files, refuse_unfit_inputs
 from linearized.experiments.finetune_settings import FinetuneSettings
 from linearized.experiments.fit_results import Result
-from linearized.experiments.saved_model import input_shape
+from linearized.models.saved_model import input_shape
 from linearized.settings.command import run_command
 from linearized.storage.result_schema import settled
 

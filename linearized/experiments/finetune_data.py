@@ -46,7 +46,7 @@ def refuse_unfit_inputs(config: FinetuneSettings, shape: tuple[int | None, ...] 
         return
     texts, images = (
         dict.fromkeys(("vocabulary", "casing"), "texts"),
-        dict.fromkeys(("scaling", *AugmentationSettings.own()), "images"),
+        dict.fromkeys(("scaling", "skip_bad", *AugmentationSettings.own()), "images"),
     )
     idle = texts if len(shape) == 4 else images
     for name, kind in idle.items():
@@ -66,7 +66,9 @@ def load_data(config: FinetuneSettings, model: "keras.Model") -> Dataset:
         names = ("num_train", "num_test", "validation", "seed")
         return load_published(config.dataset, config.noise_ind, **{name: getattr(config, name) for name in names})
     if len(shape) == 4:
-        dataset = image_folder.load(config.data, shape[1:], scaling=config.scaling, seed=config.seed)
+        dataset = image_folder.load(
+            config.data, shape[1:], scaling=config.scaling, seed=config.seed, skip_bad=config.skip_bad
+        )
     else:
         from linearized.experiments.finetune_model import embedding_size
 

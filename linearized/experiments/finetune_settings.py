@@ -113,6 +113,10 @@ class FinetuneSettings(AugmentationSettings):
         when=when(dataset=""),
         group="Data",
     )
+    skip_bad: bool = setting(
+        False, "images: skip files that cannot be read, and list them in the record", when=when(dataset=""),
+        group="Data",
+    )  # fmt: skip
     vocabulary: str = setting(
         "", "GLUE: BERT's vocab.txt; empty: the words of the train set", when=when(dataset=""), group="Data"
     )

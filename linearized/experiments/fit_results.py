@@ -1,6 +1,7 @@
 """What a fit at one ridge hands back, whichever solver made it; what a run hands back, and says of its data."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,28 @@ class Result:
         return self.record["ridges"][self.record["chosen"]["position"]]
 
 
+def by_target(dataset: Dataset, predictions: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the entry of a record that has the mean square error of each target; {} unless there are several.
+
+    The losses of a record are sums over the targets, of which these are the terms.
+
+    Args:
+        predictions: Outputs (n, k) at the chosen ridge by split.
+    """
+    if dataset.task != "regression" or dataset.num_outputs < 2:
+        return {}
+    losses = {name: np.square(split.y - predictions[name].astype(np.float64)).mean(axis=0).tolist()
+              for name, split in dataset.splits().items()}  # fmt: skip
+    return {"loss_by_target": losses}
+
+
+def titled(words: str, dataset: Dataset) -> str:
+    """Return the title of a record: what was fitted, on which data at which noise, to how many rows."""
+    return ", ".join(filter(None, (f"{words} on {dataset.name}", dataset.noise, f"n = {len(dataset.train)}")))
+
+
 def about_data(dataset: Dataset) -> dict[str, Any]:
-    """What a record says of its data: name, fingerprint, sizes, and the noise level in words."""
+    """Return what a record holds of its data: name, fingerprint, sizes, noise in words, and the reader's notes."""
     rows = {f"n_{name}": len(split) for name, split in dataset.splits().items()}
     return {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim, **rows,
-            "noise": dataset.noise}  # fmt: skip
+            "noise": dataset.noise, **dataset.notes}  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 
 from linearized.data.dataset import Dataset, Split
 from linearized.experiments import select
-from linearized.experiments.fit_results import about_data
+from linearized.experiments.fit_results import about_data, by_target, titled
 from linearized.experiments.linear_baseline import linear_baseline
 from linearized.kernel_ridge.ridge_path import RidgePath
 from linearized.settings.gram_settings import KernelSettings, RowSettings
@@ -43,7 +43,7 @@ def scored(
         loss, reference = entry["test_loss"], linear["test_loss"]
         entry["test_relative_risk"] = loss / reference if loss is not None and reference > 0 else None
     record = {
-        "title": f"{config.label()} on {dataset.name}, {about_data(dataset)['noise']}, n = {len(dataset.train)}",
+        "title": titled(config.label(), dataset),
         "settings": {**config.to_dict(), "noise_ind": level},
         "data": about_data(dataset),
         "model": {
@@ -59,6 +59,7 @@ def scored(
         "ridges": entries,
         **select.recorded(chosen, entries, size=len(entries)),
         **select.recorded(published, entries, "chosen_published"),
+        **by_target(dataset, {name: values[chosen.position] for name, values in outputs.items()}),
         "linear": {**linear, "by": select.CRITERIA[chosen.criterion]},
     }  # fmt: skip
     return record, _arrays(record, path, outputs)

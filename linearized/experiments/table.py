@@ -47,6 +47,9 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
             say(f"index {entry['index']}: {entry['message']}", console)
     if side := record["chosen"].get("edge"):
         say(f"The best ridge is the {side} of its grid; a better one may lie beyond.", console)
+    if losses := record.get("loss_by_target"):
+        numbers = ", ".join(_number(loss) for loss in losses["test"])
+        say(f"test loss by target at the best ridge: {numbers}; the losses above are their sums", console)
     if published != best:
         say(f"published: chosen by {choice(record, 'chosen_published')}", console)
     if "linear" in record:

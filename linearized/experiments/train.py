@@ -11,18 +11,19 @@ from absl import logging
 from linearized.base.activations import ACTIVATION_HELP, ACTIVATIONS
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
+from linearized.base.names import slug
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
 from linearized.data.scores import LOSSES
 from linearized.experiments import run as life
 from linearized.experiments import select
-from linearized.experiments.fit_results import Result, about_data
+from linearized.experiments.fit_results import Result, about_data, by_target, titled
 from linearized.experiments.grids import OWN, grid, mean_diagonal
 from linearized.experiments.needs import refuse_beyond_memory
 from linearized.experiments.refusals import asked_ridges, read_weights, refuse_unfit, weights_digest
 from linearized.experiments.target_units import TargetUnits
-from linearized.models import MODELS, declaration, setting_groups
+from linearized.models import MODELS, declaration, declared_reads, setting_groups
 from linearized.models.declaration import HIDDEN_UNITS
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
@@ -49,7 +50,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
 
     GROUP = "Model"
 
-    model: str = setting("RF", "the model", choices=MODELS)
+    model: str = setting("RF", "the model; or path.keras, a Keras model of your own, see --init", choices=MODELS)
     num_units: int | None = setting(None, UNITS_HELP, minimum=1, maximum=MOST_UNITS)
     num_layers: int = setting(1, NUM_LAYERS_HELP, minimum=1, maximum=1000)
     activation: str = setting("relu", ACTIVATION_HELP, choices=ACTIVATIONS)
@@ -106,12 +107,11 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     @classmethod
     def kinds(cls) -> Declarations:
         """As `Settings.kinds`: the settings of single models, solvers and data sets."""
-        models = {name: declaration(name).reads for name in MODELS}
-        return super().kinds() | {"model": models, "solver": SOLVER_READS}
+        return super().kinds() | {"model": declared_reads(), "solver": SOLVER_READS}
 
     def chosen(self) -> Mapping[str, str | None]:
         """As `Settings.chosen`; `--solver=auto` is the solver that it takes."""
-        return {**super().chosen(), "model": self.model, "solver": self.working_solver()}
+        return {**super().chosen(), "model": MODELS.entry(self.model), "solver": self.working_solver()}
 
     def refuse_aliases(self, given: set[str]) -> None:
         """Raise `UserError` for `--epochs` with a solver that has none."""
@@ -125,7 +125,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         """Set the width that the model has by default, and what else follows from its settings."""
         declared = declaration(self.model)
         values = declared.complete(self) if declared.complete else {}
-        for name, value in {"num_units": self.num_units or declared.units, **values}.items():
+        for name, value in {"num_units": self.num_units or declared.units or None, **values}.items():
             object.__setattr__(self, name, value)
 
     def __post_init__(self):
@@ -183,7 +183,12 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     def run_name(self) -> str:
         """The folder of the run, below the experiment's: readable, and unique to what decides the result."""
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
-        return f"{self.data_name()}_{self.model}_N{self.num_units}_noise{self.noise_ind}_{self.key()}{job}"
+        units = "" if self.num_units is None else f"_N{self.num_units}"
+        return f"{self.data_name()}_{slug(self.model_name())}{units}_noise{self.noise_ind}_{self.key()}{job}"
+
+    def model_name(self) -> str:
+        """Return the name of the model, that of its file without the suffix for a model of the user's own."""
+        return Path(self.model).stem if MODELS.is_file(self.model) else self.model
 
     def folder(self) -> Path:
         """Return the folder of the run's result."""
@@ -256,6 +261,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
         "ridge_unit": "λ of (1/n)‖Av - y‖² + λ‖v‖²; nλ is the ρ of (K + ρI)α = y",
         "ridges": entries,
         **select.recorded(choice, entries, size=size),
+        **by_target(dataset, best.predictions),
     }
     arrays = {f"predictions/{split}": values for split, values in best.predictions.items()}
     arrays |= {f"history/{done.index:03d}": done.history for done in fits}
@@ -263,8 +269,8 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     return life.Outcome(record, arrays, {"model.keras": model.save})
 
 
-def hidden_layers(config: TrainSettings) -> int:
-    """Layers with a nonlinearity: the unit in which models and kernels can be compared."""
+def hidden_layers(config: TrainSettings) -> int | None:
+    """Layers with a nonlinearity, the unit in which models and kernels can be compared; None for a model file."""
     return declaration(config.model).hidden_layers(config)
 
 
@@ -291,5 +297,5 @@ def _set_parameters(config: TrainSettings, model, parameters) -> None:
 
 
 def _title(config: TrainSettings, dataset: Dataset) -> str:
-    noise, n = about_data(dataset)["noise"], len(dataset.train)
-    return f"{config.model}, N = {config.num_units}, on {dataset.name}, {noise}, n = {n}"
+    units = "" if config.num_units is None else f", N = {config.num_units},"
+    return titled(f"{config.model_name()}{units}", dataset)

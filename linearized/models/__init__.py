@@ -5,11 +5,47 @@ the strength of the model's own penalty, and returns a keras.Model. Modules impo
 their declarations are read without it.
 """
 
-from linearized.base.registry import Registry
+from collections.abc import Mapping
+from typing import Any
+
+from linearized.base.registry import FILE_ENTRY, Registry, loaded
 from linearized.models.declaration import Declaration
 from linearized.settings.config import Settings
+from linearized.settings.reads import When
 
-MODELS = Registry(
+KERAS_FILE = "linearized.models.keras_file"
+
+
+class _Models(Registry):
+    """The table; `path.keras` is a model file of the user's own."""
+
+    def canonical(self, name: str) -> str:
+        """As `Registry`; paths are taken as they are, and read where they are needed."""
+        return name if self.is_file(name) else super().canonical(name)
+
+    def entry(self, name: str) -> str:
+        """As `Registry`."""
+        return FILE_ENTRY if self.is_file(name) else name
+
+    def source_digest(self, name: str) -> str | None:
+        """As `Registry`. Raises `Absent` or `Unreadable`."""
+        from linearized.data.own.formats import file_digest
+
+        if not self.is_file(name):
+            return None
+        return file_digest(name, "a saved model", "Save a model with model.save('name.keras').")
+
+    def load(self, name: str) -> Any:
+        """As `Registry`."""
+        return loaded(KERAS_FILE) if self.is_file(name) else super().load(name)
+
+    @staticmethod
+    def is_file(name: str) -> bool:
+        """Return whether a value of --model is the path of a model file."""
+        return name.lower().endswith(".keras")
+
+
+MODELS = _Models(
     "model",
     {
         "NN": "linearized.models.nn",
@@ -38,4 +74,10 @@ def without_images() -> list[str]:
 
 def setting_groups() -> tuple[type[Settings], ...]:
     """Return the classes of the flags that models declare, each once, in the order of `MODELS`."""
-    return tuple(dict.fromkeys(group for name in MODELS for group in declaration(name).groups))
+    declared = [*(declaration(name) for name in MODELS), loaded(KERAS_FILE).DECLARED]
+    return tuple(dict.fromkeys(group for one in declared for group in one.groups))
+
+
+def declared_reads() -> dict[str, Mapping[str, When]]:
+    """Return the settings that each model reads; those of model files under `FILE_ENTRY`."""
+    return {**{name: declaration(name).reads for name in MODELS}, FILE_ENTRY: loaded(KERAS_FILE).DECLARED.reads}

@@ -14,6 +14,7 @@ from linearized.data.dataset import Dataset
 from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.initializers import SeededNormal
 from linearized.models import MODELS, without_images
+from linearized.models.saved_model import custom_classes
 
 
 def penalty(strength: float) -> keras.regularizers.Regularizer | None:
@@ -65,4 +66,13 @@ def load(path: Path | str) -> keras.Model:
     content = read_bytes(path, "a saved model", advice, limit=None)
     with parsing(path, "a model that Keras can load", advice):
         seals.is_sealed(content)
-        return keras.saving.load_model(path, compile=False)
+        try:
+            return keras.saving.load_model(path, compile=False)
+        except Exception as error:
+            unknown = [name for name in custom_classes(path) if keras.saving.get_registered_object(name) is None]
+            if not unknown:
+                raise
+            raise UserError(
+                f"{path} has classes that are not known here: {', '.join(unknown)}. Register them in Python with "
+                "keras.saving.register_keras_serializable and run from there, or save a model of Keras' own layers."
+            ) from error

@@ -35,7 +35,7 @@ class Declaration:
         groups: Classes of further flags, which become flags of `train.py`.
         linear: Whether the outputs are linear in everything that is trained. Such a module also has `problem(config,
             dataset, memory)`, the least-squares problem, and `get_parameters` and `set_parameters`.
-        units: `--num_units` where it is not given.
+        units: `--num_units` where it is not given; 0: the model has no such setting.
         images: Whether rows must be images.
         optimizer: What `--solver=auto` takes where the model is not solved by least squares.
         momentum: Published rule of momentum SGD: classical or nesterov.
@@ -46,7 +46,7 @@ class Declaration:
         schedule: Returns what `--schedule=published` means for the settings, a schedule of
             `linearized.solvers.training.recipe.Recipe`.
         layout: The values that published weights need of settings, by the name of the setting.
-        hidden_layers: Returns the number of layers with a nonlinearity from the settings.
+        hidden_layers: Returns the number of layers with a nonlinearity from the settings; None: it is not known.
         parameters: Returns a lower bound of the numbers that are trained, from settings, length of a row and number of
             outputs; it guards the machine's memory.
         budget: Flags of training, such as the learning rate, with which `linearized compare` trains the model in place
@@ -66,7 +66,7 @@ class Declaration:
     batches: str | tuple[int, int] = "dense"
     schedule: Callable[[Any], str] = _published
     layout: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
-    hidden_layers: Callable[[Any], int] = _one
+    hidden_layers: Callable[[Any], int | None] = _one
     parameters: Callable[[Any, int, int], int] = _unknown
     budget: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check: Callable[[Any], None] | None = None

@@ -194,7 +194,7 @@ def _run_facts(record: dict[str, Any], path: str) -> dict[str, Any]:
     found |= {"solver": f"{solver['name']}{reason}"}
     sizes = ", ".join(f"{data[f'n_{split}']} {split}" for split in ("train", "validation", "test")
                       if f"n_{split}" in data)  # fmt: skip
-    noise = f"{data['noise']}, " if "noise" in data else ""
+    noise = f"{data['noise']}, " if data.get("noise") else ""
     found |= {"data": f"{data['name']}, {noise}d = {data['dim']}, {sizes}"}
     found["command"] = record.get("command", NO_COMMAND)
     found |= _made_by(record.get("made_by"))

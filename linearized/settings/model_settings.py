@@ -149,6 +149,18 @@ class ResNetSettings(Settings):
             raise UserError(f"--lambda_scope must be odd, or 0 for all pixels. Received: {self.lambda_scope}.")
 
 
+@dataclasses.dataclass(frozen=True)
+class KerasFileSettings(Settings):
+    """Of `--model=path.keras`, see `linearized.models.keras_file`."""
+
+    GROUP = "Model"
+
+    init: str = setting(
+        "file", "--model=path.keras: file, train the weights of the file further; fresh, its architecture with new "
+        "weights", choices=("file", "fresh"),
+    )  # fmt: skip
+
+
 # What the models that share a group read of it; the rest of a group is named in the module of the model.
 KERVOLUTION = (
     "kervolution_variant", "kervolution_degree", "kervolution_offset", "kervolution_gamma", "kervolution_learnable",

@@ -71,7 +71,8 @@ class OwnDataSettings(Settings):
     channels: str = setting("auto", "channels of the images; auto: as they are, if they are alike", choices=CHANNELS)
     skip_bad: bool = setting(False, "skip pictures that cannot be read, and list them in the record")
     noise: str = setting(
-        "", "noise of --data: the published ones of images, wrong labels, or Gaussian noise of all inputs",
+        "", "noise of --data: the published ones of images, wrong labels of train rows (not of validation rows), or "
+        "Gaussian noise of all inputs",
         choices=NOISES, when=OWN,
     )  # fmt: skip
     noise_levels: str = setting(

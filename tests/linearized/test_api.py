@@ -6,9 +6,12 @@ import pytest
 from sklearn.datasets import load_iris
 
 import linearized
+from linearized.api.calls import data_flags
 from linearized.base.errors import UserError
+from linearized.data.own import memory
 from linearized.experiments.compare import CompareSettings
 from linearized.settings.config import parse
+from linearized.settings.data_settings import DataSettings
 
 
 @pytest.fixture
@@ -55,6 +58,42 @@ def test_a_network_is_trained_alike_whatever_the_unit_of_the_targets(directories
         scores["test_loss"], rel=1e-3
     )
     assert 1 - plain.record["ridges"][0]["test_normalised_loss"] > 0.5
+
+
+def test_a_dataset_is_data_and_further_rows_are_prepared_as_its_own(directories, iris):
+    dataset = linearized.from_arrays(*iris, validation=0.2)
+    result = linearized.krr(kernel="RF", data=dataset)
+    assert result.record["data"] | {"name": "", "fingerprint": ""} == {
+        "name": "", "fingerprint": "", "dim": 4, "n_train": 96, "n_validation": 24, "n_test": 30, "noise": ""
+    }  # fmt: skip
+    chosen = result.record["ridges"][result.record["chosen"]["position"]]
+    predicted = result.predict(iris[2])  # a data frame in, names of classes out
+    assert predicted.dtype == iris[1].dtype
+    assert np.mean(predicted == iris[3]) == pytest.approx(chosen["test_accuracy"])
+    path, table = result.path, result.table
+    assert [solution.iterations for solution in path.solutions] == table["iterations"].tolist()
+    assert [solution.converged for solution in path.solutions] == table["converged"].tolist()
+    assert [solution.residual for solution in path.solutions] == table["residual"].tolist()
+    assert len(path.solutions[0].history) and path.solutions[3].ridge == path.ridges[3] == table["ridge"][3]
+
+
+def test_a_dataset_keeps_its_noise_names_and_targets(directories):
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(60, 3)), random.normal(size=(60, 2))
+    dataset = linearized.from_arrays(x, y)
+    result = linearized.krr(kernel="POLYNOMIAL", data=dataset)
+    entry = result.record["ridges"][result.record["chosen"]["position"]]
+    for name, split in dataset.splits().items():
+        by_target = result.record["loss_by_target"][name]
+        expected = np.square(split.y - result.predict(split.x)).mean(axis=0)
+        np.testing.assert_allclose(by_target, expected, rtol=1e-3)
+        assert sum(by_target) == pytest.approx(entry[f"{name}_loss"])
+    text = data_flags(linearized.load("DIGITS", 3, num_train=50, num_test=10))["data"]
+    arrays = memory._registered.pop(text)
+    config = DataSettings(data=text)
+    again = config.described().load(**config.row_settings())
+    np.testing.assert_array_equal(again.train.x.reshape(50, 8, 8, 1), arrays.x)
+    assert again.class_names == tuple(map(str, range(10))) and again.image_shape == (8, 8, 1)
 
 
 @pytest.mark.parametrize("data", [(1, 2, 3), 5])

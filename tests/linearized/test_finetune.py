@@ -89,6 +89,20 @@ def test_images_after_a_swap_end_in_a_whole_result(directories, images):
     assert len(results.collect(directories / "nn_dir")) == 1
 
 
+def test_bad_pictures_are_named_or_skipped_and_listed(directories, images):
+    folder = Path(images["data"])
+    (folder / "red" / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"bad.png .*--skip_bad"):
+        image_folder.load(folder, (8, 8, 3))
+    data = image_folder.load(folder, (8, 8, 3), skip_bad=True)
+    assert len(data.train) + len(data.test) == 24
+    assert data.notes == {"pictures_skipped": 1, "pictures_skipped_names": "red/bad.png"}
+    result = run(Config(**images | {"epochs": 1}, skip_bad=True, num_train=8))
+    assert result.record["data"]["pictures_skipped_names"] == "red/bad.png"
+    with pytest.raises(UserError, match="--skip_bad is read with"):
+        Config(model=images["model"], dataset="DIGITS", skip_bad=True)
+
+
 def test_glue_with_adapters_learns(directories, texts):
     result = run(Config(**texts, swap="adapters", trainable="adapters", num_features=16, bottleneck=4))
     counts = result.record["model"]

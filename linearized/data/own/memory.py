@@ -19,27 +19,48 @@ from linearized.storage.array_files import read_npz
 from linearized.storage.files import whole_file
 
 SCHEME = "arrays:"
+_INPUTS, _LABELS = ("x", "x_test", "x_validation"), ("y", "y_test", "y_validation")  # fields of `OwnArrays`
 _registered: dict[str, OwnArrays] = {}
 
 
-def register(x: Any, y: Any, x_test: Any = None, y_test: Any = None, *, images: bool | None = None) -> str:
+def register(
+    x: Any, y: Any, x_test: Any = None, y_test: Any = None, *, images: bool | None = None, x_validation: Any = None,
+    y_validation: Any = None, class_names: tuple[str, ...] | None = None,
+) -> str:  # fmt: skip
     """Remember arrays for this process, and return the text by which `--data` finds them.
 
     Args:
-        x, x_test: Arrays (n, ...) or data frames of inputs; sparse matrices become dense.
-        y, y_test: Labels (n,) of any type, or targets (n, k).
-        images: See `OwnArrays`.
+        x, x_test, x_validation: Arrays (n, ...) or data frames of inputs; sparse matrices become dense.
+        y, y_test, y_validation: Labels (n,) of any type, or targets (n, k).
+        images, class_names: See `OwnArrays`.
 
     Raises `UserError` where test inputs come without labels, or the other way round.
     """
-    if (x_test is None) != (y_test is None):
-        raise UserError("Give x_test and y_test together, or neither of them.")
-    labels = [None if one is None else _labels(one) for one in (y, y_test)]
-    inputs = [None if one is None else _inputs(one) for one in (x, x_test)]
-    arrays = OwnArrays(inputs[0], labels[0], inputs[1], labels[1], images=images)
+    for name, one, two in (("test", x_test, y_test), ("validation", x_validation, y_validation)):
+        if (one is None) != (two is None):
+            raise UserError(f"Give x_{name} and y_{name} together, or neither of them.")
+    labels = [None if one is None else _labels(one) for one in (y, y_test, y_validation)]
+    inputs = [None if one is None else _inputs(one) for one in (x, x_test, x_validation)]
+    pairs = [part for pair in zip(inputs, labels, strict=True) for part in pair]
+    arrays = OwnArrays(*pairs, images=images, class_names=class_names)
     text = f"{SCHEME}{fingerprint(*contents(arrays))}"
     _registered[text] = arrays
     return text
+
+
+def register_dataset(dataset: Dataset) -> str:
+    """Remember the rows of a dataset as they are, and return the text by which `--data` finds them.
+
+    Classes are their numbers, with the names that the dataset has. What was done to its rows is not undone: further
+    rows go through `dataset.preparation` first.
+    """
+    shape, parts = dataset.image_shape, dataset.splits()
+    arrays = {}
+    for name, split in parts.items():
+        part = "" if name == "train" else f"_{name}"
+        arrays[f"x{part}"] = np.asarray(split.x) if shape is None else np.asarray(split.x).reshape(-1, *shape)
+        arrays[f"y{part}"] = split.y
+    return register(**arrays, images=shape is not None, class_names=dataset.class_names or None)
 
 
 def from_arrays(
@@ -72,7 +93,7 @@ def keep(text: str) -> None:
         return
     arrays = _found(text)
     stored = {}
-    for field in ("x", "x_test"):
+    for field in _INPUTS:
         frame = getattr(arrays, field)
         if hasattr(frame, "columns"):
             for number, name in enumerate(frame.columns):
@@ -82,9 +103,9 @@ def keep(text: str) -> None:
                 stored[f"{field}/{number}/missing"] = column.isna().to_numpy()
         elif frame is not None:
             stored[field] = np.asarray(frame)
-    stored |= {
-        field: _storable(getattr(arrays, field)) for field in ("y", "y_test") if getattr(arrays, field) is not None
-    }
+    stored |= {field: _storable(getattr(arrays, field)) for field in _LABELS if getattr(arrays, field) is not None}
+    if arrays.class_names is not None:
+        stored["class_names"] = np.array(arrays.class_names)
     if arrays.images is not None:
         stored["images"] = np.array(arrays.images)
     with whole_file(_path(text), sealed=True) as path, path.open("wb") as file:
@@ -120,8 +141,10 @@ def _found(text: str) -> OwnArrays:
         raise UserError(f"--data={text[:80]} names arrays of another Python process, which did not keep them. Give "
                         "them again with linearized.from_arrays, or as a file.")  # fmt: skip
     stored = read_npz(path, "Remove it and give the arrays again.")
-    fields: dict[str, Any] = {name: stored[name] for name in ("x", "y", "x_test", "y_test") if name in stored}
-    fields |= {name: frame for name in ("x", "x_test") if (frame := _frame(stored, name)) is not None}
+    fields: dict[str, Any] = {name: stored[name] for name in (*_INPUTS, *_LABELS) if name in stored}
+    fields |= {name: frame for name in _INPUTS if (frame := _frame(stored, name)) is not None}
+    if "class_names" in stored:
+        fields["class_names"] = tuple(map(str, stored["class_names"]))
     return OwnArrays(**fields, images=bool(stored["images"]) if "images" in stored else None)
 
 
@@ -171,7 +194,10 @@ def _labels(y: Any) -> np.ndarray:
 def contents(arrays: OwnArrays) -> list[Any]:
     """Return the content in a form whose digest is that of all values, types and names of columns."""
     parts: list[Any] = [arrays.images]
-    for values in (arrays.x, arrays.y, arrays.x_test, arrays.y_test):
+    if arrays.x_validation is not None or arrays.class_names is not None:
+        parts += ["validation", arrays.class_names]
+    further = () if arrays.x_validation is None else (arrays.x_validation, arrays.y_validation)
+    for values in (arrays.x, arrays.y, arrays.x_test, arrays.y_test, *further):
         if hasattr(values, "columns"):
             for name in values.columns:
                 parts += [str(name), str(values[name].dtype), *_parts_of(values[name].to_numpy())]

@@ -8,11 +8,11 @@
 | gaussian | σ >= 0 | independent normal noise, of σ times the root mean variance of the train inputs |
 
 The first two take square images, and draw noise for all rows of the data, as published, before rows are taken; they
-centre and scale each image (colour: each channel), at level 0 too. Wrong labels are drawn for train rows only, among
-which validation rows that `--validation` holds out are; a class may be drawn again, so that labels at p = 1 say nothing
-(Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep learning requires rethinking generalization", 2017).
-Gaussian noise is added to the float32 inputs of every split. All draws are those of one seed, 2048, and a row's noise
-does not depend on how many rows are taken.
+centre and scale each image (colour: each channel), at level 0 too. Wrong labels are given to train rows only: test rows
+and validation rows keep theirs, so that what chooses the ridge and what scores it are right. A class may be drawn
+again, so that labels at p = 1 carry no information (Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep learning
+requires rethinking generalization", 2017). Gaussian noise is added to the float32 inputs of every split. All draws are
+those of one seed, 2048, and a row's noise does not depend on how many rows are taken.
 """
 
 import dataclasses

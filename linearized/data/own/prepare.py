@@ -169,10 +169,11 @@ class ArrayColumns:
         scale = {"uint8": 255, "uint16": 65_535}.get(str(x.dtype)) if self.shape is not None else None
         if self.shape is not None and x.ndim == 4 and x.shape[1:] != self.shape:
             x = np.moveaxis(x, 1, -1)
+        x = x.reshape(len(x), -1)
+        if scale is not None:  # converted and divided in one pass
+            return np.divide(x, np.float32(scale), dtype=np.float32, order="C")
         with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
-            rows = np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
-        if scale is not None:
-            return rows / np.float32(scale)
+            rows = np.ascontiguousarray(x, np.float32)
         return rows if self.mean is None else np.where(np.isnan(rows), self.mean, rows)
 
 

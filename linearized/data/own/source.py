@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,13 +19,15 @@ from linearized.data.preparation import Preparation
 from linearized.data.source import Source
 from linearized.settings.own_settings import FORMATS, OwnDataSettings
 
-RECIPE = 1  # counts the changes to what rows mean: part of the fingerprint
+RECIPE = 2  # counts the changes to what rows mean: part of the fingerprint
 FAMILY = "OWN"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OwnSource(Source):
     """Rows that were read and divided; `load` takes those that are asked for."""
+
+    more_levels: ClassVar[str] = " Give others with --noise and --noise_levels."
 
     prepared: PreparedRows
     digest: str
@@ -47,7 +49,9 @@ class OwnSource(Source):
             parts[name] = part = slice(None) if name == "validation" else rows.of(len(stored), name)
             raw[name], labels = stored.take(part)
             if self.options.noise == "label" and name == "train":
-                labels = noise.noisy_labels(stored.y, self.num_classes, level)[part]
+                noisy = noise.noisy_labels(stored.y, self.num_classes, level)[part]
+                kept = len(labels) - count_or_share(rows.validation, len(labels), "validation")
+                labels = np.concatenate([noisy[:kept], labels[kept:]])  # validation rows choose: they stay right
             y[name] = labels if self.task == "regression" else labels[:, None].astype(np.float32)
             if self.options.missing == "refuse":
                 refuse_missing(raw[name], f"{self.name} ({name} rows)", _numbers(stored, part))
@@ -71,7 +75,8 @@ class OwnSource(Source):
         made_from = f"{self.digest} {RECIPE} {used} {level} {rows.seed if self.prepared.divided else 0}"
         made = self.dataset(noise_ind, splits["train"], splits["test"], made_from, rows)
         return dataclasses.replace(
-            made, validation=Split(splits["validation"].x, y["validation"]) if "validation" in raw else made.validation,
+            made, noise=made.noise if self.options.noise else "",
+            validation=Split(splits["validation"].x, y["validation"]) if "validation" in raw else made.validation,
             class_names=self.prepared.class_names, notes=self.prepared.notes,
             preparation=Preparation(self.task, made.dim, self.prepared.classes, columns, flat=self.prepared.flat),
         )  # fmt: skip

@@ -19,6 +19,7 @@ import numpy as np
 from absl import logging
 
 from linearized.base.errors import UserError
+from linearized.base.reading import Unreadable
 from linearized.data.dataset import Dataset, Split, fingerprint
 from linearized.data.images import MODES, SUFFIXES, read_image
 
@@ -30,7 +31,8 @@ SPLIT_NAMES = {
 SYSTEM_NAMES = ("__macosx", "@eadir", "$recycle.bin", "lost+found")  # made by systems, in small letters
 TEST_SHARE = 0.2  # of a folder without a test part
 SCALINGS = {"unit": (1 / 255, 0.0), "symmetric": (2 / 255, -1.0), "bytes": (1.0, 0.0)}
-ADVICE = "Remove it or replace it."
+ADVICE = "Remove it or replace it, or give --skip_bad."
+LISTED = 10  # of the names of skipped pictures in a record
 
 
 class Pictures(NamedTuple):
@@ -45,7 +47,10 @@ class Pictures(NamedTuple):
         return Pictures(self.folder, [self.paths[row] for row in rows], [self.labels[row] for row in rows])
 
 
-def load(folder: Path | str, image_shape: tuple[int, int, int], *, scaling: str = "unit", seed: int = 0) -> Dataset:
+def load(
+    folder: Path | str, image_shape: tuple[int, int, int], *, scaling: str = "unit", seed: int = 0,
+    skip_bad: bool = False,
+) -> Dataset:  # fmt: skip
     """Return the pictures of `folder` as rows, classes numbered in the order of their folders' names.
 
     The classes are those of the train part; the test part may lack some of them. Where there is no test part, the
@@ -57,9 +62,10 @@ def load(folder: Path | str, image_shape: tuple[int, int, int], *, scaling: str 
             `linearized.data.images.read_image`.
         scaling: "unit" [0, 1], "symmetric" [-1, 1], or "bytes" 0..255.
         seed: Of the rows that are held out, where there is no test part.
+        skip_bad: Whether files that are no pictures are left out, and listed in the dataset's notes.
 
     Raises `UserError` for a folder with fewer than two classes, for folders beside train and test that are no splits,
-    for classes of the test part that train lacks, and for a file that is no picture.
+    for classes of the test part that train lacks, for a file that is no picture, and for a part without a readable one.
     """
     if image_shape[2] not in MODES:
         raise UserError(f"Pictures have 1, 3 or 4 channels. Received: a model of {image_shape[2]}.")
@@ -67,12 +73,22 @@ def load(folder: Path | str, image_shape: tuple[int, int, int], *, scaling: str 
     parts, classes = found_pictures(folder)
     if "test" not in parts:
         parts["train"], parts["test"] = _held_out(parts["train"], seed)
-    splits = {kind: _split(part, classes, image_shape, SCALINGS[scaling]) for kind, part in parts.items()}
+    skipped: list[Path] | None = [] if skip_bad else None
+    splits = {kind: _split(part, classes, image_shape, SCALINGS[scaling], skipped) for kind, part in parts.items()}
     logging.info("%s: %d classes, %s pictures.", folder, len(classes),
                  ", ".join(f"{len(split)} {kind}" for kind, split in splits.items()))  # fmt: skip
     mark = fingerprint(classes, *(array for split in splits.values() for array in (split.x, split.y)))
     return Dataset(folder.resolve().name, 0, splits["train"], splits.get("validation"), splits["test"], "classes",
-                   len(classes), image_shape, "FMNIST", mark)  # fmt: skip
+                   len(classes), image_shape, "FMNIST", mark, notes=skipped_notes(skipped or [], folder))  # fmt: skip
+
+
+def skipped_notes(skipped: Sequence[Path], folder: Path) -> dict[str, str | int]:
+    """Return the notes of a dataset on pictures that were left out: how many, and the first `LISTED` names."""
+    if not skipped:
+        return {}
+    names, more = sorted(str(path.relative_to(folder)) for path in skipped), len(skipped) - LISTED
+    listed = ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+    return {"pictures_skipped": len(names), "pictures_skipped_names": listed}
 
 
 def found_pictures(folder: Path) -> tuple[dict[str, Pictures], list[str]]:
@@ -171,8 +187,23 @@ def _held_out(pictures: Pictures, seed: int) -> tuple[Pictures, Pictures]:
     return pictures.take(order[cut:]), pictures.take(order[:cut])
 
 
-def _split(pictures: Pictures, classes: list[str], shape: tuple[int, int, int], scale: tuple[float, float]) -> Split:
-    x = np.empty((len(pictures.paths), int(np.prod(shape))), np.float32)
-    for row, path in zip(x, pictures.paths, strict=True):
-        row[:] = read_image(path, shape, ADVICE).ravel() * np.float32(scale[0]) + np.float32(scale[1])
-    return Split(x, np.array([[classes.index(label)] for label in pictures.labels], np.float32))
+def _split(
+    pictures: Pictures, classes: list[str], shape: tuple[int, int, int], scale: tuple[float, float],
+    skipped: list[Path] | None,
+) -> Split:  # fmt: skip
+    """Return the rows of some pictures. Files that cannot be read join `skipped`; None: they are refused."""
+    x, labels = np.empty((len(pictures.paths), int(np.prod(shape))), np.float32), []
+    for path, label in zip(pictures.paths, pictures.labels, strict=True):
+        try:
+            image = read_image(path, shape, ADVICE)
+        except Unreadable:
+            if skipped is None:
+                raise
+            skipped.append(path)
+            continue
+        x[len(labels)] = image.ravel() * np.float32(scale[0]) + np.float32(scale[1])
+        labels.append([classes.index(label)])
+    if not labels:
+        raise UserError(f"None of the {len(pictures.paths)} files of {pictures.folder} can be read as a picture. "
+                        "Replace them.")  # fmt: skip
+    return Split(x[: len(labels)], np.array(labels, np.float32))

@@ -18,7 +18,8 @@ def images(count, side, channels=1, seed=0):
 
 def noisy(arrays, kind, levels, noise_ind=0, **settings):
     text = register(*arrays)
-    return load_rows(TrainSettings(data=text, noise=kind, noise_levels=levels, **settings), noise_ind)
+    noise_flags = {"noise": kind, "noise_levels": levels} if kind else {}
+    return load_rows(TrainSettings(data=text, **noise_flags, **settings), noise_ind)
 
 
 def four(side, channels=1, train=30, test=10):
@@ -62,6 +63,10 @@ def test_label_noise_replaces_a_share_of_the_train_labels_uniformly():
         counts = np.bincount(dataset.train.y, minlength=4)
         assert np.abs(counts - 1000).max() < 5 * np.sqrt(4000 * 3 / 16)
         np.testing.assert_array_equal(dataset.test.y, y[::500])
+    held = noisy(arrays, "label", "0,0.4,1", noise_ind=2, validation=0.5)  # what chooses the ridge is right
+    np.testing.assert_array_equal(held.validation.y, y[2000:])
+    np.testing.assert_array_equal(held.train.y, levels[2].train.y[:2000])
+    assert (held.noise, noisy(arrays, "", "0").noise) == ("label noise = 1", "")
     part = noisy(arrays, "label", "0,0.4,1", noise_ind=1, num_train=50)
     np.testing.assert_array_equal(part.train.y, levels[1].train.y[:50])
 

@@ -8,6 +8,8 @@ from linearized import from_arrays
 from linearized.base.errors import UserError
 from linearized.data.loading import load_rows
 from linearized.data.sources import image_folder
+from linearized.data.sources.image_folder import skipped_notes
+from linearized.experiments.fit_results import about_data
 from linearized.experiments.train import TrainSettings
 
 
@@ -113,6 +115,11 @@ def test_truncated_files_are_named_or_skipped_and_listed(tmp_path):
     dataset = loaded(tmp_path, skip_bad=True)
     assert len(dataset.train) + len(dataset.test) == 8
     assert dataset.notes == {"pictures_skipped": 2, "pictures_skipped_names": "a/002.png, b/003.png"}
+    recorded = about_data(dataset)
+    assert recorded["pictures_skipped"] == 2 and recorded["pictures_skipped_names"] == "a/002.png, b/003.png"
+    many = [tmp_path / f"{number:02d}.png" for number in range(12)]
+    names = ", ".join(f"{number:02d}.png" for number in range(10))
+    assert skipped_notes(many, tmp_path) == {"pictures_skipped": 12, "pictures_skipped_names": f"{names} and 2 more"}
 
 
 def test_a_picture_that_decompresses_without_end_is_refused_before_it_is_decoded(tmp_path):

@@ -17,11 +17,8 @@ from linearized.base.reading import Unreadable
 from linearized.data.images import SUFFIXES, Head, read_head, read_image
 from linearized.data.own.arrays import OwnArrays
 from linearized.data.own.formats import file_digest
-from linearized.data.sources.image_folder import Pictures, found_pictures, hidden
+from linearized.data.sources.image_folder import ADVICE, Pictures, found_pictures, hidden, skipped_notes
 from linearized.settings.own_settings import OwnDataSettings
-
-ADVICE = "Remove it or replace it, or give --skip_bad."
-LISTED = 10  # of the names of skipped pictures in a record
 
 
 class ImageFolder:
@@ -64,11 +61,7 @@ class ImageFolder:
         for name, (x, _y) in arrays.items():
             if not len(x):
                 raise UserError(f"No picture of the {name} part of {folder} can be read. Replace them.")
-        notes: dict[str, str | int] = {}
-        if skipped:
-            listed = sorted(str(Path(name).relative_to(folder)) for name in skipped)
-            notes["pictures_skipped"] = len(listed)
-            notes["pictures_skipped_names"] = ", ".join(listed[:LISTED]) + (", ..." if len(listed) > LISTED else "")
+        notes = skipped_notes([Path(name) for name in skipped], folder)
         named = {f"{axis}{'' if name == 'train' else f'_{name}'}": array
                  for name, pair in arrays.items() for axis, array in zip("xy", pair, strict=True)}  # fmt: skip
         return OwnArrays(**named, images=True, notes=notes)

@@ -1,4 +1,4 @@
-"""Read the input shape of a saved `.keras` model from its configuration, without importing Keras."""
+"""Read what the configuration of a saved `.keras` model states, without importing Keras."""
 
 import io
 import zipfile
@@ -19,6 +19,26 @@ def input_shape(path: Path | str) -> tuple[int | None, ...] | None:
     Raises `Absent` for a missing file and `Unreadable` for one that is damaged or no saved model. What passes may still
     be a model that Keras cannot load.
     """
+    return _stated_shape(_config(path))
+
+
+def custom_classes(path: Path | str) -> list[str]:
+    """Return the names under which a saved model holds classes that are not Keras' own, each once.
+
+    Raises as `input_shape`.
+    """
+    found, left = [], [_config(path)]
+    while left:
+        one = left.pop()
+        left += list(one.values()) if isinstance(one, dict) else one if isinstance(one, list) else []
+        name = one.get("registered_name") if isinstance(one, dict) else None
+        if isinstance(name, str) and not str(one.get("module")).startswith("keras"):
+            found.append(name)
+    return sorted(set(found))
+
+
+def _config(path: Path | str) -> Any:
+    """Return the configuration of a saved model, as its file holds it."""
     content = read_bytes(path, "a saved model", ADVICE, limit=None)
     with parsing(path, "a model that Keras can load", ADVICE):
         seals.is_sealed(content)
@@ -28,8 +48,7 @@ def input_shape(path: Path | str) -> tuple[int | None, ...] | None:
                 raise ValueError(f"it has no {', '.join(missing)}")
             if archive.getinfo("config.json").file_size > CONFIG_LIMIT:
                 raise ValueError("its config.json is too large")
-            config = parse_json(archive.read("config.json").decode("utf-8"))
-        return _stated_shape(config)
+            return parse_json(archive.read("config.json").decode("utf-8"))
 
 
 def _stated_shape(config: Any) -> tuple[int | None, ...] | None:

@@ -1,0 +1,125 @@
+"""A Keras model of the user's own, `--model=path.keras`: trained further, or its architecture trained from new weights.
+
+Penalty: λ Σ‖W‖² over the trained weights of two and more axes for which the file has no regularizer; those that it has
+stay as they are. The rows go in as they are, or as images where the model takes images.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from linearized.base.errors import UserError
+from linearized.base.reading import one_line
+from linearized.data.dataset import Dataset
+from linearized.models.declaration import Declaration
+from linearized.models.saved_model import input_shape
+from linearized.settings.model_settings import KerasFileSettings
+from linearized.settings.reads import reads
+
+if TYPE_CHECKING:
+    import keras
+
+PROBABILITIES = ("softmax", "sigmoid", "log_softmax", "Softmax")
+
+
+def _check(config: Any) -> None:
+    """Raise `UserError`, before Keras is imported, for a file that is no model or takes other inputs than the rows."""
+    if config.mixed_precision:
+        raise UserError(f"--mixed_precision changes nothing: {config.model} holds the precision of its layers. "
+                        "Leave it out.")  # fmt: skip
+    shape = input_shape(config.model)
+    if shape is not None:
+        _taken(config.model, shape, config.dim(), config.described().image_shape, config.data_name())
+
+
+DECLARED = Declaration(
+    reads("init", "seed"), groups=(KerasFileSettings,), units=0, ridges="convolutional", batches="convolutional",
+    check=_check, hidden_layers=lambda _config: None,
+)  # fmt: skip
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
+    """Return an uncompiled model from rows (n, d) to outputs (n, k).
+
+    Args:
+        config: model (the path), init ("file": the weights of the file; "fresh": new ones), seed (of new weights whose
+            initializers have no seed of their own).
+        ridge: λ of the penalty above.
+
+    Raises `UserError` for a file that Keras cannot load, and for inputs or outputs that do not fit the dataset.
+    """
+    import keras
+
+    from linearized.models.common import load, penalty
+
+    path = config.model
+    model = load(path)
+    if config.init == "fresh":
+        keras.utils.set_random_seed(config.seed)
+        model = _fresh(model, path)
+    shape = getattr(model, "input_shape", None)
+    taken = (dataset.dim,)
+    if isinstance(shape, tuple):
+        taken = _taken(path, shape, dataset.dim, dataset.image_shape, dataset.name)
+    elif shape is not None:
+        raise UserError(f"{path} has {len(shape)} inputs. A model here takes the rows alone.")
+    if taken != (dataset.dim,) or not isinstance(shape, tuple):
+        rows = keras.Input((dataset.dim,), name="x")
+        inner = rows if taken == (dataset.dim,) else keras.layers.Reshape(taken, name="image")(rows)
+        try:
+            model = keras.Model(rows, model(inner), name=f"{model.name}_of_rows")
+        except Exception as error:  # a model of a class of the user's own may raise anything
+            raise UserError(f"{path} cannot take rows of {dataset.name}: {one_line(error)}") from error
+    _check_outputs(model, path, dataset, config.loss)
+    for variable in model.trainable_variables:
+        if len(variable.shape) > 1 and variable.regularizer is None:
+            variable.regularizer = penalty(ridge)
+    return model
+
+
+def _taken(
+    path: str, shape: tuple[int | None, ...], dim: int, image_shape: tuple[int, int, int] | None, where: str
+) -> tuple[int, ...]:
+    """Return the shape in which a model takes one row of length `dim`.
+
+    Args:
+        shape: Of the model's input, rows first.
+
+    Raises `UserError` where the rows do not fit.
+    """
+    forms = [(dim,)] if image_shape is None else [(dim,), image_shape]
+    if image_shape is not None and image_shape[2] == 1:
+        forms.append(image_shape[:2])
+    for form in forms:
+        if len(shape) == 1 + len(form) and all(a in (None, b) for a, b in zip(shape[1:], form, strict=True)):
+            return form
+    have = f"rows of {dim} numbers" + ("" if image_shape is None else f", images of {image_shape}")
+    raise UserError(f"{path} takes inputs of shape {shape[1:]}, and {where} has {have}. Give data of that shape, or a "
+                    "model for these.")  # fmt: skip
+
+
+def _fresh(model: "keras.Model", path: str) -> "keras.Model":
+    """Return the same architecture with new weights."""
+    import keras
+
+    try:
+        return keras.models.clone_model(model)
+    except Exception as error:  # a model of a class of the user's own may raise anything
+        raise UserError(f"--init=fresh cannot build {path} again ({one_line(error)}). Use --init=file.") from error
+
+
+def _check_outputs(model: "keras.Model", path: str, dataset: Dataset, loss: str) -> None:
+    """Raise `UserError` unless the outputs are (n, k) for the k outputs of the dataset, and fit the loss."""
+    outputs = model.outputs or []
+    shapes = [tuple(output.shape) for output in outputs]
+    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] != dataset.num_outputs:
+        received = " and ".join(map(str, shapes)) or "none that are known"
+        raise UserError(f"{path} must have outputs of shape (n, {dataset.num_outputs}) for {dataset.name}. Received: "
+                        f"{received}.")  # fmt: skip
+    last = model.layers[-1]
+    while getattr(last, "layers", None):
+        last = last.layers[-1]
+    activation = getattr(getattr(last, "activation", None), "__name__", type(last).__name__)
+    if loss == "cross_entropy" and activation in PROBABILITIES:
+        raise UserError(f"--loss=cross_entropy takes logits, and {path} ends in {activation}. Use --loss=square, or "
+                        "save the model without it.")  # fmt: skip
+    if not model.trainable_variables:
+        raise UserError(f"{path} has no weights to train: all of its layers are frozen.")
