@@ -3,13 +3,17 @@
 import dataclasses
 
 from linearized.base.errors import UserError
+from linearized.base.registry import FunctionRegistry
 from linearized.settings.config import Settings, setting
-from linearized.settings.reads import when
+from linearized.settings.reads import FUNCTION, when
 
 KERVOLUTIONS = ("linear", "polynomial", "gaussian", "sigmoid", "l1", "l2")
 SNNK_ACTIVATIONS = ("relu", "sin", "cos", "tanh", "sigmoid", "softplus", "gelu")
 RESNET_DEPTHS = (18, 50, 101, 152)
-INEXACT = ("tanh", "sigmoid", "softplus", "gelu")  # activations that SNNKs expand in a series
+INEXACT = ("tanh", "sigmoid", "softplus", "gelu", FUNCTION)  # activations that SNNKs expand in a series
+SNNK_FUNCTIONS = FunctionRegistry(
+    "choice", dict.fromkeys(SNNK_ACTIVATIONS, ""), own="linearized.base.activations:OwnFunction"
+)
 FOURIER = when(snnk_activation=("sin", "cos")) | when(snnk_activation=INEXACT, snnk_expansion="fourier")
 
 
@@ -20,7 +24,10 @@ class SNNKSettings(Settings):
     GROUP = "Model"
 
     snnk_features: int = setting(256, "SNNK_MLP: random features m of each layer", minimum=2)
-    snnk_activation: str = setting("relu", "f of f(Wx + b)", choices=SNNK_ACTIVATIONS)
+    snnk_activation: str = setting(
+        "relu", "f of f(Wx + b); or package.module:function, a smooth f(x) or f(x, xp) of yours, expanded as tanh is",
+        choices=SNNK_FUNCTIONS,
+    )  # fmt: skip
     snnk_trained: str = setting("psi", "trained: Ψ, or W and b that it is computed from", choices=("psi", "weights"))
     snnk_orthogonal: bool = setting(True, "projections orthogonal in blocks, else independent")
     snnk_lengths: str = setting(

@@ -14,9 +14,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from linearized.base.errors import UserError
+from linearized.base.own_functions import is_reference
 from linearized.base.registry import OWN_ENTRIES
 
 SET = object()  # stands for any value that is true: not 0, "", False or None
+FUNCTION = "module:function"  # stands for any function of the user's own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,9 @@ def reads(*names: str, when: When = ALWAYS) -> dict[str, When]:
 
 
 def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
-    return any(bool(value) if one is SET else value == one for one in values)
+    return any(
+        bool(value) if one is SET else is_reference(value) if one is FUNCTION else value == one for one in values
+    )
 
 
 def _needed(name: str, values: tuple[Any, ...]) -> str:

@@ -180,6 +180,6 @@ def _unzipped(content: bytes, most: int) -> bytes:
         parts.append(member.decompress(content, most))
         most -= len(parts[-1])
         if not member.eof and most > 0:
-            raise ValueError("it ends before the end of its gzipped content")
+            raise ValueError("its gzipped content ends before the end-of-stream marker")
         content = member.unused_data.lstrip(b"\0")  # files may be padded
     return b"".join(parts)

@@ -18,6 +18,7 @@ from linearized.base import own_functions
 from linearized.base.errors import UserError
 from linearized.data.loading import load_preprocessed
 from linearized.experiments import krr
+from linearized.experiments.compare import CompareSettings
 from linearized.kernel_ridge.estimator import KernelRidgePath
 from linearized.kernel_ridge.ridge_path import fit
 from linearized.settings.config import parse
@@ -195,6 +196,12 @@ def test_an_own_activation_names_the_run_by_its_source(own, tmp_path):
     assert key() != before
     with pytest.raises(UserError, match=r"--activation=.* with Elementwise"):
         KernelSettings(kernel="STAX", architecture=f"serial(Dense(1), Elementwise('{own}:relu'), Dense(1))")
+
+
+def test_an_own_kernel_is_an_entry_of_a_comparison(own):
+    runs = CompareSettings(models=f"krr:{own}:rbf,krr:{own}:polynomial:dtype=float64,linear").runs()
+    kernels = [run and (run.kernel, run.dtype) for run in runs.values()]
+    assert kernels == [(f"{own}:rbf", "float32"), (f"{own}:polynomial", "float64"), None]
 
 
 def test_the_estimator_takes_an_own_kernel(own):

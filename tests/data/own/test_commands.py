@@ -1,12 +1,18 @@
 """train, krr, gram and embed on data of the user's own: one run per content, several outputs."""
 
+import json
+import sys
+
 import h5py
 import numpy as np
 import pytest
 
 from kernel_gen.embed import command as embed
-from linearized.experiments import krr, train
+from linearized.cli.launch import command as launch
+from linearized.experiments import compare, krr, train
 from linearized.experiments.table import print_table
+from linearized.settings.gram_settings import GramSettings
+from linearized.storage.gram import open_gram
 
 
 def rows(count=60):
@@ -61,3 +67,33 @@ def test_features_of_own_data_are_written(directories, tmp_path):
     np.savez(tmp_path / "a.npz", x=x, y=y)
     assert embed([f"--data={tmp_path}/a.npz", "--embedding_dim=64", f"--folder={tmp_path}/features"]) == 0
     assert list((tmp_path / "features").glob("*.h5"))
+
+
+def test_launched_commands_find_own_data(directories, tmp_path, monkeypatch):
+    x, y = rows(30)
+    np.savez(tmp_path / "a.npz", x=x, y=y[:, 0] > 0)
+    monkeypatch.chdir(tmp_path)  # the file is named as it lies in the folder of the launch
+    words = ["--launcher=plain", "--workers=2", "--grid=degree=1,2", f"--logs={tmp_path}/logs", "--", "python", "-m",
+             "kernel_gen", "--kernel=POLYNOMIAL", "--data=a.npz"]  # fmt: skip
+    assert launch(words) == 0
+    for degree in (1, 2):
+        settings = GramSettings(kernel="POLYNOMIAL", degree=degree, data="a.npz")
+        train_x = settings.described().load().train.x
+        gram = open_gram(settings.path()).to_memory()
+        np.testing.assert_allclose(gram, (1 + train_x @ train_x.T / np.sqrt(5)) ** degree, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_compare_takes_a_table_and_an_own_kernel(directories, tmp_path, monkeypatch):
+    x, y = rows(60)
+    lines = [",".join([*(f"{value:.6f}" for value in row), "ill" if label > 0 else "well"])
+             for row, label in zip(x, y[:, 0], strict=True)]  # fmt: skip
+    (tmp_path / "a.csv").write_text("\n".join(["a,b,c,d,e,state", *lines]) + "\n")
+    (tmp_path / "compared_kernel.py").write_text("def linear(a, b): return 1 + a @ b.T\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    models = "krr:compared_kernel:linear,krr:POLYNOMIAL:degree=1,linear"
+    assert compare.command(["--data=a.csv", "--target=state", f"--models={models}"]) == 0
+    [path] = (directories / "nn_dir").rglob("comparison.json")
+    table = {row["label"]: row for row in json.loads(path.read_text())["rows"]}
+    assert list(table) == models.split(",") and all(row["test_accuracy"] > 0.8 for row in table.values())
