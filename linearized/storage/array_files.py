@@ -172,12 +172,16 @@ def _unzipped(content: bytes, most: int) -> bytes:
 
     In one call of zlib per member: `gzip` reads 8 KB at a time, which takes twice as long.
 
-    Raises zlib.error, or ValueError for content that is cut off.
+    Raises ValueError for content that is damaged or cut off.
     """
     parts = []
     while content and most > 0:
         member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        parts.append(member.decompress(content, most))
+        try:
+            parts.append(member.decompress(content, most))
+        except zlib.error as error:
+            reason = "its CRC differs" if "data check" in str(error) else str(error)
+            raise ValueError(f"its gzipped content is damaged: {reason}") from error
         most -= len(parts[-1])
         if not member.eof and most > 0:
             raise ValueError("its gzipped content ends before the end-of-stream marker")

@@ -80,7 +80,7 @@ def test_launched_commands_find_own_data(directories, tmp_path, monkeypatch):
         settings = GramSettings(kernel="POLYNOMIAL", degree=degree, data="a.npz")
         train_x = settings.described().load().train.x
         gram = open_gram(settings.path()).to_memory()
-        np.testing.assert_allclose(gram, (1 + train_x @ train_x.T / np.sqrt(5)) ** degree, rtol=1e-5)
+        np.testing.assert_allclose(gram, (1 + train_x @ train_x.T / np.sqrt(5)) ** degree, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

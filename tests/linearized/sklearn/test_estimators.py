@@ -2,8 +2,11 @@
 
 import pickle
 
+import joblib
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.kernel_ridge import KernelRidge
@@ -80,6 +83,31 @@ def test_pipeline_search_scores_and_pickle(points):
     assert search.best_params_ == {"randomfeaturesridge__num_units": 200}
     assert cross_val_score(NeuralTangentRidge(50), x, y, cv=3).min() > 0.5
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(search)).predict(z), search.predict(z))
+
+
+@pytest.mark.parametrize("estimator", [
+    RandomFeaturesRidge(20), NeuralTangentRidge(10), KernelRidgePath(kernel="POLYNOMIAL"),
+    NetworkRegressor(num_units=8, epochs=1),
+], ids=lambda estimator: type(estimator).__name__)  # fmt: skip
+def test_joblib_and_data_frames_keep_predictions(points, tmp_path, estimator):
+    x, y, z = points
+    frame, further = (pd.DataFrame(rows, columns=["a", "b", "c"]) for rows in (x, z))
+    pipeline = make_pipeline(StandardScaler(), estimator).set_output(transform="pandas").fit(frame, y)
+    assert pipeline[-1].feature_names_in_.tolist() == ["a", "b", "c"]  # the scaler's output is a data frame
+    plain = make_pipeline(StandardScaler(), clone(estimator)).fit(x, y)
+    np.testing.assert_allclose(pipeline.predict(further), plain.predict(z), rtol=1e-5, atol=1e-6)
+    joblib.dump(pipeline, tmp_path / "fitted.joblib")
+    np.testing.assert_array_equal(joblib.load(tmp_path / "fitted.joblib").predict(further), pipeline.predict(further))
+    with pytest.raises(ValueError, match="feature names"):
+        pipeline[-1].predict(further[["b", "a", "c"]])
+
+
+def test_folds_may_be_fitted_side_by_side(points):
+    x, y, _ = points
+    estimator = make_pipeline(StandardScaler(), RandomFeaturesRidge(30))
+    alone = cross_val_score(estimator, x, y, cv=3)
+    with joblib.parallel_backend("threading", n_jobs=2):
+        np.testing.assert_allclose(cross_val_score(estimator, x, y, cv=3), alone, rtol=1e-6)
 
 
 def test_network_classifier_learns_names_and_survives_a_pickle():
