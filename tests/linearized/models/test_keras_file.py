@@ -9,6 +9,7 @@ import pytest
 
 from linearized.base.errors import UserError
 from linearized.experiments import train
+from linearized.experiments.compare import CompareSettings
 from linearized.models import keras_file, nn
 from linearized.models.common import load
 from linearized.settings.config import parse
@@ -115,6 +116,13 @@ def test_what_does_not_fit_is_refused(directories, mlp, tmp_path):
         train.run(config(soft, loss="cross_entropy"))
     train.run(config(soft, max_cg_iters=1))
     assert not any((directories / "nn_dir").rglob("*narrow*"))
+
+
+def test_a_file_is_an_entry_of_a_comparison(directories, mlp):
+    runs = CompareSettings(models=f"{mlp},{mlp}:init=fresh,RF", num_train=100, num_units=8).runs()
+    kept, fresh, features = runs.values()
+    assert (kept.model, kept.init, kept.solver, kept.num_units) == (str(mlp), "file", "adam", None)
+    assert (fresh.init, features.num_units) == ("fresh", 8)
 
 
 def test_custom_layers_that_are_not_known_are_named(directories, tmp_path):
