@@ -15,6 +15,7 @@ from typing import Any
 
 from linearized.base import own_functions
 from linearized.base.errors import UserError
+from linearized.base.reading import one_line
 from linearized.base.registry import FunctionRegistry
 
 ACTIVATION_HELP = (
@@ -259,6 +260,23 @@ class OwnFunction(Scalar):
         if not callable(function):
             raise UserError(f"{self.name} is a dual without a function, which networks need.")
         return function(x, xp) if own_functions.takes_namespace(function) else function(x)
+
+    def on_numpy(self, x: Any) -> Any:
+        """Return f(x) of a NumPy array, in float64.
+
+        Raises `UserError` where the function fails, and where a value is not finite or does not belong to its entry.
+        """
+        import numpy as np  # here, so that what only reads the names starts quickly
+
+        try:
+            values = np.asarray(self(x, np), np.float64)
+        except UserError:
+            raise
+        except Exception as error:  # the user's code may raise anything
+            raise UserError(f"{self.name} cannot be called with a NumPy array: {one_line(error)}.") from error
+        if values.shape != np.shape(x) or not np.isfinite(values).all():
+            raise UserError(f"{self.name} must return a finite number for each entry of an array.")
+        return values
 
 
 class _Activations(FunctionRegistry):

@@ -9,6 +9,7 @@ from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
 from linearized.layers import initializers
 from linearized.layers.snnk.adapter import SNNKAdapter, adapted
+from linearized.layers.snnk.expansions import snnk_function
 from linearized.layers.snnk.layer import SNNK
 from linearized.layers.snnk.rows import MADE_UP
 from linearized.layers.snnk.uptrain import mlp_blocks, replace_pooler, uptrain
@@ -27,7 +28,7 @@ def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
     `linearized.experiments.finetune_settings.FinetuneSettings`.
     """
     model = _with_outputs(model, dataset.num_outputs, config.seed)
-    options = {"num_features": config.num_features, "activation": config.activation, "seed": config.seed,
+    options = {"num_features": config.num_features, "activation": snnk_function(config.activation), "seed": config.seed,
                "orthogonal": config.orthogonal, "normalize": config.normalize}  # fmt: skip
     try:
         if config.swap == "kervolution":
@@ -44,6 +45,8 @@ def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
             places = adapter_places(model, config.adapt, config.last)
             options["num_features"] = config.num_features or ADAPTER_FEATURES
             return _with_adapters(model, places, bottleneck=config.bottleneck, **options)
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"--swap={config.swap} does not fit this model. {error}") from error
     return model

@@ -10,7 +10,7 @@ from linearized.data.sources import image_folder
 from linearized.data.sources.wordpiece import CASINGS
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import MOST_ROWS
-from linearized.settings.model_settings import KERVOLUTIONS, SNNK_ACTIVATIONS
+from linearized.settings.model_settings import KERVOLUTIONS, SNNK_FUNCTIONS
 from linearized.settings.reads import SET, when
 from linearized.settings.run_settings import CHECKPOINT_HELP, EXPERIMENT_HELP, MOST_SECONDS
 from linearized.settings.training_settings import AugmentationSettings
@@ -76,7 +76,10 @@ class FinetuneSettings(AugmentationSettings):
         "... 1024 that brings its error on held-out rows to 0.2", minimum=2, when=when(swap=SNNK_SWAPS),
     )  # fmt: skip
     activation: str = setting(
-        "relu", "whose features the SNNKs have", choices=SNNK_ACTIVATIONS, when=when(swap=SNNK_SWAPS)
+        "relu",
+        "whose features the SNNKs have; or package.module:function, a smooth f(x) or f(x, xp) of yours",
+        choices=SNNK_FUNCTIONS,
+        when=when(swap=SNNK_SWAPS),
     )
     orthogonal: bool = setting(
         True, "projections of the SNNKs in orthogonal blocks, else independent", when=when(swap=SNNK_SWAPS)

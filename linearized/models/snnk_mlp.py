@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from linearized.base.activations import OwnFunction
 from linearized.base.errors import UserError
-from linearized.base.own_functions import is_reference
-from linearized.base.reading import one_line
 from linearized.data.dataset import Dataset
 from linearized.models.declaration import Declaration
 from linearized.settings.model_settings import SNNKSettings
@@ -20,7 +17,6 @@ from linearized.settings.reads import reads
 if TYPE_CHECKING:
     import keras
 
-    from linearized.layers.snnk.expansions import Expansion
     from linearized.layers.snnk.layer import SNNK
 
 
@@ -61,6 +57,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 def _hidden(config: Any, dim: int, layer: int, ridge: float) -> "SNNK":
     from linearized.layers.initializers import SeededNormal
+    from linearized.layers.snnk.expansions import snnk_function
     from linearized.layers.snnk.layer import SNNK
     from linearized.models.common import penalty
 
@@ -68,7 +65,7 @@ def _hidden(config: Any, dim: int, layer: int, ridge: float) -> "SNNK":
         return SNNK(
             config.num_units,
             config.snnk_features,
-            _activation(config),
+            snnk_function(config.snnk_activation),
             config.snnk_trained,
             kernel_initializer=SeededNormal(np.sqrt(1 / dim), (config.seed, layer)),
             regularizer=penalty(ridge),
@@ -85,26 +82,7 @@ def _hidden(config: Any, dim: int, layer: int, ridge: float) -> "SNNK":
             seed=(config.weight_seed, layer),
             name=f"hidden_{layer}",
         )
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"The --snnk_ flags do not go together. {error}") from error
-
-
-def _activation(config: Any) -> "str | Expansion":
-    """Return the name of the activation, or the expansion of a function of the user's own.
-
-    Raises `UserError` for a function that is not finite, or not elementwise, where it is expanded.
-    """
-    text = config.snnk_activation
-    if not is_reference(text):
-        return text
-    from linearized.layers.snnk.expansions import expand
-
-    function = OwnFunction(text)
-    z = np.linspace(-config.snnk_reach, config.snnk_reach, 101)
-    try:
-        values = np.asarray(function(z, np), np.float64)
-    except Exception as error:  # the user's code may raise anything
-        raise UserError(f"{text} cannot be called with a NumPy array: {one_line(error)}.") from error
-    if values.shape != z.shape or not np.isfinite(values).all():
-        raise UserError(f"{text} must return a finite number for each entry of an array within ±{config.snnk_reach:g}.")
-    return expand(lambda z: np.asarray(function(z, np)), config.snnk_expansion, config.snnk_reach, config.snnk_degree)

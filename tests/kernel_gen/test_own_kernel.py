@@ -12,8 +12,8 @@ import kernel_gen
 import linearized
 from kernel_gen.jobs.gram_job import GramJobSettings, KernelJobSettings
 from kernel_gen.jobs.runner import run
+from kernel_gen.jobs.shard_states import report
 from kernel_gen.jobs.verification import verify
-from kernel_gen.status import report
 from linearized.base import own_functions
 from linearized.base.errors import UserError
 from linearized.data.loading import load_preprocessed

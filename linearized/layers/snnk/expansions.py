@@ -21,6 +21,9 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy import special
 
+from linearized.base.activations import OwnFunction
+from linearized.base.own_functions import is_reference
+
 RELU = "relu"
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
@@ -134,6 +137,15 @@ def error(expansion: Expansion, function: Callable[[np.ndarray], np.ndarray], re
     """max |f - expansion| on [-reach, reach]: what no number of features makes smaller."""
     z = np.linspace(-reach, reach, 4001)
     return float(np.abs(expansion(z) - np.asarray(function(z), np.float64)).max())
+
+
+def snnk_function(text: str) -> str | Callable[[np.ndarray], np.ndarray]:
+    """Return what SNNK layers take for an activation of the command line: a name of `ACTIVATIONS`, or a function.
+
+    Args:
+        text: A name, or `package.module:function`, see `linearized.base.activations.OwnFunction`.
+    """
+    return OwnFunction(text).on_numpy if is_reference(text) else text
 
 
 def expand(activation, kind: str = "power", reach: float = 3.0, degree: int = 8) -> Expansion | None:

@@ -67,6 +67,8 @@ def test_label_noise_replaces_a_share_of_the_train_labels_uniformly():
     np.testing.assert_array_equal(held.validation.y, y[2000:])
     np.testing.assert_array_equal(held.train.y, levels[2].train.y[:2000])
     assert (held.noise, noisy(arrays, "", "0").noise) == ("label noise = 1", "")
+    with pytest.raises(UserError, match=r"has one noise level, --noise_ind=0. Received: 1. Give others with --noise"):
+        noisy(arrays, "", "0", noise_ind=1)
     part = noisy(arrays, "label", "0,0.4,1", noise_ind=1, num_train=50)
     np.testing.assert_array_equal(part.train.y, levels[1].train.y[:50])
 
