@@ -117,8 +117,7 @@ class FinetuneSettings(AugmentationSettings):
         group="Data",
     )
     skip_bad: bool = setting(
-        False, "images: skip files that cannot be read, and list them in the record", when=when(dataset=""),
-        group="Data",
+        False, "skip pictures that cannot be read, and list them in the record", when=when(dataset=""), group="Data"
     )  # fmt: skip
     vocabulary: str = setting(
         "", "GLUE: BERT's vocab.txt; empty: the words of the train set", when=when(dataset=""), group="Data"

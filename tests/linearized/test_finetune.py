@@ -89,6 +89,16 @@ def test_images_after_a_swap_end_in_a_whole_result(directories, images):
     assert len(results.collect(directories / "nn_dir")) == 1
 
 
+def test_an_own_activation_swaps_in_as_ours(directories, images, tmp_path, monkeypatch):
+    (tmp_path / "finetuned_activation.py").write_text("def tanh(x, xp): return xp.tanh(x)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    settings = images | {"epochs": 1, "swap": "mlp", "last": 1, "num_features": 32}
+    own, ours = (run(Config(**settings, activation=name)) for name in ("finetuned_activation:tanh", "tanh"))
+    assert own.folder != ours.folder and list(own.record["made_by"]["code"]) == ["activation"]
+    assert own.chosen["test_loss"] == pytest.approx(ours.chosen["test_loss"], rel=1e-4)
+
+
 def test_bad_pictures_are_named_or_skipped_and_listed(directories, images):
     folder = Path(images["data"])
     (folder / "red" / "bad.png").write_bytes(b"no picture")
