@@ -37,7 +37,7 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
 
     Returns: The fits in the ridges' order, and what the result says of the solver.
     """
-    units = TargetUnits.of(dataset)
+    units = TargetUnits.of(dataset, config)
     if units is not None:
         dataset = units.standardised(dataset)
     name = config.working_solver()

@@ -6,13 +6,14 @@ rows for training alone. Predictions, scores and the saved model are in the targ
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from linearized.base.shapes import Float32
 from linearized.data.dataset import Dataset, Split
 from linearized.experiments.grids import OWN
+from linearized.models import MODELS
 
 if TYPE_CHECKING:
     import keras
@@ -26,9 +27,15 @@ class TargetUnits:
     scale: Float32[np.ndarray, " k"]
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "TargetUnits | None":
-        """Return the units of own targets of regression; None for classes and published data sets."""
+    def of(cls, dataset: Dataset, config: Any) -> "TargetUnits | None":
+        """Return the units of own targets of regression; None for classes and published data sets.
+
+        None too for a model file that is trained further (`config.model`, `config.init`), whose outputs have the units
+        that it was trained in.
+        """
         if dataset.family != OWN or dataset.task != "regression":
+            return None
+        if MODELS.is_file(config.model) and config.init == "file":
             return None
         y = dataset.train.y.astype(np.float64)
         spread = y.std(axis=0)

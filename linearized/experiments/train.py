@@ -245,7 +245,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     best = fits[choice.position]
     model = build(config, dataset, best.ridge)
     _set_parameters(config, model, best.parameters)
-    units = None if config.uses_least_squares() else TargetUnits.of(dataset)
+    units = None if config.uses_least_squares() else TargetUnits.of(dataset, config)
     if units is not None:
         model = units.model(model)
     record = {
