@@ -55,4 +55,4 @@ class TargetUnits:
         import keras
 
         own = keras.layers.Rescaling(self.scale.tolist(), self.offset.tolist(), dtype="float32", name="target_units")
-        return keras.Model(model.input, own(model.output), name=model.name)
+        return keras.Model(model.inputs, own(model.outputs[0]), name=model.name)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import linearized
 from linearized.base.errors import UserError
 from linearized.experiments import train
 from linearized.experiments.compare import CompareSettings
@@ -51,7 +52,7 @@ def test_a_file_is_trained_further_and_its_content_names_the_run(directories, ml
     fitted = short.folder / "model.keras"
     longer = train.run(config(fitted))
     assert losses(longer)[0] < losses(short)[0]
-    assert short.record["title"].startswith("mlp, on DIGITS") and "_mlp_noise0_" in short.folder.name
+    assert short.record["title"].startswith("mlp on DIGITS") and "_mlp_noise0_" in short.folder.name
     assert list(short.record["made_by"]["code"]) == ["model"]
     elsewhere = tmp_path / "sub" / "mlp.keras"
     elsewhere.parent.mkdir()
@@ -116,6 +117,23 @@ def test_what_does_not_fit_is_refused(directories, mlp, tmp_path):
         train.run(config(soft, loss="cross_entropy"))
     train.run(config(soft, max_cg_iters=1))
     assert not any((directories / "nn_dir").rglob("*narrow*"))
+
+
+@pytest.mark.parametrize("init", ["file", "fresh"])
+def test_targets_of_any_unit_are_predicted_in_it(directories, tmp_path, init):
+    path, random = tmp_path / "targets.keras", np.random.default_rng(0)
+    saved(path, keras.layers.Dense(2), shape=(3,))
+    x = random.normal(size=(80, 3)).astype(np.float32)
+    y = np.stack([1000 * x[:, 0], x[:, 1] + 7], axis=1)
+    flags = {"solver": "adam", "max_cg_iters": 60, "learning_rate": 0.03, "max_batch_size": 16}
+    result = linearized.train(model=str(path), init=init, data=(x, y), **flags)
+    predicted = load(result.folder / "model.keras").predict(x, verbose=0)
+    np.testing.assert_allclose(result.predict(x), predicted, rtol=1e-5, atol=1e-4)
+    if init == "fresh":  # trained on targets of variance 1
+        assert np.corrcoef(predicted[:, 0], y[:, 0])[0, 1] > 0.9
+    else:  # the outputs of the file go on in their unit
+        start = load(path).predict(x, verbose=0)
+        assert np.abs(predicted - start).max() < 100
 
 
 def test_a_file_is_an_entry_of_a_comparison(directories, mlp):
