@@ -5,6 +5,7 @@ runs the readers under Hypothesis. A new reader is one entry in `TARGETS`.
 """
 
 import gzip
+import importlib.util
 import json
 import os
 import pickle
@@ -13,6 +14,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import h5py
 import numpy as np
@@ -25,8 +27,10 @@ from kernel_gen.import_npy import Stack
 from kernel_gen.jobs.partial import PartialShard, partial_path, share_done
 from kernel_gen.jobs.tiles import divide, divide_features, tiles
 from linearized.base.directories import directory
+from linearized.base.errors import UserError
 from linearized.data.images import read_image
-from linearized.data.sources import glue, image_folder, synth
+from linearized.data.own.readers.keras import KERAS
+from linearized.data.sources import glue, image_folder, keras_cache, synth
 from linearized.data.sources.anisotropic import SynthRecipe
 from linearized.data.sources.cifar2 import CatsAndAirplanes
 from linearized.data.sources.cifar10 import CifarFiles
@@ -39,6 +43,7 @@ from linearized.settings.data_settings import DataSettings
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.storage import embeddings, manifest, results, shards
 from linearized.storage.array_files import read_idx, read_npy, read_npz
+from linearized.storage.files import whole_file
 from linearized.storage.gram import open_gram
 from linearized.storage.manifest import Manifest
 
@@ -52,6 +57,7 @@ class Target(NamedTuple):
         checked: The file's bytes are covered by checksums: what is read is right, or it is refused.
         hdf5: The file goes to the HDF5 library before its bytes are checked, and changed bytes may end the process.
         command: `read` returns an exit code.
+        keras: `read` computes with Keras, so that a process that forks must not have called it.
     """
 
     make: Callable[[Path], list[Path]]
@@ -59,6 +65,7 @@ class Target(NamedTuple):
     checked: bool = False
     hdf5: bool = False
     command: bool = False
+    keras: bool = False
 
 
 def _random() -> np.random.Generator:
@@ -303,8 +310,6 @@ def _comparison(folder: Path) -> list[Path]:
 
 def _run(module: str, *arguments: str) -> int:
     """Run a command in this process and return its exit code."""
-    import importlib
-
     from linearized.settings.command import run_command
 
     command = importlib.import_module(module)
@@ -312,7 +317,7 @@ def _run(module: str, *arguments: str) -> int:
 
 
 def _own(kind: str) -> Callable[[Path], list[Path]]:
-    """Return what writes a small file of one format of --data."""
+    """Return what writes a small input of one format of --data that is made of rows."""
     x, y = _random().normal(size=(12, 3)).astype(np.float32), np.arange(12) % 2
 
     def make(folder: Path) -> list[Path]:
@@ -321,14 +326,22 @@ def _own(kind: str) -> Callable[[Path], list[Path]]:
         elif kind == "npy":
             np.save(folder / "x.npy", x)
             np.save(folder / "y.npy", y)
-        elif kind in ("csv", "tsv"):
+        elif kind in ("csv", "tsv", "parquet"):
             table = pd.DataFrame(x, columns=list("abc")).assign(target=np.array(["no", "yes"])[y])
-            table.to_csv(folder / f"a.{kind}", index=False, sep="," if kind == "csv" else "\t")
+            if kind == "parquet":
+                table.to_parquet(folder / "a.parquet")
+            else:
+                table.to_csv(folder / f"a.{kind}", index=False, sep="," if kind == "csv" else "\t")
         elif kind == "h5":
             with h5py.File(folder / "a.h5", "w") as file:
                 file["x"], file["y"] = x, y
         elif kind == "mat":
             scipy.io.savemat(folder / "a.mat", {"X": x, "y": y})
+        elif kind == "mat of version 7.3":
+            with h5py.File(folder / "a.mat", "w", userblock_size=512) as file:
+                file["X"], file["y"] = x.T, y[None]
+            with (folder / "a.mat").open("r+b") as stored:
+                stored.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
         else:
             dump_svmlight_file(x, y, str(folder / "a.libsvm"), zero_based=False)
         return sorted(folder.iterdir())
@@ -336,15 +349,89 @@ def _own(kind: str) -> Callable[[Path], list[Path]]:
     return make
 
 
-def _read_own(folder: Path, kind: str) -> Any:
-    text = f"{folder}/x.npy,{folder}/y.npy" if kind == "npy" else f"{folder}/a.{kind}"
+def _svhn(folder: Path) -> list[Path]:
+    for name, rows in (("train_32x32.mat", 12), ("test_32x32.mat", 6)):
+        images = _random().integers(0, 256, (32, 32, 3, rows)).astype(np.uint8)
+        labels = (np.arange(rows) % 10 + 1).astype(np.uint8)[:, None]
+        scipy.io.savemat(folder / name, {"X": images, "y": labels})
+    return sorted(folder.iterdir())
+
+
+def _cache_of_keras(folder: Path) -> list[Path]:
+    """Write MNIST and CIFAR-100, a few rows of each, as Keras keeps them below `$KERAS_HOME`."""
+    cifar = folder / "datasets" / "cifar-100-python"
+    cifar.mkdir(parents=True)
+    images, y = _random().integers(0, 256, (12, 28, 28)).astype(np.uint8), np.arange(12) % 10
+    np.savez(folder / "datasets" / "mnist.npz", x_train=images, y_train=y, x_test=images[:4], y_test=y[:4])
+    for name, rows in (("train", 12), ("test", 4)):
+        values = {b"data": batch(rows, 0)[b"data"], b"fine_labels": list(range(rows))}
+        (cifar / name).write_bytes(pickle.dumps(values, protocol=2))
+    names = [f"class {number}".encode() for number in range(100)]
+    (cifar / "meta").write_bytes(pickle.dumps({b"fine_label_names": names}, protocol=2))
+    return [folder / "datasets" / "mnist.npz", *sorted(cifar.iterdir())]
+
+
+def _read_own(text: str) -> Any:
     splits = DataSettings(data=text).described().load().splits()
     return [np.array(values) for split in splits.values() for values in (split.x, split.y)]
 
 
+def _read_cache_of_keras(folder: Path, names: tuple[str, ...]) -> Any:
+    def no_network(name: str) -> None:
+        raise UserError(f"Keras could not download {name} (no network).")
+
+    with patch.dict(os.environ, KERAS_HOME=str(folder)), patch.object(keras_cache, "download", no_network):
+        arrays = [KERAS.fetch(name) for name in names]  # `read` would keep those of the first call
+    return [part for one in arrays for part in (one.x, one.y, one.x_test, one.y_test)]
+
+
+def _own_target(make: Callable[[Path], list[Path]], *names: str, hdf5: bool = False) -> Target:
+    """Return the target of a format whose text of --data are `names` below the folder; without names, the folder."""
+    return Target(make, lambda folder: _read_own(",".join(str(folder / name) for name in names or (".",))), hdf5=hdf5)
+
+
+PYARROW = importlib.util.find_spec("pyarrow") is not None
+OWN = {
+    **{kind: _own_target(_own(kind), f"a.{kind}", hdf5=kind == "h5")
+       for kind in ("npz", "csv", "tsv", "parquet", "h5", "mat", "libsvm") if kind != "parquet" or PYARROW},
+    "npy": _own_target(_own("npy"), "x.npy", "y.npy"),
+    "mat of version 7.3": _own_target(_own("mat of version 7.3"), "a.mat", hdf5=True),
+    "CIFAR-10": _own_target(lambda folder: _cifar(folder, "py")),
+    "CIFAR-10, binary": _own_target(lambda folder: _cifar(folder, "bin")),
+    "CIFAR-10, Matlab": _own_target(lambda folder: _cifar(folder, "mat")),
+    "CIFAR-10, archive": _own_target(lambda folder: _cifar(folder, "tar.gz"), "cifar-10-python.tar.gz"),
+    "SVHN": _own_target(_svhn),
+    "idx": _own_target(lambda folder: _fashion(folder, gzip.compress, ".gz")),
+    "idx, unzipped": _own_target(lambda folder: _fashion(folder, bytes, "")),
+    "folder of pictures": _own_target(_photos),
+    "Keras' cache": Target(_cache_of_keras, lambda folder: _read_cache_of_keras(folder, ("mnist", "cifar100"))),
+}  # fmt: skip
+
+
+def _saved_model(folder: Path, *, sealed: bool) -> list[Path]:
+    import keras
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2)])
+    if sealed:
+        with whole_file(folder / "model.keras", sealed=True) as path:
+            model.save(path)
+    else:
+        model.save(folder / "model.keras")
+    return [folder / "model.keras"]
+
+
+def _read_model(folder: Path) -> Any:
+    from linearized.models.common import load
+
+    return load(folder / "model.keras").get_weights()
+
+
 TARGETS: dict[str, Target] = {
-    **{f"--data, {kind}": Target(_own(kind), lambda folder, kind=kind: _read_own(folder, kind), hdf5=kind == "h5")
-       for kind in ("npz", "npy", "csv", "tsv", "h5", "mat", "libsvm")},
+    **{f"--data, {name}": target for name, target in OWN.items()},
+    "model of this suite": Target(lambda folder: _saved_model(folder, sealed=True), _read_model, checked=True,
+                                  keras=True),
+    "model saved by Keras": Target(lambda folder: _saved_model(folder, sealed=False), _read_model, hdf5=True,
+                                   keras=True),
     "npy": Target(_npy, lambda folder: read_npy(folder / "a.npy")),
     "npz": Target(_npz, lambda folder: sorted(read_npz(folder / "a.npz").items()), checked=True),
     "checkpoint": Target(_checkpoint, lambda folder: Checkpoint(folder, key=1).load("state")),

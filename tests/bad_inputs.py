@@ -9,6 +9,7 @@ not, and a table; the exit code is 1 if there was one.
 
 import argparse
 import contextlib
+import importlib
 import os
 import resource
 import shutil
@@ -90,6 +91,18 @@ def _in_child(target: Target, folder: Path, log: Path) -> None:
         os._exit(code)
 
 
+def made(target: Target, folder: Path) -> list[Path]:
+    """Write a target's good input and return its files; a target that computes with Keras does so in a fork."""
+    if not target.keras:
+        return target.make(folder)
+    child = os.fork()
+    if not child:
+        _in_child(target._replace(read=target.make, command=False), folder, folder.with_suffix(".log"))
+    if os.waitpid(child, 0)[1]:
+        raise RuntimeError(folder.with_suffix(".log").read_text(errors="replace"))
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
 def run(count: int, seed: int, names: list[str], *, hdf5_changes: bool = True) -> dict[str, Counter]:
     """Run `count` trials over all targets and kinds of damage in turn. Returns how they ended, for each target.
 
@@ -103,7 +116,7 @@ def run(count: int, seed: int, names: list[str], *, hdf5_changes: bool = True) -
         for number, name in enumerate(names):
             folder = Path(root) / str(number)
             folder.mkdir()
-            victims[name] = (folder, [path.relative_to(folder) for path in TARGETS[name].make(folder)])
+            victims[name] = (folder, [path.relative_to(folder) for path in made(TARGETS[name], folder)])
         for number in range(count):
             name = names[number % len(names)]
             target, (folder, files) = TARGETS[name], victims[name]
@@ -124,9 +137,11 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=500, help="trials")
     parser.add_argument("--seed", type=int, default=0, help="of the damages")
     parser.add_argument("--only", default="", help="targets whose names contain this text")
+    parser.add_argument("--apart", action="store_true", help="only commands and targets that HDF5 reads unchecked")
     arguments = parser.parse_args()
-    names = [name for name in TARGETS if arguments.only in name]
-    warm_up()
+    names = [name for name, target in TARGETS.items()
+             if arguments.only in name and (target.hdf5 or target.command or not arguments.apart)]  # fmt: skip
+    warm_up(names)
     started = time.monotonic()
     found = run(arguments.count, arguments.seed, names)
     total = sum(found.values(), Counter())
@@ -138,10 +153,12 @@ def main() -> int:
     return int(any(total[word] for word in WORDS[2:]))
 
 
-def warm_up() -> None:
-    """Import what the targets import late, by reading every good input once."""
+def warm_up(names: list[str]) -> None:
+    """Import what the targets import late, by reading every good input once; Keras is imported without computing."""
+    if any(TARGETS[name].keras for name in names):
+        importlib.import_module("linearized.models.common")
     with tempfile.TemporaryDirectory() as root, contextlib.redirect_stdout(None):
-        for number, target in enumerate(TARGETS.values()):
+        for number, target in enumerate(TARGETS[name] for name in names if not TARGETS[name].keras):
             folder = Path(root) / str(number)
             folder.mkdir()
             target.make(folder)

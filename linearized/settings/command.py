@@ -3,6 +3,7 @@
 0 done; 2 the user can mend it; 75 another process is at work on it; 130 stopped by Ctrl-C (the same command goes on).
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from linearized.settings.config import Settings, parse
 from linearized.settings.help import help_text
 
 OUT_OF_MEMORY = ("ResourceExhaustedError",)  # TensorFlow's; JAX says RESOURCE_EXHAUSTED
+NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 LONGEST = 1000  # characters of a line of an error: what came in may be of any length
 
 
@@ -53,7 +55,8 @@ def guarded(work: Callable[[], Any]) -> int:
         return 0
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        return _fail(f"{error.strerror or error}{where}. Free space or choose another folder in directories.txt.")
+        advice = "Choose" if error.errno in NOT_ALLOWED else "Free space or choose"
+        return _fail(f"{error.strerror or error}{where}. {advice} another folder in directories.txt.")
     except Exception as error:
         if type(error).__name__ not in OUT_OF_MEMORY and "RESOURCE_EXHAUSTED" not in str(error)[:100]:
             raise

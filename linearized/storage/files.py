@@ -92,19 +92,32 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def aside_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder in `parent` that this process holds, and remove it with all that is left in it at the end."""
+    """Make a folder in `parent` that this process holds, and remove it with all that is left in it at the end.
+
+    An OSError names the path that the file would have had in `parent`.
+    """
     parent.mkdir(parents=True, exist_ok=True)
     reap(parent, deep=False)
     handle = None
-    while handle is None:  # a reaper may take a folder between its creation and its lock
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=_ASIDE))
-        with contextlib.suppress(FileNotFoundError):
-            handle = _locked(folder / _LOCK)
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
+        while handle is None:  # a reaper may take a folder between its creation and its lock
+            folder = Path(tempfile.mkdtemp(dir=parent, prefix=_ASIDE))
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    handle = _locked(folder / _LOCK)
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(handle)
+    except OSError as error:
+        if isinstance(error.filename, str):
+            kept = [part for part in Path(error.filename).parts if not part.startswith(_ASIDE)]
+            error.filename = str(Path(*kept))
+        raise
 
 
 def reap(folder: Path | str, *, locks: Iterable[str] = (), deep: bool = True) -> list[Path]:

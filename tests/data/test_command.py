@@ -34,7 +34,12 @@ def test_done(capsys):
     [
         (UserError("no such\n  thing"), 2, "error: no such thing\n"),
         (MemoryError(), 2, "out of memory"),
-        (OSError(errno.ENOSPC, "No space left on device", "/big"), 2, "No space left on device (/big)"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/big"),
+            2,
+            "error: No space left on device (/big). Free space or choose",
+        ),
+        (OSError(errno.EROFS, "Read-only file system", "/fixed"), 2, "error: Read-only file system (/fixed). Choose "),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 
 from linearized.base.errors import UserError
 from linearized.data.transforms import cache
+from linearized.storage import files
 from linearized.storage.files import Busy, claimed, held, is_held, reap, whole_file, whole_folder, whole_hdf5
 
 
@@ -50,6 +51,30 @@ def test_failure_leaves_no_trace(tmp_path, whole, error):
 
     with pytest.raises(type(error)):
         fails()
+    assert names(tmp_path) == []
+
+
+def test_an_error_of_the_disk_names_the_file_and_no_temporary_folder(tmp_path, monkeypatch):
+    with pytest.raises(OSError, match="No space") as caught, whole_file(tmp_path / "a") as aside:
+        raise OSError(errno.ENOSPC, "No space left on device", str(aside))
+    assert caught.value.filename == str(tmp_path / "a")
+
+    def refuses(dir, prefix):
+        raise OSError(errno.EROFS, "Read-only file system", f"{dir}/{prefix}x")
+
+    monkeypatch.setattr(files.tempfile, "mkdtemp", refuses)
+    with pytest.raises(OSError, match="Read-only") as caught, whole_file(tmp_path / "a"):
+        pass
+    assert caught.value.filename == str(tmp_path)
+
+
+def test_a_temporary_folder_that_cannot_be_locked_is_removed(tmp_path, monkeypatch):
+    def refuses(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(files, "_locked", refuses)
+    with pytest.raises(OSError, match="No space"), whole_file(tmp_path / "a"):
+        pass
     assert names(tmp_path) == []
 
 

@@ -55,7 +55,7 @@ def content_digest(options: OwnDataSettings) -> str:
 _looked_at: dict[OwnDataSettings, tuple[str, float]] = {}
 
 
-def file_digest(path: Path | str, kind: str, advice: str = "") -> str:
+def file_digest(path: Path | str, kind: str, advice: str = "", limit: int | None = None) -> str:
     """Return 16 hex digits of the bytes of a regular file (about 1 GB/s; once per process, path, size and time).
 
     Of a file above `WHOLE` bytes, evenly spaced blocks that are `WHOLE` bytes together, its size and the time of its
@@ -63,14 +63,15 @@ def file_digest(path: Path | str, kind: str, advice: str = "") -> str:
 
     Args:
         kind: What the file should be, with its article, for the error.
+        limit: The most bytes that the file may have; None for no bound.
 
     Raises `Absent` or `Unreadable`.
     """
-    with contextlib.suppress(OSError):  # told by `opened`
+    with contextlib.suppress(OSError, ValueError):  # `opened` reports what is wrong with the path
         status = Path(path).stat()
         if stat.S_ISREG(status.st_mode) and (digest := _digests.get(_key(path, status))):
             return digest
-    with opened(path, kind, advice) as file:
+    with opened(path, kind, advice, limit=limit) as file:
         status = os.fstat(file.fileno())
         key = _key(path, status)
         if key not in _digests:
@@ -100,12 +101,14 @@ class FileFormat:
         suffixes: Of its files, in small letters.
         kind: What a file should be, with its article, for errors.
         advice: What to do if it is not.
+        limit: The most bytes that a file may have; None for no bound.
         reads: See `Reader`.
     """
 
     suffixes: tuple[str, ...]
     kind: str
     advice: str = ""
+    limit: int | None = None
     reads: tuple[str, ...] = ()
 
     def paths(self, text: str) -> Sequence[Path | str]:
@@ -118,7 +121,7 @@ class FileFormat:
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
         """See `Reader`."""
-        return digest_of([file_digest(path, self.kind, self.advice) for path in self.paths(text)])
+        return digest_of([file_digest(path, self.kind, self.advice, self.limit) for path in self.paths(text)])
 
 
 def digest_of(marks: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -219,3 +220,14 @@ def test_settings_look_at_many_files_once_and_see_changes_later(tmp_path, monkey
     np.savez(tmp_path / "a.npz", x=np.ones((4, 2)), y=[0, 1, 0, 1])
     now[0] += 2.0 * formats.PATIENCE + 1
     assert content_digest(options) != first and len(seen) == 2
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.libsvm", "images-idx3-ubyte,labels-idx1-ubyte", "cifar-10-python.tar.gz"])
+def test_a_file_above_its_formats_limit_is_refused_before_it_is_digested(tmp_path, name, monkeypatch):
+    text = ",".join(str(tmp_path / one) for one in name.split(","))
+    for path in map(Path, text.split(",")):
+        with path.open("wb") as file:  # a sparse file, which takes no space on disk
+            file.truncate(2**40)
+    monkeypatch.setattr(formats.hashlib, "blake2b", None)
+    with pytest.raises(UserError, match="has 1,099,511,627,776 bytes, more than the"):
+        content_digest(OwnDataSettings(data=text))

@@ -127,6 +127,13 @@ def test_svhn_is_the_same_as_arrays_with_its_class_10_as_digit_0(tmp_path):
         loaded(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"\x1f\x8b", b"\x1f\x8b\x08" + bytes(30), b"no archive", b""])
+def test_a_damaged_archive_of_cifar_is_refused_by_its_name(tmp_path, content):
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(content)
+    with pytest.raises(UserError, match=r"cifar-10-python\.tar\.gz is damaged or not a tar archive"):
+        loaded(tmp_path / "cifar-10-python.tar.gz")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED_CIFAR.is_file(), reason="CIFAR-10 is not on this machine")
 def test_cifar_on_this_machine_is_read_by_path(tmp_path):

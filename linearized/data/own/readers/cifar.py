@@ -5,7 +5,6 @@ is a folder with train_32x32.mat and test_32x32.mat, whose arrays are X (32, 32,
 digit 0.
 """
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,11 @@ from linearized.base.errors import UserError
 from linearized.base.reading import parsing, read_bytes
 from linearized.data.own.arrays import OwnArrays
 from linearized.data.own.formats import FileFormat
-from linearized.data.sources.cifar10 import CLASSES, CifarFiles, batches
+from linearized.data.sources.cifar10 import CLASSES, FILE_LIMIT, CifarFiles, batches
 from linearized.settings.own_settings import OwnDataSettings
 
 SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 ADVICE = "Replace it."
 LIMIT = 2**31  # bytes of a .mat file; SVHN's largest has 2**28
 
@@ -25,14 +25,15 @@ LIMIT = 2**31  # bytes of a .mat file; SVHN's largest has 2**28
 class Cifar10(FileFormat):
     """The batches of CIFAR-10, any of its versions."""
 
-    kind, advice = "a batch", ADVICE
+    kind, advice, limit = "a batch", ADVICE, FILE_LIMIT
 
     def fits(self, text: str) -> bool:
-        """See `Reader`: an archive fits if it holds a batch."""
+        """See `Reader`: a folder that holds a batch, or an archive by its name."""
         path = Path(text)
         if path.is_dir():
             return bool(batches(path))
-        return path.name.lower().startswith("cifar-10-") and path.is_file() and tarfile.is_tarfile(path)
+        name = path.name.lower()
+        return name.startswith("cifar-10-") and name.endswith(ARCHIVES) and path.is_file()
 
     def paths(self, text: str) -> list[Path]:
         """As `FileFormat.paths`."""
@@ -48,7 +49,7 @@ class Cifar10(FileFormat):
 class Svhn(FileFormat):
     """The cropped digits of SVHN."""
 
-    kind, advice = "a Matlab file", ADVICE
+    kind, advice, limit = "a Matlab file", ADVICE, LIMIT
 
     def fits(self, text: str) -> bool:
         """See `Reader`."""

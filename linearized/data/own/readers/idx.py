@@ -13,7 +13,7 @@ from linearized.base.errors import UserError
 from linearized.data.own.arrays import OwnArrays
 from linearized.data.own.formats import FileFormat
 from linearized.settings.own_settings import OwnDataSettings
-from linearized.storage.array_files import read_idx
+from linearized.storage.array_files import IDX_LIMIT, read_idx
 
 ADVICE = "Replace it."
 _FILE = re.compile(r"(?P<prefix>.*?)(?P<split>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?")
@@ -24,7 +24,7 @@ ORDER = (("train", "images"), ("train", "labels"), ("test", "images"), ("test", 
 class Idx(FileFormat):
     """Files of bytes with their shape in front."""
 
-    kind, advice = "an idx file", ADVICE
+    kind, advice, limit = "an idx file", ADVICE, IDX_LIMIT
 
     def fits(self, text: str) -> bool:
         """See `Reader`."""

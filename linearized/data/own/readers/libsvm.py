@@ -25,6 +25,7 @@ class LibSvm(FileFormat):
     """Sparse rows, kept as float32 arrays."""
 
     suffixes, kind = (".libsvm", ".svm", ".svmlight"), "a LIBSVM file"
+    limit = TEXT_LIMIT
 
     def fits(self, text: str) -> bool:
         """See `Reader`: by suffix, or by the first line of a file whose suffix is of no other format."""
@@ -45,7 +46,7 @@ class LibSvm(FileFormat):
 
         parts = []
         for path in self.paths(text):
-            with opened(path, self.kind, limit=TEXT_LIMIT) as file:
+            with opened(path, self.kind, limit=self.limit) as file:
                 parts.append(load_svmlight_file(file, dtype=np.float64, zero_based=False))
         columns = max(x.shape[1] for x, _y in parts)
         if columns > MOST_COLUMNS:

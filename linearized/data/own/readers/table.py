@@ -24,13 +24,13 @@ HEAD = 2**16  # bytes in which the first line must end
 class TextTable(FileFormat):
     """Tables as text. Fields are separated by tabs in a .tsv; in a .csv by commas, or by `;` if its header has none."""
 
-    suffixes, kind, reads = (".csv", ".tsv"), "a table", READS
+    suffixes, kind, reads, limit = (".csv", ".tsv"), "a table", READS, TEXT_LIMIT
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
         """See `Reader`."""
         import pandas as pd
 
-        content = read_bytes(text, "a table", limit=TEXT_LIMIT)
+        content = read_bytes(text, "a table", limit=self.limit)
         with parsing(text, "a table in UTF-8"):
             head = content[:HEAD].split(b"\n")[0].decode("utf-8-sig").rstrip("\r")
             separator = "\t" if Path(text).suffix.lower() == ".tsv" else ";" if "," not in head and ";" in head else ","
