@@ -48,7 +48,8 @@ class Signals:
         return list(zip(self.calls, map(np.asarray, parts[0][0]), signals, strict=True))
 
 
-def _flat(outputs: Any) -> Any:
+def flat(outputs: Any) -> Any:
+    """Return outputs (n, ...) as (n, k)."""
     return keras.ops.reshape(outputs, (keras.ops.shape(outputs)[0], -1))
 
 
@@ -77,7 +78,7 @@ class _TensorFlow:
 
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             with tapped(self._owner.model, watched) as calls:
-                outputs = _flat(self._owner.model(x, training=False))
+                outputs = flat(self._owner.model(x, training=False))
             sums = [tf.reduce_sum(outputs * one) for one in tf.unstack(cotangents)]
         sites = [call.site for call in calls]
         derivatives = [tape.gradient(one, sites, unconnected_gradients="zero") for one in sums]
@@ -110,7 +111,7 @@ class _Jax:
             left = iter(perturbations)
             state = zip(model.variables, values, strict=True)
             with keras.StatelessScope(state_mapping=state), tapped(model, lambda site: site + next(left)) as calls:
-                outputs = _flat(model(x, training=False))
+                outputs = flat(model(x, training=False))
             self._owner.calls = [Call(call.layer, call.kind, None, None) for call in calls]
             return outputs, [call.inputs for call in calls]
 
@@ -161,7 +162,7 @@ def _row_tensorflow(model: keras.Model, x: np.ndarray, variables: Sequence[Any],
     values = [variable.value for variable in variables]
     with in_float32(model), tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(values)
-        outputs = _flat(model(x, training=False))
+        outputs = flat(model(x, training=False))
         sums = [tf.reduce_sum(outputs * one) for one in cotangents]
     found = [[_dense(one) for one in tape.gradient(total, values)] for total in sums]
     return [None if columns[0] is None else np.stack(columns) for columns in zip(*found, strict=True)]
@@ -178,7 +179,7 @@ def _row_jax(model: keras.Model, x: np.ndarray, variables: Sequence[Any], cotang
 
     def forward(values: Sequence[Any]) -> Any:
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-            return _flat(model(x, training=False))
+            return flat(model(x, training=False))
 
     with in_float32(model):
         outputs, pullback = jax.vjp(forward, [variable.value for variable in variables])

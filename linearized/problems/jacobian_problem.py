@@ -1,0 +1,66 @@
+"""The linearization of a Keras model at its present weights as a least-squares problem: A is its Jacobian.
+
+f(x; θ₀) + J(x) v is fitted to labels, min ‖J v - (Y - f₀)‖² + ρ‖v‖², where f₀ = f(x; θ₀) or, without the offset, 0. A
+row of A is one output of one input, (n k, p); all outputs share the parameters, so that there is one column.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Float64
+from linearized.problems.least_squares import MEMORY, LeastSquares
+from linearized.tangents.model_checks import checked_inputs, checked_outputs
+from linearized.tangents.products import JacobianProducts
+
+
+class JacobianProblem(LeastSquares):
+    """Least squares over the tangents of a model; nothing is kept between products but the rows.
+
+    Args:
+        model: See `linearized.empirical_ntk`.
+        x: Rows (n, ...) as the model takes them.
+        y: Targets (n, k).
+        offset: Whether f(x; θ₀) is part of the linearized model; else it is J(x) v alone.
+        variables: Which trainable variables move: a function of a variable; None: all.
+
+    Products are in float32, summed over blocks of rows in float64; `adjoint64` and `evaluate` are no more exact, so
+    that residuals below about 1e-6 of ‖Aᵀy‖ are rounding.
+
+    Raises `UserError` as `linearized.empirical_ntk`, and for targets of another shape than the outputs.
+    """
+
+    def __init__(
+        self, model: keras.Model, x: Any, y: Float[np.ndarray, "n k"], *, offset: bool = True,
+        variables: Callable[[Any], bool] | None = None,
+    ):  # fmt: skip
+        self._x, self.offset = checked_inputs(x), offset
+        outputs = checked_outputs(model, self._x)
+        if y.shape != (len(self._x), outputs):
+            raise UserError(f"The model {model.name} has outputs ({len(self._x)}, {outputs}). Received: targets of "
+                            f"shape {y.shape}.")  # fmt: skip
+        chosen = [one for one in model.trainable_variables if variables is None or variables(one)]
+        if not chosen:
+            raise UserError(f"The model {model.name} has no trainable variable that was chosen.")
+        self.products, self.outputs = JacobianProducts(model, chosen), outputs
+        start = self.products.outputs(self._x) if offset else 0.0
+        super().__init__((y - start).reshape(-1, 1), self.products.params, len(self._x), MEMORY, "recomputed")
+
+    def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
+        """Return A v."""
+        return self.products.forward(self._x, v).reshape(self.rows, -1)
+
+    def adjoint(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
+        """Return Aᵀ u."""
+        return self.products.adjoint(self._x, u.reshape(self.n, self.outputs, -1))
+
+    def predict(self, x: Any, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
+        """Return the linearized model's outputs for other rows: k for every column of v, column after column."""
+        x = checked_inputs(x)
+        values = self.products.forward(x, v)
+        if self.offset:
+            values = values + self.products.outputs(x)[..., None]
+        return values.transpose(0, 2, 1).reshape(len(x), -1)

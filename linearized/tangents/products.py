@@ -1,0 +1,137 @@
+"""Products with the Jacobian J(x) of a Keras model's outputs with respect to its variables, at its present weights.
+
+J v by two backward passes on TensorFlow, the second with respect to the cotangents of the first (less work than its
+forward accumulator), and by one forward derivative on JAX; Jᵀu by one backward pass. In float32, inference mode.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from linearized.base.shapes import Float, Float64
+from linearized.tangents.signals import flat, in_float32
+
+ROWS = 256  # of a pass
+
+
+class JacobianProducts:
+    """J v and Jᵀu, block of rows by block, one column at a time.
+
+    Args:
+        model: Of one input and one output, see `empirical_ntk`.
+        variables: Those that J is taken with respect to; v holds them one after the other, flattened.
+    """
+
+    def __init__(self, model: keras.Model, variables: Sequence[Any]):
+        self.model, self.variables = model, list(variables)
+        self.sizes = [int(np.prod(variable.shape)) for variable in self.variables]
+        self.params = sum(self.sizes)
+        self._program = BACKENDS[keras.backend.backend()](model, self.variables)
+
+    def outputs(self, x: np.ndarray) -> Float64[np.ndarray, "n k"]:
+        """Return f(x)."""
+        with in_float32(self.model):
+            parts = [keras.ops.convert_to_numpy(flat(self.model(x[rows], training=False))) for rows in _blocks(len(x))]
+        return np.concatenate(parts).astype(np.float64)
+
+    def forward(self, x: np.ndarray, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "n k c"]:
+        """Return J v of each column: about 3 forward passes a column on TensorFlow, 2 on JAX."""
+        found = []
+        with in_float32(self.model):
+            for column in np.asarray(v, np.float32).T:
+                direction = self._parts(column)
+                blocks = [np.asarray(self._program.forward(x[rows], direction)) for rows in _blocks(len(x))]
+                found.append(np.concatenate(blocks).astype(np.float64))
+        return np.stack(found, axis=-1)
+
+    def adjoint(self, x: np.ndarray, u: Float[np.ndarray, "n k c"]) -> Float64[np.ndarray, "p c"]:
+        """Return Jᵀu of each column, summed over the blocks in float64: about 3 forward passes a column."""
+        total = np.zeros((self.params, u.shape[2]))
+        with in_float32(self.model):
+            for rows in _blocks(len(x)):
+                for place, cotangents in enumerate(np.moveaxis(np.asarray(u[rows], np.float32), 2, 0)):
+                    parts = self._program.adjoint(x[rows], np.ascontiguousarray(cotangents))
+                    total[:, place] += np.concatenate([np.asarray(part, np.float64).ravel() for part in parts])
+        return total
+
+    def _parts(self, column: np.ndarray) -> list[np.ndarray]:
+        pieces = np.split(column, np.cumsum(self.sizes)[:-1])
+        return [piece.reshape(variable.shape) for piece, variable in zip(pieces, self.variables, strict=True)]
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, start + ROWS) for start in range(0, n, ROWS)]
+
+
+class _TensorFlow:
+    def __init__(self, model: keras.Model, variables: list[Any]):
+        import tensorflow as tf
+
+        self._tf, self._model, self._variables = tf, model, variables
+        self._graphs: dict[str, Any] = {}
+
+    def forward(self, x: np.ndarray, direction: list[np.ndarray]) -> Any:
+        specs = [self._tf.TensorSpec(variable.shape) for variable in self._variables]
+        return self._compiled("forward", self._forward, x, specs)(x, direction)
+
+    def adjoint(self, x: np.ndarray, u: np.ndarray) -> list[Any]:
+        return self._compiled("adjoint", self._adjoint, x, self._tf.TensorSpec((None, u.shape[1])))(x, u)
+
+    def _compiled(self, name: str, function: Any, x: np.ndarray, other: Any) -> Any:
+        if name not in self._graphs:
+            rows = self._tf.TensorSpec((None, *x.shape[1:]), x.dtype)
+            self._graphs[name] = self._tf.function(function, input_signature=(rows, other))
+        return self._graphs[name]
+
+    def _adjoint(self, x: Any, u: Any) -> list[Any]:
+        values = [variable.value for variable in self._variables]
+        with self._tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            outputs = flat(self._model(x, training=False))
+        found = tape.gradient(outputs, values, output_gradients=u, unconnected_gradients="zero")
+        return [self._tf.convert_to_tensor(one) for one in found]
+
+    def _forward(self, x: Any, direction: list[Any]) -> Any:
+        with self._tf.GradientTape(watch_accessed_variables=False) as tape:
+            u = self._tf.zeros_like(flat(self._model(x, training=False)))  # its pass is pruned
+            tape.watch(u)
+            pulled = self._adjoint(x, u)
+            total = sum(self._tf.reduce_sum(one * part) for one, part in zip(pulled, direction, strict=True))
+        return tape.gradient(total, u, unconnected_gradients="zero")
+
+
+class _Jax:
+    def __init__(self, model: keras.Model, variables: list[Any]):
+        import jax
+
+        self._jax, self._model, self._variables = jax, model, variables
+        fixed = {id(variable) for variable in variables}
+        self._others = [variable for variable in model.variables if id(variable) not in fixed]
+        self.forward = self._with_values(jax.jit(self._forward))
+        self.adjoint = self._with_values(jax.jit(self._adjoint))
+
+    def _with_values(self, program: Any) -> Any:
+        def call(x: np.ndarray, other: Any) -> Any:
+            values = [[variable.value for variable in own] for own in (self._variables, self._others)]
+            return program(*values, x, other)
+
+        return call
+
+    def _outputs(self, others: list[Any], x: Any) -> Any:
+        def outputs(values: list[Any]) -> Any:
+            pairs = [*zip(self._variables, values, strict=True), *zip(self._others, others, strict=True)]
+            with keras.StatelessScope(state_mapping=pairs):
+                return flat(self._model(x, training=False))
+
+        return outputs
+
+    def _forward(self, values: list[Any], others: list[Any], x: Any, direction: list[Any]) -> Any:
+        return self._jax.jvp(self._outputs(others, x), (values,), (direction,))[1]
+
+    def _adjoint(self, values: list[Any], others: list[Any], x: Any, u: Any) -> list[Any]:
+        return self._jax.vjp(self._outputs(others, x), values)[1](u)[0]
+
+
+BACKENDS = {"tensorflow": _TensorFlow, "jax": _Jax}
