@@ -94,30 +94,42 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
 def aside_folder(parent: Path) -> Iterator[Path]:
     """Make a folder in `parent` that this process holds, and remove it with all that is left in it at the end.
 
-    An OSError names the path that the file would have had in `parent`.
+    Where the block fails, `parent` and its parents are removed again if they were made here and are empty. An OSError
+    names the path that the file would have had in `parent`.
     """
-    parent.mkdir(parents=True, exist_ok=True)
-    reap(parent, deep=False)
-    handle = None
+    created = new_folders(parent)
     try:
-        while handle is None:  # a reaper may take a folder between its creation and its lock
-            folder = Path(tempfile.mkdtemp(dir=parent, prefix=_ASIDE))
-            try:
-                with contextlib.suppress(FileNotFoundError):
-                    handle = _locked(folder / _LOCK)
-            except OSError:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
+        folder, handle = _made_aside(parent)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(handle)
-    except OSError as error:
-        if isinstance(error.filename, str):
+    except BaseException as error:
+        remove_empty(created)
+        if isinstance(error, OSError) and isinstance(error.filename, str):
             kept = [part for part in Path(error.filename).parts if not part.startswith(_ASIDE)]
             error.filename = str(Path(*kept))
         raise
+
+
+def _made_aside(parent: Path) -> tuple[Path, int]:
+    """Return a new folder in `parent` and the open, locked handle of its lock file."""
+    parent.mkdir(parents=True, exist_ok=True)
+    reap(parent, deep=False)
+    while True:
+        parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder = Path(tempfile.mkdtemp(dir=parent, prefix=_ASIDE))
+        except FileNotFoundError:  # another process that failed removed its empty `parent`
+            continue
+        try:
+            with contextlib.suppress(FileNotFoundError):  # a reaper may take a folder before it is locked
+                if (handle := _locked(folder / _LOCK)) is not None:
+                    return folder, handle
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def reap(folder: Path | str, *, locks: Iterable[str] = (), deep: bool = True) -> list[Path]:

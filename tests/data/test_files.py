@@ -45,7 +45,7 @@ def test_file_has_the_permissions_of_any_other(tmp_path):
 @pytest.mark.parametrize("whole", [whole_file, whole_folder])
 def test_failure_leaves_no_trace(tmp_path, whole, error):
     def fails():
-        with whole(tmp_path / "a") as aside:
+        with whole(tmp_path / "results" / "new" / "a") as aside:
             (aside if whole is whole_file else aside / "x").write_text("half")
             raise error
 
@@ -73,7 +73,7 @@ def test_a_temporary_folder_that_cannot_be_locked_is_removed(tmp_path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(files, "_locked", refuses)
-    with pytest.raises(OSError, match="No space"), whole_file(tmp_path / "a"):
+    with pytest.raises(OSError, match="No space"), whole_file(tmp_path / "new" / "a"):
         pass
     assert names(tmp_path) == []
 

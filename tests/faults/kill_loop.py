@@ -137,6 +137,10 @@ class Count(NamedTuple):
     leftovers: list[str]
     errors: list[str]
 
+    def bad(self) -> list[str]:
+        """Return everything that went wrong."""
+        return [*self.wrong, *self.leftovers, *self.errors]
+
 
 class Reference(NamedTuple):
     """What an uninterrupted run leaves, and how long it takes."""
@@ -230,12 +234,10 @@ def main() -> int:
         each = -(-asked.kills // len(names))
         count = kill_loop(Path(folder), each, asked.seed, names, seconds=asked.seconds,
                           report=lambda line: print(line, flush=True))  # fmt: skip
-    for line in (*count.wrong, *count.leftovers, *count.errors):
-        print(line)
     print(", ".join(f"{name} {count.kills[name]}" for name in names))
     print(f"{count.kills.total()} kills in {time.monotonic() - began:.0f} s: {len(count.wrong)} wrong values, "
           f"{len(count.leftovers)} leftovers, {len(count.errors)} errors")  # fmt: skip
-    return int(bool(count.wrong or count.leftovers or count.errors))
+    return int(bool(count.bad()))
 
 
 if __name__ == "__main__":
