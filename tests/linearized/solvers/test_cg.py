@@ -1,9 +1,10 @@
 """Multi-shift CG against plain CG, one ridge and one column at a time; restarts in float32."""
 
 import numpy as np
+import pytest
 import scipy.sparse.linalg
 
-from linearized.problems import MatrixProblem
+from linearized.problems import GramProblem, MatrixProblem
 from linearized.solvers.linear import cg
 from linearized.solvers.linear.driver import LinearRun
 from linearized.solvers.linear.solution import Tolerance, measured
@@ -104,3 +105,30 @@ def test_tiny_products_do_not_underflow_the_shifts():
     for solution in (small, large):
         expected = np.linalg.solve(matrix.T @ matrix + solution.ridge * np.eye(150), matrix.T @ targets)
         np.testing.assert_allclose(solution.value, expected, rtol=1e-6, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("budget", [20, 60, 200])
+@pytest.mark.parametrize("kind", [MatrixProblem, Float32Problem, GramProblem])
+def test_a_smaller_tolerance_never_gives_a_larger_objective(kind, budget):
+    """CG minimizes ½vᵀAv - bᵀv over a growing space, whether or not the budget of steps is spent; compared by A⁻¹."""
+    for condition, seed in ((1e3, 0), (1e5, 1), (1e7, 2)):
+        random = np.random.default_rng(seed)
+        left, _ = np.linalg.qr(random.standard_normal((60, 40)))
+        right, _ = np.linalg.qr(random.standard_normal((40, 40)))
+        matrix, targets = left * np.logspace(0, -np.log10(condition), 40) @ right.T, random.standard_normal((60, 1))
+        if kind is GramProblem:
+            gram = (matrix @ matrix.T).astype(np.float32)
+            problem, operator, moment = GramProblem(gram, targets), (gram.astype(float) + gram.T) / 2, targets
+        else:
+            problem, operator, moment = kind(matrix, targets), matrix.T @ matrix, matrix.T @ targets
+        ridges = [1e-8, 1e-5, 1e-2]
+        found = {rtol: cg.solve(problem, ridges, rtol=rtol, atol=0.0, max_iterations=budget) for rtol in (1e-7, 1e-9)}
+        for index, ridge in enumerate(ridges):
+            shifted = operator + ridge * np.eye(len(operator))
+            exact = np.linalg.solve(shifted, moment)
+            excess = [
+                ((v := solutions[index].value - exact) * (shifted @ v)).sum() / (exact * moment).sum()
+                for solutions in found.values()
+            ]
+            room = 1e-12 if kind is MatrixProblem else 1e-6  # rounding of products in float32
+            assert excess[1] <= excess[0] * 1.001 + room, (condition, ridge, excess)
