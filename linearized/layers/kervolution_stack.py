@@ -13,6 +13,7 @@ PASSES = (
 )  # fmt: skip
 UNBOUNDED = ("linear", "relu")  # activations that do not bound the outputs of a layer
 MOST = {"polynomial": 2, "l1": 1, "l2": 1}  # longest stack of each kernel that gives no warning
+DISTANCES = ("l1", "l2")  # each of them grows with the outputs of the other one too
 WHY = {
     "polynomial": "their gradients grow with a power of the inputs, and plain SGD diverges at usual rates",
     "l1": "each one multiplies the mean square of its inputs by about the square of a patch's length",
@@ -21,7 +22,10 @@ WHY = {
 
 
 def warn_of_stack(layer: Any, x: Any) -> None:
-    """Warn if the symbolic input `x` of a kervolution comes from others of its kernel without a normalisation.
+    """Warn if the symbolic input `x` of a kervolution comes from others of its kind without a normalisation.
+
+    A layer cannot normalise its own outputs without becoming another kernel, and stacks do train at low rates or with
+    bounded activations between them. Therefore a stack is not refused.
 
     The warning is given once for each stack, at the layer after the first `MOST`. Tensors with values carry no history,
     so no warning is given for layers that are called in a subclassed model.
@@ -31,9 +35,11 @@ def warn_of_stack(layer: Any, x: Any) -> None:
         return
     before = _length(x, kernel)
     if before == MOST[kernel]:
+        other = " or another distance" if kernel in DISTANCES else ""
         warnings.warn(
-            f"{layer.name!r} is kervolution number {before + 1} with the {kernel} kernel without a normalisation in "
-            f"between: {WHY[kernel]}. Put a BatchNormalization after each one, or lower the learning rate.",
+            f"{layer.name!r} is kervolution number {before + 1} with the {kernel} kernel{other} without a "
+            f"normalisation in between: {WHY[kernel]}. Put a BatchNormalization after each one, or lower the learning "
+            "rate.",
             stacklevel=3,
         )
 
@@ -46,12 +52,13 @@ def _growing(layer: Any) -> str | None:
 
 
 def _length(x: Any, kernel: str) -> int:
-    """Return how many kervolutions of `kernel` in a row lead to the symbolic tensor `x`."""
+    """Return how many kervolutions of `kernel`, or of any distance if it is one, in a row lead to the tensor `x`."""
+    alike = DISTANCES if kernel in DISTANCES else (kernel,)
     count = 0
     while True:
         layer, node, _ = x._keras_history
         unbounded = getattr(getattr(layer, "activation", None), "__name__", "") in UNBOUNDED
-        if unbounded and _growing(layer) == kernel:
+        if unbounded and _growing(layer) in alike:
             count += 1
         elif not (isinstance(layer, PASSES) or (unbounded and isinstance(layer, layers.Activation))):
             return count

@@ -8,6 +8,7 @@ import pytest
 
 from linearized.layers.kervolution import Kervolution1D, Kervolution2D, Kervolution3D
 from linearized.layers.kervolution_start import deviation, moment
+from linearized.layers.surgery.exchange import kervolved
 
 LAYERS = {1: Kervolution1D, 2: Kervolution2D, 3: Kervolution3D}
 SIZES = {1: (64,), 2: (10, 10), 3: (6, 6, 6)}
@@ -102,8 +103,24 @@ def test_stacks_without_a_normalisation_are_warned_of_once(kernel, count):
         chained(*(part for _ in range(count) for part in (of(kernel), *(make() for make in inert))))
 
 
+@pytest.mark.parametrize("first, second", [("l1", "l2"), ("l2", "l1")])
+def test_distances_of_both_kinds_are_warned_of_as_one_stack(first, second):
+    """A further distance makes the mean square P or P² times as large, whichever distance its inputs come from."""
+    with pytest.warns(UserWarning, match=f"number 2 with the {second} kernel"):
+        model = chained(of(first), of(second))
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)
+    inner = np.square(model.layers[0](x)).mean()
+    assert np.square(model(x)).mean() > 9 * inner  # P = 36 inside, less at the border
+
+
+def test_an_exchange_without_a_normalisation_is_warned_of():
+    plain = chained(*(keras.layers.Conv2D(4, 3, padding="same", activation="relu") for _ in range(2)))
+    with pytest.warns(UserWarning, match="kervolution number 2 with the l2 kernel"):
+        kervolved(plain, "l2", "all")
+
+
 @pytest.mark.parametrize("layers", [
-    lambda: [of("polynomial"), of("polynomial")], lambda: [of("l2"), of("l1")],
+    lambda: [of("polynomial"), of("polynomial")], lambda: [of("l2"), of("polynomial")],
     lambda: [of("polynomial", degree=1) for _ in range(4)],
     lambda: [part for _ in range(3) for part in (of("l2"), keras.layers.Activation("tanh"))],
     lambda: [part for _ in range(4) for part in (of("polynomial"), keras.layers.BatchNormalization())],
