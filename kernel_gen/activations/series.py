@@ -63,26 +63,23 @@ class Series(Activation):
     def rows(self, variance, terms):
         z, _ = rule(terms)
         x = jnp.sqrt(variance)[..., None] * z.astype(variance.dtype)
-        basis = weighted_basis(terms).astype(variance.dtype)
+        basis = _typed_basis(terms, variance.dtype.name)
         values = self.value_and_slope(x)
         series = (jnp.einsum("km,...m->k...", basis, part, precision="highest") for part in values)
         return (*series, variance)
 
     def pair(self, k12, one, two, terms=0):
         c, _ = correlation(k12, jnp.sqrt(one[2]), jnp.sqrt(two[2]))
-        blocks = min(len(one[0]), len(two[0])) // BLOCK  # what is beyond is nothing on the side of the smaller variance
+        count = min(len(one[0]), len(two[0])) // BLOCK * BLOCK  # the smaller variance has nothing beyond
 
-        def add(index, sums):
-            start = (blocks - 1 - index) * BLOCK
-            found = []
-            for total, left, right in zip(sums, one[:2], two[:2], strict=True):
-                left, right = (jax.lax.dynamic_slice_in_dim(side, start, BLOCK) for side in (left, right))
-                for k in reversed(range(BLOCK)):
-                    total = total * c + left[k] * right[k]
-                found.append(total)
-            return tuple(found)
+        def add(sums, coefficients):
+            lefts, rights = coefficients
+            return tuple(total * c + left * right for total, left, right in zip(sums, lefts, rights, strict=True)), None
 
-        return jax.lax.fori_loop(0, blocks, add, (jnp.zeros_like(c), jnp.zeros_like(c)))
+        # A scan traces its body once, whereas a Python loop over the terms would trace each of them.
+        sides = tuple(tuple(coefficients[:count] for coefficients in side[:2]) for side in (one, two))
+        sums, _ = jax.lax.scan(add, (jnp.zeros_like(c), jnp.zeros_like(c)), sides, reverse=True, unroll=BLOCK)
+        return sums
 
 
 @functools.lru_cache(maxsize=16)
@@ -101,3 +98,9 @@ def weighted_basis(terms: int) -> np.ndarray:
     """(terms, nodes), which times values of f are its coefficients."""
     z, weights = rule(terms)
     return hermite.basis(z, terms - 1) * weights
+
+
+@functools.lru_cache(maxsize=8)
+def _typed_basis(terms: int, dtype: str) -> np.ndarray:
+    """`weighted_basis` in a dtype: one array, so that a program with many layers holds it once as a constant."""
+    return weighted_basis(terms).astype(dtype)

@@ -20,8 +20,8 @@ from kernel_gen.activations.elementwise import FromDual
 from kernel_gen.stax import compat
 from linearized.base.errors import UserError
 
-# Terms of the series that are compiled. The first call with a new activation takes 15 seconds of CPU or more:
-# JAX traces the unrolled series for each length and layout, which is most of it, and XLA compiles the result.
+# Terms of the series that are compiled. The first block of a shape takes about 6 seconds of CPU for two such
+# activations, nearly all of it in XLA.
 LENGTHS = (64, 512, 2048)
 STEPS = range(-24, 61)  # quarters of a power of 2: standard deviations from 1/64 to 32,768
 
@@ -56,16 +56,7 @@ def activation_layer(given: Any) -> tuple:
         index = jnp.sum(largest > jnp.asarray([limit for limit, _ in lengths], cov.dtype))
 
         def of(terms):
-            def found():
-                def scalar(part, k12, k11, k22):
-                    sides = made.rows(k11, terms), made.rows(k22, terms)
-                    return jnp.asarray(made.pair(k12, *sides, terms)[part], cov.dtype)
-
-                shape = diagonal_batch, diagonal_spatial
-                functions = [functools.partial(scalar, part) for part in parts]
-                return tuple(elementwise._vmap_2d(function, cov, one, two, *shape) for function in functions)
-
-            return found
+            return lambda: _pair(made, cov, one, two, (diagonal_batch, diagonal_spatial), terms)[: len(parts)]
 
         beyond = lambda: tuple(jnp.full_like(cov, jnp.nan) for _ in parts)  # noqa: E731
         return jax.lax.switch(index, [*(of(terms) for _, terms in lengths), beyond])
@@ -86,6 +77,32 @@ def activation_layer(given: Any) -> tuple:
         return elementwise._elementwise(value, made.text, kernel_fn)
 
     return layer()
+
+
+def _pair(
+    made: Activation, cov: jax.Array, one: jax.Array, two: jax.Array | None, diagonal: tuple[bool, bool], terms: int
+) -> tuple[jax.Array, jax.Array]:
+    """Return the dual and its derivative of a covariance in any of neural-tangents' layouts, in one pass.
+
+    Args:
+        cov: Covariances of shape (n1[, n2]), followed by (x, y) if space is diagonal too, and else by (x, x, y, y).
+        one, two: The variances (n[, x, y]) of the two sides; `two` is None if both sides are the same.
+        diagonal: Whether `cov` holds the diagonal alone of the batch, and of space.
+        terms: Length of the activation's series, 0 for closed forms.
+    """
+    from neural_tangents._src.utils import utils
+
+    batch, space = diagonal
+    start = 1 if batch else 0
+    stop = 2 - start if space else cov.ndim
+    flat = utils.make_2d(cov, start, stop)
+    sides = []
+    for variance, axis in ((one, start + 1), (one if two is None else two, start)):
+        flat_shape = (*variance.shape[:start], -1, *variance.shape[1 if space else variance.ndim :])
+        sides.append(made.rows(jnp.expand_dims(variance.reshape(flat_shape), axis), terms))
+    unzipped = cov.shape[:start] + cov.shape[start:stop:2] + cov.shape[start + 1 : stop : 2] + cov.shape[stop:]
+    found = (jnp.broadcast_to(jnp.asarray(part, cov.dtype), flat.shape) for part in made.pair(flat, *sides, terms))
+    return tuple(utils.zip_axes(part.reshape(unzipped), start, stop) for part in found)
 
 
 @functools.lru_cache(maxsize=256)

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from kernel_gen.activations import activation
 from kernel_gen.kernel import Kernel, quiet
@@ -83,7 +84,8 @@ class StaxKernel(Kernel):
         image_shape: tuple[int, ...] | None = None,
     ):  # fmt: skip
         self.kind, self.dtype, self.image_shape = kind, np.dtype(dtype), image_shape
-        self._compiled = jax.jit(lambda x, z: kernel_fn(x, z, kind))  # once for each dtype it is given
+        self._compiled = jax.jit(lambda x, z: kernel_fn(x, z, kind))  # once for each dtype and shape it is given
+        self._announced = False
 
     @functools.cached_property
     def tile(self) -> int:
@@ -121,6 +123,9 @@ class StaxKernel(Kernel):
         return entries
 
     def _entries(self, one: np.ndarray, two: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        if not self._announced:
+            logging.info("Compiling the architecture; this takes seconds for each shape of block")
+            self._announced = True
         with _precision(dtype):
             return np.array(self._compiled(one.astype(dtype), two.astype(dtype)), dtype)
 
