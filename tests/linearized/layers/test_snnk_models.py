@@ -125,6 +125,14 @@ def test_norms_of_an_adapter_stand_where_they_are_asked_for():
     assert np.abs((plain(3 * x + 1) - (3 * x + 1)) - (plain(x) - x)).max() > 0.1
 
 
+def test_norms_of_an_adapter_add_the_published_constant_to_the_variance():
+    """At a variance of 1e-5, Keras' own constant of 1e-3 would give outputs seven times as small."""
+    x = 0.003 * rows()
+    found = SNNKAdapter(num_features=8, norm_after=True)(x)  # the identity at the start, and the norm after it
+    expected = (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
 def small(kind):
     """An untrained Transformer and six inputs; `typical` has more of them."""
     model = bert if kind == "bert" else vit
