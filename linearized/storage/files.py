@@ -223,25 +223,38 @@ def remove_empty(folders: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def held(path: Path | str, *, wait: float = 0.0) -> Iterator[Path]:
-    """Holds the lock file `path` for this process alone, and removes it at the end.
+    """Hold the lock file `path` for this process alone, and remove it at the end.
 
-    The lock ends with the process, however that ends; a lock file left by a killed one holds nobody up.
+    The lock ends with the process, however that ends; a lock file left by a killed one holds nobody up. Where the block
+    fails, folders that were made for the lock and are empty are removed.
 
     Args:
         wait: Seconds to wait for another process. Raises `Busy` if that one still holds the file then.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    created = new_folders(path.parent)
     deadline = time.monotonic() + max(wait, 0.2)  # one who only looks holds a lock for a moment
-    while (handle := _locked(path)) is None:
-        if time.monotonic() >= deadline:
-            raise Busy(f"Another process is at work: it holds {path}. Wait for it to end, or stop it.")
-        time.sleep(0.05)
     try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(handle)
+        while (handle := _locked_made(path)) is None:
+            if time.monotonic() >= deadline:
+                raise Busy(f"Another process is at work: it holds {path}. Wait for it to end, or stop it.")
+            time.sleep(0.05)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(handle)
+    except BaseException:
+        remove_empty(created)
+        raise
+
+
+def _locked_made(path: Path) -> int | None:
+    """As `_locked`, after making the folder of the file."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process that failed removed its empty folder
+            return _locked(path)
 
 
 def is_held(path: Path | str) -> bool:

@@ -68,6 +68,18 @@ def test_an_error_of_the_disk_names_the_file_and_no_temporary_folder(tmp_path, m
     assert caught.value.filename == str(tmp_path)
 
 
+def test_a_failure_under_a_lock_leaves_no_empty_folder(tmp_path):
+    def fails(text):
+        with held(tmp_path / "new" / "shards" / "a.lock") as lock:
+            lock.with_suffix(".txt").write_text(text) if text else None
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    for text, left in (("", []), ("done", ["new"])):
+        with pytest.raises(OSError, match="No space"):
+            fails(text)
+        assert names(tmp_path) == left
+
+
 def test_a_temporary_folder_that_cannot_be_locked_is_removed(tmp_path, monkeypatch):
     def refuses(path):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
