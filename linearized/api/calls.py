@@ -78,7 +78,7 @@ def compare(X: Any, y: Any = None, models: list[str] | None = None, seeds: int =
 def plot(table: pd.DataFrame) -> Any:
     """Return the figure of a table that `compare` returned: one panel per metric, one bar per model."""
     from linearized.experiments.compare import COLUMNS
-    from linearized.report.comparison import comparison_bars
+    from linearized.report.comparison_plots import comparison_bars
 
     rows = table.rename(columns={"model": "label"}).astype(object).where(table.notna().to_numpy(), None)
     title = table.attrs.get("title", "")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from linearized.experiments.compare_table import by_model, notes, summary
 from linearized.report import page_parts
-from linearized.report.comparison import comparison_bars
+from linearized.report.comparison_plots import comparison_bars
 from linearized.report.page import now, rendered
 from linearized.report.runs import Runs
 from linearized.report.style import inline_svg

@@ -65,7 +65,7 @@ def _blocks(n: int) -> list[slice]:
     return [slice(start, start + ROWS) for start in range(0, n, ROWS)]
 
 
-class _TensorFlow:
+class _TensorFlowProducts:
     def __init__(self, model: keras.Model, variables: list[Any]):
         import tensorflow as tf
 
@@ -102,7 +102,7 @@ class _TensorFlow:
         return tape.gradient(total, u, unconnected_gradients="zero")
 
 
-class _Jax:
+class _JaxProducts:
     def __init__(self, model: keras.Model, variables: list[Any]):
         import jax
 
@@ -134,4 +134,4 @@ class _Jax:
         return self._jax.vjp(self._outputs(others, x), values)[1](u)[0]
 
 
-BACKENDS = {"tensorflow": _TensorFlow, "jax": _Jax}
+BACKENDS = {"tensorflow": _TensorFlowProducts, "jax": _JaxProducts}

@@ -53,7 +53,7 @@ def flat(outputs: Any) -> Any:
     return keras.ops.reshape(outputs, (keras.ops.shape(outputs)[0], -1))
 
 
-class _TensorFlow:
+class _TensorFlowSignals:
     """One graph of a forward pass and the backward passes of the combinations."""
 
     def __init__(self, owner: Signals):
@@ -86,7 +86,7 @@ class _TensorFlow:
         return [call.inputs for call in calls], [tf.stack(one, axis=1) for one in zip(*derivatives, strict=True)]
 
 
-class _Jax:
+class _JaxSignals:
     """The same, by a perturbation of each site and one pullback over all combinations."""
 
     def __init__(self, owner: Signals):
@@ -126,7 +126,7 @@ class _Jax:
         return inputs, list(signals)
 
 
-BACKENDS = {"tensorflow": _TensorFlow, "jax": _Jax}
+BACKENDS = {"tensorflow": _TensorFlowSignals, "jax": _JaxSignals}
 
 
 @contextlib.contextmanager

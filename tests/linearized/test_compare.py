@@ -14,8 +14,8 @@ from linearized.experiments.compare import COLUMNS
 from linearized.experiments.compare import CompareSettings as Config
 from linearized.experiments.compare_table import notes, summary
 from linearized.experiments.train import TrainSettings
-from linearized.report.comparison import NOTE, comparison_bars
 from linearized.report.comparison_page import write_comparison_page
+from linearized.report.comparison_plots import NOTE, comparison_bars
 from linearized.settings.config import parse
 from linearized.storage import results
 

@@ -17,7 +17,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from linearized.report import plots
-from linearized.report.comparison import _wrapped, comparison_bars
+from linearized.report.comparison_plots import _wrapped, comparison_bars
 from linearized.report.embedding_plots import embedding_curves
 from linearized.report.recipes import RECIPES
 from linearized.report.recipes.plot import figure as recipe_figure
