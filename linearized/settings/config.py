@@ -149,8 +149,10 @@ class Settings:
 
     def code(self) -> dict[str, str]:
         """Return digests of the functions and model files of the user's own that settings name, by setting."""
-        choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(self)}
-        found = {name: table.source_digest(getattr(self, name)) for name, table in choices.items() if table is not None}
+        tables = {field.name: field.metadata["choices"] for field in dataclasses.fields(self)}
+        named = {name: value for name, table in tables.items()
+                 if table is not None and (value := getattr(self, name)) is not None}  # fmt: skip
+        found = {name: tables[name].source_digest(value) for name, value in named.items()}
         return {name: digest for name, digest in found.items() if digest is not None}
 
     def content(self) -> dict[str, str]:
