@@ -19,6 +19,7 @@ import numpy as np
 import scipy.fft
 import scipy.linalg
 from absl import app, flags
+from timing import fastest
 
 from kernel_gen.jobs.tiles import divide, good_number
 from kernel_gen.kernels.ntk import FullyConnected
@@ -89,16 +90,6 @@ def opened(folder: Path, n: int) -> tuple[Gram, np.ndarray, str]:
     return gram, y, source
 
 
-def best(work, times: int = 3) -> float:
-    """Seconds of the fastest of some runs."""
-    seconds = []
-    for _ in range(times):
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
-
-
 def products(gram: Gram, y: np.ndarray) -> None:
     """K @ V, ten columns, three ways."""
     matrix, v = gram.to_memory(), np.random.default_rng(0).standard_normal((len(y), 10))
@@ -110,7 +101,7 @@ def products(gram: Gram, y: np.ndarray) -> None:
         ("ours, streamed", lambda: streamed.primal_product(v)),
     ):
         error = np.linalg.norm(product() - exact) / np.linalg.norm(exact)
-        print(f"  K @ V, 10 columns: {name:17} {best(product):7.4f} s, relative error {error:.0e}")
+        print(f"  K @ V, 10 columns: {name:17} {fastest(product):7.4f} s, relative error {error:.0e}")
 
 
 def against_scipy(gram: Gram, y: np.ndarray, ridges: np.ndarray) -> None:

@@ -7,12 +7,11 @@ machine may be shared. The answer is compared too: replaced frequencies must hav
 """
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import scipy.fft
+from timing import fastest
 
 from linearized.data.source import THRESHOLDS_28
 from linearized.data.transforms import cache
@@ -21,24 +20,14 @@ from linearized.data.transforms.noise import SEED, low_frequency
 TRAIN, TEST, SIDE = 60_000, 10_000, 28
 
 
-def best(work: Callable[[], object], times: int = 3) -> float:
-    """Seconds of the fastest of some runs."""
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
 def main() -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (TRAIN + TEST, SIDE, SIDE, 1), dtype=np.uint8)
     train, test = images[:TRAIN], images[TRAIN:]
     for noise_ind in (0, 6, 13):
         threshold = THRESHOLDS_28[noise_ind]
-        draw = best(lambda: np.random.RandomState(SEED).normal(size=(TRAIN + TEST, SIDE**2)))
-        noise = best(lambda k=threshold: low_frequency(train, test, k))
+        draw = fastest(lambda: np.random.RandomState(SEED).normal(size=(TRAIN + TEST, SIDE**2)))
+        noise = fastest(lambda k=threshold: low_frequency(train, test, k))
         print(f"noise_ind {noise_ind:2d}: draws alone {draw:.2f} s, noise {noise:.2f} s, ratio {noise / draw:.2f}")
 
     clean, noisy = low_frequency(train, test, 0)[0], low_frequency(train, test, 13)
@@ -53,8 +42,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "cached"
         cache.write(place, arrays, {})
-        plain = best(lambda: [np.load(file) for file in place.glob("*.npy")])
-        ours = best(lambda: cache.read(place))
+        plain = fastest(lambda: [np.load(file) for file in place.glob("*.npy")])
+        ours = fastest(lambda: cache.read(place))
     size = sum(array.nbytes for array in arrays.values()) / 2**20
     print(f"from the cache ({size:.0f} MiB): np.load {plain:.3f} s, ours with checksums {ours:.3f} s")
 

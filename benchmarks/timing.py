@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def fastest(work: Callable[[], Any], repeats: int) -> float:
+def fastest(work: Callable[[], Any], repeats: int = 3) -> float:
     """Return the seconds of the fastest of `repeats` calls."""
     times = []
     for _ in range(repeats):

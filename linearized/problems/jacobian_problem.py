@@ -13,7 +13,7 @@ import numpy as np
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 from linearized.problems.least_squares import MEMORY, LeastSquares
-from linearized.tangents.model_checks import checked_inputs, checked_outputs
+from linearized.tangents.model_checks import checked_inputs, checked_outputs, chosen_variables
 from linearized.tangents.products import JacobianProducts
 
 
@@ -42,10 +42,7 @@ class JacobianProblem(LeastSquares):
         if y.shape != (len(self._x), outputs):
             raise UserError(f"The model {model.name} has outputs ({len(self._x)}, {outputs}). Received: targets of "
                             f"shape {y.shape}.")  # fmt: skip
-        chosen = [one for one in model.trainable_variables if variables is None or variables(one)]
-        if not chosen:
-            raise UserError(f"The model {model.name} has no trainable variable that was chosen.")
-        self.products, self.outputs = JacobianProducts(model, chosen), outputs
+        self.products, self.outputs = JacobianProducts(model, chosen_variables(model, variables)), outputs
         start = self.products.outputs(self._x) if offset else 0.0
         super().__init__((y - start).reshape(-1, 1), self.products.params, len(self._x), MEMORY, "recomputed")
 

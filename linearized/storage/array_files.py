@@ -170,7 +170,7 @@ def _idx_shape(head: bytes) -> tuple[int, ...]:
 def _unzipped(content: bytes, most: int) -> bytes:
     """Return the first `most` bytes that gzipped bytes hold; checksums of members that end before are compared.
 
-    In one call of zlib per member: `gzip` reads 8 KB at a time, which takes twice as long.
+    One call of zlib per member.
 
     Raises ValueError for content that is damaged or cut off.
     """

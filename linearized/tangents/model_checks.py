@@ -1,5 +1,6 @@
 """Checks of a Keras model, and of rows for it, before its tangents are taken."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -67,6 +68,18 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
         raise UserError(f"The outputs of the model {model.name} for one row change with the rows beside it: "
                         "there is no kernel of two rows.")  # fmt: skip
     return int(np.prod(first.shape[1:]))
+
+
+def chosen_variables(model: keras.Model, chosen: Callable[[Any], bool] | None) -> list[Any]:
+    """Return the trainable variables that take part: those that `chosen` holds for; None: all.
+
+    Raises `UserError` if there is none.
+    """
+    found = [one for one in model.trainable_variables if chosen is None or chosen(one)]
+    if not found:
+        which = "no trainable variable" if chosen is None else "no trainable variable that was chosen"
+        raise UserError(f"The model {model.name} has {which}.")
+    return found
 
 
 def _with_another(row: np.ndarray) -> np.ndarray:

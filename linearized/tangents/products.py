@@ -1,7 +1,7 @@
 """Products with the Jacobian J(x) of a Keras model's outputs with respect to its variables, at its present weights.
 
-J v by two backward passes on TensorFlow, the second with respect to the cotangents of the first (less work than its
-forward accumulator), and by one forward derivative on JAX; Jᵀu by one backward pass. In float32, inference mode.
+J v by two backward passes on TensorFlow, the second with respect to the cotangents of the first, and by one forward
+derivative on JAX; Jᵀu by one backward pass. In float32, inference mode.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class JacobianProducts:
         return np.concatenate(parts).astype(np.float64)
 
     def forward(self, x: np.ndarray, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "n k c"]:
-        """Return J v of each column: about 3 forward passes a column on TensorFlow, 2 on JAX."""
+        """Return J v of each column, each by a forward and two backward passes (TensorFlow) or a derivative (JAX)."""
         found = []
         with in_float32(self.model):
             for column in np.asarray(v, np.float32).T:
@@ -47,7 +47,7 @@ class JacobianProducts:
         return np.stack(found, axis=-1)
 
     def adjoint(self, x: np.ndarray, u: Float[np.ndarray, "n k c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Jᵀu of each column, summed over the blocks in float64: about 3 forward passes a column."""
+        """Return Jᵀu of each column, summed over the blocks in float64: a forward and a backward pass a column."""
         total = np.zeros((self.params, u.shape[2]))
         with in_float32(self.model):
             for rows in _blocks(len(x)):

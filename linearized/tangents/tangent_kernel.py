@@ -9,7 +9,7 @@ from absl import logging
 
 from linearized.base.errors import UserError
 from linearized.tangents.contributions import Contribution, Factors, Gradients
-from linearized.tangents.model_checks import checked_outputs
+from linearized.tangents.model_checks import checked_outputs, chosen_variables
 from linearized.tangents.paths import Parts, planned
 from linearized.tangents.rules import found
 from linearized.tangents.signals import Signals, gradients
@@ -37,10 +37,7 @@ class TangentKernel:
     ):  # fmt: skip
         self.model, self.full = model, outputs == "full"
         self._cotangents = _cotangents(outputs, checked_outputs(model, probe))
-        wanted = [one for one in model.trainable_variables if variables is None or variables(one)]
-        if not wanted:
-            which = "no trainable variable" if variables is None else "no trainable variable that was chosen"
-            raise UserError(f"The model {model.name} has {which}.")
+        wanted = chosen_variables(model, variables)
         if any(layer.compute_dtype != "float32" for layer in model._flatten_layers(include_self=True)):
             logging.info("%s: its policy is not float32; tangents are computed in float32.", model.name)
         self._signals = Signals(model, self._cotangents)
