@@ -8,7 +8,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.special import spherical_jn
 
-from linearized.base.activations import relu as function  # noqa: F401 - the activation's first word: f(x)
+from linearized.base.scalar_functions import relu as function  # noqa: F401 - the activation's first word: f(x)
 from linearized.base.shapes import Float, Float64
 
 

@@ -1,19 +1,17 @@
-"""Scalar functions over a passed namespace (numpy, jax.numpy, keras.ops), which networks and kernels share.
+"""Activations by the names of the command line: the functions of `scalar_functions` with their arguments.
 
-`ACTIVATIONS` lists them by the names of the command line, with arguments where they have any: gelu, leaky_relu(0.1),
-sin(a=1, b=2, c=0.5), polynomial(0, 1, 0.5). `parse` reads such a text without evaluating it. It also reads
-`package.module:function`, a function of the user's own.
+`ACTIVATIONS` lists the names; `parse` reads a name, or a name with numbers, such as gelu, leaky_relu(0.1),
+sin(a=1, b=2, c=0.5) or polynomial(0, 1, 0.5), without evaluating it. It also reads `package.module:function`, a
+function of the user's own.
 """
 
 import ast
 import dataclasses
-import functools
-import importlib
 import inspect
 import math
 from typing import Any
 
-from linearized.base import own_functions
+from linearized.base import own_functions, scalar_functions
 from linearized.base.errors import UserError
 from linearized.base.reading import one_line
 from linearized.base.registry import FunctionRegistry
@@ -22,190 +20,8 @@ ACTIVATION_HELP = (
     "of --model=NN, of --kernel=NTK, CNTK and STAX: a name, or with numbers: leaky_relu(0.1), or "
     "package.module:function, your own f(x), or f(x, xp) with the array functions xp"
 )
-SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al., NeurIPS 2017
 NOT_ELEMENTWISE = ("glu", "geglu", "reglu", "swiglu", "softmax", "log_softmax", "sparsemax", "maxout")
 MOST_DEGREE = {"rectified_monomial": 12}  # others 64: their second moments still fit float64
-
-
-def sin(x: Any, xp: Any, a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Any:
-    """a sin(b x + c)"""
-    return a * xp.sin(b * x + c)
-
-
-def cos(x: Any, xp: Any, a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Any:
-    """a cos(b x + c)"""
-    return a * xp.cos(b * x + c)
-
-
-def rbf(x: Any, xp: Any, gamma: float = 1.0) -> Any:
-    """√2 sin(√(2γ) x + π/4), whose dual is exp(-γ ‖x - z‖²)"""
-    return math.sqrt(2) * xp.sin(math.sqrt(2 * gamma) * x + math.pi / 4)
-
-
-def erf(x: Any, xp: Any, a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Any:
-    """a erf(b x) + c"""
-    return a * _erf(b * x, xp) + c
-
-
-def sigmoid_like(x: Any, xp: Any) -> Any:
-    """½ erf(x / 2.402...) + ½, the erf nearest to a sigmoid"""
-    return 0.5 * _erf(x / 2.4020563531719796, xp) + 0.5
-
-
-def gelu(x: Any, xp: Any) -> Any:
-    """x Φ(x), Φ the normal distribution function"""
-    return 0.5 * x * (1 + _erf(x / math.sqrt(2), xp))
-
-
-def gelu_tanh(x: Any, xp: Any) -> Any:
-    """the gelu with Φ(x) by tanh"""
-    return 0.5 * x * (1 + xp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-
-
-def exp(x: Any, xp: Any, a: float = 1.0, b: float = 1.0) -> Any:
-    """a exp(b x)"""
-    return a * xp.exp(b * x)
-
-
-def gaussian(x: Any, xp: Any, a: float = 1.0, b: float = -1.0) -> Any:
-    """a exp(b x²); for b above 0 its kernels exist for variances below 1/(4b)"""
-    return a * xp.exp(b * x * x)
-
-
-def exp_normalized(x: Any, xp: Any, gamma: float = 1.0, shift: float = -1.0) -> Any:
-    """exp(√γ x + γ(shift - 1)/2): on inputs of variance 1 its dual is exp(γ(cos + shift))"""
-    return xp.exp(math.sqrt(gamma) * x + gamma * (shift - 1) / 2)
-
-
-def gabor(x: Any, xp: Any) -> Any:
-    """exp(-x²) sin(x)"""
-    return xp.exp(-x * x) * xp.sin(x)
-
-
-def hermite(x: Any, xp: Any, degree: int = 2) -> Any:
-    """the Hermite polynomial He_degree(x) / √(degree!), whose kernel is exact for any variance"""
-    before, now = 0.0 * x, 0.0 * x + 1.0
-    for k in range(degree):
-        before, now = now, (x * now - math.sqrt(k) * before) / math.sqrt(k + 1)
-    return now
-
-
-def unit_hermite(x: Any, xp: Any, degree: int = 2) -> Any:
-    """hermite with the published kernel k12^degree, which takes all variances for 1"""
-    return hermite(x, xp, degree)
-
-
-def monomial(x: Any, xp: Any, degree: int = 2) -> Any:
-    """x^degree"""
-    return functools.reduce(lambda power, _: power * x, range(degree), 0.0 * x + 1.0)
-
-
-def polynomial(x: Any, xp: Any, *coefficients: float) -> Any:
-    """c₀ + c₁ x + c₂ x² + ..., as polynomial(0, 1, 0.5)"""
-    return functools.reduce(lambda value, c: value * x + c, reversed(coefficients), 0.0 * x)
-
-
-def rectified_monomial(x: Any, xp: Any, degree: int = 2) -> Any:
-    """x^degree where x is above 0, else 0"""
-    return step(x, xp) if degree == 0 else monomial(xp.maximum(x, 0), xp, degree)
-
-
-def sign(x: Any, xp: Any) -> Any:
-    """-1, 0 or 1"""
-    return xp.sign(x)
-
-
-def abs(x: Any, xp: Any) -> Any:
-    """|x|"""
-    return xp.abs(x)
-
-
-def relu(x: Any, xp: Any) -> Any:
-    """max(x, 0)"""
-    return xp.maximum(x, 0)
-
-
-def leaky_relu(x: Any, xp: Any, alpha: float = 0.2) -> Any:
-    """x, times alpha where x is below 0"""
-    return xp.maximum(x, 0) + alpha * xp.minimum(x, 0)
-
-
-def relu6(x: Any, xp: Any) -> Any:
-    """min(max(x, 0), 6)"""
-    return xp.minimum(xp.maximum(x, 0), 6)
-
-
-def hard_sigmoid(x: Any, xp: Any) -> Any:
-    """relu6(x + 3) / 6"""
-    return relu6(x + 3, xp) / 6
-
-
-def hard_silu(x: Any, xp: Any) -> Any:
-    """x relu6(x + 3) / 6"""
-    return x * hard_sigmoid(x, xp)
-
-
-def hard_tanh(x: Any, xp: Any) -> Any:
-    """x, cut at -1 and 1"""
-    return xp.minimum(xp.maximum(x, -1), 1)
-
-
-def softsign(x: Any, xp: Any) -> Any:
-    """x / (1 + |x|)"""
-    return x / (1 + xp.abs(x))
-
-
-def elu(x: Any, xp: Any, alpha: float = 1.0) -> Any:
-    """x, and alpha (exp(x) - 1) where x is below 0"""
-    return xp.maximum(x, 0) + alpha * xp.expm1(xp.minimum(x, 0))
-
-
-def celu(x: Any, xp: Any, alpha: float = 1.0) -> Any:
-    """x, and alpha (exp(x / alpha) - 1) where x is below 0"""
-    return xp.maximum(x, 0) + alpha * xp.expm1(xp.minimum(x, 0) / alpha)
-
-
-def selu(x: Any, xp: Any) -> Any:
-    """the self-normalising elu, 1.0507 elu(x, alpha=1.6733)"""
-    return SELU_SCALE * elu(x, xp, SELU_ALPHA)
-
-
-def silu(x: Any, xp: Any) -> Any:
-    """x / (1 + exp(-x))"""
-    return x * sigmoid(x, xp)
-
-
-def softplus(x: Any, xp: Any) -> Any:
-    """log(1 + exp(x))"""
-    return xp.logaddexp(x, 0.0 * x)
-
-
-def log_sigmoid(x: Any, xp: Any) -> Any:
-    """log(1 / (1 + exp(-x)))"""
-    return -xp.logaddexp(-x, 0.0 * x)
-
-
-def tanh(x: Any, xp: Any) -> Any:
-    """tanh(x)"""
-    return xp.tanh(x)
-
-
-def sigmoid(x: Any, xp: Any) -> Any:
-    """1 / (1 + exp(-x))"""
-    return 0.5 * xp.tanh(0.5 * x) + 0.5
-
-
-def step(x: Any, xp: Any) -> Any:
-    """The slope of the ReLU, ½(sign(x) + 1): ½ at 0, as published."""
-    return 0.5 * (xp.sign(x) + 1)
-
-
-def _erf(x: Any, xp: Any) -> Any:
-    """erf, which NumPy and jax.numpy keep elsewhere."""
-    if hasattr(xp, "erf"):
-        return xp.erf(x)
-    home = {"numpy": "scipy.special", "jax.numpy": "jax.scipy.special"}[xp.__name__]
-    return importlib.import_module(home).erf(x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +50,7 @@ class Scalar:
     def __call__(self, x: Any, xp: Any) -> Any:
         """f(x), entry by entry, in the functions of `xp`."""
         places, named = self.split()
-        return globals()[self.name](x, xp, *places, **named)
+        return getattr(scalar_functions, self.name)(x, xp, *places, **named)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,7 +117,7 @@ class _Activations(FunctionRegistry):
         try:
             return super().canonical(name)
         except UserError:
-            lines = [f"  {_signature(known)}: {inspect.getdoc(globals()[known])}" for known in self]
+            lines = [f"  {_signature(known)}: {inspect.getdoc(getattr(scalar_functions, known))}" for known in self]
             raise UserError(f"Unknown activation {name!r}. There are:\n" + "\n".join(lines)) from None
 
 
@@ -314,7 +130,7 @@ _NAMES = (
 
 ACTIVATIONS = _Activations(
     "activation",
-    {name: f"linearized.base.activations:{name}" for name in _NAMES},
+    {name: f"linearized.base.scalar_functions:{name}" for name in _NAMES},
     aliases={
         "swish": "silu",
         "hard_swish": "hard_silu",
@@ -362,7 +178,7 @@ def _value(node: ast.expr) -> float:
 
 def _checked(name: str, places: list[float], named: dict[str, float]) -> tuple[tuple[str, float | int] | float, ...]:
     """The arguments of `name` in their order, without those at their defaults."""
-    signature = inspect.signature(globals()[name])
+    signature = inspect.signature(getattr(scalar_functions, name))
     try:
         bound = signature.bind(None, None, *places, **named).arguments
     except TypeError as error:
@@ -395,7 +211,10 @@ def _check_argument(name: str, key: str, value: Any) -> None:
 def _signature(name: str) -> str:
     if name == "polynomial":
         return "polynomial(c0, c1, ...)"
-    words = [f"{p.name}={p.default:g}" for p in list(inspect.signature(globals()[name]).parameters.values())[2:]]
+    words = [
+        f"{p.name}={p.default:g}"
+        for p in list(inspect.signature(getattr(scalar_functions, name)).parameters.values())[2:]
+    ]
     return f"{name}({', '.join(words)})" if words else name
 
 

@@ -7,7 +7,7 @@ f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x, linear in the trai
 import keras
 from keras import ops
 
-from linearized.base.activations import relu, step
+from linearized.base.scalar_functions import relu, step
 from linearized.base.weights import LAWS, SEED, tangent_layers
 from linearized.layers.shapes import check_shape
 

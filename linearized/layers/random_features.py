@@ -6,7 +6,7 @@
 import keras
 from keras import ops
 
-from linearized.base.activations import relu
+from linearized.base.scalar_functions import relu
 from linearized.base.weights import LAWS, SEED, first_layer
 from linearized.layers.shapes import check_shape
 

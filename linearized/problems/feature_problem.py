@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from linearized.base.activations import relu
 from linearized.base.errors import UserError
+from linearized.base.scalar_functions import relu
 from linearized.base.shapes import Float, Float32, Float64
 from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
 from linearized.problems.least_squares import MEMORY, LeastSquares, cheapest_mode, skinny
