@@ -96,11 +96,13 @@ def figures(runs: Runs, metrics: Sequence[str]) -> Iterator[dict[str, str]]:
             name = style.metric_name(metric)
             lines = sorted(rows.loc[rows[metric].notna(), "label"].unique(), key=style.by_numbers)
             picture = noise_plots.noise_curves(rows, metric=metric, narrow=True)
-            label = f"{name} on {dataset} against the noise level: {', '.join(lines)}"
+            levels = sorted(rows.loc[rows[metric].notna(), "noise_ind"].unique())
+            where = "against the noise level" if len(levels) > 1 else f"at noise level {levels[0]}"
+            label = f"{name} on {dataset} {where}: {', '.join(lines)}"
             yield {
                 "svg": style.inline_svg(picture, f"noise-{place}-{metric}", label),
-                "caption": f"{dataset}: {name} of the chosen ridge against the noise level; mean over seeds, with the "
-                f"standard deviation as an error bar.{left_out}",
+                "caption": f"{dataset}: {name} of the chosen ridge {where}; mean over seeds, with the standard "
+                f"deviation as an error bar.{left_out}",
             }
 
 
@@ -170,6 +172,7 @@ def _detail(job: tuple[int, dict[str, Any], str]) -> dict[str, Any]:
     frame = _chosen_columns(pd.DataFrame(record["ridges"]), _RIDGE_COLUMNS)
     return {
         "title": record["title"],
+        "seeds": _seeds(record.get("made_by") or {}),
         "metric": style.metric_name(metric),
         "value": record["ridges"][position].get(metric),
         "convergence": ridge_plots.converged_sentence(record["ridges"]),
@@ -212,9 +215,14 @@ def _made_by(made: dict[str, Any] | None) -> dict[str, str]:
     place = [str(machine[name]) for name in ("name", "processor", "gpus", "system") if machine.get(name)]
     place += [f"{machine['cores']} cores"] if "cores" in machine else []
     place += [f"{machine['memory_gib']} GiB"] if "memory_gib" in machine else []
-    seeds = ", ".join(f"{name} {value}" for name, value in made["seeds"].items())
+    seeds = _seeds(made)
     found = {"made by": f"linearized {made['version']}{commit}", "machine": ", ".join(place)}
     return found | ({"seeds": seeds} if seeds else {})
+
+
+def _seeds(made: dict[str, Any]) -> str:
+    """Return the seeds of a run in words: what tells runs of one title apart."""
+    return ", ".join(f"{name} {value}" for name, value in made.get("seeds", {}).items())
 
 
 def _run_figures(row: int, record: dict[str, Any], folder: Path) -> Iterator[str]:

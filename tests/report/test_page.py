@@ -297,6 +297,33 @@ def contrast(first, second):
     return (light + 0.05) / (dark + 0.05)
 
 
+def test_runs_of_one_title_are_told_apart_by_their_seeds_and_captions_name_a_single_level(make_run, tmp_path):
+    for seed in (3, 4):
+        make_run(tmp_path / "results" / str(seed), "RF", "DIGITS", 2, seed)
+    text = write_page(find([tmp_path]), tmp_path / "page.html", folders=[tmp_path], metrics=METRICS).read_text()
+    summaries = re.findall("<summary>.*?</summary>", text)
+    assert ["weight_seed 3" in line for line in summaries] == [True, False]
+    assert ["weight_seed 4" in line for line in summaries] == [False, True]
+    assert "DIGITS: test accuracy of the chosen ridge at noise level 2;" in text
+    assert "against the noise level;" not in text
+    make_run(tmp_path / "results" / "other level", "RF", "DIGITS", 5)
+    text = write_page(find([tmp_path]), tmp_path / "page.html", folders=[tmp_path], metrics=METRICS).read_text()
+    assert "DIGITS: test accuracy of the chosen ridge against the noise level;" in text
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_reason_of_an_unreadable_result_is_seen_beside_a_long_path(saved, tmp_path, browser, width):
+    folder = saved / ("unbroken" * 12) / ("folder" * 20)
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{")
+    page = write_page(find([saved]), tmp_path / "page.html", folders=[saved], metrics=METRICS)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                            {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500})  # fmt: skip
+    browser.get(page.as_uri())
+    inside = "const box = document.querySelector('#problems .scroll'); return box.scrollWidth - box.clientWidth"
+    assert browser.execute_script(inside) <= 1
+
+
 def test_a_malformed_record_is_listed_and_the_others_are_drawn(make_run, tmp_path, caplog):
     """Records without a part, with another kind of value, and arrays that are not histories."""
     root = tmp_path / "results"
