@@ -15,6 +15,7 @@ from kernel_gen.jobs.gram_job import GramJobSettings as GramConfig
 from kernel_gen.jobs.pair_progress import pairs_line
 from kernel_gen.jobs.runner import run as make_gram
 from linearized.base.terminal import Column, layout, shell_lines
+from linearized.cli import report
 from linearized.cli.data import listing
 from linearized.experiments import compare, finetune
 from linearized.experiments.step_progress import progress_line
@@ -125,6 +126,20 @@ def test_comparison(width, capsys):
     assert_fits(text, width)
     assert text.count("0.9876") == 2 and "12,345,678" in text
     assert re.sub(r"[│┃\s]", "", text).count("gaussian") == 1 or LONG in text
+
+
+def test_report(width, capsys, monkeypatch, tmp_path):
+    command = "python -m linearized train " + " ".join(f"--a_long_flag_{i}=value_{i}" for i in range(12))
+    records = [{"title": record()["title"], "command": command}, {"title": "NT", "command": "an old 'record"}]
+    table = pd.DataFrame({"test_accuracy": [0.98765, np.nan], "path": ["a", "b"]})
+    found = types.SimpleNamespace(records=records, table=table)
+    monkeypatch.setattr("linearized.report.runs.find", lambda folders: found)
+    monkeypatch.setattr("linearized.report.page.write_page", lambda runs, path, **about: path)
+    report.main(report.ReportSettings(directory=(str(tmp_path),)))
+    text = capsys.readouterr().out
+    assert_fits(text, width)
+    assert "test accuracy 0.9877:" in " ".join(text.split()) and "NT:" in text
+    assert shlex.split(text.replace("\\\n", " ").split("0.9877:")[1].split("NT:")[0]) == shlex.split(command)
 
 
 def test_finetuning(width, capsys, monkeypatch, tmp_path):

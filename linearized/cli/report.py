@@ -41,7 +41,7 @@ class ReportSettings(Settings):
 
 
 def main(config: ReportSettings) -> None:
-    """Read the results, draw, write, and print the command of each run."""
+    """Read the results, draw, write, and print each run's metric at its chosen ridge and its command."""
     from linearized.report.page_parts import NO_COMMAND
     from linearized.report.runs import find
 
@@ -68,8 +68,10 @@ def main(config: ReportSettings) -> None:
         path = write_page(runs, config.out, folders=folders, metrics=metrics)
     logging.info("%d runs drawn in %s", len(runs.table), path)
     console = Console()
-    for record in runs.records:
-        say(f"{record['title']}:", console)
+    values = runs.table[config.metric] if drawable else [None] * len(runs.records)
+    for record, value in zip(runs.records, values, strict=True):
+        found = "" if value is None or value != value else f", {config.metric.replace('_', ' ')} {value:.4g}"
+        say(f"{record['title']}{found}:", console)
         lines = _command_lines(record.get("command", NO_COMMAND), width_of(console) - 2)
         console.print(textwrap.indent(lines, "  "), markup=False, highlight=False, soft_wrap=True)
 

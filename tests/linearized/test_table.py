@@ -40,6 +40,16 @@ def test_what_went_wrong_is_said():
     assert "NOT solved" in printed(record(residual=None, converged=False))
 
 
+def test_the_error_of_the_predictions_has_a_column_and_a_large_one_is_told():
+    kept = record(prediction_error=3e-4)
+    kept["ridges"][1] = {**kept["ridges"][1], "prediction_error": None}
+    text = printed(kept)
+    assert "3e-04" in text and "lower --cg_rtol" not in text
+    kept["ridges"][1]["prediction_error"] = 0.5
+    assert "solution's by 0.5" in " ".join(printed(kept).split())
+    assert "prediction" not in printed(record())
+
+
 def test_regression_has_no_accuracies():
     text = printed(record(train_accuracy=None, test_accuracy=None))
     assert "accuracy" not in text.replace("test accuracy,", "")

@@ -52,6 +52,14 @@ def test_the_corrected_network_has_the_parameters_of_its_parts(tiny):
     assert trained(model) == 23_528_522 - convolutions + lambda_parameters(64, (3, 4, 6, 3)) == 12_840_730
 
 
+def test_a_wide_lambda_network_has_twice_the_inner_channels(tiny):
+    """Torchvision's wide ResNet-50 with lambda layers in the place of its 3x3 convolutions."""
+    model = lambda_resnet.build(Config(model="LAMBDA_RESNET", resnet_width=2), images(tiny))
+    convolutions = sum(blocks * 9 * (128 * 2**stage) ** 2 for stage, blocks in enumerate((3, 4, 6, 3)))
+    plain = 68_883_240 - 2049 * 990
+    assert trained(model) == plain - convolutions + lambda_parameters(128, (3, 4, 6, 3))
+
+
 @pytest.mark.parametrize("side, channels", [(32, 3), (8, 1), (28, 1), (17, 2), (1, 1)])
 @pytest.mark.parametrize("variant", ["corrected", "published"])
 def test_images_of_any_size(tiny, side, channels, variant):

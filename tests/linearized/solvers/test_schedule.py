@@ -44,6 +44,7 @@ def test_senseless_schedules_are_refused(rate, epochs):
     [
         ("convolutional", "FMNIST", None, (128, 128)),
         ("convolutional", "CIFAR2", 100, (100, 100)),
+        ("convolutional", "CIFAR10", 2_000, (2_000, 2_000)),
         ("dense", "CIFAR2", None, (250, 250)),
         ("dense", "FMNIST", None, (500, 1000)),
         ("dense", "FMNIST", 700, (700, 700)),
