@@ -21,7 +21,9 @@ class WhereSettings(Settings):
         3, "more tries after a failure (not after code 2) or a worker's death", minimum=0, maximum=1000
     )
     logs: str = setting(
-        "", "folder of the logs, one file a command; empty: beside what it makes (its --folder), else storage/logs"
+        "",
+        "folder of the logs, one file a command; empty: beside what it makes (its --folder), else logs "
+        "in ./storage, or in $LINEARIZED_STORAGE",
     )
     dashboard: int = setting(
         8787, "local, slurm: port of the live dashboard; 0: any free one", minimum=0, maximum=65535

@@ -18,6 +18,7 @@ import threading
 import time
 from pathlib import Path
 
+from linearized.base.directories import storage
 from linearized.base.errors import TryLater
 from linearized.launch import guard
 
@@ -58,9 +59,9 @@ def log_name(argv: tuple[str, ...]) -> str:
 
 
 def log_path(argv: tuple[str, ...], logs: Path | str = "") -> Path:
-    """Where a command's log lies: in `logs`; if that is empty, in the logs of its --folder, or else in storage/logs."""
+    """Return where a command's log lies: in `logs`; if that is empty, in logs of its --folder, else of the storage."""
     folders = [word.removeprefix("--folder=") for word in argv if word.startswith("--folder=")]
-    folder = Path(logs) if str(logs) else Path(folders[-1], "logs") if folders else Path("storage/logs")
+    folder = Path(logs) if str(logs) else Path(folders[-1], "logs") if folders else storage() / "logs"
     return folder.resolve() / log_name(argv)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
-from linearized.base.directories import directory
+from linearized.base.directories import directory, storage
 from linearized.base.errors import UserError
 from linearized.base.terminal import Column, print_columns, say, shell_lines, width_of
 from linearized.launch.launch_settings import WhereSettings
@@ -39,7 +39,9 @@ class ReproduceSettings(WhereSettings):
     figure: str = setting("fmnist_noise", "the figure", choices=RECIPES)
     scale: str = setting("laptop", "how large", choices=SCALES)
     dry_run: bool = setting(False, "print the commands, their number and an estimate of time and disk; run nothing")
-    out: str = setting("storage/figures", "folder of the pictures and their tables")
+    out: str = setting(
+        "", "folder of the pictures and their tables; empty: figures in ./storage, or in $LINEARIZED_STORAGE"
+    )
 
 
 def main(config: ReproduceSettings) -> None:
@@ -61,7 +63,8 @@ def main(config: ReproduceSettings) -> None:
     if points.empty:
         refuse_failures(ended)
         raise UserError(f"No run of {config.figure} left a result. Look into the logs above.")
-    draw(recipe, dataset, points, Path(config.out), f"{config.figure}-{config.scale}")
+    folder = Path(config.out) if config.out else storage() / "figures"
+    draw(recipe, dataset, points, folder, f"{config.figure}-{config.scale}")
     refuse_failures(ended)
 
 

@@ -56,7 +56,8 @@ def guarded(work: Callable[[], Any]) -> int:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         advice = "Choose" if error.errno in NOT_ALLOWED else "Free space or choose"
-        return _fail(f"{error.strerror or error}{where}. {advice} another folder in directories.txt.")
+        return _fail(f"{error.strerror or error}{where}. {advice} another folder: in directories.txt, "
+                     "$LINEARIZED_STORAGE, or the flag that names it.")  # fmt: skip
     except Exception as error:
         if type(error).__name__ not in OUT_OF_MEMORY and "RESOURCE_EXHAUSTED" not in str(error)[:100]:
             raise

@@ -78,11 +78,14 @@ def test_nothing_to_do_and_bad_flags(capsys):
     assert "Did you mean slurm" in capsys.readouterr().err
 
 
-def test_logs_lie_beside_what_a_command_makes(tmp_path):
+def test_logs_lie_beside_what_a_command_makes_else_in_the_storage(tmp_path, monkeypatch):
     shard = ("python", "-m", "kernel_gen", f"--folder={tmp_path / 'gram'}", "--shard=3")
     assert log_path(shard) == tmp_path / "gram" / "logs" / log_name(shard)
     assert log_path(shard, tmp_path / "here").parent == tmp_path / "here"
+    monkeypatch.delenv("LINEARIZED_STORAGE", raising=False)
     assert log_path(("true",)).parent == Path("storage/logs").resolve()
+    monkeypatch.setenv("LINEARIZED_STORAGE", str(tmp_path / "elsewhere"))
+    assert log_path(("true",)).parent == tmp_path / "elsewhere" / "logs"
 
 
 def test_log_names_show_the_end_and_differ():

@@ -61,15 +61,20 @@ def test_rf_has_as_many_parameters_as_the_network():
 def test_a_small_figure_is_run_drawn_and_read_back(directories, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # no folder of the repository is needed
     monkeypatch.setattr(type(RECIPES), "load", lambda self, name: SMALL if self is RECIPES else _load(self, name))
-    config = reproduce.ReproduceSettings(out=str(tmp_path), dashboard=0, logs=str(tmp_path / "logs"))
+    monkeypatch.setenv("LINEARIZED_STORAGE", str(tmp_path / "elsewhere"))
+    config = reproduce.ReproduceSettings(dashboard=0)
     reproduce.main(config)
     said = capsys.readouterr().out
     assert "4 runs" in said and "4 of 4 done" in said and "shows: nothing but a test" in said
-    points = pd.read_csv(tmp_path / "fmnist_noise-laptop.csv")
+    figures = tmp_path / "elsewhere" / "figures"
+    assert (
+        len(list((tmp_path / "elsewhere" / "logs").iterdir())) == 4 and not (tmp_path / "storage" / "figures").exists()
+    )
+    points = pd.read_csv(figures / "fmnist_noise-laptop.csv")
     assert len(points) == 4 and (points.groupby(["label", "value"]).size() == 2).all()
     assert (points["test_accuracy"] > 0.2).all()
     for suffix in (".png", ".pdf"):
-        assert (tmp_path / f"fmnist_noise-laptop{suffix}").stat().st_size > 5000
+        assert (figures / f"fmnist_noise-laptop{suffix}").stat().st_size > 5000
     before = {path: path.stat().st_mtime_ns for path in directories.parent.rglob("result.json")}
     reproduce.main(config)
     assert before == {path: path.stat().st_mtime_ns for path in directories.parent.rglob("result.json")}

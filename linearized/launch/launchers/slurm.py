@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from linearized.base.directories import storage
 from linearized.base.errors import UserError
 from linearized.base.extras import require
 from linearized.base.nearest import hint
@@ -77,7 +78,7 @@ def client(settings: WhereSettings) -> Iterator["Client"]:
     dask_jobqueue = require("dask_jobqueue", "cluster", "--launcher=slurm")
     from distributed import Client
 
-    logs = Path(settings.logs or "storage/logs").resolve()
+    logs = Path(settings.logs or storage() / "logs").resolve()
     logs.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         credentials = stack.enter_context(_credentials_folder(logs))
