@@ -97,7 +97,7 @@ def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) 
         "residual": None, "loss_change": change, "iterations": done.epochs_done, "message": done.message, **scores,
     }]  # fmt: skip
     choice = select.choose(entries)
-    select.warn(choice, entries, "Give more --epochs, or another --learning_rate.")
+    select.warn(path.stem, choice, entries, "Give more --epochs, or another --learning_rate.")
     record = {
         "title": f"{path.stem} on {dataset.name}, swap {config.swap}, trained {config.trainable}",
         "settings": config.to_dict(),

@@ -36,8 +36,8 @@ def scored(
             predictions = dataset.targets(dataset.train) - without
             entry |= _scores("leave_one_out", predictions, dataset.train, dataset)
     chosen, published = select.choose(entries), select.choose(entries, "test")
-    select.warn(chosen, entries, ADVICE, symbol="ρ")
-    select.warn_edge(chosen, entries, len(entries), "Give others with --ridges.", symbol="ρ")
+    select.warn(config.label(), chosen, entries, ADVICE, symbol="ρ")
+    select.warn_edge(config.label(), chosen, entries, len(entries), "Give others with --ridges.", symbol="ρ")
     linear = linear_baseline(dataset, chosen.criterion)
     for entry in entries:
         loss, reference = entry["test_loss"], linear["test_loss"]

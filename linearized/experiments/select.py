@@ -99,10 +99,10 @@ def recorded(choice: Choice, entries: Sequence[Entry], name: str = "chosen", *, 
     return record
 
 
-def warn(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> None:
-    """Log one warning where the best ridge fell short; nothing otherwise. See `warning`."""
+def warn(name: str, choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> None:
+    """Log one warning, with the model's name, where the best ridge fell short; nothing otherwise. See `warning`."""
     if text := warning(choice, entries, advice, symbol=symbol):
-        logging.warning("%s", text)
+        logging.warning("%s: %s", name, text)
 
 
 def warning(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> str:
@@ -148,12 +148,14 @@ def edge(choice: Choice, entries: Sequence[Entry], size: int) -> str:
     return "smallest" if best["ridge"] == min(ridges) else "largest" if best["ridge"] == max(ridges) else ""
 
 
-def warn_edge(choice: Choice, entries: Sequence[Entry], size: int, advice: str, *, symbol: str = "λ") -> None:
-    """Log one warning where the best ridge is at an end of its grid, see `edge`; nothing otherwise."""
+def warn_edge(
+    name: str, choice: Choice, entries: Sequence[Entry], size: int, advice: str, *, symbol: str = "λ"
+) -> None:
+    """Log one warning, with the model's name, where the best ridge is at an end of its grid, see `edge`."""
     if side := edge(choice, entries, size):
         best = entries[choice.position]["ridge"]
-        logging.warning("The best ridge, %s = %.3g, is the %s of its grid; a better one may lie beyond. %s",
-                        symbol, best, side, advice)  # fmt: skip
+        logging.warning("%s: The best ridge, %s = %.3g, is the %s of its grid; a better one may lie beyond. %s",
+                        name, symbol, best, side, advice)  # fmt: skip
 
 
 def _loss(entry: Entry, criterion: str) -> float | None:

@@ -239,9 +239,10 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     fits, about = fit(config, dataset, ridges, unfinished)
     entries = [_entry(done, dataset, config.loss) for done in fits]
     choice = select.choose(entries)
-    select.warn(choice, entries, _advice(config))
+    select.warn(config.model, choice, entries, _advice(config))
     size = len(grid(declaration(config.model).ridges, dataset.family, num_layers=config.num_layers))
-    select.warn_edge(choice, entries, size, "Its grid is fixed: change the scale of the inputs or --num_units.")
+    select.warn_edge(config.model, choice, entries, size,
+                     "Its grid is fixed: change the scale of the inputs or --num_units.")  # fmt: skip
     best = fits[choice.position]
     model = build(config, dataset, best.ridge)
     _set_parameters(config, model, best.parameters)

@@ -145,6 +145,6 @@ def test_the_best_ridge_at_an_end_of_its_grid_is_recorded_and_warned_of(losses, 
     choice = choose(ridges, "test")
     assert edge(choice, ridges, size) == side and recorded(choice, ridges, size=size)["chosen"].get("edge", "") == side
     with caplog.at_level(logging.WARNING, logger="absl"):
-        warn_edge(choice, ridges, size, "Give others.")
-    assert [side in line for line in caplog.messages] == ([True] if side else [])
+        warn_edge("NT", choice, ridges, size, "Give others.")
+    assert [side in line and line.startswith("NT: ") for line in caplog.messages] == ([True] if side else [])
     assert edge(choose(ridges[:1], "test"), ridges[:1], 1) == ""
