@@ -1,11 +1,14 @@
 """B + ρI of half-width b: its Cholesky factor, and the trace of its inverse without its eigenvalues.
 
-Bands are stored as LAPACK does: row i of (b+1, n) is the i-th diagonal below the main one.
+Bands are stored as LAPACK does: row i of (b+1, n) is the i-th diagonal below the main one. One thread of BLAS does the
+work: its blocks are of 32 to 96 rows, and two threads take twice as long for them, or far longer where other programs
+keep the cores busy.
 """
 
 import numpy as np
 import scipy.linalg
 
+from linearized.base.blocks import blas_threads
 from linearized.base.shapes import Float64
 
 
@@ -14,14 +17,16 @@ def factor(band: Float64[np.ndarray, "b_and_1 n"], ridge: float) -> Float64[np.n
     shifted = band.copy()
     shifted[0] += ridge
     try:
-        return scipy.linalg.cholesky_banded(shifted, overwrite_ab=True, lower=True, check_finite=False)
+        with blas_threads(1):
+            return scipy.linalg.cholesky_banded(shifted, overwrite_ab=True, lower=True, check_finite=False)
     except np.linalg.LinAlgError:
         return None
 
 
 def solve(factor: Float64[np.ndarray, "b_and_1 n"], y: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
     """(B + ρI)⁻¹ y, 4 n · b operations a column."""
-    return scipy.linalg.cho_solve_banded((factor, True), y, check_finite=False)
+    with blas_threads(1):
+        return scipy.linalg.cho_solve_banded((factor, True), y, check_finite=False)
 
 
 def inverse_trace(factor: Float64[np.ndarray, "b_and_1 n"]) -> float:
@@ -34,6 +39,11 @@ def inverse_trace(factor: Float64[np.ndarray, "b_and_1 n"]) -> float:
     from the last one back: a sum of positive terms, so nothing cancels. (Takahashi, Fagan & Chin, 1973; Erisman &
     Tinney, Commun. ACM 18, 1975.)
     """
+    with blas_threads(1):
+        return _inverse_trace(factor)
+
+
+def _inverse_trace(factor: np.ndarray) -> float:
     size, n = max(len(factor) - 1, 1), factor.shape[1]
     trace, after = 0.0, np.zeros((0, 0))
     (trtri,) = scipy.linalg.get_lapack_funcs(("trtri",), (factor,))
