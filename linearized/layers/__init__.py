@@ -10,6 +10,7 @@ from linearized.layers.neural_tangent import NeuralTangent
 from linearized.layers.position_embedding import PositionEmbedding
 from linearized.layers.positions import Positions
 from linearized.layers.random_features import RandomFeatures
+from linearized.layers.rated import NamedFunction, RatedConv2D, RatedDense
 from linearized.layers.snnk.adapter import Adapted, SNNKAdapter
 from linearized.layers.snnk.expansions import Fourier, Power
 from linearized.layers.snnk.exponentials import Exponentials
@@ -28,11 +29,14 @@ __all__ = [
     "Kervolution3D",
     "LambdaLayer",
     "MeanFieldDense",
+    "NamedFunction",
     "NeuralTangent",
     "PositionEmbedding",
     "Positions",
     "Power",
     "RandomFeatures",
+    "RatedConv2D",
+    "RatedDense",
     "SNNKAdapter",
     "SeededNormal",
     "SettledBatchNorm",

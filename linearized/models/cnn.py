@@ -1,6 +1,7 @@
 """CNN: the Myrtle networks of 5, 7 and 10 layers, 3x3 convolutions and average pools (arXiv 2003.02237, 2006.13409).
 
-Penalty: λ Σ‖kernel‖² over the convolutions; none on biases and readout.
+Penalty: λ Σ‖kernel‖² over the convolutions; none on biases and readout. Other parametrizations than the published one
+have no biases and the penalty Σ(λ/r_l)‖kernel_l‖², see `linearized.models.parametrization`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ import numpy as np
 from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
 from linearized.models.declaration import Declaration
+from linearized.models.parametrization import Scaling, check_pairs
+from linearized.settings.model_settings import PARAMETRIZATION, ParametrizationSettings
 from linearized.settings.reads import reads
 
 if TYPE_CHECKING:
@@ -31,10 +34,15 @@ def one_convolution(config: Any, _dim: int, _outputs: int) -> int:
     return 9 * config.num_units**2
 
 
+def _check(config: Any) -> None:
+    check_depth(config)
+    check_pairs(config)
+
+
 DECLARED = Declaration(
-    reads("num_units", "depth", "seed"), units=32, images=True, optimizer="sgd", ridges="convolutional",
-    batches="convolutional", hidden_layers=lambda config: config.depth - 1, parameters=one_convolution,
-    check=check_depth,
+    reads("num_units", "depth", "seed") | PARAMETRIZATION, groups=(ParametrizationSettings,), units=32, images=True,
+    optimizer="sgd", ridges="convolutional", batches="convolutional", hidden_layers=lambda config: config.depth - 1,
+    parameters=one_convolution, check=_check,
 )  # fmt: skip
 
 
@@ -45,7 +53,8 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     are the published ones.
 
     Args:
-        config: num_units (channels of every convolution), depth (5, 7 or 10, counting the readout), seed.
+        config: num_units (channels of every convolution), depth (5, 7 or 10, counting the readout), seed,
+            parametrization, output_scale.
         ridge: λ of the penalty above.
 
     Raises `UserError` if the rows are not images, or for another depth.
@@ -53,26 +62,33 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     import keras
 
     from linearized.layers.initializers import SeededNormal
+    from linearized.layers.rated import RatedConv2D
     from linearized.models.common import image_input, penalty, readout
 
     check_depth(config)
     inputs, x = image_input(dataset, "CNN")
-    channels = config.num_units
+    channels, scaling = config.num_units, Scaling(config)
     stddev = np.sqrt(2 / (9 * channels))
-    layer = 0
+    layer, last = 0, config.depth - 1
     for group, convolutions in enumerate(GROUPS[config.depth] + (0,) * LAST_POOLS, start=1):
         for _ in range(convolutions):
             layer += 1
+            shape = {"filters": channels, "kernel_size": 3, "padding": "same", "activation": "relu"}
+            if not scaling.published:
+                x = scaling.layer(
+                    x, RatedConv2D, "input" if layer == 1 else "hidden", 9 * x.shape[-1], channels, number=layer,
+                    ridge=ridge, paired="outputs" if layer == last else "", name=f"conv_{layer}", **shape,
+                )  # fmt: skip
+                continue
             x = keras.layers.Conv2D(
-                channels,
-                3,
-                padding="same",
-                activation="relu",
                 kernel_initializer=SeededNormal(stddev, (config.seed, layer)),
                 bias_initializer=keras.initializers.Constant(BIAS),
                 kernel_regularizer=penalty(ridge),
                 name=f"conv_{layer}",
+                **shape,
             )(x)
         x = keras.layers.AveragePooling2D(2, padding="same", name=f"pool_{group}")(x)
     x = keras.layers.Flatten(name="flat")(x)
+    if not scaling.published:
+        return keras.Model(inputs, scaling.readout(x, dataset.num_outputs, number=0), name="CNN")
     return keras.Model(inputs, readout(dataset, x.shape[-1], config.seed)(x), name="CNN")

@@ -1,6 +1,7 @@
-"""NN: the fully connected network in the mean-field scaling, of any depth (arXiv 2006.13409).
+"""NN: the fully connected network of any depth, in the published mean-field scaling (arXiv 2006.13409) or another.
 
-Penalty: λ‖W₁‖² + (λ/√N) Σ‖W_l‖² over the deeper hidden layers; none on biases and readout.
+Penalty: λ‖W₁‖² + (λ/√N) Σ‖W_l‖² over the deeper hidden layers; none on biases and readout. Other parametrizations have
+no biases and the penalty Σ(λ/r_l)‖W_l‖² over the hidden layers, see `linearized.models.parametrization`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ import numpy as np
 
 from linearized.data.dataset import Dataset
 from linearized.models.declaration import Declaration
+from linearized.models.parametrization import Scaling, check_pairs
+from linearized.settings.model_settings import PARAMETRIZATION, ParametrizationSettings
 from linearized.settings.reads import reads
 
 if TYPE_CHECKING:
@@ -20,8 +23,9 @@ def _parameters(config: Any, dim: int, outputs: int) -> int:
 
 
 DECLARED = Declaration(
-    reads("num_units", "num_layers", "activation", "drop_rate", "seed"), optimizer="sgd", parameters=_parameters,
-    hidden_layers=lambda config: config.num_layers, budget={"learning_rate": 0.01},
+    reads("num_units", "num_layers", "activation", "drop_rate", "seed") | PARAMETRIZATION,
+    groups=(ParametrizationSettings,), optimizer="sgd", parameters=_parameters,
+    hidden_layers=lambda config: config.num_layers, budget={"learning_rate": 0.01}, check=check_pairs,
 )  # fmt: skip
 
 
@@ -29,7 +33,8 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """An uncompiled model from rows (n, d) to outputs (n, k), with dropout after every hidden layer's activation.
 
     Args:
-        config: num_units (N, of every hidden layer), num_layers (hidden layers), activation, drop_rate, seed.
+        config: num_units (N, of every hidden layer), num_layers (hidden layers), activation, drop_rate, seed,
+            parametrization, output_scale.
         ridge: λ of the penalty above.
     """
     import keras
@@ -37,6 +42,9 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     from linearized.layers.mean_field import MeanFieldDense
     from linearized.models.common import penalty
 
+    scaling = Scaling(config)
+    if not scaling.published:
+        return _scaled(config, dataset, ridge, scaling)
     x = inputs = keras.Input((dataset.dim,), name="x")
     for layer in range(config.num_layers):
         place, strength = ("first", ridge) if layer == 0 else ("deep", ridge / np.sqrt(config.num_units))
@@ -53,3 +61,21 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
             x = keras.layers.Dropout(config.drop_rate, name=f"dropout_{layer + 1}")(x)
     readout = MeanFieldDense(dataset.num_outputs, "readout", seed=(config.seed, config.num_layers), name="readout")
     return keras.Model(inputs, readout(x), name="NN")
+
+
+def _scaled(config: Any, dataset: Dataset, ridge: float, scaling: Scaling) -> "keras.Model":
+    """Return the model of a parametrization of the table."""
+    import keras
+
+    from linearized.layers.rated import NamedFunction, RatedDense
+
+    x = inputs = keras.Input((dataset.dim,), name="x")
+    for layer in range(config.num_layers):
+        x = scaling.layer(
+            x, RatedDense, "hidden" if layer else "input", x.shape[-1], config.num_units, number=layer, ridge=ridge,
+            paired="outputs" if layer == config.num_layers - 1 else "", units=config.num_units,
+            activation=NamedFunction(config.activation), name=f"hidden_{layer + 1}",
+        )  # fmt: skip
+        if config.drop_rate:
+            x = keras.layers.Dropout(config.drop_rate, name=f"dropout_{layer + 1}")(x)
+    return keras.Model(inputs, scaling.readout(x, dataset.num_outputs, number=config.num_layers), name="NN")

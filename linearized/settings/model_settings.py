@@ -1,11 +1,11 @@
-"""Settings of the SNNK, kervolutional and residual networks: groups of flags that `TrainSettings` is made of."""
+"""Settings that some networks alone read: groups of flags that `TrainSettings` is made of."""
 
 import dataclasses
 
 from linearized.base.errors import UserError
 from linearized.base.registry import FunctionRegistry
 from linearized.settings.config import Settings, setting
-from linearized.settings.reads import FUNCTION, when
+from linearized.settings.reads import FUNCTION, reads, when
 
 KERVOLUTIONS = ("linear", "polynomial", "gaussian", "sigmoid", "l1", "l2")
 SNNK_ACTIVATIONS = ("relu", "sin", "cos", "tanh", "sigmoid", "softplus", "gelu")
@@ -14,7 +14,26 @@ INEXACT = ("tanh", "sigmoid", "softplus", "gelu", FUNCTION)  # activations that 
 SNNK_FUNCTIONS = FunctionRegistry(
     "choice", dict.fromkeys(SNNK_ACTIVATIONS, ""), own="linearized.base.activations:OwnFunction"
 )
+PARAMETRIZATIONS = ("published", "standard", "ntk", "mean_field", "mup")
+SCALED = when(parametrization=PARAMETRIZATIONS[1:], solver=("auto", "sgd"))  # with these a table has the layers' scales
 FOURIER = when(snnk_activation=("sin", "cos")) | when(snnk_activation=INEXACT, snnk_expansion="fourier")
+
+
+@dataclasses.dataclass(frozen=True)
+class ParametrizationSettings(Settings):
+    """Of NN and CNN, see `linearized.models.parametrization`."""
+
+    GROUP = "Model"
+
+    parametrization: str = setting(
+        "published", "how initial weights, outputs and rates of layers depend on the width: as published (NN: close to "
+        "mean_field, CNN: close to standard), or without biases by the table of docs/parametrization.md",
+        choices=PARAMETRIZATIONS,
+    )  # fmt: skip
+    output_scale: float | None = setting(
+        None, "α: outputs α h(x; w) that start at 0, trained on loss / α²; large values make training lazy; unset: "
+        "outputs h(x; w), which do not start at 0", minimum=1e-6, maximum=1e6,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +188,7 @@ class KerasFileSettings(Settings):
 
 
 # What the models that share a group read of it; the rest of a group is named in the module of the model.
+PARAMETRIZATION = reads("parametrization", when=when(solver=("auto", "sgd"))) | reads("output_scale", when=SCALED)
 KERVOLUTION = (
     "kervolution_variant", "kervolution_degree", "kervolution_offset", "kervolution_gamma", "kervolution_learnable",
 )  # fmt: skip

@@ -9,8 +9,9 @@ import numpy as np
 from linearized.base.array_checks import refuse_not_finite
 from linearized.base.errors import UserError
 from linearized.base.reading import one_line
-from linearized.tangents.signals import BACKENDS, in_float32
+from linearized.tangents.signals import BACKENDS, flat, gradients, in_float32
 
+ROUNDING = 1e-5  # relative error of a sum in float32, of the size of its terms
 COUPLED = 1e-3  # relative change of a row's outputs by another row beside it, above which rows are not independent
 
 
@@ -64,10 +65,22 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
         raise UserError(f"The outputs of the model {model.name} are not finite on the first row.")
     if first.ndim < 2 or len(beside) != 2:
         raise UserError(f"The model {model.name} must return a row of outputs per input row. Received: {first.shape}.")
-    if np.abs(beside[0] - first[0]).max() > COUPLED * max(float(np.abs(first).max()), 1e-6):
+    change = float(np.abs(beside[0] - first[0]).max())
+    if change > COUPLED * max(float(np.abs(first).max()), 1e-6) and change > ROUNDING * _size_of_terms(model, row):
         raise UserError(f"The outputs of the model {model.name} for one row change with the rows beside it: "
                         "there is no kernel of two rows.")  # fmt: skip
     return int(np.prod(first.shape[1:]))
+
+
+def _size_of_terms(model: keras.Model, row: np.ndarray) -> float:
+    """Return Σ|w ∂f/∂w|, the size of the terms that make the outputs f of a row, which is large where they cancel."""
+    variables = model.trainable_variables
+    if not variables:
+        return 0.0
+    found = gradients(model, row, variables, np.ones((1, flat(model(row, training=False)).shape[1]), np.float32))
+    values = [keras.ops.convert_to_numpy(variable.value).astype(np.float64) for variable in variables]
+    return sum(float(np.abs(slope[0] * value).sum()) for slope, value in zip(found, values, strict=True)
+               if slope is not None)  # fmt: skip
 
 
 def chosen_variables(model: keras.Model, chosen: Callable[[Any], bool] | None) -> list[Any]:

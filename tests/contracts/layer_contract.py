@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 import linearized.layers
-from linearized.layers import Exponentials, Fourier, Power, SeededNormal
+from linearized.layers import Exponentials, Fourier, NamedFunction, Power, SeededNormal
 
 FILTERS = {"kernel_initializer": SeededNormal(0.3, 5)}  # a seed: equal configurations give equal weights
 PUBLISHED = {"variant": "published", "bias_initializer": SeededNormal(0.1, 1), **FILTERS}  # its biases are random too
@@ -32,6 +32,11 @@ CASES = {
         ({"units": 7, "place": "deep", "seed": (1, 2), "kernel_regularizer": keras.regularizers.L2(0.1)}, (5, 6)),
         ({"units": 2, "place": "readout"}, (5, 6)),
     ],
+    "RatedDense": [
+        ({"units": 7, "rate": 3.0, **FILTERS}, (5, 6)),
+        ({"units": 7, "activation": NamedFunction("leaky_relu(0.1)"), "use_bias": False, **FILTERS}, (5, 4, 6)),
+    ],
+    "RatedConv2D": [({"filters": 4, "kernel_size": 3, "rate": 0.5, "use_bias": False, **FILTERS}, (5, 6, 6, 2))],
     "Positions": [({"length": 4}, (5, 4, 6)), ({"length": 4, "first": True}, (5, 4, 6))],
     "UniversalFeatures": [
         ({"num_features": 8}, (5, 6)),

@@ -69,6 +69,8 @@ def test_layers_on_jax_give_the_same_outputs(which, tmp_path):
         ("MeanFieldDense", {"units": 0}),
         ("MeanFieldDense", {"units": 3, "place": "last"}),
         ("MeanFieldDense", {"units": 3, "seed": -1}),
+        ("RatedDense", {"units": 3, "rate": 0.0}),
+        ("RatedConv2D", {"filters": 3, "kernel_size": 3, "rate": -1.0}),
         ("Kervolution2D", {"filters": 3, "kernel_size": 3, "kernel": "cauchy"}),
         ("Kervolution2D", {"filters": 0, "kernel_size": 3}),
         ("Kervolution2D", {"filters": 3, "kernel_size": 3, "degree": 0}),

@@ -49,6 +49,8 @@ def make_config(**settings):
         "seed": 0,
         "weight_seed": 1990,
         "law": "sphere",
+        "parametrization": "published",
+        "output_scale": None,
     }
     return types.SimpleNamespace(**{**defaults, "block": 0, "directions": "shared", "depth": 5, **settings})
 

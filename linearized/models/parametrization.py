@@ -1,0 +1,164 @@
+"""How initial weights, outputs and learning rates of a network's layers depend on its width: one table, for NN and CNN.
+
+A layer computes c·(x W) with W ~ N(0, s²) and trains W by momentum SGD at the rate r·learning_rate; n is its fan-in (of
+a convolution 9 times the channels) and m its fan-out. "Input" is the first layer, "readout" the last.
+
+| parametrization | layer   | s²  | c    | r   |
+|-----------------|---------|-----|------|-----|
+| standard        | input   | 1/n | 1    | 1   |
+| standard        | hidden  | 1/n | 1    | 1   |
+| standard        | readout | 1/n | 1    | 1   |
+| ntk             | input   | 1   | 1/√n | 1   |
+| ntk             | hidden  | 1   | 1/√n | 1   |
+| ntk             | readout | 1   | 1/√n | 1   |
+| mean_field      | input   | 1   | 1/√n | m   |
+| mean_field      | hidden  | 1   | 1/n  | n·m |
+| mean_field      | readout | 1   | 1/n  | n   |
+| mup             | input   | 1   | 1/√n | m   |
+| mup             | hidden  | 1   | 1/√n | m   |
+| mup             | readout | 1   | 1/n  | n   |
+
+The published layouts are none of the four. NN (`linearized.layers.mean_field`) is mean_field with biases, a first layer
+of s² = 1/n and c = 1, which multiplies its rate by n, and a readout whose rate is multiplied by the number of outputs.
+CNN is standard with biases and s² = 2/(9m), He's variance by fan-out, in every convolution.
+
+Sources: Yang & Hu (ICML 2021, arXiv 2011.14522), where (c, s², r) are known up to (c/θ, s²θ², rθ²) for any θ; Jacot et
+al. (NeurIPS 2018) for ntk; Mei, Montanari & Nguyen (PNAS 2018) for mean_field.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from linearized.base.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+ROLES = ("input", "hidden", "readout")
+Entry = tuple[Callable[[int], float], Callable[[int], float], Callable[[int, int], float]]
+
+
+def _one(_n: int) -> float:
+    return 1.0
+
+
+def _inverse(n: int) -> float:
+    return 1 / n
+
+
+def _root(n: int) -> float:
+    return 1 / math.sqrt(n)
+
+
+def _fan_in(n: int, _m: int) -> float:
+    return float(n)
+
+
+def _fan_out(_n: int, m: int) -> float:
+    return float(m)
+
+
+def _both(n: int, m: int) -> float:
+    return float(n * m)
+
+
+def _neither(_n: int, _m: int) -> float:
+    return 1.0
+
+
+# Parametrization -> role -> s²(n), c(n), r(n, m)
+TABLE: dict[str, dict[str, Entry]] = {
+    "standard": dict.fromkeys(ROLES, (_inverse, _one, _neither)),
+    "ntk": dict.fromkeys(ROLES, (_one, _root, _neither)),
+    "mean_field": {
+        "input": (_one, _root, _fan_out), "hidden": (_one, _inverse, _both), "readout": (_one, _inverse, _fan_in)
+    },
+    "mup": {
+        "input": (_one, _root, _fan_out), "hidden": (_one, _root, _fan_out), "readout": (_one, _inverse, _fan_in)
+    },
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """The numbers of one layer.
+
+    Attributes:
+        stddev: s, standard deviation of the initial weights.
+        multiplier: c, of the layer's inputs.
+        rate: r, factor of the learning rate.
+    """
+
+    stddev: float
+    multiplier: float
+    rate: float
+
+
+def rule(parametrization: str, role: str, fan_in: int, fan_out: int) -> Rule:
+    """Return the numbers of one layer from the table of this module."""
+    variance, multiplier, rate = TABLE[parametrization][role]
+    return Rule(math.sqrt(variance(fan_in)), multiplier(fan_in), rate(fan_in, fan_out))
+
+
+class Scaling:
+    """The parametrization of one network and the scale α of its outputs (Chizat, Oyallon & Bach, NeurIPS 2019).
+
+    With α the outputs are f = α h(x; w), and training minimises (loss + penalty) / α²: every gradient is multiplied by
+    1/α², so that f changes at a rate which does not depend on α while w moves by O(1/α). The last hidden layer's units
+    are drawn in pairs with equal weights and opposite readouts, so that f is 0 at the start for every α.
+
+    Args:
+        config: parametrization, output_scale (α; None: h(x; w) itself, from independent weights), seed.
+    """
+
+    def __init__(self, config: Any):
+        self.name, self.alpha, self.seed = config.parametrization, config.output_scale, config.seed
+        self.published = self.name == "published"
+
+    def layer(
+        self, x: Any, made: Callable[..., "keras.layers.Layer"], role: str, fan_in: int, fan_out: int, *, number: int,
+        ridge: float = 0.0, paired: str = "", **more: Any,
+    ) -> Any:  # fmt: skip
+        """Return the outputs of one layer without a bias on x, which is multiplied by c first.
+
+        Args:
+            made: The layer's class; `more` are its arguments.
+            number: Of the layer, for the seed of its weights.
+            ridge: λ of the penalty λ/r ‖W‖², by which all weights decay at one speed.
+            paired: "outputs" for the last hidden layer, "inputs" for the readout; weights are paired if α is given.
+        """
+        import keras
+
+        from linearized.layers.initializers import SeededNormal
+        from linearized.models.common import penalty
+
+        entry = rule(self.name, role, fan_in, fan_out)
+        if entry.multiplier != 1:
+            x = keras.layers.Rescaling(entry.multiplier, dtype=more.get("dtype"), name=f"times_{more['name']}")(x)
+        start = SeededNormal(entry.stddev, (self.seed, number), paired if self.alpha else "")
+        return made(
+            use_bias=False, kernel_initializer=start, rate=entry.rate / (self.alpha or 1) ** 2,
+            kernel_regularizer=penalty(ridge / entry.rate), **more,
+        )(x)  # fmt: skip
+
+    def readout(self, x: Any, outputs: int, *, number: int) -> Any:
+        """Return the network's outputs, in float32, from the features (n, p) of its last hidden layer."""
+        import keras
+
+        from linearized.layers.rated import RatedDense
+
+        width = x.shape[-1]
+        y = self.layer(
+            x, RatedDense, "readout", width, outputs, number=number, paired="inputs", units=outputs, dtype="float32",
+            name="readout",
+        )  # fmt: skip
+        return y if self.alpha is None else keras.layers.Rescaling(self.alpha, dtype="float32", name="alpha")(y)
+
+
+def check_pairs(config: Any) -> None:
+    """Raise `UserError` for an odd width with a scale of the outputs, for which units are drawn in pairs."""
+    if config.output_scale is not None and config.num_units % 2:
+        raise UserError("--output_scale draws the units in pairs, and needs an even --num_units. "
+                        f"Received: --num_units={config.num_units}.")  # fmt: skip
