@@ -14,10 +14,10 @@ import numpy as np
 from absl import app, flags
 
 from linearized import data
-from linearized.experiments.backend import load_backend
 from linearized.layers.snnk.bundle import bundle
 from linearized.layers.snnk.layer import SNNK
 from linearized.layers.surgery.swap import swap
+from linearized.models.backend import load_backend
 
 WIDTH = flags.DEFINE_integer("width", 2048, "units of each of the two hidden layers")
 FEATURES = flags.DEFINE_integer("features", 512, "random features of each SNNK")

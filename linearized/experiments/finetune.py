@@ -55,7 +55,7 @@ def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) 
         refuse_unfit_inputs(config, shape)
     refuse_missing_files(config)
 
-    from linearized.experiments.backend import load_backend
+    from linearized.models.backend import load_backend
 
     load_backend()
     from linearized.experiments import finetune_model

@@ -13,7 +13,6 @@ from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.extras import SCHEDULER_HELP, checked_address, refuse_unreachable
 from linearized.base.machine_memory import working_bytes
-from linearized.base.own_functions import is_reference
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
 from linearized.experiments import run as life
@@ -202,7 +201,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
     if config.ridges:
         ridges = listed_ridges(config.ridges)
     else:
-        family = OWN if is_reference(config.kernel) else dataset.family  # nothing is published of a kernel of one's own
+        family = OWN if config.of_own() else dataset.family
         ridges = kernel_grid(
             family, kernel=config.kernel, dense_layers=config.num_layers + 1, stax_scale=stax,
             own_scale=config.scale == "published", name=config.ridge_grid,

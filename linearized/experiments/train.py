@@ -227,7 +227,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
         config.model, dataset.name, level, len(dataset.train), dataset.dim, len(ridges),
     )  # fmt: skip
 
-    from linearized.experiments.backend import load_backend
+    from linearized.models.backend import load_backend
 
     load_backend()
     from linearized.models.common import build

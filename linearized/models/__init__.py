@@ -8,41 +8,25 @@ their declarations are read without it.
 from collections.abc import Mapping
 from typing import Any
 
-from linearized.base.registry import FILE_ENTRY, Registry, loaded
+from linearized.base.registry import FILE_ENTRY, loaded
 from linearized.models.declaration import Declaration
 from linearized.settings.config import Settings
+from linearized.settings.model_files import ModelFiles
 from linearized.settings.reads import When
 
 KERAS_FILE = "linearized.models.keras_file"
 
 
-class _Models(Registry):
+class _Models(ModelFiles):
     """The table; `path.keras` is a model file of the user's own."""
-
-    def canonical(self, name: str) -> str:
-        """As `Registry`; paths are taken as they are, and read where they are needed."""
-        return name if self.is_file(name) else super().canonical(name)
 
     def entry(self, name: str) -> str:
         """As `Registry`."""
         return FILE_ENTRY if self.is_file(name) else name
 
-    def source_digest(self, name: str) -> str | None:
-        """As `Registry`. Raises `Absent` or `Unreadable`."""
-        from linearized.data.own.formats import file_digest
-
-        if not self.is_file(name):
-            return None
-        return file_digest(name, "a saved model", "Save a model with model.save('name.keras').")
-
     def load(self, name: str) -> Any:
         """As `Registry`."""
         return loaded(KERAS_FILE) if self.is_file(name) else super().load(name)
-
-    @staticmethod
-    def is_file(name: str) -> bool:
-        """Return whether a value of --model is the path of a model file."""
-        return name.lower().endswith(".keras")
 
 
 MODELS = _Models(

@@ -10,6 +10,7 @@ from linearized.base.errors import UserError
 from linearized.base.reading import one_line
 from linearized.data.dataset import Dataset
 from linearized.models.declaration import Declaration
+from linearized.models.row_shapes import row_shape
 from linearized.models.saved_model import input_shape
 from linearized.settings.model_settings import KerasFileSettings
 from linearized.settings.reads import reads
@@ -27,7 +28,7 @@ def _check(config: Any) -> None:
                         "Leave it out.")  # fmt: skip
     shape = input_shape(config.model)
     if shape is not None:
-        _taken(config.model, shape, config.dim(), config.described().image_shape, config.data_name())
+        row_shape(config.model, shape, config.dim(), config.described().image_shape, config.data_name())
 
 
 DECLARED = Declaration(
@@ -56,12 +57,8 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
         keras.utils.set_random_seed(config.seed)
         model = _fresh(model, path)
     shape = getattr(model, "input_shape", None)
-    taken = (dataset.dim,)
-    if isinstance(shape, tuple):
-        taken = _taken(path, shape, dataset.dim, dataset.image_shape, dataset.name)
-    elif shape is not None:
-        raise UserError(f"{path} has {len(shape)} inputs. A model here takes the rows alone.")
-    if taken != (dataset.dim,) or not isinstance(shape, tuple):
+    taken = row_shape(path, shape, dataset.dim, dataset.image_shape, dataset.name)
+    if taken != (dataset.dim,) or shape is None:
         rows = keras.Input((dataset.dim,), name="x")
         inner = rows if taken == (dataset.dim,) else keras.layers.Reshape(taken, name="image")(rows)
         try:
@@ -73,27 +70,6 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
         if len(variable.shape) > 1 and variable.regularizer is None:
             variable.regularizer = penalty(ridge)
     return model
-
-
-def _taken(
-    path: str, shape: tuple[int | None, ...], dim: int, image_shape: tuple[int, int, int] | None, where: str
-) -> tuple[int, ...]:
-    """Return the shape in which a model takes one row of length `dim`.
-
-    Args:
-        shape: Of the model's input, rows first.
-
-    Raises `UserError` where the rows do not fit.
-    """
-    forms = [(dim,)] if image_shape is None else [(dim,), image_shape]
-    if image_shape is not None and image_shape[2] == 1:
-        forms.append(image_shape[:2])
-    for form in forms:
-        if len(shape) == 1 + len(form) and all(a in (None, b) for a, b in zip(shape[1:], form, strict=True)):
-            return form
-    have = f"rows of {dim} numbers" + ("" if image_shape is None else f", images of {image_shape}")
-    raise UserError(f"{path} takes inputs of shape {shape[1:]}, and {where} has {have}. Give data of that shape, or a "
-                    "model for these.")  # fmt: skip
 
 
 def _fresh(model: "keras.Model", path: str) -> "keras.Model":

@@ -7,8 +7,8 @@ from typing import Any
 
 from linearized.base import seals
 from linearized.base.reading import parse_json, parsing, read_bytes
+from linearized.settings.model_files import ADVICE
 
-ADVICE = "Save a model with model.save('name.keras')."
 MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 CONFIG_LIMIT = 2**28  # bytes of a configuration: that of a network of thousands of layers is a few megabytes
 

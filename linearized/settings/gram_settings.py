@@ -19,6 +19,7 @@ from linearized.base.registry import FUNCTION_ENTRY, FunctionRegistry
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.settings.config import LARGEST_SEED, Settings, setting
 from linearized.settings.data_settings import ONE_LEVEL_HELP, PreprocessedRows
+from linearized.settings.model_files import ModelFiles
 from linearized.settings.reads import Declarations, declared
 from linearized.settings.run_settings import NUM_LAYERS_HELP
 
@@ -30,6 +31,7 @@ KERNELS = FunctionRegistry(
         "CNTK": "kernel_gen.kernels.cntk",
         "POLYNOMIAL": "kernel_gen.kernels.polynomial",
         "STAX": "kernel_gen.kernels.stax",
+        "EMPIRICAL": "linearized.models.empirical_kernel",
     },
     aliases={"gp": "RF", "poly": "POLYNOMIAL"},
     own="kernel_gen.kernels.own",
@@ -71,6 +73,22 @@ class KernelSettings(Settings):
     degree: int = setting(2, "POLYNOMIAL: p of (c + x·z/√d)^p", minimum=1, maximum=1000)
     offset: float = setting(1.0, "POLYNOMIAL: c of (c + x·z/√d)^p", minimum=-1e6, maximum=1e6)
     architecture: str = setting("", "STAX: over neural_tangents.stax, such as serial(Dense(1), Relu(), Dense(1))")
+    model: str = setting(
+        "", "EMPIRICAL: path of a saved .keras model; its kernel is taken at the weights of the file",
+        choices=ModelFiles("model", {}),
+    )  # fmt: skip
+    ntk_outputs: str = setting(
+        "trace", "EMPIRICAL: trace, the sum over the outputs of their kernels; sum, the kernel of their sum; or the "
+        "index of one output, from 0",
+    )  # fmt: skip
+    variables: str = setting(
+        "", "EMPIRICAL: the variables that take part, by parts of their paths with commas, such as "
+        "dense_1,head/kernel; -name leaves one out, * is any text; empty: all that are trainable",
+    )  # fmt: skip
+    layer: str = setting(
+        "", "EMPIRICAL with --kind=nngp: the layer whose outputs are the features; empty: what enters the last layer "
+        "with weights",
+    )  # fmt: skip
     device: str = setting(
         "auto", "CNTK: where pairs are computed; auto: a GPU where Numba finds one", choices=("auto", "cpu", "gpu"),
         identity=False,
@@ -104,14 +122,19 @@ class KernelSettings(Settings):
             object.__setattr__(self, "num_layers", hidden)
             object.__setattr__(self, "dense_layers", None)
 
+    def of_own(self) -> bool:
+        """Return whether a function or a model of the user's own is the kernel, of which nothing was published."""
+        return is_reference(self.kernel) or bool(self.model)
+
     def check_kernel(self) -> None:
         """Raise `UserError` for values that the kernel cannot have, by the `check` of its module where there is one."""
         if check := getattr(KERNELS.load(self.kernel), "check", None):
             check(self)
 
     def label(self) -> str:
-        """Return the kernel and its size (of the NTK, its dense layers): NTK2_ntk, RF, CNTK5_nngp, POLYNOMIAL2."""
-        sizes = {"NTK": self.num_layers + 1, "CNTK": self.depth, "POLYNOMIAL": self.degree}
+        """Return the kernel and its size (of the NTK, its dense layers): NTK2_ntk, RF, CNTK5_nngp."""
+        sizes = {"NTK": self.num_layers + 1, "CNTK": self.depth, "POLYNOMIAL": self.degree,
+                 "EMPIRICAL": f"_{slug(Path(self.model).stem)}"}  # fmt: skip
         size = f"N{self.num_units}" if self.kernel == "RF" and self.num_units else sizes.get(self.kernel, "")
         other = "" if self.activation == "relu" else f"_{slug(parse(self.activation).name)}"
         if is_reference(self.kernel):

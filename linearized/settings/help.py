@@ -67,6 +67,6 @@ def _flag(field: dataclasses.Field) -> Iterator[str]:
     for alias in field.metadata["aliases"]:
         yield f"  --{alias}="
     yield f"      {field.metadata['help']}"
-    if (choices := field.metadata["choices"]) is not None:
+    if choices := field.metadata["choices"]:  # empty where paths alone are taken
         also = f" (also: {', '.join(choices.aliases)})" if choices.aliases else ""
         yield f"      one of: {', '.join(choices)}{also}"

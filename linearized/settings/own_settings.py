@@ -35,7 +35,7 @@ FORMATS = Registry(  # asked in this order whether a text of --data fits
 )
 MECHANISM = Registry("mechanism", {
     "format_of": "linearized.data.own.formats:format_of", "source": "linearized.data.own.source:own_source",
-    "digest": "linearized.data.own.formats:content_digest",
+    "digest": "linearized.data.own.formats:content_digest", "file_digest": "linearized.data.own.formats:file_digest",
 })  # fmt: skip
 CHANNELS = ("auto", "grey", "colour")
 NOISES = ("", "high_frequency", "low_frequency", "label", "gaussian")

@@ -24,7 +24,7 @@ class _Network(BaseEstimator):
 
     def _trained(self, x, y, task, num_classes, loss):
         """Build the network and train it. `y` is as a `Dataset` stores it; nothing is held out."""
-        from linearized.experiments.backend import load_backend
+        from linearized.models.backend import load_backend
 
         load_backend()
         from linearized.solvers.training import sgd

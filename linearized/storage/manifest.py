@@ -122,8 +122,10 @@ class Manifest:
         Args:
             unread: Settings that nothing reads, which earlier versions kept, or did not have.
         """
+        stored, found = (manifest.settings.get(CODE, {}) for manifest in (self, other))
+        moved = {name for name in stored if stored[name] == found.get(name)}  # a file is what it holds
         one, two = (_with_sources(manifest.current_settings()) for manifest in (self, other))
-        pairs = [(name, one.get(name), two.get(name)) for name in sorted((set(one) | set(two)) - set(unread))]
+        pairs = [(name, one.get(name), two.get(name)) for name in sorted((set(one) | set(two)) - set(unread) - moved)]
         pairs += [(name, getattr(self, name), getattr(other, name)) for name in ("dtype", "scale", "rows", "dim")]
         pairs += [("the dataset's fingerprint", self.fingerprint, other.fingerprint)]
         return list(dict.fromkeys(f"{name} is {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs))

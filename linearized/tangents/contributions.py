@@ -6,7 +6,8 @@ linear at T positions, s_t = h_t w + b, has ∂f_k/∂w = Σ_t h_t δ_ktᵀ, so 
     Σ_t,u (h_t·h'_u + 1) (δ_kt·δ'_lu)
 
 with 1 for the bias: `Factors`, T² (a + k b) operations a pair for k outputs. The row gradients themselves, `Gradients`,
-take k T a b operations a row and k a b a pair. Both are in float32, sums of products by BLAS.
+take k T a b operations a row and k a b a pair. Both are made in float32; sums of products by BLAS are in the type that
+the numbers have.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from linearized.base.shapes import Float32
+from linearized.base.shapes import Float
 
 BLOCK = 2**24  # numbers of an intermediate array
 
@@ -23,10 +24,19 @@ BLOCK = 2**24  # numbers of an intermediate array
 class Gradients:
     """Row gradients of a variable, (n, k, p)."""
 
-    values: Float32[np.ndarray, "n k p"]
+    values: Float[np.ndarray, "n k p"]
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return self.values.nbytes
+
+    def astype(self, dtype: np.dtype) -> "Gradients":
+        """Return the same numbers in another type."""
+        return Gradients(self.values.astype(dtype, copy=False))
 
     def __getitem__(self, rows: slice) -> "Gradients":
         return Gradients(self.values[rows])
@@ -36,11 +46,11 @@ class Gradients:
         """Return the rows of several blocks."""
         return blocks[0] if len(blocks) == 1 else cls(np.concatenate([one.values for one in blocks]))
 
-    def trace(self, other: "Gradients") -> Float32[np.ndarray, "n m"]:
+    def trace(self, other: "Gradients") -> Float[np.ndarray, "n m"]:
         """Return Σ_k of the contributions at equal outputs."""
         return self.values.reshape(len(self), -1) @ other.values.reshape(len(other), -1).T
 
-    def full(self, other: "Gradients") -> Float32[np.ndarray, "n m k k"]:
+    def full(self, other: "Gradients") -> Float[np.ndarray, "n m k k"]:
         """Return the contributions at every pair of outputs."""
         (n, k, p), m = self.values.shape, len(other)
         pairs = self.values.reshape(n * k, p) @ other.values.reshape(m * k, p).T
@@ -58,11 +68,21 @@ class Factors:
     """
 
     inputs: np.ndarray
-    signals: Float32[np.ndarray, "n t k b"]
+    signals: Float[np.ndarray, "n t k b"]
     bias: float
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return self.inputs.nbytes + self.signals.nbytes
+
+    def astype(self, dtype: np.dtype) -> "Factors":
+        """Return the same numbers in another type."""
+        inputs, signals = (part.astype(dtype, copy=False) for part in (self.inputs, self.signals))
+        return type(self)(inputs, signals, self.bias)
 
     def __getitem__(self, rows: slice) -> "Factors":
         return type(self)(self.inputs[rows], self.signals[rows], self.bias)
@@ -84,25 +104,25 @@ class Factors:
                            for name in ("inputs", "signals"))  # fmt: skip
         return type(self)(inputs, signals, bias)
 
-    def gradients(self) -> Float32[np.ndarray, "n a k b"]:
+    def gradients(self) -> Float[np.ndarray, "n a k b"]:
         """Return Σ_t h_t δ_ktᵀ of each row: k T a b operations a row."""
         n, t, k, b = self.signals.shape
         found = np.matmul(self.inputs.transpose(0, 2, 1), self.signals.reshape(n, t, k * b))
         return found.reshape(n, -1, k, b)
 
-    def trace(self, other: "Factors") -> Float32[np.ndarray, "n m"]:
+    def trace(self, other: "Factors") -> Float[np.ndarray, "n m"]:
         """As `Gradients.trace`."""
-        out = np.empty((len(self), len(other)), np.float32)
+        out = np.empty((len(self), len(other)), self.signals.dtype)
         for rows, columns, inner in self._inner(other):
             one, two = self[rows].signals, other[columns].signals
             signals = one.reshape(-1, one.shape[2] * one.shape[3]) @ two.reshape(-1, two.shape[2] * two.shape[3]).T
             out[rows, columns] = _over_positions(inner * signals, self, other, len(one))
         return out
 
-    def full(self, other: "Factors") -> Float32[np.ndarray, "n m k k"]:
+    def full(self, other: "Factors") -> Float[np.ndarray, "n m k k"]:
         """As `Gradients.full`."""
         positions, there, (k, width) = self.inputs.shape[1], other.inputs.shape[1], self.signals.shape[2:]
-        out = np.empty((len(self), len(other), k, k), np.float32)
+        out = np.empty((len(self), len(other), k, k), self.signals.dtype)
         single = positions == there == 1
         for rows, columns, inner in self._inner(other, k if single else 1):
             one, two = self[rows].signals, other[columns].signals
@@ -132,7 +152,7 @@ class Factors:
     def _products(self, one: np.ndarray, two: np.ndarray) -> np.ndarray:
         """Return h·h' + 1 of all positions."""
         inner = one.reshape(-1, one.shape[2]) @ two.reshape(-1, two.shape[2]).T
-        inner += np.float32(self.bias)
+        inner += inner.dtype.type(self.bias)
         return inner
 
 
@@ -140,8 +160,12 @@ class Factors:
 class Lookups(Factors):
     """Factors of an embedding: `inputs` are numbers (n, T, 1) that stand for one-hot rows."""
 
+    def astype(self, dtype: np.dtype) -> "Lookups":
+        """As `Factors`; numbers of words stay whole."""
+        return Lookups(self.inputs, self.signals.astype(dtype, copy=False), self.bias)
+
     def _products(self, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-        return (one.reshape(-1, 1) == two.reshape(1, -1)).astype(np.float32)
+        return (one.reshape(-1, 1) == two.reshape(1, -1)).astype(self.signals.dtype)
 
 
 def _over_positions(products: np.ndarray, one: Factors, two: Factors, rows: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from linearized.base.errors import UserError
+from linearized.tangents.contributions import Gradients
 from linearized.tangents.model_checks import checked_inputs, checked_outputs
 from linearized.tangents.signals import in_float32
 from linearized.tangents.tangent_kernel import TangentKernel
@@ -72,6 +73,25 @@ def layer_features(model: keras.Model, x: Any, layer: str | None = None) -> np.n
     return np.concatenate(found)
 
 
+class LayerKernel:
+    """φ(x)·φ(x') of a layer's outputs, prepared once per row as `TangentKernel` is.
+
+    Args:
+        layer: See `layer_features`.
+    """
+
+    def __init__(self, model: keras.Model, layer: str | None = None):
+        self.model, self._layer = model, layer
+
+    def prepare(self, x: np.ndarray) -> list[Gradients]:
+        """Return φ of rows. Raises `UserError` as `layer_features`."""
+        return [Gradients(layer_features(self.model, x, self._layer)[:, None])]
+
+    def block(self, one: list[Gradients], two: list[Gradients]) -> np.ndarray:
+        """Return φφᵀ between prepared rows, (n, m)."""
+        return one[0].trace(two[0])
+
+
 def conjugate_kernel(model: keras.Model, x1: Any, x2: Any = None, *, layer: str | None = None) -> np.ndarray:
     """Return the conjugate kernel φ(x)·φ(x') of a Keras model at its present weights, float32 (n, m).
 
@@ -82,5 +102,6 @@ def conjugate_kernel(model: keras.Model, x1: Any, x2: Any = None, *, layer: str 
     At infinite width and initial weights it tends to the NNGP kernel, divided by the width in the standard
     parametrization. Raises `UserError` as `layer_features`.
     """
-    one = layer_features(model, x1, layer)
-    return one @ (one if x2 is None else layer_features(model, x2, layer)).T
+    kernel = LayerKernel(model, layer)
+    one = kernel.prepare(x1)
+    return kernel.block(one, one if x2 is None else kernel.prepare(x2))

@@ -1,0 +1,33 @@
+"""Match the rows of a dataset to the input of a Keras model of the user's own: rows as they are, or as images."""
+
+from typing import Any
+
+from linearized.base.errors import UserError
+
+
+def row_shape(
+    path: str, shape: Any, dim: int, image_shape: tuple[int, ...] | None, where: str
+) -> tuple[int, ...]:  # fmt: skip
+    """Return the shape in which a model takes one row of length `dim`.
+
+    Args:
+        path: Of the model, for errors.
+        shape: What the model states as the shape of its input, rows first; None: it states none, and takes rows.
+        image_shape: (height, width, channels) if the rows are images; one channel may be left out.
+        where: Name of the data, for errors.
+
+    Raises `UserError` for several inputs, and where the rows do not fit.
+    """
+    if shape is None:
+        return (dim,)
+    if not isinstance(shape, tuple):
+        raise UserError(f"{path} has {len(shape)} inputs. A model here takes the rows alone.")
+    forms = [(dim,)] if image_shape is None else [(dim,), image_shape]
+    if image_shape is not None and image_shape[2] == 1:
+        forms.append(image_shape[:2])
+    for form in forms:
+        if len(shape) == 1 + len(form) and all(a in (None, b) for a, b in zip(shape[1:], form, strict=True)):
+            return form
+    have = f"rows of {dim} numbers" + ("" if image_shape is None else f", images of {image_shape}")
+    raise UserError(f"{path} takes inputs of shape {shape[1:]}, and {where} has {have}. Give data of that shape, or a "
+                    "model for these.")  # fmt: skip

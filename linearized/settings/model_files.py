@@ -1,0 +1,29 @@
+"""Flags that take the path of a saved Keras model; its content takes part in a run's name in the place of the path."""
+
+from linearized.base.errors import UserError, shown
+from linearized.base.registry import Registry
+from linearized.settings.own_settings import MECHANISM
+
+SUFFIX = ".keras"
+ADVICE = "Save a model with model.save('name.keras')."
+
+
+class ModelFiles(Registry):
+    """The choices of a flag that takes paths of `.keras` files, and names where the table has some; "" is no file."""
+
+    @staticmethod
+    def is_file(name: str) -> bool:
+        """Return whether a value of the flag is the path of a model file."""
+        return name.lower().endswith(SUFFIX)
+
+    def canonical(self, name: str) -> str:
+        """As `Registry`; paths are taken as they are, and read where they are needed."""
+        if self.is_file(name) or (not name and not len(self)):
+            return name
+        if not len(self):
+            raise UserError(f"a saved Keras model is a {SUFFIX} file. {ADVICE} Received: {shown(name)}.")
+        return super().canonical(name)
+
+    def source_digest(self, name: str) -> str | None:
+        """As `Registry`. Raises `Absent` or `Unreadable`."""
+        return MECHANISM.load("file_digest")(name, "a saved model", ADVICE) if self.is_file(name) else None

@@ -1,0 +1,103 @@
+"""Rows of a kernel's input whose contributions are made when a block needs them, and kept as far as memory allows.
+
+Contributions (see `contributions`) may be far larger than the rows: three convolutions of 32 channels take about 1 MB a
+row. They are made in chunks of rows, whose size depends on the model alone, so that the entries of a block do not
+depend on how much memory is free. Blocks are asked for from left to right, band after band; a chunk that came later is
+therefore kept in the place of an earlier one, and what does not fit is made again for each band.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from linearized.tangents.contributions import Contribution
+
+Prepared = list[Contribution]
+
+
+class ChunkStore:
+    """Chunks of contributions, kept while all of them together take at most `most_bytes`.
+
+    Args:
+        make: Returns the contributions of rows.
+        rows: Of a chunk.
+        most_bytes: Of the chunks that are kept; those at work in a block, at most two, come on top.
+    """
+
+    def __init__(self, make: Callable[[np.ndarray], Prepared], rows: int, most_bytes: int):
+        self._make, self.rows, self._most = make, rows, most_bytes
+        self._runs: weakref.WeakValueDictionary[int, _Run] = weakref.WeakValueDictionary()
+        self._count = 0
+        self.made = 0  # rows whose contributions were made, each time
+
+    def run(self, x: np.ndarray) -> "KeptRows":
+        """Return rows whose contributions are made on demand."""
+        run = _Run(x, self._count)
+        self._runs[self._count] = run
+        self._count += 1
+        return KeptRows(self, run, 0, len(x))
+
+    def chunk(self, run: "_Run", index: int) -> Prepared:
+        """Return the contributions of a chunk of a run, which are kept if there is room or earlier ones can go."""
+        if index not in run.chunks:
+            rows = run.x[index * self.rows : (index + 1) * self.rows]
+            self.made += len(rows)
+            made = self._make(rows)
+            if not self._room_for(_bytes(made), (run.number, index)):
+                return made
+            run.chunks[index] = made
+        return run.chunks[index]
+
+    def _room_for(self, size: int, place: tuple[int, int]) -> bool:
+        """Drop earlier chunks until `size` bytes fit; return whether they do."""
+        kept = {(run.number, index): (run, _bytes(made)) for run in list(self._runs.values())
+                for index, made in run.chunks.items()}  # fmt: skip
+        total = sum(own for _, own in kept.values())
+        earlier = sorted(at for at in kept if at < place)
+        if total - sum(kept[at][1] for at in earlier) + size > self._most:
+            return False
+        for at in earlier:
+            if total + size <= self._most:
+                break
+            run, own = kept[at]
+            del run.chunks[at[1]]
+            total -= own
+        return True
+
+
+class _Run:
+    """Rows that were given together; what is kept of them goes with the last reference to it."""
+
+    def __init__(self, x: np.ndarray, number: int):
+        self.x, self.number = x, number
+        self.chunks: dict[int, Prepared] = {}
+
+
+class KeptRows:
+    """A part of a run of rows, which may be sliced further."""
+
+    def __init__(self, store: ChunkStore, run: _Run, start: int, stop: int):
+        self._store, self._run, self._start, self._stop = store, run, start, stop
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __getitem__(self, rows: slice) -> "KeptRows":
+        start, stop, _ = rows.indices(len(self))
+        return KeptRows(self._store, self._run, self._start + start, self._start + max(start, stop))
+
+    def parts(self) -> Iterator[tuple[slice, Prepared]]:
+        """Yield runs of these rows, as slices that count from the first of them, and their contributions."""
+        size, start = self._store.rows, self._start
+        while start < self._stop:
+            index, first = divmod(start, size)
+            stop = min((index + 1) * size, self._stop)
+            whole = self._store.chunk(self._run, index)
+            yield (slice(start - self._start, stop - self._start),
+                   [one[first : first + stop - start] for one in whole])  # fmt: skip
+            start = stop
+
+
+def _bytes(made: Prepared) -> int:
+    return sum(one.nbytes for one in made)

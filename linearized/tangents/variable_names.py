@@ -1,0 +1,54 @@
+"""Choose variables of a Keras model by parts of their paths, as text gives them: "dense_1,head/kernel" or "-embedding".
+
+A name stands for every variable whose path has it as one or more whole parts: "dense_1" and "kernel" both stand for
+"dense_1/kernel", and "dense" stands for neither of "dense_1/kernel" and "my_dense/kernel". "*" is any text within a
+part. Names with "-" before them are left out of those that are chosen, or of all where no name is chosen.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from linearized.base.errors import UserError
+
+MOST_PATHS = 12  # that an error lists
+
+
+def listed_names(text: str) -> tuple[list[str], list[str]]:
+    """Return the names that are chosen and those that are left out. Raise `UserError` for an empty name."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(name.strip("-/ ") for name in names):
+        raise UserError("--variables takes parts of the paths of variables with commas, such as dense_1,head/kernel or "
+                        f"-embedding. Received: {text[:60]!r}.")  # fmt: skip
+    return [name for name in names if name[0] != "-"], [name[1:] for name in names if name[0] == "-"]
+
+
+def chosen_by_name(text: str, paths: Iterable[str]) -> Callable[[Any], bool]:
+    """Return a function of a variable: whether `text` chooses it, see the module.
+
+    Args:
+        text: At least one name.
+        paths: Of the trainable variables.
+
+    Raises `UserError` for a name that stands for none of them, and where none is left.
+    """
+    chosen, left_out = listed_names(text)
+    paths = list(paths)
+    for name in (*chosen, *left_out):
+        if not any(_stands_for(name, path) for path in paths):
+            more = f" and {len(paths) - MOST_PATHS} more" if len(paths) > MOST_PATHS else ""
+            raise UserError(f"--variables: no trainable variable has the name {name!r} in its path. They are: "
+                            f"{', '.join(paths[:MOST_PATHS])}{more}.")  # fmt: skip
+    taken = {
+        path for path in paths
+        if (not chosen or any(_stands_for(name, path) for name in chosen))
+        and not any(_stands_for(name, path) for name in left_out)
+    }  # fmt: skip
+    if not taken:
+        raise UserError(f"--variables={text} leaves no trainable variable out of {len(paths)}.")
+    return lambda variable: variable.path in taken
+
+
+def _stands_for(name: str, path: str) -> bool:
+    pattern = "[^/]*".join(re.escape(piece) for piece in name.strip("/").split("*"))
+    return re.search(f"(^|/){pattern}(/|$)", path) is not None
