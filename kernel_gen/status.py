@@ -47,7 +47,7 @@ class StatusSettings(EmbeddedRows, GramSettings):
 def main(config: StatusSettings) -> None:
     """Print the report. Raises `UserError` if recomputed entries differ."""
     from kernel_gen.jobs.shard_states import report
-    from kernel_gen.jobs.verification import TOLERANCE, verify
+    from kernel_gen.jobs.verification import tolerance, verify
     from linearized.base.terminal import say
 
     settings = config.job_settings()
@@ -62,11 +62,11 @@ def main(config: StatusSettings) -> None:
         compared, worst = verify(folder, count=config.verify_rows, seed=config.verify_seed)
         what, how = ("rows of features", "") if kind is FEATURES else ("entries", " in float64")
         say(f"verified: {compared} {what} recomputed{how}, worst relative error {worst:.1e}")
-        tolerance = TOLERANCE[load_manifest(folder, kind).dtype]
-        if not worst <= tolerance:
+        most = tolerance(load_manifest(folder, kind))
+        if not worst <= most:
             raise UserError(
                 f"{what.capitalize()} of {folder} differ by {worst:.1e} from those recomputed{how} (up to "
-                f"{tolerance:.0e} is rounding). Remove the folder and make it anew."
+                f"{most:.0e} is rounding). Remove the folder and make it anew."
             )
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,6 +46,11 @@ def small(words, folder):
         table.assign(ill=np.where(table.age > 50, "yes", "no")).to_csv(path, index=False)
         words = [f"--data={path}" if word == "--data=patients.csv" else word for word in words]
         words = [f"--out={path}.png" if word.startswith("--out=") else word for word in words]
+    if "--model=model.keras" in words:
+        path = Path(folder) / "model.keras"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]).save(path)
+        words = [f"--model={path}" if word == "--model=model.keras" else word for word in words]
     if words[:3] == ["-m", "linearized", "launch"]:
         end = words.index("--")
         inner = small(python_words(shlex.join(words[end + 1 :])), folder)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kernel_gen import KERNELS
 from kernel_gen.jobs.feature_job import EmbedSettings
 from kernel_gen.jobs.gram_job import KernelJobSettings
 from kernel_gen.jobs.tiles import Tile
@@ -45,6 +46,12 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
     if not errors:
         raise UserError(f"No shard of {folder} is finished, so there is nothing to verify.")
     return len(errors), float(np.max(errors))
+
+
+def tolerance(manifest: Manifest) -> float:
+    """Return the largest relative error that is rounding: of the entries' type, or of the kernel's own `PRECISION`."""
+    kernel = KERNELS.load(manifest.settings["kernel"])
+    return TOLERANCE[getattr(kernel, "PRECISION", manifest.dtype)]
 
 
 def _finished(folder: Path, manifest: Manifest, block: str) -> list[Stored]:

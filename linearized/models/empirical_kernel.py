@@ -16,7 +16,7 @@ from kernel_gen.kernel import Kernel
 from linearized.base.errors import UserError
 from linearized.base.machine_memory import working_bytes
 from linearized.data.own.formats import file_digest
-from linearized.models.row_shapes import row_shape
+from linearized.models.row_shapes import row_shape, stated_shape
 from linearized.models.saved_model import input_shape
 from linearized.settings.gram_settings import KernelSettings, RowSettings
 from linearized.settings.model_files import ADVICE
@@ -32,6 +32,7 @@ READS = (
     | reads("ntk_outputs", "variables", when=when(kind="ntk"))
     | reads("layer", when=when(kind="nngp"))
 )
+PRECISION = "float32"  # of derivatives and features, whatever the type of the entries is
 OUTPUTS = ("trace", "sum")
 CHUNK_BYTES = 2**28  # of the contributions of rows that are made together
 
@@ -114,8 +115,8 @@ class EmpiricalKernel(Kernel):
         from linearized.tangents.model_checks import checked_inputs
 
         rows = checked_inputs(x)
-        stated = getattr(self.model, "input_shape", None)
-        rows = rows.reshape(len(rows), *row_shape(self._path, stated, rows.shape[1], self._image_shape, "the data"))
+        shape = row_shape(self._path, stated_shape(self.model), rows.shape[1], self._image_shape, "the data")
+        rows = rows.reshape(len(rows), *shape)
         with self._turn:
             if self._store is None:
                 self._begin(rows[:1])
@@ -133,8 +134,11 @@ class EmpiricalKernel(Kernel):
 
     def _begin(self, probe: np.ndarray) -> None:
         """Check the model by a row, choose how its contributions are made, and how many rows at a time."""
-        self._source = self._features() if self._kind == "nngp" else self._tangents(probe)
-        row_bytes = sum(one.nbytes for one in self._made(probe))
+        try:
+            self._source = self._features() if self._kind == "nngp" else self._tangents(probe)
+            row_bytes = sum(one.nbytes for one in self._made(probe))
+        except UserError as error:
+            raise UserError(f"{self._path}: {error}") from error
         parts = math.ceil(self.tile * row_bytes / CHUNK_BYTES)
         self._store = ChunkStore(self._made, max(1, math.ceil(self.tile / max(parts, 1))), working_bytes())
 
@@ -152,8 +156,7 @@ class EmpiricalKernel(Kernel):
 
         width = checked_outputs(self.model, probe)
         if not isinstance(self._outputs, str) and self._outputs >= width:
-            raise UserError(f"--ntk_outputs must be below {width}, the number of outputs of {self._path}. Received: "
-                            f"{self._outputs}.")  # fmt: skip
+            raise UserError(f"--ntk_outputs must be below {width}, the number of outputs. Received: {self._outputs}.")
         chosen = None
         if self._variables:
             chosen = chosen_by_name(self._variables, [one.path for one in self.model.trainable_variables])

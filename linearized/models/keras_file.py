@@ -10,7 +10,7 @@ from linearized.base.errors import UserError
 from linearized.base.reading import one_line
 from linearized.data.dataset import Dataset
 from linearized.models.declaration import Declaration
-from linearized.models.row_shapes import row_shape
+from linearized.models.row_shapes import row_shape, stated_shape
 from linearized.models.saved_model import input_shape
 from linearized.settings.model_settings import KerasFileSettings
 from linearized.settings.reads import reads
@@ -56,9 +56,8 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     if config.init == "fresh":
         keras.utils.set_random_seed(config.seed)
         model = _fresh(model, path)
-    shape = getattr(model, "input_shape", None)
-    taken = row_shape(path, shape, dataset.dim, dataset.image_shape, dataset.name)
-    if taken != (dataset.dim,) or shape is None:
+    taken = row_shape(path, stated_shape(model), dataset.dim, dataset.image_shape, dataset.name)
+    if taken != (dataset.dim,) or not hasattr(model, "input_shape"):
         rows = keras.Input((dataset.dim,), name="x")
         inner = rows if taken == (dataset.dim,) else keras.layers.Reshape(taken, name="image")(rows)
         try:

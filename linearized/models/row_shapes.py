@@ -5,6 +5,23 @@ from typing import Any
 from linearized.base.errors import UserError
 
 
+def stated_shape(model: Any) -> Any:
+    """Return the shape of a Keras model's input, rows first; None where it states none, a list for several inputs.
+
+    A subclassed model has the shape with which it was built.
+    """
+    shape = getattr(model, "input_shape", None)
+    if shape is None:
+        shape = (model.get_build_config() or {}).get("input_shape")
+        return tuple(shape) if is_one_shape(shape) else shape
+    return shape
+
+
+def is_one_shape(shape: Any) -> bool:
+    """Return whether a list or tuple is the shape of one array, in which None stands for any size."""
+    return isinstance(shape, list | tuple) and all(size is None or isinstance(size, int) for size in shape)
+
+
 def row_shape(
     path: str, shape: Any, dim: int, image_shape: tuple[int, ...] | None, where: str
 ) -> tuple[int, ...]:  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 from linearized.base import seals
 from linearized.base.reading import parse_json, parsing, read_bytes
+from linearized.models.row_shapes import is_one_shape
 from linearized.settings.model_files import ADVICE
 
 MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
@@ -52,11 +53,14 @@ def _config(path: Path | str) -> Any:
 
 
 def _stated_shape(config: Any) -> tuple[int | None, ...] | None:
-    """Return the shape of the only input layer of a functional or sequential model's configuration, None for others."""
+    """Return the shape of a configuration's only input: of its input layer, or with which a subclassed model was built.
+
+    None where there is none, or several.
+    """
     inner = config.get("config") if isinstance(config, dict) else None
     layers = inner.get("layers") if isinstance(inner, dict) else None
     inputs = [one for one in layers or () if isinstance(one, dict) and one.get("class_name") == "InputLayer"]
     shape = inputs[0].get("config", {}).get("batch_shape") if len(inputs) == 1 else None
-    if not isinstance(shape, list) or not all(size is None or isinstance(size, int) for size in shape):
-        return None
-    return tuple(shape)
+    if isinstance(config, dict) and not layers and isinstance(built := config.get("build_config"), dict):
+        shape = built.get("input_shape")
+    return tuple(shape) if is_one_shape(shape) else None

@@ -27,18 +27,18 @@ class ChunkStore:
 
     def __init__(self, make: Callable[[np.ndarray], Prepared], rows: int, most_bytes: int):
         self._make, self.rows, self._most = make, rows, most_bytes
-        self._runs: weakref.WeakValueDictionary[int, _Run] = weakref.WeakValueDictionary()
+        self._runs: weakref.WeakValueDictionary[int, _RowRun] = weakref.WeakValueDictionary()
         self._count = 0
         self.made = 0  # rows whose contributions were made, each time
 
     def run(self, x: np.ndarray) -> "KeptRows":
         """Return rows whose contributions are made on demand."""
-        run = _Run(x, self._count)
+        run = _RowRun(x, self._count)
         self._runs[self._count] = run
         self._count += 1
         return KeptRows(self, run, 0, len(x))
 
-    def chunk(self, run: "_Run", index: int) -> Prepared:
+    def chunk(self, run: "_RowRun", index: int) -> Prepared:
         """Return the contributions of a chunk of a run, which are kept if there is room or earlier ones can go."""
         if index not in run.chunks:
             rows = run.x[index * self.rows : (index + 1) * self.rows]
@@ -66,7 +66,7 @@ class ChunkStore:
         return True
 
 
-class _Run:
+class _RowRun:
     """Rows that were given together; what is kept of them goes with the last reference to it."""
 
     def __init__(self, x: np.ndarray, number: int):
@@ -77,7 +77,7 @@ class _Run:
 class KeptRows:
     """A part of a run of rows, which may be sliced further."""
 
-    def __init__(self, store: ChunkStore, run: _Run, start: int, stop: int):
+    def __init__(self, store: ChunkStore, run: _RowRun, start: int, stop: int):
         self._store, self._run, self._start, self._stop = store, run, start, stop
 
     def __len__(self) -> int:

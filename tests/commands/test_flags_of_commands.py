@@ -147,7 +147,7 @@ def test_a_flag_that_commands_share_means_the_same():
     found = collections.defaultdict(dict)
     for command, _, field in fields():
         choices = field.metadata["choices"]
-        about = (field_type(field), field.metadata["help"], bounds(field), choices and tuple(choices), field.default)
+        about = (field_type(field), field.metadata["help"], bounds(field), tuple(choices or ()), field.default)
         found[field.name].setdefault(about, []).append(command)
     differ = {name for name, meanings in found.items() if len(meanings) > 1}
     assert differ == set(DIFFERENT), {name: found[name] for name in differ - set(DIFFERENT)}

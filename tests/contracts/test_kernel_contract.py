@@ -1,7 +1,10 @@
 """What is true of every kernel in the table."""
 
 import functools
+import tempfile
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from skimage import data as photos
@@ -25,6 +28,7 @@ CASES = {
     ],
     "POLYNOMIAL": [{"degree": 3, "offset": 0.5}],
     "STAX": [{"architecture": "serial(Conv(1, (3, 3), padding='SAME'), Relu(), Flatten(), Dense(1))"}],
+    "EMPIRICAL": [{"model": "FILE"}],  # for which `_made` saves a network
 }
 EACH = [
     pytest.param(name, settings | kind | {"dtype": dtype}, id=f"{name}-{i}-{kind.get('kind', '')}-{dtype}")
@@ -58,7 +62,20 @@ def make(name, settings):
 def _made(name, settings):
     """Kernels are kept, for some compile at their first block."""
     settings = dict(settings)
-    return KERNELS.load(name).build(KernelSettings(kernel=name, **settings), SHAPE)
+    with tempfile.TemporaryDirectory() as folder:
+        if "model" in settings:
+            settings["model"] = saved_network(folder)
+        return KERNELS.load(name).build(KernelSettings(kernel=name, **settings), SHAPE)
+
+
+def saved_network(folder):
+    """Return the path of a saved network of the images."""
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    hidden = [layers.Conv2D(6, 3, activation="gelu"), layers.Flatten(), layers.Dense(8, "tanh")]
+    model = keras.Sequential([keras.Input(SHAPE), *hidden, layers.Dense(3)])
+    model.save(path := Path(folder) / "model.keras")
+    return str(path)
 
 
 @pytest.mark.parametrize("name, settings", EACH)
@@ -107,5 +124,5 @@ def test_the_kernel_says_what_it_is(name):
     assert kernel.scale in ("input", "stax")
     assert kernel.dtype == np.float32
     assert kernel.tile >= 1
-    if KernelSettings(kernel=name, **CASES[name][0]).reads("scale"):
+    if "scale" in KERNELS.load(name).READS:
         assert make(name, CASES[name][0] | {"scale": "stax"}).scale == "stax"

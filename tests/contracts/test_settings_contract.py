@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -42,6 +43,7 @@ OTHER = {  # a value that differs from the default and is valid, where the next 
     "ridges": "1,2", "architecture": "serial(Dense(1), Elementwise(), Dense(2))", "validation": 0.25, "synth_n": 2**21,
     "weight_std": 1.5, "activation": "erf", "num_units": 8, "exp_name": "other", "num_train": 40, "num_test": 10,
     "lambda_heads": 2, "max_batch_size": 16, "synth_dim": 32, "momentum": "keras",
+    "ntk_outputs": "sum", "variables": "kernel", "layer": "hidden",
     "trainable": "classifier", "vocabulary": "vocab.txt", "block": 7, "dense_layers": 4, "noise_levels": "0,1",
 }  # fmt: skip
 # What selects: its values are entries, not settings.
@@ -62,11 +64,14 @@ SPELLINGS = {"dense_layers"}  # settings that set another one, which names the r
 
 
 @pytest.fixture(autouse=True, scope="module")
-def data_of_our_own(tmp_path_factory):
-    """A file for --data, under which several settings are read."""
-    path = tmp_path_factory.mktemp("own") / "table.npz"
-    np.savez(path, x=np.random.default_rng(0).normal(size=(60, 4)), y=np.arange(60) % 3)
-    OTHER["data"] = str(path)
+def files_of_our_own(tmp_path_factory):
+    """A file for --data, under which several settings are read, and one for --model, whose rows may be of any shape."""
+    folder = tmp_path_factory.mktemp("own")
+    np.savez(folder / "table.npz", x=np.random.default_rng(0).normal(size=(60, 4)), y=np.arange(60) % 3)
+    OTHER["data"] = str(folder / "table.npz")
+    model = keras.Sequential([keras.Input((None,)), keras.layers.Activation("relu")])
+    model.save(folder / "model.keras")
+    NEEDED["EMPIRICAL"] = {"model": str(folder / "model.keras")}
 
 
 def other(field):
@@ -166,7 +171,8 @@ def test_every_setting_is_read_by_something(cls, groups):
             cls.draft(**settings_under(cls, COMMANDS[group][1], entry, field)).reads(field.name)
             for group in (*groups, "dataset") for entry in COMMANDS[group][2]
         )  # fmt: skip
-        of_matrices = {"num_units", "law", "block", "weight_seed", "architecture", "device"}
+        of_matrices = {"num_units", "law", "block", "weight_seed", "architecture", "device", "ntk_outputs",
+                       "variables", "layer"}  # fmt: skip
         assert used != (cls is embed.EmbedSettings and field.name in of_matrices), field.name
 
 
@@ -206,8 +212,8 @@ def test_a_model_reads_what_it_declares_and_nothing_else(name):
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_kernel_reads_what_it_declares_and_nothing_else(name):
     declared, found = set(KernelSettings.kinds()["kernel"][name]), set()
-    base = {"kernel": name, **{"CNTK": {"head": "gap", "depth": 1}, "STAX": NEEDED["STAX"]}.get(name, {})}
-    for more in ({}, {"num_units": 8}) if name == "RF" else ({},):
+    base = {"kernel": name, **{**NEEDED, "CNTK": {"head": "gap", "depth": 1}}.get(name, {})}
+    for more in {"RF": ({}, {"num_units": 8}), "EMPIRICAL": ({}, {"kind": "nngp"})}.get(name, ({},)):
         recorder = Recorder(KernelSettings(**base, **more))
         KERNELS.load(name).build(recorder, (4, 4, 1))
         found |= recorder.names
