@@ -28,7 +28,7 @@ def gram(
         kernel: A name in `KERNELS`, a function of your own or its `package.module:function` (see
             `kernel_gen.kernels.own`), or a `Kernel`, such as `kernel_gen.stax.network.from_stax` makes.
         x1, x2: Rows (n, d) or images (n, h, w, c). Without `x2` the matrix is that of `x1`, symmetric to the last bit,
-            and its diagonal exact.
+            and its diagonal exact. With it, `x2` are the train rows: a bandwidth by the median rule is theirs.
         scale: "stax" (inputs divided by √d or √channels), "input" (raw) or "published" (the command line's default).
         dtype: Of the entries, float32 or float64.
         bias_std: None, as in stax, is 0.
@@ -53,7 +53,7 @@ def gram(
         raise UserError(f"A Kernel has its settings already. Received also: {', '.join(settings) or 'bias_std'}.")
     elif not isinstance(kernel, Kernel):
         kernel = own_kernel(kernel, KernelSettings(dtype=_name(dtype)).dtype)
-    return _gram(kernel, x1, x2)
+    return _gram(kernel.on(x1 if x2 is None else x2), x1, x2)
 
 
 def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import abc
 import contextlib
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -24,6 +24,13 @@ class Kernel(abc.ABC):
     scale: str
     dtype: np.dtype
     own_threads: bool = False
+
+    def on(self, train: np.ndarray) -> Self:
+        """Return the kernel with what the train rows (n, d) settle, such as a bandwidth; by default the kernel itself.
+
+        It is called once, before `prepare`, with the rows that the columns of the Gram matrices belong to.
+        """
+        return self
 
     @abc.abstractmethod
     def prepare(self, x: np.ndarray) -> Any:

@@ -55,6 +55,7 @@ class GramWork(Work):
         """See `Work`."""
         super().prepare(dataset)
         self._splits = dataset.splits()
+        self.kernel = self.kernel.on(dataset.train.x)
 
     def good_number(self, rows: Mapping[str, int]) -> int:
         """See `Work`."""

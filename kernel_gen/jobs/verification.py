@@ -78,6 +78,7 @@ def _gram_errors(
 ) -> list[float]:
     kernel = dataclasses.replace(settings, dtype="float64").build(dataset.image_shape)
     x = dataset.train.x
+    kernel = kernel.on(x)
     columns = np.sort(random.choice(len(x), min(count, len(x)), replace=False))
     prepared = kernel.prepare(x[columns])
     lengths = np.sqrt(np.diagonal(kernel.block(prepared, prepared, same=True)))

@@ -23,6 +23,7 @@ from linearized.base.reading import one_line
 from linearized.base.shapes import Float
 from linearized.settings.gram_settings import KernelSettings
 
+TRACE_GRID = True  # nothing is published of its ridges
 SAMPLE = 16  # rows on which a function is checked before it is used
 TOLERANCE = {"float32": 1e-4, "float64": 1e-8}  # of the checks, relative to the largest entry of the sample
 

@@ -201,7 +201,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
     if config.ridges:
         ridges = listed_ridges(config.ridges)
     else:
-        family = OWN if config.of_own() else dataset.family
+        family = OWN if config.grid_by_trace() else dataset.family
         ridges = kernel_grid(
             family, kernel=config.kernel, dense_layers=config.num_layers + 1, stax_scale=stax,
             own_scale=config.scale == "published", name=config.ridge_grid,

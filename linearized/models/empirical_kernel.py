@@ -32,6 +32,7 @@ READS = (
     | reads("ntk_outputs", "variables", when=when(kind="ntk"))
     | reads("layer", when=when(kind="nngp"))
 )
+TRACE_GRID = True  # nothing is published of its ridges
 PRECISION = "float32"  # of derivatives and features, whatever the type of the entries is
 OUTPUTS = ("trace", "sum")
 CHUNK_BYTES = 2**28  # of the contributions of rows that are made together

@@ -31,9 +31,12 @@ KERNELS = FunctionRegistry(
         "CNTK": "kernel_gen.kernels.cntk",
         "POLYNOMIAL": "kernel_gen.kernels.polynomial",
         "STAX": "kernel_gen.kernels.stax",
+        "LAPLACE": "kernel_gen.kernels.laplace",
+        "GAUSSIAN": "kernel_gen.kernels.gaussian",
+        "MATERN": "kernel_gen.kernels.matern",
         "EMPIRICAL": "linearized.models.empirical_kernel",
     },
-    aliases={"gp": "RF", "poly": "POLYNOMIAL"},
+    aliases={"gp": "RF", "poly": "POLYNOMIAL", "rbf": "GAUSSIAN"},
     own="kernel_gen.kernels.own",
 )
 
@@ -72,6 +75,11 @@ class KernelSettings(Settings):
     weight_seed: int = setting(SEED, WEIGHT_SEED_HELP, minimum=0, maximum=LARGEST_SEED)
     degree: int = setting(2, "POLYNOMIAL: p of (c + x·z/√d)^p", minimum=1, maximum=1000)
     offset: float = setting(1.0, "POLYNOMIAL: c of (c + x·z/√d)^p", minimum=-1e6, maximum=1e6)
+    bandwidth: float = setting(
+        0.0, "LAPLACE, GAUSSIAN, MATERN: L of f(‖x - z‖ / L); 0: the median distance of train rows",
+        minimum=0.0, maximum=1e100,
+    )  # fmt: skip
+    smoothness: str = setting("2.5", "MATERN: its smoothness", choices=("1.5", "2.5"))
     architecture: str = setting("", "STAX: over neural_tangents.stax, such as serial(Dense(1), Relu(), Dense(1))")
     model: str = setting(
         "", "EMPIRICAL: path of a saved .keras model; its kernel is taken at the weights of the file",
@@ -122,9 +130,9 @@ class KernelSettings(Settings):
             object.__setattr__(self, "num_layers", hidden)
             object.__setattr__(self, "dense_layers", None)
 
-    def of_own(self) -> bool:
-        """Return whether a function or a model of the user's own is the kernel, of which nothing was published."""
-        return is_reference(self.kernel) or bool(self.model)
+    def grid_by_trace(self) -> bool:
+        """Return whether ridges follow the trace of K: modules of kernels of which no ridges were published say so."""
+        return getattr(KERNELS.load(self.kernel), "TRACE_GRID", False)
 
     def check_kernel(self) -> None:
         """Raise `UserError` for values that the kernel cannot have, by the `check` of its module where there is one."""

@@ -28,6 +28,9 @@ CASES = {
     ],
     "POLYNOMIAL": [{"degree": 3, "offset": 0.5}],
     "STAX": [{"architecture": "serial(Conv(1, (3, 3), padding='SAME'), Relu(), Flatten(), Dense(1))"}],
+    "LAPLACE": [{"bandwidth": 5.0}],
+    "GAUSSIAN": [{"bandwidth": 5.0}],
+    "MATERN": [{"bandwidth": 5.0}, {"bandwidth": 5.0, "smoothness": "1.5"}],
     "EMPIRICAL": [{"model": "FILE"}],  # for which `_made` saves a network
 }
 EACH = [

@@ -1,0 +1,25 @@
+"""GAUSSIAN: exp(-‖x - z‖² / 2L²), the radial basis function kernel; L is scikit-learn's `length_scale`, γ = 1 / 2L²."""
+
+import numpy as np
+
+from kernel_gen.kernels.radial import RadialKernel
+from linearized.base.shapes import Float64
+from linearized.settings.gram_settings import KernelSettings
+from linearized.settings.reads import reads
+
+READS = reads("bandwidth")
+TRACE_GRID = True  # nothing is published of its ridges
+
+
+class GaussianKernel(RadialKernel):
+    """exp(-r²/2), r = ‖x - z‖ / L."""
+
+    def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
+        np.square(distances, out=distances)
+        distances *= -0.5
+        return np.exp(distances, out=distances)
+
+
+def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> GaussianKernel:
+    """Return the kernel of `bandwidth`."""
+    return GaussianKernel(settings.bandwidth, settings.dtype)

@@ -1,0 +1,24 @@
+"""LAPLACE: exp(-‖x - z‖ / L), the kernel that recursive feature machines start from. Both kinds are this kernel."""
+
+import numpy as np
+
+from kernel_gen.kernels.radial import RadialKernel
+from linearized.base.shapes import Float64
+from linearized.settings.gram_settings import KernelSettings
+from linearized.settings.reads import reads
+
+READS = reads("bandwidth")
+TRACE_GRID = True  # nothing is published of its ridges
+
+
+class LaplaceKernel(RadialKernel):
+    """exp(-r), r = ‖x - z‖ / L."""
+
+    def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
+        np.negative(distances, out=distances)
+        return np.exp(distances, out=distances)
+
+
+def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> LaplaceKernel:
+    """Return the kernel of `bandwidth`."""
+    return LaplaceKernel(settings.bandwidth, settings.dtype)

@@ -1,0 +1,38 @@
+"""MATERN: the Matérn kernels of smoothness 1.5 and 2.5 (Rasmussen & Williams 2006, eq. 4.17); of .5 it is LAPLACE.
+
+With r = ‖x - z‖ / L they are (1 + √3 r) exp(-√3 r) and (1 + √5 r + 5r²/3) exp(-√5 r): once and twice differentiable.
+"""
+
+import math
+
+import numpy as np
+
+from kernel_gen.kernels.radial import RadialKernel
+from linearized.base.shapes import Float64
+from linearized.settings.gram_settings import KernelSettings
+from linearized.settings.reads import reads
+
+READS = reads("bandwidth", "smoothness")
+TRACE_GRID = True  # nothing is published of its ridges
+
+
+class MaternKernel(RadialKernel):
+    """The Matérn kernel of smoothness ν = 1.5 or 2.5."""
+
+    def __init__(self, bandwidth: float = 0.0, smoothness: str = "2.5", dtype: str = "float32"):
+        super().__init__(bandwidth, dtype)
+        self.smoothness = smoothness
+
+    def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
+        distances *= math.sqrt(2 * float(self.smoothness))
+        decay = np.exp(-distances)
+        if self.smoothness == "2.5":
+            decay *= 1 + distances + np.square(distances) / 3
+        else:
+            decay *= 1 + distances
+        return decay
+
+
+def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> MaternKernel:
+    """Return the kernel of `bandwidth` and `smoothness`."""
+    return MaternKernel(settings.bandwidth, settings.smoothness, settings.dtype)
