@@ -17,7 +17,7 @@ from linearized.base.weights import SEED
 from linearized.experiments import train
 from linearized.experiments.grids import grid
 from linearized.experiments.krr import KernelFitSettings
-from linearized.models import declaration
+from linearized.models import declared
 from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
 from linearized.settings.flags import read_flags
 from linearized.settings.run_settings import RunSettings
@@ -73,15 +73,15 @@ def budget(draft: train.TrainSettings) -> dict[str, Any]:
     Args:
         draft: Settings of the model; rows that only the data set's files can count are taken for many.
     """
-    declared = declaration(draft.model)
+    own = declared(draft)
     rows = draft.num_train or draft.described().rows[0]
     rows -= count_or_share(draft.validation, rows, "validation") if rows else 0
     many = not rows or rows >= MANY_ROWS
     batch = LARGE_BATCH if many else BATCH
     epochs = MANY_EPOCHS if many else max(EPOCHS, math.ceil(LEAST_STEPS / math.ceil(rows / batch)))
-    size = len(grid(declared.ridges, draft.described().family, num_layers=draft.num_layers))
+    size = len(grid(own.ridges, draft.described().family, num_layers=draft.num_layers))
     ridges = ",".join(map(str, sorted({0, (size - 1) // 2})))
-    return {**BUDGET, "max_cg_iters": epochs, "max_batch_size": batch, "reg_index": ridges, **declared.budget}
+    return {**BUDGET, "max_cg_iters": epochs, "max_batch_size": batch, "reg_index": ridges, **own.budget}
 
 
 def takes(settings: Run | None, flag: str) -> bool:

@@ -15,7 +15,7 @@ from linearized.experiments.fit_results import RidgeFit
 from linearized.experiments.refusals import read_weights
 from linearized.experiments.step_progress import progress_line
 from linearized.experiments.target_units import TargetUnits
-from linearized.models import declaration
+from linearized.models import declared
 from linearized.models.common import build
 from linearized.models.published_weights import take_up
 from linearized.solvers.training import newton_cg, sgd
@@ -63,7 +63,7 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
 
 def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, checkpoint: Path, key: str) -> RidgeFit:
     start = time.monotonic()
-    batch_size = sgd.batch_sizes(declaration(config.model).batches, dataset.family, config.max_batch_size)
+    batch_size = sgd.batch_sizes(declared(config).batches, dataset.family, config.max_batch_size)
     model = build(config, dataset, ridge)
     if arrays := read_weights(config):
         take_up(model, arrays)

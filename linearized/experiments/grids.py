@@ -27,6 +27,11 @@ def _logspace(low: float, high: float, count: int) -> np.ndarray:
     return 10.0 ** np.linspace(low, high, count)
 
 
+def own_grid() -> Float64[np.ndarray, " ridges"]:
+    """Return the grid of data, kernels and models of the user's own, in units of the trace of K for ρ."""
+    return _logspace(-8, 1, 19)
+
+
 def grid(
     ridges: str | Sequence[float], family: str, *, num_layers: int = 1
 ) -> Float64[np.ndarray, " ridges"]:  # fmt: skip
@@ -34,23 +39,26 @@ def grid(
 
     Args:
         ridges: What the model declares (`linearized.models.declaration`): "features" (published for RF), "tangents"
-            (NT), "convolutional" (CNN), "dense" (NN), or values of its own.
+            (NT), "convolutional" (CNN), "dense" (NN), "jacobian" (linearized model files), or values of its own.
         family: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (`Dataset.family`). For OWN, grids of features and tangents are
-            in units of the mean diagonal of their kernel, see `mean_diagonal`.
+            in units of the mean diagonal of their kernel, see `mean_diagonal`; that of Jacobians always is.
         num_layers: Hidden layers; two dense ones on FMNIST have a grid of their own.
     """
     if not isinstance(ridges, str):
         return np.sort(np.asarray(ridges, np.float64))
+    if ridges == "jacobian":
+        return own_grid()
     if ridges in ("features", "tangents"):
         if family == OWN:
-            return _logspace(-8, 1, 19)
+            return own_grid()
         if family == "SYNTH":
             return _logspace(-5 if ridges == "features" else -4, 2, 10)
         return _logspace(-5, 3, 20) if family == "FMNIST" else _logspace(-4, 4, 20)
     if ridges == "convolutional":
         return _logspace(-5, -2, 10)
     if ridges != "dense":
-        raise ValueError(f"Unknown ridge grid {ridges!r}. Use dense, convolutional, features, tangents or values.")
+        raise ValueError(f"Unknown ridge grid {ridges!r}. Use dense, convolutional, features, tangents, "
+                         "jacobian or values.")  # fmt: skip
     if family == "SYNTH":
         return np.concatenate([_logspace(-8, -5, 15), _logspace(-4.8, -4, 5), _logspace(-3.8, -2, 5)])
     if family == "FMNIST" and num_layers == 2:
@@ -100,7 +108,7 @@ def kernel_grid(
         trace: Of K between the train rows; read for OWN.
     """
     if family == OWN:
-        return trace * _logspace(-8, 1, 19)
+        return trace * own_grid()
     if family == "SYNTH":
         return _logspace(0, 6, 10)
     if family == "CIFAR2":

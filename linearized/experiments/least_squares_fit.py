@@ -10,7 +10,7 @@ from linearized.base.machine_memory import working_bytes
 from linearized.data.dataset import Dataset
 from linearized.experiments.fit_results import RidgeFit
 from linearized.experiments.step_progress import progress_line
-from linearized.models import MODELS
+from linearized.models import module_of
 from linearized.solvers import SOLVERS, auto
 
 
@@ -20,7 +20,7 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
     Returns: The fits in the ridges' order, and what the result says of the solver.
     """
     start = time.monotonic()
-    problem = MODELS.load(config.model).problem(config, dataset, working_bytes(config.memory))
+    problem = module_of(config).problem(config, dataset, working_bytes(config.memory))
     name, reason = auto(problem, len(ridges)) if config.solver == "auto" else (config.solver, "as asked")
     logging.info("%d ridges by %s (%s); features %s", len(ridges), name, reason, problem.mode)
     n, settings = len(dataset.train), {"rtol": config.cg_rtol, "atol": config.cg_atol}
@@ -43,7 +43,7 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
     }
     fits = []
     for place, (index, solution) in enumerate(zip(ridges, solutions, strict=True)):
-        outputs = {"train": solution.predictions.reshape(n, -1)}
+        outputs = {"train": problem.outputs_of(solution.predictions)}
         outputs |= {split: values[place].reshape(len(values[place]), -1) for split, values in predicted.items()}
         evidence = {
             "converged": bool(solution.converged), "iterations": int(solution.iterations),

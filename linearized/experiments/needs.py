@@ -10,7 +10,7 @@ import numpy as np
 
 from linearized.base.lists import count_or_share
 from linearized.experiments.grids import listed_ridges
-from linearized.models import declaration
+from linearized.models import declared
 from linearized.settings.embedding_settings import EmbeddedRows
 from linearized.settings.memory import (
     DRAWN,
@@ -84,9 +84,9 @@ def features_fit_bytes(config: Any) -> int:
 def least_bytes(config: Any) -> int:
     """Return a lower bound of the bytes that the model of a `TrainSettings`, its training and its draws take."""
     dim, outputs = config.dim(), config.described().num_outputs
-    declared = declaration(config.model)
-    count = declared.parameters(config, dim, outputs)
-    if not declared.linear:
+    own = declared(config)
+    count = own.parameters(config, dim, outputs)
+    if not own.linear or config.num_units is None:
         return count * FLOAT * KEPT.get(config.working_solver(), 1)
     block = min(config.block or config.num_units, config.num_units)
     draws = dim * (FLOAT * config.num_units + DRAWN * block)

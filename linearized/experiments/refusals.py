@@ -9,7 +9,7 @@ import numpy as np
 from linearized.base.errors import UserError
 from linearized.base.reading import opened
 from linearized.experiments.grids import chosen_indices, grid
-from linearized.models import declaration, without_images
+from linearized.models import declared, without_images
 from linearized.storage.array_files import read_npz
 
 WEIGHTS_ADVICE = (
@@ -19,16 +19,16 @@ WEIGHTS_ADVICE = (
 
 def refuse_unfit(config: Any) -> None:
     """Raise `UserError` where model, loss, augmentation, ridges or sizes of a `TrainSettings` do not go together."""
-    source, declared = config.described(), declaration(config.model)
-    if declared.images and source.image_shape is None:
+    source, own = config.described(), declared(config)
+    if own.images and source.image_shape is None:
         others = ", ".join(without_images())
         raise UserError(f"{config.model} needs images, and the rows of {config.data_name()} are none. Use {others}.")
     if source.task == "regression" and config.loss != "square":
         raise UserError(f"Cross-entropy needs class labels. Use --loss=square for {config.data_name()}.")
     _refuse_augmentation(config, source.image_shape)
     _refuse_weights(config)
-    if declared.check:
-        declared.check(config)
+    if own.check:
+        own.check(config)
     asked_ridges(config)
 
 
@@ -51,7 +51,7 @@ def asked_ridges(config: Any) -> dict[int, float]:
 
     Raises `UserError` for a `--reg_index` that the grid of the model and the dataset does not have.
     """
-    lambdas = grid(declaration(config.model).ridges, config.described().family, num_layers=config.num_layers)
+    lambdas = grid(declared(config).ridges, config.described().family, num_layers=config.num_layers)
     default = "all" if config.uses_least_squares() else "0"
     return {index: float(lambdas[index]) for index in chosen_indices(config.reg_index, len(lambdas), default=default)}
 
@@ -74,7 +74,7 @@ def _refuse_weights(config: Any) -> None:
     """Refuse settings of networks that the layout of the published weights does not have."""
     if not config.published_weights:
         return
-    for name, values in declaration(config.model).layout.items():
+    for name, values in declared(config).layout.items():
         if (value := getattr(config, name)) not in values:
             raise UserError(f"--published_weights needs --{name}={' or '.join(map(str, values))}. "
                             f"Received: --{name}={value}.")  # fmt: skip

@@ -23,7 +23,7 @@ from linearized.experiments.grids import OWN, grid, mean_diagonal
 from linearized.experiments.needs import refuse_beyond_memory
 from linearized.experiments.refusals import asked_ridges, read_weights, refuse_unfit, weights_digest
 from linearized.experiments.target_units import TargetUnits
-from linearized.models import MODELS, declaration, declared_reads, setting_groups
+from linearized.models import MODELS, declaration, declared, declared_reads, module_of, setting_groups
 from linearized.models.declaration import HIDDEN_UNITS
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
@@ -123,22 +123,22 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
 
     def complete(self) -> None:
         """Set the width that the model has by default, and what else follows from its settings."""
-        declared = declaration(self.model)
-        values = declared.complete(self) if declared.complete else {}
-        for name, value in {"num_units": self.num_units or declared.units or None, **values}.items():
+        own = declared(self)
+        values = own.complete(self) if own.complete else {}
+        for name, value in {"num_units": self.num_units or own.units or None, **values}.items():
             object.__setattr__(self, name, value)
 
     def __post_init__(self):
         super().__post_init__()
-        linear, least_squares = declaration(self.model).linear, self.solver in ("cg", "lanczos")
+        linear, least_squares = declared(self).linear, self.solver in ("cg", "lanczos")
         if least_squares and not (linear and self.loss == "square"):
             raise UserError(
-                f"--solver={self.solver} fits {', '.join(LINEAR)} with the square loss. Received: --model={self.model} "
-                f"--loss={self.loss}. Use --solver=sgd, adam, adamw or newton_cg."
+                f"--solver={self.solver} fits {', '.join(LINEAR)} and, with --linearize, model files, with the square "
+                f"loss. Received: --model={self.model} --loss={self.loss}. Use --solver=sgd, adam, adamw or newton_cg."
             )
         if self.solver == "newton_cg" and self.max_ncg_iters == 0:
             raise UserError("--solver=newton_cg takes no step with --max_ncg_iters=0. Give it, say, 100.")
-        rule = declaration(self.model).momentum
+        rule = declared(self).momentum
         if self.momentum == rule:
             raise UserError(f"--momentum={rule} is the published rule of {self.model}: leave --momentum out.")
         if self.mixed_precision and self.max_ncg_iters:
@@ -154,7 +154,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
 
     def uses_least_squares(self) -> bool:
         """Whether one linear solve serves the whole grid; else the model is trained ridge by ridge."""
-        linear = declaration(self.model).linear and self.loss == "square"
+        linear = declared(self).linear and self.loss == "square"
         return self.solver in ("cg", "lanczos") or (self.solver == "auto" and linear)
 
     def working_solver(self) -> str:
@@ -163,7 +163,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
             return self.solver
         if self.uses_least_squares():
             return "lanczos"
-        return declaration(self.model).optimizer
+        return declared(self).optimizer
 
     def recipe_settings(self) -> dict[str, Any]:
         """Return the options of first-order training, the fields of a `Recipe`.
@@ -175,9 +175,9 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         """
         recipe = super().recipe_settings()
         if self.momentum == "published":
-            recipe["momentum"] = declaration(self.model).momentum
+            recipe["momentum"] = declared(self).momentum
         if self.schedule == "published":
-            recipe["schedule"] = declaration(self.model).schedule(self)
+            recipe["schedule"] = declared(self).schedule(self)
         return recipe
 
     def run_name(self) -> str:
@@ -188,7 +188,8 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
 
     def model_name(self) -> str:
         """Return the name of the model, that of its file without the suffix for a model of the user's own."""
-        return Path(self.model).stem if MODELS.is_file(self.model) else self.model
+        name = Path(self.model).stem if MODELS.is_file(self.model) else self.model
+        return f"{name} linearized" if self.linearize else name
 
     def folder(self) -> Path:
         """Return the folder of the run's result."""
@@ -219,9 +220,6 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     read_weights(config)
     ridges = asked_ridges(config)
     dataset = load_preprocessed(config, level)
-    if dataset.family == OWN:
-        scale = mean_diagonal(declaration(config.model).ridges, config.num_units, dataset.train.x)
-        ridges = {index: scale * ridge for index, ridge in ridges.items()}
     logging.info(
         "%s on %s at noise level %d: %d train rows of dimension %d, %d ridges",
         config.model, dataset.name, level, len(dataset.train), dataset.dim, len(ridges),
@@ -232,6 +230,9 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     load_backend()
     from linearized.models.common import build
 
+    scale = _ridge_scale(config, dataset)
+    ridges = {index: scale * ridge for index, ridge in ridges.items()}
+
     if config.uses_least_squares():
         from linearized.experiments.least_squares_fit import fit
     else:
@@ -240,9 +241,10 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     entries = [_entry(done, dataset, config.loss) for done in fits]
     choice = select.choose(entries)
     select.warn(config.model, choice, entries, _advice(config))
-    size = len(grid(declaration(config.model).ridges, dataset.family, num_layers=config.num_layers))
+    size = len(grid(declared(config).ridges, dataset.family, num_layers=config.num_layers))
+    width = "" if config.num_units is None else " or --num_units"
     select.warn_edge(config.model, choice, entries, size,
-                     "Its grid is fixed: change the scale of the inputs or --num_units.")  # fmt: skip
+                     f"Its grid is fixed: change the scale of the inputs{width}.")  # fmt: skip
     best = fits[choice.position]
     model = build(config, dataset, best.ridge)
     _set_parameters(config, model, best.parameters)
@@ -270,9 +272,17 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     return life.Outcome(record, arrays, {"model.keras": model.save})
 
 
+def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:
+    """Return what the ridges of the grid are multiplied by: the scale of the kernel where nothing is published."""
+    ridges = declared(config).ridges
+    if ridges == "jacobian":
+        return module_of(config).ridge_scale(config, dataset)
+    return mean_diagonal(ridges, config.num_units, dataset.train.x) if dataset.family == OWN else 1.0
+
+
 def hidden_layers(config: TrainSettings) -> int | None:
     """Layers with a nonlinearity, the unit in which models and kernels can be compared; None for a model file."""
-    return declaration(config.model).hidden_layers(config)
+    return declared(config).hidden_layers(config)
 
 
 def _advice(config: TrainSettings) -> str:
@@ -292,7 +302,7 @@ def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:
 
 def _set_parameters(config: TrainSettings, model, parameters) -> None:
     if config.uses_least_squares():
-        MODELS.load(config.model).set_parameters(model, parameters)
+        module_of(config).set_parameters(model, parameters)
     else:
         model.set_weights(parameters)
 

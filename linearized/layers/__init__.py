@@ -5,6 +5,7 @@ from linearized.layers.favor_attention import FavorAttention
 from linearized.layers.initializers import SeededNormal
 from linearized.layers.kervolution import Kervolution1D, Kervolution2D, Kervolution3D
 from linearized.layers.lambda_layer import LambdaLayer
+from linearized.layers.linearization import Linearization
 from linearized.layers.mean_field import MeanFieldDense
 from linearized.layers.neural_tangent import NeuralTangent
 from linearized.layers.position_embedding import PositionEmbedding
@@ -28,6 +29,7 @@ __all__ = [
     "Kervolution2D",
     "Kervolution3D",
     "LambdaLayer",
+    "Linearization",
     "MeanFieldDense",
     "NamedFunction",
     "NeuralTangent",

@@ -12,9 +12,10 @@ from linearized.base.registry import FILE_ENTRY, loaded
 from linearized.models.declaration import Declaration
 from linearized.settings.config import Settings
 from linearized.settings.model_files import ModelFiles
-from linearized.settings.reads import When
+from linearized.settings.reads import When, when
 
 KERAS_FILE = "linearized.models.keras_file"
+LINEARIZED_FILE = "linearized.models.linearized_file"
 
 
 class _Models(ModelFiles):
@@ -51,6 +52,18 @@ def declaration(name: str) -> Declaration:
     return MODELS.load(name).DECLARED
 
 
+def module_of(config: Any) -> Any:
+    """Return the module of the model that settings choose: model and, for a model file, whether to linearize it."""
+    if MODELS.is_file(config.model) and config.linearize:
+        return loaded(LINEARIZED_FILE)
+    return MODELS.load(config.model)
+
+
+def declared(config: Any) -> Declaration:
+    """Return what the module of the model that settings choose declares of it, see `module_of`."""
+    return module_of(config).DECLARED
+
+
 def without_images() -> list[str]:
     """Return the names of the models whose rows need not be images."""
     return [name for name in MODELS if not declaration(name).images]
@@ -58,10 +71,12 @@ def without_images() -> list[str]:
 
 def setting_groups() -> tuple[type[Settings], ...]:
     """Return the classes of the flags that models declare, each once, in the order of `MODELS`."""
-    declared = [*(declaration(name) for name in MODELS), loaded(KERAS_FILE).DECLARED]
-    return tuple(dict.fromkeys(group for one in declared for group in one.groups))
+    every = [*(declaration(name) for name in MODELS), loaded(KERAS_FILE).DECLARED]
+    return tuple(dict.fromkeys(group for one in every for group in one.groups))
 
 
 def declared_reads() -> dict[str, Mapping[str, When]]:
-    """Return the settings that each model reads; those of model files under `FILE_ENTRY`."""
-    return {**{name: declaration(name).reads for name in MODELS}, FILE_ENTRY: loaded(KERAS_FILE).DECLARED.reads}
+    """Return the settings that each model reads; those of model files, linearized or not, under `FILE_ENTRY`."""
+    linearized = {name: condition & when(linearize=True) for name, condition in loaded(LINEARIZED_FILE).READS.items()}
+    of_files = {**loaded(KERAS_FILE).DECLARED.reads, **linearized}
+    return {**{name: declaration(name).reads for name in MODELS}, FILE_ENTRY: of_files}

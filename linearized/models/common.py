@@ -13,7 +13,7 @@ from linearized.base.reading import parsing, read_bytes
 from linearized.data.dataset import Dataset
 from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.initializers import SeededNormal
-from linearized.models import MODELS, without_images
+from linearized.models import module_of, without_images
 from linearized.models.saved_model import custom_classes
 
 
@@ -47,7 +47,7 @@ def readout(dataset: Dataset, features: int, seed: int) -> keras.layers.Dense:
 
 def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
     """The model of `config.model`; with `config.mixed_precision` it computes in bfloat16 and keeps float32 weights."""
-    module, before = MODELS.load(config.model), keras.config.dtype_policy()
+    module, before = module_of(config), keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if config.mixed_precision else "float32")
     try:
         return module.build(config, dataset, ridge=ridge)

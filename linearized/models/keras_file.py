@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PROBABILITIES = ("softmax", "sigmoid", "log_softmax", "Softmax")
 
 
-def _check(config: Any) -> None:
+def check(config: Any) -> None:
     """Raise `UserError`, before Keras is imported, for a file that is no model or takes other inputs than the rows."""
     if config.mixed_precision:
         raise UserError(f"--mixed_precision changes nothing: {config.model} holds the precision of its layers. "
@@ -32,8 +32,8 @@ def _check(config: Any) -> None:
 
 
 DECLARED = Declaration(
-    reads("init", "seed"), groups=(KerasFileSettings,), units=0, ridges="convolutional", batches="convolutional",
-    check=_check, hidden_layers=lambda _config: None,
+    reads("init", "seed", "linearize"), groups=(KerasFileSettings,), units=0, ridges="convolutional",
+    batches="convolutional", check=check, hidden_layers=lambda _config: None,
 )  # fmt: skip
 
 
@@ -45,11 +45,25 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
             initializers have no seed of their own).
         ridge: λ of the penalty above.
 
+    Raises `UserError` as `of_rows`.
+    """
+    from linearized.models.common import penalty
+
+    model = of_rows(config, dataset)
+    for variable in model.trainable_variables:
+        if len(variable.shape) > 1 and variable.regularizer is None:
+            variable.regularizer = penalty(ridge)
+    return model
+
+
+def of_rows(config: Any, dataset: Dataset) -> "keras.Model":
+    """Return the model of the file for the rows of a dataset, with the weights that `config.init` asks for.
+
     Raises `UserError` for a file that Keras cannot load, and for inputs or outputs that do not fit the dataset.
     """
     import keras
 
-    from linearized.models.common import load, penalty
+    from linearized.models.common import load
 
     path = config.model
     model = load(path)
@@ -65,9 +79,6 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
         except Exception as error:  # a model of a class of the user's own may raise anything
             raise UserError(f"{path} cannot take rows of {dataset.name}: {one_line(error)}") from error
     _check_outputs(model, path, dataset, config.loss)
-    for variable in model.trainable_variables:
-        if len(variable.shape) > 1 and variable.regularizer is None:
-            variable.regularizer = penalty(ridge)
     return model
 
 

@@ -25,7 +25,8 @@ class JacobianProblem(LeastSquares):
         x: Rows (n, ...) as the model takes them.
         y: Targets (n, k).
         offset: Whether f(x; θ₀) is part of the linearized model; else it is J(x) v alone.
-        variables: Which trainable variables move: a function of a variable; None: all.
+        variables: Which trainable variables move, see `linearized.empirical_ntk`; None: all.
+        memory: Budget in bytes for what a solver keeps.
 
     Products are in float32, summed over blocks of rows in float64; `adjoint64` and `evaluate` are no more exact, so
     that residuals below about 1e-6 of ‖Aᵀy‖ are rounding.
@@ -35,7 +36,7 @@ class JacobianProblem(LeastSquares):
 
     def __init__(
         self, model: keras.Model, x: Any, y: Float[np.ndarray, "n k"], *, offset: bool = True,
-        variables: Callable[[Any], bool] | None = None,
+        variables: Callable[[Any], bool] | str | None = None, memory: int = MEMORY,
     ):  # fmt: skip
         self._x, self.offset = checked_inputs(x), offset
         outputs = checked_outputs(model, self._x)
@@ -43,8 +44,9 @@ class JacobianProblem(LeastSquares):
             raise UserError(f"The model {model.name} has outputs ({len(self._x)}, {outputs}). Received: targets of "
                             f"shape {y.shape}.")  # fmt: skip
         self.products, self.outputs = JacobianProducts(model, chosen_variables(model, variables)), outputs
-        start = self.products.outputs(self._x) if offset else 0.0
-        super().__init__((y - start).reshape(-1, 1), self.products.params, len(self._x), MEMORY, "recomputed")
+        self._start = self.products.outputs(self._x) if offset else np.zeros(y.shape)
+        targets = (y - self._start).reshape(-1, 1)
+        super().__init__(targets, self.products.params, len(self._x), memory, "recomputed")
 
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
         """Return A v."""
@@ -53,6 +55,10 @@ class JacobianProblem(LeastSquares):
     def adjoint(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
         """Return Aᵀ u."""
         return self.products.adjoint(self._x, u.reshape(self.n, self.outputs, -1))
+
+    def outputs_of(self, predictions: Float64[np.ndarray, "rows 1"]) -> Float64[np.ndarray, "n k"]:
+        """As `LeastSquares.outputs_of`."""
+        return self._start + predictions.reshape(self._start.shape)
 
     def predict(self, x: Any, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
         """Return the linearized model's outputs for other rows: k for every column of v, column after column."""

@@ -110,6 +110,10 @@ class LeastSquares(abc.ABC):
         """
         return residual / (2 * math.sqrt(ridge)) if ridge > 0 else math.inf
 
+    def outputs_of(self, predictions: Float64[np.ndarray, "rows columns"]) -> Float64[np.ndarray, "n k"]:
+        """Return the model's outputs on the train rows from A v, one row per data point."""
+        return predictions.reshape(self.n, -1)
+
     def repeated_targets(self, columns: int) -> Float64[np.ndarray, "rows c"]:
         """Y beside itself until it has `columns` columns."""
         return np.tile(self.targets, (1, columns // self.columns))

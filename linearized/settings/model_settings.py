@@ -177,13 +177,21 @@ class ResNetSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class KerasFileSettings(Settings):
-    """Of `--model=path.keras`, see `linearized.models.keras_file`."""
+    """Of `--model=path.keras`, see `linearized.models.keras_file` and `linearized_file`."""
 
     GROUP = "Model"
 
     init: str = setting(
         "file", "--model=path.keras: file, train the weights of the file further; fresh, its architecture with new "
         "weights", choices=("file", "fresh"),
+    )  # fmt: skip
+    linearize: bool = setting(
+        False, "--model=path.keras: fit its linearization f(x; θ₀) + J(x)(θ - θ₀) at these weights θ₀ in its place"
+    )
+    tangent_offset: bool = setting(True, "the linearization has f(x; θ₀); else it is J(x)(θ - θ₀) alone")
+    tangent_variables: str = setting(
+        "all", "weights θ that the linearization moves: all; last, of the last layer; no_embeddings; or words of their "
+        "paths, such as block5,head",
     )  # fmt: skip
 
 

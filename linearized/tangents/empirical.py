@@ -19,7 +19,7 @@ ROWS = 256  # of a forward pass
 
 def empirical_ntk(
     model: keras.Model, x1: Any, x2: Any = None, *, outputs: str | int = "trace",
-    variables: Callable[[Any], bool] | None = None, explain: bool = False,
+    variables: Callable[[Any], bool] | str | None = None, explain: bool = False,
 ) -> np.ndarray | pd.DataFrame:  # fmt: skip
     """Return the empirical NTK Θ_kl(x, x') = Σ_w ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ of a Keras model at its present weights.
 
@@ -28,7 +28,8 @@ def empirical_ntk(
         x1, x2: Rows (n, ...) and (m, ...) as the model takes them; None: x2 = x1.
         outputs: "trace", Σ_k Θ_kk; "full", every pair of outputs; "sum", the NTK of Σ_k f_k; or the index of an output.
         variables: Which trainable variables take part: a function of a variable, such as
-            `lambda variable: "embedding" not in variable.path`; None: all.
+            `lambda variable: "block5" in variable.path`; "last", those of the last layer; "no_embeddings"; words of
+            their paths such as "block5,head"; None: all.
         explain: Return a table of the path that each variable takes (see `paths`) in the place of the kernel.
 
     Returns: Θ, float32 (n, m), or (n, m, k, k) for "full".

@@ -10,6 +10,7 @@ from linearized.base.array_checks import refuse_not_finite
 from linearized.base.errors import UserError
 from linearized.base.reading import one_line
 from linearized.tangents.signals import BACKENDS, flat, gradients, in_float32
+from linearized.tangents.variable_sets import variable_set
 
 ROUNDING = 1e-5  # relative error of a sum in float32, of the size of its terms
 COUPLED = 1e-3  # relative change of a row's outputs by another row beside it, above which rows are not independent
@@ -83,11 +84,16 @@ def _size_of_terms(model: keras.Model, row: np.ndarray) -> float:
                if slope is not None)  # fmt: skip
 
 
-def chosen_variables(model: keras.Model, chosen: Callable[[Any], bool] | None) -> list[Any]:
+def chosen_variables(model: keras.Model, chosen: Callable[[Any], bool] | str | None) -> list[Any]:
     """Return the trainable variables that take part: those that `chosen` holds for; None: all.
+
+    Args:
+        chosen: A function of a variable, or the name of a set (see `variable_sets`).
 
     Raises `UserError` if there is none.
     """
+    if isinstance(chosen, str):
+        chosen = variable_set(model, chosen)
     found = [one for one in model.trainable_variables if chosen is None or chosen(one)]
     if not found:
         which = "no trainable variable" if chosen is None else "no trainable variable that was chosen"

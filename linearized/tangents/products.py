@@ -1,7 +1,8 @@
 """Products with the Jacobian J(x) of a Keras model's outputs with respect to its variables, at its present weights.
 
 J v by two backward passes on TensorFlow, the second with respect to the cotangents of the first, and by one forward
-derivative on JAX; Jᵀu by one backward pass. In float32, inference mode.
+derivative on JAX; Jᵀu by one backward pass. In float32, inference mode. `first_order` is the same J v as part of a
+layer's call, with tensors of the backend.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from linearized.base.shapes import Float, Float64
 from linearized.tangents.signals import flat, in_float32
 
 ROWS = 256  # of a pass
+TRACED = 64  # rows from which the mean of the trace is estimated
 
 
 class JacobianProducts:
@@ -41,7 +43,7 @@ class JacobianProducts:
         found = []
         with in_float32(self.model):
             for column in np.asarray(v, np.float32).T:
-                direction = self._parts(column)
+                direction = self.parts(column)
                 blocks = [np.asarray(self._program.forward(x[rows], direction)) for rows in _blocks(len(x))]
                 found.append(np.concatenate(blocks).astype(np.float64))
         return np.stack(found, axis=-1)
@@ -56,7 +58,19 @@ class JacobianProducts:
                     total[:, place] += np.concatenate([np.asarray(part, np.float64).ravel() for part in parts])
         return total
 
-    def _parts(self, column: np.ndarray) -> list[np.ndarray]:
+    def mean_trace(self, x: np.ndarray) -> float:
+        """Return the mean over the rows of Σ_k ‖∂f_k/∂θ‖², the diagonal of the tangent kernel's trace over outputs.
+
+        An estimate from at most TRACED rows, evenly spaced: E‖Jᵀs‖² of a row is Σ_k ‖∂f_k/∂θ‖² for random signs s of
+        the outputs, and exactly that for one output. Costs a forward and a backward pass for each of these rows.
+        """
+        rows = x[np.unique(np.linspace(0, len(x) - 1, min(len(x), TRACED)).astype(int))]
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(len(rows), self.outputs(rows[:1]).shape[1], 1))
+        squares = [np.square(self.adjoint(row[None], sign[None])).sum() for row, sign in zip(rows, signs, strict=True)]
+        return float(np.mean(squares))
+
+    def parts(self, column: Float[np.ndarray, " p"]) -> list[np.ndarray]:
+        """Return a column of v as one array for each variable, in its shape."""
         pieces = np.split(column, np.cumsum(self.sizes)[:-1])
         return [piece.reshape(variable.shape) for piece, variable in zip(pieces, self.variables, strict=True)]
 
@@ -94,12 +108,7 @@ class _TensorFlowProducts:
         return [self._tf.convert_to_tensor(one) for one in found]
 
     def _forward(self, x: Any, direction: list[Any]) -> Any:
-        with self._tf.GradientTape(watch_accessed_variables=False) as tape:
-            u = self._tf.zeros_like(flat(self._model(x, training=False)))  # its pass is pruned
-            tape.watch(u)
-            pulled = self._adjoint(x, u)
-            total = sum(self._tf.reduce_sum(one * part) for one, part in zip(pulled, direction, strict=True))
-        return tape.gradient(total, u, unconnected_gradients="zero")
+        return flat(first_order(self._model, self._variables, direction, x)[1])
 
 
 class _JaxProducts:
@@ -135,3 +144,48 @@ class _JaxProducts:
 
 
 BACKENDS = {"tensorflow": _TensorFlowProducts, "jax": _JaxProducts}
+
+
+def first_order(model: keras.Model, variables: Sequence[Any], direction: Sequence[Any], x: Any) -> tuple[Any, Any]:
+    """Return f(x) and J(x) v as tensors of the backend, both in the shape of the outputs; inference mode.
+
+    Args:
+        model: Its layers compute in float32.
+        variables: Those that J is taken with respect to.
+        direction: v, one tensor or Keras variable in the shape of each variable. Gradients flow to v.
+        x: Rows, a tensor of the backend. Costs a forward and two backward passes (TensorFlow) or two forward (JAX).
+    """
+    return FIRST_ORDER[keras.backend.backend()](model, variables, direction, x)
+
+
+def _first_order_tensorflow(model: Any, variables: Sequence[Any], direction: Sequence[Any], x: Any) -> tuple[Any, Any]:
+    import tensorflow as tf
+
+    values = [variable.value for variable in variables]
+    with tf.GradientTape(watch_accessed_variables=False) as outer:
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(values)
+            outputs = model(x, training=False)
+        u = tf.zeros_like(outputs)
+        outer.watch(u)
+        pulled = inner.gradient(outputs, values, output_gradients=u, unconnected_gradients="zero")
+        pairs = zip(pulled, direction, strict=True)
+        total = sum(tf.reduce_sum(tf.convert_to_tensor(one) * tf.convert_to_tensor(part)) for one, part in pairs)
+    return outputs, outer.gradient(total, u, unconnected_gradients="zero")
+
+
+def _first_order_jax(model: Any, variables: Sequence[Any], direction: Sequence[Any], x: Any) -> tuple[Any, Any]:
+    import jax
+
+    taken = {id(variable) for variable in variables}
+    others = [(one, one.value) for one in model.variables if id(one) not in taken]
+
+    def outputs(values: list[Any]) -> Any:
+        with keras.StatelessScope(state_mapping=[*zip(variables, values, strict=True), *others]):
+            return model(x, training=False)
+
+    values = [variable.value for variable in variables]
+    return jax.jvp(outputs, (values,), ([jax.numpy.asarray(part) for part in direction],))
+
+
+FIRST_ORDER = {"tensorflow": _first_order_tensorflow, "jax": _first_order_jax}

@@ -33,7 +33,7 @@ class TangentKernel:
 
     def __init__(
         self, model: keras.Model, probe: np.ndarray, *, outputs: str | int = "trace",
-        variables: Callable[[Any], bool] | None = None,
+        variables: Callable[[Any], bool] | str | None = None,
     ):  # fmt: skip
         self.model, self.full = model, outputs == "full"
         self._cotangents = _cotangents(outputs, checked_outputs(model, probe))

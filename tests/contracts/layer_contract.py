@@ -94,6 +94,21 @@ CASES = {
         )
     ],
 }
+INNER = {
+    "module": "keras", "class_name": "Sequential", "registered_name": None,
+    "config": {"name": "inner", "layers": [
+        {"module": "keras.layers", "class_name": "InputLayer", "registered_name": None,
+         "config": {"batch_shape": [None, 6], "dtype": "float32", "name": "rows"}},
+        *({"module": "keras.layers", "class_name": "Dense", "registered_name": None,
+           "config": {"name": f"dense_{units}", "units": units, "activation": activation,
+                      "kernel_initializer": keras.saving.serialize_keras_object(SeededNormal(0.5, units))}}
+          for units, activation in ((7, "tanh"), (3, "linear"))),
+    ]},
+}  # fmt: skip
+CASES["Linearization"] = [
+    ({"inner": INNER}, (5, 6)),
+    ({"inner": INNER, "places": [0, 3], "offset": False, "direction_regularizer": keras.regularizers.L2(0.1)}, (5, 6)),
+]
 MADE_BY_SWAP = ("SwappedLayer", "SwappedModel")  # they wrap a layer in place: see the tests of `swap`
 CASES |= {
     "Kervolution1D": [

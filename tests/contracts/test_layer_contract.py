@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -66,6 +67,9 @@ def test_layers_on_jax_give_the_same_outputs(which, tmp_path):
         ("NeuralTangent", {"units": 3, "outputs": 1, "directions": "both"}),
         ("NeuralTangent", {"units": 3, "outputs": 1, "law": "cauchy"}),
         ("NeuralTangent", {"units": 3, "outputs": 1, "seed": -1}),
+        ("Linearization", {"inner": 3}),
+        ("Linearization", {"inner": keras.Sequential([keras.layers.Dense(2)]), "places": [1, 1]}),
+        ("Linearization", {"inner": keras.Sequential([keras.layers.Dense(2)]), "places": []}),
         ("MeanFieldDense", {"units": 0}),
         ("MeanFieldDense", {"units": 3, "place": "last"}),
         ("MeanFieldDense", {"units": 3, "seed": -1}),

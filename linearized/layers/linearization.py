@@ -1,0 +1,188 @@
+"""A Keras model linearized in its weights: f(x; θ₀) + J(x) v, where J is the Jacobian at θ₀ and v = θ - θ₀ is trained.
+
+    linear = linearize(model)          # a Keras model, at v = 0
+    linear.fit(x, y)                   # trains v; `linearized.fit_linearization` solves for it
+
+Layers are in inference mode and compute in float32. A call costs a forward and two backward passes of the model on
+TensorFlow, and two forward passes on JAX. (Chizat, Oyallon and Bach, NeurIPS 2019.)
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from absl import logging
+from keras import ops
+from keras.saving import deserialize_keras_object, serialize_keras_object
+
+from linearized.base.errors import UserError
+from linearized.base.reading import one_line
+from linearized.layers.shapes import check_shape
+from linearized.tangents.model_checks import checked_inputs, checked_outputs, chosen_variables
+from linearized.tangents.products import first_order
+
+ROWS = 2  # of a probe that is drawn for a model
+
+
+@keras.saving.register_keras_serializable("linearized")
+class Linearization(keras.layers.Layer):
+    """f(x; θ₀) + J(x) v of an inner model; v starts at 0 and is all that is trained.
+
+    Args:
+        inner: The model, not shared with anything: its weights, θ₀, are frozen, and its layers compute in float32.
+        places: The variables that J is taken with respect to, by their numbers in `inner.variables`; None: all that
+            are trainable.
+        offset: Whether f(x; θ₀) is added; else the layer is J(x) v alone.
+        direction_regularizer: Of each part of v.
+
+    It computes in float32, whatever `dtype` is given.
+
+    Input shape: that of `inner`.
+    Output shape: that of `inner`. Memory: v takes as much as the variables that it moves.
+    """
+
+    def __init__(self, inner, places=None, offset=True, direction_regularizer=None, **kwargs):
+        super().__init__(autocast=False, **{**kwargs, "dtype": "float32"})
+        self.inner = deserialize_keras_object(inner) if isinstance(inner, dict) else inner
+        if not isinstance(self.inner, keras.Model):
+            raise ValueError(f"`inner` must be a Keras model. Received: inner={inner!r}.")
+        self.places = None if places is None else [int(place) for place in places]
+        if self.places is not None and (not self.places or len(set(self.places)) < len(self.places)):
+            raise ValueError(f"`places` must be different numbers, one at least. Received: places={places}.")
+        self.offset = bool(offset)
+        self.direction_regularizer = keras.regularizers.get(direction_regularizer)
+        self._built_for: tuple[int | None, ...] | None = None
+        self.inner.trainable = self.places is None  # else its configuration would differ before and after `build`
+        for layer in self.inner._flatten_layers():
+            if layer.compute_dtype != "float32":
+                layer.dtype_policy = "float32"
+
+    def build(self, input_shape):
+        if not self.inner.built:
+            self.inner.build(input_shape)
+        if self.places is None:
+            trainable = {id(variable) for variable in self.inner.trainable_variables}
+            self.places = [place for place, one in enumerate(self.inner.variables) if id(one) in trainable]
+        if not self.places or max(self.places) >= len(self.inner.variables) or min(self.places) < 0:
+            raise ValueError(f"`places` must be numbers of the {len(self.inner.variables)} variables of "
+                             f"{self.inner.name!r}. Received: places={self.places}.")  # fmt: skip
+        self.inner.trainable = False
+        self._built_for = tuple(input_shape)
+        self.directions = [
+            self.add_weight(
+                name=f"direction_{number}", shape=variable.shape, initializer="zeros", dtype="float32",
+                regularizer=self.direction_regularizer,
+            )
+            for number, variable in enumerate(self.moved_variables())
+        ]  # fmt: skip
+
+    def moved_variables(self):
+        """Return the variables of the inner model that J is taken with respect to, in the order of `directions`."""
+        variables = self.inner.variables
+        return [variables[place] for place in self.places]
+
+    def call(self, x):
+        check_shape(self, x.shape, (None, *self._built_for[1:]))
+        outputs, change = first_order(self.inner, self.moved_variables(), self.directions, x)
+        return ops.cast(outputs + change if self.offset else change, "float32")
+
+    def fixed_variables(self):
+        """What no training changes: θ₀."""
+        return self.inner.variables
+
+    def compute_output_shape(self, input_shape):
+        return self.inner.compute_output_spec(keras.KerasTensor(input_shape, _input_dtype(self.inner))).shape
+
+    def get_config(self):
+        regularizer = keras.regularizers.serialize(self.direction_regularizer)
+        own = {"inner": serialize_keras_object(self.inner), "places": self.places, "offset": self.offset}
+        return {**super().get_config(), **own, "direction_regularizer": regularizer}
+
+
+def linearize(
+    model: keras.Model, *, offset: bool = True, variables: Callable[[Any], bool] | str | None = None, x: Any = None
+) -> keras.Model:  # fmt: skip
+    """Return the linearization f(x; θ₀) + J(x) v of a Keras model at its present weights, as a Keras model.
+
+    It starts at v = 0. Keras' `fit` trains v, `linearized.fit_linearization` solves for it over a grid of ridges; it
+    saves, loads (with `import linearized.layers` before `keras.models.load_model`) and predicts like any model, and is
+    a copy: later changes of `model` do not move it.
+
+    Args:
+        model: Of one input and one output, of any layers; its trainable variables are θ.
+        offset: Whether f(x; θ₀) is added; else J(x) v alone is.
+        variables: Which trainable variables move: "all" (as None), "last", those of the last layer; "no_embeddings";
+            words of their paths such as "block5,head"; or a function of a variable.
+        x: Some rows as the model takes them, with which it is checked; None: normal ones of the shape that it states.
+
+    Raises `UserError` as `linearized.empirical_ntk`, and for a model that Keras cannot save and load.
+    """
+    rows = _probe(model) if x is None else checked_inputs(x)
+    checked_outputs(model, rows)
+    chosen = {id(one) for one in chosen_variables(model, variables)}
+    places = [place for place, one in enumerate(model.variables) if id(one) in chosen]
+    return linearization_of(_copied(model), places, rows, offset=offset)
+
+
+def linearization_of(
+    inner: keras.Model, places: list[int], rows: np.ndarray, *, offset: bool = True,
+    direction_regularizer: keras.regularizers.Regularizer | None = None,
+) -> keras.Model:  # fmt: skip
+    """Return the Keras model of a `Linearization`, whose arguments these are, for rows like the given ones."""
+    if any(layer.compute_dtype != "float32" for layer in inner._flatten_layers()):
+        logging.info("%s: its policy is not float32; the linearization computes in float32.", inner.name)
+    inputs = keras.Input(rows.shape[1:], dtype=rows.dtype.name, name="x")
+    layer = Linearization(inner, places, offset, direction_regularizer=direction_regularizer, name="linearization")
+    return keras.Model(inputs, layer(inputs), name=f"{inner.name}_linearized")
+
+
+def set_direction(model: keras.Model, v: np.ndarray) -> None:
+    """Write v, the parts of all moved variables one after the other, into a model of `linearize`."""
+    directions = model.get_layer("linearization").directions
+    sizes = [int(np.prod(variable.shape)) for variable in directions]
+    if v.size != sum(sizes):
+        raise ValueError(f"Expected {sum(sizes)} parameters. Received: shape {v.shape}.")
+    for variable, part in zip(directions, np.split(v.ravel(), np.cumsum(sizes)[:-1]), strict=True):
+        variable.assign(part.reshape(variable.shape))
+
+
+def get_direction(model: keras.Model) -> np.ndarray:
+    """Return v of a model of `linearize` as one column (p, 1)."""
+    directions = model.get_layer("linearization").directions
+    return np.concatenate([ops.convert_to_numpy(variable).ravel() for variable in directions])[:, None]
+
+
+def _copied(model: keras.Model) -> keras.Model:
+    """Return an equal model that shares nothing with this one, by way of a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        try:
+            model.save(path)
+            return keras.saving.load_model(path, compile=False)
+        except Exception as error:  # a class of the user's own may raise anything
+            raise UserError(
+                f"The model {model.name} cannot be saved and loaded by Keras ({one_line(error)}). Classes of your own "
+                "need get_config and keras.saving.register_keras_serializable."
+            ) from error
+
+
+def _input_dtype(model: keras.Model) -> str:
+    inputs = getattr(model, "inputs", None)
+    return "float32" if not inputs else keras.backend.standardize_dtype(inputs[0].dtype)
+
+
+def _probe(model: keras.Model) -> np.ndarray:
+    """Return normal rows of the shape that a model states, or zeros where it takes whole numbers."""
+    shape = getattr(model, "input_shape", None)
+    if isinstance(shape, list) or (isinstance(shape, tuple) and shape and isinstance(shape[0], tuple)):
+        raise UserError(f"The model {model.name} has {len(shape)} inputs. Give a model of one of them, with the "
+                        "others as constants.")  # fmt: skip
+    if not isinstance(shape, tuple) or None in shape[1:]:
+        raise UserError(f"The model {model.name} does not state the shape of its rows. Give some rows: "
+                        "linearize(model, x=rows).")  # fmt: skip
+    if "int" in _input_dtype(model):
+        return np.zeros((ROWS, *shape[1:]), np.int32)
+    return np.random.default_rng(0).standard_normal((ROWS, *shape[1:])).astype(np.float32)

@@ -1,0 +1,93 @@
+"""The linearization of a Keras model of the user's own, `--model=path.keras --linearize`: f(x; θ₀) + J(x) v.
+
+Penalty: λ‖v‖², for least squares and first-order training alike. A has n k rows and a column for each number that
+moves, so that the least-squares problem has one column; its grid of ridges is 10^[-8, 1] times the mean of
+Σ_k ‖∂f_k(x)/∂θ‖² over the train rows, which is the trace of A Aᵀ divided by n.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from linearized.data.dataset import Dataset
+from linearized.models import keras_file
+from linearized.models.declaration import Declaration
+from linearized.settings.reads import reads
+
+if TYPE_CHECKING:
+    import keras
+
+    from linearized.problems.jacobian_problem import JacobianProblem
+
+READS = reads("tangent_offset", "tangent_variables")
+DECLARED = Declaration(
+    keras_file.DECLARED.reads | READS, groups=keras_file.DECLARED.groups, linear=True, units=0, ridges="jacobian",
+    batches="linear", check=keras_file.check, hidden_layers=lambda _config: None,
+)  # fmt: skip
+
+
+def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
+    """Return an uncompiled model from rows (n, d) to outputs (n, k), at v = 0; see `linearized.layers.linearization`.
+
+    Args:
+        config: model, init and seed as `keras_file.build` reads them, and with `tangent_variables` which weights move,
+            with `tangent_offset` whether f(x; θ₀) is part of the outputs.
+        ridge: λ of the penalty above.
+
+    Raises `UserError` as `keras_file.build` and `linearized.linearize`.
+    """
+    from linearized.layers.linearization import linearization_of
+    from linearized.models.common import penalty
+    from linearized.tangents.model_checks import checked_inputs, checked_outputs, chosen_variables
+
+    inner, rows = keras_file.of_rows(config, dataset), checked_inputs(dataset.train.x[:1])
+    checked_outputs(inner, rows)
+    chosen = {id(one) for one in chosen_variables(inner, config.tangent_variables)}
+    places = [place for place, one in enumerate(inner.variables) if id(one) in chosen]
+    return linearization_of(inner, places, rows, offset=config.tangent_offset, direction_regularizer=penalty(ridge))
+
+
+def problem(config: Any, dataset: Dataset, memory: int) -> "JacobianProblem":
+    """Return the least-squares problem of the train rows.
+
+    Args:
+        memory: Bytes that a solver may keep.
+    """
+    from linearized.problems.jacobian_problem import JacobianProblem
+
+    return JacobianProblem(
+        keras_file.of_rows(config, dataset), dataset.train.x, dataset.targets(dataset.train),
+        offset=config.tangent_offset, variables=config.tangent_variables, memory=memory,
+    )  # fmt: skip
+
+
+def ridge_scale(config: Any, dataset: Dataset) -> float:
+    """Return what the grid of ridges is multiplied by, the trace of A Aᵀ divided by n, to three digits.
+
+    An estimate from some of the train rows, see `JacobianProducts.mean_trace`. Raises `UserError` where it is 0.
+    """
+    from linearized.base.errors import UserError
+    from linearized.tangents.model_checks import checked_inputs, checked_outputs, chosen_variables
+    from linearized.tangents.products import JacobianProducts
+
+    model, x = keras_file.of_rows(config, dataset), checked_inputs(dataset.train.x)
+    checked_outputs(model, x)
+    scale = JacobianProducts(model, chosen_variables(model, config.tangent_variables)).mean_trace(x)
+    if not 0 < scale < np.inf:
+        raise UserError(f"The derivatives of {config.model} at its weights have a mean square of {scale}: there is "
+                        "nothing to fit. Take other weights or other --tangent_variables.")  # fmt: skip
+    return float(f"{scale:.2e}")
+
+
+def get_parameters(model: "keras.Model") -> np.ndarray:
+    """Return v as one column (p, 1)."""
+    from linearized.layers.linearization import get_direction
+
+    return get_direction(model)
+
+
+def set_parameters(model: "keras.Model", values: np.ndarray) -> None:
+    """Write v, flat or as a column, into the model."""
+    from linearized.layers.linearization import set_direction
+
+    set_direction(model, values)
