@@ -122,9 +122,13 @@ def linearize(
     """
     rows = _probe(model) if x is None else checked_inputs(x)
     checked_outputs(model, rows)
+    return linearization_of(copied(model), chosen_places(model, variables), rows, offset=offset)
+
+
+def chosen_places(model: keras.Model, variables: Callable[[Any], bool] | str | None) -> list[int]:
+    """Return the numbers in `model.variables` of those that a choice names, see `linearize`. Raises `UserError`."""
     chosen = {id(one) for one in chosen_variables(model, variables)}
-    places = [place for place, one in enumerate(model.variables) if id(one) in chosen]
-    return linearization_of(_copied(model), places, rows, offset=offset)
+    return [place for place, one in enumerate(model.variables) if id(one) in chosen]
 
 
 def linearization_of(
@@ -155,8 +159,8 @@ def get_direction(model: keras.Model) -> np.ndarray:
     return np.concatenate([ops.convert_to_numpy(variable).ravel() for variable in directions])[:, None]
 
 
-def _copied(model: keras.Model) -> keras.Model:
-    """Return an equal model that shares nothing with this one, by way of a file."""
+def copied(model: keras.Model) -> keras.Model:
+    """Return an equal model that shares nothing with this one, by way of a file. Raises `UserError`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
 from linearized.models import keras_file
 from linearized.models.declaration import Declaration
@@ -19,10 +20,19 @@ if TYPE_CHECKING:
 
     from linearized.problems.jacobian_problem import JacobianProblem
 
+
+def _check(config: Any) -> None:
+    """Raise `UserError` as `keras_file.check`, and for Newton-CG, which computes in float64."""
+    keras_file.check(config)
+    if config.max_ncg_iters:
+        raise UserError("Newton-CG computes in float64, and a linearization in float32: leave out --max_ncg_iters. "
+                        "The square loss is solved by lanczos and cg, other losses by adam or sgd.")  # fmt: skip
+
+
 READS = reads("tangent_offset", "tangent_variables")
 DECLARED = Declaration(
     keras_file.DECLARED.reads | READS, groups=keras_file.DECLARED.groups, linear=True, units=0, ridges="jacobian",
-    batches="linear", check=keras_file.check, hidden_layers=lambda _config: None,
+    batches="linear", check=_check, hidden_layers=lambda _config: None,
 )  # fmt: skip
 
 
@@ -36,14 +46,13 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
     Raises `UserError` as `keras_file.build` and `linearized.linearize`.
     """
-    from linearized.layers.linearization import linearization_of
+    from linearized.layers.linearization import chosen_places, linearization_of
     from linearized.models.common import penalty
-    from linearized.tangents.model_checks import checked_inputs, checked_outputs, chosen_variables
+    from linearized.tangents.model_checks import checked_inputs, checked_outputs
 
     inner, rows = keras_file.of_rows(config, dataset), checked_inputs(dataset.train.x[:1])
     checked_outputs(inner, rows)
-    chosen = {id(one) for one in chosen_variables(inner, config.tangent_variables)}
-    places = [place for place, one in enumerate(inner.variables) if id(one) in chosen]
+    places = chosen_places(inner, config.tangent_variables)
     return linearization_of(inner, places, rows, offset=config.tangent_offset, direction_regularizer=penalty(ridge))
 
 
@@ -66,7 +75,6 @@ def ridge_scale(config: Any, dataset: Dataset) -> float:
 
     An estimate from some of the train rows, see `JacobianProducts.mean_trace`. Raises `UserError` where it is 0.
     """
-    from linearized.base.errors import UserError
     from linearized.tangents.model_checks import checked_inputs, checked_outputs, chosen_variables
     from linearized.tangents.products import JacobianProducts
 

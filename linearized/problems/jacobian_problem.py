@@ -28,6 +28,9 @@ class JacobianProblem(LeastSquares):
         variables: Which trainable variables move, see `linearized.empirical_ntk`; None: all.
         memory: Budget in bytes for what a solver keeps.
 
+    Attributes:
+        products: J v and Jᵀu.
+
     Products are in float32, summed over blocks of rows in float64; `adjoint64` and `evaluate` are no more exact, so
     that residuals below about 1e-6 of ‖Aᵀy‖ are rounding.
 

@@ -58,7 +58,8 @@ AT_WORK = {
 }  # what selects: its values are entries, not settings
 # Files, addresses, and what is valid with few values of others: tested with the code that reads them.
 ELSEWHERE = {"gram", "scheduler", "folder", "published_weights", "list", "ridge_grid", "loss", "target", "drop_columns",
-             "image_size", "channels", "skip_bad", "init"}  # fmt: skip
+             "image_size", "channels", "skip_bad", "init", "linearize",
+             "tangent_offset", "tangent_variables"}  # fmt: skip
 
 SPELLINGS = {"dense_layers"}  # settings that set another one, which names the run
 

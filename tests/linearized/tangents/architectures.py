@@ -133,7 +133,7 @@ SLOW = ("mobilenet", "densenet", "bert")
 
 
 def made(name: str) -> tuple[keras.Model, np.ndarray]:
-    """Return the model, its weights perturbed, and rows."""
+    """Return the model, its weights drawn by NumPy so that all backends have the same, and rows."""
     keras.utils.set_random_seed(0)
     model, x = ARCHITECTURES[name]()
     model(x[:1])
@@ -141,6 +141,11 @@ def made(name: str) -> tuple[keras.Model, np.ndarray]:
     for variable in model.variables:
         if "float" in variable.dtype and "seed" not in variable.path:
             values = keras.ops.convert_to_numpy(variable.value)
-            noise = random.uniform(0.5, 1.5, values.shape) if "variance" in variable.path else None
-            variable.assign(noise if noise is not None else values + 0.1 * random.standard_normal(values.shape))
+            if "variance" in variable.path:
+                variable.assign(random.uniform(0.5, 1.5, values.shape))
+                continue
+            if values.ndim > 1:  # Keras' own draws differ from backend to backend: of the variance of Glorot's
+                fans = np.prod(values.shape[:-2]) * sum(values.shape[-2:])
+                values = np.sqrt(2 / fans) * random.standard_normal(values.shape)
+            variable.assign(values + 0.1 * random.standard_normal(values.shape))
     return model, x

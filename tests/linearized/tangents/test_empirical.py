@@ -16,7 +16,7 @@ from linearized.tangents.taps import tapped
 
 from .architectures import ARCHITECTURES, SLOW, L, made, sequential, vectors
 
-ROOT = Path(__file__).resolve().parents[3]
+FOLDER = Path(__file__).parent
 
 
 def jacobian(model, x):
@@ -237,10 +237,11 @@ def _fail(site):
 def test_the_jax_backend_gives_the_same(monkeypatch):
     code = """
 import sys
+sys.path.insert(0, sys.argv[1])
 import numpy as np
-from tests.linearized.tangents.architectures import made
+from architectures import made
 import linearized
-for name in sys.argv[1:]:
+for name in sys.argv[2:]:
     model, x = made(name)
     np.save(sys.stdout.buffer, linearized.empirical_ntk(model, x, outputs="full"))
 """
@@ -248,7 +249,7 @@ for name in sys.argv[1:]:
     found = {}
     for backend in ("tensorflow", "jax"):
         monkeypatch.setenv("KERAS_BACKEND", backend)
-        done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, check=True, cwd=ROOT)
+        done = subprocess.run([sys.executable, "-c", code, FOLDER, *names], capture_output=True, check=True)
         stream = io.BytesIO(done.stdout)
         found[backend] = [np.load(stream) for _ in names]
     for name, one, two in zip(names, found["tensorflow"], found["jax"], strict=True):

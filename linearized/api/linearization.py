@@ -1,0 +1,92 @@
+"""`linearized.fit_linearization`: the linearization of a Keras model fitted to arrays, for a whole path of ridges."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.shapes import Float64
+from linearized.experiments.grids import own_grid
+from linearized.kernel_ridge.ridge_path import checked_labels, checked_memory, checked_path
+from linearized.layers.linearization import chosen_places, copied, linearization_of, set_direction
+from linearized.problems.jacobian_problem import JacobianProblem
+from linearized.solvers import LINEAR, SOLVERS, auto
+from linearized.solvers.linear.driver import UNWATCHED, Watch
+from linearized.solvers.linear.solution import Solution
+from linearized.tangents.model_checks import checked_inputs, checked_outputs
+
+RTOL = 1e-5  # float32 products reach about 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearizedPath:
+    """f(x; θ₀) + J(x) v at every ridge, in the order asked for.
+
+    Attributes:
+        ridges: ρ of ‖J v - (y - f₀)‖² + ρ‖v‖².
+        solutions: v (`value`, (p, 1)) and the solver's diagnostics at each ridge, see
+            `linearized.solvers.linear.solution.Solution`; `predictions` there are J v on the train rows.
+        solver, reason: Which solver, and why it was taken.
+    """
+
+    ridges: Float64[np.ndarray, " ridges"]
+    solutions: list[Solution]
+    solver: str
+    reason: str
+    _problem: JacobianProblem
+    _linear: keras.Model
+
+    def predict(self, x: Any) -> Float64[np.ndarray, "ridges m k"]:
+        """Return the outputs at every ridge for rows (m, ...): a J v each, see `JacobianProblem.predict`."""
+        values = self._problem.predict(x, np.concatenate([one.value for one in self.solutions], axis=1))
+        return np.ascontiguousarray(values.reshape(len(values), len(self.ridges), -1).transpose(1, 0, 2))
+
+    def model(self, place: int) -> keras.Model:
+        """Return the Keras model of the ridge at this place of `ridges`: it saves, loads and predicts."""
+        model = copied(self._linear)
+        set_direction(model, self.solutions[place].value)
+        return model
+
+
+def fit_linearization(
+    model: keras.Model, x: Any, y: Any, ridges: Sequence[float] | np.ndarray | None = None, *, offset: bool = True,
+    variables: Callable[[Any], bool] | str | None = None, solver: str = "auto", rtol: float = RTOL,
+    max_iterations: int = 750, memory: float | None = None, watch: Watch = UNWATCHED,
+) -> LinearizedPath:  # fmt: skip
+    """Minimise ‖J v - (y - f₀)‖² + ρ‖v‖² at every ridge ρ, where J is the Jacobian of a Keras model at its weights.
+
+    Products with J and Jᵀ go through the model in batches; one Krylov space serves all ridges, in the n k numbers of
+    the outputs or the p of the weights, whichever are fewer.
+
+    Args:
+        model: See `linearized.linearize`; it is not changed.
+        x: Rows (n, ...) as the model takes them.
+        y: Targets (n,) or (n, k) for k outputs; classes as one-hot rows.
+        ridges: ρ, at least 0, in any order; not divided by n. None: 10^[-8, 1] times the trace of J Jᵀ, estimated.
+        offset, variables: See `linearized.linearize`; without the offset f₀ is 0.
+        solver: auto, lanczos or cg.
+        rtol: The residual ‖Jᵀ(y - f₀) - (JᵀJ + ρI)v‖/‖Jᵀ(y - f₀)‖ to reach.
+        max_iterations: Products with J Jᵀ or JᵀJ.
+        memory: Bytes to work with; None: half of what is free.
+        watch: Progress and checkpoints of a long run.
+
+    Raises `UserError` as `linearized.linearize`, and for targets of another shape than the outputs.
+    """
+    if solver not in ("auto", *LINEAR):
+        raise UserError(f"solver is one of auto, {', '.join(LINEAR)}. Received: {solver!r}.")
+    targets, size = checked_labels(y), checked_memory(memory)
+    rows = checked_inputs(x)
+    checked_outputs(model, rows)
+    places, inner = chosen_places(model, variables), copied(model)
+    moved = {id(inner.variables[place]) for place in places}
+    problem = JacobianProblem(inner, rows, targets, offset=offset, variables=lambda one: id(one) in moved, memory=size)
+    linear = linearization_of(inner, places, rows, offset=offset)
+    path = problem.n * problem.products.mean_trace(rows) * own_grid() if ridges is None else checked_path(ridges)
+    name, reason = auto(problem, len(path)) if solver == "auto" else (solver, "as asked")
+    solutions = SOLVERS.load(name).solve(
+        problem, path, rtol=float(rtol), atol=0.0, max_iterations=max_iterations, **vars(watch)
+    )
+    return LinearizedPath(path, solutions, name, reason, problem, linear)
