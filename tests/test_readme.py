@@ -51,6 +51,8 @@ def small(words, folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]).save(path)
         words = [f"--model={path}" if word == "--model=model.keras" else word for word in words]
+        if "--linearize" in words:
+            return [*words, "--num_train=40", "--num_test=20", "--reg_index=10"]
     if words[:3] == ["-m", "linearized", "launch"]:
         end = words.index("--")
         inner = small(python_words(shlex.join(words[end + 1 :])), folder)

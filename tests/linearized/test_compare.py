@@ -93,8 +93,8 @@ def test_a_flag_given_with_its_default_value_reaches_the_networks():
 
 @pytest.mark.parametrize("ridges, chosen", [((1e-3,), "0"), ((1e-3, 1.0), "0"), ((1e-3, 1e-2, 0.1), "0,1")])
 def test_ridges_are_those_of_the_models_own_grid(ridges, chosen, monkeypatch):
-    own = dataclasses.replace(compare_models.declaration("NN"), ridges=ridges)
-    monkeypatch.setattr(compare_models, "declaration", lambda name: own)
+    own = dataclasses.replace(compare_models.declared(TrainSettings.draft(model="NN")), ridges=ridges)
+    monkeypatch.setattr(compare_models, "declared", lambda config: own)
     assert compare_models.budget(TrainSettings.draft(model="NN"))["reg_index"] == chosen
 
 
