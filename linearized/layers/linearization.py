@@ -114,8 +114,9 @@ def linearize(
     Args:
         model: Of one input and one output, of any layers; its trainable variables are θ.
         offset: Whether f(x; θ₀) is added; else J(x) v alone is.
-        variables: Which trainable variables move: "all" (as None), "last", those of the last layer; "no_embeddings";
-            words of their paths such as "block5,head"; or a function of a variable.
+        variables: Which trainable variables move: "last_layer", those of the last layer; parts of their paths such as
+            "block5,head/kernel" or "-embeddings" (see `linearized.tangents.variable_names`); a function of a variable;
+            None: all.
         x: Some rows as the model takes them, with which it is checked; None: normal ones of the shape that it states.
 
     Raises `UserError` as `linearized.empirical_ntk`, and for a model that Keras cannot save and load.

@@ -22,7 +22,7 @@ from linearized.settings.gram_settings import KernelSettings, RowSettings
 from linearized.settings.model_files import ADVICE
 from linearized.settings.reads import reads, when
 from linearized.tangents.kept_rows import ChunkStore, KeptRows, Prepared
-from linearized.tangents.variable_names import chosen_by_name, listed_names
+from linearized.tangents.variable_names import listed_names
 
 if TYPE_CHECKING:
     import keras
@@ -85,7 +85,7 @@ class EmpiricalKernel(Kernel):
         image_shape: (height, width, channels) if the rows are images.
         kind: "ntk" or "nngp".
         outputs: Of "ntk": "trace", "sum" or an index.
-        variables: Of "ntk": names as `linearized.tangents.variable_names` reads them; "": all that are trainable.
+        variables: Of "ntk": a text as `linearized.tangents.variable_sets` reads it; "": all that are trainable.
         layer: Of "nngp": the layer whose outputs are φ; "": what enters the last layer that has weights.
         dtype: Of the sums of products and of the entries.
 
@@ -158,10 +158,7 @@ class EmpiricalKernel(Kernel):
         width = checked_outputs(self.model, probe)
         if not isinstance(self._outputs, str) and self._outputs >= width:
             raise UserError(f"--ntk_outputs must be below {width}, the number of outputs. Received: {self._outputs}.")
-        chosen = None
-        if self._variables:
-            chosen = chosen_by_name(self._variables, [one.path for one in self.model.trainable_variables])
-        return TangentKernel(self.model, probe, outputs=self._outputs, variables=chosen)
+        return TangentKernel(self.model, probe, outputs=self._outputs, variables=self._variables)
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> EmpiricalKernel:

@@ -14,6 +14,7 @@ from linearized.data.dataset import Dataset
 from linearized.models import keras_file
 from linearized.models.declaration import Declaration
 from linearized.settings.reads import reads
+from linearized.tangents.variable_names import listed_names
 
 if TYPE_CHECKING:
     import keras
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
 
 
 def _check(config: Any) -> None:
-    """Raise `UserError` as `keras_file.check`, and for Newton-CG, which computes in float64."""
+    """Raise `UserError` as `keras_file.check`, for names that cannot be read, and for Newton-CG."""
     keras_file.check(config)
+    if config.variables:
+        listed_names(config.variables)
     if config.max_ncg_iters:
         raise UserError("Newton-CG computes in float64, and a linearization in float32: leave out --max_ncg_iters. "
                         "The square loss is solved by lanczos and cg, other losses by adam or sgd.")  # fmt: skip
 
 
-READS = reads("tangent_offset", "tangent_variables")
+READS = reads("tangent_offset", "variables")
 DECLARED = Declaration(
     keras_file.DECLARED.reads | READS, groups=keras_file.DECLARED.groups, linear=True, units=0, ridges="jacobian",
     batches="linear", check=_check, hidden_layers=lambda _config: None,
@@ -40,7 +43,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from rows (n, d) to outputs (n, k), at v = 0; see `linearized.layers.linearization`.
 
     Args:
-        config: model, init and seed as `keras_file.build` reads them, and with `tangent_variables` which weights move,
+        config: model, init and seed as `keras_file.build` reads them, and with `variables` which weights move,
             with `tangent_offset` whether f(x; θ₀) is part of the outputs.
         ridge: λ of the penalty above.
 
@@ -52,7 +55,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
     inner, rows = keras_file.of_rows(config, dataset), checked_inputs(dataset.train.x[:1])
     checked_outputs(inner, rows)
-    places = chosen_places(inner, config.tangent_variables)
+    places = chosen_places(inner, config.variables)
     return linearization_of(inner, places, rows, offset=config.tangent_offset, direction_regularizer=penalty(ridge))
 
 
@@ -66,7 +69,7 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "JacobianProblem":
 
     return JacobianProblem(
         keras_file.of_rows(config, dataset), dataset.train.x, dataset.targets(dataset.train),
-        offset=config.tangent_offset, variables=config.tangent_variables, memory=memory,
+        offset=config.tangent_offset, variables=config.variables, memory=memory,
     )  # fmt: skip
 
 
@@ -80,10 +83,10 @@ def ridge_scale(config: Any, dataset: Dataset) -> float:
 
     model, x = keras_file.of_rows(config, dataset), checked_inputs(dataset.train.x)
     checked_outputs(model, x)
-    scale = JacobianProducts(model, chosen_variables(model, config.tangent_variables)).mean_trace(x)
+    scale = JacobianProducts(model, chosen_variables(model, config.variables)).mean_trace(x)
     if not 0 < scale < np.inf:
         raise UserError(f"The derivatives of {config.model} at its weights have a mean square of {scale}: there is "
-                        "nothing to fit. Take other weights or other --tangent_variables.")  # fmt: skip
+                        "nothing to fit. Take other weights or other --variables.")  # fmt: skip
     return float(f"{scale:.2e}")
 
 

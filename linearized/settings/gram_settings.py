@@ -19,7 +19,7 @@ from linearized.base.registry import FUNCTION_ENTRY, FunctionRegistry
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.settings.config import LARGEST_SEED, Settings, setting
 from linearized.settings.data_settings import ONE_LEVEL_HELP, PreprocessedRows
-from linearized.settings.model_files import ModelFiles
+from linearized.settings.model_files import VARIABLES_HELP, ModelFiles
 from linearized.settings.reads import Declarations, declared
 from linearized.settings.run_settings import NUM_LAYERS_HELP
 
@@ -89,10 +89,7 @@ class KernelSettings(Settings):
         "trace", "EMPIRICAL: trace, the sum over the outputs of their kernels; sum, the kernel of their sum; or the "
         "index of one output, from 0",
     )  # fmt: skip
-    variables: str = setting(
-        "", "EMPIRICAL: the variables that take part, by parts of their paths with commas, such as "
-        "dense_1,head/kernel; -name leaves one out, * is any text; empty: all that are trainable",
-    )  # fmt: skip
+    variables: str = setting("", f"EMPIRICAL: {VARIABLES_HELP}")
     layer: str = setting(
         "", "EMPIRICAL with --kind=nngp: the layer whose outputs are the features; empty: what enters the last layer "
         "with weights",

@@ -5,6 +5,7 @@ import dataclasses
 from linearized.base.errors import UserError
 from linearized.base.registry import FunctionRegistry
 from linearized.settings.config import Settings, setting
+from linearized.settings.model_files import VARIABLES_HELP
 from linearized.settings.reads import FUNCTION, reads, when
 
 KERVOLUTIONS = ("linear", "polynomial", "gaussian", "sigmoid", "l1", "l2")
@@ -189,10 +190,7 @@ class KerasFileSettings(Settings):
         False, "--model=path.keras: fit its linearization f(x; θ₀) + J(x)(θ - θ₀) at these weights θ₀ in its place"
     )
     tangent_offset: bool = setting(True, "the linearization has f(x; θ₀); else it is J(x)(θ - θ₀) alone")
-    tangent_variables: str = setting(
-        "all", "weights θ that the linearization moves: all; last, of the last layer; no_embeddings; or words of their "
-        "paths, such as block5,head",
-    )  # fmt: skip
+    variables: str = setting("", f"--linearize: {VARIABLES_HELP}")
 
 
 # What the models that share a group read of it; the rest of a group is named in the module of the model.

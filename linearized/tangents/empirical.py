@@ -28,8 +28,8 @@ def empirical_ntk(
         x1, x2: Rows (n, ...) and (m, ...) as the model takes them; None: x2 = x1.
         outputs: "trace", Σ_k Θ_kk; "full", every pair of outputs; "sum", the NTK of Σ_k f_k; or the index of an output.
         variables: Which trainable variables take part: a function of a variable, such as
-            `lambda variable: "block5" in variable.path`; "last", those of the last layer; "no_embeddings"; words of
-            their paths such as "block5,head"; None: all.
+            `lambda variable: "block5" in variable.path`; "last_layer", those of the last layer; parts of their paths
+            such as "block5,head/kernel" or "-embeddings" (see `variable_names`); None: all.
         explain: Return a table of the path that each variable takes (see `paths`) in the place of the kernel.
 
     Returns: Θ, float32 (n, m), or (n, m, k, k) for "full".

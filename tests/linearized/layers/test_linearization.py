@@ -95,8 +95,9 @@ def test_a_fit_by_gradients_moves_the_direction_alone_and_leaves_the_model(tmp_p
 
 
 @pytest.mark.parametrize("which, words", [
-    ("last", ["dense_2/kernel", "dense_2/bias"]), ("dense_1", ["dense_1/kernel"]),
-    ("dense/,dense_2/bias", ["dense/kernel", "dense/bias", "dense_2/bias"]), ("all", ["dense"]), (None, ["dense"]),
+    ("last_layer", ["dense_2/kernel", "dense_2/bias"]), ("dense_1", ["dense_1/kernel"]),
+    ("dense,dense_2/bias", ["dense/kernel", "dense/bias", "dense_2/bias"]), ("", ["dense"]), (None, ["dense"]),
+    ("-bias,-dense", ["dense_1/kernel", "dense_2/kernel"]),
 ])  # fmt: skip
 def test_sets_of_variables_by_name(which, words):
     keras.utils.clear_session()
@@ -112,7 +113,7 @@ def test_sets_of_variables_by_name(which, words):
 
 def test_all_but_embeddings():
     model, _ = functional(tokens(), transformer)
-    layer = linearized.linearize(model, variables="no_embeddings").get_layer("linearization")
+    layer = linearized.linearize(model, variables="-embeddings").get_layer("linearization")
     moved = [model.variables[place].path for place in layer.places]
     assert len(moved) == len(model.trainable_variables) - 1 and not any("embeddings" in path for path in moved)
 
@@ -177,8 +178,8 @@ REFUSED = {
     "outputs": (lambda: several(1, 2), {}, "has 2 outputs"),
     "shape": (lambda: keras.Sequential([L.Dense(3)]), {}, r"does not state the shape.*x=rows"),
     "unregistered": (Unknown, {"x": vectors()}, "cannot be saved and loaded by Keras"),
-    "word": (lambda: made("mlp")[0], {"variables": "block5"}, "no trainable variable with 'block5' in its path"),
-    "embeddings": (lambda: made("mlp")[0], {"variables": "no_embeddings"}, "no trainable embeddings"),
+    "word": (lambda: made("mlp")[0], {"variables": "block5"}, "no trainable variable has the name 'block5'"),
+    "embeddings": (lambda: made("mlp")[0], {"variables": "-embeddings"}, "has the name 'embeddings'"),
     "rows": (lambda: made("mlp")[0], {"x": vectors(8)}, r"cannot take rows of shape \(8,\)"),
 }
 

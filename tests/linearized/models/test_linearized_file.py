@@ -129,8 +129,8 @@ def test_every_flag_changes_the_result_and_names_the_run(directories, mlp):
     changes = [
         {},
         {"tangent_offset": False},
-        {"tangent_variables": "last"},
-        {"tangent_variables": "hidden/kernel,head"},
+        {"variables": "last_layer"},
+        {"variables": "hidden/kernel,head"},
         {"init": "fresh"},
         {"init": "fresh", "seed": 1},
         {"linearize": False, "solver": "adam", "epochs": 2},
@@ -175,17 +175,15 @@ def test_images_and_own_targets(directories, tmp_path):
 
 
 def test_it_is_an_entry_of_a_comparison(directories, mlp):
-    linear, whole = (
-        CompareSettings(models=f"{mlp}:linearize:tangent_variables=last,{mlp}", num_train=100).runs().values()
-    )
-    assert (linear.linearize, linear.tangent_variables, linear.working_solver()) == (True, "last", "lanczos")
+    linear, whole = CompareSettings(models=f"{mlp}:linearize:variables=last_layer,{mlp}", num_train=100).runs().values()
+    assert (linear.linearize, linear.variables, linear.working_solver()) == (True, "last_layer", "lanczos")
     assert (whole.linearize, whole.solver) == (False, "adam")
 
 
 @pytest.mark.parametrize("words, message", [
     (["--model=NN", "--linearize"], "--linearize is read by --model=FILE.keras"),
     (["--model=MLP", "--notangent_offset"], "--tangent_offset is read by --model=FILE.keras with --linearize=True"),
-    (["--model=MLP", "--tangent_variables=last"], "--tangent_variables is read by"),
+    (["--model=MLP", "--variables=last_layer"], "--tangent_variables is read by"),
     (["--model=MLP", "--linearize", "--num_units=8"], "--num_units is read by"),
     (["--model=MLP", "--linearize", "--mixed_precision"], "--mixed_precision is read by"),
     (["--model=MLP", "--linearize", "--learning_rate=0.1"], "--learning_rate is read by"),
@@ -206,7 +204,7 @@ def test_what_cannot_be_linearized_is_refused_without_traces(directories, mlp, t
     saved(still, L.Dense(10, trainable=False))
     for path, settings, words in (
         (broken, {}, "are not finite"), (still, {}, "no weights to train"),
-        (mlp, {"tangent_variables": "block5"}, "no trainable variable with 'block5' in its path"),
+        (mlp, {"variables": "block5"}, "no trainable variable has the name 'block5'"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=words) as caught:
             train.run(config(path, **settings))
