@@ -192,6 +192,7 @@ def test_what_cannot_be_linearized_is_refused_in_one_line(case):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_jax_backend_gives_the_same(monkeypatch, tmp_path):
     code = """
 import sys

@@ -183,7 +183,7 @@ def test_it_is_an_entry_of_a_comparison(directories, mlp):
 @pytest.mark.parametrize("words, message", [
     (["--model=NN", "--linearize"], "--linearize is read by --model=FILE.keras"),
     (["--model=MLP", "--notangent_offset"], "--tangent_offset is read by --model=FILE.keras with --linearize=True"),
-    (["--model=MLP", "--variables=last_layer"], "--tangent_variables is read by"),
+    (["--model=MLP", "--variables=last_layer"], "--variables is read by"),
     (["--model=MLP", "--linearize", "--num_units=8"], "--num_units is read by"),
     (["--model=MLP", "--linearize", "--mixed_precision"], "--mixed_precision is read by"),
     (["--model=MLP", "--linearize", "--learning_rate=0.1"], "--learning_rate is read by"),
@@ -212,6 +212,7 @@ def test_what_cannot_be_linearized_is_refused_without_traces(directories, mlp, t
     assert not any((directories / "nn_dir").rglob("*linearized*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_the_same(directories, mlp):
     flags = [f"--model={mlp}", "--linearize", "--num_train=60", "--num_test=40", "--reg_index=4:12",
              "--checkpoint_seconds=0", "--cg_rtol=1e-5", "--cg_atol=0"]  # fmt: skip
