@@ -18,12 +18,15 @@ class Kernel(abc.ABC):
         scale: "input" (raw inputs, as published for two layers) or "stax" (inputs divided by √d or √channels).
         dtype: Of the blocks, float32 or float64.
         own_threads: Whether `block` takes all cores by itself; else it takes one, and blocks are computed side by side.
+        on_demand: Whether `prepare` costs nothing, since blocks make what they need and keep it by themselves. Then all
+            train rows are prepared together, so that the rows of a band are found among the columns.
     """
 
     tile: int
     scale: str
     dtype: np.dtype
     own_threads: bool = False
+    on_demand: bool = False
 
     def on(self, train: np.ndarray) -> Self:
         """Return the kernel with what the train rows (n, d) settle, such as a bandwidth; by default the kernel itself.

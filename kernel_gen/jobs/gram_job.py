@@ -71,11 +71,11 @@ class GramWork(Work):
 
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
         """See `Work`. The rows of a band are prepared once, and only those of the latest band are kept."""
-        if self._band is None or self._band[0] != tile.band:
-            x = self._splits[tile.band.block].x[tile.band.start : tile.band.stop]
-            self._band = tile.band, self.kernel.prepare(x)
         if self._columns is None:
-            self._columns = _Columns(self.kernel, self._splits["train"].x, manifest.tile)
+            x = self._splits["train"].x
+            self._columns = _Columns(self.kernel, x, len(x) if self.kernel.on_demand else manifest.tile)
+        if self._band is None or self._band[0] != tile.band:
+            self._band = tile.band, self._rows(tile.band)
         rows, columns = self._band[1], self._columns
 
         def compute() -> np.ndarray:
@@ -86,19 +86,25 @@ class GramWork(Work):
 
         return compute
 
+    def _rows(self, band: Band) -> Any:
+        """Return the prepared rows of a band."""
+        if self.kernel.on_demand and band.block == "train":
+            return self._columns.part(band.start, band.stop)
+        return self.kernel.prepare(self._splits[band.block].x[band.start : band.stop])
+
 
 class _Columns:
-    """Inputs prepared in runs of `tile` rows, each once, by the first thread that needs it."""
+    """Inputs prepared in runs of `length` rows, each once, by the first thread that needs it."""
 
-    def __init__(self, kernel: Kernel, x: np.ndarray, tile: int):
-        self._kernel, self._tile = kernel, tile
-        self._runs = [x[start : start + tile] for start in range(0, len(x), tile)]
+    def __init__(self, kernel: Kernel, x: np.ndarray, length: int):
+        self._kernel, self._length = kernel, length
+        self._runs = [x[start : start + length] for start in range(0, len(x), length)]
         self._prepared: list[Any] = [None] * len(self._runs)
         self._locks = [threading.Lock() for _ in self._runs]
 
     def part(self, left: int, right: int) -> Any:
         """Return rows [left, right), which lie in one run."""
-        run, first = divmod(left, self._tile)
+        run, first = divmod(left, self._length)
         with self._locks[run]:
             if self._prepared[run] is None:
                 self._prepared[run] = self._kernel.prepare(self._runs[run])

@@ -96,6 +96,7 @@ class EmpiricalKernel(Kernel):
     tile = 512
     scale = "input"
     own_threads = True
+    on_demand = True
 
     def __init__(
         self, path: str, model: "keras.Model", image_shape: tuple[int, ...] | None, *, kind: str = "ntk",
@@ -128,6 +129,7 @@ class EmpiricalKernel(Kernel):
         two = one if same else two
         entries = np.empty((len(one), len(two)), self.dtype)
         with self._turn:
+            self._store.hold(one)
             for rows, left in one.parts():
                 for columns, right in two.parts():
                     entries[rows, columns] = self._source.block(left, right)

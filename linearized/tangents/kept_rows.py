@@ -1,9 +1,9 @@
 """Rows of a kernel's input whose contributions are made when a block needs them, and kept as far as memory allows.
 
 Contributions (see `contributions`) may be far larger than the rows: three convolutions of 32 channels take about 1 MB a
-row. They are made in chunks of rows, whose size depends on the model alone, so that the entries of a block do not
-depend on how much memory is free. Blocks are asked for from left to right, band after band; a chunk that came later is
-therefore kept in the place of an earlier one, and what does not fit is made again for each band.
+row. They are made in chunks of rows, whose size depends on the model alone and not on how much memory is free. Blocks
+of a band have the same rows, and columns from left to right, and each band starts further right. Where not all fits,
+the rows of the band are kept first, then the chunks furthest to the right; the others are made again for each band.
 """
 
 import weakref
@@ -29,6 +29,7 @@ class ChunkStore:
         self._make, self.rows, self._most = make, rows, most_bytes
         self._runs: weakref.WeakValueDictionary[int, _RowRun] = weakref.WeakValueDictionary()
         self._count = 0
+        self._held: tuple[int, range] = (-1, range(0))
         self.made = 0  # rows whose contributions were made, each time
 
     def run(self, x: np.ndarray) -> "KeptRows":
@@ -38,30 +39,38 @@ class ChunkStore:
         self._count += 1
         return KeptRows(self, run, 0, len(x))
 
+    def hold(self, rows: "KeptRows") -> None:
+        """Keep the chunks of these rows before all others, until other rows are named."""
+        self._held = rows.chunks()
+
     def chunk(self, run: "_RowRun", index: int) -> Prepared:
-        """Return the contributions of a chunk of a run, which are kept if there is room or earlier ones can go."""
+        """Return the contributions of a chunk of a run, which are kept if there is room or others can go."""
         if index not in run.chunks:
             rows = run.x[index * self.rows : (index + 1) * self.rows]
             self.made += len(rows)
             made = self._make(rows)
-            if not self._room_for(_bytes(made), (run.number, index)):
+            if not self._room_for(_bytes(made), self._place(run.number, index)):
                 return made
             run.chunks[index] = made
         return run.chunks[index]
 
-    def _room_for(self, size: int, place: tuple[int, int]) -> bool:
-        """Drop earlier chunks until `size` bytes fit; return whether they do."""
-        kept = {(run.number, index): (run, _bytes(made)) for run in list(self._runs.values())
+    def _place(self, number: int, index: int) -> tuple[bool, int, int]:
+        """Return the rank of a chunk: of two, the one of lower rank makes room for the other."""
+        return (number == self._held[0] and index in self._held[1], number, index)
+
+    def _room_for(self, size: int, place: tuple[bool, int, int]) -> bool:
+        """Drop chunks of lower rank until `size` bytes fit; return whether they do."""
+        kept = {self._place(run.number, index): (run, _bytes(made)) for run in list(self._runs.values())
                 for index, made in run.chunks.items()}  # fmt: skip
         total = sum(own for _, own in kept.values())
-        earlier = sorted(at for at in kept if at < place)
-        if total - sum(kept[at][1] for at in earlier) + size > self._most:
+        lower = sorted(at for at in kept if at < place)
+        if total - sum(kept[at][1] for at in lower) + size > self._most:
             return False
-        for at in earlier:
+        for at in lower:
             if total + size <= self._most:
                 break
             run, own = kept[at]
-            del run.chunks[at[1]]
+            del run.chunks[at[2]]
             total -= own
         return True
 
@@ -86,6 +95,11 @@ class KeptRows:
     def __getitem__(self, rows: slice) -> "KeptRows":
         start, stop, _ = rows.indices(len(self))
         return KeptRows(self._store, self._run, self._start + start, self._start + max(start, stop))
+
+    def chunks(self) -> tuple[int, range]:
+        """Return the number of the run, and the indices of its chunks that these rows lie in."""
+        size = self._store.rows
+        return self._run.number, range(self._start // size, -(-self._stop // size))
 
     def parts(self) -> Iterator[tuple[slice, Prepared]]:
         """Yield runs of these rows, as slices that count from the first of them, and their contributions."""

@@ -244,6 +244,28 @@ def test_later_chunks_are_kept_in_the_place_of_earlier_ones():
     list(rows[4:6].parts())
     list(rows[4:].parts())
     assert store.made == before + 4  # what the band took is free again, and chunk 2 is kept
+    before = store.made
+    store.hold(rows[1:3])  # chunks 0 and 1, in the place of chunks 2 and 3
+    for _ in range(2):
+        list(rows[:4].parts())
+    assert store.made == before + 4
+    list(rows[4:8].parts())
+    list(rows[:4].parts())
+    assert store.made == before + 8
+    store.hold(rows[9:])
+    list(rows[6:].parts())
+    list(rows[6:].parts())
+    assert store.made == before + 10  # chunk 3 in the place of chunk 0
+
+
+def test_each_row_of_a_job_is_differentiated_once(directories, model, monkeypatch):
+    """Though it is a row of one band and a column of others."""
+    monkeypatch.setattr(empirical_kernel.EmpiricalKernel, "tile", 7)
+    made, make = [], empirical_kernel.EmpiricalKernel._made
+    monkeypatch.setattr(empirical_kernel.EmpiricalKernel, "_made",
+                        lambda self, rows: made.append(len(rows)) or make(self, rows))  # fmt: skip
+    run(settings(model, num_shards=2))
+    assert sum(made) == 1 + 32 + 12 + 8  # the row that the paths are chosen by, train, test and validation rows
 
 
 REFUSED = {
