@@ -7,6 +7,7 @@ data are refused before any file is read.
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from linearized.base.errors import UserError
@@ -16,7 +17,21 @@ from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.own_settings import MECHANISM, OwnDataSettings
 from linearized.settings.reads import SET, Declarations, reads, when
 
-DATASETS = Registry(
+
+class PublishedDatasets(Registry):
+    """The published data sets. The error for a name that looks like a path or a scheme points to `--data`."""
+
+    def canonical(self, name: str) -> str:
+        """As `Registry`."""
+        try:
+            return super().canonical(name)
+        except UserError as error:
+            if not set(name) & set("./:") and not Path(name).exists():
+                raise
+            raise UserError(f"{error} For data of your own: --data={name[:200]}.") from error
+
+
+DATASETS = PublishedDatasets(
     "dataset",
     {
         "DIGITS": "linearized.data.sources.digits:DIGITS",

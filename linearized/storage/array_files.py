@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from linearized.base import seals
-from linearized.base.reading import check_regular, opened, parsing, read_bytes
+from linearized.base.reading import Unreadable, check_regular, opened, parsing, read_bytes
 from linearized.base.shapes import UInt8
 from linearized.settings.memory import refuse_beyond_machine
 
@@ -44,6 +44,10 @@ def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False, sealed
             raise ValueError("its digest is missing")
         if index is not None and [seals.crc32_of(path, part) for part in index.parts] != index.about["crc32"]:
             raise ValueError("a checksum differs")
+        with Path(path).open("rb") as file:
+            if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
+                file.seek(0)
+                _refuse_objects(_header(file)[2], path, "The array")
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapping compares the header with the file's length
         if not isinstance(array, np.ndarray):
             array.close()
@@ -84,18 +88,37 @@ def read_npz(path: Path | str, advice: str = "", *, compressed: bool = False) ->
         arrays = {}
         for member in members:
             with archive.open(member) as stored:
-                arrays[member.filename.removesuffix(".npy")] = _from_stream(stored, member.file_size)
+                name = member.filename.removesuffix(".npy")
+                arrays[name] = _from_stream(stored, member.file_size, path, f"The array {name[:60]!r}")
                 if stored.read(1):
                     raise ValueError(f"{member.filename} holds more than its header says")
         return arrays
 
 
-def _from_stream(stream: io.BufferedIOBase, size: int) -> np.ndarray:
-    """Read one .npy stream of `size` bytes, after comparing its header with that size."""
+def _header(stream: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, whether the order is Fortran's, and dtype, from the header of a .npy stream."""
     version = np.lib.format.read_magic(stream)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-    shape, fortran, dtype = read_header(stream)
-    if dtype.hasobject or math.prod(shape) * dtype.itemsize > size:
+    return read_header(stream)
+
+
+def _refuse_objects(dtype: np.dtype, path: Path | str, what: str) -> None:
+    """Raise `Unreadable` for an array of Python objects, such as text of dtype object: reading it could run code."""
+    if dtype.hasobject:
+        advice = f"{what} can be saved as text with .astype(str), or as numbers with .astype(float)."
+        raise Unreadable(path, "holds Python objects (dtype object), which are never read, because they may carry code",
+                         advice)  # fmt: skip
+
+
+def _from_stream(stream: io.BufferedIOBase, size: int, path: Path | str, what: str) -> np.ndarray:
+    """Read one .npy stream of `size` bytes, after comparing its header with that size.
+
+    Args:
+        path, what: The file, and the array's name, for the error about Python objects.
+    """
+    shape, fortran, dtype = _header(stream)
+    _refuse_objects(dtype, path, what)
+    if math.prod(shape) * dtype.itemsize > size:
         raise ValueError(f"its header says {dtype} {shape}, and {size} bytes are there")
     values = np.frombuffer(stream.read(math.prod(shape) * dtype.itemsize), dtype)
     return values.reshape(shape, order="F" if fortran else "C").copy()

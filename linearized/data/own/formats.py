@@ -30,8 +30,29 @@ def format_of(text: str) -> str:
     if text.lower() in published:
         raise UserError(f"--data reads your own files, and {shown(text)} is the published dataset "
                         f"{published[text.lower()]}: give --dataset={published[text.lower()]}.")  # fmt: skip
+    if Path(text).is_dir():
+        raise UserError(f"--data={text} {_lacking(Path(text))}")
     there = "" if Path(text).exists() else " It does not exist."
     raise UserError(f"--data={text} is of no known format.{there} The formats are: {', '.join(FORMATS)}.")
+
+
+def _lacking(folder: Path) -> str:
+    """Return what a folder lacks that is no data set, and what to do."""
+    from linearized.data.images import SUFFIXES  # here, because it imports Pillow
+
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        return f"is a folder that cannot be read ({error.strerror})."
+    advice = f"Put the pictures of each class into a folder that bears its name, such as {folder / 'cat'}."
+    if not names:
+        return f"is an empty folder. {advice}"
+    pictures = sum(Path(name).suffix.lower() in SUFFIXES for name in names)
+    if pictures:
+        return f"has {pictures:,} picture{'s' * (pictures > 1)} and no class folders with pictures. {advice}"
+    more = ", ..." if len(names) > 3 else ""
+    return (f"holds no class folders with pictures, no idx files and no batches of CIFAR-10; it has "
+            f"{', '.join(names[:3])[:120]}{more}. Name a file in it, or: {advice}")  # fmt: skip
 
 
 def content_digest(options: OwnDataSettings) -> str:

@@ -9,6 +9,22 @@ MANY = 1000  # up to which consecutive integers are, where a class has `ROWS_EAC
 ROWS_EACH = 5
 
 
+def text_of(y: np.ndarray, where: str) -> np.ndarray:
+    """Return labels with bytes decoded as UTF-8, others as they are. Raises `UserError` for bytes that are no text."""
+    if y.dtype.kind not in "SO":
+        return y
+    try:
+        if y.dtype.kind == "S":
+            return np.char.decode(y, "utf-8")
+        decoded = [value.decode() if isinstance(value, bytes) else value for value in y.reshape(-1)]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: labels are bytes that are no UTF-8 text ({error.object[:20]!r}). Give text, or "
+                        "numbers.") from error  # fmt: skip
+    out = np.empty(y.size, object)
+    out[:] = decoded
+    return out.reshape(y.shape)
+
+
 def sniffed_task(y: np.ndarray) -> str:
     """Return the task that labels suggest: "binary" for two classes, "classes", or "regression".
 

@@ -178,7 +178,8 @@ def _storable(values: np.ndarray) -> np.ndarray:
     try:
         return values.astype(np.float64)
     except (TypeError, ValueError):
-        return np.array([str(value) for value in values.reshape(-1)]).reshape(values.shape)
+        text = [value.decode() if isinstance(value, bytes) else str(value) for value in values.reshape(-1)]
+        return np.array(text).reshape(values.shape)
 
 
 def _inputs(x: Any) -> Any:

@@ -87,7 +87,7 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
     where, parts = data_name(options.data), arrays.parts()
     _refuse_unequal(parts, where)
     kept, dropped = _kept(parts, options.missing, where)
-    y = {name: np.asarray(pair[1])[kept[name]] for name, pair in parts.items()}
+    y = {name: labels.text_of(np.asarray(pair[1])[kept[name]], where) for name, pair in parts.items()}
     task = labels.sniffed_task(y["train"]) if options.task == "auto" else options.task
     classes, names = None, ()
     if task == "regression":

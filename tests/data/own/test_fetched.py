@@ -12,7 +12,7 @@ import sklearn.datasets
 from linearized import from_arrays
 from linearized.base.errors import UserError
 from linearized.data.loading import load_rows
-from linearized.data.own.readers import fetched, keras
+from linearized.data.own.readers import fetched
 from linearized.data.sources import keras_cache
 from linearized.experiments.train import TrainSettings
 
@@ -76,13 +76,26 @@ def test_keras_sets_are_read_from_its_cache_without_a_framework(tmp_path, monkey
     assert ("tensorflow" in sys.modules) == before
 
 
+def test_keras_images_are_found_in_its_cache(tmp_path, monkeypatch):
+    folder = tmp_path / "datasets" / "cifar-10-batches-py-target" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    rows = np.random.default_rng(0).integers(0, 256, (20, 3072), dtype=np.uint8)
+    for name, part in (("data_batch_1", slice(0, 10)), ("test_batch", slice(10, 20))):
+        (folder / name).write_bytes(pickle.dumps({b"data": rows[part], b"labels": list(range(10))}))
+    found = loaded("keras:cifar10")
+    np.testing.assert_array_equal(found.test.x.reshape(10, 32, 32, 3)[..., 1], rows[10:, 1024:2048].reshape(10, 32, 32)
+                                  / np.float32(255))  # fmt: skip
+
+
 def test_keras_sets_that_are_not_here_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr(keras_cache, "_CHILD", "raise SystemExit('no route to {name}')")
     with pytest.raises(UserError, match=r"could not download mnist \(no route to mnist\).*Put mnist.npz into"):
         loaded("keras:mnist")
-    with pytest.raises(UserError, match="keras:cifar10 is not here"):
-        keras._published(keras.cifar10.CifarFiles(), ())("cifar10")
+    with pytest.raises(UserError, match=r"download cifar10 \(no route to cifar10\). Put cifar-10-batches") as caught:
+        loaded("keras:cifar10")
+    assert "none/" not in str(caught.value) and len(str(caught.value)) < 150 + len(str(tmp_path))
     with pytest.raises(UserError, match=r"Unknown data set keras:imdb. The choices are: mnist"):
         loaded("keras:imdb")
 

@@ -76,9 +76,15 @@ def libsvm(folder, x, y):
     return "a.scale"
 
 
+def libsvm_from_0(folder, x, y):
+    dump_svmlight_file(x, y, str(folder / "s"), comment="scikit-learn's default: columns from 0")
+    return "s"
+
+
 WRITERS = {
     "npz": npz, "npy": npy, "csv": csv, "tsv": lambda *given: csv(*given, "tsv", "\t"), "parquet": parquet, "h5": h5,
     "semicolons": lambda *given: csv(*given, "csv", ";"), "mat": mat, "mat 7.3": mat73, "libsvm": libsvm,
+    "libsvm from 0": libsvm_from_0,
 }  # fmt: skip
 
 
@@ -129,6 +135,63 @@ def test_a_test_part_of_libsvm_lies_beside_it(tmp_path):
     dump_svmlight_file(x[90:], y[90:], str(tmp_path / "a.t"), zero_based=False)
     dataset = DataSettings(data=str(tmp_path / "a")).described().load()
     np.testing.assert_allclose(dataset.test.x, x[90:], rtol=1e-6)
+
+
+def test_columns_of_libsvm_count_from_0_if_either_part_has_a_column_0(tmp_path):
+    x, y = table()
+    x[:90, 0] = 0  # the train part alone reads as if columns counted from 1
+    dump_svmlight_file(x[:90], y[:90], str(tmp_path / "a"))
+    dump_svmlight_file(x[90:], y[90:], str(tmp_path / "a.t"))
+    dataset = DataSettings(data=str(tmp_path / "a")).described().load()
+    np.testing.assert_allclose(dataset.train.x, x[:90], rtol=1e-6)
+    np.testing.assert_allclose(dataset.test.x, x[90:], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "h5"])
+def test_python_objects_are_refused_with_how_to_save_them(tmp_path, kind):
+    x, y = np.ones((4, 2)), np.array(["a", "b", "a", "b"], dtype=object)
+    if kind == "npz":
+        np.savez(tmp_path / "a.npz", x=x, y=y)
+        text, words = tmp_path / "a.npz", r"holds Python objects .*The array 'y' .*\.astype\(str\)"
+    elif kind == "npy":
+        text, words = npy(tmp_path, x, y), r"y.npy holds Python objects .*\.astype\(str\)"
+    else:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["x"] = x
+            file.create_dataset("y", shape=(4,), dtype=h5py.vlen_dtype(np.int32))
+        text, words = tmp_path / "a.h5", "y holds neither numbers nor text"
+    with pytest.raises(UserError, match=words) as caught:
+        DataSettings(data=str(text)).described()
+    assert "damaged" not in str(caught.value) and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("labels", [np.array(["ä".encode(), b"b"] * 10),
+                                    np.array(["ä".encode(), b"b"] * 10, dtype=object)])  # fmt: skip
+def test_labels_of_bytes_are_utf_8_text(labels):
+    assert linearized.from_arrays(np.ones((20, 2)), labels).class_names == ("b", "ä")
+    with pytest.raises(UserError, match="bytes that are no UTF-8 text"):
+        linearized.from_arrays(np.ones((20, 2)), np.array([b"\xff", b"b"] * 10))
+
+
+@pytest.mark.parametrize("files, words", [
+    ([], "is an empty folder. Put the pictures of each class into a folder"),
+    (["1.png", "2.png", "note.txt"], "has 2 pictures and no class folders"),
+    (["note.txt", "cat/"], "no class folders with pictures, no idx files .*it has cat, note.txt. Name a file in it"),
+])  # fmt: skip
+def test_a_folder_without_class_folders_is_told_what_is_missing(tmp_path, files, words):
+    for name in files:
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
+    with pytest.raises(UserError, match=words):
+        DataSettings(data=str(tmp_path))
+
+
+def test_a_path_as_a_published_name_points_to_own_data(tmp_path):
+    for name in ("own.npz", str(tmp_path), "sklearn:iris"):
+        with pytest.raises(UserError, match=f"Unknown dataset.*--data={name}"):
+            DataSettings(dataset=name)
+    with pytest.raises(UserError, match="Did you mean FMNIST") as caught:
+        DataSettings(dataset="FMNSIT")
+    assert "--data=" not in str(caught.value)
 
 
 def test_several_targets_and_dropped_columns_of_a_table(tmp_path):

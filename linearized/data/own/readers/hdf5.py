@@ -59,7 +59,12 @@ def _divided(text: str) -> tuple[str, str]:
 
 def _array(stored: Any, path: str) -> Any:
     """Return a data set as a read-only memory map where it lies in one piece, else as an array in memory."""
+    import h5py
+
     if stored.dtype.kind == "O":  # text of any length
+        if h5py.check_string_dtype(stored.dtype) is None:
+            raise UserError(f"{path}: {stored.name} holds neither numbers nor text. Save it as an array of "
+                            "numbers, or of text.")  # fmt: skip
         return stored.asstr()[:]
     offset = stored.id.get_offset()
     if offset is not None and stored.size and stored.ndim > 1:

@@ -39,12 +39,9 @@ def _npz(name: str) -> OwnArrays:
     return from_names(read_npz(_cached(name, f"{name}.npz"), ADVICE, compressed=True), f"keras:{name}")
 
 
-def _published(files: RawFiles, classes: tuple[str, ...]) -> Callable[[str], OwnArrays]:
+def _published(files: RawFiles, file: str, classes: tuple[str, ...]) -> Callable[[str], OwnArrays]:
     def read(name: str) -> OwnArrays:
-        for folder in keras_cache.folders():  # its parent is no place of such files: only the cache is sought
-            if place := files.find(folder / "none").place:
-                return _images(files.read(place), classes)
-        return _images(files.read(keras_cache.fetched(files, f"keras:{name}", name, Path("none"))), classes)
+        return _images(files.read(_sought(name, lambda folder: files.find(folder).place, file)), classes)
 
     return read
 
@@ -84,24 +81,36 @@ def _pickled(path: Path) -> dict[str, object]:
 
 def _cached(name: str, *places: str) -> Path:
     """Return the first of `places` in Keras' cache that is there, after a download where none is."""
-    for _try in range(2):
+
+    def look(folder: Path) -> Path | None:
+        return next((folder / place for place in places if (folder / place).is_file()), None)
+
+    return _sought(name, look, places[0])
+
+
+def _sought(name: str, look: Callable[[Path], Path | None], file: str) -> Path:
+    """Return what `look` finds in a folder of Keras' cache, after a download where it finds nothing.
+
+    Args:
+        file: What Keras would put there, for the error.
+    """
+    for downloaded in (False, True):
         for folder in keras_cache.folders():
-            for place in places:
-                if (folder / place).is_file():
-                    return folder / place
-        if not _try:
+            if place := look(folder):
+                return place
+        if not downloaded:
             try:
                 keras_cache.download(name)
             except UserError as error:
                 where = keras_cache.folders()[0]
-                raise UserError(f"{error} Put {places[0]} into {where}, or try again with a network.") from error
-    raise UserError(f"Keras downloaded {name}, but {places[0]} is not in {keras_cache.folders()[0]}.")
+                raise UserError(f"{error} Put {file} into {where}, or try again with a network.") from error
+    raise UserError(f"Keras downloaded {name}, but {file} is not in {keras_cache.folders()[0]}.")
 
 
 READERS: dict[str, Callable[[str], OwnArrays]] = {
     "mnist": _npz,
-    "fashion_mnist": _published(fmnist.FashionFiles(), fmnist.CLASSES),
-    "cifar10": _published(cifar10.CifarFiles(), cifar10.CLASSES),
+    "fashion_mnist": _published(fmnist.FashionFiles(), "fashion-mnist/", fmnist.CLASSES),
+    "cifar10": _published(cifar10.CifarFiles(), "cifar-10-batches-py/", cifar10.CLASSES),
     "cifar100": _cifar100,
     "california_housing": _npz,
     "boston_housing": _npz,

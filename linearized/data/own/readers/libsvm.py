@@ -1,4 +1,7 @@
-"""LIBSVM's text: a line per row, "label column:value column:value ...", columns from 1; also as a file without suffix.
+"""LIBSVM's text: a line per row, "label column:value column:value ..."; also as a file without suffix.
+
+Columns count from 1, as in LIBSVM, or from 0, as scikit-learn writes them by default: from 0 if any row of the file or
+of its test part has a column 0.
 
 Where a file of the same name with the suffix .t lies beside it, as in LIBSVM's collection, it holds the test rows.
 """
@@ -17,7 +20,7 @@ from linearized.settings.own_settings import OwnDataSettings
 
 NUMBER = rb"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?"
 LINE = re.compile(rb"\s*" + NUMBER + rb"(?:\s+[0-9]+:" + NUMBER + rb")+\s*(?:#.*)?$")
-HEAD = 2**20  # bytes in which the first line must end
+HEAD = 2**20  # bytes in which comments and the first line must end
 MOST_COLUMNS = 10**7
 
 
@@ -28,13 +31,15 @@ class LibSvm(FileFormat):
     limit = TEXT_LIMIT
 
     def fits(self, text: str) -> bool:
-        """See `Reader`: by suffix, or by the first line of a file whose suffix is of no other format."""
+        """See `Reader`: by suffix, or by the first line after comments of a file whose suffix is of no format."""
         if super().fits(text):
             return True
         if not Path(text).is_file():
             return False
         with opened(text, self.kind) as file:
-            return LINE.match(file.readline(HEAD).rstrip()) is not None
+            lines = (line.strip() for line in file.read(HEAD).split(b"\n"))
+            first = next((line for line in lines if line and not line.startswith(b"#")), b"")
+            return LINE.match(first) is not None
 
     def paths(self, text: str) -> list[str]:
         """As `FileFormat.paths`: the file, and its test part where there is one."""
@@ -47,7 +52,9 @@ class LibSvm(FileFormat):
         parts = []
         for path in self.paths(text):
             with opened(path, self.kind, limit=self.limit) as file:
-                parts.append(load_svmlight_file(file, dtype=np.float64, zero_based=False))
+                parts.append(load_svmlight_file(file, dtype=np.float64, zero_based=True))
+        if all(not x.nnz or x.indices.min() > 0 for x, _y in parts):
+            parts = [(x[:, 1:], y) for x, y in parts]
         columns = max(x.shape[1] for x, _y in parts)
         if columns > MOST_COLUMNS:
             raise UserError(f"{text} has a column {columns:,}, more than {MOST_COLUMNS:,}. Number the columns anew.")
