@@ -96,6 +96,42 @@ def test_line_numbers_are_those_of_the_file(tmp_path, header, row):
         load(folder, 12, 30)
 
 
+COLA_ROW = "gj04\t{}\t\tGood."
+SINGLE, QUESTIONS = "Good.\t{}", "0\tA\tB\t{}"
+TASK_LABELS = {
+    "CoLA": ([], COLA_ROW, "01", ["Z", "2", "-1", "0.5"]),
+    "QQP": (["id\tquestion1\tquestion2\tis_duplicate"], QUESTIONS, "01", ["Z", "2"]),
+    "MRPC": (["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"], "{}\t7\t8\tA b\tC d", "01", ["Z", "2"]),
+    "SST-2": (["sentence\tlabel"], SINGLE, "01", ["Z", "nan"]),
+    "RTE": ([HEADER], QUESTIONS, ["entailment", "not_entailment"], ["Z", "neutral"]),
+    "MNLI": (["index\tsentence1\tsentence2\tgold_label"], QUESTIONS, ["entailment", "neutral", "contradiction"],
+             ["Z", "0"]),
+    "scores called label": ([HEADER], QUESTIONS, ["1.5", "2.5"], ["Z"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task, bad", [(task, bad) for task, case in TASK_LABELS.items() for bad in case[3]])
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_label_of_the_train_set_that_is_not_the_tasks_is_refused_with_its_line(tmp_path, task, bad, place):
+    header, row, labels, _bad = TASK_LABELS[task]
+    good = [row.format(label) for label in labels] * 2
+    folder = write(tmp_path / "task", [*header, *good], [*header, *good])
+    assert load(folder, 12, 30).num_classes == (0 if "scores" in task else len(labels))
+    write(folder, [*header, *good[:place], row.format(bad), *good[place:]], [*header, *good])
+    line = len(header) + place + 1
+    with pytest.raises(UserError, match=rf"train\.tsv, line {line}: expected the label .*Received: '{bad}'\."):
+        load(folder, 12, 30)
+
+
+@pytest.mark.parametrize("labels", [
+    ["0", "1", "2", "0"], ["0", "a", "0", "a"], ["entailment", "contradiction", "unknown"], ["0", "0", "a"],
+    ["entailment", "neutral", "contradiction"] + ["unknown"] * 2,
+])  # fmt: skip
+def test_labels_of_a_task_of_ones_own_are_classes(tmp_path, labels):
+    folder = write(tmp_path / "own", [HEADER, *rows(labels)], [HEADER, *rows(labels)])
+    assert load(folder, 12, 30).num_classes == len(set(labels))
+
+
 @pytest.mark.parametrize(
     "train, dev, message",
     [

@@ -6,9 +6,10 @@ set are numbered.
 
 The files have odd rows. Rows without a label (empty, or "-" where SNLI's and MNLI's annotators did not agree) and rows
 with another number of columns (QQP) are dropped, counted, and reported in the dataset's notes. More than `ODD_SHARE` of
-the latter is an error, as is a score that is no number.
+the latter is an error, as is a score that is no number, and a label of the train set that is not the task's.
 """
 
+import collections
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,8 @@ METRICS = {"mark": ("matthews",), "is_duplicate": ("f1",), "Quality": ("f1",), "
 COLA = ("source", "label", "mark", "sentence")  # the one task without a header
 DEV_FILES = ("dev_matched.tsv", "dev.tsv")  # the first is MNLI's
 UNLABELLED = ("", "-")
+BINARY = ("0", "1")  # the labels of the tasks that report Matthews' correlation or F1
+INFERENCE = (("entailment", "not_entailment"), ("entailment", "neutral", "contradiction"))
 ODD_SHARE = 0.01  # of the rows of a file; QQP's train.tsv has .00003
 LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -88,10 +91,11 @@ def read(path: Path) -> TaskTable:
         raise UserError(f"{path} holds no labelled row ({unlabelled} without a label). Give a file with labels.")
     labels = [row[label_place].strip() for _, row in good]
     numbers = [number for number, _ in good]
-    scored = label == "score" or _are_scores(labels)
+    metrics = next((METRICS[name] for name in METRICS if name in header), ())
+    scored = label == "score" or (not metrics and _are_scores(labels))
     if scored:
         _check_scores(path, numbers, labels)
-    metrics = METRICS["score"] if scored else next((METRICS[name] for name in METRICS if name in header), ())
+        metrics = METRICS["score"]
     dropped = {"unlabelled": unlabelled, "odd_columns": len(odd)}
     return TaskTable(
         [tuple(row[place] for place in places) for _, row in good], labels, scored, metrics, numbers, dropped
@@ -128,8 +132,9 @@ def load(folder: Path | str, length: int, size: int, vocabulary: Path | str = ""
         casing: "cased" keeps capitals and accents, "uncased" removes them, "auto" does what the vocabulary's pieces
             are like; "auto" without a vocabulary is "uncased".
 
-    Raises `UserError` for files that are missing or not GLUE's, for labels of the dev set that train lacks, for a train
-    set of one label, and for a vocabulary larger than `size`.
+    Raises `UserError` for files that are missing or not GLUE's, for labels of the train set that are not the task's
+    (see `_check_labels`), for labels of the dev set that train lacks, for a train set of one label, and for a
+    vocabulary larger than `size`.
     """
     folder = Path(folder)
     if length < 4:
@@ -137,6 +142,7 @@ def load(folder: Path | str, length: int, size: int, vocabulary: Path | str = ""
     dev = next((folder / name for name in DEV_FILES if (folder / name).exists()), folder / DEV_FILES[-1])
     tables = {folder / "train.tsv": read(folder / "train.tsv"), dev: read(dev)}
     train = tables[folder / "train.tsv"]
+    _check_labels(folder / "train.tsv", train)
     known = Vocabulary.from_file(vocabulary, casing) if vocabulary else Vocabulary.of_texts(train.texts, size, casing)
     if known.size > size:
         raise UserError(f"{vocabulary} has {known.size} pieces, more than the model's embedding of {size}.")
@@ -156,6 +162,36 @@ def load(folder: Path | str, length: int, size: int, vocabulary: Path | str = ""
     mark = fingerprint(names if classes else [], *(array for split in splits for array in (split.x, split.y)))
     return Dataset(folder.resolve().name, 0, splits[0], None, splits[1], task, classes, None, "FMNIST", mark,
                    metrics=train.metrics, notes=notes)  # fmt: skip
+
+
+def _check_labels(path: Path, table: TaskTable) -> None:
+    """Raise `UserError` with the line of the first label that is not the task's.
+
+    CoLA, MRPC and QQP have the labels 0 and 1, whatever the file says. The columns of the other tasks are also those of
+    people's own tasks. A label is foreign there if it stands on one row, or on at most `ODD_SHARE` of them, and all
+    other labels are numbers, or are all those of an inference task.
+    """
+    if table.scored:
+        return
+    if table.metrics:
+        foreign, expected = {label for label in table.labels if label not in BINARY}, " or ".join(BINARY)
+    else:
+        foreign, expected = _rare_foreign(table.labels)
+    for line, label in zip(table.lines, table.labels, strict=True):
+        if label in foreign:
+            raise UserError(f"{path}, line {line}: expected the label {expected}. Received: {label[:50]!r}.")
+
+
+def _rare_foreign(labels: list[str]) -> tuple[set[str], str]:
+    """Return the labels of an own task that are on few rows and no others of their kind, and what was expected."""
+    counts, present = collections.Counter(labels), set(labels)
+    kinds = [({label for label in present if _NUMBER.fullmatch(label)}, "to be a number, as the others are")]
+    kinds += [(set(names), " or ".join(names)) for names in INFERENCE if set(names) <= present]
+    for known, expected in kinds:
+        foreign = present - known
+        if 0 < sum(counts[label] for label in foreign) <= max(1, ODD_SHARE * len(labels)) and len(known) > 1:
+            return foreign, expected
+    return set(), ""
 
 
 def _targets(path: Path, table: TaskTable, names: list[str] | None) -> np.ndarray:
