@@ -53,6 +53,64 @@ def test_longer_names_are_splits_if_all_of_them_are(tmp_path, names):
     assert load(tmp_path / "other", SHAPE).num_classes == 3
 
 
+@pytest.mark.parametrize("names", [
+    ("train", "eval"), ("train_images", "eval"), ("training_data", "evaluation_data"), ("Train Images", "Eval Images"),
+    ("TrainingSet", "EvalSet"), ("traindata", "testdata"), ("trainimages", "testimages"), ("1_train", "2_val"),
+    ("DataTrain", "DataTest"), ("train2017", "val2017"), ("TRAIN-IMGS", "TEST-IMGS"), ("cats train", "catsTest"),
+])  # fmt: skip
+def test_names_that_speak_of_splits_are_splits(tmp_path, names):
+    pictures(tmp_path / names[0])
+    pictures(tmp_path / names[1], count=2)
+    dataset = load(tmp_path, SHAPE)
+    assert dataset.num_classes == 3 and sizes(dataset) == {"train": 12, "test": 6}
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (("holdout", "train_x"), "has holdout beside train_x, which share their folders and so are splits"),
+        (("part one", "part two"), "has part one, part two, which share their folders and so are splits"),
+        (("train_x", "train_y", "test_x"), "has both train_x and train_y, which mean the same"),
+        (("eval_a", "test_a"), "has eval_a, test_a and no train folder"),
+        (("trainA", "trainB", "testA", "testB"), "has testA, testB, trainA, trainB, which are splits and classes"),
+    ],
+)
+def test_folders_that_share_their_classes_are_splits_or_refused(tmp_path, names, message):
+    for name in names:
+        pictures(tmp_path / name)
+    with pytest.raises(UserError, match=message) as caught:
+        load(tmp_path, SHAPE)
+    said = str(caught.value)
+    assert "Splits are called train, training, val" in said and "eval, evaluation" in said and "\n" not in said
+
+
+@pytest.mark.parametrize("names", [("trainA", "trainB", "testA", "testB"), ("a_train", "b_train", "a_val", "b_val"),
+                                   ("traina", "trainb", "testa", "testb")])  # fmt: skip
+def test_pictures_in_folders_of_a_split_and_a_class_are_refused(tmp_path, names):
+    pictures(tmp_path, names)
+    with pytest.raises(UserError, match=r"which are splits and classes in one name.*such as trainA to train/A"):
+        load(tmp_path, SHAPE)
+
+
+def test_a_folder_beside_splits_that_is_none_is_refused(tmp_path):
+    for name in ("train_images", "eval_images"):
+        pictures(tmp_path / name)
+    (tmp_path / "docs").mkdir()
+    with pytest.raises(UserError, match="has docs beside eval_images, train_images, which share"):
+        load(tmp_path, SHAPE)
+
+
+def test_folders_in_classes_that_are_not_in_all_of_them_are_no_evidence_of_splits(tmp_path):
+    pictures(tmp_path / "cat", ("left", "right"), count=5)
+    pictures(tmp_path / "dog", ("left", "behind"), count=5)
+    assert load(tmp_path, SHAPE).num_classes == 2
+    pictures(tmp_path / "dog", ("right",), count=5)
+    Image.new("L", (4, 4)).save(tmp_path / "dog" / "of its own.png")
+    assert load(tmp_path, SHAPE).num_classes == 2
+    pictures(tmp_path / "words", ("trainer", "testament", "eval", "device"))
+    assert load(tmp_path / "words", SHAPE).num_classes == 4
+
+
 @pytest.mark.parametrize(
     "names, message",
     [

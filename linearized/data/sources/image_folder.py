@@ -1,15 +1,12 @@
 """A folder of pictures as a dataset: train/<class>/<file> and test/<class>/<file>, or <class>/<file> split by a seed.
 
-One rule says what the folders at the top mean. Their names are compared without case. If none of them is in
-`SPLIT_NAMES`, each is a class. If one of them is, all of them are splits, and a name that is not in `SPLIT_NAMES` is
-refused. Longer names, such as training_set and test_set, are splits if every folder has one, each of its own meaning.
-Names that begin with "." and those in `SYSTEM_NAMES` are passed over everywhere.
+`linearized.data.sources.split_folders` says what the folders at the top mean. Names that begin with "." and those in
+`SYSTEM_NAMES` are passed over everywhere.
 
 What pictures become is said in `linearized.data.images`.
 """
 
 import os
-import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +19,8 @@ from linearized.base.errors import UserError
 from linearized.base.reading import Unreadable
 from linearized.data.dataset import Dataset, Split, fingerprint
 from linearized.data.images import MODES, SUFFIXES, read_image
+from linearized.data.sources.split_folders import folders, hidden, split_folders
 
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-SYSTEM_NAMES = ("__macosx", "@eadir", "$recycle.bin", "lost+found")  # made by systems, in small letters
 TEST_SHARE = 0.2  # of a folder without a test part
 SCALINGS = {"unit": (1 / 255, 0.0), "symmetric": (2 / 255, -1.0), "bytes": (1.0, 0.0)}
 ADVICE = "Remove it or replace it, or give --skip_bad."
@@ -114,58 +106,12 @@ def found_pictures(folder: Path) -> tuple[dict[str, Pictures], list[str]]:
     return parts, classes
 
 
-def split_folders(folder: Path) -> dict[str, Path]:
-    """Return the folders of the splits "train", "validation" and "test" that are there; {"train": folder} for none.
-
-    Raises `UserError` for a name that is no split's beside one that is, for two folders of one split, and where train
-    is missing.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder. Give one with a folder of pictures for each class.")
-    names = _folders(folder)
-    kinds = [_kind(name) for name in names]
-    if None not in kinds and len(set(kinds)) == len(kinds) and "train" in kinds:
-        return {kind: folder / name for kind, name in zip(kinds, names, strict=True)}
-    known = [name for name in names if name.casefold() in SPLIT_NAMES]
-    if not known:
-        return {"train": folder}
-    advice = f"Splits are called {', '.join(SPLIT_NAMES)}. Rename the folders, or move those that do not belong here."
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UserError(f"{folder} has {', '.join(unknown)} beside {', '.join(known)}. {advice}")
-    found: dict[str, Path] = {}
-    for name in known:
-        kind = SPLIT_NAMES[name.casefold()]
-        if kind in found:
-            raise UserError(f"{folder} has both {found[kind].name} and {name}. {advice}")
-        found[kind] = folder / name
-    if "train" not in found:
-        raise UserError(f"{folder} has {', '.join(known)} and no train folder. {advice}")
-    return found
-
-
-def _kind(name: str) -> str | None:
-    """Return the split that a folder's name speaks of, in any of its words; None for none or several."""
-    words = re.split(r"[^a-z]+", name.casefold())
-    kinds = {SPLIT_NAMES[word] for one in words for word in (one, one.removesuffix("set")) if word in SPLIT_NAMES}
-    return kinds.pop() if len(kinds) == 1 else None
-
-
-def hidden(name: str) -> bool:
-    """Return whether a file or folder of this name is passed over."""
-    return name.startswith(".") or name.casefold() in SYSTEM_NAMES
-
-
-def _folders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not hidden(path.name))
-
-
 def _pictures(folder: Path) -> Pictures:
     """Return all pictures in class folders below `folder`; what is passed over is counted in a logged line."""
     paths, labels, others = [], [], 0
-    for name in _folders(folder):
-        for place, folders, files in os.walk(folder / name):
-            folders[:] = sorted(inner for inner in folders if not hidden(inner))
+    for name in folders(folder):
+        for place, inside, files in os.walk(folder / name):
+            inside[:] = sorted(inner for inner in inside if not hidden(inner))
             for file in sorted(file for file in files if not hidden(file)):
                 if Path(file).suffix.lower() in SUFFIXES:
                     paths.append(Path(place) / file)

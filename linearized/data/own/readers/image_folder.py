@@ -17,7 +17,8 @@ from linearized.base.reading import Unreadable
 from linearized.data.images import SUFFIXES, Head, read_head, read_image
 from linearized.data.own.arrays import OwnArrays
 from linearized.data.own.formats import file_digest
-from linearized.data.sources.image_folder import ADVICE, Pictures, found_pictures, hidden, skipped_notes
+from linearized.data.sources.image_folder import ADVICE, Pictures, found_pictures, skipped_notes
+from linearized.data.sources.split_folders import hidden
 from linearized.settings.own_settings import OwnDataSettings
 
 

@@ -1,0 +1,134 @@
+"""Which folders of pictures are splits (train, validation, test) and which are classes, by their names and contents.
+
+The folders at the top of a folder of pictures are splits or classes, all of them. They are, by the first rule that
+holds:
+
+1. splits, if every name speaks of a split, each of another one, and one of them of train: train and test, Train Images
+   and Eval Images, traindata and testdata, 1_train and 2_val;
+2. splits, if one of them is in `SPLIT_NAMES` (without case); a name beside it that is not is refused;
+3. refused, if their names are those of splits times those of classes: trainA, trainB, testA, testB;
+4. splits, if each holds only folders, and two names of these folders at least are in all of them: that is how splits
+   share their classes. It is enough that those whose names speak of a split do. Other names are then refused;
+5. classes.
+"""
+
+import re
+import unicodedata
+from pathlib import Path
+
+from linearized.base.errors import UserError
+from linearized.data.images import SUFFIXES
+
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+SPLIT_WORDS = SPLIT_NAMES | dict.fromkeys(("eval", "evaluation"), "validation")  # these in company only
+FILLERS = ("data", "dataset", "set", "images", "image", "imgs", "img", "pictures", "pics", "photos")
+SYSTEM_NAMES = ("__macosx", "@eadir", "$recycle.bin", "lost+found")  # made by systems, in small letters
+_SPLIT = re.compile(rf"(?P<before>.*?)(?P<split>{'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})(?P<after>.*)")
+SHARED = 2  # folders of one name in all folders, from which on these are splits
+LISTED = 12  # names in an error
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """Return the folders of the splits "train", "validation" and "test" that are there; {"train": folder} for none.
+
+    Raises `UserError` for a name that is no split's among splits, for two folders of one split, and where train is
+    missing.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder. Give one with a folder of pictures for each class.")
+    names = folders(folder)
+    kinds = {name: split_of(name) for name in names}
+    if None not in kinds.values() and len(set(kinds.values())) == len(names) and "train" in kinds.values():
+        return {kind: folder / name for name, kind in kinds.items()}
+    exact = [name for name in names if name.casefold() in SPLIT_NAMES]
+    if not exact:
+        if names and _times_classes(names):
+            raise _refused(folder, f"{_list(names)}, which are splits and classes in one name",
+                           "Move them, such as trainA to train/A.")  # fmt: skip
+        speaking = [name for name in names if kinds[name]]
+        if not _share_classes(folder, names) and not _share_classes(folder, speaking):
+            return {"train": folder}
+    unknown = [name for name in names if kinds[name] is None or (exact and name not in exact)]
+    if unknown:
+        known = exact or [name for name in names if name not in unknown]
+        beside = f" beside {_list(known)}" if known else ""
+        why = "" if exact else ", which share their folders and so are splits"
+        raise _refused(folder, f"{_list(unknown)}{beside}{why}",
+                       "Rename the folders, or move those that do not belong here.")  # fmt: skip
+    found: dict[str, Path] = {}
+    for name, kind in kinds.items():
+        if kind in found:
+            raise _refused(folder, f"both {found[kind].name} and {name}, which mean the same", "Keep one of them.")
+        found[kind] = folder / name
+    raise _refused(folder, f"{_list(names)} and no train folder", "Rename or add it.")
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a folder's name speaks of, in any of its words; None for none or several."""
+    words = set(re.split(r"[^a-z]+", name.casefold()))
+    camel = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
+    plain = words | {word.removesuffix("set") for word in words}
+    every = plain | {bare for word in (*words, *camel) for bare in (word, _bare(word))}
+    for among, known in ((plain, SPLIT_NAMES), (every, SPLIT_WORDS)):
+        kinds = {known[word] for word in among if word in known}
+        if len(kinds) == 1:
+            return kinds.pop()
+    return None
+
+
+def folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, in their order, without those that are passed over."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not hidden(path.name))
+
+
+def hidden(name: str) -> bool:
+    """Return whether a file or folder of this name is passed over."""
+    return name.startswith(".") or name.casefold() in SYSTEM_NAMES
+
+
+def _bare(word: str) -> str:
+    """Return a word without one of `FILLERS` at its end or its beginning."""
+    for filler in sorted(FILLERS, key=len, reverse=True):
+        if word != filler and (word.endswith(filler) or word.startswith(filler)):
+            return word.removesuffix(filler) if word.endswith(filler) else word.removeprefix(filler)
+    return word
+
+
+def _times_classes(names: list[str]) -> bool:
+    """Return whether names are those of splits times those of classes, such as trainA, trainB, testA and testB."""
+    rests: dict[str, set[str]] = {}
+    for name in names:
+        match = _SPLIT.fullmatch(name.casefold())
+        if not match:
+            return False
+        rest = re.sub(r"[\W_]+", "", match["before"] + match["after"])
+        rests.setdefault(SPLIT_WORDS[match["split"]], set()).add(rest)
+    first, *others = rests.values()
+    return bool(others) and len(first) > 1 and all(rest == first for rest in others)
+
+
+def _share_classes(folder: Path, names: list[str]) -> bool:
+    """Return whether several folders hold only folders, `SHARED` of which at least are in all of them."""
+    if len(names) < 2:
+        return False
+    shared: set[str] | None = None
+    for name in names:
+        inner = {unicodedata.normalize("NFC", one).casefold() for one in folders(folder / name)}
+        shared = inner if shared is None else shared & inner
+        if len(shared) < SHARED:
+            return False
+    files = (path for name in names for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES)
+    return not any(path.is_file() and not hidden(path.name) for path in files)
+
+
+def _list(names: list[str]) -> str:
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _refused(folder: Path, what: str, advice: str) -> UserError:
+    return UserError(f"{folder} has {what}. Splits are called {', '.join(SPLIT_WORDS)}. {advice}")
