@@ -20,6 +20,7 @@ from linearized.settings.command import run_command
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.embedding_settings import EmbeddedRows
 from linearized.settings.gram_settings import GramSettings
+from linearized.settings.reads import SET, when
 from linearized.storage.manifest import FEATURES, GRAM, kind_of, load_manifest
 
 
@@ -31,10 +32,20 @@ class StatusSettings(EmbeddedRows, GramSettings):
         False, "recompute random entries in float64, or random rows of features, and compare", identity=False
     )
     verify_rows: int = setting(
-        16, "of each block that --verify looks at, in as many columns", minimum=1, maximum=10_000, identity=False
+        16,
+        "of each block that --verify looks at, in as many columns",
+        minimum=1,
+        maximum=10_000,
+        identity=False,
+        when=when(verify=SET),
     )
     verify_seed: int = setting(
-        0, "of the rows and columns that --verify looks at", minimum=0, maximum=LARGEST_SEED, identity=False
+        0,
+        "of the rows and columns that --verify looks at",
+        minimum=0,
+        maximum=LARGEST_SEED,
+        identity=False,
+        when=when(verify=SET),
     )
 
     def job_settings(self) -> KernelJobSettings | EmbedSettings:

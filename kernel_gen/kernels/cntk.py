@@ -35,7 +35,7 @@ def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None
     if image_shape is None:
         raise UserError(
             f"A CNTK needs images (height, width, channels), and the rows of {settings.data_name()} are none. Take a "
-            "dataset of images, or --kernel=NTK."
+            "dataset of images, or the NTK."
         )
     if settings.head == "myrtle" and (image_shape[0] % side or image_shape[1] % side):
         raise UserError(
@@ -52,7 +52,7 @@ def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) ->
     if image_shape is None or len(image_shape) != 3 or min(image_shape) < 1:
         raise UserError(
             f"A CNTK needs images (height, width, channels). Received: {image_shape}. "
-            "Take a dataset of images, or --kernel=NTK."
+            "Take a dataset of images, or the NTK."
         )
     network = myrtle(settings.depth) if settings.head == "myrtle" else plain(settings.depth, settings.head)
     image_shape = tuple(int(size) for size in image_shape)

@@ -6,6 +6,7 @@ linearized data --data=table.csv --target=price    shows what --data would load;
 """
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,3 +101,7 @@ def main(config: ShowDataSettings) -> None:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
     return run_command(ShowDataSettings, __doc__, main, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(command())

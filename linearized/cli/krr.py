@@ -10,6 +10,7 @@ result.json, arrays.h5, curves.png. The same command again goes on where it was 
 result.
 """
 
+import sys
 from collections.abc import Sequence
 
 from linearized.experiments.krr import KernelFitSettings, run_levels
@@ -35,3 +36,7 @@ def main(config: KernelFitSettings) -> None:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
     return run_command(KernelFitSettings, __doc__, main, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -36,3 +36,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     words = tuple(arguments[cut + 1 :])
     return run_command(LaunchSettings, __doc__, lambda settings: launch(settings, words), arguments[:cut])
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -8,6 +8,7 @@ The page is one file that needs no network. A picture is .png, .pdf or .svg.
 
 import dataclasses
 import shlex
+import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,3 +88,7 @@ def _command_lines(command: str, width: int) -> str:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
     return run_command(ReportSettings, __doc__, main, arguments, words="directory")
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -9,6 +9,7 @@ The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.k
 again goes on where it was stopped; when it is done, it shows the result.
 """
 
+import sys
 from collections.abc import Sequence
 
 from linearized.base.errors import UserError
@@ -35,3 +36,7 @@ def main(config: TrainSettings) -> None:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process, and return its exit code."""
     return run_command(TrainSettings, __doc__, main, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -199,7 +199,8 @@ def _compared(config: CompareSettings) -> life.Outcome:
         try:
             with spawned_pool(1) as alone:
                 if settings is None:
-                    rows.append({**_EMPTY, **alone.submit(_linear, config.rows(seed)).result(), "seed": seed})
+                    rows.append({**_EMPTY, **alone.submit(_linear, config.rows(seed)).result(),
+                                 "seed": config.seed + seed})  # fmt: skip
                     continue
                 folder = alone.submit(_run, settings).result()
         except BrokenProcessPool as error:
@@ -207,7 +208,7 @@ def _compared(config: CompareSettings) -> life.Outcome:
                 f"The process that trained {label} was killed, by the system for want of memory perhaps. Lower "
                 "--num_units, --num_train or --max_batch_size, and run again: the models before it are kept."
             ) from error
-        rows.append(_row(label, folder, seed))
+        rows.append(_row(label, folder, config.seed + seed))
     title = config.data_name()
     if len(config.described().noise_levels) > 1:
         title += f", noise level {config.noise_ind}"
@@ -223,7 +224,7 @@ def _read_back(folder: Path, config: CompareSettings) -> dict[str, Any] | None:
     if not (folder / NAME).is_file() or not all(finished(settings.folder()) for settings in runs.values()):
         return None
     record = _load(folder)
-    rows = [_row(label, settings.folder(), seed) for (label, seed), settings in runs.items()]
+    rows = [_row(label, settings.folder(), config.seed + seed) for (label, seed), settings in runs.items()]
     kept = [row for row in record.get("rows", ()) if row.get("label") != LINEAR_FIT]
     return record if kept == rows else None
 

@@ -87,7 +87,8 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
         validation = np.asarray(result.history.get("validation_loss", ()), float)
         evidence |= {"diverged": result.diverged, "iterations": result.epochs_done, "message": result.message}
         evidence["loss_change"] = loss_change(history)
-        evidence["converged"] = not result.diverged and settled(evidence["loss_change"])
+        warm_up = Recipe(**config.recipe_settings()).warm_up_epochs(config.max_cg_iters)
+        evidence["converged"] = not result.diverged and settled(evidence["loss_change"], result.epochs_done, warm_up)
         evidence["examples_per_second"] = _speed(len(dataset.train), result.history["seconds"])
     if config.max_ncg_iters and not evidence["diverged"]:
         with progress_line(f"Newton-CG, λ = {ridge:.1e}", config.max_ncg_iters) as report:

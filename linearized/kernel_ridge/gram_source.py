@@ -81,8 +81,9 @@ def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> 
 
 def settings_of(folder: Path | str) -> GramSettings:
     """Return the settings that the matrix in a folder of shards was made with. Reads `gram.json` alone."""
+    manifest = load_manifest(folder)
     try:
-        return GramSettings.from_saved(load_manifest(folder).current_settings())
+        return GramSettings.from_saved(manifest.current_settings())
     except UserError as error:
         raise UserError(f"{folder} was made with settings that this version does not know: {error}") from error
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
 from linearized.models.declaration import Declaration
 from linearized.models.parametrization import Scaling, check_pairs
@@ -17,15 +18,28 @@ from linearized.settings.reads import reads
 if TYPE_CHECKING:
     import keras
 
+DEEPEST = 400  # layers, dropout counted
+
 
 def _parameters(config: Any, dim: int, outputs: int) -> int:
     return config.num_units * (dim + (config.num_layers - 1) * config.num_units + outputs)
 
 
+def _check(config: Any) -> None:
+    """Raise `UserError` for a network that is too deep for Keras, and for scales that do not go together."""
+    layers = config.num_layers * (2 if config.drop_rate else 1)
+    if layers > DEEPEST:
+        raise UserError(
+            f"Keras builds networks by recursion, up to --num_layers={DEEPEST} (half of it with --drop_rate). "
+            f"Received: --num_layers={config.num_layers}."
+        )
+    check_pairs(config)
+
+
 DECLARED = Declaration(
     reads("num_units", "num_layers", "activation", "drop_rate", "seed") | PARAMETRIZATION,
     groups=(ParametrizationSettings,), optimizer="sgd", parameters=_parameters,
-    hidden_layers=lambda config: config.num_layers, budget={"learning_rate": 0.01}, check=check_pairs,
+    hidden_layers=lambda config: config.num_layers, budget={"learning_rate": 0.01}, check=_check,
 )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from linearized.report.recipes.estimate import disk_bytes, seconds
 from linearized.report.recipes.figure_recipe import DIRECTORIES, FigureRecipe, Run, runs
 from linearized.settings.command import run_command
 from linearized.settings.config import setting
+from linearized.settings.reads import when
 from linearized.storage.files import whole_file
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ class ReproduceSettings(WhereSettings):
     scale: str = setting("laptop", "how large", choices=SCALES)
     dry_run: bool = setting(False, "print the commands, their number and an estimate of time and disk; run nothing")
     out: str = setting(
-        "", "folder of the pictures and their tables; empty: figures in ./storage, or in $LINEARIZED_STORAGE"
+        "",
+        "folder of the pictures and their tables; empty: figures in ./storage, or in $LINEARIZED_STORAGE",
+        when=when(dry_run=False),
     )
 
 

@@ -21,6 +21,8 @@ from linearized.kernel_ridge.estimator import GRID
 from linearized.kernel_ridge.ridge_path import checked_path, fit
 from linearized.problems.weighted_problem import checked_weights
 
+LARGEST = 1e100  # of the inputs, whose products with each other are summed in float64
+
 
 class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """What both share: the choice of the ridge by generalised cross-validation, and centred labels.
@@ -43,6 +45,9 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Raises ValueError for bad input.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        if (largest := np.abs(X).max()) > LARGEST:
+            raise ValueError(f"Squares of the inputs overflow: scale X to entries up to {LARGEST:.0e}. "
+                             f"Received: {largest:.1e}.")  # fmt: skip
         weights = np.ones(len(X)) if sample_weight is None else checked_weights(sample_weight, len(X))
         self.offset_ = np.average(y, axis=0, weights=weights)
         self._draw(X.shape[1])

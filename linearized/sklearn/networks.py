@@ -1,12 +1,15 @@
 """The suite's networks as scikit-learn estimators: built by `linearized.models`, trained by its first-order methods."""
 
+import warnings
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_random_state, column_or_1d, validate_data
 
 from linearized.data.dataset import Dataset, Split, fingerprint
-from linearized.models import NETWORK
+from linearized.models import NETWORK, declaration
 
 ROWS = 64  # rows of a block of predictions; the last block is filled up, so that a row's output depends on it alone
 
@@ -49,15 +52,23 @@ class _Network(BaseEstimator):
         self._outline = Dataset(**{**vars(self._outline), "train": outline, "test": outline})
         self.weights_, self.loss_curve_ = self._network.get_weights(), result.history["loss"]
         self.diverged_ = result.diverged
+        if self.diverged_:
+            warnings.warn(f"{self.model}: {result.message} The weights before that are kept; lower learning_rate.",
+                          ConvergenceWarning, stacklevel=3)  # fmt: skip
 
     def _built(self):
         from linearized.experiments.train import TrainSettings
         from linearized.models.common import build
 
-        config = TrainSettings.draft(
-            **{"model": self.model, "num_units": self.num_units, "seed": self._seed, **(self.settings or {})}
-        )
-        return build(config, self._outline, self.ridge)
+        own = {"model": self.model, "num_units": self.num_units, "seed": self._seed}
+        given = dict(self.settings or {})
+        read = declaration(self.model).reads
+        if refused := sorted(name for name in given if name in own or name not in read):
+            raise ValueError(
+                f"settings takes flags that {self.model} reads and the estimator has no argument of: "
+                f"{', '.join(sorted(set(read) - set(own)))}. Received: {', '.join(refused)}."
+            )
+        return build(TrainSettings(**own, **given), self._outline, self.ridge)
 
     def _outputs(self, X):
         """Return the network's outputs (m, k) in float64."""

@@ -11,6 +11,7 @@ from typing import Any
 _METRICS = ("train_", "validation_", "test_", "leave_one_out_")  # starts of the names of measured values
 ALONE = "the only one"  # what a single ridge is chosen by
 SETTLED = 0.02  # relative change of a train loss below which training counts as converged
+FEWEST_EPOCHS = 10  # fewer do not show that a train loss settled
 _SETTINGS = {"model": str, "dataset": str, "kernel": str, "loss": str, "exp_name": str, "noise_ind": int}
 
 
@@ -171,18 +172,24 @@ def convergence(entry: Mapping[str, Any]) -> bool | None:
     if entry["diverged"]:
         return False
     if not _absent(entry.get("loss_change")):
-        return settled(entry["loss_change"])
+        return met is not False and settled(entry["loss_change"])
     return None if met else met  # False: a ridge that a solver could not solve, or training of one epoch
 
 
-def settled(loss_change: float | None) -> bool:
+def settled(loss_change: float | None, epochs: int | None = None, warm_up: int = 0) -> bool:
     """Return whether a train loss settled: it changed by at most `SETTLED` over the last tenth of the epochs.
 
     Args:
         loss_change: Relative change of the mean loss of the last tenth against the tenth before; None where there was
             only one epoch, which cannot show that the loss settled.
+        epochs: How many there were. The loss of fewer than `FEWEST_EPOCHS`, or of tenths that lie within the
+            warm-up of the learning rate, has not settled, however little it changed. None: of a stored run, whose
+            loss was judged when it was trained.
+        warm_up: Epochs of the warm-up.
     """
-    return loss_change is not None and abs(loss_change) <= SETTLED
+    if loss_change is None or abs(loss_change) > SETTLED:
+        return False
+    return epochs is None or epochs >= max(FEWEST_EPOCHS, warm_up + 2 * max(1, epochs // 10))
 
 
 def _absent(value: Any) -> bool:

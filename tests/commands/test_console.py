@@ -1,6 +1,7 @@
 """The console command: its subcommands, its help, and that the scripts are the same code."""
 
 import contextlib
+import importlib
 import importlib.metadata
 import io
 import subprocess
@@ -76,6 +77,25 @@ def test_the_version_is_that_of_the_distribution():
 def test_scripts_and_subcommands_are_the_same_code(script, name):
     done = subprocess.run([sys.executable, *script, "--help"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == run(name, "--help")[:2]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_module_of_a_subcommand_is_the_subcommand(name):
+    module = importlib.import_module(f"linearized.cli.{name}")
+    done = subprocess.run(
+        [sys.executable, "-m", module.__name__, "--nonsense=1"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "--nonsense" in done.stderr
+
+
+@pytest.mark.parametrize("words, said", [
+    (("status", "--verify_rows=7"), "--verify_rows is read with --verify."),
+    (("status", "--verify_seed=7"), "--verify_seed is read with --verify."),
+    (("reproduce", "--dry_run", "--out=x"), "--out is read with --dry_run=False."),
+])  # fmt: skip
+def test_flags_that_another_flag_needs_are_refused_without_it(words, said):
+    code, printed, told = run(*words)
+    assert (code, printed) == (2, "") and said in told
 
 
 def test_importing_the_package_loads_no_framework():

@@ -61,6 +61,8 @@ UNFIT = [
     (kernel_fit, ["--features=RF", "--scheduler=tcp://a:1"], "with no --features"),
     (kernel_fit, ["--features=NTK", "--gram=x"], "no --gram"), (kernel_fit, ["--embedding_dim=64"], "--features"),
     (generate, ["--kernel=CNTK", "--dataset=SYNTH"], "CNTK needs images"), (generate, ["--noise_ind=99"], "0..14"),
+    (train, ["--model=NN", "--num_layers=401"], "up to --num_layers=400"),
+    (train, ["--model=NN", "--num_layers=201", "--drop_rate=0.1"], "up to --num_layers=400"),
     (generate, ["--kernel=STAX"], "needs an architecture"),
     (generate, ["--kernel=STAX", "--architecture=serial(Dence(1))"], "no layer 'Dence'"),
     (generate, ["--kernel=STAX", "--architecture=serial(Dense(1)"], "Cannot read"),

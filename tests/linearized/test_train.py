@@ -22,7 +22,7 @@ from linearized.experiments.train import TrainSettings as Config
 from linearized.experiments.train import run
 from linearized.settings.config import parse
 from linearized.storage import results
-from linearized.storage.result_schema import SETTLED
+from linearized.storage.result_schema import SETTLED, settled
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BY_CG = {"solver": "cg", "num_units": 8, "num_train": 100, "max_cg_iters": 700}
@@ -162,6 +162,17 @@ def test_gradient_training_converged_where_its_loss_settled(directories):
     still = run(Config(**SMALL, model="NN", max_cg_iters=20, learning_rate=1e-9))
     assert still.chosen["converged"] is True and abs(still.chosen["loss_change"]) <= SETTLED
     assert "flaw" not in still.record["chosen"]
+    few = run(Config(**SMALL, model="NN", max_cg_iters=8, learning_rate=1e-9))  # too few to show it
+    assert abs(few.chosen["loss_change"]) <= SETTLED and few.chosen["converged"] is False
+    assert few.record["chosen"]["flaw"] == "not converged"
+
+
+@pytest.mark.parametrize(("change", "epochs", "warm_up", "answer"), [
+    (0.001, 2, 0, False), (0.001, 9, 0, False), (0.001, 10, 0, True), (0.001, 20, 15, True), (0.001, 16, 15, False),
+    (0.1, 100, 0, False), (None, 100, 0, False), (0.001, 15, 15, False), (-0.02, 100, 15, True),
+])  # fmt: skip
+def test_few_epochs_and_a_warm_up_do_not_show_that_a_loss_settled(change, epochs, warm_up, answer):
+    assert settled(change, epochs, warm_up) is answer
 
 
 def test_loss_change_compares_the_last_two_tenths():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -36,6 +36,37 @@ def test_ridges_pass_scikit_learns_own_checks(estimator, check):
 @parametrize_with_checks([NetworkClassifier(num_units=32), NetworkRegressor(num_units=32)])
 def test_networks_pass_scikit_learns_own_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize(
+    "estimator", [RandomFeaturesRidge(20), NeuralTangentRidge(20)], ids=lambda one: type(one).__name__
+)
+def test_inputs_whose_squares_overflow_are_refused(points, estimator):
+    x, y, _ = points
+    with pytest.raises(ValueError, match=r"scale X to entries up to 1e\+100"):
+        estimator.fit(x * 1e300, y)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "depth", "learning_rate", "num_units", "seed"])
+def test_settings_that_the_network_does_not_read_are_refused(points, name):
+    x, y, _ = points
+    with pytest.raises(ValueError, match=f"settings takes flags that NN reads.*num_layers.*Received: {name}"):
+        NetworkRegressor(num_units=4, epochs=1, settings={name: 5}).fit(x, y)
+
+
+def test_settings_that_the_network_reads_change_it_and_are_checked(points):
+    x, y, _ = points
+    deep = NetworkRegressor(num_units=4, epochs=1, settings={"num_layers": 3}).fit(x, y)
+    assert len(deep.weights_) > len(NetworkRegressor(num_units=4, epochs=1).fit(x, y).weights_)
+    with pytest.raises(ValueError, match="num_layers"):
+        NetworkRegressor(num_units=4, epochs=1, settings={"num_layers": -1}).fit(x, y)
+
+
+def test_a_network_that_diverges_after_its_first_epoch_warns(points):
+    x, y, _ = points
+    with pytest.warns(ConvergenceWarning, match="lower learning_rate"):
+        found = NetworkRegressor(num_units=4, epochs=30, learning_rate=1e12, optimizer="sgd").fit(x[:8], y[:8])
+    assert found.diverged_
 
 
 @pytest.mark.parametrize("units", [20, 100])
