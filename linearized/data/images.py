@@ -53,9 +53,14 @@ class Head(NamedTuple):
 def read_head(path: Path | str, advice: str = "") -> Head:
     """Return the header of the picture in a file; its pixels are not decoded. Raises as `read_image`."""
     with _checked(path, advice) as image:
-        turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
-        height, width = (image.width, image.height) if turned else (image.height, image.width)
-        return Head(height, width, image.mode in _GREY or _is_deep(image), _is_deep(image))
+        return head_of(image)
+
+
+def head_of(image: Image.Image) -> Head:
+    """Return the header of a picture that Pillow has opened."""
+    turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
+    height, width = (image.width, image.height) if turned else (image.height, image.width)
+    return Head(height, width, image.mode in _GREY or _is_deep(image), _is_deep(image))
 
 
 def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") -> Float32[np.ndarray, "h w c"]:
@@ -71,16 +76,24 @@ def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") 
     Raises `Absent` for a missing file and `Unreadable` for everything that is no picture, is truncated, or has more
     than `PIXEL_LIMIT` pixels.
     """
-    height, width, channels = shape
     with _checked(path, advice) as image:
-        image = ImageOps.exif_transpose(image)
-        if _is_deep(image):
-            grey = _deep(image).resize((width, height), Image.Resampling.BILINEAR)
-            planes = [np.asarray(grey, np.float32).clip(0, 255)] * min(channels, 3)
-            planes += [np.full((height, width), 255, np.float32)] if channels == 4 else []
-            return np.stack(planes, axis=-1)
-        small = _in_mode(image, MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(small, np.float32).reshape(shape)
+        return pixels_of(image, shape)
+
+
+def pixels_of(image: Image.Image, shape: tuple[int, int, int]) -> Float32[np.ndarray, "h w c"]:
+    """Return a picture that Pillow has opened, as `read_image` does.
+
+    Raises `ValueError` for samples whose scale is not known, and what Pillow raises while it decodes.
+    """
+    height, width, channels = shape
+    image = ImageOps.exif_transpose(image)
+    if _is_deep(image):
+        grey = _deep(image).resize((width, height), Image.Resampling.BILINEAR)
+        planes = [np.asarray(grey, np.float32).clip(0, 255)] * min(channels, 3)
+        planes += [np.full((height, width), 255, np.float32)] if channels == 4 else []
+        return np.stack(planes, axis=-1)
+    small = _in_mode(image, MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(small, np.float32).reshape(shape)
 
 
 @contextlib.contextmanager

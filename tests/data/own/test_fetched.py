@@ -1,5 +1,6 @@
 """Data sets by name: scikit-learn's, Keras' cache, and one line for each that cannot be fetched."""
 
+import io
 import pickle
 import sys
 import types
@@ -8,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.datasets
+from PIL import Image
 
 from linearized import from_arrays
 from linearized.base.errors import UserError
 from linearized.data.loading import load_rows
 from linearized.data.own.readers import fetched
+from linearized.data.own.readers.hub import HF
 from linearized.data.sources import keras_cache
 from linearized.experiments.train import TrainSettings
 
@@ -157,6 +160,132 @@ def test_tfds_parts_are_the_same_as_their_arrays(monkeypatch):
     assert dataset.class_names == ("cat", "dog")
 
 
+class HubImage:
+    """Stands for `datasets.Image`."""
+
+
+class HubRows(dict):
+    """Stands for `datasets.Dataset`: columns by name, their features, and images as Pillow opens them."""
+
+    column_names = property(list)
+
+    @property
+    def features(self):
+        return {name: HubImage() if name == "img" else types.SimpleNamespace(names=["cat", "dog"]) for name in self}
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A function that puts parts of (column, values) on a hub, and the list of what was asked of it."""
+    asked = []
+
+    def put(**parts):
+        rows = {split: HubRows(columns) for split, columns in parts.items()}
+        load = lambda *names: asked.append(names) or rows  # noqa: E731
+        monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load, Image=HubImage))
+        return asked
+
+    return put
+
+
+def stored(image, suffix="PNG", **settings):
+    """A picture as Pillow opens it from a file: lazily, with what the file says of it."""
+    file = io.BytesIO()
+    image.save(file, suffix, **settings)
+    return Image.open(file)
+
+
+def grey_images(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 6, 8), dtype=np.uint8)
+
+
+def test_hub_parts_are_the_same_as_their_arrays(hub):
+    x, labels = grey_images(12), np.arange(12) % 2
+    parts = {split: {"img": [stored(Image.fromarray(one)) for one in x[rows]], "label": labels[rows].tolist()}
+             for split, rows in (("train", slice(8)), ("test", slice(8, 12)))}  # fmt: skip
+    asked = hub(**parts, unsupervised={"img": [None], "label": [-1]})
+    dataset = loaded("hf:owner/pets@small")
+    assert_same(dataset, from_arrays(x[:8], labels[:8], x[8:], labels[8:], images=True))
+    assert dataset.class_names == ("cat", "dog") and set(asked) == {("owner/pets", "small")}
+
+
+def test_tables_of_the_hub_are_the_same_as_their_frames(hub):
+    frame = pd.DataFrame({"a": np.arange(12.0), "b": ["u", "v", "w"] * 4})
+    hub(train={**{name: frame[name].tolist() for name in frame}, "id": list(range(12)), "label": [0, 1] * 6})
+    assert_same(loaded("hf:owner/table"), from_arrays(frame, np.array([0, 1] * 6)))
+    with pytest.raises(UserError, match="has no column of images: leave out --image_size"):
+        loaded("hf:owner/table", image_size="8")
+    with pytest.raises(UserError, match=r"has no column c\. Give --target: it has a, b, id, label"):
+        loaded("hf:owner/table", target="c")
+
+
+def test_a_name_that_the_hub_has_not_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=refuse, Image=HubImage))
+    with pytest.raises(UserError, match=r"hf:owner/none could not be fetched \(OSError: no route to host\)"):
+        loaded("hf:owner/none")
+
+
+def turned(image):
+    """The picture of `image`, stored a quarter turn off with a note that says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a viewer turns it by 90 degrees, clockwise
+    return stored(Image.fromarray(np.rot90(image)), exif=exif.tobytes())
+
+
+def clear(image):
+    """The picture of `image` as colour and opacity: whatever is white is transparent black in the file."""
+    pixels = np.dstack([image, image, image, np.where(image == 255, 0, 255)]).astype(np.uint8)
+    pixels[image == 255, :3] = 0
+    return stored(Image.fromarray(pixels))
+
+
+@pytest.mark.parametrize("store, levels", [
+    (lambda image: stored(Image.fromarray(image.astype(np.uint16) * 257)), 255),
+    (lambda image: stored(Image.fromarray(image.astype(np.float32) / 255), "TIFF"), 255),
+    (turned, 1), (clear, 1), (lambda image: stored(Image.fromarray(image).convert("P")), 1),
+    (lambda image: stored(Image.fromarray(image).convert("CMYK"), "TIFF"), 1),
+], ids=["16 bits", "floats", "turned", "transparent", "palette", "CMYK"])  # fmt: skip
+def test_images_of_the_hub_are_what_a_viewer_shows(hub, store, levels):
+    x, labels = grey_images(12), np.arange(12) % 2
+    x[:, :2] = 255
+    hub(train={"img": [store(one) for one in x], "label": labels.tolist()})
+    arrays = hub_arrays(channels="grey")
+    assert arrays.x.dtype == (np.float32 if levels == 255 else np.uint8)
+    np.testing.assert_allclose(arrays.x[..., 0] * (255 if levels == 255 else 1), x, atol=1e-3 if levels == 255 else 1)
+
+
+def hub_arrays(**settings):
+    return HF.fetch("owner/name", **settings)
+
+
+def test_deep_and_plain_images_of_the_hub_have_one_scale(hub):
+    x = grey_images(4)
+    deep = [stored(Image.fromarray(one.astype(np.uint16) * 257)) for one in x]
+    plain = [stored(Image.fromarray(one)) for one in x]
+    hub(train={"img": deep, "label": [0, 1, 0, 1]}, test={"img": plain, "label": [0, 1, 0, 1]})
+    arrays = hub_arrays()
+    np.testing.assert_allclose(arrays.x, arrays.x_test, atol=1e-6)
+    np.testing.assert_allclose(arrays.x[..., 0] * 255, x, atol=1e-3)
+
+
+def test_images_of_the_hub_that_are_not_alike_or_not_there_are_refused(hub):
+    x = grey_images(4)
+    images = [stored(Image.fromarray(one)) for one in x]
+    labels = [0, 1, 0, 1]
+    hub(train={"img": images, "label": labels}, test={"img": [Image.new("RGB", (3, 5))] * 4, "label": labels})
+    with pytest.raises(UserError, match=r"has images of 2 kinds: 5x3 colour, 6x8 grey\. Give --image_size and --chan"):
+        hub_arrays()
+    arrays = hub_arrays(image_size="4x5", channels="colour")
+    assert arrays.x.shape == arrays.x_test.shape == (4, 4, 5, 3)
+    hub(train={"img": [*images[:2], None, images[3]], "label": labels})
+    with pytest.raises(UserError, match="hf:owner/name has no image in row 2 of its train part"):
+        hub_arrays()
+    high = stored(Image.fromarray(np.full((6, 8), 300, np.float32)), "TIFF")
+    hub(train={"img": [*images[:3], high], "label": labels})
+    with pytest.raises(UserError, match=r"row 3 of its train part, is damaged or not a picture .*reach from 300 to"):
+        hub_arrays()
+
+
 @pytest.mark.parametrize("kind", ["images", "table"])
 def test_a_local_hub_dataset_is_the_same_as_its_arrays(tmp_path, monkeypatch, kind):
     datasets = pytest.importorskip("datasets")
@@ -166,8 +295,6 @@ def test_a_local_hub_dataset_is_the_same_as_its_arrays(tmp_path, monkeypatch, ki
     if kind == "images":
         x = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
         features = datasets.Features({"image": datasets.Image(), "label": names})
-        from PIL import Image
-
         columns = {"image": [Image.fromarray(one) for one in x], "label": labels}
     else:
         x = pd.DataFrame({"a": np.arange(12.0), "b": ["u", "v", "w"] * 4})

@@ -1,22 +1,26 @@
 """Data sets of the Hugging Face hub and of TensorFlow Datasets by name, through their packages (extras `hf`, `tfds`).
 
 `hf:owner/name` (`hf:owner/name@config` for a named configuration, `hf:FOLDER` for one on this disk) and `tfds:name`
-keep their train, validation and test parts. A part of images becomes an array; columns of numbers and text become a
-table. The labels are the column that `--target` names, or the one called label, labels, fine_label, target, class or y.
+keep their train, validation and test parts. A part of images becomes an array (`linearized.data.images` says what the
+hub's images become); columns of numbers and text become a table. The labels are the column that `--target` names, or
+the one called label, labels, fine_label, target, class or y.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from linearized.base.errors import UserError
+from linearized.base.reading import parsing
+from linearized.data.images import head_of, pixels_of
 from linearized.data.own.arrays import OwnArrays
 from linearized.data.own.readers.fetched import Fetched, failed, package
 from linearized.data.own.readers.image_folder import image_size
 
 TARGETS = ("label", "labels", "fine_label", "target", "class", "y")
 SPLITS = {"train": "", "test": "_test", "validation": "_validation", "valid": "_validation"}
+ROW_ADVICE = "Leave such rows out of a copy of the data set, and give its folder."
 NETWORK = "Check the name and the network, or download it elsewhere and give it as a file or folder."
 
 
@@ -40,8 +44,9 @@ class HuggingFace(Fetched):
         names = getattr(columns[chosen], "names", None)
         pictures = [column for column, kind in columns.items() if isinstance(kind, datasets.Image)]
         if pictures:
-            parts = {split: {"image": _pictures(rows[pictures[0]], image_size, channels, f"hf:{name}"),
-                             chosen: rows[chosen]} for split, rows in parts.items()}  # fmt: skip
+            images = {split: list(rows[pictures[0]]) for split, rows in parts.items() if split in SPLITS}
+            arrays = _pictures(images, image_size, channels, f"hf:{name}")
+            parts = {split: {"image": array, chosen: parts[split][chosen]} for split, array in arrays.items()}
         elif image_size or channels != "auto":
             raise UserError(f"hf:{name} has no column of images: leave out --image_size and --channels.")
         return from_parts(parts, chosen, names, f"hf:{name}")
@@ -107,25 +112,40 @@ def _text(values: np.ndarray) -> np.ndarray:
     return np.array([value.decode("utf-8", "replace") for value in values.flat]).reshape(values.shape)
 
 
-def _pictures(pictures: Any, size: str, channels: str, where: str) -> np.ndarray:
-    """Return Pillow's images as bytes (n, h, w, c). Raises `UserError` for images of several sizes or kinds."""
-    from PIL import Image
+def _pictures(parts: Mapping[str, list[Any]], size: str, channels: str, where: str) -> dict[str, np.ndarray]:
+    """Return Pillow's images of each part as (n, h, w, c): bytes, or float32 in [0, 1] if one has more than 8 bits.
 
-    modes = {"grey": ("L",), "colour": ("RGB",)}.get(channels)
-    found: set[Any] = set()
-    arrays = []
-    for one in pictures:
-        mode = modes[0] if modes else "L" if one.mode in ("1", "L", "LA") else "RGB"
-        small = one.convert(mode)
-        if size:
-            height, width = image_size(size)
-            small = small.resize((width, height), Image.Resampling.BILINEAR)
-        found.add((small.height, small.width, mode))
-        arrays.append(np.asarray(small, np.uint8).reshape(small.height, small.width, -1))
+    Raises `UserError` for images of several sizes or kinds, and with the row of one that cannot be read.
+    """
+    heads = {split: [_of_row(head_of, image, split, row, where) for row, image in enumerate(images)]
+             for split, images in parts.items()}  # fmt: skip
+    every = [head for part in heads.values() for head in part]
+    height, width = image_size(size) if size else (0, 0)
+    wanted = {"grey": True, "colour": False}.get(channels)
+    found = {(height or head.height, width or head.width, head.grey if wanted is None else wanted) for head in every}
     if len(found) > 1:
-        listed = ", ".join(f"{height}x{width} {mode}" for height, width, mode in sorted(found)[:6])
+        listed = ", ".join(f"{height}x{width} {'grey' if grey else 'colour'}" for height, width, grey in
+                           sorted(found)[:6])  # fmt: skip
         raise UserError(f"{where} has images of {len(found)} kinds: {listed}. Give --image_size and --channels.")
-    return np.stack(arrays)
+    if not found:
+        raise UserError(f"{where} has no image in its train, test and validation parts.")
+    height, width, grey = found.pop()
+    shape, deep = (height, width, 1 if grey else 3), any(head.deep for head in every)
+    arrays = {}
+    for split, images in parts.items():
+        arrays[split] = np.empty((len(images), *shape), np.float32 if deep else np.uint8)
+        for row, image in enumerate(images):
+            pixels = _of_row(lambda image: pixels_of(image, shape), image, split, row, where)
+            arrays[split][row] = pixels / np.float32(255) if deep else pixels
+    return arrays
+
+
+def _of_row(function: Callable[[Any], Any], image: Any, split: str, row: int, where: str) -> Any:
+    """Return a function of the image of a row. Raises `UserError` that names the row where there is none."""
+    if image is None:
+        raise UserError(f"{where} has no image in row {row} of its {split} part. {ROW_ADVICE}")
+    with parsing(f"{where}, row {row} of its {split} part,", "a picture", ROW_ADVICE):
+        return function(image)
 
 
 def _target(columns: list[str], wanted: str, where: str) -> str:
