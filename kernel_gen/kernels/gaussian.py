@@ -19,6 +19,9 @@ class GaussianKernel(RadialKernel):
         distances *= -0.5
         return np.exp(distances, out=distances)
 
+    def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
+        return -np.exp(-0.5 * np.square(distances))
+
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> GaussianKernel:
     """Return the kernel of `bandwidth`."""

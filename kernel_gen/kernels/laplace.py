@@ -18,6 +18,10 @@ class LaplaceKernel(RadialKernel):
         np.negative(distances, out=distances)
         return np.exp(distances, out=distances)
 
+    def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
+        with np.errstate(divide="ignore"):
+            return -np.exp(-distances) / distances
+
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> LaplaceKernel:
     """Return the kernel of `bandwidth`."""

@@ -32,6 +32,11 @@ class MaternKernel(RadialKernel):
             decay *= 1 + distances
         return decay
 
+    def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
+        scaled = math.sqrt(2 * float(self.smoothness)) * distances
+        decay = np.exp(-scaled)
+        return -5 / 3 * (1 + scaled) * decay if self.smoothness == "2.5" else -3 * decay
+
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> MaternKernel:
     """Return the kernel of `bandwidth` and `smoothness`."""

@@ -41,6 +41,10 @@ class RadialKernel(Kernel):
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
         """Return f of distances in units of L; may change its argument."""
 
+    @abc.abstractmethod
+    def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
+        """Return f'(r) / r of distances in units of L, by which gradients are made; it may be infinite at 0."""
+
     def on(self, train: np.ndarray) -> Self:
         """See `Kernel`: sets a bandwidth of 0 to the median distance between the train rows."""
         if self.bandwidth:
