@@ -1,4 +1,4 @@
-"""Recursive feature machines: gradients against finite differences, one iteration by loops, what is learned and kept."""
+"""Recursive feature machines: gradients against finite differences, one iteration by loops, what is learned."""
 
 import numpy as np
 import pytest
@@ -117,7 +117,8 @@ def test_a_constant_target_leaves_the_fixed_kernel(caplog):
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"base": "NTK"}, "those of NTK are not"), ({"iterations": -1}, "iterations must be"), ({"power": 0}, "power above"),
+    ({"base": "NTK"}, "those of NTK are not"), ({"iterations": -1}, "iterations must be"),
+    ({"power": 0}, "power above"),
     ({"sample": 31}, "at most 30 rows"), ({"y": np.zeros(29)}, "must fit together"),
     ({"x_validation": np.zeros((10, 3))}, "must fit together"), ({"x": np.full((30, 12), np.nan)}, "finite"),
     ({"x": np.ones((30, 12))}, "Give one with --bandwidth"), ({"base": "GAUSS"}, "Unknown kernel"),
