@@ -22,6 +22,7 @@ class RidgeFit:
         history: The solver's own measure at each iteration or epoch.
         seconds: Wall time, of the whole grid's share for solvers that solve all ridges at once.
         validation: Loss of the validation rows after each epoch; empty without such rows, and for linear solvers.
+        tangents: What `--tangent_at` measured, see `linearized.experiments.tangent_measures`; None without it.
     """
 
     index: int
@@ -32,6 +33,7 @@ class RidgeFit:
     history: np.ndarray
     seconds: float
     validation: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    tangents: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,10 @@ from linearized.base.errors import UserError
 from linearized.base.reading import Absent, Unreadable, parse_json
 from linearized.data.dataset import Dataset
 from linearized.experiments.fit_results import RidgeFit
+from linearized.experiments.infinite_width import infinite_width
 from linearized.experiments.refusals import read_weights
 from linearized.experiments.step_progress import progress_line
+from linearized.experiments.tangent_measures import TangentMeasures
 from linearized.experiments.target_units import TargetUnits
 from linearized.models import declared
 from linearized.models.common import build
@@ -69,6 +71,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
         take_up(model, arrays)
     evidence = {"converged": False, "diverged": False, "iterations": 0, "residual": None, "message": ""}
     history = validation = np.zeros(0)
+    tangents = TangentMeasures(config, model, dataset, checkpoint, f"{key}-{index}") if config.tangent_at else None
     if name != "newton_cg":
         with progress_line(f"{config.model}, λ = {ridge:.1e}", config.max_cg_iters) as report:
             result = sgd.fit(
@@ -79,6 +82,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
                 key=f"{key}-{index}", checkpoint_seconds=config.checkpoint_seconds,
                 progress=lambda epoch, total, logs: report(epoch, f"loss {logs['loss']:.4f}"),
                 tensorboard=checkpoint.parents[1] / "tensorboard" / f"{index:03d}" if config.tensorboard else None,
+                epoch_done=None if tangents is None else tangents.epoch_done,
             )  # fmt: skip
         if result.epochs_done == 0:  # nothing was learned: neither a result nor a checkpoint is of use
             shutil.rmtree(checkpoint, ignore_errors=True)
@@ -106,8 +110,15 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
     if evidence["diverged"]:
         logging.warning("ridge %d (λ = %.3e): %s", index, ridge, evidence["message"])
     predictions = {split: sgd.predict(model, rows.x) for split, rows in dataset.splits().items()}
+    measured = None if tangents is None else _measured(config, tangents, evidence["iterations"])
     return RidgeFit(index, ridge, predictions, model.get_weights(), evidence, history, time.monotonic() - start,
-                    validation)  # fmt: skip
+                    validation, measured)  # fmt: skip
+
+
+def _measured(config, tangents: TangentMeasures, epochs: int) -> dict:
+    """Return what `--tangent_at` measured, and the score of the kernel of infinite width where the model has one."""
+    measured, infinite = tangents.finished(epochs), declaration(config.model).infinite
+    return measured | {"infinite_width": infinite and infinite_width(config, infinite(config), tangents.rows)}
 
 
 def loss_change(history: np.ndarray) -> float | None:
@@ -134,6 +145,8 @@ def _save(path: Path, done: RidgeFit, key: str) -> None:
         file.attrs.update(index=done.index, ridge=done.ridge, seconds=done.seconds)
         file["history"] = done.history
         file["validation"] = done.validation
+        if done.tangents is not None:
+            file.attrs["tangents"] = json.dumps(done.tangents)
         for split, values in done.predictions.items():
             file[f"predictions/{split}"] = values
         for place, value in enumerate(done.parameters):
@@ -152,6 +165,7 @@ def _load(path: Path, key: str) -> RidgeFit | None:
                 int(file.attrs["index"]), float(file.attrs["ridge"]), predictions, parameters,
                 parse_json(file.attrs["evidence"]), file["history"][()], float(file.attrs["seconds"]),
                 file["validation"][()] if "validation" in file else np.zeros(0),
+                parse_json(file.attrs["tangents"]) if "tangents" in file.attrs else None,
             )  # fmt: skip
     except Absent:
         return None

@@ -29,7 +29,7 @@ def refuse_unfit(config: Any) -> None:
     _refuse_weights(config)
     if own.check:
         own.check(config)
-    asked_ridges(config)
+    _refuse_tangents(config, len(asked_ridges(config)))
 
 
 def read_weights(config: Any) -> dict[str, np.ndarray]:
@@ -54,6 +54,22 @@ def asked_ridges(config: Any) -> dict[int, float]:
     lambdas = grid(declared(config).ridges, config.described().family, num_layers=config.num_layers)
     default = "all" if config.uses_least_squares() else "0"
     return {index: float(lambdas[index]) for index in chosen_indices(config.reg_index, len(lambdas), default=default)}
+
+
+def _refuse_tangents(config: Any, ridges: int) -> None:
+    """Refuse measurements of the tangent kernel of several ridges, beyond the last epoch, or amid Newton-CG."""
+    if not config.tangent_at:
+        return
+    if ridges > 1:
+        raise UserError(
+            f"--tangent_at measures the network of one ridge. Give --reg_index=0. Received: {ridges} ridges."
+        )
+    if config.max_ncg_iters:
+        raise UserError("--tangent_at measures after epochs of SGD or Adam. Leave out --max_ncg_iters.")
+    epochs, _ = config.tangent_epochs()
+    if epochs and max(epochs) > config.max_cg_iters:
+        raise UserError(f"--tangent_at={config.tangent_at} goes beyond the epochs. Received: --max_cg_iters="
+                        f"{config.max_cg_iters}.")  # fmt: skip
 
 
 def _refuse_augmentation(config: Any, image_shape: tuple[int, int, int] | None) -> None:

@@ -265,6 +265,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
         "ridges": entries,
         **select.recorded(choice, entries, size=size),
         **by_target(dataset, best.predictions),
+        **({} if best.tangents is None else {"tangents": best.tangents}),
     }
     arrays = {f"predictions/{split}": values for split, values in best.predictions.items()}
     arrays |= {f"history/{done.index:03d}": done.history for done in fits}

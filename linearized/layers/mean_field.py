@@ -38,6 +38,8 @@ class MeanFieldDense(keras.layers.Layer):
     Output shape: the same with N in the place of d.
     """
 
+    tangent_rule = "dense"  # of `linearized.tangents.rules`
+
     def __init__(self, units, place="first", seed=0, kernel_regularizer=None, activation="relu", **kwargs):
         super().__init__(**kwargs)
         if units < 1:
@@ -68,10 +70,18 @@ class MeanFieldDense(keras.layers.Layer):
         check_shape(self, x.shape, (..., self.kernel.shape[0]))
         product = ops.matmul(x, self.kernel)
         if self.place == "readout":
-            return product / x.shape[-1] + self.bias
-        named = isinstance(self.activation, Scalar)
-        hidden = self.activation(product + self.bias, ops) if named else self.activation(product + self.bias)
+            return self.at_site(product / x.shape[-1] + self.bias)
+        site = self.at_site(product + self.bias)
+        hidden = self.activation(site, ops) if isinstance(self.activation, Scalar) else self.activation(site)
         return hidden if self.place == "first" else hidden / self.units
+
+    def entering(self, x):
+        """Return what is multiplied by W: the inputs, of a readout divided by their number."""
+        return x / x.shape[-1] if self.place == "readout" else x
+
+    def at_site(self, site):
+        """Return what the activation is applied to, of a readout its outputs; see `linearized.tangents.taps`."""
+        return site
 
     def gradient_scales(self):
         """The multiplier of each trainable variable's gradient, in the order of `trainable_variables`."""

@@ -42,7 +42,7 @@ def _check(config: Any) -> None:
 DECLARED = Declaration(
     reads("num_units", "depth", "seed") | PARAMETRIZATION, groups=(ParametrizationSettings,), units=32, images=True,
     optimizer="sgd", ridges="convolutional", batches="convolutional", hidden_layers=lambda config: config.depth - 1,
-    parameters=one_convolution, check=_check,
+    parameters=one_convolution, check=_check, infinite=lambda config: {"kernel": "CNTK", "depth": config.depth},
 )  # fmt: skip
 
 

@@ -51,6 +51,8 @@ class Declaration:
             outputs; it guards the machine's memory.
         budget: Flags of training, such as the learning rate, with which `linearized compare` trains the model in place
             of those that it has for all networks.
+        infinite: Returns the flags of the tangent kernel at infinite width (`linearized.settings.gram_settings`) from
+            the settings; None: it is not known.
         check: Raises `UserError` for settings that the model cannot have together.
         complete: Returns settings of the model's own that follow from others, by name.
     """
@@ -69,5 +71,6 @@ class Declaration:
     hidden_layers: Callable[[Any], int | None] = _one
     parameters: Callable[[Any, int, int], int] = _unknown
     budget: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    infinite: Callable[[Any], dict[str, Any]] | None = None
     check: Callable[[Any], None] | None = None
     complete: Callable[[Any], dict[str, Any]] | None = None

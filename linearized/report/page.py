@@ -34,6 +34,7 @@ def write_page(runs: Runs, path: Path | str, *, folders: Sequence[Path], metrics
         made=now(),
         facts=page_parts.facts(runs),
         figures=list(page_parts.figures(runs, metrics)),
+        widths=list(page_parts.width_figures(runs)),
         table=page_parts.table(runs),
         problems=list(page_parts.problems(runs)),
         runs=list(page_parts.details(runs)),

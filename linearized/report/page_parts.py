@@ -1,7 +1,9 @@
 """What a page of results consists of, as plain values and drawings: its template only arranges them."""
 
 import dataclasses
+import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ from absl import logging
 
 from linearized.base.child_processes import spawned_pool
 from linearized.base.errors import UserError
-from linearized.report import noise_plots, ridge_plots, style
+from linearized.report import noise_plots, ridge_plots, style, tangent_plots
 from linearized.report.runs import Runs
 from linearized.storage import results
 from linearized.storage.result_schema import choice, fell_short
 
 NO_COMMAND = "not recorded"  # by version 0.1
+_NOT_COMPARED = ("num_units", "seed", "weight_seed", "exp_name", "job_id", "memory", "checkpoint_seconds")
 MOST_WORKERS, RUNS_A_WORKER = 8, 25  # processes that draw; a process takes two seconds to start
 # Columns of the table of runs: the key in `linearized.storage.results.collect`, the header. Empty ones are left out.
 _COLUMNS = {
@@ -104,6 +107,27 @@ def figures(runs: Runs, metrics: Sequence[str]) -> Iterator[dict[str, str]]:
                 "caption": f"{dataset}: {name} of the chosen ridge {where}; mean over seeds, with the standard "
                 f"deviation as an error bar.{left_out}",
             }
+
+
+def width_figures(runs: Runs) -> Iterator[dict[str, str]]:
+    """A picture for each data set and model of which runs of several widths measured their tangent kernels.
+
+    Runs that differ in more than the width, the seed and the folder have pictures of their own.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in runs.records:
+        if record.get("tangents", {}).get("epochs"):
+            alike = {name: value for name, value in record["settings"].items() if name not in _NOT_COMPARED}
+            groups.setdefault(json.dumps([record["data"]["name"], alike], sort_keys=True), []).append(record)
+    grids = [records for records in groups.values() if len({one["settings"]["num_units"] for one in records}) > 1]
+    for place, records in enumerate(grids):
+        what = re.sub(r", N = [\d]+", "", records[0]["title"])
+        picture = tangent_plots.width_curves(tangent_plots.measured(records), narrow=True)
+        yield {
+            "svg": style.inline_svg(picture, f"width-{place}", f"Scores and tangent kernel against the width: {what}"),
+            "caption": f"{what}: test scores of networks and of their kernels, and how far the tangent kernel moved, "
+            "against the width.",
+        }
 
 
 def table(runs: Runs) -> PageTable | None:
@@ -230,6 +254,11 @@ def _run_figures(row: int, record: dict[str, Any], folder: Path) -> Iterator[str
         for panel in ridge_plots.ridge_panels(record):
             label = f"{panel} against the ridge: {record['title']}, chosen by {record['chosen']['by']}"
             yield style.inline_svg(ridge_plots.ridge_curves(record, [panel], narrow=True), f"{panel}-{row}", label)
+    if record.get("tangents", {}).get("epochs"):
+        for panel in tangent_plots.PANELS:
+            label = f"{panel} of the tangent kernel against the epoch: {record['title']}"
+            picture = tangent_plots.lazy_to_rich(record, [panel], narrow=True)
+            yield style.inline_svg(picture, f"tangents-{panel}-{row}", label)
     try:
         found = results.load_arrays(folder, "history")
     except UserError as error:

@@ -1,8 +1,9 @@
-"""Makes a figure of the published experiment: runs what it needs, here or on a cluster, and draws it.
+"""Makes a figure of the published experiment, or of lazy and rich training: runs what it needs and draws it.
 
     linearized reproduce --figure=fmnist_noise --scale=laptop
     linearized reproduce --figure=synth_kappa --scale=paper --dry_run
     linearized reproduce --figure=nfmnist_noise --scale=workstation --launcher=slurm --workers=16
+    linearized reproduce --figure=lazy_to_rich --scale=laptop
 
 The same command again goes on where it was stopped; what is done is read back. Beside the picture (png and pdf) lies a
 table of its points (csv). Run it in the repository's folder, where train.py and kernel_fit.py are.
@@ -63,6 +64,10 @@ def main(config: ReproduceSettings) -> None:
     sys.stdout.flush()
     ended = run_all(config, [run.command for run in todo])
     points = collected(todo)
+    if recipe.tangents:
+        from linearized.report.recipes import tangent_figure
+
+        points = tangent_figure.points(recipe, points)
     if points.empty:
         refuse_failures(ended)
         raise UserError(f"No run of {config.figure} left a result. Look into the logs above.")
@@ -96,17 +101,18 @@ def collected(todo: list[Run]) -> "pd.DataFrame":
 def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Path, name: str) -> None:
     """Writes the picture as png and pdf, and the table of its points."""
     from linearized.report import plots
-    from linearized.report.recipes.plot import figure
+    from linearized.report.recipes import plot, tangent_figure
 
-    picture = figure(recipe, dataset, points)
+    tangents = bool(recipe.tangents)
+    picture = tangent_figure.figure(recipe, points) if tangents else plot.figure(recipe, dataset, points)
     for suffix in (".png", ".pdf"):
         say(f"drawn: {plots.save_figure(picture, folder / (name + suffix))}")
     named = ("label", "value", "seed", "ridge", "chosen_by", "flaw", "seconds", "path")
-    shown = [column for column in points if column in named or column.endswith(("_loss", "_accuracy"))]
+    shown = [column for column in points if tangents or column in named or column.endswith(("_loss", "_accuracy"))]
     with whole_file(folder / f"{name}.csv") as path:
         points[shown].to_csv(path, index=False)
     print_means(recipe.metric, points)
-    say(f"the published figure shows: {recipe.shows}")
+    say(f"the {'' if tangents else 'published '}figure shows: {recipe.shows}")
 
 
 def print_means(metric: str, points: "pd.DataFrame") -> None:

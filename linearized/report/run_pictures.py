@@ -11,15 +11,17 @@ from typing import Any
 
 from linearized.report.ridge_plots import ridge_curves, training_curves
 from linearized.report.style import save_figure
+from linearized.report.tangent_plots import lazy_to_rich
 from linearized.settings.command import run_command
 from linearized.settings.config import Settings, setting
 from linearized.storage.results import load, load_arrays
 
 
 def draw_run(folder: Path, record: Mapping[str, Any], *, again: bool, solver: str) -> None:
-    """Draw `curves.png` and the solver's picture in a run's folder, each where it is missing.
+    """Draw `curves.png`, `tangents.png` and the solver's picture in a run's folder, each where it is missing.
 
-    The solver's picture is left out for a run without a history, such as a direct solution.
+    `tangents.png` is that of a run with `--tangent_at`. The solver's picture is left out for a run without a history,
+    such as a direct solution.
 
     Args:
         record: The run's record, see `linearized.storage.results.load`.
@@ -28,6 +30,8 @@ def draw_run(folder: Path, record: Mapping[str, Any], *, again: bool, solver: st
     """
     if again or not (folder / "curves.png").is_file():
         save_figure(ridge_curves(record), folder / "curves.png")
+    if record.get("tangents", {}).get("epochs") and (again or not (folder / "tangents.png").is_file()):
+        save_figure(lazy_to_rich(record), folder / "tangents.png")
     if again or not (folder / solver).is_file():
         arrays = load_arrays(folder, "history")
         if any(len(history) for history in arrays.values()):

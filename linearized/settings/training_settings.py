@@ -6,6 +6,7 @@ from typing import Any
 from linearized.base.errors import UserError
 from linearized.settings.config import Settings, setting
 from linearized.settings.reads import when
+from linearized.settings.tangent_settings import TangentSettings
 
 SCHEDULES = ("published", "cosine", "lambda")
 
@@ -21,7 +22,7 @@ class AugmentationSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingSettings(AugmentationSettings):
+class TrainingSettings(TangentSettings, AugmentationSettings):
     """Of SGD, Adam and AdamW; the defaults are the published way."""
 
     schedule: str = setting(

@@ -58,6 +58,30 @@ def check_record(record: Any) -> None:
         for name, value in _object(record["linear"], "linear").items():
             if name.startswith(_METRICS) and not (value is None or _kind(value, float)):
                 raise BadRecord(f"linear.{name} is {value!r:.40}, not a number")
+    if "tangents" in record:
+        _tangents(_object(record["tangents"], "tangents"))
+
+
+def _tangents(measured: Mapping[str, Any]) -> None:
+    """Check what `--tangent_at` measured: numbers of one epoch each, and the kernel of infinite width."""
+    for name in ("train", "test"):
+        _is(_object(measured.get("rows"), "tangents.rows"), name, int, "tangents.rows.")
+    if not isinstance(measured.get("epochs"), list):
+        raise BadRecord("tangents.epochs is no list")
+    for place, entry in enumerate(measured["epochs"]):
+        where = f"tangents.epochs[{place}]"
+        _is(_object(entry, where), "epoch", int, f"{where}.")
+        for name in ("distance_from_start", "distance_from_previous", "alignment_with_start", "alignment_with_previous",
+                     "features_alignment_with_start", "label_alignment", "effective_rank"):  # fmt: skip
+            _is(entry, name, float, f"{where}.")
+        for who in ("network", "linearization", "linearization_offset", "last_layer"):
+            for what in ("accuracy", "loss"):
+                _is(entry, f"{who}_{what}", float, f"{where}.", null=True)
+        _each(entry, "weight_change", lambda value: value is None or _kind(value, float), f"{where}.")
+    if (infinite := measured.get("infinite_width")) is not None:
+        _is(_object(infinite, "tangents.infinite_width"), "kernel", str, "tangents.infinite_width.")
+        for what in ("accuracy", "loss"):
+            _is(infinite, what, float, "tangents.infinite_width.", null=True)
 
 
 def _made_by(made: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ class TangentKernel:
 
     Attributes:
         paths: How each variable contributes, see `paths`.
+        outputs: k, of the model per row.
     """
 
     def __init__(
@@ -36,7 +37,8 @@ class TangentKernel:
         variables: Callable[[Any], bool] | str | None = None,
     ):  # fmt: skip
         self.model, self.full = model, outputs == "full"
-        self._cotangents = _cotangents(outputs, checked_outputs(model, probe))
+        self.outputs = checked_outputs(model, probe)
+        self._cotangents = _cotangents(outputs, self.outputs)
         wanted = chosen_variables(model, variables)
         if any(layer.compute_dtype != "float32" for layer in model._flatten_layers(include_self=True)):
             logging.info("%s: its policy is not float32; tangents are computed in float32.", model.name)

@@ -52,9 +52,13 @@ class Call:
 
 
 def kind_of(layer: keras.layers.Layer) -> str | None:
-    """Return the rule of a layer; None where it has none."""
+    """Return the rule of a layer; None where it has none.
+
+    A layer of the suite names its rule in `tangent_rule`. It has `at_site(s)`, which its call passes the site through,
+    and `entering(x)`, which returns what the kernel is multiplied by.
+    """
     call = type(layer).call
-    return BEFORE_ACTIVATION.get(call) or OUTPUTS.get(call)
+    return BEFORE_ACTIVATION.get(call) or OUTPUTS.get(call) or getattr(layer, "tangent_rule", None)
 
 
 @contextlib.contextmanager
@@ -132,6 +136,23 @@ def _recording(layer: Any, kind: str, calls: list[Call], tap: Callable[[Any], An
         calls.append(Call(layer, kind, _normalised(layer, inputs) if kind == "normalization" else inputs, site))
         return site
 
+    def of_site(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        sites: list[Any] = []
+
+        def at_site(site: Any) -> Any:
+            sites.append(tap(site))
+            return sites[0]
+
+        object.__setattr__(layer, "at_site", at_site)
+        try:
+            outputs = original(inputs, *args, **kwargs)
+        finally:
+            object.__delattr__(layer, "at_site")
+        calls.append(Call(layer, kind, layer.entering(inputs), sites[0]))
+        return outputs
+
+    if hasattr(layer, "at_site"):
+        return of_site
     return of_output if type(layer).call in OUTPUTS else of_activation
 
 

@@ -1,4 +1,4 @@
-"""The figures of the published experiment, one declarative recipe each; `linearized reproduce` makes them."""
+"""The published figures and those of lazy and rich training, one recipe each; `linearized reproduce` makes them."""
 
 from linearized.base.registry import Registry
 
@@ -11,6 +11,8 @@ RECIPES = Registry(
         "cifar10_noise": "linearized.report.recipes.cifar:TEN_CLASSES",
         "synth_kappa": "linearized.report.recipes.synth:KAPPA",
         "synth_samples": "linearized.report.recipes.synth:SAMPLES",
+        "lazy_to_rich": "linearized.report.recipes.tangents:LAZY_TO_RICH",
+        "width": "linearized.report.recipes.tangents:WIDTH",
     },
 )
 SCALES = ("laptop", "workstation", "paper")

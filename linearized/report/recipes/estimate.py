@@ -4,6 +4,9 @@ Measured on one Zen core: a process with its framework starts in SECONDS, large 
 multiply-adds a second and a fused pair of Myrtle-5 at 32x32x3 in PAIR seconds.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from linearized.report.recipes.figure_recipe import Run, shape
 
 SECONDS, RATE, PAIR = 8.0, 2e10, 1.6e-3
@@ -26,8 +29,19 @@ def seconds(run: Run) -> float:
         return SECONDS + (n + m) * units * d / RATE + min(n, units) * n * (units / 2 + 400) / RATE
     if model == "NT":
         return SECONDS + 300 * n * units * d * 4 / RATE
+    measured = _tangents(flags, d) if "tangent_at" in flags else 0.0
     image = 9 * 1024 * (units * d / 1024 + 1.6 * units**2) if model == "CNN" else units * (d + k)
-    return SECONDS + ridges * flags["max_cg_iters"] * n * 3 * image / RATE
+    return SECONDS + measured + ridges * flags["max_cg_iters"] * n * 3 * image / RATE
+
+
+def _tangents(flags: Mapping[str, Any], d: int) -> float:
+    """Return the seconds of the measurements of one run, and of the kernel of infinite width on their rows."""
+    train, test = map(int, flags["tangent_rows"].split(","))
+    pairs, units = train * (train + test), flags["num_units"]
+    convolutional = flags["model"] == "CNN"
+    tangent = 10 * 27 * units**2 if convolutional else d + 10 * units
+    infinite = PAIR if convolutional else 2 * d / RATE
+    return len(flags["tangent_at"].split(",")) * (pairs * tangent / RATE + SECONDS) + pairs * infinite
 
 
 def disk_bytes(run: Run) -> float:

@@ -31,12 +31,14 @@ class Curve:
         label: In the legend.
         program: The subcommand, train or krr.
         flags: What makes this line; `sizes` has more by scale.
+        times: What the value of the axis is multiplied by, such as hidden units for each channel of another curve.
     """
 
     label: str
     program: str
     flags: Mapping[str, Any]
     sizes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    times: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +52,16 @@ class Scale:
 
 @dataclasses.dataclass(frozen=True)
 class FigureRecipe:
-    """A figure of the published experiment.
+    """A figure of the published experiment, or of the suite's own.
 
     Attributes:
-        shows: What the published figure shows, in a sentence.
+        shows: What the figure shows, in a sentence; of a published one, as it was published.
         dataset, stand_in: What it is about, and what takes its place where that is not here; "" for nothing.
         axis: The flag that the abscissa stands for.
         metric: A column of `linearized.storage.results.collect`.
         references: Horizontal lines, label -> height.
+        tangents: "epochs" or "widths" for a figure of what `--tangent_at` measured, against the epoch or the width,
+            with a column of panels for each curve; "": a line for each curve.
     """
 
     title: str
@@ -69,6 +73,7 @@ class FigureRecipe:
     scales: Mapping[str, Scale]
     stand_in: str = ""
     references: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    tangents: str = ""
 
     def source(self) -> str:
         """The dataset to run on: the recipe's own where it is here, else its stand-in."""
@@ -106,7 +111,13 @@ def runs(name: str, recipe: FigureRecipe, scale: str, dataset: str) -> list[Run]
     """
     size, found = recipe.scales[scale], []
     for value, seed, curve in itertools.product(size.values, size.seeds, recipe.curves):
-        flags = {"dataset": dataset, recipe.axis: value, **size.shared, **curve.flags, **curve.sizes.get(scale, {})}
+        flags = {
+            "dataset": dataset,
+            recipe.axis: value * curve.times,
+            **size.shared,
+            **curve.flags,
+            **curve.sizes.get(scale, {}),
+        }
         rows, tests, dim, outputs = shape(flags)
         flags |= {name: most for name, most in (("num_train", rows), ("num_test", tests)) if name in flags}
         if units := flags.pop("matched_units", 0):

@@ -64,6 +64,7 @@ def fit(
     key: str = "",
     progress: Callable[[int, int, dict], None] | None = None,
     tensorboard: Path | str | None = None,
+    epoch_done: Callable[[int], None] | None = None,
 ) -> FitResult:
     """Trains the model, from its present weights, on the mean row loss plus the model's own penalty.
 
@@ -80,6 +81,9 @@ def fit(
         progress: Called with the number of epochs done, `epochs`, and a dictionary that has the loss so far.
         tensorboard: A folder for TensorBoard's logs: train, validation, and test for the scores of the test rows after
             each epoch, which no other result of this function depends on.
+        epoch_done: Called with the number of epochs done before the first epoch (0) and after each one, before the
+            state is written; the model then has the weights of that epoch. A run that is taken up again calls it from
+            the epoch after its state on, so that it may be called twice for an epoch.
 
     Memory: twice the weights beyond what Keras takes. Raises `UserError` for settings that make no sense.
     """
@@ -102,8 +106,10 @@ def fit(
         optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=list(sizes), seed=seed,
         recipe=dataclasses.asdict(recipe),
     )  # fmt: skip
-    run = _GradientRun(model, rates, seed, saved, checkpoint_seconds, progress)
+    run = _GradientRun(model, rates, seed, saved, checkpoint_seconds, progress, epoch_done)
     run.resume()
+    if epoch_done is not None and run.done == 0 and not run.failure:
+        epoch_done(0)
     callbacks = [run]
     if tensorboard is not None:
         callbacks.append(keras.callbacks.TensorBoard(str(tensorboard), write_graph=False))
@@ -175,9 +181,11 @@ class _GradientRun(keras.callbacks.Callback):
         checkpoint: Checkpoint,
         checkpoint_seconds: float,
         progress: Callable[[int, int, dict], None] | None,
+        epoch_done: Callable[[int], None] | None,
     ):
         super().__init__()
         self.trained, self.rates, self.seed, self.progress = model, rates, seed, progress
+        self.epoch_done = epoch_done
         self.checkpoint, self.checkpoint_seconds, self.written = checkpoint, checkpoint_seconds, time.monotonic()
         self.batches: Batches | None = None
         self.weights = changing_weights(model)
@@ -241,6 +249,8 @@ class _GradientRun(keras.callbacks.Callback):
             return
         self.good, self.done = values, epoch + 1
         self._record(epoch, logs, penalty)
+        if self.epoch_done is not None:
+            self.epoch_done(self.done)
         if time.monotonic() - self.written >= self.checkpoint_seconds:
             self.save()
         if self.progress is not None:

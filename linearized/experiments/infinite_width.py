@@ -1,0 +1,50 @@
+"""The score of a network's tangent kernel at infinite width on the rows on which its finite kernel is measured.
+
+The kernel comes from where every Gram matrix comes from: its folder, or `python -m kernel_gen`.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset
+from linearized.data.loading import load_preprocessed
+from linearized.experiments.tangent_measures import kernel_scores
+from linearized.kernel_ridge.gram_source import find_or_make
+from linearized.settings.data_settings import PreprocessedRows
+from linearized.settings.gram_settings import GramSettings
+
+
+def infinite_width(config: Any, flags: dict[str, Any], rows: Dataset) -> dict[str, Any] | None:
+    """Return the name, accuracy and loss of the kernel on these rows; None where it cannot be had, which is logged.
+
+    Args:
+        config: Settings of the rows, as `TrainSettings` has them.
+        flags: Of the kernel, see `Declaration.infinite`.
+        rows: The train and test rows, as the network has them.
+    """
+    try:
+        settings = _settings(config, flags, rows)
+        same = load_preprocessed(settings, settings.noise_ind)
+        for mine, theirs in zip(rows.splits().values(), same.splits().values(), strict=True):
+            if not np.array_equal(mine.x, theirs.x):
+                logging.warning("no kernel of infinite width: --preprocess or noise makes other rows of fewer of them")
+                return None
+        gram, _ = find_or_make(settings, same)
+    except UserError as error:
+        logging.warning("no kernel of infinite width: %s", error)
+        return None
+    scores = kernel_scores(gram.to_memory(), gram.test.to_memory(), rows)
+    return {"kernel": settings.label(), "accuracy": scores.get("accuracy"), "loss": scores.get("loss")}
+
+
+def _settings(config: Any, flags: dict[str, Any], rows: Dataset) -> GramSettings:
+    """Return the settings of the Gram matrix of the first train and test rows of a run."""
+    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(PreprocessedRows)}
+    counts = {"num_train": len(rows.train), "num_test": len(rows.test), "validation": 0.0}
+    values = {**shared, **counts, **flags, "noise_ind": config.level()}
+    draft = GramSettings.draft(**values)
+    return GramSettings(**{name: value for name, value in values.items() if draft.reads(name)})

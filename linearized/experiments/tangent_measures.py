@@ -1,0 +1,179 @@
+"""Measurements of a network's tangent kernel on fixed rows while it trains, kept on disk until its run is done.
+
+The rows are the first train and test rows of the run (`--tangent_rows`). The linearization at epoch t is fitted by
+kernel ridge regression with the kernel of `linearized.tangents.training_kernel` on these train rows: from f = 0 (labels
+coded as for kernels), and from the network's outputs at that epoch ("offset"), which stay part of the model. The ridge
+is chosen by leave-one-out errors among 10^[-8, 1] times the kernel's trace, see `linearized.experiments.select`.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from absl import logging
+
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset, Split
+from linearized.experiments import select
+from linearized.experiments.grids import OWN, kernel_grid
+from linearized.kernel_ridge import ridge_path
+from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.training import sgd
+from linearized.tangents.comparison import centred_alignment, effective_rank, kernel_distance, label_alignment
+from linearized.tangents.empirical import layer_features
+from linearized.tangents.training_kernel import training_kernels
+
+SCORED = ("network", "linearization", "linearization_offset", "last_layer")  # what has a test score at each epoch
+
+
+class TangentMeasures:
+    """Measures a network after the epochs that the settings ask for.
+
+    Args:
+        config: tangent_at, tangent_rows, loss.
+        model: With its initial weights, which later ones are compared with.
+        dataset: What the network is trained on.
+        folder: Where measurements are kept, each whole or absent; one that is there is not made again.
+        key: Of the run.
+    """
+
+    def __init__(self, config: Any, model: keras.Model, dataset: Dataset, folder: Path, key: str):
+        self._epochs, self._at_end = config.tangent_epochs()
+        self._loss, self._model = config.loss, model
+        self.rows = probe(dataset, *config.tangent_counts())
+        self._start = _by_layer(model)
+        self._saved = Checkpoint(folder, key=key, tangents=config.tangent_rows)
+        self._kernels: dict[int, dict[str, np.ndarray]] = {}
+
+    def epoch_done(self, epoch: int) -> None:
+        """Measure the model if this epoch was asked for and has not been measured."""
+        if epoch in self._epochs:
+            self._measure(epoch)
+
+    def finished(self, last: int) -> dict[str, Any]:
+        """Measure the end if that was asked for, and return the entry of the record.
+
+        Args:
+            last: Epochs done. Epochs beyond, of a run that was stopped early, are left out.
+        """
+        asked = {epoch for epoch in self._epochs if epoch <= last}
+        if self._at_end:
+            self._measure(last)
+            asked.add(last)
+        found = [epoch for epoch in sorted(asked) if self._kernels_at(epoch) is not None]
+        if missing := sorted(asked.difference(found)):
+            logging.warning("measurements of the tangent kernel after epochs %s are lost", missing)
+        entries = []
+        for place in range(len(found)):
+            here, before, first = (self._kernels_at(found[at]) for at in (place, max(place - 1, 0), 0))
+            entries.append({**json.loads(str(here["measures"])), **_compared("start", here, first),
+                            **_compared("previous", here, before)})  # fmt: skip
+        return {"rows": {name: len(split) for name, split in self.rows.splits().items()}, "epochs": entries}
+
+    def _kernels_at(self, epoch: int) -> dict[str, np.ndarray] | None:
+        if epoch not in self._kernels and (arrays := self._saved.load(_name(epoch))) is not None:
+            self._kernels[epoch] = arrays
+        return self._kernels.get(epoch)
+
+    def _measure(self, epoch: int) -> None:
+        if self._kernels_at(epoch) is not None:
+            return
+        logging.info("epoch %d: the tangent kernel of %d train and %d test rows", epoch, len(self.rows.train),
+                     len(self.rows.test))  # fmt: skip
+        train, test = self.rows.train.x, self.rows.test.x
+        kernel, cross = training_kernels(self._model, train, test)
+        features, others = (layer_features(self._model, x).astype(np.float64) for x in (train, test))
+        outputs = {name: sgd.predict(self._model, split.x) for name, split in self.rows.splits().items()}
+        scores = {
+            "network": self.rows.score("test", outputs["test"], loss=self._loss),
+            "linearization": kernel_scores(kernel, cross, self.rows),
+            "linearization_offset": kernel_scores(kernel, cross, self.rows, outputs) if self._loss == "square" else {},
+            "last_layer": kernel_scores(features @ features.T, others @ features.T, self.rows),
+        }
+        if self._loss != "square":
+            scores["network"] = {**scores["network"], "loss": None}  # of another kind than the kernels'
+        measures = {
+            "epoch": epoch, "label_alignment": label_alignment(kernel, self.rows.targets(self.rows.train)),
+            "effective_rank": effective_rank(kernel), "weight_change": self._weight_change(),
+            **{f"{who}_{what}": scores[who].get(what) for who in SCORED for what in ("accuracy", "loss")},
+        }  # fmt: skip
+        arrays = {"kernel": kernel, "features": (features @ features.T).astype(np.float32)}
+        self._kernels[epoch] = {**arrays, "measures": np.array(json.dumps(measures))}
+        self._saved.save(_name(epoch), self._kernels[epoch])
+
+    def _weight_change(self) -> dict[str, float | None]:
+        """Return ‖W - W₀‖/‖W₀‖ of each layer; None for a layer that started at 0."""
+        now, change = _by_layer(self._model), {}
+        for layer, start in self._start.items():
+            size = float(np.linalg.norm(start))
+            change[layer] = float(np.linalg.norm(now[layer] - start)) / size if size else None
+        return change
+
+
+def probe(dataset: Dataset, train: int, test: int) -> Dataset:
+    """Return the dataset of the first rows, at most so many of each part and no validation rows."""
+    parts = {"train": (dataset.train, train), "test": (dataset.test, test)}
+    return dataclasses.replace(
+        dataset, validation=None, **{name: Split(np.asarray(split.x[:count]), split.y[:count])
+                                     for name, (split, count) in parts.items()},
+    )  # fmt: skip
+
+
+def kernel_scores(
+    kernel: np.ndarray, cross: np.ndarray, rows: Dataset, start: dict[str, np.ndarray] | None = None
+) -> dict[str, float | None]:
+    """Return loss and accuracy on the test rows of kernel ridge regression on the train rows.
+
+    Args:
+        kernel, cross: K between the train rows, and between test and train rows.
+        start: Outputs of a model on train and test rows, to which the kernel's are added; None: 0, with the labels
+            coded as for kernels (`Dataset.targets`, centred).
+
+    {} where no ridge could be solved, such as for a kernel that is 0.
+    """
+    y = rows.targets(rows.train)
+    if start is None:
+        shift = y - rows.targets(rows.train, centred=True)
+        before = {"train": shift, "test": np.broadcast_to(shift[:1], (len(rows.test), shift.shape[1]))}
+    else:
+        before = start
+    wide = kernel.astype(np.float64)
+    wide = (wide + wide.T) / 2
+    if not np.isfinite(wide).all() or not (trace := float(np.trace(wide))) > 0:
+        return {}
+    path = ridge_path.fit(wide, y - before["train"], kernel_grid(OWN, trace=trace), solver="eigh")
+    outputs, entries = path.predict(cross.astype(np.float64)) + before["test"], []
+    for solution, values in zip(path.solutions, outputs, strict=True):
+        without = solution.leave_one_out
+        solved = without is not None and np.isfinite(without).all() and np.isfinite(values).all()
+        found = rows.score("train", y - without) if solved else {"loss": None, "accuracy": None}
+        entries.append({"leave_one_out_loss": found["loss"], "leave_one_out_accuracy": found["accuracy"]})
+    try:
+        best = select.choose(entries, "leave_one_out").position
+    except UserError:  # no ridge could be solved
+        return {}
+    return rows.score("test", outputs[best].astype(np.float32))
+
+
+def _compared(name: str, here: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[str, float]:
+    return {
+        f"distance_from_{name}": kernel_distance(here["kernel"], other["kernel"]),
+        f"alignment_with_{name}": centred_alignment(here["kernel"], other["kernel"]),
+        f"features_alignment_with_{name}": centred_alignment(here["features"], other["features"]),
+    }
+
+
+def _by_layer(model: keras.Model) -> dict[str, np.ndarray]:
+    """Return the trainable weights of each layer as one vector."""
+    found: dict[str, list[np.ndarray]] = {}
+    for variable in model.trainable_variables:
+        values = np.array(keras.ops.convert_to_numpy(variable.value), np.float64).ravel()
+        found.setdefault(variable.path.rpartition("/")[0] or variable.path, []).append(values)
+    return {layer: np.concatenate(values) for layer, values in found.items()}
+
+
+def _name(epoch: int) -> str:
+    return f"tangents_{epoch:06d}"

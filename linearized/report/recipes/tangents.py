@@ -1,0 +1,61 @@
+"""From lazy to rich: networks beside their linearizations and kernels, against the epoch and against the width.
+
+NN against the NTK and Myrtle-5 CNNs against the CNTK, in two parametrizations of equal tangent kernel at the start
+(docs/parametrization.md): ntk, whose features move less the wider the network, and mup, whose features move at any
+width. All kernels are fitted to all train rows.
+"""
+
+from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
+
+ROWS = {"laptop": (400, 800), "workstation": (1000, 2000), "paper": (4000, 5000)}  # train, test
+EPOCHS = {"laptop": 100, "workstation": 200, "paper": 400}
+RATES = {"NN": 1.0, "CNN": 4.0}  # of a convolutional network, whose kernel is smaller
+BATCH = 50
+UNITS = {"laptop": (512, 32), "workstation": (1024, 64), "paper": (4096, 128)}  # hidden units of NN, channels of CNN
+
+
+def _sizes(scale: str, at: str) -> dict[str, object]:
+    rows, tests = ROWS[scale]
+    return {"num_train": rows, "num_test": tests, "tangent_rows": f"{rows},{tests}", "tangent_at": at,
+            "max_cg_iters": EPOCHS[scale], "reg_index": "0", "max_batch_size": BATCH,
+            "schedule": "cosine", "output_scale": 1.0}  # fmt: skip
+
+
+def _curve(model: str, parametrization: str, widths: dict[str, int] | None = None, times: int = 1) -> Curve:
+    label = f"{model if model == 'NN' else 'CNN (Myrtle-5)'}, {parametrization}"
+    flags = {"model": model, "parametrization": parametrization, "learning_rate": RATES[model]}
+    sizes = {scale: {"num_units": width} for scale, width in (widths or {}).items()}
+    return Curve(label, "train", flags, sizes, times)
+
+
+KINDS = [(model, name) for model in ("NN", "CNN") for name in ("ntk", "mup")]
+LAZY_TO_RICH = FigureRecipe(
+    title="Fashion-MNIST, from lazy to rich",
+    shows="in ntk the kernel hardly moves and the network ends near its linearization at the start; in mup the kernel "
+    "turns to the labels, and its linearization at the end is better than that at the start",
+    dataset="FMNIST",
+    axis="noise_ind",
+    metric="network_accuracy",
+    curves=tuple(_curve(model, name, {scale: pair[model == "CNN"] for scale, pair in UNITS.items()})
+                 for model, name in KINDS),
+    scales={
+        scale: Scale((0,), seeds, _sizes(scale, "0,1,3,10,30,end"))
+        for scale, seeds in (("laptop", (0,)), ("workstation", (0, 1, 2)), ("paper", (0, 1, 2)))
+    },
+    tangents="epochs",
+)  # fmt: skip
+WIDTH = FigureRecipe(
+    title="Fashion-MNIST, against the width",
+    shows="in ntk the distance that the kernel moves falls with the width, and the network comes to the kernel of "
+    "infinite width; in mup it moves at every width",
+    dataset="FMNIST",
+    axis="num_units",
+    metric="network_accuracy",
+    curves=tuple(_curve(model, name, times=16 if model == "NN" else 1) for model, name in KINDS),
+    scales={
+        "laptop": Scale((4, 16, 64), (0,), _sizes("laptop", "0,end")),
+        "workstation": Scale((4, 8, 16, 32, 64, 128), (0, 1, 2), _sizes("workstation", "0,end")),
+        "paper": Scale((8, 16, 32, 64, 128, 256), (0, 1, 2), _sizes("paper", "0,end")),
+    },
+    tangents="widths",
+)

@@ -1,0 +1,181 @@
+"""From lazy to rich: what `--tangent_at` measured against the epoch, and at the end of training against the width.
+
+Scores are those of the test rows of the measurement. Kernels are fitted to its train rows, networks to all of theirs.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from linearized.report.style import (
+    COLOURS,
+    LINES,
+    MARKERS,
+    NARROW,
+    cap_accuracy,
+    handles_of,
+    legend_below,
+    new_figure,
+    wrapped_title,
+)
+from linearized.report.ticks import log_axis
+
+PANELS = ("scores", "kernel", "weights", "rank")
+_SCORES = {  # column, label, colour, marker, line
+    "network": ("network", COLOURS[6], "o", "-"),
+    "linearization": ("its linearization at epoch t, fitted from 0", COLOURS[0], "s", "-"),
+    "linearization_offset": ("its linearization at epoch t, fitted from f(x; t)", COLOURS[5], "D", "--"),
+    "last_layer": ("its last-layer kernel at epoch t", COLOURS[2], "^", "-"),
+}
+_KERNEL = {
+    "distance_from_start": ("kernel distance from the start", COLOURS[1], "v", "-"),
+    "alignment_with_start": ("alignment with the start (CKA)", COLOURS[0], "s", "-"),
+    "features_alignment_with_start": ("the same of the last-layer kernel", COLOURS[2], "^", "--"),
+    "label_alignment": ("alignment with the labels (CKA)", COLOURS[3], "P", "-"),
+}
+_INFINITE = "kernel of infinite width"
+_BY_WIDTH = {
+    "network_end": ("network", COLOURS[6], "o", "-"),
+    "linearization_start": ("its linearization at the start", COLOURS[0], "s", "-"),
+    "linearization_end": ("its linearization at the end", COLOURS[5], "D", "-"),
+    "last_layer_end": ("its last-layer kernel at the end", COLOURS[2], "^", "-"),
+}
+
+
+def measured(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return one row for each run and epoch that was measured: epoch, num_units, model and the measurements.
+
+    `infinite_width_accuracy` and `_loss` are those of the kernel of infinite width, and `run` numbers the records.
+    Records without measurements are left out.
+    """
+    rows = []
+    for number, record in enumerate(records):
+        found = record.get("tangents")
+        if found is None:
+            continue
+        infinite = found.get("infinite_width") or {}
+        shared = {
+            "run": number, "model": record["settings"].get("model"), "num_units": record["settings"].get("num_units"),
+            **{f"infinite_width_{name}": infinite.get(name) for name in ("accuracy", "loss")},
+        }  # fmt: skip
+        for entry in found["epochs"]:
+            changes = {f"weights {layer}": value for layer, value in entry["weight_change"].items()}
+            plain = {name: value for name, value in entry.items() if name != "weight_change"}
+            rows.append({**shared, **plain, **changes})
+    return pd.DataFrame(rows)
+
+
+def metric_of(table: pd.DataFrame) -> str:
+    """Return "accuracy" where it was measured, else "loss"."""
+    return "accuracy" if table["network_accuracy"].notna().any() else "loss"
+
+
+def lazy_to_rich(record: Mapping[str, Any], panels: Iterable[str] = PANELS, *, narrow: bool = False) -> Figure:
+    """Draw what one run measured against the epoch: scores, kernel distance and alignments, weights, effective rank.
+
+    Args:
+        record: Of a run with `--tangent_at`.
+        panels: Some of `PANELS`.
+        narrow: For one panel inside a page, which names the run itself.
+    """
+    table, panels = measured([record]), list(panels)
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(NARROW if narrow else 1 + 4.3 * columns, 3.1 * rows, nrows=rows, ncols=columns)
+    for axis, panel in zip(axes, panels, strict=False):
+        draw_panel(axis, table, panel)
+    if not narrow:
+        sizes = record["tangents"]["rows"]
+        wrapped_title(figure, f"{record['title']}; measured on {sizes['train']} train and {sizes['test']} test rows")
+    legend_below(figure, handles_of(axes))
+    return figure
+
+
+def draw_panel(axis: Axes, table: pd.DataFrame, panel: str) -> None:
+    """Draw one of `PANELS` against the epoch; of several runs the mean, with the standard deviation as error bars."""
+    epochs = sorted(table["epoch"].unique())
+    places = {epoch: place for place, epoch in enumerate(epochs)}
+    table = table.assign(place=table["epoch"].map(places))
+    if panel == "scores":
+        metric = metric_of(table)
+        _lines(axis, table, {f"{who}_{metric}": look for who, look in _SCORES.items()}, "place")
+        _horizontal(axis, table, metric)
+        axis.set_ylabel(f"test {metric}")
+        cap_accuracy(axis, metric)
+    elif panel == "kernel":
+        _lines(axis, table, _KERNEL, "place")
+        axis.set(ylabel="of the tangent kernel", ylim=(-0.03, 1.03))
+    elif panel == "weights":
+        layers = [name for name in table if name.startswith("weights ")]
+        looks = {name: (name.removeprefix("weights "), COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)],
+                        LINES[at % len(LINES)]) for at, name in enumerate(layers)}  # fmt: skip
+        _lines(axis, table, looks, "place")
+        axis.set_ylabel("change of weights, relative")
+    else:
+        _lines(axis, table, {"effective_rank": ("effective rank of the kernel", COLOURS[4], "X", "-")}, "place")
+        axis.set(ylabel="effective rank", ylim=(0, None))
+    axis.set_xticks(range(len(epochs)), [f"{epoch:,}" for epoch in epochs])
+    axis.set_xlim(-0.3, len(epochs) - 0.7)
+    axis.set_xlabel("epoch t")
+
+
+def at_the_ends(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each run: what was measured after the first epoch (`_start`) and the last one (`_end`)."""
+    ordered = table.sort_values(["run", "epoch"]).groupby("run")
+    return ordered.head(1).set_index("run").add_suffix("_start").join(
+        ordered.tail(1).set_index("run").add_suffix("_end")
+    )  # fmt: skip
+
+
+def width_curves(table: pd.DataFrame, title: str = "", *, narrow: bool = False) -> Figure:
+    """Draw scores and the kernel's distance from the start, at the end of training, against the width.
+
+    Args:
+        table: Of `measured`, of runs of one model that differ in the width (and in seeds, which are averaged).
+    """
+    figure, axes = new_figure(NARROW if narrow else 9.6, 5.8 if narrow else 3.3, nrows=2 if narrow else 1,
+                              ncols=1 if narrow else 2)  # fmt: skip
+    draw_width(axes[0], axes[1], table)
+    if title:
+        wrapped_title(figure, title)
+    legend_below(figure, handles_of(axes))
+    return figure
+
+
+def draw_width(scores: Axes, kernel: Axes, table: pd.DataFrame) -> None:
+    """Draw both panels of `width_curves`."""
+    metric, ends = metric_of(table), at_the_ends(table)
+    _lines(scores, ends, {f"{name.rsplit('_', 1)[0]}_{metric}_{name.rsplit('_', 1)[1]}": look
+                          for name, look in _BY_WIDTH.items()}, "num_units_end")  # fmt: skip
+    _horizontal(scores, table, metric)
+    scores.set_ylabel(f"test {metric}")
+    cap_accuracy(scores, metric)
+    looks = {f"{name}_end": look for name, look in _KERNEL.items() if name != "features_alignment_with_start"}
+    _lines(kernel, ends, looks, "num_units_end")
+    kernel.set(ylabel="of the kernel at the end", ylim=(-0.03, 1.03))
+    widths = sorted(ends["num_units_end"].unique())
+    for axis in (scores, kernel):
+        log_axis(axis, "x")
+        axis.set_xticks(widths, [f"{int(width):,}" for width in widths])
+        axis.set_xticks([], minor=True)
+        axis.set_xlabel("width N")
+
+
+def _lines(axis: Axes, table: pd.DataFrame, looks: Mapping[str, tuple[str, str, str, str]], x: str) -> None:
+    for column, (label, colour, marker, line) in looks.items():
+        if column not in table or table[column].isna().all():
+            continue
+        groups = table.assign(value=table[column].astype(float)).groupby(x)["value"]
+        means, spreads = groups.mean(), groups.std().fillna(0.0).to_numpy(float)
+        axis.errorbar(means.index.to_numpy(float), means.to_numpy(float), yerr=spreads if spreads.any() else None,
+                      color=colour, marker=marker, markersize=5, linestyle=line, capsize=2, label=label)  # fmt: skip
+
+
+def _horizontal(axis: Axes, table: pd.DataFrame, metric: str) -> None:
+    values = table[f"infinite_width_{metric}"].dropna().astype(float)
+    if len(values):
+        axis.axhline(float(np.mean(values)), color=COLOURS[1], linestyle=":", linewidth=2, label=_INFINITE)

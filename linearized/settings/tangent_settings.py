@@ -1,0 +1,49 @@
+"""Settings of measurements of the tangent kernel during training: a group of flags that `TrainSettings` is made of."""
+
+import dataclasses
+
+from linearized.base.errors import UserError
+from linearized.settings.config import Settings, setting
+from linearized.settings.reads import SET, when
+
+END = "end"
+
+
+@dataclasses.dataclass(frozen=True)
+class TangentSettings(Settings):
+    """Of solvers that train by gradients, see `linearized.experiments.tangent_measures`."""
+
+    GROUP = "Solver"
+
+    tangent_at: str = setting(
+        "", "epochs after which the network's tangent kernel is measured, such as 0,1,10,end; see docs/tangents.md"
+    )
+    tangent_rows: str = setting(
+        "200", "rows on which it is measured: the first 200 train rows and as many test rows, or 200,1000 of each",
+        when=when(tangent_at=SET),
+    )  # fmt: skip
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.tangent_epochs()
+        self.tangent_counts()
+
+    def tangent_epochs(self) -> tuple[frozenset[int], bool]:
+        """Return the epochs of `--tangent_at`, and whether the last one, whichever that is, is measured too.
+
+        Raises `UserError` for what is no list of epochs.
+        """
+        words = [word.strip() for word in self.tangent_at.split(",")] if self.tangent_at else []
+        numbers = [word for word in words if word != END]
+        if not all(word.isascii() and word.isdigit() for word in numbers) or len(set(words)) < len(words):
+            raise UserError(f"--tangent_at takes epochs and end, each once, such as 0,1,10,end. Received: "
+                            f"{self.tangent_at[:60]!r}.")  # fmt: skip
+        return frozenset(map(int, numbers)), END in words
+
+    def tangent_counts(self) -> tuple[int, int]:
+        """Return how many train and test rows are measured. Raises `UserError` for what is not one or two counts."""
+        words = [word.strip() for word in self.tangent_rows.split(",")]
+        if len(words) > 2 or not all(word.isascii() and word.isdigit() and 1 < int(word) < 10**5 for word in words):
+            raise UserError(f"--tangent_rows takes a number of rows of at least 2, or two such as 200,1000. Received: "
+                            f"{self.tangent_rows[:60]!r}.")  # fmt: skip
+        return int(words[0]), int(words[-1])

@@ -1,0 +1,44 @@
+"""Numbers that compare two kernels on the same rows, and that describe one: distance, alignment, effective rank.
+
+All are invariant to the scale of a kernel and are computed in float64.
+"""
+
+import numpy as np
+
+from linearized.base.shapes import Float
+
+
+def kernel_distance(one: Float[np.ndarray, "n n"], two: Float[np.ndarray, "n n"]) -> float:
+    """Return 1 - ⟨K₁, K₂⟩/(‖K₁‖‖K₂‖), from 0 for proportional kernels to 1 (Fort et al., NeurIPS 2020)."""
+    return 1 - _cosine(one.astype(np.float64), two.astype(np.float64))
+
+
+def centred_alignment(one: Float[np.ndarray, "n n"], two: Float[np.ndarray, "n n"]) -> float:
+    """Return the cosine of HK₁H and HK₂H, H = I - 11ᵀ/n (CKA; Cortes et al., JMLR 2012; Kornblith et al., ICML 2019).
+
+    0 where one of the kernels is constant.
+    """
+    return _cosine(_centred(one), _centred(two))
+
+
+def label_alignment(kernel: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) -> float:
+    """Return the centred alignment of a kernel with YYᵀ, that of the targets."""
+    y = targets.astype(np.float64)
+    return centred_alignment(kernel, y @ y.T)
+
+
+def effective_rank(kernel: Float[np.ndarray, "n n"]) -> float:
+    """Return exp(entropy of the eigenvalues, divided by their sum), from 1 to n (Roy & Vetterli, EUSIPCO 2007)."""
+    values = np.clip(np.linalg.eigvalsh(kernel.astype(np.float64)), 0, None)
+    shares = values[values > 0] / values.sum()
+    return float(np.exp(-np.sum(shares * np.log(shares)))) if len(shares) else 0.0
+
+
+def _centred(kernel: np.ndarray) -> np.ndarray:
+    kernel = kernel.astype(np.float64)
+    return kernel - kernel.mean(axis=0) - kernel.mean(axis=1, keepdims=True) + kernel.mean()
+
+
+def _cosine(one: np.ndarray, two: np.ndarray) -> float:
+    size = np.linalg.norm(one) * np.linalg.norm(two)
+    return float(np.vdot(one, two) / size) if size > 0 else 0.0

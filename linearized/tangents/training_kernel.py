@@ -1,0 +1,46 @@
+"""The tangent kernel of training by SGD: layers count in proportion to their learning rates."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from linearized.base.shapes import Float32
+from linearized.solvers.training.declared import gradient_scales
+from linearized.tangents.model_checks import checked_inputs
+from linearized.tangents.tangent_kernel import TangentKernel
+
+ROWS = 128  # of the second argument that are prepared together
+
+
+def training_kernels(
+    model: keras.Model, x: Any, others: Any
+) -> tuple[Float32[np.ndarray, "n n"], Float32[np.ndarray, "m n"]]:
+    """Return Θ between rows, and between other rows and these, at the present weights.
+
+    Θ(x, x') = (1/k) Σ_l Σ_w r_w ∂f_l(x)/∂w ∂f_l(x')/∂w over the k outputs and all trainable w, where r_w is the factor
+    of the learning rate that w's layer declares (`gradient_scales`). For one output it is the kernel by which a small
+    step of SGD moves f. For several it is their mean, which is the kernel of each where the outputs are independent,
+    as at infinite width.
+
+    Args:
+        model: See `linearized.empirical_ntk`.
+        x: Rows (n, ...), of which factors or row gradients are kept.
+        others: Rows (m, ...), taken in blocks.
+
+    Raises `UserError` as `linearized.empirical_ntk`.
+    """
+    x, others = checked_inputs(x), checked_inputs(others)
+    scales = {
+        id(variable): scale for variable, scale in zip(model.trainable_variables, gradient_scales(model), strict=True)
+    }
+    square, cross = np.zeros((len(x), len(x)), np.float32), np.zeros((len(others), len(x)), np.float32)
+    for scale in sorted(set(scales.values())):
+        kernel = TangentKernel(model, x, variables=lambda variable, mine=scale: scales[id(variable)] == mine)
+        prepared = kernel.prepare(x)
+        square += np.float32(scale / kernel.outputs) * kernel.block(prepared, prepared)
+        for start in range(0, len(others), ROWS):
+            rows = slice(start, start + ROWS)
+            part = kernel.block(kernel.prepare(others[rows]), prepared)
+            cross[rows] += np.float32(scale / kernel.outputs) * part
+    return square, cross
