@@ -22,6 +22,7 @@ from linearized.report.style import (
     new_figure,
     save_figure,
 )
+from linearized.report.tangent_plots import lazy_to_rich, width_curves
 
 __all__ = [
     "COLOURS",
@@ -37,6 +38,7 @@ __all__ = [
     "inline_svg",
     "label_parts",
     "labelled",
+    "lazy_to_rich",
     "legend_below",
     "line_with_spread",
     "metric_name",
@@ -50,4 +52,5 @@ __all__ = [
     "save_figure",
     "solver_steps",
     "training_curves",
+    "width_curves",
 ]  # fmt: skip

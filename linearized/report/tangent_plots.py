@@ -20,6 +20,7 @@ from linearized.report.style import (
     handles_of,
     legend_below,
     new_figure,
+    spread_out,
     wrapped_title,
 )
 from linearized.report.ticks import log_axis
@@ -32,12 +33,13 @@ _SCORES = {  # column, label, colour, marker, line
     "last_layer": ("its last-layer kernel at epoch t", COLOURS[2], "^", "-"),
 }
 _KERNEL = {
-    "distance_from_start": ("kernel distance from the start", COLOURS[1], "v", "-"),
-    "alignment_with_start": ("alignment with the start (CKA)", COLOURS[0], "s", "-"),
-    "features_alignment_with_start": ("the same of the last-layer kernel", COLOURS[2], "^", "--"),
-    "label_alignment": ("alignment with the labels (CKA)", COLOURS[3], "P", "-"),
+    "distance_from_start": ("tangent kernel: distance from the start", "0.45", "v", "-"),
+    "alignment_with_start": ("tangent kernel: alignment with the start", COLOURS[4], "s", "-"),
+    "label_alignment": ("tangent kernel: alignment with the labels", COLOURS[3], "P", "-"),
+    "features_alignment_with_start": ("last-layer kernel: alignment with the start", COLOURS[4], "^", "--"),
 }
-_INFINITE = "kernel of infinite width"
+_INFINITE = "tangent kernel of infinite width"
+LAYERS = 8  # that the legend of their weights names
 _BY_WIDTH = {
     "network_end": ("network", COLOURS[6], "o", "-"),
     "linearization_start": ("its linearization at the start", COLOURS[0], "s", "-"),
@@ -91,7 +93,8 @@ def lazy_to_rich(record: Mapping[str, Any], panels: Iterable[str] = PANELS, *, n
     if not narrow:
         sizes = record["tangents"]["rows"]
         wrapped_title(figure, f"{record['title']}; measured on {sizes['train']} train and {sizes['test']} test rows")
-    legend_below(figure, handles_of(axes))
+    named = handles_of(axis for axis, panel in zip(axes, panels, strict=False) if panel != "weights")
+    legend_below(figure, named)
     return figure
 
 
@@ -105,19 +108,22 @@ def draw_panel(axis: Axes, table: pd.DataFrame, panel: str) -> None:
         _lines(axis, table, {f"{who}_{metric}": look for who, look in _SCORES.items()}, "place")
         _horizontal(axis, table, metric)
         axis.set_ylabel(f"test {metric}")
-        cap_accuracy(axis, metric)
+        focus(axis, table, metric)
     elif panel == "kernel":
         _lines(axis, table, _KERNEL, "place")
-        axis.set(ylabel="of the tangent kernel", ylim=(-0.03, 1.03))
+        axis.set(ylabel="1 - cosine, or alignment", ylim=(-0.03, 1.03))
     elif panel == "weights":
         layers = [name for name in table if name.startswith("weights ")]
-        looks = {name: (name.removeprefix("weights "), COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)],
-                        LINES[at % len(LINES)]) for at, name in enumerate(layers)}  # fmt: skip
+        names = spread_out(len(layers), LAYERS)
+        labels = [name.removeprefix("weights ") if at in names else "_" for at, name in enumerate(layers)]
+        looks = {name: (labels[at], COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)], LINES[at % len(LINES)])
+                 for at, name in enumerate(layers)}  # fmt: skip
         _lines(axis, table, looks, "place")
         axis.set_ylabel("change of weights, relative")
+        axis.legend(loc="upper left", fontsize=8, ncols=2 if len(layers) > 4 else 1, frameon=False)
     else:
-        _lines(axis, table, {"effective_rank": ("effective rank of the kernel", COLOURS[4], "X", "-")}, "place")
-        axis.set(ylabel="effective rank", ylim=(0, None))
+        _lines(axis, table, {"effective_rank": ("_", COLOURS[6], "X", "-")}, "place")
+        axis.set(ylabel="effective rank of the kernel", ylim=(0, None))
     axis.set_xticks(range(len(epochs)), [f"{epoch:,}" for epoch in epochs])
     axis.set_xlim(-0.3, len(epochs) - 0.7)
     axis.set_xlabel("epoch t")
@@ -173,6 +179,18 @@ def _lines(axis: Axes, table: pd.DataFrame, looks: Mapping[str, tuple[str, str, 
         means, spreads = groups.mean(), groups.std().fillna(0.0).to_numpy(float)
         axis.errorbar(means.index.to_numpy(float), means.to_numpy(float), yerr=spreads if spreads.any() else None,
                       color=colour, marker=marker, markersize=5, linestyle=line, capsize=2, label=label)  # fmt: skip
+
+
+def focus(axis: Axes, table: pd.DataFrame, metric: str) -> None:
+    """Let the axis span the kernels' scores and the network's last ones; its first ones may lie outside."""
+    last = table[table["epoch"] == table["epoch"].max()]
+    kernels = [f"{who}_{metric}" for who in _SCORES if who != "network"] + [f"infinite_width_{metric}"]
+    values = pd.concat([last[f"network_{metric}"], *(table[name] for name in kernels)]).dropna().astype(float)
+    low, high = values.min(), values.max()
+    room = max(0.15 * (high - low), 0.01 * abs(high), 1e-9)
+    above = 4 * room if metric == "loss" else room
+    axis.set_ylim(low - (room if metric == "loss" else 4 * room), high + above)
+    cap_accuracy(axis, metric)
 
 
 def _horizontal(axis: Axes, table: pd.DataFrame, metric: str) -> None:

@@ -19,8 +19,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from linearized.report import plots
 from linearized.report.comparison_plots import _wrapped, comparison_bars
 from linearized.report.embedding_plots import embedding_curves
-from linearized.report.recipes import RECIPES
+from linearized.report.recipes import RECIPES, tangent_figure
 from linearized.report.recipes.plot import figure as recipe_figure
+from linearized.report.tangent_plots import measured
 
 LONG = "KERV_CNN, kernel = gaussian with a learned width and a bias inside, rate = 0.00123, n = 60,000, by validation"
 
@@ -250,6 +251,32 @@ def compared(count, ridges=8):
         "data": {"n_train": 50}} for place in range(count)}  # fmt: skip
 
 
+def tangent_run(units=64, epochs=(0, 1, 10, 100), task="classes", layers=("hidden_1", "readout"), infinite=True):
+    """A record of a run with measurements of its tangent kernel."""
+
+    def entry(place, epoch):
+        scores = {}
+        for at, who in enumerate(("network", "linearization", "linearization_offset", "last_layer")):
+            scores |= {f"{who}_accuracy": 0.5 + 0.1 * place + 0.02 * at if task == "classes" else None,
+                       f"{who}_loss": 0.9 - 0.1 * place - 0.03 * at}  # fmt: skip
+        moved = {"distance": 0.1 * place, "alignment": 1 - 0.1 * place, "features_alignment": 1 - 0.2 * place}
+        compared = {f"{name}_{'from' if name == 'distance' else 'with'}_{other}": value for name, value in moved.items()
+                    for other in ("start", "previous")}  # fmt: skip
+        return {
+            "epoch": epoch,
+            "label_alignment": 0.2 + 0.1 * place,
+            "effective_rank": 20.0 + place,
+            **scores,
+            **compared,
+            "weight_change": {layer: 0.3 * place * (at + 1) for at, layer in enumerate(layers)},
+        }
+
+    about = {"kernel": "NTK2", "accuracy": 0.7 if task == "classes" else None, "loss": 0.5} if infinite else None
+    return {"title": f"NN, N = {units}, on FMNIST, τ = 0, n = 400", "settings": {"model": "NN", "num_units": units},
+            "tangents": {"rows": {"train": 200, "test": 100}, "infinite_width": about,
+                         "epochs": [entry(place, epoch) for place, epoch in enumerate(epochs)]}}  # fmt: skip
+
+
 RIDGES = np.geomspace(1e-3, 1e3, 9)
 DIRECT = {"cg": {1.0: np.geomspace(1, 1e-6, 9), 10.0: np.geomspace(1, 1e-6, 5)}, "cholesky": {1.0: np.array([1e-12])}}
 DRAWN = {
@@ -272,6 +299,14 @@ DRAWN = {
     "one dimension": lambda: embedding_curves({"dim": [{"dim": 512, "method": "features", "error": 0.5}]}),
     "near dimensions": lambda: embedding_curves({"dim": [{"dim": dim, "method": "features", "error": 0.5 / dim**0.5}
                                                          for dim in (100, 150, 200)]}),
+    "lazy to rich": lambda: plots.lazy_to_rich(tangent_run()),
+    "lazy to rich of many layers": lambda: plots.lazy_to_rich(
+        tangent_run(task="regression", layers=[f"conv_{place}" for place in range(12)], infinite=False)
+    ),
+    "one measurement": lambda: plots.lazy_to_rich(tangent_run(epochs=(60,))),
+    "tangents in a page": lambda: plots.lazy_to_rich(tangent_run(), ["scores"], narrow=True),
+    "widths": lambda: plots.width_curves(measured(tangent_run(n) for n in (16, 64, 256)), LONG),
+    "widths in a page": lambda: plots.width_curves(measured(tangent_run(n) for n in (64, 128)), narrow=True),
     "long names": lambda: plots.gram_matrices(dict.fromkeys((LONG, "RF", LONG + " "), np.eye(9)), np.arange(9) % 3),
 }  # fmt: skip
 
@@ -298,8 +333,28 @@ def test_names_of_all_panels_look_different():
     assert len(looks) == 2
 
 
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES.load(name).tangents])
+def test_figures_of_tangent_kernels_have_a_column_for_each_curve(name, monkeypatch):
+    recipe = RECIPES.load(name)
+    widths = (64,) if recipe.tangents == "epochs" else (64, 256, 1024)
+    made = [(curve.label, seed, tangent_run(n)) for curve in recipe.curves for n in widths for seed in range(2)]
+    monkeypatch.setattr(tangent_figure, "load", lambda path: made[path][2])
+    runs = pd.DataFrame([{"label": label, "seed": seed, "path": place, "seconds": 1.0, "flaw": "", "data_n_train": 400}
+                         for place, (label, seed, _) in enumerate(made)])  # fmt: skip
+    points = tangent_figure.points(recipe, runs)
+    assert len(points) == len(made) * 4 and {*points["value"]} == ({0, 1, 10, 100} if len(widths) == 1 else {*widths})
+    figure = laid_out(tangent_figure.figure(recipe, points))
+    assert len(figure.axes) == 2 * len(recipe.curves)
+    for place, curve in enumerate(recipe.curves):
+        assert figure.axes[place].get_title().startswith(curve.label)
+        lines = figure.axes[place].get_lines()
+        network = next(line for line in lines if len(line.get_xdata()) == (4 if len(widths) == 1 else 3))
+        expected = [0.5, 0.6, 0.7, 0.8] if len(widths) == 1 else [0.8] * 3
+        np.testing.assert_allclose(network.get_ydata(), expected)
+
+
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if not RECIPES.load(name).tangents])
 def test_figures_of_the_recipes(name, count):
     recipe = RECIPES.load(name)
     values = (0, 3, 6) if recipe.axis == "noise_ind" else (1000, 4000, 16_000)

@@ -50,6 +50,8 @@ def figure(recipe: FigureRecipe, table: pd.DataFrame) -> Figure:
         if place:
             above.set_ylabel("")
             below.set_ylabel("")
+    if recipe.tangents == "epochs":
+        tangent_plots.focus(axes[0], table, tangent_plots.metric_of(table))
     title = f"{recipe.title}, n = {int(table['data_n_train'].max()):,}"
     picture.suptitle(textwrap.fill(title, TITLE), fontsize=11)
     plots.legend_below(picture, plots.handles_of(axes))

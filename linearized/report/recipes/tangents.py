@@ -7,9 +7,9 @@ width. All kernels are fitted to all train rows.
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 
-ROWS = {"laptop": (400, 800), "workstation": (1000, 2000), "paper": (4000, 5000)}  # train, test
+ROWS = {"laptop": (300, 600), "workstation": (1000, 2000), "paper": (4000, 5000)}  # train, test
 EPOCHS = {"laptop": 100, "workstation": 200, "paper": 400}
-RATES = {"NN": 1.0, "CNN": 4.0}  # of a convolutional network, whose kernel is smaller
+RATES = {"NN": 1.0, "CNN": 2.0}  # of a convolutional network, whose kernel is smaller
 BATCH = 50
 UNITS = {"laptop": (512, 32), "workstation": (1024, 64), "paper": (4096, 128)}  # hidden units of NN, channels of CNN
 

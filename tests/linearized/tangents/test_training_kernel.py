@@ -23,15 +23,14 @@ MODELS = [
 
 
 def weighted_jacobian(model, x):
-    """Rows √r ∂f_l(x)/∂w, (n, k, p), by automatic differentiation, row by row."""
+    """Rows √r ∂f_l(x)/∂w, (n, k, p), by one backward pass per row and output."""
     import tensorflow as tf
 
-    rows = []
+    rows, values = [], [variable.value for variable in model.trainable_variables]
     for row in x:
-        with tf.GradientTape() as tape:
-            outputs = model(row[None], training=False)[0]
-        values = [variable.value for variable in model.trainable_variables]
-        parts = tape.jacobian(outputs, values, experimental_use_pfor=False)
+        with tf.GradientTape(persistent=True) as tape:
+            outputs = tf.unstack(model(row[None], training=False)[0])
+        parts = [np.stack(columns) for columns in zip(*(tape.gradient(one, values) for one in outputs), strict=True)]
         scaled = [np.sqrt(scale) * np.reshape(part, (len(outputs), -1))
                   for part, scale in zip(parts, gradient_scales(model), strict=True)]  # fmt: skip
         rows.append(np.concatenate(scaled, axis=1))
