@@ -44,15 +44,14 @@ def figure(recipe: FigureRecipe, table: pd.DataFrame) -> Figure:
                 tangent_plots.draw_panel(axis, mine, panel)
         else:
             tangent_plots.draw_width(above, below, mine)
-        width = f", N = {int(mine['num_units'].iloc[0]):,}" if mine["num_units"].nunique() == 1 else ""
-        above.set_title(f"{label}{width}", fontsize=10)
+        width = f"N = {int(mine['num_units'].iloc[0]):,}, " if mine["num_units"].nunique() == 1 else ""
+        above.set_title(f"{label}\n{width}n = {int(mine['data_n_train'].max()):,}", fontsize=10)
         above.set_xlabel("")
         if place:
             above.set_ylabel("")
             below.set_ylabel("")
     if recipe.tangents == "epochs":
         tangent_plots.focus(axes[0], table, tangent_plots.metric_of(table))
-    title = f"{recipe.title}, n = {int(table['data_n_train'].max()):,}"
-    picture.suptitle(textwrap.fill(title, TITLE), fontsize=11)
+    picture.suptitle(textwrap.fill(recipe.title, TITLE), fontsize=11)
     plots.legend_below(picture, plots.handles_of(axes))
     return picture

@@ -1,15 +1,17 @@
 """From lazy to rich: networks beside their linearizations and kernels, against the epoch and against the width.
 
-NN against the NTK and Myrtle-5 CNNs against the CNTK, in two parametrizations of equal tangent kernel at the start
-(docs/parametrization.md): ntk, whose features move less the wider the network, and mup, whose features move at any
-width. All kernels are fitted to all train rows.
+NN against the NTK on Fashion-MNIST, and Myrtle-5 CNNs against the CNTK on photo patches, because the five pools of
+Myrtle's kernel need images of 32x32. Two parametrizations of equal tangent kernel at the start (docs/parametrization.md):
+ntk, whose features move less the wider the network, and mup, whose features move at any width. All kernels are fitted
+to all train rows.
 """
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 
 ROWS = {"laptop": (300, 600), "workstation": (1000, 2000), "paper": (4000, 5000)}  # train, test
+PATCHES = {"laptop": (200, 300), "workstation": (1000, 500), "paper": (1500, 500)}  # of the CNN
 EPOCHS = {"laptop": 100, "workstation": 200, "paper": 400}
-RATES = {"NN": 1.0, "CNN": 2.0}  # of a convolutional network, whose kernel is smaller
+RATES = {"NN": 1.0, "CNN": 1.0}  # of a convolutional network, whose kernel is smaller
 BATCH = 50
 UNITS = {"laptop": (512, 32), "workstation": (1024, 64), "paper": (4096, 128)}  # hidden units of NN, channels of CNN
 
@@ -17,22 +19,27 @@ UNITS = {"laptop": (512, 32), "workstation": (1024, 64), "paper": (4096, 128)}  
 def _sizes(scale: str, at: str) -> dict[str, object]:
     rows, tests = ROWS[scale]
     return {"num_train": rows, "num_test": tests, "tangent_rows": f"{rows},{tests}", "tangent_at": at,
-            "max_cg_iters": EPOCHS[scale], "reg_index": "0", "max_batch_size": BATCH,
-            "schedule": "cosine", "output_scale": 1.0}  # fmt: skip
+            "max_cg_iters": EPOCHS[scale], "reg_index": "0", "max_batch_size": BATCH, "schedule": "cosine",
+            "output_scale": 1.0}  # fmt: skip
 
 
 def _curve(model: str, parametrization: str, widths: dict[str, int] | None = None, times: int = 1) -> Curve:
-    label = f"{model if model == 'NN' else 'CNN (Myrtle-5)'}, {parametrization}"
+    """Return a network's curve; `widths` has its width at each scale where the axis is not the width."""
     flags = {"model": model, "parametrization": parametrization, "learning_rate": RATES[model]}
     sizes = {scale: {"num_units": width} for scale, width in (widths or {}).items()}
-    return Curve(label, "train", flags, sizes, times)
+    if model == "NN":
+        return Curve(f"NN, {parametrization}", "train", flags, sizes, times)
+    for scale, (rows, tests) in PATCHES.items():
+        counts = {"num_train": rows, "num_test": tests, "tangent_rows": f"{rows},{tests}"}
+        sizes[scale] = {**sizes.get(scale, {}), **counts}
+    return Curve(f"CNN on patches, {parametrization}", "train", {**flags, "dataset": "PATCHES"}, sizes, times)
 
 
 KINDS = [(model, name) for model in ("NN", "CNN") for name in ("ntk", "mup")]
 LAZY_TO_RICH = FigureRecipe(
-    title="Fashion-MNIST, from lazy to rich",
-    shows="in ntk the kernel hardly moves and the network ends near its linearization at the start; in mup the kernel "
-    "turns to the labels, and its linearization at the end is better than that at the start",
+    title="From lazy to rich: NN on Fashion-MNIST, Myrtle-5 CNN on photo patches",
+    shows="in ntk the kernel hardly moves, in mup it turns to the labels; the accuracies of networks, linearizations and "
+    "kernels of infinite width come close where rows are few",
     dataset="FMNIST",
     axis="noise_ind",
     metric="network_accuracy",
@@ -45,9 +52,8 @@ LAZY_TO_RICH = FigureRecipe(
     tangents="epochs",
 )  # fmt: skip
 WIDTH = FigureRecipe(
-    title="Fashion-MNIST, against the width",
-    shows="in ntk the distance that the kernel moves falls with the width, and the network comes to the kernel of "
-    "infinite width; in mup it moves at every width",
+    title="Against the width: NN on Fashion-MNIST, Myrtle-5 CNN on photo patches",
+    shows="in ntk the distance that the kernel moves falls with the width; in mup it moves at every width",
     dataset="FMNIST",
     axis="num_units",
     metric="network_accuracy",
