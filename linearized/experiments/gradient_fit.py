@@ -117,7 +117,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
 
 def _measured(config, tangents: TangentMeasures, epochs: int) -> dict:
     """Return what `--tangent_at` measured, and the score of the kernel of infinite width where the model has one."""
-    measured, infinite = tangents.finished(epochs), declaration(config.model).infinite
+    measured, infinite = tangents.finished(epochs), declared(config).infinite
     return measured | {"infinite_width": infinite and infinite_width(config, infinite(config), tangents.rows)}
 
 

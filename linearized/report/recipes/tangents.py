@@ -1,9 +1,9 @@
 """From lazy to rich: networks beside their linearizations and kernels, against the epoch and against the width.
 
 NN against the NTK on Fashion-MNIST, and Myrtle-5 CNNs against the CNTK on photo patches, because the five pools of
-Myrtle's kernel need images of 32x32. Two parametrizations of equal tangent kernel at the start (docs/parametrization.md):
-ntk, whose features move less the wider the network, and mup, whose features move at any width. All kernels are fitted
-to all train rows.
+Myrtle's kernel need images of 32x32. Two parametrizations of equal tangent kernel at the start
+(docs/parametrization.md): ntk, whose features move less the wider the network, and mup, whose features move at any
+width. All kernels are fitted to all train rows.
 """
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
@@ -11,8 +11,7 @@ from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 ROWS = {"laptop": (300, 600), "workstation": (1000, 2000), "paper": (4000, 5000)}  # train, test
 PATCHES = {"laptop": (200, 300), "workstation": (1000, 500), "paper": (1500, 500)}  # of the CNN
 EPOCHS = {"laptop": 100, "workstation": 200, "paper": 400}
-RATES = {"NN": 1.0, "CNN": 1.0}  # of a convolutional network, whose kernel is smaller
-BATCH = 50
+RATE, BATCH = 1.0, 50
 UNITS = {"laptop": (512, 32), "workstation": (1024, 64), "paper": (4096, 128)}  # hidden units of NN, channels of CNN
 
 
@@ -25,7 +24,7 @@ def _sizes(scale: str, at: str) -> dict[str, object]:
 
 def _curve(model: str, parametrization: str, widths: dict[str, int] | None = None, times: int = 1) -> Curve:
     """Return a network's curve; `widths` has its width at each scale where the axis is not the width."""
-    flags = {"model": model, "parametrization": parametrization, "learning_rate": RATES[model]}
+    flags = {"model": model, "parametrization": parametrization, "learning_rate": RATE}
     sizes = {scale: {"num_units": width} for scale, width in (widths or {}).items()}
     if model == "NN":
         return Curve(f"NN, {parametrization}", "train", flags, sizes, times)
@@ -38,8 +37,8 @@ def _curve(model: str, parametrization: str, widths: dict[str, int] | None = Non
 KINDS = [(model, name) for model in ("NN", "CNN") for name in ("ntk", "mup")]
 LAZY_TO_RICH = FigureRecipe(
     title="From lazy to rich: NN on Fashion-MNIST, Myrtle-5 CNN on photo patches",
-    shows="in ntk the kernel hardly moves, in mup it turns to the labels; the accuracies of networks, linearizations and "
-    "kernels of infinite width come close where rows are few",
+    shows="in ntk the kernel hardly moves, in mup it turns to the labels; the accuracies of networks, linearizations "
+    "and kernels of infinite width come close where rows are few",
     dataset="FMNIST",
     axis="noise_ind",
     metric="network_accuracy",
