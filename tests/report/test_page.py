@@ -365,3 +365,34 @@ def test_a_result_of_finetune_is_drawn(make_run, tmp_path):
     runs = find([tmp_path])
     assert list(runs.table["model"]) == ["vit"] and list(runs.table["dataset"]) == ["FMNIST"]
     assert "vit" in write_page(runs, tmp_path / "page.html", folders=[tmp_path], metrics=METRICS).read_text()
+
+
+def with_tangents(record, units, seed=0):
+    """Return a record with measurements of its tangent kernel after epochs 0 and 9."""
+
+    def entry(epoch):
+        names = [f"{who}_{what}" for who in ("network", "linearization", "linearization_offset", "last_layer")
+                 for what in ("accuracy", "loss")]  # fmt: skip
+        names += [f"{name}_{other}" for name in ("distance_from", "alignment_with", "features_alignment_with")
+                  for other in ("start", "previous")]  # fmt: skip
+        return {"epoch": epoch, "label_alignment": 0.5, "effective_rank": 9.0, "weight_change": {"hidden_1": 0.1},
+                **dict.fromkeys(names, 0.5 + epoch / 100)}  # fmt: skip
+
+    settings = {**record["settings"], "num_units": units, "seed": seed}
+    tangents = {"rows": {"train": 20, "test": 10}, "epochs": [entry(0), entry(9)], "infinite_width": None}
+    return {**record, "settings": settings, "tangents": tangents}
+
+
+def test_tangent_kernels_are_drawn_for_each_run_and_against_the_width(tmp_path, make_run):
+    for units in (16, 64):
+        folder = make_run(tmp_path / f"N{units}", "NN", ridges=1, units=units).parent
+        record = {**results.load(folder)}
+        results.save(folder, with_tangents(record, units), results.load_arrays(folder))
+    make_run(tmp_path / "plain", "NN", ridges=1)
+    runs = find([tmp_path])
+    text = write_page(runs, tmp_path / "page.html", folders=[tmp_path], metrics=["test_accuracy"]).read_text()
+    measured = [row for row, record in enumerate(runs.records) if "tangents" in record]
+    for row in range(3):
+        for panel in ("scores", "kernel", "weights", "rank"):
+            assert (f"tangents-{panel}-{row}-" in text) == (row in measured)
+    assert "Against the width" in text and text.count('id="width-') > 0 and "width-1-" not in text

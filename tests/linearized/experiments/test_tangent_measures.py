@@ -16,6 +16,7 @@ from linearized.experiments.tangent_measures import TangentMeasures, kernel_scor
 from linearized.experiments.train import TrainSettings as Config
 from linearized.models import nn
 from linearized.problems.jacobian_problem import JacobianProblem
+from linearized.report.run_pictures import draw_run
 from linearized.solvers.linear import block_lanczos
 from linearized.solvers.training import sgd
 from linearized.storage import results
@@ -115,6 +116,11 @@ def test_a_run_records_its_measurements_and_trains_as_without_them(straight):
     rows = data.load("DIGITS", num_train=60, num_test=40)
     outputs = results.load_arrays(straight.folder, "predictions")["predictions/test"][:30]
     assert last["network_accuracy"] == pytest.approx((outputs.argmax(1) == rows.test.y[:30]).mean())
+
+
+def test_the_picture_of_the_measurements_lies_in_the_folder_of_the_run(straight):
+    draw_run(straight.folder, straight.record, again=False, solver="training.png")
+    assert (straight.folder / "tangents.png").stat().st_size > 10_000
 
 
 def test_the_kernel_of_infinite_width_is_fitted_to_the_same_rows(straight):
