@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from linearized.base.errors import UserError
+from linearized.base.errors import TryLater, UserError
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
 from linearized.experiments.tangent_measures import kernel_scores
@@ -25,6 +25,8 @@ def infinite_width(config: Any, flags: dict[str, Any], rows: Dataset) -> dict[st
         config: Settings of the rows, as `TrainSettings` has them.
         flags: Of the kernel, see `Declaration.infinite`.
         rows: The train and test rows, as the network has them.
+
+    Raises `TryLater` while another process makes the same kernel.
     """
     try:
         settings = _settings(config, flags, rows)
@@ -34,6 +36,8 @@ def infinite_width(config: Any, flags: dict[str, Any], rows: Dataset) -> dict[st
                 logging.warning("no kernel of infinite width: --preprocess or noise makes other rows of fewer of them")
                 return None
         gram, _ = find_or_make(settings, same)
+    except TryLater:
+        raise
     except UserError as error:
         logging.warning("no kernel of infinite width: %s", error)
         return None

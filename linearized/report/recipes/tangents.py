@@ -11,7 +11,7 @@ from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 ROWS = {"laptop": (300, 600), "workstation": (1000, 2000), "paper": (4000, 5000)}  # train, test
 PATCHES = {"laptop": (200, 300), "workstation": (1000, 500), "paper": (1500, 500)}  # of the CNN
 EPOCHS = {"laptop": 100, "workstation": 200, "paper": 400}
-RATE, BATCH = 1.0, 50
+RATES, BATCH = {"NN": 1.0, "CNN": 0.5}, 50
 UNITS = {"laptop": (512, 32), "workstation": (1024, 64), "paper": (4096, 128)}  # hidden units of NN, channels of CNN
 
 
@@ -24,7 +24,7 @@ def _sizes(scale: str, at: str) -> dict[str, object]:
 
 def _curve(model: str, parametrization: str, widths: dict[str, int] | None = None, times: int = 1) -> Curve:
     """Return a network's curve; `widths` has its width at each scale where the axis is not the width."""
-    flags = {"model": model, "parametrization": parametrization, "learning_rate": RATE}
+    flags = {"model": model, "parametrization": parametrization, "learning_rate": RATES[model]}
     sizes = {scale: {"num_units": width} for scale, width in (widths or {}).items()}
     if model == "NN":
         return Curve(f"NN, {parametrization}", "train", flags, sizes, times)

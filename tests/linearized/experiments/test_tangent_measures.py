@@ -9,8 +9,8 @@ import pytest
 from kernel_gen import gram
 from linearized import data
 from linearized.base.directories import KEYS
-from linearized.base.errors import UserError
-from linearized.experiments import gradient_fit, train
+from linearized.base.errors import TryLater, UserError
+from linearized.experiments import gradient_fit, infinite_width, train
 from linearized.experiments.grids import kernel_grid
 from linearized.experiments.tangent_measures import TangentMeasures, kernel_scores, probe
 from linearized.experiments.train import TrainSettings as Config
@@ -213,3 +213,21 @@ def test_keys_of_runs_without_measurements_stay():
     settings = Config(**RUN, tangent_at="0,end")
     assert len({one.key() for one in (Config(**PLAIN), settings,
                                       dataclasses.replace(settings, tangent_rows="50"))}) == 3  # fmt: skip
+
+
+def test_a_kernel_that_another_process_makes_is_waited_for(straight, monkeypatch):
+    """The same command goes on later, with what was measured; other errors leave the kernel out."""
+    config = Config(**RUN, tangent_at="0,end", exp_name="busy")
+
+    def fails(error):
+        def find_or_make(*_args):
+            raise error
+
+        monkeypatch.setattr(infinite_width, "find_or_make", find_or_make)
+
+    fails(TryLater("shards are being made by others"))
+    with pytest.raises(TryLater):
+        train.run(config)
+    assert len(list(config.folder().rglob("tangents_*.npz"))) == 2
+    fails(UserError("no such kernel"))
+    assert train.run(config).record["tangents"]["infinite_width"] is None
