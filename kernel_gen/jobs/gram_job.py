@@ -56,6 +56,7 @@ class GramWork(Work):
         super().prepare(dataset)
         self._splits = dataset.splits()
         self.kernel = self.kernel.on(dataset.train.x)
+        self.tile = self.kernel.tile  # which may depend on the rows
 
     def good_number(self, rows: Mapping[str, int]) -> int:
         """See `Work`."""

@@ -8,7 +8,7 @@
 import functools
 import math
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -36,6 +36,8 @@ TRACE_GRID = True  # nothing is published of its ridges
 PRECISION = "float32"  # of derivatives and features, whatever the type of the entries is
 OUTPUTS = ("trace", "sum")
 CHUNK_BYTES = 2**28  # of the contributions of rows that are made together
+TILE = 512  # rows of a band where the contributions of all train rows fit in memory
+TILES = (64, 4096)  # fewest and most rows of a band where they do not
 
 
 def check(settings: KernelSettings) -> None:
@@ -93,7 +95,7 @@ class EmpiricalKernel(Kernel):
     use threads of their own.
     """
 
-    tile = 512
+    tile = TILE
     scale = "input"
     own_threads = True
     on_demand = True
@@ -107,22 +109,28 @@ class EmpiricalKernel(Kernel):
         self._outputs, self._variables, self._layer = outputs, variables, layer
         self._source: Any = None
         self._store: ChunkStore | None = None
+        self._row_bytes = 0
         self._turn = threading.Lock()
+
+    def on(self, train: np.ndarray) -> Self:
+        """See `Kernel`. Checks the model, as `prepare` does, and sets the tile.
+
+        Where the contributions of the train rows exceed the memory, they are made again for each band. Bands are then
+        as high as half of the memory allows.
+        """
+        if len(train):
+            budget = self._begun(self._rows(train[:1])).most_bytes
+            if len(train) * self._row_bytes > budget:
+                self.tile = int(np.clip(budget // (2 * self._row_bytes), *TILES))
+        return self
 
     def prepare(self, x: np.ndarray) -> KeptRows:
         """See `Kernel`. The first call checks the model; contributions are made by the blocks that need them.
 
         Raises `UserError` for rows that do not fit or are not finite, and for models as `linearized.empirical_ntk`.
         """
-        from linearized.tangents.model_checks import checked_inputs
-
-        rows = checked_inputs(x)
-        shape = row_shape(self._path, stated_shape(self.model), rows.shape[1], self._image_shape, "the data")
-        rows = rows.reshape(len(rows), *shape)
-        with self._turn:
-            if self._store is None:
-                self._begin(rows[:1])
-            return self._store.run(rows)
+        rows = self._rows(x)
+        return self._begun(rows[:1]).run(rows)
 
     def block(self, one: KeptRows, two: KeptRows, *, same: bool = False) -> np.ndarray:
         """See `Kernel`."""
@@ -135,15 +143,26 @@ class EmpiricalKernel(Kernel):
                     entries[rows, columns] = self._source.block(left, right)
         return entries
 
-    def _begin(self, probe: np.ndarray) -> None:
-        """Check the model by a row, choose how its contributions are made, and how many rows at a time."""
-        try:
-            self._source = self._features() if self._kind == "nngp" else self._tangents(probe)
-            row_bytes = sum(one.nbytes for one in self._made(probe))
-        except UserError as error:
-            raise UserError(f"{self._path}: {error}") from error
-        parts = math.ceil(self.tile * row_bytes / CHUNK_BYTES)
-        self._store = ChunkStore(self._made, max(1, math.ceil(self.tile / max(parts, 1))), working_bytes())
+    def _rows(self, x: np.ndarray) -> np.ndarray:
+        """Return rows in the shape that the model takes."""
+        from linearized.tangents.model_checks import checked_inputs
+
+        rows = checked_inputs(x)
+        shape = row_shape(self._path, stated_shape(self.model), rows.shape[1], self._image_shape, "the data")
+        return rows.reshape(len(rows), *shape)
+
+    def _begun(self, probe: np.ndarray) -> ChunkStore:
+        """Return the store; at first check the model by a row, and choose how and how many rows are made at a time."""
+        with self._turn:
+            if self._store is None:
+                try:
+                    self._source = self._features() if self._kind == "nngp" else self._tangents(probe)
+                    self._row_bytes = sum(one.nbytes for one in self._made(probe))
+                except UserError as error:
+                    raise UserError(f"{self._path}: {error}") from error
+                parts = max(1, math.ceil(TILE * self._row_bytes / CHUNK_BYTES))
+                self._store = ChunkStore(self._made, math.ceil(TILE / parts), working_bytes())
+            return self._store
 
     def _made(self, rows: np.ndarray) -> Prepared:
         return [one.astype(self.dtype) for one in self._source.prepare(rows)]

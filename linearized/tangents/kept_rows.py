@@ -26,7 +26,7 @@ class ChunkStore:
     """
 
     def __init__(self, make: Callable[[np.ndarray], Prepared], rows: int, most_bytes: int):
-        self._make, self.rows, self._most = make, rows, most_bytes
+        self._make, self.rows, self.most_bytes = make, rows, most_bytes
         self._runs: weakref.WeakValueDictionary[int, _RowRun] = weakref.WeakValueDictionary()
         self._count = 0
         self._held: tuple[int, range] = (-1, range(0))
@@ -64,10 +64,10 @@ class ChunkStore:
                 for index, made in run.chunks.items()}  # fmt: skip
         total = sum(own for _, own in kept.values())
         lower = sorted(at for at in kept if at < place)
-        if total - sum(kept[at][1] for at in lower) + size > self._most:
+        if total - sum(kept[at][1] for at in lower) + size > self.most_bytes:
             return False
         for at in lower:
-            if total + size <= self._most:
+            if total + size <= self.most_bytes:
                 break
             run, own = kept[at]
             del run.chunks[at[2]]

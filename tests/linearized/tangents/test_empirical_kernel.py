@@ -222,6 +222,18 @@ def test_memory_bounds_what_is_kept_and_not_the_numbers(directories, model, monk
     assert least == 32 < more < most
 
 
+def test_bands_are_as_high_as_memory_allows_where_not_all_fits(directories, model, monkeypatch):
+    config = settings(model, folder=str(directories / "whole"))
+    whole, x = matrix(config), images(config).reshape(-1, 64)
+    row_bytes = empirical_kernel.build(config, (8, 8, 1)).on(x)._row_bytes
+    monkeypatch.setattr(empirical_kernel, "TILES", (3, 14))
+    for rows, tile in ((2, 3), (20, 10), (31, 14), (32, 512)):
+        monkeypatch.setattr(empirical_kernel, "working_bytes", lambda rows=rows: rows * row_bytes)
+        config = settings(model, folder=str(directories / str(rows)))
+        np.testing.assert_allclose(matrix(config), whole, rtol=1e-5)
+        assert load_manifest(config.path()).tile == tile
+
+
 def test_later_chunks_are_kept_in_the_place_of_earlier_ones():
     def make(rows):
         return [Gradients(rows.reshape(len(rows), 1, -1).astype(np.float32))]
