@@ -147,6 +147,17 @@ def test_images_are_turned_to_height_width_channel(tmp_path):
         assert raw.test[2, row, column, channel] == flat[2, 1024 * channel + 32 * row + column]
 
 
+@pytest.mark.parametrize("shape", [
+    lambda rows: rows.reshape(-1, 3, 32, 32), lambda rows: rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1),
+], ids=["planes", "images"])  # fmt: skip
+def test_batches_of_images_in_their_shape_are_the_same(tmp_path, folder, shape):
+    first = CifarFiles().read(folder)
+    for path in sorted(folder.iterdir()):
+        values = pickle.loads(path.read_bytes())
+        path.write_bytes(pickle.dumps(values | {b"data": shape(values[b"data"])}))
+    assert fingerprint(*CifarFiles().read(folder)) == fingerprint(*first)
+
+
 def test_folder_archive_and_keras_cache_give_the_same(folder, tmp_path):
     first = data.load("CIFAR10", 2)
     archive = folder.parent / "cifar-10-python.tar.gz"
@@ -247,6 +258,7 @@ def test_damaged_archive(folder, content):
     [
         ({b"data": np.zeros((4, 3071), np.uint8)}, r"uint8 of shape \(n, 3072\). Received: uint8 \(4, 3071\)"),
         ({b"data": np.zeros((4, 3072))}, "Received: float64"),
+        ({b"data": np.zeros((4, 3, 32, 31), np.uint8)}, r"Received: uint8 \(4, 3, 32, 31\)"),
         ({b"data": [1, 2]}, "Received: list"),
         ({b"labels": [0, 1, 2, 10]}, r"4 labels of 0\.\.9"),
         ({b"labels": [0, 1, 2, -1]}, r"4 labels of 0\.\.9"),

@@ -121,6 +121,34 @@ def test_every_layout_reads_the_same(directories, files, alone, place, rename):
     assert digest == digest_of(files, rename)
 
 
+@pytest.mark.parametrize("place", [
+    "fashion-mnist/raw", "fmnist", "FMNIST/raw", "fashionmnist", "Fashion MNIST", "FashionMNIST/FashionMNIST/raw",
+    "fashion-mnist-master/data/fashion", "fashion_mnist/raw",
+])  # fmt: skip
+def test_further_folders_are_read_before_the_systems_copy(directories, files, alone, caplog, tmp_path, place):
+    shutil.copytree(files, directories / "data_dir" / place)
+    shutil.copytree(files, tmp_path / "debian")
+    with caplog.at_level("WARNING", logger="absl"):
+        found = data.DATASETS.load("FMNIST").find()
+    assert found.place == directories / "data_dir" / place and not caplog.text
+    assert len(fmnist.FashionFiles().read(found.place).train) == 100
+
+
+def test_a_copy_elsewhere_is_named_where_a_folder_of_ones_own_looks_like_the_data_set(
+    directories, files, alone, caplog, tmp_path
+):
+    ours, system = directories / "data_dir" / "fashion-mnist", tmp_path / "debian"
+    shutil.copytree(files, system)
+    with caplog.at_level("WARNING", logger="absl"):
+        (directories / "data_dir" / "mnist").mkdir(parents=True)
+        assert data.DATASETS.load("FMNIST").find().place == system and not caplog.text
+        shutil.copytree(files, ours)
+        (ours / FILES[3]).unlink()
+        for _ in range(2):
+            assert len(data.load("FMNIST").train) == 100
+    assert caplog.text.count(f"Fashion-MNIST is read from {system}, because {ours} lacks one of train-images") == 1
+
+
 def digest_of(files, rename):
     """The digest of the arrays as a reader written for this test finds them in the first layout."""
     parts = []

@@ -141,12 +141,24 @@ def _batch(file: _File, place: Path) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(values, dict) or not {"data", "labels"} <= set(values):
         raise UserError(f"{where}: expected a dict with `data` and `labels`. {ADVICE}")
     data, labels = values["data"], _labels(values["labels"])
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
+    images = images_of(data)
+    if images is None:
         received = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
         raise UserError(f"{where}: expected `data` as uint8 of shape (n, 3072). Received: {received}. {ADVICE}")
     if labels is None or labels.shape != (len(data),) or not np.isin(labels, np.arange(10)).all():
         raise UserError(f"{where}: expected {len(data)} labels of 0..9, one for each image. {ADVICE}")
-    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
+    return images, labels
+
+
+def images_of(data: Any) -> np.ndarray | None:
+    """Return images (n, 32, 32, 3) of bytes of that shape, or by planes (n, 3072) or (n, 3, 32, 32); None of others."""
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
+        return None
+    if data.shape[1:] == (32, 32, 3):
+        return data
+    if data.shape[1:] not in ((3072,), (3, 32, 32)):
+        return None
+    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
 def _labels(values: Any) -> np.ndarray | None:

@@ -4,8 +4,12 @@ FMNIST has noise in high frequencies, NFMNIST in place of the low ones. The file
 gzipped or not.
 """
 
+import functools
 import hashlib
+import re
 from pathlib import Path
+
+from absl import logging
 
 from linearized.base.errors import UserError
 from linearized.base.reading import read_bytes
@@ -18,6 +22,8 @@ FILES = tuple(
     f"{kind}-{what}-ubyte.gz" for kind in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
 )  # in the order of `Raw`
 SUBFOLDERS = ("fashion-mnist", "FashionMNIST/raw", "fashion_mnist", "FashionMNIST", "")  # the second is torchvision's
+NAMES = ("fashionmnist", "fmnist")  # of further folders, without case and what is no letter
+INSIDE = ("", "raw", "FashionMNIST/raw", "data/fashion")  # of these; the last is that of the authors' repository
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 ADVICE = "Remove it and fetch it again."
 
@@ -37,17 +43,38 @@ def located(folder: Path) -> list[Path] | None:
     return None if None in found else found
 
 
+def looks_like(directory: Path) -> list[Path]:
+    """Return the folders in a folder that are called Fashion-MNIST, however it is written."""
+    try:
+        folders = sorted(path for path in directory.iterdir() if path.is_dir())
+    except OSError:  # there is no such folder, or it may not be read
+        return []
+    return [path for path in folders if re.sub("[^a-z]+", "", path.name.casefold()).startswith(NAMES)]
+
+
+@functools.lru_cache
+def _log_other_copy(place: Path, ours: tuple[Path, ...]) -> None:
+    """Log, once, that a copy elsewhere is read although there are folders that look like the data set."""
+    logging.warning("Fashion-MNIST is read from %s, because %s lacks one of %s.", place,
+                    " and ".join(map(str, ours)), ", ".join(FILES))  # fmt: skip
+
+
 class FashionFiles:
     """The four files, in the folders where they are usually found."""
 
     def folders(self, directory: Path) -> list[Path]:
-        """Return the folders in which the files are sought, in this order."""
+        """Return the folders in which the files are sought, in this order: those of `directory`, then the system's."""
         places = [directory / folder for folder in SUBFOLDERS]
+        more = [folder / inside for folder in looks_like(directory) for inside in INSIDE]
+        places = list(dict.fromkeys([*places, *more]))
         return [*places, DEBIAN_FOLDER, *(folder / "fashion-mnist" for folder in keras_cache.folders())]
 
     def find(self, directory: Path) -> Found:
         folders = self.folders(directory)
         place = next((folder for folder in folders if located(folder)), None)
+        ours = looks_like(directory)
+        if ours and place is not None and not place.is_relative_to(directory):
+            _log_other_copy(place, tuple(ours))
         how = (
             "Get it with: apt-get install dataset-fashion-mnist, or linearized data --fetch FMNIST, "
             f"or put {', '.join(FILES)} (unzipped, if you like) into {folders[0]}."
