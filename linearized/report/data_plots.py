@@ -32,18 +32,24 @@ def noisy_images(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, 
             pixels = image.reshape(image_shape)
             low, high = pixels.min(), pixels.max()
             shown = (pixels - low) / (high - low) if high > low else np.zeros_like(pixels)
-            axis.imshow(shown[..., 0] if image_shape[2] == 1 else shown, cmap="gray", interpolation="nearest")
+            axis.imshow(_drawable(shown), cmap="gray", interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         axes[row * count].set_ylabel(name, rotation=0, ha="right", va="center")
     return figure
 
 
+def _drawable(pixels: np.ndarray) -> np.ndarray:
+    """Return an image (h, w, c) as it can be drawn: colour as it is, of any other number of channels their mean."""
+    return pixels if pixels.shape[2] in (3, 4) else pixels.mean(axis=2)
+
+
 def contact_sheet(images: np.ndarray, names: Sequence[str], image_shape: tuple[int, int, int]) -> Figure:
     """The first images of each class, a row per class.
 
     Args:
-        images: (classes, n, d); rows of NaN are left empty. Each is drawn on its own scale, as by `noisy_images`.
+        images: (classes, n, d); images that are not finite are left empty. Each is drawn on its own scale, as by
+            `noisy_images`.
         names: Of the classes; none where the task is regression.
     """
     count = images.shape[1]
@@ -52,11 +58,11 @@ def contact_sheet(images: np.ndarray, names: Sequence[str], image_shape: tuple[i
         pixels = images[place // count, place % count].reshape(image_shape)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-        if np.isnan(pixels).any():
+        if not np.isfinite(pixels).all():
             continue
         low, high = pixels.min(), pixels.max()
         shown = (pixels - low) / (high - low) if high > low else np.zeros_like(pixels)
-        axis.imshow(shown[..., 0] if image_shape[2] == 1 else shown, cmap="gray", interpolation="nearest")
+        axis.imshow(_drawable(shown), cmap="gray", interpolation="nearest")
     for name, axis in zip(names, axes[::count], strict=False):
         axis.set_ylabel(name if len(name) <= 16 else f"{name[:15]}…", rotation=0, ha="right", va="center")
     return figure

@@ -35,7 +35,7 @@ def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False, sealed
         mapped: Return a memory map.
         sealed: Refuse a file without a seal.
 
-    Raises `Absent` or `Unreadable`.
+    Raises `Absent` or `Unreadable`, and `UserError` where an array in memory would need more than the machine has.
     """
     check_regular(path, advice)
     with parsing(path, "a .npy file", advice):
@@ -52,6 +52,8 @@ def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False, sealed
         if not isinstance(array, np.ndarray):
             array.close()
             raise ValueError("it is an archive of arrays")
+        if not mapped:
+            refuse_beyond_machine(array.nbytes, str(path), "Keep fewer rows in it.")
         return array if mapped else np.array(array)
 
 

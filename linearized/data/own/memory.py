@@ -77,6 +77,7 @@ def from_arrays(
         test_fraction: Rows held out for testing, stratified for classes, where x_test is not given.
         seed: Of this division.
         missing: "refuse", "drop" or "mean", see `--missing`.
+        images: Whether inputs are images (n, h, w) or (n, h, w, c); None: their shape decides.
         num_train, num_test, validation: As for the published datasets.
 
     Raises `UserError` for what cannot be learned, such as labels of one class.

@@ -1,5 +1,6 @@
-"""Missing values: NaN in arrays, empty cells of tables, labels that are not there."""
+"""Missing values (NaN in arrays, empty cells of tables, labels that are not there), and infinite ones."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,47 @@ from linearized.data.own.arrays import rows_of
 ADVICE = "--missing=drop leaves such rows out, --missing=mean fills in the mean of the train rows"
 BLOCK = 2**24  # bytes of rows that are looked at together
 SHOWN_ROWS = 5
+LARGEST = float(np.finfo(np.float32).max)  # above it, a value of inputs becomes infinite as float32
 
 
 def missing_rows(x: Any) -> np.ndarray:
     """Return whether a value is missing in each row (n,); reads all rows, in blocks."""
     if hasattr(x, "isna"):
         return x.isna().any(axis=1).to_numpy()
+    return _rows_with(x, np.isnan)
+
+
+def infinite(values: np.ndarray) -> np.ndarray:
+    """Return where values, of any type, are infinite or become so as float32."""
+    if values.dtype.kind == "O":
+        flat = [isinstance(value, float) and abs(value) > LARGEST for value in values.reshape(-1)]
+        return np.array(flat, bool).reshape(values.shape)
+    if values.dtype.kind != "f":
+        return np.zeros(values.shape, bool)
+    return np.abs(values) > LARGEST if values.dtype.itemsize > 4 else np.isinf(values)
+
+
+def infinite_rows(x: Any) -> np.ndarray:
+    """Return whether a value is infinite in each row (n,), see `infinite`; reads all rows, in blocks."""
+    return infinite(_numbers(x)).any(axis=1) if hasattr(x, "isna") else _rows_with(x, infinite)
+
+
+def _numbers(frame: Any) -> np.ndarray:
+    """Return a table as float64 (n, columns), NaN in columns of anything but numbers."""
+    from pandas.api import types
+
+    columns = [frame.iloc[:, place] for place in range(frame.shape[1])]
+    return np.stack([one.to_numpy(np.float64, na_value=np.nan) if types.is_float_dtype(one.dtype)
+                     else np.full(len(frame), np.nan) for one in columns], axis=1)  # fmt: skip
+
+
+def _rows_with(x: Any, bad: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return whether `bad` is true of a value of each row (n,) of an array; reads all rows, in blocks."""
     if x.dtype.kind != "f" or not len(x):
         return np.zeros(len(x), bool)
     size = max(1, BLOCK // max(1, x.dtype.itemsize * int(np.prod(x.shape[1:]))))
     blocks = (rows_of(x, slice(start, start + size)) for start in range(0, len(x), size))
-    return np.concatenate([np.isnan(block.reshape(len(block), -1)).any(axis=1) for block in blocks])
+    return np.concatenate([bad(block.reshape(len(block), -1)).any(axis=1) for block in blocks])
 
 
 def missing_labels(y: np.ndarray) -> np.ndarray:
@@ -51,6 +82,32 @@ def refuse_missing(x: Any, where: str, numbers: np.ndarray | None = None) -> Non
         columns = ", ".join(map(str, np.flatnonzero(absent)[:10]))
     raise UserError(f"{where}: values are missing in {_listed(rows if numbers is None else numbers[rows])}, columns "
                     f"{columns}. {ADVICE}.")  # fmt: skip
+
+
+def refuse_infinite(x: Any, where: str, numbers: np.ndarray | None = None) -> None:
+    """Raise `UserError` that names rows and columns if a value of `x`, which is in memory, is infinite.
+
+    Args:
+        numbers: As of `refuse_missing`.
+    """
+    rows = np.flatnonzero(infinite_rows(x))
+    if not len(rows):
+        return
+    if hasattr(x, "isna"):
+        names = [str(name) for name in x.columns[infinite(_numbers(x.iloc[rows])).any(axis=0)]]
+    else:
+        names = np.flatnonzero(infinite(np.asarray(x[rows]).reshape(len(rows), -1)).any(axis=0)).astype(str).tolist()
+    raise UserError(f"{where}: values are infinite, or too large for float32, in "
+                    f"{_listed(rows if numbers is None else numbers[rows])}, columns {', '.join(names[:10])}. Mend "
+                    "them, or leave out these rows or columns.")  # fmt: skip
+
+
+def refuse_infinite_labels(y: np.ndarray, where: str) -> None:
+    """Raise `UserError` that names the rows if a label, or one of several targets, is infinite."""
+    bad = infinite(y).reshape(len(y), -1).any(axis=1)
+    if bad.any():
+        raise UserError(f"{where}: labels are infinite, or too large for float32, in {_listed(np.flatnonzero(bad))}. "
+                        "Mend them, or leave out these rows.")  # fmt: skip
 
 
 def refuse_missing_labels(absent: np.ndarray, where: str) -> None:

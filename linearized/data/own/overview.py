@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from linearized.data.own.arrays import rows_of
+from linearized.data.own.missing import infinite_rows
 from linearized.data.own.prepare import ArrayColumns, LazyRows
 from linearized.data.own.source import OwnSource
 
@@ -51,6 +52,9 @@ def overview(source: OwnSource, *, images_each: int = 8) -> Overview:
     missing = {name: _missing(part) for name, part in rows.items()}
     absent = ", ".join(f"{count:,} in {name} rows" for name, count in missing.items() if count)
     lines.append(f"missing values: {absent or 'none'}")
+    unbounded = {name: _infinite(part) for name, part in rows.items()}
+    found = ", ".join(f"in {count:,} {name} rows" for name, count in unbounded.items() if count)
+    lines.append(f"infinite values: {found or 'none'}")
     twice = len(_hashes(rows["test"]).intersection(_hashes(train)))
     lines.append(f"distinct test rows that are train rows too: {twice:,}")
     lines += [f"{note.replace('_', ' ')}: {value}" for note, value in prepared.notes.items()]
@@ -83,6 +87,13 @@ def _missing(rows: LazyRows) -> int:
     if hasattr(rows.x, "iloc"):
         return sum(int(block.isna().to_numpy().sum()) for block in _blocks(rows))
     return sum(int(np.isnan(block).sum()) for block in _blocks(rows)) if rows.x.dtype.kind == "f" else 0
+
+
+def _infinite(rows: LazyRows) -> int:
+    """Return how many rows have an infinite value."""
+    if not hasattr(rows.x, "iloc") and rows.x.dtype.kind != "f":
+        return 0
+    return sum(int(infinite_rows(block).sum()) for block in _blocks(rows))
 
 
 def _hashes(rows: LazyRows) -> set[Any]:

@@ -86,6 +86,7 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
     """
     where, parts = data_name(options.data), arrays.parts()
     _refuse_unequal(parts, where)
+    shape = image_shape(arrays, where)
     kept, dropped = _kept(parts, options.missing, where)
     y = {name: labels.text_of(np.asarray(pair[1])[kept[name]], where) for name, pair in parts.items()}
     task = labels.sniffed_task(y["train"]) if options.task == "auto" else options.task
@@ -104,7 +105,7 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
     outputs = coded["train"].shape[1] if task == "regression" else len(names) if task == "classes" else 1
     notes = {**arrays.notes, **({"rows_dropped_missing": dropped} if dropped else {})}
     flat = y["train"].ndim == 1
-    return PreparedRows(rows, task, classes, names, flat, outputs, image_shape(arrays), divided, notes)
+    return PreparedRows(rows, task, classes, names, flat, outputs, shape, divided, notes)
 
 
 def data_name(text: str) -> str:
@@ -121,6 +122,7 @@ def _kept(
     """Return the rows of each part that are kept, and how many were dropped. Raises `UserError` for missing labels."""
     kept, dropped = {}, 0
     for name, (x, y) in parts.items():
+        missing.refuse_infinite_labels(np.asarray(y), f"{where} ({name} rows)")
         absent = missing.missing_labels(np.asarray(y))
         if policy == "drop":
             absent = absent | missing.missing_rows(x)
@@ -134,21 +136,30 @@ def _kept(
     return kept, dropped
 
 
-def image_shape(arrays: OwnArrays) -> tuple[int, int, int] | None:
+def image_shape(arrays: OwnArrays, where: str) -> tuple[int, int, int] | None:
     """Return (height, width, channels) of the inputs, or None for vectors.
 
-    Where the reader leaves it open, inputs (n, h, w, c) and (n, c, h, w) of 1, 3 or 4 channels are images, and inputs
-    (n, h, w) if they are bytes or both sides have `SMALLEST_SIDE` pixels.
+    Where the reader leaves it open, inputs (n, h, w) are images if they are bytes or both sides have `SMALLEST_SIDE`
+    pixels. Inputs of four axes are images (n, h, w, c) if h = w > 1, for any c, or if c is 1, 3 or 4; else images
+    (n, c, h, w) if c is 1, 3 or 4 and h = w, or both have `SMALLEST_SIDE` pixels. What is said to be images and is
+    none of these is (n, h, w, c).
+
+    Raises `UserError` for inputs that are said to be images and have another number of axes.
     """
     shape = tuple(arrays.x.shape[1:])
+    if arrays.images and (hasattr(arrays.x, "iloc") or len(shape) not in (2, 3)):
+        received = "a table" if hasattr(arrays.x, "iloc") else f"an array of shape {tuple(arrays.x.shape)}"
+        raise UserError(f"{where}: images are arrays (n, h, w) or (n, h, w, c). Received: {received}.")
     if hasattr(arrays.x, "iloc") or arrays.images is False or len(shape) not in (2, 3):
         return None
     if len(shape) == 2:
         sizable = arrays.x.dtype == np.uint8 or min(shape) >= SMALLEST_SIDE
         return (*shape, 1) if arrays.images or sizable else None
-    if shape[2] in CHANNELS:
+    if shape[0] == shape[1] > 1 or shape[2] in CHANNELS:
         return shape
-    return (shape[1], shape[2], shape[0]) if shape[0] in CHANNELS else None
+    if shape[0] in CHANNELS and (shape[1] == shape[2] or min(shape[1:]) >= SMALLEST_SIDE):
+        return shape[1], shape[2], shape[0]
+    return shape if arrays.images else None
 
 
 @dataclasses.dataclass(frozen=True)

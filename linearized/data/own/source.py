@@ -12,7 +12,7 @@ from linearized.base.lists import count_or_share
 from linearized.data.dataset import Dataset, RowChoice, Split, check
 from linearized.data.own import noise
 from linearized.data.own.formats import content_digest, format_of
-from linearized.data.own.missing import refuse_missing
+from linearized.data.own.missing import refuse_infinite, refuse_missing
 from linearized.data.own.prepare import LazyRows, PreparedRows, data_name, fit_arrays, prepare
 from linearized.data.own.tables import fit_columns
 from linearized.data.preparation import Preparation
@@ -53,8 +53,10 @@ class OwnSource(Source):
                 kept = len(labels) - count_or_share(rows.validation, len(labels), "validation")
                 labels = np.concatenate([noisy[:kept], labels[kept:]])  # validation rows choose: they stay right
             y[name] = labels if self.task == "regression" else labels[:, None].astype(np.float32)
+            where, numbers = f"{self.name} ({name} rows)", _numbers(stored, part)
             if self.options.missing == "refuse":
-                refuse_missing(raw[name], f"{self.name} ({name} rows)", _numbers(stored, part))
+                refuse_missing(raw[name], where, numbers)
+            refuse_infinite(raw[name], where, numbers)
         if "validation" in raw and rows.validation:
             raise UserError(f"{self.name} has validation rows of its own. Leave out --validation.")
         count = len(y["train"])

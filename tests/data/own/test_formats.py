@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
+from PIL import Image
 from sklearn.datasets import dump_svmlight_file, load_breast_cancer
 
 import linearized
@@ -17,6 +18,7 @@ from linearized.base.errors import UserError
 from linearized.data.own import formats
 from linearized.data.own.arrays import OwnArrays, Reader
 from linearized.data.own.formats import content_digest, format_of
+from linearized.settings import memory
 from linearized.settings.data_settings import DataSettings
 from linearized.settings.own_settings import FORMATS, OwnDataSettings
 
@@ -263,6 +265,36 @@ def test_a_large_npy_is_mapped_and_only_the_rows_in_use_take_memory(tmp_path, co
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     kibibytes, rows, dim = map(int, done.stdout.split())
     assert (rows, dim) == (1000, 1000) and kibibytes < 100 * 1024, kibibytes
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "h5", "mat", "mat 7.3", "parquet", "libsvm", "pictures"])
+def test_what_unpacks_to_more_than_the_machines_memory_is_refused_by_name(tmp_path, kind, monkeypatch):
+    x, y = np.zeros((30_000, 10)), np.zeros(30_000)
+    x[:2, -1], y[::2] = 1, 1
+    if kind == "npz":
+        np.savez_compressed(tmp_path / "a.npz", x=x, y=y)
+        text = f"{tmp_path}/a.npz"
+    elif kind == "h5":
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.create_dataset("x", data=x, compression="gzip")
+            file["y"] = y
+        text = f"{tmp_path}/a.h5"
+    elif kind == "pictures":
+        for name in "ab":
+            (tmp_path / "all" / name).mkdir(parents=True)
+            Image.new("RGB", (1000, 300)).save(tmp_path / "all" / name / "1.png")
+        text = f"{tmp_path}/all"
+    elif kind == "mat":
+        scipy.io.savemat(tmp_path / "a.mat", {"X": x, "y": y}, do_compression=True)
+        text = f"{tmp_path}/a.mat"
+    else:
+        text = path_of(tmp_path, WRITERS[kind](tmp_path, x, y[:, None] if kind == "mat 7.3" else y))
+    if kind in ("npz", "parquet"):
+        assert Path(text).stat().st_size < 200_000
+    monkeypatch.setattr(memory, "total_bytes", lambda: 200_000)
+    named = {"npy": "y.npy", "pictures": "all, 2 pictures", "libsvm": "a.scale"}.get(kind, Path(text).name)
+    with pytest.raises(UserError, match=rf"{named}.* needs .* GiB of memory at least, and this machine has"):
+        DataSettings(data=text)
 
 
 def test_settings_look_at_many_files_once_and_see_changes_later(tmp_path, monkeypatch):

@@ -30,7 +30,8 @@ def four(side, channels=1, train=30, test=10):
 @pytest.mark.parametrize("kind, side, channels, published, level", [
     ("high_frequency", 28, 1, noise.high_frequency, 1.5), ("low_frequency", 28, 1, noise.low_frequency, 9),
     ("low_frequency", 32, 3, noise.low_frequency_colour, 12), ("high_frequency", 20, 3, noise.high_frequency, 0.7),
-    ("low_frequency", 9, 4, noise.low_frequency_colour, 5),
+    ("low_frequency", 9, 4, noise.low_frequency_colour, 5), ("high_frequency", 8, 2, noise.high_frequency, 1.0),
+    ("low_frequency", 6, 5, noise.low_frequency_colour, 3),
 ])  # fmt: skip
 def test_noise_of_images_equals_the_published_one(kind, side, channels, published, level):
     arrays = four(side, channels)

@@ -7,6 +7,7 @@ and colour if all of them are, unless `--channels` says so.
 
 import collections
 import hashlib
+import math
 import re
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from linearized.data.own.arrays import OwnArrays
 from linearized.data.own.formats import file_digest
 from linearized.data.sources.image_folder import ADVICE, Pictures, found_pictures, skipped_notes
 from linearized.data.sources.split_folders import hidden
+from linearized.settings.memory import refuse_beyond_machine
 from linearized.settings.own_settings import OwnDataSettings
 
 
@@ -58,6 +60,8 @@ class ImageFolder:
                             "Replace them.")  # fmt: skip
         shape = (*_size(every, options.image_size, folder), _channels(every, options.channels, folder))
         deep = any(head.deep for head in every)
+        refuse_beyond_machine((4 if deep else 1) * len(every) * math.prod(shape), f"{folder}, {len(every):,} pictures,",
+                              "Give a smaller --image_size, or fewer pictures.")  # fmt: skip
         arrays = {name: _read(part, shape, deep, options.skip_bad, skipped) for name, part in parts.items()}
         for name, (x, _y) in arrays.items():
             if not len(x):

@@ -14,10 +14,12 @@ from linearized.base.nearest import hint
 from linearized.base.reading import TEXT_LIMIT, opened, parsing, read_bytes
 from linearized.data.own.arrays import OwnArrays
 from linearized.data.own.formats import FileFormat
+from linearized.settings.memory import refuse_beyond_machine
 from linearized.settings.own_settings import OwnDataSettings
 
 TARGETS = ("target", "targets", "label", "labels", "class", "y")  # columns that are the target if none is named
 READS = ("target", "drop_columns")
+WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}  # bytes of a value of Parquet's physical types; 8 for others
 HEAD = 2**16  # bytes in which the first line must end
 
 
@@ -57,9 +59,28 @@ class Parquet(FileFormat):
         import pandas as pd
 
         require("pyarrow", "parquet", f"--data={text}")
+        import pyarrow.parquet as pq
+
         with opened(text, "a Parquet file") as file:
+            _refuse_large(pq.ParquetFile(file).metadata, text)
+            file.seek(0)
             frame = pd.read_parquet(file, engine="pyarrow")
         return of_frame(frame, text, options)
+
+
+def _refuse_large(metadata: Any, where: str) -> None:
+    """Raise `UserError` if the columns of a Parquet file, unpacked, take more memory than the machine has.
+
+    Equal values take almost no space in the file, so the number of values counts; of text, the pointers to it count.
+    """
+    needed = 0
+    for group in range(metadata.num_row_groups):
+        row_group = metadata.row_group(group)
+        for place in range(row_group.num_columns):
+            column = row_group.column(place)
+            width = WIDTHS.get(column.physical_type, 8)
+            needed += max(width * column.num_values, column.total_uncompressed_size)
+    refuse_beyond_machine(needed, f"{where}, unpacked,", "Keep fewer rows or columns in it.")
 
 
 def of_frame(frame: Any, where: str, options: OwnDataSettings) -> OwnArrays:
