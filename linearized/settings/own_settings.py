@@ -27,6 +27,7 @@ FORMATS = Registry(  # asked in this order whether a text of --data fits
         "hf": "linearized.data.own.readers.hub:HF",
         "tfds": "linearized.data.own.readers.hub:TFDS",
         "cifar10": "linearized.data.own.readers.cifar:CIFAR10",
+        "cifar100": "linearized.data.own.readers.cifar:CIFAR100",
         "svhn": "linearized.data.own.readers.cifar:SVHN",
         "idx": "linearized.data.own.readers.idx:IDX",
         "image_folder": "linearized.data.own.readers.image_folder:IMAGE_FOLDER",

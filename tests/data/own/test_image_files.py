@@ -16,8 +16,10 @@ from PIL import Image
 from linearized import from_arrays
 from linearized.base.errors import UserError
 from linearized.data.loading import load_rows
+from linearized.data.own.formats import content_digest
 from linearized.data.sources import cifar10
 from linearized.experiments.train import TrainSettings
+from linearized.settings.own_settings import OwnDataSettings
 
 SHARED_CIFAR = Path(__file__).resolve().parents[4] / "shared" / "cifar10" / "write_batches.py"
 
@@ -71,6 +73,30 @@ def test_folder_with_two_sets_of_idx_files_is_refused(tmp_path):
         loaded(tmp_path)
 
 
+def write_mnist(folder, seed):
+    arrays = *grey(20, seed), *grey(6, seed + 1)
+    folder.mkdir(parents=True)
+    names = [f"{kind}-{what}-ubyte" for kind in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
+    for name, array in zip(names, arrays, strict=True):
+        write_idx(folder / name, array, False)
+        write_idx(folder / f"{name}.gz", array, True)  # torchvision keeps both
+    return from_arrays(*arrays, images=True)
+
+
+def test_the_root_of_torchvision_and_the_folder_below_it_are_the_same_as_arrays(tmp_path):
+    direct = write_mnist(tmp_path / "MNIST" / "raw", 0)
+    for place in (".", "MNIST", "MNIST/raw"):
+        assert_same(loaded(tmp_path / place), direct)
+    digest = OwnDataSettings.draft(data=str(tmp_path))
+    before = content_digest(digest)
+    write_idx(tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte", grey(20, 5)[0], False)
+    assert content_digest(digest) != before
+    other = write_mnist(tmp_path / "FashionMNIST" / "raw", 7)
+    with pytest.raises(UserError, match=r"holds several data sets: FashionMNIST/raw, MNIST/raw. Give one of them"):
+        loaded(tmp_path)
+    assert_same(loaded(tmp_path / "FashionMNIST"), other)
+
+
 def colour(count, seed):
     random = np.random.default_rng(seed)
     return random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), np.arange(count) % 10
@@ -100,6 +126,69 @@ def test_cifar_of_every_version_is_the_same_as_arrays(tmp_path, version):
         for path in sorted(tmp_path.glob("*_batch*")):
             tar.add(path, f"cifar/{path.name}")
     assert_same(loaded(tmp_path / "cifar-10-any.tar.gz"), direct)
+
+
+def test_a_folder_that_cifar_lies_in_is_the_same_as_arrays(tmp_path):
+    (x, y), (x_test, y_test) = colour(20, 0), colour(10, 1)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    write_batch(folder, "data_batch_1", x, y, "python")
+    write_batch(folder, "test_batch", x_test, y_test, "python")
+    assert_same(loaded(tmp_path), from_arrays(x, y, x_test, y_test, images=True))
+    write_mnist(tmp_path / "MNIST" / "raw", 0)
+    with pytest.raises(UserError, match=r"holds several data sets: cifar-10-batches-py, MNIST/raw"):
+        loaded(tmp_path)
+
+
+FINE = tuple(f"kind {number:02d}" for number in range(100))
+
+
+def write_cifar100(folder, shape=(-1, 3072)):
+    (x, _), (x_test, _) = colour(100, 0), colour(100, 1)
+    y, y_test = np.arange(100), np.arange(100)[::-1]
+    folder.mkdir(parents=True)
+    for name, images, labels in (("train", x, y), ("test", x_test, y_test)):
+        planes = images.transpose(0, 3, 1, 2).reshape(shape)
+        values = {b"data": planes, b"fine_labels": labels.tolist(), b"coarse_labels": [0] * 100}
+        (folder / name).write_bytes(pickle.dumps(values))
+    (folder / "meta").write_bytes(pickle.dumps({b"fine_label_names": [one.encode() for one in FINE]}))
+    return from_arrays(x, y, x_test, y_test, images=True, task="classes")
+
+
+@pytest.mark.parametrize("shape", [(-1, 3072), (-1, 3, 32, 32)])
+def test_cifar_100_in_a_folder_and_an_archive_is_the_same_as_arrays(tmp_path, shape):
+    folder = tmp_path / "root" / "cifar-100-python"
+    direct = write_cifar100(folder, shape)
+    with tarfile.open(tmp_path / "cifar-100-python.tar.gz", "w:gz") as tar:
+        tar.add(folder, "cifar-100-python")
+    for place in (folder, folder.parent, tmp_path / "cifar-100-python.tar.gz"):
+        dataset = loaded(place, task="classes")
+        assert_same(dataset, direct)
+        assert dataset.class_names == FINE
+    other = tmp_path / "any name"
+    folder.rename(other)
+    assert_same(loaded(other, task="classes"), direct)
+
+
+@pytest.mark.parametrize("name, change, message", [
+    ("train", {b"fine_labels": [100] * 100}, r"train is damaged or not a part of CIFAR-100 .expected bytes"),
+    ("test", {b"fine_labels": [1]}, r"test is damaged or not a part of CIFAR-100"),
+    ("test", {b"data": np.zeros((100, 3071), np.uint8)}, r"test is damaged or not a part of CIFAR-100"),
+    ("meta", {b"fine_label_names": []}, r"meta is damaged or not CIFAR-100's names .it has 0 names"),
+])  # fmt: skip
+def test_damaged_files_of_cifar_100_are_refused_by_name(tmp_path, name, change, message):
+    write_cifar100(tmp_path / "cifar-100-python")
+    path = tmp_path / "cifar-100-python" / name
+    path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()) | change))
+    with pytest.raises(UserError, match=message):
+        loaded(path.parent)
+    path.unlink()
+    with pytest.raises(UserError, match=rf"{name} does not exist"):
+        loaded(path.parent)
+    with tarfile.open(tmp_path / "cifar-100-python.tar", "w") as tar:
+        tar.add(path.parent, "cifar-100-python")
+    with pytest.raises(UserError, match=rf"cifar-100-python.tar is damaged .*it lacks {name}"):
+        loaded(tmp_path / "cifar-100-python.tar")
 
 
 def test_cifar_as_png_folders_is_the_same_as_its_arrays(tmp_path):

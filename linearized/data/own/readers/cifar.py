@@ -1,6 +1,7 @@
-"""CIFAR-10 and SVHN by path, in the layouts that they are distributed in.
+"""CIFAR-10, CIFAR-100 and SVHN by path, in the layouts that they are distributed in.
 
-CIFAR-10 is a folder or a tar archive of its Python, binary or Matlab version (`linearized.data.sources.cifar10`). SVHN
+CIFAR-10 is a folder or a tar archive of its Python, binary or Matlab version (`linearized.data.sources.cifar10`), and
+CIFAR-100 of its Python version; the folder may also be the one that theirs lies in, such as torchvision's `root`. SVHN
 is a folder with train_32x32.mat and test_32x32.mat, whose arrays are X (32, 32, 3, n) and y (n, 1); its class 10 is the
 digit 0.
 """
@@ -13,6 +14,8 @@ from linearized.base.errors import UserError
 from linearized.base.reading import parsing, read_bytes
 from linearized.data.own.arrays import OwnArrays
 from linearized.data.own.formats import FileFormat
+from linearized.data.own.readers.roots import place_of
+from linearized.data.sources import cifar100
 from linearized.data.sources.cifar10 import CLASSES, FILE_LIMIT, CifarFiles, batches
 from linearized.settings.own_settings import OwnDataSettings
 
@@ -29,21 +32,59 @@ class Cifar10(FileFormat):
 
     def fits(self, text: str) -> bool:
         """See `Reader`: a folder that holds a batch, or an archive by its name."""
-        path = Path(text)
-        if path.is_dir():
-            return bool(batches(path))
-        name = path.name.lower()
-        return name.startswith("cifar-10-") and name.endswith(ARCHIVES) and path.is_file()
+        return place_of(Path(text), _holds_batches) is not None or _is_archive(text, "cifar-10-")
 
     def paths(self, text: str) -> list[Path]:
         """As `FileFormat.paths`."""
-        path = Path(text)
-        return [path] if path.is_file() else sorted(batches(path).values())
+        place = self.place(text)
+        return [place] if place.is_file() else sorted(batches(place).values())
+
+    def place(self, text: str) -> Path:
+        """Return the archive, or the folder of the batches."""
+        return place_of(Path(text), _holds_batches) or Path(text)
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
         """See `Reader`."""
-        raw = CifarFiles().read(Path(text))
+        raw = CifarFiles().read(self.place(text))
         return OwnArrays(raw.train, raw.train_labels, raw.test, raw.test_labels, images=True, class_names=CLASSES)
+
+
+class Cifar100(FileFormat):
+    """CIFAR-100's train, test and meta, with its fine classes."""
+
+    kind, advice, limit = "a pickle of CIFAR-100", ADVICE, FILE_LIMIT
+
+    def fits(self, text: str) -> bool:
+        """See `Reader`: a folder that holds the three files, or an archive by its name."""
+        return place_of(Path(text), _holds_hundred) is not None or _is_archive(text, "cifar-100-")
+
+    def paths(self, text: str) -> list[Path]:
+        """As `FileFormat.paths`."""
+        place = self.place(text)
+        return [place] if place.is_file() else [place / name for name in cifar100.FILES]
+
+    def place(self, text: str) -> Path:
+        """Return the archive, or the folder of the files."""
+        return place_of(Path(text), _holds_hundred) or Path(text)
+
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """See `Reader`."""
+        raw, names = cifar100.read(self.place(text), ADVICE)
+        return OwnArrays(raw.train, raw.train_labels, raw.test, raw.test_labels, images=True, class_names=names)
+
+
+def _is_archive(text: str, prefix: str) -> bool:
+    name = Path(text).name.lower()
+    return name.startswith(prefix) and name.endswith(ARCHIVES) and Path(text).is_file()
+
+
+def _holds_batches(folder: Path) -> bool:
+    return bool(batches(folder))
+
+
+def _holds_hundred(folder: Path) -> bool:
+    there = [(folder / name).is_file() for name in cifar100.FILES]
+    return all(there) or (folder.name == cifar100.FOLDER and any(there))
 
 
 class Svhn(FileFormat):
@@ -81,4 +122,4 @@ def _svhn(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(images), labels % 10
 
 
-CIFAR10, SVHN = Cifar10(), Svhn()
+CIFAR10, CIFAR100, SVHN = Cifar10(), Cifar100(), Svhn()

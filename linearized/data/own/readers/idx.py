@@ -2,8 +2,9 @@
 
 `--data` is a folder with the four files (train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte,
 t10k-labels-idx1-ubyte; "test" is read as "t10k"; any prefix that all of them share, such as emnist-letters-), or the
-files themselves with commas: images,labels or images,labels,test_images,test_labels. EMNIST stores its images
-transposed; they are taken as they are.
+files themselves with commas: images,labels or images,labels,test_images,test_labels. The folder may also be
+torchvision's `root` or the one below it (`linearized.data.own.readers.roots`). EMNIST stores its images transposed;
+they are taken as they are.
 """
 
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from linearized.base.errors import UserError
 from linearized.data.own.arrays import OwnArrays
 from linearized.data.own.formats import FileFormat
+from linearized.data.own.readers.roots import place_of
 from linearized.settings.own_settings import OwnDataSettings
 from linearized.storage.array_files import IDX_LIMIT, read_idx
 
@@ -29,7 +31,7 @@ class Idx(FileFormat):
     def fits(self, text: str) -> bool:
         """See `Reader`."""
         if Path(text).is_dir():
-            return bool(_in_folder(Path(text)))
+            return place_of(Path(text), _holds_some) is not None
         return all(_NAMED.fullmatch(Path(one).name.lower()) for one in text.split(","))
 
     def paths(self, text: str) -> list[Path]:
@@ -59,7 +61,7 @@ def paths_of(text: str) -> list[Path]:
             raise UserError(f"idx files come in pairs: --data=images,labels or images,labels,test_images,test_labels, "
                             f"or their folder. Received: {len(paths)}.")  # fmt: skip
         return paths
-    found = _in_folder(Path(text))
+    found = _in_folder(place_of(Path(text), _holds_some) or Path(text))
     sets = sorted({prefix for prefix, _split, _what in found})
     if len(sets) > 1:
         listed = ", ".join(one or "no prefix" for one in sets[:8])
@@ -69,6 +71,10 @@ def paths_of(text: str) -> list[Path]:
     if missing and missing != ["test-images", "test-labels"]:
         raise UserError(f"{text} lacks the idx files {', '.join(missing)}. Add them, or name the files with commas.")
     return [found[sets[0], split, what] for split, what in ORDER if (sets[0], split, what) in found]
+
+
+def _holds_some(folder: Path) -> bool:
+    return bool(_in_folder(folder))
 
 
 def _in_folder(folder: Path) -> dict[tuple[str, str, str], Path]:

@@ -7,19 +7,14 @@ housing sets Keras draws the test rows by a seed of its own; here all rows are d
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from linearized.base.errors import UserError
-from linearized.base.reading import parsing, read_bytes
 from linearized.data.own.arrays import OwnArrays, from_names
 from linearized.data.own.readers.fetched import Fetched
 from linearized.data.source import Raw, RawFiles
-from linearized.data.sources import cifar10, fmnist, keras_cache
+from linearized.data.sources import cifar10, cifar100, fmnist, keras_cache
 from linearized.storage.array_files import read_npz
-from linearized.storage.pickles import read_pickle
 
 ADVICE = "Remove it, and it is downloaded again."
-CIFAR100 = "cifar-100-python"
 
 
 class Keras(Fetched):
@@ -52,31 +47,8 @@ def _images(raw: Raw, classes: tuple[str, ...]) -> OwnArrays:
 
 def _cifar100(name: str) -> OwnArrays:
     """Return CIFAR-100 with its 100 fine classes."""
-    train = _cached(name, f"{CIFAR100}-target/{CIFAR100}/train", f"{CIFAR100}/train")
-    x, y = _cifar100_part(train)
-    x_test, y_test = _cifar100_part(train.with_name("test"))
-    meta = _pickled(train.with_name("meta"))
-    with parsing(train.with_name("meta"), "CIFAR-100's names", ADVICE):
-        names = tuple(one.decode() if isinstance(one, bytes) else str(one) for one in meta["fine_label_names"])
-        if len(names) != 100:
-            raise ValueError(f"it has {len(names)} names")
-    return OwnArrays(x, y, x_test, y_test, images=True, class_names=names)
-
-
-def _cifar100_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    values = _pickled(path)
-    with parsing(path, "a part of CIFAR-100", ADVICE):
-        labels = np.asarray(values["fine_labels"], np.int64)
-        images = values["data"].reshape(len(labels), 3, 32, 32).transpose(0, 2, 3, 1)
-        if images.dtype != np.uint8 or not ((labels >= 0) & (labels < 100)).all():
-            raise ValueError("expected bytes and labels of 0..99")
-    return images, labels
-
-
-def _pickled(path: Path) -> dict[str, object]:
-    values = read_pickle(read_bytes(path, "a pickle", ADVICE), str(path))
-    with parsing(path, "a pickled dict", ADVICE):
-        return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in values.items()}
+    train = _cached(name, f"{cifar100.FOLDER}-target/{cifar100.FOLDER}/train", f"{cifar100.FOLDER}/train")
+    return _images(*cifar100.read(train.parent, ADVICE))
 
 
 def _cached(name: str, *places: str) -> Path:

@@ -1,0 +1,45 @@
+"""The folder of published files below a folder that a user names, such as torchvision's `root`.
+
+torchvision keeps MNIST and its relatives as ROOT/MNIST/raw, and CIFAR as ROOT/cifar-10-batches-py.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from linearized.base.errors import UserError
+from linearized.data.sources import cifar10, cifar100
+
+RAW = "raw"
+NAMED = (RAW, *cifar10.FOLDERS, cifar100.FOLDER)
+
+
+def place_of(folder: Path, holds: Callable[[Path], bool]) -> Path | None:
+    """Return the folder that holds files of a format: `folder`, or one that it has below it; None for none.
+
+    Args:
+        holds: Whether a folder directly holds files of the format.
+
+    Raises `UserError` if one below it does, and others have published data beside it.
+    """
+    if not folder.is_dir():
+        return None
+    if holds(folder):
+        return folder
+    below = _below(folder)
+    mine = [place for place in below if holds(place)]
+    if mine and len(below) > 1:
+        listed = ", ".join(str(place.relative_to(folder)) for place in below[:8])
+        raise UserError(f"{folder} holds several data sets: {listed}. Give one of them, such as --data={mine[0]}.")
+    return mine[0] if mine else None
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the folders below a folder in which published files lie by custom, as they are there."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return []
+    raw = [folder / name / RAW for name in names if (folder / name / RAW).is_dir()]
+    return [*(folder / name for name in NAMED if name in names), *raw]
