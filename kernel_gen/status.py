@@ -9,6 +9,7 @@ The flags are those that the shards were made with. Temporary files and locks of
 nothing else is changed on disk.
 """
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from linearized.settings.embedding_settings import EmbeddedRows
 from linearized.settings.gram_settings import GramSettings
 from linearized.settings.reads import SET, when
 from linearized.storage.manifest import FEATURES, GRAM, kind_of, load_manifest
+from linearized.storage.shard_folder import tidy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,10 @@ def main(config: StatusSettings) -> None:
     folder = settings.path()
     kind = kind_of(folder)
     if kind is None:
+        if folder.is_dir():  # a job that was killed before it described the folder
+            tidy(folder)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         wanted = FEATURES if config.features else GRAM
         raise UserError(f"{folder} holds no {wanted.noun}. Make it with: {settings.command()}")
     for line in report(folder).splitlines():

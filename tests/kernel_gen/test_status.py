@@ -169,6 +169,16 @@ def test_a_refused_embedding_leaves_nothing(directories, monkeypatch):
     assert set(everything(directories)) <= {"data_dir"}
 
 
+def test_the_status_removes_what_a_job_left_that_was_killed_at_its_start(directories, capsys):
+    folder = Config(**SMALL, degree=7).path()
+    (folder / ".writing-dead").mkdir(parents=True)
+    (folder / ".writing-dead" / "gram.json").write_bytes(b"{")
+    (folder / "gram.lock").write_text("")
+    assert status.command([*FLAGS[:-1], "--degree=7"]) == 2
+    assert "holds no Gram matrix" in capsys.readouterr().err
+    assert not folder.exists()
+
+
 def test_the_status_removes_what_killed_jobs_left(config):
     folder = config.path()
     (folder / "shard_0001.lock").write_text("")
