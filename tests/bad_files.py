@@ -357,18 +357,23 @@ def _svhn(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def _cache_of_keras(folder: Path) -> list[Path]:
-    """Write MNIST and CIFAR-100, a few rows of each, as Keras keeps them below `$KERAS_HOME`."""
-    cifar = folder / "datasets" / "cifar-100-python"
-    cifar.mkdir(parents=True)
-    images, y = _random().integers(0, 256, (12, 28, 28)).astype(np.uint8), np.arange(12) % 10
-    np.savez(folder / "datasets" / "mnist.npz", x_train=images, y_train=y, x_test=images[:4], y_test=y[:4])
+def _cifar100(cifar: Path) -> list[Path]:
+    """Write a few rows of CIFAR-100 into a folder."""
+    cifar.mkdir(exist_ok=True)
     for name, rows in (("train", 12), ("test", 4)):
         values = {b"data": batch(rows, 0)[b"data"], b"fine_labels": list(range(rows))}
         (cifar / name).write_bytes(pickle.dumps(values, protocol=2))
     names = [f"class {number}".encode() for number in range(100)]
     (cifar / "meta").write_bytes(pickle.dumps({b"fine_label_names": names}, protocol=2))
-    return [folder / "datasets" / "mnist.npz", *sorted(cifar.iterdir())]
+    return sorted(cifar.iterdir())
+
+
+def _cache_of_keras(folder: Path) -> list[Path]:
+    """Write MNIST and CIFAR-100, a few rows of each, as Keras keeps them below `$KERAS_HOME`."""
+    (folder / "datasets").mkdir()
+    images, y = _random().integers(0, 256, (12, 28, 28)).astype(np.uint8), np.arange(12) % 10
+    np.savez(folder / "datasets" / "mnist.npz", x_train=images, y_train=y, x_test=images[:4], y_test=y[:4])
+    return [folder / "datasets" / "mnist.npz", *_cifar100(folder / "datasets" / "cifar-100-python")]
 
 
 def _read_own(text: str) -> Any:
@@ -400,6 +405,7 @@ OWN = {
     "CIFAR-10, binary": _own_target(lambda folder: _cifar(folder, "bin")),
     "CIFAR-10, Matlab": _own_target(lambda folder: _cifar(folder, "mat")),
     "CIFAR-10, archive": _own_target(lambda folder: _cifar(folder, "tar.gz"), "cifar-10-python.tar.gz"),
+    "CIFAR-100": _own_target(_cifar100),
     "SVHN": _own_target(_svhn),
     "idx": _own_target(lambda folder: _fashion(folder, gzip.compress, ".gz")),
     "idx, unzipped": _own_target(lambda folder: _fashion(folder, bytes, "")),

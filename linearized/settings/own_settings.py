@@ -52,8 +52,9 @@ class OwnDataSettings(Settings):
     GROUP = "Data"
 
     data: str = setting(
-        "", "your own data in the place of --dataset: a.npz, x.npy,y.npy, a.csv, a.tsv, a.parquet, a.h5:group, a.mat, "
-        "idx and LIBSVM files, a folder of images, or keras:, sklearn:, openml:, hf: or tfds: and a name",
+        "", "your own data in the place of --dataset: a.npz, x.npy,y.npy, a.csv, train.csv,test.csv, a.tsv, a.parquet, "
+        "a.h5:group, a.mat, idx and LIBSVM files, a folder of images, or keras:, sklearn:, openml:, hf: or tfds: and a "
+        "name",
     )  # fmt: skip
     task: str = setting(
         "auto", "what to learn of --data; auto: classes for text and for few whole numbers", choices=TASKS, when=OWN

@@ -90,6 +90,39 @@ WRITERS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("suffix, separator", [("csv", ","), ("csv", ";"), ("tsv", "\t")])
+def test_two_tables_are_the_train_and_the_test_rows(tmp_path, suffix, separator):
+    x, y = table()
+    for name, rows, columns in (("train", slice(80), 1), ("test", slice(80, 120), -1)):
+        frame(x[rows], y[rows]).iloc[:, ::columns].to_csv(tmp_path / f"{name}.{suffix}", index=False, sep=separator)
+    text = f"{tmp_path}/train.{suffix},{tmp_path}/test.{suffix}"
+    found = DataSettings(data=text).described().load(0)
+    expected = linearized.from_arrays(x[:80], y[:80], x[80:], y[80:])
+    for split, rows in expected.splits().items():
+        np.testing.assert_allclose(found.splits()[split].x, rows.x, rtol=1e-6)
+        np.testing.assert_array_equal(found.splits()[split].y, rows.y)
+    before = content_digest(OwnDataSettings.draft(data=text))
+    csv(tmp_path, x[80:] + 1, y[80:], suffix, separator)
+    (tmp_path / f"a.{suffix}").rename(tmp_path / f"test.{suffix}")
+    assert content_digest(OwnDataSettings.draft(data=text)) != before
+
+
+def test_tables_that_do_not_go_together_are_refused(tmp_path):
+    x, y = table()
+    csv(tmp_path, x, y)
+    (tmp_path / "a.csv").rename(tmp_path / "b,c.csv")  # one file
+    assert len(DataSettings(data=f"{tmp_path}/b,c.csv").described().load(0).train) == 96
+    one, other = tmp_path / "one.csv", tmp_path / "other.csv"
+    frame(x, y).to_csv(one, index=False)
+    frame(x, y).rename(columns={"column 1": "column x"}).to_csv(other, index=False)
+    with pytest.raises(UserError, match=r"must have the same columns\. In one of them alone: column 1, column x\."):
+        DataSettings(data=f"{one},{other}").described().load(0)
+    with pytest.raises(UserError, match=r"takes one table, or two: .* Received: 3"):
+        DataSettings(data=f"{one},{one},{one}").described().load(0)
+    with pytest.raises(UserError, match=r"none\.csv does not exist"):
+        DataSettings(data=f"{one},{tmp_path}/none.csv").described().load(0)
+
+
 def path_of(folder, text):
     return text if text.startswith("/") else str(folder / text)
 

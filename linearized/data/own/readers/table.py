@@ -1,6 +1,10 @@
-"""Tables: .csv, .tsv (the first line names the columns) and .parquet; the columns of --target are the labels."""
+"""Tables: .csv, .tsv (the first line names the columns) and .parquet; the columns of --target are the labels.
+
+Two text tables with a comma between, train.csv,test.csv, are the train and the test rows.
+"""
 
 import csv
+import dataclasses
 import io
 import warnings
 from pathlib import Path
@@ -28,25 +32,49 @@ class TextTable(FileFormat):
 
     suffixes, kind, reads, limit = (".csv", ".tsv"), "a table", READS, TEXT_LIMIT
 
-    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
-        import pandas as pd
+    def paths(self, text: str) -> list[str]:
+        """As `FileFormat.paths`. Raises `UserError` for more than two tables."""
+        texts = [one.strip() for one in text.split(",")]
+        if Path(text).exists() or not all(Path(one).suffix.lower() in self.suffixes for one in texts):
+            return [text]
+        if len(texts) > 2:
+            raise UserError(f"--data takes one table, or two: those of the train and of the test rows. Received: "
+                            f"{len(texts)} in {text[:200]}.")  # fmt: skip
+        return texts
 
-        content = read_bytes(text, "a table", limit=self.limit)
-        with parsing(text, "a table in UTF-8"):
-            head = content[:HEAD].split(b"\n")[0].decode("utf-8-sig").rstrip("\r")
-            separator = "\t" if Path(text).suffix.lower() == ".tsv" else ";" if "," not in head and ";" in head else ","
-            names = _header(next(csv.reader([head], delimiter=separator), []), text)
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)
-                try:
-                    frame = pd.read_csv(io.BytesIO(content), sep=separator, encoding="utf-8-sig",
-                                        skipinitialspace=True, low_memory=False, index_col=False)  # fmt: skip
-                except pd.errors.ParserWarning as warning:
-                    raise UserError(f"{text} has rows with more values than its header has names ({len(names)}). "
-                                    "Name every column in the first line.") from warning  # fmt: skip
-            frame.columns = names
-        return of_frame(frame, text, options)
+    def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
+        """See `Reader`. Raises `UserError` for a test table of other columns than the train table's."""
+        paths = self.paths(text)
+        frames = [_frame(path, self.limit) for path in paths]
+        if odd := sorted(set(frames[0].columns) ^ set(frames[-1].columns)):
+            raise UserError(f"{' and '.join(paths)} must have the same columns. In one of them alone: "
+                            f"{', '.join(odd)[:200]}.")  # fmt: skip
+        train = of_frame(frames[0], paths[0], options)
+        if len(frames) == 1:
+            return train
+        test = of_frame(frames[1][frames[0].columns], paths[1], options)
+        return dataclasses.replace(train, x_test=test.x, y_test=test.y)
+
+
+def _frame(path: str, limit: int | None) -> Any:
+    """Return the data frame of a text table."""
+    import pandas as pd
+
+    content = read_bytes(path, "a table", limit=limit)
+    with parsing(path, "a table in UTF-8"):
+        head = content[:HEAD].split(b"\n")[0].decode("utf-8-sig").rstrip("\r")
+        separator = "\t" if Path(path).suffix.lower() == ".tsv" else ";" if "," not in head and ";" in head else ","
+        names = _header(next(csv.reader([head], delimiter=separator), []), path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            try:
+                frame = pd.read_csv(io.BytesIO(content), sep=separator, encoding="utf-8-sig",
+                                    skipinitialspace=True, low_memory=False, index_col=False)  # fmt: skip
+            except pd.errors.ParserWarning as warning:
+                raise UserError(f"{path} has rows with more values than its header has names ({len(names)}). "
+                                "Name every column in the first line.") from warning  # fmt: skip
+        frame.columns = names
+    return frame
 
 
 class Parquet(FileFormat):
