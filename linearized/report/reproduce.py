@@ -111,7 +111,7 @@ def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Pat
     shown = [column for column in points if tangents or column in named or column.endswith(("_loss", "_accuracy"))]
     with whole_file(folder / f"{name}.csv") as path:
         points[shown].to_csv(path, index=False)
-    print_means(recipe.metric, points)
+    print_means(recipe.metric, tangent_figure.tabled(recipe, points) if tangents else points)
     say(f"the {'' if tangents else 'published '}figure shows: {recipe.shows}")
 
 

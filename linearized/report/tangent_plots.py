@@ -162,7 +162,7 @@ def draw_width(scores: Axes, kernel: Axes, table: pd.DataFrame) -> None:
     cap_accuracy(scores, metric)
     looks = {f"{name}_end": look for name, look in _KERNEL.items() if name != "features_alignment_with_start"}
     _lines(kernel, ends, looks, "num_units_end")
-    kernel.set(ylabel="of the kernel at the end", ylim=(-0.03, 1.03))
+    kernel.set(ylabel="1 - cosine, or alignment", ylim=(-0.03, 1.03))
     widths = sorted(ends["num_units_end"].unique())
     for axis in (scores, kernel):
         log_axis(axis, "x")

@@ -343,6 +343,7 @@ def test_figures_of_tangent_kernels_have_a_column_for_each_curve(name, monkeypat
                          for place, (label, seed, _) in enumerate(made)])  # fmt: skip
     points = tangent_figure.points(recipe, runs)
     assert len(points) == len(made) * 4 and {*points["value"]} == ({0, 1, 10, 100} if len(widths) == 1 else {*widths})
+    assert {*tangent_figure.tabled(recipe, points)["epoch"]} == ({0, 1, 10, 100} if len(widths) == 1 else {100})
     figure = laid_out(tangent_figure.figure(recipe, points))
     assert len(figure.axes) == 2 * len(recipe.curves)
     for place, curve in enumerate(recipe.curves):
@@ -351,6 +352,9 @@ def test_figures_of_tangent_kernels_have_a_column_for_each_curve(name, monkeypat
         network = next(line for line in lines if len(line.get_xdata()) == (4 if len(widths) == 1 else 3))
         expected = [0.5, 0.6, 0.7, 0.8] if len(widths) == 1 else [0.8] * 3
         np.testing.assert_allclose(network.get_ydata(), expected)
+        low, high = figure.axes[place].get_ylim()
+        inside = [low <= value <= high for line in lines for value in line.get_ydata()]
+        assert all(inside) or recipe.tangents == "epochs"
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -29,6 +29,11 @@ def points(recipe: FigureRecipe, runs: pd.DataFrame) -> pd.DataFrame:
     return table.assign(value=table["epoch" if recipe.tangents == "epochs" else "num_units"])
 
 
+def tabled(recipe: FigureRecipe, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the points whose means are printed: of a figure against the width those after each run's last epoch."""
+    return table if recipe.tangents == "epochs" else table.groupby("run").tail(1)
+
+
 def figure(recipe: FigureRecipe, table: pd.DataFrame) -> Figure:
     """Draw scores above, and distance and alignments of the tangent kernel below, one column for each curve.
 
@@ -50,8 +55,12 @@ def figure(recipe: FigureRecipe, table: pd.DataFrame) -> Figure:
         if place:
             above.set_ylabel("")
             below.set_ylabel("")
+    metric = tangent_plots.metric_of(table)
     if recipe.tangents == "epochs":
-        tangent_plots.focus(axes[0], table, tangent_plots.metric_of(table))
+        tangent_plots.focus(axes[0], table, metric)
+    else:  # the panels of a row share their axis, which the first one has set
+        axes[0].autoscale(axis="y")
+        plots.cap_accuracy(axes[0], metric)
     picture.suptitle(textwrap.fill(recipe.title, TITLE), fontsize=11)
     plots.legend_below(picture, plots.handles_of(axes))
     return picture

@@ -37,8 +37,8 @@ def _curve(model: str, parametrization: str, widths: dict[str, int] | None = Non
 KINDS = [(model, name) for model in ("NN", "CNN") for name in ("ntk", "mup")]
 LAZY_TO_RICH = FigureRecipe(
     title="From lazy to rich: NN on Fashion-MNIST, Myrtle-5 CNN on photo patches",
-    shows="in ntk the kernel hardly moves, in mup it turns to the labels; the accuracies of networks, linearizations "
-    "and kernels of infinite width come close where rows are few",
+    shows="in ntk the kernel hardly moves, in mup it turns to the labels; on few clean rows the accuracies of a network, "
+    "its linearizations and its kernels end within a few percent, where it was trained long enough",
     dataset="FMNIST",
     axis="noise_ind",
     metric="network_accuracy",
