@@ -37,8 +37,7 @@ def _curve(model: str, parametrization: str, widths: dict[str, int] | None = Non
 KINDS = [(model, name) for model in ("NN", "CNN") for name in ("ntk", "mup")]
 LAZY_TO_RICH = FigureRecipe(
     title="From lazy to rich: NN on Fashion-MNIST, Myrtle-5 CNN on photo patches",
-    shows="in ntk the kernel hardly moves, in mup it turns to the labels; on few clean rows the accuracies of a network, "
-    "its linearizations and its kernels end within a few percent, where it was trained long enough",
+    shows="in ntk the tangent kernel hardly moves; in mup it turns to the labels",
     dataset="FMNIST",
     axis="noise_ind",
     metric="network_accuracy",
