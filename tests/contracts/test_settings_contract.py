@@ -174,7 +174,7 @@ def test_every_setting_is_read_by_something(cls, groups):
             for group in (*groups, "dataset") for entry in COMMANDS[group][2]
         )  # fmt: skip
         of_matrices = {"num_units", "law", "block", "weight_seed", "architecture", "device", "ntk_outputs",
-                       "variables", "layer", "bandwidth"}  # fmt: skip
+                       "variables", "layer", "bandwidth", "smoothness"}  # fmt: skip
         of_files = {"variables"}  # of models, by --linearize
         other = {embed.EmbedSettings: of_matrices, train.TrainSettings: of_files}.get(cls, ())
         assert used != (field.name in other), field.name
