@@ -3,6 +3,7 @@
 linearized data                                    lists
 linearized data --fetch=FMNIST                     gets it, where it is not here
 linearized data --data=table.csv --target=price    shows what --data would load; a picture of it is written
+linearized data --data=images --noise=high_frequency --noise_ind=3    the same, with the noise at one of its levels
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from linearized.settings.command import run_command
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import DataSettings
 from linearized.settings.own_settings import OWN, OwnDataSettings
-from linearized.settings.reads import when
+from linearized.settings.reads import SET, when
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ShowDataSettings(OwnDataSettings):
 
     fetch: str | None = setting(None, "a dataset to download or make", choices=DATASETS, when=when(data=""))
     seed: int = setting(0, "seed of the division into train and test rows", minimum=0, maximum=LARGEST_SEED, when=OWN)
+    noise_ind: int = setting(0, "the level of --noise that is shown", minimum=0, when=when(noise=SET))
     out: str = setting("data.png", "the picture: images of each class, or a table of columns", when=OWN)
 
     def __post_init__(self):
@@ -72,7 +74,7 @@ def show(config: ShowDataSettings) -> None:
     changed = {name: value for name in (*OwnDataSettings.own(), "seed")
                if (value := getattr(config, name)) != config.__dataclass_fields__[name].default}  # fmt: skip
     source = DataSettings(**changed).described()
-    seen = overview(source)
+    seen = overview(source, noise_ind=config.noise_ind)
     print("\n".join(seen.lines))
     if seen.images is not None:
         figure = contact_sheet(seen.images, source.prepared.class_names, source.image_shape)

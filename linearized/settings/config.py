@@ -24,7 +24,7 @@ CODE = "code"  # under which files keep `Settings.code` among the saved settings
 def setting(
     default: Any, help: str, *, choices: Registry | Sequence[str] | None = None, minimum: int | float | None = None,
     maximum: int | float | None = None, identity: bool = True, name: bool = False,
-    objects: bool = False, when: When = ALWAYS, group: str = "", aliases: tuple[str, ...] = (),
+    objects: bool = False, when: When = ALWAYS, group: str = "", aliases: tuple[str, ...] = (), unkeyed: Any = None,
 ) -> Any:  # fmt: skip
     """Return a field of a `Settings` class.
 
@@ -33,6 +33,7 @@ def setting(
         choices: A registry (its aliases are accepted) or the allowed strings.
         minimum, maximum: Inclusive bounds of a number; None: those of `WIDEST`.
         objects: Whether Python may give a function or an object in place of the string.
+        unkeyed: A value beside the default that takes no part in the key, because it was the default of a version.
         identity: False for what does not change the result (memory, folders): it does not name the run.
         name: The text becomes one component of a path, see `linearized.base.names.checked_name`.
     """
@@ -40,7 +41,7 @@ def setting(
         choices = Registry("choice", dict.fromkeys(choices, ""))
     metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "identity": identity,
                 "name": name, "objects": objects, "when": when, "group": group,
-                "aliases": aliases}  # fmt: skip
+                "aliases": aliases, "unkeyed": default if unkeyed is None else unkeyed}  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -168,7 +169,8 @@ class Settings:
         named = ((self.STORED.get(field.name, field.name), field) for field in dataclasses.fields(self))
         said = {
             stored: identity[stored] for stored, field in named
-            if identity.get(stored, field.default) != field.default and is_read(field.name, self, kinds, chosen)
+            if identity.get(stored, field.default) not in (field.default, field.metadata["unkeyed"])
+            and is_read(field.name, self, kinds, chosen)
         } | self.content()  # fmt: skip
         return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=4).hexdigest()
 

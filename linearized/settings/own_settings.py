@@ -6,7 +6,9 @@ flag is refused where the format has no use for it.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
+from linearized.base.errors import UserError
 from linearized.base.registry import Registry
 from linearized.settings.config import Settings, setting
 from linearized.settings.reads import SET, Declarations, reads, when
@@ -39,6 +41,7 @@ MECHANISM = Registry("mechanism", {
     "digest": "linearized.data.own.formats:content_digest", "file_digest": "linearized.data.own.formats:file_digest",
 })  # fmt: skip
 CHANNELS = ("auto", "grey", "colour")
+SPECTRAL = ("high_frequency", "low_frequency")  # noises that have published levels
 NOISES = ("", "high_frequency", "low_frequency", "label", "gaussian")
 MISSING = ("refuse", "drop", "mean")
 TASKS = ("auto", "classes", "binary", "regression")
@@ -78,14 +81,27 @@ class OwnDataSettings(Settings):
         choices=NOISES, when=OWN,
     )  # fmt: skip
     noise_levels: str = setting(
-        "0", "levels of --noise, which --noise_ind counts: such as 0,0.5,1", when=when(noise=SET)
+        "", "levels of --noise, which --noise_ind counts: such as 0,0.5,1; empty: the published ones of high_frequency "
+        "and low_frequency, for the size of the images",
+        when=when(noise=SET), unkeyed="0",
     )  # fmt: skip
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.noise and self.noise not in SPECTRAL and not self.noise_levels:
+            raise UserError(f"--noise={self.noise} has no published levels: give --noise_levels, such as "
+                            "--noise_levels=0,0.5,1.")  # fmt: skip
 
     @classmethod
     def kinds(cls) -> Declarations:
         """As `Settings.kinds`: the flags of single formats."""
         own = {name: reads(*FORMATS.load(name).reads) for name in FORMATS}
         return super().kinds() | {"data": own}
+
+    def identity(self) -> dict[str, Any]:
+        """As `Settings.identity`; levels that are not given are "published", or "0" where the noise has none."""
+        implied = "published" if self.noise in SPECTRAL else "0"
+        return super().identity() | {"noise_levels": self.noise_levels or implied}
 
     def chosen(self) -> Mapping[str, str | None]:
         """As `Settings.chosen`. Raises `UserError` for a text of --data that no format fits."""

@@ -44,7 +44,7 @@ OTHER = {  # a value that differs from the default and is valid, where the next 
     "weight_std": 1.5, "activation": "erf", "num_units": 8, "exp_name": "other", "num_train": 40, "num_test": 10,
     "lambda_heads": 2, "max_batch_size": 16, "synth_dim": 32, "momentum": "keras",
     "ntk_outputs": "sum", "variables": "kernel", "layer": "hidden",
-    "trainable": "classifier", "vocabulary": "vocab.txt", "block": 7, "dense_layers": 4, "noise_levels": "0,1",
+    "trainable": "classifier", "vocabulary": "vocab.txt", "block": 7, "dense_layers": 4,
     "tangent_at": "0,end", "tangent_rows": "5",
 }  # fmt: skip
 # What selects: its values are entries, not settings.
@@ -59,7 +59,7 @@ AT_WORK = {
 }  # what selects: its values are entries, not settings
 # Files, addresses, and what is valid with few values of others: tested with the code that reads them.
 ELSEWHERE = {"gram", "scheduler", "folder", "published_weights", "list", "ridge_grid", "loss", "target", "drop_columns",
-             "image_size", "channels", "skip_bad", "init", "linearize",
+             "image_size", "channels", "skip_bad", "noise", "noise_levels", "init", "linearize",
              "tangent_offset"}  # fmt: skip
 
 SPELLINGS = {"dense_layers"}  # settings that set another one, which names the run

@@ -1,4 +1,4 @@
-"""Noise of the user's levels on data of the user's own, `--noise` with `--noise_levels`.
+"""Noise on data of the user's own: `--noise`, at the levels of `--noise_levels` or the published ones.
 
 | `--noise` | level | what it does |
 |---|---|---|
@@ -23,10 +23,9 @@ from typing import Any
 import numpy as np
 
 from linearized.base.errors import UserError
-from linearized.data.source import SEED
-from linearized.settings.own_settings import OwnDataSettings
+from linearized.data.source import SEED, STRENGTHS, THRESHOLDS_8, THRESHOLDS_28, THRESHOLDS_32
+from linearized.settings.own_settings import SPECTRAL, OwnDataSettings
 
-SPECTRAL = ("high_frequency", "low_frequency")
 NAMES = {"high_frequency": "τ", "low_frequency": "threshold", "label": "label noise", "gaussian": "σ", "": "noise"}
 TITLES = {"high_frequency": "noise in high frequencies", "low_frequency": "low frequencies replaced by noise",
           "label": "wrong labels", "gaussian": "Gaussian noise", "": "as it is"}  # fmt: skip
@@ -36,15 +35,16 @@ BLOCK = 1024  # rows of Gaussian noise that are drawn together
 def noise_levels(
     options: OwnDataSettings, task: str, image_shape: tuple[int, int, int] | None, where: str
 ) -> tuple[int | float, ...]:
-    """Return the levels of `--noise_levels`, (0,) without noise.
+    """Return the levels of `--noise_levels`, or the published ones where none are given; (0,) without noise, and
+    for the draft of settings that lacks levels.
 
     Raises `UserError` for levels that the noise does not have, and for data to which it does not apply.
     """
     kind, text = options.noise, options.noise_levels
-    if not kind:
+    if not kind or (not text and kind not in SPECTRAL):
         return (0,)
     try:
-        levels = [float(one) for one in text.split(",")]
+        levels = [float(one) for one in text.split(",")] if text else []
     except ValueError:
         levels = [math.nan]
     if not all(math.isfinite(level) and level >= 0 for level in levels):
@@ -53,6 +53,8 @@ def noise_levels(
         what = "vectors" if image_shape is None else f"images of {image_shape[0]}x{image_shape[1]}"
         advice = "--noise=gaussian takes any inputs." if image_shape is None else "Give --image_size, or resize them."
         raise UserError(f"--noise={kind} needs square images, and {where} has {what}. {advice}")
+    if not text and image_shape is not None:
+        return STRENGTHS if kind == "high_frequency" else published_thresholds(image_shape[0])
     if kind == "label":
         if task == "regression":
             raise UserError(f"--noise=label needs classes, and {where} is a regression. Use --noise=gaussian.")
@@ -65,6 +67,15 @@ def noise_levels(
                             f"--noise_levels={text[:60]}.")  # fmt: skip
         return tuple(int(level) for level in levels)
     return tuple(levels)
+
+
+def published_thresholds(side: int) -> tuple[int, ...]:
+    """Return the published thresholds of images of 8, 28 or 32 pixels; for others those of 32, scaled and rounded down.
+
+    A threshold that occurs twice after rounding is kept once.
+    """
+    known = {8: THRESHOLDS_8, 28: THRESHOLDS_28, 32: THRESHOLDS_32}
+    return known.get(side) or tuple(sorted({threshold * side // 32 for threshold in THRESHOLDS_32}))
 
 
 def noisy_images(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from linearized.data.dataset import Split
 from linearized.data.own.arrays import rows_of
 from linearized.data.own.missing import infinite_rows
 from linearized.data.own.prepare import ArrayColumns, LazyRows
@@ -40,8 +41,14 @@ class Overview:
     images: np.ndarray | None
 
 
-def overview(source: OwnSource, *, images_each: int = 8) -> Overview:
-    """Describe a source. All rows are read, in blocks."""
+def overview(source: OwnSource, *, images_each: int = 8, noise_ind: int = 0) -> Overview:
+    """Describe a source. All rows are read, in blocks.
+
+    Args:
+        noise_ind: Of the levels of `--noise`. With a noise, columns and images are those of the train rows after it,
+            which are loaded whole; images stand beside the labels after it. Counts, missing and infinite values and
+            repeated rows are those of the rows before it.
+    """
     prepared, rows = source.prepared, source.prepared.rows
     train = rows["train"]
     shape = source.image_shape or tuple(train.x.shape[1:])
@@ -58,8 +65,15 @@ def overview(source: OwnSource, *, images_each: int = 8) -> Overview:
     twice = len(_hashes(rows["test"]).intersection(_hashes(train)))
     lines.append(f"distinct test rows that are train rows too: {twice:,}")
     lines += [f"{note.replace('_', ' ')}: {value}" for note, value in prepared.notes.items()]
+    if source.options.noise:
+        noisy = source.load(noise_ind)
+        levels = f"--noise_ind={noise_ind} of 0..{len(source.noise_levels) - 1}"
+        changed = np.count_nonzero(noisy.train.y != train.y) if source.options.noise == "label" else 0
+        wrong = f": {changed:,} of {len(train):,} train labels are changed" if source.options.noise == "label" else ""
+        lines.append(f"noise: {source.title.rpartition(', ')[2]}, {noisy.noise} ({levels}){wrong}")
+        train = _with_names(noisy.train, train.x)
     columns = () if source.image_shape else tuple(_columns(train))
-    images = _first_images(source, images_each) if source.image_shape else None
+    images = _first_images(source, train, images_each) if source.image_shape else None
     return Overview(tuple(lines), columns, images)
 
 
@@ -129,12 +143,22 @@ def _column(name: str, column: Any) -> ColumnOverview:
     return ColumnOverview(name, "category", missing, len(counts), values)
 
 
-def _first_images(source: OwnSource, each: int) -> np.ndarray:
-    train, shape = source.prepared.rows["train"], source.image_shape
+def _with_names(rows: Split, raw: Any) -> LazyRows:
+    """Return loaded rows; as a table with the names of the raw columns where each became one column."""
+    x: Any = rows.x
+    if hasattr(raw, "iloc") and len(raw.columns) == x.shape[1]:
+        import pandas as pd
+
+        x = pd.DataFrame(x, columns=raw.columns)
+    return LazyRows(x, rows.y, slice(None))
+
+
+def _first_images(source: OwnSource, train: LazyRows, each: int) -> np.ndarray:
+    shape = source.image_shape
     classes = range(len(source.prepared.class_names)) if source.task != "regression" else (None,)
     sheet = np.full((min(len(classes), LISTED), each, int(np.prod(shape))), np.nan)
     for row, label in zip(sheet, classes, strict=False):
         places = np.arange(len(train)) if label is None else np.flatnonzero(train.y == label)
         images = rows_of(train.x, np.arange(len(train.x))[train.numbers(places[:each])])
-        row[: len(images)] = ArrayColumns(shape)(images)
+        row[: len(images)] = images if source.options.noise else ArrayColumns(shape)(images)
     return sheet

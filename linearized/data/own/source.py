@@ -73,7 +73,7 @@ class OwnSource(Source):
         splits = {name: Split(x, y[name]) for name, x in inputs.items()}
         for name, split in splits.items():
             check(split.x, split.y, f"{self.name} ({name} rows)")
-        used = {name: value for name, value in self.options.to_dict().items() if name != "data"}
+        used = {name: value for name, value in self.options.identity().items() if name != "data"}
         made_from = f"{self.digest} {RECIPE} {used} {level} {rows.seed if self.prepared.divided else 0}"
         made = self.dataset(noise_ind, splits["train"], splits["test"], made_from, rows)
         return dataclasses.replace(

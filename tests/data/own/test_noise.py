@@ -3,12 +3,27 @@
 import numpy as np
 import pytest
 
+from kernel_gen.embed import EmbedSettings
+from kernel_gen.jobs.gram_job import GramJobSettings
 from linearized import from_arrays
 from linearized.base.errors import UserError
 from linearized.data.loading import load_rows
 from linearized.data.own.memory import register
+from linearized.data.sources.cifar10 import CIFAR10
+from linearized.data.sources.digits import NDIGITS
+from linearized.data.sources.fmnist import FMNIST, NFMNIST
 from linearized.data.transforms import noise
+from linearized.experiments.krr import KernelFitSettings
 from linearized.experiments.train import TrainSettings
+
+KEYED = {
+    "none": {}, "levels": {"noise": "gaussian", "noise_levels": "0,1"},
+    "zero": {"noise": "low_frequency", "noise_levels": "0"},
+}  # fmt: skip
+KEYS = {
+    "none": ("56a7d467", "0e9fc486259e63b6"), "levels": ("c1896b8a", "cde4afdd7a6bb2ac"),
+    "zero": ("e859b845", "6e63a15b8b130aec"),
+}  # fmt: skip
 
 
 def images(count, side, channels=1, seed=0):
@@ -98,6 +113,50 @@ def test_gaussian_noise_has_its_deviation_and_belongs_to_the_row():
 def test_levels_that_a_noise_does_not_have_are_refused(kind, levels, words):
     with pytest.raises(UserError, match=words):
         noisy(four(8), kind, levels)
+
+
+@pytest.mark.parametrize("kind, side, levels", [
+    ("high_frequency", 12, FMNIST.noise_levels), ("low_frequency", 28, NFMNIST.noise_levels),
+    ("low_frequency", 32, CIFAR10.noise_levels), ("low_frequency", 8, NDIGITS.noise_levels),
+    ("low_frequency", 64, tuple(2 * one for one in CIFAR10.noise_levels)), ("low_frequency", 5, (0, 1, 2, 3, 4)),
+])  # fmt: skip
+def test_published_levels_are_the_default_of_published_noises(kind, side, levels):
+    arrays = four(side)
+    default, given = (TrainSettings(data=register(*arrays), noise=kind, noise_ind="3", **more)
+                      for more in ({}, {"noise_levels": ",".join(map(str, levels))}))  # fmt: skip
+    assert default.described().noise_levels == tuple(levels)
+    np.testing.assert_array_equal(load_rows(default, 3).train.x, load_rows(given, 3).train.x)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "label"])
+def test_a_noise_without_published_levels_needs_levels(kind):
+    with pytest.raises(UserError, match=f"--noise={kind} has no published levels: give --noise_levels"):
+        TrainSettings(data=register(*four(8)), noise=kind)
+
+
+def test_keys_of_levels_that_are_given_are_those_of_the_version_before():
+    """The keys and fingerprints of the file's rows, computed by a version whose default level was 0."""
+    x = (np.arange(40 * 64, dtype=np.uint8).reshape(40, 8, 8) * 37) % 251
+    text = register(x, np.arange(40) % 2)
+    found = {}
+    for name, flags in KEYED.items():
+        settings = TrainSettings(data=text, **flags)
+        found[name] = settings.key(), load_rows(settings, 0).fingerprint
+    assert found == KEYS
+    default = TrainSettings(data=text, noise="low_frequency")
+    assert default.key() not in {key for key, _fingerprint in found.values()}
+
+
+@pytest.mark.parametrize("cls", [TrainSettings, KernelFitSettings, GramJobSettings, EmbedSettings])
+def test_noise_and_its_levels_name_the_run(cls):
+    text = register(*four(8))
+    flags = [{}, {"noise": "low_frequency"}, {"noise": "high_frequency"}, {"noise": "gaussian", "noise_levels": "0,1"},
+             {"noise": "gaussian", "noise_levels": "0,2"}, {"noise": "label", "noise_levels": "0,1"}]  # fmt: skip
+    assert len({cls(data=text, **one).key() for one in flags}) == len(flags)
+    with pytest.raises(UserError, match="--noise_levels is read with --noise"):
+        cls(data=text, noise_levels="0,1")
+    with pytest.raises(UserError, match="--noise is read with --data"):
+        cls(noise="low_frequency")
 
 
 def test_noise_is_refused_where_it_does_not_apply():
