@@ -23,7 +23,6 @@ from linearized.settings.embedding_settings import EmbeddedRows
 from linearized.settings.gram_settings import GramSettings
 from linearized.settings.reads import SET, when
 from linearized.storage.manifest import FEATURES, GRAM, kind_of, load_manifest
-from linearized.storage.shard_folder import tidy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,9 @@ def main(config: StatusSettings) -> None:
     folder = settings.path()
     kind = kind_of(folder)
     if kind is None:
-        if folder.is_dir():  # a job that was killed before it described the folder
+        if folder.is_dir():  # of a job that was killed before it described the folder
+            from linearized.storage.shard_folder import tidy
+
             tidy(folder)
             with contextlib.suppress(OSError):
                 folder.rmdir()

@@ -89,7 +89,7 @@ class KernelSettings(Settings):
         "trace", "EMPIRICAL: trace, the sum over the outputs of their kernels; sum, the kernel of their sum; or the "
         "index of one output, from 0",
     )  # fmt: skip
-    variables: str = setting("", f"EMPIRICAL: {VARIABLES_HELP}")
+    variables: str = setting("", VARIABLES_HELP)
     layer: str = setting(
         "", "EMPIRICAL with --kind=nngp: the layer whose outputs are the features; empty: what enters the last layer "
         "with weights",

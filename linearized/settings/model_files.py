@@ -7,8 +7,9 @@ from linearized.settings.own_settings import MECHANISM
 SUFFIX = ".keras"
 ADVICE = "Save a model with model.save('name.keras')."
 VARIABLES_HELP = (
-    "the variables that take part, by parts of their paths with commas, such as dense_1,head/kernel; -name leaves one "
-    "out, * is any text; last_layer: those of the last layer; empty: all that are trainable"
+    "EMPIRICAL, --linearize: the variables that take part, by parts of their paths with commas, such as "
+    "dense_1,head/kernel; -name leaves one out, * is any text; last_layer: those of the last layer; empty: all "
+    "that are trainable"
 )
 
 

@@ -190,7 +190,7 @@ class KerasFileSettings(Settings):
         False, "--model=path.keras: fit its linearization f(x; θ₀) + J(x)(θ - θ₀) at these weights θ₀ in its place"
     )
     tangent_offset: bool = setting(True, "the linearization has f(x; θ₀); else it is J(x)(θ - θ₀) alone")
-    variables: str = setting("", f"--linearize: {VARIABLES_HELP}")
+    variables: str = setting("", VARIABLES_HELP)
 
 
 # What the models that share a group read of it; the rest of a group is named in the module of the model.

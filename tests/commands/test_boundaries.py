@@ -163,7 +163,8 @@ def test_report_takes_folders_anywhere_and_suggests_the_metric(tmp_path, monkeyp
     one.mkdir()
     two.mkdir()
     seen = []
-    monkeypatch.setattr(runs, "find", lambda folders: seen.append(folders) or runs.Runs(table, [], {}, []))
+    found = [{"title": "RF"}]
+    monkeypatch.setattr(runs, "find", lambda folders: seen.append(folders) or runs.Runs(table, found, {}, []))
     monkeypatch.setattr(page, "write_page", lambda *_, **__: tmp_path / "x.html")
     import pandas as pd
 
