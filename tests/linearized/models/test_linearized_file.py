@@ -242,7 +242,7 @@ def test_fit_linearization_chooses_its_grid_and_refuses_what_does_not_fit(mlp):
     path = linearized.fit_linearization(model, x, y)
     assert path.predict(x[:3]).shape == (19, 3, 10) and path.ridges[-1] / path.ridges[0] == pytest.approx(1e9)
     gaps = np.abs(path.predict(x) - y).max(axis=(1, 2))
-    assert gaps[4] < 0.01 < gaps[-1] and path.solver == "lanczos"
+    assert gaps[4] < 0.05 < 0.5 < gaps[-1] and path.solver == "lanczos"
     before = path.predict(x)
     model.set_weights([0 * weights for weights in model.get_weights()])  # the path keeps a copy
     np.testing.assert_array_equal(path.predict(x), before)
