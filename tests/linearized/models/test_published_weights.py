@@ -207,11 +207,13 @@ def test_files_that_hold_no_plain_arrays_are_refused_before_data_are_read(direct
         raise AssertionError("rows were loaded")
 
     monkeypatch.setattr("linearized.experiments.train.load_preprocessed", no_rows)
-    for name, write in (("state.pt", lambda path: path.write_bytes(pickle.dumps({"fc.bias": [1.0]}))),
-                        ("objects.npz", lambda path: np.savez(path, x=np.array([{}], dtype=object))),
-                        ("absent.npz", lambda path: None)):  # fmt: skip
+    for name, words, write in (
+        ("state.pt", "np.savez", lambda path: path.write_bytes(pickle.dumps({"fc.bias": [1.0]}))),
+        ("objects.npz", "Python objects", lambda path: np.savez(path, x=np.array([{}], dtype=object))),
+        ("absent.npz", "np.savez", lambda path: None),
+    ):
         write(tmp_path / name)
-        with pytest.raises(Unreadable, match=f"{name}.*np.savez"):
+        with pytest.raises(Unreadable, match=f"{name}.*{words}"):
             run(Config(**SMALL, published_weights=str(tmp_path / name)))
     assert not list(directories.rglob("result.json"))
 
