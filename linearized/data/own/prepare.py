@@ -13,7 +13,7 @@ from linearized.base.errors import UserError
 from linearized.base.names import slug
 from linearized.data.own import labels, missing
 from linearized.data.own.arrays import OwnArrays, rows_of
-from linearized.data.own.splits import split_rows
+from linearized.data.own.splits import in_class_order, split_rows
 from linearized.data.own.tables import refuse_text
 from linearized.settings.own_settings import OwnDataSettings
 
@@ -59,6 +59,8 @@ class PreparedRows:
 
     Attributes:
         divided: Whether train and test rows were divided by the seed.
+        shuffled: Whether the rows of given parts, which stood class by class, were brought into one random order, so
+            that `num_train`, `num_test` and held-out rows have all classes.
         classes: Labels in the order of the class numbers, as they were given; None for regression.
         class_names: The same as text; () for regression.
         flat: Whether labels were given as (n,).
@@ -74,6 +76,7 @@ class PreparedRows:
     image_shape: tuple[int, int, int] | None
     divided: bool
     notes: dict[str, str | int]
+    shuffled: bool = False
 
 
 def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedRows:
@@ -102,10 +105,13 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
         whole = rows["train"]
         train, test = split_rows(len(whole), options.test_fraction, seed, coded["train"] if names else None)
         rows["train"], rows["test"] = whole.some(train), whole.some(test)
+    shuffled = not divided and task != "regression" and in_class_order(coded["train"])
+    if shuffled:
+        rows = {name: part.some(np.random.default_rng(0).permutation(len(part))) for name, part in rows.items()}
     outputs = coded["train"].shape[1] if task == "regression" else len(names) if task == "classes" else 1
     notes = {**arrays.notes, **({"rows_dropped_missing": dropped} if dropped else {})}
     flat = y["train"].ndim == 1
-    return PreparedRows(rows, task, classes, names, flat, outputs, shape, divided, notes)
+    return PreparedRows(rows, task, classes, names, flat, outputs, shape, divided, notes, shuffled)
 
 
 def data_name(text: str) -> str:

@@ -74,7 +74,8 @@ class OwnSource(Source):
         for name, split in splits.items():
             check(split.x, split.y, f"{self.name} ({name} rows)")
         used = {name: value for name, value in self.options.identity().items() if name != "data"}
-        made_from = f"{self.digest} {RECIPE} {used} {level} {rows.seed if self.prepared.divided else 0}"
+        order = rows.seed if self.prepared.divided else "shuffled" if self.prepared.shuffled else 0
+        made_from = f"{self.digest} {RECIPE} {used} {level} {order}"
         made = self.dataset(noise_ind, splits["train"], splits["test"], made_from, rows)
         return dataclasses.replace(
             made, noise=made.noise if self.options.noise else "",

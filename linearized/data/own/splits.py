@@ -6,6 +6,12 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Int64
 
 
+def in_class_order(classes: np.ndarray) -> bool:
+    """Return whether rows stand class by class, as in folders of images: the first or the last ones lack classes."""
+    changes = np.count_nonzero(np.diff(classes.ravel()))
+    return bool(0 < changes == len(np.unique(classes)) - 1 and len(classes) > changes + 1)
+
+
 def split_rows(
     count: int, test_fraction: float, seed: int, classes: np.ndarray | None = None
 ) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " test"]]:

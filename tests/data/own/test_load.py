@@ -41,6 +41,23 @@ def test_what_own_data_do_not_read_is_refused(table, changes, words):
         linearized.load(table, **changes)
 
 
+def test_parts_that_stand_class_by_class_are_shuffled_together_with_their_labels(tmp_path):
+    """As folders of images are read: the first rows, and the last that are held out, would lack classes."""
+    y = np.repeat([0, 1, 2], 20)
+    x = (100 * y + np.arange(60))[:, None].astype(np.float32)
+    np.savez(tmp_path / "parts.npz", x_train=x, y_train=y, x_test=x[::2], y_test=y[::2])
+    found = linearized.load(str(tmp_path / "parts.npz"), num_train=30, num_test=12, validation=0.4)
+    for split in (found.train, found.validation, found.test):
+        assert set(split.y.ravel().tolist()) == {0, 1, 2}
+        np.testing.assert_array_equal(split.x.ravel() // 100, split.y.ravel())
+    whole = linearized.load(str(tmp_path / "parts.npz"))
+    assert sorted(whole.train.x.ravel()) == sorted(x.ravel())
+    order = np.r_[1, 0, 2:60]  # mixed rows keep their order
+    np.savez(tmp_path / "mixed.npz", x_train=x[order], y_train=y[order][::-1] * 0 + np.arange(60) % 3,
+             x_test=x[:6], y_test=np.arange(6) % 3)  # fmt: skip
+    np.testing.assert_array_equal(linearized.load(str(tmp_path / "mixed.npz")).train.x, x[order])
+
+
 def test_a_missing_file_and_a_misspelt_name_are_told_apart(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         linearized.load(str(tmp_path / "absent.csv"))
