@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 from absl import app, flags
+from networks import models
 from timing import fastest
 
 FLAGS = flags.FLAGS
@@ -22,21 +23,6 @@ flags.DEFINE_integer("repeats", 3, "the fastest counts")
 flags.DEFINE_bool("rivals", True, "run the rivals too")
 flags.DEFINE_list("outputs", ["trace", "full"], "trace and full")
 flags.DEFINE_string("out", "", "a JSON file for the numbers")
-
-
-def models():
-    """The two networks and their rows."""
-    import keras
-    import numpy as np
-
-    keras.utils.set_random_seed(0)
-    layers, random = keras.layers, np.random.default_rng(0)
-    dense = [layers.Dense(1024, "relu") for _ in range(2)]
-    convolutions = [layers.Conv2D(32, 3, padding="same", activation="relu") for _ in range(3)]
-    mlp = keras.Sequential([keras.Input((784,)), *dense, layers.Dense(10)])
-    cnn = keras.Sequential([keras.Input((28, 28, 1)), *convolutions, layers.Flatten(), layers.Dense(10)])
-    x = random.standard_normal((FLAGS.rows, 784)).astype(np.float32)
-    return {"MLP": (mlp, x), "CNN": (cnn, x.reshape(-1, 28, 28, 1))}
 
 
 def jax_rivals(model, x, full):
@@ -86,7 +72,7 @@ def main(_):
     from linearized.tangents.tangent_kernel import TangentKernel
 
     numbers = {"backend": keras.backend.backend(), "rows": FLAGS.rows}
-    for name, (model, x) in models().items():
+    for name, (model, x) in models(FLAGS.rows).items():
         for outputs in FLAGS.outputs:
             kernel = TangentKernel(model, x, outputs=outputs)
 

@@ -211,10 +211,8 @@ def _check_argument(name: str, key: str, value: Any) -> None:
 def _signature(name: str) -> str:
     if name == "polynomial":
         return "polynomial(c0, c1, ...)"
-    words = [
-        f"{p.name}={p.default:g}"
-        for p in list(inspect.signature(getattr(scalar_functions, name)).parameters.values())[2:]
-    ]
+    arguments = list(inspect.signature(getattr(scalar_functions, name)).parameters.values())[2:]
+    words = [f"{argument.name}={argument.default:g}" for argument in arguments]
     return f"{name}({', '.join(words)})" if words else name
 
 

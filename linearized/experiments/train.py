@@ -240,10 +240,10 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     fits, about = fit(config, dataset, ridges, unfinished)
     entries = [_entry(done, dataset, config.loss) for done in fits]
     choice = select.choose(entries)
-    select.warn(config.model, choice, entries, _advice(config))
+    select.warn(config.model_name(), choice, entries, _advice(config))
     size = len(grid(declared(config).ridges, dataset.family, num_layers=config.num_layers))
     width = "" if config.num_units is None else " or --num_units"
-    select.warn_edge(config.model, choice, entries, size,
+    select.warn_edge(config.model_name(), choice, entries, size,
                      f"Its grid is fixed: change the scale of the inputs{width}.")  # fmt: skip
     best = fits[choice.position]
     model = build(config, dataset, best.ridge)

@@ -129,10 +129,16 @@ def fit(
     for index in range(iterations + 1):
         root = _root(metric)
         rows = _stretched(x, root)
-        used = kernel.on(rows)
-        path = ridge_path.fit(gram(used, rows), y, ridges, solver=solver, overwrite=True)
-        outputs = path.predict(gram(used, _stretched(x_validation, root), rows))
-        step = _scored(metric, used.bandwidth, path, outputs - y_validation)
+        try:
+            used = kernel.on(rows)
+            path = ridge_path.fit(gram(used, rows), y, ridges, solver=solver, overwrite=True)
+            outputs = path.predict(gram(used, _stretched(x_validation, root), rows))
+            step = _scored(metric, used.bandwidth, path, outputs - y_validation)
+        except UserError as error:
+            if not steps:
+                raise
+            logging.warning("iteration %d cannot be fitted, earlier ones are kept: %s", index, error)
+            break
         alpha = path.alpha[step.place]
         if not steps or step.loss < min(one.loss for one in steps):
             kept = index, alpha, used

@@ -68,7 +68,9 @@ class _Network(BaseEstimator):
                 f"settings takes flags that {self.model} reads and the estimator has no argument of: "
                 f"{', '.join(sorted(set(read) - set(own)))}. Received: {', '.join(refused)}."
             )
-        return build(TrainSettings(**own, **given), self._outline, self.ridge)
+        config = TrainSettings(**own, **given)
+        config.refuse_unread(given)
+        return build(config, self._outline, self.ridge)
 
     def _outputs(self, X):
         """Return the network's outputs (m, k) in float64."""

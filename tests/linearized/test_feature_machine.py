@@ -116,6 +116,15 @@ def test_a_constant_target_leaves_the_fixed_kernel(caplog):
     assert len(made.steps) == 1 and made.best == 0 and "no gradients left" in caplog.text
 
 
+def test_a_metric_in_which_most_rows_are_equal_ends_the_iterations_and_keeps_the_best(caplog):
+    """The median distance along coordinates that are 1 in a tenth of the rows is 0 once one of them is left."""
+    x = (np.random.default_rng(0).random((60, 6)) < 0.1).astype(np.float32)
+    y = 5 * x[:, 0]
+    made = feature_machine.fit(x[:40], y[:40], x[40:], y[40:], diagonal=True, power=10.0, iterations=8)
+    assert "cannot be fitted, earlier ones are kept" in caplog.text and "no bandwidth" in caplog.text
+    assert 0 < len(made.steps) < 9 and np.isfinite(made.predict(x[40:])).all()
+
+
 @pytest.mark.parametrize("changes, words", [
     ({"base": "NTK"}, "those of NTK are not"), ({"iterations": -1}, "iterations must be"),
     ({"power": 0}, "power above"),

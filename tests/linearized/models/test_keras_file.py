@@ -15,6 +15,8 @@ from linearized.models import keras_file, nn
 from linearized.models.common import load
 from linearized.settings.config import parse
 
+from .model_files import saved
+
 ROWS = {"num_train": 100, "num_test": 40, "solver": "adam", "max_batch_size": 20}
 
 
@@ -22,13 +24,6 @@ ROWS = {"num_train": 100, "num_test": 40, "solver": "adam", "max_batch_size": 20
 class Twice(keras.layers.Layer):
     def call(self, x):
         return 2 * x
-
-
-def saved(path, *layers, shape=(64,)):
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input(shape), *layers])
-    model.save(path)
-    return model
 
 
 @pytest.fixture

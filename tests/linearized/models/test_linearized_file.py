@@ -21,15 +21,10 @@ from linearized.settings.config import parse
 from linearized.solvers import SOLVERS
 from linearized.storage import results
 
+from .model_files import saved
+
 L = keras.layers
 ROWS = {"num_train": 40, "num_test": 30}
-
-
-def saved(path, *layers, shape=(64,)):
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input(shape), *layers])
-    model.save(path)
-    return model
 
 
 @pytest.fixture

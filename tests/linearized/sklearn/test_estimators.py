@@ -60,6 +60,8 @@ def test_settings_that_the_network_reads_change_it_and_are_checked(points):
     assert len(deep.weights_) > len(NetworkRegressor(num_units=4, epochs=1).fit(x, y).weights_)
     with pytest.raises(ValueError, match="num_layers"):
         NetworkRegressor(num_units=4, epochs=1, settings={"num_layers": -1}).fit(x, y)
+    with pytest.raises(ValueError, match="--output_scale is read"):  # with another parametrization alone
+        NetworkRegressor(num_units=4, epochs=1, settings={"output_scale": 2.0}).fit(x, y)
 
 
 def test_a_network_that_diverges_after_its_first_epoch_warns(points):

@@ -1,8 +1,8 @@
 """B + ρI of half-width b: its Cholesky factor, and the trace of its inverse without its eigenvalues.
 
 Bands are stored as LAPACK does: row i of (b+1, n) is the i-th diagonal below the main one. One thread of BLAS does the
-work: its blocks are of 32 to 96 rows, and two threads take twice as long for them, or far longer where other programs
-keep the cores busy.
+work: its blocks are of 32 to 96 rows, and two threads take 1.5 to 2.3 times as long for them, or far longer where
+other programs keep the cores busy.
 """
 
 import numpy as np
