@@ -1,0 +1,165 @@
+"""The error of kernel ridge regression from the eigenvalues of the kernel and the coefficients of the target.
+
+A kernel with eigenvalues λ_i of its integral operator learns each eigenmode by itself: n rows and a ridge ρ of
+(K + ρI)α = y act like the ridge κ on the whole distribution, mode i is learned to the share ℓ_i = λ_i/(λ_i + κ), and
+the test error is Σ (1 - ℓ_i)² v_i² times a factor for the variance of the sample (Simon et al., "The Eigenlearning
+Framework", TMLR 2023; Canatar et al., Nature Communications 2021; Wei et al., ICML 2022).
+
+The distribution is either a population, or a pool of N rows from which the n train rows are drawn without replacement:
+λ are then the eigenvalues of K/N on the pool, and v the coefficients of the pool's targets in its eigenvectors. With
+f = n/N, L = Σℓ and Q = Σℓ²:
+
+|               | population                | pool of N rows                                       |
+| κ solves      | L + ρ/κ = n               | L + (ρ/κ)(1 - L/N) = n                               |
+| test error    | Σ(1-ℓ)²v² / (1 - Q/n)     | Σ(1-ℓ)²v² / (1 - f + f(1 - L/n)² - (1 - f)Q/n)       |
+| train error   | (1 - L/n)² test error     | (1 - L/n)² test error                                |
+
+The test error of a pool is that on its N - n other rows, which are as good as fresh ones. Derivation: the residual of
+all N rows is r = (I + KD)⁻¹y with D_ii = 1/ρ on the train rows and 0 elsewhere. A row's residual is that without the
+row over 1 + h D_ii, with the same h for all rows; taking the mean over which rows are drawn gives κ, its fluctuation
+gives the variance. The mean of r² over the pool is (1 - f) times the test error plus f times the train error, which is
+the correction for train rows that belong to the pool. The formula is exact at n = N, where ρ = Nκ and the pool's mean
+of r² is Σ(1-ℓ)²v², and becomes the first column for N → ∞. At ρ = 0 both have the same κ, and the pool's error is that
+of the first column over 1 - f.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+from scipy.optimize import brentq
+
+from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Float64
+
+TINY = 1e-290  # κ, relative to its upper bound, below which no root is looked for
+
+
+class Prediction(NamedTuple):
+    """What the theory predicts for n train rows at one ridge.
+
+    Attributes:
+        kappa: κ, the effective ridge, in units of the eigenvalues.
+        degrees: Σℓ, the effective number of modes that are learned; at most n.
+        test: Mean square error on rows that are not train rows, for each output (k,); inf where the variance diverges.
+        train: Mean square error on the train rows, for each output (k,).
+    """
+
+    kappa: float
+    degrees: float
+    test: np.ndarray
+    train: np.ndarray
+
+
+class Spectrum(NamedTuple):
+    """Eigenvalues of K/N in decreasing order (N,), and the targets' coefficients VᵀY/√N in its eigenvectors (N, k).
+
+    The sum of the squares of a column of coefficients is the mean square of that output over the pool.
+    """
+
+    eigenvalues: np.ndarray
+    coefficients: np.ndarray
+
+
+def spectrum(gram: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) -> Spectrum:
+    """Decompose the Gram matrix of a pool and the targets of its rows.
+
+    Args:
+        gram: K between the pool's rows, in float32 or float64; the decomposition is made in its precision, about 9 N³
+            operations and 3 N² numbers of memory. Eigenvalues that rounding puts below 0 are set to 0.
+
+    Raises `UserError` for entries that are not finite.
+    """
+    if not (np.isfinite(gram).all() and np.isfinite(targets).all()):
+        raise UserError("The kernel or the targets are not finite. Look for NaN or huge numbers in the inputs.")
+    rows = len(gram)
+    values, vectors = scipy.linalg.eigh(gram, driver="evd", check_finite=False)
+    coefficients = (vectors.T @ targets.astype(vectors.dtype)).astype(np.float64) / np.sqrt(rows)
+    return Spectrum(np.maximum(values[::-1].astype(np.float64) / rows, 0), coefficients[::-1])
+
+
+def effective_ridge(eigenvalues: Float64[np.ndarray, " m"], n: int, ridge: float, pool: int = 0) -> float:
+    """Return κ, the root of the equation in the module's table, by Brent's method in log κ.
+
+    The left side falls monotonically from the rank (or, with a ridge, from infinity; of a pool, from N) to 0, so that
+    there is one root. At ridge 0 it is 0 where n is at least the number of positive eigenvalues.
+
+    Args:
+        eigenvalues: λ, at least 0, in any order.
+        n: Train rows.
+        ridge: ρ of (K + ρI)α = y.
+        pool: N, the rows of the pool; 0: a population.
+
+    Raises `UserError` for impossible values.
+    """
+    _check(eigenvalues, n, ridge, pool)
+    if ridge == 0 and np.count_nonzero(eigenvalues) <= n:
+        return 0.0
+    if pool == n:
+        return ridge / n
+    total = float(eigenvalues.sum()) + ridge
+    if total == 0:
+        raise UserError("All eigenvalues are 0: the kernel tells no rows apart.")
+
+    def excess(log_kappa: float) -> float:
+        kappa = np.exp(log_kappa)
+        learned = float((eigenvalues / (eigenvalues + kappa)).sum())
+        unlearned = float((1 / (eigenvalues + kappa)).sum()) * ridge / pool if pool else ridge / kappa
+        return learned + unlearned - n
+
+    high = np.log(total / n)  # the left side is at most total/κ
+    low = np.log(ridge / (pool or n)) if ridge > 0 else high - 1.0
+    while ridge == 0 and excess(low) < 0:
+        low = high + 2 * (low - high)
+        if low - high < np.log(TINY):
+            return 0.0
+    if excess(low) <= 0:  # rounding: the bound is the root
+        return float(np.exp(low))
+    return float(np.exp(brentq(excess, low, max(high, low) + 1e-9, xtol=1e-13, rtol=1e-13)))
+
+
+def learnabilities(eigenvalues: Float64[np.ndarray, " m"], kappa: float) -> Float64[np.ndarray, " m"]:
+    """Return ℓ = λ/(λ + κ), the share of each eigenmode that is learned; 0 for modes of eigenvalue 0."""
+    return np.divide(eigenvalues, eigenvalues + kappa, out=np.zeros_like(eigenvalues), where=eigenvalues > 0)
+
+
+def predict(
+    eigenvalues: Float64[np.ndarray, " m"], coefficients: Float64[np.ndarray, "m k"], n: int, ridge: float, *,
+    pool: int = 0, noise: float = 0.0,
+) -> Prediction:  # fmt: skip
+    """Predict test and train error of kernel ridge regression on n rows, for each output.
+
+    Args:
+        eigenvalues: λ of the kernel's integral operator, each as often as its multiplicity; of a pool all N of K/N.
+        coefficients: v, of each output's target in the orthonormal eigenfunctions.
+        n: Train rows.
+        ridge: ρ of (K + ρI)α = y, the published unit; not divided by n.
+        pool: N, the rows of the pool whose spectrum this is; 0: a population.
+        noise: Variance of noise of the labels, added to each output's error; of a pool its targets hold it already.
+
+    Raises `UserError` for impossible values.
+    """
+    if len(coefficients) != len(eigenvalues) or noise < 0:
+        raise UserError(f"Give a row of coefficients for each of {len(eigenvalues)} eigenvalues, and noise of at least "
+                        f"0. Received: {len(coefficients)} rows, noise={noise}.")  # fmt: skip
+    kappa = effective_ridge(eigenvalues, n, ridge, pool)
+    learned = learnabilities(eigenvalues, kappa)
+    degrees, squares = float(learned.sum()), float(np.square(learned).sum())
+    missing = np.square((1 - learned)[:, None] * coefficients).sum(axis=0) + noise
+    fitted = (1 - degrees / n) ** 2  # the train error over the test error
+    part = n / pool if pool else 0.0
+    factor = 1 - part + part * fitted - (1 - part) * squares / n
+    with np.errstate(divide="ignore"):
+        test = missing / factor if factor > 1e-12 else np.full(len(missing), np.inf)
+    train = test * fitted if np.isfinite(test).all() else np.zeros(len(missing))
+    return Prediction(kappa, degrees, test, train)
+
+
+def _check(eigenvalues: np.ndarray, n: int, ridge: float, pool: int) -> None:
+    if eigenvalues.ndim != 1 or not len(eigenvalues) or not np.isfinite(eigenvalues).all() or (eigenvalues < 0).any():
+        raise UserError("Eigenvalues must be finite numbers of at least 0, one at least.")
+    if n < 1 or not 0 <= ridge < np.inf:
+        raise UserError(f"Predictions need n of at least 1 and a ridge of at least 0. Received: n={n}, ridge={ridge}.")
+    if pool and not (n <= pool == len(eigenvalues)):
+        raise UserError(f"A pool of {pool} rows has {pool} eigenvalues and at most {pool} train rows. Received: "
+                        f"{len(eigenvalues)} eigenvalues, n={n}.")  # fmt: skip

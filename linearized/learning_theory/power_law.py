@@ -1,0 +1,67 @@
+"""Power laws y = c x^(-b) by weighted least squares of log y on log x, with the uncertainty of the exponent."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import curve_fit
+
+from linearized.base.errors import UserError
+from linearized.base.shapes import Float64
+
+
+class PowerLaw(NamedTuple):
+    """A fitted y = c x^(-b).
+
+    Attributes:
+        exponent: b; above 0 where y falls.
+        error: Standard error of b.
+        factor: c.
+        chi: Root of the weighted mean square residual over the degrees of freedom. Above 1 the points are farther from
+            a power law than their own errors explain, and `error` is enlarged by it; nan for points without errors.
+        points: How many points were fitted.
+    """
+
+    exponent: float
+    error: float
+    factor: float
+    chi: float
+    points: int
+
+    def __call__(self, x: Float64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
+        """Return c x^(-b)."""
+        return self.factor * np.asarray(x, np.float64) ** -self.exponent
+
+
+def fit_power_law(
+    x: Float64[np.ndarray, " m"], y: Float64[np.ndarray, " m"], errors: Float64[np.ndarray, " m"] | None = None
+) -> PowerLaw:
+    """Fit a power law to points.
+
+    Args:
+        x, y: Positive, three points at least.
+        errors: Standard error of each y, positive; None: all points count alike in log y, and their scatter about the
+            line gives the uncertainty.
+
+    Raises `UserError` for fewer points and for numbers that are not positive.
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    relative = None if errors is None else np.asarray(errors, np.float64) / y
+    if len(x) < 3 or len(np.unique(x)) < 2 or len(x) != len(y):
+        raise UserError(f"A power law needs three points at least. Received: {len(x)} and {len(y)} numbers.")
+    for name, values in (("x", x), ("y", y), ("errors", x if relative is None else relative)):
+        if not (np.isfinite(values).all() and (values > 0).all()):
+            raise UserError(f"A power law needs positive, finite {name}. Received: {values[:5].tolist()}.")
+
+    def line(log_x: np.ndarray, log_factor: float, exponent: float) -> np.ndarray:
+        return log_factor - exponent * log_x
+
+    centre = float(np.log(x).mean())  # so that exponent and factor are estimated apart
+    log_x, log_y = np.log(x) - centre, np.log(y)
+    found, covariance = curve_fit(line, log_x, log_y, p0=(log_y.mean(), 0.0), sigma=relative,
+                                  absolute_sigma=relative is not None)  # fmt: skip
+    chi = np.nan
+    if relative is not None:
+        residual = (log_y - line(log_x, *found)) / relative
+        chi = float(np.sqrt(np.square(residual).sum() / (len(x) - 2)))
+    error = float(np.sqrt(covariance[1, 1])) * max(1.0, 0.0 if np.isnan(chi) else chi)
+    return PowerLaw(float(found[1]), error, float(np.exp(found[0] + found[1] * centre)), chi, len(x))

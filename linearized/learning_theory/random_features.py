@@ -1,0 +1,140 @@
+"""The error of ridge regression on N random features: asymptotics on the sphere, and from the spectrum of any kernel.
+
+`sphere_error` is the theorem of Mei and Montanari (arXiv 1908.05355, theorem 2) for rows on the sphere, neurons on the
+sphere and a target that is linear but for noise, as d, n and N grow in proportion. It has the double descent: the
+error of small ridges peaks at N = n.
+
+`feature_error` is the random-features eigenframework (Simon, Karkada, Ghosh and Belkin, ICLR 2024, section 3), which
+takes the eigenvalues of the kernel at infinite width and the coefficients of any target. Where both apply they agree.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import brentq
+
+from linearized.base.errors import UserError
+from linearized.base.shapes import Float64
+
+
+class ActivationMoments(NamedTuple):
+    """ActivationMoments of an activation σ(u) for u ~ N(0, 1).
+
+    Attributes:
+        mean: E σ(u).
+        slope: E u σ(u), the weight of its linear part.
+        rest: Root of E σ² - mean² - slope², the size of its nonlinear part.
+    """
+
+    mean: float
+    slope: float
+    rest: float
+
+
+RELU = ActivationMoments(1 / np.sqrt(2 * np.pi), 0.5, float(np.sqrt(0.25 - 1 / (2 * np.pi))))
+
+
+def sphere_error(
+    features: float, rows: float, ridge: float, *, linear: float = 1.0, noise: float = 0.0, nonlinear: float = 0.0,
+    activation: ActivationMoments = RELU,
+) -> float:  # fmt: skip
+    """Return the limit of the test error of random-features ridge regression on the sphere.
+
+    Rows x are uniform on the sphere of radius √d, features σ(θ·x/√d) have θ uniform on it too, and the readout a
+    minimises (1/n)‖y - Φa‖² + (N/d) λ‖a‖².
+
+    Args:
+        features: ψ₁ = N/d.
+        rows: ψ₂ = n/d.
+        ridge: λ, above 0; the ridgeless case is its limit, which 1e-8 reaches to four digits away from N = n.
+        linear: F₁², the mean square of the target's linear part.
+        noise: τ², the variance of noise of the labels, which the error does not contain.
+        nonlinear: F⋆², the mean square of the target's nonlinear part, which nothing learns in this limit.
+
+    Raises `UserError` for values that are not positive.
+    """
+    if not (features > 0 and rows > 0 and ridge > 0 and min(linear, noise, nonlinear) >= 0):
+        raise UserError(
+            "The asymptotics need N/d, n/d and a ridge above 0, and squares of at least 0. Received: "
+            f"{features}, {rows}, {ridge}, {linear}, {noise}, {nonlinear}."
+        )
+    zeta, one, two = activation.slope**2 / activation.rest**2, features, rows  # ζ², ψ₁, ψ₂
+    chi = _chi(zeta, one, two, ridge / activation.rest**2)
+    both = one * two
+    zero = (
+        -(chi**5) * zeta**3 + 3 * chi**4 * zeta**2 + (both - two - one + 1) * chi**3 * zeta**3
+        - 2 * chi**3 * zeta**2 - 3 * chi**3 * zeta + (one + two - 3 * both + 1) * chi**2 * zeta**2
+        + 2 * chi**2 * zeta + chi**2 + 3 * both * chi * zeta - both
+    )  # fmt: skip
+    bias = two * chi**3 * zeta**2 - two * chi**2 * zeta + both * chi * zeta - both
+    variance = (
+        chi**5 * zeta**3 - 3 * chi**4 * zeta**2 + (one - 1) * chi**3 * zeta**3 + 2 * chi**3 * zeta**2
+        + 3 * chi**3 * zeta - (one + 1) * chi**2 * zeta**2 - 2 * chi**2 * zeta - chi**2
+    )  # fmt: skip
+    return float(linear * bias / zero + (noise + nonlinear) * variance / zero + nonlinear)
+
+
+def _chi(zeta: float, one: float, two: float, ridge: float) -> float:
+    """Return χ = ν₁ν₂ at i√(ψ₁ψ₂λ), where both ν are imaginary and solve the paper's fixed-point equations.
+
+    With ν₁ = i a and ν₂ = i b, a, b > 0, the equations are a (s + b + ζ²b/(1 + ζ²ab)) = ψ₁ and b (s + a + ζ²a/(1 +
+    ζ²ab)) = ψ₂ for s = √(ψ₁ψ₂λ). With p = ab both say s a = ψ₁ - p - ζ²p/(1 + ζ²p) and the same for b, so that
+    p is the root below min(ψ₁, ψ₂) of (s a)(s b) = s² p.
+    """
+    square = one * two * ridge
+
+    def excess(p: float) -> float:
+        taken = p + zeta * p / (1 + zeta * p)
+        return (one - taken) * (two - taken) - square * p
+
+    low, high = 0.0, min(one, two)
+    for _ in range(200):  # the largest p at which both factors are positive
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle + zeta * middle / (1 + zeta * middle) < min(one, two) else (low, middle)
+    return -float(brentq(excess, 0.0, high, xtol=1e-300, rtol=1e-15))
+
+
+def feature_error(
+    eigenvalues: Float64[np.ndarray, " m"], coefficients: Float64[np.ndarray, "m k"], n: int, features: int,
+    ridge: float, *, noise: float = 0.0, tail: float = 0.0,
+) -> Float64[np.ndarray, " k"]:  # fmt: skip
+    """Predict the test error of ridge regression on N random features of a kernel, for each output.
+
+    Args:
+        eigenvalues: λ of the kernel k(x, z) = E φ(x)φ(z) at infinite width.
+        coefficients: v, of each output's target in the orthonormal eigenfunctions.
+        n: Train rows.
+        features: N; the kernel of the fit is the mean of φ(x)φ(z) over the N features.
+        ridge: ρ of (K + ρI)α = y for that kernel.
+        noise: Variance of noise of the labels, part of the error.
+        tail: Sum of further eigenvalues, infinitely many and infinitely small ones, in which the target has no part.
+
+    Returns: (k,). Raises `UserError` for a ridge or counts that are not positive.
+    """
+    if not (n > 0 and features > 0 and ridge > 0):
+        raise UserError(f"Predictions need rows, features and a ridge above 0. Received: {n}, {features}, {ridge}.")
+
+    def learned(gamma: float) -> float:
+        return float((eigenvalues / (eigenvalues + gamma)).sum()) + tail / gamma
+
+    def excess(log_gamma: float) -> float:
+        gamma = np.exp(log_gamma)
+        used = learned(gamma)
+        # κ = γ(N - z)/N from the second equation; n - z = ρ/κ is the first
+        return (n - used) * gamma * (features - used) / features - ridge
+
+    most = min(n, features)
+    total = float(eigenvalues.sum()) + tail
+    high = np.log(total / most) + np.log(4.0)
+    while excess(high) < 0:
+        high += 1.0
+    low = brentq(lambda log_gamma: learned(np.exp(log_gamma)) - most, np.log(total / most) - 200, high, xtol=1e-13)
+    gamma = float(np.exp(brentq(excess, low, high, xtol=1e-13)))
+    z = learned(gamma)
+    q = float(np.square(eigenvalues / (eigenvalues + gamma)).sum())
+    kappa = gamma * (features - z) / features
+    factor = 1 - (q * (features - 2 * z) + z**2) / (n * (features - q))
+    weight = gamma / (eigenvalues + gamma) - kappa * eigenvalues / (eigenvalues + gamma) ** 2 * features / (
+        features - q
+    )
+    return ((weight[:, None] * np.square(coefficients)).sum(axis=0) + noise) / factor
