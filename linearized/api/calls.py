@@ -1,23 +1,28 @@
 """`linearized.train`, `linearized.krr`, `linearized.compare` and `linearized.plot`: the commands as functions.
 
 Data are a pair (X, y), four arrays (X, y, X_test, y_test), a `Dataset` (of `linearized.load` or
-`linearized.from_arrays`), the name of a published data set, or a text of `--data`. The rows of a `Dataset` are taken as
-they are; as for all data that are given from Python, ridges are multiples of the kernel's scale. Results are kept in
-the folders of the commands, and a call with the same data and flags reads them back.
+`linearized.from_arrays`), the name of a published data set, a path, or a text of `--data`. The rows of a `Dataset` are
+taken as they are; as for all data that are given from Python, ridges are multiples of the kernel's scale. Flags that
+are lists as text take lists too (ridges=[0.1, 1]). Results are kept in the folders of the commands, and a call with the
+same data and flags reads them back.
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from linearized.api.results import KernelResult, TrainResult
-from linearized.base.errors import UserError
+from linearized.base.errors import UserError, shown
+from linearized.base.keywords import suggests_keywords
 from linearized.data import DATASETS
 from linearized.data.dataset import Dataset
 from linearized.data.own.memory import keep, register, register_dataset
 from linearized.data.preparation import Preparation
+from linearized.settings.keywords import from_keywords
 
-Data = str | tuple[Any, ...] | Dataset
+Data = str | os.PathLike | tuple[Any, ...] | Dataset
 
 
 def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult:
@@ -32,7 +37,8 @@ def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult
     """
     from linearized.experiments.train import TrainSettings, run
 
-    config = TrainSettings(model=model, **data_flags(data), **flags)
+    given = {"model": model, **data_flags(data), **flags}
+    config = from_keywords(TrainSettings, "linearized.train", given, own="model, data and ")
     return TrainResult(config, run(config), given_preparation(data))
 
 
@@ -48,18 +54,21 @@ def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResul
     """
     from linearized.experiments.krr import KernelFitSettings, run
 
-    config = KernelFitSettings(kernel=kernel, **data_flags(data), **flags)
+    given = {"kernel": kernel, **data_flags(data), **flags}
+    config = from_keywords(KernelFitSettings, "linearized.krr", given, own="kernel, data and ")
     config.level()
     return KernelResult(config, run(config)[0], given_preparation(data))
 
 
-def compare(X: Any, y: Any = None, models: list[str] | None = None, seeds: int = 1, **flags: Any) -> pd.DataFrame:
+def compare(
+    X: Any, y: Any = None, models: list[str] | str | None = None, seeds: int = 1, **flags: Any
+) -> pd.DataFrame:  # fmt: skip
     """Fit several models to the same rows, as `linearized compare` does.
 
     Args:
         X, y: Inputs and labels or targets, arrays or data frames; or `X` alone: a `Dataset`, the name of a published
-            data set or a text of --data, such as a folder of images.
-        models: Entries of --models; None: the command's default.
+            data set, a path or a text of --data, such as a folder of images.
+        models: Entries of --models, or their text; None: the command's default.
         seeds: Runs of each model.
         flags: The command's flags by name.
 
@@ -68,18 +77,25 @@ def compare(X: Any, y: Any = None, models: list[str] | None = None, seeds: int =
     """
     from linearized.experiments.compare import CompareSettings, run
 
-    entries = {} if models is None else {"models": ",".join(models)}
-    record = run(CompareSettings(**entries, seeds=seeds, **data_flags(X if y is None else (X, y)), **flags)).record
+    given = {} if models is None else {"models": models}
+    given |= {"seeds": seeds, **data_flags(X if y is None else (X, y)), **flags}
+    record = run(from_keywords(CompareSettings, "linearized.compare", given, own="X, y, models, seeds and ")).record
     table = pd.DataFrame(record["rows"], columns=[*record["columns"], "folder"]).rename(columns={"label": "model"})
     table.attrs["title"] = record["title"]
     return table
 
 
+@suggests_keywords
 def plot(table: pd.DataFrame) -> Any:
-    """Return the figure of a table that `compare` returned: one panel per metric, one bar per model."""
+    """Return the figure of a table that `compare` returned, or of some of its rows: one panel per metric and cost.
+
+    Raises `UserError` for anything else.
+    """
     from linearized.experiments.compare import COLUMNS
     from linearized.report.comparison_plots import comparison_bars
 
+    if not isinstance(table, pd.DataFrame) or "model" not in table or not set(COLUMNS) & set(table) - {"seed"}:
+        raise UserError(f"plot takes the table that linearized.compare returned. Received: {shown(table)}.")
     rows = table.rename(columns={"model": "label"}).astype(object).where(table.notna().to_numpy(), None)
     title = table.attrs.get("title", "")
     return comparison_bars({"title": title, "columns": COLUMNS, "rows": rows.to_dict("records")})
@@ -90,12 +106,13 @@ def data_flags(data: Data) -> dict[str, str]:
     if isinstance(data, Dataset):
         keep(text := register_dataset(data))
         return {"data": text, "task": data.task}
-    if isinstance(data, str):
-        return {"dataset" if data in DATASETS else "data": data}
+    if isinstance(data, str | os.PathLike):
+        text = os.fspath(data)
+        published = text if Path(text).exists() else {name.lower(): name for name in DATASETS}.get(text.lower(), text)
+        return {"dataset": published} if published in DATASETS else {"data": text}
     if not isinstance(data, tuple) or len(data) not in (2, 4):
-        raise UserError(
-            "Data are (X, y), (X, y, X_test, y_test), a Dataset, the name of a data set, or a text of --data."
-        )
+        raise UserError("Data are (X, y), (X, y, X_test, y_test), a Dataset, the name of a data set, a path, or a text "
+                        f"of --data. Received: {shown(data)}.")  # fmt: skip
     text = register(*data)
     keep(text)
     return {"data": text}

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from linearized.base.errors import UserError
+from linearized.base.keywords import suggests_keywords
 from linearized.base.shapes import Float64
 from linearized.experiments.grids import own_grid
 from linearized.kernel_ridge.ridge_path import checked_labels, checked_memory, checked_path
@@ -51,6 +52,7 @@ class LinearizedPath:
         return model
 
 
+@suggests_keywords
 def fit_linearization(
     model: keras.Model, x: Any, y: Any, ridges: Sequence[float] | np.ndarray | None = None, *, offset: bool = True,
     variables: Callable[[Any], bool] | str | None = None, solver: str = "auto", rtol: float = RTOL,

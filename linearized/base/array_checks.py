@@ -9,6 +9,23 @@ from linearized.base.errors import UserError
 ROWS = 8192  # rows that are examined together, so that a memory map is never read at once
 
 
+def dense(value: Any, name: str) -> Any:
+    """Return what a user gives for an array as one: sparse matrices become dense, and data frames stay as they are.
+
+    Args:
+        value: An array, a data frame, a sparse matrix, or whatever NumPy can turn into an array, of any type.
+        name: How the error message calls it.
+
+    Raises `UserError` for nested sequences of different lengths.
+    """
+    if hasattr(value, "iloc"):
+        return value
+    try:
+        return np.asarray(value.toarray() if hasattr(value, "toarray") else value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} must be an array. NumPy cannot read it: {error}.") from error
+
+
 def real_array(value: Any, name: str, *, dtype: np.dtype | type | None = None) -> np.ndarray:
     """Return `value` as an array of real numbers.
 

@@ -1,11 +1,14 @@
 """Child processes that end with the process that started them, however that ends (Linux' parent-death signal)."""
 
 import ctypes
-import multiprocessing
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import ModuleType
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
@@ -21,9 +24,32 @@ def end_with_parent(number: int = signal.SIGTERM) -> Callable[[], None]:
 
 
 def spawned_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of fresh processes, which are killed when this process is gone."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_follow, initargs=(os.getpid(),))
+    """Return a pool of fresh processes, which are killed when this process is gone.
+
+    They import what is submitted from its module, and do not run the user's script again: a script that calls
+    `linearized.compare` needs no `if __name__ == "__main__":`. Functions of the script itself cannot be submitted.
+    """
+    return ProcessPoolExecutor(workers, mp_context=_Context(), initializer=_follow, initargs=(os.getpid(),))
+
+
+class _Process(SpawnProcess):
+    """A process that is started as if the program had no script, which it would run again."""
+
+    def start(self) -> None:
+        with _starting:
+            script = sys.modules["__main__"]
+            sys.modules["__main__"] = ModuleType("__main__")
+            try:
+                super().start()
+            finally:
+                sys.modules["__main__"] = script
+
+
+class _Context(SpawnContext):
+    Process = _Process
+
+
+_starting = threading.Lock()
 
 
 def _follow(parent: int) -> None:

@@ -31,5 +31,5 @@ class TryLater(UserError):
 
 def shown(value: Any) -> str:
     """Return a received value as an error repeats it: at most `SHOWN` characters, on one line."""
-    text = repr(value)
+    text = repr(value).replace("\n", " ")
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"

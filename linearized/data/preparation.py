@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from linearized.base.array_checks import dense, real_array
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float32
 
@@ -38,12 +39,15 @@ class Preparation:
         return dataclasses.replace(self, steps=(*self.steps, step))
 
     def inputs(self, x: Any) -> Float32[np.ndarray, "m d"]:
-        """Return raw inputs (arrays or a data frame as the train rows were given) as rows that the model takes.
+        """Return raw inputs (arrays, sparse or not, or a data frame, as the train rows were) as rows for the model.
 
-        Raises `UserError` for rows of another length or other columns than the train rows, and for rows that are not
-        finite.
+        Raises `UserError` for anything but rows of real numbers, for rows of another length or other columns than the
+        train rows, and for rows that are not finite.
         """
-        rows = np.asarray(x).reshape(len(x), -1) if self.columns is None else self.columns(x)
+        x = dense(x, "Inputs")
+        if x.ndim < 2 or not len(x):
+            raise UserError(f"Inputs must be rows (m, ...), one at least. Received: an array of shape {x.shape}.")
+        rows = real_array(x, "Inputs").reshape(len(x), -1) if self.columns is None else self.columns(x)
         rows = np.ascontiguousarray(rows, np.float32)
         if rows.shape[1] != self.dim:
             raise UserError(f"The model takes rows of length {self.dim}. Received: rows of length {rows.shape[1]}.")

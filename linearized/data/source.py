@@ -5,6 +5,7 @@ fingerprint is of what the rows were made from: raw arrays, recipe, level, seed;
 """
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -13,11 +14,13 @@ from absl import logging
 
 from linearized.base.directories import directory as directory_of
 from linearized.base.errors import UserError
+from linearized.base.keywords import refuse_unknown
 from linearized.base.lists import count_or_share
 from linearized.data.dataset import Dataset, RowChoice, Split, check, fingerprint
 from linearized.data.preparation import Preparation
 from linearized.data.transforms import cache as noisy_cache
 
+ROWS = ("directory", *(field.name for field in dataclasses.fields(RowChoice)))  # what the load of every source takes
 SEED = 2048  # of the noise, as published
 RECIPE = 1  # counts the changes to what rows mean or how they lie: a new number makes every cache anew
 
@@ -127,6 +130,9 @@ class Source:
             num_train, num_test, validation, subset, seed: See `RowChoice`. Noise is that of the whole set all the same.
             own: What only this dataset takes, see its `_loaded`.
         """
+        taken = inspect.signature(self._loaded).parameters.values()
+        known = [*ROWS, *(one.name for one in taken if one.kind is one.KEYWORD_ONLY)]
+        refuse_unknown(own, known, f"load of {self.name}", f"It has: {', '.join(known)}.")
         rows = RowChoice(num_train, num_test, validation, subset, seed)
         return self._loaded(noise_ind, self.folder(directory), rows, **own)
 

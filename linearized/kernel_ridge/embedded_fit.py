@@ -6,6 +6,7 @@ import numpy as np
 
 from linearized.base.array_checks import real_array
 from linearized.base.errors import UserError
+from linearized.base.keywords import suggests_keywords
 from linearized.kernel_ridge.ridge_path import RidgePath, checked_labels, checked_path
 from linearized.problems import embedding_problem as problem
 from linearized.problems.weighted_problem import checked_weights
@@ -15,6 +16,7 @@ from linearized.solvers.linear.driver import UNWATCHED, Watch
 RTOL = 1e-7
 
 
+@suggests_keywords
 def fit_embedding(
     rows: problem.FeatureRows | np.ndarray, y: np.ndarray, ridges: Sequence[float] | np.ndarray, *,
     solver: str = "auto", rtol: float | None = None, max_iterations: int = 750, watch: Watch = UNWATCHED,

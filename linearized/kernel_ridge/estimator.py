@@ -6,10 +6,12 @@ import warnings
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics.pairwise import pairwise_kernels
+from sklearn.metrics.pairwise import PAIRWISE_KERNEL_FUNCTIONS, pairwise_kernels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from linearized.base.array_checks import refuse_not_finite
+from linearized.base.errors import UserError, shown
+from linearized.base.nearest import hint
 from linearized.base.own_functions import is_reference
 from linearized.kernel_ridge.ridge_path import checked_gram, checked_path, fit
 from linearized.problems.weighted_problem import checked_weights
@@ -115,6 +117,10 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if isinstance(self.kernel, str) and (self.kernel in KERNELS or is_reference(self.kernel)):
             gram = importlib.import_module("kernel_gen").gram  # JAX and Numba are imported where they are needed
             return gram(self.kernel, x, fitted, **{"dtype": "float64", **(self.kernel_params or {})})
+        if isinstance(self.kernel, str) and self.kernel not in PAIRWISE_KERNEL_FUNCTIONS:
+            names = ["precomputed", *KERNELS, *PAIRWISE_KERNEL_FUNCTIONS]
+            raise UserError(f"Unknown kernel {shown(self.kernel)}.{hint(self.kernel, names)} The choices are: "
+                            f"{', '.join(names)}, a function, or module:function.")  # fmt: skip
         return pairwise_kernels(x, fitted, metric=self.kernel, filter_params=True, **(self.kernel_params or {}))
 
     def _score(self, solution, weights):

@@ -19,6 +19,7 @@ from keras import ops
 from keras.saving import deserialize_keras_object, serialize_keras_object
 
 from linearized.base.errors import UserError
+from linearized.base.keywords import suggests_keywords
 from linearized.base.reading import one_line
 from linearized.layers.shapes import check_shape
 from linearized.tangents.model_checks import checked_inputs, checked_outputs, chosen_variables
@@ -102,6 +103,7 @@ class Linearization(keras.layers.Layer):
         return {**super().get_config(), **own, "direction_regularizer": regularizer}
 
 
+@suggests_keywords
 def linearize(
     model: keras.Model, *, offset: bool = True, variables: Callable[[Any], bool] | str | None = None, x: Any = None
 ) -> keras.Model:  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from linearized.base.errors import SHOWN, UserError, shown
 from linearized.base.names import checked_name
+from linearized.base.nearest import hint
 from linearized.base.own_functions import named_function
 from linearized.base.registry import FunctionRegistry, Registry
 from linearized.settings.flags import field_type, read_flags
@@ -126,7 +127,8 @@ class Settings:
         values = {names.get(name, name): value for name, value in values.items()}
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
-            raise UserError(f"Unknown settings: {', '.join(sorted(unknown))}.")
+            near = hint(min(unknown), [field.name for field in dataclasses.fields(cls)])
+            raise UserError(f"Unknown settings: {', '.join(sorted(unknown))}.{near}")
         numbers = {field.name for field in dataclasses.fields(cls) if field_type(field) is float}
         whole = {name: float(value) for name, value in values.items() if name in numbers and type(value) is int}
         return cls(**{**values, **whole})

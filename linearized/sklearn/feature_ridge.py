@@ -11,15 +11,18 @@ is solved where there are fewer rows than features; else ΦᵀΦ is. All in floa
 the results of an unweighted fit with integer weights to about 1e-7.
 """
 
+import numbers
+
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from linearized.base.weights import SEED, first_layer, tangent_layers
+from linearized.base.weights import MOST_UNITS, SEED, first_layer, tangent_layers
 from linearized.kernel_ridge.embedded_fit import fit_embedding
 from linearized.kernel_ridge.estimator import GRID
 from linearized.kernel_ridge.ridge_path import checked_path, fit
 from linearized.problems.weighted_problem import checked_weights
+from linearized.settings.config import LARGEST_SEED
 
 LARGEST = 1e100  # of the inputs, whose products with each other are summed in float64
 
@@ -48,6 +51,9 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if (largest := np.abs(X).max()) > LARGEST:
             raise ValueError(f"Squares of the inputs overflow: scale X to entries up to {LARGEST:.0e}. "
                              f"Received: {largest:.1e}.")  # fmt: skip
+        for name, low, high in (("num_units", 1, MOST_UNITS), ("weight_seed", 0, LARGEST_SEED)):
+            if not isinstance(value := getattr(self, name), numbers.Integral) or not low <= value <= high:
+                raise ValueError(f"{name} must be a whole number from {low} to {high}. Received: {value!r}.")
         weights = np.ones(len(X)) if sample_weight is None else checked_weights(sample_weight, len(X))
         self.offset_ = np.average(y, axis=0, weights=weights)
         self._draw(X.shape[1])
@@ -119,7 +125,9 @@ class RandomFeaturesRidge(_FeatureRidge):
     """
 
     def _draw(self, dim):
-        self.weights_ = first_layer(dim, self.num_units, law=self.law, seed=self.weight_seed).astype(np.float64)
+        self.weights_ = first_layer(dim, int(self.num_units), law=self.law, seed=int(self.weight_seed)).astype(
+            np.float64
+        )
 
     def _features(self, X):
         """Return [relu(XW), 1], (n, N + 1)."""
@@ -163,7 +171,8 @@ class NeuralTangentRidge(_FeatureRidge):
     """
 
     def _draw(self, dim):
-        first, readout = tangent_layers(dim, self.num_units, 1, law=self.law, seed=self.weight_seed)
+        units, seed = int(self.num_units), int(self.weight_seed)
+        first, readout = tangent_layers(dim, units, 1, law=self.law, seed=seed)
         self.weights_, self.readout_ = first.astype(np.float64), readout[0].astype(np.float64)
 
     def _gram(self, X, Z):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from linearized.base.errors import UserError
+from linearized.base.keywords import suggests_keywords
 from linearized.base.shapes import Float
 from linearized.storage.manifest import FEATURES, Band, Manifest
 from linearized.storage.shard_folder import open_shards
@@ -88,6 +89,7 @@ class Embedding:
         return self.splits.get("test")
 
 
+@suggests_keywords
 def open_embedding(folder: Path | str, *, fingerprint: str | None = None) -> Embedding:
     """Open the features in a folder; every shard must be there and be what `embedding.json` describes.
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from linearized.base.errors import UserError
+from linearized.base.keywords import suggests_keywords
 from linearized.storage.manifest import GRAM, Manifest
 from linearized.storage.products import add_symmetric, multiply, spread
 from linearized.storage.shard_folder import open_shards
@@ -272,6 +273,7 @@ class Gram(_Bands):
                 block.check()
 
 
+@suggests_keywords
 def open_gram(folder: Path | str, *, fingerprint: str | None = None, check: bool = False) -> Gram:
     """Open the Gram matrix in a folder; every shard must be there and be what `gram.json` describes.
 

@@ -17,6 +17,7 @@ import numpy as np
 from absl import logging
 
 from linearized.base.errors import TryLater, UserError
+from linearized.base.keywords import suggests_keywords
 from linearized.base.reading import Absent, Unreadable, read_json
 from linearized.base.seals import write_json
 from linearized.storage.array_files import open_hdf5
@@ -171,6 +172,7 @@ def load_arrays(folder: Path | str, group: str = "") -> dict[str, np.ndarray]:
     return arrays
 
 
+@suggests_keywords
 def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFrame":
     """A table of all finished runs below `directory`: settings, data, metrics of the chosen ridge, times, path.
 
@@ -208,6 +210,7 @@ def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFram
     return table
 
 
+@suggests_keywords
 def summary(directory: Path | str) -> "pd.DataFrame":
     """Return a short table of all finished runs below `directory`: the metrics at the chosen ridge come first.
 

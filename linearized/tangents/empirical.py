@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from linearized.base.errors import UserError
+from linearized.base.keywords import suggests_keywords
 from linearized.tangents.contributions import Gradients
 from linearized.tangents.model_checks import checked_inputs, checked_outputs
 from linearized.tangents.signals import in_float32
@@ -17,6 +18,7 @@ from linearized.tangents.taps import recorded
 ROWS = 256  # of a forward pass
 
 
+@suggests_keywords
 def empirical_ntk(
     model: keras.Model, x1: Any, x2: Any = None, *, outputs: str | int = "trace",
     variables: Callable[[Any], bool] | str | None = None, explain: bool = False,
@@ -52,6 +54,7 @@ def empirical_ntk(
     return kernel.block(one, one if x2 is None else kernel.prepare(checked_inputs(x2)))
 
 
+@suggests_keywords
 def layer_features(model: keras.Model, x: Any, layer: str | None = None) -> np.ndarray:
     """Return the outputs of a layer for rows, flattened to (n, p), float32.
 
@@ -93,6 +96,7 @@ class LayerKernel:
         return one[0].trace(two[0])
 
 
+@suggests_keywords
 def conjugate_kernel(model: keras.Model, x1: Any, x2: Any = None, *, layer: str | None = None) -> np.ndarray:
     """Return the conjugate kernel φ(x)·φ(x') of a Keras model at its present weights, float32 (n, m).
 

@@ -26,6 +26,23 @@ def work(path):
 """
 
 
+SCRIPT = """
+import os, sys
+from linearized.base.child_processes import spawned_pool
+
+print("the script runs")
+with spawned_pool(2) as pool:
+    found = {pool.submit(os.getppid).result()}
+print(found == {os.getpid()}, sys.modules["__main__"].__file__ == __file__)
+"""
+
+
+def test_a_script_without_a_guard_is_not_run_again_by_the_processes_of_a_pool(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("the script runs\nTrue True\n", 0), done.stderr
+
+
 def running(pid):
     """Whether a process runs; one that ended and was not waited for does not."""
     try:

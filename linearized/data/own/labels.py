@@ -25,6 +25,13 @@ def text_of(y: np.ndarray, where: str) -> np.ndarray:
     return out.reshape(y.shape)
 
 
+def refuse_other_kinds(y: np.ndarray, where: str) -> None:
+    """Raise `UserError` for labels that are neither numbers nor text, such as dates and complex numbers."""
+    if y.dtype.kind in "mMcV":
+        what = {"m": "durations", "M": "dates", "c": "complex numbers", "V": "records"}[y.dtype.kind]
+        raise UserError(f"{where}: labels are {what}. Give numbers, or text for classes.")
+
+
 def sniffed_task(y: np.ndarray) -> str:
     """Return the task that labels suggest: "binary" for two classes, "classes", or "regression".
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from linearized.base.array_checks import dense
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
+from linearized.base.keywords import suggests_keywords
 from linearized.data.dataset import Dataset, fingerprint
 from linearized.data.own.arrays import OwnArrays
 from linearized.settings.data_settings import DataSettings
@@ -39,8 +41,10 @@ def register(
     for name, one, two in (("test", x_test, y_test), ("validation", x_validation, y_validation)):
         if (one is None) != (two is None):
             raise UserError(f"Give x_{name} and y_{name} together, or neither of them.")
-    labels = [None if one is None else _labels(one) for one in (y, y_test, y_validation)]
-    inputs = [None if one is None else _inputs(one) for one in (x, x_test, x_validation)]
+    if x is None:
+        raise UserError("Inputs are missing: give arrays or a data frame. Received: x=None.")
+    inputs = [None if one is None else dense(one, "Inputs") for one in (x, x_test, x_validation)]
+    labels = [None if one is None else np.asarray(dense(one, "Labels")) for one in (y, y_test, y_validation)]
     pairs = [part for pair in zip(inputs, labels, strict=True) for part in pair]
     arrays = OwnArrays(*pairs, images=images, class_names=class_names)
     text = f"{SCHEME}{fingerprint(*contents(arrays))}"
@@ -63,6 +67,7 @@ def register_dataset(dataset: Dataset) -> str:
     return register(**arrays, images=shape is not None, class_names=dataset.class_names or None)
 
 
+@suggests_keywords
 def from_arrays(
     x: Any, y: Any, x_test: Any = None, y_test: Any = None, *, task: str = "auto", test_fraction: float = 0.2,
     seed: int = 0, missing: str = "refuse", images: bool | None = None, num_train: int = 0, num_test: int = 0,
@@ -181,16 +186,6 @@ def _storable(values: np.ndarray) -> np.ndarray:
     except (TypeError, ValueError):
         text = [value.decode() if isinstance(value, bytes) else str(value) for value in values.reshape(-1)]
         return np.array(text).reshape(values.shape)
-
-
-def _inputs(x: Any) -> Any:
-    if hasattr(x, "iloc") or not hasattr(x, "toarray"):
-        return x if hasattr(x, "iloc") else np.asarray(x)
-    return x.toarray()
-
-
-def _labels(y: Any) -> np.ndarray:
-    return np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
 
 
 def contents(arrays: OwnArrays) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from linearized.base.array_checks import real_array
 from linearized.base.errors import UserError
 from linearized.base.names import slug
 from linearized.data.own import labels, missing
@@ -92,6 +93,8 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
     shape = image_shape(arrays, where)
     kept, dropped = _kept(parts, options.missing, where)
     y = {name: labels.text_of(np.asarray(pair[1])[kept[name]], where) for name, pair in parts.items()}
+    for name, values in y.items():
+        labels.refuse_other_kinds(values, f"{where} ({name} rows)")
     task = labels.sniffed_task(y["train"]) if options.task == "auto" else options.task
     classes, names = None, ()
     if task == "regression":
@@ -181,8 +184,8 @@ class ArrayColumns:
     mean: np.ndarray | None = None
 
     def __call__(self, x: Any) -> np.ndarray:
-        """Return float32 rows (n, d)."""
-        x = np.asarray(x)
+        """Return float32 rows (n, d). Raises `UserError` for what is no array of real numbers."""
+        x = real_array(x, "Inputs")
         scale = {"uint8": 255, "uint16": 65_535}.get(str(x.dtype)) if self.shape is not None else None
         if self.shape is not None and x.ndim == 4 and x.shape[1:] != self.shape:
             x = np.moveaxis(x, 1, -1)

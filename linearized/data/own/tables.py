@@ -6,6 +6,7 @@ train rows do not have is 0 in all of them.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -29,22 +30,33 @@ class TableColumns:
     transformer: Any
 
     def __call__(self, frame: Any) -> np.ndarray:
-        """Return float32 rows (n, d). Raises `UserError` for another set of columns, and for missing values."""
+        """Return float32 rows (n, d); missing numbers stay NaN if they are not filled in.
+
+        Raises `UserError` for another set of columns, and for anything but numbers in a column of numbers.
+        """
         if not hasattr(frame, "columns"):
             raise UserError(f"The train rows were a table with the columns {', '.join(self.names)[:200]}. Give a data "
                             "frame.")  # fmt: skip
         lacking = [name for name in self.names if name not in map(str, frame.columns)]
         if lacking:
             raise UserError(f"The table has no column {', '.join(lacking)[:200]}, which the train rows have.")
-        frame = plain(frame)[list(self.names)]
+        columns = {kind: names for kind, _transformer, names in self.transformer.transformers_}
+        frame = plain(frame, columns.get("categorical", ()))[list(self.names)]
+        for name in columns.get("numeric", ()):
+            if frame[name].dtype == object:
+                raise UserError(f"Column {name} holds numbers in the train rows. Give numbers in these rows too.")
         return np.asarray(self.transformer.transform(frame), np.float32)
 
 
-def plain(frame: Any) -> Any:
-    """Return the frame with names of columns as text, and categorical columns as objects: text, None where missing."""
+def plain(frame: Any, text: Iterable[str] = ()) -> Any:
+    """Return the frame with names of columns as text, and categorical columns as objects: text, None where missing.
+
+    Args:
+        text: Columns that count as categorical even if they hold numbers.
+    """
     frame = frame.copy()
     frame.columns = [str(name) for name in frame.columns]
-    for name in categorical(frame):
+    for name in {*categorical(frame), *text}:
         column = frame[name].astype(object)
         frame[name] = column.where(frame[name].notna(), None).map(lambda value: None if value is None else str(value))
         frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
