@@ -125,9 +125,8 @@ class RandomFeaturesRidge(_FeatureRidge):
     """
 
     def _draw(self, dim):
-        self.weights_ = first_layer(dim, int(self.num_units), law=self.law, seed=int(self.weight_seed)).astype(
-            np.float64
-        )
+        first = first_layer(dim, int(self.num_units), law=self.law, seed=int(self.weight_seed))
+        self.weights_ = first.astype(np.float64)
 
     def _features(self, X):
         """Return [relu(XW), 1], (n, N + 1)."""

@@ -67,7 +67,7 @@ def test_other_names_of_flags_and_unread_flags_are_as_on_the_command_line():
 def test_one_text_of_models_is_a_list_of_one():
     made = [from_keywords(CompareSettings, "compare", {"models": models}) for models in ("RF,linear", ["RF", "linear"])]
     assert list(made[0].runs()) == list(made[1].runs()) == ["RF", "linear"]
-    with pytest.raises(UserError, match="at least two different models. Received: --models=RF"):
+    with pytest.raises(UserError, match=r"at least two different models\. Received: --models=RF"):
         linearized.compare(*rows(), models="RF")
 
 
