@@ -198,7 +198,8 @@ def refuse_heavy_tails(nonlinearity: Nonlinearity, scale: float, units: int) -> 
     z, weights = hermite.nodes(nonlinearity.kinks)
     weights = weights * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     values, _ = nonlinearity(z[:, None], np.array([scale]))
-    square, fourth = (float(weights @ values[:, 0] ** power) for power in (2, 4))
+    values = values[:, 0] / (np.abs(values).max() or 1.0)  # of deep networks σ² underflows
+    square, fourth = (float(weights @ values**power) for power in (2, 4))
     tail = fourth / square**2 if square > 0 else 0.0
     error = math.sqrt(max(tail - 1, 0) / max(units, 1))
     if tail > HEAVY and error > TOO_MUCH:

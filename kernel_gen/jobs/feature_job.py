@@ -12,6 +12,7 @@ from linearized.data.dataset import Dataset
 from linearized.settings.embedding_settings import FEATURES as NAMES
 from linearized.settings.embedding_settings import EmbeddingSettings
 from linearized.settings.memory import refuse_large_embedding
+from linearized.settings.operations import refuse_endless_embedding
 from linearized.settings.run_settings import ShardSettings
 from linearized.storage.manifest import FEATURES, Band, Kind, Manifest
 
@@ -33,6 +34,14 @@ class EmbedSettings(ShardSettings, EmbeddingSettings):
     def refuse_large(self) -> None:
         """See `JobSettings`."""
         refuse_large_embedding(self, self.described().image_shape, self.dim())
+
+    def amount(self) -> int:
+        """See `JobSettings`."""
+        return sum(self.row_counts().values())
+
+    def refuse_endless(self, amount: float) -> None:
+        """See `JobSettings`."""
+        refuse_endless_embedding(self, amount)
 
 
 class FeatureWork(Work):

@@ -14,6 +14,7 @@ from kernel_gen.kernel import Kernel, quiet
 from linearized.data.dataset import Dataset
 from linearized.settings.gram_settings import GramSettings
 from linearized.settings.memory import refuse_large_kernel
+from linearized.settings.operations import gram_pairs, refuse_endless_kernel
 from linearized.settings.run_settings import ShardSettings
 from linearized.storage.manifest import GRAM, Band, Kind, Manifest
 
@@ -33,6 +34,14 @@ class KernelJobSettings(GramSettings):
     def refuse_large(self) -> None:
         """See `JobSettings`."""
         refuse_large_kernel(self)
+
+    def amount(self) -> int:
+        """See `JobSettings`."""
+        return gram_pairs(self.row_counts())
+
+    def refuse_endless(self, amount: float) -> None:
+        """See `JobSettings`."""
+        refuse_endless_kernel(self, amount)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A job at work on one folder: its work, the description of its shards, and the state of each shard."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,10 @@ class Job:
     def tiles(self, shard: int) -> list[Tile]:
         """Return the tiles of a shard in the order of computing."""
         return self.work.tiles(self.manifest, shard)
+
+    def amount(self, shards: Iterable[int]) -> int:
+        """Return the work of shards in the unit of the manifest's kind: pairs, or rows of features."""
+        return sum(tile.amount(self.manifest) for shard in shards for tile in self.tiles(shard))
 
     def path(self, shard: int) -> Path:
         """Return the path of a shard's file."""

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import errno
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -54,9 +55,13 @@ def run(config: RunnerSettings) -> list[int]:
     if not config.wait:
         _refuse_busy(config)
     config.refuse_large()
+    if kind_of(config.path()) is None:  # else some shards may be there
+        config.refuse_endless(config.amount() / (1 if config.shard < 0 else config.num_shards or math.inf))
     with refusals_undone(config.path()):
         job = open_job(config, shard=config.shard)
-        return make(job, [config.shard] if config.shard >= 0 else _plan(job), threads=config.threads, wait=config.wait)
+        shards = [config.shard] if config.shard >= 0 else _plan(job)
+        config.refuse_endless(job.amount(shards))
+        return make(job, shards, threads=config.threads, wait=config.wait)
 
 
 def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0) -> list[int]:
@@ -68,9 +73,8 @@ def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0
 
     Raises `TryLater` if other processes are at work on shards, after making the others; `UserError` as `run`.
     """
-    total = sum(tile.amount(job.manifest) for shard in shards for tile in job.tiles(shard))
     made, busy = [], []
-    with pairs_line(job.title, total, job.manifest.kind.unit) as rate:
+    with pairs_line(job.title, job.amount(shards), job.manifest.kind.unit) as rate:
         for shard in shards:
             try:
                 with held(job.lock(shard), wait=wait):

@@ -89,6 +89,12 @@ class JobSettings(Protocol):
     def refuse_large(self) -> None:
         """Raise `UserError` if what the work needs does not fit in the memory of this machine."""
 
+    def amount(self) -> int:
+        """Return the work of all shards, in pairs or rows, as far as settings say it; 0 where only files can."""
+
+    def refuse_endless(self, amount: float) -> None:
+        """Raise `UserError` if this machine cannot do so many pairs or rows in a month."""
+
 
 class RunnerSettings(JobSettings, Protocol):
     """Settings of a command that makes shards, see `linearized.settings.run_settings.ShardSettings`."""

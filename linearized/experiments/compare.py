@@ -39,7 +39,7 @@ from linearized.data.loading import load_preprocessed
 from linearized.data.own.memory import keep
 from linearized.experiments import krr, train
 from linearized.experiments import run as life
-from linearized.experiments.compare_models import LINEAR_FIT, VALIDATION, Run, seeded, settings_of, takes
+from linearized.experiments.compare_models import LINEAR_FIT, VALIDATION, Run, refuse_needs, seeded, settings_of, takes
 from linearized.experiments.compare_table import NO, print_comparison
 from linearized.experiments.fit_results import Result
 from linearized.experiments.linear_baseline import linear_baseline
@@ -194,6 +194,8 @@ def _compared(config: CompareSettings) -> life.Outcome:
     keep(config.data)
     for settings in filter(None, runs.values()):
         refuse_claimed(settings.folder())
+        if not finished(settings.folder()):
+            refuse_needs(settings)
     for number, ((label, seed), settings) in enumerate(runs.items(), start=1):
         logging.info("%d of %d: %s, seed %d", number, len(runs), label, config.seed + seed)
         try:

@@ -17,6 +17,12 @@ from linearized.base.weights import SEED
 from linearized.experiments import train
 from linearized.experiments.grids import grid
 from linearized.experiments.krr import KernelFitSettings
+from linearized.experiments.needs import (
+    refuse_beyond_memory,
+    refuse_endless_fit,
+    refuse_endless_run,
+    refuse_large_fit,
+)
 from linearized.models import declared
 from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
 from linearized.settings.flags import read_flags
@@ -95,6 +101,16 @@ def seeded(settings: Run, seed: int) -> Run:
     """Return settings whose division of the rows, initial weights and fixed random weights are those of a seed."""
     changed = {"seed": settings.seed + seed, "weight_seed": getattr(settings, "weight_seed", SEED) + seed}
     return dataclasses.replace(settings, **{name: value for name, value in changed.items() if settings.reads(name)})
+
+
+def refuse_needs(settings: Run) -> None:
+    """Raise `UserError` for a run that this machine cannot hold, or not end in a month, from its settings."""
+    if isinstance(settings, KernelFitSettings):
+        refuse_large_fit(settings)
+        refuse_endless_fit(settings, settings.level(), settings.row_counts())
+    else:
+        refuse_beyond_memory(settings)
+        refuse_endless_run(settings, settings.row_counts()["train"])
 
 
 def _kernel(name: str) -> dict[str, Any]:

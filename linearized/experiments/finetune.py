@@ -30,6 +30,7 @@ from linearized.experiments.finetune_settings import FinetuneSettings
 from linearized.experiments.fit_results import Result
 from linearized.models.saved_model import input_shape
 from linearized.settings.command import run_command
+from linearized.settings.operations import refuse_endless
 from linearized.storage.result_schema import settled
 
 PROGRAM = "linearized finetune"
@@ -61,7 +62,7 @@ def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) 
     from linearized.experiments import finetune_model
     from linearized.experiments.gradient_fit import loss_change
     from linearized.layers.snnk.uptrain import errors_of
-    from linearized.models.common import load
+    from linearized.models.common import load, operations
     from linearized.solvers.training import sgd
     from linearized.solvers.training.recipe import Recipe
 
@@ -69,6 +70,10 @@ def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) 
     dataset = load_data(config, original)
     model = finetune_model.swapped(config, original, dataset)
     finetune_model.choose_trainable(model, config.trainable)
+    refuse_endless(
+        operations(model) * config.epochs * len(dataset.train),
+        f"{path.name} with --epochs={config.epochs} of {len(dataset.train):,} train rows", "Lower --epochs.",
+    )  # fmt: skip
     rows = finetune_model.from_rows(model)
     counts = {"num_parameters": int(model.count_params()), "original_parameters": int(original.count_params()),
               "trained_parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables)}  # fmt: skip

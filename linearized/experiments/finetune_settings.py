@@ -12,7 +12,7 @@ from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import MOST_ROWS
 from linearized.settings.model_settings import KERVOLUTIONS, SNNK_FUNCTIONS
 from linearized.settings.reads import SET, when
-from linearized.settings.run_settings import CHECKPOINT_HELP, EXPERIMENT_HELP, MOST_SECONDS
+from linearized.settings.run_settings import CHECKPOINT_HELP, EXPERIMENT_HELP, MOST_SECONDS, MOST_STEPS
 from linearized.settings.training_settings import AugmentationSettings
 
 SNNK_SWAPS = ("mlp", "pooler", "pooler_bundled", "adapters")
@@ -100,7 +100,7 @@ class FinetuneSettings(AugmentationSettings):
     weight_decay: float = setting(
         0.0, "share of the rate that AdamW takes off each weight a step", minimum=0.0, group="Solver"
     )
-    epochs: int = setting(3, "over the train rows", minimum=1, group="Solver")
+    epochs: int = setting(3, "over the train rows", minimum=1, maximum=MOST_STEPS, group="Solver")
     batch_size: int = setting(32, "rows a step", minimum=1, group="Solver")
     validation: float = setting(
         0.0, "train rows held out and scored: a fraction below 1, else a count; 0: none", minimum=0.0, group="Data"

@@ -13,12 +13,13 @@ from linearized.base.reading import Absent, Unreadable, parse_json
 from linearized.data.dataset import Dataset
 from linearized.experiments.fit_results import RidgeFit
 from linearized.experiments.infinite_width import infinite_width
+from linearized.experiments.needs import refuse_endless_training
 from linearized.experiments.refusals import read_weights
 from linearized.experiments.step_progress import progress_line
 from linearized.experiments.tangent_measures import TangentMeasures
 from linearized.experiments.target_units import TargetUnits
 from linearized.models import declared
-from linearized.models.common import build
+from linearized.models.common import build, operations
 from linearized.models.published_weights import take_up
 from linearized.solvers.training import newton_cg, sgd
 from linearized.solvers.training.recipe import Recipe
@@ -67,6 +68,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
     start = time.monotonic()
     batch_size = sgd.batch_sizes(declared(config).batches, dataset.family, config.max_batch_size)
     model = build(config, dataset, ridge)
+    refuse_endless_training(config, len(dataset.train), operations(model))
     if arrays := read_weights(config):
         take_up(model, arrays)
     evidence = {"converged": False, "diverged": False, "iterations": 0, "residual": None, "message": ""}

@@ -18,7 +18,7 @@ from linearized.data.loading import load_preprocessed
 from linearized.experiments import run as life
 from linearized.experiments.fit_results import Result
 from linearized.experiments.grids import GRIDS, OWN, kernel_grid, listed_ridges
-from linearized.experiments.needs import refuse_large_fit
+from linearized.experiments.needs import refuse_endless_fit, refuse_large_fit
 from linearized.settings.config import setting
 from linearized.settings.data_settings import LevelsSettings
 from linearized.settings.embedding_settings import EmbeddedRows, EmbeddingSettings
@@ -193,7 +193,9 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
     from linearized.experiments.kernel_record import scored
 
     refuse_large_fit(config)
+    refuse_endless_fit(config, level, config.row_counts())
     dataset = _checked(load_preprocessed(config, level))
+    refuse_endless_fit(config, level, {name: len(split) for name, split in dataset.splits().items()})
     start = time.monotonic()
     gram, made = _gram_of(config, asked, level, dataset)
     about = {"found": not made, "seconds": round(time.monotonic() - start, 3)}

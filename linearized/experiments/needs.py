@@ -1,17 +1,17 @@
-"""Estimate the memory that a training run or a kernel's fit needs at least, and refuse what this machine cannot hold.
+"""Estimate the memory and the arithmetic that a training run or a kernel's fit needs at least; refuse what cannot work.
 
-The estimates are lower bounds: they count parameters, their random draws and what the solver keeps of them, nothing of
-the framework. So what is refused cannot work, and what passes may still be too large.
+The estimates of memory are lower bounds: they count parameters, their random draws and what the solver keeps of them,
+nothing of the framework. So what is refused cannot work, and what passes may still be too large. Those of arithmetic
+are described in `linearized.settings.operations`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from linearized.base.lists import count_or_share
 from linearized.experiments.grids import listed_ridges
 from linearized.models import declared
-from linearized.settings.embedding_settings import EmbeddedRows
 from linearized.settings.memory import (
     DRAWN,
     fewest_features,
@@ -19,11 +19,19 @@ from linearized.settings.memory import (
     refuse_large_embedding,
     refuse_large_kernel,
 )
+from linearized.settings.operations import (
+    gram_pairs,
+    refuse_endless,
+    refuse_endless_embedding,
+    refuse_endless_kernel,
+)
+from linearized.storage.manifest import kind_of
 
 FLOAT = 4  # bytes of a float32
 DOUBLE = 8  # bytes of a float64
 COPIES = {"band": 1, "cholesky": 1, "eigh": 3}  # arrays of K's size that a solver holds at once; others stream K
 KEPT = {"sgd": 3, "adam": 4, "adamw": 4, "newton_cg": 4}  # copies of the parameters: with gradients, averages, steps
+EPOCH = 4.0  # operations for one multiplication of a row's outputs: with the sum, and again for its weight's derivative
 
 
 def refuse_beyond_memory(config: Any) -> None:
@@ -32,6 +40,51 @@ def refuse_beyond_memory(config: Any) -> None:
     refuse_beyond_machine(
         least_bytes(config), f"{config.model} with --num_units={config.num_units}{layers}", "Lower --num_units."
     )
+
+
+def refuse_endless_training(config: Any, rows: int, operations: float) -> None:
+    """Raise `UserError` if a `TrainSettings` cannot train the model by gradients at one ridge in a month.
+
+    Least squares is not estimated: what its problem holds in memory bounds its work.
+
+    Args:
+        rows: Train rows; 0 where they are not known yet.
+        operations: A lower bound of those of one row and epoch.
+    """
+    if config.uses_least_squares() or config.working_solver() == "newton_cg":
+        return
+    lower = "" if config.num_units is None else ", --num_units"
+    refuse_endless(
+        operations * config.max_cg_iters * rows,
+        f"{config.model_name()} with --max_cg_iters={config.max_cg_iters} epochs of {rows:,} train rows",
+        f"Lower --max_cg_iters{lower} or --num_train.",
+    )
+
+
+def refuse_endless_run(config: Any, rows: int) -> None:
+    """As `refuse_endless_training`, with the operations that the settings of the model declare."""
+    own = declared(config)
+    products = (own.multiplications or own.parameters)(config, config.dim(), config.described().num_outputs)
+    refuse_endless_training(config, rows, EPOCH * products)
+
+
+def refuse_endless_fit(config: Any, level: int, rows: Mapping[str, int]) -> None:
+    """Raise `UserError` if the matrix or the embedding that a fit has to make at a noise level takes more than a month.
+
+    Where some shards are there already, the job that makes the others counts them.
+
+    Args:
+        rows: Of the train, validation and test parts; 0 where they are not known yet.
+    """
+    if config.gram:
+        return
+    settings = config.embedding_settings(level) if config.features else config.gram_settings(level)
+    if kind_of(settings.path()) is not None:
+        return
+    if config.features:
+        refuse_endless_embedding(settings, sum(rows.values()))
+    else:
+        refuse_endless_kernel(settings, gram_pairs(rows))
 
 
 def refuse_large_fit(config: Any) -> None:
@@ -48,7 +101,7 @@ def refuse_large_fit(config: Any) -> None:
         return
     if not config.gram:
         refuse_large_kernel(config)
-    rows = train_rows(config)
+    rows = config.row_counts()["train"]
     if config.solver == "eigh":
         from linearized.solvers.linear.eigh import refuse_many_rows  # SciPy is imported for this solver alone
 
@@ -57,14 +110,6 @@ def refuse_large_fit(config: Any) -> None:
     refuse_beyond_machine(
         fit_bytes(config, rows), f"--solver={config.solver} with {rows:,} train rows", f"Lower --num_train{instead}."
     )
-
-
-def train_rows(config: EmbeddedRows) -> int:
-    """Return how many rows a kernel is fitted to; 0 where only the dataset's files can say."""
-    source = config.described()
-    given = config.synth_n if source.family == "SYNTH" else source.rows[0]
-    rows = config.num_train or given
-    return rows - count_or_share(config.validation, rows, "validation") if rows else 0
 
 
 def fit_bytes(config: Any, rows: int) -> int:

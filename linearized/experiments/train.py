@@ -20,7 +20,7 @@ from linearized.experiments import run as life
 from linearized.experiments import select
 from linearized.experiments.fit_results import Result, about_data, by_target, titled
 from linearized.experiments.grids import OWN, grid, mean_diagonal
-from linearized.experiments.needs import refuse_beyond_memory
+from linearized.experiments.needs import refuse_beyond_memory, refuse_endless_run
 from linearized.experiments.refusals import asked_ridges, read_weights, refuse_unfit, weights_digest
 from linearized.experiments.target_units import TargetUnits
 from linearized.models import MODELS, declaration, declared, declared_reads, module_of, setting_groups
@@ -217,9 +217,11 @@ def run(config: TrainSettings) -> Result:
 def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome:
     """Return the record, the arrays and the model; `unfinished` is where checkpoints are kept."""
     refuse_beyond_memory(config)
+    refuse_endless_run(config, config.row_counts()["train"])
     read_weights(config)
     ridges = asked_ridges(config)
     dataset = load_preprocessed(config, level)
+    refuse_endless_run(config, len(dataset.train))
     logging.info(
         "%s on %s at noise level %d: %d train rows of dimension %d, %d ridges",
         config.model, dataset.name, level, len(dataset.train), dataset.dim, len(ridges),

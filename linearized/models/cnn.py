@@ -34,6 +34,16 @@ def one_convolution(config: Any, _dim: int, _outputs: int) -> int:
     return 9 * config.num_units**2
 
 
+def convolved(config: Any, _dim: int, _outputs: int) -> int:
+    """Return the multiplications of a Myrtle network's convolutions on one image, the first one's not counted."""
+    height, width, _ = config.described().image_shape
+    counts = list(GROUPS[config.depth])
+    counts[0] -= 1
+    return sum(count * (height >> group) * (width >> group) for group, count in enumerate(counts)) * one_convolution(
+        config, 0, 0
+    )
+
+
 def _check(config: Any) -> None:
     check_depth(config)
     check_pairs(config)
@@ -42,7 +52,8 @@ def _check(config: Any) -> None:
 DECLARED = Declaration(
     reads("num_units", "depth", "seed") | PARAMETRIZATION, groups=(ParametrizationSettings,), units=32, images=True,
     optimizer="sgd", ridges="convolutional", batches="convolutional", hidden_layers=lambda config: config.depth - 1,
-    parameters=one_convolution, check=_check, infinite=lambda config: {"kernel": "CNTK", "depth": config.depth},
+    parameters=one_convolution, multiplications=convolved, check=_check,
+    infinite=lambda config: {"kernel": "CNTK", "depth": config.depth},
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """What the models share: penalty, check of settings, input and readout of images, building, reading a saved one."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,16 @@ def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
         return module.build(config, dataset, ridge=ridge)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def operations(model: keras.Model) -> float:
+    """Return a lower bound of the operations of one row in an epoch of training, from the sizes of the weights.
+
+    Each weight of two or more axes is multiplied and added once at least; once more for its derivative, if it is
+    trained. Embeddings, of which a row looks up a few, are not counted.
+    """
+    used = [weight for weight in model.weights if len(weight.shape) > 1 and "embedding" not in weight.path.lower()]
+    return float(sum(math.prod(weight.shape) * (4 if weight.trainable else 2) for weight in used))
 
 
 def load(path: Path | str) -> keras.Model:

@@ -49,6 +49,8 @@ class Declaration:
         hidden_layers: Returns the number of layers with a nonlinearity from the settings; None: it is not known.
         parameters: Returns a lower bound of the numbers that are trained, from settings, length of a row and number of
             outputs; it guards the machine's memory.
+        multiplications: Returns a lower bound of the multiplications that one row's outputs take, from the same values;
+            None: `parameters` is one.
         budget: Flags of training, such as the learning rate, with which `linearized compare` trains the model in place
             of those that it has for all networks.
         infinite: Returns the flags of the tangent kernel at infinite width (`linearized.settings.gram_settings`) from
@@ -70,6 +72,7 @@ class Declaration:
     layout: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     hidden_layers: Callable[[Any], int | None] = _one
     parameters: Callable[[Any, int, int], int] = _unknown
+    multiplications: Callable[[Any, int, int], int] | None = None
     budget: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     infinite: Callable[[Any], dict[str, Any]] | None = None
     check: Callable[[Any], None] | None = None

@@ -7,7 +7,7 @@ cubes of a polynomial), and a relu. Penalty: λ Σ‖filters‖² over the kervo
 from typing import TYPE_CHECKING, Any
 
 from linearized.data.dataset import Dataset
-from linearized.models.cnn import GROUPS, LAST_POOLS, check_depth, one_convolution
+from linearized.models.cnn import GROUPS, LAST_POOLS, check_depth, convolved, one_convolution
 from linearized.models.declaration import Declaration
 from linearized.settings.model_settings import KERVOLUTION, KervolutionSettings
 from linearized.settings.reads import reads
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 DECLARED = Declaration(
     reads("num_units", "depth", "seed", "kervolution_kernel", "kervolution_layers", *KERVOLUTION),
     groups=(KervolutionSettings,), units=32, images=True, ridges="convolutional", batches="convolutional",
-    hidden_layers=lambda config: config.depth - 1, parameters=one_convolution, check=check_depth,
-    complete=lambda config: {"kervolution_kernel": config.kervolution_kernel or "polynomial"},
+    hidden_layers=lambda config: config.depth - 1, parameters=one_convolution, multiplications=convolved,
+    check=check_depth, complete=lambda config: {"kervolution_kernel": config.kervolution_kernel or "polynomial"},
 )  # fmt: skip
 
 

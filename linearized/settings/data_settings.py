@@ -117,6 +117,13 @@ class DataSettings(OwnDataSettings):
         train, test = self.described().rows
         return (self.synth_n if self.described().name == "SYNTH" and not self.data else train), test
 
+    def row_counts(self) -> dict[str, int]:
+        """Return how many train, validation and test rows are taken; 0 where only the dataset's files can say."""
+        most = self._most_rows()
+        train, test = self.num_train or most[0], self.num_test or most[1]
+        held_out = count_or_share(self.validation, train, "validation") if train else 0
+        return {"train": train - held_out, "validation": held_out, "test": test}
+
     def described(self) -> Any:
         """Return the dataset's `linearized.data.source.Source`: levels, task and image shape.
 

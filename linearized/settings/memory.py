@@ -86,7 +86,7 @@ def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | Non
     item = np.dtype(settings.dtype).itemsize
     pixels = image_shape[0] * image_shape[1] if settings.features == "CNTK" and image_shape else 1
     rows = min(max(1, BATCH // pixels), settings.num_train or BATCH)
-    weights = [units * inputs for units, inputs in _neurons(settings, image_shape, dim)]
+    weights = [units * inputs for units, inputs in neurons(settings, image_shape, dim)]
     drawn = max(weights, default=0) * (DRAWN + (item if item < DRAWN else 0))  # the largest, while it is drawn
     return max(drawn, item * sum(weights) + 2 * item * rows * fewest_features(settings, dim))
 
@@ -98,7 +98,7 @@ def fewest_features(settings: "EmbeddedRows", dim: int) -> int:
     return min(settings.embedding_dim, dim) if few else settings.embedding_dim - 1
 
 
-def _neurons(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> list[tuple[int, int]]:
+def neurons(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> list[tuple[int, int]]:
     """Return (neurons, inputs) of the random activations, layer by layer, each a lower bound."""
     if settings.method != "random" or settings.features == "POLYNOMIAL":
         return []

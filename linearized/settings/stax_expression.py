@@ -14,7 +14,7 @@ from linearized.base.activations import parse as parse_activation
 from linearized.base.errors import UserError
 from linearized.base.own_functions import is_reference
 
-MOST = 1000  # repetitions, degrees, and pixels of a window along a side
+MOST = 1000  # layers in all, degrees, and pixels of a window along a side
 SHOWN = 200  # characters of an expression that an error repeats
 SPATIAL = {"Conv", "ConvTranspose", "ConvLocal", "AvgPool", "SumPool", "GlobalAvgPool", "GlobalSumPool"}
 SPATIAL |= {"GlobalSelfAttention", "ImageResize"}  # layers that need rows as images
@@ -92,7 +92,10 @@ def check_inputs(expression: str, names: set[str], images: bool) -> None:
 
 
 class _Layer:
-    """Stands for a layer while an expression is checked."""
+    """Stands for a layer, or for as many as a combinator makes, while an expression is checked."""
+
+    def __init__(self, count: int):
+        self.count = count
 
 
 def evaluated(node: ast.expr, call: Callable[[ast.expr, list, dict[str, Any]], Any]) -> Any:
@@ -120,8 +123,15 @@ def evaluated(node: ast.expr, call: Callable[[ast.expr, list, dict[str, Any]], A
 
 def _checked_layer(function: ast.expr, values: list, named: dict[str, Any]) -> _Layer:
     """Return what stands for a layer whose arguments were checked."""
-    _check_call(_name(function), values, named)
-    return _Layer()
+    name = _name(function)
+    _check_call(name, values, named)
+    parts = [value for value in (*values, *named.values()) if isinstance(value, _Layer)]
+    count = sum(part.count for part in parts) or 1
+    if name == "repeat":
+        count *= signature(name).bind(*values, **named).arguments["n"]
+    if count > MOST:
+        raise UserError(f"An architecture has at most {MOST} layers. Received: {count:,} by {name}.")
+    return _Layer(count)
 
 
 def _name(node: ast.expr) -> str:

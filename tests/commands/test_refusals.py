@@ -214,11 +214,11 @@ def test_estimates_count_what_is_held(directories):
     rows = parse(
         kernel_fit.KernelFitSettings, ["--dataset=SYNTH", "--num_train=1000", "--validation=0.1", "--ridges=1,2"]
     )
-    assert needs.train_rows(rows) == 900
+    assert rows.row_counts()["train"] == 900
     for solver, copies in (("auto", 0), ("cg", 0), ("block_lanczos", 0), ("band", 1), ("cholesky", 1), ("eigh", 3)):
         config = dataclasses.replace(rows, solver=solver)
         assert needs.fit_bytes(config, 900) == copies * 900**2 * 4 + 2 * 900 * 2 * 8
-    assert needs.train_rows(parse(kernel_fit.KernelFitSettings, ["--validation=37"])) == 1400
+    assert parse(kernel_fit.KernelFitSettings, ["--validation=37"]).row_counts()["train"] == 1400
     assert memory.draw_bytes(64, 1000, 300, 4) == 64 * 300 * 12 and memory.draw_bytes(64, 1000, 0, 8) == 64 * 1000 * 8
     config = parse(kernel_fit.KernelFitSettings, ["--features=NTK", "--embedding_dim=101", "--solver=eigh"])
     assert needs.features_fit_bytes(config) == 4 * 8 * 100**2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kernel_gen import gram
+from kernel_gen import embedding, gram
 from kernel_gen.activations import hermite
 from kernel_gen.features.activation import Approximation
 from kernel_gen.features.linear import AvgPoolStep, ConvStep, DenseStep, FlattenStep, GlobalAvgPoolStep
@@ -205,3 +205,9 @@ def test_heavy_tails_are_refused_at_random_and_sketched():
     assert f"{np.exp(6):.3g}" in str(refused.value)
     Features([EXP, DenseStep()], 6, None, "nngp", EmbeddingPlan(2000, how=Approximation("sketch")))
     Features([nonlinearity("relu"), DenseStep()], 6, None, "nngp", EmbeddingPlan(40, how=Approximation("random")))
+
+
+def test_features_of_very_deep_networks_are_built():
+    """Below variances of 1e-154 the squares of σ underflow in float64, which ended in a division by zero."""
+    features = embedding("NTK", 16, num_layers=600, embedding_dim=32)
+    assert np.isfinite(features(np.ones((3, 16), np.float32))).all()

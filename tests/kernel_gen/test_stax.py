@@ -122,6 +122,8 @@ def test_the_readers_numbers_reach_the_layers(rows):
         ("Dense(1, W_std='2')", "Dense takes a number for W_std"),
         ("Dense(1, parameterization='mup')", "'ntk', 'standard'"),
         ("repeat(Dense(1), 1000000000)", "n of at most 1000"),
+        ("repeat(repeat(Relu(), 1000), 1000)", "at most 1000 layers. Received: 1,000,000"),
+        ("serial(repeat(Relu(), 600), repeat(Relu(), n=600))", "at most 1000 layers. Received: 1,200"),
         ("Elementwise('silly')", "silly"),
         ("Hermite(-1)", "Hermite takes a whole number"),
     ],

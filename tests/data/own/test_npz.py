@@ -6,7 +6,6 @@ import pytest
 from linearized.base.errors import UserError
 from linearized.data.loading import load_rows
 from linearized.experiments.krr import KernelFitSettings
-from linearized.experiments.needs import train_rows
 from linearized.experiments.train import TrainSettings
 
 
@@ -80,6 +79,6 @@ def test_what_is_no_data_is_refused_in_one_line(text, words):
 def test_a_file_may_bear_the_name_of_the_synthetic_data_set(tmp_path):
     x, y = rows()
     np.savez(tmp_path / "SYNTH.npz", x=x, y=y)
-    assert train_rows(KernelFitSettings(data=str(tmp_path / "SYNTH.npz"))) == 48
-    assert train_rows(KernelFitSettings(dataset="SYNTH", num_train=500)) == 500
-    assert train_rows(KernelFitSettings(dataset="SYNTH", synth_n=700)) == 700
+    assert KernelFitSettings(data=str(tmp_path / "SYNTH.npz")).row_counts()["train"] == 48
+    assert KernelFitSettings(dataset="SYNTH", num_train=500).row_counts()["train"] == 500
+    assert KernelFitSettings(dataset="SYNTH", synth_n=700).row_counts()["train"] == 700

@@ -1,0 +1,135 @@
+"""Estimate the arithmetic that a job needs at least, from settings and rows, and refuse what would take years.
+
+The estimates are lower bounds: they count the products of matrices, the passes over entries and the random draws that
+cannot be avoided, at the highest rate that a machine reaches in one long product. So what is refused cannot be finished
+on this machine in `MOST_DAYS`, and what passes may still take several times as long. Work that is kept piece by piece
+counts by the piece: a shard that is asked for alone, a ridge of gradient training. As with memory, the estimate is
+compared with this machine when the work starts, not when settings are read.
+
+Solvers of K and of features are not estimated: what they hold in memory bounds their work (see `memory`).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from linearized.base.blocks import cores
+from linearized.base.errors import UserError
+from linearized.settings.memory import MYRTLE_CONVS, neurons
+
+if TYPE_CHECKING:
+    from linearized.settings.embedding_settings import EmbeddedRows
+    from linearized.settings.gram_settings import KernelSettings, RowSettings
+
+MOST_DAYS = 30
+CORE = 2e11  # operations a second of one core in a large float32 product: 1.2e11 to 2.3e11 were measured
+ACCELERATOR = 1e15  # of a machine with accelerators, in bfloat16
+DEVICES = ("/dev/nvidia0", "/dev/kfd", "/dev/accel0")  # of NVIDIA, AMD and Google
+DRAW = 500  # operations in the time of one normal number, which one thread draws
+ENTRY = 40  # operations on an entry of a Gram matrix in each layer with a nonlinearity
+MYRTLE_REACH = 32  # sides of a Myrtle network's pools together: pixels so far apart are still coupled
+DAY = 86400
+
+
+def rate() -> float:
+    """Return the operations a second that this machine cannot exceed."""
+    return ACCELERATOR if any(Path(device).exists() for device in DEVICES) else CORE * cores()
+
+
+def refuse_endless(operations: float, what: str, advice: str) -> None:
+    """Raise `UserError` if the machine cannot do so many operations in `MOST_DAYS`.
+
+    Args:
+        operations: Additions, multiplications and the like, a lower bound.
+        what: The flags that ask for them.
+        advice: What to do instead, one sentence.
+    """
+    days = operations / rate() / DAY
+    if days > MOST_DAYS:
+        time = f"{days / 365:,.0f} years" if days > 730 else f"{days:,.0f} days"
+        raise UserError(
+            f"{what} needs {operations:.1e} arithmetic operations at least, {time} on this machine at its highest rate "
+            f"of {rate():.0e} a second, and {MOST_DAYS} days are the most that are begun. {advice}"
+        )
+
+
+def refuse_endless_kernel(settings: "RowSettings", pairs: float) -> None:
+    """Raise `UserError` if so many pairs of a kernel cannot be computed in `MOST_DAYS`."""
+    shape = settings.described().image_shape
+    refuse_endless(pairs * pair_operations(settings, settings.dim(), shape), *_words(settings, pairs, "pairs"))
+
+
+def refuse_endless_embedding(settings: "EmbeddedRows", rows: float) -> None:
+    """Raise `UserError` if the features of so many rows cannot be computed in `MOST_DAYS`."""
+    shape, dim = settings.described().image_shape, settings.dim()
+    operations = rows * row_operations(settings, shape, dim) + DRAW * drawn(settings, shape, dim)
+    refuse_endless(operations, *_words(settings, rows, "rows"))
+
+
+def gram_pairs(rows: dict[str, int]) -> int:
+    """Return the pairs of a Gram matrix: of train rows, each once, and of the other rows with them.
+
+    Args:
+        rows: By part: train, validation, test. 0 counts no row: the estimate is a lower bound then, too.
+    """
+    n = rows["train"]
+    return n * (n + 1) // 2 + n * (sum(rows.values()) - n)
+
+
+def pair_operations(settings: "KernelSettings", dim: int, image_shape: tuple[int, ...] | None) -> float:
+    """Return a lower bound of the operations of one entry of a Gram matrix.
+
+    Kernels of the user's own and of Keras models count as one inner product.
+
+    Args:
+        dim: Length of a row.
+        image_shape: (height, width, channels) of the rows, or None for vectors.
+    """
+    products = 2 * dim
+    if settings.kernel == "RF" and settings.num_units:
+        return 2 * settings.num_units  # of the features, which the pairs of a tile share
+    if settings.kernel in ("NTK", "RF"):
+        return products + ENTRY * (settings.num_layers if settings.kernel == "NTK" else 1)
+    if settings.kernel == "CNTK" and image_shape:
+        return ENTRY * _coupled_pixels(settings, image_shape)
+    return products
+
+
+def row_operations(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> float:
+    """Return a lower bound of the operations of one row's features; arguments as `pair_operations`."""
+    if settings.features == "CNTK" and image_shape:
+        pixels = image_shape[0] * image_shape[1]
+        pixels = max(pixels // MYRTLE_REACH**2, 1) if settings.head == "myrtle" else pixels
+    else:
+        pixels = 1
+    return 2 * pixels * sum(units * inputs for units, inputs in neurons(settings, image_shape, dim)) + 2 * dim
+
+
+def drawn(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> int:
+    """Return a lower bound of the normal numbers that an embedding draws; arguments as `pair_operations`."""
+    return sum(units * inputs for units, inputs in neurons(settings, image_shape, dim))
+
+
+def _coupled_pixels(settings: "KernelSettings", image_shape: tuple[int, ...]) -> int:
+    """Return how many pairs of pixels of two images a CNTK computes, summed over its convolutions."""
+    pixels = image_shape[0] * image_shape[1]
+    if settings.head == "flatten":
+        return pixels * settings.depth
+    if settings.head == "gap":
+        return pixels**2 * settings.depth
+    groups = MYRTLE_CONVS[settings.depth]
+    sizes = [(pixels // 4**group, MYRTLE_REACH // 2**group) for group in range(len(groups))]
+    return sum(count * here * min(here, reach**2) for count, (here, reach) in zip(groups, sizes, strict=True))
+
+
+def _words(settings: "RowSettings", count: float, unit: str) -> tuple[str, str]:
+    """Return the flags that decide the work in words, and which of them to lower."""
+    names = [
+        name
+        for name in ("num_units", "num_layers", "depth", "embedding_dim", "embedding_width")
+        if hasattr(settings, name) and settings.reads(name) and getattr(settings, name)
+    ]
+    flags = "".join(f" --{name}={getattr(settings, name)}" for name in names)
+    lower = ", ".join([*(f"--{name}" for name in names), "--num_train or --num_test"])
+    kind = f"--features={settings.features}" if getattr(settings, "features", "") else f"--kernel={settings.kernel}"
+    advice = f"Lower {lower}, or give single shards (--num_shards and --shard) to several machines."
+    return f"{kind}{flags} on {count:,.0f} {unit} of {settings.data_name()}", advice
