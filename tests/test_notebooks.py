@@ -71,5 +71,15 @@ def test_notebook_lies_here_without_outputs(path):
     assert notebook.cells[0].source.startswith("# ")
 
 
+def test_a_notebook_writes_into_the_storage_of_its_folder(tmp_path, monkeypatch):
+    for name in ("DIRECTORIES", "LINEARIZED_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    cell = "from linearized.cli.krr import command\nassert command(['--num_train=40', '--num_test=20']) == 0"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert {path.name for path in (tmp_path / "storage").iterdir()} >= {"ntk", "rkhs"}
+
+
 def test_there_are_notebooks():
     assert {path.stem for path in NOTEBOOKS} >= {"cntk", "convergence", "kernel_vs_network", "noise", "synthetic_data"}

@@ -165,4 +165,6 @@ def _place(device: str) -> jax.Device | None:
     try:
         return jax.devices(device)[0]
     except RuntimeError as error:
-        raise UserError(f"--device={device}: JAX finds no such device. Take --device=cpu.") from error
+        raise UserError(
+            f"--device={device}: JAX finds no such device. Install JAX for it, such as jax[cuda12], or take --device=cpu."
+        ) from error

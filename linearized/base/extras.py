@@ -1,13 +1,19 @@
 """What only some installations have: packages of an extra, and the address of a Dask scheduler that runs elsewhere."""
 
 import importlib
+import os
 import re
 import socket
+from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
+
+from absl import logging
 
 from linearized.base.errors import UserError
 
 SCHEDULER_HELP = "address of a Dask scheduler that runs already, such as tcp://127.0.0.1:8786 or tls://host:8786"
+NVIDIA = Path("/proc/driver/nvidia/gpus")  # an entry for each GPU that the driver knows
 TIMEOUT = 20  # seconds until a scheduler must answer
 ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
@@ -25,10 +31,31 @@ def require(module: str, extra: str, needed_by: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(
-            f'{needed_by} needs the extra [{extra}] ({error}). Install it: pip install "linearized[{extra}]"; in the '
-            f'repository: pip install -c constraints.txt -e ".[{extra}]"'
-        ) from error
+        raise UserError(f"{needed_by} needs the extra [{extra}] ({error}). {how_to_install(extra)}") from error
+
+
+def how_to_install(extra: str) -> str:
+    """Return the sentence that says how an extra of this package is installed."""
+    return (
+        f'Install it: pip install "linearized[{extra}]"; in the repository: pip install -c constraints.txt -e '
+        f'".[{extra}]"'
+    )
+
+
+def warn_of_unused_gpu(framework: str, devices: Iterable[str]) -> None:
+    """Log one warning where this machine has an NVIDIA GPU and a framework does not see it.
+
+    Args:
+        framework: Such as "tensorflow".
+        devices: Names of the devices that it sees.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
+    if hidden or any("gpu" in device.lower() for device in devices) or not any(NVIDIA.glob("*")):
+        return
+    remedy = how_to_install("cuda") if framework == "tensorflow" else 'Install it: pip install "jax[cuda12]"'
+    logging.warning(
+        "this machine has a GPU that %s does not see: its CUDA libraries are missing. %s", framework, remedy
+    )
 
 
 def checked_address(address: str) -> str:

@@ -71,9 +71,9 @@ def show(config: ShowDataSettings) -> None:
     from linearized.report.data_plots import column_table, contact_sheet
     from linearized.report.style import save_figure
 
-    changed = {name: value for name in (*OwnDataSettings.own(), "seed")
+    changed = {name: value for name in OwnDataSettings.own()
                if (value := getattr(config, name)) != config.__dataclass_fields__[name].default}  # fmt: skip
-    source = DataSettings(**changed).described()
+    source = DataSettings(**changed, seed=config.seed).described()
     seen = overview(source, noise_ind=config.noise_ind)
     print("\n".join(seen.lines))
     if seen.images is not None:

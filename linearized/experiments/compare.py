@@ -115,7 +115,10 @@ class CompareSettings(train.TrainSettings):
         runs = self.runs()
         for flag in given:
             if flag not in ("models", "seeds") and not any(takes(run, flag) for run in runs.values()):
-                raise UserError(f"--{flag} is read by none of --models={self.models}. Leave it out.")
+                networks = (run for run in runs.values() if isinstance(run, train.TrainSettings))
+                where = next((f", but {words}" + f"; {run.model} has --solver={run.solver} here" * ("--solver" in words)
+                              for run in networks for words in [run.where_read(flag)]), "")  # fmt: skip
+                raise UserError(f"--{flag} is read by none of --models={self.models}{where}. Leave it out.")
 
     def reads(self, name: str) -> bool:
         """As `Settings.reads`: whether one of the models is given a setting and reads it."""

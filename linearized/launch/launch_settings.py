@@ -28,7 +28,7 @@ class WhereSettings(Settings):
     dashboard: int = setting(
         8787, "local, slurm: port of the live dashboard; 0: any free one", minimum=0, maximum=65535
     )
-    gpus: str = setting("", "local: the GPUs, such as 0,1: a worker each, whatever --workers says")
+    gpus: str = setting("", "local, plain: the GPUs, such as 0,1, a worker each, in the place of --workers")
     cores: int = setting(0, "threads of a command; 0: local, this machine's share, slurm, one", minimum=0, maximum=4096)
     scheduler: str = setting("", SCHEDULER_HELP)
     gres: str = setting("", "slurm: what a job needs, such as gpu:1")

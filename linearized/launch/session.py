@@ -23,7 +23,8 @@ def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Comma
     from linearized.launch.table import print_table
     from linearized.launch.task import log_path
 
-    settings = dataclasses.replace(settings, workers=min(settings.workers, len(commands)))
+    if settings.reads("workers"):
+        settings = dataclasses.replace(settings, workers=min(settings.workers, len(commands)))
     launcher = LAUNCHERS.load(settings.launcher)
     start = time.monotonic()
     with launcher.client(settings) as client:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from absl import logging
 
+from linearized.base.extras import warn_of_unused_gpu
+
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
@@ -36,4 +38,5 @@ def load_backend() -> str:
         keras.ops.convert_to_numpy(keras.ops.zeros(1))  # the first operation looks for devices, aloud
         devices = keras.distribution.list_devices()
     logging.info("Keras %s on %s, devices: %s", keras.__version__, keras.backend.backend(), ", ".join(devices))
+    warn_of_unused_gpu(keras.backend.backend(), devices)
     return keras.backend.backend()

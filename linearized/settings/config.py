@@ -14,7 +14,7 @@ from linearized.base.nearest import hint
 from linearized.base.own_functions import named_function
 from linearized.base.registry import FunctionRegistry, Registry
 from linearized.settings.flags import field_type, read_flags
-from linearized.settings.reads import ALWAYS, Declarations, When, is_read, refuse
+from linearized.settings.reads import ALWAYS, Declarations, When, is_read, refuse, where_read
 
 # Bounds of a number whose setting gives none: far beyond sense, and safe to compute with.
 WIDEST = {int: (-(10**9), 10**9), float: (-1e12, 1e12)}
@@ -97,6 +97,10 @@ class Settings:
     def reads(self, name: str) -> bool:
         """Return whether something at work reads a setting, see `linearized.settings.reads`."""
         return is_read(name, self, self.kinds(), self.chosen())
+
+    def where_read(self, name: str) -> str:
+        """Return the words for what would read a setting, such as "by --model=RF, or with --subset=random"."""
+        return where_read(name, self, self.kinds(), self.chosen())
 
     def refuse_unread(self, given: Iterable[str]) -> None:
         """Raise `UserError` for a setting that is given and not read; it names what would read it.

@@ -124,12 +124,12 @@ def refuse(names: Iterable[str], settings: Any, kinds: Declarations, chosen: Map
     for name in names:
         if not is_read(name, settings, kinds, chosen):
             raise UserError(
-                f"--{name} is read {_where(name, settings, kinds, chosen)}. Received: --{name}="
+                f"--{name} is read {where_read(name, settings, kinds, chosen)}. Received: --{name}="
                 f"{str(getattr(settings, name))[:60]}{_at_work(name, settings, kinds, chosen)}."
             )
 
 
-def _where(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
+def where_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
     """Return "by --model=RF, NT, or with --subset=random": all that would read a setting."""
     own, words = _own_condition(name, settings), []
     for kind, entries in readers(name, kinds).items():

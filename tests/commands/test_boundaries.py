@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from linearized.base import extras
 from linearized.base.errors import TryLater, UserError
 from linearized.base.extras import checked_address, refuse_unreachable, require
 from linearized.cli import report as report
@@ -62,6 +63,25 @@ def test_a_missing_extra_is_one_line_that_names_it(monkeypatch, capsys, tmp_path
     assert launch_main([f"--logs={tmp_path}", *flags]) == 2
     err = capsys.readouterr().err
     assert "needs the extra [cluster]" in err and '"linearized[cluster]"' in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("driver, devices, hidden, warned", [
+    (True, ["cpu:0"], None, True), (True, ["cpu:0", "gpu:0"], None, False), (True, ["cpu:0"], "-1", False),
+    (False, ["cpu:0"], None, False),
+])  # fmt: skip
+def test_a_gpu_that_the_framework_does_not_see_is_told_with_the_extra(
+    tmp_path, monkeypatch, caplog, driver, devices, hidden, warned
+):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    if driver:
+        (tmp_path / "0000:01:00.0").mkdir()
+    monkeypatch.setattr(extras, "NVIDIA", tmp_path)
+    extras.warn_of_unused_gpu("tensorflow", devices)
+    assert ('pip install "linearized[cuda]"' in caplog.text) == warned
+    extras.warn_of_unused_gpu("jax", devices)
+    assert ('"jax[cuda12]"' in caplog.text) == warned
 
 
 def test_a_scheduler_needs_its_extra_and_an_address_that_answers(monkeypatch):

@@ -13,6 +13,7 @@ from linearized.data import DATASETS
 from linearized.data.dataset import Dataset, Split
 from linearized.experiments import finetune_settings, train
 from linearized.experiments import krr as kernel_fit
+from linearized.experiments.compare import CompareSettings
 from linearized.models import MODELS, declaration
 from linearized.settings.config import bounds, parse
 from linearized.settings.embedding_settings import FEATURES, EmbeddedRows
@@ -178,6 +179,50 @@ def test_every_setting_is_read_by_something(cls, groups):
         of_files = {"variables"}  # of models, by --linearize
         other = {embed.EmbedSettings: of_matrices, train.TrainSettings: of_files}.get(cls, ())
         assert used != (field.name in other), field.name
+
+
+COMPARED = ("dataset", "train", "solver")  # whose settings `linearized compare` passes on
+
+
+@pytest.mark.parametrize("command, field", [
+    pytest.param(command, field, id=f"{command}-{field.name}")
+    for command in COMPARED for field in dataclasses.fields(train.TrainSettings)
+    if field.name not in AT_WORK | ELSEWHERE
+])  # fmt: skip
+def test_a_setting_of_a_comparison_is_that_of_its_models(command, field):
+    """It names the comparison where the model reads it and it decides a result, and is refused where none reads it.
+
+    Networks have Adam there by default, so that settings of another solver need its name.
+    """
+    cls, flag, entries = COMMANDS[command]
+    for entry in entries:
+        values = {"model": "RF", **settings_under(cls, flag, entry, field)}
+        if "tangent_at" in values:
+            values["reg_index"] = "0"
+        model = values.pop("model")
+        for given in (values, {"solver": "sgd", **values}):
+            found = compared(model, given)
+            trained = {"model": model, **given}
+            if not cls.draft(**trained).uses_least_squares():
+                trained = {"solver": "adam", "schedule": "cosine", **trained}
+            if not cls.draft(**trained).reads(field.name):
+                assert f"--{field.name} is read by none of" in found, (entry, given)
+                continue
+            if isinstance(found, str):  # such as crops of rows that are no images
+                assert not accepted(cls, trained), (entry, given, found)
+                continue
+            needed = {name: value for name, value in NEEDED.get(entry, {}).items() if name == field.name}
+            base = compared(model, {name: value for name, value in given.items() if name != field.name} | needed)
+            assert found.reads(field.name)
+            assert (found.key() != base.key()) == field.metadata["identity"], (entry, given)
+
+
+def compared(model, values):
+    """Settings of a comparison of a model with the linear fit, or the words that refuse them."""
+    try:
+        return CompareSettings(models=f"{model},linear", **values)
+    except UserError as error:
+        return str(error)
 
 
 class Recorder:

@@ -225,7 +225,7 @@ def test_environment_and_folder(tmp_path):
 
 
 def test_each_gpu_has_its_worker_and_all_is_on_loopback(tmp_path):
-    settings = LaunchSettings(gpus="0,3", workers=1, dashboard=0)
+    settings = LaunchSettings(gpus="0,3", dashboard=0)
     with local.client(settings) as client:
         # Both wait for each other, so that neither worker can take both.
         code = """

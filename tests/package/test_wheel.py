@@ -1,5 +1,6 @@
 """The built wheel, installed into an environment of its own, runs in an empty folder beside a user's own modules."""
 
+import configparser
 import subprocess
 import sys
 import sysconfig
@@ -54,6 +55,8 @@ def test_commands_run_in_an_empty_folder_beside_a_users_modules(installed, tmp_p
         ["krr", *small],
         ["status", *small],
         ["data"],
+        ["compare", "--models=RF,linear", "--num_units=16", *small],
+        ["launch", "--launcher=plain", "--", "linearized", "krr", "--noise_ind=1", *small],
         ["report", "--out=page.html"],
     ):
         done = subprocess.run([installed / "linearized", *words], cwd=tmp_path, capture_output=True, text=True,
@@ -64,3 +67,11 @@ def test_commands_run_in_an_empty_folder_beside_a_users_modules(installed, tmp_p
     found = subprocess.run([installed / "python", "-c", "import linearized; print(linearized.__file__)"],
                            cwd=tmp_path, capture_output=True, text=True, check=True, env={}).stdout  # fmt: skip
     assert Path(found.strip()).is_relative_to(installed.parent)
+
+
+def test_the_citation_names_this_version():
+    lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    version = next(line.partition(":")[2].strip() for line in lines if line.startswith("version:"))
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    assert (version, f"license: {setup['metadata']['license']}" in lines) == (setup["metadata"]["version"], True)

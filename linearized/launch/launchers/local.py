@@ -17,7 +17,7 @@ from linearized.settings.reads import reads
 if TYPE_CHECKING:
     from distributed import Client
 
-READS = reads("dashboard", "gpus")
+READS = plain.READS | reads("dashboard")
 
 HOST = "127.0.0.1"
 WORKER_BYTES = 2**27  # of a worker and its nanny, at the least

@@ -14,9 +14,9 @@ from typing import Any
 from linearized.launch.launch_settings import WhereSettings
 from linearized.launch.launchers.devices import devices_of, share_of_cores
 from linearized.launch.task import Task, end_all_tasks
-from linearized.settings.reads import reads
+from linearized.settings.reads import reads, when
 
-READS = reads("gpus")
+READS = reads("gpus") | reads("workers", when=when(gpus=""))
 
 NAME = "worker-{}"
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dask_jobqueue import SLURMCluster
     from distributed import Client, Security
 
-READS = reads("dashboard", "gres", "memory", "time", "partition", "interface", "sbatch")
+READS = reads("workers", "dashboard", "gres", "memory", "time", "partition", "interface", "sbatch")
 
 SHORTEST = 300  # seconds of a job
 MARGIN = (120, 600)  # seconds between a worker's planned end and its job's
