@@ -166,5 +166,5 @@ def _place(device: str) -> jax.Device | None:
         return jax.devices(device)[0]
     except RuntimeError as error:
         raise UserError(
-            f"--device={device}: JAX finds no such device. Install JAX for it, such as jax[cuda12], or take --device=cpu."
+            f"--device={device}: JAX finds no such device. Install JAX for it, as jax[cuda12] is, or take --device=cpu."
         ) from error
