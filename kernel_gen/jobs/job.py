@@ -57,6 +57,8 @@ class Job:
 def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
     """Load the data, prepare the work, and write the description of the folder or agree with the one that is there.
 
+    Data of the user's own, which may be refused, are loaded before the work imports a framework.
+
     Args:
         shard: The only one that is asked for; -1: all.
 
@@ -65,12 +67,14 @@ def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
     """
     folder = settings.path()
     tidy(folder)
-    work = settings.work()  # before the data: it may refuse the settings
+    dataset = load_preprocessed(settings, settings.noise_ind) if settings.data else None
+    work = settings.work()  # before published data, which take long: it may refuse the settings
     there = kind_of(folder)
     if there not in (None, work.kind):
         raise UserError(f"{folder} holds {there.phrase}, not {work.kind.phrase}. Give another --folder.")
     known = load_manifest(folder, there) if there else None
-    dataset = load_preprocessed(settings, settings.noise_ind)
+    if dataset is None:
+        dataset = load_preprocessed(settings, settings.noise_ind)
     work.prepare(dataset)
     count = settings.num_shards or (len(known.shards) if known else work.good_number(work.rows))
     code = {CODE: found} if (found := settings.code()) else {}

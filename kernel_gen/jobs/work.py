@@ -65,6 +65,7 @@ class JobSettings(Protocol):
     """Settings of a command whose job writes shards."""
 
     dataset: str
+    data: str
     noise_ind: int
     num_shards: int
 
