@@ -73,6 +73,10 @@ class OwnDataSettings(Settings):
     target: str = setting("", "the column of labels, or several targets with commas; empty: target, label, class or y")
     drop_columns: str = setting("", "columns that are not read, with commas, such as id,name")
     image_size: str = setting("", "side of the images in pixels, or height x width such as 32x48; empty: as they are")
+    image_shape: str = setting(
+        "", "shape of images whose rows are flat (n, d): height,width,channels such as 32,32,3, height,width, or "
+        "channels first such as 3,32,32; of a table, one column per pixel", when=OWN,
+    )  # fmt: skip
     channels: str = setting("auto", "channels of the images; auto: as they are, if they are alike", choices=CHANNELS)
     skip_bad: bool = setting(False, "skip pictures that cannot be read, and list them in the record")
     noise: str = setting(

@@ -4,6 +4,7 @@ They are found in the process that registered them. Another process, such as the
 them in the folder `arrays` below data_dir once `keep` has written them there.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def register_dataset(dataset: Dataset) -> str:
 @suggests_keywords
 def from_arrays(
     x: Any, y: Any, x_test: Any = None, y_test: Any = None, *, task: str = "auto", test_fraction: float = 0.2,
-    seed: int = 0, missing: str = "refuse", images: bool | None = None, num_train: int = 0, num_test: int = 0,
+    seed: int = 0, missing: str = "refuse", images: bool | None = None,
+    image_shape: Sequence[int] | str | None = None, num_train: int = 0, num_test: int = 0,
     validation: int | float = 0.0,
 ) -> Dataset:  # fmt: skip
     """Return arrays or data frames as a `Dataset`, the same as from a file of --data.
@@ -83,12 +85,15 @@ def from_arrays(
         seed: Of this division.
         missing: "refuse", "drop" or "mean", see `--missing`.
         images: Whether inputs are images (n, h, w) or (n, h, w, c); None: their shape decides.
+        image_shape: Shape of images whose rows are flat, such as (32, 32, 3), see `--image_shape`.
         num_train, num_test, validation: As for the published datasets.
 
     Raises `UserError` for what cannot be learned, such as labels of one class.
     """
     own = {"test_fraction": test_fraction, "seed": seed} if x_test is None else {}
     rows = {"num_train": num_train, "num_test": num_test, "validation": validation}
+    if image_shape is not None:
+        rows["image_shape"] = image_shape if isinstance(image_shape, str) else ",".join(map(str, image_shape))
     config = DataSettings(data=register(x, y, x_test, y_test, images=images), task=task, missing=missing, **own, **rows)
     return config.described().load(**config.row_settings())
 

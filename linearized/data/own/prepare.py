@@ -14,6 +14,7 @@ from linearized.base.errors import UserError
 from linearized.base.names import slug
 from linearized.data.own import labels, missing
 from linearized.data.own.arrays import OwnArrays, rows_of
+from linearized.data.own.pixels import FlatPixels, with_pixels
 from linearized.data.own.splits import in_class_order, split_rows
 from linearized.data.own.tables import refuse_text
 from linearized.settings.own_settings import OwnDataSettings
@@ -66,6 +67,7 @@ class PreparedRows:
         class_names: The same as text; () for regression.
         flat: Whether labels were given as (n,).
         num_outputs: Columns of the targets for regression, else those of the model's outputs.
+        pixels: What turns further flat rows into images, where `--image_shape` says that rows are images.
     """
 
     rows: dict[str, LazyRows]
@@ -78,6 +80,7 @@ class PreparedRows:
     divided: bool
     notes: dict[str, str | int]
     shuffled: bool = False
+    pixels: FlatPixels | None = None
 
 
 def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedRows:
@@ -88,7 +91,9 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
 
     Raises `UserError` for missing labels, for parts that do not go together, and for labels that the task cannot take.
     """
-    where, parts = data_name(options.data), arrays.parts()
+    where = data_name(options.data)
+    arrays, pixels = with_pixels(arrays, options.image_shape, where)
+    parts = arrays.parts()
     _refuse_unequal(parts, where)
     shape = image_shape(arrays, where)
     kept, dropped = _kept(parts, options.missing, where)
@@ -114,7 +119,7 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
     outputs = coded["train"].shape[1] if task == "regression" else len(names) if task == "classes" else 1
     notes = {**arrays.notes, **({"rows_dropped_missing": dropped} if dropped else {})}
     flat = y["train"].ndim == 1
-    return PreparedRows(rows, task, classes, names, flat, outputs, shape, divided, notes, shuffled)
+    return PreparedRows(rows, task, classes, names, flat, outputs, shape, divided, notes, shuffled, pixels)
 
 
 def data_name(text: str) -> str:
@@ -178,14 +183,16 @@ class ArrayColumns:
     Attributes:
         shape: (height, width, channels) of images, else None.
         mean: Of the train rows, which takes the place of missing values; None: these stay, and are refused later.
+        pixels: As of `PreparedRows`.
     """
 
     shape: tuple[int, int, int] | None
     mean: np.ndarray | None = None
+    pixels: FlatPixels | None = None
 
     def __call__(self, x: Any) -> np.ndarray:
         """Return float32 rows (n, d). Raises `UserError` for what is no array of real numbers."""
-        x = real_array(x, "Inputs")
+        x = real_array(x if self.pixels is None else self.pixels(x), "Inputs")
         scale = {"uint8": 255, "uint16": 65_535}.get(str(x.dtype)) if self.shape is not None else None
         if self.shape is not None and x.ndim == 4 and x.shape[1:] != self.shape:
             x = np.moveaxis(x, 1, -1)
@@ -197,15 +204,17 @@ class ArrayColumns:
         return rows if self.mean is None else np.where(np.isnan(rows), self.mean, rows)
 
 
-def fit_arrays(x: np.ndarray, shape: tuple[int, int, int] | None, *, impute: bool) -> ArrayColumns:
+def fit_arrays(
+    x: np.ndarray, shape: tuple[int, int, int] | None, *, impute: bool, pixels: FlatPixels | None = None
+) -> ArrayColumns:  # fmt: skip
     """Return the columns of arrays, with the mean of the train rows `x` if missing values are to be filled in."""
-    plain = ArrayColumns(shape)
+    plain = ArrayColumns(shape, pixels=pixels)
     if not impute or x.dtype.kind != "f":
         return plain
     rows = plain(x).astype(np.float64)
     there = ~np.isnan(rows)
     mean = np.where(there, rows, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
-    return ArrayColumns(shape, mean.astype(np.float32))
+    return ArrayColumns(shape, mean.astype(np.float32), pixels)
 
 
 def _refuse_unequal(parts: dict[str, tuple[Any, np.ndarray | None]], where: str) -> None:

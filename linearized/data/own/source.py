@@ -94,7 +94,9 @@ class OwnSource(Source):
     def _fitted(self, x: Any) -> Any:
         """Return the columns, fitted on the train rows that are no validation rows."""
         impute = self.options.missing == "mean"
-        return fit_columns(x, impute=impute) if hasattr(x, "iloc") else fit_arrays(x, self.image_shape, impute=impute)
+        if hasattr(x, "iloc"):
+            return fit_columns(x, impute=impute)
+        return fit_arrays(x, self.image_shape, impute=impute, pixels=self.prepared.pixels)
 
     def row_length(self, **rows: Any) -> int:
         """Return the length of the rows that `load` gives with these arguments; tables are loaded to count columns."""

@@ -140,11 +140,16 @@ def of_frame(frame: Any, where: str, options: OwnDataSettings) -> OwnArrays:
 
 
 def _header(names: list[str], where: str) -> list[str]:
-    """Return the names of the columns. Raise `UserError` if the first line holds numbers, or one name twice."""
+    """Return the names of the columns. Raise `UserError` if the first line holds numbers, or one name twice.
+
+    Columns that are counted from 0 or 1 beside others with names, as pandas writes them, are names.
+    """
     names = [name.strip() for name in names]
     if not any(names):
         raise UserError(f"{where} has an empty first line, which must name the columns.")
-    if sum(map(_number, names)) * 2 > len(names):
+    numbers = [name for name in names if _number(name)]
+    counted = numbers in [[str(place + first) for place in range(len(numbers))] for first in (0, 1)]
+    if len(numbers) * 2 > len(names) and not (counted and 2 < len(numbers) < len(names)):
         raise UserError(f"{where} has no header: its first line is {', '.join(names)[:60]}. Add a line that names the "
                         "columns.")  # fmt: skip
     if twice := sorted({name for name in names if names.count(name) > 1}):
