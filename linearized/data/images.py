@@ -1,5 +1,7 @@
 """One opener of pictures: any format and colour mode that people keep, as float32 on the scale 0..255.
 
+Pillow is imported when the first picture is opened, because every command imports this module for its constants.
+
 | in the file | becomes |
 |---|---|
 | EXIF orientation | applied: the picture stands as a viewer shows it |
@@ -16,10 +18,9 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from linearized.base.reading import opened
 from linearized.base.shapes import Float32
@@ -56,7 +57,7 @@ def read_head(path: Path | str, advice: str = "") -> Head:
         return head_of(image)
 
 
-def head_of(image: Image.Image) -> Head:
+def head_of(image: Any) -> Head:
     """Return the header of a picture that Pillow has opened."""
     turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
     height, width = (image.width, image.height) if turned else (image.height, image.width)
@@ -80,11 +81,13 @@ def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") 
         return pixels_of(image, shape)
 
 
-def pixels_of(image: Image.Image, shape: tuple[int, int, int]) -> Float32[np.ndarray, "h w c"]:
+def pixels_of(image: Any, shape: tuple[int, int, int]) -> Float32[np.ndarray, "h w c"]:
     """Return a picture that Pillow has opened, as `read_image` does.
 
     Raises `ValueError` for samples whose scale is not known, and what Pillow raises while it decodes.
     """
+    from PIL import Image, ImageOps
+
     height, width, channels = shape
     image = ImageOps.exif_transpose(image)
     if _is_deep(image):
@@ -97,7 +100,7 @@ def pixels_of(image: Image.Image, shape: tuple[int, int, int]) -> Float32[np.nda
 
 
 @contextlib.contextmanager
-def _checked(path: Path | str, advice: str) -> Iterator[Image.Image]:
+def _checked(path: Path | str, advice: str) -> Iterator[Any]:
     """Open a picture whose pixels are within the limit; exceptions of the block become `Unreadable`."""
     with (
         warnings.catch_warnings(action="ignore"),  # of damaged metadata, which is not read
@@ -109,13 +112,15 @@ def _checked(path: Path | str, advice: str) -> Iterator[Image.Image]:
         yield image
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: Any) -> bool:
     """Return whether a picture has more than 8 bits per sample."""
     return image.mode in _DEEP or image.mode.startswith("I;")
 
 
-def _opened_by_pillow(file) -> Image.Image:
+def _opened_by_pillow(file) -> Any:
     """Open a picture without Pillow's own limit of pixels, whose error does not say the size; ours follows at once."""
+    from PIL import Image
+
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -125,8 +130,10 @@ def _opened_by_pillow(file) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _deep(image: Image.Image) -> Image.Image:
+def _deep(image: Any) -> Any:
     """Return a grey picture of 16 or 32 bits a sample as floats on the scale 0..255."""
+    from PIL import Image
+
     values = np.asarray(image).astype(np.float32)
     if image.mode == "F":
         low, high = float(values.min()), float(values.max())
@@ -141,8 +148,10 @@ def _deep(image: Image.Image) -> Image.Image:
     return Image.fromarray(values / np.float32(257))
 
 
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+def _in_mode(image: Any, mode: str) -> Any:
     """Return a picture of 8 bits a sample in mode L, RGB or RGBA, transparent parts over white unless in RGBA."""
+    from PIL import Image
+
     if not image.has_transparency_data:
         return image.convert(mode)
     clear = image.convert("RGBA")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import h5py
 
 IDX_LIMIT = 2**30  # bytes of a file and of its array, 20 times Fashion-MNIST: few bytes of gzip may expand without end
-_GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"  # with which a gzipped file starts
 _IDX_HEAD = 20  # bytes of the longest header: four dimensions
 
 
@@ -156,8 +156,11 @@ def open_hdf5(
             yield file
 
 
-def read_idx(path: Path | str, advice: str = "") -> UInt8[np.ndarray, "..."]:
+def read_idx(path: Path | str, advice: str = "", *, mapped: bool = False) -> UInt8[np.ndarray, "..."]:
     """Return the array of an idx file of bytes, the format of MNIST, with or without gzip.
+
+    Args:
+        mapped: Return a read-only memory map of a file without gzip.
 
     The format is 0, 0, type 8, the number of dimensions, each length as a big-endian uint32, then the bytes. Whether a
     file is gzipped is read from its first two bytes, not from its name.
@@ -166,15 +169,26 @@ def read_idx(path: Path | str, advice: str = "") -> UInt8[np.ndarray, "..."]:
     than 4 dimensions or a length of 0, or holds more or fewer bytes than it says.
     """
     with opened(path, "an idx file", advice, limit=IDX_LIMIT) as file:
-        stored = file.read()
-        zipped = stored[:2] == _GZIP
+        head = file.read(_IDX_HEAD)
+        if mapped and head[:2] != GZIP:
+            shape = _idx_shape(head)
+            start, size = 4 * (1 + len(shape)), math.prod(shape)
+            _refuse_length(file.seek(0, io.SEEK_END) - start, shape)
+            return np.memmap(path, np.uint8, "r", start, shape)
+        stored = head + file.read()
+        zipped = stored[:2] == GZIP
         shape = _idx_shape(_unzipped(stored, _IDX_HEAD) if zipped else stored[:_IDX_HEAD])
         start, size = 4 * (1 + len(shape)), math.prod(shape)
         content = _unzipped(stored, start + size + 1) if zipped else stored  # one more, to reach gzip's checksum
-        if len(content) != start + size:
-            more = "more" if len(content) > start + size else f"{len(content) - start:,}"
-            raise ValueError(f"its header says an array of {shape}, and {more} bytes follow")
+        _refuse_length(len(content) - start, shape)
         return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _refuse_length(length: int, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless so many bytes are those of an array of bytes."""
+    if length != math.prod(shape):
+        more = "more" if length > math.prod(shape) else f"{length:,}"
+        raise ValueError(f"its header says an array of {shape}, and {more} bytes follow")
 
 
 def _idx_shape(head: bytes) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from linearized.base.errors import UserError, shown
 from linearized.base.reading import opened
+from linearized.data.images import SUFFIXES
 from linearized.settings.data_settings import DATASETS
 from linearized.settings.own_settings import FORMATS, OwnDataSettings
 
@@ -38,8 +39,6 @@ def format_of(text: str) -> str:
 
 def _lacking(folder: Path) -> str:
     """Return what a folder lacks that is no data set, and what to do."""
-    from linearized.data.images import SUFFIXES  # here, because it imports Pillow
-
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from linearized.base.errors import UserError
+from linearized.data.own.splits import distinct
 
 FEW = 20  # distinct whole numbers up to which labels are taken for classes
 MANY = 1000  # up to which consecutive integers are, where a class has `ROWS_EACH` rows on average
@@ -41,7 +42,7 @@ def sniffed_task(y: np.ndarray) -> str:
     """
     if y.ndim == 2 and y.shape[1] > 1:
         return "classes" if _one_hot(y) else "regression"
-    values = np.unique(_flat(y))
+    values = distinct(_flat(y))
     if len(values) == 2:
         return "binary"
     if values.dtype.kind not in "iuf":
@@ -62,7 +63,7 @@ def coded(parts: dict[str, np.ndarray], task: str, where: str) -> tuple[dict[str
     a class of another part that the train part lacks.
     """
     flat = {name: y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else _flat(y) for name, y in parts.items()}
-    values = np.unique(flat["train"])
+    values = distinct(flat["train"])
     if len(values) < 2:
         raise UserError(f"{where}: all {len(flat['train'])} labels are {values[0]!s:.40}. Two classes are needed.")
     if task == "binary" and len(values) != 2:

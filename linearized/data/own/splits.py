@@ -6,10 +6,16 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Int64
 
 
+def distinct(values: np.ndarray) -> np.ndarray:
+    """Return the distinct ones of values (n,) in order, as `np.unique`, which imports NumPy's masked arrays (50 ms)."""
+    values = np.sort(values)
+    return values[np.concatenate([np.ones(len(values[:1]), bool), values[1:] != values[:-1]])]
+
+
 def in_class_order(classes: np.ndarray) -> bool:
     """Return whether rows stand class by class, as in folders of images: the first or the last ones lack classes."""
     changes = np.count_nonzero(np.diff(classes.ravel()))
-    return bool(0 < changes == len(np.unique(classes)) - 1 and len(classes) > changes + 1)
+    return bool(0 < changes == len(distinct(classes.ravel())) - 1 and len(classes) > changes + 1)
 
 
 def split_rows(

@@ -10,12 +10,16 @@ they are taken as they are.
 import re
 from pathlib import Path
 
+import numpy as np
+
 from linearized.base.errors import UserError
+from linearized.base.reading import opened
 from linearized.data.own.arrays import OwnArrays
-from linearized.data.own.formats import FileFormat
+from linearized.data.own.formats import FileFormat, file_digest
 from linearized.data.own.readers.roots import place_of
+from linearized.data.own.unpacked import unpacked
 from linearized.settings.own_settings import OwnDataSettings
-from linearized.storage.array_files import IDX_LIMIT, read_idx
+from linearized.storage.array_files import GZIP, IDX_LIMIT, read_idx
 
 ADVICE = "Replace it."
 _FILE = re.compile(r"(?P<prefix>.*?)(?P<split>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?")
@@ -39,14 +43,26 @@ class Idx(FileFormat):
         return paths_of(text)
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`. Images have three or four dimensions, labels one."""
+        """See `Reader`. Images have three or four dimensions, labels one.
+
+        Images are memory maps: of the file, or of what was unpacked of it (`linearized.data.own.unpacked`).
+        """
         paths = paths_of(text)
-        arrays = [read_idx(path, ADVICE) for path in paths]
+        arrays = [_images(path) if place % 2 == 0 else read_idx(path, ADVICE) for place, path in enumerate(paths)]
         for images, labels, path in zip(arrays[::2], arrays[1::2], paths[::2], strict=True):
             if images.ndim not in (3, 4) or labels.shape != images.shape[:1]:
                 raise UserError(f"{path}: expected images (n, height, width) and one label per image. Received: arrays "
                                 f"of {images.shape} and {labels.shape}. Give images,labels in this order.")  # fmt: skip
         return OwnArrays(*arrays, images=True)
+
+
+def _images(path: Path) -> np.ndarray:
+    """Return the images of a file, as a memory map where it is not gzipped or was unpacked before."""
+    with opened(path, "an idx file", ADVICE, limit=IDX_LIMIT) as file:
+        zipped = file.read(2) == GZIP
+    if not zipped:
+        return read_idx(path, ADVICE, mapped=True)
+    return unpacked(file_digest(path, "an idx file", ADVICE, IDX_LIMIT), lambda: read_idx(path, ADVICE))
 
 
 def paths_of(text: str) -> list[Path]:
