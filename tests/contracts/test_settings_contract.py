@@ -46,7 +46,7 @@ OTHER = {  # a value that differs from the default and is valid, where the next 
     "lambda_heads": 2, "max_batch_size": 16, "synth_dim": 32, "momentum": "keras",
     "ntk_outputs": "sum", "variables": "kernel", "layer": "hidden",
     "trainable": "classifier", "vocabulary": "vocab.txt", "block": 7, "dense_layers": 4,
-    "tangent_at": "0,end", "tangent_rows": "5",
+    "tangent_at": "0,end", "tangent_rows": "5", "image_shape": "2,2",  # of the 4 columns of the file for --data
 }  # fmt: skip
 # What selects: its values are entries, not settings.
 AT_WORK = {
