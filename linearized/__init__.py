@@ -27,6 +27,7 @@ _HOMES = {
     "open_gram": "linearized.storage.gram",
     "plot": "linearized.api.calls",
     "summary": "linearized.storage.results",
+    "theory": "linearized.api.calls",
     "train": "linearized.api.calls",
 }
 

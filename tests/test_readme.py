@@ -60,6 +60,8 @@ def small(words, folder):
         return [*before, f"--logs={folder}/logs", "--dashboard=0", "--", sys.executable, *inner]
     if words[:3] == ["-m", "linearized", "reproduce"]:
         return words if "--dry_run" in words else [*words, "--dry_run"]  # tests/report runs a small figure
+    if words[:3] == ["-m", "linearized", "theory"]:
+        return [*words, "--num_train=60", "--num_test=20", "--sizes=10,20", "--draws=2"]
     if words[0] == "train.py":
         return words + SMALL["train.py"] + (SMALL["SYNTH"] if "--dataset=SYNTH" in words else [])
     if words[:3] == ["-m", "linearized", "compare"]:

@@ -1,4 +1,4 @@
-"""`linearized.train`, `linearized.krr`, `linearized.compare` and `linearized.plot`: the commands as functions.
+"""`linearized.train`, `krr`, `theory`, `compare` and `plot`: the commands as functions.
 
 Data are a pair (X, y), four arrays (X, y, X_test, y_test), a `Dataset` (of `linearized.load` or
 `linearized.from_arrays`), the name of a published data set, a path, or a text of `--data`. The rows of a `Dataset` are
@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from linearized.api.results import KernelResult, TrainResult
+from linearized.api.theory_result import TheoryResult
 from linearized.base.errors import UserError, shown
 from linearized.base.keywords import suggests_keywords
 from linearized.data import DATASETS
@@ -58,6 +59,25 @@ def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResul
     config = from_keywords(KernelFitSettings, "linearized.krr", given, own="kernel, data and ")
     config.level()
     return KernelResult(config, run(config)[0], given_preparation(data))
+
+
+def theory(kernel: str = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: Any) -> TheoryResult:
+    """Predict the error of a kernel from its spectrum and measure it, as `linearized theory` does.
+
+    Args:
+        kernel: A name of --kernel, or a function of your own that a module has at its top.
+        data: See the module.
+        pool: Train rows that the spectrum is taken of; 0: all.
+        flags: The command's flags by name, such as draws=0 or sizes=[100, 200].
+
+    Raises `UserError` for what the command refuses, and for several noise levels.
+    """
+    from linearized.experiments.theory import TheorySettings, run
+
+    given = {"kernel": kernel, "num_train": pool, **data_flags(data), **flags}
+    config = from_keywords(TheorySettings, "linearized.theory", given, own="kernel, data, pool and ")
+    config.level()
+    return TheoryResult(config, run(config)[0])
 
 
 def compare(

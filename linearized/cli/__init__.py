@@ -13,6 +13,7 @@ COMMANDS = {
     "embed": "compute features of a kernel in shards (python -m kernel_gen.embed)",
     "status": "what there is of a Gram matrix or of features (python -m kernel_gen.status)",
     "data": "list the data sets, or get one",
+    "theory": "predict the error of kernel ridge regression from the kernel's spectrum",
     "compare": "train several models and put them side by side",
     "finetune": "fine-tune a saved Keras model after a swap of layers",
     "report": "draw results: one page, or one picture",

@@ -69,15 +69,19 @@ def refuse_endless_run(config: Any, rows: int) -> None:
 
 
 def refuse_endless_fit(config: Any, level: int, rows: Mapping[str, int]) -> None:
-    """Raise `UserError` if the matrix or the embedding that a fit has to make at a noise level takes more than a month.
+    """As `refuse_endless_matrix`; a fit to shards of the user's own makes none."""
+    if not config.gram:
+        refuse_endless_matrix(config, level, rows)
+
+
+def refuse_endless_matrix(config: Any, level: int, rows: Mapping[str, int]) -> None:
+    """Raise `UserError` if the matrix or the embedding that has to be made at a noise level takes more than a month.
 
     Where some shards are there already, the job that makes the others counts them.
 
     Args:
         rows: Of the train, validation and test parts; 0 where they are not known yet.
     """
-    if config.gram:
-        return
     settings = config.embedding_settings(level) if config.features else config.gram_settings(level)
     if kind_of(settings.path()) is not None:
         return

@@ -1,4 +1,4 @@
-"""Every command that CHANGELOG and CONTRIBUTING show is run at a small size; its flags are also read by themselves."""
+"""Every command that CHANGELOG, CONTRIBUTING and docs show is run at a small size; its flags are also read alone."""
 
 import importlib
 import re
@@ -22,6 +22,7 @@ SETTINGS = {
     "kernel_fit.py": "linearized.experiments.krr:KernelFitSettings",
     "kernel_gen": "kernel_gen.jobs.gram_job:GramJobSettings", "kernel_gen.embed": "kernel_gen.embed:EmbedSettings",
     "train": "linearized.experiments.train:TrainSettings", "krr": "linearized.experiments.krr:KernelFitSettings",
+    "theory": "linearized.experiments.theory_settings:TheorySettings",
     "compare": "linearized.experiments.compare:CompareSettings",
     "finetune": "linearized.experiments.finetune_settings:FinetuneSettings",
     "launch": "linearized.launch.launch_settings:LaunchSettings", "report": "linearized.cli.report:ReportSettings",
@@ -32,16 +33,19 @@ SIZES = {
     "train.py": FIT, "kernel_fit.py": ROWS, "kernel_gen": ROWS, "kernel_gen.embed": [*ROWS, "--embedding_dim=32"],
     "compare": [*ROWS, "--num_units=4", "--models=RF,NT", "--max_cg_iters=2"],
     "finetune": ["--dataset=DIGITS", *ROWS, "--epochs=1"], "train": FIT, "krr": ROWS,
+    "theory": [*ROWS, "--sizes=10,13"],
     "reproduce": ["--figure=synth_kappa", "--dry_run"],
 }  # fmt: skip
-SLOW = r"launch|compare|finetune|train|kernel_fit|krr|noise_ind|--out"  # others are run in seconds
+SLOW = r"launch|compare|finetune|train|kernel_fit|krr|theory|noise_ind|--out"  # others are run in seconds
 
 
 def commands():
-    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("CHANGELOG.md", "CONTRIBUTING.md"))
-    return sorted(
-        {" ".join(found.split()) for found in re.findall(r"`((?:python (?:-m )?[\w.]+|linearized \w+)[^`]*)`", text)}
-    )
+    files = [ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "".join(file.read_text(encoding="utf-8") for file in files)
+    lines = {line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines() if line}
+    inline = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    found = re.findall(r"`((?:python (?:-m )?[\w.]+|linearized \w+)[^`]*)`", inline)
+    return sorted(lines | {" ".join(command.split()) for command in found})
 
 
 def run(words, monkeypatch):

@@ -20,6 +20,7 @@ from linearized.settings.flags import field_type
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "linearized/cli/train.py": "linearized.experiments.train:TrainSettings",
+    "linearized/cli/theory.py": "linearized.experiments.theory_settings:TheorySettings",
     "linearized/cli/krr.py": "linearized.experiments.krr:KernelFitSettings",
     "kernel_gen/__main__.py": "kernel_gen.jobs.gram_job:GramJobSettings",
     "kernel_gen/embed.py": "kernel_gen.embed:EmbedSettings",
@@ -61,10 +62,11 @@ DIFFERENT = {  # flags of one name that differ between commands, and why
     "model": "finetune takes a file",
     "noise_ind": "one matrix, one embedding and one fine-tuned model are of one level; fits take several",
     "num_layers": "a kernel may have no hidden layer",
-    "num_train": "finetune says which rows of a folder of images are first",
+    "num_train": "the rows of theory are a pool; finetune says which rows of a folder of images are first",
     "num_units": "networks have units, and only the kernel RF has a width, 0 if infinite",
     "out": "a file, or a folder of pictures",
     "preprocess": "compare standardises own data that are no images",
+    "ridges": "the grids of krr have names",
     "reg_index": "compare takes two ridges of a network's grid",
     "scale": "the size of a published figure, or the scale of a kernel's inputs",
     "schedule": "compare has a budget of its own for networks",

@@ -88,7 +88,20 @@ def test_help_groups_flags_and_names_what_reads_them():
         "Data", "Kernel", "Features", "Solver", "Run"]  # fmt: skip
 
 
-HELP = ("train", "krr", "gram", "embed", "status", "data", "launch", "compare", "finetune", "report", "reproduce")
+HELP = (
+    "train",
+    "krr",
+    "theory",
+    "gram",
+    "embed",
+    "status",
+    "data",
+    "launch",
+    "compare",
+    "finetune",
+    "report",
+    "reproduce",
+)
 
 
 def test_no_help_imports_what_it_does_not_need():

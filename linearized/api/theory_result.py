@@ -1,0 +1,63 @@
+"""What `linearized.theory` returns: predictions at any n and ridge, and a table of them beside what was measured."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from linearized.experiments.fit_results import Result
+from linearized.experiments.theory import load_arrays
+from linearized.learning_theory.eigenframework import Prediction, predict
+
+
+class TheoryResult:
+    """The spectrum of a kernel on a pool of rows, and the losses that it predicts.
+
+    Attributes:
+        config: The settings.
+        folder: Where the result is kept.
+        record: What its `theory.json` holds, see `linearized.experiments.theory_record.compared`.
+    """
+
+    def __init__(self, config: Any, result: Result):
+        """Keep a finished result."""
+        self.config, self.folder, self.record = config, Path(result.folder), result.record
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each size and ridge: predicted and measured losses, leave-one-out and GCV."""
+        return pd.DataFrame(self.record["points"])
+
+    @property
+    def best(self) -> pd.DataFrame:
+        """The rows of `table` at the ridge of least predicted loss, one for each size: the learning curve."""
+        return self.table.iloc[self.record["best"]].reset_index(drop=True)
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return load_arrays(self.folder)
+
+    @property
+    def eigenvalues(self) -> np.ndarray:
+        """The eigenvalues of K/N on the pool, in decreasing order."""
+        return self._arrays["eigenvalues"]
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """The targets' coefficients in the eigenvectors (N, k); their squares sum to each output's mean square."""
+        return self._arrays["coefficients"]
+
+    def predict(self, n: int, ridge: float) -> Prediction:
+        """Predict the mean square error of each output for any number of train rows up to N and any ridge ρ.
+
+        Raises `UserError` for n above N.
+        """
+        return predict(self.eigenvalues, self.coefficients, n, ridge, pool=self.record["pool"])
+
+    def plot(self) -> Any:
+        """Return the figure that the command draws."""
+        from linearized.report.theory_plots import theory_figure
+
+        return theory_figure(self.record, self._arrays)

@@ -1,0 +1,140 @@
+"""Predicted and measured errors of kernel ridge regression against n and the ridge: settings in, results out."""
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.reading import read_json
+from linearized.base.seals import write_json
+from linearized.data.dataset import Dataset
+from linearized.data.loading import load_preprocessed
+from linearized.experiments import run as life
+from linearized.experiments.fit_results import Result
+from linearized.experiments.grids import OWN, kernel_grid, listed_ridges
+from linearized.experiments.theory_settings import TheorySettings
+from linearized.settings.memory import refuse_beyond_machine, refuse_large_embedding, refuse_large_kernel
+from linearized.storage.array_files import open_hdf5
+from linearized.storage.files import whole_file, whole_hdf5
+
+if TYPE_CHECKING:
+    from linearized.experiments.theory_record import PoolKernel
+
+NAME, ARRAYS = "theory.json", "theory.h5"
+ADVICE = "Remove its folder and run again."
+COPIES = 4  # matrices of the pool's size that the decomposition holds at once
+
+
+def run(config: TheorySettings) -> list[Result]:
+    """Return one result for each noise level; see `run_levels`."""
+    return list(run_levels(config))
+
+
+def run_levels(config: TheorySettings) -> Iterator[Result]:
+    """Load the pool, find or make its kernel, predict, measure and save: level after level.
+
+    A finished level is read back. The record, kept as `theory.json`, is described by
+    `linearized.experiments.theory_record.compared`, and `theory.h5` holds its arrays.
+
+    Raises `UserError` for what a user can mend and `Busy` if another process holds the folder of a level.
+    """
+    for level in config.levels():
+        one = config.at(level)
+        store = life.Store(_read_back, _save, _load, names=(ARRAYS,))
+        yield life.run(one.folder(), one, "linearized theory", lambda _, one=one, level=level: _made(one, level),
+                       store=store)  # fmt: skip
+
+
+def load_arrays(folder: Path | str) -> dict[str, np.ndarray]:
+    """Return the arrays of a result by name. Raises `Unreadable` for a file that is missing or damaged."""
+    with open_hdf5(Path(folder) / ARRAYS, ADVICE) as file:
+        return {name: file[name][()] for name in file}
+
+
+def _made(config: TheorySettings, level: int) -> life.Outcome:
+    """Return the record and the arrays of a level."""
+    from linearized.experiments.theory_record import compared
+
+    _refuse_large(config, level, config.row_counts())
+    dataset = load_preprocessed(config, level)
+    rows = len(dataset.train)
+    _refuse_large(config, level, {name: len(split) for name, split in dataset.splits().items()})
+    sizes = config.listed_sizes(rows)
+    start = time.monotonic()
+    kernel, made = _pool_kernel(config, level, dataset)
+    about = {"label": config.label(), "scale": kernel.scale, "found": not made,
+             "seconds": round(time.monotonic() - start, 3)}  # fmt: skip
+    record, arrays = compared(config, dataset, kernel, sizes, _ridges(config, dataset, kernel))
+    return life.Outcome({**record, "settings": {**config.to_dict(), "noise_ind": level}, "kernel": about}, arrays)
+
+
+def _pool_kernel(config: TheorySettings, level: int, dataset: Dataset) -> tuple["PoolKernel", bool]:
+    """Return the kernel between the pool's rows and with the test rows, and whether it had to be made."""
+    from linearized.experiments.theory_record import PoolKernel
+    from linearized.kernel_ridge.gram_source import find_or_make
+
+    if config.features:
+        from linearized.storage.embeddings import open_embedding
+
+        found, made = find_or_make(config.embedding_settings(level), dataset, opened=open_embedding,
+                                   module="kernel_gen.embed")  # fmt: skip
+        train, test = found.splits["train"][:], found.splits["test"][:]
+        return PoolKernel(train @ train.T, test @ train.T, found.manifest.scale), made
+    found, made = find_or_make(config.gram_settings(level), dataset)
+    return PoolKernel(found.to_memory(), found.test.to_memory(), found.manifest.scale), made
+
+
+def _ridges(config: TheorySettings, dataset: Dataset, kernel: "PoolKernel") -> np.ndarray:
+    """Return the ridges asked for, else those that krr has by default."""
+    if config.ridges:
+        return np.unique(listed_ridges(config.ridges))
+    stax = kernel.scale == "stax" and config.kernel != "POLYNOMIAL"
+    family = OWN if config.grid_by_trace() else dataset.family
+    trace = float(np.trace(kernel.pool, dtype=np.float64))
+    return kernel_grid(
+        family, kernel=config.kernel, dense_layers=config.num_layers + 1, stax_scale=stax,
+        own_scale=config.scale == "published", trace=trace,
+    )  # fmt: skip
+
+
+def _refuse_large(config: TheorySettings, level: int, counts: Mapping[str, int]) -> None:
+    """Raise `UserError` for a pool whose decomposition LAPACK or this machine cannot hold, and for endless kernels.
+
+    Args:
+        counts: Rows of each part; 0 where only the files can say.
+    """
+    from linearized.experiments.needs import refuse_endless_matrix
+    from linearized.solvers.linear.eigh import MOST
+
+    rows = counts["train"]
+    if rows > MOST:
+        raise UserError(f"The spectrum of a pool takes at most {MOST} rows. Received: {rows}. Give a --pool, such as "
+                        "--pool=4000.")  # fmt: skip
+    itemsize = np.dtype(config.dtype).itemsize
+    refuse_beyond_machine(COPIES * itemsize * rows**2, f"A pool of {rows:,} rows", "Lower --pool.")
+    if config.features:
+        refuse_large_embedding(config, config.described().image_shape, config.dim())
+    else:
+        refuse_large_kernel(config)
+    refuse_endless_matrix(config, level, counts)
+
+
+def _read_back(folder: Path) -> dict[str, Any] | None:
+    return _load(folder) if (folder / NAME).is_file() else None
+
+
+def _save(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    from linearized.storage.results import versions
+
+    with whole_hdf5(folder / ARRAYS) as file:
+        for name, array in arrays.items():
+            file[name] = array
+    with whole_file(folder / NAME) as path:
+        write_json(path, {**record, "versions": versions()})
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    return read_json(folder / NAME, ADVICE)

@@ -1,0 +1,178 @@
+"""What a result of `linearized theory` holds: predictions beside what actual fits on draws of train rows measure."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from linearized.data.dataset import Dataset
+from linearized.experiments.fit_results import about_data
+from linearized.experiments.step_progress import progress_line
+from linearized.experiments.theory_settings import LARGEST_SHARE, TheorySettings
+from linearized.kernel_ridge.ridge_path import fit
+from linearized.learning_theory.eigenframework import Prediction, Spectrum, predict, spectrum
+from linearized.learning_theory.power_law import fit_power_law
+
+RTOL = 1e-5  # residual of the fits, far below what changes an error
+MEASURES = ("other", "fresh", "train", "leave_one_out", "gcv")
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolKernel:
+    """A kernel between the rows of a pool (N, N) and between the test rows and the pool (m, N).
+
+    Attributes:
+        scale: As `linearized.storage.manifest.Manifest` has it.
+    """
+
+    pool: np.ndarray
+    test: np.ndarray
+    scale: str
+
+
+def compared(
+    config: TheorySettings, dataset: Dataset, kernel: PoolKernel, sizes: Sequence[int], ridges: np.ndarray
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the record, without what `experiments.run` adds, and the arrays.
+
+    Losses are means over rows of ‖y - f‖², summed over the outputs, as everywhere in the suite. The record has:
+
+    - `points`, one entry for each size and ridge: `n`, `ridge`, `beyond` (n > N/3), `kappa`, `degrees`, `predicted` and
+      `predicted_train`; and, with draws, the means and standard errors (`_error`) of the loss on the pool's `other`
+      rows, on `fresh` (test) rows and on the `train` rows, of `leave_one_out` and of `gcv`, and `converged`.
+    - `best`, for each size the position in `points` of the ridge of least predicted loss.
+    - `exponents` of the learning curve at these ridges, `predicted` and `measured` (other rows).
+    - `agreement`, the least and the largest ratio of predicted and estimated losses to measured ones up to N/3.
+
+    The arrays are `eigenvalues` (N,), `coefficients` (N, k), and `predicted`, `other`, `fresh` (points, k) by output.
+
+    Args:
+        config: draws, draw_seed.
+    """
+    pool = len(dataset.train)
+    targets = dataset.targets(dataset.train, centred=True).astype(np.float64)
+    fresh = dataset.targets(dataset.test, centred=True).astype(np.float64)
+    logging.info("decomposing the kernel of %d rows", pool)
+    found = spectrum(kernel.pool, targets)
+    points, outputs = [], {"predicted": [], "other": [], "fresh": []}
+    with progress_line("draws", len(sizes) * config.draws) as report:
+        for place, n in enumerate(sizes):
+
+            def done(draw: int, before: int = place * config.draws, n: int = n) -> None:
+                report(before + draw, f"n = {n}")
+
+            measured = _measured(kernel, targets, fresh, n, ridges, config.draws, config.draw_seed, done)
+            for index, ridge in enumerate(ridges):
+                said = predict(found.eigenvalues, found.coefficients, n, float(ridge), pool=pool)
+                mine = {name: values[:, index] for name, values in measured.items()}
+                points.append(_point(n, float(ridge), pool, said, mine))
+                outputs["predicted"].append(said.test)
+                for name in ("other", "fresh"):
+                    if mine:
+                        outputs[name].append(mine[name].mean(axis=0))
+    best = [_best(points, n) for n in sizes]
+    record = {
+        "title": f"{config.label()} on {dataset.name}" + (f", {dataset.noise}" if dataset.noise else ""),
+        "data": about_data(dataset), "pool": pool, "draws": config.draws, "outputs": targets.shape[1],
+        "target_variance": float(targets.var(axis=0).sum()), "ridge_unit": "ρ of (K + ρI)α = y",
+        "points": points, "best": best, "exponents": _exponents([points[place] for place in best]),
+        "agreement": agreement(points), "spectrum": _decay(found),
+    }  # fmt: skip
+    arrays = {"eigenvalues": found.eigenvalues, "coefficients": found.coefficients}
+    return record, arrays | {name: np.array(rows) for name, rows in outputs.items() if rows}
+
+
+def _measured(
+    kernel: PoolKernel, targets: np.ndarray, fresh: np.ndarray, n: int, ridges: np.ndarray, draws: int, seed: int,
+    done: Any,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Return what fits on draws of n rows measure, by name: (draws, ridges, k), of `gcv` and `converged` (.., 1)."""
+    found: dict[str, list] = {name: [] for name in (*MEASURES, "converged")}
+    for draw in range(draws):
+        order = np.random.default_rng([seed, n, draw]).permutation(len(targets))
+        train, other = order[:n], order[n:]
+        path = fit(kernel.pool[np.ix_(train, train)], targets[train], ridges, solver="eigh", rtol=RTOL, overwrite=True)
+        for name, block, y in (("other", kernel.pool[np.ix_(other, train)], targets[other]),
+                               ("fresh", kernel.test[:, train], fresh)):  # fmt: skip
+            found[name].append(np.square(path.predict(block) - y).mean(axis=1))
+        solutions = path.solutions
+        found["train"].append([np.square(one.predictions - targets[train]).mean(axis=0) for one in solutions])
+        missing = np.full(targets.shape[1], np.nan)
+        found["leave_one_out"].append([
+            missing if one.leave_one_out is None else np.square(one.leave_one_out).mean(axis=0) for one in solutions
+        ])  # fmt: skip
+        found["gcv"].append([[np.nan if one.gcv is None else one.gcv] for one in solutions])
+        found["converged"].append([[float(one.converged)] for one in solutions])
+        done(draw + 1)
+    return {name: np.array(values) for name, values in found.items()} if draws else {}
+
+
+def _point(n: int, ridge: float, pool: int, said: Prediction, measured: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return one entry of `points`, see `compared`.
+
+    Args:
+        measured: Of each name (draws, k).
+    """
+    point = {
+        "n": n, "ridge": ridge, "beyond": LARGEST_SHARE * n > pool, "kappa": said.kappa, "degrees": said.degrees,
+        "predicted": _finite(said.test.sum()), "predicted_train": _finite(said.train.sum()),
+    }  # fmt: skip
+    for name in MEASURES if measured else ():
+        losses = measured[name].sum(axis=-1)
+        spread = losses.std(ddof=1) / np.sqrt(len(losses)) if len(losses) > 1 else np.nan
+        point |= {name: _finite(losses.mean()), f"{name}_error": _finite(spread)}
+    return point | ({"converged": bool(measured["converged"].all())} if measured else {})
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _best(points: Sequence[Mapping[str, Any]], n: int) -> int:
+    """Return the position of the ridge of least predicted loss among the points of n rows."""
+    mine = [place for place, point in enumerate(points) if point["n"] == n]
+    return min(mine, key=lambda place: np.inf if points[place]["predicted"] is None else points[place]["predicted"])
+
+
+def _exponents(best: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None] | None]:
+    """Return the power laws of the learning curve up to N/3, None where there are not three sizes or no errors."""
+    mine = [point for point in best if not point["beyond"] and point["predicted"]]
+    measured = [point for point in mine if point.get("other_error")]
+    laws = {}
+    for name, rows, column in (("predicted", mine, "predicted"), ("measured", measured, "other")):
+        if len(rows) < 3:
+            laws[name] = None
+            continue
+        errors = None if name == "predicted" else np.array([row["other_error"] for row in rows])
+        law = fit_power_law(np.array([row["n"] for row in rows]), np.array([row[column] for row in rows]), errors)
+        laws[name] = {key: _finite(value) for key, value in law._asdict().items()}
+    return laws
+
+
+def _decay(found: Spectrum) -> dict[str, float | None] | None:
+    """Return the power law of the eigenvalues between the 10th and the N/10th, None where there are too few."""
+    index = np.unique(np.geomspace(10, max(len(found.eigenvalues) / 10, 10), 40).astype(int))
+    values = found.eigenvalues[index - 1] if index[-1] <= len(found.eigenvalues) else np.zeros(1)
+    if len(index) < 3 or not (values > 0).all():
+        return None
+    return {key: _finite(value) for key, value in fit_power_law(index, values)._asdict().items()}
+
+
+def agreement(points: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Return the least and the largest ratio of losses up to N/3, over all sizes and ridges that converged.
+
+    `other` and `fresh` are predicted over measured losses, `train` likewise where the train error is above a hundredth
+    of the test error; `leave_one_out` and `gcv` are these estimates over the loss on fresh rows.
+    """
+    mine = [point for point in points if not point["beyond"] and point.get("converged") and point["predicted"]]
+    ratios = {
+        "other": [point["predicted"] / point["other"] for point in mine],
+        "fresh": [point["predicted"] / point["fresh"] for point in mine],
+        "train": [point["predicted_train"] / point["train"] for point in mine
+                  if point["train"] > 0.01 * point["fresh"]],
+        "leave_one_out": [point["leave_one_out"] / point["fresh"] for point in mine if point["leave_one_out"]],
+        "gcv": [point["gcv"] / point["fresh"] for point in mine if point["gcv"]],
+    }  # fmt: skip
+    return {name: [min(values), max(values)] for name, values in ratios.items() if values}

@@ -1,0 +1,97 @@
+"""The settings of `linearized theory`: a kernel on a pool of rows, and what is predicted and measured there."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from linearized.base.directories import directory
+from linearized.base.errors import UserError
+from linearized.base.lists import listed_numbers
+from linearized.experiments.grids import listed_ridges
+from linearized.settings.config import LARGEST_SEED, setting
+from linearized.settings.data_settings import MOST_ROWS, LevelsSettings
+from linearized.settings.embedding_settings import EmbeddedRows, EmbeddingSettings
+from linearized.settings.gram_settings import GramSettings, RowSettings
+from linearized.settings.run_settings import RunSettings
+
+LARGEST_SHARE = 3  # predictions are compared with what is measured up to n = N/3, and marked beyond
+SMALLEST, FEWEST_SIZES, MOST_SIZES = 8, 5, 64
+
+
+@dataclasses.dataclass(frozen=True)
+class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
+    """Settings of `linearized theory`: the kernel and the pool as krr has them, then what is predicted and measured."""
+
+    GROUP = "Theory"
+
+    num_train: int = setting(
+        0, "rows of the pool, whose spectrum is taken and of which train rows are drawn; 0: all train rows",
+        minimum=0, maximum=MOST_ROWS, group="Data", aliases=("pool",),
+    )  # fmt: skip
+    sizes: str = setting("", "numbers of train rows such as 100,200,400; empty: five up to a third of the pool")
+    ridges: str = setting("", "ρ of (K + ρI)α = y such as 0.1,1,10; empty: the published grid, or by the trace of K")
+    draws: int = setting(5, "draws of train rows on which errors are measured; 0: none", minimum=0, maximum=10**4)
+    draw_seed: int = setting(0, "random-number seed of these draws", minimum=0, maximum=LARGEST_SEED)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.ridges:
+            listed_ridges(self.ridges)
+        self.listed_sizes(self.num_train)
+
+    def refuse_unread(self, given: Iterable[str]) -> None:
+        """As `Settings`; validation rows choose nothing here."""
+        given = list(given)
+        if "validation" in given:
+            raise UserError(
+                "theory measures on the pool's other rows and on the test rows: leave out --validation. Received: "
+                f"--validation={self.validation:g}."
+            )
+        super().refuse_unread(given)
+
+    def listed_sizes(self, pool: int) -> list[int]:
+        """Return the numbers of train rows, in increasing order.
+
+        Args:
+            pool: N; 0: not known yet.
+
+        Raises `UserError` for sizes that are no whole numbers or not below N, and for a pool too small for a grid.
+        """
+        if self.sizes:
+            numbers = sorted(set(listed_numbers(self.sizes, "sizes", least=1.0, most=float(MOST_ROWS))))
+            if len(numbers) > MOST_SIZES or any(number != int(number) for number in numbers):
+                raise UserError(f"--sizes takes at most {MOST_SIZES} whole numbers. Received: {self.sizes[:60]}.")
+            if pool and numbers[-1] >= pool:
+                raise UserError(
+                    f"--sizes are below the pool's {pool} rows, because errors are measured on its other rows. "
+                    f"Received: --sizes={self.sizes[:60]}."
+                )
+            return [int(number) for number in numbers]
+        if pool and pool < LARGEST_SHARE * SMALLEST:
+            raise UserError(
+                f"A pool needs {LARGEST_SHARE * SMALLEST} rows for a grid of sizes. Received: {pool} rows. Raise "
+                "--pool, or give --sizes."
+            )
+        halves = (pool // LARGEST_SHARE // 2**power for power in range(FEWEST_SIZES))
+        return sorted(size for size in halves if size >= SMALLEST)
+
+    def gram_settings(self, level: int) -> GramSettings:
+        """Return the settings of the pool's Gram matrix at a noise level."""
+        return GramSettings(**self._shared(RowSettings), noise_ind=level)
+
+    def embedding_settings(self, level: int) -> EmbeddingSettings:
+        """Return the settings of the pool's features at a noise level."""
+        return EmbeddingSettings(**self._shared(EmbeddedRows), noise_ind=level)
+
+    def _shared(self, kind: type) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(kind)}
+
+    def run_name(self) -> str:
+        """Return the folder of one level's result, below the experiment's."""
+        job = f"_job{self.job_id}" if self.job_id >= 0 else ""
+        return f"theory_{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
+
+    def folder(self) -> Path:
+        """Return the folder of the result at one noise level."""
+        return directory("rkhs_dir") / self.exp_name / self.run_name()

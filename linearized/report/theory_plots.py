@@ -1,0 +1,101 @@
+"""Predicted curves through measured points: against n, against the ridge, and what is learned of each eigenmode."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from linearized.learning_theory.eigenframework import learnabilities
+from linearized.report.style import COLOURS, MARKERS, handles_of, legend_below, new_figure, shades, wrapped_title
+from linearized.report.ticks import log_axis
+
+MEASURED = {  # label, colour, marker, by the column of `points`
+    "other": ("measured, pool's other rows", COLOURS[1], MARKERS[0]),
+    "fresh": ("measured, fresh rows", COLOURS[2], MARKERS[1]),
+    "leave_one_out": ("leave-one-out", COLOURS[3], MARKERS[2]),
+    "gcv": ("gcv", COLOURS[4], MARKERS[3]),
+}
+
+BESIDE = 1.03  # points of one n stand beside each other, by this factor
+
+
+def theory_figure(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Figure:
+    """Draw a result of `linearized theory` in four panels: learning curve, ridges, learnabilities and spectrum.
+
+    Args:
+        record, arrays: As `linearized.experiments.theory_record.compared` describes them.
+    """
+    points = pd.DataFrame(record["points"])
+    figure, axes = new_figure(9.4, 6.4, nrows=2, ncols=2)
+    learning_curve(axes[0], record)
+    _against_ridge(axes[1], points)
+    _learned(axes[2], record, arrays)
+    _spectrum(axes[3], record, arrays)
+    wrapped_title(figure, f"{record['title']}, pool of N = {record['pool']:,} rows")
+    legend_below(figure, handles_of(axes), fontsize=8)
+    return figure
+
+
+def learning_curve(axis: Axes, record: Mapping[str, Any]) -> None:
+    """Draw losses against n at the ridge of least predicted loss, on logarithmic axes, hollow beyond N/3."""
+    best = pd.DataFrame([record["points"][place] for place in record["best"]])
+    law = (record["exponents"] or {}).get("predicted")
+    slope = f", n^-{law['exponent']:.2f}" if law else ""
+    axis.plot(best["n"], best["predicted"].astype(float), "-", color=COLOURS[0], label=f"predicted{slope}")
+    for place, (name, (label, colour, marker)) in enumerate(MEASURED.items()):
+        if name not in best:
+            continue
+        law = (record["exponents"] or {}).get("measured") if name == "other" else None
+        slope = f", n^-{law['exponent']:.2f}±{law['error']:.2f}" if law else ""
+        for beyond, mine in best.groupby("beyond"):
+            axis.errorbar(
+                mine["n"] * BESIDE ** (place - 1.5), mine[name].astype(float), fmt=marker, color=colour, markersize=4.5,
+                yerr=mine[f"{name}_error"].astype(float), capsize=2, markerfacecolor="none" if beyond else colour,
+                label=f"{label}, n > N/3" if beyond else f"{label}{slope}",
+            )  # fmt: skip
+    log_axis(axis, "x")
+    log_axis(axis, "y")
+    axis.set(xlabel="train rows n", ylabel="test loss, best predicted ridge")
+
+
+def _against_ridge(axis: Axes, points: pd.DataFrame) -> None:
+    """Draw predicted lines and measured dots against the ridge, in one shade for each n."""
+    sizes = sorted(points["n"].unique())
+    for n, shade in zip(sizes, shades(len(sizes)), strict=True):
+        mine = points[(points["n"] == n) & (points["ridge"] > 0)].sort_values("ridge")
+        line = "--" if mine["beyond"].any() else "-"
+        axis.plot(mine["ridge"], mine["predicted"].astype(float), line, color=shade, label=f"n = {n:,}")
+        if "other" in mine:
+            axis.errorbar(mine["ridge"], mine["other"].astype(float), yerr=mine["other_error"].astype(float), fmt="o",
+                          color=shade, markersize=3.5, capsize=1.5, linestyle="none")  # fmt: skip
+    log_axis(axis, "x")
+    log_axis(axis, "y")
+    axis.set(xlabel="ridge ρ", ylabel="test loss (dots: pool's other rows)")
+
+
+def _learned(axis: Axes, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Draw the share of each eigenmode that n rows learn, and the target's power that is not in the modes before."""
+    index = np.arange(1, len(arrays["eigenvalues"]) + 1)
+    for place, shade in zip(record["best"], shades(len(record["best"])), strict=True):
+        axis.plot(index, learnabilities(arrays["eigenvalues"], record["points"][place]["kappa"]), color=shade)
+    power = np.square(arrays["coefficients"]).sum(axis=1)
+    axis.plot(index, 1 - np.cumsum(power) / power.sum(), ":", color="0.3", label="share of the target in later modes")
+    log_axis(axis, "x")
+    axis.set(xlabel="eigenmode, from the largest", ylabel="learnability λ/(λ + κ)", ylim=(-0.02, 1.02))
+
+
+def _spectrum(axis: Axes, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Draw eigenvalues over their sum, and the fitted power law."""
+    values = arrays["eigenvalues"]
+    index = np.arange(1, len(values) + 1)
+    axis.plot(index, np.where(values > 0, values, np.nan) / values.sum(), color=COLOURS[5], label="eigenvalues")
+    if law := record["spectrum"]:
+        ends = np.array([10.0, len(values) / 10])
+        axis.plot(ends, law["factor"] * ends ** -law["exponent"] / values.sum(), "--", color="black",
+                  label=f"index^-{law['exponent']:.2f}")  # fmt: skip
+    log_axis(axis, "x")
+    log_axis(axis, "y")
+    axis.set(xlabel="eigenmode, from the largest", ylabel="share of the trace")
