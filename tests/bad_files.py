@@ -214,6 +214,13 @@ def batch(rows: int, start: int) -> dict[bytes, Any]:
     return {b"data": data, b"labels": [(start + row) % 10 for row in range(rows)], b"batch_label": b"batch"}
 
 
+def _pickle(folder: Path, pack: Callable[[bytes], bytes], end: str) -> list[Path]:
+    """Write train, validation and test rows as mnist.pkl.gz holds them."""
+    pairs = tuple((_random().random((rows, 9), np.float32), np.arange(rows) % 3) for rows in (12, 6, 6))
+    (folder / f"mnist.pkl{end}").write_bytes(pack(pickle.dumps(pairs, protocol=2)))
+    return [folder / f"mnist.pkl{end}"]
+
+
 def _cifar(folder: Path, version: str) -> list[Path]:
     for start, name in enumerate(("data_batch_1", "data_batch_2", "test_batch")):
         values = batch(10, start)
@@ -401,6 +408,8 @@ OWN = {
        for kind in ("npz", "csv", "tsv", "parquet", "h5", "mat", "libsvm") if kind != "parquet" or PYARROW},
     "npy": _own_target(_own("npy"), "x.npy", "y.npy"),
     "mat of version 7.3": _own_target(_own("mat of version 7.3"), "a.mat", hdf5=True),
+    "pickle": _own_target(lambda folder: _pickle(folder, bytes, ""), "mnist.pkl"),
+    "pickle, gzipped": _own_target(lambda folder: _pickle(folder, gzip.compress, ".gz"), "mnist.pkl.gz"),
     "CIFAR-10": _own_target(lambda folder: _cifar(folder, "py")),
     "CIFAR-10, binary": _own_target(lambda folder: _cifar(folder, "bin")),
     "CIFAR-10, Matlab": _own_target(lambda folder: _cifar(folder, "mat")),

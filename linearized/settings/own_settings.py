@@ -22,6 +22,7 @@ FORMATS = Registry(  # asked in this order whether a text of --data fits
         "parquet": "linearized.data.own.readers.table:PARQUET",
         "h5": "linearized.data.own.readers.hdf5:HDF5",
         "mat": "linearized.data.own.readers.mat:MAT",
+        "pickle": "linearized.data.own.readers.pickled:PICKLE",
         "arrays": "linearized.data.own.memory:ARRAYS",
         "keras": "linearized.data.own.readers.keras:KERAS",
         "sklearn": "linearized.data.own.readers.sklearn:SKLEARN",
@@ -56,8 +57,8 @@ class OwnDataSettings(Settings):
 
     data: str = setting(
         "", "your own data in the place of --dataset: a.npz, x.npy,y.npy, a.csv, train.csv,test.csv, a.tsv, a.parquet, "
-        "a.h5:group, a.mat, idx and LIBSVM files, a folder of images, or keras:, sklearn:, openml:, hf: or tfds: and a "
-        "name",
+        "a.h5:group, a.mat, mnist.pkl.gz, idx and LIBSVM files, a folder of images, or keras:, sklearn:, openml:, "
+        "hf: or tfds: and a name",
     )  # fmt: skip
     task: str = setting(
         "auto", "what to learn of --data; auto: classes for text and for few whole numbers", choices=TASKS, when=OWN

@@ -170,16 +170,16 @@ def read_idx(path: Path | str, advice: str = "", *, mapped: bool = False) -> UIn
     """
     with opened(path, "an idx file", advice, limit=IDX_LIMIT) as file:
         head = file.read(_IDX_HEAD)
-        if mapped and head[:2] != GZIP:
+        if mapped and not is_gzipped(head):
             shape = _idx_shape(head)
             start, size = 4 * (1 + len(shape)), math.prod(shape)
             _refuse_length(file.seek(0, io.SEEK_END) - start, shape)
             return np.memmap(path, np.uint8, "r", start, shape)
         stored = head + file.read()
-        zipped = stored[:2] == GZIP
-        shape = _idx_shape(_unzipped(stored, _IDX_HEAD) if zipped else stored[:_IDX_HEAD])
+        zipped = is_gzipped(stored)
+        shape = _idx_shape(unzipped(stored, _IDX_HEAD) if zipped else stored[:_IDX_HEAD])
         start, size = 4 * (1 + len(shape)), math.prod(shape)
-        content = _unzipped(stored, start + size + 1) if zipped else stored  # one more, to reach gzip's checksum
+        content = unzipped(stored, start + size + 1) if zipped else stored  # one more, to reach gzip's checksum
         _refuse_length(len(content) - start, shape)
         return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
@@ -206,7 +206,12 @@ def _idx_shape(head: bytes) -> tuple[int, ...]:
     return shape
 
 
-def _unzipped(content: bytes, most: int) -> bytes:
+def is_gzipped(content: bytes) -> bool:
+    """Return whether bytes begin as gzip's do."""
+    return content[:2] == GZIP
+
+
+def unzipped(content: bytes, most: int) -> bytes:
     """Return the first `most` bytes that gzipped bytes hold; checksums of members that end before are compared.
 
     One call of zlib per member.
