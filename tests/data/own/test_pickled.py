@@ -158,3 +158,10 @@ def test_damage_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(pickled, "LIMIT", len(whole) + 9)
     with pytest.raises(UserError, match=r"it holds more than .* bytes"):
         pickled.PICKLE.read(str(path), OwnDataSettings.draft(data=str(path)))
+
+
+def test_flat_rows_are_images_of_a_given_shape(tmp_path):
+    (tmp_path / "mnist.pkl.gz").write_bytes(gzip.compress(pickle.dumps(parts())))
+    dataset = load(tmp_path / "mnist.pkl.gz", image_shape="3,3")
+    assert dataset.image_shape == (3, 3, 1)
+    same(dataset, parts(), ["train", "validation", "test"])
