@@ -14,9 +14,10 @@ from linearized.base.errors import UserError
 from linearized.base.names import slug
 from linearized.data.own import labels, missing
 from linearized.data.own.arrays import OwnArrays, rows_of
+from linearized.data.own.marks import labels_without_marks, without_marks
 from linearized.data.own.pixels import FlatPixels, with_pixels
 from linearized.data.own.splits import in_class_order, split_rows
-from linearized.data.own.tables import refuse_text
+from linearized.data.own.tables import categorical, refuse_text
 from linearized.settings.own_settings import OwnDataSettings
 
 CHANNELS = (1, 3, 4)
@@ -92,6 +93,7 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
     Raises `UserError` for missing labels, for parts that do not go together, and for labels that the task cannot take.
     """
     where = data_name(options.data)
+    arrays = _without_marks(arrays)
     arrays, pixels = with_pixels(arrays, options.image_shape, where)
     parts = arrays.parts()
     _refuse_unequal(parts, where)
@@ -120,6 +122,26 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
     notes = {**arrays.notes, **({"rows_dropped_missing": dropped} if dropped else {})}
     flat = y["train"].ndim == 1
     return PreparedRows(rows, task, classes, names, flat, outputs, shape, divided, notes, shuffled, pixels)
+
+
+def _without_marks(arrays: OwnArrays) -> OwnArrays:
+    """Return tables and labels with marks of missing values among numbers as NaN; the notes say which there were."""
+    changed: dict[str, Any] = {}
+    found: dict[str, str] = {}
+    for field in dataclasses.fields(arrays):
+        values = getattr(arrays, field.name)
+        if field.name.startswith("x") and hasattr(values, "iloc"):
+            train = changed.get("x")  # its fields come first
+            columns = (
+                None if train is None else [str(name) for name in train.columns if str(name) not in categorical(train)]
+            )
+            changed[field.name], more = without_marks(values, columns)
+            found |= more
+        elif field.name.startswith("y") and values is not None:
+            changed[field.name], marks = labels_without_marks(np.asarray(values))
+            found |= {"labels": marks} if marks else {}
+    said = {"taken_for_missing": "; ".join(f"{name}: {marks}" for name, marks in found.items())} if found else {}
+    return dataclasses.replace(arrays, **changed, notes={**arrays.notes, **said})
 
 
 def data_name(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from linearized.base.errors import UserError
+from linearized.data.own.marks import without_marks
 
 CATEGORIES = 50  # distinct values up to which a column of text is categorical, however few rows there are
 TEXT_SHARE = 0.2  # distinct values, as a share of the rows, above which a column is text of no repeated categories
@@ -41,6 +42,7 @@ class TableColumns:
         if lacking:
             raise UserError(f"The table has no column {', '.join(lacking)[:200]}, which the train rows have.")
         columns = {kind: names for kind, _transformer, names in self.transformer.transformers_}
+        frame, _marks = without_marks(frame, columns.get("numeric", ()))
         frame = plain(frame, columns.get("categorical", ()))[list(self.names)]
         for name in columns.get("numeric", ()):
             if frame[name].dtype == object:
@@ -58,9 +60,14 @@ def plain(frame: Any, text: Iterable[str] = ()) -> Any:
     frame.columns = [str(name) for name in frame.columns]
     for name in {*categorical(frame), *text}:
         column = frame[name].astype(object)
-        frame[name] = column.where(frame[name].notna(), None).map(lambda value: None if value is None else str(value))
+        frame[name] = column.where(frame[name].notna(), None).map(lambda value: None if value is None else _text(value))
         frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
     return frame
+
+
+def _text(value: Any) -> str:
+    """Return the name of a category: whole numbers without a point, which missing values bring into their column."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def categorical(frame: Any) -> list[str]:
