@@ -5,10 +5,11 @@ import numpy as np
 from kernel_gen.kernels.radial import RadialKernel
 from linearized.base.shapes import Float64
 from linearized.settings.gram_settings import KernelSettings
-from linearized.settings.reads import reads
+from linearized.settings.reads import ALWAYS, reads
 
 READS = reads("bandwidth")
 TRACE_GRID = True  # nothing is published of its ridges
+GRADIENTS = ALWAYS
 
 
 class GaussianKernel(RadialKernel):

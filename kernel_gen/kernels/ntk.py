@@ -18,17 +18,20 @@ import numpy as np
 
 from kernel_gen.activations import name_of
 from kernel_gen.kernel import Kernel
+from kernel_gen.kernels import ntk_gradients
+from kernel_gen.kernels.differentiable import DifferentiableKernel
 from kernel_gen.rows import Rows, inner_products, prepare_rows
 from linearized.base.shapes import Float, Float64
 from linearized.settings.gram_settings import KernelSettings
-from linearized.settings.reads import reads
+from linearized.settings.reads import reads, when
 
 READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "activation", "scale")
+GRADIENTS = when(activation="relu")
 SNAP = 4  # roundings of |c| from 1 that are taken for 1, as in `activations.base.correlation`
 DEGREES = {"float32": 7, "float64": 18}  # of the polynomials for κ₀ and κ₁: see relu.polynomials
 
 
-class FullyConnected(Kernel):
+class FullyConnected(DifferentiableKernel):
     """The infinitely wide network of `num_layers` dense layers with ReLU between them.
 
     Accuracy, relative to the largest entry of K and measured up to 20 layers and d = 784: where |c| < 0.999, entries
@@ -64,6 +67,13 @@ class FullyConnected(Kernel):
         if same:
             np.fill_diagonal(entries, self._diagonal(one.squares, dim))
         return entries
+
+    def gradients(self, points: Rows, rows: Rows, alpha: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "k m d"]:
+        """See `DifferentiableKernel` and `ntk_gradients`; in float64. Aligned rows have no derivative of the angle."""
+        return ntk_gradients.gradients(
+            points, rows, alpha, hidden=self.num_layers - 1, tangent=self.kind == "ntk",
+            first=self._first_factor(points.values.shape[1]), weight_var=self.weight_var, bias_var=self.bias_var,
+        )  # fmt: skip
 
     def _first_factor(self, dim: int) -> float:
         return self.weight_var / (dim if self.scale == "stax" else 1)

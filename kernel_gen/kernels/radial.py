@@ -10,16 +10,17 @@ from typing import Self
 
 import numpy as np
 
-from kernel_gen.kernel import Kernel
+from kernel_gen.kernels.differentiable import DifferentiableKernel
 from kernel_gen.rows import Rows, prepare_rows, same_width
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 
 MEDIAN_ROWS = 1000  # rows at most whose distances the median is taken of
+EQUAL = 1e-12  # of the norms of two rows: the distance up to which they have no gradient in common
 NEAR = 1e-6  # of ‖x‖² + ‖z‖², below which a squared distance is summed from differences
 
 
-class RadialKernel(Kernel):
+class RadialKernel(DifferentiableKernel):
     """f(‖x - z‖ / L); 2d operations an entry in float64, and those of f.
 
     Squared distances are computed as ‖x‖² + ‖z‖² - 2x·z in float64, whatever the dtype of the entries, because f has
@@ -55,6 +56,23 @@ class RadialKernel(Kernel):
 
     def prepare(self, x: np.ndarray) -> Rows:
         return prepare_rows(x, np.dtype(np.float64))
+
+    def gradients(self, points: Rows, rows: Rows, alpha: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "k m d"]:
+        """See `DifferentiableKernel`: with r = ‖x - z‖ / L the gradient of f(r) in x is f'(r)/r · (x - z)/L².
+
+        Costs 2mnd operations for the distances and 2mnd for each output; memory 24mn bytes. Rows that differ by less
+        than `EQUAL` of their norms count as equal, since f'(r)/r may have no bound there.
+        """
+        squares = squared_distances(points, rows)
+        apart = squares > EQUAL**2 * (points.squares[:, None] + rows.squares)
+        distances = np.sqrt(squares, out=squares)
+        distances /= self.bandwidth
+        slopes = np.where(apart, self.slope(distances), 0.0)
+        found = np.empty((alpha.shape[1], *points.values.shape))
+        for output, weights in zip(found, alpha.T, strict=True):
+            weighted = slopes * weights
+            np.subtract(weighted.sum(axis=1)[:, None] * points.values, weighted @ rows.values, out=output)
+        return found / self.bandwidth**2
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
         if not self.bandwidth:

@@ -24,6 +24,7 @@ READS = (
     | reads("law", "block", "weight_seed", when=when(num_units=SET))  # of infinite width nothing is drawn
     | reads("scale", when=when(num_units=0))
 )
+GRADIENTS = when(num_units=0)
 CHUNK = 2048  # features that are summed in the dtype of the products before they are added in float64
 
 

@@ -132,7 +132,11 @@ class KernelResult(_Run):
 
         names = [field.name for field in dataclasses.fields(KernelSettings)]
         settings = KernelSettings.draft(**{name: getattr(self.config, name) for name in names})
-        kernel = kernel_gen.KERNELS.load(settings.kernel).build(settings, self._dataset.image_shape)
+        module = kernel_gen.KERNELS.load(settings.kernel)
+        if settings.by_labels():
+            kernel = module.learned(settings, self._arrays)
+        else:
+            kernel = module.build(settings, self._dataset.image_shape)
         train = self._dataset.train
         place = self.record["alpha"]["ridges"].index(self.record["chosen"]["position"])
         offset = self._dataset.targets(train) - self._dataset.targets(train, centred=True)

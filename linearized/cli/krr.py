@@ -3,6 +3,7 @@
     linearized krr                                                       NTK on the built-in digits
     linearized krr --kernel=NTK --num_layers=1 --dataset=FMNIST --num_train=5000 --noise_ind=3
     linearized krr --kernel=RF --dataset=NFMNIST --num_train=5000 --noise_ind=0,6,12
+    linearized krr --kernel=RFM --base=laplace --iterations=8            a kernel that learns features
     linearized krr --gram=storage/cntk/FOLDER --dataset=PATCHES          shards that are there
 
 A Gram matrix that is not there is made by `python -m kernel_gen`. A result lies under rkhs_dir of directories.txt:
@@ -20,6 +21,7 @@ from linearized.settings.command import run_command
 def main(config: KernelFitSettings) -> None:
     """Runs, draws, prints the table of ridges of each noise level, and one over the levels."""
     from linearized.base.terminal import say_written
+    from linearized.experiments.iteration_table import print_iterations
     from linearized.experiments.table import print_levels, print_table
     from linearized.report.run_pictures import draw_run
 
@@ -27,6 +29,8 @@ def main(config: KernelFitSettings) -> None:
     for result in run_levels(config):
         draw_run(result.folder, result.record, again=result.fresh, solver="solver.png")
         print_table(result.record)
+        if "feature_machine" in result.record:
+            print_iterations(result.record)
         say_written(result.folder)
         finished.append(result.record)
     if len(finished) > 1:

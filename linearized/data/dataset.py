@@ -50,6 +50,8 @@ class Dataset:
         notes: What the reader did with the files, such as `train_rows_unlabelled`, the number of rows it dropped.
         noise: The noise level in words, such as "τ = 0.6"; "" where there are no levels.
         preparation: Does to further rows what was done to these; made by the source.
+        directions: Orthonormal columns (d, r) that span what the labels depend on; None where that is not
+            known.
         class_names: Names of the classes in the order of their numbers; () where only their numbers are known.
     """
 
@@ -68,6 +70,7 @@ class Dataset:
     noise: str = ""
     class_names: tuple[str, ...] = ()
     preparation: Preparation | None = None
+    directions: Float32[np.ndarray, "d r"] | None = None
 
     def __post_init__(self):
         if self.task != "regression":

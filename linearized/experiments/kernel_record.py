@@ -1,5 +1,6 @@
 """What a kernel's result says: scores at every ridge, the chosen and the published choice, the best linear fit."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,33 @@ def scored(
     config: RowSettings, level: int, dataset: Dataset, gram: Gram, path: RidgePath
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The record (without what `experiments.run` adds) and the arrays of a kernel's result at one noise level."""
+    outputs = outputs_of(dataset, path, {"validation": gram.validation, "test": gram.test})
+    return record_of(config, level, dataset, path, outputs, gram.manifest.scale)
+
+
+def label_offset(dataset: Dataset) -> float:
+    """Return what the published label coding takes off the labels, one number for all."""
     offset = dataset.targets(dataset.train) - dataset.targets(dataset.train, centred=True)
-    offset = float(offset[0, 0])  # of the published label coding, one number for all
+    return float(offset[0, 0])
+
+
+def outputs_of(dataset: Dataset, path: RidgePath, blocks: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the outputs (ridges, rows, k) of each split at every ridge, in units of the labels.
+
+    Args:
+        blocks: K between the rows of a split and the train rows, by the split's name; None where there are no rows.
+    """
+    offset = label_offset(dataset)
     outputs = {"train": np.stack([solution.predictions for solution in path.solutions]) + offset}
-    for name, block in (("validation", gram.validation), ("test", gram.test)):
-        if block is not None:
-            outputs[name] = path.predict(block) + offset
+    return outputs | {name: path.predict(block) + offset for name, block in blocks.items() if block is not None}
+
+
+def entries_of(dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return the diagnostics and the scores of every split at each ridge.
+
+    Args:
+        outputs: As `outputs_of` returns them.
+    """
     entries = [_evidence(index, solution) for index, solution in enumerate(path.solutions)]
     for index, entry in enumerate(entries):
         for name, split in dataset.splits().items():
@@ -35,6 +57,18 @@ def scored(
         if without is not None:
             predictions = dataset.targets(dataset.train) - without
             entry |= _scores("leave_one_out", predictions, dataset.train, dataset)
+    return entries
+
+
+def record_of(
+    config: RowSettings, level: int, dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarray], scale: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the record and the arrays of a path of ridges with its outputs, see `scored`.
+
+    Args:
+        scale: Of the kernel's inputs, see `kernel_gen.kernel.Kernel`.
+    """
+    offset, entries = label_offset(dataset), entries_of(dataset, path, outputs)
     chosen, published = select.choose(entries), select.choose(entries, "test")
     select.warn(config.label(), chosen, entries, ADVICE, symbol="ρ")
     select.warn_edge(config.label(), chosen, entries, len(entries), "Give others with --ridges.", symbol="ρ")
@@ -47,7 +81,7 @@ def scored(
         "settings": {**config.to_dict(), "noise_ind": level},
         "data": about_data(dataset),
         "model": {
-            "name": f"{config.label()} kernel", "hidden_layers": hidden_layers(config), "scale": gram.manifest.scale,
+            "name": f"{config.label()} kernel", "hidden_layers": hidden_layers(config), "scale": scale,
             "labels": f"coded as published, {offset:g} taken off; predictions have it added back",
         },
         "solver": {
@@ -65,7 +99,7 @@ def scored(
     return record, _arrays(record, path, outputs)
 
 
-def _arrays(record: dict[str, Any], path: RidgePath, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _arrays(record: dict[str, Any], path: RidgePath, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What arrays.h5 holds; notes in `record` of which ridges it has the coefficients."""
     position = record["chosen"]["position"]
     whole = path.alpha.nbytes <= ALPHA_BYTES

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from absl import logging
 
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.extras import SCHEDULER_HELP, checked_address, refuse_unreachable
-from linearized.base.machine_memory import working_bytes
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
 from linearized.experiments import run as life
@@ -22,17 +20,17 @@ from linearized.experiments.needs import refuse_endless_fit, refuse_large_fit
 from linearized.settings.config import setting
 from linearized.settings.data_settings import LevelsSettings
 from linearized.settings.embedding_settings import EmbeddedRows, EmbeddingSettings
-from linearized.settings.gram_settings import GramSettings, KernelSettings, RowSettings
+from linearized.settings.gram_settings import KERNELS, GramSettings, KernelSettings, RowSettings
 from linearized.settings.reads import Declarations, when
 from linearized.settings.run_settings import KERNEL_ITERATIONS, MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
 from linearized.solvers import GRAM_SOLVER_READS, GRAM_SOLVERS
 from linearized.storage import results
 
 if TYPE_CHECKING:
-    from linearized.kernel_ridge.ridge_path import RidgePath
     from linearized.storage.embeddings import Embedding
     from linearized.storage.gram import Gram
 
+OF_SHARDS = ("num_shards", "scheduler")  # settings of matrices that lie in shards
 SOLVER_READS = GRAM_SOLVER_READS | {
     "auto": {name: on for reads in GRAM_SOLVER_READS.values() for name, on in reads.items()}
 }
@@ -98,12 +96,22 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
         if not self.gram:
             self.check_grid()
 
+    def reads(self, name: str) -> bool:
+        """As `Settings`; a kernel that depends on labels has no shards, and its products run in this process."""
+        return super().reads(name) and (name not in OF_SHARDS or bool(self.gram) or not self.by_labels())
+
     def refuse_unread(self, given: Iterable[str]) -> None:
         """As `Settings`; with --gram the kernel's are compared with the folder's instead, see `open_folder`."""
         own = KernelSettings.own() if self.gram else ()
         given = list(given)
         if self.gram and "num_shards" in given:
             raise UserError(f"--num_shards is read without --gram. Received: --num_shards={self.num_shards}.")
+        for name in given:
+            if name in OF_SHARDS and not self.gram and self.by_labels():
+                raise UserError(
+                    f"--{name} is read by kernels other than {self.kernel}, whose matrix is made here. Received: "
+                    f"--{name}={getattr(self, name)}."
+                )
         super().refuse_unread(name for name in given if name not in own)
 
     def check_kernel(self) -> None:
@@ -191,11 +199,14 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
         unfinished: Where the solver keeps its state.
     """
     from linearized.experiments.kernel_record import scored
+    from linearized.experiments.path_solve import solved
 
     refuse_large_fit(config)
     refuse_endless_fit(config, level, config.row_counts())
     dataset = _checked(load_preprocessed(config, level))
     refuse_endless_fit(config, level, {name: len(split) for name, split in dataset.splits().items()})
+    if config.by_labels():
+        return KERNELS.load(config.kernel).fit_level(config, level, dataset, unfinished)
     start = time.monotonic()
     gram, made = _gram_of(config, asked, level, dataset)
     about = {"found": not made, "seconds": round(time.monotonic() - start, 3)}
@@ -209,7 +220,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
             own_scale=config.scale == "published", name=config.ridge_grid,
             trace=_trace(gram) if family == OWN else 1.0,
         )  # fmt: skip
-    path = _solve(config, dataset, gram, ridges, unfinished)
+    path = solved(config, dataset, gram, ridges, unfinished)
     record, arrays = scored(config, level, dataset, gram, path)
     return life.Outcome({**record, "kernel": about}, arrays)
 
@@ -257,36 +268,3 @@ def _checked(dataset: Dataset) -> Dataset:
             "rows (--num_train), or --subset=random."
         )
     return dataset
-
-
-def _solve(
-    config: KernelFitSettings, dataset: Dataset, gram: "Gram | Embedding", ridges: np.ndarray, work: Path
-) -> "RidgePath":
-    from linearized.experiments.step_progress import progress_line
-    from linearized.solvers.linear.driver import Watch
-
-    logging.info("%s: %d train rows, %d ridges %.2g to %.2g", config.label(), len(dataset.train), len(ridges),
-                 ridges.min(), ridges.max())  # fmt: skip
-    memory = working_bytes(config.memory)
-    with progress_line(f"{config.label()} by {config.solver}", config.max_iterations) as report:
-
-        def show(step: int, steps: int, residuals: np.ndarray, left: int) -> None:
-            known = np.asarray(residuals)[np.isfinite(residuals)]
-            worst = f", worst residual {known.max():.1e}" if known.size else ""
-            report(step, f"{left} ridges left{worst}", steps)
-
-        targets = dataset.targets(dataset.train, centred=True)
-        common = {
-            "solver": config.solver, "rtol": config.rtol or None, "max_iterations": config.max_iterations,
-            "watch": Watch(show, work, f"{dataset.fingerprint}-{config.key()}", config.checkpoint_seconds),
-        }  # fmt: skip
-        if config.features:
-            from linearized.kernel_ridge.embedded_fit import fit_embedding
-
-            path = fit_embedding(gram.splits["train"], targets, ridges, **common)
-        else:
-            from linearized.kernel_ridge.ridge_path import fit
-
-            path = fit(gram, targets, ridges, memory=memory, scheduler=config.scheduler, **common)
-    logging.info("solved by %s (%s)", path.solver, path.reason)
-    return path

@@ -69,8 +69,8 @@ def refuse_endless_run(config: Any, rows: int) -> None:
 
 
 def refuse_endless_fit(config: Any, level: int, rows: Mapping[str, int]) -> None:
-    """As `refuse_endless_matrix`; a fit to shards of the user's own makes none."""
-    if not config.gram:
+    """As `refuse_endless_matrix`; a fit to shards of the user's own makes none, nor does a kernel of labels."""
+    if not (config.gram or config.by_labels()):
         refuse_endless_matrix(config, level, rows)
 
 
@@ -120,7 +120,7 @@ def fit_bytes(config: Any, rows: int) -> int:
     """Return a lower bound of the bytes that a solver of K takes: its copies of K, and α and K α of every ridge."""
     outputs = config.described().num_outputs
     ridges = len(listed_ridges(config.ridges)) if config.ridges else 1
-    matrices = COPIES.get(config.solver, 0) * rows**2 * np.dtype(config.dtype).itemsize
+    matrices = max(COPIES.get(config.solver, 0), config.by_labels()) * rows**2 * np.dtype(config.dtype).itemsize
     return matrices + 2 * DOUBLE * rows * outputs * ridges
 
 

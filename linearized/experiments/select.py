@@ -76,6 +76,24 @@ def choose(entries: Sequence[Entry], criterion: str | None = None) -> Choice:
     return Choice(criterion, best, converged, flaw_of(entries[best]), _words(entries, entries[best], criterion))
 
 
+def lowest_loss(entries: Sequence[Entry]) -> int:
+    """Return the position of the entry with the lowest loss by the criterion of `choose`, whatever its accuracy.
+
+    It is the ridge whose fitted function is used further, not the one that a result names. Solutions that converged
+    come first. Raises `UserError` if no entry has the loss.
+    """
+    criterion = criterion_of(entries)
+    measured = [place for place, entry in enumerate(entries) if _loss(entry, criterion) is not None]
+    if not measured:
+        raise UserError(f"No ridge could be solved well enough to be chosen by {CRITERIA[criterion]}.")
+    return min(measured, key=lambda place: (bool(flaw_of(entries[place])), _loss(entries[place], criterion)))
+
+
+def rank(entry: Entry, criterion: str) -> tuple[float, float]:
+    """Return a key by which entries of several runs are sorted as `choose` ranks them, the best one first."""
+    return _order(entry, criterion)
+
+
 def flaw_of(entry: Entry) -> str:
     """Return "diverged" or "not converged" for an entry whose solution fell short, else ""; exact ones say nothing."""
     return flaw(entry) if "converged" in entry else ""

@@ -48,7 +48,7 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
     if side := record["chosen"].get("edge"):
         say(f"The best ridge is the {side} of its grid; a better one may lie beyond.", console)
     if losses := record.get("loss_by_target"):
-        numbers = ", ".join(_number(loss) for loss in losses["test"])
+        numbers = ", ".join(number(loss) for loss in losses["test"])
         say(f"test loss by target at the best ridge: {numbers}; the losses above are their sums", console)
     if published != best:
         say(f"published: chosen by {choice(record, 'chosen_published')}", console)
@@ -57,7 +57,7 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
         told = "" if linear["test_accuracy"] is None else f", accuracy {linear['test_accuracy']:.4f}"
         say(
             f"best linear fit: test loss {linear['test_loss']:.4f}{told}, chosen by {linear['by']}; "
-            f"the risk relative to it is {_number(risk)}",
+            f"the risk relative to it is {number(risk)}",
             console,
         )
     if "reason" in record.get("solver", {}):
@@ -78,7 +78,7 @@ def _metrics(entries: Sequence[Mapping[str, Any]]) -> list[Column]:
     titles |= {} if "accuracy" in metrics else {"test_r2": "test R²"}
     titles |= {name: title for name, title in _EXTRAS.items() if any(entry.get(name) is not None for entry in entries)}
     ranks = _RANKS if "accuracy" in metrics else {**_RANKS, "test_loss": 1}
-    return [Column(title, [_number(entry.get(name)) for entry in entries], ranks[name])
+    return [Column(title, [number(entry.get(name)) for entry in entries], ranks[name])
             for name, title in titles.items()]  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def print_levels(records: Sequence[Mapping[str, Any]], console: Console | None =
     published = [record["ridges"][record["chosen_published"]["position"]] for record in records]
 
     def numbers(title: str, entries: Sequence[Mapping[str, Any]], key: str, rank: int = 0) -> Column:
-        return Column(title, [_number(entry[key]) for entry in entries], rank)
+        return Column(title, [number(entry[key]) for entry in entries], rank)
 
     columns = [
         Column("level", [str(record["settings"]["noise_ind"]) for record in records]),
@@ -114,7 +114,8 @@ def _flawed(choice: Mapping[str, Any]) -> str:
     return f"{choice['by']}, {choice['flaw'].upper()}" if choice.get("flaw") else choice["by"]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Return a number as tables show it; "-" for None."""
     if value is None:
         return "-"
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"

@@ -1,27 +1,106 @@
 """Recursive feature machines: kernel ridge regression whose kernel learns a metric M from its own gradients.
 
-Radhakrishnan, Beaglehole, Pandit & Belkin (Science 2024): fit f by kernel ridge regression with k(x, z) = p(‖x - z‖_M),
-set M to the average outer product of the gradients of f (AGOP) at the train rows, and repeat. The metric stretches the
+Radhakrishnan, Beaglehole, Pandit & Belkin (Science 2024): fit f by kernel ridge regression with k(√M x, √M z), set M to
+the average outer product of the gradients of f (AGOP) at the train rows, and repeat. The metric stretches the
 directions in which f varies, as the first layer of a network does. The kernel changes from iteration to iteration, so
 that it is computed here, in memory.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
 
 from kernel_gen.gram_in_memory import gram
-from kernel_gen.kernels.radial import RadialKernel
-from kernel_gen.kernels.radial_gradients import average_outer_product
+from kernel_gen.kernels.differentiable import DifferentiableKernel
+from kernel_gen.kernels.stretched import StretchedKernel, effective_rank, to_power, trace
 from linearized.base.array_checks import real_array, refuse_not_finite
 from linearized.base.errors import UserError
 from linearized.kernel_ridge import ridge_path
 from linearized.settings.gram_settings import KERNELS, KernelSettings
+from linearized.settings.kernel_gradients import refuse_without_gradients
 
-RIDGES = tuple(10.0 ** np.arange(-8, 0.25, 0.5))  # ρ/n, since the kernels are 1 on the diagonal
+RIDGES = tuple(10.0 ** np.arange(-8, 0.25, 0.5))  # ρ over the trace of K
 COLLAPSED = 1.05  # effective rank of M below which it has one direction left
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """How a metric follows from gradients.
+
+    Attributes:
+        diagonal: Learn the diagonal of M alone: which coordinates matter. It needs fewer rows than the full matrix.
+        centred: Take the outer products of the gradients' differences from their mean.
+        power: Exponent of the AGOP; below 1 the metric sharpens more slowly.
+        factor: The bandwidth over the median distance of the train rows in the metric, where none is given.
+    """
+
+    diagonal: bool = False
+    centred: bool = True
+    power: float = 1.0
+    factor: float = 1.0
+
+    def __str__(self) -> str:
+        words = ["diagonal" if self.diagonal else "full", "centred" if self.centred else "uncentred"]
+        words += [] if self.power == 1 else [f"power {self.power:g}"]
+        return ", ".join(words + ([] if self.factor == 1 else [f"bandwidth x {self.factor:g}"]))
+
+    def start(self, dim: int) -> np.ndarray:
+        """Return the metric of iteration 0, that of the fixed kernel."""
+        return np.ones(dim) if self.diagonal else np.eye(dim)
+
+
+def base_kernel(settings: KernelSettings) -> DifferentiableKernel:
+    """Return the base kernel of settings, those of `--kernel=RFM` or of the kernel itself.
+
+    Raises `UserError` that names the kernels with gradients for one without.
+    """
+    name = settings.base if settings.kernel == "RFM" else settings.kernel
+    refuse_without_gradients(name, settings)
+    return KERNELS.load(name).build(settings)
+
+
+def at_metric(
+    base: DifferentiableKernel, metric: np.ndarray, train: np.ndarray, factor: float = 1.0
+) -> StretchedKernel:
+    """Return the base kernel in a metric, with what the train rows settle there.
+
+    Args:
+        factor: Multiplies a bandwidth that is the median distance of the train rows.
+    """
+    found = StretchedKernel(base, metric).on(train)
+    if factor != 1:
+        found.base.bandwidth *= factor  # a copy: the rows have settled it
+    return found
+
+
+def next_metric(
+    kernel: StretchedKernel, train: np.ndarray, alpha: np.ndarray, variant: Variant, *, sample: int = 0
+) -> np.ndarray | None:
+    """Return the metric that a fitted function learns, of trace d; None where all its gradients are 0.
+
+    Args:
+        kernel: In the present metric.
+        train: Rows (n, d).
+        alpha: Coefficients (n, k).
+        sample: Rows drawn evenly from the train rows for the gradients; 0: all.
+    """
+    prepared = kernel.prepare(train)
+    points = kernel.prepare(train[np.linspace(0, len(train) - 1, sample).astype(int)]) if sample else prepared
+    found = kernel.average_outer_product(points, prepared, alpha, diagonal=variant.diagonal, centred=variant.centred)
+    largest = np.abs(found).max()
+    if not (np.isfinite(largest) and largest > 0):
+        return None
+    found = to_power(found / largest, variant.power)
+    return found * (len(found) / trace(found))
+
+
+def warn_collapsed(index: int, metric: np.ndarray) -> None:
+    """Log one line where the metric that follows iteration `index` has one direction left."""
+    if effective_rank(metric) < COLLAPSED:
+        logging.warning("after iteration %d the metric has one direction left", index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +109,7 @@ class FeatureStep:
 
     Attributes:
         metric: M, (d, d), or its diagonal (d,); of trace d.
-        bandwidth: L of p(‖x - z‖_M / L).
+        bandwidth: L of a kernel p(‖x - z‖_M / L); NaN for kernels without one.
         effective_rank: (tr M)² / ‖M‖_F², between 1 and d.
         validation_losses: Mean squared norm of the validation residuals at each ridge; NaN where it was not solved.
         place: Index of the ridge with the smallest of them.
@@ -58,7 +137,7 @@ class FeatureMachine:
         ridges: ρ of (K + ρI)α = y.
         x: Train rows (n, d).
         alpha: Coefficients (n, k) of the best iteration at its best ridge.
-        kernel: The base kernel with its bandwidth in the best iteration.
+        kernel: The kernel of the best iteration.
     """
 
     steps: list[FeatureStep]
@@ -66,7 +145,7 @@ class FeatureMachine:
     ridges: np.ndarray
     x: np.ndarray
     alpha: np.ndarray
-    kernel: RadialKernel
+    kernel: StretchedKernel
 
     @property
     def ridge(self) -> float:
@@ -75,15 +154,14 @@ class FeatureMachine:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Return the outputs (m, k) of rows (m, d); 2mnd operations and those of M."""
-        root = _root(self.steps[self.best].metric)
-        return gram(self.kernel, _stretched(real_array(x, "x"), root), _stretched(self.x, root)) @ self.alpha
+        return gram(self.kernel, real_array(x, "x"), self.x) @ self.alpha
 
 
 def fit(
     x: np.ndarray, y: np.ndarray, x_validation: np.ndarray, y_validation: np.ndarray, *, base: str = "LAPLACE",
     iterations: int = 5, ridges: Sequence[float] | None = None, diagonal: bool = False, centred: bool = True,
-    power: float = 1.0, bandwidth: float = 0.0, smoothness: str = "2.5", sample: int = 0, solver: str = "auto",
-    progress: Callable[[int, FeatureStep], None] = lambda index, step: None,
+    power: float = 1.0, factor: float = 1.0, sample: int = 0, solver: str = "auto",
+    progress: Callable[[int, FeatureStep], None] = lambda index, step: None, **settings: Any,
 ) -> FeatureMachine:  # fmt: skip
     """Fit a recursive feature machine; the ridge and the iteration are those of the smallest validation loss.
 
@@ -95,17 +173,15 @@ def fit(
     Args:
         x, y: Train rows (n, d) and labels (n,) or (n, k), centred as you wish.
         x_validation, y_validation: Rows that ridge and iteration are chosen on.
-        base: LAPLACE, GAUSSIAN or MATERN.
+        base: LAPLACE, GAUSSIAN, MATERN, or another kernel with gradients.
         iterations: How many times the metric is learned; 0 leaves the fixed kernel.
-        ridges: ρ; None: n · 10^[-8, 0] in half decades (the trace of K is n).
-        diagonal: Learn the diagonal of M alone: which coordinates matter. It needs fewer rows than the full matrix.
-        centred: Take the outer products of the gradients' differences from their mean.
-        power: Exponent of M in the next iteration; below 1 the metric sharpens more slowly.
-        bandwidth: L; 0: in each iteration the median distance of train rows in its metric.
-        smoothness: Of MATERN.
+        ridges: ρ; None: 10^[-8, 0] in half decades times the trace of K.
+        diagonal, centred, power, factor: See `Variant`.
         sample: m, rows drawn evenly from the train rows for the gradients; 0: all.
         solver: A solver of `linearized.solvers.GRAM_SOLVERS`.
         progress: Called with each iteration's index and step.
+        settings: Of the base kernel, such as bandwidth (0: in each iteration the median distance of the train rows in
+            its metric) and smoothness.
 
     Raises `UserError` for data that do not fit together, settings out of range, and kernels without gradients.
     """
@@ -116,43 +192,44 @@ def fit(
             f"x, y and their validation rows must fit together. Received: {x.shape}, {y.shape}, {x_validation.shape} "
             f"and {y_validation.shape}."
         )
-    if iterations < 0 or not 0 < power <= 10 or not 0 <= sample <= len(x):
+    if iterations < 0 or not 0 < power <= 10 or not 0 <= sample <= len(x) or not factor > 0:
         raise UserError(
-            f"iterations must be at least 0, power above 0 and at most 10, and sample at most {len(x)} rows. Received: "
-            f"{iterations}, {power} and {sample}."
+            f"iterations must be at least 0, power above 0 and at most 10, factor above 0, and sample at most {len(x)} "
+            f"rows. Received: {iterations}, {power}, {factor} and {sample}."
         )
-    ridges = ridge_path.checked_path(len(x) * np.array(RIDGES) if ridges is None else ridges)
-    kernel = _base(base, bandwidth, smoothness)
-    points = np.linspace(0, len(x) - 1, sample).astype(int) if sample else np.arange(len(x))
-    metric = np.ones(x.shape[1]) if diagonal else np.eye(x.shape[1])
-    steps, kept = [], None
+    variant = Variant(diagonal, centred, power, factor)
+    kernel = base_kernel(KernelSettings(kernel=base, **settings))
+    if factor != 1 and getattr(kernel, "bandwidth", None) != 0:
+        raise UserError(
+            f"A factor multiplies a bandwidth that is the median distance. Received: {base}, factor {factor}."
+        )
+    path = None if ridges is None else ridge_path.checked_path(ridges)
+    metric, steps, kept = variant.start(x.shape[1]), [], None
     for index in range(iterations + 1):
-        root = _root(metric)
-        rows = _stretched(x, root)
         try:
-            used = kernel.on(rows)
-            path = ridge_path.fit(gram(used, rows), y, ridges, solver=solver, overwrite=True)
-            outputs = path.predict(gram(used, _stretched(x_validation, root), rows))
-            step = _scored(metric, used.bandwidth, path, outputs - y_validation)
+            used = at_metric(kernel, metric, x, factor)
+            matrix = gram(used, x)
+            path = len(x) * float(np.diagonal(matrix).mean()) * np.array(RIDGES) if path is None else path
+            solved = ridge_path.fit(matrix, y, path, solver=solver, overwrite=True)
+            step = _scored(metric, used, solved, solved.predict(gram(used, x_validation, x)) - y_validation)
         except UserError as error:
             if not steps:
                 raise
             logging.warning("iteration %d cannot be fitted, earlier ones are kept: %s", index, error)
             break
-        alpha = path.alpha[step.place]
+        alpha = solved.alpha[step.place]
         if not steps or step.loss < min(one.loss for one in steps):
             kept = index, alpha, used
         steps.append(step)
         progress(index, step)
         if index < iterations:
-            metric = _next_metric(used, rows, points, alpha, root, diagonal, centred, power)
+            metric = next_metric(used, x, alpha, variant, sample=sample)
             if metric is None:
                 logging.warning("iteration %d has no gradients left: no further metric is learned", index)
                 break
-            if _effective_rank(metric) < COLLAPSED:
-                logging.warning("after iteration %d the metric has one direction left", index)
+            warn_collapsed(index, metric)
     best, alpha, used = kept
-    return FeatureMachine(steps, best, ridges, x, alpha, used)
+    return FeatureMachine(steps, best, path, x, alpha, used)
 
 
 def _rows(x: np.ndarray, name: str) -> np.ndarray:
@@ -163,34 +240,9 @@ def _rows(x: np.ndarray, name: str) -> np.ndarray:
     return x
 
 
-def _base(name: str, bandwidth: float, smoothness: str) -> RadialKernel:
-    """Return the base kernel, in float32. Raises `UserError` for one without gradients."""
-    given = {"smoothness": smoothness} if KERNELS.canonical(name) == "MATERN" else {}
-    settings = KernelSettings.draft(kernel=name, bandwidth=bandwidth, **given)
-    kernel = KERNELS.load(settings.kernel).build(settings)
-    if not isinstance(kernel, RadialKernel):
-        raise UserError(f"The gradients of LAPLACE, GAUSSIAN and MATERN are there, those of {name} are not.")
-    return kernel
-
-
-def _root(metric: np.ndarray) -> np.ndarray:
-    """Return the symmetric root of M, or the root of its diagonal."""
-    if metric.ndim == 1:
-        return np.sqrt(metric)
-    values, vectors = np.linalg.eigh(metric)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-
-
-def _stretched(x: np.ndarray, root: np.ndarray) -> np.ndarray:
-    return x * root if root.ndim == 1 else x @ root
-
-
-def _effective_rank(metric: np.ndarray) -> float:
-    trace = metric.sum() if metric.ndim == 1 else np.trace(metric)
-    return float(trace**2 / np.square(metric).sum())
-
-
-def _scored(metric: np.ndarray, bandwidth: float, path: ridge_path.RidgePath, residuals: np.ndarray) -> FeatureStep:
+def _scored(
+    metric: np.ndarray, kernel: StretchedKernel, path: ridge_path.RidgePath, residuals: np.ndarray
+) -> FeatureStep:
     """Return the step of a solved path; unconverged ridges win only where none converged."""
     losses = np.square(residuals).sum(axis=2).mean(axis=1)
     converged = np.array([solution.converged for solution in path.solutions])
@@ -198,25 +250,5 @@ def _scored(metric: np.ndarray, bandwidth: float, path: ridge_path.RidgePath, re
     if not np.isfinite(candidates).any():
         raise UserError("No ridge could be solved. Give larger ridges.")
     losses = np.where(np.isfinite(losses), losses, np.nan)
-    return FeatureStep(metric, bandwidth, _effective_rank(metric), losses, int(candidates.argmin()))
-
-
-def _next_metric(
-    kernel: RadialKernel, rows: np.ndarray, points: np.ndarray, alpha: np.ndarray, root: np.ndarray, diagonal: bool,
-    centred: bool, power: float,
-) -> np.ndarray | None:  # fmt: skip
-    """Return the AGOP in the coordinates of x, to `power`, of trace d; None where all gradients are 0."""
-    prepared = kernel.prepare(rows)
-    at = kernel.prepare(rows[points])
-    found = average_outer_product(kernel, at, prepared, alpha, diagonal=diagonal, centred=centred)
-    found = found * np.square(root) if diagonal else root @ found @ root
-    if power != 1:
-        if diagonal:
-            found = found**power
-        else:
-            values, vectors = np.linalg.eigh(found)
-            found = (vectors * np.maximum(values, 0) ** power) @ vectors.T
-    trace = found.sum() if diagonal else np.trace(found)
-    if not (np.isfinite(trace) and trace > 0):
-        return None
-    return found * (len(found) / trace)
+    bandwidth = getattr(kernel.base, "bandwidth", np.nan)
+    return FeatureStep(metric, bandwidth, effective_rank(metric), losses, int(candidates.argmin()))

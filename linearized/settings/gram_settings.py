@@ -18,7 +18,7 @@ from linearized.base.own_functions import is_reference, named_function
 from linearized.base.registry import FUNCTION_ENTRY, FunctionRegistry
 from linearized.base.weights import BLOCK_HELP, LAW_HELP, LAWS, MOST_UNITS, SEED, WEIGHT_SEED_HELP
 from linearized.settings.config import LARGEST_SEED, Settings, setting
-from linearized.settings.data_settings import ONE_LEVEL_HELP, PreprocessedRows
+from linearized.settings.data_settings import MOST_ROWS, ONE_LEVEL_HELP, PreprocessedRows
 from linearized.settings.model_files import VARIABLES_HELP, ModelFiles
 from linearized.settings.reads import Declarations, declared
 from linearized.settings.run_settings import NUM_LAYERS_HELP
@@ -35,6 +35,7 @@ KERNELS = FunctionRegistry(
         "GAUSSIAN": "kernel_gen.kernels.gaussian",
         "MATERN": "kernel_gen.kernels.matern",
         "EMPIRICAL": "linearized.models.empirical_kernel",
+        "RFM": "linearized.experiments.rfm",
     },
     aliases={"gp": "RF", "poly": "POLYNOMIAL", "rbf": "GAUSSIAN"},
     own="kernel_gen.kernels.own",
@@ -76,7 +77,8 @@ class KernelSettings(Settings):
     degree: int = setting(2, "POLYNOMIAL: p of (c + x·z/√d)^p", minimum=1, maximum=1000)
     offset: float = setting(1.0, "POLYNOMIAL: c of (c + x·z/√d)^p", minimum=-1e6, maximum=1e6)
     bandwidth: float = setting(
-        0.0, "LAPLACE, GAUSSIAN, MATERN: L of f(‖x - z‖ / L); 0: the median distance of train rows",
+        0.0, "LAPLACE, GAUSSIAN, MATERN, and RFM with one of them: L of f(‖x - z‖ / L); 0: the median distance of "
+        "train rows",
         minimum=0.0, maximum=1e100,
     )  # fmt: skip
     smoothness: str = setting("2.5", "MATERN: its smoothness", choices=("1.5", "2.5"))
@@ -94,6 +96,23 @@ class KernelSettings(Settings):
         "", "EMPIRICAL with --kind=nngp: the layer whose outputs are the features; empty: what enters the last layer "
         "with weights",
     )  # fmt: skip
+    base: str = setting(
+        "LAPLACE", "RFM: the kernel whose metric is learned, one with gradients: LAPLACE, GAUSSIAN, MATERN, NTK or RF",
+        choices=KERNELS,
+    )  # fmt: skip
+    iterations: int = setting(5, "RFM: times the metric is learned, 0: the fixed kernel", minimum=0, maximum=1000)
+    rfm_diagonal: bool = setting(False, "RFM: learn the diagonal of the metric alone: which columns matter")
+    rfm_centred: bool = setting(True, "RFM: take the gradients' differences from their mean")
+    rfm_power: float = setting(
+        1.0, "RFM: the metric is this power of the average outer product of the gradients", minimum=0.01, maximum=10.0
+    )
+    rfm_search: bool = setting(
+        False, "RFM: try diagonal and full, centred and not, powers 1 and 1/2, and choose as the ridge is chosen"
+    )
+    rfm_bandwidths: str = setting(
+        "1", "RFM: bandwidths to choose from, in units of the median distance of the train rows, such as 0.5,1,2"
+    )
+    rfm_sample: int = setting(0, "RFM: train rows at which gradients are taken, 0: all", minimum=0, maximum=MOST_ROWS)
     device: str = setting(
         "auto", "CNTK: where pairs are computed; auto: a GPU where Numba finds one", choices=("auto", "cpu", "gpu"),
         identity=False,
@@ -131,6 +150,10 @@ class KernelSettings(Settings):
         """Return whether ridges follow the trace of K: modules of kernels of which no ridges were published say so."""
         return getattr(KERNELS.load(self.kernel), "TRACE_GRID", False)
 
+    def by_labels(self) -> bool:
+        """Return whether the kernel depends on labels: modules of kernels that fit themselves have `fit_level`."""
+        return hasattr(KERNELS.load(self.kernel), "fit_level")
+
     def check_kernel(self) -> None:
         """Raise `UserError` for values that the kernel cannot have, by the `check` of its module where there is one."""
         if check := getattr(KERNELS.load(self.kernel), "check", None):
@@ -139,7 +162,7 @@ class KernelSettings(Settings):
     def label(self) -> str:
         """Return the kernel and its size (of the NTK, its dense layers): NTK2_ntk, RF, CNTK5_nngp."""
         sizes = {"NTK": self.num_layers + 1, "CNTK": self.depth, "POLYNOMIAL": self.degree,
-                 "EMPIRICAL": f"_{slug(Path(self.model).stem)}"}  # fmt: skip
+                 "EMPIRICAL": f"_{slug(Path(self.model).stem)}", "RFM": f"_{slug(self.base)}"}  # fmt: skip
         size = f"N{self.num_units}" if self.kernel == "RF" and self.num_units else sizes.get(self.kernel, "")
         other = "" if self.activation == "relu" else f"_{slug(parse(self.activation).name)}"
         if is_reference(self.kernel):
@@ -218,3 +241,12 @@ class GramSettings(ShardFolder, RowSettings):
     def __post_init__(self):
         super().__post_init__()
         self.refuse_level(self.noise_ind)
+
+    def check_kernel(self) -> None:
+        """As `RowSettings`; a kernel that depends on labels has no Gram matrix by itself."""
+        super().check_kernel()
+        if self.by_labels():
+            raise UserError(
+                f"{self.kernel} is learned from the labels and has no Gram matrix of its own. Fit it with "
+                f"linearized krr --kernel={self.kernel}. Received: --kernel={self.kernel}."
+            )

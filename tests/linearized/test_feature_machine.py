@@ -7,13 +7,20 @@ from kernel_gen import gram
 from kernel_gen.kernels.gaussian import GaussianKernel
 from kernel_gen.kernels.laplace import LaplaceKernel
 from kernel_gen.kernels.matern import MaternKernel
-from kernel_gen.kernels.radial_gradients import average_outer_product, gradients
+from kernel_gen.kernels.ntk import FullyConnected
+from kernel_gen.kernels.stretched import StretchedKernel, effective_rank, overlap, spectrum
 from linearized.base.errors import UserError
 from linearized.kernel_ridge import feature_machine
 
-KERNELS = [LaplaceKernel(1.3, "float64"), GaussianKernel(1.3, "float64"), MaternKernel(1.3, "1.5", "float64"),
-           MaternKernel(1.3, "2.5", "float64")]  # fmt: skip
-EACH = pytest.mark.parametrize("kernel", KERNELS, ids=["LAPLACE", "GAUSSIAN", "MATERN 1.5", "MATERN 2.5"])
+NETWORKS = {
+    f"{kind}, {layers} layers, bias {bias:g}, {scale}": FullyConnected(layers, kind, 1.3, bias, "float64", scale)
+    for layers in (2, 3, 5) for kind in ("ntk", "nngp") for bias, scale in ((0.0, "input"), (0.3, "stax"))
+}  # fmt: skip
+KERNELS = {
+    "LAPLACE": LaplaceKernel(1.3, "float64"), "GAUSSIAN": GaussianKernel(1.3, "float64"),
+    "MATERN 1.5": MaternKernel(1.3, "1.5", "float64"), "MATERN 2.5": MaternKernel(1.3, "2.5", "float64"), **NETWORKS,
+}  # fmt: skip
+EACH = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 
 
 @pytest.fixture
@@ -24,34 +31,68 @@ def predictor():
     return rows, np.concatenate([rows[:2], draws.normal(size=(6, 5))]), draws.normal(size=(20, 2))
 
 
-@EACH
-def test_gradients_are_those_of_finite_differences(kernel, predictor):
-    rows, points, alpha = predictor
-    points = points[2:]  # a Laplace kernel has no derivative at the train rows
-    found = gradients(kernel, kernel.prepare(points), kernel.prepare(rows), alpha)
+def by_differences(kernel, points, rows, alpha):
+    """Gradients (k, m, d) of the expansion by central differences."""
 
     def outputs(x):
         return kernel.block(kernel.prepare(x), kernel.prepare(rows)) @ alpha
 
-    step = 1e-5 * np.eye(5)
-    expected = np.stack([(outputs(points + one) - outputs(points - one)) / 2e-5 for one in step], axis=-1)
-    np.testing.assert_allclose(found, expected.transpose(1, 0, 2), atol=1e-6 * np.abs(expected).max())
+    step = 1e-5 * np.eye(points.shape[1])
+    found = np.stack([(outputs(points + one) - outputs(points - one)) / 2e-5 for one in step], axis=-1)
+    return found.transpose(1, 0, 2)
+
+
+@EACH
+def test_gradients_are_those_of_finite_differences(kernel, predictor):
+    rows, points, alpha = predictor
+    points = points[2:]  # a Laplace kernel has no derivative at the train rows
+    found = kernel.gradients(kernel.prepare(points), kernel.prepare(rows), alpha)
+    expected = by_differences(kernel, points, rows, alpha)
+    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
 
 
 @EACH
 @pytest.mark.parametrize("centred", [True, False])
-def test_outer_products_are_averaged_over_blocks_of_points(kernel, predictor, centred, monkeypatch):
+def test_outer_products_are_those_of_gradients_in_x_averaged_over_blocks_of_points(
+    kernel, predictor, centred, monkeypatch
+):
     rows, points, alpha = predictor
-    given = kernel.prepare(points), kernel.prepare(rows)
-    found = gradients(kernel, *given, alpha)
-    assert np.isfinite(found).all()
-    found = found - centred * found.mean(axis=1, keepdims=True)
-    expected = sum(np.outer(one, one) for output in found for one in output) / len(points)
-    monkeypatch.setattr("kernel_gen.kernels.radial_gradients.ROWS", 3)
-    whole = average_outer_product(kernel, *given, alpha, diagonal=False, centred=centred)
-    np.testing.assert_allclose(whole, expected, atol=1e-13)
-    diagonal = average_outer_product(kernel, *given, alpha, diagonal=True, centred=centred)
-    np.testing.assert_allclose(diagonal, np.diag(expected), atol=1e-13)
+    factor = np.random.default_rng(1).normal(size=(5, 5))
+    monkeypatch.setattr("kernel_gen.kernels.stretched.ROWS", 3)
+    for metric in (factor @ factor.T, np.array([0.5, 2.0, 0.0, 1.0, 3.0])):
+        stretched = StretchedKernel(kernel, metric)
+        given = stretched.prepare(points), stretched.prepare(rows), alpha
+        assert np.isfinite(stretched.average_outer_product(*given, diagonal=False, centred=False)).all()
+        found = by_differences(stretched, points[2:], rows, alpha)
+        found = found - centred * found.mean(axis=1, keepdims=True)
+        expected = sum(np.outer(one, one) for output in found for one in output) / len(points[2:])
+        given = stretched.prepare(points[2:]), *given[1:]
+        whole = stretched.average_outer_product(*given, diagonal=False, centred=centred)
+        np.testing.assert_allclose(whole, expected, atol=1e-6 * np.abs(expected).max())
+        diagonal = stretched.average_outer_product(*given, diagonal=True, centred=centred)
+        np.testing.assert_allclose(diagonal, np.diag(expected), atol=1e-6 * np.abs(expected).max())
+
+
+@EACH
+def test_rows_that_are_train_rows_or_zero_have_finite_gradients(kernel, predictor):
+    rows = predictor[0]
+    rows = np.concatenate([rows, np.zeros((1, 5)), 2 * rows[:1]])
+    points = np.concatenate([rows[:3], np.zeros((2, 5)), rows[:1] * (1 + 1e-15)])
+    found = kernel.gradients(kernel.prepare(points), kernel.prepare(rows), np.ones((len(rows), 1)))
+    assert np.isfinite(found).all() and np.abs(found).max() < 1e3
+
+
+def test_a_metric_is_measured_by_its_effective_rank_spectrum_and_overlap():
+    directions = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 2)))[0]
+    metric = 3 * directions @ directions.T + np.eye(6)
+    assert overlap(metric, directions) == pytest.approx(8 / 12)
+    assert overlap(np.eye(6), directions) == pytest.approx(2 / 6)
+    np.testing.assert_allclose(spectrum(metric), [4, 4, 1, 1, 1, 1])
+    assert effective_rank(metric) == pytest.approx(144 / 36)
+    diagonal = np.array([1.0, 5.0, 0.0])
+    assert overlap(diagonal, np.eye(3)[:, 1:2]) == pytest.approx(overlap(np.diag(diagonal), np.eye(3)[:, 1:2]))
+    assert effective_rank(diagonal) == pytest.approx(36 / 26)
+    np.testing.assert_array_equal(spectrum(diagonal), [5, 1, 0])
 
 
 def multi_index(count, dim=12, seed=0):
@@ -77,6 +118,16 @@ def test_the_metric_finds_the_directions_of_the_target(base, diagonal):
     assert error < 2 * best.loss + 0.05
 
 
+@pytest.mark.parametrize("base", ["NTK", "RF"])
+def test_a_network_of_infinite_width_learns_the_directions_of_the_target(base):
+    """The loss need not fall: a quadratic target is within reach of the fixed kernel."""
+    (x, y), (x_validation, y_validation) = multi_index(600), multi_index(150, seed=1)
+    made = feature_machine.fit(x, y, x_validation, y_validation, base=base, iterations=3)
+    shares = [np.diag(step.metric)[:2].sum() / 12 for step in made.steps]
+    assert shares[0] == pytest.approx(2 / 12) and shares[1] > 0.5 and shares[3] > 0.8
+    assert np.isnan(made.steps[1].bandwidth)
+
+
 def test_the_first_iteration_is_the_fixed_kernel_and_its_metric_the_outer_product_of_its_gradients():
     (x, y), (x_validation, y_validation) = multi_index(80), multi_index(40, seed=1)
     ridges = [0.1, 1.0]
@@ -85,11 +136,9 @@ def test_the_first_iteration_is_the_fixed_kernel_and_its_metric_the_outer_produc
     alphas = [np.linalg.solve(matrix + ridge * np.eye(80), y) for ridge in ridges]
     losses = [np.mean(np.square(cross @ alpha - y_validation)) for alpha in alphas]
     np.testing.assert_allclose(made.steps[0].validation_losses, losses, rtol=1e-3)
-    kernel = LaplaceKernel(made.steps[0].bandwidth, "float64")
+    kernel = StretchedKernel(LaplaceKernel(made.steps[0].bandwidth, "float64"), np.eye(12))
     rows = kernel.prepare(x)
-    product = average_outer_product(
-        kernel, rows, rows, alphas[np.argmin(losses)][:, None], diagonal=False, centred=True
-    )
+    product = kernel.average_outer_product(rows, rows, alphas[np.argmin(losses)][:, None], diagonal=False, centred=True)
     np.testing.assert_allclose(made.steps[1].metric, product * 12 / np.trace(product), atol=2e-3)
 
 
@@ -102,12 +151,29 @@ def test_every_setting_changes_the_metric_and_progress_sees_each_step():
 
     plain = learned(progress=lambda index, step: seen.append((index, step.loss)))
     assert [index for index, _ in seen] == [0, 1] and all(np.isfinite(loss) for _, loss in seen)
-    for settings in ({"centred": False}, {"power": 0.5}, {"sample": 20}, {"bandwidth": 1.0}, {"base": "MATERN"}):
+    for settings in (
+        {"centred": False},
+        {"power": 0.5},
+        {"sample": 20},
+        {"bandwidth": 1.0},
+        {"factor": 2.0},
+        {"base": "MATERN"},
+    ):
         assert np.abs(learned(**settings) - plain).max() > 1e-3, settings
     root = learned(power=0.5)
     np.testing.assert_allclose(root @ root * 12 / np.trace(root @ root), plain, atol=1e-4)
     smooth = [learned(base="MATERN", smoothness=smoothness) for smoothness in ("1.5", "2.5")]
     assert np.abs(smooth[0] - smooth[1]).max() > 1e-3
+
+
+def test_constant_columns_have_no_share_in_the_metric():
+    (x, y), (x_validation, y_validation) = multi_index(100), multi_index(50, seed=1)
+    x[:, 5], x_validation[:, 5] = 3.0, 3.0
+    for diagonal in (True, False):
+        made = feature_machine.fit(x, y, x_validation, y_validation, iterations=2, diagonal=diagonal)
+        metric = made.steps[2].metric if diagonal else np.diag(made.steps[2].metric)
+        assert np.isfinite(metric).all() and abs(metric[5]) < 1e-9 < metric[4]
+        assert np.isfinite(made.steps[2].validation_losses).any()
 
 
 def test_a_constant_target_leaves_the_fixed_kernel(caplog):
@@ -126,8 +192,11 @@ def test_a_metric_in_which_most_rows_are_equal_ends_the_iterations_and_keeps_the
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"base": "NTK"}, "those of NTK are not"), ({"iterations": -1}, "iterations must be"),
-    ({"power": 0}, "power above"),
+    ({"base": "CNTK", "head": "gap"}, "known of .*LAPLACE.*Received: CNTK"), ({"iterations": -1}, "iterations must be"),
+    ({"power": 0}, "power above"), ({"factor": 0.0}, "factor above"),
+    ({"factor": 2.0, "bandwidth": 1.0}, "A factor multiplies"), ({"factor": 2.0, "base": "NTK"}, "A factor multiplies"),
+    ({"base": "NTK", "activation": "erf"}, "gradients of NTK are known with --activation=relu"),
+    ({"base": "RF", "num_units": 8}, "gradients of RF are known with --num_units=0"),
     ({"sample": 31}, "at most 30 rows"), ({"y": np.zeros(29)}, "must fit together"),
     ({"x_validation": np.zeros((10, 3))}, "must fit together"), ({"x": np.full((30, 12), np.nan)}, "finite"),
     ({"x": np.ones((30, 12))}, "Give one with --bandwidth"), ({"base": "GAUSS"}, "Unknown kernel"),

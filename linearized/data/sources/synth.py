@@ -24,6 +24,7 @@ from linearized.storage.files import reap, whole_file, whole_folder
 
 NUM_TEST = 10_000
 IN_MEMORY = 2**28  # bytes of a whole train set that is kept in memory; larger ones go to a memory map
+MOST_DIRECTIONS = 2**24  # numbers of a matrix of the directions that matter; above it they are not told
 ROW_BYTES = 32  # bytes per row of the whole train set: its index and the three forms of its label
 
 
@@ -209,7 +210,10 @@ class SynthSource(Source):
             check(split.x, split.y, f"SYNTH ({kind} rows{f' of {folder}' if whole else ''})")
         contents = [train.x, train.y, test.x, test.y] if published else []  # of files that came from elsewhere
         made_from = fingerprint(dataclasses.asdict(recipe), VERSION, *contents)
-        return self.dataset(noise_ind, train, test, made_from, rows)
+        made = self.dataset(noise_ind, train, test, made_from, rows)
+        if synth_dim * recipe.effective > MOST_DIRECTIONS:
+            return made
+        return dataclasses.replace(made, directions=np.eye(synth_dim, recipe.effective, dtype=np.float32))
 
 
 SYNTH = SynthSource(

@@ -168,7 +168,7 @@ def preprocessed(dataset: Dataset, method: str, regularization: float = ZCA_REGU
     preparation = dataset.preparation
     for step in steps if preparation else ():
         preparation = preparation.then(step)
-    return dataclasses.replace(dataset, **splits, fingerprint=made_from, preparation=preparation)
+    return dataclasses.replace(dataset, **splits, fingerprint=made_from, preparation=preparation, directions=None)
 
 
 def _by_blocks(x: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> Float32[np.ndarray, "n d"]:

@@ -1,0 +1,117 @@
+"""A kernel in a metric M, k(√M x, √M z), and the average outer product of the gradients of its expansions (AGOP).
+
+The metric stretches the directions in which a fitted function varies, as the first layer of a network does. With a
+diagonal metric single coordinates are stretched.
+"""
+
+from typing import Any, Self
+
+import numpy as np
+
+from kernel_gen.kernel import Kernel
+from kernel_gen.kernels.differentiable import DifferentiableKernel
+from linearized.base.shapes import Float
+
+ROWS = 1024  # of points whose gradients are made together
+
+
+class StretchedKernel(Kernel):
+    """k(√M x, √M z) of a base kernel: 2d² operations a row more than its own (d for a diagonal), in float64.
+
+    Args:
+        base: The kernel.
+        metric: M, (d, d), symmetric positive semi-definite, or its diagonal (d,).
+    """
+
+    def __init__(self, base: DifferentiableKernel, metric: np.ndarray):
+        self.base, self.root = base, _root(np.asarray(metric, np.float64))
+        self.tile, self.scale, self.dtype, self.own_threads = base.tile, base.scale, base.dtype, base.own_threads
+
+    def on(self, train: np.ndarray) -> Self:
+        """See `Kernel`: what the train rows settle is settled in the metric."""
+        found = type(self).__new__(type(self))
+        found.__dict__ |= vars(self) | {"base": self.base.on(self._stretched(train))}
+        return found
+
+    def prepare(self, x: np.ndarray) -> Any:
+        return self.base.prepare(self._stretched(x))
+
+    def block(self, one: Any, two: Any, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
+        return self.base.block(one, two, same=same)
+
+    def average_outer_product(
+        self, points: Any, rows: Any, alpha: np.ndarray, *, diagonal: bool, centred: bool
+    ) -> np.ndarray:
+        """Return (1/m) Σ_j Σ_c g_jc g_jcᵀ over the gradients g at `points` in x, (d, d), or its diagonal (d,).
+
+        The k outputs are expansions with coefficients `alpha` (n, k). Costs 2mnd operations for the kernel's slopes,
+        2mndk for gradients and 2md²k for their products (2mdk for the diagonal in a diagonal metric), in blocks of
+        1,024 points.
+
+        Args:
+            points, rows: Prepared by this kernel.
+            centred: Subtract from each output's gradients their mean over the points. A linear trend of f, whose
+                gradient is the same everywhere, then does not hide the directions in which f bends.
+        """
+        entrywise = diagonal and self.root.ndim == 1
+        d, k = len(self.root), alpha.shape[1]
+        total, sums = np.zeros(d if entrywise else (d, d)), np.zeros((k, d))
+        for start in range(0, len(points), ROWS):
+            found = self.base.gradients(points[start : start + ROWS], rows, alpha)
+            sums += found.sum(axis=1)
+            total += np.square(found).sum(axis=(0, 1)) if entrywise else sum(part.T @ part for part in found)
+        total /= len(points)
+        if centred:
+            means = sums / len(points)
+            total -= np.square(means).sum(axis=0) if entrywise else means.T @ means
+        if entrywise:
+            return np.maximum(total * np.square(self.root), 0)
+        total = total * np.outer(self.root, self.root) if self.root.ndim == 1 else self.root @ total @ self.root
+        return np.maximum(np.diagonal(total), 0) if diagonal else total
+
+    def _stretched(self, x: np.ndarray) -> np.ndarray:
+        return x * self.root if self.root.ndim == 1 else x @ self.root
+
+
+def _root(metric: np.ndarray) -> np.ndarray:
+    """Return the symmetric root of M, or the root of its diagonal."""
+    if metric.ndim == 1:
+        return np.sqrt(metric)
+    values, vectors = np.linalg.eigh(metric)
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def to_power(metric: np.ndarray, power: float) -> np.ndarray:
+    """Return a power of M, or of its diagonal."""
+    if power == 1:
+        return metric
+    if metric.ndim == 1:
+        return metric**power
+    values, vectors = np.linalg.eigh(metric)
+    return (vectors * np.maximum(values, 0) ** power) @ vectors.T
+
+
+def trace(metric: np.ndarray) -> float:
+    """Return the trace of M."""
+    return float(metric.sum() if metric.ndim == 1 else np.trace(metric))
+
+
+def effective_rank(metric: np.ndarray) -> float:
+    """Return (tr M)² / ‖M‖_F², between 1 and d."""
+    return trace(metric) ** 2 / float(np.square(metric).sum())
+
+
+def spectrum(metric: np.ndarray) -> np.ndarray:
+    """Return the eigenvalues of M, the largest first, none below 0."""
+    values = metric if metric.ndim == 1 else np.linalg.eigvalsh(metric)
+    return np.sort(np.maximum(values, 0))[::-1]
+
+
+def overlap(metric: np.ndarray, directions: np.ndarray) -> float:
+    """Return which part of the trace of M lies in the span of orthonormal `directions` (d, r), between 0 and 1.
+
+    r/d of it does for the unit matrix.
+    """
+    inside = metric @ np.square(directions) if metric.ndim == 1 else np.einsum("dr,de,er->r", directions, metric,
+                                                                                directions, optimize=True)  # fmt: skip
+    return float(inside.sum()) / trace(metric)

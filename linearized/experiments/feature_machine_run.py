@@ -1,0 +1,251 @@
+"""A recursive feature machine as a run: variants and iterations, each with its table of ridges, resumed where killed.
+
+All variants start from the fixed kernel (iteration 0). Every iteration of every variant is a candidate, and the rule of
+`linearized.experiments.select` chooses iteration and ridge together. An iteration leaves its table, and the metric of
+the next one, in the folder of unfinished work; the solution of the best is computed again where it was made by a
+process that was killed.
+"""
+
+import dataclasses
+import itertools
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from kernel_gen.gram_in_memory import gram
+from kernel_gen.kernels.stretched import StretchedKernel, effective_rank, overlap
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset
+from linearized.experiments import run as life
+from linearized.experiments import select
+from linearized.experiments.grids import listed_ridges, own_grid
+from linearized.experiments.kernel_record import entries_of, outputs_of, record_of
+from linearized.experiments.path_solve import solved
+from linearized.experiments.rfm import bandwidth_factors
+from linearized.kernel_ridge.feature_machine import Variant, at_metric, base_kernel, next_metric, warn_collapsed
+from linearized.kernel_ridge.ridge_path import RidgePath
+from linearized.solvers.checkpoint import Checkpoint
+
+POWERS = (1.0, 0.5)  # that --rfm_search tries
+KEPT = ("index", "ridge", "converged", "iterations", "residual")  # of a table of ridges, beside losses and accuracies
+
+
+@dataclasses.dataclass(frozen=True)
+class Solved:
+    """Kernel ridge regression in one metric, with the outputs of every split at every ridge."""
+
+    metric: np.ndarray
+    kernel: StretchedKernel
+    path: RidgePath
+    outputs: dict[str, np.ndarray]
+
+
+def variants(config: Any) -> list[Variant]:
+    """Return the variants that settings ask for: one, or with --rfm_search eight, for each bandwidth factor."""
+    factors = bandwidth_factors(config)
+    if not config.rfm_search:
+        return [Variant(config.rfm_diagonal, config.rfm_centred, config.rfm_power, factor) for factor in factors]
+    return [Variant(*one) for one in itertools.product((True, False), (True, False), POWERS, factors)]
+
+
+def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcome:
+    """Return the record and the arrays of a feature machine on a dataset.
+
+    The record has the table of ridges of the best iteration, as other kernels have theirs, and under "feature_machine"
+    the variants and the table of every iteration; the arrays have the metric and the bandwidth of the best one.
+
+    Args:
+        config: `KernelFitSettings` of one level.
+        work: Folder of unfinished work.
+
+    Raises `UserError` where the fixed kernel cannot be fitted; later iterations that cannot end their variant.
+    """
+    machine = _Machine(config, dataset, work)
+    steps = [step for number in range(len(machine.variants)) for step in machine.iterations(number)]
+    flat = [(place, entry) for place, step in enumerate(steps) for entry in step["ridges"]]
+    choice = select.choose([entry for _, entry in flat])
+    best = flat[choice.position][0]
+    found = machine.solution(steps[best]["variant"], steps[best]["iteration"])
+    record, arrays = record_of(config, level, dataset, found.path, found.outputs, found.kernel.scale)
+    about = {"variants": [{**dataclasses.asdict(one), "name": str(one)} for one in machine.variants],
+             "steps": steps, "best": best}  # fmt: skip
+    learned = {"metric": found.metric, "bandwidth": np.float64(_bandwidth(found.kernel) or np.nan)}
+    arrays |= {f"feature_machine/{name}": value for name, value in learned.items()}
+    return life.Outcome({**record, "feature_machine": about}, arrays)
+
+
+class _Machine:
+    """The variants of one run, and what their iterations have in common."""
+
+    def __init__(self, config: Any, dataset: Dataset, work: Path):
+        self.config, self.dataset, self.work = config, dataset, work
+        self.variants, self.base = variants(config), base_kernel(config)
+        self.train = np.asarray(dataset.train.x)
+        if config.rfm_sample > len(self.train):
+            raise UserError(f"There are {len(self.train)} train rows. Received: --rfm_sample={config.rfm_sample}.")
+        self.solver = config.solver
+        if self.solver == "auto" and dataset.validation is None:
+            self.solver = "eigh"  # for leave-one-out errors, by which iterations are compared then
+        self.files = Checkpoint(work, key=config.key(), fingerprint=dataset.fingerprint)
+        self.ridges = listed_ridges(config.ridges) if config.ridges else None
+        self.best: tuple[tuple[float, ...], int, int] | None = None  # its rank, variant and iteration
+        self.held: tuple[int, int, Solved] | None = None  # the best, where this process solved it
+
+    def iterations(self, number: int) -> list[dict[str, Any]]:
+        """Return the iterations of a variant, each solved or read from the folder of unfinished work.
+
+        Iteration 0 is left out where an earlier variant has the same fixed kernel.
+        """
+        variant, steps = self.variants[number], []
+        first = next(place for place, one in enumerate(self.variants) if one.factor == variant.factor)
+        for index in range(self.config.iterations + 1):
+            if index == 0 and first != number:
+                if self.files.load(f"metric_{number:03d}_0001") is None and self._after(number, 0) is None:
+                    break
+                continue
+            kept = self.files.load(f"step_{number:03d}_{index:04d}")
+            if kept is None:
+                try:
+                    step = self._step(number, index)
+                except UserError as error:
+                    if index == 0:
+                        raise
+                    logging.warning(
+                        "%s: iteration %d cannot be fitted, earlier ones are kept: %s", variant, index, error
+                    )
+                    break
+            else:
+                step = json.loads(str(kept["step"]))
+                self.ridges = np.array([entry["ridge"] for entry in step["ridges"]])
+                self._keep_best(step, None)
+            last = step.pop("last")
+            steps.append(step)
+            if last:
+                break
+        return steps
+
+    def solution(self, number: int, index: int) -> Solved:
+        """Return the solution of an iteration, computed again unless it is the one that is held."""
+        if self.held is not None and self.held[:2] == (number, index):
+            return self.held[2]
+        return self._solved(number, index, self._metric(number, index))
+
+    def _step(self, number: int, index: int) -> dict[str, Any]:
+        """Solve one iteration, learn the next metric from it, and keep both on disk."""
+        start, variant = time.monotonic(), self.variants[number]
+        found = self._solved(number, index, self._metric(number, index))
+        entries = entries_of(self.dataset, found.path, found.outputs)
+        step = {
+            "variant": number, "iteration": index, "bandwidth": _bandwidth(found.kernel),
+            "effective_rank": effective_rank(found.metric), "overlap": self._overlap(found.metric),
+            "position": select.choose(entries).position, "ridges": [_short(entry) for entry in entries],
+        }  # fmt: skip
+        following = None
+        if index < self.config.iterations:
+            following = self._learned(number, index, found, select.lowest_loss(entries))
+        step |= {"last": following is None, "seconds": round(time.monotonic() - start, 3)}
+        self._keep_best(step, found)
+        alpha = {"alpha": found.path.alpha[select.lowest_loss(entries)]} if index == 0 else {}
+        self.files.save(f"step_{number:03d}_{index:04d}", {"step": np.array(json.dumps(step)), **alpha})
+        kept = {(number, index + 1), self.best[1:]}
+        self.files.forget(f"metric_{number:03d}_*", keep=lambda name: tuple(map(int, name.split("_")[1:])) in kept)
+        logging.info("%s %s: iteration %d of %d, %s", self.config.label(), variant, index, self.config.iterations,
+                     _told(step))  # fmt: skip
+        return step
+
+    def _learned(self, number: int, index: int, found: Solved, position: int) -> np.ndarray | None:
+        """Return the metric after an iteration, which is kept on disk; None where there are no gradients left."""
+        alpha = found.path.alpha[position]
+        return self._followed(number, index, found.kernel, alpha)
+
+    def _followed(self, number: int, index: int, kernel: StretchedKernel, alpha: np.ndarray) -> np.ndarray | None:
+        variant = self.variants[number]
+        metric = next_metric(kernel, self.train, alpha, variant, sample=self.config.rfm_sample)
+        if metric is None:
+            logging.warning("%s: iteration %d has no gradients left: no further metric is learned", variant, index)
+            return None
+        warn_collapsed(index, metric)
+        self.files.save(f"metric_{number:03d}_{index + 1:04d}", {"metric": metric})
+        return metric
+
+    def _metric(self, number: int, index: int) -> np.ndarray:
+        """Return the metric of an iteration: the fixed one, one that is kept, or one that is learned again."""
+        if index == 0:
+            return self.variants[number].start(self.train.shape[1])
+        kept = self.files.load(f"metric_{number:03d}_{index:04d}")
+        if kept is not None:
+            return kept["metric"]
+        metric = self._after(number, index - 1)
+        if metric is None:
+            raise UserError(f"Iteration {index - 1} has no gradients left.")
+        return metric
+
+    def _after(self, number: int, index: int) -> np.ndarray | None:
+        """Return the metric that follows an iteration; of the fixed kernel, from the coefficients that are kept."""
+        if index == 0:
+            variant = self.variants[number]
+            first = next(place for place, one in enumerate(self.variants) if one.factor == variant.factor)
+            kept = self.files.load(f"step_{first:03d}_0000")
+            if kept is not None:
+                kernel = at_metric(self.base, self._metric(number, 0), self.train, variant.factor)
+                return self._followed(number, 0, kernel, kept["alpha"])
+        found = self._solved(number, index, self._metric(number, index))
+        return self._learned(
+            number, index, found, select.lowest_loss(entries_of(self.dataset, found.path, found.outputs))
+        )
+
+    def _solved(self, number: int, index: int, metric: np.ndarray) -> Solved:
+        variant = self.variants[number]
+        kernel = at_metric(self.base, metric, self.train, variant.factor)
+        matrix = gram(kernel, self.train)
+        if self.ridges is None:
+            self.ridges = float(np.diagonal(matrix).sum(dtype=np.float64)) * own_grid()
+        path = solved(
+            self.config, self.dataset, matrix, self.ridges, self.work / "solver", solver=self.solver,
+            step=f"({variant}) iteration {index}",
+        )  # fmt: skip
+        shutil.rmtree(self.work / "solver", ignore_errors=True)
+        blocks = {name: gram(kernel, np.asarray(split.x), self.train) for name, split in self.dataset.splits().items()
+                  if name != "train"}  # fmt: skip
+        return Solved(metric, kernel, path, outputs_of(self.dataset, path, blocks))
+
+    def _keep_best(self, step: dict[str, Any], found: Solved | None) -> None:
+        """Note a step that is better than all before it, by the rule of `select`, and hold its solution."""
+        entries = step["ridges"]
+        rank = select.rank(entries[step["position"]], select.criterion_of(entries))
+        if self.best is None or rank < self.best[0]:
+            place = step["variant"], step["iteration"]
+            self.best, self.held = (rank, *place), None if found is None else (*place, found)
+
+    def _overlap(self, metric: np.ndarray) -> float | None:
+        directions = self.dataset.directions
+        return None if directions is None else overlap(metric, directions)
+
+
+def _bandwidth(kernel: StretchedKernel) -> float | None:
+    return getattr(kernel.base, "bandwidth", None)
+
+
+def _short(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return what the tables of iterations keep of a ridge."""
+    ends = ("_loss", "_accuracy")
+    return {name: value for name, value in entry.items()
+            if name in KEPT or name == "gcv" or (name.endswith(ends) and "normalised" not in name)}  # fmt: skip
+
+
+def _told(step: dict[str, Any]) -> str:
+    """Return the best ridge of a step and its scores in words."""
+    entry = step["ridges"][step["position"]]
+    words = [f"ρ = {entry['ridge']:.2g}"]
+    for split in ("validation", "leave_one_out", "test"):
+        for metric in ("loss", "accuracy"):
+            value = entry.get(f"{split}_{metric}")
+            words += [] if value is None else [f"{split.replace('_', '-')} {metric} {value:.4g}"]
+    words.append(f"effective rank {step['effective_rank']:.3g}")
+    words += [] if step["overlap"] is None else [f"overlap {step['overlap']:.3f}"]
+    return ", ".join([*words, f"{step['seconds']:.1f} s"])

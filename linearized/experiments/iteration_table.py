@@ -1,0 +1,64 @@
+"""The table of a feature machine's iterations: the best ridge of each, and the best iteration of other variants."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from linearized.base.terminal import Column, print_columns
+from linearized.experiments import select
+from linearized.experiments.table import number
+
+
+def shown_steps(machine: Mapping[str, Any]) -> list[int]:
+    """Return the positions of the steps to show: all of the best variant, and the best one of every other.
+
+    Args:
+        machine: A record's "feature_machine".
+    """
+    steps, best = machine["steps"], machine["steps"][machine["best"]]
+    variants = machine["variants"]
+
+    def start(variant: int) -> int:
+        return next(place for place, one in enumerate(variants) if one["factor"] == variants[variant]["factor"])
+
+    shown = [place for place, step in enumerate(steps) if step["variant"] == best["variant"]]
+    if start(best["variant"]) != best["variant"]:  # the fixed kernel stands with the first variant
+        shown = [place for place, step in enumerate(steps)
+                 if step["iteration"] == 0 and step["variant"] == start(best["variant"])] + shown  # fmt: skip
+    for variant in range(len(variants)):
+        own = [place for place, step in enumerate(steps)
+               if step["variant"] == variant and step["iteration"] and variant != best["variant"]]  # fmt: skip
+        if own:
+            shown.append(min(own, key=lambda place: _rank(steps[place])))
+    return shown
+
+
+def print_iterations(record: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print one row per iteration of a feature machine's best variant, and the best iteration of each other one."""
+    machine = record["feature_machine"]
+    places = shown_steps(machine)
+    steps = [machine["steps"][place] for place in places]
+    chosen = [step["ridges"][step["position"]] for step in steps]
+    metrics = {f"{split}_{metric}": f"{split.replace('_', '-')} {metric}"
+               for split in ("validation", "leave_one_out", "test") for metric in ("loss", "accuracy")}  # fmt: skip
+    columns = [
+        Column("iteration", [f"{'best ' if place == machine['best'] else ''}{step['iteration']}"
+                             for place, step in zip(places, steps, strict=True)]),
+        Column("metric", [machine["variants"][step["variant"]]["name"] if step["iteration"] else "fixed kernel"
+                          for step in steps], 3, text=True),
+        Column("ridge ρ", [f"{entry['ridge']:.2e}" for entry in chosen], 4),
+        *(Column(title, [number(entry.get(name)) for entry in chosen], 0 if name.startswith("test") else 2)
+          for name, title in metrics.items() if any(entry.get(name) is not None for entry in chosen)),
+        Column("effective rank", [f"{step['effective_rank']:.1f}" for step in steps], 5),
+    ]  # fmt: skip
+    if any(step["overlap"] is not None for step in steps):
+        columns.append(Column("overlap", [number(step["overlap"]) for step in steps], 6))
+    styles = ["bold" if place == machine["best"] else "" for place in places]
+    title = f"{record['title']}: iterations, each at its best ridge"
+    print_columns(title, columns, styles=styles, console=console)
+
+
+def _rank(step: Mapping[str, Any]) -> tuple[float, float]:
+    entries = step["ridges"]
+    return select.rank(entries[step["position"]], select.criterion_of(entries))

@@ -1,0 +1,60 @@
+"""One path of ridges solved for a run: with its progress line, its memory and its checkpoints."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import logging
+
+from linearized.base.machine_memory import working_bytes
+from linearized.data.dataset import Dataset
+from linearized.experiments.step_progress import progress_line
+from linearized.kernel_ridge.ridge_path import RidgePath
+from linearized.solvers.linear.driver import Watch
+
+if TYPE_CHECKING:
+    from linearized.storage.embeddings import Embedding
+    from linearized.storage.gram import Gram
+
+
+def solved(
+    config: Any, dataset: Dataset, gram: "Gram | Embedding | np.ndarray", ridges: np.ndarray, work: Path, *,
+    solver: str = "", step: str = "",
+) -> RidgePath:  # fmt: skip
+    """Solve (K + ρI)α = y, or the regression on features, at every ridge as a `KernelFitSettings` says.
+
+    Args:
+        gram: K, whose array may be overwritten, or an embedding.
+        work: Folder of the solver's checkpoints.
+        solver: In the place of the settings' one.
+        step: Which of several systems of the run this is: in the progress line and in the key of the checkpoints.
+    """
+    solver, title = solver or config.solver, " ".join(filter(None, (config.label(), step)))
+    logging.info("%s: %d train rows, %d ridges %.2g to %.2g", title, len(dataset.train), len(ridges), ridges.min(),
+                 ridges.max())  # fmt: skip
+    with progress_line(f"{title} by {solver}", config.max_iterations) as report:
+
+        def show(step: int, steps: int, residuals: np.ndarray, left: int) -> None:
+            known = np.asarray(residuals)[np.isfinite(residuals)]
+            worst = f", worst residual {known.max():.1e}" if known.size else ""
+            report(step, f"{left} ridges left{worst}", steps)
+
+        targets = dataset.targets(dataset.train, centred=True)
+        common = {
+            "solver": solver, "rtol": config.rtol or None, "max_iterations": config.max_iterations,
+            "watch": Watch(show, work, f"{dataset.fingerprint}-{config.key()}{step}", config.checkpoint_seconds),
+        }  # fmt: skip
+        if config.features:
+            from linearized.kernel_ridge.embedded_fit import fit_embedding
+
+            path = fit_embedding(gram.splits["train"], targets, ridges, **common)
+        else:
+            from linearized.kernel_ridge.ridge_path import fit
+
+            memory = working_bytes(config.memory)
+            path = fit(
+                gram, targets, ridges, memory=memory, scheduler=config.scheduler,
+                overwrite=isinstance(gram, np.ndarray), **common,
+            )  # fmt: skip
+    logging.info("solved by %s (%s)", path.solver, path.reason)
+    return path

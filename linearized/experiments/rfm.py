@@ -1,0 +1,89 @@
+"""RFM: recursive feature machines, whose kernel is learned from the labels, as an entry of `--kernel`.
+
+`--base` names the kernel whose metric is learned, and its own settings are read too. There is no Gram matrix without
+labels: `fit_level` takes the place of the fit of a matrix, and `learned` makes the kernel of a finished run.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.lists import listed_numbers
+from linearized.settings.gram_settings import KERNELS, KernelSettings
+from linearized.settings.kernel_gradients import refuse_without_gradients
+from linearized.settings.reads import ALWAYS, When, reads, when
+
+TRACE_GRID = True  # nothing is published of its ridges
+
+
+def _reads() -> dict[str, When]:
+    """Return what a feature machine reads: its own settings, and those of each base kernel with gradients."""
+    own = reads("base", "iterations", "rfm_search", "rfm_sample")
+    own |= reads("rfm_diagonal", "rfm_centred", "rfm_power", when=when(rfm_search=False))
+    for base in KERNELS:
+        module = None if KERNELS[base] == __name__ else KERNELS.load(base)
+        if not hasattr(module, "GRADIENTS"):
+            continue
+        fixed = module.GRADIENTS.names()  # the values under which gradients are known are the only ones
+        for name, condition in module.READS.items():
+            if condition.names() and condition.names() <= fixed:
+                if not condition.holds(KernelSettings.draft(kernel=base)):
+                    continue
+                condition = ALWAYS
+            if name in fixed:
+                continue
+            here = when(base=base) & condition
+            own[name] = own[name] | here if name in own else here
+        if "bandwidth" in module.READS:
+            here = when(base=base, bandwidth=0.0)
+            own["rfm_bandwidths"] = own["rfm_bandwidths"] | here if "rfm_bandwidths" in own else here
+    return own
+
+
+READS = _reads()
+
+
+def bandwidth_factors(settings: KernelSettings) -> list[float]:
+    """Return the bandwidths to choose from, in units of the median distance; [1] where it is not read."""
+    if not settings.reads("rfm_bandwidths"):
+        return [1.0]
+    return list(dict.fromkeys(listed_numbers(settings.rfm_bandwidths, "rfm_bandwidths", least=1e-6, most=1e6)))
+
+
+def check(settings: KernelSettings) -> None:
+    """Raise `UserError` for a base kernel without gradients, and for bandwidths that cannot be read."""
+    refuse_without_gradients(settings.base, settings)
+    bandwidth_factors(settings)
+
+
+def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> None:
+    """Raise `UserError`: without labels there is no kernel."""
+    raise UserError(
+        "RFM is learned from labels, and there is no kernel without them. Fit it with linearized krr --kernel=RFM, "
+        "linearized.krr(kernel='RFM', data=...) or linearized.kernel_ridge.feature_machine.fit."
+    )
+
+
+def learned(settings: KernelSettings, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Return the kernel of a finished run, in its learned metric.
+
+    Args:
+        arrays: Of the run's arrays.h5.
+    """
+    from kernel_gen.kernels.stretched import StretchedKernel
+    from linearized.kernel_ridge.feature_machine import base_kernel
+
+    base = base_kernel(settings)
+    if hasattr(base, "bandwidth"):
+        base.bandwidth = float(arrays["feature_machine/bandwidth"])
+    return StretchedKernel(base, arrays["feature_machine/metric"])
+
+
+def fit_level(config: Any, level: int, dataset: Any, work: Path) -> Any:
+    """Return the outcome of `linearized krr --kernel=RFM` at a noise level, see `feature_machine_run.fitted`."""
+    from linearized.experiments.feature_machine_run import fitted
+
+    return fitted(config, level, dataset, work)

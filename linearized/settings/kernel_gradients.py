@@ -1,0 +1,24 @@
+"""Which kernels have gradients in closed form, so that a feature machine can learn their metric.
+
+The module of such a kernel has `GRADIENTS`, the condition on its settings under which they are known.
+"""
+
+from linearized.base.errors import UserError
+from linearized.settings.gram_settings import KERNELS, KernelSettings
+
+
+def with_gradients() -> list[str]:
+    """Return the names of the kernels whose gradients are known, under some settings at least."""
+    return [name for name in KERNELS if hasattr(KERNELS.load(name), "GRADIENTS")]
+
+
+def refuse_without_gradients(name: str, settings: KernelSettings) -> None:
+    """Raise `UserError` unless the gradients of a kernel are known under these settings; nothing is built."""
+    condition = getattr(KERNELS.load(name), "GRADIENTS", None)
+    if condition is None:
+        raise UserError(
+            f"A feature machine needs the gradients of its kernel, which are known of {', '.join(with_gradients())}. "
+            f"Received: {name}."
+        )
+    if not condition.holds(settings):
+        raise UserError(f"The gradients of {name} are known with {condition} alone.")

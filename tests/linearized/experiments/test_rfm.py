@@ -1,0 +1,204 @@
+"""`linearized krr --kernel=RFM`: every iteration is a candidate and recorded, a killed run goes on at its iteration."""
+
+import re
+
+import numpy as np
+import pytest
+
+import linearized
+from linearized.base.errors import UserError
+from linearized.cli import gram as gram_command
+from linearized.cli import krr as krr_command
+from linearized.experiments import feature_machine_run, select
+from linearized.experiments.iteration_table import shown_steps
+from linearized.experiments.krr import KernelFitSettings as Config
+from linearized.experiments.krr import run
+from linearized.kernel_ridge import feature_machine
+from linearized.settings.config import parse
+from linearized.storage.results import load_arrays
+
+SMALL = {"kernel": "RFM", "dataset": "SYNTH", "synth_dim": 25, "synth_eta": 0.5, "synth_n": 1000, "noise_ind": "6",
+         "num_train": 180, "num_test": 60, "validation": 60}  # fmt: skip
+RIDGES = "0.001,0.1,10"
+
+
+@pytest.fixture
+def machine(directories):
+    return run(Config(**SMALL, iterations=2, ridges=RIDGES))[0]
+
+
+def losses(step, split="validation"):
+    return [entry[f"{split}_loss"] for entry in step["ridges"]]
+
+
+SOLVE = feature_machine_run.solved
+
+
+def counted(monkeypatch, most=None):
+    """Return a list to which every solved step is added; after `most` of them the process is stopped."""
+    steps = []
+
+    def solve(*given, **named):
+        if len(steps) == most:
+            raise KeyboardInterrupt
+        steps.append(named["step"])
+        return SOLVE(*given, **named)
+
+    monkeypatch.setattr(feature_machine_run, "solved", solve)
+    return steps
+
+
+def test_the_record_has_every_iteration_and_the_table_of_the_best(machine):
+    about = machine.record["feature_machine"]
+    assert [step["iteration"] for step in about["steps"]] == [0, 1, 2]
+    assert about["variants"][0]["name"] == "full, centred"
+    best = about["steps"][about["best"]]
+    assert min(losses(best)) == min(min(losses(step)) for step in about["steps"])
+    assert [entry["validation_loss"] for entry in machine.record["ridges"]] == losses(best)
+    assert machine.chosen["test_loss"] == losses(best, "test")[best["position"]]
+    first = about["steps"][0]
+    assert first["effective_rank"] == pytest.approx(25) and first["overlap"] == pytest.approx(5 / 25)
+    assert about["steps"][1]["overlap"] > 2 * first["overlap"]
+    assert not (machine.folder / "unfinished").exists()
+    assert machine.record["made_by"]["seeds"] and machine.record["title"].startswith("RFM_LAPLACE on SYNTH")
+
+
+def test_iteration_0_is_the_fixed_kernel_and_the_others_are_those_of_the_library(machine, directories):
+    steps = machine.record["feature_machine"]["steps"]
+    flags = {name: value for name, value in SMALL.items() if name != "kernel"}
+    fixed = run(Config(kernel="LAPLACE", **flags, ridges=RIDGES))[0]
+    for split in ("train", "validation", "test"):
+        found = [entry[f"{split}_loss"] for entry in fixed.record["ridges"]]
+        np.testing.assert_allclose(losses(steps[0], split), found, rtol=1e-4)
+    rows = linearized.load("SYNTH", 6, num_train=180, num_test=60, validation=60, synth_dim=25, synth_eta=0.5,
+                           synth_n=1000)  # fmt: skip
+    ridges = [float(ridge) for ridge in RIDGES.split(",")]
+    made = feature_machine.fit(rows.train.x, rows.train.y, rows.validation.x, rows.validation.y, ridges=ridges,
+                               iterations=2)  # fmt: skip
+    for step, expected in zip(steps, made.steps, strict=True):
+        np.testing.assert_allclose(losses(step), expected.validation_losses, rtol=1e-3)
+        assert step["bandwidth"] == pytest.approx(expected.bandwidth, rel=1e-4)
+    best = steps[machine.record["feature_machine"]["best"]]
+    stored = load_arrays(machine.folder)
+    assert stored["feature_machine/bandwidth"] == best["bandwidth"]
+    np.testing.assert_allclose(stored["feature_machine/metric"], made.steps[made.best].metric, atol=1e-3)
+
+
+def test_predictions_of_new_rows_are_those_of_the_learned_kernel(directories):
+    flags = {name: value for name, value in SMALL.items() if name not in ("kernel", "dataset")}
+    found = linearized.krr("RFM", "SYNTH", **flags, iterations=1, ridges=RIDGES, base="gaussian", rfm_diagonal=True)
+    rows = found._dataset.test.x
+    np.testing.assert_allclose(found.decision(rows), load_arrays(found.folder)["predictions/test"], atol=1e-4)
+
+
+@pytest.mark.parametrize("flags, killed_at", [
+    ({"iterations": 3}, 2), ({"iterations": 3}, 0),
+    ({"iterations": 2, "rfm_search": True}, 4), ({"iterations": 2, "rfm_bandwidths": "0.5,2"}, 3),
+])  # fmt: skip
+def test_a_killed_run_goes_on_at_its_iteration(flags, killed_at, directories, monkeypatch):
+    config = Config(**SMALL, **flags, ridges=RIDGES)
+    solves = counted(monkeypatch, most=killed_at)
+    with pytest.raises(KeyboardInterrupt):
+        run(config)
+    done = list(solves)
+    solves = counted(monkeypatch)
+    resumed = run(config)[0]
+    again = list(solves)
+    whole = run(Config(**SMALL, **flags, ridges=RIDGES, job_id=1))[0]
+    steps = solves[len(again) :]
+    assert done + again[: len(steps) - len(done)] == steps
+    assert len(again) <= len(steps) - len(done) + 1  # the best one again, where the killed process had solved it
+    for one, other in zip(resumed.record["feature_machine"]["steps"], whole.record["feature_machine"]["steps"],
+                          strict=True):  # fmt: skip
+        np.testing.assert_allclose(losses(one, "test"), losses(other, "test"), rtol=1e-5)
+    assert resumed.record["feature_machine"]["best"] == whole.record["feature_machine"]["best"]
+    np.testing.assert_allclose(resumed.chosen["test_loss"], whole.chosen["test_loss"], rtol=1e-5)
+
+
+def test_damaged_files_of_a_killed_run_are_made_again(directories, monkeypatch):
+    config = Config(**SMALL, iterations=3, ridges=RIDGES)
+    counted(monkeypatch, most=3)
+    with pytest.raises(KeyboardInterrupt):
+        run(config)
+    counted(monkeypatch)
+    for path in (config.folder() / "unfinished").glob("*_0003.npz"):
+        path.write_bytes(path.read_bytes()[:-20])
+    (config.folder() / "unfinished" / "step_000_0001.npz").unlink()
+    resumed = run(config)[0]
+    whole = run(Config(**SMALL, iterations=3, ridges=RIDGES, job_id=1))[0]
+    for one, other in zip(resumed.record["feature_machine"]["steps"], whole.record["feature_machine"]["steps"],
+                          strict=True):  # fmt: skip
+        np.testing.assert_allclose(losses(one, "test"), losses(other, "test"), rtol=1e-5)
+
+
+def test_a_search_chooses_among_eight_metrics_that_share_the_fixed_kernel(directories, capsys):
+    flags = [f"--{name}={value}" for name, value in SMALL.items()]
+    assert krr_command.command([*flags, "--iterations=2", f"--ridges={RIDGES}", "--rfm_search"]) == 0
+    text = capsys.readouterr().out
+    assert "iterations, each at its best ridge" in text and "fixed kernel" in text and "diagonal" in text
+    config = parse(Config, [*flags, "--iterations=2", f"--ridges={RIDGES}", "--rfm_search"])
+    about = run(config)[0].record["feature_machine"]
+    assert len(about["variants"]) == 8 and len(about["steps"]) == 1 + 8 * 2
+    assert [step["variant"] for step in about["steps"] if step["iteration"] == 0] == [0]
+    entries = [min(losses(step)) for step in about["steps"]]
+    assert about["best"] == int(np.argmin(entries))
+    shown = shown_steps(about)
+    assert about["best"] in shown and len(shown) == 3 + 7 and shown == list(dict.fromkeys(shown))
+
+
+def test_without_validation_rows_iterations_are_chosen_by_leave_one_out(directories):
+    found = run(Config(**{**SMALL, "validation": 0.0}, iterations=1, ridges=RIDGES))[0]
+    assert found.record["chosen"]["by"].startswith("leave-one-out")
+    steps = found.record["feature_machine"]["steps"]
+    assert all(entry["leave_one_out_loss"] > 0 for step in steps for entry in step["ridges"])
+    best = min(min(losses(step, "leave_one_out")) for step in steps)
+    assert found.chosen["leave_one_out_loss"] == best
+
+
+def test_metrics_follow_the_lowest_loss_even_where_accuracy_is_chosen_by():
+    entries = [{"validation_loss": 2.0, "validation_accuracy": 0.9, "converged": True, "ridge": 1.0},
+               {"validation_loss": 1.0, "validation_accuracy": 0.8, "converged": True, "ridge": 2.0},
+               {"validation_loss": 0.5, "validation_accuracy": 0.8, "converged": False, "ridge": 3.0}]  # fmt: skip
+    assert select.choose(entries).position == 0 and select.lowest_loss(entries) == 1
+    assert select.lowest_loss([{"validation_loss": None}, entries[0]]) == 1
+    with pytest.raises(UserError, match="No ridge could be solved"):
+        select.lowest_loss([{"validation_loss": None}])
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--kernel=RFM", "--base=CNTK"], "known of .*LAPLACE.*Received: CNTK"),
+    (["--kernel=RFM", "--base=RFM"], "Received: RFM"), (["--kernel=RFM", "--iterations=-1"], "at least 0"),
+    (["--kernel=RFM", "--bandwidth=-1"], "--bandwidth must be at least 0"),
+    (["--kernel=RFM", "--rfm_bandwidths=0"], "--rfm_bandwidths must be"),
+    (["--kernel=RFM", "--rfm_bandwidths=1,x"], "--rfm_bandwidths takes numbers"),
+    (["--kernel=RFM", "--rfm_bandwidths=1,2", "--bandwidth=1"], "--rfm_bandwidths is read .*bandwidth=0"),
+    (["--kernel=RFM", "--rfm_search", "--rfm_diagonal"], "--rfm_diagonal is read .*rfm_search=False"),
+    (["--kernel=RFM", "--smoothness=1.5"], "--smoothness is read .*base=MATERN"),
+    (["--kernel=RFM", "--num_layers=2"], "--num_layers is read by"),
+    (["--kernel=RFM", "--base=RF", "--num_units=8"], "--num_units is read by --kernel=RF"),
+    (["--kernel=RFM", "--base=NTK", "--activation=erf"], "--activation is read by --kernel="),
+    (["--kernel=RFM", "--base=NTK", "--rfm_bandwidths=1,2"], "--rfm_bandwidths is read .*base=LAPLACE"),
+    (["--kernel=RFM", "--num_shards=2"], "--num_shards is read by kernels other than RFM"),
+    (["--kernel=NTK", "--iterations=2"], "--iterations is read by --kernel=RFM"),
+    (["--kernel=RFM", "--rfm_power=0"], "--rfm_power must be at least"),
+    (["--kernel=RFM", "--num_train=40", "--num_test=20", "--rfm_sample=41"], "There are 40 train rows"),
+    (["--kernel=RFM", "--features=NTK"], "Leave out --kernel=RFM"),
+])  # fmt: skip
+def test_what_a_feature_machine_cannot_do_is_refused_in_one_line(flags, words, directories, capsys):
+    assert krr_command.command(flags) == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert re.search(words, line), line
+
+
+def test_gram_names_the_command_for_a_kernel_of_labels(directories, capsys):
+    for flags in (["--kernel=RFM"], ["--kernel=RFM", "--list"]):
+        assert gram_command.command(flags) == 2
+        assert "linearized krr --kernel=RFM" in capsys.readouterr().err
+
+
+def test_settings_of_the_base_name_the_run(directories):
+    keys = {Config(**SMALL, **more).key() for more in (
+        {}, {"base": "MATERN"}, {"base": "MATERN", "smoothness": "1.5"}, {"bandwidth": 2.0}, {"rfm_search": True},
+        {"rfm_bandwidths": "1,2"}, {"rfm_sample": 10}, {"iterations": 4}, {"rfm_power": 0.5}, {"rfm_centred": False},
+    )}  # fmt: skip
+    assert len(keys) == 10
