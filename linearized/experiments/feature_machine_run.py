@@ -26,9 +26,9 @@ from linearized.experiments import select
 from linearized.experiments.grids import listed_ridges, own_grid
 from linearized.experiments.kernel_record import entries_of, outputs_of, record_of
 from linearized.experiments.path_solve import solved
-from linearized.experiments.rfm import bandwidth_factors
 from linearized.kernel_ridge.feature_machine import Variant, at_metric, base_kernel, next_metric, warn_collapsed
 from linearized.kernel_ridge.ridge_path import RidgePath
+from linearized.settings.feature_machine_settings import bandwidth_factors
 from linearized.solvers.checkpoint import Checkpoint
 
 POWERS = (1.0, 0.5)  # that --rfm_search tries

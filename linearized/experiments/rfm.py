@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from linearized.base.errors import UserError
-from linearized.base.lists import listed_numbers
+from linearized.settings.feature_machine_settings import bandwidth_factors, refuse_without_gradients
 from linearized.settings.gram_settings import KERNELS, KernelSettings
-from linearized.settings.kernel_gradients import refuse_without_gradients
 from linearized.settings.reads import ALWAYS, When, reads, when
 
 TRACE_GRID = True  # nothing is published of its ridges
@@ -44,13 +43,6 @@ def _reads() -> dict[str, When]:
 
 
 READS = _reads()
-
-
-def bandwidth_factors(settings: KernelSettings) -> list[float]:
-    """Return the bandwidths to choose from, in units of the median distance; [1] where it is not read."""
-    if not settings.reads("rfm_bandwidths"):
-        return [1.0]
-    return list(dict.fromkeys(listed_numbers(settings.rfm_bandwidths, "rfm_bandwidths", least=1e-6, most=1e6)))
 
 
 def check(settings: KernelSettings) -> None:

@@ -19,8 +19,8 @@ from kernel_gen.kernels.stretched import StretchedKernel, effective_rank, to_pow
 from linearized.base.array_checks import real_array, refuse_not_finite
 from linearized.base.errors import UserError
 from linearized.kernel_ridge import ridge_path
+from linearized.settings.feature_machine_settings import refuse_without_gradients
 from linearized.settings.gram_settings import KERNELS, KernelSettings
-from linearized.settings.kernel_gradients import refuse_without_gradients
 
 RIDGES = tuple(10.0 ** np.arange(-8, 0.25, 0.5))  # ρ over the trace of K
 COLLAPSED = 1.05  # effective rank of M below which it has one direction left

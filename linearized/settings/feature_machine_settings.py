@@ -1,9 +1,10 @@
-"""Which kernels have gradients in closed form, so that a feature machine can learn their metric.
+"""What settings ask of a feature machine, and which kernels it can take.
 
-The module of such a kernel has `GRADIENTS`, the condition on its settings under which they are known.
+It learns the metric of kernels whose gradients are known in closed form. The module of such a kernel has `GRADIENTS`, the condition on its settings under which they are known.
 """
 
 from linearized.base.errors import UserError
+from linearized.base.lists import listed_numbers
 from linearized.settings.gram_settings import KERNELS, KernelSettings
 
 
@@ -22,3 +23,10 @@ def refuse_without_gradients(name: str, settings: KernelSettings) -> None:
         )
     if not condition.holds(settings):
         raise UserError(f"The gradients of {name} are known with {condition} alone.")
+
+
+def bandwidth_factors(settings: KernelSettings) -> list[float]:
+    """Return the bandwidths to choose from, in units of the median distance; [1] where it is not read."""
+    if not settings.reads("rfm_bandwidths"):
+        return [1.0]
+    return list(dict.fromkeys(listed_numbers(settings.rfm_bandwidths, "rfm_bandwidths", least=1e-6, most=1e6)))
