@@ -1,6 +1,7 @@
 """What settings ask of a feature machine, and which kernels it can take.
 
-It learns the metric of kernels whose gradients are known in closed form. The module of such a kernel has `GRADIENTS`, the condition on its settings under which they are known.
+It learns the metric of kernels whose gradients are known in closed form. The module of such a kernel has `GRADIENTS`,
+the condition on its settings under which they are known.
 """
 
 from linearized.base.errors import UserError
