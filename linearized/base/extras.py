@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ from linearized.base.errors import UserError
 
 SCHEDULER_HELP = "address of a Dask scheduler that runs already, such as tcp://127.0.0.1:8786 or tls://host:8786"
 NVIDIA = Path("/proc/driver/nvidia/gpus")  # an entry for each GPU that the driver knows
+AMD = Path("/dev/kfd")  # the device of ROCm
 TIMEOUT = 20  # seconds until a scheduler must answer
 ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
@@ -40,6 +42,11 @@ def how_to_install(extra: str) -> str:
         f'Install it: pip install "linearized[{extra}]"; in the repository: pip install -c constraints.txt -e '
         f'".[{extra}]"'
     )
+
+
+def has_gpu_driver() -> bool:
+    """Return whether a driver of GPUs runs here; always True on a system whose drivers are not known."""
+    return sys.platform != "linux" or any(NVIDIA.glob("*")) or AMD.exists()
 
 
 def warn_of_unused_gpu(framework: str, devices: Iterable[str]) -> None:

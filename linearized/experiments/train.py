@@ -3,9 +3,8 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from absl import logging
 
 from linearized.base.activations import ACTIVATION_HELP, ACTIVATIONS
@@ -18,7 +17,7 @@ from linearized.data.loading import load_preprocessed
 from linearized.data.scores import LOSSES
 from linearized.experiments import run as life
 from linearized.experiments import select
-from linearized.experiments.fit_results import Result, about_data, by_target, titled
+from linearized.experiments.fit_results import Result, RidgeFit, about_data, by_target, titled
 from linearized.experiments.grids import OWN, grid, mean_diagonal
 from linearized.experiments.needs import refuse_beyond_memory, refuse_endless_run
 from linearized.experiments.refusals import asked_ridges, read_weights, refuse_unfit, weights_digest
@@ -31,6 +30,10 @@ from linearized.settings.reads import Declarations
 from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, NUM_LAYERS_HELP, RunSettings
 from linearized.settings.training_settings import TrainingSettings
 from linearized.solvers import SOLVER_READS, SOLVERS
+
+if TYPE_CHECKING:
+    from linearized.models.common import BuiltModel
+    from linearized.models.keras_export import ExportedModel
 
 LINEAR = [name for name in MODELS if declaration(name).linear]
 WIDTHS = {name: declaration(name).units for name in MODELS}
@@ -227,10 +230,10 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
         config.model, dataset.name, level, len(dataset.train), dataset.dim, len(ridges),
     )  # fmt: skip
 
-    from linearized.models.backend import load_backend
+    if not _needs_no_framework(config):
+        from linearized.models.backend import load_backend
 
-    load_backend()
-    from linearized.models.common import build
+        load_backend()
 
     scale = _ridge_scale(config, dataset)
     ridges = {index: scale * ridge for index, ridge in ridges.items()}
@@ -248,18 +251,14 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     select.warn_edge(config.model_name(), choice, entries, size,
                      f"Its grid is fixed: change the scale of the inputs{width}.")  # fmt: skip
     best = fits[choice.position]
-    model = build(config, dataset, best.ridge)
-    _set_parameters(config, model, best.parameters)
-    units = None if config.uses_least_squares() else TargetUnits.of(dataset, config)
-    if units is not None:
-        model = units.model(model)
+    model = _model(config, dataset, best)
     record = {
         "title": _title(config, dataset),
         "settings": {**config.to_dict(), "noise_ind": level},
         "data": about_data(dataset),
         "model": {
-            "num_parameters": int(model.count_params()),
-            "trained_parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
+            "num_parameters": model.num_parameters,
+            "trained_parameters": model.trained_parameters,
             "hidden_layers": hidden_layers(config),
         },
         "solver": about,
@@ -303,11 +302,25 @@ def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:
     return entry
 
 
-def _set_parameters(config: TrainSettings, model, parameters) -> None:
+def _needs_no_framework(config: TrainSettings) -> bool:
+    """Whether NumPy solves the model and its file is written without Keras; on a GPU `linearized.problems` loads it."""
+    return config.uses_least_squares() and hasattr(module_of(config), "exported")
+
+
+def _model(config: TrainSettings, dataset: Dataset, best: RidgeFit) -> "ExportedModel | BuiltModel":
+    """Return the fitted model, with its counts of parameters and `save(path)`."""
+    module = module_of(config)
+    if _needs_no_framework(config):
+        return module.exported(config, dataset, best.ridge, best.parameters)
+    from linearized.models.common import BuiltModel, build
+
+    model = build(config, dataset, best.ridge)
     if config.uses_least_squares():
-        module_of(config).set_parameters(model, parameters)
-    else:
-        model.set_weights(parameters)
+        module.set_parameters(model, best.parameters)
+        return BuiltModel(model)
+    model.set_weights(best.parameters)
+    units = TargetUnits.of(dataset, config)
+    return BuiltModel(model if units is None else units.model(model))
 
 
 def _title(config: TrainSettings, dataset: Dataset) -> str:

@@ -1,5 +1,6 @@
 """What the models share: penalty, check of settings, input and readout of images, building, reading a saved one."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,27 @@ def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
         return module.build(config, dataset, ridge=ridge)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+@dataclasses.dataclass(frozen=True)
+class BuiltModel:
+    """A fitted Keras model in the form of `linearized.models.keras_export.ExportedModel`."""
+
+    model: keras.Model
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the weights have, fixed ones too."""
+        return int(self.model.count_params())
+
+    def save(self, path: Path) -> None:
+        """Write the `.keras` file."""
+        self.model.save(path)
 
 
 def operations(model: keras.Model) -> float:

@@ -34,7 +34,9 @@ class Declaration:
         reads: The settings that `build` reads, see `linearized.settings.reads`.
         groups: Classes of further flags, which become flags of `train.py`.
         linear: Whether the outputs are linear in everything that is trained. Such a module also has `problem(config,
-            dataset, memory)`, the least-squares problem, and `get_parameters` and `set_parameters`.
+            dataset, memory)`, the least-squares problem, and `get_parameters` and `set_parameters`; with
+            `exported(config, dataset, ridge, parameters)`, the solved model as `linearized.models.keras_export` saves
+            it, its least-squares fit needs no framework.
         units: `--num_units` where it is not given; 0: the model has no such setting.
         images: Whether rows must be images.
         optimizer: What `--solver=auto` takes where the model is not solved by least squares.

@@ -10,6 +10,7 @@ import numpy as np
 from linearized.base.weights import tangent_layers
 from linearized.data.dataset import Dataset
 from linearized.models.declaration import Declaration
+from linearized.models.keras_export import ExportedLayer, ExportedModel, penalty_config
 from linearized.settings.reads import reads
 
 if TYPE_CHECKING:
@@ -66,6 +67,23 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "TangentProblem":
     weights, readout = tangent_layers(dataset.dim, config.num_units, dataset.num_outputs, **draw)
     targets, per_class = dataset.targets(dataset.train), config.directions == "per_class"
     return TangentProblem(dataset.train.x, targets, weights, readout, per_class=per_class, memory=memory)
+
+
+def exported(config: Any, dataset: Dataset, ridge: float, values: np.ndarray) -> ExportedModel:
+    """Return the model of `build` with p trained parameters in the order of `get_parameters`, saved without Keras."""
+    draw = {"law": config.law, "seed": config.weight_seed, "block": config.block}
+    dim, units, outputs = dataset.dim, config.num_units, dataset.num_outputs
+    shapes = (units, outputs), (outputs,), (units, dim) if config.directions == "shared" else (outputs, units, dim)
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    parts = np.split(values.ravel(), ends[:-1])
+    layer = ExportedLayer(
+        "linearized.layers.neural_tangent", "NeuralTangent", "tangent",
+        {"units": units, "outputs": outputs, "directions": config.directions, **draw,
+         "directions_regularizer": penalty_config(ridge)},
+        outputs, [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)],
+        tangent_layers(dim, units, outputs, **draw),
+    )  # fmt: skip
+    return ExportedModel("NT", dim, (layer,))
 
 
 def _variables(model: "keras.Model") -> "list[keras.Variable]":

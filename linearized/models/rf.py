@@ -10,6 +10,7 @@ import numpy as np
 from linearized.base.weights import first_layer
 from linearized.data.dataset import Dataset
 from linearized.models.declaration import Declaration
+from linearized.models.keras_export import ExportedLayer, ExportedModel, dense_readout
 from linearized.settings.reads import reads
 
 if TYPE_CHECKING:
@@ -53,6 +54,16 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "FeatureProblem":
 
     weights = first_layer(dataset.dim, config.num_units, law=config.law, seed=config.weight_seed, block=config.block)
     return FeatureProblem(dataset.train.x, dataset.targets(dataset.train), weights, memory=memory)
+
+
+def exported(config: Any, dataset: Dataset, ridge: float, values: np.ndarray) -> ExportedModel:
+    """Return the model of `build` with (N + 1, k) trained parameters, or the same raveled, saved without Keras."""
+    draw = {"law": config.law, "seed": config.weight_seed, "block": config.block}
+    weights = first_layer(dataset.dim, config.num_units, **draw)
+    features = ExportedLayer("linearized.layers.random_features", "RandomFeatures", "features",
+                             {"units": config.num_units, **draw}, config.num_units, fixed=(weights,))  # fmt: skip
+    values = values.reshape(config.num_units + 1, dataset.num_outputs)
+    return ExportedModel("RF", dataset.dim, (features, dense_readout(values[:-1], values[-1], ridge)))
 
 
 def get_parameters(model: "keras.Model") -> np.ndarray:

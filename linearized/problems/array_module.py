@@ -4,17 +4,22 @@ Measured on one core with 5,000 × 20,000 features, NumPy's products are as fast
 columns, 1.5 times faster at one) and write into buffers that are used again, so that a CPU needs no framework here.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
 
+from linearized.base.extras import has_gpu_driver
+
 
 def namespace() -> Any:
-    """`keras.ops` if Keras sees a GPU, else `numpy`.
+    """`keras.ops` if Keras sees a GPU, else `numpy`. Keras is not imported on a machine without a driver of GPUs.
 
     On a GPU TensorFlow is told to multiply float32 as float32: its default rounds to TF32, three digits, and the
     published tolerance asks for four.
     """
+    if "keras" not in sys.modules and not has_gpu_driver():
+        return np
     import keras
 
     if not keras.distribution.list_devices("gpu"):

@@ -1,5 +1,8 @@
 """What is true of every model: it builds for each task, counts, trains an epoch, saves and loads."""
 
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -88,3 +91,36 @@ def test_a_linear_model_is_linear_in_what_is_trained(name):
 def test_aliases_build_what_they_stand_for(alias):
     name = MODELS.canonical(alias)
     assert MODELS.load(alias).build(config_of(name), dataset("classes")).name == name
+
+
+def comparable(config):
+    """A configuration without what differs between two savings of one model."""
+    if isinstance(config, dict):
+        return {name: comparable(value) for name, value in config.items() if name != "shared_object_id"}
+    return [comparable(value) for value in config] if isinstance(config, list) else config
+
+
+@pytest.mark.parametrize("directions", ["shared", "per_class"])
+@pytest.mark.parametrize("ridge", [0.0, 1e-3])
+@pytest.mark.parametrize("name", [name for name in MODELS if hasattr(MODELS.load(name), "exported")])
+def test_a_model_that_is_written_without_keras_is_the_one_that_keras_saves(name, ridge, directions, tmp_path):
+    module, data = MODELS.load(name), dataset("classes")
+    if "directions" not in module.DECLARED.reads and directions == "per_class":
+        pytest.skip("this model has no directions")
+    given = {"directions": directions} if "directions" in module.DECLARED.reads else {}
+    config = Config(model=name, num_units=5, weight_seed=3, law="gaussian", block=2, **given)
+    model = module.build(config, data, ridge=ridge)
+    values = np.random.default_rng(0).standard_normal(module.get_parameters(model).shape).astype(np.float32)
+    module.set_parameters(model, values)
+    written = module.exported(config, data, ridge, values)
+    model.save(tmp_path / "keras.keras")
+    written.save(tmp_path / "ours.keras")
+    archives = [zipfile.ZipFile(tmp_path / name) for name in ("keras.keras", "ours.keras")]
+    theirs, ours = (comparable(json.loads(archive.read("config.json"))) for archive in archives)
+    assert theirs == ours
+    read = load(tmp_path / "ours.keras")
+    for theirs, ours in zip(model.weights, read.weights, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(theirs), keras.ops.convert_to_numpy(ours))
+    np.testing.assert_array_equal(read(data.train.x), model(data.train.x))
+    assert written.num_parameters == model.count_params()
+    assert written.trained_parameters == sum(int(np.prod(one.shape)) for one in model.trainable_variables)

@@ -16,10 +16,12 @@ import pytest
 from linearized import data
 from linearized.base.errors import UserError
 from linearized.base.weights import first_layer
+from linearized.data.loading import load_preprocessed
 from linearized.experiments import train
 from linearized.experiments.gradient_fit import loss_change
 from linearized.experiments.train import TrainSettings as Config
 from linearized.experiments.train import run
+from linearized.models.common import load as load_model
 from linearized.settings.config import parse
 from linearized.storage import results
 from linearized.storage.result_schema import SETTLED, settled
@@ -283,6 +285,23 @@ def test_help_needs_no_framework():
     assert done.returncode == 0
     for field in dataclasses.fields(Config):
         assert f"--{field.name}=" in done.stdout
+
+
+@pytest.mark.parametrize("model", ["RF", "NT"])
+def test_a_linear_model_is_solved_and_saved_without_a_framework(directories, model):
+    """One cold process; what it wrote is a Keras model that predicts as its result says."""
+    probe = (
+        "import sys; from linearized.cli.train import command\n"
+        f"words = ['--model={model}', '--num_units=8', '--num_train=60', '--num_test=30', '--validation=10']\n"
+        "assert command(words) == 0\n"
+        "assert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", probe], check=True, timeout=300)
+    config = train.TrainSettings(model=model, num_units=8, num_train=60, num_test=30, validation=10.0)
+    dataset = load_preprocessed(config, 0)
+    fitted = load_model(config.folder() / "model.keras")
+    expected = results.load_arrays(config.folder(), "predictions")["predictions/test"]
+    np.testing.assert_allclose(np.asarray(fitted(dataset.test.x)), expected, rtol=1e-4, atol=1e-5)
 
 
 def entries(folder):

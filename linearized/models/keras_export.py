@@ -1,0 +1,144 @@
+"""Writes a `.keras` file of a chain of layers without Keras: models that are solved by NumPy need no framework.
+
+The format is that of Keras 3: a zip file of config.json (what `keras.Model.get_config` gives), metadata.json and
+model.weights.h5 (`layers/<class in snake case>/vars/<index>`). A test saves the same models by Keras and compares.
+"""
+
+import dataclasses
+import io
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportedLayer:
+    """One layer as its file holds it.
+
+    Attributes:
+        module, class_name: Where Keras finds the class; classes of this suite are registered under "linearized".
+        name: Of the layer in the model.
+        config: What its `get_config` gives beside name, trainable and dtype.
+        outputs: Length of its output rows.
+        trained, fixed: Its weights in the order in which the layer makes them, all trained ones first.
+    """
+
+    module: str
+    class_name: str
+    name: str
+    config: Mapping[str, Any]
+    outputs: int
+    trained: Sequence[np.ndarray] = ()
+    fixed: Sequence[np.ndarray] = ()
+
+    @property
+    def registered_name(self) -> str | None:
+        """The name under which the class is registered; None for one of Keras' own."""
+        return None if self.module.startswith("keras") else f"linearized>{self.class_name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportedModel:
+    """A functional model of rows (n, dim), one layer after the other, whose weights are float32."""
+
+    name: str
+    dim: int
+    layers: Sequence[ExportedLayer]
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(weight.size for layer in self.layers for weight in layer.trained)
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the weights have, fixed ones too."""
+        return self.trained_parameters + sum(weight.size for layer in self.layers for weight in layer.fixed)
+
+    def save(self, path: Path) -> None:
+        """Write the file. Costs a copy of the weights in memory."""
+        import importlib.metadata  # these two are for runs, not for the declarations that `--help` reads
+        import zipfile
+
+        metadata = {"keras_version": importlib.metadata.version("keras"),
+                    "date_saved": time.strftime("%Y-%m-%d@%H:%M:%S")}  # fmt: skip
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("metadata.json", json.dumps(metadata))
+            archive.writestr("config.json", json.dumps(self.config()))
+            archive.writestr("model.weights.h5", self._weights())
+
+    def config(self) -> dict[str, Any]:
+        """Return the model's configuration in the form that Keras saves."""
+        layers = [_serialized("keras.layers", "InputLayer", None, "x", {
+            "batch_shape": [None, self.dim], "dtype": "float32", "sparse": False, "ragged": False, "name": "x",
+            "optional": False,
+        })]  # fmt: skip
+        before, length = "x", self.dim
+        for layer in self.layers:
+            own = {"name": layer.name, "trainable": True, "dtype": _FLOAT32, **layer.config}
+            entry = _serialized(layer.module, layer.class_name, layer.registered_name, layer.name, own)
+            entry["build_config"] = {"input_shape": [None, length]}
+            entry["inbound_nodes"] = [{"args": [_output_of(before, length)], "kwargs": {}}]
+            layers.append(entry)
+            before, length = layer.name, layer.outputs
+        config = {"name": self.name, "trainable": True, "layers": layers, "input_layers": ["x", 0, 0],
+                  "output_layers": [before, 0, 0]}  # fmt: skip
+        return {"module": "keras.src.models.functional", "class_name": "Functional", "registered_name": "Functional",
+                "config": config, "build_config": {"input_shape": None}, "compile_config": {}}  # fmt: skip
+
+    def _weights(self) -> bytes:
+        import h5py
+
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w") as file:
+            file.create_group("vars").attrs["name"] = self.name
+            file.create_group("layers/input_layer/vars").attrs["name"] = "x"
+            for layer in self.layers:  # of different classes, which number no name
+                group = file.create_group(f"layers/{_snake_case(layer.class_name)}/vars")
+                group.attrs["name"] = layer.name
+                for index, weight in enumerate((*layer.trained, *layer.fixed)):
+                    group[str(index)] = np.asarray(weight, np.float32)
+        return buffer.getvalue()
+
+
+def penalty_config(strength: float) -> dict[str, Any] | None:
+    """Return the configuration of the penalty strength·‖w‖², None for 0: see `linearized.models.common.penalty`."""
+    if not strength:
+        return None
+    return {"module": "keras.regularizers", "class_name": "L2", "config": {"l2": float(strength)},
+            "registered_name": None}  # fmt: skip
+
+
+def dense_readout(weights: np.ndarray, bias: np.ndarray, ridge: float) -> ExportedLayer:
+    """Return a Dense layer named "readout" without an activation, with the penalty of a ridge on its weights."""
+    zeros = {"module": "keras.initializers", "class_name": "Zeros", "config": {}, "registered_name": None}
+    config = {
+        "units": weights.shape[1], "activation": "linear", "use_bias": True, "kernel_initializer": zeros,
+        "bias_initializer": zeros, "kernel_regularizer": penalty_config(ridge), "bias_regularizer": None,
+        "kernel_constraint": None, "bias_constraint": None, "quantization_config": None,
+    }  # fmt: skip
+    return ExportedLayer("keras.layers", "Dense", "readout", config, weights.shape[1], (weights, bias))
+
+
+_FLOAT32 = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}
+
+
+def _serialized(
+    module: str, class_name: str, registered: str | None, name: str, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {"module": module, "class_name": class_name, "config": dict(config), "registered_name": registered,
+            "name": name, "inbound_nodes": []}  # fmt: skip
+
+
+def _output_of(layer: str, length: int) -> dict[str, Any]:
+    config = {"shape": [None, length], "dtype": "float32", "keras_history": [layer, 0, 0]}
+    return {"class_name": "__keras_tensor__", "config": config}
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
