@@ -75,5 +75,5 @@ def gradients(
     used = theta if tangent else sigma
     found = np.empty((alpha.shape[1], *x.shape))
     for output, weights in zip(found, alpha.T, strict=True):
-        np.add((used.by_product * weights) @ z, 2 * (used.by_square @ weights)[:, None] * x, out=output)
+        np.add(used.by_product @ (weights[:, None] * z), 2 * (used.by_square @ weights)[:, None] * x, out=output)
     return found

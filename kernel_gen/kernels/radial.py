@@ -16,7 +16,7 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 
 MEDIAN_ROWS = 1000  # rows at most whose distances the median is taken of
-EQUAL = 1e-12  # of the norms of two rows: the distance up to which they have no gradient in common
+EQUAL = 10  # roundings of two rows' norms: the distance up to which they have no gradient in common
 NEAR = 1e-6  # of ‖x‖² + ‖z‖², below which a squared distance is summed from differences
 
 
@@ -60,18 +60,20 @@ class RadialKernel(DifferentiableKernel):
     def gradients(self, points: Rows, rows: Rows, alpha: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "k m d"]:
         """See `DifferentiableKernel`: with r = ‖x - z‖ / L the gradient of f(r) in x is f'(r)/r · (x - z)/L².
 
-        Costs 2mnd operations for the distances and 2mnd for each output; memory 24mn bytes. Rows that differ by less
-        than `EQUAL` of their norms count as equal, since f'(r)/r may have no bound there.
+        Costs 2mnd operations for the distances, in float64, and 2mnd for each output, in the dtype of the entries;
+        memory 24mn bytes. Rows that differ by no more than `EQUAL` roundings count as equal, since f'(r)/r may have no
+        bound there.
         """
         squares = squared_distances(points, rows)
-        apart = squares > EQUAL**2 * (points.squares[:, None] + rows.squares)
+        least = EQUAL * np.finfo(self.dtype).eps
+        apart = squares > least**2 * (points.squares[:, None] + rows.squares)
         distances = np.sqrt(squares, out=squares)
         distances /= self.bandwidth
-        slopes = np.where(apart, self.slope(distances), 0.0)
+        slopes = np.where(apart, self.slope(distances), 0.0).astype(self.dtype, copy=False)
+        values, alpha = rows.values.astype(self.dtype, copy=False), alpha.astype(self.dtype, copy=False)
         found = np.empty((alpha.shape[1], *points.values.shape))
         for output, weights in zip(found, alpha.T, strict=True):
-            weighted = slopes * weights
-            np.subtract(weighted.sum(axis=1)[:, None] * points.values, weighted @ rows.values, out=output)
+            np.subtract((slopes @ weights)[:, None] * points.values, slopes @ (weights[:, None] * values), out=output)
         return found / self.bandwidth**2
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:

@@ -43,6 +43,7 @@ DATASETS = PublishedDatasets(
         "PATCHES": "linearized.data.sources.patches:PATCHES",
         "NPATCHES": "linearized.data.sources.patches:NPATCHES",
         "SYNTH": "linearized.data.sources.synth:SYNTH",
+        "STAIRCASE": "linearized.data.sources.staircase:STAIRCASE",
     },
 )
 
@@ -78,9 +79,19 @@ class DataSettings(OwnDataSettings):
     synth_n: int = setting(
         2**20, "SYNTH: rows of the whole train set, whose RMS scales the labels", minimum=1, maximum=2**32
     )
+    index_dim: int = setting(200, "STAIRCASE: dimension d", minimum=1, maximum=10**6)
+    index_target: str = setting(
+        "1+2+3+1*2*3", "STAIRCASE: a sum of products of coordinates; 1^2 is the Hermite polynomial of degree 2"
+    )
+    index_inputs: str = setting(
+        "gaussian", "STAIRCASE: standard normal inputs, or signs ±1", choices=("gaussian", "signs")
+    )
+    index_rotated: bool = setting(False, "STAIRCASE: coordinates of the target are random directions")
 
     def __post_init__(self):
         super().__post_init__()
+        if not self.data and (check := getattr(self.described(), "check", None)):
+            check(self)
         for part, most in zip(("train", "test"), self._most_rows(), strict=True):
             count = getattr(self, f"num_{part}")
             if most and count > most:
@@ -141,9 +152,9 @@ class DataSettings(OwnDataSettings):
     def dim(self) -> int:
         """Return the length of a row."""
         source = self.described()
-        if self.data:
+        if self.data or source.image_shape is None:
             return source.row_length(**self.row_settings())
-        return self.synth_dim if source.image_shape is None else math.prod(source.image_shape)
+        return math.prod(source.image_shape)
 
     def row_settings(self) -> dict[str, Any]:
         """Return the settings with which the dataset's `load` takes these rows."""

@@ -48,7 +48,7 @@ OTHER = {  # a value that differs from the default and is valid, where the next 
     "ntk_outputs": "sum", "variables": "kernel", "layer": "hidden",
     "trainable": "classifier", "vocabulary": "vocab.txt", "block": 7, "dense_layers": 4,
     "tangent_at": "0,end", "tangent_rows": "5", "image_shape": "2,2",  # of the 4 columns of the file for --data
-    "base": "GAUSSIAN", "rfm_bandwidths": "1,2",
+    "base": "GAUSSIAN", "rfm_bandwidths": "1,2", "index_target": "1+2",
 }  # fmt: skip
 # What selects: its values are entries, not settings.
 AT_WORK = {

@@ -1,0 +1,99 @@
+"""Targets of few coordinates as sums of products, and how hard they are to learn: information and leap exponents.
+
+A target is written as terms joined by +, each a product of coordinates (from 1) joined by *, with an optional degree:
+`1+2+3+1*2*3` is x₁ + x₂ + x₃ + x₁x₂x₃, and `1^2*2` is He₂(x₁) x₂. Powers are Hermite polynomials divided by √(degree!),
+so that each term has mean 0 and variance 1, and different terms are uncorrelated, on Gaussian inputs.
+"""
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+
+from linearized.base.errors import UserError, shown
+
+MOST_TERMS, MOST_DEGREE, MOST_INDEX = 64, 10, 1000
+_FACTOR = re.compile(r"([1-9][0-9]{0,3})(?:\^([1-9][0-9]?))?")
+
+Term = tuple[tuple[int, int], ...]  # (coordinate from 0, degree), sorted
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexTarget:
+    """A sum of Hermite monomials of few coordinates, each with coefficient 1."""
+
+    terms: tuple[Term, ...]
+
+    @property
+    def count(self) -> int:
+        """r, the number of the last coordinate that the target depends on."""
+        return 1 + max(index for term in self.terms for index, _ in term)
+
+    @property
+    def coordinates(self) -> list[int]:
+        """The coordinates that the target depends on, from 0."""
+        return sorted({index for term in self.terms for index, _ in term})
+
+    @property
+    def information_exponent(self) -> int:
+        """The lowest degree of a term, that of the first moment which shows a direction (Ben Arous et al. 2021)."""
+        return min(sum(degree for _, degree in term) for term in self.terms)
+
+    @property
+    def leap_exponent(self) -> int:
+        """The largest number of new degrees that have to be learned at once (Abbe, Boix-Adserà & Misiakiewicz 2023).
+
+        Terms are learned in the best order; a term costs its degrees in coordinates that no term before it had.
+        """
+        known, left, leap = set(), set(self.terms), 0
+        while left:
+            costs = {term: sum(degree for index, degree in term if index not in known) for term in left}
+            next_term = min(left, key=lambda term: (costs[term], term))
+            leap = max(leap, costs[next_term])
+            known |= {index for index, _ in next_term}
+            left.remove(next_term)
+        return leap
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Return the target (n,) of rows (n, d), in float64."""
+        total = np.zeros(len(x))
+        for term in self.terms:
+            product = np.ones(len(x))
+            for index, degree in term:
+                product *= _hermite(x[:, index].astype(np.float64), degree)
+            total += product
+        return total
+
+
+def index_target(text: str) -> IndexTarget:
+    """Return the target that a text writes, see the module. Raises `UserError` for what cannot be read."""
+    pieces = text.replace(" ", "").split("+")
+    if len(pieces) > MOST_TERMS:
+        raise UserError(f"--index_target has at most {MOST_TERMS} terms. Received: {len(pieces)}.")
+    terms = [_term(piece, text) for piece in pieces]
+    if len(set(terms)) < len(terms):
+        raise UserError(f"--index_target names a term twice. Received: {shown(text)}.")
+    return IndexTarget(tuple(terms))
+
+
+def _term(piece: str, text: str) -> Term:
+    degrees: dict[int, int] = {}
+    for factor in piece.split("*"):
+        found = _FACTOR.fullmatch(factor)
+        if found is None or int(found[1]) > MOST_INDEX:
+            raise UserError(
+                f"--index_target is a sum of products of coordinates, such as 1+2+3+1*2*3 or 1^2. Received: "
+                f"{shown(text)}."
+            )
+        index = int(found[1]) - 1
+        if index in degrees:
+            raise UserError(f"--index_target writes powers as 1^2, not 1*1. Received: {shown(text)}.")
+        degrees[index] = int(found[2] or 1)
+    if sum(degrees.values()) > MOST_DEGREE:
+        raise UserError(f"--index_target has terms of degree {MOST_DEGREE} at most. Received: {shown(text)}.")
+    return tuple(sorted(degrees.items()))
+
+
+def _hermite(x: np.ndarray, degree: int) -> np.ndarray:
+    return np.polynomial.hermite_e.hermeval(x, [0.0] * degree + [1 / math.sqrt(math.factorial(degree))])
