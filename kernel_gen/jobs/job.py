@@ -94,9 +94,10 @@ def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
     if len(manifest.shards) != count:
         other.append(f"num_shards is {len(manifest.shards)}, not {count}")
     if other:
-        raise UserError(
-            f"{folder} holds another {work.kind.noun}: {'; '.join(other)}. Give those settings, or another --folder."
-        )
+        moved = manifest.fingerprint != ours.fingerprint
+        removal = " Remove the folder if the data, or their order, have changed." if moved else ""
+        raise UserError(f"{folder} holds another {work.kind.noun}: {'; '.join(other)}. Give those settings, or another "
+                        f"--folder.{removal}")  # fmt: skip
     logging.info(
         "%s (%s) on %s: %s rows, %d shards in %s",
         settings.label(), manifest.scale, settings.data_name(), manifest.rows, count, folder,

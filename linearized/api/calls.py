@@ -92,15 +92,18 @@ def compare(
         seeds: Runs of each model.
         flags: The command's flags by name.
 
-    Returns: One row per model and seed, with metrics at the chosen ridge, the ridge, seconds, memory, parameters and
-    whether the model was trained to its end. `attrs["title"]` names the data.
+    Returns: One row per model and seed, with metrics at the chosen ridge, the ridge, seconds, memory, parameters,
+    whether the model was trained to its end, and `edge`, the end of the grid ("smallest", "largest" or "") that the
+    ridge is. `attrs["title"]` names the data.
     """
     from linearized.experiments.compare import CompareSettings, run
 
     given = {} if models is None else {"models": models}
     given |= {"seeds": seeds, **data_flags(X if y is None else (X, y)), **flags}
     record = run(from_keywords(CompareSettings, "linearized.compare", given, own="X, y, models, seeds and ")).record
-    table = pd.DataFrame(record["rows"], columns=[*record["columns"], "folder"]).rename(columns={"label": "model"})
+    table = pd.DataFrame(record["rows"], columns=[*record["columns"], "edge", "folder"]).rename(
+        columns={"label": "model"}
+    )
     table.attrs["title"] = record["title"]
     return table
 

@@ -37,7 +37,7 @@ from linearized.base.seals import write_json
 from linearized.base.terminal import say_written
 from linearized.data.loading import load_preprocessed
 from linearized.data.own.memory import keep
-from linearized.experiments import krr, train
+from linearized.experiments import krr, select, train
 from linearized.experiments import run as life
 from linearized.experiments.compare_models import LINEAR_FIT, VALIDATION, Run, refuse_needs, seeded, settings_of, takes
 from linearized.experiments.compare_table import NO, print_comparison
@@ -207,7 +207,7 @@ def _compared(config: CompareSettings) -> life.Outcome:
                     rows.append({**_EMPTY, **alone.submit(_linear, config.rows(seed)).result(),
                                  "seed": config.seed + seed})  # fmt: skip
                     continue
-                folder = alone.submit(_run, settings).result()
+                folder = alone.submit(_run, settings, f"{label} (seed {config.seed + seed})").result()
         except BrokenProcessPool as error:
             raise UserError(
                 f"The process that trained {label} was killed, by the system for want of memory perhaps. Lower "
@@ -220,7 +220,7 @@ def _compared(config: CompareSettings) -> life.Outcome:
     return life.Outcome({"title": title, "columns": COLUMNS, "rows": rows})
 
 
-_EMPTY = dict.fromkeys((*COLUMNS, "flaw", "folder", "kernel_found"))
+_EMPTY = dict.fromkeys((*COLUMNS, "flaw", "edge", "folder", "kernel_found"))
 
 
 def _read_back(folder: Path, config: CompareSettings) -> dict[str, Any] | None:
@@ -243,10 +243,11 @@ def _load(folder: Path) -> dict[str, Any]:
     return read_json(folder / NAME, "Remove its folder and run again.")
 
 
-def _run(settings: Run) -> Path:
-    """A run in a process of its own, where a user's errors travel back and are told once."""
+def _run(settings: Run, name: str) -> Path:
+    """A run in a process of its own, where a user's errors travel back and are told once; `name` is for warnings."""
     kernel = isinstance(settings, krr.KernelFitSettings)
-    return (krr.run(settings)[0] if kernel else train.run(settings)).folder
+    with select.called(name):
+        return (krr.run(settings)[0] if kernel else train.run(settings)).folder
 
 
 def _linear(settings: train.TrainSettings) -> dict[str, Any]:
@@ -256,7 +257,7 @@ def _linear(settings: train.TrainSettings) -> dict[str, Any]:
     best = linear_baseline(dataset, "validation")
     own = {"label": LINEAR_FIT, "seconds": time.monotonic() - start, "memory_gib": peak_memory_gib()}
     own["trained_parameters"] = (dataset.dim + 1) * dataset.num_outputs
-    own |= {"test_r2": _r2(best), "trained_to_end": "yes", "flaw": ""}
+    own |= {"test_r2": _r2(best), "trained_to_end": "yes", "flaw": "", "edge": ""}
     return {**{name: best.get(name) for name in COLUMNS}, **own}
 
 
@@ -266,7 +267,7 @@ def _row(label: str, folder: Path, seed: int) -> dict[str, Any]:
     fits = sum(entry.get("fit_seconds") or 0.0 for entry in record["ridges"])  # of a killed run, those before it too
     own = {"label": label, "seed": seed, "folder": str(folder), "memory_gib": record["peak_memory_gib"],
            "seconds": max(record["seconds"], fits), "test_r2": _r2(chosen)}  # fmt: skip
-    own["flaw"] = record["chosen"].get("flaw", "")
+    own["flaw"], own["edge"] = record["chosen"].get("flaw", ""), record["chosen"].get("edge", "")
     own["kernel_found"] = record.get("kernel", {}).get("found", False)
     own["trained_to_end"] = {True: "yes", False: NO, None: "-"}[convergence(chosen)]
     own["trained_parameters"] = record["model"].get("trained_parameters")

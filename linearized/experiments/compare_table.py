@@ -13,6 +13,7 @@ RANKS = {"label": 0, "test_accuracy": 0, "test_r2": 0, "trained_to_end": 1, "sec
          "examples_per_second": 10}  # fmt: skip
 SPREAD = ("test_accuracy", "test_r2", "test_loss", "train_accuracy")
 NO = "NO"
+EDGE = "*"  # marks a ridge at an end of its grid
 
 Row = Mapping[str, Any]
 
@@ -27,7 +28,8 @@ def print_comparison(record: Mapping[str, Any]) -> None:
 def summary(record: Mapping[str, Any]) -> list[Column]:
     """Return the columns of the table, one cell per model; those that no run has are left out.
 
-    With several seeds a metric is their mean ± their standard deviation, other numbers are means.
+    With several seeds a metric is their mean ± their standard deviation, other numbers are means. A ridge that is the
+    first or the last of its grid, for one seed at least, is marked by `EDGE`; `notes` name those.
     """
     rows, models = record["rows"], by_model(record["rows"])
     ranks = RANKS | ({"test_loss": 0} if all(row.get("test_accuracy") is None and row.get("test_r2") is None
@@ -52,11 +54,25 @@ def notes(rows: Sequence[Row]) -> list[str]:
     flawed = [label for label, own in models.items() if label not in moving and any(row.get("flaw") for row in own)]
     if flawed:
         told.append(f"Their best ridge diverged or did not converge: {', '.join(flawed)}. See their own tables.")
+    ends = [f"{label} ({', '.join(_ends(own))})" for label, own in models.items() if _ends(own)]
+    if ends:
+        told.append(f"{EDGE} The ridge is at an end of its grid, and a better one may lie beyond: {', '.join(ends)}. "
+                    "krr takes other --ridges; the grid of a network moves with the scale of its inputs.")  # fmt: skip
     found = [label for label, own in models.items() if any(row.get("kernel_found") for row in own)]
     if found:
         told.append("Seconds and memory are without those of the kernel's matrix, which had been made before: "
                     f"{', '.join(found)}.")  # fmt: skip
     return told
+
+
+def _ends(rows: Sequence[Row]) -> list[str]:
+    """Return "the smallest for seeds 0, 2" for each end of the grid that was the best of some runs of a model."""
+    found = []
+    for side in ("smallest", "largest"):
+        seeds = [str(row.get("seed") or 0) for row in rows if row.get("edge") == side]
+        every = "" if len(rows) == 1 else f" for seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+        found += [f"the {side}{every}"] if seeds else []
+    return found
 
 
 def by_model(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -85,7 +101,8 @@ def _cell(name: str, rows: Sequence[Row]) -> str:
         return "-"
     if isinstance(values[0], str):
         return " / ".join(dict.fromkeys(values))
-    return spread(values) if name in SPREAD else _shown(float(np.mean(values)))
+    mark = f" {EDGE}" if name == "ridge" and _ends(rows) else ""
+    return spread(values) if name in SPREAD else _shown(float(np.mean(values))) + mark
 
 
 def _shown(value: float) -> str:

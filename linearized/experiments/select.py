@@ -9,8 +9,10 @@ be the best, but never in silence: the choice names the flaw, the best of the co
 `warn` logs one line.
 """
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -117,10 +119,23 @@ def recorded(choice: Choice, entries: Sequence[Entry], name: str = "chosen", *, 
     return record
 
 
+_called: contextvars.ContextVar[str] = contextvars.ContextVar("called", default="")
+
+
+@contextlib.contextmanager
+def called(name: str) -> Iterator[None]:
+    """Let warnings within the block name a run so, such as by its label and seed in a comparison."""
+    token = _called.set(name)
+    try:
+        yield
+    finally:
+        _called.reset(token)
+
+
 def warn(name: str, choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> None:
     """Log one warning, with the model's name, where the best ridge fell short; nothing otherwise. See `warning`."""
     if text := warning(choice, entries, advice, symbol=symbol):
-        logging.warning("%s: %s", name, text)
+        logging.warning("%s: %s", _called.get() or name, text)
 
 
 def warning(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> str:
@@ -173,7 +188,7 @@ def warn_edge(
     if side := edge(choice, entries, size):
         best = entries[choice.position]["ridge"]
         logging.warning("%s: The best ridge, %s = %.3g, is the %s of its grid; a better one may lie beyond. %s",
-                        name, symbol, best, side, advice)  # fmt: skip
+                        _called.get() or name, symbol, best, side, advice)  # fmt: skip
 
 
 def _loss(entry: Entry, criterion: str) -> float | None:

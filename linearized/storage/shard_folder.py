@@ -40,8 +40,9 @@ def open_shards(folder: Path | str, kind: Kind, fingerprint: str | None = None) 
     manifest = load_manifest(folder, kind)
     if fingerprint is not None and fingerprint != manifest.fingerprint:
         raise UserError(
-            f"{folder} is of another dataset (fingerprint {manifest.fingerprint}, not {fingerprint}). Make one with: "
-            f"{manifest.command}"
+            f"{folder} is of another dataset, or of another order of its rows, as other versions may take them "
+            f"(fingerprint {manifest.fingerprint}, not {fingerprint}). Remove that folder, or give another --folder, "
+            f"and make it with: {manifest.command}"
         )
     stored, bad = [], {}
     for shard in range(len(manifest.shards)):

@@ -24,6 +24,7 @@ from linearized import open_gram
 from linearized.base.errors import UserError
 from linearized.base.seals import read_index
 from linearized.data.loading import load_preprocessed
+from linearized.data.own import source
 from linearized.storage.files import held, is_held
 
 HERE = Path(__file__).parent
@@ -325,3 +326,16 @@ def test_help_imports_no_framework():
     code += "print([name for name in ('jax', 'numba', 'scipy', 'pandas', 'neural_tangents') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("0\n[]\n") and "--shard=-1" in done.stdout
+
+
+def test_a_folder_of_data_in_another_order_is_refused_with_what_to_do(directories, tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).normal(size=(20, 3)), y=np.arange(20) % 2)
+    config = Config(kernel="POLYNOMIAL", data=f"{tmp_path}/a.npz")
+    runner.run(config)
+    monkeypatch.setattr(source, "RECIPE", -1)  # another version takes the rows in another order
+    with pytest.raises(
+        UserError, match=r"fingerprint is .* Remove the folder if the data, or their order, have changed"
+    ):
+        runner.run(config)
+    with pytest.raises(UserError, match=r"another order of its rows.* Remove that folder, or give another --folder"):
+        open_gram(config.path(), fingerprint="0" * 16)

@@ -128,3 +128,15 @@ def test_compare_returns_a_table_of_models_and_seeds(directories, iris):
     assert table["model"].tolist() == ["RF:num_units=32"] * 2 + ["krr:NTK"] * 2 + ["linear"] * 2
     assert (table["test_accuracy"] > 0.7).all() and (table["seconds"] > 0).all() and table["ridge"].notna().all()
     assert len(linearized.plot(table).axes) >= 3
+
+
+def test_compare_of_arrays_names_the_model_and_the_seed_where_the_best_ridge_is_an_end_of_its_grid(directories, capfd):
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    label = "krr:POLYNOMIAL:degree=1"
+    table = linearized.compare(x, x @ [1, 2, -1], models=[label, "linear"])  # without noise: the smallest is the best
+    assert table["model"].tolist() == [label, "linear"] and (table["test_r2"] > 0.999).all()
+    assert table["edge"].tolist() == ["smallest", ""] and table["seconds"].gt(0).all()
+    assert f"{label} (seed 0): The best ridge, ρ = " in capfd.readouterr().err
+    assert len(linearized.plot(table).axes) >= 3
+    again = linearized.compare(x, x @ [1, 2, -1], models=[label, "linear"])
+    pd.testing.assert_frame_equal(again, table)  # read back

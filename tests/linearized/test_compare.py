@@ -156,9 +156,21 @@ def test_a_kernel_that_was_there_is_told():
     assert notes(named("krr:NTK", kernel_found=False)) == []
 
 
+def test_ridges_at_an_end_of_their_grid_are_marked_and_named_with_their_seeds():
+    rows = named("RF", ridge=1e-8, test_accuracy=0.9, seed=0, edge="smallest")
+    rows += named("RF", ridge=2e-8, test_accuracy=0.9, seed=1, edge="") + named("NN", ridge=3.0, seed=0, edge="largest")
+    rows += named("NT", ridge=4.0, seed=0, edge="")
+    [note] = notes(rows)
+    assert note.startswith("* The ridge is at an end of its grid")
+    assert "RF (the smallest for seed 0), NN (the largest). " in note and "NT" not in note
+    [ridges] = [column for column in summary({"columns": COLUMNS, "rows": rows}) if column.title == "ridge"]
+    assert ridges.cells == ["1.5e-08 *", "3 *", "4"]
+    assert notes(named("RF", ridge=1.0)) == []  # of a comparison that was made before ends were kept
+
+
 def test_the_page_holds_every_model_and_run(tmp_path):
     rows = named("RF<b>", test_accuracy=0.9, seed=0) + named("RF<b>", test_accuracy=0.92, seed=1)
-    rows += named("NN", test_accuracy=0.95, seed=0, trained_to_end="NO", loss_change=5.0)
+    rows += named("NN", test_accuracy=0.95, seed=0, trained_to_end="NO", loss_change=5.0, ridge=1.0, edge="largest")
     record = {
         "title": "patients",
         "columns": COLUMNS,
@@ -168,4 +180,5 @@ def test_the_page_holds_every_model_and_run(tmp_path):
     text = write_comparison_page(record, tmp_path / "page.html").read_text()
     assert text.count("RF&lt;b&gt;") >= 3 and "<b>" not in text
     assert "0.91 ± 0.014" in text and "Not trained to their end: NN" in text and record["command"] in text
+    assert "1 *" in text and "an end of its grid, and a better one may lie beyond: NN (the largest)" in text
     assert "default-src 'none'" in text and "<svg" in text

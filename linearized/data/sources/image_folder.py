@@ -16,6 +16,7 @@ import numpy as np
 from absl import logging
 
 from linearized.base.errors import UserError
+from linearized.base.messages import log_once
 from linearized.base.reading import Unreadable
 from linearized.data.dataset import Dataset, Split, fingerprint
 from linearized.data.images import MODES, SUFFIXES, read_image
@@ -91,7 +92,7 @@ def found_pictures(folder: Path) -> tuple[dict[str, Pictures], list[str]]:
     """
     parts = {kind: _pictures(path) for kind, path in split_folders(folder).items()}
     if "test" not in parts and "validation" in parts:
-        logging.info("%s has no test part: its validation part is scored as one.", folder)
+        log_once(logging.INFO, "%s has no test part: its validation part is scored as one.", folder)
         parts["test"] = parts.pop("validation")
     classes = sorted(set(parts["train"].labels))
     if len(classes) < 2:
@@ -120,8 +121,8 @@ def _pictures(folder: Path) -> Pictures:
                     others += 1
     loose = sum(path.suffix.lower() in SUFFIXES and not hidden(path.name) for path in folder.iterdir())
     if loose or others:
-        logging.warning("%s: passed over %d pictures outside of class folders and %d files that are no pictures (%s).",
-                        folder, loose, others, ", ".join(SUFFIXES))  # fmt: skip
+        log_once(logging.WARNING, "%s: passed over %d pictures outside of class folders and %d files that are no "
+                 "pictures (%s).", folder, loose, others, ", ".join(SUFFIXES))  # fmt: skip
     order = sorted(range(len(paths)), key=lambda row: (labels[row], paths[row].parts))
     return Pictures(folder, paths, labels).take(order)
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from linearized import from_arrays
 from linearized.base.errors import UserError
+from linearized.cli.data import command
 from linearized.data.loading import load_rows
 from linearized.data.sources import image_folder
 from linearized.data.sources.image_folder import skipped_notes
@@ -148,3 +149,18 @@ def test_flags_of_pictures_are_refused_for_other_formats(tmp_path):
     for flag in ("image_size", "channels", "skip_bad"):
         with pytest.raises(UserError, match=flag):
             Settings(data=str(tmp_path / "a.npz"), **{flag: {"image_size": "8", "channels": "grey"}.get(flag, True)})
+
+
+def test_a_validation_part_in_the_place_of_the_test_part_is_told_once(tmp_path, caplog, capsys):
+    for part in ("train", "validation"):
+        for name in ("cat", "dog"):
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for number in range(3):
+                Image.new("L", (8, 8), 10 * number).save(tmp_path / "data" / part / name / f"{number}.png")
+        (tmp_path / "data" / part / "loose.png").touch()
+    with caplog.at_level("INFO"):
+        assert command([f"--data={tmp_path / 'data'}", f"--out={tmp_path / 'a.png'}"]) == 0
+    assert "6 train, 6 test rows" in capsys.readouterr().out
+    lines = [record.getMessage() for record in caplog.records]
+    assert sum("its validation part is scored as one" in line for line in lines) == 1
+    assert sum("passed over 1 pictures" in line for line in lines) == 2  # one per part

@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 import kernel_gen
 from linearized.base.weights import first_layer, tangent_layers
@@ -30,6 +30,19 @@ from linearized.sklearn import (
 @parametrize_with_checks([RandomFeaturesRidge(60), NeuralTangentRidge(40)])
 def test_ridges_pass_scikit_learns_own_checks(estimator, check):
     check(estimator)
+
+
+QUICK = ("check_estimator_cloneable", "check_estimators_pickle", "check_fit2d_predict1d", "check_n_features_in",
+         "check_parameters_default_constructible", "check_no_attributes_set_in_init")  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [NetworkClassifier, NetworkRegressor])
+def test_networks_pass_some_of_scikit_learns_own_checks(kind):
+    estimator = kind(num_units=4, epochs=2)
+    found = {check.func.__name__: (made, check) for made, check in estimator_checks_generator(estimator)}
+    for name in QUICK:
+        made, check = found[name]
+        check(made)
 
 
 @pytest.mark.slow
