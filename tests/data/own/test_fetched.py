@@ -132,13 +132,6 @@ def test_failed_downloads_are_one_line_that_says_what_to_do(monkeypatch, text, f
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("package, extra", [("datasets", "hf"), ("tensorflow_datasets", "tfds")])
-def test_missing_packages_name_their_extra(monkeypatch, package, extra):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf'needs the package {package} .*pip install "linearized\[{extra}\]"'):
-        loaded(f"{extra}:mnist")
-
-
 def test_unknown_sklearn_sets_list_the_known_ones():
     with pytest.raises(UserError, match=r"Unknown data set sklearn:iriss. The choices are: breast_cancer"):
         loaded("sklearn:iriss")

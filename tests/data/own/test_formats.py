@@ -1,6 +1,5 @@
 """Every format of --data: equal to the same arrays given directly, and one entry of the registry."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -273,13 +272,6 @@ def test_a_bad_table_is_one_clear_line(tmp_path, name):
     with pytest.raises(UserError, match=words) as caught:
         DataSettings(data=str(tmp_path / "a.csv"), **settings).described().load()
     assert str(caught.value).isprintable()
-
-
-@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is not None, reason="pyarrow is installed")
-def test_a_missing_pyarrow_is_one_line(tmp_path):
-    (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"needs the extra \[parquet\]"):
-        DataSettings(data=str(tmp_path / "a.parquet"))
 
 
 @pytest.mark.parametrize("count", [60_000, pytest.param(500_000, marks=pytest.mark.slow)])

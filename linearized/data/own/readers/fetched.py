@@ -1,8 +1,6 @@
 """What the readers of data sets by name share: arrays that are fetched once per process, and their digest."""
 
 import functools
-import importlib
-from typing import Any
 
 from linearized.base.errors import UserError
 from linearized.base.reading import one_line
@@ -53,15 +51,6 @@ def _arrays(reader: Fetched, text: str, *own: tuple[str, str]) -> OwnArrays:
 @functools.lru_cache(maxsize=8)
 def _digest(reader: Fetched, text: str, *own: tuple[str, str]) -> str:
     return fingerprint(*contents(_arrays(reader, text, *own)))
-
-
-def package(name: str, extra: str) -> Any:
-    """Return an optional package. Raises `UserError` that names the extra to install."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"--data={extra}:... needs the package {name} ({one_line(error)}). Install it with: "
-                        f'pip install "linearized[{extra}]".') from error  # fmt: skip
 
 
 def failed(text: str, error: Exception, advice: str) -> UserError:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from linearized.base.errors import UserError
+from linearized.base.extras import require
 from linearized.base.reading import parsing
 from linearized.data.images import head_of, pixels_of
 from linearized.data.own.arrays import OwnArrays
-from linearized.data.own.readers.fetched import Fetched, failed, package
+from linearized.data.own.readers.fetched import Fetched, failed
 from linearized.data.own.readers.image_folder import image_size
 
 TARGETS = ("label", "labels", "fine_label", "target", "class", "y")
@@ -32,7 +33,7 @@ class HuggingFace(Fetched):
 
     def fetch(self, name: str, target: str = "", image_size: str = "", channels: str = "auto") -> OwnArrays:
         """See `Fetched`."""
-        datasets = package("datasets", "hf")
+        datasets = require("datasets", "hf", f"--data=hf:{name}")
         repository, _, config = name.partition("@")
         try:
             loaded = datasets.load_dataset(repository, config or None)
@@ -60,7 +61,7 @@ class TensorFlowDatasets(Fetched):
 
     def fetch(self, name: str, target: str = "") -> OwnArrays:
         """See `Fetched`."""
-        tfds = package("tensorflow_datasets", "tfds")
+        tfds = require("tensorflow_datasets", "tfds", f"--data=tfds:{name}")
         try:
             loaded, about = tfds.load(name, batch_size=-1, with_info=True)
             parts = tfds.as_numpy(loaded)
