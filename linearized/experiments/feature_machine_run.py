@@ -18,7 +18,7 @@ import numpy as np
 from absl import logging
 
 from kernel_gen.gram_in_memory import gram
-from kernel_gen.kernels.stretched import StretchedKernel, effective_rank, overlap
+from kernel_gen.kernels.stretched import StretchedKernel, effective_rank, overlap, spectrum
 from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
 from linearized.experiments import run as life
@@ -32,6 +32,7 @@ from linearized.settings.feature_machine_settings import bandwidth_factors
 from linearized.solvers.checkpoint import Checkpoint
 
 POWERS = (1.0, 0.5)  # that --rfm_search tries
+MOST_EIGENVALUES = 1000  # of the best metric that a record keeps
 KEPT = ("index", "ridge", "converged", "iterations", "residual")  # of a table of ridges, beside losses and accuracies
 
 
@@ -73,8 +74,9 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
     found = machine.solution(steps[best]["variant"], steps[best]["iteration"])
     record, arrays = record_of(config, level, dataset, found.path, found.outputs, found.kernel.scale)
     about = {"variants": [{**dataclasses.asdict(one), "name": str(one)} for one in machine.variants],
-             "steps": steps, "best": best}  # fmt: skip
-    learned = {"metric": found.metric, "bandwidth": np.float64(_bandwidth(found.kernel) or np.nan)}
+             "steps": steps, "best": best, "spectrum": spectrum(found.metric)[:MOST_EIGENVALUES].tolist(),
+             "image_shape": None if dataset.image_shape is None else list(dataset.image_shape)}  # fmt: skip
+    learned = {"metric": found.metric, "bandwidth": np.array([_bandwidth(found.kernel) or np.nan])}
     arrays |= {f"feature_machine/{name}": value for name, value in learned.items()}
     return life.Outcome({**record, "feature_machine": about}, arrays)
 

@@ -70,7 +70,7 @@ def learned(settings: KernelSettings, arrays: Mapping[str, np.ndarray]) -> Any:
 
     base = base_kernel(settings)
     if hasattr(base, "bandwidth"):
-        base.bandwidth = float(arrays["feature_machine/bandwidth"])
+        base.bandwidth = float(arrays["feature_machine/bandwidth"][0])
     return StretchedKernel(base, arrays["feature_machine/metric"])
 
 

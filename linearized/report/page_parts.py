@@ -13,7 +13,7 @@ from absl import logging
 
 from linearized.base.child_processes import spawned_pool
 from linearized.base.errors import UserError
-from linearized.report import noise_plots, ridge_plots, style, tangent_plots
+from linearized.report import feature_machine_plots, noise_plots, ridge_plots, style, tangent_plots
 from linearized.report.runs import Runs
 from linearized.storage import results
 from linearized.storage.result_schema import choice, fell_short
@@ -254,6 +254,11 @@ def _run_figures(row: int, record: dict[str, Any], folder: Path) -> Iterator[str
         for panel in ridge_plots.ridge_panels(record):
             label = f"{panel} against the ridge: {record['title']}, chosen by {record['chosen']['by']}"
             yield style.inline_svg(ridge_plots.ridge_curves(record, [panel], narrow=True), f"{panel}-{row}", label)
+    if "feature_machine" in record:
+        for panel in feature_machine_plots.PANELS:
+            label = f"{panel} of the feature machine: {record['title']}"
+            picture = feature_machine_plots.feature_machine(record, panels=[panel], narrow=True)
+            yield style.inline_svg(picture, f"features-{panel}-{row}", label)
     if record.get("tangents", {}).get("epochs"):
         for panel in tangent_plots.PANELS:
             label = f"{panel} of the tangent kernel against the epoch: {record['title']}"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from linearized.report.feature_machine_plots import feature_machine
 from linearized.report.ridge_plots import ridge_curves, training_curves
 from linearized.report.style import save_figure
 from linearized.report.tangent_plots import lazy_to_rich
@@ -18,10 +19,10 @@ from linearized.storage.results import load, load_arrays
 
 
 def draw_run(folder: Path, record: Mapping[str, Any], *, again: bool, solver: str) -> None:
-    """Draw `curves.png`, `tangents.png` and the solver's picture in a run's folder, each where it is missing.
+    """Draw `curves.png`, `tangents.png`, `features.png` and the solver's picture in a run's folder, where missing.
 
-    `tangents.png` is that of a run with `--tangent_at`. The solver's picture is left out for a run without a history,
-    such as a direct solution.
+    `tangents.png` is that of a run with `--tangent_at`, `features.png` that of a feature machine. The solver's picture
+    is left out for a run without a history, such as a direct solution.
 
     Args:
         record: The run's record, see `linearized.storage.results.load`.
@@ -32,6 +33,9 @@ def draw_run(folder: Path, record: Mapping[str, Any], *, again: bool, solver: st
         save_figure(ridge_curves(record), folder / "curves.png")
     if record.get("tangents", {}).get("epochs") and (again or not (folder / "tangents.png").is_file()):
         save_figure(lazy_to_rich(record), folder / "tangents.png")
+    if "feature_machine" in record and (again or not (folder / "features.png").is_file()):
+        metric = load_arrays(folder, "feature_machine")["feature_machine/metric"]
+        save_figure(feature_machine(record, metric), folder / "features.png")
     if again or not (folder / solver).is_file():
         arrays = load_arrays(folder, "history")
         if any(len(history) for history in arrays.values()):

@@ -60,6 +60,8 @@ def check_record(record: Any) -> None:
                 raise BadRecord(f"linear.{name} is {value!r:.40}, not a number")
     if "tangents" in record:
         _tangents(_object(record["tangents"], "tangents"))
+    if "feature_machine" in record:
+        _feature_machine(_object(record["feature_machine"], "feature_machine"))
 
 
 def _tangents(measured: Mapping[str, Any]) -> None:
@@ -82,6 +84,32 @@ def _tangents(measured: Mapping[str, Any]) -> None:
         _is(_object(infinite, "tangents.infinite_width"), "kernel", str, "tangents.infinite_width.")
         for what in ("accuracy", "loss"):
             _is(infinite, what, float, "tangents.infinite_width.", null=True)
+
+
+def _feature_machine(machine: Mapping[str, Any]) -> None:
+    """Check the variants and iterations of a feature machine, and that the best one is among them."""
+    for name in ("variants", "steps", "spectrum"):
+        if not isinstance(machine.get(name), list) or not machine[name]:
+            raise BadRecord(f"feature_machine.{name} is no list of at least one")
+    for place, variant in enumerate(machine["variants"]):
+        where = f"feature_machine.variants[{place}]"
+        _is(_object(variant, where), "name", str, f"{where}.")
+        _is(variant, "factor", float, f"{where}.")
+    for place, step in enumerate(machine["steps"]):
+        where = f"feature_machine.steps[{place}]"
+        for name, kind in (("variant", int), ("iteration", int), ("position", int), ("effective_rank", float)):
+            _is(_object(step, where), name, kind, f"{where}.")
+        _is(step, "overlap", float, f"{where}.", null=True)
+        ridges = step.get("ridges")
+        if not isinstance(ridges, list) or not 0 <= step["position"] < len(ridges):
+            raise BadRecord(f"{where}.ridges has no ridge {step['position']}")
+        for entry in ridges:
+            _is(_object(entry, f"{where}.ridges"), "ridge", float, f"{where}.ridges.")
+        if not 0 <= step["variant"] < len(machine["variants"]):
+            raise BadRecord(f"{where}.variant is {step['variant']}")
+    _is(machine, "best", int, "feature_machine.")
+    if not 0 <= machine["best"] < len(machine["steps"]):
+        raise BadRecord(f"feature_machine.best is {machine['best']}, and there are {len(machine['steps'])} steps")
 
 
 def _made_by(made: Mapping[str, Any]) -> None:

@@ -80,7 +80,7 @@ def test_iteration_0_is_the_fixed_kernel_and_the_others_are_those_of_the_library
         assert step["bandwidth"] == pytest.approx(expected.bandwidth, rel=1e-4)
     best = steps[machine.record["feature_machine"]["best"]]
     stored = load_arrays(machine.folder)
-    assert stored["feature_machine/bandwidth"] == best["bandwidth"]
+    assert stored["feature_machine/bandwidth"].tolist() == [best["bandwidth"]]
     np.testing.assert_allclose(stored["feature_machine/metric"], made.steps[made.best].metric, atol=1e-3)
 
 

@@ -1,0 +1,176 @@
+"""What a recursive feature machine learned: scores and metric against the iteration, the metric's spectrum and entries.
+
+The metric of images is drawn as images: its diagonal, which says how much each pixel counts, and its leading
+eigenvector.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from linearized.report.style import COLOURS, NARROW, cap_accuracy, handles_of, legend_below, new_figure, wrapped_title
+from linearized.report.ticks import log_axis
+
+PANELS = ("scores", "metric", "spectrum")  # that need the record alone
+PICTURES = ("entries", "diagonal", "direction")  # that need M
+_SPLITS = {"validation": (COLOURS[0], "o"), "leave_one_out": (COLOURS[2], "s"), "test": (COLOURS[1], "^")}
+MOST_COLUMNS = 400  # of a metric that is drawn entry by entry
+
+
+def feature_machine(
+    record: Mapping[str, Any], metric: np.ndarray | None = None, panels: Iterable[str] | None = None, *,
+    narrow: bool = False,
+) -> Figure:  # fmt: skip
+    """Draw what a run of `--kernel=RFM` recorded.
+
+    Args:
+        record: The run's record.
+        metric: M of its best iteration, (d, d), or its diagonal (d,), from arrays.h5; None: the panels of M are left
+            out.
+        panels: Some of `PANELS` and `PICTURES`; None: all that can be drawn.
+        narrow: For one panel inside a page, which names the run itself.
+    """
+    machine = record["feature_machine"]
+    if panels is None:
+        panels = [*PANELS, *([] if metric is None else _pictures(machine, metric))]
+    panels = list(panels)
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(NARROW if narrow else 0.6 + 3.9 * columns, 3.1 * rows, nrows=rows, ncols=columns)
+    for axis, panel in zip(axes, panels, strict=False):
+        if panel in PANELS:
+            {"scores": _scores, "metric": _metric, "spectrum": _spectrum}[panel](axis, machine)
+        else:
+            {"entries": _entries, "diagonal": _diagonal, "direction": _direction}[panel](axis, machine, metric)
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    if not narrow:
+        best = machine["steps"][machine["best"]]
+        name = machine["variants"][best["variant"]]["name"] if best["iteration"] else "the fixed kernel"
+        wrapped_title(figure, f"{record['title']}; best is iteration {best['iteration']}, {name}")
+    legend_below(figure, handles_of(axes))
+    return figure
+
+
+def _pictures(machine: Mapping[str, Any], metric: np.ndarray) -> list[str]:
+    found = ["entries"] if metric.ndim == 2 and len(metric) <= MOST_COLUMNS else []
+    return [*found, "diagonal", *(["direction"] if metric.ndim == 2 and machine["image_shape"] else [])]
+
+
+def _lines(machine: Mapping[str, Any]) -> dict[int, list[Mapping[str, Any]]]:
+    """Return the steps of each variant, from the fixed kernel on, which variants of one bandwidth share."""
+    steps, variants = machine["steps"], machine["variants"]
+    start = {variants[step["variant"]]["factor"]: step for step in steps if step["iteration"] == 0}
+    return {
+        number: [start[variant["factor"]], *(one for one in steps if one["variant"] == number and one["iteration"])]
+        for number, variant in enumerate(variants)
+    }
+
+
+def _value(step: Mapping[str, Any], name: str) -> float:
+    value = step["ridges"][step["position"]].get(name)
+    return np.nan if value is None else value
+
+
+def _scores(axis: Axes, machine: Mapping[str, Any]) -> None:
+    """Draw scores at the best ridge against the iteration; of other variants than the best one by thin lines."""
+    best, lines = machine["steps"][machine["best"]], _lines(machine)
+    entry = best["ridges"][best["position"]]
+    metric = "loss" if entry.get("test_accuracy") is None else "accuracy"
+    for split, (colour, marker) in _SPLITS.items():
+        name = f"{split}_{metric}"
+        if entry.get(name) is None:
+            continue
+        for number, steps in lines.items():
+            own = number == best["variant"]
+            look = {"marker": marker, "markersize": 4, "label": f"{split.replace('_', '-')} {metric}"} if own else {
+                "linewidth": 0.6, "alpha": 0.45, "label": "_"}  # fmt: skip
+            axis.plot([step["iteration"] for step in steps], [_value(step, name) for step in steps], color=colour,
+                      **look)  # fmt: skip
+        axis.plot(best["iteration"], entry[name], marker, color=colour, markersize=9, label="_")
+    if len(lines) > 1:
+        axis.plot([], [], color="0.4", linewidth=0.6, alpha=0.6, label="other metrics")
+    axis.set(xlabel="iteration", ylabel=metric)
+    if metric == "loss" and axis.dataLim.ymax > 5 * max(axis.dataLim.ymin, 1e-300):
+        log_axis(axis, "y")
+    cap_accuracy(axis, metric)
+    _whole(axis)
+
+
+def _metric(axis: Axes, machine: Mapping[str, Any]) -> None:
+    """Draw the overlap with the directions of the labels, where they are known, and the effective rank."""
+    best = machine["steps"][machine["best"]]
+    steps = _lines(machine)[best["variant"]]
+    places = [step["iteration"] for step in steps]
+    rank = axis
+    if best["overlap"] is not None:
+        axis.plot(places, [step["overlap"] for step in steps], "o-", color=COLOURS[2], markersize=4,
+                  label="share of tr M in the directions of the labels")  # fmt: skip
+        axis.set(ylim=(-0.03, 1.03), ylabel="share of tr M")
+        rank = axis.twinx()
+        rank.grid(False)
+        rank.spines["right"].set_visible(True)
+    rank.plot(places, [step["effective_rank"] for step in steps], "v--", color="0.45", markersize=4,
+              label="_" if rank is not axis else "effective rank of M")  # fmt: skip
+    if rank is not axis:
+        axis.plot([], [], "v--", color="0.45", markersize=4, label="effective rank of M")
+    rank.set(ylabel="effective rank", ylim=(0, None))
+    axis.set_xlabel("iteration")
+    _whole(axis)
+
+
+def _spectrum(axis: Axes, machine: Mapping[str, Any]) -> None:
+    """Draw the eigenvalues of M against their index; 1 is the metric of the fixed kernel."""
+    values = np.asarray(machine["spectrum"])
+    kept = values > max(values.max(), 1e-300) * 1e-12
+    axis.plot(np.arange(1, len(values) + 1)[kept], values[kept], ".-", color=COLOURS[6], markersize=4)
+    axis.axhline(1, color="0.6", linewidth=0.8, linestyle="--", label="the fixed metric")
+    axis.set(xlabel="index", ylabel="eigenvalue of M")
+    log_axis(axis, "x")
+    log_axis(axis, "y")
+
+
+def _entries(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> None:
+    """Draw M entry by entry, by the root of its absolute values, with their signs."""
+    roots = np.sign(metric) * np.sqrt(np.abs(metric))
+    most = np.abs(roots).max()
+    drawn = axis.imshow(roots, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
+    axis.set(title="M, signed root of entries", xlabel="column", ylabel="column")
+    axis.grid(False)
+    axis.figure.colorbar(drawn, ax=axis, shrink=0.85)
+
+
+def _diagonal(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> None:
+    diagonal = metric if metric.ndim == 1 else np.diagonal(metric)
+    if machine["image_shape"]:
+        _image(axis, diagonal, machine["image_shape"], "diagonal of M", "viridis")
+        return
+    axis.plot(np.arange(len(diagonal)), diagonal, color="0.6", linewidth=0.6)
+    axis.plot(np.arange(len(diagonal)), diagonal, ".", color=COLOURS[0], markersize=4)
+    axis.set(title="diagonal of M", xlabel="column", ylim=(0, None))
+
+
+def _direction(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> None:
+    leading = np.linalg.eigh(metric)[1][:, -1]
+    leading = leading * np.sign(leading[np.abs(leading).argmax()])
+    _image(axis, leading, machine["image_shape"], "leading eigenvector of M", "RdBu_r", signed=True)
+
+
+def _image(
+    axis: Axes, values: np.ndarray, image_shape: list[int], title: str, colours: str, *, signed: bool = False
+) -> None:
+    """Draw values of pixels, of several channels their mean."""
+    pixels = values.reshape(image_shape).mean(axis=2)
+    limits = {"vmin": -np.abs(pixels).max(), "vmax": np.abs(pixels).max()} if signed else {"vmin": 0}
+    drawn = axis.imshow(pixels, cmap=colours, interpolation="nearest", **limits)
+    axis.set(title=title, xticks=[], yticks=[])
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    axis.figure.colorbar(drawn, ax=axis, shrink=0.85)
+
+
+def _whole(axis: Axes) -> None:
+    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
