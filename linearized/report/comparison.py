@@ -12,6 +12,7 @@ from linearized.base.errors import UserError
 from linearized.base.reading import parsing, read_json
 from linearized.settings.command import run_command
 from linearized.settings.config import Settings, setting
+from linearized.storage.results import COMPARISON
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ def main(config: ComparisonSettings) -> None:
         raise UserError(f"--out must end in .png, .pdf or .svg. Received: {config.out!r}.")
     if config.page and Path(config.page).suffix != ".html":
         raise UserError(f"--page must end in .html. Received: {config.page!r}.")
-    path = Path(config.directory) / "comparison.json"
+    path = Path(config.directory) / COMPARISON
     advice = "Make it with: linearized compare"
     record = read_json(path, advice)
     with parsing(path, "a comparison", advice):

@@ -27,7 +27,8 @@ _COLUMNS = {
     "test_loss": "test loss", "train_loss": "train loss", "validation_accuracy": "validation accuracy",
     "validation_loss": "validation loss", "leave_one_out_accuracy": "leave-one-out accuracy",
     "leave_one_out_loss": "leave-one-out loss", "test_relative_risk": "risk relative to linear", "ridge": "ridge",
-    "chosen_by": "ridge chosen by", "flaw": "convergence", "iterations": "steps", "seconds": "seconds",
+    "chosen_by": "ridge chosen by", "flaw": "convergence", "arrays": "arrays",
+    "iterations": "steps", "seconds": "seconds",
 }  # fmt: skip
 _RIDGE_COLUMNS = {
     "index": "index", "ridge": "ridge", "train_loss": "train loss", "validation_loss": "validation loss",
@@ -72,7 +73,8 @@ def facts(runs: Runs) -> list[tuple[str, str]]:
     for column, name in (("dataset", "data"), ("model", "models and kernels")):
         values = sorted(map(str, table[column].unique())) if len(table) else []
         found.append((name, ", ".join(values) or "none"))
-    told = {"unreadable": len(runs.unreadable), "unfinished": len(runs.unfinished), "not converged": missed}
+    told = {"unreadable": len(runs.unreadable), "with unreadable arrays": len(runs.bad_arrays),
+            "unfinished": len(runs.unfinished), "not converged": missed}  # fmt: skip
     problems = ", ".join(f"{count} {name}" for name, count in told.items() if count)
     seconds = float(table["seconds"].sum()) if len(table) else 0.0
     return [*found, ("time to fit", duration(seconds)), ("problems", problems or "none")]
@@ -147,6 +149,10 @@ def problems(runs: Runs) -> Iterator[PageTable]:
     if runs.unreadable:
         rows = [[path, reason] for path, reason in runs.unreadable.items()]
         yield PageTable("Results that cannot be read.", [("file", False), ("why", False)], rows)
+    if runs.bad_arrays:
+        rows = [[runs.records[row]["title"], reason] for row, reason in runs.bad_arrays.items()]
+        caption = "Runs whose arrays cannot be read: their scores stand, predictions and the solver's history are lost."
+        yield PageTable(caption, [("run", False), ("why", False)], rows, [f"run-{row}" for row in runs.bad_arrays])
     if runs.unfinished:
         rows = [[str(run.folder), run.changed, ", ".join(run.files[:5])] for run in runs.unfinished]
         caption = "Runs without a result: stopped, failed, or still at work. The same command goes on with them."

@@ -13,6 +13,7 @@ import pandas as pd
 from linearized.base.errors import UserError
 from linearized.report.noise_plots import labelled
 from linearized.storage import results
+from linearized.storage.array_files import open_hdf5
 from linearized.storage.result_schema import fell_short
 
 
@@ -33,12 +34,15 @@ class Runs:
         table: One row a run (`linearized.storage.results.collect`), with the `label` that a legend gives it.
         records: The whole record of each row.
         unreadable: Results that could not be read, with the reason.
+        bad_arrays: Rows of the table whose `arrays.h5` is missing or damaged, with the reason; `arrays` of the table
+            has a word for it.
     """
 
     table: pd.DataFrame
     records: list[dict[str, Any]]
     unreadable: dict[str, str]
     unfinished: list[Unfinished]
+    bad_arrays: dict[int, str] = dataclasses.field(default_factory=dict)
 
     def missed(self) -> list[tuple[int, dict[str, Any]]]:
         """Return every ridge whose tolerance was missed or whose training diverged, as (row of the table, entry)."""
@@ -82,9 +86,13 @@ def find(folders: Sequence[Path]) -> Runs:
         table = table.sort_values(["dataset", "model", "noise_ind"], kind="stable", ignore_index=True)
         table["label"] = labelled(table)
     records = [results.load(path) for path in table.get("path", ())]
-    return Runs(table, records, {path: _reason(path) for path in dict.fromkeys(bad)}, unfinished)
+    bad_arrays = {row: reason for row, path in enumerate(table.get("path", ())) if (reason := _bad_arrays(path))}
+    if bad_arrays:
+        table["arrays"] = [_LOST if row in bad_arrays else "" for row in range(len(table))]
+    return Runs(table, records, {path: _reason(path) for path in dict.fromkeys(bad)}, unfinished, bad_arrays)
 
 
+_LOST = "cannot be read"
 _HOW = "Make one with: linearized train --model=RF"
 
 
@@ -94,6 +102,15 @@ def _reason(path: str) -> str:
     except UserError as error:
         return str(error)
     return "It can be read again: it was being changed. Make the page again."
+
+
+def _bad_arrays(path: str) -> str | None:
+    """Return why the arrays of a finished run cannot be read; None where their checksum is right."""
+    try:
+        with open_hdf5(Path(path) / "arrays.h5", results.AGAIN):
+            return None
+    except UserError as error:
+        return str(error)
 
 
 def _unfinished(folder: Path) -> list[Unfinished]:

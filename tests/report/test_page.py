@@ -65,7 +65,24 @@ def test_everything_is_found(saved):
     assert "is damaged" in runs.unreadable[str(saved / "damaged" / "result.json")]
     assert [(run.folder.name, run.files) for run in runs.unfinished] == [("stopped", ["unfinished/state.npz"])]
     assert sorted(runs.records[row]["title"].split(",")[0] for row, _ in runs.missed()) == ["NT", "NTK2"]
+    assert not runs.bad_arrays and "arrays" not in runs.table
     assert runs.fingerprints()["runs"].sum() == runs.versions()["runs"].sum() == 9
+
+
+def test_runs_whose_arrays_are_damaged_or_missing_are_on_the_page_and_in_the_table(saved, tmp_path):
+    path = saved / "NN_0" / "arrays.h5"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    (saved / "kernel_1" / "arrays.h5").unlink()
+    runs = find([saved])
+    reasons = {Path(runs.table["path"][row]).name: reason for row, reason in runs.bad_arrays.items()}
+    assert sorted(reasons) == ["NN_0", "kernel_1"]
+    assert "arrays.h5 is damaged" in reasons["NN_0"] and "arrays.h5 does not exist" in reasons["kernel_1"]
+    assert [Path(path).name for path in runs.table["path"][runs.table["arrays"] != ""]] == ["NN_0", "kernel_1"]
+    text = write_page(runs, tmp_path / "page.html", folders=[saved], metrics=METRICS).read_text()
+    assert "2 with unreadable arrays" in text and text.count("cannot be read</td>") == 2
+    assert "their scores stand" in text and "arrays.h5 is damaged" in text
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
