@@ -4,9 +4,12 @@
     python -m kernel_gen.status --features=NTK --dataset=FMNIST                 features of a kernel
     python -m kernel_gen.status --folder=storage/cntk/...                       any folder of shards
     python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10 --verify        recomputes random entries in float64
+    python -m kernel_gen.status --runs                                          runs at work and stopped ones
 
-The flags are those that the shards were made with. Temporary files and locks of jobs that were killed are removed;
-nothing else is changed on disk.
+Without any flag the runs are listed before the shards.
+
+The flags are those that the shards were made with. Temporary files and locks of jobs and runs that were killed are
+removed; nothing else is changed on disk.
 """
 
 import contextlib
@@ -16,6 +19,7 @@ from collections.abc import Sequence
 
 from kernel_gen.jobs.feature_job import EmbedSettings
 from kernel_gen.jobs.gram_job import KernelJobSettings
+from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.settings.command import run_command
 from linearized.settings.config import LARGEST_SEED, setting
@@ -29,6 +33,10 @@ from linearized.storage.manifest import FEATURES, GRAM, kind_of, load_manifest
 class StatusSettings(EmbeddedRows, GramSettings):
     """Settings of `python -m kernel_gen.status`."""
 
+    runs: bool = setting(
+        False, "list the runs of train, krr, compare, theory and finetune that are not finished, instead of shards",
+        identity=False,
+    )  # fmt: skip
     verify: bool = setting(
         False, "recompute random entries in float64, or random rows of features, and compare", identity=False
     )
@@ -49,6 +57,13 @@ class StatusSettings(EmbeddedRows, GramSettings):
         when=when(verify=SET),
     )
 
+    def __post_init__(self):
+        super().__post_init__()
+        others = [field.name for field in dataclasses.fields(self)
+                  if field.name != "runs" and getattr(self, field.name) != field.default]  # fmt: skip
+        if self.runs and others:
+            raise UserError(f"--runs lists runs of every kind: leave out --{others[0]}.")
+
     def job_settings(self) -> KernelJobSettings | EmbedSettings:
         """Return the settings of the command that makes the shards."""
         cls = EmbedSettings if self.features else KernelJobSettings
@@ -62,6 +77,10 @@ def main(config: StatusSettings) -> None:
     from kernel_gen.jobs.verification import tolerance, verify
     from linearized.base.terminal import say
 
+    if config.runs or config == StatusSettings():
+        say_runs()
+    if config.runs:
+        return
     settings = config.job_settings()
     folder = settings.path()
     kind = kind_of(folder)
@@ -86,6 +105,19 @@ def main(config: StatusSettings) -> None:
                 f"{what.capitalize()} of {folder} differ by {worst:.1e} from those recomputed{how} (up to "
                 f"{most:.0e} is rounding). Remove the folder and make it anew."
             )
+
+
+def say_runs() -> None:
+    """Print the runs that are not finished, after removing what killed ones left and do not need."""
+    from linearized.base.terminal import say
+    from linearized.storage.run_states import unfinished_runs
+
+    for directory_name in ("nn_dir", "rkhs_dir"):
+        folder = directory(directory_name)
+        found = unfinished_runs(folder)
+        say(f"{folder}: {len(found)} runs are not finished")
+        for state in found:
+            say(f"{state}", indent="  ")
 
 
 def command(arguments: Sequence[str] | None = None) -> int:

@@ -47,9 +47,9 @@ from linearized.settings.command import run_command
 from linearized.settings.config import Settings, setting
 from linearized.storage.files import refuse_claimed, whole_file
 from linearized.storage.result_schema import convergence
-from linearized.storage.results import finished, load, peak_memory_gib
+from linearized.storage.results import COMPARISON, finished, load, peak_memory_gib
 
-PROGRAM, NAME = "linearized compare", "comparison.json"
+PROGRAM = "linearized compare"
 COLUMNS = {
     "label": "model",
     "seed": "seed",
@@ -226,7 +226,7 @@ _EMPTY = dict.fromkeys((*COLUMNS, "flaw", "edge", "folder", "kernel_found"))
 def _read_back(folder: Path, config: CompareSettings) -> dict[str, Any] | None:
     """Return the record of a finished comparison; None where there is none, or its runs are not those of now."""
     runs = {key: settings for key, settings in config.seeded_runs().items() if settings}
-    if not (folder / NAME).is_file() or not all(finished(settings.folder()) for settings in runs.values()):
+    if not (folder / COMPARISON).is_file() or not all(finished(settings.folder()) for settings in runs.values()):
         return None
     record = _load(folder)
     rows = [_row(label, settings.folder(), config.seed + seed) for (label, seed), settings in runs.items()]
@@ -235,12 +235,12 @@ def _read_back(folder: Path, config: CompareSettings) -> dict[str, Any] | None:
 
 
 def _save(folder: Path, record: Mapping[str, Any], _arrays: Mapping[str, Any]) -> None:
-    with whole_file(folder / NAME) as path:
+    with whole_file(folder / COMPARISON) as path:
         write_json(path, record)
 
 
 def _load(folder: Path) -> dict[str, Any]:
-    return read_json(folder / NAME, "Remove its folder and run again.")
+    return read_json(folder / COMPARISON, "Remove its folder and run again.")
 
 
 def _run(settings: Run, name: str) -> Path:

@@ -19,11 +19,12 @@ from linearized.experiments.theory_settings import TheorySettings
 from linearized.settings.memory import refuse_beyond_machine, refuse_large_embedding, refuse_large_kernel
 from linearized.storage.array_files import open_hdf5
 from linearized.storage.files import whole_file, whole_hdf5
+from linearized.storage.results import THEORY
 
 if TYPE_CHECKING:
     from linearized.experiments.theory_record import PoolKernel
 
-NAME, ARRAYS = "theory.json", "theory.h5"
+NAME, ARRAYS = THEORY, "theory.h5"
 ADVICE = "Remove its folder and run again."
 COPIES = 4  # matrices of the pool's size that the decomposition holds at once
 

@@ -35,6 +35,10 @@ FORMATS = (
 )  # of `result.json`, see `linearized.storage.result_schema`; files of other kinds have formats of their own
 FORMAT = FORMATS[-1]
 UNFINISHED = "unfinished"  # folder of a run's checkpoints and finished ridges, removed after its result is written
+COMPARISON = "comparison.json"  # of `linearized compare`, in the place of result.json
+THEORY = "theory.json"  # of `linearized theory`
+FINISHED = ("result.json", COMPARISON, THEORY)  # a folder that has one of them is a finished run
+AGAIN = "Remove its folder and run again."
 # Columns of `summary` after the metrics, under the names of `collect`
 _SUMMARY = ("model", "dataset", "noise_ind", "data_n_train", "ridge", "chosen_by", "converged", "seconds", "path")
 _PACKAGES = ("linearized", "numpy", "scipy", "h5py", "keras", "tensorflow", "jax", "jaxlib", "numba", "neural-tangents",
@@ -137,7 +141,7 @@ def load(folder: Path | str) -> dict[str, Any]:
 
     Raises `UserError` if it is missing, damaged or of another format.
     """
-    path, advice = Path(folder) / "result.json", "Remove its folder and run again."
+    path, advice = Path(folder) / "result.json", AGAIN
     try:
         record = read_json(path, advice)
     except Absent as error:
@@ -167,7 +171,7 @@ def load_arrays(folder: Path | str, group: str = "") -> dict[str, np.ndarray]:
         if isinstance(entry, h5py.Dataset) and name.startswith(f"{group}/" if group else ""):
             arrays[name] = entry[()]
 
-    with open_hdf5(Path(folder) / "arrays.h5", "Remove its folder and run again.") as file:
+    with open_hdf5(Path(folder) / "arrays.h5", AGAIN) as file:
         file.visititems(keep)
     return arrays
 
