@@ -84,8 +84,13 @@ def run_task(task: Task) -> ProcessOutcome:
         # whatever becomes of this worker.
         if not _locked(file.fileno()):
             return ProcessOutcome(BUSY, time.monotonic() - start, "an earlier run of this command is still at work")
-        file.write(f"# {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(task.argv)}\n".encode())
-        file.flush()
+        try:
+            file.write(f"# {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(task.argv)}\n".encode())
+            file.flush()
+        except OSError:  # such as a full disk
+            if not log.stat().st_size:
+                log.unlink()
+            raise
         begin = file.tell()
         with _lock:
             if task.launch in _stopped:

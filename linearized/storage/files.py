@@ -95,7 +95,7 @@ def aside_folder(parent: Path) -> Iterator[Path]:
     """Make a folder in `parent` that this process holds, and remove it with all that is left in it at the end.
 
     Where the block fails, `parent` and its parents are removed again if they were made here and are empty. An OSError
-    names the path that the file would have had in `parent`.
+    names the path that the file would have had in `parent`, or `parent`.
     """
     created = new_folders(parent)
     try:
@@ -107,7 +107,9 @@ def aside_folder(parent: Path) -> Iterator[Path]:
             os.close(handle)
     except BaseException as error:
         remove_empty(created)
-        if isinstance(error, OSError) and isinstance(error.filename, str):
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+            error.filename = str(parent)  # writing to an open file names none
+        elif isinstance(error, OSError) and isinstance(error.filename, str):
             kept = [part for part in Path(error.filename).parts if not part.startswith(_ASIDE)]
             error.filename = str(Path(*kept))
         raise

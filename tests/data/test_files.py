@@ -240,3 +240,17 @@ def test_a_refused_claim_leaves_no_new_folders(tmp_path):
     with claimed(tmp_path / "mine" / "new" / "run"):
         pass
     assert names(tmp_path / "mine") == []
+
+
+@pytest.mark.parametrize("limit", [0, 10**4])
+def test_an_open_file_that_meets_a_full_disk_is_named_by_its_folder(tmp_path, limit):
+    code = (
+        "import resource, sys, numpy as np; from pathlib import Path\n"
+        "from linearized.storage.files import whole_hdf5\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "try:\n"
+        "    with whole_hdf5(Path(sys.argv[1]) / 'runs' / 'a.h5') as file: file['x'] = np.zeros(10_000)\n"
+        "except OSError as error: sys.exit(error.filename)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.stderr == f"{tmp_path / 'runs'}\n" and not list(tmp_path.iterdir())

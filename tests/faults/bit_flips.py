@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from absl import logging as absl_logging
 
 from kernel_gen.jobs import feature_job, gram_job
@@ -34,9 +35,11 @@ from linearized.base.reading import read_json
 from linearized.base.seals import write_json
 from linearized.data import DATASETS
 from linearized.data import load as load_data
+from linearized.data.own import memory
 from linearized.data.sources import synth
 from linearized.data.sources.anisotropic import SynthRecipe
 from linearized.data.sources.patches import PatchFiles, make
+from linearized.experiments import theory
 from linearized.experiments.fit_results import RidgeFit
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.storage import results
@@ -82,7 +85,8 @@ def kinds(root: Path, *, with_keras: bool = True) -> list[Kind]:
     (root / "directories.txt").write_text("".join(f"{key} storage/{key}\n" for key in KEYS))
     os.environ["DIRECTORIES"] = str(root / "directories.txt")
     values = np.random.default_rng(0).normal(size=(20, 3))
-    plain = [*_run_files(root / "run", values), *_shards(), *_data(root / "data")]
+    plain = [*_run_files(root / "run", values), *_theory(root / "theory", values), *_shards(), *_data(root / "data"),
+             *_own_data(values)]  # fmt: skip
     return [*plain, *_keras_files(root / "model", values)] if with_keras else plain
 
 
@@ -105,6 +109,26 @@ def _run_files(run: Path, values: np.ndarray) -> list[Kind]:
         Kind("checkpoint.npz", run / "unfinished" / "training.npz", lambda: state.load("training")),
         Kind("comparison.json", run / "comparison.json", lambda: read_json(run / "comparison.json")),
     ]
+
+
+def _theory(run: Path, values: np.ndarray) -> list[Kind]:
+    theory._save(run, {"title": "a curve", "curves": [{"n": 20, "risk": 0.25}]}, {"eigenvalues": values[:, 0] ** 2})
+    return [
+        Kind("theory.json", run / theory.NAME, lambda: theory._load(run)),
+        Kind("theory.h5", run / theory.ARRAYS, lambda: theory.load_arrays(run)),
+    ]
+
+
+def _own_data(values: np.ndarray) -> list[Kind]:
+    """Copies of arrays and of a data frame from Python that are kept for other processes."""
+    frame = pd.DataFrame({"width": values[:, 0], "kind": ["a", None, "b", "c"] * 5, "count": np.arange(20)})
+    made = []
+    for name, x in (("kept arrays", values), ("kept data frame", frame)):
+        text = memory.register(x, np.arange(20) % 3, class_names=("one", "two", "three"))
+        memory.keep(text)
+        del memory._registered[text]  # as in another process
+        made.append(Kind(name, memory._path(text), lambda text=text: memory.contents(memory._found(text))))
+    return made
 
 
 def _fields(done: RidgeFit | None) -> dict[str, Any] | None:

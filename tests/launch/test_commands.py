@@ -216,6 +216,13 @@ def test_a_command_killed_by_a_signal_is_told_and_leaves_nothing(tmp_path):
     until(lambda: not alive(int(outcome.tail)), "what the command left running to end")
 
 
+def test_a_full_disk_leaves_no_empty_log(tmp_path):
+    (tmp_path / "log").symlink_to("/dev/full")  # of length 0, and refuses every write as a full disk does
+    with pytest.raises(OSError, match="No space left"):
+        run_task(Task(python("pass"), str(tmp_path), str(tmp_path / "log")))
+    assert not list(tmp_path.iterdir())
+
+
 def test_environment_and_folder(tmp_path):
     code = "import os, shutil; print(os.environ['OMP_NUM_THREADS'], os.getcwd(), shutil.which('python'))"
     task = Task(python(code), str(tmp_path), str(tmp_path / "log"), (("OMP_NUM_THREADS", "3"),))
