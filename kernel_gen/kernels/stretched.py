@@ -115,3 +115,16 @@ def overlap(metric: np.ndarray, directions: np.ndarray) -> float:
     inside = metric @ np.square(directions) if metric.ndim == 1 else np.einsum("dr,de,er->r", directions, metric,
                                                                                 directions, optimize=True)  # fmt: skip
     return float(inside.sum()) / trace(metric)
+
+
+def correlation(metric: np.ndarray, weights: np.ndarray) -> float:
+    """Return the correlation between the entries of M and those of WWᵀ, W (d, units) the first layer of a network.
+
+    The neural feature ansatz (Radhakrishnan et al. 2024) says that training makes WWᵀ a power of the average outer
+    product of the network's gradients, as M is of the kernel's. Of a diagonal M the diagonals are compared. NaN where
+    one of both has equal entries alone.
+    """
+    products = np.square(weights).sum(axis=1) if metric.ndim == 1 else weights @ weights.T
+    one, two = metric.ravel() - metric.mean(), products.ravel() - products.mean()
+    norms = np.linalg.norm(one) * np.linalg.norm(two)
+    return float(one @ two / norms) if norms > 0 else float("nan")

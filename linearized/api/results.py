@@ -115,6 +115,32 @@ class KernelResult(_Run):
             np.zeros((0, alpha.shape[1])), **further,
         )  # fmt: skip
 
+    @property
+    def metric(self) -> np.ndarray:
+        """The metric M that a feature machine learned, (d, d), or its diagonal (d,). Raises `UserError` for others."""
+        if "feature_machine" not in self.record:
+            raise UserError(f"A kernel of labels has a metric, such as RFM. Received: a run of {self.config.kernel}.")
+        return self._arrays["feature_machine/metric"]
+
+    def correlation_with(self, model: Any) -> float:
+        """Return the correlation between the metric and WWᵀ of a network's first layer W on the same rows.
+
+        See `kernel_gen.kernels.stretched.correlation`.
+
+        Args:
+            model: A Keras model, such as `linearized.train("NN", data).model`, whose first weight matrix is (d, units).
+
+        Raises `UserError` if it has no such matrix.
+        """
+        from kernel_gen.kernels.stretched import correlation
+
+        dim = len(self.metric)
+        shapes = [tuple(weight.shape) for weight in model.weights]
+        place = next((place for place, shape in enumerate(shapes) if len(shape) == 2 and shape[0] == dim), None)
+        if place is None:
+            raise UserError(f"The model has no weights of {dim} inputs. Received: shapes {shapes[:10]}.")
+        return correlation(self.metric, np.asarray(model.weights[place], np.float64))
+
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
         return load_arrays(self.folder)

@@ -8,7 +8,7 @@ from kernel_gen.kernels.gaussian import GaussianKernel
 from kernel_gen.kernels.laplace import LaplaceKernel
 from kernel_gen.kernels.matern import MaternKernel
 from kernel_gen.kernels.ntk import FullyConnected
-from kernel_gen.kernels.stretched import StretchedKernel, effective_rank, overlap, spectrum
+from kernel_gen.kernels.stretched import StretchedKernel, correlation, effective_rank, overlap, spectrum
 from linearized.base.errors import UserError
 from linearized.kernel_ridge import feature_machine
 
@@ -93,6 +93,16 @@ def test_a_metric_is_measured_by_its_effective_rank_spectrum_and_overlap():
     assert overlap(diagonal, np.eye(3)[:, 1:2]) == pytest.approx(overlap(np.diag(diagonal), np.eye(3)[:, 1:2]))
     assert effective_rank(diagonal) == pytest.approx(36 / 26)
     np.testing.assert_array_equal(spectrum(diagonal), [5, 1, 0])
+
+
+def test_a_metric_correlates_with_the_first_layer_whose_products_it_is():
+    weights = np.random.default_rng(0).normal(size=(6, 40)) * np.arange(1, 7)[:, None]
+    products = weights @ weights.T
+    assert correlation(3 * products, weights) == pytest.approx(1)
+    assert correlation(np.diag(products).copy(), weights) == pytest.approx(1)
+    other = np.diag(np.arange(6.0))
+    assert correlation(other, weights) == pytest.approx(np.corrcoef(other.ravel(), products.ravel())[0, 1])
+    assert np.isnan(correlation(np.ones(6), weights))
 
 
 def multi_index(count, dim=12, seed=0):

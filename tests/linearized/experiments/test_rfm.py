@@ -1,6 +1,7 @@
 """`linearized krr --kernel=RFM`: every iteration is a candidate and recorded, a killed run goes on at its iteration."""
 
 import re
+import types
 
 import numpy as np
 import pytest
@@ -89,6 +90,15 @@ def test_predictions_of_new_rows_are_those_of_the_learned_kernel(directories):
     found = linearized.krr("RFM", "SYNTH", **flags, iterations=1, ridges=RIDGES, base="gaussian", rfm_diagonal=True)
     rows = found._dataset.test.x
     np.testing.assert_allclose(found.decision(rows), load_arrays(found.folder)["predictions/test"], atol=1e-4)
+    assert found.metric.shape == (25,) and found.metric.sum() == pytest.approx(25)
+    layer = np.diag(np.sqrt(found.metric))
+    network = types.SimpleNamespace(weights=[np.ones(25), layer, np.ones((25, 3))])
+    assert found.correlation_with(network) == pytest.approx(1)
+    with pytest.raises(UserError, match="no weights of 25 inputs"):
+        found.correlation_with(types.SimpleNamespace(weights=[np.ones((24, 3))]))
+    fixed = linearized.krr("LAPLACE", "SYNTH", **flags, ridges=RIDGES)
+    with pytest.raises(UserError, match="a run of LAPLACE"):
+        fixed.correlation_with(network)
 
 
 @pytest.mark.parametrize("flags, killed_at", [
