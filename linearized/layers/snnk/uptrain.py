@@ -175,8 +175,14 @@ def replace_pooler(
 ) -> keras.Model:  # fmt: skip
     """Return a copy of `model` whose tanh pooler is an SNNK; bundled with the linear classifier after it, if asked for.
 
-    The pooler is the last Dense with a tanh. Arguments and the report of the error as for `uptrain`. Raises ValueError
-    if there is none.
+    The pooler is the last Dense with a tanh. Arguments and the report of the error as for `uptrain`.
+
+    A steep tanh in many dimensions cannot be followed with 1,024 features, whatever the estimator. On inputs N(0, I_d)
+    m functions of all of x reach polynomials of the degree k with binom(d + k, k) ≤ m, and what tanh(2 z) has beyond
+    them is its least error: for d = 16 that is .40 with 17 functions (k = 1), .25 with 969 (k = 3) and .18 with 20,349
+    (k = 5). 1,024 ReLU features, fitted by ridge regression on 8,192 rows, err by .36. tanh(z) has .26, .12 and .06.
+
+    Raises ValueError if there is no pooler.
     """
     poolers = [layer for layer in walk(model) if type(layer) is Dense and layer.activation is keras.activations.tanh]
     if not poolers:
