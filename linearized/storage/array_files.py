@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import h5py
 
 IDX_LIMIT = 2**30  # bytes of a file and of its array, 20 times Fashion-MNIST: few bytes of gzip may expand without end
+MAPPED = 2**26  # bytes of an .npz file from which its arrays are memory-mapped; smaller ones are read and checked
+_ZIP_HEAD = 30  # bytes of a member's header before its name
 GZIP = b"\x1f\x8b"  # with which a gzipped file starts
 _IDX_HEAD = 20  # bytes of the longest header: four dimensions
 
@@ -66,7 +68,9 @@ def seal_npy(path: Path | str) -> None:
     seals.seal_parts(path)
 
 
-def read_npz(path: Path | str, advice: str = "", *, compressed: bool = False) -> dict[str, np.ndarray]:
+def read_npz(
+    path: Path | str, advice: str = "", *, compressed: bool = False, mapped: bool = False
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Return the arrays of an .npz file by name. Raises `Absent` or `Unreadable`.
 
     The file's seal is compared first (see `linearized.base.seals`). Members that are no .npy are refused.
@@ -74,20 +78,29 @@ def read_npz(path: Path | str, advice: str = "", *, compressed: bool = False) ->
     Args:
         compressed: Read compressed members too. Their size is compared with the memory of the machine before they are
             unpacked, because few bytes may expand without end; `UserError` is raised where they do not fit.
+        mapped: In a file of `MAPPED` bytes and more, arrays (n, ...) that `np.savez` stored become read-only memory
+            maps. Neither a seal nor the archive's checksums of them are compared then.
     """
-    content = read_bytes(path, "an .npz file", advice, limit=None)
-    with parsing(path, "an .npz file", advice):
-        seals.is_sealed(content)
-        archive = zipfile.ZipFile(io.BytesIO(content))
+    whole = not mapped or check_regular(path, advice) < MAPPED
+    content = read_bytes(path, "an .npz file", advice, limit=None) if whole else b""
+    with parsing(path, "an .npz file", advice), contextlib.ExitStack() as stack:
+        if whole:
+            seals.is_sealed(content)
+        file = io.BytesIO(content) if whole else stack.enter_context(Path(path).open("rb"))
+        archive = stack.enter_context(zipfile.ZipFile(file))
         members = archive.infolist()
         stored_only = zipfile.ZIP_STORED if not compressed else zipfile.ZIP_DEFLATED
         if any(one.compress_type not in (zipfile.ZIP_STORED, stored_only) for one in members) or not all(
             one.filename.endswith(".npy") for one in members
         ):
             raise ValueError("its members are not plain arrays")
+        arrays = {}
+        if not whole:
+            maps = {one.filename.removesuffix(".npy"): _mapped_member(path, file, one) for one in members}
+            arrays = {name: one for name, one in maps.items() if one is not None}
+        members = [one for one in members if one.filename.removesuffix(".npy") not in arrays]
         if compressed:
             refuse_beyond_machine(sum(one.file_size for one in members), f"{path}, unpacked,", "Keep fewer rows in it.")
-        arrays = {}
         for member in members:
             with archive.open(member) as stored:
                 name = member.filename.removesuffix(".npy")
@@ -95,6 +108,33 @@ def read_npz(path: Path | str, advice: str = "", *, compressed: bool = False) ->
                 if stored.read(1):
                     raise ValueError(f"{member.filename} holds more than its header says")
         return arrays
+
+
+def _mapped_member(path: Path | str, file: BinaryIO, member: zipfile.ZipInfo) -> np.memmap | None:
+    """Return the array of a member as a memory map; None for a compressed or encrypted one, text, and vectors.
+
+    Args:
+        file: The archive, opened.
+
+    Raises ValueError for a header that the member's size does not fit, and `Unreadable` for Python objects.
+    """
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        return None
+    if member.header_offset < 0:
+        raise ValueError("it is cut off")
+    file.seek(member.header_offset)
+    local = file.read(_ZIP_HEAD)
+    if local[:4] != b"PK\3\4" or len(local) < _ZIP_HEAD:
+        raise ValueError(f"the header of {member.filename} is damaged")
+    start = file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), io.SEEK_CUR)
+    shape, fortran, dtype = _header(file)
+    _refuse_objects(dtype, path, f"The array {member.filename.removesuffix('.npy')[:60]!r}")
+    if dtype.kind not in "biuf" or fortran or len(shape) < 2 or not math.prod(shape):
+        return None
+    size = math.prod(shape) * dtype.itemsize
+    if file.tell() - start + size != member.file_size or file.tell() + size > Path(path).stat().st_size:
+        raise ValueError(f"{member.filename}: its header says {dtype} {shape}, and {member.file_size} bytes are there")
+    return np.memmap(path, dtype, "r", file.tell(), shape)
 
 
 def _header(stream: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -33,7 +33,7 @@ def format_of(text: str) -> str:
                         f"{published[text.lower()]}: give --dataset={published[text.lower()]}.")  # fmt: skip
     if Path(text).is_dir():
         raise UserError(f"--data={text} {_lacking(Path(text))}")
-    there = "" if Path(text).exists() else " It does not exist."
+    there = " Save a table as .csv, arrays as .npz." if Path(text).exists() else " It does not exist."
     raise UserError(f"--data={text} is of no known format.{there} The formats are: {', '.join(FORMATS)}.")
 
 

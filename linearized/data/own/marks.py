@@ -7,6 +7,8 @@ left as they are: there "?" may be a category.
 
 import collections
 from collections.abc import Iterable
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -17,22 +19,24 @@ MARKS = frozenset(("", "?", "-", "--", ".", "*", "na", "n/a", "#n/a", "nan", "nu
 def without_marks(frame: Any, columns: Iterable[str] | None = None) -> tuple[Any, dict[str, str]]:
     """Return a data frame with marks of missing values in columns of numbers as NaN, and what was found by column.
 
-    The frame that is given is not changed.
+    Columns of type object that hold nothing but numbers, such as decimal ones, become float64 too. The frame that is
+    given is not changed.
 
     Args:
         columns: Names of those that may be columns of numbers, such as those of the train rows; None: any.
     """
     found: dict[str, str] = {}
+    changed = frame
     asked = None if columns is None else set(columns)
     for place, name in enumerate(frame.columns):
         column = frame.iloc[:, place]
         looked = _is_text(column) and (asked is None or str(name) in asked)
         numbers, marks = _numbers(column.to_numpy(dtype=object)) if looked else (None, "")
         if numbers is not None:
-            frame = frame.copy() if not found else frame
-            frame.isetitem(place, numbers)
-            found[str(name)] = marks
-    return frame, found
+            changed = frame.copy() if changed is frame else changed
+            changed.isetitem(place, numbers)
+            found |= {str(name): marks} if marks else {}
+    return changed, found
 
 
 def labels_without_marks(y: np.ndarray) -> tuple[np.ndarray, str]:
@@ -40,7 +44,7 @@ def labels_without_marks(y: np.ndarray) -> tuple[np.ndarray, str]:
     if y.dtype.kind not in "OU" or not y.size:
         return y, ""
     numbers, marks = _numbers(y.reshape(-1).astype(object))
-    return (y, "") if numbers is None else (numbers.reshape(y.shape), marks)
+    return (y, "") if numbers is None or not marks else (numbers.reshape(y.shape), marks)
 
 
 def _is_text(column: Any) -> bool:
@@ -50,18 +54,24 @@ def _is_text(column: Any) -> bool:
 
 
 def _numbers(values: np.ndarray) -> tuple[np.ndarray | None, str]:
-    """Return values (n,) as float64 with marks as NaN, and the marks; None where there are none or other text."""
-    numbers, marks = np.full(len(values), np.nan), collections.Counter()
+    """Return values (n,) as float64 with marks as NaN, and the marks.
+
+    None for any other text or kind of value, where there is no number, and for numbers as text without a mark.
+    """
+    numbers, marks, texts = np.full(len(values), np.nan), collections.Counter(), 0
     for place, value in enumerate(values):
         if isinstance(value, str) and value.strip().lower() in MARKS:
             marks[value.strip()] += 1
-        elif isinstance(value, bool | np.bool_ | bytes):
-            return None, ""
-        elif value is not None and value == value and str(value) != "<NA>":  # NaN is not equal to itself
+        elif value is None or str(value) in ("<NA>", "nan", "NaT"):
+            continue
+        elif isinstance(value, str | Decimal | Real) and not isinstance(value, bool | np.bool_):
+            texts += isinstance(value, str)
             try:
                 numbers[place] = float(value)
-            except (TypeError, ValueError):
+            except ValueError:
                 return None, ""
-    if not marks or np.isnan(numbers).all():
+        else:
+            return None, ""
+    if np.isnan(numbers).all() or (texts and not marks):
         return None, ""
     return numbers, ", ".join(f"{mark!r} {count} times" for mark, count in marks.items())

@@ -19,7 +19,7 @@ from linearized.data.preparation import Preparation
 from linearized.data.source import Source
 from linearized.settings.own_settings import FORMATS, OwnDataSettings
 
-RECIPE = 2  # counts the changes to what rows mean: part of the fingerprint
+RECIPE = 3  # counts the changes to what rows mean: part of the fingerprint
 FAMILY = "OWN"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from linearized.base.errors import UserError
+from linearized.base.errors import UserError, shown
 from linearized.data.own.marks import without_marks
 
 CATEGORIES = 50  # distinct values up to which a column of text is categorical, however few rows there are
@@ -115,6 +115,10 @@ def refuse_text(frame: Any, where: str) -> None:
         if column.dtype.kind in "mM":
             raise UserError(f"{where}: column {name} holds dates. Leave it out with --drop_columns={name}, or give "
                             "numbers.")  # fmt: skip
+        odd = next((value for value in column if isinstance(value, list | tuple | dict | set | np.ndarray)), None)
+        if odd is not None:
+            raise UserError(f"{where}: column {name} holds several values per row, such as {shown(odd)}. Leave it out "
+                            f"with --drop_columns={name}, or give one column for each value.")  # fmt: skip
         distinct = column.astype(str).nunique()
         if distinct > max(CATEGORIES, TEXT_SHARE * len(frame)) or (distinct == len(frame) > CATEGORIES // 2):
             raise UserError(f"{where}: column {name} is text with {distinct} distinct values in {len(frame)} rows, no "

@@ -1,5 +1,7 @@
 """Marks of missing values in columns of numbers are missing values; categories that look like them are none."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -75,3 +77,15 @@ def test_columns_without_numbers_and_frames_that_are_given_stay_as_they_are():
     found = linearized.from_arrays(frame, np.arange(20) % 2, missing="mean")
     pd.testing.assert_frame_equal(frame, before)
     assert found.dim == 3 and "?" in MARKS  # b, c, and the one category of a
+
+
+def test_objects_that_are_all_numbers_are_numbers_and_lists_are_refused():
+    y, values = np.arange(40) % 2, np.arange(40) / 4
+    expected = linearized.from_arrays(pd.DataFrame({"a": values}), y)
+    for kind in (float, Decimal):
+        frame = pd.DataFrame({"a": np.array([kind(value) for value in values], object)})
+        np.testing.assert_array_equal(linearized.from_arrays(frame, y).train.x, expected.train.x)
+    codes = linearized.from_arrays(pd.DataFrame({"a": ["1", "2"] * 20}), y)  # text stays text
+    assert codes.dim == 2
+    with pytest.raises(UserError, match="column a holds several values per row"):
+        linearized.from_arrays(pd.DataFrame({"a": [[1, 2]] * 40}), y)

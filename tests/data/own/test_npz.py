@@ -1,5 +1,7 @@
 """Data of the user's own in an .npz file: names, labels, division, key."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from linearized.base.errors import UserError
 from linearized.data.loading import load_rows
 from linearized.experiments.krr import KernelFitSettings
 from linearized.experiments.train import TrainSettings
+from linearized.storage import array_files
+from linearized.storage.array_files import read_npz
 
 
 def rows(count=60, dim=4):
@@ -82,3 +86,47 @@ def test_a_file_may_bear_the_name_of_the_synthetic_data_set(tmp_path):
     assert KernelFitSettings(data=str(tmp_path / "SYNTH.npz")).row_counts()["train"] == 48
     assert KernelFitSettings(dataset="SYNTH", num_train=500).row_counts()["train"] == 500
     assert KernelFitSettings(dataset="SYNTH", synth_n=700).row_counts()["train"] == 700
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_large_archives_are_mapped_where_they_are_not_compressed(tmp_path, monkeypatch, save):
+    x, y = rows()
+    more = {
+        "text": np.array([["a", "b"]]),
+        "fortran": np.asfortranarray(x),
+        "none": np.ones((0, 3)),
+        "one": np.ones((5, 1)),
+    }
+    save(tmp_path / "a.npz", x=x, y=y, **more)
+    whole = read_npz(tmp_path / "a.npz", compressed=True, mapped=True)
+    assert not any(isinstance(array, np.memmap) for array in whole.values())
+    expected = loaded(tmp_path / "a.npz", seed=3)
+    monkeypatch.setattr(array_files, "MAPPED", 1)
+    found = read_npz(tmp_path / "a.npz", compressed=True, mapped=True)
+    mapped = {name for name, array in found.items() if isinstance(array, np.memmap)}
+    assert mapped == ({"x", "one"} if save is np.savez else set()) and set(found) == {"x", "y", *more}
+    for name, array in whole.items():
+        np.testing.assert_array_equal(found[name], array)
+    again = loaded(tmp_path / "a.npz", seed=3)
+    np.testing.assert_array_equal(again.train.x, expected.train.x)
+    np.testing.assert_array_equal(again.test.y, expected.test.y)
+
+
+@pytest.mark.parametrize("damage", ["cut", "header", "shape", "objects"])
+def test_damaged_archives_are_refused_when_they_are_mapped(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(array_files, "MAPPED", 1)
+    x, y = rows()
+    path = tmp_path / "a.npz"
+    np.savez(path, y=y, x=x.astype(object) if damage == "objects" else x)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo("x.npy").header_offset
+    if damage == "cut":
+        del content[start + 300 : start + 400]
+    if damage == "header":
+        content[start] ^= 1
+    if damage == "shape":
+        content[content.index(b"(60, 4)", start) + 1] = ord("9")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.npz (is damaged|holds Python objects)"):
+        read_npz(path, compressed=True, mapped=True)

@@ -9,13 +9,13 @@ ADVICE = 'Save it with np.savez("data.npz", x=inputs, y=labels).'
 
 
 class Npz(FileFormat):
-    """Archives of arrays, compressed or not."""
+    """Archives of arrays. Large ones that are not compressed are mapped, and only the rows in use are read."""
 
     suffixes, kind, advice = (".npz",), "an .npz file", ADVICE
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
         """See `Reader`."""
-        return from_names(read_npz(text, ADVICE, compressed=True), text)
+        return from_names(read_npz(text, ADVICE, compressed=True, mapped=True), text)
 
 
 NPZ = Npz()

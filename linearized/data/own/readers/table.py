@@ -6,14 +6,17 @@ Two text tables with a comma between, train.csv,test.csv, are the train and the 
 import csv
 import dataclasses
 import io
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from linearized.base.errors import UserError
 from linearized.base.extras import require
+from linearized.base.messages import log_once
 from linearized.base.nearest import hint
 from linearized.base.reading import TEXT_LIMIT, opened, parsing, read_bytes
 from linearized.data.own.arrays import OwnArrays
@@ -24,11 +27,16 @@ from linearized.settings.own_settings import OwnDataSettings
 TARGETS = ("target", "targets", "label", "labels", "class", "y")  # columns that are the target if none is named
 READS = ("target", "drop_columns")
 WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}  # bytes of a value of Parquet's physical types; 8 for others
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?|[+-]?\d+")
 HEAD = 2**16  # bytes in which the first line must end
 
 
 class TextTable(FileFormat):
-    """Tables as text. Fields are separated by tabs in a .tsv; in a .csv by commas, or by `;` if its header has none."""
+    """Tables as text.
+
+    Fields are separated by tabs in a .tsv; in a .csv by commas, or by `;`, tabs or `|` if its header has no comma. The
+    numbers of such a table may have decimal commas.
+    """
 
     suffixes, kind, reads, limit = (".csv", ".tsv"), "a table", READS, TEXT_LIMIT
 
@@ -61,20 +69,58 @@ def _frame(path: str, limit: int | None) -> Any:
     import pandas as pd
 
     content = read_bytes(path, "a table", limit=limit)
-    with parsing(path, "a table in UTF-8"):
+    with parsing(path, "a table in UTF-8", "Save it as CSV in UTF-8."):
         head = content[:HEAD].split(b"\n")[0].decode("utf-8-sig").rstrip("\r")
-        separator = "\t" if Path(path).suffix.lower() == ".tsv" else ";" if "," not in head and ";" in head else ","
+        separator = "\t" if Path(path).suffix.lower() == ".tsv" else _separator(head)
         names = _header(next(csv.reader([head], delimiter=separator), []), path)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             try:
-                frame = pd.read_csv(io.BytesIO(content), sep=separator, encoding="utf-8-sig",
-                                    skipinitialspace=True, low_memory=False, index_col=False)  # fmt: skip
+                frame = _read(content, separator, ".")
+                if separator != "," and any(map(_has_decimal_commas, frame.select_dtypes(exclude="number").items())):
+                    frame = _read(content, separator, ",")
             except pd.errors.ParserWarning as warning:
                 raise UserError(f"{path} has rows with more values than its header has names ({len(names)}). "
                                 "Name every column in the first line.") from warning  # fmt: skip
         frame.columns = names
-    return frame
+    return _without_unnamed(frame, path)
+
+
+def _separator(head: str) -> str:
+    """Return what separates the names in a first line: a comma, or else the most frequent of `;`, tab and `|`."""
+    found = "," if "," in head else max(";\t|", key=head.count)
+    return found if found in head else ","
+
+
+def _read(content: bytes, separator: str, decimal: str) -> Any:
+    import pandas as pd
+
+    return pd.read_csv(io.BytesIO(content), sep=separator, decimal=decimal, encoding="utf-8-sig", skipinitialspace=True,
+                       low_memory=False, index_col=False)  # fmt: skip
+
+
+def _has_decimal_commas(column: tuple[Any, Any]) -> bool:
+    """Return whether all values of a column that are there are numbers such as 1,5."""
+    values = [value for value in column[1] if isinstance(value, str)]
+    return bool(values) and all(DECIMAL_COMMA.fullmatch(value.strip()) for value in values)
+
+
+def _without_unnamed(frame: Any, path: str) -> Any:
+    """Return a table without a column that has no name and only names its rows, as pandas and R write it.
+
+    Its values are whole numbers or text, and all differ. So is a column left out that has neither a name nor a value,
+    after a separator at the end of each line. Raises `UserError` for any other without a name.
+    """
+    if "" not in frame.columns:
+        return frame
+    values = frame[""]
+    if not values.isna().all():
+        if values.dtype.kind == "f" or not values.is_unique:
+            raise UserError(
+                f"{path}: column {list(frame.columns).index('') + 1} has no name. Name it in the first line."
+            )
+        log_once(logging.INFO, "%s: the column without a name, which names or counts the rows, is left out.", path)
+    return frame.drop(columns="")
 
 
 class Parquet(FileFormat):
