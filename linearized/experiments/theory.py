@@ -44,7 +44,7 @@ def run_levels(config: TheorySettings) -> Iterator[Result]:
     """
     for level in config.levels():
         one = config.at(level)
-        store = life.Store(_read_back, _save, _load, names=(ARRAYS,))
+        store = life.Store(_read_back, _save, load, names=(ARRAYS,))
         yield life.run(one.folder(), one, "linearized theory", lambda _, one=one, level=level: _made(one, level),
                        store=store)  # fmt: skip
 
@@ -124,7 +124,7 @@ def _refuse_large(config: TheorySettings, level: int, counts: Mapping[str, int])
 
 
 def _read_back(folder: Path) -> dict[str, Any] | None:
-    return _load(folder) if (folder / NAME).is_file() else None
+    return load(folder) if (folder / NAME).is_file() else None
 
 
 def _save(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -137,5 +137,6 @@ def _save(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarr
         write_json(path, {**record, "versions": versions()})
 
 
-def _load(folder: Path) -> dict[str, Any]:
-    return read_json(folder / NAME, ADVICE)
+def load(folder: Path | str) -> dict[str, Any]:
+    """Return the record of a finished result. Raises `UserError` for one that is missing or damaged."""
+    return read_json(Path(folder) / NAME, ADVICE)

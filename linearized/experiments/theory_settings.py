@@ -50,6 +50,15 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
             )
         super().refuse_unread(given)
 
+    def check_kernel(self) -> None:
+        """As `RowSettings`; a kernel that is learned from the labels has no spectrum before them."""
+        super().check_kernel()
+        if self.by_labels():
+            raise UserError(
+                f"{self.kernel} is learned from the labels, and the theory is of kernels that are fixed before. Fit it "
+                f"with linearized krr --kernel={self.kernel}. Received: --kernel={self.kernel}."
+            )
+
     def listed_sizes(self, pool: int) -> list[int]:
         """Return the numbers of train rows, in increasing order.
 

@@ -1,18 +1,21 @@
-"""Makes a figure of the published experiment, or of lazy and rich training: runs what it needs and draws it.
+"""Makes a figure of the published experiment, or one of the suite's own: runs what it needs and draws it.
 
     linearized reproduce --figure=fmnist_noise --scale=laptop
     linearized reproduce --figure=synth_kappa --scale=paper --dry_run
     linearized reproduce --figure=nfmnist_noise --scale=workstation --launcher=slurm --workers=16
     linearized reproduce --figure=lazy_to_rich --scale=laptop
+    linearized reproduce --figure=learning_curves
 
 The same command again goes on where it was stopped; what is done is read back. Beside the picture (png and pdf) lies a
 table of its points (csv). Run it in the repository's folder, where train.py and kernel_fit.py are.
 """
 
 import dataclasses
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,10 +67,8 @@ def main(config: ReproduceSettings) -> None:
     sys.stdout.flush()
     ended = run_all(config, [run.command for run in todo])
     points = collected(todo)
-    if recipe.tangents:
-        from linearized.report.recipes import tangent_figure
-
-        points = tangent_figure.points(recipe, points)
+    if (own := _own_figure(recipe)) is not None:
+        points = own.points(recipe, points)
     if points.empty:
         refuse_failures(ended)
         raise UserError(f"No run of {config.figure} left a result. Look into the logs above.")
@@ -80,13 +81,14 @@ def collected(todo: list[Run]) -> "pd.DataFrame":
     """A row for each run that is done: label, value, seed, and what `linearized.storage.results.collect` has of it."""
     import pandas as pd
 
+    from linearized.report.recipes import theory_figure
     from linearized.storage.results import collect
 
     tables, rows = {}, []
     for run in todo:
         folder = directory(DIRECTORIES[run.program]) / run.flags["exp_name"]
         if folder not in tables:
-            tables[folder] = collect(folder)
+            tables[folder] = theory_figure.collected(folder) if run.program == "theory" else collect(folder)
         table = tables[folder]
         if table.empty:
             continue
@@ -101,18 +103,25 @@ def collected(todo: list[Run]) -> "pd.DataFrame":
 def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Path, name: str) -> None:
     """Writes the picture as png and pdf, and the table of its points."""
     from linearized.report import plots
-    from linearized.report.recipes import plot, tangent_figure
+    from linearized.report.recipes import plot
 
-    tangents = bool(recipe.tangents)
-    picture = tangent_figure.figure(recipe, points) if tangents else plot.figure(recipe, dataset, points)
+    own = _own_figure(recipe)
+    picture = (own or plot).figure(recipe, dataset, points)
     for suffix in (".png", ".pdf"):
         say(f"drawn: {plots.save_figure(picture, folder / (name + suffix))}")
     named = ("label", "value", "seed", "ridge", "chosen_by", "flaw", "seconds", "path")
-    shown = [column for column in points if tangents or column in named or column.endswith(("_loss", "_accuracy"))]
+    shown = [column for column in points if own or column in named or column.endswith(("_loss", "_accuracy"))]
     with whole_file(folder / f"{name}.csv") as path:
         points[shown].to_csv(path, index=False)
-    print_means(recipe.metric, tangent_figure.tabled(recipe, points) if tangents else points)
-    say(f"the {'' if tangents else 'published '}figure shows: {recipe.shows}")
+    print_means(recipe.metric, own.tabled(recipe, points) if own else points)
+    say(f"the {'' if own else 'published '}figure shows: {recipe.shows}")
+
+
+def _own_figure(recipe: FigureRecipe) -> ModuleType | None:
+    """Return the module that has `points`, `tabled` and `figure` of a recipe with a figure of its own kind, or None."""
+    if not (recipe.tangents or recipe.theory):
+        return None
+    return importlib.import_module(f"linearized.report.recipes.{'tangent' if recipe.tangents else 'theory'}_figure")
 
 
 def print_means(metric: str, points: "pd.DataFrame") -> None:

@@ -44,6 +44,7 @@ DATASETS = PublishedDatasets(
         "NPATCHES": "linearized.data.sources.patches:NPATCHES",
         "SYNTH": "linearized.data.sources.synth:SYNTH",
         "STAIRCASE": "linearized.data.sources.staircase:STAIRCASE",
+        "SPHERE": "linearized.data.sources.sphere:SPHERE",
     },
 )
 
@@ -74,7 +75,7 @@ class DataSettings(OwnDataSettings):
         0, "seed of the random subset and, in training, of initial weights, the order of rows and dropout", minimum=0,
         maximum=LARGEST_SEED,
     )  # fmt: skip
-    synth_dim: int = setting(1024, "SYNTH: dimension d", minimum=1, maximum=10**6)
+    synth_dim: int = setting(1024, "SYNTH, SPHERE: dimension d", minimum=1, maximum=10**6)
     synth_eta: float = setting(0.4, "SYNTH: d^eta relevant coordinates", minimum=0.0, maximum=1.0)
     synth_n: int = setting(
         2**20, "SYNTH: rows of the whole train set, whose RMS scales the labels", minimum=1, maximum=2**32

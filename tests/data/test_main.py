@@ -26,7 +26,7 @@ def test_list_tells_every_dataset(small_directories):
 
 def test_list_tells_how_to_get_what_is_missing(directories, monkeypatch, tmp_path):
     monkeypatch.setattr("linearized.data.sources.fmnist.DEBIAN_FOLDER", tmp_path / "nowhere")
-    rows = {line.split()[0]: line.split()[1] for line in listing().splitlines()[1:10]}
+    rows = {line.split()[0]: line.split()[1] for line in listing().splitlines()[1:11]}
     assert rows["FMNIST"] == rows["CIFAR2"] == "no"
     assert rows["DIGITS"] == "yes"
     assert rows["PATCHES"] == rows["SYNTH"] == "made"

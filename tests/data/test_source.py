@@ -11,7 +11,7 @@ from linearized.base.errors import UserError
 from linearized.data.transforms import noise
 
 LEVELS = {"DIGITS": 15, "NDIGITS": 8, "FMNIST": 15, "NFMNIST": 14, "CIFAR2": 15, "CIFAR10": 15, "PATCHES": 15,
-          "NPATCHES": 15, "SYNTH": 10}  # fmt: skip
+          "NPATCHES": 15, "SYNTH": 10, "SPHERE": 11}  # fmt: skip
 
 
 @pytest.fixture
@@ -55,6 +55,7 @@ def test_published_levels():
     assert levels["CIFAR10"] == (0, 4, 8, 12, 14, 17, 19, 20, 22, 24, 25, 27, 28, 29, 30) == levels["NPATCHES"]
     np.testing.assert_allclose(levels["FMNIST"], [3 * i / 14 for i in range(15)])
     np.testing.assert_allclose(levels["SYNTH"], [i / 10 for i in range(10)])
+    np.testing.assert_allclose(levels["SPHERE"], [i / 10 for i in range(11)])
 
 
 @pytest.mark.parametrize("name", ["DIGITS", "NDIGITS", "FMNIST", "NFMNIST", "CIFAR2", "CIFAR10"])

@@ -114,7 +114,7 @@ def _run_files(run: Path, values: np.ndarray) -> list[Kind]:
 def _theory(run: Path, values: np.ndarray) -> list[Kind]:
     theory._save(run, {"title": "a curve", "curves": [{"n": 20, "risk": 0.25}]}, {"eigenvalues": values[:, 0] ** 2})
     return [
-        Kind("theory.json", run / theory.NAME, lambda: theory._load(run)),
+        Kind("theory.json", run / theory.NAME, lambda: theory.load(run)),
         Kind("theory.h5", run / theory.ARRAYS, lambda: theory.load_arrays(run)),
     ]
 

@@ -105,7 +105,7 @@ def test_damaged_results_are_refused_in_one_line(result, tmp_path):
         content[len(content) // 2 : len(content) // 2 + 40] = b"x" * 40
         (tmp_path / name).write_bytes(content[:-60])
     with pytest.raises(UserError, match="Remove its folder"):
-        theory._load(tmp_path)
+        theory.load(tmp_path)
     with pytest.raises(UserError, match="Remove its folder"):
         theory.load_arrays(tmp_path)
 
@@ -165,6 +165,7 @@ def test_ratios_leave_out_what_is_beyond_a_third_or_did_not_converge():
     (["--validation=0"], "leave out --validation"), (["--sizes=10,60", "--pool=60"], "below the pool's 60 rows"),
     (["--sizes=2.5"], "whole numbers"), (["--sizes=x"], "--sizes takes numbers"), (["--sizes=0"], "at least 1"),
     (["--pool=20"], "24 rows for a grid"), (["--ridges=-1"], "--ridges must be finite"), (["--draws=-1"], "--draws"),
+    (["--kernel=RFM"], "learned from the labels"),
     (["--degree=3"], "--degree is read by"), (["--solver=eigh"], "Unknown flag"),
 ])  # fmt: skip
 def test_settings_are_refused_before_any_work(flags, said):

@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from linearized.learning_theory.random_features import sphere_error
 from linearized.report import plots
 from linearized.report.comparison_plots import _wrapped, comparison_bars
 from linearized.report.embedding_plots import embedding_curves
-from linearized.report.recipes import RECIPES, tangent_figure
+from linearized.report.recipes import RECIPES, tangent_figure, theory_figure
 from linearized.report.recipes.plot import figure as recipe_figure
 from linearized.report.tangent_plots import measured
 
@@ -344,7 +345,7 @@ def test_figures_of_tangent_kernels_have_a_column_for_each_curve(name, monkeypat
     points = tangent_figure.points(recipe, runs)
     assert len(points) == len(made) * 4 and {*points["value"]} == ({0, 1, 10, 100} if len(widths) == 1 else {*widths})
     assert {*tangent_figure.tabled(recipe, points)["epoch"]} == ({0, 1, 10, 100} if len(widths) == 1 else {100})
-    figure = laid_out(tangent_figure.figure(recipe, points))
+    figure = laid_out(tangent_figure.figure(recipe, "FMNIST", points))
     assert len(figure.axes) == 2 * len(recipe.curves)
     for place, curve in enumerate(recipe.curves):
         assert figure.axes[place].get_title().startswith(curve.label)
@@ -357,8 +358,11 @@ def test_figures_of_tangent_kernels_have_a_column_for_each_curve(name, monkeypat
         assert all(inside) or recipe.tangents == "epochs"
 
 
+PLAIN = [name for name in RECIPES if not (RECIPES.load(name).tangents or RECIPES.load(name).theory)]
+
+
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("name", [name for name in RECIPES if not RECIPES.load(name).tangents])
+@pytest.mark.parametrize("name", PLAIN)
 def test_figures_of_the_recipes(name, count):
     recipe = RECIPES.load(name)
     values = (0, 3, 6) if recipe.axis == "noise_ind" else (1000, 4000, 16_000)
@@ -385,3 +389,77 @@ def test_figures_of_the_recipes(name, count):
         assert len(lines) >= len(curves) and all(text.get_window_extent().x0 > inside.x1 for text in axis.texts)
         if recipe.axis == "num_train":
             assert [label.get_text() for label in axis.get_xticklabels()] == ["1,000", "4,000", "16,000"]
+
+
+LAW = {"exponent": 1.25, "error": 0.1, "factor": 2.0, "chi": None, "points": 20}
+
+
+def theory_run(values):
+    """The record of `linearized theory` at some sizes, with a ridge that is not the best at each."""
+    losses = [(n, ridge, ridge * n**-0.2) for n in values for ridge in (2.0, 1.0)]
+    points = [{"n": n, "ridge": ridge, "beyond": n > 1500, "predicted": loss, "fresh": 1.01 * loss, "other": loss}
+              for n, ridge, loss in losses]  # fmt: skip
+    return {"points": points, "best": list(range(1, len(points), 2)), "pool": 6000, "spectrum": LAW}
+
+
+def test_learning_curves_have_predicted_lines_through_measured_points():
+    recipe, values = RECIPES.load("learning_curves"), (250, 500, 1000, 2000)
+    runs = []
+    for place, curve in enumerate(recipe.curves):
+        common = {"label": curve.label, "seconds": 1.0, "path": "x"}
+        for seed in range(2):
+            if curve.program == "theory":
+                runs.append({**common, "seed": seed, "value": 250, "record": theory_run(values)})
+            else:
+                runs += [{**common, "seed": seed, "value": n, "test_loss": (1 + 0.02 * seed + place) * n**-0.4}
+                         for n in values]  # fmt: skip
+    table = theory_figure.points(recipe, pd.DataFrame(runs))
+    assert (table.groupby(["label", "value"]).size() == 2).all() and {*table["value"]} == {*values}
+    assert (table["ridge"].dropna() == 1).all() and table.loc[table["label"] == "NN", "predicted"].isna().all()
+    figure = laid_out(theory_figure.figure(recipe, "NFMNIST", table))
+    labels = [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
+    assert any(label.startswith("NTK, n^-0.200") for label in labels)
+    assert any(label.startswith("NN, n^-0.400") for label in labels)
+    lines = [line for line in figure.axes[0].get_lines() if line.get_linestyle() == "-" and len(line.get_xdata()) == 4]
+    assert len(lines) == sum(curve.program == "theory" for curve in recipe.curves)
+    np.testing.assert_allclose(lines[0].get_ydata(), np.array(values) ** -0.2)
+
+
+def test_double_descent_is_drawn_through_the_asymptotic_lines(monkeypatch):
+    recipe, widths = RECIPES.load("double_descent"), (30, 150, 300, 600, 3000)
+    about = {"synth_dim": 100, "data_n_train": 300, "noise_ind": 5, "flaw": ""}
+    ridges = (1e-5, 0.08)
+
+    def every_ridge(path, every_ridge):
+        assert every_ridge
+        n = widths[int(path.name) % 5]
+        exact = [sphere_error(n / 100, 3, ridge * 100 / n, noise=0.25) for ridge in ridges]
+        spread = 1 + 0.1 * (int(path.name) // 5)
+        return pd.DataFrame([{**about, "num_units": n, "ridge": ridge, "test_loss": loss * spread}
+                             for ridge, loss in zip(ridges, exact, strict=True)])  # fmt: skip
+
+    monkeypatch.setattr(theory_figure, "collect", every_ridge)
+    runs = pd.DataFrame([{"label": "RF", "seed": seed, "value": n, "path": str(5 * seed + place), "seconds": 1.0}
+                         for seed in range(2) for place, n in enumerate(widths)])  # fmt: skip
+    table = theory_figure.points(recipe, runs)
+    assert len(table) == 20 and {*table["label"]} == {"λ = 10⁻⁵", "λ = 8·10⁻²"}
+    first = table[table["seed"] == 0]
+    np.testing.assert_allclose(first["predicted"], first["test_loss"])
+    figure = laid_out(theory_figure.figure(recipe, "SPHERE", table))
+    small = next(line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == theory_figure.CURVE_POINTS)
+    assert abs(small.get_xdata()[np.argmax(small.get_ydata())] - 1) < 0.1  # the peak is at N = n
+    assert "d = 100, n = 300" in " ".join(figure.get_suptitle().split())
+
+
+def test_spectra_have_their_power_laws(monkeypatch):
+    recipe = RECIPES.load("spectrum")
+    arrays = {"eigenvalues": 2.0 * np.arange(1, 401) ** -1.25}
+    monkeypatch.setattr(theory_figure.theory, "load_arrays", lambda path: arrays)
+    runs = pd.DataFrame([{"label": curve.label, "seed": 0, "value": 0, "path": "x", "seconds": 1.0,
+                          "record": {**theory_run((10,)), "spectrum": LAW if place else None}}
+                         for place, curve in enumerate(recipe.curves)])  # fmt: skip
+    table = theory_figure.points(recipe, runs)
+    assert table["exponent"].iloc[1] == 1.25 and np.isnan(table["exponent"].astype(float).iloc[0])
+    figure = laid_out(theory_figure.figure(recipe, "PATCHES", table))
+    labels = [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
+    assert labels[0] == "NTK" and "LAPLACE, index^-1.25" in labels

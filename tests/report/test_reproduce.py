@@ -1,5 +1,6 @@
 """Recipes: every command is one that our programs accept; a small figure is run, drawn, and read back."""
 
+import dataclasses
 import itertools
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from linearized.data import DATASETS
 from linearized.experiments import krr as kernel_fit
 from linearized.experiments import train
+from linearized.experiments.theory_settings import TheorySettings
 from linearized.report import reproduce
 from linearized.report.recipes import RECIPES, SCALES
 from linearized.report.recipes.estimate import disk_bytes, seconds
@@ -17,7 +19,7 @@ from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale, 
 from linearized.settings.config import parse
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = {"train": train.TrainSettings, "krr": kernel_fit.KernelFitSettings}
+CONFIGS = {"train": train.TrainSettings, "krr": kernel_fit.KernelFitSettings, "theory": TheorySettings}
 SMALL = FigureRecipe(
     title="Digits", shows="nothing but a test", dataset="DIGITS", axis="noise_ind", metric="test_accuracy",
     curves=(
@@ -88,3 +90,32 @@ def test_a_dry_run_prints_commands_and_an_estimate(capsys):
     *commands, estimate = capsys.readouterr().out.splitlines()
     assert estimate.startswith(f"{len(commands)} runs, about ") and "hours" in estimate
     assert all(shlex.split(command)[3] in CONFIGS for command in commands)
+
+
+ROWS = {"num_train": 60, "num_test": 20}
+OWN = {
+    "learning_curves": (Curve("NTK", "theory", {"kernel": "NTK", "sizes": "10,15,20", "draws": 2, "num_train": 60}),
+                        Curve("linear", "krr", {"kernel": "POLYNOMIAL", "degree": 1})),
+    "double_descent": (Curve("RF", "train", {"model": "RF", "reg_index": "0,5", "synth_dim": 10}),),
+    "spectrum": (Curve("NTK", "theory", {"kernel": "NTK", "draws": 0}),
+                 Curve("features", "theory", {"features": "NTK", "embedding_dim": 64, "draws": 0})),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OWN)
+def test_a_small_figure_with_predictions_is_run_and_drawn(name, directories, tmp_path, monkeypatch, capsys):
+    recipe = RECIPES.load(name)
+    dataset = "SPHERE" if name == "double_descent" else "DIGITS"
+    values = {"num_train": (10, 15, 20), "num_units": (10, 40), "noise_ind": (0,)}[recipe.axis]
+    shared = {**ROWS, "noise_ind": 5} if name == "double_descent" else {**ROWS, "noise_ind": 0}
+    shared = {key: value for key, value in shared.items() if key != recipe.axis}
+    small = dataclasses.replace(recipe, dataset=dataset, stand_in="", curves=OWN[name],
+                                scales={"laptop": Scale(values, (0, 1), shared)})  # fmt: skip
+    monkeypatch.setattr(type(RECIPES), "load", lambda self, name: small if self is RECIPES else _load(self, name))
+    reproduce.main(reproduce.ReproduceSettings(figure=name, dashboard=0, out=str(tmp_path)))
+    points = pd.read_csv(tmp_path / f"{name}-laptop.csv")
+    expected = {"learning_curves": 2 * 3 * 2, "double_descent": 2 * 2 * 2, "spectrum": 2 * 2}[name]
+    assert len(points) == expected and points[recipe.metric].notna().all()
+    assert (tmp_path / f"{name}-laptop.png").stat().st_size > 5000
+    assert f"mean {recipe.metric.replace('_', ' ')}" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The published figures and those of lazy and rich training, one recipe each; `linearized reproduce` makes them."""
+"""The published figures and the suite's own, one recipe each; `linearized reproduce` makes them."""
 
 from linearized.base.registry import Registry
 
@@ -13,6 +13,9 @@ RECIPES = Registry(
         "synth_samples": "linearized.report.recipes.synth:SAMPLES",
         "lazy_to_rich": "linearized.report.recipes.tangents:LAZY_TO_RICH",
         "width": "linearized.report.recipes.tangents:WIDTH",
+        "learning_curves": "linearized.report.recipes.learning:LEARNING_CURVES",
+        "double_descent": "linearized.report.recipes.learning:DOUBLE_DESCENT",
+        "spectrum": "linearized.report.recipes.learning:SPECTRUM",
     },
 )
 SCALES = ("laptop", "workstation", "paper")

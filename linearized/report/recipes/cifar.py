@@ -31,6 +31,7 @@ TEN_CLASSES = FigureRecipe(
         ),
         Curve("CNTK KRR (Myrtle-5)", "krr", {"kernel": "CNTK", "depth": 5}),
         Curve("NT KRR", "krr", {"kernel": "NTK"}),
+        Curve("LAPLACE KRR", "krr", {"kernel": "LAPLACE"}),
     ),
     scales={
         "laptop": Scale((0, 1, 2), (0,), {"num_train": 400, "num_test": 200}),

@@ -11,6 +11,7 @@ from linearized.report.recipes.figure_recipe import Run, shape
 
 SECONDS, RATE, PAIR = 8.0, 2e10, 1.6e-3
 GRID = 20  # ridges of a whole grid
+EIGH = 9  # operations of an eigendecomposition of n rows, in n³
 PASSES = 400  # over K, in float64, and the inner products between them
 
 
@@ -18,6 +19,8 @@ def seconds(run: Run) -> float:
     """Of one run on one core."""
     flags = run.flags
     n, m, d, k = shape(flags)
+    if run.program == "theory":
+        return _theory(flags)
     if run.program == "krr":
         pairs = n * (n + 1) / 2 + n * m
         make = pairs * (PAIR if flags["kernel"] == "CNTK" else 2 * d / RATE)
@@ -34,6 +37,15 @@ def seconds(run: Run) -> float:
     return SECONDS + measured + ridges * flags["max_cg_iters"] * n * 3 * image / RATE
 
 
+def _theory(flags: Mapping[str, Any]) -> float:
+    """Return the seconds of a pool's kernel, its decomposition and the fits on draws of its rows."""
+    n, m, d, k = shape(flags)
+    pairs = (n * (n + 1) / 2 + n * m) * (PAIR if flags.get("kernel") == "CNTK" else 2 * d / RATE)
+    sizes = [int(size) for size in flags.get("sizes", "0").split(",")]
+    draws = flags.get("draws", 5) * sum(EIGH * size**3 + size * (n + m) * GRID * k for size in sizes)
+    return 2 * SECONDS + pairs + (EIGH * n**3 + draws) / RATE
+
+
 def _tangents(flags: Mapping[str, Any], d: int) -> float:
     """Return the seconds of the measurements of one run, and of the kernel of infinite width on their rows."""
     train, test = map(int, flags["tangent_rows"].split(","))
@@ -46,7 +58,7 @@ def _tangents(flags: Mapping[str, Any], d: int) -> float:
 
 def disk_bytes(run: Run) -> float:
     """Gram matrices of the kernels, float32; a result takes some 100 kB."""
-    if run.program != "krr":
+    if run.program == "train":
         return 2e5
     n, m, _, _ = shape(run.flags)
     return 2e5 + 4 * (n * (n + 1) / 2 + n * m)

@@ -9,14 +9,15 @@ from typing import Any
 from linearized.base.weights import SEED
 from linearized.data import DATASETS
 
-DIRECTORIES = {"train": "nn_dir", "krr": "rkhs_dir"}  # of subcommands
+DIRECTORIES = {"train": "nn_dir", "krr": "rkhs_dir", "theory": "rkhs_dir"}  # of subcommands
 MOST_ROWS = 2**17  # of a Gram matrix: 34 GB in float32
-SHAPES = {  # train rows, test rows, dimension, outputs
+SHAPES = {  # train rows, test rows, dimension (0: --synth_dim), outputs
     **dict.fromkeys(("DIGITS", "NDIGITS"), (1437, 360, 64, 10)),
     **dict.fromkeys(("FMNIST", "NFMNIST"), (60000, 10000, 784, 10)),
     "CIFAR2": (10000, 2000, 1024, 1),
     "CIFAR10": (50000, 10000, 3072, 10),
     **dict.fromkeys(("PATCHES", "NPATCHES"), (1500, 500, 3072, 10)),
+    "SPHERE": (20_000, 10_000, 0, 1),
 }
 
 
@@ -29,7 +30,7 @@ class Curve:
 
     Attributes:
         label: In the legend.
-        program: The subcommand, train or krr.
+        program: The subcommand: train, krr or theory. A run of theory has all values of the axis `num_train`.
         flags: What makes this line; `sizes` has more by scale.
         times: What the value of the axis is multiplied by, such as hidden units for each channel of another curve.
     """
@@ -62,6 +63,7 @@ class FigureRecipe:
         references: Horizontal lines, label -> height.
         tangents: "epochs" or "widths" for a figure of what `--tangent_at` measured, against the epoch or the width,
             with a column of panels for each curve; "": a line for each curve.
+        theory: "learning_curves", "double_descent" or "spectrum" for a figure with predicted curves; "": none.
     """
 
     title: str
@@ -74,6 +76,7 @@ class FigureRecipe:
     stand_in: str = ""
     references: Mapping[str, float] = dataclasses.field(default_factory=dict)
     tangents: str = ""
+    theory: str = ""
 
     def source(self) -> str:
         """The dataset to run on: the recipe's own where it is here, else its stand-in."""
@@ -123,6 +126,8 @@ def runs(name: str, recipe: FigureRecipe, scale: str, dataset: str) -> list[Run]
         if units := flags.pop("matched_units", 0):
             flags["num_units"] = round(units * dim / outputs)
         kernel, some = curve.program == "krr", "num_train" in flags
+        if curve.program == "theory" and recipe.axis == "num_train" and value != size.values[0]:
+            continue
         if kernel and (rows > MOST_ROWS or (not some and seed != size.seeds[0])):
             continue
         flags |= _draws(flags, seed, some)
@@ -148,7 +153,7 @@ def shape(flags: Mapping[str, Any]) -> tuple[int, int, int, int]:
     """Train rows, test rows, dimension and outputs of a run's data."""
     whole = SHAPES.get(flags["dataset"]) or (flags["synth_n"], 10000, flags["synth_dim"], 1)
     rows = (flags.get(name) or most for name, most in zip(("num_train", "num_test"), whole, strict=False))
-    return *map(min, rows, whole), *whole[2:]
+    return *map(min, rows, whole), flags.get("synth_dim") or whole[2], whole[3]
 
 
 def _slug(label: str) -> str:

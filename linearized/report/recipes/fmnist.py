@@ -6,7 +6,7 @@ UNITS = {"laptop": 128, "workstation": 1024, "paper": 4096}
 
 
 def curves(units: dict[str, int], rate: float = 0.003) -> tuple[Curve, ...]:
-    """NN, RF and NT of equal numbers of parameters, and the kernels of RF, NT and polynomials."""
+    """NN, RF and NT of equal numbers of parameters, and fixed kernels: of RF, NT, Laplace and polynomials."""
     epochs = {"laptop": 60, "workstation": 250, "paper": 750}
     grids = {"laptop": "0,10", "workstation": "0,4,8,12,16", "paper": "all"}
     network = {
@@ -20,6 +20,7 @@ def curves(units: dict[str, int], rate: float = 0.003) -> tuple[Curve, ...]:
         Curve("NT", "train", {"model": "NT"}, tangents),
         Curve("NT KRR", "krr", {"kernel": "NTK"}),
         Curve("RF KRR", "krr", {"kernel": "RF"}),
+        Curve("LAPLACE KRR", "krr", {"kernel": "LAPLACE"}),
         Curve("polynomial KRR, degree 2", "krr", {"kernel": "POLYNOMIAL", "degree": 2}),
         Curve("linear", "krr", {"kernel": "POLYNOMIAL", "degree": 1}),
     )

@@ -34,10 +34,11 @@ def tabled(recipe: FigureRecipe, table: pd.DataFrame) -> pd.DataFrame:
     return table if recipe.tangents == "epochs" else table.groupby("run").tail(1)
 
 
-def figure(recipe: FigureRecipe, table: pd.DataFrame) -> Figure:
+def figure(recipe: FigureRecipe, dataset: str, table: pd.DataFrame) -> Figure:
     """Draw scores above, and distance and alignments of the tangent kernel below, one column for each curve.
 
     Args:
+        dataset: What was run; the title names the data.
         table: Of `points`; runs that differ in seeds are averaged.
     """
     labels = [curve.label for curve in recipe.curves if (table["label"] == curve.label).any()]

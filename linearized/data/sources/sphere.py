@@ -1,0 +1,70 @@
+"""SPHERE: rows on the sphere of radius √d and a linear target, of which the train labels carry noise.
+
+y = x₁ + τ ε with ε ~ N(0, 1) on train rows and y = x₁ on test rows, so that E x₁² = 1 and the test loss is the excess
+over the noise: the setting of the double descent of random features (Mei and Montanari, arXiv 1908.05355).
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from linearized.data.dataset import Dataset, RowChoice, Split, fingerprint
+from linearized.data.source import Found, Source
+from linearized.settings.memory import refuse_beyond_machine
+
+ROWS = (20_000, 10_000)
+TRAIN_SEED, TEST_SEED = 145, 2
+VERSION = 1  # counts the changes to what the rows are; part of every fingerprint
+
+
+def sphere_rows(rows: int, dim: int, random: np.random.Generator) -> np.ndarray:
+    """Return rows (n, d) in float32, uniform on the sphere of radius √d."""
+    drawn = random.standard_normal((rows, dim), np.float32)
+    return drawn * np.float32(np.sqrt(dim)) / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class SphereSource(Source):
+    """The generator as a dataset."""
+
+    def find(self, directory: Path | str | None = None) -> Found:
+        """Nothing lies on disk: loading makes the rows."""
+        return Found(None, [], "Nothing to get: loading makes it from its seeds.", made_on_load=True)
+
+    def fetch(self, directory: Path | str | None = None) -> None:
+        """Nothing to fetch: the rows are made from their seeds when they are loaded."""
+
+    def _loaded(
+        self, noise_ind: int | np.integer, folder: Path, rows: RowChoice, *, synth_dim: int = 1024
+    ) -> Dataset:  # fmt: skip
+        """As `Source._loaded`, with noise of standard deviation τ = noise_ind/10 on the train labels.
+
+        Args:
+            synth_dim: d. Raises `UserError` if all rows of that length do not fit in memory.
+        """
+        level, parts = self.level(noise_ind), []
+        refuse_beyond_machine(4 * 2 * sum(ROWS) * synth_dim, f"SPHERE with --synth_dim={synth_dim}",
+                              "Lower --synth_dim.")  # fmt: skip
+        for kind, count, seed, noise in (("train", ROWS[0], TRAIN_SEED, level), ("test", ROWS[1], TEST_SEED, 0.0)):
+            random = np.random.default_rng(seed)
+            x = sphere_rows(count, synth_dim, random)
+            y = x[:, :1] + np.float32(noise) * random.standard_normal((count, 1), np.float32)
+            taken = rows.of(count, kind)
+            parts.append(Split(x[taken], y[taken]))
+        return self.dataset(noise_ind, *parts, fingerprint("SPHERE", VERSION, synth_dim, level), rows)
+
+
+SPHERE = SphereSource(
+    name="SPHERE",
+    title="linear target on a sphere, with label noise (synthetic)",
+    noise_name="τ",
+    noise_levels=tuple(index / 10 for index in range(11)),
+    task="regression",
+    num_classes=0,
+    image_shape=None,
+    family="SYNTH",
+    directory_key="synth_dir",
+    settings=("synth_dim",),
+    rows=ROWS,
+)
