@@ -67,7 +67,7 @@ DOUBLE_DESCENT = FigureRecipe(
 
 SPECTRUM = FigureRecipe(
     title="Eigenvalues of kernels on photo patches",
-    shows="all fall as power laws of the index; that of the convolutional kernel is another one than those of the rest",
+    shows="all fall as power laws of the index, that of the convolutional kernel about twice as fast as the others",
     dataset="PATCHES",
     axis="noise_ind",
     metric="exponent",
