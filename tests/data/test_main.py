@@ -9,6 +9,7 @@ from linearized import data
 from linearized.base.errors import UserError
 from linearized.cli.data import ShowDataSettings as Config
 from linearized.cli.data import listing, main
+from linearized.data import DATASETS
 from linearized.data.sources import keras_cache
 from linearized.settings.command import run_command
 
@@ -26,7 +27,7 @@ def test_list_tells_every_dataset(small_directories):
 
 def test_list_tells_how_to_get_what_is_missing(directories, monkeypatch, tmp_path):
     monkeypatch.setattr("linearized.data.sources.fmnist.DEBIAN_FOLDER", tmp_path / "nowhere")
-    rows = {line.split()[0]: line.split()[1] for line in listing().splitlines()[1:11]}
+    rows = {line.split()[0]: line.split()[1] for line in listing().splitlines()[1 : 1 + len(DATASETS)]}
     assert rows["FMNIST"] == rows["CIFAR2"] == "no"
     assert rows["DIGITS"] == "yes"
     assert rows["PATCHES"] == rows["SYNTH"] == "made"

@@ -11,7 +11,7 @@ from linearized.base.errors import UserError
 from linearized.data.transforms import noise
 
 LEVELS = {"DIGITS": 15, "NDIGITS": 8, "FMNIST": 15, "NFMNIST": 14, "CIFAR2": 15, "CIFAR10": 15, "PATCHES": 15,
-          "NPATCHES": 15, "SYNTH": 10, "SPHERE": 11}  # fmt: skip
+          "NPATCHES": 15, "SYNTH": 10, "STAIRCASE": 5, "SPHERE": 11}  # fmt: skip
 
 
 @pytest.fixture
