@@ -29,9 +29,11 @@ from linearized.experiments.path_solve import solved
 from linearized.kernel_ridge.feature_machine import Variant, at_metric, base_kernel, next_metric, warn_collapsed
 from linearized.kernel_ridge.ridge_path import RidgePath
 from linearized.settings.feature_machine_settings import bandwidth_factors
+from linearized.settings.memory import refuse_beyond_machine
 from linearized.solvers.checkpoint import Checkpoint
 
 POWERS = (1.0, 0.5)  # that --rfm_search tries
+MATRICES = 3  # of d x d float64 numbers that are held at once: M, its root and the outer products
 MOST_EIGENVALUES = 1000  # of the best metric that a record keeps
 KEPT = ("index", "ridge", "converged", "iterations", "residual")  # of a table of ridges, beside losses and accuracies
 
@@ -90,6 +92,11 @@ class _Machine:
         self.train = np.asarray(dataset.train.x)
         if config.rfm_sample > len(self.train):
             raise UserError(f"There are {len(self.train)} train rows. Received: --rfm_sample={config.rfm_sample}.")
+        dim = self.train.shape[1]
+        if not all(variant.diagonal for variant in self.variants):
+            refuse_beyond_machine(
+                MATRICES * 8 * dim**2, f"RFM with a full metric of {dim:,} columns", "Take --rfm_diagonal."
+            )
         self.solver = config.solver
         if self.solver == "auto" and dataset.validation is None:
             self.solver = "eigh"  # for leave-one-out errors, by which iterations are compared then

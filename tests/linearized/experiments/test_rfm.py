@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 
 import linearized
+from kernel_gen.status import StatusSettings
 from linearized.base.errors import UserError
 from linearized.cli import gram as gram_command
 from linearized.cli import krr as krr_command
 from linearized.experiments import feature_machine_run, select
+from linearized.experiments.compare_models import settings_of
 from linearized.experiments.iteration_table import shown_steps
 from linearized.experiments.krr import KernelFitSettings as Config
 from linearized.experiments.krr import run
 from linearized.kernel_ridge import feature_machine
+from linearized.kernel_ridge.estimator import KernelRidgePath
 from linearized.settings.config import parse
 from linearized.storage.results import load_arrays
 
@@ -212,3 +215,19 @@ def test_settings_of_the_base_name_the_run(directories):
         {"rfm_bandwidths": "1,2"}, {"rfm_sample": 10}, {"iterations": 4}, {"rfm_power": 0.5}, {"rfm_centred": False},
     )}  # fmt: skip
     assert len(keys) == 10
+
+
+def test_a_full_metric_that_does_not_fit_in_memory_names_the_diagonal(directories, monkeypatch):
+    monkeypatch.setattr(feature_machine_run, "MATRICES", 10**12)
+    with pytest.raises(UserError, match=r"full metric of 25 columns .*Take --rfm_diagonal"):
+        run(Config(**SMALL, iterations=1, ridges=RIDGES))
+    assert run(Config(**SMALL, iterations=1, ridges=RIDGES, rfm_diagonal=True))[0].record["feature_machine"]
+
+
+def test_entries_of_compare_and_other_commands_that_name_a_kernel():
+    made = settings_of("krr:RFM:iterations=2:base=gaussian", {"dataset": "DIGITS", "validation": 0.2})
+    assert (made.kernel, made.iterations, made.base, made.validation) == ("RFM", 2, "GAUSSIAN", 0.2)
+    with pytest.raises(UserError, match=r"linearized krr --kernel=RFM"):
+        parse(StatusSettings, ["--kernel=RFM"])
+    with pytest.raises(UserError, match=r"linearized krr --kernel=RFM"):
+        KernelRidgePath(kernel="RFM").fit(np.eye(4), np.arange(4.0))
