@@ -9,6 +9,7 @@ from absl import logging
 from linearized import data
 from linearized.base.errors import UserError
 from linearized.data.transforms import noise
+from linearized.settings.data_settings import DataSettings
 
 LEVELS = {"DIGITS": 15, "NDIGITS": 8, "FMNIST": 15, "NFMNIST": 14, "CIFAR2": 15, "CIFAR10": 15, "PATCHES": 15,
           "NPATCHES": 15, "SYNTH": 10, "STAIRCASE": 5, "SPHERE": 11}  # fmt: skip
@@ -47,6 +48,14 @@ def test_levels(name):
     for bad in (-1, last + 1, True):
         with pytest.raises(UserError, match=rf"{name} has {last + 1} noise levels, --noise_ind 0\.\.{last} \("):
             source.level(bad)
+
+
+@pytest.mark.parametrize("name", list(data.DATASETS))
+def test_settings_know_the_length_of_a_row_before_anything_is_loaded(name):
+    source, settings = data.DATASETS.load(name), DataSettings(dataset=name)
+    assert settings.dim() == (np.prod(source.image_shape) if source.image_shape else source.row_length())
+    for field in {"synth_dim", "index_dim"} & set(source.settings):
+        assert DataSettings(dataset=name, **{field: 77}).dim() == 77
 
 
 def test_published_levels():

@@ -97,8 +97,8 @@ OWN = {
     "learning_curves": (Curve("NTK", "theory", {"kernel": "NTK", "sizes": "10,15,20", "draws": 2, "num_train": 60}),
                         Curve("linear", "krr", {"kernel": "POLYNOMIAL", "degree": 1})),
     "double_descent": (Curve("RF", "train", {"model": "RF", "reg_index": "0,5", "synth_dim": 10}),),
-    "spectrum": (Curve("NTK", "theory", {"kernel": "NTK", "draws": 0}),
-                 Curve("features", "theory", {"features": "NTK", "embedding_dim": 64, "draws": 0})),
+    "spectrum": (Curve("NTK", "theory", {"kernel": "NTK", "draws": 0, "num_train": 200}),
+                 Curve("features", "theory", {"features": "NTK", "embedding_dim": 256, "draws": 0, "num_train": 200})),
 }  # fmt: skip
 
 

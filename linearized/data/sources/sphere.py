@@ -35,6 +35,10 @@ class SphereSource(Source):
     def fetch(self, directory: Path | str | None = None) -> None:
         """Nothing to fetch: the rows are made from their seeds when they are loaded."""
 
+    def row_length(self, *, synth_dim: int = 1024, **others: object) -> int:
+        """Return d."""
+        return synth_dim
+
     def _loaded(
         self, noise_ind: int | np.integer, folder: Path, rows: RowChoice, *, synth_dim: int = 1024
     ) -> Dataset:  # fmt: skip
