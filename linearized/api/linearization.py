@@ -69,7 +69,7 @@ def fit_linearization(
         y: Targets (n,) or (n, k) for k outputs; classes as one-hot rows.
         ridges: ρ, at least 0, in any order; not divided by n. None: 10^[-8, 1] times the trace of J Jᵀ, estimated.
         offset, variables: See `linearized.linearize`; without the offset f₀ is 0.
-        solver: auto, lanczos or cg.
+        solver: auto, lanczos or cg; band needs the Gram matrix, which a Jacobian's problem does not form.
         rtol: The residual ‖Jᵀ(y - f₀) - (JᵀJ + ρI)v‖/‖Jᵀ(y - f₀)‖ to reach.
         max_iterations: Products with J Jᵀ or JᵀJ.
         memory: Bytes to work with; None: half of what is free.

@@ -29,7 +29,7 @@ from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
 from linearized.settings.reads import Declarations
 from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, NUM_LAYERS_HELP, RunSettings
 from linearized.settings.training_settings import TrainingSettings
-from linearized.solvers import SOLVER_READS, SOLVERS
+from linearized.solvers import LEAST_SQUARES, SOLVER_READS, SOLVERS
 
 if TYPE_CHECKING:
     from linearized.models.common import BuiltModel
@@ -133,7 +133,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
 
     def __post_init__(self):
         super().__post_init__()
-        linear, least_squares = declared(self).linear, self.solver in ("cg", "lanczos")
+        linear, least_squares = declared(self).linear, self.solver in LEAST_SQUARES
         if least_squares and not (linear and self.loss == "square"):
             raise UserError(
                 f"--solver={self.solver} fits {', '.join(LINEAR)} and, with --linearize, model files, with the square "
@@ -158,7 +158,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     def uses_least_squares(self) -> bool:
         """Whether one linear solve serves the whole grid; else the model is trained ridge by ridge."""
         linear = declared(self).linear and self.loss == "square"
-        return self.solver in ("cg", "lanczos") or (self.solver == "auto" and linear)
+        return self.solver in LEAST_SQUARES or (self.solver == "auto" and linear)
 
     def working_solver(self) -> str:
         """Return the solver that a run will use: as asked, else lanczos or cg, else the optimizer of the model."""

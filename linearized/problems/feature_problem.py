@@ -14,10 +14,12 @@ from linearized.base.errors import UserError
 from linearized.base.scalar_functions import relu
 from linearized.base.shapes import Float, Float32, Float64
 from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
+from linearized.problems.gram_problem import GramProblem
 from linearized.problems.least_squares import MEMORY, LeastSquares, cheapest_mode, skinny
 from linearized.storage.products import cut
 
 CACHE = 5 * 2**15  # numbers in a tile of kept features: read twice, so it should stay in the L2 cache in between
+DEEP = 2048  # rows of kept features that are multiplied with themselves at once
 WIDE = 512  # rows of a tile that are converted to float64 at once
 
 
@@ -55,6 +57,7 @@ class FeatureProblem(LeastSquares):
         self.xp = namespace() if xp is None else xp
         self._x, self._weights = to_device(self.xp, x), to_device(self.xp, weights)
         self._gram: np.ndarray | None = None
+        self._whole: np.ndarray | None = None  # kept features as one array, of which the stored tiles are parts
         self._stored = self._store() if self.kept else None
         logging.info("features: %s, %d x %d, %.2f GB in memory", self.mode, n, units, self._taken / 1e9)
 
@@ -189,8 +192,16 @@ class FeatureProblem(LeastSquares):
             self._tile(part, self.dual, everything[part])
         if self.dual:
             everything[-1] = 1
+        self._whole = everything
         tiles = blocks(len(everything), max(32, min(256, CACHE // short)))
         return [(part, everything[part]) for part in tiles]
+
+    def _deep_tiles(self) -> Iterator[tuple[slice, Any]]:
+        """Yield the tiles of the smaller side; kept ones in blocks that are deep enough for a matrix product."""
+        if self._whole is None:
+            yield from self._tiles(self.dual)
+        else:
+            yield from ((part, self._whole[part]) for part in blocks(len(self._whole), DEEP))
 
     def _scatter(self, w: np.ndarray) -> np.ndarray:
         """Σ Tᵀ w[tile]: (long, c) -> (short, c)."""
@@ -223,11 +234,19 @@ class FeatureProblem(LeastSquares):
         """left @ tile. The small factor is transposed by the callers, for a tile's transpose would be a copy."""
         return to_host(self.xp, self.xp.matmul(to_device(self.xp, left), tile))
 
+    def formed(self) -> GramProblem:
+        """As `LeastSquares.formed`, in float32; formed anew, unless the mode is "gram"."""
+        gram = self._gram_matrix().astype(np.float32)
+        if self.mode != "gram":
+            self._gram = None
+        targets = self.targets if self.dual else self.moment()
+        return GramProblem(gram, targets, memory=self.memory, overwrite=True)
+
     def _gram_matrix(self) -> Float64[np.ndarray, "side side"]:
         """The smaller of A Aᵀ and AᵀA: float32 products of deep tiles, summed in float64. Formed once."""
         if self._gram is None:
             gram = np.zeros((min(self.rows, self.params),) * 2)
-            for _, tile in self._tiles(self.dual):
+            for _, tile in self._deep_tiles():
                 gram += to_host(self.xp, self.xp.matmul(self.xp.transpose(tile), tile))
             self._gram = gram
         return self._gram

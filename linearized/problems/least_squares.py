@@ -10,6 +10,7 @@ and up to 6e-3 at 1e-7 ‖AᵀA‖.
 
 import abc
 import math
+from typing import Any
 
 import numpy as np
 
@@ -102,6 +103,16 @@ class LeastSquares(abc.ABC):
         """
         predictions = self.forward(v)
         return predictions, self.adjoint64(self.repeated_targets(v.shape[1]) - predictions)
+
+    def formed(self) -> Any:
+        """Return (A Aᵀ, Y) or (AᵀA, AᵀY), the smaller, as a `GramProblem` whose matrix may be overwritten.
+
+        Raises `UserError` where only products are known.
+        """
+        raise UserError(
+            f"band needs the Gram matrix of the features, which is not formed here: {type(self).__name__} of "
+            f"{self.rows} rows knows its products alone. Use lanczos or cg."
+        )
 
     def prediction_bound(self, residual: float, ridge: float) -> float:
         """Return a bound on ‖A(v - v*)‖ for v* the minimiser at the ridge ρ and ‖AᵀY - (AᵀA + ρI)v‖ = `residual`.

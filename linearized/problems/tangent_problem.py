@@ -17,6 +17,7 @@ from linearized.base.errors import UserError
 from linearized.base.scalar_functions import relu, step
 from linearized.base.shapes import Float, Float32, Float64
 from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
+from linearized.problems.gram_problem import GramProblem
 from linearized.problems.least_squares import MEMORY, LeastSquares, cheapest_mode
 
 
@@ -279,6 +280,15 @@ class TangentProblem(LeastSquares):
     def _unstack(self, u: np.ndarray) -> np.ndarray:
         """(n k, c) -> (c, n, k)."""
         return np.ascontiguousarray(u.T).reshape(-1, self.n, self.outputs)
+
+    def formed(self) -> GramProblem:
+        """As `LeastSquares.formed`, in float32, for one output and more parameters than rows."""
+        if self.outputs > 1 or not self.dual:
+            return super().formed()
+        gram = self._gram_matrix().astype(np.float32)
+        if self.mode != "gram":
+            self._gram = None
+        return GramProblem(gram, self.targets, memory=self.memory, overwrite=True)
 
     def _gram_matrix(self) -> Float64[np.ndarray, "n n"]:
         """A Aᵀ for one output: Φ Φᵀ + 1 + (X Xᵀ) ∘ (S diag(a⁰²) Sᵀ), S = step(X W). Formed once, summed in float64."""

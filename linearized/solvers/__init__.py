@@ -30,6 +30,7 @@ SOLVERS, SOLVER_READS = _tables(
     {
         "lanczos": ("linearized.solvers.linear.block_lanczos", _LEAST_SQUARES),
         "cg": ("linearized.solvers.linear.cg", _LEAST_SQUARES),
+        "band": ("linearized.solvers.linear.formed", _LEAST_SQUARES),
         "sgd": ("linearized.solvers.training.sgd", _GRADIENT | reads("momentum", "l2_decay")),
         "adam": ("linearized.solvers.training.sgd", _GRADIENT | reads("beta_2", "l2_decay")),
         "adamw": ("linearized.solvers.training.sgd", _GRADIENT | reads("beta_2", "weight_decay")),
@@ -58,7 +59,8 @@ GRAM_SOLVERS, GRAM_SOLVER_READS = _tables(
 WORKING_COPIES = 1.7  # matrices of K's size that a factor of it and its refinement take
 FEW_RIDGES = 2  # up to which a factor a ridge is quicker than one reduction for all
 
-LINEAR = ("lanczos", "cg")  # those that solve a LinearProblem, for a whole ridge grid
+LINEAR = ("lanczos", "cg")  # those that solve any LinearProblem by products, for a whole ridge grid
+LEAST_SQUARES = (*LINEAR, "band")  # and the one whose problem must form its Gram matrix
 
 
 def auto(problem: LinearProblem, num_ridges: int) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from linearized.experiments.train import TrainSettings as Config
 from linearized.experiments.train import run
 from linearized.models.common import load as load_model
 from linearized.settings.config import parse
+from linearized.solvers import LEAST_SQUARES
 from linearized.storage import results
 from linearized.storage.result_schema import SETTLED, settled
 
@@ -72,9 +73,11 @@ def test_rf_by_cg_is_kernel_ridge_regression_in_the_dual(directories):
         assert entry["test_loss"] == pytest.approx(loss, rel=1e-3)
 
 
-@pytest.mark.parametrize("solver", ["cg", "lanczos"])
+@pytest.mark.parametrize("solver", LEAST_SQUARES)
 @pytest.mark.parametrize("model", ["RF", "NT"])
-def test_both_solvers_give_one_table(directories, model, solver):
+def test_all_solvers_give_one_table(directories, model, solver):
+    if (model, solver) == ("NT", "band"):
+        pytest.skip("the outputs of NT are coupled: its Gram matrix is formed for one")
     settings = {**SMALL, "model": model, "reg_index": "10:18", "cg_rtol": 1e-6, "cg_atol": 0.0}
     one, other = run(Config(**settings)), run(Config(**settings, solver=solver))
     np.testing.assert_allclose(metrics(one), metrics(other), rtol=2e-3, atol=2e-3)

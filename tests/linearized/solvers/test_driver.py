@@ -7,10 +7,10 @@ import pytest
 
 from linearized.base.errors import UserError
 from linearized.problems import GramProblem
-from linearized.solvers import GRAM_SOLVERS, LINEAR, SOLVERS
+from linearized.solvers import GRAM_SOLVERS, LEAST_SQUARES, SOLVERS
 from linearized.solvers.linear.driver import LinearRun, linear_solver
 
-MODULES = list(dict.fromkeys([*map(GRAM_SOLVERS.load, GRAM_SOLVERS), *map(SOLVERS.load, LINEAR)]))
+MODULES = list(dict.fromkeys([*map(GRAM_SOLVERS.load, GRAM_SOLVERS), *map(SOLVERS.load, LEAST_SQUARES)]))
 
 
 @pytest.mark.parametrize(

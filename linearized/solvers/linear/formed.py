@@ -1,0 +1,53 @@
+"""Least squares with the smaller of A Aᵀ and AᵀA formed once; then every ridge is a banded factor of it.
+
+In the dual (rows < p) it solves (A Aᵀ + ρI)α = Y and takes v = Aᵀα; else (AᵀA + ρI)v = AᵀY. With s the smaller side and
+n N numbers in A: n N s multiply-adds to form it, 4/3 s³ operations of the band reduction
+(`linearized.solvers.linear.band.solver`) and two passes over A, for α and for the residuals. Where many ridges or
+columns ask for many steps of a Krylov method, this is quicker; it takes 12 s² bytes.
+"""
+
+import numpy as np
+
+from linearized.base.errors import UserError
+from linearized.base.shapes import Float64
+from linearized.solvers.linear.band import solver as band
+from linearized.solvers.linear.driver import LinearRun, linear_solver
+from linearized.solvers.linear.solution import LinearProblem, Solution, finite, measured, ridge_batch
+
+LEAST = 1e-7  # relative residual of the formed system beyond which float32 features have no more digits
+
+
+@linear_solver()
+def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
+    """Solve the problem at every ridge. The arguments are those of `linearized.solvers.linear.cg.solve`.
+
+    Iterations are steps of float64 CG with which `band` refines a ridge; the residuals and the bound on the
+    predictions' error are recomputed from A. The formed matrix is float32 for float32 features: below a ridge of about
+    1e-7 of its norm it holds no more digits, and the bound on the predictions' error says so. The checkpoint is that of
+    the band reduction.
+
+    Raises `UserError` for a problem that does not form it, or whose memory does not hold it.
+    """
+    moment = finite(problem.moment())
+    tolerance = run.tolerance(float(np.linalg.norm(moment)), problem.n)
+    side = min(problem.rows, problem.params)
+    if 12 * side**2 > problem.memory:
+        raise UserError(
+            f"band forms a matrix of {side} rows, in {12 * side**2 / 2**30:.1f} GiB, and {problem.memory / 2**30:.1f} "
+            "GiB are to work with. Give more --memory, or use lanczos or cg."
+        )
+    found = band.solve(
+        problem.formed(), ridges, rtol=max(tolerance.relative, LEAST), atol=0.0, max_iterations=run.max_iterations,
+        progress=run.progress, checkpoint=run.folder, key=run.key, interval=run.interval,
+    )  # fmt: skip
+    values, duals = [solution.value for solution in found], None
+    if problem.dual:
+        duals, size = values, ridge_batch(problem)
+        values = []
+        for start in range(0, len(duals), size):
+            stacked = problem.adjoint64(np.concatenate(duals[start : start + size], axis=1))
+            values += np.split(stacked, stacked.shape[1] // problem.columns, axis=1)
+    histories = [solution.history for solution in found]
+    solved = measured(problem, ridges, values, histories, tolerance, duals)
+    return [one._replace(message=other.message, refinements=other.refinements)
+            for one, other in zip(solved, found, strict=True)]  # fmt: skip
