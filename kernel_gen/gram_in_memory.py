@@ -2,13 +2,14 @@
 
 import math
 import operator
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from kernel_gen import KERNELS
-from kernel_gen.kernel import Kernel, quiet, refuse_overflow
+from kernel_gen.kernel import Kernel, quiet, refuse_overflow, underflow
 from kernel_gen.kernels.own import own_kernel
 from linearized.base.array_checks import real_array
 from linearized.base.blocks import for_each
@@ -72,6 +73,8 @@ def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
             found = kernel.block(one[rows], two[columns], same=diagonal)
         refuse_overflow(found, ("x1", rows.start), ("x1" if same else "x2", columns.start))
         if diagonal:
+            if words := underflow(kernel, found, x1[rows]):
+                warnings.warn(words, stacklevel=4)
             lower = np.tril_indices(len(found), -1)
             found[lower] = found.T[lower]
         entries[rows, columns] = found

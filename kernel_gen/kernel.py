@@ -20,6 +20,7 @@ class Kernel(abc.ABC):
         own_threads: Whether `block` takes all cores by itself; else it takes one, and blocks are computed side by side.
         on_demand: Whether `prepare` costs nothing, since blocks make what they need and keep it by themselves. Then all
             train rows are prepared together, so that the rows of a band are found among the columns.
+        positive: Whether k(x, x) > 0 for every x but 0, so that a diagonal of zeros is an underflow.
     """
 
     tile: int
@@ -27,6 +28,7 @@ class Kernel(abc.ABC):
     dtype: np.dtype
     own_threads: bool = False
     on_demand: bool = False
+    positive: bool = False
 
     def on(self, train: np.ndarray) -> Self:
         """Return the kernel with what the train rows (n, d) settle, such as a bandwidth; by default the kernel itself.
@@ -67,4 +69,23 @@ def refuse_overflow(entries: np.ndarray, rows: tuple[str, int], columns: tuple[s
     raise UserError(
         f"The kernel of row {start + where[0]} of {one} and row {left + where[1]} of {two} is {entries[where]}: it is "
         f"beyond the range of {entries.dtype}. Look at these two inputs, {wider}lower weight_std, or scale the inputs."
+    )
+
+
+def underflow(kernel: Kernel, block: np.ndarray, x: np.ndarray) -> str:
+    """Return a warning if k(x, x) of every input is below the numbers that its dtype holds with all digits, else "".
+
+    Args:
+        block: k between equal rows, whose diagonal is looked at; of kernels that are not `positive` nothing is.
+        x: These rows (n, d). Rows of zeros do not count.
+    """
+    there = x.reshape(len(x), -1).any(axis=1)
+    least = np.finfo(block.dtype).tiny
+    if not (kernel.positive and there.any() and (np.abs(np.diagonal(block))[there] < least).all()):
+        return ""
+    wider = "" if block.dtype == np.float64 else "take dtype='float64', "
+    return (
+        f"The kernel of all rows with themselves is below {least:.1e}, the smallest number that {block.dtype} holds in "
+        f"full: its entries have lost their digits or are 0. Raise weight_std (√2 keeps the variance of ReLU networks "
+        f"from layer to layer), {wider}take fewer layers, or scale the inputs."
     )

@@ -26,6 +26,7 @@ class Cntk(Kernel):
     """The fused kernel: diagonal maps once an image, then pairs of images on all cores or on the current GPU."""
 
     tile = 32  # 1,024 pairs: some seconds of work for two cores, one launch on a GPU, and a small loss if it is lost
+    positive = True
 
     def __init__(self, architecture: Architecture, image_shape: tuple[int, int, int], settings: KernelSettings):
         self.architecture, self.image_shape = architecture, image_shape

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from kernel_gen import KERNELS
 from kernel_gen.jobs.tiles import Tile, divide, good_number, tiles
 from kernel_gen.jobs.work import Work
-from kernel_gen.kernel import Kernel, quiet
+from kernel_gen.kernel import Kernel, quiet, underflow
 from linearized.data.dataset import Dataset
 from linearized.settings.gram_settings import GramSettings
 from linearized.settings.memory import refuse_large_kernel
@@ -59,6 +60,7 @@ class GramWork(Work):
         self.tile, self.own_threads = kernel.tile, kernel.own_threads
         self._band: tuple[Band, Any] | None = None  # the one at work, and its rows
         self._columns: _Columns | None = None
+        self._warned = False
 
     def prepare(self, dataset: Dataset) -> None:
         """See `Work`."""
@@ -91,10 +93,18 @@ class GramWork(Work):
         def compute() -> np.ndarray:
             with quiet():
                 if tile.on_diagonal:
-                    return self.kernel.block(rows, rows, same=True)
+                    block = self.kernel.block(rows, rows, same=True)
+                    self._warn(underflow(self.kernel, block, self._splits["train"].x[tile.start : tile.stop]))
+                    return block
                 return self.kernel.block(rows, columns.part(tile.left, tile.right))
 
         return compute
+
+    def _warn(self, words: str) -> None:
+        """Log a warning, the first time that there is one."""
+        if words and not self._warned:
+            self._warned = True
+            logging.warning("%s", words)
 
     def _rows(self, band: Band) -> Any:
         """Return the prepared rows of a band."""

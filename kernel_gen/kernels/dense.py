@@ -53,6 +53,7 @@ class DenseKernel(Kernel):
     """
 
     tile = 512
+    positive = True
 
     def __init__(
         self, given: Any, num_layers: int = 2, kind: str = "ntk", weight_std: float = 1.0,

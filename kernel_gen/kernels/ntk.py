@@ -42,6 +42,7 @@ class FullyConnected(DifferentiableKernel):
     """
 
     tile = 1024
+    positive = True
 
     def __init__(
         self, num_layers: int = 2, kind: str = "ntk", weight_std: float = 1.0, bias_std: float = 0.0,

@@ -26,6 +26,7 @@ class StretchedKernel(Kernel):
     def __init__(self, base: DifferentiableKernel, metric: np.ndarray):
         self.base, self.root = base, _root(np.asarray(metric, np.float64))
         self.tile, self.scale, self.dtype, self.own_threads = base.tile, base.scale, base.dtype, base.own_threads
+        self.positive = base.positive
 
     def on(self, train: np.ndarray) -> Self:
         """See `Kernel`: what the train rows settle is settled in the metric."""

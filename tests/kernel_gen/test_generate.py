@@ -339,3 +339,10 @@ def test_a_folder_of_data_in_another_order_is_refused_with_what_to_do(directorie
         runner.run(config)
     with pytest.raises(UserError, match=r"another order of its rows.* Remove that folder, or give another --folder"):
         open_gram(config.path(), fingerprint="0" * 16)
+
+
+def test_a_matrix_of_zeros_by_underflow_is_warned_of_once(directories, caplog):
+    for std, count in ((1.0, 1), (2**0.5, 0)):
+        caplog.clear()
+        run(Config(num_layers=200, weight_std=std, num_train=30, num_test=10, num_shards=3))
+        assert sum("Raise weight_std" in one for one in caplog.messages) == count

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -117,8 +118,10 @@ def test_an_overflow_names_its_inputs_and_float64_holds_it(rows):
 
 
 def test_weights_that_are_nearly_0_give_a_kernel_of_nearly_0(rows):
-    assert np.all(gram("NTK", rows, dense_layers=400, weight_std=1e-3) == 0)
-    assert np.all(np.abs(gram("NTK", 1e-25 * rows, dense_layers=3)) < 1e-40)
+    with pytest.warns(UserWarning, match="Raise weight_std"):
+        assert np.all(gram("NTK", rows, dense_layers=400, weight_std=1e-3) == 0)
+    with pytest.warns(UserWarning, match="scale the inputs"):
+        assert np.all(np.abs(gram("NTK", 1e-25 * rows, dense_layers=3)) < 1e-40)
 
 
 def test_inputs_that_do_not_fit_are_refused(images, rows):
@@ -161,3 +164,24 @@ def test_settings_that_do_not_fit_are_refused(rows):
         gram("NTK", rows, dense_layers=0)
     with pytest.raises(UserError, match="has its settings already"):
         gram(FullyConnected(2), rows, kind="ntk")
+
+
+@pytest.mark.parametrize("settings", [{}, {"activation": "gelu"}], ids=str)
+def test_a_matrix_of_zeros_by_underflow_is_warned_of(settings):
+    """Each ReLU layer halves the variance: 200 of them leave 1e-60 of it, which float32 stores as 0."""
+    x = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    x[2] = 0
+    with pytest.warns(UserWarning, match=r"below 1\.2e-38, .* Raise weight_std") as caught:
+        assert not gram("NTK", x, num_layers=200, **settings).any()
+    assert len(caught) == 1
+
+
+def test_what_does_not_underflow_gives_no_warning():
+    x = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    x[2] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert 0 < np.diagonal(gram("NTK", x, num_layers=200, dtype="float64"))[0] < 1e-38
+        assert np.diagonal(gram("NTK", x, num_layers=200, weight_std=2**0.5))[0] > 1
+        assert not gram("NTK", np.zeros((3, 8))).any()
+        assert gram("NTK", np.concatenate([x, 1e-30 * x]), num_layers=2)[5, 5] == 0  # that of others is not
