@@ -131,6 +131,6 @@ def found_names(names: list[str], where: str) -> dict[str, str]:
 
 def from_names(arrays: dict[str, Any], where: str) -> OwnArrays:
     """Return the arrays of a file with names, by `found_names`."""
-    named = {meaning.removesuffix("_train"): arrays[name]
+    named = {meaning.removesuffix("_train"): np.asarray(arrays[name]) if meaning[0] == "y" else arrays[name]
              for meaning, name in found_names(list(arrays), where).items()}  # fmt: skip
     return OwnArrays(**named)

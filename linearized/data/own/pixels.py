@@ -36,6 +36,7 @@ class FlatPixels:
             x = self._of_table(x)
         if x.ndim != 2:
             return x
+        x = np.asanyarray(x)  # a memory map stays one
         if x.shape[1] != np.prod(self.shape):
             raise UserError(f"Images of {_text(self.shape)} have {np.prod(self.shape)} numbers. Received: rows of "
                             f"length {x.shape[1]}.")  # fmt: skip

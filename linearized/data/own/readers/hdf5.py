@@ -8,6 +8,7 @@ import numpy as np
 from linearized.base.errors import UserError
 from linearized.data.own.arrays import OwnArrays, found_names
 from linearized.data.own.formats import FileFormat
+from linearized.data.own.stored_rows import StoredRows
 from linearized.settings.memory import refuse_beyond_machine
 from linearized.settings.own_settings import OwnDataSettings
 from linearized.storage.array_files import open_hdf5
@@ -16,7 +17,7 @@ SUFFIXES = (".h5", ".hdf5")
 
 
 class Hdf5(FileFormat):
-    """Groups of data sets. Those that lie in one piece are memory-mapped, others are read whole."""
+    """Groups of data sets. Those that lie in one piece are memory-mapped; of large others only rows in use are kept."""
 
     suffixes, kind = SUFFIXES, "an HDF5 file"
 
@@ -45,8 +46,8 @@ class Hdf5(FileFormat):
                 raise UserError(f"{path} has no group {group!r}. Its groups are: {', '.join(groups[:20]) or 'none'}.")
             found = {name: one for name, one in node.items() if isinstance(one, h5py.Dataset)}
             names = found_names(list(found), text)
-            return OwnArrays(**{meaning.removesuffix("_train"): _array(found[name], path)
-                                for meaning, name in names.items()})  # fmt: skip
+            arrays = {meaning.removesuffix("_train"): _array(found[name], path) for meaning, name in names.items()}
+            return OwnArrays(**{name: np.asarray(one) if name[0] == "y" else one for name, one in arrays.items()})
 
 
 def _divided(text: str) -> tuple[str, str]:
@@ -58,7 +59,7 @@ def _divided(text: str) -> tuple[str, str]:
 
 
 def _array(stored: Any, path: str) -> Any:
-    """Return a data set as a read-only memory map where it lies in one piece, else as an array in memory."""
+    """Return a data set as a read-only memory map where it lies in one piece, as `StoredRows`, or in memory."""
     import h5py
 
     if stored.dtype.kind == "O":  # text of any length
@@ -69,6 +70,8 @@ def _array(stored: Any, path: str) -> Any:
     offset = stored.id.get_offset()
     if offset is not None and stored.size and stored.ndim > 1:
         return np.memmap(path, stored.dtype, "r", offset, stored.shape)
+    if (rows := StoredRows.of(stored, path, tuple(range(stored.ndim)))) is not None:
+        return rows
     refuse_beyond_machine(stored.nbytes, f"{path}, {stored.name}", "Keep fewer rows in it.")
     values = stored[:] if stored.shape else stored[()]
     return np.char.decode(values, "utf-8") if np.asarray(values).dtype.kind == "S" else np.asarray(values)

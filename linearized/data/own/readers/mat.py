@@ -3,12 +3,15 @@
 Labels (n, 1) and (1, n) are vectors. Inputs whose last axis counts the rows, such as images (h, w, c, n), are turned.
 """
 
+from typing import Any
+
 import numpy as np
 
 from linearized.base.errors import UserError
 from linearized.base.reading import opened
 from linearized.data.own.arrays import OwnArrays, from_names
 from linearized.data.own.formats import FileFormat
+from linearized.data.own.stored_rows import StoredRows
 from linearized.settings.memory import refuse_beyond_machine
 from linearized.settings.own_settings import OwnDataSettings
 from linearized.storage.array_files import open_hdf5
@@ -45,14 +48,17 @@ def _of_scipy(path: str) -> dict[str, np.ndarray]:
     return {name: _plain(one) for name, one in dense.items() if isinstance(one, np.ndarray)}
 
 
-def _of_hdf5(path: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a file of version 7.3, whose axes are in MATLAB's order."""
+def _of_hdf5(path: str) -> dict[str, Any]:
+    """Return the arrays of a file of version 7.3, whose axes are in MATLAB's order; large ones are left in the file."""
     import h5py
 
     with open_hdf5(path, whole=False) as file:
         found = {name: one for name, one in file.items() if isinstance(one, h5py.Dataset)}
-        refuse_beyond_machine(sum(one.nbytes for one in found.values()), f"{path}, unpacked,", "Keep fewer rows in it.")
-        return {name: np.asarray(one[()]).T for name, one in found.items() if one.dtype.kind in "biuf"}
+        stored = {name: StoredRows.of(one, path, tuple(reversed(range(one.ndim)))) for name, one in found.items()}
+        kept = {name: rows for name, rows in stored.items() if rows is not None}
+        small = {name: one for name, one in found.items() if name not in kept}
+        refuse_beyond_machine(sum(one.nbytes for one in small.values()), f"{path}, unpacked,", "Keep fewer rows in it.")
+        return kept | {name: np.asarray(one[()]).T for name, one in small.items() if one.dtype.kind in "biuf"}
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
@@ -64,12 +70,13 @@ def _plain(values: np.ndarray) -> np.ndarray:
     return np.array([str(one.item()) for one in values.reshape(-1)])
 
 
-def _turned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _turned(x: Any, y: Any) -> tuple[Any, np.ndarray]:
+    y = np.asarray(y)
     y = y.reshape(-1) if y.ndim == 2 and 1 in y.shape else y
     if y.dtype.kind == "O":
         raise UserError("Labels of a .mat file must be numbers or a cell array of text.")
     if len(x) != len(y) and x.ndim > 1 and x.shape[-1] == len(y):
-        x = np.moveaxis(x, -1, 0)
+        x = x.last_first() if isinstance(x, StoredRows) else np.moveaxis(x, -1, 0)
     return x, y
 
 
