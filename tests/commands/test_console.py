@@ -113,3 +113,20 @@ def test_public_names_are_there():
     assert all(getattr(linearized, name) is not None for name in linearized.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = linearized.no_such_name
+
+
+@pytest.mark.parametrize("name", ["compare", "krr", "theory", "train"])
+def test_a_function_of_the_package_runs_as_a_module_and_stays_a_function(name):
+    """`python -m linearized.train` is the command, and an import of that name hides no function."""
+    probe = (
+        "import runpy, sys\n"
+        f"sys.argv = ['x', '--no_such_flag=1']\n"
+        f"try: runpy.run_module('linearized.{name}', run_name='__main__')\n"
+        "except SystemExit as end: assert end.code == 2\n"
+        f"import linearized.{name}\n"
+        f"from linearized import {name}\n"
+        f"assert callable(linearized.{name}) and linearized.{name} is {name}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "no_such_flag" in done.stderr
