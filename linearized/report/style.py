@@ -57,9 +57,10 @@ def letters_in(inches: float, fontsize: float) -> int:
 
 
 def wrapped_title(figure: Figure, title: str, fontsize: float = 10) -> None:
-    """Put a title above all axes, on as many lines as the width of the figure asks for."""
-    lines = textwrap.wrap(title, letters_in(figure.get_figwidth() - 0.3, fontsize))
-    figure.suptitle("\n".join(lines), fontsize=fontsize)
+    """Put a title above all axes, on as many lines as the width of the figure asks for; none ends within "n = 300"."""
+    held = title.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    lines = textwrap.wrap(held, letters_in(figure.get_figwidth() - 0.3, fontsize))
+    figure.suptitle("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "), fontsize=fontsize)
     figure.set_figheight(figure.get_figheight() + 0.17 * (len(lines) - 1))
 
 

@@ -22,6 +22,7 @@ from linearized.report.comparison_plots import _wrapped, comparison_bars
 from linearized.report.embedding_plots import embedding_curves
 from linearized.report.recipes import RECIPES, tangent_figure, theory_figure
 from linearized.report.recipes.plot import figure as recipe_figure
+from linearized.report.style import wrapped_title
 from linearized.report.tangent_plots import measured
 
 LONG = "KERV_CNN, kernel = gaussian with a learned width and a bias inside, rate = 0.00123, n = 60,000, by validation"
@@ -463,3 +464,11 @@ def test_spectra_have_their_power_laws(monkeypatch):
     figure = laid_out(theory_figure.figure(recipe, "PATCHES", table))
     labels = [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
     assert labels[0] == "NTK" and "LAPLACE, index^-1.25" in labels
+
+
+@pytest.mark.parametrize("width", [3.0, 4.0, 5.0, 6.4])
+def test_no_line_of_a_title_ends_within_an_equation(width):
+    figure = matplotlib.figure.Figure(figsize=(width, 3))
+    wrapped_title(figure, "Double descent of random features: a linear target with noise, d = 100, n = 300, τ² = 0.25")
+    lines = figure.get_suptitle().split("\n")
+    assert len(lines) > 1 and all(line.count("=") == line.count(" = ") for line in lines)
