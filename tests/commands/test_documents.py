@@ -27,12 +27,13 @@ SETTINGS = {
     "finetune": "linearized.experiments.finetune_settings:FinetuneSettings",
     "launch": "linearized.launch.launch_settings:LaunchSettings", "report": "linearized.cli.report:ReportSettings",
     "reproduce": "linearized.report.reproduce:ReproduceSettings", "data": "linearized.cli.data:ShowDataSettings",
+    "status": "kernel_gen.status:StatusSettings", "linearized.train": "linearized.experiments.train:TrainSettings",
 }  # fmt: skip
 NEEDED = {"finetune": ["--model=a.keras", "--data=b"]}
 SIZES = {
     "train.py": FIT, "kernel_fit.py": ROWS, "kernel_gen": ROWS, "kernel_gen.embed": [*ROWS, "--embedding_dim=32"],
     "compare": [*ROWS, "--num_units=4", "--models=RF,NT", "--max_cg_iters=2"],
-    "finetune": ["--dataset=DIGITS", *ROWS, "--epochs=1"], "train": FIT, "krr": ROWS,
+    "finetune": ["--dataset=DIGITS", *ROWS, "--epochs=1"], "train": FIT, "krr": ROWS, "linearized.train": FIT,
     "theory": [*ROWS, "--sizes=10,13"],
     "reproduce": ["--figure=synth_kappa", "--dry_run"],
 }  # fmt: skip
