@@ -31,6 +31,13 @@ def loaded(text, **settings):
     return load_rows(TrainSettings(data=text, **settings), 0)
 
 
+def stand_in(name, **entries):
+    """A module in the place of a package that is not installed."""
+    module = types.ModuleType(name)
+    vars(module).update(entries)
+    return module
+
+
 def assert_same(one, two):
     for name, split in one.splits().items():
         np.testing.assert_array_equal(split.x, two.splits()[name].x)
@@ -144,8 +151,8 @@ def test_tfds_parts_are_the_same_as_their_arrays(monkeypatch):
     labels = np.arange(12) % 2
     parts = {"train": {"image": images[:8], "label": labels[:8]}, "test": {"image": images[8:], "label": labels[8:]}}
     about = types.SimpleNamespace(features={"label": types.SimpleNamespace(names=["cat", "dog"])})
-    stub = types.SimpleNamespace(
-        load=lambda name, batch_size, with_info: (parts, about), as_numpy=lambda loaded: loaded
+    stub = stand_in(
+        "tensorflow_datasets", load=lambda name, batch_size, with_info: (parts, about), as_numpy=lambda loaded: loaded
     )
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", stub)
     dataset = loaded("tfds:pets")
@@ -175,7 +182,7 @@ def hub(monkeypatch):
     def put(**parts):
         rows = {split: HubRows(columns) for split, columns in parts.items()}
         load = lambda *names: asked.append(names) or rows  # noqa: E731
-        monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load, Image=HubImage))
+        monkeypatch.setitem(sys.modules, "datasets", stand_in("datasets", load_dataset=load, Image=HubImage))
         return asked
 
     return put
@@ -213,7 +220,7 @@ def test_tables_of_the_hub_are_the_same_as_their_frames(hub):
 
 
 def test_a_name_that_the_hub_has_not_is_refused_in_one_line(monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=refuse, Image=HubImage))
+    monkeypatch.setitem(sys.modules, "datasets", stand_in("datasets", load_dataset=refuse, Image=HubImage))
     with pytest.raises(UserError, match=r"hf:owner/none could not be fetched \(OSError: no route to host\)"):
         loaded("hf:owner/none")
 
