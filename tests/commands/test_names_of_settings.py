@@ -80,7 +80,7 @@ def test_help_groups_flags_and_names_what_reads_them():
     text = help_text(train.TrainSettings, "Trains.")
     titles = re.findall(r"^(\w.*):$", text, re.MULTILINE)
     assert titles[:4] == ["Data", "Model", "Solver", "Run"]
-    assert {"Model RF, NT", "Model SNNK_MLP", "Solver lanczos, cg", "Data SYNTH"} <= set(titles)
+    assert {"Model RF, NT", "Model SNNK_MLP", "Solver lanczos, cg, band", "Data SYNTH"} <= set(titles)
     groups = dict(zip(titles, re.split(r"^\w.*:$", text, flags=re.MULTILINE)[1:], strict=True))
     assert "--law=sphere" in groups["Model RF, NT"] and "--num_train=" in groups["Data"]
     assert "--learning_rate=" in groups["Solver sgd, adam, adamw"] and "--lr=" in groups["Solver sgd, adam, adamw"]
