@@ -4,18 +4,15 @@ import importlib
 import os
 import re
 import socket
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from types import ModuleType
 
 from absl import logging
 
+from linearized.base.accelerators import NVIDIA, devices_of
 from linearized.base.errors import UserError
 
 SCHEDULER_HELP = "address of a Dask scheduler that runs already, such as tcp://127.0.0.1:8786 or tls://host:8786"
-NVIDIA = Path("/proc/driver/nvidia/gpus")  # an entry for each GPU that the driver knows
-AMD = Path("/dev/kfd")  # the device of ROCm
 TIMEOUT = 20  # seconds until a scheduler must answer
 ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
@@ -44,11 +41,6 @@ def how_to_install(extra: str) -> str:
     )
 
 
-def has_gpu_driver() -> bool:
-    """Return whether a driver of GPUs runs here; always True on a system whose drivers are not known."""
-    return sys.platform != "linux" or any(NVIDIA.glob("*")) or AMD.exists()
-
-
 def warn_of_unused_gpu(framework: str, devices: Iterable[str]) -> None:
     """Log one warning where this machine has an NVIDIA GPU and a framework does not see it.
 
@@ -57,7 +49,7 @@ def warn_of_unused_gpu(framework: str, devices: Iterable[str]) -> None:
         devices: Names of the devices that it sees.
     """
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
-    if hidden or any("gpu" in device.lower() for device in devices) or not any(NVIDIA.glob("*")):
+    if hidden or any("gpu" in device.lower() for device in devices) or not devices_of(NVIDIA):
         return
     remedy = how_to_install("cuda") if framework == "tensorflow" else 'Install it: pip install "jax[cuda12]"'
     logging.warning(

@@ -168,11 +168,11 @@ class _Machine:
         return step
 
     def _learned(self, number: int, index: int, found: Solved, position: int) -> np.ndarray | None:
-        """Return the metric after an iteration, which is kept on disk; None where there are no gradients left."""
-        alpha = found.path.alpha[position]
-        return self._followed(number, index, found.kernel, alpha)
+        """As `_followed`, from the solution of an iteration at one of its ridges."""
+        return self._followed(number, index, found.kernel, found.path.alpha[position])
 
     def _followed(self, number: int, index: int, kernel: StretchedKernel, alpha: np.ndarray) -> np.ndarray | None:
+        """Return the metric after an iteration, which is kept on disk; None where there are no gradients left."""
         variant = self.variants[number]
         metric = next_metric(kernel, self.train, alpha, variant, sample=self.config.rfm_sample)
         if metric is None:

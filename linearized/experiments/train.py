@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
+from linearized.base.accelerators import may_have_accelerator
 from linearized.base.activations import ACTIVATION_HELP, ACTIVATIONS
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
@@ -230,7 +231,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
         config.model, dataset.name, level, len(dataset.train), dataset.dim, len(ridges),
     )  # fmt: skip
 
-    if not _needs_no_framework(config):
+    if not _needs_no_framework(config) or may_have_accelerator():
         from linearized.models.backend import load_backend
 
         load_backend()
@@ -303,7 +304,7 @@ def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:
 
 
 def _needs_no_framework(config: TrainSettings) -> bool:
-    """Whether NumPy solves the model and its file is written without Keras; on a GPU `linearized.problems` loads it."""
+    """Whether the model is solved and written without Keras, on a machine without accelerators."""
     return config.uses_least_squares() and hasattr(module_of(config), "exported")
 
 

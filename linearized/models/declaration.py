@@ -22,6 +22,10 @@ def _unknown(_config: Any, _dim: int, _outputs: int) -> int:
     return 0
 
 
+def _never(_outputs: int) -> bool:
+    return False
+
+
 def _published(_config: Any) -> str:
     return "published"
 
@@ -37,6 +41,8 @@ class Declaration:
             dataset, memory)`, the least-squares problem, and `get_parameters` and `set_parameters`; with
             `exported(config, dataset, ridge, parameters)`, the solved model as `linearized.models.keras_export` saves
             it, its least-squares fit needs no framework.
+        formed: Returns whether the least-squares problem forms its Gram matrix for so many outputs, as
+            `--solver=band` needs.
         units: `--num_units` where it is not given; 0: the model has no such setting.
         images: Whether rows must be images.
         optimizer: What `--solver=auto` takes where the model is not solved by least squares.
@@ -64,6 +70,7 @@ class Declaration:
     reads: Mapping[str, When]
     groups: tuple[type[Settings], ...] = ()
     linear: bool = False
+    formed: Callable[[int], bool] = _never
     units: int = HIDDEN_UNITS
     images: bool = False
     optimizer: str = "adam"

@@ -24,7 +24,8 @@ def _parameters(config: Any, dim: int, outputs: int) -> int:
 
 
 DECLARED = Declaration(
-    reads("num_units", "law", "block", "weight_seed", "directions"), linear=True, ridges="tangents", batches="linear",
+    reads("num_units", "law", "block", "weight_seed", "directions"), linear=True, formed=lambda outputs: outputs == 1,
+    ridges="tangents", batches="linear",
     parameters=_parameters,
 )  # fmt: skip
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from linearized.base.extras import has_gpu_driver
+from linearized.base.accelerators import may_have_accelerator
 
 
 def namespace() -> Any:
-    """`keras.ops` if Keras sees a GPU, else `numpy`. Keras is not imported on a machine without a driver of GPUs.
+    """`keras.ops` if Keras sees a GPU, else `numpy`. Keras is not imported on a machine without accelerators.
 
     On a GPU TensorFlow is told to multiply float32 as float32: its default rounds to TF32, three digits, and the
     published tolerance asks for four.
     """
-    if "keras" not in sys.modules and not has_gpu_driver():
+    if "keras" not in sys.modules and not may_have_accelerator():
         return np
     import keras
 

@@ -234,13 +234,12 @@ class FeatureProblem(LeastSquares):
         """left @ tile. The small factor is transposed by the callers, for a tile's transpose would be a copy."""
         return to_host(self.xp, self.xp.matmul(to_device(self.xp, left), tile))
 
-    def formed(self) -> GramProblem:
+    def formed(self, moment: Float64[np.ndarray, "p columns"]) -> GramProblem:
         """As `LeastSquares.formed`, in float32; formed anew, unless the mode is "gram"."""
         gram = self._gram_matrix().astype(np.float32)
         if self.mode != "gram":
             self._gram = None
-        targets = self.targets if self.dual else self.moment()
-        return GramProblem(gram, targets, memory=self.memory, overwrite=True)
+        return GramProblem(gram, self.targets if self.dual else moment, memory=self.memory, overwrite=True)
 
     def _gram_matrix(self) -> Float64[np.ndarray, "side side"]:
         """The smaller of A Aᵀ and AᵀA: float32 products of deep tiles, summed in float64. Formed once."""

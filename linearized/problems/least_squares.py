@@ -104,8 +104,11 @@ class LeastSquares(abc.ABC):
         predictions = self.forward(v)
         return predictions, self.adjoint64(self.repeated_targets(v.shape[1]) - predictions)
 
-    def formed(self) -> Any:
+    def formed(self, moment: Float64[np.ndarray, "p columns"]) -> Any:
         """Return (A Aᵀ, Y) or (AᵀA, AᵀY), the smaller, as a `GramProblem` whose matrix may be overwritten.
+
+        Args:
+            moment: AᵀY.
 
         Raises `UserError` where only products are known.
         """

@@ -281,10 +281,10 @@ class TangentProblem(LeastSquares):
         """(n k, c) -> (c, n, k)."""
         return np.ascontiguousarray(u.T).reshape(-1, self.n, self.outputs)
 
-    def formed(self) -> GramProblem:
+    def formed(self, moment: Float64[np.ndarray, "p columns"]) -> GramProblem:
         """As `LeastSquares.formed`, in float32, for one output and more parameters than rows."""
         if self.outputs > 1 or not self.dual:
-            return super().formed()
+            return super().formed(moment)
         gram = self._gram_matrix().astype(np.float32)
         if self.mode != "gram":
             self._gram = None

@@ -9,9 +9,9 @@ compared with this machine when the work starts, not when settings are read.
 Solvers of K and of features are not estimated: what they hold in memory bounds their work (see `memory`).
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from linearized.base.accelerators import may_have_accelerator
 from linearized.base.blocks import cores
 from linearized.base.errors import UserError
 from linearized.settings.memory import MYRTLE_CONVS, neurons
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 MOST_DAYS = 30
 CORE = 2e11  # operations a second of one core in a large float32 product: 1.2e11 to 2.3e11 were measured
 ACCELERATOR = 1e15  # of a machine with accelerators, in bfloat16
-DEVICES = ("/dev/nvidia0", "/dev/kfd", "/dev/accel0")  # of NVIDIA, AMD and Google
 DRAW = 500  # operations in the time of one normal number, which one thread draws
 ENTRY = 40  # operations on an entry of a Gram matrix in each layer with a nonlinearity
 MYRTLE_REACH = 32  # sides of a Myrtle network's pools together: pixels so far apart are still coupled
@@ -32,7 +31,7 @@ DAY = 86400
 
 def rate() -> float:
     """Return the operations a second that this machine cannot exceed."""
-    return ACCELERATOR if any(Path(device).exists() for device in DEVICES) else CORE * cores()
+    return ACCELERATOR if may_have_accelerator() else CORE * cores()
 
 
 def refuse_endless(operations: float, what: str, advice: str) -> None:

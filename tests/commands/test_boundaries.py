@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from linearized.base import extras
+from linearized.base import accelerators, extras
 from linearized.base.errors import TryLater, UserError
 from linearized.base.extras import checked_address, refuse_unreachable, require
 from linearized.cli import report as report
@@ -76,8 +76,9 @@ def test_a_gpu_that_the_framework_does_not_see_is_told_with_the_extra(
     if hidden is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     if driver:
-        (tmp_path / "0000:01:00.0").mkdir()
-    monkeypatch.setattr(extras, "NVIDIA", tmp_path)
+        (tmp_path / "nvidia3").touch()
+    monkeypatch.setattr(accelerators, "DEVICES", tmp_path)
+    assert accelerators.may_have_accelerator() == driver or sys.platform != "linux"
     extras.warn_of_unused_gpu("tensorflow", devices)
     assert ('pip install "linearized[cuda]"' in caplog.text) == warned
     extras.warn_of_unused_gpu("jax", devices)

@@ -64,7 +64,7 @@ PLAUSIBLE = [
 @pytest.fixture
 def machine(monkeypatch, directories):
     """Two cores without accelerators, much memory, and data that cannot be loaded."""
-    monkeypatch.setattr(operations, "DEVICES", ())
+    monkeypatch.setattr(operations, "may_have_accelerator", lambda: False)
     monkeypatch.setattr(operations, "cores", lambda: 2)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(total=2**50, available=2**50))
     for module in (train, krr):

@@ -28,17 +28,18 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
 
     Raises `UserError` for a problem that does not form it, or whose memory does not hold it.
     """
+    side = min(problem.rows, problem.params)
+    room = problem.memory if problem.mode == "gram" else problem.spare
+    if 12 * side**2 > room:
+        raise UserError(
+            f"band forms a matrix of {side} rows, in {12 * side**2 / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB are to "
+            "work with. Give more --memory, or use lanczos or cg."
+        )
     moment = finite(problem.moment())
     tolerance = run.tolerance(float(np.linalg.norm(moment)), problem.n)
-    side = min(problem.rows, problem.params)
-    if 12 * side**2 > problem.memory:
-        raise UserError(
-            f"band forms a matrix of {side} rows, in {12 * side**2 / 2**30:.1f} GiB, and {problem.memory / 2**30:.1f} "
-            "GiB are to work with. Give more --memory, or use lanczos or cg."
-        )
     found = band.solve(
-        problem.formed(), ridges, rtol=max(tolerance.relative, LEAST), atol=0.0, max_iterations=run.max_iterations,
-        progress=run.progress, checkpoint=run.folder, key=run.key, interval=run.interval,
+        problem.formed(moment), ridges, rtol=max(tolerance.relative, LEAST), atol=0.0, progress=run.progress,
+        max_iterations=run.max_iterations, checkpoint=run.folder, key=run.key, interval=run.interval,
     )  # fmt: skip
     values, duals = [solution.value for solution in found], None
     if problem.dual:

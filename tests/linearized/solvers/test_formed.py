@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linearized.base.errors import UserError
+from linearized.experiments.train import TrainSettings
 from linearized.problems import FeatureProblem, GramProblem, MatrixProblem, TangentProblem
 from linearized.solvers.linear import block_lanczos, formed
 
@@ -15,10 +16,10 @@ RIDGES = (3.0, 1e-2, 100.0, 0.3)  # not in order
 class Formed(MatrixProblem):
     """A stored matrix that forms its products."""
 
-    def formed(self):
+    def formed(self, moment):
         if self.dual:
             return GramProblem(self.matrix @ self.matrix.T, self.targets, overwrite=True)
-        return GramProblem(self.matrix.T @ self.matrix, self.moment(), overwrite=True)
+        return GramProblem(self.matrix.T @ self.matrix, moment, overwrite=True)
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 30), p=st.integers(1, 30), columns=st.integers(1, 3))
@@ -96,3 +97,17 @@ def test_a_killed_solve_goes_on_with_its_reduction(tmp_path):
     fresh = formed.solve(problem, [1.0])
     np.testing.assert_allclose(resumed[0].value, fresh[0].value, atol=1e-5)
     assert again[0] > 300
+
+
+def test_models_that_form_no_matrix_are_refused_from_settings():
+    assert TrainSettings(model="RF", solver="band").working_solver() == "band"
+    assert TrainSettings(model="NT", solver="band", dataset="SYNTH").working_solver() == "band"  # of one output
+    with pytest.raises(UserError, match=r"of RF, and of NT with one output.*10 outputs of DIGITS"):
+        TrainSettings(model="NT", solver="band")
+
+
+def test_features_that_are_kept_leave_less_room_for_the_matrix():
+    problem = features(200, 400, memory=600_000, mode="kept")
+    assert problem.spare < 12 * 200**2 < problem.memory
+    with pytest.raises(UserError, match="band forms a matrix of 200 rows"):
+        formed.solve(problem, [1.0])
