@@ -122,12 +122,16 @@ def _title(dataset: str, rows: pd.DataFrame, diverged: int) -> str:
     return f"{dataset}{shared}{left_out}"
 
 
-def line_with_spread(axis: Axes, groups: Any, label: str, place: int) -> None:
-    """Draw the mean of each group against its key, the standard deviation as an error bar; `place` picks the look."""
+def line_with_spread(axis: Axes, groups: Any, label: str, place: int, line: str = "") -> None:
+    """Draw the mean of each group against its key, the standard deviation as an error bar; `place` picks the look.
+
+    Args:
+        line: Its style; "": that of `place`.
+    """
     means, spreads = groups.mean(), groups.std().fillna(0.0).to_numpy(float)
     axis.errorbar(
         means.index.to_numpy(), means.to_numpy(float), yerr=spreads, color=COLOURS[place % len(COLOURS)],
-        marker=MARKERS[place % len(MARKERS)], linestyle=LINES[place // len(COLOURS) % len(LINES)], capsize=2,
+        marker=MARKERS[place % len(MARKERS)], linestyle=line or LINES[place // len(COLOURS) % len(LINES)], capsize=2,
         label=label, clip_on=False,
     )  # fmt: skip
 

@@ -13,9 +13,9 @@ from linearized.experiments import krr as kernel_fit
 from linearized.experiments import train
 from linearized.experiments.theory_settings import TheorySettings
 from linearized.report import reproduce
-from linearized.report.recipes import RECIPES, SCALES
+from linearized.report.recipes import RECIPES, SCALES, plot
 from linearized.report.recipes.estimate import disk_bytes, seconds
-from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale, runs
+from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Run, Scale, runs
 from linearized.settings.config import parse
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +90,60 @@ def test_a_dry_run_prints_commands_and_an_estimate(capsys):
     *commands, estimate = capsys.readouterr().out.splitlines()
     assert estimate.startswith(f"{len(commands)} runs, about ") and "hours" in estimate
     assert all(shlex.split(command)[3] in CONFIGS for command in commands)
+
+
+def test_an_estimate_counts_every_metric_and_iteration_of_a_feature_machine():
+    flags = {"dataset": "SYNTH", "synth_n": 24_000, "synth_dim": 256, "num_train": 4800, "num_test": 4000}
+    machine = {**flags, "kernel": "RFM", "iterations": 8}
+    fixed, one, all_eight = (
+        seconds(Run("", 0, 0, "krr", more))
+        for more in ({**machine, "iterations": 0}, machine, {**machine, "rfm_search": True})
+    )
+    assert fixed == pytest.approx(seconds(Run("", 0, 0, "krr", {**flags, "kernel": "LAPLACE"})), rel=0.01)
+    assert all_eight - fixed == pytest.approx(8 * (one - fixed)) and one > 1.5 * fixed
+    sampled = seconds(Run("", 0, 0, "krr", {**machine, "rfm_sample": 100}))
+    assert fixed < sampled < one
+    assert (
+        disk_bytes(Run("", 0, 0, "krr", machine)) < 1e6 < disk_bytes(Run("", 0, 0, "krr", {**flags, "kernel": "NTK"}))
+    )
+
+
+def test_curves_of_fixed_features_are_dashed():
+    recipe = RECIPES.load("feature_learning_kappa")
+    points = pd.DataFrame([
+        {"label": curve.label, "value": value, "seed": 0, recipe.metric: 0.5, "data_n_train": 4000}
+        for curve in recipe.curves for value in (0, 9)
+    ])  # fmt: skip
+    [axis] = plot.figure(recipe, "SYNTH", points).axes
+    styles = {
+        label: handle.lines[0].get_linestyle() for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    assert styles == {"NN": "-", "RFM": "-"} | dict.fromkeys(("NT", "RF", "NTK KRR", "LAPLACE KRR"), "--")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["feature_learning_kappa", "feature_learning_noise"])
+def test_a_small_figure_of_feature_learning_is_run_and_drawn(name, directories, tmp_path, monkeypatch):
+    """Digits take the place of Fashion-MNIST, which is not everywhere."""
+    recipe = RECIPES.load(name)
+    kappa = recipe.dataset == "SYNTH"
+    shared = {"synth_dim": 16, "synth_eta": 0.5, "synth_n": 400} if kappa else {}
+    shared |= {"num_train": 72, "validation": 12, "num_test": 20}
+    curves = []
+    for curve in recipe.curves:
+        flags = {**curve.flags, "iterations": 1} if curve.label == "RFM" else curve.flags
+        flags = {name: 20 if name == "rfm_sample" else value for name, value in flags.items()}
+        network = {"max_cg_iters": 2, "reg_index": "0"} if curve.label == "NN" else {}
+        sizes = {"laptop": {"num_units": 4, **network}} if curve.program == "train" else {}
+        curves.append(dataclasses.replace(curve, flags=flags, sizes=sizes))
+    small = dataclasses.replace(recipe, dataset="SYNTH" if kappa else "NDIGITS", curves=tuple(curves),
+                                scales={"laptop": Scale((0, 6), (0,), shared)})  # fmt: skip
+    monkeypatch.setattr(type(RECIPES), "load", lambda self, name: small if self is RECIPES else _load(self, name))
+    reproduce.main(reproduce.ReproduceSettings(figure=name, dashboard=0, out=str(tmp_path)))
+    points = pd.read_csv(tmp_path / f"{name}-laptop.csv")
+    assert len(points) == 2 * len(curves) and points[recipe.metric].notna().all()
+    assert points["chosen_by"].str.startswith("validation").all()
+    assert (tmp_path / f"{name}-laptop.png").stat().st_size > 5000
 
 
 ROWS = {"num_train": 60, "num_test": 20}

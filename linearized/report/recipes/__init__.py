@@ -15,6 +15,8 @@ RECIPES = Registry(
         "width": "linearized.report.recipes.tangents:WIDTH",
         "learning_curves": "linearized.report.recipes.learning:LEARNING_CURVES",
         "double_descent": "linearized.report.recipes.learning:DOUBLE_DESCENT",
+        "feature_learning_kappa": "linearized.report.recipes.feature_learning:KAPPA",
+        "feature_learning_noise": "linearized.report.recipes.feature_learning:NOISE",
         "spectrum": "linearized.report.recipes.learning:SPECTRUM",
     },
 )

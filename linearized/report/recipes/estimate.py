@@ -12,6 +12,7 @@ from linearized.report.recipes.figure_recipe import Run, shape
 SECONDS, RATE, PAIR = 8.0, 2e10, 1.6e-3
 GRID = 20  # ridges of a whole grid
 EIGH = 9  # operations of an eigendecomposition of n rows, in n³
+SEARCHED = 8  # metrics of --rfm_search
 PASSES = 400  # over K, in float64, and the inner products between them
 
 
@@ -21,6 +22,8 @@ def seconds(run: Run) -> float:
     n, m, d, k = shape(flags)
     if run.program == "theory":
         return _theory(flags)
+    if run.program == "krr" and flags["kernel"] == "RFM":
+        return _feature_machine(flags)
     if run.program == "krr":
         pairs = n * (n + 1) / 2 + n * m
         make = pairs * (PAIR if flags["kernel"] == "CNTK" else 2 * d / RATE)
@@ -35,6 +38,15 @@ def seconds(run: Run) -> float:
     measured = _tangents(flags, d) if "tangent_at" in flags else 0.0
     image = 9 * 1024 * (units * d / 1024 + 1.6 * units**2) if model == "CNN" else units * (d + k)
     return SECONDS + measured + ridges * flags["max_cg_iters"] * n * 3 * image / RATE
+
+
+def _feature_machine(flags: Mapping[str, Any]) -> float:
+    """Return the seconds of all metrics and iterations: the kernel, its ridge path, gradients and their products."""
+    n, m, d, k = shape(flags)
+    at, learned = flags.get("rfm_sample") or n, flags.get("iterations", 5)
+    learned *= SEARCHED if flags.get("rfm_search") else 1
+    solve = (n * (n + 1) / 2 + n * m) * 2 * d + n**3 + 100 * n**2 * k
+    return 2 * SECONDS + ((1 + learned) * solve + learned * (2 * at * n * d * k + 2 * at * d**2 * k)) / RATE
 
 
 def _theory(flags: Mapping[str, Any]) -> float:
@@ -57,8 +69,8 @@ def _tangents(flags: Mapping[str, Any], d: int) -> float:
 
 
 def disk_bytes(run: Run) -> float:
-    """Gram matrices of the kernels, float32; a result takes some 100 kB."""
-    if run.program == "train":
+    """Gram matrices of the kernels, float32, which a feature machine keeps in memory; a result takes some 100 kB."""
+    if run.program == "train" or run.flags.get("kernel") == "RFM":
         return 2e5
     n, m, _, _ = shape(run.flags)
     return 2e5 + 4 * (n * (n + 1) / 2 + n * m)

@@ -33,6 +33,7 @@ class Curve:
         program: The subcommand: train, krr or theory. A run of theory has all values of the axis `num_train`.
         flags: What makes this line; `sizes` has more by scale.
         times: What the value of the axis is multiplied by, such as hidden units for each channel of another curve.
+        fixed: Whether its features are fixed, in a figure that has learned ones too: drawn dashed.
     """
 
     label: str
@@ -40,6 +41,7 @@ class Curve:
     flags: Mapping[str, Any]
     sizes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     times: int = 1
+    fixed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,10 +50,12 @@ def _dots(axis: Axes, recipe: FigureRecipe, points: pd.DataFrame, labels: list[s
 
 def _curves(axis: Axes, recipe: FigureRecipe, source, points: pd.DataFrame, labels: list[str]) -> None:
     """Draw one line per curve, and the references as dotted lines with their names in the margin."""
+    fixed = {curve.label for curve in recipe.curves if curve.fixed}
     for place, label in enumerate(labels):
         mine = points[points["label"] == label]
         where = mine["value"].map(lambda value: _abscissa(recipe, source, value))
-        plots.line_with_spread(axis, mine.groupby(where)[recipe.metric], label, place)
+        style = "--" if label in fixed else ""
+        plots.line_with_spread(axis, mine.groupby(where)[recipe.metric], label, place, style)
     for name, height in recipe.references.items():
         axis.axhline(height, color="0.6", linestyle=":", linewidth=1, zorder=0)
         axis.annotate(

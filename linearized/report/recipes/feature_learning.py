@@ -1,0 +1,88 @@
+"""Fixed features against learned ones: networks and feature machines beside random features and kernels.
+
+SYNTH against the anisotropy κ, and Fashion-MNIST without low frequencies against the noise level. A part of the train
+rows chooses ridge, metric and iteration of every curve; the features of dashed curves are fixed.
+"""
+
+from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
+from linearized.report.recipes.synth import DIMS, ETA, REFERENCES, WHOLE
+
+SYNTH_EPOCHS = {"laptop": 100, "workstation": 300, "paper": 750}
+SYNTH_UNITS = {"laptop": 256, "workstation": 1024, "paper": 1024}
+SYNTH_ROWS = {"laptop": 4000, "workstation": 10_000, "paper": 30_000}
+SYNTH_GRIDS = {"laptop": "21,22", "workstation": "16,18,20,22,24", "paper": "all"}
+IMAGE_EPOCHS = {"laptop": 60, "workstation": 250, "paper": 500}
+IMAGE_UNITS = {"laptop": 512, "workstation": 1024, "paper": 4096}
+IMAGE_ROWS = {"laptop": 3000, "workstation": 10_000, "paper": 30_000}
+IMAGE_GRIDS = {"laptop": "0,10", "workstation": "0,4,8,12,16", "paper": "all"}
+SMALL = "0.0001,0.001,0.01,0.1,1"  # ridges; at κ = 0 the best of a fixed kernel is so large that nothing is learned
+HELD_OUT = 5  # train rows for each validation row
+SAMPLED = 1000  # rows of images at which a feature machine takes gradients
+
+
+def _network(rate: float, batch: int, epochs: dict[str, int], units: dict[str, int], grids: dict[str, str]) -> Curve:
+    """Return the curve of the network."""
+    flags = {"model": "NN", "learning_rate": rate, "max_batch_size": batch, "schedule": "cosine"}
+    sizes = {scale: {"num_units": units[scale], "max_cg_iters": epochs[scale], "reg_index": grids[scale]}
+             for scale in units}  # fmt: skip
+    return Curve("NN", "train", flags, sizes)
+
+
+def _machine(**flags: object) -> Curve:
+    """Return the curve of a feature machine: the best of eight metrics, at the best of its iterations."""
+    return Curve("RFM", "krr", {"kernel": "RFM", "rfm_search": True, **flags})
+
+
+def _fixed(units: dict[str, int]) -> tuple[Curve, ...]:
+    """Return curves of fixed features: NT and RF of as many parameters as the network, and kernels."""
+    return (
+        Curve("NT", "train", {"model": "NT"}, {scale: {"num_units": n} for scale, n in units.items()}, fixed=True),
+        Curve("RF", "train", {"model": "RF"}, {scale: {"matched_units": n} for scale, n in units.items()}, fixed=True),
+        Curve("NTK KRR", "krr", {"kernel": "NTK"}, fixed=True),
+        Curve("LAPLACE KRR", "krr", {"kernel": "LAPLACE"}, fixed=True),
+    )
+
+
+def _rows(train: int, test: int) -> dict[str, int]:
+    """Return the flags of as many train rows, the validation rows beside them, and test rows."""
+    held_out = train // HELD_OUT
+    return {"num_train": train + held_out, "validation": held_out, "num_test": test}
+
+
+KAPPA = FigureRecipe(
+    title="SYNTH against the anisotropy",
+    shows="features that are learned do far better than fixed ones, and the more so the smaller κ is",
+    dataset="SYNTH",
+    axis="noise_ind",
+    metric="test_normalised_loss",
+    curves=(
+        _network(0.01, 100, SYNTH_EPOCHS, SYNTH_UNITS, SYNTH_GRIDS), _machine(iterations=8, ridges=SMALL),
+        *_fixed(SYNTH_UNITS),
+    ),
+    references=REFERENCES,
+    scales={
+        scale: Scale(
+            values, seeds,
+            {"synth_dim": DIMS[scale], "synth_eta": ETA[scale], "synth_n": WHOLE[scale],
+             **_rows(SYNTH_ROWS[scale], 4000)},
+        )
+        for scale, values, seeds in (("laptop", (0, 3, 6, 9), (0,)), ("workstation", tuple(range(0, 10, 3)), (0, 1)),
+                                     ("paper", tuple(range(10)), (0, 1, 2)))
+    },
+)  # fmt: skip
+NOISE = FigureRecipe(
+    title="Fashion-MNIST, noise in place of low frequencies",
+    shows="as more low frequencies are lost NN and the feature machine lose less than fixed features",
+    dataset="NFMNIST",
+    axis="noise_ind",
+    metric="test_accuracy",
+    curves=(
+        _network(0.003, 50, IMAGE_EPOCHS, IMAGE_UNITS, IMAGE_GRIDS), _machine(iterations=3, rfm_sample=SAMPLED),
+        *_fixed(IMAGE_UNITS),
+    ),
+    scales={
+        scale: Scale(values, seeds, _rows(IMAGE_ROWS[scale], 5000))
+        for scale, values, seeds in (("laptop", (0, 3, 6), (0, 1)), ("workstation", tuple(range(0, 14, 2)), (0, 1, 2)),
+                                     ("paper", tuple(range(14)), tuple(range(5))))
+    },
+)  # fmt: skip
