@@ -13,6 +13,7 @@ from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
 from linearized.data.preparation import Preparation
 from linearized.experiments.fit_results import Result
+from linearized.models.row_shapes import first_weights
 from linearized.storage.results import load_arrays
 
 
@@ -128,18 +129,13 @@ class KernelResult(_Run):
         See `kernel_gen.kernels.stretched.correlation`.
 
         Args:
-            model: A Keras model, such as `linearized.train("NN", data).model`, whose first weight matrix is (d, units).
+            model: A Keras model, such as `linearized.train("NN", data).model`, whose first weights are (d, units).
 
         Raises `UserError` if it has no such matrix.
         """
         from kernel_gen.kernels.stretched import correlation
 
-        dim = len(self.metric)
-        shapes = [tuple(weight.shape) for weight in model.weights]
-        place = next((place for place, shape in enumerate(shapes) if len(shape) == 2 and shape[0] == dim), None)
-        if place is None:
-            raise UserError(f"The model has no weights of {dim} inputs. Received: shapes {shapes[:10]}.")
-        return correlation(self.metric, np.asarray(model.weights[place], np.float64))
+        return correlation(self.metric, first_weights(model, len(self.metric)))
 
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:

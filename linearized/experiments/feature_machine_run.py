@@ -18,7 +18,7 @@ import numpy as np
 from absl import logging
 
 from kernel_gen.gram_in_memory import gram
-from kernel_gen.kernels.stretched import StretchedKernel, effective_rank, overlap, spectrum
+from kernel_gen.kernels.stretched import StretchedKernel, correlation, effective_rank, overlap, spectrum
 from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
 from linearized.experiments import run as life
@@ -28,6 +28,7 @@ from linearized.experiments.kernel_record import entries_of, outputs_of, record_
 from linearized.experiments.path_solve import solved
 from linearized.kernel_ridge.feature_machine import Variant, at_metric, base_kernel, next_metric, warn_collapsed
 from linearized.kernel_ridge.ridge_path import RidgePath
+from linearized.models.row_shapes import first_weights
 from linearized.settings.feature_machine_settings import bandwidth_factors
 from linearized.settings.memory import refuse_beyond_machine
 from linearized.solvers.checkpoint import Checkpoint
@@ -60,7 +61,8 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
     """Return the record and the arrays of a feature machine on a dataset.
 
     The record has the table of ridges of the best iteration, as other kernels have theirs, and under "feature_machine"
-    the variants and the table of every iteration; the arrays have the metric and the bandwidth of the best one.
+    the variants and the table of every iteration; the arrays have the metric and the bandwidth of the best one, and of
+    --ansatz_model the diagonal of WWᵀ, of the trace of the metric.
 
     Args:
         config: `KernelFitSettings` of one level.
@@ -79,6 +81,9 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
              "steps": steps, "best": best, "spectrum": spectrum(found.metric)[:MOST_EIGENVALUES].tolist(),
              "image_shape": None if dataset.image_shape is None else list(dataset.image_shape)}  # fmt: skip
     learned = {"metric": found.metric, "bandwidth": np.array([_bandwidth(found.kernel) or np.nan])}
+    if machine.weights is not None:
+        strengths = np.square(machine.weights).sum(axis=1)
+        learned["network"] = strengths / max(strengths.mean(), np.finfo(float).tiny)
     arrays |= {f"feature_machine/{name}": value for name, value in learned.items()}
     return life.Outcome({**record, "feature_machine": about}, arrays)
 
@@ -90,6 +95,7 @@ class _Machine:
         self.config, self.dataset, self.work = config, dataset, work
         self.variants, self.base = variants(config), base_kernel(config)
         self.train = np.asarray(dataset.train.x)
+        self.weights = _weights(config.ansatz_model, dataset.dim) if config.ansatz_model else None
         if config.rfm_sample > len(self.train):
             raise UserError(f"There are {len(self.train)} train rows. Received: --rfm_sample={config.rfm_sample}.")
         dim = self.train.shape[1]
@@ -152,7 +158,8 @@ class _Machine:
         step = {
             "variant": number, "iteration": index, "bandwidth": _bandwidth(found.kernel),
             "effective_rank": effective_rank(found.metric), "overlap": self._overlap(found.metric),
-            "position": select.choose(entries).position, "ridges": [_short(entry) for entry in entries],
+            "ansatz": self._ansatz(found.metric), "position": select.choose(entries).position,
+            "ridges": [_short(entry) for entry in entries],
         }  # fmt: skip
         following = None
         if index < self.config.iterations:
@@ -235,6 +242,21 @@ class _Machine:
         directions = self.dataset.directions
         return None if directions is None else overlap(metric, directions)
 
+    def _ansatz(self, metric: np.ndarray) -> float | None:
+        """Return the correlation of a metric with the network's; None without a network, or where it has none."""
+        found = np.nan if self.weights is None else correlation(metric, self.weights)
+        return found if np.isfinite(found) else None
+
+
+def _weights(path: str, dim: int) -> np.ndarray:
+    """Return the first layer's weights (dim, units) of a saved model. Raises `UserError` where it has none."""
+    from linearized.models.backend import load_backend
+
+    load_backend()
+    from linearized.models.common import load
+
+    return first_weights(load(path), dim, path)
+
 
 def _bandwidth(kernel: StretchedKernel) -> float | None:
     return getattr(kernel.base, "bandwidth", None)
@@ -256,5 +278,6 @@ def _told(step: dict[str, Any]) -> str:
             value = entry.get(f"{split}_{metric}")
             words += [] if value is None else [f"{split.replace('_', '-')} {metric} {value:.4g}"]
     words.append(f"effective rank {step['effective_rank']:.3g}")
-    words += [] if step["overlap"] is None else [f"overlap {step['overlap']:.3f}"]
+    for name in ("overlap", "ansatz"):
+        words += [] if step[name] is None else [f"{name} {step[name]:.3f}"]
     return ", ".join([*words, f"{step['seconds']:.1f} s"])

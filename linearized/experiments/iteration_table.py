@@ -52,8 +52,9 @@ def print_iterations(record: Mapping[str, Any], console: Console | None = None) 
           for name, title in metrics.items() if any(entry.get(name) is not None for entry in chosen)),
         Column("effective rank", [f"{step['effective_rank']:.1f}" for step in steps], 5),
     ]  # fmt: skip
-    if any(step["overlap"] is not None for step in steps):
-        columns.append(Column("overlap", [number(step["overlap"]) for step in steps], 6))
+    for name in ("overlap", "ansatz"):
+        if any(step.get(name) is not None for step in steps):
+            columns.append(Column(name, [number(step.get(name)) for step in steps], 6))
     styles = ["bold" if place == machine["best"] else "" for place in places]
     title = f"{record['title']}: iterations, each at its best ridge"
     print_columns(title, columns, styles=styles, console=console)

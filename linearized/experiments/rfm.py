@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from linearized.base.errors import UserError
+from linearized.models.row_shapes import row_shape
+from linearized.models.saved_model import input_shape
 from linearized.settings.feature_machine_settings import bandwidth_factors, refuse_without_gradients
-from linearized.settings.gram_settings import KERNELS, KernelSettings
+from linearized.settings.gram_settings import KERNELS, KernelSettings, RowSettings
 from linearized.settings.reads import ALWAYS, When, reads, when
 
 TRACE_GRID = True  # nothing is published of its ridges
@@ -20,7 +22,7 @@ TRACE_GRID = True  # nothing is published of its ridges
 
 def _reads() -> dict[str, When]:
     """Return what a feature machine reads: its own settings, and those of each base kernel with gradients."""
-    own = reads("base", "iterations", "rfm_search", "rfm_sample")
+    own = reads("base", "iterations", "rfm_search", "rfm_sample", "ansatz_model")
     own |= reads("rfm_diagonal", "rfm_centred", "rfm_power", when=when(rfm_search=False))
     for base in KERNELS:
         module = None if KERNELS[base] == __name__ else KERNELS.load(base)
@@ -49,6 +51,13 @@ def check(settings: KernelSettings) -> None:
     """Raise `UserError` for a base kernel without gradients, and for bandwidths that cannot be read."""
     refuse_without_gradients(settings.base, settings)
     bandwidth_factors(settings)
+
+
+def check_rows(settings: RowSettings, image_shape: tuple[int, int, int] | None) -> None:
+    """Raise `UserError`, without a framework, for a network that cannot be read, or that takes other rows."""
+    if settings.ansatz_model:
+        shape = input_shape(settings.ansatz_model)
+        row_shape(settings.ansatz_model, shape, settings.dim(), image_shape, settings.data_name())
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from linearized.base.errors import UserError
 
 
@@ -48,3 +50,19 @@ def row_shape(
     have = f"rows of {dim} numbers" + ("" if image_shape is None else f", images of {image_shape}")
     raise UserError(f"{path} takes inputs of shape {shape[1:]}, and {where} has {have}. Give data of that shape, or a "
                     "model for these.")  # fmt: skip
+
+
+def first_weights(model: Any, dim: int, name: str = "The model") -> np.ndarray:
+    """Return the weights (dim, units) with which a Keras model's first layer takes rows of length `dim`, in float64.
+
+    Args:
+        name: Of the model, for errors.
+
+    Raises `UserError` for a model whose first matrix of weights has another number of inputs, such as a convolution.
+    """
+    shapes = [tuple(weight.shape) for weight in model.weights]
+    place = next((place for place, shape in enumerate(shapes) if len(shape) > 1), None)
+    if place is None or len(shapes[place]) != 2 or shapes[place][0] != dim:
+        first = "none" if place is None else shapes[place]
+        raise UserError(f"{name} has no first layer of {dim} inputs. Received: first weights of shape {first}.")
+    return np.asarray(model.weights[place], np.float64)

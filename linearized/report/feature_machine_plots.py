@@ -15,14 +15,18 @@ from linearized.report.style import COLOURS, NARROW, cap_accuracy, handles_of, l
 from linearized.report.ticks import log_axis
 
 PANELS = ("scores", "metric", "spectrum")  # that need the record alone
-PICTURES = ("entries", "diagonal", "direction")  # that need M
+PICTURES = ("entries", "diagonal", "network", "direction")  # that need M, and the network of --ansatz_model
 _SPLITS = {"validation": (COLOURS[0], "o"), "leave_one_out": (COLOURS[2], "s"), "test": (COLOURS[1], "^")}
+_SHARES = {  # entries of a step, with their name on the axis, that in the legend, colour and marker
+    "overlap": ("share of tr M", "share of tr M in the directions of the labels", COLOURS[2], "o"),
+    "ansatz": ("correlation", "correlation of M with WWᵀ of the network", COLOURS[3], "s"),
+}
 MOST_COLUMNS = 400  # of a metric that is drawn entry by entry
 
 
 def feature_machine(
     record: Mapping[str, Any], metric: np.ndarray | None = None, panels: Iterable[str] | None = None, *,
-    narrow: bool = False,
+    network: np.ndarray | None = None, narrow: bool = False,
 ) -> Figure:  # fmt: skip
     """Draw what a run of `--kernel=RFM` recorded.
 
@@ -31,11 +35,12 @@ def feature_machine(
         metric: M of its best iteration, (d, d), or its diagonal (d,), from arrays.h5; None: the panels of M are left
             out.
         panels: Some of `PANELS` and `PICTURES`; None: all that can be drawn.
+        network: Diagonal of WWᵀ of the network of --ansatz_model (d,), from arrays.h5; None: its panel is left out.
         narrow: For one panel inside a page, which names the run itself.
     """
     machine = record["feature_machine"]
     if panels is None:
-        panels = [*PANELS, *([] if metric is None else _pictures(machine, metric))]
+        panels = [*PANELS, *([] if metric is None else _pictures(machine, metric, network))]
     panels = list(panels)
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
@@ -43,6 +48,8 @@ def feature_machine(
     for axis, panel in zip(axes, panels, strict=False):
         if panel in PANELS:
             {"scores": _scores, "metric": _metric, "spectrum": _spectrum}[panel](axis, machine)
+        elif panel == "network":
+            _strengths(axis, machine, network, "diagonal of WWᵀ of the network")
         else:
             {"entries": _entries, "diagonal": _diagonal, "direction": _direction}[panel](axis, machine, metric)
     for axis in axes[len(panels) :]:
@@ -55,9 +62,10 @@ def feature_machine(
     return figure
 
 
-def _pictures(machine: Mapping[str, Any], metric: np.ndarray) -> list[str]:
-    found = ["entries"] if metric.ndim == 2 and len(metric) <= MOST_COLUMNS else []
-    return [*found, "diagonal", *(["direction"] if metric.ndim == 2 and machine["image_shape"] else [])]
+def _pictures(machine: Mapping[str, Any], metric: np.ndarray, network: np.ndarray | None) -> list[str]:
+    drawn = {"entries": metric.ndim == 2 and len(metric) <= MOST_COLUMNS, "diagonal": True,
+             "network": network is not None, "direction": metric.ndim == 2 and machine["image_shape"]}  # fmt: skip
+    return [panel for panel in PICTURES if drawn[panel]]
 
 
 def _lines(machine: Mapping[str, Any]) -> dict[int, list[Mapping[str, Any]]]:
@@ -101,15 +109,20 @@ def _scores(axis: Axes, machine: Mapping[str, Any]) -> None:
 
 
 def _metric(axis: Axes, machine: Mapping[str, Any]) -> None:
-    """Draw the overlap with the directions of the labels, where they are known, and the effective rank."""
+    """Draw the overlap with the directions of the labels and the correlation with a network's first layer, where they
+    are known, and the effective rank.
+    """
     best = machine["steps"][machine["best"]]
     steps = _lines(machine)[best["variant"]]
     places = [step["iteration"] for step in steps]
-    rank = axis
-    if best["overlap"] is not None:
-        axis.plot(places, [step["overlap"] for step in steps], "o-", color=COLOURS[2], markersize=4,
-                  label="share of tr M in the directions of the labels")  # fmt: skip
-        axis.set(ylim=(-0.03, 1.03), ylabel="share of tr M")
+    rank, names = axis, []
+    for name, (word, label, colour, marker) in _SHARES.items():
+        values = np.array([step.get(name) for step in steps], float)
+        if np.isfinite(values).any():
+            names.append(word)
+            axis.plot(places, values, f"{marker}-", color=colour, markersize=4, label=label)
+    if names:
+        axis.set(ylim=(min(-0.03, axis.dataLim.ymin - 0.03), 1.03), ylabel=", ".join(names))
         rank = axis.twinx()
         rank.grid(False)
         rank.spines["right"].set_visible(True)
@@ -144,13 +157,17 @@ def _entries(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> None
 
 
 def _diagonal(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> None:
-    diagonal = metric if metric.ndim == 1 else np.diagonal(metric)
+    _strengths(axis, machine, metric if metric.ndim == 1 else np.diagonal(metric), "diagonal of M")
+
+
+def _strengths(axis: Axes, machine: Mapping[str, Any], values: np.ndarray, title: str) -> None:
+    """Draw how much each column counts, of images as an image."""
     if machine["image_shape"]:
-        _image(axis, diagonal, machine["image_shape"], "diagonal of M", "viridis")
+        _image(axis, values, machine["image_shape"], title, "viridis")
         return
-    axis.plot(np.arange(len(diagonal)), diagonal, color="0.6", linewidth=0.6)
-    axis.plot(np.arange(len(diagonal)), diagonal, ".", color=COLOURS[0], markersize=4)
-    axis.set(title="diagonal of M", xlabel="column", ylim=(0, None))
+    axis.plot(np.arange(len(values)), values, color="0.6", linewidth=0.6)
+    axis.plot(np.arange(len(values)), values, ".", color=COLOURS[0], markersize=4)
+    axis.set(title=title, xlabel="column", ylim=(0, None))
 
 
 def _direction(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> None:

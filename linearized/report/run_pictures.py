@@ -34,8 +34,11 @@ def draw_run(folder: Path, record: Mapping[str, Any], *, again: bool, solver: st
     if record.get("tangents", {}).get("epochs") and (again or not (folder / "tangents.png").is_file()):
         save_figure(lazy_to_rich(record), folder / "tangents.png")
     if "feature_machine" in record and (again or not (folder / "features.png").is_file()):
-        metric = load_arrays(folder, "feature_machine")["feature_machine/metric"]
-        save_figure(feature_machine(record, metric), folder / "features.png")
+        arrays = load_arrays(folder, "feature_machine")
+        picture = feature_machine(
+            record, arrays["feature_machine/metric"], network=arrays.get("feature_machine/network")
+        )
+        save_figure(picture, folder / "features.png")
     if again or not (folder / solver).is_file():
         arrays = load_arrays(folder, "history")
         if any(len(history) for history in arrays.values()):

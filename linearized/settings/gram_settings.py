@@ -113,6 +113,11 @@ class KernelSettings(Settings):
         "1", "RFM: bandwidths to choose from, in units of the median distance of the train rows, such as 0.5,1,2"
     )
     rfm_sample: int = setting(0, "RFM: train rows at which gradients are taken, 0: all", minimum=0, maximum=MOST_ROWS)
+    ansatz_model: str = setting(
+        "", "RFM: path of a saved .keras model that was trained on the same rows; the record has the correlation of "
+        "each iteration's metric with WWᵀ, W the weights of its first layer",
+        choices=ModelFiles("model", {}),
+    )  # fmt: skip
     device: str = setting(
         "auto", "CNTK: where pairs are computed; auto: a GPU where Numba finds one", choices=("auto", "cpu", "gpu"),
         identity=False,

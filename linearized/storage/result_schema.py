@@ -100,6 +100,7 @@ def _feature_machine(machine: Mapping[str, Any]) -> None:
         for name, kind in (("variant", int), ("iteration", int), ("position", int), ("effective_rank", float)):
             _is(_object(step, where), name, kind, f"{where}.")
         _is(step, "overlap", float, f"{where}.", null=True)
+        _is(step, "ansatz", float, f"{where}.", required=False, null=True)
         ridges = step.get("ridges")
         if not isinstance(ridges, list) or not 0 <= step["position"] < len(ridges):
             raise BadRecord(f"{where}.ridges has no ridge {step['position']}")

@@ -66,7 +66,7 @@ ELSEWHERE = {"gram", "scheduler", "folder", "published_weights", "list", "ridge_
              "tangent_offset"}  # fmt: skip
 
 OF_LABELS = {"base", "iterations", "rfm_diagonal", "rfm_centred", "rfm_power", "rfm_search", "rfm_bandwidths",
-             "rfm_sample"}  # of kernels that are learned from labels  # fmt: skip
+             "rfm_sample", "ansatz_model"}  # of kernels that are learned from labels  # fmt: skip
 SPELLINGS = {"dense_layers"}  # settings that set another one, which names the run
 
 
@@ -79,6 +79,7 @@ def files_of_our_own(tmp_path_factory):
     model = keras.Sequential([keras.Input((None,)), keras.layers.Activation("relu")])
     model.save(folder / "model.keras")
     NEEDED["EMPIRICAL"] = {"model": str(folder / "model.keras")}
+    OTHER["ansatz_model"] = str(folder / "model.keras")
 
 
 def other(field):

@@ -60,6 +60,18 @@ def test_a_metric_of_images_is_drawn_as_images_and_of_columns_as_a_line():
     assert not any(axis.images for axis in figure.axes)
 
 
+def test_the_correlation_with_a_network_is_drawn_beside_its_strengths():
+    record = machine_record(overlap=None)
+    for step, value in zip(record["feature_machine"]["steps"], [None, -0.2, 0.6, -0.2, 0.6], strict=True):
+        step["ansatz"] = value
+    figure = feature_machine(record, np.eye(6), network=np.arange(6.0))
+    drawn = lines_of(figure.axes[1])["correlation of M with WWᵀ of the network"]
+    np.testing.assert_array_equal(drawn, [[0, np.nan], [1, -0.2], [2, 0.6]])
+    assert figure.axes[1].get_ylabel() == "correlation" and figure.axes[1].get_ylim()[0] < -0.2
+    [strengths] = [axis for axis in figure.axes if axis.get_title() == "diagonal of WWᵀ of the network"]
+    np.testing.assert_array_equal(strengths.lines[0].get_ydata(), np.arange(6.0))
+
+
 def test_the_picture_lies_in_the_run_and_its_panels_stand_in_the_page(tmp_path):
     folder, record = tmp_path / "runs" / "machine", machine_record()
     arrays = {"history/000": np.ones(3), "feature_machine/metric": np.eye(6)}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import linearized
+from kernel_gen.kernels.stretched import correlation
 from kernel_gen.status import StatusSettings
 from linearized.base.errors import UserError
 from linearized.cli import gram as gram_command
@@ -97,8 +98,9 @@ def test_predictions_of_new_rows_are_those_of_the_learned_kernel(directories):
     layer = np.diag(np.sqrt(found.metric))
     network = types.SimpleNamespace(weights=[np.ones(25), layer, np.ones((25, 3))])
     assert found.correlation_with(network) == pytest.approx(1)
-    with pytest.raises(UserError, match="no weights of 25 inputs"):
-        found.correlation_with(types.SimpleNamespace(weights=[np.ones((24, 3))]))
+    for shapes in ([(24, 3)], [(3, 3, 1, 4), (25, 3)], [(4,)]):  # other inputs, a convolution, no matrix
+        with pytest.raises(UserError, match="no first layer of 25 inputs"):
+            found.correlation_with(types.SimpleNamespace(weights=[np.ones(shape) for shape in shapes]))
     fixed = linearized.krr("LAPLACE", "SYNTH", **flags, ridges=RIDGES)
     with pytest.raises(UserError, match="a run of LAPLACE"):
         fixed.correlation_with(network)
@@ -126,6 +128,61 @@ def test_a_killed_run_goes_on_at_its_iteration(flags, killed_at, directories, mo
         np.testing.assert_allclose(losses(one, "test"), losses(other, "test"), rtol=1e-5)
     assert resumed.record["feature_machine"]["best"] == whole.record["feature_machine"]["best"]
     np.testing.assert_allclose(resumed.chosen["test_loss"], whole.chosen["test_loss"], rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A saved network of 25 inputs, and the weights of its first layer, which takes the first five inputs alone."""
+    import keras
+
+    weights = np.random.default_rng(0).normal(size=(25, 8)) * (np.arange(25)[:, None] < 5)
+    model = keras.Sequential([keras.Input((25,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
+    model.layers[0].kernel.assign(weights)
+    path = tmp_path_factory.mktemp("network") / "network.keras"
+    model.save(path)
+    return str(path), weights.astype(np.float32)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_every_iteration_has_the_correlation_with_a_network(network, diagonal, directories, capsys):
+    path, weights = network
+    flags = {**SMALL, "iterations": 2, "ridges": RIDGES, "ansatz_model": path, "rfm_diagonal": diagonal}
+    assert krr_command.command([f"--{name}={value}" for name, value in flags.items()]) == 0
+    assert "ansatz" in capsys.readouterr().out
+    [found] = run(Config(**flags))
+    about, arrays = found.record["feature_machine"], load_arrays(found.folder)
+    best = about["steps"][about["best"]]
+    metric = arrays["feature_machine/metric"]
+    products = weights @ weights.T
+    assert best["iteration"] and best["ansatz"] == pytest.approx(correlation(metric, weights))
+    expected = (metric, np.diag(products)) if diagonal else (metric.ravel(), products.ravel())
+    assert best["ansatz"] == pytest.approx(np.corrcoef(*expected)[0, 1]) and best["ansatz"] > 0.4
+    strengths = arrays["feature_machine/network"]
+    np.testing.assert_allclose(strengths, 25 * np.diag(products) / np.trace(products), rtol=1e-5)
+    fixed = about["steps"][0]["ansatz"]  # of equal entries there is no correlation
+    assert fixed is None if diagonal else fixed == pytest.approx(correlation(np.eye(25), weights))
+    assert (found.folder / "features.png").stat().st_size > 10_000
+    plain = run(Config(**{**flags, "ansatz_model": ""}))[0]
+    assert plain.record["feature_machine"]["steps"][1]["ansatz"] is None
+    assert plain.chosen["test_loss"] == found.chosen["test_loss"]
+
+
+def test_a_network_that_cannot_be_compared_is_refused_in_one_line(network, tmp_path, directories, capsys):
+    import keras
+
+    text, narrow, deep = (str(tmp_path / f"{name}.keras") for name in ("text", "narrow", "deep"))
+    (tmp_path / "text.keras").write_text("no model")
+    keras.Sequential([keras.Input((24,)), keras.layers.Dense(3)]).save(narrow)
+    layers = [keras.layers.Reshape((5, 5, 1)), keras.layers.Conv2D(2, 3), keras.layers.Flatten(), keras.layers.Dense(1)]
+    keras.Sequential([keras.Input((25,)), *layers]).save(deep)
+    for path, words in (
+        (str(tmp_path / "none.keras"), "none.keras"), (text, "text.keras"), ("model.h5", "is a .keras file"),
+        (narrow, r"takes inputs of shape \(24,\), and SYNTH has rows of 25"), (deep, "no first layer of 25 inputs"),
+    ):  # fmt: skip
+        flags = {**SMALL, "iterations": 1, "ridges": RIDGES, "ansatz_model": path}
+        assert krr_command.command([f"--{name}={value}" for name, value in flags.items()]) == 2
+        [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+        assert re.search(words, line), line
 
 
 def test_damaged_files_of_a_killed_run_are_made_again(directories, monkeypatch):
@@ -193,6 +250,7 @@ def test_metrics_follow_the_lowest_loss_even_where_accuracy_is_chosen_by():
     (["--kernel=RFM", "--base=NTK", "--rfm_bandwidths=1,2"], "--rfm_bandwidths is read .*base=LAPLACE"),
     (["--kernel=RFM", "--num_shards=2"], "--num_shards is read by kernels other than RFM"),
     (["--kernel=NTK", "--iterations=2"], "--iterations is read by --kernel=RFM"),
+    (["--kernel=LAPLACE", "--ansatz_model=model.keras"], "--ansatz_model is read by --kernel=RFM"),
     (["--kernel=RFM", "--rfm_power=0"], "--rfm_power must be at least"),
     (["--kernel=RFM", "--num_train=40", "--num_test=20", "--rfm_sample=41"], "There are 40 train rows"),
     (["--kernel=RFM", "--features=NTK"], "Leave out --kernel=RFM"),
