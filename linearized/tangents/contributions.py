@@ -15,9 +15,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from linearized.base.blocks import for_each
 from linearized.base.shapes import Float
 
 BLOCK = 2**24  # numbers of an intermediate array
+PARALLEL = 2**24  # multiplications of the gradients of some rows, for which a thread of their own pays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,11 +106,19 @@ class Factors:
                            for name in ("inputs", "signals"))  # fmt: skip
         return type(self)(inputs, signals, bias)
 
-    def gradients(self) -> Float[np.ndarray, "n a k b"]:
-        """Return Σ_t h_t δ_ktᵀ of each row: k T a b operations a row."""
-        n, t, k, b = self.signals.shape
-        found = np.matmul(self.inputs.transpose(0, 2, 1), self.signals.reshape(n, t, k * b))
-        return found.reshape(n, -1, k, b)
+    def gradients(self) -> Float[np.ndarray, "n k b a"]:
+        """Return Σ_t δ_kt h_tᵀ of each row: k T a b operations a row, on all cores."""
+        (n, t, k, b), a = self.signals.shape, self.inputs.shape[2]
+        found = np.empty((n, k * b, a), self.signals.dtype)
+        signals = self.signals.reshape(n, t, k * b).transpose(0, 2, 1)
+
+        def work(rows: slice) -> None:
+            np.matmul(signals[rows], self.inputs[rows], out=found[rows])
+
+        step = max(1, PARALLEL // max(t * k * b * a, 1))
+        blocks = [slice(start, start + step) for start in range(0, n, step)]
+        for_each(blocks, work) if len(blocks) > 1 else work(slice(None))
+        return found.reshape(n, k, b, a)
 
     def trace(self, other: "Factors") -> Float[np.ndarray, "n m"]:
         """As `Gradients.trace`."""

@@ -61,6 +61,14 @@ class Parts:
         found += self.others.get(key, ())
         return sum(found) if found else None
 
+    def flat_gradients(self, variable: Any) -> np.ndarray:
+        """Return row gradients (n, k, p) of a variable that has a rule, p in an order that is the same for all rows."""
+        own = self.kernels.get(id(variable), ())
+        if len(own) == self.calls(variable) == 1:
+            return own[0].flat_gradients()
+        found = self.gradients(variable)
+        return found.reshape(*found.shape[:2], -1)
+
     def calls(self, variable: Any) -> int:
         """Return the calls in which a rule found the variable."""
         return sum(len(found.get(id(variable), ())) for found in (self.kernels, self.biases, self.others))

@@ -19,7 +19,7 @@ class Linear:
     """A kernel, and perhaps a bias, of a layer that is linear at its positions.
 
     Attributes:
-        to_kernel: Arranges row gradients (n, a, k, b) as (n, k, *kernel.shape).
+        to_kernel: Arranges row gradients (n, k, a, b) as (n, k, *kernel.shape).
         bias: None, or the variable whose gradient is the sum of the signals over the positions, in its shape.
     """
 
@@ -30,7 +30,12 @@ class Linear:
 
     def kernel_gradients(self) -> np.ndarray:
         """Return row gradients of the kernel, (n, k, *shape)."""
-        return self.to_kernel(self.factors.gradients())
+        return self.to_kernel(self.factors.gradients().swapaxes(2, 3))
+
+    def flat_gradients(self) -> np.ndarray:
+        """Return the same as (n, k, p), in an order of p of their own, which takes no copy."""
+        found = self.factors.gradients()
+        return found.reshape(*found.shape[:2], -1)
 
     def bias_gradients(self) -> np.ndarray:
         """Return row gradients of the bias, (n, k, *shape)."""
@@ -69,7 +74,7 @@ def _einsum(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
     named = [*contracted, *new]
 
     def to_kernel(gradients: np.ndarray) -> np.ndarray:
-        whole = gradients.transpose(0, 2, 1, 3).reshape(n, k, *(size[letter] for letter in named))
+        whole = gradients.reshape(n, k, *(size[letter] for letter in named))
         return whole.transpose(0, 1, *(2 + named.index(letter) for letter in weights))
 
     if layer.bias is None:
@@ -102,7 +107,7 @@ def _conv(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
     divided = signals.reshape(n, k, -1, groups, b // groups)
     gradients = [_factors(cut[..., place, :].reshape(n, cut.shape[1], -1), divided[..., place, :]).gradients()
                  for place in range(groups)]  # fmt: skip
-    gradient = np.stack(gradients, axis=-2).transpose(0, 2, 1, 3, 4)  # (n, k, a, groups, b / groups)
+    gradient = np.stack(gradients, axis=-2).swapaxes(2, 4)  # (n, k, a, groups, b / groups)
     return [], [(layer.kernel, gradient.reshape(n, k, *layer.kernel.shape)), *_bias(bias, signals)]
 
 
@@ -169,6 +174,11 @@ class LookedUp(Linear):
         """As `Linear.kernel_gradients`: (n, k, words, width), mostly zeros."""
         return self.to_kernel(self.factors.inputs)
 
+    def flat_gradients(self) -> np.ndarray:
+        """As `Linear.flat_gradients`."""
+        found = self.kernel_gradients()
+        return found.reshape(*found.shape[:2], -1)
+
 
 def _factors(inputs: np.ndarray, signals: np.ndarray) -> Factors:
     """Return factors of inputs (n, T, a) and signals (n, k, T, b)."""
@@ -177,8 +187,7 @@ def _factors(inputs: np.ndarray, signals: np.ndarray) -> Factors:
 
 def _linear(kernel: Any, bias: Any, factors: Factors) -> Linear:
     def to_kernel(gradients: np.ndarray) -> np.ndarray:
-        n, _, k, _ = gradients.shape
-        return gradients.transpose(0, 2, 1, 3).reshape(n, k, *kernel.shape)
+        return gradients.reshape(*gradients.shape[:2], *kernel.shape)
 
     return Linear(kernel, bias, factors, to_kernel)
 

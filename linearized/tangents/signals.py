@@ -43,7 +43,7 @@ class Signals:
             except Exception as error:  # whatever compiling a layer raises
                 raise UserError(f"The model {self.model.name} cannot be compiled and differentiated: "
                                 f"{one_line(error)}.") from error  # fmt: skip
-        signals = [np.concatenate([np.asarray(one) for one in own], axis=1)
+        signals = [own[0] if len(own) == 1 else np.concatenate(own, axis=1)
                    for own in zip(*(part[1] for part in parts), strict=True)]  # fmt: skip
         return list(zip(self.calls, map(np.asarray, parts[0][0]), signals, strict=True))
 
@@ -67,7 +67,8 @@ class _TensorFlowSignals:
         if count not in self._graphs:
             signature = (tf.TensorSpec((None, *x.shape[1:]), x.dtype), tf.TensorSpec(cotangents.shape))
             self._graphs[count] = tf.function(self._traced, input_signature=signature)
-        return self._graphs[count](tf.constant(x), tf.constant(cotangents))
+        inputs, signals = self._graphs[count](tf.constant(x), tf.constant(cotangents))
+        return inputs, [np.moveaxis(np.asarray(one), -2, 1) for one in signals]
 
     def _traced(self, x: Any, cotangents: Any) -> tuple[list[Any], list[Any]]:
         tf = self._tf
@@ -83,7 +84,7 @@ class _TensorFlowSignals:
         sites = [call.site for call in calls]
         derivatives = [tape.gradient(one, sites, unconnected_gradients="zero") for one in sums]
         self._owner.calls = [Call(call.layer, call.kind, None, None) for call in calls]
-        return [call.inputs for call in calls], [tf.stack(one, axis=1) for one in zip(*derivatives, strict=True)]
+        return [call.inputs for call in calls], [tf.stack(one, axis=-2) for one in zip(*derivatives, strict=True)]
 
 
 class _JaxSignals:

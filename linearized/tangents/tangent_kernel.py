@@ -52,9 +52,10 @@ class TangentKernel:
     def prepare(self, x: np.ndarray) -> list[Contribution]:
         """Return the contributions of rows: factors per layer, or row gradients per variable."""
         parts = []
-        for start in range(0, len(x), self._block):
-            rows = x[start : start + self._block]
-            if (short := self._block - len(rows)) and start:  # one size, which is compiled once
+        size = -(-len(x) // max(-(-len(x) // self._block), 1))  # even blocks: few rows are made in vain
+        for start in range(0, len(x), size or 1):
+            rows = x[start : start + size]
+            if (short := size - len(rows)) and start:  # one size, which is compiled once
                 filled = np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)])
                 parts.append([one[: len(rows)] for one in self._contributions(filled)])
             else:
@@ -86,8 +87,7 @@ class TangentKernel:
         for path in self.paths:
             key = id(path.variable)
             if path.name == "gradients":
-                values = parts.gradients(path.variable)
-                made.append(Gradients(np.ascontiguousarray(values.reshape(*values.shape[:2], -1), np.float32)))
+                made.append(Gradients(np.ascontiguousarray(parts.flat_gradients(path.variable), np.float32)))
             elif path.name == "factors" and key in parts.kernels:
                 calls = parts.kernels[key]
                 bias = float(self._named.get(id(calls[0].bias)) == "factors")
