@@ -16,6 +16,8 @@ from linearized.experiments.fit_results import Result
 from linearized.models.row_shapes import first_weights
 from linearized.storage.results import load_arrays
 
+_DIAGNOSTICS = ("shift", "refinements", "degrees_of_freedom", "gcv", "left_out_loss", "left_out_error", "message")
+
 
 class _Run:
     """A finished run.
@@ -108,9 +110,9 @@ class KernelResult(_Run):
         """Return what the record and the arrays hold of the solver at one ridge."""
         from linearized.solvers.linear.solution import Solution
 
-        entry, names = self.record["ridges"][place], ("shift", "refinements", "degrees_of_freedom", "gcv", "message")
+        entry, names = self.record["ridges"][place], _DIAGNOSTICS
         residual = np.nan if entry["residual"] is None else entry["residual"]
-        history, further = self._arrays[f"history/{place:03d}"], {name: entry[name] for name in names}
+        history, further = self._arrays[f"history/{place:03d}"], {name: entry[name] for name in names if name in entry}
         return Solution(
             entry["ridge"], alpha, entry["converged"], entry["iterations"], residual, history,
             np.zeros((0, alpha.shape[1])), **further,

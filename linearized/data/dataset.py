@@ -52,6 +52,8 @@ class Dataset:
         preparation: Does to further rows what was done to these; made by the source.
         directions: Orthonormal columns (d, r) that span what the labels depend on; None where that is not
             known.
+        label_noise: Variance of noise that labels of train and validation rows have and those of test rows do not, in
+            sum over the outputs: an error that train rows predict is larger by it than that on test rows.
         class_names: Names of the classes in the order of their numbers; () where only their numbers are known.
     """
 
@@ -71,6 +73,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     preparation: Preparation | None = None
     directions: Float32[np.ndarray, "d r"] | None = None
+    label_noise: float = 0.0
 
     def __post_init__(self):
         if self.task != "regression":

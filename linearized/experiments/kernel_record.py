@@ -21,9 +21,36 @@ ADVICE = "Raise --max_iterations, loosen --rtol, or take another --solver."
 def scored(
     config: RowSettings, level: int, dataset: Dataset, gram: Gram, path: RidgePath
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The record (without what `experiments.run` adds) and the arrays of a kernel's result at one noise level."""
+    """The record (without what `experiments.run` adds) and the arrays of a fixed kernel's result at one noise level.
+
+    Beside what `record_of` has, entries hold the test loss that theory predicts from the train rows, see `_predicted`.
+    """
     outputs = outputs_of(dataset, path, {"validation": gram.validation, "test": gram.test})
-    return record_of(config, level, dataset, path, outputs, gram.manifest.scale)
+    record, arrays = record_of(config, level, dataset, path, outputs, gram.manifest.scale)
+    for entry in record["ridges"]:
+        entry |= _predicted(entry, dataset.label_noise)
+    return record, arrays
+
+
+def _predicted(entry: Mapping[str, Any], noise: float) -> dict[str, float | None]:
+    """Return the predicted test loss of a ridge, its standard error, and that by generalised cross-validation.
+
+    Leave-one-out makes the prediction. Generalised cross-validation is the eigenframework's: the train error over
+    (1 - L/n)² with the degrees of freedom L of the train rows; it takes all rows for alike. Both are of rows with
+    labels as the train rows have them, so that noise which test labels do not have is taken off.
+
+    Args:
+        entry: Of a ridge, with `left_out_loss` and `gcv`, None where the solver does not know them.
+        noise: `Dataset.label_noise`.
+    """
+    found = {name: None if entry[source] is None else max(entry[source] - noise, 0.0)
+             for name, source in (("predicted_loss", "left_out_loss"), ("predicted_by_gcv", "gcv"))}  # fmt: skip
+    loss, normalised = entry["test_loss"], entry["test_normalised_loss"]
+    scale = normalised / loss if loss and normalised is not None else None
+    predicted = found["predicted_loss"]
+    both = predicted is not None and scale is not None
+    return {**found, "predicted_error": entry["left_out_error"],
+            "predicted_normalised_loss": predicted * scale if both else None}  # fmt: skip
 
 
 def label_offset(dataset: Dataset) -> float:
@@ -122,6 +149,7 @@ def _evidence(index: int, solution: Solution) -> dict[str, Any]:
         "iterations": int(solution.iterations), "residual": _finite(solution.residual), "diverged": False,
         "message": solution.message, "shift": float(solution.shift), "refinements": int(solution.refinements),
         "degrees_of_freedom": _finite(solution.degrees_of_freedom), "gcv": _finite(solution.gcv),
+        "left_out_loss": _finite(solution.left_out_loss), "left_out_error": _finite(solution.left_out_error),
     }  # fmt: skip
 
 

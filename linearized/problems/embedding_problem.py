@@ -18,7 +18,7 @@ from linearized.base.shapes import Float, Float64
 from linearized.problems.gram_problem import GramProblem
 from linearized.solvers import GRAM_SOLVERS
 from linearized.solvers.linear.driver import UNWATCHED, Watch
-from linearized.solvers.linear.solution import Solution
+from linearized.solvers.linear.solution import LEFT_OUT, Solution
 
 BLOCK = 2**26  # bytes of Φ that are multiplied at once
 
@@ -119,4 +119,5 @@ def _of_features(solution: Solution, output: np.ndarray, targets: np.ndarray, we
     n, freedom, gcv = np.count_nonzero(weights), solution.degrees_of_freedom, None
     if freedom is not None and freedom < n * (1 - 1e-9):
         gcv = float(np.average(np.square(targets - output).sum(axis=1), weights=weights) / (1 - freedom / n) ** 2)
-    return solution._replace(predictions=output, gcv=gcv, leave_one_out=None)
+    # what the solver left out are rows of the normal equations
+    return solution._replace(predictions=output, gcv=gcv, **dict.fromkeys(LEFT_OUT))

@@ -64,14 +64,15 @@ class Weighted:
     def unscaled(self, solution: Solution) -> Solution:
         """Return a solution of this problem in the units of Y.
 
-        `value` becomes α, `predictions` Kα, `leave_one_out` y_i - f₋ᵢ(x_i). `gcv` is divided by the mean weight, which
-        makes it a weighted mean of squared errors.
+        `value` becomes α, `predictions` Kα, `leave_one_out` y_i - f₋ᵢ(x_i). `gcv` and `left_out_loss` are divided by
+        the mean weight, which makes them weighted means of squared errors.
         """
-        without, gcv = solution.leave_one_out, solution.gcv
+        without, weight = solution.leave_one_out, float(np.mean(self._root**2))
+        means = {name: getattr(solution, name) for name in ("gcv", "left_out_loss", "left_out_error")}
         return solution._replace(
             value=self._root * solution.value, predictions=solution.predictions / self._root,
             leave_one_out=None if without is None else without / self._root,
-            gcv=None if gcv is None else gcv / float(np.mean(self._root**2)),
+            **{name: None if value is None else value / weight for name, value in means.items()},
         )  # fmt: skip
 
 

@@ -28,6 +28,10 @@ _APART = {
     "synth_dim": "d", "synth_eta": "η", "synth_n": "rows",
 }  # fmt: skip
 
+_PREDICTED = {  # of fixed kernels, from their train rows, by the metric that is predicted
+    "test_loss": "predicted_loss", "test_normalised_loss": "predicted_normalised_loss",
+}  # fmt: skip
+
 
 def labelled(table: pd.DataFrame) -> pd.Series:
     """Return a name for each run's line: the model, and what it takes to tell the lines of one dataset apart.
@@ -82,7 +86,7 @@ def noise_curves(table: pd.DataFrame, *, metric: str = "test_accuracy", narrow: 
         _panel(axis, drawn, metric, labels, letters)
         axis.set_title(_title(dataset, table[here], int((here & diverged).sum())), fontsize=10)
     named = handles_of(axes)
-    legend_below(figure, {label: named[label] for label in labels if label in named})
+    legend_below(figure, {label: named[label] for label in [*labels, PREDICTED_LABEL] if label in named})
     return figure
 
 
@@ -99,6 +103,8 @@ def _panel(axis: Axes, rows: pd.DataFrame, metric: str, labels: list[str], lette
     if rows["noise_ind"].nunique() > 1:
         for label, line in _in_order(rows, labels):
             line_with_spread(axis, line.groupby("noise_ind")[metric], str(label), labels.index(label))
+            predicted_line(axis, line, line["noise_ind"], metric, labels.index(label))
+        name_predicted_lines(axis)
         axis.set(xlabel="noise level (noise_ind)", ylabel=metric_name(metric))
         axis.set_xlim(rows["noise_ind"].min() - 0.5, rows["noise_ind"].max() + 0.5)
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
@@ -134,6 +140,31 @@ def line_with_spread(axis: Axes, groups: Any, label: str, place: int, line: str 
         marker=MARKERS[place % len(MARKERS)], linestyle=line or LINES[place // len(COLOURS) % len(LINES)], capsize=2,
         label=label, clip_on=False,
     )  # fmt: skip
+
+
+PREDICTED_LABEL = "predicted by leave-one-out"
+
+
+def predicted_line(axis: Axes, rows: pd.DataFrame, where: pd.Series, metric: str, place: int) -> None:
+    """Draw what fixed kernels predict of a metric at their chosen ridges, dotted; nothing without predictions.
+
+    Args:
+        rows: Runs of one line.
+        where: The abscissa of each.
+        place: As in `line_with_spread`.
+    """
+    column = _PREDICTED.get(metric)
+    if column not in rows or not rows[column].notna().any():
+        return
+    means = rows[column].astype(float).groupby(where).mean()
+    axis.plot(means.index.to_numpy(), means.to_numpy(), linestyle=(0, (1, 1)), linewidth=2.2, zorder=3,
+              color=COLOURS[place % len(COLOURS)], gid=PREDICTED_LABEL)  # fmt: skip
+
+
+def name_predicted_lines(axis: Axes) -> None:
+    """Name predicted lines in the legend by one entry, where there are some."""
+    if any(line.get_gid() == PREDICTED_LABEL for line in axis.get_lines()):
+        axis.plot([], [], linestyle=(0, (1, 1)), linewidth=2.2, color="0.4", label=PREDICTED_LABEL)
 
 
 def dot(values: pd.Series, label: str, place: int) -> tuple[str, float, float, str, str]:

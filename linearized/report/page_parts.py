@@ -32,10 +32,11 @@ _COLUMNS = {
 }  # fmt: skip
 _RIDGE_COLUMNS = {
     "index": "index", "ridge": "ridge", "train_loss": "train loss", "validation_loss": "validation loss",
-    "leave_one_out_loss": "leave-one-out loss", "gcv": "GCV", "test_loss": "test loss",
-    "validation_accuracy": "validation accuracy", "leave_one_out_accuracy": "leave-one-out accuracy",
-    "test_accuracy": "test accuracy", "degrees_of_freedom": "degrees of freedom", "iterations": "steps",
-    "residual": "residual", "converged": "converged", "message": "the solver says",
+    "leave_one_out_loss": "leave-one-out loss", "gcv": "GCV", "predicted_loss": "predicted test loss",
+    "test_loss": "test loss", "validation_accuracy": "validation accuracy",
+    "leave_one_out_accuracy": "leave-one-out accuracy", "test_accuracy": "test accuracy",
+    "degrees_of_freedom": "degrees of freedom", "iterations": "steps", "residual": "residual",
+    "converged": "converged", "message": "the solver says",
 }  # fmt: skip
 
 

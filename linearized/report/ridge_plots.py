@@ -29,6 +29,11 @@ from linearized.storage.result_schema import convergence, fell_short
 
 _SPLITS = {"train": ("--", COLOURS[4]), "validation": ("-.", COLOURS[2]), "leave_one_out": (":", COLOURS[3]),
            "test": ("-", COLOURS[0])}  # fmt: skip
+_PREDICTED = {  # label, line, colour; by the column of a ridge's entry
+    "predicted_loss": ("test loss predicted by leave-one-out", "-", COLOURS[6]),
+    "predicted_by_gcv": ("test loss predicted by gcv", (0, (1, 1)), COLOURS[1]),
+}
+LOWEST = 3  # a panel with predictions ends at the smallest test loss over this
 _SELECTION = {
     "gcv": ("generalised cross-validation", COLOURS[3], "o"),
     "degrees_of_freedom": ("degrees of freedom", COLOURS[5], "s"),
@@ -51,7 +56,9 @@ def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narro
     """Draw loss, and accuracy if there is one, against the ridge for each split of one run, and mark the chosen ridge.
 
     A kernel's result may hold leave-one-out errors, drawn as one more split, and generalised cross-validation with the
-    effective degrees of freedom, drawn in a panel of their own. A run of a single ridge gets one dot per split.
+    effective degrees of freedom, drawn in a panel of their own. Where it holds the test loss that the train rows
+    predict, that is drawn as lines, through the measured test losses as dots, and its standard error as a band;
+    smaller train losses leave the panel then. A run of a single ridge gets one dot per split.
 
     Args:
         panels: Some of `ridge_panels`; empty: all.
@@ -106,10 +113,22 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
     diverged = ridges["diverged"].eq(True) if "diverged" in ridges else pd.Series(False, ridges.index)
     edge = ridges.loc[diverged, "ridge"] if not diverged.all() else ridges["ridge"].iloc[:0]
     ridges = ridges.drop(edge.index)
+    lines = [name for name in _PREDICTED if metric == "loss" and name in ridges and ridges[name].notna().any()]
     for split, (line, colour) in _SPLITS.items():
         if (column := f"{split}_{metric}") in ridges and ridges[column].notna().any():
+            if split == "leave_one_out" and lines:  # the prediction is the same
+                continue
             label = split.replace("_", "-")
-            axis.plot(ridges["ridge"], ridges[column], line, marker=".", color=colour, label=label)
+            dots = {"linestyle": "none", "marker": "o", "markersize": 5} if split == "test" and lines else {}
+            axis.plot(ridges["ridge"], ridges[column], **{"linestyle": line, "marker": ".", **dots}, color=colour,
+                      label=label)  # fmt: skip
+    for name in lines:
+        label, line, colour = _PREDICTED[name]
+        axis.plot(ridges["ridge"], ridges[name].astype(float), linestyle=line, color=colour, linewidth=1.2, label=label)
+    if "predicted_loss" in lines and (ridges["predicted_error"] > 0).any():
+        middle, error = ridges["predicted_loss"].astype(float), ridges["predicted_error"].astype(float)
+        axis.fill_between(ridges["ridge"], middle - error, middle + error, color="0.6", alpha=0.7, linewidth=0,
+                          zorder=1, label="± its standard error")  # fmt: skip
     missed = ridges[[fell_short(entry) for entry in ridges.to_dict("records")]]
     if len(missed):
         axis.plot(missed["ridge"], missed[f"test_{metric}"], "x", color=COLOURS[1], markersize=9, label="not converged")
@@ -121,6 +140,8 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
                   transform=axis.get_xaxis_transform())  # fmt: skip
     if metric == "loss" and (ridges["test_loss"].dropna() > 0).all():
         log_axis(axis, "y")
+        if lines:
+            axis.set_ylim(bottom=max(axis.get_ylim()[0], ridges[["test_loss", *lines]].min().min() / LOWEST))
 
 
 def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> None:

@@ -13,6 +13,7 @@ def test_rows_lie_on_the_sphere_and_the_target_is_linear():
     np.testing.assert_allclose(np.linalg.norm(loaded.train.x, axis=1), np.sqrt(30), rtol=1e-5)
     np.testing.assert_array_equal(loaded.test.y[:, 0], loaded.test.x[:, 0])
     noise = loaded.train.y[:, 0] - loaded.train.x[:, 0]
+    assert loaded.label_noise == pytest.approx(0.25)
     assert noise.std() == pytest.approx(0.5, rel=0.03) and abs(np.corrcoef(noise, loaded.train.x[:, 0])[0, 1]) < 0.03
     covariance = loaded.train.x.T @ loaded.train.x / 20_000
     np.testing.assert_allclose(covariance, np.eye(30), atol=0.05)

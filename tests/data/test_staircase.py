@@ -69,6 +69,7 @@ def test_noise_is_in_train_labels_alone():
     errors = noisy.train.y - clean.train.y
     assert errors.std() == pytest.approx(0.5, rel=0.03) and abs(errors.mean()) < 0.02
     assert clean.fingerprint != noisy.fingerprint and noisy.noise == "σ = 0.5"
+    assert (clean.label_noise, noisy.label_noise) == pytest.approx((0, 0.25))
 
 
 def test_signs_and_rotations():

@@ -216,6 +216,23 @@ def test_every_solver_gives_one_table_and_names_its_rule(directories):
         np.testing.assert_allclose(table, found["eigh"], rtol=1e-4, atol=1e-5, err_msg=solver)
 
 
+def test_test_losses_are_predicted_from_the_train_rows(directories):
+    config = Config(dataset="SPHERE", noise_ind="5", synth_dim=20, num_train=200, num_test=4000, dtype="float64")
+    result = run(config)[0]
+    dataset = load_preprocessed(config, 5)
+    gram, y = kernel_gen.gram("NTK", dataset.train.x, dtype="float64", scale="input"), dataset.train.y.astype(float)
+    for entry in result.record["ridges"]:
+        inverse = np.linalg.inv(gram + entry["ridge"] * np.eye(200))
+        errors = np.square(inverse @ y / np.diagonal(inverse)[:, None]).sum(axis=1)
+        # train labels have noise of variance .25, which those of the test rows do not have
+        assert entry["predicted_loss"] == pytest.approx(max(errors.mean() - 0.25, 0), rel=1e-5, abs=1e-7)
+        assert entry["predicted_error"] == pytest.approx(errors.std() / np.sqrt(200), rel=1e-4)
+        assert entry["predicted_by_gcv"] == pytest.approx(max(entry["gcv"] - 0.25, 0))
+        assert abs(entry["predicted_loss"] - entry["test_loss"]) < 4 * entry["predicted_error"]
+        scale = entry["test_normalised_loss"] / entry["test_loss"]
+        assert entry["predicted_normalised_loss"] == pytest.approx(scale * entry["predicted_loss"])
+
+
 def test_leave_one_out_is_what_leaving_each_row_out_gives(directories):
     [result] = run(Config(num_train=30, num_test=10, solver="eigh", dtype="float64", ridges="2", kernel="RF"))
     dataset = data.load("DIGITS", num_train=30, num_test=10)

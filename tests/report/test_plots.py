@@ -82,6 +82,37 @@ def test_a_kernels_curves_show_its_own_ways_to_choose():
     assert np.isnan(drawn["test"].get_ydata()[0])
 
 
+def test_predicted_losses_are_lines_through_the_measured_dots():
+    kernel = record(validation=False)
+    for entry in kernel["ridges"]:
+        entry |= {"train_loss": 1e-9, "leave_one_out_loss": 0.5, "gcv": 0.4, "predicted_loss": 0.5 + entry["index"],
+                  "predicted_by_gcv": 0.4, "predicted_error": 0.1}  # fmt: skip
+    kernel["ridges"][0] |= {"predicted_loss": None, "predicted_by_gcv": None, "predicted_error": None}
+    figure = plots.ridge_curves(kernel, ["loss"])
+    drawn = lines(figure)
+    assert drawn["test"].get_linestyle() == "None" and "leave-one-out" not in drawn
+    np.testing.assert_allclose(drawn["test loss predicted by leave-one-out"].get_ydata(), [np.nan, 1.5, 2.5, 3.5])
+    np.testing.assert_allclose(drawn["test loss predicted by gcv"].get_ydata()[1:], 0.4)
+    [band] = figure.axes[0].collections
+    corners = band.get_paths()[0].vertices
+    assert {(10, 1.4), (10, 1.6), (1000, 3.6)} <= {(round(x), round(y, 6)) for x, y in corners}
+    assert figure.axes[0].get_ylim()[0] == pytest.approx(0.4 / 3)  # train losses leave the panel
+
+
+@pytest.mark.parametrize("metric, column", [("test_loss", "predicted_loss"),
+                                            ("test_normalised_loss", "predicted_normalised_loss")])  # fmt: skip
+def test_noise_curves_have_predictions_of_the_runs_that_make_them(metric, column):
+    rows = [{"dataset": "SYNTH", "model": model, "noise_ind": noise, metric: 0.5, column: predicted, "seed": seed}
+            for model, predicted in (("NTK", 0.4), ("NN", None)) for noise in (0, 3) for seed in (0, 1)]  # fmt: skip
+    figure = plots.noise_curves(pd.DataFrame(rows), metric=metric)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["NN", "NTK", "predicted by leave-one-out"]
+    drawn = [line for line in figure.axes[0].get_lines() if line.get_gid()]
+    assert [line.get_ydata().tolist() for line in drawn] == [[0.4, 0.4]]
+    plain = plots.noise_curves(pd.DataFrame(rows).drop(columns=column), metric=metric)
+    assert [text.get_text() for text in plain.legends[0].get_texts()] == ["NN", "NTK"]
+
+
 def test_kernels_stand_beside_models_in_one_figure(tmp_path):
     for model, settings, name in (({"hidden_layers": 1}, {"model": "RF"}, "a"),
                                   ({"hidden_layers": 1, "name": "NTK kernel"}, {"kernel": "NTK"}, "b")):  # fmt: skip

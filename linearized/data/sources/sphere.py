@@ -56,7 +56,8 @@ class SphereSource(Source):
             y = x[:, :1] + np.float32(noise) * random.standard_normal((count, 1), np.float32)
             taken = rows.of(count, kind)
             parts.append(Split(x[taken], y[taken]))
-        return self.dataset(noise_ind, *parts, fingerprint("SPHERE", VERSION, synth_dim, level), rows)
+        made = self.dataset(noise_ind, *parts, fingerprint("SPHERE", VERSION, synth_dim, level), rows)
+        return dataclasses.replace(made, label_noise=float(level) ** 2)
 
 
 SPHERE = SphereSource(

@@ -106,7 +106,9 @@ class StaircaseSource(Source):
             "information_exponent": target.information_exponent, "leap_exponent": target.leap_exponent,
         }  # fmt: skip
         kept = span if index_rotated else span[:, target.coordinates]
-        return dataclasses.replace(made, directions=kept, notes={**made.notes, **exponents})
+        return dataclasses.replace(
+            made, directions=kept, label_noise=float(level) ** 2, notes={**made.notes, **exponents}
+        )
 
 
 def checked(text: str, dim: int, kind: str, rotated: bool) -> IndexTarget:

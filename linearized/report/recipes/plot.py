@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from linearized.data import DATASETS
 from linearized.report import plots
-from linearized.report.noise_plots import dot
+from linearized.report.noise_plots import dot, name_predicted_lines, predicted_line
 from linearized.report.recipes.figure_recipe import FigureRecipe
 from linearized.report.style import dot_chart
 
@@ -56,6 +56,8 @@ def _curves(axis: Axes, recipe: FigureRecipe, source, points: pd.DataFrame, labe
         where = mine["value"].map(lambda value: _abscissa(recipe, source, value))
         style = "--" if label in fixed else ""
         plots.line_with_spread(axis, mine.groupby(where)[recipe.metric], label, place, style)
+        predicted_line(axis, mine, where, recipe.metric, place)
+    name_predicted_lines(axis)
     for name, height in recipe.references.items():
         axis.axhline(height, color="0.6", linestyle=":", linewidth=1, zorder=0)
         axis.annotate(

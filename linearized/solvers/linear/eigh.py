@@ -14,6 +14,7 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float64
 from linearized.solvers.linear.dense_gram import ROWS, DenseGram, DenseProblem
 from linearized.solvers.linear.driver import LinearRun, TimedCheckpoint, linear_solver
+from linearized.solvers.linear.left_out import mean_of_rows
 from linearized.solvers.linear.refinement import Refinement, distinct, floor, with_traces
 from linearized.solvers.linear.solution import Solution
 
@@ -85,11 +86,13 @@ class _Spectrum:
                 for start in range(0, len(inverse), ROWS)
             ]
         )  # of (K + ρI)⁻¹, (n, r)
-        return [
-            with_traces(one, self.values @ inverse[:, i], inverse[:, i].sum())._replace(
-                leave_one_out=one.value / diagonal[:, i, None]
-            )
-            if self.resolved[i]
-            else one
-            for i, one in enumerate(solutions)
-        ]
+        found = []
+        for i, one in enumerate(solutions):
+            if self.resolved[i]:
+                without = one.value / diagonal[:, i, None]
+                loss, error = mean_of_rows(np.square(without).sum(axis=1))
+                one = with_traces(one, self.values @ inverse[:, i], inverse[:, i].sum())._replace(
+                    leave_one_out=without, left_out_loss=loss, left_out_error=error
+                )
+            found.append(one)
+        return found

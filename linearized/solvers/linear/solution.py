@@ -19,6 +19,7 @@ SLACK = 1.1  # how far the recomputed residual may lie above its tolerance
 # 3.3 times above it (measured); where it does not they end higher, and the ridge counts as not converged.
 SLACK32 = 4.0
 EXPECTED_VECTORS, LEAST_BASIS = 250, 2**28  # of a Lanczos basis; bytes
+LEFT_OUT = ("leave_one_out", "left_out_loss", "left_out_error")  # what a `Solution` has of rows that are left out
 BATCH_BYTES = 2**29  # of the parameters of as many ridges as go through one pass together
 
 Progress = Callable[[int, int, np.ndarray, int], None]
@@ -70,6 +71,8 @@ class Solution(NamedTuple):
         degrees_of_freedom: tr K(K + ρI)⁻¹; None where the solver does not know the spectrum.
         gcv: Generalised cross-validation, mean‖α_i‖² / (tr(K + ρI)⁻¹/n)².
         leave_one_out: y_i - f₋ᵢ(x_i) for every row, (rows, columns): α_i / [(K + ρI)⁻¹]_ii.
+        left_out_loss: The mean over the rows of ‖y_i - f₋ᵢ(x_i)‖², of all rows or estimated from a sample of them.
+        left_out_error: Its standard error, as an estimate of the loss on fresh rows.
     """
 
     ridge: float
@@ -85,6 +88,8 @@ class Solution(NamedTuple):
     degrees_of_freedom: float | None = None
     gcv: float | None = None
     leave_one_out: np.ndarray | None = None
+    left_out_loss: float | None = None
+    left_out_error: float | None = None
     prediction_error: float | None = None
 
 

@@ -32,6 +32,8 @@ def test_the_trace_of_the_inverse_of_a_band(seed, n, width):
     assert banded.inverse_trace(factor) == pytest.approx(np.trace(np.linalg.inv(dense)), rel=1e-9)
     y = random.standard_normal((n, 3))
     np.testing.assert_allclose(dense @ banded.solve(factor, y), y, atol=1e-8)
+    expected = (y * np.linalg.solve(dense, y)).sum(axis=0)
+    np.testing.assert_allclose(banded.inverse_squares(factor, y), expected, rtol=1e-8)
 
 
 def test_a_band_that_is_not_positive_definite_has_no_factor():

@@ -1,0 +1,80 @@
+"""The mean leave-one-out error of a ridge path from a sample of the rows, where all of them would cost too much.
+
+Leave-one-out residuals of (K + ρI)α = Y are α_i/d_i with d_i = [(K + ρI)⁻¹]_ii. A solver knows every α_i, and a d_i
+costs it one more right-hand side. So rows are drawn in proportion to ‖α_i‖², for which the mean of ‖α_i‖²/d_i² is the
+known mean of ‖α_i‖² times that of 1/d_i² over the draw: exact where all d_i are equal, which is what generalised
+cross-validation takes for granted, and without its bias where they are not.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from linearized.base.shapes import Float64, Int64
+
+DRAWN = 256  # rows; standard errors at n = 2,000 are .1 to 3 % at ridges that matter, and 8 % at the worst
+SEED = 5
+
+
+class RowDraw(NamedTuple):
+    """Rows whose d_i is computed, and how often each ridge counts them.
+
+    Attributes:
+        rows: Different rows, in increasing order.
+        counts: How often each was drawn.
+        chances: Probability of each row in one draw; None where all rows are taken once.
+    """
+
+    rows: Int64[np.ndarray, " m"]
+    counts: Int64[np.ndarray, " m"]
+    chances: Float64[np.ndarray, " m"] | None
+
+
+def drawn_rows(squares: Float64[np.ndarray, "r n"]) -> RowDraw:
+    """Draw rows for all ridges together, with replacement; up to `DRAWN` rows are all taken.
+
+    Args:
+        squares: ‖α_i‖² of each ridge and row. Each ridge has the same part in the chances of the rows. A ridge whose
+            squares are not finite or all 0 has none.
+    """
+    n = squares.shape[1]
+    with np.errstate(invalid="ignore", over="ignore"):
+        totals = squares.sum(axis=1, keepdims=True)
+    usable = np.isfinite(totals[:, 0]) & (totals[:, 0] > 0)
+    if n <= DRAWN or not usable.any():
+        rows = np.arange(min(n, DRAWN))
+        return RowDraw(rows, np.ones(len(rows), np.int64), None)
+    chances = (squares[usable] / totals[usable]).mean(axis=0)
+    drawn = np.random.default_rng(SEED).choice(n, DRAWN, p=chances / chances.sum())
+    rows, counts = np.unique(drawn, return_counts=True)
+    return RowDraw(rows.astype(np.int64), counts.astype(np.int64), chances[rows])
+
+
+def mean_left_out(
+    squares: Float64[np.ndarray, " n"], draw: RowDraw, diagonal: Float64[np.ndarray, " m"]
+) -> tuple[float, float]:
+    """Return the mean of ‖α_i‖²/d_i² over all rows at one ridge, and its standard error as the error on fresh rows.
+
+    The standard error is that of a mean over n rows, and in quadrature that of the draw where not all rows are taken.
+
+    Args:
+        squares: ‖α_i‖² of all n rows.
+        diagonal: d_i of the rows of the draw.
+    """
+    inverse, mine = 1 / np.square(diagonal), squares[draw.rows]
+    if draw.chances is None:
+        return mean_of_rows(mine * inverse)
+    mean, weights = float(squares.mean()), draw.counts * mine / draw.chances
+    total = weights.sum()
+    if not total > 0:
+        return 0.0, 0.0
+    level = float((weights * inverse).sum() / total)
+    by_draw = mean * float(np.sqrt((draw.counts * np.square(mine / draw.chances * (inverse - level))).sum()) / total)
+    fourth = mean * float((weights * mine * np.square(inverse)).sum() / total)  # the mean of (‖α_i‖²/d_i²)²
+    by_rows = np.sqrt(max(fourth - (mean * level) ** 2, 0.0) / len(squares))
+    return mean * level, float(np.hypot(by_draw, by_rows))
+
+
+def mean_of_rows(losses: Float64[np.ndarray, " n"]) -> tuple[float, float]:
+    """Return the mean of the rows' losses and its standard error."""
+    return float(losses.mean()), float(losses.std() / np.sqrt(len(losses)))
