@@ -33,7 +33,8 @@ def small_results(tmp_path_factory):
 
 
 # These train and compile for half a minute each.
-LONG = ("any_model", "embeddings", "kernel_vs_network", "kervolution", "lambda_layers", "snnk", "your_data")
+LONG = ("any_model", "embeddings", "kernel_vs_network", "kervolution", "lambda_layers", "snnk", "why_networks_win",
+        "your_data")  # fmt: skip
 RUN = [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else (), id=path.stem) for path in NOTEBOOKS]
 
 
