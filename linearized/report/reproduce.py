@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -94,10 +94,20 @@ def collected(todo: list[Run]) -> "pd.DataFrame":
             continue
         same = pd.Series(True, table.index)
         for name, value in run.flags.items():
-            same &= table[name].astype(str) == str(value) if name in table else False
+            column = f"setting_{name}" if f"setting_{name}" in table else name
+            same &= _equal(table[column], value) if column in table else False
         place = {"label": run.label, "value": run.value, "seed": run.seed}
         rows += [{**row, **place} for row in table[same].to_dict("records")]
     return pd.DataFrame(rows)
+
+
+def _equal(column: "pd.Series", value: Any) -> "pd.Series":
+    """Return which entries of a column are a flag's value: numbers as numbers, for a count may be kept as a float."""
+    import pandas as pd
+
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return pd.to_numeric(column, errors="coerce") == value
+    return column.astype(str) == str(value)
 
 
 def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Path, name: str) -> None:

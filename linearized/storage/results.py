@@ -185,6 +185,9 @@ def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFram
     Args:
         every_ridge: One row per ridge of each run instead of one row per run.
 
+    A setting of the name of a ridge's entry is a column of its own: `iterations` are those of the solver,
+    `setting_iterations` those of a feature machine.
+
     The column `flaw` is "diverged" or "not converged" where the solution of the row's ridge fell short, else "".
 
     Results that cannot be read are logged and listed in the table's `.attrs["unreadable"]`.
@@ -208,6 +211,7 @@ def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFram
         by = record["chosen"]["by"] if len(record["ridges"]) > 1 else ALONE  # earlier formats named a criterion
         common |= {"chosen_by": by, "seconds": record["seconds"], "path": str(path.parent)}
         entries = record["ridges"] if every_ridge else [record["ridges"][record["chosen"]["position"]]]
+        common |= {f"setting_{name}": settings[name] for name in entries[0] if name in settings}
         rows += [{**common, **entry, "converged": convergence(entry), "flaw": flaw(entry)} for entry in entries]
     table = pd.DataFrame(rows)
     table.attrs["unreadable"] = unreadable

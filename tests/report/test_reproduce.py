@@ -26,7 +26,7 @@ SMALL = FigureRecipe(
         Curve("RF", "train", {"model": "RF"}, {"laptop": {"num_units": 64}}),
         Curve("NT KRR", "krr", {"kernel": "NTK"}),
     ),
-    scales={"laptop": Scale((0,), (0, 1), {"num_train": 80, "num_test": 50})},
+    scales={"laptop": Scale((0,), (0, 1), {"num_train": 100, "validation": 20, "num_test": 50})},
     references={"chance": 0.1},
 )  # fmt: skip
 
@@ -115,6 +115,7 @@ def test_curves_of_fixed_features_are_dashed():
         for curve in recipe.curves for value in (0, 9)
     ])  # fmt: skip
     [axis] = plot.figure(recipe, "SYNTH", points).axes
+    assert axis.get_title().splitlines()[1] == plot.FIXED
     styles = {
         label: handle.lines[0].get_linestyle() for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }

@@ -55,7 +55,7 @@ def _rows(train: int, test: int) -> dict[str, int]:
 
 KAPPA = FigureRecipe(
     title="SYNTH against the anisotropy",
-    shows="features that are learned do far better than fixed ones, and the more so the smaller κ is",
+    shows="features that are learned need far fewer rows than fixed ones; at κ = 0 a diagonal metric alone learns",
     dataset="SYNTH",
     axis="noise_ind",
     metric="test_normalised_loss",
@@ -79,7 +79,7 @@ KAPPA = FigureRecipe(
 )  # fmt: skip
 NOISE = FigureRecipe(
     title="Fashion-MNIST, noise in place of low frequencies",
-    shows="as more low frequencies are lost NN and the feature machine lose less than fixed features",
+    shows="as more low frequencies are lost NN keeps more than fixed features; a linear metric gains little",
     dataset="NFMNIST",
     axis="noise_ind",
     metric="test_accuracy",

@@ -12,6 +12,7 @@ from linearized.report.noise_plots import dot, name_predicted_lines, predicted_l
 from linearized.report.recipes.figure_recipe import FigureRecipe
 from linearized.report.style import dot_chart
 
+FIXED = "dashed: fixed features; solid: learned ones"
 TITLE = 64  # letters of a line that fit over the axes
 
 
@@ -35,6 +36,7 @@ def figure(recipe: FigureRecipe, dataset: str, points: pd.DataFrame) -> Figure:
     stands = f"({source.title} instead of {recipe.dataset})" if dataset != recipe.dataset else ""
     rows = "" if recipe.axis == "num_train" else f", n = {int(points['data_n_train'].max()):,}"
     lines = [f"{recipe.title}{rows}", *textwrap.wrap(stands, TITLE)]
+    lines += [FIXED] if any(curve.fixed for curve in recipe.curves) and not single else []
     axis.set_title("\n".join(lines), fontsize=10)
     plots.legend_below(picture, plots.handles_of([axis]))
     return picture

@@ -19,6 +19,8 @@ from linearized.experiments.krr import KernelFitSettings as Config
 from linearized.experiments.krr import run
 from linearized.kernel_ridge import feature_machine
 from linearized.kernel_ridge.estimator import KernelRidgePath
+from linearized.report.recipes.figure_recipe import Run
+from linearized.report.reproduce import collected
 from linearized.settings.config import parse
 from linearized.storage.results import load_arrays
 
@@ -66,6 +68,16 @@ def test_the_record_has_every_iteration_and_the_table_of_the_best(machine):
     assert about["steps"][1]["overlap"] > 2 * first["overlap"]
     assert not (machine.folder / "unfinished").exists()
     assert machine.record["made_by"]["seeds"] and machine.record["title"].startswith("RFM_LAPLACE on SYNTH")
+
+
+def test_a_recipe_finds_its_run_by_iterations_and_a_count_of_validation_rows(machine):
+    """A row of `collect` has the solver's iterations too, and a count of validation rows is kept as a float."""
+    flags = {**SMALL, "iterations": 2, "ridges": RIDGES, "exp_name": machine.folder.parent.name}
+    [found] = collected([Run("RFM", 6, 0, "krr", flags)]).to_dict("records")
+    assert found["setting_iterations"] == 2 and found["iterations"] == machine.chosen["iterations"]
+    assert found["test_loss"] == machine.chosen["test_loss"] and found["label"] == "RFM"
+    for change in ({"iterations": 3}, {"validation": 59}, {"rfm_diagonal": True}, {"ridges": "1"}):
+        assert collected([Run("RFM", 6, 0, "krr", {**flags, **change})]).empty
 
 
 def test_iteration_0_is_the_fixed_kernel_and_the_others_are_those_of_the_library(machine, directories):
