@@ -10,13 +10,13 @@ import hashlib
 import json
 import os
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 from absl import logging
+from isal.isal_zlib import crc32
 
 from kernel_gen.jobs.tiles import Tile
 from linearized.base.seals import Damaged, Index, SealedPart, crc32_of, gaps, read_index, seal_parts, write_index
@@ -80,7 +80,7 @@ class PartialShard:
         block = np.ascontiguousarray(block, self._manifest.dtype)
         for offset, row in zip(self._rows(tile), block, strict=True):
             _write(self._handle, row, offset)
-        tick = TICK + np.uint64(zlib.crc32(block))
+        tick = TICK + np.uint64(crc32(block))
         _write(self._handle, np.array([tick], "<u8"), self._tick_offset(tile))
         self._amount += tile.amount(self._manifest)
 
@@ -168,7 +168,7 @@ class PartialShard:
             return False
         count, total = (tile.right - tile.left) * np.dtype(self._manifest.dtype).itemsize, 0
         for offset in self._rows(tile):
-            total = zlib.crc32(os.pread(self._handle, count, offset), total)
+            total = crc32(os.pread(self._handle, count, offset), total)
         return total == tick - int(TICK)
 
 

@@ -14,10 +14,11 @@ import json
 import os
 import re
 import stat
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from isal.isal_zlib import crc32  # zlib's, four to twenty times faster
 
 FORMAT = 2  # of files with a seal; those of format 1 have none
 SEALED_FORMATS = (2, 3)  # of JSON files; `result.json` has a format of its own
@@ -208,7 +209,7 @@ def crc32_of(path: Path | str, part: SealedPart) -> int:
         file.seek(part.offset)
         buffer = memoryview(bytearray(min(PIECE, part.size) or 1))
         while place < part.size and (count := file.readinto(buffer[: min(PIECE, part.size - place)])):
-            total = zlib.crc32(buffer[:count], total)
+            total = crc32(buffer[:count], total)
             place += count
     if place != part.size:
         raise Damaged("the file is cut off")

@@ -4,7 +4,6 @@ A cache may be lost at any time: a damaged one is made anew, and where none can 
 """
 
 import shutil
-import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+from isal.isal_zlib import crc32
 
 from linearized.base.reading import Unreadable, parsing, read_json
 from linearized.base.seals import FORMAT, write_json
@@ -65,5 +65,5 @@ def _checksum(array: np.ndarray) -> int:
     data = memoryview(np.ascontiguousarray(array)).cast("B")
     pieces = [data[start : start + 2**24] for start in range(0, len(data), 2**24)]
     with ThreadPoolExecutor() as pool:
-        sums = list(pool.map(zlib.crc32, pieces))
-    return zlib.crc32(repr((array.shape, str(array.dtype), sums)).encode())
+        sums = list(pool.map(crc32, pieces))
+    return crc32(repr((array.shape, str(array.dtype), sums)).encode())
