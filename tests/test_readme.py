@@ -1,4 +1,4 @@
-"""Every command of the README is run, at a small size: flags that do not exist fail here."""
+"""Every command of the README and of the guides is run, at a small size: flags that do not exist fail here."""
 
 import re
 import shlex
@@ -13,21 +13,35 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line.strip()
-]
-PYTHON = [line for line in COMMANDS if line.startswith(("python ", "linearized "))]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "quickstart.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+
+
+def commands_of(page):
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+COMMANDS = commands_of(PAGES[0])
+PYTHON = list(dict.fromkeys(
+    line for page in PAGES for line in commands_of(page) if line.startswith(("python ", "linearized "))
+))  # fmt: skip
 SMALL = {
     "train.py": ["--num_units=8", "--num_train=60", "--num_test=30", "--max_cg_iters=2", "--validation=0.2"],
     "SYNTH": ["--synth_n=100", "--synth_dim=64", "--synth_eta=0.5"],
 }
 
 
-def test_the_readme_has_its_three_kinds_of_command():
-    set_up, check = (line for line in COMMANDS if line not in PYTHON)
+def test_readme_commands_set_up_check_and_document():
+    set_up, check, documentation = (line for line in COMMANDS if line not in PYTHON)
     assert "pip install -c constraints.txt -e . && python train.py" in set_up
     assert check.endswith("pytest -n 2")
+    assert documentation.endswith("python docs/build.py")
     assert len(PYTHON) >= 5
+
+
+def test_guides_hold_commands_alone_in_shell_blocks():
+    for page in PAGES[1:]:
+        assert all(line in PYTHON for line in commands_of(page)), page.name
 
 
 def python_words(command):

@@ -63,7 +63,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     )
     learning_rate: float = setting(
         1e-3,
-        "peak rate is twice this; see the schedule in README",
+        "peak rate is twice this; see docs/guides/training.md",
         minimum=0.0,
         maximum=1e38,
         group="Solver",
@@ -72,7 +72,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     drop_rate: float = setting(0.0, "dropout rate of the hidden layers", minimum=0.0, maximum=0.999)
     max_batch_size: int | None = setting(
         None, "rows per batch of SGD, Adam and AdamW, and rows in memory at once of Newton-CG; unset: the published "
-        "batches, see README", minimum=1, group="Solver")  # fmt: skip
+        "batches, see docs/guides/training.md", minimum=1, group="Solver")  # fmt: skip
     max_cg_iters: int = setting(
         750,
         "most iterations of CG, or epochs of SGD and Adam",

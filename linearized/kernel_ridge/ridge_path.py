@@ -85,7 +85,8 @@ def fit(
         ridges: ρ, at least 0, in any order; not divided by n.
         sample_weight: w, a number for each row (or one for all), at least 0. A row of weight 0 has no influence and
             an α of 0; shards with such rows must fit in memory. None: 1.
-        solver: auto, band, block_lanczos, cg, cholesky or eigh (which gives leave-one-out errors); see README.
+        solver: auto, band, block_lanczos, cg, cholesky or eigh (which gives leave-one-out errors); see
+            `docs/guides/kernel_ridge.md`.
         rtol: The residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7 where K is in float64 or answers are refined in
             float64, else (block_lanczos and cg on float32) 1e-5, since every digit costs passes over K.
         max_iterations: Products with K that block_lanczos and cg may take, and steps by which the others may refine.

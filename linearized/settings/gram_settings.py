@@ -53,7 +53,7 @@ class KernelSettings(Settings):
 
     kernel: str = setting(
         "NTK", "the kernel; or package.module:function, your own k(x1, x2) of rows (n1, d) and (n2, d) that returns "
-        "(n1, n2), see README", choices=KERNELS,
+        "(n1, n2), see docs/guides/gram_matrices.md", choices=KERNELS,
     )  # fmt: skip
     kind: str = setting("ntk", "neural tangent kernel or neural network Gaussian process", choices=("ntk", "nngp"))
     num_layers: int = setting(1, NUM_LAYERS_HELP, minimum=0, maximum=999)

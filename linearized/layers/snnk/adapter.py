@@ -17,10 +17,12 @@ from linearized.layers.snnk.layer import SNNK
 class SNNKAdapter(keras.layers.Layer):
     """x + up(SNNK(x)), where up is a dense layer or one factor a coordinate; it starts at 0, so the layer at x.
 
-    | `bottleneck` | SNNK     | up                           | trained numbers, m features |
-    |--------------|----------|------------------------------|-----------------------------|
-    | r > 0        | d -> r   | dense r -> d ("projection")  | m r + r d + d               |
-    | 0            | d -> d   | times a vector of length d   | m d + d                     |
+    ============  ========  ===========================  ===========================
+    `bottleneck`  SNNK      up                           trained numbers, m features
+    ============  ========  ===========================  ===========================
+    r > 0         d -> r    dense r -> d ("projection")  m r + r d + d
+    0             d -> d    times a vector of length d   m d + d
+    ============  ========  ===========================  ===========================
 
     Args:
         bottleneck: r, or 0 for the modulating vector.

@@ -102,7 +102,7 @@ class SNNK(keras.layers.Layer):
             ridge: Of that regression, in units of the mean square of a feature times n. None: chosen by leave-one-out
                 errors.
             bounded: Centre and scale the features by `inputs` and bound them outside the radius of these, see
-                `UniversalFeatures`. Without `inputs`: bound them where |Wx| reaches the end of the expansion,
+                `UniversalFeatures`. Without `inputs`: bound them where `|Wx|` reaches the end of the expansion,
                 ‖x‖ = reach / max‖w‖; "relu", `Power` and `Fourier` objects have no such end. False: neither.
             held_out: Rows like `inputs`, (n, d), to measure the error on. None: a fifth of `inputs`.
             rows_are: What the error is measured on, for the report.

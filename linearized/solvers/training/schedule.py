@@ -48,7 +48,7 @@ def lambda_rates(learning_rate: float, epochs: int, warm_up: int = 5) -> Float64
 
     lr(t + 1) for t < W = `warm_up`, so that the peak is W·lr, then W·lr(1 + cos(π(t - W + 1)/(epochs - W)))/2, which is
     0 in the last epoch. Published with lr = 5e-4, W = 5 and 90 epochs. A warm-up that is longer than the training is
-    all of it. Source: the reproduction of LambdaNetworks (ICLR 2021) whose parameter counts README gives.
+    all of it. Source: the reproduction of LambdaNetworks (ICLR 2021).
     """
     _check(learning_rate, epochs)
     if warm_up < 1:
