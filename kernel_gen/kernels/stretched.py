@@ -12,15 +12,14 @@ from kernel_gen.kernel import Kernel
 from kernel_gen.kernels.differentiable import DifferentiableKernel
 from linearized.base.shapes import Float
 
-ROWS = 1024  # of points whose gradients are made together
-
 
 class StretchedKernel(Kernel):
     """k(√M x, √M z) of a base kernel: 2d² operations a row more than its own (d for a diagonal), in float64.
 
     Args:
         base: The kernel.
-        metric: M, (d, d), symmetric positive semi-definite, or its diagonal (d,).
+        metric: M, (d, d), symmetric positive semi-definite, or its diagonal (d,). It stretches rows, or what `stretch`
+            of the base makes of them, such as patches.
     """
 
     def __init__(self, base: DifferentiableKernel, metric: np.ndarray):
@@ -31,11 +30,11 @@ class StretchedKernel(Kernel):
     def on(self, train: np.ndarray) -> Self:
         """See `Kernel`: what the train rows settle is settled in the metric."""
         found = type(self).__new__(type(self))
-        found.__dict__ |= vars(self) | {"base": self.base.on(self._stretched(train))}
+        found.__dict__ |= vars(self) | {"base": self.base.on(self.base.stretch(train, self.root))}
         return found
 
     def prepare(self, x: np.ndarray) -> Any:
-        return self.base.prepare(self._stretched(x))
+        return self.base.prepare(self.base.stretch(x, self.root))
 
     def block(self, one: Any, two: Any, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
         return self.base.block(one, two, same=same)
@@ -47,7 +46,7 @@ class StretchedKernel(Kernel):
 
         The k outputs are expansions with coefficients `alpha` (n, k). Costs 2mnd operations for the kernel's slopes,
         2mndk for gradients and 2md²k for their products (2mdk for the diagonal in a diagonal metric), in blocks of
-        1,024 points.
+        `gradient_rows` points.
 
         Args:
             points, rows: Prepared by this kernel.
@@ -56,22 +55,21 @@ class StretchedKernel(Kernel):
         """
         entrywise = diagonal and self.root.ndim == 1
         d, k = len(self.root), alpha.shape[1]
-        total, sums = np.zeros(d if entrywise else (d, d)), np.zeros((k, d))
-        for start in range(0, len(points), ROWS):
-            found = self.base.gradients(points[start : start + ROWS], rows, alpha)
+        total, sums, count = np.zeros(d if entrywise else (d, d)), np.zeros((k, d)), 0
+        step = self.base.gradient_rows
+        for start in range(0, len(points), step):
+            found = self.base.gradients(points[start : start + step], rows, alpha)
+            count += found.shape[1]  # a point may have several, one for each patch
             sums += found.sum(axis=1)
             total += np.square(found).sum(axis=(0, 1)) if entrywise else sum(part.T @ part for part in found)
-        total /= len(points)
+        total /= count
         if centred:
-            means = sums / len(points)
+            means = sums / count
             total -= np.square(means).sum(axis=0) if entrywise else means.T @ means
         if entrywise:
             return np.maximum(total * np.square(self.root), 0)
         total = total * np.outer(self.root, self.root) if self.root.ndim == 1 else self.root @ total @ self.root
         return np.maximum(np.diagonal(total), 0) if diagonal else total
-
-    def _stretched(self, x: np.ndarray) -> np.ndarray:
-        return x * self.root if self.root.ndim == 1 else x @ self.root
 
 
 def _root(metric: np.ndarray) -> np.ndarray:

@@ -131,7 +131,8 @@ class KernelResult(_Run):
         See `kernel_gen.kernels.stretched.correlation`.
 
         Args:
-            model: A Keras model, such as `linearized.train("NN", data).model`, whose first weights are (d, units).
+            model: A Keras model, such as `linearized.train("NN", data).model`, whose first weights are (d, units); for a
+                metric on patches one whose first convolution has filters of their size.
 
         Raises `UserError` if it has no such matrix.
         """
@@ -158,7 +159,7 @@ class KernelResult(_Run):
         settings = KernelSettings.draft(**{name: getattr(self.config, name) for name in names})
         module = kernel_gen.KERNELS.load(settings.kernel)
         if settings.by_labels():
-            kernel = module.learned(settings, self._arrays)
+            kernel = module.learned(settings, self.record, self._arrays, self._dataset)
         else:
             kernel = module.build(settings, self._dataset.image_shape)
         train = self._dataset.train

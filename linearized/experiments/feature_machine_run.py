@@ -1,9 +1,10 @@
 """A recursive feature machine as a run: variants and iterations, each with its table of ridges, resumed where killed.
 
 All variants start from the fixed kernel (iteration 0). Every iteration of every variant is a candidate, and the rule of
-`linearized.experiments.select` chooses iteration and ridge together. An iteration leaves its table, and the metric of
-the next one, in the folder of unfinished work; the solution of the best is computed again where it was made by a
-process that was killed.
+`linearized.experiments.select` chooses iteration and ridge together. A search then takes the best variants to other
+base kernels: a metric that the Laplace kernel finds may be used far better by a smooth one. An iteration leaves its
+table, and the metric of the next one, in the folder of unfinished work; the solution of the best is computed again
+where it was made by a process that was killed.
 """
 
 import dataclasses
@@ -26,14 +27,22 @@ from linearized.experiments import select
 from linearized.experiments.grids import listed_ridges, own_grid
 from linearized.experiments.kernel_record import entries_of, outputs_of, record_of
 from linearized.experiments.path_solve import solved
-from linearized.kernel_ridge.feature_machine import Variant, at_metric, base_kernel, next_metric, warn_collapsed
+from linearized.kernel_ridge.feature_machine import (
+    Variant,
+    at_metric,
+    base_kernel,
+    metric_size,
+    next_metric,
+    warn_collapsed,
+)  # fmt: skip
 from linearized.kernel_ridge.ridge_path import RidgePath
 from linearized.models.row_shapes import first_weights
-from linearized.settings.feature_machine_settings import bandwidth_factors
+from linearized.settings.feature_machine_settings import bandwidth_factors, further_bases, shared_start
 from linearized.settings.memory import refuse_beyond_machine
 from linearized.solvers.checkpoint import Checkpoint
 
 POWERS = (1.0, 0.5)  # that --rfm_search tries
+CARRIED = 2  # variants, the best ones, that --rfm_search tries with each further base kernel
 MATRICES = 3  # of d x d float64 numbers that are held at once: M, its root and the outer products
 MOST_EIGENVALUES = 1000  # of the best metric that a record keeps
 KEPT = ("index", "ridge", "converged", "iterations", "residual")  # of a table of ridges, beside losses and accuracies
@@ -72,16 +81,19 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
     """
     machine = _Machine(config, dataset, work)
     steps = [step for number in range(len(machine.variants)) for step in machine.iterations(number)]
+    for number in machine.carried(steps):
+        steps += machine.iterations(number)
     flat = [(place, entry) for place, step in enumerate(steps) for entry in step["ridges"]]
     choice = select.choose([entry for _, entry in flat])
     best = flat[choice.position][0]
     found = machine.solution(steps[best]["variant"], steps[best]["iteration"])
     record, arrays = record_of(config, level, dataset, found.path, found.outputs, found.kernel.scale)
+    shape = found.kernel.base.metric_shape or dataset.image_shape
     about = {"variants": [{**dataclasses.asdict(one), "name": str(one)} for one in machine.variants],
              "steps": steps, "best": best, "spectrum": spectrum(found.metric)[:MOST_EIGENVALUES].tolist(),
-             "image_shape": None if dataset.image_shape is None else list(dataset.image_shape)}  # fmt: skip
+             "image_shape": None if shape is None else list(shape)}  # fmt: skip
     learned = {"metric": found.metric, "bandwidth": np.array([_bandwidth(found.kernel) or np.nan])}
-    if machine.weights is not None:
+    if machine.weights is not None and len(machine.weights) == len(found.metric):
         strengths = np.square(machine.weights).sum(axis=1)
         learned["network"] = strengths / max(strengths.mean(), np.finfo(float).tiny)
     arrays |= {f"feature_machine/{name}": value for name, value in learned.items()}
@@ -93,12 +105,15 @@ class _Machine:
 
     def __init__(self, config: Any, dataset: Dataset, work: Path):
         self.config, self.dataset, self.work = config, dataset, work
-        self.variants, self.base = variants(config), base_kernel(config)
+        self.variants = variants(config)
         self.train = np.asarray(dataset.train.x)
-        self.weights = _weights(config.ansatz_model, dataset.dim) if config.ansatz_model else None
+        self.bases = {base: base_kernel(config, dataset.image_shape, base).settled(self.train)
+                      for base in ("", *further_bases(config))}  # fmt: skip
+        size = metric_size(self.bases[""], self.train)
+        self.weights = _weights(config.ansatz_model, size) if config.ansatz_model else None
         if config.rfm_sample > len(self.train):
             raise UserError(f"There are {len(self.train)} train rows. Received: --rfm_sample={config.rfm_sample}.")
-        dim = self.train.shape[1]
+        dim = max(metric_size(base, self.train) for base in self.bases.values())
         if not all(variant.diagonal for variant in self.variants):
             refuse_beyond_machine(
                 MATRICES * 8 * dim**2, f"RFM with a full metric of {dim:,} columns", "Take --rfm_diagonal."
@@ -107,9 +122,26 @@ class _Machine:
         if self.solver == "auto" and dataset.validation is None:
             self.solver = "eigh"  # for leave-one-out errors, by which iterations are compared then
         self.files = Checkpoint(work, key=config.key(), fingerprint=dataset.fingerprint)
-        self.ridges = listed_ridges(config.ridges) if config.ridges else None
+        given = listed_ridges(config.ridges) if config.ridges else None
+        self.ridges = dict.fromkeys(self.bases, given)  # of each base kernel; None: not yet known
         self.best: tuple[tuple[float, ...], int, int] | None = None  # its rank, variant and iteration
         self.held: tuple[int, int, Solved] | None = None  # the best, where this process solved it
+
+    def carried(self, steps: list[dict[str, Any]]) -> range:
+        """Add the best variants with each further base kernel, and return their numbers.
+
+        Args:
+            steps: All iterations of the variants with the settings' own base kernel.
+        """
+        ranks: dict[int, tuple[float, ...]] = {}
+        for step in steps:
+            if step["iteration"]:
+                number, rank = step["variant"], _rank(step)
+                ranks[number] = min(rank, ranks.get(number, rank))
+        best, own = sorted(ranks, key=ranks.__getitem__)[:CARRIED], len(self.variants)
+        self.variants += [dataclasses.replace(self.variants[number], base=base)
+                          for base in self.bases if base for number in best]  # fmt: skip
+        return range(own, len(self.variants))
 
     def iterations(self, number: int) -> list[dict[str, Any]]:
         """Return the iterations of a variant, each solved or read from the folder of unfinished work.
@@ -117,7 +149,7 @@ class _Machine:
         Iteration 0 is left out where an earlier variant has the same fixed kernel.
         """
         variant, steps = self.variants[number], []
-        first = next(place for place, one in enumerate(self.variants) if one.factor == variant.factor)
+        first = self._start(number)
         for index in range(self.config.iterations + 1):
             if index == 0 and first != number:
                 if self.files.load(f"metric_{number:03d}_0001") is None and self._after(number, 0) is None:
@@ -136,7 +168,7 @@ class _Machine:
                     break
             else:
                 step = json.loads(str(kept["step"]))
-                self.ridges = np.array([entry["ridge"] for entry in step["ridges"]])
+                self.ridges[variant.base] = np.array([entry["ridge"] for entry in step["ridges"]])
                 self._keep_best(step, None)
             last = step.pop("last")
             steps.append(step)
@@ -192,7 +224,8 @@ class _Machine:
     def _metric(self, number: int, index: int) -> np.ndarray:
         """Return the metric of an iteration: the fixed one, one that is kept, or one that is learned again."""
         if index == 0:
-            return self.variants[number].start(self.train.shape[1])
+            variant = self.variants[number]
+            return variant.start(metric_size(self.bases[variant.base], self.train))
         kept = self.files.load(f"metric_{number:03d}_{index:04d}")
         if kept is not None:
             return kept["metric"]
@@ -204,11 +237,9 @@ class _Machine:
     def _after(self, number: int, index: int) -> np.ndarray | None:
         """Return the metric that follows an iteration; of the fixed kernel, from the coefficients that are kept."""
         if index == 0:
-            variant = self.variants[number]
-            first = next(place for place, one in enumerate(self.variants) if one.factor == variant.factor)
-            kept = self.files.load(f"step_{first:03d}_0000")
+            kept = self.files.load(f"step_{self._start(number):03d}_0000")
             if kept is not None:
-                kernel = at_metric(self.base, self._metric(number, 0), self.train, variant.factor)
+                kernel = self._kernel(number, self._metric(number, 0))
                 return self._followed(number, 0, kernel, kept["alpha"])
         found = self._solved(number, index, self._metric(number, index))
         return self._learned(
@@ -217,12 +248,12 @@ class _Machine:
 
     def _solved(self, number: int, index: int, metric: np.ndarray) -> Solved:
         variant = self.variants[number]
-        kernel = at_metric(self.base, metric, self.train, variant.factor)
+        kernel = self._kernel(number, metric)
         matrix = gram(kernel, self.train)
-        if self.ridges is None:
-            self.ridges = float(np.diagonal(matrix).sum(dtype=np.float64)) * own_grid()
+        if self.ridges[variant.base] is None:
+            self.ridges[variant.base] = float(np.diagonal(matrix).sum(dtype=np.float64)) * own_grid()
         path = solved(
-            self.config, self.dataset, matrix, self.ridges, self.work / "solver", solver=self.solver,
+            self.config, self.dataset, matrix, self.ridges[variant.base], self.work / "solver", solver=self.solver,
             step=f"({variant}) iteration {index}",
         )  # fmt: skip
         shutil.rmtree(self.work / "solver", ignore_errors=True)
@@ -230,10 +261,16 @@ class _Machine:
                   if name != "train"}  # fmt: skip
         return Solved(metric, kernel, path, outputs_of(self.dataset, path, blocks))
 
+    def _kernel(self, number: int, metric: np.ndarray) -> StretchedKernel:
+        variant = self.variants[number]
+        return at_metric(self.bases[variant.base], metric, self.train, variant.factor)
+
+    def _start(self, number: int) -> int:
+        return shared_start([dataclasses.asdict(variant) for variant in self.variants], number)
+
     def _keep_best(self, step: dict[str, Any], found: Solved | None) -> None:
         """Note a step that is better than all before it, by the rule of `select`, and hold its solution."""
-        entries = step["ridges"]
-        rank = select.rank(entries[step["position"]], select.criterion_of(entries))
+        rank = _rank(step)
         if self.best is None or rank < self.best[0]:
             place = step["variant"], step["iteration"]
             self.best, self.held = (rank, *place), None if found is None else (*place, found)
@@ -243,8 +280,9 @@ class _Machine:
         return None if directions is None else overlap(metric, directions)
 
     def _ansatz(self, metric: np.ndarray) -> float | None:
-        """Return the correlation of a metric with the network's; None without a network, or where it has none."""
-        found = np.nan if self.weights is None else correlation(metric, self.weights)
+        """Return the correlation of a metric with the network's; None without one, or where they do not compare."""
+        fits = self.weights is not None and len(self.weights) == len(metric)
+        found = correlation(metric, self.weights) if fits else np.nan
         return found if np.isfinite(found) else None
 
 
@@ -256,6 +294,12 @@ def _weights(path: str, dim: int) -> np.ndarray:
     from linearized.models.common import load
 
     return first_weights(load(path), dim, path)
+
+
+def _rank(step: dict[str, Any]) -> tuple[float, ...]:
+    """Return the rank of an iteration at its best ridge, by the rule of `select`."""
+    entries = step["ridges"]
+    return select.rank(entries[step["position"]], select.criterion_of(entries))
 
 
 def _bandwidth(kernel: StretchedKernel) -> float | None:

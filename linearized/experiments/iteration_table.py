@@ -8,6 +8,7 @@ from rich.console import Console
 from linearized.base.terminal import Column, print_columns
 from linearized.experiments import select
 from linearized.experiments.table import number
+from linearized.settings.feature_machine_settings import shared_start
 
 
 def shown_steps(machine: Mapping[str, Any]) -> list[int]:
@@ -19,13 +20,11 @@ def shown_steps(machine: Mapping[str, Any]) -> list[int]:
     steps, best = machine["steps"], machine["steps"][machine["best"]]
     variants = machine["variants"]
 
-    def start(variant: int) -> int:
-        return next(place for place, one in enumerate(variants) if one["factor"] == variants[variant]["factor"])
-
+    start = shared_start(variants, best["variant"])
     shown = [place for place, step in enumerate(steps) if step["variant"] == best["variant"]]
-    if start(best["variant"]) != best["variant"]:  # the fixed kernel stands with the first variant
+    if start != best["variant"]:  # the fixed kernel stands with the first variant
         shown = [place for place, step in enumerate(steps)
-                 if step["iteration"] == 0 and step["variant"] == start(best["variant"])] + shown  # fmt: skip
+                 if step["iteration"] == 0 and step["variant"] == start] + shown  # fmt: skip
     for variant in range(len(variants)):
         own = [place for place, step in enumerate(steps)
                if step["variant"] == variant and step["iteration"] and variant != best["variant"]]  # fmt: skip

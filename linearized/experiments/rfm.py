@@ -13,7 +13,7 @@ import numpy as np
 from linearized.base.errors import UserError
 from linearized.models.row_shapes import row_shape
 from linearized.models.saved_model import input_shape
-from linearized.settings.feature_machine_settings import bandwidth_factors, refuse_without_gradients
+from linearized.settings.feature_machine_settings import bandwidth_factors, further_bases, refuse_without_gradients
 from linearized.settings.gram_settings import KERNELS, KernelSettings, RowSettings
 from linearized.settings.reads import ALWAYS, When, reads, when
 
@@ -23,6 +23,7 @@ TRACE_GRID = True  # nothing is published of its ridges
 def _reads() -> dict[str, When]:
     """Return what a feature machine reads: its own settings, and those of each base kernel with gradients."""
     own = reads("base", "iterations", "rfm_search", "rfm_sample", "ansatz_model")
+    own |= reads("rfm_bases", when=when(rfm_search=True, bandwidth=0.0))
     own |= reads("rfm_diagonal", "rfm_centred", "rfm_power", when=when(rfm_search=False))
     for base in KERNELS:
         module = None if KERNELS[base] == __name__ else KERNELS.load(base)
@@ -48,13 +49,17 @@ READS = _reads()
 
 
 def check(settings: KernelSettings) -> None:
-    """Raise `UserError` for a base kernel without gradients, and for bandwidths that cannot be read."""
+    """Raise `UserError` for base kernels without gradients, and for bandwidths that cannot be read."""
     refuse_without_gradients(settings.base, settings)
     bandwidth_factors(settings)
+    further_bases(settings)
 
 
 def check_rows(settings: RowSettings, image_shape: tuple[int, int, int] | None) -> None:
-    """Raise `UserError`, without a framework, for a network that cannot be read, or that takes other rows."""
+    """Raise `UserError`, without a framework, for rows that a base kernel or the network cannot take."""
+    for name in (settings.base, *further_bases(settings)):
+        if of_base := getattr(KERNELS.load(name), "check_rows", None):
+            of_base(settings, image_shape)
     if settings.ansatz_model:
         shape = input_shape(settings.ansatz_model)
         row_shape(settings.ansatz_model, shape, settings.dim(), image_shape, settings.data_name())
@@ -68,16 +73,20 @@ def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) 
     )
 
 
-def learned(settings: KernelSettings, arrays: Mapping[str, np.ndarray]) -> Any:
+def learned(settings: KernelSettings, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], dataset: Any) -> Any:
     """Return the kernel of a finished run, in its learned metric.
 
     Args:
+        record: The run's record.
         arrays: Of the run's arrays.h5.
+        dataset: Whose train rows it was fitted to.
     """
     from kernel_gen.kernels.stretched import StretchedKernel
     from linearized.kernel_ridge.feature_machine import base_kernel
 
-    base = base_kernel(settings)
+    machine = record["feature_machine"]
+    variant = machine["variants"][machine["steps"][machine["best"]]["variant"]]
+    base = base_kernel(settings, dataset.image_shape, variant.get("base", "")).settled(np.asarray(dataset.train.x))
     if hasattr(base, "bandwidth"):
         base.bandwidth = float(arrays["feature_machine/bandwidth"][0])
     return StretchedKernel(base, arrays["feature_machine/metric"])

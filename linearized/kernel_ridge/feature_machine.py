@@ -7,6 +7,7 @@ that it is computed here, in memory.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,31 +36,45 @@ class Variant:
         centred: Take the outer products of the gradients' differences from their mean.
         power: Exponent of the AGOP; below 1 the metric sharpens more slowly.
         factor: The bandwidth over the median distance of the train rows in the metric, where none is given.
+        base: The base kernel, where it is another than that of the settings.
     """
 
     diagonal: bool = False
     centred: bool = True
     power: float = 1.0
     factor: float = 1.0
+    base: str = ""
 
     def __str__(self) -> str:
         words = ["diagonal" if self.diagonal else "full", "centred" if self.centred else "uncentred"]
         words += [] if self.power == 1 else [f"power {self.power:g}"]
-        return ", ".join(words + ([] if self.factor == 1 else [f"bandwidth x {self.factor:g}"]))
+        words += [] if self.factor == 1 else [f"bandwidth x {self.factor:g}"]
+        return ", ".join(words + ([f"base {self.base}"] if self.base else []))
 
     def start(self, dim: int) -> np.ndarray:
         """Return the metric of iteration 0, that of the fixed kernel."""
         return np.ones(dim) if self.diagonal else np.eye(dim)
 
 
-def base_kernel(settings: KernelSettings) -> DifferentiableKernel:
+def base_kernel(
+    settings: KernelSettings, image_shape: tuple[int, ...] | None = None, base: str = ""
+) -> DifferentiableKernel:
     """Return the base kernel of settings, those of `--kernel=RFM` or of the kernel itself.
+
+    Args:
+        image_shape: (height, width, channels) of rows that are images.
+        base: Of a `Variant`: a kernel in the place of the settings' own.
 
     Raises `UserError` that names the kernels with gradients for one without.
     """
-    name = settings.base if settings.kernel == "RFM" else settings.kernel
+    name = base or (settings.base if settings.kernel == "RFM" else settings.kernel)
     refuse_without_gradients(name, settings)
-    return KERNELS.load(name).build(settings)
+    return KERNELS.load(name).build(settings, image_shape)
+
+
+def metric_size(base: DifferentiableKernel, train: np.ndarray) -> int:
+    """Return d of the metrics (d, d) that stretch what a base kernel makes of train rows."""
+    return train.shape[1] if base.metric_shape is None else math.prod(base.metric_shape)
 
 
 def at_metric(
@@ -161,6 +176,7 @@ def fit(
     x: np.ndarray, y: np.ndarray, x_validation: np.ndarray, y_validation: np.ndarray, *, base: str = "LAPLACE",
     iterations: int = 5, ridges: Sequence[float] | None = None, diagonal: bool = False, centred: bool = True,
     power: float = 1.0, factor: float = 1.0, sample: int = 0, solver: str = "auto",
+    image_shape: tuple[int, ...] | None = None,
     progress: Callable[[int, FeatureStep], None] = lambda index, step: None, **settings: Any,
 ) -> FeatureMachine:  # fmt: skip
     """Fit a recursive feature machine; the ridge and the iteration are those of the smallest validation loss.
@@ -173,12 +189,13 @@ def fit(
     Args:
         x, y: Train rows (n, d) and labels (n,) or (n, k), centred as you wish.
         x_validation, y_validation: Rows that ridge and iteration are chosen on.
-        base: LAPLACE, GAUSSIAN, MATERN, or another kernel with gradients.
+        base: LAPLACE, GAUSSIAN, MATERN, or another kernel with gradients, such as PATCH.
         iterations: How many times the metric is learned; 0 leaves the fixed kernel.
         ridges: ρ; None: 10^[-8, 0] in half decades times the trace of K.
         diagonal, centred, power, factor: See `Variant`.
         sample: m, rows drawn evenly from the train rows for the gradients; 0: all.
         solver: A solver of `linearized.solvers.GRAM_SOLVERS`.
+        image_shape: (height, width, channels) of rows that are images, for PATCH.
         progress: Called with each iteration's index and step.
         settings: Of the base kernel, such as bandwidth (0: in each iteration the median distance of the train rows in
             its metric) and smoothness.
@@ -198,13 +215,14 @@ def fit(
             f"rows. Received: {iterations}, {power}, {factor} and {sample}."
         )
     variant = Variant(diagonal, centred, power, factor)
-    kernel = base_kernel(KernelSettings(kernel=base, **settings))
+    kernel = base_kernel(KernelSettings(kernel=base, **settings), image_shape)
     if factor != 1 and getattr(kernel, "bandwidth", None) != 0:
         raise UserError(
             f"A factor multiplies a bandwidth that is the median distance. Received: {base}, factor {factor}."
         )
     path = None if ridges is None else ridge_path.checked_path(ridges)
-    metric, steps, kept = variant.start(x.shape[1]), [], None
+    kernel = kernel.settled(x)
+    metric, steps, kept = variant.start(metric_size(kernel, x)), [], None
     for index in range(iterations + 1):
         try:
             used = at_metric(kernel, metric, x, factor)

@@ -1,5 +1,6 @@
 """Match the rows of a dataset to the input of a Keras model of the user's own: rows as they are, or as images."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -55,14 +56,17 @@ def row_shape(
 def first_weights(model: Any, dim: int, name: str = "The model") -> np.ndarray:
     """Return the weights (dim, units) with which a Keras model's first layer takes rows of length `dim`, in float64.
 
+    A convolution takes its patches as rows.
+
     Args:
         name: Of the model, for errors.
 
-    Raises `UserError` for a model whose first matrix of weights has another number of inputs, such as a convolution.
+    Raises `UserError` for a model whose first matrix of weights has another number of inputs, such as a convolution for
+    whole images.
     """
     shapes = [tuple(weight.shape) for weight in model.weights]
     place = next((place for place, shape in enumerate(shapes) if len(shape) > 1), None)
-    if place is None or len(shapes[place]) != 2 or shapes[place][0] != dim:
+    if place is None or len(shapes[place]) not in (2, 4) or math.prod(shapes[place][:-1]) != dim:
         first = "none" if place is None else shapes[place]
         raise UserError(f"{name} has no first layer of {dim} inputs. Received: first weights of shape {first}.")
-    return np.asarray(model.weights[place], np.float64)
+    return np.asarray(model.weights[place], np.float64).reshape(dim, -1)

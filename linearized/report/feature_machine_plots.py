@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from linearized.report.style import COLOURS, NARROW, cap_accuracy, handles_of, legend_below, new_figure, wrapped_title
 from linearized.report.ticks import log_axis
+from linearized.settings.feature_machine_settings import shared_start
 
 PANELS = ("scores", "metric", "spectrum")  # that need the record alone
 PICTURES = ("entries", "diagonal", "network", "direction")  # that need M, and the network of --ansatz_model
@@ -69,13 +70,14 @@ def _pictures(machine: Mapping[str, Any], metric: np.ndarray, network: np.ndarra
 
 
 def _lines(machine: Mapping[str, Any]) -> dict[int, list[Mapping[str, Any]]]:
-    """Return the steps of each variant, from the fixed kernel on, which variants of one bandwidth share."""
+    """Return the steps of each variant, from the fixed kernel on, which variants of one kernel share."""
     steps, variants = machine["steps"], machine["variants"]
-    start = {variants[step["variant"]]["factor"]: step for step in steps if step["iteration"] == 0}
+    start = {step["variant"]: step for step in steps if step["iteration"] == 0}
     return {
-        number: [start[variant["factor"]], *(one for one in steps if one["variant"] == number and one["iteration"])]
-        for number, variant in enumerate(variants)
-    }
+        number: [start[shared_start(variants, number)],
+                 *(one for one in steps if one["variant"] == number and one["iteration"])]
+        for number in range(len(variants))
+    }  # fmt: skip
 
 
 def _value(step: Mapping[str, Any], name: str) -> float:

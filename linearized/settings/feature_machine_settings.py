@@ -4,6 +4,9 @@ It learns the metric of kernels whose gradients are known in closed form. The mo
 the condition on its settings under which they are known.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from linearized.base.errors import UserError
 from linearized.base.lists import listed_numbers
 from linearized.settings.gram_settings import KERNELS, KernelSettings
@@ -31,3 +34,27 @@ def bandwidth_factors(settings: KernelSettings) -> list[float]:
     if not settings.reads("rfm_bandwidths"):
         return [1.0]
     return list(dict.fromkeys(listed_numbers(settings.rfm_bandwidths, "rfm_bandwidths", least=1e-6, most=1e6)))
+
+
+def further_bases(settings: KernelSettings) -> list[str]:
+    """Return the base kernels that a search tries beside the settings' own; none where they are not read.
+
+    Raises `UserError` for one without gradients.
+    """
+    if not settings.reads("rfm_bases"):
+        return []
+    named = [KERNELS.canonical(name.strip()) for name in settings.rfm_bases.split(",") if name.strip()]
+    for name in named:
+        refuse_without_gradients(name, settings)
+    return [name for name in dict.fromkeys(named) if name != settings.base]
+
+
+def shared_start(variants: Sequence[Mapping[str, Any]], number: int) -> int:
+    """Return the first variant that starts from the same fixed kernel as another one, and has its iteration 0.
+
+    Args:
+        variants: As a record of a feature machine has them.
+        number: Index of a variant.
+    """
+    kernels = [(variant["factor"], variant.get("base", "")) for variant in variants]
+    return kernels.index(kernels[number])

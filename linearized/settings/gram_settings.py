@@ -34,6 +34,7 @@ KERNELS = FunctionRegistry(
         "LAPLACE": "kernel_gen.kernels.laplace",
         "GAUSSIAN": "kernel_gen.kernels.gaussian",
         "MATERN": "kernel_gen.kernels.matern",
+        "PATCH": "kernel_gen.kernels.patch",
         "EMPIRICAL": "linearized.models.empirical_kernel",
         "RFM": "linearized.experiments.rfm",
     },
@@ -77,11 +78,22 @@ class KernelSettings(Settings):
     degree: int = setting(2, "POLYNOMIAL: p of (c + x·z/√d)^p", minimum=1, maximum=1000)
     offset: float = setting(1.0, "POLYNOMIAL: c of (c + x·z/√d)^p", minimum=-1e6, maximum=1e6)
     bandwidth: float = setting(
-        0.0, "LAPLACE, GAUSSIAN, MATERN, and RFM with one of them: L of f(‖x - z‖ / L); 0: the median distance of "
-        "train rows",
+        0.0, "LAPLACE, GAUSSIAN, MATERN, PATCH, and RFM with one of them: L of f(‖x - z‖ / L); 0: the median distance "
+        "of train rows (PATCH: half that of patches)",
         minimum=0.0, maximum=1e100,
     )  # fmt: skip
     smoothness: str = setting("2.5", "MATERN: its smoothness", choices=("1.5", "2.5"))
+    patch_size: int = setting(5, "PATCH: side of the patches", minimum=1, maximum=1000)
+    patch_stride: int = setting(2, "PATCH: step from one patch to the next", minimum=1, maximum=1000)
+    patch_cells: int = setting(
+        2, "PATCH: cells on each side of the grid over which patches are pooled, 1: the whole image", minimum=1,
+        maximum=1000,
+    )  # fmt: skip
+    patch_whitening: float = setting(
+        0.1, "PATCH: added to the eigenvalues of the patches' covariance, relative to their mean, before they are "
+        "whitened; 0: patches as they are",
+        minimum=0.0, maximum=1e6,
+    )  # fmt: skip
     architecture: str = setting("", "STAX: over neural_tangents.stax, such as serial(Dense(1), Relu(), Dense(1))")
     model: str = setting(
         "", "EMPIRICAL: path of a saved .keras model; its kernel is taken at the weights of the file",
@@ -97,7 +109,8 @@ class KernelSettings(Settings):
         "with weights",
     )  # fmt: skip
     base: str = setting(
-        "LAPLACE", "RFM: the kernel whose metric is learned, one with gradients: LAPLACE, GAUSSIAN, MATERN, NTK or RF",
+        "LAPLACE", "RFM: the kernel whose metric is learned, one with gradients: LAPLACE, GAUSSIAN, MATERN, PATCH, NTK "
+        "or RF",
         choices=KERNELS,
     )  # fmt: skip
     iterations: int = setting(5, "RFM: times the metric is learned, 0: the fixed kernel", minimum=0, maximum=1000)
@@ -112,6 +125,10 @@ class KernelSettings(Settings):
     rfm_bandwidths: str = setting(
         "1", "RFM: bandwidths to choose from, in units of the median distance of the train rows, such as 0.5,1,2"
     )
+    rfm_bases: str = setting(
+        "LAPLACE,GAUSSIAN", "RFM: base kernels that --rfm_search tries beside --base, with the two metrics that did "
+        "best; empty: none",
+    )  # fmt: skip
     rfm_sample: int = setting(0, "RFM: train rows at which gradients are taken, 0: all", minimum=0, maximum=MOST_ROWS)
     ansatz_model: str = setting(
         "", "RFM: path of a saved .keras model that was trained on the same rows; the record has the correlation of "
@@ -167,6 +184,7 @@ class KernelSettings(Settings):
     def label(self) -> str:
         """Return the kernel and its size (of the NTK, its dense layers): NTK2_ntk, RF, CNTK5_nngp."""
         sizes = {"NTK": self.num_layers + 1, "CNTK": self.depth, "POLYNOMIAL": self.degree,
+                 "PATCH": self.patch_size,
                  "EMPIRICAL": f"_{slug(Path(self.model).stem)}", "RFM": f"_{slug(self.base)}"}  # fmt: skip
         size = f"N{self.num_units}" if self.kernel == "RF" and self.num_units else sizes.get(self.kernel, "")
         other = "" if self.activation == "relu" else f"_{slug(parse(self.activation).name)}"

@@ -32,6 +32,7 @@ CASES = {
     "LAPLACE": [{"bandwidth": 5.0}],
     "GAUSSIAN": [{"bandwidth": 5.0}],
     "MATERN": [{"bandwidth": 5.0}, {"bandwidth": 5.0, "smoothness": "1.5"}],
+    "PATCH": [{"bandwidth": 2.0, "patch_size": 3}, {"bandwidth": 2.0, "patch_whitening": 0.0, "patch_cells": 1}],
     "EMPIRICAL": [{"model": "FILE"}],  # for which `_made` saves a network
 }
 FIXED = [name for name in KERNELS if not hasattr(KERNELS.load(name), "fit_level")]  # that need no labels
@@ -95,7 +96,7 @@ def test_gram_is_symmetric_positive_semidefinite_and_finite(name, settings, imag
 
 @pytest.mark.parametrize("name, settings", EACH)
 def test_blocks_are_parts_of_the_whole(name, settings, rows):
-    kernel = make(name, settings)
+    kernel = make(name, settings).on(rows)
     prepared = kernel.prepare(rows)
     assert len(prepared) == len(rows)
     whole = kernel.block(prepared, prepared, same=True)
@@ -109,7 +110,7 @@ def test_blocks_are_parts_of_the_whole(name, settings, rows):
 @pytest.mark.parametrize("name, settings", EACH)
 def test_the_diagonal_does_not_depend_on_the_partner(name, settings, rows):
     """Entry (x, x) is the same in a block with itself and, up to rounding, beside an equal input."""
-    kernel = make(name, settings)
+    kernel = make(name, settings).on(rows)
     prepared = kernel.prepare(rows)
     whole = kernel.block(prepared, prepared, same=True)
     np.testing.assert_allclose(whole[1, 1], whole[-1, -1], rtol=1e-6)

@@ -163,7 +163,7 @@ def test_a_kernel_is_one_file_and_one_line(register, directories, capsys):
     assert record["model"]["name"] == "TOY kernel" and record["settings"]["offset"] == 3.0
     assert gram_job.GramJobSettings(kernel="TOY").key() != gram_job.GramJobSettings(kernel="TOY", offset=3.0).key()
     krr.command(["--help"])
-    assert "MATERN, EMPIRICAL, RFM, TOY (also: gp, poly, rbf)" in capsys.readouterr().out
+    assert "MATERN, PATCH, EMPIRICAL, RFM, TOY (also: gp, poly, rbf)" in capsys.readouterr().out
     assert krr.command(["--kernel=TOY", "--degree=3"]) == 2
     assert "--degree is read by --kernel=POLYNOMIAL" in capsys.readouterr().err
     assert krr.command(["--offset=3"]) == 2

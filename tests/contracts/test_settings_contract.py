@@ -48,7 +48,7 @@ OTHER = {  # a value that differs from the default and is valid, where the next 
     "ntk_outputs": "sum", "variables": "kernel", "layer": "hidden",
     "trainable": "classifier", "vocabulary": "vocab.txt", "block": 7, "dense_layers": 4,
     "tangent_at": "0,end", "tangent_rows": "5", "image_shape": "2,2",  # of the 4 columns of the file for --data
-    "base": "GAUSSIAN", "rfm_bandwidths": "1,2", "index_target": "1+2",
+    "base": "GAUSSIAN", "rfm_bandwidths": "1,2", "rfm_bases": "MATERN", "patch_cells": 1, "index_target": "1+2",
 }  # fmt: skip
 # What selects: its values are entries, not settings.
 AT_WORK = {
@@ -66,7 +66,7 @@ ELSEWHERE = {"gram", "scheduler", "folder", "published_weights", "list", "ridge_
              "tangent_offset"}  # fmt: skip
 
 OF_LABELS = {"base", "iterations", "rfm_diagonal", "rfm_centred", "rfm_power", "rfm_search", "rfm_bandwidths",
-             "rfm_sample", "ansatz_model"}  # of kernels that are learned from labels  # fmt: skip
+             "rfm_bases", "rfm_sample", "ansatz_model"}  # of kernels that are learned from labels  # fmt: skip
 SPELLINGS = {"dense_layers"}  # settings that set another one, which names the run
 
 
@@ -180,7 +180,8 @@ def test_every_setting_is_read_by_something(cls, groups):
             for group in (*groups, "dataset") for entry in COMMANDS[group][2]
         )  # fmt: skip
         of_matrices = {"num_units", "law", "block", "weight_seed", "architecture", "device", "ntk_outputs",
-                       "variables", "layer", "bandwidth", "smoothness", *OF_LABELS}  # fmt: skip
+                       "variables", "layer", "bandwidth", "smoothness", "patch_size", "patch_stride",
+                       "patch_cells", "patch_whitening", *OF_LABELS}  # fmt: skip
         of_files = {"variables"}  # of models, by --linearize
         other = {embed.EmbedSettings: of_matrices, train.TrainSettings: of_files,
                  generate.GramJobSettings: OF_LABELS}.get(cls, ())  # fmt: skip

@@ -58,7 +58,7 @@ def test_outer_products_are_those_of_gradients_in_x_averaged_over_blocks_of_poin
 ):
     rows, points, alpha = predictor
     factor = np.random.default_rng(1).normal(size=(5, 5))
-    monkeypatch.setattr("kernel_gen.kernels.stretched.ROWS", 3)
+    monkeypatch.setattr(type(kernel), "gradient_rows", 3)
     for metric in (factor @ factor.T, np.array([0.5, 2.0, 0.0, 1.0, 3.0])):
         stretched = StretchedKernel(kernel, metric)
         given = stretched.prepare(points), stretched.prepare(rows), alpha

@@ -121,6 +121,7 @@ def test_predictions_of_new_rows_are_those_of_the_learned_kernel(directories):
 @pytest.mark.parametrize("flags, killed_at", [
     ({"iterations": 3}, 2), ({"iterations": 3}, 0),
     ({"iterations": 2, "rfm_search": True}, 4), ({"iterations": 2, "rfm_bandwidths": "0.5,2"}, 3),
+    ({"iterations": 1, "rfm_search": True}, 10),
 ])  # fmt: skip
 def test_a_killed_run_goes_on_at_its_iteration(flags, killed_at, directories, monkeypatch):
     config = Config(**SMALL, **flags, ridges=RIDGES)
@@ -213,19 +214,48 @@ def test_damaged_files_of_a_killed_run_are_made_again(directories, monkeypatch):
         np.testing.assert_allclose(losses(one, "test"), losses(other, "test"), rtol=1e-5)
 
 
-def test_a_search_chooses_among_eight_metrics_that_share_the_fixed_kernel(directories, capsys):
+def test_a_search_takes_the_best_two_of_eight_metrics_to_a_further_base_kernel(directories, capsys):
     flags = [f"--{name}={value}" for name, value in SMALL.items()]
     assert krr_command.command([*flags, "--iterations=2", f"--ridges={RIDGES}", "--rfm_search"]) == 0
     text = capsys.readouterr().out
     assert "iterations, each at its best ridge" in text and "fixed kernel" in text and "diagonal" in text
     config = parse(Config, [*flags, "--iterations=2", f"--ridges={RIDGES}", "--rfm_search"])
     about = run(config)[0].record["feature_machine"]
-    assert len(about["variants"]) == 8 and len(about["steps"]) == 1 + 8 * 2
-    assert [step["variant"] for step in about["steps"] if step["iteration"] == 0] == [0]
+    assert len(about["variants"]) == 8 + 2 and len(about["steps"]) == 1 + 8 * 2 + 1 + 2 * 2
+    assert [step["variant"] for step in about["steps"] if step["iteration"] == 0] == [0, 8]
     entries = [min(losses(step)) for step in about["steps"]]
     assert about["best"] == int(np.argmin(entries))
     shown = shown_steps(about)
-    assert about["best"] in shown and len(shown) == 3 + 7 and shown == list(dict.fromkeys(shown))
+    assert about["best"] in shown and len(shown) == 3 + 9 and shown == list(dict.fromkeys(shown))
+    reached = {number: min(min(losses(step)) for step in about["steps"][1:] if step["variant"] == number)
+               for number in range(8)}  # fmt: skip
+    carried = [{**about["variants"][number], "base": "GAUSSIAN"} for number in sorted(reached, key=reached.get)[:2]]
+    assert [{**variant, "name": ""} for variant in about["variants"][8:]] == [{**one, "name": ""} for one in carried]
+    assert "base GAUSSIAN" in about["variants"][8]["name"]
+
+
+def test_a_search_finds_the_smooth_kernel_of_a_polynomial_of_few_columns(directories):
+    flags = {"index_dim": 20, "num_train": 400, "num_test": 200, "validation": 100}
+    found = linearized.krr("RFM", "STAIRCASE", **flags, iterations=2, ridges=[1e-4, 1e-2, 1], rfm_search=True)
+    about = found.record["feature_machine"]
+    best = about["variants"][about["steps"][about["best"]]["variant"]]
+    own = run(Config(kernel="RFM", dataset="STAIRCASE", **flags, iterations=2, ridges="1e-4,1e-2,1", rfm_search=True,
+                     rfm_bases=""))[0]  # fmt: skip
+    assert len(own.record["feature_machine"]["variants"]) == 8
+    loss = found.record["ridges"][found.record["chosen"]["position"]]["test_loss"]
+    assert best["base"] == "GAUSSIAN" and loss < 0.5 * own.chosen["test_loss"]
+    rows = found._dataset.test.x
+    np.testing.assert_allclose(found.decision(rows), load_arrays(found.folder)["predictions/test"], atol=1e-3)
+
+
+def test_a_further_base_has_ridges_by_the_trace_of_its_own_matrix(directories):
+    about = run(Config(**SMALL, base="NTK", iterations=0, rfm_search=True))[0].record["feature_machine"]
+    starts = {about["variants"][step["variant"]]["base"]: step["ridges"][0]["ridge"] for step in about["steps"]}
+    assert list(starts) == [""]  # without iterations there is no best metric to take to another kernel
+    about = run(Config(**SMALL, base="NTK", iterations=1, rfm_search=True, rfm_bases="laplace"))[0].record
+    steps, variants = about["feature_machine"]["steps"], about["feature_machine"]["variants"]
+    starts = {variants[step["variant"]]["base"]: step["ridges"][0]["ridge"] for step in steps}
+    assert starts["LAPLACE"] == pytest.approx(1e-8 * 120) and starts[""] != pytest.approx(1e-8 * 120, rel=1e-3)
 
 
 def test_without_validation_rows_iterations_are_chosen_by_leave_one_out(directories):
@@ -255,6 +285,10 @@ def test_metrics_follow_the_lowest_loss_even_where_accuracy_is_chosen_by():
     (["--kernel=RFM", "--rfm_bandwidths=1,x"], "--rfm_bandwidths takes numbers"),
     (["--kernel=RFM", "--rfm_bandwidths=1,2", "--bandwidth=1"], "--rfm_bandwidths is read .*bandwidth=0"),
     (["--kernel=RFM", "--rfm_search", "--rfm_diagonal"], "--rfm_diagonal is read .*rfm_search=False"),
+    (["--kernel=RFM", "--rfm_search", "--rfm_bases=CNTK"], "known of .*LAPLACE.*Received: CNTK"),
+    (["--kernel=RFM", "--rfm_search", "--rfm_bases=laplace,gauss"], "Unknown kernel .*gauss"),
+    (["--kernel=RFM", "--rfm_bases=GAUSSIAN"], "--rfm_bases is read .*rfm_search=True"),
+    (["--kernel=RFM", "--rfm_search", "--rfm_bases=GAUSSIAN", "--bandwidth=2"], "--rfm_bases is read .*bandwidth=0"),
     (["--kernel=RFM", "--smoothness=1.5"], "--smoothness is read .*base=MATERN"),
     (["--kernel=RFM", "--num_layers=2"], "--num_layers is read by"),
     (["--kernel=RFM", "--base=RF", "--num_units=8"], "--num_units is read by --kernel=RF"),
@@ -282,9 +316,10 @@ def test_gram_names_the_command_for_a_kernel_of_labels(directories, capsys):
 def test_settings_of_the_base_name_the_run(directories):
     keys = {Config(**SMALL, **more).key() for more in (
         {}, {"base": "MATERN"}, {"base": "MATERN", "smoothness": "1.5"}, {"bandwidth": 2.0}, {"rfm_search": True},
-        {"rfm_bandwidths": "1,2"}, {"rfm_sample": 10}, {"iterations": 4}, {"rfm_power": 0.5}, {"rfm_centred": False},
+        {"rfm_search": True, "rfm_bases": ""}, {"rfm_bandwidths": "1,2"}, {"rfm_sample": 10}, {"iterations": 4},
+        {"rfm_power": 0.5}, {"rfm_centred": False},
     )}  # fmt: skip
-    assert len(keys) == 10
+    assert len(keys) == 11
 
 
 def test_a_full_metric_that_does_not_fit_in_memory_names_the_diagonal(directories, monkeypatch):
