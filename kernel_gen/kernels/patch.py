@@ -80,7 +80,7 @@ class PatchKernel(DifferentiableKernel):
     """The mean over cells of the mean Gaussian kernel between their patches.
 
     A pair of images costs 2 d Σ p² operations and Σ p² exponentials for cells of p positions and patches of d numbers:
-    about 20 μs of one core by default at 32x32x3, where a CNTK takes 1.3 ms. Prepared images take 4 d Σ p bytes.
+    about 40 μs of one core by default at 32x32x3, where a CNTK takes 1.3 ms. Prepared images take 4 d Σ p bytes.
 
     Args:
         image_shape: (height, width, channels).

@@ -131,8 +131,8 @@ class KernelResult(_Run):
         See `kernel_gen.kernels.stretched.correlation`.
 
         Args:
-            model: A Keras model, such as `linearized.train("NN", data).model`, whose first weights are (d, units); for a
-                metric on patches one whose first convolution has filters of their size.
+            model: A Keras model, such as `linearized.train("NN", data).model`, whose first weights are (d, units); for
+                a metric on patches one whose first convolution has filters of their size.
 
         Raises `UserError` if it has no such matrix.
         """

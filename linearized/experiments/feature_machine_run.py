@@ -24,10 +24,11 @@ from linearized.base.errors import UserError
 from linearized.data.dataset import Dataset
 from linearized.experiments import run as life
 from linearized.experiments import select
+from linearized.experiments.feature_machine_steps import in_words, rank_of, short_entry
 from linearized.experiments.grids import listed_ridges, own_grid
 from linearized.experiments.kernel_record import entries_of, outputs_of, record_of
 from linearized.experiments.path_solve import solved
-from linearized.kernel_ridge.feature_machine import (
+from linearized.kernel_ridge.learned_metric import (
     Variant,
     at_metric,
     base_kernel,
@@ -45,7 +46,6 @@ POWERS = (1.0, 0.5)  # that --rfm_search tries
 CARRIED = 2  # variants, the best ones, that --rfm_search tries with each further base kernel
 MATRICES = 3  # of d x d float64 numbers that are held at once: M, its root and the outer products
 MOST_EIGENVALUES = 1000  # of the best metric that a record keeps
-KEPT = ("index", "ridge", "converged", "iterations", "residual")  # of a table of ridges, beside losses and accuracies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +136,7 @@ class _Machine:
         ranks: dict[int, tuple[float, ...]] = {}
         for step in steps:
             if step["iteration"]:
-                number, rank = step["variant"], _rank(step)
+                number, rank = step["variant"], rank_of(step)
                 ranks[number] = min(rank, ranks.get(number, rank))
         best, own = sorted(ranks, key=ranks.__getitem__)[:CARRIED], len(self.variants)
         self.variants += [dataclasses.replace(self.variants[number], base=base)
@@ -191,7 +191,7 @@ class _Machine:
             "variant": number, "iteration": index, "bandwidth": _bandwidth(found.kernel),
             "effective_rank": effective_rank(found.metric), "overlap": self._overlap(found.metric),
             "ansatz": self._ansatz(found.metric), "position": select.choose(entries).position,
-            "ridges": [_short(entry) for entry in entries],
+            "ridges": [short_entry(entry) for entry in entries],
         }  # fmt: skip
         following = None
         if index < self.config.iterations:
@@ -203,7 +203,7 @@ class _Machine:
         kept = {(number, index + 1), self.best[1:]}
         self.files.forget(f"metric_{number:03d}_*", keep=lambda name: tuple(map(int, name.split("_")[1:])) in kept)
         logging.info("%s %s: iteration %d of %d, %s", self.config.label(), variant, index, self.config.iterations,
-                     _told(step))  # fmt: skip
+                     in_words(step))  # fmt: skip
         return step
 
     def _learned(self, number: int, index: int, found: Solved, position: int) -> np.ndarray | None:
@@ -270,7 +270,7 @@ class _Machine:
 
     def _keep_best(self, step: dict[str, Any], found: Solved | None) -> None:
         """Note a step that is better than all before it, by the rule of `select`, and hold its solution."""
-        rank = _rank(step)
+        rank = rank_of(step)
         if self.best is None or rank < self.best[0]:
             place = step["variant"], step["iteration"]
             self.best, self.held = (rank, *place), None if found is None else (*place, found)
@@ -296,32 +296,5 @@ def _weights(path: str, dim: int) -> np.ndarray:
     return first_weights(load(path), dim, path)
 
 
-def _rank(step: dict[str, Any]) -> tuple[float, ...]:
-    """Return the rank of an iteration at its best ridge, by the rule of `select`."""
-    entries = step["ridges"]
-    return select.rank(entries[step["position"]], select.criterion_of(entries))
-
-
 def _bandwidth(kernel: StretchedKernel) -> float | None:
     return getattr(kernel.base, "bandwidth", None)
-
-
-def _short(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return what the tables of iterations keep of a ridge."""
-    ends = ("_loss", "_accuracy")
-    return {name: value for name, value in entry.items()
-            if name in KEPT or name == "gcv" or (name.endswith(ends) and "normalised" not in name)}  # fmt: skip
-
-
-def _told(step: dict[str, Any]) -> str:
-    """Return the best ridge of a step and its scores in words."""
-    entry = step["ridges"][step["position"]]
-    words = [f"ρ = {entry['ridge']:.2g}"]
-    for split in ("validation", "leave_one_out", "test"):
-        for metric in ("loss", "accuracy"):
-            value = entry.get(f"{split}_{metric}")
-            words += [] if value is None else [f"{split.replace('_', '-')} {metric} {value:.4g}"]
-    words.append(f"effective rank {step['effective_rank']:.3g}")
-    for name in ("overlap", "ansatz"):
-        words += [] if step[name] is None else [f"{name} {step[name]:.3f}"]
-    return ", ".join([*words, f"{step['seconds']:.1f} s"])

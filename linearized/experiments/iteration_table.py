@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from linearized.base.terminal import Column, print_columns
-from linearized.experiments import select
+from linearized.experiments.feature_machine_steps import rank_of
 from linearized.experiments.table import number
 from linearized.settings.feature_machine_settings import shared_start
 
@@ -29,7 +29,7 @@ def shown_steps(machine: Mapping[str, Any]) -> list[int]:
         own = [place for place, step in enumerate(steps)
                if step["variant"] == variant and step["iteration"] and variant != best["variant"]]  # fmt: skip
         if own:
-            shown.append(min(own, key=lambda place: _rank(steps[place])))
+            shown.append(min(own, key=lambda place: rank_of(steps[place])))
     return shown
 
 
@@ -57,8 +57,3 @@ def print_iterations(record: Mapping[str, Any], console: Console | None = None) 
     styles = ["bold" if place == machine["best"] else "" for place in places]
     title = f"{record['title']}: iterations, each at its best ridge"
     print_columns(title, columns, styles=styles, console=console)
-
-
-def _rank(step: Mapping[str, Any]) -> tuple[float, float]:
-    entries = step["ridges"]
-    return select.rank(entries[step["position"]], select.criterion_of(entries))

@@ -82,7 +82,7 @@ def learned(settings: KernelSettings, record: Mapping[str, Any], arrays: Mapping
         dataset: Whose train rows it was fitted to.
     """
     from kernel_gen.kernels.stretched import StretchedKernel
-    from linearized.kernel_ridge.feature_machine import base_kernel
+    from linearized.kernel_ridge.learned_metric import base_kernel
 
     machine = record["feature_machine"]
     variant = machine["variants"][machine["steps"][machine["best"]]["variant"]]

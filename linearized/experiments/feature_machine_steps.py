@@ -1,0 +1,35 @@
+"""What a run keeps of an iteration of a feature machine, how iterations are compared, and their lines in the log."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from linearized.experiments import select
+
+KEPT = ("index", "ridge", "converged", "iterations", "residual")  # of a table of ridges, beside losses and accuracies
+
+
+def rank_of(step: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the rank of an iteration at its best ridge, by the rule of `select`."""
+    entries = step["ridges"]
+    return select.rank(entries[step["position"]], select.criterion_of(entries))
+
+
+def short_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the tables of iterations keep of a ridge."""
+    ends = ("_loss", "_accuracy")
+    return {name: value for name, value in entry.items()
+            if name in KEPT or name == "gcv" or (name.endswith(ends) and "normalised" not in name)}  # fmt: skip
+
+
+def in_words(step: Mapping[str, Any]) -> str:
+    """Return the best ridge of a step and its scores in words."""
+    entry = step["ridges"][step["position"]]
+    words = [f"ρ = {entry['ridge']:.2g}"]
+    for split in ("validation", "leave_one_out", "test"):
+        for metric in ("loss", "accuracy"):
+            value = entry.get(f"{split}_{metric}")
+            words += [] if value is None else [f"{split.replace('_', '-')} {metric} {value:.4g}"]
+    words.append(f"effective rank {step['effective_rank']:.3g}")
+    for name in ("overlap", "ansatz"):
+        words += [] if step[name] is None else [f"{name} {step[name]:.3f}"]
+    return ", ".join([*words, f"{step['seconds']:.1f} s"])
