@@ -32,6 +32,7 @@ from linearized.kernel_ridge.learned_metric import (
     Variant,
     at_metric,
     base_kernel,
+    followed_ridge,
     metric_size,
     next_metric,
     warn_collapsed,
@@ -195,10 +196,10 @@ class _Machine:
         }  # fmt: skip
         following = None
         if index < self.config.iterations:
-            following = self._learned(number, index, found, select.lowest_loss(entries))
+            following = self._learned(number, index, found, entries)
         step |= {"last": following is None, "seconds": round(time.monotonic() - start, 3)}
         self._keep_best(step, found)
-        alpha = {"alpha": found.path.alpha[select.lowest_loss(entries)]} if index == 0 else {}
+        alpha = {"alpha": found.path.alpha[self._ridge(found, entries)]} if index == 0 else {}
         self.files.save(f"step_{number:03d}_{index:04d}", {"step": np.array(json.dumps(step)), **alpha})
         kept = {(number, index + 1), self.best[1:]}
         self.files.forget(f"metric_{number:03d}_*", keep=lambda name: tuple(map(int, name.split("_")[1:])) in kept)
@@ -206,9 +207,20 @@ class _Machine:
                      in_words(step))  # fmt: skip
         return step
 
-    def _learned(self, number: int, index: int, found: Solved, position: int) -> np.ndarray | None:
-        """As `_followed`, from the solution of an iteration at one of its ridges."""
-        return self._followed(number, index, found.kernel, found.path.alpha[position])
+    def _learned(
+        self, number: int, index: int, found: Solved, entries: list[dict[str, Any]]
+    ) -> np.ndarray | None:  # fmt: skip
+        """As `_followed`, from the solution of an iteration at the ridge that its table of entries says."""
+        return self._followed(number, index, found.kernel, found.path.alpha[self._ridge(found, entries)])
+
+    def _ridge(self, found: Solved, entries: list[dict[str, Any]]) -> int:
+        """Return the position of the ridge whose function the next metric follows."""
+        best, criterion = select.lowest_loss(entries), select.criterion_of(entries)
+        targets = self.dataset.targets(self.dataset.train, centred=True)
+        relative = entries[best].get(f"{criterion}_normalised_loss")
+        if relative is None:  # leave-one-out
+            relative = entries[best][f"{criterion}_loss"] * len(targets) / np.square(targets).sum()
+        return followed_ridge(found.path, targets, best, relative)
 
     def _followed(self, number: int, index: int, kernel: StretchedKernel, alpha: np.ndarray) -> np.ndarray | None:
         """Return the metric after an iteration, which is kept on disk; None where there are no gradients left."""
@@ -242,9 +254,7 @@ class _Machine:
                 kernel = self._kernel(number, self._metric(number, 0))
                 return self._followed(number, 0, kernel, kept["alpha"])
         found = self._solved(number, index, self._metric(number, index))
-        return self._learned(
-            number, index, found, select.lowest_loss(entries_of(self.dataset, found.path, found.outputs))
-        )
+        return self._learned(number, index, found, entries_of(self.dataset, found.path, found.outputs))
 
     def _solved(self, number: int, index: int, metric: np.ndarray) -> Solved:
         variant = self.variants[number]

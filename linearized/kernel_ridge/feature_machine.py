@@ -22,6 +22,7 @@ from linearized.kernel_ridge.learned_metric import (
     Variant,
     at_metric,
     base_kernel,
+    followed_ridge,
     metric_size,
     next_metric,
     warn_collapsed,
@@ -134,7 +135,7 @@ def fit(
             f"A factor multiplies a bandwidth that is the median distance. Received: {base}, factor {factor}."
         )
     path = None if ridges is None else ridge_path.checked_path(ridges)
-    kernel = kernel.settled(x)
+    kernel, constant = kernel.settled(x), float(np.square(y_validation).sum(axis=1).mean())
     metric, steps, kept = variant.start(metric_size(kernel, x)), [], None
     for index in range(iterations + 1):
         try:
@@ -154,7 +155,8 @@ def fit(
         steps.append(step)
         progress(index, step)
         if index < iterations:
-            metric = next_metric(used, x, alpha, variant, sample=sample)
+            place = followed_ridge(solved, y, step.place, step.loss / max(constant, np.finfo(float).tiny))
+            metric = next_metric(used, x, solved.alpha[place], variant, sample=sample)
             if metric is None:
                 logging.warning("iteration %d has no gradients left: no further metric is learned", index)
                 break

@@ -8,10 +8,13 @@ from absl import logging
 
 from kernel_gen.kernels.differentiable import DifferentiableKernel
 from kernel_gen.kernels.stretched import StretchedKernel, effective_rank, to_power, trace
+from linearized.kernel_ridge.ridge_path import RidgePath
 from linearized.settings.feature_machine_settings import refuse_without_gradients
 from linearized.settings.gram_settings import KERNELS, KernelSettings
 
 COLLAPSED = 1.05  # effective rank of M below which it has one direction left
+UNLEARNED = 0.98  # of the loss of a constant: a ridge that is no better has learned nothing
+FITTED = 0.5  # of the train labels' variance: the most that a fit leaves whose gradients are taken then
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +79,27 @@ def at_metric(
     if factor != 1:
         found.base.bandwidth *= factor  # a copy: the rows have settled it
     return found
+
+
+def followed_ridge(path: RidgePath, y: np.ndarray, best: int, relative: float) -> int:
+    """Return the index of the ridge whose function the next metric follows: the best, unless it has learned nothing.
+
+    Where no direction is known yet, the best ridge is a large one, whose function is nearly constant and has gradients
+    of noise. The largest ridge that fits half the variance of the train labels is taken then: what it finds in the
+    labels, such as the quadratic terms that the train rows of SYNTH have at κ = 0, shows in its gradients before it
+    shows in any loss.
+
+    Args:
+        path: Solutions (K + ρI)α = y, whose train residuals are ρα.
+        y: Train labels (n, k), of mean 0.
+        best: Index of the ridge with the smallest loss.
+        relative: That loss over the loss of a constant.
+    """
+    if not relative > UNLEARNED:
+        return best
+    left = np.square(path.ridges[:, None] * path.alpha.reshape(len(path.ridges), -1)).sum(axis=1)
+    fits = np.nonzero(left <= FITTED * np.square(y).sum())[0]  # false where it is NaN
+    return int(fits[path.ridges[fits].argmax()]) if len(fits) else best
 
 
 def next_metric(

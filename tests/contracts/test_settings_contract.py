@@ -268,7 +268,7 @@ def test_a_model_reads_what_it_declares_and_nothing_else(name):
 @pytest.mark.parametrize("name", FIXED)
 def test_a_kernel_reads_what_it_declares_and_nothing_else(name):
     declared, found = set(KernelSettings.kinds()["kernel"][name]), set()
-    base = {"kernel": name, **{**NEEDED, "CNTK": {"head": "gap", "depth": 1}}.get(name, {})}
+    base = {"kernel": name, **{**NEEDED, "CNTK": {"head": "gap", "depth": 1}, "PATCH": {"patch_size": 2}}.get(name, {})}
     for more in {"RF": ({}, {"num_units": 8}), "EMPIRICAL": ({}, {"kind": "nngp"})}.get(name, ({},)):
         recorder = Recorder(KernelSettings(**base, **more))
         KERNELS.load(name).build(recorder, (4, 4, 1))

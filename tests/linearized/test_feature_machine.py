@@ -10,7 +10,8 @@ from kernel_gen.kernels.matern import MaternKernel
 from kernel_gen.kernels.ntk import FullyConnected
 from kernel_gen.kernels.stretched import StretchedKernel, correlation, effective_rank, overlap, spectrum
 from linearized.base.errors import UserError
-from linearized.kernel_ridge import feature_machine
+from linearized.kernel_ridge import feature_machine, ridge_path
+from linearized.kernel_ridge.learned_metric import followed_ridge
 
 NETWORKS = {
     f"{kind}, {layers} layers, bias {bias:g}, {scale}": FullyConnected(layers, kind, 1.3, bias, "float64", scale)
@@ -150,6 +151,34 @@ def test_the_first_iteration_is_the_fixed_kernel_and_its_metric_the_outer_produc
     rows = kernel.prepare(x)
     product = kernel.average_outer_product(rows, rows, alphas[np.argmin(losses)][:, None], diagonal=False, centred=True)
     np.testing.assert_allclose(made.steps[1].metric, product * 12 / np.trace(product), atol=2e-3)
+
+
+def test_a_metric_follows_the_best_ridge_unless_no_ridge_is_better_than_a_constant():
+    draws = np.random.default_rng(0)
+    x, y = draws.normal(size=(60, 20)), draws.normal(size=(60, 2))
+    matrix = gram("GAUSSIAN", x, dtype="float64")
+    path = ridge_path.fit(matrix, y, [1000.0, 1e-3, 0.1, 0.3, 10.0], solver="cholesky")
+    left = [np.square(y - matrix @ alpha).sum() / np.square(y).sum() for alpha in path.alpha]
+    fits = [place for place in range(5) if left[place] <= 0.5]
+    expected = max(fits, key=path.ridges.__getitem__)
+    assert 1 < len(fits) < 5 and path.ridges[expected] < 1000
+    assert followed_ridge(path, y, 0, 0.97) == 0
+    for relative in (0.99, 1.0, 1.3):
+        assert followed_ridge(path, y, 0, relative) == expected
+    far = ridge_path.fit(matrix, y, [1000.0, 100.0], solver="cholesky")
+    assert followed_ridge(far, y, 1, 1.0) == 1  # no ridge fits half of the variance
+
+
+def test_a_machine_whose_fixed_kernel_learns_nothing_goes_on_from_a_fit_of_its_train_rows():
+    """The best ridge of the fixed kernel is the largest, and its gradients are noise."""
+    draws = np.random.default_rng(2)
+    x, x_validation = draws.normal(size=(500, 40)), draws.normal(size=(200, 40))
+    y, y_validation = x[:, 0] * x[:, 1], x_validation[:, 0] * x_validation[:, 1]
+    ridges = [0.1, 1.0, 1e4]
+    made = feature_machine.fit(x, y, x_validation, y_validation, ridges=ridges, iterations=5, diagonal=True)
+    assert made.ridges[made.steps[0].place] == 1e4
+    shares = [step.metric[:2].sum() / 40 for step in made.steps]
+    assert shares[-1] > 0.9 and made.steps[-1].loss < 0.5 * made.steps[0].loss
 
 
 def test_every_setting_changes_the_metric_and_progress_sees_each_step():
