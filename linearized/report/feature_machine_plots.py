@@ -64,6 +64,8 @@ def feature_machine(
 
 
 def _pictures(machine: Mapping[str, Any], metric: np.ndarray, network: np.ndarray | None) -> list[str]:
+    if not machine["steps"][machine["best"]]["iteration"]:  # M is 1, and no direction of it leads
+        return [] if network is None else ["network"]
     drawn = {"entries": metric.ndim == 2 and len(metric) <= MOST_COLUMNS, "diagonal": True,
              "network": network is not None, "direction": metric.ndim == 2 and machine["image_shape"]}  # fmt: skip
     return [panel for panel in PICTURES if drawn[panel]]

@@ -72,6 +72,14 @@ def test_the_correlation_with_a_network_is_drawn_beside_its_strengths():
     np.testing.assert_array_equal(strengths.lines[0].get_ydata(), np.arange(6.0))
 
 
+def test_the_metric_of_a_fixed_kernel_is_not_drawn():
+    record = machine_record(image_shape=[2, 3, 1])
+    record["feature_machine"]["best"] = 0
+    titles = {axis.get_title() for axis in feature_machine(record, np.eye(6), network=np.ones(6)).axes}
+    assert titles == {"", "diagonal of WWᵀ of the network"}
+    assert not any(axis.images for axis in feature_machine(record, np.eye(6)).axes)
+
+
 def test_the_picture_lies_in_the_run_and_its_panels_stand_in_the_page(tmp_path):
     folder, record = tmp_path / "runs" / "machine", machine_record()
     arrays = {"history/000": np.ones(3), "feature_machine/metric": np.eye(6)}
