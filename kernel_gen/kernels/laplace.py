@@ -10,6 +10,7 @@ from linearized.settings.reads import ALWAYS, reads
 READS = reads("bandwidth")
 TRACE_GRID = True  # nothing is published of its ridges
 GRADIENTS = ALWAYS
+ROTATION_INVARIANT = ALWAYS
 
 
 class LaplaceKernel(RadialKernel):

@@ -15,6 +15,7 @@ from linearized.settings.reads import ALWAYS, reads
 READS = reads("bandwidth", "smoothness")
 TRACE_GRID = True  # nothing is published of its ridges
 GRADIENTS = ALWAYS
+ROTATION_INVARIANT = ALWAYS
 
 
 class MaternKernel(RadialKernel):

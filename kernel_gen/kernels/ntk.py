@@ -23,10 +23,11 @@ from kernel_gen.kernels.differentiable import DifferentiableKernel
 from kernel_gen.rows import Rows, inner_products, prepare_rows
 from linearized.base.shapes import Float, Float64
 from linearized.settings.gram_settings import KernelSettings
-from linearized.settings.reads import reads, when
+from linearized.settings.reads import ALWAYS, reads, when
 
 READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "activation", "scale")
 GRADIENTS = when(activation="relu")
+ROTATION_INVARIANT = ALWAYS
 SNAP = 4  # roundings of |c| from 1 that are taken for 1, as in `activations.base.correlation`
 DEGREES = {"float32": 7, "float64": 18}  # of the polynomials for κ₀ and κ₁: see relu.polynomials
 

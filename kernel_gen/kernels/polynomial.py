@@ -6,9 +6,10 @@ from kernel_gen.kernel import Kernel
 from kernel_gen.rows import Rows, inner_products, prepare_rows
 from linearized.base.shapes import Float
 from linearized.settings.gram_settings import KernelSettings
-from linearized.settings.reads import reads
+from linearized.settings.reads import ALWAYS, reads
 
 READS = reads("degree", "offset")
+ROTATION_INVARIANT = ALWAYS
 
 
 class PolynomialKernel(Kernel):

@@ -25,6 +25,7 @@ READS = (
     | reads("scale", when=when(num_units=0))
 )
 GRADIENTS = when(num_units=0)
+ROTATION_INVARIANT = when(num_units=0)
 CHUNK = 2048  # features that are summed in the dtype of the products before they are added in float64
 
 

@@ -45,6 +45,7 @@ def main(config: ReportSettings) -> None:
     """Read the results, draw, write, and print each run's metric at its chosen ridge and its command."""
     from linearized.report.page_parts import NO_COMMAND
     from linearized.report.runs import find
+    from linearized.report.theory_parts import summary
 
     folders = [Path(folder) for folder in config.directory] or [directory("nn_dir"), directory("rkhs_dir")]
     missing = [folder for folder in folders if not folder.is_dir()] if config.directory else []
@@ -73,6 +74,15 @@ def main(config: ReportSettings) -> None:
     for record, value in zip(runs.records, values, strict=True):
         found = "" if value is None or value != value else f", {config.metric.replace('_', ' ')} {value:.4g}"
         say(f"{record['title']}{found}:", console)
+        lines = _command_lines(record.get("command", NO_COMMAND), width_of(console) - 2)
+        console.print(textwrap.indent(lines, "  "), markup=False, highlight=False, soft_wrap=True)
+    for record in runs.theories.get("record", ()):
+        point = summary(record)
+        measured = f", {point['other']:.4g} measured" if point.get("other") else ""
+        say(
+            f"theory: {record['title']}, n = {point['n']}, test loss {point['predicted']:.4g} predicted{measured}:",
+            console,
+        )
         lines = _command_lines(record.get("command", NO_COMMAND), width_of(console) - 2)
         console.print(textwrap.indent(lines, "  "), markup=False, highlight=False, soft_wrap=True)
 

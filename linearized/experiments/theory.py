@@ -57,6 +57,7 @@ def load_arrays(folder: Path | str) -> dict[str, np.ndarray]:
 
 def _made(config: TheorySettings, level: int) -> life.Outcome:
     """Return the record and the arrays of a level."""
+    from linearized.experiments.theory_lines import lines
     from linearized.experiments.theory_record import compared
 
     _refuse_large(config, level, config.row_counts())
@@ -68,7 +69,10 @@ def _made(config: TheorySettings, level: int) -> life.Outcome:
     kernel, made = _pool_kernel(config, level, dataset)
     about = {"label": config.label(), "scale": kernel.scale, "found": not made,
              "seconds": round(time.monotonic() - start, 3)}  # fmt: skip
-    record, arrays = compared(config, dataset, kernel, sizes, _ridges(config, dataset, kernel))
+    ridges = _ridges(config, dataset, kernel)
+    trace = float(np.trace(kernel.pool, dtype=np.float64)) / rows
+    further = [] if config.features else lines(config.gram_settings(level), dataset, trace)
+    record, arrays = compared(config, dataset, kernel, sizes, ridges, further)
     return life.Outcome({**record, "settings": {**config.to_dict(), "noise_ind": level}, "kernel": about}, arrays)
 
 

@@ -10,12 +10,14 @@ from absl import logging
 from linearized.data.dataset import Dataset
 from linearized.experiments.fit_results import about_data
 from linearized.experiments.step_progress import progress_line
+from linearized.experiments.theory_lines import Line
 from linearized.experiments.theory_settings import LARGEST_SHARE, TheorySettings
 from linearized.kernel_ridge.ridge_path import fit
 from linearized.learning_theory.eigenframework import Prediction, Spectrum, predict, spectrum
 from linearized.learning_theory.power_law import fit_power_law
 
 RTOL = 1e-5  # residual of the fits, far below what changes an error
+LINES = ("sphere", "hermite")
 MEASURES = ("other", "fresh", "train", "leave_one_out", "gcv")
 
 
@@ -33,7 +35,12 @@ class PoolKernel:
 
 
 def compared(
-    config: TheorySettings, dataset: Dataset, kernel: PoolKernel, sizes: Sequence[int], ridges: np.ndarray
+    config: TheorySettings,
+    dataset: Dataset,
+    kernel: PoolKernel,
+    sizes: Sequence[int],
+    ridges: np.ndarray,
+    lines: Sequence[Line] = (),
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the record, without what `experiments.run` adds, and the arrays.
 
@@ -44,9 +51,13 @@ def compared(
       rows, on `fresh` (test) rows and on the `train` rows, of `leave_one_out` and of `gcv`, and `converged`.
     - `best`, for each size the position in `points` of the ridge of least predicted loss.
     - `exponents` of the learning curve at these ridges, `predicted` and `measured` (other rows).
+    - `lines`, further predictions by name (`linearized.experiments.theory_lines`): label, effective dimension, share of
+      the target that their eigenvalues explain; points have `predicted_sphere` and `predicted_hermite` then.
     - `agreement`, the least and the largest ratio of predicted and estimated losses to measured ones up to N/3.
 
-    The arrays are `eigenvalues` (N,), `coefficients` (N, k), and `predicted`, `other`, `fresh` (points, k) by output.
+    The arrays are `eigenvalues` (N,), `coefficients` (N, k), and `predicted`, `other`, `fresh` (points, k) by output;
+    `sphere_eigenvalues` and `hermite_eigenvalues`, of the largest N modes. Fresh losses have the variance of noise of
+    the train labels added where test labels have none.
 
     Args:
         config: draws, draw_seed.
@@ -54,6 +65,7 @@ def compared(
     pool = len(dataset.train)
     targets = dataset.targets(dataset.train, centred=True).astype(np.float64)
     fresh = dataset.targets(dataset.test, centred=True).astype(np.float64)
+    noise = dataset.label_noise / targets.shape[1]
     logging.info("decomposing the kernel of %d rows", pool)
     found = spectrum(kernel.pool, targets)
     points, outputs = [], {"predicted": [], "other": [], "fresh": []}
@@ -64,10 +76,13 @@ def compared(
                 report(before + draw, f"n = {n}")
 
             measured = _measured(kernel, targets, fresh, n, ridges, config.draws, config.draw_seed, done)
+            if measured:
+                measured["fresh"] = measured["fresh"] + noise
             for index, ridge in enumerate(ridges):
                 said = predict(found.eigenvalues, found.coefficients, n, float(ridge), pool=pool)
                 mine = {name: values[:, index] for name, values in measured.items()}
-                points.append(_point(n, float(ridge), pool, said, mine))
+                further = {f"predicted_{line.name}": _finite(line.predict(n, float(ridge))) for line in lines}
+                points.append(_point(n, float(ridge), pool, said, mine) | further)
                 outputs["predicted"].append(said.test)
                 for name in ("other", "fresh"):
                     if mine:
@@ -79,8 +94,10 @@ def compared(
         "target_variance": float(targets.var(axis=0).sum()), "ridge_unit": "ρ of (K + ρI)α = y",
         "points": points, "best": best, "exponents": _exponents([points[place] for place in best]),
         "agreement": agreement(points), "spectrum": _decay(found),
+        "lines": {line.name: line.described() for line in lines},
     }  # fmt: skip
     arrays = {"eigenvalues": found.eigenvalues, "coefficients": found.coefficients}
+    arrays |= {f"{line.name}_eigenvalues": line.eigenvalues[:pool] for line in lines}
     return record, arrays | {name: np.array(rows) for name, rows in outputs.items() if rows}
 
 
@@ -164,7 +181,8 @@ def agreement(points: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     """Return the least and the largest ratio of losses up to N/3, over all sizes and ridges that converged.
 
     `other` and `fresh` are predicted over measured losses, `train` likewise where the train error is above a hundredth
-    of the test error; `leave_one_out` and `gcv` are these estimates over the loss on fresh rows.
+    of the test error; `leave_one_out` and `gcv` are these estimates over the loss on fresh rows; `sphere` and `hermite`
+    are these predictions over the loss on the pool's other rows.
     """
     mine = [point for point in points if not point["beyond"] and point.get("converged") and point["predicted"]]
     ratios = {
@@ -174,5 +192,7 @@ def agreement(points: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
                   if point["train"] > 0.01 * point["fresh"]],
         "leave_one_out": [point["leave_one_out"] / point["fresh"] for point in mine if point["leave_one_out"]],
         "gcv": [point["gcv"] / point["fresh"] for point in mine if point["gcv"]],
+        **{name: [point[f"predicted_{name}"] / point["other"] for point in mine if point.get(f"predicted_{name}")]
+           for name in LINES},
     }  # fmt: skip
     return {name: [min(values), max(values)] for name, values in ratios.items() if values}

@@ -13,6 +13,7 @@ from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import MOST_ROWS, LevelsSettings
 from linearized.settings.embedding_settings import EmbeddedRows, EmbeddingSettings
 from linearized.settings.gram_settings import GramSettings, RowSettings
+from linearized.settings.reads import SET, when
 from linearized.settings.run_settings import RunSettings
 
 LARGEST_SHARE = 3  # predictions are compared with what is measured up to n = N/3, and marked beyond
@@ -28,6 +29,10 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
     num_train: int = setting(
         0, "rows of the pool, whose spectrum is taken and of which train rows are drawn; 0: all train rows",
         minimum=0, maximum=MOST_ROWS, group="Data", aliases=("pool",),
+    )  # fmt: skip
+    subset: str = setting(
+        "random", "which rows --pool and --num_test take; the first ones of a data set may be easier than test rows",
+        choices=("first", "random"), when=when(num_train=SET) | when(num_test=SET), group="Data",
     )  # fmt: skip
     sizes: str = setting("", "numbers of train rows such as 100,200,400; empty: five up to a third of the pool")
     ridges: str = setting("", "ρ of (K + ρI)α = y such as 0.1,1,10; empty: the published grid, or by the trace of K")
@@ -94,7 +99,15 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         return EmbeddingSettings(**self._shared(EmbeddedRows), noise_ind=level)
 
     def _shared(self, kind: type) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(kind)}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(kind)}
+        return {**values, "subset": self._subset()}
+
+    def row_settings(self) -> dict[str, Any]:
+        """As `DataSettings`; rows of which none are left out stand in their order."""
+        return {**super().row_settings(), "subset": self._subset()}
+
+    def _subset(self) -> str:
+        return self.subset if self.reads("subset") else RowSettings.__dataclass_fields__["subset"].default
 
     def run_name(self) -> str:
         """Return the folder of one level's result, below the experiment's."""

@@ -48,6 +48,9 @@ def sentences(record: Mapping[str, Any]) -> Sequence[str]:
             f"{_range(found['leave_one_out'])}, gcv {_range(found['gcv'])}; prefer leave-one-out, because gcv takes "
             "all rows for alike"
         )
+    for name, line in record.get("lines", {}).items():
+        over = f"; over the loss on the pool's other rows {_range(found[name])}" if name in found else ""
+        said.append(f"{line['label']}: explains {line['explained']:.0%} of the target{over}")
     for name, words in (("predicted", "predicted"), ("measured", "measured, on the pool's other rows")):
         if law := record["exponents"][name]:
             said.append(f"learning curve, {words}: loss ~ n^-{law['exponent']:.3f} ± {law['error']:.3f}")

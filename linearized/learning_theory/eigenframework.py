@@ -139,13 +139,26 @@ def predict(
 
     Raises `UserError` for impossible values.
     """
-    if len(coefficients) != len(eigenvalues) or noise < 0:
+    return predict_from_powers(eigenvalues, np.square(coefficients), n, ridge, pool=pool, noise=noise)
+
+
+def predict_from_powers(
+    eigenvalues: Float64[np.ndarray, " m"], powers: Float64[np.ndarray, "m k"], n: int, ridge: float, *,
+    pool: int = 0, noise: float | Float64[np.ndarray, " k"] = 0.0,
+) -> Prediction:  # fmt: skip
+    """Predict as `predict` does, from the squares of the coefficients.
+
+    Args:
+        powers: v² of each output; estimates without bias may be below 0.
+        noise: As in `predict`, for all outputs or for each; also the mean square of what no eigenvalue stands for.
+    """
+    if len(powers) != len(eigenvalues) or np.min(noise) < 0:
         raise UserError(f"Give a row of coefficients for each of {len(eigenvalues)} eigenvalues, and noise of at least "
-                        f"0. Received: {len(coefficients)} rows, noise={noise}.")  # fmt: skip
+                        f"0. Received: {len(powers)} rows, noise={noise}.")  # fmt: skip
     kappa = effective_ridge(eigenvalues, n, ridge, pool)
     learned = learnabilities(eigenvalues, kappa)
     degrees, squares = float(learned.sum()), float(np.square(learned).sum())
-    missing = np.square((1 - learned)[:, None] * coefficients).sum(axis=0) + noise
+    missing = np.square(1 - learned) @ powers + noise
     fitted = (1 - degrees / n) ** 2  # the train error over the test error
     part = n / pool if pool else 0.0
     factor = 1 - part + part * fitted - (1 - part) * squares / n

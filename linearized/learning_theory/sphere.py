@@ -79,8 +79,13 @@ def multiplicities(dim: float, degrees: int) -> Float64[np.ndarray, " degrees"]:
     return np.concatenate([[1.0], np.exp(log_count)])
 
 
-def effective_dimension(variances: Float64[np.ndarray, " d"]) -> float:
-    """Return (tr Σ)²/tr Σ² from the eigenvalues of the covariance Σ; d where all are equal."""
+def effective_dimension(variances: Float64[np.ndarray, " d"], rows: int = 0) -> float:
+    """Return (tr Σ)²/tr Σ² from the eigenvalues of the covariance Σ; d where all are equal.
+
+    Args:
+        rows: How many rows Σ is the covariance of, by which tr Σ² is too large by (tr Σ)²/n; 0: Σ is exact.
+    """
     if not len(variances) or (variances < 0).any() or not variances.sum() > 0:
         raise UserError("An effective dimension needs variances of at least 0, some of them above.")
-    return float(variances.sum() ** 2 / np.square(variances).sum())
+    share = float(np.square(variances).sum() / variances.sum() ** 2) - (1 / rows if rows else 0.0)
+    return 1 / share if share > 0 else np.inf

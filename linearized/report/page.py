@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from linearized.report import page_parts
+from linearized.report import page_parts, theory_parts
 from linearized.report.runs import Runs
 from linearized.storage.files import whole_file
 
@@ -36,6 +36,8 @@ def write_page(runs: Runs, path: Path | str, *, folders: Sequence[Path], metrics
         figures=list(page_parts.figures(runs, metrics)),
         widths=list(page_parts.width_figures(runs)),
         table=page_parts.table(runs),
+        theories=theory_parts.table(runs.theories),
+        theory_runs=list(theory_parts.details(runs.theories)),
         problems=list(page_parts.problems(runs)),
         runs=list(page_parts.details(runs)),
         origins=page_parts.origins(runs),

@@ -78,6 +78,8 @@ def facts(runs: Runs) -> list[tuple[str, str]]:
             "unfinished": len(runs.unfinished), "not converged": missed}  # fmt: skip
     problems = ", ".join(f"{count} {name}" for name, count in told.items() if count)
     seconds = float(table["seconds"].sum()) if len(table) else 0.0
+    if len(runs.theories):
+        found.append(("results of theory", str(len(runs.theories))))
     return [*found, ("time to fit", duration(seconds)), ("problems", problems or "none")]
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from linearized.base.errors import UserError
 from linearized.report.noise_plots import labelled
+from linearized.report.recipes.theory_figure import collected
 from linearized.storage import results
 from linearized.storage.array_files import open_hdf5
 from linearized.storage.result_schema import fell_short
@@ -36,6 +37,7 @@ class Runs:
         unreadable: Results that could not be read, with the reason.
         bad_arrays: Rows of the table whose `arrays.h5` is missing or damaged, with the reason; `arrays` of the table
             has a word for it.
+        theories: A row for each finished result of `linearized theory`: settings, path, `record` and `seconds`.
     """
 
     table: pd.DataFrame
@@ -43,6 +45,7 @@ class Runs:
     unreadable: dict[str, str]
     unfinished: list[Unfinished]
     bad_arrays: dict[int, str] = dataclasses.field(default_factory=dict)
+    theories: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
 
     def missed(self) -> list[tuple[int, dict[str, Any]]]:
         """Return every ridge whose tolerance was missed or whose training diverged, as (row of the table, entry)."""
@@ -79,7 +82,10 @@ def find(folders: Sequence[Path]) -> Runs:
     bad = [path for table in tables for path in table.attrs["unreadable"]]
     table = pd.concat([table for table in tables if not table.empty] or [pd.DataFrame()], ignore_index=True)
     unfinished = [run for folder in folders for run in _unfinished(folder)]
-    if table.empty and not bad and not unfinished:
+    theories = pd.concat([collected(folder) for folder in folders], ignore_index=True)
+    if len(theories):
+        theories = theories.drop_duplicates("path", ignore_index=True)
+    if table.empty and theories.empty and not bad and not unfinished:
         raise UserError(f"{' and '.join(map(str, folders))} hold no finished run. {_HOW}")
     if len(table):
         table = table.drop_duplicates("path")  # one folder may lie below another
@@ -89,7 +95,8 @@ def find(folders: Sequence[Path]) -> Runs:
     bad_arrays = {row: reason for row, path in enumerate(table.get("path", ())) if (reason := _bad_arrays(path))}
     if bad_arrays:
         table["arrays"] = [_LOST if row in bad_arrays else "" for row in range(len(table))]
-    return Runs(table, records, {path: _reason(path) for path in dict.fromkeys(bad)}, unfinished, bad_arrays)
+    unread = {path: _reason(path) for path in dict.fromkeys(bad)}
+    return Runs(table, records, unread, unfinished, bad_arrays, theories)
 
 
 _LOST = "cannot be read"

@@ -19,6 +19,7 @@ MEASURED = {  # label, colour, marker, by the column of `points`
     "gcv": ("gcv", COLOURS[4], MARKERS[3]),
 }
 
+_LINES = {"sphere": (COLOURS[6], ":"), "hermite": (COLOURS[3], "-.")}  # colour and line of further predictions
 BESIDE = 1.03  # points of one n stand beside each other, by this factor
 
 
@@ -45,6 +46,9 @@ def learning_curve(axis: Axes, record: Mapping[str, Any]) -> None:
     law = (record["exponents"] or {}).get("predicted")
     slope = f", n^-{law['exponent']:.2f}" if law else ""
     axis.plot(best["n"], best["predicted"].astype(float), "-", color=COLOURS[0], label=f"predicted{slope}")
+    for name, line in record.get("lines", {}).items():
+        axis.plot(best["n"], best[f"predicted_{name}"].astype(float), _LINES[name][1], color=_LINES[name][0],
+                  linewidth=1.2, label=f"predicted, {line['label']}")  # fmt: skip
     for place, (name, (label, colour, marker)) in enumerate(MEASURED.items()):
         if name not in best:
             continue
@@ -92,6 +96,10 @@ def _spectrum(axis: Axes, record: Mapping[str, Any], arrays: Mapping[str, np.nda
     values = arrays["eigenvalues"]
     index = np.arange(1, len(values) + 1)
     axis.plot(index, np.where(values > 0, values, np.nan) / values.sum(), color=COLOURS[5], label="eigenvalues")
+    for name in record.get("lines", {}):
+        others = arrays[f"{name}_eigenvalues"]
+        axis.plot(np.arange(1, len(others) + 1), np.where(others > 0, others, np.nan) / values.sum(), _LINES[name][1],
+                  color=_LINES[name][0], linewidth=1.2, label="_")  # fmt: skip
     if law := record["spectrum"]:
         ends = np.array([10.0, len(values) / 10])
         axis.plot(ends, law["factor"] * ends ** -law["exponent"] / values.sum(), "--", color="black",

@@ -10,15 +10,18 @@ import pytest
 import linearized
 from linearized.base.errors import UserError
 from linearized.cli import main
+from linearized.data.loading import load_preprocessed
 from linearized.experiments import theory, theory_record
 from linearized.experiments.theory import TheorySettings
 from linearized.learning_theory.eigenframework import predict
 from linearized.report.theory_plots import theory_figure
 from linearized.settings.config import parse
+from linearized.settings.gram_settings import GramSettings
 
 POINT = {"n": 10, "ridge": 1.0, "beyond": False, "converged": True, "predicted": 0.9, "predicted_train": 0.4,
          "other": 1.0, "fresh": 1.2, "train": 0.5, "leave_one_out": 1.1, "gcv": 0.6}  # fmt: skip
-UNMEASURED = ("n", "ridge", "beyond", "kappa", "degrees", "predicted", "predicted_train")
+UNMEASURED = ("n", "ridge", "beyond", "kappa", "degrees", "predicted", "predicted_train", "predicted_sphere",
+              "predicted_hermite")  # fmt: skip
 
 
 def pool(rows=360, tests=300, dim=10):
@@ -190,3 +193,18 @@ def test_python_of_the_document_runs(directories, capsys):
     [block] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(compile(block, "theory.md", "exec"), {})
     assert "leave_one_out" in capsys.readouterr().out
+
+
+def test_pools_are_random_rows_unless_all_or_the_first_are_asked_for():
+    config = parse(TheorySettings, ["--pool=40", "--num_test=30"])
+    drawn = load_preprocessed(config, 0)
+    expected = linearized.load("DIGITS", 0, num_train=40, num_test=30, subset="random", seed=0)
+    np.testing.assert_array_equal(drawn.train.x, expected.train.x)
+    np.testing.assert_array_equal(drawn.test.x, expected.test.x)
+    assert config.gram_settings(0).subset == "random" and "--subset=random" in config.gram_settings(0).flags()
+    other = load_preprocessed(parse(TheorySettings, ["--pool=40", "--seed=1"]), 0)
+    assert not np.array_equal(other.train.x, drawn.train.x)
+    first = load_preprocessed(parse(TheorySettings, ["--pool=40", "--subset=first"]), 0)
+    np.testing.assert_array_equal(first.train.x, linearized.load("DIGITS", 0, num_train=40).train.x)
+    whole = parse(TheorySettings, [])
+    assert whole.gram_settings(0).flags() == GramSettings().flags()

@@ -2,6 +2,9 @@
 
 y = x₁ + τ ε with ε ~ N(0, 1) on train rows and y = x₁ on test rows, so that E x₁² = 1 and the test loss is the excess
 over the noise: the setting of the double descent of random features (Mei and Montanari, arXiv 1908.05355).
+
+STAIRCASE with `--index_target=1` has the same target on Gaussian rows, whose length varies by 1/√(2d). Both stay: that
+theorem, and the exact spectrum of a kernel by degree (`linearized.learning_theory.sphere`), are of rows of one length.
 """
 
 import dataclasses

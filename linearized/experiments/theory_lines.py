@@ -1,0 +1,163 @@
+"""Further predictions of a rotation-invariant kernel, from its formula and the covariance of the inputs.
+
+No Gram matrix takes part: eigenvalues are those on the sphere that the inputs resemble (`learning_theory.sphere`), or
+products of the variances of the principal components (`learning_theory.hermite`), and the target's part in them is
+estimated on the pool's rows. Beside the prediction from the Gram matrix they show what the theory of kernels on
+idealised inputs explains. Both are of a population, of which the train rows are drawn.
+
+Inputs are taken about their mean μ: on the sphere of radius √tr Σ about μ, with μ at right angles to all that varies,
+the kernel is a function of the cosine of x - μ and z - μ alone.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from absl import logging
+
+from linearized.base.errors import UserError
+from linearized.data.dataset import Dataset
+from linearized.learning_theory.eigenframework import predict_from_powers
+from linearized.learning_theory.hermite import hermite_modes, hermite_target, level_coefficients
+from linearized.learning_theory.sphere import Profile, effective_dimension, sphere_spectrum
+from linearized.settings.gram_settings import KERNELS, GramSettings
+
+DEGREES = 30  # of the spectrum on the sphere
+MOST_HARMONICS = 100_000  # eigenvalues that are taken each; those of higher degrees act as a ridge
+MODES, TARGET_MODES = 30_000, 2000  # Hermite products, and how many of them the target is decomposed in
+LEAST_VARIANCE = 1e-9  # of a principal component, over the largest
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A spectrum that predicts the loss on fresh rows.
+
+    Attributes:
+        name, label: In the record, and in the legend.
+        eigenvalues: (m,) in decreasing order.
+        powers: The target's mean square in them, (m, k).
+        rest: Its mean square elsewhere, (k,), which counts as not learned.
+        tail: Sum of all further eigenvalues, which act as a ridge.
+        about: Further entries of the record.
+    """
+
+    name: str
+    label: str
+    eigenvalues: np.ndarray
+    powers: np.ndarray
+    rest: np.ndarray
+    tail: float
+    about: dict[str, Any]
+
+    def predict(self, n: int, ridge: float) -> float:
+        """Return the predicted loss of n train rows at a ridge."""
+        said = predict_from_powers(self.eigenvalues, self.powers, n, ridge + self.tail, noise=self.rest)
+        return float(said.test.sum())
+
+    def described(self) -> dict[str, Any]:
+        """Return what the record holds of this line."""
+        total = self.powers.sum() + self.rest.sum()
+        return {"label": self.label, "explained": float(self.powers.sum() / total), "tail": self.tail, **self.about}
+
+
+def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
+    """Return the lines of a kernel on the train rows: on the sphere, and of the Hermite eigenstructure.
+
+    There are none for kernels that are not rotation-invariant, and for inputs of two and fewer (effective) dimensions.
+    Costs 2 n m² operations for the target in m = n/3 modes, at most 2,000, and d³ or n³ for the components.
+
+    Args:
+        trace: The mean of k(x, x) over the train rows.
+    """
+    condition = getattr(KERNELS.load(settings.kernel), "ROTATION_INVARIANT", None)
+    if condition is None or not condition.holds(settings):
+        return []
+    x = np.asarray(dataset.train.x, np.float64)
+    targets = dataset.targets(dataset.train, centred=True).astype(np.float64)
+    mean = x.mean(axis=0)
+    variances, scores = _components(x - mean)
+    dim = effective_dimension(variances, len(x)) if len(variances) else 0.0
+    if x.shape[1] < 3 or not 2 < dim < np.inf:
+        logging.info("no line from the covariance: the inputs have %.3g effective dimensions", dim)
+        return []
+    profile = _profile(settings, x, float(variances.sum()), float(mean @ mean))
+    try:
+        levels = level_coefficients(profile, variances, dim)
+        modes = hermite_modes(variances, levels, MODES)
+        count = min(max(len(x) // 3, 1), TARGET_MODES, len(modes.components))
+        target = hermite_target(scores, targets, modes.components[:count])
+    except UserError as error:
+        logging.warning("predictions from the covariance are left out: %s", error)
+        return []
+    powers = np.zeros((len(modes.eigenvalues), targets.shape[1]))
+    powers[:count] = target.powers
+    by_degree = np.zeros((len(levels), targets.shape[1]))
+    np.add.at(by_degree, [len(mode) for mode in modes.components[:count]], target.powers)
+    about = {"dimension": dim, "modes": count,
+             "levels": (levels * variances.sum() ** np.arange(len(levels))).tolist()}  # fmt: skip
+    tail = max(trace - float(modes.eigenvalues.sum()), 0.0)
+    hermite = Line("hermite", "Hermite eigenstructure", modes.eigenvalues, powers, target.rest, tail, about)
+    return [_sphere(profile, dim, by_degree, target.rest, trace), hermite]
+
+
+def _components(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the variances of the principal components in decreasing order, and the scores of variance 1 of rows."""
+    rows, width = centred.shape
+    if rows < width:
+        values, vectors = scipy.linalg.eigh(centred @ centred.T / rows, driver="evd", check_finite=False)
+    else:
+        values, vectors = scipy.linalg.eigh(centred.T @ centred / rows, driver="evd", check_finite=False)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = values > LEAST_VARIANCE * max(values[0], np.finfo(np.float64).tiny)
+    values, vectors = values[kept], vectors[:, kept]
+    return values, vectors * np.sqrt(rows) if rows < width else centred @ vectors / np.sqrt(values)
+
+
+def _profile(settings: GramSettings, x: np.ndarray, square: float, offset: float) -> Profile:
+    """Return k as a function of the cosine of two rows about their mean.
+
+    Args:
+        x: The train rows, by which a kernel may set its bandwidth.
+        square, offset: ‖x - μ‖² of these rows, and ‖μ‖².
+    """
+    exact = dataclasses.replace(settings, dtype="float64")
+    kernel = KERNELS.load(settings.kernel).build(exact, None).on(np.asarray(x, np.float32))
+    one = np.zeros((1, x.shape[1]))
+    one[0, [0, 2]] = np.sqrt(square), np.sqrt(offset)
+    prepared = kernel.prepare(one)
+
+    def profile(cosines: np.ndarray) -> np.ndarray:
+        others = np.zeros((len(cosines), x.shape[1]))
+        others[:, 0], others[:, 2] = np.sqrt(square) * cosines, np.sqrt(offset)
+        others[:, 1] = np.sqrt(square * np.maximum(1 - np.square(cosines), 0))
+        return kernel.block(prepared, kernel.prepare(others))[0].astype(np.float64)
+
+    return profile
+
+
+def _sphere(profile: Profile, dim: float, by_degree: np.ndarray, rest: np.ndarray, trace: float) -> Line:
+    """Return the line on the sphere of `dim` dimensions.
+
+    Args:
+        by_degree: The target's mean square in each degree (degrees, k); `rest`: in none of them.
+        trace: As in `lines`.
+    """
+    found = sphere_spectrum(profile, dim, DEGREES)
+    values, repeats = np.maximum(found.eigenvalues, 0), np.maximum(np.rint(found.multiplicities), 1)
+    taken = max(int(np.searchsorted(np.cumsum(repeats), MOST_HARMONICS)), 2)
+    repeats = repeats[:taken].astype(int)
+    degrees = min(taken, len(by_degree))
+    powers = np.zeros((taken, by_degree.shape[1]))
+    powers[:degrees] = by_degree[:degrees]
+    rest = rest + by_degree[degrees:].sum(axis=0).clip(min=0)
+    eigenvalues = np.repeat(values[:taken], repeats)
+    order = np.argsort(-eigenvalues, kind="stable")
+    eigenvalues = eigenvalues[order]
+    about = {"dimension": dim, "degrees": [
+        {"degree": degree, "eigenvalue": float(values[degree]), "multiplicity": float(found.multiplicities[degree]),
+         "target": float(powers[degree].sum())} for degree in range(taken)
+    ]}  # fmt: skip
+    return Line("sphere", f"sphere of {dim:.3g} dimensions", eigenvalues,
+                np.repeat(powers / repeats[:, None], repeats, axis=0)[order], rest,
+                max(trace - float(eigenvalues.sum()), 0.0), about)  # fmt: skip
