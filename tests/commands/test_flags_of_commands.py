@@ -72,6 +72,7 @@ DIFFERENT = {  # flags of one name that differ between commands, and why
     "schedule": "compare has a budget of its own for networks",
     "seed": "finetune also draws projections and splits folders",
     "solver": "solvers of models, and of kernel ridge regression",
+    "subset": "theory takes a random pool, because the first rows of a data set may be easier than the others",
     "validation": "finetune has one ridge to score",
 }
 
