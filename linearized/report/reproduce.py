@@ -124,7 +124,7 @@ def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Pat
     with whole_file(folder / f"{name}.csv") as path:
         points[shown].to_csv(path, index=False)
     print_means(recipe.metric, own.tabled(recipe, points) if own else points)
-    say(f"the {'' if own else 'published '}figure shows: {recipe.shows}")
+    say(f"the {'published ' if recipe.published and not own else ''}figure shows: {recipe.shows}")
 
 
 def _own_figure(recipe: FigureRecipe) -> ModuleType | None:

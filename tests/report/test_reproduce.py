@@ -67,7 +67,7 @@ def test_a_small_figure_is_run_drawn_and_read_back(directories, tmp_path, monkey
     config = reproduce.ReproduceSettings(dashboard=0)
     reproduce.main(config)
     said = capsys.readouterr().out
-    assert "4 runs" in said and "4 of 4 done" in said and "shows: nothing but a test" in said
+    assert "4 runs" in said and "4 of 4 done" in said and "the published figure shows: nothing but a test" in said
     figures = tmp_path / "elsewhere" / "figures"
     assert (
         len(list((tmp_path / "elsewhere" / "logs").iterdir())) == 4 and not (tmp_path / "storage" / "figures").exists()
@@ -125,7 +125,7 @@ def test_curves_of_fixed_features_are_dashed():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["feature_learning_kappa", "feature_learning_noise"])
-def test_a_small_figure_of_feature_learning_is_run_and_drawn(name, directories, tmp_path, monkeypatch):
+def test_a_small_figure_of_feature_learning_is_run_and_drawn(name, directories, tmp_path, monkeypatch, capsys):
     """Digits take the place of Fashion-MNIST, which is not everywhere."""
     recipe = RECIPES.load(name)
     kappa = recipe.dataset == "SYNTH"
@@ -135,7 +135,7 @@ def test_a_small_figure_of_feature_learning_is_run_and_drawn(name, directories, 
     for curve in recipe.curves:
         flags = {**curve.flags, "iterations": 1} if "RFM" in curve.label else curve.flags
         flags = {name: 20 if name == "rfm_sample" else value for name, value in flags.items()}
-        network = {"max_cg_iters": 2, "reg_index": "0"} if curve.label == "NN" else {}
+        network = {"max_cg_iters": 2, "reg_index": "0,1"} if curve.label == "NN" else {}
         sizes = {"laptop": {"num_units": 4, **network}} if curve.program == "train" else {}
         curves.append(dataclasses.replace(curve, flags=flags, sizes=sizes))
     small = dataclasses.replace(recipe, dataset="SYNTH" if kappa else "NDIGITS", curves=tuple(curves),
@@ -145,6 +145,7 @@ def test_a_small_figure_of_feature_learning_is_run_and_drawn(name, directories, 
     points = pd.read_csv(tmp_path / f"{name}-laptop.csv")
     assert len(points) == 2 * len(curves) and points[recipe.metric].notna().all()
     assert points["chosen_by"].str.startswith("validation").all()
+    assert f"the figure shows: {recipe.shows}" in " ".join(capsys.readouterr().out.split())
     assert (tmp_path / f"{name}-laptop.png").stat().st_size > 5000
 
 

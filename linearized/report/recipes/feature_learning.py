@@ -56,6 +56,7 @@ def _rows(train: int, test: int) -> dict[str, int]:
 KAPPA = FigureRecipe(
     title="SYNTH against the anisotropy",
     shows="features that are learned need far fewer rows than fixed ones; at κ = 0 a diagonal metric alone learns",
+    published=False,
     dataset="SYNTH",
     axis="noise_ind",
     metric="test_normalised_loss",
@@ -80,6 +81,7 @@ KAPPA = FigureRecipe(
 NOISE = FigureRecipe(
     title="Fashion-MNIST, noise in place of low frequencies",
     shows="as more low frequencies are lost NN keeps more than fixed features; a linear metric gains little",
+    published=False,
     dataset="NFMNIST",
     axis="noise_ind",
     metric="test_accuracy",

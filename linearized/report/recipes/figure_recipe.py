@@ -66,6 +66,7 @@ class FigureRecipe:
         tangents: "epochs" or "widths" for a figure of what `--tangent_at` measured, against the epoch or the width,
             with a column of panels for each curve; "": a line for each curve.
         theory: "learning_curves", "double_descent" or "spectrum" for a figure with predicted curves; "": none.
+        published: Whether `shows` is what was published.
     """
 
     title: str
@@ -79,6 +80,7 @@ class FigureRecipe:
     references: Mapping[str, float] = dataclasses.field(default_factory=dict)
     tangents: str = ""
     theory: str = ""
+    published: bool = True
 
     def source(self) -> str:
         """The dataset to run on: the recipe's own where it is here, else its stand-in."""
