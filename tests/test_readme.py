@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+
+from .warm_commands import run
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,11 +95,11 @@ def small(words, folder):
 def test_command_runs(command, small_directories):
     words = small(python_words(command), small_directories)
     if words[:3] == ["-m", "linearized", "report"]:
-        subprocess.run([sys.executable, "train.py", *SMALL["train.py"]], cwd=ROOT, check=True, timeout=300)
+        run(["train.py", *SMALL["train.py"]], cwd=ROOT).check_returncode()
         words = [re.sub(r"^--out=.*/", f"--out={small_directories}/", word) for word in words]
     if words[1] == "kernel_gen.status":
-        subprocess.run([sys.executable, "-m", "kernel_gen", *words[2:], "--shard=0"], cwd=ROOT, check=True, timeout=300)
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
+        run(["-m", "kernel_gen", *words[2:], "--shard=0"], cwd=ROOT).check_returncode()
+    done = run(words, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
 
