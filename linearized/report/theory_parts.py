@@ -16,7 +16,7 @@ from linearized.report.theory_plots import theory_figure
 
 _COLUMNS = (("kernel and data", False), ("pool", True), ("n", True), ("ridge", True), ("predicted test loss", True),
             ("pool's other rows", True), ("fresh rows", True), ("leave-one-out", True), ("exponent", True),
-            ("seconds", True), ("folder", False))  # fmt: skip
+            ("seconds", True))  # fmt: skip
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def table(theories: pd.DataFrame) -> PageTable | None:
         law = record["exponents"]["predicted"]
         losses = [point.get(name) for name in ("predicted", "other", "fresh", "leave_one_out")]
         rows.append([record["title"], record["pool"], point["n"], point["ridge"], *losses,
-                     law["exponent"] if law else None, run["seconds"], run["path"]])  # fmt: skip
+                     law["exponent"] if law else None, run["seconds"]])  # fmt: skip
     caption = (f"Every result of linearized theory, at the largest n up to N/{LARGEST_SHARE} of its pool and the ridge "
                "of least predicted loss. The exponent is that of the predicted learning curve.")  # fmt: skip
     return PageTable(caption, list(_COLUMNS), rows, [f"theory-{place}" for place in range(len(rows))])
@@ -51,4 +51,7 @@ def details(theories: pd.DataFrame) -> Iterator[dict[str, str]]:
         except UserError as error:
             logging.warning("the picture of a theory is left out: %s", error)
         said = ". ".join([record["title"], *sentences(record)])
-        yield {"svg": picture, "caption": f"{said}. Command: {record.get('command', NO_COMMAND)}"}
+        yield {
+            "svg": picture,
+            "caption": f"{said}. Command: {record.get('command', NO_COMMAND)}. Folder: {run['path']}",
+        }
