@@ -78,11 +78,9 @@ def main(config: ReportSettings) -> None:
         console.print(textwrap.indent(lines, "  "), markup=False, highlight=False, soft_wrap=True)
     for record in runs.theories.get("record", ()):
         point = summary(record)
-        measured = f", {point['other']:.4g} measured" if point.get("other") else ""
-        say(
-            f"theory: {record['title']}, n = {point['n']}, test loss {point['predicted']:.4g} predicted{measured}:",
-            console,
-        )
+        losses = [f"{point[name]:.4g} {word}" for name, word in (("predicted", "predicted"), ("other", "measured"))
+                  if point.get(name) is not None]  # fmt: skip
+        say(f"theory: {record['title']}, n = {point['n']}, test loss {', '.join(losses) or 'infinite'}:", console)
         lines = _command_lines(record.get("command", NO_COMMAND), width_of(console) - 2)
         console.print(textwrap.indent(lines, "  "), markup=False, highlight=False, soft_wrap=True)
 

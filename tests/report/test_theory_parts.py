@@ -59,6 +59,15 @@ def test_a_folder_of_theory_alone_has_a_page_and_its_commands(made, tmp_path, ca
     assert "Predicted learning curves" in out.read_text() and results.collect(tmp_path).empty
 
 
+def test_a_predicted_loss_without_bound_is_told_and_not_formatted(made, tmp_path, capsys):
+    record, arrays = made
+    endless = [{**point, "predicted": None, "other": None} for point in record["points"]]
+    theory._save(tmp_path / "runs" / "theory", {**record, "points": endless}, arrays)
+    out = str(tmp_path / "report.html")
+    command.main(command.ReportSettings(directory=(str(tmp_path / "runs"),), out=out))
+    assert "n = 30, test loss infinite:" in " ".join(capsys.readouterr().out.split())
+
+
 def test_lost_arrays_leave_the_numbers(made, tmp_path):
     theory._save(tmp_path / "runs" / "theory", *made)
     (tmp_path / "runs" / "theory" / theory.ARRAYS).unlink()
