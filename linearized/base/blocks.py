@@ -6,7 +6,6 @@ bits of one big draw. A thread draws its block while it has the turn, and works 
 
 import contextlib
 import functools
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +14,14 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from linearized.base.platforms import usable_cores
+
 _limits: list[int] = []  # of `at_most`, the innermost last
 
 
 def cores() -> int:
     """How many cores this process may use, and wants to."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min([there, *_limits[-1:]])
+    return min([usable_cores(), *_limits[-1:]])
 
 
 def blas_threads(count: int | None) -> contextlib.AbstractContextManager:

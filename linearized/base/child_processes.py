@@ -1,10 +1,15 @@
-"""Child processes that end with the process that started them, however that ends (Linux' parent-death signal)."""
+"""Child processes that end with the process that started them, however that ends.
+
+Linux sends them a signal (`prctl`). Elsewhere processes of a pool look for their parent every second, and commands that
+were started go on to their end.
+"""
 
 import ctypes
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -15,6 +20,8 @@ _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 def end_with_parent(number: int = signal.SIGTERM) -> Callable[[], None]:
     """Return what a child calls before it starts (`preexec_fn`): it is sent the signal when this process is gone."""
+    if not sys.platform.startswith("linux"):
+        return lambda: None
     prctl = ctypes.CDLL(None).prctl  # loaded here: a child may not import between fork and exec
 
     def ask() -> None:
@@ -57,3 +64,12 @@ def _follow(parent: int) -> None:
     end_with_parent(signal.SIGKILL)()
     if os.getppid() != parent:
         os._exit(1)
+    if not sys.platform.startswith("linux"):
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    """End this process within a second of its parent's end."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -14,6 +14,7 @@ from typing import Any
 
 import linearized
 from linearized.base.machine_memory import total_bytes
+from linearized.base.platforms import usable_cores
 from linearized.settings.config import CODE, Settings
 
 ROOT = Path(linearized.__file__).resolve().parent.parent  # the repository, where the suite is run from one
@@ -74,7 +75,7 @@ def machine() -> dict[str, Any]:
     """Return the machine's name, system, processor, cores of this process, GiB of memory, and GPUs that are in use."""
     found = {
         "name": platform.node(), "system": platform.platform(), "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)), "memory_gib": round(total_bytes() / 2**30, 1),
+        "cores": usable_cores(), "memory_gib": round(total_bytes() / 2**30, 1),
     }  # fmt: skip
     return found | ({"gpus": gpus} if (gpus := _gpus()) else {})
 

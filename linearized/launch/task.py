@@ -7,7 +7,6 @@ until the first run has truly ended.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import os
 import re
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from linearized.base.directories import storage
 from linearized.base.errors import TryLater
+from linearized.base.platforms import lock_file
 from linearized.launch import guard
 
 TAIL = 2000  # bytes of the log that a status carries
@@ -141,7 +141,7 @@ def _locked(handle: int) -> bool:
     end = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(handle)
             return True
         if time.monotonic() > end:
             return False

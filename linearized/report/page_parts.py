@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from absl import logging
 
 from linearized.base.child_processes import spawned_pool
 from linearized.base.errors import UserError
+from linearized.base.platforms import usable_cores
 from linearized.report import feature_machine_plots, noise_plots, ridge_plots, style, tangent_plots
 from linearized.report.runs import Runs
 from linearized.storage import results
@@ -187,7 +187,7 @@ def details(runs: Runs) -> Iterator[dict[str, Any]]:
     Drawing takes a third of a second a run, so that many runs are drawn on several cores.
     """
     jobs = list(zip(range(len(runs.records)), runs.records, runs.table.get("path", ()), strict=True))
-    workers = min(len(os.sched_getaffinity(0)), MOST_WORKERS, len(jobs) // RUNS_A_WORKER)
+    workers = min(usable_cores(), MOST_WORKERS, len(jobs) // RUNS_A_WORKER)
     if workers < 2:
         yield from map(_detail, jobs)
         return

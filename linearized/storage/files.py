@@ -5,7 +5,6 @@ ends with the process, so that the next one to write there removes what a killed
 """
 
 import contextlib
-import fcntl
 import io
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from linearized.base import seals
 from linearized.base.errors import TryLater
+from linearized.base.platforms import lock_file
 
 if TYPE_CHECKING:
     import h5py
@@ -199,7 +199,7 @@ def _claim(folder: Path, *, make: bool = True) -> int:
                 continue  # another process removed its empty folder, or our parents, in between
             raise
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(handle)
         except BlockingIOError as error:
             os.close(handle)
             raise Busy(f"Another process is at work in {folder}. Wait for it to end, or stop it.") from error
@@ -266,7 +266,7 @@ def is_held(path: Path | str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock_file(handle, shared=True)
     except BlockingIOError:
         return True
     finally:
@@ -289,7 +289,7 @@ def _locked(path: Path) -> int | None:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(handle)
         except OSError as error:
             os.close(handle)
             if isinstance(error, BlockingIOError):

@@ -7,7 +7,6 @@ import contextlib
 import datetime
 import math
 import platform
-import resource
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from absl import logging
 
 from linearized.base.errors import TryLater, UserError
 from linearized.base.keywords import suggests_keywords
+from linearized.base.platforms import peak_bytes
 from linearized.base.reading import Absent, Unreadable, read_json
 from linearized.base.seals import write_json
 from linearized.storage.array_files import open_hdf5
@@ -63,8 +63,7 @@ def peak_memory_gib() -> float:
 
     A child, such as the one that makes a Gram matrix, counts by itself: memory of both at once is not added up.
     """
-    used = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return round(max(used) / 2**20, 3)
+    return round(peak_bytes() / 2**30, 3)
 
 
 def _plain(value: Any) -> Any:

@@ -187,7 +187,7 @@ def create(path: Path, manifest: Manifest, shard: int, *, tiles: int = 0, alloca
             _allocate(file, band.name, manifest.shape(band), manifest.dtype).attrs[_SUM] = np.uint32(0)
         if tiles:
             file.create_dataset("tiles", data=np.zeros(tiles, np.uint64))
-    if not allocate:
+    if not allocate or not hasattr(os, "posix_fallocate"):  # on macOS a full disk is noticed by later writes
         return
     handle = os.open(path, os.O_RDWR)
     try:

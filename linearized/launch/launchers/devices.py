@@ -1,8 +1,7 @@
 """What the workers of this machine have: a GPU each where GPUs are named, and a share of the cores."""
 
-import os
-
 from linearized.base.errors import UserError
+from linearized.base.platforms import usable_cores
 from linearized.launch.launch_settings import WhereSettings
 
 
@@ -21,4 +20,4 @@ def devices_of(settings: WhereSettings) -> list[str | None]:
 
 def share_of_cores(settings: WhereSettings) -> int:
     """Return the number of this machine's cores for each worker, at least 1."""
-    return max(1, len(os.sched_getaffinity(0)) // len(devices_of(settings)))
+    return max(1, usable_cores() // len(devices_of(settings)))

@@ -1,0 +1,46 @@
+"""What differs between Linux, macOS and other systems: file locks, cores, peak memory.
+
+Modules that some systems lack are imported in the functions, so that all modules of the suite can be imported anywhere.
+"""
+
+import os
+import sys
+
+from linearized.base.errors import UserError
+
+
+def lock_file(handle: int, *, shared: bool = False) -> None:
+    """Lock an open file or folder for this process, without waiting.
+
+    Args:
+        shared: Whether other processes may hold shared locks at the same time.
+
+    Raises BlockingIOError if another process holds the lock, `UserError` on a system without such locks (Windows).
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError as error:
+        message = ("This system has no POSIX file locks, which runs and shards need. On Windows, use the Windows "
+                   f"Subsystem for Linux (wsl --install). Received: the platform {sys.platform}.")  # fmt: skip
+        raise UserError(message) from error
+    fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use; all cores where the system does not restrict processes."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_bytes() -> int:
+    """Return the largest resident memory so far of this process, or of a child that ended, in bytes.
+
+    Linux counts in KiB and macOS in bytes. Without the module `resource`, the memory that is resident now is returned.
+    """
+    try:
+        import resource
+    except ModuleNotFoundError:
+        import psutil
+
+        return psutil.Process().memory_info().rss
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
