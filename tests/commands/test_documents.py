@@ -21,6 +21,7 @@ SETTINGS = {
     "train.py": "linearized.experiments.train:TrainSettings",
     "kernel_fit.py": "linearized.experiments.krr:KernelFitSettings",
     "kernel_gen": "kernel_gen.jobs.gram_job:GramJobSettings", "kernel_gen.embed": "kernel_gen.embed:EmbedSettings",
+    "gram": "kernel_gen.jobs.gram_job:GramJobSettings",
     "train": "linearized.experiments.train:TrainSettings", "krr": "linearized.experiments.krr:KernelFitSettings",
     "theory": "linearized.experiments.theory_settings:TheorySettings",
     "compare": "linearized.experiments.compare:CompareSettings",
@@ -34,7 +35,7 @@ SIZES = {
     "train.py": FIT, "kernel_fit.py": ROWS, "kernel_gen": ROWS, "kernel_gen.embed": [*ROWS, "--embedding_dim=32"],
     "compare": [*ROWS, "--num_units=4", "--models=RF,NT", "--max_cg_iters=2"],
     "finetune": ["--dataset=DIGITS", *ROWS, "--epochs=1"], "train": FIT, "krr": ROWS, "linearized.train": FIT,
-    "theory": [*ROWS, "--sizes=10,13"],
+    "gram": ["--dataset=PATCHES", *ROWS], "theory": [*ROWS, "--sizes=10,13"],
     "reproduce": ["--figure=synth_kappa", "--dry_run"],
 }  # fmt: skip
 SLOW = r"launch|compare|finetune|train|kernel_fit|krr|theory|noise_ind|--out"  # others are run in seconds
