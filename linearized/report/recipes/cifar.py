@@ -14,7 +14,7 @@ CATS_AND_AIRPLANES = FigureRecipe(
     axis="noise_ind",
     metric="test_accuracy",
     curves=curves(UNITS, rate=0.001),  # at 0.003 photo patches diverge
-    scales=scales(15, ()) | {"laptop": Scale((0, 5, 10, 14), (0,), {"num_train": 1500, "num_test": 500})},
+    scales=scales(15, ()) | {"laptop": Scale((0, 5, 10, 14), (0,), {"num_train": 1500, "num_test": 500, "validation": 300})},
 )
 TEN_CLASSES = FigureRecipe(
     title="CIFAR10, noise in place of low frequencies",
@@ -34,7 +34,7 @@ TEN_CLASSES = FigureRecipe(
         Curve("LAPLACE KRR", "krr", {"kernel": "LAPLACE"}),
     ),
     scales={
-        "laptop": Scale((0, 1, 2), (0,), {"num_train": 400, "num_test": 200}),
+        "laptop": Scale((0, 1, 2), (0,), {"num_train": 640, "num_test": 300, "validation": 128}),
         "workstation": Scale(tuple(range(0, 15, 3)), (0, 1), {"num_train": 5000, "num_test": 2000}),
         "paper": Scale(tuple(range(15)), (0, 1, 2), {}),
     },
