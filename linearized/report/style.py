@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 
 from linearized.storage.files import whole_file
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# Okabe and Ito, and grey
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#808080")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 NARROW = 4.4  # inches: a picture that is read on a phone, or two or three beside each other
 LINES = ("-", "--", "-.", ":")
 STYLE = {"axes.grid": True, "axes.axisbelow": True, "axes.titlepad": 8, "grid.alpha": 0.3, "axes.spines.top": False,

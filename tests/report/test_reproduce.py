@@ -16,6 +16,7 @@ from linearized.report import reproduce
 from linearized.report.recipes import RECIPES, SCALES, plot
 from linearized.report.recipes.estimate import disk_bytes, seconds
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Run, Scale, runs
+from linearized.report.style import COLOURS, MARKERS
 from linearized.settings.config import parse
 
 ROOT = Path(__file__).parents[2]
@@ -176,3 +177,9 @@ def test_a_small_figure_with_predictions_is_run_and_drawn(name, directories, tmp
     assert len(points) == expected and points[recipe.metric].notna().all()
     assert (tmp_path / f"{name}-laptop.png").stat().st_size > 5000
     assert f"mean {recipe.metric.replace('_', ' ')}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("figure", RECIPES)
+def test_curves_of_a_figure_differ_in_colour_and_marker(figure):
+    looks = list(zip(COLOURS, MARKERS, strict=True))
+    assert len(set(COLOURS)) == len(set(MARKERS)) == len(looks) >= len(RECIPES.load(figure).curves)

@@ -14,7 +14,8 @@ CATS_AND_AIRPLANES = FigureRecipe(
     axis="noise_ind",
     metric="test_accuracy",
     curves=curves(UNITS, rate=0.001),  # at 0.003 photo patches diverge
-    scales=scales(15, ()) | {"laptop": Scale((0, 5, 10, 14), (0,), {"num_train": 1500, "num_test": 500, "validation": 300})},
+    scales=scales(15, ())
+    | {"laptop": Scale((0, 5, 10, 14), (0,), {"num_train": 1500, "num_test": 500, "validation": 300})},
 )
 TEN_CLASSES = FigureRecipe(
     title="CIFAR10, noise in place of low frequencies",
