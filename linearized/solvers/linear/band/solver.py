@@ -1,4 +1,4 @@
-"""Band solver: reduces K to a band once, in place, then factors the band for each ridge. Default where K fits in memory.
+"""Band solver: reduces K to a band once, in place, then factors the band for each ridge; default if K fits in memory.
 
 K = Q B Qᵀ takes 4/3 n³ operations, all BLAS-3 (one Cholesky factor takes n³/3, eigenvalues five times as long). Then
 α = Q(B + ρI)⁻¹QᵀY takes n · b² operations per ridge, and one pass of reflections for all ridges together. One triangle
