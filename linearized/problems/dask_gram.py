@@ -85,9 +85,8 @@ class DaskGramProblem(GramProblem):
         product = dask.array.stack(summands).sum(axis=0)
         seconds = dask.delayed(sum)([seconds for _, seconds in shares])
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="(?s).*large graph"
-            )  # v is part of the graph, so that it survives the death of a worker
+            # v is part of the graph, so that it survives the death of a worker.
+            warnings.filterwarnings("ignore", message="(?s).*large graph")
             future = self.client.compute(dask.delayed(tuple)([dask.delayed(product), seconds]))
         product, seconds = self._result(future)
         self._read += seconds

@@ -135,11 +135,11 @@ class FeatureProblem(LeastSquares):
 
     @property
     def _by_units(self) -> bool:
-        """Whether the tiles of `forward` and `adjoint` are by units: as they are kept, otherwise True (a GEMM with all rows)."""
+        """Whether `forward` and `adjoint` use tiles by units: as they are kept, otherwise True (GEMM with all rows)."""
         return self.dual if self.kept else True
 
     def _tiles(self, by_units: bool) -> Iterator[tuple[slice, Any]]:
-        """Yield tiles T with their slices of units (the last is the bias) or of rows; each is valid until the next one."""
+        """Yield tiles with their slices of units (the last is the bias) or rows; each is valid until the next one."""
         if self._stored is not None:
             yield from self._stored
             return
@@ -243,7 +243,7 @@ class FeatureProblem(LeastSquares):
         return GramProblem(gram, self.targets if self.dual else moment, memory=self.memory, overwrite=True)
 
     def _gram_matrix(self) -> Float64[np.ndarray, "side side"]:
-        """Return the smaller of A Aᵀ and AᵀA, formed once from float32 products of deep tiles that are summed in float64."""
+        """Return the smaller of A Aᵀ and AᵀA, formed once from float32 products of tiles that are summed in float64."""
         if self._gram is None:
             gram = np.zeros((min(self.rows, self.params),) * 2)
             for _, tile in self._deep_tiles():
