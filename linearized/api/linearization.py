@@ -42,12 +42,12 @@ class LinearizedPath:
     _linear: keras.Model
 
     def predict(self, x: Any) -> Float64[np.ndarray, "ridges m k"]:
-        """Return the outputs at every ridge for rows (m, ...), with one J v per ridge; see `JacobianProblem.predict`."""
+        """Return the outputs at every ridge for rows (m, ...): one J v per ridge, see `JacobianProblem.predict`."""
         values = self._problem.predict(x, np.concatenate([one.value for one in self.solutions], axis=1))
         return np.ascontiguousarray(values.reshape(len(values), len(self.ridges), -1).transpose(1, 0, 2))
 
     def model(self, place: int) -> keras.Model:
-        """Return the Keras model of the ridge at index `place` of `ridges`; it can be saved, loaded and used to predict."""
+        """Return the Keras model for the ridge at index `place`; it can be saved, loaded and used to predict."""
         model = copied(self._linear)
         set_direction(model, self.solutions[place].value)
         return model

@@ -31,14 +31,12 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
     select : "gcv" (generalised cross-validation) or "loo" (exact leave-one-out squared error). With one ridge nothing
         is chosen.
     kernel : "precomputed": X is K, between train rows in `fit` and between new and train rows in `predict`. "NTK",
-    "RF",
-        "CNTK", "POLYNOMIAL" or "STAX", or "package.module:function" for a function of blocks of rows (see
+        "RF", "CNTK", "POLYNOMIAL" or "STAX", or "package.module:function" for a function of blocks of rows (see
         `kernel_gen.kernels.own`): a kernel of `kernel_gen.gram`, in float64. Otherwise an argument of
         `sklearn.metrics.pairwise.pairwise_kernels`: a name such as "rbf", or a function of two rows.
     kernel_params : dict of parameters of that kernel.
     solver : "auto" (band for gcv, eigh for loo), or one of `linearized.solvers.GRAM_SOLVERS` that computes what
-    `select`
-        requires.
+        `select` requires.
     rtol : Residual to reach; None: see `linearized.kernel_ridge.ridge_path.fit`.
 
     Attributes

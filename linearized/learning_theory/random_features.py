@@ -89,7 +89,7 @@ def _chi(zeta: float, one: float, two: float, ridge: float) -> float:
         return (one - taken) * (two - taken) - square * p
 
     low, high = 0.0, min(one, two)
-    for _ in range(200):  # the largest p at which both factors are positive
+    for _ in range(200):  # bisect for the largest p at which both factors are positive
         middle = (low + high) / 2
         low, high = (middle, high) if middle + zeta * middle / (1 + zeta * middle) < min(one, two) else (low, middle)
     return -float(brentq(excess, 0.0, high, xtol=1e-300, rtol=1e-15))

@@ -116,7 +116,7 @@ def _connected(address: str) -> Any:
 
     try:
         return Client(address, timeout=TIMEOUT, set_as_default=False)
-    except Exception as error:  # whatever Dask or its TLS raises
+    except Exception as error:  # Dask and its TLS layer raise various types
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"No Dask scheduler answers at {address}: {reason}. Start one, or take none.") from error
 

@@ -24,7 +24,7 @@ from linearized.storage.products import add_symmetric, cut, multiply, spread
 FIXED = 20  # fixed cost of a product, in units of the cost per column (measured: 17 to 22)
 GAIN = 0.1  # smallest fraction of the run time that random columns must save
 WIDEST = 80  # largest number of columns in a block
-# Largest difference of K[i, j] and K[j, i], relative to the largest diagonal entry; it is 1e-4 for float32 kernels.
+# Largest allowed difference of K[i, j] and K[j, i], relative to the largest diagonal entry; float32 kernels reach 1e-4.
 SYMMETRIC = 1e-3
 SQUARE = 512  # rows of the square blocks that are compared with their mirror image
 ROWS, COLUMNS = 256, 16384  # size of a block of K in float32 products

@@ -43,8 +43,7 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         ----------
         X, y : Train rows (n, d) and targets (n,) or (n, k).
         sample_weight : A weight of at least 0 for each row, or one number. A row of weight 2 counts as two rows, also
-        in the
-            default grid and in generalised cross-validation; weights should therefore be about 1 on average.
+            in the default grid and in generalised cross-validation; weights should therefore be about 1 on average.
 
         Raises ValueError if the input is invalid.
         """

@@ -99,9 +99,8 @@ class NetworkClassifier(ClassifierMixin, _Network):
     model : A name of `linearized.models.MODELS`, such as "NN", "CNN" or "SNNK_MLP".
     num_units : Units of a layer, or channels of a convolutional network.
     ridge : λ of the model's own penalty.
-    epochs, learning_rate, batch_size, optimizer : Training settings; the rate rises for up to five epochs and falls to
-    0
-        along half a cosine. `optimizer` is "adam", "adamw" or "sgd".
+    epochs, learning_rate, batch_size, optimizer : Training settings; the rate rises for up to five epochs and falls
+        to 0 along half a cosine. `optimizer` is "adam", "adamw" or "sgd".
     image_shape : (height, width, channels) of a row's image; required for models of images.
     settings : dict of further flags of `linearized train` that the model reads, such as {"num_layers": 2}.
     random_state : Seed of the initial weights and of the order of the rows.

@@ -1,4 +1,4 @@
-"""Eigenvector solver: each ridge costs two products, and leave-one-out errors are exact at every ridge.
+"""Eigendecomposition solver: each ridge costs two products, and leave-one-out errors are exact at every ridge.
 
 With K = V diag(w) Vᵀ, α = V(w + ρ)⁻¹VᵀY, the degrees of freedom are Σ w/(w + ρ), and the contribution of a row's own
 label to its prediction follows from [(K + ρI)⁻¹]_ii = Σ_j V_ij²/(w_j + ρ). Takes about 9 n³ operations once and memory

@@ -30,7 +30,7 @@ class LockStep:
         stall: Number of steps without halving its residual after which a ridge is stopped; None never stops it.
 
     Attributes:
-        values: As for `linearized.solvers.linear.multi_shift.MultiShift`; so are `norms`, `trace` and `active`.
+        values: See `linearized.solvers.linear.multi_shift.MultiShift`, also for `norms`, `trace` and `active`.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 A factor in the precision of K, possibly at a larger ridge where K + ρI is not positive definite in that precision, is a
 preconditioner for CG at the true ρ. All ridges and columns take their steps together, so that one product with K
-serves them all; a ridge leaves once it is done.
+serves them all; a ridge is dropped once it is done.
 
 The state is stored as (n, ridges, columns), which can be reshaped for a product without copying.
 """

@@ -12,12 +12,13 @@ EPSILON = 1e-8
 
 
 class _Scaled(keras.optimizers.Optimizer):
-    """Base of the optimizers: scales for the gradients, and an L2 decay.
+    """Base class of the optimizers: gradient scales and L2 decay.
 
     Args:
+        learning_rate: Rate, as in Keras.
         scales: One number per trainable variable, in the order of the gradients, or None.
         l2_decay: λ ≥ 0: gradients g become g + λ w before the step, after their scales, for every trained variable.
-            That is PyTorch's `weight_decay` of SGD and Adam; in Adam it differs from AdamW's decay, since λ w is
+            That is PyTorch's `weight_decay` of SGD and Adam. In Adam it differs from AdamW's decay, because λ w is
             divided by the root of the squared gradients' mean like g itself.
     """
 
