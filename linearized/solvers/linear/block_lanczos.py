@@ -6,8 +6,8 @@ each ridge is a small problem (T + ρI)X = E₁R. Its block elimination,
 
     D_j = T_j + ρI - B_{j-1} D_{j-1}⁻¹ B_{j-1}ᵀ,    z_{j+1} = -B_j D_j⁻¹ z_j,    z_1 = R,
 
-gives the residual at every step: Y - (A Aᵀ + ρI)α = Q_{j+1} z_{j+1}. A dual residual r corresponds to the primal
-residual Aᵀr, whose squared norm is tr zᵀT_{j+1}z: exact, and available one product later. A step costs one product,
+gives the residual at every step: `Y - (A Aᵀ + ρI)α = Q_{j+1} z_{j+1}`. A dual residual r corresponds to the primal
+residual Aᵀr, whose squared norm is `tr zᵀT_{j+1}z`: exact, and available one product later. A step costs one product,
 8 · size · side · block operations of reorthogonalisation, and a negligible amount per ridge. (Golub & Underwood,
 Mathematical Software III, 1977; shifted systems as in Frommer, Computing 70, 2003.)
 """
@@ -133,7 +133,7 @@ class _Lanczos:
         self._take((diagonal + diagonal.T) / 2, again @ left, fresh)
 
     def _take(self, diagonal: np.ndarray, below: np.ndarray, fresh: np.ndarray) -> None:
-        """Append T_j, B_j and Q_{j+1}, and update the residuals."""
+        """Append T_j, B_j and `Q_{j+1}`, and update the residuals."""
         if self.problem.dual:
             self._note(np.sqrt(np.maximum(np.einsum("rwc,wv,rvc->r", self.small.z, diagonal, self.small.z), 0)))
         self.small.eliminate(diagonal, below)
