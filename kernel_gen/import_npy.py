@@ -31,7 +31,7 @@ from linearized.storage.array_files import read_npy
 from linearized.storage.manifest import Manifest
 from linearized.storage.shard_folder import refusals_undone
 
-SYMMETRY = 1e-3  # k(x,z) against k(z,x), relative: more is another file or another order
+SYMMETRY = 1e-3  # largest relative difference of k(x,z) and k(z,x); larger ones indicate another file or another order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +116,9 @@ class Matrices:
                 )
 
     def entries(self, tile: Tile) -> np.ndarray:
-        """Return the entries of a tile. Raises `UserError` where a square on the diagonal is not symmetric."""
+        """Return the entries of a tile. Raises `UserError` for a square on the diagonal that is not symmetric."""
         rows, columns = slice(tile.start, tile.stop), slice(tile.left, tile.right)
-        if tile.band.block == "validation":  # from the triangle above, since row files may lack the one below
+        if tile.band.block == "validation":  # from the upper triangle, because row files may lack the lower one
             return self._train[columns, slice(self._n + tile.start, self._n + tile.stop)].T
         if tile.band.block == "test":
             return self._test[rows, columns] if self._by_test_row else self._test[columns, rows].T
@@ -140,26 +140,26 @@ class FileWork(GramWork):
         self._config = config
 
     def prepare(self, dataset: Dataset) -> None:
-        """See `Work`."""
+        """Open the matrices and check their sizes against the dataset."""
         super().prepare(dataset)
         self._matrices = Matrices(self._config, self.rows)
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """See `Work`."""
+        """Return the tiles of a shard: per band the square on the diagonal and the remaining columns."""
         return tiles(manifest, shard, run=manifest.n)
 
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
-        """See `Work`."""
+        """Return a function that reads the entries of a tile."""
         return lambda: self._matrices.entries(tile)
 
 
 def _upper_filled(square: np.ndarray) -> np.ndarray:
-    """Return a square whose zeros below the diagonal are mirrored from above: files may hold the triangle alone."""
+    """Return a square whose zeros below the diagonal are copied from above: files may contain the upper triangle alone."""
     return np.where((square == 0) & (np.tri(len(square), k=-1) > 0), square.T, square)
 
 
 def run(config: ImportSettings) -> Job:
-    """Write all shards that are not there. Raises `UserError` for files that are not what the flags say."""
+    """Write all missing shards. Raises `UserError` for files that do not agree with the flags."""
     with refusals_undone(config.path()):
         job = open_job(config)
         make(job, range(len(job.manifest.shards)))

@@ -85,7 +85,7 @@ def main(config: StatusSettings) -> None:
     folder = settings.path()
     kind = kind_of(folder)
     if kind is None:
-        if folder.is_dir():  # of a job that was killed before it described the folder
+        if folder.is_dir():  # left by a job that was killed before it wrote the folder's manifest
             from linearized.storage.shard_folder import tidy
 
             tidy(folder)
@@ -108,7 +108,7 @@ def main(config: StatusSettings) -> None:
 
 
 def say_runs() -> None:
-    """Print the runs that are not finished, after removing what killed ones left and do not need."""
+    """Print the unfinished runs, after removing temporary files of killed ones."""
     from linearized.base.terminal import say
     from linearized.storage.run_states import unfinished_runs
 

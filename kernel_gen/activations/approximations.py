@@ -38,7 +38,7 @@ class HermiteDual(Series):
         return -(-(self.degree + 1) // BLOCK) * BLOCK
 
     def rows(self, variance, terms):
-        """Return the coefficients of the function and of its derivative, with zeros beyond `degree`, and the variance."""
+        """Return the coefficients of the function and of its derivative, 0 beyond `degree`, and the variance."""
         z, weights = hermite.nodes((0.0,), self.degree)
         x = jnp.sqrt(variance)[..., None] * z.astype(variance.dtype)
         basis = hermite.basis(z, terms - 1) * weights

@@ -23,7 +23,7 @@ REACH = 9.0  # largest radius: exp(-r²/2) is 3e-18
 
 
 class Polar(Activation):
-    """An activation by quadrature over four sectors, for a function in `jax.numpy` that is smooth on both sides of 0."""
+    """An activation by quadrature over four sectors; the function is in `jax.numpy` and smooth on both sides of 0."""
 
     def value_and_slope(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return f(x) and f'(x)."""

@@ -25,7 +25,7 @@ class Polynomial(Activation):
         super().__init__(scalar)
         self.centre = 1.0 if hermite else 0.0
         degree = len(coefficients) - 1
-        # table[l, i]: factor of √v^l (v - centre)^i in the l-th Hermite coefficient; factorials are multiplied as logarithms.
+        # table[l, i]: factor of √v^l (v - centre)^i in the l-th Hermite coefficient; factorials by their logarithms.
         self.table = np.zeros((degree + 1, degree // 2 + 1))
         for power, coefficient in enumerate(coefficients):
             for i in range(power // 2 + 1):
