@@ -1,4 +1,4 @@
-"""Scalar functions and their duals, which map a kernel entrywise to that of a layer with the function as activation.
+"""Scalar functions and their duals, the effect of a layer with this activation on a kernel, entry by entry.
 
 `ACTIVATIONS` is the table and `activation("leaky_relu(0.1)")` returns one of its entries. To add an activation, write a
 function and its name in `linearized.base.activations` and add a line here; the tests in tests/contracts then include

@@ -1,6 +1,6 @@
 """The probability P(z₁ > h, z₂ > k) for standard normal z₁, z₂ of correlation c.
 
-The algorithm is that of Drezner & Wesolowsky (1990) as corrected by Genz (2004). For |c| below 0.925 the density is
+The algorithm is that of Drezner & Wesolowsky (1990) as corrected by Genz (2004). For `|c|` below 0.925 the density is
 integrated over the angle arcsin c; above, over √(1 - c²) from the limit c = ±1, whose non-smooth part is integrated in
 closed form. Both use 20 points: errors of 5e-16 in float64.
 """
@@ -17,7 +17,7 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(20)
 
 
 def upper_orthant(h: jax.Array, k: jax.Array, c: jax.Array, s: jax.Array) -> jax.Array:
-    """Return P(z₁ > h, z₂ > k), where s = √(1 - c²), for |h|, |k| up to 37. Costs about 40 exponentials per entry."""
+    """Return P(z₁ > h, z₂ > k), where s = √(1 - c²), for `|h|`, `|k|` up to 37. Costs about 40 exponentials."""
     h, k, c, s = jnp.broadcast_arrays(h, k, c, s)
     near = jnp.abs(c) > BRANCH
     return jnp.where(near, _near(h, k, jnp.where(near, c, 1), jnp.where(near, s, 0)), _far(h, k, jnp.where(near, 0, c)))
@@ -36,7 +36,7 @@ def _far(h, k, c):
 
 
 def _near(h, k, c, s):
-    """Return the probability as the limit |c| = 1 minus an integral over √(1 - c²)."""
+    """Return the probability as the limit `|c|` = 1 minus an integral over √(1 - c²)."""
     k = jnp.where(c < 0, -k, k)
     product, square = h * k, (h - k) ** 2
     first, second = (4 - product) / 8, (12 - product) / 16

@@ -26,7 +26,7 @@ POINTS = 6  # points of the interpolation in √(1 - |c|) that continues a dual 
 
 
 class _Plain:
-    """A user's function in place of a function of the table."""
+    """A user's function, with the interface of the functions in the table."""
 
     def __init__(self, function: Callable, text: str):
         self.function, self.text = function, text
@@ -38,9 +38,9 @@ class _Plain:
 class FromDual(Activation):
     """A dual given as an expression of (k12, k11, k22), entry by entry in jax.numpy, with its slope by autodiff.
 
-    Autodiff returns NaN or noise where the correlation is 1: there dual and slope are continued by interpolation in √(1
-    - |c|), in which duals are smooth. Their error is 1e-9 of their largest value in float64 and 1e-3 in float32 as long
-    as they change slowly with c, as exp(-‖x - z‖²) does at variances of 1. The error grows with the cube of the
+    Autodiff returns NaN or noise where the correlation is 1. There dual and slope are continued by interpolation in
+    `√(1 - |c|)`, in which duals are smooth. Their error is 1e-9 of their largest value in float64 and 1e-3 in float32
+    as long as they change slowly with c, as exp(-‖x - z‖²) does at variances of 1. The error grows with the cube of the
     variance: 1e-5 in float64 at variances of 25, where float32 is not usable.
     """
 

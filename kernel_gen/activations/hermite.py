@@ -3,7 +3,7 @@
 Mehler's formula turns the series into duals: E[f(σ₁u) f(σ₂v)] = Σ_k a_k(σ₁) a_k(σ₂) c^k for correlation c. Truncation
 at a degree omits Σ_{k>degree} a_k² at c = 1, which is the theoretical error on inputs of unit norm.
 
-The integrals are Gauss-Legendre panels between the kinks of f on |z| <= 16, and h_k √φ is bounded and computed by its
+The integrals are Gauss-Legendre panels between the kinks of f on `|z|` <= 16, and h_k √φ is bounded and computed by its
 recursion, so that any degree is stable: for f of bounded variation a_k has an error of 1e-14, up to degree 1,000 and
 beyond.
 """
@@ -62,7 +62,7 @@ def _weighted(z: np.ndarray, degree: int):
 
 @functools.lru_cache(maxsize=64)
 def nodes(kinks: tuple[float, ...], degree: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes and weights of ∫ dz over |z| <= REACH, in panels that end at the kinks and resolve h_degree."""
+    """Return nodes and weights of ∫ dz over `|z|` <= REACH, in panels that end at the kinks and resolve h_degree."""
     width = min(PANEL, 16 / np.sqrt(degree + 1))
     ends = np.unique([-REACH, *(kink for kink in kinks if abs(kink) < REACH), REACH])
     edges = [np.linspace(a, b, int(np.ceil((b - a) / width)) + 1) for a, b in itertools.pairwise(ends)]

@@ -1,9 +1,8 @@
 """Piecewise polynomials, whose duals are moments of truncated Gaussian pairs in closed form.
 
 f(x) = a₀ + a₁ x + a₂ x² + Σ J (x - t)₊^p over the kinks t >= 0 + Σ J (t - x)₊^p over those below 0. The kink terms are
-corrections that vanish with the variance, so that small inputs keep full precision. With h = |t|/σ₁, k = |t'|/σ₂ and
-N_pq =
-E[(z₁ - h)₊^p (z₂ - k)₊^q], Stein's lemma gives
+corrections that vanish with the variance, so that small inputs keep full precision. With h = `|t|`/σ₁, k = `|t'|`/σ₂
+and N_pq = E[(z₁ - h)₊^p (z₂ - k)₊^q], Stein's lemma gives
 
     N_{p+1,q} = p N_{p-1,q} + c q N_{p,q-1} - h N_{p,q}
 
@@ -22,7 +21,7 @@ from kernel_gen.activations.bivariate import upper_orthant
 from linearized.base.activations import Scalar
 
 FARTHEST = 37.0  # standard deviations beyond which a normal probability is 0 in float64
-Kink = tuple[float, int, float]  # J, p, t
+Kink = tuple[float, int, float]  # (J, p, t), see the module
 
 
 class Piecewise(Activation):
@@ -70,7 +69,7 @@ class Moments:
         return jnp.broadcast_to(total, jnp.broadcast_shapes(self.k12.shape, *(std.shape for std in self.stds)))
 
     def threshold(self, t: float, side: int):
-        """Return |t|/σ, limited to `FARTHEST`, beyond which the probability is 0."""
+        """Return `|t|`/σ, limited to `FARTHEST`, beyond which the probability is 0."""
         if t == 0:
             return jnp.zeros((), self.stds[side].dtype)
         std = jnp.maximum(self.stds[side], jnp.finfo(self.stds[side].dtype).tiny ** 0.5)
@@ -91,14 +90,16 @@ class Moments:
         if mean is None:
             return self.s**q * (math.gamma((q + 1) / 2) * 2 ** (q / 2 - 1) / math.sqrt(math.pi))
         safe = jnp.where(self.s > 0, self.s, 1)
-        ratio = jnp.where(self.s > 0, mean / safe, jnp.sign(mean) * FARTHEST)  # at s = mean = 0: ½
+        ratio = jnp.where(
+            self.s > 0, mean / safe, jnp.sign(mean) * FARTHEST
+        )  # at s = mean = 0 the ratio is 0, which gives ½
         before, now = self.s * _phi(ratio), ndtr(ratio)
         for power in range(q):
             before, now = now, mean * now + (before if power == 0 else power * self.s**2 * before)
         return now
 
     def joint(self, p: int, q: int, t1: float, t2: float):
-        """Return N_pq at |t1|/σ₁, |t2|/σ₂, with correlation -c if the kinks lie on different sides of 0."""
+        """Return N_pq at `|t1|`/σ₁, `|t2|`/σ₂, with correlation -c if the kinks lie on different sides of 0."""
         key = (p, q, abs(t1), abs(t2), _side(t1) * _side(t2))
         if key not in self.found:
             self.found[key] = self._joint(p, q, t1, t2)
@@ -110,7 +111,9 @@ class Moments:
             if t1 == t2 == 0:
                 return 0.25 + jnp.arctan2(c, self.s) / (2 * math.pi)
             return upper_orthant(h, k, c, self.s)
-        mean1, mean2 = (None, None) if t1 == t2 == 0 else (c * k - h, c * h - k)  # of z₁ at z₂ = k, of z₂ at z₁ = h
+        mean1, mean2 = (
+            (None, None) if t1 == t2 == 0 else (c * k - h, c * h - k)
+        )  # conditional means of z₁ at z₂ = k and of z₂ at z₁ = h
         if p == 0:  # the same recursion in the other index
             own = _phi(k) * self.given(0, mean1) if q == 1 else (q - 1) * self.joint(0, q - 2, t1, t2)
             rest = c * _phi(h) * self.given(q - 1, mean2)

@@ -50,17 +50,20 @@ class Polynomial(Activation):
 
 
 def polynomial(scalar: Scalar) -> Polynomial:
-    """Return c₀ + c₁ x + ... with the coefficients in the arguments."""
+    """Return the activation c₀ + c₁ x + ... with the coefficients in the arguments."""
     return Polynomial(scalar, scalar.split()[0])
 
 
 def monomial(scalar: Scalar) -> Polynomial:
-    """Return x^degree, whose dual is Σ (degree!)² / (l! (2^i i!)²) k12^l (k11 k22)^i over l + 2i = degree."""
+    """Return the activation x^degree.
+
+    Its dual is Σ (degree!)² / (l! (2^i i!)²) k12^l (k11 k22)^i over l + 2i = degree.
+    """
     return Polynomial(scalar, [0.0] * _degree(scalar) + [1.0])
 
 
 def hermite(scalar: Scalar) -> Polynomial:
-    """Return He_degree / √degree!, whose dual is k12^degree where both variances are 1."""
+    """Return the activation He_degree / √degree!, whose dual is k12^degree where both variances are 1."""
     return Polynomial(scalar, [0.0] * _degree(scalar) + [1.0], hermite=True)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.special import spherical_jn
 
-from linearized.base.scalar_functions import relu as function  # noqa: F401 - the activation's first word: f(x)
+from linearized.base.scalar_functions import relu as function  # noqa: F401 - the function f(x) of this module's duals
 from linearized.base.shapes import Float, Float64
 
 
@@ -45,7 +45,7 @@ def polynomials(degree: int) -> tuple[Float64[np.ndarray, " terms"], Float64[np.
     """
     u = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
     a = (1 + u) / 2
-    angle = 2 * np.arcsin(np.sqrt((1 - a) / 2))  # arccos(a), to the last digit near a = 1
+    angle = 2 * np.arcsin(np.sqrt((1 - a) / 2))  # arccos(a), in full precision near a = 1
     # sin t - t cos t = t² j₁(t), again without the cancellation at small angles.
     values = angle / np.sqrt(1 - a), angle**2 * spherical_jn(1, angle) / (1 - a) ** 1.5
     first, second = (chebyshev.cheb2poly(chebyshev.chebfit(u, value / np.pi, degree))[::-1] for value in values)

@@ -1,7 +1,7 @@
 """Smooth activations without a closed form: Mehler's series with the Hermite coefficients of each variance.
 
 E[f(u) f(v)] = Σ_k a_k(σ₁) a_k(σ₂) c^k with a_k(σ) = E[f(σz) h_k(z)], and the slope is the same series of f', for inputs
-of any norm. For f analytic in a strip |Im x| < δ the coefficients decrease like exp(-δ √(2k)/σ), so that
+of any norm. For f analytic in a strip `|Im x|` < δ the coefficients decrease like exp(-δ √(2k)/σ), so that
 
     terms ≈ (21 σ/δ)²    in float64, (14 σ/δ)² in float32, rounded up to a power of two.
 
@@ -22,7 +22,7 @@ from kernel_gen.activations.base import Activation, correlation, derivative
 from linearized.base.errors import UserError
 
 MOST_TERMS = 2048
-REACH = 13.0  # φ h_k is below 1e-18 beyond
+REACH = 13.0  # half the range of integration; φ h_k is below 1e-18 beyond it
 TAIL = {"float32": 1e-9, "float64": 1e-15}
 BLOCK = 16  # terms in one pass over a block of entries
 

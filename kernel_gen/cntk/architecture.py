@@ -45,7 +45,7 @@ class GlobalAvgPool:
 class Stage:
     """`convs` pairs of convolution and ReLU on images of `height` x `width`, then an average pool of `pool`.
 
-    `reach` is, for each axis, the largest offset |i' - i| of the pixel covariance that is needed inside the stage.
+    `reach` is, for each axis, the largest offset `|i' - i|` of the pixel covariance that is needed inside the stage.
     """
 
     height: int

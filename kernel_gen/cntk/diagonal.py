@@ -1,7 +1,7 @@
 """The diagonal maps of a CNTK: the standard deviation of every pixel at every convolution, from one image alone.
 
 The variance of pixel i is K(i, i) of the image with itself, and a pool needs K(i, i + d) for the offsets d within its
-square: |d| <= 1 before one pool of 2, <= 3 before two. Therefore the recursion of `recursion_numba` runs on these few
+square: `|d|` <= 1 before one pool of 2, <= 3 before two. Therefore the recursion of `recursion_numba` runs on these few
 offsets, in float64 with exact functions, for one image after another on all cores. Cost for Myrtle-5 on 32x32: 25 of
 the 49 offsets (the others mirror them), 52,000 square roots and arc sines, below 2 ms per image.
 """

@@ -25,7 +25,9 @@ from linearized.settings.gram_settings import KernelSettings
 class Cntk(Kernel):
     """The fused kernel: diagonal maps once per image, then pairs of images on all cores or on the current GPU."""
 
-    tile = 32  # 1,024 pairs: some seconds of work for two cores, one launch on a GPU, and little work to repeat
+    tile = (
+        32  # 1,024 pairs: some seconds of work for two cores or one GPU launch; little is lost if a tile is interrupted
+    )
     positive = True
 
     def __init__(self, architecture: Architecture, image_shape: tuple[int, int, int], settings: KernelSettings):

@@ -20,7 +20,7 @@ from kernel_gen.cntk.recursion_numba import SNAP
 
 
 def kappas(c: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return κ₀ and κ₁ of correlations, computed from t = 1 - |c| to keep full precision where c is near 1 or -1."""
+    """Return κ₀ and κ₁ of correlations, computed from t = 1 - `|c|` to keep full precision where c is near 1 or -1."""
     t = 1 - jnp.abs(c)
     t = jnp.where(t > SNAP[c.dtype.name], t, 0)
     angle = 2 * jnp.arcsin(jnp.minimum(jnp.sqrt(t / 2), 1)) / math.pi  # arccos|c|/π

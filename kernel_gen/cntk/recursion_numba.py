@@ -1,4 +1,4 @@
-"""The fused CNTK of two images on a CPU: rows of pixel pairs stream through all layers of a stage in the L1/L2 caches.
+"""The fused CNTK of two images on a CPU: rows of pixel pairs stream through all layers of a stage in cache.
 
 From the recursion (Arora et al., On Exact Computation with an Infinitely Wide Neural Net, 2019) to the code. Between
 pixels i of x and i' of x', with q = σ²/9, b the bias std and s, s' the standard deviations (diagonal maps):
@@ -22,7 +22,7 @@ compiles the loop into straight vector code with every constant in a register. T
 KiB at W = 32, the repeated maps 1 MiB.
 
 Cost of a layer with H·W pixels, (H·W)² pairs: about 45 operations per pair for the NTK (Σ₉ of K and T 8, c 3, square
-root of 1 - |c| 3, κ₁ 13, κ₀ 15, T 4), 25 for the NNGP; 2·channels + 4 for the first sums, 1 to 2 for a pool. Myrtle-5
+root of `1 - |c|` 3, κ₁ 13, κ₀ 15, T 4), 25 for the NNGP; 2·channels + 4 for the first sums, 1 to 2 for a pool. Myrtle-5
 on 32x32x3 processes 1.05M pairs of pixels at each of the first two layers, 65,536 at the third, 4,096 at the fourth:
 about 100 MFLOP in total.
 """

@@ -2,7 +2,7 @@
 
 For u ~ N(0, s₁²), v ~ N(0, s₂²) of correlation c, E[σ(u)σ(v)] = Σ_j a_j(s₁) a_j(s₂) c^j, a_j(s) = E[σ(s z) h_j(z)]:
 inputs of any norm have a series, each with its own coefficients. The slope, a derivative almost everywhere, has a
-series too. A positively homogeneous σ (ReLU, |x|, ExpNormalized) has σ(s z) = s σ(z) and a_j(s) = s a_j(1). For any
+series too. A positively homogeneous σ (ReLU, `|x|`, ExpNormalized) has σ(s z) = s σ(z) and a_j(s) = s a_j(1). For any
 other, coefficients are computed at nodes e^{k/50} on first use and interpolated between four of them, so that the
 numbers do not depend on the order of the inputs. E σ² has a relative error of 1e-7 for functions that grow as x, 1e-6
 as x² and 5e-6 as x³; the error of a_j is below that times √(E σ²). Oscillations reduce the accuracy: the a_j of sin and

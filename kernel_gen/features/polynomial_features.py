@@ -12,7 +12,7 @@ from linearized.settings.embedding_settings import EmbeddedRows
 from linearized.settings.reads import reads
 
 READS = reads("degree", "offset", "embedding_dim", "embedding_seed", "field")
-BATCH = 256  # rows
+BATCH = 256  # rows per batch
 
 
 class PolynomialFeatures:

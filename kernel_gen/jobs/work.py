@@ -98,7 +98,7 @@ class JobSettings(Protocol):
 
 
 class RunnerSettings(JobSettings, Protocol):
-    """Settings of a command that makes shards, see `linearized.settings.run_settings.ShardSettings`."""
+    """Settings of a command that computes shards, see `linearized.settings.run_settings.ShardSettings`."""
 
     shard: int
     wait: float

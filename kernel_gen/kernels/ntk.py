@@ -29,17 +29,17 @@ READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "a
 GRADIENTS = when(activation="relu")
 ROTATION_INVARIANT = ALWAYS
 SNAP = 4  # |c| within so many roundings of 1 is set to 1, as in `activations.base.correlation`
-DEGREES = {"float32": 7, "float64": 18}  # of the polynomials for κ₀ and κ₁: see relu.polynomials
+DEGREES = {"float32": 7, "float64": 18}  # degrees of the polynomials for κ₀ and κ₁, see `relu.polynomials`
 
 
 class FullyConnected(DifferentiableKernel):
     """The kernel of an infinitely wide network of `num_layers` dense layers with ReLU between them.
 
-    Accuracy, relative to the largest entry of K and measured up to 20 layers and d = 784: where |c| < 0.999, the error
-    of entries is up to 6e-7 for each hidden layer in float32 and 2e-15 in float64. Near c = 1 a rounding ε of the inner
-    product is a rounding √(2ε) of the angle, in each hidden layer: errors of NTKs of equal and nearly equal rows are up
-    to 3e-4 for each hidden layer in float32 and 2e-8 in float64, of NNGPs 1e-5 and 1e-14. The diagonal of `same` blocks
-    is exact. An input of zeros has correlation 0 with all others.
+    Accuracy, relative to the largest entry of K and measured up to 20 layers and d = 784: where `|c|` < 0.999, the
+    error of entries is up to 6e-7 for each hidden layer in float32 and 2e-15 in float64. Near c = 1 a rounding ε of the
+    inner product is a rounding √(2ε) of the angle, in each hidden layer: errors of NTKs of equal and nearly equal rows
+    are up to 3e-4 for each hidden layer in float32 and 2e-8 in float64, of NNGPs 1e-5 and 1e-14. The diagonal of `same`
+    blocks is exact. An input of zeros has correlation 0 with all others.
     """
 
     tile = 1024
@@ -63,7 +63,9 @@ class FullyConnected(DifferentiableKernel):
         entries = inner_products(one, two)
         dim, number = one.values.shape[1], self.dtype.type
         stds = [np.sqrt(self._variances(rows.squares, dim)) for rows in (one, two)]
-        least = float(np.finfo(self.dtype).tiny) ** 0.5  # below it the product of two inverses overflows
+        least = (
+            float(np.finfo(self.dtype).tiny) ** 0.5
+        )  # for smaller standard deviations the product of two inverses overflows
         inverses = [np.divide(1, std, out=np.zeros_like(std), where=std > least) for std in stds]
         vectors = [vector.astype(self.dtype) for vector in (*stds, *inverses)]
         factors = [number(factor) for factor in (self._first_factor(dim), self.weight_var, self.bias_var)]

@@ -40,14 +40,14 @@ class OwnKernel(Kernel):
 
     tile = 1024
     scale = "input"
-    own_threads = True  # the function may be unsafe in threads, and its matrix products take all cores
+    own_threads = True  # the function may not be thread-safe, and its matrix products use all cores
 
     def __init__(self, function: Callable[[Any, Any], Any], text: str, dtype: str = "float32"):
         self.function, self.text, self.dtype = function, text, np.dtype(dtype)
         self._checked, self._turn = False, threading.Lock()
 
     def prepare(self, x: np.ndarray) -> Float[np.ndarray, "n d"]:
-        """Return the rows in the kernel's precision. Raises `UserError` if the function is no kernel on the first rows."""
+        """Return the rows in the kernel's precision. Raises `UserError` if the function is no kernel on the first."""
         rows = finite_rows(x, self.dtype).view()
         rows.flags.writeable = False
         if not self._checked and len(rows):
@@ -58,7 +58,7 @@ class OwnKernel(Kernel):
     def block(
         self, one: Float[np.ndarray, "n1 d"], two: Float[np.ndarray, "n2 d"], *, same: bool = False
     ) -> Float[np.ndarray, "n1 n2"]:
-        """Return the function's values. Raises `UserError` for an error in the function, or another shape or type."""
+        """Return the function's values. Raises `UserError` for errors in the function and other shapes or types."""
         two = one if same else two
         same_width(one, two)
         if not len(one) or not len(two):

@@ -14,7 +14,10 @@ NUMBERS = ("NCHW", "OIHW", "NCHW")
 
 
 def convolve(lhs: jax.Array, rhs: jax.Array, strides: Any, padding: Any, **settings: Any) -> jax.Array:
-    """Compute `jax.lax.conv_general_dilated`; on a CPU, depthwise convolutions by a diagonal filter use sums of slices."""
+    """Compute `jax.lax.conv_general_dilated`; on a CPU, convolutions of a covariance are computed as sums of slices.
+
+    These are the depthwise convolutions with a diagonal filter.
+    """
     if jax.default_backend() != "cpu" or not _of_covariance(lhs, rhs, padding, **settings):
         return jax.lax.conv_general_dilated(lhs, rhs, strides, padding, **settings)
     taps, (stride, _), side = rhs.shape[-1], strides, lhs.shape[-1]

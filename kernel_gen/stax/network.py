@@ -90,7 +90,7 @@ class StaxKernel(Kernel):
 
     @functools.cached_property
     def tile(self) -> int:
-        """A power of two, at most 1,024. For images the first access compiles a block of two."""
+        """Side of a tile: a power of two, at most 1,024. For images the first access compiles a block of two."""
         if self.image_shape is None:
             return 1024
         with _precision(self.dtype):
@@ -137,7 +137,7 @@ class StaxKernel(Kernel):
 
 @contextlib.contextmanager
 def _precision(dtype: np.dtype) -> Iterator[None]:
-    """Run JAX at this precision; errors that stax raises when a kernel is first traced become a `UserError`."""
+    """Set JAX to this precision, and convert errors that stax raises when it first traces a kernel to `UserError`."""
     with jax.enable_x64(dtype == np.float64), quiet():
         try:
             yield
