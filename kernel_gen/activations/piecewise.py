@@ -90,9 +90,8 @@ class Moments:
         if mean is None:
             return self.s**q * (math.gamma((q + 1) / 2) * 2 ** (q / 2 - 1) / math.sqrt(math.pi))
         safe = jnp.where(self.s > 0, self.s, 1)
-        ratio = jnp.where(
-            self.s > 0, mean / safe, jnp.sign(mean) * FARTHEST
-        )  # at s = mean = 0 the ratio is 0, which gives ½
+        # At s = mean = 0 the ratio is 0, which gives ½
+        ratio = jnp.where(self.s > 0, mean / safe, jnp.sign(mean) * FARTHEST)
         before, now = self.s * _phi(ratio), ndtr(ratio)
         for power in range(q):
             before, now = now, mean * now + (before if power == 0 else power * self.s**2 * before)
@@ -111,9 +110,8 @@ class Moments:
             if t1 == t2 == 0:
                 return 0.25 + jnp.arctan2(c, self.s) / (2 * math.pi)
             return upper_orthant(h, k, c, self.s)
-        mean1, mean2 = (
-            (None, None) if t1 == t2 == 0 else (c * k - h, c * h - k)
-        )  # conditional means of z₁ at z₂ = k and of z₂ at z₁ = h
+        # Conditional means of z₁ - h at z₂ = k and of z₂ - k at z₁ = h
+        mean1, mean2 = (None, None) if t1 == t2 == 0 else (c * k - h, c * h - k)
         if p == 0:  # the same recursion in the other index
             own = _phi(k) * self.given(0, mean1) if q == 1 else (q - 1) * self.joint(0, q - 2, t1, t2)
             rest = c * _phi(h) * self.given(q - 1, mean2)

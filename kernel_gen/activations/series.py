@@ -40,9 +40,7 @@ class Series(Activation):
         Raises `UserError` if the function overflows or more than `MOST_TERMS` are needed.
         """
         steps = math.ceil(4 * math.log2(max(variance, 1e-6)) / 2)
-        return self._terms(
-            2 ** (steps / 4), dtype
-        )  # at the next larger of a few standard deviations, for which the result is cached
+        return self._terms(2 ** (steps / 4), dtype)  # at the next larger of a few deviations, which are cached
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019 - activations are cached by their text and live as long
     def _terms(self, std: float, dtype: str) -> int:

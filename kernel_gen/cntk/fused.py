@@ -1,8 +1,8 @@
 """The fused CNTK of networks with ReLUs: diagonal maps for each image, then pairs of images on CPU cores or a GPU.
 
-The conventions are those of neural-tangents: a 3x3 convolution divides by 9·channels. The first one divides by the
-number of image channels at scale "stax", which is also the published scale, and not at scale "input". The readout is
-dense, with the same weight and bias standard deviations.
+The conventions are those of neural-tangents: a 3x3 convolution divides by 9·channels. For the first one these are
+the image channels at scale "stax", which is also the published scale; at scale "input" it divides by 9 alone. The
+readout is dense, with the same weight and bias standard deviations.
 """
 
 import functools
@@ -25,9 +25,7 @@ from linearized.settings.gram_settings import KernelSettings
 class Cntk(Kernel):
     """The fused kernel: diagonal maps once per image, then pairs of images on all cores or on the current GPU."""
 
-    tile = (
-        32  # 1,024 pairs: some seconds of work for two cores or one GPU launch; little is lost if a tile is interrupted
-    )
+    tile = 32  # 1,024 pairs: some seconds of work for two cores, one GPU launch, and a small loss if interrupted
     positive = True
 
     def __init__(self, architecture: Architecture, image_shape: tuple[int, int, int], settings: KernelSettings):

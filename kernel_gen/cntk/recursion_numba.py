@@ -248,9 +248,7 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
                                     begins = (t_in if kind else k_in) + near
                                     for x in range(width):
                                         into, taken = onto[x // across], rows[begins + x * stride :]
-                                        for x2 in range(
-                                            into.size
-                                        ):  # a loop over `width` would be unrolled and not vectorized
+                                        for x2 in range(into.size):  # `width` would be unrolled, not vectorized
                                             into[x2] += taken[x2]
 
     return compiled(run)

@@ -29,10 +29,8 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Int
 from linearized.settings.memory import EXACT
 
-HEAVY, TOO_MUCH = (
-    30,
-    0.1,
-)  # means over neurons with E σ⁴/(E σ²)² above HEAVY are refused if their error is above TOO_MUCH
+# Means over neurons with E σ⁴/(E σ²)² above HEAVY are refused if their error is above TOO_MUCH
+HEAVY, TOO_MUCH = 30, 0.1
 SMALL = 1e-20  # relative to the sum of weights; smaller weights are 0 by symmetry
 
 

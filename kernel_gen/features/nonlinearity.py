@@ -24,12 +24,8 @@ from linearized.base.shapes import Float, Float64
 
 STEP = 0.02  # distance between two nodes in log s
 LEAST = 1e-9  # the scale that replaces 0
-HOMOGENEOUS = (
-    "relu",
-    "leaky_relu",
-    "abs",
-    "exp_normalized",
-)  # functions homogeneous of degree 1; unit_hermite is treated by its own degree
+# Functions homogeneous of degree 1; unit_hermite is treated by its own degree
+HOMOGENEOUS = ("relu", "leaky_relu", "abs", "exp_normalized")
 REACH = 0.75  # share of the largest variance with finite E σ² for which the quadrature of coefficients is accurate
 KINKS = {"relu6": (0.0, 6.0), "hard_sigmoid": (-3.0, 3.0), "hard_silu": (-3.0, 3.0), "hard_tanh": (-1.0, 1.0)}
 

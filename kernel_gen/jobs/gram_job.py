@@ -63,7 +63,7 @@ class GramWork(Work):
         self._warned = False
 
     def prepare(self, dataset: Dataset) -> None:
-        """Receive the rows of the dataset and fit the kernel's parameters to the train rows."""
+        """Receive the rows of the dataset and set the kernel's open parameters from the train rows."""
         super().prepare(dataset)
         self._splits = dataset.splits()
         self.kernel = self.kernel.on(dataset.train.x)

@@ -73,10 +73,7 @@ def _bands(rows: Mapping[str, int], num_shards: int, tile: int, shard: int) -> t
     n = rows["train"]
     half = math.ceil(n / 2)
     start, stop = half * shard // num_shards, half * (shard + 1) // num_shards
-    ranges = [
-        ("train", start, stop),
-        ("train", max(n - stop, half), n - start),
-    ]  # the middle row of an odd n is included once
+    ranges = [("train", start, stop), ("train", max(n - stop, half), n - start)]  # the middle row of an odd n only once
     for block in sorted(set(rows) - {"train"}):
         ranges.append((block, rows[block] * shard // num_shards, rows[block] * (shard + 1) // num_shards))
     return tuple(Band(block, *cut) for block, start, stop in ranges for cut in _cuts(start, stop, tile))

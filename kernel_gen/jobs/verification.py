@@ -15,10 +15,8 @@ from linearized.data.loading import load_preprocessed
 from linearized.storage.manifest import FEATURES, GRAM, Manifest, kind_of, load_manifest, refuse_changed_code
 from linearized.storage.shards import Stored, check_shard, read_header
 
-TOLERANCE = {
-    "float32": 5e-4,
-    "float64": 1e-7,
-}  # largest errors, at near-duplicates: they depend on the last digits of the correlation
+# Largest relative errors; they occur at near-duplicates, where the last digits of the correlation matter
+TOLERANCE = {"float32": 5e-4, "float64": 1e-7}
 
 
 def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]:

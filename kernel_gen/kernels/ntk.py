@@ -63,9 +63,7 @@ class FullyConnected(DifferentiableKernel):
         entries = inner_products(one, two)
         dim, number = one.values.shape[1], self.dtype.type
         stds = [np.sqrt(self._variances(rows.squares, dim)) for rows in (one, two)]
-        least = (
-            float(np.finfo(self.dtype).tiny) ** 0.5
-        )  # for smaller standard deviations the product of two inverses overflows
+        least = float(np.finfo(self.dtype).tiny) ** 0.5  # for smaller ones the product of two inverses overflows
         inverses = [np.divide(1, std, out=np.zeros_like(std), where=std > least) for std in stds]
         vectors = [vector.astype(self.dtype) for vector in (*stds, *inverses)]
         factors = [number(factor) for factor in (self._first_factor(dim), self.weight_var, self.bias_var)]

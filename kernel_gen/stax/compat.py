@@ -79,9 +79,8 @@ def install() -> None:
     """Restore the removed names, once per process."""
     moved = ("Jaxpr", "JaxprEqn", "Literal", "Primitive", "Var")
     _put_back(jax.core, {name: getattr(jax.extend.core, name) for name in moved})
-    _put_back(
-        jax.core, {"DShapedArray": type("DShapedArray", (), {})}
-    )  # used only in isinstance checks: no instances exist any more
+    # DShapedArray is used only in isinstance checks: no instances exist any more
+    _put_back(jax.core, {"DShapedArray": type("DShapedArray", (), {})})
     jax.core.eval_context = contextlib.nullcontext  # the real one fails under vmap
     if "jax.util" not in sys.modules:
         jax.util = sys.modules["jax.util"] = types.ModuleType("jax.util")
