@@ -1,6 +1,6 @@
 """Launchers by name: modules that run commands on this machine, on Slurm or on a Dask scheduler.
 
-The package depends on no other package that computes anything: it only runs commands.
+The package runs arbitrary commands and contains no numerical code.
 """
 
 from linearized.base.registry import Registry
