@@ -116,8 +116,7 @@ class EmpiricalKernel(Kernel):
         """Check the model, as `prepare` does, set the tile and return the kernel; see `Kernel`.
 
         If the contributions of the train rows exceed the memory, they are recomputed for each band. Bands are then as
-        high as
-        half of the memory allows.
+        high as half of the memory allows.
         """
         if len(train):
             budget = self._begun(self._rows(train[:1])).most_bytes
@@ -129,8 +128,7 @@ class EmpiricalKernel(Kernel):
         """Return rows whose contributions are computed by the blocks that need them; see `Kernel`.
 
         The first call checks the model. Raises `UserError` for rows that do not fit or are not finite, and for models
-        as
-        `linearized.empirical_ntk` does.
+        as `linearized.empirical_ntk` does.
         """
         rows = self._rows(x)
         return self._begun(rows[:1]).run(rows)

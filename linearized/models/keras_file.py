@@ -22,7 +22,7 @@ PROBABILITIES = ("softmax", "sigmoid", "log_softmax", "Softmax")
 
 
 def check(config: Any) -> None:
-    """Raise `UserError`, before Keras is imported, for a file that is no model or has another input shape than the rows."""
+    """Raise `UserError`, without Keras, for a file that is no model or has another input shape than the rows."""
     if config.mixed_precision:
         raise UserError(f"--mixed_precision changes nothing: {config.model} holds the precision of its layers. "
                         "Leave it out.")  # fmt: skip

@@ -29,8 +29,7 @@ def kervolution(
     """Return a kervolution without bias, for a network that normalises its outputs.
 
     If the kernel is a distance, filters start as far apart as patches are; otherwise they start as He et al. propose.
-    In
-    the published variant they start uniform within ±1/√P, where P is the length of a patch.
+    In the published variant they start uniform within ±1/√P, where P is the length of a patch.
 
     Args:
         config: Settings of the kernel.

@@ -107,8 +107,7 @@ class Scaling:
 
     With α the outputs are f = α h(x; w), and training minimises (loss + penalty) / α²: every gradient is multiplied by
     1/α², so that f changes at a rate that does not depend on α while w moves by O(1/α). The units of the last hidden
-    layer
-    are drawn in pairs with equal weights and opposite readouts, so that f is 0 at the start for every α.
+    layer are drawn in pairs with equal weights and opposite readouts, so that f is 0 at the start for every α.
 
     Args:
         config: parametrization, output_scale (α; None: h(x; w) itself, from independent weights), seed.

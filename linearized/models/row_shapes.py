@@ -65,8 +65,7 @@ def first_weights(model: Any, dim: int, name: str = "The model") -> np.ndarray:
         name: Name of the model, used in error messages.
 
     Raises `UserError` for a model whose first weight matrix has another number of inputs, such as a convolution for
-    whole
-    images.
+    whole images.
     """
     shapes = [tuple(weight.shape) for weight in model.weights]
     place = next((place for place, shape in enumerate(shapes) if len(shape) > 1), None)

@@ -18,8 +18,7 @@ def input_shape(path: Path | str) -> tuple[int | None, ...] | None:
     """Return the shape of a saved model's single input, rows first (None), or None if the file does not state it.
 
     Raises `Absent` for a missing file and `Unreadable` for one that is damaged or not a saved model. A file that passes
-    may
-    still be one that Keras cannot load.
+    may still be one that Keras cannot load.
     """
     return _stated_shape(_config(path))
 

@@ -38,8 +38,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
     Args:
         config: num_units (u), num_layers, drop_rate, seed (of the initial weights), weight_seed (of the projections),
-            and
-            `linearized.settings.model_settings.SNNKSettings`.
+            and `linearized.settings.model_settings.SNNKSettings`.
         dataset: Dataset that gives the length of a row and the number of outputs.
         ridge: λ of the penalty above.
 

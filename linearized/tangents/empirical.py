@@ -30,23 +30,20 @@ def empirical_ntk(
         x1: Rows (n, ...) as the model takes them.
         x2: Rows (m, ...); None: x2 = x1.
         outputs: "trace", Σ_k Θ_kk; "full", every pair of outputs; "sum", the NTK of Σ_k f_k; or the index of an output.
-        variables: Trainable variables that are included: a function of a variable, such as
-            `lambda variable: "block5" in variable.path`; "last_layer", those of the last layer; parts of their paths
-            such as "block5,head/kernel" or "-embeddings" (see `variable_names`); None: all.
+        variables: Trainable variables that are included: a function of a variable, such as `lambda variable: "block5"
+            in variable.path`; "last_layer", those of the last layer; parts of their paths such as "block5,head/kernel"
+            or "-embeddings" (see `variable_names`); None: all.
         explain: Whether to return a table of the path that each variable takes (see `paths`) instead of the kernel.
 
     Returns: Θ, float32 (n, m), or (n, m, k, k) for "full".
 
     Layers are in inference mode: normalisations use their stored statistics, and dropout is off. Computes in float32;
-    the
-    model is unchanged after the call. Cost: one forward and k backward passes per row, memory for row gradients where
-    these take fewer operations than factors, and per pair of rows the operations that `explain` lists.
+    the model is unchanged after the call. Cost: one forward and k backward passes per row, memory for row gradients
+    where these take fewer operations than factors, and per pair of rows the operations that `explain` lists.
 
     Raises `UserError` for several inputs or outputs, layers that draw random numbers in inference mode, rows that
-    change
-    each other's outputs, weights that are not finite, models without trainable variables, and rows that the model
-    cannot
-    take.
+    change each other's outputs, weights that are not finite, models without trainable variables, and rows that the
+    model cannot take.
     """
     x1 = checked_inputs(x1)
     kernel = TangentKernel(model, x1, outputs=outputs, variables=variables)
@@ -69,8 +66,7 @@ def layer_features(model: keras.Model, x: Any, layer: str | None = None) -> np.n
             hidden layer.
 
     Raises `UserError` as `empirical_ntk` does, for a name that the model does not have, and for a layer that the model
-    does
-    not call exactly once.
+    does not call exactly once.
     """
     x = checked_inputs(x)
     checked_outputs(model, x)

@@ -36,8 +36,7 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
         probe: Some rows, of which the first is used.
 
     Raises `UserError` for several inputs or outputs, rows of another shape, weights or outputs that are not finite,
-    random
-    numbers in inference mode, and rows that change each other's outputs.
+    random numbers in inference mode, and rows that change each other's outputs.
     """
     if keras.backend.backend() not in BACKENDS:
         raise UserError(f"Tangent kernels need Keras on {' or '.join(BACKENDS)}. Received: {keras.backend.backend()}.")

@@ -62,8 +62,7 @@ class JacobianProducts:
         """Return the mean over the rows of Σ_k ‖∂f_k/∂θ‖², the diagonal of the tangent kernel's trace over outputs.
 
         It is an estimate from at most TRACED rows, evenly spaced: E‖Jᵀs‖² of a row is Σ_k ‖∂f_k/∂θ‖² for random signs s
-        of
-        the outputs, and equals it for a single output. Costs a forward and a backward pass for each of these rows.
+        of the outputs, and equals it for a single output. Costs a forward and a backward pass for each of these rows.
         """
         rows = x[np.unique(np.linspace(0, len(x) - 1, min(len(x), TRACED)).astype(int))]
         signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(len(rows), self.outputs(rows[:1]).shape[1], 1))

@@ -56,8 +56,7 @@ def kind_of(layer: keras.layers.Layer) -> str | None:
     """Return the name of the rule of a layer, or None if it has none.
 
     A layer of this package names its rule in `tangent_rule`. It has the method `at_site(s)`, through which its call
-    passes
-    the site, and `entering(x)`, which returns the array that the kernel is multiplied by.
+    passes the site, and `entering(x)`, which returns the array that the kernel is multiplied by.
     """
     call = type(layer).call
     return BEFORE_ACTIVATION.get(call) or OUTPUTS.get(call) or getattr(layer, "tangent_rule", None)

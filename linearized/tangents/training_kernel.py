@@ -19,12 +19,9 @@ def training_kernels(
     """Return Θ between rows, and between other rows and these, at the present weights.
 
     Θ(x, x') = (1/k) Σ_l Σ_w r_w ∂f_l(x)/∂w ∂f_l(x')/∂w over the k outputs and all trainable w, where r_w is the factor
-    of
-    the learning rate that w's layer declares (`gradient_scales`). For one output it is the kernel by which a small step
-    of
-    SGD changes f. For several outputs it is the mean of their kernels, which is the kernel of each output if the
-    outputs
-    are independent, as at infinite width.
+    of the learning rate that w's layer declares (`gradient_scales`). For one output it is the kernel by which a small
+    step of SGD changes f. For several outputs it is the mean of their kernels, which is the kernel of each output if
+    the outputs are independent, as at infinite width.
 
     Args:
         model: See `linearized.empirical_ntk`.

@@ -2,8 +2,7 @@
 
 A name stands for every variable whose path has it as one or more whole parts: "dense_1" and "kernel" both stand for
 "dense_1/kernel", and "dense" stands for neither of "dense_1/kernel" and "my_dense/kernel". "*" matches any text within
-a
-part. Names with a leading "-" are removed from the chosen variables, or from all variables if no name is chosen.
+a part. Names with a leading "-" are removed from the chosen variables, or from all variables if no name is chosen.
 """
 
 import re
