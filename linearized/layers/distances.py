@@ -26,10 +26,10 @@ def scaled_squares(layer: Any, x: Any, weights: Any, scale: Any) -> Any:
     Args:
         layer: Keras convolution, whose geometry and data format apply.
         x: Inputs, in float32 or float64.
-        weights: Filters (*kernel_size, channels / groups, filters), in the dtype of x.
+        weights: Filters `(*kernel_size, channels / groups, filters)`, in the dtype of x.
         scale: 1.0 for distances; -γ, a number or a tensor, for the exponents of a Gaussian. Exponents need only
-            absolute accuracy, so that differences are required more rarely. The factor is applied to small tensors first,
-            at no cost.
+            absolute accuracy, so that differences are required more rarely. It multiplies small tensors first, at no
+            cost.
 
     Rounding can change the sign of a result near 0 by a few eps of the norms.
     """
@@ -85,7 +85,7 @@ def _with_value(formula, value):
 
 
 def differences(layer: Any, x: Any, weights: Any, squared: bool) -> Any:
-    """Return Σ (x - w)² or Σ |x - w| of each patch and filter, summed one entry of the patch at a time.
+    """Return Σ (x - w)² or `Σ |x - w|` of each patch and filter, summed one entry of the patch at a time.
 
     It has no derivative of its own. Padding counts as zeros.
     """

@@ -5,9 +5,8 @@ For n queries and m context pixels with keys of depth k, values of depth v = fil
     λ_n = Σ_u softmax_m(K_u)ᵀ V_u + Σ_u E_nuᵀ V_u    (k, v), the content lambda and the position lambda of pixel n,
     y_n = λ_nᵀ q_nh                                  for each of the heads h, side by side: h v = filters numbers.
 
-One lambda serves all heads, so no head needs an n · m attention map. For a batch of b images the time is Θ(b n m k v
-u), the memory Θ(n m k u) for E and Θ(b n k v) for the lambdas; with a local scope of r · r pixels m is r² and E is r² k
-u.
+One lambda serves all heads, so no head needs an n · m attention map. Over a batch of b the time is Θ(b n m k v u), the
+memory Θ(n m k u) for E and Θ(b n k v) for the lambdas; with a local scope of r · r pixels m is r² and E is r² k u.
 
 With normalised queries and values, a position lambda of E ~ N(0, 1), as published, gives outputs of variance k m u,
 1,024 for 64 pixels. By default E starts with the standard deviation 1/√(k m u), for which the variance is of order one.

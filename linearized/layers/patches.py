@@ -16,7 +16,7 @@ def convolve(layer, x, kernel, data_format=None):
     Args:
         layer: Keras convolution.
         x: Inputs.
-        kernel: Filters (*kernel_size, channels / groups, filters) with any numbers of channels and filters.
+        kernel: Filters `(*kernel_size, channels / groups, filters)` with any numbers of channels and filters.
         data_format: Data format, if it differs from the layer's.
     """
     data_format, padding = data_format or layer.data_format, layer.padding
@@ -40,7 +40,7 @@ def l1_distance(layer, x, weights):
     Args:
         layer: Keras convolution whose geometry applies.
         x: Inputs in its data format.
-        weights: Filters (*kernel_size, channels / groups, filters), in the dtype of x.
+        weights: Filters `(*kernel_size, channels / groups, filters)`, in the dtype of x.
 
     Returns: A tensor in the shape of the convolution's output. Costs as many additions as the convolution has
         multiplications, and memory for one output and, in the derivative, for the inputs at each offset.
@@ -55,7 +55,7 @@ def l1_distance(layer, x, weights):
 
 
 def _shifted(layer, x, offset):
-    """Return the inputs of the filters at one of their offsets, (n, *outputs, channels).
+    """Return the inputs of the filters at one of their offsets, `(n, *outputs, channels)`.
 
     It is a convolution with a one-hot filter, with channels folded into the batch, so that the backend applies strides,
     padding and dilation.
@@ -69,10 +69,10 @@ def _shifted(layer, x, offset):
 
 
 def _at_one_offset(x, weights, groups):
-    """Return Σ_c |x_c - w_c| as (n, *sizes, filters).
+    """Return `Σ_c |x_c - w_c|` as `(n, *sizes, filters)`.
 
-    The inputs are (n, *sizes, channels), the filters (channels / groups, filters). Both are ordered by group: channel c
-    of group g has the index g · channels / groups + c.
+    The inputs are `(n, *sizes, channels)`, the filters (channels / groups, filters). Both are ordered by group: channel
+    c of group g has the index g · channels / groups + c.
     """
     sizes, (channels, filters) = tuple(ops.shape(x)[1:-1]), weights.shape
     by_channel = ops.moveaxis(ops.reshape(x, (-1, *sizes, groups, channels)), -1, 0)
@@ -82,7 +82,7 @@ def _at_one_offset(x, weights, groups):
 
 @ops.custom_gradient
 def _summed(x, weights):
-    """Return Σ_c |x_c - w_c|, (..., groups, filters), for x (channels, ..., groups), w (channels, groups, filters)."""
+    """Return `Σ_c |x_c - w_c|`, (..., groups, filters), of x (channels, ..., groups), w (channels, groups, filters)."""
 
     def add(channel, total):
         return total + ops.abs(ops.expand_dims(x[channel], -1) - weights[channel])

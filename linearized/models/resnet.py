@@ -92,8 +92,8 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
-        config: num_units (channels of the first stage, 64 as published), seed, and the resnet_ and kervolution_ groups
-            of `linearized.settings.model_settings`.
+        config: num_units (channels of the first stage, 64 as published), seed, and the `resnet_` and `kervolution_`
+            groups of `linearized.settings.model_settings`.
         dataset: Dataset that gives the image shape and the number of outputs.
         ridge: λ of the penalty above.
 

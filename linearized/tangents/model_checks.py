@@ -75,7 +75,7 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
 
 
 def _size_of_terms(model: keras.Model, row: np.ndarray) -> float:
-    """Return Σ|w ∂f/∂w|, the size of the terms that add up to the outputs f of a row.
+    """Return `Σ|w ∂f/∂w|`, the size of the terms that add up to the outputs f of a row.
 
     It is large compared with f where the terms cancel.
     """

@@ -11,7 +11,7 @@ def channels_last(layer: Any, values: np.ndarray, first: int) -> np.ndarray:
 
 
 def patches(layer: Any, inputs: np.ndarray) -> np.ndarray:
-    """Return the windows (n, positions, window, channels) of images (n, *sides, channels), by the layer's settings."""
+    """Return the windows (n, positions, window, channels) of images `(n, *sides, channels)` for a convolution."""
     sides = range(1, inputs.ndim - 1)
     window, strides = layer.kernel_size, layer.strides
     dilation = layer.dilation_rate if isinstance(layer.dilation_rate, tuple | list) else (layer.dilation_rate,)

@@ -55,7 +55,7 @@ class Parts:
             self.others[id(variable)].append(gradient)
 
     def gradients(self, variable: Any) -> np.ndarray | None:
-        """Return row gradients (n, k, *shape), summed over the calls; None for a variable without a rule."""
+        """Return row gradients `(n, k, *shape)`, summed over the calls; None for a variable without a rule."""
         key = id(variable)
         found = [part.kernel_gradients() for part in self.kernels.get(key, ())]
         found += [part.bias_gradients() for part in self.biases.get(key, ())]
@@ -81,8 +81,8 @@ def planned(variables: list[Any], parts: Parts, truth: list[np.ndarray | None], 
     Args:
         variables: Variables to choose a path for.
         parts: Parts of one probe row.
-        truth: Derivatives of the outputs for this row by automatic differentiation, (k, *shape) per variable; None for
-            a variable that the outputs do not depend on.
+        truth: Derivatives of the outputs for this row by automatic differentiation, one array `(k, *shape)` per
+            variable; None for a variable that the outputs do not depend on.
         full: Whether every pair of outputs is computed.
     """
     largest = max((float(np.abs(one).max()) for one in truth if one is not None), default=0.0)

@@ -22,7 +22,7 @@ class Linear:
         kernel: Variable of the kernel.
         bias: None, or the variable whose gradient is the sum of the signals over the positions, in its shape.
         factors: Inputs and signals at the positions.
-        to_kernel: Function that arranges row gradients (n, k, a, b) as (n, k, *kernel.shape).
+        to_kernel: Function that arranges row gradients (n, k, a, b) as `(n, k, *kernel.shape)`.
     """
 
     kernel: Any
@@ -31,7 +31,7 @@ class Linear:
     to_kernel: Callable[[np.ndarray], np.ndarray]
 
     def kernel_gradients(self) -> np.ndarray:
-        """Return the row gradients of the kernel, (n, k, *shape)."""
+        """Return the row gradients of the kernel, `(n, k, *shape)`."""
         return self.to_kernel(self.factors.gradients().swapaxes(2, 3))
 
     def flat_gradients(self) -> np.ndarray:
@@ -40,7 +40,7 @@ class Linear:
         return found.reshape(*found.shape[:2], -1)
 
     def bias_gradients(self) -> np.ndarray:
-        """Return the row gradients of the bias, (n, k, *shape)."""
+        """Return the row gradients of the bias, `(n, k, *shape)`."""
         summed = self.factors.signals.sum(axis=1)
         return summed.reshape(*summed.shape[:2], *self.bias.shape)
 
@@ -49,7 +49,7 @@ Found = tuple[list[Linear], list[tuple[Any, np.ndarray]]]
 
 
 def found(layer: Any, kind: str, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Return the linear parts of a call, and the row gradients (n, k, *shape) of its other variables."""
+    """Return the linear parts of a call, and the row gradients `(n, k, *shape)` of its other variables."""
     return RULES[kind](layer, inputs, signals)
 
 
@@ -123,7 +123,7 @@ def _depthwise(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 def _depthwise_gradients(layer: Any, kernel: Any, inputs: np.ndarray, signals: np.ndarray) -> np.ndarray:
-    """Return the row gradients (n, k, *window, channels, multiplier)."""
+    """Return the row gradients `(n, k, *window, channels, multiplier)`."""
     n, k, channels = len(inputs), signals.shape[1], inputs.shape[-1]
     cut = patches(layer, inputs).transpose(0, 3, 2, 1)  # (n, channels, window, T)
     divided = signals.reshape(n, k, cut.shape[3], channels, -1).transpose(0, 3, 2, 1, 4)

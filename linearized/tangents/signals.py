@@ -35,7 +35,7 @@ class Signals:
         self._compiled = BACKENDS[keras.backend.backend()](self)
 
     def __call__(self, x: np.ndarray) -> list[tuple[Call, np.ndarray, np.ndarray]]:
-        """Return, for each call of a tapped layer, its inputs and its signals (n, m, *site)."""
+        """Return, for each call of a tapped layer, its inputs and its signals `(n, m, *site)`."""
         chunks = range(0, len(self._cotangents), COTANGENTS)
         with in_float32(self.model):
             try:
@@ -155,7 +155,7 @@ def gradients(
         variables: Variables that the derivatives are taken with respect to.
         cotangents: Coefficients (m, k) of the combinations.
 
-    Returns: One array (m, *shape) for each variable; None for a variable that the outputs do not depend on.
+    Returns: One array `(m, *shape)` for each variable; None for a variable that the outputs do not depend on.
     """
     return ROW_BACKENDS[keras.backend.backend()](model, x, variables, cotangents)
 

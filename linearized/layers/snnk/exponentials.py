@@ -94,7 +94,7 @@ def _numbers(what: str, values) -> np.ndarray:
 
 
 class ExponentialTowers:
-    """Towers of `Exponentials`: projection j belongs to point ξ_{j mod K}; all points have equally many projections."""
+    """Towers of `Exponentials`: projection j belongs to point j mod K, so that all points have equally many."""
 
     folds = False  # Φ depends on the norm of x too
     spread = 1.0

@@ -9,9 +9,9 @@ g ~ N(0, I). Every line is an unbiased estimate; m features consist of m such es
 | "asymmetric" | κᵈᐟ² exp(±κ s g·x - s²‖x‖²/2 - M‖g‖²)         | κᵈᐟ² Re γ exp(iωb ± iκ(ω/s) g·w + ω²‖w‖²/2s² - M‖g‖²) |
 | "symmetric"  | κᵈᐟ² exp(κ√(iω) g·x - iω‖x‖²/2 - M‖g‖²)       | γ e^{iωb} times the same of w; the real part counts  |
 
-The last two lines are for one term Re γ e^{iω(w·x + b)} of a Fourier expansion, with κ = √(1 + 4M), s = scale·√ω; a complex
-number counts as two features. They are cases of the general form of `snnk.exponentials`. The relative variance of one
-estimate is near exp(2ω‖w‖‖x‖) for them and 3ⁿ for a power, so inputs and weights should have norms near 1
+The last two lines are for one term Re γ e^{iω(w·x + b)} of a Fourier expansion, with κ = √(1 + 4M), s = scale·√ω; a
+complex number counts as two features. They are cases of the general form of `snnk.exponentials`. The relative variance
+of one estimate is near exp(2ω‖w‖‖x‖) for them and 3ⁿ for a power, so inputs and weights should have norms near 1
 (`normalize`), or Ψ should be fitted (`SNNK.from_dense` with inputs).
 
 "relu" gives the arc-cosine kernel of (x, 1) and (w, b), or of x and w without a bias, ‖x‖‖w‖(sin θ + (π-θ)cos θ)/π:

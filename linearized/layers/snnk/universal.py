@@ -117,7 +117,7 @@ class UniversalFeatures(keras.layers.Layer):
         offset = drawn[dim] if self.towers.draws_offset else np.zeros(count, np.float32)
         self.projection = self._fixed("projection", drawn[:dim])
         self.offset = self._fixed("offset", offset) if self.towers.folds else None
-        # -centre, projected if Φ depends on the projections only, so that a linear map before the layer can be folded in
+        # -centre, projected if Φ depends on the projections only, so that a linear map before it can be folded in
         size = count if self.towers.folds else dim
         self.origin = self._fixed("origin", np.zeros(size, np.float32)) if self.radius else None
         self.rescale = self._fixed("rescale", np.float32(1)) if self.radius and not self.towers.folds else None

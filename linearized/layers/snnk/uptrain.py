@@ -1,4 +1,4 @@
-"""Uptraining: SNNKs replace the last MLP blocks, or the tanh pooler, of a trained Transformer, which is trained further.
+"""Uptraining: SNNKs replace the last MLP blocks, or the tanh pooler, of a Transformer, which is then trained further.
 
 "Scalable Neural Network Kernels" (ICLR 2024), section on uptraining. Works on any Keras model whose MLP is a Dense with
 an activation followed by a linear Dense, such as the small ones of `linearized.models.transformers`, those of keras_hub

@@ -89,7 +89,10 @@ class _Exchange:
         return swapped
 
     def _changes(self, layer: Layer, seen: set[int]) -> Iterator[tuple[str, Layer]]:
-        """Yield path and layer of the outermost parts inside `layer` that are replaced, or are graphs with such parts."""
+        """Yield path and layer of the outermost parts inside `layer` that must change.
+
+        These are the parts to replace, and graphs that contain such parts.
+        """
         seen.add(id(layer))
         for name, part in parts(layer).items():
             if self.chosen(part) or (is_graph(part) and any(map(self.chosen, walk(part)))):
