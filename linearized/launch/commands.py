@@ -83,7 +83,7 @@ def _collect(client: "Client", tasks: list[Task], futures: list["Future"], retri
             for future in _drain(ended):
                 _, index, tries = future.key
                 outcome = _outcome(future, retries)
-                if outcome is None:  # the worker died before it returned the result: Dask runs the command again
+                if outcome is None:  # its worker died with the result: Dask reruns it, and it skips what is done
                     future.add_done_callback(ended.put)
                 elif outcome.code in (0, MISUSED, None) or (tries > retries and outcome.code != BUSY):
                     results[index] = CommandResult(tasks[index].argv, outcome, tries, tasks[index].log)

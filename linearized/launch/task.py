@@ -25,7 +25,7 @@ from linearized.launch import guard
 TAIL = 2000  # bytes of the log that a status includes
 PAUSE = 5.0  # seconds before a command that another process is running is submitted again
 PATIENCE = 60.0  # seconds that a command waits for an earlier run of the same command
-BUSY = TryLater.code  # exit code of a command that reached this limit
+BUSY = TryLater.code  # exit code of a command that another process is still running
 
 _running: dict[str, set[subprocess.Popen]] = {}  # running processes of this worker, by launch
 _stopped: set[str] = set()

@@ -16,7 +16,7 @@ from keras import ops
 
 from linearized.layers.patches import convolve
 
-SHARE = 0.02  # of ‖x‖² + ‖w‖²: larger squared distances have relative errors of at most about 1e-5 from norms
+SHARE = 0.02  # share of ‖x‖² + ‖w‖²; larger squared distances have relative errors of at most about 1e-5
 EXPONENT = 8.0  # Gaussian exponent below which rounding of the norms changes exponents by at most about 4e-6
 
 
@@ -28,8 +28,8 @@ def scaled_squares(layer: Any, x: Any, weights: Any, scale: Any) -> Any:
         x: Inputs, in float32 or float64.
         weights: Filters `(*kernel_size, channels / groups, filters)`, in the dtype of x.
         scale: 1.0 for distances; -γ, a number or a tensor, for the exponents of a Gaussian. Exponents need only
-            absolute accuracy, so that differences are required more rarely. It multiplies small tensors first, at no
-            cost.
+            absolute accuracy, so that differences are required more rarely. The factor multiplies small tensors
+            first, at no cost.
 
     Rounding can change the sign of a result near 0 by a few eps of the norms.
     """

@@ -42,9 +42,9 @@ def with_lambda_layers(
 
     Args:
         model: Keras model with `Conv2D` layers.
-        heads: Heads of the `LambdaLayer`.
-        keys: Keys of the `LambdaLayer`.
-        scope: Scope of the `LambdaLayer`.
+        heads: Number of queries per pixel, see `LambdaLayer`.
+        keys: Depth of queries and keys, see `LambdaLayer`.
+        scope: Window of the position lambdas, or 0 for all pixels, see `LambdaLayer`.
         last: Number of these convolutions that are replaced, counted from the end; 0: all.
         seed: Random-number seed of the initial weights; each layer has its own draw.
         **options: Other options of `LambdaLayer`.
