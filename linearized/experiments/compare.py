@@ -269,7 +269,7 @@ def _linear(settings: train.TrainSettings) -> dict[str, Any]:
 def _row(label: str, folder: Path, seed: int) -> dict[str, Any]:
     record = load(folder)
     chosen = record["ridges"][record["chosen"]["position"]]
-    fits = sum(entry.get("fit_seconds") or 0.0 for entry in record["ridges"])  # includes the fits of earlier, killed processes of the run
+    fits = sum(entry.get("fit_seconds") or 0.0 for entry in record["ridges"])  # includes those of killed processes
     own = {"label": label, "seed": seed, "folder": str(folder), "memory_gib": record["peak_memory_gib"],
            "seconds": max(record["seconds"], fits), "test_r2": _r2(chosen)}  # fmt: skip
     own["flaw"], own["edge"] = record["chosen"].get("flaw", ""), record["chosen"].get("edge", "")

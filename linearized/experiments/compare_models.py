@@ -98,8 +98,7 @@ def takes(settings: Run | None, flag: str) -> bool:
 
 
 def seeded(settings: Run, seed: int) -> Run:
-    """Return the settings with the seed of the row split, initial weights and fixed random weights shifted by `seed`.
-    """
+    """Return the settings with the seeds of row split, initial weights and fixed weights shifted by `seed`."""
     changed = {"seed": settings.seed + seed, "weight_seed": getattr(settings, "weight_seed", SEED) + seed}
     return dataclasses.replace(settings, **{name: value for name, value in changed.items() if settings.reads(name)})
 

@@ -19,8 +19,7 @@ Row = Mapping[str, Any]
 
 
 def print_comparison(record: Mapping[str, Any]) -> None:
-    """Print the table of a comparison; a narrow terminal omits columns, starting with those of the highest rank in `RANKS`.
-    """
+    """Print the table of a comparison; a narrow terminal omits columns, the highest rank in `RANKS` first."""
     print_columns(record["title"], summary(record))
     for note in notes(record["rows"]):
         say(note)
@@ -68,8 +67,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _ends(rows: Sequence[Row]) -> list[str]:
-    """Return phrases such as "the smallest for seeds 0, 2", for each end of the grid that was the best ridge of some runs.
-    """
+    """Return phrases such as "the smallest for seeds 0, 2", one for each end of the grid that some runs chose."""
     found = []
     for side in ("smallest", "largest"):
         seeds = [str(row.get("seed") or 0) for row in rows if row.get("edge") == side]

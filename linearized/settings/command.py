@@ -42,7 +42,7 @@ def run_command(
 
 def guarded(work: Callable[[], Any]) -> int:
     """Call `work` and return the exit code; print errors that a user can cause as one line on stderr."""
-    flags.FLAGS.mark_as_parsed()  # the settings' flags are read without absl, which would otherwise warn of logging before flags are parsed
+    flags.FLAGS.mark_as_parsed()  # absl does not read our flags, and would warn of logging before they are parsed
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     logging.set_stderrthreshold("info")

@@ -118,8 +118,7 @@ class Settings:
 
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> "Settings":
-        """Return settings as `from_dict` does, without those that nothing reads (files of version 0.1 contain such settings).
-        """
+        """Return settings as `from_dict` does, without those that nothing reads (version 0.1 saved such settings)."""
         values = {name: value for name, value in values.items() if name != CODE}
         names = {stored: name for name, stored in cls.STORED.items()}
         draft = cls.draft(**{names.get(name, name): value for name, value in values.items()})
@@ -145,8 +144,7 @@ class Settings:
         return cls(**{**values, **whole})
 
     def refuse_aliases(self, given: set[str]) -> None:
-        """Raise `UserError` if the command line contains an alias of a flag that is misleading with the other settings.
-        """
+        """Raise `UserError` if the command line has an alias of a flag that is misleading with other settings."""
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that determine the result: all except folders, memory and the like."""
@@ -175,7 +173,7 @@ class Settings:
         return self.code()
 
     def key(self) -> str:
-        """Return eight hex digits of the settings that are read and determine the result; they do not depend on the machine.
+        """Return eight hex digits of the settings that are read and determine the result, the same on every machine.
 
         Settings at their defaults take no part, so that a setting that a later version adds does not rename any folder.
         """

@@ -113,8 +113,7 @@ class DataSettings(OwnDataSettings):
         return {**super().chosen(), "dataset": None, "": "divided" if self.described().prepared.divided else ""}
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """Refuse settings as `Settings` does; the message states the reason if own data have a test part of their own.
-        """
+        """Refuse settings as `Settings` does; the message gives the reason if own data have their own test part."""
         given = list(given)
         if self.data and "test_fraction" in given and not self.described().prepared.divided:
             raise UserError(f"{self.data} has test rows of its own: leave out --test_fraction. Received: "
@@ -122,8 +121,7 @@ class DataSettings(OwnDataSettings):
         super().refuse_unread(given)
 
     def content(self) -> dict[str, str]:
-        """Return `Settings.content` with a digest of own data, so that the key does not depend on where they are stored.
-        """
+        """Return `Settings.content` with a digest of own data, so that the key does not depend on their path."""
         return {**super().content(), **({"data": MECHANISM.load("digest")(self.own_options())} if self.data else {})}
 
     def _most_rows(self) -> tuple[int, int]:
@@ -132,8 +130,7 @@ class DataSettings(OwnDataSettings):
         return (self.synth_n if self.described().name == "SYNTH" and not self.data else train), test
 
     def row_counts(self) -> dict[str, int]:
-        """Return the numbers of train, validation and test rows in use; 0 where only the dataset's files contain the number.
-        """
+        """Return the numbers of train, validation and test rows in use; 0 where only the data's files contain it."""
         most = self._most_rows()
         train, test = self.num_train or most[0], self.num_test or most[1]
         held_out = count_or_share(self.validation, train, "validation") if train else 0

@@ -50,7 +50,7 @@ def further_bases(settings: KernelSettings) -> list[str]:
 
 
 def shared_start(variants: Sequence[Mapping[str, Any]], number: int) -> int:
-    """Return the index of the first variant with the same fixed kernel as variant `number`, whose iteration 0 they share.
+    """Return the index of the first variant with the same fixed kernel as a variant; they share its iteration 0.
 
     Args:
         variants: Variants as stored in a feature machine's record.

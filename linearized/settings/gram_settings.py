@@ -144,7 +144,7 @@ class KernelSettings(Settings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """As `Settings.kinds`: the settings of single kernels."""
+        """Return `Settings.kinds` with the settings of individual kernels."""
         return {**super().kinds(), "kernel": {**declared(KERNELS), FUNCTION_ENTRY: {}}}
 
     def chosen(self) -> Mapping[str, str | None]:
@@ -169,8 +169,7 @@ class KernelSettings(Settings):
             object.__setattr__(self, "dense_layers", None)
 
     def grid_by_trace(self) -> bool:
-        """Return whether ridges scale with the trace of K; modules of kernels without published ridges set `TRACE_GRID`.
-        """
+        """Return whether ridges scale with the trace of K; kernels without published ridges set `TRACE_GRID`."""
         return getattr(KERNELS.load(self.kernel), "TRACE_GRID", False)
 
     def by_labels(self) -> bool:
@@ -267,8 +266,7 @@ class GramSettings(ShardFolder, RowSettings):
         self.refuse_level(self.noise_ind)
 
     def check_kernel(self) -> None:
-        """Check the kernel as `RowSettings` does; refuse a kernel that depends on labels, which has no Gram matrix by itself.
-        """
+        """Check the kernel as `RowSettings` does; refuse one that depends on labels, as it has no Gram matrix."""
         super().check_kernel()
         if self.by_labels():
             raise UserError(

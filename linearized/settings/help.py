@@ -1,5 +1,4 @@
-"""The text of `--help`: flags in groups (data, model, solver, run), then those that only some models or kernels read.
-"""
+"""The text of `--help`: flags in groups (data, model, solver, run), then those that only some entries read."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -26,9 +26,9 @@ def refuse_beyond_machine(needed: int, what: str, advice: str) -> None:
     """Raise `UserError` if the machine has less memory than is needed.
 
     Args:
-        needed: Bytes.
-        what: The flags that ask for them.
-        advice: What to do instead, one sentence.
+        needed: Bytes that are needed.
+        what: The flags that cause the need.
+        advice: One sentence that says what to do instead.
     """
     have = total_bytes()
     if needed > have:
@@ -93,8 +93,7 @@ def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | Non
 
 
 def fewest_features(settings: "EmbeddedRows", dim: int) -> int:
-    """Return a lower bound of the number of features of an embedding of rows of length `dim`: mostly `embedding_dim`.
-    """
+    """Return a lower bound of the number of features of rows of length `dim`: mostly `embedding_dim`."""
     exact = settings.degree == 1 if settings.features == "POLYNOMIAL" else settings.terms < 2
     few = exact and (settings.features == "POLYNOMIAL" or settings.method == "sketch")
     return min(settings.embedding_dim, dim) if few else settings.embedding_dim - 1

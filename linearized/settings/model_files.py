@@ -14,8 +14,7 @@ VARIABLES_HELP = (
 
 
 class ModelFiles(Registry):
-    """Choices of a flag that takes paths of `.keras` files, and the names in the table if it has any; "" means no file.
-    """
+    """Choices of a flag that takes paths of `.keras` files, or names in the table if it has any; "" is no file."""
 
     @staticmethod
     def is_file(name: str) -> bool:
@@ -23,8 +22,7 @@ class ModelFiles(Registry):
         return name.lower().endswith(SUFFIX)
 
     def canonical(self, name: str) -> str:
-        """Return the name as `Registry` does; return paths unchanged, because files are read only when they are needed.
-        """
+        """Return the name as `Registry` does; return paths unchanged, as files are read only when needed."""
         if self.is_file(name) or (not name and not len(self)):
             return name
         if not len(self):

@@ -16,7 +16,7 @@ SNNK_FUNCTIONS = FunctionRegistry(
     "choice", dict.fromkeys(SNNK_ACTIVATIONS, ""), own="linearized.base.activations:OwnFunction"
 )
 PARAMETRIZATIONS = ("published", "standard", "ntk", "mean_field", "mup")
-SCALED = when(parametrization=PARAMETRIZATIONS[1:], solver=("auto", "sgd"))  # with these, a parametrization defines the layers' scales
+SCALED = when(parametrization=PARAMETRIZATIONS[1:], solver=("auto", "sgd"))  # with these a table has the layers' scales
 FOURIER = when(snnk_activation=("sin", "cos")) | when(snnk_activation=INEXACT, snnk_expansion="fourier")
 
 

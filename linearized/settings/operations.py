@@ -65,7 +65,7 @@ def refuse_endless_embedding(settings: "EmbeddedRows", rows: float) -> None:
 
 
 def gram_pairs(rows: dict[str, int]) -> int:
-    """Return the number of pairs in a Gram matrix: each pair of train rows once, and all pairs of a train and another row.
+    """Return the number of pairs in a Gram matrix: each pair of train rows once, and train rows with all others.
 
     Args:
         rows: Number of rows by part: train, validation, test. An unknown number is 0, so the result stays a lower
@@ -106,8 +106,7 @@ def row_operations(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None
 
 
 def drawn(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> int:
-    """Return a lower bound of the count of normal numbers that an embedding draws; for the arguments see `pair_operations`.
-    """
+    """Return a lower bound of the count of normal numbers drawn by an embedding; arguments as `pair_operations`."""
     return sum(units * inputs for units, inputs in neurons(settings, image_shape, dim))
 
 

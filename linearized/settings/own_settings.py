@@ -34,7 +34,7 @@ FORMATS = Registry(  # formats in the order in which a text of --data is tried
         "svhn": "linearized.data.own.readers.cifar:SVHN",
         "idx": "linearized.data.own.readers.idx:IDX",
         "image_folder": "linearized.data.own.readers.image_folder:IMAGE_FOLDER",
-        "libsvm": "linearized.data.own.readers.libsvm:LIBSVM",  # last, because it inspects the content of files of any suffix
+        "libsvm": "linearized.data.own.readers.libsvm:LIBSVM",  # last, because it inspects files of any suffix
     },
 )
 MECHANISM = Registry("mechanism", {
@@ -104,14 +104,12 @@ class OwnDataSettings(Settings):
         return super().kinds() | {"data": own}
 
     def identity(self) -> dict[str, Any]:
-        """Return `Settings.identity`; `noise_levels` that are not given become "published", or "0" if the noise has none.
-        """
+        """Return `Settings.identity`; unset `noise_levels` become "published", or "0" if the noise has none."""
         implied = "published" if self.noise in SPECTRAL else "0"
         return super().identity() | {"noise_levels": self.noise_levels or implied}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return `Settings.chosen` with the format of own data. Raises `UserError` for a text of --data that fits no format.
-        """
+        """Return `Settings.chosen` with the format of own data. Raises `UserError` if no format fits `--data`."""
         return {**super().chosen(), "data": MECHANISM.load("format_of")(self.data) if self.data else None}
 
     def own_options(self) -> "OwnDataSettings":

@@ -80,8 +80,7 @@ def _needed(name: str, values: tuple[Any, ...]) -> str:
 
 
 Declarations = Mapping[str, Mapping[str, Mapping[str, When]]]
-"""Kind of registry (the flag that selects from it) -> name of an entry -> what it reads; kind "" is the command itself.
-"""
+"""Kind of registry (the flag that selects of it) -> name -> what that entry reads. Kind "" is the command itself."""
 
 
 def declared(registry: Mapping[str, str]) -> dict[str, Mapping[str, When]]:
@@ -132,8 +131,7 @@ def refuse(names: Iterable[str], settings: Any, kinds: Declarations, chosen: Map
 
 
 def where_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
-    """Return a phrase that names all that would read a setting, such as "by --model=RF, NT, or with --subset=random".
-    """
+    """Return a phrase for all that would read a setting, such as "by --model=RF, NT, or with --subset=random"."""
     own, words = _own_condition(name, settings), []
     for kind, entries in readers(name, kinds).items():
         at_work = chosen.get(kind)

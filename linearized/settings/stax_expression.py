@@ -18,7 +18,7 @@ MOST = 1000  # maximum of layers in total, of degrees, and of pixels along a sid
 SHOWN = 200  # characters of an expression that an error message repeats
 SPATIAL = {"Conv", "ConvTranspose", "ConvLocal", "AvgPool", "SumPool", "GlobalAvgPool", "GlobalSumPool"}
 SPATIAL |= {"GlobalSelfAttention", "ImageResize"}  # layers that need rows as images
-HEADS = {"Flatten", "GlobalAvgPool", "GlobalSumPool", "Index", "Aggregate", "DotGeneral"}  # layers whose outputs may be one vector
+HEADS = {"Flatten", "GlobalAvgPool", "GlobalSumPool", "Index", "Aggregate", "DotGeneral"}  # may yield one vector
 
 # Parameters of the layers, as neural_tangents.stax declares them.
 _AXES = "batch_axis=0, channel_axis=-1"

@@ -41,8 +41,7 @@ class TangentSettings(Settings):
         return frozenset(map(int, numbers)), END in words
 
     def tangent_counts(self) -> tuple[int, int]:
-        """Return the numbers of measured train and test rows. Raises `UserError` unless the text is one or two counts.
-        """
+        """Return the numbers of measured train and test rows. Raises `UserError` if the text is not 1 or 2 counts."""
         words = [word.strip() for word in self.tangent_rows.split(",")]
         if len(words) > 2 or not all(word.isascii() and word.isdigit() and 1 < int(word) < 10**5 for word in words):
             raise UserError(f"--tangent_rows takes a number of rows of at least 2, or two such as 200,1000. Received: "
