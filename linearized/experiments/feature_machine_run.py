@@ -213,8 +213,7 @@ class _Machine:
     def _learned(
         self, number: int, index: int, found: Solved, entries: list[dict[str, Any]]
     ) -> np.ndarray | None:  # fmt: skip
-        """Return the next metric as `_followed` does, from an iteration's solution at the ridge that `_ridge` selects.
-        """
+        """Return the next metric as `_followed` does, from the solution at the ridge that `_ridge` selects."""
         return self._followed(number, index, found.kernel, found.path.alpha[self._ridge(found, entries)])
 
     def _ridge(self, found: Solved, entries: list[dict[str, Any]]) -> int:
@@ -294,8 +293,7 @@ class _Machine:
         return None if directions is None else overlap(metric, directions)
 
     def _ansatz(self, metric: np.ndarray) -> float | None:
-        """Return the correlation of a metric with the network's; None without a network or if they are not comparable.
-        """
+        """Return the correlation of a metric with the network's; None without one or if they are not comparable."""
         fits = self.weights is not None and len(self.weights) == len(metric)
         found = correlation(metric, self.weights) if fits else np.nan
         return found if np.isfinite(found) else None

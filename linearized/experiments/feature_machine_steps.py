@@ -5,7 +5,7 @@ from typing import Any
 
 from linearized.experiments import select
 
-KEPT = ("index", "ridge", "converged", "iterations", "residual")  # entries stored of a table of ridges, besides losses and accuracies
+KEPT = ("index", "ridge", "converged", "iterations", "residual")  # stored besides losses and accuracies
 
 
 def rank_of(step: Mapping[str, Any]) -> tuple[float, ...]:

@@ -1,5 +1,4 @@
-"""The data of `linearized finetune` in the shape that the model takes, and the refusal of models that do not fit them.
-"""
+"""The data of `linearized finetune` in the shape that the model takes; unsuitable models are refused."""
 
 import dataclasses
 from pathlib import Path

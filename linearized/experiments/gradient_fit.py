@@ -1,5 +1,4 @@
-"""Fits of any model by first-order methods, optionally followed by Newton-CG: ridge after ridge, each saved when done.
-"""
+"""Fits of any model by first-order methods, then optionally Newton-CG: ridge after ridge, each saved when done."""
 
 import json
 import shutil

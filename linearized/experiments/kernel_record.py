@@ -36,12 +36,14 @@ def scored(
 def _predicted(entry: Mapping[str, Any], noise: float) -> dict[str, float | None]:
     """Return the predicted test loss of a ridge, its standard error, and that by generalised cross-validation.
 
-    Leave-one-out makes the prediction. Generalised cross-validation is the eigenframework's: the train error over
-    (1 - L/n)² with the degrees of freedom L of the train rows; it takes all rows for alike. Both are of rows with
-    labels as the train rows have them, so that noise which test labels do not have is taken off.
+    The prediction is the leave-one-out loss. Generalised cross-validation is that of the eigenframework: the train
+    error
+    over (1 - L/n)² with the degrees of freedom L of the train rows; it treats all rows as alike. Both predict the loss
+    on
+    rows with labels like those of the train rows, so noise that test labels do not have is subtracted.
 
     Args:
-        entry: Of a ridge, with `left_out_loss` and `gcv`, None where the solver does not know them.
+        entry: Entry of a ridge, with `left_out_loss` and `gcv`, which are None if the solver does not compute them.
         noise: `Dataset.label_noise`.
     """
     found = {name: None if entry[source] is None else max(entry[source] - noise, 0.0)
@@ -98,7 +100,12 @@ def record_of(
     """Return the record and the arrays of a path of ridges with its outputs, see `scored`.
 
     Args:
-        scale: Of the kernel's inputs, see `kernel_gen.kernel.Kernel`.
+        config: Settings of the kernel and its rows.
+        level: Noise level.
+        dataset: Rows and labels.
+        path: Solutions at every ridge.
+        outputs: As `outputs_of` returns them.
+        scale: Scale of the kernel's inputs, see `kernel_gen.kernel.Kernel`.
     """
     offset, entries = label_offset(dataset), entries_of(dataset, path, outputs)
     chosen, published = select.choose(entries), select.choose(entries, "test")

@@ -97,13 +97,11 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
             self.check_grid()
 
     def reads(self, name: str) -> bool:
-        """Return whether a setting is read; a kernel that depends on labels has no shards, and its products run here.
-        """
+        """Return whether a setting is read; a kernel that depends on labels has no shards and is computed here."""
         return super().reads(name) and (name not in OF_SHARDS or bool(self.gram) or not self.by_labels())
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """Refuse settings as `Settings` does; with --gram, `open_folder` compares the kernel's with the folder's instead.
-        """
+        """Refuse settings as `Settings` does; with --gram, `open_folder` compares the kernel's with the folder's."""
         own = KernelSettings.own() if self.gram else ()
         given = list(given)
         if self.gram and "num_shards" in given:
@@ -151,8 +149,7 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
         return EmbeddingSettings(**shared, noise_ind=level)
 
     def run_name(self) -> str:
-        """Return the folder name of one level's result: readable, and unique to the settings that determine the result.
-        """
+        """Return the folder name of one level's result: readable, and unique to the settings that determine it."""
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         return f"{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
 
@@ -232,8 +229,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
 def _gram_of(
     config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset
 ) -> tuple["Gram | Embedding", bool]:  # fmt: skip
-    """Return the --gram folder's matrix, checked against the settings, or the kernel's own; and whether it was made now.
-    """
+    """Return the --gram folder's matrix, checked against the settings, or the kernel's own; and if it was made."""
     if not config.gram:
         return _found_or_made(config, level, dataset)
     from linearized.kernel_ridge.gram_source import open_folder

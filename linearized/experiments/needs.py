@@ -29,14 +29,13 @@ from linearized.storage.manifest import kind_of
 
 FLOAT = 4  # bytes of a float32
 DOUBLE = 8  # bytes of a float64
-COPIES = {"band": 1, "cholesky": 1, "eigh": 3}  # arrays of K's size that a solver holds in memory at once; other solvers stream K
-KEPT = {"sgd": 3, "adam": 4, "adamw": 4, "newton_cg": 4}  # copies of the parameters, including gradients, averages, steps
-EPOCH = 4.0  # operations per multiplication of a row's outputs: product and sum, and both again for the weight's gradient
+COPIES = {"band": 1, "cholesky": 1, "eigh": 3}  # arrays of K's size in memory at once; others stream K
+KEPT = {"sgd": 3, "adam": 4, "adamw": 4, "newton_cg": 4}  # copies of the parameters, with gradients, averages and steps
+EPOCH = 4.0  # operations per multiplication of a row's outputs: product and sum, and both for the gradient
 
 
 def refuse_beyond_memory(config: Any) -> None:
-    """Raise `UserError` if a `TrainSettings` needs more memory than the machine has; the error names the flag to lower.
-    """
+    """Raise `UserError` naming the flag to lower if a `TrainSettings` needs more memory than the machine has."""
     layers = f" --num_layers={config.num_layers}" if config.num_layers > 1 else ""
     refuse_beyond_machine(
         least_bytes(config), f"{config.model} with --num_units={config.num_units}{layers}", "Lower --num_units."
@@ -71,8 +70,7 @@ def refuse_endless_run(config: Any, rows: int) -> None:
 
 
 def refuse_endless_fit(config: Any, level: int, rows: Mapping[str, int]) -> None:
-    """Raise `UserError` as `refuse_endless_matrix` does; shards given by --gram and kernels of labels make no matrix.
-    """
+    """Raise `UserError` as `refuse_endless_matrix` does; with --gram or kernels of labels, no matrix is made."""
     if not (config.gram or config.by_labels()):
         refuse_endless_matrix(config, level, rows)
 
