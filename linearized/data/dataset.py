@@ -156,8 +156,7 @@ def class_numbers(labels: np.ndarray) -> Int64[np.ndarray, " n"]:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return 16 hex digits of arrays (dtype, shape, bytes) and JSON-serializable values, in their order. About 1 GB/s.
-    """
+    """Return 16 hex digits of arrays (dtype, shape, bytes) and JSON values, in their order. About 1 GB/s."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         if isinstance(part, np.ndarray):

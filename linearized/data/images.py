@@ -25,7 +25,7 @@ import numpy as np
 from linearized.base.reading import opened
 from linearized.base.shapes import Float32
 
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM")  # formats whose decoders start no other program
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM")  # no decoder starts a program
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff",
             ".pbm", ".pgm", ".ppm", ".pnm")  # fmt: skip
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -151,8 +151,7 @@ def _deep(image: Any) -> Any:
 
 
 def _in_mode(image: Any, mode: str) -> Any:
-    """Return a picture of 8 bits per sample in mode L, RGB or RGBA; except in RGBA, transparent parts are put over white.
-    """
+    """Return a picture of 8 bits per sample in mode L, RGB or RGBA; except in RGBA, transparency becomes white."""
     from PIL import Image
 
     if not image.has_transparency_data:

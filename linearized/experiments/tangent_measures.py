@@ -26,7 +26,7 @@ from linearized.tangents.comparison import centred_alignment, effective_rank, ke
 from linearized.tangents.empirical import layer_features
 from linearized.tangents.training_kernel import training_kernels
 
-SCORED = ("network", "linearization", "linearization_offset", "last_layer")  # predictors that have a test score at each epoch
+SCORED = ("network", "linearization", "linearization_offset", "last_layer")  # predictors with test scores
 
 
 class TangentMeasures:

@@ -105,8 +105,7 @@ def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
 
 
 def _components(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the variances of the principal components in decreasing order, and the rows' scores scaled to variance 1.
-    """
+    """Return the variances of the principal components in decreasing order, and the rows' scores of variance 1."""
     rows, width = centred.shape
     if rows < width:
         values, vectors = scipy.linalg.eigh(centred @ centred.T / rows, driver="evd", check_finite=False)

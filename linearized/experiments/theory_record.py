@@ -111,8 +111,7 @@ def _measured(
     kernel: PoolKernel, targets: np.ndarray, fresh: np.ndarray, n: int, ridges: np.ndarray, draws: int, seed: int,
     done: Any,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Return measurements of fits on draws of n rows, by name: (draws, ridges, k); for `gcv` and `converged` (.., 1).
-    """
+    """Return measurements of fits on draws of n rows by name: (draws, ridges, k); `gcv` and `converged` (.., 1)."""
     found: dict[str, list] = {name: [] for name in (*MEASURES, "converged")}
     for draw in range(draws):
         order = np.random.default_rng([seed, n, draw]).permutation(len(targets))

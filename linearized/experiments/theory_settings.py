@@ -56,8 +56,7 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         super().refuse_unread(given)
 
     def check_kernel(self) -> None:
-        """Check the kernel as `RowSettings` does; refuse a kernel that is learned from the labels, which has no fixed spectrum.
-        """
+        """Check the kernel as `RowSettings` does; refuse one that is learned from the labels: it has no spectrum."""
         super().check_kernel()
         if self.by_labels():
             raise UserError(

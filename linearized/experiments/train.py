@@ -162,8 +162,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         return self.solver in LEAST_SQUARES or (self.solver == "auto" and linear)
 
     def working_solver(self) -> str:
-        """Return the solver that a run will use: that of --solver, else lanczos for least squares, else the model's optimizer.
-        """
+        """Return the solver of a run: that of --solver, else lanczos for least squares, else the model's optimizer."""
         if self.solver != "auto":
             return self.solver
         if self.uses_least_squares():
@@ -186,8 +185,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         return recipe
 
     def run_name(self) -> str:
-        """Return the folder name of the run, below the experiment's: readable, and unique to the settings of the result.
-        """
+        """Return the folder name of the run, below the experiment's: readable, and unique to its settings."""
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         units = "" if self.num_units is None else f"_N{self.num_units}"
         return f"{self.data_name()}_{slug(self.model_name())}{units}_noise{self.noise_ind}_{self.key()}{job}"
@@ -209,7 +207,7 @@ def run_levels(config: TrainSettings) -> Iterator[Result]:
 
 
 def run(config: TrainSettings) -> Result:
-    """Fit every selected ridge at one noise level, score all splits, choose the best ridge, save; see `experiments.run`.
+    """Fit the selected ridges at one noise level, score all splits, choose a ridge, save; see `experiments.run`.
 
     A finished run is read back; a killed one is resumed.
 
@@ -286,8 +284,7 @@ def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:
 
 
 def hidden_layers(config: TrainSettings) -> int | None:
-    """Return the number of layers with a nonlinearity, the unit for comparing models and kernels; None for a model file.
-    """
+    """Return the number of layers with a nonlinearity, to compare models and kernels; None for a model file."""
     return declared(config).hidden_layers(config)
 
 

@@ -97,8 +97,7 @@ def _name(value: object) -> str:
 
 
 def targets(parts: dict[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
-    """Return regression targets as float32 of shape (n, k) by split. Raises `UserError` for labels that are not numbers.
-    """
+    """Return regression targets as float32 (n, k) by split. Raises `UserError` for labels that are not numbers."""
     found = {}
     for name, y in parts.items():
         if y.dtype.kind not in "biuf":

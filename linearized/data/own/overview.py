@@ -1,5 +1,4 @@
-"""An overview of the data of `--data`: rows, shapes, classes, missing values, and test rows that are also train rows.
-"""
+"""An overview of the data of `--data`: rows, shapes, classes, missing values, test rows that are train rows."""
 
 import dataclasses
 from typing import Any

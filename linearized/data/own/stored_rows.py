@@ -1,4 +1,4 @@
-"""Rows of a data set of an HDF5 file that does not lie in one piece: only those that are asked for are kept."""
+"""Rows of a non-contiguous data set of an HDF5 file: only the requested ones are kept in memory."""
 
 import dataclasses
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from linearized.storage.array_files import open_hdf5
 
-LARGE = 2**26  # bytes of a data set from which its rows stay in the file
+LARGE = 2**26  # bytes of a data set above which its rows stay in the file
 BLOCK = 2**26  # bytes that are read together
 
 
@@ -40,7 +40,7 @@ class StoredRows:
         return len(self.shape)
 
     def last_first(self) -> "StoredRows":
-        """Return the array whose rows are along the last axis of this one."""
+        """Return the array with the last axis of this one moved to the front, as that of the rows."""
         shape, order = ((values[-1], *values[:-1]) for values in (self.shape, self.order))
         return dataclasses.replace(self, shape=shape, order=order)
 

@@ -1,9 +1,9 @@
 """A folder of pictures as a dataset: train/<class>/<file> and test/<class>/<file>, or <class>/<file> split by a seed.
 
-`linearized.data.sources.split_folders` says what the folders at the top mean. Names that begin with "." and those in
-`SYSTEM_NAMES` are passed over everywhere.
+`linearized.data.sources.split_folders` describes the meaning of the folders at the top. Names that begin with "." and
+those in `SYSTEM_NAMES` are ignored everywhere.
 
-What pictures become is said in `linearized.data.images`.
+`linearized.data.images` describes the conversion of pictures.
 """
 
 import os
@@ -22,14 +22,14 @@ from linearized.data.dataset import Dataset, Split, fingerprint
 from linearized.data.images import MODES, SUFFIXES, read_image
 from linearized.data.sources.split_folders import folders, hidden, split_folders
 
-TEST_SHARE = 0.2  # of a folder without a test part
+TEST_SHARE = 0.2  # fraction of test rows in a folder without a test part
 SCALINGS = {"unit": (1 / 255, 0.0), "symmetric": (2 / 255, -1.0), "bytes": (1.0, 0.0)}
 ADVICE = "Remove it or replace it, or give --skip_bad."
-LISTED = 10  # of the names of skipped pictures in a record
+LISTED = 10  # maximum of names of skipped pictures in a record
 
 
 class Pictures(NamedTuple):
-    """The pictures of one split in the order of their names: their paths, and the names of their classes."""
+    """The pictures of one split, ordered by name: their paths, and the names of their classes."""
 
     folder: Path
     paths: list[Path]
@@ -76,7 +76,7 @@ def load(
 
 
 def skipped_notes(skipped: Sequence[Path], folder: Path) -> dict[str, str | int]:
-    """Return the notes of a dataset on pictures that were left out: how many, and the first `LISTED` names."""
+    """Return a dataset's notes on pictures that were left out: their number, and the first `LISTED` names."""
     if not skipped:
         return {}
     names, more = sorted(str(path.relative_to(folder)) for path in skipped), len(skipped) - LISTED
@@ -128,7 +128,7 @@ def _pictures(folder: Path) -> Pictures:
 
 
 def _held_out(pictures: Pictures, seed: int) -> tuple[Pictures, Pictures]:
-    """Split a fifth of the pictures off for testing."""
+    """Split off a fifth of the pictures for testing; return both parts."""
     order = np.random.default_rng(seed).permutation(len(pictures.paths)).tolist()
     cut = max(1, round(TEST_SHARE * len(order)))
     return pictures.take(order[cut:]), pictures.take(order[:cut])
