@@ -43,7 +43,7 @@ def evaluate(
     elif task == "binary":
         rows, normalised = np.logaddexp(0, values[:, 0]) - classes * values[:, 0], None
     else:
-        from scipy.special import log_softmax  # imported here, so that modules that only read the losses' names start quickly
+        from scipy.special import log_softmax  # here, so that imports of the losses' names stay fast
 
         rows, normalised = -log_softmax(values, axis=1)[np.arange(len(classes)), classes], None
     if task == "regression":

@@ -20,7 +20,7 @@ from linearized.data.dataset import Dataset, RowChoice, Split, check, fingerprin
 from linearized.data.preparation import Preparation
 from linearized.data.transforms import cache as noisy_cache
 
-ROWS = ("directory", *(field.name for field in dataclasses.fields(RowChoice)))  # arguments that every source's `load` takes
+ROWS = ("directory", *(field.name for field in dataclasses.fields(RowChoice)))  # arguments of every source's `load`
 SEED = 2048  # seed of the noise, as published
 RECIPE = 1  # version of the meaning and storage of rows; increasing it invalidates every cache
 

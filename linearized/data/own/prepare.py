@@ -216,15 +216,15 @@ class ArrayColumns:
     pixels: FlatPixels | None = None
 
     def __call__(self, x: Any) -> np.ndarray:
-        """Return float32 rows (n, d). Raises `UserError` for what is no array of real numbers."""
+        """Return float32 rows (n, d). Raises `UserError` for anything except an array of real numbers."""
         x = real_array(x if self.pixels is None else self.pixels(x), "Inputs")
         scale = {"uint8": 255, "uint16": 65_535}.get(str(x.dtype)) if self.shape is not None else None
         if self.shape is not None and x.ndim == 4 and x.shape[1:] != self.shape:
             x = np.moveaxis(x, 1, -1)
         x = x.reshape(len(x), -1)
-        if scale is not None:  # converted and divided in one pass
+        if scale is not None:  # converts and divides in one pass
             return np.divide(x, np.float32(scale), dtype=np.float32, order="C")
-        with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused later
             rows = np.ascontiguousarray(x, np.float32)
         return rows if self.mean is None else np.where(np.isnan(rows), self.mean, rows)
 
@@ -232,7 +232,7 @@ class ArrayColumns:
 def fit_arrays(
     x: np.ndarray, shape: tuple[int, int, int] | None, *, impute: bool, pixels: FlatPixels | None = None
 ) -> ArrayColumns:  # fmt: skip
-    """Return the columns of arrays, with the mean of the train rows `x` if missing values are to be filled in."""
+    """Return the conversion of arrays, with the mean of the train rows `x` if missing values are to be filled in."""
     plain = ArrayColumns(shape, pixels=pixels)
     if not impute or x.dtype.kind != "f":
         return plain

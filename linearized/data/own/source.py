@@ -51,7 +51,7 @@ class OwnSource(Source):
             if self.options.noise == "label" and name == "train":
                 noisy = noise.noisy_labels(stored.y, self.num_classes, level)[part]
                 kept = len(labels) - count_or_share(rows.validation, len(labels), "validation")
-                labels = np.concatenate([noisy[:kept], labels[kept:]])  # validation rows choose the ridge, so their labels stay correct
+                labels = np.concatenate([noisy[:kept], labels[kept:]])  # validation rows keep correct labels
             y[name] = labels if self.task == "regression" else labels[:, None].astype(np.float32)
             where, numbers = f"{self.name} ({name} rows)", _numbers(stored, part)
             if self.options.missing == "refuse":
@@ -99,8 +99,7 @@ class OwnSource(Source):
         return fit_arrays(x, self.image_shape, impute=impute, pixels=self.prepared.pixels)
 
     def row_length(self, **rows: Any) -> int:
-        """Return the length of the rows that `load` returns with these arguments; tables are loaded to count columns.
-        """
+        """Return the length of the rows that `load` returns for these arguments; tables are loaded for it."""
         x = self.prepared.rows["train"].x
         return self.load(**rows).dim if hasattr(x, "iloc") else int(np.prod(x.shape[1:]))
 

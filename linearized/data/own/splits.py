@@ -13,8 +13,7 @@ def distinct(values: np.ndarray) -> np.ndarray:
 
 
 def in_class_order(classes: np.ndarray) -> bool:
-    """Return whether rows are sorted by class, as in folders of images, so that the first or the last ones lack classes.
-    """
+    """Return whether rows are sorted by class, as in image folders: the first or the last ones lack classes."""
     changes = np.count_nonzero(np.diff(classes.ravel()))
     return bool(0 < changes == len(distinct(classes.ravel())) - 1 and len(classes) > changes + 1)
 

@@ -17,8 +17,8 @@ class StoredRows:
 
     Attributes:
         path, name: The file, and the data set within it.
-        shape, dtype: Of the array.
-        order: The axis of the data set behind each axis of the array; that of the rows comes first.
+        shape, dtype: Shape and type of the array.
+        order: The axis of the data set for each axis of the array, that of the rows first.
     """
 
     path: str
@@ -29,14 +29,14 @@ class StoredRows:
 
     @classmethod
     def of(cls, stored: Any, path: str, order: tuple[int, ...]) -> "StoredRows | None":
-        """Return the rows of a data set of h5py; None for one that is small, a vector, or holds no numbers."""
+        """Return the rows of a data set of h5py; None if it is small, a vector, or not numeric."""
         if stored.nbytes < LARGE or stored.ndim < 2 or stored.dtype.kind not in "biuf":
             return None
         return cls(str(path), stored.name, tuple(stored.shape[axis] for axis in order), stored.dtype, order)
 
     @property
     def ndim(self) -> int:
-        """Return the number of axes."""
+        """Number of axes."""
         return len(self.shape)
 
     def last_first(self) -> "StoredRows":

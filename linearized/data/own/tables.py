@@ -20,7 +20,7 @@ TEXT_SHARE = 0.2  # fraction of distinct values in the rows above which a column
 
 @dataclasses.dataclass(frozen=True)
 class TableColumns:
-    """The fitted columns: a data frame becomes rows.
+    """The fitted columns, which convert a data frame to rows.
 
     Attributes:
         names: Columns of the train rows.

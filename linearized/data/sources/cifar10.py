@@ -35,8 +35,7 @@ _ROW = 3073  # bytes of an image of the binary version: its label, then its colo
 
 
 class CifarFiles:
-    """Raw files of CIFAR-10: the batches `data_batch_1`, ... and `test_batch` of any version, in a folder or an archive.
-    """
+    """Raw files of CIFAR-10: `data_batch_1`, ... and `test_batch` of any version, in a folder or an archive."""
 
     name = "CIFAR-10"
 
@@ -45,7 +44,7 @@ class CifarFiles:
         cached = [
             folder / place
             for folder in keras_cache.folders()
-            for place in (f"{FOLDER}-target/{FOLDER}", FOLDER, f"{FOLDER}.tar.gz")  # places of Keras 3 and older versions
+            for place in (f"{FOLDER}-target/{FOLDER}", FOLDER, f"{FOLDER}.tar.gz")  # of Keras 3 and older ones
         ]
         parents = (directory, directory / "cifar10")
         folders = [place for parent in parents for place in (*(parent / folder for folder in FOLDERS), parent)]

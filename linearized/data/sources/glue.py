@@ -190,8 +190,7 @@ def _check_labels(path: Path, table: TaskTable) -> None:
 
 
 def _rare_foreign(labels: list[str]) -> tuple[set[str], str]:
-    """Return the rare labels of an own task that differ in kind from all others, and a description of the expected ones.
-    """
+    """Return the rare labels of an own task that differ in kind from all others, and what was expected."""
     counts, present = collections.Counter(labels), set(labels)
     kinds = [({label for label in present if _NUMBER.fullmatch(label)}, "to be a number, as the others are")]
     kinds += [(set(names), " or ".join(names)) for names in INFERENCE if set(names) <= present]

@@ -17,8 +17,7 @@ _CHILD = "import socket; socket.setdefaulttimeout(20); import keras; keras.datas
 
 
 def folders() -> list[Path]:
-    """Return the folders of Keras' datasets: in `$KERAS_HOME` or `~/.keras`, and a temporary one if that is read-only.
-    """
+    """Return Keras' folders of datasets: in `$KERAS_HOME` or `~/.keras`, and a temporary one if it is read-only."""
     home = expanded(os.environ.get("KERAS_HOME") or "~/.keras", "$KERAS_HOME")
     if home.is_dir() and not os.access(home, os.W_OK):
         return [home / "datasets", Path(tempfile.gettempdir()) / ".keras" / "datasets"]

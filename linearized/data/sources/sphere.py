@@ -30,7 +30,7 @@ def sphere_rows(rows: int, dim: int, random: np.random.Generator) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class SphereSource(Source):
-    """The generator as a dataset."""
+    """The generator of SPHERE as a dataset."""
 
     def find(self, directory: Path | str | None = None) -> Found:
         """Return a place of None, because nothing is stored on disk: loading makes the rows."""
@@ -46,7 +46,7 @@ class SphereSource(Source):
     def _loaded(
         self, noise_ind: int | np.integer, folder: Path, rows: RowChoice, *, synth_dim: int = 1024
     ) -> Dataset:  # fmt: skip
-        """Return the rows as `Source._loaded` does, with noise of standard deviation τ = noise_ind/10 on the train labels.
+        """Return the rows as `Source._loaded` does, with noise of deviation τ = noise_ind/10 on the train labels.
 
         Args:
             noise_ind: Index of the noise level.

@@ -24,7 +24,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-SPLIT_WORDS = SPLIT_NAMES | dict.fromkeys(("eval", "evaluation"), "validation")  # the additional words count only with others
+SPLIT_WORDS = SPLIT_NAMES | dict.fromkeys(("eval", "evaluation"), "validation")  # the additional ones only with others
 FILLERS = ("data", "dataset", "set", "images", "image", "imgs", "img", "pictures", "pics", "photos")
 SYSTEM_NAMES = ("__macosx", "@eadir", "$recycle.bin", "lost+found")  # made by operating systems, in lower case
 _SPLIT = re.compile(rf"(?P<before>.*?)(?P<split>{'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})(?P<after>.*)")

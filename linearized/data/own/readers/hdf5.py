@@ -17,8 +17,7 @@ SUFFIXES = (".h5", ".hdf5")
 
 
 class Hdf5(FileFormat):
-    """Reader of groups of data sets. Contiguous ones are memory-mapped; of other large ones only the rows in use are kept.
-    """
+    """Reader of groups of data sets. Contiguous ones are memory-mapped; other large ones keep only rows in use."""
 
     suffixes, kind = SUFFIXES, "an HDF5 file"
 

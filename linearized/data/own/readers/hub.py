@@ -1,4 +1,4 @@
-"""Readers of data sets of the Hugging Face hub and TensorFlow Datasets by name, by their packages (extras `hf`, `tfds`).
+"""Readers of data sets of the Hugging Face hub and TensorFlow Datasets by name (extras `hf`, `tfds`).
 
 `hf:owner/name` (`hf:owner/name@config` for a named configuration, `hf:FOLDER` for one on this disk) and `tfds:name`
 keep their train, validation and test parts. A part of images becomes an array (`linearized.data.images` describes the

@@ -94,12 +94,11 @@ def _holds_some(folder: Path) -> bool:
 
 
 def _in_folder(folder: Path) -> dict[tuple[str, str, str], Path]:
-    """Return the idx files of a folder by prefix, split and content; a plain file takes precedence over its gzipped copy.
-    """
+    """Return the idx files of a folder by prefix, split and content; a plain file precedes its gzipped copy."""
     found: dict[tuple[str, str, str], Path] = {}
     try:
         entries = sorted(folder.iterdir())
-        paths = [path / path.name if path.is_dir() else path for path in entries]  # some archives unzip each file into its own folder
+        paths = [path / path.name if path.is_dir() else path for path in entries]  # some unzip into one folder each
         paths = [path for path in paths if path.is_file()]
     except OSError:
         return {}

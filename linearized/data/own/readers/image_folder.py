@@ -44,7 +44,7 @@ class ImageFolder:
         return digest.hexdigest()
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the pictures, see `Reader`. Images are bytes (n, h, w, c), or float32 in [0, 1] if one has more than 8 bits.
+        """Read the pictures, see `Reader`: bytes (n, h, w, c), or float32 in [0, 1] if one has more than 8 bits.
 
         Raises `UserError` for pictures of several sizes, grey ones among colour ones, and files that are not pictures.
         """
@@ -92,8 +92,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _with_heads(part: Pictures, skip_bad: bool, skipped: list[str]) -> tuple[Pictures, list[Head]]:
-    """Return the pictures with readable headers, and the headers; with `skip_bad`, the others are added to `skipped`.
-    """
+    """Return the pictures with readable headers, and these; with `skip_bad`, add the others to `skipped`."""
     rows, heads = [], []
     for row, path in enumerate(part.paths):
         try:

@@ -22,9 +22,9 @@ from linearized.settings.own_settings import OwnDataSettings
 from linearized.storage.array_files import is_gzipped, unzipped
 from linearized.storage.pickles import read_pickle
 
-LIMIT = 2**31  # bytes of a pickle, ten times mnist.pkl; a limit is needed because a few bytes of gzip may expand without end
+LIMIT = 2**31  # bytes of a pickle, ten times mnist.pkl, because a few bytes of gzip may expand without end
 ADVICE = 'Save the arrays with np.savez("data.npz", x=inputs, y=labels), or as ((x, y), (x, y), (x, y)).'
-PARTS = {1: ("",), 2: ("", "_test"), 3: ("", "_validation", "_test")}  # suffixes of fields of `OwnArrays`, by the number of pairs
+PARTS = {1: ("",), 2: ("", "_test"), 3: ("", "_validation", "_test")}  # suffixes of `OwnArrays` fields, by the number of pairs
 
 
 class Pickle(FileFormat):

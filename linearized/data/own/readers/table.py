@@ -1,4 +1,4 @@
-"""Readers of tables: .csv, .tsv (the first line names the columns) and .parquet; the columns of --target are the labels.
+"""Readers of tables: .csv, .tsv (the first line names the columns) and .parquet; --target names the labels.
 
 Two text tables separated by a comma, train.csv,test.csv, are the train and the test rows.
 """
@@ -51,8 +51,7 @@ class TextTable(FileFormat):
         return texts
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the tables, see `Reader`. Raises `UserError` if the test table has other columns than the train table.
-        """
+        """Read the tables, see `Reader`. Raises `UserError` if train and test tables differ in their columns."""
         paths = self.paths(text)
         frames = [_frame(path, self.limit) for path in paths]
         if odd := sorted(set(frames[0].columns) ^ set(frames[-1].columns)):
