@@ -23,7 +23,7 @@ FILES = tuple(
 )  # in the order of `Raw`
 SUBFOLDERS = ("fashion-mnist", "FashionMNIST/raw", "fashion_mnist", "FashionMNIST", "")  # the second is torchvision's
 NAMES = ("fashionmnist", "fmnist")  # of further folders, in lower case and without other characters than letters
-INSIDE = ("", "raw", "FashionMNIST/raw", "data/fashion")  # their subfolders; the last is that of the authors' repository
+INSIDE = ("", "raw", "FashionMNIST/raw", "data/fashion")  # subfolders; the last is that of the authors' repository
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 ADVICE = "Remove it and fetch it again."
 
