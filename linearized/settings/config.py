@@ -56,12 +56,12 @@ def setting(
 class Settings:
     """Base of every command's settings.
 
-    `__post_init__` checks each field against its metadata, sets the values that follow from other settings, and refuses
-    settings that differ from their defaults and are not read.
+    `__post_init__` checks each field against its metadata, completes what follows from other settings, and refuses
+    what has another value than its default and is not read.
 
     Attributes:
-        GROUP: Heading of `--help` under which the settings of a class are listed.
-        STORED: Names under which files store settings whose meaning has changed since version 0.1.
+        GROUP: Heading of `--help` under which the settings of a class stand.
+        STORED: Names under which files keep settings whose meaning has changed since version 0.1.
     """
 
     GROUP = "Settings"
