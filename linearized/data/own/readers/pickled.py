@@ -24,7 +24,7 @@ from linearized.storage.pickles import read_pickle
 
 LIMIT = 2**31  # bytes of a pickle, ten times mnist.pkl, because a few bytes of gzip may expand without end
 ADVICE = 'Save the arrays with np.savez("data.npz", x=inputs, y=labels), or as ((x, y), (x, y), (x, y)).'
-PARTS = {1: ("",), 2: ("", "_test"), 3: ("", "_validation", "_test")}  # fields' suffixes in `OwnArrays`, by number of pairs
+PARTS = {1: ("",), 2: ("", "_test"), 3: ("", "_validation", "_test")}  # suffixes in `OwnArrays`, by number of pairs
 
 
 class Pickle(FileFormat):
