@@ -26,8 +26,7 @@ def load(name: Any, noise_ind: int = 0, *, directory: Path | str | None = None, 
             every flag of the group Data, such as `target`, `test_fraction` or `preprocess`.
 
     Raises `UserError` for errors that a user can correct: unknown names of data sets and settings, an index out of
-    range,
-    missing or damaged files.
+    range, missing or damaged files.
     """
     name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(name, str):

@@ -140,8 +140,7 @@ def class_numbers(labels: np.ndarray) -> Int64[np.ndarray, " n"]:
     """Return class numbers of shape (n,) from labels of shape (n,) or, as they are stored, (n, 1).
 
     A column of labels is error-prone: the argmax of its rows is 0 for every row, and comparing it with a vector
-    broadcasts
-    to a matrix.
+    broadcasts to a matrix.
 
     Raises:
         ValueError: The labels have more than one column (one-hot rows), or are not whole numbers.
@@ -173,8 +172,7 @@ def chosen_rows(
     """Return the indices of the `count` rows to use out of `total`; a count of 0 means all rows.
 
     They are the first rows, or a seeded random part in random order. Raises `UserError` for a negative count and for
-    one
-    that exceeds `total`.
+    one that exceeds `total`.
     """
     if count < 0 or count > total:
         raise UserError(f"--{what}={count} asks for rows of a set that has {total}. Take 0 (all) to {total}.")

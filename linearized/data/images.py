@@ -68,8 +68,7 @@ def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") 
     """Return the picture in a file with `shape` (height, width, channels), on the scale 0..255.
 
     The size is changed by bilinear interpolation over the area that each pixel covers (Pillow's `BILINEAR`);
-    proportions
-    are not preserved.
+    proportions are not preserved.
 
     Args:
         path: File of the picture.

@@ -16,8 +16,7 @@ class Preparation:
     """Conversion of raw inputs to the rows that a model takes, and of its outputs to labels.
 
     It was fitted on the train rows, and can be pickled. It does not include published noise: further rows are used
-    without
-    noise.
+    without noise.
 
     Attributes:
         task: As in `Dataset`.
@@ -43,8 +42,7 @@ class Preparation:
         """Return raw inputs (arrays, sparse or not, or a data frame, as the train rows were) as rows for the model.
 
         Raises `UserError` for anything except rows of real numbers, for rows of another length or other columns than
-        the
-        train rows, and for rows that are not finite.
+        the train rows, and for rows that are not finite.
         """
         x = dense(x, "Inputs")
         if x.ndim < 2 or not len(x):

@@ -29,8 +29,7 @@ def summary(record: Mapping[str, Any]) -> list[Column]:
     """Return the columns of the table, one cell per model; columns that no run has are left out.
 
     With several seeds a metric is shown as mean ± standard deviation, other numbers as means. A ridge that is the first
-    or
-    the last of its grid for at least one seed is marked by `EDGE`; `notes` lists these.
+    or the last of its grid for at least one seed is marked by `EDGE`; `notes` lists these.
     """
     rows, models = record["rows"], by_model(record["rows"])
     ranks = RANKS | ({"test_loss": 0} if all(row.get("test_accuracy") is None and row.get("test_r2") is None

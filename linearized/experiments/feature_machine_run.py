@@ -71,9 +71,8 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
     """Return the record and the arrays of a feature machine on a dataset.
 
     The record has the table of ridges of the best iteration, as for other kernels, and under "feature_machine" the
-    variants
-    and the table of every iteration. The arrays have the metric and the bandwidth of the best iteration and, with
-    --ansatz_model, the diagonal of WWᵀ scaled to the trace of the metric.
+    variants and the table of every iteration. The arrays have the metric and the bandwidth of the best iteration and,
+    with --ansatz_model, the diagonal of WWᵀ scaled to the trace of the metric.
 
     Args:
         config: `KernelFitSettings` of one noise level.

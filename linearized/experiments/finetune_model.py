@@ -25,8 +25,7 @@ def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
     """Return the model that `--swap` selects, with as many outputs as the data have.
 
     SNNKs are fitted to the layers that they replace, on the inputs that these layers receive from train rows. `config`
-    is a
-    `linearized.experiments.finetune_settings.FinetuneSettings`.
+    is a `linearized.experiments.finetune_settings.FinetuneSettings`.
     """
     model = _with_outputs(model, dataset.num_outputs, config.seed)
     options = {"num_features": config.num_features, "activation": snnk_function(config.activation), "seed": config.seed,

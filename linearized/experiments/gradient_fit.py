@@ -39,8 +39,7 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
         folder: Folder of checkpoints and finished ridges until the run is done.
 
     Own targets of regression are standardised for training, see `linearized.experiments.target_units`; predictions are
-    in
-    the targets' own units, and parameters are those of the model of standardised targets.
+    in the targets' own units, and parameters are those of the model of standardised targets.
 
     Returns: The fits in the ridges' order, and the record's entries about the solver.
     """

@@ -39,8 +39,7 @@ def grid(
 
     Args:
         ridges: The model's declaration (`linearized.models.declaration`): "features" (published for RF), "tangents"
-            (NT),
-            "convolutional" (CNN), "dense" (NN), "jacobian" (linearized model files), or explicit values.
+            (NT), "convolutional" (CNN), "dense" (NN), "jacobian" (linearized model files), or explicit values.
         family: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (`Dataset.family`). For OWN, grids of features and tangents are
             in units of the mean diagonal of their kernel, see `mean_diagonal`; that of Jacobians always is.
         num_layers: Number of hidden layers; two dense ones on FMNIST have a grid of their own.
@@ -71,8 +70,7 @@ def mean_diagonal(ridges: str | Sequence[float], units: int, x: Float[np.ndarray
     """Return the expected mean of ‖φ(x)‖² over the rows, for the features of a model of `units` hidden units.
 
     With weights of either distribution E relu(w·x)² = ‖x‖²/2d, so that the mean is 1 + N s/2d for random features,
-    where s
-    is the mean of ‖x‖², and N s/2 more for tangent features. It is 1 for grids of other kinds.
+    where s is the mean of ‖x‖², and N s/2 more for tangent features. It is 1 for grids of other kinds.
 
     Args:
         ridges: As in `grid`.

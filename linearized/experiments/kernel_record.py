@@ -37,10 +37,8 @@ def _predicted(entry: Mapping[str, Any], noise: float) -> dict[str, float | None
     """Return the predicted test loss of a ridge, its standard error, and that by generalised cross-validation.
 
     The prediction is the leave-one-out loss. Generalised cross-validation is that of the eigenframework: the train
-    error
-    over (1 - L/n)² with the degrees of freedom L of the train rows; it treats all rows as alike. Both predict the loss
-    on
-    rows with labels like those of the train rows, so noise that test labels do not have is subtracted.
+    error over (1 - L/n)² with the degrees of freedom L of the train rows; it treats all rows as alike. Both predict the
+    loss on rows with labels like those of the train rows, so noise that test labels do not have is subtracted.
 
     Args:
         entry: Entry of a ridge, with `left_out_loss` and `gcv`, which are None if the solver does not compute them.

@@ -71,8 +71,7 @@ def run(
         store: Storage of the result.
 
     Raises `UserError` for errors that a user can correct (a folder that did not exist before then contains only
-    finished
-    ridges, if any), `Busy` if another process holds the folder, OSError if the disk is full or read-only.
+    finished ridges, if any), `Busy` if another process holds the folder, OSError if the disk is full or read-only.
     """
     start, store = time.monotonic(), store or Store()
     if (record := store.read_back(folder)) is not None:

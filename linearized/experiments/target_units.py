@@ -31,8 +31,7 @@ class TargetUnits:
         """Return the units of own regression targets; None for classes and published data sets.
 
         Also None for a model file that is trained further (`config.model`, `config.init`), because its outputs have the
-        units
-        in which it was trained.
+        units in which it was trained.
         """
         if dataset.family != OWN or dataset.task != "regression":
             return None

@@ -57,8 +57,7 @@ def compared(
 
     The arrays are `eigenvalues` (N,), `coefficients` (N, k), and `predicted`, `other`, `fresh` (points, k) by output;
     `sphere_eigenvalues` and `hermite_eigenvalues`, of the largest N modes. If train labels have noise that test labels
-    do
-    not have, its variance is added to fresh losses.
+    do not have, its variance is added to fresh losses.
 
     Args:
         config: Settings, of which draws and draw_seed are read here.
@@ -191,10 +190,8 @@ def agreement(points: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     """Return the least and the largest ratio of losses up to N/3, over all sizes and ridges that converged.
 
     `other` and `fresh` are predicted over measured losses, and so is `train` where the train error is above a hundredth
-    of
-    the test error; `leave_one_out` and `gcv` are these estimates over the loss on fresh rows; `sphere` and `hermite`
-    are
-    these predictions over the loss on the pool's other rows.
+    of the test error; `leave_one_out` and `gcv` are these estimates over the loss on fresh rows; `sphere` and `hermite`
+    are these predictions over the loss on the pool's other rows.
     """
     mine = [point for point in points if not point["beyond"] and point.get("converged") and point["predicted"]]
     ratios = {

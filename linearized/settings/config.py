@@ -240,8 +240,7 @@ def parse(settings_class: type[Settings], arguments: Iterable[str], *, words: st
         words: Name of the field of type tuple that takes the words that are no flags; "" refuses such words.
 
     Raises `UserError` with a one-line message for text that cannot be read, for settings that are refused, and for a
-    flag
-    that nothing reads, even if it has its default value.
+    flag that nothing reads, even if it has its default value.
     """
     arguments = list(arguments)
     found, rest = read_flags(settings_class, arguments)

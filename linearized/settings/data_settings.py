@@ -140,8 +140,7 @@ class DataSettings(OwnDataSettings):
         """Return the dataset's `linearized.data.source.Source`: levels, task and image shape.
 
         For a published dataset nothing is loaded. Own data are read, once per process, because only their files state
-        these
-        properties. Raises `UserError` if they cannot be read.
+        these properties. Raises `UserError` if they cannot be read.
         """
         if self.data:
             return MECHANISM.load("source")(self.own_options(), self.seed)

@@ -19,8 +19,7 @@ def from_keywords(kind: type[AnySettings], call: str, given: Mapping[str, Any], 
     """Return the settings that keywords give; what the command refuses as a flag is refused here too.
 
     Aliases of a flag (`epochs`) are accepted. A setting that is a text also accepts the Python value that it stands
-    for: a
-    path, a number, or a list, tuple or array of them, such as ridges=[0.1, 1] for --ridges=0.1,1.
+    for: a path, a number, or a list, tuple or array of them, such as ridges=[0.1, 1] for --ridges=0.1,1.
 
     Args:
         kind: Class of the settings.
@@ -29,8 +28,7 @@ def from_keywords(kind: type[AnySettings], call: str, given: Mapping[str, Any], 
         own: Further arguments that the function takes, for the error message.
 
     Raises `UserError` for an unknown name, with the nearest known one, for a flag that is given under two names, and
-    for a
-    flag that nothing in use reads, even with its default value.
+    for a flag that nothing in use reads, even with its default value.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
     fields |= {alias: field for field in tuple(fields.values()) for alias in field.metadata["aliases"]}

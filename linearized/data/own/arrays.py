@@ -66,8 +66,7 @@ def rows_of(x: Any, rows: slice | np.ndarray) -> np.ndarray:
     """Return some rows of an array in memory.
 
     Rows of a memory map are read from its file, because mapped pages, of which an access maps many around each row,
-    count
-    as memory of the process.
+    count as memory of the process.
 
     Args:
         x: Inputs of `OwnArrays`, not a part of another memory map.

@@ -58,8 +58,7 @@ def content_digest(options: OwnDataSettings) -> str:
     """Return the digest of the content that `options.data` names, with the format's name.
 
     Settings need it many times. If computing it takes longer than `BRIEF`, such as for a folder of some hundred images,
-    the
-    digest is kept for `PATIENCE` times as long, so that a command spends little of its time on it.
+    the digest is kept for `PATIENCE` times as long, so that a command spends little of its time on it.
     """
     kept = _looked_at.get(options)
     if kept is not None and time.monotonic() < kept[1]:
@@ -80,8 +79,7 @@ def file_digest(path: Path | str, kind: str, advice: str = "", limit: int | None
     """Return 16 hex digits of the bytes of a regular file (about 1 GB/s; once per process, path, size and time).
 
     For a file above `WHOLE` bytes, the digest covers evenly spaced blocks of `WHOLE` bytes in total, the size, and the
-    time
-    of the last change.
+    time of the last change.
 
     Args:
         path: The file.

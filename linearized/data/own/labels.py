@@ -60,8 +60,7 @@ def coded(parts: dict[str, np.ndarray], task: str, where: str) -> tuple[dict[str
     Classes are those of the train part, sorted: numbers by value, text alphabetically.
 
     Raises `UserError` for fewer than two classes, for any number other than two if the task is binary, and for a class
-    of
-    another part that the train part lacks.
+    of another part that the train part lacks.
     """
     flat = {name: y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else _flat(y) for name, y in parts.items()}
     values = distinct(flat["train"])

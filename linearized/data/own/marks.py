@@ -58,8 +58,7 @@ def _numbers(values: np.ndarray) -> tuple[np.ndarray | None, str]:
     """Return values (n,) as float64 with marks as NaN, and the marks.
 
     The values are None if there is any other text or kind of value, if there is no number, and if numbers are given as
-    text
-    without a mark.
+    text without a mark.
     """
     numbers, marks, texts = np.full(len(values), np.nan), collections.Counter(), 0
     for place, value in enumerate(values):

@@ -38,8 +38,7 @@ def noise_levels(
     """Return the levels of `--noise_levels`, by default the published ones.
 
     The result is (0,) without noise, and for draft settings that lack levels. Raises `UserError` for levels that the
-    noise
-    does not have, and for data to which it does not apply.
+    noise does not have, and for data to which it does not apply.
     """
     kind, text = options.noise, options.noise_levels
     if not kind or (not text and kind not in SPECTRAL):
@@ -115,8 +114,7 @@ class CleanImages:
         columns: Turns raw inputs into rows (n, d).
         shape: (height, width, channels).
         mean, spread: Mean and standard deviation of each channel over the train images without noise; None: each image
-            is
-            centred and scaled to the norm √d.
+            is centred and scaled to the norm √d.
     """
 
     columns: Callable[[Any], np.ndarray]

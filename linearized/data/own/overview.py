@@ -48,10 +48,8 @@ def overview(source: OwnSource, *, images_each: int = 8, noise_ind: int = 0) -> 
         source: The data.
         images_each: Number of images of each class.
         noise_ind: Index of the level of `--noise`. With a noise, columns and images are those of the train rows after
-            it,
-            which are loaded completely; images are shown with the labels after it. Counts, missing and infinite values
-            and
-            repeated rows are those of the rows before it.
+            it, which are loaded completely; images are shown with the labels after it. Counts, missing and infinite
+            values and repeated rows are those of the rows before it.
     """
     prepared, rows = source.prepared, source.prepared.rows
     train = rows["train"]

@@ -17,14 +17,13 @@ BYTE = 255
 
 @dataclasses.dataclass(frozen=True)
 class FlatPixels:
-    """Conversion of flat rows to images (n, *shape).
+    """Conversion of flat rows to images `(n, *shape)`.
 
     Attributes:
         shape: As declared: (height, width), (height, width, channels) or (channels, height, width).
         names: The columns of a table in their order; None for arrays.
         in_bytes: Whether the train rows are a table of whole numbers from 0 to 255, which then count as bytes, because
-            a
-            text file has no types.
+            a text file has no types.
     """
 
     shape: tuple[int, ...]

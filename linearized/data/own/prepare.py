@@ -180,8 +180,7 @@ def image_shape(arrays: OwnArrays, where: str) -> tuple[int, int, int] | None:
     If the reader does not decide it, inputs (n, h, w) are images if they are bytes or both sides have `SMALLEST_SIDE`
     pixels. Inputs with four axes are images (n, h, w, c) if h = w > 1, for any c, or if c is 1, 3 or 4; else images
     (n, c, h, w) if c is 1, 3 or 4 and h = w, or both have `SMALLEST_SIDE` pixels. Declared images that fit none of
-    these
-    cases are (n, h, w, c).
+    these cases are (n, h, w, c).
 
     Raises `UserError` for declared images with another number of axes.
     """

@@ -28,8 +28,7 @@ def split_rows(
         test_fraction: Fraction of test rows, of which there are round(test_fraction * count), but at least one.
         seed: Random-number seed of the division.
         classes: Class numbers (count,): every class then contributes this fraction of its rows, up to rounding, and
-            keeps
-            at least one train row. None: rows are drawn without regard to classes.
+            keeps at least one train row. None: rows are drawn without regard to classes.
 
     Raises `UserError` if no train row would be left, or if each class has a single row.
     """

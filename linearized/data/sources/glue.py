@@ -62,8 +62,7 @@ def read(path: Path) -> TaskTable:
 
     Raises `UserError`, with the number of the line if a line is at fault, for a file that is missing, is not UTF-8, has
     other columns than GLUE's tasks, has no labelled row or too many rows with another number of columns, and for a
-    score
-    that is not a finite number.
+    score that is not a finite number.
     """
     lines = read_lines(path, "Give the folder of a GLUE task.")
     rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
@@ -133,13 +132,11 @@ def load(folder: Path | str, length: int, size: int, vocabulary: Path | str = ""
         size: Number of tokens of the model's embedding.
         vocabulary: A WordPiece vocabulary; "": the words of the train set.
         casing: "cased" keeps capitals and accents, "uncased" removes them, "auto" follows the vocabulary's pieces;
-            "auto"
-            without a vocabulary is "uncased".
+            "auto" without a vocabulary is "uncased".
 
     Raises `UserError` for files that are missing or not GLUE's, for train labels that the task does not have (see
     `_check_labels`), for dev labels that the train set lacks, for a train set with one label, and for a vocabulary
-    larger
-    than `size`.
+    larger than `size`.
     """
     folder = Path(folder)
     if length < 4:
@@ -173,10 +170,8 @@ def _check_labels(path: Path, table: TaskTable) -> None:
     """Raise `UserError` with the line of the first label that the task does not have.
 
     CoLA, MRPC and QQP have the labels 0 and 1, whatever the file contains. The columns of the other tasks may also be
-    those
-    of a user's own task. There a label is foreign if it occurs on one row, or on at most `ODD_SHARE` of them, and all
-    other
-    labels are numbers, or are all those of an inference task.
+    those of a user's own task. There a label is foreign if it occurs on one row, or on at most `ODD_SHARE` of them, and
+    all other labels are numbers, or are all those of an inference task.
     """
     if table.scored:
         return

@@ -47,10 +47,8 @@ def load(
     """Return the pictures of `folder` as rows, with classes numbered in the order of their folders' names.
 
     The classes are those of the train part; the test part may lack some of them. Without a test part, the validation
-    part
-    is used as the test part; without either, a fifth of the pictures is held out. With both, the validation part
-    becomes
-    the dataset's validation rows.
+    part is used as the test part; without either, a fifth of the pictures is held out. With both, the validation part
+    becomes the dataset's validation rows.
 
     Args:
         folder: The folder of pictures.
@@ -91,8 +89,7 @@ def found_pictures(folder: Path) -> tuple[dict[str, Pictures], list[str]]:
     """Return the pictures of each split ("train", perhaps "validation" and "test") and the names of the classes.
 
     A validation part without a test part is the test part. Raises as `load` does, except for files that are not
-    pictures,
-    because none is opened.
+    pictures, because none is opened.
     """
     parts = {kind: _pictures(path) for kind, path in split_folders(folder).items()}
     if "test" not in parts and "validation" in parts:

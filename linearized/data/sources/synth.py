@@ -32,8 +32,7 @@ def train_part(recipe: SynthRecipe, rows: slice | np.ndarray, folder: Path) -> t
     """Return the selected train rows, in memory, and the divisors of the labels.
 
     The divisors need the large coordinates of all rows; they are stored in the folder, so that only the rows up to the
-    last
-    selected one are drawn the next time.
+    last selected one are drawn the next time.
     """
     count = len(range(recipe.rows)[rows]) if isinstance(rows, slice) else len(rows)
     refuse_beyond_machine(
@@ -111,8 +110,7 @@ def read_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) -
     """Return train and test set as memory maps; None if the four files do not exist or have another number of rows.
 
     Raises `UserError` for a file that is damaged, of another type or of another shape. The caller checks the values,
-    for
-    the rows in use.
+    for the rows in use.
     """
     paths = {key: folder / name for key, name in file_names(recipe, noise_ind).items()}
     if not all(path.is_file() for path in paths.values()):

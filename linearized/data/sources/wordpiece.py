@@ -54,8 +54,7 @@ def _is_punctuation(character: str) -> bool:
     """Return whether BERT cuts at a character.
 
     It cuts at every ASCII character that is not a letter, digit or blank, and at Unicode's categories P*. Symbols such
-    as
-    "€" are parts of words.
+    as "€" are parts of words.
     """
     if character.isascii():
         return character.isprintable() and not character.isalnum() and character != " "

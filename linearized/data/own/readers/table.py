@@ -109,8 +109,7 @@ def _without_unnamed(frame: Any, path: str) -> Any:
     """Return a table without an unnamed column that only names its rows, as pandas and R write it.
 
     Its values are whole numbers or text, and all differ. An unnamed column without any value, which a separator at the
-    end
-    of each line makes, is left out too. Raises `UserError` for any other unnamed column.
+    end of each line makes, is left out too. Raises `UserError` for any other unnamed column.
     """
     if "" not in frame.columns:
         return frame
