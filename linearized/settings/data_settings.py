@@ -22,7 +22,7 @@ class PublishedDatasets(Registry):
     """The published data sets. The error for a name that looks like a path or a scheme points to `--data`."""
 
     def canonical(self, name: str) -> str:
-        """Return the full name of a data set, as `Registry.canonical` does; an error for a path mentions `--data`."""
+        """Return the canonical name of a data set as `Registry` does; an error for a path mentions `--data`."""
         try:
             return super().canonical(name)
         except UserError as error:
