@@ -1,6 +1,6 @@
 """Build the documentation into docs/_build/html; check its references and that no page loads from a network.
 
-python docs/build.py
+Usage: python docs/build.py
 """
 
 import re
@@ -22,7 +22,7 @@ def loaded_from_elsewhere(folder: Path) -> list[str]:
 
 
 def main(out: Path) -> int:
-    """Build the site into `out`; return the exit code."""
+    """Build the site into `out` and return the exit code."""
     failed = build_main(["-q", "-W", "--keep-going", "-b", "html", str(HERE), str(out)])
     foreign = loaded_from_elsewhere(out)
     for one in foreign:

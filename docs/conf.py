@@ -1,8 +1,8 @@
 """Sphinx settings of the documentation; `python docs/build.py` builds it.
 
-Sphinx is used rather than MkDocs, because it checks references between pages and docstrings, and because its
-search works from files. Formulas become MathML by docutils' own converter, which browsers draw without scripts or fonts
-from elsewhere.
+Sphinx is used rather than MkDocs because it checks references between pages and docstrings, and because its search
+works on local files. Docutils' own converter writes formulas as MathML, which browsers draw without scripts or fonts
+from other hosts.
 """
 
 import inspect
@@ -24,8 +24,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings state types and shapes in words
 autodoc_default_options = {
     "exclude-members": "set_fit_request, set_predict_request, set_score_request"
-}  # scikit-learn's
-default_role = "literal"  # `name` in docstrings
+}  # methods that scikit-learn adds
+default_role = "literal"  # sets `name` in docstrings as literal text
 napoleon_google_docstring, napoleon_numpy_docstring, napoleon_use_ivar = True, True, True
 
 html_theme = "furo"
@@ -43,7 +43,7 @@ def _block(translator, node):
 
 
 def _own_signature(app, what, name, thing, options, signature, returned):
-    """Return the signature of a class's own `__init__`: Keras' layers show (*args, **kwargs) otherwise."""
+    """Return the signature of a class's own `__init__`; otherwise Keras layers show (*args, **kwargs)."""
     if what != "class" or not inspect.isfunction(thing.__init__):
         return signature, returned
     own = inspect.signature(thing.__init__)

@@ -1,12 +1,12 @@
-"""Computes a Gram matrix, shard by shard, each a file that is whole or absent.
+"""Compute a Gram matrix, shard by shard; each shard is a file that is either complete or absent.
 
     python -m kernel_gen --kernel=NTK --dataset=DIGITS                               all shards, on all cores
     python -m kernel_gen --kernel=CNTK --dataset=CIFAR10 --num_shards=250 --shard=7  one shard
-    python -m kernel_gen --kernel=CNTK --dataset=CIFAR10 --list                      a command a shard still to do
-    python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10                      what is there, missing, damaged
+    python -m kernel_gen --kernel=CNTK --dataset=CIFAR10 --list                      one command per unfinished shard
+    python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10                      the state of all shards
 
-The files lie under ntk_dir, cntk_dir or rf_dir of directories.txt. The same command again goes on where it was stopped;
-what is finished is left alone. `linearized.open_gram(folder)` reads the matrix.
+The files lie under ntk_dir, cntk_dir or rf_dir of directories.txt. The same command resumes a stopped job; finished
+shards are not changed. `linearized.open_gram(folder)` reads the matrix.
 """
 
 import sys
@@ -17,7 +17,7 @@ from linearized.settings.command import run_command
 
 
 def main(config: GramJobSettings) -> None:
-    """Make shards, or list the commands that make them."""
+    """Compute shards, or list the commands that compute them."""
     from kernel_gen.jobs.runner import make_or_list
 
     make_or_list(config)

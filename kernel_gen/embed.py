@@ -1,13 +1,13 @@
-"""Compute features of a dataset: features φ with φ(x)·φ(z) ≈ a kernel, in shards, each a file that is whole or absent.
+"""Compute features φ of a dataset with φ(x)·φ(z) ≈ a kernel, in shards that are files, either complete or absent.
 
     python -m kernel_gen.embed --features=NTK --activation=gelu --dataset=FMNIST --embedding_dim=4096
     python -m kernel_gen.embed --features=CNTK --dataset=CIFAR10 --embedding_dim=4096 --num_shards=50 --shard=7
     python -m kernel_gen.embed --features=CNTK --dataset=CIFAR10 --embedding_dim=4096 --list
     python -m kernel_gen.status --features=CNTK --dataset=CIFAR10 --embedding_dim=4096
 
-n·m numbers instead of n²: time and disk grow with n. The files lie under ntk_dir, cntk_dir or rf_dir of
-directories.txt, and `linearized.open_embedding(folder)` reads them. The same command again goes on where it was
-stopped; what is finished is left alone.
+The features are n·m numbers instead of n²: time and disk space grow linearly with n. The files lie under ntk_dir,
+cntk_dir or rf_dir of directories.txt, and `linearized.open_embedding(folder)` reads them. The same command resumes a
+stopped job; finished shards are not changed.
 """
 
 import sys
@@ -18,7 +18,7 @@ from linearized.settings.command import run_command
 
 
 def main(config: EmbedSettings) -> None:
-    """Make shards, or list the commands that make them."""
+    """Compute shards, or list the commands that compute them."""
     from kernel_gen.jobs.runner import make_or_list
 
     make_or_list(config)

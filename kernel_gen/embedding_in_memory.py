@@ -1,4 +1,4 @@
-"""Features of arrays in memory, without files: `kernel_gen.embedding`."""
+"""Features of arrays in memory, computed without files: `kernel_gen.embedding`."""
 
 import dataclasses
 import math
@@ -12,20 +12,20 @@ from linearized.settings.memory import refuse_large_embedding
 
 
 def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str = "stax", **settings: Any):
-    """Return φ with φ(x)·φ(z) ≈ k(x, z), a function of rows (n, d) that returns features (n, m).
+    """Return φ with φ(x)·φ(z) ≈ k(x, z), a function that maps rows (n, d) to features (n, m).
 
         phi = kernel_gen.embedding("NTK", 784, activation="gelu", embedding_dim=4096)
         train, test = phi(x_train), phi(x_test)
 
     Args:
         features: A name in `linearized.settings.embedding_settings.FEATURES`: NTK, RF, CNTK or POLYNOMIAL.
-        inputs: d, or (height, width, channels) of the images that rows flatten.
+        inputs: d, or (height, width, channels) of the images that are flattened to rows.
         scale: "stax" (inputs divided by √d or √channels), "input" (raw) or "published" (the command line's default).
-        settings: Those of the kernel and of the embedding: activation (a name, a function or an `Activation`),
+        settings: Settings of the kernel and of the embedding: activation (a name, a function or an `Activation`),
             num_layers, embedding_dim, method, embedding_seed ... (see `EmbeddedRows` in
             `linearized.settings.embedding_settings`).
 
-    Raises `UserError` for settings that do not fit, and φ for inputs that are not finite.
+    Raises `UserError` for settings that do not fit; φ raises it for inputs that are not finite.
     """
     shape = None if isinstance(inputs, int) else checked_shape(inputs)
     dim = inputs if shape is None else math.prod(shape)
@@ -39,7 +39,7 @@ def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str =
     own = {name: settings.pop(name) for name in ("activation",) if not isinstance(settings.get(name, ""), str)}
     made = in_scale(EmbeddedRows, {**settings, "features": FEATURES.canonical(features), "scale": scale})
     for name, value in own.items():
-        KernelSettings.from_dict({"kernel": made.kernel, name: value})  # refuses what the kernel does not take
-        object.__setattr__(made, name, value)  # rows of data sets, which have files, take names only
+        KernelSettings.from_dict({"kernel": made.kernel, name: value})  # raises if the kernel does not accept the value
+        object.__setattr__(made, name, value)  # settings of datasets, which are written to files, accept names only
     refuse_large_embedding(made, shape, dim)
     return FEATURES.load(made.features).build(made, shape, dim)

@@ -1,4 +1,4 @@
-"""Gram matrices of arrays in memory, without files: `kernel_gen.gram`."""
+"""Gram matrices of arrays in memory, computed without files: `kernel_gen.gram`."""
 
 import math
 import operator
@@ -23,18 +23,21 @@ def gram(
     scale: str = "stax", dtype: Any = "float32", bias_std: float | None = None,
     image_shape: tuple[int, ...] | None = None, **settings: Any,
 ) -> Float[np.ndarray, "n1 n2"]:  # fmt: skip
-    """The kernel between all rows or images of `x1` and of `x2`, in tiles on all cores.
+    """Compute the kernel between all rows or images of `x1` and of `x2`, in tiles on all cores.
 
     Args:
-        kernel: A name in `KERNELS`, a function of your own or its `package.module:function` (see
-            `kernel_gen.kernels.own`), or a `Kernel`, such as `kernel_gen.stax.network.from_stax` makes.
-        x1, x2: Rows (n, d) or images (n, h, w, c). Without `x2` the matrix is that of `x1`, symmetric to the last bit,
-            and its diagonal exact. With it, `x2` are the train rows: a bandwidth by the median rule is theirs.
+        kernel: A name in `KERNELS`, a user-defined function or its `package.module:function` (see
+            `kernel_gen.kernels.own`), or a `Kernel`, such as `kernel_gen.stax.network.from_stax` returns.
+        x1: Rows (n, d) or images (n, h, w, c).
+        x2: Rows or images of the same shape, which are the train rows: a bandwidth by the median rule is computed from
+            them. Without `x2` the matrix is that of `x1` with itself, symmetric to the last bit, and its diagonal is
+            exact.
         scale: "stax" (inputs divided by √d or √channels), "input" (raw) or "published" (the command line's default).
-        dtype: Of the entries, float32 or float64.
-        bias_std: None, as in stax, is 0.
+        dtype: Data type of the entries, float32 or float64.
+        bias_std: Standard deviation of the biases; None is 0, as in stax.
         image_shape: (h, w, c) if rows are to be read as images.
-        settings: The kernel's others: kind, num_layers, depth, weight_std, num_units ... (see KernelSettings).
+        settings: Further settings of the kernel: kind, num_layers, depth, weight_std, num_units ... (see
+            `KernelSettings`).
 
     Raises `UserError` for inputs or settings that do not fit.
     """
@@ -58,7 +61,7 @@ def gram(
 
 
 def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
-    """All tiles; without `x2` the upper triangle's, mirrored."""
+    """Compute all tiles; without `x2` those of the upper triangle, which are mirrored."""
     same = x2 is None
     with quiet():
         one = kernel.prepare(x1)
@@ -84,14 +87,14 @@ def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
     tiles = [(i, j) for i in range(0, len(one), side) for j in range(0, len(two), side) if not same or i <= j]
     if len(tiles) == 1 or kernel.own_threads:
         for tile in tiles:
-            fill(tile)  # here, where BLAS may use all cores
+            fill(tile)  # in this thread, where BLAS may use all cores
     else:
         for_each(tiles, fill)
     return entries
 
 
 def _rows(x: np.ndarray, image_shape: tuple[int, ...] | None, name: str) -> tuple[np.ndarray, tuple[int, ...] | None]:
-    """`x` as rows (n, d), and the shape of its images, None if they are rows."""
+    """Return `x` as rows (n, d), and the shape of its images, or None if they are rows."""
     x, image_shape = real_array(x, name), None if image_shape is None else checked_shape(image_shape)
     if x.ndim not in (2, 4):
         raise UserError(f"{name} must hold real rows (n, d) or images (n, h, w, c). Received: shape {x.shape}.")
@@ -105,7 +108,7 @@ def _rows(x: np.ndarray, image_shape: tuple[int, ...] | None, name: str) -> tupl
 
 
 def in_scale(kind: type[KernelSettings], values: dict[str, Any]) -> KernelSettings:
-    """Return settings of a kernel; one that has a single scale, which is stax's, may be asked for that scale."""
+    """Return the settings of a kernel. A kernel with a single scale, that of stax, also accepts `scale="stax"`."""
     if values["scale"] == "stax" and not kind.draft(**values).reads("scale"):
         values = {**values, "scale": "published"}
     return kind.from_dict(values)
@@ -126,4 +129,4 @@ def _name(dtype: Any) -> str:
     try:
         return np.dtype(dtype).name
     except TypeError:
-        return str(dtype)  # the settings say which there are
+        return str(dtype)  # the settings raise an error that lists the valid names

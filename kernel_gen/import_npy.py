@@ -1,13 +1,13 @@
-"""Turn .npy Gram matrices of the original suite into checked shards.
+"""Convert .npy Gram matrices of the original suite to checked shards.
 
     python -m kernel_gen.import_npy --source=old/Myrtle_3 --kernel=CNTK --dataset=CIFAR10 --noise_ind=3
     python -m kernel_gen.import_npy --train_file=Train.npy --test_file=Test.npy --kernel=NTK --dataset=FMNIST
 
 --source is a folder of row files: train_ntk_0.npy, train_ntk_1.npy, ... hold consecutive train rows against all train
-rows, of which those before the file's own may be zeros; test_ntk_0.npy, ... hold the same train rows against the test
-rows. A whole test matrix has a row a test input. The other flags say what the files are: kernel, dataset, noise level.
-The shards lie where `python -m kernel_gen` with the same flags would put them. Check them: python -m kernel_gen.status
---verify, with the same flags.
+rows, where columns before the file's own rows may be zeros; test_ntk_0.npy, ... hold the same train rows against the
+test rows. A whole test matrix has one row per test input. The other flags describe the files: kernel, dataset, noise
+level. The shards are written where `python -m kernel_gen` with the same flags would write them. To check them, run
+python -m kernel_gen.status --verify with the same flags.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from linearized.storage.array_files import read_npy
 from linearized.storage.manifest import Manifest
 from linearized.storage.shard_folder import refusals_undone
 
-SYMMETRY = 1e-3  # k(x,z) against k(z,x), relative: more is another file or another order
+SYMMETRY = 1e-3  # largest relative difference of k(x,z) and k(z,x); larger ones indicate another file or another order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ImportSettings(KernelJobSettings):
 
 
 class Stack:
-    """Arrays of consecutive rows as one, read where it is asked for; nothing is kept in memory."""
+    """Arrays of consecutive rows as one array, read from disk on access and not kept in memory."""
 
     def __init__(self, paths: list[Path], dtype: str):
         self._arrays = [_mapped(path, dtype) for path in paths]
@@ -83,7 +83,10 @@ def _mapped(path: Path, dtype: str) -> np.ndarray:
 
 
 def _numbered(folder: Path, name: str) -> list[Path]:
-    """train_ntk_0.npy, train_ntk_1.npy, ... as many as there are. Raises `UserError` if one between is missing."""
+    """Return the paths train_ntk_0.npy, train_ntk_1.npy, ... of a folder.
+
+    Raises `UserError` if there are none or one in between is missing.
+    """
     count = len(list(folder.glob(f"{name}_*.npy")))
     paths = [folder / f"{name}_{number}.npy" for number in range(count)]
     absent = [path.name for path in paths if not path.is_file()]
@@ -93,7 +96,10 @@ def _numbered(folder: Path, name: str) -> list[Path]:
 
 
 class Matrices:
-    """The blocks of a Gram matrix in .npy files. Held-out validation rows are the last of the train matrix."""
+    """The blocks of a Gram matrix in .npy files. Held-out validation rows are the last rows of the train matrix.
+
+    Raises `UserError` if the shapes of the matrices do not agree with the dataset.
+    """
 
     def __init__(self, config: ImportSettings, rows: dict[str, int]):
         if config.source:
@@ -116,9 +122,9 @@ class Matrices:
                 )
 
     def entries(self, tile: Tile) -> np.ndarray:
-        """Return the entries of a tile. Raises `UserError` where a square on the diagonal is not symmetric."""
+        """Return the entries of a tile. Raises `UserError` for a square on the diagonal that is not symmetric."""
         rows, columns = slice(tile.start, tile.stop), slice(tile.left, tile.right)
-        if tile.band.block == "validation":  # from the triangle above, since row files may lack the one below
+        if tile.band.block == "validation":  # from the upper triangle, because row files may lack the lower one
             return self._train[columns, slice(self._n + tile.start, self._n + tile.stop)].T
         if tile.band.block == "test":
             return self._test[rows, columns] if self._by_test_row else self._test[columns, rows].T
@@ -140,26 +146,26 @@ class FileWork(GramWork):
         self._config = config
 
     def prepare(self, dataset: Dataset) -> None:
-        """See `Work`."""
+        """Open the matrices and check their sizes against the dataset."""
         super().prepare(dataset)
         self._matrices = Matrices(self._config, self.rows)
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """See `Work`."""
+        """Return the tiles of a shard: per band the square on the diagonal and the remaining columns."""
         return tiles(manifest, shard, run=manifest.n)
 
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
-        """See `Work`."""
+        """Return a function that reads the entries of a tile."""
         return lambda: self._matrices.entries(tile)
 
 
 def _upper_filled(square: np.ndarray) -> np.ndarray:
-    """Return a square whose zeros below the diagonal are mirrored from above: files may hold the triangle alone."""
+    """Return a square whose zeros below the diagonal are copied from above: files may lack the lower triangle."""
     return np.where((square == 0) & (np.tri(len(square), k=-1) > 0), square.T, square)
 
 
 def run(config: ImportSettings) -> Job:
-    """Write all shards that are not there. Raises `UserError` for files that are not what the flags say."""
+    """Write all missing shards. Raises `UserError` for files that do not agree with the flags."""
     with refusals_undone(config.path()):
         job = open_job(config)
         make(job, range(len(job.manifest.shards)))
@@ -167,7 +173,7 @@ def run(config: ImportSettings) -> Job:
 
 
 def main(config: ImportSettings) -> None:
-    """Import the files and print where the shards lie."""
+    """Import the files and print the folder of the shards."""
     job = run(config)
     check = shlex.join(["python", "-m", "kernel_gen.status", *config.flags(), "--verify"])
     print(f"{len(job.manifest.shards)} shards in {job.folder}. Check them: {check}")

@@ -1,4 +1,4 @@
-"""What a kernel is to those who compute Gram matrices: inputs prepared once, blocks of pairs computed from them."""
+"""The base class of kernels: inputs are prepared once, and blocks of pairs are computed from them."""
 
 import abc
 import contextlib
@@ -11,16 +11,16 @@ from linearized.base.errors import UserError
 
 
 class Kernel(abc.ABC):
-    """k(x, z) for blocks of rows.
+    """A kernel k(x, z), computed for blocks of rows.
 
     Attributes:
-        tile: The side of a square block that runs at full speed in moderate memory.
+        tile: Side of a square block that runs at full speed in moderate memory.
         scale: "input" (raw inputs, as published for two layers) or "stax" (inputs divided by √d or √channels).
-        dtype: Of the blocks, float32 or float64.
-        own_threads: Whether `block` takes all cores by itself; else it takes one, and blocks are computed side by side.
-        on_demand: Whether `prepare` costs nothing, since blocks make what they need and keep it by themselves. Then all
-            train rows are prepared together, so that the rows of a band are found among the columns.
-        positive: Whether k(x, x) > 0 for every x but 0, so that a diagonal of zeros is an underflow.
+        dtype: Data type of the blocks, float32 or float64.
+        own_threads: Whether `block` uses all cores itself; otherwise it uses one, and blocks are computed in parallel.
+        on_demand: Whether `prepare` costs nothing, because blocks compute what they need and cache it. Then all train
+            rows are prepared together, so that the rows of a band are found among the columns.
+        positive: Whether k(x, x) > 0 for every x except 0, so that a diagonal of zeros is an underflow.
     """
 
     tile: int
@@ -31,25 +31,32 @@ class Kernel(abc.ABC):
     positive: bool = False
 
     def on(self, train: np.ndarray) -> Self:
-        """Return the kernel with what the train rows (n, d) settle, such as a bandwidth; by default the kernel itself.
+        """Return the kernel with the parameters that the train rows (n, d) determine, such as a bandwidth.
 
-        It is called once, before `prepare`, with the rows that the columns of the Gram matrices belong to.
+        By default it is the kernel itself. The method is called once, before `prepare`, with the rows to which the
+        columns of the Gram matrices belong.
         """
         return self
 
     @abc.abstractmethod
     def prepare(self, x: np.ndarray) -> Any:
-        """What depends on one input alone (norms, diagonal maps), for rows (n, d); may be sliced by rows, has len."""
+        """Return the quantities that depend on one input alone (norms, diagonal maps), for rows (n, d).
+
+        The result has a length and can be sliced by rows.
+        """
 
     @abc.abstractmethod
     def block(self, one: Any, two: Any, *, same: bool = False) -> np.ndarray:
-        """k between two prepared sets, (n1, n2). `same`: both are the same rows, and correlation 1 is exact there."""
+        """Return the kernel between two prepared sets, (n1, n2).
+
+        `same`: whether both are the same rows; the result then is exact at correlation 1.
+        """
 
 
 def quiet() -> contextlib.AbstractContextManager:
-    """Return a context in which NumPy does not warn of overflow: entries that overflow are refused by name afterwards.
+    """Return a context in which NumPy does not warn of overflow in the calling thread.
 
-    Of the calling thread alone.
+    Entries that overflow are refused afterwards with an error that names them.
     """
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
@@ -59,7 +66,8 @@ def refuse_overflow(entries: np.ndarray, rows: tuple[str, int], columns: tuple[s
 
     Args:
         entries: A block of the matrix.
-        rows, columns: Name of the inputs that the rows (columns) of the block belong to, and the index of the first.
+        rows: Name of the inputs that the rows of the block belong to, and the index of the first.
+        columns: The same for the columns of the block.
     """
     where = first_not_finite(entries)
     if where is None:
@@ -73,11 +81,12 @@ def refuse_overflow(entries: np.ndarray, rows: tuple[str, int], columns: tuple[s
 
 
 def underflow(kernel: Kernel, block: np.ndarray, x: np.ndarray) -> str:
-    """Return a warning if k(x, x) of every input is below the numbers that its dtype holds with all digits, else "".
+    """Return a warning if k(x, x) of every input is below the normal range of its dtype, else "".
 
     Args:
-        block: k between equal rows, whose diagonal is looked at; of kernels that are not `positive` nothing is.
-        x: These rows (n, d). Rows of zeros do not count.
+        kernel: The kernel; only kernels that are `positive` are checked.
+        block: k between equal rows, of which the diagonal is checked.
+        x: These rows (n, d). Rows of zeros are ignored.
     """
     there = x.reshape(len(x), -1).any(axis=1)
     least = np.finfo(block.dtype).tiny

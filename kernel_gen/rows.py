@@ -1,4 +1,4 @@
-"""Inputs as rows, with their squared norms: what kernels of inner products prepare of one set."""
+"""Inputs as rows with their squared norms, as kernels of inner products prepare them."""
 
 import dataclasses
 
@@ -23,16 +23,19 @@ class Rows:
 
 
 def prepare_rows(x: np.ndarray, dtype: np.dtype) -> Rows:
-    """Rows of `x` (n, d). Raises `UserError` for another number of dimensions, and for NaN or infinite entries."""
+    """Return the rows of `x` (n, d) with their squared norms.
+
+    Raises `UserError` for another number of dimensions, and for NaN or infinite entries.
+    """
     values = _rows_of(x, dtype)
     squares = np.einsum("nd,nd->n", values, values, dtype=np.float64)
-    if not np.isfinite(squares).all():  # which costs less than to look at every entry
+    if not np.isfinite(squares).all():  # cheaper than checking every entry
         _refuse_infinite(values)
     return Rows(values, squares)
 
 
 def finite_rows(x: np.ndarray, dtype: np.dtype) -> Float[np.ndarray, "n d"]:
-    """`x` in `dtype` and row by row in memory, checked."""
+    """Return `x` in `dtype` and in row-major order. Raises `UserError` as `prepare_rows` does."""
     values = _rows_of(x, dtype)
     _refuse_infinite(values)
     return values
@@ -54,12 +57,12 @@ def _refuse_infinite(values: np.ndarray) -> None:
 
 
 def same_width(one: Float[np.ndarray, "n1 d1"], two: Float[np.ndarray, "n2 d2"]) -> None:
-    """Raises `UserError` if two sets of rows differ in their number of columns."""
+    """Raise `UserError` if two sets of rows differ in their number of columns."""
     if one.shape[1] != two.shape[1]:
         raise UserError(f"Both inputs must have as many columns. Received: {one.shape[1]} and {two.shape[1]}.")
 
 
 def inner_products(one: Rows, two: Rows) -> Float[np.ndarray, "n1 n2"]:
-    """Return x·z of two sets of rows, in their dtype. Raises `UserError` if they differ in their number of columns."""
+    """Return x·z of two sets of rows, in their dtype. Raises `UserError` if their numbers of columns differ."""
     same_width(one.values, two.values)
     return one.values @ two.values.T

@@ -1,15 +1,15 @@
-"""Print what there is of a Gram matrix or of features: shards finished, missing, damaged, foreign, and their speed.
+"""Print the state of a Gram matrix or of features: finished, missing, damaged and foreign shards, and their speed.
 
     python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10 --noise_ind=3
     python -m kernel_gen.status --features=NTK --dataset=FMNIST                 features of a kernel
     python -m kernel_gen.status --folder=storage/cntk/...                       any folder of shards
-    python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10 --verify        recomputes random entries in float64
-    python -m kernel_gen.status --runs                                          runs at work and stopped ones
+    python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10 --verify        recompute random entries in float64
+    python -m kernel_gen.status --runs                                          running and stopped runs
 
 Without any flag the runs are listed before the shards.
 
-The flags are those that the shards were made with. Temporary files and locks of jobs and runs that were killed are
-removed; nothing else is changed on disk.
+The flags are those with which the shards were computed. Temporary files and locks of killed jobs and runs are removed;
+nothing else is changed on disk.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ class StatusSettings(EmbeddedRows, GramSettings):
             raise UserError(f"--runs lists runs of every kind: leave out --{others[0]}.")
 
     def job_settings(self) -> KernelJobSettings | EmbedSettings:
-        """Return the settings of the command that makes the shards."""
+        """Return the settings of the command that computes the shards."""
         cls = EmbedSettings if self.features else KernelJobSettings
         names = {field.name for field in dataclasses.fields(self)} & {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: getattr(self, name) for name in names})
@@ -85,7 +85,7 @@ def main(config: StatusSettings) -> None:
     folder = settings.path()
     kind = kind_of(folder)
     if kind is None:
-        if folder.is_dir():  # of a job that was killed before it described the folder
+        if folder.is_dir():  # left by a job that was killed before it wrote the folder's manifest
             from linearized.storage.shard_folder import tidy
 
             tidy(folder)
@@ -108,7 +108,7 @@ def main(config: StatusSettings) -> None:
 
 
 def say_runs() -> None:
-    """Print the runs that are not finished, after removing what killed ones left and do not need."""
+    """Print the unfinished runs, after removing temporary files of killed ones."""
     from linearized.base.terminal import say
     from linearized.storage.run_states import unfinished_runs
 

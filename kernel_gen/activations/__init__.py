@@ -1,7 +1,8 @@
-"""Scalar functions and their duals: what a layer of them does to a kernel, entry by entry.
+"""Scalar functions and their duals, the effect of a layer with this activation on a kernel, entry by entry.
 
-`ACTIVATIONS` is the table and `activation("leaky_relu(0.1)")` returns one of its entries. To add one, write a function
-and its name in `linearized.base.activations` and a line here; tests/contracts tests it as soon as it is listed.
+`ACTIVATIONS` is the table and `activation("leaky_relu(0.1)")` returns one of its entries. To add an activation, write a
+function and its name in `linearized.base.activations` and add a line here; the tests in tests/contracts then include
+it.
 """
 
 import functools
@@ -15,7 +16,7 @@ from linearized.base.registry import Registry
 
 _HERE = "kernel_gen.activations"
 
-# Each is a function of a `linearized.base.activations.Scalar` that gives an `Activation`.
+# Each entry is a function of a `linearized.base.activations.Scalar` that returns an `Activation`.
 ACTIVATIONS = Registry(
     "activation",
     {
@@ -85,14 +86,14 @@ def _own(function: Callable):
 
 
 def activation(given: Any):
-    """Return the `Activation` that is meant.
+    """Return the `Activation` that `given` refers to.
 
     Args:
         given: A name, a name with numbers, a reference `package.module:function`, an `Activation` (such as
-            `Elementwise` makes), or a function of one array that works entry by entry, preferably in jax.numpy.
+            `Elementwise` returns), or a function of one array that works entrywise, preferably in jax.numpy.
 
-    Raises `UserError` for an unknown name, with a line for each that there is, for arguments that do not fit, and for
-    a function that is not elementwise or has no dual.
+    Raises `UserError` for an unknown name, with a line for each known one, for arguments that do not fit, and for a
+    function that is not elementwise or has no dual.
     """
     from kernel_gen.activations.base import Activation
 
@@ -107,7 +108,7 @@ def activation(given: Any):
 
 
 def name_of(given: Any) -> str | None:
-    """Return the table's text for an activation, or None if it is not one of the table's."""
+    """Return the table's text for an activation, or None if the table does not contain it."""
     if isinstance(given, str) and not isinstance(parse(given), OwnFunction):
         return parse(given).text
     made = activation(given)

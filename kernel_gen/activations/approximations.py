@@ -1,6 +1,6 @@
-"""Approximate duals, to see what an approximation costs a kernel: truncated Hermite series and Monte Carlo means.
+"""Approximate duals, to measure the error that an approximation causes: truncated Hermite series and Monte Carlo means.
 
-Both go wherever an activation goes, such as `kernel_gen.gram("NTK", x, activation=HermiteDual("relu", 9))`.
+Both are accepted wherever an activation is, for example `kernel_gen.gram("NTK", x, activation=HermiteDual("relu", 9))`.
 """
 
 from typing import Any
@@ -18,13 +18,13 @@ from linearized.base.errors import UserError
 class HermiteDual(Series):
     """The dual truncated to Σ_{k <= degree} a_k(σ₁) a_k(σ₂) c^k, for inputs of any norm, and its exact derivative.
 
-    On unit variances the error is Σ_{k > degree} a_k² c^k. The coefficients are integrals split at 0; an activation
-    with kinks elsewhere has an error of up to 1e-4 in each, and of 2e-2 in those of the slope. One entry costs
+    On unit variances the error is Σ_{k > degree} a_k² c^k. The coefficients are integrals split at 0; for an activation
+    with kinks elsewhere each coefficient has an error of up to 1e-4, and of up to 2e-2 for the slope. One entry costs
     4(degree + 1) operations.
 
     Args:
         exact: The activation: a name, a function or an `Activation`.
-        degree: Degree of the last term kept, at least 0.
+        degree: Degree of the last term of the truncated series, at least 0.
     """
 
     def __init__(self, exact: Any, degree: int):
@@ -34,9 +34,11 @@ class HermiteDual(Series):
         self.degree = degree
 
     def terms(self, variance, dtype="float64"):
+        """Return the number of terms up to `degree`, rounded up to a multiple of `BLOCK`, for any variance."""
         return -(-(self.degree + 1) // BLOCK) * BLOCK
 
     def rows(self, variance, terms):
+        """Return the coefficients of the function and of its derivative, 0 beyond `degree`, and the variance."""
         z, weights = hermite.nodes((0.0,), self.degree)
         x = jnp.sqrt(variance)[..., None] * z.astype(variance.dtype)
         basis = hermite.basis(z, terms - 1) * weights
@@ -48,9 +50,10 @@ class HermiteDual(Series):
 
 
 class MonteCarlo(Activation):
-    """The dual and its derivative as means over pairs of normal numbers, which are the same for all entries.
+    """The dual and its derivative as means over pairs of normal random numbers, which are the same for all entries.
 
-    The standard error is that of the product of two activations over √samples. One entry costs `samples` evaluations.
+    The standard error is the standard deviation of the product of two activations, divided by √samples. One entry costs
+    `samples` evaluations.
 
     Args:
         exact: The activation: a name, a function or an `Activation`.
@@ -65,6 +68,7 @@ class MonteCarlo(Activation):
         self.samples, self.seed = samples, seed
 
     def pair(self, k12, one, two, terms=0):
+        """Return the means of f(u) f(v) and f'(u) f'(v) over the random pairs."""
         std1, std2 = jnp.sqrt(one), jnp.sqrt(two)
         c, s = correlation(k12, std1, std2)
         draws = jnp.asarray(np.random.default_rng(self.seed).standard_normal((self.samples, 2)), c.dtype)

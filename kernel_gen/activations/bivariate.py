@@ -1,7 +1,8 @@
-"""P(z₁ > h, z₂ > k) for standard normal z₁, z₂ of correlation c: Drezner & Wesolowsky (1990) as mended by Genz (2004).
+"""The probability P(z₁ > h, z₂ > k) for standard normal z₁, z₂ of correlation c.
 
-Below |c| = 0.925 the density is integrated over the angle arcsin c; above, over √(1 - c²) from the limit c = ±1, whose
-part that is not smooth is integrated in closed form. 20 points each: errors of 5e-16 in float64.
+The algorithm is that of Drezner & Wesolowsky (1990) as corrected by Genz (2004). For `|c|` below 0.925 the density is
+integrated over the angle arcsin c; above, over √(1 - c²) from the limit c = ±1, whose non-smooth part is integrated in
+closed form. Both use 20 points: errors of 5e-16 in float64.
 """
 
 import math
@@ -16,14 +17,14 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(20)
 
 
 def upper_orthant(h: jax.Array, k: jax.Array, c: jax.Array, s: jax.Array) -> jax.Array:
-    """The probability; s = √(1 - c²). |h|, |k| up to 37. About 40 exponentials an entry."""
+    """Return P(z₁ > h, z₂ > k), where s = √(1 - c²), for `|h|`, `|k|` up to 37. Costs about 40 exponentials."""
     h, k, c, s = jnp.broadcast_arrays(h, k, c, s)
     near = jnp.abs(c) > BRANCH
     return jnp.where(near, _near(h, k, jnp.where(near, c, 1), jnp.where(near, s, 0)), _far(h, k, jnp.where(near, 0, c)))
 
 
 def _far(h, k, c):
-    """∫ over the angle from independence to c."""
+    """Return the probability by an integral over the angle from independence to c."""
     mean, product, angle = (h * h + k * k) / 2, h * k, jnp.arcsin(c) / 2
 
     def term(node, weight):
@@ -35,7 +36,7 @@ def _far(h, k, c):
 
 
 def _near(h, k, c, s):
-    """The limit |c| = 1 less ∫ over √(1 - c²)."""
+    """Return the probability as the limit `|c|` = 1 minus an integral over √(1 - c²)."""
     k = jnp.where(c < 0, -k, k)
     product, square = h * k, (h - k) ** 2
     first, second = (4 - product) / 8, (12 - product) / 16
@@ -59,12 +60,12 @@ def _near(h, k, c, s):
 
 
 def _sum_over_nodes(term, like):
-    """Σ term(node, weight); a loop, which compiles ten times faster than 20 copies."""
+    """Return Σ term(node, weight), computed by a loop, which compiles ten times faster than 20 copies of the term."""
     nodes, weights = (jnp.asarray(a, like.dtype) for a in (NODES, WEIGHTS))
     add = lambda i, total: total + term(nodes[i], weights[i])  # noqa: E731
     return jax.lax.fori_loop(0, len(NODES), add, jnp.zeros_like(like))
 
 
 def _exp(x):
-    """exp, 0 above 50 and below -50, where the other factor or the sum makes the term nothing."""
+    """Return exp(x), or 0 above 50 and below -50, where the other factor or the sum makes the term negligible."""
     return jnp.where(jnp.abs(x) < 50, jnp.exp(jnp.clip(x, -50, 50)), 0)

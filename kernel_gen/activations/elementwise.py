@@ -1,10 +1,10 @@
-"""Activations of your own: from a Python function alone, or from an expression of its dual alone.
+"""User-defined activations, from a Python function alone or from an expression of the dual alone.
 
     Elementwise(lambda x: jnp.arctan(x))                                          quadrature of dual and slope
     Elementwise(dual=lambda k12, k11, k22: jnp.exp(k12 - (k11 + k22) / 2))        slope by autodiff
 
-A smooth function goes through its Hermite series, one with a kink at 0 through polar quadrature; a kink elsewhere costs
-digits: `error` says how many, from a rule against a finer one.
+A smooth function uses its Hermite series, a function with a kink at 0 polar quadrature. Kinks elsewhere reduce the
+accuracy: `error` is an estimate, from the comparison of a rule with a finer one.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from kernel_gen.activations.polar import REACHES, Polar
 from kernel_gen.activations.series import REACH, Series
 from linearized.base.errors import UserError
 
-LEAST = {"float32": 1e-18, "float64": 1e-30}  # the variance that stands for 0
-POINTS = 6  # of the interpolation in √(1 - |c|) that continues a dual to correlation 1
+LEAST = {"float32": 1e-18, "float64": 1e-30}  # the variance that replaces 0
+POINTS = 6  # points of the interpolation in √(1 - |c|) that continues a dual to correlation 1
 
 
 class _Plain:
-    """What stands in for a function of the table."""
+    """A user's function, with the interface of the functions in the table."""
 
     def __init__(self, function: Callable, text: str):
         self.function, self.text = function, text
@@ -36,12 +36,12 @@ class _Plain:
 
 
 class FromDual(Activation):
-    """A dual as an expression of (k12, k11, k22), entry by entry in jax.numpy; its slope is found by autodiff.
+    """A dual given as an expression of (k12, k11, k22), entry by entry in jax.numpy, with its slope by autodiff.
 
-    Autodiff is NaN, or noise, where the correlation is 1: there dual and slope are continued by interpolation in
-    √(1 - |c|), in which duals are smooth. They err by 1e-9 of their largest value in float64 and 1e-3 in float32 as
-    long as they change slowly with c, as exp(-‖x - z‖²) does at variances of 1. The error grows with the cube of the
-    variance: 1e-5 in float64 at variances of 25, where float32 is of no use.
+    Autodiff returns NaN or noise where the correlation is 1. There dual and slope are continued by interpolation in
+    `√(1 - |c|)`, in which duals are smooth. Their error is 1e-9 of their largest value in float64 and 1e-3 in float32
+    as long as they change slowly with c, as exp(-‖x - z‖²) does at variances of 1. The error grows with the cube of the
+    variance: 1e-5 in float64 at variances of 25, where float32 is not usable.
     """
 
     def __init__(self, dual: Callable, text: str = "a dual"):
@@ -49,6 +49,7 @@ class FromDual(Activation):
         self.expression = dual
 
     def pair(self, k12, one, two, terms=0):
+        """Return the dual and its slope, interpolated close to correlation ±1."""
         least = LEAST[k12.dtype.name]  # expressions may divide by a variance, or by the root of a product of two
         one, two = (jnp.where(k > 0, k, least) for k in (one, two))
         norm = jnp.sqrt(one) * jnp.sqrt(two)
@@ -77,15 +78,20 @@ def _no_function(x: Any) -> Any:
 
 
 class FromNumpy(Series):
-    """A smooth function that only NumPy can call. Stein: the coefficients of f' are √(k+1) a_{k+1} / σ."""
+    """A smooth function that only NumPy can evaluate.
+
+    By Stein's lemma the coefficients of f' are √(k+1) a_{k+1} / σ.
+    """
 
     def rows(self, variance, terms):
+        """Return the coefficients of f, those of f' by Stein's lemma, and the variance."""
         variance = jnp.maximum(variance, 1e-12)
         below, _ = super().rows(variance, terms + 1)[:2]
         order = jnp.sqrt(jnp.arange(1, terms + 1, dtype=variance.dtype)).reshape(-1, *(1,) * variance.ndim)
         return below[:-1], order * below[1:] / jnp.sqrt(variance), variance
 
     def value_and_slope(self, x):
+        """Return f(x), from a NumPy callback, in place of both values; `rows` does not use the second."""
         like = jax.ShapeDtypeStruct(x.shape, x.dtype)
         call = lambda x: np.asarray(self.function(np.asarray(x, np.float64), np), x.dtype)  # noqa: E731
         value = jax.pure_callback(call, like, x, vmap_method="expand_dims")
@@ -93,15 +99,15 @@ class FromNumpy(Series):
 
 
 def Elementwise(function: Callable | None = None, *, dual: Callable | None = None, text: str = "") -> Activation:
-    """An activation from a function of arrays, or from its dual.
+    """Return an activation made from a function of arrays, or from its dual. Exactly one of the two must be given.
 
     Args:
-        function: f(x), entry by entry; in jax.numpy, or in NumPy if it is smooth.
-        dual: E[f(u) f(v)] of (k12, k11, k22), entry by entry in jax.numpy. Give one of the two.
-        text: How the activation is called in messages.
+        function: The function f(x), entry by entry; in jax.numpy, or in NumPy if it is smooth.
+        dual: E[f(u) f(v)] as a function of (k12, k11, k22), entry by entry in jax.numpy.
+        text: Name of the activation in messages.
 
-    Raises `UserError` for a function that is not elementwise, not finite, or whose second moment the quadrature cannot
-    take: it says which.
+    Raises `UserError` with the reason for a function that is not elementwise or not finite, or whose second moment the
+    quadrature cannot compute.
     """
     if (function is None) == (dual is None):
         raise UserError("Elementwise takes a function or a dual, one of the two.")
@@ -133,7 +139,7 @@ def Elementwise(function: Callable | None = None, *, dual: Callable | None = Non
 
 
 def _check(function: Callable, text: str) -> None:
-    """Raises `UserError` for what is not a finite function entry by entry with a second moment."""
+    """Raise `UserError` unless `function` is elementwise and finite and has a second moment."""
     z = np.linspace(-REACH, REACH, 521)
     with np.errstate(all="ignore"), jax.enable_x64(True):
         try:
@@ -159,20 +165,20 @@ def _traceable(function: Callable) -> bool:
     try:
         with jax.enable_x64(True):
             jax.eval_shape(function, jax.ShapeDtypeStruct((3,), np.float64))
-    except Exception:  # noqa: BLE001 - any error while tracing says that JAX cannot
+    except Exception:  # noqa: BLE001 - any error while tracing means that JAX cannot
         return False
     return True
 
 
 def _is_smooth(function: Callable) -> bool:
-    """Whether the Hermite coefficients fall to rounding within 512 terms, at unit variance."""
+    """Return whether the Hermite coefficients decrease to rounding within 512 terms, at unit variance."""
     with jax.enable_x64(True):
         squares = hermite.coefficients(function, 512) ** 2
     return squares[-32:].max() * 512 < 1e-22 * max(squares.sum(), 1e-300)
 
 
 def _measured(made: Polar) -> list[float]:
-    """The differences of two rules, relative to E[f²] and E[f'²]."""
+    """Return the differences between two quadrature rules, relative to E[f²] and E[f'²]."""
     c, one = np.array([[-0.9, 0.3, 0.99, 1.0]]), np.ones(1)
     with jax.enable_x64(True):
         programs = [made._compiled(terms) for terms in (len(REACHES) - 1, len(REACHES))]

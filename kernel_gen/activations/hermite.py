@@ -1,10 +1,11 @@
-"""Hermite series: f(std z) = Σ_k a_k h_k(z) with the normalised probabilists' Hermite polynomials h_k = He_k / √k!.
+"""Hermite series f(std z) = Σ_k a_k h_k(z) with the normalised probabilists' Hermite polynomials h_k = He_k / √k!.
 
-Mehler's formula turns the series into duals: E[f(σ₁u) f(σ₂v)] = Σ_k a_k(σ₁) a_k(σ₂) c^k for correlation c, and cutting
-it at a degree leaves out Σ_{k>degree} a_k² at c = 1: the error that theory gives on inputs of unit norm.
+Mehler's formula turns the series into duals: E[f(σ₁u) f(σ₂v)] = Σ_k a_k(σ₁) a_k(σ₂) c^k for correlation c. Truncation
+at a degree omits Σ_{k>degree} a_k² at c = 1, which is the theoretical error on inputs of unit norm.
 
-The integrals are Gauss-Legendre panels between the kinks of f on |z| <= 16, and h_k √φ is bounded by its recursion, so
-any degree is stable: for f of bounded variation a_k is right to 1e-14, up to degree 1,000 and beyond.
+The integrals are Gauss-Legendre panels between the kinks of f on `|z|` <= 16, and h_k √φ is bounded and computed by its
+recursion, so that any degree is stable: for f of bounded variation a_k has an error of 1e-14, up to degree 1,000 and
+beyond.
 """
 
 import functools
@@ -15,18 +16,20 @@ import numpy as np
 
 from linearized.base.shapes import Float64
 
-REACH = 16.0  # φ(16) is 1e-56: functions may grow as exp(5|z|) and lose nothing outside
+REACH = 16.0  # φ(16) is 1e-56: even for functions that grow as exp(5|z|) the integral outside is negligible
 PANEL, ORDER = 0.5, 24  # panels of this width at most, each with a Gauss-Legendre rule of this order
 
 
 def coefficients(
     function: Callable, degree: int, std: float = 1.0, kinks: Sequence[float] = (0.0,)
 ) -> Float64[np.ndarray, " terms"]:
-    """E[f(std z) h_k(z)] for k = 0 ... degree and z ~ N(0, 1), degree + 1 numbers.
+    """Return E[f(std z) h_k(z)] for k = 0 ... degree and z ~ N(0, 1), degree + 1 numbers.
 
     Args:
-        function: f over NumPy arrays, entry by entry.
-        kinks: Where f is not smooth; integrals are split there.
+        function: The function f over NumPy arrays, entry by entry.
+        degree: Largest degree k.
+        std: Standard deviation of the argument of f.
+        kinks: Points where f is not smooth; integrals are split there.
 
     Costs (degree + 1) · 1,600 operations and 1,600 values of f; panels shrink above degree 1,000.
     """
@@ -36,12 +39,12 @@ def coefficients(
 
 
 def basis(z: Float64[np.ndarray, " m"], degree: int) -> Float64[np.ndarray, "terms m"]:
-    """φ(z) h_k(z) for k = 0 ... degree, φ the normal density; nothing overflows."""
+    """Return φ(z) h_k(z) for k = 0 ... degree, where φ is the normal density. No intermediate value overflows."""
     return np.stack(list(_weighted(z, degree)))
 
 
 def polynomials(z: np.ndarray, degree: int) -> np.ndarray:
-    """h_k(z) for k = 0 ... degree on a new first axis."""
+    """Return h_k(z) for k = 0 ... degree along a new first axis."""
     columns = [np.ones_like(z), z][: degree + 1]
     for k in range(2, degree + 1):
         columns.append((z * columns[-1] - np.sqrt(k - 1) * columns[-2]) / np.sqrt(k))
@@ -49,7 +52,7 @@ def polynomials(z: np.ndarray, degree: int) -> np.ndarray:
 
 
 def _weighted(z: np.ndarray, degree: int):
-    """φ(z) h_k(z), k by k, by the recursion on √φ h_k, which stays below 1."""
+    """Yield φ(z) h_k(z) for each k, by the recursion of √φ h_k, which stays below 1."""
     half = np.exp(-(z**2) / 4) / (2 * np.pi) ** 0.25
     before, now = np.zeros_like(z), half
     for k in range(degree + 1):
@@ -59,7 +62,7 @@ def _weighted(z: np.ndarray, degree: int):
 
 @functools.lru_cache(maxsize=64)
 def nodes(kinks: tuple[float, ...], degree: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of ∫ dz over |z| <= REACH, in panels that end at the kinks and resolve h_degree."""
+    """Return nodes and weights of ∫ dz over `|z|` <= REACH, in panels that end at the kinks and resolve h_degree."""
     width = min(PANEL, 16 / np.sqrt(degree + 1))
     ends = np.unique([-REACH, *(kink for kink in kinks if abs(kink) < REACH), REACH])
     edges = [np.linspace(a, b, int(np.ceil((b - a) / width)) + 1) for a, b in itertools.pairwise(ends)]

@@ -1,14 +1,14 @@
-"""Piecewise polynomials, whose duals are moments of truncated Gaussian pairs, in closed form.
+"""Piecewise polynomials, whose duals are moments of truncated Gaussian pairs in closed form.
 
-f(x) = a₀ + a₁ x + a₂ x² + Σ J (x - t)₊^p over the kinks t >= 0 + Σ J (t - x)₊^p over those below 0: corrections that
-vanish with the variance, so that small inputs lose no digits. With h = |t|/σ₁, k = |t'|/σ₂ and N_pq =
-E[(z₁ - h)₊^p (z₂ - k)₊^q], Stein's lemma gives
+f(x) = a₀ + a₁ x + a₂ x² + Σ J (x - t)₊^p over the kinks t >= 0 + Σ J (t - x)₊^p over those below 0. The kink terms are
+corrections that vanish with the variance, so that small inputs keep full precision. With h = `|t|`/σ₁, k = `|t'|`/σ₂
+and N_pq = E[(z₁ - h)₊^p (z₂ - k)₊^q], Stein's lemma gives
 
     N_{p+1,q} = p N_{p-1,q} + c q N_{p,q-1} - h N_{p,q}
 
-where p N_{p-1,q} stands for φ(h) E[(z₂ - k)₊^q | z₁ = h] at p = 0, likewise for q; N₀₀ is the orthant probability. At
-t = 0 these are the arc-cosine kernels (Cho & Saul, 2009): no derivative is taken by autodiff, so that the slopes are
-exact at correlation 1. A jump (p = 0) has the derivative 0, as for networks that are trained by gradients.
+where p N_{p-1,q} is replaced by φ(h) E[(z₂ - k)₊^q | z₁ = h] at p = 0, likewise for q; N₀₀ is the orthant probability.
+At t = 0 these are the arc-cosine kernels (Cho & Saul, 2009). No derivative is computed by autodiff, so that the slopes
+are exact at correlation 1. A jump (p = 0) has the derivative 0, as in networks that are trained by gradients.
 """
 
 import math
@@ -20,18 +20,22 @@ from kernel_gen.activations.base import Activation, correlation
 from kernel_gen.activations.bivariate import upper_orthant
 from linearized.base.activations import Scalar
 
-FARTHEST = 37.0  # deviations; beyond, a normal probability is 0 in float64
-Kink = tuple[float, int, float]  # J, p, t
+FARTHEST = 37.0  # standard deviations beyond which a normal probability is 0 in float64
+Kink = tuple[float, int, float]  # (J, p, t), see the module
 
 
 class Piecewise(Activation):
-    """f from its kinks and its polynomial a₀ + a₁ x + a₂ x². A pair of kinks off 0 costs about 40 exponentials."""
+    """The activation f with given kinks and polynomial a₀ + a₁ x + a₂ x².
+
+    A pair of kinks other than 0 costs about 40 exponentials.
+    """
 
     def __init__(self, scalar: Scalar, kinks: list[Kink], smooth: tuple[float, float, float] = (0.0, 0.0, 0.0)):
         super().__init__(scalar)
         self.kinks, self.smooth = kinks, smooth
 
     def pair(self, k12, one, two, terms=0):
+        """Return dual and slope from the truncated moments."""
         moments = Moments(k12, one, two)
         slopes = [(jump * p * _side(t), p - 1, t) for jump, p, t in self.kinks if p]
         _, linear, square = self.smooth
@@ -47,7 +51,7 @@ class Moments:
         self.found = {}
 
     def product(self, kinks: list[Kink], smooth: tuple[float, float, float]):
-        """E[g(u) g(v)] of such a function g."""
+        """Return E[g(u) g(v)] of the function g with these kinks and this polynomial."""
         constant, linear, square = smooth
         means = [constant + square * variance for variance in self.variances]
         total = means[0] * means[1] + linear**2 * self.k12 + 2 * (square * self.k12) ** 2
@@ -65,14 +69,14 @@ class Moments:
         return jnp.broadcast_to(total, jnp.broadcast_shapes(self.k12.shape, *(std.shape for std in self.stds)))
 
     def threshold(self, t: float, side: int):
-        """|t|/σ, cut where nothing lies beyond."""
+        """Return `|t|`/σ, limited to `FARTHEST`, beyond which the probability is 0."""
         if t == 0:
             return jnp.zeros((), self.stds[side].dtype)
         std = jnp.maximum(self.stds[side], jnp.finfo(self.stds[side].dtype).tiny ** 0.5)
         return jnp.minimum(abs(t) / std, FARTHEST)
 
     def single(self, p: int, t: float, side: int, order: int):
-        """The mean of the derivative of this order of (z - h)₊^p, times (-1)^order on the side below 0."""
+        """Return the mean of the derivative of order `order` of (z - h)₊^p, times (-1)^order for a kink below 0."""
         h, sign = self.threshold(t, side), _side(t) ** order
         if order > p:
             return sign * math.factorial(p) * h ** (order - p - 1) * _phi(h)
@@ -82,18 +86,19 @@ class Moments:
         return sign * math.perm(p, order) * now
 
     def given(self, q: int, mean):
-        """E[(mean + s w)₊^q] for a normal w. `mean` None: 0."""
+        """Return E[(mean + s w)₊^q] for a normal w; a `mean` of None is 0."""
         if mean is None:
             return self.s**q * (math.gamma((q + 1) / 2) * 2 ** (q / 2 - 1) / math.sqrt(math.pi))
         safe = jnp.where(self.s > 0, self.s, 1)
-        ratio = jnp.where(self.s > 0, mean / safe, jnp.sign(mean) * FARTHEST)  # at s = mean = 0: ½
+        # At s = mean = 0 the ratio is 0, which gives ½
+        ratio = jnp.where(self.s > 0, mean / safe, jnp.sign(mean) * FARTHEST)
         before, now = self.s * _phi(ratio), ndtr(ratio)
         for power in range(q):
             before, now = now, mean * now + (before if power == 0 else power * self.s**2 * before)
         return now
 
     def joint(self, p: int, q: int, t1: float, t2: float):
-        """N_pq at |t1|/σ₁, |t2|/σ₂; of correlation -c where the kinks lie on both sides of 0."""
+        """Return N_pq at `|t1|`/σ₁, `|t2|`/σ₂, with correlation -c if the kinks lie on different sides of 0."""
         key = (p, q, abs(t1), abs(t2), _side(t1) * _side(t2))
         if key not in self.found:
             self.found[key] = self._joint(p, q, t1, t2)
@@ -105,8 +110,9 @@ class Moments:
             if t1 == t2 == 0:
                 return 0.25 + jnp.arctan2(c, self.s) / (2 * math.pi)
             return upper_orthant(h, k, c, self.s)
-        mean1, mean2 = (None, None) if t1 == t2 == 0 else (c * k - h, c * h - k)  # of z₁ at z₂ = k, of z₂ at z₁ = h
-        if p == 0:  # the same recursion, down the other index
+        # Conditional means of z₁ - h at z₂ = k and of z₂ - k at z₁ = h
+        mean1, mean2 = (None, None) if t1 == t2 == 0 else (c * k - h, c * h - k)
+        if p == 0:  # the same recursion in the other index
             own = _phi(k) * self.given(0, mean1) if q == 1 else (q - 1) * self.joint(0, q - 2, t1, t2)
             rest = c * _phi(h) * self.given(q - 1, mean2)
             return own + rest - (k * self.joint(0, q - 1, t1, t2) if t2 else 0)
@@ -124,47 +130,47 @@ def _phi(x):
 
 
 def relu(scalar: Scalar) -> Piecewise:
-    """x₊"""
+    """Return the activation x₊."""
     return Piecewise(scalar, [(1.0, 1, 0.0)])
 
 
 def leaky_relu(scalar: Scalar) -> Piecewise:
-    """alpha x + (1 - alpha) x₊"""
+    """Return the activation alpha x + (1 - alpha) x₊."""
     alpha = scalar.split()[1].get("alpha", 0.2)
     return Piecewise(scalar, [(1.0 - alpha, 1, 0.0)], (0.0, alpha, 0.0))
 
 
 def absolute(scalar: Scalar) -> Piecewise:
-    """2 x₊ - x"""
+    """Return the activation `|x|` = 2 x₊ - x."""
     return Piecewise(scalar, [(2.0, 1, 0.0)], (0.0, -1.0, 0.0))
 
 
 def sign(scalar: Scalar) -> Piecewise:
-    """2 [x > 0] - 1"""
+    """Return the activation 2 [x > 0] - 1."""
     return Piecewise(scalar, [(2.0, 0, 0.0)], (-1.0, 0.0, 0.0))
 
 
 def rectified_monomial(scalar: Scalar) -> Piecewise:
-    """x₊^degree"""
+    """Return the activation x₊^degree."""
     return Piecewise(scalar, [(1.0, int(scalar.split()[1].get("degree", 2)), 0.0)])
 
 
 def relu6(scalar: Scalar) -> Piecewise:
-    """x₊ - (x - 6)₊"""
+    """Return the activation x₊ - (x - 6)₊."""
     return Piecewise(scalar, [(1.0, 1, 0.0), (-1.0, 1, 6.0)])
 
 
 def hard_sigmoid(scalar: Scalar) -> Piecewise:
-    """½ + x/6 - (x - 3)₊/6 + (-3 - x)₊/6"""
+    """Return the activation ½ + x/6 - (x - 3)₊/6 + (-3 - x)₊/6."""
     return Piecewise(scalar, [(-1 / 6, 1, 3.0), (1 / 6, 1, -3.0)], (0.5, 1 / 6, 0.0))
 
 
 def hard_tanh(scalar: Scalar) -> Piecewise:
-    """x - (x - 1)₊ + (-1 - x)₊"""
+    """Return the activation x - (x - 1)₊ + (-1 - x)₊."""
     return Piecewise(scalar, [(-1.0, 1, 1.0), (1.0, 1, -1.0)], (0.0, 1.0, 0.0))
 
 
 def hard_silu(scalar: Scalar) -> Piecewise:
-    """x/2 + x²/6 - (y²/6 + y/2) for y = (x - 3)₊ and for y = (-3 - x)₊"""
+    """Return the activation x/2 + x²/6 - (y²/6 + y/2) for y = (x - 3)₊ and for y = (-3 - x)₊."""
     kinks = [(jump, p, t) for t in (3.0, -3.0) for jump, p in ((-1 / 6, 2), (-0.5, 1))]
     return Piecewise(scalar, kinks, (0.0, 0.5, 1 / 6))

@@ -1,10 +1,11 @@
-"""Activations with a kink at 0 and no closed form: polar quadrature, exact to 1e-10 at correlation 1 too.
+"""Activations with a kink at 0 and no closed form: polar quadrature, accurate to 1e-10 even at correlation 1.
 
-(u, v) = r (σ₁ cos φ, σ₂ cos(φ - θ)) with c = cos θ. The kinks u = 0 and v = 0 cut the circle into four sectors, of
-widths π - θ and θ, inside which everything is smooth whatever c is; each gets a Gauss rule in the angle and one in r.
-With 32 of both, f and f' are taken 8,192 times an entry: some microseconds. Relative errors in float64, measured for
-elu, celu, selu and softsign against other quadratures: 1e-10 up to standard deviations of 0.25, where 24 of both are
-taken, and 1e-14 from there up to 10, except the slope of softsign, whose pole comes close: 1e-12.
+(u, v) = r (σ₁ cos φ, σ₂ cos(φ - θ)) with c = cos θ. The kinks u = 0 and v = 0 divide the circle into four sectors, of
+widths π - θ and θ, inside which the integrand is smooth for every c; each sector has a Gauss rule in the angle and one
+in r. With 32 points in both, f and f' are evaluated 8,192 times per entry, which takes some microseconds. Relative
+errors in float64, measured for elu, celu, selu and softsign against other quadratures: 1e-10 up to standard deviations
+of 0.25, where 24 points in both are used, and 1e-14 from there up to 10. The exception is the slope of softsign, whose
+pole is close: 1e-12.
 """
 
 import math
@@ -16,31 +17,37 @@ import numpy as np
 from kernel_gen.activations.base import Activation, correlation, derivative
 from linearized.base.errors import UserError
 
-SIZES = (16, 24, 32, 48, 64)  # angles and radii
-REACHES = (0.25, 3.0, 10.0, 100.0)  # the largest standard deviation of each size but the first, in float64
-REACH = 9.0  # exp(-r²/2) is 3e-18
+SIZES = (16, 24, 32, 48, 64)  # numbers of angles and radii
+REACHES = (0.25, 3.0, 10.0, 100.0)  # the largest standard deviation of each size except the first, in float64
+REACH = 9.0  # largest radius: exp(-r²/2) is 3e-18
 
 
 class Polar(Activation):
-    """Quadrature over four sectors of a function over `jax.numpy` that is smooth on both sides of 0."""
+    """An activation by quadrature over four sectors; the function is in `jax.numpy` and smooth on both sides of 0."""
 
     def value_and_slope(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """f and f'."""
+        """Return f(x) and f'(x)."""
         return derivative(lambda x: self.function(x, jnp), x)
 
     def terms(self, variance, dtype="float64"):
+        """Return the index in `SIZES` of the rule for standard deviations up to √variance.
+
+        Raises `UserError` for standard deviations above 100.
+        """
         for index, std in enumerate(REACHES):
             if variance <= std**2:
-                return index + (dtype == "float64")  # float32 takes one size less
+                return index + (dtype == "float64")  # float32 uses the next smaller size
         raise UserError(
             f"{self.text} is integrated for standard deviations up to {REACHES[-1]:g}. Received: "
             f"{math.sqrt(variance):.3g}. Lower --weight_std, take --scale=stax, or scale the inputs."
         )
 
     def rows(self, variance, terms):
+        """Return the standard deviations."""
         return jnp.sqrt(variance)
 
     def pair(self, k12, one, two, terms=0):
+        """Return dual and slope by quadrature over the sectors."""
         std1, std2, size = one, two, SIZES[terms]
         c, s = correlation(k12, std1, std2)
         theta = jnp.arctan2(s, c)
@@ -59,7 +66,7 @@ class Polar(Activation):
         return jax.lax.fori_loop(0, size, sector, (zero, zero))
 
     def _along(self, sums, u, v, weight, r, r_weights):
-        """Adds the integral over r of a ray and of the ray opposite."""
+        """Add the integrals over r along a ray and along the opposite ray."""
         radii, weights = (jnp.asarray(np.asarray(a, u.dtype)) for a in (r, r_weights))
 
         def add(index, inner):
@@ -73,9 +80,16 @@ class Polar(Activation):
 
 
 class Celu(Polar):
-    """celu; for alpha < 0 it grows as exp(x/alpha) below 0, which the rule holds up to a deviation of |alpha|."""
+    """The activation celu.
+
+    For alpha < 0 it grows as exp(x/alpha) below 0; the rule then is accurate up to a standard deviation of `|alpha|`.
+    """
 
     def terms(self, variance, dtype="float64"):
+        """Return the index of the rule as `Polar` does.
+
+        Raises `UserError` also for alpha < 0 and standard deviations above `|alpha|`.
+        """
         alpha = self.scalar.split()[1].get("alpha", 1.0)
         if alpha < 0 and variance > alpha**2:
             raise UserError(
@@ -86,14 +100,14 @@ class Celu(Polar):
 
 
 def _graded(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """A Gauss rule on [0, 1] whose nodes crowd at both ends, where u or v is small."""
+    """Return a Gauss rule on [0, 1] whose nodes cluster at both ends, where u or v is small."""
     t, weights = np.polynomial.legendre.leggauss(count)
     t, weights = (t + 1) / 2, weights / 2
     return t * t * (3 - 2 * t), weights * 6 * t * (1 - t)
 
 
 def _radial(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """A rule for ∫ r exp(-r²/2) dr whose nodes crowd at 0."""
+    """Return a rule for ∫ r exp(-r²/2) dr whose nodes cluster at 0."""
     t, weights = np.polynomial.legendre.leggauss(count)
     t, weights = (t + 1) / 2, weights / 2
     r = REACH * t * t

@@ -1,21 +1,21 @@
 """ReLU and its duals: the arc-cosine kernels of order 1 and 0 (Cho & Saul, NeurIPS 2009, eq. 6 and 4).
 
-The two diagonals are taken as vectors, so that a block of a Gram matrix needs no square blocks beside it. Where many
-entries are due, `polynomials` gives the same two kernels by one square root and two polynomials, without an arccos.
+The two diagonals are passed as vectors, so that a block of a Gram matrix needs no further square blocks. For many
+entries, `polynomials` computes the same two kernels with one square root and two polynomials, without an arccos.
 """
 
 import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.special import spherical_jn
 
-from linearized.base.scalar_functions import relu as function  # noqa: F401 - the activation's first word: f(x)
+from linearized.base.scalar_functions import relu as function  # noqa: F401 - the function f(x) of this module's duals
 from linearized.base.shapes import Float, Float64
 
 
 def dual(
     k12: Float[np.ndarray, "n1 n2"], k11: Float[np.ndarray, " n1"], k22: Float[np.ndarray, " n2"]
 ) -> Float[np.ndarray, "n1 n2"]:
-    """E[relu(u) relu(v)] for (u, v) ~ N(0, [[k11, k12], [k12, k22]]); 0 where a variance is."""
+    """Return E[relu(u) relu(v)] for (u, v) ~ N(0, [[k11, k12], [k12, k22]]); 0 where a variance is 0."""
     norm, cos = _norm_and_cos(k12, k11, k22)
     return norm * (np.sqrt(1 - cos**2) + cos * (np.pi - np.arccos(cos))) / (2 * np.pi)
 
@@ -23,7 +23,7 @@ def dual(
 def slope(
     k12: Float[np.ndarray, "n1 n2"], k11: Float[np.ndarray, " n1"], k22: Float[np.ndarray, " n2"]
 ) -> Float[np.ndarray, "n1 n2"]:
-    """E[relu'(u) relu'(v)], the derivative of `dual` by k12; a quarter where a variance is 0."""
+    """Return E[relu'(u) relu'(v)], the derivative of `dual` with respect to k12; 1/4 where a variance is 0."""
     _, cos = _norm_and_cos(k12, k11, k22)
     return (np.pi - np.arccos(cos)) / (2 * np.pi)
 
@@ -35,17 +35,17 @@ def _norm_and_cos(k12: np.ndarray, k11: np.ndarray, k22: np.ndarray) -> tuple[np
 
 
 def polynomials(degree: int) -> tuple[Float64[np.ndarray, " terms"], Float64[np.ndarray, " terms"]]:
-    """Coefficients of P and S, from the highest power down, in the variable 2a - 1 with a = |c| in [0, 1]:
+    """Return the coefficients of P and S, from the highest power down, in 2a - 1 with a = `|c|` in [0, 1].
 
         arccos(a) / π = √(1-a) P        κ₁(c) = max(c, 0) + √(1-a) (1-a) S
 
-    where κ₁(c) = (√(1-c²) + c (π - arccos c)) / π, so that E[relu relu] = norm κ₁ / 2; arccos(c) = π - arccos(-c).
-    Both are smooth on [0, 1] (the nearest singularity is at a = -1), so interpolation at the Chebyshev nodes errs
-    by about 5.8^-degree: 9e-9 and 8e-10 of degree 7, 3e-16 both of degree 18.
+    where κ₁(c) = (√(1-c²) + c (π - arccos c)) / π, so that E[relu relu] = norm κ₁ / 2; arccos(c) = π - arccos(-c). Both
+    are smooth on [0, 1] (the nearest singularity is at a = -1), so interpolation at the Chebyshev nodes has an error of
+    about 5.8^-degree: 9e-9 and 8e-10 at degree 7, 3e-16 for both at degree 18.
     """
     u = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
     a = (1 + u) / 2
-    angle = 2 * np.arcsin(np.sqrt((1 - a) / 2))  # arccos(a), to the last digit near a = 1
+    angle = 2 * np.arcsin(np.sqrt((1 - a) / 2))  # arccos(a), in full precision near a = 1
     # sin t - t cos t = t² j₁(t), again without the cancellation at small angles.
     values = angle / np.sqrt(1 - a), angle**2 * spherical_jn(1, angle) / (1 - a) ** 1.5
     first, second = (chebyshev.cheb2poly(chebyshev.chebfit(u, value / np.pi, degree))[::-1] for value in values)

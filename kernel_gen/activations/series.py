@@ -1,13 +1,13 @@
 """Smooth activations without a closed form: Mehler's series with the Hermite coefficients of each variance.
 
-E[f(u) f(v)] = Σ_k a_k(σ₁) a_k(σ₂) c^k with a_k(σ) = E[f(σz) h_k(z)], and the slope is the same series of f'. Any norms.
-For f analytic in a strip |Im x| < δ the coefficients fall like exp(-δ √(2k)/σ), so that
+E[f(u) f(v)] = Σ_k a_k(σ₁) a_k(σ₂) c^k with a_k(σ) = E[f(σz) h_k(z)], and the slope is the same series of f', for inputs
+of any norm. For f analytic in a strip `|Im x|` < δ the coefficients decrease like exp(-δ √(2k)/σ), so that
 
     terms ≈ (21 σ/δ)²    in float64, (14 σ/δ)² in float32, rounded up to a power of two.
 
-So tanh (δ = π/2) takes 256 terms at σ = 1 and 2,048, the most, up to σ = 3.4; silu (δ = π) takes 64 at σ = 1. The
-tail of Σ k a_k² that is left out is below 1e-15 (float32: 1e-9) of the sum at the largest variance. An entry costs 4
-operations a term, an input 400 values of f and f' and 800 operations a term.
+For example, tanh (δ = π/2) needs 256 terms at σ = 1 and 2,048, the maximum, up to σ = 3.4; silu (δ = π) needs 64 at σ =
+1. The omitted tail of Σ k a_k² is below 1e-15 (float32: 1e-9) of the sum at the largest variance. An entry costs 4
+operations per term, an input 400 values of f and f' and 800 operations per term.
 """
 
 import functools
@@ -22,23 +22,27 @@ from kernel_gen.activations.base import Activation, correlation, derivative
 from linearized.base.errors import UserError
 
 MOST_TERMS = 2048
-REACH = 13.0  # φ h_k is below 1e-18 beyond
+REACH = 13.0  # half the range of integration; φ h_k is below 1e-18 beyond it
 TAIL = {"float32": 1e-9, "float64": 1e-15}
 BLOCK = 16  # terms in one pass over a block of entries
 
 
 class Series(Activation):
-    """Mehler's series of a smooth function over `jax.numpy`."""
+    """Mehler's series of a smooth function in `jax.numpy`."""
 
     def value_and_slope(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """f and f'."""
+        """Return f(x) and f'(x)."""
         return derivative(lambda x: self.function(x, jnp), x)
 
     def terms(self, variance, dtype="float64"):
-        steps = math.ceil(4 * math.log2(max(variance, 1e-6)) / 2)
-        return self._terms(2 ** (steps / 4), dtype)  # of the next of a few deviations, for which the answer is kept
+        """Return the number of terms for variances up to `variance`.
 
-    @functools.lru_cache(maxsize=4096)  # noqa: B019 - activations are kept by their text and live as long
+        Raises `UserError` if the function overflows or more than `MOST_TERMS` are needed.
+        """
+        steps = math.ceil(4 * math.log2(max(variance, 1e-6)) / 2)
+        return self._terms(2 ** (steps / 4), dtype)  # at the next larger of a few deviations, which are cached
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019 - activations are cached by their text and live as long
     def _terms(self, std: float, dtype: str) -> int:
         z, weights = rule(MOST_TERMS)
         with np.errstate(over="ignore", invalid="ignore"), jax.enable_x64(True):
@@ -50,7 +54,7 @@ class Series(Activation):
             )
         squares = (weighted_basis(MOST_TERMS) @ values) ** 2
         energy = squares * np.maximum(np.arange(MOST_TERMS), 1)
-        beyond = np.cumsum(energy[::-1])[::-1]  # of this term and all after it
+        beyond = np.cumsum(energy[::-1])[::-1]  # sum of this term and all later ones
         floor = 4e-32 * np.sum(weights * values**2 * np.exp(-(z**2) / 2)) * np.arange(MOST_TERMS, 0, -1) * MOST_TERMS
         good = np.flatnonzero(beyond <= TAIL[dtype] * max(energy.sum(), 1e-300) + floor)
         if not len(good) or good[0] > MOST_TERMS - 2 * BLOCK:
@@ -61,6 +65,7 @@ class Series(Activation):
         return int(min(2 ** math.ceil(math.log2(max(good[0], BLOCK))), MOST_TERMS))
 
     def rows(self, variance, terms):
+        """Return the Hermite coefficients of f and of f' at these variances, and the variances."""
         z, _ = rule(terms)
         x = jnp.sqrt(variance)[..., None] * z.astype(variance.dtype)
         basis = _typed_basis(terms, variance.dtype.name)
@@ -69,8 +74,9 @@ class Series(Activation):
         return (*series, variance)
 
     def pair(self, k12, one, two, terms=0):
+        """Return the sums of both series at the correlations."""
         c, _ = correlation(k12, jnp.sqrt(one[2]), jnp.sqrt(two[2]))
-        count = min(len(one[0]), len(two[0])) // BLOCK * BLOCK  # the smaller variance has nothing beyond
+        count = min(len(one[0]), len(two[0])) // BLOCK * BLOCK  # the coefficients of the smaller variance end here
 
         def add(sums, coefficients):
             lefts, rights = coefficients
@@ -84,9 +90,11 @@ class Series(Activation):
 
 @functools.lru_cache(maxsize=16)
 def rule(terms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of ∫ dz by the trapezoidal rule: exponentially exact for smooth f that φ h_k makes vanish.
+    """Return nodes and weights of ∫ dz by the trapezoidal rule.
 
-    Its step resolves h_terms (of wavelength 2π/√terms) and the strips that so many terms stand for.
+    The rule converges exponentially for smooth f, because φ h_k makes the integrand vanish at the ends. Its step
+    resolves h_terms (of wavelength 2π/√terms) and functions analytic in the strips that correspond to this number of
+    terms.
     """
     count = 2 * math.ceil(REACH / min(0.0625, 1.4 / math.sqrt(terms))) + 1
     z = np.linspace(-REACH, REACH, count)
@@ -95,12 +103,12 @@ def rule(terms: int) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.lru_cache(maxsize=16)
 def weighted_basis(terms: int) -> np.ndarray:
-    """(terms, nodes), which times values of f are its coefficients."""
+    """Return the matrix (terms, nodes) that maps values of f at the nodes to coefficients."""
     z, weights = rule(terms)
     return hermite.basis(z, terms - 1) * weights
 
 
 @functools.lru_cache(maxsize=8)
 def _typed_basis(terms: int, dtype: str) -> np.ndarray:
-    """`weighted_basis` in a dtype: one array, so that a program with many layers holds it once as a constant."""
+    """Return `weighted_basis` in a dtype, always the same array, so that programs store it once for all layers."""
     return weighted_basis(terms).astype(dtype)

@@ -1,8 +1,8 @@
 """Smooth activations whose duals are elementary functions of the covariance, for any variances.
 
-sin, cos, rbf (Rahimi & Recht, 2007), exp, gaussian and gabor are Gaussian integrals of exponentials; erf is Williams
-(1997); gelu is Tsuchida, Pearce et al. (2021, arXiv 2002.08517), here from Stein's lemma; exp_normalized is Shankar et
-al. (2020). All slopes are finite at correlation 1.
+The duals of sin, cos, rbf (Rahimi & Recht, 2007), exp, gaussian and gabor are Gaussian integrals of exponentials; erf
+is due to Williams (1997); gelu to Tsuchida, Pearce et al. (2021, arXiv 2002.08517), derived here from Stein's lemma;
+exp_normalized to Shankar et al. (2020). All slopes are finite at correlation 1.
 """
 
 import math
@@ -14,32 +14,40 @@ from linearized.base.errors import UserError
 
 
 class Sin(Activation):
-    """a sin(b x + c): a²/2 [exp(-b²(k11 + k22 - 2 k12)/2) - cos(2c) exp(-b²(k11 + k22 + 2 k12)/2)]."""
+    """The sine a sin(b x + c).
 
-    shift = 0.0  # added to c
+    Its dual is a²/2 [exp(-b²(k11 + k22 - 2 k12)/2) - cos(2c) exp(-b²(k11 + k22 + 2 k12)/2)].
+    """
+
+    shift = 0.0  # added to the phase c
 
     def pair(self, k12, one, two, terms=0):
+        """Return dual and slope in closed form."""
         a, b, c = (self.scalar.split()[1].get(name, value) for name, value in (("a", 1.0), ("b", 1.0), ("c", 0.0)))
         return _trigonometric(k12, one, two, a, b, c + self.shift)
 
 
 class Cos(Sin):
-    """a cos(b x + c), the sine a quarter turn on."""
+    """The cosine a cos(b x + c), which is the sine shifted by π/2."""
 
     shift = math.pi / 2
 
 
 class Rbf(Activation):
-    """√2 sin(√(2γ) x + π/4): exp(-γ(k11 + k22 - 2 k12)), the squared exponential kernel."""
+    """√2 sin(√(2γ) x + π/4), whose dual is the squared exponential kernel exp(-γ(k11 + k22 - 2 k12))."""
 
     def pair(self, k12, one, two, terms=0):
+        """Return dual and slope in closed form."""
         gamma = self.scalar.split()[1].get("gamma", 1.0)
         dual = jnp.exp(-gamma * (one + two - 2 * k12))
         return dual, 2 * gamma * dual
 
 
 def _trigonometric(k12, k11, k22, a, b, c):
-    """Half the difference of the two exponentials as a sinh, so that small variances lose nothing."""
+    """Return dual and slope of a sin(b x + c).
+
+    Half the difference of the two exponentials is computed as a sinh, so that small variances keep full precision.
+    """
     mean, cross = b**2 * (k11 + k22) / 2, b**2 * jnp.abs(k12)
     near, far = jnp.exp(cross - mean), jnp.exp(-cross - mean)
     plus = jnp.where(k12 < 0, near, far)  # exp(-b²(k11 + k22 + 2 k12)/2)
@@ -50,17 +58,22 @@ def _trigonometric(k12, k11, k22, a, b, c):
 
 
 class Erf(Activation):
-    """a erf(b x) + c: (2a²/π) arcsin(2b²k12 / √((1 + 2b²k11)(1 + 2b²k22))) + c²."""
+    """The error function a erf(b x) + c.
+
+    Its dual is (2a²/π) arcsin(2b²k12 / √((1 + 2b²k11)(1 + 2b²k22))) + c².
+    """
 
     def pair(self, k12, one, two, terms=0):
+        """Return dual and slope in closed form."""
         a, b, c = (self.scalar.split()[1].get(name, value) for name, value in (("a", 1.0), ("b", 1.0), ("c", 0.0)))
         return _erf(k12, one, two, a, b, c)
 
 
 class SigmoidLike(Activation):
-    """½ erf(x / 2.402...) + ½."""
+    """The approximation ½ erf(x / 2.402...) + ½ of the sigmoid."""
 
     def pair(self, k12, one, two, terms=0):
+        """Return dual and slope in closed form."""
         return _erf(k12, one, two, 0.5, 1 / 2.4020563531719796, 0.5)
 
 
@@ -70,15 +83,15 @@ def _erf(k12, k11, k22, a, b, c):
 
 
 class _Determinant:
-    """The determinant D of 1 + xK, without the products of variances that overflow float32 from 1e19 on.
+    """The determinant D of 1 + xK, computed without products of variances, which overflow float32 from 1e19 on.
 
-    With q = √((1 + x k11)(1 + x k22)), every attribute but the last is between 0 and 1 for x > 0, and no two terms
+    With q = √((1 + x k11)(1 + x k22)), every attribute except the last is between 0 and 1 for x > 0, and no two terms
     cancel: the duals are exact at correlation 1 and at large variances.
 
     Attributes:
         inverses, shares: 1/(1 + x k) and x k/(1 + x k) of both sides.
         c_square, s_square: c² and 1 - c².
-        sine: |x| k12/q.
+        sine: `|x|` k12/q.
         square, root: D/q² and its square root.
         whole_root: √D.
     """
@@ -94,12 +107,15 @@ class _Determinant:
 
 
 class Gelu(Activation):
-    """x Φ(x). With A = 1 + k11, B = 1 + k22, D = AB - k12² and Q = E[φ(u)φ(v)] = 1/(2π√D),
+    """The Gaussian error linear unit x Φ(x).
 
-    E[f(u)f(v)] = k12 P + Q (k11 k22 + k12² (1/A + 1/B - 1)),  P = E[Φ(u)Φ(v)] = ¼ + arctan(k12/√D)/2π.
+    With A = 1 + k11, B = 1 + k22, D = AB - k12² and Q = E[φ(u)φ(v)] = 1/(2π√D),
+
+        E[f(u)f(v)] = k12 P + Q (k11 k22 + k12² (1/A + 1/B - 1)),  P = E[Φ(u)Φ(v)] = ¼ + arctan(k12/√D)/2π.
     """
 
     def pair(self, k12, one, two, terms=0):
+        """Return dual and slope in closed form."""
         det = _Determinant(k12, one, two, 1)
         (i1, i2), (h1, h2) = det.inverses, det.shares
         normal = 0.25 + jnp.arctan2(det.sine, det.root) / (2 * math.pi)
@@ -112,9 +128,13 @@ class Gelu(Activation):
 
 
 class Exp(Activation):
-    """a exp(b x): a² exp(b²(k11 + k22 + 2 k12)/2), with a² in the exponent: a small a makes large variances finite."""
+    """The exponential a exp(b x), whose dual is a² exp(b²(k11 + k22 + 2 k12)/2).
+
+    The factor a² is computed in the exponent, so that a small a keeps the dual finite at large variances.
+    """
 
     def pair(self, k12, one, two, terms=0):
+        """Return dual and slope in closed form."""
         a, b = (self.scalar.split()[1].get(name, 1.0) for name in ("a", "b"))
         log = 2 * math.log(abs(a)) if a else -math.inf
         dual = jnp.exp(b**2 * ((one + two) / 2 + k12) + log)
@@ -122,14 +142,19 @@ class Exp(Activation):
 
 
 class Gaussian(Activation):
-    """a exp(b x²): a² / √((1 - 2b k11)(1 - 2b k22) - 4b² k12²), for b > 0 at variances below 1/(4b)."""
+    """The Gaussian a exp(b x²), whose dual is a² / √((1 - 2b k11)(1 - 2b k22) - 4b² k12²).
+
+    For b > 0 the dual exists at variances below 1/(4b).
+    """
 
     @property
     def largest_variance(self):
+        """1/(4b) for b > 0, otherwise infinity."""
         b = self.scalar.split()[1].get("b", -1.0)
         return 1 / (4 * b) if b > 0 else math.inf
 
     def terms(self, variance, dtype="float64"):
+        """Return 0. Raises `UserError` for variances at which the second moment is infinite."""
         if variance >= self.largest_variance:
             raise UserError(
                 f"The second moment of {self.text} is infinite at variances of {self.largest_variance:.6g} and above. "
@@ -138,6 +163,7 @@ class Gaussian(Activation):
         return 0
 
     def pair(self, k12, one, two, terms=0):
+        """Return dual and slope in closed form."""
         named = self.scalar.split()[1]
         a, b = named.get("a", 1.0), named.get("b", -1.0)
         det = _Determinant(k12, one, two, -2 * b)
@@ -146,12 +172,14 @@ class Gaussian(Activation):
 
 
 class Gabor(Activation):
-    """exp(-x²) sin(x): exp(-m) sinh(w)/√D with D of 1 + 2K, w = k12/D and m = (k11 + k22 + 4 det K)/(2D).
+    """The Gabor function exp(-x²) sin(x).
 
-    The Gaussian factor turns K into K(1 + 2K)⁻¹, under which the sines are taken.
+    Its dual is exp(-m) sinh(w)/√D with D of 1 + 2K, w = k12/D and m = (k11 + k22 + 4 det K)/(2D). The Gaussian factor
+    turns K into K(1 + 2K)⁻¹, the covariance for which the dual of the sines is evaluated.
     """
 
     def pair(self, k12, one, two, terms=0):
+        """Return dual and slope in closed form."""
         det = _Determinant(k12, one, two, 2)
         (i1, i2), (h1, h2) = det.inverses, det.shares
         mean = ((h1 * i2 + h2 * i1) / 2 + h1 * h2 * det.s_square) / (2 * det.square)
@@ -164,12 +192,13 @@ class Gabor(Activation):
 
 
 class ExpNormalized(Activation):
-    """‖k‖ exp(γ(c + shift)), ‖k‖ = √(k11 k22), c = k12/‖k‖: the dual on variances of 1, made homogeneous on others.
+    """The dual ‖k‖ exp(γ(c + shift)) with ‖k‖ = √(k11 k22) and c = k12/‖k‖.
 
-    It is the form of `exp` that stays finite at any variance.
+    It is the dual on variances of 1, made homogeneous on others: the form of `exp` that stays finite at any variance.
     """
 
     def pair(self, k12, one, two, terms=0):
+        """Return dual and slope in closed form."""
         named = self.scalar.split()[1]
         gamma, shift = named.get("gamma", 1.0), named.get("shift", -1.0)
         std1, std2 = jnp.sqrt(one), jnp.sqrt(two)

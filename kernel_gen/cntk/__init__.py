@@ -1,5 +1,5 @@
-"""The convolutional neural tangent kernel.
+"""The convolutional neural tangent kernel (CNTK).
 
-`architecture` describes Myrtle-5 and its like; the recursion is in `recursion_numba` (CPU), `recursion_cuda` (GPU) and
-`recursion_jax` (plain); `general_jax` takes any activation.
+`architecture` describes the networks, such as Myrtle-5. The recursion is implemented in `recursion_numba` (CPU),
+`recursion_cuda` (GPU) and `recursion_jax` (plain JAX); `general_jax` supports any activation.
 """

@@ -1,11 +1,11 @@
-"""Convolutional networks as a small description, from which the fused kernels and their oracles are driven.
+"""Convolutional networks as short descriptions, from which the fused kernels and their reference versions are built.
 
 A network is a tuple of steps: `Conv` (3x3, stride 1, SAME), `Relu`, `AvgPool`, and at the end the head: `Flatten` or
-`GlobalAvgPool`, with a dense readout after it. What a fused kernel wants is the same network cut into `Stage`s of one
-image size each: convolutions, every one with its ReLU, and then one average pool.
+`GlobalAvgPool`, with a dense readout after it. A fused kernel takes the same network divided into `Stage`s, each with
+one image size: convolutions, each followed by its ReLU, and then one average pool.
 
-Pooling is all that couples the offsets (i' - i) of a covariance between pixels i and i'; hence a stage also knows its
-`reach`, the largest offset that the head still sees: 0 before Flatten, p·reach + p - 1 before a pool of p.
+Only pooling couples different offsets (i' - i) of a covariance between pixels i and i'. Therefore a stage also stores
+its `reach`, the largest offset that affects the head: 0 before Flatten, p·reach + p - 1 before a pool of p.
 """
 
 import dataclasses
@@ -16,36 +16,36 @@ from linearized.settings.memory import MYRTLE_CONVS
 
 @dataclasses.dataclass(frozen=True)
 class Conv:
-    """A 3x3 convolution, stride 1, zeros around the image."""
+    """A 3x3 convolution with stride 1 and zeros around the image."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Relu:
-    """max(x, 0)."""
+    """The activation max(x, 0)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AvgPool:
-    """The mean of `side` x `side` pixels, stride `side`."""
+    """Average pooling over `side` x `side` pixels with stride `side`."""
 
     side: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Flatten:
-    """Every pixel keeps its own readout weight."""
+    """The head in which every pixel has its own readout weights."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GlobalAvgPool:
-    """The mean of all pixels."""
+    """The head that averages over all pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """`convs` times (convolution, ReLU) on images of `height` x `width`, then an average pool of `pool`.
+    """`convs` pairs of convolution and ReLU on images of `height` x `width`, then an average pool of `pool`.
 
-    `reach` is, for both axes, the largest offset |i' - i| of the pixel covariance that is needed inside the stage.
+    `reach` is, for each axis, the largest offset `|i' - i|` of the pixel covariance that is needed inside the stage.
     """
 
     height: int
@@ -74,18 +74,18 @@ class Architecture:
 
     @property
     def convs(self) -> int:
-        """How many convolutions."""
+        """Number of convolutions."""
         return sum(isinstance(step, Conv) for step in self.steps)
 
     def stages(self, height: int, width: int) -> tuple[Stage, ...]:
-        """The network on images of height x width, stage by stage.
+        """Return the stages of the network on images of height x width.
 
-        Raises `UserError` that names the image size and the pool, if a pool does not divide its image.
+        Raises `UserError` with the image size and the pool if a pool does not divide its image.
         """
         here, cut, convs, pool = (height, width), [], 0, (1, 1)
         for step in self.steps:
             if isinstance(step, Conv):
-                if pool != (1, 1):  # what was pooled opens a new stage
+                if pool != (1, 1):  # the pooled image begins a new stage
                     cut.append((*here, convs, pool))
                     here, convs, pool = _divided(here, pool), 0, (1, 1)
                 convs += 1
@@ -115,9 +115,10 @@ def _divided(size: tuple[int, int], pool: tuple[int, int]) -> tuple[int, int]:
 
 
 def myrtle(depth: int) -> Architecture:
-    """Myrtle-5, 7 or 10: three groups of convolutions, a 2x2 pool after each, two more pools, and flattening.
+    """Return Myrtle-5, 7 or 10.
 
-    The readout counts as a layer. Source: Shankar et al., Neural Kernels Without Tangents, 2020.
+    These are three groups of convolutions with a 2x2 pool after each, two more pools, and flattening. The readout
+    counts as a layer. Source: Shankar et al., Neural Kernels Without Tangents, 2020.
     """
     if depth not in MYRTLE_CONVS:
         raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {depth}.")
@@ -128,7 +129,7 @@ def myrtle(depth: int) -> Architecture:
 
 
 def plain(depth: int, head: str = "gap") -> Architecture:
-    """`depth` convolutions, each with its ReLU, then the head: "gap" (global average pool) or "flatten"."""
+    """Return `depth` convolutions, each with its ReLU, and the head: "gap" (global average pool) or "flatten"."""
     if head not in ("gap", "flatten") or depth < 1:
         raise UserError(f"Plain networks have a depth >= 1 and a head, gap or flatten. Received: {depth}, {head!r}.")
     last = GlobalAvgPool() if head == "gap" else Flatten()

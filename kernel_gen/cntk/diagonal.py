@@ -1,9 +1,9 @@
 """The diagonal maps of a CNTK: the standard deviation of every pixel at every convolution, from one image alone.
 
 The variance of pixel i is K(i, i) of the image with itself, and a pool needs K(i, i + d) for the offsets d within its
-square: |d| <= 1 before one pool of 2, <= 3 before two. So the recursion of `recursion_numba` runs on these few offsets,
-in float64 with exact functions, one image after another on all cores. Cost for Myrtle-5 on 32x32: 25 of the 49 offsets
-(the others mirror them), 52,000 square roots and arc sines, below 2 ms an image.
+square: `|d|` <= 1 before one pool of 2, <= 3 before two. Therefore the recursion of `recursion_numba` runs on these few
+offsets, in float64 with exact functions, for one image after another on all cores. Cost for Myrtle-5 on 32x32: 25 of
+the 49 offsets (the others mirror them), 52,000 square roots and arc sines, below 2 ms per image.
 """
 
 import dataclasses
@@ -19,11 +19,11 @@ from linearized.base.blocks import for_each
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Images and their diagonal maps; rows are taken by slices and index arrays.
+    """Images and their diagonal maps; rows are selected by slices and index arrays.
 
     Attributes:
-        pixels: (n, height, channels, width), scaled so that their product is the covariance.
-        stds: One (n, convs, height, width) a stage.
+        pixels: Array (n, height, channels, width), scaled so that products of pixels are the covariance.
+        stds: One array (n, convs, height, width) for each stage.
     """
 
     pixels: np.ndarray
@@ -37,7 +37,7 @@ class Prepared:
 
 
 def self_reaches(stages: Sequence[Stage]) -> list[tuple[int, int]]:
-    """The largest offsets (down, across) of an image's covariance with itself that each stage needs."""
+    """Return the largest offsets (down, across) of an image's covariance with itself that each stage needs."""
     reaches, reach = [], (0, 0)
     for index, stage in enumerate(reversed(stages)):
         if index:
@@ -49,11 +49,15 @@ def self_reaches(stages: Sequence[Stage]) -> list[tuple[int, int]]:
 def prepare(
     pixels: np.ndarray, stages: Sequence[Stage], *, q: float, bias: float, dtype: np.dtype, block: int = 64
 ) -> Prepared:
-    """Diagonal maps of images (n, height, channels, width).
+    """Compute the diagonal maps of images.
 
     Args:
-        q: σ²/9 of the convolutions; `bias`: b², their biases' variance.
-        block: Images a thread takes at once.
+        pixels: Images (n, height, channels, width).
+        stages: Stages of the network.
+        q: Weight variance σ²/9 of the convolutions.
+        bias: Variance b² of their biases.
+        dtype: Data type of the result.
+        block: Number of images that one thread processes at once.
     """
     stds = tuple(np.empty((len(pixels), stage.convs, stage.height, stage.width), dtype) for stage in stages)
     reaches = self_reaches(stages)
@@ -72,7 +76,7 @@ def prepare(
 
 @compiled
 def _first(pixels, down, across):
-    """x(i)·x(i + d), (offsets down, offsets across, height, width): 0 where i + d is outside."""
+    """Return x(i)·x(i + d), (offsets down, offsets across, height, width): 0 where i + d is outside the image."""
     height, channels, width = pixels.shape
     out = np.zeros((2 * down + 1, 2 * across + 1, height, width))
     for dy in range(-down, down + 1):
@@ -86,7 +90,10 @@ def _first(pixels, down, across):
 
 @compiled
 def _layers(k, q, bias, stds):
-    """Convolution and ReLU, once a map of `stds` (convs, height, width), which is filled; the covariance after them."""
+    """Apply a convolution and a ReLU for each map of `stds` (convs, height, width), which is filled.
+
+    Returns the covariance after them.
+    """
     down, across = k.shape[0] // 2, k.shape[1] // 2
     height, width = k.shape[2], k.shape[3]
     for layer in range(stds.shape[0]):
@@ -94,7 +101,7 @@ def _layers(k, q, bias, stds):
         for dy in range(down + 1):
             for dx in range(-across, across + 1):
                 if dy == 0 and dx < 0:
-                    continue  # mirrors dx > 0
+                    continue  # the mirror image of dx > 0
                 old, to = k[dy + down, dx + across], new[dy + down, dx + across]
                 lower, upper = max(0, -dx), min(width, width - dx)
                 for y in range(height - dy):
@@ -129,7 +136,7 @@ def _layers(k, q, bias, stds):
 
 @compiled
 def _pool(k, pool_down, pool_across, down, across):
-    """Means over the squares of i and of i + d, at the offsets that the next stage needs."""
+    """Average over the squares of i and of i + d, at the offsets that the next stage needs."""
     reach_down, reach_across = k.shape[0] // 2, k.shape[1] // 2
     high, wide = k.shape[2] // pool_down, k.shape[3] // pool_across
     out = np.zeros((2 * down + 1, 2 * across + 1, high, wide))

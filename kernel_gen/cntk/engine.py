@@ -1,4 +1,4 @@
-"""The fused CNTK of many pairs on this machine's cores: the compiled stages of `recursion_numba`, one after another."""
+"""The fused CNTK of many pairs on this machine's cores, running the stages of `recursion_numba` in sequence."""
 
 import math
 import threading
@@ -12,7 +12,10 @@ from linearized.base.blocks import for_each
 
 
 def row_slots(rows: int, reach: int) -> int:
-    """How many rows y' a row y keeps in the maps: those within reach, as a window that stays inside the image."""
+    """Return the number of rows y' stored for each row y in the maps.
+
+    These are the rows within reach, as a window that stays inside the image.
+    """
     return min(rows, 2 * reach + 1)
 
 
@@ -37,15 +40,15 @@ class Engine:
 
     @property
     def map_bytes(self) -> int:
-        """Of the pooled maps of one pair."""
+        """Size in bytes of the pooled maps of one pair."""
         return sum(math.prod(shape) for shape in self.shapes) * self.dtype.itemsize
 
     def workspace(self, pairs: int) -> list[np.ndarray]:
-        """The maps of `pairs` pairs, one array a stage, after one that stands for the images."""
+        """Allocate the maps of `pairs` pairs, one array for each stage, after a placeholder for the images."""
         return [np.zeros((1,) * 6, self.dtype), *(np.zeros((pairs, *shape), self.dtype) for shape in self.shapes)]
 
     def heads(self, one, two, left, right, twin, maps: list[np.ndarray]) -> np.ndarray:
-        """K and T = K + Θ at the readout's input for the pairs (left[k], right[k]), float64 (pairs, kinds)."""
+        """Return K and T = K + Θ at the readout's input for the pairs (left[k], right[k]), float64 (pairs, kinds)."""
         count, scale = len(left), self.dtype.type(1)
         for index, (stage, program) in enumerate(zip(self.stages, self.programs, strict=True)):
             maps[index + 1][:count] = 0
@@ -57,7 +60,10 @@ class Engine:
         return head_means(maps[-1][:count], self.stages[-1])
 
     def block(self, one, two, same: bool) -> np.ndarray:
-        """K and T of all pairs of two sets, float64 (n1, n2, kinds); if `same`, one triangle and its mirror."""
+        """Return K and T of all pairs of two sets, float64 (n1, n2, kinds).
+
+        If `same`, one triangle is computed and mirrored.
+        """
         left, right = pairs_of(len(one), len(two), same)
         twin = (left == right) & same
         out = np.empty((len(one), len(two), 1 + self.ntk))
@@ -78,12 +84,15 @@ class Engine:
 
 
 def pairs_of(rows: int, columns: int, same: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs of a block, row by row, as two index arrays: all, or with `same` the upper triangle."""
+    """Return the pairs of a block, row by row, as two index arrays: all pairs, or with `same` the upper triangle."""
     return np.triu_indices(rows) if same else tuple(np.indices((rows, columns)).reshape(2, -1))
 
 
 def head_means(maps: np.ndarray, stage: Stage) -> np.ndarray:
-    """The mean over i = i' of the last maps (pairs, kinds, y, 1, x, x' not yet pooled), float64 (pairs, kinds)."""
+    """Average the last maps over i = i'.
+
+    The maps have shape (pairs, kinds, y, 1, x, x' not yet pooled); the result is float64 (pairs, kinds).
+    """
     pairs, kinds, high, _, wide, _ = maps.shape
     blocks = maps.reshape(pairs, kinds, high, wide, wide, stage.pool[1])
     diagonal = np.einsum("pkyxxw->pk", blocks, dtype=np.float64)

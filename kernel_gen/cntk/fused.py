@@ -1,8 +1,8 @@
 """The fused CNTK of networks with ReLUs: diagonal maps for each image, then pairs of images on CPU cores or a GPU.
 
-The conventions are neural-tangents': a 3x3 convolution divides by 9·channels, the first one by those of the images
-(scale "stax", which is also the published one); scale "input" leaves the images' channels out. The readout is dense,
-with the same weight and bias deviations.
+The conventions are those of neural-tangents: a 3x3 convolution divides by 9·channels. For the first one these are
+the image channels at scale "stax", which is also the published scale; at scale "input" it divides by 9 alone. The
+readout is dense, with the same weight and bias standard deviations.
 """
 
 import functools
@@ -23,9 +23,9 @@ from linearized.settings.gram_settings import KernelSettings
 
 
 class Cntk(Kernel):
-    """The fused kernel: diagonal maps once an image, then pairs of images on all cores or on the current GPU."""
+    """The fused kernel: diagonal maps once per image, then pairs of images on all cores or on the current GPU."""
 
-    tile = 32  # 1,024 pairs: some seconds of work for two cores, one launch on a GPU, and a small loss if it is lost
+    tile = 32  # 1,024 pairs: some seconds of work for two cores, one GPU launch, and a small loss if interrupted
     positive = True
 
     def __init__(self, architecture: Architecture, image_shape: tuple[int, int, int], settings: KernelSettings):
@@ -37,12 +37,12 @@ class Cntk(Kernel):
         self.q = self.weight / 9
         if not self.weight > 0:
             raise UserError(f"A CNTK needs --weight_std above 0. Received: {settings.weight_std}.")
-        # One process feeds a GPU best by one block after another; which one is CUDA_VISIBLE_DEVICES' to say.
+        # One process uses a GPU best with one block after another; CUDA_VISIBLE_DEVICES selects the GPU.
         self.own_threads = self.on_gpu = _on_gpu(settings.device)
 
     @functools.cached_property
     def engine(self) -> cntk_engine.Engine:
-        """The compiled programs, made when first asked for."""
+        """The compiled programs, created on first use."""
         make = cntk_cuda.CudaEngine if self.on_gpu else cntk_engine.Engine
         return make(
             self.stages, self.image_shape[2], ntk=self.kind == "ntk", q=self.q, beta=self.bias / self.q,
@@ -50,11 +50,11 @@ class Cntk(Kernel):
         )  # fmt: skip
 
     def prepare(self, x: np.ndarray) -> Prepared:
-        """Images and diagonal maps of rows (n, height·width·channels). Raises `UserError` as `pixels` does."""
+        """Return images and diagonal maps of rows (n, height·width·channels). Raises `UserError` as `pixels` does."""
         return cntk_diagonal.prepare(self.pixels(x), self.stages, q=self.q, bias=self.bias, dtype=self.dtype)
 
     def pixels(self, x: np.ndarray) -> np.ndarray:
-        """Images (n, height, channels, width), scaled, of rows (n, height·width·channels).
+        """Return the scaled images (n, height, channels, width) of rows (n, height·width·channels).
 
         Raises `UserError` for rows of another length and for numbers that are not finite.
         """
@@ -75,16 +75,16 @@ class Cntk(Kernel):
         return np.ascontiguousarray(images.transpose(0, 1, 3, 2))
 
     def block(self, one: Prepared, two: Prepared, *, same: bool = False) -> np.ndarray:
-        """k between two prepared sets, (n1, n2). If `same`, one triangle is computed and mirrored."""
+        """Return the kernel between two prepared sets, (n1, n2). If `same`, one triangle is computed and mirrored."""
         return self.readout(self.engine.block(one, two, same))
 
     def readout(self, heads: np.ndarray) -> np.ndarray:
-        """The kernel from K and T = K + Θ at the readout's input (..., kinds)."""
+        """Return the kernel from K and T = K + Θ at the readout's input (..., kinds)."""
         return (self.weight * heads[..., -1] + self.bias).astype(self.dtype)
 
 
 def _on_gpu(device: str) -> bool:
-    """Whether pairs go to a GPU. Raises `UserError` where one is asked for and Numba finds none."""
+    """Return whether pairs are computed on a GPU. Raises `UserError` if one is requested and Numba finds none."""
     if device == "cpu" or not cuda.is_available():
         if device == "gpu":
             raise UserError("--device=gpu needs a GPU and its driver, and Numba finds none. Take --device=cpu.")

@@ -1,9 +1,9 @@
 """CNTK with any activation: the recursion on whole covariances (y, y', x, x') of one pair of images at a time, in JAX.
 
-The network is that of `cntk`, its ReLUs exchanged; ReLU itself keeps the fused kernel. With T = K + Θ after each
-activation a convolution is K ← q Σ₉ K + b², Θ ← q Σ₉ T + b². A pair of 32x32 images has 1,048,576 pairs of pixels, and
-some ten arrays of them are in memory: 40 MB a pair in float32, whatever the block. Time: that many entries and layers
-at the activation's price, see `kernels.dense`.
+The network is that of `cntk` with its ReLUs replaced; ReLU itself uses the fused kernel. With T = K + Θ after each
+activation, a convolution is K ← q Σ₉ K + b², Θ ← q Σ₉ T + b². A pair of 32x32 images has 1,048,576 pairs of pixels, and
+some ten arrays of them are in memory: 40 MB per pair in float32, independently of the block size. The time is the
+number of these entries and layers times the cost of the activation, see `kernels.dense`.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ class Images:
     """Images and the variances of their pixels.
 
     Attributes:
-        pixels: (n, height, channels, width), scaled so that their product is the covariance.
-        variances: One (n, convs, height, width) a stage, before each activation.
-        terms: One a layer, see `Activation.terms`.
+        pixels: Array (n, height, channels, width), scaled so that products of pixels are the covariance.
+        variances: One array (n, convs, height, width) for each stage, before each activation.
+        terms: One number for each layer, see `Activation.terms`.
     """
 
     pixels: np.ndarray
@@ -45,12 +45,15 @@ class Images:
         return Images(self.pixels[rows], tuple(part[rows] for part in self.variances), self.terms)
 
     def image(self, index: int) -> tuple:
-        """One image's arrays."""
+        """Return the arrays of one image."""
         return self.pixels[index], tuple(part[index] for part in self.variances)
 
 
 class GeneralCntk(Cntk):
-    """Pairs of images one after another; JAX takes the cores, or the GPU that it finds."""
+    """The CNTK of any activation, computed for one pair of images after another.
+
+    JAX uses all cores, or the GPU that it finds.
+    """
 
     tile = 8
 
@@ -63,9 +66,9 @@ class GeneralCntk(Cntk):
         self._step = jax.jit(self._layer, static_argnums=2)
 
     def prepare(self, x: np.ndarray) -> Images:
-        """Images and the variances of rows (n, height·width·channels): the cost of one pair an image.
+        """Return images and the variances of rows (n, height·width·channels), at the cost of one pair per image.
 
-        Raises `UserError` as the fused kernel does, and for variances that the activation cannot take.
+        Raises `UserError` as the fused kernel does, and for variances beyond the range of the activation.
         """
         pixels = self.pixels(x)
         shapes = [(len(pixels), stage.convs, stage.height, stage.width) for stage in self.stages]
@@ -81,7 +84,7 @@ class GeneralCntk(Cntk):
         return Images(pixels, variances, terms)
 
     def block(self, one: Images, two: Images, *, same: bool = False) -> np.ndarray:
-        """k between two prepared sets, (n1, n2). If `same`, one triangle is computed and mirrored."""
+        """Return the kernel between two prepared sets, (n1, n2). If `same`, one triangle is computed and mirrored."""
         heads = np.empty((len(one), len(two), 2))
         terms = tuple(max(pair) for pair in zip(one.terms, two.terms, strict=True))
         with self._precision():
@@ -98,9 +101,9 @@ class GeneralCntk(Cntk):
         return entries
 
     def _pair(self, one: tuple, two: tuple, twin: bool, terms: tuple[int, ...]) -> jax.Array:
-        """K and T at the readout's input."""
+        """Return K and T of one pair of images at the readout's input."""
         k = jnp.einsum("ycx,vcu->yvxu", one[0], two[0], precision="highest")
-        t, counts = k, iter(terms)  # Θ is 0 still
+        t, counts = k, iter(terms)  # Θ is still 0
         for stage, variances1, variances2 in zip(self.stages, one[1], two[1], strict=True):
             for layer in range(stage.convs):
                 k, t = self._convolved(k), self._convolved(t)
@@ -116,7 +119,7 @@ class GeneralCntk(Cntk):
         return jnp.stack([jnp.einsum("yyxx->", m) / (m.shape[0] * m.shape[2]) for m in (k, t)])
 
     def _variances(self, image: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
-        """The diagonals of one image's own covariance before each activation, and the terms that each wants."""
+        """Return the diagonals of an image's covariance with itself before each activation, and the terms for each."""
         k, found, counts = jnp.einsum("ycx,vcu->yvxu", image, image, precision="highest"), [], []
         for stage in self.stages:
             maps = np.empty((stage.convs, stage.height, stage.width), self.dtype)
@@ -151,7 +154,7 @@ _LEFT, _RIGHT = np.s_[:, None, :, None], np.s_[None, :, None, :]
 
 
 def _itself(k: jax.Array, variances: jax.Array, twin: bool) -> jax.Array:
-    """k with the exact variances where, in a pair of an image with itself, a pixel meets itself."""
+    """Return k with the exact variances where, in a pair of an image with itself, a pixel is paired with itself."""
     high, wide = variances.shape
     same = twin & jnp.eye(high, dtype=bool)[:, :, None, None] & jnp.eye(wide, dtype=bool)
     return jnp.where(same, variances[_LEFT], k)
@@ -159,7 +162,10 @@ def _itself(k: jax.Array, variances: jax.Array, twin: bool) -> jax.Array:
 
 @functools.cache
 def _place(device: str) -> jax.Device | None:
-    """The device asked for, None for JAX's own choice. Raises `UserError` for a GPU that JAX does not find."""
+    """Return the requested device, or None for JAX's own choice.
+
+    Raises `UserError` for a GPU that JAX does not find.
+    """
     if device == "auto":
         return None
     try:

@@ -1,12 +1,13 @@
-"""The fused CNTK on a GPU: the algorithm of `recursion_numba`, a block of threads a pair of images, in `numba.cuda`.
+"""The fused CNTK on a GPU: the algorithm of `recursion_numba`, one block of threads per pair, in `numba.cuda`.
 
-A block takes one vertical offset after another and streams the rows of the stage's planes (x, x'), as the CPU does. The
-numbers of a plane are dealt to the threads for good, so that all sums down stay in a thread's own memory (the last two
-rows of sums of its numbers, every layer); only the row that is summed across is shared: about 2·(W + 2)² numbers, 9 KiB
-at W = 32. Every pair owns its pooled maps, so nothing is added by two blocks, and results do not depend on timing.
+A block processes one vertical offset after another and streams the rows of the stage's planes (x, x'), as the CPU
+version does. The numbers of a plane are assigned to fixed threads, so that all vertical sums stay in a thread's own
+memory (the last two rows of sums of its numbers, for every layer). Only the row that is summed across is shared: about
+2·(W + 2)² numbers, 9 KiB at W = 32. Every pair has its own pooled maps, so no two blocks add to the same number, and
+results do not depend on timing.
 
-Operations are those of `recursion_numba`, about 100 MFLOP for Myrtle-5 on 32x32x3. Traffic with the maps is 4 MB a
-pair. Tested on a CPU in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), where a pair of 4x4 images takes a second.
+Operations are those of `recursion_numba`, about 100 MFLOP for Myrtle-5 on 32x32x3. Memory traffic of the maps is 4 MB
+per pair. Tested on a CPU in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), where a pair of 4x4 images takes a second.
 """
 
 import functools
@@ -20,7 +21,7 @@ from kernel_gen.cntk.diagonal import Prepared
 from kernel_gen.cntk.engine import Engine, head_means, pairs_of
 from kernel_gen.cntk.recursion_numba import SNAP, P, Q
 
-THREADS = 256  # a block; each owns ceil(W·W/256) numbers of a plane
+THREADS = 256  # threads per block; each owns ceil(W·W/256) numbers of a plane
 
 
 @functools.cache
@@ -28,7 +29,10 @@ def stage_kernel(
     stage: Stage, *, channels: int, pooled: int, slots: tuple[int, int], ntk: bool, dtype: str,
     threads: int = THREADS,
 ):  # fmt: skip
-    """The CUDA kernel of one stage; arguments as `recursion_numba.stage_kernel`, sizes are constants of the program."""
+    """Return the CUDA kernel of one stage, in which sizes are constants.
+
+    The arguments are those of `recursion_numba.stage_kernel`.
+    """
     height, width, convs, (down, across) = stage.height, stage.width, stage.convs, stage.pool
     reach, stride, margin = stage.reach[0], width + 1, width + 2
     padded, owned, kinds = width * stride + 2 * margin, -(-width * width // threads), 1 + ntk
@@ -46,9 +50,9 @@ def stage_kernel(
     def run(pixels1, pixels2, std1, std2, left, right, twin, q, beta, maps_in, scale, maps_out):
         pair, thread = cuda.blockIdx.x, cuda.threadIdx.x
         row = cuda.shared.array((kinds, padded), number)
-        last = cuda.local.array((rings, kinds, owned), number)  # sums across, of the newest row
-        before = cuda.local.array((rings, kinds, owned), number)  # of the row before it
-        nine = cuda.local.array((rings, kinds, owned), number)  # and down: Σ₉ for the row before the newest
+        last = cuda.local.array((rings, kinds, owned), number)  # sums across of the newest row
+        before = cuda.local.array((rings, kinds, owned), number)  # sums across of the row before it
+        nine = cuda.local.array((rings, kinds, owned), number)  # sums across and down: Σ₉ for the row before the newest
         i, j = left[pair], right[pair]
         root_q, half_q = real(math.sqrt(q)), real(half * q)
         for kind in range(kinds):
@@ -72,7 +76,7 @@ def stage_kernel(
                     if y < begin:
                         break
                     y2 = y + offset
-                    cuda.syncthreads()  # nobody reads the row any more
+                    cuda.syncthreads()  # no thread reads the row any more
                     if y < end:
                         for own in range(owned):
                             place = thread + own * threads
@@ -116,7 +120,7 @@ def stage_kernel(
                                 if ntk:
                                     tangent = nine[layer - 1, 1, own] + beta
                                     row[1, f] = new + half_q * tangent * kappa0
-                    cuda.syncthreads()  # the row stands
+                    cuda.syncthreads()  # the row is complete
                     if layer < convs:
                         for own in range(owned):
                             place = thread + own * threads
@@ -147,7 +151,10 @@ def stage_kernel(
 
 
 class CudaEngine(Engine):
-    """As `engine.Engine`, on the current GPU; pairs go there in batches whose maps take `memory` bytes at most."""
+    """The counterpart of `engine.Engine` on the current GPU.
+
+    Pairs are sent to the GPU in batches whose maps take at most `memory` bytes.
+    """
 
     memory = 2**32
 
@@ -157,7 +164,7 @@ class CudaEngine(Engine):
         self.threads = threads
 
     def block(self, one: Prepared, two: Prepared, same: bool) -> np.ndarray:
-        """K and T of all pairs, float64 (n1, n2, kinds); as `engine.Engine.block`."""
+        """Return K and T of all pairs, float64 (n1, n2, kinds), as `engine.Engine.block` does."""
         left, right = pairs_of(len(one), len(two), same)
         twin = (left == right) & same
         out = np.empty((len(one), len(two), 1 + self.ntk))

@@ -1,9 +1,9 @@
-"""The CNTK in plain JAX: the recursion on whole covariances (y, y', x, x'), readable, wherever JAX runs.
+"""The CNTK in plain JAX: the recursion on whole covariances (y, y', x, x'), readable, for any device that JAX supports.
 
-The same stages and diagonal maps as in `recursion_numba`, and the same T = K + Θ in place of Θ: a convolution is Σ₉ of
-both, the ReLU's slope κ₀ is written out (its automatic derivative is NaN at correlation 1, the diagonal). A pair of
-32x32
-images has 1,048,576 pairs of pixels: the operations are those of `recursion_numba`, but every step goes through memory.
+The stages and diagonal maps are those of `recursion_numba`, and T = K + Θ is again stored in place of Θ: a convolution
+is Σ₉ of both. The ReLU's derivative factor κ₀ is written out, because its automatic derivative is NaN at correlation 1,
+the diagonal. A pair of 32x32 images has 1,048,576 pairs of pixels: the operations are those of `recursion_numba`, but
+every step reads and writes main memory.
 """
 
 import functools
@@ -20,7 +20,7 @@ from kernel_gen.cntk.recursion_numba import SNAP
 
 
 def kappas(c: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """κ₀ and κ₁ of correlations, by t = 1 - |c|, so that nothing is lost where c is near 1 or -1."""
+    """Return κ₀ and κ₁ of correlations, computed from t = 1 - `|c|` to keep full precision where c is near 1 or -1."""
     t = 1 - jnp.abs(c)
     t = jnp.where(t > SNAP[c.dtype.name], t, 0)
     angle = 2 * jnp.arcsin(jnp.minimum(jnp.sqrt(t / 2), 1)) / math.pi  # arccos|c|/π
@@ -29,7 +29,7 @@ def kappas(c: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def sum_of_nine(k: jax.Array) -> jax.Array:
-    """Σ₉ over the common shifts of i and i', zeros outside: down the axes (y, y'), then across (x, x')."""
+    """Return Σ₉ over the common shifts of i and i', with zeros outside: over the axes (y, y'), then over (x, x')."""
     for first in (0, 2):
         pads = [(1, 1) if axis in (first, first + 1) else (0, 0) for axis in range(4)]
         padded = jnp.pad(k, pads)
@@ -43,7 +43,10 @@ def sum_of_nine(k: jax.Array) -> jax.Array:
 
 
 def relu(k: jax.Array, tangent: jax.Array, std1: jax.Array, std2: jax.Array, twin: jax.Array):
-    """K and T after a ReLU, from K and Θ before it. `twin`: both are one image, whose own pixels correlate exactly."""
+    """Return K and T after a ReLU, from K and Θ before it.
+
+    `twin`: whether both are the same image, so that the correlation of a pixel with itself is exactly 1.
+    """
     product = std1[:, None, :, None] * std2[None, :, None, :]
     c = jnp.where(product > 0, k / jnp.where(product > 0, product, 1), 0)
     high, wide = std1.shape
@@ -55,16 +58,19 @@ def relu(k: jax.Array, tangent: jax.Array, std1: jax.Array, std2: jax.Array, twi
 
 
 def pool(k: jax.Array, down: int, across: int) -> jax.Array:
-    """Means over the squares of i and of i'."""
+    """Average over the squares of i and of i'."""
     high, wide = k.shape[0] // down, k.shape[2] // across
     return k.reshape(high, down, high, down, wide, across, wide, across).mean(axis=(1, 3, 5, 7))
 
 
 @functools.partial(jax.jit, static_argnames="stages")
 def heads(pixels1, pixels2, stds1, stds2, twin, q, bias, *, stages: tuple[Stage, ...]) -> jax.Array:
-    """K and T at the readout's input of one pair: pixels (height, channels, width), stds (convs, height, width)."""
+    """Return K and T at the readout's input of one pair.
+
+    Pixels have shape (height, channels, width), stds (convs, height, width).
+    """
     k = jnp.einsum("ycx,vcu->yvxu", pixels1, pixels2, precision="highest")
-    t = k  # Θ is 0 still
+    t = k  # Θ is still 0
     for stage, std1, std2 in zip(stages, stds1, stds2, strict=True):
         for layer in range(stage.convs):
             k, t = relu(q * sum_of_nine(k) + bias, q * sum_of_nine(t) + bias, std1[layer], std2[layer], twin)
@@ -73,7 +79,10 @@ def heads(pixels1, pixels2, stds1, stds2, twin, q, bias, *, stages: tuple[Stage,
 
 
 def block(one: Prepared, two: Prepared, stages: Sequence[Stage], *, q: float, bias: float, same: bool) -> np.ndarray:
-    """K and T of all pairs, float64 (n1, n2, 2), pair after pair; float64 input needs `jax_enable_x64`."""
+    """Return K and T of all pairs, float64 (n1, n2, 2), computed one pair after another.
+
+    For float64 input `jax_enable_x64` must be set.
+    """
     dtype = one.pixels.dtype
     out = np.empty((len(one), len(two), 2))
     for i in range(len(one)):

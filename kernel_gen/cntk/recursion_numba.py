@@ -1,4 +1,4 @@
-"""The fused CNTK of two images on a CPU: rows of pixel pairs stream through all layers of a stage, in the first caches.
+"""The fused CNTK of two images on a CPU: rows of pixel pairs stream through all layers of a stage in cache.
 
 From the recursion (Arora et al., On Exact Computation with an Infinitely Wide Neural Net, 2019) to the code. Between
 pixels i of x and i' of x', with q = σ²/9, b the bias std and s, s' the standard deviations (diagonal maps):
@@ -8,22 +8,23 @@ pixels i of x and i' of x', with q = σ²/9, b the bias std and s, s' the standa
     pool          K, Θ ← means over the p·p pixels of i times those of i'
     readout       K ← σ²·K + b²,        Θ ← K + σ²·Θ
 
-The code carries T = K + Θ in place of Θ: a convolution then is two equal sums, Θ = q·Σ₉ T + b². K starts as
-x·x'/channels and Θ as 0. Constants go into the maps: c = (Σ₉ K + b²/q)·(√q/s)·(√q/s'), and K after a ReLU is
+The code stores T = K + Θ in place of Θ: a convolution then consists of two equal sums, Θ = q·Σ₉ T + b². K starts as
+x·x'/channels and Θ as 0. Constants are absorbed into the maps: c = (Σ₉ K + b²/q)·(√q/s)·(√q/s'), and K after a ReLU is
 (s/√2)·(s'/√2)·κ₁.
 
-Order of work. Only pools couple the offsets of i' from i, so a stage takes one vertical offset after another. For one
-of them, a row y of x meets the row y' = y + offset of x': a plane (x, x') of W·(W + 1) numbers, whose last column is
-zero. In the flat plane a common horizontal shift is a slice W + 2 further on, and zeros beyond its ends do for SAME
-padding: Σ₉ is two 3-sums, across over three slices, down over this row's sums and those of the last two rows. A layer
-then is one loop over the flat plane (`convolve_rectify`), with 1/s and s repeated along it. All its addresses are one
-pointer and constants, which is what lets LLVM turn the loop into straight vector code with every constant in a
-register; the rows of a stage of two layers take 77 KiB at W = 32, the repeated maps 1 MiB.
+Order of computation. Only pools couple the offsets of i' from i, so a stage processes one vertical offset after
+another. For one offset, a row y of x is paired with the row y' = y + offset of x': a plane (x, x') of W·(W + 1)
+numbers, whose last column is zero. In the flat plane a common horizontal shift is a slice that starts W + 2 numbers
+later, and zeros beyond its ends implement SAME padding. Σ₉ consists of two sums of three: across over three slices, and
+down over this row's sums and those of the last two rows. A layer then is one loop over the flat plane
+(`convolve_rectify`), with 1/s and s repeated along it. All its addresses are one pointer plus constants, so LLVM
+compiles the loop into straight vector code with every constant in a register. The rows of a stage of two layers take 77
+KiB at W = 32, the repeated maps 1 MiB.
 
-Cost of a layer with H·W pixels, (H·W)² pairs: about 45 operations a pair for the NTK (Σ₉ of K and T 8, c 3, square root
-of 1 - |c| 3, κ₁ 13, κ₀ 15, T 4), 25 for the NNGP; 2·channels + 4 for the first sums, 1 to 2 for a pool. Myrtle-5 on
-32x32x3 does 1.05M pairs of pixels at each of the first two layers, 65,536 at the third, 4,096 at the fourth: about
-100 MFLOP in all.
+Cost of a layer with H·W pixels, (H·W)² pairs: about 45 operations per pair for the NTK (Σ₉ of K and T 8, c 3, square
+root of `1 - |c|` 3, κ₁ 13, κ₀ 15, T 4), 25 for the NNGP; 2·channels + 4 for the first sums, 1 to 2 for a pool. Myrtle-5
+on 32x32x3 processes 1.05M pairs of pixels at each of the first two layers, 65,536 at the third, 4,096 at the fourth:
+about 100 MFLOP in total.
 """
 
 import functools
@@ -34,44 +35,49 @@ import numpy as np
 
 from kernel_gen.cntk.architecture import Stage
 
-# κ₀(c) = 1 - arccos(c)/π and κ₁(c) = (c(π - arccos c) + √(1 - c²))/π in t = 1 - |c|: for c < 0 √t·P(t) and t·√t·Q(t),
-# for c > 0 1 - √t·P(t) and c + t·√t·Q(t). Minimax fits on [0, 1], by linear programming; errors 2.8e-8 and 7.2e-8.
+# Coefficients of κ₀(c) = 1 - arccos(c)/π and κ₁(c) = (c(π - arccos c) + √(1 - c²))/π in t = 1 - |c|: for c < 0 they are
+# √t·P(t) and t·√t·Q(t), for c > 0 1 - √t·P(t) and c + t·√t·Q(t). Minimax fits on [0, 1] by linear programming, with
+# errors of 2.8e-8 and 7.2e-8.
 P = (0.450158564, 0.03749901772, 0.008582526911, 0.001892585573, 0.002203026027, -0.001167019923, 0.0008312717292)
 Q = (0.3001141124, 0.01491149957, 0.002757577784, 4.163971635e-06, 0.0005224607773)
-# 1 - |c| that rounding cannot tell from 0, as where two patches are parallel: its root would stand in κ₀
+# Values of 1 - |c| that rounding makes indistinguishable from 0, as for parallel patches: their root would enter κ₀
 SNAP = {"float32": 5e-7, "float64": 1e-15}
-LANES = 16  # numbers in the widest vector; lengths and starts of rows are multiples of it
+LANES = 16  # numbers in the widest vector; row lengths and starts are multiples of it
 
 
 def compiled(function, **options):
-    """`function` compiled, without Python's lock; kept in NUMBA_CACHE_DIR, here or in the user's cache."""
+    """Return `function` compiled so that it releases Python's lock.
+
+    The program is cached in NUMBA_CACHE_DIR, beside the source file or in the user's cache folder.
+    """
     options |= {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:
         return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # no folder can be written: compile in every process
+    except RuntimeError:  # no cache folder is writable: compile in every process
         return numba.njit(function, **options)
 
 
 def fits(dtype: str) -> np.ndarray:
-    """What a row needs: P, Q, 1 and SNAP."""
+    """Return the constants that a row needs: P, Q, 1 and SNAP."""
     return np.array([*P, *Q, 1, SNAP[dtype]], dtype)
 
 
 def lanes(numbers: int) -> int:
-    """`numbers`, rounded up to whole vectors."""
+    """Return `numbers` rounded up to a multiple of `LANES`."""
     return -(-numbers // LANES) * LANES
 
 
 def convolve_rectify(work, at, length, near, maps, slope, beta, fits, tangent, like, exact):
-    """One row through a convolution and its ReLU, a flat loop; inlined, so that addresses and flags are constants.
+    """Apply a convolution and its ReLU to one row in a flat loop, which is inlined: addresses and flags are constants.
 
-    work: the rows of this layer. `at` says where what lies: its input K and T (zeros around the row), of each the sums
-    across of the last row and those of the last two, and the output. maps: √q/s, √q/s', s/√2 and s'/√2 repeated along
-    the plane; slope: q/2, and 0 in the zero column. like: T is K at the input, as before the first ReLU.
+    work: the rows of this layer. `at` holds the offsets in it: its input K and T (zeros around the row), of each the
+    sums across of the last row and those of the last two, and the output. maps: √q/s, √q/s', s/√2 and s'/√2 repeated
+    along the plane; slope: q/2, and 0 in the zero column. like: whether T equals K at the input, as before the first
+    ReLU.
     """
     k_in, t_in, k_last, k_two, t_last, t_two, k_out, t_out = at
     c1, c2, s1, s2 = maps
-    # From memory, so that each is loaded once and then stays in a register
+    # The constants come from memory, so that each is loaded once and then stays in a register
     p0, p1, p2, p3, p4, p5, p6 = fits[0], fits[1], fits[2], fits[3], fits[4], fits[5], fits[6]
     q0, q1, q2, q3, q4, one, snap = fits[7], fits[8], fits[9], fits[10], fits[11], fits[12], fits[13]
     real = work.dtype.type
@@ -111,12 +117,17 @@ convolve_rectify = compiled(convolve_rectify, forceinline=True)
 
 @functools.cache
 def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, int], ntk: bool, dtype: str):
-    """The compiled program of one stage; sizes are constants of it, so that its loops become straight vector code.
+    """Return the compiled program of one stage; its sizes are constants, so its loops compile to straight vector code.
 
     Args:
-        channels: Of the images for the first stage; 0 for a later one, which reads the pooled maps of the one before.
-        pooled: The side across of the pool before this stage, which its maps_in still wait for; 1 for the first stage.
-        slots: How many vertical offsets a row keeps in the maps (in, out), see `engine.row_slots`.
+        stage: The stage.
+        channels: Number of image channels for the first stage; 0 for a later one, which reads the pooled maps of the
+            previous stage.
+        pooled: Width of the previous stage's pool, over which this stage sums when it reads maps_in; 1 for the first
+            stage.
+        slots: Number of vertical offsets that a row stores in the maps (in, out), see `engine.row_slots`.
+        ntk: Whether Θ is computed as well.
+        dtype: Data type of the computation, float32 or float64.
     """
     height, width, convs, (down, across) = stage.height, stage.width, stage.convs, stage.pool
     reach = stage.reach[0]
@@ -129,7 +140,7 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
     reach_in, reach_out = (slots_in - 1) // 2, (slots_out - 1) // 2
     zero = real(0)
     root_half = real(math.sqrt(0.5))
-    # The rows of a layer: two inputs amid zeros, whose middles begin with a vector, and two sums of each
+    # The rows of a layer: two inputs between zeros, which begin at a vector boundary, and two sums of each
     k_in = lanes(near) - near
     t_in = k_in + lanes(length + 2 * near)
     k_last = t_in + lanes(length + 2 * near) + near
@@ -138,13 +149,13 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
     at = (k_in, t_in, k_last, k_two, t_last, t_two, k_out, t_out)
 
     def run(pixels1, pixels2, std1, std2, left, right, twin, q, beta, fits, maps_in, scale, maps_out):
-        """Adds the pooled maps of the pairs (left[k], right[k]) into maps_out[k].
+        """Add the pooled maps of the pairs (left[k], right[k]) to maps_out[k].
 
-        pixels1, pixels2: (n, height, channels, width); std1, std2: (n, convs, height, width); twin[k]: x is x'.
+        pixels1, pixels2: (n, height, channels, width); std1, std2: (n, convs, height, width); twin[k]: whether x is x'.
         maps: (pairs, K and T, rows y, slots of y', x, x' not yet pooled); maps_in times `scale` are means.
         """
         room = np.zeros((convs + 1) * level + LANES, real)
-        room = room[(-room.ctypes.data // room.itemsize) % LANES :]  # from the first whole vector on
+        room = room[(-room.ctypes.data // room.itemsize) % LANES :]  # from the first vector boundary onwards
         c1, c2 = np.zeros((convs, height, length), real), np.zeros((convs, height, length), real)
         s1, s2 = np.zeros((convs, height, length), real), np.zeros((convs, height, length), real)
         slope, own = np.zeros(length, real), np.zeros(width, real)
@@ -168,7 +179,7 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
                 for now in range(begin, end + convs):
                     plane_k = room[k_in + near : k_in + near + width * stride].reshape(width, stride)
                     plane_t = room[t_in + near : t_in + near + width * stride].reshape(width, stride)
-                    # The rows that come in, `now` of x with `now + offset` of x'
+                    # The input rows: `now` of x with `now + offset` of x'
                     if now < end:
                         y2 = now + offset
                         if first:
@@ -190,7 +201,7 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
                                         for part in range(1, pooled):
                                             total += waiting[x, x2 * pooled + part]
                                         plane[x, x2] = total * scale
-                    # Layer after layer, each one row behind the one before it; a row of zeros follows the last
+                    # One layer after another, each one row behind the previous one; a row of zeros follows the last
                     for layer in range(convs + 1):
                         y = now - layer
                         if y < begin:
@@ -211,7 +222,7 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
                                 above, below = y - 1, y - 1 + offset
                                 maps = c1[layer, above], c2[layer, below], s1[layer, above], s2[layer, below]
                                 like, same = first and layer == 0, twin[pair] and offset == 0
-                                if same and ntk:  # before the loop moves the sums on
+                                if same and ntk:  # before the loop updates the sums
                                     t, two = (k_in, k_two) if like else (t_in, t_two)
                                     for x in range(width):
                                         f = x * (stride + 1)
@@ -221,14 +232,14 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
                                     convolve_rectify(rows, at, length, near, maps, slope, beta, fits, ntk, True, exact)
                                 else:
                                     convolve_rectify(rows, at, length, near, maps, slope, beta, fits, ntk, False, exact)
-                                if same:  # the correlation of a pixel with itself is 1, not nearly so
+                                if same:  # the correlation of a pixel with itself is exactly 1
                                     for x in range(width):
                                         f = x * (stride + 1)
                                         new = maps[2][f] * maps[3][f]
                                         rows[k_out + f] = new
                                         if ntk:
                                             rows[t_out + f] = new + half_q * own[x]
-                        elif y < end:  # what leaves: rows pooled; of x' only y', its x' when the maps are read
+                        elif y < end:  # output: pooled over y, x and y'; the next stage pools x' when it reads the maps
                             to = y // down
                             slot = (y + offset) // down - max(0, min(to - reach_out, high - slots_out))
                             if 0 <= slot < slots_out:
@@ -237,7 +248,7 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
                                     begins = (t_in if kind else k_in) + near
                                     for x in range(width):
                                         into, taken = onto[x // across], rows[begins + x * stride :]
-                                        for x2 in range(into.size):  # `width` would be unrolled, not made vectors
+                                        for x2 in range(into.size):  # `width` would be unrolled, not vectorized
                                             into[x2] += taken[x2]
 
     return compiled(run)

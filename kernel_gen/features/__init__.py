@@ -1,4 +1,4 @@
-"""Features: φ with φ(x)·φ(z) ≈ a kernel, one kernel in each `*_features` module, with `build`.
+"""Features φ with φ(x)·φ(z) ≈ a kernel. Each `*_features` module provides one kernel through `build`.
 
-The other modules are what these are built of.
+The other modules are the components that these are built from.
 """

@@ -1,16 +1,17 @@
-"""An activation on features: Σ ← E[σ(u)σ(v)], Θ ← Θ E[σ'(u)σ'(v)], in as many rows as the layer may have.
+"""An activation on features: Σ ← E[σ(u)σ(v)], Θ ← Θ E[σ'(u)σ'(v)], with as many rows as the layer may have.
 
 Both are power series in the correlation, Σ_j a_j(s₁) a_j(s₂) c^j, with s² = Σ(x, x) exact and c from normalised
-features. The constant, and where rows are few enough the linear term, are exact; the rest is either
+features. The constant term is exact, and so is the linear term if it has few enough rows; the rest is either
 
     random   σ(s W û) without its first terms, W Gaussian: arc-cosine features for ReLU, the neurons of a finite network
-             for any σ. All terms of the series; a product W û of `rows` x `rows` a column.
+             for any σ. Includes all terms of the series; costs a product W û of `rows` x `rows` per column.
     sketch   a_j T_j(û), T_j the sketched powers of PolySketch (Han, Zandieh, Lee, Novak, Xiao & Karbasi, NeurIPS 2022),
-             each in rows after its weight. Terms up to a degree, the rest is left out; a fast transform a degree.
+             each with rows in proportion to its weight. Includes terms up to a degree; costs a fast transform per
+             degree.
 
-and Θ is multiplied by one TensorSRHT, in which the random features serve as one factor. Of exact inputs (the first
-activation) both are unbiased: E φ(x)·φ(z) is the kernel, cut at the degree for a sketch. Of features with an error of
-1/√m, what is nonlinear in c adds a bias of 1/m.
+and Θ is multiplied by one TensorSRHT, in which the random features serve as one factor. For exact inputs (the first
+activation) both are unbiased: E φ(x)·φ(z) is the kernel, truncated at the degree for a sketch. For features with an
+error of 1/√m, the part that is nonlinear in c adds a bias of 1/m.
 """
 
 import dataclasses
@@ -28,19 +29,20 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Int
 from linearized.settings.memory import EXACT
 
-HEAVY, TOO_MUCH = 30, 0.1  # E σ⁴/(E σ²)² beyond which a mean over neurons is refused where it errs by more than this
-SMALL = 1e-20  # of the sum of weights: what is smaller is 0 by symmetry
+# Means over neurons with E σ⁴/(E σ²)² above HEAVY are refused if their error is above TOO_MUCH
+HEAVY, TOO_MUCH = 30, 0.1
+SMALL = 1e-20  # relative to the sum of weights; smaller weights are 0 by symmetry
 
 
 @dataclasses.dataclass(frozen=True)
 class Approximation:
-    """How activations are embedded.
+    """The method by which activations are embedded.
 
     Attributes:
-        method: random or sketch.
-        terms: Highest power that a sketch takes.
-        field: real or complex, of a sketch's signs.
-        dtype: Of the features.
+        method: "random" or "sketch".
+        terms: Highest power in a sketch.
+        field: "real" or "complex" signs of a sketch.
+        dtype: Data type of the features.
     """
 
     method: str = "random"
@@ -51,13 +53,13 @@ class Approximation:
 
 @dataclasses.dataclass(frozen=True)
 class DividedRows:
-    """How the rows of a layer's result are divided; one more is the constant term of Σ.
+    """The division of the rows of a layer's result; the constant term of Σ takes one more row.
 
     Attributes:
-        linear: Rows of the exact linear term of Σ; 0: it is with the rest.
-        tangent: Rows of Θ times the exact constant term of its factor; 0: as above.
+        linear: Rows of the exact linear term of Σ; 0: it is part of the rest.
+        tangent: Rows of Θ times the exact constant term of its factor; 0: it is part of the rest.
         nngp, ntk: Rows of the rest.
-        summed: Whether the linear term, times √2, stands for the tangent's as well.
+        summed: Whether the linear term, times √2, also represents the tangent's constant term.
     """
 
     linear: int
@@ -68,7 +70,7 @@ class DividedRows:
 
 
 class ActivationStep:
-    """σ as a layer.
+    """The activation σ as a layer.
 
     Args:
         nonlinearity: σ with its series.
@@ -77,22 +79,25 @@ class ActivationStep:
 
     def __init__(self, nonlinearity: Nonlinearity, how: Approximation):
         self.nonlinearity, self.how = nonlinearity, how
-        self.terms = how.terms if how.method == "sketch" else 1  # of the series that are asked for
+        self.terms = how.terms if how.method == "sketch" else 1  # number of terms requested from the series
 
     def least(self, shape: Shape) -> int:
-        """How few rows Σ's and Θ's features can have together: one a term."""
+        """Return the smallest total number of rows of the features of Σ and Θ: one per term."""
         return 1 + self._parts(0) + (1 if shape.ntk else 0)
 
     def plan(
         self, shape: Shape, rows: int, share: int | None, random: np.random.RandomState, *, summed: bool = False
     ) -> tuple[Step, Shape]:
-        """The step and what comes out.
+        """Return the step and the shape of its result.
 
         Args:
-            rows: Of both features together.
-            share: Of Σ's; None: as what is left to approximate is divided between the two.
-            summed: Whether only Σ + Θ of the result is wanted, and Θ has Σ's features: a_1(s) û and Θ's constant term
-                are then equal (a_1(s) = s E σ'(s z)), and one of them, times √2, stands for both.
+            shape: Shape of the layer's inputs.
+            rows: Rows of the features of Σ and Θ together.
+            share: Rows of the features of Σ; None: divide the rows in proportion to what is left to approximate in
+                both.
+            random: Generator of the random weights and signs.
+            summed: Whether only Σ + Θ of the result is needed, and Θ has the same features as Σ: a_1(s) û and the
+                constant term of Θ are then equal (a_1(s) = s E σ'(s z)), and one of them, times √2, represents both.
         """
         series = self.series(np.array([math.sqrt(shape.square)]))
         divided = self._divide(shape, series, rows, share, summed and shape.twins)
@@ -109,11 +114,11 @@ class ActivationStep:
         return step, planned
 
     def series(self, scales: Float[np.ndarray, " columns"]) -> ScaledSeries:
-        """That of σ at each column's scale, up to the terms that are taken."""
+        """Return the series of σ at each column's scale, up to the terms that are used."""
         return self.nonlinearity.series(scales, self.terms)
 
     def _parts(self, linear: int) -> int:
-        """Of Σ's rest: each of these needs a row."""
+        """Return the number of parts of the rest of Σ, each of which needs a row."""
         return 1 if self.how.method == "random" else max(self.terms - (1 if linear else 0), 0)
 
     def _divide(self, shape: Shape, series: ScaledSeries, rows: int, share: int | None, summed: bool) -> DividedRows:
@@ -123,7 +128,7 @@ class ActivationStep:
         summed = summed and linear > 0 and tangent > 0
         parts, products = self._parts(linear), int(shape.ntk > 0 and not (tangent and not self.terms))
         left = rows - 1 - linear - (0 if summed else tangent)
-        if left < parts + products:  # few rows: one for each term comes first
+        if left < parts + products:  # few rows: each term gets one row before any term is exact
             linear, tangent, summed = 0, 0, False
             parts, products, left = self._parts(0), int(shape.ntk > 0), rows - 1
         if share is not None:
@@ -160,7 +165,7 @@ def _applied(
 
 
 class RandomRest:
-    """Random neurons without the terms that are exact; Θ's factor uses the same weights as far as they go.
+    """Random neurons without the terms that are exact; the factor of Θ uses the same weights as far as possible.
 
     Attributes:
         nngp, ntk: Rows of the results.
@@ -178,6 +183,7 @@ class RandomRest:
         self._tangent = Srht(shape.ntk, rows.ntk, random, dtype) if rows.ntk else None
 
     def __call__(self, unit, ntk, scales, value, slope) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features of the rest of Σ and of Θ for columns of normalised features `unit` at `scales`."""
         rows, z = self._rows, self._weights @ unit
         values, slopes = self._layer.nonlinearity(z, scales)
         values = values[: rows.nngp] - value[0]
@@ -191,14 +197,14 @@ class RandomRest:
 
 
 def refuse_heavy_tails(nonlinearity: Nonlinearity, scale: float, units: int) -> None:
-    """Raises `UserError` where so few random neurons of σ cannot stand for E σ², as for σ = exp: few of them are all.
+    """Raise `UserError` if the random neurons of σ are too few to approximate E σ², as for σ = exp, where few dominate.
 
-    The mean of σ² over m neurons errs by √((E σ⁴/(E σ²)² - 1)/m), relatively: √(5/m) for ReLU, √(e⁴/m) for exp.
+    The mean of σ² over m neurons has the relative error √((E σ⁴/(E σ²)² - 1)/m): √(5/m) for ReLU, √(e⁴/m) for exp.
     """
     z, weights = hermite.nodes(nonlinearity.kinks)
     weights = weights * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     values, _ = nonlinearity(z[:, None], np.array([scale]))
-    values = values[:, 0] / (np.abs(values).max() or 1.0)  # of deep networks σ² underflows
+    values = values[:, 0] / (np.abs(values).max() or 1.0)  # scaled, because σ² underflows in deep networks
     square, fourth = (float(weights @ values**power) for power in (2, 4))
     tail = fourth / square**2 if square > 0 else 0.0
     error = math.sqrt(max(tail - 1, 0) / max(units, 1))
@@ -210,10 +216,12 @@ def refuse_heavy_tails(nonlinearity: Nonlinearity, scale: float, units: int) -> 
 
 
 class SketchRest:
-    """Sketched powers, each in rows after its weight; Θ's factor is a sketch of its own powers, times Θ by TensorSRHT.
+    """Sketched powers, each with rows in proportion to its weight.
+
+    The factor of Θ is a sketch of its own powers, multiplied with Θ by TensorSRHT.
 
     Attributes:
-        nngp, ntk: Rows of the results: none where all coefficients are 0.
+        nngp, ntk: Rows of the results; 0 where all coefficients are 0.
     """
 
     def __init__(
@@ -236,6 +244,7 @@ class SketchRest:
             self._product = TensorSrht((shape.ntk, int(self._slope.sum())), rows.ntk, random, how.dtype)
 
     def __call__(self, unit, ntk, scales, value, slope) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features of the rest of Σ and of Θ for columns of normalised features `unit`."""
         values, factors = [unit[:0]], [unit[:0]]
         for j, power in enumerate(self._powers.powers(unit)):
             for counts, first, coefficients, out in (
@@ -254,14 +263,17 @@ class SketchRest:
 
 
 def _interleaved(power: np.ndarray) -> np.ndarray:
-    """Real and imaginary parts in turns, so that the first rows are a fair part of all."""
+    """Return real and imaginary parts in alternating rows, so that the first rows contain both in equal numbers."""
     if power.dtype.kind != "c":
         return power
     return np.stack([power.real, power.imag], axis=1).reshape(2 * len(power), -1)
 
 
 def allocated(total: int, weights: np.ndarray, start: int, caps: np.ndarray) -> Int[np.ndarray, " terms"]:
-    """`total` rows divided among the terms from `start` on after their weights: one each at least, `caps` at most."""
+    """Divide `total` rows among the terms from `start` onwards, in proportion to their weights.
+
+    Each term that is not 0 gets at least one row and at most its number in `caps`.
+    """
     counts, weights = np.zeros(len(weights), int), np.where(np.arange(len(weights)) < start, 0, weights)
     open_terms = weights > SMALL * weights.sum()
     counts[open_terms] = 1

@@ -1,4 +1,4 @@
-"""CNTK: Myrtle-5, 7, 10 or plain convolutions, as `kernel_gen.kernels.cntk` has them, embedded.
+"""CNTK: features of the kernel of `kernel_gen.kernels.cntk`, for Myrtle-5, 7, 10 or plain convolutions.
 
 Networks come from `kernel_gen.cntk.architecture`: 3 x 3 convolutions, an activation after each, pools, a head, a
 readout.
@@ -18,7 +18,10 @@ READS = reads("kind", "depth", "head", "activation", "weight_std", "bias_std") |
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
-    """Features of the kernel of `settings.depth` and `settings.head`. Raises `UserError` where there are no images."""
+    """Return the features of the kernel of `settings.depth` and `settings.head`.
+
+    Raises `UserError` if there are no images.
+    """
     if image_shape is None or len(image_shape) != 3:
         raise UserError(f"A CNTK needs images (height, width, channels). Received: {image_shape}.")
     from kernel_gen.cntk import architecture
@@ -28,7 +31,7 @@ def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int)
 
     myrtle = settings.head == "myrtle"
     network = architecture.myrtle(settings.depth) if myrtle else architecture.plain(settings.depth, settings.head)
-    network.stages(*image_shape[:2])  # refuses images that the pools do not divide
+    network.stages(*image_shape[:2])  # raises for images that the pools do not divide
     weights = settings.weight_std, settings.bias_std
     layers = []
     for step in network.steps:

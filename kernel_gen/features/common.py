@@ -1,4 +1,4 @@
-"""What the entries of the table of features share: settings become layers, scales and an `EmbeddingPlan`."""
+"""Functions shared by the modules of features, which turn settings into layers, scales and an `EmbeddingPlan`."""
 
 from kernel_gen.features.activation import Approximation
 from kernel_gen.features.network import EmbeddingPlan
@@ -7,16 +7,16 @@ from linearized.settings.embedding_settings import EmbeddedRows
 
 
 def activation_of(settings: EmbeddedRows | None) -> Nonlinearity:
-    """The activation of the settings; None: ReLU."""
+    """Return the activation of the settings, or ReLU for None."""
     return nonlinearity("relu" if settings is None else settings.activation)
 
 
 def embedding_of(settings: EmbeddedRows) -> EmbeddingPlan:
-    """How the settings embed."""
+    """Return the embedding plan of the settings."""
     how = Approximation(settings.method, settings.terms, settings.field, settings.dtype)
     return EmbeddingPlan(settings.embedding_dim, settings.embedding_width, how, settings.embedding_seed)
 
 
 def scale_of(settings: EmbeddedRows, published: str) -> str:
-    """input or stax."""
+    """Return the scale of the settings, "input" or "stax", where "published" becomes `published`."""
     return published if settings.scale == "published" else settings.scale

@@ -1,23 +1,23 @@
-"""The fast Walsh-Hadamard transform of columns, in place: D log₂ D additions a column instead of D² products.
+"""The fast Walsh-Hadamard transform of columns, in place: D log₂ D additions per column instead of D² products.
 
-Columns lie side by side, (D, columns), and LANES of them go through the butterflies together: every addition is one
-vector instruction, whatever the stride, and D x LANES numbers stay in the cache of a core. Two stages are taken at
+Columns are stored side by side, (D, columns), and `LANES` of them are transformed together: every addition is one
+vector instruction, whatever the stride, and D x LANES numbers stay in the cache of a core. Two stages are computed at
 once.
 """
 
 import numba
 
-LANES = 16  # columns at once: a line of the cache in float32
+LANES = 16  # columns at once: a cache line in float32
 
 
 def padded(dim: int) -> int:
-    """The next power of two."""
+    """Return the next power of two."""
     return 1 << max(dim - 1, 0).bit_length()
 
 
 @numba.njit(nogil=True, fastmath=True, error_model="numpy")
 def transform(block):
-    """H x of each of LANES columns, in place, for (D, LANES) with D a power of two; H is not normalised: HH = D."""
+    """Compute H x in place for each of LANES columns, (D, LANES) with D a power of two; H is not normalised: HH = D."""
     size = block.shape[0]
     step = 1
     while 4 * step <= size:
@@ -39,7 +39,7 @@ def transform(block):
 
 @numba.njit(nogil=True, fastmath=True, error_model="numpy")
 def load(x, signs, start, block):
-    """Columns from `start` on, row by row times its sign, into a block (D, LANES) filled up with zeros."""
+    """Copy columns from `start` onwards, each row times its sign, into a block (D, LANES) padded with zeros."""
     lanes = min(LANES, x.shape[1] - start)
     for i in range(x.shape[0]):
         for lane in range(lanes):

@@ -1,8 +1,8 @@
-"""Linear layers on features: dense, convolution, pools, flattening. They cost no accuracy but where rows are folded.
+"""Linear layers on features: dense, convolution, pooling, flattening. They are exact except where rows are folded.
 
-A convolution's Σ is the mean of its inputs' over the window, so its features are those of the window's pixels side by
-side, over √(window): 9 times as many rows for 3 x 3. Where that is more than the limit, they are folded: row i of the
-result is a sum of one row of each pixel, of a random one with a random sign. The products of different rows cancel in
+The Σ of a convolution is the mean of its inputs' Σ over the window, so its features are those of the window's pixels
+concatenated, over √(window): 9 times as many rows for 3 x 3. If that exceeds the limit, they are folded: row i of the
+result is a sum of one randomly chosen row of each pixel, with random signs. The products of different rows cancel in
 the mean, and the variance is that of a sketch of as many rows. Conventions are those of neural_tangents.stax (padding
 as in XLA: SAME gives ⌈size/stride⌉ pixels, with the odd zero at the end).
 """
@@ -30,6 +30,7 @@ class DenseStep:
     bias_std: float = 0.0
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+        """Return the step of a dense layer and the shape of its result."""
         square, bias = self.weight_std**2 * shape.square + self.bias_std**2, int(self.bias_std > 0)
         tangent = self.weight_std**2 * shape.tangent + square
         nngp = shape.nngp + bias
@@ -49,7 +50,7 @@ class DenseStep:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """Where a window of `size` lies as it moves over an image."""
+    """A window of `size` that moves over an image."""
 
     size: tuple[int, int]
     strides: tuple[int, int]
@@ -63,7 +64,10 @@ class Window:
             )
 
     def over(self, image: tuple[int, int]) -> tuple[tuple[int, int], tuple[tuple[int, int], tuple[int, int]]]:
-        """The size of the result, and zeros to add before and behind on each axis."""
+        """Return the size of the result, and the numbers of zeros to add before and after on each axis.
+
+        Raises `UserError` if the window does not fit in the image.
+        """
         sizes, pads = [], []
         for length, window, stride in zip(image, self.size, self.strides, strict=True):
             if self.padding == "SAME":
@@ -78,7 +82,7 @@ class Window:
         return (sizes[0], sizes[1]), (pads[0], pads[1])
 
     def shifted(self, array: np.ndarray, size: tuple[int, int], pads: tuple) -> list[np.ndarray]:
-        """For every place in the window, what lies there as it moves: views (..., height, width)."""
+        """Return, for each position in the window, the pixels there as the window moves: views (..., height, width)."""
         padded = np.pad(array, [(0, 0)] * (array.ndim - 2) + list(pads)) if np.any(pads) else array
         (high, wide), (down, across) = size, self.strides
         return [
@@ -89,7 +93,7 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class ConvStep:
-    """A convolution, as many channels as you like: Σ ← w² mean of Σ over the window + b², zeros outside."""
+    """A convolution of any number of channels: Σ ← w² mean of Σ over the window + b², zeros outside."""
 
     size: tuple[int, int] = (3, 3)
     strides: tuple[int, int] = (1, 1)
@@ -98,6 +102,7 @@ class ConvStep:
     bias_std: float = 0.0
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+        """Return the step of a convolution, folded to `limit` rows, and the shape of its result."""
         image = of_images(shape, "ConvStep")
         window = Window(self.size, self.strides, self.padding)
         size, pads = window.over(image)
@@ -123,13 +128,14 @@ class ConvStep:
 
 @dataclasses.dataclass(frozen=True)
 class AvgPoolStep:
-    """Means over a window, zeros outside; strides of 1 where none are given, as in stax."""
+    """Average pooling over a window with zeros outside; strides default to 1, as in stax."""
 
     size: tuple[int, int] = (2, 2)
     strides: tuple[int, int] | None = None
     padding: str = "VALID"
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+        """Return the pooling step and the shape of its result."""
         image = of_images(shape, "AvgPoolStep")
         window = Window(self.size, self.strides or (1, 1), self.padding)
         size, pads = window.over(image)
@@ -150,9 +156,10 @@ class AvgPoolStep:
 
 @dataclasses.dataclass(frozen=True)
 class GlobalAvgPoolStep:
-    """The mean of all pixels."""
+    """Average pooling over all pixels."""
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+        """Return the pooling step and the shape of its result, which has no image axes."""
         of_images(shape, "GlobalAvgPoolStep")
 
         def step(state: FeatureState) -> FeatureState:
@@ -164,9 +171,10 @@ class GlobalAvgPoolStep:
 
 @dataclasses.dataclass(frozen=True)
 class FlattenStep:
-    """Every pixel keeps its own readout weight: Σ ← the mean of Σ over equal pixels."""
+    """Flattening, with separate readout weights for every pixel: Σ ← the mean of Σ over equal pixels."""
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+        """Return the flattening step, folded to `limit` rows, and the shape of its result."""
         if shape.image is None:
             return (lambda state: state), shape
         pixels = math.prod(shape.image)
@@ -187,17 +195,17 @@ class FlattenStep:
 
 
 def of_images(shape: Shape, layer: str) -> tuple[int, int]:
-    """The image size; raises `UserError` for vectors."""
+    """Return the image size. Raises `UserError` for vectors."""
     if shape.image is None:
         raise UserError(f"{layer} takes images, and here there are vectors. Take a dataset of images.")
     return shape.image
 
 
 class Fold:
-    """`places` parts of `rows` rows each, scaled, and `extra` rows that are added as they are: side by side, or folded.
+    """The concatenation of `places` scaled parts of `rows` rows and of `extra` unscaled rows, folded if too long.
 
     Attributes:
-        rows: Of the result: all of them if these are at most `limit`, else `limit`.
+        rows: Rows of the result: their total if it is at most `limit`, else `limit`.
     """
 
     def __init__(self, rows: int, places: int, extra: int, limit: float, random: np.random.RandomState):
@@ -213,6 +221,7 @@ class Fold:
     def __call__(
         self, parts: list[Float[np.ndarray, "rows ..."]], scale: float, extra: Float[np.ndarray, "extra ..."]
     ) -> Float[np.ndarray, "out ..."]:
+        """Return the concatenation of the scaled parts and the extra rows, or their folded sum."""
         scale = extra.dtype.type(scale)
         if not self._folds:
             return np.concatenate([*[scale * part for part in parts], extra])
@@ -224,7 +233,7 @@ class Fold:
 
 
 def add_rows(part: np.ndarray, places: np.ndarray, factors: np.ndarray, out: np.ndarray) -> None:
-    """out[places[i]] += factors[i] part[i], for parts whose other axes are views of a larger array."""
+    """Add factors[i] part[i] to out[places[i]], for parts whose other axes are views of a larger array."""
     flat = part[:, None, None, :] if part.ndim == 2 else part
     _add_rows(flat, places, factors, out.reshape(len(out), *flat.shape[1:]))
 

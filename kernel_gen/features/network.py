@@ -1,7 +1,7 @@
-"""A network as features: layers in a row, planned once for a number of features, then applied to rows in batches.
+"""A network as features: a sequence of layers, planned once for a number of features, then applied to rows in batches.
 
-Layers are those of `linear` and `activation`; what they draw comes from one seed, layer by layer, and does not depend
-on the data, the batch or the machine: every shard embeds with the same φ.
+The layers are those of `linear` and `activation`. Their random numbers come from one seed, layer by layer, and do not
+depend on the data, the batch or the machine: every shard is embedded with the same φ.
 """
 
 import dataclasses
@@ -24,19 +24,19 @@ from linearized.base.shapes import Float
 
 Layer = DenseStep | ConvStep | AvgPoolStep | FlattenStep | GlobalAvgPoolStep | Nonlinearity
 OVERFLOW = "Take dtype=float64, lower weight_std, or scale the inputs."
-COLUMNS = 1024  # of a batch, pixels included: 2 MB of 512 features
+COLUMNS = 1024  # columns of a batch, pixels included: 2 MB of 512 features
 KINDS = ("ntk", "nngp")
 
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingPlan:
-    """How a kernel is embedded.
+    """The settings by which a kernel is embedded.
 
     Attributes:
-        dim: m, how many features there may be.
-        width: Of the features between layers, before the last activation; 0: m/2 for vectors, m/8 for images.
-        how: Of the activations.
-        seed: Of all that is drawn.
+        dim: Largest number m of features.
+        width: Number of features between layers, before the last activation; 0: m/2 for vectors, m/8 for images.
+        how: Approximation of the activations.
+        seed: Random-number seed of all layers.
     """
 
     dim: int
@@ -46,20 +46,20 @@ class EmbeddingPlan:
 
 
 class Features:
-    """φ with φ(x)·φ(z) ≈ the NTK or NNGP of a network of infinite width.
+    """Features φ with φ(x)·φ(z) ≈ the NTK or NNGP of a network of infinite width.
 
     Args:
-        layers: In the order of the network.
+        layers: Layers in the order of the network.
         dim: Columns of the inputs; images are rows of height·width·channels.
         image_shape: (height, width, channels), or None for vectors.
-        kind: ntk or nngp.
+        kind: "ntk" or "nngp".
         embedding: See `EmbeddingPlan`.
-        scale: "stax" divides inputs by √dim or √channels, as neural_tangents.stax does; "input" takes them as they are.
+        scale: "stax" divides inputs by √dim or √channels, as neural_tangents.stax does; "input" leaves them unchanged.
 
     Attributes:
-        dim: How many features there are, at most `embedding.dim`.
-        least: How few would do.
-        batch: Rows that are computed together by one thread.
+        dim: Number of features, at most `embedding.dim`.
+        least: Smallest possible number of features.
+        batch: Rows that one thread computes together.
     """
 
     def __init__(
@@ -127,13 +127,13 @@ class Features:
         width: int,
         last: bool,
     ) -> tuple[int, int | None, int]:
-        """Rows for an activation, Σ's share of them (None: to be divided), and the least embedding dimension."""
+        """Return the rows of an activation, the share of Σ (None: to be divided), and the least embedding dimension."""
         if not last:
             return (2 * width, width, 1) if shape.ntk else (width, width, 1)
         weighted = [one for one in after if isinstance(one, DenseStep | ConvStep)]
         biases = sum(one.bias_std > 0 for one in weighted)
         least = layer.least(shape) + biases
-        if shape.ntk and not weighted:  # Θ alone is the result
+        if shape.ntk and not weighted:  # the result is Θ alone
             small = layer.least(dataclasses.replace(shape, ntk=0))
             return embedding.dim + small, small, 2
         if self.kind == "ntk" and not shape.ntk and not weighted:
@@ -141,7 +141,7 @@ class Features:
         return embedding.dim - biases, None if shape.ntk else embedding.dim - biases, least
 
     def __call__(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
-        """φ of each row, on all cores, in batches: memory for some batches beside the result.
+        """Return φ of each row, computed on all cores in batches, with memory for some batches beside the result.
 
         Raises `UserError` for rows of another length and for numbers that are not finite.
         """
@@ -171,7 +171,7 @@ class Features:
 
 
 def _without_tangent(step: Step) -> Step:
-    """A step of the NNGP alone, without features of Θ."""
+    """Return a step that computes the NNGP alone, without features of Θ."""
 
     def alone(state: FeatureState) -> FeatureState:
         state = step(state)

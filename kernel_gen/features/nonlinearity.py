@@ -1,12 +1,12 @@
-"""What features need of an activation at every scale: σ, its slope, and the Hermite series of σ(s·).
+"""The functions of an activation that features need at every scale: σ, its slope, and the Hermite series of σ(s·).
 
 For u ~ N(0, s₁²), v ~ N(0, s₂²) of correlation c, E[σ(u)σ(v)] = Σ_j a_j(s₁) a_j(s₂) c^j, a_j(s) = E[σ(s z) h_j(z)]:
-inputs of any norm have a series, each with its own coefficients. The slope, a derivative almost everywhere, has one
-too. A positively homogeneous σ (ReLU, |x|, ExpNormalized) has σ(s z) = s σ(z) and a_j(s) = s a_j(1). For any other,
-coefficients are computed at nodes e^{k/50} when they are first needed and interpolated between four of them, so that
-the numbers do not depend on the order in which inputs come. E σ² has a relative error of 1e-7 for functions that grow
-as x, 1e-6 as x² and 5e-6 as x³; a_j errs by less than that times √(E σ²). Oscillations cost digits: the a_j of sin and
-cos err by 1e-6 at s = 4, 6e-5 at s = 8 and 3e-4 at s = 16.
+inputs of any norm have a series, each with its own coefficients. The slope, a derivative almost everywhere, has a
+series too. A positively homogeneous σ (ReLU, `|x|`, ExpNormalized) has σ(s z) = s σ(z) and a_j(s) = s a_j(1). For any
+other, coefficients are computed at nodes e^{k/50} on first use and interpolated between four of them, so that the
+numbers do not depend on the order of the inputs. E σ² has a relative error of 1e-7 for functions that grow as x, 1e-6
+as x² and 5e-6 as x³; the error of a_j is below that times √(E σ²). Oscillations reduce the accuracy: the a_j of sin and
+cos have errors of 1e-6 at s = 4, 6e-5 at s = 8 and 3e-4 at s = 16.
 """
 
 import functools
@@ -22,20 +22,21 @@ from linearized.base.activations import parse
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 
-STEP = 0.02  # of log s between two nodes
-LEAST = 1e-9  # the scale that stands for 0
-HOMOGENEOUS = ("relu", "leaky_relu", "abs", "exp_normalized")  # of degree 1; unit_hermite is of its own degree
-REACH = 0.75  # of the largest variance at which E σ² is finite: what the quadrature of coefficients holds
+STEP = 0.02  # distance between two nodes in log s
+LEAST = 1e-9  # the scale that replaces 0
+# Functions homogeneous of degree 1; unit_hermite is treated by its own degree
+HOMOGENEOUS = ("relu", "leaky_relu", "abs", "exp_normalized")
+REACH = 0.75  # share of the largest variance with finite E σ² for which the quadrature of coefficients is accurate
 KINKS = {"relu6": (0.0, 6.0), "hard_sigmoid": (-3.0, 3.0), "hard_silu": (-3.0, 3.0), "hard_tanh": (-1.0, 1.0)}
 
 
 class ScaledSeries(NamedTuple):
-    """Of σ(s·) at the scale of each column.
+    """The series of σ(s·) at the scale s of each column.
 
     Attributes:
-        value: a_j, j = 0 ... degree.
-        slope: That of the slope, j = 0 ... degree.
-        square, slope_square: E[σ(s z)²], E[σ'(s z)²], with all terms beyond `degree`.
+        value: Coefficients a_j for j = 0 ... degree.
+        slope: Coefficients of the slope for j = 0 ... degree.
+        square, slope_square: E[σ(s z)²] and E[σ'(s z)²], including all terms beyond `degree`.
     """
 
     value: Float64[np.ndarray, "terms columns"]
@@ -45,14 +46,14 @@ class ScaledSeries(NamedTuple):
 
 
 class Nonlinearity:
-    """An activation as features see it.
+    """An activation with the functions that features need.
 
     Args:
         function: σ(x, xp) over numpy and jax.numpy, entry by entry.
-        homogeneous: q >= 0 takes σ at scale 1 and s^q σ(x/s) at any other, which for ReLU and |x| is σ itself with
-            q = 1. None: σ has no such form.
-        kinks: Where σ or its slope is not smooth.
-        largest_variance: From which on E σ² is infinite.
+        homogeneous: q >= 0 uses σ at scale 1 and s^q σ(x/s) at any other, which for ReLU and `|x|` is σ itself with q =
+            1. None: σ has no such form.
+        kinks: Points where σ or its slope is not smooth.
+        largest_variance: Smallest variance at which E σ² is infinite.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Nonlinearity:
     def __call__(
         self, z: Float[np.ndarray, "units columns"], scales: Float[np.ndarray, " columns"]
     ) -> tuple[Float[np.ndarray, "units columns"], Float[np.ndarray, "units columns"]]:
-        """σ(s z) and σ'(s z) in the dtype of z, for columns z ~ N(0, 1) at scales s."""
+        """Return σ(s z) and σ'(s z) in the dtype of z, for columns z ~ N(0, 1) at scales s."""
         import jax
 
         scales = scales.astype(z.dtype, copy=False)
@@ -78,7 +79,7 @@ class Nonlinearity:
         return value * scales**power, slope * scales ** max(power - 1, 0)
 
     def series(self, scales: Float[np.ndarray, " columns"], degree: int) -> ScaledSeries:
-        """The series at each column's scale s."""
+        """Return the series at each column's scale s. Raises `UserError` for scales beyond the accurate range."""
         scales = scales.astype(np.float64)
         if scales.max(initial=0) ** 2 > self._most:
             raise UserError(
@@ -96,7 +97,7 @@ class Nonlinearity:
     def _interpolated(
         self, places: Float64[np.ndarray, " columns"], degree: int
     ) -> Float64[np.ndarray, "rows columns"]:
-        """Cubic interpolation in log s, of the two nodes on either side."""
+        """Interpolate cubically in log s, from the two nodes on either side."""
         left = np.floor(places).astype(int)
         nodes, where = np.unique(left, return_inverse=True)
         x = places - left
@@ -108,7 +109,7 @@ class Nonlinearity:
         )
 
     def _at(self, node: int, degree: int) -> Float64[np.ndarray, " rows"]:
-        """The rows of a `ScaledSeries` at s = e^{node·STEP}, one below the other."""
+        """Return the rows of a `ScaledSeries` at s = e^{node·STEP}, stacked in one array."""
         found = self._nodes.get((node, degree))
         if found is None:
             found = self._nodes[node, degree] = self._computed(float(np.exp(node * STEP)), degree)
@@ -122,7 +123,7 @@ class Nonlinearity:
                 return np.asarray(self._compiled(t)[1])
 
         def moments(function: Callable, degree: int) -> np.ndarray:
-            with jax.enable_x64(True):  # functions of the user's own are those of jax.numpy
+            with jax.enable_x64(True):  # user-defined functions are written in jax.numpy
                 return hermite.coefficients(function, degree, scale, self.kinks)
 
         return np.concatenate([
@@ -149,15 +150,17 @@ def _named(text: str) -> Nonlinearity:
 
 @functools.lru_cache(maxsize=64)
 def _own(made: Any) -> Nonlinearity:
-    made.function(np.zeros(1))  # refuses an activation that was made from its dual alone
+    made.function(np.zeros(1))  # raises for an activation that was made from its dual alone
     if isinstance(made, FromNumpy):
         raise UserError(f"Features need the derivative of {made.text}, which JAX cannot trace. Write it in jax.numpy.")
     return Nonlinearity(made.function, largest_variance=made.largest_variance)
 
 
 def nonlinearity(given: Any) -> Nonlinearity:
-    """Return the nonlinearity of an activation: a name such as gelu or exp_normalized(gamma=2), a function, or an
-    `Activation`. The same one is returned for the same activation.
+    """Return the nonlinearity of an activation; equal activations share one object.
+
+    Args:
+        given: A name such as gelu or exp_normalized(gamma=2), a function, or an `Activation`.
 
     Raises `UserError` as `kernel_gen.activations.activation` does, and for an activation without a function that JAX
     can trace.

@@ -1,4 +1,4 @@
-"""NTK: the fully connected network of `num_layers` hidden layers, as `kernel_gen.kernels.ntk` has it, embedded."""
+"""NTK: features of the kernel of `kernel_gen.kernels.ntk`, a fully connected network of `num_layers` hidden layers."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,10 @@ READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "a
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
-    """Features of the kernel of the settings; images are rows to it. Published: raw inputs for one layer of ReLUs."""
+    """Return the features of the kernel of the settings, which treats images as rows.
+
+    The published scale is that of raw inputs for one layer of ReLUs, otherwise that of stax.
+    """
     from kernel_gen.features.common import activation_of, embedding_of, scale_of
     from kernel_gen.features.linear import DenseStep
     from kernel_gen.features.network import Features

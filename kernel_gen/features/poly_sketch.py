@@ -1,10 +1,10 @@
-"""PolySketch: every tensor power of x up to a degree, each in m numbers, E[T_j(x)·T_j(z)] = (x·z)^j.
+"""PolySketch: every tensor power of x up to a degree, each in m numbers, with E[T_j(x)·T_j(z)] = (x·z)^j.
 
     T_0 = 1,   T_1 = x or its SRHT,   T_j = S_j(T_{j-1} ⊗ x),   S_j independent TensorSRHTs
 
-A chain, so that one pass gives all powers, of any degree, with one TensorSRHT each; the relative variance of T_j is
-about j/m (that of a product of j independent projections is 3^j/m). For the kernel (x·z)^p the last power is all that
-is wanted; a power series Σ a_j² c^j takes a_j T_j of each.
+The powers form a chain, so that one pass computes all of them with one TensorSRHT each, for any degree; the relative
+variance of T_j is about j/m (that of a product of j independent projections is 3^j/m). The kernel (x·z)^p needs the
+last power alone; a power series Σ a_j² c^j uses a_j T_j of each.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,15 @@ from linearized.base.shapes import Float, Shaped
 
 
 class PolySketch:
-    """The chain of one input dimension.
+    """The chain of sketches for one input dimension.
 
     Args:
-        dim: d, of the inputs.
+        dim: Dimension d of the inputs.
         degree: The highest power, 0 or more.
-        width: m, numbers of each power. T_1 is x itself where d <= m.
-        random: Its next draws are this sketch's.
-        field: "real", or "complex" sketches, whose kernel is Re T(x)·conj T(z).
+        width: Numbers m of each power. T_1 is x itself where d <= m.
+        random: Generator of this sketch's random numbers.
+        field: "real", or "complex" for sketches whose kernel is Re T(x)·conj T(z).
+        dtype: Data type of the features; the corresponding complex type for complex sketches.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class PolySketch:
         ]
 
     def powers(self, x: Float[np.ndarray, "d columns"]) -> Iterator[Shaped[np.ndarray, "m columns"]]:
-        """T_0 (one row), T_1 (d rows, if these are fewer than m), T_2, ..., T_degree."""
+        """Yield T_0 (one row), T_1 (d rows, if these are fewer than m), T_2, ..., T_degree."""
         yield np.ones((1, x.shape[1]), self._dtype)
         if not self.degree:
             return
@@ -59,11 +60,11 @@ class PolySketch:
     def __call__(
         self, x: Float[np.ndarray, "d columns"], *, real_output: bool = True
     ) -> Shaped[np.ndarray, "m columns"]:
-        """T_degree; of a complex sketch the real and imaginary parts below each other, 2m rows, if `real_output`."""
+        """Return T_degree; if `real_output`, the 2m rows of real and imaginary parts of a complex sketch."""
         *_, last = self.powers(x)
         return as_real(last) if real_output else last
 
 
 def as_real(sketch: Shaped[np.ndarray, "m columns"]) -> Float[np.ndarray, "rows columns"]:
-    """Real and imaginary parts below each other: their inner products are Re φ(x)·conj φ(z)."""
+    """Stack real and imaginary parts, whose inner products are Re φ(x)·conj φ(z)."""
     return np.concatenate([sketch.real, sketch.imag]) if sketch.dtype.kind == "c" else sketch

@@ -1,4 +1,4 @@
-"""POLYNOMIAL: (c + x·z/√d)^p by PolySketch of (√c, x/d^¼), of any degree p; 0 <= c."""
+"""POLYNOMIAL: features of (c + x·z/√d)^p by PolySketch of (√c, x/d^¼), for any degree p and c >= 0."""
 
 import numpy as np
 
@@ -12,17 +12,17 @@ from linearized.settings.embedding_settings import EmbeddedRows
 from linearized.settings.reads import reads
 
 READS = reads("degree", "offset", "embedding_dim", "embedding_seed", "field")
-BATCH = 256  # rows
+BATCH = 256  # rows per batch
 
 
 class PolynomialFeatures:
-    """φ of a polynomial kernel.
+    """Features φ of a polynomial kernel.
 
     Attributes:
         inputs, dim: Columns of the inputs, and of the features.
-        scale: In which the inputs are.
-        dtype: Of the features.
-        batch: Rows that are computed together by one thread.
+        scale: Scale of the inputs.
+        dtype: Data type of the features.
+        batch: Rows that one thread computes together.
     """
 
     scale, batch = "stax", BATCH
@@ -45,7 +45,7 @@ class PolynomialFeatures:
         self.dim = rows if exact else width // 2 * 2 if complex_field else width
 
     def __call__(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
-        """φ of each row, on all cores, in batches."""
+        """Return φ of each row, computed on all cores in batches."""
         if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
             raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")
         from kernel_gen.features.network import OVERFLOW
@@ -66,7 +66,7 @@ class PolynomialFeatures:
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> PolynomialFeatures:
-    """Features of `degree` and `offset`; images are rows to it."""
+    """Return the features of `degree` and `offset`; images are treated as rows."""
     return PolynomialFeatures(
         dim, settings.degree, settings.offset, settings.embedding_dim, settings.embedding_seed, settings.field,
         settings.dtype,

@@ -1,4 +1,4 @@
-"""The settings that the features of every network of layers read."""
+"""The settings that the features of all networks read."""
 
 from linearized.settings.reads import reads, when
 

@@ -1,4 +1,4 @@
-"""RF: infinitely many random ReLU features of the inputs, ½ ‖x‖‖z‖ κ₁(c), embedded by finitely many.
+"""RF: finitely many features that embed infinitely many random ReLU features of the inputs, ½ ‖x‖‖z‖ κ₁(c).
 
 The random neurons themselves are `RandomRest` in `kernel_gen.features.activation`.
 """
@@ -15,7 +15,10 @@ READS = NETWORK
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
-    """Features of the kernel; both kinds are this kernel. Published: raw inputs."""
+    """Return the features of the kernel, which is the same for both kinds.
+
+    The published scale is that of raw inputs.
+    """
     from kernel_gen.features.common import activation_of, embedding_of, scale_of
     from kernel_gen.features.linear import DenseStep
     from kernel_gen.features.network import Features

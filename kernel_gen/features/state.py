@@ -1,4 +1,4 @@
-"""What goes through the layers: features of both kernels of a batch, and how large they are before any data is seen.
+"""The data passed between layers: features of both kernels of a batch, and their shape before any data is read.
 
 Columns are inputs, or the pixels of images: (rows, columns) or (rows, images, height, width).
 """
@@ -13,13 +13,13 @@ from linearized.base.shapes import Float
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The planner's view of a layer's inputs.
+    """The shape of a layer's inputs, for planning.
 
     Attributes:
         nngp, ntk: Rows of the features of Σ and of Θ; 0: that kernel is 0.
         image: Height and width, or None for vectors.
-        square, tangent: Σ(x, x) and Θ(x, x) of an input whose entries have mean square 1: a measure to divide rows by.
-        twins: Whether Θ's features are Σ's, as after the first layer with weights.
+        square, tangent: Σ(x, x) and Θ(x, x) of an input whose entries have mean square 1, by which rows are divided.
+        twins: Whether the features of Θ are those of Σ, as after the first layer with weights.
     """
 
     nngp: int
@@ -32,7 +32,7 @@ class Shape:
 
 @dataclasses.dataclass
 class FeatureState:
-    """A batch.
+    """The features of a batch.
 
     Attributes:
         nngp, ntk: Features of Σ and Θ.
@@ -44,10 +44,10 @@ class FeatureState:
     square: Float[np.ndarray, "columns ..."]
 
     def flat(self, features: Float[np.ndarray, "p columns ..."]) -> Float[np.ndarray, "p all"]:
-        """Features with all columns of all images side by side."""
+        """Return features with all columns of all images side by side."""
         return features.reshape(len(features), math.prod(self.square.shape))
 
 
 def squares_of(features: Float[np.ndarray, "p columns ..."]) -> Float[np.ndarray, "columns ..."]:
-    """‖φ‖² of each column."""
+    """Return ‖φ‖² of each column."""
     return np.einsum("p...,p...->...", features, features)

@@ -1,11 +1,11 @@
-"""TensorSRHT: x ⊗ y in few numbers. Flip signs, transform by Hadamard, and multiply sampled pairs of entries.
+"""TensorSRHT: a sketch of x ⊗ y, by random signs, Hadamard transforms, and products of sampled pairs of entries.
 
     S(x ⊗ y)_k = m^(-1/2) (H D₁ x)[p_k] (H D₂ y)[r_k],   k = 1 ... m,   p, r uniform, D₁, D₂ diagonal random signs
 
-E[S(x ⊗ y) · S(x' ⊗ y')] = (x·x')(y·y') over signs and samples, with a variance of order 1/m; the costs are those of the
-transforms, d log d, where x ⊗ y itself has d² entries (Ahle et al., Oblivious Sketching of High-Degree Polynomial
+E[S(x ⊗ y) · S(x' ⊗ y')] = (x·x')(y·y') over signs and samples, with a variance of order 1/m. The cost is that of the
+transforms, d log d, whereas x ⊗ y itself has d² entries (Ahle et al., Oblivious Sketching of High-Degree Polynomial
 Kernels, SODA 2020; SRHT alone: Ailon & Chazelle 2006). With signs in {1, i, -1, -i} the sketch is complex, the kernel
-is Re φ(x)·conj φ(z), and products of several of them vary less (Wacker, Kanagawa & Filippone, 2022).
+is Re φ(x)·conj φ(z), and products of several sketches have a smaller variance (Wacker, Kanagawa & Filippone, 2022).
 
 Columns are inputs: x is (d, columns).
 """
@@ -21,16 +21,18 @@ FIELDS = ("real", "complex")
 
 
 def random_signs(random: np.random.RandomState, dim: int, dtype: np.dtype) -> np.ndarray:
-    """±1, or powers of i for a complex dtype."""
+    """Draw signs ±1, or powers of i for a complex dtype."""
     if dtype.kind == "c":
         return np.array([1, 1j, -1, -1j], dtype)[random.randint(0, 4, dim)]
     return (2 * random.randint(0, 2, dim) - 1).astype(dtype)
 
 
 class Srht:
-    """x in m numbers: D^(-1/2)-normalised Hadamard transform of sign-flipped x, m of its entries, times √(D/m).
+    """The subsampled randomized Hadamard transform of x to m numbers.
 
-    Entries are drawn without repetition as long as there are, so that m >= D of them keep inner products exactly.
+    It flips signs of x, applies the Hadamard transform normalised by D^(-1/2), and multiplies m of the entries by
+    √(D/m). Entries are sampled without repetition until all D are used, so that a multiple of D entries preserves inner
+    products exactly.
     """
 
     def __init__(self, dim: int, width: int, random: np.random.RandomState, dtype: np.dtype | str = "float32"):
@@ -43,6 +45,7 @@ class Srht:
         self._size = size
 
     def __call__(self, x: Shaped[np.ndarray, "d columns"]) -> Shaped[np.ndarray, "m columns"]:
+        """Return the m numbers of each column of x."""
         x = np.ascontiguousarray(x, self._signs.dtype)
         out = np.empty((self.width, x.shape[1]), x.dtype)
         _one(x, self._signs, self._picks, self._scale, np.empty((self._size, LANES), x.dtype), out)
@@ -50,12 +53,13 @@ class Srht:
 
 
 class TensorSrht:
-    """(x, y) -> S(x ⊗ y), see the module.
+    """The sketch S(x ⊗ y) of x and y, see the module.
 
     Args:
-        dims: Of x and of y.
-        width: m.
-        random: Its next draws are this sketch's.
+        dims: Dimensions of x and of y.
+        width: Number m of entries.
+        random: Generator of this sketch's random numbers.
+        dtype: Data type of the sketch.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class TensorSrht:
     def __call__(
         self, x: Shaped[np.ndarray, "d1 columns"], y: Shaped[np.ndarray, "d2 columns"]
     ) -> Shaped[np.ndarray, "m columns"]:
+        """Return S(x ⊗ y) for each column of x and y. Raises `ValueError` for other shapes than those of `dims`."""
         dtype = self._signs[0].dtype
         x, y = np.ascontiguousarray(x, dtype), np.ascontiguousarray(y, dtype)
         if (len(x), len(y)) != tuple(self.dims) or x.shape[1] != y.shape[1]:
@@ -82,7 +87,7 @@ class TensorSrht:
 
 
 def checked_sizes(width: int, *dims: int) -> None:
-    """Raises `UserError` for a sketch of no entries, or of nothing."""
+    """Raise `UserError` for a sketch without entries, or of inputs without entries."""
     if width < 1 or min(dims) < 1:
         raise UserError(f"A sketch needs at least 1 entry and inputs of dimension 1. Received: {width}, {dims}.")
 

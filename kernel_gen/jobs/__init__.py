@@ -1,1 +1,1 @@
-"""Sharded, resumable jobs that write Gram matrices and features: one runner, which knows its work by a protocol."""
+"""Sharded, resumable jobs that write Gram matrices and features: one runner for every kind of `Work`."""

@@ -1,4 +1,4 @@
-"""Features as the work of a job: φ with φ(x)·φ(z) ≈ a kernel, of every row of a dataset."""
+"""Features as the work of a job: φ with φ(x)·φ(z) ≈ a kernel, for every row of a dataset."""
 
 import dataclasses
 import math
@@ -16,31 +16,31 @@ from linearized.settings.operations import refuse_endless_embedding
 from linearized.settings.run_settings import ShardSettings
 from linearized.storage.manifest import FEATURES, Band, Kind, Manifest
 
-LEAST_ROWS = 8  # of a tile
+LEAST_ROWS = 8  # smallest number of rows of a tile
 
 
 @dataclasses.dataclass(frozen=True)
 class EmbedSettings(ShardSettings, EmbeddingSettings):
-    """Settings of `python -m kernel_gen.embed`, with the code behind the name of the features."""
+    """Settings of `python -m kernel_gen.embed`, with access to the code of the features."""
 
     def build(self):
-        """Return φ of the rows of the dataset. Raises `UserError` where it does not fit the data."""
+        """Return φ for the rows of the dataset. Raises `UserError` if it does not fit the data."""
         return NAMES.load(self.features).build(self, self.described().image_shape, self.dim())
 
     def work(self) -> Work:
-        """See `JobSettings`."""
+        """Return the work of the features on the dataset."""
         return FeatureWork(self.build())
 
     def refuse_large(self) -> None:
-        """See `JobSettings`."""
+        """Raise `UserError` if the features need more memory than this machine has."""
         refuse_large_embedding(self, self.described().image_shape, self.dim())
 
     def amount(self) -> int:
-        """See `JobSettings`."""
+        """Return the number of rows."""
         return sum(self.row_counts().values())
 
     def refuse_endless(self, amount: float) -> None:
-        """See `JobSettings`."""
+        """Raise `UserError` if this machine cannot embed this number of rows in a month."""
         refuse_endless_embedding(self, amount)
 
 
@@ -48,7 +48,8 @@ class FeatureWork(Work):
     """Rows of φ. A tile is a few batches of φ, so that its numbers do not depend on the division into tiles.
 
     Args:
-        features: Maps rows (n, d) to (n, m); has `dim` m, `dtype`, `scale`, and `batch`, the rows computed together.
+        features: Maps rows (n, d) to (n, m); has `dim` m, `dtype`, `scale`, and `batch`, the number of rows computed
+            together.
     """
 
     kind: Kind = FEATURES
@@ -58,23 +59,26 @@ class FeatureWork(Work):
         self.tile = features.batch * math.ceil(LEAST_ROWS / features.batch)
 
     def prepare(self, dataset: Dataset) -> None:
-        """See `Work`."""
+        """Receive the rows of the dataset."""
         super().prepare(dataset)
         self._splits = dataset.splits()
 
     def good_number(self, rows: Mapping[str, int]) -> int:
-        """See `Work`."""
+        """Return the default number of shards of features."""
         return good_number_of_features(rows, self.dim * self.dtype.itemsize)
 
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
-        """See `Work`."""
+        """Return the bands of each shard, see `jobs.tiles.divide_features`."""
         return divide_features(rows, num_shards)
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """See `Work`. Folders that were begun before there were tiles of features describe tiles of one row."""
+        """Return the tiles of a shard, see `jobs.tiles.feature_tiles`.
+
+        Manifests from before there were tiles of features give a tile of one row, which is ignored.
+        """
         return feature_tiles(manifest, shard, self.tile)
 
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
-        """See `Work`."""
+        """Return a function that computes the features of the rows of a tile."""
         x = self._splits[tile.band.block].x[tile.start : tile.stop]
         return lambda: self._features(x)

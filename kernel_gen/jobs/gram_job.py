@@ -1,4 +1,4 @@
-"""Entries of a Gram matrix as the work of a job: a kernel on the rows of a dataset."""
+"""Gram matrix entries as the work of a job: a kernel on the rows of a dataset."""
 
 import dataclasses
 import threading
@@ -22,26 +22,26 @@ from linearized.storage.manifest import GRAM, Band, Kind, Manifest
 
 @dataclasses.dataclass(frozen=True)
 class KernelJobSettings(GramSettings):
-    """A kernel on a dataset, with the code behind its name."""
+    """A kernel on a dataset, with access to the code of the kernel."""
 
     def build(self, image_shape: tuple[int, int, int] | None) -> Kernel:
-        """Return the kernel that they name. Raises `UserError` where it does not fit the data."""
+        """Return the kernel of these settings. Raises `UserError` if it does not fit the data."""
         return KERNELS.load(self.kernel).build(self, image_shape)
 
     def work(self) -> Work:
-        """See `JobSettings`."""
+        """Return the work of the kernel on the dataset."""
         return GramWork(self.build(self.described().image_shape))
 
     def refuse_large(self) -> None:
-        """See `JobSettings`."""
+        """Raise `UserError` if the kernel needs more memory than this machine has."""
         refuse_large_kernel(self)
 
     def amount(self) -> int:
-        """See `JobSettings`."""
+        """Return the number of pairs."""
         return gram_pairs(self.row_counts())
 
     def refuse_endless(self, amount: float) -> None:
-        """See `JobSettings`."""
+        """Raise `UserError` if this machine cannot compute this number of pairs in a month."""
         refuse_endless_kernel(self, amount)
 
 
@@ -51,38 +51,41 @@ class GramJobSettings(ShardSettings, KernelJobSettings):
 
 
 class GramWork(Work):
-    """k between the train rows, and between validation or test rows and the train rows."""
+    """The kernel between the train rows, and between validation or test rows and the train rows."""
 
     kind: Kind = GRAM
 
     def __init__(self, kernel: Kernel):
         self.kernel, self.dtype, self.scale = kernel, np.dtype(kernel.dtype), kernel.scale
         self.tile, self.own_threads = kernel.tile, kernel.own_threads
-        self._band: tuple[Band, Any] | None = None  # the one at work, and its rows
+        self._band: tuple[Band, Any] | None = None  # the current band and its prepared rows
         self._columns: _Columns | None = None
         self._warned = False
 
     def prepare(self, dataset: Dataset) -> None:
-        """See `Work`."""
+        """Receive the rows of the dataset and set the kernel's open parameters from the train rows."""
         super().prepare(dataset)
         self._splits = dataset.splits()
         self.kernel = self.kernel.on(dataset.train.x)
-        self.tile = self.kernel.tile  # which may depend on the rows
+        self.tile = self.kernel.tile  # may depend on the rows
 
     def good_number(self, rows: Mapping[str, int]) -> int:
-        """See `Work`."""
+        """Return the default number of shards for the kernel's tiles."""
         return good_number(rows, self.tile, self.dtype.itemsize)
 
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
-        """See `Work`."""
+        """Return the bands of each shard, see `jobs.tiles.divide`."""
         return divide(rows, num_shards, self.tile)
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """See `Work`."""
+        """Return the tiles of a shard, see `jobs.tiles.tiles`."""
         return tiles(manifest, shard)
 
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
-        """See `Work`. The rows of a band are prepared once, and only those of the latest band are kept."""
+        """Return a function that computes the entries of a tile.
+
+        The rows of a band are prepared once, and only those of the latest band are kept.
+        """
         if self._columns is None:
             x = self._splits["train"].x
             self._columns = _Columns(self.kernel, x, len(x) if self.kernel.on_demand else manifest.tile)
@@ -101,7 +104,7 @@ class GramWork(Work):
         return compute
 
     def _warn(self, words: str) -> None:
-        """Log a warning, the first time that there is one."""
+        """Log a warning, once."""
         if words and not self._warned:
             self._warned = True
             logging.warning("%s", words)

@@ -1,4 +1,4 @@
-"""A job at work on one folder: its work, the description of its shards, and the state of each shard."""
+"""A job on one folder: its work, the description of its shards, and the state of each shard."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from linearized.storage.shards import check_shard, set_aside
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A folder of shards being made; `manifest` is its description, `title` names it in progress lines."""
+    """A folder of shards being computed; `manifest` is its description, `title` its name in progress lines."""
 
     folder: Path
     manifest: Manifest
@@ -27,7 +27,7 @@ class Job:
     title: str
 
     def tiles(self, shard: int) -> list[Tile]:
-        """Return the tiles of a shard in the order of computing."""
+        """Return the tiles of a shard in the order of computation."""
         return self.work.tiles(self.manifest, shard)
 
     def amount(self, shards: Iterable[int]) -> int:
@@ -39,15 +39,15 @@ class Job:
         return self.manifest.path(self.folder, shard)
 
     def lock(self, shard: int) -> Path:
-        """Return the path of the file that a process holds while it makes a shard."""
+        """Return the path of the file that a process locks while it computes a shard."""
         return self.path(shard).with_suffix(".lock")
 
     def problem(self, shard: int) -> str | None:
-        """Return what is wrong with a shard, see `check_shard`."""
+        """Return the problem with a shard, or None, see `check_shard`."""
         return check_shard(self.path(shard), self.manifest, shard)
 
     def clear(self, shard: int) -> bool:
-        """Set a bad file aside and return whether the shard is finished. To be called by the holder of its lock."""
+        """Set a bad file aside and return whether the shard is finished. Only the holder of its lock may call this."""
         problem = self.problem(shard)
         if problem is not None and problem != "missing":
             set_aside(self.path(shard), problem)
@@ -55,20 +55,21 @@ class Job:
 
 
 def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
-    """Load the data, prepare the work, and write the description of the folder or agree with the one that is there.
+    """Load the data, prepare the work, and write the folder's manifest or compare it with the existing one.
 
-    Data of the user's own, which may be refused, are loaded before the work imports a framework.
+    User-provided data, which may be refused, are loaded before the work imports a framework.
 
     Args:
-        shard: The only one that is asked for; -1: all.
+        settings: Settings of the job.
+        shard: Number of the only requested shard; -1: all.
 
-    Raises `UserError` where the folder holds something else or is divided otherwise, and for a shard out of range.
-    Nothing is written then.
+    Raises `UserError` if the folder holds something else or is divided otherwise, and for a shard out of range. Nothing
+    is written in that case.
     """
     folder = settings.path()
     tidy(folder)
     dataset = load_preprocessed(settings, settings.noise_ind) if settings.data else None
-    work = settings.work()  # before published data, which take long: it may refuse the settings
+    work = settings.work()  # before published data, which load slowly, because it may refuse the settings
     there = kind_of(folder)
     if there not in (None, work.kind):
         raise UserError(f"{folder} holds {there.phrase}, not {work.kind.phrase}. Give another --folder.")

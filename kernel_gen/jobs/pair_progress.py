@@ -1,4 +1,4 @@
-"""Share done, speed and time left: a live line on a terminal, a log line every half minute elsewhere."""
+"""Share done, speed and remaining time: a live line on a terminal, otherwise a log line every half minute."""
 
 import contextlib
 import time
@@ -8,22 +8,22 @@ from linearized.base.progress import LOG_EVERY, LiveLine, Logged, Part, clock, t
 
 
 class Rate:
-    """Counts pairs, or what `unit` names; those found finished count as done and not as speed."""
+    """A counter of pairs, or of what `unit` names. Pairs of earlier runs count as done but not in the speed."""
 
     def __init__(self, total: int, unit: str = "pairs"):
         self.unit, self.total, self.done, self.made, self.start = unit, total, 0, 0, time.monotonic()
 
     def found(self, pairs: int) -> None:
-        """Count pairs that an earlier run made."""
+        """Count pairs that an earlier run computed."""
         self.done += pairs
 
     def add(self, pairs: int) -> None:
-        """Count pairs made now."""
+        """Count pairs computed now."""
         self.done += pairs
         self.made += pairs
 
     def parts(self) -> list[Part]:
-        """Return the parts of the line: share, speed, time left."""
+        """Return the parts of the line: share, speed, remaining time."""
         speed = self.made / max(time.monotonic() - self.start, 1e-9)
         left = clock((self.total - self.done) / speed if speed else None)
         return [Part(f"{self.done / max(self.total, 1):.1%}"), Part(f"{speed:,.0f} {self.unit}/s", 1),
@@ -57,7 +57,7 @@ class _Live(Rate):
 
 @contextlib.contextmanager
 def pairs_line(what: str, total: int, unit: str = "pairs") -> Iterator[Rate]:
-    """Yield a `Rate` that shows itself."""
+    """Yield a `Rate` that displays itself on the terminal or in the log."""
     console = terminal()
     if console is None:
         yield _Logged(total, unit)

@@ -1,9 +1,9 @@
-"""A shard in the making: finished tiles survive a kill, are verified when the work goes on, and become the shard.
+"""Unfinished shards: finished tiles survive a kill, are verified when the job is resumed, and become the shard.
 
-The file has the layout of the finished shard, and an index at its end that says whose it is and where its bands lie
-(`linearized.base.seals`). The index alone is sealed until the shard is finished; tiles are judged by their own
-checksums, and what HDF5 has to say of them is written at the end. HDF5 therefore never opens a file that an earlier run
-left.
+The file has the layout of the finished shard, and an index at its end that identifies the shard and stores where its
+bands lie (`linearized.base.seals`). Only the index is sealed until the shard is finished; tiles are verified by their
+own checksums, and the HDF5 metadata about them is written at the end. Therefore HDF5 never opens a file that an earlier
+run left.
 """
 
 import hashlib
@@ -32,25 +32,27 @@ from linearized.storage.shards import (
     with_symmetric_corner,
 )
 
-TICK = np.uint64(2**32)  # added to a tile's CRC32 in the table: the tile is there
+TICK = np.uint64(2**32)  # added to a tile's CRC32 in the table to mark the tile as written
 _TICK_BYTES = 8
 
 
 class PartialShard:
-    """The file `*.part` beside a shard's place. Only the holder of the shard's lock may open one.
+    """The file `*.part` next to a shard's path. Only the holder of the shard's lock may open it.
 
     Attributes:
-        todo: Tiles that are not there yet.
+        todo: Tiles that are not yet written.
     """
 
     def __init__(self, path: Path, manifest: Manifest, shard: int, tiles: Sequence[Tile]):
-        """Open what an earlier run left and verify its tiles, or make a new file.
+        """Open the file of an earlier run and verify its tiles, or create a new file.
 
         Args:
-            path: Of the finished shard.
-            tiles: All of the shard. A file that was begun with others is of no use.
+            path: Path of the finished shard.
+            manifest: Description of the folder.
+            shard: Number of the shard.
+            tiles: All tiles of the shard. A file that was begun with other tiles is not used.
 
-        Raises OSError where the disk is full.
+        Raises OSError if the disk is full.
         """
         self._path, self._aside = path, partial_path(path)
         self._manifest, self._shard, self._tiles = manifest, shard, list(tiles)
@@ -70,9 +72,9 @@ class PartialShard:
         os.close(self._handle)
 
     def write(self, tile: Tile, block: np.ndarray) -> None:
-        """Write a tile, then tick it off: a kill in between costs this tile.
+        """Write a tile, then mark it as written: a kill in between loses only this tile.
 
-        Raises `UserError` for entries that are not finite, OSError where the disk is full.
+        Raises `UserError` for entries that are not finite, OSError if the disk is full.
         """
         refuse_not_finite(block, self._manifest, tile.band, tile.start, tile.left)
         if tile.on_diagonal:
@@ -85,9 +87,9 @@ class PartialShard:
         self._amount += tile.amount(self._manifest)
 
     def finish(self) -> None:
-        """Read all back, compare every tile with its sum, write the header, seal, sync, rename.
+        """Read the whole file back, compare every tile with its checksum, write the header, seal, sync and rename.
 
-        Raises OSError where the disk gave back other bytes; the next run computes those tiles again.
+        Raises OSError if the disk returned other bytes; the next run recomputes those tiles.
         """
         lost = [tile for tile in self._tiles if not self._there(tile)]
         if lost:
@@ -101,7 +103,7 @@ class PartialShard:
         sync(self._path.parent)
 
     def _write_header(self, sums: dict[Band, int], speed: float) -> None:
-        """Copy what HDF5 writes into a finished file without entries to where this file has it."""
+        """Copy the HDF5 metadata of a finished file without entries to the same offsets in this file."""
         with aside_folder(self._aside.parent) as folder:
             header = folder / "header.h5"
             create(header, self._manifest, self._shard, tiles=len(self._tiles), allocate=False)
@@ -117,12 +119,12 @@ class PartialShard:
                     _write(self._handle, file.read(stop - start), start)
 
     def _identity(self) -> str:
-        """A digest of everything that the entries and the layout of this file depend on."""
+        """Return a digest of everything that the entries and the layout of this file depend on."""
         about = [attributes(self._manifest, self._shard), self._tiles, h5py.version.hdf5_version]
         return hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def _resumed(self) -> Index | None:
-        """The index of what an earlier run left, or None where that cannot be used, which is logged."""
+        """Return the index of the file of an earlier run, or None if it cannot be used, which is logged."""
         try:
             index = read_index(self._aside, finished=False)
         except FileNotFoundError:
@@ -145,12 +147,12 @@ class PartialShard:
             about = {"identity": self._identity(), "tiles": table, "count": len(self._tiles)}
             write_index(self._aside, size, found, about)
         except OSError:
-            self._aside.unlink(missing_ok=True)  # the space that it took already
+            self._aside.unlink(missing_ok=True)  # frees the space that the file already takes
             raise
         return read_index(self._aside, finished=False)
 
     def _rows(self, tile: Tile) -> Iterator[int]:
-        """Where each row of a tile begins in the file."""
+        """Yield the offset in the file of each row of a tile."""
         width, size = self._manifest.shape(tile.band)[1], np.dtype(self._manifest.dtype).itemsize
         first = (tile.start - tile.band.start) * width + tile.left - self._manifest.left(tile.band)
         return (self._parts[tile.band].offset + (first + row * width) * size for row in range(tile.stop - tile.start))
@@ -162,7 +164,7 @@ class PartialShard:
         return int.from_bytes(os.pread(self._handle, _TICK_BYTES, self._tick_offset(tile)), "little")
 
     def _there(self, tile: Tile) -> bool:
-        """Return whether a tile is ticked off and its bytes have the sum that they were written with."""
+        """Return whether a tile is marked as written and its bytes have the checksum with which they were written."""
         tick = self._tick(tile)
         if tick < TICK:
             return False
@@ -173,7 +175,7 @@ class PartialShard:
 
 
 def _write(handle: int, content: bytes | np.ndarray, offset: int) -> None:
-    """Write all of `content` at a place of a file. Raises OSError where the disk is full."""
+    """Write all of `content` at an offset of a file. Raises OSError if the disk is full."""
     rest = memoryview(content).cast("B")
     while len(rest):
         count = os.pwrite(handle, rest, offset)
@@ -181,12 +183,12 @@ def _write(handle: int, content: bytes | np.ndarray, offset: int) -> None:
 
 
 def partial_path(path: Path) -> Path:
-    """Return where the shard `path` lies while it is made."""
+    """Return the path of the shard `path` while it is computed."""
     return path.with_suffix(".part")
 
 
 def share_done(path: Path) -> float | None:
-    """Return the share of tiles of a shard in the making that are ticked off; None without a readable partial file."""
+    """Return the share of the tiles of an unfinished shard that are written; None without a readable partial file."""
     try:
         index = read_index(partial_path(path), finished=False)
         if index is None:

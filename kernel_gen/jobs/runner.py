@@ -1,4 +1,4 @@
-"""The runner of sharded jobs: tiles on all cores; a finished shard is skipped, a half one goes on where it was."""
+"""The runner of sharded jobs: computes tiles on all cores, skips finished shards and resumes unfinished ones."""
 
 import collections
 import contextlib
@@ -25,21 +25,21 @@ from linearized.storage.shard_folder import refusals_undone
 
 
 def plan(config: RunnerSettings) -> list[int]:
-    """Return the shards still to do. Bad ones are set aside first, so that nothing takes them for finished."""
+    """Return the shards still to compute. Bad shards are set aside first, so that they are not read as finished."""
     return _plan(open_job(config))
 
 
 def shard_commands(config: RunnerSettings) -> list[str]:
-    """Return the commands that make the shards still to do, in any order, on any machine that sees the same folders."""
+    """Return the commands that compute the unfinished shards, in any order, on any machine with the same folders."""
     job = open_job(config)
     extra = "".join(f" --{name}={value:g}" for name in ("threads", "wait") if (value := getattr(config, name)))
-    folder = str(config.path().absolute())  # another machine starts elsewhere
+    folder = str(config.path().absolute())  # absolute, because another machine may run it in another folder
     command = dataclasses.replace(config, num_shards=len(job.manifest.shards), folder=folder).command()
     return [f"{command}{extra} --shard={shard}" for shard in _plan(job)]
 
 
 def make_or_list(config: RunnerSettings) -> None:
-    """Make shards and print how many, or, with `--list`, print the commands that make them."""
+    """Compute shards and print their number, or, with `--list`, print the commands that compute them."""
     if config.list:
         print("\n".join(shard_commands(config)))
     else:
@@ -47,15 +47,16 @@ def make_or_list(config: RunnerSettings) -> None:
 
 
 def run(config: RunnerSettings) -> list[int]:
-    """Make the shard, or all that are not there. Returns those made now; finished ones are left alone.
+    """Compute the requested shard, or all missing ones, and return those computed now; finished ones are not changed.
 
-    Raises `UserError` for what a user can mend: another process on the shard, a full disk, entries that are not
-    finite. What was finished before is kept, and the same command goes on; a refusal leaves nothing else behind.
+    Raises `UserError` for errors that a user can correct: another process on the shard, a full disk, entries that are
+    not finite. Shards finished before are kept, and the same command resumes the job; an error leaves nothing else
+    behind.
     """
     if not config.wait:
         _refuse_busy(config)
     config.refuse_large()
-    if kind_of(config.path()) is None:  # else some shards may be there
+    if kind_of(config.path()) is None:  # otherwise some shards may be finished
         config.refuse_endless(config.amount() / (1 if config.shard < 0 else config.num_shards or math.inf))
     with refusals_undone(config.path()):
         job = open_job(config, shard=config.shard)
@@ -65,13 +66,15 @@ def run(config: RunnerSettings) -> list[int]:
 
 
 def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0) -> list[int]:
-    """Make shards of a job. Returns those made now.
+    """Compute shards of a job and return those computed now.
 
     Args:
-        threads: Tiles that are computed side by side; 0: one for each core.
+        job: The job.
+        shards: Numbers of the shards.
+        threads: Number of tiles computed in parallel; 0: one for each core.
         wait: Seconds to wait for another process that is at work on a shard.
 
-    Raises `TryLater` if other processes are at work on shards, after making the others; `UserError` as `run`.
+    Raises `TryLater` if other processes are at work on shards, after computing the others; `UserError` as `run`.
     """
     made, busy = [], []
     with pairs_line(job.title, job.amount(shards), job.manifest.kind.unit) as rate:
@@ -93,7 +96,7 @@ def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0
 
 
 def _refuse_busy(config: RunnerSettings) -> None:
-    """Raise `Busy`, before data are loaded, if other processes are at work on all that is to do."""
+    """Raise `Busy`, before data are loaded, if other processes are at work on all shards that remain."""
     folder = config.path()
     if kind := kind_of(folder):
         manifest = load_manifest(folder, kind)
@@ -108,13 +111,13 @@ def _plan(job: Job) -> list[int]:
         for shard, problem in zip(shards, pool.map(job.problem, shards), strict=True):
             if problem is not None:
                 todo.append(shard)
-                with contextlib.suppress(Busy), held(job.lock(shard)):  # busy: another process makes it already
+                with contextlib.suppress(Busy), held(job.lock(shard)):  # busy: another process is computing it
                     job.clear(shard)
     return todo
 
 
 def _make(job: Job, shard: int, threads: int, rate: Rate) -> bool:
-    """Make a shard whose lock is held. Returns False where it was there."""
+    """Compute a shard whose lock is held, and return False if it was already finished."""
     path, every = job.path(shard), job.tiles(shard)
     amount = sum(tile.amount(job.manifest) for tile in every)
     if job.clear(shard):
@@ -139,7 +142,7 @@ def _make(job: Job, shard: int, threads: int, rate: Rate) -> bool:
 
 
 def computed(job: Job, todo: Sequence[Tile], threads: int) -> Iterator[tuple[Tile, np.ndarray]]:
-    """Yield each tile and its entries, in order; `threads` of them are at work, and as many wait to be written."""
+    """Yield each tile and its entries, in order; `threads` tiles are computed while as many wait to be written."""
     if not todo:
         return
     inside, threads = (threads, 1) if job.work.own_threads else (1, threads)
@@ -158,7 +161,7 @@ def computed(job: Job, todo: Sequence[Tile], threads: int) -> Iterator[tuple[Til
 
 
 def _explained(error: OSError, job: Job, shard: int) -> Exception:
-    """Return a full disk as a `UserError`; other errors as they are."""
+    """Return a `UserError` for a full disk, and other errors unchanged."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return error
     size = sum(np.prod(job.manifest.shape(band)) for band in job.manifest.shards[shard])

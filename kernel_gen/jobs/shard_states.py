@@ -18,9 +18,10 @@ class ShardState(NamedTuple):
     """The state of a shard.
 
     Attributes:
-        word: finished, at work, begun, missing, damaged or foreign.
+        shard: Number of the shard.
+        word: "finished", "at work", "begun", "missing", "damaged" or "foreign".
         detail: More in words, or "".
-        speed: Pairs, or rows of features, per second when it was made.
+        speed: Pairs, or rows of features, per second when the shard was computed.
     """
 
     shard: int
@@ -30,7 +31,7 @@ class ShardState(NamedTuple):
 
 
 def states(folder: Path, manifest: Manifest) -> list[ShardState]:
-    """Return the state of each shard, checksums compared."""
+    """Return the state of each shard, after comparing checksums."""
     return [_state(manifest.path(folder, shard), manifest, shard) for shard in range(len(manifest.shards))]
 
 
@@ -49,7 +50,7 @@ def _state(path: Path, manifest: Manifest, shard: int) -> ShardState:
 
 
 def report(folder: Path) -> str:
-    """Return the state of a folder as text: counts, then a line for each shard that is not finished."""
+    """Return the state of a folder as text: counts, then one line for each shard that is not finished."""
     manifest = load_manifest(folder, kind_of(folder) or GRAM)
     tidy(folder)
     found = states(folder, manifest)

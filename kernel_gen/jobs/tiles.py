@@ -1,8 +1,9 @@
-"""Division of the work: rows into shards that cost the same, shards into bands, bands into tiles.
+"""Division of the work: rows into shards of equal cost, shards into bands, bands into tiles.
 
-Features cost the same for every row, so that a shard has a run of rows of each block. In a Gram matrix row i of the
-triangle has n - i entries and row n-1-i has i + 1: a pair of them costs n + 1 whatever i. So a shard has a range of
-rows of the upper half, the mirrored range of the lower half, and its share of the test and validation rows.
+Features cost the same for every row, so a shard has a run of rows of each block. In a Gram matrix, row i of the
+triangle has n - i entries and row n-1-i has i + 1, so that a pair of them costs n + 1 for every i. Therefore a shard
+has a range of rows of the upper half, the mirrored range of the lower half, and its share of the test and validation
+rows.
 """
 
 import math
@@ -12,13 +13,13 @@ from typing import NamedTuple
 from linearized.base.errors import UserError
 from linearized.storage.manifest import Band, Manifest
 
-MOST_SHARDS = 250  # as published, where the shards do not get too large
+MOST_SHARDS = 250  # as published; more are used if shards would be larger than SHARD_BYTES
 SHARD_BYTES = 2**30
-FEATURE_BYTES = 2**26  # of a shard of features, about
+FEATURE_BYTES = 2**26  # approximate size of a shard of features
 
 
 class Tile(NamedTuple):
-    """Rows [start, stop) and columns [left, right) of a band, which are computed and written at once.
+    """Rows [start, stop) and columns [left, right) of a band, which are computed and written together.
 
     Attributes:
         on_diagonal: Whether it is a square on the diagonal of a Gram matrix.
@@ -33,7 +34,7 @@ class Tile(NamedTuple):
 
     @property
     def entries(self) -> int:
-        """How many numbers it holds."""
+        """Number of entries."""
         return (self.stop - self.start) * (self.right - self.left)
 
     def amount(self, manifest: Manifest) -> int:
@@ -42,7 +43,7 @@ class Tile(NamedTuple):
 
 
 def good_number(rows: Mapping[str, int], tile: int, itemsize: int) -> int:
-    """Return the number of shards: two bands of `tile` rows each, at most 250, unless they were larger than 1 GiB."""
+    """Return the default number of shards: two bands of `tile` rows in each, at most 250 unless they exceed 1 GiB."""
     n = rows["train"]
     entries = n * n // 2 + n * (sum(rows.values()) - n)
     wanted = min(math.ceil(n / (2 * tile)), MOST_SHARDS)
@@ -54,8 +55,10 @@ def divide(rows: Mapping[str, int], num_shards: int, tile: int) -> tuple[tuple[B
 
     Args:
         rows: Rows of each block: train n, validation, test.
+        num_shards: Number of shards.
+        tile: Largest number of rows of a band.
 
-    Raises `UserError` where a shard would have no pair of train rows.
+    Raises `UserError` if a shard would have no pair of train rows.
     """
     n = rows["train"]
     half = math.ceil(n / 2)
@@ -70,26 +73,28 @@ def _bands(rows: Mapping[str, int], num_shards: int, tile: int, shard: int) -> t
     n = rows["train"]
     half = math.ceil(n / 2)
     start, stop = half * shard // num_shards, half * (shard + 1) // num_shards
-    ranges = [("train", start, stop), ("train", max(n - stop, half), n - start)]  # the middle row of an odd n once
+    ranges = [("train", start, stop), ("train", max(n - stop, half), n - start)]  # the middle row of an odd n only once
     for block in sorted(set(rows) - {"train"}):
         ranges.append((block, rows[block] * shard // num_shards, rows[block] * (shard + 1) // num_shards))
     return tuple(Band(block, *cut) for block, start, stop in ranges for cut in _cuts(start, stop, tile))
 
 
 def _cuts(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
-    """Even parts of [start, stop), of at most `most` rows."""
+    """Yield parts of [start, stop) of nearly equal size, with at most `most` rows each."""
     parts = math.ceil((stop - start) / most)
     for part in range(parts):
         yield start + (stop - start) * part // parts, start + (stop - start) * (part + 1) // parts
 
 
 def tiles(manifest: Manifest, shard: int, run: int = 0) -> list[Tile]:
-    """Return the tiles of a shard of a Gram matrix in the order of computing.
+    """Return the tiles of a shard of a Gram matrix in the order of computation.
 
     The first tile of a train band is the square on the diagonal. Each of the others lies within one run of columns,
     counted from 0, which are prepared together.
 
     Args:
+        manifest: Description of the folder.
+        shard: Number of the shard.
         run: Columns of a run; 0: `manifest.tile`.
     """
     run = run or manifest.tile
@@ -107,7 +112,7 @@ def tiles(manifest: Manifest, shard: int, run: int = 0) -> list[Tile]:
 
 
 def good_number_of_features(rows: Mapping[str, int], row_bytes: int) -> int:
-    """Return the number of shards of about `FEATURE_BYTES`."""
+    """Return the default number of shards, each of about `FEATURE_BYTES`."""
     return min(max(1, sum(rows.values()) * row_bytes // FEATURE_BYTES), rows["train"])
 
 

@@ -1,4 +1,4 @@
-"""Verification of finished shards: what was stored is compared with what is computed again for random rows."""
+"""Verification of finished shards: stored numbers are compared with recomputed ones for random rows."""
 
 import dataclasses
 from pathlib import Path
@@ -15,20 +15,23 @@ from linearized.data.loading import load_preprocessed
 from linearized.storage.manifest import FEATURES, GRAM, Manifest, kind_of, load_manifest, refuse_changed_code
 from linearized.storage.shards import Stored, check_shard, read_header
 
-TOLERANCE = {"float32": 5e-4, "float64": 1e-7}  # of near-duplicates, whose correlation's last digits decide
+# Largest relative errors; they occur at near-duplicates, where the last digits of the correlation matter
+TOLERANCE = {"float32": 5e-4, "float64": 1e-7}
 
 
 def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]:
-    """Recompute a part of finished shards.
+    """Recompute a part of the finished shards.
 
-    Of a Gram matrix: entries of random rows and columns in float64, the diagonal included; errors are relative to
-    √(k(x,x) k(z,z)). Of features: random rows, together with those of their tiles; errors are relative to ‖φ(x)‖.
+    For a Gram matrix: entries of random rows and columns in float64, including the diagonal; errors are relative to
+    √(k(x,x) k(z,z)). For features: random rows, together with those of their tiles; errors are relative to ‖φ(x)‖.
 
     Args:
-        count: Rows of each block, and columns.
+        folder: Folder of the shards.
+        count: Number of rows of each block, and of columns.
+        seed: Random-number seed of the rows and columns.
 
-    Returns: How many entries (or rows) were compared, and the worst error. Raises `UserError` if there is nothing to
-    compare, or if the dataset is no longer the one that the shards were made from.
+    Returns: The number of entries (or rows) compared, and the largest error. Raises `UserError` if no shard is
+    finished, or if the dataset is no longer the one from which the shards were computed.
     """
     manifest, random = load_manifest(folder, kind_of(folder) or GRAM), np.random.default_rng(seed)
     features = manifest.kind is FEATURES
@@ -49,7 +52,7 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
 
 
 def tolerance(manifest: Manifest) -> float:
-    """Return the largest relative error that is rounding: of the entries' type, or of the kernel's own `PRECISION`."""
+    """Return the largest relative error due to rounding, for the entries' type or the kernel's own `PRECISION`."""
     kernel = KERNELS.load(manifest.settings["kernel"])
     return TOLERANCE[getattr(kernel, "PRECISION", manifest.dtype)]
 
@@ -67,7 +70,7 @@ def _finished(folder: Path, manifest: Manifest, block: str) -> list[Stored]:
 
 
 def _chosen(bands: list[Stored], count: int, random: np.random.Generator) -> list[tuple[Stored, int]]:
-    """Return `count` random rows with their bands, in as many bands as there are."""
+    """Return `count` random rows with their bands, from as many different bands as possible."""
     chosen = [bands[i] for i in random.permutation(len(bands))[:count]]
     chosen += [bands[i] for i in random.integers(len(bands), size=count - len(chosen))] if bands else []
     return [(stored, int(random.integers(stored.band.start, stored.band.stop))) for stored in chosen]

@@ -1,7 +1,7 @@
-"""What a sharded job computes, behind one protocol: entries of a Gram matrix, features, or entries read from files.
+"""The computation of a sharded job behind one interface: Gram matrix entries, features, or entries read from files.
 
-`runner` knows how a job is divided into shards, resumed and shown; a `Work` knows what the numbers are. The settings of
-a command give its `Work` and name its folder.
+`runner` divides a job into shards, resumes it and shows its progress; a `Work` computes the numbers. The settings of a
+command create its `Work` and name its folder.
 """
 
 import abc
@@ -20,13 +20,13 @@ class Work(abc.ABC):
     """Numbers of a dataset that are computed tile by tile.
 
     Attributes:
-        kind: What the folder holds.
-        dtype: Of the entries.
-        scale: In which the inputs are: "input" or "stax".
+        kind: Kind of the folder's contents.
+        dtype: Data type of the entries.
+        scale: Scale of the inputs: "input" or "stax".
         tile: See `Manifest`.
         dim: See `Manifest`.
-        own_threads: Whether a tile takes all cores by itself; otherwise tiles are computed side by side.
-        rows: Rows of each block of the dataset, once `prepare` was called.
+        own_threads: Whether a tile uses all cores itself; otherwise tiles are computed in parallel.
+        rows: Number of rows of each block of the dataset, available after `prepare`.
     """
 
     kind: Kind
@@ -38,20 +38,20 @@ class Work(abc.ABC):
     rows: dict[str, int]
 
     def prepare(self, dataset: Dataset) -> None:
-        """Take the rows of a dataset, before anything is written. Raises `UserError` if they do not fit."""
+        """Receive the rows of a dataset, before anything is written. Raises `UserError` if they do not fit."""
         self.rows = {name: len(split) for name, split in dataset.splits().items()}
 
     @abc.abstractmethod
     def good_number(self, rows: Mapping[str, int]) -> int:
-        """Return the number of shards where none is asked for."""
+        """Return the default number of shards."""
 
     @abc.abstractmethod
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
-        """Return the bands of each shard. Raises `UserError` for a number that cannot be."""
+        """Return the bands of each shard. Raises `UserError` for an impossible number of shards."""
 
     @abc.abstractmethod
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """Return the tiles of a shard in the order of computing; they cover each entry of each band once."""
+        """Return the tiles of a shard in the order of computation; they cover each entry of each band once."""
 
     @abc.abstractmethod
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
@@ -76,29 +76,29 @@ class JobSettings(Protocol):
         """Return the command line of these settings."""
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide the entries."""
+        """Return the settings that determine the entries."""
 
     def code(self) -> dict[str, str]:
-        """Return digests of the functions of the user's own that decide the entries, by setting."""
+        """Return digests of the user-defined functions that determine the entries, by setting."""
 
     def label(self) -> str:
-        """Return what is computed, in a word."""
+        """Return a short name of what is computed."""
 
     def work(self) -> Work:
-        """Return what they compute. Raises `UserError` where the settings do not fit the dataset."""
+        """Return the `Work` of these settings. Raises `UserError` if the settings do not fit the dataset."""
 
     def refuse_large(self) -> None:
-        """Raise `UserError` if what the work needs does not fit in the memory of this machine."""
+        """Raise `UserError` if the memory that the work needs exceeds that of this machine."""
 
     def amount(self) -> int:
-        """Return the work of all shards, in pairs or rows, as far as settings say it; 0 where only files can."""
+        """Return the work of all shards, in pairs or rows, from the settings alone; 0 if only files determine it."""
 
     def refuse_endless(self, amount: float) -> None:
-        """Raise `UserError` if this machine cannot do so many pairs or rows in a month."""
+        """Raise `UserError` if this machine cannot compute this number of pairs or rows in a month."""
 
 
 class RunnerSettings(JobSettings, Protocol):
-    """Settings of a command that makes shards, see `linearized.settings.run_settings.ShardSettings`."""
+    """Settings of a command that computes shards, see `linearized.settings.run_settings.ShardSettings`."""
 
     shard: int
     wait: float

@@ -1,1 +1,1 @@
-"""Kernels, one a file, each with `build(settings, image_shape) -> Kernel`."""
+"""Kernels, one per module, each with `build(settings, image_shape) -> Kernel`."""

@@ -1,6 +1,6 @@
 """CNTK: kernels of convolutional networks (Myrtle-5, 7, 10, or plain convolutions with a head).
 
-ReLU networks take the fused kernel (`kernel_gen.cntk.fused`), others the recursion on whole covariances in JAX
+ReLU networks use the fused kernel (`kernel_gen.cntk.fused`), others the recursion on whole covariances in JAX
 (`kernel_gen.cntk.general_jax`).
 """
 
@@ -22,7 +22,7 @@ READS = reads("kind", "depth", "head", "activation", "weight_std", "bias_std", "
 
 
 def check(settings: KernelSettings) -> None:
-    """Raise `UserError` for a depth that no Myrtle network has and for weights of 0."""
+    """Raise `UserError` for a depth without a Myrtle network and for weights of 0."""
     if settings.head == "myrtle" and settings.depth not in MYRTLE_DEPTHS:
         raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {settings.depth}.")
     if not settings.weight_std > 0:
@@ -30,7 +30,7 @@ def check(settings: KernelSettings) -> None:
 
 
 def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None) -> None:
-    """Raise `UserError` for rows that are no images, or images whose sides the pools do not divide."""
+    """Raise `UserError` for rows that are not images, or images whose sides the pools do not divide."""
     side = 2**MYRTLE_POOLS
     if image_shape is None:
         raise UserError(
@@ -47,7 +47,7 @@ def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None
 def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> "Cntk":
     """Return the kernel of `settings.depth`, `settings.head` and `settings.kind` on images (height, width, channels).
 
-    Raises `UserError` where there are no images, or a pool does not divide them.
+    Raises `UserError` if there are no images, or a pool does not divide them.
     """
     if image_shape is None or len(image_shape) != 3 or min(image_shape) < 1:
         raise UserError(

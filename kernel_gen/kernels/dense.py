@@ -1,10 +1,10 @@
-"""The fully connected network of infinite width with any activation; `ntk` has the fused ReLU.
+"""The fully connected network of infinite width with any activation; `ntk` contains the fused version for ReLU.
 
     Σ ← w² x·z/d + b²,  Θ ← Σ                                          the first dense layer
     Θ ← w² Θ slope(Σ),  Σ ← w² dual(Σ) + b²,  Θ ← Θ + Σ                each activation with the dense layer after it
 
-The inner products go through BLAS and what follows through one compiled JAX function a layer. An entry and layer costs
-10 to 50 ns with a closed form, 4 operations a term with a Hermite series, microseconds with quadrature.
+The inner products are computed by BLAS and the rest by one compiled JAX function per layer. The cost per entry and
+layer is 10 to 50 ns with a closed form, 4 operations per term with a Hermite series, microseconds with quadrature.
 """
 
 import dataclasses
@@ -23,11 +23,12 @@ from linearized.base.shapes import Float, Float64
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """Rows with what each activation wants of them, and their own entries of the diagonal.
+    """Rows with the quantities that each activation needs of them, and their own entries of the diagonal.
 
     Attributes:
-        sides: One a layer: arrays whose last axis is that of the rows.
-        terms: One a layer, see `Activation.terms`.
+        rows: The rows with their squared norms.
+        sides: One entry for each layer: arrays whose last axis is that of the rows.
+        terms: One number for each layer, see `Activation.terms`.
         diagonal: k(x, x).
     """
 
@@ -45,7 +46,7 @@ class Layers:
 
 
 class DenseKernel(Kernel):
-    """The network of `num_layers` dense layers with the activation between them.
+    """The kernel of a network of `num_layers` dense layers with the activation between them.
 
     `given` is a name, a function or an `Activation`. The diagonal of `same` blocks is computed in float64. A prepared
     row takes 8 bytes for each layer and, where the activation is a Hermite series, 16 bytes for each of its terms (half
@@ -66,7 +67,10 @@ class DenseKernel(Kernel):
         self._sides = jax.jit(self.activation.rows, static_argnums=1)
 
     def prepare(self, x: np.ndarray) -> Layers:
-        """Raises `UserError` where the variance of a row is beyond what the activation can take."""
+        """Return the rows with the quantities of each layer.
+
+        Raises `UserError` if the variance of a row is beyond the range of the activation.
+        """
         rows = prepare_rows(x, self.dtype)
         variance = self._first_factor(rows.values.shape[1]) * rows.squares + self.bias_var
         tangent, sides, terms = variance, [], []
@@ -80,6 +84,7 @@ class DenseKernel(Kernel):
         return Layers(rows, tuple(sides), tuple(terms), tangent if self.kind == "ntk" else variance)
 
     def block(self, one: Layers, two: Layers, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
+        """Return the kernel between two sets of prepared rows, (n1, n2)."""
         two = one if same else two
         same_width(one.rows.values, two.rows.values)
         products = one.rows.values @ two.rows.values.T
@@ -103,7 +108,7 @@ class DenseKernel(Kernel):
         return self.weight_var / (dim if self.scale == "stax" else 1)
 
     def _side(self, variance: Float64[np.ndarray, " n"], terms: int) -> Any:
-        """The activation's rows, computed in float64, a chunk at a time."""
+        """Return the activation's `rows`, computed in float64, one chunk at a time."""
         with jax.enable_x64(True):
             parts = [
                 jax.tree.map(lambda array: np.asarray(array, self.dtype), self._sides(variance[i : i + CHUNK], terms))

@@ -8,20 +8,22 @@ from linearized.settings.gram_settings import KernelSettings
 from linearized.settings.reads import ALWAYS, reads
 
 READS = reads("bandwidth")
-TRACE_GRID = True  # nothing is published of its ridges
+TRACE_GRID = True  # no ridges are published for it
 GRADIENTS = ALWAYS
 ROTATION_INVARIANT = ALWAYS
 
 
 class GaussianKernel(RadialKernel):
-    """exp(-r²/2), r = ‖x - z‖ / L."""
+    """The kernel exp(-r²/2) with r = ‖x - z‖ / L."""
 
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
+        """Return exp(-r²/2), overwriting r."""
         np.square(distances, out=distances)
         distances *= -0.5
         return np.exp(distances, out=distances)
 
     def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
+        """Return -exp(-r²/2)."""
         return -np.exp(-0.5 * np.square(distances))
 
 

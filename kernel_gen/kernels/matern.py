@@ -1,6 +1,7 @@
-"""MATERN: the Matérn kernels of smoothness 1.5 and 2.5 (Rasmussen & Williams 2006, eq. 4.17); of .5 it is LAPLACE.
+"""MATERN: the Matérn kernels of smoothness 1.5 and 2.5 (Rasmussen & Williams 2006, eq. 4.17); 0.5 is LAPLACE.
 
-With r = ‖x - z‖ / L they are (1 + √3 r) exp(-√3 r) and (1 + √5 r + 5r²/3) exp(-√5 r): once and twice differentiable.
+With r = ‖x - z‖ / L they are (1 + √3 r) exp(-√3 r) and (1 + √5 r + 5r²/3) exp(-√5 r), which are once and twice
+differentiable.
 """
 
 import math
@@ -13,7 +14,7 @@ from linearized.settings.gram_settings import KernelSettings
 from linearized.settings.reads import ALWAYS, reads
 
 READS = reads("bandwidth", "smoothness")
-TRACE_GRID = True  # nothing is published of its ridges
+TRACE_GRID = True  # no ridges are published for it
 GRADIENTS = ALWAYS
 ROTATION_INVARIANT = ALWAYS
 
@@ -26,6 +27,7 @@ class MaternKernel(RadialKernel):
         self.smoothness = smoothness
 
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
+        """Return the Matérn function of r; r is overwritten."""
         distances *= math.sqrt(2 * float(self.smoothness))
         decay = np.exp(-distances)
         if self.smoothness == "2.5":
@@ -35,6 +37,7 @@ class MaternKernel(RadialKernel):
         return decay
 
     def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
+        """Return the derivative of the Matérn function divided by r."""
         scaled = math.sqrt(2 * float(self.smoothness)) * distances
         decay = np.exp(-scaled)
         return -5 / 3 * (1 + scaled) * decay if self.smoothness == "2.5" else -3 * decay

@@ -1,15 +1,15 @@
 """NTK: the fully connected ReLU network of infinite width, its tangent kernel and its Gaussian process.
 
-Other activations are `kernels.dense`.
+Other activations are in `kernels.dense`.
 
 With w and b the standard deviations of weights and biases, and x·z/d for the inputs (x·z at scale "input"):
 
     Σ ← w² x·z/d + b²,  Θ ← Σ                                          the first dense layer
     Θ ← w² Θ κ₀(c)/2,   Σ ← w² ‖Σ‖ κ₁(c)/2 + b²,  Θ ← Θ + Σ            each ReLU with the dense layer after it
 
-where ‖Σ‖ = √(Σ(x,x) Σ(z,z)), c = Σ/‖Σ‖, κ₀(c) = 1 - arccos(c)/π and κ₁ as in `activations.relu` (Jacot et al. 2018;
-the parametrisation is that of neural_tangents.stax). The inner products go through BLAS and all that follows through
-one fused pass over each row of the block: about 40 operations an entry and layer, 1 ns, beside 2d.
+where ‖Σ‖ = √(Σ(x,x) Σ(z,z)), c = Σ/‖Σ‖, κ₀(c) = 1 - arccos(c)/π and κ₁ as in `activations.relu` (Jacot et al. 2018; the
+parametrisation is that of neural_tangents.stax). The inner products are computed by BLAS and everything else in one
+fused pass over each row of the block: about 40 operations per entry and layer, 1 ns, in addition to 2d.
 """
 
 import functools
@@ -28,18 +28,18 @@ from linearized.settings.reads import ALWAYS, reads, when
 READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "activation", "scale")
 GRADIENTS = when(activation="relu")
 ROTATION_INVARIANT = ALWAYS
-SNAP = 4  # roundings of |c| from 1 that are taken for 1, as in `activations.base.correlation`
-DEGREES = {"float32": 7, "float64": 18}  # of the polynomials for κ₀ and κ₁: see relu.polynomials
+SNAP = 4  # |c| within so many roundings of 1 is set to 1, as in `activations.base.correlation`
+DEGREES = {"float32": 7, "float64": 18}  # degrees of the polynomials for κ₀ and κ₁, see `relu.polynomials`
 
 
 class FullyConnected(DifferentiableKernel):
-    """The infinitely wide network of `num_layers` dense layers with ReLU between them.
+    """The kernel of an infinitely wide network of `num_layers` dense layers with ReLU between them.
 
-    Accuracy, relative to the largest entry of K and measured up to 20 layers and d = 784: where |c| < 0.999, entries
-    err by up to 6e-7 for each hidden layer in float32 and 2e-15 in float64. Near c = 1 a rounding ε of the inner
-    product is a rounding √(2ε) of the angle, in each hidden layer: NTKs of equal and nearly equal rows err by up to
-    3e-4 for each hidden layer in float32 and 2e-8 in float64, NNGPs by 1e-5 and 1e-14. The diagonal of `same` blocks
-    is exact. An input of zeros has correlation 0 with all others.
+    Accuracy, relative to the largest entry of K and measured up to 20 layers and d = 784: where `|c|` < 0.999, the
+    error of entries is up to 6e-7 for each hidden layer in float32 and 2e-15 in float64. Near c = 1 a rounding ε of the
+    inner product is a rounding √(2ε) of the angle, in each hidden layer: errors of NTKs of equal and nearly equal rows
+    are up to 3e-4 for each hidden layer in float32 and 2e-8 in float64, of NNGPs 1e-5 and 1e-14. The diagonal of `same`
+    blocks is exact. An input of zeros has correlation 0 with all others.
     """
 
     tile = 1024
@@ -54,14 +54,16 @@ class FullyConnected(DifferentiableKernel):
         self.dtype, self.scale = np.dtype(dtype), scale
 
     def prepare(self, x: np.ndarray) -> Rows:
+        """Return the rows in the kernel's dtype with their squared norms."""
         return prepare_rows(x, self.dtype)
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
+        """Return the kernel between two sets of rows, (n1, n2)."""
         two = one if same else two
         entries = inner_products(one, two)
         dim, number = one.values.shape[1], self.dtype.type
         stds = [np.sqrt(self._variances(rows.squares, dim)) for rows in (one, two)]
-        least = float(np.finfo(self.dtype).tiny) ** 0.5  # below it the product of two inverses overflows
+        least = float(np.finfo(self.dtype).tiny) ** 0.5  # for smaller ones the product of two inverses overflows
         inverses = [np.divide(1, std, out=np.zeros_like(std), where=std > least) for std in stds]
         vectors = [vector.astype(self.dtype) for vector in (*stds, *inverses)]
         factors = [number(factor) for factor in (self._first_factor(dim), self.weight_var, self.bias_var)]
@@ -71,7 +73,7 @@ class FullyConnected(DifferentiableKernel):
         return entries
 
     def gradients(self, points: Rows, rows: Rows, alpha: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "k m d"]:
-        """See `DifferentiableKernel` and `ntk_gradients`; in float64. Aligned rows have no derivative of the angle."""
+        """Return the gradients of `ntk_gradients`, in float64. Aligned rows have no derivative of the angle."""
         return ntk_gradients.gradients(
             points, rows, alpha, hidden=self.num_layers - 1, tangent=self.kind == "ntk",
             first=self._first_factor(points.values.shape[1]), weight_var=self.weight_var, bias_var=self.bias_var,
@@ -81,7 +83,7 @@ class FullyConnected(DifferentiableKernel):
         return self.weight_var / (dim if self.scale == "stax" else 1)
 
     def _variances(self, squares: Float64[np.ndarray, " n"], dim: int) -> Float64[np.ndarray, "hidden n"]:
-        """Σ(x, x) before each ReLU."""
+        """Return Σ(x, x) before each ReLU."""
         variances = np.empty((self.num_layers - 1, len(squares)))
         variance = self._first_factor(dim) * squares + self.bias_var
         for layer in variances:
@@ -90,7 +92,7 @@ class FullyConnected(DifferentiableKernel):
         return variances
 
     def _diagonal(self, squares: Float64[np.ndarray, " n"], dim: int) -> Float64[np.ndarray, " n"]:
-        """The entries at x = z, where κ₀ and κ₁ are 1."""
+        """Return the entries at x = z, where κ₀ and κ₁ are 1."""
         tangent = variance = self._first_factor(dim) * squares + self.bias_var
         for _ in range(self.num_layers - 1):
             variance = self.weight_var / 2 * variance + self.bias_var
@@ -100,9 +102,10 @@ class FullyConnected(DifferentiableKernel):
 
 @functools.cache
 def _fused(dtype: str):
-    """The pass over a block that turns x·z into kernel entries, compiled for `dtype`.
+    """Return the pass over a block that turns x·z into kernel entries, compiled for `dtype`.
 
-    Each polynomial is split in two: loops of up to 15 terms unroll, and only then do the entries go through in vectors.
+    Each polynomial is split in two, because only loops of up to 15 terms are unrolled, and only then are the entries
+    processed in vectors.
     """
     import numba
 
@@ -132,7 +135,7 @@ def _fused(dtype: str):
                 for j in range(len(sigma)):
                     cos = min(max(sigma[j] * (inverse * inverse2[j]), -one), one)
                     short = one - abs(cos)
-                    short = short if short > snap else zero  # equal rows, whose inner products are rounded apart
+                    short = short if short > snap else zero  # equal rows whose inner products differ by rounding
                     variable = one - two * short
                     angle = zero
                     for coefficient in angle_high:
@@ -158,9 +161,10 @@ def _fused(dtype: str):
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
-    """The kernel of the settings; images are rows to it.
+    """Return the kernel of the settings, which treats images as rows.
 
-    Published: raw inputs for one hidden layer with the ReLU, which is homogeneous; stax's for others.
+    The published scale is raw inputs for one hidden layer with the ReLU, which is homogeneous, and that of stax
+    otherwise.
     """
     scale, relu_net = settings.scale, name_of(settings.activation) == "relu"
     if scale == "published":

@@ -1,12 +1,12 @@
 """Gradients of expansions in ReLU networks of infinite width, in closed form.
 
-k(x, z) depends on p = x·z, s = ‖x‖² and ‖z‖² alone, so that its gradient in x is ∂k/∂p · z + 2 ∂k/∂s · x. Both
-derivatives go through the layers as the kernel does. With u and v the variances of x and z before a ReLU,
+k(x, z) depends on p = x·z, s = ‖x‖² and ‖z‖² alone, so its gradient in x is ∂k/∂p · z + 2 ∂k/∂s · x. Both
+derivatives are propagated through the layers as the kernel is. With u and v the variances of x and z before a ReLU,
 c = Σ/√(uv), κ₁' = κ₀ and κ₀' = 1/(π√(1 - c²)):
 
     d(√(uv) κ₁) = κ₀ dΣ + (√(uv) κ₁ - κ₀ Σ)/(2u) du,    dκ₀ = κ₀' (dΣ/√(uv) - c/(2u) du)
 
-where κ₀' has no bound at c = ±1; there it counts as 0.
+where κ₀' is unbounded at c = ±1; it is set to 0 there.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ import numpy as np
 from kernel_gen.rows import Rows
 from linearized.base.shapes import Float64
 
-ALIGNED = 1e-14  # of 1 - c²: the angle up to which two rows count as aligned, with no derivative of the angle
+ALIGNED = 1e-14  # largest 1 - c² at which two rows count as aligned; the derivative of their angle is set to 0
 
 
 @dataclasses.dataclass
 class _Slopes:
-    """An (m, n) quantity with its derivatives in p and in s."""
+    """An (m, n) quantity with its derivatives with respect to p and s."""
 
     value: np.ndarray
     by_product: np.ndarray
@@ -34,14 +34,18 @@ def gradients(
 ) -> Float64[np.ndarray, "k m d"]:  # fmt: skip
     """Return the gradients at `points` of Σ_i alpha_i k(x, x_i), for each output.
 
-    Costs 2mnd operations for the products and for each output, and about 60 mn for each hidden layer; memory about
-    100 mn bytes.
+    Costs 2mnd operations for the products and for each output, and about 60 mn for each hidden layer; memory about 100
+    mn bytes.
 
     Args:
+        points: The m points.
+        rows: The n rows x_i of the expansions.
+        alpha: Coefficients of the expansions, one column for each output.
         hidden: Number of ReLU layers.
         tangent: Whether the kernel is the tangent kernel.
         first: Factor of x·z in the first layer.
-        weight_var, bias_var: Variances of weights and biases.
+        weight_var: Variance of the weights.
+        bias_var: Variance of the biases.
     """
     x, z = points.values.astype(np.float64), rows.values.astype(np.float64)
     u, v = first * points.squares[:, None] + bias_var, first * rows.squares + bias_var

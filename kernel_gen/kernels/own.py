@@ -1,9 +1,10 @@
-"""A kernel of the user's own, named as `--kernel=package.module:function`, or given to `kernel_gen.gram`.
+"""A user-defined kernel, named as `--kernel=package.module:function`, or passed to `kernel_gen.gram`.
 
 The function takes two arrays of rows, (n1, d) and (n2, d), and returns the kernel between them, an array (n1, n2) of
-real numbers, in NumPy, JAX or whatever NumPy can read. Rows are float32 (float64 with `--dtype=float64`), contiguous
-and read-only; images are flattened. The function is called on blocks of rows, so that each entry may depend on its own
-two rows alone. K(x, z) must be K(z, x), and K(x, x) above 0. Calls come one at a time and may use all cores.
+real numbers, in NumPy, JAX or any type that NumPy can read. Rows are float32 (float64 with `--dtype=float64`),
+contiguous and read-only; images are flattened. The function is called on blocks of rows, so each entry may depend on
+its own two rows alone. K(x, z) must equal K(z, x), and K(x, x) must be above 0. Calls come one at a time and may use
+all cores.
 """
 
 import contextlib
@@ -23,30 +24,30 @@ from linearized.base.reading import one_line
 from linearized.base.shapes import Float
 from linearized.settings.gram_settings import KernelSettings
 
-TRACE_GRID = True  # nothing is published of its ridges
+TRACE_GRID = True  # no ridges are published for it
 SAMPLE = 16  # rows on which a function is checked before it is used
-TOLERANCE = {"float32": 1e-4, "float64": 1e-8}  # of the checks, relative to the largest entry of the sample
+TOLERANCE = {"float32": 1e-4, "float64": 1e-8}  # tolerances of the checks, relative to the largest entry of the sample
 
 
 class OwnKernel(Kernel):
-    """k(x, z) by a function of blocks of rows, see the module.
+    """The kernel k(x, z) of a function of blocks of rows, see the module.
 
     Args:
-        function: k(x1, x2).
+        function: The function k(x1, x2).
         text: The function's name in messages.
-        dtype: Of the rows and of the entries.
+        dtype: Data type of the rows and of the entries.
     """
 
     tile = 1024
     scale = "input"
-    own_threads = True  # the function may be unsafe in threads, and its matrix products take all cores
+    own_threads = True  # the function may not be thread-safe, and its matrix products use all cores
 
     def __init__(self, function: Callable[[Any, Any], Any], text: str, dtype: str = "float32"):
         self.function, self.text, self.dtype = function, text, np.dtype(dtype)
         self._checked, self._turn = False, threading.Lock()
 
     def prepare(self, x: np.ndarray) -> Float[np.ndarray, "n d"]:
-        """Return the rows in the kernel's precision. Raise `UserError` if the function is no kernel on the first."""
+        """Return the rows in the kernel's precision. Raises `UserError` if the function is no kernel on the first."""
         rows = finite_rows(x, self.dtype).view()
         rows.flags.writeable = False
         if not self._checked and len(rows):
@@ -57,7 +58,7 @@ class OwnKernel(Kernel):
     def block(
         self, one: Float[np.ndarray, "n1 d"], two: Float[np.ndarray, "n2 d"], *, same: bool = False
     ) -> Float[np.ndarray, "n1 n2"]:
-        """See `Kernel`. Raise `UserError` for an error in the function, and for another shape or type."""
+        """Return the function's values. Raises `UserError` for errors in the function and other shapes or types."""
         two = one if same else two
         same_width(one, two)
         if not len(one) or not len(two):
@@ -76,7 +77,7 @@ class OwnKernel(Kernel):
             return np.array(values, self.dtype)  # a copy: the function may keep what it returned
 
     def _precision(self) -> contextlib.AbstractContextManager:
-        """Return a context in which JAX, where it is loaded, computes in the kernel's precision."""
+        """Return a context in which JAX, if it is loaded, computes in the kernel's precision."""
         jax = sys.modules.get("jax")
         return contextlib.nullcontext() if jax is None else jax.enable_x64(self.dtype == np.float64)
 
@@ -104,10 +105,10 @@ class OwnKernel(Kernel):
 
 
 def own_kernel(function: Callable[[Any, Any], Any], dtype: str = "float32") -> OwnKernel:
-    """Return the kernel of a function that Python gives."""
+    """Return the kernel of a Python function."""
     return OwnKernel(function, getattr(function, "__name__", None) or shown(function), dtype)
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> OwnKernel:
-    """Return the kernel that `settings.kernel` refers to; images are rows to it."""
+    """Return the kernel that `settings.kernel` refers to; images are treated as rows."""
     return OwnKernel(load_function(settings.kernel), settings.kernel, settings.dtype)

@@ -1,13 +1,14 @@
 """PATCH: Gaussian kernels between whitened patches of two images, pooled over cells of positions.
 
 k(X, Z) is the mean over a grid of cells of the mean over pairs of positions p, q in a cell of exp(-‖x_p - z_q‖²/(2L²)):
-one layer of a convolutional kernel network (Mairal et al. 2014), which is a convolution of infinitely many filters, a
-nonlinearity and average pooling. Patches have their mean taken off, are divided by their contrast, and are whitened by
-the covariance of the train patches. Whitening is what makes kernels of patches work (Coates & Ng 2011; Thiry et al.,
-ICLR 2021; Shankar et al., ICML 2020), because natural patches differ most in directions that say least.
+one layer of a convolutional kernel network (Mairal et al. 2014), which is a convolution with infinitely many filters, a
+nonlinearity and average pooling. The mean of each patch is subtracted, and patches are divided by their contrast and
+whitened by the covariance of the train patches. Kernels of patches need whitening to be accurate (Coates & Ng 2011;
+Thiry et al., ICLR 2021; Shankar et al., ICML 2020), because natural patches vary most in the directions that carry
+least information.
 
 As the base of a recursive feature machine it has a metric on patches, learned from the average outer product of the
-gradients in single patches (Beaglehole et al., arXiv 2309.00570). Whitening is a metric too, so that the machine starts
+gradients in single patches (Beaglehole et al., arXiv 2309.00570). Whitening is also a metric, and the machine starts
 from it.
 """
 
@@ -31,18 +32,18 @@ if TYPE_CHECKING:
     from linearized.settings.gram_settings import RowSettings
 
 READS = reads("bandwidth", "patch_size", "patch_stride", "patch_cells", "patch_whitening")
-TRACE_GRID = True  # nothing is published of its ridges
+TRACE_GRID = True  # no ridges are published for it
 GRADIENTS = ALWAYS
 
-CONTRAST = 0.1  # of the mean variance of train patches, added to a patch's variance before it divides
-SHARE = 0.5  # of the median distance between train patches: the bandwidth where none is given
-IMAGES, DRAWN = 1000, 50_000  # train images, and patches of them, at most that the covariance is taken of
-PAIRS = 2**21  # of patches, whose kernel is held at once when gradients are taken
+CONTRAST = 0.1  # share of the mean variance of train patches that is added to a patch's variance before division
+SHARE = 0.5  # default bandwidth, as a share of the median distance between train patches
+IMAGES, DRAWN = 1000, 50_000  # largest numbers of train images, and of their patches, for the covariance
+PAIRS = 2**21  # pairs of patches whose kernel is in memory at once when gradients are computed
 
 
 @dataclasses.dataclass(frozen=True)
 class Patches:
-    """Patches of n images over the bandwidth, one array (n, positions, d) for each cell, and half their ‖x‖²."""
+    """Patches of n images divided by the bandwidth, one array (n, positions, d) for each cell, and half their ‖x‖²."""
 
     cells: list[Float[np.ndarray, "n p d"]]
     halves: list[Float[np.ndarray, "n p"]]
@@ -55,7 +56,7 @@ class Patches:
 
 
 def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None) -> None:
-    """Raise `UserError` for rows that are no images, and for patches and cells that they do not have."""
+    """Raise `UserError` for rows that are not images, and for images with too few patches for the cells."""
     if image_shape is None:
         raise UserError(
             f"PATCH needs images (height, width, channels), and the rows of {settings.data_name()} are none. Take a "
@@ -65,7 +66,7 @@ def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None
 
 
 def _positions(settings: KernelSettings, image_shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Return how many patches stand below and beside each other. Raises `UserError` for fewer than there are cells."""
+    """Return the numbers of patches along height and width. Raises `UserError` if there are fewer than cells."""
     size, stride, cells = settings.patch_size, settings.patch_stride, settings.patch_cells
     found = tuple((side - size) // stride + 1 if side >= size else 0 for side in image_shape[:2])
     if min(found) < cells:
@@ -84,12 +85,13 @@ class PatchKernel(DifferentiableKernel):
 
     Args:
         image_shape: (height, width, channels).
-        size, stride: Side of the patches, and the step from one to the next.
+        size: Side of the patches.
+        stride: Step from one patch to the next.
         cells: Cells of the pooling grid on each side.
         whitening: Added to the eigenvalues of the patches' covariance, relative to their mean, before its inverse root
-            is taken; 0: patches as they are.
-        bandwidth: L, in units of what whitening leaves; 0: half the median distance between train patches, see `on`.
-        dtype: Of the entries.
+            is computed; 0: patches are not whitened.
+        bandwidth: L, in units of the whitened patches; 0: half the median distance between train patches, see `on`.
+        dtype: Data type of the entries.
     """
 
     tile = 32
@@ -103,15 +105,15 @@ class PatchKernel(DifferentiableKernel):
     ):  # fmt: skip
         self.image_shape, self.size, self.stride, self.cells = tuple(image_shape), size, stride, cells
         self.whitening, self.bandwidth, self.dtype = whitening, bandwidth, np.dtype(dtype)
-        self.contrast = self.mean = self.matrix = None  # settled by the train rows
+        self.contrast = self.mean = self.matrix = None  # set by `settled` from the train rows
 
     @property
     def metric_shape(self) -> tuple[int, ...]:
-        """See `DifferentiableKernel`: that of a patch."""
+        """Shape of a patch."""
         return (self.size, self.size, self.image_shape[2])
 
     def settled(self, train: np.ndarray) -> Self:
-        """See `DifferentiableKernel`: sets contrast and whitening by up to 50,000 patches of 1,000 train images."""
+        """Return the kernel with contrast and whitening from up to 50,000 patches of 1,000 train images."""
         if self.contrast is not None:
             return self
         found, patches = copy.copy(self), self._cut(self._some(train))
@@ -132,7 +134,7 @@ class PatchKernel(DifferentiableKernel):
         return found
 
     def on(self, train: np.ndarray) -> Self:
-        """See `Kernel`: settles what is open. Train patches (n, h, w, d) settle the bandwidth alone."""
+        """Return the kernel with all parameters set. Train patches (n, h, w, d) determine only the bandwidth."""
         found = copy.copy(self if train.ndim == 4 else self.settled(train))
         if not self.bandwidth:
             patches = train if train.ndim == 4 else found.whitened(self._some(train))
@@ -142,7 +144,7 @@ class PatchKernel(DifferentiableKernel):
         return found
 
     def stretch(self, x: np.ndarray, root: np.ndarray) -> np.ndarray:
-        """See `DifferentiableKernel`: patches (n, h, w, d)."""
+        """Return the whitened patches (n, h, w, d), multiplied by the root of the metric."""
         patches, root = self.whitened(x), root.astype(self.dtype)
         return patches * root if root.ndim == 1 else patches @ root
 
@@ -159,6 +161,7 @@ class PatchKernel(DifferentiableKernel):
         return patches @ self.matrix.astype(self.dtype)
 
     def prepare(self, x: np.ndarray) -> Patches:
+        """Return the patches of each cell of images (n, d), or of patches (n, h, w, d)."""
         if not self.bandwidth:
             raise ValueError("The bandwidth is set by the train rows: call `on` first.")
         patches = (x if x.ndim == 4 else self.whitened(x)) / self.dtype.type(self.bandwidth)
@@ -169,6 +172,7 @@ class PatchKernel(DifferentiableKernel):
         return Patches(cells, [np.square(cell).sum(axis=-1) / 2 for cell in cells])
 
     def block(self, one: Patches, two: Patches, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
+        """Return the kernel between two sets of prepared images, (n1, n2)."""
         total = np.zeros((len(one), len(two)))
         for place, (cell, other) in enumerate(zip(one.cells, two.cells, strict=True)):
             entries = _kernel(cell, one.halves[place], other, two.halves[place])
@@ -179,7 +183,7 @@ class PatchKernel(DifferentiableKernel):
     def gradients(
         self, points: Patches, rows: Patches, alpha: Float64[np.ndarray, "n k"]
     ) -> Float64[np.ndarray, "k m d"]:
-        """See `DifferentiableKernel`: the gradients in each patch of the points, cell by cell, m patches of all points.
+        """Return the gradients in each patch of the points, cell by cell, m patches of all points.
 
         The gradient of exp(-‖x - z‖²/(2L²)) in x is its value times (z - x)/L². Costs 2d operations for a pair of
         patches in one cell, and as many for each output, in the dtype of the entries; memory 8 MiB at a time, and the
@@ -216,11 +220,11 @@ class PatchKernel(DifferentiableKernel):
 
 
 def _kernel(one: np.ndarray, half: np.ndarray, two: np.ndarray, other: np.ndarray) -> Float[np.ndarray, "m1 m2"]:
-    """Return exp(-‖x - z‖²/2) between all patches of two sets of images, whose halves of ‖x‖² are given."""
+    """Return exp(-‖x - z‖²/2) between all patches of two sets of images, with ‖x‖²/2 of both given."""
     entries = one.reshape(-1, one.shape[-1]) @ two.reshape(-1, two.shape[-1]).T
     entries -= half.reshape(-1, 1)
     entries -= other.reshape(1, -1)
-    np.minimum(entries, 0, out=entries)  # rounding can leave equal patches a distance below 0
+    np.minimum(entries, 0, out=entries)  # rounding can make the squared distance of equal patches negative
     return np.exp(entries, out=entries)
 
 

@@ -13,7 +13,7 @@ ROTATION_INVARIANT = ALWAYS
 
 
 class PolynomialKernel(Kernel):
-    """(offset + x·z/√d)^degree; 2d + degree operations an entry."""
+    """The kernel (offset + x·z/√d)^degree; costs 2d + degree operations per entry."""
 
     tile = 1024
 
@@ -22,9 +22,11 @@ class PolynomialKernel(Kernel):
         self.dtype, self.scale = np.dtype(dtype), scale
 
     def prepare(self, x: np.ndarray) -> Rows:
+        """Return the rows in the kernel's dtype."""
         return prepare_rows(x, self.dtype)
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
+        """Return the kernel between two sets of rows, (n1, n2)."""
         two = one if same else two
         entries = inner_products(one, two)
         entries /= np.sqrt(one.values.shape[1])
@@ -36,5 +38,5 @@ class PolynomialKernel(Kernel):
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> PolynomialKernel:
-    """The kernel of `degree` and `offset`; images are rows to it."""
+    """Return the kernel of `degree` and `offset`; images are treated as rows."""
     return PolynomialKernel(settings.degree, settings.offset, settings.dtype)

@@ -1,7 +1,7 @@
-"""Kernels of the distance of two rows, k(x, z) = f(‖x - z‖ / L), with L given or set by the median rule.
+"""Kernels of the distance between two rows, k(x, z) = f(‖x - z‖ / L), with L given or set by the median rule.
 
 Laplace, Gaussian and Matérn kernels are the fixed baselines of kernel ridge regression on general inputs. Each of them
-is 1 where x = z, so that the trace of K is n. Images are rows to them.
+is 1 where x = z, so that the trace of K is n. They treat images as rows.
 """
 
 import abc
@@ -15,21 +15,21 @@ from kernel_gen.rows import Rows, prepare_rows, same_width
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 
-MEDIAN_ROWS = 1000  # rows at most whose distances the median is taken of
-EQUAL = 10  # roundings of two rows' norms: the distance up to which they have no gradient in common
-NEAR = 1e-6  # of ‖x‖² + ‖z‖², below which a squared distance is summed from differences
+MEDIAN_ROWS = 1000  # largest number of rows whose distances enter the median
+EQUAL = 10  # rows closer than this many roundings of their norms count as equal in gradients
+NEAR = 1e-6  # squared distances below this share of ‖x‖² + ‖z‖² are summed from differences
 
 
 class RadialKernel(DifferentiableKernel):
-    """f(‖x - z‖ / L); 2d operations an entry in float64, and those of f.
+    """The kernel f(‖x - z‖ / L); costs 2d operations per entry in float64, and those of f.
 
-    Squared distances are computed as ‖x‖² + ‖z‖² - 2x·z in float64, whatever the dtype of the entries, because f has
-    its steepest slope near 0, where that difference loses digits; those below `NEAR` of the norms are summed from
-    differences. Memory of a block: 16 bytes an entry beside the entries.
+    Squared distances are computed as ‖x‖² + ‖z‖² - 2x·z in float64, whatever the dtype of the entries, because f is
+    steepest near 0, where that difference loses digits; those below `NEAR` of the norms are summed from differences.
+    Memory of a block: 16 bytes per entry in addition to the entries.
 
     Args:
         bandwidth: L, in units of the inputs; 0: the median distance between the train rows, see `on`.
-        dtype: Of the entries.
+        dtype: Data type of the entries.
     """
 
     tile = 1024
@@ -40,14 +40,14 @@ class RadialKernel(DifferentiableKernel):
 
     @abc.abstractmethod
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return f of distances in units of L; may change its argument."""
+        """Return f of distances in units of L; may overwrite its argument."""
 
     @abc.abstractmethod
     def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return f'(r) / r of distances in units of L, by which gradients are made; it may be infinite at 0."""
+        """Return f'(r) / r of distances in units of L, used for gradients; it may be infinite at 0."""
 
     def on(self, train: np.ndarray) -> Self:
-        """See `Kernel`: sets a bandwidth of 0 to the median distance between the train rows."""
+        """Return the kernel with a bandwidth of 0 replaced by the median distance between the train rows."""
         if self.bandwidth:
             return self
         found = copy.copy(self)
@@ -55,14 +55,15 @@ class RadialKernel(DifferentiableKernel):
         return found
 
     def prepare(self, x: np.ndarray) -> Rows:
+        """Return the rows with their squared norms, in float64."""
         return prepare_rows(x, np.dtype(np.float64))
 
     def gradients(self, points: Rows, rows: Rows, alpha: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "k m d"]:
-        """See `DifferentiableKernel`: with r = ‖x - z‖ / L the gradient of f(r) in x is f'(r)/r · (x - z)/L².
+        """Return the gradients; with r = ‖x - z‖ / L the gradient of f(r) in x is f'(r)/r · (x - z)/L².
 
         Costs 2mnd operations for the distances, in float64, and 2mnd for each output, in the dtype of the entries;
-        memory 24mn bytes. Rows that differ by no more than `EQUAL` roundings count as equal, since f'(r)/r may have no
-        bound there.
+        memory 24mn bytes. Rows that differ by no more than `EQUAL` roundings count as equal, because f'(r)/r may be
+        unbounded there.
         """
         squares = squared_distances(points, rows)
         least = EQUAL * np.finfo(self.dtype).eps
@@ -77,6 +78,7 @@ class RadialKernel(DifferentiableKernel):
         return found / self.bandwidth**2
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
+        """Return the kernel between two sets of rows, (n1, n2)."""
         if not self.bandwidth:
             raise ValueError("The bandwidth is set by the train rows: call `on` first.")
         squares = squared_distances(one, one if same else two)
@@ -102,8 +104,8 @@ def squared_distances(one: Rows, two: Rows) -> Float64[np.ndarray, "n1 n2"]:
 def median_distance(x: np.ndarray) -> float:
     """Return the median distance between distinct pairs of rows, of up to 1,000 rows spread evenly over `x`.
 
-    Costs 2d operations a pair. Raises `UserError` where it is 0 or there are fewer than two rows: then no bandwidth
-    follows from the data.
+    Costs 2d operations per pair. Raises `UserError` if the median is 0 or there are fewer than two rows, because the
+    data then determine no bandwidth.
     """
     chosen = np.unique(np.linspace(0, len(x) - 1, min(len(x), MEDIAN_ROWS)).astype(int))
     rows = prepare_rows(np.asarray(x)[chosen], np.dtype(np.float64))

@@ -1,8 +1,8 @@
-"""RF: random ReLU features of the inputs, infinitely many in closed form or N of them, seeded, summed block by block.
+"""RF: random ReLU features of the inputs, infinitely many in closed form or N of them, seeded and summed in blocks.
 
 Only the readout of such a model is trained, so its tangent kernel is its Gaussian process: both kinds are one kernel.
 Infinite: ½ ‖x‖‖z‖ κ₁(c), divided by d at scale "stax". Finite, as published: K = 11ᵀ + Σ relu(XW) relu(XW)ᵀ, not
-divided by N, where the ones stand for the bias of the readout and W ~ N(0, 1/d).
+divided by N, where the ones represent the bias of the readout and W ~ N(0, 1/d).
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from linearized.settings.reads import SET, reads, when
 
 READS = (
     reads("num_units")
-    | reads("law", "block", "weight_seed", when=when(num_units=SET))  # of infinite width nothing is drawn
+    | reads("law", "block", "weight_seed", when=when(num_units=SET))  # at infinite width no weights are drawn
     | reads("scale", when=when(num_units=0))
 )
 GRADIENTS = when(num_units=0)
@@ -30,17 +30,18 @@ CHUNK = 2048  # features that are summed in the dtype of the products before the
 
 
 class FiniteFeatures(Kernel):
-    """The Gram matrix of `num_units` features and a 1.
+    """The Gram matrix of `num_units` features and a constant feature of 1.
 
-    A block costs 2(n1+n2)Nd + 2 n1 n2 N operations in BLAS and N·d normal numbers (a `same` block half of each
-    product), so large tiles pay: at 4,096 rows the numbers are a few per cent, and they are drawn in a thread while the
-    products run. Memory: 16 bytes a weight of a draw (d · block, twice), 4 n1 n2 + 8 n1 n2 for the sum, and features of
-    one chunk. A float32 kernel makes float32 products of 2,048 features and sums those in float64.
+    A block costs 2(n1+n2)Nd + 2 n1 n2 N operations in BLAS and N·d normal random numbers (a `same` block half of each
+    product), so large tiles are efficient: at 4,096 rows the random numbers take a few per cent of the time, and a
+    thread draws them while the products are computed. Memory: 16 bytes per weight of a draw (d · block, twice), 4 n1 n2
+    + 8 n1 n2 for the sum, and the features of one chunk. A float32 kernel computes float32 products of 2,048 features
+    and sums those in float64.
     """
 
     tile = 4096
     scale = "stax"
-    own_threads = True  # its products take all cores, and draws in several threads would multiply the memory
+    own_threads = True  # its products use all cores, and draws in several threads would multiply the memory
 
     def __init__(
         self, num_units: int, law: str = "gaussian", block: int = 50000, seed: int = 1990, dtype: str = "float32"
@@ -49,7 +50,7 @@ class FiniteFeatures(Kernel):
         self.dtype = np.dtype(dtype)
 
     def prepare(self, x: np.ndarray) -> Float[np.ndarray, "n d"]:
-        """Rows in the kernel's precision. Raises `UserError` if one draw of weights for them exceeds the memory."""
+        """Return rows in the kernel's dtype. Raises `UserError` if one draw of weights for them exceeds the memory."""
         rows = finite_rows(x, self.dtype)
         refuse_large_draws(rows.shape[1], self.num_units, self.draw, self.dtype.itemsize)
         return rows
@@ -57,6 +58,7 @@ class FiniteFeatures(Kernel):
     def block(
         self, one: Float[np.ndarray, "n1 d"], two: Float[np.ndarray, "n2 d"], *, same: bool = False
     ) -> Float[np.ndarray, "n1 n2"]:
+        """Return the kernel between two sets of rows, (n1, n2)."""
         two = one if same else two
         same_width(one, two)
         total = np.ones((len(one), len(two)))
@@ -72,19 +74,19 @@ class FiniteFeatures(Kernel):
         return total.astype(self.dtype, copy=False)
 
     def _weights(self, dim: int) -> Iterator[np.ndarray]:
-        """W draw by draw, in the kernel's dtype."""
+        """Yield W draw by draw, in the kernel's dtype."""
         for weights in weight_blocks(dim, self.num_units, law=self.law, seed=self.seed, block=self.draw):
             yield weights.astype(self.dtype, copy=False)
 
 
 def _features(x: np.ndarray, weights: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """relu(x W), in the first columns of `buffer`."""
+    """Return relu(x W), in the first columns of `buffer`."""
     out = np.matmul(x, weights, out=buffer[:, : weights.shape[1]])
     return np.maximum(out, 0, out=out)
 
 
 def _ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same items; a thread makes the next one while one is in use."""
+    """Yield the same items, while a thread computes the next one."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:
@@ -93,7 +95,10 @@ def _ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
-    """The finite kernel if `num_units` is set, else the infinite one (published: raw inputs); images are rows to it."""
+    """Return the finite kernel if `num_units` is set, else the infinite one; images are treated as rows.
+
+    The published scale of the infinite kernel is that of raw inputs.
+    """
     if settings.num_units:
         return FiniteFeatures(settings.num_units, settings.law, settings.block, settings.weight_seed, settings.dtype)
     scale = "input" if settings.scale == "published" else settings.scale

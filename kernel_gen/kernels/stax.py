@@ -1,4 +1,4 @@
-"""STAX: any architecture that neural_tangents.stax can say, computed by neural_tangents."""
+"""STAX: any architecture of neural_tangents.stax, computed by neural_tangents."""
 
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ def check_rows(settings: KernelSettings, image_shape: tuple[int, int, int] | Non
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> "StaxKernel":
-    """The kernel of the expression `architecture`; its layers decide whether rows or images go in."""
+    """Return the kernel of the expression `architecture`, whose layers determine whether it takes rows or images."""
     from kernel_gen.stax.network import from_stax
 
     return from_stax(

@@ -14,11 +14,13 @@ from linearized.base.shapes import Float
 
 
 class StretchedKernel(Kernel):
-    """k(√M x, √M z) of a base kernel: 2d² operations a row more than its own (d for a diagonal), in float64.
+    """The kernel k(√M x, √M z) of a base kernel k and a metric M.
+
+    It costs 2d² operations per row more than the base (d for a diagonal metric), in float64.
 
     Args:
-        base: The kernel.
-        metric: M, (d, d), symmetric positive semi-definite, or its diagonal (d,). It stretches rows, or what `stretch`
+        base: The base kernel.
+        metric: M, (d, d), symmetric positive semi-definite, or its diagonal (d,). It acts on rows, or on what `stretch`
             of the base makes of them, such as patches.
     """
 
@@ -28,15 +30,17 @@ class StretchedKernel(Kernel):
         self.positive = base.positive
 
     def on(self, train: np.ndarray) -> Self:
-        """See `Kernel`: what the train rows settle is settled in the metric."""
+        """Return the kernel with the parameters that the train rows determine, in the metric."""
         found = type(self).__new__(type(self))
         found.__dict__ |= vars(self) | {"base": self.base.on(self.base.stretch(train, self.root))}
         return found
 
     def prepare(self, x: np.ndarray) -> Any:
+        """Return the stretched rows, prepared by the base kernel."""
         return self.base.prepare(self.base.stretch(x, self.root))
 
     def block(self, one: Any, two: Any, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
+        """Return the base kernel between two sets of prepared rows, (n1, n2)."""
         return self.base.block(one, two, same=same)
 
     def average_outer_product(
@@ -49,9 +53,12 @@ class StretchedKernel(Kernel):
         `gradient_rows` points.
 
         Args:
-            points, rows: Prepared by this kernel.
+            points: Points prepared by this kernel.
+            rows: Rows of the expansions, prepared by this kernel.
+            alpha: Coefficients of the expansions (n, k).
+            diagonal: Return only the diagonal.
             centred: Subtract from each output's gradients their mean over the points. A linear trend of f, whose
-                gradient is the same everywhere, then does not hide the directions in which f bends.
+                gradient is the same everywhere, then does not hide the directions in which f is nonlinear.
         """
         entrywise = diagonal and self.root.ndim == 1
         d, k = len(self.root), alpha.shape[1]
@@ -59,7 +66,7 @@ class StretchedKernel(Kernel):
         step = self.base.gradient_rows
         for start in range(0, len(points), step):
             found = self.base.gradients(points[start : start + step], rows, alpha)
-            count += found.shape[1]  # a point may have several, one for each patch
+            count += found.shape[1]  # a point may have several gradients, one for each patch
             sums += found.sum(axis=1)
             total += np.square(found).sum(axis=(0, 1)) if entrywise else sum(part.T @ part for part in found)
         total /= count
@@ -73,7 +80,7 @@ class StretchedKernel(Kernel):
 
 
 def _root(metric: np.ndarray) -> np.ndarray:
-    """Return the symmetric root of M, or the root of its diagonal."""
+    """Return the symmetric square root of M, or the root of its diagonal."""
     if metric.ndim == 1:
         return np.sqrt(metric)
     values, vectors = np.linalg.eigh(metric)
@@ -101,15 +108,15 @@ def effective_rank(metric: np.ndarray) -> float:
 
 
 def spectrum(metric: np.ndarray) -> np.ndarray:
-    """Return the eigenvalues of M, the largest first, none below 0."""
+    """Return the eigenvalues of M in descending order, with negative ones set to 0."""
     values = metric if metric.ndim == 1 else np.linalg.eigvalsh(metric)
     return np.sort(np.maximum(values, 0))[::-1]
 
 
 def overlap(metric: np.ndarray, directions: np.ndarray) -> float:
-    """Return which part of the trace of M lies in the span of orthonormal `directions` (d, r), between 0 and 1.
+    """Return the share of the trace of M in the span of orthonormal `directions` (d, r), between 0 and 1.
 
-    r/d of it does for the unit matrix.
+    For the unit matrix it is r/d.
     """
     inside = metric @ np.square(directions) if metric.ndim == 1 else np.einsum("dr,de,er->r", directions, metric,
                                                                                 directions, optimize=True)  # fmt: skip
@@ -119,9 +126,9 @@ def overlap(metric: np.ndarray, directions: np.ndarray) -> float:
 def correlation(metric: np.ndarray, weights: np.ndarray) -> float:
     """Return the correlation between the entries of M and those of WWᵀ, W (d, units) the first layer of a network.
 
-    The neural feature ansatz (Radhakrishnan et al. 2024) says that training makes WWᵀ a power of the average outer
-    product of the network's gradients, as M is of the kernel's. Of a diagonal M the diagonals are compared. NaN where
-    one of both has equal entries alone.
+    According to the neural feature ansatz (Radhakrishnan et al. 2024), training makes WWᵀ a power of the average outer
+    product of the network's gradients, as M is of the kernel's. For a diagonal M the diagonals are compared. NaN if all
+    entries of either one are equal.
     """
     products = np.square(weights).sum(axis=1) if metric.ndim == 1 else weights @ weights.T
     one, two = metric.ravel() - metric.mean(), products.ravel() - products.mean()

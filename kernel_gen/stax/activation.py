@@ -1,6 +1,6 @@
-"""Activations of this suite, named or the user's own, as layers of neural_tangents.stax.
+"""Activations of this suite, named or user-defined, as layers of neural_tangents.stax.
 
-    stax = kernel_gen.stax.network.neural_tangents().stax  # made to run on today's JAX
+    stax = kernel_gen.stax.network.neural_tangents().stax  # patched to run on current JAX
     layer = stax.serial(stax.Dense(1), activation_layer(lambda x: jnp.arctan(x)), stax.Dense(1))
     kernel_gen.gram(kernel_gen.stax.network.from_stax(layer), x)
 
@@ -20,7 +20,7 @@ from kernel_gen.activations.elementwise import FromDual
 from kernel_gen.stax import compat
 from linearized.base.errors import UserError
 
-# Terms of the series that are compiled. The first block of a shape takes about 6 seconds of CPU for two such
+# Lengths of the series that are compiled. The first block of a shape takes about 6 seconds of CPU for two such
 # activations, nearly all of it in XLA.
 LENGTHS = (64, 512, 2048)
 STEPS = range(-24, 61)  # quarters of a power of 2: standard deviations from 1/64 to 32,768
@@ -29,11 +29,11 @@ STEPS = range(-24, 61)  # quarters of a power of 2: standard deviations from 1/6
 def activation_layer(given: Any) -> tuple:
     """Return the stax layer (init, apply, kernel function) of an activation.
 
-    Networks of finite width give NaN if the activation was made from its dual alone.
+    Networks of finite width return NaN if the activation was made from its dual alone.
 
-    The variances are not known when a kernel is compiled. Therefore a series is compiled in the few `LENGTHS`
-    that it may need, and the length is chosen when the kernel runs; variances beyond the longest give NaN, which `gram`
-    refuses.
+    The variances are not known when a kernel is compiled. Therefore a series is compiled in the few `LENGTHS` that it
+    may need, and the length is chosen when the kernel runs. Variances beyond the range of the longest series result in
+    NaN, for which `gram` raises an error.
 
     Args:
         given: A name, a function of one array or an `Activation`, as `kernel_gen.activations.activation` takes it.
@@ -43,14 +43,14 @@ def activation_layer(given: Any) -> tuple:
 
     made = activation(given)
     for dtype in ("float32", "float64"):
-        _lengths(made, dtype)  # now, for JAX does not compute values while it traces
+        _lengths(made, dtype)  # cached now, because JAX does not compute values while it traces
 
     def value(x):
-        """The function itself, or NaN where only the dual is known: stax asks it for shapes."""
+        """Return the function's values, or NaN if only the dual is known: stax calls it to infer shapes."""
         return jnp.full_like(x, jnp.nan) if isinstance(made, FromDual) else made.function(x, jnp)
 
     def pairs(cov, one, two, diagonal_batch, diagonal_spatial, parts):
-        """The dual (and the slope) of a covariance in any of neural-tangents' layouts."""
+        """Return the dual (and the slope) of a covariance in any of neural-tangents' layouts."""
         lengths = _lengths(made, cov.dtype.name)
         largest = jnp.max(one) if two is None else jnp.maximum(jnp.max(one), jnp.max(two))
         index = jnp.sum(largest > jnp.asarray([limit for limit, _ in lengths], cov.dtype))
@@ -85,9 +85,11 @@ def _pair(
     """Return the dual and its derivative of a covariance in any of neural-tangents' layouts, in one pass.
 
     Args:
+        made: The activation.
         cov: Covariances of shape (n1[, n2]), followed by (x, y) if space is diagonal too, and else by (x, x, y, y).
-        one, two: The variances (n[, x, y]) of the two sides; `two` is None if both sides are the same.
-        diagonal: Whether `cov` holds the diagonal alone of the batch, and of space.
+        one: The variances (n[, x, y]) of the first side.
+        two: The variances of the second side; None if both sides are the same.
+        diagonal: Whether `cov` contains only the diagonal of the batch, and of space.
         terms: Length of the activation's series, 0 for closed forms.
     """
     from neural_tangents._src.utils import utils
@@ -107,7 +109,7 @@ def _pair(
 
 @functools.lru_cache(maxsize=256)
 def _lengths(made: Activation, dtype: str) -> list[tuple[float, int]]:
-    """Return (largest variance, number of terms) of each length of the series that is compiled, shortest first."""
+    """Return (largest variance, number of terms) for each compiled length of the series, shortest first."""
     if type(made).terms is Activation.terms:
         return [(np.inf, 0)]
     found: dict[int, float] = {}

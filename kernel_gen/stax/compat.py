@@ -1,9 +1,9 @@
-"""Lets neural-tangents 0.6.5, written for JAX up to 0.5, import and run on JAX 0.10 and later.
+"""Compatibility of neural-tangents 0.6.5, written for JAX up to 0.5, with JAX 0.10 and later.
 
-Call `install()` before `import neural_tangents`; `kernel_gen.stax.network` does. It puts back what JAX has moved or
-taken away, for the whole process, but in JAX's public modules only: JAX itself reads its private ones. Names that are
-still there stay as they are, but for `eval_context`, `cost_analysis` and SciPy's `eigvalsh`, whose new forms still take
-new calls.
+Call `install()` before `import neural_tangents`; `kernel_gen.stax.network` does. It restores names that JAX has moved
+or removed, for the whole process, but only in JAX's public modules, because JAX itself reads its private ones. Names
+that still exist are unchanged, except `eval_context`, `cost_analysis` and SciPy's `eigvalsh`, whose replacements still
+accept new calls.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from jax.interpreters import ad
 
 
 class _Costs(dict):
-    """The costs of a compiled function: a dictionary, which answers [0] as the list of older versions did."""
+    """The costs of a compiled function: a dictionary that supports [0] like the list of older versions."""
 
     def __missing__(self, key: Any) -> dict:
         if key == 0:
@@ -29,7 +29,7 @@ class _Costs(dict):
 
 
 class _Unknown:
-    """Stands for an output that depends on the tangents; `jax.linearize` gives all of them as such."""
+    """A marker of an output that depends on the tangents; `jax.linearize` returns all outputs as such."""
 
     @staticmethod
     def is_known() -> bool:
@@ -37,7 +37,7 @@ class _Unknown:
 
 
 class _NoNames:
-    """Stands for the stack of names that profilers show."""
+    """An empty replacement for the stack of names that profilers show."""
 
     def __add__(self, other: Any) -> "_NoNames":
         return self
@@ -51,14 +51,14 @@ _NO_SOURCE = types.SimpleNamespace(
 
 
 def _linearize(function: Any, *primals: jax.Array, has_aux: bool = False) -> tuple:
-    """f(primals), and the linear map there as a jaxpr with its constants, in the form of the old `ad.linearize`."""
+    """Return f(primals) and its linearization as a jaxpr with constants, in the form of the old `ad.linearize`."""
     outputs, tangent_map = jax.linearize(function.call_wrapped, *primals)
     closed = jax.make_jaxpr(tangent_map)(*primals)
     return outputs, [_Unknown] * len(outputs), closed.jaxpr, closed.consts
 
 
 def _transpose(primitive: Any, cotangent: Any, operand: Any, *fixed: Any, **parameters: Any) -> list:
-    """The transpose of a primitive that is linear in its first operand, by JAX's public way to it."""
+    """Return the transpose of a primitive that is linear in its first operand, computed by JAX's public function."""
     if isinstance(cotangent, ad.Zero):
         return [ad.Zero(operand.aval), *[None] * len(fixed)]
     like = jax.ShapeDtypeStruct(operand.aval.shape, operand.aval.dtype)
@@ -76,10 +76,11 @@ def _safe_map(function: Any, *lists: Any) -> list:
 
 @functools.cache
 def install() -> None:
-    """Puts the names back, once a process."""
+    """Restore the removed names, once per process."""
     moved = ("Jaxpr", "JaxprEqn", "Literal", "Primitive", "Var")
     _put_back(jax.core, {name: getattr(jax.extend.core, name) for name in moved})
-    _put_back(jax.core, {"DShapedArray": type("DShapedArray", (), {})})  # only asked for: nothing is one any more
+    # DShapedArray is used only in isinstance checks: no instances exist any more
+    _put_back(jax.core, {"DShapedArray": type("DShapedArray", (), {})})
     jax.core.eval_context = contextlib.nullcontext  # the real one fails under vmap
     if "jax.util" not in sys.modules:
         jax.util = sys.modules["jax.util"] = types.ModuleType("jax.util")
@@ -87,10 +88,10 @@ def install() -> None:
 
     ad.linearize = _linearize
     config = types.SimpleNamespace(jax_enable_checks=False)
-    zeros_like = jax.extend.core.Primitive("zeros_like")  # a key of tables: nothing is made with it any more
+    zeros_like = jax.extend.core.Primitive("zeros_like")  # only a key of tables: no longer bound anywhere
     _put_back(ad, {"config": config, "source_info_util": _NO_SOURCE, "reducing_transposes": {}})
     _put_back(ad, {"zeros_like_p": zeros_like})
-    for primitive in (jax.lax.slice_p, jax.lax.dynamic_slice_p):  # their rules take another form now
+    for primitive in (jax.lax.slice_p, jax.lax.dynamic_slice_p):  # their rules have another form now
         ad.primitive_transposes.setdefault(primitive, functools.partial(_transpose, primitive))
     if not hasattr(jax.extend.core.Primitive, "map_primitive"):
         jax.extend.core.Primitive.map_primitive = False
@@ -101,11 +102,11 @@ def install() -> None:
     scipy.linalg.eigvalsh = lambda *args, eigvals=None, **keywords: eigvalsh(
         *args, **({"subset_by_index": eigvals} if eigvals else {}), **keywords
     )
-    # Its TensorFlow front end, which would import TensorFlow and a converter that JAX has dropped.
+    # The TensorFlow front end would import TensorFlow and a converter that JAX has removed.
     sys.modules.setdefault("neural_tangents.experimental", types.ModuleType("neural_tangents.experimental"))
 
 
 def _put_back(module: types.ModuleType, names: dict[str, Any]) -> None:
-    """Sets the names that the module no longer has of its own."""
+    """Set those names that the module no longer has."""
     for name, value in names.items():
         vars(module).setdefault(name, value)

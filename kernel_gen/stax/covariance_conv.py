@@ -1,7 +1,7 @@
-"""The convolution of a covariance as a sum of slices, in place of neural-tangents' filter with a diagonal.
+"""The convolution of a covariance as a sum of slices, in place of neural-tangents' diagonal filter.
 
-With f taps and stride s, out[i, i'] = (1/f) Σ_a in[s i + a, s i' + a]: f slices, where a filter has f². On a CPU, JAX
-0.10.2 also reads outside its arrays in float64 convolutions of many small images, and at times crashes.
+With f taps and stride s, out[i, i'] = (1/f) Σ_a in[s i + a, s i' + a]: f slices, where a filter has f² taps. On a CPU,
+JAX 0.10.2 also reads outside its arrays in float64 convolutions of many small images, and sometimes crashes.
 """
 
 import types
@@ -14,7 +14,10 @@ NUMBERS = ("NCHW", "OIHW", "NCHW")
 
 
 def convolve(lhs: jax.Array, rhs: jax.Array, strides: Any, padding: Any, **settings: Any) -> jax.Array:
-    """`jax.lax.conv_general_dilated`; its depthwise convolutions with a diagonal filter on a CPU are sums of slices."""
+    """Compute `jax.lax.conv_general_dilated`; on a CPU, convolutions of a covariance are computed as sums of slices.
+
+    These are the depthwise convolutions with a diagonal filter.
+    """
     if jax.default_backend() != "cpu" or not _of_covariance(lhs, rhs, padding, **settings):
         return jax.lax.conv_general_dilated(lhs, rhs, strides, padding, **settings)
     taps, (stride, _), side = rhs.shape[-1], strides, lhs.shape[-1]
@@ -29,7 +32,7 @@ def convolve(lhs: jax.Array, rhs: jax.Array, strides: Any, padding: Any, **setti
 
 
 def _of_covariance(lhs: jax.Array, rhs: jax.Array, padding: Any, **settings: Any) -> bool:
-    """Whether this is neural-tangents' call for the covariances of one axis: squares, one filter a channel."""
+    """Return whether this is neural-tangents' call for covariances of one axis: squares, one filter per channel."""
     return (
         settings.get("dimension_numbers") == NUMBERS
         and set(settings) == {"dimension_numbers", "feature_group_count"}
@@ -40,5 +43,5 @@ def _of_covariance(lhs: jax.Array, rhs: jax.Array, padding: Any, **settings: Any
 
 
 def install(linear: types.ModuleType) -> None:
-    """Lets neural-tangents' module of linear layers call `convolve`; JAX itself stays as it is."""
+    """Make neural-tangents' module of linear layers call `convolve`; JAX itself is not changed."""
     linear.lax = types.SimpleNamespace(**{**vars(jax.lax), "conv_general_dilated": convolve})

@@ -1,9 +1,9 @@
-"""Any architecture of neural_tangents.stax as a kernel; the only module that imports neural_tangents.
+"""Kernels of any architecture of neural_tangents.stax; the only module that imports neural_tangents.
 
 An architecture is written as in stax, for example `serial(Conv(1, (3, 3)), Relu(), Flatten(), Dense(1))`. The text is
-parsed and not evaluated: it may hold calls of stax's layers and combinators on numbers, strings, tuples and each other.
-`Elementwise('softplus')` is any activation of this suite by its name, and `Elementwise()` the one that is given with
-the expression, which may be a function or an `Activation`.
+parsed and not evaluated: it may contain calls of stax's layers and combinators with numbers, strings, tuples and each
+other as arguments. `Elementwise('softplus')` is any activation of this suite by its name, and `Elementwise()` is the
+activation passed with the expression, which may be a function or an `Activation`.
 """
 
 import ast
@@ -26,12 +26,12 @@ from kernel_gen.stax.activation import activation_layer
 from linearized.base.errors import UserError
 from linearized.settings.stax_expression import SPATIAL, check_expression, check_inputs, evaluated
 
-BUDGET = 2**30  # bytes of a tile's intermediate arrays
+BUDGET = 2**30  # largest size in bytes of a tile's intermediate arrays
 
 
 @functools.cache
 def neural_tangents() -> types.ModuleType:
-    """The library, made to run on today's JAX; half a second the first time."""
+    """Return the library, patched to run on current JAX; the first call takes half a second."""
     compat.install()
     import neural_tangents
     from neural_tangents._src.stax import linear
@@ -45,9 +45,10 @@ def parse(expression: str, given: Any = "relu") -> tuple[tuple, set[str]]:
     """Return the layer (init, apply, kernel function) of an expression, and the names of the layers in it.
 
     Args:
+        expression: The architecture as text.
         given: The activation of `Elementwise()`: a name, a function or an `Activation`.
 
-    Raises `UserError` for what is not an expression of stax layers, and for arguments that stax refuses.
+    Raises `UserError` for text that is not an expression of stax layers, and for arguments that stax refuses.
     """
     names = check_expression(expression, given)
     tree = ast.parse(expression.strip(), mode="eval").body
@@ -69,12 +70,12 @@ def _call(name: str, values: list, named: dict[str, Any], given: Any) -> Any:
 
 
 class StaxKernel(Kernel):
-    """A kernel function of neural_tangents as a Kernel, compiled for a few sizes of block.
+    """A kernel function of neural_tangents as a Kernel, compiled for a few block sizes.
 
-    Blocks are filled up to powers of two, so that XLA compiles each size once. The tile is such that the arrays of a
-    block, by the compiler's own count, stay below 1 GiB (images that pools couple take some 100 kB to 100 MB a pair).
-    The diagonal of `same` blocks is computed in float64 because neural-tangents errs there, where its angles vanish:
-    NTKs of ReLU networks by up to 2e-4 for each hidden layer in float32 and 1e-8 in float64.
+    Blocks are padded to powers of two, so that XLA compiles each size once. The tile is chosen such that the arrays of
+    a block, as counted by the compiler, stay below 1 GiB (images with coupling by pools take some 100 kB to 100 MB per
+    pair). The diagonal of `same` blocks is computed in float64, because neural-tangents is inaccurate there, where its
+    angles vanish: errors of ReLU NTKs reach 2e-4 for each hidden layer in float32 and 1e-8 in float64.
     """
 
     scale = "stax"
@@ -84,12 +85,12 @@ class StaxKernel(Kernel):
         image_shape: tuple[int, ...] | None = None,
     ):  # fmt: skip
         self.kind, self.dtype, self.image_shape = kind, np.dtype(dtype), image_shape
-        self._compiled = jax.jit(lambda x, z: kernel_fn(x, z, kind))  # once for each dtype and shape it is given
+        self._compiled = jax.jit(lambda x, z: kernel_fn(x, z, kind))  # compiled once for each dtype and shape
         self._announced = False
 
     @functools.cached_property
     def tile(self) -> int:
-        """A power of two, at most 1,024; for images the first use compiles a block of two."""
+        """Side of a tile: a power of two, at most 1,024. For images the first access compiles a block of two."""
         if self.image_shape is None:
             return 1024
         with _precision(self.dtype):
@@ -98,7 +99,7 @@ class StaxKernel(Kernel):
         return 2 ** int(np.clip(np.log2(BUDGET / max(cost, 1)) / 2, 0, 10))
 
     def prepare(self, x: np.ndarray) -> np.ndarray:
-        """Rows (n, d), or images (n, h, w, c) of them."""
+        """Return rows (n, d), or the images (n, h, w, c) in them. Raises `UserError` for rows of another length."""
         rows = finite_rows(x, self.dtype)
         if self.image_shape is None:
             return rows
@@ -107,6 +108,10 @@ class StaxKernel(Kernel):
         return rows.reshape(-1, *self.image_shape)
 
     def block(self, one: np.ndarray, two: np.ndarray, *, same: bool = False) -> np.ndarray:
+        """Return the kernel between two prepared sets, (n1, n2), with an accurate diagonal if `same` in float32.
+
+        Raises `UserError` for architectures whose output is not one vector per input.
+        """
         same_width(one, two)
         if not len(one) or not len(two):
             return np.empty((len(one), len(two)), self.dtype)
@@ -132,7 +137,7 @@ class StaxKernel(Kernel):
 
 @contextlib.contextmanager
 def _precision(dtype: np.dtype) -> Iterator[None]:
-    """JAX at this precision; what stax refuses when a kernel is first traced becomes a `UserError`."""
+    """Set JAX to this precision, and convert errors that stax raises when it first traces a kernel to `UserError`."""
     with jax.enable_x64(dtype == np.float64), quiet():
         try:
             yield
@@ -143,7 +148,7 @@ def _precision(dtype: np.dtype) -> Iterator[None]:
 
 
 def _fill(x: np.ndarray) -> np.ndarray:
-    """`x` with its last row repeated up to a power of two."""
+    """Return `x` with its last row repeated up to a power of two."""
     missing = 2 ** (len(x) - 1).bit_length() - len(x)
     return np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) if missing else x
 
@@ -155,8 +160,12 @@ def from_stax(
     """Return a Kernel of an expression, of a stax layer (init, apply, kernel function), or of a kernel function.
 
     Args:
-        activation: That of `Elementwise()` in an expression: a name, a function or an `Activation`.
-        image_shape: (h, w, c) of images. An expression takes them if it convolves, pools or flattens, and else rows.
+        architecture: The expression, layer or kernel function.
+        kind: "ntk" or "nngp".
+        dtype: Data type of the entries, float32 or float64.
+        image_shape: Shape (h, w, c) of images. An expression reads images if it convolves, pools or flattens, otherwise
+            rows.
+        activation: The activation of `Elementwise()` in an expression: a name, a function or an `Activation`.
     """
     if isinstance(architecture, str):
         layer, names = parse(architecture, activation)

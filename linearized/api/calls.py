@@ -1,10 +1,10 @@
-"""`linearized.train`, `krr`, `theory`, `compare` and `plot`: the commands as functions.
+"""The commands as functions: `linearized.train`, `krr`, `theory`, `compare` and `plot`.
 
-Data are a pair (X, y), four arrays (X, y, X_test, y_test), a `Dataset` (of `linearized.load` or
+Data are a pair (X, y), four arrays (X, y, X_test, y_test), a `Dataset` (from `linearized.load` or
 `linearized.from_arrays`), the name of a published data set, a path, or a text of `--data`. The rows of a `Dataset` are
-taken as they are; as for all data that are given from Python, ridges are multiples of the kernel's scale. Flags that
-are lists as text take lists too (ridges=[0.1, 1]). Results are kept in the folders of the commands, and a call with the
-same data and flags reads them back.
+used as they are. As for all data from Python, ridges are multiples of the kernel's scale. Flags that are lists as text
+also accept lists (ridges=[0.1, 1]). Results are stored in the folders of the commands, and a call with the same data
+and flags loads them.
 """
 
 import os
@@ -31,10 +31,10 @@ def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult
 
     Args:
         model: A name of --model.
-        data: See the module.
+        data: Data, see the module's docstring.
         flags: The command's flags by name, such as num_units=4096.
 
-    Raises `UserError` for what the command refuses.
+    Raises `UserError` under the same conditions as the command.
     """
     from linearized.experiments.train import TrainSettings, run
 
@@ -47,11 +47,11 @@ def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResul
     """Fit kernel ridge regression over its ridge grid, as `linearized krr` does.
 
     Args:
-        kernel: A name of --kernel, or a function of your own that a module has at its top.
-        data: See the module.
+        kernel: A name of --kernel, or your own function, defined at the top level of a module.
+        data: Data, see the module's docstring.
         flags: The command's flags by name, such as num_layers=2.
 
-    Raises `UserError` for what the command refuses, and for several noise levels.
+    Raises `UserError` under the same conditions as the command, and for several noise levels.
     """
     from linearized.experiments.krr import KernelFitSettings, run
 
@@ -65,12 +65,12 @@ def theory(kernel: str = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: A
     """Predict the error of a kernel from its spectrum and measure it, as `linearized theory` does.
 
     Args:
-        kernel: A name of --kernel, or a function of your own that a module has at its top.
-        data: See the module.
-        pool: Train rows that the spectrum is taken of; 0: all.
+        kernel: A name of --kernel, or your own function, defined at the top level of a module.
+        data: Data, see the module's docstring.
+        pool: Number of train rows from which the spectrum is computed; 0: all.
         flags: The command's flags by name, such as draws=0 or sizes=[100, 200].
 
-    Raises `UserError` for what the command refuses, and for several noise levels.
+    Raises `UserError` under the same conditions as the command, and for several noise levels.
     """
     from linearized.experiments.theory import TheorySettings, run
 
@@ -86,15 +86,17 @@ def compare(
     """Fit several models to the same rows, as `linearized compare` does.
 
     Args:
-        X, y: Inputs and labels or targets, arrays or data frames; or `X` alone: a `Dataset`, the name of a published
-            data set, a path or a text of --data, such as a folder of images.
+        X: Inputs, an array or data frame; or, without `y`, a `Dataset`, the name of a published data set, a path or a
+            text of --data, such as a folder of images.
+        y: Labels or targets, an array or data frame.
         models: Entries of --models, or their text; None: the command's default.
-        seeds: Runs of each model.
+        seeds: Number of runs of each model.
         flags: The command's flags by name.
 
-    Returns: One row per model and seed, with metrics at the chosen ridge, the ridge, seconds, memory, parameters,
-    whether the model was trained to its end, and `edge`, the end of the grid ("smallest", "largest" or "") that the
-    ridge is. `attrs["title"]` names the data.
+    Returns:
+        One row per model and seed, with metrics at the chosen ridge, the ridge, seconds, memory, parameters, whether
+        the model was trained to its end, and `edge`, which is "smallest" or "largest" if the ridge is at that end of
+        the grid, otherwise "". `attrs["title"]` names the data.
     """
     from linearized.experiments.compare import CompareSettings, run
 
@@ -112,6 +114,9 @@ def compare(
 def plot(table: pd.DataFrame) -> Any:
     """Return the figure of a table that `compare` returned, or of some of its rows: one panel per metric and cost.
 
+    Args:
+        table: Table, or some of its rows.
+
     Raises `UserError` for anything else.
     """
     from linearized.experiments.compare import COLUMNS
@@ -125,7 +130,7 @@ def plot(table: pd.DataFrame) -> Any:
 
 
 def data_flags(data: Data) -> dict[str, str]:
-    """Return the flags that name the data; arrays are kept where processes that are started find them."""
+    """Return the flags that name the data, and store arrays where child processes can read them."""
     if isinstance(data, Dataset):
         keep(text := register_dataset(data))
         return {"data": text, "task": data.task}
@@ -142,5 +147,5 @@ def data_flags(data: Data) -> dict[str, str]:
 
 
 def given_preparation(data: Data) -> Preparation | None:
-    """Return what was done to the rows of a `Dataset` before they were given; None for other data."""
+    """Return the preprocessing that was applied to the rows of a `Dataset` before the call; None for other data."""
     return data.preparation if isinstance(data, Dataset) else None

@@ -1,4 +1,4 @@
-"""`linearized.fit_linearization`: the linearization of a Keras model fitted to arrays, for a whole path of ridges."""
+"""Fit of the linearization of a Keras model to arrays for a path of ridges: `linearized.fit_linearization`."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -24,13 +24,14 @@ RTOL = 1e-5  # float32 products reach about 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class LinearizedPath:
-    """f(x; θ₀) + J(x) v at every ridge, in the order asked for.
+    """The linearized model f(x; θ₀) + J(x) v at every ridge, in the order requested.
 
     Attributes:
         ridges: ρ of ‖J v - (y - f₀)‖² + ρ‖v‖².
         solutions: v (`value`, (p, 1)) and the solver's diagnostics at each ridge, see
             `linearized.solvers.linear.solution.Solution`; `predictions` there are J v on the train rows.
-        solver, reason: Which solver, and why it was taken.
+        solver: Name of the solver.
+        reason: Reason for the choice of the solver.
     """
 
     ridges: Float64[np.ndarray, " ridges"]
@@ -41,12 +42,12 @@ class LinearizedPath:
     _linear: keras.Model
 
     def predict(self, x: Any) -> Float64[np.ndarray, "ridges m k"]:
-        """Return the outputs at every ridge for rows (m, ...): a J v each, see `JacobianProblem.predict`."""
+        """Return the outputs at every ridge for rows (m, ...): one J v per ridge, see `JacobianProblem.predict`."""
         values = self._problem.predict(x, np.concatenate([one.value for one in self.solutions], axis=1))
         return np.ascontiguousarray(values.reshape(len(values), len(self.ridges), -1).transpose(1, 0, 2))
 
     def model(self, place: int) -> keras.Model:
-        """Return the Keras model of the ridge at this place of `ridges`: it saves, loads and predicts."""
+        """Return the Keras model for the ridge at index `place`; it can be saved, loaded and used to predict."""
         model = copied(self._linear)
         set_direction(model, self.solutions[place].value)
         return model
@@ -60,22 +61,23 @@ def fit_linearization(
 ) -> LinearizedPath:  # fmt: skip
     """Minimise ‖J v - (y - f₀)‖² + ρ‖v‖² at every ridge ρ, where J is the Jacobian of a Keras model at its weights.
 
-    Products with J and Jᵀ go through the model in batches; one Krylov space serves all ridges, in the n k numbers of
-    the outputs or the p of the weights, whichever are fewer.
+    Products with J and Jᵀ run through the model in batches. One Krylov space serves all ridges; its vectors have n k
+    numbers (the outputs) or p (the weights), whichever is smaller.
 
     Args:
-        model: See `linearized.linearize`; it is not changed.
-        x: Rows (n, ...) as the model takes them.
+        model: Keras model, see `linearized.linearize`; it is not changed.
+        x: Rows (n, ...) in the shape of the model's inputs.
         y: Targets (n,) or (n, k) for k outputs; classes as one-hot rows.
         ridges: ρ, at least 0, in any order; not divided by n. None: 10^[-8, 1] times the trace of J Jᵀ, estimated.
-        offset, variables: See `linearized.linearize`; without the offset f₀ is 0.
-        solver: auto, lanczos or cg; band needs the Gram matrix, which a Jacobian's problem does not form.
+        offset: Whether f₀ = f(x; θ₀) is part of the linearized model; otherwise f₀ is 0.
+        variables: Trainable variables that v changes, see `linearized.linearize`; None: all.
+        solver: auto, lanczos or cg; band requires the Gram matrix, which the problem of a Jacobian does not form.
         rtol: The residual ‖Jᵀ(y - f₀) - (JᵀJ + ρI)v‖/‖Jᵀ(y - f₀)‖ to reach.
-        max_iterations: Products with J Jᵀ or JᵀJ.
-        memory: Bytes to work with; None: half of what is free.
+        max_iterations: Largest number of products with J Jᵀ or JᵀJ.
+        memory: Available memory in bytes; None: half of the free memory.
         watch: Progress and checkpoints of a long run.
 
-    Raises `UserError` as `linearized.linearize`, and for targets of another shape than the outputs.
+    Raises `UserError` as `linearized.linearize` does, and if the targets do not have the shape of the outputs.
     """
     if solver not in ("auto", *LINEAR):
         raise UserError(f"solver is one of auto, {', '.join(LINEAR)}. Received: {solver!r}.")

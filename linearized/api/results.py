@@ -1,4 +1,4 @@
-"""What `linearized.train` and `linearized.krr` return: the record of a run, its table, and predictions for new rows."""
+"""Results of `linearized.train` and `linearized.krr`: the record of a run, its table, and predictions for new rows."""
 
 import dataclasses
 from functools import cached_property
@@ -23,13 +23,13 @@ class _Run:
     """A finished run.
 
     Attributes:
-        config: Its settings.
-        folder: Where it is kept.
-        record: What its `result.json` holds.
+        config: Settings of the run.
+        folder: Folder of the result.
+        record: Contents of its `result.json`.
     """
 
     def __init__(self, config: Any, result: Result, given: Preparation | None = None):
-        """Keep a run's result; `given` is what was done to the rows of a `Dataset` before the run had them."""
+        """Store the result of a run; `given` is the preprocessing of the rows of a `Dataset` before the run."""
         self.config, self.folder, self.record, self._given = config, Path(result.folder), result.record, given
 
     @property
@@ -49,9 +49,9 @@ class _Run:
         return ridge_curves(self.record)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return labels (m,) as they were given, or targets, of raw rows at the chosen ridge.
+        """Return the labels (m,) in their original coding, or the targets, of raw rows at the chosen ridge.
 
-        Raises `UserError` for rows of another length or other columns than the train rows, and if they are not finite.
+        Raises `UserError` if the rows are not finite, or their length or columns differ from those of the train rows.
         """
         logits = getattr(self.config, "loss", "square") == "cross_entropy"
         labels = self._preparation.labels(self.decision(X), threshold=0.0 if logits else 0.5)
@@ -93,10 +93,10 @@ class KernelResult(_Run):
 
     @cached_property
     def path(self) -> "RidgePath":  # noqa: F821
-        """The ridges whose coefficients were kept, with α (ridges, n, k) and the solver's diagnostics.
+        """The ridges whose coefficients were stored, with α (ridges, n, k) and the solver's diagnostics.
 
-        `solutions` has for each ridge its steps, residual, history and whether it converged, as
-        `linearized.solvers.linear.solution.Solution` describes; predictions are not kept there (shape (0, k)). The
+        `solutions` contains for each ridge its steps, residual, history and whether it converged, as
+        `linearized.solvers.linear.solution.Solution` describes; predictions are not stored there (shape (0, k)). The
         losses and accuracies at the same ridges are in `table`.
         """
         from linearized.kernel_ridge.ridge_path import RidgePath
@@ -107,7 +107,7 @@ class KernelResult(_Run):
         return RidgePath(ridges, self._alpha, solutions, solver["name"], solver["reason"], solver["rtol"])
 
     def _solution(self, place: int, alpha: np.ndarray) -> "Solution":  # noqa: F821
-        """Return what the record and the arrays hold of the solver at one ridge."""
+        """Return the solver's diagnostics at one ridge from the record and the arrays."""
         from linearized.solvers.linear.solution import Solution
 
         entry, names = self.record["ridges"][place], _DIAGNOSTICS
@@ -120,7 +120,7 @@ class KernelResult(_Run):
 
     @property
     def metric(self) -> np.ndarray:
-        """The metric M that a feature machine learned, (d, d), or its diagonal (d,). Raises `UserError` for others."""
+        """The metric M (d, d), or its diagonal (d,), of a feature machine. Raises `UserError` for other kernels."""
         if "feature_machine" not in self.record:
             raise UserError(f"A kernel of labels has a metric, such as RFM. Received: a run of {self.config.kernel}.")
         return self._arrays["feature_machine/metric"]
@@ -132,9 +132,9 @@ class KernelResult(_Run):
 
         Args:
             model: A Keras model, such as `linearized.train("NN", data).model`, whose first weights are (d, units); for
-                a metric on patches one whose first convolution has filters of their size.
+                a metric on patches, a model whose first convolution has filters of the size of the patches.
 
-        Raises `UserError` if it has no such matrix.
+        Raises `UserError` if the model has no such matrix.
         """
         from kernel_gen.kernels.stretched import correlation
 
@@ -149,7 +149,7 @@ class KernelResult(_Run):
         return self._arrays["alpha"]
 
     def _outputs(self, rows: np.ndarray) -> np.ndarray:
-        """Return K(rows, train)α with what the label coding took off."""
+        """Return K(rows, train)α plus the offset that the label coding subtracted."""
         if self.config.features or self.config.gram:
             raise UserError("Predictions of new rows need the kernel itself: leave out --features and --gram.")
         import kernel_gen

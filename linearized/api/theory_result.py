@@ -1,4 +1,4 @@
-"""What `linearized.theory` returns: predictions at any n and ridge, and a table of them beside what was measured."""
+"""Result of `linearized.theory`: predictions at any n and ridge, and a table of predictions next to measurements."""
 
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,13 @@ class TheoryResult:
     """The spectrum of a kernel on a pool of rows, and the losses that it predicts.
 
     Attributes:
-        config: The settings.
-        folder: Where the result is kept.
-        record: What its `theory.json` holds, see `linearized.experiments.theory_record.compared`.
+        config: Settings of the run.
+        folder: Folder of the result.
+        record: Contents of its `theory.json`, see `linearized.experiments.theory_record.compared`.
     """
 
     def __init__(self, config: Any, result: Result):
-        """Keep a finished result."""
+        """Store a finished result."""
         self.config, self.folder, self.record = config, Path(result.folder), result.record
 
     @property
@@ -32,7 +32,7 @@ class TheoryResult:
 
     @property
     def best(self) -> pd.DataFrame:
-        """The rows of `table` at the ridge of least predicted loss, one for each size: the learning curve."""
+        """The rows of `table` at the ridge with the smallest predicted loss, one per size: the learning curve."""
         return self.table.iloc[self.record["best"]].reset_index(drop=True)
 
     @cached_property
@@ -57,7 +57,7 @@ class TheoryResult:
         return predict(self.eigenvalues, self.coefficients, n, ridge, pool=self.record["pool"])
 
     def plot(self) -> Any:
-        """Return the figure that the command draws."""
+        """Return the figure of the command."""
         from linearized.report.theory_plots import theory_figure
 
         return theory_figure(self.record, self._arrays)

@@ -12,21 +12,21 @@ from linearized.settings.keywords import from_keywords
 
 __all__ = ["DATASETS", "Dataset", "load"]
 
-_OF_PATHS = "./:,"  # characters that no name of a published data set has
+_OF_PATHS = "./:,"  # characters that do not occur in the name of a published data set
 
 
 def load(name: Any, noise_ind: int = 0, *, directory: Path | str | None = None, **settings: Any) -> Dataset:
-    """Load a data set at a noise level: a published one (from the cache where it was made before), or your own.
+    """Load a data set at a noise level: a published one (from the cache if it was made before), or your own.
 
     Args:
         name: One of `DATASETS`, a path, or a text of --data: a file, a folder of images, `keras:mnist`, ...
         noise_ind: Index of the noise level, from 0 (see `linearized data`).
         directory: Folder of a published data set's raw files and cache; None reads `directories.txt`.
-        settings: `num_train`, `num_test`, `validation`, `subset`, `seed`, and the data set's own; for your own data
+        **settings: `num_train`, `num_test`, `validation`, `subset`, `seed`, and the data set's own; for your own data
             every flag of the group Data, such as `target`, `test_fraction` or `preprocess`.
 
-    Raises `UserError` for what a user can mend: unknown names of data sets and settings, index out of range, missing or
-    damaged files.
+    Raises `UserError` for errors that a user can correct: unknown names of data sets and settings, an index out of
+    range, missing or damaged files.
     """
     name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(name, str):

@@ -1,4 +1,4 @@
-"""A dataset at a noise level: float32 arrays, their labels' coding, and a fingerprint of what they were made from."""
+"""A dataset at a noise level: float32 arrays, the coding of their labels, and a fingerprint of their origin."""
 
 import dataclasses
 import hashlib
@@ -20,9 +20,9 @@ class Split:
     """Rows of a dataset: inputs and labels.
 
     Attributes:
-        x: Inputs, one row each; may be a memory map.
-        y: In a `Dataset` of classes (or two of them, "binary"): class numbers. For regression: the targets. Labels as
-            they are stored, float32 of shape (n, 1) for every task, become class numbers when the `Dataset` is made.
+        x: Inputs, one per row; may be a memory map.
+        y: In a `Dataset` of classes (or two of them, "binary"): class numbers. For regression: the targets. Stored
+            labels, float32 of shape (n, 1) for every task, become class numbers when the `Dataset` is made.
     """
 
     x: Float32[np.ndarray, "n d"]
@@ -41,20 +41,19 @@ class Dataset:
             at 0.5) or "regression" (one output per target).
         num_classes: 10 for ten classes, 2 for "binary", 0 for "regression".
         image_shape: (height, width, channels) that a row of `x` flattens, or None.
-        family: Whose published ridge grid and batch sizes apply: FMNIST, CIFAR2, CIFAR10 or SYNTH; OWN for data of the
-            user's own.
-        fingerprint: 16 hex digits of the raw data, the settings and the recipe's version. Of the inputs of the recipe,
-            not of its output: the last bits of a covariance root differ between machines, and its meaning does not.
+        family: The family whose published ridge grid and batch sizes apply: FMNIST, CIFAR2, CIFAR10 or SYNTH; OWN for
+            data of the user's own.
+        fingerprint: 16 hex digits of the raw data, the settings and the recipe's version. It covers the inputs of the
+            recipe, not its output, because the last bits of a covariance root differ between machines.
         metrics: Names of further scores that are customary for this task, see
             `linearized.experiments.customary_metrics`.
         notes: What the reader did with the files, such as `train_rows_unlabelled`, the number of rows it dropped.
-        noise: The noise level in words, such as "τ = 0.6"; "" where there are no levels.
-        preparation: Does to further rows what was done to these; made by the source.
-        directions: Orthonormal columns (d, r) that span what the labels depend on; None where that is not
-            known.
-        label_noise: Variance of noise that labels of train and validation rows have and those of test rows do not, in
-            sum over the outputs: an error that train rows predict is larger by it than that on test rows.
-        class_names: Names of the classes in the order of their numbers; () where only their numbers are known.
+        noise: The noise level as text, such as "τ = 0.6"; "" if there are no levels.
+        preparation: Applies to further rows what was done to these; made by the source.
+        directions: Orthonormal columns (d, r) that span the subspace on which the labels depend; None if it is unknown.
+        label_noise: Variance of the noise of train and validation labels that test labels do not have, summed over the
+            outputs: an error estimated on train rows exceeds that on test rows by it.
+        class_names: Names of the classes in the order of their numbers; () if only their numbers are known.
     """
 
     name: str
@@ -82,26 +81,28 @@ class Dataset:
 
     @property
     def dim(self) -> int:
-        """d, the length of a row."""
+        """Length of a row, d."""
         return self.train.x.shape[1]
 
     @property
     def num_outputs(self) -> int:
-        """k: one output per class, a single one for binary labels, one per target for regression."""
+        """Number of outputs, k: one per class, a single one for binary labels, one per target for regression."""
         if self.task == "regression":
             return self.train.y.shape[1]
         return self.num_classes if self.task == "classes" else 1
 
     def splits(self) -> dict[str, Split]:
-        """The splits that are there, by name: train, validation (if any), test."""
+        """Return the existing splits by name: train, validation (if any), test."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
     def targets(self, split: Split, *, centred: bool = False) -> Float32[np.ndarray, "n k"]:
-        """Return what a model is fitted to: one-hot rows for classes, 0 and 1 for binary labels, else the labels.
+        """Return the targets of a fit: one-hot rows for classes, 0 and 1 for binary labels, else the labels.
 
         Args:
-            centred: As kernel ridge regression is published: one-hot minus 1/k, binary minus ½; regression unchanged.
+            split: Rows of the dataset.
+            centred: Code labels as published for kernel ridge regression: one-hot minus 1/k, binary minus ½; regression
+                unchanged.
         """
         if self.task == "regression":
             return split.y
@@ -114,12 +115,12 @@ class Dataset:
         return one_hot - np.float32(1 / self.num_classes) if centred else one_hot
 
     def score(self, split: str | Split, outputs: np.ndarray, *, loss: str = "square") -> dict[str, float | None]:
-        """Score a model's outputs by the metrics that every result holds; see `linearized.data.scores.evaluate`.
+        """Score a model's outputs by the metrics of every result; see `linearized.data.scores.evaluate`.
 
         Args:
             split: "train", "validation" or "test", or the rows themselves.
             outputs: Shape (n, k): one column per class for "classes", else one column; not class numbers.
-            loss: "square", or "cross_entropy" where the outputs are logits.
+            loss: "square", or "cross_entropy" if the outputs are logits.
 
         Returns:
             `loss`, `accuracy` (None for regression) and `normalised_loss`.
@@ -138,8 +139,8 @@ class Dataset:
 def class_numbers(labels: np.ndarray) -> Int64[np.ndarray, " n"]:
     """Return class numbers of shape (n,) from labels of shape (n,) or, as they are stored, (n, 1).
 
-    A column of labels is a trap that this suite's arrays must not set: the argmax of its rows is 0 for every row, and
-    comparing it with a vector broadcasts to a matrix.
+    A column of labels is error-prone: the argmax of its rows is 0 for every row, and comparing it with a vector
+    broadcasts to a matrix.
 
     Raises:
         ValueError: The labels have more than one column (one-hot rows), or are not whole numbers.
@@ -154,7 +155,7 @@ def class_numbers(labels: np.ndarray) -> Int64[np.ndarray, " n"]:
 
 
 def fingerprint(*parts: Any) -> str:
-    """16 hex digits of arrays (dtype, shape, bytes) and of anything JSON can say, in their order. About 1 GB/s."""
+    """Return 16 hex digits of arrays (dtype, shape, bytes) and JSON values, in their order. About 1 GB/s."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -168,9 +169,10 @@ def fingerprint(*parts: Any) -> str:
 def chosen_rows(
     total: int, count: int, *, subset: str = "first", seed: int = 0, what: str = "num_train"
 ) -> slice | np.ndarray:
-    """Which of `total` rows `count` stands for: the first, or a seeded random part in random order; 0 means all rows.
+    """Return the indices of the `count` rows to use out of `total`; a count of 0 means all rows.
 
-    Raises `UserError` for a negative count and for one larger than what is there.
+    They are the first rows, or a seeded random part in random order. Raises `UserError` for a negative count and for
+    one that exceeds `total`.
     """
     if count < 0 or count > total:
         raise UserError(f"--{what}={count} asks for rows of a set that has {total}. Take 0 (all) to {total}.")
@@ -183,13 +185,13 @@ def chosen_rows(
 
 @dataclasses.dataclass(frozen=True)
 class RowChoice:
-    """Which rows of a dataset are loaded.
+    """The selection of rows of a dataset.
 
     Attributes:
-        num_train, num_test: How many rows; 0: all.
+        num_train, num_test: Number of rows; 0 selects all.
         validation: A fraction below 1 of the train rows, or a count of them; the last ones.
         subset: "first" rows, or a "random" part in random order.
-        seed: Of this part.
+        seed: Random-number seed of this part.
     """
 
     num_train: int = 0
@@ -199,22 +201,25 @@ class RowChoice:
     seed: int = 0
 
     def of(self, total: int, name: str) -> slice | np.ndarray:
-        """Return which of `total` rows of the part "train" or "test" are taken; see `chosen_rows`."""
+        """Return the indices of the selected rows out of `total` of the part "train" or "test"; see `chosen_rows`."""
         count = getattr(self, f"num_{name}")
         return chosen_rows(total, count, subset=self.subset, seed=self.seed, what=f"num_{name}")
 
 
 def part(split: Split, count: int, *, subset: str = "first", seed: int = 0, what: str = "num_train") -> Split:
-    """The rows of a split that `chosen_rows` names."""
+    """Return the rows of a split that `chosen_rows` selects."""
     rows = chosen_rows(len(split), count, subset=subset, seed=seed, what=what)
     return Split(split.x[rows], split.y[rows])
 
 
 def check(x: np.ndarray, y: np.ndarray, what: str, *, num_classes: int = 0) -> None:
-    """Raise `UserError` unless x is a non-empty, finite matrix and y, as it is stored, has a valid row of labels each.
+    """Raise `UserError` unless x is a non-empty, finite matrix and y, as it is stored, has valid labels for each row.
 
     Args:
-        num_classes: Labels must be one of so many class numbers; 0: they are targets, of one column or several.
+        x: Inputs (n, d).
+        y: Labels (n, 1) or targets (n, k).
+        what: Name of the data in error messages.
+        num_classes: Number of class numbers that labels may have; 0: they are targets, in one column or several.
     """
     if (
         x.ndim != 2

@@ -1,15 +1,15 @@
-"""One opener of pictures: any format and colour mode that people keep, as float32 on the scale 0..255.
+"""A reader of pictures in all common formats and colour modes, as float32 on the scale 0..255.
 
 Pillow is imported when the first picture is opened, because every command imports this module for its constants.
 
 | in the file | becomes |
 |---|---|
-| EXIF orientation | applied: the picture stands as a viewer shows it |
-| 16 bits a sample (grey) | divided by 257, so that 65,535 is 255 |
+| EXIF orientation | applied: the picture is oriented as in a viewer |
+| 16 bits per sample (grey) | divided by 257, so that 65,535 is 255 |
 | floating-point samples | multiplied by 255; samples outside [0, 1] are refused, because their scale is not known |
 | palette, 1 bit, CMYK, YCbCr | converted by Pillow to RGB; CMYK without a colour profile, as 255 - C - K and so on |
-| transparency | composited over white; kept where four channels are asked for |
-| colour, where grey is asked for | .299 R + .587 G + .114 B (ITU-R BT.601) |
+| transparency | composited over white; kept if four channels are requested |
+| colour, if grey is requested | .299 R + .587 G + .114 B (ITU-R BT.601) |
 | several frames | the first one |
 """
 
@@ -25,24 +25,24 @@ import numpy as np
 from linearized.base.reading import opened
 from linearized.base.shapes import Float32
 
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM")  # none starts another program
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM")  # no decoder starts a program
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff",
             ".pbm", ".pgm", ".ppm", ".pnm")  # fmt: skip
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 FILE_LIMIT = 2**30  # bytes
 PIXEL_LIMIT = 2**27  # 134 million, about 11,600 x 11,600: half a GiB in RGBA
-_DEEP = ("I", "F")  # 32 bits a sample; modes that begin with "I;" have 16
+_DEEP = ("I", "F")  # 32 bits per sample; modes that begin with "I;" have 16
 _GREY = ("1", "L", "LA", "La")
-_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and the values of it that exchange height and width
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and those of its values that exchange height and width
 _pillow_limit = threading.Lock()
 
 
 class Head(NamedTuple):
-    """What a picture's header says: its size as a viewer shows it, and whether it is grey or has deep samples.
+    """Header of a picture: its size as a viewer shows it, and whether it is grey or has deep samples.
 
     Attributes:
-        grey: It has no colour. Palettes count as colour.
-        deep: It has more than 8 bits per sample.
+        grey: Whether it has no colour. Palettes count as colour.
+        deep: Whether it has more than 8 bits per sample.
     """
 
     height: int
@@ -52,7 +52,7 @@ class Head(NamedTuple):
 
 
 def read_head(path: Path | str, advice: str = "") -> Head:
-    """Return the header of the picture in a file; its pixels are not decoded. Raises as `read_image`."""
+    """Return the header of the picture in a file without decoding its pixels. Raises as `read_image` does."""
     with _checked(path, advice) as image:
         return head_of(image)
 
@@ -67,15 +67,16 @@ def head_of(image: Any) -> Head:
 def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") -> Float32[np.ndarray, "h w c"]:
     """Return the picture in a file with `shape` (height, width, channels), on the scale 0..255.
 
-    The size is changed by bilinear interpolation over the area that each pixel covers (Pillow's `BILINEAR`), the
-    proportions are not kept.
+    The size is changed by bilinear interpolation over the area that each pixel covers (Pillow's `BILINEAR`);
+    proportions are not preserved.
 
     Args:
+        path: File of the picture.
         shape: 1 channel is grey, 3 are RGB, 4 are RGB and opacity.
-        advice: Added to the error.
+        advice: Sentence added to the error.
 
-    Raises `Absent` for a missing file and `Unreadable` for everything that is no picture, is truncated, or has more
-    than `PIXEL_LIMIT` pixels.
+    Raises `Absent` for a missing file and `Unreadable` for a file that is not a picture, is truncated, or has more than
+    `PIXEL_LIMIT` pixels.
     """
     with _checked(path, advice) as image:
         return pixels_of(image, shape)
@@ -84,7 +85,7 @@ def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") 
 def pixels_of(image: Any, shape: tuple[int, int, int]) -> Float32[np.ndarray, "h w c"]:
     """Return a picture that Pillow has opened, as `read_image` does.
 
-    Raises `ValueError` for samples whose scale is not known, and what Pillow raises while it decodes.
+    Raises `ValueError` for samples whose scale is not known, and Pillow's exceptions while decoding.
     """
     from PIL import Image, ImageOps
 
@@ -103,7 +104,7 @@ def pixels_of(image: Any, shape: tuple[int, int, int]) -> Float32[np.ndarray, "h
 def _checked(path: Path | str, advice: str) -> Iterator[Any]:
     """Open a picture whose pixels are within the limit; exceptions of the block become `Unreadable`."""
     with (
-        warnings.catch_warnings(action="ignore"),  # of damaged metadata, which is not read
+        warnings.catch_warnings(action="ignore"),  # about damaged metadata, which is not read
         opened(path, "a picture", advice, limit=FILE_LIMIT) as file,
         _opened_by_pillow(file) as image,
     ):
@@ -118,7 +119,7 @@ def _is_deep(image: Any) -> bool:
 
 
 def _opened_by_pillow(file) -> Any:
-    """Open a picture without Pillow's own limit of pixels, whose error does not say the size; ours follows at once."""
+    """Open a picture without Pillow's own pixel limit, whose error omits the size; the caller checks ours."""
     from PIL import Image
 
     with _pillow_limit:
@@ -131,7 +132,7 @@ def _opened_by_pillow(file) -> Any:
 
 
 def _deep(image: Any) -> Any:
-    """Return a grey picture of 16 or 32 bits a sample as floats on the scale 0..255."""
+    """Return a grey picture of 16 or 32 bits per sample as floats on the scale 0..255."""
     from PIL import Image
 
     values = np.asarray(image).astype(np.float32)
@@ -144,12 +145,12 @@ def _deep(image: Any) -> Any:
         raise ValueError(f"its samples reach from {values.min():g} to {values.max():g}; 8 and 16 bits are read")
     clear = image.info.get("transparency")
     if isinstance(clear, int):
-        values[values == clear] = 65_535  # white, as of other transparent pixels
+        values[values == clear] = 65_535  # white, like other transparent pixels
     return Image.fromarray(values / np.float32(257))
 
 
 def _in_mode(image: Any, mode: str) -> Any:
-    """Return a picture of 8 bits a sample in mode L, RGB or RGBA, transparent parts over white unless in RGBA."""
+    """Return a picture of 8 bits per sample in mode L, RGB or RGBA; except in RGBA, transparency becomes white."""
     from PIL import Image
 
     if not image.has_transparency_data:

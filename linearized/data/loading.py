@@ -1,4 +1,4 @@
-"""The rows that settings name: the one place where commands turn their flags into a dataset."""
+"""Loading of the rows that settings select; every command converts its flags to a dataset here."""
 
 from linearized.data.dataset import Dataset
 from linearized.data.transforms.preprocess import preprocessed
@@ -11,5 +11,5 @@ def load_rows(settings: DataSettings, noise_ind: int) -> Dataset:
 
 
 def load_preprocessed(settings: PreprocessedRows, noise_ind: int) -> Dataset:
-    """Load the rows at a noise level, preprocessed as the settings say. Raises `UserError` likewise."""
+    """Load the rows at a noise level, preprocessed by the settings. Raises `UserError` as `load_rows` does."""
     return preprocessed(load_rows(settings, noise_ind), settings.preprocess, settings.zca_regularization)

@@ -1,4 +1,4 @@
-"""What was done to the rows of a `Dataset`, as an object that does the same to further rows."""
+"""The preparation of the rows of a `Dataset`, as an object that can be applied to further rows."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from linearized.base.shapes import Float32
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """The way from raw inputs to the rows that a model takes, and from its outputs back to labels.
+    """Conversion of raw inputs to the rows that a model takes, and of its outputs to labels.
 
-    It was fitted on the train rows, and can be pickled. Published noise is no part of it: further rows are taken as
-    they are.
+    It was fitted on the train rows, and can be pickled. It does not include published noise: further rows are used
+    without noise.
 
     Attributes:
         task: As in `Dataset`.
         dim: Length of a row that a model takes.
         classes: The labels of the classes as they were given, in the order of the class numbers; None: their numbers.
         columns: Turns raw inputs into float32 rows (n, d); None: rows are flattened.
-        steps: What follows, in this order: functions of rows that return rows, such as a whitening.
+        steps: Functions of rows that return rows, such as a whitening, applied in this order.
         flat: Whether targets of regression were given as (n,).
     """
 
@@ -41,8 +41,8 @@ class Preparation:
     def inputs(self, x: Any) -> Float32[np.ndarray, "m d"]:
         """Return raw inputs (arrays, sparse or not, or a data frame, as the train rows were) as rows for the model.
 
-        Raises `UserError` for anything but rows of real numbers, for rows of another length or other columns than the
-        train rows, and for rows that are not finite.
+        Raises `UserError` for anything except rows of real numbers, for rows of another length or other columns than
+        the train rows, and for rows that are not finite.
         """
         x = dense(x, "Inputs")
         if x.ndim < 2 or not len(x):
@@ -58,10 +58,11 @@ class Preparation:
         return rows
 
     def labels(self, outputs: np.ndarray, *, threshold: float = 0.5) -> np.ndarray:
-        """Return the labels that outputs (m, k) of a model stand for: classes (m,), or targets.
+        """Return the labels that outputs (m, k) of a model represent: classes (m,), or targets.
 
         Args:
-            threshold: From which the single output of a binary task is the second class: 0 for logits.
+            outputs: Outputs of a model (m, k).
+            threshold: Value above which the single output of a binary task means the second class: 0 for logits.
         """
         outputs = np.asarray(outputs)
         if self.task == "regression":

@@ -13,9 +13,11 @@ def evaluate(
     """Score predictions (n, k) against targets.
 
     Args:
-        targets: What `Dataset.targets` returns, not centred: one-hot rows for "classes", 0 or 1 for "binary".
+        predictions: Outputs of a model (n, k).
+        targets: Targets as `Dataset.targets` returns them, not centred: one-hot rows for "classes", 0 or 1 for
+            "binary".
         task: "classes", "binary" or "regression".
-        loss: "square", or "cross_entropy" where predictions are logits.
+        loss: "square", or "cross_entropy" if predictions are logits.
 
     Returns:
         `loss`, the mean over rows of ‖y - f‖² (one-hot y for classes) or of the cross-entropy of the logits f;
@@ -24,7 +26,7 @@ def evaluate(
 
     Raises:
         ValueError: The predictions do not have the shape of the targets.
-        UserError: A prediction is not finite: NaN never travels silently.
+        UserError: A prediction is not finite, so that NaN is never passed on silently.
     """
     if predictions.shape != targets.shape:
         raise ValueError(f"Predictions must have the targets' shape {targets.shape}. Received: {predictions.shape}.")
@@ -41,7 +43,7 @@ def evaluate(
     elif task == "binary":
         rows, normalised = np.logaddexp(0, values[:, 0]) - classes * values[:, 0], None
     else:
-        from scipy.special import log_softmax  # here, so that what only reads the losses' names starts quickly
+        from scipy.special import log_softmax  # here, so that imports of the losses' names stay fast
 
         rows, normalised = -log_softmax(values, axis=1)[np.arange(len(classes)), classes], None
     if task == "regression":

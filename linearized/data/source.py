@@ -1,7 +1,7 @@
-"""What one dataset is: its name, its noise levels, where its raw files are sought, and how it becomes a `Dataset`.
+"""Descriptions of datasets: their names, noise levels, places of raw files, and conversion to a `Dataset`.
 
-Images go raw -> noise at the published draws, on the whole set -> cache -> the part asked for -> validation split. The
-fingerprint is of what the rows were made from: raw arrays, recipe, level, seed; then of the part that was taken.
+Images are processed in this order: raw files, published noise on the whole set, cache, selected rows, validation split.
+The fingerprint covers the origin of the rows (raw arrays, recipe, level, seed) and the selection.
 """
 
 import dataclasses
@@ -20,27 +20,27 @@ from linearized.data.dataset import Dataset, RowChoice, Split, check, fingerprin
 from linearized.data.preparation import Preparation
 from linearized.data.transforms import cache as noisy_cache
 
-ROWS = ("directory", *(field.name for field in dataclasses.fields(RowChoice)))  # what the load of every source takes
-SEED = 2048  # of the noise, as published
-RECIPE = 1  # counts the changes to what rows mean or how they lie: a new number makes every cache anew
+ROWS = ("directory", *(field.name for field in dataclasses.fields(RowChoice)))  # arguments of every source's `load`
+SEED = 2048  # seed of the noise, as published
+RECIPE = 1  # version of the meaning and storage of rows; increasing it invalidates every cache
 
-STRENGTHS = tuple(np.linspace(0, 3, num=15).tolist())  # τ, noise over image, of the high-frequency noise
-THRESHOLDS_8 = tuple(range(8))  # k of the k x k low frequencies replaced, by image width
+STRENGTHS = tuple(np.linspace(0, 3, num=15).tolist())  # τ, ratio of noise to image, of the high-frequency noise
+THRESHOLDS_8 = tuple(range(8))  # k of the k x k low frequencies that are replaced, by image width
 THRESHOLDS_28 = tuple(range(1, 28, 2))
 THRESHOLDS_32 = (0, 4, 8, 12, 14, 17, 19, 20, 22, 24, 25, 27, 28, 29, 30)
 
 
 class Found(NamedTuple):
-    """Where raw files are (None: not here), where they were sought in this order, and how to get them."""
+    """The place of raw files (None: not found), the places that were searched in order, and how to get the files."""
 
     place: Path | None
     sought: list[str]
     how: str
-    made_on_load: bool = False  # nothing to download: loading makes it
+    made_on_load: bool = False  # nothing to download, because loading makes the data
 
 
 class Raw(NamedTuple):
-    """Images (n, height, width, channels) of any number type, class numbers (n,)."""
+    """Images (n, height, width, channels) of any number type, and class numbers (n,)."""
 
     train: np.ndarray
     train_labels: np.ndarray
@@ -50,31 +50,31 @@ class Raw(NamedTuple):
 
 @runtime_checkable
 class RawFiles(Protocol):
-    """Where raw images come from."""
+    """Protocol of the origin of raw images."""
 
     def find(self, directory: Path) -> Found:
-        """Looks, downloads nothing, and reads no array."""
+        """Look for the files without downloading or reading any array."""
 
     def fetch(self, directory: Path) -> Path:
-        """Downloads or makes the files; returns where they are. Raises `UserError` where that fails."""
+        """Download or make the files, and return their place. Raises `UserError` if that fails."""
 
     def digest(self, place: Path) -> str:
-        """A quick digest of the files' bytes: what the cache is found by."""
+        """Return a quick digest of the files' bytes, the key of the cache."""
 
     def read(self, place: Path) -> Raw:
-        """Reads and checks the files. Raises `UserError` for damaged ones."""
+        """Read and check the files. Raises `UserError` if they are damaged."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What every dataset has.
+    """Common base of all datasets.
 
     Attributes:
-        noise_name: What the noise levels are values of: τ, threshold or κ.
-        noise_levels: What `noise_ind` counts.
-        directory_key: The line of directories.txt that says where it lies.
+        noise_name: Name of the parameter of the noise levels: τ, threshold or κ.
+        noise_levels: The levels, of which `noise_ind` is the index.
+        directory_key: The line of directories.txt that names its folder.
         settings: Names of the settings that only this dataset's `load` takes.
-        rows: Train and test rows where they are always the same; 0: the files say.
+        rows: Numbers of train and test rows if they are fixed; 0 if only the files contain them.
     """
 
     name: str
@@ -93,11 +93,11 @@ class Source:
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of a model: one per class, a single one for binary labels and for regression."""
+        """Number of outputs of a model: one per class, a single one for binary labels and for regression."""
         return self.num_classes if self.task == "classes" else 1
 
     def level(self, noise_ind: int | np.integer) -> int | float:
-        """The noise level behind an index. Raises `UserError` naming the range."""
+        """Return the noise level of an index. Raises `UserError` that states the range."""
         last = len(self.noise_levels) - 1
         if last == 0 and noise_ind != 0:
             raise UserError(f"{self.name} has one noise level, --noise_ind=0. Received: {noise_ind}.{self.more_levels}")
@@ -109,7 +109,7 @@ class Source:
         return self.noise_levels[noise_ind]
 
     def folder(self, directory: Path | str | None) -> Path:
-        """The folder given, or the one that directories.txt names."""
+        """Return the given folder, by default the one that directories.txt names."""
         return directory_of(self.directory_key) if directory is None else Path(directory)
 
     def load(
@@ -127,8 +127,15 @@ class Source:
         """Load the dataset at a noise level; see `linearized.load`.
 
         Args:
-            num_train, num_test, validation, subset, seed: See `RowChoice`. Noise is that of the whole set all the same.
-            own: What only this dataset takes, see its `_loaded`.
+            noise_ind: Index of the noise level.
+            directory: Folder of the raw files and the cache; None reads `directories.txt`.
+            num_train: Number of train rows; 0: all. The selection does not change the noise, which is that of the whole
+                set.
+            num_test: Number of test rows; 0: all.
+            validation: A fraction below 1 of the train rows, or a count of them.
+            subset: "first" or "random" rows, see `RowChoice`.
+            seed: Random-number seed of a random subset.
+            **own: Settings that only this dataset takes, see its `_loaded`.
         """
         taken = inspect.signature(self._loaded).parameters.values()
         known = [*ROWS, *(one.name for one in taken if one.kind is one.KEYWORD_ONLY)]
@@ -143,7 +150,7 @@ class Source:
     def dataset(
         self, noise_ind: int | np.integer, train: Split, test: Split, made_from: str, rows: RowChoice
     ) -> Dataset:
-        """Return the dataset of rows that were taken; the last train rows become the validation part."""
+        """Return the dataset of the selected rows; the last train rows become the validation part."""
         held_out = count_or_share(rows.validation, len(train), "validation")
         taken = [len(train), len(test), rows.subset, rows.seed if rows.subset == "random" else 0]
         kept = len(train) - held_out
@@ -165,7 +172,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageSource(Source):
-    """A set of images: `raw` says where they come from.
+    """A set of images, whose files `raw` finds and reads.
 
     `noise` names a function of `linearized.data.transforms.noise`, so that listing data sets imports no SciPy.
     """
@@ -174,18 +181,21 @@ class ImageSource(Source):
     noise: str
 
     def find(self, directory: Path | str | None = None) -> Found:
-        """Is it here, where was it looked for, how to get it."""
+        """Return whether and where the raw files exist, where they were sought, and how to get them."""
         return self.raw.find(self.folder(directory))
 
     def fetch(self, directory: Path | str | None = None) -> Path:
-        """Gets the raw files, where they are not here yet. Returns where they are."""
+        """Fetch the raw files if they are missing, and return their place."""
         return self.find(directory).place or self.raw.fetch(self.folder(directory))
 
     def _loaded(self, noise_ind: int | np.integer, folder: Path, rows: RowChoice, *, cache: bool = True) -> Dataset:
-        """As `Source._loaded`.
+        """Return the rows as `Source._loaded` does.
 
         Args:
-            cache: Whether noisy arrays are kept in, and read from, `cache/` in the dataset's folder.
+            noise_ind: Index of the noise level.
+            folder: Folder of the raw files.
+            rows: The selection of rows.
+            cache: Whether noisy arrays are stored in, and read from, `cache/` in the dataset's folder.
         """
         level = self.level(noise_ind)
         place = self.fetch(folder)
@@ -205,7 +215,7 @@ class ImageSource(Source):
         return self.dataset(noise_ind, *splits, about["made_from"], rows)
 
     def _made(self, place: Path, level: int | float) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Noisy arrays from the raw files, and what they were made from."""
+        """Return noisy arrays from the raw files, and the fingerprint of their origin."""
         from linearized.data.transforms import noise
 
         raw = self.raw.read(place)
@@ -219,5 +229,5 @@ class ImageSource(Source):
 
 
 def missing(name: str, found: Found, reason: str = "") -> UserError:
-    """The error for files that are not here and could not be got."""
+    """Return the error for files that are missing and could not be fetched."""
     return UserError(f"{name} is not here. It was sought in {', '.join(found.sought)}. {reason}{found.how}")

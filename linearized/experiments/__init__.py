@@ -1,1 +1,1 @@
-"""The suite's experiments: settings in, a folder of results out."""
+"""Experiments of the suite: each takes settings and writes a folder of results."""

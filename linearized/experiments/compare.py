@@ -76,7 +76,7 @@ _REPLACED = {
 
 
 def _unset(name: str, group: str) -> Any:
-    """Return a setting of `linearized train` with None for its default, so that a value that is given is known."""
+    """Return a setting of `linearized train` with None as its default, so that a given value can be recognized."""
     field = train.TrainSettings.__dataclass_fields__[name]
     said = re.split("; (?:empty|unset):", field.metadata["help"])[0]
     return dataclasses.field(
@@ -103,12 +103,12 @@ class CompareSettings(train.TrainSettings):
     validation: float | None = _unset("validation", "Data")
 
     def __post_init__(self):
-        """Check each value by itself, and that the settings of each run go together: models come from --models."""
+        """Check each value by itself, and that the settings of each run fit together; models come from --models."""
         self.take_number()
         Settings.__post_init__(self)
 
     def complete(self) -> None:
-        """Set nothing: what follows from the settings of a run is set for each run."""
+        """Set nothing; values that follow from the settings of a run are set for each run."""
 
     def refuse_unread(self, given: Iterable[str]) -> None:
         """Raise `UserError` for a flag that none of the models reads."""
@@ -121,11 +121,11 @@ class CompareSettings(train.TrainSettings):
                 raise UserError(f"--{flag} is read by none of --models={self.models}{where}. Leave it out.")
 
     def reads(self, name: str) -> bool:
-        """As `Settings.reads`: whether one of the models is given a setting and reads it."""
+        """Return whether at least one of the models receives a setting and reads it."""
         return name in ("models", "seeds") or any(takes(run, name) for run in self.runs().values())
 
     def key(self) -> str:
-        """Return eight hex digits of all runs: their labels, seeds and keys."""
+        """Return eight hex digits of the labels, seeds and keys of all runs."""
         rows = self.rows(0).key()
         said = [[*entry, run.key() if run else rows] for entry, run in self.seeded_runs().items()]
         return hashlib.blake2b(json.dumps(said).encode(), digest_size=4).hexdigest()
@@ -147,13 +147,13 @@ class CompareSettings(train.TrainSettings):
         return made
 
     def _given(self) -> dict[str, Any]:
-        """Return the settings of `linearized train` that have another value than compare's default."""
+        """Return the settings of `linearized train` that differ from compare's defaults."""
         own = self.__dataclass_fields__
         values = {name: getattr(self, name) for name in train.TrainSettings.__dataclass_fields__}
         return {name: value for name, value in values.items() if value != own[name].default}
 
     def _common(self) -> dict[str, Any]:
-        """Return what all runs share of the rows: the validation part and the preprocessing."""
+        """Return the settings of rows that all runs share: the validation part and the preprocessing."""
         source = self.described()
         own_part = bool(self.data) and "validation" in source.prepared.rows
         validation = (0.0 if own_part else VALIDATION) if self.validation is None else self.validation
@@ -166,23 +166,23 @@ class CompareSettings(train.TrainSettings):
         return {"validation": validation, "preprocess": self.preprocess or ("standard" if table else "none")}
 
     def seeded_runs(self) -> dict[tuple[str, int], Run | None]:
-        """The settings of each run by its label and seed, from 0; the linear fit's are those of its rows."""
+        """Return the settings of each run by its label and seed (counted from 0); None for the linear fit."""
         return {(label, seed): settings and seeded(settings, seed)
                 for label, settings in self.runs().items() for seed in range(self.seeds)}  # fmt: skip
 
     def rows(self, seed: int) -> train.TrainSettings:
-        """Return settings of the rows that all models of a seed have."""
+        """Return the settings of the rows that all models of a seed share."""
         return train.TrainSettings.draft(**{**self._given(), **self._common(), "seed": self.seed + seed})
 
 
 def run(config: CompareSettings) -> Result:
-    """Train every model in turn, or read it back, and put them side by side; see `experiments.run`.
+    """Train every model in turn, or read its result back, and tabulate them; see `experiments.run`.
 
-    A finished comparison is read back while all its runs are there as they were.
+    A finished comparison is read back if all its runs still exist unchanged.
 
     Returns: The folder, and the record that its `comparison.json` holds: `title`, `columns`, `rows`, and what made it.
 
-    Raises `UserError` for what a user can mend, and `Busy` if another process holds the folder of one of the runs.
+    Raises `UserError` for errors that a user can correct, and `Busy` if another process holds the folder of a run.
     """
     labels = "_".join(label.replace(":", "-").replace("=", "-") for label in config.runs())
     name = slug(f"compare_{config.data_name()}_noise{config.noise_ind}_{labels}", 180)
@@ -192,7 +192,7 @@ def run(config: CompareSettings) -> Result:
 
 
 def _compared(config: CompareSettings) -> life.Outcome:
-    """Return the table of all runs, each done or read back in a process of its own."""
+    """Return the table of all runs, each of which is trained or read back in a process of its own."""
     rows, runs = [], config.seeded_runs()
     keep(config.data)
     for settings in filter(None, runs.values()):
@@ -224,7 +224,7 @@ _EMPTY = dict.fromkeys((*COLUMNS, "flaw", "edge", "folder", "kernel_found"))
 
 
 def _read_back(folder: Path, config: CompareSettings) -> dict[str, Any] | None:
-    """Return the record of a finished comparison; None where there is none, or its runs are not those of now."""
+    """Return the record of a finished comparison; None if there is none, or if its runs have changed since."""
     runs = {key: settings for key, settings in config.seeded_runs().items() if settings}
     if not (folder / COMPARISON).is_file() or not all(finished(settings.folder()) for settings in runs.values()):
         return None
@@ -244,14 +244,19 @@ def _load(folder: Path) -> dict[str, Any]:
 
 
 def _run(settings: Run, name: str) -> Path:
-    """A run in a process of its own, where a user's errors travel back and are told once; `name` is for warnings."""
+    """Do a run in a process of its own, whose user errors the parent reports once; return its folder.
+
+    Args:
+        settings: Settings of the run.
+        name: Name of the run in warnings.
+    """
     kernel = isinstance(settings, krr.KernelFitSettings)
     with select.called(name):
         return (krr.run(settings)[0] if kernel else train.run(settings)).folder
 
 
 def _linear(settings: train.TrainSettings) -> dict[str, Any]:
-    """Return the row of the best linear fit, whose ridge the validation rows choose."""
+    """Return the row of the best linear fit, whose ridge is chosen on the validation rows."""
     start = time.monotonic()
     dataset = load_preprocessed(settings, settings.level())
     best = linear_baseline(dataset, "validation")
@@ -264,7 +269,7 @@ def _linear(settings: train.TrainSettings) -> dict[str, Any]:
 def _row(label: str, folder: Path, seed: int) -> dict[str, Any]:
     record = load(folder)
     chosen = record["ridges"][record["chosen"]["position"]]
-    fits = sum(entry.get("fit_seconds") or 0.0 for entry in record["ridges"])  # of a killed run, those before it too
+    fits = sum(entry.get("fit_seconds") or 0.0 for entry in record["ridges"])  # includes those of killed processes
     own = {"label": label, "seed": seed, "folder": str(folder), "memory_gib": record["peak_memory_gib"],
            "seconds": max(record["seconds"], fits), "test_r2": _r2(chosen)}  # fmt: skip
     own["flaw"], own["edge"] = record["chosen"].get("flaw", ""), record["chosen"].get("edge", "")
@@ -282,7 +287,7 @@ def _r2(scores: Mapping[str, Any]) -> float | None:
 
 
 def main(config: CompareSettings) -> None:
-    """Compares, prints the table, draws the picture and the page."""
+    """Compare the models, print the table, and draw the picture and the page."""
     result = run(config)
     folder = result.folder
     print_comparison(result.record)

@@ -1,7 +1,7 @@
-"""The entries of `linearized compare --models=`: networks, kernels and the linear fit, and the settings of their runs.
+"""Entries of `linearized compare --models=`: networks, kernels and the linear fit, and the settings of their runs.
 
-Networks are compared at a budget that ends, see `budget`. That is not the published training, which `linearized train`
-has; every flag that is given replaces a part of it, and a model's own `Declaration.budget` replaces the common one.
+Networks are compared at a limited budget, see `budget`, unlike the published training of `linearized train`. Every flag
+that is given replaces a part of it, and a model's own `Declaration.budget` replaces the common one.
 """
 
 import dataclasses
@@ -29,11 +29,11 @@ from linearized.settings.flags import read_flags
 from linearized.settings.run_settings import RunSettings
 
 KERNEL, LINEAR_FIT = "krr:", "linear"
-VALIDATION = 0.2  # of the train rows, the same for all models, by which each chooses its ridge
+VALIDATION = 0.2  # fraction of the train rows, the same for all models, on which each model chooses its ridge
 BUDGET = {"solver": "adam", "schedule": "cosine", "learning_rate": 3e-3}
 EPOCHS, BATCH = 60, 64
-MANY_ROWS, MANY_EPOCHS, LARGE_BATCH = 10_000, 30, 256  # of data sets with at least so many train rows
-LEAST_STEPS = 1000  # of few rows: more epochs
+MANY_ROWS, MANY_EPOCHS, LARGE_BATCH = 10_000, 30, 256  # for data sets with at least this many train rows
+LEAST_STEPS = 1000  # with few rows, the number of epochs is raised until there are this many steps
 
 _SHARED = {field.name for kind in (LevelsSettings, PreprocessedRows, RunSettings) for field in dataclasses.fields(kind)}
 Run = train.TrainSettings | KernelFitSettings
@@ -44,9 +44,9 @@ def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
 
     Args:
         label: A name of --model or `krr:` and a name of --kernel, each with `:flag=value` of its own, or `linear`.
-        given: Flags for all; those that an entry does not read are left out.
+        given: Flags for all entries; those that an entry does not read are left out.
 
-    Raises `UserError` for an entry that cannot be read, and for settings that do not go together.
+    Raises `UserError` for an entry that cannot be read, and for settings that do not fit together.
     """
     if label == LINEAR_FIT:
         return None
@@ -57,27 +57,27 @@ def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
         name = f"{name}:{own.pop(0)}"
     flags, _ = read_flags(kind, [f"--{piece}" for piece in own])
     flags = ({**_kernel(name), **flags}) if kernel else {"model": name, **flags}
-    if kernel:  # flags such as --num_units have other meanings there: they stand after the kernel's name
+    if kernel:  # for kernels, flags such as --num_units have other meanings, so they are given after the kernel's name
         given = {flag: value for flag, value in given.items() if flag in _SHARED}
     draft = kind.draft(**{**given, **flags})
     if not kernel and not draft.uses_least_squares():
         given = {**budget(draft), **given}
         draft = kind.draft(**{**given, **flags})
     made = kind(**{**{flag: value for flag, value in given.items() if draft.reads(flag)}, **flags})
-    made.level()  # one, for all alike
+    made.level()  # raises unless there is one noise level for all
     return made
 
 
 def budget(draft: train.TrainSettings) -> dict[str, Any]:
-    """Return the flags with which a network is trained unless they are given: a budget that ends, the same for all.
+    """Return the flags with which a network is trained unless they are given: a limited budget, the same for all.
 
     Adam with a rate of 0.003 that rises over 5 epochs and falls as a cosine to 0, for 60 epochs of batches of 64 rows;
-    for more epochs where these are fewer than 1,000 steps; from 10,000 train rows on for 30 epochs of batches of 256.
-    The ridge is chosen among two of the model's own grid, the smallest and the middle one. What the model declares
-    (`Declaration.budget`) takes the place of these.
+    for more epochs if these have fewer than 1,000 steps; from 10,000 train rows on, for 30 epochs of batches of 256.
+    The ridge is chosen among two of the model's own grid, the smallest and the middle one. The flags that the model
+    declares (`Declaration.budget`) replace these.
 
     Args:
-        draft: Settings of the model; rows that only the data set's files can count are taken for many.
+        draft: Settings of the model; a row count that only the data set's files contain is taken to be large.
     """
     own = declared(draft)
     rows = draft.num_train or draft.described().rows[0]
@@ -91,20 +91,20 @@ def budget(draft: train.TrainSettings) -> dict[str, Any]:
 
 
 def takes(settings: Run | None, flag: str) -> bool:
-    """Return whether an entry is given, and reads, a flag for all; the linear fit, None, has the rows of the others."""
+    """Return whether an entry receives and reads a flag for all; False for the linear fit (None)."""
     if settings is None:
         return False
     return (flag in _SHARED or not isinstance(settings, KernelFitSettings)) and settings.reads(flag)
 
 
 def seeded(settings: Run, seed: int) -> Run:
-    """Return settings whose division of the rows, initial weights and fixed random weights are those of a seed."""
+    """Return the settings with the seeds of row split, initial weights and fixed weights shifted by `seed`."""
     changed = {"seed": settings.seed + seed, "weight_seed": getattr(settings, "weight_seed", SEED) + seed}
     return dataclasses.replace(settings, **{name: value for name, value in changed.items() if settings.reads(name)})
 
 
 def refuse_needs(settings: Run) -> None:
-    """Raise `UserError` for a run that this machine cannot hold, or not end in a month, from its settings."""
+    """Raise `UserError` if, by its settings, a run exceeds this machine's memory or would take more than a month."""
     if isinstance(settings, KernelFitSettings):
         refuse_large_fit(settings)
         refuse_endless_fit(settings, settings.level(), settings.row_counts())
@@ -114,7 +114,7 @@ def refuse_needs(settings: Run) -> None:
 
 
 def _kernel(name: str) -> dict[str, Any]:
-    """Return the flags of a kernel's name: NTK, or polynomial(3) for degree 3."""
+    """Return the flags that a kernel's name stands for: NTK, or polynomial(3) for degree 3."""
     if is_reference(name):
         return {"kernel": name}
     found = re.fullmatch(r"(\w+)(?:\((\d+)\))?", name)

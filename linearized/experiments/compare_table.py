@@ -1,4 +1,4 @@
-"""The table of `linearized compare`: one line per model, its seeds averaged, and what was not trained to its end."""
+"""The table of `linearized compare`: one line per model, averaged over seeds, and notes on incomplete training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,17 +19,17 @@ Row = Mapping[str, Any]
 
 
 def print_comparison(record: Mapping[str, Any]) -> None:
-    """Print the table of a comparison; a narrow terminal leaves out columns, those of higher rank in `RANKS` first."""
+    """Print the table of a comparison; a narrow terminal omits columns, the highest rank in `RANKS` first."""
     print_columns(record["title"], summary(record))
     for note in notes(record["rows"]):
         say(note)
 
 
 def summary(record: Mapping[str, Any]) -> list[Column]:
-    """Return the columns of the table, one cell per model; those that no run has are left out.
+    """Return the columns of the table, one cell per model; columns that no run has are left out.
 
-    With several seeds a metric is their mean ± their standard deviation, other numbers are means. A ridge that is the
-    first or the last of its grid, for one seed at least, is marked by `EDGE`; `notes` name those.
+    With several seeds a metric is shown as mean ± standard deviation, other numbers as means. A ridge that is the first
+    or the last of its grid for at least one seed is marked by `EDGE`; `notes` lists these.
     """
     rows, models = record["rows"], by_model(record["rows"])
     ranks = RANKS | ({"test_loss": 0} if all(row.get("test_accuracy") is None and row.get("test_r2") is None
@@ -66,7 +66,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _ends(rows: Sequence[Row]) -> list[str]:
-    """Return "the smallest for seeds 0, 2" for each end of the grid that was the best of some runs of a model."""
+    """Return phrases such as "the smallest for seeds 0, 2", one for each end of the grid that some runs chose."""
     found = []
     for side in ("smallest", "largest"):
         seeds = [str(row.get("seed") or 0) for row in rows if row.get("edge") == side]
@@ -89,7 +89,7 @@ def untrained(row: Row) -> bool:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return a number, or for several that differ their mean ± their standard deviation (over n - 1)."""
+    """Return one number, or mean ± standard deviation (over n - 1) of several that differ."""
     if len(set(values)) == 1:
         return _shown(values[0])
     return f"{_shown(float(np.mean(values)))} ± {np.std(values, ddof=1):.2g}"

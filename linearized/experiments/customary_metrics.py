@@ -1,4 +1,4 @@
-"""Scores that are customary for single tasks beside loss and accuracy, such as those of GLUE (arXiv 1804.07461).
+"""Scores that are customary for individual tasks besides loss and accuracy, such as those of GLUE (arXiv 1804.07461).
 
 GLUE reports Matthews' correlation for CoLA, F1 of the positive class for MRPC and QQP, and Pearson's and Spearman's
 correlations for STS-B.
@@ -37,6 +37,7 @@ def customary(dataset: Dataset, labels: np.ndarray, predictions: np.ndarray) -> 
     """Return the scores that `dataset.metrics` names.
 
     Args:
+        dataset: The data set; its `metrics` are the names of scores.
         labels: Class numbers or values, (n,).
         predictions: Model outputs (n, k): logits of k classes, or one value per row.
 

@@ -1,10 +1,10 @@
-"""A recursive feature machine as a run: variants and iterations, each with its table of ridges, resumed where killed.
+"""A recursive feature machine as a run: variants and iterations, each with its table of ridges; it can be resumed.
 
 All variants start from the fixed kernel (iteration 0). Every iteration of every variant is a candidate, and the rule of
-`linearized.experiments.select` chooses iteration and ridge together. A search then takes the best variants to other
-base kernels: a metric that the Laplace kernel finds may be used far better by a smooth one. An iteration leaves its
-table, and the metric of the next one, in the folder of unfinished work; the solution of the best is computed again
-where it was made by a process that was killed.
+`linearized.experiments.select` chooses iteration and ridge together. A search then combines the best variants with
+other base kernels, because a metric found with the Laplace kernel may serve a smooth kernel far better. Each iteration
+stores its table, and the metric of the next one, in the folder of unfinished work; the solution of the best iteration
+is recomputed if the process that made it was killed.
 """
 
 import dataclasses
@@ -43,10 +43,10 @@ from linearized.settings.feature_machine_settings import bandwidth_factors, furt
 from linearized.settings.memory import refuse_beyond_machine
 from linearized.solvers.checkpoint import Checkpoint
 
-POWERS = (1.0, 0.5)  # that --rfm_search tries
-CARRIED = 2  # variants, the best ones, that --rfm_search tries with each further base kernel
-MATRICES = 3  # of d x d float64 numbers that are held at once: M, its root and the outer products
-MOST_EIGENVALUES = 1000  # of the best metric that a record keeps
+POWERS = (1.0, 0.5)  # powers that --rfm_search tries
+CARRIED = 2  # number of best variants that --rfm_search tries with each further base kernel
+MATRICES = 3  # number of d x d float64 matrices in memory at once: M, its root and the outer products
+MOST_EIGENVALUES = 1000  # maximum of eigenvalues of the best metric that a record stores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Solved:
 
 
 def variants(config: Any) -> list[Variant]:
-    """Return the variants that settings ask for: one, or with --rfm_search eight, for each bandwidth factor."""
+    """Return the variants that settings select: one, or with --rfm_search eight, for each bandwidth factor."""
     factors = bandwidth_factors(config)
     if not config.rfm_search:
         return [Variant(config.rfm_diagonal, config.rfm_centred, config.rfm_power, factor) for factor in factors]
@@ -70,15 +70,17 @@ def variants(config: Any) -> list[Variant]:
 def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcome:
     """Return the record and the arrays of a feature machine on a dataset.
 
-    The record has the table of ridges of the best iteration, as other kernels have theirs, and under "feature_machine"
-    the variants and the table of every iteration; the arrays have the metric and the bandwidth of the best one, and of
-    --ansatz_model the diagonal of WWᵀ, of the trace of the metric.
+    The record has the table of ridges of the best iteration, as for other kernels, and under "feature_machine" the
+    variants and the table of every iteration. The arrays have the metric and the bandwidth of the best iteration and,
+    with --ansatz_model, the diagonal of WWᵀ scaled to the trace of the metric.
 
     Args:
-        config: `KernelFitSettings` of one level.
+        config: `KernelFitSettings` of one noise level.
+        level: Noise level.
+        dataset: Rows and labels.
         work: Folder of unfinished work.
 
-    Raises `UserError` where the fixed kernel cannot be fitted; later iterations that cannot end their variant.
+    Raises `UserError` if the fixed kernel cannot be fitted; later iterations that cannot be fitted end their variant.
     """
     machine = _Machine(config, dataset, work)
     steps = [step for number in range(len(machine.variants)) for step in machine.iterations(number)]
@@ -102,7 +104,7 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
 
 
 class _Machine:
-    """The variants of one run, and what their iterations have in common."""
+    """The variants of one run, and the state that their iterations share."""
 
     def __init__(self, config: Any, dataset: Dataset, work: Path):
         self.config, self.dataset, self.work = config, dataset, work
@@ -121,12 +123,12 @@ class _Machine:
             )
         self.solver = config.solver
         if self.solver == "auto" and dataset.validation is None:
-            self.solver = "eigh"  # for leave-one-out errors, by which iterations are compared then
+            self.solver = "eigh"  # for leave-one-out errors, by which iterations are compared without validation rows
         self.files = Checkpoint(work, key=config.key(), fingerprint=dataset.fingerprint)
         given = listed_ridges(config.ridges) if config.ridges else None
-        self.ridges = dict.fromkeys(self.bases, given)  # of each base kernel; None: not yet known
-        self.best: tuple[tuple[float, ...], int, int] | None = None  # its rank, variant and iteration
-        self.held: tuple[int, int, Solved] | None = None  # the best, where this process solved it
+        self.ridges = dict.fromkeys(self.bases, given)  # for each base kernel; None until it is known
+        self.best: tuple[tuple[float, ...], int, int] | None = None  # rank, variant and iteration of the best solution
+        self.held: tuple[int, int, Solved] | None = None  # the best solution, if this process computed it
 
     def carried(self, steps: list[dict[str, Any]]) -> range:
         """Add the best variants with each further base kernel, and return their numbers.
@@ -147,7 +149,7 @@ class _Machine:
     def iterations(self, number: int) -> list[dict[str, Any]]:
         """Return the iterations of a variant, each solved or read from the folder of unfinished work.
 
-        Iteration 0 is left out where an earlier variant has the same fixed kernel.
+        Iteration 0 is left out if an earlier variant has the same fixed kernel.
         """
         variant, steps = self.variants[number], []
         first = self._start(number)
@@ -178,13 +180,13 @@ class _Machine:
         return steps
 
     def solution(self, number: int, index: int) -> Solved:
-        """Return the solution of an iteration, computed again unless it is the one that is held."""
+        """Return the solution of an iteration, recomputed unless it is the one in memory."""
         if self.held is not None and self.held[:2] == (number, index):
             return self.held[2]
         return self._solved(number, index, self._metric(number, index))
 
     def _step(self, number: int, index: int) -> dict[str, Any]:
-        """Solve one iteration, learn the next metric from it, and keep both on disk."""
+        """Solve one iteration, learn the next metric from it, and store both on disk."""
         start, variant = time.monotonic(), self.variants[number]
         found = self._solved(number, index, self._metric(number, index))
         entries = entries_of(self.dataset, found.path, found.outputs)
@@ -210,11 +212,11 @@ class _Machine:
     def _learned(
         self, number: int, index: int, found: Solved, entries: list[dict[str, Any]]
     ) -> np.ndarray | None:  # fmt: skip
-        """As `_followed`, from the solution of an iteration at the ridge that its table of entries says."""
+        """Return the next metric as `_followed` does, from the solution at the ridge that `_ridge` selects."""
         return self._followed(number, index, found.kernel, found.path.alpha[self._ridge(found, entries)])
 
     def _ridge(self, found: Solved, entries: list[dict[str, Any]]) -> int:
-        """Return the position of the ridge whose function the next metric follows."""
+        """Return the position of the ridge whose fitted function determines the next metric."""
         best, criterion = select.lowest_loss(entries), select.criterion_of(entries)
         targets = self.dataset.targets(self.dataset.train, centred=True)
         relative = entries[best].get(f"{criterion}_normalised_loss")
@@ -223,7 +225,7 @@ class _Machine:
         return followed_ridge(found.path, targets, best, relative)
 
     def _followed(self, number: int, index: int, kernel: StretchedKernel, alpha: np.ndarray) -> np.ndarray | None:
-        """Return the metric after an iteration, which is kept on disk; None where there are no gradients left."""
+        """Return the metric after an iteration and store it on disk; None if no gradients are left."""
         variant = self.variants[number]
         metric = next_metric(kernel, self.train, alpha, variant, sample=self.config.rfm_sample)
         if metric is None:
@@ -234,7 +236,7 @@ class _Machine:
         return metric
 
     def _metric(self, number: int, index: int) -> np.ndarray:
-        """Return the metric of an iteration: the fixed one, one that is kept, or one that is learned again."""
+        """Return the metric of an iteration: the fixed one, a stored one, or one that is learned again."""
         if index == 0:
             variant = self.variants[number]
             return variant.start(metric_size(self.bases[variant.base], self.train))
@@ -247,7 +249,7 @@ class _Machine:
         return metric
 
     def _after(self, number: int, index: int) -> np.ndarray | None:
-        """Return the metric that follows an iteration; of the fixed kernel, from the coefficients that are kept."""
+        """Return the metric that follows an iteration; for the fixed kernel, computed from the stored coefficients."""
         if index == 0:
             kept = self.files.load(f"step_{self._start(number):03d}_0000")
             if kept is not None:
@@ -279,7 +281,7 @@ class _Machine:
         return shared_start([dataclasses.asdict(variant) for variant in self.variants], number)
 
     def _keep_best(self, step: dict[str, Any], found: Solved | None) -> None:
-        """Note a step that is better than all before it, by the rule of `select`, and hold its solution."""
+        """Record a step that is better than all before it by the rule of `select`, and hold its solution in memory."""
         rank = rank_of(step)
         if self.best is None or rank < self.best[0]:
             place = step["variant"], step["iteration"]
@@ -290,14 +292,14 @@ class _Machine:
         return None if directions is None else overlap(metric, directions)
 
     def _ansatz(self, metric: np.ndarray) -> float | None:
-        """Return the correlation of a metric with the network's; None without one, or where they do not compare."""
+        """Return the correlation of a metric with the network's; None without one or if they are not comparable."""
         fits = self.weights is not None and len(self.weights) == len(metric)
         found = correlation(metric, self.weights) if fits else np.nan
         return found if np.isfinite(found) else None
 
 
 def _weights(path: str, dim: int) -> np.ndarray:
-    """Return the first layer's weights (dim, units) of a saved model. Raises `UserError` where it has none."""
+    """Return the first layer's weights (dim, units) of a saved model. Raises `UserError` if it has none."""
     from linearized.models.backend import load_backend
 
     load_backend()

@@ -1,11 +1,11 @@
-"""What a run keeps of an iteration of a feature machine, how iterations are compared, and their lines in the log."""
+"""Iterations of a feature machine: what a run stores of them, how they are compared, and their lines in the log."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from linearized.experiments import select
 
-KEPT = ("index", "ridge", "converged", "iterations", "residual")  # of a table of ridges, beside losses and accuracies
+KEPT = ("index", "ridge", "converged", "iterations", "residual")  # stored besides losses and accuracies
 
 
 def rank_of(step: Mapping[str, Any]) -> tuple[float, ...]:
@@ -15,14 +15,14 @@ def rank_of(step: Mapping[str, Any]) -> tuple[float, ...]:
 
 
 def short_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the tables of iterations keep of a ridge."""
+    """Return the entries of a ridge that the tables of iterations store."""
     ends = ("_loss", "_accuracy")
     return {name: value for name, value in entry.items()
             if name in KEPT or name == "gcv" or (name.endswith(ends) and "normalised" not in name)}  # fmt: skip
 
 
 def in_words(step: Mapping[str, Any]) -> str:
-    """Return the best ridge of a step and its scores in words."""
+    """Return a phrase with the best ridge of a step and its scores."""
     entry = step["ridges"][step["position"]]
     words = [f"ρ = {entry['ridge']:.2g}"]
     for split in ("validation", "leave_one_out", "test"):

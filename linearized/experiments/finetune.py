@@ -37,10 +37,10 @@ PROGRAM = "linearized finetune"
 
 
 def run(config: FinetuneSettings) -> Result:
-    """Load, swap, train, score, save; see `experiments.run`. A finished run is read back, a killed one goes on.
+    """Load, swap, train, score and save; see `experiments.run`. A finished run is read back, a killed one is resumed.
 
-    Raises `UserError` for what a user can mend, and `Busy`, before data and frameworks are loaded, if another process
-    holds the run's folder.
+    Raises `UserError` for errors that a user can correct, and `Busy`, before data and frameworks are loaded, if another
+    process holds the run's folder.
     """
     path = Path(config.model)
     if not path.is_file():
@@ -51,7 +51,7 @@ def run(config: FinetuneSettings) -> Result:
 
 
 def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) -> life.Outcome:
-    """Return the record, the arrays and the tuned model; `unfinished` is where checkpoints are kept."""
+    """Return the record, the arrays and the tuned model; `unfinished` is the folder of checkpoints."""
     if (shape := input_shape(path)) is not None:
         refuse_unfit_inputs(config, shape)
     refuse_missing_files(config)
@@ -119,7 +119,7 @@ def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) 
 
 
 def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -> dict[str, float | None]:
-    """Return loss and accuracy of predictions (n, k) on a split, and the scores customary for the task."""
+    """Return loss and accuracy of predictions (n, k) on a split, and the scores that are customary for the task."""
     scores = dataset.score(split, predictions, loss=loss)
     if dataset.metrics:
         from linearized.experiments.customary_metrics import customary  # scikit-learn's metrics take a second to import
@@ -129,7 +129,7 @@ def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -
 
 
 def main(config: FinetuneSettings) -> None:
-    """Run, and print the scores."""
+    """Run the command, print the scores and draw the pictures."""
     result = run(config)
     chosen: dict[str, Any] = result.chosen
     counts = result.record["model"]
@@ -151,7 +151,7 @@ def main(config: FinetuneSettings) -> None:
 
 
 def draw(folder: Path) -> None:
-    """Have the report draw `curves.png` and `training.png` where one is missing. Raises `UserError` where it cannot."""
+    """Draw `curves.png` and `training.png` by the report if one is missing. Raises `UserError` if that fails."""
     if all((folder / name).is_file() for name in ("curves.png", "training.png")):
         return
     if subprocess.run([sys.executable, "-m", "linearized.report.run_pictures", f"--directory={folder}"]).returncode:

@@ -1,4 +1,4 @@
-"""The data of `linearized finetune`, in the shape that the model takes; models that do not fit it are refused."""
+"""The data of `linearized finetune` in the shape that the model takes; unsuitable models are refused."""
 
 import dataclasses
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def refuse_missing_files(config: FinetuneSettings) -> None:
-    """Raise `UserError` for a folder of data and a vocabulary that do not exist."""
+    """Raise `UserError` if the folder of data or the vocabulary does not exist."""
     if config.data and not Path(config.data).is_dir():
         raise UserError(f"--data={config.data} is no folder. Give one of class folders of images, or of a GLUE task.")
     if config.vocabulary:
@@ -29,10 +29,11 @@ def refuse_missing_files(config: FinetuneSettings) -> None:
 
 
 def refuse_unfit_inputs(config: FinetuneSettings, shape: tuple[int | None, ...] | None) -> None:
-    """Raise `UserError` for a model whose input shape does not fit the data, or the flags that only some data read.
+    """Raise `UserError` for a model whose input shape does not fit the data, and for flags that these data do not read.
 
     Args:
-        shape: The model's, with the number of rows first.
+        config: Settings of the command.
+        shape: The model's input shape, with the number of rows first.
     """
     if not isinstance(shape, tuple) or None in shape[1:] or len(shape) not in (2, 4):
         raise UserError("The model must take one input of known size: images (n, height, width, channels), vectors "
@@ -85,7 +86,7 @@ def load_data(config: FinetuneSettings, model: "keras.Model") -> Dataset:
 
 
 def _held_out(train: Split, validation: float, seed: int) -> tuple[Split, Split | None]:
-    """Split `validation` rows (a count or a fraction) off the train rows, drawn by `seed`."""
+    """Split off `validation` train rows (a count or a fraction), drawn with `seed`; return both parts."""
     count = count_or_share(validation, len(train), "validation")
     if not count:
         return train, None

@@ -1,4 +1,4 @@
-"""The model of `linearized finetune`: the swap, a classifier of the right size, and the choice of what is trained."""
+"""The model of `linearized finetune`: the swap, a classifier of the right size, and the choice of trained weights."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ from linearized.layers.surgery.swap import swap
 from linearized.layers.surgery.swapped import parts, walk
 
 Dense = keras.layers.Dense
-ADAPTER_FEATURES = 64  # of the SNNKs of adapters by default
+ADAPTER_FEATURES = 64  # default number of features of the SNNKs in adapters
 
 
 def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
-    """Return the model that `--swap` asks for, with as many outputs as the data has.
+    """Return the model that `--swap` selects, with as many outputs as the data have.
 
-    SNNKs are fitted to the layers that they replace, on the inputs that these get from train rows. `config` is a
-    `linearized.experiments.finetune_settings.FinetuneSettings`.
+    SNNKs are fitted to the layers that they replace, on the inputs that these layers receive from train rows. `config`
+    is a `linearized.experiments.finetune_settings.FinetuneSettings`.
     """
     model = _with_outputs(model, dataset.num_outputs, config.seed)
     options = {"num_features": config.num_features, "activation": snnk_function(config.activation), "seed": config.seed,
@@ -53,7 +53,7 @@ def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
 
 
 def typical_inputs(model: keras.Model, dataset: Dataset, seed: int) -> np.ndarray:
-    """Return up to 512 random train rows in the shape and type that `model` takes, for fitting what is replaced."""
+    """Return up to 512 random train rows in the shape and type that `model` takes, for fitting the replacements."""
     rows = dataset.train.x
     chosen = np.random.default_rng([seed, 3]).permutation(len(rows))[:MADE_UP]
     dtype = keras.backend.standardize_dtype(model.inputs[0].dtype) if model.inputs else "float32"
@@ -61,9 +61,10 @@ def typical_inputs(model: keras.Model, dataset: Dataset, seed: int) -> np.ndarra
 
 
 def adapter_places(model: keras.Model, adapt: str, last: int) -> list[keras.layers.Layer]:
-    """Return the layers that get an adapter after them, in the model's order.
+    """Return the layers after which an adapter is inserted, in the model's order.
 
     Args:
+        model: The model without adapters.
         adapt: "mlp": the linear layer that ends an MLP block; "attention": the output projection of an attention layer;
             "both": as Houlsby et al. (2019) and the published SNNK adapters place them.
         last: Number of MLP blocks, and of attention layers, counted from the end; 0 takes all.
@@ -83,7 +84,7 @@ def adapter_places(model: keras.Model, adapt: str, last: int) -> list[keras.laye
 
 
 def attention_outputs(model: keras.Model) -> list[keras.layers.Layer]:
-    """Return the output projection of each attention layer of `model` (Keras' own layers and subclasses of them)."""
+    """Return the output projection of each attention layer of `model` (Keras' own layers and their subclasses)."""
     kinds = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
     return [
         part
@@ -95,7 +96,7 @@ def attention_outputs(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def _with_adapters(model: keras.Model, places: list, *, seed: int, **options: Any) -> keras.Model:
-    """Return a copy of `model` with an adapter after each of the layers `places`, each with projections of its own."""
+    """Return a copy of `model` with an adapter after each layer of `places`, each with its own projections."""
     chosen = {id(layer): number for number, layer in enumerate(places)}
     kinds = {type(layer) for layer in places}
 
@@ -106,7 +107,7 @@ def _with_adapters(model: keras.Model, places: list, *, seed: int, **options: An
 
 
 def classifier(model: keras.Model) -> Dense:
-    """The last linear Dense. Raises `UserError` if there is none."""
+    """Return the last linear Dense layer. Raises `UserError` if there is none."""
     found = [layer for layer in walk(model) if type(layer) is Dense and layer.activation is keras.activations.linear]
     if not found:
         raise UserError("The model has no linear Dense layer to end in: give one that gives logits.")
@@ -129,7 +130,7 @@ def _with_outputs(model: keras.Model, outputs: int, seed: int) -> keras.Model:
 
 
 def choose_trainable(model: keras.Model, what: str) -> None:
-    """Freezes all but the chosen part: "adapters", "snnk" (their outputs Ψ), "classifier" or "all".
+    """Freeze all weights except the chosen part: "adapters", "snnk" (their outputs Ψ), "classifier" or "all".
 
     The classifier is always trained.
     """
@@ -157,7 +158,7 @@ def _freeze(layer: keras.layers.Layer, kept) -> None:
 
 
 def from_rows(model: keras.Model) -> keras.Model:
-    """The model behind flat float rows (n, d), as datasets hold them: images, or token numbers."""
+    """Return a model that reshapes flat float rows (n, d), as datasets store them, to images or tokens for `model`."""
     shape = model.input_shape[1:]
     size = 1
     for length in shape:
@@ -170,7 +171,7 @@ def from_rows(model: keras.Model) -> keras.Model:
 
 
 def embedding_size(model: keras.Model) -> int:
-    """How many tokens the model's first embedding knows."""
+    """Return the number of tokens of the model's first embedding. Raises `UserError` if it has none."""
     for layer in walk(model):
         if isinstance(layer, keras.layers.Embedding):
             return int(layer.input_dim)

@@ -1,4 +1,4 @@
-"""What a fit at one ridge hands back, whichever solver made it; what a run hands back, and says of its data."""
+"""Results: of a fit at one ridge, by any solver; of a run; and the entries of a record about its data."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,14 +15,15 @@ class RidgeFit:
     """A model fitted at one ridge.
 
     Attributes:
-        index, ridge: Place in the published grid, and λ.
+        index: Index of the ridge in the published grid.
+        ridge: The ridge λ.
         predictions: (rows, k) outputs by split: train, validation (if any), test.
-        parameters: What `set_parameters` of the model's module takes (linear models), or the model's weights in order.
-        evidence: `converged`, `iterations`, and what else the solver says of itself; plain values, ready for JSON.
+        parameters: Argument of `set_parameters` of the model's module (linear models), or the model's weights in order.
+        evidence: `converged`, `iterations`, and other diagnostics of the solver; plain values, ready for JSON.
         history: The solver's own measure at each iteration or epoch.
-        seconds: Wall time, of the whole grid's share for solvers that solve all ridges at once.
+        seconds: Wall time; for solvers that solve all ridges at once, an equal share of the total.
         validation: Loss of the validation rows after each epoch; empty without such rows, and for linear solvers.
-        tangents: What `--tangent_at` measured, see `linearized.experiments.tangent_measures`; None without it.
+        tangents: Measurements of `--tangent_at`, see `linearized.experiments.tangent_measures`; None without it.
     """
 
     index: int
@@ -38,24 +39,25 @@ class RidgeFit:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Where a run's result lies, and its record (`linearized.storage.results.load`)."""
+    """The folder of a run's result, and its record (`linearized.storage.results.load`)."""
 
     folder: Path
     record: dict[str, Any]
-    fresh: bool  # False: the run had been finished before, and was read back
+    fresh: bool  # False if the run was finished before and was read back
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The metrics and evidence of the chosen ridge."""
+        """Return the metrics and diagnostics of the chosen ridge."""
         return self.record["ridges"][self.record["chosen"]["position"]]
 
 
 def by_target(dataset: Dataset, predictions: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the entry of a record that has the mean square error of each target; {} unless there are several.
+    """Return the entry of a record with the mean square error of each target; {} unless there are several targets.
 
-    The losses of a record are sums over the targets, of which these are the terms.
+    The losses of a record are the sums of these terms over the targets.
 
     Args:
+        dataset: Rows and labels.
         predictions: Outputs (n, k) at the chosen ridge by split.
     """
     if dataset.task != "regression" or dataset.num_outputs < 2:
@@ -66,12 +68,12 @@ def by_target(dataset: Dataset, predictions: Mapping[str, np.ndarray]) -> dict[s
 
 
 def titled(words: str, dataset: Dataset) -> str:
-    """Return the title of a record: what was fitted, on which data at which noise, to how many rows."""
+    """Return the title of a record: the model, the data set, its noise, and the number of train rows."""
     return ", ".join(filter(None, (f"{words} on {dataset.name}", dataset.noise, f"n = {len(dataset.train)}")))
 
 
 def about_data(dataset: Dataset) -> dict[str, Any]:
-    """Return what a record holds of its data: name, fingerprint, sizes, noise in words, and the reader's notes."""
+    """Return a record's entries about its data: name, fingerprint, sizes, noise as text, and the reader's notes."""
     rows = {f"n_{name}": len(split) for name, split in dataset.splits().items()}
     return {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim, **rows,
             "noise": dataset.noise, **dataset.notes}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Any model by first-order methods, and Newton-CG after them: one ridge after another, each kept when it is done."""
+"""Fits of any model by first-order methods, then optionally Newton-CG: ridge after ridge, each saved when done."""
 
 import json
 import shutil
@@ -30,15 +30,18 @@ from linearized.storage.result_schema import settled
 
 
 def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tuple[list[RidgeFit], dict]:
-    """Trains the model at every ridge (index -> λ) in turn; a ridge that a stopped run had finished is read back.
+    """Train the model at every ridge (index -> λ) in turn; read back ridges that an interrupted run finished.
 
     Args:
-        folder: Where checkpoints and finished ridges are kept until the run is done.
+        config: `TrainSettings` of the run.
+        dataset: Rows and labels.
+        ridges: λ by its index in the grid.
+        folder: Folder of checkpoints and finished ridges until the run is done.
 
     Own targets of regression are standardised for training, see `linearized.experiments.target_units`; predictions are
-    in the targets' own units, parameters are those of the model of standardised targets.
+    in the targets' own units, and parameters are those of the model of standardised targets.
 
-    Returns: The fits in the ridges' order, and what the result says of the solver.
+    Returns: The fits in the ridges' order, and the record's entries about the solver.
     """
     units = TargetUnits.of(dataset, config)
     if units is not None:
@@ -86,7 +89,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
                 tensorboard=checkpoint.parents[1] / "tensorboard" / f"{index:03d}" if config.tensorboard else None,
                 epoch_done=None if tangents is None else tangents.epoch_done,
             )  # fmt: skip
-        if result.epochs_done == 0:  # nothing was learned: neither a result nor a checkpoint is of use
+        if result.epochs_done == 0:  # nothing was learned, so neither a result nor a checkpoint is useful
             shutil.rmtree(checkpoint, ignore_errors=True)
             raise UserError(f"{config.model}, λ = {ridge:.1e}: {result.message}")
         history = np.asarray(result.history["loss"]) + np.asarray(result.history["penalty"])
@@ -118,7 +121,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
 
 
 def _measured(config, tangents: TangentMeasures, epochs: int) -> dict:
-    """Return what `--tangent_at` measured, and the score of the kernel of infinite width where the model has one."""
+    """Return the measurements of `--tangent_at`, and the scores of the infinite-width kernel if the model has one."""
     measured, infinite = tangents.finished(epochs), declared(config).infinite
     return measured | {"infinite_width": infinite and infinite_width(config, infinite(config), tangents.rows)}
 
@@ -126,8 +129,8 @@ def _measured(config, tangents: TangentMeasures, epochs: int) -> dict:
 def loss_change(history: np.ndarray) -> float | None:
     """Return the relative change of a training loss over the last tenth of its epochs, against the tenth before.
 
-    A tenth is at least one epoch. None where there are fewer than two epochs or the loss was 0. Values near 0 mean that
-    training has come to its end, large ones that more epochs would go on changing the model.
+    A tenth is at least one epoch. None if there are fewer than two epochs or the loss was 0. Values near 0 mean that
+    training has settled, large ones that more epochs would still change the model.
     """
     tenth = max(1, len(history) // 10)
     if len(history) < 2 or not (before := float(np.mean(history[-2 * tenth : -tenth]))):
@@ -136,7 +139,7 @@ def loss_change(history: np.ndarray) -> float | None:
 
 
 def _speed(rows: int, seconds: np.ndarray) -> float | None:
-    """Trained examples a second by the median epoch, the first (which compiles) not counted; None for one epoch."""
+    """Return trained examples per second by the median epoch without the first, which compiles; None for one epoch."""
     return rows / float(np.median(seconds[1:])) if len(seconds) > 1 else None
 
 
@@ -156,7 +159,7 @@ def _save(path: Path, done: RidgeFit, key: str) -> None:
 
 
 def _load(path: Path, key: str) -> RidgeFit | None:
-    """Return a ridge that an earlier run finished; None where there is none, or it is damaged (which is logged)."""
+    """Return a ridge that an earlier run finished; None if there is none, or if it is damaged (which is logged)."""
     try:
         with open_hdf5(path) as file:
             if file.attrs["key"] != key:

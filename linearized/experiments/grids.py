@@ -1,12 +1,12 @@
-"""The ridge grids, published ones and those of data of the user's own, and which of their ridges a run solves.
+"""Ridge grids, published ones and those for the user's own data, and the selection of ridges that a run solves.
 
-Unit of train.py's: λ of (1/n)‖Av - y‖² + λ‖v‖² (for NN and CNN, λ times the model's own penalty). Solvers and
-kernel_fit.py take ρ = nλ, the ridge of kernel ridge regression (K + ρI)α = y on the same features.
+The unit of train.py is λ of (1/n)‖Av - y‖² + λ‖v‖² (for NN and CNN, λ times the model's own penalty). Solvers and
+kernel_fit.py use ρ = nλ, the ridge of kernel ridge regression (K + ρI)α = y on the same features.
 
-Of data of the user's own (`Dataset.family` OWN), and of kernels of the user's own, nothing is published. Their ridges
-are multiples of what a kernel can have: no eigenvalue of K is above its trace, n times the mean m of its diagonal. The
-grid is ρ = n m 10^[-8, 1] for kernels, and the same in λ = ρ/n for models on random features, whose m follows from the
-mean of ‖x‖². Networks that are trained by gradients have the published grid of their kind: their penalty does not
+For the user's own data (`Dataset.family` OWN) and own kernels, no grid is published. Their ridges are relative to the
+largest possible eigenvalue of K, its trace, which is n times the mean m of its diagonal. The grid is
+ρ = n m 10^[-8, 1] for kernels, and the same in λ = ρ/n for models on random features, whose m follows from the mean of
+‖x‖². Networks that are trained by gradients have the published grid of their kind, because their penalty does not
 depend on a kernel's scale.
 """
 
@@ -19,8 +19,8 @@ from linearized.base.lists import listed_indices, listed_numbers
 from linearized.base.shapes import Float, Float64
 
 OWN = "OWN"  # family of data of the user's own
-ROWS = 8192  # of inputs that are squared at once
-LARGEST = 1e30  # ridge that a list may hold: above it a float32 matrix has no share in K + ρI
+ROWS = 8192  # number of inputs that are squared at once
+LARGEST = 1e30  # largest ridge in a list; above it, a float32 matrix contributes nothing to K + ρI
 
 
 def _logspace(low: float, high: float, count: int) -> np.ndarray:
@@ -28,21 +28,21 @@ def _logspace(low: float, high: float, count: int) -> np.ndarray:
 
 
 def own_grid() -> Float64[np.ndarray, " ridges"]:
-    """Return the grid of data, kernels and models of the user's own, in units of the trace of K for ρ."""
+    """Return the grid for data, kernels and models of the user's own, in units of the trace of K for ρ."""
     return _logspace(-8, 1, 19)
 
 
 def grid(
     ridges: str | Sequence[float], family: str, *, num_layers: int = 1
 ) -> Float64[np.ndarray, " ridges"]:  # fmt: skip
-    """Return the λ of a model, in increasing order.
+    """Return the grid of λ for a model, in increasing order.
 
     Args:
-        ridges: What the model declares (`linearized.models.declaration`): "features" (published for RF), "tangents"
-            (NT), "convolutional" (CNN), "dense" (NN), "jacobian" (linearized model files), or values of its own.
+        ridges: The model's declaration (`linearized.models.declaration`): "features" (published for RF), "tangents"
+            (NT), "convolutional" (CNN), "dense" (NN), "jacobian" (linearized model files), or explicit values.
         family: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (`Dataset.family`). For OWN, grids of features and tangents are
             in units of the mean diagonal of their kernel, see `mean_diagonal`; that of Jacobians always is.
-        num_layers: Hidden layers; two dense ones on FMNIST have a grid of their own.
+        num_layers: Number of hidden layers; two dense ones on FMNIST have a grid of their own.
     """
     if not isinstance(ridges, str):
         return np.sort(np.asarray(ridges, np.float64))
@@ -69,11 +69,13 @@ def grid(
 def mean_diagonal(ridges: str | Sequence[float], units: int, x: Float[np.ndarray, "n d"]) -> float:
     """Return the expected mean of ‖φ(x)‖² over the rows, for the features of a model of `units` hidden units.
 
-    With weights of either distribution E relu(w·x)² = ‖x‖²/2d, so that it is 1 + N s/2d for random features, where s is
-    the mean of ‖x‖², and N s/2 more for tangent features. It is 1 for grids of other kinds.
+    With weights of either distribution E relu(w·x)² = ‖x‖²/2d, so that the mean is 1 + N s/2d for random features,
+    where s is the mean of ‖x‖², and N s/2 more for tangent features. It is 1 for grids of other kinds.
 
     Args:
         ridges: As in `grid`.
+        units: Number of hidden units, N.
+        x: Rows (n, d).
     """
     if ridges not in ("features", "tangents"):
         return 1.0
@@ -98,14 +100,14 @@ def kernel_grid(
     grid of their scale.
 
     Args:
-        family: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (`Dataset.family`, and for kernels of the user's own); all but
-            the first have one grid each.
+        family: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (`Dataset.family`; OWN also for kernels of the user's own). All
+            except the first have one grid each.
         kernel: A name of `linearized.settings.gram_settings.KERNELS`.
-        dense_layers: Of the NTK, the readout included.
+        dense_layers: Number of dense layers of the NTK, including the readout.
         stax_scale: Whether the kernel is that of inputs divided by √d.
         own_scale: Whether the kernel has the scale at which it was published.
         name: "published" or "by_scale".
-        trace: Of K between the train rows; read for OWN.
+        trace: Trace of K between the train rows; read for OWN.
     """
     if family == OWN:
         return trace * own_grid()
@@ -128,9 +130,9 @@ def listed_ridges(text: str) -> Float64[np.ndarray, " ridges"]:
 
 
 def chosen_indices(reg_index: str, size: int, *, default: str) -> list[int]:
-    """Which entries of a grid to solve: "all", one index, or several ("0,4,9" or "3:8"); "" means `default`.
+    """Return the indices of a grid to solve: "all", one index, or several ("0,4,9" or "3:8"); "" means `default`.
 
-    Raises `UserError` that says the range.
+    Raises `UserError` that states the range.
     """
     text = (reg_index or default).strip()
     try:

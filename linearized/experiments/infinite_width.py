@@ -1,6 +1,6 @@
-"""The score of a network's tangent kernel at infinite width on the rows on which its finite kernel is measured.
+"""Scores of a network's infinite-width tangent kernel on the rows on which its finite kernel is measured.
 
-The kernel comes from where every Gram matrix comes from: its folder, or `python -m kernel_gen`.
+The kernel is obtained like every Gram matrix: from its folder, or from `python -m kernel_gen`.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ from linearized.settings.gram_settings import GramSettings
 
 
 def infinite_width(config: Any, flags: dict[str, Any], rows: Dataset) -> dict[str, Any] | None:
-    """Return the name, accuracy and loss of the kernel on these rows; None where it cannot be had, which is logged.
+    """Return the name, accuracy and loss of the kernel on these rows; None if it is unavailable, which is logged.
 
     Args:
-        config: Settings of the rows, as `TrainSettings` has them.
-        flags: Of the kernel, see `Declaration.infinite`.
-        rows: The train and test rows, as the network has them.
+        config: Settings of the rows, as in `TrainSettings`.
+        flags: Flags of the kernel, see `Declaration.infinite`.
+        rows: The train and test rows, as the network receives them.
 
     Raises `TryLater` while another process makes the same kernel.
     """

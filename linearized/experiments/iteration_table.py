@@ -15,14 +15,14 @@ def shown_steps(machine: Mapping[str, Any]) -> list[int]:
     """Return the positions of the steps to show: all of the best variant, and the best one of every other.
 
     Args:
-        machine: A record's "feature_machine".
+        machine: The entry "feature_machine" of a record.
     """
     steps, best = machine["steps"], machine["steps"][machine["best"]]
     variants = machine["variants"]
 
     start = shared_start(variants, best["variant"])
     shown = [place for place, step in enumerate(steps) if step["variant"] == best["variant"]]
-    if start != best["variant"]:  # the fixed kernel stands with the first variant
+    if start != best["variant"]:  # the fixed kernel is listed under the first variant
         shown = [place for place, step in enumerate(steps)
                  if step["iteration"] == 0 and step["variant"] == start] + shown  # fmt: skip
     for variant in range(len(variants)):

@@ -1,4 +1,4 @@
-"""What a kernel's result says: scores at every ridge, the chosen and the published choice, the best linear fit."""
+"""The record of a kernel's result: scores at every ridge, the chosen and the published choice, the best linear fit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,16 +14,17 @@ from linearized.settings.gram_settings import KernelSettings, RowSettings
 from linearized.solvers.linear.solution import Solution
 from linearized.storage.gram import Gram
 
-ALPHA_BYTES = 2**29  # up to which the coefficients of every ridge are kept, else those of the chosen ones
+ALPHA_BYTES = 2**29  # up to this size the coefficients of every ridge are stored, above it those of the chosen ridges
 ADVICE = "Raise --max_iterations, loosen --rtol, or take another --solver."
 
 
 def scored(
     config: RowSettings, level: int, dataset: Dataset, gram: Gram, path: RidgePath
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The record (without what `experiments.run` adds) and the arrays of a fixed kernel's result at one noise level.
+    """Return the record (without the entries of `experiments.run`) and the arrays of a fixed kernel at one noise level.
 
-    Beside what `record_of` has, entries hold the test loss that theory predicts from the train rows, see `_predicted`.
+    In addition to those of `record_of`, entries have the test loss that is predicted from the train rows, see
+    `_predicted`.
     """
     outputs = outputs_of(dataset, path, {"validation": gram.validation, "test": gram.test})
     record, arrays = record_of(config, level, dataset, path, outputs, gram.manifest.scale)
@@ -35,12 +36,12 @@ def scored(
 def _predicted(entry: Mapping[str, Any], noise: float) -> dict[str, float | None]:
     """Return the predicted test loss of a ridge, its standard error, and that by generalised cross-validation.
 
-    Leave-one-out makes the prediction. Generalised cross-validation is the eigenframework's: the train error over
-    (1 - L/n)² with the degrees of freedom L of the train rows; it takes all rows for alike. Both are of rows with
-    labels as the train rows have them, so that noise which test labels do not have is taken off.
+    The prediction is the leave-one-out loss. Generalised cross-validation is that of the eigenframework: the train
+    error over (1 - L/n)² with the degrees of freedom L of the train rows; it treats all rows as alike. Both predict the
+    loss on rows with labels like those of the train rows, so noise that test labels do not have is subtracted.
 
     Args:
-        entry: Of a ridge, with `left_out_loss` and `gcv`, None where the solver does not know them.
+        entry: Entry of a ridge, with `left_out_loss` and `gcv`, which are None if the solver does not compute them.
         noise: `Dataset.label_noise`.
     """
     found = {name: None if entry[source] is None else max(entry[source] - noise, 0.0)
@@ -54,7 +55,7 @@ def _predicted(entry: Mapping[str, Any], noise: float) -> dict[str, float | None
 
 
 def label_offset(dataset: Dataset) -> float:
-    """Return what the published label coding takes off the labels, one number for all."""
+    """Return the number that the published label coding subtracts from all labels."""
     offset = dataset.targets(dataset.train) - dataset.targets(dataset.train, centred=True)
     return float(offset[0, 0])
 
@@ -63,7 +64,9 @@ def outputs_of(dataset: Dataset, path: RidgePath, blocks: Mapping[str, Any]) -> 
     """Return the outputs (ridges, rows, k) of each split at every ridge, in units of the labels.
 
     Args:
-        blocks: K between the rows of a split and the train rows, by the split's name; None where there are no rows.
+        dataset: Rows and labels.
+        path: Solutions at every ridge.
+        blocks: K between the rows of a split and the train rows, by the split's name; None if there are no rows.
     """
     offset = label_offset(dataset)
     outputs = {"train": np.stack([solution.predictions for solution in path.solutions]) + offset}
@@ -74,6 +77,8 @@ def entries_of(dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarr
     """Return the diagnostics and the scores of every split at each ridge.
 
     Args:
+        dataset: Rows and labels.
+        path: Solutions at every ridge.
         outputs: As `outputs_of` returns them.
     """
     entries = [_evidence(index, solution) for index, solution in enumerate(path.solutions)]
@@ -93,7 +98,12 @@ def record_of(
     """Return the record and the arrays of a path of ridges with its outputs, see `scored`.
 
     Args:
-        scale: Of the kernel's inputs, see `kernel_gen.kernel.Kernel`.
+        config: Settings of the kernel and its rows.
+        level: Noise level.
+        dataset: Rows and labels.
+        path: Solutions at every ridge.
+        outputs: As `outputs_of` returns them.
+        scale: Scale of the kernel's inputs, see `kernel_gen.kernel.Kernel`.
     """
     offset, entries = label_offset(dataset), entries_of(dataset, path, outputs)
     chosen, published = select.choose(entries), select.choose(entries, "test")
@@ -127,7 +137,7 @@ def record_of(
 
 
 def _arrays(record: dict[str, Any], path: RidgePath, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What arrays.h5 holds; notes in `record` of which ridges it has the coefficients."""
+    """Return the content of arrays.h5; add to `record` the ridges whose coefficients it contains."""
     position = record["chosen"]["position"]
     whole = path.alpha.nbytes <= ALPHA_BYTES
     kept = (
@@ -158,7 +168,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _scores(name: str, predictions: np.ndarray, split: Split, dataset: Dataset) -> dict[str, float | None]:
-    """Losses, accuracy and R² on a split, None where the ridge could not be solved."""
+    """Return losses, accuracy and R² on a split; None if the ridge could not be solved."""
     if not np.isfinite(predictions).all():
         return dict.fromkeys(f"{name}_{metric}" for metric in ("loss", "accuracy", "normalised_loss", "r2"))
     scores = dataset.score(split, predictions)
@@ -169,7 +179,7 @@ def _scores(name: str, predictions: np.ndarray, split: Split, dataset: Dataset) 
 
 
 def hidden_layers(settings: KernelSettings) -> int | None:
-    """Layers with a nonlinearity: the unit in which models and kernels can be compared. None: not of that kind."""
+    """Return the number of layers with a nonlinearity, the unit for comparing models and kernels; None if undefined."""
     if settings.kernel == "NTK":
         return settings.num_layers
     if settings.kernel == "CNTK":

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from linearized.storage.embeddings import Embedding
     from linearized.storage.gram import Gram
 
-OF_SHARDS = ("num_shards", "scheduler")  # settings of matrices that lie in shards
+OF_SHARDS = ("num_shards", "scheduler")  # settings of matrices that are stored in shards
 SOLVER_READS = GRAM_SOLVER_READS | {
     "auto": {name: on for reads in GRAM_SOLVER_READS.values() for name, on in reads.items()}
 }
@@ -76,11 +76,11 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """As `Settings.kinds`; solvers of K too."""
+        """Return `Settings.kinds` with the solvers of K."""
         return super().kinds() | {"solver": SOLVER_READS}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """As `Settings.chosen`."""
+        """Return `Settings.chosen` with the solver."""
         return {**super().chosen(), "solver": self.solver}
 
     def __post_init__(self):
@@ -97,11 +97,11 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
             self.check_grid()
 
     def reads(self, name: str) -> bool:
-        """As `Settings`; a kernel that depends on labels has no shards, and its products run in this process."""
+        """Return whether a setting is read; a kernel that depends on labels has no shards and is computed here."""
         return super().reads(name) and (name not in OF_SHARDS or bool(self.gram) or not self.by_labels())
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """As `Settings`; with --gram the kernel's are compared with the folder's instead, see `open_folder`."""
+        """Refuse settings as `Settings` does; with --gram, `open_folder` compares the kernel's with the folder's."""
         own = KernelSettings.own() if self.gram else ()
         given = list(given)
         if self.gram and "num_shards" in given:
@@ -115,12 +115,12 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
         super().refuse_unread(name for name in given if name not in own)
 
     def check_kernel(self) -> None:
-        """As `EmbeddedRows`; with --gram the kernel is the folder's."""
+        """Check the kernel as `EmbeddedRows` does; with --gram the kernel is the folder's, and nothing is checked."""
         if not self.gram:
             super().check_kernel()
 
     def check_grid(self) -> None:
-        """Raise `UserError` if --ridge_grid is given where it changes nothing."""
+        """Raise `UserError` if --ridge_grid is given and has no effect."""
         if self.ridge_grid == "published":
             return
         family = self.described().family
@@ -139,17 +139,17 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
             )
 
     def gram_settings(self, level: int) -> GramSettings:
-        """Those of the Gram matrix at a noise level."""
+        """Return the settings of the Gram matrix at a noise level."""
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(RowSettings)}
         return GramSettings(**shared, noise_ind=level)
 
     def embedding_settings(self, level: int) -> EmbeddingSettings:
-        """Those of the embedding at a noise level."""
+        """Return the settings of the embedding at a noise level."""
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(EmbeddedRows)}
         return EmbeddingSettings(**shared, noise_ind=level)
 
     def run_name(self) -> str:
-        """The folder of one level's result, below the experiment's: readable, and unique to what decides it."""
+        """Return the folder name of one level's result: readable, and unique to the settings that determine it."""
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         return f"{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
 
@@ -159,14 +159,14 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
 
 
 def run(config: KernelFitSettings) -> list[Result]:
-    """One result a noise level; see `run_levels`."""
+    """Return one result per noise level; see `run_levels`."""
     return list(run_levels(config))
 
 
 def run_levels(config: KernelFitSettings) -> Iterator[Result]:
-    """Loads, finds or makes K, fits every ridge, scores all splits, chooses, saves: level after level.
+    """Load data, find or make K, fit every ridge, score all splits, choose a ridge and save, level after level.
 
-    A finished level is read back, a killed one goes on where it was. Raises `UserError` for what a user can mend, and
+    A finished level is read back, a killed one is resumed. Raises `UserError` for errors that a user can correct, and
     `Busy`, before data are loaded, if another process holds the folder of a level.
     """
     levels = config.levels()
@@ -194,9 +194,10 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
     """Return the record and the arrays of a level.
 
     Args:
-        config: With the kernel of the --gram folder, if there is one.
-        asked: As the user gave it.
-        unfinished: Where the solver keeps its state.
+        config: Settings with the kernel of the --gram folder, if there is one.
+        asked: Settings as the user gave them.
+        level: Noise level.
+        unfinished: Folder of the solver's state.
     """
     from linearized.experiments.kernel_record import scored
     from linearized.experiments.path_solve import solved
@@ -228,7 +229,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
 def _gram_of(
     config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset
 ) -> tuple["Gram | Embedding", bool]:  # fmt: skip
-    """Return the --gram folder's matrix, checked against what is asked, or the kernel's own; and if it was made."""
+    """Return the --gram folder's matrix, checked against the settings, or the kernel's own; and if it was made."""
     if not config.gram:
         return _found_or_made(config, level, dataset)
     from linearized.kernel_ridge.gram_source import open_folder
@@ -260,7 +261,7 @@ def _found_or_made(config: KernelFitSettings, level: int, dataset: Dataset) -> "
 
 
 def _checked(dataset: Dataset) -> Dataset:
-    """Return the dataset. Raise `UserError` if its labels leave nothing to learn."""
+    """Return the dataset. Raises `UserError` if its labels leave nothing to learn."""
     labels = dataset.train.y
     if dataset.task != "regression" and (labels == labels[0]).all():
         raise UserError(

@@ -1,4 +1,4 @@
-"""Models that are linear in their parameters, by least squares: one problem and one solver for the whole grid."""
+"""Least-squares fits of models that are linear in their parameters: one problem and one solver for the whole grid."""
 
 import time
 from pathlib import Path
@@ -15,9 +15,9 @@ from linearized.solvers import SOLVERS, auto
 
 
 def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tuple[list[RidgeFit], dict]:
-    """Solves every ridge (index -> λ) and predicts on every split; see `Solution` for the evidence.
+    """Solve every ridge (index -> λ) and predict on every split; see `Solution` for the diagnostics.
 
-    Returns: The fits in the ridges' order, and what the result says of the solver.
+    Returns: The fits in the ridges' order, and the record's entries about the solver.
     """
     start = time.monotonic()
     problem = module_of(config).problem(config, dataset, working_bytes(config.memory))

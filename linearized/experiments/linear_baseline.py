@@ -1,6 +1,6 @@
-"""The best linear fit: ridge regression on the raw inputs with a free constant, for all ridges from one eigenproblem.
+"""The best linear fit: ridge regression on the raw inputs with an intercept, for all ridges from one eigenproblem.
 
-It is the yardstick of the risk: what a kernel reaches beyond it, it owes to not being linear.
+It is the reference for the risk: a kernel that performs better does so because it is nonlinear.
 """
 
 from typing import Any
@@ -10,17 +10,18 @@ import numpy as np
 from linearized.data.dataset import Dataset
 from linearized.experiments.select import choose
 
-RIDGES = 10.0 ** np.linspace(-10, 1, 34)  # times the largest eigenvalue of XᵀX
-ROWS = 4096  # a block
+RIDGES = 10.0 ** np.linspace(-10, 1, 34)  # in units of the largest eigenvalue of XᵀX
+ROWS = 4096  # rows in a block
 
 
 def linear_baseline(dataset: Dataset, rule: str) -> dict[str, Any]:
-    """The linear fit w·x + b of the targets, its ridge chosen among 34 as the kernel's is.
+    """Return the linear fit w·x + b of the targets whose ridge is chosen among 34, as for kernels.
 
     min over w, b of Σᵢ‖yᵢ - w·xᵢ - b‖² + ρ‖w‖² on the train rows; b is not penalised. Ridges run from 1e-10 to 10
     times the largest eigenvalue of the centred XᵀX.
 
     Args:
+        dataset: Rows and labels.
         rule: validation, leave_one_out, gcv or test, see `linearized.experiments.select`.
 
     Returns: `ridge` and the scores of `Dataset.score` at it, by split. Costs O(n d min(n, d)) in float64.
@@ -63,7 +64,10 @@ def _blocks(n: int) -> list[slice]:
 
 
 def _spectrum(x: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The eigenvalues above rounding of the centred XᵀX, and its eigenvectors (d, directions), by the smaller side."""
+    """Return the eigenvalues above rounding of the centred XᵀX, and its eigenvectors (d, directions).
+
+    The eigenproblem is that of the smaller of XᵀX and XXᵀ.
+    """
     import scipy.linalg  # slow to import
 
     n, d = x.shape

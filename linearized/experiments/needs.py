@@ -1,7 +1,7 @@
-"""Estimate the memory and the arithmetic that a training run or a kernel's fit needs at least; refuse what cannot work.
+"""Lower bounds of the memory and the arithmetic of a training run or a kernel's fit, and refusals by them.
 
-The estimates of memory are lower bounds: they count parameters, their random draws and what the solver keeps of them,
-nothing of the framework. So what is refused cannot work, and what passes may still be too large. Those of arithmetic
+The bounds of memory count parameters, their random draws and what the solver keeps of them, and nothing of the
+framework. Whatever is refused therefore cannot work, and whatever passes may still be too large. Those of arithmetic
 are described in `linearized.settings.operations`.
 """
 
@@ -29,13 +29,13 @@ from linearized.storage.manifest import kind_of
 
 FLOAT = 4  # bytes of a float32
 DOUBLE = 8  # bytes of a float64
-COPIES = {"band": 1, "cholesky": 1, "eigh": 3}  # arrays of K's size that a solver holds at once; others stream K
-KEPT = {"sgd": 3, "adam": 4, "adamw": 4, "newton_cg": 4}  # copies of the parameters: with gradients, averages, steps
-EPOCH = 4.0  # operations for one multiplication of a row's outputs: with the sum, and again for its weight's derivative
+COPIES = {"band": 1, "cholesky": 1, "eigh": 3}  # arrays of K's size in memory at once; others stream K
+KEPT = {"sgd": 3, "adam": 4, "adamw": 4, "newton_cg": 4}  # copies of the parameters, with gradients, averages and steps
+EPOCH = 4.0  # operations per multiplication of a row's outputs: product and sum, and both for the gradient
 
 
 def refuse_beyond_memory(config: Any) -> None:
-    """Raise `UserError` if a `TrainSettings` needs more memory than the machine has; names the flag to lower."""
+    """Raise `UserError` naming the flag to lower if a `TrainSettings` needs more memory than the machine has."""
     layers = f" --num_layers={config.num_layers}" if config.num_layers > 1 else ""
     refuse_beyond_machine(
         least_bytes(config), f"{config.model} with --num_units={config.num_units}{layers}", "Lower --num_units."
@@ -45,11 +45,12 @@ def refuse_beyond_memory(config: Any) -> None:
 def refuse_endless_training(config: Any, rows: int, operations: float) -> None:
     """Raise `UserError` if a `TrainSettings` cannot train the model by gradients at one ridge in a month.
 
-    Least squares is not estimated: what its problem holds in memory bounds its work.
+    Least squares is not estimated, because what its problem holds in memory bounds its work.
 
     Args:
-        rows: Train rows; 0 where they are not known yet.
-        operations: A lower bound of those of one row and epoch.
+        config: The `TrainSettings`.
+        rows: Number of train rows; 0 if it is not known yet.
+        operations: A lower bound of the operations of one row and epoch.
     """
     if config.uses_least_squares() or config.working_solver() == "newton_cg":
         return
@@ -62,14 +63,14 @@ def refuse_endless_training(config: Any, rows: int, operations: float) -> None:
 
 
 def refuse_endless_run(config: Any, rows: int) -> None:
-    """As `refuse_endless_training`, with the operations that the settings of the model declare."""
+    """Raise `UserError` as `refuse_endless_training` does, with the operations that the model declares."""
     own = declared(config)
     products = (own.multiplications or own.parameters)(config, config.dim(), config.described().num_outputs)
     refuse_endless_training(config, rows, EPOCH * products)
 
 
 def refuse_endless_fit(config: Any, level: int, rows: Mapping[str, int]) -> None:
-    """As `refuse_endless_matrix`; a fit to shards of the user's own makes none, nor does a kernel of labels."""
+    """Raise `UserError` as `refuse_endless_matrix` does; with --gram or kernels of labels, no matrix is made."""
     if not (config.gram or config.by_labels()):
         refuse_endless_matrix(config, level, rows)
 
@@ -77,10 +78,12 @@ def refuse_endless_fit(config: Any, level: int, rows: Mapping[str, int]) -> None
 def refuse_endless_matrix(config: Any, level: int, rows: Mapping[str, int]) -> None:
     """Raise `UserError` if the matrix or the embedding that has to be made at a noise level takes more than a month.
 
-    Where some shards are there already, the job that makes the others counts them.
+    If some shards exist already, the job that makes the others accounts for them.
 
     Args:
-        rows: Of the train, validation and test parts; 0 where they are not known yet.
+        config: Settings of the fit.
+        level: Noise level.
+        rows: Number of rows of the train, validation and test parts; 0 if it is not known yet.
     """
     settings = config.embedding_settings(level) if config.features else config.gram_settings(level)
     if kind_of(settings.path()) is not None:
@@ -94,7 +97,7 @@ def refuse_endless_matrix(config: Any, level: int, rows: Mapping[str, int]) -> N
 def refuse_large_fit(config: Any) -> None:
     """Raise `UserError` if the kernel, or the solver of a `KernelFitSettings`, needs more memory than the machine has.
 
-    The solver `auto` streams K where a factor of it does not fit, so that only its coefficients count.
+    The solver `auto` streams K if a factor of it does not fit, so that only its coefficients count.
     """
     if config.features:
         refuse_large_embedding(config, config.described().image_shape, config.dim())
@@ -140,5 +143,5 @@ def least_bytes(config: Any) -> int:
     block = min(config.block or config.num_units, config.num_units)
     draws = dim * (FLOAT * config.num_units + DRAWN * block)
     if config.uses_least_squares():
-        return draws + count * FLOAT  # the solution at one ridge
+        return draws + count * FLOAT  # memory of the solution at one ridge
     return draws + count * FLOAT * KEPT.get(config.working_solver(), 1)

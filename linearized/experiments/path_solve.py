@@ -1,4 +1,4 @@
-"""One path of ridges solved for a run: with its progress line, its memory and its checkpoints."""
+"""The solution of one path of ridges for a run, with its progress line, memory limit and checkpoints."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,16 @@ def solved(
     config: Any, dataset: Dataset, gram: "Gram | Embedding | np.ndarray", ridges: np.ndarray, work: Path, *,
     solver: str = "", step: str = "",
 ) -> RidgePath:  # fmt: skip
-    """Solve (K + ρI)α = y, or the regression on features, at every ridge as a `KernelFitSettings` says.
+    """Solve (K + ρI)α = y, or the regression on features, at every ridge with the settings of a `KernelFitSettings`.
 
     Args:
+        config: The `KernelFitSettings`.
+        dataset: Rows and labels.
         gram: K, whose array may be overwritten, or an embedding.
+        ridges: Values of ρ.
         work: Folder of the solver's checkpoints.
-        solver: In the place of the settings' one.
-        step: Which of several systems of the run this is: in the progress line and in the key of the checkpoints.
+        solver: Replaces the solver of the settings, if given.
+        step: Name of the system among several of a run, for the progress line and the key of the checkpoints.
     """
     solver, title = solver or config.solver, " ".join(filter(None, (config.label(), step)))
     logging.info("%s: %d train rows, %d ridges %.2g to %.2g", title, len(dataset.train), len(ridges), ridges.min(),

@@ -1,4 +1,4 @@
-"""What made a result: the command line, the version and commit of the suite, the machine, and the seeds.
+"""The origin of a result: the command line, the version and commit of the suite, the machine, and the seeds.
 
 `linearized.storage.results.save` adds the versions of Python and of the packages.
 """
@@ -17,20 +17,20 @@ from linearized.base.machine_memory import total_bytes
 from linearized.base.platforms import usable_cores
 from linearized.settings.config import CODE, Settings
 
-ROOT = Path(linearized.__file__).resolve().parent.parent  # the repository, where the suite is run from one
+ROOT = Path(linearized.__file__).resolve().parent.parent  # the repository, if the suite is run from one
 PATIENCE = 10.0  # seconds that git may take
 
 
 def made_by(settings: Settings, program: str) -> dict[str, Any]:
-    """Return the entries of a record that say how to make the result again.
+    """Return the entries of a record that state how to reproduce the result.
 
     Args:
-        settings: Of this one run; all that differ from their defaults stand in the command line.
+        settings: Settings of this one run; the command line has all that differ from their defaults.
         program: The words before the flags, such as "linearized train".
 
-    Returns: `command`, a line for a shell, and `made_by`: `version`, `commit` (left out where the suite does not lie in
-    a git repository of its own), `machine`, `seeds`, the settings whose names end in "seed", and `code`, digests of the
-    functions and model files of the user's own by flag, where there are any.
+    Returns: `command`, a line for a shell, and `made_by`: `version`, `commit` (left out unless the suite is in a git
+    repository of its own), `machine`, `seeds`, the settings whose names end in "seed", and `code`, digests of the
+    functions and model files of the user's own by flag, if there are any.
     """
     seeds = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)
              if field.name.endswith("seed")}  # fmt: skip
@@ -43,8 +43,8 @@ def made_by(settings: Settings, program: str) -> dict[str, Any]:
 
 
 def version() -> str:
-    """Return the installed version of the suite; "unknown" where only its files are there."""
-    import importlib.metadata  # takes a twentieth of the time of `--help`
+    """Return the installed version of the suite; "unknown" if it is not installed."""
+    import importlib.metadata  # takes 5 % of the time of `--help`
 
     try:
         return importlib.metadata.version("linearized")
@@ -54,11 +54,11 @@ def version() -> str:
 
 @functools.cache
 def commit(root: Path) -> str | None:
-    """Return the commit that is checked out in `root`, followed by "-dirty" where tracked files were changed.
+    """Return the commit that is checked out in `root`, followed by "-dirty" if tracked files were changed.
 
-    None where `root` is not the top of a git repository, or git is not installed. Costs two calls of git, once.
+    None if `root` is not the top of a git repository, or git is not installed. Costs two calls of git, once.
     """
-    if not (root / ".git").exists():  # else the repository around a virtual environment would be taken for ours
+    if not (root / ".git").exists():  # otherwise the repository around a virtual environment would be used
         return None
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -90,7 +90,7 @@ def _processor() -> str:
 
 
 def _gpus() -> str:
-    """Return the GPUs that TensorFlow uses, where it was imported; it is not imported for this."""
+    """Return the GPUs that TensorFlow uses, if it has been imported; this function does not import it."""
     if (tensorflow := sys.modules.get("tensorflow")) is None:
         return ""
     devices = tensorflow.config.list_physical_devices("GPU")

@@ -1,4 +1,4 @@
-"""Refuse settings of a training run that cannot work, from settings alone: before data and frameworks are loaded."""
+"""Refusal of training settings that cannot work, from settings alone, before data and frameworks are loaded."""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +18,7 @@ WEIGHTS_ADVICE = (
 
 
 def refuse_unfit(config: Any) -> None:
-    """Raise `UserError` where model, loss, augmentation, ridges or sizes of a `TrainSettings` do not go together."""
+    """Raise `UserError` if model, loss, augmentation, ridges or sizes of a `TrainSettings` do not fit together."""
     source, own = config.described(), declared(config)
     if own.images and source.image_shape is None:
         others = ", ".join(without_images())
@@ -40,7 +40,7 @@ def refuse_unfit(config: Any) -> None:
 def read_weights(config: Any) -> dict[str, np.ndarray]:
     """Return the arrays of `--published_weights` by their PyTorch names; {} if the flag is not set.
 
-    Raises `Unreadable` for a file that is no .npz of plain arrays: pickles, such as PyTorch's .pt files, are not read.
+    Raises `Unreadable` unless the file is an .npz of plain arrays; pickles, such as PyTorch's .pt files, are not read.
     """
     return read_npz(Path(config.published_weights), WEIGHTS_ADVICE) if config.published_weights else {}
 
@@ -54,7 +54,7 @@ def weights_digest(path: str) -> str:
 def asked_ridges(config: Any) -> dict[int, float]:
     """Return the ridges that a run fits: λ by its index in the published grid.
 
-    Raises `UserError` for a `--reg_index` that the grid of the model and the dataset does not have.
+    Raises `UserError` for a `--reg_index` outside the grid of the model and the dataset.
     """
     lambdas = grid(declared(config).ridges, config.described().family, num_layers=config.num_layers)
     default = "all" if config.uses_least_squares() else "0"
@@ -62,7 +62,7 @@ def asked_ridges(config: Any) -> dict[int, float]:
 
 
 def _refuse_tangents(config: Any, ridges: int) -> None:
-    """Refuse measurements of the tangent kernel of several ridges, beyond the last epoch, or amid Newton-CG."""
+    """Refuse tangent-kernel measurements for several ridges, beyond the last epoch, or together with Newton-CG."""
     if not config.tangent_at:
         return
     if ridges > 1:
@@ -92,7 +92,7 @@ def _refuse_augmentation(config: Any, image_shape: tuple[int, int, int] | None) 
 
 
 def _refuse_weights(config: Any) -> None:
-    """Refuse settings of networks that the layout of the published weights does not have."""
+    """Refuse settings of networks that the published weights do not support."""
     if not config.published_weights:
         return
     for name, values in declared(config).layout.items():

@@ -1,7 +1,7 @@
 """RFM: recursive feature machines, whose kernel is learned from the labels, as an entry of `--kernel`.
 
-`--base` names the kernel whose metric is learned, and its own settings are read too. There is no Gram matrix without
-labels: `fit_level` takes the place of the fit of a matrix, and `learned` makes the kernel of a finished run.
+`--base` names the kernel whose metric is learned, and its own settings are read too. Without labels there is no Gram
+matrix: `fit_level` replaces the fit of a matrix, and `learned` makes the kernel of a finished run.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from linearized.settings.feature_machine_settings import bandwidth_factors, furt
 from linearized.settings.gram_settings import KERNELS, KernelSettings, RowSettings
 from linearized.settings.reads import ALWAYS, When, reads, when
 
-TRACE_GRID = True  # nothing is published of its ridges
+TRACE_GRID = True  # no ridges of it are published
 
 
 def _reads() -> dict[str, When]:
-    """Return what a feature machine reads: its own settings, and those of each base kernel with gradients."""
+    """Return the settings that a feature machine reads: its own, and those of each base kernel with gradients."""
     own = reads("base", "iterations", "rfm_search", "rfm_sample", "ansatz_model")
     own |= reads("rfm_bases", when=when(rfm_search=True, bandwidth=0.0))
     own |= reads("rfm_diagonal", "rfm_centred", "rfm_power", when=when(rfm_search=False))
@@ -29,7 +29,7 @@ def _reads() -> dict[str, When]:
         module = None if KERNELS[base] == __name__ else KERNELS.load(base)
         if not hasattr(module, "GRADIENTS"):
             continue
-        fixed = module.GRADIENTS.names()  # the values under which gradients are known are the only ones
+        fixed = module.GRADIENTS.names()  # gradients are known only for these values, so the settings cannot vary
         for name, condition in module.READS.items():
             if condition.names() and condition.names() <= fixed:
                 if not condition.holds(KernelSettings.draft(kernel=base)):
@@ -66,7 +66,7 @@ def check_rows(settings: RowSettings, image_shape: tuple[int, int, int] | None) 
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> None:
-    """Raise `UserError`: without labels there is no kernel."""
+    """Raise `UserError`, because without labels there is no kernel."""
     raise UserError(
         "RFM is learned from labels, and there is no kernel without them. Fit it with linearized krr --kernel=RFM, "
         "linearized.krr(kernel='RFM', data=...) or linearized.kernel_ridge.feature_machine.fit."
@@ -77,9 +77,10 @@ def learned(settings: KernelSettings, record: Mapping[str, Any], arrays: Mapping
     """Return the kernel of a finished run, in its learned metric.
 
     Args:
+        settings: Settings of the kernel.
         record: The run's record.
-        arrays: Of the run's arrays.h5.
-        dataset: Whose train rows it was fitted to.
+        arrays: The arrays of the run's arrays.h5.
+        dataset: The data set to whose train rows it was fitted.
     """
     from kernel_gen.kernels.stretched import StretchedKernel
     from linearized.kernel_ridge.learned_metric import base_kernel

@@ -1,11 +1,12 @@
-"""The life of a run, the same for every command that leaves a folder of results.
+"""The steps of a run, the same for every command that writes a folder of results.
 
 1. A finished run is read back.
-2. The folder is claimed for this process. Another process's claim raises `Busy` (exit code 75) at once: the work, which
-   loads data and frameworks, has not begun.
-3. The work is done. It keeps its checkpoints in the folder it is given, where the next process finds them after a kill.
-4. The result is saved whole, with what made it: command line, version, commit, machine, versions of packages, seeds.
-5. The checkpoints are removed. Where the disk was full while saving, half a result is removed instead and the
+2. The folder is claimed for this process. Another process's claim raises `Busy` (exit code 75) at once, before the
+   work, which loads data and frameworks, has begun.
+3. The work is done. It stores its checkpoints in the folder it is given, where the next process finds them after a
+   kill.
+4. The result is saved completely, with its origin: command line, version, commit, machine, package versions, seeds.
+5. The checkpoints are removed. If the disk is full while saving, the partial result is removed instead and the
    checkpoints stay, so that the same command saves again.
 """
 
@@ -27,7 +28,7 @@ from linearized.storage.files import whole_file
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What the work of a run hands back.
+    """The outcome of a run's work.
 
     Attributes:
         record: The entries of the result, without those that `run` adds.
@@ -42,11 +43,11 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """How a finished run lies in its folder; the default is `result.json` with `arrays.h5` (`storage.results`).
+    """The storage of a finished run in its folder; the default is `result.json` with `arrays.h5` (`storage.results`).
 
     Attributes:
-        read_back: Returns the record of a finished run, None where it is not finished.
-        save: Writes the record and the arrays, the file that makes the run finished last.
+        read_back: Returns the record of a finished run; None if it is not finished.
+        save: Writes the record and the arrays; the file that marks the run as finished is written last.
         load: Returns the record that `save` wrote.
         names: The files that `save` writes.
     """
@@ -60,16 +61,17 @@ class Store:
 def run(
     folder: Path, settings: Settings, program: str, work: Callable[[Path], Outcome], *, store: Store | None = None
 ) -> Result:
-    """Return the result in `folder`, made by `work` where it is not there yet.
+    """Return the result in `folder`; `work` makes it if it does not exist yet.
 
     Args:
-        settings: Of this one run.
+        folder: Folder of the result.
+        settings: Settings of this one run.
         program: The words of the command line before the flags.
-        work: Is given the folder of unfinished work (it may not exist yet) and returns what is to be saved.
-        store: How the result is kept.
+        work: Receives the folder of unfinished work (it may not exist yet) and returns the outcome to save.
+        store: Storage of the result.
 
-    Raises `UserError` for what a user can mend (a folder that was not there before holds nothing then, except ridges
-    that were finished), `Busy` where another process holds the folder, OSError for a disk that is full or read-only.
+    Raises `UserError` for errors that a user can correct (a folder that did not exist before then contains only
+    finished ridges, if any), `Busy` if another process holds the folder, OSError if the disk is full or read-only.
     """
     start, store = time.monotonic(), store or Store()
     if (record := store.read_back(folder)) is not None:

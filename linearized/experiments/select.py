@@ -2,10 +2,10 @@
 
 Every command chooses by the same rule. The criterion is the first of these that the entries have: the validation rows,
 the leave-one-out errors, generalised cross-validation (GCV), the test rows (the published protocol). The best ridge has
-the highest accuracy, and among equals the lowest loss; regression and GCV have a loss alone.
+the highest accuracy and, among equals, the lowest loss; regression and GCV have only a loss.
 
 A ridge whose training diverged or whose solution did not converge (`linearized.storage.result_schema.fell_short`) may
-be the best, but never in silence: the choice names the flaw, the best of the converged ridges stands beside it, and
+be the best, but this is always reported: the choice names the flaw, the best converged ridge is recorded with it, and
 `warn` logs one line.
 """
 
@@ -34,10 +34,9 @@ class Choice:
     Attributes:
         criterion: A key of `CRITERIA`.
         position: Position of the best entry.
-        converged: Position of the best entry whose solution converged; `position` where that one did, None where none
-            did.
-        flaw: "diverged" or "not converged", of the best entry; "" where it converged.
-        by: The criterion and the metric in words.
+        converged: Position of the best entry whose solution converged, which may be `position`; None if no entry's did.
+        flaw: "diverged" or "not converged", for the best entry; "" if it converged.
+        by: The criterion and the metric as text.
     """
 
     criterion: str
@@ -50,7 +49,7 @@ class Choice:
 def criterion_of(entries: Sequence[Entry]) -> str:
     """Return the criterion by which the entries are compared: the first key of `CRITERIA` that they have.
 
-    Entries have validation losses, even if they are None, where there are validation rows.
+    If there are validation rows, entries have validation losses, which may be None.
     """
     if any("validation_loss" in entry for entry in entries):
         return "validation"
@@ -64,7 +63,7 @@ def choose(entries: Sequence[Entry], criterion: str | None = None) -> Choice:
     Args:
         entries: One per ridge, with `{criterion}_loss` and `{criterion}_accuracy` (None for regression), or `gcv`. An
             entry without the loss takes no part. Entries without `converged` count as exact.
-        criterion: A key of `CRITERIA`; None: see `criterion_of`.
+        criterion: A key of `CRITERIA`; None takes that of `criterion_of`.
 
     Raises `UserError` if no entry has the loss.
     """
@@ -81,8 +80,8 @@ def choose(entries: Sequence[Entry], criterion: str | None = None) -> Choice:
 def lowest_loss(entries: Sequence[Entry]) -> int:
     """Return the position of the entry with the lowest loss by the criterion of `choose`, whatever its accuracy.
 
-    It is the ridge whose fitted function is used further, not the one that a result names. Solutions that converged
-    come first. Raises `UserError` if no entry has the loss.
+    Use it for the ridge whose fitted function is processed further, not for the one that a result names. Converged
+    solutions come first. Raises `UserError` if no entry has the loss.
     """
     criterion = criterion_of(entries)
     measured = [place for place, entry in enumerate(entries) if _loss(entry, criterion) is not None]
@@ -92,21 +91,24 @@ def lowest_loss(entries: Sequence[Entry]) -> int:
 
 
 def rank(entry: Entry, criterion: str) -> tuple[float, float]:
-    """Return a key by which entries of several runs are sorted as `choose` ranks them, the best one first."""
+    """Return a sort key that orders entries of several runs as `choose` ranks them, the best one first."""
     return _order(entry, criterion)
 
 
 def flaw_of(entry: Entry) -> str:
-    """Return "diverged" or "not converged" for an entry whose solution fell short, else ""; exact ones say nothing."""
+    """Return "diverged" or "not converged" for a solution that fell short, else ""; exact ones have no `converged`."""
     return flaw(entry) if "converged" in entry else ""
 
 
 def recorded(choice: Choice, entries: Sequence[Entry], name: str = "chosen", *, size: int = 0) -> dict[str, Any]:
-    """Return what a record holds of a choice, under `name`; `{name}_converged` follows where the best one fell short.
+    """Return a record's entries about a choice: `name`, and `{name}_converged` if the best one fell short.
 
-    The latter is left out where no ridge converged.
+    The latter is left out if no ridge converged.
 
     Args:
+        choice: The choice.
+        entries: One per ridge.
+        name: Key of the choice in the record.
         size: Number of ridges of the whole grid, see `edge`; 0: the edge is not recorded.
     """
     record = {name: {**_place(entries, choice.position), "by": choice.by}}
@@ -124,7 +126,7 @@ _called: contextvars.ContextVar[str] = contextvars.ContextVar("called", default=
 
 @contextlib.contextmanager
 def called(name: str) -> Iterator[None]:
-    """Let warnings within the block name a run so, such as by its label and seed in a comparison."""
+    """Name the run in warnings within the block, such as by its label and seed in a comparison."""
     token = _called.set(name)
     try:
         yield
@@ -133,17 +135,19 @@ def called(name: str) -> Iterator[None]:
 
 
 def warn(name: str, choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> None:
-    """Log one warning, with the model's name, where the best ridge fell short; nothing otherwise. See `warning`."""
+    """Log one warning, with the model's name, if the best ridge fell short; see `warning`."""
     if text := warning(choice, entries, advice, symbol=symbol):
         logging.warning("%s: %s", _called.get() or name, text)
 
 
 def warning(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> str:
-    """Return in one line that the best ridge fell short, and which converged one is the best; "" where it converged.
+    """Return one line stating that the best ridge fell short, and the best converged one; "" if it converged.
 
     Args:
-        advice: What a user can do, one sentence.
-        symbol: Of the ridge.
+        choice: The choice.
+        entries: One per ridge.
+        advice: One sentence that says what a user can do.
+        symbol: Symbol of the ridge.
     """
     if not choice.flaw:
         return ""
@@ -166,12 +170,14 @@ def warning(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: st
 
 
 def edge(choice: Choice, entries: Sequence[Entry], size: int) -> str:
-    """Return "smallest" or "largest" where the best ridge is at an end of its grid, else "".
+    """Return "smallest" or "largest" if the best ridge is at an end of its grid, else "".
 
     A better ridge may then lie outside of it. A single ridge is no grid.
 
     Args:
-        size: Number of ridges of the whole grid, which may have ridges beyond those that were asked for.
+        choice: The choice.
+        entries: One per ridge.
+        size: Number of ridges of the whole grid, of which `entries` may be a part.
     """
     if len(entries) < 2 or size < 2:
         return ""
@@ -184,7 +190,7 @@ def edge(choice: Choice, entries: Sequence[Entry], size: int) -> str:
 def warn_edge(
     name: str, choice: Choice, entries: Sequence[Entry], size: int, advice: str, *, symbol: str = "λ"
 ) -> None:
-    """Log one warning, with the model's name, where the best ridge is at an end of its grid, see `edge`."""
+    """Log one warning, with the model's name, if the best ridge is at an end of its grid, see `edge`."""
     if side := edge(choice, entries, size):
         best = entries[choice.position]["ridge"]
         logging.warning("%s: The best ridge, %s = %.3g, is the %s of its grid; a better one may lie beyond. %s",

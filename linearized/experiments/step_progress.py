@@ -1,4 +1,4 @@
-"""A live line on a terminal, a log line every half minute elsewhere: steps done, quality so far, time left."""
+"""Progress as a live line on a terminal, else as a log line every 30 seconds: steps done, quality so far, time left."""
 
 import contextlib
 import time
@@ -9,9 +9,9 @@ from linearized.base.progress import LOG_EVERY, LiveLine, Logged, Part, clock, t
 
 @contextlib.contextmanager
 def progress_line(what: str, total: int) -> Iterator[Callable[..., None]]:
-    """Yield `report(done, note="", total=None)`; `total` steps of `what` are expected, fewer are fine.
+    """Yield `report(done, note="", total=None)`; at most `total` steps of `what` are expected.
 
-    A `total` given to `report` takes the place of the first.
+    A `total` given to `report` replaces the first one.
     """
     console = terminal()
     if console is None:

@@ -1,4 +1,4 @@
-"""The tables at the end of a run: one row per ridge, with the chosen one marked; one row per noise level."""
+"""Tables at the end of a run: one row per ridge, with the chosen one marked; one row per noise level."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +8,13 @@ from rich.console import Console
 from linearized.base.terminal import Column, print_columns, say
 from linearized.storage.result_schema import choice, convergence
 
-# How readily a column is left out on a narrow terminal: the higher, the sooner; 0 is never left out
+# Order in which a narrow terminal leaves out columns: the highest rank first; 0 is never left out
 _RANKS = {
     "test_accuracy": 1, "verdict": 2, "validation_accuracy": 3, "leave_one_out_accuracy": 4, "test_loss": 5,
     "test_r2": 6, "gcv": 7, "validation_loss": 8, "leave_one_out_loss": 8, "train_accuracy": 9, "train_loss": 10,
     "degrees_of_freedom": 11, "prediction_error": 3,
 }  # fmt: skip
-LARGE_ERROR = 0.03  # of predictions, in units of the labels; one-hot labels are told apart at about 0.5
+LARGE_ERROR = 0.03  # of predictions, in units of the labels; classes are separated at about 0.5
 _EXTRAS = {"leave_one_out_loss": "loo loss", "leave_one_out_accuracy": "loo accuracy", "gcv": "gcv",
            "degrees_of_freedom": "dof"}  # fmt: skip
 
@@ -83,7 +83,7 @@ def _metrics(entries: Sequence[Mapping[str, Any]]) -> list[Column]:
 
 
 def print_levels(records: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print one row per noise level: the metrics at the chosen ridge, and at the published, test-chosen one."""
+    """Print one row per noise level: the metrics at the chosen ridge, and at the published choice by test scores."""
     regression = all(record["ridges"][0]["test_accuracy"] is None for record in records)
     metric = "test_loss" if regression else "test_accuracy"
     name = metric.replace("_", " ")

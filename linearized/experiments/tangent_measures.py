@@ -1,9 +1,9 @@
-"""Measurements of a network's tangent kernel on fixed rows while it trains, kept on disk until its run is done.
+"""Measurements of a network's tangent kernel on fixed rows during training, stored on disk until its run is done.
 
 The rows are the first train and test rows of the run (`--tangent_rows`). The linearization at epoch t is fitted by
 kernel ridge regression with the kernel of `linearized.tangents.training_kernel` on these train rows: from f = 0 (labels
-coded as for kernels), and from the network's outputs at that epoch ("offset"), which stay part of the model. The ridge
-is chosen by leave-one-out errors among 10^[-8, 1] times the kernel's trace, see `linearized.experiments.select`.
+coded as for kernels), and from the network's outputs at that epoch ("offset"), which remain part of the model. The
+ridge is chosen by leave-one-out errors among 10^[-8, 1] times the kernel's trace, see `linearized.experiments.select`.
 """
 
 import dataclasses
@@ -26,18 +26,18 @@ from linearized.tangents.comparison import centred_alignment, effective_rank, ke
 from linearized.tangents.empirical import layer_features
 from linearized.tangents.training_kernel import training_kernels
 
-SCORED = ("network", "linearization", "linearization_offset", "last_layer")  # what has a test score at each epoch
+SCORED = ("network", "linearization", "linearization_offset", "last_layer")  # predictors with test scores
 
 
 class TangentMeasures:
-    """Measures a network after the epochs that the settings ask for.
+    """Measurements of a network after the epochs that the settings name.
 
     Args:
-        config: tangent_at, tangent_rows, loss.
-        model: With its initial weights, which later ones are compared with.
-        dataset: What the network is trained on.
-        folder: Where measurements are kept, each whole or absent; one that is there is not made again.
-        key: Of the run.
+        config: Settings with tangent_at, tangent_rows and loss.
+        model: The network with its initial weights, with which later ones are compared.
+        dataset: The data on which the network is trained.
+        folder: Folder of the measurements, each complete or absent; existing ones are not repeated.
+        key: Key of the run.
     """
 
     def __init__(self, config: Any, model: keras.Model, dataset: Dataset, folder: Path, key: str):
@@ -49,15 +49,15 @@ class TangentMeasures:
         self._kernels: dict[int, dict[str, np.ndarray]] = {}
 
     def epoch_done(self, epoch: int) -> None:
-        """Measure the model if this epoch was asked for and has not been measured."""
+        """Measure the model if `--tangent_at` names this epoch and it has not been measured."""
         if epoch in self._epochs:
             self._measure(epoch)
 
     def finished(self, last: int) -> dict[str, Any]:
-        """Measure the end if that was asked for, and return the entry of the record.
+        """Measure the end if `--tangent_at` names it, and return the entry of the record.
 
         Args:
-            last: Epochs done. Epochs beyond, of a run that was stopped early, are left out.
+            last: Number of epochs done. Later epochs, of a run that stopped early, are left out.
         """
         asked = {epoch for epoch in self._epochs if epoch <= last}
         if self._at_end:
@@ -94,7 +94,7 @@ class TangentMeasures:
             "last_layer": kernel_scores(features @ features.T, others @ features.T, self.rows),
         }
         if self._loss != "square":
-            scores["network"] = {**scores["network"], "loss": None}  # of another kind than the kernels'
+            scores["network"] = {**scores["network"], "loss": None}  # on another scale than that of the kernels
         measures = {
             "epoch": epoch, "label_alignment": label_alignment(kernel, self.rows.targets(self.rows.train)),
             "effective_rank": effective_rank(kernel), "weight_change": self._weight_change(),
@@ -114,7 +114,7 @@ class TangentMeasures:
 
 
 def probe(dataset: Dataset, train: int, test: int) -> Dataset:
-    """Return the dataset of the first rows, at most so many of each part and no validation rows."""
+    """Return the dataset of the first rows, at most `train` and `test` of each part, without validation rows."""
     parts = {"train": (dataset.train, train), "test": (dataset.test, test)}
     return dataclasses.replace(
         dataset, validation=None, **{name: Split(np.asarray(split.x[:count]), split.y[:count])
@@ -128,11 +128,13 @@ def kernel_scores(
     """Return loss and accuracy on the test rows of kernel ridge regression on the train rows.
 
     Args:
-        kernel, cross: K between the train rows, and between test and train rows.
+        kernel: K between the train rows.
+        cross: K between test and train rows.
+        rows: The train and test rows.
         start: Outputs of a model on train and test rows, to which the kernel's are added; None: 0, with the labels
             coded as for kernels (`Dataset.targets`, centred).
 
-    {} where no ridge could be solved, such as for a kernel that is 0.
+    The result is {} if no ridge could be solved, such as for a kernel that is 0.
     """
     y = rows.targets(rows.train)
     if start is None:

@@ -1,8 +1,8 @@
-"""Targets of regression in units of their own spread, in which networks are trained on data of the user's own.
+"""Standardised regression targets, on which networks are trained for data of the user's own.
 
 A learning rate, an initial readout and a penalty suit targets of mean 0 and variance 1. Published data sets have such a
-scale, or one that the published settings were chosen for; other targets, such as prices, are standardised by the train
-rows for training alone. Predictions, scores and the saved model are in the targets' own units.
+scale, or one for which the published settings were chosen; other targets, such as prices, are standardised by the train
+rows for training only. Predictions, scores and the saved model are in the targets' own units.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ class TargetUnits:
 
     @classmethod
     def of(cls, dataset: Dataset, config: Any) -> "TargetUnits | None":
-        """Return the units of own targets of regression; None for classes and published data sets.
+        """Return the units of own regression targets; None for classes and published data sets.
 
-        None too for a model file that is trained further (`config.model`, `config.init`), whose outputs have the units
-        that it was trained in.
+        Also None for a model file that is trained further (`config.model`, `config.init`), because its outputs have the
+        units in which it was trained.
         """
         if dataset.family != OWN or dataset.task != "regression":
             return None

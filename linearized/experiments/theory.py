@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NAME, ARRAYS = THEORY, "theory.h5"
 ADVICE = "Remove its folder and run again."
-COPIES = 4  # matrices of the pool's size that the decomposition holds at once
+COPIES = 4  # matrices of the pool's size that the decomposition holds in memory at once
 
 
 def run(config: TheorySettings) -> list[Result]:
@@ -35,12 +35,12 @@ def run(config: TheorySettings) -> list[Result]:
 
 
 def run_levels(config: TheorySettings) -> Iterator[Result]:
-    """Load the pool, find or make its kernel, predict, measure and save: level after level.
+    """Load the pool, find or make its kernel, predict, measure and save, level after level.
 
-    A finished level is read back. The record, kept as `theory.json`, is described by
+    A finished level is read back. The record, stored as `theory.json`, is described by
     `linearized.experiments.theory_record.compared`, and `theory.h5` holds its arrays.
 
-    Raises `UserError` for what a user can mend and `Busy` if another process holds the folder of a level.
+    Raises `UserError` for errors that a user can correct, and `Busy` if another process holds the folder of a level.
     """
     for level in config.levels():
         one = config.at(level)
@@ -50,7 +50,7 @@ def run_levels(config: TheorySettings) -> Iterator[Result]:
 
 
 def load_arrays(folder: Path | str) -> dict[str, np.ndarray]:
-    """Return the arrays of a result by name. Raises `Unreadable` for a file that is missing or damaged."""
+    """Return the arrays of a result by name. Raises `Unreadable` for a missing or damaged file."""
     with open_hdf5(Path(folder) / ARRAYS, ADVICE) as file:
         return {name: file[name][()] for name in file}
 
@@ -93,7 +93,7 @@ def _pool_kernel(config: TheorySettings, level: int, dataset: Dataset) -> tuple[
 
 
 def _ridges(config: TheorySettings, dataset: Dataset, kernel: "PoolKernel") -> np.ndarray:
-    """Return the ridges asked for, else those that krr has by default."""
+    """Return the ridges of the settings, else the default ridges of krr."""
     if config.ridges:
         return np.unique(listed_ridges(config.ridges))
     stax = kernel.scale == "stax" and config.kernel != "POLYNOMIAL"
@@ -106,10 +106,12 @@ def _ridges(config: TheorySettings, dataset: Dataset, kernel: "PoolKernel") -> n
 
 
 def _refuse_large(config: TheorySettings, level: int, counts: Mapping[str, int]) -> None:
-    """Raise `UserError` for a pool whose decomposition LAPACK or this machine cannot hold, and for endless kernels.
+    """Raise `UserError` for a pool that LAPACK or this machine cannot decompose, and for kernels that take too long.
 
     Args:
-        counts: Rows of each part; 0 where only the files can say.
+        config: Settings of the command.
+        level: Noise level.
+        counts: Number of rows of each part; 0 if only the files contain it.
     """
     from linearized.experiments.needs import refuse_endless_matrix
     from linearized.solvers.linear.eigh import MOST
@@ -142,5 +144,5 @@ def _save(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarr
 
 
 def load(folder: Path | str) -> dict[str, Any]:
-    """Return the record of a finished result. Raises `UserError` for one that is missing or damaged."""
+    """Return the record of a finished result. Raises `UserError` if it is missing or damaged."""
     return read_json(Path(folder) / NAME, ADVICE)

@@ -1,12 +1,12 @@
-"""Further predictions of a rotation-invariant kernel, from its formula and the covariance of the inputs.
+"""Further predictions for a rotation-invariant kernel, from its formula and the covariance of the inputs.
 
-No Gram matrix takes part: eigenvalues are those on the sphere that the inputs resemble (`learning_theory.sphere`), or
+They use no Gram matrix: eigenvalues are those on the sphere that the inputs resemble (`learning_theory.sphere`), or
 products of the variances of the principal components (`learning_theory.hermite`), and the target's part in them is
-estimated on the pool's rows. Beside the prediction from the Gram matrix they show what the theory of kernels on
-idealised inputs explains. Both are of a population, of which the train rows are drawn.
+estimated on the pool's rows. Compared with the prediction from the Gram matrix, they show what the theory of kernels on
+idealised inputs explains. Both are for a population from which the train rows are drawn.
 
-Inputs are taken about their mean μ: on the sphere of radius √tr Σ about μ, with μ at right angles to all that varies,
-the kernel is a function of the cosine of x - μ and z - μ alone.
+Inputs are centred at their mean μ: on the sphere of radius √tr Σ about μ, with μ orthogonal to all variation, the
+kernel is a function of only the cosine of x - μ and z - μ.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ from linearized.learning_theory.hermite import hermite_modes, hermite_target, le
 from linearized.learning_theory.sphere import Profile, effective_dimension, sphere_spectrum
 from linearized.settings.gram_settings import KERNELS, GramSettings
 
-DEGREES = 30  # of the spectrum on the sphere
-MOST_HARMONICS = 100_000  # eigenvalues that are taken each; those of higher degrees act as a ridge
-MODES, TARGET_MODES = 30_000, 2000  # Hermite products, and how many of them the target is decomposed in
-LEAST_VARIANCE = 1e-9  # of a principal component, over the largest
+DEGREES = 30  # highest degree of the spectrum on the sphere
+MOST_HARMONICS = 100_000  # eigenvalues that are listed individually; those of higher degrees act as a ridge
+MODES, TARGET_MODES = 30_000, 2000  # Hermite products, and the number of them into which the target is decomposed
+LEAST_VARIANCE = 1e-9  # smallest variance of a principal component, relative to the largest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +34,11 @@ class Line:
     """A spectrum that predicts the loss on fresh rows.
 
     Attributes:
-        name, label: In the record, and in the legend.
+        name: Name in the record.
+        label: Label in the legend.
         eigenvalues: (m,) in decreasing order.
-        powers: The target's mean square in them, (m, k).
-        rest: Its mean square elsewhere, (k,), which counts as not learned.
+        powers: The target's mean square in each eigenfunction, (m, k).
+        rest: The target's mean square outside of them, (k,), which counts as not learned.
         tail: Sum of all further eigenvalues, which act as a ridge.
         about: Further entries of the record.
     """
@@ -51,12 +52,12 @@ class Line:
     about: dict[str, Any]
 
     def predict(self, n: int, ridge: float) -> float:
-        """Return the predicted loss of n train rows at a ridge."""
+        """Return the predicted loss with n train rows at a ridge."""
         said = predict_from_powers(self.eigenvalues, self.powers, n, ridge + self.tail, noise=self.rest)
         return float(said.test.sum())
 
     def described(self) -> dict[str, Any]:
-        """Return what the record holds of this line."""
+        """Return the entries of the record about this line."""
         total = self.powers.sum() + self.rest.sum()
         return {"label": self.label, "explained": float(self.powers.sum() / total), "tail": self.tail, **self.about}
 
@@ -64,10 +65,12 @@ class Line:
 def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
     """Return the lines of a kernel on the train rows: on the sphere, and of the Hermite eigenstructure.
 
-    There are none for kernels that are not rotation-invariant, and for inputs of two and fewer (effective) dimensions.
+    There are none for kernels that are not rotation-invariant, and for inputs with at most two (effective) dimensions.
     Costs 2 n m² operations for the target in m = n/3 modes, at most 2,000, and d³ or n³ for the components.
 
     Args:
+        settings: Settings of the kernel.
+        dataset: The data set with the train rows.
         trace: The mean of k(x, x) over the train rows.
     """
     condition = getattr(KERNELS.load(settings.kernel), "ROTATION_INVARIANT", None)
@@ -102,7 +105,7 @@ def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
 
 
 def _components(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the variances of the principal components in decreasing order, and the scores of variance 1 of rows."""
+    """Return the variances of the principal components in decreasing order, and the rows' scores of variance 1."""
     rows, width = centred.shape
     if rows < width:
         values, vectors = scipy.linalg.eigh(centred @ centred.T / rows, driver="evd", check_finite=False)
@@ -118,8 +121,10 @@ def _profile(settings: GramSettings, x: np.ndarray, square: float, offset: float
     """Return k as a function of the cosine of two rows about their mean.
 
     Args:
+        settings: Settings of the kernel.
         x: The train rows, by which a kernel may set its bandwidth.
-        square, offset: ‖x - μ‖² of these rows, and ‖μ‖².
+        square: ‖x - μ‖² of these rows.
+        offset: ‖μ‖².
     """
     exact = dataclasses.replace(settings, dtype="float64")
     kernel = KERNELS.load(settings.kernel).build(exact, None).on(np.asarray(x, np.float32))
@@ -140,7 +145,10 @@ def _sphere(profile: Profile, dim: float, by_degree: np.ndarray, rest: np.ndarra
     """Return the line on the sphere of `dim` dimensions.
 
     Args:
-        by_degree: The target's mean square in each degree (degrees, k); `rest`: in none of them.
+        profile: k as a function of the cosine.
+        dim: Effective dimension.
+        by_degree: The target's mean square in each degree (degrees, k).
+        rest: The target's mean square in none of the degrees (k,).
         trace: As in `lines`.
     """
     found = sphere_spectrum(profile, dim, DEGREES)

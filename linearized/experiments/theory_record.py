@@ -1,4 +1,4 @@
-"""What a result of `linearized theory` holds: predictions beside what actual fits on draws of train rows measure."""
+"""The result of `linearized theory`: predictions, and the measurements of fits on draws of train rows."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from linearized.kernel_ridge.ridge_path import fit
 from linearized.learning_theory.eigenframework import Prediction, Spectrum, predict, spectrum
 from linearized.learning_theory.power_law import fit_power_law
 
-RTOL = 1e-5  # residual of the fits, far below what changes an error
+RTOL = 1e-5  # residual of the fits, far too small to change an error
 LINES = ("sphere", "hermite")
 MEASURES = ("other", "fresh", "train", "leave_one_out", "gcv")
 
@@ -26,7 +26,7 @@ class PoolKernel:
     """A kernel between the rows of a pool (N, N) and between the test rows and the pool (m, N).
 
     Attributes:
-        scale: As `linearized.storage.manifest.Manifest` has it.
+        scale: Scale of the inputs, as in `linearized.storage.manifest.Manifest`.
     """
 
     pool: np.ndarray
@@ -42,7 +42,7 @@ def compared(
     ridges: np.ndarray,
     lines: Sequence[Line] = (),
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the record, without what `experiments.run` adds, and the arrays.
+    """Return the record, without the entries that `experiments.run` adds, and the arrays.
 
     Losses are means over rows of ‖y - f‖², summed over the outputs, as everywhere in the suite. The record has:
 
@@ -52,15 +52,20 @@ def compared(
     - `best`, for each size the position in `points` of the ridge of least predicted loss.
     - `exponents` of the learning curve at these ridges, `predicted` and `measured` (other rows).
     - `lines`, further predictions by name (`linearized.experiments.theory_lines`): label, effective dimension, share of
-      the target that their eigenvalues explain; points have `predicted_sphere` and `predicted_hermite` then.
+      the target that their eigenvalues explain; points then have `predicted_sphere` and `predicted_hermite`.
     - `agreement`, the least and the largest ratio of predicted and estimated losses to measured ones up to N/3.
 
     The arrays are `eigenvalues` (N,), `coefficients` (N, k), and `predicted`, `other`, `fresh` (points, k) by output;
-    `sphere_eigenvalues` and `hermite_eigenvalues`, of the largest N modes. Fresh losses have the variance of noise of
-    the train labels added where test labels have none.
+    `sphere_eigenvalues` and `hermite_eigenvalues`, of the largest N modes. If train labels have noise that test labels
+    do not have, its variance is added to fresh losses.
 
     Args:
-        config: draws, draw_seed.
+        config: Settings, of which draws and draw_seed are read here.
+        dataset: The pool (train rows) and the test rows.
+        kernel: The kernel on these rows.
+        sizes: Numbers of train rows n.
+        ridges: Values of ρ.
+        lines: Further predictions.
     """
     pool = len(dataset.train)
     targets = dataset.targets(dataset.train, centred=True).astype(np.float64)
@@ -105,7 +110,7 @@ def _measured(
     kernel: PoolKernel, targets: np.ndarray, fresh: np.ndarray, n: int, ridges: np.ndarray, draws: int, seed: int,
     done: Any,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Return what fits on draws of n rows measure, by name: (draws, ridges, k), of `gcv` and `converged` (.., 1)."""
+    """Return measurements of fits on draws of n rows by name: (draws, ridges, k); `gcv` and `converged` (.., 1)."""
     found: dict[str, list] = {name: [] for name in (*MEASURES, "converged")}
     for draw in range(draws):
         order = np.random.default_rng([seed, n, draw]).permutation(len(targets))
@@ -130,7 +135,11 @@ def _point(n: int, ridge: float, pool: int, said: Prediction, measured: Mapping[
     """Return one entry of `points`, see `compared`.
 
     Args:
-        measured: Of each name (draws, k).
+        n: Number of train rows.
+        ridge: Value of ρ.
+        pool: Number of rows of the pool, N.
+        said: The prediction.
+        measured: Measurements by name, each (draws, k).
     """
     point = {
         "n": n, "ridge": ridge, "beyond": LARGEST_SHARE * n > pool, "kappa": said.kappa, "degrees": said.degrees,
@@ -148,13 +157,13 @@ def _finite(value: float) -> float | None:
 
 
 def _best(points: Sequence[Mapping[str, Any]], n: int) -> int:
-    """Return the position of the ridge of least predicted loss among the points of n rows."""
+    """Return the position of the ridge of least predicted loss among the points with n rows."""
     mine = [place for place, point in enumerate(points) if point["n"] == n]
     return min(mine, key=lambda place: np.inf if points[place]["predicted"] is None else points[place]["predicted"])
 
 
 def _exponents(best: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None] | None]:
-    """Return the power laws of the learning curve up to N/3, None where there are not three sizes or no errors."""
+    """Return the power laws of the learning curve up to N/3; None if there are fewer than three sizes or no errors."""
     mine = [point for point in best if not point["beyond"] and point["predicted"]]
     measured = [point for point in mine if point.get("other_error")]
     laws = {}
@@ -169,7 +178,7 @@ def _exponents(best: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float |
 
 
 def _decay(found: Spectrum) -> dict[str, float | None] | None:
-    """Return the power law of the eigenvalues between the 10th and the N/10th, None where there are too few."""
+    """Return the power law of the eigenvalues between the 10th and the N/10th; None if there are too few."""
     index = np.unique(np.geomspace(10, max(len(found.eigenvalues) / 10, 10), 40).astype(int))
     values = found.eigenvalues[index - 1] if index[-1] <= len(found.eigenvalues) else np.zeros(1)
     if len(index) < 3 or not (values > 0).all():
@@ -180,7 +189,7 @@ def _decay(found: Spectrum) -> dict[str, float | None] | None:
 def agreement(points: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     """Return the least and the largest ratio of losses up to N/3, over all sizes and ridges that converged.
 
-    `other` and `fresh` are predicted over measured losses, `train` likewise where the train error is above a hundredth
+    `other` and `fresh` are predicted over measured losses, and so is `train` where the train error is above a hundredth
     of the test error; `leave_one_out` and `gcv` are these estimates over the loss on fresh rows; `sphere` and `hermite`
     are these predictions over the loss on the pool's other rows.
     """

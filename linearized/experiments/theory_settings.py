@@ -1,4 +1,4 @@
-"""The settings of `linearized theory`: a kernel on a pool of rows, and what is predicted and measured there."""
+"""Settings of `linearized theory`: a kernel on a pool of rows, and what is predicted and measured there."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from linearized.settings.gram_settings import GramSettings, RowSettings
 from linearized.settings.reads import SET, when
 from linearized.settings.run_settings import RunSettings
 
-LARGEST_SHARE = 3  # predictions are compared with what is measured up to n = N/3, and marked beyond
+LARGEST_SHARE = 3  # predictions are compared with measurements up to n = N/3, and marked beyond
 SMALLEST, FEWEST_SIZES, MOST_SIZES = 8, 5, 64
 
 
@@ -46,7 +46,7 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         self.listed_sizes(self.num_train)
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """As `Settings`; validation rows choose nothing here."""
+        """Refuse settings as `Settings` does, and --validation, because nothing is chosen on validation rows here."""
         given = list(given)
         if "validation" in given:
             raise UserError(
@@ -56,7 +56,7 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         super().refuse_unread(given)
 
     def check_kernel(self) -> None:
-        """As `RowSettings`; a kernel that is learned from the labels has no spectrum before them."""
+        """Check the kernel as `RowSettings` does; refuse one that is learned from the labels: it has no spectrum."""
         super().check_kernel()
         if self.by_labels():
             raise UserError(
@@ -68,9 +68,9 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         """Return the numbers of train rows, in increasing order.
 
         Args:
-            pool: N; 0: not known yet.
+            pool: Number of rows of the pool, N; 0 if it is not known yet.
 
-        Raises `UserError` for sizes that are no whole numbers or not below N, and for a pool too small for a grid.
+        Raises `UserError` for sizes that are not whole numbers below N, and for a pool that is too small for a grid.
         """
         if self.sizes:
             numbers = sorted(set(listed_numbers(self.sizes, "sizes", least=1.0, most=float(MOST_ROWS))))
@@ -103,14 +103,14 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         return {**values, "subset": self._subset()}
 
     def row_settings(self) -> dict[str, Any]:
-        """As `DataSettings`; rows of which none are left out stand in their order."""
+        """Return `DataSettings.row_settings`; if all rows are taken, they keep their order."""
         return {**super().row_settings(), "subset": self._subset()}
 
     def _subset(self) -> str:
         return self.subset if self.reads("subset") else RowSettings.__dataclass_fields__["subset"].default
 
     def run_name(self) -> str:
-        """Return the folder of one level's result, below the experiment's."""
+        """Return the folder name of one level's result, below the experiment's."""
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         return f"theory_{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
 

@@ -1,4 +1,4 @@
-"""The table of a result of `linearized theory`: one row for each number of train rows, at the best predicted ridge."""
+"""The table of a result of `linearized theory`: one row per number of train rows, at the best predicted ridge."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from linearized.experiments.theory_settings import LARGEST_SHARE
 
 
 def print_theory(record: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print predicted and measured losses, how well they agree over all ridges, and the learning curve's exponents."""
+    """Print predicted and measured losses, their agreement over all ridges, and the learning curve's exponents."""
     points = [record["points"][place] for place in record["best"]]
     columns = [
         Column("n", [f"{point['n']:,}{' *' if point['beyond'] else ''}" for point in points]),
@@ -35,7 +35,7 @@ def print_theory(record: Mapping[str, Any], console: Console | None = None) -> N
 
 
 def sentences(record: Mapping[str, Any]) -> Sequence[str]:
-    """Return in words how predictions and estimates compare with measured losses, and the fitted power laws."""
+    """Return sentences that compare predictions and estimates with measured losses, and state the fitted power laws."""
     said, found = [], record["agreement"]
     if "other" in found:
         said.append(

@@ -110,15 +110,15 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """As `Settings.kinds`: the settings of single models, solvers and data sets."""
+        """Return `Settings.kinds` with the settings of individual models, solvers and data sets."""
         return super().kinds() | {"model": declared_reads(), "solver": SOLVER_READS}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """As `Settings.chosen`; `--solver=auto` is the solver that it takes."""
+        """Return `Settings.chosen` with the model and the solver; `--solver=auto` is the solver that it selects."""
         return {**super().chosen(), "model": MODELS.entry(self.model), "solver": self.working_solver()}
 
     def refuse_aliases(self, given: set[str]) -> None:
-        """Raise `UserError` for `--epochs` with a solver that has none."""
+        """Raise `UserError` for `--epochs` with a solver that has no epochs."""
         if "epochs" in given and self.uses_least_squares():
             raise UserError(
                 f"--epochs is --max_cg_iters of solvers that train by gradients, and {self.working_solver()} has "
@@ -126,7 +126,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
             )
 
     def complete(self) -> None:
-        """Set the width that the model has by default, and what else follows from its settings."""
+        """Set the model's default width and other values that follow from its settings."""
         own = declared(self)
         values = own.complete(self) if own.complete else {}
         for name, value in {"num_units": self.num_units or own.units or None, **values}.items():
@@ -150,19 +150,19 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         refuse_unfit(self)
 
     def identity(self) -> dict[str, Any]:
-        """As `Settings.identity`; one noise level counts as a number, other than the first."""
+        """Return `Settings.identity`; a single noise level other than the first is stored as a number."""
         one = {"noise_ind": int(self.noise_ind)} if self.noise_ind.isdigit() and self.noise_ind != "0" else {}
-        if self.published_weights:  # the content decides the result, not the file's name
+        if self.published_weights:  # the content determines the result, not the file's name
             one["published_weights"] = weights_digest(self.published_weights)
         return super().identity() | one
 
     def uses_least_squares(self) -> bool:
-        """Whether one linear solve serves the whole grid; else the model is trained ridge by ridge."""
+        """Return whether one linear solve covers the whole grid; otherwise the model is trained ridge by ridge."""
         linear = declared(self).linear and self.loss == "square"
         return self.solver in LEAST_SQUARES or (self.solver == "auto" and linear)
 
     def working_solver(self) -> str:
-        """Return the solver that a run will use: as asked, else lanczos or cg, else the optimizer of the model."""
+        """Return the solver of a run: that of --solver, else lanczos for least squares, else the model's optimizer."""
         if self.solver != "auto":
             return self.solver
         if self.uses_least_squares():
@@ -172,8 +172,8 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     def recipe_settings(self) -> dict[str, Any]:
         """Return the options of first-order training, the fields of a `Recipe`.
 
-        `--schedule=published` is the schedule that the model was published with: of the reproduction for lambda
-        networks of `--lambda_variant=published` and `unpermuted`, of arXiv 2006.13409 for everything else.
+        `--schedule=published` is the schedule with which the model was published: that of the reproduction for lambda
+        networks of `--lambda_variant=published` and `unpermuted`, that of arXiv 2006.13409 for everything else.
         `--momentum=published` is Nesterov's rule for RF and the classical one for all others, both in TensorFlow 1's
         convention.
         """
@@ -185,13 +185,13 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         return recipe
 
     def run_name(self) -> str:
-        """The folder of the run, below the experiment's: readable, and unique to what decides the result."""
+        """Return the folder name of the run, below the experiment's: readable, and unique to its settings."""
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         units = "" if self.num_units is None else f"_N{self.num_units}"
         return f"{self.data_name()}_{slug(self.model_name())}{units}_noise{self.noise_ind}_{self.key()}{job}"
 
     def model_name(self) -> str:
-        """Return the name of the model, that of its file without the suffix for a model of the user's own."""
+        """Return the name of the model; for a model of the user's own, that of its file without the suffix."""
         name = Path(self.model).stem if MODELS.is_file(self.model) else self.model
         return f"{name} linearized" if self.linearize else name
 
@@ -207,19 +207,19 @@ def run_levels(config: TrainSettings) -> Iterator[Result]:
 
 
 def run(config: TrainSettings) -> Result:
-    """Fit every asked ridge at one noise level, score all splits, choose the best ridge, save; see `experiments.run`.
+    """Fit the selected ridges at one noise level, score all splits, choose a ridge, save; see `experiments.run`.
 
-    A finished run is read back; a killed one goes on where it was.
+    A finished run is read back; a killed one is resumed.
 
-    Raises `UserError` for what a user can mend, and `Busy`, before data and frameworks are loaded, if another process
-    holds the run's folder.
+    Raises `UserError` for errors that a user can correct, and `Busy`, before data and frameworks are loaded, if another
+    process holds the run's folder.
     """
     level = config.level()
     return life.run(config.folder(), config, "linearized train", lambda unfinished: _fitted(config, level, unfinished))
 
 
 def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome:
-    """Return the record, the arrays and the model; `unfinished` is where checkpoints are kept."""
+    """Return the record, the arrays and the model; `unfinished` is the folder of checkpoints."""
     refuse_beyond_memory(config)
     refuse_endless_run(config, config.row_counts()["train"])
     read_weights(config)
@@ -276,7 +276,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
 
 
 def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:
-    """Return what the ridges of the grid are multiplied by: the scale of the kernel where nothing is published."""
+    """Return the factor of the grid's ridges: the scale of the kernel if no grid is published."""
     ridges = declared(config).ridges
     if ridges == "jacobian":
         return module_of(config).ridge_scale(config, dataset)
@@ -284,12 +284,12 @@ def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:
 
 
 def hidden_layers(config: TrainSettings) -> int | None:
-    """Layers with a nonlinearity, the unit in which models and kernels can be compared; None for a model file."""
+    """Return the number of layers with a nonlinearity, to compare models and kernels; None for a model file."""
     return declared(config).hidden_layers(config)
 
 
 def _advice(config: TrainSettings) -> str:
-    """Return what to do where the best ridge did not converge."""
+    """Return a sentence that says what to do if the best ridge did not converge."""
     if config.uses_least_squares():
         return "Raise --max_cg_iters, or loosen --cg_rtol and --cg_atol."
     return "Give more epochs with --max_cg_iters, or another --learning_rate."
@@ -304,7 +304,7 @@ def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:
 
 
 def _needs_no_framework(config: TrainSettings) -> bool:
-    """Whether the model is solved and written without Keras, on a machine without accelerators."""
+    """Return whether the model is solved and written without Keras on a machine without accelerators."""
     return config.uses_least_squares() and hasattr(module_of(config), "exported")
 
 

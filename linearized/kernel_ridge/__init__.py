@@ -1,1 +1,1 @@
-"""Kernel ridge regression as a library: ridge paths, the estimator, Gram matrices that are found or made."""
+"""Kernel ridge regression as a library: ridge paths, the estimator, and Gram matrices that are loaded or computed."""

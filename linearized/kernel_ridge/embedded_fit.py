@@ -1,4 +1,4 @@
-"""Ridge regression on the features of a kernel: an embedding is found or made, and solved for every ridge."""
+"""Ridge regression on the features of a kernel, for every ridge."""
 
 from collections.abc import Sequence
 
@@ -26,16 +26,17 @@ def fit_embedding(
 
     Args:
         rows: Φ (n, m): an array, or rows in shards.
-        y: Labels (n,) or (n, k); centre them as you wish.
+        y: Labels (n,) or (n, k), which are not centred here.
         ridges: ρ, at least 0, the unit of kernel ridge regression.
-        solver: Of the normal equations; auto: band.
+        solver: Solver of the normal equations; "auto" uses band.
         rtol: The residual ‖Φᵀy - (ΦᵀΦ + ρI)w‖/‖Φᵀy‖ to reach; None: 1e-7.
-        max_iterations: Steps by which a ridge may be refined; products of block_lanczos and cg.
+        max_iterations: Largest number of refinement steps for each ridge; for block_lanczos and cg, of products.
         watch: Progress and checkpoints of a long run.
         sample_weight: A weight of at least 0 for each row, (n,), or one for all: Σ_i s_i ‖φ_i w - y_i‖² + ρ‖w‖² is
             minimised, as scikit-learn's Ridge does. None: 1.
 
-    Returns: A path whose `alpha` are the weights w (ridges, m, k): `path.predict(Φ_test)` gives predictions.
+    Returns:
+        A path whose `alpha` are the weights w (ridges, m, k): `path.predict(Φ_test)` returns predictions.
     """
     targets, ridges = checked_labels(y), checked_path(ridges)
     rows = rows if isinstance(rows, problem.FeatureRows) and not isinstance(rows, np.ndarray) else _rows(rows)
@@ -51,7 +52,7 @@ def fit_embedding(
 
 
 def _rows(features: np.ndarray) -> problem.ArrayRows:
-    """Return an array of features as rows. Raise `UserError` unless it is a real matrix with a column at least."""
+    """Return an array of features as rows. Raises `UserError` unless it is a real matrix with at least one column."""
     features = real_array(features, "Features")
     if features.ndim != 2 or not features.shape[1]:
         raise UserError(f"Features must be rows (n, m) with m at least 1. Received: shape {features.shape}.")

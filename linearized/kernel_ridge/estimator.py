@@ -17,12 +17,12 @@ from linearized.kernel_ridge.ridge_path import checked_gram, checked_path, fit
 from linearized.problems.weighted_problem import checked_weights
 from linearized.settings.gram_settings import KERNELS
 
-GRID = 10.0 ** np.linspace(-6, 3, 28)  # times the mean of K's diagonal
+GRID = 10.0 ** np.linspace(-6, 3, 28)  # default ridges, in units of the mean of K's diagonal
 SELECT = {"gcv": "gcv", "loo": "leave-one-out"}
 
 
 class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    """(K + ρI)α = y for a whole path of ridges, prepared once, and the best of them.
+    """Kernel ridge regression, (K + ρI)α = y, for a path of ridges from which the best one is chosen.
 
     Parameters
     ----------
@@ -30,28 +30,28 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
         row's weight). Not divided by n.
     select : "gcv" (generalised cross-validation) or "loo" (exact leave-one-out squared error). With one ridge nothing
         is chosen.
-    kernel : "precomputed": X is K, between train rows in `fit` and against them in `predict`. "NTK", "RF", "CNTK",
-        "POLYNOMIAL" or "STAX", or "package.module:function" for a function of blocks of rows (see
-        `kernel_gen.kernels.own`): a kernel of `kernel_gen.gram`, in float64. Else what
-        `sklearn.metrics.pairwise.pairwise_kernels` takes: a name such as "rbf", or a function of two rows.
-    kernel_params : dict for that kernel.
-    solver : "auto" (band for gcv, eigh for loo), or one of `linearized.solvers.GRAM_SOLVERS` that gives what `select`
-        needs.
-    rtol : Residual to reach, None: see `linearized.kernel_ridge.ridge_path.fit`.
+    kernel : "precomputed": X is K, between train rows in `fit` and between new and train rows in `predict`. "NTK",
+        "RF", "CNTK", "POLYNOMIAL" or "STAX", or "package.module:function" for a function of blocks of rows (see
+        `kernel_gen.kernels.own`): a kernel of `kernel_gen.gram`, in float64. Otherwise an argument of
+        `sklearn.metrics.pairwise.pairwise_kernels`: a name such as "rbf", or a function of two rows.
+    kernel_params : dict of parameters of that kernel.
+    solver : "auto" (band for gcv, eigh for loo), or one of `linearized.solvers.GRAM_SOLVERS` that computes what
+        `select` requires.
+    rtol : Residual to reach; None: see `linearized.kernel_ridge.ridge_path.fit`.
 
     Attributes
     ----------
-    path_ : `linearized.kernel_ridge.ridge_path.RidgePath`, with α and the evidence at every ridge.
-    scores_ : What `select` compares, (ridges,); NaN for one ridge, and for ridges that could not be solved.
-    ridge_, ridge_index_ : The chosen ρ and its place.
+    path_ : `linearized.kernel_ridge.ridge_path.RidgePath`, with α and the diagnostics at every ridge.
+    scores_ : Values that `select` compares, (ridges,); NaN for one ridge, and for ridges that could not be solved.
+    ridge_, ridge_index_ : The chosen ρ and its index.
     dual_coef_ : Its α, (n,) or (n, k).
     X_fit_ : The train rows, or K.
-    n_features_in_ : Columns of X.
+    n_features_in_ : Number of columns of X.
 
     `fit` issues scikit-learn's `ConvergenceWarning` when the system of the chosen ridge was not solved to `rtol`; the
     estimator is fitted nevertheless.
 
-    y is not centred: subtract its mean before where the kernel has no constant. `predict` gives (m,) or (m, k).
+    y is not centred: subtract its mean first if the kernel contains no constant. `predict` returns (m,) or (m, k).
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
         sample_weight : A weight of at least 0 for each row, or one number; see
             `linearized.kernel_ridge.ridge_path.fit`. The leave-one-out score is then a weighted mean.
 
-        Raises ValueError, of which `linearized.base.errors.UserError` is a subclass, for bad input.
+        Raises ValueError, of which `linearized.base.errors.UserError` is a subclass, if the input is invalid.
         """
         if self.select not in SELECT:
             raise ValueError(f"`select` must be gcv or loo. Received: {self.select!r}.")
@@ -104,7 +104,7 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X):
-        """Return K(X, train)α at the chosen ridge, (m,) or (m, k). Raise ValueError if the kernel is not finite."""
+        """Return K(X, train)α at the chosen ridge, (m,) or (m, k). Raises ValueError if the kernel is not finite."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=(np.float64, np.float32))
         gram = self._kernel(X, self.X_fit_)

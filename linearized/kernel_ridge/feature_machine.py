@@ -2,8 +2,8 @@
 
 Radhakrishnan, Beaglehole, Pandit & Belkin (Science 2024): fit f by kernel ridge regression with k(√M x, √M z), set M to
 the average outer product of the gradients of f (AGOP) at the train rows, and repeat. The metric stretches the
-directions in which f varies, as the first layer of a network does. The kernel changes from iteration to iteration, so
-that it is computed here, in memory.
+directions in which f varies, like the first layer of a network. The kernel changes in every iteration, so it is
+computed here, in memory.
 """
 
 import dataclasses
@@ -29,19 +29,19 @@ from linearized.kernel_ridge.learned_metric import (
 )  # fmt: skip
 from linearized.settings.gram_settings import KernelSettings
 
-RIDGES = tuple(10.0 ** np.arange(-8, 0.25, 0.5))  # ρ over the trace of K
+RIDGES = tuple(10.0 ** np.arange(-8, 0.25, 0.5))  # default ridges, in units of the trace of K
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureStep:
-    """Kernel ridge regression in one metric.
+    """Result of kernel ridge regression in one metric.
 
     Attributes:
         metric: M, (d, d), or its diagonal (d,); of trace d.
         bandwidth: L of a kernel p(‖x - z‖_M / L); NaN for kernels without one.
         effective_rank: (tr M)² / ‖M‖_F², between 1 and d.
-        validation_losses: Mean squared norm of the validation residuals at each ridge; NaN where it was not solved.
-        place: Index of the ridge with the smallest of them.
+        validation_losses: Mean squared norm of the validation residuals at each ridge; NaN if the ridge was not solved.
+        place: Index of the ridge with the smallest validation loss.
     """
 
     metric: np.ndarray
@@ -61,7 +61,7 @@ class FeatureMachine:
     """A fitted recursive feature machine; predictions are those of its best iteration.
 
     Attributes:
-        steps: One per iteration, from the fixed kernel (iteration 0) on.
+        steps: One step per iteration; iteration 0 is the fixed kernel.
         best: Index of the iteration with the smallest validation loss.
         ridges: ρ of (K + ρI)α = y.
         x: Train rows (n, d).
@@ -82,7 +82,7 @@ class FeatureMachine:
         return float(self.ridges[self.steps[self.best].place])
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Return the outputs (m, k) of rows (m, d); 2mnd operations and those of M."""
+        """Return the outputs (m, k) of rows (m, d), in 2mnd operations plus those of M."""
         return gram(self.kernel, real_array(x, "x"), self.x) @ self.alpha
 
 
@@ -95,26 +95,31 @@ def fit(
 ) -> FeatureMachine:  # fmt: skip
     """Fit a recursive feature machine; the ridge and the iteration are those of the smallest validation loss.
 
-    All iterations are run and all are candidates, the fixed kernel too: the validation loss may stay where it is for
-    iterations before it falls, and later iterations are often worse. An iteration costs one solution of the whole ridge
-    path in float32, 2mndk operations for the gradients at m rows with k outputs, and 2md²k for their outer products
-    (2mdk with `diagonal`). Memory: K (n, n) and what its solver needs.
+    All iterations are run and all are candidates, including the fixed kernel, because the validation loss may stay
+    constant for some iterations before it falls, and later iterations are often worse. An iteration costs one solution
+    of the whole ridge path in float32, 2mndk operations for the gradients at m rows with k outputs, and 2md²k for their
+    outer products (2mdk with `diagonal`). Memory: K (n, n) and that of its solver.
 
     Args:
-        x, y: Train rows (n, d) and labels (n,) or (n, k), centred as you wish.
-        x_validation, y_validation: Rows that ridge and iteration are chosen on.
+        x: Train rows (n, d).
+        y: Labels (n,) or (n, k), which are not centred here.
+        x_validation: Rows for the choice of ridge and iteration.
+        y_validation: Their labels.
         base: LAPLACE, GAUSSIAN, MATERN, or another kernel with gradients, such as PATCH.
-        iterations: How many times the metric is learned; 0 leaves the fixed kernel.
+        iterations: Number of times that the metric is learned; 0 keeps the fixed kernel.
         ridges: ρ; None: 10^[-8, 0] in half decades times the trace of K.
-        diagonal, centred, power, factor: See `Variant`.
-        sample: m, rows drawn evenly from the train rows for the gradients; 0: all.
+        diagonal: See `Variant`.
+        centred: See `Variant`.
+        power: See `Variant`.
+        factor: See `Variant`.
+        sample: m, the number of evenly spaced train rows at which gradients are computed; 0: all.
         solver: A solver of `linearized.solvers.GRAM_SOLVERS`.
         image_shape: (height, width, channels) of rows that are images, for PATCH.
-        progress: Called with each iteration's index and step.
-        settings: Of the base kernel, such as bandwidth (0: in each iteration the median distance of the train rows in
-            its metric) and smoothness.
+        progress: Function called with the index and step of each iteration.
+        settings: Settings of the base kernel, such as smoothness and bandwidth (0: the median distance of the train
+            rows in the metric of each iteration).
 
-    Raises `UserError` for data that do not fit together, settings out of range, and kernels without gradients.
+    Raises `UserError` if the shapes of the data disagree, settings are out of range, or the kernel has no gradients.
     """
     x, x_validation = _rows(x, "x"), _rows(x_validation, "x_validation")
     y, y_validation = ridge_path.checked_labels(y), ridge_path.checked_labels(y_validation)
@@ -176,7 +181,7 @@ def _rows(x: np.ndarray, name: str) -> np.ndarray:
 def _scored(
     metric: np.ndarray, kernel: StretchedKernel, path: ridge_path.RidgePath, residuals: np.ndarray
 ) -> FeatureStep:
-    """Return the step of a solved path; unconverged ridges win only where none converged."""
+    """Return the step of a solved path; unconverged ridges are candidates only if none converged."""
     losses = np.square(residuals).sum(axis=2).mean(axis=1)
     converged = np.array([solution.converged for solution in path.solutions])
     candidates = np.where(np.isfinite(losses) & (converged | ~converged.any()), losses, np.inf)

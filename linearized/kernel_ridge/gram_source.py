@@ -1,7 +1,7 @@
-"""The Gram matrix of a kernel on a dataset: found in its folder, or made there by a command of its own.
+"""Gram matrix of a kernel on a dataset: loaded from its folder, or computed there by a child process.
 
-Every Gram matrix takes one road: `python -m kernel_gen` writes shards, `linearized.open_gram` reads them. What this
-process needs and does not find is made by a child process with that command, so that the next fit finds it.
+All Gram matrices are written as shards by `python -m kernel_gen` and read by `linearized.open_gram`. A matrix that does
+not exist yet is computed by a child process with that command, so that the next fit finds it.
 """
 
 import codecs
@@ -24,25 +24,26 @@ from linearized.settings.gram_settings import GramSettings, KernelSettings
 from linearized.storage.gram import Gram, open_gram
 from linearized.storage.manifest import load_manifest, refuse_changed_code
 
-_ROOT = Path(linearized.__file__).resolve().parent.parent  # where the packages lie
-WAIT = 10  # seconds for another process on a shard: one that is being killed needs a moment to end
+_ROOT = Path(linearized.__file__).resolve().parent.parent  # folder of the packages
+WAIT = 10  # seconds to wait for another process that holds a shard, which may be about to exit
 _LAST_WORDS = 2000  # characters of a child's output that are kept
-_ERROR = "error: "  # start of the line in which a command of this suite says why it fails
+_ERROR = "error: "  # prefix of the line in which a command of this suite reports its failure
 
 
 def find_or_make(
     settings: Any, dataset: Dataset, *, opened: Callable = open_gram, module: str = "kernel_gen"
 ) -> tuple[Any, bool]:  # fmt: skip
-    """Return the matrix (or the embedding) that the settings name, and whether it had to be made.
+    """Return the matrix (or the embedding) that the settings specify, and whether it had to be computed.
 
-    `python -m kernel_gen` makes it where it is not ready.
+    If it is not complete, `python -m kernel_gen` computes it.
 
     Args:
-        dataset: What the settings' `data()` gives: its fingerprint is compared.
-        opened: Opens the folder: `open_gram`, or `linearized.storage.embeddings.open_embedding`.
-        module: Of the command that fills it.
+        settings: Settings of the Gram matrix or embedding.
+        dataset: Result of the settings' `data()`; its fingerprint is compared.
+        opened: Function that opens the folder: `open_gram`, or `linearized.storage.embeddings.open_embedding`.
+        module: Module of the command that fills the folder.
 
-    Raises `UserError` with the command's last words if it fails. What it had finished is kept.
+    Raises `UserError` with the last output of the command if it fails; what it had finished is kept.
     """
     folder = settings.path()
     try:
@@ -56,12 +57,14 @@ def find_or_make(
 
 
 def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> Gram:
-    """Open the matrix in a folder of shards, which must be of the dataset's rows.
+    """Open the matrix in a folder of shards, which must belong to the dataset's rows.
 
     Args:
-        asked: Kernel settings of the command line; those not at their defaults must be the matrix'.
+        folder: Folder of shards.
+        dataset: Dataset whose fingerprint is compared.
+        asked: Kernel settings of the command line; those that are not defaults must equal those of the matrix.
 
-    Raises `UserError` if it is of other rows, another noise level or another kernel.
+    Raises `UserError` if the rows, the noise level or the kernel differ.
     """
     manifest, made = load_manifest(folder), settings_of(folder)
     if manifest.fingerprint != dataset.fingerprint:
@@ -80,7 +83,7 @@ def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> 
 
 
 def settings_of(folder: Path | str) -> GramSettings:
-    """Return the settings that the matrix in a folder of shards was made with. Reads `gram.json` alone."""
+    """Return the settings with which the matrix in a folder of shards was computed. Reads only `gram.json`."""
     manifest = load_manifest(folder)
     try:
         return GramSettings.from_saved(manifest.current_settings())
@@ -89,22 +92,23 @@ def settings_of(folder: Path | str) -> GramSettings:
 
 
 def run_child(words: list[str], command: str) -> None:
-    """Runs a command of this suite; what it writes appears on stderr as it comes.
+    """Run a command of this suite and copy its output to stderr as it is written.
 
-    It ends with this process, however that ends (Linux' parent-death signal). Raises `UserError` with its last words if
-    its exit code is not 0.
+    The child ends when this process ends for any reason (Linux' parent-death signal). Raises `UserError` with the last
+    line of its output if its exit code is not 0.
 
     Args:
-        command: What a user would type.
+        words: Program and arguments.
+        command: The command as a user would type it, for error messages.
     """
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(_ROOT), *folders(), os.environ.get("PYTHONPATH", "")]),
     }
-    if sys.stderr.isatty():  # its progress lines are drawn as if it had the terminal itself
+    if sys.stderr.isatty():  # so that the child draws progress lines as on a terminal
         environment |= {"FORCE_COLOR": "1", "COLUMNS": str(os.get_terminal_size(sys.stderr.fileno()).columns)}
     decoder, words_left = codecs.getincrementaldecoder("utf-8")("replace"), ""
-    pending = ""  # the end of its output that is not shown yet
+    pending = ""  # end of its output that is not shown yet
     child = subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=end_with_parent()
     )
@@ -127,13 +131,13 @@ def run_child(words: list[str], command: str) -> None:
 
 
 def _held_back(text: str) -> str:
-    """Return the end of a text that is, or may become, the line of an error, which is told by our own."""
+    """Return the end of a text that is, or may become, an error line, which this process reports itself."""
     last = text[text.rfind("\n") + 1 :]
     return last if last and (last.startswith(_ERROR) or _ERROR.startswith(last)) else ""
 
 
 def _show(text: str) -> None:
-    """Write a child's output to stderr without the lines of errors and what `_held_back` keeps."""
+    """Write a child's output to stderr, except error lines and the text that `_held_back` keeps."""
     text = text[: len(text) - len(_held_back(text))]
     lines = text.splitlines(keepends=True)
     sys.stderr.write("".join(line for line in lines if not line.startswith(_ERROR)))

@@ -1,4 +1,4 @@
-"""The metric M of a feature machine: how it starts, what it makes of a kernel, and how it follows from gradients."""
+"""The metric M of a feature machine: its initial value, the kernel in a metric, and its update from gradients."""
 
 import dataclasses
 import math
@@ -12,21 +12,22 @@ from linearized.kernel_ridge.ridge_path import RidgePath
 from linearized.settings.feature_machine_settings import refuse_without_gradients
 from linearized.settings.gram_settings import KERNELS, KernelSettings
 
-COLLAPSED = 1.05  # effective rank of M below which it has one direction left
-UNLEARNED = 0.98  # of the loss of a constant: a ridge that is no better has learned nothing
-FITTED = 0.5  # of the train labels' variance: the most that a fit leaves whose gradients are taken then
+COLLAPSED = 1.05  # effective rank of M below which it has only one direction left
+UNLEARNED = 0.98  # loss relative to that of a constant above which a ridge has learned nothing
+FITTED = 0.5  # largest unexplained fraction of the train labels' variance of a fit that is used instead
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """How a metric follows from gradients.
+    """Options of the update of a metric from gradients.
 
     Attributes:
-        diagonal: Learn the diagonal of M alone: which coordinates matter. It needs fewer rows than the full matrix.
-        centred: Take the outer products of the gradients' differences from their mean.
+        diagonal: Whether only the diagonal of M is learned (the weights of the coordinates). It needs fewer rows than
+            the full matrix.
+        centred: Whether the mean gradient is subtracted before the outer products are averaged.
         power: Exponent of the AGOP; below 1 the metric sharpens more slowly.
-        factor: The bandwidth over the median distance of the train rows in the metric, where none is given.
-        base: The base kernel, where it is another than that of the settings.
+        factor: Ratio of the bandwidth to the median distance of the train rows in the metric, if no bandwidth is given.
+        base: The base kernel, if it is not that of the settings.
     """
 
     diagonal: bool = False
@@ -42,7 +43,7 @@ class Variant:
         return ", ".join(words + ([f"base {self.base}"] if self.base else []))
 
     def start(self, dim: int) -> np.ndarray:
-        """Return the metric of iteration 0, that of the fixed kernel."""
+        """Return the metric of iteration 0, which is that of the fixed kernel."""
         return np.ones(dim) if self.diagonal else np.eye(dim)
 
 
@@ -52,10 +53,11 @@ def base_kernel(
     """Return the base kernel of settings, those of `--kernel=RFM` or of the kernel itself.
 
     Args:
+        settings: Kernel settings.
         image_shape: (height, width, channels) of rows that are images.
-        base: Of a `Variant`: a kernel in the place of the settings' own.
+        base: Base kernel of a `Variant`, which replaces that of the settings.
 
-    Raises `UserError` that names the kernels with gradients for one without.
+    Raises `UserError` that names the kernels with gradients if the kernel has none.
     """
     name = base or (settings.base if settings.kernel == "RFM" else settings.kernel)
     refuse_without_gradients(name, settings)
@@ -63,55 +65,59 @@ def base_kernel(
 
 
 def metric_size(base: DifferentiableKernel, train: np.ndarray) -> int:
-    """Return d of the metrics (d, d) that stretch what a base kernel makes of train rows."""
+    """Return d of the metrics (d, d) that apply to the base kernel's features of train rows."""
     return train.shape[1] if base.metric_shape is None else math.prod(base.metric_shape)
 
 
 def at_metric(
     base: DifferentiableKernel, metric: np.ndarray, train: np.ndarray, factor: float = 1.0
 ) -> StretchedKernel:
-    """Return the base kernel in a metric, with what the train rows settle there.
+    """Return the base kernel in a metric, with the parameters that the train rows determine there.
 
     Args:
+        base: Base kernel.
+        metric: M, (d, d), or its diagonal (d,).
+        train: Train rows.
         factor: Multiplies a bandwidth that is the median distance of the train rows.
     """
     found = StretchedKernel(base, metric).on(train)
     if factor != 1:
-        found.base.bandwidth *= factor  # a copy: the rows have settled it
+        found.base.bandwidth *= factor  # `on` returned a copy, so the original is unchanged
     return found
 
 
 def followed_ridge(path: RidgePath, y: np.ndarray, best: int, relative: float) -> int:
-    """Return the index of the ridge whose function the next metric follows: the best, unless it has learned nothing.
+    """Return the index of the ridge whose function determines the next metric: the best, unless it has learned nothing.
 
-    Where no direction is known yet, the best ridge is a large one, whose function is nearly constant and has gradients
-    of noise. The largest ridge that fits half the variance of the train labels is taken then: what it finds in the
-    labels, such as the quadratic terms that the train rows of SYNTH have at κ = 0, shows in its gradients before it
-    shows in any loss.
+    While no direction has been learned, the best ridge is a large one, whose function is nearly constant and has
+    gradients of noise. Then the largest ridge is chosen whose fit leaves at most half the variance of the train labels.
+    Structure in the labels, such as the quadratic terms that the train rows of SYNTH have at κ = 0, appears in its
+    gradients before it appears in any loss.
 
     Args:
         path: Solutions (K + ρI)α = y, whose train residuals are ρα.
         y: Train labels (n, k), of mean 0.
         best: Index of the ridge with the smallest loss.
-        relative: That loss over the loss of a constant.
+        relative: That loss divided by the loss of a constant.
     """
     if not relative > UNLEARNED:
         return best
     left = np.square(path.ridges[:, None] * path.alpha.reshape(len(path.ridges), -1)).sum(axis=1)
-    fits = np.nonzero(left <= FITTED * np.square(y).sum())[0]  # false where it is NaN
+    fits = np.nonzero(left <= FITTED * np.square(y).sum())[0]  # False for NaN
     return int(fits[path.ridges[fits].argmax()]) if len(fits) else best
 
 
 def next_metric(
     kernel: StretchedKernel, train: np.ndarray, alpha: np.ndarray, variant: Variant, *, sample: int = 0
 ) -> np.ndarray | None:
-    """Return the metric that a fitted function learns, of trace d; None where all its gradients are 0.
+    """Return the metric learned from a fitted function, of trace d; None if all its gradients are 0.
 
     Args:
-        kernel: In the present metric.
+        kernel: Kernel in the current metric.
         train: Rows (n, d).
         alpha: Coefficients (n, k).
-        sample: Rows drawn evenly from the train rows for the gradients; 0: all.
+        variant: Options of the update.
+        sample: Number of evenly spaced train rows at which gradients are computed; 0: all.
     """
     prepared = kernel.prepare(train)
     points = kernel.prepare(train[np.linspace(0, len(train) - 1, sample).astype(int)]) if sample else prepared
@@ -124,6 +130,6 @@ def next_metric(
 
 
 def warn_collapsed(index: int, metric: np.ndarray) -> None:
-    """Log one line where the metric that follows iteration `index` has one direction left."""
+    """Log a warning if the metric that follows iteration `index` has only one direction left."""
     if effective_rank(metric) < COLLAPSED:
         logging.warning("after iteration %d the metric has one direction left", index)

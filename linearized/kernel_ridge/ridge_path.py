@@ -19,21 +19,22 @@ from linearized.solvers.linear.driver import UNWATCHED, Watch
 from linearized.solvers.linear.solution import Solution
 from linearized.storage.gram import Gram, Rectangle
 
-ROWS = 1024  # of a matrix that are widened to float64 together
-REFINED = ("band", "cholesky", "eigh")  # solvers whose answers are refined in float64 where K is in float32
+ROWS = 1024  # rows of a matrix that are converted to float64 together
+REFINED = ("band", "cholesky", "eigh")  # solvers that refine their solutions in float64 if K is in float32
 
 
 @dataclasses.dataclass(frozen=True)
 class RidgePath:
-    """Kernel ridge regression at every ridge, in the order asked for.
+    """Kernel ridge regression at every ridge, in the order requested.
 
     Attributes:
         ridges: ρ of (K + ρI)α = Y.
         alpha: Dual coefficients.
-        solutions: The evidence a ridge, see `linearized.solvers.linear.solution.Solution`; a ridge that could not be
-            solved says so in `message` and `converged`, and may hold NaN.
-        solver, reason: Which solver, and why it was taken.
-        rtol: The residual ‖Y - (K + ρI)α‖/‖Y‖ that was asked of it.
+        solutions: Diagnostics per ridge, see `linearized.solvers.linear.solution.Solution`; a ridge that could not be
+            solved is marked by `message` and `converged`, and may hold NaN.
+        solver: Name of the solver.
+        reason: Reason for the choice of the solver.
+        rtol: The requested residual ‖Y - (K + ρI)α‖/‖Y‖.
     """
 
     ridges: Float64[np.ndarray, " ridges"]
@@ -44,9 +45,9 @@ class RidgePath:
     rtol: float
 
     def predict(self, gram_test: np.ndarray | Gram | Rectangle) -> Float64[np.ndarray, "ridges m k"]:
-        """K(test, train)α for every ridge, from a matrix (m, n) or shards, in one pass over it.
+        """Return K(test, train)α for every ridge, from a matrix (m, n) or shards, in one pass over it.
 
-        Products are made in float64, since α of a small ridge is large and cancels; over all ridges at once.
+        Products are in float64 over all ridges at once, because α of a small ridge is large and causes cancellation.
         """
         ridges, n, k = self.alpha.shape
         stored = isinstance(gram_test, Gram | Rectangle)
@@ -79,24 +80,25 @@ def fit(
     of weights above 0.
 
     Args:
-        gram: K (n, n), symmetric and positive semi-definite: an array, or shards that `linearized.open_gram` gave,
+        gram: K (n, n), symmetric and positive semi-definite: an array, or shards that `linearized.open_gram` returned,
             which may be larger than memory. It is not changed, unless `overwrite`.
-        y: Labels (n,) or (n, k), finite; centre them as you wish, nothing is added here.
+        y: Labels (n,) or (n, k), finite. They are not centred here.
         ridges: ρ, at least 0, in any order; not divided by n.
         sample_weight: w, a number for each row (or one for all), at least 0. A row of weight 0 has no influence and
             an α of 0; shards with such rows must fit in memory. None: 1.
-        solver: auto, band, block_lanczos, cg, cholesky or eigh (which gives leave-one-out errors); see
+        solver: auto, band, block_lanczos, cg, cholesky or eigh (which computes leave-one-out errors); see
             `docs/guides/kernel_ridge.md`.
-        rtol: The residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7 where K is in float64 or answers are refined in
-            float64, else (block_lanczos and cg on float32) 1e-5, since every digit costs passes over K.
-        max_iterations: Products with K that block_lanczos and cg may take, and steps by which the others may refine.
-        memory: Bytes to work with; None: half of what is free.
-        scheduler: Address of a Dask scheduler on whose workers products run (block_lanczos and cg, shards alone).
-        overwrite: band and cholesky may work in the array `gram` itself; its upper triangle is lost then, and the
-            whole takes n² numbers less. Shards are never changed.
+        rtol: The residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7 if K is in float64 or solutions are refined in
+            float64, else (block_lanczos and cg on float32) 1e-5, because every digit costs passes over K.
+        max_iterations: Largest number of products with K of block_lanczos and cg, and of refinement steps of the
+            others.
+        memory: Available memory in bytes; None: half of the free memory.
+        scheduler: Address of a Dask scheduler on whose workers products run (only block_lanczos and cg, only shards).
+        overwrite: Whether band and cholesky may work in the array `gram` itself, whose upper triangle is then lost;
+            this saves n² numbers of memory. Shards are never changed.
         watch: Progress and checkpoints of a long run.
 
-    Raises `UserError` for what no solver can work with. A ridge that one cannot solve is told in its `Solution`.
+    Raises `UserError` if no solver can be used. A ridge that could not be solved is marked in its `Solution`.
     """
     targets, ridges = checked_labels(y), checked_path(ridges)
     gram = gram if isinstance(gram, Gram) else checked_gram(gram)
@@ -135,7 +137,7 @@ def fit(
 
 
 def _in_memory(gram: np.ndarray | Gram, memory: int) -> np.ndarray:
-    """Return K as an array. Raise `UserError` if shards do not fit in the memory."""
+    """Return K as an array. Raises `UserError` if shards do not fit in the memory."""
     if isinstance(gram, np.ndarray):
         return gram
     size = gram.shape[0] ** 2 * gram.dtype.itemsize
@@ -151,7 +153,7 @@ def _in_memory(gram: np.ndarray | Gram, memory: int) -> np.ndarray:
 def _problem(
     gram: np.ndarray | Gram, targets: np.ndarray, memory: int, scheduler: str, overwrite: bool
 ) -> Iterator[GramProblem]:
-    """The problem, with its products here or on a scheduler's workers."""
+    """Yield the problem, with products in this process or on a scheduler's workers."""
     if not scheduler:
         yield GramProblem(gram, targets, memory=memory, overwrite=overwrite)
         return
@@ -162,7 +164,7 @@ def _problem(
 
 
 def checked_labels(y: np.ndarray) -> Float64[np.ndarray, "n k"]:
-    """Return labels as (n, k) in float64. Raise `UserError` for another shape and if they are not finite."""
+    """Return labels as (n, k) in float64. Raises `UserError` if they have another shape or are not finite."""
     targets = real_array(y, "Labels", dtype=np.float64)
     targets = targets[:, None] if targets.ndim == 1 else targets
     if targets.ndim != 2 or not targets.size:
@@ -173,7 +175,7 @@ def checked_labels(y: np.ndarray) -> Float64[np.ndarray, "n k"]:
 
 
 def checked_path(ridges: Sequence[float] | np.ndarray) -> Float64[np.ndarray, " ridges"]:
-    """Return ridges as an array. Raise `UserError` for negative and other impossible ones."""
+    """Return ridges as an array. Raises `UserError` if a ridge is negative or not finite, or there are none."""
     path = np.atleast_1d(real_array(ridges, "Ridges", dtype=np.float64))
     if path.ndim != 1 or not path.size or not np.isfinite(path).all() or (path < 0).any():
         raise UserError(f"Ridges must be finite numbers of at least 0, one at least. Received: {path.tolist()}.")
@@ -181,7 +183,7 @@ def checked_path(ridges: Sequence[float] | np.ndarray) -> Float64[np.ndarray, " 
 
 
 def checked_gram(gram: np.ndarray) -> Float[np.ndarray, "n n"]:
-    """Return K in float32 or float64. Raise `UserError` unless it is square; `GramProblem` looks at its entries."""
+    """Return K in float32 or float64. Raises `UserError` unless it is square; `GramProblem` checks its entries."""
     gram = real_array(gram, "K")
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
         raise UserError(f"K must be square. Received: shape {gram.shape}.")
@@ -189,7 +191,7 @@ def checked_gram(gram: np.ndarray) -> Float[np.ndarray, "n n"]:
 
 
 def checked_memory(memory: float | None) -> int:
-    """Return bytes to work with: half of what is free for None. Raise `UserError` for a negative or NaN number."""
+    """Return the available bytes, half of the free memory for None. Raises `UserError` for a negative number or NaN."""
     if memory is None:
         return working_bytes()
     if not 0 <= memory < np.inf:

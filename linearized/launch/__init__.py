@@ -1,4 +1,7 @@
-"""Where commands run: a table of launchers; knows commands, not science."""
+"""Launchers by name: modules that run commands on this machine, on Slurm or on a Dask scheduler.
+
+The package runs arbitrary commands and contains no numerical code.
+"""
 
 from linearized.base.registry import Registry
 

@@ -1,7 +1,8 @@
-"""Maps commands over a Dask client: retries, progress, a table at the end; Ctrl-C stops them, a rerun goes on.
+"""Run commands on a Dask client, with retries, progress and a table at the end.
 
-A worker that dies gives its command to another one (Dask does that); a command that fails is tried again from here,
-after the others. Nothing that fails stops the rest.
+Ctrl-C stops the commands; a rerun continues where they stopped. When a worker dies, Dask gives its command to another
+worker. A command that fails is submitted again by this module, after the other commands. A failure never stops the
+other commands.
 """
 
 import dataclasses
@@ -18,15 +19,15 @@ from linearized.launch.task import BUSY, ProcessOutcome, Task, log_path, run_tas
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-MISUSED = 2  # the exit code of what only the user can mend: not tried again
+MISUSED = 2  # exit code of errors that only the user can fix: no retry
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 STOP_SECONDS = 10
-REFRESH = 1.0  # seconds between looks at what runs
+REFRESH = 1.0  # seconds between updates of the progress line
 
 
 @dataclasses.dataclass(frozen=True)
 class CommandResult:
-    """The last outcome of a command, after `tries` tries."""
+    """Last outcome of a command, after `tries` tries."""
 
     argv: tuple[str, ...]
     outcome: ProcessOutcome
@@ -35,28 +36,32 @@ class CommandResult:
 
     @property
     def failed(self) -> bool:
+        """Whether the command did not end with exit code 0."""
         return self.outcome.code != 0
 
 
 def run_commands(
     client: "Client", commands: Sequence[tuple[str, ...]], *, logs: Path | str = "", retries: int = 3, cores: int = 1
 ) -> list[CommandResult]:
-    """Runs every command on the client's workers and waits for all of them.
+    """Run every command on the client's workers and wait for all of them.
 
     Args:
-        commands: Lists of words, each different; they run in this process's working folder, which workers must see.
-        logs: Folder of the logs, one a command; a rerun adds to them. Empty: see `log_path`.
-        retries: More tries of a command that failed with another code than 2 (or 75: those are asked for again until
-            another process that is at work on them has ended).
-        cores: Threads that a command may use (OMP_NUM_THREADS and its like).
+        client: Dask client, or `PlainClient`, whose workers run the commands.
+        commands: Lists of words, all different; they run in this process's working folder, which workers must be able
+            to access.
+        logs: Folder of the logs, one file per command; a rerun appends to them. If empty, see `log_path`.
+        retries: Number of further tries of a command that fails with a code other than 2. Code 75 (another process is
+            at work on the command) is retried without limit, until that process has ended.
+        cores: Number of threads that a command may use (sets OMP_NUM_THREADS and similar variables).
 
-    Returns: A result a command, in order. KeyboardInterrupt stops the running commands first, then passes on.
+    Returns: One result per command, in order. On KeyboardInterrupt the running commands are stopped before the
+        exception is raised again.
     """
     launch = uuid.uuid4().hex[:8]
     folder = str(Path.cwd())
     threads = tuple((name, str(cores)) for name in THREADS)
     tasks = [Task(tuple(argv), folder, str(log_path(tuple(argv), logs)), threads, launch) for argv in commands]
-    # One group of keys: Dask then hands a worker one task at a time instead of dealing all of them out at once.
+    # One group of keys: Dask then gives a worker one task at a time instead of distributing all of them at once.
     futures = client.map(run_task, tasks, key=[(f"command-{launch}", i, 1) for i in range(len(tasks))], pure=False)
     try:
         return _collect(client, tasks, futures, retries)
@@ -67,7 +72,7 @@ def run_commands(
 
 
 def _collect(client: "Client", tasks: list[Task], futures: list["Future"], retries: int) -> list[CommandResult]:
-    """Results as they come; `futures` is kept up to date, so that a caller can cancel what is left."""
+    """Return the results of all commands; keep `futures` up to date, so that the caller can cancel the rest."""
     results: dict[int, CommandResult] = {}
     ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
     for future in futures:
@@ -78,13 +83,13 @@ def _collect(client: "Client", tasks: list[Task], futures: list["Future"], retri
             for future in _drain(ended):
                 _, index, tries = future.key
                 outcome = _outcome(future, retries)
-                if outcome is None:  # its worker died with the answer: Dask runs it again, and it skips itself
+                if outcome is None:  # its worker died with the result: Dask reruns it, and it skips what is done
                     future.add_done_callback(ended.put)
                 elif outcome.code in (0, MISUSED, None) or (tries > retries and outcome.code != BUSY):
                     results[index] = CommandResult(tasks[index].argv, outcome, tries, tasks[index].log)
                     future.release()
                 else:
-                    # What another launch is at work on is not a failure: it is asked for again until it is done.
+                    # A command that another launch is running has not failed: it is submitted again until it is done.
                     key = (*future.key[:2], tries + 1)
                     futures[index] = client.submit(run_task, tasks[index], key=key, pure=False)
                     futures[index].add_done_callback(ended.put)
@@ -93,7 +98,7 @@ def _collect(client: "Client", tasks: list[Task], futures: list["Future"], retri
 
 
 def _drain(ended: "queue.SimpleQueue[Future]") -> Iterator["Future"]:
-    """What has ended since the last look; waits for the first a moment."""
+    """Yield the futures that have ended since the last call; wait up to `REFRESH` seconds for the first one."""
     try:
         yield ended.get(timeout=REFRESH)
         while True:
@@ -107,10 +112,10 @@ def _outcome(future: "Future", retries: int) -> ProcessOutcome | None:
         return future.result(timeout=60)
     except TimeoutError:
         return None
-    except OSError as error:  # the log or the folder: no command ran
+    except OSError as error:  # the log or the folder cannot be used, so no command ran
         return ProcessOutcome(1, 0.0, f"the worker cannot start it: {error}")
     except Exception as error:
-        if type(error).__name__ != "KilledWorker":  # Dask's, which need not be installed
+        if type(error).__name__ != "KilledWorker":  # a class of Dask, which may not be installed
             raise
         return ProcessOutcome(None, 0.0, f"its worker died more than {retries} times")
 
@@ -123,7 +128,10 @@ def _state(client: "Client", results: dict[int, CommandResult]) -> Report:
 
 
 def _stop(client: "Client", launch: str) -> None:
-    """Cancelling takes a running task's answer from us, not its command from the worker: end that here."""
+    """End the running commands of a launch on its workers.
+
+    Cancelling the futures only discards the results; it does not stop the commands.
+    """
     asking = threading.Thread(target=client.run, args=(stop_tasks, launch), kwargs={"on_error": "ignore"}, daemon=True)
     asking.start()
     asking.join(STOP_SECONDS)

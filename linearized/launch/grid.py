@@ -1,4 +1,4 @@
-"""Grids of flags: one command a combination of values, in the order of a nested loop."""
+"""Grids of flags: one command per combination of values, in the order of a nested loop."""
 
 import itertools
 import math
@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from linearized.base.errors import UserError
 
 Command = tuple[str, ...]
-MOST = 100_000  # commands of one launch
+MOST = 100_000  # largest number of commands of one launch
 
 
 def combinations(words: Command, axes: Sequence[str]) -> list[Command]:
-    """The command line `words` with each combination of the axes' values added as flags; the last axis moves fastest.
+    """Return `words` with each combination of the axes' values added as flags; the last axis varies fastest.
 
     Args:
-        axes: Such as "noise_ind=0:15" (0 to 14), "noise_ind=0:15:2", "model=RF,NT,NN", or, for values that hold commas,
-            "reg_index=0,4;5,9". Two flags that go together are one axis: "model,num_units=RF,4096;NT,256".
+        words: Command line that the flags are appended to.
+        axes: Axes such as "noise_ind=0:15" (0 to 14), "noise_ind=0:15:2", "model=RF,NT,NN" or, for values that contain
+            commas, "reg_index=0,4;5,9". Two flags that vary together form one axis: "model,num_units=RF,4096;NT,256".
 
-    Raises `UserError` for what is not of this form, and for a flag that is given twice.
+    Raises `UserError` for an axis that does not have this form, and for a flag that is given twice.
     """
     named = [_axis(text) for text in axes]
     if (count := math.prod(len(values) for _, values in named)) > MOST:
@@ -33,7 +34,7 @@ def combinations(words: Command, axes: Sequence[str]) -> list[Command]:
 
 
 def _axis(text: str) -> tuple[list[str], list[list[str]]]:
-    """The flags of an axis, and the values that they take together."""
+    """Return the flags of an axis, and the values that they take together."""
     left, equals, right = text.partition("=")
     names = [name.strip().lstrip("-") for name in left.split(",")]
     if not equals or not all(name.isidentifier() for name in names) or not right.strip():
@@ -54,7 +55,10 @@ def _axis(text: str) -> tuple[list[str], list[list[str]]]:
 
 
 def _range(right: str, text: str) -> list[str]:
-    """start:stop or start:stop:step of integers, the stop left out; other texts with a colon are values."""
+    """Return the integers of start:stop or start:stop:step, without the stop, as texts.
+
+    Other texts with a colon are split at commas and returned as values.
+    """
     try:
         numbers = range(*(int(part) for part in right.split(":")))
     except (ValueError, TypeError) as error:
@@ -63,7 +67,7 @@ def _range(right: str, text: str) -> list[str]:
         return [piece.strip() for piece in right.split(",")]
     if not numbers:
         raise UserError(f"--grid={text} holds no value.")
-    count = 1 + (numbers[-1] - numbers[0]) // numbers.step  # len() refuses what is beyond a machine word
+    count = 1 + (numbers[-1] - numbers[0]) // numbers.step  # len() fails for ranges longer than a machine word
     if count > MOST:
         raise UserError(f"--grid={text[:60]} holds {count} values; at most {MOST} are planned at once.")
     return [str(number) for number in numbers]

@@ -1,8 +1,8 @@
-"""Runs one command and ends it, and all that it started, when the process that asked for it is gone.
+"""Guard process that runs one command and ends it, with all its children, when the requesting process is gone.
 
-A worker may be killed at any moment; its command must not live on beside the one that takes its place. The worker
-holds the other end of this process's standard input: when that closes, for whatever reason, the command is
-interrupted, and killed if it does not end by itself. Run as a file, with the standard library alone (some 20 ms).
+A worker may be killed at any moment, and its command must not continue beside the one of its replacement. The worker
+holds the other end of this process's standard input. When that closes, for any reason, the command is interrupted, and
+killed if it does not end by itself. The file runs as a script and needs only the standard library (about 20 ms).
 """
 
 import contextlib
@@ -16,10 +16,10 @@ GRACE = 5.0  # seconds between the interrupt and the kill
 
 
 def main(argv: list[str]) -> int:
-    """Runs `argv` in a process group of its own; returns its exit code, as a shell tells it (128 + signal)."""
+    """Run `argv` in its own process group; return its exit code as a shell reports it (128 + signal)."""
     stop = threading.Event()
-    # Ctrl-C on a terminal reaches this process too; what ends the command is the worker alone. (Handlers, since a
-    # command would inherit an ignored signal.)
+    # Ctrl-C on a terminal reaches this process too, but only the worker may end the command. Handlers are set because
+    # a command would inherit an ignored signal.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     threading.Thread(target=_watch_input, args=(stop,), daemon=True).start()
     threading.Thread(target=_end, args=(command, stop), daemon=True).start()
     code = command.wait()
-    _signal_group(command, signal.SIGKILL)  # what it left running
+    _signal_group(command, signal.SIGKILL)  # child processes that it left running
     return code if code >= 0 else 128 - code
 
 

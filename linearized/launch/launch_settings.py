@@ -1,4 +1,4 @@
-"""The settings of `linearized launch`: which commands, where, how often."""
+"""Settings of `linearized launch`: which commands run, where, and how often they are tried."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from linearized.settings.reads import Declarations, declared
 
 @dataclasses.dataclass(frozen=True)
 class WhereSettings(Settings):
-    """Where commands run, and how often they are tried; each launcher reads those that it has."""
+    """Settings for where commands run and how often they are tried; each launcher reads a subset of them."""
 
     launcher: str = setting("local", "where to run", choices=LAUNCHERS)
     workers: int = setting(
@@ -40,17 +40,17 @@ class WhereSettings(Settings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """As `Settings.kinds`: the settings of single launchers."""
+        """Return the declarations of `Settings.kinds`, with the settings of single launchers."""
         return {**super().kinds(), "launcher": declared(LAUNCHERS)}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """As `Settings.chosen`."""
+        """Return the choices of `Settings.chosen`, with the launcher."""
         return {**super().chosen(), "launcher": self.launcher}
 
 
 @dataclasses.dataclass(frozen=True)
 class LaunchSettings(WhereSettings):
-    """Settings of `linearized launch`: which commands, and where."""
+    """Settings of `linearized launch`: which commands run, and where."""
 
     expand: bool = setting(False, "the command after --, with --list added, prints the commands to run, one a line")
     grid: tuple = setting(

@@ -1,4 +1,4 @@
-"""Which commands to run: the one after `--`, those that it lists, or those of a file."""
+"""Lists of commands to run: the command after `--`, those that it lists, or those of a file."""
 
 import shlex
 import subprocess
@@ -10,19 +10,19 @@ from linearized.base.reading import expanded, read_lines
 from linearized.launch.grid import Command, combinations
 from linearized.launch.task import Task, environment_of
 
-MOST_BYTES = 2**26  # of a list of commands
+MOST_BYTES = 2**26  # largest size of a list of commands
 
 
 def plan(words: Command, expand: bool, source: str | None, grid: Sequence[str] = ()) -> list[Command]:
-    """The commands to run, each once, in order.
+    """Return the commands to run, each once, in order.
 
     Args:
-        words: The command line after `--`; may be empty.
-        expand: `words` with `--list` added prints the commands still to do, one a line.
-        source: A file of commands, one a line; "-" is standard input.
-        grid: Axes of flags; `words` stands for one command a combination (see linearized.launch.grid).
+        words: Command line after `--`; may be empty.
+        expand: Whether to run the commands that `words` prints, one per line, when `--list` is added to it.
+        source: File of commands, one per line; "-" is standard input.
+        grid: Axes of flags; `words` stands for one command per combination (see linearized.launch.grid).
 
-    Raises `UserError` if not exactly one of the sources is given, or it cannot be read.
+    Raises `UserError` unless exactly one of the sources is given, and if it cannot be read.
     """
     if bool(words) == (source is not None):
         raise UserError(
@@ -40,7 +40,7 @@ def plan(words: Command, expand: bool, source: str | None, grid: Sequence[str] =
 
 
 def parse_lines(lines: Iterable[str], where: str) -> list[Command]:
-    """A command a line, in words as a shell splits them; blank lines and `# comments` are left out."""
+    """Return one command per line, split into words as by a shell; skip blank lines and `# comments`."""
     commands = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -60,7 +60,7 @@ def _read(source: str) -> list[Command]:
 
 
 def _listed(words: Command) -> list[Command]:
-    """The lines that the command prints with --list; what it says on stderr is shown."""
+    """Return the commands that a command prints with --list; its stderr is shown."""
     command = (*words, "--list")
     environment = environment_of(Task(command, "", ""))
     try:
@@ -73,7 +73,7 @@ def _listed(words: Command) -> list[Command]:
 
 
 def _decoded(content: bytes, where: str) -> list[str]:
-    """Return the lines of a text. Raises `UserError` if it is not UTF-8, or longer than `MOST_BYTES`."""
+    """Return the lines of a text. Raise `UserError` if it is not UTF-8 or is longer than `MOST_BYTES`."""
     if len(content) > MOST_BYTES:
         raise UserError(f"{where} is longer than {MOST_BYTES >> 20} MiB: it holds no list of commands.")
     try:

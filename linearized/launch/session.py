@@ -1,4 +1,4 @@
-"""One launch from Python: starts the workers, runs the commands on them, prints the table."""
+"""A launch from Python: start the workers, run the commands on them and print the table."""
 
 import dataclasses
 import shlex
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 
 def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[CommandResult]":
-    """How each command ended, in their order. What fails stops no other; KeyboardInterrupt stops them all."""
-    from linearized.base.terminal import say  # with rich, which plans and --help do without
+    """Run the commands and return how each one ended, in their order.
+
+    A failure stops no other command; KeyboardInterrupt stops all of them.
+    """
+    from linearized.base.terminal import say  # imports rich, which plans and --help do not need
     from linearized.launch.commands import run_commands
     from linearized.launch.table import print_table
     from linearized.launch.task import log_path
@@ -38,7 +41,7 @@ def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Comma
 
 
 def refuse_failures(results: "Sequence[CommandResult]") -> None:
-    """Raises `UserError` that shows the first failure, if there is one."""
+    """Raise `UserError` with the first failure, if there is one."""
     failed = [result for result in results if result.failed]
     if failed:
         first = failed[0]

@@ -1,4 +1,4 @@
-"""A live line on a terminal, a log line every half minute elsewhere: done, running, failed, time left."""
+"""Progress of a launch: a live line on a terminal, and otherwise a log line every half minute."""
 
 import contextlib
 import time
@@ -11,7 +11,7 @@ __all__ = ["Report", "clock", "line", "progress_line"]
 
 
 class Report(NamedTuple):
-    """Numbers of commands and of workers at one moment."""
+    """Numbers of commands and workers at one moment."""
 
     done: int
     failed: int
@@ -20,7 +20,7 @@ class Report(NamedTuple):
 
 
 def parts(report: Report, total: int, seconds: float) -> list[Part]:
-    """Return the parts of the line; the time left supposes that each command still to run takes the mean time."""
+    """Return the parts of the line; the time left assumes that each remaining command takes the mean time."""
     ended = report.done + report.failed
     return [
         Part(f"{report.done} of {total} done"),
@@ -33,13 +33,13 @@ def parts(report: Report, total: int, seconds: float) -> list[Part]:
 
 
 def line(report: Report, total: int, seconds: float) -> str:
-    """Return the whole line, for a log."""
+    """Return the whole line as text, for a log."""
     return ", ".join(part.text for part in parts(report, total, seconds) if part.text)
 
 
 @contextlib.contextmanager
 def progress_line(total: int) -> Iterator[Callable[[Report], None]]:
-    """Yield `show(report)`, to be called every second or so while `total` commands run."""
+    """Yield `show(report)`, which is to be called about every second while `total` commands run."""
     console, start = terminal(), time.monotonic()
     if console is None:
         log = Logged(LOG_EVERY)

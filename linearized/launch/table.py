@@ -1,4 +1,4 @@
-"""The table at the end: one row for each command that failed (for all, if they are few), and the totals."""
+"""Table at the end of a launch: one row per failed command (or per command, if they are few), and totals."""
 
 import shlex
 import signal
@@ -14,7 +14,7 @@ FEW = 20
 
 
 def print_table(results: Sequence[CommandResult], seconds: float, console: Console | None = None) -> None:
-    """Print how each command ended, its tries, seconds and log; then how many succeeded, and in what time."""
+    """Print how each command ended, its tries, seconds and log, then the number that succeeded and the total time."""
     console = console or Console()
     failed = [result for result in results if result.failed]
     rows = results if len(results) <= FEW else failed[:FEW]
@@ -39,7 +39,7 @@ def print_table(results: Sequence[CommandResult], seconds: float, console: Conso
 
 
 def verdict(code: int | None) -> str:
-    """Return an exit code in words."""
+    """Return a description of an exit code in words."""
     if code is None:
         return "worker died"
     if code > 128 and code - 128 in set(signal.Signals):

@@ -1,8 +1,8 @@
-"""One command as a task of a worker: it runs in a process of its own, writes its log, and gives a small status.
+"""One command as a task of a worker: it runs in its own process, writes its log and returns a small status.
 
-The commands are idempotent: they skip what is done and go on where they were stopped. So a task may run twice, one
-after the other: Dask gives a task of a worker that it lost, or retired, to another one at once, and there it waits
-until the first run has truly ended.
+The commands are idempotent: they skip what is done and continue where they were stopped. Therefore a task may run
+twice, one run after the other. Dask gives a task of a worker that it lost or retired to another worker at once, where
+the task waits until the first run has ended.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from linearized.base.errors import TryLater
 from linearized.base.platforms import lock_file
 from linearized.launch import guard
 
-TAIL = 2000  # bytes of the log that a status carries
-PAUSE = 5.0  # seconds before a command that another process is at work on is asked for again
-PATIENCE = 60.0  # seconds that a command waits for an earlier run of itself
-BUSY = TryLater.code  # exit code of one that waited in vain
+TAIL = 2000  # bytes of the log that a status includes
+PAUSE = 5.0  # seconds before a command that another process is running is submitted again
+PATIENCE = 60.0  # seconds that a command waits for an earlier run of the same command
+BUSY = TryLater.code  # exit code of a command that another process is still running
 
-_running: dict[str, set[subprocess.Popen]] = {}  # by launch: what this worker runs now
+_running: dict[str, set[subprocess.Popen]] = {}  # running processes of this worker, by launch
 _stopped: set[str] = set()
 _lock = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A command (a list of words, no shell), the folder it runs in, its log file and what its environment adds."""
+    """A command (a list of words, without a shell), its folder, its log file and additions to its environment."""
 
     argv: tuple[str, ...]
     folder: str
@@ -45,7 +45,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class ProcessOutcome:
-    """How a command ended: exit code (128 + signal; None if its worker died too often), seconds, end of its log."""
+    """Exit code of a command (128 + signal; None if its worker died too often), seconds and end of its log."""
 
     code: int | None
     seconds: float
@@ -53,20 +53,26 @@ class ProcessOutcome:
 
 
 def log_name(argv: tuple[str, ...]) -> str:
-    """A file name that shows the end of a command, where commands differ, and is its own."""
+    """Return a unique file name that shows the end of a command, where commands differ."""
     words = re.sub(r"[^\w.=-]+", "_", " ".join(argv)).strip("_-")[-60:].lstrip("_-")
     return f"{words}-{hashlib.blake2b(shlex.join(argv).encode(), digest_size=4).hexdigest()}.log"
 
 
 def log_path(argv: tuple[str, ...], logs: Path | str = "") -> Path:
-    """Return where a command's log lies: in `logs`; if that is empty, in logs of its --folder, else of the storage."""
+    """Return the path of a command's log.
+
+    It lies in `logs`; if that is empty, in the folder logs of the command's --folder, or else of the storage.
+    """
     folders = [word.removeprefix("--folder=") for word in argv if word.startswith("--folder=")]
     folder = Path(logs) if str(logs) else Path(folders[-1], "logs") if folders else storage() / "logs"
     return folder.resolve() / log_name(argv)
 
 
 def environment_of(task: Task) -> dict[str, str]:
-    """The worker's environment and the task's; `python` is this Python, though its environment be not activated."""
+    """Return the worker's environment with the task's additions.
+
+    `python` is this interpreter, even if its virtual environment is not activated.
+    """
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -75,13 +81,13 @@ def environment_of(task: Task) -> dict[str, str]:
 
 
 def run_task(task: Task) -> ProcessOutcome:
-    """Runs the command on this worker and waits for its end; its output is added to its log."""
+    """Run the command on this worker, wait for its end and append its output to its log."""
     log = Path(task.log)
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with log.open("ab") as file:
-        # The command inherits the open file, and the lock with it: it is held until the last of its processes ends,
-        # whatever becomes of this worker.
+        # The command inherits the open file with its lock, which is held until the last of its processes ends, even
+        # if this worker dies.
         if not _locked(file.fileno()):
             return ProcessOutcome(BUSY, time.monotonic() - start, "an earlier run of this command is still at work")
         try:
@@ -95,7 +101,7 @@ def run_task(task: Task) -> ProcessOutcome:
         with _lock:
             if task.launch in _stopped:
                 return ProcessOutcome(130, 0.0, "stopped")
-            # The command's end hangs on this pipe: see guard.
+            # Closing this pipe ends the command, see `guard`.
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", guard.__file__, *task.argv],
                 stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, cwd=task.folder, env=environment_of(task),
@@ -115,7 +121,7 @@ def run_task(task: Task) -> ProcessOutcome:
 
 
 def stop_tasks(launch: str) -> None:
-    """Interrupts the commands of one launch that run on this worker, and starts no more of them."""
+    """Interrupt the commands of one launch that run on this worker, and start no more of them."""
     with _lock:
         _stopped.add(launch)
         for process in _running.get(launch, ()):
@@ -123,12 +129,12 @@ def stop_tasks(launch: str) -> None:
 
 
 def dask_teardown(worker: object) -> None:
-    """Dask calls this in a worker that closes, at the end of its lifetime for one: its commands end now."""
+    """End the commands of a worker that closes, for instance at the end of its lifetime; Dask calls this."""
     end_all_tasks()
 
 
 def end_all_tasks() -> None:
-    """Interrupt every command that runs on this worker, and start no more of their launches."""
+    """Interrupt every command that runs on this worker, and start no more commands of their launches."""
     with _lock:
         for launch in _running:
             _stopped.add(launch)
@@ -137,7 +143,7 @@ def end_all_tasks() -> None:
 
 
 def _locked(handle: int) -> bool:
-    """Locks an open file, waiting for its holder up to `PATIENCE`."""
+    """Lock an open file, waiting up to `PATIENCE` seconds for its holder; return whether it is locked."""
     end = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(BlockingIOError):

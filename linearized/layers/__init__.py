@@ -1,4 +1,7 @@
-"""Keras building blocks, written with `keras.ops` alone. Importing this package registers them for loading a model."""
+"""Keras layers, written with `keras.ops` only.
+
+Importing this package registers them, so that saved models can be loaded.
+"""
 
 from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.favor_attention import FavorAttention

@@ -1,9 +1,9 @@
-"""‖x - w‖² between all patches and filters: by norms where they suffice, by differences where their digits cancel.
+"""Distances ‖x - w‖² between all patches and filters, from norms, or from differences where norms lose accuracy.
 
 ‖x‖² - 2x·w + ‖w‖² costs a convolution, and its rounding error is a few eps (‖x‖² + ‖w‖²). That is harmless unless the
 distance is a small share of the norms: a patch and a filter of size 1,000 that differ by .1 lose every digit. Each call
-therefore checks its own result and, where some pair has lost digits, replaces it by a sum of squared differences. The
-sum runs over the entries of a patch, so that it holds one number per output at a time; it takes as many passes over the
+therefore checks its own result and, if some pair has lost digits, replaces it by a sum of squared differences. The sum
+runs over the entries of a patch, so that it stores one number per output at a time; it takes as many passes over the
 outputs as a patch has entries. Derivatives are those of the formula with norms, whose relative error is only
 eps ‖x‖ / ‖x - w‖.
 """
@@ -16,21 +16,22 @@ from keras import ops
 
 from linearized.layers.patches import convolve
 
-SHARE = 0.02  # of ‖x‖² + ‖w‖²; the norms leave a relative error of at most about 1e-5 to squared distances above it
-EXPONENT = 8.0  # of a Gaussian: below it, rounding by norms moves exponents by no more than about 4e-6
+SHARE = 0.02  # share of ‖x‖² + ‖w‖²; larger squared distances have relative errors of at most about 1e-5
+EXPONENT = 8.0  # Gaussian exponent below which rounding of the norms changes exponents by at most about 4e-6
 
 
 def scaled_squares(layer: Any, x: Any, weights: Any, scale: Any) -> Any:
     """Return scale·‖x - w‖² of each patch and filter, in the shape of the outputs of `layer`.
 
     Args:
-        layer: A Keras convolution, whose geometry and data format apply.
+        layer: Keras convolution, whose geometry and data format apply.
         x: Inputs, in float32 or float64.
-        weights: Filters (*kernel_size, channels / groups, filters), of the dtype of x.
-        scale: 1.0 for distances; -γ, a number or a tensor, for the exponents of a Gaussian. Exponents keep an absolute
-            accuracy, which needs differences more rarely. It goes into small tensors first, at no cost.
+        weights: Filters `(*kernel_size, channels / groups, filters)`, in the dtype of x.
+        scale: 1.0 for distances; -γ, a number or a tensor, for the exponents of a Gaussian. Exponents need only
+            absolute accuracy, so that differences are required more rarely. The factor multiplies small tensors
+            first, at no cost.
 
-    Rounding can bring the result to the other side of 0 by a few eps of the norms.
+    Rounding can change the sign of a result near 0 by a few eps of the norms.
     """
     gaussian = not (isinstance(scale, float) and scale > 0)
     patches = _of_patches(layer, x, scale)
@@ -84,7 +85,7 @@ def _with_value(formula, value):
 
 
 def differences(layer: Any, x: Any, weights: Any, squared: bool) -> Any:
-    """Return Σ (x - w)² or Σ |x - w| of each patch and filter, summed entry by entry of the patch.
+    """Return Σ (x - w)² or `Σ |x - w|` of each patch and filter, summed one entry of the patch at a time.
 
     It has no derivative of its own. Padding counts as zeros.
     """
@@ -120,7 +121,7 @@ def differences(layer: Any, x: Any, weights: Any, squared: bool) -> Any:
 
 
 def _places(layer: Any, axis: int, size: Any, span: int) -> tuple[Any, Any]:
-    """Return how far before the inputs the first window of an axis starts, and the number of windows."""
+    """Return the distance from the first window of an axis to the start of the inputs, and the number of windows."""
     stride = layer.strides[axis]
     if layer.padding == "valid":
         return 0, (size - span) // stride + 1

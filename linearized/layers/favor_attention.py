@@ -1,4 +1,4 @@
-"""Attention in linear time by positive random features of the softmax kernel with the shift that suits the data.
+"""Attention in linear time by positive random features of the softmax kernel, with a shift that is fitted to the data.
 
 FAVOR++ (Likhosherstov et al., "Chefs' random tables", NeurIPS 2022), as in the Transformers of "Scalable Neural Network
 Kernels" (ICLR 2024): exp(q·k) = E φ(q)φ(k) with φ(x) = (1+4M)^(d/4) exp(√(1+4M) g·x - ‖x‖²/2 - M‖g‖²) > 0, g ~ N(0, I).
@@ -26,16 +26,18 @@ def best_shift(square: float, dim: int):
 
 @keras.saving.register_keras_serializable("linearized")
 class FavorAttention(keras.layers.Layer):
-    """softmax(q kᵀ/√d) v in linear time, by positive random features; it has no weights to train.
+    """Attention softmax(q kᵀ/√d) v in linear time, by positive random features; it has no weights to train.
 
     Args:
-        num_features: m; the relative variance of a weight falls like 1/m.
-        shift: M of the features. None: the best for the mean of ‖q + k‖² over all pairs, for each row of the batch and
-            each head, as published. 0 gives the positive features of FAVOR+.
-        orthogonal, lengths, seed: Of the projections, see `UniversalFeatures`.
+        num_features: m; the relative variance of an attention weight falls like 1/m.
+        shift: M of the features. None: the best one for the mean of ‖q + k‖² over all pairs, for each row of the batch
+            and each head, as published. 0 gives the positive features of FAVOR+.
+        orthogonal: Whether projections are orthogonal in blocks, see `UniversalFeatures`.
+        lengths: Lengths of orthogonal projections, see `UniversalFeatures`.
+        seed: Random-number seed of the projections.
 
-    Input shape: `(n, length, d)` or `(n, length, heads, d)`; the call takes query, key (the query if left out) and
-    value (the key if left out), and `key_mask`, `(n, length)`, true where keys count.
+    Input shape: `(n, length, d)` or `(n, length, heads, d)`; the call takes query, key (default: the query), value
+    (default: the key) and `key_mask`, `(n, length)`, which is true for the keys that count.
     Output shape: that of the query, with the last axis of the value. Costs n·length·heads·m·d.
     """
 
@@ -48,6 +50,7 @@ class FavorAttention(keras.layers.Layer):
         self.orthogonal, self.lengths, self.seed = bool(orthogonal), lengths, int(seed)
 
     def build(self, query_shape):
+        """Draw the projections."""
         drawn = draw(query_shape[-1], self.num_features, [self.seed], self.orthogonal, self.lengths)
 
         def initializer(shape, dtype=None):
@@ -59,6 +62,7 @@ class FavorAttention(keras.layers.Layer):
         self.built = True
 
     def call(self, query, key=None, value=None, key_mask=None):
+        """Return the attention outputs in the compute dtype."""
         key = query if key is None else key
         value = key if value is None else value
         for name, x in (("query", query), ("key", key)):
@@ -77,7 +81,7 @@ class FavorAttention(keras.layers.Layer):
         return ops.cast(found if heads else found[:, :, 0], self.compute_dtype)
 
     def _shift(self, q, k):
-        """Return M, (n, 1, heads, 1), a constant to the gradient."""
+        """Return M, (n, 1, heads, 1), which counts as a constant in derivatives."""
         if self.shift is not None:
             return self.shift
         squares = [ops.mean(ops.sum(ops.square(x), axis=-1), axis=1) for x in (q, k)]
@@ -86,16 +90,21 @@ class FavorAttention(keras.layers.Layer):
         return ops.stop_gradient(best_shift(square, q.shape[-1]))[:, None, :, None]
 
     def _features(self, x, shift, axis):
-        """Return the features up to factors that cancel: those common to `axis`, which the maximum stands for."""
+        """Return the features up to a common factor for each slice along `axis`, which cancels.
+
+        The factor makes the largest exponent of a slice 0, so that nothing overflows.
+        """
         projection = ops.convert_to_tensor(self.projection)
         exponent = (1 + 4 * shift) ** 0.5 * ops.matmul(x, projection) - shift * ops.sum(ops.square(projection), axis=0)
         exponent = exponent - ops.sum(ops.square(x), axis=-1, keepdims=True) / 2
         return ops.exp(exponent - ops.stop_gradient(ops.max(exponent, axis=axis, keepdims=True)))
 
     def compute_output_shape(self, query_shape, key_shape=None, value_shape=None, key_mask_shape=None):
+        """Return the output shape for an input shape."""
         last = value_shape or key_shape or query_shape
         return (*query_shape[:-1], last[-1])
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         names = ("num_features", "shift", "orthogonal", "lengths", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,4 +1,4 @@
-"""Normal weights from NumPy's seeded generator: the same numbers on every backend, and none left over to chance."""
+"""Initializer of normal weights from NumPy's seeded generator, with the same numbers on every backend."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("linearized")
 class SeededNormal(keras.initializers.Initializer):
-    """N(0, stddev²) entries, drawn in float32 and cast.
+    """Initializer of N(0, stddev²) entries, drawn in float32 and cast.
 
     Args:
         stddev: Standard deviation, not negative.
-        seed: One integer or several (such as the run's seed and the number of the layer), none negative. Equal seeds
-            give equal draws, so each layer takes its own.
+        seed: One integer or several (such as the run's seed and the index of the layer), none negative. Equal seeds
+            give equal draws, so each layer needs its own.
         paired: "outputs": columns 2i and 2i + 1 of the last axis are the same draw. "inputs": rows 2i and 2i + 1 of the
             first axis are a draw and its negative. A layer with paired outputs before one with paired inputs makes a
             network that is 0 at the start ("doubling", Chizat et al. 2019). "": independent entries.
@@ -31,6 +31,7 @@ class SeededNormal(keras.initializers.Initializer):
             raise ValueError(f"`seed` must not be negative. Received: seed={seed}.")
 
     def __call__(self, shape, dtype=None):
+        """Return the initial values of a weight of the given shape."""
         drawn_shape, axis = list(shape), -1 if self.paired == "outputs" else 0
         if self.paired:
             if shape[axis] % 2:
@@ -45,4 +46,5 @@ class SeededNormal(keras.initializers.Initializer):
         return ops.convert_to_tensor(drawn, dtype=dtype or "float32")
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         return {"stddev": self.stddev, "seed": self.seed, **({"paired": self.paired} if self.paired else {})}

@@ -8,13 +8,13 @@
 | "l2"         | ‖x - w‖₂ + b                        | the same                                               |
 | "l1"         | ‖x - w‖₁ + b                        | a sum over the kernel's offsets and the input channels |
 
-Every kernel but L1 costs a convolution and a few passes over its output, and none holds unfolded patches or a
+Every kernel except L1 costs a convolution and a few passes over its output, and none stores unfolded patches or a
 difference of each patch and each filter. Padding is with zeros, which count as inputs in the distances.
 
 The layers differ from the public PyTorch implementation (ryanaleksander/kernel-convolution, whose CIFAR-10 example
 trains a ResNet-50), which `variant="published"` follows: p = 2 and γ = 1/2 by default, the bias is added after the
 kernel, (x·w + c)^p + b and tanh(x·w + c) + b, and filters and biases start uniform within ±1/√P, P the length of a
-patch. Its slips are not repeated: its Gaussian reshapes filters without a transpose, which mixes them, its outputs are
+patch. Its errors are not repeated: its Gaussian reshapes filters without a transpose, which mixes them, its outputs are
 reshaped the same way, which mixes channels and pixels, and height and width are exchanged.
 """
 
@@ -31,14 +31,14 @@ KERNELS = ("linear", "polynomial", "gaussian", "sigmoid", "l1", "l2")
 DISTANCES = ("gaussian", "l1", "l2")
 VARIANTS = ("standard", "published")
 OPTIONS = {"degree": ("polynomial",), "offset": ("polynomial", "sigmoid"), "gamma": ("gaussian",)}
-LEARNED = ("polynomial", "sigmoid", "gaussian")  # kernels that have a c or a γ to be learned
+LEARNED = ("polynomial", "sigmoid", "gaussian")  # kernels whose c or γ can be learned
 DEGREE, POLYNOMIAL_OFFSET, SIGMOID_OFFSET = 3, 1.0, 0.0
 PUBLISHED_DEGREE, PUBLISHED_GAMMA = 2, 0.5
 SMALLEST = 1e-12  # below this square the L2 distance counts as constant: the root's derivative at 0 is infinite
 
 
 class _Kervolution:
-    """Base of the layers of 1, 2 and 3 dimensions, to be placed before Keras' convolution among the base classes."""
+    """Base class of the layers of 1, 2 and 3 dimensions; it precedes Keras' convolution among the base classes."""
 
     def __init__(
         self, filters, kernel_size, kernel="polynomial", degree=None, offset=None, gamma=None, learnable=False,
@@ -66,6 +66,7 @@ class _Kervolution:
         self._starts_by_kernel, self._bias_by_variant = kernel_initializer is None, bias_initializer is None
 
     def build(self, input_shape):
+        """Create the weights, with initial values that fit the kernel and the variant."""
         patch = input_shape[self._channel_axis()] // self.groups
         for size in self.kernel_size:
             patch *= size
@@ -84,7 +85,7 @@ class _Kervolution:
             start = 0.0 if self.kernel_name == "gaussian" else self._offset()
             constant = keras.initializers.Constant(start)
             self.learned = self.add_weight(name=learned, shape=(), initializer=constant)
-        self.input_spec = None  # `call` makes the same check, with what came in
+        self.input_spec = None  # `call` makes the same check, with an error that names the received shape
 
     def _degree(self):
         if self.degree is not None:
@@ -101,6 +102,7 @@ class _Kervolution:
         return super().__call__(x, *args, **kwargs)
 
     def call(self, x):
+        """Return the kernel of all patches and filters, with bias and activation."""
         channels, sizes = self.kernel.shape[-2] * self.groups, (None,) * self.rank
         last = self.data_format == "channels_last"
         check_shape(self, x.shape, (None, *sizes, channels) if last else (None, channels, *sizes))
@@ -127,7 +129,10 @@ class _Kervolution:
         return values if inside or bias is None else values + bias
 
     def _of_distance(self, x):
-        """Compute in float32 at least: in half precision the norms would leave nothing of a small distance."""
+        """Return the values of a distance kernel, computed in float32 at least.
+
+        In half precision the norms would leave no correct digit of a small distance.
+        """
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
         x, weights = ops.cast(x, dtype), ops.cast(self.kernel, dtype)
         if self.kernel_name == "l1":
@@ -147,9 +152,10 @@ class _Kervolution:
         """Return a kervolution with the geometry, name, activation and weights of a Keras convolution.
 
         Args:
-            layer: A convolution of the same number of axes. If it is built, so is the new layer, with a copy of its
-                weights; else Keras' default initializers give way to those of the kernel and the variant.
-            kernel, options: The kernel and its parameters, as for the class.
+            layer: Convolution with the same number of axes. If it is built, so is the new layer, with a copy of its
+                weights; otherwise the initializers of the kernel and the variant replace Keras' default ones.
+            kernel: Kernel, as for the class.
+            **options: Parameters of the kernel, as for the class.
         """
         own = cls.__mro__[2]
         if not isinstance(layer, own):
@@ -171,16 +177,19 @@ class _Kervolution:
         return new
 
     def save_own_variables(self, store):
+        """Save the variables, including the learned number."""
         super().save_own_variables(store)  # Keras' convolutions save filters and bias alone
         if self.learnable:
             store[str(len(store.keys()))] = self.learned
 
     def load_own_variables(self, store):
+        """Load the variables, including the learned number."""
         super().load_own_variables(store)
         if self.learnable:
             self.learned.assign(store[str(len(store.keys()) - 1)])
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         start = {"kernel_initializer": None} if self._starts_by_kernel else {}
         start |= {"bias_initializer": None} if self._bias_by_variant else {}
         own = {name: getattr(self, name) for name in _OWN[1:]}
@@ -234,7 +243,7 @@ class Kervolution3D(_Kervolution, keras.layers.Conv3D):
 
 
 def _power(x, exponent):
-    """Compute x^exponent by squaring, with a derivative of two passes where the product rule would take five."""
+    """Return x^exponent by squaring, with a derivative that takes two passes instead of the product rule's five."""
     if exponent == 1:
         return x
 

@@ -1,11 +1,11 @@
-"""Warnings for kervolutions that are stacked without a normalisation between them, where training mostly diverges."""
+"""Warnings for kervolutions that are stacked without normalisation between them, where training mostly diverges."""
 
 import warnings
 from typing import Any
 
 from keras import layers
 
-# Layers that leave the size of their inputs as it is, as far as the growth of a stack is concerned.
+# Layers that do not affect the growth of a stack, because they keep the size of their inputs.
 PASSES = (
     layers.ReLU, layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D,
     layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D, layers.AveragePooling1D, layers.AveragePooling2D,
@@ -13,7 +13,7 @@ PASSES = (
 )  # fmt: skip
 UNBOUNDED = ("linear", "relu")  # activations that do not bound the outputs of a layer
 MOST = {"polynomial": 2, "l1": 1, "l2": 1}  # longest stack of each kernel that gives no warning
-DISTANCES = ("l1", "l2")  # each of them grows with the outputs of the other one too
+DISTANCES = ("l1", "l2")  # the outputs of each also grow with those of the other
 WHY = {
     "polynomial": "their gradients grow with a power of the inputs, and plain SGD diverges at usual rates",
     "l1": "each one multiplies the mean square of its inputs by about the square of a patch's length",
@@ -24,10 +24,10 @@ WHY = {
 def warn_of_stack(layer: Any, x: Any) -> None:
     """Warn if the symbolic input `x` of a kervolution comes from others of its kind without a normalisation.
 
-    A layer cannot normalise its own outputs without becoming another kernel, and stacks do train at low rates or with
-    bounded activations between them. Therefore a stack is not refused.
+    A layer cannot normalise its own outputs without changing its kernel, and stacks do train at low rates or with
+    bounded activations between them. Therefore a stack only causes a warning.
 
-    The warning is given once for each stack, at the layer after the first `MOST`. Tensors with values carry no history,
+    The warning is given once for each stack, at the layer after the first `MOST`. Tensors with values have no history,
     so no warning is given for layers that are called in a subclassed model.
     """
     kernel = _growing(layer)
@@ -52,7 +52,7 @@ def _growing(layer: Any) -> str | None:
 
 
 def _length(x: Any, kernel: str) -> int:
-    """Return how many kervolutions of `kernel`, or of any distance if it is one, in a row lead to the tensor `x`."""
+    """Return the number of consecutive kervolutions of `kernel`, or of any distance if it is one, before `x`."""
     alike = DISTANCES if kernel in DISTANCES else (kernel,)
     count = 0
     while True:

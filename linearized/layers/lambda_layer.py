@@ -1,15 +1,15 @@
 """Lambda layers: the context of each pixel becomes a linear map that is applied to its query (Bello, ICLR 2021).
 
-For n queries and m context pixels with keys of depth k, values of depth v = filters / heads and u of each,
+For n queries and m context pixels with keys of depth k, values of depth v = filters / heads, and u of each,
 
     λ_n = Σ_u softmax_m(K_u)ᵀ V_u + Σ_u E_nuᵀ V_u    (k, v), the content lambda and the position lambda of pixel n,
     y_n = λ_nᵀ q_nh                                  for each of the heads h, side by side: h v = filters numbers.
 
-One lambda serves all heads, so there is no n · m map for any of them. Over a batch of b the time is Θ(b n m k v u), the
+One lambda serves all heads, so no head needs an n · m attention map. Over a batch of b the time is Θ(b n m k v u), the
 memory Θ(n m k u) for E and Θ(b n k v) for the lambdas; with a local scope of r · r pixels m is r² and E is r² k u.
 
-With normalised queries and values a position lambda of E ~ N(0, 1), as published, gives outputs of variance k m u,
-1,024 for 64 pixels. By default E starts with the standard deviation 1/√(k m u), which brings it to order one.
+With normalised queries and values, a position lambda of E ~ N(0, 1), as published, gives outputs of variance k m u,
+1,024 for 64 pixels. By default E starts with the standard deviation 1/√(k m u), for which the variance is of order one.
 """
 
 import keras
@@ -31,33 +31,33 @@ class LambdaLayer(keras.layers.Layer):
 
     Args:
         filters: Channels of the output, a multiple of `heads`.
-        heads: h, queries per pixel.
+        heads: h, the number of queries per pixel.
         keys: k, the depth of queries and keys.
-        intra_depth: u, keys and values per pixel.
-        scope: r, odd: a position lambda covers r · r pixels around its query, by a lambda convolution of learned
+        intra_depth: u, the number of keys and values per pixel.
+        scope: r, odd: a position lambda covers r · r pixels around its query, by a lambda convolution with learned
             weights; pixels beyond the border count as zero. 0: it covers all pixels, by a `PositionEmbedding`.
         strides: Distance in pixels between two queries along rows and columns; the context is all pixels.
         embedding: "relative" or "absolute", the kind of its own `PositionEmbedding` (global scope).
         norm: "channels": batch normalisation of every channel of queries and values; "published": the variant of the
-            reproduction on CIFAR-10, one normalisation for all heads' queries, and of values over places.
+            reproduction on CIFAR-10, with one normalisation for all heads' queries, and of values over positions.
         rows: "pixels": row i of the context is pixel i, with its channels; "unpermuted": as in that reproduction, the
             numbers of an image in the order (channels, H, W) are cut into H W rows of that many numbers, which mixes
-            channels and pixels. It needs a global scope and strides of 1, and is there to compute what networks
-            compute that were trained so.
-        momentum: Of the running statistics, as Keras means it: the share of the old.
-        seed: Of the initial weights; give each layer its own.
+            channels and pixels. It needs a global scope and strides of 1, and exists to reproduce networks that were
+            trained with it.
+        momentum: Momentum of the running statistics in Keras' convention: the share of the old ones.
+        seed: Random-number seed of the initial weights; give each layer its own.
+        kernel_regularizer: Regularizer of the projections to queries, keys and values.
         embedding_stddev: Standard deviation of the initial position embeddings, of either scope; None: 1/√(k m u), or 1
             with norm="published".
-        kernel_regularizer: On the projections to queries, keys and values.
 
     Call arguments:
         x: Images.
-        embedding: The output of a shared `PositionEmbedding` of the same strides; None: the layer has its own.
+        embedding: Output of a shared `PositionEmbedding` with the same strides; None: the layer uses its own.
 
-    Input shape: `(b, H, W, channels)`; with a local scope and the norm of channels H and W may vary.
+    Input shape: `(b, H, W, channels)`; H and W may vary with a local scope and norm="channels".
     Output shape: `(b, ⌈H / strides⌉, ⌈W / strides⌉, filters)`.
 
-    Raises ValueError when called on images, or with an embedding, of other sizes than those it was built for.
+    Raises ValueError when it is called on images, or with an embedding, of other sizes than those it was built for.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class LambdaLayer(keras.layers.Layer):
         )
 
     def build(self, x_shape, embedding_shape=None):
+        """Create the weights."""
         channels, context = x_shape[-1], _product(x_shape[1:3])
         wide, deep, normal = 1 / np.sqrt(channels), 1 / np.sqrt(channels * self.keys), SeededNormal
         self.to_queries = self._projection("queries", channels, self.heads * self.keys, normal(deep, [*self.seed, 1]))
@@ -125,13 +126,14 @@ class LambdaLayer(keras.layers.Layer):
         )
 
     def call(self, x, embedding=None, training=None):
+        """Return the outputs of the heads, side by side."""
         if self.scope and embedding is not None:
             raise ValueError(f"A lambda layer with a scope takes no embedding. Received: scope={self.scope}.")
         check_shape(self, x.shape, self._expected)
         if embedding is not None:
             self._check_embedding(x.shape, embedding.shape)
         height, width = ops.shape(x)[1:3]
-        if self.rows == "unpermuted":  # the output keeps its places: row i gives pixel i
+        if self.rows == "unpermuted":  # the outputs keep their positions: row i gives pixel i
             x = ops.reshape(ops.transpose(x, (0, 3, 1, 2)), (-1, height, width, x.shape[-1]))
         pixels = ops.reshape(x, (-1, height * width, x.shape[-1]))
         values = self.value_norm(ops.matmul(pixels, self.to_values), training=training)
@@ -143,13 +145,13 @@ class LambdaLayer(keras.layers.Layer):
             lambdas = self._local(ops.reshape(values, (-1, height, width, self.intra_depth, self.values)))
         else:
             lambdas = self._global(values, self.position(x) if embedding is None else embedding)
-        # The content lambda is one for all queries: it is applied to them together, not added to each one's own.
+        # All queries share the content lambda, so it is applied to them together, not added to each position lambda.
         together = ops.matmul(ops.reshape(queries, (-1, rows * columns * self.heads, self.keys)), content)
         shape = (-1, rows, columns, self.filters)
         return ops.reshape(ops.matmul(queries, lambdas), shape) + ops.reshape(together, shape)
 
     def _check_embedding(self, x_shape, shape):
-        """Raise ValueError unless E is one of the queries and the context of images of `x_shape`."""
+        """Raise ValueError unless E has the shape that images of `x_shape` need."""
         sizes = [None if size is None else -(-size // self.strides) for size in x_shape[1:3]]
         expected = (_product(sizes), _product(x_shape[1:3]), self.keys, self.intra_depth)
         if len(shape) != 4 or any(
@@ -186,7 +188,10 @@ class LambdaLayer(keras.layers.Layer):
         return ops.transpose(ops.reshape(lambdas, (queries, depth, -1, self.values)), (2, 0, 1, 3))
 
     def _local(self, values):
-        """Return lambdas (b, n, k, v) of values (b, H, W, u, v): one convolution for each v, centred at the queries."""
+        """Return lambdas (b, n, k, v) of values (b, H, W, u, v).
+
+        They are computed by one convolution for each v, centred at the queries.
+        """
         height, width = ops.shape(values)[1:3]
         planes = ops.reshape(ops.transpose(values, (0, 4, 1, 2, 3)), (-1, height, width, self.intra_depth))
         edge = self.scope // 2
@@ -196,10 +201,12 @@ class LambdaLayer(keras.layers.Layer):
         return ops.transpose(ops.reshape(lambdas, (-1, self.values, rows * columns, self.keys)), (0, 2, 3, 1))
 
     def compute_output_shape(self, x_shape, embedding_shape=None):
+        """Return the output shape for an input shape."""
         sizes = (None if size is None else -(-size // self.strides) for size in x_shape[1:3])
         return (x_shape[0], *sizes, self.filters)
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         names = ("filters", "heads", "keys", "intra_depth", "scope", "strides", "embedding", "norm", "rows", "momentum",
                  "seed", "embedding_stddev")  # fmt: skip
         own = {name: getattr(self, name) for name in names}

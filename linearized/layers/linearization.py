@@ -1,4 +1,4 @@
-"""A Keras model linearized in its weights: f(x; θ₀) + J(x) v, where J is the Jacobian at θ₀ and v = θ - θ₀ is trained.
+"""Linearization of a Keras model in its weights: f(x; θ₀) + J(x) v, with the Jacobian J at θ₀ and trained v = θ - θ₀.
 
     linear = linearize(model)          # a Keras model, at v = 0
     linear.fit(x, y)                   # trains v; `linearized.fit_linearization` solves for it
@@ -25,19 +25,18 @@ from linearized.layers.shapes import check_shape
 from linearized.tangents.model_checks import checked_inputs, checked_outputs, chosen_variables
 from linearized.tangents.products import first_order
 
-ROWS = 2  # of a probe that is drawn for a model
+ROWS = 2  # number of rows that are drawn to check a model
 
 
 @keras.saving.register_keras_serializable("linearized")
 class Linearization(keras.layers.Layer):
-    """f(x; θ₀) + J(x) v of an inner model; v starts at 0 and is all that is trained.
+    """Linearization f(x; θ₀) + J(x) v of an inner model; v starts at 0, and only v is trained.
 
     Args:
-        inner: The model, not shared with anything: its weights, θ₀, are frozen, and its layers compute in float32.
-        places: The variables that J is taken with respect to, by their numbers in `inner.variables`; None: all that
-            are trainable.
-        offset: Whether f(x; θ₀) is added; else the layer is J(x) v alone.
-        direction_regularizer: Of each part of v.
+        inner: Model that is not shared with anything: its weights, θ₀, are frozen, and its layers compute in float32.
+        places: Indices in `inner.variables` of the variables that J is taken with respect to; None: all trainable ones.
+        offset: Whether f(x; θ₀) is added; otherwise the layer returns J(x) v.
+        direction_regularizer: Regularizer of each part of v.
 
     It computes in float32, whatever `dtype` is given.
 
@@ -56,12 +55,13 @@ class Linearization(keras.layers.Layer):
         self.offset = bool(offset)
         self.direction_regularizer = keras.regularizers.get(direction_regularizer)
         self._built_for: tuple[int | None, ...] | None = None
-        self.inner.trainable = self.places is None  # else its configuration would differ before and after `build`
+        self.inner.trainable = self.places is None  # otherwise its configuration would differ before and after `build`
         for layer in self.inner._flatten_layers():
             if layer.compute_dtype != "float32":
                 layer.dtype_policy = "float32"
 
     def build(self, input_shape):
+        """Create v and freeze the inner model."""
         if not self.inner.built:
             self.inner.build(input_shape)
         if self.places is None:
@@ -86,18 +86,21 @@ class Linearization(keras.layers.Layer):
         return [variables[place] for place in self.places]
 
     def call(self, x):
+        """Return f(x; θ₀) + J(x) v, or J(x) v without the offset."""
         check_shape(self, x.shape, (None, *self._built_for[1:]))
         outputs, change = first_order(self.inner, self.moved_variables(), self.directions, x)
         return ops.cast(outputs + change if self.offset else change, "float32")
 
     def fixed_variables(self):
-        """What no training changes: θ₀."""
+        """Return the variables that training never changes: θ₀."""
         return self.inner.variables
 
     def compute_output_shape(self, input_shape):
+        """Return the output shape for an input shape."""
         return self.inner.compute_output_spec(keras.KerasTensor(input_shape, _input_dtype(self.inner))).shape
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         regularizer = keras.regularizers.serialize(self.direction_regularizer)
         own = {"inner": serialize_keras_object(self.inner), "places": self.places, "offset": self.offset}
         return {**super().get_config(), **own, "direction_regularizer": regularizer}
@@ -109,19 +112,19 @@ def linearize(
 ) -> keras.Model:  # fmt: skip
     """Return the linearization f(x; θ₀) + J(x) v of a Keras model at its present weights, as a Keras model.
 
-    It starts at v = 0. Keras' `fit` trains v, `linearized.fit_linearization` solves for it over a grid of ridges; it
-    saves, loads (with `import linearized.layers` before `keras.models.load_model`) and predicts like any model, and is
-    a copy: later changes of `model` do not move it.
+    It starts at v = 0. Keras' `fit` trains v; `linearized.fit_linearization` solves for v over a grid of ridges. The
+    result saves, loads (with `import linearized.layers` before `keras.models.load_model`) and predicts like any model.
+    It is a copy: later changes of `model` do not affect it.
 
     Args:
-        model: Of one input and one output, of any layers; its trainable variables are θ.
-        offset: Whether f(x; θ₀) is added; else J(x) v alone is.
-        variables: Which trainable variables move: "last_layer", those of the last layer; parts of their paths such as
+        model: Keras model with one input and one output, of any layers; its trainable variables are θ.
+        offset: Whether f(x; θ₀) is added; otherwise the outputs are J(x) v.
+        variables: Trainable variables that move: "last_layer", those of the last layer; parts of their paths such as
             "block5,head/kernel" or "-embeddings" (see `linearized.tangents.variable_names`); a function of a variable;
             None: all.
         x: Some rows as the model takes them, with which it is checked; None: normal ones of the shape that it states.
 
-    Raises `UserError` as `linearized.empirical_ntk`, and for a model that Keras cannot save and load.
+    Raises `UserError` as `linearized.empirical_ntk` does, and for a model that Keras cannot save and load.
     """
     rows = _probe(model) if x is None else checked_inputs(x)
     checked_outputs(model, rows)
@@ -129,7 +132,7 @@ def linearize(
 
 
 def chosen_places(model: keras.Model, variables: Callable[[Any], bool] | str | None) -> list[int]:
-    """Return the numbers in `model.variables` of those that a choice names, see `linearize`. Raises `UserError`."""
+    """Return the indices in `model.variables` of the chosen ones, see `linearize`. Raises `UserError`."""
     chosen = {id(one) for one in chosen_variables(model, variables)}
     return [place for place, one in enumerate(model.variables) if id(one) in chosen]
 
@@ -138,7 +141,7 @@ def linearization_of(
     inner: keras.Model, places: list[int], rows: np.ndarray, *, offset: bool = True,
     direction_regularizer: keras.regularizers.Regularizer | None = None,
 ) -> keras.Model:  # fmt: skip
-    """Return the Keras model of a `Linearization`, whose arguments these are, for rows like the given ones."""
+    """Return the Keras model of a `Linearization` with these arguments, for rows like the given ones."""
     if any(layer.compute_dtype != "float32" for layer in inner._flatten_layers()):
         logging.info("%s: its policy is not float32; the linearization computes in float32.", inner.name)
     inputs = keras.Input(rows.shape[1:], dtype=rows.dtype.name, name="x")
@@ -163,13 +166,13 @@ def get_direction(model: keras.Model) -> np.ndarray:
 
 
 def copied(model: keras.Model) -> keras.Model:
-    """Return an equal model that shares nothing with this one, by way of a file. Raises `UserError`."""
+    """Return an equal model that shares nothing with this one, by saving and loading it. Raises `UserError`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         try:
             model.save(path)
             return keras.saving.load_model(path, compile=False)
-        except Exception as error:  # a class of the user's own may raise anything
+        except Exception as error:  # a user's class may raise any exception
             raise UserError(
                 f"The model {model.name} cannot be saved and loaded by Keras ({one_line(error)}). Classes of your own "
                 "need get_config and keras.saving.register_keras_serializable."
@@ -182,7 +185,7 @@ def _input_dtype(model: keras.Model) -> str:
 
 
 def _probe(model: keras.Model) -> np.ndarray:
-    """Return normal rows of the shape that a model states, or zeros where it takes whole numbers."""
+    """Return normal rows of the shape that a model states, or zeros if it takes integers."""
     shape = getattr(model, "input_shape", None)
     if isinstance(shape, list) or (isinstance(shape, tuple) and shape and isinstance(shape[0], tuple)):
         raise UserError(f"The model {model.name} has {len(shape)} inputs. Give a model of one of them, with the "

@@ -1,7 +1,7 @@
-"""Dense layers in the mean-field scaling: outputs are averages over units, and gradients are scaled up to match.
+"""Dense layers in the mean-field scaling: outputs are averages over units, and gradients are scaled up accordingly.
 
-In arXiv 2006.13409 the network is f(x) = (1/N) a·h + c. Each weight then moves the output by O(1/N), and its gradient
-is multiplied back, so that the same learning rate serves every width.
+In arXiv 2006.13409 the network is f(x) = (1/N) a·h + c. Each weight then changes the output by O(1/N), and its gradient
+is multiplied by the inverse factor, so that the same learning rate suits every width.
 """
 
 import keras
@@ -18,7 +18,7 @@ HIDDEN_BIAS = 0.01
 
 @keras.saving.register_keras_serializable("linearized")
 class MeanFieldDense(keras.layers.Layer):
-    """One dense layer of the mean-field network, of d inputs and N units.
+    """One dense layer of the mean-field network, with d inputs and N units.
 
     | place     | output           | weights    | biases  | gradients times            |
     | "first"   | f(xW + b)        | N(0, 1/d)  | 0.01    | N (both)                   |
@@ -27,9 +27,9 @@ class MeanFieldDense(keras.layers.Layer):
 
     Args:
         units: N, the number of outputs.
-        place: Where in the network it stands, see the table.
-        seed: Of the weights, one integer or several; give each layer its own.
-        kernel_regularizer: On W; b has none.
+        place: Position in the network, see the table.
+        seed: Random-number seed of the weights, one integer or several; give each layer its own.
+        kernel_regularizer: Regularizer of W; b has none.
         activation: f, a name in `linearized.base.activations`, a name with numbers, or an elementwise function of a
             tensor, which must be registered (`keras.saving.register_keras_serializable`) to save the layer; the readout
             has none.
@@ -38,7 +38,7 @@ class MeanFieldDense(keras.layers.Layer):
     Output shape: the same with N in the place of d.
     """
 
-    tangent_rule = "dense"  # of `linearized.tangents.rules`
+    tangent_rule = "dense"  # name of the rule in `linearized.tangents.rules`
 
     def __init__(self, units, place="first", seed=0, kernel_regularizer=None, activation="relu", **kwargs):
         super().__init__(**kwargs)
@@ -47,15 +47,16 @@ class MeanFieldDense(keras.layers.Layer):
         if place not in PLACES:
             raise ValueError(f"`place` must be one of {', '.join(PLACES)}. Received: place={place!r}.")
         self.units, self.place = int(units), place
-        self.seed = SeededNormal(1.0, seed).seed  # refuses a bad seed now, not at the first call
+        self.seed = SeededNormal(1.0, seed).seed  # raises for a bad seed now, not at the first call
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        if isinstance(activation, dict):  # a function as Keras saves it
+        if isinstance(activation, dict):  # the configuration of a function that Keras saved
             activation = keras.saving.deserialize_keras_object(activation)
         if not (isinstance(activation, str) or callable(activation)):
             raise ValueError(f"`activation` must be a name or a function. Received: activation={activation!r}.")
         self.activation = parse(activation) if isinstance(activation, str) else activation
 
     def build(self, input_shape):
+        """Create the weights."""
         dim = input_shape[-1]
         self.kernel = self.add_weight(
             name="kernel",
@@ -67,6 +68,7 @@ class MeanFieldDense(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer=start)
 
     def call(self, x):
+        """Return the output of the table."""
         check_shape(self, x.shape, (..., self.kernel.shape[0]))
         product = ops.matmul(x, self.kernel)
         if self.place == "readout":
@@ -76,15 +78,15 @@ class MeanFieldDense(keras.layers.Layer):
         return hidden if self.place == "first" else hidden / self.units
 
     def entering(self, x):
-        """Return what is multiplied by W: the inputs, of a readout divided by their number."""
+        """Return the factor of W in the product: the inputs, which a readout divides by their number."""
         return x / x.shape[-1] if self.place == "readout" else x
 
     def at_site(self, site):
-        """Return what the activation is applied to, of a readout its outputs; see `linearized.tangents.taps`."""
+        """Return its argument: the activation's input or a readout's output; see `linearized.tangents.taps`."""
         return site
 
     def gradient_scales(self):
-        """The multiplier of each trainable variable's gradient, in the order of `trainable_variables`."""
+        """Return the multiplier of each trainable variable's gradient, in the order of `trainable_variables`."""
         dim = self.kernel.shape[0]
         if self.place == "first":
             scales = {"kernel": self.units, "bias": self.units}
@@ -95,9 +97,11 @@ class MeanFieldDense(keras.layers.Layer):
         return [float(scales[variable.name]) for variable in self.trainable_variables]
 
     def compute_output_shape(self, input_shape):
+        """Return the output shape for an input shape."""
         return (*input_shape[:-1], self.units)
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         named = isinstance(self.activation, Scalar)
         activation = self.activation.text if named else keras.saving.serialize_keras_object(self.activation)
         own = {"units": self.units, "place": self.place, "seed": self.seed, "activation": activation}

@@ -1,6 +1,6 @@
 """The NT model: a two-layer network to first order in its weights, around a random start.
 
-f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x, linear in the trained a, c and G; W and a⁰ are drawn and kept
+f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x, linear in the trained a, c and G; W and a⁰ are drawn and fixed
 (arXiv 2006.13409). The gate is ½(sign + 1), as published.
 """
 
@@ -16,15 +16,17 @@ DIRECTIONS = ("shared", "per_class")
 
 @keras.saving.register_keras_serializable("linearized")
 class NeuralTangent(keras.layers.Layer):
-    """The random-feature part and the tangent part together, as they share W. Everything that is trained starts at 0.
+    """The random-feature part and the tangent part, in one layer because they share W; all trained weights start at 0.
 
     Args:
         units: N, the number of hidden units.
         outputs: k, the number of outputs.
         directions: "shared": one G (N, d) serves all outputs through a⁰ (k, N), as published; "per_class": a G (N, d)
             for each output, so that the outputs are trained independently of each other.
-        law, seed, block: Of W and a⁰, see `linearized.base.weights`.
-        directions_regularizer: On G; a and c have none.
+        law: Distribution of W and a⁰, see `linearized.base.weights`.
+        seed: Random-number seed of W and a⁰.
+        block: Block size of the draw, see `linearized.base.weights`.
+        directions_regularizer: Regularizer of G; a and c have none.
 
     Input shape: `(n, d)`.
     Output shape: `(n, k)`. A batch takes about 4 n N numbers of memory, and n N more for each class with "per_class".
@@ -55,6 +57,7 @@ class NeuralTangent(keras.layers.Layer):
         self.directions_regularizer = keras.regularizers.get(directions_regularizer)
 
     def build(self, input_shape):
+        """Create the weights."""
         if len(input_shape) != 2:
             raise ValueError(f"`NeuralTangent` takes inputs of shape (n, d). Received: input_shape={input_shape}.")
         dim, units, outputs = input_shape[-1], self.units, self.outputs
@@ -77,6 +80,7 @@ class NeuralTangent(keras.layers.Layer):
         return self.add_weight(name=name, shape=value.shape, initializer=initializer, trainable=False)
 
     def call(self, x):
+        """Return f(x) of the module's formula."""
         check_shape(self, x.shape, (None, self.kernel.shape[0]))
         before = ops.matmul(x, self.kernel)
         gates = step(before, ops)
@@ -92,13 +96,15 @@ class NeuralTangent(keras.layers.Layer):
         return ops.matmul(relu(before, ops), self.readout) + self.bias + slopes
 
     def fixed_variables(self):
-        """What no training changes."""
+        """Return the variables that training never changes."""
         return [self.kernel, self.start_readout]
 
     def compute_output_shape(self, input_shape):
+        """Return the output shape for an input shape."""
         return (*input_shape[:-1], self.outputs)
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         own = {"units": self.units, "outputs": self.outputs, "directions": self.directions}
         drawn = {"law": self.law, "seed": self.seed, "block": self.block}
         regularizer = keras.regularizers.serialize(self.directions_regularizer)

@@ -1,7 +1,7 @@
-"""Convolutions with another layer's geometry, and ‖x - w‖₁ between all patches and filters without their differences.
+"""Convolutions with another layer's geometry, and ‖x - w‖₁ between all patches and filters.
 
-An L1 distance has no inner product in it, so it is summed offset by offset of the kernel and channel by channel. A
-plain derivative would keep every difference of that loop; ours makes them again.
+An L1 distance is not an inner product, so it is summed over the kernel's offsets and the channels. Automatic
+differentiation would store every difference of that loop; the derivative here recomputes them.
 """
 
 import itertools
@@ -11,11 +11,13 @@ from keras import ops
 
 
 def convolve(layer, x, kernel, data_format=None):
-    """x * kernel with the strides, padding, dilation and data format of `layer`, a Keras convolution.
+    """Convolve `x` with `kernel`, with the strides, padding, dilation and data format of `layer`.
 
     Args:
-        kernel: (*kernel_size, channels / groups, filters) of any numbers of channels and filters.
-        data_format: Where it is not the layer's.
+        layer: Keras convolution.
+        x: Inputs.
+        kernel: Filters `(*kernel_size, channels / groups, filters)` with any numbers of channels and filters.
+        data_format: Data format, if it differs from the layer's.
     """
     data_format, padding = data_format or layer.data_format, layer.padding
     if padding == "causal":
@@ -33,15 +35,15 @@ def convolve(layer, x, kernel, data_format=None):
 
 
 def l1_distance(layer, x, weights):
-    """‖x - w‖₁ of each patch and filter.
+    """Return ‖x - w‖₁ of each patch and filter.
 
     Args:
-        layer: A Keras convolution, whose geometry it has.
+        layer: Keras convolution whose geometry applies.
         x: Inputs in its data format.
-        weights: Filters of shape (*kernel_size, channels / groups, filters), of the dtype of x.
+        weights: Filters `(*kernel_size, channels / groups, filters)`, in the dtype of x.
 
     Returns: A tensor in the shape of the convolution's output. Costs as many additions as the convolution has
-        multiplications, at memory of one output and, for the gradient, of the inputs at each offset.
+        multiplications, and memory for one output and, in the derivative, for the inputs at each offset.
     """
     rank, first = layer.rank, layer.data_format == "channels_first"
     if first:
@@ -53,9 +55,10 @@ def l1_distance(layer, x, weights):
 
 
 def _shifted(layer, x, offset):
-    """What the filters see at one of their offsets, (n, *outputs, channels): a convolution with a one-hot filter.
+    """Return the inputs of the filters at one of their offsets, `(n, *outputs, channels)`.
 
-    Channels are folded into the batch. So strides, padding and dilation are the backend's own.
+    It is a convolution with a one-hot filter, with channels folded into the batch, so that the backend applies strides,
+    padding and dilation.
     """
     hot = np.zeros((*layer.kernel_size, 1, 1))
     hot[offset] = 1
@@ -66,9 +69,10 @@ def _shifted(layer, x, offset):
 
 
 def _at_one_offset(x, weights, groups):
-    """Σ_c |x_c - w_c|: inputs (n, *sizes, channels) and filters (channels / groups, filters) give (n, *sizes, filters).
+    """Return `Σ_c |x_c - w_c|` as `(n, *sizes, filters)`.
 
-    Both are in the order of the groups: channel c of group g stands at g · channels / groups + c.
+    The inputs are `(n, *sizes, channels)`, the filters (channels / groups, filters). Both are ordered by group: channel
+    c of group g has the index g · channels / groups + c.
     """
     sizes, (channels, filters) = tuple(ops.shape(x)[1:-1]), weights.shape
     by_channel = ops.moveaxis(ops.reshape(x, (-1, *sizes, groups, channels)), -1, 0)
@@ -78,7 +82,7 @@ def _at_one_offset(x, weights, groups):
 
 @ops.custom_gradient
 def _summed(x, weights):
-    """Σ_c |x_c - w_c| for x (channels, ..., groups), w (channels, groups, filters): (..., groups, filters)."""
+    """Return `Σ_c |x_c - w_c|`, (..., groups, filters), of x (channels, ..., groups), w (channels, groups, filters)."""
 
     def add(channel, total):
         return total + ops.abs(ops.expand_dims(x[channel], -1) - weights[channel])

@@ -12,15 +12,15 @@ EMBEDDINGS = ("relative", "absolute")
 
 @keras.saving.register_keras_serializable("linearized")
 class PositionEmbedding(keras.layers.Layer):
-    """Position embeddings E of a global scope, one vector per query and context pixel. Lambda layers can share them.
+    """Position embeddings E of a global scope, one vector per query and context pixel, which lambda layers can share.
 
     Args:
         keys: k, the depth of the keys.
-        intra_depth: u.
-        kind: "relative": one vector for each difference of places, (2H - 1)(2W - 1) u k numbers; "absolute": one for
-            each pair of places, n m u k numbers.
-        strides: Of the queries; those of the lambda layers that it serves.
-        seed: Of the initial weights.
+        intra_depth: u, the number of keys and values per pixel.
+        kind: "relative": one vector for each position difference, (2H - 1)(2W - 1) u k numbers; "absolute": one for
+            each pair of positions, n m u k numbers.
+        strides: Strides of the queries, equal to those of the lambda layers that use the embedding.
+        seed: Random-number seed of the initial weights.
         stddev: Standard deviation of the normal initial weights; None: 1/√(k m u).
 
     Input shape: `(b, H, W, channels)`, of which only H and W are used; both must be known.
@@ -37,6 +37,7 @@ class PositionEmbedding(keras.layers.Layer):
         self.stddev = None if stddev is None else float(stddev)
 
     def build(self, input_shape):
+        """Create the weights."""
         height, width = input_shape[1:3]
         if height is None or width is None:
             raise ValueError(
@@ -52,27 +53,30 @@ class PositionEmbedding(keras.layers.Layer):
         self.embedding = self.add_weight(name="embedding", shape=shape, initializer=start)
 
     def call(self, x):
+        """Return E for images of the size that the layer was built for."""
         check_shape(self, x.shape, (None, *self._size, None))
         embedding = ops.convert_to_tensor(self.embedding)
         return embedding if self.kind == "absolute" else ops.take(embedding, self._places, axis=0)
 
     def compute_output_shape(self, input_shape):
+        """Return the output shape for an input shape."""
         height, width = input_shape[1:3]
         queries = -(-height // self.strides) * -(-width // self.strides)
         return (queries, height * width, self.keys, self.intra_depth)
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         own = {"keys": self.keys, "intra_depth": self.intra_depth, "kind": self.kind, "strides": self.strides}
         return {**super().get_config(), **own, "seed": self.seed, "stddev": self.stddev}
 
 
 def settled(keys, context, intra_depth, stddev=None):
-    """Return `stddev`, or where it is None 1/√(k m u), at which position lambdas give outputs of variance one."""
+    """Return `stddev`, or by default 1/√(k m u), for which position lambdas give outputs of variance one."""
     return (keys * context * intra_depth) ** -0.5 if stddev is None else stddev
 
 
 def _differences(height, width, strides):
-    """Return the index of each difference of places, (n, m): row and column of the context less those of the query."""
+    """Return the index of each position difference (context minus query, rows and columns), (n, m)."""
     rows, columns = np.divmod(np.arange(height * width), width)
     asking = (rows % strides == 0) & (columns % strides == 0)
     down = rows[None] - rows[asking, None] + height - 1

@@ -1,4 +1,4 @@
-"""Learned positions of a sequence, as Transformers have them."""
+"""Learned position embeddings of a sequence, as in Transformers."""
 
 import keras
 from keras import ops
@@ -8,11 +8,11 @@ from linearized.layers.shapes import check_shape
 
 @keras.saving.register_keras_serializable("linearized")
 class Positions(keras.layers.Layer):
-    """Add a learned vector to each position, after putting a learned first position before them if asked for.
+    """Sum of each input position and a learned vector, with an optional learned first position.
 
     Args:
         length: Number of positions of the inputs.
-        first: Whether one more position, for the class, is put before them.
+        first: Whether one more position, for the class, is inserted before them.
 
     Input shape: `(n, length, d)`. Output shape: `(n, length + first, d)`.
     """
@@ -24,11 +24,13 @@ class Positions(keras.layers.Layer):
         self.length, self.first = int(length), bool(first)
 
     def build(self, input_shape):
+        """Create the weights."""
         dim, start = input_shape[-1], keras.initializers.TruncatedNormal(stddev=0.02, seed=0)
         self.table = self.add_weight(name="table", shape=(self.length + self.first, dim), initializer=start)
         self.token = self.add_weight(name="token", shape=(dim,), initializer="zeros") if self.first else None
 
     def call(self, x):
+        """Return the inputs with their position vectors added."""
         check_shape(self, x.shape, (None, self.length, self.table.shape[-1]))
         if self.first:
             token = ops.broadcast_to(ops.convert_to_tensor(self.token), (ops.shape(x)[0], 1, x.shape[-1]))
@@ -36,7 +38,9 @@ class Positions(keras.layers.Layer):
         return x + ops.convert_to_tensor(self.table)
 
     def compute_output_shape(self, input_shape):
+        """Return the output shape for an input shape."""
         return (input_shape[0], self.length + self.first, input_shape[-1])
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         return {**super().get_config(), "length": self.length, "first": self.first}

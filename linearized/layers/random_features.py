@@ -1,6 +1,6 @@
-"""The features of the RF model: relu(xW) with W drawn once and never trained.
+"""Features of the RF model: relu(xW) with W drawn once and never trained.
 
-"When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409): columns of W uniform on the sphere.
+"When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409), where columns of W are uniform on the sphere.
 """
 
 import keras
@@ -13,13 +13,13 @@ from linearized.layers.shapes import check_shape
 
 @keras.saving.register_keras_serializable("linearized")
 class RandomFeatures(keras.layers.Layer):
-    """relu(xW), with W from `linearized.base.weights` as for the Gram matrix of these features; it is saved too.
+    """Random features relu(xW), with W from `linearized.base.weights` as for their Gram matrix; W is saved too.
 
     Args:
         units: N, the number of features.
         law: "sphere" (columns of norm 1) or "gaussian" (entries N(0, 1/d)).
-        seed: Of the draw; 1990 is the published one.
-        block: Columns per draw, 0 for all at once; the draw depends on it.
+        seed: Random-number seed of W; 1990 is the published one.
+        block: Number of columns per draw, 0 for all at once; W depends on it.
 
     Input shape: `(n, d)`, or more axes before the last.
     Output shape: the same with N in the place of d.
@@ -41,20 +41,24 @@ class RandomFeatures(keras.layers.Layer):
         return ops.convert_to_tensor(weights, dtype=dtype)
 
     def build(self, input_shape):
+        """Draw W."""
         shape = (input_shape[-1], self.units)
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer=self._draw, trainable=False)
 
     def call(self, x):
+        """Return relu(xW)."""
         check_shape(self, x.shape, (..., self.kernel.shape[0]))
         return relu(ops.matmul(x, self.kernel), ops)
 
     def fixed_variables(self):
-        """What no training changes."""
+        """Return the variables that training never changes."""
         return [self.kernel]
 
     def compute_output_shape(self, input_shape):
+        """Return the output shape for an input shape."""
         return (*input_shape[:-1], self.units)
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         own = {"units": self.units, "law": self.law, "seed": self.seed, "block": self.block}
         return {**super().get_config(), **own}

@@ -1,6 +1,7 @@
-"""Dense and convolutional layers whose gradients are multiplied by a factor of their own, and activations by name.
+"""Dense and convolutional layers with a gradient factor of their own, and activations by name.
 
-With momentum SGD a factor of the gradient is one of the learning rate. The layers compute what their Keras classes do.
+With momentum SGD a factor of the gradient is a factor of the learning rate. The layers compute the same outputs as
+their Keras classes.
 """
 
 import keras
@@ -11,7 +12,7 @@ from linearized.layers.shapes import check_shape
 
 
 class _Rated:
-    """The factor of the learning rate; mixed into a Keras layer before its class."""
+    """Mixin with the factor of the learning rate, which precedes the Keras class among the base classes."""
 
     def __init__(self, *args, rate=1.0, **kwargs):
         super().__init__(*args, **kwargs)
@@ -29,22 +30,23 @@ class _Rated:
         return [self.rate] * len(self.trainable_variables)
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         return {**super().get_config(), "rate": self.rate}
 
 
 @keras.saving.register_keras_serializable("linearized")
 class RatedDense(_Rated, keras.layers.Dense):
-    """`keras.layers.Dense`; the gradients of its weights are multiplied by `rate` in training."""
+    """`keras.layers.Dense` whose weight gradients are multiplied by `rate` in training."""
 
 
 @keras.saving.register_keras_serializable("linearized")
 class RatedConv2D(_Rated, keras.layers.Conv2D):
-    """`keras.layers.Conv2D`; the gradients of its weights are multiplied by `rate` in training."""
+    """`keras.layers.Conv2D` whose weight gradients are multiplied by `rate` in training."""
 
 
 @keras.saving.register_keras_serializable("linearized")
 class NamedFunction:
-    """f(x), entry by entry, as the activation of a Keras layer.
+    """An elementwise function f(x), as the activation of a Keras layer.
 
     Args:
         activation: f, a name in `linearized.base.activations` or a name with numbers.
@@ -54,12 +56,14 @@ class NamedFunction:
         self.scalar = parse(activation)
 
     def __call__(self, x):
+        """Return f(x)."""
         return self.scalar(x, ops)
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         return {"activation": self.scalar.text}
 
     @classmethod
     def from_config(cls, config):
-        """Return the function of a configuration, as Keras asks for."""
+        """Return the function of a configuration."""
         return cls(**config)

@@ -1,7 +1,7 @@
-"""The check of input shapes that every layer of this package makes when it is called.
+"""Check of input shapes that every layer of this package makes when it is called.
 
 A layer's weights fix some of the sizes of its inputs. Without a check, a call with other sizes ends in an error of the
-backend's matrix product or reshape, or in none at all where broadcasting hides the difference.
+backend's matrix product or reshape, or in no error at all if broadcasting hides the difference.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ def check_shape(layer: Any, shape: Sequence[int | None], expected: Sequence[int 
     """Raise ValueError unless `shape` agrees with `expected`.
 
     Args:
-        layer: The layer that is called; its class and name stand in the message.
+        layer: Layer that is called; its class and name are part of the message.
         shape: Static shape of the argument. A size of None is unknown and passes.
-        expected: The sizes that the layer was built for; None stands for any size. A leading `...` stands for any
-            number of axes, at least one.
+        expected: Sizes that the layer was built for; None stands for any size. A leading `...` stands for any number of
+            axes, at least one.
         name: Name of the argument in the message.
     """
     shape, wanted = tuple(shape), tuple(expected)

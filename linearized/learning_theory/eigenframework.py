@@ -1,7 +1,7 @@
 """The error of kernel ridge regression from the eigenvalues of the kernel and the coefficients of the target.
 
-A kernel with eigenvalues λ_i of its integral operator learns each eigenmode by itself: n rows and a ridge ρ of
-(K + ρI)α = y act like the ridge κ on the whole distribution, mode i is learned to the share ℓ_i = λ_i/(λ_i + κ), and
+A kernel with eigenvalues λ_i of its integral operator learns each eigenmode independently: n rows and a ridge ρ of
+(K + ρI)α = y act like the ridge κ on the whole distribution, the fraction ℓ_i = λ_i/(λ_i + κ) of mode i is learned, and
 the test error is Σ (1 - ℓ_i)² v_i² times a factor for the variance of the sample (Simon et al., "The Eigenlearning
 Framework", TMLR 2023; Canatar et al., Nature Communications 2021; Wei et al., ICML 2022).
 
@@ -14,13 +14,13 @@ f = n/N, L = Σℓ and Q = Σℓ²:
 | test error    | Σ(1-ℓ)²v² / (1 - Q/n)     | Σ(1-ℓ)²v² / (1 - f + f(1 - L/n)² - (1 - f)Q/n)       |
 | train error   | (1 - L/n)² test error     | (1 - L/n)² test error                                |
 
-The test error of a pool is that on its N - n other rows, which are as good as fresh ones. Derivation: the residual of
-all N rows is r = (I + KD)⁻¹y with D_ii = 1/ρ on the train rows and 0 elsewhere. A row's residual is that without the
-row over 1 + h D_ii, with the same h for all rows; taking the mean over which rows are drawn gives κ, its fluctuation
-gives the variance. The mean of r² over the pool is (1 - f) times the test error plus f times the train error, which is
-the correction for train rows that belong to the pool. The formula is exact at n = N, where ρ = Nκ and the pool's mean
-of r² is Σ(1-ℓ)²v², and becomes the first column for N → ∞. At ρ = 0 both have the same κ, and the pool's error is that
-of the first column over 1 - f.
+The test error of a pool is that on its N - n other rows, which are equivalent to fresh ones. Derivation: the residual
+of all N rows is r = (I + KD)⁻¹y with D_ii = 1/ρ on the train rows and 0 elsewhere. A row's residual is that without the
+row divided by 1 + h D_ii, with the same h for all rows; averaging over which rows are drawn gives κ, and its
+fluctuation gives the variance. The mean of r² over the pool is (1 - f) times the test error plus f times the train
+error, which is the correction for train rows that belong to the pool. The formula is exact at n = N, where ρ = Nκ and
+the pool's mean of r² is Σ(1-ℓ)²v², and becomes the first column for N → ∞. At ρ = 0 both have the same κ, and the
+pool's error is that of the first column over 1 - f.
 """
 
 from typing import NamedTuple
@@ -32,11 +32,11 @@ from scipy.optimize import brentq
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 
-TINY = 1e-290  # κ, relative to its upper bound, below which no root is looked for
+TINY = 1e-290  # smallest κ, relative to its upper bound, in the search for a root
 
 
 class Prediction(NamedTuple):
-    """What the theory predicts for n train rows at one ridge.
+    """The theory's prediction for n train rows at one ridge.
 
     Attributes:
         kappa: κ, the effective ridge, in units of the eigenvalues.
@@ -65,10 +65,11 @@ def spectrum(gram: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) 
     """Decompose the Gram matrix of a pool and the targets of its rows.
 
     Args:
-        gram: K between the pool's rows, in float32 or float64; the decomposition is made in its precision, about 9 N³
-            operations and 3 N² numbers of memory. Eigenvalues that rounding puts below 0 are set to 0.
+        gram: K between the pool's rows, in float32 or float64; the decomposition runs in its precision and takes about
+            9 N³ operations and 3 N² numbers of memory. Eigenvalues that rounding makes negative are set to 0.
+        targets: Targets of the rows (N, k).
 
-    Raises `UserError` for entries that are not finite.
+    Raises `UserError` if an entry is not finite.
     """
     if not (np.isfinite(gram).all() and np.isfinite(targets).all()):
         raise UserError("The kernel or the targets are not finite. Look for NaN or huge numbers in the inputs.")
@@ -81,16 +82,16 @@ def spectrum(gram: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) 
 def effective_ridge(eigenvalues: Float64[np.ndarray, " m"], n: int, ridge: float, pool: int = 0) -> float:
     """Return κ, the root of the equation in the module's table, by Brent's method in log κ.
 
-    The left side falls monotonically from the rank (or, with a ridge, from infinity; of a pool, from N) to 0, so that
-    there is one root. At ridge 0 it is 0 where n is at least the number of positive eigenvalues.
+    The left side decreases monotonically from the rank (or, with a ridge, from infinity; for a pool, from N) to 0, so
+    there is one root. At ridge 0 κ is 0 if n is at least the number of positive eigenvalues.
 
     Args:
         eigenvalues: λ, at least 0, in any order.
-        n: Train rows.
+        n: Number of train rows.
         ridge: ρ of (K + ρI)α = y.
-        pool: N, the rows of the pool; 0: a population.
+        pool: N, the number of rows of the pool; 0: a population.
 
-    Raises `UserError` for impossible values.
+    Raises `UserError` for invalid values.
     """
     _check(eigenvalues, n, ridge, pool)
     if ridge == 0 and np.count_nonzero(eigenvalues) <= n:
@@ -113,13 +114,13 @@ def effective_ridge(eigenvalues: Float64[np.ndarray, " m"], n: int, ridge: float
         low = high + 2 * (low - high)
         if low - high < np.log(TINY):
             return 0.0
-    if excess(low) <= 0:  # rounding: the bound is the root
+    if excess(low) <= 0:  # up to rounding errors the bound is the root
         return float(np.exp(low))
     return float(np.exp(brentq(excess, low, max(high, low) + 1e-9, xtol=1e-13, rtol=1e-13)))
 
 
 def learnabilities(eigenvalues: Float64[np.ndarray, " m"], kappa: float) -> Float64[np.ndarray, " m"]:
-    """Return ℓ = λ/(λ + κ), the share of each eigenmode that is learned; 0 for modes of eigenvalue 0."""
+    """Return ℓ = λ/(λ + κ), the fraction of each eigenmode that is learned; 0 for modes of eigenvalue 0."""
     return np.divide(eigenvalues, eigenvalues + kappa, out=np.zeros_like(eigenvalues), where=eigenvalues > 0)
 
 
@@ -130,14 +131,14 @@ def predict(
     """Predict test and train error of kernel ridge regression on n rows, for each output.
 
     Args:
-        eigenvalues: λ of the kernel's integral operator, each as often as its multiplicity; of a pool all N of K/N.
-        coefficients: v, of each output's target in the orthonormal eigenfunctions.
-        n: Train rows.
+        eigenvalues: λ of the kernel's integral operator, repeated by multiplicity; for a pool all N of K/N.
+        coefficients: v, the coefficients of each output's target in the orthonormal eigenfunctions.
+        n: Number of train rows.
         ridge: ρ of (K + ρI)α = y, the published unit; not divided by n.
-        pool: N, the rows of the pool whose spectrum this is; 0: a population.
-        noise: Variance of noise of the labels, added to each output's error; of a pool its targets hold it already.
+        pool: N, the number of rows of the pool with this spectrum; 0: a population.
+        noise: Variance of the label noise, which is added to each output's error; the targets of a pool include it.
 
-    Raises `UserError` for impossible values.
+    Raises `UserError` for invalid values.
     """
     return predict_from_powers(eigenvalues, np.square(coefficients), n, ridge, pool=pool, noise=noise)
 
@@ -149,8 +150,12 @@ def predict_from_powers(
     """Predict as `predict` does, from the squares of the coefficients.
 
     Args:
-        powers: v² of each output; estimates without bias may be below 0.
-        noise: As in `predict`, for all outputs or for each; also the mean square of what no eigenvalue stands for.
+        eigenvalues: λ, as for `predict`.
+        powers: v² of each output; unbiased estimates may be below 0.
+        n: Number of train rows.
+        ridge: ρ, as for `predict`.
+        pool: N, as for `predict`.
+        noise: As for `predict`, for all outputs or for each; includes the mean square of the target outside all modes.
     """
     if len(powers) != len(eigenvalues) or np.min(noise) < 0:
         raise UserError(f"Give a row of coefficients for each of {len(eigenvalues)} eigenvalues, and noise of at least "

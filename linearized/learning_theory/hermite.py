@@ -1,15 +1,15 @@
-"""The spectrum of a rotation-invariant kernel on inputs that are near Gaussian: the Hermite eigenstructure.
+"""The spectrum of a rotation-invariant kernel on nearly Gaussian inputs: the Hermite eigenstructure.
 
 For inputs with covariance eigenvalues γ_i the eigenfunctions of k are products of Hermite polynomials in the principal
 components, and the eigenvalue of a product of degrees α = (α_1, α_2, ...) is c_ℓ Π γ_i^α_i with ℓ = Σα_i: one level
 coefficient for each degree (Karkada, Turnbull, Liu and Simon, arXiv 2510.14878). With the target's coefficients in the
 polynomials this predicts learning curves from the covariance and the labels, without a Gram matrix.
 
-The level coefficients are those of k on the sphere that the inputs resemble, of radius √tr Σ and of the effective
-dimension d of Σ: c_ℓ = λ_ℓ (d/tr Σ)^ℓ with the exact eigenvalue λ_ℓ of degree ℓ (`learning_theory.sphere`), which for
-many dimensions is the ℓ-th derivative of k in x·z at 0. For equal γ_i the eigenvalues are then those on the sphere. The
-approximation needs norms that vary little and levels that fall fast: few effective dimensions and kernels with a kink
-at x = z (Laplace) break it first.
+The level coefficients are those of k on a sphere of radius √tr Σ whose dimension d is the effective dimension of Σ:
+c_ℓ = λ_ℓ (d/tr Σ)^ℓ with the exact eigenvalue λ_ℓ of degree ℓ (`learning_theory.sphere`), which for many dimensions is
+the ℓ-th derivative of k in x·z at 0. For equal γ_i the eigenvalues are then those on the sphere. The approximation
+requires norms that vary little and levels that decrease fast: it fails first for few effective dimensions and kernels
+with a kink at x = z (Laplace).
 """
 
 import heapq
@@ -25,7 +25,7 @@ from linearized.base.shapes import Float64
 from linearized.learning_theory.sphere import Profile, effective_dimension, sphere_spectrum
 
 DEGREES = 10  # highest degree of a product
-LEAST_DIMENSION = 2.01  # the sphere's formulas need more than 2
+LEAST_DIMENSION = 2.01  # the formulas for the sphere require a dimension above 2
 
 
 class HermiteModes(NamedTuple):
@@ -33,7 +33,7 @@ class HermiteModes(NamedTuple):
 
     Attributes:
         eigenvalues: (m,).
-        components: For each product the principal components in it, each as often as its degree says; () is the
+        components: For each product the indices of its principal components, each repeated by its degree; () is the
             constant.
     """
 
@@ -42,12 +42,12 @@ class HermiteModes(NamedTuple):
 
 
 class HermiteTarget(NamedTuple):
-    """A target's mean squares in the modes.
+    """Mean squares of a target in the modes.
 
     Attributes:
-        powers: v² of each mode and output (m, k), free of the bias by the finite number of rows, so that some of modes
-            without a part are below 0.
-        rest: Mean square outside of these modes, of each output (k,).
+        powers: v² of each mode and output (m, k), corrected for the bias of a finite number of rows, so that values of
+            modes that do not contribute may be below 0.
+        rest: Mean square outside of these modes, for each output (k,).
     """
 
     powers: np.ndarray
@@ -57,12 +57,13 @@ class HermiteTarget(NamedTuple):
 def level_coefficients(
     profile: Profile, variances: Float64[np.ndarray, " d"], dim: float = 0.0, degrees: int = DEGREES
 ) -> np.ndarray:  # fmt: skip
-    """Return c_ℓ for the degrees 0 to `degrees`, negative ones as 0.
+    """Return c_ℓ for the degrees 0 to `degrees`; negative values are set to 0.
 
     Args:
-        profile: k(x, z) on the sphere of radius √tr Σ, from cosines (m,) to values (m,).
+        profile: k(x, z) on the sphere of radius √tr Σ, as a function from cosines (m,) to values (m,).
         variances: γ, eigenvalues of the covariance of the inputs.
         dim: The effective dimension, above 2; 0: that of these variances.
+        degrees: Highest degree.
     """
     dim = max(dim or effective_dimension(variances), LEAST_DIMENSION)
     found = sphere_spectrum(profile, dim, degrees).eigenvalues
@@ -70,13 +71,14 @@ def level_coefficients(
 
 
 def hermite_modes(variances: Float64[np.ndarray, " d"], levels: Sequence[float], count: int) -> HermiteModes:
-    """Return the `count` modes of largest eigenvalues c_ℓ Π γ_i^α_i, or all where there are fewer.
+    """Return the `count` modes of largest eigenvalues c_ℓ Π γ_i^α_i, or all if there are fewer.
 
-    A best-first search: about 3 ℓ heap operations for each mode.
+    The best-first search takes about 3 ℓ heap operations per mode.
 
     Args:
         variances: γ, positive and in decreasing order.
         levels: c_ℓ, at least 0, from degree 0 on.
+        count: Number of modes.
 
     Raises `UserError` for other values.
     """
@@ -96,7 +98,7 @@ def hermite_modes(variances: Float64[np.ndarray, " d"], levels: Sequence[float],
         cost, mode = heapq.heappop(waiting)
         values.append(math.exp(-cost))
         found.append(mode)
-        for place, index in enumerate(mode):  # ascending indices: each mode is reached in this order alone
+        for place, index in enumerate(mode):  # ascending indices, so that each mode is reached in one order only
             if index < (mode[place + 1] if place + 1 < len(mode) else last):
                 following = (*mode[:place], index + 1, *mode[place + 1 :])
                 if following not in seen:
@@ -108,11 +110,11 @@ def hermite_modes(variances: Float64[np.ndarray, " d"], levels: Sequence[float],
 def hermite_features(
     scores: Float64[np.ndarray, "n d"], components: Sequence[tuple[int, ...]]
 ) -> Float64[np.ndarray, "n m"]:  # fmt: skip
-    """Return the products of normalised Hermite polynomials at rows: of mean square 1 and orthogonal for Gaussian rows.
+    """Return products of normalised Hermite polynomials at rows; for Gaussian rows they are orthonormal.
 
     Args:
-        scores: Principal components over their standard deviations.
-        components: As `HermiteModes` has them.
+        scores: Principal components divided by their standard deviations.
+        components: Components of the modes, see `HermiteModes`.
     """
     found, polynomials = np.ones((len(scores), len(components))), {}
     for column, mode in zip(found.T, components, strict=True):
@@ -130,11 +132,13 @@ def hermite_target(
 ) -> HermiteTarget:  # fmt: skip
     """Estimate the target's mean squares in modes from rows, by orthogonalising the features in the order of the modes.
 
-    Rows that are not quite Gaussian have polynomials that are not quite orthogonal: what a mode shares with those
-    before it counts for these. Costs 2 n m² operations and n m numbers of memory.
+    The polynomials of rows that are not exactly Gaussian are not exactly orthogonal; the part that a mode shares with
+    earlier modes is assigned to these. Costs 2 n m² operations and n m numbers of memory.
 
     Args:
-        scores, components: As `hermite_features` takes them; at most n/2 modes.
+        scores: Principal components divided by their standard deviations.
+        targets: Targets of the rows (n, k).
+        components: Components of at most n/2 modes, see `HermiteModes`.
     """
     rows, modes = len(scores), len(components)
     if not 1 <= modes <= rows // 2:
@@ -143,9 +147,9 @@ def hermite_target(
                                       check_finite=False)  # fmt: skip
     lengths = np.abs(np.diagonal(triangle))
     squares = np.square(basis.T @ targets)
-    squares[lengths < 1e-8 * lengths.max()] = 0  # features that the ones before span
+    squares[lengths < 1e-8 * lengths.max()] = 0  # features that are combinations of earlier ones
     whole = np.square(targets).sum(axis=0)
     left = np.maximum(whole - squares.sum(axis=0), 0)
-    floor = left / max(rows - modes, 1)  # what rows outside the modes put into each of them by chance
+    floor = left / max(rows - modes, 1)  # mean square that the rest of the target adds to each mode by chance
     powers = (squares - floor) / rows
     return HermiteTarget(powers, np.maximum(whole / rows - powers.sum(axis=0), 0))

@@ -1,4 +1,4 @@
-"""Power laws y = c x^(-b) by weighted least squares of log y on log x, with the uncertainty of the exponent."""
+"""Power laws y = c x^(-b), fitted by weighted least squares of log y on log x, with the exponent's standard error."""
 
 from typing import NamedTuple
 
@@ -13,12 +13,13 @@ class PowerLaw(NamedTuple):
     """A fitted y = c x^(-b).
 
     Attributes:
-        exponent: b; above 0 where y falls.
+        exponent: b; above 0 if y decreases.
         error: Standard error of b.
         factor: c.
-        chi: Root of the weighted mean square residual over the degrees of freedom. Above 1 the points are farther from
-            a power law than their own errors explain, and `error` is enlarged by it; nan for points without errors.
-        points: How many points were fitted.
+        chi: Root of the weighted mean square residual over the degrees of freedom. If it is above 1, the points are
+            farther from a power law than their errors explain, and `error` is multiplied by it; NaN for points without
+            errors.
+        points: Number of points that were fitted.
     """
 
     exponent: float
@@ -38,11 +39,12 @@ def fit_power_law(
     """Fit a power law to points.
 
     Args:
-        x, y: Positive, three points at least.
-        errors: Standard error of each y, positive; None: all points count alike in log y, and their scatter about the
-            line gives the uncertainty.
+        x: Positive numbers, at least three.
+        y: Positive numbers, one for each x.
+        errors: Standard error of each y, positive; None: all points have the same weight in log y, and their scatter
+            about the line gives the standard error.
 
-    Raises `UserError` for fewer points and for numbers that are not positive.
+    Raises `UserError` if there are fewer points or a number is not positive.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     relative = None if errors is None else np.asarray(errors, np.float64) / y
@@ -55,7 +57,7 @@ def fit_power_law(
     def line(log_x: np.ndarray, log_factor: float, exponent: float) -> np.ndarray:
         return log_factor - exponent * log_x
 
-    centre = float(np.log(x).mean())  # so that exponent and factor are estimated apart
+    centre = float(np.log(x).mean())  # centring nearly decorrelates the estimates of exponent and factor
     log_x, log_y = np.log(x) - centre, np.log(y)
     found, covariance = curve_fit(line, log_x, log_y, p0=(log_y.mean(), 0.0), sigma=relative,
                                   absolute_sigma=relative is not None)  # fmt: skip

@@ -1,11 +1,11 @@
 """The error of ridge regression on N random features: asymptotics on the sphere, and from the spectrum of any kernel.
 
 `sphere_error` is the theorem of Mei and Montanari (arXiv 1908.05355, theorem 2) for rows on the sphere, neurons on the
-sphere and a target that is linear but for noise, as d, n and N grow in proportion. It has the double descent: the
-error of small ridges peaks at N = n.
+sphere and a target that is linear plus noise, as d, n and N grow in proportion. It shows the double descent: the error
+of small ridges peaks at N = n.
 
 `feature_error` is the random-features eigenframework (Simon, Karkada, Ghosh and Belkin, ICLR 2024, section 3), which
-takes the eigenvalues of the kernel at infinite width and the coefficients of any target. Where both apply they agree.
+uses the eigenvalues of the kernel at infinite width and the coefficients of any target. Where both apply they agree.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from linearized.base.shapes import Float64
 
 
 class ActivationMoments(NamedTuple):
-    """ActivationMoments of an activation σ(u) for u ~ N(0, 1).
+    """Moments of an activation σ(u) for u ~ N(0, 1).
 
     Attributes:
         mean: E σ(u).
@@ -40,18 +40,19 @@ def sphere_error(
 ) -> float:  # fmt: skip
     """Return the limit of the test error of random-features ridge regression on the sphere.
 
-    Rows x are uniform on the sphere of radius √d, features σ(θ·x/√d) have θ uniform on it too, and the readout a
-    minimises (1/n)‖y - Φa‖² + (N/d) λ‖a‖².
+    Rows x are uniform on the sphere of radius √d, features σ(θ·x/√d) have θ uniform on the same sphere, and the readout
+    a minimises (1/n)‖y - Φa‖² + (N/d) λ‖a‖².
 
     Args:
         features: ψ₁ = N/d.
         rows: ψ₂ = n/d.
         ridge: λ, above 0; the ridgeless case is its limit, which 1e-8 reaches to four digits away from N = n.
         linear: F₁², the mean square of the target's linear part.
-        noise: τ², the variance of noise of the labels, which the error does not contain.
-        nonlinear: F⋆², the mean square of the target's nonlinear part, which nothing learns in this limit.
+        noise: τ², the variance of the label noise, which the error does not include.
+        nonlinear: F⋆², the mean square of the target's nonlinear part, which is not learned in this limit.
+        activation: Moments of σ.
 
-    Raises `UserError` for values that are not positive.
+    Raises `UserError` if a value is not positive.
     """
     if not (features > 0 and rows > 0 and ridge > 0 and min(linear, noise, nonlinear) >= 0):
         raise UserError(
@@ -77,9 +78,9 @@ def sphere_error(
 def _chi(zeta: float, one: float, two: float, ridge: float) -> float:
     """Return χ = ν₁ν₂ at i√(ψ₁ψ₂λ), where both ν are imaginary and solve the paper's fixed-point equations.
 
-    With ν₁ = i a and ν₂ = i b, a, b > 0, the equations are a (s + b + ζ²b/(1 + ζ²ab)) = ψ₁ and b (s + a + ζ²a/(1 +
-    ζ²ab)) = ψ₂ for s = √(ψ₁ψ₂λ). With p = ab both say s a = ψ₁ - p - ζ²p/(1 + ζ²p) and the same for b, so that
-    p is the root below min(ψ₁, ψ₂) of (s a)(s b) = s² p.
+    With ν₁ = i a and ν₂ = i b, a, b > 0, the equations are a (s + b + ζ²b/(1 + ζ²ab)) = ψ₁ and
+    b (s + a + ζ²a/(1 + ζ²ab)) = ψ₂ for s = √(ψ₁ψ₂λ). With p = ab the first gives s a = ψ₁ - p - ζ²p/(1 + ζ²p), and the
+    second the same for b with ψ₂, so that p is the root below min(ψ₁, ψ₂) of (s a)(s b) = s² p.
     """
     square = one * two * ridge
 
@@ -88,7 +89,7 @@ def _chi(zeta: float, one: float, two: float, ridge: float) -> float:
         return (one - taken) * (two - taken) - square * p
 
     low, high = 0.0, min(one, two)
-    for _ in range(200):  # the largest p at which both factors are positive
+    for _ in range(200):  # bisect for the largest p at which both factors are positive
         middle = (low + high) / 2
         low, high = (middle, high) if middle + zeta * middle / (1 + zeta * middle) < min(one, two) else (low, middle)
     return -float(brentq(excess, 0.0, high, xtol=1e-300, rtol=1e-15))
@@ -102,14 +103,18 @@ def feature_error(
 
     Args:
         eigenvalues: λ of the kernel k(x, z) = E φ(x)φ(z) at infinite width.
-        coefficients: v, of each output's target in the orthonormal eigenfunctions.
-        n: Train rows.
+        coefficients: v, the coefficients of each output's target in the orthonormal eigenfunctions.
+        n: Number of train rows.
         features: N; the kernel of the fit is the mean of φ(x)φ(z) over the N features.
         ridge: ρ of (K + ρI)α = y for that kernel.
-        noise: Variance of noise of the labels, part of the error.
-        tail: Sum of further eigenvalues, infinitely many and infinitely small ones, in which the target has no part.
+        noise: Variance of the label noise, part of the error.
+        tail: Sum of further eigenvalues, infinitely many and infinitely small, whose modes are not part of the target.
 
-    Returns: (k,). Raises `UserError` for a ridge or counts that are not positive.
+    Returns:
+        The errors (k,).
+
+    Raises:
+        UserError: If the ridge or a count is not positive.
     """
     if not (n > 0 and features > 0 and ridge > 0):
         raise UserError(f"Predictions need rows, features and a ridge above 0. Received: {n}, {features}, {ridge}.")

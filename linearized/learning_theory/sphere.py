@@ -6,8 +6,8 @@ the eigenvalue λ_ℓ = E[f(t) P_ℓ(t)], where t is a coordinate of a uniform p
 Gauss-Legendre sum over the angle, in which kernels of ReLU networks are smooth up to the ends, so that it converges
 fast where a sum over t does not.
 
-The formulas hold for a dimension that is no whole number too. Inputs of covariance Σ resemble those on a sphere of the
-effective dimension (tr Σ)²/tr Σ² for what a kernel learns degree by degree.
+The formulas also hold for dimensions that are not integers. For what a kernel learns degree by degree, inputs of
+covariance Σ behave like those on a sphere of the effective dimension (tr Σ)²/tr Σ².
 """
 
 import functools
@@ -20,8 +20,8 @@ from scipy.special import gammaln, roots_legendre
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float64
 
-NODES = 800  # angles of the sum
-HIGHEST = 200  # degree
+NODES = 800  # number of angles in the sum
+HIGHEST = 200  # largest degree
 
 Profile = Callable[[np.ndarray], np.ndarray]
 
@@ -30,15 +30,15 @@ class SphereSpectrum(NamedTuple):
     """The spectrum of a kernel on the sphere by degree 0, 1, ..., L.
 
     Attributes:
-        eigenvalues: λ_ℓ, each once. For a kernel that is none, some are below 0.
-        multiplicities: How many independent harmonics have that degree, as floats.
+        eigenvalues: λ_ℓ, each once. Some are negative if the function is not a positive semi-definite kernel.
+        multiplicities: Number of independent harmonics of each degree, as floats.
     """
 
     eigenvalues: np.ndarray
     multiplicities: np.ndarray
 
     def shares(self) -> np.ndarray:
-        """Return the share of each degree in f(1), the trace of the kernel; the rest is that of higher degrees."""
+        """Return the share of each degree in f(1), the trace of the kernel; higher degrees have the rest."""
         return self.eigenvalues * self.multiplicities
 
 
@@ -47,13 +47,14 @@ def sphere_spectrum(profile: Profile, dim: float, degrees: int) -> SphereSpectru
 
     Args:
         profile: f, from cosines (m,) to values (m,).
-        dim: d of the space around the sphere, above 2.
+        dim: Dimension d of the space that contains the sphere, above 2.
+        degrees: Highest degree.
 
     Raises `UserError` for values out of range.
     """
     if not 2 < dim < np.inf or not 0 <= degrees <= HIGHEST:
         raise UserError(f"Spectra need a dimension above 2 and degrees of 0 to {HIGHEST}. Received: {dim}, {degrees}.")
-    reach = min(np.pi / 2, (10 + 2 * np.sqrt(2 * degrees)) / np.sqrt(dim))  # beyond it the density is rounding
+    reach = min(np.pi / 2, (10 + 2 * np.sqrt(2 * degrees)) / np.sqrt(dim))  # the density outside is negligible
     nodes, weights = _legendre()
     angles = np.pi / 2 + reach * nodes
     density = reach * weights * np.exp((dim - 2) * np.log(np.sin(angles)))
@@ -73,17 +74,18 @@ def _legendre() -> tuple[np.ndarray, np.ndarray]:
 
 
 def multiplicities(dim: float, degrees: int) -> Float64[np.ndarray, " degrees"]:
-    """Return how many spherical harmonics of the degrees 0 to `degrees` there are in `dim` dimensions."""
+    """Return the number of spherical harmonics of each degree from 0 to `degrees` in `dim` dimensions."""
     degree = np.arange(1, degrees + 1)
     log_count = gammaln(degree + dim - 2) - gammaln(degree + 1) - gammaln(dim - 1) + np.log(2 * degree + dim - 2)
     return np.concatenate([[1.0], np.exp(log_count)])
 
 
 def effective_dimension(variances: Float64[np.ndarray, " d"], rows: int = 0) -> float:
-    """Return (tr Σ)²/tr Σ² from the eigenvalues of the covariance Σ; d where all are equal.
+    """Return (tr Σ)²/tr Σ² from the eigenvalues of the covariance Σ; d if all are equal.
 
     Args:
-        rows: How many rows Σ is the covariance of, by which tr Σ² is too large by (tr Σ)²/n; 0: Σ is exact.
+        variances: Eigenvalues of Σ.
+        rows: Number of rows from which Σ was estimated, to correct the bias (tr Σ)²/n of tr Σ²; 0: Σ is exact.
     """
     if not len(variances) or (variances < 0).any() or not variances.sum() > 0:
         raise UserError("An effective dimension needs variances of at least 0, some of them above.")

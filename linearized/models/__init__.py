@@ -1,8 +1,8 @@
 """Keras networks by name. A model is a module with `DECLARED` (see `declaration`) and `build(config, dataset, ridge)`.
 
 `build` takes any object with the settings that the model declares to read, a `linearized.data.dataset.Dataset` and λ,
-the strength of the model's own penalty, and returns a keras.Model. Modules import Keras in functions alone, so that
-their declarations are read without it.
+the strength of the model's own penalty, and returns a keras.Model. Modules import Keras only inside functions, so that
+their declarations can be read without it.
 """
 
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ LINEARIZED_FILE = "linearized.models.linearized_file"
 
 
 class _Models(ModelFiles):
-    """The table; `path.keras` is a model file of the user's own."""
+    """Registry of the models, in which `path.keras` is a model file of the user's."""
 
     def entry(self, name: str) -> str:
-        """As `Registry`."""
+        """Return the entry of a name; all model files share one entry."""
         return FILE_ENTRY if self.is_file(name) else name
 
     def load(self, name: str) -> Any:
-        """As `Registry`."""
+        """Return the module of a name, which for a model file is `keras_file`."""
         return loaded(KERAS_FILE) if self.is_file(name) else super().load(name)
 
 
@@ -44,23 +44,23 @@ MODELS = _Models(
     },
     aliases={"FullyConnected": "NN", "rf": "RF", "2layerNTK": "NT", "Myrtle": "CNN"},
 )
-NETWORK = "NN"  # trained by an estimator that is not asked for another model
+NETWORK = "NN"  # default model of an estimator
 
 
 def declaration(name: str) -> Declaration:
-    """Return what the module of a model declares of it; no framework is imported."""
+    """Return the declaration of a model's module; no framework is imported."""
     return MODELS.load(name).DECLARED
 
 
 def module_of(config: Any) -> Any:
-    """Return the module of the model that settings choose: model and, for a model file, whether to linearize it."""
+    """Return the module of the model that settings choose by `model` and, for a model file, `linearize`."""
     if MODELS.is_file(config.model) and config.linearize:
         return loaded(LINEARIZED_FILE)
     return MODELS.load(config.model)
 
 
 def declared(config: Any) -> Declaration:
-    """Return what the module of the model that settings choose declares of it, see `module_of`."""
+    """Return the declaration of the model that settings choose, see `module_of`."""
     return module_of(config).DECLARED
 
 
@@ -76,7 +76,7 @@ def setting_groups() -> tuple[type[Settings], ...]:
 
 
 def declared_reads() -> dict[str, Mapping[str, When]]:
-    """Return the settings that each model reads; those of model files, linearized or not, under `FILE_ENTRY`."""
+    """Return the settings that each model reads; those of all model files are under `FILE_ENTRY`."""
     linearized = {name: condition & when(linearize=True) for name, condition in loaded(LINEARIZED_FILE).READS.items()}
     of_files = {**loaded(KERAS_FILE).DECLARED.reads, **linearized}
     return {**{name: declaration(name).reads for name in MODELS}, FILE_ENTRY: of_files}

@@ -1,4 +1,4 @@
-"""Loads Keras and its backend without their start-up chatter, and says in one line what will compute."""
+"""Import of Keras and its backend without their start-up output; one log line names the versions and devices."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from linearized.base.extras import warn_of_unused_gpu
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Holds back what C++ writes to file descriptor 2; shows it after all if the block fails."""
+    """Hold back what C++ code writes to file descriptor 2; write it if the block fails."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         saved = os.dup(2)
@@ -30,12 +30,12 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def load_backend() -> str:
-    """Imports Keras on the backend of $KERAS_BACKEND (TensorFlow unless set) and returns the backend's name."""
+    """Import Keras on the backend of $KERAS_BACKEND (default: TensorFlow) and return the backend's name."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _quiet_stderr():
         import keras
 
-        keras.ops.convert_to_numpy(keras.ops.zeros(1))  # the first operation looks for devices, aloud
+        keras.ops.convert_to_numpy(keras.ops.zeros(1))  # the first operation searches for devices and prints messages
         devices = keras.distribution.list_devices()
     logging.info("Keras %s on %s, devices: %s", keras.__version__, keras.backend.backend(), ", ".join(devices))
     warn_of_unused_gpu(keras.backend.backend(), devices)

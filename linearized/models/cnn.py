@@ -1,6 +1,6 @@
 """CNN: the Myrtle networks of 5, 7 and 10 layers, 3x3 convolutions and average pools (arXiv 2003.02237, 2006.13409).
 
-Penalty: λ Σ‖kernel‖² over the convolutions; none on biases and readout. Other parametrizations than the published one
+Penalty: λ Σ‖kernel‖² over the convolutions; none on biases and readout. Parametrizations other than the published one
 have no biases and the penalty Σ(λ/r_l)‖kernel_l‖², see `linearized.models.parametrization`.
 """
 
@@ -30,12 +30,12 @@ def check_depth(config: Any) -> None:
 
 
 def one_convolution(config: Any, _dim: int, _outputs: int) -> int:
-    """Return the weights of one convolution of the first stage, of which every convolutional model has two."""
+    """Return the number of weights of one first-stage convolution; every convolutional model has two."""
     return 9 * config.num_units**2
 
 
 def convolved(config: Any, _dim: int, _outputs: int) -> int:
-    """Return the multiplications of a Myrtle network's convolutions on one image, the first one's not counted."""
+    """Return the multiplications of a Myrtle network's convolutions on one image, except the first convolution."""
     height, width, _ = config.described().image_shape
     counts = list(GROUPS[config.depth])
     counts[0] -= 1
@@ -58,14 +58,15 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """An uncompiled model from flat rows (n, d) to outputs (n, k).
+    """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
-    Pools are padded at the edge where a size is odd, so that images of any size pass the five of them; on 32x32 they
-    are the published ones.
+    Pools are padded at the edge where a size is odd, so that images of any size pass the five of them; on 32x32 images
+    they equal the published ones.
 
     Args:
         config: num_units (channels of every convolution), depth (5, 7 or 10, counting the readout), seed,
             parametrization, output_scale.
+        dataset: Dataset that gives the image shape and the number of outputs.
         ridge: λ of the penalty above.
 
     Raises `UserError` if the rows are not images, or for another depth.

@@ -1,4 +1,4 @@
-"""What the models share: penalty, check of settings, input and readout of images, building, reading a saved one."""
+"""Helpers that the models share: penalty, input and readout of images, building, and loading of saved models."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-import linearized.layers  # noqa: F401 - registers the layers, so that `load` knows them
+import linearized.layers  # noqa: F401 - registers the layers, so that `load` finds them
 from linearized.base import seals
 from linearized.base.errors import UserError
 from linearized.base.reading import parsing, read_bytes
@@ -20,14 +20,20 @@ from linearized.models.saved_model import custom_classes
 
 
 def penalty(strength: float) -> keras.regularizers.Regularizer | None:
-    """strength·‖w‖², which is 2·strength·½‖w‖²; None for 0, so that an unpenalised model has no losses."""
+    """Return the penalty strength·‖w‖², which is 2·strength·½‖w‖².
+
+    It is None for 0, so that an unpenalised model has no losses. Raises `UserError` for a negative strength.
+    """
     if strength < 0:
         raise UserError(f"A ridge must not be negative. Received: {strength}.")
     return keras.regularizers.L2(float(strength)) if strength else None
 
 
 def image_input(dataset: Dataset, model: str) -> tuple[Any, Any]:
-    """Rows (n, d), and the images (n, height, width, channels) that they flatten; `UserError` if they are none."""
+    """Return the input of rows (n, d), and the images (n, height, width, channels) that they flatten.
+
+    Raises `UserError` if the rows are not images.
+    """
     if dataset.image_shape is None:
         raise UserError(
             f"{model} needs images, and the rows of {dataset.name} are none. Use {', '.join(without_images())}."
@@ -37,18 +43,21 @@ def image_input(dataset: Dataset, model: str) -> tuple[Any, Any]:
 
 
 def batch_norm(name: str, scale: str = "ones") -> SettledBatchNorm:
-    """Over channels, with scales that start at zeros or ones."""
+    """Return batch normalisation over channels, whose scales start at zeros or ones."""
     return SettledBatchNorm(gamma_initializer=scale, name=name)
 
 
 def readout(dataset: Dataset, features: int, seed: int) -> keras.layers.Dense:
-    """The last layer, of weights N(0, 1/features); in float32 whatever the rest computes in."""
+    """Return the last layer, with weights N(0, 1/features); it computes in float32 whatever the policy is."""
     start = SeededNormal(1 / np.sqrt(features), (seed, 0))
     return keras.layers.Dense(dataset.num_outputs, kernel_initializer=start, dtype="float32", name="readout")
 
 
 def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
-    """The model of `config.model`; with `config.mixed_precision` it computes in bfloat16 and keeps float32 weights."""
+    """Return the model that the settings choose.
+
+    With `config.mixed_precision` it computes in bfloat16 and keeps float32 weights.
+    """
     module, before = module_of(config), keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if config.mixed_precision else "float32")
     try:
@@ -59,18 +68,18 @@ def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
 
 @dataclasses.dataclass(frozen=True)
 class BuiltModel:
-    """A fitted Keras model in the form of `linearized.models.keras_export.ExportedModel`."""
+    """A fitted Keras model with the interface of `linearized.models.keras_export.ExportedModel`."""
 
     model: keras.Model
 
     @property
     def trained_parameters(self) -> int:
-        """How many numbers are trained."""
+        """Number of trained parameters."""
         return sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers the weights have, fixed ones too."""
+        """Number of parameters, fixed ones included."""
         return int(self.model.count_params())
 
     def save(self, path: Path) -> None:
@@ -81,8 +90,8 @@ class BuiltModel:
 def operations(model: keras.Model) -> float:
     """Return a lower bound of the operations of one row in an epoch of training, from the sizes of the weights.
 
-    Each weight of two or more axes is multiplied and added once at least; once more for its derivative, if it is
-    trained. Embeddings, of which a row looks up a few, are not counted.
+    Each weight with two or more axes is multiplied and added at least once, and once more for its derivative if it is
+    trained. Embeddings are not counted, because a row looks up only a few of their entries.
     """
     used = [weight for weight in model.weights if len(weight.shape) > 1 and "embedding" not in weight.path.lower()]
     return float(sum(math.prod(weight.shape) * (4 if weight.trainable else 2) for weight in used))
@@ -91,7 +100,7 @@ def operations(model: keras.Model) -> float:
 def load(path: Path | str) -> keras.Model:
     """Return a saved `.keras` model, ready to predict (not compiled).
 
-    The seal of a model that this suite saved is compared first. A model that Keras saved by itself has none.
+    The seal of a model that this package saved is compared first. A model that Keras saved by itself has none.
 
     Raises `Absent` for a missing file and `Unreadable` for one that is damaged or that Keras cannot load.
     """

@@ -1,7 +1,7 @@
-"""What a model module declares of itself, without importing a framework: `DECLARED = Declaration(...)`.
+"""Declaration of a model module, `DECLARED = Declaration(...)`, which is read without importing a framework.
 
-`train.py` reads the declarations of all models for its flags, its refusals and the name of a run, so that a new model
-is one module and one line of `MODELS`.
+`train.py` reads the declarations of all models for its flags, its checks and the name of a run, so that a new model
+needs only one module and one line of `MODELS`.
 """
 
 import dataclasses
@@ -35,36 +35,36 @@ class Declaration:
     """Properties of a model that settings are checked against.
 
     Attributes:
-        reads: The settings that `build` reads, see `linearized.settings.reads`.
+        reads: Settings that `build` reads, see `linearized.settings.reads`.
         groups: Classes of further flags, which become flags of `train.py`.
-        linear: Whether the outputs are linear in everything that is trained. Such a module also has `problem(config,
-            dataset, memory)`, the least-squares problem, and `get_parameters` and `set_parameters`; with
-            `exported(config, dataset, ridge, parameters)`, the solved model as `linearized.models.keras_export` saves
-            it, its least-squares fit needs no framework.
-        formed: Returns whether the least-squares problem forms its Gram matrix for so many outputs, as
-            `--solver=band` needs.
-        units: `--num_units` where it is not given; 0: the model has no such setting.
+        linear: Whether the outputs are linear in all trained parameters. Such a module also has `problem(config,
+            dataset, memory)`, which returns the least-squares problem, and `get_parameters` and `set_parameters`. If it
+            has `exported(config, dataset, ridge, parameters)`, which returns the solved model as
+            `linearized.models.keras_export` saves it, its least-squares fit needs no framework.
+        formed: Function that returns whether the least-squares problem forms its Gram matrix for a number of outputs,
+            as `--solver=band` needs.
+        units: Default of `--num_units`; 0: the model has no such setting.
         images: Whether rows must be images.
-        optimizer: What `--solver=auto` takes where the model is not solved by least squares.
-        momentum: Published rule of momentum SGD: classical or nesterov.
-        ridges: The grid of λ: "dense", "convolutional", "features" or "tangents" for a published one (see
+        optimizer: Optimizer of `--solver=auto` where the model is not solved by least squares.
+        momentum: Published variant of momentum SGD: classical or nesterov.
+        ridges: Grid of λ: "dense", "convolutional", "features" or "tangents" for a published one (see
             `linearized.experiments.grids.grid`), or the values themselves.
-        batches: The batch sizes: "dense", "convolutional" or "linear" for published ones (see
-            `linearized.solvers.training.schedule.batch_sizes`), or the two sizes, while warming up and after it.
-        schedule: Returns what `--schedule=published` means for the settings, a schedule of
+        batches: Batch sizes: "dense", "convolutional" or "linear" for published ones (see
+            `linearized.solvers.training.schedule.batch_sizes`), or the two sizes during and after warm-up.
+        schedule: Function from settings to the meaning of `--schedule=published`, a schedule of
             `linearized.solvers.training.recipe.Recipe`.
-        layout: The values that published weights need of settings, by the name of the setting.
-        hidden_layers: Returns the number of layers with a nonlinearity from the settings; None: it is not known.
-        parameters: Returns a lower bound of the numbers that are trained, from settings, length of a row and number of
-            outputs; it guards the machine's memory.
-        multiplications: Returns a lower bound of the multiplications that one row's outputs take, from the same values;
-            None: `parameters` is one.
-        budget: Flags of training, such as the learning rate, with which `linearized compare` trains the model in place
-            of those that it has for all networks.
-        infinite: Returns the flags of the tangent kernel at infinite width (`linearized.settings.gram_settings`) from
-            the settings; None: it is not known.
-        check: Raises `UserError` for settings that the model cannot have together.
-        complete: Returns settings of the model's own that follow from others, by name.
+        layout: Values of settings that published weights need, by the name of the setting.
+        hidden_layers: Function from settings to the number of layers with a nonlinearity; None: not known.
+        parameters: Function from settings, length of a row and number of outputs to a lower bound of the number of
+            trained parameters, which is checked against the machine's memory.
+        multiplications: Function of the same arguments to a lower bound of the multiplications for one row's outputs;
+            None: `parameters` is the bound.
+        budget: Flags of training, such as the learning rate, that `linearized compare` uses for this model instead of
+            its defaults for all networks.
+        infinite: Function from settings to the flags of the tangent kernel at infinite width
+            (`linearized.settings.gram_settings`); None: not known.
+        check: Function that raises `UserError` for settings that the model cannot combine.
+        complete: Function that returns settings of the model that follow from others, by name.
     """
 
     reads: Mapping[str, When]

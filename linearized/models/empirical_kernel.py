@@ -1,8 +1,8 @@
 """EMPIRICAL: the kernel of a saved Keras model at the weights of its file, `--model=path.keras`.
 
-`--kind=ntk` is its empirical NTK (`linearized.empirical_ntk`), `--kind=nngp` the kernel of the outputs of a layer
+`--kind=ntk` is its empirical NTK (`linearized.empirical_ntk`), `--kind=nngp` the kernel of a layer's outputs
 (`linearized.conjugate_kernel`). Layers are in inference mode. Derivatives and features are in float32; with
-`--dtype=float64` the sums of their products are in float64, so that rounding leaves no negative eigenvalues.
+`--dtype=float64` the sums of their products are in float64, so that rounding causes no negative eigenvalues.
 """
 
 import functools
@@ -32,16 +32,16 @@ READS = (
     | reads("ntk_outputs", "variables", when=when(kind="ntk"))
     | reads("layer", when=when(kind="nngp"))
 )
-TRACE_GRID = True  # nothing is published of its ridges
-PRECISION = "float32"  # of derivatives and features, whatever the type of the entries is
+TRACE_GRID = True  # no grid of ridges is published
+PRECISION = "float32"  # data type of derivatives and features, whatever that of the entries is
 OUTPUTS = ("trace", "sum")
-CHUNK_BYTES = 2**28  # of the contributions of rows that are made together
-TILE = 512  # rows of a band where the contributions of all train rows fit in memory
-TILES = (64, 4096)  # fewest and most rows of a band where they do not
+CHUNK_BYTES = 2**28  # largest size of the contributions of a chunk of rows
+TILE = 512  # rows of a band if the contributions of all train rows fit in memory
+TILES = (64, 4096)  # smallest and largest number of rows of a band if they do not
 
 
 def check(settings: KernelSettings) -> None:
-    """Raise `UserError`, without a framework, for a file that is no model and for texts that cannot be read."""
+    """Raise `UserError`, without a framework, for a file that is not a model and for invalid texts of settings."""
     if not settings.model:
         raise UserError("EMPIRICAL needs a saved Keras model, such as --model=model.keras.")
     _stated_shape(settings.model)
@@ -52,12 +52,12 @@ def check(settings: KernelSettings) -> None:
 
 
 def check_rows(settings: RowSettings, image_shape: tuple[int, int, int] | None) -> None:
-    """Raise `UserError`, without a framework, for a model that states inputs of another shape than the rows."""
+    """Raise `UserError`, without a framework, if the model states an input shape other than that of the rows."""
     row_shape(settings.model, _stated_shape(settings.model), settings.dim(), image_shape, settings.data_name())
 
 
 def _stated_shape(path: str) -> tuple[int | None, ...] | None:
-    """Return the shape of the model's input as its file states it. Raises as `input_shape`."""
+    """Return the shape of the model's input as its file states it. Raises as `input_shape` does."""
     return _shape_of_content(path, file_digest(path, "a saved model", ADVICE))
 
 
@@ -68,7 +68,7 @@ def _shape_of_content(path: str, _digest: str) -> tuple[int | None, ...] | None:
 
 
 def _outputs(text: str) -> str | int:
-    """Return the `outputs` of `linearized.empirical_ntk`. Raise `UserError` for what gives no number per pair."""
+    """Return `outputs` for `linearized.empirical_ntk`. Raise `UserError` unless it gives one number per pair."""
     if text in OUTPUTS:
         return text
     if text.isascii() and text.isdigit() and len(text) < 10 and str(int(text)) == text:
@@ -79,20 +79,20 @@ def _outputs(text: str) -> str | int:
 
 
 class EmpiricalKernel(Kernel):
-    """Θ(x, z) or φ(x)·φ(z) of a Keras model, from contributions of the rows that are kept as far as memory allows.
+    """Kernel Θ(x, z) or φ(x)·φ(z) of a Keras model, from contributions of rows that are cached as far as memory allows.
 
     Args:
-        path: Of the model, for errors.
-        model: Of one input and one output.
+        path: Path of the model, used in error messages.
+        model: Keras model with one input and one output.
         image_shape: (height, width, channels) if the rows are images.
         kind: "ntk" or "nngp".
-        outputs: Of "ntk": "trace", "sum" or an index.
-        variables: Of "ntk": a text as `linearized.tangents.variable_sets` reads it; "": all that are trainable.
-        layer: Of "nngp": the layer whose outputs are φ; "": what enters the last layer that has weights.
-        dtype: Of the sums of products and of the entries.
+        outputs: For "ntk": "trace", "sum" or the index of an output.
+        variables: For "ntk": a text as `linearized.tangents.variable_sets` reads it; "": all trainable variables.
+        layer: For "nngp": the layer whose outputs are φ; "": φ is the input of the last layer that has weights.
+        dtype: Data type of the sums of products and of the entries.
 
-    One block is computed at a time, because taps change the model while they are in place; TensorFlow, JAX and BLAS
-    use threads of their own.
+    One block is computed at a time, because taps change the model while they are in place; TensorFlow, JAX and BLAS use
+    threads of their own.
     """
 
     tile = TILE
@@ -113,10 +113,10 @@ class EmpiricalKernel(Kernel):
         self._turn = threading.Lock()
 
     def on(self, train: np.ndarray) -> Self:
-        """See `Kernel`. Checks the model, as `prepare` does, and sets the tile.
+        """Check the model, as `prepare` does, set the tile and return the kernel; see `Kernel`.
 
-        Where the contributions of the train rows exceed the memory, they are made again for each band. Bands are then
-        as high as half of the memory allows.
+        If the contributions of the train rows exceed the memory, they are recomputed for each band. Bands are then as
+        high as half of the memory allows.
         """
         if len(train):
             budget = self._begun(self._rows(train[:1])).most_bytes
@@ -125,15 +125,16 @@ class EmpiricalKernel(Kernel):
         return self
 
     def prepare(self, x: np.ndarray) -> KeptRows:
-        """See `Kernel`. The first call checks the model; contributions are made by the blocks that need them.
+        """Return rows whose contributions are computed by the blocks that need them; see `Kernel`.
 
-        Raises `UserError` for rows that do not fit or are not finite, and for models as `linearized.empirical_ntk`.
+        The first call checks the model. Raises `UserError` for rows that do not fit or are not finite, and for models
+        as `linearized.empirical_ntk` does.
         """
         rows = self._rows(x)
         return self._begun(rows[:1]).run(rows)
 
     def block(self, one: KeptRows, two: KeptRows, *, same: bool = False) -> np.ndarray:
-        """See `Kernel`."""
+        """Return the kernel between prepared rows; see `Kernel`."""
         two = one if same else two
         entries = np.empty((len(one), len(two)), self.dtype)
         with self._turn:
@@ -152,7 +153,7 @@ class EmpiricalKernel(Kernel):
         return rows.reshape(len(rows), *shape)
 
     def _begun(self, probe: np.ndarray) -> ChunkStore:
-        """Return the store; at first check the model by a row, and choose how and how many rows are made at a time."""
+        """Return the chunk store; the first call checks the model by a row and chooses source and chunk size."""
         with self._turn:
             if self._store is None:
                 try:
@@ -183,7 +184,7 @@ class EmpiricalKernel(Kernel):
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> EmpiricalKernel:
-    """Load the model and return its kernel; images go in as images where the model takes such. See `Kernel`."""
+    """Load the model and return its kernel; rows become images if the model takes images. See `Kernel`."""
     from linearized.models.backend import load_backend
 
     load_backend()

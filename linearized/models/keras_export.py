@@ -1,7 +1,7 @@
-"""Writes a `.keras` file of a chain of layers without Keras: models that are solved by NumPy need no framework.
+"""Writer of `.keras` files for a chain of layers without Keras: models that NumPy solves need no framework.
 
-The format is that of Keras 3: a zip file of config.json (what `keras.Model.get_config` gives), metadata.json and
-model.weights.h5 (`layers/<class in snake case>/vars/<index>`). A test saves the same models by Keras and compares.
+The format is that of Keras 3: a zip file with config.json (the result of `keras.Model.get_config`), metadata.json and
+model.weights.h5 (`layers/<class in snake case>/vars/<index>`). A test saves the same models with Keras and compares.
 """
 
 import dataclasses
@@ -18,14 +18,16 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class ExportedLayer:
-    """One layer as its file holds it.
+    """One layer as its file stores it.
 
     Attributes:
-        module, class_name: Where Keras finds the class; classes of this suite are registered under "linearized".
-        name: Of the layer in the model.
-        config: What its `get_config` gives beside name, trainable and dtype.
+        module: Module in which Keras finds the class.
+        class_name: Name of the class; classes of this package are registered under "linearized".
+        name: Name of the layer in the model.
+        config: Entries of its `get_config` other than name, trainable and dtype.
         outputs: Length of its output rows.
-        trained, fixed: Its weights in the order in which the layer makes them, all trained ones first.
+        trained: Its trained weights, in the order in which the layer creates them, which is before the fixed ones.
+        fixed: Its fixed weights, in the same order.
     """
 
     module: str
@@ -38,13 +40,13 @@ class ExportedLayer:
 
     @property
     def registered_name(self) -> str | None:
-        """The name under which the class is registered; None for one of Keras' own."""
+        """The name under which the class is registered; None for a class of Keras."""
         return None if self.module.startswith("keras") else f"linearized>{self.class_name}"
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportedModel:
-    """A functional model of rows (n, dim), one layer after the other, whose weights are float32."""
+    """A functional model of rows (n, dim) that applies one layer after the other, with float32 weights."""
 
     name: str
     dim: int
@@ -52,17 +54,17 @@ class ExportedModel:
 
     @property
     def trained_parameters(self) -> int:
-        """How many numbers are trained."""
+        """Number of trained parameters."""
         return sum(weight.size for layer in self.layers for weight in layer.trained)
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers the weights have, fixed ones too."""
+        """Number of parameters, fixed ones included."""
         return self.trained_parameters + sum(weight.size for layer in self.layers for weight in layer.fixed)
 
     def save(self, path: Path) -> None:
-        """Write the file. Costs a copy of the weights in memory."""
-        import importlib.metadata  # these two are for runs, not for the declarations that `--help` reads
+        """Write the file. Needs memory for a copy of the weights."""
+        import importlib.metadata  # imported here, because declarations are also loaded for `--help`
         import zipfile
 
         metadata = {"keras_version": importlib.metadata.version("keras"),
@@ -98,7 +100,7 @@ class ExportedModel:
         with h5py.File(buffer, "w") as file:
             file.create_group("vars").attrs["name"] = self.name
             file.create_group("layers/input_layer/vars").attrs["name"] = "x"
-            for layer in self.layers:  # of different classes, which number no name
+            for layer in self.layers:  # layers have different classes, so that their names need no numbers
                 group = file.create_group(f"layers/{_snake_case(layer.class_name)}/vars")
                 group.attrs["name"] = layer.name
                 for index, weight in enumerate((*layer.trained, *layer.fixed)):
@@ -107,7 +109,7 @@ class ExportedModel:
 
 
 def penalty_config(strength: float) -> dict[str, Any] | None:
-    """Return the configuration of the penalty strength·‖w‖², None for 0: see `linearized.models.common.penalty`."""
+    """Return the configuration of the penalty strength·‖w‖², or None for 0; see `linearized.models.common.penalty`."""
     if not strength:
         return None
     return {"module": "keras.regularizers", "class_name": "L2", "config": {"l2": float(strength)},

@@ -1,7 +1,7 @@
-"""A Keras model of the user's own, `--model=path.keras`: trained further, or its architecture trained from new weights.
+"""Keras model files of the user's, `--model=path.keras`: trained further, or trained from new weights.
 
-Penalty: λ Σ‖W‖² over the trained weights of two and more axes for which the file has no regularizer; those that it has
-stay as they are. The rows go in as they are, or as images where the model takes images.
+Penalty: λ Σ‖W‖² over the trained weights with two or more axes for which the file has no regularizer; regularizers of
+the file are kept. The model takes the rows as they are, or as images if it takes images.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ PROBABILITIES = ("softmax", "sigmoid", "log_softmax", "Softmax")
 
 
 def check(config: Any) -> None:
-    """Raise `UserError`, before Keras is imported, for a file that is no model or takes other inputs than the rows."""
+    """Raise `UserError`, without Keras, for a file that is no model or has another input shape than the rows."""
     if config.mixed_precision:
         raise UserError(f"--mixed_precision changes nothing: {config.model} holds the precision of its layers. "
                         "Leave it out.")  # fmt: skip
@@ -41,11 +41,12 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from rows (n, d) to outputs (n, k).
 
     Args:
-        config: model (the path), init ("file": the weights of the file; "fresh": new ones), seed (of new weights whose
+        config: model (the path), init ("file": the weights of the file; "fresh": new ones), seed (for new weights whose
             initializers have no seed of their own).
+        dataset: Dataset that the inputs and outputs must fit.
         ridge: λ of the penalty above.
 
-    Raises `UserError` as `of_rows`.
+    Raises `UserError` as `of_rows` does.
     """
     from linearized.models.common import penalty
 
@@ -57,7 +58,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 def of_rows(config: Any, dataset: Dataset) -> "keras.Model":
-    """Return the model of the file for the rows of a dataset, with the weights that `config.init` asks for.
+    """Return the model of the file for the rows of a dataset, with the weights that `config.init` selects.
 
     Raises `UserError` for a file that Keras cannot load, and for inputs or outputs that do not fit the dataset.
     """
@@ -76,7 +77,7 @@ def of_rows(config: Any, dataset: Dataset) -> "keras.Model":
         inner = rows if taken == (dataset.dim,) else keras.layers.Reshape(taken, name="image")(rows)
         try:
             model = keras.Model(rows, model(inner), name=f"{model.name}_of_rows")
-        except Exception as error:  # a model of a class of the user's own may raise anything
+        except Exception as error:  # a model of a user's class may raise any exception
             raise UserError(f"{path} cannot take rows of {dataset.name}: {one_line(error)}") from error
     _check_outputs(model, path, dataset, config.loss)
     return model
@@ -88,7 +89,7 @@ def _fresh(model: "keras.Model", path: str) -> "keras.Model":
 
     try:
         return keras.models.clone_model(model)
-    except Exception as error:  # a model of a class of the user's own may raise anything
+    except Exception as error:  # a model of a user's class may raise any exception
         raise UserError(f"--init=fresh cannot build {path} again ({one_line(error)}). Use --init=file.") from error
 
 

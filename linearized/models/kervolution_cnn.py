@@ -1,7 +1,7 @@
-"""KERV_CNN: the Myrtle networks of `cnn` with kervolutions in the place of convolutions (CVPR 2019, arXiv 2003.02237).
+"""KERV_CNN: the Myrtle networks of `cnn` with kervolutions instead of convolutions (CVPR 2019, arXiv 2003.02237).
 
-Each kervolution is followed by batch normalisation, which brings the kernels' ranges together ((0, 1) of a Gaussian,
-cubes of a polynomial), and a relu. Penalty: λ Σ‖filters‖² over the kervolutions; none on the rest.
+Each kervolution is followed by batch normalisation, which makes the ranges of the kernels comparable ((0, 1) of a
+Gaussian, cubes of a polynomial), and a relu. Penalty: λ Σ‖filters‖² over the kervolutions; none on the rest.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,12 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """An uncompiled model from flat rows (n, d) to outputs (n, k).
+    """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
         config: num_units (channels of every kervolution), depth (5, 7 or 10, counting the readout), seed, and
             `linearized.settings.model_settings.KervolutionSettings`.
+        dataset: Dataset that gives the image shape and the number of outputs.
         ridge: λ of the penalty above.
 
     Raises `UserError` if the rows are not images, and for settings that the kernel does not have.

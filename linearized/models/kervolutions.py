@@ -1,4 +1,4 @@
-"""Kervolutions in the place of the convolutions of a network, made from the settings of `KervolutionSettings`."""
+"""Kervolutions that replace the convolutions of a network, built from the settings of `KervolutionSettings`."""
 
 from typing import Any
 
@@ -13,9 +13,10 @@ from linearized.models.common import penalty
 
 @keras.saving.register_keras_serializable("linearized")
 class SeededUniform(SeededNormal):
-    """Uniform entries of the standard deviation `stddev`, from the seeds of `SeededNormal`."""
+    """Initializer of uniform entries with the standard deviation `stddev`, from the seeds of `SeededNormal`."""
 
     def __call__(self, shape, dtype=None):
+        """Return the initial values of a weight of the given shape."""
         bound = np.sqrt(3) * self.stddev
         drawn = np.random.default_rng(self.seed).uniform(-bound, bound, tuple(shape)).astype(np.float32)
         return keras.ops.convert_to_tensor(drawn, dtype=dtype or "float32")
@@ -27,14 +28,20 @@ def kervolution(
 ) -> Kervolution2D:  # fmt: skip
     """Return a kervolution without bias, for a network that normalises its outputs.
 
-    Filters start as far apart as patches are where the kernel is a distance, else as He et al. have them; in the
-    published variant they start uniform within ±1/√P, P the length of a patch.
+    If the kernel is a distance, filters start as far apart as patches are; otherwise they start as He et al. propose.
+    In the published variant they start uniform within ±1/√P, where P is the length of a patch.
 
     Args:
         config: Settings of the kernel.
-        kernel: Its name; "linear" for a convolution, which ignores the settings of another kernel.
+        kernel: Name of the kernel; "linear" for a convolution, which ignores the settings of another kernel.
         ridge: λ of the penalty λ‖filters‖².
-        seed: Of the initial filters.
+        filters: Number of filters.
+        size: Height and width of a filter.
+        strides: Strides along both axes.
+        channels: Number of input channels.
+        seed: Seed of the initial filters.
+        name: Name of the layer.
+        padding: Padding as in Keras' convolutions.
 
     Raises `UserError` for settings that the kernel does not have.
     """

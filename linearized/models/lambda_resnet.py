@@ -1,14 +1,14 @@
 """LAMBDA_RESNET: residual networks with lambda layers for 3x3 convolutions, in all or some stages (Bello, ICLR 2021).
 
-| variant     | position embeddings                    | batch normalisation           | a block of stride 2    |
-| "corrected" | of differences of places               | of every channel              | strided queries        |
-| "published" | of pairs of places, n m k numbers each | the reproduction's, see below | pool 3x3 after it      |
+| variant     | position embeddings                         | batch normalisation           | a block of stride 2    |
+| "corrected" | of position differences                     | of every channel              | strided queries        |
+| "published" | of pairs of positions, n m k numbers each   | the reproduction's, see below | pool 3x3 after it      |
 
-Embeddings are stored once for all layers of the same image size. "published" is the reproduction on CIFAR-10, of
-12,898,830 trained parameters with 50 layers (n = m = 64, 16, 4, 1 pixels); it normalises values over places, and its
-average pools, 3x3 with padding 1, count the zeros of the padding. Its slips are not repeated: a reshape that mixes
-channels and pixels, and running statistics of momentum 0.9999. "unpermuted" is "published" with that reshape, for
-weights that were trained so.
+Embeddings are stored once for all layers of the same image size. "published" is the reproduction on CIFAR-10, with
+12,898,830 trained parameters for 50 layers (n = m = 64, 16, 4, 1 pixels); it normalises values over positions, and its
+average pools, 3x3 with padding 1, count the zeros of the padding. Two errors of it are not repeated: a reshape that
+mixes channels and pixels, and running statistics with momentum 0.9999. "unpermuted" is "published" with that reshape,
+for weights that were trained with it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _check_heads(config: Any) -> None:
-    """Raise `UserError` if the heads do not divide the channels."""
+    """Raise `UserError` if the number of heads does not divide the number of channels."""
     if config.num_units % config.lambda_heads:
         raise UserError(
             f"--num_units must be a multiple of --lambda_heads. Received: --num_units={config.num_units} "
@@ -51,21 +51,22 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """An uncompiled model from flat rows (n, d) to outputs (n, k).
+    """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
         config: num_units (channels of the first stage, 64 as published; a multiple of lambda_heads), seed and
             `linearized.settings.model_settings.ResNetSettings`.
+        dataset: Dataset that gives the image shape and the number of outputs.
         ridge: λ of the penalty of `resnet`.
 
-    Raises `UserError` if the rows are not images, or if the heads do not divide the channels.
+    Raises `UserError` if the rows are not images, or if the number of heads does not divide the number of channels.
     """
     _check_heads(config)
     return network(config, dataset, LambdaSpatial(config, ridge), "LAMBDA_RESNET")
 
 
 class LambdaSpatial(Spatial):
-    """A lambda layer in the stages marked L, a convolution in those marked C."""
+    """Builder of a lambda layer in the stages marked L, and of a convolution in those marked C."""
 
     def __init__(self, config: Any, ridge: float):
         super().__init__(config, ridge)
@@ -74,6 +75,7 @@ class LambdaSpatial(Spatial):
         self.embeddings: dict[tuple[int, int, int], Any] = {}
 
     def __call__(self, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
+        """Apply the spatial-mixing layer of a block: a lambda layer or a convolution, as the stage is marked."""
         if self.config.lambda_stages[stage] == "C":
             return super().__call__(x, stage, filters, strides, name)
         import keras
@@ -95,13 +97,13 @@ class LambdaSpatial(Spatial):
             name=name,
         )
         x = layer(x) if self.config.lambda_scope else layer(x, embedding=self._embedding(x, layer.strides))
-        if self.published and strides > 1:  # PyTorch's pool: the zeros of its padding count in the mean
+        if self.published and strides > 1:  # as PyTorch's pool, whose mean counts the zeros of the padding
             x = keras.layers.ZeroPadding2D(1, name=f"{name}_pool_pad")(x)
             x = keras.layers.AveragePooling2D(3, strides, name=f"{name}_pool")(x)
         return x
 
     def kernel(self, size: int, name: str) -> str:
-        """Return "": no convolution of a lambda network becomes a kervolution."""
+        """Return "", because no convolution of a lambda network becomes a kervolution."""
         return ""
 
     def _embedding(self, x: Any, strides: int) -> Any:

@@ -1,7 +1,7 @@
-"""The linearization of a Keras model of the user's own, `--model=path.keras --linearize`: f(x; θ₀) + J(x) v.
+"""Linearization of a Keras model file of the user's, `--model=path.keras --linearize`: f(x; θ₀) + J(x) v.
 
-Penalty: λ‖v‖², for least squares and first-order training alike. A has n k rows and a column for each number that
-moves, so that the least-squares problem has one column; its grid of ridges is 10^[-8, 1] times the mean of
+Penalty: λ‖v‖², for both least squares and first-order training. A has n k rows and one column per weight that moves, so
+that the least-squares problem has one right-hand side; its grid of ridges is 10^[-8, 1] times the mean of
 Σ_k ‖∂f_k(x)/∂θ‖² over the train rows, which is the trace of A Aᵀ divided by n.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _check(config: Any) -> None:
-    """Raise `UserError` as `keras_file.check`, for names that cannot be read, and for Newton-CG."""
+    """Raise `UserError` as `keras_file.check` does, for names that cannot be parsed, and for Newton-CG."""
     keras_file.check(config)
     if config.variables:
         listed_names(config.variables)
@@ -43,11 +43,12 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from rows (n, d) to outputs (n, k), at v = 0; see `linearized.layers.linearization`.
 
     Args:
-        config: model, init and seed as `keras_file.build` reads them, and with `variables` which weights move,
-            with `tangent_offset` whether f(x; θ₀) is part of the outputs.
+        config: model, init and seed as `keras_file.build` reads them, `variables` (the weights that move) and
+            `tangent_offset` (whether f(x; θ₀) is part of the outputs).
+        dataset: Dataset that the inputs and outputs must fit.
         ridge: λ of the penalty above.
 
-    Raises `UserError` as `keras_file.build` and `linearized.linearize`.
+    Raises `UserError` as `keras_file.build` and `linearized.linearize` do.
     """
     from linearized.layers.linearization import chosen_places, linearization_of
     from linearized.models.common import penalty
@@ -63,6 +64,8 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "JacobianProblem":
     """Return the least-squares problem of the train rows.
 
     Args:
+        config: Settings as for `build`.
+        dataset: Dataset with the train rows and targets.
         memory: Bytes that a solver may keep.
     """
     from linearized.problems.jacobian_problem import JacobianProblem
@@ -74,9 +77,9 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "JacobianProblem":
 
 
 def ridge_scale(config: Any, dataset: Dataset) -> float:
-    """Return what the grid of ridges is multiplied by, the trace of A Aᵀ divided by n, to three digits.
+    """Return the factor of the grid of ridges, the trace of A Aᵀ divided by n, rounded to three digits.
 
-    An estimate from some of the train rows, see `JacobianProducts.mean_trace`. Raises `UserError` where it is 0.
+    It is an estimate from some of the train rows, see `JacobianProducts.mean_trace`. Raises `UserError` if it is 0.
     """
     from linearized.tangents.model_checks import checked_inputs, checked_outputs, chosen_variables
     from linearized.tangents.products import JacobianProducts

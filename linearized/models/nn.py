@@ -18,7 +18,7 @@ from linearized.settings.reads import reads
 if TYPE_CHECKING:
     import keras
 
-DEEPEST = 400  # layers, dropout counted
+DEEPEST = 400  # largest number of layers, dropout layers included
 
 
 def _parameters(config: Any, dim: int, outputs: int) -> int:
@@ -26,7 +26,7 @@ def _parameters(config: Any, dim: int, outputs: int) -> int:
 
 
 def _check(config: Any) -> None:
-    """Raise `UserError` for a network that is too deep for Keras, and for scales that do not go together."""
+    """Raise `UserError` for a network that is too deep for Keras, and for scales that cannot be combined."""
     layers = config.num_layers * (2 if config.drop_rate else 1)
     if layers > DEEPEST:
         raise UserError(
@@ -45,11 +45,14 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """An uncompiled model from rows (n, d) to outputs (n, k), with dropout after every hidden layer's activation.
+    """Return an uncompiled model from rows (n, d) to outputs (n, k).
+
+    Dropout follows every hidden layer's activation.
 
     Args:
         config: num_units (N, of every hidden layer), num_layers (hidden layers), activation, drop_rate, seed,
             parametrization, output_scale.
+        dataset: Dataset that gives the length of a row and the number of outputs.
         ridge: λ of the penalty above.
     """
     import keras
@@ -72,14 +75,14 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
             name=f"hidden_{layer + 1}",
         )(x)
         if config.drop_rate:
-            # Published before the division by N; the two commute.
+            # The published dropout precedes the division by N; the two operations commute.
             x = keras.layers.Dropout(config.drop_rate, name=f"dropout_{layer + 1}")(x)
     readout = MeanFieldDense(dataset.num_outputs, "readout", seed=(config.seed, config.num_layers), name="readout")
     return keras.Model(inputs, readout(x), name="NN")
 
 
 def _scaled(config: Any, dataset: Dataset, ridge: float, scaling: Scaling) -> "keras.Model":
-    """Return the model of a parametrization of the table."""
+    """Return the model in a parametrization of the table of `parametrization`."""
     import keras
 
     from linearized.layers.rated import NamedFunction, RatedDense

@@ -1,6 +1,6 @@
 """NT: the two-layer network linearised around its random start (arXiv 2006.13409), see `NeuralTangent`.
 
-Penalty: λ‖G‖² for first-order training. (The least-squares problem of CG penalises a and c too, as published.)
+Penalty: λ‖G‖² for first-order training. (The least-squares problem of CG also penalises a and c, as published.)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -31,10 +31,11 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """An uncompiled model from rows (n, d) to outputs (n, k); a, c and G start at 0.
+    """Return an uncompiled model from rows (n, d) to outputs (n, k); a, c and G start at 0.
 
     Args:
         config: num_units (N), directions ("shared" or "per_class"), law, weight_seed and block of the weights.
+        dataset: Dataset that gives the length of a row and the number of outputs.
         ridge: λ of the penalty above.
     """
     import keras
@@ -60,7 +61,9 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "TangentProblem":
     """Return the least-squares problem of the train rows, with the model's own random weights.
 
     Args:
-        memory: Bytes that kept features may take.
+        config: Settings as for `build`.
+        dataset: Dataset with the train rows and targets.
+        memory: Bytes that cached features may take.
     """
     from linearized.problems import TangentProblem
 
@@ -93,7 +96,7 @@ def _variables(model: "keras.Model") -> "list[keras.Variable]":
 
 
 def get_parameters(model: "keras.Model") -> np.ndarray:
-    """The trained parameters as one column (p, 1): a (N, k) row by row, c (k), then G (N, d), or (k, N, d)."""
+    """Return the trained parameters as one column (p, 1): a (N, k) row by row, c (k), then G (N, d) or (k, N, d)."""
     import keras
 
     parts = [keras.ops.convert_to_numpy(variable).ravel() for variable in _variables(model)]
@@ -101,7 +104,7 @@ def get_parameters(model: "keras.Model") -> np.ndarray:
 
 
 def set_parameters(model: "keras.Model", values: np.ndarray) -> None:
-    """Writes p parameters in the order of `get_parameters`, flat or as a column, into the model."""
+    """Write p parameters in the order of `get_parameters`, flat or as a column, into the model."""
     variables = _variables(model)
     sizes = [int(np.prod(variable.shape)) for variable in variables]
     if values.size != sum(sizes):

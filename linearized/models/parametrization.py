@@ -1,4 +1,4 @@
-"""How initial weights, outputs and learning rates of a network's layers depend on its width: one table, for NN and CNN.
+"""Width dependence of a network's initial weights, outputs and learning rates: one table of rules, for NN and CNN.
 
 A layer computes c·(x W) with W ~ N(0, s²) and trains W by momentum SGD at the rate r·learning_rate; n is its fan-in (of
 a convolution 9 times the channels) and m its fan-out. "Input" is the first layer, "readout" the last.
@@ -18,12 +18,12 @@ a convolution 9 times the channels) and m its fan-out. "Input" is the first laye
 | mup             | hidden  | 1   | 1/√n | m   |
 | mup             | readout | 1   | 1/n  | n   |
 
-The published layouts are none of the four. NN (`linearized.layers.mean_field`) is mean_field with biases, a first layer
+The published layouts differ from all four. NN (`linearized.layers.mean_field`) is mean_field with biases, a first layer
 of s² = 1/n and c = 1, which multiplies its rate by n, and a readout whose rate is multiplied by the number of outputs.
 CNN is standard with biases and s² = 2/(9m), He's variance by fan-out, in every convolution.
 
-Sources: Yang & Hu (ICML 2021, arXiv 2011.14522), where (c, s², r) are known up to (c/θ, s²θ², rθ²) for any θ; Jacot et
-al. (NeurIPS 2018) for ntk; Mei, Montanari & Nguyen (PNAS 2018) for mean_field.
+Sources: Yang & Hu (ICML 2021, arXiv 2011.14522), where (c, s², r) are determined up to (c/θ, s²θ², rθ²) for any θ;
+Jacot et al. (NeurIPS 2018) for ntk; Mei, Montanari & Nguyen (PNAS 2018) for mean_field.
 """
 
 import dataclasses
@@ -83,12 +83,12 @@ TABLE: dict[str, dict[str, Entry]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """The numbers of one layer.
+    """Scale factors of one layer.
 
     Attributes:
-        stddev: s, standard deviation of the initial weights.
-        multiplier: c, of the layer's inputs.
-        rate: r, factor of the learning rate.
+        stddev: s, the standard deviation of the initial weights.
+        multiplier: c, the factor of the layer's inputs.
+        rate: r, the factor of the learning rate.
     """
 
     stddev: float
@@ -97,17 +97,17 @@ class Rule:
 
 
 def rule(parametrization: str, role: str, fan_in: int, fan_out: int) -> Rule:
-    """Return the numbers of one layer from the table of this module."""
+    """Return the scale factors of one layer from the table of this module."""
     variance, multiplier, rate = TABLE[parametrization][role]
     return Rule(math.sqrt(variance(fan_in)), multiplier(fan_in), rate(fan_in, fan_out))
 
 
 class Scaling:
-    """The parametrization of one network and the scale α of its outputs (Chizat, Oyallon & Bach, NeurIPS 2019).
+    """Parametrization of one network and the scale α of its outputs (Chizat, Oyallon & Bach, NeurIPS 2019).
 
     With α the outputs are f = α h(x; w), and training minimises (loss + penalty) / α²: every gradient is multiplied by
-    1/α², so that f changes at a rate which does not depend on α while w moves by O(1/α). The last hidden layer's units
-    are drawn in pairs with equal weights and opposite readouts, so that f is 0 at the start for every α.
+    1/α², so that f changes at a rate that does not depend on α while w moves by O(1/α). The units of the last hidden
+    layer are drawn in pairs with equal weights and opposite readouts, so that f is 0 at the start for every α.
 
     Args:
         config: parametrization, output_scale (α; None: h(x; w) itself, from independent weights), seed.
@@ -124,10 +124,15 @@ class Scaling:
         """Return the outputs of one layer without a bias on x, which is multiplied by c first.
 
         Args:
-            made: The layer's class; `more` are its arguments.
-            number: Of the layer, for the seed of its weights.
-            ridge: λ of the penalty λ/r ‖W‖², by which all weights decay at one speed.
+            x: Inputs of the layer.
+            made: Class of the layer.
+            role: "input", "hidden" or "readout".
+            fan_in: n of the table.
+            fan_out: m of the table.
+            number: Index of the layer, part of the random-number seed of its weights.
+            ridge: λ of the penalty λ/r ‖W‖², with which all weights decay at the same rate.
             paired: "outputs" for the last hidden layer, "inputs" for the readout; weights are paired if α is given.
+            **more: Further arguments of the layer's class.
         """
         import keras
 
@@ -158,7 +163,7 @@ class Scaling:
 
 
 def check_pairs(config: Any) -> None:
-    """Raise `UserError` for an odd width with a scale of the outputs, for which units are drawn in pairs."""
+    """Raise `UserError` for an odd width with an output scale, for which units are drawn in pairs."""
     if config.output_scale is not None and config.num_units % 2:
         raise UserError("--output_scale draws the units in pairs, and needs an even --num_units. "
                         f"Received: --num_units={config.num_units}.")  # fmt: skip

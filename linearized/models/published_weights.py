@@ -1,4 +1,4 @@
-"""Weights of the public PyTorch networks for RESNET and LAMBDA_RESNET: torchvision's and the lambda reproduction's.
+"""Import of weights from public PyTorch networks, torchvision's and the lambda reproduction's, for the RESNET models.
 
 The lambda reproduction is joigalcar3/LambdaNetworks on CIFAR-10, the variants `--lambda_variant=published` and
 `unpermuted`. Save the state of a PyTorch model with `np.savez("weights.npz", **{name: value.numpy() for name, value in
@@ -19,7 +19,7 @@ model.state_dict().items()})`; then `take_up(model, dict(np.load("weights.npz"))
 Queries are ordered by depth, then head, in PyTorch, and by head, then depth, here. The reproduction reads an image of
 (d, H, W) numbers as H W rows of d numbers without moving its axes, which mixes pixels and channels. A network of the
 variant "unpermuted" does the same and gives the outputs of the network that the weights were trained in; one of
-"published" gives those of the layer that was meant.
+"published" gives those of the intended layer.
 """
 
 import re
@@ -33,7 +33,7 @@ from linearized.base.errors import UserError
 from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.lambda_layer import LambdaLayer
 
-SETTLED = 1000  # batches: running statistics go on from there with their full momentum
+SETTLED = 1000  # number of batches from which running statistics continue with their full momentum
 NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
@@ -41,10 +41,11 @@ def take_up(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
     """Assign the weights of a PyTorch network to `model`, a RESNET or LAMBDA_RESNET of the same depth and width.
 
     Args:
-        arrays: The state dictionary as NumPy arrays; a prefix "module." and counters of batches are passed over.
+        model: Keras model that receives the weights.
+        arrays: State dictionary as NumPy arrays; a prefix "module." and batch counters are ignored.
 
     Raises `UserError`, with `model` unchanged, for an array that is missing, has another shape, is not finite or has no
-    place in the model, and where the blocks of one image size do not share one E.
+    counterpart in the model, and if the blocks of one image size do not share one E.
     """
     left = {name.removeprefix("module."): np.asarray(value) for name, value in arrays.items()}
     left = {name: value for name, value in left.items() if not name.endswith("num_batches_tracked")}
@@ -87,7 +88,7 @@ def take_up(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def published_name(name: str) -> str:
-    """Return the PyTorch name of the layer `name`; that of a shortcut is a pattern, as the two sources differ."""
+    """Return the PyTorch name of the layer `name`; for a shortcut a pattern, because the two sources differ."""
     fixed = {"stem": "conv1", "stem_norm": "bn1", "readout": "fc"}
     found = re.fullmatch(r"stage_(\d)_(\d+)_(conv|mix|norm|short)_?(\d|norm)?", name)
     if found is None:
@@ -100,7 +101,7 @@ def published_name(name: str) -> str:
 
 
 def _found(left: Mapping[str, np.ndarray], place: str, what: str) -> str:
-    """Return the name of the array `what` of a layer: torchvision calls shortcuts otherwise than the reproduction."""
+    """Return the name of the array `what` of a layer; torchvision and the reproduction name shortcuts differently."""
     names = [place.replace("*", tail) for tail in ("", "_residual")]
     return next((f"{name}.{what}" for name in names if f"{name}.{what}" in left), f"{names[0]}.{what}")
 
@@ -124,7 +125,7 @@ def _lambda(take, layer: LambdaLayer, left: Mapping[str, np.ndarray], place: str
 
 
 def _embeddings(model: keras.Model, left: dict[str, np.ndarray], assigned: list[tuple[Any, np.ndarray]]) -> None:
-    """Take E of each lambda layer up into the `PositionEmbedding` that the layer is called with."""
+    """Assign E of each lambda layer to the `PositionEmbedding` that the layer is called with."""
     values: dict[str, np.ndarray] = {}
     for layer in model.layers:
         if not isinstance(layer, LambdaLayer):

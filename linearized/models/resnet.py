@@ -1,14 +1,14 @@
 """RESNET: residual networks of 18, 50, 101 or 152 layers for images of any size (He et al., CVPR 2016).
 
-With the stem for large images (7x7 of stride 2, pool of stride 2) and ten classes the 50 layers have 23,528,522
-trained parameters, as in the comparison with lambda layers on CIFAR-10. The running statistics of batch normalisation
-keep 0.9 per batch. Each block starts as the identity (its last scale is 0), which also bounds what lambda layers,
-quadratic in their inputs, make of an image while those statistics are not yet right; `--resnet_zero_start=false`
-starts these scales at 1. Strided convolutions and pools have PyTorch's symmetric padding, as published.
+With the stem for large images (7x7 of stride 2, pool of stride 2) and ten classes, 50 layers have 23,528,522 trained
+parameters, as in the comparison with lambda layers on CIFAR-10. The running statistics of batch normalisation keep 0.9
+per batch. Each block starts as the identity (its last scale is 0). This also bounds the outputs of lambda layers, which
+are quadratic in their inputs, while the running statistics have not yet settled; `--resnet_zero_start=false` starts
+these scales at 1. Strided convolutions and pools have PyTorch's symmetric padding, as published.
 
-With `--kervolution_kernel` kervolutions take the place of all convolutions, the stem, the 1x1 ones and those of the
-shortcuts included, as in the public CIFAR-10 example; with `--kervolution_places=inner` the first and those of 1x1
-remain convolutions. Names of layers are the same, so that the weights of a trained plain network fit.
+With `--kervolution_kernel` kervolutions replace all convolutions, including the stem, the 1x1 ones and those of the
+shortcuts, as in the public CIFAR-10 example; with `--kervolution_places=inner` the first one and those of 1x1 remain
+convolutions. The names of the layers are the same, so that the weights of a trained plain network fit.
 
 Penalty: λ Σ‖kernel‖² over convolutions, kervolutions and lambda layers' projections.
 """
@@ -36,7 +36,7 @@ DECLARED = Declaration(
     layout={"resnet_stem": ("pooled",)},
 )  # fmt: skip
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-EXPANSION = 4  # of a bottleneck, from 50 layers on
+EXPANSION = 4  # channel factor of a bottleneck, used from 50 layers on
 STEM = "stem"  # name of the first convolution
 
 
@@ -52,14 +52,15 @@ class Spatial:
         self.config, self.ridge, self.numbers = config, ridge, itertools.count(1)
 
     def seed(self) -> tuple[int, int]:
-        """Of the next layer's weights."""
+        """Return the random-number seed of the next layer's weights."""
         return self.config.seed, next(self.numbers)
 
     def __call__(self, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
+        """Apply the spatial-mixing layer of a block, a 3x3 convolution."""
         return self.conv(x, filters, 3, strides, name)
 
     def conv(self, x: Any, filters: int, size: int, strides: int, name: str) -> Any:
-        """Apply a convolution without bias, started as He et al. have it for the backward pass, or a kervolution."""
+        """Apply a convolution without bias, with He et al.'s start for the backward pass, or a kervolution."""
         import keras
 
         from linearized.layers.initializers import SeededNormal
@@ -81,18 +82,19 @@ class Spatial:
         )(x)  # fmt: skip
 
     def kernel(self, size: int, name: str) -> str:
-        """Return the kernel of the kervolution in the place of a convolution, or "" where a convolution stays."""
+        """Return the kernel of the kervolution that replaces a convolution, or "" where a convolution stays."""
         if self.config.kervolution_places == "inner" and (size == 1 or name == STEM):
             return ""
         return self.config.kervolution_kernel
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """An uncompiled model from flat rows (n, d) to outputs (n, k).
+    """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
-        config: num_units (channels of the first stage, 64 as published), seed, and the resnet_ and kervolution_ groups
-            of `linearized.settings.model_settings`.
+        config: num_units (channels of the first stage, 64 as published), seed, and the `resnet_` and `kervolution_`
+            groups of `linearized.settings.model_settings`.
+        dataset: Dataset that gives the image shape and the number of outputs.
         ridge: λ of the penalty above.
 
     Raises `UserError` if the rows are not images.
@@ -101,7 +103,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 def network(config: Any, dataset: Dataset, spatial: Spatial, name: str) -> "keras.Model":
-    """The residual network whose blocks mix pixels by `spatial`."""
+    """Return the residual network whose blocks mix pixels by `spatial`."""
     import keras
 
     from linearized.models.common import image_input, readout
@@ -127,7 +129,7 @@ def _stem(config: Any, spatial: Spatial, x: Any) -> Any:
         return x
     if config.resnet_padding == "same":
         return keras.layers.MaxPooling2D(3, 2, "same", name="stem_pool")(x)
-    x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # below no output of the ReLU
+    x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros do not exceed any output of the ReLU
     return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
 
 

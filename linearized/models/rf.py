@@ -1,6 +1,6 @@
 """RF: a linear readout of random features, relu(xW) a + c with W fixed (arXiv 2006.13409).
 
-Penalty: λ‖a‖² for first-order training. (The least-squares problem of CG penalises c too, as published.)
+Penalty: λ‖a‖² for first-order training. (The least-squares problem of CG also penalises c, as published.)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,11 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """An uncompiled model from rows (n, d) to outputs (n, k); a and c start at 0.
+    """Return an uncompiled model from rows (n, d) to outputs (n, k); a and c start at 0.
 
     Args:
         config: num_units (N), law, weight_seed and block of the weights.
+        dataset: Dataset that gives the length of a row and the number of outputs.
         ridge: λ of the penalty above.
     """
     import keras
@@ -49,7 +50,9 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "FeatureProblem":
     """Return the least-squares problem of the train rows, with the model's own random weights.
 
     Args:
-        memory: Bytes that kept features may take.
+        config: Settings as for `build`.
+        dataset: Dataset with the train rows and targets.
+        memory: Bytes that cached features may take.
     """
     from linearized.problems import FeatureProblem
 
@@ -58,7 +61,7 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "FeatureProblem":
 
 
 def exported(config: Any, dataset: Dataset, ridge: float, values: np.ndarray) -> ExportedModel:
-    """Return the model of `build` with (N + 1, k) trained parameters, or the same raveled, saved without Keras."""
+    """Return the model of `build` with (N + 1, k) trained parameters, or the same flattened, saved without Keras."""
     draw = {"law": config.law, "seed": config.weight_seed, "block": config.block}
     weights = first_layer(dataset.dim, config.num_units, **draw)
     features = ExportedLayer("linearized.layers.random_features", "RandomFeatures", "features",
@@ -68,13 +71,13 @@ def exported(config: Any, dataset: Dataset, ridge: float, values: np.ndarray) ->
 
 
 def get_parameters(model: "keras.Model") -> np.ndarray:
-    """The trained parameters as (N + 1, k): a, and c as the last row."""
+    """Return the trained parameters as (N + 1, k): a, and c as the last row."""
     weights, bias = model.get_layer("readout").get_weights()
     return np.concatenate([weights, bias[None]])
 
 
 def set_parameters(model: "keras.Model", values: np.ndarray) -> None:
-    """Writes (N + 1, k) parameters, or the same raveled, into the model."""
+    """Write (N + 1, k) parameters, or the same flattened, into the model."""
     readout = model.get_layer("readout")
     units, outputs = readout.kernel.shape
     if values.size != (units + 1) * outputs:

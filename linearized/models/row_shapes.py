@@ -1,4 +1,4 @@
-"""Match the rows of a dataset to the input of a Keras model of the user's own: rows as they are, or as images."""
+"""Matching of a dataset's rows to the input of a user's Keras model: rows as they are, or as images."""
 
 import math
 from typing import Any
@@ -9,9 +9,9 @@ from linearized.base.errors import UserError
 
 
 def stated_shape(model: Any) -> Any:
-    """Return the shape of a Keras model's input, rows first; None where it states none, a list for several inputs.
+    """Return the shape of a Keras model's input, rows first; None if it states none, a list for several inputs.
 
-    A subclassed model has the shape with which it was built.
+    For a subclassed model it is the shape with which it was built.
     """
     shape = getattr(model, "input_shape", None)
     if shape is None:
@@ -31,12 +31,13 @@ def row_shape(
     """Return the shape in which a model takes one row of length `dim`.
 
     Args:
-        path: Of the model, for errors.
-        shape: What the model states as the shape of its input, rows first; None: it states none, and takes rows.
-        image_shape: (height, width, channels) if the rows are images; one channel may be left out.
-        where: Name of the data, for errors.
+        path: Path of the model, used in error messages.
+        shape: Input shape that the model states, rows first; None: it states none, and takes flat rows.
+        dim: Length of a row.
+        image_shape: (height, width, channels) if the rows are images; a single channel may be omitted by the model.
+        where: Name of the data, used in error messages.
 
-    Raises `UserError` for several inputs, and where the rows do not fit.
+    Raises `UserError` for several inputs, and if the rows do not fit.
     """
     if shape is None:
         return (dim,)
@@ -59,9 +60,11 @@ def first_weights(model: Any, dim: int, name: str = "The model") -> np.ndarray:
     A convolution takes its patches as rows.
 
     Args:
-        name: Of the model, for errors.
+        model: Keras model.
+        dim: Length of a row, or of a patch.
+        name: Name of the model, used in error messages.
 
-    Raises `UserError` for a model whose first matrix of weights has another number of inputs, such as a convolution for
+    Raises `UserError` for a model whose first weight matrix has another number of inputs, such as a convolution for
     whole images.
     """
     shapes = [tuple(weight.shape) for weight in model.weights]

@@ -1,4 +1,4 @@
-"""Read what the configuration of a saved `.keras` model states, without importing Keras."""
+"""Reader of the configuration of a saved `.keras` model, without importing Keras."""
 
 import io
 import zipfile
@@ -11,22 +11,22 @@ from linearized.models.row_shapes import is_one_shape
 from linearized.settings.model_files import ADVICE
 
 MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
-CONFIG_LIMIT = 2**28  # bytes of a configuration: that of a network of thousands of layers is a few megabytes
+CONFIG_LIMIT = 2**28  # largest size of a configuration in bytes; a network of thousands of layers needs a few megabytes
 
 
 def input_shape(path: Path | str) -> tuple[int | None, ...] | None:
-    """Return the shape of a saved model's one input, rows first (None), or None where the file does not state it.
+    """Return the shape of a saved model's single input, rows first (None), or None if the file does not state it.
 
-    Raises `Absent` for a missing file and `Unreadable` for one that is damaged or no saved model. What passes may still
-    be a model that Keras cannot load.
+    Raises `Absent` for a missing file and `Unreadable` for one that is damaged or not a saved model. A file that passes
+    may still be one that Keras cannot load.
     """
     return _stated_shape(_config(path))
 
 
 def custom_classes(path: Path | str) -> list[str]:
-    """Return the names under which a saved model holds classes that are not Keras' own, each once.
+    """Return the names under which a saved model stores classes that are not Keras' own, each once.
 
-    Raises as `input_shape`.
+    Raises as `input_shape` does.
     """
     found, left = [], [_config(path)]
     while left:
@@ -39,7 +39,7 @@ def custom_classes(path: Path | str) -> list[str]:
 
 
 def _config(path: Path | str) -> Any:
-    """Return the configuration of a saved model, as its file holds it."""
+    """Return the configuration of a saved model, as its file stores it."""
     content = read_bytes(path, "a saved model", ADVICE, limit=None)
     with parsing(path, "a model that Keras can load", ADVICE):
         seals.is_sealed(content)
@@ -53,9 +53,9 @@ def _config(path: Path | str) -> Any:
 
 
 def _stated_shape(config: Any) -> tuple[int | None, ...] | None:
-    """Return the shape of a configuration's only input: of its input layer, or with which a subclassed model was built.
+    """Return the shape of a configuration's single input, or None if there is none or several.
 
-    None where there is none, or several.
+    It is the shape of the input layer, or the one with which a subclassed model was built.
     """
     inner = config.get("config") if isinstance(config, dict) else None
     layers = inner.get("layers") if isinstance(inner, dict) else None

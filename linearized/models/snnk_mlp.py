@@ -1,6 +1,6 @@
 """SNNK_MLP: a fully connected network whose hidden layers are scalable neural network kernels (ICLR 2024).
 
-`linearized.layers.snnk.bundle.bundle` turns the trained model into one of m x m matrices. Penalty: λ Σ‖Ψ‖² over the
+`linearized.layers.snnk.bundle.bundle` converts the trained model into one of m x m matrices. Penalty: λ Σ‖Ψ‖² over the
 hidden layers (λ Σ‖W‖² where W is trained); none on the readout.
 """
 
@@ -34,11 +34,12 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """An uncompiled model from rows (n, d) to outputs (n, k), with dropout after every hidden layer.
+    """Return an uncompiled model from rows (n, d) to outputs (n, k), with dropout after every hidden layer.
 
     Args:
-        config: num_units (u), num_layers, drop_rate, seed (of the first weights), weight_seed (of the projections), and
-            `linearized.settings.model_settings.SNNKSettings`.
+        config: num_units (u), num_layers, drop_rate, seed (of the initial weights), weight_seed (of the projections),
+            and `linearized.settings.model_settings.SNNKSettings`.
+        dataset: Dataset that gives the length of a row and the number of outputs.
         ridge: λ of the penalty above.
 
     Raises `UserError` if the expansion has more terms than there are features.

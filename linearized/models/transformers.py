@@ -1,7 +1,7 @@
-"""A small BERT and a small ViT of plain Keras layers, to swap parts of, to uptrain and to fine-tune.
+"""A small BERT and a small ViT of plain Keras layers, for swapping of layers, uptraining and fine-tuning.
 
-Encoder blocks after the normalisation (BERT, Devlin et al. 2019) and before it (ViT, Dosovitskiy et al. 2021); both end
-in a tanh pooler on the first position and a linear classifier.
+Encoder blocks normalise after their sublayers (BERT, Devlin et al. 2019) or before them (ViT, Dosovitskiy et al. 2021);
+both models end in a tanh pooler on the first position and a linear classifier.
 """
 
 import keras
@@ -9,7 +9,7 @@ from keras import ops
 
 from linearized.layers.positions import Positions
 
-PAD = 0  # the token that fills up a text
+PAD = 0  # padding token
 
 
 def _attention(x, dim, heads, dropout, name, mask=None):
@@ -28,7 +28,7 @@ def _norm(name):
 
 
 def _classified(x, dim, classes, dropout):
-    """Pooler and classifier of the first position."""
+    """Return the outputs of the pooler and the classifier on the first position."""
     x = keras.layers.Dense(dim, activation="tanh", name="pooler")(x[:, 0])
     x = keras.layers.Dropout(dropout, name="pooler_dropout")(x)
     return keras.layers.Dense(classes, name="classifier")(x)
@@ -38,7 +38,7 @@ def bert(
     vocabulary: int, length: int, classes: int, *, dim: int = 64, width: int = 256, layers: int = 4, heads: int = 4,
     dropout: float = 0.0,
 ) -> keras.Model:  # fmt: skip
-    """From token numbers (n, length), filled up with 0, to logits (n, classes)."""
+    """Return a BERT from token indices (n, length), padded with 0, to logits (n, classes)."""
     tokens = keras.Input((length,), dtype="int32", name="tokens")
     mask = ops.expand_dims(ops.not_equal(tokens, PAD), axis=1)
     x = keras.layers.Embedding(vocabulary, dim, name="embedding")(tokens)
@@ -54,7 +54,10 @@ def vit(
     image_shape: tuple[int, int, int], classes: int, *, patch: int = 4, dim: int = 64, width: int = 256,
     layers: int = 4, heads: int = 4, dropout: float = 0.0,
 ) -> keras.Model:  # fmt: skip
-    """From images (n, height, width, channels) to logits (n, classes). Raises ValueError if patches do not fit."""
+    """Return a ViT from images (n, height, width, channels) to logits (n, classes).
+
+    Raises ValueError if the patch size does not divide the image's sides.
+    """
     if image_shape[0] % patch or image_shape[1] % patch:
         raise ValueError(f"`patch` must divide the image's sides. Received: patch={patch} for {image_shape}.")
     images = keras.Input(image_shape, name="images")

@@ -1,9 +1,9 @@
-"""Kernel ridge regression beyond one machine: the products with K run on the workers of a Dask scheduler.
+"""Kernel ridge regression on several machines: the products with K run on the workers of a Dask scheduler.
 
-Every worker sees the shards' folder. K v is a sum over parts of the stored bands, each with its triangle's two
-products, as a `dask.array` of the parts' summands; a solver notices nothing. A worker that dies is Dask's to mend: its
-parts are read again by another. Needs the extra `[cluster]`; give the scheduler `distributed.scheduler.worker-ttl:
-null`, for a worker that multiplies does not always answer.
+Every worker reads the shards from a shared folder. K v is a sum over parts of the stored bands, each with the two
+products of its triangle, as a `dask.array` of summands; the solver's interface is unchanged. If a worker dies, Dask
+lets another one read its parts again. Requires the extra `[cluster]`. Set `distributed.scheduler.worker-ttl: null` on
+the scheduler, because a worker does not always respond during a multiplication.
 """
 
 import functools
@@ -23,20 +23,20 @@ from linearized.problems.gram_problem import GramProblem, reading_columns
 from linearized.problems.least_squares import MEMORY
 from linearized.storage.gram import Gram, open_gram
 
-PARTS = 2  # of K for each thread of the workers, so that none waits long for the last
+PARTS = 2  # parts of K per worker thread, which keeps the wait for the last part short
 
 
 class DaskGramProblem(GramProblem):
     """K in shards and Y, multiplied by the workers of a scheduler.
 
     Args:
-        gram: As `linearized.open_gram` gives it, in a folder that all workers see under the same name.
+        gram: Shards as returned by `linearized.open_gram`, in a folder that has the same path on all workers.
         targets: Y (n, k).
-        scheduler: An address such as tcp://127.0.0.1:8786, or a `distributed.Client`, which stays the caller's.
-        memory: Bytes for what solvers keep in this process; K is never held in it.
+        scheduler: An address such as tcp://127.0.0.1:8786, or a `distributed.Client`, which the caller closes.
+        memory: Bytes for the solver's arrays in this process, which never holds K.
 
-    Raises `UserError` where Dask is missing, no scheduler answers or it has no worker, and from a product if workers
-    die again and again, the scheduler is lost, or a worker refuses a shard.
+    Raises `UserError` if Dask is missing, no scheduler responds or it has no worker; products raise it if workers die
+    repeatedly, the scheduler is lost, or a worker rejects a shard.
     """
 
     def __init__(
@@ -58,16 +58,16 @@ class DaskGramProblem(GramProblem):
 
     @property
     def seconds_reading(self) -> float:
-        """Spent in reading shards, so far, by all workers together."""
+        """Seconds that all workers together have spent reading shards."""
         return self._read
 
     @property
     def seconds_waiting(self) -> float:
-        """Not known of the workers, whose products and reading run side by side: NaN."""
+        """NaN, because workers multiply and read at the same time and do not measure it."""
         return float("nan")
 
     def close(self) -> None:
-        """Leaves the scheduler, if it was given by its address; it and its workers go on."""
+        """Disconnect from the scheduler, if it was given by its address; it and its workers continue to run."""
         if self._own:
             self.client.close()
 
@@ -85,14 +85,15 @@ class DaskGramProblem(GramProblem):
         product = dask.array.stack(summands).sum(axis=0)
         seconds = dask.delayed(sum)([seconds for _, seconds in shares])
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="(?s).*large graph")  # v is in it, so that no death loses v
+            # v is part of the graph, so that it survives the death of a worker.
+            warnings.filterwarnings("ignore", message="(?s).*large graph")
             future = self.client.compute(dask.delayed(tuple)([dask.delayed(product), seconds]))
         product, seconds = self._result(future)
         self._read += seconds
         return product
 
     def _result(self, future: Any) -> Any:
-        """What a worker gives back. Raises `UserError` for what it cannot."""
+        """Return the result of a worker. Raises `UserError` if the workers or the scheduler fail."""
         from distributed import KilledWorker
 
         try:
@@ -109,19 +110,19 @@ class DaskGramProblem(GramProblem):
 
 
 def _connected(address: str) -> Any:
-    """A client of the scheduler at an address. Raises `UserError` if Dask is missing or nobody answers."""
+    """Return a client of the scheduler. Raises `UserError` if Dask is missing or the scheduler does not respond."""
     refuse_unreachable(address)
     from distributed import Client
 
     try:
         return Client(address, timeout=TIMEOUT, set_as_default=False)
-    except Exception as error:  # whatever Dask or its TLS raises
+    except Exception as error:  # Dask and its TLS layer raise various types
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"No Dask scheduler answers at {address}: {reason}. Start one, or take none.") from error
 
 
 def _threads(client: Any) -> int:
-    """Threads of all workers. Raises `UserError` if there is none for a while."""
+    """Return the number of threads of all workers. Raises `UserError` if no worker appears in time."""
     try:
         client.wait_for_workers(1, timeout=TIMEOUT)
     except TimeoutError as error:
@@ -129,12 +130,12 @@ def _threads(client: Any) -> int:
     return sum(client.nthreads().values())
 
 
-# What runs on the workers. `key` is the folder, the dataset's fingerprint and a name of the run.
+# Functions that run on the workers. `key` is the folder, the dataset's fingerprint and a name of the run.
 
 
 @functools.lru_cache(maxsize=64)
 def _opened(key: tuple[str, str, str], part: tuple[int, int] | None) -> Gram:
-    """The shards, opened once a run and part, so that checksums are compared once too."""
+    """Return the shards, opened once per run and part, so that checksums are compared only once."""
     folder, fingerprint, _ = key
     if not Path(folder).is_dir():
         raise UserError(f"A worker sees no folder {folder}. Give it a disk that all workers share.")
@@ -142,7 +143,7 @@ def _opened(key: tuple[str, str, str], part: tuple[int, int] | None) -> Gram:
 
 
 def _share(key: tuple[str, str, str], part: tuple[int, int], v: np.ndarray) -> tuple[np.ndarray, float]:
-    """A part's summand of K v, and the seconds that reading took. On one core: Dask gives the others their own."""
+    """Return a part's summand of K v and the seconds spent reading; uses one core, because Dask assigns the others."""
     gram = _opened(key, part)
     before = gram.seconds_reading
     with at_most(1):

@@ -1,11 +1,12 @@
-"""Ridge regression on an embedding: min ‖Φw - Y‖² + ρ‖w‖² for a whole path of ridges, from Φ read by blocks.
+"""Ridge regression on an embedding: min ‖Φw - Y‖² + ρ‖w‖² for a whole path of ridges, from Φ read in blocks of rows.
 
-The normal equations (ΦᵀΦ + ρI)w = ΦᵀY are those of kernel ridge regression with ΦᵀΦ (m, m) for K, so its solvers serve:
-one pass over Φ makes ΦᵀΦ, n m² operations in BLAS-3, one factorisation serves every ridge, and a second pass makes the
-predictions. n = 60,000, m = 4,096: 1e12 operations, half a minute on two cores, and 3 m² numbers of memory.
+The normal equations (ΦᵀΦ + ρI)w = ΦᵀY are those of kernel ridge regression with ΦᵀΦ (m, m) for K, so its solvers are
+used: one pass over Φ computes ΦᵀΦ (n m² operations in BLAS-3), one factorisation serves every ridge, and a second pass
+computes the predictions. n = 60,000, m = 4,096: 1e12 operations, half a minute on two cores, and 3 m² numbers of
+memory.
 
-Products of a block are made in Φ's dtype and summed in float64. ΦᵀΦ has the same non-zero eigenvalues as K = ΦΦᵀ:
-ridges are in the same unit ρ, and degrees of freedom are those of the kernel.
+Products of a block are computed in the dtype of Φ and summed in float64. ΦᵀΦ has the same non-zero eigenvalues as
+K = ΦΦᵀ, so ridges are in the same unit ρ, and degrees of freedom are those of the kernel.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,21 +21,23 @@ from linearized.solvers import GRAM_SOLVERS
 from linearized.solvers.linear.driver import UNWATCHED, Watch
 from linearized.solvers.linear.solution import LEFT_OUT, Solution
 
-BLOCK = 2**26  # bytes of Φ that are multiplied at once
+BLOCK = 2**26  # bytes per block of Φ
 
 
 @runtime_checkable
 class FeatureRows(Protocol):
-    """Φ (n, m), read by blocks of rows, as `linearized.storage.embeddings.FeatureMatrix` gives it.
+    """Φ (n, m), read in blocks of rows, such as `linearized.storage.embeddings.FeatureMatrix`.
 
     Attributes:
-        shape, dtype: Of the whole.
+        shape: (n, m).
+        dtype: Dtype of the entries.
     """
 
     shape: tuple[int, int]
     dtype: np.dtype
 
-    def blocks(self, memory: int) -> Iterator[tuple[slice, np.ndarray]]: ...
+    def blocks(self, memory: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield (rows, entries) in order, about `memory` bytes each."""
 
 
 class ArrayRows:
@@ -44,7 +47,7 @@ class ArrayRows:
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
     def blocks(self, memory: int = BLOCK) -> Iterator[tuple[slice, np.ndarray]]:
-        """(rows, entries) in order, about `memory` bytes each."""
+        """Yield (rows, entries) in order, about `memory` bytes each."""
         step = max(1, memory // (self.shape[1] * self.dtype.itemsize))
         for start in range(0, len(self.array), step):
             yield slice(start, start + step), self.array[start : start + step]
@@ -53,9 +56,14 @@ class ArrayRows:
 def normal_equations(
     rows: FeatureRows, targets: Float[np.ndarray, "n k"], weights: Float64[np.ndarray, " n"] | None = None
 ) -> tuple[Float64[np.ndarray, "m m"], Float64[np.ndarray, "m k"]]:
-    """Return ΦᵀWΦ, symmetric to the last bit, and ΦᵀWY, in one pass; W holds the rows' weights, 1 if None.
+    """Return ΦᵀWΦ, which is exactly symmetric, and ΦᵀWY, in one pass; W is the diagonal matrix of the rows' weights.
 
-    Raises `UserError` for features or labels that are not finite.
+    Args:
+        rows: Φ.
+        targets: Y.
+        weights: Diagonal of W, one number per row; None: 1.
+
+    Raises `UserError` if the features or labels are not finite.
     """
     n, m = rows.shape
     if n != len(targets):
@@ -66,7 +74,7 @@ def normal_equations(
         if weights is not None:
             root = np.sqrt(weights[part])[:, None]
             block, goal = block * root.astype(block.dtype), goal * root
-        square += block.T @ block  # of an array with itself: NumPy takes syrk, half the work
+        square += block.T @ block  # NumPy calls syrk for the product of an array with itself, which is half the work
         moment += block.T @ goal
     if not (np.isfinite(np.diagonal(square)).all() and np.isfinite(moment).all()):
         raise UserError("The features or labels are not finite. Look for NaN or huge numbers in the inputs.")
@@ -74,7 +82,7 @@ def normal_equations(
 
 
 def predictions(rows: FeatureRows, weights: Float64[np.ndarray, "ridges m k"]) -> Float64[np.ndarray, "ridges n k"]:
-    """Φ w for every ridge in one pass, in float64."""
+    """Return Φ w for every ridge, in one pass and in float64."""
     ridges, m, k = weights.shape
     stacked = weights.transpose(1, 0, 2).reshape(m, ridges * k)
     out = np.empty((rows.shape[0], ridges * k))
@@ -88,21 +96,22 @@ def solve(
     solver: str = "band", rtol: float = 1e-7, max_iterations: int = 750, watch: Watch = UNWATCHED,
     weights: Float64[np.ndarray, " n"] | None = None,
 ) -> list[Solution]:  # fmt: skip
-    """The weights at every ridge, with the train predictions and generalised cross-validation.
+    """Return the weights at every ridge, with the train predictions and generalised cross-validation.
 
     Args:
-        rows: Φ between the train rows and the features.
-        targets: Y; centre it as you wish.
-        ridges: ρ, in any order; 0 only where ΦᵀΦ is regular.
-        solver: Of `GRAM_SOLVERS`, for ΦᵀΦ in memory.
+        rows: Φ of the train rows.
+        targets: Y, which is not centred here.
+        ridges: ρ, in any order; 0 only if ΦᵀΦ is regular.
+        solver: A solver of `GRAM_SOLVERS`, for ΦᵀΦ in memory.
         rtol: The residual ‖ΦᵀY - (ΦᵀΦ + ρI)w‖/‖ΦᵀY‖ to reach.
-        weights: w, one for each row, at least 0; None: 1. Then ‖ · ‖² of the rows is Σ_i w_i ‖ · ‖².
-        max_iterations: As the solver takes it.
+        max_iterations: Limit of the solver's iterations for each ridge.
         watch: Progress and checkpoints of a long run.
+        weights: w, one for each row, at least 0; None: 1. Then ‖ · ‖² of the rows is Σ_i w_i ‖ · ‖².
 
-    Returns: Solutions whose `value` is w (m, k), `predictions` Φw (n, k), `degrees_of_freedom` those of the kernel and
-    `gcv` mean‖yᵢ - f(xᵢ)‖² / (1 - dof/n)², weighted and over the n rows of weight above 0; the last two None where the
-    solver does not know the spectrum.
+    Returns:
+        Solutions whose `value` is w (m, k), `predictions` Φw (n, k), `degrees_of_freedom` those of the kernel and `gcv`
+        mean‖yᵢ - f(xᵢ)‖² / (1 - dof/n)², weighted and over the n rows of weight above 0; the last two are None if the
+        solver does not compute the spectrum.
     """
     targets = np.asarray(targets, np.float64)
     square, moment = normal_equations(rows, targets, weights)
@@ -115,9 +124,9 @@ def solve(
 
 
 def _of_features(solution: Solution, output: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Solution:
-    """The same with what the rows say: the solver saw the normal equations alone."""
+    """Return the solution with predictions and GCV of the rows, because the solver only used the normal equations."""
     n, freedom, gcv = np.count_nonzero(weights), solution.degrees_of_freedom, None
     if freedom is not None and freedom < n * (1 - 1e-9):
         gcv = float(np.average(np.square(targets - output).sum(axis=1), weights=weights) / (1 - freedom / n) ** 2)
-    # what the solver left out are rows of the normal equations
+    # The solver's leave-one-out errors are of rows of the normal equations, so they are removed.
     return solution._replace(predictions=output, gcv=gcv, **dict.fromkeys(LEFT_OUT))

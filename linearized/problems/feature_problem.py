@@ -1,7 +1,8 @@
 """Ridge regression on ReLU features: A = [relu(X W), 1], the RF model and its penalised bias column.
 
-The features go through in tiles, by units or by rows. A tile is (b, short): a block of units with all rows, or a block
-of rows with all units. Either way one pass over the tiles gives Σ Tᵀ(T u), which is A Aᵀu by units and AᵀA v by rows.
+The features are processed in tiles, by units or by rows. A tile T is (b, short): a block of units with all rows, or a
+block of rows with all units. In both cases one pass over the tiles computes Σ Tᵀ(T u), which is A Aᵀu by units and
+AᵀA v by rows.
 """
 
 from collections.abc import Iterator
@@ -18,9 +19,9 @@ from linearized.problems.gram_problem import GramProblem
 from linearized.problems.least_squares import MEMORY, LeastSquares, cheapest_mode, skinny
 from linearized.storage.products import cut
 
-CACHE = 5 * 2**15  # numbers in a tile of kept features: read twice, so it should stay in the L2 cache in between
-DEEP = 2048  # rows of kept features that are multiplied with themselves at once
-WIDE = 512  # rows of a tile that are converted to float64 at once
+CACHE = 5 * 2**15  # numbers in a tile of kept features, which is read twice and should stay in the L2 cache in between
+DEEP = 2048  # rows of kept features per product of a tile with itself
+WIDE = 512  # rows of a tile that are converted to float64 together
 
 
 class FeatureProblem(LeastSquares):
@@ -30,10 +31,10 @@ class FeatureProblem(LeastSquares):
         x: Inputs (n, d) in float32; may be a memory map.
         y: Labels or one-hot rows (n, k).
         weights: W (d, N), the fixed first layer.
-        memory: Budget in bytes for features or a Gram matrix. Tiles and the solver's vectors come on top.
-        mode: "kept" (4nN bytes, made once), "recomputed" (in every pass) or "gram" (AᵀA or AAᵀ is formed once, the
-            smaller one, and the features are made anew where they are needed); None takes the cheapest that fits.
-        xp: The namespace that computes; None takes keras.ops on a GPU and NumPy elsewhere.
+        memory: Budget in bytes for features or a Gram matrix. Tiles and the solver's vectors are not included.
+        mode: "kept" (4nN bytes, computed once), "recomputed" (in every pass) or "gram" (the smaller of AᵀA and AAᵀ is
+            formed once, and the features are recomputed where needed); None chooses the fastest that fits.
+        xp: Array namespace of the computation; None uses keras.ops on a GPU and NumPy elsewhere.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class FeatureProblem(LeastSquares):
         self.xp = namespace() if xp is None else xp
         self._x, self._weights = to_device(self.xp, x), to_device(self.xp, weights)
         self._gram: np.ndarray | None = None
-        self._whole: np.ndarray | None = None  # kept features as one array, of which the stored tiles are parts
+        self._whole: np.ndarray | None = None  # kept features as one array; the stored tiles are views of it
         self._stored = self._store() if self.kept else None
         logging.info("features: %s, %d x %d, %.2f GB in memory", self.mode, n, units, self._taken / 1e9)
 
@@ -68,19 +69,19 @@ class FeatureProblem(LeastSquares):
 
     @property
     def block(self) -> int:
-        """Columns at once: four that are read with one, and many where making the features is most of the work."""
+        """Number of columns per product: at least 4 for kept features, more where computing the features dominates."""
         return max(self.columns, {"kept": 4, "recomputed": min(64, self._x.shape[1] // 8)}.get(self.mode, 1))
 
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "n c"]:
-        """A v."""
+        """Return A v."""
         return self._scatter(v) if self._by_units else self._gather(v)
 
     def adjoint(self, u: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "p c"]:
-        """Aᵀ u."""
+        """Return Aᵀ u."""
         return self._gather(u) if self._by_units else self._scatter(u)
 
     def dual_product(self, u: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-        """A Aᵀ u: one pass over the features, or a product with the Gram matrix."""
+        """Return A Aᵀ u, by one pass over the features or a product with the Gram matrix."""
         if self.mode == "gram" and self.dual:
             return self._gram_matrix() @ u
         if self.kept and not self.dual:
@@ -88,7 +89,7 @@ class FeatureProblem(LeastSquares):
         return self._through(u, by_units=True)[1]
 
     def primal_product(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "p c"]:
-        """AᵀA v: one pass over the features, or a product with the Gram matrix."""
+        """Return AᵀA v, by one pass over the features or a product with the Gram matrix."""
         if self.mode == "gram" and not self.dual:
             return self._gram_matrix() @ v
         if self.kept and self.dual:
@@ -122,7 +123,7 @@ class FeatureProblem(LeastSquares):
         return f, total
 
     def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m c"]:
-        """relu(x W) a + c for other inputs, block of rows by block of rows."""
+        """Return relu(x W) a + c for other inputs, computed in blocks of rows."""
         predictions = np.empty((len(x), v.shape[1]))
         v = to_device(self.xp, v)
         for part in blocks(len(x), block_size(self.params, self.memory)):
@@ -130,15 +131,15 @@ class FeatureProblem(LeastSquares):
             predictions[part] = to_host(self.xp, self.xp.matmul(tile, v))
         return predictions
 
-    # The tiles and the three passes over them.
+    # Tiles, and the three passes over them.
 
     @property
     def _by_units(self) -> bool:
-        """Which way the tiles of forward and adjoint lie: as they are kept, else by units (a GEMM with all rows)."""
+        """Whether `forward` and `adjoint` use tiles by units: as they are kept, otherwise True (GEMM with all rows)."""
         return self.dual if self.kept else True
 
     def _tiles(self, by_units: bool) -> Iterator[tuple[slice, Any]]:
-        """Tiles T with their slices of units (the last is the bias) or of rows; each is valid until the next one."""
+        """Yield tiles with their slices of units (the last is the bias) or rows; each is valid until the next one."""
         if self._stored is not None:
             yield from self._stored
             return
@@ -151,10 +152,10 @@ class FeatureProblem(LeastSquares):
             yield slice(self.units, self.params), to_device(self.xp, np.ones((1, short)))
 
     def _widened(self, by_units: bool) -> Iterator[tuple[slice, Float64[np.ndarray, "b short"]]]:
-        """Yield the tiles cut to WIDE rows, on the host in float64.
+        """Yield the tiles in parts of WIDE rows, on the host in float64.
 
-        Recomputed features are always made by the same products of blocks, so that `adjoint64` and `evaluate` see the
-        same matrix to the last bit.
+        Recomputed features always come from the same block products, so that `adjoint64` and `evaluate` use exactly the
+        same matrix.
         """
         for part, tile in self._tiles(by_units):
             tile = to_host(self.xp, tile)
@@ -162,17 +163,17 @@ class FeatureProblem(LeastSquares):
                 yield slice(part.start + rows.start, part.start + rows.stop), tile[rows].astype(np.float64)
 
     def _tile(self, part: slice, by_units: bool, out: np.ndarray | None) -> Any:
-        """The tile of `part`, in `out` if it is given (NumPy only)."""
+        """Return the tile of `part`, stored in `out` if it is given (NumPy only)."""
         return self._unit_tile(part, out) if by_units else self._row_tile(self._x[part], out)
 
     def _unit_tile(self, part: slice, out: np.ndarray | None) -> Any:
-        """relu(X W[:, part])ᵀ: (b, n)."""
+        """Return relu(X W[:, part])ᵀ, (b, n)."""
         if self.xp is np:
             return _relu_product(self._weights[:, part].T, self._x.T, out)
         return self.xp.transpose(relu(self.xp.matmul(self._x, self._weights[:, part]), self.xp))
 
     def _row_tile(self, x: Any, out: np.ndarray | None = None) -> Any:
-        """[relu(x W), 1] of a block of inputs: (b, N + 1)."""
+        """Return [relu(x W), 1] for a block of inputs, (b, N + 1)."""
         if self.xp is not np:
             features = relu(self.xp.matmul(x, self._weights), self.xp)
             return self.xp.concatenate([features, self.xp.ones((x.shape[0], 1), "float32")], axis=1)
@@ -182,7 +183,7 @@ class FeatureProblem(LeastSquares):
         return out
 
     def _store(self) -> list[tuple[slice, Any]]:
-        """All tiles, by units in the dual and by rows in the primal; in NumPy cut to the size of the cache."""
+        """Return all tiles, by units in the dual and by rows in the primal; for NumPy cut to the size of the cache."""
         tiles, self._stored = [], None
         if self.xp is not np:
             return list(self._tiles(self.dual))
@@ -197,14 +198,14 @@ class FeatureProblem(LeastSquares):
         return [(part, everything[part]) for part in tiles]
 
     def _deep_tiles(self) -> Iterator[tuple[slice, Any]]:
-        """Yield the tiles of the smaller side; kept ones in blocks that are deep enough for a matrix product."""
+        """Yield the tiles of the smaller side; kept ones in blocks that are deep enough for a fast matrix product."""
         if self._whole is None:
             yield from self._tiles(self.dual)
         else:
             yield from ((part, self._whole[part]) for part in blocks(len(self._whole), DEEP))
 
     def _scatter(self, w: np.ndarray) -> np.ndarray:
-        """Σ Tᵀ w[tile]: (long, c) -> (short, c)."""
+        """Return Σ Tᵀ w[tile]: (long, c) -> (short, c)."""
         total, by_units = 0.0, self._by_units
         w = np.asarray(w, np.float32)
         for part, tile in self._tiles(by_units):
@@ -212,7 +213,7 @@ class FeatureProblem(LeastSquares):
         return total.T
 
     def _gather(self, u: np.ndarray, by_units: bool | None = None) -> np.ndarray:
-        """T u, tile under tile: (short, c) -> (long, c)."""
+        """Return T u for all tiles, one below the other: (short, c) -> (long, c)."""
         u = to_device(self.xp, u)
         by_units = self._by_units if by_units is None else by_units
         gathered = np.empty((self.params if by_units else self.rows, u.shape[1]))
@@ -221,7 +222,7 @@ class FeatureProblem(LeastSquares):
         return gathered
 
     def _through(self, u: np.ndarray, *, by_units: bool):
-        """T u and Σ Tᵀ(T u) in one pass."""
+        """Return T u and Σ Tᵀ(T u), computed in one pass."""
         u = to_device(self.xp, u)
         gathered = np.empty((self.params if by_units else self.rows, u.shape[1]))
         total = np.zeros((u.shape[1], self.rows if by_units else self.params))
@@ -231,18 +232,18 @@ class FeatureProblem(LeastSquares):
         return gathered, total.T
 
     def _times(self, left: np.ndarray, tile: Any) -> np.ndarray:
-        """left @ tile. The small factor is transposed by the callers, for a tile's transpose would be a copy."""
+        """Return left @ tile. Callers transpose the small factor, because transposing a tile would copy it."""
         return to_host(self.xp, self.xp.matmul(to_device(self.xp, left), tile))
 
     def formed(self, moment: Float64[np.ndarray, "p columns"]) -> GramProblem:
-        """As `LeastSquares.formed`, in float32; formed anew, unless the mode is "gram"."""
+        """Return the problem of `LeastSquares.formed` in float32; the matrix is kept only if the mode is "gram"."""
         gram = self._gram_matrix().astype(np.float32)
         if self.mode != "gram":
             self._gram = None
         return GramProblem(gram, self.targets if self.dual else moment, memory=self.memory, overwrite=True)
 
     def _gram_matrix(self) -> Float64[np.ndarray, "side side"]:
-        """The smaller of A Aᵀ and AᵀA: float32 products of deep tiles, summed in float64. Formed once."""
+        """Return the smaller of A Aᵀ and AᵀA, formed once from float32 products of tiles that are summed in float64."""
         if self._gram is None:
             gram = np.zeros((min(self.rows, self.params),) * 2)
             for _, tile in self._deep_tiles():
@@ -252,7 +253,7 @@ class FeatureProblem(LeastSquares):
 
 
 def _relu_product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """relu(left right) into `out`, in chunks of columns, so that the ReLU finds the product still in the cache."""
+    """Store relu(left right) in `out`, in chunks of columns, so that the product is still in the cache for the ReLU."""
     for chunk in blocks(right.shape[1], 4096):
         np.matmul(left, right[:, chunk], out=out[:, chunk])
         np.maximum(out[:, chunk], 0, out=out[:, chunk])

@@ -1,9 +1,9 @@
 """Kernel ridge regression, (K + ρI)α = Y, by products with K: in memory, or streamed from its shards.
 
-To a solver it is the least-squares problem with AᵀA = K and Aᵀy = Y: v is α, its residual is
-‖Y - (K + ρI)α‖/‖Y‖, and Kα are the predictions on the train rows. K is the matrix as it is stored, in float32 or
-float64; products with it are made and summed in float64 (`linearized.storage.products`), so that a residual is one of K
-itself. A solver that is asked for little may have rougher ones.
+For a solver it is the least-squares problem with AᵀA = K and Aᵀy = Y: v is α, its residual is ‖Y - (K + ρI)α‖/‖Y‖, and
+Kα are the predictions on the train rows. K is the matrix as it is stored, in float32 or float64. Products with it are
+computed and summed in float64 (`linearized.storage.products`), so that residuals are those of K itself. A solver with a
+loose tolerance may use less accurate products.
 """
 
 import time
@@ -21,37 +21,40 @@ from linearized.solvers.linear.solution import EXPECTED_VECTORS
 from linearized.storage.gram import Gram
 from linearized.storage.products import add_symmetric, cut, multiply, spread
 
-FIXED = 20  # columns whose product takes as long as what a product takes whatever its columns (measured: 17 to 22)
-GAIN = 0.1  # what random columns must save of a run's time to be taken
-WIDEST = 80  # columns of a block
-SYMMETRIC = 1e-3  # how far K[i, j] and K[j, i] may differ, of the largest diagonal entry: float32 kernels do by 1e-4
-SQUARE = 512  # rows of the squares that are compared with their mirror
-ROWS, COLUMNS = 256, 16384  # of K, multiplied in float32 at once
-SAMPLE = 2**27  # bytes that are read to learn the rate
+FIXED = 20  # fixed cost of a product, in units of the cost per column (measured: 17 to 22)
+GAIN = 0.1  # smallest fraction of the run time that random columns must save
+WIDEST = 80  # largest number of columns in a block
+# Largest allowed difference of K[i, j] and K[j, i], relative to the largest diagonal entry; float32 kernels reach 1e-4.
+SYMMETRIC = 1e-3
+SQUARE = 512  # rows of the square blocks that are compared with their mirror image
+ROWS, COLUMNS = 256, 16384  # size of a block of K in float32 products
+SAMPLE = 2**27  # bytes that are read to measure the read rate
 
 
 class GramProblem:
     """K and Y of kernel ridge regression.
 
     Args:
-        gram: K (n, n), symmetric: an array, or shards as `linearized.open_gram` gives them.
+        gram: K (n, n), symmetric: an array, or shards as returned by `linearized.open_gram`.
         targets: Y (n, k).
-        memory: Bytes for what solvers keep and, if they are enough for both, for K itself, which is then read once.
-        overwrite: An array may be worked in, not in a copy, by a solver that then needs no products from here.
+        memory: Bytes for the solver's arrays and, if there is room for both, for K itself, which is then read only
+            once.
+        overwrite: Whether a solver may work in the array instead of a copy; this problem then gives no products any
+            more.
 
     Attributes:
         targets: Y in float64.
-        params, rows, n: The side of K.
-        dtype: Of K's entries.
+        params: n, the side of K; `rows` and `n` are the same.
+        dtype: Dtype of the entries of K.
         rounding: Relative rounding error of `primal_product`.
-        passes: Products so far; each reads K once.
-        seconds_multiplying: What they took, all in all.
+        passes: Number of products so far; each reads K once.
+        seconds_multiplying: Total time of the products.
 
-    Raises `UserError` for an array that is not square, symmetric and finite, and for labels of another size.
+    Raises `UserError` if an array is not square, symmetric and finite, or the number of labels differs.
     """
 
     dual = False
-    rounding = float(np.finfo(np.float64).eps)  # of products, whatever K is stored in
+    rounding = float(np.finfo(np.float64).eps)  # products are in float64 for any dtype of K
 
     def __init__(
         self, gram: np.ndarray | Gram, targets: Float[np.ndarray, "n k"], *, memory: int = MEMORY,
@@ -83,12 +86,12 @@ class GramProblem:
 
     @property
     def columns(self) -> int:
-        """k, how many right-hand sides share K."""
+        """k, the number of right-hand sides that share K."""
         return self.targets.shape[1]
 
     @property
     def block(self) -> int:
-        """How many columns a product should take at once to give most for its time; see `best_block`."""
+        """Number of columns per product for the best use of its time; see `best_block`."""
         if self._block is None:
             self._block = best_block(self.columns, self.n, self._reading(), cores() > 1)
         return self._block
@@ -100,20 +103,20 @@ class GramProblem:
 
     @property
     def seconds_reading(self) -> float:
-        """Spent in reading shards, so far; most of it while products were made."""
+        """Seconds spent reading shards so far, most of it during products."""
         return self._shards.seconds_reading if self._shards is not None else 0.0
 
     @property
     def seconds_waiting(self) -> float:
-        """Of the time of products, what they have waited for shards."""
+        """Seconds that products spent waiting for shard I/O."""
         return self._shards.seconds_waiting if self._shards is not None else 0.0
 
     def moment(self) -> Float64[np.ndarray, "n k"]:
-        """Y, which stands for Aᵀy."""
+        """Return Y, which takes the place of Aᵀy."""
         return self.targets
 
     def primal_product(self, v: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-        """K v in one pass over K, in float64."""
+        """Return K v, in float64 and one pass over K."""
         v = np.ascontiguousarray(v, np.float64)
         began = time.perf_counter()
         product = self._product(v)
@@ -123,9 +126,10 @@ class GramProblem:
 
     @property
     def rough_product(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        """K v multiplied in float32 and summed in float64 over blocks of rows, where that is quicker; else None.
+        """Function that returns K v, multiplied in float32 and summed in float64 over blocks of rows; or None.
 
-        At n = 10,000 and 10 columns 0.045 s on one core, not 0.08. The errors are of 4e-7 ‖K‖‖v‖.
+        It is None where it would not be faster. At n = 10,000 and 10 columns it takes 0.045 s on one core instead of
+        0.08 s. Its error is about 4e-7 ‖K‖‖v‖.
         """
         return self._rough if self.dtype == np.float32 and not self.streamed else None
 
@@ -144,19 +148,26 @@ class GramProblem:
         return total.T
 
     def prediction_bound(self, residual: float, ridge: float) -> float:
-        """Return a bound on ‖K(α - α*)‖ for α* the solution at the ridge ρ and ‖Y - (K + ρI)α‖ = `residual`: itself."""
+        """Return a bound on ‖K(α - α*)‖ for α* the solution at the ridge ρ and ‖Y - (K + ρI)α‖ = `residual`.
+
+        The bound is the residual itself.
+        """
         return residual
 
     def evaluate(self, v: Float[np.ndarray, "n c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "n c"]]:
-        """K v and Y - K v; the columns of v are those of Y, ridge after ridge."""
+        """Return K v and Y - K v; the columns of v are those of Y for each ridge in turn."""
         predictions = self.primal_product(v)
         return predictions, np.tile(self.targets, (1, v.shape[1] // self.columns)) - predictions
 
     def dense(self, dtype: np.dtype | str | None = None, *, keep: bool = True) -> Float[np.ndarray, "n n"]:
-        """K in memory, C-ordered and the caller's own to overwrite: a copy, unless `overwrite` and not `keep`.
+        """Return K in memory, C-ordered, as an array that the caller may overwrite.
 
-        The memory is the caller's then: shards that are not held yet will be streamed, and without `keep` an array
-        gives no products any more.
+        It is a copy, unless `overwrite` is set and `keep` is not. Its memory is no longer available to this problem:
+        shards that are not in memory yet will be streamed, and without `keep` an array gives no products any more.
+
+        Args:
+            dtype: Dtype of the result; None: that of K.
+            keep: Whether products are still needed.
         """
         dtype = np.dtype(dtype or self.dtype)
         if isinstance(self.gram, np.ndarray):
@@ -179,7 +190,7 @@ class GramProblem:
             return multiply(self._matrix(), v, each)
 
     def _matrix(self) -> np.ndarray:
-        """K in memory; shards that are to be held are read at its first use."""
+        """Return K in memory; shards that fit in memory are read at the first call."""
         if self.gram is self._shards:
             self.gram = self._shards.to_memory()
             logging.info("K of %.2f GB is held in memory", self._bytes / 1e9)
@@ -187,10 +198,11 @@ class GramProblem:
 
 
 def reading_columns(gram: Gram, columns: int) -> float:
-    """How long a pass takes to read, in units of what it takes to multiply one column more.
+    """Return the time to read K once, in units of the time to multiply one more column.
 
-    From a sample of the matrix: as files that the system caches, if all of them would fit there, else from the disk,
-    whose time is what the first reading takes beyond the second and the comparing of sums, as long as that.
+    It is measured on a sample of the matrix. If all files fit in the system's cache, the time of a cached read is used.
+    Otherwise the disk time is used: the time of the first read minus that of the second and of comparing checksums,
+    which takes as long as the second.
     """
     size = len(gram) ** 2 // 2 * gram.dtype.itemsize
     if size <= SAMPLE:
@@ -204,7 +216,7 @@ def reading_columns(gram: Gram, columns: int) -> float:
 
 
 def _sample(gram: Gram, columns: int) -> float:
-    """Seconds to read the first SAMPLE bytes of K, and to multiply them by `columns` columns."""
+    """Return the seconds to read the first SAMPLE bytes of K and to multiply them by `columns` columns."""
     v, size, began = np.ones((len(gram), columns)), 0, time.perf_counter()
     total = np.zeros_like(v)
     with spread() as each:
@@ -218,11 +230,18 @@ def _sample(gram: Gram, columns: int) -> float:
 
 
 def best_block(columns: int, n: int, reading: float, overlapped: bool) -> int:
-    """How many columns a block of Lanczos should have.
+    """Return the best number of columns in a Lanczos block.
 
-    In units of a product's time for one column more, a pass takes FIXED + b for b columns and `reading` for the
-    files, side by side if `overlapped`. The passes fall as 1/√b, and reorthogonalising grows as b: the basis holds
-    EXPECTED_VECTORS · √b vectors. Random columns are taken if they save a tenth.
+    In units of a product's time per additional column, a pass takes FIXED + b for b columns and `reading` for the
+    files, at the same time if `overlapped`. The number of passes falls as 1/√b, and the cost of reorthogonalisation
+    grows as b, because the basis holds EXPECTED_VECTORS · √b vectors. Random columns are added if they save at least a
+    tenth of the time.
+
+    Args:
+        columns: Columns of the right-hand side.
+        n: Side of K.
+        reading: Time to read K once, see `reading_columns`.
+        overlapped: Whether reading and multiplying run at the same time.
     """
 
     def cost(b: int) -> float:
@@ -235,7 +254,7 @@ def best_block(columns: int, n: int, reading: float, overlapped: bool) -> int:
 
 
 def refuse_asymmetric(gram: Float[np.ndarray, "n n"]) -> None:
-    """Raises `UserError` naming an entry that is not finite, or differs from its mirror. Reads K once."""
+    """Raise `UserError` that names an entry which is not finite, or differs from its mirror image. Reads K once."""
     parts = cut(len(gram), SQUARE)
     allowed = SYMMETRIC * np.abs(gram.diagonal()).max(initial=0)
 

@@ -1,4 +1,4 @@
-"""The linearization of a Keras model at its present weights as a least-squares problem: A is its Jacobian.
+"""The linearization of a Keras model at its current weights as a least-squares problem: A is its Jacobian.
 
 f(x; θ₀) + J(x) v is fitted to labels, min ‖J v - (Y - f₀)‖² + ρ‖v‖², where f₀ = f(x; θ₀) or, without the offset, 0. A
 row of A is one output of one input, (n k, p); all outputs share the parameters, so that there is one column.
@@ -18,23 +18,23 @@ from linearized.tangents.products import JacobianProducts
 
 
 class JacobianProblem(LeastSquares):
-    """Least squares over the tangents of a model; nothing is kept between products but the rows.
+    """Least squares over the tangents of a model; only the rows are kept between products.
 
     Args:
-        model: See `linearized.empirical_ntk`.
-        x: Rows (n, ...) as the model takes them.
+        model: Keras model, see `linearized.empirical_ntk`.
+        x: Rows (n, ...) in the shape of the model's inputs.
         y: Targets (n, k).
-        offset: Whether f(x; θ₀) is part of the linearized model; else it is J(x) v alone.
-        variables: Which trainable variables move, see `linearized.empirical_ntk`; None: all.
-        memory: Budget in bytes for what a solver keeps.
+        offset: Whether f(x; θ₀) is part of the linearized model; otherwise it is J(x) v alone.
+        variables: Trainable variables that v changes, see `linearized.empirical_ntk`; None: all.
+        memory: Budget in bytes for the solver's arrays.
 
     Attributes:
-        products: J v and Jᵀu.
+        products: Products J v and Jᵀu.
 
-    Products are in float32, summed over blocks of rows in float64; `adjoint64` and `evaluate` are no more exact, so
-    that residuals below about 1e-6 of ‖Aᵀy‖ are rounding.
+    Products are in float32, summed over blocks of rows in float64. `adjoint64` and `evaluate` are no more accurate, so
+    residuals below about 1e-6 of ‖Aᵀy‖ are rounding errors.
 
-    Raises `UserError` as `linearized.empirical_ntk`, and for targets of another shape than the outputs.
+    Raises `UserError` as `linearized.empirical_ntk` does, and if the targets do not have the shape of the outputs.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class JacobianProblem(LeastSquares):
         return self.products.adjoint(self._x, u.reshape(self.n, self.outputs, -1))
 
     def outputs_of(self, predictions: Float64[np.ndarray, "rows 1"]) -> Float64[np.ndarray, "n k"]:
-        """As `LeastSquares.outputs_of`."""
+        """Return the linearized model's outputs on the train rows, including the offset."""
         return self._start + predictions.reshape(self._start.shape)
 
     def predict(self, x: Any, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
-        """Return the linearized model's outputs for other rows: k for every column of v, column after column."""
+        """Return the linearized model's outputs for other rows: k for each column of v in turn."""
         x = checked_inputs(x)
         values = self.products.forward(x, v)
         if self.offset:

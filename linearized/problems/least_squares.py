@@ -1,11 +1,11 @@
-"""What every least-squares problem offers: min ‖A v - Y‖² + ρ‖v‖², A known by its products.
+"""Base class of least-squares problems min ‖A v - Y‖² + ρ‖v‖², in which A is accessed through its products.
 
-A is (rows, p) and Y (rows, columns); the columns share A and do not meet. Products take any number of columns, so that
-all ridges of a grid go through in one pass at the end. Arguments and results are float64. The products that iterations
-are made of multiply in float32 and sum over tiles in float64; `adjoint64` and `evaluate`, which residuals are computed
-from, multiply the same float32 features in float64. In float32 a residual cannot be told from rounding below 1e-7 to
-5e-7 of ‖Aᵀy‖, which bounds the relative error in v by 5e-7 ‖Aᵀy‖/(ρ‖v‖) alone: measured 1e-5 at a ridge of 1e-3 ‖AᵀA‖
-and up to 6e-3 at 1e-7 ‖AᵀA‖.
+A is (rows, p) and Y (rows, columns); the columns are independent problems with the same A. Products take any number of
+columns, so that all ridges of a grid go through one pass at the end. Arguments and results are float64. The products
+in iterations multiply in float32 and sum over tiles in float64; `adjoint64` and `evaluate`, from which residuals are
+computed, multiply the same float32 features in float64. In float32 a residual below 1e-7 to 5e-7 of ‖Aᵀy‖ cannot be
+distinguished from rounding errors. This only bounds the relative error in v by 5e-7 ‖Aᵀy‖/(ρ‖v‖): measured 1e-5 at a
+ridge of 1e-3 ‖AᵀA‖ and up to 6e-3 at 1e-7 ‖AᵀA‖.
 """
 
 import abc
@@ -18,7 +18,7 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 
 MEMORY = 4 * 2**30
-STEPS = 100  # how many products a ridge path is expected to take (measured: 40 to 120)
+STEPS = 100  # expected number of products of a ridge path (measured: 40 to 120)
 
 
 class LeastSquares(abc.ABC):
@@ -27,8 +27,8 @@ class LeastSquares(abc.ABC):
     Attributes:
         targets: Y in float64.
         params: p, the length of a column of v.
-        n: The number of data points. The published units are (1/n)‖Av-y‖² + λ‖v‖², with ρ = nλ.
-        memory: The budget in bytes for what is kept between products.
+        n: Number of data points. The published units are (1/n)‖Av-y‖² + λ‖v‖², with ρ = nλ.
+        memory: Budget in bytes for arrays that are kept between products.
         mode: "kept", "recomputed" or "gram": what is kept.
         rounding: Relative rounding error of `primal_product` and `dual_product`.
     """
@@ -43,22 +43,22 @@ class LeastSquares(abc.ABC):
 
     @property
     def rows(self) -> int:
-        """The number of rows of A."""
+        """Number of rows of A."""
         return self.targets.shape[0]
 
     @property
     def columns(self) -> int:
-        """How many right-hand sides share A."""
+        """Number of right-hand sides that share A."""
         return self.targets.shape[1]
 
     @property
     def block(self) -> int:
-        """How many columns a product should take at once to give most for its time."""
+        """Number of columns per product for the best use of its time."""
         return self.columns
 
     @property
     def dual(self) -> bool:
-        """Whether A Aᵀ is smaller than AᵀA, and so the space to search in."""
+        """Whether A Aᵀ is smaller than AᵀA, so that solvers work in the dual."""
         return self.rows < self.params
 
     @property
@@ -68,38 +68,38 @@ class LeastSquares(abc.ABC):
 
     @property
     def spare(self) -> int:
-        """Bytes of the budget that are not taken by what is kept."""
+        """Bytes of the budget that are not taken by kept arrays."""
         return self.memory
 
     @abc.abstractmethod
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
-        """A v."""
+        """Return A v."""
 
     @abc.abstractmethod
     def adjoint(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
-        """Aᵀ u."""
+        """Return Aᵀ u."""
 
     def adjoint64(self, u: Float64[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Aᵀ u, multiplied in float64. Costs a pass over the features at half the speed of `adjoint`."""
+        """Return Aᵀ u, multiplied in float64, in one pass over the features at half the speed of `adjoint`."""
         return self.adjoint(u)
 
     def moment(self) -> Float64[np.ndarray, "p columns"]:
-        """AᵀY."""
+        """Return the right-hand side AᵀY."""
         return self.adjoint(self.targets)
 
     def dual_product(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "rows c"]:
-        """A Aᵀ u, in one pass over the features where the problem knows how."""
+        """Return A Aᵀ u, in one pass over the features if the problem overrides this method."""
         return self.forward(self.adjoint(u))
 
     def primal_product(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "p c"]:
-        """AᵀA v, in one pass over the features where the problem knows how."""
+        """Return AᵀA v, in one pass over the features if the problem overrides this method."""
         return self.adjoint(self.forward(v))
 
     def evaluate(self, v: Float[np.ndarray, "p c"]) -> tuple[Float64[np.ndarray, "rows c"], Float64[np.ndarray, "p c"]]:
         """Return A v and Aᵀ(Y - A v), multiplied in float64.
 
-        The columns of v are those of Y, ridge after ridge. A subclass whose `forward` multiplies in float32 overrides
-        this method and `adjoint64`.
+        The columns of v are those of Y for each ridge in turn. A subclass whose `forward` multiplies in float32
+        overrides this method and `adjoint64`.
         """
         predictions = self.forward(v)
         return predictions, self.adjoint64(self.repeated_targets(v.shape[1]) - predictions)
@@ -110,7 +110,7 @@ class LeastSquares(abc.ABC):
         Args:
             moment: AᵀY.
 
-        Raises `UserError` where only products are known.
+        Raises `UserError` if the problem provides only products.
         """
         raise UserError(
             f"band needs the Gram matrix of the features, which is not formed here: {type(self).__name__} of "
@@ -129,12 +129,12 @@ class LeastSquares(abc.ABC):
         return predictions.reshape(self.n, -1)
 
     def repeated_targets(self, columns: int) -> Float64[np.ndarray, "rows c"]:
-        """Y beside itself until it has `columns` columns."""
+        """Return copies of Y side by side, `columns` columns in total."""
         return np.tile(self.targets, (1, columns // self.columns))
 
 
 class MatrixProblem(LeastSquares):
-    """A stored matrix A, in float64: for tests, notebooks and problems that are small."""
+    """A stored matrix A, in float64: for tests, notebooks and small problems."""
 
     rounding = float(np.finfo(np.float64).eps)
 
@@ -143,11 +143,11 @@ class MatrixProblem(LeastSquares):
         self.matrix = np.asarray(matrix, np.float64)
 
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
-        """A v."""
+        """Return A v."""
         return self.matrix @ v
 
     def adjoint(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
-        """Aᵀ u."""
+        """Return Aᵀ u."""
         return self.matrix.T @ u
 
 
@@ -155,23 +155,25 @@ def cheapest_mode(
     *, entries: int, make: int, use: int, form: int, columns: int, side: int, memory: int, kept_bytes: int,
     gram_bytes: int | float,
 ) -> str:  # fmt: skip
-    """What to keep: the way with the fewest multiply-adds over STEPS products that fits in the memory budget.
+    """Return the mode with the fewest multiply-adds over STEPS products that fits in the memory budget.
 
-    The unit is a multiply-add of a large matrix product. A skinny product of c columns is bound by memory and costs
+    The unit is a multiply-add of a large matrix product. A product with only c columns is bound by memory and costs
     about 6 + 6c of them per number of a matrix that it reads (measured on one core). With s = STEPS:
 
-        kept        make + s use          an entry
-        recomputed  s (make + use)        an entry
-        gram        make + form           an entry, and s · 2 (6 + 6c) a number of the float64 Gram matrix
+        kept        make + s use          per entry
+        recomputed  s (make + use)        per entry
+        gram        make + form           per entry, and s · 2 (6 + 6c) per number of the float64 Gram matrix
 
     Args:
         entries: n N, the number of feature values.
-        make: Multiply-adds to make one of them.
-        use: Multiply-adds of a pass for one of them, once made; see `skinny`.
-        form: Multiply-adds an entry to form the Gram matrix.
-        columns: c, how many right-hand sides go through together.
-        side: Of the Gram matrix.
-        kept_bytes, gram_bytes: What keeping takes; infinite where there is no such way.
+        make: Multiply-adds to compute one feature value.
+        use: Multiply-adds of a pass per feature value, once computed; see `skinny`.
+        form: Multiply-adds per feature value to form the Gram matrix.
+        columns: c, the number of right-hand sides in one product.
+        side: Side of the Gram matrix.
+        memory: Budget in bytes.
+        kept_bytes: Size of the kept features.
+        gram_bytes: Size of the Gram matrix; infinite if it cannot be formed.
     """
     costs = {"recomputed": entries * STEPS * (make + use)}
     if kept_bytes <= memory:
@@ -182,5 +184,5 @@ def cheapest_mode(
 
 
 def skinny(columns: int) -> int:
-    """Multiply-adds of a large product that a number costs when it is read for two products with c columns."""
+    """Return the cost of a number that is read for two products with c columns, in multiply-adds of a large product."""
     return 6 + 6 * columns

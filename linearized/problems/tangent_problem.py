@@ -2,9 +2,9 @@
 
     f_k(x) = Σ_i relu(w_i·x) a_ik + c_k + Σ_i a⁰_ki step(w_i·x) g_i·x
 
-All parameters form one column v = [a, c, G], penalised alike. As published G is shared by the classes, which couples
-the outputs: A is (nk) × (Nk + k + Nd), its rows go through the classes of one data point and then to the next. With
-Z = X W, a pass over all units takes two products of 2nNd operations more: X Gᵀ for A v, (step(Z) ∘ (U a⁰))ᵀX for Aᵀu.
+All parameters form one column v = [a, c, G] with the same penalty. As published, G is shared by the classes, which
+couples the outputs: A is (nk) × (Nk + k + Nd), and its rows are ordered by data point, then by class. With Z = X W, a
+pass over all units takes two additional products of 2nNd operations: X Gᵀ for A v, (step(Z) ∘ (U a⁰))ᵀX for Aᵀu.
 """
 
 import math
@@ -22,7 +22,7 @@ from linearized.problems.least_squares import MEMORY, LeastSquares, cheapest_mod
 
 
 class Parameters(NamedTuple):
-    """The parts of v, each with c columns of v first: a (c, N, k), bias (c, k), g (c, N, d) or (c, k, N, d)."""
+    """The parts of v; their first axis is the c columns of v: a (c, N, k), bias (c, k), g (c, N, d) or (c, k, N, d)."""
 
     a: np.ndarray
     bias: np.ndarray
@@ -33,11 +33,12 @@ class _Tile(NamedTuple):
     """The arrays of one tile: on the device in float32, or on the host in float64.
 
     Attributes:
-        xp: The namespace that multiplies them.
-        phi, gate: relu(z) and step(z), (b, B).
+        xp: Array namespace of the products.
+        phi: relu(z), (b, B).
+        gate: step(z), (b, B).
         x: Inputs (b, d).
         readout: a⁰ (k, B).
-        dtype: Of the products.
+        dtype: Dtype of the products.
     """
 
     xp: Any
@@ -49,13 +50,14 @@ class _Tile(NamedTuple):
 
     @classmethod
     def of(cls, xp: Any, x: Any, z: Any, readout: Any, exact: bool) -> "_Tile":
+        """Return the tile of inputs x and z = x W, in float64 on the host if `exact`."""
         if not exact:
             return cls(xp, relu(z, xp), step(z, xp), x, readout, np.float32)
         x, z, readout = (np.asarray(to_host(xp, array), np.float64) for array in (x, z, readout))
         return cls(np, relu(z, np), step(z, np), x, readout, np.float64)
 
     def send(self, array: np.ndarray) -> Any:
-        """`array` where the products are made, in their precision."""
+        """Return `array` on the device and in the precision of the products."""
         return np.asarray(array, np.float64) if self.dtype is np.float64 else to_device(self.xp, array)
 
 
@@ -68,10 +70,10 @@ class TangentProblem(LeastSquares):
         weights: W (d, N), the fixed first layer.
         readout: a⁰ (k, N), the fixed readout at initialisation.
         per_class: Whether every class has its own directions, G (k, N, d).
-        memory: Budget in bytes for X W or a Gram matrix. Tiles and the solver's vectors come on top.
+        memory: Budget in bytes for X W or a Gram matrix. Tiles and the solver's vectors are not included.
         mode: "kept" (X W, 4nN bytes), "recomputed" (in every pass) or, for one output, "gram" (A Aᵀ, formed once);
-            None takes the cheapest that fits.
-        xp: The namespace that computes; None takes keras.ops on a GPU and NumPy elsewhere.
+            None chooses the fastest that fits.
+        xp: Array namespace of the computation; None uses keras.ops on a GPU and NumPy elsewhere.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class TangentProblem(LeastSquares):
         return max(self.memory - self._taken, 0)
 
     def unpack(self, v: Float[np.ndarray, "p c"]) -> Parameters:
-        """The parts of v, as views of its transpose where that is contiguous."""
+        """Return the parts of v, as views of its transpose if that is contiguous."""
         flat, cut = v.T, self.units * self.outputs
         columns, shape = v.shape[1], self.directions if self.per_class else self.directions[1:]
         return Parameters(
@@ -119,12 +121,12 @@ class TangentProblem(LeastSquares):
         )
 
     def pack(self, parameters: Parameters) -> Float64[np.ndarray, "p c"]:
-        """v of its parts: the inverse of `unpack`."""
+        """Return v from its parts; this is the inverse of `unpack`."""
         flat = [np.asarray(part, np.float64).reshape(len(part), -1) for part in parameters]
         return np.concatenate(flat, axis=1).T
 
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
-        """A v."""
+        """Return A v."""
         return self._stack(self._outputs(v, self._x, self._z))
 
     def adjoint(self, u: Float[np.ndarray, "rows c"], *, exact: bool = False) -> Float64[np.ndarray, "p c"]:
@@ -136,7 +138,7 @@ class TangentProblem(LeastSquares):
         return self.pack(total)
 
     def dual_product(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "rows c"]:
-        """A Aᵀ u: one pass over X W, by units, or a product with the Gram matrix."""
+        """Return A Aᵀ u, by one pass over X W by units, or a product with the Gram matrix."""
         if self.mode == "gram":
             return self._gram_matrix() @ u
         u = self._unstack(u)
@@ -153,11 +155,11 @@ class TangentProblem(LeastSquares):
         return self._stack(f)
 
     def primal_product(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "p c"]:
-        """AᵀA v: one pass over X W, by rows."""
+        """Return AᵀA v, by one pass over X W by rows."""
         return self._through_rows(v, None)[1]
 
     def evaluate(self, v: Float[np.ndarray, "p c"]) -> tuple[Float64[np.ndarray, "rows c"], Float64[np.ndarray, "p c"]]:
-        """Return A v and Aᵀ(Y - A v), multiplied in float64, from X W, whatever the mode. Costs one pass."""
+        """Return A v and Aᵀ(Y - A v), multiplied in float64, by one pass over X W in any mode."""
         return self._through_rows(v, self._unstack(self.targets), exact=True)
 
     def adjoint64(self, u: Float64[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
@@ -165,11 +167,11 @@ class TangentProblem(LeastSquares):
         return self.adjoint(u, exact=True)
 
     def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
-        """f for other inputs, block by block: k outputs for every column of v, column after column."""
+        """Return f for other inputs, computed in blocks: k outputs for each column of v in turn."""
         f = self._outputs(v, to_device(self.xp, x), None)
         return f.transpose(1, 0, 2).reshape(len(x), -1)
 
-    # Passes over row blocks. f and u are held as (c, rows, k), parameters as `Parameters`.
+    # Passes over row blocks. f and u are stored as (c, rows, k), parameters as `Parameters`.
 
     def _outputs(self, v: np.ndarray, x: Any, z: Any) -> np.ndarray:
         parameters = self._single(v)
@@ -184,7 +186,7 @@ class TangentProblem(LeastSquares):
     def _through_rows(
         self, v: np.ndarray, minuend: np.ndarray | None, *, exact: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A v and Aᵀ(A v), or Aᵀ(minuend - A v) if there is one; multiplied in float64 if `exact`."""
+        """Return A v and Aᵀ(A v), or Aᵀ(minuend - A v) if `minuend` is given; multiplied in float64 if `exact`."""
         parameters, total = self.unpack(v) if exact else self._single(v), self._zeros(v.shape[1])
         f = np.empty((v.shape[1], self.n, self.outputs))
         for rows, x in self._row_blocks():
@@ -208,7 +210,7 @@ class TangentProblem(LeastSquares):
     # One tile: rows x (b, d) and units with z = x W (b, B).
 
     def _forward_tile(self, x: Any, z: Any, parameters: Parameters, units: slice, exact: bool = False) -> np.ndarray:
-        """The units' share of f, (c, b, k)."""
+        """Return the contribution of the units to f, (c, b, k)."""
         tile = _Tile.of(self.xp, x, z, self._readout[:, units], exact)
         xp, send = tile.xp, tile.send
         f = np.empty((len(parameters.a), x.shape[0], self.outputs), tile.dtype)
@@ -223,7 +225,7 @@ class TangentProblem(LeastSquares):
     def _adjoint_tile(
         self, x: Any, z: Any, u: np.ndarray, units: slice, exact: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The units' parts of Aᵀu: a (c, B, k) and g (c, B, d) or (c, k, B, d)."""
+        """Return the units' parts of Aᵀu: a (c, B, k) and g (c, B, d) or (c, k, B, d)."""
         tile = _Tile.of(self.xp, x, z, self._readout[:, units], exact)
         xp, send = tile.xp, tile.send
         a = np.empty((len(u), z.shape[1], self.outputs), tile.dtype)
@@ -240,15 +242,15 @@ class TangentProblem(LeastSquares):
 
     @property
     def _groups(self) -> list[slice]:
-        """The classes that share directions: all of them, or one by one."""
+        """Slices of the classes that share directions: one for all classes, or one per class."""
         return blocks(self.outputs, 1 if self.per_class else self.outputs)
 
     def _grouped(self, g: np.ndarray) -> np.ndarray:
-        """g with an axis for the groups of classes, (c, groups, B, d)."""
+        """Return g with an axis for the groups of classes, (c, groups, B, d)."""
         return g if self.per_class else g[:, None]
 
     def _hidden(self, x: Any, z: Any, rows: slice, units: slice) -> Any:
-        """A tile of X W, cut out of what is kept or made now."""
+        """Return a tile of X W, cut from the kept matrix or computed now."""
         return self.xp.matmul(x[rows], self._weights[:, units]) if z is None else z[rows, units]
 
     def _row_blocks(self) -> list[tuple[slice, Any]]:
@@ -259,12 +261,12 @@ class TangentProblem(LeastSquares):
         return blocks(self.units, block_size(rows, self.memory))
 
     def _tiles(self, rows: slice) -> list[tuple[slice, Any]]:
-        """All tiles of X W of some rows."""
+        """Return all tiles of X W for some rows."""
         units = self._unit_blocks(_ROWS)
         return [(part, self._hidden(self._x, self._z, rows, part)) for part in units]
 
     def _single(self, v: np.ndarray) -> Parameters:
-        """The parts of v in float32, cast once a pass."""
+        """Return the parts of v in float32, converted once per pass."""
         return self.unpack(np.ascontiguousarray(v.T, np.float32).T)
 
     def _cut(self, parameters: Parameters, units: slice) -> Parameters:
@@ -274,15 +276,15 @@ class TangentProblem(LeastSquares):
         return self.unpack(np.zeros((columns, self.params)).T)
 
     def _stack(self, f: np.ndarray) -> np.ndarray:
-        """(c, n, k) -> (n k, c)."""
+        """Reshape (c, n, k) to (n k, c)."""
         return f.reshape(len(f), -1).T
 
     def _unstack(self, u: np.ndarray) -> np.ndarray:
-        """(n k, c) -> (c, n, k)."""
+        """Reshape (n k, c) to (c, n, k)."""
         return np.ascontiguousarray(u.T).reshape(-1, self.n, self.outputs)
 
     def formed(self, moment: Float64[np.ndarray, "p columns"]) -> GramProblem:
-        """As `LeastSquares.formed`, in float32, for one output and more parameters than rows."""
+        """Return the problem of `LeastSquares.formed` in float32, for one output and more parameters than rows."""
         if self.outputs > 1 or not self.dual:
             return super().formed(moment)
         gram = self._gram_matrix().astype(np.float32)
@@ -291,7 +293,10 @@ class TangentProblem(LeastSquares):
         return GramProblem(gram, self.targets, memory=self.memory, overwrite=True)
 
     def _gram_matrix(self) -> Float64[np.ndarray, "n n"]:
-        """A Aᵀ for one output: Φ Φᵀ + 1 + (X Xᵀ) ∘ (S diag(a⁰²) Sᵀ), S = step(X W). Formed once, summed in float64."""
+        """Return A Aᵀ for one output, formed once and summed in float64.
+
+        It is Φ Φᵀ + 1 + (X Xᵀ) ∘ (S diag(a⁰²) Sᵀ) with S = step(X W).
+        """
         if self._gram is None:
             xp, everything = self.xp, slice(None)
             gram, gates = np.ones((self.n, self.n)), np.zeros((self.n, self.n))
@@ -306,4 +311,4 @@ class TangentProblem(LeastSquares):
         return self._gram
 
 
-_ROWS = 2048  # rows of a tile that is made to be used at once
+_ROWS = 2048  # rows of a tile that is computed for immediate use

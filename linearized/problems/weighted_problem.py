@@ -1,7 +1,7 @@
-"""Weighted kernel ridge regression as an ordinary problem: (SKS + ρI)β = SY with S = diag(√w), and α = Sβ.
+"""Weighted kernel ridge regression as an unweighted problem: (SKS + ρI)β = SY with S = diag(√w), and α = Sβ.
 
 The minimiser of Σ_i w_i ‖y_i - f(x_i)‖² + ρ‖f‖² is f = Σ_i α_i k(x_i, ·) with (K + ρW⁻¹)α = Y. Multiplying by S on the
-left gives the system above, which is symmetric positive definite, so every solver of K serves.
+left gives the system above, which is symmetric positive definite, so every solver of K can be used.
 """
 
 from typing import Any
@@ -14,11 +14,11 @@ from linearized.base.shapes import Float, Float64
 from linearized.problems.gram_problem import GramProblem
 from linearized.solvers.linear.solution import Solution
 
-ROWS = 1024  # of K that are scaled together in float64
+ROWS = 1024  # rows of K that are scaled together in float64
 
 
 class Weighted:
-    """The problem of SKS and SY; everything that does not depend on the weights is that of the unweighted problem.
+    """The problem of SKS and SY; all other members are those of the unweighted problem.
 
     Args:
         problem: K and Y.
@@ -37,7 +37,7 @@ class Weighted:
 
     @property
     def rough_product(self) -> None:
-        """None: products are always those of float64."""
+        """None, because products are always in float64."""
         return None
 
     def moment(self) -> Float64[np.ndarray, "n k"]:
@@ -64,7 +64,7 @@ class Weighted:
     def unscaled(self, solution: Solution) -> Solution:
         """Return a solution of this problem in the units of Y.
 
-        `value` becomes α, `predictions` Kα, `leave_one_out` y_i - f₋ᵢ(x_i). `gcv` and `left_out_loss` are divided by
+        `value` becomes α, `predictions` Kα and `leave_one_out` y_i - f₋ᵢ(x_i). `gcv` and `left_out_loss` are divided by
         the mean weight, which makes them weighted means of squared errors.
         """
         without, weight = solution.leave_one_out, float(np.mean(self._root**2))
@@ -77,9 +77,9 @@ class Weighted:
 
 
 def checked_weights(sample_weight: Any, n: int) -> Float64[np.ndarray, " n"]:
-    """Return the weights of n rows: one number for all of them, or one for each.
+    """Return the weights of n rows, given as one number for all of them or one for each.
 
-    Raises `UserError` for negative weights, weights that are not finite, another shape, and if all are 0.
+    Raises `UserError` if weights are negative, not finite, of another shape, or all 0.
     """
     weights = real_array(sample_weight, "sample_weight", dtype=np.float64)
     if weights.shape not in ((), (n,)):
@@ -98,10 +98,12 @@ def with_left_out_rows(
 ) -> Solution:
     """Return a solution for all n rows from one in which the rows of weight 0 were left out.
 
-    They have coefficients of 0. Their predictions, and hence their leave-one-out errors, are those of the other rows.
+    The left-out rows have coefficients of 0. Their predictions, and hence their leave-one-out errors, come from the
+    other rows.
 
     Args:
-        kept: Which rows have a weight above 0, (n,).
+        solution: Solution for the rows with a weight above 0.
+        kept: Mask of the rows with a weight above 0, (n,).
         columns: K(all rows, kept rows).
         targets: Y of all rows.
     """

@@ -1,4 +1,4 @@
-"""How settings become flags, check themselves, are saved and name a run; and groups of flags that commands share.
+"""Settings: how they become flags, are checked and saved, and name a run; groups of flags that commands share.
 
 The flags of one command are a class in its own module: `TrainSettings` in `linearized.experiments.train`, and so on.
 """

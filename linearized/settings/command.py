@@ -1,6 +1,7 @@
-"""How every command starts and ends: flags, logging, one clear line for what a user can mend, exit codes.
+"""The start and end of every command: flags, logging, one-line messages for errors of the user, and exit codes.
 
-0 done; 2 the user can mend it; 75 another process is at work on it; 130 stopped by Ctrl-C (the same command goes on).
+Exit codes: 0, done; 2, an error that the user can correct; 75, another process is at work on it; 130, stopped by
+Ctrl-C (the same command continues where it stopped).
 """
 
 import errno
@@ -15,19 +16,23 @@ from linearized.base.errors import UserError
 from linearized.settings.config import Settings, parse
 from linearized.settings.help import help_text
 
-OUT_OF_MEMORY = ("ResourceExhaustedError",)  # TensorFlow's; JAX says RESOURCE_EXHAUSTED
+OUT_OF_MEMORY = ("ResourceExhaustedError",)  # TensorFlow's error; the message of JAX's contains RESOURCE_EXHAUSTED
 NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
-LONGEST = 1000  # characters of a line of an error: what came in may be of any length
+LONGEST = 1000  # characters in a line of an error message, because what the user gave may be of any length
 
 
 def run_command(
     settings_class: type[Settings], doc: str, main: Callable[[Any], Any], arguments: Sequence[str] | None = None, *,
     words: str = "",
 ) -> int:  # fmt: skip
-    """Parse the flags, call `main(settings)`, and turn errors that a user can cause into one line and a code.
+    """Parse the flags, call `main(settings)`, and turn errors that a user can cause into one line and an exit code.
 
     Args:
-        words: The setting that takes arguments which are no flags; "": they are refused.
+        settings_class: Class of the command's settings.
+        doc: Docstring of the command, which starts the text of `--help`.
+        main: Function that does the work, given the settings.
+        arguments: Words of the command line after the program's name; None takes those of the process.
+        words: Name of the setting that takes arguments that are no flags; "" refuses such arguments.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if {"--help", "-h", "-help", "--helpfull"} & set(arguments):
@@ -36,8 +41,8 @@ def run_command(
 
 
 def guarded(work: Callable[[], Any]) -> int:
-    """Calls `work`; its errors become one line on stderr and an exit code."""
-    flags.FLAGS.mark_as_parsed()  # ours are kept elsewhere; absl would warn of logging before they are parsed
+    """Call `work` and return the exit code; print errors that a user can cause as one line on stderr."""
+    flags.FLAGS.mark_as_parsed()  # absl does not read our flags, and would warn of logging before they are parsed
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     logging.set_stderrthreshold("info")
@@ -66,12 +71,12 @@ def guarded(work: Callable[[], Any]) -> int:
 
 
 def _fail(message: str, code: int = UserError.code) -> int:
-    first, listed, rest = message.partition(":\n  ")  # a list of choices keeps a line each
+    first, listed, rest = message.partition(":\n  ")  # in a list of choices each entry keeps its own line
     entries = [first + listed.rstrip(), *rest.split("\n  ")] if listed else [message]
     print("error: " + "\n  ".join(_shortened(" ".join(entry.split())) for entry in entries), file=sys.stderr)
     return code
 
 
 def _shortened(text: str) -> str:
-    """Return the text, with its middle left out where it is longer than `LONGEST`."""
+    """Return the text; if it is longer than `LONGEST`, leave out its middle."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"

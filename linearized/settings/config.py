@@ -1,4 +1,4 @@
-"""Settings as one flat frozen dataclass: they make the flags, check themselves, are saved, and name the run."""
+"""Settings as one flat frozen dataclass, which defines the flags, checks its values, is saved and names the run."""
 
 import dataclasses
 import hashlib
@@ -16,10 +16,10 @@ from linearized.base.registry import FunctionRegistry, Registry
 from linearized.settings.flags import field_type, read_flags
 from linearized.settings.reads import ALWAYS, Declarations, When, is_read, refuse, where_read
 
-# Bounds of a number whose setting gives none: far beyond sense, and safe to compute with.
+# Bounds of a number whose setting gives none: far outside any sensible range, and safe to compute with.
 WIDEST = {int: (-(10**9), 10**9), float: (-1e12, 1e12)}
-LARGEST_SEED = 2**32 - 1  # of NumPy's generators
-CODE = "code"  # under which files keep `Settings.code` among the saved settings
+LARGEST_SEED = 2**32 - 1  # largest seed that NumPy's generators accept
+CODE = "code"  # key under which files store `Settings.code` among the saved settings
 
 
 def setting(
@@ -30,13 +30,19 @@ def setting(
     """Return a field of a `Settings` class.
 
     Args:
+        default: Value without the flag; None means unset.
         help: One line of `--help`: meaning and unit.
         choices: A registry (its aliases are accepted) or the allowed strings.
-        minimum, maximum: Inclusive bounds of a number; None: those of `WIDEST`.
+        minimum: Inclusive lower bound of a number; None takes that of `WIDEST`.
+        maximum: Inclusive upper bound of a number; None takes that of `WIDEST`.
+        identity: False for a setting that does not change the result (memory, folders); it takes no part in the run's
+            name.
+        name: Whether the text becomes one component of a path, see `linearized.base.names.checked_name`.
         objects: Whether Python may give a function or an object in place of the string.
-        unkeyed: A value beside the default that takes no part in the key, because it was the default of a version.
-        identity: False for what does not change the result (memory, folders): it does not name the run.
-        name: The text becomes one component of a path, see `linearized.base.names.checked_name`.
+        when: Condition under which the setting is read; see `linearized.settings.reads`.
+        group: Heading of `--help` under which the flag is listed; "" takes that of the class.
+        aliases: Other names of the flag.
+        unkeyed: A value besides the default that takes no part in the key, because it was the default of a version.
     """
     if choices is not None and not isinstance(choices, Registry):
         choices = Registry("choice", dict.fromkeys(choices, ""))
@@ -75,7 +81,7 @@ class Settings:
 
     @classmethod
     def draft(cls, **values: Any) -> "Settings":
-        """Return settings of which nothing is refused but values out of bounds, to ask which of them are read."""
+        """Return settings of which only values out of bounds are refused; they serve to ask which settings are read."""
         made = object.__new__(cls)
         for field in dataclasses.fields(cls):
             object.__setattr__(made, field.name, _checked(field, values.get(field.name, field.default)))
@@ -83,36 +89,36 @@ class Settings:
         return made
 
     def complete(self) -> None:
-        """Set what follows from other settings, such as the width that a model has by default."""
+        """Set the values that follow from other settings, such as a model's default width."""
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return what the entries of each registry that this command selects from declare to read."""
+        """Return, for each registry that this command selects from, the settings that its entries declare to read."""
         return {}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the entry at work of each of `kinds`; None where none of a kind is."""
+        """Return the entry in use of each of `kinds`; None where no entry of a kind is in use."""
         return {}
 
     def reads(self, name: str) -> bool:
-        """Return whether something at work reads a setting, see `linearized.settings.reads`."""
+        """Return whether anything in use reads a setting, see `linearized.settings.reads`."""
         return is_read(name, self, self.kinds(), self.chosen())
 
     def where_read(self, name: str) -> str:
-        """Return the words for what would read a setting, such as "by --model=RF, or with --subset=random"."""
+        """Return a phrase that names what would read a setting, such as "by --model=RF, or with --subset=random"."""
         return where_read(name, self, self.kinds(), self.chosen())
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """Raise `UserError` for a setting that is given and not read; it names what would read it.
+        """Raise `UserError` for a setting that is given and not read; the message names what would read it.
 
         Args:
-            given: Names of the settings that have another value than their default, or stand on the command line.
+            given: Names of the settings that differ from their defaults, or that the command line contains.
         """
         refuse(given, self, self.kinds(), self.chosen())
 
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> "Settings":
-        """Return settings as `from_dict`, without those that nothing reads (version 0.1 kept such)."""
+        """Return settings as `from_dict` does, without those that nothing reads (version 0.1 saved such settings)."""
         values = {name: value for name, value in values.items() if name != CODE}
         names = {stored: name for name, stored in cls.STORED.items()}
         draft = cls.draft(**{names.get(name, name): value for name, value in values.items()})
@@ -121,12 +127,12 @@ class Settings:
                               if name not in unknown or draft.reads(names.get(name, name))})  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values, ready for JSON."""
+        """Return the settings as plain values, ready for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
-        """Return settings of saved values. Raises `UserError` for names that this version does not know."""
+        """Return the settings with saved values. Raises `UserError` for names that this version does not have."""
         names = {stored: name for name, stored in cls.STORED.items()}
         values = {names.get(name, name): value for name, value in values.items()}
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
@@ -138,24 +144,24 @@ class Settings:
         return cls(**{**values, **whole})
 
     def refuse_aliases(self, given: set[str]) -> None:
-        """Raise `UserError` for another name of a flag that stands on the command line and misleads with the rest."""
+        """Raise `UserError` if the command line has an alias of a flag that is misleading with other settings."""
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide the result: all but folders, memory and the like."""
+        """Return the settings that determine the result: all except folders, memory and the like."""
         fields = (field for field in dataclasses.fields(self) if field.metadata["identity"])
         return {self.STORED.get(field.name, field.name): getattr(self, field.name) for field in fields}
 
     def flags(self) -> list[str]:
-        """Return the command line's words for these settings, without those at their defaults."""
+        """Return the command-line arguments that give these settings, without those at their defaults."""
         values = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
         return [f"--{field.name}={value}" for field, value in values if value != field.default]
 
     def command_line(self, program: str) -> str:
-        """Return the shell's command line of these settings; `program` is what stands before the flags."""
+        """Return the shell command line that gives these settings; `program` is the text before the flags."""
         return shlex.join([*program.split(), *self.flags()])
 
     def code(self) -> dict[str, str]:
-        """Return digests of the functions and model files of the user's own that settings name, by setting."""
+        """Return digests of the user's own functions and model files that settings name, by setting."""
         tables = {field.name: field.metadata["choices"] for field in dataclasses.fields(self)}
         named = {name: value for name, table in tables.items()
                  if table is not None and (value := getattr(self, name)) is not None}  # fmt: skip
@@ -163,13 +169,13 @@ class Settings:
         return {name: digest for name, digest in found.items() if digest is not None}
 
     def content(self) -> dict[str, str]:
-        """Return digests of the files that settings name, by setting: in the key they stand in the place of paths."""
+        """Return digests of the files that settings name, by setting; in the key they replace the paths."""
         return self.code()
 
     def key(self) -> str:
-        """Return eight hex digits of the settings that are read and decide the result, the same wherever computed.
+        """Return eight hex digits of the settings that are read and determine the result, the same on every machine.
 
-        Settings at their defaults take no part, so that one that a later version adds renames no folder.
+        Settings at their defaults take no part, so that a setting that a later version adds does not rename any folder.
         """
         identity, kinds, chosen = self.identity(), self.kinds(), self.chosen()
         named = ((self.STORED.get(field.name, field.name), field) for field in dataclasses.fields(self))
@@ -182,7 +188,7 @@ class Settings:
 
 
 def bounds(field: dataclasses.Field) -> tuple[int | float, int | float] | None:
-    """Return the least and the largest value of a numeric field, both allowed; None for other fields."""
+    """Return the smallest and the largest allowed value of a numeric field; None for other fields."""
     if (kind := field_type(field)) not in WIDEST:
         return None
     given = field.metadata["minimum"], field.metadata["maximum"]
@@ -229,10 +235,12 @@ def parse(settings_class: type[Settings], arguments: Iterable[str], *, words: st
     """Return the settings that a command line gives (without the program's name).
 
     Args:
-        words: The field of type tuple that takes the words which are no flags; "": such words are refused.
+        settings_class: Class of the command's settings.
+        arguments: Words of the command line.
+        words: Name of the field of type tuple that takes the words that are no flags; "" refuses such words.
 
-    Raises `UserError` with one clear line for what cannot be read, for what the settings refuse, and for a flag that
-    nothing reads, even if it has its default value.
+    Raises `UserError` with a one-line message for text that cannot be read, for settings that are refused, and for a
+    flag that nothing reads, even if it has its default value.
     """
     arguments = list(arguments)
     found, rest = read_flags(settings_class, arguments)

@@ -1,6 +1,6 @@
-"""The flags that name rows of a dataset, shared by every command that loads one, and what they refuse by themselves.
+"""Flags that select rows of a dataset, shared by every command that loads one, and the checks that need no data.
 
-Nothing is loaded here: a `Source` states its image shape, task and noise levels, so that settings which cannot fit the
+Nothing is loaded here: a `Source` states its image shape, task and noise levels, so that settings that cannot fit the
 data are refused before any file is read.
 """
 
@@ -22,7 +22,7 @@ class PublishedDatasets(Registry):
     """The published data sets. The error for a name that looks like a path or a scheme points to `--data`."""
 
     def canonical(self, name: str) -> str:
-        """As `Registry`."""
+        """Return the canonical name of a data set as `Registry` does; an error for a path mentions `--data`."""
         try:
             return super().canonical(name)
         except UserError as error:
@@ -48,9 +48,9 @@ DATASETS = PublishedDatasets(
     },
 )
 
-ROWS_READ = reads("seed", when=when(subset="random"))  # by the choice of rows, whatever the data set
+ROWS_READ = reads("seed", when=when(subset="random"))  # read by the selection of rows, whatever the data set
 ONE_LEVEL_HELP = "noise level, from 0 (linearized data lists what the levels are)"
-MOST_ROWS = 2**40  # above any data set; a count that a data set does not have is refused when it is known
+MOST_ROWS = 2**40  # above any data set; a count that exceeds the data set is refused once its size is known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,18 +102,18 @@ class DataSettings(OwnDataSettings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """As `Settings.kinds`: the settings of single data sets, and the seed of random rows."""
+        """Return `Settings.kinds` with the settings of individual data sets and the seed of random rows."""
         own = {name: reads(*DATASETS.load(name).settings) for name in DATASETS}
         return super().kinds() | {"dataset": own, "": {"": ROWS_READ, "divided": reads("seed", "test_fraction")}}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """As `Settings.chosen`."""
+        """Return `Settings.chosen` with the published data set, or how own data are divided."""
         if not self.data:
             return {**super().chosen(), "dataset": self.dataset, "": ""}
         return {**super().chosen(), "dataset": None, "": "divided" if self.described().prepared.divided else ""}
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """As `Settings`; names the reason where own data have a test part of their own."""
+        """Refuse settings as `Settings` does; the message gives the reason if own data have their own test part."""
         given = list(given)
         if self.data and "test_fraction" in given and not self.described().prepared.divided:
             raise UserError(f"{self.data} has test rows of its own: leave out --test_fraction. Received: "
@@ -121,16 +121,16 @@ class DataSettings(OwnDataSettings):
         super().refuse_unread(given)
 
     def content(self) -> dict[str, str]:
-        """As `Settings.content`: own data take part in the key by their content, wherever they lie."""
+        """Return `Settings.content` with a digest of own data, so that the key does not depend on their path."""
         return {**super().content(), **({"data": MECHANISM.load("digest")(self.own_options())} if self.data else {})}
 
     def _most_rows(self) -> tuple[int, int]:
-        """Return how many train and test rows the dataset has, 0 where only its files can say."""
+        """Return the numbers of train and test rows of the dataset; 0 where only its files contain the number."""
         train, test = self.described().rows
         return (self.synth_n if self.described().name == "SYNTH" and not self.data else train), test
 
     def row_counts(self) -> dict[str, int]:
-        """Return how many train, validation and test rows are taken; 0 where only the dataset's files can say."""
+        """Return the numbers of train, validation and test rows in use; 0 where only the data's files contain it."""
         most = self._most_rows()
         train, test = self.num_train or most[0], self.num_test or most[1]
         held_out = count_or_share(self.validation, train, "validation") if train else 0
@@ -139,8 +139,8 @@ class DataSettings(OwnDataSettings):
     def described(self) -> Any:
         """Return the dataset's `linearized.data.source.Source`: levels, task and image shape.
 
-        Of a published dataset nothing is loaded. Own data are read, once per process, because only they say what they
-        are; raises `UserError` where they cannot be read.
+        For a published dataset nothing is loaded. Own data are read, once per process, because only their files state
+        these properties. Raises `UserError` if they cannot be read.
         """
         if self.data:
             return MECHANISM.load("source")(self.own_options(), self.seed)
@@ -158,7 +158,7 @@ class DataSettings(OwnDataSettings):
         return math.prod(source.image_shape)
 
     def row_settings(self) -> dict[str, Any]:
-        """Return the settings with which the dataset's `load` takes these rows."""
+        """Return the settings with which the dataset's `load` selects these rows."""
         own = self.described().settings
         return {name: getattr(self, name) for name in ("num_train", "num_test", "validation", "subset", "seed", *own)}
 
@@ -201,12 +201,12 @@ class LevelsSettings(DataSettings):
         self.levels()
 
     def take_number(self) -> None:
-        """Turn a level that is a number, as Python code gives it, into text."""
+        """Convert a level given as a number, as in Python code, to text."""
         if isinstance(self.noise_ind, int) and not isinstance(self.noise_ind, bool):
             object.__setattr__(self, "noise_ind", str(self.noise_ind))
 
     def levels(self) -> list[int]:
-        """Return the noise levels asked for, in increasing order. Raises `UserError` that states the range."""
+        """Return the selected noise levels in increasing order. Raises `UserError` that states the range."""
         source = self.described()
         try:
             levels = listed_indices(self.noise_ind.strip(), len(source.noise_levels))

@@ -1,4 +1,4 @@
-"""The settings that name an embedding of a dataset and its folder: what makes it and what reads it share them."""
+"""Settings that name an embedding of a dataset and its folder, shared by the programs that make and read embeddings."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -45,11 +45,11 @@ class EmbeddedRows(RowSettings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """As `Settings.kinds`: the settings of single kernels' features."""
+        """Return `Settings.kinds` with the settings of individual kernels' features."""
         return {**super().kinds(), "features": declared(FEATURES)}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """As `Settings.chosen`: with `--features` the kernel itself is not at work."""
+        """Return `Settings.chosen` with the features; with `--features` the kernel itself is not in use."""
         return {**super().chosen(), "features": self.features or None, **({"kernel": None} if self.features else {})}
 
     def complete(self) -> None:
@@ -61,7 +61,7 @@ class EmbeddedRows(RowSettings):
             object.__setattr__(self, "kernel", self.features)
 
     def label(self) -> str:
-        """The kernel's, with the number of features where it is embedded: NTK2_ntk_m4096."""
+        """Return the kernel's label, with the number of features if it is embedded, such as NTK2_ntk_m4096."""
         return f"{super().label()}_m{self.embedding_dim}" if self.features else super().label()
 
 

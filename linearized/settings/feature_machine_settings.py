@@ -1,4 +1,4 @@
-"""What settings ask of a feature machine, and which kernels it can take.
+"""Settings of a feature machine, and the kernels that it accepts.
 
 It learns the metric of kernels whose gradients are known in closed form. The module of such a kernel has `GRADIENTS`,
 the condition on its settings under which they are known.
@@ -13,12 +13,12 @@ from linearized.settings.gram_settings import KERNELS, KernelSettings
 
 
 def with_gradients() -> list[str]:
-    """Return the names of the kernels whose gradients are known, under some settings at least."""
+    """Return the names of the kernels whose gradients are known, at least under some settings."""
     return [name for name in KERNELS if hasattr(KERNELS.load(name), "GRADIENTS")]
 
 
 def refuse_without_gradients(name: str, settings: KernelSettings) -> None:
-    """Raise `UserError` unless the gradients of a kernel are known under these settings; nothing is built."""
+    """Raise `UserError` unless the gradients of a kernel are known under these settings; builds nothing."""
     condition = getattr(KERNELS.load(name), "GRADIENTS", None)
     if condition is None:
         raise UserError(
@@ -30,16 +30,16 @@ def refuse_without_gradients(name: str, settings: KernelSettings) -> None:
 
 
 def bandwidth_factors(settings: KernelSettings) -> list[float]:
-    """Return the bandwidths to choose from, in units of the median distance; [1] where it is not read."""
+    """Return the bandwidths to choose from, in units of the median distance; [1] if the setting is not read."""
     if not settings.reads("rfm_bandwidths"):
         return [1.0]
     return list(dict.fromkeys(listed_numbers(settings.rfm_bandwidths, "rfm_bandwidths", least=1e-6, most=1e6)))
 
 
 def further_bases(settings: KernelSettings) -> list[str]:
-    """Return the base kernels that a search tries beside the settings' own; none where they are not read.
+    """Return the base kernels that a search tries besides the settings' own; none if the setting is not read.
 
-    Raises `UserError` for one without gradients.
+    Raises `UserError` for a kernel without gradients.
     """
     if not settings.reads("rfm_bases"):
         return []
@@ -50,10 +50,10 @@ def further_bases(settings: KernelSettings) -> list[str]:
 
 
 def shared_start(variants: Sequence[Mapping[str, Any]], number: int) -> int:
-    """Return the first variant that starts from the same fixed kernel as another one, and has its iteration 0.
+    """Return the index of the first variant with the same fixed kernel as a variant; they share its iteration 0.
 
     Args:
-        variants: As a record of a feature machine has them.
+        variants: Variants as stored in a feature machine's record.
         number: Index of a variant.
     """
     kernels = [(variant["factor"], variant.get("base", "")) for variant in variants]

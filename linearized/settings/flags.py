@@ -1,7 +1,7 @@
 """Read a command line into the fields of a settings class.
 
-A flag is written --name=value or --name value; a boolean one also --name or --noname. Of a flag that is given twice the
-last value counts, except for those that collect values (type tuple). Numbers are decimal: no hexadecimal, no
+A flag is written --name=value or --name value; a boolean one also --name or --noname. If a flag is given twice, the
+last value counts, except for flags that collect values (type tuple). Numbers are decimal: no hexadecimal, no
 underscores, no blanks.
 """
 
@@ -30,11 +30,11 @@ def field_type(field: dataclasses.Field) -> type:
 def read_flags(settings_class: type, arguments: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the values given on a command line by field name, and the words that are no flags.
 
-    A field's `aliases` are accepted in its place. A value of a flag that stands under two of its names is the last one.
+    A field's `aliases` are accepted in its place. If a flag is given under two of its names, the last value counts.
 
     Args:
         settings_class: A dataclass whose fields are the flags.
-        arguments: The words after the program's name. All words after "--" are no flags.
+        arguments: The words after the program's name. No word after "--" is a flag.
 
     Raises `UserError` for an unknown flag, a flag without its value, a value that cannot be read, and
     bytes that are not UTF-8.

@@ -1,7 +1,7 @@
-"""The settings that name a Gram matrix and its folder on disk: what makes it and what reads it share them.
+"""Settings that name a Gram matrix and its folder on disk, shared by the programs that make and read matrices.
 
-A kernel is code of `kernel_gen`; its name, its settings and the place of its shards are known here, so that a reader
-finds a matrix without importing what computes it.
+A kernel is code of `kernel_gen`. Its name, its settings and the folder of its shards are defined here, so that a reader
+finds a matrix without importing the code that computes it.
 """
 
 import dataclasses
@@ -144,11 +144,11 @@ class KernelSettings(Settings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """As `Settings.kinds`: the settings of single kernels."""
+        """Return `Settings.kinds` with the settings of individual kernels."""
         return {**super().kinds(), "kernel": {**declared(KERNELS), FUNCTION_ENTRY: {}}}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """As `Settings.chosen`."""
+        """Return `Settings.chosen` with the kernel."""
         return {**super().chosen(), "kernel": KERNELS.entry(self.kernel)}
 
     def __post_init__(self):
@@ -156,7 +156,7 @@ class KernelSettings(Settings):
         self.check_kernel()
 
     def complete(self) -> None:
-        """Set the number of hidden layers that `dense_layers` counts. Raises `UserError` if both differ."""
+        """Set `num_layers` from `dense_layers`. Raises `UserError` if both are given and disagree."""
         super().complete()
         if self.dense_layers is not None and self.reads("num_layers"):
             hidden, default = self.dense_layers - 1, type(self).__dataclass_fields__["num_layers"].default
@@ -169,20 +169,20 @@ class KernelSettings(Settings):
             object.__setattr__(self, "dense_layers", None)
 
     def grid_by_trace(self) -> bool:
-        """Return whether ridges follow the trace of K: modules of kernels of which no ridges were published say so."""
+        """Return whether ridges scale with the trace of K; kernels without published ridges set `TRACE_GRID`."""
         return getattr(KERNELS.load(self.kernel), "TRACE_GRID", False)
 
     def by_labels(self) -> bool:
-        """Return whether the kernel depends on labels: modules of kernels that fit themselves have `fit_level`."""
+        """Return whether the kernel depends on labels; modules of kernels that fit themselves have `fit_level`."""
         return hasattr(KERNELS.load(self.kernel), "fit_level")
 
     def check_kernel(self) -> None:
-        """Raise `UserError` for values that the kernel cannot have, by the `check` of its module where there is one."""
+        """Raise `UserError` for values that the kernel cannot have, by the `check` of its module if it has one."""
         if check := getattr(KERNELS.load(self.kernel), "check", None):
             check(self)
 
     def label(self) -> str:
-        """Return the kernel and its size (of the NTK, its dense layers): NTK2_ntk, RF, CNTK5_nngp."""
+        """Return the kernel and its size (for the NTK, its dense layers), such as NTK2_ntk, RF or CNTK5_nngp."""
         sizes = {"NTK": self.num_layers + 1, "CNTK": self.depth, "POLYNOMIAL": self.degree,
                  "PATCH": self.patch_size,
                  "EMPIRICAL": f"_{slug(Path(self.model).stem)}", "RFM": f"_{slug(self.base)}"}  # fmt: skip
@@ -205,7 +205,7 @@ class RowSettings(PreprocessedRows, KernelSettings):
     )
 
     def check_kernel(self) -> None:
-        """As `KernelSettings`, and for rows that the kernel cannot take, by the `check_rows` of its module."""
+        """Check the kernel as `KernelSettings` does, and the shape of the rows by the `check_rows` of its module."""
         super().check_kernel()
         if check_rows := getattr(KERNELS.load(self.kernel), "check_rows", None):
             check_rows(self, self.described().image_shape)
@@ -217,12 +217,12 @@ class RowSettings(PreprocessedRows, KernelSettings):
 
 
 class ShardFolder:
-    """Settings with a `folder` of shards, which is named by what decides its content where none is given.
+    """Settings with a `folder` of shards; by default its name is derived from the settings that determine its content.
 
     Attributes:
         MODULE: The program that makes the shards.
-        NAMED: Settings that its command line names wherever they are read, at their defaults too.
-        FOLLOWING: Settings that follow from others, which it never names.
+        NAMED: Settings that its command line names whenever they are read, even at their defaults.
+        FOLLOWING: Settings that follow from others; the command line never names them.
     """
 
     MODULE: ClassVar[str]
@@ -237,7 +237,7 @@ class ShardFolder:
         return directory(KEYS.get(self.kernel, "ntk_dir")) / name
 
     def flags(self) -> list[str]:
-        """Return the command line's words for what the shards hold, without settings at their defaults."""
+        """Return the command-line arguments that determine the shards' content, without settings at their defaults."""
         content = next(base for base in type(self).__mro__ if ShardFolder in base.__bases__)
         return [
             f"--{field.name}={getattr(self, field.name)}"
@@ -266,7 +266,7 @@ class GramSettings(ShardFolder, RowSettings):
         self.refuse_level(self.noise_ind)
 
     def check_kernel(self) -> None:
-        """As `RowSettings`; a kernel that depends on labels has no Gram matrix by itself."""
+        """Check the kernel as `RowSettings` does; refuse one that depends on labels, as it has no Gram matrix."""
         super().check_kernel()
         if self.by_labels():
             raise UserError(

@@ -1,4 +1,4 @@
-"""The text of `--help`: flags in groups (data, model, solver, run), then those that single models or kernels read."""
+"""The text of `--help`: flags in groups (data, model, solver, run), then those that only some entries read."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ KERNELS = {"kernel", "features"}  # features are those of a kernel
 
 
 def help_text(settings_class: type[Settings], doc: str) -> str:
-    """Return what `--help` prints: the command's docstring, then each flag with its default, choices and meaning."""
+    """Return the text of `--help`: the command's docstring, then each flag with its default, choices and meaning."""
     groups: dict[str, list[dataclasses.Field]] = {}
     for field in dataclasses.fields(settings_class):
         groups.setdefault(group_of(settings_class, field), []).append(field)
@@ -35,7 +35,7 @@ def help_text(settings_class: type[Settings], doc: str) -> str:
 
 
 def group_of(settings_class: type[Settings], field: dataclasses.Field) -> str:
-    """Return the heading under which a flag is listed: the group of its class, or the entries that alone read it."""
+    """Return the heading under which a flag is listed: the group of its class, or the only entries that read it."""
     kinds = settings_class.kinds()
     own = field.metadata["group"] or next(
         base.GROUP for base in settings_class.__mro__ if field.name in vars(base).get("__annotations__", {})
@@ -51,7 +51,7 @@ def group_of(settings_class: type[Settings], field: dataclasses.Field) -> str:
 
 
 def _heading(found: dict[str, list[str]]) -> str:
-    """Return "Model RF, NT": the kind and those of its entries that read a flag."""
+    """Return a heading such as "Model RF, NT": the kind, and those of its entries that read a flag."""
     names = list(dict.fromkeys(name for entries in found.values() for name in entries))
     return f"{KIND_TITLES[next(kind for kind in found if kind in KIND_TITLES)]} {', '.join(names)}"
 
@@ -67,6 +67,6 @@ def _flag(field: dataclasses.Field) -> Iterator[str]:
     for alias in field.metadata["aliases"]:
         yield f"  --{alias}="
     yield f"      {field.metadata['help']}"
-    if choices := field.metadata["choices"]:  # empty where paths alone are taken
+    if choices := field.metadata["choices"]:  # empty if the flag accepts paths only
         also = f" (also: {', '.join(choices.aliases)})" if choices.aliases else ""
         yield f"      one of: {', '.join(choices)}{also}"

@@ -1,4 +1,4 @@
-"""Settings from keyword arguments of a Python call, under the rules of a command line."""
+"""Settings from keyword arguments of a Python call, with the same rules as a command line."""
 
 import dataclasses
 import os
@@ -16,18 +16,19 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 def from_keywords(kind: type[AnySettings], call: str, given: Mapping[str, Any], *, own: str = "") -> AnySettings:
-    """Return the settings that keywords give, which are refused where the command refuses them as flags.
+    """Return the settings that keywords give; what the command refuses as a flag is refused here too.
 
-    Other names of a flag (`epochs`) are accepted. A setting that is a text takes what Python code has in its place: a
-    path, a number, or a list, tuple or array of them, such as ridges=[0.1, 1] for --ridges=0.1,1.
+    Aliases of a flag (`epochs`) are accepted. A setting that is a text also accepts the Python value that it stands
+    for: a path, a number, or a list, tuple or array of them, such as ridges=[0.1, 1] for --ridges=0.1,1.
 
     Args:
-        call: The function, as errors name it.
+        kind: Class of the settings.
+        call: Name of the function in error messages.
         given: Values by name.
-        own: What the function takes beside the settings, for the error.
+        own: Further arguments that the function takes, for the error message.
 
-    Raises `UserError` for an unknown name, with the nearest one, for a flag that is given under two names, and for a
-    flag that nothing at work reads, even with its default value.
+    Raises `UserError` for an unknown name, with the nearest known one, for a flag that is given under two names, and
+    for a flag that nothing in use reads, even with its default value.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
     fields |= {alias: field for field in tuple(fields.values()) for alias in field.metadata["aliases"]}
@@ -47,7 +48,7 @@ def from_keywords(kind: type[AnySettings], call: str, given: Mapping[str, Any], 
 
 
 def _text(value: Any) -> Any:
-    """Return the text of a path, a number or a list of them; anything else as it is."""
+    """Return the text of a path, a number or a list of them; return any other value unchanged."""
     if isinstance(value, list | tuple | np.ndarray):
         items = [_text(one.item() if isinstance(one, np.generic) else one) for one in value]
         return ",".join(items) if all(isinstance(one, str) for one in items) else value

@@ -1,8 +1,8 @@
-"""Estimate the memory that random weights and embeddings need at least, from settings, and refuse what cannot fit.
+"""Lower bounds of the memory that random weights and embeddings need, computed from settings, and refusals by them.
 
-The estimates are lower bounds: what is refused cannot work on this machine, and what passes may still be too large.
-They are compared with the memory of the machine when the work starts, not when settings are read, since settings may be
-written on one machine for another.
+Whatever is refused cannot work on this machine; whatever passes may still be too large. The bounds are compared with
+the memory of the machine when the work starts, not when settings are read, because settings may be written on one
+machine for another.
 """
 
 from typing import TYPE_CHECKING
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from linearized.settings.embedding_settings import EmbeddedRows
     from linearized.settings.gram_settings import RowSettings
 
-DRAWN = 8  # bytes of a float64, in which weights are drawn
+DRAWN = 8  # bytes of a float64, the precision in which weights are drawn
 BATCH = 256  # rows, or pixels of whole images, that are embedded together
-EXACT = 4  # a layer's inputs are kept as they are where they are at most one in so many of its rows
-MYRTLE_CONVS = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # convolutions of each group of a Myrtle network
+EXACT = 4  # a layer's inputs are kept unchanged if they are at most this fraction (1 / EXACT) of its rows
+MYRTLE_CONVS = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # number of convolutions in each group of a Myrtle network
 
 
 def refuse_beyond_machine(needed: int, what: str, advice: str) -> None:
     """Raise `UserError` if the machine has less memory than is needed.
 
     Args:
-        needed: Bytes.
-        what: The flags that ask for them.
-        advice: What to do instead, one sentence.
+        needed: Bytes that are needed.
+        what: The flags that cause the need.
+        advice: One sentence that says what to do instead.
     """
     have = total_bytes()
     if needed > have:
@@ -42,10 +42,10 @@ def draw_bytes(dim: int, units: int, block: int, itemsize: int) -> int:
     """Return the bytes of one draw of fixed random weights in float64, and of its copy in the kernel's own precision.
 
     Args:
-        dim: Rows of the weights.
-        units: Columns in all.
-        block: Columns of a draw; 0 draws all at once.
-        itemsize: Bytes of a number of the kernel.
+        dim: Number of rows of the weights.
+        units: Number of columns in total.
+        block: Number of columns in one draw; 0 draws all at once.
+        itemsize: Bytes of one number in the kernel's precision.
     """
     return dim * min(block or units, units) * (DRAWN + (itemsize if itemsize < DRAWN else 0))
 
@@ -70,6 +70,7 @@ def refuse_large_embedding(settings: "EmbeddedRows", image_shape: tuple[int, ...
     """Raise `UserError` if an embedding's weights, or one batch of its features, do not fit in memory.
 
     Args:
+        settings: The embedding's settings.
         image_shape: (height, width, channels) of the inputs, or None for vectors.
         dim: Length of an input.
     """
@@ -82,24 +83,24 @@ def refuse_large_embedding(settings: "EmbeddedRows", image_shape: tuple[int, ...
 
 
 def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> int:
-    """Return a lower bound of the bytes that features take: weights and one batch, which is held twice."""
+    """Return a lower bound of the bytes that features take: weights, and one batch, which is stored twice."""
     item = np.dtype(settings.dtype).itemsize
     pixels = image_shape[0] * image_shape[1] if settings.features == "CNTK" and image_shape else 1
     rows = min(max(1, BATCH // pixels), settings.num_train or BATCH)
     weights = [units * inputs for units, inputs in neurons(settings, image_shape, dim)]
-    drawn = max(weights, default=0) * (DRAWN + (item if item < DRAWN else 0))  # the largest, while it is drawn
+    drawn = max(weights, default=0) * (DRAWN + (item if item < DRAWN else 0))  # the largest matrix, while it is drawn
     return max(drawn, item * sum(weights) + 2 * item * rows * fewest_features(settings, dim))
 
 
 def fewest_features(settings: "EmbeddedRows", dim: int) -> int:
-    """Return a lower bound of how many features an embedding of rows of length `dim` has: mostly `embedding_dim`."""
+    """Return a lower bound of the number of features of rows of length `dim`: mostly `embedding_dim`."""
     exact = settings.degree == 1 if settings.features == "POLYNOMIAL" else settings.terms < 2
     few = exact and (settings.features == "POLYNOMIAL" or settings.method == "sketch")
     return min(settings.embedding_dim, dim) if few else settings.embedding_dim - 1
 
 
 def neurons(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> list[tuple[int, int]]:
-    """Return (neurons, inputs) of the random activations, layer by layer, each a lower bound."""
+    """Return (neurons, inputs) of the random activations for each layer, each a lower bound."""
     if settings.method != "random" or settings.features == "POLYNOMIAL":
         return []
     most, inputs = settings.embedding_dim, dim

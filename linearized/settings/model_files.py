@@ -1,4 +1,4 @@
-"""Flags that take the path of a saved Keras model; its content takes part in a run's name in the place of the path."""
+"""Flags that take the path of a saved Keras model; in a run's name its content replaces the path."""
 
 from linearized.base.errors import UserError, shown
 from linearized.base.registry import Registry
@@ -14,7 +14,7 @@ VARIABLES_HELP = (
 
 
 class ModelFiles(Registry):
-    """The choices of a flag that takes paths of `.keras` files, and names where the table has some; "" is no file."""
+    """Choices of a flag that takes paths of `.keras` files, or names in the table if it has any; "" is no file."""
 
     @staticmethod
     def is_file(name: str) -> bool:
@@ -22,7 +22,7 @@ class ModelFiles(Registry):
         return name.lower().endswith(SUFFIX)
 
     def canonical(self, name: str) -> str:
-        """As `Registry`; paths are taken as they are, and read where they are needed."""
+        """Return the name as `Registry` does; return paths unchanged, as files are read only when needed."""
         if self.is_file(name) or (not name and not len(self)):
             return name
         if not len(self):
@@ -30,5 +30,5 @@ class ModelFiles(Registry):
         return super().canonical(name)
 
     def source_digest(self, name: str) -> str | None:
-        """As `Registry`. Raises `Absent` or `Unreadable`."""
+        """Return the digest of a model file; None for other names. Raises `Absent` or `Unreadable`."""
         return MECHANISM.load("file_digest")(name, "a saved model", ADVICE) if self.is_file(name) else None

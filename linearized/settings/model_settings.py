@@ -1,4 +1,4 @@
-"""Settings that some networks alone read: groups of flags that `TrainSettings` is made of."""
+"""Settings that only some networks read: groups of flags that `TrainSettings` inherits."""
 
 import dataclasses
 
@@ -193,7 +193,7 @@ class KerasFileSettings(Settings):
     variables: str = setting("", VARIABLES_HELP)
 
 
-# What the models that share a group read of it; the rest of a group is named in the module of the model.
+# Settings that the models of a group read in common; the rest of a group is named in the model's module.
 PARAMETRIZATION = reads("parametrization", when=when(solver=("auto", "sgd"))) | reads("output_scale", when=SCALED)
 KERVOLUTION = (
     "kervolution_variant", "kervolution_degree", "kervolution_offset", "kervolution_gamma", "kervolution_learnable",

@@ -1,12 +1,12 @@
-"""Estimate the arithmetic that a job needs at least, from settings and rows, and refuse what would take years.
+"""Lower bounds of the arithmetic that a job needs, from settings and rows, and refusal of jobs that would take years.
 
-The estimates are lower bounds: they count the products of matrices, the passes over entries and the random draws that
-cannot be avoided, at the highest rate that a machine reaches in one long product. So what is refused cannot be finished
-on this machine in `MOST_DAYS`, and what passes may still take several times as long. Work that is kept piece by piece
-counts by the piece: a shard that is asked for alone, a ridge of gradient training. As with memory, the estimate is
-compared with this machine when the work starts, not when settings are read.
+The bounds count the matrix products, the passes over entries and the random draws that cannot be avoided, at the
+highest rate that a machine reaches in one long product. Whatever is refused therefore cannot be finished on this
+machine in `MOST_DAYS`, and whatever passes may still take several times as long. Work that is saved piece by piece is
+counted per piece: one requested shard, one ridge of gradient training. As with memory, the estimate is compared with
+this machine when the work starts, not when settings are read.
 
-Solvers of K and of features are not estimated: what they hold in memory bounds their work (see `memory`).
+Solvers of K and of features are not estimated, because what they hold in memory bounds their work (see `memory`).
 """
 
 from typing import TYPE_CHECKING
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from linearized.settings.gram_settings import KernelSettings, RowSettings
 
 MOST_DAYS = 30
-CORE = 2e11  # operations a second of one core in a large float32 product: 1.2e11 to 2.3e11 were measured
-ACCELERATOR = 1e15  # of a machine with accelerators, in bfloat16
-DRAW = 500  # operations in the time of one normal number, which one thread draws
-ENTRY = 40  # operations on an entry of a Gram matrix in each layer with a nonlinearity
-MYRTLE_REACH = 32  # sides of a Myrtle network's pools together: pixels so far apart are still coupled
+CORE = 2e11  # operations per second of one core in a large float32 product; measured: 1.2e11 to 2.3e11
+ACCELERATOR = 1e15  # operations per second of a machine with accelerators, in bfloat16
+DRAW = 500  # operations that take as long as drawing one normal number, which a single thread does
+ENTRY = 40  # operations per entry of a Gram matrix in each layer with a nonlinearity
+MYRTLE_REACH = 32  # product of the sides of a Myrtle network's pools: pixels at most this far apart are coupled
 DAY = 86400
 
 
 def rate() -> float:
-    """Return the operations a second that this machine cannot exceed."""
+    """Return the operations per second that this machine cannot exceed."""
     return ACCELERATOR if may_have_accelerator() else CORE * cores()
 
 
 def refuse_endless(operations: float, what: str, advice: str) -> None:
-    """Raise `UserError` if the machine cannot do so many operations in `MOST_DAYS`.
+    """Raise `UserError` if the machine cannot perform this many operations in `MOST_DAYS`.
 
     Args:
-        operations: Additions, multiplications and the like, a lower bound.
-        what: The flags that ask for them.
-        advice: What to do instead, one sentence.
+        operations: Lower bound of the number of additions, multiplications and the like.
+        what: The flags that cause the work.
+        advice: One sentence that says what to do instead.
     """
     days = operations / rate() / DAY
     if days > MOST_DAYS:
@@ -52,23 +52,24 @@ def refuse_endless(operations: float, what: str, advice: str) -> None:
 
 
 def refuse_endless_kernel(settings: "RowSettings", pairs: float) -> None:
-    """Raise `UserError` if so many pairs of a kernel cannot be computed in `MOST_DAYS`."""
+    """Raise `UserError` if this many pairs of a kernel cannot be computed in `MOST_DAYS`."""
     shape = settings.described().image_shape
     refuse_endless(pairs * pair_operations(settings, settings.dim(), shape), *_words(settings, pairs, "pairs"))
 
 
 def refuse_endless_embedding(settings: "EmbeddedRows", rows: float) -> None:
-    """Raise `UserError` if the features of so many rows cannot be computed in `MOST_DAYS`."""
+    """Raise `UserError` if the features of this many rows cannot be computed in `MOST_DAYS`."""
     shape, dim = settings.described().image_shape, settings.dim()
     operations = rows * row_operations(settings, shape, dim) + DRAW * drawn(settings, shape, dim)
     refuse_endless(operations, *_words(settings, rows, "rows"))
 
 
 def gram_pairs(rows: dict[str, int]) -> int:
-    """Return the pairs of a Gram matrix: of train rows, each once, and of the other rows with them.
+    """Return the number of pairs in a Gram matrix: each pair of train rows once, and train rows with all others.
 
     Args:
-        rows: By part: train, validation, test. 0 counts no row: the estimate is a lower bound then, too.
+        rows: Number of rows by part: train, validation, test. An unknown number is 0, so the result stays a lower
+            bound.
     """
     n = rows["train"]
     return n * (n + 1) // 2 + n * (sum(rows.values()) - n)
@@ -80,6 +81,7 @@ def pair_operations(settings: "KernelSettings", dim: int, image_shape: tuple[int
     Kernels of the user's own and of Keras models count as one inner product.
 
     Args:
+        settings: The kernel's settings.
         dim: Length of a row.
         image_shape: (height, width, channels) of the rows, or None for vectors.
     """
@@ -94,7 +96,7 @@ def pair_operations(settings: "KernelSettings", dim: int, image_shape: tuple[int
 
 
 def row_operations(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> float:
-    """Return a lower bound of the operations of one row's features; arguments as `pair_operations`."""
+    """Return a lower bound of the operations of one row's features; for the arguments see `pair_operations`."""
     if settings.features == "CNTK" and image_shape:
         pixels = image_shape[0] * image_shape[1]
         pixels = max(pixels // MYRTLE_REACH**2, 1) if settings.head == "myrtle" else pixels
@@ -104,12 +106,12 @@ def row_operations(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None
 
 
 def drawn(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> int:
-    """Return a lower bound of the normal numbers that an embedding draws; arguments as `pair_operations`."""
+    """Return a lower bound of the count of normal numbers drawn by an embedding; arguments as `pair_operations`."""
     return sum(units * inputs for units, inputs in neurons(settings, image_shape, dim))
 
 
 def _coupled_pixels(settings: "KernelSettings", image_shape: tuple[int, ...]) -> int:
-    """Return how many pairs of pixels of two images a CNTK computes, summed over its convolutions."""
+    """Return the number of pixel pairs of two images that a CNTK computes, summed over its convolutions."""
     pixels = image_shape[0] * image_shape[1]
     if settings.head == "flatten":
         return pixels * settings.depth
@@ -121,7 +123,7 @@ def _coupled_pixels(settings: "KernelSettings", image_shape: tuple[int, ...]) ->
 
 
 def _words(settings: "RowSettings", count: float, unit: str) -> tuple[str, str]:
-    """Return the flags that decide the work in words, and which of them to lower."""
+    """Return a phrase with the flags that determine the work, and the advice which of them to lower."""
     names = [
         name
         for name in ("num_units", "num_layers", "depth", "embedding_dim", "embedding_width")

@@ -1,7 +1,7 @@
-"""The flags that read data of the user's own in the place of a published dataset, and the table of formats.
+"""Flags that read the user's own data instead of a published dataset, and the table of formats.
 
-Nothing is read here. A reader of `linearized.data.own.readers` names the flags that it alone reads (`reads`), so that a
-flag is refused where the format has no use for it.
+Nothing is read here. A reader of `linearized.data.own.readers` names the flags that only it reads (`reads`), so that a
+flag is refused if the format does not use it.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from linearized.base.registry import Registry
 from linearized.settings.config import Settings, setting
 from linearized.settings.reads import SET, Declarations, reads, when
 
-FORMATS = Registry(  # asked in this order whether a text of --data fits
+FORMATS = Registry(  # formats in the order in which a text of --data is tried
     "format",
     {
         "npz": "linearized.data.own.readers.npz:NPZ",
@@ -34,7 +34,7 @@ FORMATS = Registry(  # asked in this order whether a text of --data fits
         "svhn": "linearized.data.own.readers.cifar:SVHN",
         "idx": "linearized.data.own.readers.idx:IDX",
         "image_folder": "linearized.data.own.readers.image_folder:IMAGE_FOLDER",
-        "libsvm": "linearized.data.own.readers.libsvm:LIBSVM",  # last, because it looks into files of any suffix
+        "libsvm": "linearized.data.own.readers.libsvm:LIBSVM",  # last, because it inspects files of any suffix
     },
 )
 MECHANISM = Registry("mechanism", {
@@ -99,19 +99,19 @@ class OwnDataSettings(Settings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """As `Settings.kinds`: the flags of single formats."""
+        """Return `Settings.kinds` with the flags of individual formats."""
         own = {name: reads(*FORMATS.load(name).reads) for name in FORMATS}
         return super().kinds() | {"data": own}
 
     def identity(self) -> dict[str, Any]:
-        """As `Settings.identity`; levels that are not given are "published", or "0" where the noise has none."""
+        """Return `Settings.identity`; unset `noise_levels` become "published", or "0" if the noise has none."""
         implied = "published" if self.noise in SPECTRAL else "0"
         return super().identity() | {"noise_levels": self.noise_levels or implied}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """As `Settings.chosen`. Raises `UserError` for a text of --data that no format fits."""
+        """Return `Settings.chosen` with the format of own data. Raises `UserError` if no format fits `--data`."""
         return {**super().chosen(), "data": MECHANISM.load("format_of")(self.data) if self.data else None}
 
     def own_options(self) -> "OwnDataSettings":
-        """Return the settings of this class alone, which can be hashed: what a reader and the preparation are given."""
+        """Return the settings of this class alone, which are hashable; readers and the preparation receive them."""
         return OwnDataSettings.draft(**{name: getattr(self, name) for name in OwnDataSettings.own()})

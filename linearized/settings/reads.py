@@ -1,12 +1,12 @@
-"""Declarations of the settings that something reads, and the refusal of settings that nothing reads.
+"""Declarations of the settings that entries read, and the refusal of settings that nothing reads.
 
 A model, kernel, solver or data set declares in its own module which settings it reads, and under which conditions:
 
     READS = reads("num_units", "weight_seed") | reads("law", when=when(num_units=SET))
 
-`Settings` (linearized.settings.config) asks the entries that are at work (`--model=RF`, `--solver=cg`, ...). A setting
-that some entry of a registry declares, and none of those at work, is refused if it is given. A setting that no entry
-declares is one of the command's own, and always read unless its own condition (`setting(when=...)`) fails.
+`Settings` (linearized.settings.config) checks the entries in use (`--model=RF`, `--solver=cg`, ...). A given setting
+that some entry of a registry declares, but no entry in use, is refused. A setting that no entry declares belongs to
+the command, and is always read unless its own condition (`setting(when=...)`) fails.
 """
 
 import dataclasses
@@ -17,15 +17,15 @@ from linearized.base.errors import UserError
 from linearized.base.own_functions import is_reference
 from linearized.base.registry import OWN_ENTRIES
 
-SET = object()  # stands for any value that is true: not 0, "", False or None
+SET = object()  # stands for any true value: not 0, "", False or None
 FUNCTION = "module:function"  # stands for any function of the user's own
 
 
 @dataclasses.dataclass(frozen=True)
 class When:
-    """A condition on settings: alternatives, each of which asks one or more settings for certain values.
+    """A condition on settings: alternatives, each of which requires certain values of one or more settings.
 
-    `one | other` holds where one of both holds; `one & other` where both do.
+    `one | other` holds if at least one of the two holds; `one & other` if both hold.
     """
 
     alternatives: tuple[tuple[tuple[str, tuple[Any, ...]], ...], ...] = ((),)
@@ -42,7 +42,7 @@ class When:
                    for needed in self.alternatives)  # fmt: skip
 
     def names(self) -> set[str]:
-        """Return the settings that the condition asks."""
+        """Return the names of the settings that the condition depends on."""
         return {name for needed in self.alternatives for name, _values in needed}
 
     def __str__(self) -> str:
@@ -56,14 +56,14 @@ def when(**needed: Any) -> When:
     """Return the condition that each named setting has one of the given values.
 
     Args:
-        needed: A value, a tuple of values, or `SET` for any value that is true.
+        **needed: For each setting a value, a tuple of values, or `SET` for any true value.
     """
     pairs = ((name, values if isinstance(values, tuple) else (values,)) for name, values in needed.items())
     return When((tuple(pairs),))
 
 
 def reads(*names: str, when: When = ALWAYS) -> dict[str, When]:
-    """Return a declaration: these settings are read under this condition. Join several with `|`."""
+    """Return a declaration that these settings are read under this condition; several can be joined with `|`."""
     return dict.fromkeys(names, when)
 
 
@@ -86,18 +86,19 @@ Declarations = Mapping[str, Mapping[str, Mapping[str, When]]]
 def declared(registry: Mapping[str, str]) -> dict[str, Mapping[str, When]]:
     """Return what each entry of a registry declares; entries are modules (or objects) with `READS`.
 
-    Raises `AttributeError` for an entry that declares nothing.
+    Raises `AttributeError` for an entry without a declaration.
     """
     return {name: registry.load(name).READS for name in registry}
 
 
 def is_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> bool:
-    """Return whether one of the chosen entries reads a setting; True for one that no entry declares.
+    """Return whether one of the chosen entries reads a setting; True for a setting that no entry declares.
 
     Args:
-        settings: The values, by which conditions are judged.
+        name: Name of the setting.
+        settings: The values, which decide whether conditions hold.
         kinds: All declarations of the command.
-        chosen: The entry at work of each kind; None: none of that kind is at work.
+        chosen: The entry in use of each kind; None if none of that kind is in use.
     """
     if not _own_condition(name, settings).holds(settings):
         return False
@@ -114,13 +115,13 @@ def _own_condition(name: str, settings: Any) -> When:
 
 
 def readers(name: str, kinds: Declarations) -> dict[str, list[str]]:
-    """Return the entries that may read a setting, by kind; kinds without one are left out."""
+    """Return the entries that may read a setting, by kind; kinds without such entries are left out."""
     found = {kind: [entry for entry, names in entries.items() if name in names] for kind, entries in kinds.items()}
     return {kind: entries for kind, entries in found.items() if entries}
 
 
 def refuse(names: Iterable[str], settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> None:
-    """Raise `UserError` for the first of these settings that is not read; the line names all that would read it."""
+    """Raise `UserError` for the first of these settings that is not read; the message names all that would read it."""
     for name in names:
         if not is_read(name, settings, kinds, chosen):
             raise UserError(
@@ -130,7 +131,7 @@ def refuse(names: Iterable[str], settings: Any, kinds: Declarations, chosen: Map
 
 
 def where_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
-    """Return "by --model=RF, NT, or with --subset=random": all that would read a setting."""
+    """Return a phrase for all that would read a setting, such as "by --model=RF, NT, or with --subset=random"."""
     own, words = _own_condition(name, settings), []
     for kind, entries in readers(name, kinds).items():
         at_work = chosen.get(kind)
@@ -145,7 +146,7 @@ def where_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[st
 
 
 def _at_work(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
-    """Return " with --model=RF": the entries at work of the kinds that could read the setting."""
+    """Return a phrase such as " with --model=RF": the entries in use of the kinds that could read the setting."""
     found = {kind: chosen[kind] for kind in readers(name, kinds) if kind and chosen.get(kind)}
     named = [f"--{kind}={getattr(settings, kind) if entry in OWN_ENTRIES else entry}" for kind, entry in found.items()]
     return f" with {' '.join(named)}" if named else ""

@@ -1,4 +1,4 @@
-"""The flags that name a run and bound its work, shared by every command that leaves a folder of results."""
+"""Flags that name a run and bound its work, shared by every command that writes a folder of results."""
 
 import dataclasses
 
@@ -9,8 +9,8 @@ CHECKPOINT_HELP = "seconds of work that a killed run may lose; 0: none"
 NUM_LAYERS_HELP = "number of hidden layers"
 MEMORY_HELP = "GiB of memory to work with; 0: half of what is free"
 MOST_GIB = 2.0**20
-KERNEL_ITERATIONS = 2000  # products with K by default
-MOST_STEPS = 10**6  # iterations or epochs
+KERNEL_ITERATIONS = 2000  # default number of products with K
+MOST_STEPS = 10**6  # maximum of iterations or epochs
 MOST_SECONDS = 10.0**7
 
 

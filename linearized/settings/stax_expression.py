@@ -1,8 +1,8 @@
-"""Check architecture expressions for the kernel STAX without JAX: syntax, names of layers, their arguments, and heads.
+"""Checks of architecture expressions for the kernel STAX without JAX: syntax, names of layers, their arguments, heads.
 
-An expression holds calls of stax's layers and combinators on numbers, strings, tuples and each other. Everything that
-depends on the layers before (shapes, and whether a kernel is known) is left to neural_tangents, which needs JAX.
-`tests/kernel_gen/test_stax.py` compares the table of layers with the library.
+An expression consists of calls of stax's layers and combinators on numbers, strings, tuples and each other. Everything
+that depends on the preceding layers (shapes, and whether a kernel is known) is left to neural_tangents, which needs
+JAX. `tests/kernel_gen/test_stax.py` compares the table of layers with the library.
 """
 
 import ast
@@ -14,13 +14,13 @@ from linearized.base.activations import parse as parse_activation
 from linearized.base.errors import UserError
 from linearized.base.own_functions import is_reference
 
-MOST = 1000  # layers in all, degrees, and pixels of a window along a side
-SHOWN = 200  # characters of an expression that an error repeats
+MOST = 1000  # maximum of layers in total, of degrees, and of pixels along a side of a window
+SHOWN = 200  # characters of an expression that an error message repeats
 SPATIAL = {"Conv", "ConvTranspose", "ConvLocal", "AvgPool", "SumPool", "GlobalAvgPool", "GlobalSumPool"}
 SPATIAL |= {"GlobalSelfAttention", "ImageResize"}  # layers that need rows as images
-HEADS = {"Flatten", "GlobalAvgPool", "GlobalSumPool", "Index", "Aggregate", "DotGeneral"}  # may end with one vector
+HEADS = {"Flatten", "GlobalAvgPool", "GlobalSumPool", "Index", "Aggregate", "DotGeneral"}  # may yield one vector
 
-# Parameters of the layers, as neural_tangents.stax has them.
+# Parameters of the layers, as neural_tangents.stax declares them.
 _AXES = "batch_axis=0, channel_axis=-1"
 _CONV = ("out_chan, filter_shape, strides=None, padding='VALID', W_std=1.0, b_std=None, dimension_numbers=None, "
          "parameterization='ntk', s=(1, 1)")  # fmt: skip
@@ -54,9 +54,10 @@ def check_expression(expression: str, given: Any = "relu") -> set[str]:
     """Return the names of the layers in an expression.
 
     Args:
+        expression: The architecture, such as `serial(Dense(1), Relu(), Dense(1))`.
         given: The activation of `Elementwise()`. One other than "relu" must be used.
 
-    Raises `UserError` for what is not an expression of stax layers, and for arguments that no layer takes.
+    Raises `UserError` for text that is not an expression of stax layers, and for arguments that no layer takes.
     """
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
@@ -76,10 +77,11 @@ def check_expression(expression: str, given: Any = "relu") -> set[str]:
 
 
 def check_inputs(expression: str, names: set[str], images: bool) -> None:
-    """Raise `UserError` for an expression that does not fit its inputs, or that does not end with one vector per input.
+    """Raise `UserError` for an expression that does not fit its inputs, or does not end with one vector per input.
 
     Args:
-        names: Of the layers, see `check_expression`.
+        expression: The architecture.
+        names: Names of its layers, see `check_expression`.
         images: Whether the inputs are images.
     """
     if names & SPATIAL and not images:
@@ -92,7 +94,7 @@ def check_inputs(expression: str, names: set[str], images: bool) -> None:
 
 
 class _Layer:
-    """Stands for a layer, or for as many as a combinator makes, while an expression is checked."""
+    """Placeholder for a layer, or for the layers that a combinator makes, while an expression is checked."""
 
     def __init__(self, count: int):
         self.count = count
@@ -102,9 +104,10 @@ def evaluated(node: ast.expr, call: Callable[[ast.expr, list, dict[str, Any]], A
     """Return the value of one node of an expression.
 
     Args:
+        node: The node of the syntax tree.
         call: Returns the value of a call, given the node of the function and the values of its arguments.
 
-    Raises `UserError` for what is none of calls, numbers, strings, tuples and lists.
+    Raises `UserError` for anything except calls, numbers, strings, tuples and lists.
     """
     match node:
         case ast.Constant(value=value) if value is None or isinstance(value, bool | int | float | str):
@@ -122,7 +125,7 @@ def evaluated(node: ast.expr, call: Callable[[ast.expr, list, dict[str, Any]], A
 
 
 def _checked_layer(function: ast.expr, values: list, named: dict[str, Any]) -> _Layer:
-    """Return what stands for a layer whose arguments were checked."""
+    """Check the arguments of a layer and return its placeholder."""
     name = _name(function)
     _check_call(name, values, named)
     parts = [value for value in (*values, *named.values()) if isinstance(value, _Layer)]
@@ -135,7 +138,7 @@ def _checked_layer(function: ast.expr, values: list, named: dict[str, Any]) -> _
 
 
 def _name(node: ast.expr) -> str:
-    """Return the name of a layer or combinator; `stax.` and `nt.stax.` before it are allowed."""
+    """Return the name of a layer or combinator; the prefixes `stax.` and `nt.stax.` are allowed."""
     name = ast.unparse(node).removeprefix("nt.").removeprefix("neural_tangents.").removeprefix("stax.")
     if name not in PARAMETERS:
         raise UserError(f"stax has no layer {_text(node)}. It has: {', '.join(PARAMETERS)}.")
@@ -173,11 +176,11 @@ def _text(node: ast.expr) -> str:
 
 
 def signature(name: str) -> inspect.Signature:
-    """Return the parameters of a layer or combinator."""
+    """Return the signature of a layer or combinator."""
     function = ast.parse(f"def layer({PARAMETERS[name]}): pass").body[0]
     code = compile(ast.Module([function], []), "<layer>", "exec")
     found: dict[str, Any] = {}
-    exec(code, found)  # of our own table alone
+    exec(code, found)  # executes text of the table above only
     return inspect.signature(found["layer"])
 
 
@@ -205,7 +208,7 @@ def _one_of(*choices: str) -> tuple[Callable[[Any], bool], str]:
     return (lambda value: value in choices), "one of " + ", ".join(map(repr, choices))
 
 
-# For each parameter, what it may be, and its name in an error; numbers where nothing stands here.
+# For each parameter: a check of its value, and a phrase for errors. Parameters not listed take numbers.
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "number": (_or_none(_number), "a number"),
     "fn": (lambda value: isinstance(value, str), "the name of an activation"),

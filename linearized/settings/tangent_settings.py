@@ -1,4 +1,4 @@
-"""Settings of measurements of the tangent kernel during training: a group of flags that `TrainSettings` is made of."""
+"""Settings of measurements of the tangent kernel during training: a group of flags that `TrainSettings` inherits."""
 
 import dataclasses
 
@@ -29,9 +29,9 @@ class TangentSettings(Settings):
         self.tangent_counts()
 
     def tangent_epochs(self) -> tuple[frozenset[int], bool]:
-        """Return the epochs of `--tangent_at`, and whether the last one, whichever that is, is measured too.
+        """Return the epochs of `--tangent_at`, and whether the last epoch is measured too, whatever its number.
 
-        Raises `UserError` for what is no list of epochs.
+        Raises `UserError` for text that is not a list of epochs.
         """
         words = [word.strip() for word in self.tangent_at.split(",")] if self.tangent_at else []
         numbers = [word for word in words if word != END]
@@ -41,7 +41,7 @@ class TangentSettings(Settings):
         return frozenset(map(int, numbers)), END in words
 
     def tangent_counts(self) -> tuple[int, int]:
-        """Return how many train and test rows are measured. Raises `UserError` for what is not one or two counts."""
+        """Return the numbers of measured train and test rows. Raises `UserError` if the text is not 1 or 2 counts."""
         words = [word.strip() for word in self.tangent_rows.split(",")]
         if len(words) > 2 or not all(word.isascii() and word.isdigit() and 1 < int(word) < 10**5 for word in words):
             raise UserError(f"--tangent_rows takes a number of rows of at least 2, or two such as 200,1000. Received: "

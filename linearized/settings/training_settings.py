@@ -1,4 +1,4 @@
-"""Settings of first-order training beyond the published ones: a group of flags that `TrainSettings` is made of."""
+"""Settings of first-order training besides the published ones: a group of flags that `TrainSettings` inherits."""
 
 import dataclasses
 from typing import Any

@@ -3,7 +3,7 @@
     from linearized.sklearn import RandomFeaturesRidge
     RandomFeaturesRidge(4096).fit(X, y).score(X_test, y_test)
 
-Keras is imported when a network is fitted, not with this package.
+Keras is imported when a network is fitted, not when this package is imported.
 """
 
 from linearized.kernel_ridge.estimator import KernelRidgePath

@@ -1,14 +1,14 @@
 """Ridge regression on the random features and on the tangent features of a two-layer ReLU network.
 
-Both are ridge regression on features φ(x) that are fixed at random: with W (d, N) and, of the tangent features, the
-readout a⁰ ~ N(0, 1),
+Both are ridge regression on fixed random features φ(x). With W (d, N) and, for the tangent features, the readout
+a⁰ ~ N(0, 1),
 
     random features   φ(x) = [relu(xW), 1]
     tangent features  φ(x) = [relu(xW), 1, (a⁰_i step(w_i·x) x)_i]
 
-The weights are those of the models RF and NT (`linearized.base.weights`). The kernel of the features is K = ΦΦᵀ, which
-is solved where there are fewer rows than features; else ΦᵀΦ is. All in float64, since scikit-learn's estimators repeat
-the results of an unweighted fit with integer weights to about 1e-7.
+The weights are those of the models RF and NT (`linearized.base.weights`). If there are fewer rows than features, the
+system of the kernel K = ΦΦᵀ is solved, otherwise that of ΦᵀΦ. All computations are in float64, because scikit-learn
+requires a fit with integer weights to equal one with repeated rows to about 1e-7.
 """
 
 import numbers
@@ -24,13 +24,13 @@ from linearized.kernel_ridge.ridge_path import checked_path, fit
 from linearized.problems.weighted_problem import checked_weights
 from linearized.settings.config import LARGEST_SEED
 
-LARGEST = 1e100  # of the inputs, whose products with each other are summed in float64
+LARGEST = 1e100  # largest absolute input, because products of inputs are summed in float64
 
 
 class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    """What both share: the choice of the ridge by generalised cross-validation, and centred labels.
+    """Base class of both estimators: choice of the ridge by generalised cross-validation, and centred labels.
 
-    A subclass draws its weights in `_draw`, and gives the kernel between rows in `_gram`.
+    A subclass draws its weights in `_draw`, and computes the kernel between rows in `_gram`.
     """
 
     def __init__(self, num_units=4096, *, ridges=None, law="sphere", weight_seed=SEED):
@@ -42,10 +42,10 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X, y : Train rows (n, d) and targets (n,) or (n, k).
-        sample_weight : A weight of at least 0 for each row, or one number. A row of weight 2 counts as two rows, in the
-            default grid and in generalised cross-validation too; weights should therefore be about 1 on average.
+        sample_weight : A weight of at least 0 for each row, or one number. A row of weight 2 counts as two rows, also
+            in the default grid and in generalised cross-validation; weights should therefore be about 1 on average.
 
-        Raises ValueError for bad input.
+        Raises ValueError if the input is invalid.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         if (largest := np.abs(X).max()) > LARGEST:
@@ -83,7 +83,7 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return (float(np.average(squares, weights=weights)) or 1.0) * GRID
 
     def _chosen(self, path, y, weights):
-        """Keep the path, choose its ridge by generalised cross-validation, and return the coefficients there."""
+        """Store the path, choose its ridge by generalised cross-validation, and return the coefficients there."""
         targets, total, self.path_ = y.reshape(len(y), -1), weights.sum(), path
         self.scores_ = np.full(len(path.ridges), np.nan)
         for place, one in enumerate(path.solutions):
@@ -98,7 +98,7 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 
 def _solver(ridges):
-    """Return the solver to take: one ridge needs no generalised cross-validation."""
+    """Return the name of the solver; with one ridge generalised cross-validation is not needed."""
     return "auto" if len(ridges) == 1 else "band"
 
 
@@ -107,17 +107,17 @@ class RandomFeaturesRidge(_FeatureRidge):
 
     Parameters
     ----------
-    num_units : N, columns of W.
+    num_units : N, the number of columns of W.
     ridges : ρ of ‖Φw - y‖² + ρ‖w‖², an array or one number; None: 28 from 1e-6 to 1e3 times the mean of ‖φ(x)‖². The
         best is chosen by generalised cross-validation.
-    law : "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)).
-    weight_seed : Seed of W.
+    law : Distribution of W: "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)).
+    weight_seed : Random-number seed of W.
 
     Attributes
     ----------
     coef_ : The readout with the constant as its last row, (N + 1,) or (N + 1, k).
-    offset_ : Mean of y, which is taken off before and added back.
-    ridge_, scores_ : The chosen ρ, and generalised cross-validation at each ridge.
+    offset_ : Mean of y, which is subtracted before the fit and added to predictions.
+    ridge_, scores_ : The chosen ρ, and the generalised cross-validation error at each ridge.
     path_ : `linearized.kernel_ridge.ridge_path.RidgePath` with every ridge.
     weights_ : W (d, N).
 
@@ -152,18 +152,18 @@ class RandomFeaturesRidge(_FeatureRidge):
 class NeuralTangentRidge(_FeatureRidge):
     """The NT model: ridge regression on the readout and the first-layer directions of a two-layer ReLU network.
 
-    The tangent features of every output are the same, as of a network with one output; its outputs share no
+    The tangent features of every output are the same, those of a network with one output; the outputs share no
     parameters (`--directions=per_class` of the model NT, with one readout a⁰ for all of them).
 
     Parameters
     ----------
-    num_units : N, columns of W.
-    ridges, law, weight_seed : As of `RandomFeaturesRidge`.
+    num_units : N, the number of columns of W.
+    ridges, law, weight_seed : As for `RandomFeaturesRidge`.
 
     Attributes
     ----------
     X_fit_, dual_coef_ : The train rows and α of (K + ρI)α = y, (n,) or (n, k).
-    offset_, ridge_, scores_, path_ : As of `RandomFeaturesRidge`.
+    offset_, ridge_, scores_, path_ : As for `RandomFeaturesRidge`.
     weights_, readout_ : W (d, N) and a⁰ (N,).
 
     Cost: K takes 8 n² bytes and n² N operations, its solution n³. The N (d + 1) + 1 parameters are never formed.

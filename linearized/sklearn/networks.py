@@ -11,11 +11,11 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, column
 from linearized.data.dataset import Dataset, Split, fingerprint
 from linearized.models import NETWORK, declaration
 
-ROWS = 64  # rows of a block of predictions; the last block is filled up, so that a row's output depends on it alone
+ROWS = 64  # rows per block of predictions; the last block is padded, so that outputs do not depend on other rows
 
 
 class _Network(BaseEstimator):
-    """What both estimators share; a subclass gives the task, the loss and the coding of y."""
+    """Base class of both estimators; a subclass defines the task, the loss and the coding of y."""
 
     def __init__(
         self, model=NETWORK, num_units=128, *, ridge=0.0, epochs=100, learning_rate=0.01, batch_size=32,
@@ -26,7 +26,7 @@ class _Network(BaseEstimator):
         self.image_shape, self.settings, self.random_state = image_shape, settings, random_state
 
     def _trained(self, x, y, task, num_classes, loss):
-        """Build the network and train it. `y` is as a `Dataset` stores it; nothing is held out."""
+        """Build the network and train it on all rows; `y` is coded as in a `Dataset`."""
         from linearized.models.backend import load_backend
 
         load_backend()
@@ -87,7 +87,7 @@ class _Network(BaseEstimator):
     def __getstate__(self):
         state = dict(super().__getstate__())
         if "_network" in state:
-            state["_network"] = None  # built again from `weights_` when it is needed
+            state["_network"] = None  # rebuilt from `weights_` when it is needed
         return state
 
 
@@ -99,24 +99,24 @@ class NetworkClassifier(ClassifierMixin, _Network):
     model : A name of `linearized.models.MODELS`, such as "NN", "CNN" or "SNNK_MLP".
     num_units : Units of a layer, or channels of a convolutional network.
     ridge : λ of the model's own penalty.
-    epochs, learning_rate, batch_size, optimizer : Of training; the rate rises in up to five epochs and falls to 0 along
-        half a cosine. `optimizer` is "adam", "adamw" or "sgd".
-    image_shape : (height, width, channels) that a row flattens; models of images need it.
+    epochs, learning_rate, batch_size, optimizer : Training settings; the rate rises for up to five epochs and falls
+        to 0 along half a cosine. `optimizer` is "adam", "adamw" or "sgd".
+    image_shape : (height, width, channels) of a row's image; required for models of images.
     settings : dict of further flags of `linearized train` that the model reads, such as {"num_layers": 2}.
     random_state : Seed of the initial weights and of the order of the rows.
 
     Attributes
     ----------
     classes_ : The labels, in the order of the columns of `predict_proba`.
-    weights_ : The trained weights, as `keras.Model.get_weights` gives them.
+    weights_ : The trained weights, as returned by `keras.Model.get_weights`.
     loss_curve_ : The training loss of each epoch.
     diverged_ : Whether training stopped early because the loss was not finite.
 
-    Inputs are not standardised; put a `StandardScaler` before. Computes in float32 by Keras.
+    Inputs are not standardised; use a `StandardScaler` first. Keras computes in float32.
     """
 
     def fit(self, X, y):
-        """Train on rows (n, d) and labels (n,) of any type. Raise ValueError for bad input."""
+        """Train on rows (n, d) and labels (n,) of any type. Raises ValueError if the input is invalid."""
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
         self.classes_, numbers = np.unique(column_or_1d(y, warn=True), return_inverse=True)
@@ -126,7 +126,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
         return self
 
     def decision_function(self, X):
-        """Return the logits: (m, classes), or the difference of the two (m,) for two classes."""
+        """Return the logits (m, classes); for two classes the difference of the two logits (m,)."""
         logits = self._outputs(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
@@ -138,7 +138,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
 
     def predict(self, X):
         """Return the most likely labels, (m,)."""
-        logits = self._outputs(X)  # first: it refuses an estimator that is not fitted
+        logits = self._outputs(X)  # called first, because it raises if the estimator is not fitted
         return self.classes_[logits.argmax(axis=1)]
 
 
@@ -149,12 +149,12 @@ class NetworkRegressor(RegressorMixin, _Network):
 
     Attributes
     ----------
-    weights_, loss_curve_, diverged_ : As of `NetworkClassifier`; the loss is that of the standardised target.
+    weights_, loss_curve_, diverged_ : As for `NetworkClassifier`; the loss is that of the standardised target.
     offset_, scale_ : Mean and standard deviation of y.
     """
 
     def fit(self, X, y):
-        """Train on rows (n, d) and targets (n,). Raise ValueError for bad input."""
+        """Train on rows (n, d) and targets (n,). Raises ValueError if the input is invalid."""
         X, y = validate_data(self, X, y, dtype=np.float32, y_numeric=True)
         y = column_or_1d(y, warn=True).astype(np.float64)
         self.offset_, self.scale_ = float(y.mean()), float(y.std()) or 1.0

@@ -1,7 +1,7 @@
 """Linear solvers for a whole grid of ridges, and training loops.
 
-A solver's line has its module and the settings that it reads. They stand here, not in the module, because the modules
-import SciPy or Keras and `--help` needs neither.
+The entry of a solver holds the path of its module and the settings that it reads. The settings are declared here, not
+in the module, because the modules import SciPy or Keras, which `--help` does not need.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ SOLVERS, SOLVER_READS = _tables(
 
 _GRAM = reads("rtol", "max_iterations", "memory", "checkpoint_seconds")
 
-# Of kernel ridge regression, (K + ρI)α = Y: a GramProblem and a grid of ridges.
+# Solvers of kernel ridge regression, (K + ρI)α = Y, for a GramProblem and a grid of ridges.
 GRAM_SOLVERS, GRAM_SOLVER_READS = _tables(
     {
         "band": ("linearized.solvers.linear.band.solver", _GRAM),
@@ -56,18 +56,23 @@ GRAM_SOLVERS, GRAM_SOLVER_READS = _tables(
     aliases={"lanczos": "block_lanczos"},
 )
 
-WORKING_COPIES = 1.7  # matrices of K's size that a factor of it and its refinement take
-FEW_RIDGES = 2  # up to which a factor a ridge is quicker than one reduction for all
+WORKING_COPIES = 1.7  # memory for a factor of K and its refinement, in units of the size of K
+FEW_RIDGES = 2  # largest number of ridges for which one factor per ridge is faster than one reduction for all
 
-LINEAR = ("lanczos", "cg")  # those that solve any LinearProblem by products, for a whole ridge grid
-LEAST_SQUARES = (*LINEAR, "band")  # and the one whose problem must form its Gram matrix
+LINEAR = ("lanczos", "cg")  # solvers that need only the products of a LinearProblem, for a whole ridge grid
+LEAST_SQUARES = (*LINEAR, "band")  # `band` requires a problem that can form its Gram matrix
 
 
 def auto(problem: LinearProblem, num_ridges: int) -> tuple[str, str]:
-    """The linear solver to take, and why in one line.
+    """Choose the linear solver for a problem; return its name and the reason in one line.
 
-    Block Lanczos needs the fewest products and, in the dual, loses nothing to small ridges in float32. Where its basis
-    (see `basis_bytes`) does not fit the memory left, CG does with two vectors of p · columns numbers a ridge.
+    Block Lanczos needs the fewest products and, in the dual, loses no accuracy at small ridges in float32. Where its
+    basis (see `basis_bytes`) does not fit in the memory left, CG is chosen: it stores two vectors of p · columns
+    numbers per ridge.
+
+    Args:
+        problem: Problem to solve.
+        num_ridges: Number of ridges in the grid; it appears only in the reason.
     """
     basis, room = basis_bytes(problem, problem.columns), basis_room(problem)
     space = "dual" if problem.dual else "primal"
@@ -77,12 +82,14 @@ def auto(problem: LinearProblem, num_ridges: int) -> tuple[str, str]:
 
 
 def auto_gram(n: int, itemsize: int, num_ridges: int, memory: int, *, distributed: bool = False) -> tuple[str, str]:
-    """The solver of a Gram matrix to take, and why in one line.
+    """Choose the solver for a Gram matrix K; return its name and the reason in one line.
 
     Args:
-        n, itemsize: Rows of K and bytes an entry.
-        memory: Bytes to work with.
-        distributed: Whether products run elsewhere.
+        n: Number of rows of K.
+        itemsize: Bytes per entry of K.
+        num_ridges: Number of ridges in the grid.
+        memory: Available memory in bytes.
+        distributed: Whether the products run on the workers of a scheduler.
     """
     gib = WORKING_COPIES * n * n * itemsize / 2**30
     if distributed:

@@ -1,6 +1,6 @@
-"""States of a long run as files that are whole or absent; what does not belong to this run is not read.
+"""Checkpoints of long runs, written as atomic files; the state of another run is not read.
 
-Each solver saves and resumes its own state: SGD's is `resume` and `save` in `linearized.solvers.training.sgd`.
+Each solver saves and resumes its own state; for SGD, see `resume` and `save` in `linearized.solvers.training.sgd`.
 """
 
 import json
@@ -17,11 +17,12 @@ from linearized.storage.files import whole_file
 
 
 class Checkpoint:
-    """Named sets of arrays in a folder, each with the identity of the run that wrote it.
+    """Named sets of arrays in a folder, each stored with the identity of the run that wrote it.
 
     Args:
-        folder: Where they lie; None keeps nothing.
-        identity: What must be the same for a state to be read, as JSON can say it: the caller's key, ridges, sizes.
+        folder: Folder of the states; None stores nothing.
+        identity: JSON-serialisable values that must be equal for a state to be read, such as the caller's key, the
+            ridges and sizes.
     """
 
     def __init__(self, folder: Path | None, **identity: Any):
@@ -29,14 +30,17 @@ class Checkpoint:
         self.identity = json.dumps(identity, sort_keys=True)
 
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Writes `arrays` in place of what `name` held."""
+        """Write `arrays` under `name`, replacing the previous state of that name."""
         if self.folder is None:
             return
         with whole_file(self.folder / f"{name}.npz", sealed=True) as path:
             np.savez(path, identity=np.array(self.identity), **arrays)
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:
-        """What was saved, or None if that is absent, damaged or of another run (the last two are logged)."""
+        """Return the arrays saved under `name`, or None if there are none.
+
+        A state that is damaged or belongs to another run is logged and counts as absent.
+        """
         if self.folder is None:
             return None
         path = self.folder / f"{name}.npz"
@@ -53,7 +57,7 @@ class Checkpoint:
         return arrays
 
     def forget(self, pattern: str, keep: Callable[[str], bool] = lambda name: False) -> None:
-        """Removes the states whose names match `pattern`, but those that `keep` says to keep."""
+        """Delete the states whose names match `pattern`, except those for which `keep` returns True."""
         for path in [] if self.folder is None else self.folder.glob(f"{pattern}.npz"):
             if not keep(path.stem):
                 path.unlink(missing_ok=True)

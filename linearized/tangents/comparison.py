@@ -1,4 +1,4 @@
-"""Numbers that compare two kernels on the same rows, and that describe one: distance, alignment, effective rank.
+"""Measures that compare two kernels on the same rows, or describe one: distance, alignment, effective rank.
 
 All are invariant to the scale of a kernel and are computed in float64.
 """
@@ -16,13 +16,13 @@ def kernel_distance(one: Float[np.ndarray, "n n"], two: Float[np.ndarray, "n n"]
 def centred_alignment(one: Float[np.ndarray, "n n"], two: Float[np.ndarray, "n n"]) -> float:
     """Return the cosine of HK₁H and HK₂H, H = I - 11ᵀ/n (CKA; Cortes et al., JMLR 2012; Kornblith et al., ICML 2019).
 
-    0 where one of the kernels is constant.
+    It is 0 if one of the kernels is constant.
     """
     return _cosine(_centred(one), _centred(two))
 
 
 def label_alignment(kernel: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) -> float:
-    """Return the centred alignment of a kernel with YYᵀ, that of the targets."""
+    """Return the centred alignment of a kernel with YYᵀ, the kernel of the targets."""
     y = targets.astype(np.float64)
     return centred_alignment(kernel, y @ y.T)
 

@@ -1,13 +1,13 @@
-"""What variables contribute to a tangent kernel: row gradients, or factors whose outer products these are.
+"""Contributions of variables to a tangent kernel: row gradients, or factors whose outer products these are.
 
 For rows x and x' and outputs k and l of a network, a variable w contributes ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩. A layer that is
 linear at T positions, s_t = h_t w + b, has ∂f_k/∂w = Σ_t h_t δ_ktᵀ, so that its contribution is
 
     Σ_t,u (h_t·h'_u + 1) (δ_kt·δ'_lu)
 
-with 1 for the bias: `Factors`, T² (a + k b) operations a pair for k outputs. The row gradients themselves, `Gradients`,
-take k T a b operations a row and k a b a pair. Both are made in float32; sums of products by BLAS are in the type that
-the numbers have.
+with 1 for the bias. `Factors` compute it with T² (a + k b) operations per pair of rows for k outputs. The row gradients
+themselves, `Gradients`, take k T a b operations per row and k a b per pair. Both are computed in float32; BLAS sums
+products in the data type of the arrays.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ import numpy as np
 from linearized.base.blocks import for_each
 from linearized.base.shapes import Float
 
-BLOCK = 2**24  # numbers of an intermediate array
-PARALLEL = 2**24  # multiplications of the gradients of some rows, for which a thread of their own pays
+BLOCK = 2**24  # largest number of entries of an intermediate array
+PARALLEL = 2**24  # multiplications in a block of gradients from which a thread of its own is worth its cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Gradients:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all rows."""
+        """Memory of all rows in bytes."""
         return self.values.nbytes
 
     def astype(self, dtype: np.dtype) -> "Gradients":
-        """Return the same numbers in another type."""
+        """Return the same numbers in another data type."""
         return Gradients(self.values.astype(dtype, copy=False))
 
     def __getitem__(self, rows: slice) -> "Gradients":
@@ -49,7 +49,7 @@ class Gradients:
         return blocks[0] if len(blocks) == 1 else cls(np.concatenate([one.values for one in blocks]))
 
     def trace(self, other: "Gradients") -> Float[np.ndarray, "n m"]:
-        """Return Σ_k of the contributions at equal outputs."""
+        """Return Σ_k of the contributions at equal outputs k = l."""
         return self.values.reshape(len(self), -1) @ other.values.reshape(len(other), -1).T
 
     def full(self, other: "Gradients") -> Float[np.ndarray, "n m k k"]:
@@ -64,7 +64,7 @@ class Factors:
     """Inputs and signals of a layer at its positions.
 
     Attributes:
-        inputs: h, (n, T, a), float32; numbers (n, T, 1) in `Lookups`.
+        inputs: h, (n, T, a), float32; indices (n, T, 1) in `Lookups`.
         signals: δ, (n, T, k, b).
         bias: 1.0 where the layer's bias contributes too, else 0.0.
     """
@@ -78,11 +78,11 @@ class Factors:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all rows."""
+        """Memory of all rows in bytes."""
         return self.inputs.nbytes + self.signals.nbytes
 
     def astype(self, dtype: np.dtype) -> "Factors":
-        """Return the same numbers in another type."""
+        """Return the same numbers in another data type."""
         inputs, signals = (part.astype(dtype, copy=False) for part in (self.inputs, self.signals))
         return type(self)(inputs, signals, self.bias)
 
@@ -96,7 +96,7 @@ class Factors:
 
     @staticmethod
     def of_calls(calls: Sequence["Factors"], bias: float) -> "Factors":
-        """Return the factors of all calls of a layer as those of one call that has their positions together."""
+        """Return the factors of all calls of a layer as those of one call at the positions of all."""
         return calls[0]._together(calls, 1, bias)
 
     def _together(self, parts: Sequence["Factors"], axis: int, bias: float) -> "Factors":
@@ -107,7 +107,7 @@ class Factors:
         return type(self)(inputs, signals, bias)
 
     def gradients(self) -> Float[np.ndarray, "n k b a"]:
-        """Return Σ_t δ_kt h_tᵀ of each row: k T a b operations a row, on all cores."""
+        """Return Σ_t δ_kt h_tᵀ of each row, with k T a b operations per row on all cores."""
         (n, t, k, b), a = self.signals.shape, self.inputs.shape[2]
         found = np.empty((n, k * b, a), self.signals.dtype)
         signals = self.signals.reshape(n, t, k * b).transpose(0, 2, 1)
@@ -121,7 +121,7 @@ class Factors:
         return found.reshape(n, k, b, a)
 
     def trace(self, other: "Factors") -> Float[np.ndarray, "n m"]:
-        """As `Gradients.trace`."""
+        """Return Σ_k of the contributions at equal outputs, as `Gradients.trace` does."""
         out = np.empty((len(self), len(other)), self.signals.dtype)
         for rows, columns, inner in self._inner(other):
             one, two = self[rows].signals, other[columns].signals
@@ -130,7 +130,7 @@ class Factors:
         return out
 
     def full(self, other: "Factors") -> Float[np.ndarray, "n m k k"]:
-        """As `Gradients.full`."""
+        """Return the contributions at every pair of outputs, as `Gradients.full` does."""
         positions, there, (k, width) = self.inputs.shape[1], other.inputs.shape[1], self.signals.shape[2:]
         out = np.empty((len(self), len(other), k, k), self.signals.dtype)
         single = positions == there == 1
@@ -150,7 +150,8 @@ class Factors:
         """Yield rows, columns and h·h' + 1 of their positions, (rows T, columns T).
 
         Args:
-            times: Numbers per position that the caller makes of each row.
+            other: Factors of the columns.
+            times: Numbers that the caller computes per position of each row; bounds the size of a block.
         """
         size = max(1, int(np.sqrt(BLOCK)) // (self.inputs.shape[1] * times))
         for start in range(0, len(self), size):
@@ -160,7 +161,7 @@ class Factors:
                 yield rows, columns, self._products(self.inputs[rows], other.inputs[columns])
 
     def _products(self, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-        """Return h·h' + 1 of all positions."""
+        """Return h·h' + 1 of all pairs of positions."""
         inner = one.reshape(-1, one.shape[2]) @ two.reshape(-1, two.shape[2]).T
         inner += inner.dtype.type(self.bias)
         return inner
@@ -168,10 +169,10 @@ class Factors:
 
 @dataclasses.dataclass(frozen=True)
 class Lookups(Factors):
-    """Factors of an embedding: `inputs` are numbers (n, T, 1) that stand for one-hot rows."""
+    """Factors of an embedding: `inputs` are word indices (n, T, 1) that stand for one-hot rows."""
 
     def astype(self, dtype: np.dtype) -> "Lookups":
-        """As `Factors`; numbers of words stay whole."""
+        """Return the factors with signals in another data type; the word indices stay integers."""
         return Lookups(self.inputs, self.signals.astype(dtype, copy=False), self.bias)
 
     def _products(self, one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -191,7 +192,16 @@ Contribution = Gradients | Factors
 def operations(
     positions: int, width: int, outputs: int, out_width: int, *, rows: int, full: bool
 ) -> tuple[float, float]:
-    """Return the operations a pair of rows of factors and of row gradients, when `rows` of each side are paired."""
+    """Return the operations per pair of rows by factors and by row gradients.
+
+    Args:
+        positions: T, the number of positions.
+        width: a, the length of the inputs at a position.
+        outputs: k, the number of outputs.
+        out_width: b, the length of the signals at a position.
+        rows: Rows on each side that are paired, over which the cost of the gradients is spread.
+        full: Whether every pair of outputs is computed.
+    """
     pairs = outputs**2 if full else outputs
     factors = positions**2 * (width + pairs * out_width + pairs)
     gradients = outputs * positions * width * out_width * 2 / rows + pairs * width * out_width

@@ -1,4 +1,4 @@
-"""Kernels of a Keras model at its present weights: the empirical NTK, and those of the outputs of its layers."""
+"""Kernels of a Keras model at its present weights: the empirical NTK and the kernels of layer outputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from linearized.tangents.signals import in_float32
 from linearized.tangents.tangent_kernel import TangentKernel
 from linearized.tangents.taps import recorded
 
-ROWS = 256  # of a forward pass
+ROWS = 256  # rows per forward pass
 
 
 @suggests_keywords
@@ -26,19 +26,20 @@ def empirical_ntk(
     """Return the empirical NTK Θ_kl(x, x') = Σ_w ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ of a Keras model at its present weights.
 
     Args:
-        model: Of one input and one output, of any layers; outputs of more dimensions are flattened to k.
-        x1, x2: Rows (n, ...) and (m, ...) as the model takes them; None: x2 = x1.
+        model: Keras model with one input and one output, of any layers; outputs with more axes are flattened to k.
+        x1: Rows (n, ...) as the model takes them.
+        x2: Rows (m, ...); None: x2 = x1.
         outputs: "trace", Σ_k Θ_kk; "full", every pair of outputs; "sum", the NTK of Σ_k f_k; or the index of an output.
-        variables: Which trainable variables take part: a function of a variable, such as
-            `lambda variable: "block5" in variable.path`; "last_layer", those of the last layer; parts of their paths
-            such as "block5,head/kernel" or "-embeddings" (see `variable_names`); None: all.
-        explain: Return a table of the path that each variable takes (see `paths`) in the place of the kernel.
+        variables: Trainable variables that are included: a function of a variable, such as `lambda variable: "block5"
+            in variable.path`; "last_layer", those of the last layer; parts of their paths such as "block5,head/kernel"
+            or "-embeddings" (see `variable_names`); None: all.
+        explain: Whether to return a table of the path that each variable takes (see `paths`) instead of the kernel.
 
     Returns: Θ, float32 (n, m), or (n, m, k, k) for "full".
 
     Layers are in inference mode: normalisations use their stored statistics, and dropout is off. Computes in float32;
     the model is unchanged after the call. Cost: one forward and k backward passes per row, memory for row gradients
-    where these take fewer operations than factors, and per pair of rows the operations that `explain` states.
+    where these take fewer operations than factors, and per pair of rows the operations that `explain` lists.
 
     Raises `UserError` for several inputs or outputs, layers that draw random numbers in inference mode, rows that
     change each other's outputs, weights that are not finite, models without trainable variables, and rows that the
@@ -59,10 +60,13 @@ def layer_features(model: keras.Model, x: Any, layer: str | None = None) -> np.n
     """Return the outputs of a layer for rows, flattened to (n, p), float32.
 
     Args:
-        layer: Its name; None: what enters the last layer that has weights, the features of the last hidden layer.
+        model: Keras model with one input and one output.
+        x: Rows (n, ...) as the model takes them.
+        layer: Name of the layer. None: return the input of the last layer that has weights, the features of the last
+            hidden layer.
 
-    Raises `UserError` as `empirical_ntk`, and for a name that the model does not have or a layer that it does not call
-    once.
+    Raises `UserError` as `empirical_ntk` does, for a name that the model does not have, and for a layer that the model
+    does not call exactly once.
     """
     x = checked_inputs(x)
     checked_outputs(model, x)
@@ -78,9 +82,10 @@ def layer_features(model: keras.Model, x: Any, layer: str | None = None) -> np.n
 
 
 class LayerKernel:
-    """φ(x)·φ(x') of a layer's outputs, prepared once per row as `TangentKernel` is.
+    """Kernel φ(x)·φ(x') of a layer's outputs, prepared once per row as in `TangentKernel`.
 
     Args:
+        model: Keras model with one input and one output.
         layer: See `layer_features`.
     """
 
@@ -88,7 +93,7 @@ class LayerKernel:
         self.model, self._layer = model, layer
 
     def prepare(self, x: np.ndarray) -> list[Gradients]:
-        """Return φ of rows. Raises `UserError` as `layer_features`."""
+        """Return φ of rows. Raises `UserError` as `layer_features` does."""
         return [Gradients(layer_features(self.model, x, self._layer)[:, None])]
 
     def block(self, one: list[Gradients], two: list[Gradients]) -> np.ndarray:
@@ -101,11 +106,13 @@ def conjugate_kernel(model: keras.Model, x1: Any, x2: Any = None, *, layer: str 
     """Return the conjugate kernel φ(x)·φ(x') of a Keras model at its present weights, float32 (n, m).
 
     Args:
-        x1, x2: Rows; None: x2 = x1.
-        layer: φ are the outputs of this layer; None: of the last hidden layer, see `layer_features`.
+        model: Keras model with one input and one output.
+        x1: Rows (n, ...) as the model takes them.
+        x2: Rows (m, ...); None: x2 = x1.
+        layer: Name of the layer whose outputs are φ; None: the last hidden layer, see `layer_features`.
 
     At infinite width and initial weights it tends to the NNGP kernel, divided by the width in the standard
-    parametrization. Raises `UserError` as `layer_features`.
+    parametrization. Raises `UserError` as `layer_features` does.
     """
     kernel = LayerKernel(model, layer)
     one = kernel.prepare(x1)

@@ -1,9 +1,10 @@
-"""Rows of a kernel's input whose contributions are made when a block needs them, and kept as far as memory allows.
+"""Rows whose contributions to a kernel are computed when a block needs them, and cached as far as memory allows.
 
-Contributions (see `contributions`) may be far larger than the rows: three convolutions of 32 channels take about 1 MB a
-row. They are made in chunks of rows, whose size depends on the model alone and not on how much memory is free. Blocks
-of a band have the same rows, and columns from left to right, and each band starts further right. Where not all fits,
-the rows of the band are kept first, then the chunks furthest to the right; the others are made again for each band.
+Contributions (see `contributions`) may be far larger than the rows: three convolutions of 32 channels take about 1 MB
+per row. They are computed in chunks of rows, whose size depends only on the model and not on the free memory. Blocks of
+a band share their rows, take columns from left to right, and each band starts further right than the one before. If
+not everything fits in memory, the rows of the band are kept first, then the chunks furthest to the right; the others
+are recomputed for each band.
 """
 
 import weakref
@@ -17,12 +18,12 @@ Prepared = list[Contribution]
 
 
 class ChunkStore:
-    """Chunks of contributions, kept while all of them together take at most `most_bytes`.
+    """Cache of chunks of contributions, whose total size is at most `most_bytes`.
 
     Args:
-        make: Returns the contributions of rows.
-        rows: Of a chunk.
-        most_bytes: Of the chunks that are kept; those at work in a block, at most two, come on top.
+        make: Function that returns the contributions of rows.
+        rows: Number of rows of a chunk.
+        most_bytes: Largest total size of the cached chunks; the chunks in use by a block, at most two, are extra.
     """
 
     def __init__(self, make: Callable[[np.ndarray], Prepared], rows: int, most_bytes: int):
@@ -30,21 +31,21 @@ class ChunkStore:
         self._runs: weakref.WeakValueDictionary[int, _RowRun] = weakref.WeakValueDictionary()
         self._count = 0
         self._held: tuple[int, range] = (-1, range(0))
-        self.made = 0  # rows whose contributions were made, each time
+        self.made = 0  # number of rows whose contributions were computed, repetitions included
 
     def run(self, x: np.ndarray) -> "KeptRows":
-        """Return rows whose contributions are made on demand."""
+        """Return rows whose contributions are computed on demand."""
         run = _RowRun(x, self._count)
         self._runs[self._count] = run
         self._count += 1
         return KeptRows(self, run, 0, len(x))
 
     def hold(self, rows: "KeptRows") -> None:
-        """Keep the chunks of these rows before all others, until other rows are named."""
+        """Keep the chunks of these rows before all others, until the next call."""
         self._held = rows.chunks()
 
     def chunk(self, run: "_RowRun", index: int) -> Prepared:
-        """Return the contributions of a chunk of a run, which are kept if there is room or others can go."""
+        """Return the contributions of a chunk of a run; cache them if there is room or lower chunks can go."""
         if index not in run.chunks:
             rows = run.x[index * self.rows : (index + 1) * self.rows]
             self.made += len(rows)
@@ -55,11 +56,11 @@ class ChunkStore:
         return run.chunks[index]
 
     def _place(self, number: int, index: int) -> tuple[bool, int, int]:
-        """Return the rank of a chunk: of two, the one of lower rank makes room for the other."""
+        """Return the rank of a chunk; chunks of lower rank are dropped first."""
         return (number == self._held[0] and index in self._held[1], number, index)
 
     def _room_for(self, size: int, place: tuple[bool, int, int]) -> bool:
-        """Drop chunks of lower rank until `size` bytes fit; return whether they do."""
+        """Drop chunks of lower rank until `size` bytes fit, and return True; return False if they cannot."""
         kept = {self._place(run.number, index): (run, _bytes(made)) for run in list(self._runs.values())
                 for index, made in run.chunks.items()}  # fmt: skip
         total = sum(own for _, own in kept.values())
@@ -76,7 +77,7 @@ class ChunkStore:
 
 
 class _RowRun:
-    """Rows that were given together; what is kept of them goes with the last reference to it."""
+    """Rows that were given together; their cached chunks are freed with the last reference to the run."""
 
     def __init__(self, x: np.ndarray, number: int):
         self.x, self.number = x, number
@@ -97,12 +98,12 @@ class KeptRows:
         return KeptRows(self._store, self._run, self._start + start, self._start + max(start, stop))
 
     def chunks(self) -> tuple[int, range]:
-        """Return the number of the run, and the indices of its chunks that these rows lie in."""
+        """Return the number of the run, and the indices of the chunks that these rows lie in."""
         size = self._store.rows
         return self._run.number, range(self._start // size, -(-self._stop // size))
 
     def parts(self) -> Iterator[tuple[slice, Prepared]]:
-        """Yield runs of these rows, as slices that count from the first of them, and their contributions."""
+        """Yield slices of these rows, which count from the first of them, with their contributions."""
         size, start = self._store.rows, self._start
         while start < self._stop:
             index, first = divmod(start, size)

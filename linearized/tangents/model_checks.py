@@ -1,4 +1,4 @@
-"""Checks of a Keras model, and of rows for it, before its tangents are taken."""
+"""Checks of a Keras model and of its input rows, made before tangents are computed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +12,8 @@ from linearized.base.reading import one_line
 from linearized.tangents.signals import BACKENDS, flat, gradients, in_float32
 from linearized.tangents.variable_sets import variable_set
 
-ROUNDING = 1e-5  # relative error of a sum in float32, of the size of its terms
-COUPLED = 1e-3  # relative change of a row's outputs by another row beside it, above which rows are not independent
+ROUNDING = 1e-5  # rounding error of a sum in float32, relative to the size of its terms
+COUPLED = 1e-3  # largest relative change of a row's outputs by another row in the batch, for independent rows
 
 
 def checked_inputs(x: Any) -> np.ndarray:
@@ -32,7 +32,8 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
     """Return the number of outputs of a model per row.
 
     Args:
-        probe: Some rows; the first is used.
+        model: Keras model that is called in inference mode.
+        probe: Some rows, of which the first is used.
 
     Raises `UserError` for several inputs or outputs, rows of another shape, weights or outputs that are not finite,
     random numbers in inference mode, and rows that change each other's outputs.
@@ -46,7 +47,7 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
     with in_float32(model):
         try:
             first, again, beside = (model(rows, training=False) for rows in (row, row, _with_another(row)))
-        except Exception as error:  # whatever a layer raises
+        except Exception as error:  # a layer may raise any exception
             raise UserError(f"The model {model.name} cannot take rows of shape {row.shape[1:]}: "
                             f"{one_line(error)}.") from error  # fmt: skip
     if isinstance(first, list | tuple | dict):
@@ -74,7 +75,10 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
 
 
 def _size_of_terms(model: keras.Model, row: np.ndarray) -> float:
-    """Return Σ|w ∂f/∂w|, the size of the terms that make the outputs f of a row, which is large where they cancel."""
+    """Return `Σ|w ∂f/∂w|`, the size of the terms that add up to the outputs f of a row.
+
+    It is large compared with f where the terms cancel.
+    """
     variables = model.trainable_variables
     if not variables:
         return 0.0
@@ -85,10 +89,12 @@ def _size_of_terms(model: keras.Model, row: np.ndarray) -> float:
 
 
 def chosen_variables(model: keras.Model, chosen: Callable[[Any], bool] | str | None) -> list[Any]:
-    """Return the trainable variables that take part: those that `chosen` holds for; None: all.
+    """Return the trainable variables that are included.
 
     Args:
-        chosen: A function of a variable, or the name of a set (see `variable_sets`).
+        model: Keras model.
+        chosen: Function of a variable that returns whether it is included, or the name of a set (see `variable_sets`);
+            None: all.
 
     Raises `UserError` if there is none.
     """
@@ -106,7 +112,7 @@ def _with_another(row: np.ndarray) -> np.ndarray:
 
 
 def _drawing(model: keras.Model) -> str:
-    """Return " (in NAME)" for the layers with a seed generator that are no usual dropout or noise layers."""
+    """Return " (NAMES)" of the layers with a seed generator other than the usual dropout and noise layers, else ""."""
     usual = (keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
     names = [layer.name for layer in model._flatten_layers(include_self=False)
              if not isinstance(layer, usual) and any(isinstance(one, keras.random.SeedGenerator)

@@ -1,4 +1,4 @@
-"""The windows that convolutions see, as Keras pads, strides and dilates, in NumPy."""
+"""Windows of convolutions, with the padding, strides and dilation of Keras, in NumPy."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def channels_last(layer: Any, values: np.ndarray, first: int) -> np.ndarray:
-    """Return an array with its channels, which a layer may keep as axis `first`, as the last axis."""
+    """Return an array with its channels as the last axis; a "channels_first" layer has them as axis `first`."""
     return values if layer.data_format == "channels_last" else np.moveaxis(values, first, -1)
 
 
 def patches(layer: Any, inputs: np.ndarray) -> np.ndarray:
-    """Return the windows (n, positions, window, channels) of images (n, *sides, channels), by the layer's settings."""
+    """Return the windows (n, positions, window, channels) of images `(n, *sides, channels)` for a convolution."""
     sides = range(1, inputs.ndim - 1)
     window, strides = layer.kernel_size, layer.strides
     dilation = layer.dilation_rate if isinstance(layer.dilation_rate, tuple | list) else (layer.dilation_rate,)

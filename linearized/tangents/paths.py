@@ -1,7 +1,7 @@
-"""The path by which each variable contributes to a tangent kernel, chosen by operation count after a check.
+"""Methods by which variables contribute to a tangent kernel, chosen by operation count after a check.
 
-    factors     outer products of what enters its layer and of signals, T² (a + k b) operations per pair of rows
-    gradients   row gradients from the same, k T a b operations per row and k a b per pair
+    factors     outer products of the layer's inputs and of signals, T² (a + k b) operations per pair of rows
+    gradients   row gradients from the same arrays, k T a b operations per row and k a b per pair
     jacobian    row gradients by automatic differentiation, k backward passes per row: for variables without a rule
 
 The gradients that the rules give for a probe row are compared with those of automatic differentiation. A variable whose
@@ -18,18 +18,19 @@ import numpy as np
 from linearized.tangents.contributions import operations
 from linearized.tangents.rules import Linear
 
-TOLERANCE = 1e-3  # difference of a rule's gradients from the true ones, relative to the largest of the variable
-NEGLIGIBLE = 1e-5  # of the largest gradient of all variables: rounding, such as of a bias that a softmax cancels
-ROWS = 1024  # of each side, for which operations are counted
+TOLERANCE = 1e-3  # largest difference of a rule's gradients from the true ones, relative to the variable's largest
+NEGLIGIBLE = 1e-5  # share of the largest gradient that counts as rounding, such as of a bias that a softmax cancels
+ROWS = 1024  # rows on each side, for which operations are counted
 
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-    """How a variable contributes.
+    """The method by which a variable contributes.
 
     Attributes:
+        variable: Keras variable.
         name: "factors", "gradients" or "jacobian".
-        calls: Calls of its layer in one forward pass; 0 where it has no rule.
+        calls: Number of calls of its layer in one forward pass; 0 for a variable without a rule.
         operations: Multiplications per pair of rows.
     """
 
@@ -40,7 +41,7 @@ class Path:
 
 
 class Parts:
-    """What the rules found in a forward pass, by variable."""
+    """Linear parts and row gradients that the rules return for a forward pass, grouped by variable."""
 
     def __init__(self, linear: Iterable[Linear], others: Iterable[tuple[Any, np.ndarray]]):
         self.kernels: dict[int, list[Linear]] = collections.defaultdict(list)
@@ -54,7 +55,7 @@ class Parts:
             self.others[id(variable)].append(gradient)
 
     def gradients(self, variable: Any) -> np.ndarray | None:
-        """Return row gradients (n, k, *shape), summed over the calls; None without a rule."""
+        """Return row gradients `(n, k, *shape)`, summed over the calls; None for a variable without a rule."""
         key = id(variable)
         found = [part.kernel_gradients() for part in self.kernels.get(key, ())]
         found += [part.bias_gradients() for part in self.biases.get(key, ())]
@@ -62,7 +63,7 @@ class Parts:
         return sum(found) if found else None
 
     def flat_gradients(self, variable: Any) -> np.ndarray:
-        """Return row gradients (n, k, p) of a variable that has a rule, p in an order that is the same for all rows."""
+        """Return row gradients (n, k, p) of a variable with a rule; the order of p is the same for all rows."""
         own = self.kernels.get(id(variable), ())
         if len(own) == self.calls(variable) == 1:
             return own[0].flat_gradients()
@@ -70,7 +71,7 @@ class Parts:
         return found.reshape(*found.shape[:2], -1)
 
     def calls(self, variable: Any) -> int:
-        """Return the calls in which a rule found the variable."""
+        """Return the number of calls in which a rule found the variable."""
         return sum(len(found.get(id(variable), ())) for found in (self.kernels, self.biases, self.others))
 
 
@@ -78,9 +79,11 @@ def planned(variables: list[Any], parts: Parts, truth: list[np.ndarray | None], 
     """Return the paths of the variables that the outputs depend on.
 
     Args:
-        parts: Of one probe row.
-        truth: The derivatives of the outputs for this row, (k, *shape) per variable, by automatic differentiation.
-        full: Whether every pair of outputs is asked for.
+        variables: Variables to choose a path for.
+        parts: Parts of one probe row.
+        truth: Derivatives of the outputs for this row by automatic differentiation, one array `(k, *shape)` per
+            variable; None for a variable that the outputs do not depend on.
+        full: Whether every pair of outputs is computed.
     """
     largest = max((float(np.abs(one).max()) for one in truth if one is not None), default=0.0)
     paths = {}
@@ -98,7 +101,7 @@ def planned(variables: list[Any], parts: Parts, truth: list[np.ndarray | None], 
             factors, count = _counts(linear, full)
             name, count = ("factors", factors) if factors < count else (name, count)
         paths[id(variable)] = Path(variable, name, parts.calls(variable), count)
-    for key, linear in parts.biases.items():  # a bias goes along with a kernel of the same calls
+    for key, linear in parts.biases.items():  # a bias takes the path of a kernel of the same calls
         path, kernel = paths.get(key), linear[0].kernel
         together = parts.kernels[id(kernel)] == linear and path and parts.calls(path.variable) == len(linear)
         if together and path.name == "gradients" and getattr(paths.get(id(kernel)), "name", "") == "factors":

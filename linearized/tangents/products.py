@@ -1,8 +1,8 @@
 """Products with the Jacobian J(x) of a Keras model's outputs with respect to its variables, at its present weights.
 
-J v by two backward passes on TensorFlow, the second with respect to the cotangents of the first, and by one forward
-derivative on JAX; Jᵀu by one backward pass. In float32, inference mode. `first_order` is the same J v as part of a
-layer's call, with tensors of the backend.
+J v takes two backward passes on TensorFlow, the second one with respect to the cotangents of the first, and one forward
+derivative on JAX; Jᵀu takes one backward pass. All products are in float32 and inference mode. `first_order` computes
+the same J v as part of a layer's call, with tensors of the backend.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ import numpy as np
 from linearized.base.shapes import Float, Float64
 from linearized.tangents.signals import flat, in_float32
 
-ROWS = 256  # of a pass
-TRACED = 64  # rows from which the mean of the trace is estimated
+ROWS = 256  # rows per pass
+TRACED = 64  # number of rows from which the mean trace is estimated
 
 
 class JacobianProducts:
-    """J v and Jᵀu, block of rows by block, one column at a time.
+    """Products J v and Jᵀu, computed by blocks of rows, one column at a time.
 
     Args:
-        model: Of one input and one output, see `empirical_ntk`.
-        variables: Those that J is taken with respect to; v holds them one after the other, flattened.
+        model: Keras model with one input and one output, see `empirical_ntk`.
+        variables: Variables that J is taken with respect to; v contains them one after the other, flattened.
     """
 
     def __init__(self, model: keras.Model, variables: Sequence[Any]):
@@ -33,13 +33,13 @@ class JacobianProducts:
         self._program = BACKENDS[keras.backend.backend()](model, self.variables)
 
     def outputs(self, x: np.ndarray) -> Float64[np.ndarray, "n k"]:
-        """Return f(x)."""
+        """Return the model's outputs f(x)."""
         with in_float32(self.model):
             parts = [keras.ops.convert_to_numpy(flat(self.model(x[rows], training=False))) for rows in _blocks(len(x))]
         return np.concatenate(parts).astype(np.float64)
 
     def forward(self, x: np.ndarray, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "n k c"]:
-        """Return J v of each column, each by a forward and two backward passes (TensorFlow) or a derivative (JAX)."""
+        """Return J v of each column, by a forward and two backward passes (TensorFlow) or one derivative (JAX)."""
         found = []
         with in_float32(self.model):
             for column in np.asarray(v, np.float32).T:
@@ -49,7 +49,7 @@ class JacobianProducts:
         return np.stack(found, axis=-1)
 
     def adjoint(self, x: np.ndarray, u: Float[np.ndarray, "n k c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Jᵀu of each column, summed over the blocks in float64: a forward and a backward pass a column."""
+        """Return Jᵀu, summed over the blocks in float64; a column costs a forward and a backward pass."""
         total = np.zeros((self.params, u.shape[2]))
         with in_float32(self.model):
             for rows in _blocks(len(x)):
@@ -61,8 +61,8 @@ class JacobianProducts:
     def mean_trace(self, x: np.ndarray) -> float:
         """Return the mean over the rows of Σ_k ‖∂f_k/∂θ‖², the diagonal of the tangent kernel's trace over outputs.
 
-        An estimate from at most TRACED rows, evenly spaced: E‖Jᵀs‖² of a row is Σ_k ‖∂f_k/∂θ‖² for random signs s of
-        the outputs, and exactly that for one output. Costs a forward and a backward pass for each of these rows.
+        It is an estimate from at most TRACED rows, evenly spaced: E‖Jᵀs‖² of a row is Σ_k ‖∂f_k/∂θ‖² for random signs s
+        of the outputs, and equals it for a single output. Costs a forward and a backward pass for each of these rows.
         """
         rows = x[np.unique(np.linspace(0, len(x) - 1, min(len(x), TRACED)).astype(int))]
         signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(len(rows), self.outputs(rows[:1]).shape[1], 1))
@@ -70,7 +70,7 @@ class JacobianProducts:
         return float(np.mean(squares))
 
     def parts(self, column: Float[np.ndarray, " p"]) -> list[np.ndarray]:
-        """Return a column of v as one array for each variable, in its shape."""
+        """Return a column of v as one array per variable, in the variable's shape."""
         pieces = np.split(column, np.cumsum(self.sizes)[:-1])
         return [piece.reshape(variable.shape) for piece, variable in zip(pieces, self.variables, strict=True)]
 
@@ -94,7 +94,7 @@ class _TensorFlowProducts:
         return self._compiled("adjoint", self._adjoint, x, self._tf.TensorSpec((None, u.shape[1])))(x, u)
 
     def _compiled(self, name: str, function: Any, x: np.ndarray, other: Any) -> Any:
-        count = len(x) if len(x) == ROWS else None  # stated: J v of a CNN took 3.2 forward passes, not 4.3
+        count = len(x) if len(x) == ROWS else None  # faster: J v of a CNN took 3.2 forward passes, not 4.3
         if (name, count) not in self._graphs:
             rows = self._tf.TensorSpec((count, *x.shape[1:]), x.dtype)
             self._graphs[name, count] = self._tf.function(function, input_signature=(rows, other))
@@ -150,11 +150,13 @@ BACKENDS = {"tensorflow": _TensorFlowProducts, "jax": _JaxProducts}
 def first_order(model: keras.Model, variables: Sequence[Any], direction: Sequence[Any], x: Any) -> tuple[Any, Any]:
     """Return f(x) and J(x) v as tensors of the backend, both in the shape of the outputs; inference mode.
 
+    Costs a forward and two backward passes (TensorFlow) or two forward passes (JAX).
+
     Args:
-        model: Its layers compute in float32.
-        variables: Those that J is taken with respect to.
+        model: Keras model whose layers compute in float32.
+        variables: Variables that J is taken with respect to.
         direction: v, one tensor or Keras variable in the shape of each variable. Gradients flow to v.
-        x: Rows, a tensor of the backend. Costs a forward and two backward passes (TensorFlow) or two forward (JAX).
+        x: Rows, a tensor of the backend.
     """
     return FIRST_ORDER[keras.backend.backend()](model, variables, direction, x)
 

@@ -1,6 +1,6 @@
-"""From what entered a layer and the signals at its site to the contributions of its variables.
+"""Rules that compute the contributions of a layer's variables from its inputs and the signals at its site.
 
-Signals are derivatives of k outputs, (n, k, ...) with the shape of the site. Arrays are NumPy's, in float32.
+Signals are derivatives of k outputs, (n, k, ...) with the shape of the site. All arrays are NumPy arrays in float32.
 """
 
 import dataclasses
@@ -16,11 +16,13 @@ from linearized.tangents.patches import channels_last, patches
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-    """A kernel, and perhaps a bias, of a layer that is linear at its positions.
+    """A kernel and an optional bias of a layer that is linear at its positions.
 
     Attributes:
-        to_kernel: Arranges row gradients (n, k, a, b) as (n, k, *kernel.shape).
+        kernel: Variable of the kernel.
         bias: None, or the variable whose gradient is the sum of the signals over the positions, in its shape.
+        factors: Inputs and signals at the positions.
+        to_kernel: Function that arranges row gradients (n, k, a, b) as `(n, k, *kernel.shape)`.
     """
 
     kernel: Any
@@ -29,16 +31,16 @@ class Linear:
     to_kernel: Callable[[np.ndarray], np.ndarray]
 
     def kernel_gradients(self) -> np.ndarray:
-        """Return row gradients of the kernel, (n, k, *shape)."""
+        """Return the row gradients of the kernel, `(n, k, *shape)`."""
         return self.to_kernel(self.factors.gradients().swapaxes(2, 3))
 
     def flat_gradients(self) -> np.ndarray:
-        """Return the same as (n, k, p), in an order of p of their own, which takes no copy."""
+        """Return the row gradients as (n, k, p), in another order of p that needs no copy."""
         found = self.factors.gradients()
         return found.reshape(*found.shape[:2], -1)
 
     def bias_gradients(self) -> np.ndarray:
-        """Return row gradients of the bias, (n, k, *shape)."""
+        """Return the row gradients of the bias, `(n, k, *shape)`."""
         summed = self.factors.signals.sum(axis=1)
         return summed.reshape(*summed.shape[:2], *self.bias.shape)
 
@@ -47,7 +49,7 @@ Found = tuple[list[Linear], list[tuple[Any, np.ndarray]]]
 
 
 def found(layer: Any, kind: str, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Return the linear parts of a call, and row gradients (n, k, *shape) of its other variables."""
+    """Return the linear parts of a call, and the row gradients `(n, k, *shape)` of its other variables."""
     return RULES[kind](layer, inputs, signals)
 
 
@@ -58,7 +60,10 @@ def _dense(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 def _einsum(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Letters of the equation are kept (positions), contracted, or new; others have no factors and raise ValueError."""
+    """Return the parts of an EinsumDense call, whose letters are kept (positions), contracted or new.
+
+    Raises ValueError for other equations, which have no factors.
+    """
     one, weights, out = _letters(layer.equation, inputs.ndim)
     kept = [letter for letter in out if letter not in weights]
     new = [letter for letter in out if letter in weights]
@@ -80,14 +85,14 @@ def _einsum(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
     if layer.bias is None:
         return [Linear(layer.kernel, None, factors, to_kernel)], []
     axes = [letter for letter in out if letter in layer.bias_axes]
-    if axes == new:  # in the order of the outputs, as the factors have them
+    if axes == new:  # the same order of the outputs as in the factors
         return [Linear(layer.kernel, layer.bias, factors, to_kernel)], []
     gradient = signals.sum(axis=tuple(1 + place for place, letter in enumerate(out) if place and letter not in axes))
     return [Linear(layer.kernel, None, factors, to_kernel)], [(layer.bias, gradient.reshape(n, k, *layer.bias.shape))]
 
 
 def _letters(equation: str, dims: int) -> tuple[str, str, str]:
-    """Return the letters of inputs, weights and outputs, an ellipsis replaced by capitals."""
+    """Return the letters of inputs, weights and outputs, with an ellipsis replaced by capitals."""
     left, out = equation.replace(" ", "").split("->")
     one, weights = left.split(",")
     named = len(one.replace("...", ""))
@@ -118,7 +123,7 @@ def _depthwise(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 def _depthwise_gradients(layer: Any, kernel: Any, inputs: np.ndarray, signals: np.ndarray) -> np.ndarray:
-    """Return the row gradients (n, k, *window, channels, multiplier)."""
+    """Return the row gradients `(n, k, *window, channels, multiplier)`."""
     n, k, channels = len(inputs), signals.shape[1], inputs.shape[-1]
     cut = patches(layer, inputs).transpose(0, 3, 2, 1)  # (n, channels, window, T)
     divided = signals.reshape(n, k, cut.shape[3], channels, -1).transpose(0, 3, 2, 1, 4)
@@ -128,7 +133,7 @@ def _depthwise_gradients(layer: Any, kernel: Any, inputs: np.ndarray, signals: n
 
 
 def _separable(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """A depthwise convolution, then a product at each pixel; what lies between is computed here."""
+    """Return the parts of a depthwise convolution and a product at each pixel; recompute the array between them."""
     inputs, signals = channels_last(layer, inputs, 1), channels_last(layer, signals, 2)
     n, k, b = len(inputs), signals.shape[1], signals.shape[-1]
     depthwise = np.asarray(layer.depthwise_kernel, np.float32)
@@ -143,7 +148,7 @@ def _separable(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 def _normalization(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """`inputs` are normalised, as the taps record them."""
+    """Return the row gradients of γ and β; `inputs` are already normalised, as the taps record them."""
     axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
     axes = sorted(axis % inputs.ndim for axis in axes)
     summed = tuple(1 + axis for axis in range(1, inputs.ndim) if axis not in axes)
@@ -168,20 +173,20 @@ def _embedding(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 class LookedUp(Linear):
-    """The rows of an embedding."""
+    """The linear part of an embedding."""
 
     def kernel_gradients(self) -> np.ndarray:
-        """As `Linear.kernel_gradients`: (n, k, words, width), mostly zeros."""
+        """Return the row gradients of the embedding, (n, k, words, width), which are mostly zeros."""
         return self.to_kernel(self.factors.inputs)
 
     def flat_gradients(self) -> np.ndarray:
-        """As `Linear.flat_gradients`."""
+        """Return the row gradients as (n, k, p)."""
         found = self.kernel_gradients()
         return found.reshape(*found.shape[:2], -1)
 
 
 def _factors(inputs: np.ndarray, signals: np.ndarray) -> Factors:
-    """Return factors of inputs (n, T, a) and signals (n, k, T, b)."""
+    """Return the factors of inputs (n, T, a) and signals (n, k, T, b)."""
     return Factors(np.ascontiguousarray(inputs), np.ascontiguousarray(signals.transpose(0, 2, 1, 3)), 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Outputs of a Keras model, what enters its tapped layers, and derivatives of outputs with respect to their sites.
+"""Inputs of the tapped layers of a Keras model, and derivatives of its outputs with respect to their sites.
 
 `Signals` compiles one forward and k backward passes of a block of rows, on TensorFlow or JAX. Layers compute in
 inference mode and in float32.
@@ -16,15 +16,15 @@ from linearized.base.reading import one_line
 from linearized.base.shapes import Float32
 from linearized.tangents.taps import Call, tapped
 
-COTANGENTS = 16  # outputs whose backward passes are compiled together
+COTANGENTS = 16  # number of outputs whose backward passes are compiled together
 
 
 class Signals:
-    """Derivatives of the outputs of a model, block of rows by block.
+    """Derivatives of the outputs of a model, computed for one block of rows per call.
 
     Args:
-        model: One array in, one array out; outputs of more dimensions are flattened to (n, k).
-        cotangents: (m, k): signals are those of m combinations of the outputs.
+        model: Keras model with one array as input and one as output; outputs with more axes are flattened to (n, k).
+        cotangents: Array (m, k): the signals are those of m linear combinations of the outputs.
 
     Raises `UserError` for a model that the backend cannot compile.
     """
@@ -35,12 +35,12 @@ class Signals:
         self._compiled = BACKENDS[keras.backend.backend()](self)
 
     def __call__(self, x: np.ndarray) -> list[tuple[Call, np.ndarray, np.ndarray]]:
-        """Return, for each call of a tapped layer, its inputs and its signals (n, m, *site)."""
+        """Return, for each call of a tapped layer, its inputs and its signals `(n, m, *site)`."""
         chunks = range(0, len(self._cotangents), COTANGENTS)
         with in_float32(self.model):
             try:
                 parts = [self._compiled(x, self._cotangents[start : start + COTANGENTS]) for start in chunks]
-            except Exception as error:  # whatever compiling a layer raises
+            except Exception as error:  # compiling a layer may raise any exception
                 raise UserError(f"The model {self.model.name} cannot be compiled and differentiated: "
                                 f"{one_line(error)}.") from error  # fmt: skip
         signals = [own[0] if len(own) == 1 else np.concatenate(own, axis=1)
@@ -88,7 +88,7 @@ class _TensorFlowSignals:
 
 
 class _JaxSignals:
-    """The same, by a perturbation of each site and one pullback over all combinations."""
+    """The same derivatives on JAX, by a perturbation of each site and one pullback for all combinations."""
 
     def __init__(self, owner: Signals):
         import jax
@@ -132,7 +132,7 @@ BACKENDS = {"tensorflow": _TensorFlowSignals, "jax": _JaxSignals}
 
 @contextlib.contextmanager
 def in_float32(model: keras.Model) -> Iterator[None]:
-    """Let the layers of a model compute in float32, whatever their policy is."""
+    """Make the layers of a model compute in float32 within the block, whatever their policy is."""
     layers = [layer for layer in model._flatten_layers(include_self=True) if layer.compute_dtype != "float32"]
     policies = [(layer, layer.dtype_policy) for layer in layers]
     try:
@@ -150,9 +150,12 @@ def gradients(
     """Return the derivatives of combinations (m, k) of the outputs of one row, by automatic differentiation.
 
     Args:
+        model: Keras model.
         x: The row (1, ...).
+        variables: Variables that the derivatives are taken with respect to.
+        cotangents: Coefficients (m, k) of the combinations.
 
-    Returns: One array (m, *shape) for each variable; None for a variable that the outputs do not depend on.
+    Returns: One array `(m, *shape)` for each variable; None for a variable that the outputs do not depend on.
     """
     return ROW_BACKENDS[keras.backend.backend()](model, x, variables, cotangents)
 

@@ -1,4 +1,4 @@
-"""The empirical NTK between blocks of rows: contributions of all variables, prepared once per row."""
+"""The empirical NTK between blocks of rows, from contributions of all variables that are prepared once per row."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +15,8 @@ from linearized.tangents.rules import found
 from linearized.tangents.signals import Signals, gradients
 
 OUTPUTS = ("trace", "full", "sum")
-BYTES = 2**28  # of the signals of a block of rows
-MOST_ROWS = 256  # of a block
+BYTES = 2**28  # largest size of the signals of a block of rows
+MOST_ROWS = 256  # largest number of rows of a block
 
 
 class TangentKernel:
@@ -24,12 +24,13 @@ class TangentKernel:
 
     Args:
         model: See `empirical_ntk`.
-        probe: Rows as `checked_inputs` gives them; the first one is used to choose the paths.
-        outputs, variables: See `empirical_ntk`.
+        probe: Rows as `checked_inputs` returns them; the first one is used to choose the paths.
+        outputs: See `empirical_ntk`.
+        variables: See `empirical_ntk`.
 
     Attributes:
-        paths: How each variable contributes, see `paths`.
-        outputs: k, of the model per row.
+        paths: Method by which each variable contributes, see `paths`.
+        outputs: k, the number of outputs of the model per row.
     """
 
     def __init__(
@@ -52,10 +53,10 @@ class TangentKernel:
     def prepare(self, x: np.ndarray) -> list[Contribution]:
         """Return the contributions of rows: factors per layer, or row gradients per variable."""
         parts = []
-        size = -(-len(x) // max(-(-len(x) // self._block), 1))  # even blocks: few rows are made in vain
+        size = -(-len(x) // max(-(-len(x) // self._block), 1))  # equal blocks need few padding rows
         for start in range(0, len(x), size or 1):
             rows = x[start : start + size]
-            if (short := size - len(rows)) and start:  # one size, which is compiled once
+            if (short := size - len(rows)) and start:  # pad to the common size, so that the graph is compiled once
                 filled = np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)])
                 parts.append([one[: len(rows)] for one in self._contributions(filled)])
             else:
@@ -68,7 +69,7 @@ class TangentKernel:
         return sum(left.full(right) if self.full else left.trace(right) for left, right in pairs)
 
     def _parts(self, x: np.ndarray) -> tuple[Parts, int]:
-        """Return what the rules find, and the bytes of inputs and signals."""
+        """Return the parts that the rules find, and the bytes of inputs and signals."""
         linear, others, size = [], [], 0
         for call, inputs, signals in self._signals(x):
             size += inputs.nbytes + signals.nbytes
@@ -103,7 +104,7 @@ class TangentKernel:
 
 
 def _cotangents(outputs: str | int, width: int) -> np.ndarray:
-    """Return the combinations of outputs whose derivatives are taken, (m, k)."""
+    """Return the combinations (m, k) of outputs whose derivatives are computed."""
     if outputs in ("trace", "full"):
         return np.eye(width, dtype=np.float32)
     if outputs == "sum":

@@ -1,7 +1,7 @@
-"""Record what enters the layers of a Keras model and tap the linear outputs of those that hold variables.
+"""Recording of layer inputs in a Keras model, and taps on the linear outputs of layers that hold variables.
 
-A tapped site is a tensor s = h ⋆ w + b that is linear in the variables of its layer, before the activation. From h and
-the derivative δ of an output with respect to s follows the derivative with respect to w and b.
+A tapped site is a tensor s = h ⋆ w + b that is linear in the variables of its layer, before the activation. The
+derivative with respect to w and b follows from h and the derivative δ of an output with respect to s.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from linearized.base.errors import UserError
 
 _L = keras.layers
 
-# By the function `call` of a layer, so that a subclass that overrides it has no rule. Sites lie before the activation
-# of the first group, and are the outputs of the second.
+# Rules by the function `call` of a layer, so that a subclass that overrides it has no rule. Sites of the first group
+# lie before the activation; those of the second group are the outputs.
 BEFORE_ACTIVATION = {
     _L.Dense.call: "dense",
     _L.EinsumDense.call: "einsum",
@@ -40,8 +40,9 @@ class Call:
     """One call of a layer.
 
     Attributes:
-        kind: The rule, a value of the tables of this module.
-        inputs: What entered it; normalised, for a layer that normalises.
+        layer: Layer that was called.
+        kind: Name of the rule, a value of the tables of this module.
+        inputs: Inputs of the layer; normalised inputs for a normalisation layer.
         site: The tapped tensor.
     """
 
@@ -52,10 +53,10 @@ class Call:
 
 
 def kind_of(layer: keras.layers.Layer) -> str | None:
-    """Return the rule of a layer; None where it has none.
+    """Return the name of the rule of a layer, or None if it has none.
 
-    A layer of the suite names its rule in `tangent_rule`. It has `at_site(s)`, which its call passes the site through,
-    and `entering(x)`, which returns what the kernel is multiplied by.
+    A layer of this package names its rule in `tangent_rule`. It has the method `at_site(s)`, through which its call
+    passes the site, and `entering(x)`, which returns the array that the kernel is multiplied by.
     """
     call = type(layer).call
     return BEFORE_ACTIVATION.get(call) or OUTPUTS.get(call) or getattr(layer, "tangent_rule", None)
@@ -63,16 +64,17 @@ def kind_of(layer: keras.layers.Layer) -> str | None:
 
 @contextlib.contextmanager
 def tapped(model: keras.Model, tap: Callable[[Any], Any]) -> Iterator[list[Call]]:
-    """Yield the list that calls of the model's layers fill; activations and calls are put back at the end.
+    """Yield the list that calls of the model's layers fill; restore activations and calls at the end.
 
     Args:
-        tap: Is given each site, and returns the tensor that takes its place.
+        model: Keras model whose layers with a rule and trainable variables are tapped.
+        tap: Function that takes each site and returns the tensor that replaces it.
     """
     calls: list[Call] = []
     layers = [layer for layer in model._flatten_layers(include_self=True)
               if kind_of(layer) is not None and layer.trainable_variables]  # fmt: skip
     try:
-        for layer in layers:  # past Keras' own bookkeeping, which would track the function
+        for layer in layers:  # bypasses Keras' `__setattr__`, which would track the function
             object.__setattr__(layer, "call", _recording(layer, kind_of(layer), calls, tap))
         yield calls
     finally:
@@ -85,7 +87,8 @@ def recorded(model: keras.Model, name: str | None) -> Iterator[list[tuple[Any, A
     """Yield the list of (inputs, outputs) that calls of layers fill.
 
     Args:
-        name: Of the layer; None: all layers that have weights of their own.
+        model: Keras model that contains the layers.
+        name: Name of the layer; None: all layers that have weights of their own.
 
     Raises `UserError` for a name that the model does not have.
     """
@@ -157,7 +160,7 @@ def _recording(layer: Any, kind: str, calls: list[Call], tap: Callable[[Any], An
 
 
 def _normalised(layer: Any, inputs: Any) -> Any:
-    """Return what a normalising layer multiplies by γ, in inference mode."""
+    """Return the array that a normalisation layer multiplies by γ in inference mode."""
     ops = keras.ops
     inputs = ops.cast(inputs, "float32")
     if isinstance(layer, _L.BatchNormalization):

@@ -1,4 +1,4 @@
-"""The tangent kernel of training by SGD: layers count in proportion to their learning rates."""
+"""Tangent kernel of training by SGD, in which layers are weighted by their learning rates."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from linearized.solvers.training.declared import gradient_scales
 from linearized.tangents.model_checks import checked_inputs
 from linearized.tangents.tangent_kernel import TangentKernel
 
-ROWS = 128  # of the second argument that are prepared together
+ROWS = 128  # rows of `others` that are prepared together
 
 
 def training_kernels(
@@ -20,15 +20,15 @@ def training_kernels(
 
     Θ(x, x') = (1/k) Σ_l Σ_w r_w ∂f_l(x)/∂w ∂f_l(x')/∂w over the k outputs and all trainable w, where r_w is the factor
     of the learning rate that w's layer declares (`gradient_scales`). For one output it is the kernel by which a small
-    step of SGD moves f. For several it is their mean, which is the kernel of each where the outputs are independent,
-    as at infinite width.
+    step of SGD changes f. For several outputs it is the mean of their kernels, which is the kernel of each output if
+    the outputs are independent, as at infinite width.
 
     Args:
         model: See `linearized.empirical_ntk`.
-        x: Rows (n, ...), of which factors or row gradients are kept.
-        others: Rows (m, ...), taken in blocks.
+        x: Rows (n, ...), whose factors or row gradients are kept in memory.
+        others: Rows (m, ...), processed in blocks.
 
-    Raises `UserError` as `linearized.empirical_ntk`.
+    Raises `UserError` as `linearized.empirical_ntk` does.
     """
     x, others = checked_inputs(x), checked_inputs(others)
     scales = {

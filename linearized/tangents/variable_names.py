@@ -1,8 +1,8 @@
-"""Choose variables of a Keras model by parts of their paths, as text gives them: "dense_1,head/kernel" or "-embedding".
+"""Choice of variables of a Keras model by parts of their paths, such as "dense_1,head/kernel" or "-embedding".
 
 A name stands for every variable whose path has it as one or more whole parts: "dense_1" and "kernel" both stand for
-"dense_1/kernel", and "dense" stands for neither of "dense_1/kernel" and "my_dense/kernel". "*" is any text within a
-part. Names with "-" before them are left out of those that are chosen, or of all where no name is chosen.
+"dense_1/kernel", and "dense" stands for neither of "dense_1/kernel" and "my_dense/kernel". "*" matches any text within
+a part. Names with a leading "-" are removed from the chosen variables, or from all variables if no name is chosen.
 """
 
 import re
@@ -11,11 +11,11 @@ from typing import Any
 
 from linearized.base.errors import UserError
 
-MOST_PATHS = 12  # that an error lists
+MOST_PATHS = 12  # largest number of paths that an error message lists
 
 
 def listed_names(text: str) -> tuple[list[str], list[str]]:
-    """Return the names that are chosen and those that are left out. Raise `UserError` for an empty name."""
+    """Return the names that are chosen and those that are excluded. Raise `UserError` for an empty name."""
     names = [name.strip() for name in text.split(",")]
     if not all(name.strip("-/ ") for name in names):
         raise UserError("--variables takes parts of the paths of variables with commas, such as dense_1,head/kernel or "
@@ -24,13 +24,13 @@ def listed_names(text: str) -> tuple[list[str], list[str]]:
 
 
 def chosen_by_name(text: str, paths: Iterable[str]) -> Callable[[Any], bool]:
-    """Return a function of a variable: whether `text` chooses it, see the module.
+    """Return a function that returns whether `text` chooses a variable, see the module.
 
     Args:
         text: At least one name.
-        paths: Of the trainable variables.
+        paths: Paths of the trainable variables.
 
-    Raises `UserError` for a name that stands for none of them, and where none is left.
+    Raises `UserError` for a name that matches none of them, and if no variable is left.
     """
     chosen, left_out = listed_names(text)
     paths = list(paths)

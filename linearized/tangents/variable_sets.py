@@ -1,4 +1,4 @@
-"""Sets of a Keras model's trainable variables by a text: all, those of the last layer, or by parts of their paths."""
+"""Sets of a Keras model's trainable variables, given as text: all, the last layer, or parts of paths."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +11,14 @@ LAST = "last_layer"
 
 
 def variable_set(model: keras.Model, text: str) -> Callable[[Any], bool] | None:
-    """Return the function that holds for the variables of a set; None for all of them.
+    """Return a function that returns whether a variable belongs to a set; None for the set of all variables.
 
     Args:
+        model: Keras model.
         text: "": all; "last_layer": the variables of the last layer that has trainable ones, in the order of
-            `model.trainable_variables`; else parts of paths, see `variable_names`.
+            `model.trainable_variables`; otherwise parts of paths, see `variable_names`.
 
-    Raises `UserError` as `chosen_by_name`.
+    Raises `UserError` as `chosen_by_name` does.
     """
     variables = model.trainable_variables
     if not text or not variables:

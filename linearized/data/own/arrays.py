@@ -1,4 +1,4 @@
-"""What a reader of the user's own data returns, before anything is decided about it, and what a reader is."""
+"""The arrays that a reader of the user's own data returns, before any decision about them, and the reader protocol."""
 
 import dataclasses
 from pathlib import Path
@@ -15,17 +15,18 @@ class OwnArrays:
     """Inputs and labels as they are stored.
 
     Inputs are arrays (n, ...) of any real number type, a pandas data frame (n rows), or anything with `shape`, `dtype`,
-    a length and rows by slice or by an array of row numbers, such as a memory map: only the rows in use are then read.
+    a length and rows by slice or by an array of row numbers, such as a memory map, of which only the rows in use are
+    read.
 
     Attributes:
-        x: Inputs of the train rows, or of all rows where there are no test rows.
-        y: Labels of any type (n,), or targets (n, k); None where the format has none.
+        x: Inputs of the train rows, or of all rows if there are no test rows.
+        y: Labels of any type (n,), or targets (n, k); None if the format has none.
         x_test, y_test: Test rows; None: the rows of `x` are divided by the seed.
         x_validation, y_validation: Validation rows; None: `--validation` holds some out.
         images: Whether inputs are images (n, h, w) or (n, h, w, c); None: the shape
             decides, see `prepare.image_shape`.
-        class_names: Names of the classes 0, 1, ... where labels are their numbers; None: the labels name themselves.
-        notes: What the reader left out, by a short name: becomes part of `Dataset.notes` and of the record.
+        class_names: Names of the classes 0, 1, ... if labels are their numbers; None: the labels are the names.
+        notes: What the reader left out, by a short name; part of `Dataset.notes` and of the record.
     """
 
     x: Any
@@ -39,7 +40,7 @@ class OwnArrays:
     notes: dict[str, str | int] = dataclasses.field(default_factory=dict)
 
     def parts(self) -> dict[str, tuple[Any, np.ndarray | None]]:
-        """Return (x, y) by split: train, and validation and test where they are there."""
+        """Return (x, y) by split: train, and validation and test if they exist."""
         named = {"train": (self.x, self.y), "validation": (self.x_validation, self.y_validation),
                  "test": (self.x_test, self.y_test)}  # fmt: skip
         return {name: pair for name, pair in named.items() if pair[0] is not None}
@@ -47,28 +48,29 @@ class OwnArrays:
 
 @runtime_checkable
 class Reader(Protocol):
-    """A format. `reads` names the flags of `OwnDataSettings` that this format reads and others may not."""
+    """Protocol of a format. `reads` names the flags of `OwnDataSettings` that this format reads and others may not."""
 
     reads: tuple[str, ...]
 
     def fits(self, text: str) -> bool:
-        """Return whether a text of --data is of this format, by suffix, scheme or a look into a folder."""
+        """Return whether a text of --data has this format, judged by suffix, scheme or the content of a folder."""
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """Return a quick digest of the content. Raises `UserError` where the content is not there."""
+        """Return a quick digest of the content. Raises `UserError` if the content does not exist."""
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the content. Raises `UserError` for what is missing or damaged."""
+        """Read the content. Raises `UserError` if it is missing or damaged."""
 
 
 def rows_of(x: Any, rows: slice | np.ndarray) -> np.ndarray:
     """Return some rows of an array in memory.
 
-    Rows of a memory map are read from its file, because the pages that an access maps, many around each row, count as
-    memory of the process.
+    Rows of a memory map are read from its file, because mapped pages, of which an access maps many around each row,
+    count as memory of the process.
 
     Args:
-        x: Of `OwnArrays`, no part of another memory map.
+        x: Inputs of `OwnArrays`, not a part of another memory map.
+        rows: Slice or row numbers.
     """
     if not isinstance(x, np.memmap) or not x.flags.c_contiguous or x.filename is None:
         return np.asarray(x[rows])
@@ -87,7 +89,7 @@ def rows_of(x: Any, rows: slice | np.ndarray) -> np.ndarray:
     return out
 
 
-# Names under which people keep arrays, in small letters, each with that of `OwnArrays`.
+# Common names of arrays in files, in lower case, for each name of `OwnArrays`.
 NAMES = {
     "x": ("x", "data", "images", "inputs", "features", "x_all"),
     "y": ("y", "target", "targets", "labels", "label", "y_all"),
@@ -101,10 +103,10 @@ NAMES = {
 
 
 def found_names(names: list[str], where: str) -> dict[str, str]:
-    """Return which array is which: a name of `NAMES` -> the name in the file.
+    """Return the meaning of each array: a name of `NAMES` -> the name in the file.
 
-    Raises `UserError` where two arrays claim one meaning, and where inputs or labels are missing; it lists what is
-    there.
+    Raises `UserError` if two arrays have the same meaning, or if inputs or labels are missing; the message lists the
+    existing names.
     """
     found: dict[str, str] = {}
     for meaning, known in NAMES.items():
@@ -113,7 +115,7 @@ def found_names(names: list[str], where: str) -> dict[str, str]:
             raise UserError(f"{where} has {' and '.join(mine)}, which both mean {meaning}. Keep one of them.")
         if mine:
             found[meaning] = mine[0]
-    for letter in "xy":  # a test part makes plain names the train part
+    for letter in "xy":  # with a test part, the plain names are the train part
         if f"{letter}_train" not in found and letter in found:
             found[f"{letter}_train"] = found[letter]
         found.pop(letter, None)
@@ -130,7 +132,7 @@ def found_names(names: list[str], where: str) -> dict[str, str]:
 
 
 def from_names(arrays: dict[str, Any], where: str) -> OwnArrays:
-    """Return the arrays of a file with names, by `found_names`."""
+    """Return the named arrays of a file by their meaning, see `found_names`."""
     named = {meaning.removesuffix("_train"): np.asarray(arrays[name]) if meaning[0] == "y" else arrays[name]
              for meaning, name in found_names(list(arrays), where).items()}  # fmt: skip
     return OwnArrays(**named)

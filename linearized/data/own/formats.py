@@ -1,4 +1,4 @@
-"""Which format a text of `--data` is of, and the digest of what it names."""
+"""The format of a text of `--data`, and the digest of the content that it names."""
 
 import contextlib
 import hashlib
@@ -15,14 +15,14 @@ from linearized.settings.data_settings import DATASETS
 from linearized.settings.own_settings import FORMATS, OwnDataSettings
 
 BLOCK = 2**20  # bytes that are read at once
-BRIEF, PATIENCE = 0.05, 20  # seconds, and how many times as long a digest is kept that took longer
-WHOLE = 2**30  # bytes up to which all of a file is digested
+BRIEF, PATIENCE = 0.05, 20  # seconds; a digest that took longer is kept for PATIENCE times as long
+WHOLE = 2**30  # bytes up to which a whole file is digested
 
 
 def format_of(text: str) -> str:
     """Return the name of the first format that fits a text of `--data`.
 
-    Raises `UserError` for a text that no format fits, with a hint where it is the name of a published dataset.
+    Raises `UserError` for a text that fits no format, with a hint if it is the name of a published dataset.
     """
     for name in FORMATS:
         if FORMATS.load(name).fits(text):
@@ -38,7 +38,7 @@ def format_of(text: str) -> str:
 
 
 def _lacking(folder: Path) -> str:
-    """Return what a folder lacks that is no data set, and what to do."""
+    """Return a phrase that states why a folder is no data set, and what to do."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
@@ -57,8 +57,8 @@ def _lacking(folder: Path) -> str:
 def content_digest(options: OwnDataSettings) -> str:
     """Return the digest of the content that `options.data` names, with the format's name.
 
-    Settings ask for it many times. Where looking at the content takes longer than `BRIEF`, such as at a folder of some
-    hundred images, the digest is kept for `PATIENCE` times as long, so that little of a command's time is spent on it.
+    Settings need it many times. If computing it takes longer than `BRIEF`, such as for a folder of some hundred images,
+    the digest is kept for `PATIENCE` times as long, so that a command spends little of its time on it.
     """
     kept = _looked_at.get(options)
     if kept is not None and time.monotonic() < kept[1]:
@@ -78,12 +78,14 @@ _looked_at: dict[OwnDataSettings, tuple[str, float]] = {}
 def file_digest(path: Path | str, kind: str, advice: str = "", limit: int | None = None) -> str:
     """Return 16 hex digits of the bytes of a regular file (about 1 GB/s; once per process, path, size and time).
 
-    Of a file above `WHOLE` bytes, evenly spaced blocks that are `WHOLE` bytes together, its size and the time of its
-    last change are taken.
+    For a file above `WHOLE` bytes, the digest covers evenly spaced blocks of `WHOLE` bytes in total, the size, and the
+    time of the last change.
 
     Args:
+        path: The file.
         kind: What the file should be, with its article, for the error.
-        limit: The most bytes that the file may have; None for no bound.
+        advice: Sentence added to the error.
+        limit: Maximum size in bytes; None for no bound.
 
     Raises `Absent` or `Unreadable`.
     """
@@ -115,13 +117,13 @@ _digests: dict[tuple[str, int, int], str] = {}
 
 
 class FileFormat:
-    """A reader of files. A subclass implements `read`, and `paths` where there may be several files.
+    """A reader of files. A subclass implements `read`, and `paths` if there may be several files.
 
     Attributes:
-        suffixes: Of its files, in small letters.
+        suffixes: Suffixes of its files, in lower case.
         kind: What a file should be, with its article, for errors.
-        advice: What to do if it is not.
-        limit: The most bytes that a file may have; None for no bound.
+        advice: Sentence for errors that says what to do.
+        limit: Maximum size of a file in bytes; None for no bound.
         reads: See `Reader`.
     """
 
@@ -136,14 +138,14 @@ class FileFormat:
         return [text]
 
     def fits(self, text: str) -> bool:
-        """See `Reader`: by the suffix of the text."""
+        """Return whether the text has one of the suffixes, see `Reader`."""
         return Path(text).suffix.lower() in self.suffixes
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`."""
+        """Return the digest of the files, see `Reader`."""
         return digest_of([file_digest(path, self.kind, self.advice, self.limit) for path in self.paths(text)])
 
 
 def digest_of(marks: Sequence[str]) -> str:
-    """Return the digest of several, 16 hex digits; a single one as it is."""
+    """Return 16 hex digits that combine several digests; a single digest is returned unchanged."""
     return marks[0] if len(marks) == 1 else hashlib.blake2b("\n".join(marks).encode(), digest_size=8).hexdigest()

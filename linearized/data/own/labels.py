@@ -1,17 +1,17 @@
-"""What is to be learned: the task that labels suggest, their coding as class numbers, and the names of the classes."""
+"""Labels: the task that they suggest, their coding as class numbers, and the names of the classes."""
 
 import numpy as np
 
 from linearized.base.errors import UserError
 from linearized.data.own.splits import distinct
 
-FEW = 20  # distinct whole numbers up to which labels are taken for classes
-MANY = 1000  # up to which consecutive integers are, where a class has `ROWS_EACH` rows on average
+FEW = 20  # largest number of distinct whole numbers that are taken for classes
+MANY = 1000  # the same for consecutive integers, if a class has `ROWS_EACH` rows on average
 ROWS_EACH = 5
 
 
 def text_of(y: np.ndarray, where: str) -> np.ndarray:
-    """Return labels with bytes decoded as UTF-8, others as they are. Raises `UserError` for bytes that are no text."""
+    """Return labels with bytes decoded as UTF-8, others unchanged. Raises `UserError` for bytes that are not text."""
     if y.dtype.kind not in "SO":
         return y
     try:
@@ -57,10 +57,10 @@ def sniffed_task(y: np.ndarray) -> str:
 def coded(parts: dict[str, np.ndarray], task: str, where: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return class numbers (n,) by split, and the labels of the classes in the order of their numbers.
 
-    Classes are those of the train part, sorted: numbers by value, text by the alphabet.
+    Classes are those of the train part, sorted: numbers by value, text alphabetically.
 
-    Raises `UserError` for fewer than two classes, for another number of them than two where the task is binary, and for
-    a class of another part that the train part lacks.
+    Raises `UserError` for fewer than two classes, for any number other than two if the task is binary, and for a class
+    of another part that the train part lacks.
     """
     flat = {name: y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else _flat(y) for name, y in parts.items()}
     values = distinct(flat["train"])
@@ -79,10 +79,11 @@ def coded(parts: dict[str, np.ndarray], task: str, where: str) -> tuple[dict[str
 
 
 def names(classes: np.ndarray, known: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Return the names of classes, whole numbers without a point.
+    """Return the names of classes; whole numbers are written without a decimal point.
 
     Args:
-        known: Names of the classes 0, 1, ..., where the labels are these numbers.
+        classes: Labels of the classes.
+        known: Names of the classes 0, 1, ..., if the labels are these numbers.
     """
     if known is not None:
         return tuple(known[int(label)] for label in classes)
@@ -90,12 +91,12 @@ def names(classes: np.ndarray, known: tuple[str, ...] | None) -> tuple[str, ...]
 
 
 def _name(value: object) -> str:
-    """Return the name of a class: whole numbers without a point."""
+    """Return the name of a class; whole numbers are written without a decimal point."""
     return str(int(value)) if isinstance(value, np.floating) and value == int(value) else str(value)
 
 
 def targets(parts: dict[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
-    """Return regression targets as float32 of shape (n, k) by split. Raises `UserError` for what is no number."""
+    """Return regression targets as float32 (n, k) by split. Raises `UserError` for labels that are not numbers."""
     found = {}
     for name, y in parts.items():
         if y.dtype.kind not in "biuf":
@@ -110,7 +111,7 @@ def _one_hot(y: np.ndarray) -> bool:
 
 
 def _flat(y: np.ndarray) -> np.ndarray:
-    """Return labels (n,) that can be sorted: objects become text where they are not all numbers."""
+    """Return labels (n,) that can be sorted; objects become text unless all are numbers."""
     flat = y.reshape(-1)
     if flat.dtype.kind != "O":
         return flat

@@ -1,8 +1,8 @@
 """Marks of missing values, such as "?" and "n/a", in columns whose other values are numbers.
 
-A file of text writes a missing number as it likes. Such a column would be read as text, and its numbers as categories;
+Text files mark missing numbers in various ways. Such a column would be read as text, and its numbers as categories;
 here it becomes a column of numbers with missing values, to which `--missing` applies. Columns with any other text are
-left as they are: there "?" may be a category.
+left unchanged, because there "?" may be a category.
 """
 
 import collections
@@ -17,13 +17,14 @@ MARKS = frozenset(("", "?", "-", "--", ".", "*", "na", "n/a", "#n/a", "nan", "nu
 
 
 def without_marks(frame: Any, columns: Iterable[str] | None = None) -> tuple[Any, dict[str, str]]:
-    """Return a data frame with marks of missing values in columns of numbers as NaN, and what was found by column.
+    """Return a data frame with marks of missing values in numeric columns as NaN, and the marks found by column.
 
-    Columns of type object that hold nothing but numbers, such as decimal ones, become float64 too. The frame that is
-    given is not changed.
+    Columns of type object that hold only numbers, such as decimal ones, become float64 too. The given frame is not
+    changed.
 
     Args:
-        columns: Names of those that may be columns of numbers, such as those of the train rows; None: any.
+        frame: The data frame.
+        columns: Names of columns that may be numeric, such as those of the train rows; None: any.
     """
     found: dict[str, str] = {}
     changed = frame
@@ -56,7 +57,8 @@ def _is_text(column: Any) -> bool:
 def _numbers(values: np.ndarray) -> tuple[np.ndarray | None, str]:
     """Return values (n,) as float64 with marks as NaN, and the marks.
 
-    None for any other text or kind of value, where there is no number, and for numbers as text without a mark.
+    The values are None if there is any other text or kind of value, if there is no number, and if numbers are given as
+    text without a mark.
     """
     numbers, marks, texts = np.full(len(values), np.nan), collections.Counter(), 0
     for place, value in enumerate(values):

@@ -1,6 +1,6 @@
 """Arrays and data frames given from Python, under the text "arrays:DIGEST" that `--data` takes.
 
-They are found in the process that registered them. Another process, such as the one that makes a Gram matrix, finds
+The process that registered them finds them in memory. Another process, such as the one that makes a Gram matrix, finds
 them in the folder `arrays` below data_dir once `keep` has written them there.
 """
 
@@ -30,14 +30,19 @@ def register(
     x: Any, y: Any, x_test: Any = None, y_test: Any = None, *, images: bool | None = None, x_validation: Any = None,
     y_validation: Any = None, class_names: tuple[str, ...] | None = None,
 ) -> str:  # fmt: skip
-    """Remember arrays for this process, and return the text by which `--data` finds them.
+    """Register arrays in this process, and return the text by which `--data` finds them.
 
     Args:
-        x, x_test, x_validation: Arrays (n, ...) or data frames of inputs; sparse matrices become dense.
-        y, y_test, y_validation: Labels (n,) of any type, or targets (n, k).
-        images, class_names: See `OwnArrays`.
+        x: Inputs, an array (n, ...) or a data frame; sparse matrices become dense.
+        y: Labels (n,) of any type, or targets (n, k).
+        x_test: Inputs of test rows, as `x`.
+        y_test: Labels of test rows, as `y`.
+        images: See `OwnArrays`.
+        x_validation: Inputs of validation rows, as `x`.
+        y_validation: Labels of validation rows, as `y`.
+        class_names: See `OwnArrays`.
 
-    Raises `UserError` where test inputs come without labels, or the other way round.
+    Raises `UserError` if test or validation inputs are given without labels, or the other way round.
     """
     for name, one, two in (("test", x_test, y_test), ("validation", x_validation, y_validation)):
         if (one is None) != (two is None):
@@ -54,10 +59,10 @@ def register(
 
 
 def register_dataset(dataset: Dataset) -> str:
-    """Remember the rows of a dataset as they are, and return the text by which `--data` finds them.
+    """Register the rows of a dataset unchanged, and return the text by which `--data` finds them.
 
-    Classes are their numbers, with the names that the dataset has. What was done to its rows is not undone: further
-    rows go through `dataset.preparation` first.
+    Labels are class numbers, with the class names of the dataset. Its preparation of the rows is not undone, so further
+    rows must go through `dataset.preparation` first.
     """
     shape, parts = dataset.image_shape, dataset.splits()
     arrays = {}
@@ -78,17 +83,21 @@ def from_arrays(
     """Return arrays or data frames as a `Dataset`, the same as from a file of --data.
 
     Args:
-        x, x_test: Inputs, see `register`.
-        y, y_test: Labels or targets.
+        x: Inputs, see `register`.
+        y: Labels or targets.
+        x_test: Inputs of test rows; None holds out a part of `x`.
+        y_test: Labels or targets of test rows.
         task: "auto", "classes", "binary" or "regression".
-        test_fraction: Rows held out for testing, stratified for classes, where x_test is not given.
-        seed: Of this division.
+        test_fraction: Fraction of rows held out for testing, stratified for classes, if x_test is not given.
+        seed: Random-number seed of this division.
         missing: "refuse", "drop" or "mean", see `--missing`.
         images: Whether inputs are images (n, h, w) or (n, h, w, c); None: their shape decides.
         image_shape: Shape of images whose rows are flat, such as (32, 32, 3), see `--image_shape`.
-        num_train, num_test, validation: As for the published datasets.
+        num_train: Number of train rows to use, as for the published datasets; 0: all.
+        num_test: Number of test rows to use; 0: all.
+        validation: Train rows held out for validation, a fraction below 1 or a count.
 
-    Raises `UserError` for what cannot be learned, such as labels of one class.
+    Raises `UserError` for data that cannot be learned, such as labels of one class.
     """
     own = {"test_fraction": test_fraction, "seed": seed} if x_test is None else {}
     rows = {"num_train": num_train, "num_test": num_test, "validation": validation}
@@ -99,7 +108,7 @@ def from_arrays(
 
 
 def keep(text: str) -> None:
-    """Write registered arrays where other processes find them, whole or not at all; do nothing for other texts."""
+    """Write registered arrays atomically to a file that other processes read; do nothing for other texts."""
     if not text.startswith(SCHEME) or _path(text).is_file():
         return
     arrays = _found(text)
@@ -129,15 +138,15 @@ class Arrays:
     reads: tuple[str, ...] = ()
 
     def fits(self, text: str) -> bool:
-        """See `Reader`."""
+        """Return whether a text names registered arrays, see `Reader`."""
         return text.startswith(SCHEME)
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`: the text holds the digest."""
+        """Return the digest that the text contains, see `Reader`."""
         return text.removeprefix(SCHEME)
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
+        """Return the registered arrays, see `Reader`."""
         return _found(text)
 
 
@@ -183,7 +192,7 @@ def _frame(stored: dict[str, np.ndarray], field: str) -> Any:
 
 
 def _storable(values: np.ndarray) -> np.ndarray:
-    """Return an array that a file holds without pickles: objects as text, or as numbers where all are."""
+    """Return an array that a file stores without pickles: objects become numbers if all are, else text."""
     if values.dtype.kind != "O":
         return values
     try:
@@ -194,7 +203,7 @@ def _storable(values: np.ndarray) -> np.ndarray:
 
 
 def contents(arrays: OwnArrays) -> list[Any]:
-    """Return the content in a form whose digest is that of all values, types and names of columns."""
+    """Return the content as a list whose digest covers all values, types and column names."""
     parts: list[Any] = [arrays.images]
     if arrays.x_validation is not None or arrays.class_names is not None:
         parts += ["validation", arrays.class_names]

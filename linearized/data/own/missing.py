@@ -1,4 +1,4 @@
-"""Missing values (NaN in arrays, empty cells of tables, labels that are not there), and infinite ones."""
+"""Missing values (NaN in arrays, empty cells of tables, absent labels), and infinite ones."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,20 +9,20 @@ from linearized.base.errors import UserError
 from linearized.data.own.arrays import rows_of
 
 ADVICE = "--missing=drop leaves such rows out, --missing=mean fills in the mean of the train rows"
-BLOCK = 2**24  # bytes of rows that are looked at together
+BLOCK = 2**24  # bytes of rows that are checked together
 SHOWN_ROWS = 5
-LARGEST = float(np.finfo(np.float32).max)  # above it, a value of inputs becomes infinite as float32
+LARGEST = float(np.finfo(np.float32).max)  # larger inputs become infinite as float32
 
 
 def missing_rows(x: Any) -> np.ndarray:
-    """Return whether a value is missing in each row (n,); reads all rows, in blocks."""
+    """Return for each row (n,) whether a value is missing; reads all rows, in blocks."""
     if hasattr(x, "isna"):
         return x.isna().any(axis=1).to_numpy()
     return _rows_with(x, np.isnan)
 
 
 def infinite(values: np.ndarray) -> np.ndarray:
-    """Return where values, of any type, are infinite or become so as float32."""
+    """Return where values, of any type, are infinite or become infinite as float32."""
     if values.dtype.kind == "O":
         flat = [isinstance(value, float) and abs(value) > LARGEST for value in values.reshape(-1)]
         return np.array(flat, bool).reshape(values.shape)
@@ -32,12 +32,12 @@ def infinite(values: np.ndarray) -> np.ndarray:
 
 
 def infinite_rows(x: Any) -> np.ndarray:
-    """Return whether a value is infinite in each row (n,), see `infinite`; reads all rows, in blocks."""
+    """Return for each row (n,) whether a value is infinite, see `infinite`; reads all rows, in blocks."""
     return infinite(_numbers(x)).any(axis=1) if hasattr(x, "isna") else _rows_with(x, infinite)
 
 
 def _numbers(frame: Any) -> np.ndarray:
-    """Return a table as float64 (n, columns), NaN in columns of anything but numbers."""
+    """Return a table as float64 (n, columns), with NaN in columns that are not floating-point."""
     from pandas.api import types
 
     columns = [frame.iloc[:, place] for place in range(frame.shape[1])]
@@ -46,7 +46,7 @@ def _numbers(frame: Any) -> np.ndarray:
 
 
 def _rows_with(x: Any, bad: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return whether `bad` is true of a value of each row (n,) of an array; reads all rows, in blocks."""
+    """Return for each row (n,) of an array whether `bad` holds for a value; reads all rows, in blocks."""
     if x.dtype.kind != "f" or not len(x):
         return np.zeros(len(x), bool)
     size = max(1, BLOCK // max(1, x.dtype.itemsize * int(np.prod(x.shape[1:]))))
@@ -55,7 +55,7 @@ def _rows_with(x: Any, bad: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
 
 
 def missing_labels(y: np.ndarray) -> np.ndarray:
-    """Return whether a label, or one of several targets, is missing in each row (n,)."""
+    """Return for each row (n,) whether a label, or one of several targets, is missing."""
     if y.dtype.kind == "f":
         absent = np.isnan(y)
     elif y.dtype.kind == "O":
@@ -70,7 +70,9 @@ def refuse_missing(x: Any, where: str, numbers: np.ndarray | None = None) -> Non
     """Raise `UserError` that names rows and columns if a value of `x`, which is in memory, is missing.
 
     Args:
-        numbers: What the rows are called, from 0; None: their position.
+        x: Inputs (n, ...) or a data frame.
+        where: Name of the data in the error message.
+        numbers: Numbers by which the message names the rows, from 0; None: their positions.
     """
     rows = np.flatnonzero(missing_rows(x))
     if not len(rows):
@@ -88,7 +90,9 @@ def refuse_infinite(x: Any, where: str, numbers: np.ndarray | None = None) -> No
     """Raise `UserError` that names rows and columns if a value of `x`, which is in memory, is infinite.
 
     Args:
-        numbers: As of `refuse_missing`.
+        x: Inputs (n, ...) or a data frame.
+        where: Name of the data in the error message.
+        numbers: As in `refuse_missing`.
     """
     rows = np.flatnonzero(infinite_rows(x))
     if not len(rows):
@@ -118,6 +122,6 @@ def refuse_missing_labels(absent: np.ndarray, where: str) -> None:
 
 
 def _listed(rows: np.ndarray) -> str:
-    """Return "3 rows (4, 17, 90)": the first numbers, from 0."""
+    """Return a phrase such as "3 rows (4, 17, 90)" with the first row numbers, from 0."""
     first = ", ".join(map(str, rows[:SHOWN_ROWS]))
     return f"{len(rows)} row{'s' * (len(rows) > 1)} ({first}{', ...' * (len(rows) > SHOWN_ROWS)}; counted from 0)"

@@ -1,18 +1,18 @@
 """Noise on data of the user's own: `--noise`, at the levels of `--noise_levels` or the published ones.
 
-| `--noise` | level | what it does |
+| `--noise` | level | effect |
 |---|---|---|
 | high_frequency | τ >= 0 | the published noise of FMNIST (`linearized.data.transforms.noise.high_frequency`) |
 | low_frequency | k = 0, 1, ..., side | that of NFMNIST for grey images, that of CIFAR10 for colour |
 | label | share p in [0, 1] | a train label is replaced, with probability p, by a class drawn uniformly |
 | gaussian | σ >= 0 | independent normal noise, of σ times the root mean variance of the train inputs |
 
-The first two take square images, and draw noise for all rows of the data, as published, before rows are taken; they
-centre and scale each image (colour: each channel), at level 0 too. Wrong labels are given to train rows only: test rows
-and validation rows keep theirs, so that what chooses the ridge and what scores it are right. A class may be drawn
-again, so that labels at p = 1 carry no information (Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep learning
-requires rethinking generalization", 2017). Gaussian noise is added to the float32 inputs of every split. All draws are
-those of one seed, 2048, and a row's noise does not depend on how many rows are taken.
+The first two take square images, and draw noise for all rows of the data, as published, before rows are selected; they
+centre and scale each image (colour: each channel), even at level 0. Only train rows receive wrong labels: test and
+validation rows keep theirs, so that the ridge is chosen and scored on correct labels. The drawn class may be the
+original one, so that labels at p = 1 carry no information (Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep
+learning requires rethinking generalization", 2017). Gaussian noise is added to the float32 inputs of every split. All
+draws use one seed, 2048, and a row's noise does not depend on how many rows are selected.
 """
 
 import dataclasses
@@ -35,10 +35,10 @@ BLOCK = 1024  # rows of Gaussian noise that are drawn together
 def noise_levels(
     options: OwnDataSettings, task: str, image_shape: tuple[int, int, int] | None, where: str
 ) -> tuple[int | float, ...]:
-    """Return the levels of `--noise_levels`, or the published ones where none are given; (0,) without noise, and
-    for the draft of settings that lacks levels.
+    """Return the levels of `--noise_levels`, by default the published ones.
 
-    Raises `UserError` for levels that the noise does not have, and for data to which it does not apply.
+    The result is (0,) without noise, and for draft settings that lack levels. Raises `UserError` for levels that the
+    noise does not have, and for data to which it does not apply.
     """
     kind, text = options.noise, options.noise_levels
     if not kind or (not text and kind not in SPECTRAL):
@@ -70,7 +70,7 @@ def noise_levels(
 
 
 def published_thresholds(side: int) -> tuple[int, ...]:
-    """Return the published thresholds of images of 8, 28 or 32 pixels; for others those of 32, scaled and rounded down.
+    """Return the published thresholds for images of 8, 28 or 32 pixels, else those for 32, scaled and rounded down.
 
     A threshold that occurs twice after rounding is kept once.
     """
@@ -81,7 +81,7 @@ def published_thresholds(side: int) -> tuple[int, ...]:
 def noisy_images(
     kind: str, parts: dict[str, np.ndarray], shape: tuple[int, int, int], level: int | float
 ) -> dict[str, np.ndarray]:
-    """Return float32 rows (n, d) of every part after a published noise; `parts` hold whole parts, "train" among them.
+    """Return float32 rows (n, d) of every part after a published noise; `parts` are complete and include "train".
 
     The noise of validation rows is drawn after that of the test rows.
     """
@@ -108,13 +108,13 @@ def _last(x: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class CleanImages:
-    """What a published noise does to images beside the noise: the preparation of further rows.
+    """The preparation of further rows that goes with a published noise, without the noise itself.
 
     Attributes:
         columns: Turns raw inputs into rows (n, d).
         shape: (height, width, channels).
-        mean, spread: Of each channel over the train images without noise; None: each image is centred and scaled to
-            the norm √d.
+        mean, spread: Mean and standard deviation of each channel over the train images without noise; None: each image
+            is centred and scaled to the norm √d.
     """
 
     columns: Callable[[Any], np.ndarray]
@@ -134,7 +134,7 @@ class CleanImages:
 
 
 def clean_images(kind: str, columns: Callable[[Any], np.ndarray], x: Any, shape: tuple[int, int, int]) -> CleanImages:
-    """Return the preparation that goes with a published noise, fitted on the train inputs `x`."""
+    """Return the preparation that belongs to a published noise, fitted on the train inputs `x`."""
     if kind == "high_frequency" or shape[2] == 1:
         return CleanImages(columns, shape)
     from linearized.data.transforms.noise import channel_statistics
@@ -143,7 +143,7 @@ def clean_images(kind: str, columns: Callable[[Any], np.ndarray], x: Any, shape:
 
 
 def noisy_labels(labels: np.ndarray, num_classes: int, share: float) -> np.ndarray:
-    """Return class numbers of all train rows, of which each is drawn again with probability `share`."""
+    """Return class numbers of all train rows, each drawn again with probability `share`."""
     random = np.random.default_rng([SEED, 1])
     replaced = random.random(len(labels)) < share
     return np.where(replaced, random.integers(num_classes, size=len(labels)), labels)
@@ -153,7 +153,9 @@ def add_gaussian(rows: dict[str, np.ndarray], numbers: dict[str, np.ndarray], le
     """Return rows (n, d) with normal noise of `level` times the root mean variance of the train rows.
 
     Args:
-        numbers: Number of each row within its whole part, by which its noise is found.
+        rows: Rows (n, d) by split.
+        numbers: Index of each row within its complete part, which determines its noise.
+        level: The noise level σ.
     """
     scale = np.float32(level * math.sqrt(float(rows["train"].var(axis=0, dtype=np.float64).mean())))
     noisy = {}

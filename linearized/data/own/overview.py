@@ -1,4 +1,4 @@
-"""What `--data` would load: rows, shapes, classes, missing values, and test rows that are train rows too."""
+"""An overview of the data of `--data`: rows, shapes, classes, missing values, test rows that are train rows."""
 
 import dataclasses
 from typing import Any
@@ -11,8 +11,8 @@ from linearized.data.own.missing import infinite_rows
 from linearized.data.own.prepare import ArrayColumns, LazyRows
 from linearized.data.own.source import OwnSource
 
-BLOCK = 2**24  # bytes of rows that are looked at together
-LISTED = 30  # columns and classes that are described one by one
+BLOCK = 2**24  # bytes of rows that are read together
+LISTED = 30  # maximum of columns and classes that are described individually
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,12 @@ class ColumnOverview:
 
 @dataclasses.dataclass(frozen=True)
 class Overview:
-    """What there is to see of the data.
+    """A description of the data.
 
     Attributes:
-        lines: Facts in words, one line each.
+        lines: Facts as text, one line each.
         columns: The first `LISTED` columns; () for images.
-        images: The first images of each class as float rows (classes, n, h * w * c), NaN where there are fewer; None.
+        images: The first images of each class as float rows (classes, n, h * w * c), NaN if there are fewer; or None.
     """
 
     lines: tuple[str, ...]
@@ -45,9 +45,11 @@ def overview(source: OwnSource, *, images_each: int = 8, noise_ind: int = 0) -> 
     """Describe a source. All rows are read, in blocks.
 
     Args:
-        noise_ind: Of the levels of `--noise`. With a noise, columns and images are those of the train rows after it,
-            which are loaded whole; images stand beside the labels after it. Counts, missing and infinite values and
-            repeated rows are those of the rows before it.
+        source: The data.
+        images_each: Number of images of each class.
+        noise_ind: Index of the level of `--noise`. With a noise, columns and images are those of the train rows after
+            it, which are loaded completely; images are shown with the labels after it. Counts, missing and infinite
+            values and repeated rows are those of the rows before it.
     """
     prepared, rows = source.prepared, source.prepared.rows
     train = rows["train"]
@@ -90,7 +92,7 @@ def _labels_line(source: OwnSource) -> str:
 
 
 def _blocks(rows: LazyRows) -> Any:
-    """Yield the inputs of some rows after others: data frames, or matrices (rows, d)."""
+    """Yield the inputs of the rows block by block: data frames, or matrices (rows, d)."""
     size = max(1, BLOCK // max(1, 8 * int(np.prod(rows.x.shape[1:]))))
     for start in range(0, len(rows), size):
         x, _labels = rows.take(slice(start, start + size))
@@ -104,14 +106,14 @@ def _missing(rows: LazyRows) -> int:
 
 
 def _infinite(rows: LazyRows) -> int:
-    """Return how many rows have an infinite value."""
+    """Return the number of rows with an infinite value."""
     if not hasattr(rows.x, "iloc") and rows.x.dtype.kind != "f":
         return 0
     return sum(int(infinite_rows(block).sum()) for block in _blocks(rows))
 
 
 def _hashes(rows: LazyRows) -> set[Any]:
-    """Return a digest of the inputs of each row."""
+    """Return the set of digests of the rows' inputs."""
     if hasattr(rows.x, "iloc"):
         from pandas.util import hash_pandas_object
 
@@ -144,7 +146,7 @@ def _column(name: str, column: Any) -> ColumnOverview:
 
 
 def _with_names(rows: Split, raw: Any) -> LazyRows:
-    """Return loaded rows; as a table with the names of the raw columns where each became one column."""
+    """Return loaded rows; as a table with the names of the raw columns if each became one column."""
     x: Any = rows.x
     if hasattr(raw, "iloc") and len(raw.columns) == x.shape[1]:
         import pandas as pd

@@ -17,13 +17,13 @@ BYTE = 255
 
 @dataclasses.dataclass(frozen=True)
 class FlatPixels:
-    """Turns flat rows into images (n, *shape).
+    """Conversion of flat rows to images `(n, *shape)`.
 
     Attributes:
         shape: As declared: (height, width), (height, width, channels) or (channels, height, width).
         names: The columns of a table in their order; None for arrays.
-        in_bytes: Whether the train rows are a table of whole numbers from 0 to 255, which then count as bytes: a file
-            of text has no types.
+        in_bytes: Whether the train rows are a table of whole numbers from 0 to 255, which then count as bytes, because
+            a text file has no types.
     """
 
     shape: tuple[int, ...]
@@ -31,12 +31,12 @@ class FlatPixels:
     in_bytes: bool = False
 
     def __call__(self, x: Any) -> np.ndarray:
-        """Return images of flat rows; images stay as they are. Raises `UserError` for rows of another length."""
+        """Return images of flat rows; return images unchanged. Raises `UserError` for rows of another length."""
         if hasattr(x, "iloc"):
             x = self._of_table(x)
         if x.ndim != 2:
             return x
-        x = np.asanyarray(x)  # a memory map stays one
+        x = np.asanyarray(x)  # keeps a memory map a memory map
         if x.shape[1] != np.prod(self.shape):
             raise UserError(f"Images of {_text(self.shape)} have {np.prod(self.shape)} numbers. Received: rows of "
                             f"length {x.shape[1]}.")  # fmt: skip
@@ -60,7 +60,7 @@ class FlatPixels:
 
 
 def image_shape_of(text: str) -> tuple[int, ...]:
-    """Return the sides that "32,32", "32,32,3" or "3x32x32" names. Raises `UserError` for anything else."""
+    """Return the sides in a text such as "32,32", "32,32,3" or "3x32x32". Raises `UserError` for anything else."""
     words = re.split("[,x]", text.strip().lower())
     sides = [int(word) if re.fullmatch(r"\s*\d{1,5}\s*", word) else 0 for word in words]
     if len(sides) not in (2, 3) or not 1 <= min(sides) <= max(sides) <= LARGEST_SIDE:
@@ -70,12 +70,14 @@ def image_shape_of(text: str) -> tuple[int, ...]:
 
 
 def with_pixels(arrays: OwnArrays, text: str, where: str) -> tuple[OwnArrays, FlatPixels | None]:
-    """Return the arrays with flat rows as images, if `--image_shape` is given, and what does so to further rows.
+    """Return the arrays with flat rows as images, if `--image_shape` is given, and the conversion for further rows.
 
     Args:
-        text: Of --image_shape; "" leaves the arrays as they are.
+        arrays: Inputs and labels.
+        text: Value of --image_shape; "" leaves the arrays unchanged.
+        where: Name of the data in error messages.
 
-    Raises `UserError` for rows that do not fit, for columns of text, and for data that are images already.
+    Raises `UserError` for rows that do not fit, for columns of text, and for data that are already images.
     """
     if not text:
         return arrays, None

@@ -1,6 +1,6 @@
-"""From what a reader returns to rows that a `Dataset` can take: task, class numbers, train and test rows, images.
+"""Conversion of a reader's arrays to rows of a `Dataset`: task, class numbers, train and test rows, images.
 
-Inputs are not read here, except to find the rows with missing values where these are to be dropped.
+Inputs are not read here, except to find the rows with missing values if these are to be dropped.
 """
 
 import dataclasses
@@ -21,17 +21,17 @@ from linearized.data.own.tables import categorical, refuse_text
 from linearized.settings.own_settings import OwnDataSettings
 
 CHANNELS = (1, 3, 4)
-SMALLEST_SIDE = 8  # of arrays (n, h, w) that are taken for images although they are not bytes
+SMALLEST_SIDE = 8  # smallest side of arrays (n, h, w) that are taken for images although they are not bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class LazyRows:
-    """Some rows of an array that is not read before they are asked for.
+    """Some rows of an array that are read only on request.
 
     Attributes:
-        x: Inputs as `OwnArrays` has them.
+        x: Inputs as in `OwnArrays`.
         y: Class numbers (n,), or targets (n, k), of these rows.
-        order: Numbers of the rows of `x` in their order; a slice: all rows as they lie.
+        order: Numbers of the rows of `x` in their order; a slice selects all rows in stored order.
     """
 
     x: Any
@@ -42,11 +42,11 @@ class LazyRows:
         return len(self.y)
 
     def numbers(self, rows: slice | np.ndarray) -> np.ndarray | slice:
-        """Return the numbers that some of these rows have in `x`."""
+        """Return the numbers that the given rows have in `x`."""
         return rows if isinstance(self.order, slice) else self.order[rows]
 
     def some(self, rows: np.ndarray) -> "LazyRows":
-        """Return some of the rows in the order of their numbers here."""
+        """Return a selection of the rows; `rows` are numbers within this object."""
         return LazyRows(self.x, self.y[rows], self.numbers(rows))
 
     def take(self, rows: slice | np.ndarray) -> tuple[Any, np.ndarray]:
@@ -58,17 +58,17 @@ class LazyRows:
 
 @dataclasses.dataclass(frozen=True)
 class PreparedRows:
-    """Rows by split, and what is known of them before any input is read.
+    """Rows by split, and their properties that are known before any input is read.
 
     Attributes:
         divided: Whether train and test rows were divided by the seed.
-        shuffled: Whether the rows of given parts, which stood class by class, were brought into one random order, so
-            that `num_train`, `num_test` and held-out rows have all classes.
+        shuffled: Whether the rows of given parts, which were sorted by class, were put into one random order, so that
+            `num_train`, `num_test` and held-out rows have all classes.
         classes: Labels in the order of the class numbers, as they were given; None for regression.
         class_names: The same as text; () for regression.
         flat: Whether labels were given as (n,).
-        num_outputs: Columns of the targets for regression, else those of the model's outputs.
-        pixels: What turns further flat rows into images, where `--image_shape` says that rows are images.
+        num_outputs: Number of columns of the targets for regression, else of the model's outputs.
+        pixels: Conversion of further flat rows to images, if `--image_shape` declares rows to be images.
     """
 
     rows: dict[str, LazyRows]
@@ -85,12 +85,14 @@ class PreparedRows:
 
 
 def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedRows:
-    """Decide what is to be learned, code the labels, and divide the rows where there is no test part.
+    """Determine the task, code the labels, and divide the rows if there is no test part.
 
     Args:
-        seed: Of the division.
+        arrays: Inputs and labels as the reader returned them.
+        options: Settings of the user's own data.
+        seed: Random-number seed of the division.
 
-    Raises `UserError` for missing labels, for parts that do not go together, and for labels that the task cannot take.
+    Raises `UserError` for missing labels, for parts that do not fit together, and for labels that the task cannot take.
     """
     where = data_name(options.data)
     arrays = _without_marks(arrays)
@@ -125,13 +127,13 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
 
 
 def _without_marks(arrays: OwnArrays) -> OwnArrays:
-    """Return tables and labels with marks of missing values among numbers as NaN; the notes say which there were."""
+    """Return tables and labels with marks of missing values among numbers as NaN; the notes list the marks found."""
     changed: dict[str, Any] = {}
     found: dict[str, str] = {}
     for field in dataclasses.fields(arrays):
         values = getattr(arrays, field.name)
         if field.name.startswith("x") and hasattr(values, "iloc"):
-            train = changed.get("x")  # its fields come first
+            train = changed.get("x")  # set before the test and validation inputs, because its field comes first
             columns = (
                 None if train is None else [str(name) for name in train.columns if str(name) not in categorical(train)]
             )
@@ -145,7 +147,7 @@ def _without_marks(arrays: OwnArrays) -> OwnArrays:
 
 
 def data_name(text: str) -> str:
-    """Return the name of the user's data in titles and folders: that of the file, without folders and suffix."""
+    """Return the name of the user's data in titles and folders: the file's name without folders and suffix."""
     if text.startswith("arrays:"):
         return "arrays"
     path = Path(text.split(",")[0])
@@ -155,7 +157,7 @@ def data_name(text: str) -> str:
 def _kept(
     parts: dict[str, tuple[Any, np.ndarray]], policy: str, where: str
 ) -> tuple[dict[str, np.ndarray | slice], int]:
-    """Return the rows of each part that are kept, and how many were dropped. Raises `UserError` for missing labels."""
+    """Return the rows to keep in each part, and the number of dropped rows. Raises `UserError` for missing labels."""
     kept, dropped = {}, 0
     for name, (x, y) in parts.items():
         missing.refuse_infinite_labels(np.asarray(y), f"{where} ({name} rows)")
@@ -175,12 +177,12 @@ def _kept(
 def image_shape(arrays: OwnArrays, where: str) -> tuple[int, int, int] | None:
     """Return (height, width, channels) of the inputs, or None for vectors.
 
-    Where the reader leaves it open, inputs (n, h, w) are images if they are bytes or both sides have `SMALLEST_SIDE`
-    pixels. Inputs of four axes are images (n, h, w, c) if h = w > 1, for any c, or if c is 1, 3 or 4; else images
-    (n, c, h, w) if c is 1, 3 or 4 and h = w, or both have `SMALLEST_SIDE` pixels. What is said to be images and is
-    none of these is (n, h, w, c).
+    If the reader does not decide it, inputs (n, h, w) are images if they are bytes or both sides have `SMALLEST_SIDE`
+    pixels. Inputs with four axes are images (n, h, w, c) if h = w > 1, for any c, or if c is 1, 3 or 4; else images
+    (n, c, h, w) if c is 1, 3 or 4 and h = w, or both have `SMALLEST_SIDE` pixels. Declared images that fit none of
+    these cases are (n, h, w, c).
 
-    Raises `UserError` for inputs that are said to be images and have another number of axes.
+    Raises `UserError` for declared images with another number of axes.
     """
     shape = tuple(arrays.x.shape[1:])
     if arrays.images and (hasattr(arrays.x, "iloc") or len(shape) not in (2, 3)):
@@ -200,12 +202,12 @@ def image_shape(arrays: OwnArrays, where: str) -> tuple[int, int, int] | None:
 
 @dataclasses.dataclass(frozen=True)
 class ArrayColumns:
-    """Arrays (n, ...) become float32 rows (n, d). Images of bytes or 16 bits are scaled to [0, 1], channels come last.
+    """Conversion of arrays (n, ...) to float32 rows (n, d). Images of 8 or 16 bits are scaled to [0, 1], channels last.
 
     Attributes:
         shape: (height, width, channels) of images, else None.
-        mean: Of the train rows, which takes the place of missing values; None: these stay, and are refused later.
-        pixels: As of `PreparedRows`.
+        mean: Mean of the train rows, which replaces missing values; None: these remain, and are refused later.
+        pixels: As in `PreparedRows`.
     """
 
     shape: tuple[int, int, int] | None
@@ -213,15 +215,15 @@ class ArrayColumns:
     pixels: FlatPixels | None = None
 
     def __call__(self, x: Any) -> np.ndarray:
-        """Return float32 rows (n, d). Raises `UserError` for what is no array of real numbers."""
+        """Return float32 rows (n, d). Raises `UserError` for anything except an array of real numbers."""
         x = real_array(x if self.pixels is None else self.pixels(x), "Inputs")
         scale = {"uint8": 255, "uint16": 65_535}.get(str(x.dtype)) if self.shape is not None else None
         if self.shape is not None and x.ndim == 4 and x.shape[1:] != self.shape:
             x = np.moveaxis(x, 1, -1)
         x = x.reshape(len(x), -1)
-        if scale is not None:  # converted and divided in one pass
+        if scale is not None:  # converts and divides in one pass
             return np.divide(x, np.float32(scale), dtype=np.float32, order="C")
-        with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused later
             rows = np.ascontiguousarray(x, np.float32)
         return rows if self.mean is None else np.where(np.isnan(rows), self.mean, rows)
 
@@ -229,7 +231,7 @@ class ArrayColumns:
 def fit_arrays(
     x: np.ndarray, shape: tuple[int, int, int] | None, *, impute: bool, pixels: FlatPixels | None = None
 ) -> ArrayColumns:  # fmt: skip
-    """Return the columns of arrays, with the mean of the train rows `x` if missing values are to be filled in."""
+    """Return the conversion of arrays, with the mean of the train rows `x` if missing values are to be filled in."""
     plain = ArrayColumns(shape, pixels=pixels)
     if not impute or x.dtype.kind != "f":
         return plain

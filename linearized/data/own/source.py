@@ -19,13 +19,13 @@ from linearized.data.preparation import Preparation
 from linearized.data.source import Source
 from linearized.settings.own_settings import FORMATS, OwnDataSettings
 
-RECIPE = 3  # counts the changes to what rows mean: part of the fingerprint
+RECIPE = 3  # version of the meaning of rows; part of the fingerprint
 FAMILY = "OWN"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OwnSource(Source):
-    """Rows that were read and divided; `load` takes those that are asked for."""
+    """Rows that were read and divided; `load` selects the requested ones."""
 
     more_levels: ClassVar[str] = " Give others with --noise and --noise_levels."
 
@@ -35,11 +35,11 @@ class OwnSource(Source):
 
     @property
     def num_outputs(self) -> int:
-        """As `Source.num_outputs`; regression may have several targets."""
+        """Number of outputs, as `Source.num_outputs`; regression may have several targets."""
         return self.prepared.num_outputs
 
     def _loaded(self, noise_ind: int | np.integer, folder: Path, rows: RowChoice) -> Dataset:
-        """As `Source._loaded`; the folder is not read, because the data are where --data says.
+        """Return the rows as `Source._loaded` does; the folder is not read, because --data names the files.
 
         Raises `UserError` for inputs that are not finite.
         """
@@ -51,7 +51,7 @@ class OwnSource(Source):
             if self.options.noise == "label" and name == "train":
                 noisy = noise.noisy_labels(stored.y, self.num_classes, level)[part]
                 kept = len(labels) - count_or_share(rows.validation, len(labels), "validation")
-                labels = np.concatenate([noisy[:kept], labels[kept:]])  # validation rows choose: they stay right
+                labels = np.concatenate([noisy[:kept], labels[kept:]])  # validation rows keep correct labels
             y[name] = labels if self.task == "regression" else labels[:, None].astype(np.float32)
             where, numbers = f"{self.name} ({name} rows)", _numbers(stored, part)
             if self.options.missing == "refuse":
@@ -85,35 +85,35 @@ class OwnSource(Source):
         )  # fmt: skip
 
     def _noisy_images(self, columns: Any, level: int | float, parts: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Return the rows that are taken of all images with a published noise; bytes reach it unscaled."""
+        """Return the selected rows after a published noise on all images; images of bytes are passed to it unscaled."""
         whole = {name: rows.take(slice(None))[0] for name, rows in self.prepared.rows.items()}
         whole = {name: columns(x) if x.dtype.kind == "f" else x for name, x in whole.items()}
         noisy = noise.noisy_images(self.options.noise, whole, self.image_shape, level)
         return {name: noisy[name][part] for name, part in parts.items()}
 
     def _fitted(self, x: Any) -> Any:
-        """Return the columns, fitted on the train rows that are no validation rows."""
+        """Return the conversion of inputs, fitted on the train rows without validation rows."""
         impute = self.options.missing == "mean"
         if hasattr(x, "iloc"):
             return fit_columns(x, impute=impute)
         return fit_arrays(x, self.image_shape, impute=impute, pixels=self.prepared.pixels)
 
     def row_length(self, **rows: Any) -> int:
-        """Return the length of the rows that `load` gives with these arguments; tables are loaded to count columns."""
+        """Return the length of the rows that `load` returns for these arguments; tables are loaded for it."""
         x = self.prepared.rows["train"].x
         return self.load(**rows).dim if hasattr(x, "iloc") else int(np.prod(x.shape[1:]))
 
 
 def _numbers(rows: LazyRows, part: slice | np.ndarray) -> np.ndarray:
-    """Return what some rows are called in the file, from 0."""
+    """Return the numbers of some rows in the file, from 0."""
     numbers = rows.numbers(part)
     return np.arange(len(rows.x))[numbers]
 
 
 def own_source(options: OwnDataSettings, seed: int) -> OwnSource:
-    """Return the source that `options.data` names; read once per process, content, options and seed.
+    """Return the source that `options.data` names; it is read once per process, content, options and seed.
 
-    Raises `UserError` for what cannot be read or learned.
+    Raises `UserError` for data that cannot be read or learned.
     """
     return _source(options, seed, content_digest(options))
 

@@ -1,4 +1,4 @@
-"""The division of rows into train and test rows by a seed, stratified for classes."""
+"""Division of rows into train and test rows by a seed, stratified for classes."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from linearized.base.shapes import Int64
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
-    """Return the distinct ones of values (n,) in order, as `np.unique`, which imports NumPy's masked arrays (50 ms)."""
+    """Return the sorted distinct values (n,), as `np.unique`, which imports NumPy's masked arrays (50 ms)."""
     values = np.sort(values)
     return values[np.concatenate([np.ones(len(values[:1]), bool), values[1:] != values[:-1]])]
 
 
 def in_class_order(classes: np.ndarray) -> bool:
-    """Return whether rows stand class by class, as in folders of images: the first or the last ones lack classes."""
+    """Return whether rows are sorted by class, as in image folders: the first or the last ones lack classes."""
     changes = np.count_nonzero(np.diff(classes.ravel()))
     return bool(0 < changes == len(distinct(classes.ravel())) - 1 and len(classes) > changes + 1)
 
@@ -24,12 +24,13 @@ def split_rows(
     """Return the numbers of the train and of the test rows, each in random order.
 
     Args:
-        count: Rows in all.
-        test_fraction: Share of the test rows, of which there are round(test_fraction * count), one at least.
-        classes: Class numbers (count,): every class then gives this share of its rows, up to rounding, and keeps one
-            train row at least. None: rows are drawn without regard to them.
+        count: Total number of rows.
+        test_fraction: Fraction of test rows, of which there are round(test_fraction * count), but at least one.
+        seed: Random-number seed of the division.
+        classes: Class numbers (count,): every class then contributes this fraction of its rows, up to rounding, and
+            keeps at least one train row. None: rows are drawn without regard to classes.
 
-    Raises `UserError` where fewer than one train row would be left, or where each class has a single row.
+    Raises `UserError` if no train row would be left, or if each class has a single row.
     """
     random = np.random.default_rng(seed)
     wanted = max(1, round(test_fraction * count))
@@ -43,7 +44,7 @@ def split_rows(
         raise UserError(f"No test row can be held out: each of the {count} rows is of another class. Give more rows.")
     shares = wanted * sizes / count
     taken = np.minimum(np.floor(shares).astype(np.int64), np.maximum(sizes - 1, 0))
-    for label in np.argsort(-(shares - taken), kind="stable"):  # largest remainders
+    for label in np.argsort(-(shares - taken), kind="stable"):  # method of largest remainders
         if taken.sum() >= wanted:
             break
         taken[label] += taken[label] < sizes[label] - 1

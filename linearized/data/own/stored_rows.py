@@ -1,4 +1,4 @@
-"""Rows of a data set of an HDF5 file that does not lie in one piece: only those that are asked for are kept."""
+"""Rows of a non-contiguous data set of an HDF5 file: only the requested ones are kept in memory."""
 
 import dataclasses
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from linearized.storage.array_files import open_hdf5
 
-LARGE = 2**26  # bytes of a data set from which its rows stay in the file
+LARGE = 2**26  # bytes of a data set above which its rows stay in the file
 BLOCK = 2**26  # bytes that are read together
 
 
@@ -17,8 +17,8 @@ class StoredRows:
 
     Attributes:
         path, name: The file, and the data set within it.
-        shape, dtype: Of the array.
-        order: The axis of the data set behind each axis of the array; that of the rows comes first.
+        shape, dtype: Shape and type of the array.
+        order: The axis of the data set for each axis of the array, that of the rows first.
     """
 
     path: str
@@ -29,18 +29,18 @@ class StoredRows:
 
     @classmethod
     def of(cls, stored: Any, path: str, order: tuple[int, ...]) -> "StoredRows | None":
-        """Return the rows of a data set of h5py; None for one that is small, a vector, or holds no numbers."""
+        """Return the rows of a data set of h5py; None if it is small, a vector, or not numeric."""
         if stored.nbytes < LARGE or stored.ndim < 2 or stored.dtype.kind not in "biuf":
             return None
         return cls(str(path), stored.name, tuple(stored.shape[axis] for axis in order), stored.dtype, order)
 
     @property
     def ndim(self) -> int:
-        """Return the number of axes."""
+        """Number of axes."""
         return len(self.shape)
 
     def last_first(self) -> "StoredRows":
-        """Return the array whose rows are along the last axis of this one."""
+        """Return the array with the last axis of this one moved to the front, as that of the rows."""
         shape, order = ((values[-1], *values[:-1]) for values in (self.shape, self.order))
         return dataclasses.replace(self, shape=shape, order=order)
 

@@ -1,8 +1,8 @@
-"""Tables: numeric and categorical columns to float32 rows, by scikit-learn's ColumnTransformer fitted on train rows.
+"""Conversion of tables to float32 rows, by scikit-learn's ColumnTransformer fitted on train rows.
 
-Numeric columns are kept as they are, in their order, and stand first. A categorical column (text, categories, truth
-values) follows as one column of 0 and 1 per category of the train rows, in the alphabet's order; a category that the
-train rows do not have is 0 in all of them.
+Numeric columns are kept unchanged, in their order, and come first. A categorical column (text, categories, truth
+values) becomes one column of 0 and 1 per category of the train rows, in alphabetical order; a category that the train
+rows lack is 0 in all of them.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ import numpy as np
 from linearized.base.errors import UserError, shown
 from linearized.data.own.marks import without_marks
 
-CATEGORIES = 50  # distinct values up to which a column of text is categorical, however few rows there are
-TEXT_SHARE = 0.2  # distinct values, as a share of the rows, above which a column is text of no repeated categories
+CATEGORIES = 50  # distinct values up to which a column of text is categorical, whatever the number of rows
+TEXT_SHARE = 0.2  # fraction of distinct values in the rows above which a column is free text, not categories
 
 
 @dataclasses.dataclass(frozen=True)
 class TableColumns:
-    """The fitted columns: a data frame becomes rows.
+    """The fitted columns, which convert a data frame to rows.
 
     Attributes:
         names: Columns of the train rows.
@@ -31,9 +31,9 @@ class TableColumns:
     transformer: Any
 
     def __call__(self, frame: Any) -> np.ndarray:
-        """Return float32 rows (n, d); missing numbers stay NaN if they are not filled in.
+        """Return float32 rows (n, d); missing numbers stay NaN unless they are filled in.
 
-        Raises `UserError` for another set of columns, and for anything but numbers in a column of numbers.
+        Raises `UserError` for missing columns, and for anything except numbers in a numeric column.
         """
         if not hasattr(frame, "columns"):
             raise UserError(f"The train rows were a table with the columns {', '.join(self.names)[:200]}. Give a data "
@@ -51,9 +51,10 @@ class TableColumns:
 
 
 def plain(frame: Any, text: Iterable[str] = ()) -> Any:
-    """Return the frame with names of columns as text, and categorical columns as objects: text, None where missing.
+    """Return the frame with column names as text, and categorical columns as objects: text, or None if missing.
 
     Args:
+        frame: The data frame, which is not changed.
         text: Columns that count as categorical even if they hold numbers.
     """
     frame = frame.copy()
@@ -66,12 +67,12 @@ def plain(frame: Any, text: Iterable[str] = ()) -> Any:
 
 
 def _text(value: Any) -> str:
-    """Return the name of a category: whole numbers without a point, which missing values bring into their column."""
+    """Return the name of a category; whole numbers lose the decimal point that missing values cause in their column."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def categorical(frame: Any) -> list[str]:
-    """Return the names of the columns that are no numbers."""
+    """Return the names of the columns that are not numeric."""
     from pandas.api import types
 
     return [str(name) for name, kind in frame.dtypes.items()
@@ -82,6 +83,7 @@ def fit_columns(frame: Any, *, impute: bool) -> TableColumns:
     """Fit the columns on the train rows.
 
     Args:
+        frame: Inputs of the train rows.
         impute: Fill missing values: the mean of numeric columns, the most frequent category of the others.
     """
     from sklearn.compose import ColumnTransformer

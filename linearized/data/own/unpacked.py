@@ -1,8 +1,8 @@
-"""Arrays of large gzipped files, kept unpacked below data_dir: unpacking takes most of the time of reading them.
+"""Arrays of large gzipped files, stored unpacked below data_dir, because unpacking takes most of the reading time.
 
-They lie in the folder `unpacked` as sealed .npy files under the digest of the file that they were read from, so that a
-changed file is unpacked again. They may be lost at any time: a damaged one is made anew, and where none can be written
-the work goes on without.
+They are sealed .npy files in the folder `unpacked`, named by the digest of the original file, so that a changed file is
+unpacked again. They may be deleted at any time: a damaged one is replaced, and if none can be written the work
+continues without.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ from linearized.base.reading import Unreadable
 from linearized.storage.array_files import read_npy, seal_npy
 from linearized.storage.files import whole_file
 
-SMALLEST = 2**22  # bytes of an array that is kept; less is unpacked in 20 ms
+SMALLEST = 2**22  # bytes above which an array is stored; smaller ones are unpacked in 20 ms
 
 
 def unpacked(digest: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-    """Return the array of a file, as a memory map where it was unpacked before; else read it and keep it if large.
+    """Return the array of a file, as a memory map if it was unpacked before; else read it, and store it if it is large.
 
     Args:
-        digest: Of the file's content.
+        digest: Digest of the file's content.
         read: Reads and checks the array.
 
-    Reading back takes one CRC32 over the array.
+    Reading a stored array takes one CRC32 over it.
     """
     path = directory("data_dir") / "unpacked" / f"{digest}.npy"
     if path.is_file():

@@ -1,1 +1,1 @@
-"""Data sets, one module each, and the readers of other people's files."""
+"""Published data sets, one module each, and the readers of their file formats."""

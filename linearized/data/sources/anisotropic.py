@@ -18,12 +18,12 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float32, Float64
 
 TRAIN_SEED, TEST_SEED, BETA_SEED = 145, 2, 14
-VERSION = 1  # counts the changes to what the rows are; part of every fingerprint
+VERSION = 1  # version of the meaning of the rows; part of every fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
 class SynthRecipe:
-    """What the rows are: d coordinates, of which d^η have radius d^((η+κ)/2); `rows` of them scale the labels."""
+    """The recipe of the rows: d coordinates, of which d^η have radius d^((η+κ)/2); `rows` of them scale the labels."""
 
     dim: int
     eta: float
@@ -44,16 +44,16 @@ class SynthRecipe:
 
     @property
     def effective(self) -> int:
-        """d₁, the number of large coordinates."""
+        """Number of large coordinates, d₁."""
         return int(self.dim**self.eta)
 
     @property
     def radius(self) -> float:
-        """r, the norm of the large coordinates."""
+        """Norm of the large coordinates, r."""
         return self.dim ** ((self.eta + self.kappa) / 2)
 
     def scaled(self, drawn: Float64[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-        """Normal rows, as float32, put on the product of the two spheres."""
+        """Return normal rows as float32, scaled onto the product of the two spheres."""
         rows = drawn.astype(np.float32)
         for columns, radius in ((slice(self.effective), self.radius), (slice(self.effective, None), self.dim**0.5)):
             part = rows[:, columns]
@@ -61,7 +61,7 @@ class SynthRecipe:
         return rows
 
     def forms(self, rows: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, "n 3"]:
-        """f₂, f₃ and f₄ of each row, not yet divided by their RMS."""
+        """Return f₂, f₃ and f₄ of each row, not yet divided by their RMS."""
         random = np.random.RandomState(BETA_SEED)
         large = rows[:, : self.effective]
         products, values = large, []
@@ -75,9 +75,9 @@ class SynthRecipe:
 def generate(
     recipe: SynthRecipe, seed: int, rows: int, keep: Callable[[slice, np.ndarray], None]
 ) -> Float64[np.ndarray, "rows 3"]:
-    """Draws `rows` rows block by block, hands each block to `keep(where, block)`, and returns their forms.
+    """Draw `rows` rows block by block, pass each block to `keep(where, block)`, and return the forms of the rows.
 
-    `keep` is called from several threads, in no fixed order. Costs one normal draw a number (about 15 ns); logs its
+    `keep` is called from several threads, in no fixed order. Costs one normal draw per number (about 15 ns); logs its
     progress every ten seconds.
     """
     forms = np.empty((rows, 3))
@@ -99,10 +99,10 @@ def generate(
 
 
 def labels(forms: Float64[np.ndarray, "n 3"], divisors: Float64[np.ndarray, " 3"]) -> Float32[np.ndarray, "n 1"]:
-    """The sum of the forms, each divided by its RMS over the whole train set."""
+    """Return the sum of the forms, each divided by its RMS over the whole train set."""
     return (forms / divisors).sum(axis=1, keepdims=True).astype(np.float32)
 
 
 def rms(forms: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, " 3"]:
-    """The root mean square of each form."""
+    """Return the root mean square of each form."""
     return np.sqrt((forms**2).mean(axis=0))

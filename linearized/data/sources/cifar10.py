@@ -1,7 +1,7 @@
 """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images 32x32 of ten classes, low frequencies replaced by noise.
 
-Read from its Python, binary or Matlab version, in a folder or in the tar.gz it comes in. The Python version is pickles,
-which are read without running any code of theirs.
+It is read from its Python, binary or Matlab version, in a folder or in the distributed tar.gz. The Python version
+consists of pickles, which are read without executing any of their code.
 """
 
 import hashlib
@@ -31,35 +31,38 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 ADVICE = "Remove it and fetch it again."
 FILE_LIMIT = 2**30  # bytes of a batch or an archive; CIFAR-10's largest has 2**28
 _BATCH = re.compile(r"(data_batch_[1-9]\d*|test_batch)(\.bin|\.mat|\.pkl|\.pickle|)")
-_ROW = 3073  # bytes of an image of the binary version: its label, then its planes
+_ROW = 3073  # bytes of an image of the binary version: its label, then its colour planes
 
 
 class CifarFiles:
-    """The batches `data_batch_1`, ... and `test_batch` of any version, in a folder or an archive."""
+    """Raw files of CIFAR-10: `data_batch_1`, ... and `test_batch` of any version, in a folder or an archive."""
 
     name = "CIFAR-10"
 
     def sought(self, directory: Path) -> list[Path]:
-        """Return where they are sought, in this order."""
+        """Return the places where the batches are sought, in this order."""
         cached = [
             folder / place
             for folder in keras_cache.folders()
-            for place in (f"{FOLDER}-target/{FOLDER}", FOLDER, f"{FOLDER}.tar.gz")  # Keras 3 and older ones
+            for place in (f"{FOLDER}-target/{FOLDER}", FOLDER, f"{FOLDER}.tar.gz")  # of Keras 3 and older ones
         ]
         parents = (directory, directory / "cifar10")
         folders = [place for parent in parents for place in (*(parent / folder for folder in FOLDERS), parent)]
         return [*folders, *(parent / name for parent in parents for name in ARCHIVES), *cached]
 
     def find(self, directory: Path) -> Found:
+        """Find the first place with batches, see `RawFiles`."""
         sought = self.sought(directory)
         place = next((path for path in sought if path.is_file() or "test_batch" in batches(path)), None)
         how = f"Get it with: linearized data --fetch CIFAR10, or put {FOLDER}/ or {ARCHIVE} into {directory}."
         return Found(place, [str(path) for path in sought], how)
 
     def fetch(self, directory: Path) -> Path:
+        """Download the batches by Keras, see `RawFiles`."""
         return keras_cache.fetched(self, self.name, "cifar10", directory)
 
     def digest(self, place: Path) -> str:
+        """Return the digest of the files' names and bytes, see `RawFiles`."""
         digest = hashlib.blake2b(digest_size=16)
         for path in [place] if place.is_file() else sorted(batches(place).values()):
             digest.update(path.name.encode())
@@ -67,6 +70,7 @@ class CifarFiles:
         return digest.hexdigest()
 
     def read(self, place: Path) -> Raw:
+        """Read and check the batches, see `RawFiles`."""
         files = _from_archive(place) if place.is_file() else _from_folder(place)
         numbers = sorted(int(name.removeprefix("data_batch_")) for name in files if name != "test_batch")
         if "test_batch" not in files or not numbers or numbers != list(range(1, len(numbers) + 1)):
@@ -82,16 +86,16 @@ class CifarFiles:
 
 
 def batches(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder's batches by name without suffix; of two versions of one batch, the last by name."""
+    """Return the files of a folder's batches by name without suffix; of two versions of a batch, the last by name."""
     try:
         paths = sorted(path for path in folder.iterdir() if _BATCH.fullmatch(path.name) and path.is_file())
-    except OSError:  # there is no such folder, or it may not be read
+    except OSError:  # the folder does not exist or is not readable
         return {}
     return {path.name.partition(".")[0]: path for path in paths}
 
 
 class _File(NamedTuple):
-    """A batch's file: its name with suffix, and its bytes."""
+    """The file of a batch: its name with suffix, and its bytes."""
 
     name: str
     content: bytes
@@ -105,7 +109,7 @@ def _from_folder(folder: Path) -> dict[str, _File]:
 
 
 def _from_archive(archive: Path) -> dict[str, _File]:
-    """Return the batches' bytes, whatever folder of the archive they are in. Nothing is unpacked to the disk."""
+    """Return the batches' bytes, whatever their folder in the archive. Nothing is unpacked to the disk."""
     files = {}
     with (
         opened(archive, "a tar archive", ADVICE, limit=FILE_LIMIT) as file,
@@ -129,7 +133,7 @@ def _batch(file: _File, place: Path) -> tuple[np.ndarray, np.ndarray]:
         rows = np.frombuffer(file.content, np.uint8).reshape(-1, _ROW)
         values = {"data": rows[:, 1:], "labels": rows[:, 0]}
     elif file.name.endswith(".mat"):
-        from scipy.io import loadmat  # the import takes a tenth of a second, and few people have this version
+        from scipy.io import loadmat  # imported here, because it takes 0.1 s and this version is rare
 
         with parsing(where, "a Matlab file", ADVICE):
             values = loadmat(io.BytesIO(file.content), variable_names=("data", "labels"))
@@ -151,7 +155,7 @@ def _batch(file: _File, place: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def images_of(data: Any) -> np.ndarray | None:
-    """Return images (n, 32, 32, 3) of bytes of that shape, or by planes (n, 3072) or (n, 3, 32, 32); None of others."""
+    """Return images (n, 32, 32, 3) from bytes of that shape, or of (n, 3072) or (n, 3, 32, 32) by planes; else None."""
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
         return None
     if data.shape[1:] == (32, 32, 3):
@@ -162,7 +166,7 @@ def images_of(data: Any) -> np.ndarray | None:
 
 
 def _labels(values: Any) -> np.ndarray | None:
-    """Labels as whole numbers, or None for what is no row of them."""
+    """Return labels as whole numbers, or None unless they are a list of them."""
     if not isinstance(values, list | np.ndarray) or not all(isinstance(value, int | np.integer) for value in values):
         return None
     return np.asarray(values, np.int64)

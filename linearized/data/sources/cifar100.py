@@ -1,6 +1,6 @@
 """CIFAR-100 (Krizhevsky 2009) in its Python version: the pickles train, test and meta, in a folder or a tar archive.
 
-Labels are the 100 fine classes; the 20 coarse ones are not read. No code of the pickles is run.
+Labels are the 100 fine classes; the 20 coarse ones are not read. No code of the pickles is executed.
 """
 
 import tarfile
@@ -24,9 +24,9 @@ def read(place: Path, advice: str) -> tuple[Raw, tuple[str, ...]]:
 
     Args:
         place: A folder or an archive.
-        advice: Added to errors.
+        advice: Sentence added to errors.
 
-    Raises `UserError` for a file that is missing or damaged.
+    Raises `UserError` for a missing or damaged file.
     """
     files = _from_archive(place, advice) if place.is_file() else {
         name: read_bytes(place / name, "a pickle", advice, limit=FILE_LIMIT) for name in FILES}  # fmt: skip
@@ -40,7 +40,7 @@ def read(place: Path, advice: str) -> tuple[Raw, tuple[str, ...]]:
 
 
 def _from_archive(archive: Path, advice: str) -> dict[str, bytes]:
-    """Return the files' bytes, whatever folder of the archive they are in. Nothing is unpacked to the disk."""
+    """Return the files' bytes, whatever their folder in the archive. Nothing is unpacked to the disk."""
     files: dict[str, bytes] = {}
     with (
         opened(archive, "a tar archive of CIFAR-100", advice, limit=FILE_LIMIT) as file,

@@ -9,13 +9,14 @@ from linearized.data.source import STRENGTHS, ImageSource, Raw
 from linearized.data.sources.cifar10 import CifarFiles
 
 CAT, AIRPLANE = 3, 0
-LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # of R, G and B (ITU-R BT.709, rounded as published)
+LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # weights of R, G and B (ITU-R BT.709, rounded as published)
 
 
 class CatsAndAirplanes(CifarFiles):
-    """CIFAR-10's files, of which two classes are kept and turned grey, on [0, 1]."""
+    """Raw files of CIFAR-10, of which two classes are kept and converted to grey, on [0, 1]."""
 
     def read(self, place: Path) -> Raw:
+        """Read and check the images of both classes, see `RawFiles`."""
         raw = super().read(place)
         train = _two_classes(raw.train, raw.train_labels, f"{place} (train)")
         return Raw(*train, *_two_classes(raw.test, raw.test_labels, f"{place} (test)"))

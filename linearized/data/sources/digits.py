@@ -1,6 +1,6 @@
-"""scikit-learn's handwritten digits: 1,797 grey images 8x8 that come with the package; the default dataset.
+"""scikit-learn's handwritten digits: 1,797 grey images 8x8 from its package; the default dataset.
 
-DIGITS has noise in high frequencies, NDIGITS in place of the low ones. A fixed shuffle splits them in 1,437 + 360.
+DIGITS has noise in high frequencies, NDIGITS in place of the low ones. A fixed shuffle splits them into 1,437 + 360.
 """
 
 import gzip
@@ -18,24 +18,27 @@ SHUFFLE_SEED = 1990
 
 
 class DigitsFiles:
-    """scikit-learn's own copy; nothing is downloaded."""
+    """Raw files of the digits: scikit-learn's own copy; nothing is downloaded."""
 
     def find(self, directory: Path) -> Found:
+        """Find the folder of scikit-learn's copy, see `RawFiles`."""
         spec = importlib.util.find_spec("sklearn")
         place = Path(spec.origin).parent / "datasets" / "data" if spec and spec.origin else None
         return Found(place, ["the installed scikit-learn"], "Get it with: pip install scikit-learn.")
 
     def fetch(self, directory: Path) -> Path:
+        """Return the folder of scikit-learn's copy. Raises `UserError` if scikit-learn is not installed."""
         place = self.find(directory).place
         if place is None:
             raise UserError("DIGITS comes with scikit-learn, which is not installed: pip install scikit-learn.")
         return place
 
     def digest(self, place: Path) -> str:
+        """Return the digest of the file, see `RawFiles`."""
         return hashlib.blake2b((place / "digits.csv.gz").read_bytes(), digest_size=16).hexdigest()
 
     def read(self, place: Path) -> Raw:
-        """Return the images by the shuffle, those of `sklearn.datasets.load_digits` without its second of imports."""
+        """Return the shuffled images of `sklearn.datasets.load_digits`, without its imports, which take a second."""
         with gzip.open(place / "digits.csv.gz", "rt", encoding="ascii") as file:
             table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
         table = table[np.random.RandomState(SHUFFLE_SEED).permutation(len(table))]

@@ -22,21 +22,21 @@ FILES = tuple(
     f"{kind}-{what}-ubyte.gz" for kind in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
 )  # in the order of `Raw`
 SUBFOLDERS = ("fashion-mnist", "FashionMNIST/raw", "fashion_mnist", "FashionMNIST", "")  # the second is torchvision's
-NAMES = ("fashionmnist", "fmnist")  # of further folders, without case and what is no letter
-INSIDE = ("", "raw", "FashionMNIST/raw", "data/fashion")  # of these; the last is that of the authors' repository
+NAMES = ("fashionmnist", "fmnist")  # of further folders, in lower case and without other characters than letters
+INSIDE = ("", "raw", "FashionMNIST/raw", "data/fashion")  # subfolders; the last is that of the authors' repository
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 ADVICE = "Remove it and fetch it again."
 
 
 def variants(name: str) -> list[str]:
-    """Return the names under which people keep one of `FILES`: gzipped or not, with a dot before idx, in a folder."""
+    """Return the usual names of one of `FILES`: gzipped or not, with a dot before idx, in a folder of the same name."""
     plain = name.removesuffix(".gz")
     names = [plain, plain.replace("-idx", ".idx")]
     return [*(f"{one}.gz" for one in names), *names, *(f"{one}/{one}" for one in names)]
 
 
 def located(folder: Path) -> list[Path] | None:
-    """Return the four files of `FILES` in a folder, in whichever variant, or None if one of them is missing."""
+    """Return the four files of `FILES` in a folder, in any variant, or None if one of them is missing."""
     found = [
         next((path for path in (folder / one for one in variants(name)) if path.is_file()), None) for name in FILES
     ]
@@ -44,10 +44,10 @@ def located(folder: Path) -> list[Path] | None:
 
 
 def looks_like(directory: Path) -> list[Path]:
-    """Return the folders in a folder that are called Fashion-MNIST, however it is written."""
+    """Return the folders in a folder that are named Fashion-MNIST, in any spelling."""
     try:
         folders = sorted(path for path in directory.iterdir() if path.is_dir())
-    except OSError:  # there is no such folder, or it may not be read
+    except OSError:  # the folder does not exist or is not readable
         return []
     return [path for path in folders if re.sub("[^a-z]+", "", path.name.casefold()).startswith(NAMES)]
 
@@ -60,7 +60,7 @@ def _log_other_copy(place: Path, ours: tuple[Path, ...]) -> None:
 
 
 class FashionFiles:
-    """The four files, in the folders where they are usually found."""
+    """Raw files of Fashion-MNIST: the four files, in the folders where they are usually found."""
 
     def folders(self, directory: Path) -> list[Path]:
         """Return the folders in which the files are sought, in this order: those of `directory`, then the system's."""
@@ -70,6 +70,7 @@ class FashionFiles:
         return [*places, DEBIAN_FOLDER, *(folder / "fashion-mnist" for folder in keras_cache.folders())]
 
     def find(self, directory: Path) -> Found:
+        """Find the first folder with the four files, see `RawFiles`."""
         folders = self.folders(directory)
         place = next((folder for folder in folders if located(folder)), None)
         ours = looks_like(directory)
@@ -82,15 +83,18 @@ class FashionFiles:
         return Found(place, [str(folder) for folder in folders], how)
 
     def fetch(self, directory: Path) -> Path:
+        """Download the files by Keras, see `RawFiles`."""
         return keras_cache.fetched(self, "Fashion-MNIST", "fashion_mnist", directory)
 
     def digest(self, place: Path) -> str:
+        """Return the digest of the files' bytes, see `RawFiles`."""
         digest = hashlib.blake2b(digest_size=16)
         for path in _files(place):
             digest.update(read_bytes(path, "an idx file", ADVICE))
         return digest.hexdigest()
 
     def read(self, place: Path) -> Raw:
+        """Read and check the files, see `RawFiles`."""
         paths = _files(place)
         arrays = [read_idx(path, ADVICE) for path in paths]
         for images, labels, path in zip(arrays[::2], arrays[1::2], paths[::2], strict=True):

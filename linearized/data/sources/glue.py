@@ -1,12 +1,13 @@
 """GLUE's TSV files as rows of token numbers: train.tsv and dev.tsv of any of its tasks, recognised by their columns.
 
-The dev set serves as the test set, because the labels of GLUE's test sets are not public (Wang et al., arXiv
+The dev set is used as the test set, because the labels of GLUE's test sets are not public (Wang et al., arXiv
 1804.07461). Words are cut by WordPiece if a vocabulary is given (BERT's vocab.txt); otherwise the words of the train
 set are numbered.
 
-The files have odd rows. Rows without a label (empty, or "-" where SNLI's and MNLI's annotators did not agree) and rows
-with another number of columns (QQP) are dropped, counted, and reported in the dataset's notes. More than `ODD_SHARE` of
-the latter is an error, as is a score that is no number, and a label of the train set that is not the task's.
+The files have irregular rows. Rows without a label (empty, or "-" where SNLI's and MNLI's annotators did not agree) and
+rows with another number of columns (QQP) are dropped, counted, and reported in the dataset's notes. More than
+`ODD_SHARE` of the latter is an error, as is a score that is not a number, and a train label that the task does not
+have.
 """
 
 import collections
@@ -26,12 +27,12 @@ TEXTS = (("sentence",), ("sentence1", "sentence2"), ("question1", "question2"), 
          ("#1 String", "#2 String"))  # fmt: skip
 LABELS = ("label", "gold_label", "is_duplicate", "Quality", "score")
 METRICS = {"mark": ("matthews",), "is_duplicate": ("f1",), "Quality": ("f1",), "score": ("pearson", "spearman")}
-COLA = ("source", "label", "mark", "sentence")  # the one task without a header
+COLA = ("source", "label", "mark", "sentence")  # the only task without a header
 DEV_FILES = ("dev_matched.tsv", "dev.tsv")  # the first is MNLI's
 UNLABELLED = ("", "-")
 BINARY = ("0", "1")  # the labels of the tasks that report Matthews' correlation or F1
 INFERENCE = (("entailment", "not_entailment"), ("entailment", "neutral", "contradiction"))
-ODD_SHARE = 0.01  # of the rows of a file; QQP's train.tsv has .00003
+ODD_SHARE = 0.01  # of the rows of a file; QQP's train.tsv has 0.00003
 LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -41,11 +42,11 @@ class TaskTable(NamedTuple):
 
     Attributes:
         texts: One or two for each row.
-        labels: As they stand in the file, without blanks around them.
+        labels: Labels as in the file, stripped of blanks.
         scored: Whether labels are numbers on a scale (STS-B).
-        metrics: What GLUE reports for the task beside the accuracy.
+        metrics: The metrics that GLUE reports for the task besides the accuracy.
         lines: The line of each row in the file, counted from 1.
-        dropped: Rows that were left out, by reason: "unlabelled", "odd_columns".
+        dropped: Numbers of rows that were left out, by reason: "unlabelled", "odd_columns".
     """
 
     texts: list[tuple[str, ...]]
@@ -59,9 +60,9 @@ class TaskTable(NamedTuple):
 def read(path: Path) -> TaskTable:
     """Read one TSV file of GLUE.
 
-    Raises `UserError` for a file that is missing, is not UTF-8, has other columns than GLUE's tasks, has no labelled
-    row or too many rows of another number of columns, and for a score that is no finite number; with the line's number
-    where a line is at fault.
+    Raises `UserError`, with the number of the line if a line is at fault, for a file that is missing, is not UTF-8, has
+    other columns than GLUE's tasks, has no labelled row or too many rows with another number of columns, and for a
+    score that is not a finite number.
     """
     lines = read_lines(path, "Give the folder of a GLUE task.")
     rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
@@ -103,7 +104,7 @@ def read(path: Path) -> TaskTable:
 
 
 def _columns(header: list[str] | tuple[str, ...]) -> tuple[tuple[str, ...] | None, str | None]:
-    """Return the names of the columns of texts and labels, None where there are none."""
+    """Return the names of the columns of texts and of labels; None if there are none."""
     texts = max((names for names in TEXTS if set(names) <= set(header)), key=len, default=None)
     return texts, next((name for name in LABELS if name in header), None)
 
@@ -123,18 +124,19 @@ def _check_scores(path: Path, lines: list[int], labels: list[str]) -> None:
 def load(folder: Path | str, length: int, size: int, vocabulary: Path | str = "", casing: str = "auto") -> Dataset:
     """Return a GLUE task as token numbers (n, length), in float32 (exact below 2²⁴).
 
-    The dataset's notes say how many rows were dropped, and whether capitals were kept.
+    The dataset's notes state how many rows were dropped, and whether capitals were kept.
 
     Args:
-        length: Tokens of a row, of the model's input; 4 at least.
-        size: Numbers that the model's embedding knows.
+        folder: Folder of the task.
+        length: Number of tokens in a row of the model's input, at least 4.
+        size: Number of tokens of the model's embedding.
         vocabulary: A WordPiece vocabulary; "": the words of the train set.
-        casing: "cased" keeps capitals and accents, "uncased" removes them, "auto" does what the vocabulary's pieces
-            are like; "auto" without a vocabulary is "uncased".
+        casing: "cased" keeps capitals and accents, "uncased" removes them, "auto" follows the vocabulary's pieces;
+            "auto" without a vocabulary is "uncased".
 
-    Raises `UserError` for files that are missing or not GLUE's, for labels of the train set that are not the task's
-    (see `_check_labels`), for labels of the dev set that train lacks, for a train set of one label, and for a
-    vocabulary larger than `size`.
+    Raises `UserError` for files that are missing or not GLUE's, for train labels that the task does not have (see
+    `_check_labels`), for dev labels that the train set lacks, for a train set with one label, and for a vocabulary
+    larger than `size`.
     """
     folder = Path(folder)
     if length < 4:
@@ -165,11 +167,11 @@ def load(folder: Path | str, length: int, size: int, vocabulary: Path | str = ""
 
 
 def _check_labels(path: Path, table: TaskTable) -> None:
-    """Raise `UserError` with the line of the first label that is not the task's.
+    """Raise `UserError` with the line of the first label that the task does not have.
 
-    CoLA, MRPC and QQP have the labels 0 and 1, whatever the file says. The columns of the other tasks are also those of
-    people's own tasks. A label is foreign there if it stands on one row, or on at most `ODD_SHARE` of them, and all
-    other labels are numbers, or are all those of an inference task.
+    CoLA, MRPC and QQP have the labels 0 and 1, whatever the file contains. The columns of the other tasks may also be
+    those of a user's own task. There a label is foreign if it occurs on one row, or on at most `ODD_SHARE` of them, and
+    all other labels are numbers, or are all those of an inference task.
     """
     if table.scored:
         return
@@ -183,7 +185,7 @@ def _check_labels(path: Path, table: TaskTable) -> None:
 
 
 def _rare_foreign(labels: list[str]) -> tuple[set[str], str]:
-    """Return the labels of an own task that are on few rows and no others of their kind, and what was expected."""
+    """Return the rare labels of an own task that differ in kind from all others, and what was expected."""
     counts, present = collections.Counter(labels), set(labels)
     kinds = [({label for label in present if _NUMBER.fullmatch(label)}, "to be a number, as the others are")]
     kinds += [(set(names), " or ".join(names)) for names in INFERENCE if set(names) <= present]
@@ -195,7 +197,7 @@ def _rare_foreign(labels: list[str]) -> tuple[set[str], str]:
 
 
 def _targets(path: Path, table: TaskTable, names: list[str] | None) -> np.ndarray:
-    """Return scores, or the places of labels in `names`, as a column (n, 1)."""
+    """Return scores, or the indices of labels in `names`, as a column (n, 1)."""
     if names is None:
         _check_scores(path, table.lines, table.labels)
         return np.array([[float(label)] for label in table.labels], np.float32)

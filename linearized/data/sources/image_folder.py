@@ -1,9 +1,9 @@
 """A folder of pictures as a dataset: train/<class>/<file> and test/<class>/<file>, or <class>/<file> split by a seed.
 
-`linearized.data.sources.split_folders` says what the folders at the top mean. Names that begin with "." and those in
-`SYSTEM_NAMES` are passed over everywhere.
+`linearized.data.sources.split_folders` describes the meaning of the folders at the top. Names that begin with "." and
+those in `SYSTEM_NAMES` are ignored everywhere.
 
-What pictures become is said in `linearized.data.images`.
+`linearized.data.images` describes the conversion of pictures.
 """
 
 import os
@@ -22,14 +22,14 @@ from linearized.data.dataset import Dataset, Split, fingerprint
 from linearized.data.images import MODES, SUFFIXES, read_image
 from linearized.data.sources.split_folders import folders, hidden, split_folders
 
-TEST_SHARE = 0.2  # of a folder without a test part
+TEST_SHARE = 0.2  # fraction of test rows in a folder without a test part
 SCALINGS = {"unit": (1 / 255, 0.0), "symmetric": (2 / 255, -1.0), "bytes": (1.0, 0.0)}
 ADVICE = "Remove it or replace it, or give --skip_bad."
-LISTED = 10  # of the names of skipped pictures in a record
+LISTED = 10  # maximum of names of skipped pictures in a record
 
 
 class Pictures(NamedTuple):
-    """The pictures of one split in the order of their names: their paths, and the names of their classes."""
+    """The pictures of one split, ordered by name: their paths, and the names of their classes."""
 
     folder: Path
     paths: list[Path]
@@ -44,21 +44,22 @@ def load(
     folder: Path | str, image_shape: tuple[int, int, int], *, scaling: str = "unit", seed: int = 0,
     skip_bad: bool = False,
 ) -> Dataset:  # fmt: skip
-    """Return the pictures of `folder` as rows, classes numbered in the order of their folders' names.
+    """Return the pictures of `folder` as rows, with classes numbered in the order of their folders' names.
 
-    The classes are those of the train part; the test part may lack some of them. Where there is no test part, the
-    validation part is scored in its place; where there is neither, a fifth of the pictures is held out. With both, the
-    validation part becomes the dataset's validation rows.
+    The classes are those of the train part; the test part may lack some of them. Without a test part, the validation
+    part is used as the test part; without either, a fifth of the pictures is held out. With both, the validation part
+    becomes the dataset's validation rows.
 
     Args:
-        image_shape: (height, width, channels) to which each picture is brought; see
+        folder: The folder of pictures.
+        image_shape: (height, width, channels) to which each picture is converted; see
             `linearized.data.images.read_image`.
         scaling: "unit" [0, 1], "symmetric" [-1, 1], or "bytes" 0..255.
-        seed: Of the rows that are held out, where there is no test part.
-        skip_bad: Whether files that are no pictures are left out, and listed in the dataset's notes.
+        seed: Random-number seed of the held-out rows, if there is no test part.
+        skip_bad: Whether files that are not pictures are left out, and listed in the dataset's notes.
 
-    Raises `UserError` for a folder with fewer than two classes, for folders beside train and test that are no splits,
-    for classes of the test part that train lacks, for a file that is no picture, and for a part without a readable one.
+    Raises `UserError` for a folder with fewer than two classes, for folders besides train and test that are no splits,
+    for test classes that the train part lacks, for a file that is not a picture, and for a part without a readable one.
     """
     if image_shape[2] not in MODES:
         raise UserError(f"Pictures have 1, 3 or 4 channels. Received: a model of {image_shape[2]}.")
@@ -76,7 +77,7 @@ def load(
 
 
 def skipped_notes(skipped: Sequence[Path], folder: Path) -> dict[str, str | int]:
-    """Return the notes of a dataset on pictures that were left out: how many, and the first `LISTED` names."""
+    """Return a dataset's notes on pictures that were left out: their number, and the first `LISTED` names."""
     if not skipped:
         return {}
     names, more = sorted(str(path.relative_to(folder)) for path in skipped), len(skipped) - LISTED
@@ -87,8 +88,8 @@ def skipped_notes(skipped: Sequence[Path], folder: Path) -> dict[str, str | int]
 def found_pictures(folder: Path) -> tuple[dict[str, Pictures], list[str]]:
     """Return the pictures of each split ("train", perhaps "validation" and "test") and the names of the classes.
 
-    A validation part without a test part is the test part. Raises as `load`, except for files that are no pictures,
-    because none is opened.
+    A validation part without a test part is the test part. Raises as `load` does, except for files that are not
+    pictures, because none is opened.
     """
     parts = {kind: _pictures(path) for kind, path in split_folders(folder).items()}
     if "test" not in parts and "validation" in parts:
@@ -108,7 +109,7 @@ def found_pictures(folder: Path) -> tuple[dict[str, Pictures], list[str]]:
 
 
 def _pictures(folder: Path) -> Pictures:
-    """Return all pictures in class folders below `folder`; what is passed over is counted in a logged line."""
+    """Return all pictures in class folders below `folder`; log the number of ignored files."""
     paths, labels, others = [], [], 0
     for name in folders(folder):
         for place, inside, files in os.walk(folder / name):
@@ -116,7 +117,7 @@ def _pictures(folder: Path) -> Pictures:
             for file in sorted(file for file in files if not hidden(file)):
                 if Path(file).suffix.lower() in SUFFIXES:
                     paths.append(Path(place) / file)
-                    labels.append(unicodedata.normalize("NFC", name))  # as file systems may write "é" in two ways
+                    labels.append(unicodedata.normalize("NFC", name))  # file systems may write "é" in two ways
                 else:
                     others += 1
     loose = sum(path.suffix.lower() in SUFFIXES and not hidden(path.name) for path in folder.iterdir())
@@ -128,7 +129,7 @@ def _pictures(folder: Path) -> Pictures:
 
 
 def _held_out(pictures: Pictures, seed: int) -> tuple[Pictures, Pictures]:
-    """Split a fifth of the pictures off for testing."""
+    """Split off a fifth of the pictures for testing; return both parts."""
     order = np.random.default_rng(seed).permutation(len(pictures.paths)).tolist()
     cut = max(1, round(TEST_SHARE * len(order)))
     return pictures.take(order[cut:]), pictures.take(order[:cut])
@@ -138,7 +139,7 @@ def _split(
     pictures: Pictures, classes: list[str], shape: tuple[int, int, int], scale: tuple[float, float],
     skipped: list[Path] | None,
 ) -> Split:  # fmt: skip
-    """Return the rows of some pictures. Files that cannot be read join `skipped`; None: they are refused."""
+    """Return the rows of some pictures. Unreadable files are added to `skipped`, or refused if it is None."""
     x, labels = np.empty((len(pictures.paths), int(np.prod(shape))), np.float32), []
     for path, label in zip(pictures.paths, pictures.labels, strict=True):
         try:

@@ -1,4 +1,4 @@
-"""Targets of few coordinates as sums of products, and how hard they are to learn: information and leap exponents.
+"""Targets of few coordinates as sums of products, and exponents of their difficulty: information and leap exponent.
 
 A target is written as terms joined by +, each a product of coordinates (from 1) joined by *, with an optional degree:
 `1+2+3+1*2*3` is x₁ + x₂ + x₃ + x₁x₂x₃, and `1^2*2` is He₂(x₁) x₂. Powers are Hermite polynomials divided by √(degree!),
@@ -27,17 +27,17 @@ class IndexTarget:
 
     @property
     def count(self) -> int:
-        """r, the number of the last coordinate that the target depends on."""
+        """Number of the last coordinate on which the target depends, r."""
         return 1 + max(index for term in self.terms for index, _ in term)
 
     @property
     def coordinates(self) -> list[int]:
-        """The coordinates that the target depends on, from 0."""
+        """The coordinates on which the target depends, from 0."""
         return sorted({index for term in self.terms for index, _ in term})
 
     @property
     def information_exponent(self) -> int:
-        """The lowest degree of a term, that of the first moment which shows a direction (Ben Arous et al. 2021)."""
+        """The lowest degree of a term, that of the first moment that reveals a direction (Ben Arous et al. 2021)."""
         return min(sum(degree for _, degree in term) for term in self.terms)
 
     @property
@@ -67,7 +67,7 @@ class IndexTarget:
 
 
 def index_target(text: str) -> IndexTarget:
-    """Return the target that a text writes, see the module. Raises `UserError` for what cannot be read."""
+    """Return the target that a text denotes, see the module. Raises `UserError` for text that cannot be read."""
     pieces = text.replace(" ", "").split("+")
     if len(pieces) > MOST_TERMS:
         raise UserError(f"--index_target has at most {MOST_TERMS} terms. Received: {len(pieces)}.")

@@ -1,4 +1,4 @@
-"""Keras' download cache, and its downloads: by a child process, since nothing in `data` imports a framework."""
+"""Keras' download cache, and downloads by a child process, because no module of `data` imports a framework."""
 
 import os
 import subprocess
@@ -12,12 +12,12 @@ from linearized.base.errors import UserError
 from linearized.base.reading import expanded
 from linearized.data.source import RawFiles, missing
 
-# NumPy's backend: a download needs no TensorFlow. A server that is silent for 20 seconds counts as unreachable.
+# NumPy's backend, because a download needs no TensorFlow. A server without response for 20 seconds is unreachable.
 _CHILD = "import socket; socket.setdefaulttimeout(20); import keras; keras.datasets.{name}.load_data()"
 
 
 def folders() -> list[Path]:
-    """Return where Keras keeps datasets: `$KERAS_HOME` or `~/.keras`, and a temporary folder if that is read-only."""
+    """Return Keras' folders of datasets: in `$KERAS_HOME` or `~/.keras`, and a temporary one if it is read-only."""
     home = expanded(os.environ.get("KERAS_HOME") or "~/.keras", "$KERAS_HOME")
     if home.is_dir() and not os.access(home, os.W_OK):
         return [home / "datasets", Path(tempfile.gettempdir()) / ".keras" / "datasets"]
@@ -25,7 +25,7 @@ def folders() -> list[Path]:
 
 
 def download(name: str) -> None:
-    """Let Keras download `keras.datasets.<name>` into its cache. Raises `UserError` with its last line."""
+    """Download `keras.datasets.<name>` into Keras' cache. Raises `UserError` with the last line of Keras' output."""
     logging.info("Downloading %s by Keras (a minute or more) ...", name)
     environment = {**os.environ, "KERAS_BACKEND": "numpy"}
     command = [sys.executable, "-c", _CHILD.format(name=name)]
@@ -36,13 +36,15 @@ def download(name: str) -> None:
 
 
 def fetched(files: RawFiles, title: str, name: str, directory: Path) -> Path:
-    """Let Keras download a dataset, and return where `files` then finds it.
+    """Download a dataset by Keras, and return the place where `files` then finds it.
 
     Args:
+        files: The raw files of the dataset.
         title: The dataset's name for the error.
-        name: That of `keras.datasets`.
+        name: Its name in `keras.datasets`.
+        directory: The dataset's folder.
 
-    Raises `UserError` if the files are not there afterwards, with the reason why the download failed.
+    Raises `UserError` if the files do not exist afterwards, with the reason why the download failed.
     """
     reason = ""
     try:

@@ -1,9 +1,10 @@
 """Photo patches: 32x32 colour patches of ten photos, labelled by their photo, in the file format of CIFAR-10.
 
-A stand-in that needs no download: the photos come with scikit-image and scikit-learn. Train patches are cut from the
-left of each photo and test patches from the right, with a gap, so that the two share no pixel. PATCHES has noise in
-high frequencies, NPATCHES in place of the low ones. Learnt well above chance: of the clean patches of NPATCHES, ridge
-regression gets 45 % of the 500 test patches right and kernel ridge regression (two-layer NTK) 58 %.
+A substitute that needs no download, because scikit-image and scikit-learn include the photos. Train patches are cut
+from the left of each photo and test patches from the right, with a gap, so that the two share no pixel. PATCHES has
+noise in high frequencies, NPATCHES in place of the low ones. It can be learned well above chance: on the clean patches
+of NPATCHES, ridge regression classifies 45 % of the 500 test patches correctly and kernel ridge regression (two-layer
+NTK) 58 %.
 """
 
 import importlib.util
@@ -23,8 +24,8 @@ from linearized.storage.files import reap, whole_folder
 FOLDER = "photo-patches-py"
 NUM_TRAIN, NUM_TEST, SEED = 1500, 500, 1990
 SIDE = 32
-TRAIN_SHARE, GAP = 0.7, 8  # of the width, left; pixels between the parts
-LEAST_DEVIATION = 8  # grey levels: flatter patches (black sky) tell nothing and cannot be scaled
+TRAIN_SHARE, GAP = 0.7, 8  # fraction of the width, from the left; pixels between the parts
+LEAST_DEVIATION = 8  # grey levels; flatter patches (black sky) carry no information and cannot be scaled
 PHOTOS = {
     "coffee": "skimage/data/coffee.png",
     "astronaut": "skimage/data/astronaut.png",
@@ -40,24 +41,26 @@ PHOTOS = {
 
 
 class PatchFiles(CifarFiles):
-    """CIFAR's format, made here."""
+    """Raw files in CIFAR's format, which are made here."""
 
     name = "the photo patches"
 
     def find(self, directory: Path) -> Found:
+        """Find the folder of patches, see `RawFiles`."""
         reap(directory, deep=False)
         place = directory / FOLDER
         how = f"Loading makes it; so does: linearized data --fetch PATCHES. It lies in {place}."
         return Found(place if (place / "test_batch").is_file() else None, [str(place)], how, made_on_load=True)
 
     def fetch(self, directory: Path) -> Path:
+        """Make the patches, and return their folder."""
         return make(directory / FOLDER)
 
 
 def make(folder: Path, num_train: int = NUM_TRAIN, num_test: int = NUM_TEST, seed: int = SEED) -> Path:
-    """Cuts patches and writes them as CIFAR-10's pickles (five train batches). The folder is whole or absent.
+    """Cut patches and write them as CIFAR-10's pickles (five train batches); the folder is complete or absent.
 
-    Raises `UserError` where a photo is missing or the folder cannot be written.
+    Raises `UserError` if a photo is missing or the folder cannot be written.
     """
     if num_train < NUM_BATCHES or num_test < 1:
         raise UserError(f"Patches need {NUM_BATCHES} train and 1 test row or more. Received: {num_train}, {num_test}.")
@@ -82,7 +85,7 @@ def make(folder: Path, num_train: int = NUM_TRAIN, num_test: int = NUM_TEST, see
 
 
 def _photo(path: str) -> UInt8[np.ndarray, "h w 3"]:
-    """A photo of an installed package, which is found but not imported."""
+    """Return a photo of an installed package, which is located but not imported."""
     from PIL import Image
 
     package, _, inside = path.partition("/")
@@ -100,7 +103,7 @@ def _photo(path: str) -> UInt8[np.ndarray, "h w 3"]:
 def _patches(
     photos: dict[str, np.ndarray], count: int, random: np.random.RandomState, *, left: bool
 ) -> tuple[UInt8[np.ndarray, "n 32 32 3"], UInt8[np.ndarray, " n"]]:
-    """Shuffled patches and the numbers of their photos, as many of each (give or take one)."""
+    """Return shuffled patches and the numbers of their photos, equally many (up to one) of each photo."""
     labels = random.permutation(np.arange(count) % len(photos)).astype(np.uint8)
     sides = list(photos.values())
     cut = [

@@ -1,10 +1,11 @@
-"""SPHERE: rows on the sphere of radius √d and a linear target, of which the train labels carry noise.
+"""SPHERE: rows on the sphere of radius √d and a linear target, with noise on the train labels.
 
 y = x₁ + τ ε with ε ~ N(0, 1) on train rows and y = x₁ on test rows, so that E x₁² = 1 and the test loss is the excess
 over the noise: the setting of the double descent of random features (Mei and Montanari, arXiv 1908.05355).
 
-STAIRCASE with `--index_target=1` has the same target on Gaussian rows, whose length varies by 1/√(2d). Both stay: that
-theorem, and the exact spectrum of a kernel by degree (`linearized.learning_theory.sphere`), are of rows of one length.
+STAIRCASE with `--index_target=1` has the same target on Gaussian rows, whose length varies by 1/√(2d). Both are kept,
+because that theorem, and the exact spectrum of a kernel by degree (`linearized.learning_theory.sphere`), hold for rows
+of equal length.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from linearized.settings.memory import refuse_beyond_machine
 
 ROWS = (20_000, 10_000)
 TRAIN_SEED, TEST_SEED = 145, 2
-VERSION = 1  # counts the changes to what the rows are; part of every fingerprint
+VERSION = 1  # version of the meaning of the rows; part of every fingerprint
 
 
 def sphere_rows(rows: int, dim: int, random: np.random.Generator) -> np.ndarray:
@@ -29,25 +30,28 @@ def sphere_rows(rows: int, dim: int, random: np.random.Generator) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class SphereSource(Source):
-    """The generator as a dataset."""
+    """The generator of SPHERE as a dataset."""
 
     def find(self, directory: Path | str | None = None) -> Found:
-        """Nothing lies on disk: loading makes the rows."""
+        """Return a place of None, because nothing is stored on disk: loading makes the rows."""
         return Found(None, [], "Nothing to get: loading makes it from its seeds.", made_on_load=True)
 
     def fetch(self, directory: Path | str | None = None) -> None:
-        """Nothing to fetch: the rows are made from their seeds when they are loaded."""
+        """Do nothing, because the rows are made from their seeds when they are loaded."""
 
     def row_length(self, *, synth_dim: int = 1024, **others: object) -> int:
-        """Return d."""
+        """Return d, the length of a row."""
         return synth_dim
 
     def _loaded(
         self, noise_ind: int | np.integer, folder: Path, rows: RowChoice, *, synth_dim: int = 1024
     ) -> Dataset:  # fmt: skip
-        """As `Source._loaded`, with noise of standard deviation τ = noise_ind/10 on the train labels.
+        """Return the rows as `Source._loaded` does, with noise of deviation τ = noise_ind/10 on the train labels.
 
         Args:
+            noise_ind: Index of the noise level.
+            folder: Not read.
+            rows: The selection of rows.
             synth_dim: d. Raises `UserError` if all rows of that length do not fit in memory.
         """
         level, parts = self.level(noise_ind), []

@@ -1,14 +1,14 @@
-"""Which folders of pictures are splits (train, validation, test) and which are classes, by their names and contents.
+"""Classification of folders of pictures as splits (train, validation, test) or classes, by their names and contents.
 
-The folders at the top of a folder of pictures are splits or classes, all of them. They are, by the first rule that
-holds:
+The folders at the top of a folder of pictures are either all splits or all classes. The first rule that holds applies:
 
-1. splits, if every name speaks of a split, each of another one, and one of them of train: train and test, Train Images
-   and Eval Images, traindata and testdata, 1_train and 2_val;
-2. splits, if one of them is in `SPLIT_NAMES` (without case); a name beside it that is not is refused;
-3. refused, if their names are those of splits times those of classes: trainA, trainB, testA, testB;
-4. splits, if each holds only folders, and two names of these folders at least are in all of them: that is how splits
-   share their classes. It is enough that those whose names speak of a split do. Other names are then refused;
+1. splits, if every name refers to a split, each to a different one, and one of them to train: train and test, Train
+   Images and Eval Images, traindata and testdata, 1_train and 2_val;
+2. splits, if one of them is in `SPLIT_NAMES` (ignoring case); a name beside it that is not is refused;
+3. refused, if their names combine those of splits and classes: trainA, trainB, testA, testB;
+4. splits, if each holds only folders, of whose names at least two occur in all of them, because splits share their
+   classes in this way. It suffices that this holds for those whose names refer to a split. Other names are then
+   refused;
 5. classes.
 """
 
@@ -24,18 +24,18 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-SPLIT_WORDS = SPLIT_NAMES | dict.fromkeys(("eval", "evaluation"), "validation")  # these in company only
+SPLIT_WORDS = SPLIT_NAMES | dict.fromkeys(("eval", "evaluation"), "validation")  # the additional ones only with others
 FILLERS = ("data", "dataset", "set", "images", "image", "imgs", "img", "pictures", "pics", "photos")
-SYSTEM_NAMES = ("__macosx", "@eadir", "$recycle.bin", "lost+found")  # made by systems, in small letters
+SYSTEM_NAMES = ("__macosx", "@eadir", "$recycle.bin", "lost+found")  # made by operating systems, in lower case
 _SPLIT = re.compile(rf"(?P<before>.*?)(?P<split>{'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})(?P<after>.*)")
-SHARED = 2  # folders of one name in all folders, from which on these are splits
-LISTED = 12  # names in an error
+SHARED = 2  # least number of folder names in all folders for these to be splits
+LISTED = 12  # maximum of names in an error
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """Return the folders of the splits "train", "validation" and "test" that are there; {"train": folder} for none.
+    """Return the existing folders of the splits "train", "validation" and "test"; {"train": folder} if there are none.
 
-    Raises `UserError` for a name that is no split's among splits, for two folders of one split, and where train is
+    Raises `UserError` for a name among splits that is not a split's, for two folders of one split, and if train is
     missing.
     """
     if not folder.is_dir():
@@ -68,7 +68,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a folder's name speaks of, in any of its words; None for none or several."""
+    """Return the split to which any word of a folder's name refers; None for none or several."""
     words = set(re.split(r"[^a-z]+", name.casefold()))
     camel = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
     plain = words | {word.removesuffix("set") for word in words}
@@ -81,12 +81,12 @@ def split_of(name: str) -> str | None:
 
 
 def folders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, in their order, without those that are passed over."""
+    """Return the sorted names of the folders in a folder, without the ignored ones."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not hidden(path.name))
 
 
 def hidden(name: str) -> bool:
-    """Return whether a file or folder of this name is passed over."""
+    """Return whether a file or folder of this name is ignored."""
     return name.startswith(".") or name.casefold() in SYSTEM_NAMES
 
 
@@ -99,7 +99,7 @@ def _bare(word: str) -> str:
 
 
 def _times_classes(names: list[str]) -> bool:
-    """Return whether names are those of splits times those of classes, such as trainA, trainB, testA and testB."""
+    """Return whether names combine those of splits and classes, such as trainA, trainB, testA and testB."""
     rests: dict[str, set[str]] = {}
     for name in names:
         match = _SPLIT.fullmatch(name.casefold())
@@ -112,7 +112,7 @@ def _times_classes(names: list[str]) -> bool:
 
 
 def _share_classes(folder: Path, names: list[str]) -> bool:
-    """Return whether several folders hold only folders, `SHARED` of which at least are in all of them."""
+    """Return whether several folders hold only folders, of whose names at least `SHARED` occur in all of them."""
     if len(names) < 2:
         return False
     shared: set[str] | None = None

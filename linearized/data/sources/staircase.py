@@ -1,9 +1,9 @@
 """STAIRCASE: a target of few coordinates, or directions, among many; by default x₁ + x₂ + x₃ + x₁x₂x₃ in d = 200.
 
-Inputs are standard normal, or signs ±1, in all coordinates alike, so that nothing but the labels shows which matter. A
-network learns the linear terms and climbs from them to the product; a fixed kernel needs of the order of d³ rows. The
-variance of the default target is 4. Label noise of standard deviation σ is added to train and validation labels, and
-none to those of the test rows: a test loss is the distance from the target itself.
+Inputs are standard normal, or signs ±1, equally in all coordinates, so that only the labels reveal which matter. A
+network learns the linear terms and from them the product; a fixed kernel needs of the order of d³ rows. The variance of
+the default target is 4. Label noise of standard deviation σ is added to train and validation labels, and none to those
+of the test rows, so that a test loss is the distance from the target itself.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ from linearized.settings.memory import refuse_beyond_machine
 ROWS = (100_000, 10_000)  # train and test
 TRAIN_SEED, TEST_SEED, NOISE_SEED, ROTATION_SEED = 301, 302, 303, 304
 BLOCK = 4096  # rows that are drawn together
-VERSION = 1  # counts the changes to what the rows are; part of every fingerprint
+VERSION = 1  # version of the meaning of the rows; part of every fingerprint
 
 
 def directions(target: IndexTarget, dim: int, rotated: bool) -> np.ndarray:
-    """Return the r directions (d, r) that the target's coordinates stand for: the first ones, or a random rotation."""
+    """Return the r directions (d, r) of the target's coordinates: the first unit vectors, or a random rotation."""
     if not rotated:
         return np.eye(dim, target.count, dtype=np.float32)
     drawn = np.random.RandomState(ROTATION_SEED).standard_normal((dim, target.count))
@@ -34,7 +34,7 @@ def directions(target: IndexTarget, dim: int, rotated: bool) -> np.ndarray:
 
 
 def inputs(rows: int, dim: int, seed: int, signs: bool) -> np.ndarray:
-    """Return the first rows (n, d) of a seed, in float32; they do not depend on how many are drawn."""
+    """Return the first rows (n, d) of a seed, in float32; they do not depend on the number of rows drawn."""
     random, x = np.random.RandomState(seed), np.empty((rows, dim), np.float32)
     for start in range(0, rows, BLOCK):
         drawn = random.standard_normal((BLOCK, dim))[: rows - start]
@@ -44,21 +44,21 @@ def inputs(rows: int, dim: int, seed: int, signs: bool) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class StaircaseSource(Source):
-    """The generator as a dataset."""
+    """The generator of STAIRCASE as a dataset."""
 
     def find(self, directory: Path | str | None = None) -> Found:
-        """Nothing lies on disk."""
+        """Return a place of None, because nothing is stored on disk."""
         return Found(None, [], "Nothing to get: loading makes it from its seeds.", made_on_load=True)
 
     def fetch(self, directory: Path | str | None = None) -> None:
-        """Nothing to fetch."""
+        """Do nothing, because loading makes the rows."""
 
     def check(self, settings: Any) -> None:
         """Raise `UserError` for settings whose target cannot be read or does not fit the inputs."""
         checked(settings.index_target, settings.index_dim, settings.index_inputs, settings.index_rotated)
 
     def row_length(self, *, index_dim: int = 200, **others: object) -> int:
-        """Return d."""
+        """Return d, the length of a row."""
         return index_dim
 
     def _loaded(
@@ -72,9 +72,12 @@ class StaircaseSource(Source):
         index_inputs: str = "gaussian",
         index_rotated: bool = False,
     ) -> Dataset:
-        """As `Source._loaded`, with label noise of the level's standard deviation.
+        """Return the rows as `Source._loaded` does, with label noise of the level's standard deviation.
 
         Args:
+            noise_ind: Index of the noise level.
+            folder: Not read.
+            rows: The selection of rows.
             index_dim: d.
             index_target: See `linearized.data.sources.index_targets`.
             index_inputs: gaussian or signs.
@@ -112,7 +115,7 @@ class StaircaseSource(Source):
 
 
 def checked(text: str, dim: int, kind: str, rotated: bool) -> IndexTarget:
-    """Return the target of settings. Raises `UserError` where it does not fit the inputs."""
+    """Return the target of settings. Raises `UserError` if it does not fit the inputs."""
     target = index_target(text)
     if target.count > dim:
         raise UserError(f"--index_target={text} needs {target.count} coordinates. Received: --index_dim={dim}.")

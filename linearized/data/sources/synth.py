@@ -1,7 +1,7 @@
 """SYNTH as a dataset; as published d = 1024, η = 2/5, κ = noise_ind/10, 2²⁰ train and 10,000 test rows.
 
-Files of the published names in the folder are read where there are any. Else rows are generated in blocks: a part is
-kept in memory, and a whole set too large for that goes to a memory map, made once.
+Files with the published names in the folder are read if they exist. Otherwise rows are generated in blocks: a part is
+kept in memory, and a whole set that is too large for that is written once to a memory map.
 """
 
 import dataclasses
@@ -23,16 +23,16 @@ from linearized.storage.array_files import read_npy, seal_npy
 from linearized.storage.files import reap, whole_file, whole_folder
 
 NUM_TEST = 10_000
-IN_MEMORY = 2**28  # bytes of a whole train set that is kept in memory; larger ones go to a memory map
-MOST_DIRECTIONS = 2**24  # numbers of a matrix of the directions that matter; above it they are not told
+IN_MEMORY = 2**28  # bytes of a whole train set that is kept in memory; larger ones are memory maps
+MOST_DIRECTIONS = 2**24  # numbers in a matrix of the relevant directions; larger ones are left out
 ROW_BYTES = 32  # bytes per row of the whole train set: its index and the three forms of its label
 
 
 def train_part(recipe: SynthRecipe, rows: slice | np.ndarray, folder: Path) -> tuple[Split, Float64[np.ndarray, " 3"]]:
-    """The train rows asked for, in memory, and the divisors of the labels.
+    """Return the selected train rows, in memory, and the divisors of the labels.
 
-    The divisors need the large coordinates of all rows; they are kept in the folder, so that the first rows alone are
-    drawn the next time.
+    The divisors need the large coordinates of all rows; they are stored in the folder, so that only the rows up to the
+    last selected one are drawn the next time.
     """
     count = len(range(recipe.rows)[rows]) if isinstance(rows, slice) else len(rows)
     refuse_beyond_machine(
@@ -58,7 +58,7 @@ def train_part(recipe: SynthRecipe, rows: slice | np.ndarray, folder: Path) -> t
 
 
 def test_rows(recipe: SynthRecipe, rows: int, divisors: Float64[np.ndarray, " 3"]) -> Split:
-    """The first `rows` of the test set."""
+    """Return the first `rows` rows of the test set."""
     x = np.empty((rows, recipe.dim), np.float32)
 
     def keep(where: slice, block: np.ndarray) -> None:
@@ -69,15 +69,15 @@ def test_rows(recipe: SynthRecipe, rows: int, divisors: Float64[np.ndarray, " 3"
 
 
 def file_names(recipe: SynthRecipe, noise_ind: int | np.integer) -> dict[str, str]:
-    """The published file names, by X_train, y_train, X_test, y_test."""
+    """Return the published file names by X_train, y_train, X_test, y_test."""
     tail = f"anisotropic_{recipe.dim}_{recipe.effective}_{noise_ind}.npy"
     return {f"{letter}_{kind}": f"{letter}_{kind}_{tail}" for kind in ("train", "test") for letter in ("X", "y")}
 
 
 def write_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) -> None:
-    """Writes the whole train set and the 10,000 test rows under the published names, whole or not at all.
+    """Write the whole train set and the 10,000 test rows under the published names, completely or not at all.
 
-    Takes 4 n d bytes of disk (4.3 GB as published). Raises `UserError` where the disk is too small or refuses.
+    Takes 4 n d bytes of disk (4.3 GB as published). Raises `UserError` if the disk is too small or not writable.
     """
     need = 4 * (recipe.rows + NUM_TEST) * (recipe.dim + 1) + 2**20
     names = file_names(recipe, noise_ind)
@@ -107,10 +107,10 @@ def write_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) 
 
 
 def read_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) -> tuple[Split, Split] | None:
-    """Train and test set as memory maps, or None where the four files are not there or of another number of rows.
+    """Return train and test set as memory maps; None if the four files do not exist or have another number of rows.
 
-    Raises `UserError` for a file that is damaged, of another type or of another shape. Values are checked by the
-    caller, on the rows that are used.
+    Raises `UserError` for a file that is damaged, of another type or of another shape. The caller checks the values,
+    for the rows in use.
     """
     paths = {key: folder / name for key, name in file_names(recipe, noise_ind).items()}
     if not all(path.is_file() for path in paths.values()):
@@ -145,9 +145,9 @@ def _known_divisors(recipe: SynthRecipe, folder: Path) -> np.ndarray | None:
     try:
         with parsing(path, "the scale of the labels"):
             kept = read_json(path, kind=object)
-            known = np.array(kept["divisors"] if isinstance(kept, dict) else kept, float)  # a list by version 0.1
+            known = np.array(kept["divisors"] if isinstance(kept, dict) else kept, float)  # version 0.1 stored a list
     except Unreadable:
-        return None  # absent or damaged: it is computed again
+        return None  # absent or damaged, so it is computed again
     return known if known.shape == (3,) and np.all(known > 0) and np.all(np.isfinite(known)) else None
 
 
@@ -161,20 +161,20 @@ def _keep_divisors(recipe: SynthRecipe, folder: Path, divisors: np.ndarray) -> N
 
 @dataclasses.dataclass(frozen=True)
 class SynthSource(Source):
-    """The generator as a dataset."""
+    """The generator of SYNTH as a dataset."""
 
     def find(self, directory: Path | str | None = None) -> Found:
-        """Files of the published names; where there are none, loading makes the rows."""
+        """Return the place of files with the published names; without them, loading makes the rows."""
         folder = self.folder(directory)
         here = any(folder.glob("X_train_anisotropic_*.npy"))
         how = f"Nothing to get: loading makes it from its seeds. Files of the published names in {folder} are read."
         return Found(folder if here else None, [str(folder / "X_train_anisotropic_*.npy")], how, made_on_load=True)
 
     def fetch(self, directory: Path | str | None = None) -> None:
-        """Nothing to fetch: the rows are made from their seeds when they are loaded."""
+        """Do nothing, because the rows are made from their seeds when they are loaded."""
 
     def row_length(self, *, synth_dim: int = 1024, **others: object) -> int:
-        """Return d."""
+        """Return d, the length of a row."""
         return synth_dim
 
     def _loaded(
@@ -187,9 +187,14 @@ class SynthSource(Source):
         synth_dim: int = 1024,
         synth_eta: float = 0.4,
     ) -> Dataset:
-        """As `Source._loaded`, at κ = noise_ind/10. All train rows are a memory map if large; test rows are the first.
+        """Return the rows as `Source._loaded` does, at κ = noise_ind/10.
+
+        All train rows are a memory map if they are large; test rows are the first ones.
 
         Args:
+            noise_ind: Index of the noise level.
+            folder: Folder of the files and the cache.
+            rows: The selection of rows.
             synth_n: n, the size of the whole train set, over which the labels are scaled.
             synth_dim: d.
             synth_eta: η; the target depends on int(d^η) coordinates, 4 or more.
@@ -212,7 +217,7 @@ class SynthSource(Source):
             test = test_rows(recipe, first.stop, divisors)
         for kind, split in (("train", train), ("test", test)):
             check(split.x, split.y, f"SYNTH ({kind} rows{f' of {folder}' if whole else ''})")
-        contents = [train.x, train.y, test.x, test.y] if published else []  # of files that came from elsewhere
+        contents = [train.x, train.y, test.x, test.y] if published else []  # of files that were made elsewhere
         made_from = fingerprint(dataclasses.asdict(recipe), VERSION, *contents)
         made = self.dataset(noise_ind, train, test, made_from, rows)
         if synth_dim * recipe.effective > MOST_DIRECTIONS:

@@ -1,8 +1,8 @@
 """BERT's tokens: words cut at blanks, punctuation and Chinese characters, then into the longest pieces of a vocabulary.
 
-Follows `tokenization.py` of BERT (Devlin et al., arXiv 1810.04805), with the 100 characters that Transformers'
-`BertTokenizer` takes as the longest word. Differs from it in one point: casing is read from the vocabulary unless it is
-given.
+Follows `tokenization.py` of BERT (Devlin et al., arXiv 1810.04805), with the maximum word length of Transformers'
+`BertTokenizer`, 100 characters. It differs from BERT in one point: casing is determined from the vocabulary unless it
+is given.
 """
 
 import collections
@@ -16,18 +16,19 @@ from linearized.base.reading import read_lines
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 LONGEST_WORD = 100  # characters; longer words become [UNK]
 CASINGS = ("auto", "cased", "uncased")
-CAPITALS = 0.01  # share of a cased vocabulary's pieces with letters that have capitals; BERT's has .3, uncased ones 0
+CAPITALS = 0.01  # share of cased pieces with capitals above which a vocabulary is cased; BERT's has .3, uncased ones 0
 # Blocks of Chinese characters, as BERT counts them; Japanese kana and Korean hangul are cut like other words.
 _CHINESE = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
             (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))  # fmt: skip
 
 
 def words(text: str, *, cased: bool = False) -> list[str]:
-    """Return the words of a text: punctuation marks and Chinese characters are words of their own.
+    """Return the words of a text, in which punctuation marks and Chinese characters are words of their own.
 
     Control characters and U+FFFD are removed.
 
     Args:
+        text: The text.
         cased: Keep capitals and accents; otherwise both are removed.
     """
     spaced = "".join(f" {c} " if _is_chinese(c) else _clean(c) for c in text)
@@ -50,8 +51,11 @@ def _is_chinese(character: str) -> bool:
 
 
 def _is_punctuation(character: str) -> bool:
-    """Return whether BERT cuts at a character: every ASCII character that is no letter, digit or blank, and Unicode's
-    categories P*. Symbols such as "€" are parts of words."""
+    """Return whether BERT cuts at a character.
+
+    It cuts at every ASCII character that is not a letter, digit or blank, and at Unicode's categories P*. Symbols such
+    as "€" are parts of words.
+    """
     if character.isascii():
         return character.isprintable() and not character.isalnum() and character != " "
     return unicodedata.category(character).startswith("P")
@@ -66,12 +70,13 @@ class Vocabulary:
     """
 
     def __init__(self, pieces: Sequence[str], *, whole_words: bool, casing: str = "auto", name: str = "The vocabulary"):
-        """Number the pieces in their order; of a piece that is there twice the last number counts, as in BERT.
+        """Number the pieces in their order; for a duplicate piece the last number counts, as in BERT.
 
         Args:
-            whole_words: Look words up as they are, instead of cutting them into pieces.
+            pieces: The pieces.
+            whole_words: Look up whole words, instead of cutting them into pieces.
             casing: "cased", "uncased", or "auto": cased if pieces have capitals.
-            name: Of the vocabulary, for errors.
+            name: Name of the vocabulary, for errors.
 
         Raises `UserError` if one of `SPECIAL` is missing.
         """
@@ -84,7 +89,7 @@ class Vocabulary:
 
     @classmethod
     def from_file(cls, path: Path | str, casing: str = "auto") -> "Vocabulary":
-        """Read a file with a piece on each line, "##" before those that continue a word; line k has number k - 1.
+        """Read a file with one piece per line, "##" before those that continue a word; line k has number k - 1.
 
         Raises `UserError` for a file that cannot be read, is not UTF-8, or lacks one of `SPECIAL`.
         """
@@ -93,7 +98,7 @@ class Vocabulary:
 
     @classmethod
     def of_texts(cls, texts: Sequence[tuple[str, ...]], size: int, casing: str = "uncased") -> "Vocabulary":
-        """Number the most frequent words, ties in the order of the alphabet; `size` of them with `SPECIAL`."""
+        """Return the vocabulary of the most frequent words, ties in alphabetical order; `size` includes `SPECIAL`."""
         casing = "uncased" if casing == "auto" else casing
         cased = casing == "cased"
         counts = collections.Counter(word for row in texts for text in row for word in words(text, cased=cased))
@@ -116,9 +121,9 @@ class Vocabulary:
         return found
 
     def row(self, texts: tuple[str, ...], length: int) -> list[int]:
-        """Return [CLS] text [SEP] or [CLS] text [SEP] text [SEP], filled up with [PAD] to `length` numbers.
+        """Return [CLS] text [SEP] or [CLS] text [SEP] text [SEP], padded with [PAD] to `length` numbers.
 
-        The longer of two texts is cut at its end until both fit, the second one if they are equally long, as in BERT.
+        The longer of two texts is cut at its end until both fit; if they are equally long, the second one, as in BERT.
         """
         parts = [[number for word in words(text, cased=self.cased) for number in self.cut(word)] for text in texts]
         while sum(map(len, parts)) > length - 1 - len(parts):

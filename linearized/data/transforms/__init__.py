@@ -1,1 +1,1 @@
-"""What is done to a data set before it is learned: published noise, whitening, and their cache."""
+"""Transformations of a data set before learning: published noise, preprocessing, and their cache."""

@@ -1,6 +1,6 @@
-"""Noisy arrays kept on disk: sealed .npy files and `meta.json`, a folder that is whole or absent.
+"""A disk cache of noisy arrays: sealed .npy files and `meta.json`, in a folder that is complete or absent.
 
-A cache may be lost at any time: a damaged one is made anew, and where none can be written the work goes on without.
+A cache may be deleted at any time: a damaged one is replaced, and if none can be written the work continues without.
 """
 
 import shutil
@@ -22,10 +22,10 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-    """Keeps the arrays of `NAMES` and what is said about them. Where the disk refuses, one line is logged."""
+    """Store the arrays of `NAMES` and the entries about them. If writing fails, one line is logged."""
     try:
         if folder.is_dir():
-            shutil.rmtree(folder)  # what `read` found damaged
+            shutil.rmtree(folder)  # damaged, as `read` found
         with whole_folder(folder) as aside:
             for name in NAMES:
                 np.save(aside / f"{name}.npy", np.ascontiguousarray(arrays[name]), allow_pickle=False)
@@ -36,10 +36,10 @@ def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, An
 
 
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """Return the arrays and what was said about them; None where there are none or they are damaged (which is logged).
+    """Return the arrays and the entries about them; None if there are none or they are damaged (which is logged).
 
     Takes the time of `np.load` and of one CRC32 over the bytes. A cache of version 0.1 has checksums of its arrays
-    alone; its `meta.json` is read unprotected.
+    only; its `meta.json` is read unprotected.
     """
     reap(folder.parent, deep=False)
     if not folder.is_dir():
@@ -47,7 +47,8 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     try:
         with parsing(folder, "a cache"):
             meta = read_json(folder / "meta.json")
-            # Headers are read one by one: NumPy parses them by `ast`, which some Pythons (3.11.7) refuse in threads
+            # Headers are read one by one, because NumPy parses them by `ast`, which some Pythons (3.11.7) refuse in
+            # threads.
             sealed = meta.get("format") == FORMAT
             stored = [read_npy(folder / f"{name}.npy", mapped=True, sealed=sealed) for name in NAMES]
             with ThreadPoolExecutor(len(NAMES)) as pool:
@@ -61,7 +62,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
 
 
 def _checksum(array: np.ndarray) -> int:
-    """Return the checksum that version 0.1 kept of an array: a CRC32 of the shape and of the bytes in pieces."""
+    """Return the checksum that version 0.1 stored of an array: a CRC32 of the shape and of the bytes in pieces."""
     data = memoryview(np.ascontiguousarray(array)).cast("B")
     pieces = [data[start : start + 2**24] for start in range(0, len(data), 2**24)]
     with ThreadPoolExecutor() as pool:

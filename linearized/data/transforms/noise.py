@@ -1,9 +1,9 @@
-"""The published noises: Gaussian noise added to the high frequencies of images, or put in place of the low ones.
+"""The published noises: Gaussian noise added to the high frequencies of images, or replacing the low ones.
 
 Source: Ghorbani, Mei, Misiakiewicz, Montanari, "When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409,
 appendix A). Frequencies are those of the orthonormal two-dimensional cosine transform (DCT-II), channel by channel. One
 legacy generator, seeded once, draws the noise of the train images, then that of the test images, in float64; only the
-result is float32. Images come as (n, height, width, channels), results flattened as (n, d).
+result is float32. Images are arrays (n, height, width, channels), results are flattened to (n, d).
 """
 
 from collections.abc import Callable
@@ -17,16 +17,16 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float32, Float64, Real
 
 SEED = 2048
-LANES = 4  # partial sums of a covariance: a fixed number, so that its last bits do not depend on the cores
+LANES = 4  # number of partial sums of a covariance, fixed so that its last bits do not depend on the number of cores
 
 
 def high_frequency(
     train: Real[np.ndarray, "n h w c"], test: Real[np.ndarray, "m h w c"], strength: int | float, seed: int = SEED
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
-    """Adds noise of `strength` times the image's norm near the highest frequency; each row has norm √d.
+    """Add noise of `strength` times the image's norm near the highest frequency; each row has norm √d.
 
     The filter is 1 within h - 1 of the bottom-right coefficient and 0 elsewhere. Raises `UserError` for an image of one
-    colour: it has no direction.
+    colour, which has no direction.
     """
     _check_varied(train, test)
     shape, dim = train.shape[1:], train[0].size
@@ -56,7 +56,7 @@ def high_frequency(
 def low_frequency(
     train: Real[np.ndarray, "n h w c"], test: Real[np.ndarray, "m h w c"], threshold: int, seed: int = SEED
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
-    """Grey images, centred and of norm √d, with their `threshold`² lowest frequencies replaced by noise.
+    """Return grey images, centred and of norm √d, with their `threshold`² lowest frequencies replaced by noise.
 
     Raises `UserError` for an image of one colour.
     """
@@ -67,9 +67,9 @@ def low_frequency(
 def low_frequency_colour(
     train: Real[np.ndarray, "n h w c"], test: Real[np.ndarray, "m h w c"], threshold: int, seed: int = SEED
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
-    """Raw images with the `threshold`² lowest frequencies of each channel replaced, then standardised by channel.
+    """Return images with the `threshold`² lowest frequencies of each channel replaced, then standardised by channel.
 
-    Mean and deviation of a channel are those of the noisy train set. At 50,000 images 32x32x3: 4 GB of memory.
+    Mean and deviation of a channel are those of the noisy train set. 50,000 images 32x32x3 take 4 GB of memory.
     """
     noisy = _replaced(train, test, threshold, seed, lambda images: images.astype(float), np.float64)
     mean, spread = channel_statistics(noisy[0], train.shape[3])
@@ -102,10 +102,10 @@ def _replaced(
     prepare: Callable[[np.ndarray], np.ndarray],
     dtype: type,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets as rows, their low frequencies redrawn with the mean and covariance of the train set's.
+    """Return both sets as rows, with low frequencies redrawn with the mean and covariance of the train set's.
 
     The covariance is over all d coefficients, as published, and so is the noise; but only the columns of its square
-    root that end in the replaced block are multiplied.
+    root that correspond to the replaced block are multiplied.
     """
     shape, dim = train.shape[1:], train[0].size
     if not 0 <= threshold <= min(shape[:2]):
@@ -141,12 +141,12 @@ def _replaced(
 def _root_columns(
     rows: Float64[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"], columns: np.ndarray
 ) -> Float64[np.ndarray, "d columns"]:
-    """Columns of the covariance's symmetric square root. Takes n d² + 9 d³ operations, or O(n² d) if n < d."""
+    """Return columns of the covariance's symmetric square root. Takes n d² + 9 d³ operations, or O(n² d) if n < d."""
     if len(rows) < rows.shape[1]:
         _, values, vectors = scipy.linalg.svd((rows - mean) / np.sqrt(len(rows)), full_matrices=False)
         return (vectors.T * values) @ vectors[:, columns]
     covariance = _covariance(rows, mean)
-    with blas_threads(1 if len(covariance) < 2000 else None):  # threads cost a small matrix more than they gain
+    with blas_threads(1 if len(covariance) < 2000 else None):  # threads cost more than they gain for a small matrix
         values, vectors = scipy.linalg.eigh(covariance, lower=False, driver="evd", overwrite_a=True)
     # Centred images span fewer than d directions: rounding makes some eigenvalues negative, and their root NaN.
     values = np.sqrt(np.maximum(values, 0))
@@ -154,7 +154,7 @@ def _root_columns(
 
 
 def _covariance(rows: Float64[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, "d d"]:
-    """The upper triangle of the covariance, divided by n."""
+    """Return the upper triangle of the covariance, divided by n."""
     dim = rows.shape[1]
     blocks = row_blocks(len(rows), 8 * dim)
     partial = [np.zeros((dim, dim), order="F") for _ in range(LANES)]
@@ -182,7 +182,7 @@ def _norms(images: np.ndarray) -> Float64[np.ndarray, "n 1 1 1"]:
 
 
 def _check_varied(*sets: np.ndarray) -> None:
-    """Raises `UserError` naming the first image of one colour."""
+    """Raise `UserError` that names the first image of one colour."""
     for kind, images in zip(("train", "test"), sets, strict=True):
         flat = images.reshape(len(images), -1)
         constant = flat.max(axis=1) == flat.min(axis=1)
@@ -192,14 +192,14 @@ def _check_varied(*sets: np.ndarray) -> None:
 
 
 def _centred(images: np.ndarray) -> np.ndarray:
-    """The images in float64, each with mean 0."""
+    """Return the images in float64, each with mean 0."""
     images = images.astype(float)
     images -= images.mean(axis=(1, 2, 3), keepdims=True)
     return images
 
 
 def on_sphere(images: np.ndarray) -> np.ndarray:
-    """The images in float64, each with mean 0 and norm √d."""
+    """Return the images in float64, each with mean 0 and norm √d."""
     images = _centred(images)
     images *= np.sqrt(images[0].size) / _norms(images)
     return images

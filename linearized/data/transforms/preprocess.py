@@ -1,14 +1,15 @@
-"""Preprocessing of a dataset, fitted on its train rows alone and applied to every split alike.
+"""Preprocessing of a dataset, fitted on its train rows only and applied equally to every split.
 
-"standard" takes each column to mean 0 and variance 1 over the train rows; a column that is constant there becomes 0 in
-them, and is only centred elsewhere. "unit_norm" divides each row by its Euclidean norm; a row of zeros stays one.
+"standard" scales each column to mean 0 and variance 1 over the train rows; a column that is constant there becomes 0 in
+them, and is only centred in the other splits. "unit_norm" divides each row by its Euclidean norm; a row of zeros is
+unchanged.
 
-Layer norm takes each row to mean 0 and variance 1 over its own entries, and has nothing to fit. ZCA centres by the mean
-of the train rows and whitens by their covariance C: the symmetric root, so that images stay images (Bell & Sejnowski
+Layer norm scales each row to mean 0 and variance 1 over its own entries, and fits nothing. ZCA centres by the mean of
+the train rows and whitens by their covariance C with the symmetric root, so that images stay images (Bell & Sejnowski
 1997). A direction in which C has the eigenvalue v is multiplied by (v + ε tr(C)/d)^(-1/2), with the published ε = 0.1,
-and a direction in which the train rows do not vary by 1, as published: C says nothing about it, and validation and test
-rows do vary there if there are fewer train rows than columns. Whitening what layer norm left is "layer_norm_zca".
-Validation and test rows never enter C, and what C was made from is what it is applied to.
+and a direction in which the train rows do not vary by 1, as published: C has no information about it, and validation
+and test rows do vary there if there are fewer train rows than columns. "layer_norm_zca" whitens the result of layer
+norm. Validation and test rows never enter C, and ZCA is applied to the same inputs from which C was computed.
 """
 
 import dataclasses
@@ -23,15 +24,15 @@ from linearized.base.shapes import Float, Float32, Float64
 from linearized.data.dataset import Dataset, Split, fingerprint
 from linearized.settings.data_settings import PREPROCESSING, ZCA_REGULARIZATION
 
-NULL = 1e-12  # an eigenvalue below this share of the largest, times d, is rounding in float64
+NULL = 1e-12  # an eigenvalue below this fraction of the largest, times d, is rounding error in float64
 LARGER = 3.0  # root mean square of held-out rows, relative to train rows (or to 1), from which a warning is logged
-RECIPE = 2  # counts the changes to what these names mean: part of the fingerprint
-ROWS = 4096  # a block
+RECIPE = 2  # version of the meaning of these names; part of the fingerprint
+ROWS = 4096  # rows in a block
 
 
 @dataclasses.dataclass(frozen=True)
 class Whitening:
-    """x -> (x - mean) root, see the module."""
+    """The map x -> (x - mean) root, see the module."""
 
     mean: Float64[np.ndarray, " d"]
     root: Float64[np.ndarray, "d d"]
@@ -45,11 +46,12 @@ def fit_whitening(x: np.ndarray, regularization: float = ZCA_REGULARIZATION) -> 
     """Fit the whitening of rows `x` (n, d): n d² operations and an eigenproblem of d x d, in float64.
 
     Args:
+        x: Train rows (n, d).
         regularization: ε, relative to the mean eigenvalue of the covariance; at least 0.
 
-    Raises `UserError` for rows that are not finite, and for rows that are all alike: their covariance is 0.
+    Raises `UserError` for rows that are not finite, and for rows that are all equal, because their covariance is 0.
     """
-    import scipy.linalg  # here, so that what only reads the settings' names starts quickly
+    import scipy.linalg  # imported here, so that modules that only read the settings' names start quickly
 
     x = checked_rows(x)
     if not 0 <= regularization < np.inf:
@@ -72,7 +74,7 @@ def fit_whitening(x: np.ndarray, regularization: float = ZCA_REGULARIZATION) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Standardization:
-    """x -> (x - mean) / deviation, column by column."""
+    """The map x -> (x - mean) / deviation, column by column."""
 
     mean: Float64[np.ndarray, " d"]
     deviation: Float64[np.ndarray, " d"]
@@ -91,15 +93,15 @@ def fit_standardization(x: np.ndarray) -> Standardization:
     mean, squares = x.mean(axis=0, dtype=np.float64), np.zeros(x.shape[1])
     for rows in _blocks(len(x)):
         squares += np.square(x[rows] - mean).sum(axis=0)
-    varied = x.max(axis=0) > x.min(axis=0)  # not so by rounding alone
+    varied = x.max(axis=0) > x.min(axis=0)  # rounding alone does not count as variation
     return Standardization(np.where(varied, mean, x[0]), np.where(varied, np.sqrt(squares / len(x)), 1))
 
 
 def unit_norm(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
-    """Return each row of `x` (n, d) divided by its norm; a row of zeros stays. Raises `UserError` if not finite."""
+    """Return the rows of `x` (n, d) divided by their norms; rows of zeros stay. Raises `UserError` if not finite."""
 
     def scaled(rows: np.ndarray) -> np.ndarray:
-        scale = np.abs(rows).max(axis=1, keepdims=True)  # squares of large or tiny entries leave the range
+        scale = np.abs(rows).max(axis=1, keepdims=True)  # squares of large or tiny entries would overflow or underflow
         rows = rows / np.where(scale > 0, scale, 1)
         norms = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
         return rows / np.where(norms > 0, norms, 1)
@@ -116,14 +118,14 @@ def layer_norm(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
     def normalised(rows: np.ndarray) -> np.ndarray:
         centred = rows - rows.mean(axis=1, keepdims=True)
         deviations = np.sqrt(np.square(centred).mean(axis=1, keepdims=True))
-        varied = rows.max(axis=1, keepdims=True) > rows.min(axis=1, keepdims=True)  # not so by rounding alone
+        varied = rows.max(axis=1, keepdims=True) > rows.min(axis=1, keepdims=True)  # rounding alone does not count
         return np.divide(centred, deviations, out=np.zeros_like(centred), where=varied & (deviations > 0))
 
     return _by_blocks(checked_rows(x), normalised)
 
 
 def checked_rows(x: np.ndarray) -> Float[np.ndarray, "n d"]:
-    """Return `x` as a matrix of real, finite numbers with at least one row and column, or raise `UserError`."""
+    """Return `x` as a matrix of real, finite numbers with at least one row and column. Raises `UserError` otherwise."""
     x = real_array(x, "Inputs")
     if x.ndim != 2 or not x.size:
         raise UserError(f"Inputs must be rows (n, d) with at least one entry. Received: shape {x.shape}.")
@@ -135,10 +137,11 @@ def preprocessed(dataset: Dataset, method: str, regularization: float = ZCA_REGU
     """Return the dataset with the inputs of every split preprocessed, and a fingerprint of its own.
 
     Args:
+        dataset: The data set.
         method: One of `PREPROCESSING`.
         regularization: ε of ZCA.
 
-    Logs a warning if held-out rows come out much larger than train rows.
+    Logs a warning if held-out rows become much larger than train rows.
     """
     if method not in PREPROCESSING:
         raise UserError(f"Unknown preprocessing {method!r}. The choices are: {', '.join(PREPROCESSING)}.")
@@ -172,7 +175,7 @@ def preprocessed(dataset: Dataset, method: str, regularization: float = ZCA_REGU
 
 
 def _by_blocks(x: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> Float32[np.ndarray, "n d"]:
-    """Return a function of rows of `x` (n, d) as float32; it is given blocks of them in float64."""
+    """Return a function of the rows of `x` (n, d) as float32; the function receives blocks of them in float64."""
     out = np.empty(x.shape, np.float32)
     for rows in _blocks(len(x)):
         out[rows] = function(x[rows].astype(np.float64))

@@ -1,8 +1,10 @@
-"""A launcher is a module with `client(settings)`, a context manager that gives a `distributed.Client` and ends what
-it started, and `default_cores(settings)`, the threads of a command where the user names none.
+"""Modules that run commands, and the Dask configuration that they share.
 
-Schedulers that are started here speak TLS with a certificate that is made for one launch and known to its own workers
-alone, so that no stranger on the network can run code in them.
+A launcher is a module with `client(settings)`, a context manager that yields a `distributed.Client` and stops what it
+started, and `default_cores(settings)`, the number of threads of a command where the user gives none.
+
+Schedulers that are started here use TLS with a certificate that is created for one launch and that only its workers
+hold, so that no other host on the network can run code in them.
 """
 
 import contextlib
@@ -18,30 +20,30 @@ if TYPE_CHECKING:
 
 
 def configure(settings: WhereSettings) -> None:
-    """Set Dask up for our kind of task: long, one a worker, and safe to run again. Before `distributed` is used.
+    """Configure Dask for long tasks, one per worker, that are safe to run again; call before `distributed` is used.
 
     Raises `UserError` that names the extra if Dask is not installed.
     """
     dask = require("dask", "cluster", f"--launcher={settings.launcher}")
     dask.config.set(
         {
-            # Our kernels hold the interpreter for long: silence is no death; a closed connection is.
+            # Kernel computations can block the interpreter for long, so only a closed connection means a dead worker.
             "distributed.scheduler.worker-ttl": None,
-            # How often a task may take its worker with it before it is given up as failed.
+            # Number of workers that may die while they run a task before the task counts as failed.
             "distributed.scheduler.allowed-failures": settings.retries,
-            # One task at a worker, the others at the scheduler: else a death would count against those in its queue.
+            # One task per worker, the others stay at the scheduler: a death would count against queued tasks too.
             "distributed.scheduler.worker-saturation": 1.0,
-            # Commands are processes; what the worker's own process holds is not what they need.
+            # Commands are separate processes, so the memory of the worker's own process is irrelevant.
             "distributed.worker.memory.terminate": False,
             "distributed.worker.memory.pause": False,
             "logging.distributed": "critical",
         }
     )
-    require("distributed", "cluster", f"--launcher={settings.launcher}")  # reads its settings as it is imported
+    require("distributed", "cluster", f"--launcher={settings.launcher}")  # reads its settings when it is imported
 
 
 def new_credentials(settings: WhereSettings) -> "Security":
-    """Return TLS credentials of one launch: a key and a certificate that exist in this process alone."""
+    """Return TLS credentials of one launch: a key and a certificate that exist only in this process."""
     require("cryptography", "cluster", f"--launcher={settings.launcher}")
     from distributed.security import Security
 
@@ -50,11 +52,11 @@ def new_credentials(settings: WhereSettings) -> "Security":
 
 @contextlib.contextmanager
 def told(doing: str, remedy: str) -> Iterator[None]:
-    """Turn whatever a library raises in the block into one `UserError`; errors of our own pass.
+    """Convert any exception that a library raises in the block into one `UserError`; pass on our own errors.
 
     Args:
         doing: What failed, such as "The Dask scheduler cannot start".
-        remedy: What the user can do.
+        remedy: What the user can do about it.
     """
     try:
         yield

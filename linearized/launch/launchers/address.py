@@ -1,4 +1,4 @@
-"""The workers of a Dask scheduler that runs already; they need this suite installed and see the same folders.
+"""Launcher for the workers of a running Dask scheduler; they need this package and access to the same folders.
 
 A scheduler at tls:// is reached with the credentials of Dask's own configuration (distributed.comm.tls).
 """
@@ -20,13 +20,13 @@ READS = reads("scheduler")
 
 
 def default_cores(settings: WhereSettings) -> int:
-    """One: the workers' machines are not known here."""
+    """Return 1, because the workers' machines are not known here."""
     return 1
 
 
 @contextlib.contextmanager
 def client(settings: WhereSettings) -> Iterator["Client"]:
-    """Connects; raises `UserError` if nobody answers. Leaves the scheduler and its workers as they are."""
+    """Connect to the scheduler and leave it running; raise `UserError` if it does not answer."""
     if not settings.scheduler:
         raise UserError("--launcher=address needs --scheduler=ADDRESS, such as tcp://127.0.0.1:8786.")
     configure(settings)

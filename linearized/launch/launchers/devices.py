@@ -1,4 +1,4 @@
-"""What the workers of this machine have: a GPU each where GPUs are named, and a share of the cores."""
+"""Resources of the workers of this machine: one GPU each where GPUs are named, and a share of the cores."""
 
 from linearized.base.errors import UserError
 from linearized.base.platforms import usable_cores
@@ -6,7 +6,7 @@ from linearized.launch.launch_settings import WhereSettings
 
 
 def devices_of(settings: WhereSettings) -> list[str | None]:
-    """Return the GPU of each worker, one per GPU where GPUs are named; None: whatever the machine shows.
+    """Return the GPU of each worker, one per GPU where GPUs are named; None for all visible devices.
 
     Raises `UserError` for an empty or repeated entry of --gpus.
     """
@@ -19,5 +19,5 @@ def devices_of(settings: WhereSettings) -> list[str | None]:
 
 
 def share_of_cores(settings: WhereSettings) -> int:
-    """Return the number of this machine's cores for each worker, at least 1."""
+    """Return the number of this machine's cores per worker, at least 1."""
     return max(1, usable_cores() // len(devices_of(settings)))

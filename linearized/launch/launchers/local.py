@@ -1,4 +1,4 @@
-"""Workers as processes of this machine, reached on the loopback address alone; a GPU each where GPUs are named."""
+"""Launcher for worker processes on this machine, on the loopback address only; one GPU each if GPUs are named."""
 
 import contextlib
 import importlib.util
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 READS = plain.READS | reads("dashboard")
 
 HOST = "127.0.0.1"
-WORKER_BYTES = 2**27  # of a worker and its nanny, at the least
+WORKER_BYTES = 2**27  # smallest memory of a worker and its nanny
 
 
 def default_cores(settings: WhereSettings) -> int:
-    """Return the threads of a command where the user names none: this machine's cores, shared out."""
+    """Return the default number of threads of a command: an equal share of this machine's cores."""
     return share_of_cores(settings)
 
 
 @contextlib.contextmanager
 def client(settings: WhereSettings) -> Iterator["Client | plain.PlainClient"]:
-    """Start a scheduler and workers of one thread; a worker that dies is started again. End them all.
+    """Start a scheduler and single-threaded workers, restart workers that die, and stop all of them at the end.
 
     Without Dask the workers are threads of this process, and there is no dashboard.
     """
     devices = devices_of(settings)
     if importlib.util.find_spec("distributed") is None:
-        from linearized.base.terminal import say  # with rich, which plans and --help do without
+        from linearized.base.terminal import say  # imports rich, which plans and --help do not need
 
         say("Dask is not installed: there is no dashboard. The extra [cluster] brings it.")
         with plain.client(settings) as found:
@@ -81,7 +81,7 @@ def client(settings: WhereSettings) -> Iterator["Client | plain.PlainClient"]:
 
 
 def _refuse_beyond_memory(workers: int) -> None:
-    """Raise `UserError` for more worker processes than this machine's memory holds."""
+    """Raise `UserError` for more worker processes than fit in this machine's memory."""
     have = total_bytes()
     if workers * WORKER_BYTES > have:
         raise UserError(
@@ -91,5 +91,8 @@ def _refuse_beyond_memory(workers: int) -> None:
 
 
 def dask_setup(worker: object) -> None:
-    """Dask calls this in each worker as it starts: Ctrl-C on the terminal is for the process that launched alone."""
+    """Put a worker in its own process group, so that Ctrl-C on the terminal reaches only the launching process.
+
+    Dask calls this in each worker when it starts.
+    """
     os.setpgrp()

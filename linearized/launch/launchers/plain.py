@@ -1,4 +1,4 @@
-"""Threads of this process that run one command each: the local launcher without Dask.
+"""The local launcher without Dask: threads of this process that run one command each.
 
 `PlainClient` offers the part of a `distributed.Client` that `linearized.launch.commands` uses.
 """
@@ -22,21 +22,21 @@ NAME = "worker-{}"
 
 
 class KeyedFuture(Future):
-    """A future with the key that its task was submitted under."""
+    """A future with the key under which its task was submitted."""
 
     def __init__(self, key: Hashable):
         super().__init__()
         self.key = key
 
     def release(self) -> None:
-        """Nothing is held for a result that has been read."""
+        """Do nothing: no memory is held for a result that has been read."""
 
 
 class PlainClient:
-    """Workers that are threads: each runs one task at a time, in the order in which tasks were submitted.
+    """Worker threads; each runs one task at a time, in the order in which tasks were submitted.
 
     Args:
-        devices: The GPU of each worker, or None for a worker that sees all of them.
+        devices: GPU of each worker, or None for a worker that uses all of them.
     """
 
     dashboard_link = "none (Dask brings one)"
@@ -61,12 +61,12 @@ class PlainClient:
                 task = replace(task, environment=(*task.environment, ("CUDA_VISIBLE_DEVICES", device)))
             try:
                 future.set_result(function(task))
-            except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            except BaseException as error:  # noqa: BLE001 - it is raised where the result is read
                 future.set_exception(error)
             self._running[name] = []
 
     def submit(self, function: Callable[[Task], Any], task: Task, *, key: Hashable, pure: bool = False) -> KeyedFuture:
-        """Queue one task. `pure` is accepted as Dask has it: nothing is ever taken from an earlier result."""
+        """Queue one task. `pure` is accepted as in Dask and ignored: no earlier result is ever reused."""
         future = KeyedFuture(key)
         self._queue.put((future, function, task))
         return future
@@ -78,7 +78,7 @@ class PlainClient:
         return [self.submit(function, task, key=name, pure=pure) for task, name in zip(tasks, key, strict=True)]
 
     def cancel(self, futures: Sequence[Future], *, force: bool = False) -> None:
-        """Take the tasks that no worker has begun out of the queue. `force` is Dask's; `run` ends those at work."""
+        """Remove the tasks that no worker has begun. `force` is ignored; `run` ends the running tasks."""
         for future in futures:
             future.cancel()
 
@@ -91,23 +91,23 @@ class PlainClient:
         return dict.fromkeys(self._running, 1)
 
     def processing(self) -> dict[str, list[Hashable]]:
-        """Return the keys of the tasks that each worker runs now."""
+        """Return the keys of the tasks that each worker is running."""
         return {name: list(keys) for name, keys in self._running.items()}
 
     def close(self) -> None:
-        """End the workers after what they run."""
+        """Stop the workers after their current tasks."""
         for _ in self._threads:
             self._queue.put(None)
 
 
 def default_cores(settings: WhereSettings) -> int:
-    """Return the threads of a command where the user names none: this machine's cores, shared out."""
+    """Return the default number of threads of a command: an equal share of this machine's cores."""
     return share_of_cores(settings)
 
 
 @contextlib.contextmanager
 def client(settings: WhereSettings) -> Iterator[PlainClient]:
-    """Start the workers. Commands that still run when the block is left are ended."""
+    """Start the workers; end commands that are still running when the block is left."""
     found = PlainClient(devices_of(settings))
     try:
         yield found

@@ -1,7 +1,7 @@
-"""Workers as Slurm jobs, a command at a time each, through dask-jobqueue.
+"""Launcher for Slurm jobs, through dask-jobqueue; each job runs one command at a time.
 
-The number of jobs is kept by `adapt`: cancelled, preempted and timed-out jobs are replaced. (`scale` would wait for
-them for ever.)
+`adapt` keeps the number of jobs: cancelled, preempted and timed-out jobs are replaced. (`scale` would wait for them
+forever.)
 """
 
 import contextlib
@@ -35,18 +35,21 @@ if TYPE_CHECKING:
 
 READS = reads("workers", "dashboard", "gres", "memory", "time", "partition", "interface", "sbatch")
 
-SHORTEST = 300  # seconds of a job
-MARGIN = (120, 600)  # seconds between a worker's planned end and its job's
-CREDENTIALS = ".tls-"  # start of the name of a launch's folder of keys
+SHORTEST = 300  # shortest time limit of a job, in seconds
+MARGIN = (120, 600)  # smallest and largest time between a worker's planned end and its job's, in seconds
+CREDENTIALS = ".tls-"  # prefix of the name of a launch's folder of keys
 
 
 def default_cores(settings: WhereSettings) -> int:
-    """One."""
+    """Return 1."""
     return 1
 
 
 def limit_seconds(time: str) -> int:
-    """Seconds of a time limit as [D-]HH:MM:SS. Raises `UserError` for another form, or below five minutes."""
+    """Return the seconds of a time limit in the form [D-]HH:MM:SS.
+
+    Raises `UserError` for another form, and for less than five minutes.
+    """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", time)
     if match is None:
         raise UserError(f"--time is [D-]HH:MM:SS, such as 04:00:00. Received: {time!r}.")
@@ -58,7 +61,7 @@ def limit_seconds(time: str) -> int:
 
 
 def lifetime_words(time: str) -> list[str]:
-    """A worker's flags that end it before Slurm does, workers at different times."""
+    """Return a worker's flags that end it before Slurm does; workers end at different times."""
     limit = limit_seconds(time)
     margin = min(max(limit // 10, MARGIN[0]), MARGIN[1])
     return ["--lifetime", f"{limit - margin}s", "--lifetime-stagger", f"{margin // 2}s"]
@@ -66,7 +69,7 @@ def lifetime_words(time: str) -> list[str]:
 
 @contextlib.contextmanager
 def client(settings: WhereSettings) -> Iterator["Client"]:
-    """Starts a scheduler here and keeps `settings.workers` jobs queued or running; cancels them at the end."""
+    """Start a scheduler here and keep `settings.workers` jobs queued or running; cancel them at the end."""
     lifetime = lifetime_words(settings.time)
     if shutil.which("sbatch") is None:
         raise UserError("--launcher=slurm runs on a machine that submits Slurm jobs; sbatch is not found here.")
@@ -96,7 +99,7 @@ def _cluster(
 ) -> "SLURMCluster":
     return dask_jobqueue.SLURMCluster(
         queue=settings.partition,
-        cores=1,  # a task at a time; the command's own threads are job_cpu
+        cores=1,  # one task at a time; job_cpu counts the command's own threads
         processes=1,
         job_cpu=settings.cores or default_cores(settings),
         memory=settings.memory,
@@ -110,7 +113,7 @@ def _cluster(
             *([f"--gres={settings.gres}"] if settings.gres else []),
             *shlex.split(settings.sbatch),
         ],
-        # A dashboard asks nobody for a password: it is seen on its own machine alone, from elsewhere through `ssh -L`.
+        # A dashboard has no password, so it listens on its own machine only; `ssh -L` reaches it from elsewhere.
         worker_extra_args=[*lifetime, "--dashboard-address", "127.0.0.1:0", "--preload", "linearized.launch.task"],
         scheduler_options={"dashboard_address": f"127.0.0.1:{settings.dashboard}"},
         security=security,
@@ -120,12 +123,12 @@ def _cluster(
 def _in_files(security: "Security", folder: Path) -> "Security":
     """Return the credentials with those of workers in files of `folder`, which only this user can read.
 
-    dask-jobqueue would write them to temporary files of its own, whose removal complains once the folder is gone.
+    dask-jobqueue would write temporary files of its own, whose removal prints errors after the folder is gone.
     """
     stored = copy.copy(security)
     for name in ("tls_ca_file", "tls_worker_cert", "tls_worker_key"):
         path = folder / f"{name}.pem"
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - a handle
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - opens a file descriptor
             file.write(getattr(security, name))
         setattr(stored, name, str(path))
     return stored
@@ -133,9 +136,10 @@ def _in_files(security: "Security", folder: Path) -> "Security":
 
 @contextlib.contextmanager
 def _credentials_folder(logs: Path) -> Iterator[Path]:
-    """Make a folder that only this user can read, for the files by which jobs get the key; it is removed at the end.
+    """Create a folder that only this user can read, for the files that give jobs the key; remove it at the end.
 
-    Jobs run on other machines, which see the folder of the logs. Folders that killed launches left are removed too.
+    Jobs run on other machines, which can access the folder of the logs. Folders that killed launches left are removed
+    too.
     """
     for left in logs.glob(f"{CREDENTIALS}*"):
         with contextlib.suppress(Busy), claimed(left):
@@ -149,7 +153,7 @@ def _credentials_folder(logs: Path) -> Iterator[Path]:
 
 
 def _try_job(script: str) -> None:
-    """Raises `UserError` with Slurm's words if it would never run such a job; `adapt` would try for ever."""
+    """Raise `UserError` with Slurm's message if it would never run such a job; `adapt` would retry forever."""
     done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(

@@ -1,7 +1,7 @@
-"""Adapters with an SNNK inside: few trained weights beside a frozen layer, and no change of its outputs at the start.
+"""Adapters with an SNNK inside: few trained weights beside a frozen layer, whose outputs are unchanged at the start.
 
-An adapter approximates nothing, so there is no error to report. Its SNNK sees normalised inputs (`norm_before`), whose
-norm is at most √d; without that, give the SNNK a `radius` where its features grow without bound.
+An adapter approximates nothing, so there is no error to report. Its SNNK takes normalised inputs (`norm_before`), whose
+norm is at most √d; without the normalisation, give the SNNK a `radius` if its features grow without bound.
 
 "Scalable Neural Network Kernels" (ICLR 2024), section on adapters; bottleneck adapters after Houlsby et al. (2019).
 """
@@ -15,7 +15,7 @@ from linearized.layers.snnk.layer import SNNK
 
 @keras.saving.register_keras_serializable("linearized")
 class SNNKAdapter(keras.layers.Layer):
-    """x + up(SNNK(x)), where up is a dense layer or one factor a coordinate; it starts at 0, so the layer at x.
+    """Residual adapter x + up(SNNK(x)), where `up` is a dense layer or a vector of factors; by default it starts at 0.
 
     ============  ========  ===========================  ===========================
     `bottleneck`  SNNK      up                           trained numbers, m features
@@ -26,12 +26,15 @@ class SNNKAdapter(keras.layers.Layer):
 
     Args:
         bottleneck: r, or 0 for the modulating vector.
-        num_features, activation, ...: of the `SNNK`; all its options are taken here.
-        norm_before, norm_after: Layer normalisation of what the SNNK gets, and of the sum. With the latter the layer
-            starts as that normalisation alone.
-        epsilon: Of the layer normalisations, added to the variance; 1e-5 as published (Keras' own default is 1e-3).
-        start: Standard deviation of `up`'s first weights; 0 is an exact identity, for which the SNNK's Ψ first moves in
-            the second step.
+        num_features: m of the `SNNK`.
+        activation: Activation of the `SNNK`.
+        norm_before: Whether the inputs of the SNNK are layer-normalised.
+        norm_after: Whether the sum is layer-normalised. If so, the layer starts as that normalisation alone.
+        start: Standard deviation of the initial weights of `up`; 0 is an exact identity, for which the SNNK's Ψ first
+            changes in the second step.
+        epsilon: Number that is added to the variance in the layer normalisations; 1e-5 as published (Keras' own default
+            is 1e-3).
+        kwargs: Other options of the `SNNK`.
 
     Input shape: `(n, d)`, or more axes before the last.
     Output shape: the same.
@@ -51,10 +54,11 @@ class SNNKAdapter(keras.layers.Layer):
                              f"Received: bottleneck={bottleneck}, start={start}.")  # fmt: skip
         self.bottleneck, self.start = int(bottleneck), float(start)
         self.norm_before, self.norm_after, self.epsilon = bool(norm_before), bool(norm_after), float(epsilon)
-        # Without a bottleneck the SNNK has d units: it is made anew in `build`; this one checks and keeps the options.
+        # Without a bottleneck the SNNK has d units: `build` creates it again; this one checks and stores the options.
         self.snnk = SNNK(self.bottleneck or 1, num_features, activation, dtype=self.dtype_policy, name="snnk", **kwargs)
 
     def build(self, input_shape):
+        """Build the SNNK, `up` and the layer normalisations."""
         dim, dtype = input_shape[-1], self.dtype_policy
         self._dim = dim
         if not self.bottleneck:
@@ -77,19 +81,22 @@ class SNNKAdapter(keras.layers.Layer):
         return norm
 
     def call(self, x):
+        """Return x + up(SNNK(x)), with the layer normalisations that were chosen."""
         check_shape(self, x.shape, (..., self._dim))
         change = self.snnk(self.before(x) if self.norm_before else x)
         change = self.up(change) if self.bottleneck else change * ops.convert_to_tensor(self.factor)
         return self.after(x + change) if self.norm_after else x + change
 
     def fixed_variables(self):
-        """Return the variables that no training changes."""
+        """Return the variables that training never changes."""
         return self.snnk.fixed_variables()
 
     def compute_output_shape(self, input_shape):
+        """Return the output shape for an input shape."""
         return input_shape
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         inner = self.snnk.get_config()
         for name in ("name", "dtype", "trainable", "units"):
             inner.pop(name)
@@ -100,11 +107,11 @@ class SNNKAdapter(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("linearized")
 class Adapted(keras.layers.Layer):
-    """A layer, then an adapter of its outputs: what `swap` puts in the layer's place.
+    """A layer followed by an adapter of its outputs, which `swap` puts in the layer's place.
 
     Args:
         layer: Any layer with one output, not shared with anything.
-        adapter: An `SNNKAdapter`, or another layer that keeps the shape.
+        adapter: `SNNKAdapter`, or another layer that keeps the shape.
 
     Input shape, output shape: those of `layer`.
     """
@@ -115,6 +122,7 @@ class Adapted(keras.layers.Layer):
         self.adapter = keras.saving.deserialize_keras_object(adapter) if isinstance(adapter, dict) else adapter
 
     def build(self, input_shape):
+        """Build the layer and the adapter, unless they are built."""
         if not self.layer.built:
             self.layer.build(input_shape)
         if not self.adapter.built:
@@ -123,26 +131,29 @@ class Adapted(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
+        """Return the adapter's output on the layer's output."""
         check_shape(self, x.shape, (..., self._dim))
         return ops.cast(self.adapter(self.layer(x)), self.compute_dtype)
 
     def fixed_variables(self):
-        """Return the variables that no training changes."""
+        """Return the variables that training never changes."""
         return self.adapter.fixed_variables() if hasattr(self.adapter, "fixed_variables") else []
 
     def compute_output_shape(self, input_shape):
+        """Return the output shape for an input shape."""
         return self.layer.compute_output_shape(input_shape)
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         parts = {"layer": self.layer, "adapter": self.adapter}
         return {**super().get_config(),
                 **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}  # fmt: skip
 
 
 def adapted(layer: keras.layers.Dense, **options) -> Adapted:
-    """A copy of a built `Dense` (or `EinsumDense` with one output axis), weights kept, with a new adapter after it.
+    """Return a copy of a built `Dense` (or `EinsumDense` with one output axis) and its weights, with a new adapter.
 
-    A factory for `swap`; `options` are those of `SNNKAdapter`.
+    It is a factory for `swap`; `options` are those of `SNNKAdapter`.
     """
     copy = type(layer).from_config(layer.get_config())
     copy.build(layer.get_build_config()["input_shape"])

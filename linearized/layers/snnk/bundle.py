@@ -1,8 +1,8 @@
-"""Bundling: multiply the linear maps around trained SNNKs into one matrix each. Outputs stay, the weights shrink.
+"""Bundling: multiply the linear maps around trained SNNKs into one matrix each, with equal outputs and fewer weights.
 
-An SNNK is Φ, then the matrix Ψ. A linear layer after it, or the projections of an SNNK after it, meet Ψ with nothing in
-between: one product takes the place of both ("Scalable Neural Network Kernels", ICLR 2024, section on bundling). A ReLU
-network of width u with SNNKs of m features so turns from u x u matrices into m x m ones.
+An SNNK is Φ, then the matrix Ψ. Nothing lies between Ψ and a linear layer after it, or the projections of an SNNK after
+it, so that one product replaces both ("Scalable Neural Network Kernels", ICLR 2024, section on bundling). A ReLU
+network of width u with SNNKs of m features thus changes from u x u matrices to m x m ones.
 
 | chain                       | becomes            | weights                       |
 |-----------------------------|--------------------|-------------------------------|
@@ -10,9 +10,9 @@ network of width u with SNNKs of m features so turns from u x u matrices into m 
 | Dense -> SNNK (relu, power) | Φ' -> ...          | d₀ d + d m  ->  d₀ m          |
 | SNNK -> SNNK (relu, power)  | Φ -> Φ' -> ...     | m u + u m'  ->  m m'          |
 
-Features of exponentials (sines, cosines) and normalised ones need the norm of their input and not only its projections:
-nothing folds into them; what follows them folds. Bounded features of the other kinds measure the norm of the
-projections, so that centre, radius and growth stay as they are.
+Features of exponentials (sines, cosines) and normalised ones need the norm of their input in addition to its
+projections: no map folds into them, but maps after them fold. Bounded features of the other kinds measure the norm of
+the projections, so that centre, radius and growth are unchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,16 +31,16 @@ Chain = tuple[Layer, Layer]
 
 
 def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
-    """A smaller model with the outputs of `model` at inference (to rounding, near 1e-6 relative).
+    """Return a smaller model with the outputs of `model` at inference (to rounding, near 1e-6 relative).
 
-    Dropout between folded layers is left out: bundle when training is over, or train on without it. Folded projections
-    stay fixed, as those of any SNNK.
+    Dropout between folded layers is removed: bundle when training is over, or continue training without it. Folded
+    projections stay fixed, like those of any SNNK.
 
     Args:
-        model: Any built Keras model with SNNKs. In functional and sequential parts, nested ones too, it is seen from
-            the graph what follows what.
-        chains: Pairs of layers inside other kinds of layer of which you know that the second takes the first's output,
-            nothing else takes it, and both are used once.
+        model: Any built Keras model with SNNKs. In functional and sequential parts, nested ones too, the graph
+            determines which layer follows which.
+        chains: Pairs of layers inside other kinds of layers, for which you guarantee that only the second takes the
+            first's output, and that both are used once.
 
     Raises ValueError if there is nothing to fold.
     """
@@ -54,16 +54,16 @@ def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
 
 
 def _fold(first: Layer, after: dict[int, Layer], new: dict[int, Layer]) -> bool:
-    """Folds the linear map that ends `first` into what follows, if that is smaller; `new` notes what takes whose place.
+    """Fold the linear map that ends `first` into the layer after it, if that is smaller; return whether it was folded.
 
-    To be called in the order of the graph. Returns: whether it folded.
+    `new` stores the layers that replace others. The function is to be called in the order of the graph.
     """
     between, second = [], after.get(id(first))
     while second is not None and _is_transparent(second):
         between, second = [*between, second], after.get(id(second))
     if second is None:
         return False
-    now = new.get(id(first), first)  # what came before may have been folded into it
+    now = new.get(id(first), first)  # an earlier layer may have been folded into it
     matrix, shift = _linear_part(now)
     if isinstance(second, SNNK) and second.features.folds and second.trained == "psi":
         weights, moved = _projection_of(second.features)
@@ -82,12 +82,12 @@ def _fold(first: Layer, after: dict[int, Layer], new: dict[int, Layer]) -> bool:
 
 
 def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """In float64, so that folding adds no rounding of its own."""
+    """Return a float32 product that is computed in float64, so that folding adds no rounding of its own."""
     return (left.astype(np.float64) @ right.astype(np.float64)).astype(np.float32)
 
 
 def _linear_part(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """The matrix and the shift that `layer` ends with."""
+    """Return the matrix and the shift of the linear map that ends `layer`."""
     if isinstance(layer, SNNK):
         matrix = ops.convert_to_numpy(ops.cast(layer.matrix(), "float32"))
         return matrix, np.zeros(layer.units, np.float32)
@@ -96,7 +96,7 @@ def _linear_part(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _features_of(layer: Layer) -> Layer:
-    """What is left of `layer` when its linear part is taken away: Φ, or nothing."""
+    """Return the remainder of `layer` without its linear part: Φ, or the identity."""
     if not isinstance(layer, SNNK):
         return keras.layers.Identity(name=layer.name)
     old = layer.features
@@ -108,7 +108,7 @@ def _features_of(layer: Layer) -> Layer:
 
 
 def _projection_of(features: UniversalFeatures) -> tuple[np.ndarray, np.ndarray]:
-    """Return the projections and what is added to them first: the origin of bounded features, else the offset."""
+    """Return the projections and the vector added to them: the origin of bounded features, else the offset."""
     added = features.origin if features.radius else features.offset
     return ops.convert_to_numpy(features.projection), ops.convert_to_numpy(added)
 
@@ -141,15 +141,16 @@ def _is_linear(layer: Layer) -> bool:
 
 
 def _is_transparent(layer: Layer) -> bool:
-    """Whether `layer` hands on what it gets, at inference."""
+    """Return whether the outputs of `layer` equal its inputs at inference."""
     if isinstance(layer, keras.layers.Activation):
         return layer.activation is keras.activations.linear
     return isinstance(layer, (keras.layers.Dropout, keras.layers.Identity))
 
 
 def links(model: keras.Model) -> Iterator[Chain]:
-    """(layer, the one layer that takes its output), for layers that are called once, in functional and sequential
-    parts of `model`; not where the output leaves that part too.
+    """Yield pairs of a layer and the only layer that takes its output, in functional and sequential parts of `model`.
+
+    Both layers are called once. A layer whose output is also an output of its part is left out.
     """
     uses: dict[int, int] = {}
     found = []

@@ -1,8 +1,8 @@
-"""Scalar functions as sums in which w·x can be taken apart: powers of z, or sines and cosines of z.
+"""Scalar functions as sums in which w·x factorises: powers of z, or sines and cosines of z.
 
-Random features know how to take (w·x)ⁿ and e^{iω w·x} apart into a part of w and a part of x ("Scalable Neural Network
-Kernels", ICLR 2024). So f(w·x + b) is first written in one of the two. sin and cos are one frequency, exactly. Others
-are fitted on [-reach, reach]; what is left is `error`, in the maximum norm at reach 3:
+Random features factorise (w·x)ⁿ and e^{iω w·x} into a function of w and a function of x ("Scalable Neural Network
+Kernels", ICLR 2024). Therefore f(w·x + b) is first written as a sum of either kind. sin and cos are exactly one
+frequency. Others are fitted on [-reach, reach]; the remainder is `error`, in the maximum norm at reach 3:
 
 | f        | powers up to 4 | up to 8 | up to 12 | frequencies 0..4 | 0..8 |
 |----------|--------|--------|--------|--------|--------|
@@ -11,7 +11,7 @@ are fitted on [-reach, reach]; what is left is `error`, in the maximum norm at r
 | softplus | 5.0e-3 | 7.5e-5 | 1.4e-6 | 6.4e-4 | 4.0e-7 |
 | gelu     | 6.2e-2 | 3.1e-3 | 8.6e-5 | 1.1e-3 | 4.1e-7 |
 
-Powers are the default all the same: their random features vary less, as high powers have small coefficients.
+Powers are still the default: their random features have a smaller variance, as high powers have small coefficients.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,13 +38,14 @@ NODES = 512
 
 
 class Expansion:
-    """A sum of simple terms; call it on z. Equal when the coefficients are."""
+    """A sum of simple terms, called on z. Expansions are equal if their coefficients are."""
 
     def __eq__(self, other):
         return type(self) is type(other) and self.get_config() == other.get_config()
 
     @classmethod
     def from_config(cls, config):
+        """Return the expansion of a configuration."""
         return cls(**config)
 
     def __hash__(self):
@@ -53,10 +54,10 @@ class Expansion:
 
 @keras.saving.register_keras_serializable("linearized")
 class Power(Expansion):
-    """f(z) = Σₙ aₙ zⁿ.
+    """Power series f(z) = Σₙ aₙ zⁿ.
 
     Args:
-        coefficients: a₀, a₁, ..., finite; one after a₀ is not 0.
+        coefficients: a₀, a₁, ..., finite; at least one after a₀ is not 0.
     """
 
     def __init__(self, coefficients: Sequence[float]):
@@ -65,19 +66,22 @@ class Power(Expansion):
             raise ValueError(f"A constant needs no features. Received: coefficients={coefficients}.")
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Return f(z)."""
         return np.polynomial.polynomial.polyval(z, self.coefficients)
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         return {"coefficients": self.coefficients.tolist()}
 
 
 @keras.saving.register_keras_serializable("linearized")
 class Fourier(Expansion):
-    """f(z) = Σⱼ cⱼ cos(ωⱼ z) + sⱼ sin(ωⱼ z).
+    """Trigonometric sum f(z) = Σⱼ cⱼ cos(ωⱼ z) + sⱼ sin(ωⱼ z).
 
     Args:
         frequencies: ωⱼ, not negative, each once.
-        cosines, sines: cⱼ and sⱼ, as many.
+        cosines: cⱼ, one per frequency.
+        sines: sⱼ, one per frequency.
     """
 
     def __init__(self, frequencies: Sequence[float], cosines: Sequence[float], sines: Sequence[float]):
@@ -93,10 +97,12 @@ class Fourier(Expansion):
             raise ValueError(f"A constant needs no features. Received: frequencies={frequencies}.")
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Return f(z)."""
         angles = np.asarray(z)[..., None] * self.frequencies
         return np.cos(angles) @ self.cosines + np.sin(angles) @ self.sines
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         names = ("frequencies", "cosines", "sines")
         return {name: getattr(self, name).tolist() for name in names}
 
@@ -109,18 +115,19 @@ def _finite(what: str, values: Sequence[float]) -> np.ndarray:
 
 
 def power(function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0, degree: int = 8) -> Power:
-    """The polynomial of `degree` that interpolates `function` at Chebyshev nodes of [-reach, reach].
+    """Return the polynomial of `degree` that interpolates `function` at Chebyshev nodes of [-reach, reach].
 
-    Within log(degree) of the best in the maximum norm. As `reach` goes to 0 it becomes the Taylor series.
+    Its error is within a factor log(degree) of the best in the maximum norm. As `reach` goes to 0 it becomes the Taylor
+    series.
     """
     series = chebyshev.chebinterpolate(lambda t: np.asarray(function(reach * t), np.float64), degree)
     coefficients = chebyshev.cheb2poly(series)
-    coefficients[np.abs(coefficients) < 1e-12 * np.abs(coefficients).max()] = 0.0  # of an odd or even function
+    coefficients[np.abs(coefficients) < 1e-12 * np.abs(coefficients).max()] = 0.0  # for odd or even functions
     return Power(coefficients / reach ** np.arange(degree + 1.0))
 
 
 def fourier(function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0, degree: int = 8) -> Fourier:
-    """The frequencies jπ/(2 reach), j = 0..degree, fitted to `function` on [-reach, reach] by least squares.
+    """Fit the frequencies jπ/(2 reach), j = 0..degree, to `function` on [-reach, reach] by least squares.
 
     Their period is twice the interval, so `function` need not be periodic (a Fourier extension; the error falls
     geometrically for smooth functions). Singular values below 1e-7 are cut, which keeps the coefficients small.
@@ -134,24 +141,25 @@ def fourier(function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0, de
 
 
 def error(expansion: Expansion, function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0) -> float:
-    """max |f - expansion| on [-reach, reach]: what no number of features makes smaller."""
+    """Return `max |f - expansion|` on [-reach, reach], an error that no number of features reduces."""
     z = np.linspace(-reach, reach, 4001)
     return float(np.abs(expansion(z) - np.asarray(function(z), np.float64)).max())
 
 
 def snnk_function(text: str) -> str | Callable[[np.ndarray], np.ndarray]:
-    """Return what SNNK layers take for an activation of the command line: a name of `ACTIVATIONS`, or a function.
+    """Return the activation of SNNK layers for a text of the command line: a name of `ACTIVATIONS`, or a function.
 
     Args:
-        text: A name, or `package.module:function`, see `linearized.base.activations.OwnFunction`.
+        text: Name, or `package.module:function`, see `linearized.base.activations.OwnFunction`.
     """
     return OwnFunction(text).on_numpy if is_reference(text) else text
 
 
 def expand(activation, kind: str = "power", reach: float = 3.0, degree: int = 8) -> Expansion | None:
-    """The expansion of a named function, of any callable on arrays, or one that is given; None for "relu".
+    """Return the expansion of a named function or of any callable on arrays; None for "relu".
 
-    The ReLU has neither a power nor a short Fourier series; it has features of its own (the arc-cosine kernel).
+    A given expansion is returned as it is. The ReLU has neither a power series nor a short Fourier series; it has
+    features of its own (the arc-cosine kernel).
     """
     if isinstance(activation, Expansion) or activation == RELU:
         return activation if isinstance(activation, Expansion) else None

@@ -1,12 +1,12 @@
-"""Universal random features in their general form: any pair of functions A, a of any measure, given by its points ξ.
+"""Universal random features in their general form: any pair of functions A, a and any measure, given by its points ξ.
 
 Choromanski et al., "Scalable Neural Network Kernels", ICLR 2024, section on universal random features. For g ~ N(0, I)
 
     E exp(a g·x - a²‖x‖²/2) exp(b g·w - b²‖w‖²/2) = exp(a b w·x)
 
 for all complex a and b, so features of points ξ_1, ..., ξ_K estimate f(z) = 1/K Re Σ A(ξ)B(ξ) exp(a(ξ)b(ξ) z). The
-published adapters take the same pair for inputs and weights, A = B and a = b. A shift M >= 0 replaces a g·x by √(1+4M)
-a g·x - M‖g‖² and multiplies by (1+4M)^(d/4): the mean stays, and the features of large projections are bounded.
+published adapters use the same pair for inputs and weights, A = B and a = b. A shift M >= 0 replaces a g·x by √(1+4M)
+a g·x - M‖g‖² and multiplies by (1+4M)^(d/4): the mean is unchanged, and the features of large projections are bounded.
 """
 
 import math
@@ -23,12 +23,14 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 @keras.saving.register_keras_serializable("linearized")
 class Exponentials(Expansion):
-    """f(z) = 1/K Re Σ A_j B_j exp(a_j b_j z), a measure of K points with the weights that its sample has.
+    """Sum of exponentials f(z) = 1/K Re Σ A_j B_j exp(a_j b_j z), over a sample of K points with equal weights.
 
     Args:
-        amplitudes: A_j of the inputs, K numbers, real or complex. A list of pairs (real, imaginary part) is accepted.
-        exponents: a_j of the inputs. If these and the amplitudes are real, each point needs one real feature, else two.
-        weight_amplitudes, weight_exponents: B_j and b_j of the weights; None: those of the inputs.
+        amplitudes: `A_j` of the inputs, K numbers, real or complex. A list of pairs (real, imaginary part) is accepted.
+        exponents: `a_j` of the inputs. If these and the amplitudes are real, each point needs one real feature, else
+            two.
+        weight_amplitudes: `B_j` of the weights; None: those of the inputs.
+        weight_exponents: `b_j` of the weights; None: those of the inputs.
     """
 
     def __init__(self, amplitudes, exponents, weight_amplitudes=None, weight_exponents=None):
@@ -69,9 +71,11 @@ class Exponentials(Expansion):
         return self.exponents * self.weight_exponents
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Return f(z)."""
         return (np.exp(np.asarray(z)[..., None] * self.rates()) @ self.sizes()).real / len(self.amplitudes)
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         names = ("amplitudes", "exponents", "weight_amplitudes", "weight_exponents")
         kept = [False, False, *self.shared]
         return {
@@ -90,9 +94,9 @@ def _numbers(what: str, values) -> np.ndarray:
 
 
 class ExponentialTowers:
-    """Towers of `Exponentials`: projection j has the point ξ_{j mod K}, and each point has as many projections."""
+    """Towers of `Exponentials`: projection j belongs to point j mod K, so that all points have equally many."""
 
-    folds = False  # the norm of x counts too
+    folds = False  # Φ depends on the norm of x too
     spread = 1.0
 
     def __init__(self, num_features: int, expansion: Exponentials, shift: float):
@@ -113,7 +117,10 @@ class ExponentialTowers:
         )  # fmt: skip
 
     def _parts(self, rows, projection, amplitudes, exponents):
-        """Return size and angle of amplitude · exp(κ a g·v - a²‖v‖²/2 - M‖g‖²) of rows v, up to the common factor."""
+        """Return size and angle of amplitude · exp(κ a g·v - a²‖v‖²/2 - M‖g‖²) of rows v.
+
+        The size includes the factors κ^(d/2) and 1/√(number of projections).
+        """
         rows, projection = ops.cast(rows, "float32"), ops.cast(projection, "float32")
         product, norms = ops.matmul(rows, projection), ops.sum(ops.square(rows), axis=-1, keepdims=True)
         kappa, squares = math.sqrt(1 + 4 * self.shift), np.square(exponents)
@@ -124,13 +131,13 @@ class ExponentialTowers:
         return _float(factor * np.abs(amplitudes)) * ops.exp(size), angle + _float(np.angle(amplitudes))
 
     def of_inputs(self, x, projection):
-        """Φ(x), (..., d) -> (..., m)."""
+        """Return Φ(x), (..., m), of x (..., d)."""
         size, angle = self._parts(x, projection, self.amplitudes, self.exponents)
         parts = [size * ops.cos(angle)] if self.real else [size * ops.cos(angle), -size * ops.sin(angle)]
         return ops.cast(ops.concatenate(parts, axis=-1), x.dtype)
 
     def weights(self, kernel, bias, projection, offset):
-        """Ψ(W, b) of W (d, u) and b (u,), as (m, u)."""
+        """Return Ψ(W, b), (m, u), of W (d, u) and b (u,)."""
         size, angle = self._parts(ops.transpose(kernel), projection, self.weight_amplitudes, self.weight_exponents)
         rates = self.exponents * self.weight_exponents
         size = size * ops.exp(ops.outer(bias, _float(rates.real)))

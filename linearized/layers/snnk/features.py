@@ -1,6 +1,6 @@
 """The two towers of an SNNK: Φ(x) and Ψ(w, b) with E[Φ(x)·Ψ(w, b)] = f(w·x + b), from one set of random projections.
 
-g ~ N(0, I). Every line is an unbiased estimate; m features are m of them, scaled.
+g ~ N(0, I). Every line is an unbiased estimate; m features consist of m such estimates, scaled.
 
 | features     | Φ(x)                                          | Ψ(w, b)                                              |
 |--------------|-----------------------------------------------|------------------------------------------------------|
@@ -9,14 +9,15 @@ g ~ N(0, I). Every line is an unbiased estimate; m features are m of them, scale
 | "asymmetric" | κᵈᐟ² exp(±κ s g·x - s²‖x‖²/2 - M‖g‖²)         | κᵈᐟ² Re γ exp(iωb ± iκ(ω/s) g·w + ω²‖w‖²/2s² - M‖g‖²) |
 | "symmetric"  | κᵈᐟ² exp(κ√(iω) g·x - iω‖x‖²/2 - M‖g‖²)       | γ e^{iωb} times the same of w; the real part counts  |
 
-The last two are for one term Re γ e^{iω(w·x + b)} of a Fourier expansion, with κ = √(1 + 4M), s = scale·√ω; a complex
-number counts as two features. They are cases of the general form of `snnk.exponentials`. The relative variance of one
-estimate is near exp(2ω‖w‖‖x‖) for them and 3ⁿ for a power, so inputs and weights should have norms near 1
-(`normalize`), or Ψ be fitted (`SNNK.from_dense` with inputs).
+The last two lines are for one term Re γ e^{iω(w·x + b)} of a Fourier expansion, with κ = √(1 + 4M), s = scale·√ω; a
+complex number counts as two features. They are cases of the general form of `snnk.exponentials`. The relative variance
+of one estimate is near exp(2ω‖w‖‖x‖) for them and 3ⁿ for a power, so inputs and weights should have norms near 1
+(`normalize`), or Ψ should be fitted (`SNNK.from_dense` with inputs).
+
 "relu" gives the arc-cosine kernel of (x, 1) and (w, b), or of x and w without a bias, ‖x‖‖w‖(sin θ + (π-θ)cos θ)/π:
 twice that of Cho & Saul and of the published code, whose features lack the factor √2. It is not relu(w·x + b), but
-shares its value at θ = 0 and its homogeneity; the paper puts it in the ReLU's place. With a floor c, max(g·x + h, c)
-takes the place of the ReLU, as in the published uptraining (c = -5 or .1).
+shares its value at θ = 0 and its homogeneity; the paper uses it instead of the ReLU. With a floor c, max(g·x + h, c)
+replaces the ReLU, as in the published uptraining (c = -5 or .1).
 """
 
 import math
@@ -28,7 +29,7 @@ from linearized.layers.snnk.expansions import Expansion, Fourier, Power
 from linearized.layers.snnk.exponentials import Exponentials, ExponentialTowers
 
 FOURIER_FEATURES = ("asymmetric", "symmetric")
-BIAS = 0.3  # a typical bias: decides how many features each power gets, not what they estimate
+BIAS = 0.3  # a typical bias, which affects the number of features of each power but not their mean
 
 
 LENGTHS = ("chi", "fixed")
@@ -37,11 +38,11 @@ LENGTHS = ("chi", "fixed")
 def draw(dim: int, count: int, seed: list[int], orthogonal: bool, lengths: str = "chi") -> np.ndarray:
     """Return projections, (dim, count) in float32: columns N(0, I), independent or orthogonal in blocks of `dim`.
 
-    A block is uniform over the orthogonal matrices (Haar): the QR factor of a Gaussian matrix, with its columns turned
-    to where R has a positive diagonal. With `lengths` "chi" they are multiplied by independent χ(dim) variables, so
-    that each column is N(0, I). With "fixed" they are multiplied by √dim, their root mean square. Estimates of degree 2
-    in each projection, those of powers and of the ReLU with floor 0, stay unbiased and lose the variance of the
-    lengths; those of exponentials get a bias of order 1/dim. Costs O(count·dim²).
+    A block is uniform over the orthogonal matrices (Haar): the QR factor of a Gaussian matrix, with the signs of its
+    columns chosen so that R has a positive diagonal. With `lengths` "chi" the columns are multiplied by independent
+    χ(dim) variables, so that each column is N(0, I). With "fixed" they are multiplied by √dim, their root mean square.
+    Estimates of degree 2 in each projection, those of powers and of the ReLU with floor 0, stay unbiased and lose the
+    variance of the lengths; those of exponentials get a bias of order 1/dim. Costs O(count·dim²).
     """
     random = np.random.default_rng(seed)
     if not orthogonal:
@@ -55,7 +56,10 @@ def draw(dim: int, count: int, seed: list[int], orthogonal: bool, lengths: str =
 
 
 def allocate(total: int, shares: np.ndarray) -> np.ndarray:
-    """Splits `total` by shares (not negative), at least 1 to each share above 0; the sum is `total`."""
+    """Split `total` in proportion to shares (not negative), with at least 1 for each share above 0.
+
+    The sum of the parts is `total`. Raises ValueError if `total` is smaller than the number of shares above 0.
+    """
     needed = int(np.count_nonzero(shares))
     if total < needed:
         raise ValueError(f"`num_features` is too small: {needed} terms of the expansion need one each. "
@@ -76,7 +80,7 @@ class ReluTowers:
     """
 
     folds = True  # Φ depends on x through its projections alone
-    spread = 4.0  # norm of inputs that suits a fit: offsets h matter, and no feature is 0 on all inputs
+    spread = 4.0  # best norm of inputs for a fit: offsets h matter, and no feature is 0 on all inputs
 
     def __init__(self, num_features: int, constant: float = 0.0, biased: bool = True):
         self.count = self.projections = num_features
@@ -85,38 +89,38 @@ class ReluTowers:
         self.draws_offset = biased
 
     def of_projected(self, projected):
-        """Φ from g·x + h, (..., m) -> (..., m)."""
+        """Return Φ, (..., m), of g·x + h, (..., m)."""
         return math.sqrt(2 / self.count) * ops.maximum(projected, self.constant)
 
     def weights(self, kernel, bias, projection, offset):
-        """Ψ(W, b) of W (d, u) and b (u,), as (m, u)."""
+        """Return Ψ(W, b), (m, u), of W (d, u) and b (u,)."""
         product = ops.matmul(ops.transpose(projection), kernel) + ops.outer(offset, bias)
         return math.sqrt(2 / self.count) * ops.maximum(product, self.constant)
 
 
 class PowerTowers:
-    """Products of n projections for zⁿ; the bias enters by the exact shift of the polynomial."""
+    """Products of n projections for zⁿ; the bias is included by the exact shift of the polynomial."""
 
     folds = True
-    spread = 1.0  # of no account to a fit, as features of one power are multiples of each other at all scales
+    spread = 1.0  # irrelevant for a fit, because scaling the inputs only multiplies the features of a power
 
     def __init__(self, num_features: int, expansion: Power, reach: float, biased: bool):
         self.expansion = expansion
         sizes, last = np.abs(expansion.coefficients), len(expansion.coefficients) - 1
-        bias = BIAS if biased else 0.0  # a bias gives every power below the last a share
+        bias = BIAS if biased else 0.0  # with a bias every power below the last has a share
         shares = [
             sum(sizes[k] * math.comb(k, n) * bias ** (k - n) for k in range(n, last + 1)) * (reach / 2) ** n
             for n in range(1, last + 1)
         ]
         counts = allocate(num_features - 1, np.array(shares)).tolist()
-        self.terms = [(n, count) for n, count in enumerate(counts, start=1) if count]  # and one feature for z⁰
+        self.terms = [(n, count) for n, count in enumerate(counts, start=1) if count]  # z⁰ has one feature more
         self.count = 1 + sum(counts)
         self.groups = [count for n, count in self.terms for _ in range(n)]
         self.projections = sum(self.groups)
         self.draws_offset = False
 
     def _products(self, projected):
-        """One product for each feature, by degree; slots of one feature lie in independent draws."""
+        """Return one product per feature, by degree; the factors of a feature come from independent draws."""
         parts, start = [ops.ones_like(projected[..., :1])], 0
         for n, count in self.terms:
             product = 1 / math.sqrt(count)
@@ -127,18 +131,18 @@ class PowerTowers:
         return parts
 
     def of_projected(self, projected):
-        """Φ from the projections, (..., projections) -> (..., m)."""
+        """Return Φ, (..., m), of the projections, (..., projections)."""
         return ops.concatenate(self._products(projected), axis=-1)
 
     def weights(self, kernel, bias, projection, offset):
-        """Ψ(W, b) of W (d, u) and b (u,), as (m, u)."""
+        """Return Ψ(W, b), (m, u), of W (d, u) and b (u,)."""
         products = self._products(ops.matmul(ops.transpose(kernel), projection))
         powers = [0, *(n for n, _ in self.terms)]
         parts = [self._shifted(n, bias)[:, None] * part for n, part in zip(powers, products, strict=True)]
         return ops.transpose(ops.concatenate(parts, axis=-1))
 
     def _shifted(self, n, bias):
-        """aₙ(b) = Σ_k C(k, n) a_k b^(k-n), by Horner's rule."""
+        """Return aₙ(b) = Σ_k C(k, n) a_k b^(k-n), by Horner's rule."""
         value = ops.zeros_like(bias)
         for k in range(len(self.expansion.coefficients) - 1, n - 1, -1):
             value = value * bias + math.comb(k, n) * float(self.expansion.coefficients[k])
@@ -148,8 +152,8 @@ class PowerTowers:
 class FourierTowers:
     """Exponentials for cos and sin, asymmetric or symmetric; a frequency of 0 is one constant feature."""
 
-    folds = False  # the norm of x counts too
-    spread = 1.0  # norm of inputs that suits a fit: from 3 on, Φ is exp(±g·x) with a tail that a few features dominate
+    folds = False  # Φ depends on the norm of x too
+    spread = 1.0  # best norm of inputs for a fit: from 3 on, a few features exp(±g·x) dominate
 
     def __init__(self, num_features: int, expansion: Fourier, kind: str, shift: float, scale: float):
         self.kind, self.shift, self.scale = kind, shift, scale
@@ -165,11 +169,11 @@ class FourierTowers:
             np.repeat(values[moving], pairs).astype(np.float32)
             for values in (expansion.frequencies, expansion.cosines, expansion.sines)
         )
-        # each of a pair of ± estimates counts half; a complex number is one estimate
+        # Each of a pair of ± estimates has weight one half; a complex number is one estimate.
         self.factors = (1 / np.sqrt(np.repeat(pairs, pairs) * (2 if kind == "asymmetric" else 1))).astype(np.float32)
 
     def of_inputs(self, x, projection):
-        """Φ(x), (..., d) -> (..., m)."""
+        """Return Φ(x), (..., m), of x (..., d)."""
         dtype = x.dtype
         product, norms = ops.matmul(x, projection), ops.sum(ops.square(ops.cast(x, "float32")), -1, keepdims=True)
         product, lengths = ops.cast(product, "float32"), self._lengths(projection)
@@ -186,7 +190,7 @@ class FourierTowers:
         return self._joined(parts, kappa ** (projection.shape[0] / 2), dtype)
 
     def weights(self, kernel, bias, projection, offset):
-        """Ψ(W, b) of W (d, u) and b (u,), as (m, u)."""
+        """Return Ψ(W, b), (m, u), of W (d, u) and b (u,)."""
         rows = ops.transpose(kernel)
         product, norms = ops.matmul(rows, projection), ops.sum(ops.square(rows), axis=-1, keepdims=True)
         kappa, lengths = math.sqrt(1 + 4 * self.shift), self._lengths(projection)
@@ -207,7 +211,7 @@ class FourierTowers:
         return ops.transpose(joined)
 
     def _real(self, angle):
-        """Re γ e^{i·angle} with γ = c - is."""
+        """Return Re γ e^{i·angle} with γ = c - is."""
         return self.cosines * ops.cos(angle) + self.sines * ops.sin(angle)
 
     def _imaginary(self, angle):
@@ -218,14 +222,14 @@ class FourierTowers:
         return ops.sum(ops.square(ops.cast(projection, "float32")), axis=0)
 
     def _joined(self, parts, constant, dtype):
-        """Return the features side by side, scaled, and 1 at the end if the expansion has a constant."""
+        """Return the scaled features side by side, followed by 1 if the expansion has a constant."""
         parts = [constant * self.factors * part for part in parts]
         parts += [ops.ones_like(parts[0][..., :1])] if self.constant else []
         return ops.cast(ops.concatenate(parts, axis=-1), dtype)
 
 
 def towers(num_features, expansion: Expansion | None, *, kind, shift, scale, reach, constant=0.0, biased=True):
-    """Return the towers for an expansion (None: the ReLU), with at most `num_features` features (`count` of them)."""
+    """Return the towers of an expansion (None: the ReLU), with at most `num_features` features (`count` of them)."""
     if expansion is None:
         return ReluTowers(num_features, constant, biased)
     if isinstance(expansion, Power):

@@ -1,9 +1,10 @@
-"""Fitting Ψ of an SNNK to a dense layer: ridge regression on rows, with the error on rows that were held out.
+"""Fit of an SNNK's Ψ to a dense layer: ridge regression on rows, with the error on rows that are held out.
 
-The layer is known everywhere, not only on the rows. So a small share of the weight goes to guard rows, random ones in
-the ball of the calibrated radius and given ones carried beyond it: without them Ψ is arbitrary in every direction in
-which the rows do not vary, and the fitted layer can be wrong by orders of magnitude as soon as a row leaves their span.
-The share is raised until outputs at further guard rows stay below three times the largest one of the layer.
+The outputs of the layer can be computed anywhere, not only on the rows. Therefore a small share of the weight goes to
+guard rows, random ones in the ball of the calibrated radius and given ones moved beyond it. Without them Ψ is arbitrary
+in every direction in which the rows do not vary, and the fitted layer can be wrong by orders of magnitude as soon as a
+row leaves their span. The share is increased until outputs at further guard rows are below three times the largest
+output of the layer.
 """
 
 import warnings
@@ -13,15 +14,15 @@ import numpy as np
 from absl import logging
 from keras import ops
 
-HELD_OUT = 5  # one row in so many is held out of the fit that the error is measured with
+HELD_OUT = 5  # one row in five is held out of the fit, to measure the error on
 RIDGES = 10.0 ** np.arange(-8, 0)  # in units of the mean square of a feature times the number of rows
-GUARDS = (0.01, 0.1, 1.0)  # weights of all guard rows together, relative to that of the given ones
-LARGEST = 3.0  # times the largest output of the layer: the outputs at other guard rows that are accepted
+GUARDS = (0.01, 0.1, 1.0)  # total weights of the guard rows, relative to that of the given ones
+LARGEST = 3.0  # largest accepted output at other guard rows, relative to the layer's largest
 WARN_ABOVE = 0.2
 
 
 class Fit(NamedTuple):
-    """Ψ, (m, u) in float32; its ridge; and the relative error ‖f̂ - f‖ / ‖f‖ on held-out rows."""
+    """Ψ, (m, u) in float32, its ridge, and the relative error ‖f̂ - f‖ / ‖f‖ on held-out rows."""
 
     psi: np.ndarray
     ridge: float
@@ -31,7 +32,7 @@ class Fit(NamedTuple):
 def growth_of(layer, rows: np.ndarray) -> float:
     """Return the exponent g, one of 0, 1, 2, 3, with which outputs of `layer` grow like ‖x‖^g far outside `rows`.
 
-    Zero for bounded functions, and where outputs overflow.
+    It is 0 for bounded functions, and if outputs overflow.
     """
     centre = rows.mean(axis=0)
     far = [np.linalg.norm(outputs(layer, centre + factor * (rows - centre))) for factor in (1e2, 1e4)]
@@ -46,10 +47,11 @@ def outputs(layer, rows: np.ndarray) -> np.ndarray:
 
 
 def guard_rows(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return 3·count rows: a third are given rows carried outwards, the others random around the mean of the rows.
+    """Return 3·count rows: a third are given rows moved outwards, the others random around the mean of the rows.
 
-    With r the 95 % quantile of the distance to the mean, they are r to 4r and up to 2r away from it, so that both reach
-    the radius of calibrated features, at most 1.5r. No rows are returned if all given ones are equal.
+    With r the 95 % quantile of the distance to the mean, the former are r to 4r and the latter up to 2r away from it,
+    so that both reach the radius of calibrated features, which is at most 1.5r. No rows are returned if all given ones
+    are equal.
     """
     random = np.random.default_rng(seed)
     centre = rows.mean(axis=0)
@@ -67,13 +69,15 @@ def fit(layer, features, rows: np.ndarray, ridge: float | None = None, held_out:
     """Fit Ψ to the outputs of `layer` by ridge regression on Φ, solved in float64.
 
     Args:
-        layer: The dense layer to stand in for.
+        layer: Dense layer to approximate.
         features: `UniversalFeatures`, built, and calibrated if they are bounded.
-        rows: (n, d) with n > m, of the distribution that the layer gets.
-        ridge: In units of the mean square of a feature times n; None: the best of `RIDGES` by leave-one-out errors.
-        held_out: Rows to measure the error on. None: a fifth of `rows`, for a fit to the rest; Ψ is that of all rows.
+        rows: (n, d) with n > m, from the distribution of the layer's inputs.
+        ridge: Ridge in units of the mean square of a feature times n; None: the best of `RIDGES` by leave-one-out
+            errors.
+        held_out: Rows to measure the error on. None: a fifth of `rows`, for a fit to the rest; the returned Ψ is fitted
+            to all rows.
 
-    Costs O((n + m) m²), and O(n m u).
+    Costs O((n + m) m²) and O(n m u).
     """
     with features.quiet():
         goal, phi = outputs(layer, rows), outputs(features, rows)
@@ -96,7 +100,7 @@ def fit(layer, features, rows: np.ndarray, ridge: float | None = None, held_out:
 
 
 def relative_error(found: np.ndarray, goal: np.ndarray) -> float:
-    """Return ‖found - goal‖ / ‖goal‖ over all entries: 0 is exact, and zeros would give 1."""
+    """Return ‖found - goal‖ / ‖goal‖ over all entries; 0 is exact, and zeros would give 1."""
     wrong, size = np.linalg.norm(found - goal), np.linalg.norm(goal)
     return float(wrong / size) if size else float(wrong > 0)
 
@@ -124,7 +128,7 @@ class _Guard(NamedTuple):
         if features.growth:
             excess = ops.convert_to_numpy(features.excess(rows.astype(np.float32))).astype(np.float64)
             goal, phi = goal / excess**features.growth, phi / excess**features.growth
-        fine = np.isfinite(goal).all(axis=1)  # a function that overflows far out has no value to follow there
+        fine = np.isfinite(goal).all(axis=1)  # rows at which the function overflows have no value to fit
         return cls(phi[fine], goal[fine])
 
 

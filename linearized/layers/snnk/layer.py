@@ -1,8 +1,8 @@
 """Scalable neural network kernels: a dense layer f(Wx + b) as Ψ(W, b)·Φ(x), random features of inputs and of weights.
 
-Choromanski et al., "Scalable Neural Network Kernels", ICLR 2024. `snnk.expansions` takes f apart, `snnk.features` holds
-the features. What is trained is Ψ, (m, u) whatever the input's size d; and as the layer is linear in Φ, the maps around
-it fold into it (`snnk.bundle`).
+Choromanski et al., "Scalable Neural Network Kernels", ICLR 2024. `snnk.expansions` expands f, and `snnk.features`
+contains the features. The trained matrix is Ψ, (m, u) whatever the input's size d; and because the layer is linear in
+Φ, the maps around it fold into it (`snnk.bundle`).
 """
 
 from typing import Any
@@ -17,24 +17,26 @@ from linearized.layers.snnk.expansions import FUNCTIONS, RELU, TRIGONOMETRIC, Ex
 from linearized.layers.snnk.universal import UniversalFeatures
 
 TRAINED = ("psi", "weights")
-MADE_UP_ROWS = 512  # rows N(0, 1) that the estimate is measured on
+MADE_UP_ROWS = 512  # number of rows N(0, 1) on which the error of the estimate is measured
 
 
 @keras.saving.register_keras_serializable("linearized")
 class SNNK(keras.layers.Layer):
-    """f(Wx + b) by random features, Ψ(W, b)·Φ(x).
+    """Approximation of a dense layer f(Wx + b) by random features, Ψ(W, b)·Φ(x).
 
     Args:
         units: u, the number of outputs.
-        num_features, activation, ...: see `UniversalFeatures`; all its options are taken here.
-        trained: "psi": Ψ itself, (m, u) numbers, started from a W and b that are then forgotten; "weights": W and b,
-            (d + 1) u numbers, with Ψ computed in every call.
+        num_features: m, see `UniversalFeatures`.
+        activation: f, see `UniversalFeatures`.
+        trained: "psi": Ψ itself, (m, u) numbers, started from a W and b that are then discarded; "weights": W and b, (d
+            + 1) u numbers, with Ψ computed in every call.
         use_bias: Whether there is a b; it starts at 0.
-        kernel_initializer: Of W, (d, u); None: N(0, 1/d) by the seed of the projections.
-        regularizer: On Ψ, or on W where that is trained.
+        kernel_initializer: Initializer of W, (d, u); None: N(0, 1/d) from the seed of the projections.
+        regularizer: Regularizer of Ψ, or of W if that is trained.
+        kwargs: Other options of `UniversalFeatures`.
 
     Input shape: `(n, d)`, or more axes before the last.
-    Output shape: the same with u in the place of d. Costs n·m·(d + u), and u·m·d a call where W is trained.
+    Output shape: the same with u in the place of d. Costs n·m·(d + u), and u·m·d per call if W is trained.
     """
 
     def __init__(
@@ -53,9 +55,10 @@ class SNNK(keras.layers.Layer):
         self.units, self.trained, self.use_bias = int(units), trained, bool(use_bias)
         self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
         self.regularizer = keras.regularizers.get(regularizer)
-        self.error = self.ridge = None  # of `from_dense`
+        self.error = self.ridge = None  # set by `from_dense`
 
     def build(self, input_shape):
+        """Create the features and the trained weights."""
         self.features.build(input_shape)
         shape = (input_shape[-1], self.units)
         first = self.kernel_initializer or SeededNormal(input_shape[-1] ** -0.5, self.features.seed)
@@ -74,10 +77,11 @@ class SNNK(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
+        """Return Ψ·Φ(x)."""
         return ops.matmul(self.features(x), self.matrix())
 
     def matrix(self):
-        """Ψ as it is now, (m, u), in the compute dtype."""
+        """Return the current Ψ, (m, u), in the compute dtype."""
         if self.trained == "psi":
             return ops.convert_to_tensor(self.psi)
         bias = self.bias if self.use_bias else ops.zeros((self.units,))
@@ -87,28 +91,29 @@ class SNNK(keras.layers.Layer):
     def from_dense(
         cls, layer, num_features=256, inputs=None, ridge=None, bounded=True, held_out=None, rows_are="", **options
     ):
-        """Make a layer that stands in for a trained `Dense`, and measure how well it does.
+        """Return an SNNK that approximates a trained `Dense`, and measure its error.
 
-        The relative error ‖f̂ - f‖ / ‖f‖ on rows that are held out of the fit is logged and kept as `error`; above 0.2 a
-        warning is given. ReLU features for the tanh of 12 standard normal inputs err by less than 0.25 with m = 128 and
-        3,000 rows; with fewer of either the error grows.
+        The relative error ‖f̂ - f‖ / ‖f‖ on rows that are held out of the fit is logged and stored as `error`; an error
+        above 0.2 causes a warning. ReLU features for the tanh of 12 standard normal inputs have an error below 0.25
+        with m = 128 and 3,000 rows; with fewer of either the error grows.
 
         Args:
-            layer: Its kernel, bias and activation are read; it is left alone.
-            inputs: Typical inputs of `layer`, (n, d) with n > m: Ψ is the ridge regression of its outputs on
-                Φ(inputs), whose error is smaller by orders of magnitude than that of the estimate, and which serves
-                norms that are too large for it. Costs O((n + m) m²). None: Ψ(W, b), the unbiased estimate (of the
-                arc-cosine layer for relu); its error is measured on rows N(0, 1).
-            ridge: Of that regression, in units of the mean square of a feature times n. None: chosen by leave-one-out
-                errors.
-            bounded: Centre and scale the features by `inputs` and bound them outside the radius of these, see
-                `UniversalFeatures`. Without `inputs`: bound them where `|Wx|` reaches the end of the expansion,
-                ‖x‖ = reach / max‖w‖; "relu", `Power` and `Fourier` objects have no such end. False: neither.
+            layer: Layer whose kernel, bias and activation are read; it is not changed.
+            num_features: m, see `UniversalFeatures`.
+            inputs: Typical inputs of `layer`, (n, d) with n > m: Ψ is the ridge regression of its outputs on Φ(inputs),
+                whose error is smaller by orders of magnitude than that of the estimate, and which also works for norms
+                that are too large for the estimate. Costs O((n + m) m²). None: Ψ(W, b), the unbiased estimate (of the
+                arc-cosine layer for relu), whose error is measured on rows N(0, 1).
+            ridge: Ridge of that regression, in units of the mean square of a feature times n. None: chosen by
+                leave-one-out errors.
+            bounded: Whether to centre and scale the features by `inputs` and bound them outside the radius of these,
+                see `UniversalFeatures`. Without `inputs` they are bounded where `|Wx|` reaches the end of the
+                expansion, ‖x‖ = reach / max‖w‖; "relu", `Power` and `Fourier` objects have no such end.
             held_out: Rows like `inputs`, (n, d), to measure the error on. None: a fifth of `inputs`.
-            rows_are: What the error is measured on, for the report.
-            options: As for the layer; `activation` is that of `layer` unless given.
+            rows_are: Description of the rows that the error is measured on, for the log.
+            **options: Other arguments of the layer; `activation` is that of `layer` unless given.
 
-        Raises ValueError if `layer` is not built, or where norms of inputs and weights are too large for the estimate.
+        Raises ValueError if `layer` is not built, or if norms of inputs and weights are too large for the estimate.
         """
         if not isinstance(layer, keras.layers.Dense) or not layer.built:
             raise ValueError(f"`layer` must be a Dense layer that has been built. Received: {layer!r}.")
@@ -170,13 +175,15 @@ class SNNK(keras.layers.Layer):
         return new
 
     def fixed_variables(self):
-        """Return the variables that no training changes."""
+        """Return the variables that training never changes."""
         return self.features.fixed_variables()
 
     def compute_output_shape(self, input_shape):
+        """Return the output shape for an input shape."""
         return (*input_shape[:-1], self.units)
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         own = {"units": self.units, "trained": self.trained, "use_bias": self.use_bias}
         given = self.kernel_initializer
         initializer = None if given is None else keras.initializers.serialize(given)
@@ -186,9 +193,10 @@ class SNNK(keras.layers.Layer):
 
 
 def activation_of(layer: keras.layers.Dense) -> Any:
-    """What `SNNK` calls the activation of `layer`: a name that it knows, else the function itself, on NumPy arrays.
+    """Return the activation of `layer` for `SNNK`: a name that SNNK supports, or else the function on NumPy arrays.
 
-    GELU is exact here; Keras' approximate one (tanh) differs by 5e-4 and counts as the same.
+    GELU is exact here; Keras' approximate one (tanh) differs by 5e-4 and counts as the same. Raises ValueError for a
+    linear layer.
     """
     function = layer.activation
     name = getattr(function, "__name__", "")
@@ -205,7 +213,7 @@ def _largest_norm(layer: keras.layers.Dense) -> float:
 
 
 def _error_on(new: SNNK, layer: keras.layers.Dense, rows: np.ndarray) -> float:
-    """Return the relative error of `new` against `layer`; rows outside its radius are not warned of."""
+    """Return the relative error of `new` against `layer`, without warnings for rows outside its radius."""
     features = new.features
     normal = features.normalize / np.linalg.norm(rows, axis=1, keepdims=True) if features.normalize else 1.0
     with features.quiet():

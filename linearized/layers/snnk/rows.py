@@ -1,4 +1,4 @@
-"""Rows to fit replaced layers on: what the layers inside a model get when the model runs on given or made-up inputs."""
+"""Rows for the fit of replaced layers: the inputs of layers inside a model that runs on given or random inputs."""
 
 import functools
 from collections.abc import Sequence
@@ -11,28 +11,32 @@ from keras import ops
 from linearized.layers.surgery.swapped import walk
 
 Layer = keras.layers.Layer
-ROWS = 8  # rows for each feature
+ROWS = 8  # number of rows per feature
 BATCH = 64
-MADE_UP = 512  # made-up inputs at most; rows beyond those that they give are blended
-UNKNOWN = 8  # length of an axis of an input that the model leaves open
+MADE_UP = 512  # largest number of random inputs; missing rows are blended from theirs
+UNKNOWN = 8  # length of an input axis whose length the model does not state
 
 
 class LayerInputs(NamedTuple):
-    """Inputs of a layer, (n, d) in float32: those to fit on, and others to measure the error on."""
+    """Inputs of a layer, (n, d) in float32: those for the fit, and others to measure the error on."""
 
     fitted: np.ndarray
     held_out: np.ndarray
 
 
 def rows_into(model: keras.Model, layers: Sequence[Layer], inputs: Any, count: int, seed: int) -> list[LayerInputs]:
-    """Return `count` rows that each of `layers` gets when `model` runs on `inputs` at inference, and held-out ones.
+    """Return `count` inputs of each of `layers` when `model` runs on `inputs` at inference, and held-out ones.
 
-    A fifth of the rows is held out. Where the inputs give more than `count` others, `count` of them are drawn; where
-    they give fewer, the rest are blended from them: a row moved by half the difference of two others, which widens the
-    rows by a fifth and keeps the directions of their variance.
+    A fifth of the rows is held out. If more than `count` other rows remain, `count` of them are drawn. If fewer remain,
+    the missing ones are blended from them: a row moved by half the difference of two others, which widens the rows by a
+    fifth and keeps the directions of their variance.
 
     Args:
+        model: Keras model that calls the layers.
+        layers: Layers inside the model whose inputs are recorded.
         inputs: One array, a list or a dictionary of arrays, as the model takes them; the first axis is the batch.
+        count: Number of rows for each layer.
+        seed: Random-number seed of the choice of rows.
 
     Raises ValueError if the model does not call a layer.
     """
@@ -58,7 +62,7 @@ def rows_into(model: keras.Model, layers: Sequence[Layer], inputs: Any, count: i
 
 
 def _recorded(layer: Layer, rows: list[np.ndarray]):
-    """Return `layer.call` that also appends its inputs, as (n, d), to `rows`."""
+    """Return a function that calls `layer.call` and appends its inputs, as (n, d), to `rows`."""
     call = layer.call
 
     @functools.wraps(call)
@@ -79,10 +83,10 @@ def _exactly(rows: np.ndarray, count: int, random: np.random.Generator) -> Layer
 
 
 def made_up_inputs(model: keras.Model, count: int, seed: int) -> Any:
-    """Return random inputs for `model`, in its own structure, or None if it does not state the inputs that it takes.
+    """Return random inputs for `model`, in its own structure, or None if it does not state its inputs.
 
-    Floating-point inputs are N(0, 1). Integer inputs are tokens, uniform below the size of the largest embedding; masks
-    are 1, and inputs with "segment" or "type" in their name 0. Axes of open length get 8 entries.
+    Floating-point inputs are N(0, 1). Integer inputs are tokens, uniform below the size of the largest embedding. Masks
+    are 1, and inputs with "segment" or "type" in their name are 0. Axes of unknown length have 8 entries.
     """
     spec = getattr(model, "input", None) if hasattr(model, "inputs") else None
     if spec is None:

@@ -1,9 +1,10 @@
 """The features Φ(x) of an SNNK as a layer: fixed random projections, and the towers of `snnk.features` on them.
 
 Features of powers and of frequencies grow without bound, and a Ψ that was fitted on some rows does not hold for other
-rows. So a layer with a `radius` R measures each row by s = max(1, ‖P(x - c)‖ / R), with the projections P and the
-centre c of the rows that it was calibrated on, and returns s^growth · Φ(c + (x - c) / s): the features of the first
-point of the calibrated ball on the way to its centre. With growth 0 outputs stay in the range that they have there.
+rows. Therefore a layer with a `radius` R scales each row by s = max(1, ‖P(x - c)‖ / R), with the projections P and the
+centre c of the calibration rows, and returns s^growth · Φ(c + (x - c) / s). For a row outside the calibrated ball these
+are the features of the point where the line to its centre enters the ball. With growth 0 outputs stay in the range that
+they have in the ball.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from linearized.layers.shapes import check_shape
 from linearized.layers.snnk import features as snnk_features
 from linearized.layers.snnk.expansions import KINDS, RELU, expand
 
-WARN_ABOVE = 1.25  # the largest of many new rows of the same distribution can be a fifth above the calibrated ones
+WARN_ABOVE = 1.25  # many new rows of the same distribution can exceed the calibration rows by a fifth
 
 
 @keras.saving.register_keras_serializable("linearized")
@@ -26,26 +27,29 @@ class UniversalFeatures(keras.layers.Layer):
     """Random features Φ(x) whose projections are drawn once, saved with the weights and never trained.
 
     Args:
-        num_features: m. Where terms need pairs of features the layer may have one less (`count`).
-        activation: relu, sin, cos, tanh, sigmoid, softplus, gelu; a `Power` or a `Fourier` with coefficients of your
-            own; or any function on arrays, which is expanded at once.
-        expansion: "power" or "fourier", for functions that are neither relu, sin nor cos.
-        reach, degree: The expansion serves |w·x + b| <= reach, with powers or frequencies up to degree.
-        features: "asymmetric" (positive features of x, w and b in phases) or "symmetric", for Fourier expansions.
-        shift: M >= 0 of these: bounds the features of large projections. The best is about s²‖x‖²/(2d); 0 is off.
-        scale: s of the asymmetric features; the variance is least at scale² = ‖w‖/‖x‖.
-        orthogonal: Blocks of d projections are orthogonal to each other (Haar), else all are independent.
-        lengths: Of orthogonal projections: "chi", so that each of them is N(0, I), or "fixed" at the root of d, see
-            `snnk.features.draw`.
-        normalize: Inputs are first scaled to this norm, over their last axis; 0: not.
-        seed: Of the projections, one integer or several, none negative.
-        biased: Whether f has a bias b. Then "relu" has the coordinate 1 beside x, and powers reserve features for b.
+        num_features: m. The layer may have one feature less (`count`) if terms need pairs of features.
+        activation: relu, sin, cos, tanh, sigmoid, softplus or gelu; a `Power` or a `Fourier` with your own
+            coefficients; or any function on arrays, which is expanded at once.
+        expansion: "power" or "fourier", for functions other than relu, sin and cos.
+        reach: The expansion is valid for `|w·x + b| <= reach`.
+        degree: Largest power or frequency of the expansion.
+        features: "asymmetric" (positive features of x, with w and b in phases) or "symmetric", for Fourier expansions.
+        shift: M >= 0 of these features, which bounds the features of large projections. The best is about s²‖x‖²/(2d);
+            0 turns it off.
+        scale: s of the asymmetric features; the variance is smallest at scale² = ‖w‖/‖x‖.
+        orthogonal: Whether projections are orthogonal to each other in blocks of d (Haar); otherwise all are
+            independent.
+        lengths: Lengths of orthogonal projections: "chi", so that each of them is N(0, I), or "fixed" at the root of d,
+            see `snnk.features.draw`.
+        normalize: Norm over the last axis to which inputs are first scaled; 0: inputs are not scaled.
+        seed: Random-number seed of the projections, one integer or several, none negative.
+        biased: Whether f has a bias b. If so, "relu" has the coordinate 1 beside x, and powers reserve features for b.
         constant: c of max(g·x + h, c), the floor of the "relu" features. 0 is the ReLU; -5 makes them nearly linear.
-        radius: R > 0 bounds the features outside the ball of this radius, see above. R is a norm as the projections
-            measure it, ‖P(x - c)‖ divided by the root of their number, about ‖x - c‖. 0: features are not bounded.
-            `calibrate` sets centre, scale and radius from rows.
-        growth: Exponent with which bounded features go on growing outside the radius: 0 for functions that stay
-            bounded, 1 for those that grow like |z|, such as the ReLU.
+        radius: R > 0 bounds the features outside the ball of this radius, see the module. R is a norm measured by the
+            projections, ‖P(x - c)‖ divided by the root of their number, which is about ‖x - c‖. 0: features are not
+            bounded. `calibrate` sets centre, scale and radius from rows.
+        growth: Exponent with which bounded features continue to grow outside the radius: 0 for functions that stay
+            bounded, 1 for those that grow like `|z|`, such as the ReLU.
 
     Input shape: `(n, d)`, or more axes before the last.
     Output shape: the same with m in the place of d.
@@ -96,10 +100,10 @@ class UniversalFeatures(keras.layers.Layer):
         )  # fmt: skip
         self.count = self.towers.count
         self.folds = self.towers.folds and not self.normalize  # whether Φ(Ax + c) is Φ of other projections
-        self._warned, self.label, self.error = False, self.name, None  # the last is that of an SNNK that was bundled
+        self._warned, self.label, self.error = False, self.name, None  # `error` is set when an SNNK is bundled
 
     def _drawn(self, dim):
-        """Return the projections, (dim, projections); each group of the towers is drawn by itself."""
+        """Return the projections, (dim, projections); each group of the towers is a separate draw."""
         groups = [
             snnk_features.draw(dim, count, [*self.seed, place], self.orthogonal, self.lengths)
             for place, count in enumerate(self.towers.groups)
@@ -107,12 +111,13 @@ class UniversalFeatures(keras.layers.Layer):
         return np.concatenate(groups, axis=1)
 
     def build(self, input_shape):
+        """Draw the projections, and create the centre and the bound of bounded features."""
         dim, count = input_shape[-1], self.towers.projections
         drawn = self._drawn(dim + self.towers.draws_offset)
         offset = drawn[dim] if self.towers.draws_offset else np.zeros(count, np.float32)
         self.projection = self._fixed("projection", drawn[:dim])
         self.offset = self._fixed("offset", offset) if self.towers.folds else None
-        # -centre: of the projections where they are all that counts, so that what lies before can be folded in
+        # -centre, projected if Φ depends on the projections only, so that a linear map before it can be folded in
         size = count if self.towers.folds else dim
         self.origin = self._fixed("origin", np.zeros(size, np.float32)) if self.radius else None
         self.rescale = self._fixed("rescale", np.float32(1)) if self.radius and not self.towers.folds else None
@@ -123,11 +128,12 @@ class UniversalFeatures(keras.layers.Layer):
         def initializer(shape, dtype=None):
             return ops.convert_to_tensor(value, dtype=dtype)
 
-        # Differences to the centre cancel, so bounded features measure rows in float32.
+        # Differences from the centre cancel, so bounded features measure rows in float32.
         kept = {"trainable": False, "autocast": not self.radius}
         return self.add_weight(name=name, shape=np.shape(value), initializer=initializer, **kept)
 
     def call(self, x):
+        """Return Φ(x)."""
         check_shape(self, x.shape, (..., self.projection.shape[0]))
         x, projection = self._normalized(x), ops.convert_to_tensor(self.projection)
         if not self.radius:
@@ -151,7 +157,7 @@ class UniversalFeatures(keras.layers.Layer):
         return x * ops.cast(self.normalize * ops.rsqrt(ops.maximum(norms, 1e-12)), x.dtype)
 
     def _seen(self, x):
-        """Return what bounded features see of `x`, in float32: P(x - c), or s(x - c) where norms count."""
+        """Return the arguments of bounded features, in float32: P(x - c), or s(x - c) if norms are needed."""
         x = ops.cast(x, "float32")
         if self.towers.folds:
             return ops.matmul(x, ops.convert_to_tensor(self.projection)) + ops.convert_to_tensor(self.origin)
@@ -167,7 +173,7 @@ class UniversalFeatures(keras.layers.Layer):
         return ops.maximum(self._sizes(seen) / ops.convert_to_tensor(self.bound), 1.0)
 
     def excess(self, x):
-        """Return s of each row of `x`, (..., 1): 1 inside the radius, else how many radii away from the centre it is.
+        """Return s of each row of `x`, (..., 1): 1 inside the radius, else its distance from the centre in radii.
 
         Raises ValueError if the features are not bounded.
         """
@@ -176,7 +182,7 @@ class UniversalFeatures(keras.layers.Layer):
         return self._excess(self._seen(self._normalized(ops.convert_to_tensor(x, self.compute_dtype))))
 
     def _warn(self, excess):
-        """Warn once of rows outside the radius; only where values are known, that is outside compiled graphs."""
+        """Warn once about rows outside the radius; only outside compiled graphs, where values are known."""
         if self._warned or not _is_concrete(excess) or not excess.shape[0]:
             return
         worst = float(ops.max(excess))
@@ -189,7 +195,7 @@ class UniversalFeatures(keras.layers.Layer):
 
     @contextlib.contextmanager
     def quiet(self):
-        """Give no warning of rows outside the radius in the block."""
+        """Suppress warnings about rows outside the radius in the block."""
         before, self._warned = self._warned, True
         try:
             yield
@@ -197,14 +203,15 @@ class UniversalFeatures(keras.layers.Layer):
             self._warned = before
 
     def calibrate(self, rows):
-        """Set centre, scale and radius from rows, in the place of the neutral values that a layer starts with.
+        """Set centre, scale and radius from rows, instead of the neutral initial values.
 
         Args:
-            rows: (n, d), as the layer will get them. Their mean is the centre c, and the scale takes the 95 % quantile
-                of ‖x - c‖ to the norm `spread` of the towers, at which their features differ from each other most.
+            rows: (n, d), from the distribution of the layer's inputs. Their mean is the centre c, and the scale maps
+                the 95 % quantile of ‖x - c‖ to the norm `spread` of the towers, at which their features differ most
+                from each other.
 
-        The radius is the largest norm of a row, but at most 1.5 times the 95 % quantile, so that a stray row does not
-        stretch it.
+        The radius is the largest norm of a row, but at most 1.5 times the 95 % quantile, so that outliers do not
+        enlarge it.
         """
         rows = ops.convert_to_numpy(self._normalized(ops.convert_to_tensor(rows, "float32"))).astype(np.float64)
         centre = rows.mean(axis=0)
@@ -231,15 +238,16 @@ class UniversalFeatures(keras.layers.Layer):
         return self.towers.weights(*(value if value is None else ops.cast(value, "float32") for value in values))
 
     def fixed_variables(self):
-        """Return the variables that no training changes."""
+        """Return the variables that training never changes."""
         every = (self.projection, self.offset, self.origin, self.rescale, self.bound)
         return [variable for variable in every if variable is not None]
 
     def compute_output_shape(self, input_shape):
+        """Return the output shape for an input shape."""
         return (*input_shape[:-1], self.count)
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments after `num_features`, as for a configuration."""
+        """Return the arguments after `num_features`, in the form of a configuration."""
         names = ("expansion", "reach", "degree", "features", "shift", "scale", "orthogonal", "normalize", "seed",
                  "biased", "constant", "radius", "growth", "lengths")  # fmt: skip
         given = self.activation
@@ -247,10 +255,11 @@ class UniversalFeatures(keras.layers.Layer):
         return {"activation": activation, **{name: getattr(self, name) for name in names}}
 
     def get_config(self):
+        """Return the configuration that `from_config` takes."""
         return {**super().get_config(), "num_features": self.num_features, **self.options()}
 
 
 def _is_concrete(tensor) -> bool:
-    """Return whether `tensor` has values now: it is neither symbolic nor traced for compilation."""
+    """Return whether `tensor` has values now, that is, is neither symbolic nor traced for compilation."""
     # TensorFlow's eager tensors have `numpy`; JAX's arrays are of this class, and its tracers are not.
     return hasattr(tensor, "numpy") or type(tensor).__name__ == "ArrayImpl"

@@ -1,7 +1,8 @@
-"""Uptraining: a trained Transformer goes on with SNNKs in the place of its last MLP blocks, or of its tanh pooler.
+"""Uptraining: SNNKs replace the last MLP blocks, or the tanh pooler, of a Transformer, which is then trained further.
 
 "Scalable Neural Network Kernels" (ICLR 2024), section on uptraining. Works on any Keras model whose MLP is a Dense with
-an activation followed by a linear Dense: the small ones of `linearized.models.transformers`, keras_hub's, your own.
+an activation followed by a linear Dense, such as the small ones of `linearized.models.transformers`, those of keras_hub
+and your own.
 """
 
 import itertools
@@ -20,22 +21,22 @@ from linearized.layers.surgery.swap import swap
 from linearized.layers.surgery.swapped import is_graph, parts, walk
 
 Dense = keras.layers.Dense
-FEWEST, MOST = 64, 1024  # features of an SNNK whose number is found
-UNFITTED = 256  # features where Ψ is not fitted, so that no error says how many are needed
+FEWEST, MOST = 64, 1024  # limits of the number of features where none is given
+UNFITTED = 256  # default number of features if Ψ is not fitted
 
 
 class MLP(NamedTuple):
-    """One MLP block: `expand` has the activation, `contract` is linear and takes its output."""
+    """One MLP block: `expand` has the activation, and `contract` is linear and takes its output."""
 
     expand: keras.layers.Layer
     contract: Dense
 
 
 def mlp_blocks(model: keras.Model) -> list[MLP]:
-    """The MLP blocks of `model`, in order.
+    """Return the MLP blocks of `model`, in order.
 
-    The second layer gives back the width that the first takes. In functional and sequential parts the graph tells which
-    follows which; in other layers two dense attributes one after the other are taken for a block.
+    The second layer returns the width that the first one takes. In functional and sequential parts the graph determines
+    which layer follows which; in other layers two consecutive dense attributes count as a block.
     """
     found = [*_graph_blocks(model), *_attribute_blocks(model)]
     place = {id(layer): index for index, layer in enumerate(walk(model))}
@@ -84,20 +85,24 @@ def uptrain(
 ) -> keras.Model:  # fmt: skip
     """Return a copy of `model` in which the last `last` MLP blocks begin with an SNNK instead of a dense layer.
 
-    Each block gets a layer of its own, with weights computed from the block's and projections of its own seed. The
-    relative error of each SNNK on held-out rows is logged, kept as its `error`, and warned of above 0.2.
+    Each block gets its own layer, with weights computed from the block's and projections from its own seed. The
+    relative error of each SNNK on held-out rows is logged and stored as its `error`; an error above 0.2 causes a
+    warning.
 
     Args:
-        num_features: m of each SNNK. None: for each layer by itself the first of 64, 128, ..., 1,024 with which that
-            error is at most 0.2, or 1,024 if none is (at most twice the cost of the last fit); 256 with fit=False.
-        activation: Whose features; the ReLU's serve any activation as far as Ψ is fitted, as published for BERT's GELU.
-            None: the block's own.
-        fit: Fit Ψ to the block, and bound its features, on 8 m rows that the block gets when the model runs on
-            `inputs`; else Ψ(W, b), whose variance at the norms inside a Transformer is large.
-        inputs: Typical inputs of the model: an array, or what else it takes. None: made up, see `made_up_inputs`. The
-            SNNK follows its block on inputs like these, so give real ones where there are any.
-        bundled: Multiply each SNNK with the linear layer after it, which saves parameters and products.
-        options: Of `SNNK.from_dense`.
+        model: Keras model with MLP blocks.
+        last: Number of blocks that are changed, counted from the end.
+        num_features: m of each SNNK. None: for each layer the first of 64, 128, ..., 1,024 for which its error is at
+            most 0.2, or 1,024 if there is none (at most twice the cost of the last fit); 256 with fit=False.
+        activation: Activation of the features. Those of the ReLU suit any activation if Ψ is fitted, as published for
+            BERT's GELU. None: the block's own.
+        fit: Whether to fit Ψ to the block, and bound its features, on 8 m rows that the block takes when the model runs
+            on `inputs`; otherwise Ψ(W, b) is used, whose variance at the norms inside a Transformer is large.
+        seed: Random-number seed of projections and rows.
+        inputs: Typical inputs of the model: an array, or another structure that it takes. None: random inputs, see
+            `made_up_inputs`. The SNNK approximates its block on such inputs, so give real ones if possible.
+        bundled: Whether to multiply each SNNK with the linear layer after it, which saves parameters and products.
+        **options: Options of `SNNK.from_dense`.
 
     Raises ValueError if there are fewer blocks.
     """
@@ -111,7 +116,7 @@ def uptrain(
 
 
 def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs, options) -> keras.Model:
-    """Return a copy of `model` with SNNKs in the place of `layers`, fitted to what these get if asked for."""
+    """Return a copy of `model` in which SNNKs replace `layers`, fitted to the inputs of these if `fit` is set."""
     if not fit and inputs is not None:
         raise ValueError("`inputs` are what Ψ is fitted on. Received: inputs and fit=False.")
 
@@ -128,9 +133,9 @@ def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs,
 
 
 def _fitted(model, layers, num_features, seed, inputs, made) -> dict[int, SNNK]:
-    """Return an SNNK fitted to each of `layers`, by its place in them.
+    """Return an SNNK fitted to each of `layers`, by its index in them.
 
-    With `num_features` None each layer gets as many features as bring its error on held-out rows to `WARN_ABOVE`.
+    With `num_features` None each layer gets as many features as reduce its error on held-out rows to `WARN_ABOVE`.
     """
     made_up, new = inputs is None, {}
     words = "held-out rows of made-up inputs" if made_up else "held-out rows of the inputs"
@@ -144,7 +149,7 @@ def _fitted(model, layers, num_features, seed, inputs, made) -> dict[int, SNNK]:
         rows = rows_into(model, [layers[place] for place in left], typical, ROWS * size, seed)
         for place, part in zip(left, rows, strict=True):
             with warnings.catch_warnings():
-                if not last:  # a fit with more features follows, whose error is the one to warn of
+                if not last:  # a fit with more features follows, and only its error is reported
                     warnings.filterwarnings("ignore", "The SNNK in the place of")
                 new[place] = made(place, size, inputs=part.fitted, held_out=part.held_out, rows_are=words)
         left = [] if last else [place for place in left if not new[place].error <= WARN_ABOVE]
@@ -155,7 +160,7 @@ def _fitted(model, layers, num_features, seed, inputs, made) -> dict[int, SNNK]:
 def errors_of(model: keras.Model) -> dict[str, float]:
     """Return the relative error on held-out rows of each SNNK in `model` that replaced a layer, by the layer's name.
 
-    They are those of the replacement: neither training nor a saved file changes or keeps them.
+    The errors are measured when a layer is replaced: training does not change them, and saved files do not store them.
     """
     return {
         layer.name: layer.error
@@ -165,7 +170,7 @@ def errors_of(model: keras.Model) -> dict[str, float]:
 
 
 def _bundled(model: keras.Model) -> keras.Model:
-    """Return `bundle(model)` with the blocks inside layers folded too, whose graph `bundle` does not see."""
+    """Return `bundle(model)`, in which blocks inside other layers, which have no graph, are folded too."""
     return bundle(model, [tuple(block) for block in _attribute_blocks(model) if isinstance(block.expand, SNNK)])
 
 
@@ -173,14 +178,15 @@ def replace_pooler(
     model: keras.Model, num_features: int | None = None, *, activation: Any = "relu", fit: bool = True, seed: int = 0,
     bundled: bool = False, inputs: Any = None, **options,
 ) -> keras.Model:  # fmt: skip
-    """Return a copy of `model` whose tanh pooler is an SNNK; bundled with the linear classifier after it, if asked for.
+    """Return a copy of `model` whose tanh pooler is an SNNK, optionally bundled with the linear classifier after it.
 
-    The pooler is the last Dense with a tanh. Arguments and the report of the error as for `uptrain`.
+    The pooler is the last Dense with a tanh. The arguments and the report of the error are those of `uptrain`.
 
-    A steep tanh in many dimensions cannot be followed with 1,024 features, whatever the estimator. On inputs N(0, I_d)
-    m functions of all of x reach polynomials of the degree k with binom(d + k, k) ≤ m, and what tanh(2 z) has beyond
-    them is its least error: for d = 16 that is .40 with 17 functions (k = 1), .25 with 969 (k = 3) and .18 with 20,349
-    (k = 5). 1,024 ReLU features, fitted by ridge regression on 8,192 rows, err by .36. tanh(z) has .26, .12 and .06.
+    A steep tanh in many dimensions cannot be approximated with 1,024 features, whatever the estimator. On inputs N(0,
+    I_d) m functions of all of x span polynomials of the degree k with binom(d + k, k) ≤ m, and the part of tanh(2 z)
+    beyond them is the smallest error: for d = 16 that is .40 with 17 functions (k = 1), .25 with 969 (k = 3) and .18
+    with 20,349 (k = 5). 1,024 ReLU features, fitted by ridge regression on 8,192 rows, have an error of .36. For
+    tanh(z) the smallest errors are .26, .12 and .06.
 
     Raises ValueError if there is no pooler.
     """

@@ -1,1 +1,1 @@
-"""Exchanging layers inside a trained model."""
+"""Replacement of layers inside a trained model."""

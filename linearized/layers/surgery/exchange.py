@@ -1,4 +1,4 @@
-"""Factories for `swap`: the convolutions of a trained model exchanged for kervolutions or for lambda layers."""
+"""Factories for `swap` that replace the convolutions of a trained model by kervolutions or lambda layers."""
 
 import keras
 
@@ -14,15 +14,16 @@ Conv2D = keras.layers.Conv2D
 def kervolved(
     model: keras.Model, kernel: str = "polynomial", places: str = "all", last: int = 0, **options
 ) -> keras.Model:
-    """Return a copy of `model` with kervolutions in the place of its convolutions, which keep their filters and biases.
+    """Return a copy of `model` in which kervolutions replace convolutions, with their filters and biases.
 
     Args:
-        places: "all", as the public CIFAR-10 example exchanges them, or "inner": all but the first convolution and
-            those of 1x1.
-        last: How many of these are exchanged, counted from the end; 0: all.
-        options: Of `Kervolution2D`: degree, offset, gamma, learnable, variant.
+        model: Keras model with `Conv2D` layers.
+        kernel: Kernel of the kervolutions, see `Kervolution2D`.
+        places: "all", as in the public CIFAR-10 example, or "inner": all except the first convolution and those of 1x1.
+        last: Number of these convolutions that are replaced, counted from the end; 0: all.
+        **options: Options of `Kervolution2D`: degree, offset, gamma, learnable, variant.
 
-    Raises ValueError if there is nothing to exchange.
+    Raises ValueError if there is nothing to replace.
     """
     found = [layer for layer in walk(model) if type(layer) is Conv2D]
     if places == "inner":
@@ -33,18 +34,22 @@ def kervolved(
 def with_lambda_layers(
     model: keras.Model, heads: int = 4, keys: int = 16, scope: int = 0, last: int = 0, seed: int = 0, **options
 ) -> keras.Model:
-    """Return a copy of `model` with lambda layers in the place of its spatial convolutions, started anew.
+    """Return a copy of `model` in which new, untrained lambda layers replace its spatial convolutions.
 
-    A convolution is exchanged if its window is larger than one pixel, its padding "same", its strides equal along rows
-    and columns, its dilation and groups one, and if `heads` divides its filters. The first one, which meets the pixels,
-    is kept, and so are convolutions with an activation of their own. Biases are dropped.
+    A convolution is replaced if its window is larger than one pixel, its padding is "same", its strides are equal along
+    rows and columns, its dilation and groups are one, and `heads` divides its filters. The first convolution, which
+    takes the pixels, is kept, and so are convolutions with an activation of their own. Biases are dropped.
 
     Args:
-        heads, keys, scope, options: Of `LambdaLayer`.
-        last: How many of these are exchanged, counted from the end; 0: all.
-        seed: Of the initial weights; each layer has its own draw.
+        model: Keras model with `Conv2D` layers.
+        heads: Number of queries per pixel, see `LambdaLayer`.
+        keys: Depth of queries and keys, see `LambdaLayer`.
+        scope: Window of the position lambdas, or 0 for all pixels, see `LambdaLayer`.
+        last: Number of these convolutions that are replaced, counted from the end; 0: all.
+        seed: Random-number seed of the initial weights; each layer has its own draw.
+        **options: Other options of `LambdaLayer`.
 
-    Raises ValueError if there is nothing to exchange.
+    Raises ValueError if there is nothing to replace.
     """
     found = [layer for layer in list(walk(model)) if type(layer) is Conv2D][1:]
     found = [layer for layer in found if _can_be_lambda(layer, heads)]

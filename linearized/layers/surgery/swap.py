@@ -1,8 +1,8 @@
-"""A copy of a model with some of its layers exchanged: Dense for SNNK, Conv2D for Kervolution2D, any for any.
+"""Copies of a model with some of its layers replaced: Dense by SNNK, Conv2D by Kervolution2D, or any by any.
 
-Functional and Sequential models are cloned layer by layer. A layer or model of another kind keeps its parts in
-attributes, so its copy is wrapped in `SwappedLayer` or `SwappedModel`, which put the new parts in their places, here
-and again when the model is loaded from a file.
+Functional and Sequential models are cloned layer by layer. A layer or model of another kind stores its parts in
+attributes, so its copy is wrapped in `SwappedLayer` or `SwappedModel`, which assign the new parts to the attributes,
+both here and when the model is loaded from a file.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,21 +20,22 @@ Factory = Callable[[Layer], Layer]
 def swap(
     model: keras.Model, replacements: Mapping[type, Factory], where: Callable[[Layer], bool] | None = None
 ) -> keras.Model:
-    """A new model in which every chosen layer is `factory(layer)`; `model` is left as it was.
+    """Return a new model in which every chosen layer is replaced by `factory(layer)`; `model` is unchanged.
 
     Args:
-        model: Any built Keras model. One that is neither functional nor sequential must come back from its
+        model: Any built Keras model. One that is neither functional nor sequential must be restorable from its
             configuration (`get_config`), as for saving.
-        replacements: Layer class -> factory. A layer is matched by its own class, not by a parent's. The factory
-            returns a new layer for the same inputs and outputs, built, with weights made of the old ones; give it
-            the old one's name, so that `get_layer` finds it. It is called once a layer: a layer that is used twice
-            stays one, and no two layers share one replacement.
-        where: Which of the matched layers to exchange; None: all of them.
+        replacements: Layer class -> factory. A layer is matched by its own class, not by a parent class. The factory
+            returns a new, built layer for the same inputs and outputs, with weights computed from the old ones; give it
+            the old layer's name, so that `get_layer` finds it. It is called once per layer: a layer that is used twice
+            stays a single layer, and no two layers share a replacement.
+        where: Function that returns whether a matched layer is replaced; None: all of them are.
 
-    Returns: A model with the weights of the old one in all that was not exchanged, compiled like it. A functional model
-        stays functional, a sequential one sequential; another becomes a `SwappedModel`.
+    Returns: A model that has the weights of the old one in all layers that were not replaced, and is compiled like it.
+        A functional model stays functional, a sequential one sequential; any other becomes a `SwappedModel`.
 
-    Raises ValueError if nothing was chosen, if a factory gives no new layer, or if the model cannot be copied.
+    Raises ValueError if no layer was chosen, if a factory does not return a new layer, or if the model cannot be
+    copied.
     """
     if not model.built:
         raise ValueError(f"`swap` needs a built model: call {model.name!r} on a batch first.")
@@ -47,7 +48,7 @@ def swap(
 
 
 class _Exchange:
-    """One swap at work: remembers what became of each layer, so that a shared layer stays shared."""
+    """State of one swap: stores the replacement or copy of each layer, so that a shared layer stays shared."""
 
     def __init__(self, model: keras.Model, replacements: Mapping[type, Factory], where: Callable[[Layer], bool]):
         self.replacements, self.where = replacements, where
@@ -56,10 +57,11 @@ class _Exchange:
         self.copies: list[tuple[Layer, Layer]] = []
 
     def chosen(self, layer: Layer) -> bool:
+        """Return whether a layer is to be replaced."""
         return type(layer) in self.replacements and bool(self.where(layer))
 
     def of(self, layer: Any) -> Any:
-        """What takes the place of `layer`, or of an operation of the graph."""
+        """Return the layer or operation of the graph that takes the place of `layer`."""
         if id(layer) not in self.done:
             self.done[id(layer)] = self._new(layer)
         return self.done[id(layer)]
@@ -87,7 +89,10 @@ class _Exchange:
         return swapped
 
     def _changes(self, layer: Layer, seen: set[int]) -> Iterator[tuple[str, Layer]]:
-        """The outermost layers inside `layer` that are exchanged or are graphs with such layers, by path."""
+        """Yield path and layer of the outermost parts inside `layer` that must change.
+
+        These are the parts to replace, and graphs that contain such parts.
+        """
         seen.add(id(layer))
         for name, part in parts(layer).items():
             if self.chosen(part) or (is_graph(part) and any(map(self.chosen, walk(part)))):
@@ -105,7 +110,10 @@ class _Exchange:
         return new
 
     def _copy(self, layer: Layer) -> tuple[Layer, bool]:
-        """The same layer anew, with equal weights as soon as it has any; whether Keras can make it from its config."""
+        """Return a new copy of a layer, and whether Keras can create it from its unchanged configuration.
+
+        The copy has equal weights as soon as it has any.
+        """
         exact = True
         try:
             copy = deserialize_keras_object(serialize_keras_object(layer), custom_objects=self.classes)
@@ -119,7 +127,7 @@ class _Exchange:
         return copy, exact
 
     def finish(self, model: keras.Model) -> keras.Model:
-        """Writes the weights of the layers that could not have them before."""
+        """Assign the weights of the layers that had none when they were copied, and return the model."""
         for layer, copy in self.copies:
             if len(copy.weights) != len(layer.weights):
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""The layers inside a layer, by path; and the wrappers that hold a layer some of whose parts were exchanged."""
+"""Access to the layers inside a layer by path, and wrappers of a layer some of whose parts were replaced."""
 
 import inspect
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ Layer = keras.layers.Layer
 
 
 def walk(layer: Layer) -> Iterator[Layer]:
-    """`layer` and all layers inside it, each once, in the order of a functional model's graph or of the attributes."""
+    """Yield `layer` and all layers inside it, each once, in the order of a functional graph or of the attributes."""
     seen = set()
     stack = [layer]
     while stack:
@@ -23,12 +23,15 @@ def walk(layer: Layer) -> Iterator[Layer]:
 
 
 def is_graph(layer: Layer) -> bool:
-    """Whether Keras can clone it layer by layer: a functional or sequential model."""
+    """Return whether Keras can clone a layer piece by piece: a functional or sequential model."""
     return isinstance(layer, keras.Sequential) or (isinstance(layer, keras.Model) and hasattr(layer, "operations"))
 
 
 def parts(layer: Layer) -> dict[str, Layer]:
-    """The layers directly inside: by name in a functional or sequential model, else by attribute ("blocks.0")."""
+    """Return the layers directly inside a layer.
+
+    Their keys are names in a functional or sequential model, and otherwise attributes ("blocks.0").
+    """
     if is_graph(layer):
         return {inner.name: inner for inner in layer.layers}
     found = {}
@@ -47,19 +50,22 @@ def _layers_in(path: str, value: Any) -> Iterator[tuple[str, Layer]]:
 
 
 def at(owner: Layer, path: str) -> Layer:
-    """The layer inside `owner` at `path`: names as of `parts`, one a level, such as "blocks.3/mlp/dense_1"."""
+    """Return the layer inside `owner` at `path`: keys of `parts`, one per level, such as "blocks.3/mlp/dense_1"."""
     for name in path.split("/"):
         owner = parts(owner)[name]
     return owner
 
 
 def put(owner: Layer, path: str, new: Layer) -> None:
-    """Sets the layer at `path` (see `at`) to `new`; the old one is no longer counted among the layers of its owner."""
+    """Set the layer at `path` (see `at`) to `new`.
+
+    The old layer is no longer counted among the layers of its owner.
+    """
     above, _, last = path.rpartition("/")
     owner = at(owner, above) if above else owner
     name, *keys = last.split(".")
     value, old = _with(getattr(owner, name), keys, new), parts(owner)[last]
-    tracker = owner._tracker  # Keras locks it once a layer is built, and has no public way to exchange a part
+    tracker = owner._tracker  # Keras locks it once a layer is built, and has no public way to replace a part
     locked, tracker.locked = tracker.locked, False
     place = [layer is old for layer in owner._layers].index(True)
     setattr(owner, name, value)
@@ -71,7 +77,7 @@ def put(owner: Layer, path: str, new: Layer) -> None:
 
 
 def _with(value: Any, keys: list[str], new: Layer) -> Any:
-    """A copy of the nested lists, tuples and dicts of `value` with `new` at `keys`."""
+    """Return a copy of the nested lists, tuples and dicts of `value` with `new` at `keys`."""
     if not keys:
         return new
     if isinstance(value, dict):
@@ -82,7 +88,10 @@ def _with(value: Any, keys: list[str], new: Layer) -> Any:
 
 
 def accepted_config(layer: Layer) -> dict[str, Any]:
-    """`serialize_keras_object(layer)` without what its constructor does not take: some layers tell derived sizes."""
+    """Return `serialize_keras_object(layer)` without the entries that its constructor does not take.
+
+    Some layers include derived sizes in their configuration.
+    """
     full = serialize_keras_object(layer)
     names = {"name", "trainable", "dtype"}
     for kind in type(layer).__mro__[: type(layer).__mro__.index(Layer)]:
@@ -91,36 +100,42 @@ def accepted_config(layer: Layer) -> dict[str, Any]:
 
 
 class _Swapped:
-    """What `SwappedLayer` and `SwappedModel` share: an inner layer with exchanged parts, called in its place."""
+    """Base class of `SwappedLayer` and `SwappedModel`: an inner layer with replaced parts, which is called instead."""
 
     def __init__(self, inner, changed, inner_config, **kwargs):
         super().__init__(**kwargs)
         self.inner, self.changed_paths = inner, list(changed)
-        self._inner_config = inner_config  # what makes it as it was before its parts are exchanged
+        self._inner_config = inner_config  # configuration of the layer before its parts are replaced
         for path, part in changed.items():
             put(inner, path, part)
         self.supports_masking = inner.supports_masking
         self.built = inner.built
 
     def build(self, *shapes, **named_shapes):
+        """Build the inner layer, unless it is built."""
         if not self.inner.built:
             self.inner.build(*shapes, **named_shapes)
         self.built = True
 
     def call(self, *args, **kwargs):
+        """Return the outputs of the inner layer."""
         return self.inner(*args, **kwargs)
 
     def compute_mask(self, *args, **kwargs):
+        """Return the mask of the inner layer."""
         return self.inner.compute_mask(*args, **kwargs)
 
     def compute_output_spec(self, *args, **kwargs):
+        """Return the output specification of the inner layer."""
         return self.inner.compute_output_spec(*args, **kwargs)
 
     def compute_output_shape(self, *args, **kwargs):
+        """Return the output shape of the inner layer."""
         return self.inner.compute_output_shape(*args, **kwargs)
 
     def get_config(self):
-        groups: dict[int, list[str]] = {}  # a layer that stands in two places is one layer when it comes back
+        """Return the configuration that `from_config` takes."""
+        groups: dict[int, list[str]] = {}  # a layer with two paths is restored as one layer
         for path in self.changed_paths:
             groups.setdefault(id(at(self.inner, path)), []).append(path)
         changed = [
@@ -131,6 +146,7 @@ class _Swapped:
 
     @classmethod
     def from_config(cls, config):
+        """Return the wrapper of a configuration."""
         config = dict(config)
         inner = deserialize_keras_object(inner_config := config.pop("inner"))
         changed = {}
@@ -142,12 +158,12 @@ class _Swapped:
 
 @keras.saving.register_keras_serializable("linearized")
 class SwappedLayer(_Swapped, keras.layers.Layer):
-    """A layer in which parts were exchanged by `swap`, or one that tells more of itself than its constructor takes.
+    """A layer some of whose parts were replaced by `swap`, or whose configuration its constructor does not accept.
 
     Args:
-        inner: The layer, not shared with anything; its parts are replaced in place.
-        changed: Path (see `at`) -> the layer that takes the place of what is there.
-        inner_config: The serialised layer before that.
+        inner: Layer that is not shared with anything; its parts are replaced in place.
+        changed: Path (see `at`) -> the layer that replaces the part there.
+        inner_config: Serialised layer before the replacement.
 
     Input shape, output shape: those of `inner`.
     """
@@ -155,4 +171,4 @@ class SwappedLayer(_Swapped, keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("linearized")
 class SwappedModel(_Swapped, keras.Model):
-    """A model in which parts were exchanged by `swap`; arguments as for `SwappedLayer`."""
+    """A model some of whose parts were replaced by `swap`; arguments as for `SwappedLayer`."""

@@ -1,7 +1,7 @@
-"""Symmetric BLAS on a part of a larger array, in place: what NumPy and SciPy's wrappers do only on copies.
+"""In-place symmetric BLAS routines on a part of a larger array; the wrappers of NumPy and SciPy would copy it.
 
-`symmetric_product` reads one triangle, `symmetric_update` writes one. Both run in SciPy's BLAS through the pointers
-that scipy.linalg.cython_blas exports, at the rate of a large matrix product.
+`symmetric_product` reads one triangle and `symmetric_update` writes one. Both call SciPy's BLAS through the pointers
+that scipy.linalg.cython_blas exports, and run at the speed of a large matrix product.
 """
 
 import ctypes
@@ -17,11 +17,11 @@ _LETTERS = {np.dtype(np.float32): ("s", ctypes.c_float), np.dtype(np.float64): (
 
 
 def symmetric_product(a: Float[np.ndarray, "m m"], v: Float[np.ndarray, "m c"]) -> Float[np.ndarray, "m c"]:
-    """A v, where A is symmetric and the lower triangle of `a` holds it.
+    """Return A v for the symmetric A whose lower triangle is stored in `a`.
 
     Args:
-        a: A view with columns of unit stride.
-        v: Of the same dtype.
+        a: View whose columns have unit stride.
+        v: Matrix of the same dtype.
     """
     v = np.asfortranarray(v)
     out = np.empty_like(v)
@@ -36,7 +36,13 @@ def symmetric_product(a: Float[np.ndarray, "m m"], v: Float[np.ndarray, "m c"]) 
 
 
 def symmetric_update(a: Float[np.ndarray, "m m"], v: Float[np.ndarray, "m c"], w: Float[np.ndarray, "m c"]) -> None:
-    """A - v wᵀ - w vᵀ into the lower triangle of `a`; the other is neither read nor written. Arguments as above."""
+    """Store A - v wᵀ - w vᵀ in the lower triangle of `a`; the other triangle is neither read nor written.
+
+    Args:
+        a: View whose columns have unit stride.
+        v: Matrix of the same dtype.
+        w: Matrix of the same dtype.
+    """
     v, w = np.asfortranarray(v), np.asfortranarray(w)
     rows, columns = v.shape
     if v.size:
@@ -49,7 +55,7 @@ def symmetric_update(a: Float[np.ndarray, "m m"], v: Float[np.ndarray, "m c"], w
 
 @cache
 def _routine(name: str, dtype: np.dtype, arguments: int):
-    """The Fortran routine of that name: every argument is a pointer."""
+    """Return the Fortran routine of that name; all of its arguments are pointers."""
     capsule = cython_blas.__pyx_capi__[_LETTERS[np.dtype(dtype)][0] + name]
     api = ctypes.pythonapi
     get_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", api))
@@ -70,7 +76,7 @@ def _pointer(array: np.ndarray) -> ctypes.c_void_p:
 
 
 def _stride(array: np.ndarray):
-    """The leading dimension: how far columns lie apart."""
+    """Return the leading dimension, which is the distance between columns."""
     if array.strides[0] != array.itemsize:
         raise ValueError(f"Columns must have unit stride. Received: strides {array.strides} of {array.dtype}.")
     return _int(max(array.strides[1] // array.itemsize, array.shape[0], 1))

@@ -1,13 +1,13 @@
-"""Conjugate gradients on (AᵀA + ρI)v = AᵀY, for all ridges at the price of one.
+"""Conjugate gradients on (AᵀA + ρI)v = AᵀY, for all ridges at the cost of one.
 
-The first pass is multi-shift CG (linearized.solvers.linear.multi_shift): in the primal if A has no fewer rows than
-columns, else in the dual, where v = Aᵀα and (A Aᵀ + ρI)α = Y.
+The first pass is multi-shift CG (`linearized.solvers.linear.multi_shift`): in the primal if A has at least as many rows
+as columns, otherwise in the dual, where v = Aᵀα and (A Aᵀ + ρI)α = Y.
 
-The running residual of float32 products drifts below the true one. So a pass reduces residuals by no more than these
-products can follow; then residuals are recomputed in float64, and the ridges that miss their tolerance start again
-from where they are, side by side, as long as that helps (iterative refinement). The iterate with the smallest
-recomputed residual is kept, so that a tighter tolerance does not give a worse answer, and a ridge whose precision is
-exhausted says so.
+With float32 products the running residual drifts below the true one. A pass therefore reduces residuals only as far as
+these products are accurate. Then residuals are recomputed in float64, and CG restarts from the current solutions of the
+ridges that miss their tolerance, side by side, as long as this helps (iterative refinement). The iterate with the
+smallest recomputed residual is kept, so that a tighter tolerance never gives a worse answer. A ridge whose precision is
+exhausted has a `message` that states it.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ from linearized.solvers.linear.solution import (
     ridge_batch,
 )
 
-FOLLOWED = 10  # times the rounding of products: the share of its first residual that a pass reduces a residual to
+FOLLOWED = 10  # smallest reduction factor of the residual in one pass, in units of the rounding error of products
 
 
 @linear_solver()
@@ -37,10 +37,12 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     (`problem.dual`) has `dual_product` and `adjoint64` as well.
 
     Returns:
-        A solution for each ridge; where it has not converged, its `message` says why.
+        A solution for each ridge; if it has not converged, its `message` states the reason.
 
-    A step costs one product with AᵀA or A Aᵀ; memory is 16 · min(rows, p) · columns bytes for each ridge. Raises
-    `UserError` for bad settings and for features or labels that are not finite.
+    A step costs one product with AᵀA or A Aᵀ; memory is 16 · min(rows, p) · columns bytes for each ridge.
+
+    Raises:
+        UserError: If the settings are invalid, or the features or labels are not finite.
     """
     moment = finite(problem.moment())
     tolerance = run.tolerance(float(np.linalg.norm(moment)), problem.n)
@@ -59,9 +61,13 @@ def polish(
     """Continue from the solutions of any solver that miss the tolerance, all of them in each product; see `solve`.
 
     Args:
-        duals: α with v = Aᵀα of every solution, to continue in the dual; None continues in the primal.
+        problem: Problem that was solved.
+        solutions: Solutions of any solver, one per ridge.
+        tolerance: Tolerance at which a ridge is done.
+        run: Settings of the call.
+        duals: α with v = Aᵀα for each solution, to continue in the dual; None continues in the primal.
 
-    Takes 24 · p · columns bytes (rows for p in the dual) for each of them, in batches of as many as `ridge_batch` says.
+    Takes 24 · p · columns bytes (rows for p in the dual) per solution, in batches of `ridge_batch` solutions.
     """
     return _Passes(problem, tolerance, run).polished(solutions, duals)
 
@@ -82,7 +88,7 @@ class _Passes:
         self.max_iterations = run.max_iterations
 
     def polished(self, solutions: list[Solution], duals: list[np.ndarray] | None) -> list[Solution]:
-        """Restart what has not converged, while iterations are left and the last restart halved the residual."""
+        """Restart unconverged ridges, while iterations are left and the last restart halved the residual."""
         solutions, duals = list(solutions), list(duals or [])
         size, attempt = ridge_batch(self.problem), 0
         missing = [i for i, solution in enumerate(solutions) if self._may_go_on(solution)]
@@ -98,7 +104,7 @@ class _Passes:
                         solutions[i] = new
                         if alphas:
                             duals[i] = alphas[place]
-                    else:  # the better iterate stays; its products are those that were spent
+                    else:  # keep the better iterate, but count the products that were spent
                         solutions[i] = solutions[i]._replace(iterations=new.iterations, history=new.history)
                     if halved and self._may_go_on(new):
                         left.append(i)
@@ -109,7 +115,7 @@ class _Passes:
         return not solution.converged and solution.iterations < self.max_iterations
 
     def _explained(self, solution: Solution) -> Solution:
-        """Add why a ridge has not converged."""
+        """Add the reason to the message of a ridge that has not converged."""
         if solution.converged:
             return solution
         told = f"not solved to a residual of {self.tolerance.relative:.1g} but of {solution.residual:.1g}: "
@@ -123,7 +129,7 @@ class _Passes:
     def restarted(
         self, solutions: list[Solution], duals: list[np.ndarray] | None, name: str
     ) -> tuple[list[Solution], list[np.ndarray] | None]:
-        """Return each solution, and α in the dual, after CG on its true residual, all of them in lock-step."""
+        """Run CG on the true residuals of all solutions in lock-step; return the new solutions, and α in the dual."""
         ridges = np.array([solution.ridge for solution in solutions])
         spent = np.array([solution.iterations for solution in solutions])
         norms = np.array([solution.residual for solution in solutions]) * self._scale
@@ -161,7 +167,7 @@ class _Passes:
         return list(state.values), [trace[~np.isnan(trace)] / self._scale for trace in state.trace.T]
 
     def run(self, state: MultiShift | LockStep, name: str, ridges: np.ndarray, spent: int = 0) -> None:
-        """Step until no ridge is left, from the state that was saved under `name` if there is one."""
+        """Perform steps until every ridge is done, starting from the state saved under `name` if there is one."""
         product = self.problem.dual_product if state.dual else self.problem.primal_product
         saved = self.settings.checkpoint(shape=state.values.shape, ridges=ridges.tolist(), relative=self._relative)
         state.restore(saved.load(name))
@@ -175,7 +181,10 @@ class _Passes:
         saved.save(name, state.arrays())
 
     def _limit(self, norms: float | np.ndarray) -> float | np.ndarray:
-        """The residual at which a pass from residuals of `norms` ends: the tolerance's, or what products can follow."""
+        """Return the residual at which a pass that starts from residuals of `norms` ends.
+
+        It is the tolerance or, if that is larger, the smallest residual that the products can follow.
+        """
         return np.maximum(self._relative * self._scale, FOLLOWED * self.problem.rounding * np.asarray(norms))
 
     @property

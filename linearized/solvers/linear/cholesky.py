@@ -1,8 +1,8 @@
-"""One Cholesky factor of K + ρI a ridge, in place: the baseline that the other solvers of K are measured against.
+"""Cholesky solver: one factor of K + ρI per ridge, in place. The baseline for the other solvers of K.
 
-n³/3 operations a ridge, in one triangle of a single copy of K; the other keeps K, from which the triangle is filled
-anew for the next ridge and true residuals are made. In float32 a factor is refined as the band's is
-(linearized.solvers.linear.refinement).
+Takes n³/3 operations per ridge, in one triangle of a single copy of K. The other triangle keeps K: the first one is
+refilled from it for the next ridge, and true residuals are computed from it. In float32 a factor is refined in the same
+way as that of the band solver (`linearized.solvers.linear.refinement`).
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
     each ridge as (ridges done, ridges, residual of each ridge, ridges left), and that checkpoints hold the ridges that
     are done.
 
-    A factor is made at λ' = max(ρ, c eps ‖K‖), and further up where that is not positive definite: `shift` says so,
-    and CG takes the solution back to ρ.
+    K is factored at λ' = max(ρ, c eps ‖K‖), or at a larger ridge if that is not positive definite. `shift` stores the
+    ridge that was used, and CG corrects the solution to ρ.
     """
     tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
     saved = run.checkpoint(n=problem.n, dtype=str(problem.dtype), ridges=ridges.tolist(), rtol=run.rtol, atol=run.atol)
@@ -55,11 +55,11 @@ class _Factored:
     """K, and the factor of one K + λ'I at a time in its upper triangle."""
 
     def __init__(self, gram: DenseGram):
-        self.gram, self.lower = gram, gram.array.T  # ordered by columns, as LAPACK has it: the factor is lower
+        self.gram, self.lower = gram, gram.array.T  # column-major, as in LAPACK, so the factor is lower
         self._potrf, self._potrs = scipy.linalg.get_lapack_funcs(("potrf", "potrs"), (gram.array,))
 
     def at(self, ridge: float) -> float:
-        """Factors at the ridge, or as little above as gives a factor; the ridge that was taken."""
+        """Factor K at the ridge, or at a larger ridge if necessary; return the ridge that was used."""
         shift = max(ridge, floor(self.gram.array.dtype, self.gram.norm))
         while not self._factor(shift):
             shift = 10 * max(shift, np.finfo(np.float64).tiny)
@@ -76,7 +76,7 @@ class _Factored:
         return info == 0
 
     def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """(K + λ'I)⁻¹ of (n, 1, k)."""
+        """Return (K + λ'I)⁻¹ times `right`, of shape (n, 1, k)."""
         n, _, columns = right.shape
         solved, _ = self._potrs(self.lower, distinct(right).reshape(n, columns).astype(self.lower.dtype), lower=1)
         return np.asarray(solved, np.float64).reshape(n, 1, columns)
@@ -86,7 +86,7 @@ EVIDENCE = ("converged", "iterations", "residual", "shift", "refinements", "mess
 
 
 def _arrays(solutions: list[Solution]) -> dict[str, np.ndarray]:
-    """All fields of solutions without traces."""
+    """Return all fields of the solutions, which have no traces, as named arrays."""
     names = ("value", "predictions", "history", *EVIDENCE)
     return {f"{name}{i}": np.asarray(getattr(one, name)) for i, one in enumerate(solutions) for name in names}
 

@@ -1,6 +1,6 @@
-"""K in memory as one square array, of which one triangle may be overwritten: the other and the diagonal still give K v.
+"""K in memory as one square array, of which one triangle may be overwritten; the other and the diagonal still give K v.
 
-Products are accurate in float64 whatever K is stored in: float32 entries are widened a block of rows at a time.
+Products are accurate to float64 for any dtype of K: float32 entries are converted one block of rows at a time.
 """
 
 from typing import Protocol, runtime_checkable
@@ -11,49 +11,52 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 from linearized.solvers.linear.solution import LinearProblem
 
-ROWS = 128  # that are widened together
+ROWS = 128  # rows that are converted to float64 together
 
 
 @runtime_checkable
 class DenseProblem(LinearProblem, Protocol):
-    """(K + ρI)α = Y with K at hand, not only its products; see linearized.problems.gram_problem.
+    """A problem (K + ρI)α = Y that can return K itself, not only products; see `linearized.problems.gram_problem`.
 
     Attributes:
-        dtype: Of K's entries.
+        dtype: Dtype of the entries of K.
     """
 
     dtype: np.dtype
 
-    def dense(self, *, keep: bool = True) -> np.ndarray: ...
+    def dense(self, *, keep: bool = True) -> np.ndarray:
+        """Return K; if `keep` is False, the caller may overwrite the returned array."""
 
 
 class DenseGram:
-    """K to work in: the upper triangle and the diagonal of its array are free to be overwritten.
+    """K as a work array: its upper triangle and its diagonal may be overwritten.
 
     Args:
-        keep: The problem's own products are wanted too: an array that may be overwritten is copied all the same.
+        problem: Problem that holds K.
+        keep: Whether the problem's own products are still needed; then an array is copied even if it could be
+            overwritten.
 
     Attributes:
-        array: (n, n), C-ordered. Its strict lower triangle is K's, and stays so.
-        diagonal: K's, in float64.
-        norm: ‖K‖, Frobenius.
+        array: K (n, n), C-ordered. Its strict lower triangle is never changed.
+        diagonal: Diagonal of K, in float64.
+        norm: Frobenius norm ‖K‖.
     """
 
     def __init__(self, problem: DenseProblem, *, keep: bool = False):
-        """Raises `UserError` if K is not finite."""
+        """Load K. Raises `UserError` if K is not finite."""
         self.array = problem.dense(keep=keep)
         self.norm = checked_norm(self.array)
         self.diagonal = np.diagonal(self.array).astype(np.float64)
 
     def product(self, v: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-        """K v: 2 n² operations a column in float64, on n²/2 entries of K."""
+        """Return K v: 2 n² operations per column in float64, which read n²/2 entries of K."""
         return lower_product(self.array, self.diagonal, v)
 
 
 def lower_product(
     array: Float[np.ndarray, "n n"], diagonal: Float64[np.ndarray, " n"], v: Float64[np.ndarray, "n c"]
 ) -> Float64[np.ndarray, "n c"]:
-    """The product in float64 of v and the symmetric matrix of that strict lower triangle and diagonal."""
+    """Return the float64 product of v and the symmetric matrix with that strict lower triangle and diagonal."""
     out = diagonal[:, None] * v
     for start in _starts(array):
         rows = slice(start, start + ROWS)
@@ -66,7 +69,7 @@ def lower_product(
 
 
 def checked_norm(array: Float[np.ndarray, "n n"]) -> float:
-    """The Frobenius norm. Raises `UserError` if an entry is not finite."""
+    """Return the Frobenius norm. Raises `UserError` if an entry is not finite."""
     squares = (np.linalg.norm(array[start : start + ROWS].astype(np.float64)) ** 2 for start in _starts(array))
     norm = float(np.sqrt(sum(squares)))
     if not np.isfinite(norm):

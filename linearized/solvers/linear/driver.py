@@ -1,4 +1,4 @@
-"""What every linear solver is called with: tolerances, limits, progress and checkpoints, declared in one place.
+"""Common arguments of all linear solvers: tolerances, limits, progress and checkpoints.
 
 A solver's module defines its algorithm as a function of (problem, ridges, run) and decorates it:
 
@@ -34,12 +34,12 @@ Algorithm = Callable[[Any, np.ndarray, "LinearRun"], list[Solution]]
 
 
 class TimedCheckpoint(Checkpoint):
-    """A `Checkpoint` that knows when the next state should be written.
+    """A `Checkpoint` that reports when the next state is due.
 
     Args:
-        folder: Folder of the states; None keeps nothing.
+        folder: Folder of the states; None stores nothing.
         interval: Seconds between two states.
-        identity: What must be the same for a state to be read.
+        identity: Values that must be equal for a state to be read.
     """
 
     def __init__(self, folder: Path | None, interval: float, **identity: Any):
@@ -52,21 +52,21 @@ class TimedCheckpoint(Checkpoint):
         return time.monotonic() - self.written >= self.interval
 
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write `arrays` in place of what `name` held, and restart the clock."""
+        """Write `arrays` under `name`, replacing the previous state, and restart the timer."""
         super().save(name, arrays)
         self.written = time.monotonic()
 
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """How a long solve is followed and continued: the arguments that every linear solver takes beside its tolerances.
+    """Progress and checkpoint arguments, which every linear solver takes in addition to its tolerances.
 
-    Hand them on with `solve(problem, ridges, **vars(watch))`.
+    Pass them on with `solve(problem, ridges, **vars(watch))`.
 
     Attributes:
-        progress: Called with (step, steps, residual of each ridge, ridges left); None calls nothing.
-        checkpoint: Folder of the states from which a killed run continues; None keeps nothing. The caller removes it.
-        key: Identity of what the states belong to, such as the fingerprint of data and settings.
+        progress: Function called with (step, steps, residual of each ridge, ridges left); None reports nothing.
+        checkpoint: Folder of the states from which a killed run continues; None stores nothing. The caller removes it.
+        key: Identity of the run that the states belong to, such as the fingerprint of data and settings.
         interval: Seconds between states.
     """
 
@@ -84,11 +84,13 @@ class LinearRun:
     """The settings of one call of a linear solver.
 
     Attributes:
-        rtol, atol: Published units, see `linearized.solvers.linear.solution`.
+        rtol: Relative tolerance in published units, see `linearized.solvers.linear.solution`.
+        atol: Absolute tolerance in published units.
         max_iterations: Largest number of iterations for each ridge.
-        progress: Called with (step, steps, residual of each ridge, ridges left); None calls nothing.
-        folder: Folder of the checkpoints, from which a killed run continues; None keeps nothing. The caller removes it.
-        key: Identity of what the checkpoints belong to, such as the fingerprint of data and settings.
+        progress: Function called with (step, steps, residual of each ridge, ridges left); None reports nothing.
+        folder: Folder of the checkpoints, from which a killed run continues; None stores nothing. The caller removes
+            it.
+        key: Identity of the run that the checkpoints belong to, such as the fingerprint of data and settings.
         interval: Seconds between checkpoints.
     """
 
@@ -109,16 +111,16 @@ class LinearRun:
         return TimedCheckpoint(self.folder, self.interval, key=self.key, **identity)
 
     def report(self, step: int, steps: int, residuals: np.ndarray, left: int) -> None:
-        """Show the progress, where someone asked for it."""
+        """Call `progress` with the arguments, if it is set."""
         if self.progress is not None:
             self.progress(step, steps, residuals, left)
 
 
 def linear_solver(interval: float = INTERVAL) -> Callable[[Algorithm], Callable[..., list[Solution]]]:
-    """Return a decorator that gives an algorithm the arguments of `LinearRun`, and checks them and the ridges.
+    """Return a decorator that adds the arguments of `LinearRun` to an algorithm, and validates them and the ridges.
 
     Args:
-        interval: Default of the seconds between checkpoints.
+        interval: Default number of seconds between checkpoints.
     """
 
     def decorate(algorithm: Algorithm) -> Callable[..., list[Solution]]:

@@ -1,10 +1,10 @@
-"""All eigenvectors of K: every ridge costs two products, and leave-one-out errors are exact at every ridge.
+"""Eigendecomposition solver: each ridge costs two products, and leave-one-out errors are exact at every ridge.
 
-With K = V diag(w) Vᵀ, α = V(w + ρ)⁻¹VᵀY, the degrees of freedom are Σ w/(w + ρ), and what a row's own label adds to
-its prediction is known from [(K + ρI)⁻¹]_ii = Σ_j V_ij²/(w_j + ρ). About 9 n³ operations once and 3 n² numbers of
-memory: for this alone the other solvers are cheaper by far.
+With K = V diag(w) Vᵀ, α = V(w + ρ)⁻¹VᵀY, the degrees of freedom are Σ w/(w + ρ), and the contribution of a row's own
+label to its prediction follows from [(K + ρI)⁻¹]_ii = Σ_j V_ij²/(w_j + ρ). Takes about 9 n³ operations once and memory
+for 3 n² numbers; if exact leave-one-out errors are not needed, the other solvers are much cheaper.
 
-LAPACK's syevd, since the default (syevr) loses the orthogonality of float32 eigenvectors of such spectra.
+Uses LAPACK's syevd, because the default (syevr) loses the orthogonality of float32 eigenvectors of such spectra.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from linearized.solvers.linear.left_out import mean_of_rows
 from linearized.solvers.linear.refinement import Refinement, distinct, floor, with_traces
 from linearized.solvers.linear.solution import Solution
 
-MOST = 32_766  # rows: beyond, the length 1 + 6n + 2n² of syevd's workspace is more than LAPACK's 32-bit integers hold
+MOST = 32_766  # largest n for which the length 1 + 6n + 2n² of syevd's workspace fits in LAPACK's 32-bit integers
 STATE = "eigh"
 
 
@@ -27,12 +27,14 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
     """Solve (K + ρI)α = Y at every ridge.
 
     The arguments are those of `linearized.solvers.linear.band.solver.solve`, except that the decomposition can neither
-    be watched nor saved on the way: progress is reported once it is done as (1, 1, ones, ridges), and the
-    eigenvectors, as large as K, are saved if they took longer than the interval.
+    report progress nor be saved before it is complete: progress is reported once it is done as (1, 1, ones, ridges),
+    and the eigenvectors, as large as K, are saved if they took longer than the interval.
 
-    Degrees of freedom, GCV and leave-one-out errors come with every ridge that the precision of K resolves. Where a
-    residual asks for refinement they are those of the eigenvectors all the same. Raises `UserError` as that one does,
-    and beyond 32,766 rows.
+    Degrees of freedom, GCV and leave-one-out errors are returned for every ridge that the precision of K resolves. They
+    are computed from the eigenvectors even where the solution is refined.
+
+    Raises:
+        UserError: If the settings are invalid, K is not finite, or it has more than 32,766 rows.
     """
     refuse_many_rows(problem.n)
     tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
@@ -52,7 +54,7 @@ def refuse_many_rows(rows: int) -> None:
 
 
 class _Spectrum:
-    """w (not below 0) and V, and the ridge that stands for each ρ where w + ρ is rounding."""
+    """Eigenvalues w (at least 0), eigenvectors V, and the ridge used instead of each ρ where w + ρ is rounding."""
 
     def __init__(self, problem: DenseProblem, ridges: np.ndarray, saved: TimedCheckpoint):
         arrays = saved.load(STATE)
@@ -68,7 +70,7 @@ class _Spectrum:
         self.shifts = np.where(self.resolved, ridges, np.maximum(ridges, least))
 
     def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """V(w + λ')⁻¹Vᵀ of (n, l, k) for the ridges `which`: 4 n² operations a column."""
+        """Return V(w + λ')⁻¹Vᵀ times `right` (n, l, k) for the ridges `which`, in 4 n² operations per column."""
         n, _, columns = right.shape
         rotated = self._times(self.vectors.T, distinct(right).reshape(n, -1)).reshape(n, -1, columns)
         solved = rotated / (self.values[:, None] + self.shifts[which])[:, :, None]
@@ -78,14 +80,14 @@ class _Spectrum:
         return (matrix @ v.astype(matrix.dtype)).astype(np.float64)
 
     def judged(self, solutions: list[Solution]) -> list[Solution]:
-        """With all that the spectrum tells, at the ridges where it is more than rounding."""
+        """Add the diagnostics that the spectrum gives, at the ridges where it exceeds rounding errors."""
         inverse = 1 / (self.values[:, None] + self.shifts)
         diagonal = np.concatenate(
             [
                 self.vectors[start : start + ROWS].astype(np.float64) ** 2 @ inverse
                 for start in range(0, len(inverse), ROWS)
             ]
-        )  # of (K + ρI)⁻¹, (n, r)
+        )  # diagonal of (K + ρI)⁻¹, (n, r)
         found = []
         for i, one in enumerate(solutions):
             if self.resolved[i]:

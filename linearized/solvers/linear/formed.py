@@ -1,9 +1,9 @@
-"""Least squares with the smaller of A Aᵀ and AᵀA formed once; then every ridge is a banded factor of it.
+"""Least squares from the smaller of A Aᵀ and AᵀA, which is formed once; each ridge is then a banded factor of it.
 
-In the dual (rows < p) it solves (A Aᵀ + ρI)α = Y and takes v = Aᵀα; else (AᵀA + ρI)v = AᵀY. With s the smaller side and
-n N numbers in A: n N s multiply-adds to form it, 4/3 s³ operations of the band reduction
-(`linearized.solvers.linear.band.solver`) and two passes over A, for α and for the residuals. Where many ridges or
-columns ask for many steps of a Krylov method, this is quicker; it takes 12 s² bytes.
+In the dual (rows < p) it solves (A Aᵀ + ρI)α = Y and computes v = Aᵀα; otherwise (AᵀA + ρI)v = AᵀY. With s the smaller
+side of A and n N its number of entries, it takes n N s multiply-adds to form the matrix, 4/3 s³ operations for the band
+reduction (`linearized.solvers.linear.band.solver`) and two passes over A, for α and for the residuals. It is faster
+than a Krylov method where many ridges or columns need many steps, and takes 12 s² bytes.
 """
 
 import numpy as np
@@ -14,19 +14,20 @@ from linearized.solvers.linear.band import solver as band
 from linearized.solvers.linear.driver import LinearRun, linear_solver
 from linearized.solvers.linear.solution import LinearProblem, Solution, finite, measured, ridge_batch
 
-LEAST = 1e-7  # relative residual of the formed system beyond which float32 features have no more digits
+LEAST = 1e-7  # smallest relative residual of the formed system that the precision of float32 features supports
 
 
 @linear_solver()
 def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
     """Solve the problem at every ridge. The arguments are those of `linearized.solvers.linear.cg.solve`.
 
-    Iterations are steps of float64 CG with which `band` refines a ridge; the residuals and the bound on the
-    predictions' error are recomputed from A. The formed matrix is float32 for float32 features: below a ridge of about
-    1e-7 of its norm it holds no more digits, and the bound on the predictions' error says so. The checkpoint is that of
-    the band reduction.
+    Iterations are the steps of float64 CG with which `band` refines a ridge; the residuals and the bound on the error
+    of the predictions are recomputed from A. The formed matrix is float32 for float32 features, so ridges below about
+    1e-7 of its norm are lost to rounding; the bound on the error of the predictions shows this. The checkpoint is that
+    of the band reduction.
 
-    Raises `UserError` for a problem that does not form it, or whose memory does not hold it.
+    Raises:
+        UserError: If the problem cannot form the matrix, or it does not fit in the memory.
     """
     side = min(problem.rows, problem.params)
     room = problem.memory if problem.mode == "gram" else problem.spare

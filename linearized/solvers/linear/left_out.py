@@ -1,9 +1,9 @@
-"""The mean leave-one-out error of a ridge path from a sample of the rows, where all of them would cost too much.
+"""Mean leave-one-out error of a ridge path, estimated from a sample of the rows where all of them would cost too much.
 
-Leave-one-out residuals of (K + ρI)α = Y are α_i/d_i with d_i = [(K + ρI)⁻¹]_ii. A solver knows every α_i, and a d_i
-costs it one more right-hand side. So rows are drawn in proportion to ‖α_i‖², for which the mean of ‖α_i‖²/d_i² is the
-known mean of ‖α_i‖² times that of 1/d_i² over the draw: exact where all d_i are equal, which is what generalised
-cross-validation takes for granted, and without its bias where they are not.
+Leave-one-out residuals of (K + ρI)α = Y are α_i/d_i with d_i = [(K + ρI)⁻¹]_ii. A solver has every α_i, but each d_i
+costs one more right-hand side. Rows are therefore drawn in proportion to ‖α_i‖², for which the mean of ‖α_i‖²/d_i² is
+the known mean of ‖α_i‖² times the mean of 1/d_i² over the draw. This is exact where all d_i are equal, which
+generalised cross-validation assumes, and has no bias where they are not.
 """
 
 from typing import NamedTuple
@@ -12,16 +12,16 @@ import numpy as np
 
 from linearized.base.shapes import Float64, Int64
 
-DRAWN = 256  # rows; standard errors at n = 2,000 are .1 to 3 % at ridges that matter, and 8 % at the worst
+DRAWN = 256  # rows to draw; standard errors at n = 2,000 are 0.1 to 3 % at relevant ridges, and 8 % at worst
 SEED = 5
 
 
 class RowDraw(NamedTuple):
-    """Rows whose d_i is computed, and how often each ridge counts them.
+    """Rows whose d_i is computed, and their weights.
 
     Attributes:
         rows: Different rows, in increasing order.
-        counts: How often each was drawn.
+        counts: Number of times that each row was drawn.
         chances: Probability of each row in one draw; None where all rows are taken once.
     """
 
@@ -31,11 +31,11 @@ class RowDraw(NamedTuple):
 
 
 def drawn_rows(squares: Float64[np.ndarray, "r n"]) -> RowDraw:
-    """Draw rows for all ridges together, with replacement; up to `DRAWN` rows are all taken.
+    """Draw rows for all ridges together, with replacement; if there are at most `DRAWN` rows, all are taken.
 
     Args:
-        squares: ‖α_i‖² of each ridge and row. Each ridge has the same part in the chances of the rows. A ridge whose
-            squares are not finite or all 0 has none.
+        squares: ‖α_i‖² for each ridge and row. All ridges have the same weight in the probabilities of the rows, except
+            that a ridge whose squares are not finite or all 0 is ignored.
     """
     n = squares.shape[1]
     with np.errstate(invalid="ignore", over="ignore"):
@@ -53,12 +53,13 @@ def drawn_rows(squares: Float64[np.ndarray, "r n"]) -> RowDraw:
 def mean_left_out(
     squares: Float64[np.ndarray, " n"], draw: RowDraw, diagonal: Float64[np.ndarray, " m"]
 ) -> tuple[float, float]:
-    """Return the mean of ‖α_i‖²/d_i² over all rows at one ridge, and its standard error as the error on fresh rows.
+    """Return the mean of ‖α_i‖²/d_i² over all rows at one ridge, and its standard error for fresh rows.
 
-    The standard error is that of a mean over n rows, and in quadrature that of the draw where not all rows are taken.
+    The standard error is that of a mean over n rows, combined in quadrature with that of the draw if rows were sampled.
 
     Args:
         squares: ‖α_i‖² of all n rows.
+        draw: Rows that were drawn.
         diagonal: d_i of the rows of the draw.
     """
     inverse, mine = 1 / np.square(diagonal), squares[draw.rows]

@@ -1,10 +1,10 @@
-"""Conjugate gradients for several ridges with right-hand sides of their own, side by side in one product per step.
+"""Conjugate gradients for several ridges with different right-hand sides, side by side in one product per step.
 
-Multi-shift CG (linearized.solvers.linear.multi_shift) has one right-hand side for all ridges. Here each ridge continues
-from where another solver left it, with a residual of its own: (H + ρᵢI)vᵢ = bᵢ. Every column has its own coefficients;
-the ridges share the pass over A, which is most of the cost where A is read from files or recomputed. H is AᵀA, or A Aᵀ
-in the dual, as in multi-shift CG. With a preconditioner this is the CG that refines a factor's solutions
-(linearized.solvers.linear.refinement).
+Multi-shift CG (`linearized.solvers.linear.multi_shift`) has one right-hand side for all ridges. Here each ridge
+continues from the solution of another solver, with a residual of its own: (H + ρᵢI)vᵢ = bᵢ. Every column has its own
+coefficients; the ridges share the pass over A, which is most of the cost where A is read from files or recomputed. H is
+AᵀA, or A Aᵀ in the dual, as in multi-shift CG. With a preconditioner this is the CG that refines the solutions of a
+factor (`linearized.solvers.linear.refinement`).
 """
 
 from collections.abc import Callable
@@ -21,16 +21,16 @@ class LockStep:
 
     Args:
         b: Right-hand sides (r, p, c).
-        ridges: ρ of each, (r,).
+        ridges: ρ of each system, (r,).
         limit: Primal residual, over the columns of a ridge, at which it is done: one number, or one for each ridge.
-        steps: How many products each ridge may take, (r,).
+        steps: Largest number of products for each ridge, (r,).
         primal_norms: In the dual, ‖Aᵀbᵢ‖ of each ridge; None in the primal.
-        precondition: In the primal, a function of residuals (l, p, c) and the positions of their ridges (l,) that
-            returns about (H + ρI)⁻¹ times them; None: the residuals themselves.
-        stall: Steps without halving its residual after which a ridge is given up; None: never.
+        precondition: In the primal, a function of residuals (l, p, c) and the indices of their ridges (l,) that
+            returns approximately (H + ρI)⁻¹ times them; None returns the residuals themselves.
+        stall: Number of steps without halving its residual after which a ridge is stopped; None never stops it.
 
     Attributes:
-        values, norms, trace, active: As for `linearized.solvers.linear.multi_shift.MultiShift`.
+        values: See `linearized.solvers.linear.multi_shift.MultiShift`, also for `norms`, `trace` and `active`.
     """
 
     def __init__(
@@ -58,7 +58,8 @@ class LockStep:
     def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
         """Perform one product with the directions of all ridges that are not done.
 
-        A column stands still once its residual is exhausted, or if rounding has taken the curvature along it.
+        A column is no longer updated once its residual is exhausted, or if rounding makes the curvature along it
+        vanish.
         """
         here = np.flatnonzero(self.active)
         p = self.directions[here]
@@ -106,12 +107,12 @@ class LockStep:
             self.active &= self.waited < self.stall
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return all that `step` changes."""
+        """Return all arrays that `step` changes."""
         names = ("values", "directions", "residuals", "squares", "images", "betas", "norms", "trace", "active", "best",
                  "waited")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def restore(self, arrays: dict[str, np.ndarray] | None) -> None:
-        """Continue from `arrays`, which the method of that name returned; None changes nothing."""
+        """Continue from a state that `arrays` returned; None changes nothing."""
         for name, array in (arrays or {}).items():
             setattr(self, name, array)

@@ -1,13 +1,13 @@
-"""Multi-shift conjugate gradients: (H + ρI)v = b for all ridges ρ at one product with H a step.
+"""Multi-shift conjugate gradients: (H + ρI)v = b for all ridges ρ with one product with H per step.
 
 All ridges share the Krylov space of H and b, and their residuals are parallel (Frommer, Computing 70, 2003;
-Jegerlehner, hep-lat/9612014): the recurrence runs at the smallest ridge and carries the others along, with two vectors
-for each ridge. Every column has its own coefficients.
+Jegerlehner, hep-lat/9612014): the recurrence runs at the smallest ridge and updates the others with it, with two
+vectors for each ridge. Every column has its own coefficients.
 
-H is AᵀA and b is AᵀY in the primal; in the dual H is A Aᵀ and b is Y. Either way a ridge is done by its primal
-residual. In the dual that is Aᵀs for a residual s, whose squared norm sᵀHs follows from the next product, as s is a
-combination of two directions. The dual has no null space of A for rounding errors to collect in: in the primal an
-error of float32 products there is divided by ρ.
+H is AᵀA and b is AᵀY in the primal; in the dual H is A Aᵀ and b is Y. In both cases the primal residual decides whether
+a ridge is done. In the dual it is Aᵀs for a residual s, whose squared norm sᵀHs follows from the next product, because
+s is a combination of two directions. In the primal, rounding errors of float32 products in the null space of A are
+divided by ρ; the dual has no such null space.
 """
 
 from collections.abc import Callable
@@ -22,16 +22,16 @@ class MultiShift:
 
     Args:
         b: Right-hand side (p, c).
-        ridges: ρ of each, (r,).
+        ridges: ρ of each system, (r,).
         limit: Primal residual, over all columns of a ridge, at which it is done.
         steps: Largest number of products.
         primal_norm: In the dual, ‖Aᵀb‖; None in the primal.
 
     Attributes:
-        values: v of every ridge.
+        values: v for every ridge.
         norms: Last known primal residual of each ridge. In the dual it is that of the iterate before `values`.
-        trace: `norms` after each product, (products, r); NaN where a ridge was done before.
-        active: Which ridges are not done.
+        trace: `norms` after each product, (products, r); NaN where a ridge was already done.
+        active: Mask of the ridges that are not done.
     """
 
     def __init__(self, b: np.ndarray, ridges: np.ndarray, limit: float, steps: int, primal_norm: float | None = None):
@@ -42,8 +42,8 @@ class MultiShift:
         self.directions = np.repeat(b[None], len(ridges), axis=0)
         self.seed = int(np.argmin(ridges))
         self.residual, self.image = b.copy(), np.zeros_like(b)
-        # With ζ the factor between the residuals of a ridge and of the smallest one, `ratio` is ζ's ratio from step to
-        # step: a product of ratios does not underflow where ζ's own recurrence divides 0 by 0.
+        # ζ is the factor between the residuals of a ridge and of the smallest one; `ratio` is the quotient of ζ in
+        # successive steps. A product of ratios does not underflow, whereas the recurrence of ζ itself divides 0 by 0.
         self.zeta, self.ratio = np.ones(shape), np.ones(shape)
         self.alpha, self.beta = np.ones(b.shape[1]), np.zeros(b.shape[1])
         self.square = np.sum(b**2, axis=0)
@@ -60,8 +60,8 @@ class MultiShift:
     def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
         """Perform one product with H and one step of every ridge that is not done.
 
-        The smallest ridge is the last to be done, since |ζ| <= 1, so its direction is always at hand. A column stands
-        still once its residual is exhausted, or if rounding has taken the curvature along it.
+        The smallest ridge is the last to be done, because ``|ζ| <= 1``, so its direction is always available. A column
+        is no longer updated once its residual is exhausted, or if rounding makes the curvature along it vanish.
         """
         p = self.directions[self.seed]
         image = product(p)
@@ -91,19 +91,19 @@ class MultiShift:
             self.active[:] = False
 
     def _note(self, squares: np.ndarray) -> None:
-        """Record the residuals, from the smallest ridge's squared primal residual in each column."""
+        """Record the residuals of all ridges from the squared primal residual of the smallest ridge in each column."""
         norms = np.sqrt(np.maximum(np.sum(self.zeta**2 * squares, axis=1), 0))
         self.norms = np.where(self.active, norms, self.norms)
         self.trace = np.concatenate([self.trace, np.where(self.active, norms, np.nan)[None]])
         self.active = self.active & (norms > self.limit)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return all that `step` changes."""
+        """Return all arrays that `step` changes."""
         names = ("values", "directions", "residual", "image", "zeta", "ratio", "alpha", "beta", "square", "norms",
                  "trace", "active")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def restore(self, arrays: dict[str, np.ndarray] | None) -> None:
-        """Continue from `arrays`, which the method of that name returned; None changes nothing."""
+        """Continue from a state that `arrays` returned; None changes nothing."""
         for name, array in (arrays or {}).items():
             setattr(self, name, array)

@@ -1,10 +1,10 @@
-"""From solutions of a factor to solutions of K: the true residual, and where it asks for it CG in float64.
+"""Refinement of the solutions of a factor: true residuals and, where they miss the tolerance, CG in float64.
 
-A factor made in K's precision, or at a larger ridge where K + ρI is not positive definite in that precision, is a
+A factor in the precision of K, possibly at a larger ridge where K + ρI is not positive definite in that precision, is a
 preconditioner for CG at the true ρ. All ridges and columns take their steps together, so that one product with K
-serves them all; a ridge leaves once it is done.
+serves them all; a ridge is dropped once it is done.
 
-State is held as (n, ridges, columns): reshaped without copying, that is what a product takes.
+The state is stored as (n, ridges, columns), which can be reshaped for a product without copying.
 """
 
 from collections.abc import Callable
@@ -18,31 +18,32 @@ from linearized.solvers.linear.driver import LinearRun
 from linearized.solvers.linear.lock_step import LockStep
 from linearized.solvers.linear.solution import SLACK, Solution, Tolerance, finite
 
-STALL = 50  # steps without halving the residual, after which a ridge is given up
-# Smallest ridge, in units of ‖K‖ (Frobenius), at which float32 still holds K: rounding the entries changes K by at most
-# 6e-8 ‖K‖. At a ridge of 1e-7 ‖K‖ this moves predictions by less than 5 % of the labels' root mean square, and in
-# proportion to 1/ρ above. Errors of the kernel's own float32 arithmetic come on top.
+STALL = 50  # steps without halving the residual after which a ridge is stopped
+# Smallest ridge, in units of ‖K‖ (Frobenius), for which float32 entries are accurate enough: rounding them changes K by
+# at most 6e-8 ‖K‖. At a ridge of 1e-7 ‖K‖ this changes predictions by less than 5 % of the labels' root mean square,
+# and in proportion to 1/ρ above. Errors of the kernel's own float32 arithmetic are not included.
 STORAGE = 1e-7
-FLOOR = 4.0  # smallest ridge, in units of eps ‖K‖, at which a factor is made in K's dtype; only a preconditioner
+FLOOR = 4.0  # smallest ridge, in units of eps ‖K‖, of a factor in the dtype of K, which is only a preconditioner
 
 Product = Callable[[np.ndarray], np.ndarray]
 Precondition = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def floor(dtype: np.dtype, norm: float) -> float:
-    """The least ridge at which to factor K + ρI in its dtype."""
+    """Return the smallest ridge at which K + ρI is factored in its dtype."""
     return FLOOR * float(np.finfo(dtype).eps) * norm
 
 
 class Refinement(NamedTuple):
-    """How to go from a factor's solutions to those of K.
+    """Refinement of the solutions of a factor to solutions of K.
 
     Attributes:
-        problem: For Y, and K's dtype.
-        product: K v in float64.
+        problem: Problem that provides Y and the dtype of K.
+        product: Function that returns K v in float64.
         norm: ‖K‖.
-        precondition: (residuals (n, l, k), which ridges (l,)) -> about (K + ρI)⁻¹ of them, in float64.
-        tolerance: When a ridge is done.
+        precondition: Function of residuals (n, l, k) and the indices of their ridges (l,) that returns approximately
+            (K + ρI)⁻¹ times them, in float64.
+        tolerance: Tolerance at which a ridge is done.
         run: Settings of the solver's call; its iterations are steps of CG.
     """
 
@@ -54,9 +55,13 @@ class Refinement(NamedTuple):
     run: LinearRun
 
     def solutions(self, ridges: Float64[np.ndarray, " r"], shifts: Float64[np.ndarray, " r"]) -> list[Solution]:
-        """A solution at every ridge; `shifts` are the ridges at which the factors are made.
+        """Return a solution at every ridge.
 
-        Costs one product for the true residuals, and where they miss the tolerance one a step and one at the end.
+        Costs one product for the true residuals and, where they miss the tolerance, one per step and one at the end.
+
+        Args:
+            ridges: ρ.
+            shifts: Ridges at which the factors were computed.
         """
         state = _State(self, ridges)
         state.measure(np.arange(len(ridges)))
@@ -111,7 +116,7 @@ class _State:
         self.scale = refinement.tolerance.moment_norm or 1.0
 
     def measure(self, which: np.ndarray) -> None:
-        """Recomputes K α and the true residuals from K."""
+        """Recompute K α and the true residuals from K."""
         self.predictions[:, which] = self._product(self.values[:, which])
         for one in np.split(which, len(which)):
             i = int(one[0])
@@ -120,18 +125,18 @@ class _State:
                 self.histories[i].append(float(self.residuals[i]))
 
     def take_back(self, which: np.ndarray, before: np.ndarray, values: np.ndarray, predictions: np.ndarray) -> None:
-        """Gives the ridges whose residual has grown what they had before."""
+        """Restore the previous values of the ridges whose residual has grown."""
         worse = ~(self.residuals[which] <= before)
         self.values[:, which[worse]], self.predictions[:, which[worse]] = values[:, worse], predictions[:, worse]
         self.residuals[which[worse]] = before[worse]
 
     def missing(self, which: np.ndarray) -> np.ndarray:
-        """Y - (K + ρI)α."""
+        """Return the residual Y - (K + ρI)α."""
         values, predictions = self.values[:, which], self.predictions[:, which]
         return self.of.problem.targets[:, None] - predictions - self.ridges[which, None] * values
 
     def step_until_done(self, which: np.ndarray) -> None:
-        """Run preconditioned CG in lock-step on what is missing, for the ridges `which`."""
+        """Run preconditioned CG in lock-step on the residuals of the ridges `which`."""
         run = self.of.run
         state = LockStep(
             np.ascontiguousarray(self.missing(which).transpose(1, 0, 2)), self.ridges[which],
@@ -157,12 +162,12 @@ class _State:
 
 
 def distinct(right: np.ndarray) -> np.ndarray:
-    """(n, r, k) without the copies of a right-hand side that all ridges share: (n, 1, k), which broadcasts."""
+    """Return `right` (n, r, k) without copies: (n, 1, k), which broadcasts, if all ridges share one right-hand side."""
     return right[:, :1] if right.strides[1] == 0 else right
 
 
 def with_traces(solution: Solution, degrees_of_freedom: float, inverse_trace: float) -> Solution:
-    """With tr K(K + ρI)⁻¹, and generalised cross-validation from tr(K + ρI)⁻¹."""
+    """Return the solution with its degrees of freedom, tr K(K + ρI)⁻¹, and GCV computed from tr(K + ρI)⁻¹."""
     mean = float(np.mean(np.sum(solution.value**2, axis=1)))
     gcv = mean / (inverse_trace / len(solution.value)) ** 2
     return solution._replace(degrees_of_freedom=float(degrees_of_freedom), gcv=gcv)

@@ -1,8 +1,8 @@
-"""What a linear solver asks of a problem, what it gives back, and the checks that all of them share.
+"""Interface between linear solvers and problems, solutions, and the checks that all solvers share.
 
 The published units of stopping are those of H v = b with H = (2/n)AᵀA + 2λI, b = (2/n)Aᵀy and ρ = nλ: a ridge is done
-when ‖b - Hv‖ <= max(rtol ‖b‖, atol). Residuals are given as ‖b - Hv‖/‖b‖ = ‖Aᵀy - (AᵀA + ρI)v‖/‖Aᵀy‖; over several
-columns the norm is Frobenius'.
+when ‖b - Hv‖ <= max(rtol ‖b‖, atol). Residuals are given as ‖b - Hv‖/‖b‖ = ‖Aᵀy - (AᵀA + ρI)v‖/‖Aᵀy‖; for several
+columns the norm is the Frobenius norm.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,22 +14,22 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float64
 
 RTOL, ATOL, MAX_ITERATIONS = 1e-4, 1e-3, 750  # as published
-SLACK = 1.1  # how far the recomputed residual may lie above its tolerance
-# The same for float32 products: where their rounding lets a tolerance be reached at all, recomputed residuals lie up to
-# 3.3 times above it (measured); where it does not they end higher, and the ridge counts as not converged.
+SLACK = 1.1  # largest ratio of a recomputed residual to its tolerance at which a ridge counts as converged
+# The same for float32 products. Where their rounding errors allow a tolerance to be reached, recomputed residuals are
+# up to 3.3 times the tolerance (measured); otherwise they are larger, and the ridge counts as not converged.
 SLACK32 = 4.0
-EXPECTED_VECTORS, LEAST_BASIS = 250, 2**28  # of a Lanczos basis; bytes
-LEFT_OUT = ("leave_one_out", "left_out_loss", "left_out_error")  # what a `Solution` has of rows that are left out
-BATCH_BYTES = 2**29  # of the parameters of as many ridges as go through one pass together
+EXPECTED_VECTORS, LEAST_BASIS = 250, 2**28  # expected vectors of a Lanczos basis; bytes that it may always take
+LEFT_OUT = ("leave_one_out", "left_out_loss", "left_out_error")  # leave-one-out fields of a `Solution`
+BATCH_BYTES = 2**29  # size of the parameters of all ridges that go through one pass together
 
 Progress = Callable[[int, int, np.ndarray, int], None]
 
 
 @runtime_checkable
 class LinearProblem(Protocol):
-    """min ‖A v - Y‖² + ρ‖v‖², by products alone; `linearized.problems` documents each member.
+    """The problem min ‖A v - Y‖² + ρ‖v‖², accessed by products alone; `linearized.problems` documents each member.
 
-    A problem whose `dual` is true also has `dual_product(u)`, A Aᵀu, and `adjoint64(u)`, Aᵀu in float64.
+    If `dual` is true, the problem also has `dual_product(u)`, A Aᵀu, and `adjoint64(u)`, Aᵀu in float64.
     """
 
     targets: np.ndarray
@@ -42,33 +42,40 @@ class LinearProblem(Protocol):
     spare: int
     rounding: float
 
-    def moment(self) -> np.ndarray: ...
-    def primal_product(self, v: np.ndarray) -> np.ndarray: ...
-    def evaluate(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
-    def prediction_bound(self, residual: float, ridge: float) -> float: ...
+    def moment(self) -> np.ndarray:
+        """Return the right-hand side AᵀY."""
+
+    def primal_product(self, v: np.ndarray) -> np.ndarray:
+        """Return AᵀA v."""
+
+    def evaluate(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return A v and Aᵀ(Y - A v)."""
+
+    def prediction_bound(self, residual: float, ridge: float) -> float:
+        """Return a bound on the error of the predictions A v for ‖AᵀY - (AᵀA + ρI)v‖ = `residual`."""
 
 
 class Solution(NamedTuple):
-    """The minimiser at one ridge, with the evidence.
+    """The minimiser at one ridge, with diagnostics.
 
     Attributes:
         ridge: ρ.
         value: v, (p, columns).
-        converged: Whether the recomputed residual meets the tolerance, within SLACK, or SLACK32 for float32 products.
-        iterations: Products with A until the running residual met the tolerance, or all that were spent.
+        converged: Whether the recomputed residual meets the tolerance within SLACK, or SLACK32 for float32 products.
+        iterations: Number of products with A until the running residual met the tolerance, or all that were used.
         residual: ‖Aᵀy - (AᵀA + ρI)v‖/‖Aᵀy‖, recomputed from A at the end; 0 if Aᵀy = 0.
         history: The running residual after each product, in the same unit. It ends where the ridge was done.
         predictions: A v on the train rows, (rows, columns).
-        message: What a reader must know of this ridge, such as why it was not solved; "" if nothing.
+        message: Warning about this ridge, such as the reason why it was not solved; "" if there is none.
         prediction_error: Bound on the root mean square, over the n train rows, of the difference between `predictions`
             and those of the exact minimiser for the same features, in units of the labels; None where ρ = 0. The
             residual alone does not show it: at a small ridge a small residual leaves a large error.
 
-    Of a Gram matrix (linearized.problems.gram_problem), where Aᵀy is Y, v is α and the predictions are Kα:
+    For a Gram matrix (`linearized.problems.gram_problem`), Aᵀy is Y, v is α and the predictions are Kα:
 
-        shift: The ridge at which a factor was made that served as preconditioner, where that is not ρ itself; else 0.
-        refinements: Steps of float64 CG on top of a factor.
-        degrees_of_freedom: tr K(K + ρI)⁻¹; None where the solver does not know the spectrum.
+        shift: The ridge of the factor that served as preconditioner, if it is not ρ itself; otherwise 0.
+        refinements: Number of float64 CG steps after the factor.
+        degrees_of_freedom: tr K(K + ρI)⁻¹; None if the solver does not compute the spectrum.
         gcv: Generalised cross-validation, mean‖α_i‖² / (tr(K + ρI)⁻¹/n)².
         leave_one_out: y_i - f₋ᵢ(x_i) for every row, (rows, columns): α_i / [(K + ρI)⁻¹]_ii.
         left_out_loss: The mean over the rows of ‖y_i - f₋ᵢ(x_i)‖², of all rows or estimated from a sample of them.
@@ -94,14 +101,14 @@ class Solution(NamedTuple):
 
 
 class Tolerance(NamedTuple):
-    """‖Aᵀy‖ and the relative residual at which a ridge is done; `moment_norm` 0 means that v = 0 is exact."""
+    """‖Aᵀy‖ and the relative residual at which a ridge is done; if `moment_norm` is 0, v = 0 is exact."""
 
     moment_norm: float
     relative: float
 
     @classmethod
     def of(cls, moment_norm: float, n: int, rtol: float, atol: float) -> "Tolerance":
-        """From ‖Aᵀy‖ and the published tolerances, which are in H's units."""
+        """Return the tolerance for ‖Aᵀy‖ and the published tolerances, which are in units of H."""
         scale = 2 / n * moment_norm
         return cls(moment_norm, max(rtol, atol / scale) if scale > 0 else np.inf)
 
@@ -109,7 +116,7 @@ class Tolerance(NamedTuple):
 def checked_ridges(
     ridges: Sequence[float] | np.ndarray, problem: LinearProblem, rtol: float, atol: float, max_iterations: int
 ) -> Float64[np.ndarray, " r"]:
-    """The ridges as an array. Raises `UserError` for settings that no solver can work with."""
+    """Return the ridges as an array. Raises `UserError` if the ridges or settings are invalid."""
     ridges = np.atleast_1d(np.asarray(ridges, np.float64))
     if ridges.ndim != 1 or ridges.size == 0 or not np.isfinite(ridges).all() or (ridges < 0).any():
         raise UserError(f"Ridges must be finite numbers above 0, one at least. Received: {ridges.tolist()}.")
@@ -126,7 +133,7 @@ def checked_ridges(
 
 
 def finite(product: np.ndarray) -> np.ndarray:
-    """`product` itself; raises `UserError` if an entry is NaN or infinite."""
+    """Return `product` unchanged. Raises `UserError` if an entry is NaN or infinite."""
     if not np.isfinite(product).all():
         raise UserError("The features or labels are not finite. Look for NaN or huge numbers in the inputs.")
     return product
@@ -139,9 +146,14 @@ def measured(
     """Return solutions with residuals recomputed from A, in one pass over the features for each batch of ridges.
 
     Args:
-        duals: α with v = Aᵀα of each ridge, where it is known: it tightens the bound on the predictions' error.
+        problem: Problem that was solved.
+        ridges: ρ.
+        values: v for each ridge.
+        histories: Running residuals for each ridge.
+        tolerance: Tolerance at which a ridge is done.
+        duals: α with v = Aᵀα for each ridge, if available: it tightens the bound on the error of the predictions.
 
-    For s = AᵀY - (AᵀA + ρI)v the predictions' error is A(AᵀA + ρI)⁻¹s, whose norm is at most ‖s‖/(2√ρ) since
+    For s = AᵀY - (AᵀA + ρI)v the error of the predictions is A(AᵀA + ρI)⁻¹s, whose norm is at most ‖s‖/(2√ρ) since
     σ/(σ² + ρ) <= 1/(2√ρ). With α it is K(K + ρI)⁻¹(Y - (K + ρI)α) for K = AAᵀ, at most ‖Y - (K + ρI)α‖.
     """
     solutions, size = [], ridge_batch(problem)
@@ -165,19 +177,20 @@ def measured(
 
 
 def ridge_batch(problem: LinearProblem) -> int:
-    """How many ridges go through one pass together."""
+    """Return the number of ridges that go through one pass together."""
     return max(1, BATCH_BYTES // (8 * problem.columns * max(problem.params, problem.rows)))
 
 
 def basis_bytes(problem: LinearProblem, block: int) -> int:
-    """What a Lanczos basis takes in float64: about 250 √block vectors of the smaller side, and at most all of them.
+    """Return the size of a float64 Lanczos basis in bytes.
 
-    From the steps of one label on 5,000 images, 206 with one column to a block and 48 with 21.
+    It has about 250 √block vectors of the smaller side of A, at most as many as the side has entries. The number is
+    measured: one label on 5,000 images takes 206 steps with one column per block and 48 with 21.
     """
     side = min(problem.rows, problem.params)
     return 8 * side * min(side, int(EXPECTED_VECTORS * block**0.5))
 
 
 def basis_room(problem: LinearProblem) -> int:
-    """What it may take: the problem's spare memory, and a little even where the budget is spent."""
+    """Return the bytes that a Lanczos basis may take: the spare memory of the problem, at least `LEAST_BASIS`."""
     return max(problem.spare, LEAST_BASIS)

@@ -1,4 +1,4 @@
-"""Feeds rows to Keras in an order that depends on the seed and the epoch alone, so that a resumed run sees the same."""
+"""Batches of rows for Keras, in an order that depends only on the seed and the epoch, so that runs can be resumed."""
 
 import math
 
@@ -10,14 +10,15 @@ from linearized.solvers.training.recipe import Recipe, moved
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of rows; the last one holds what is left, so every row is used once an epoch.
+    """Batches of rows; the last one holds the remaining rows, so every row is used once per epoch.
 
     Args:
-        x, y: Rows, in memory or memory-mapped.
-        size: Rows a batch; no more than there are.
-        seed: Of the permutations; None keeps the rows in order.
-        recipe: Whose augmentation to apply, drawn anew each epoch; None: none.
-        image_shape: (height, width, channels) of a row, for that.
+        x: Inputs (n, d), in memory or memory-mapped.
+        y: Targets (n, k).
+        size: Rows per batch; at most n.
+        seed: Seed of the permutations; None keeps the rows in order.
+        recipe: Recipe whose augmentation is applied, drawn again in each epoch; None applies none.
+        image_shape: (height, width, channels) of a row, for augmentation.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Batches(keras.utils.PyDataset):
         self.start(0)
 
     def start(self, epoch: int) -> None:
-        """Draws the order of `epoch`. To be called before its first batch is read."""
+        """Draw the row order of `epoch`; call this before its first batch is read."""
         self.epoch = epoch
         if self.seed is not None:
             self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
@@ -47,7 +48,7 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[Float32[np.ndarray, "b d"], Float32[np.ndarray, "b k"]]:
         rows = slice(index * self.size, (index + 1) * self.size)
         if self.order is not None:
-            rows = np.sort(self.order[rows])  # in the order of the file, which a memory map reads faster
+            rows = np.sort(self.order[rows])  # in file order, in which a memory map is read faster
         x, y = np.asarray(self.x[rows]), np.asarray(self.y[rows])
         if self.recipe is not None and self.recipe.augments():
             random = np.random.default_rng([self.seed or 0, self.epoch, index])

@@ -1,7 +1,7 @@
-"""What layers tell solvers about their variables, by two methods that a layer may have.
+"""Optional methods by which layers declare properties of their variables to solvers.
 
-`gradient_scales()` gives a multiplier for the gradient of each of its trainable variables, and `fixed_variables()` its
-weights that no training changes, so that they need not be kept with every checkpoint.
+`gradient_scales()` returns a multiplier for the gradient of each trainable variable of the layer. `fixed_variables()`
+returns the weights that training does not change, so that checkpoints need not store them.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def gradient_scales(model: keras.Model) -> list[float]:
-    """One multiplier a trainable variable, in the model's order; 1 where a layer declares none."""
+    """Return one multiplier per trainable variable, in the model's order; 1 where a layer declares none."""
     declared = {}
     for layer in _layers(model):
         if hasattr(layer, "gradient_scales"):
@@ -27,7 +27,7 @@ def gradient_scales(model: keras.Model) -> list[float]:
 
 
 def changing_weights(model: keras.Model) -> list[keras.Variable]:
-    """The weights that training may change (trained ones, running statistics), in the model's order."""
+    """Return the weights that training may change (trained ones, running statistics), in the model's order."""
     fixed = set()
     for layer in _layers(model):
         if hasattr(layer, "fixed_variables"):

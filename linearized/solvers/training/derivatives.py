@@ -1,6 +1,6 @@
 """An objective with gradient and Hessian-vector products in float64, for any functional Keras model on TensorFlow.
 
-Forward over reverse differentiation, chunk of rows by chunk, on a copy of the model that computes in float64.
+Uses forward-over-reverse differentiation on chunks of rows, on a copy of the model that computes in float64.
 """
 
 import keras
@@ -12,15 +12,17 @@ from linearized.solvers.training.objectives import row_losses
 
 
 class Objective:
-    """The mean row loss over the train set plus the model's penalty, as a function of all trained parameters, flat.
+    """The mean row loss over the train set plus the model's penalty, as a function of the flat parameter vector.
 
     Args:
-        kind: Of the loss, see `objectives.loss_kind`.
-        max_batch_size: Rows in memory at once.
+        model: Functional Keras model; it is changed only by `write_back`.
+        dataset: Dataset whose train split is used.
+        kind: Kind of the loss, see `objectives.loss_kind`.
+        max_batch_size: Largest number of rows in memory at once.
     """
 
     def __init__(self, model: keras.Model, dataset: Dataset, kind: str, max_batch_size: int):
-        import tensorflow as tf  # here, so that the module can be read on other backends
+        import tensorflow as tf  # imported here, so that the module can be imported with other backends
 
         self.tf, self.model, self.copy, self.kind = tf, model, _in_float64(model), kind
         self.x, self.y = dataset.train.x, dataset.targets(dataset.train)
@@ -36,11 +38,14 @@ class Objective:
         self._rows_product = tf.function(self._rows_product, input_signature=(*rows, directions))
 
     def start(self) -> Float64[np.ndarray, " p"]:
-        """The model's present parameters."""
+        """Return the current parameters of the model."""
         return np.concatenate([variable.numpy().ravel() for variable in self.variables])
 
     def __call__(self, x: Float64[np.ndarray, " p"]) -> tuple[float, Float64[np.ndarray, " p"]]:
-        """Objective and gradient; a loss that is not finite counts as infinite, so that its step is refused."""
+        """Return the objective and its gradient.
+
+        A loss that is not finite is returned as infinity, so that its step is rejected.
+        """
         if self.remembered is None or not np.array_equal(self.remembered[0], x):
             self._move(x)
             value, gradient = self._penalty_gradient()
@@ -55,7 +60,7 @@ class Objective:
     def hessian_product(
         self, x: Float64[np.ndarray, " p"], direction: Float64[np.ndarray, " p"]
     ) -> Float64[np.ndarray, " p"]:
-        """The Hessian at x times a direction, in one pass over the rows."""
+        """Return the Hessian at x times a direction, in one pass over the rows."""
         self._move(x)
         parts = [self.tf.constant(part) for part in self._split(direction)]
         product = self._penalty_product(parts)
@@ -64,7 +69,7 @@ class Objective:
         return product
 
     def write_back(self, x: Float64[np.ndarray, " p"]) -> None:
-        """Writes the parameters into the model that was given."""
+        """Assign the parameters to the original model."""
         for variable, part in zip(self.model.trainable_variables, self._split(x), strict=True):
             variable.assign(part)
 
@@ -122,7 +127,7 @@ class Objective:
 
 
 def _in_float64(model: keras.Model) -> keras.Model:
-    """A copy of a functional model that computes in float64, with the same values."""
+    """Return a copy of a functional model that computes in float64, with the same weights."""
 
     def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
         return layer.__class__.from_config({**layer.get_config(), "dtype": "float64"})

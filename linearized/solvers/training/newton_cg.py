@@ -1,7 +1,7 @@
-"""Newton-CG: SciPy's trust region (Steihaug's conjugate gradients inside) on the whole train set, for Keras models.
+"""Newton-CG: SciPy's trust region (with Steihaug's conjugate gradients) on the whole train set, for Keras models.
 
-The derivatives come from `derivatives`, in float64: a trust region compares small differences of the loss, which
-float32 drowns in rounding.
+The derivatives come from `derivatives`, in float64, because a trust region compares small differences of the loss,
+which would be lost to rounding in float32.
 """
 
 import dataclasses
@@ -21,23 +21,24 @@ from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.training.derivatives import Objective
 from linearized.solvers.training.objectives import loss_kind
 
-ROUND = 10  # iterations between two places where a run can be taken up again
+ROUND = 10  # iterations between two states from which a run can be resumed
 LARGEST_RADIUS = 1e6
-ITERATIONS_SPENT = 1  # a status number of SciPy's
-ALL_REFUSED = -1  # and one of ours
+ITERATIONS_SPENT = 1  # status number of SciPy
+ALL_REFUSED = -1  # additional status number of this module: every step of a round was rejected
 
 
 @dataclasses.dataclass(frozen=True)
 class NewtonResult:
-    """The evidence; the parameters are in the model.
+    """Diagnostics of a run; the parameters are in the model.
 
     Attributes:
-        iterations: Steps of the trust region that were tried, the refused ones included.
+        iterations: Number of trust-region steps that were tried, including rejected ones.
         objective: Mean row loss plus penalty at the end, in float64.
         gradient_norm: ‖∇objective‖ at the end, recomputed there.
-        converged: Whether gradient_norm is at most the tolerance times the norm at the start.
+        converged: Whether `gradient_norm` is at most the tolerance times the norm at the start.
+        message: Description of the end of the run.
         history: The objective after each iteration.
-        gradient_norms: And its gradient's norm.
+        gradient_norms: The norm of its gradient after each iteration.
     """
 
     iterations: int
@@ -62,22 +63,29 @@ def minimise(
     key: str = "",
     progress: Callable[[int, int, dict], None] | None = None,
 ) -> NewtonResult:
-    """Minimises the mean row loss plus the model's penalty over all trained variables, from their present values.
+    """Minimise the mean row loss plus the model's penalty over all trained variables, from their current values.
 
-    SciPy keeps its trust radius to itself, so it is called for 10 iterations at a time, each call with twice the last
-    accepted step as its first radius. What is written between two calls is thus all there is to know, and a run taken
-    up again takes the same steps as one never stopped.
+    SciPy does not expose its trust radius, so it is called for 10 iterations at a time, and each call starts with twice
+    the last accepted step as its radius. The state between two calls is therefore complete, and a resumed run takes the
+    same steps as an uninterrupted one.
 
     Args:
+        model: Model to train.
+        dataset: Dataset whose train split is used.
         loss: "square" or "cross_entropy" (of the logits).
         max_iterations: Iterations of the trust region; each takes a gradient and some Hessian-vector products.
-        tolerance: Of the gradient's norm, relative to the start.
-        max_batch_size: Rows in memory at once.
-        checkpoint: As for `sgd.fit`, every 10 iterations at the most.
-        progress: Called with the iterations done, `max_iterations`, and the loss (here with the penalty).
+        tolerance: Norm of the gradient, relative to its norm at the start, at which the run stops.
+        max_batch_size: Largest number of rows in memory at once.
+        checkpoint: Folder of the state, as for `sgd.fit`; None stores nothing.
+        checkpoint_seconds: Smallest number of seconds between two checkpoints, which are written every 10 iterations at
+            most.
+        key: Identity of the run that the checkpoint belongs to.
+        progress: Function called with the iterations done, `max_iterations`, and the loss (here with the penalty).
 
-    Dropout is off. Raises `UserError` on other backends than TensorFlow, for counts below 1, for an objective that is
-    not finite at the start.
+    Dropout is off.
+
+    Raises:
+        UserError: If the backend is not TensorFlow, a count is below 1, or the objective is not finite at the start.
     """
     if keras.backend.backend() != "tensorflow":
         raise UserError(f"newton_cg needs KERAS_BACKEND=tensorflow. Received: {keras.backend.backend()}.")
@@ -96,7 +104,7 @@ def minimise(
 
 
 class _NewtonRun:
-    """The iterate, the radius and the record, round of iterations by round."""
+    """The iterate, the trust radius and the history, updated in rounds of iterations."""
 
     def __init__(
         self,
@@ -124,7 +132,7 @@ class _NewtonRun:
             self.x, self.history = arrays["x"], state["history"]
 
     def to_the_end(self) -> NewtonResult:
-        """Rounds until the gradient is small, the iterations are spent, or SciPy sees no way down."""
+        """Run rounds until the gradient is small, all iterations are used, or SciPy finds no descent."""
         while len(self.history["objective"]) < self.max_iterations and self.status == ITERATIONS_SPENT:
             self._round(min(ROUND, self.max_iterations - len(self.history["objective"])))
             if time.monotonic() - self.written >= self.checkpoint_seconds:
@@ -150,7 +158,7 @@ class _NewtonRun:
         self.x, self.status = found.x, int(found.status)
         self.radius = min(2 * self.last_step, LARGEST_RADIUS / 2)
         if self.last_step == 0 and self.status == ITERATIONS_SPENT and iterations == ROUND:
-            self.status = ALL_REFUSED  # down to a millionth of the radius: rounding has the last word
+            self.status = ALL_REFUSED  # steps down to a millionth of the radius were rejected, so rounding dominates
 
     def _iterated(self, intermediate_result: OptimizeResult) -> None:
         step = float(np.linalg.norm(intermediate_result.x - self.x))

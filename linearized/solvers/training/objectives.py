@@ -1,4 +1,4 @@
-"""What training minimises, row by row: ‖y - f‖² summed over outputs, or the cross-entropy of logits."""
+"""Losses for training, for each row: ‖y - f‖² summed over outputs, or the cross-entropy of logits."""
 
 import keras
 from keras import ops
@@ -10,7 +10,7 @@ KINDS = ("square", "softmax", "sigmoid")
 
 
 def loss_kind(loss: str, task: str) -> str:
-    """Which formula a loss means for a task: square, softmax (classes) or sigmoid (binary).
+    """Return the formula of a loss for a task: square, softmax (classes) or sigmoid (binary).
 
     Raises `UserError` for cross-entropy on regression and for an unknown loss.
     """
@@ -24,12 +24,12 @@ def loss_kind(loss: str, task: str) -> str:
 
 
 def threshold(kind: str) -> float:
-    """Above which a single output means label 1: ½ for fitted labels, 0 for a logit."""
+    """Return the value above which a single output means label 1: ½ for fitted labels, 0 for a logit."""
     return 0.0 if kind == "sigmoid" else 0.5
 
 
 def row_losses(kind: str, y, f):
-    """The loss of each row, (n,), in the dtype of f; y and f are (n, k). Tensors of any backend."""
+    """Return the loss of each row, (n,), in the dtype of f; y and f are (n, k) tensors of any backend."""
     y = ops.cast(y, f.dtype)
     if kind == "square":
         return ops.sum(ops.square(y - f), axis=-1)
@@ -39,7 +39,7 @@ def row_losses(kind: str, y, f):
 
 
 def row_hits(kind: str, y, f):
-    """1 for each row that is labelled right, else 0: by argmax, or by threshold for a single output."""
+    """Return 1 for each correctly labelled row, else 0: by argmax, or by threshold for a single output."""
     if f.shape[-1] > 1:
         hits = ops.equal(ops.argmax(y, axis=-1), ops.argmax(f, axis=-1))
     else:
@@ -49,10 +49,12 @@ def row_hits(kind: str, y, f):
 
 @keras.saving.register_keras_serializable("linearized")
 class RowLoss(keras.losses.Loss):
-    """The mean of `row_losses` over the rows of a batch; `kind` is one of square, softmax, sigmoid.
+    """The mean of `row_losses` over the rows of a batch.
 
     Args:
-        smoothing: ε: targets y of k classes become (1 - ε) y + ε / k, a binary label (1 - ε) y + ε / 2.
+        kind: One of square, softmax and sigmoid.
+        name: Name of the loss.
+        smoothing: ε. Targets y of k classes become (1 - ε) y + ε / k, a binary label (1 - ε) y + ε / 2.
     """
 
     def __init__(self, kind="square", name="row_loss", smoothing=0.0, **kwargs):
@@ -65,12 +67,14 @@ class RowLoss(keras.losses.Loss):
         self.kind = kind
 
     def call(self, y_true, y_pred):
+        """Return the loss of each row, after label smoothing."""
         if self.smoothing:
             classes = max(y_pred.shape[-1], 2)
             y_true = (1 - self.smoothing) * ops.cast(y_true, y_pred.dtype) + self.smoothing / classes
         return row_losses(self.kind, y_true, y_pred)
 
     def get_config(self):
+        """Return the arguments of the constructor."""
         return {**super().get_config(), "kind": self.kind, "smoothing": self.smoothing}
 
 
@@ -85,9 +89,11 @@ class RowMean(keras.metrics.Mean):
         self.kind, self.what = kind, what
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        """Add the rows of a batch to the mean."""
         f = ops.cast(y_pred, self.dtype)
         rows = (row_losses if self.what == "loss" else row_hits)(self.kind, ops.cast(y_true, self.dtype), f)
         return super().update_state(rows, sample_weight=sample_weight)
 
     def get_config(self):
+        """Return the arguments of the constructor."""
         return {"name": self.name, "dtype": self.dtype, "kind": self.kind, "what": self.what}

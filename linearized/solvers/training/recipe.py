@@ -1,4 +1,4 @@
-"""How networks of today are trained, as options beside the published way: rates, smoothed labels, moved images."""
+"""Training options beside the published ones: learning-rate schedules, label smoothing and augmentation."""
 
 import dataclasses
 
@@ -13,18 +13,18 @@ class Recipe:
     """Options of first-order training; the defaults are the published ones.
 
     Attributes:
-        schedule: "published" (warm-up to twice the rate over 15 epochs, cosine with a floor) or "cosine" (warm-up to
-            the rate over `warm_up` epochs, cosine to 0) or "lambda" (warm-up to `warm_up` times the rate, cosine to 0),
-            see `linearized.solvers.training.schedule`.
-        warm_up: Epochs, of "cosine" and "lambda".
+        schedule: "published" (warm-up to twice the rate over 15 epochs, cosine with a floor), "cosine" (warm-up to the
+            rate over `warm_up` epochs, cosine to 0) or "lambda" (warm-up to `warm_up` times the rate, cosine to 0), see
+            `linearized.solvers.training.schedule`.
+        warm_up: Epochs of warm-up for "cosine" and "lambda".
         label_smoothing: ε: each target y of k classes becomes (1 - ε) y + ε / k (k = 2 for a binary label).
-        weight_decay: Of AdamW: every step takes this share of the rate off each weight.
-        l2_decay: λ of momentum SGD and Adam: gradients g become g + λ w, as PyTorch's weight_decay of these.
-        beta_2: Of Adam and AdamW.
+        weight_decay: Decay of AdamW: every step subtracts the product of this number, the rate and the weight.
+        l2_decay: λ of momentum SGD and Adam: gradients g become g + λ w, like the weight_decay of these in PyTorch.
+        beta_2: β₂ of Adam and AdamW.
         momentum: Rule of momentum SGD: "classical" (as published), "nesterov" or "keras", see
             `linearized.solvers.training.scaled.ScaledSGD`.
-        augment_crop: Pixels by which an image is moved at most, each way; zeros come in.
-        augment_flip: Whether half of the images are mirrored left to right.
+        augment_crop: Largest number of pixels by which an image is shifted in each direction; zeros are shifted in.
+        augment_flip: Whether each image is mirrored left to right with probability ½.
     """
 
     schedule: str = "published"
@@ -38,29 +38,33 @@ class Recipe:
     augment_flip: bool = False
 
     def rates(self, learning_rate: float, epochs: int) -> Float64[np.ndarray, " epochs"]:
-        """The rate of each epoch."""
+        """Return the learning rate of each epoch."""
         if self.schedule == "published":
             return learning_rates(learning_rate, epochs)
         rates = {"cosine": cosine_rates, "lambda": lambda_rates}[self.schedule]
         return rates(learning_rate, epochs, self.warm_up)
 
     def warm_up_epochs(self, epochs: int) -> int:
-        """Epochs of the first of two batch sizes."""
+        """Return the number of epochs that use the first of the two batch sizes."""
         return warm_up_epochs(epochs) if self.schedule == "published" else min(self.warm_up, epochs)
 
     def augments(self) -> bool:
-        """Whether images are moved or mirrored."""
+        """Return whether images are shifted or mirrored."""
         return self.augment_crop > 0 or self.augment_flip
 
 
 def moved(
     x: Float32[np.ndarray, "n d"], shape: tuple[int, int, int], crop: int, flip: bool, random: np.random.Generator
 ) -> Float32[np.ndarray, "n d"]:
-    """Each row's image mirrored with probability ½ (if `flip`), then moved by up to `crop` pixels a side.
+    """Mirror the image of each row with probability ½ (if `flip`), then shift it by up to `crop` pixels each way.
 
     Args:
-        shape: (height, width, channels) that a row flattens.
-        random: Three draws an image, so that two generators in the same state give the same images.
+        x: Rows (n, d), each a flattened image.
+        shape: (height, width, channels) of an image.
+        crop: Largest shift in pixels; zeros are shifted in.
+        flip: Whether images are mirrored.
+        random: Generator. Three numbers are drawn per image, whatever the options, so that two generators in the same
+            state give the same images.
     """
     height, width, channels = shape
     images = x.reshape(len(x), height, width, channels)

@@ -12,12 +12,13 @@ EPSILON = 1e-8
 
 
 class _Scaled(keras.optimizers.Optimizer):
-    """Base of the optimizers: scales for the gradients, and an L2 decay.
+    """Base class of the optimizers: gradient scales and L2 decay.
 
     Args:
+        learning_rate: Rate, as in Keras.
         scales: One number per trainable variable, in the order of the gradients, or None.
         l2_decay: λ ≥ 0: gradients g become g + λ w before the step, after their scales, for every trained variable.
-            That is PyTorch's `weight_decay` of SGD and Adam; in Adam it differs from AdamW's decay, since λ w is
+            That is PyTorch's `weight_decay` of SGD and Adam. In Adam it differs from AdamW's decay, because λ w is
             divided by the root of the squared gradients' mean like g itself.
     """
 
@@ -29,6 +30,7 @@ class _Scaled(keras.optimizers.Optimizer):
         self.scales = None if scales is None else [float(scale) for scale in scales]
 
     def apply(self, grads, trainable_variables=None):
+        """Scale the gradients, add the L2 decay and take the step."""
         grads = list(grads)
         if self.scales is not None:
             if len(grads) != len(self.scales):
@@ -46,12 +48,13 @@ class _Scaled(keras.optimizers.Optimizer):
         return super().apply(grads, trainable_variables)
 
     def get_config(self):
+        """Return the arguments of the constructor."""
         return {**super().get_config(), "scales": self.scales, "l2_decay": self.l2_decay}
 
 
 @keras.saving.register_keras_serializable("linearized")
 class ScaledSGD(_Scaled, keras.optimizers.SGD):
-    """SGD with momentum m, by one of three rules; they agree only where the rate η and, for "nesterov", m allow it.
+    """SGD with momentum m, by one of three rules.
 
     | `rule`      | step                                       | used by                                       |
     |-------------|--------------------------------------------|-----------------------------------------------|
@@ -59,10 +62,12 @@ class ScaledSGD(_Scaled, keras.optimizers.SGD):
     | "nesterov"  | v ← m v + g, w ← w - η (g + m v)           | the same paper's random features by momentum  |
     | "keras"     | v ← m v - η g, w ← w + v                   | Keras                                         |
 
-    "classical" and "keras" are the same at a constant rate. At an epoch of rate 0 the first two gather momentum and the
-    third does not; after a change of the rate the third goes on with steps of the old one.
+    "classical" and "keras" are the same at a constant rate η; "nesterov" is the same as these only for m = 0. In an
+    epoch of rate 0 the first two accumulate momentum and the third does not; after a change of the rate the third
+    continues with steps of the old rate.
 
     Args:
+        learning_rate: η.
         momentum: m, in [0, 1].
         rule: See the table.
         scales: One number per trainable variable, or None.
@@ -71,11 +76,12 @@ class ScaledSGD(_Scaled, keras.optimizers.SGD):
     def __init__(self, learning_rate=0.01, momentum=0.9, rule="classical", **kwargs):
         if rule not in MOMENTUM_RULES:
             raise ValueError(f"`rule` must be one of {', '.join(MOMENTUM_RULES)}. Received: rule={rule!r}.")
-        kwargs.pop("nesterov", None)  # Keras' own form of it, in the configurations that Keras writes
+        kwargs.pop("nesterov", None)  # Keras writes its own flag into configurations
         super().__init__(learning_rate=learning_rate, momentum=momentum, **kwargs)
         self.rule = rule
 
     def update_step(self, gradient, variable, learning_rate):
+        """Update one variable by the momentum rule."""
         if self.rule == "keras" or self.momentum == 0:
             super().update_step(gradient, variable, learning_rate)
             return
@@ -88,12 +94,13 @@ class ScaledSGD(_Scaled, keras.optimizers.SGD):
         self.assign_sub(variable, rate * (gradient + momentum * new if self.rule == "nesterov" else new))
 
     def get_config(self):
+        """Return the arguments of the constructor."""
         return {**super().get_config(), "rule": self.rule}
 
 
 @keras.saving.register_keras_serializable("linearized")
 class ScaledAdam(_Scaled, keras.optimizers.Adam):
-    """`keras.optimizers.Adam` with `scales`: without them a gradient of O(1/N) would drown in Adam's ε."""
+    """`keras.optimizers.Adam` with `scales`; without them a gradient of O(1/N) would be negligible next to Adam's ε."""
 
     def __init__(self, learning_rate=0.001, epsilon=EPSILON, **kwargs):
         super().__init__(learning_rate=learning_rate, epsilon=epsilon, **kwargs)

@@ -1,4 +1,4 @@
-"""Learning rates and batch sizes by epoch: those of arXiv 2006.13409, of lambda networks, and warm-up plus cosine."""
+"""Learning rates and batch sizes per epoch: those of arXiv 2006.13409, of lambda networks, and warm-up plus cosine."""
 
 import numpy as np
 
@@ -10,18 +10,18 @@ LARGEST_BATCH = 10_000
 
 
 def warm_up_epochs(epochs: int) -> int:
-    """15 as published; a fifth of the epochs (rounded down) where there are no more than 15 in all."""
+    """Return the number of warm-up epochs: 15 as published, or a fifth (rounded down) of at most 15 epochs in total."""
     return WARM_UP if epochs > WARM_UP else epochs // 5
 
 
 def learning_rates(learning_rate: float, epochs: int) -> Float64[np.ndarray, " epochs"]:
-    """The rate of each epoch: a linear warm-up to twice `learning_rate`, then a cosine with a floor.
+    """Return the rate of each epoch: a linear warm-up to twice `learning_rate`, then a cosine with a floor.
 
-    With W = `warm_up_epochs(epochs)`, lr·2t/W for t < W (so the first published epoch has rate 0 and changes nothing),
-    then max(lr(1 + cos(π(t - W)/(epochs - W))), lr/15). Up to 15 epochs, where the published schedule would end within
-    its warm-up, the warm-up is lr·2(t + 1)/(W + 1), so that no epoch is spent at rate 0.
+    With W = `warm_up_epochs(epochs)`, the rate is lr·2t/W for t < W (so the first published epoch has rate 0 and
+    changes nothing), then max(lr(1 + cos(π(t - W)/(epochs - W))), lr/15). For at most 15 epochs, where the published
+    schedule would end within its warm-up, the warm-up is lr·2(t + 1)/(W + 1), so that no epoch has rate 0.
 
-    Raises `UserError` for no epochs and for a rate that is not positive and finite.
+    Raises `UserError` if there are no epochs or the rate is not positive and finite.
     """
     _check(learning_rate, epochs)
     warm_up = warm_up_epochs(epochs)
@@ -32,10 +32,10 @@ def learning_rates(learning_rate: float, epochs: int) -> Float64[np.ndarray, " e
 
 
 def cosine_rates(learning_rate: float, epochs: int, warm_up: int) -> Float64[np.ndarray, " epochs"]:
-    """A linear warm-up to `learning_rate`, then half a cosine towards 0, as in training on CIFAR-10 and ImageNet.
+    """Return a linear warm-up to `learning_rate`, then half a cosine to 0, as in training on CIFAR-10 and ImageNet.
 
-    lr(t + 1)/(W + 1) for t < W = `warm_up`, then lr(1 + cos(π(t - W)/(epochs - W)))/2; no epoch is at rate 0. A warm-up
-    that is longer than the training is all of it.
+    The rate is lr(t + 1)/(W + 1) for t < W = `warm_up`, then lr(1 + cos(π(t - W)/(epochs - W)))/2; no epoch has rate 0.
+    If the warm-up is longer than the training, all epochs are warm-up.
     """
     _check(learning_rate, epochs)
     epoch = np.arange(epochs, dtype=np.float64)
@@ -46,9 +46,10 @@ def cosine_rates(learning_rate: float, epochs: int, warm_up: int) -> Float64[np.
 def lambda_rates(learning_rate: float, epochs: int, warm_up: int = 5) -> Float64[np.ndarray, " epochs"]:
     """Return the rates of the published training of lambda networks on CIFAR-10.
 
-    lr(t + 1) for t < W = `warm_up`, so that the peak is W·lr, then W·lr(1 + cos(π(t - W + 1)/(epochs - W)))/2, which is
-    0 in the last epoch. Published with lr = 5e-4, W = 5 and 90 epochs. A warm-up that is longer than the training is
-    all of it. Source: the reproduction of LambdaNetworks (ICLR 2021).
+    The rate is lr(t + 1) for t < W = `warm_up`, so that the peak is W·lr, then
+    W·lr(1 + cos(π(t - W + 1)/(epochs - W)))/2, which is 0 in the last epoch. Published with lr = 5e-4, W = 5 and 90
+    epochs. If the warm-up is longer than the training, all epochs are warm-up. Source: the reproduction of
+    LambdaNetworks (ICLR 2021).
     """
     _check(learning_rate, epochs)
     if warm_up < 1:
@@ -68,13 +69,14 @@ def _check(learning_rate: float, epochs: int) -> None:
 def batch_sizes(
     batches: str | tuple[int, int], family: str, batch_size: int | None = None
 ) -> tuple[int, int]:  # fmt: skip
-    """Return the rows per batch while warming up, and after it, such as (500, 1000).
+    """Return the rows per batch during the warm-up and after it, such as (500, 1000).
 
     Args:
-        batches: What the model declares (`linearized.models.declaration`): "linear" (published for RF and NT: 10,000),
+        batches: Declaration of the model (`linearized.models.declaration`): "linear" (published for RF and NT: 10,000),
             "convolutional" (CNN: 128), "dense" (NN: by family), or two sizes of its own.
-        family: Sizes of "dense": CIFAR2 250; FMNIST 500, then 1000; any other 512, then 1024.
-        batch_size: A size to take instead, in both phases; None: the published ones.
+        family: Dataset family, which sets the sizes of "dense": CIFAR2 250; FMNIST 500, then 1000; any other 512, then
+            1024.
+        batch_size: Size to use instead in both phases; None uses the published ones.
 
     Raises `UserError` if `batch_size` is below 1.
     """

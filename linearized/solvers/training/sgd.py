@@ -1,4 +1,4 @@
-"""Momentum SGD, Adam and AdamW, as published or by a recipe: resumable, stopped early when the loss is not finite."""
+"""Momentum SGD, Adam and AdamW, as published or by a recipe: resumable, stopped early if the loss is not finite."""
 
 import dataclasses
 import json
@@ -24,22 +24,24 @@ from linearized.solvers.training.schedule import batch_sizes
 __all__ = ["FitResult", "batch_sizes", "fit", "predict"]
 
 MOMENTUM = 0.9
-LARGEST_PREDICTED = 1000  # rows at once where nothing is trained: images take far more memory within a CNN
+LARGEST_PREDICTED = 1000  # rows per prediction: images take far more memory inside a CNN
 OPTIMIZERS = ("sgd", "adam", "adamw")
 REPORT_EVERY = 0.25  # seconds between two progress reports within an epoch
-CHECK_EVERY = 16  # batches between two looks at the loss: each look waits for the device
+CHECK_EVERY = 16  # batches between two checks of the loss; each check waits for the device
 
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """The evidence of a training run; the trained weights are in the model.
+    """Diagnostics of a training run; the trained weights are in the model.
 
     Attributes:
-        history: A number an epoch: learning_rate, loss (without the penalty, the running mean over the epoch),
-            accuracy (not for regression), penalty (at the epoch's end), seconds, and, with a validation split,
+        history: One number per epoch for each of: learning_rate, loss (without the penalty, the running mean over the
+            epoch), accuracy (not for regression), penalty (at the epoch's end), seconds, and, with a validation split,
             validation_loss and validation_accuracy at the epoch's end.
-        epochs_done: Epochs that ended with a finite loss and finite weights.
-        diverged: Whether it was stopped because they no longer were; the model then has the last good weights.
+        epochs_done: Number of epochs that ended with a finite loss and finite weights.
+        diverged: Whether the run was stopped because these were no longer finite; the model then has the last finite
+            weights.
+        message: Description of the end of the run.
     """
 
     history: dict[str, np.ndarray]
@@ -66,26 +68,36 @@ def fit(
     tensorboard: Path | str | None = None,
     epoch_done: Callable[[int], None] | None = None,
 ) -> FitResult:
-    """Trains the model, from its present weights, on the mean row loss plus the model's own penalty.
+    """Train the model, from its current weights, on the mean row loss plus the model's own penalty.
 
     Args:
-        batch_size: Rows a batch, or two sizes: while warming up, and after (see `schedule.batch_sizes`).
+        model: Model to train.
+        dataset: Dataset whose train split is used; the validation split is scored after each epoch.
+        learning_rate: Base rate of the schedule.
+        epochs: Number of epochs.
+        batch_size: Rows per batch, or two sizes: during the warm-up, and after it (see `schedule.batch_sizes`).
         loss: "square" or "cross_entropy" (of the logits; see `objectives`).
         optimizer: "sgd" (momentum 0.9 by `recipe.momentum`), "adam" or "adamw"; gradients are scaled as the layers
             declare, see `linearized.solvers.training.scaled`.
-        seed: Of the order of the rows, of dropout and of augmentation, each a function of (seed, epoch).
+        seed: Random-number seed of the row order, dropout and augmentation, each a function of (seed, epoch).
         recipe: Schedule, label smoothing, weight decay and augmentation; None: as published. Losses in the history are
             without the smoothing.
-        checkpoint: A folder for the state, written at the ends of epochs, at most every `checkpoint_seconds`
-            seconds, and last of all; a later call with the same settings and `key` goes on from it, to the same result.
-        progress: Called with the number of epochs done, `epochs`, and a dictionary that has the loss so far.
-        tensorboard: A folder for TensorBoard's logs: train, validation, and test for the scores of the test rows after
-            each epoch, which no other result of this function depends on.
-        epoch_done: Called with the number of epochs done before the first epoch (0) and after each one, before the
-            state is written; the model then has the weights of that epoch. A run that is taken up again calls it from
-            the epoch after its state on, so that it may be called twice for an epoch.
+        checkpoint: Folder of the state, which is written after epochs, at most every `checkpoint_seconds` seconds, and
+            at the end; a later call with the same settings and `key` continues from it, with the same result.
+        checkpoint_seconds: Smallest number of seconds between two checkpoints.
+        key: Identity of the run that the checkpoint belongs to.
+        progress: Function called with the number of epochs done, `epochs`, and a dictionary that contains the loss so
+            far.
+        tensorboard: Folder of TensorBoard's logs: train, validation, and test for the scores of the test rows after
+            each epoch, which do not affect any other result of this function.
+        epoch_done: Function called with the number of epochs done before the first epoch (0) and after each one, before
+            the state is written; the model then has the weights of that epoch. A resumed run calls it from the epoch
+            after its state on, so it may be called twice for an epoch.
 
-    Memory: twice the weights beyond what Keras takes. Raises `UserError` for settings that make no sense.
+    Takes memory for twice the weights in addition to that of Keras.
+
+    Raises:
+        UserError: If a setting is invalid.
     """
     if optimizer not in OPTIMIZERS:
         raise UserError(f"Unknown optimizer {optimizer!r}. The choices are: {', '.join(OPTIMIZERS)}.")
@@ -137,7 +149,7 @@ def fit(
 def predict(
     model: keras.Model, x: Float32[np.ndarray, "n d"], batch_size: int = LARGEST_PREDICTED
 ) -> Float32[np.ndarray, "n k"]:
-    """The model's outputs, at most 1000 rows at once (a memory-mapped x is never read whole)."""
+    """Return the model's outputs, computed for at most 1000 rows at once (a memory-mapped x is never read whole)."""
     if not model.compiled:
         model.compile(jit_compile=_compiled_by_xla())
     size = min(batch_size, LARGEST_PREDICTED)
@@ -146,7 +158,10 @@ def predict(
 
 
 def _compiled_by_xla() -> bool | str:
-    """Not with TensorFlow on a CPU, whose own convolutions compile in no time and run as fast as XLA's."""
+    """Return Keras' `jit_compile` argument: False for TensorFlow on a CPU, otherwise "auto".
+
+    On a CPU, TensorFlow's own convolutions need almost no compilation time and are as fast as XLA's.
+    """
     if keras.backend.backend() != "tensorflow":
         return "auto"
     return "auto" if keras.distribution.list_devices("gpu") else False
@@ -171,7 +186,7 @@ def _compile(model: keras.Model, kind: str, optimizer: str, recipe: Recipe, *, w
 
 
 class _GradientRun(keras.callbacks.Callback):
-    """What happens around Keras' epochs: rates, seeds, the record, the last good weights, the checkpoint."""
+    """Callback that sets rates and seeds, and stores the history, the last finite weights and the checkpoint."""
 
     def __init__(
         self,
@@ -195,7 +210,7 @@ class _GradientRun(keras.callbacks.Callback):
         self.started = self.reported = 0.0
 
     def resume(self) -> None:
-        """Takes up what the checkpoint holds, if it is this run's."""
+        """Restore the state of the checkpoint, if it belongs to this run."""
         arrays = self.checkpoint.load("training")
         if arrays is None:
             return
@@ -206,7 +221,7 @@ class _GradientRun(keras.callbacks.Callback):
         self.good = _values(self.weights)
 
     def save(self) -> None:
-        """Writes the state after the last good epoch."""
+        """Write the state after the last epoch with finite weights."""
         state = {"history": self.history, "done": self.done, "failure": self.failure}
         values = [*self.good, *_values(self.trained.optimizer.variables)]
         arrays = {f"variable_{number}": value for number, value in enumerate(values)}
@@ -214,7 +229,7 @@ class _GradientRun(keras.callbacks.Callback):
         self.written = time.monotonic()
 
     def finish(self) -> FitResult:
-        """The last good weights go back into the model, and to disk."""
+        """Restore the last finite weights in the model after a failure, write the checkpoint and return the result."""
         if self.failure:
             _assign(self.weights, self.good)
         self.save()
@@ -222,24 +237,27 @@ class _GradientRun(keras.callbacks.Callback):
         return FitResult(history, self.done, bool(self.failure), self.failure or f"{self.done} epochs done")
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Set the row order, the learning rate and the dropout seeds of the epoch."""
         self.started = time.perf_counter()
         self.batches.start(epoch)
         self.trained.optimizer.learning_rate = float(self.rates[epoch])
-        # Dropout's state depends on seed and epoch alone: a resumed run drops the same units.
+        # Dropout's state depends only on the seed and the epoch, so that a resumed run drops the same units.
         states = [variable for variable in self.trained.variables if variable.name == "seed_generator_state"]
         for number, state in enumerate(states):
             state.assign(np.random.SeedSequence([self.seed, epoch, number]).generate_state(2))
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Stop the epoch if the loss is not finite, and report the progress."""
         if batch % CHECK_EVERY:
             return
         if not np.isfinite(float(logs["loss"])):
-            self.trained.stop_training = True  # `on_epoch_end` tells why
+            self.trained.stop_training = True  # `on_epoch_end` stores the reason
         elif self.progress is not None and time.perf_counter() - self.reported > REPORT_EVERY:
             self.reported = time.perf_counter()
             self.progress(self.done, len(self.rates), {"loss": float(logs["row_loss"]), "batch": batch + 1})
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Store the weights and the history, or stop the run if they are not finite."""
         values = _values(self.weights)
         penalty = sum((float(loss) for loss in self.trained.losses), start=0.0)
         if not all(np.isfinite(array).all() for array in [*values, logs["loss"], penalty]):

@@ -1,8 +1,8 @@
-"""CIFAR-10, CIFAR-100 and SVHN by path, in the layouts that they are distributed in.
+"""Readers of CIFAR-10, CIFAR-100 and SVHN by path, in the layouts in which they are distributed.
 
 CIFAR-10 is a folder or a tar archive of its Python, binary or Matlab version (`linearized.data.sources.cifar10`), and
-CIFAR-100 of its Python version; the folder may also be the one that theirs lies in, such as torchvision's `root`. SVHN
-is a folder with train_32x32.mat and test_32x32.mat, whose arrays are X (32, 32, 3, n) and y (n, 1); its class 10 is the
+CIFAR-100 of its Python version; the folder may also be the parent of theirs, such as torchvision's `root`. SVHN is a
+folder with train_32x32.mat and test_32x32.mat, whose arrays are X (32, 32, 3, n) and y (n, 1); its class 10 is the
 digit 0.
 """
 
@@ -26,16 +26,16 @@ LIMIT = 2**31  # bytes of a .mat file; SVHN's largest has 2**28
 
 
 class Cifar10(FileFormat):
-    """The batches of CIFAR-10, any of its versions."""
+    """Reader of the batches of CIFAR-10, in any of its versions."""
 
     kind, advice, limit = "a batch", ADVICE, FILE_LIMIT
 
     def fits(self, text: str) -> bool:
-        """See `Reader`: a folder that holds a batch, or an archive by its name."""
+        """Return whether the text is a folder that holds a batch, or an archive by its name; see `Reader`."""
         return place_of(Path(text), _holds_batches) is not None or _is_archive(text, "cifar-10-")
 
     def paths(self, text: str) -> list[Path]:
-        """As `FileFormat.paths`."""
+        """Return the archive, or the files of the batches."""
         place = self.place(text)
         return [place] if place.is_file() else sorted(batches(place).values())
 
@@ -44,22 +44,22 @@ class Cifar10(FileFormat):
         return place_of(Path(text), _holds_batches) or Path(text)
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
+        """Read the batches, see `Reader`."""
         raw = CifarFiles().read(self.place(text))
         return OwnArrays(raw.train, raw.train_labels, raw.test, raw.test_labels, images=True, class_names=CLASSES)
 
 
 class Cifar100(FileFormat):
-    """CIFAR-100's train, test and meta, with its fine classes."""
+    """Reader of CIFAR-100's train, test and meta files, with its fine classes."""
 
     kind, advice, limit = "a pickle of CIFAR-100", ADVICE, FILE_LIMIT
 
     def fits(self, text: str) -> bool:
-        """See `Reader`: a folder that holds the three files, or an archive by its name."""
+        """Return whether the text is a folder that holds the three files, or an archive by its name; see `Reader`."""
         return place_of(Path(text), _holds_hundred) is not None or _is_archive(text, "cifar-100-")
 
     def paths(self, text: str) -> list[Path]:
-        """As `FileFormat.paths`."""
+        """Return the archive, or the three files."""
         place = self.place(text)
         return [place] if place.is_file() else [place / name for name in cifar100.FILES]
 
@@ -68,7 +68,7 @@ class Cifar100(FileFormat):
         return place_of(Path(text), _holds_hundred) or Path(text)
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
+        """Read the files, see `Reader`."""
         raw, names = cifar100.read(self.place(text), ADVICE)
         return OwnArrays(raw.train, raw.train_labels, raw.test, raw.test_labels, images=True, class_names=names)
 
@@ -88,26 +88,26 @@ def _holds_hundred(folder: Path) -> bool:
 
 
 class Svhn(FileFormat):
-    """The cropped digits of SVHN."""
+    """Reader of the cropped digits of SVHN."""
 
     kind, advice, limit = "a Matlab file", ADVICE, LIMIT
 
     def fits(self, text: str) -> bool:
-        """See `Reader`."""
+        """Return whether the text is a folder with one of SVHN's files, see `Reader`."""
         return any((Path(text) / name).is_file() for name in SVHN_FILES)
 
     def paths(self, text: str) -> list[Path]:
-        """As `FileFormat.paths`."""
+        """Return the train and the test file."""
         return [Path(text) / name for name in SVHN_FILES]
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
+        """Read both files, see `Reader`."""
         train, test = map(_svhn, self.paths(text))
         return OwnArrays(*train, *test, images=True)
 
 
 def _svhn(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (n, 32, 32, 3) and the digits 0..9 that they show."""
+    """Return images (n, 32, 32, 3) and their digits 0..9."""
     import io
 
     from scipy.io import loadmat

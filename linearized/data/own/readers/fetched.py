@@ -1,4 +1,4 @@
-"""What the readers of data sets by name share: arrays that are fetched once per process, and their digest."""
+"""Common base of readers of data sets by name: arrays that are fetched once per process, and their digest."""
 
 import functools
 
@@ -11,28 +11,29 @@ from linearized.settings.own_settings import OwnDataSettings
 
 
 class Fetched:
-    """A reader of `scheme:name`. A subclass implements `fetch` and states `scheme`."""
+    """A reader of `scheme:name`. A subclass implements `fetch` and sets `scheme`."""
 
     reads: tuple[str, ...] = ()
     scheme: str
 
     def fits(self, text: str) -> bool:
-        """See `Reader`."""
+        """Return whether the text starts with the scheme, see `Reader`."""
         return text.startswith(f"{self.scheme}:")
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`: the digest of the arrays, which are kept for `read`."""
+        """Return the digest of the arrays, which are kept in memory for `read`; see `Reader`."""
         return _digest(self, text, *self._own(options))
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
+        """Return the fetched arrays, see `Reader`."""
         return _arrays(self, text, *self._own(options))
 
     def fetch(self, name: str, **own: str) -> OwnArrays:
-        """Return the arrays of a name. Raises `UserError` where that fails.
+        """Return the arrays of a name. Raises `UserError` if that fails.
 
         Args:
-            own: The settings that the reader's `reads` names.
+            name: Name of the data set, without the scheme.
+            **own: The settings that the reader's `reads` names.
         """
         raise NotImplementedError
 
@@ -54,5 +55,5 @@ def _digest(reader: Fetched, text: str, *own: tuple[str, str]) -> str:
 
 
 def failed(text: str, error: Exception, advice: str) -> UserError:
-    """Return the error of a data set that could not be fetched, with its cause in one line."""
+    """Return the error for a data set that could not be fetched, with its cause in one line."""
     return UserError(f"{text} could not be fetched ({type(error).__name__}: {one_line(error)}). {advice}")

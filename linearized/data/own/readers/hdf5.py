@@ -1,4 +1,4 @@
-"""HDF5: "file.h5" or "file.h5:group", a group that holds x and y, or x_train, y_train, x_test and y_test."""
+"""Reader of HDF5: "file.h5" or "file.h5:group", a group that holds x and y, or x_train, y_train, x_test and y_test."""
 
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,24 @@ SUFFIXES = (".h5", ".hdf5")
 
 
 class Hdf5(FileFormat):
-    """Groups of data sets. Those that lie in one piece are memory-mapped; of large others only rows in use are kept."""
+    """Reader of groups of data sets. Contiguous ones are memory-mapped; other large ones keep only rows in use."""
 
     suffixes, kind = SUFFIXES, "an HDF5 file"
 
     def fits(self, text: str) -> bool:
-        """See `Reader`."""
+        """Return whether the path before the group has a suffix of HDF5, see `Reader`."""
         return super().fits(_divided(text)[0])
 
     def paths(self, text: str) -> list[str]:
-        """As `FileFormat.paths`."""
+        """Return the path of the file."""
         return [_divided(text)[0]]
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`: with the group, because others of the file hold other data."""
+        """Return the digest of the file and the group, because its groups hold different data; see `Reader`."""
         return f"{super().digest(text, options)}:{_divided(text)[1]}"
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
+        """Read the arrays of the group, see `Reader`."""
         import h5py
 
         path, group = _divided(text)
@@ -51,7 +51,7 @@ class Hdf5(FileFormat):
 
 
 def _divided(text: str) -> tuple[str, str]:
-    """Return the path, and the group behind a colon ("" for none)."""
+    """Return the path, and the group after a colon ("" for none)."""
     if Path(text).suffix.lower() in SUFFIXES:
         return text, ""
     path, _, group = text.rpartition(":")
@@ -59,10 +59,10 @@ def _divided(text: str) -> tuple[str, str]:
 
 
 def _array(stored: Any, path: str) -> Any:
-    """Return a data set as a read-only memory map where it lies in one piece, as `StoredRows`, or in memory."""
+    """Return a data set as a read-only memory map if it is contiguous, else as `StoredRows`, or in memory."""
     import h5py
 
-    if stored.dtype.kind == "O":  # text of any length
+    if stored.dtype.kind == "O":  # text of variable length
         if h5py.check_string_dtype(stored.dtype) is None:
             raise UserError(f"{path}: {stored.name} holds neither numbers nor text. Save it as an array of "
                             "numbers, or of text.")  # fmt: skip

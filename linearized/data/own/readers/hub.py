@@ -1,9 +1,9 @@
-"""Data sets of the Hugging Face hub and of TensorFlow Datasets by name, through their packages (extras `hf`, `tfds`).
+"""Readers of data sets of the Hugging Face hub and TensorFlow Datasets by name (extras `hf`, `tfds`).
 
 `hf:owner/name` (`hf:owner/name@config` for a named configuration, `hf:FOLDER` for one on this disk) and `tfds:name`
-keep their train, validation and test parts. A part of images becomes an array (`linearized.data.images` says what the
-hub's images become); columns of numbers and text become a table. The labels are the column that `--target` names, or
-the one called label, labels, fine_label, target, class or y.
+keep their train, validation and test parts. A part of images becomes an array (`linearized.data.images` describes the
+conversion of the hub's images); columns of numbers and text become a table. The labels are the column that `--target`
+names, or the one called label, labels, fine_label, target, class or y.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,20 +26,20 @@ NETWORK = "Check the name and the network, or download it elsewhere and give it 
 
 
 class HuggingFace(Fetched):
-    """`hf:NAME`, by `datasets.load_dataset`."""
+    """Reader of `hf:NAME`, by `datasets.load_dataset`."""
 
     scheme = "hf"
     reads: tuple[str, ...] = ("target", "image_size", "channels")
 
     def fetch(self, name: str, target: str = "", image_size: str = "", channels: str = "auto") -> OwnArrays:
-        """See `Fetched`."""
+        """Return the arrays of a data set of the hub, see `Fetched`."""
         datasets = require("datasets", "hf", f"--data=hf:{name}")
         repository, _, config = name.partition("@")
         try:
             loaded = datasets.load_dataset(repository, config or None)
             parts = {split: {column: rows[column] for column in rows.column_names} for split, rows in loaded.items()}
             columns = next(iter(loaded.values())).features
-        except Exception as error:  # whatever a download raises
+        except Exception as error:  # a download may raise any exception
             raise failed(f"hf:{name}", error, NETWORK) from error
         chosen = _target(list(columns), target, f"hf:{name}")
         names = getattr(columns[chosen], "names", None)
@@ -54,18 +54,18 @@ class HuggingFace(Fetched):
 
 
 class TensorFlowDatasets(Fetched):
-    """`tfds:NAME`, by `tensorflow_datasets.load`."""
+    """Reader of `tfds:NAME`, by `tensorflow_datasets.load`."""
 
     scheme = "tfds"
     reads: tuple[str, ...] = ("target",)
 
     def fetch(self, name: str, target: str = "") -> OwnArrays:
-        """See `Fetched`."""
+        """Return the arrays of a data set of TensorFlow Datasets, see `Fetched`."""
         tfds = require("tensorflow_datasets", "tfds", f"--data=tfds:{name}")
         try:
             loaded, about = tfds.load(name, batch_size=-1, with_info=True)
             parts = tfds.as_numpy(loaded)
-        except Exception as error:  # whatever a download raises
+        except Exception as error:  # a download may raise any exception
             raise failed(f"tfds:{name}", error, NETWORK) from error
         chosen = _target(list(next(iter(parts.values()))), target, f"tfds:{name}")
         return from_parts(parts, chosen, getattr(about.features[chosen], "names", None), f"tfds:{name}")
@@ -74,8 +74,8 @@ class TensorFlowDatasets(Fetched):
 def from_parts(parts: Mapping[str, Mapping[str, Any]], target: str, names: list[str] | None, where: str) -> OwnArrays:
     """Return the arrays of the parts "train", "test" and "validation", each a mapping of columns.
 
-    Without a test part, the validation part is the test part; of parts with labels of -1 alone (hidden ones) none is
-    read. One column of arrays, or the column "image", becomes an array; several columns become a table.
+    Without a test part, the validation part is the test part. Parts whose labels are all -1 (hidden) are not read. One
+    column of arrays, or the column "image", becomes an array; several columns become a table.
     """
     arrays: dict[str, Any] = {}
     images = False
@@ -95,7 +95,7 @@ def from_parts(parts: Mapping[str, Mapping[str, Any]], target: str, names: list[
 
 
 def _inputs(columns: Mapping[str, Any], target: str) -> tuple[Any, bool]:
-    """Return the inputs and whether they are images."""
+    """Return the inputs, and whether they are images."""
     if "image" in columns:
         return np.asarray(columns["image"]), True
     others = {name: np.asarray(values) for name, values in columns.items() if name not in (target, "id")}
@@ -107,7 +107,7 @@ def _inputs(columns: Mapping[str, Any], target: str) -> tuple[Any, bool]:
 
 
 def _text(values: np.ndarray) -> np.ndarray:
-    """Return an array with bytes as text."""
+    """Return an array with bytes decoded to text."""
     if values.dtype.kind not in "SO" or not len(values) or not isinstance(values.flat[0], bytes):
         return values
     return np.array([value.decode("utf-8", "replace") for value in values.flat]).reshape(values.shape)
@@ -116,7 +116,7 @@ def _text(values: np.ndarray) -> np.ndarray:
 def _pictures(parts: Mapping[str, list[Any]], size: str, channels: str, where: str) -> dict[str, np.ndarray]:
     """Return Pillow's images of each part as (n, h, w, c): bytes, or float32 in [0, 1] if one has more than 8 bits.
 
-    Raises `UserError` for images of several sizes or kinds, and with the row of one that cannot be read.
+    Raises `UserError` for images of several sizes or kinds, and for an image that cannot be read, with its row.
     """
     heads = {split: [_of_row(head_of, image, split, row, where) for row, image in enumerate(images)]
              for split, images in parts.items()}  # fmt: skip
@@ -142,7 +142,7 @@ def _pictures(parts: Mapping[str, list[Any]], size: str, channels: str, where: s
 
 
 def _of_row(function: Callable[[Any], Any], image: Any, split: str, row: int, where: str) -> Any:
-    """Return a function of the image of a row. Raises `UserError` that names the row where there is none."""
+    """Return a function's value for the image of a row. Raises `UserError` that names the row if there is no image."""
     if image is None:
         raise UserError(f"{where} has no image in row {row} of its {split} part. {ROW_ADVICE}")
     with parsing(f"{where}, row {row} of its {split} part,", "a picture", ROW_ADVICE):
@@ -150,7 +150,7 @@ def _of_row(function: Callable[[Any], Any], image: Any, split: str, row: int, wh
 
 
 def _target(columns: list[str], wanted: str, where: str) -> str:
-    """Return the column of labels. Raises `UserError` that lists the columns where there is none."""
+    """Return the column of labels. Raises `UserError` that lists the columns if there is none."""
     found = [name for name in ((wanted,) if wanted else TARGETS) if name in columns]
     if not found:
         raise UserError(f"{where} has no column {wanted or 'label'}. Give --target: it has {', '.join(columns)[:200]}.")

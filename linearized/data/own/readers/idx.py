@@ -1,10 +1,10 @@
-"""The idx format of MNIST, Fashion-MNIST, KMNIST and EMNIST, gzipped or not.
+"""Reader of the idx format of MNIST, Fashion-MNIST, KMNIST and EMNIST, gzipped or not.
 
 `--data` is a folder with the four files (train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte,
 t10k-labels-idx1-ubyte; "test" is read as "t10k"; any prefix that all of them share, such as emnist-letters-), or the
 files themselves with commas: images,labels or images,labels,test_images,test_labels. The folder may also be
 torchvision's `root` or the one below it (`linearized.data.own.readers.roots`). EMNIST stores its images transposed;
-they are taken as they are.
+they are read unchanged.
 """
 
 import re
@@ -28,24 +28,24 @@ ORDER = (("train", "images"), ("train", "labels"), ("test", "images"), ("test", 
 
 
 class Idx(FileFormat):
-    """Files of bytes with their shape in front."""
+    """Reader of files of bytes that start with their shape."""
 
     kind, advice, limit = "an idx file", ADVICE, IDX_LIMIT
 
     def fits(self, text: str) -> bool:
-        """See `Reader`."""
+        """Return whether the text is a folder with idx files, or names of such files; see `Reader`."""
         if Path(text).is_dir():
             return place_of(Path(text), _holds_some) is not None
         return all(_NAMED.fullmatch(Path(one).name.lower()) for one in text.split(","))
 
     def paths(self, text: str) -> list[Path]:
-        """As `FileFormat.paths`, see `paths_of`."""
+        """Return the files, see `paths_of`."""
         return paths_of(text)
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`. Images have three or four dimensions, labels one.
+        """Read the files, see `Reader`. Images have three or four dimensions, labels one.
 
-        Images are memory maps: of the file, or of what was unpacked of it (`linearized.data.own.unpacked`).
+        Images are memory maps of the file, or of its unpacked copy (`linearized.data.own.unpacked`).
         """
         paths = paths_of(text)
         arrays = [_images(path) if place % 2 == 0 else read_idx(path, ADVICE) for place, path in enumerate(paths)]
@@ -57,7 +57,7 @@ class Idx(FileFormat):
 
 
 def _images(path: Path) -> np.ndarray:
-    """Return the images of a file, as a memory map where it is not gzipped or was unpacked before."""
+    """Return the images of a file, as a memory map if it is not gzipped or was unpacked before."""
     with opened(path, "an idx file", ADVICE, limit=IDX_LIMIT) as file:
         zipped = file.read(2) == GZIP
     if not zipped:
@@ -66,10 +66,10 @@ def _images(path: Path) -> np.ndarray:
 
 
 def paths_of(text: str) -> list[Path]:
-    """Return the files: train images, train labels, and test images and test labels where there are some.
+    """Return the files: train images, train labels, and test images and test labels if they exist.
 
-    Raises `UserError` for a folder without the four files or with two sets of them, and for another number of files
-    than two and four.
+    Raises `UserError` for a folder without the four files or with two sets of them, and for any number of named files
+    except two and four.
     """
     if not Path(text).is_dir():
         paths = [Path(one) for one in text.split(",")]
@@ -94,11 +94,11 @@ def _holds_some(folder: Path) -> bool:
 
 
 def _in_folder(folder: Path) -> dict[tuple[str, str, str], Path]:
-    """Return the idx files of a folder by prefix, split and content; of a file and its gzipped copy, the plain one."""
+    """Return the idx files of a folder by prefix, split and content; a plain file precedes its gzipped copy."""
     found: dict[tuple[str, str, str], Path] = {}
     try:
         entries = sorted(folder.iterdir())
-        paths = [path / path.name if path.is_dir() else path for path in entries]  # some unzip into a folder each
+        paths = [path / path.name if path.is_dir() else path for path in entries]  # some unzip into one folder each
         paths = [path for path in paths if path.is_file()]
     except OSError:
         return {}

@@ -1,8 +1,8 @@
-"""A folder of pictures: class folders, or train/ and test/ of class folders, as `linearized finetune` reads them.
+"""Reader of a folder of pictures: class folders, or train/ and test/ of class folders, as for `linearized finetune`.
 
-`linearized.data.sources.image_folder` says what the folders mean, `linearized.data.images` what the pictures become.
-Pictures keep their size unless `--image_size` is given, so they must all have one; they are grey if all of them are,
-and colour if all of them are, unless `--channels` says so.
+`linearized.data.sources.image_folder` describes the folders, `linearized.data.images` the conversion of pictures.
+Pictures keep their size unless `--image_size` is given, so all must have the same; they are grey if all of them are
+grey, and colour if all of them are coloured, unless `--channels` is given.
 """
 
 import collections
@@ -25,17 +25,17 @@ from linearized.settings.own_settings import OwnDataSettings
 
 
 class ImageFolder:
-    """Pictures in a folder per class."""
+    """Reader of pictures in one folder per class."""
 
     reads: tuple[str, ...] = ("image_size", "channels", "skip_bad")
 
     def fits(self, text: str) -> bool:
-        """See `Reader`: the first picture within three levels of folders is looked for."""
+        """Return whether there is a picture within three levels of folders, see `Reader`."""
         folder = Path(text)
         return folder.is_dir() and _has_picture(folder, depth=3)
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """See `Reader`."""
+        """Return the digest of the names and contents of all pictures, see `Reader`."""
         parts, _classes = found_pictures(Path(text))
         digest = hashlib.blake2b(digest_size=8)
         for name, part in parts.items():
@@ -44,9 +44,9 @@ class ImageFolder:
         return digest.hexdigest()
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`. Images are bytes (n, h, w, c), or float32 in [0, 1] if a picture has more than 8 bits.
+        """Read the pictures, see `Reader`: bytes (n, h, w, c), or float32 in [0, 1] if one has more than 8 bits.
 
-        Raises `UserError` for pictures of several sizes, grey ones among colour ones, and files that are no pictures.
+        Raises `UserError` for pictures of several sizes, grey ones among colour ones, and files that are not pictures.
         """
         folder = Path(text)
         parts, _classes = found_pictures(folder)
@@ -73,7 +73,7 @@ class ImageFolder:
 
 
 def _has_picture(folder: Path, depth: int) -> bool:
-    """Return whether a folder holds a picture below one of its folders, down to `depth` levels."""
+    """Return whether a folder has a picture in one of its subfolders, down to `depth` levels."""
     try:
         entries = sorted(path for path in folder.iterdir() if not hidden(path.name))
     except OSError:
@@ -92,7 +92,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _with_heads(part: Pictures, skip_bad: bool, skipped: list[str]) -> tuple[Pictures, list[Head]]:
-    """Return the pictures whose headers can be read, with the headers; with `skip_bad` the others join `skipped`."""
+    """Return the pictures with readable headers, and these; with `skip_bad`, add the others to `skipped`."""
     rows, heads = [], []
     for row, path in enumerate(part.paths):
         try:
@@ -108,7 +108,7 @@ def _with_heads(part: Pictures, skip_bad: bool, skipped: list[str]) -> tuple[Pic
 def _read(
     part: Pictures, shape: tuple[int, int, int], deep: bool, skip_bad: bool, skipped: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (n, h, w, c) and their classes' names (n,)."""
+    """Return images (n, h, w, c) and the names of their classes (n,)."""
     images = np.empty((len(part.paths), *shape), np.float32 if deep else np.uint8)
     rows = []
     for row, path in enumerate(part.paths):
@@ -125,7 +125,7 @@ def _read(
 
 
 def _size(heads: list[Head], wanted: str, folder: Path) -> tuple[int, int]:
-    """Return height and width: those of `--image_size`, or those that all pictures have."""
+    """Return height and width: those of `--image_size`, or the common size of all pictures."""
     if wanted:
         return image_size(wanted)
     sizes = collections.Counter((head.height, head.width) for head in heads)
@@ -140,7 +140,7 @@ def _size(heads: list[Head], wanted: str, folder: Path) -> tuple[int, int]:
 
 
 def _channels(heads: list[Head], wanted: str, folder: Path) -> int:
-    """Return the number of channels: that of `--channels`, or that which all pictures have."""
+    """Return the number of channels: that of `--channels`, or the common number of all pictures."""
     if wanted != "auto":
         return {"grey": 1, "colour": 3}[wanted]
     grey = sum(head.grey for head in heads)

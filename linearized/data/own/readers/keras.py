@@ -1,7 +1,7 @@
-"""Data sets of Keras by name, from its cache, into which Keras downloads them where they are missing.
+"""Reader of data sets of Keras by name, from its cache, into which Keras downloads missing ones.
 
-The files are read directly, so that no framework is imported. Images keep their train and test parts. Of the two
-housing sets Keras draws the test rows by a seed of its own; here all rows are divided by `--seed`.
+The files are read directly, so that no framework is imported. Images keep their train and test parts. Keras draws the
+test rows of the two housing sets with a seed of its own; here all their rows are divided by `--seed`.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ ADVICE = "Remove it, and it is downloaded again."
 
 
 class Keras(Fetched):
-    """`keras:NAME`, one of `READERS`."""
+    """Reader of `keras:NAME`, one of `READERS`."""
 
     scheme = "keras"
 
     def fetch(self, name: str) -> OwnArrays:
-        """See `Fetched`."""
+        """Return the arrays of a data set of Keras, see `Fetched`."""
         if name not in READERS:
             raise UserError(f"Unknown data set keras:{name}. The choices are: {', '.join(READERS)}.")
         return READERS[name](name)
@@ -52,7 +52,7 @@ def _cifar100(name: str) -> OwnArrays:
 
 
 def _cached(name: str, *places: str) -> Path:
-    """Return the first of `places` in Keras' cache that is there, after a download where none is."""
+    """Return the first of `places` that exists in Keras' cache; if there is none, download the data set."""
 
     def look(folder: Path) -> Path | None:
         return next((folder / place for place in places if (folder / place).is_file()), None)
@@ -61,10 +61,12 @@ def _cached(name: str, *places: str) -> Path:
 
 
 def _sought(name: str, look: Callable[[Path], Path | None], file: str) -> Path:
-    """Return what `look` finds in a folder of Keras' cache, after a download where it finds nothing.
+    """Return what `look` finds in a folder of Keras' cache; if it finds nothing, download the data set and look again.
 
     Args:
-        file: What Keras would put there, for the error.
+        name: Name of the data set in `keras.datasets`.
+        look: Returns a path in a folder, or None.
+        file: The file that Keras stores there, for the error.
     """
     for downloaded in (False, True):
         for folder in keras_cache.folders():

@@ -1,9 +1,9 @@
-"""LIBSVM's text: a line per row, "label column:value column:value ..."; also as a file without suffix.
+"""Reader of LIBSVM's text format: a line per row, "label column:value column:value ..."; also in files without suffix.
 
 Columns count from 1, as in LIBSVM, or from 0, as scikit-learn writes them by default: from 0 if any row of the file or
 of its test part has a column 0.
 
-Where a file of the same name with the suffix .t lies beside it, as in LIBSVM's collection, it holds the test rows.
+If there is a file with the same name and the additional suffix .t, as in LIBSVM's collection, it holds the test rows.
 """
 
 import re
@@ -20,18 +20,18 @@ from linearized.settings.own_settings import OwnDataSettings
 
 NUMBER = rb"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?"
 LINE = re.compile(rb"\s*" + NUMBER + rb"(?:\s+[0-9]+:" + NUMBER + rb")+\s*(?:#.*)?$")
-HEAD = 2**20  # bytes in which comments and the first line must end
+HEAD = 2**20  # bytes within which comments and the first line must end
 MOST_COLUMNS = 10**7
 
 
 class LibSvm(FileFormat):
-    """Sparse rows, kept as float32 arrays."""
+    """Reader of sparse rows, which become dense float32 arrays."""
 
     suffixes, kind = (".libsvm", ".svm", ".svmlight"), "a LIBSVM file"
     limit = TEXT_LIMIT
 
     def fits(self, text: str) -> bool:
-        """See `Reader`: by suffix, or by the first line after comments of a file whose suffix is of no format."""
+        """Return whether the suffix fits or, for an unknown suffix, the first line after comments; see `Reader`."""
         if super().fits(text):
             return True
         if not Path(text).is_file():
@@ -42,11 +42,11 @@ class LibSvm(FileFormat):
             return LINE.match(first) is not None
 
     def paths(self, text: str) -> list[str]:
-        """As `FileFormat.paths`: the file, and its test part where there is one."""
+        """Return the file, and its test part if it exists."""
         return [text, f"{text}.t"] if Path(f"{text}.t").is_file() else [text]
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
+        """Read the rows, see `Reader`."""
         from sklearn.datasets import load_svmlight_file
 
         parts = []
@@ -63,7 +63,7 @@ class LibSvm(FileFormat):
         arrays: list[np.ndarray] = []
         for x, y in parts:
             x.resize((x.shape[0], columns))
-            with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused by its row
+            with np.errstate(over="ignore"):  # values beyond float32 become infinite, and are refused with their row
                 arrays += [x.astype(np.float32).toarray(), y]
         return OwnArrays(*arrays)
 

@@ -1,6 +1,7 @@
-"""MATLAB's .mat files to version 7.2 (SciPy) and 7.3 (HDF5): X and y under any of the usual names.
+"""Reader of MATLAB's .mat files up to version 7.2 (SciPy) and 7.3 (HDF5): X and y under any of the usual names.
 
-Labels (n, 1) and (1, n) are vectors. Inputs whose last axis counts the rows, such as images (h, w, c, n), are turned.
+Labels (n, 1) and (1, n) become vectors. If the last axis of the inputs counts the rows, as in images (h, w, c, n), it
+is moved to the front.
 """
 
 from typing import Any
@@ -18,12 +19,12 @@ from linearized.storage.array_files import open_hdf5
 
 
 class Mat(FileFormat):
-    """Files of MATLAB and Octave."""
+    """Reader of files of MATLAB and Octave."""
 
     suffixes, kind = (".mat",), "a .mat file"
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
+        """Read the arrays, see `Reader`."""
         with opened(text, "a .mat file") as file:
             hdf5 = b"MATLAB 7.3" in file.read(128)
         arrays = from_names(_of_hdf5(text) if hdf5 else _of_scipy(text), text)
@@ -49,7 +50,7 @@ def _of_scipy(path: str) -> dict[str, np.ndarray]:
 
 
 def _of_hdf5(path: str) -> dict[str, Any]:
-    """Return the arrays of a file of version 7.3, whose axes are in MATLAB's order; large ones are left in the file."""
+    """Return the arrays of a file of version 7.3, whose axes are in MATLAB's order; large arrays stay in the file."""
     import h5py
 
     with open_hdf5(path, whole=False) as file:
@@ -62,7 +63,7 @@ def _of_hdf5(path: str) -> dict[str, Any]:
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
-    """Return cells of text, which SciPy reads as arrays in an array, as text."""
+    """Return cells of text, which SciPy reads as arrays within an array, as an array of text."""
     if values.dtype.kind != "O":
         return values
     if not all(isinstance(one, np.ndarray) and one.size == 1 and one.dtype.kind == "U" for one in values.reshape(-1)):

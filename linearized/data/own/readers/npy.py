@@ -1,4 +1,4 @@
-"""NumPy's .npy, memory-mapped: "x.npy,y.npy", or "x_train.npy,y_train.npy,x_test.npy,y_test.npy"."""
+"""Reader of NumPy's .npy, memory-mapped: "x.npy,y.npy", or "x_train.npy,y_train.npy,x_test.npy,y_test.npy"."""
 
 from linearized.base.errors import UserError
 from linearized.data.own.arrays import OwnArrays
@@ -10,16 +10,16 @@ ADVICE = 'Save it with np.save("x.npy", inputs).'
 
 
 class Npy(FileFormat):
-    """Two files, or four with a test part. Inputs are memory maps, of which only the rows in use are read."""
+    """Reader of two files, or four with a test part. Inputs are memory maps, of which only the rows in use are read."""
 
     suffixes, kind, advice = (".npy",), "a .npy file", ADVICE
 
     def fits(self, text: str) -> bool:
-        """See `Reader`: by the suffix of the first file."""
+        """Return whether the first file has the suffix, see `Reader`."""
         return super().fits(text.split(",")[0])
 
     def paths(self, text: str) -> list[str]:
-        """As `FileFormat.paths`. Raises `UserError` for another number of files than two and four."""
+        """Return the files. Raises `UserError` unless there are two or four."""
         paths = [path.strip() for path in text.split(",")]
         if len(paths) not in (2, 4) or not all(super(Npy, self).fits(path) for path in paths):
             raise UserError("--data of .npy files takes x.npy,y.npy or x_train.npy,y_train.npy,x_test.npy,y_test.npy. "
@@ -27,7 +27,7 @@ class Npy(FileFormat):
         return paths
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
+        """Read the files, see `Reader`."""
         arrays = [read_npy(path, ADVICE, mapped=place % 2 == 0) for place, path in enumerate(self.paths(text))]
         return OwnArrays(*arrays)
 

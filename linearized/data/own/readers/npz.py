@@ -1,4 +1,4 @@
-"""NumPy's .npz: x and y, or x_train, y_train, x_test and y_test, under these or other usual names."""
+"""Reader of NumPy's .npz: x and y, or x_train, y_train, x_test and y_test, under these or other usual names."""
 
 from linearized.data.own.arrays import OwnArrays, from_names
 from linearized.data.own.formats import FileFormat
@@ -9,12 +9,12 @@ ADVICE = 'Save it with np.savez("data.npz", x=inputs, y=labels).'
 
 
 class Npz(FileFormat):
-    """Archives of arrays. Large ones that are not compressed are mapped, and only the rows in use are read."""
+    """Reader of archives of arrays. Of large uncompressed ones, which are mapped, only the rows in use are read."""
 
     suffixes, kind, advice = (".npz",), "an .npz file", ADVICE
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
+        """Read the arrays, see `Reader`."""
         return from_names(read_npz(text, ADVICE, compressed=True, mapped=True), text)
 
 

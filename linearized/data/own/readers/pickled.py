@@ -1,12 +1,12 @@
-"""Pickles of plain arrays, gzipped or not, such as the well-known mnist.pkl.gz.
+"""Reader of pickles of plain arrays, gzipped or not, such as the well-known mnist.pkl.gz.
 
     ((x, y), (x, y), (x, y))    train, validation and test rows, as in mnist.pkl.gz
     ((x, y), (x, y))            train and test rows
     (x, y)                      rows that are divided by the seed
-    {"x_train": ..., ...}       arrays under the names that .npz files have, too
+    {"x_train": ..., ...}       arrays under the same names as in .npz files
 
 Tuples may be lists. A pickle is a program: `linearized.storage.pickles` reads NumPy arrays, text, numbers and
-containers of them, and refuses everything else before it is run.
+containers of them, and refuses everything else before it is executed.
 """
 
 from pathlib import Path
@@ -22,23 +22,23 @@ from linearized.settings.own_settings import OwnDataSettings
 from linearized.storage.array_files import is_gzipped, unzipped
 from linearized.storage.pickles import read_pickle
 
-LIMIT = 2**31  # bytes of a pickle, ten times mnist.pkl: few bytes of gzip may expand without end
+LIMIT = 2**31  # bytes of a pickle, ten times mnist.pkl, because a few bytes of gzip may expand without end
 ADVICE = 'Save the arrays with np.savez("data.npz", x=inputs, y=labels), or as ((x, y), (x, y), (x, y)).'
-PARTS = {1: ("",), 2: ("", "_test"), 3: ("", "_validation", "_test")}  # of `OwnArrays`, by the number of pairs
+PARTS = {1: ("",), 2: ("", "_test"), 3: ("", "_validation", "_test")}  # suffixes in `OwnArrays`, by number of pairs
 
 
 class Pickle(FileFormat):
-    """Files of one pickle that holds arrays."""
+    """Reader of files with one pickle that holds arrays."""
 
     suffixes, kind, advice, limit = (".pkl", ".pickle"), "a pickle", ADVICE, LIMIT
 
     def fits(self, text: str) -> bool:
-        """See `Reader`: by the suffix, before .gz."""
+        """Return whether the suffix before .gz fits, see `Reader`."""
         path = Path(text.lower())
         return (path.with_suffix("") if path.suffix == ".gz" else path).suffix in self.suffixes
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
+        """Read the arrays, see `Reader`."""
         content = read_bytes(text, self.kind, ADVICE, limit=LIMIT)
         if is_gzipped(content):
             with parsing(text, "a gzipped pickle", ADVICE):
@@ -57,7 +57,7 @@ class Pickle(FileFormat):
 
 
 def _is_pair(value: Any) -> bool:
-    """Return whether a value is (x, y): inputs as an array of numbers, and a label for each row."""
+    """Return whether a value is a pair (x, y) of inputs, as an array of numbers, and one label per row."""
     if not isinstance(value, tuple | list) or len(value) != 2:
         return False
     x, y = value
@@ -69,7 +69,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _named(values: dict[Any, Any]) -> dict[str, np.ndarray]:
-    """Return the arrays and lists of a dictionary by name; names that Python 2 wrote are bytes."""
+    """Return the arrays and lists of a dictionary by name; names written by Python 2 are bytes."""
     named = {key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key): value
              for key, value in values.items()}  # fmt: skip
     return {name: np.asarray(value) for name, value in named.items() if _is_plain(value) or _is_labels(value)}
@@ -80,7 +80,7 @@ def _is_labels(value: Any) -> bool:
 
 
 def _described(value: Any) -> str:
-    """Return what a pickle holds in a few words."""
+    """Return a short description of a pickle's content."""
     if isinstance(value, np.ndarray):
         return f"an array {value.dtype} {value.shape}"
     if isinstance(value, tuple | list):

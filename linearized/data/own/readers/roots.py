@@ -1,6 +1,6 @@
-"""The folder of published files below a folder that a user names, such as torchvision's `root`.
+"""Search for published files below a folder that a user names, such as torchvision's `root`.
 
-torchvision keeps MNIST and its relatives as ROOT/MNIST/raw, and CIFAR as ROOT/cifar-10-batches-py.
+torchvision stores MNIST and its relatives as ROOT/MNIST/raw, and CIFAR as ROOT/cifar-10-batches-py.
 """
 
 import os
@@ -15,12 +15,13 @@ NAMED = (RAW, *cifar10.FOLDERS, cifar100.FOLDER)
 
 
 def place_of(folder: Path, holds: Callable[[Path], bool]) -> Path | None:
-    """Return the folder that holds files of a format: `folder`, or one that it has below it; None for none.
+    """Return the folder that holds files of a format: `folder`, or a customary one below it; None if there is none.
 
     Args:
-        holds: Whether a folder directly holds files of the format.
+        folder: The folder that the user names.
+        holds: Returns whether a folder directly holds files of the format.
 
-    Raises `UserError` if one below it does, and others have published data beside it.
+    Raises `UserError` if a folder below it does, and others below it have published data too.
     """
     if not folder.is_dir():
         return None
@@ -35,7 +36,7 @@ def place_of(folder: Path, holds: Callable[[Path], bool]) -> Path | None:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Return the folders below a folder in which published files lie by custom, as they are there."""
+    """Return the existing folders below a folder in which published files are customarily stored."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir())

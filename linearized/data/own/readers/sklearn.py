@@ -1,9 +1,9 @@
-"""Data sets of scikit-learn and of OpenML by name, through scikit-learn's loaders and fetchers.
+"""Readers of data sets of scikit-learn and of OpenML by name, through scikit-learn's loaders and fetchers.
 
 `sklearn:NAME` is `load_NAME` (in the package) or `fetch_NAME` (downloaded once into `$SCIKIT_LEARN_DATA`): iris,
 digits, wine, breast_cancer, diabetes, linnerud, olivetti_faces, california_housing, covtype, lfw_people. Images keep
-their shape, and every value is as scikit-learn gives it. `openml:NAME` is a table of openml.org, `openml:NAME@2` its
-second version, and `openml:61` the one of that number.
+their shape, and all values are those of scikit-learn. `openml:NAME` is a table of openml.org, `openml:NAME@2` its
+second version, and `openml:61` the one with that number.
 """
 
 from typing import Any
@@ -18,12 +18,12 @@ NETWORK = "Check the name and the network, or download it elsewhere and give it 
 
 
 class Sklearn(Fetched):
-    """`sklearn:NAME`."""
+    """Reader of `sklearn:NAME`."""
 
     scheme = "sklearn"
 
     def fetch(self, name: str) -> OwnArrays:
-        """See `Fetched`."""
+        """Return the arrays of a data set of scikit-learn, see `Fetched`."""
         from sklearn import datasets
 
         loaders = {one.partition("_")[2]: one for one in datasets.__all__ if one.startswith(("load_", "fetch_"))}
@@ -33,19 +33,19 @@ class Sklearn(Fetched):
             raise UserError(f"Unknown data set sklearn:{name}. The choices are: {', '.join(known)}.")
         try:
             bunch = getattr(datasets, loader)()
-        except Exception as error:  # whatever a download raises
+        except Exception as error:  # a download may raise any exception
             raise failed(f"sklearn:{name}", error, NETWORK) from error
         return from_bunch(bunch)
 
 
 class OpenML(Fetched):
-    """`openml:NAME`, `openml:NAME@VERSION` or `openml:NUMBER`; the default target unless `--target` names columns."""
+    """Reader of `openml:NAME`, `openml:NAME@VERSION` or `openml:NUMBER`; `--target` replaces the default target."""
 
     scheme = "openml"
     reads: tuple[str, ...] = ("target",)
 
     def fetch(self, name: str, target: str = "") -> OwnArrays:
-        """See `Fetched`."""
+        """Return the table of a data set of OpenML, see `Fetched`."""
         from sklearn import datasets
 
         title, _, version = name.partition("@")
@@ -56,7 +56,7 @@ class OpenML(Fetched):
         wanted = target.split(",") if target else "default-target"
         try:
             bunch = datasets.fetch_openml(**which, target_column=wanted, as_frame=True)
-        except Exception as error:  # whatever a download raises
+        except Exception as error:  # a download may raise any exception
             raise failed(f"openml:{name}", error, NETWORK) from error
         return OwnArrays(bunch.data, None if bunch.target is None else bunch.target.to_numpy())
 
@@ -79,7 +79,7 @@ _OTHERS = (
 
 
 def from_bunch(bunch: Any) -> OwnArrays:
-    """Return what a loader gives: images where it has some, and the classes' names where labels are their numbers."""
+    """Return a loader's inputs, as images if it has some, and labels; with class names if labels are class numbers."""
     images = getattr(bunch, "images", None)
     x = np.asarray(bunch.data if images is None else images)
     y = np.asarray(bunch.target)

@@ -1,6 +1,6 @@
-"""Tables: .csv, .tsv (the first line names the columns) and .parquet; the columns of --target are the labels.
+"""Readers of tables: .csv, .tsv (the first line names the columns) and .parquet; --target names the labels.
 
-Two text tables with a comma between, train.csv,test.csv, are the train and the test rows.
+Two text tables separated by a comma, train.csv,test.csv, are the train and the test rows.
 """
 
 import csv
@@ -24,15 +24,15 @@ from linearized.data.own.formats import FileFormat
 from linearized.settings.memory import refuse_beyond_machine
 from linearized.settings.own_settings import OwnDataSettings
 
-TARGETS = ("target", "targets", "label", "labels", "class", "y")  # columns that are the target if none is named
+TARGETS = ("target", "targets", "label", "labels", "class", "y")  # names of columns that are the target by default
 READS = ("target", "drop_columns")
-WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}  # bytes of a value of Parquet's physical types; 8 for others
+WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}  # bytes of a value of Parquet's physical types; 8 for the others
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?|[+-]?\d+")
-HEAD = 2**16  # bytes in which the first line must end
+HEAD = 2**16  # bytes within which the first line must end
 
 
 class TextTable(FileFormat):
-    """Tables as text.
+    """Reader of tables as text.
 
     Fields are separated by tabs in a .tsv; in a .csv by commas, or by `;`, tabs or `|` if its header has no comma. The
     numbers of such a table may have decimal commas.
@@ -41,7 +41,7 @@ class TextTable(FileFormat):
     suffixes, kind, reads, limit = (".csv", ".tsv"), "a table", READS, TEXT_LIMIT
 
     def paths(self, text: str) -> list[str]:
-        """As `FileFormat.paths`. Raises `UserError` for more than two tables."""
+        """Return the tables' paths. Raises `UserError` for more than two tables."""
         texts = [one.strip() for one in text.split(",")]
         if Path(text).exists() or not all(Path(one).suffix.lower() in self.suffixes for one in texts):
             return [text]
@@ -51,7 +51,7 @@ class TextTable(FileFormat):
         return texts
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`. Raises `UserError` for a test table of other columns than the train table's."""
+        """Read the tables, see `Reader`. Raises `UserError` if train and test tables differ in their columns."""
         paths = self.paths(text)
         frames = [_frame(path, self.limit) for path in paths]
         if odd := sorted(set(frames[0].columns) ^ set(frames[-1].columns)):
@@ -87,7 +87,7 @@ def _frame(path: str, limit: int | None) -> Any:
 
 
 def _separator(head: str) -> str:
-    """Return what separates the names in a first line: a comma, or else the most frequent of `;`, tab and `|`."""
+    """Return the separator of the names in a first line: a comma, else the most frequent of `;`, tab and `|`."""
     found = "," if "," in head else max(";\t|", key=head.count)
     return found if found in head else ","
 
@@ -100,16 +100,16 @@ def _read(content: bytes, separator: str, decimal: str) -> Any:
 
 
 def _has_decimal_commas(column: tuple[Any, Any]) -> bool:
-    """Return whether all values of a column that are there are numbers such as 1,5."""
+    """Return whether all non-missing values of a column are numbers such as 1,5."""
     values = [value for value in column[1] if isinstance(value, str)]
     return bool(values) and all(DECIMAL_COMMA.fullmatch(value.strip()) for value in values)
 
 
 def _without_unnamed(frame: Any, path: str) -> Any:
-    """Return a table without a column that has no name and only names its rows, as pandas and R write it.
+    """Return a table without an unnamed column that only names its rows, as pandas and R write it.
 
-    Its values are whole numbers or text, and all differ. So is a column left out that has neither a name nor a value,
-    after a separator at the end of each line. Raises `UserError` for any other without a name.
+    Its values are whole numbers or text, and all differ. An unnamed column without any value, which a separator at the
+    end of each line makes, is left out too. Raises `UserError` for any other unnamed column.
     """
     if "" not in frame.columns:
         return frame
@@ -124,12 +124,12 @@ def _without_unnamed(frame: Any, path: str) -> Any:
 
 
 class Parquet(FileFormat):
-    """Tables of Apache Parquet, read by pyarrow."""
+    """Reader of tables of Apache Parquet, by pyarrow."""
 
     suffixes, kind, reads = (".parquet", ".pq"), "a Parquet file", READS
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """See `Reader`."""
+        """Read the table, see `Reader`."""
         import pandas as pd
 
         require("pyarrow", "parquet", f"--data={text}")
@@ -145,7 +145,7 @@ class Parquet(FileFormat):
 def _refuse_large(metadata: Any, where: str) -> None:
     """Raise `UserError` if the columns of a Parquet file, unpacked, take more memory than the machine has.
 
-    Equal values take almost no space in the file, so the number of values counts; of text, the pointers to it count.
+    Equal values take almost no space in the file, so the number of values is used; for text, the size of its pointers.
     """
     needed = 0
     for group in range(metadata.num_row_groups):
@@ -160,7 +160,7 @@ def _refuse_large(metadata: Any, where: str) -> None:
 def of_frame(frame: Any, where: str, options: OwnDataSettings) -> OwnArrays:
     """Return a table's inputs and labels: the columns of `options.target`, without those of `options.drop_columns`.
 
-    Raises `UserError` for a column that is not there, and where no column is named and none has a usual name.
+    Raises `UserError` for a column that does not exist, and if no column is named and none has a usual name.
     """
     if not len(frame):
         raise UserError(f"{where} has no row below its header.")
@@ -186,9 +186,9 @@ def of_frame(frame: Any, where: str, options: OwnDataSettings) -> OwnArrays:
 
 
 def _header(names: list[str], where: str) -> list[str]:
-    """Return the names of the columns. Raise `UserError` if the first line holds numbers, or one name twice.
+    """Return the names of the columns. Raises `UserError` if the first line holds numbers, or a name twice.
 
-    Columns that are counted from 0 or 1 beside others with names, as pandas writes them, are names.
+    Columns numbered from 0 or 1 beside others with names, as pandas writes them, count as names.
     """
     names = [name.strip() for name in names]
     if not any(names):

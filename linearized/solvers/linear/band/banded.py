@@ -1,7 +1,7 @@
-"""B + ρI of half-width b: its Cholesky factor, and the trace of its inverse without its eigenvalues.
+"""Cholesky factor of a banded matrix B + ρI of half-width b, and the trace of its inverse without eigenvalues.
 
-Bands are stored as LAPACK does: row i of (b+1, n) is the i-th diagonal below the main one. One thread of BLAS does the
-work: its blocks are of 32 to 96 rows, and two threads take 1.5 to 2.3 times as long for them, or far longer where
+Bands are stored as in LAPACK: row i of (b+1, n) is the i-th diagonal below the main one. BLAS runs on one thread,
+because its blocks have only 32 to 96 rows: two threads take 1.5 to 2.3 times as long for them, and far longer when
 other programs keep the cores busy.
 """
 
@@ -13,7 +13,7 @@ from linearized.base.shapes import Float64
 
 
 def factor(band: Float64[np.ndarray, "b_and_1 n"], ridge: float) -> Float64[np.ndarray, "b_and_1 n"] | None:
-    """L of B + ρI = L Lᵀ, n · b² operations; None if that is not positive definite."""
+    """Return the factor L of B + ρI = L Lᵀ, in n · b² operations; None if the matrix is not positive definite."""
     shifted = band.copy()
     shifted[0] += ridge
     try:
@@ -24,20 +24,20 @@ def factor(band: Float64[np.ndarray, "b_and_1 n"], ridge: float) -> Float64[np.n
 
 
 def solve(factor: Float64[np.ndarray, "b_and_1 n"], y: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-    """(B + ρI)⁻¹ y, 4 n · b operations a column."""
+    """Return (B + ρI)⁻¹ y, in 4 n · b operations per column."""
     with blas_threads(1):
         return scipy.linalg.cho_solve_banded((factor, True), y, check_finite=False)
 
 
 def inverse_trace(factor: Float64[np.ndarray, "b_and_1 n"]) -> float:
-    """tr (L Lᵀ)⁻¹ by selected inversion, 10 n · b² operations; the eigenvalues of B would take 6 n² · b.
+    """Return tr (L Lᵀ)⁻¹ by selected inversion, in 10 n · b² operations; the eigenvalues of B would take 6 n² · b.
 
     In blocks of b, L has triangles D_j on the diagonal and E_j below them. The diagonal blocks of the inverse are
 
         Z_j = D_j⁻ᵀD_j⁻¹ + G_jᵀ Z_{j+1} G_j,    G_j = E_j D_j⁻¹,
 
-    from the last one back: a sum of positive terms, so nothing cancels. (Takahashi, Fagan & Chin, 1973; Erisman &
-    Tinney, Commun. ACM 18, 1975.)
+    computed from the last one backwards: a sum of positive terms, so nothing cancels. (Takahashi, Fagan & Chin, 1973;
+    Erisman & Tinney, Commun. ACM 18, 1975.)
     """
     with blas_threads(1):
         return _inverse_trace(factor)
@@ -46,7 +46,10 @@ def inverse_trace(factor: Float64[np.ndarray, "b_and_1 n"]) -> float:
 def inverse_squares(
     factor: Float64[np.ndarray, "b_and_1 n"], y: Float64[np.ndarray, "n c"]
 ) -> Float64[np.ndarray, " c"]:
-    """Return yᵀ(L Lᵀ)⁻¹y of each column, the squared norm of L⁻¹y: 4 n · b operations a column, in blocks of b rows."""
+    """Return yᵀ(L Lᵀ)⁻¹y for each column y, which is the squared norm of L⁻¹y.
+
+    Takes 4 n · b operations per column, in blocks of b rows.
+    """
     size, n = max(len(factor) - 1, 1), factor.shape[1]
     total, before = np.zeros(y.shape[1]), np.zeros((0, y.shape[1]))
     below = np.zeros((0, 0))
@@ -76,7 +79,7 @@ def _inverse_trace(factor: np.ndarray) -> float:
 
 
 def _blocks(factor: np.ndarray, start: int, width: int, following: int) -> tuple[np.ndarray, np.ndarray]:
-    """D of `width` columns from `start` on, and E of the `following` rows below it."""
+    """Return the blocks D of `width` columns from `start` on and E of the `following` rows below it."""
     i, j = np.mgrid[: width + following, :width]
     inside = (i >= j) & (i - j < len(factor))
     block = np.where(inside, factor[np.where(inside, i - j, 0), start + j], 0)

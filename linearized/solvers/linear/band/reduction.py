@@ -1,11 +1,12 @@
-"""K = Q B Qᵀ with B of half-width b, in the space of K: blocked Householder reflections, all BLAS-3.
+"""Reduction K = Q B Qᵀ to a matrix B of half-width b, in the memory of K, by blocked Householder reflections (BLAS-3).
 
-What lies b rows below the diagonal is cleared b columns at a time. With A₂₁ = H R, H = I - V T Vᵀ (the compact WY form:
-Schreiber & Van Loan, SIAM J. Sci. Stat. Comput. 10, 1989), the rest becomes Hᵀ A₂₂ H = A₂₂ - V Wᵀ - W Vᵀ, where
-W = P - ½ V Tᵀ(Vᵀ P) and P = A₂₂ V T: one symmetric product and one symmetric update of rank 2b. (The first stage of
-Bischof, Lang & Sun, ACM TOMS 26, 2000.)
+The entries more than b rows below the diagonal are cleared b columns at a time. With A₂₁ = H R, H = I - V T Vᵀ (the
+compact WY form: Schreiber & Van Loan, SIAM J. Sci. Stat. Comput. 10, 1989), the rest becomes
+Hᵀ A₂₂ H = A₂₂ - V Wᵀ - W Vᵀ, where W = P - ½ V Tᵀ(Vᵀ P) and P = A₂₂ V T: one symmetric product and one symmetric update
+of rank 2b. (The first stage of Bischof, Lang & Sun, ACM TOMS 26, 2000.)
 
-One triangle of the array is worked on. V and R stay where the columns were cleared, and the other triangle keeps K.
+The reduction works on one triangle of the array. V and R are stored in the cleared columns, and the other triangle
+keeps K.
 """
 
 from collections.abc import Mapping
@@ -17,18 +18,18 @@ from linearized.base.shapes import Float, Float64
 from linearized.solvers.linear.blas import symmetric_product, symmetric_update
 
 WIDTH = 96
-SLAB = 512  # columns that a saved state holds in one array
+SLAB = 512  # columns per array of a saved state
 
 
 class BandReduction:
-    """The state of the reduction: 4/3 n³ operations in n/b steps, n · b numbers beside K.
+    """The state of the reduction: 4/3 n³ operations in n/b steps, n · b numbers of memory in addition to K.
 
     Args:
-        array: K (n, n), C-ordered and symmetric. Its upper triangle is worked on; the strict lower one keeps K.
-        width: b.
+        array: K (n, n), C-ordered and symmetric. The upper triangle is overwritten; the strict lower one keeps K.
+        width: Half-width b of the band.
 
     Attributes:
-        lower: The array transposed: to BLAS a matrix with K's reduction in the lower triangle, ordered by columns.
+        lower: The transposed array. For BLAS it is a column-major matrix with the reduction of K in its lower triangle.
         factors: T of each step so far.
     """
 
@@ -40,21 +41,21 @@ class BandReduction:
 
     @property
     def steps(self) -> int:
-        """How many there are in all."""
+        """Total number of steps."""
         return len(range(self.width, self.n - 1, self.width))
 
     @property
     def done(self) -> bool:
-        """Whether B is reached."""
+        """Whether the reduction to B is complete."""
         return len(self.factors) == self.steps
 
     @property
     def work(self) -> float:
-        """The share of the operations that is done."""
+        """Fraction of the operations that is done."""
         return 1 - (1 - len(self.factors) / max(self.steps, 1)) ** 3 if self.steps else 1.0
 
     def step(self) -> None:
-        """Clears b columns more."""
+        """Clear the next b columns."""
         panel = self._panel(len(self.factors))
         packed, tau, _, info = self._geqrf(np.asfortranarray(panel))
         if info != 0:
@@ -70,14 +71,14 @@ class BandReduction:
         symmetric_update(rest, vectors, product)
 
     def band(self) -> Float64[np.ndarray, "b_and_1 n"]:
-        """B as LAPACK stores it: row i is the i-th diagonal below the main one."""
+        """Return B in LAPACK's storage: row i is the i-th diagonal below the main one."""
         band = np.zeros((self.width + 1, self.n))
         for i, row in enumerate(band):
             row[: self.n - i] = np.diagonal(self.lower, -i)
         return band
 
     def forward(self, y: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-        """Qᵀ y, in K's dtype: 2 n² operations a column."""
+        """Return Qᵀ y in the dtype of K, in 2 n² operations per column."""
         y = np.array(y, self.lower.dtype)
         for j, factor in enumerate(self.factors):
             vectors, first = self._stored_vectors(j)
@@ -85,7 +86,7 @@ class BandReduction:
         return y
 
     def backward(self, x: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-        """Q x, likewise."""
+        """Return Q x in the dtype of K, in 2 n² operations per column."""
         x = np.array(x, self.lower.dtype)
         for j, factor in reversed(list(enumerate(self.factors))):
             vectors, first = self._stored_vectors(j)
@@ -93,12 +94,12 @@ class BandReduction:
         return x
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What `restore` needs: the triangle in slabs of columns, and the factors."""
+        """Return the state for `restore`: the triangle in slabs of columns, and the factors."""
         slabs = {f"slab{j}": self.lower[j:, j : j + SLAB] for j in range(0, self.n, SLAB)}
         return slabs | {f"factor{j}": factor for j, factor in enumerate(self.factors)}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a saved state of the same matrix."""
+        """Continue from a saved state of the same matrix."""
         for j in range(0, self.n, SLAB):
             slab, into = arrays[f"slab{j}"], self.lower[j:, j : j + SLAB]
             square = slice(0, into.shape[1])
@@ -110,12 +111,12 @@ class BandReduction:
         return self.lower[(j + 1) * self.width :, j * self.width : (j + 1) * self.width]
 
     def _stored_vectors(self, j: int) -> tuple[np.ndarray, int]:
-        """V of step j, and the first row that it touches."""
+        """Return V of step j, and the first row that it changes."""
         panel = self._panel(j)
         return _vectors(panel), self.n - len(panel)
 
     def _wy_factor(self, vectors: np.ndarray, tau: np.ndarray) -> np.ndarray:
-        """T, from T⁻¹ + T⁻ᵀ = VᵀV with 1/τ on T⁻¹'s diagonal; a reflection with τ = 0 does nothing."""
+        """Return T, from T⁻¹ + T⁻ᵀ = VᵀV with 1/τ on the diagonal of T⁻¹; a reflection with τ = 0 is the identity."""
         idle = tau == 0
         inverse = np.triu(vectors.T @ vectors, 1)
         inverse[idle], inverse[:, idle] = 0, 0
@@ -128,7 +129,7 @@ class BandReduction:
 
 
 def _vectors(packed: np.ndarray) -> np.ndarray:
-    """V from geqrf's packed form: unit lower trapezoidal."""
+    """Return V, unit lower trapezoidal, from the packed form of geqrf."""
     vectors = np.asfortranarray(np.tril(packed[:, : min(packed.shape)], -1))
     np.fill_diagonal(vectors, 1)
     return vectors

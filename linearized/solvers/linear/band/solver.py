@@ -1,11 +1,11 @@
-"""Reduces K to a band once, in place; then every ridge is a banded Cholesky factor. The default while K fits in memory.
+"""Band solver: reduces K to a band once, in place, then factors the band for each ridge; default if K fits in memory.
 
-K = Q B Qᵀ takes 4/3 n³ operations, all BLAS-3, where one Cholesky factor takes n³/3 and eigenvalues five times as long;
-then α = Q(B + ρI)⁻¹QᵀY takes n · b² a ridge, and one pass of reflections for all ridges together. One triangle of the
-array takes the reduction, the other keeps K for true residuals and refinement: n² numbers and O(n · b) more.
+K = Q B Qᵀ takes 4/3 n³ operations, all BLAS-3 (one Cholesky factor takes n³/3, eigenvalues five times as long). Then
+α = Q(B + ρI)⁻¹QᵀY takes n · b² operations per ridge, and one pass of reflections for all ridges together. One triangle
+of the array holds the reduction, the other keeps K for true residuals and refinement: n² + O(n · b) numbers in all.
 
-The band is factored in float64. In float32, B is K only to rounding: where a residual misses `rtol`, the factor at
-λ' = max(ρ, c eps ‖K‖) preconditions CG in float64 at the true ρ (linearized.solvers.linear.refinement).
+The band is factored in float64. In float32, B equals K only up to rounding. Where a residual misses `rtol`, the factor
+at λ' = max(ρ, c eps ‖K‖) preconditions CG in float64 at the true ρ (`linearized.solvers.linear.refinement`).
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from linearized.solvers.linear.left_out import RowDraw, drawn_rows, mean_left_ou
 from linearized.solvers.linear.refinement import Refinement, distinct, floor, with_traces
 from linearized.solvers.linear.solution import Solution
 
-PARTS = 1000  # steps in which the progress of the reduction is reported
+PARTS = 1000  # number of steps in the reported progress of the reduction
 STATE = "band-reduction"
 
 
@@ -28,18 +28,20 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
     """Solve (K + ρI)α = Y at every ridge.
 
     Args:
-        problem: K and Y.
+        problem: K and Y. If the array of K is not exactly symmetric, its lower triangle is used.
         ridges: ρ, in any order.
         run: Settings, see `linearized.solvers.linear.driver.LinearRun`. In float32 a ridge is refined if its residual
-            misses the tolerance, so rtol = 1e-3 mostly asks for no refinement and 1e-7 for some steps; iterations are
-            steps of CG. Progress is reported during the reduction as (thousandths done, 1000, ones, ridges), and after
-            each step of CG. The checkpoint is the reduction's state, about half of K, which serves any ridges and
-            labels; the last one is written when the band is reached.
+            misses the tolerance: rtol = 1e-3 rarely needs refinement, 1e-7 needs a few steps. Iterations are steps of
+            CG. Progress is reported during the reduction as (thousandths done, 1000, ones, ridges), and after each
+            step of CG. The checkpoint is the state of the reduction, about half of K, which is valid for any ridges
+            and labels; the last one is written when the reduction is complete.
 
-    Degrees of freedom, GCV and the mean leave-one-out error come with every ridge that the precision of K resolves; the
-    latter from 256 rows (`linearized.solvers.linear.left_out`), which takes 2 n² operations for each and 4 n · b for
-    each and ridge. Raises `UserError` for bad settings and for a K that is not finite. Of an array that is not quite
-    symmetric the lower triangle counts.
+    Degrees of freedom, GCV and the mean leave-one-out error are returned for every ridge that the precision of K
+    resolves. The leave-one-out error is estimated from 256 rows (`linearized.solvers.linear.left_out`), which takes
+    2 n² operations per row, and 4 n · b per row and ridge.
+
+    Raises:
+        UserError: If the settings are invalid or K is not finite.
     """
     tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
     gram = DenseGram(problem)
@@ -51,7 +53,7 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
 
 
 def _reduce(reduction: BandReduction, run: LinearRun, saved: TimedCheckpoint, ridges: int) -> None:
-    """Take the steps that are left, and save the state on the way."""
+    """Perform the remaining steps of the reduction, and save the state periodically."""
     arrays = saved.load(STATE)
     if arrays is not None:
         reduction.restore(arrays)
@@ -68,7 +70,7 @@ def _reduce(reduction: BandReduction, run: LinearRun, saved: TimedCheckpoint, ri
 
 
 class _Band:
-    """B, and the ridge at which it is factored for each ρ."""
+    """The band B, and the ridge at which it is factored for each ρ."""
 
     def __init__(self, reduction: BandReduction, ridges: np.ndarray, least: float):
         self.reduction, self.ridges, self.band = reduction, ridges, reduction.band()
@@ -80,9 +82,9 @@ class _Band:
             self.resolved[i] &= self.shifts[i] == shift
 
     def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Q(B + λ'I)⁻¹Qᵀ of (n, l, k) for the ridges `which`, with one pass of reflections each way.
+        """Return Q(B + λ'I)⁻¹Qᵀ of `right` (n, l, k) for the ridges `which`, with one pass of reflections each way.
 
-        Factors are made anew each time: together they would take ridges · b/n of K's memory.
+        Factors are recomputed at each call, because storing them would take ridges · b/n of the memory of K.
         """
         n, _, columns = right.shape
         rotated = self.reduction.forward(distinct(right).reshape(n, -1)).astype(np.float64)
@@ -93,7 +95,7 @@ class _Band:
         return self.reduction.backward(solved.reshape(n, -1)).astype(np.float64).reshape(right.shape)
 
     def judged(self, solutions: list[Solution]) -> list[Solution]:
-        """With degrees of freedom, GCV and the mean leave-one-out error, where B + ρI itself could be factored."""
+        """Add degrees of freedom, GCV and the mean leave-one-out error where B + ρI itself could be factored."""
         squares = np.stack([np.square(solution.value).sum(axis=1) for solution in solutions])
         draw = drawn_rows(squares[self.resolved]) if self.resolved.any() else None
         if draw is None:
