@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     import h5py
 
 IDX_LIMIT = 2**30  # largest size of a file and its array in bytes, 20 times Fashion-MNIST, because gzip may expand much
-MAPPED = (
-    2**26
-)  # size in bytes from which the arrays of an .npz file are memory-mapped; smaller ones are read and checked
+MAPPED = 2**26  # size in bytes from which arrays of an .npz file are memory-mapped; smaller files are read and checked
 _ZIP_HEAD = 30  # bytes of a member's header before its name
 GZIP = b"\x1f\x8b"  # first bytes of a gzipped file
 _IDX_HEAD = 20  # bytes of the longest header, that of four dimensions

@@ -33,8 +33,8 @@ class _Bands:
         shape: Shape of the whole block.
         dtype: Type of its entries.
         seconds_reading: Total seconds spent on reading and checking files.
-        seconds_waiting: Seconds that matrix products spent waiting for a block; they multiply one block while the next
-            is read.
+        seconds_waiting: Part of these seconds during which matrix products waited for a block; they multiply one block
+            while the next is read.
     """
 
     def __init__(self, manifest: Manifest, stored: list[Stored], refuse: Callable[[Stored, str], None]):
