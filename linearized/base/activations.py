@@ -21,7 +21,7 @@ ACTIVATION_HELP = (
     "package.module:function, your own f(x), or f(x, xp) with the array functions xp"
 )
 NOT_ELEMENTWISE = ("glu", "geglu", "reglu", "swiglu", "softmax", "log_softmax", "sparsemax", "maxout")
-MOST_DEGREE = {"rectified_monomial": 12}  # largest degree, 64 for others, whose second moments still fit float64
+MOST_DEGREE = {"rectified_monomial": 12}  # largest degree; 64 for others, where second moments still fit float64
 
 
 @dataclasses.dataclass(frozen=True)

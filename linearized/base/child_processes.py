@@ -26,7 +26,7 @@ def end_with_parent(number: int = signal.SIGTERM) -> Callable[[], None]:
     """
     if not sys.platform.startswith("linux"):
         return lambda: None
-    prctl = ctypes.CDLL(None).prctl  # loaded here: a child may not import between fork and exec
+    prctl = ctypes.CDLL(None).prctl  # loaded here because a child may not import between fork and exec
 
     def ask() -> None:
         prctl(_SET_DEATH_SIGNAL, int(number), 0, 0, 0)

@@ -49,7 +49,7 @@ def listed_numbers(text: str, name: str, *, least: float, most: float) -> list[f
         numbers = [float(piece) for piece in pieces]
     except ValueError as error:
         raise UserError(f"--{name} takes numbers such as 0.1,1,10. Received: {text[:60]!r}.") from error
-    if not all(least <= number <= most for number in numbers):  # refuses NaN too
+    if not all(least <= number <= most for number in numbers):  # also refuses NaN
         raise UserError(f"--{name} must be finite, at least {least:g} and at most {most:g}. Received: {text[:60]!r}.")
     return numbers
 

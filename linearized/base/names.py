@@ -37,8 +37,9 @@ def checked_name(value: str, flag: str) -> str:
 def slug(text: str, limit: int = LIMIT) -> str:
     """Convert a text to a part of a file name that has at most `limit` characters.
 
-    ASCII letters, digits and `_.,=+()-` are kept; runs of other characters become `_`. A truncated name ends in eight
-    digits of the text's digest, so that two long texts with the same beginning have different names.
+    ASCII letters, digits and `_.,=+()-` are kept, except leading dots; each group of other characters becomes `_`. A
+    truncated name ends in eight digits of the text's digest, so that two long texts with the same beginning have
+    different names.
     """
     name = re.sub(r"[^A-Za-z0-9_.,=+()-]+", "_", text).lstrip(".")
     if len(name) <= limit:

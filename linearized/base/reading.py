@@ -38,7 +38,7 @@ class Unreadable(UserError):
         self._made_from = (str(path), problem, advice)
         super().__init__(f"{path} {problem}. {advice}".strip())
 
-    def __reduce__(self) -> tuple[Any, ...]:  # an exception travels between processes by its arguments
+    def __reduce__(self) -> tuple[Any, ...]:  # exceptions are pickled by their arguments
         return _rebuilt, (type(self), *self._made_from, self.reason)
 
 

@@ -119,7 +119,7 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
     lines = [name for name in _PREDICTED if metric == "loss" and name in ridges and ridges[name].notna().any()]
     for split, (line, colour) in _SPLITS.items():
         if (column := f"{split}_{metric}") in ridges and ridges[column].notna().any():
-            if split == "leave_one_out" and lines:  # the prediction is the same
+            if split == "leave_one_out" and lines:  # it equals the predicted loss
                 continue
             label = split.replace("_", "-")
             dots = {"linestyle": "none", "marker": "o", "markersize": 5} if split == "test" and lines else {}

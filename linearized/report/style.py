@@ -113,7 +113,7 @@ def dot_chart(axis: Axes, rows: Sequence[tuple[str, float, float, str, str]], me
         if finite:
             axis.errorbar(value, place, xerr=spread or None, color=colour, capsize=2)
             axis.plot(value, place, marker, color=colour, clip_on=False)
-        digits = ".4f" if metric.endswith("accuracy") else "#.4g"  # the same number of digits in each row
+        digits = ".4f" if metric.endswith("accuracy") else "#.4g"  # gives each row the same number of digits
         text = f"{value:{digits}}" if finite else "not finite"
         axis.text(1.05, place, text, transform=axis.get_yaxis_transform(), va="center", fontsize=9)
     axis.set_yticks(range(len(rows)), [textwrap.fill(row[0], letters) for row in rows], fontsize=9)

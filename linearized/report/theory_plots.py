@@ -42,7 +42,7 @@ def theory_figure(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
 
 
 def learning_curve(axis: Axes, record: Mapping[str, Any]) -> None:
-    """Draw losses against n at the ridge of smallest predicted loss, on logarithmic axes, with hollow dots beyond N/3."""
+    """Draw losses against n at the ridge of smallest predicted loss on logarithmic axes, with hollow dots above N/3."""
     best = pd.DataFrame([record["points"][place] for place in record["best"]])
     law = (record["exponents"] or {}).get("predicted")
     slope = f", n^-{law['exponent']:.2f}" if law else ""

@@ -19,7 +19,7 @@ from linearized.settings.memory import refuse_beyond_machine
 if TYPE_CHECKING:
     import h5py
 
-IDX_LIMIT = 2**30  # largest size of a file and its array in bytes, 20 times Fashion-MNIST, because gzip may expand much
+IDX_LIMIT = 2**30  # bytes of a file and of its array, 20 times Fashion-MNIST; few gzipped bytes may expand endlessly
 MAPPED = 2**26  # size in bytes from which arrays of an .npz file are memory-mapped; smaller files are read and checked
 _ZIP_HEAD = 30  # bytes of a member's header before its name
 GZIP = b"\x1f\x8b"  # first bytes of a gzipped file
@@ -234,7 +234,7 @@ def read_idx(path: Path | str, advice: str = "", *, mapped: bool = False) -> UIn
         zipped = is_gzipped(stored)
         shape = _idx_shape(unzipped(stored, _IDX_HEAD) if zipped else stored[:_IDX_HEAD])
         start, size = 4 * (1 + len(shape)), math.prod(shape)
-        content = unzipped(stored, start + size + 1) if zipped else stored  # one more, to reach gzip's checksum
+        content = unzipped(stored, start + size + 1) if zipped else stored  # one byte more, to read gzip's checksum
         _refuse_length(len(content) - start, shape)
         return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 

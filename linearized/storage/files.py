@@ -127,7 +127,7 @@ def _made_aside(parent: Path) -> tuple[Path, int]:
         parent.mkdir(parents=True, exist_ok=True)
         try:
             folder = Path(tempfile.mkdtemp(dir=parent, prefix=_ASIDE))
-        except FileNotFoundError:  # another process that failed removed its empty `parent`
+        except FileNotFoundError:  # another process that failed removed the empty `parent`
             continue
         try:
             with contextlib.suppress(FileNotFoundError):  # `reap` in another process may remove it before it is locked

@@ -219,7 +219,7 @@ class Gram(_Bands):
         for start, left, entries in self._panels(memory, bands, buffers):
             entries = entries[:, start - left :]
             top, rows = 0, len(entries)
-            while (bottom := corners.get(start + top, start + rows) - start) < rows:  # the squares are whole already
+            while (bottom := corners.get(start + top, start + rows) - start) < rows:  # the squares are complete already
                 entries[bottom:, top:bottom] = entries[top:bottom, bottom:rows].T
                 top = bottom
             yield slice(start, start + rows), entries

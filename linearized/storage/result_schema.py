@@ -204,7 +204,7 @@ def _kind(value: Any, kind: type) -> bool:
     if isinstance(value, bool):
         return kind is bool
     if kind is float:
-        return isinstance(value, int | float) and -1e308 <= value <= 1e308  # NaN is neither
+        return isinstance(value, int | float) and -1e308 <= value <= 1e308  # False for NaN
     return isinstance(value, kind)
 
 

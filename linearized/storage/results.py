@@ -1,6 +1,6 @@
 """Results of runs: `result.json` (settings, versions, fingerprint, metrics per ridge), `arrays.h5`, tables of runs.
 
-`result.json` is written last, atomically: a folder that contains it is a finished run.
+`result.json` is written last, atomically, so that a folder that contains it belongs to a finished run.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ FORMAT = FORMATS[-1]
 UNFINISHED = "unfinished"  # folder of a run's checkpoints and finished ridges, removed after its result is written
 COMPARISON = "comparison.json"  # result of `linearized compare`, instead of result.json
 THEORY = "theory.json"  # result of `linearized theory`, instead of result.json
-FINISHED = ("result.json", COMPARISON, THEORY)  # a folder that contains one of them is a finished run
+FINISHED = ("result.json", COMPARISON, THEORY)  # a folder that contains one of them belongs to a finished run
 AGAIN = "Remove its folder and run again."
 # Columns of `summary` after the metrics, by their names in `collect`.
 _SUMMARY = ("model", "dataset", "noise_ind", "data_n_train", "ridge", "chosen_by", "converged", "seconds", "path")

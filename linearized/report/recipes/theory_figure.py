@@ -22,7 +22,7 @@ from linearized.storage.results import collect
 
 RIDGELESS = 1e-9  # λ that represents the limit 0 in the asymptotic formula
 CURVE_POINTS = 200
-EQUALS = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"  # " = " at which a title is not wrapped
+EQUALS = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"  # " = " where a title is not wrapped
 
 
 def collected(folder: Path) -> pd.DataFrame:
