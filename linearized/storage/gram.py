@@ -1,7 +1,7 @@
 """A Gram matrix read from its shards: the stored triangle is used as a symmetric matrix, read by blocks of rows.
 
 The header of every file is checked when the matrix is opened, and the checksum of each band is compared before its
-first use. The matrix is held in memory as a whole only by `to_memory`.
+first use. Products hold two blocks in memory, never the whole matrix.
 """
 
 import itertools
