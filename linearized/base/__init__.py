@@ -1,1 +1,1 @@
-"""What every part of the suite needs: errors, reading of files, registries, tables, progress, fixed random weights."""
+"""Shared utilities of the suite: errors, reading of files, registries, tables, progress, fixed random weights."""

@@ -1,8 +1,8 @@
-"""Activations by the names of the command line: the functions of `scalar_functions` with their arguments.
+"""Registry of activations by name: the functions of `scalar_functions` and their arguments.
 
-`ACTIVATIONS` lists the names; `parse` reads a name, or a name with numbers, such as gelu, leaky_relu(0.1),
-sin(a=1, b=2, c=0.5) or polynomial(0, 1, 0.5), without evaluating it. It also reads `package.module:function`, a
-function of the user's own.
+`ACTIVATIONS` lists the names; `parse` parses a name with optional numbers, such as gelu, leaky_relu(0.1),
+sin(a=1, b=2, c=0.5) or polynomial(0, 1, 0.5), without evaluating it as code. It also accepts `package.module:function`
+for a user-defined function.
 """
 
 import ast
@@ -21,16 +21,16 @@ ACTIVATION_HELP = (
     "package.module:function, your own f(x), or f(x, xp) with the array functions xp"
 )
 NOT_ELEMENTWISE = ("glu", "geglu", "reglu", "swiglu", "softmax", "log_softmax", "sparsemax", "maxout")
-MOST_DEGREE = {"rectified_monomial": 12}  # others 64: their second moments still fit float64
+MOST_DEGREE = {"rectified_monomial": 12}  # largest degree; 64 for others, where second moments still fit float64
 
 
 @dataclasses.dataclass(frozen=True)
 class Scalar:
-    """A function of the table with its arguments.
+    """A function of the registry with its arguments.
 
     Attributes:
-        name: In the table.
-        arguments: Values by name (without those at their defaults), or the coefficients by place.
+        name: Name in the registry.
+        arguments: Pairs of name and value, without those at their defaults, or positional coefficients.
     """
 
     name: str
@@ -38,39 +38,39 @@ class Scalar:
 
     @property
     def text(self) -> str:
-        """One spelling for one function: gelu, leaky_relu(alpha=0.1), polynomial(0,1,0.5)."""
+        """Canonical text of the function, such as gelu, leaky_relu(alpha=0.1) or polynomial(0,1,0.5)."""
         words = [f"{_number(a)}" if isinstance(a, float) else f"{a[0]}={_number(a[1])}" for a in self.arguments]
         return f"{self.name}({','.join(words)})" if words else self.name
 
     def split(self) -> tuple[list[float], dict[str, float | int]]:
-        """Arguments by place and by name."""
+        """Return the positional and the keyword arguments."""
         places = [a for a in self.arguments if isinstance(a, float)]
         return places, dict(a for a in self.arguments if not isinstance(a, float))
 
     def __call__(self, x: Any, xp: Any) -> Any:
-        """f(x), entry by entry, in the functions of `xp`."""
+        """Compute f(x) elementwise with the array functions of the namespace `xp`."""
         places, named = self.split()
         return getattr(scalar_functions, self.name)(x, xp, *places, **named)
 
 
 @dataclasses.dataclass(frozen=True)
 class OwnFunction(Scalar):
-    """A function of the user's own, f(x) or f(x, xp), by its reference `package.module:function`."""
+    """A user-defined function, f(x) or f(x, xp), given by its reference `package.module:function`."""
 
     @property
     def text(self) -> str:
-        """The reference."""
+        """Reference to the function."""
         return self.name
 
     @property
     def given(self) -> Any:
-        """The function itself, or an activation object."""
+        """The referenced function or activation object."""
         return own_functions.load_function(self.name)
 
     def __call__(self, x: Any, xp: Any) -> Any:
-        """Return f(x), entry by entry; `xp` is passed on where the function asks for it.
+        """Compute f(x) elementwise; `xp` is passed to functions that take it.
 
-        Raises `UserError` for an object that is no function, such as a dual.
+        Raises `UserError` for an object that cannot be called, such as a dual.
         """
         function = self.given
         if not callable(function):
@@ -78,11 +78,11 @@ class OwnFunction(Scalar):
         return function(x, xp) if own_functions.takes_namespace(function) else function(x)
 
     def on_numpy(self, x: Any) -> Any:
-        """Return f(x) of a NumPy array, in float64.
+        """Compute f(x) of a NumPy array in float64.
 
-        Raises `UserError` where the function fails, and where a value is not finite or does not belong to its entry.
+        Raises `UserError` if the function fails, changes the shape, or returns a value that is not finite.
         """
-        import numpy as np  # here, so that what only reads the names starts quickly
+        import numpy as np  # imported here so that commands that only parse names start quickly
 
         try:
             values = np.asarray(self(x, np), np.float64)
@@ -96,7 +96,7 @@ class OwnFunction(Scalar):
 
 
 class _Activations(FunctionRegistry):
-    """The table; a name may come with arguments."""
+    """The registry of activations, whose names may have arguments."""
 
     def canonical(self, name: str) -> str:
         return parse(name).text
@@ -105,9 +105,9 @@ class _Activations(FunctionRegistry):
         return parse(name)
 
     def base(self, name: str) -> str:
-        """Return the table's spelling of a name without arguments.
+        """Return the canonical spelling of a name without arguments.
 
-        Raises `UserError` for a name that is not in the table, with a line for each one that is.
+        Raises `UserError` for an unknown name; the message has one line for each known name.
         """
         if name.lower() in NOT_ELEMENTWISE:
             raise UserError(
@@ -143,12 +143,12 @@ ACTIVATIONS = _Activations(
 
 
 def parse(text: str) -> Scalar:
-    """The function that a name, or a name with numbers in brackets, stands for.
+    """Parse an activation: a name, a name with numbers in parentheses, or a reference.
 
-    A reference `package.module:function` is imported and becomes an `OwnFunction`.
+    A reference `package.module:function` is imported and returned as an `OwnFunction`.
 
-    Raises `UserError` for an unknown name (with a line for each that there is), for arguments that do not fit, and for
-    a reference that cannot be imported.
+    Raises `UserError` for an unknown name (with one line for each known name), for invalid arguments, and for a
+    reference that cannot be imported.
     """
     if own_functions.is_reference(text.strip()):
         own_functions.load_function(text.strip())
@@ -177,7 +177,7 @@ def _value(node: ast.expr) -> float:
 
 
 def _checked(name: str, places: list[float], named: dict[str, float]) -> tuple[tuple[str, float | int] | float, ...]:
-    """The arguments of `name` in their order, without those at their defaults."""
+    """Return the checked arguments of `name` in the order of its signature, without those at their defaults."""
     signature = inspect.signature(getattr(scalar_functions, name))
     try:
         bound = signature.bind(None, None, *places, **named).arguments
@@ -196,7 +196,7 @@ def _checked(name: str, places: list[float], named: dict[str, float]) -> tuple[t
 
 
 def _check_argument(name: str, key: str, value: Any) -> None:
-    """Raises `UserError` for an argument outside the range of its kind."""
+    """Raise `UserError` for an argument that is out of range."""
     if key == "coefficients":
         if not 1 <= len(value) <= 65:
             raise UserError(f"polynomial takes 1 to 65 coefficients. Received: {len(value)}.")

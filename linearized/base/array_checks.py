@@ -1,4 +1,4 @@
-"""Checks that library calls share: arrays of real numbers, and entries that are not finite."""
+"""Checks of arrays that library calls share: real numbers and finite entries."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from linearized.base.errors import UserError
 
-ROWS = 8192  # rows that are examined together, so that a memory map is never read at once
+ROWS = 8192  # number of rows that are examined together, so that a memory map is never read as a whole
 
 
 def dense(value: Any, name: str) -> Any:
-    """Return what a user gives for an array as one: sparse matrices become dense, and data frames stay as they are.
+    """Convert a user's input to a dense array; data frames are returned unchanged.
 
     Args:
-        value: An array, a data frame, a sparse matrix, or whatever NumPy can turn into an array, of any type.
-        name: How the error message calls it.
+        value: An array, a data frame, a sparse matrix, or any object that NumPy can convert, of any type.
+        name: Name of the value in error messages.
 
     Raises `UserError` for nested sequences of different lengths.
     """
@@ -27,11 +27,11 @@ def dense(value: Any, name: str) -> Any:
 
 
 def real_array(value: Any, name: str, *, dtype: np.dtype | type | None = None) -> np.ndarray:
-    """Return `value` as an array of real numbers.
+    """Convert `value` to an array of real numbers.
 
     Args:
-        value: An array, or whatever NumPy can turn into one.
-        name: How the error message calls it.
+        value: An array, or any object that NumPy can convert.
+        name: Name of the value in error messages.
         dtype: Type of the result; None keeps the type of `value`.
 
     Raises `UserError` for nested sequences of different lengths, and for text, objects and complex numbers.
@@ -42,14 +42,14 @@ def real_array(value: Any, name: str, *, dtype: np.dtype | type | None = None) -
         raise UserError(f"{name} must be an array of real numbers. NumPy cannot read it: {error}.") from error
     if array.dtype.kind not in "fiub":
         raise UserError(f"{name} must be an array of real numbers. Received: an array of {array.dtype}.")
-    with np.errstate(over="ignore"):  # entries that overflow are found by the check for finite numbers
+    with np.errstate(over="ignore"):  # the check for finite numbers finds entries that overflow
         return array if dtype is None else array.astype(dtype, copy=False)
 
 
 def first_not_finite(array: np.ndarray) -> tuple[int, ...] | None:
     """Return the index of the first entry that is NaN or infinite, or None if all are finite.
 
-    Costs one sum over the array where all entries are finite.
+    Costs one sum over the array if all entries are finite.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         if not array.size or array.dtype.kind in "iub" or np.isfinite(array.sum(dtype=np.float64)):
@@ -62,7 +62,7 @@ def first_not_finite(array: np.ndarray) -> tuple[int, ...] | None:
 
 
 def refuse_not_finite(array: np.ndarray, name: str, advice: str = "Correct or drop these rows.") -> None:
-    """Raise `UserError` that names the first entry of `array` that is NaN or infinite."""
+    """Raise `UserError` for the first entry of `array` that is NaN or infinite; the message ends with `advice`."""
     where = first_not_finite(array)
     if where is not None:
         place = ", ".join(str(index) for index in where)

@@ -1,7 +1,8 @@
-"""Work on blocks of rows on all cores, with random numbers drawn in the order of the rows.
+"""Parallel work on blocks of rows, with random numbers drawn in the order of the rows.
 
-NumPy's legacy `RandomState.normal` fills an array row after row from one stream, so that blocks drawn in order hold the
-bits of one big draw. A thread draws its block while it has the turn, and works on it while another draws.
+NumPy's legacy `RandomState.normal` fills an array row by row from one stream, so that blocks drawn in order are
+bit-identical to one large draw. A thread draws its block while it holds a lock, and works on it while another thread
+draws.
 """
 
 import contextlib
@@ -16,30 +17,33 @@ from threadpoolctl import ThreadpoolController
 
 from linearized.base.platforms import usable_cores
 
-_limits: list[int] = []  # of `at_most`, the innermost last
+_limits: list[int] = []  # limits of the active `at_most` blocks, the innermost last
 
 
 def cores() -> int:
-    """How many cores this process may use, and wants to."""
+    """Return the number of cores that this process uses: those it may use, limited by the innermost `at_most`."""
     return min([usable_cores(), *_limits[-1:]])
 
 
 def blas_threads(count: int | None) -> contextlib.AbstractContextManager:
-    """Inside, the BLAS of NumPy and SciPy takes `count` threads at most; None: as many as before."""
+    """Limit the BLAS of NumPy and SciPy to `count` threads in the block; None changes nothing."""
     return _blas().limit(limits=count)
 
 
 @functools.cache
 def _blas() -> ThreadpoolController:
-    """Sought once: with TensorFlow and JAX loaded a search takes 3 ms."""
-    import scipy.linalg  # noqa: F401 - so that its BLAS is there to be found
+    """Return the controller of the loaded BLAS libraries.
+
+    It is cached because a search takes 3 ms once TensorFlow and JAX are loaded.
+    """
+    import scipy.linalg  # noqa: F401 - loads SciPy's BLAS, so that the search finds it
 
     return ThreadpoolController().select(user_api="blas")
 
 
 @contextlib.contextmanager
 def at_most(count: int) -> Iterator[None]:
-    """Inside, all threads of this process take `count` cores each at most, in `for_each` and in BLAS."""
+    """Limit every thread of this process to `count` cores in the block, in `for_each` and in BLAS."""
     _limits.append(count)
     try:
         with blas_threads(count):
@@ -49,13 +53,16 @@ def at_most(count: int) -> Iterator[None]:
 
 
 def row_blocks(rows: int, row_bytes: int, *, block_bytes: int = 2**21) -> list[slice]:
-    """Slices that cut `rows` rows of `row_bytes` bytes into blocks of about `block_bytes`, but of at least 64 rows."""
+    """Return slices that divide `rows` rows of `row_bytes` bytes into blocks.
+
+    A block takes at most `block_bytes` bytes, unless its smallest size of 64 rows takes more.
+    """
     step = max(64, block_bytes // max(row_bytes, 1))
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def for_each(items: Sequence[Any], work: Callable[[Any], None]) -> None:
-    """Calls `work(item)` for each item, on all cores; BLAS keeps to the calling thread. The order is not fixed."""
+    """Call `work(item)` for each item on all cores, in no fixed order, with one BLAS thread per call."""
     _spread(items, lambda item: (item,), work)
 
 
@@ -65,7 +72,7 @@ def for_each_drawn(
     shape: Callable[[Any], tuple[int, ...]],
     work: Callable[[Any, np.ndarray], None],
 ) -> None:
-    """Calls `work(item, noise)` for each item, on all cores, with noise ~ N(0, 1) of `shape(item)` in float64.
+    """Call `work(item, noise)` for each item on all cores, with noise ~ N(0, 1) of `shape(item)` in float64.
 
     The noise is drawn in the order of the items, whichever thread draws it.
     """

@@ -1,7 +1,7 @@
-"""Child processes that end with the process that started them, however that ends.
+"""Child processes that end together with the process that started them, however that process ends.
 
-Linux sends them a signal (`prctl`). Elsewhere processes of a pool look for their parent every second, and commands that
-were started go on to their end.
+On Linux, the kernel sends them a signal (`prctl`). On other systems, the processes of a pool check every second whether
+their parent still exists, and started commands run to completion.
 """
 
 import ctypes
@@ -19,10 +19,14 @@ _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> Callable[[], None]:
-    """Return what a child calls before it starts (`preexec_fn`): it is sent the signal when this process is gone."""
+    """Return a `preexec_fn` that makes the kernel send the child a signal when this process has ended.
+
+    Args:
+        number: Number of the signal. The function does nothing on systems other than Linux.
+    """
     if not sys.platform.startswith("linux"):
         return lambda: None
-    prctl = ctypes.CDLL(None).prctl  # loaded here: a child may not import between fork and exec
+    prctl = ctypes.CDLL(None).prctl  # loaded here because a child may not import between fork and exec
 
     def ask() -> None:
         prctl(_SET_DEATH_SIGNAL, int(number), 0, 0, 0)
@@ -31,16 +35,19 @@ def end_with_parent(number: int = signal.SIGTERM) -> Callable[[], None]:
 
 
 def spawned_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of fresh processes, which are killed when this process is gone.
+    """Return a pool of spawned processes that are killed when this process has ended.
 
-    They import what is submitted from its module, and do not run the user's script again: a script that calls
-    `linearized.compare` needs no `if __name__ == "__main__":`. Functions of the script itself cannot be submitted.
+    They import submitted functions from their modules and do not run the user's script again. A script that calls
+    `linearized.compare` therefore needs no `if __name__ == "__main__":`, but its own functions cannot be submitted.
+
+    Args:
+        workers: The largest number of processes.
     """
     return ProcessPoolExecutor(workers, mp_context=_Context(), initializer=_follow, initargs=(os.getpid(),))
 
 
 class _Process(SpawnProcess):
-    """A process that is started as if the program had no script, which it would run again."""
+    """A process that is started as if the program had no script; otherwise it would run the script again."""
 
     def start(self) -> None:
         with _starting:
@@ -60,7 +67,7 @@ _starting = threading.Lock()
 
 
 def _follow(parent: int) -> None:
-    """Ask for the signal in a process of a pool; one whose parent is gone already ends at once."""
+    """Request the signal in a process of a pool; end the process at once if its parent has already ended."""
     end_with_parent(signal.SIGKILL)()
     if os.getppid() != parent:
         os._exit(1)
@@ -69,7 +76,7 @@ def _follow(parent: int) -> None:
 
 
 def _watch(parent: int) -> None:
-    """End this process within a second of its parent's end."""
+    """End this process within one second after its parent has ended."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

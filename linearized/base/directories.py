@@ -1,8 +1,8 @@
-"""Where raw data and results lie: `directories.txt` where there is one, else ./storage.
+"""Folders of raw data and results: those in `directories.txt` if it exists, otherwise subfolders of ./storage.
 
-In order: the file that $DIRECTORIES names; the folder that $LINEARIZED_STORAGE names, with one subfolder per key;
-./directories.txt; ./storage. A file has one `key path` per line. Relative paths count from its folder; `~` and
-$VARIABLES are expanded.
+In order of precedence: the file named by $DIRECTORIES; the folder named by $LINEARIZED_STORAGE, with one subfolder per
+key; ./directories.txt; ./storage. A file has one `key path` per line. Relative paths are relative to the folder of the
+file; `~` and $VARIABLES are expanded.
 """
 
 import os
@@ -11,13 +11,13 @@ from pathlib import Path
 from linearized.base.errors import UserError
 from linearized.base.reading import expanded, read_lines
 
-LIMIT = 2**20  # bytes of directories.txt
+LIMIT = 2**20  # largest size of directories.txt in bytes
 KEYS = ("data_dir", "ntk_dir", "cntk_dir", "rf_dir", "synth_dir", "rkhs_dir", "nn_dir")
-STORAGE = "storage"  # in the working folder, where nothing else is said
+STORAGE = "storage"  # default folder, in the working folder
 
 
 def directories_file() -> Path | None:
-    """Return the `directories.txt` in force, or None where there is none and `storage` holds everything."""
+    """Return the path of the `directories.txt` in use, or None if there is none and `storage` holds everything."""
     named = os.environ.get("DIRECTORIES")
     if named:
         return expanded(named, "$DIRECTORIES")
@@ -26,16 +26,16 @@ def directories_file() -> Path | None:
 
 
 def storage() -> Path:
-    """Return the folder that holds one subfolder per key where no `directories.txt` is in force."""
+    """Return the folder that holds one subfolder per key if no `directories.txt` is in use."""
     named = os.environ.get("LINEARIZED_STORAGE")
     return expanded(named, "$LINEARIZED_STORAGE") if named else Path(STORAGE).resolve()
 
 
 def directory(key: str) -> Path:
-    """Return the folder that `key` stands for; it need not exist yet.
+    """Return the folder for a key of `KEYS`; it need not exist yet.
 
-    Raises `UserError` if a file that $DIRECTORIES names is missing, and if a file is not UTF-8, has a line that cannot
-    be understood or has no line for `key`; the message names the line to correct or to add.
+    Raises `UserError` if the file named by $DIRECTORIES is missing, and if a file is not UTF-8, has a line that cannot
+    be parsed or has no line for `key`; the message gives the line to correct or to add.
     """
     path = directories_file()
     if path is None:

@@ -1,14 +1,14 @@
-"""The exception for what a user can cause and mend: one line and an exit code, without a traceback."""
+"""Exceptions for errors that a user can cause and correct: commands show one line and an exit code, no traceback."""
 
 from typing import Any
 
-SHOWN = 60  # characters of a received value that an error repeats
+SHOWN = 60  # largest number of characters of a received value that an error message repeats
 
 
 class UserError(ValueError):
-    """Says what is wrong, what came in and what to do next.
+    """An error whose message states what is wrong, what was received and what to do next.
 
-    Characters that a terminal does not show, which a file's content may bring into the message, are escaped.
+    Unprintable characters in the message, which may come from the content of a file, are escaped.
     """
 
     code = 2  # a command's exit code
@@ -24,12 +24,12 @@ def _shown(character: str) -> str:
 
 
 class TryLater(UserError):
-    """Nothing is wrong: another process is at work on the same thing."""
+    """A temporary failure: another process is working on the same file or folder, and nothing is wrong."""
 
-    code = 75  # as sysexits.h has it for "try again later"
+    code = 75  # EX_TEMPFAIL of sysexits.h, "try again later"
 
 
 def shown(value: Any) -> str:
-    """Return a received value as an error repeats it: at most `SHOWN` characters, on one line."""
+    """Return the text of a received value for an error message: at most `SHOWN` characters, on one line."""
     text = repr(value).replace("\n", " ")
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"

@@ -1,4 +1,4 @@
-"""What only some installations have: packages of an extra, and the address of a Dask scheduler that runs elsewhere."""
+"""Optional components: packages of extras, CUDA libraries, and a Dask scheduler that runs elsewhere."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ from linearized.base.accelerators import NVIDIA, devices_of
 from linearized.base.errors import UserError
 
 SCHEDULER_HELP = "address of a Dask scheduler that runs already, such as tcp://127.0.0.1:8786 or tls://host:8786"
-TIMEOUT = 20  # seconds until a scheduler must answer
+TIMEOUT = 20  # seconds within which a scheduler must answer
 ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
@@ -21,11 +21,11 @@ def require(module: str, extra: str, needed_by: str) -> ModuleType:
     """Import and return a module of an extra.
 
     Args:
-        module: Such as "distributed".
-        extra: The extra of this package that brings it.
-        needed_by: The flag or command that asks for it, as the error names it.
+        module: Name of the module, such as "distributed".
+        extra: Extra of this package that installs it.
+        needed_by: Flag or command that needs it, for the error message.
 
-    Raises `UserError` that names the extra if the module, or one that it imports, is not installed.
+    Raises `UserError`, whose message names the extra, if the module or one that it imports is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -34,7 +34,7 @@ def require(module: str, extra: str, needed_by: str) -> ModuleType:
 
 
 def how_to_install(extra: str) -> str:
-    """Return the sentence that says how an extra of this package is installed."""
+    """Return the sentence of error messages that explains how to install an extra of this package."""
     return (
         f'Install it: pip install "linearized[{extra}]"; in the repository: pip install -c constraints.txt -e '
         f'".[{extra}]"'
@@ -42,11 +42,11 @@ def how_to_install(extra: str) -> str:
 
 
 def warn_of_unused_gpu(framework: str, devices: Iterable[str]) -> None:
-    """Log one warning where this machine has an NVIDIA GPU and a framework does not see it.
+    """Log a warning if this machine has an NVIDIA GPU that a framework does not use.
 
     Args:
-        framework: Such as "tensorflow".
-        devices: Names of the devices that it sees.
+        framework: Name of the framework, such as "tensorflow".
+        devices: Names of the devices that the framework found.
     """
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
     if hidden or any("gpu" in device.lower() for device in devices) or not devices_of(NVIDIA):
@@ -58,7 +58,7 @@ def warn_of_unused_gpu(framework: str, devices: Iterable[str]) -> None:
 
 
 def checked_address(address: str) -> str:
-    """Return the address of a Dask scheduler. Raises `UserError` for another form than tcp:// or tls:// host:port."""
+    """Return the address of a Dask scheduler unchanged. Raises `UserError` unless it is tcp:// or tls://host:port."""
     match = ADDRESS.fullmatch(address)
     if match is None or not 0 < int(match[3]) < 2**16:
         raise UserError(
@@ -68,10 +68,10 @@ def checked_address(address: str) -> str:
 
 
 def refuse_unreachable(address: str) -> None:
-    """Raise `UserError` unless a program listens at a scheduler's address and this process could speak to it.
+    """Raise `UserError` unless a program accepts connections at a scheduler's address.
 
-    Takes one connection and no data, so that a wrong address is refused before hours of work. For tls:// the
-    credentials of Dask's configuration (distributed.comm.tls) must be there.
+    Opens one connection and sends no data, so that a wrong address is refused before hours of work. For tls://, Dask's
+    configuration must contain credentials (distributed.comm.tls).
     """
     protocol, host, port = ADDRESS.fullmatch(checked_address(address)).groups()
     security = require("distributed.security", "cluster", f"--scheduler={address}")

@@ -1,4 +1,4 @@
-"""Keyword arguments of public functions: an unknown one is refused with the nearest name, as an unknown flag is."""
+"""Checks of keyword arguments of public functions: an unknown one is refused and the nearest name is suggested."""
 
 import functools
 import inspect
@@ -12,16 +12,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class UnknownKeyword(UserError, TypeError):
-    """A keyword that a function does not take: a `UserError`, and the TypeError that Python raises for it."""
+    """An error for a keyword that a function does not take: both a `UserError` and the usual TypeError of Python."""
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str], call: str, more: str = "") -> None:
-    """Raise `UnknownKeyword` for the first keyword that is not known, with the nearest one that is.
+    """Raise `UnknownKeyword` for the first keyword that is not known, and suggest the nearest known one.
 
     Args:
-        given, known: Names of keywords.
-        call: The function, as the error names it.
-        more: What there is, one sentence.
+        given: Names of the keywords that were passed.
+        known: Names of the keywords that the function takes.
+        call: Name of the function in the error message.
+        more: One sentence for the end of the message, such as a list of the known keywords.
     """
     known = list(known)
     for name in given:
@@ -30,7 +31,7 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], call: str, more: 
 
 
 def suggests_keywords(function: Function) -> Function:
-    """Decorate a function whose unknown keywords are refused by `refuse_unknown`; its signature stays."""
+    """Decorate a function so that `refuse_unknown` refuses its unknown keywords; its signature is kept."""
     known = [name for name, one in inspect.signature(function).parameters.items()
              if one.kind is not one.POSITIONAL_ONLY]  # fmt: skip
 

@@ -1,19 +1,21 @@
-"""Read lists and counts as flags write them: "all", "5", "0,4,9" or "3:8" of indices, "0.1,1,10" of values."""
+"""Parsing of lists and counts in flags: indices "all", "5", "0,4,9" or "3:8", and values "0.1,1,10"."""
 
 import math
 
 from linearized.base.errors import UserError
 
-LONGEST = 10_000  # entries of a list
+LONGEST = 10_000  # largest number of entries of a list
 
 
 def listed_indices(text: str, size: int) -> list[int]:
-    """Return the entries that a text names among `size`, sorted, each once; they may lie outside.
+    """Return the sorted, distinct indices that a text lists; they may lie outside of 0 to `size` - 1.
 
-    Of a range that goes beyond the ends only its own first and last entry lie outside, so that no range costs memory.
+    Of a range that extends beyond these limits, only its own first and last index are returned from outside of them, so
+    that a huge range takes no memory.
 
     Args:
-        text: "all", one index, indices with commas, ranges "start:stop" whose stop is left out.
+        text: "all", one index, indices separated by commas, or ranges "start:stop" that exclude stop.
+        size: Number of indices that "all" and ranges without a stop refer to.
 
     Raises ValueError for a text of another form.
     """
@@ -30,13 +32,15 @@ def listed_indices(text: str, size: int) -> list[int]:
 
 
 def listed_numbers(text: str, name: str, *, least: float, most: float) -> list[float]:
-    """Return the numbers of a list with commas, in its order.
+    """Return the numbers of a comma-separated list, in its order.
 
     Args:
-        name: The flag, as an error names it.
-        least, most: Bounds of each number, both allowed.
+        text: The list, such as "0.1,1,10".
+        name: Name of the flag in error messages.
+        least: Lower bound of each number, inclusive.
+        most: Upper bound of each number, inclusive.
 
-    Raises `UserError` for what is not a number, out of bounds, or a list of more than `LONGEST` entries.
+    Raises `UserError` for an entry that is not a number or is out of bounds, and for more than `LONGEST` entries.
     """
     pieces = text.split(",")
     if len(pieces) > LONGEST:
@@ -45,13 +49,21 @@ def listed_numbers(text: str, name: str, *, least: float, most: float) -> list[f
         numbers = [float(piece) for piece in pieces]
     except ValueError as error:
         raise UserError(f"--{name} takes numbers such as 0.1,1,10. Received: {text[:60]!r}.") from error
-    if not all(least <= number <= most for number in numbers):  # refuses NaN too
+    if not all(least <= number <= most for number in numbers):  # also refuses NaN
         raise UserError(f"--{name} must be finite, at least {least:g} and at most {most:g}. Received: {text[:60]!r}.")
     return numbers
 
 
 def count_or_share(value: int | float, total: int, what: str) -> int:
-    """A fraction below 1 of `total`, else a count; 0 stays 0. Raises `UserError` when no row would be left."""
+    """Return the number of rows that a fraction or a count stands for.
+
+    Args:
+        value: A fraction of `total` if it is below 1, otherwise a whole count; 0 gives 0.
+        total: Number of train rows.
+        what: Name of the flag in error messages.
+
+    Raises `UserError` for other values, and if all rows or, for a positive `value`, no row would be taken.
+    """
     if not math.isfinite(value) or value < 0 or (value >= 1 and value != int(value)):
         raise UserError(f"--{what} takes a fraction below 1 or a whole count. Received: {value}.")
     count = round(value * total) if value < 1 else int(value)

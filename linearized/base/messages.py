@@ -1,4 +1,4 @@
-"""Messages that are logged once per process, although what they are about is looked at many times."""
+"""Messages that are logged only once per process, although their cause is encountered many times."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ _told: set[tuple[int, str]] = set()
 
 
 def log_once(level: int, text: str, *values: Any) -> None:
-    """Log a message of a level of `absl.logging`, unless this process has logged the same words before."""
+    """Log a message at a level of `absl.logging`, unless this process has already logged the same text."""
     words = level, text % values
     if words not in _told:
         _told.add(words)

@@ -1,21 +1,22 @@
-"""Names that become one component of a path: what a user may choose, and what is made from other text."""
+"""Names that become one component of a path: checks of names that a user chooses, and names made from other text."""
 
 import hashlib
 import re
 
 from linearized.base.errors import UserError
 
-LIMIT = 100  # bytes of a name; file systems allow 255, of which a run's own words take a part
+LIMIT = 100  # largest length of a name in bytes; file systems allow 255, and the name of a run adds words of its own
 
 
 def checked_name(value: str, flag: str) -> str:
-    """Return `value` if it can name a folder inside another one.
+    """Return `value` unchanged if it can be the name of a subfolder.
 
     Args:
-        flag: The flag that it was given with, for the error.
+        value: Name to check.
+        flag: Flag that the name was given with, for the error message.
 
-    Raises `UserError` for an empty name, one with a separator, a control character or a space at an end, one that
-    starts with a dot (which includes "." and ".."), and one of more than `LIMIT` bytes.
+    Raises `UserError` for a name that is empty, contains a path separator or a control character, starts or ends with a
+    space, starts with a dot (which includes "." and ".."), or has more than `LIMIT` bytes.
     """
     wrong = ""
     if not value.strip():
@@ -34,10 +35,11 @@ def checked_name(value: str, flag: str) -> str:
 
 
 def slug(text: str, limit: int = LIMIT) -> str:
-    """Return a text as a part of a file name: letters, digits and `_.,=+()-` of it, at most `limit` characters.
+    """Convert a text to a part of a file name that has at most `limit` characters.
 
-    Other characters become `_`. A text that is cut off ends in eight digits of its digest, so that two long texts
-    with the same beginning stay apart.
+    ASCII letters, digits and `_.,=+()-` are kept, except leading dots; each group of other characters becomes `_`. A
+    truncated name ends in eight digits of the text's digest, so that two long texts with the same beginning have
+    different names.
     """
     name = re.sub(r"[^A-Za-z0-9_.,=+()-]+", "_", text).lstrip(".")
     if len(name) <= limit:

@@ -1,11 +1,11 @@
-"""Suggest the name that was probably meant: for unknown flags, values of choices and columns of a table."""
+"""Suggestions for misspelled names: unknown flags, values of choices and columns of a table."""
 
 import difflib
 from collections.abc import Iterable
 
 CUTOFF = 0.6  # similarity of two spellings, from 0 to 1, below which nothing is suggested
 
-# What other libraries call a setting, and the names that it may have here.
+# Names of settings in other libraries, and the names that each may have here.
 SYNONYMS = {
     "adam_beta2": ("beta_2",), "batch": ("max_batch_size", "batch_size"), "batch_size": ("max_batch_size",),
     "channels": ("num_units",), "dropout": ("drop_rate",), "epochs": ("max_cg_iters", "epochs"),
@@ -22,14 +22,14 @@ SYNONYMS = {
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """Return the choice that `word` most probably stands for, or None if none is near.
+    """Return the choice that `word` most probably stands for, or None if none is similar.
 
-    In this order: the same letters in another case, a synonym, the initials of a choice ("lr"), a similar spelling,
-    one whole part of a choice ("units").
+    The criteria, in this order: the same letters in another case, a synonym, the initials of a choice ("lr"), a similar
+    spelling, one whole part of a choice ("units").
 
     Args:
-        word: What was received.
-        choices: The names that exist, the more usual ones first.
+        word: Name that was received.
+        choices: Names that exist, the more common ones first.
     """
     choices = list(choices)
     lower = {choice.lower(): choice for choice in reversed(choices)}
@@ -48,10 +48,12 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 
 def hint(word: str, choices: Iterable[str], form: str = "{}") -> str:
-    """Return " Did you mean X?" for the nearest choice, or "" if none is near.
+    """Return " Did you mean X?" for the nearest choice, or "" if none is similar.
 
     Args:
-        form: How the choice is written, such as "--{}".
+        word: Name that was received.
+        choices: Names that exist, the more common ones first.
+        form: Format of the choice in the text, such as "--{}".
     """
     found = nearest(word, choices)
     return "" if found is None else f" Did you mean {form.format(found)}?"

@@ -1,8 +1,8 @@
-"""Functions of the user's own that settings name as `package.module:function`, and digests of the files they are in.
+"""User-defined functions, which settings refer to as `package.module:function`, and digests of their source files.
 
 A function is imported as `python -m` would import it: from the current folder first, then from installed packages. The
-digest is that of the module's file at the time of the import, so that it belongs to the function that is called; other
-modules that the file imports take no part in it.
+digest is computed from the module's file at the time of the import, so that it belongs to the function that is called.
+It does not cover other modules that the file imports.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from linearized.base.errors import UserError, shown
 from linearized.base.nearest import nearest
 from linearized.base.reading import one_line
 
-MOST_NAMES = 12  # of a module, that an error lists
+MOST_NAMES = 12  # largest number of names of a module that an error message lists
 _digests: dict[str, tuple[Any, str]] = {}  # module -> its import specification, which a reload replaces, and the digest
 
 
 def is_reference(text: Any) -> bool:
-    """Return whether a text has the form of `package.module:function`; nothing is imported."""
+    """Return whether a text has the form `package.module:function`, without importing anything."""
     if not isinstance(text, str):
         return False
     module, colon, name = text.partition(":")
@@ -31,10 +31,10 @@ def is_reference(text: Any) -> bool:
 
 
 def load_function(text: str) -> Any:
-    """Return the function, or another object that is called or has a dual, which a reference names.
+    """Import and return the function that a reference names, or an object that can be called or has a dual.
 
-    Raises `UserError` in one line where the module cannot be imported (with its own message), where it has no such
-    attribute (with those that it has), and where the attribute cannot be called.
+    Raises `UserError` if the module cannot be imported (with the message of the import error), if it has no such
+    attribute (with the names that it has), and if the attribute is not such an object.
     """
     module, _, name = text.partition(":")
     found = _imported(module)
@@ -48,14 +48,17 @@ def load_function(text: str) -> Any:
 
 
 def digest(text: str) -> str:
-    """Return 16 hex digits of the reference and of the file of its module. Raises `UserError` as `load_function`."""
+    """Return a digest, 16 hex digits, of the reference and its module's file. Raises `UserError` as `load_function`."""
     load_function(text)
     module = text.partition(":")[0]
     return hashlib.blake2b(f"{text} {_digests[module][1]}".encode(), digest_size=8).hexdigest()
 
 
 def reference_to(function: Any) -> str | None:
-    """Return the text by which another process finds a function; None if it is not at the top of a module's file."""
+    """Return the reference by which another process can import a function, or None if there is none.
+
+    Only functions at the top level of a module that has a file have a reference.
+    """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not module or not name or module == "__main__" or not is_reference(text := f"{module}:{name}"):
         return None
@@ -66,9 +69,9 @@ def reference_to(function: Any) -> str | None:
 
 
 def named_function(function: Any, flag: str) -> str:
-    """Return the reference to a function that Python gives for a setting.
+    """Return the reference to a function that was passed from Python as a setting.
 
-    Raises `UserError` where no file has it, so that results could not be found again.
+    Raises `UserError` if it has no reference (see `reference_to`), because its results could not be found again.
     """
     text = reference_to(function)
     if text is None:
@@ -81,7 +84,7 @@ def named_function(function: Any, flag: str) -> str:
 
 
 def folders() -> list[str]:
-    """Return the folders from which the modules of own functions were imported, for processes that are started."""
+    """Return the folders from which user-defined functions were imported, for the search path of child processes."""
     found = []
     for module in _digests:
         top = module.partition(".")[0]
@@ -93,10 +96,10 @@ def folders() -> list[str]:
 
 
 def takes_namespace(function: Any) -> bool:
-    """Return whether a function asks for a second argument, the namespace of array functions that it is to use."""
+    """Return whether a function requires a second argument, the namespace of array functions to use."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # ufuncs and other functions of C
+    except (TypeError, ValueError):  # ufuncs and other functions written in C have no signature
         return False
     places = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     return len([one for one in places if one.default is one.empty]) == 2
@@ -106,7 +109,7 @@ def _imported(name: str) -> ModuleType:
     folder = str(Path.cwd())
     if folder not in sys.path and "" not in sys.path:
         sys.path.insert(0, folder)
-    importlib.invalidate_caches()  # the file may be newer than the last look into its folder
+    importlib.invalidate_caches()  # the file may be newer than the cached listing of its folder
     try:
         before = _content(name)
         module = importlib.import_module(name)
@@ -124,7 +127,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def _content(name: str) -> bytes:
-    """Return the bytes of a module's file before it is imported; none for a module that is built in."""
+    """Return the bytes of a module's file without importing it; empty for a built-in module."""
     spec = sys.modules[name].__spec__ if name in sys.modules else importlib.util.find_spec(name)
     path = Path(spec.origin) if spec is not None and spec.origin else None
     return path.read_bytes() if path is not None and path.is_file() else b""
@@ -136,7 +139,7 @@ def _file(module: ModuleType) -> Path | None:
 
 
 def _has(holder: Any, wanted: str) -> str:
-    """Return a sentence that lists the functions of a module, the nearest name first."""
+    """Return a sentence that lists the functions of a module, the one with the most similar name first."""
     names = [name for name in vars(holder) if not name.startswith("_") and callable(getattr(holder, name))]
     near = nearest(wanted, names)
     names = list(dict.fromkeys([*([near] if near else []), *names]))

@@ -1,6 +1,7 @@
-"""What differs between Linux, macOS and other systems: file locks, cores, peak memory.
+"""Functions that depend on the operating system: file locks, number of cores, peak memory.
 
-Modules that some systems lack are imported in the functions, so that all modules of the suite can be imported anywhere.
+Modules that some systems lack are imported inside the functions, so that all modules of the suite can be imported on
+every system.
 """
 
 import os
@@ -13,6 +14,7 @@ def lock_file(handle: int, *, shared: bool = False) -> None:
     """Lock an open file or folder for this process, without waiting.
 
     Args:
+        handle: Descriptor of the open file or folder.
         shared: Whether other processes may hold shared locks at the same time.
 
     Raises BlockingIOError if another process holds the lock, `UserError` on a system without such locks (Windows).
@@ -27,14 +29,14 @@ def lock_file(handle: int, *, shared: bool = False) -> None:
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use; all cores where the system does not restrict processes."""
+    """Return the number of cores that this process may use, or all cores if the system reports no restriction."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak_bytes() -> int:
-    """Return the largest resident memory so far of this process, or of a child that ended, in bytes.
+    """Return the peak resident memory of this process or of a child that has ended, whichever is larger, in bytes.
 
-    Linux counts in KiB and macOS in bytes. Without the module `resource`, the memory that is resident now is returned.
+    Linux reports KiB and macOS bytes. Without the module `resource`, the current resident memory is returned.
     """
     try:
         import resource

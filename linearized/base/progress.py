@@ -1,4 +1,4 @@
-"""Lines of progress that fit the terminal: parts are left out by rank, and the time left never is."""
+"""Progress lines that fit the width of the terminal: parts are left out by rank, but never the remaining time."""
 
 import sys
 import time
@@ -12,18 +12,18 @@ from rich.progress import Progress
 from rich.text import Text
 
 LOG_EVERY = 30.0  # seconds between log lines where there is no terminal
-SHORTEST_BAR, LONGEST_BAR = 8, 40  # cells
+SHORTEST_BAR, LONGEST_BAR = 8, 40  # limits of the length of a progress bar, in terminal cells
 
 
 class Part(NamedTuple):
-    """A part of the line; those of higher rank are left out first, those of rank 0 never."""
+    """A part of the line; parts of the highest rank are left out first, those of rank 0 never."""
 
     text: str
     rank: int = 0
 
 
 def clock(seconds: float | None) -> str:
-    """Return hours, minutes and seconds; "unknown" for None."""
+    """Return a duration as h:mm:ss, or "unknown" for None."""
     if seconds is None:
         return "unknown"
     minutes, seconds = divmod(round(seconds), 60)
@@ -31,7 +31,7 @@ def clock(seconds: float | None) -> str:
 
 
 def fitted(parts: Sequence[Part], width: int, separator: str = "  ") -> str:
-    """Return the parts that fit beside each other into `width` cells, in their order."""
+    """Join the parts that fit into `width` cells, in their order; those of rank 0 are always kept."""
     kept = [part for part in parts if part.text]
     while cell_len(separator.join(part.text for part in kept)) > width and max(part.rank for part in kept) > 0:
         place = max(range(len(kept)), key=lambda place: (kept[place].rank, place))
@@ -40,7 +40,7 @@ def fitted(parts: Sequence[Part], width: int, separator: str = "  ") -> str:
 
 
 class _Line:
-    """Parts as Rich draws them, with a bar in front where there is room for one."""
+    """A Rich renderable of the parts, preceded by a bar where there is room for one."""
 
     def __init__(self, parts: Sequence[Part], share: float):
         self.parts, self.share = parts, min(max(share, 0.0), 1.0)
@@ -57,7 +57,10 @@ class _Line:
 
 
 class LiveLine(Progress):
-    """One live line on a terminal, which is wiped at the end: `with LiveLine(console, parts): line.update(...)`."""
+    """A live progress line on a terminal, erased at the end.
+
+    Use it as `with LiveLine(console, total, parts) as line: line.show(done)`.
+    """
 
     def __init__(self, console: Console, total: int, parts: Callable[["LiveLine"], Sequence[Part]]):
         super().__init__(console=console, transient=True)
@@ -65,7 +68,7 @@ class LiveLine(Progress):
         self._only = self.add_task("", total=total)
 
     def show(self, done: int, total: int | None = None) -> None:
-        """Set how much is done, and of how much."""
+        """Set the amount of work that is done and, unless it is None, the total amount."""
         self.update(self._only, completed=done, total=total)
 
     @property
@@ -75,29 +78,30 @@ class LiveLine(Progress):
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that the rest takes at the present speed, or None where that is not known yet."""
+        """Seconds that the remaining work takes at the current speed, or None while that is unknown."""
         left = self.tasks[0].time_remaining
         return None if left is None else float(left)
 
     def get_renderables(self):
-        """Return the line: Rich asks for it ten times a second."""
+        """Yield the line; Rich calls this ten times a second."""
         for task in self.tasks:
             yield _Line(self._parts(self), task.completed / max(task.total or 0, 1))
 
 
 def terminal() -> Console | None:
-    """Return the console of standard error, or None where that is no terminal."""
+    """Return a console on standard error, or None if standard error is not a terminal."""
     console = Console(file=sys.stderr)
     return console if console.is_terminal else None
 
 
 class Logged:
-    """A log line each `LOG_EVERY` seconds at most: `log(lambda: text)`."""
+    """A rate-limited logger: `log(lambda: text)` logs at most one line per `every` seconds and skips other calls."""
 
     def __init__(self, every: float = LOG_EVERY):
         self._every, self._last = every, time.monotonic()
 
     def __call__(self, text: Callable[[], str]) -> None:
+        """Log `text()` unless the last line was logged less than `every` seconds ago."""
         if (now := time.monotonic()) - self._last >= self._every:
             self._last = now
             logging.info("%s", text())

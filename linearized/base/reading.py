@@ -1,10 +1,10 @@
-"""Reading of files that anybody may have written: one exception for all that can be wrong with them.
+"""Safe reading of untrusted files: every problem with a file raises the same exception.
 
-A parser raises whatever it likes on damaged bytes: json raises RecursionError, NumPy tokenize.TokenError, zipfile
-BadZipFile. `parsing` turns each of them into an `Unreadable`, which names the file. `opened` refuses whatever is not a
-regular file, because reading a pipe waits for a writer and reading a device may never end. Needs the standard library
-alone; `linearized.storage.array_files`, `linearized.data.images` and `linearized.storage.pickles` read the other
-formats.
+Parsers raise exceptions of many kinds on damaged bytes: json raises RecursionError, NumPy tokenize.TokenError, zipfile
+BadZipFile. `parsing` converts each of them to an `Unreadable`, which names the file. `opened` refuses everything except
+regular files, because reading a pipe waits for a writer and reading a device may never end. This module needs only the
+standard library; `linearized.storage.array_files`, `linearized.data.images` and `linearized.storage.pickles` read the
+other formats.
 """
 
 import contextlib
@@ -19,18 +19,18 @@ from typing import Any, BinaryIO
 from linearized.base import seals
 from linearized.base.errors import UserError
 
-JSON_LIMIT = 2**28  # bytes; the largest file of ours, the manifest of a matrix of 10⁵ shards, takes about 2**24
-TEXT_LIMIT = 2**30  # bytes; GLUE's largest file takes 2**27
+JSON_LIMIT = 2**28  # bytes; the largest JSON file of the suite, the manifest of 10⁵ shards, takes about 2**24
+TEXT_LIMIT = 2**30  # bytes; the largest file of GLUE takes 2**27
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
           stat.S_IFBLK: "a device"}  # fmt: skip
 
 
 class Unreadable(UserError):
-    """A file that cannot be read, or does not hold what it should.
+    """An error for a file that cannot be read or does not have the expected content.
 
     Attributes:
-        path: The file.
-        reason: What is wrong with it, without the file's name and the advice.
+        path: Path of the file.
+        reason: The problem, without the name of the file and the advice.
     """
 
     def __init__(self, path: Path | str, problem: str, advice: str = "", *, reason: str = ""):
@@ -38,7 +38,7 @@ class Unreadable(UserError):
         self._made_from = (str(path), problem, advice)
         super().__init__(f"{path} {problem}. {advice}".strip())
 
-    def __reduce__(self) -> tuple[Any, ...]:  # an exception travels between processes by its arguments
+    def __reduce__(self) -> tuple[Any, ...]:  # exceptions are pickled by their arguments
         return _rebuilt, (type(self), *self._made_from, self.reason)
 
 
@@ -47,23 +47,24 @@ def _rebuilt(kind: type[Unreadable], path: str, problem: str, advice: str, reaso
 
 
 class Absent(Unreadable):
-    """A file that does not exist."""
+    """An error for a file that does not exist."""
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message as one line of at most 200 characters; the error's class where it has no message."""
+    """Return an error's message as one line of at most 200 characters, or the name of its class if it has none."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     line = " ".join(text.split())
     return f"{line[:197]}..." if len(line) > 200 else line or type(error).__name__
 
 
 def expanded(text: str, where: str) -> Path:
-    """Return a path that a user wrote, with `~` and `~user` replaced by the home folder.
+    """Return the path that a user gave, with `~` and `~user` replaced by the home folder.
 
     Args:
-        where: Where it was written, for the error.
+        text: The path.
+        where: Place where the user gave it, for error messages.
 
-    Raises `UserError` for a user who is not known and for characters that no path has.
+    Raises `UserError` for an unknown user and for control characters.
     """
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
         raise UserError(f"{where}: a path has no control characters. Received: {text!r}.")
@@ -77,13 +78,13 @@ def expanded(text: str, where: str) -> Path:
 def parsing(
     path: Path | str, kind: str, advice: str = "", *, passes: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Turn every exception of the block, which parses one file, into an `Unreadable` that names the file.
+    """Convert every exception of the block, which parses one file, to an `Unreadable` that names the file.
 
     Args:
-        path: The file, or another name for the place that the bytes come from.
-        kind: What the file should be, with its article: "a JSON file".
-        advice: What to do about it, a sentence.
-        passes: Exceptions that leave the block unchanged, beside `UserError`.
+        path: The file, or another name for the source of the bytes.
+        kind: Expected kind of file with its article, such as "a JSON file".
+        advice: Sentence that says what to do about the problem.
+        passes: Exceptions besides `UserError` that are not converted.
 
     Raises `Absent` for a missing file and `Unreadable` for everything else.
     """
@@ -126,27 +127,30 @@ def opened(path: Path | str, kind: str, advice: str = "", *, limit: int | None =
     """Open a regular file for reading bytes; exceptions of the block become `Unreadable` as in `parsing`.
 
     Args:
-        limit: The most bytes that the file may have; None for no bound.
+        path: File to open.
+        kind: Expected kind of file with its article, such as "a JSON file".
+        advice: Sentence that says what to do about a problem.
+        limit: Largest size of the file in bytes; None for no limit.
     """
     check_regular(path, advice, limit=limit)
     with parsing(path, kind, advice):
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe put in its place does not block
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe that replaced it does not block
         with os.fdopen(handle, "rb") as file:
             _checked(path, os.fstat(handle), advice, limit)
             yield file
 
 
 def read_bytes(path: Path | str, kind: str = "a file", advice: str = "", *, limit: int | None = TEXT_LIMIT) -> bytes:
-    """Return the content of a regular file of at most `limit` bytes (None: of any size). Raises `Unreadable`."""
+    """Return the content of a regular file of at most `limit` bytes (None for no limit). Raises `Unreadable`."""
     with opened(path, kind, advice, limit=limit) as file:
         return file.read(-1 if limit is None else limit)
 
 
 def read_lines(path: Path | str, advice: str = "", *, limit: int = TEXT_LIMIT) -> list[str]:
-    r"""Return the lines of a UTF-8 text, without their ends and without a byte order mark.
+    r"""Return the lines of a UTF-8 text file without their line ends and without a byte order mark.
 
-    A line ends at "\n" or "\r\n" and nowhere else: U+2028, "\x0b", "\x85" and a lone "\r" are characters of the text,
-    unlike in `str.splitlines`. A last line that is empty is left out. Raises `Unreadable`.
+    Lines end only at "\n" or "\r\n". Unlike in `str.splitlines`, U+2028, "\x0b", "\x85" and a lone "\r" are ordinary
+    characters. An empty last line is left out. Raises `Unreadable`.
     """
     content = read_bytes(path, "a text file", advice, limit=limit)
     with parsing(path, "a text file in UTF-8", advice):
@@ -155,7 +159,7 @@ def read_lines(path: Path | str, advice: str = "", *, limit: int = TEXT_LIMIT) -
 
 
 def split_lines(text: str) -> list[str]:
-    r"""Split a text at "\n" only, and take the "\r" of a "\r\n" off each line; see `read_lines`."""
+    r"""Split a text at "\n" only and remove the "\r" of a "\r\n" from each line; see `read_lines`."""
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
@@ -163,12 +167,12 @@ def split_lines(text: str) -> list[str]:
 
 
 def read_json(path: Path | str, advice: str = "", *, kind: type = dict) -> Any:
-    """Return the value of a JSON file of at most `JSON_LIMIT` bytes, which must be a `kind`.
+    """Return the value of a JSON file of at most `JSON_LIMIT` bytes, which must be of the type `kind`.
 
-    The digest of a file that `linearized.base.seals.write_json` wrote is compared and left out of the value.
+    The digest of a file written by `linearized.base.seals.write_json` is compared and left out of the value.
 
-    Raises `Absent` for a missing file and `Unreadable` for anything that is not JSON (NaN and Infinity are not), is
-    nested too deeply, is of another type, or is not as it was written.
+    Raises `Absent` for a missing file, and `Unreadable` for content that is not valid JSON (NaN and Infinity are not),
+    is nested too deeply, is of another type, or has changed since it was written.
     """
     content = read_bytes(path, "a JSON file", advice, limit=JSON_LIMIT)
     with parsing(path, "a JSON file", advice):
@@ -186,8 +190,8 @@ def read_json(path: Path | str, advice: str = "", *, kind: type = dict) -> Any:
 def parse_json(text: str) -> Any:
     """Return the value of a JSON text.
 
-    Raises ValueError for what is not JSON, for NaN and numbers that overflow, for deep nesting, and for escapes that
-    make no text (half of a surrogate pair), which could not be written again.
+    Raises ValueError for invalid JSON, for NaN and numbers that overflow, for too deep nesting, and for escapes of half
+    a surrogate pair, which is no valid text and could not be written again.
     """
     try:
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)

@@ -1,6 +1,6 @@
-"""A name becomes code in one table: name -> "module" or "module:attribute", imported when it is looked up.
+"""Registries that map names to code: name -> "module" or "module:attribute", which is imported when it is looked up.
 
-Tables hold paths, not modules, so that `--help` and the checks of a command line need no framework.
+Registries hold import paths, not modules, so that `--help` and the checks of a command line import no framework.
 """
 
 import importlib
@@ -11,13 +11,13 @@ from linearized.base import own_functions
 from linearized.base.errors import UserError, shown
 from linearized.base.nearest import nearest
 
-FUNCTION_ENTRY = "MODULE:FUNCTION"  # stands in declarations for every function of the user's own
-FILE_ENTRY = "FILE.keras"  # and for every model file
+FUNCTION_ENTRY = "MODULE:FUNCTION"  # entry in declarations that stands for every user-defined function
+FILE_ENTRY = "FILE.keras"  # entry in declarations that stands for every model file
 OWN_ENTRIES = {FUNCTION_ENTRY, FILE_ENTRY}
 
 
 class Registry(Mapping[str, str]):
-    """A read-only table of the names of one kind of thing ("model", "dataset", ...) and where each is made."""
+    """A read-only table that maps the names of one kind of object ("model", "dataset", ...) to their import paths."""
 
     def __init__(self, kind: str, paths: Mapping[str, str], aliases: Mapping[str, str] | None = None):
         self.kind = kind
@@ -34,9 +34,9 @@ class Registry(Mapping[str, str]):
         return len(self._paths)
 
     def canonical(self, name: str) -> str:
-        """The table's own spelling of `name` (aliases and letter case are forgiven).
+        """Return the canonical spelling of `name`, which may be an alias or in another letter case.
 
-        Raises `UserError` with all the choices, the nearest one first, for an unknown name.
+        Raises `UserError` for an unknown name; the message suggests the nearest choice and lists all choices.
         """
         if name in self._paths:
             return name
@@ -49,30 +49,35 @@ class Registry(Mapping[str, str]):
         raise UserError(f"Unknown {self.kind} {shown(name)}.{hint} The choices are: {', '.join(self._paths)}.")
 
     def entry(self, name: str) -> str:
-        """Return the entry whose declarations count for a value: the name itself, unless the table also takes others.
+        """Return the entry whose declarations apply to a value.
+
+        This is the name itself, unless the registry also accepts values that are not in the table.
 
         Args:
-            name: As `canonical` returns it.
+            name: Name as returned by `canonical`.
         """
         return name
 
     def source_digest(self, name: str) -> str | None:
-        """Return the digest of what a value of the user's own names (a function, a file); None for names of the table.
+        """Return the digest of the user's function or file that a value refers to; None for names of the table.
 
-        Raises `UserError` where it cannot be read.
+        Raises `UserError` if the function or file cannot be read.
         """
         return None
 
     def load(self, name: str) -> Any:
-        """Imports and returns the module, or the module's attribute, behind `name`."""
+        """Import and return the module, or the attribute of a module, that `name` refers to."""
         return loaded(self._paths[self.canonical(name)])
 
 
 class FunctionRegistry(Registry):
-    """A table that also takes functions of the user's own, as `package.module:function`.
+    """A registry that also accepts user-defined functions as `package.module:function`.
 
     Args:
-        own: What `load` returns for a reference, as a path of the table.
+        kind: Kind of the objects, for error messages.
+        paths: Import path of each name.
+        aliases: Canonical name of each alias.
+        own: Import path of the object that `load` returns for a reference.
     """
 
     def __init__(self, kind: str, paths: Mapping[str, str], aliases: Mapping[str, str] | None = None, *, own: str):
@@ -80,27 +85,27 @@ class FunctionRegistry(Registry):
         self.own = own
 
     def canonical(self, name: str) -> str:
-        """As `Registry`; a reference is imported. Raises `UserError` where that fails."""
+        """Return a name as `Registry` does, or a reference after importing it. Raises `UserError` if that fails."""
         if not own_functions.is_reference(name):
             return super().canonical(name)
         own_functions.load_function(name)
         return name
 
     def entry(self, name: str) -> str:
-        """As `Registry`."""
+        """Return `FUNCTION_ENTRY` for a reference, otherwise the name."""
         return FUNCTION_ENTRY if own_functions.is_reference(name) else name
 
     def source_digest(self, name: str) -> str | None:
-        """As `Registry`."""
+        """Return the digest of a user-defined function; None for names of the table."""
         return own_functions.digest(name) if own_functions.is_reference(name) else None
 
     def load(self, name: str) -> Any:
-        """As `Registry`."""
+        """Return the object at `own` for a reference, otherwise the object that the name refers to."""
         return loaded(self.own) if own_functions.is_reference(name) else super().load(name)
 
 
 def loaded(path: str) -> Any:
-    """Import and return what a path of a table names."""
+    """Import and return the module or attribute at an import path "module" or "module:attribute"."""
     module, _, attribute = path.partition(":")
     found = importlib.import_module(module)
     return getattr(found, attribute) if attribute else found

@@ -1,7 +1,7 @@
-"""Scalar functions of an array over a passed namespace (numpy, jax.numpy, keras.ops): networks and kernels share them.
+"""Elementwise functions over a given array namespace (numpy, jax.numpy, keras.ops), shared by networks and kernels.
 
-The docstring of each function is its formula, which refusals and tables of the command line show. `activations` lists
-these functions by name and reads their arguments.
+The docstring of each function is its formula, which error messages and tables of the command line show. `activations`
+lists these functions by name and parses their arguments.
 """
 
 import functools
@@ -181,12 +181,12 @@ def sigmoid(x: Any, xp: Any) -> Any:
 
 
 def step(x: Any, xp: Any) -> Any:
-    """The slope of the ReLU, ½(sign(x) + 1): ½ at 0, as published."""
+    """Compute the derivative of the ReLU, ½(sign(x) + 1), which is ½ at 0, as published."""
     return 0.5 * (xp.sign(x) + 1)
 
 
 def _erf(x: Any, xp: Any) -> Any:
-    """erf, which NumPy and jax.numpy keep elsewhere."""
+    """Compute erf(x); for NumPy and jax.numpy, the function is in SciPy's and JAX's `scipy.special`."""
     if hasattr(xp, "erf"):
         return xp.erf(x)
     home = {"numpy": "scipy.special", "jax.numpy": "jax.scipy.special"}[xp.__name__]

@@ -1,11 +1,11 @@
-"""Seals: the last bytes of a file hold a digest of all bytes before them, so that a changed bit is noticed before use.
+"""Seals: the last bytes of a file hold a digest of all bytes before them, so that a changed bit is detected before use.
 
-One seal serves every format that the suite writes, because each allows bytes after its end: HDF5, pickle and npy ignore
-them, a zip archive (npz, keras) takes them as its comment, and in JSON they are the last key of the object. A reader
-compares the digest first and parses afterwards. `parts` of a large file, such as the bands of a shard, carry checksums
-of their own and are left out of the digest, so that opening the file does not read them.
+The same seal works for every format that the suite writes, because each allows bytes after its end: HDF5, pickle and
+npy ignore them, a zip archive (npz, keras) takes them as its comment, and in JSON they are the last key of the object.
+A reader compares the digest before it parses the file. `parts` of a large file, such as the bands of a shard, have
+checksums of their own and are left out of the digest, so that opening the file does not read them.
 
-Files of version 0.1, and files that other programs wrote, have no seal. They are read as they are, unprotected.
+Files of version 0.1 and files written by other programs have no seal. They are read without protection.
 """
 
 import hashlib
@@ -18,24 +18,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from isal.isal_zlib import crc32  # zlib's, four to twenty times faster
+from isal.isal_zlib import crc32  # the same function as zlib's, four to twenty times faster
 
-FORMAT = 2  # of files with a seal; those of format 1 have none
-SEALED_FORMATS = (2, 3)  # of JSON files; `result.json` has a format of its own
+FORMAT = 2  # format number of files with a seal; files of format 1 have none
+SEALED_FORMATS = (2, 3)  # format numbers of sealed JSON files; `result.json` has a format of its own
 PIECE = 2**22  # bytes that are read at once
 _START, _DIGITS, _END = b',\n "digest": "', 32, b'"\n}\n'
-LENGTH = len(_START) + _DIGITS + len(_END)  # bytes of a seal
+LENGTH = len(_START) + _DIGITS + len(_END)  # length of a seal in bytes
 _SIZE = re.compile(rb'"size": +(\d+)$')
-_SIZE_FIELD = 12  # characters of the index' size
+_SIZE_FIELD = 12  # characters reserved for the size of the index
 _ZIP_END, _ZIP_COMMENT = b"PK\5\6", 22  # signature and length of a zip archive's last record without its comment
 
 
 class Damaged(ValueError):
-    """A file whose bytes are not those that were written, in words that complete "FILE is damaged: ..."."""
+    """An error for a file whose bytes have changed; its message completes "FILE is damaged: ..."."""
 
 
 class SealedPart(NamedTuple):
-    """A run of bytes that a seal leaves out, because its reader compares a checksum of its own."""
+    """A byte range that the seal's digest leaves out, because its reader compares a separate checksum."""
 
     offset: int
     size: int
@@ -49,12 +49,12 @@ def _digest(pieces: Iterable[bytes | memoryview]) -> bytes:
 
 
 def seal(*pieces: bytes | memoryview) -> bytes:
-    """Return the `LENGTH` bytes that seal the given bytes, to be written after them."""
+    """Return the seal of the given bytes: `LENGTH` bytes, to be written after them."""
     return _START + _digest(pieces) + _END
 
 
 def is_sealed(content: bytes | memoryview) -> bool:
-    """Return whether `content` ends with the seal of what stands before it; False where it ends with no seal at all.
+    """Return whether `content` ends with the seal of the bytes before it; False if it has no seal at all.
 
     Costs one pass of BLAKE2b (about 1 GB/s). Raises `Damaged` if the digest differs or the seal itself is broken.
     """
@@ -67,7 +67,7 @@ def is_sealed(content: bytes | memoryview) -> bool:
 
 
 def _has_seal(tail: bytes) -> bool:
-    """Return whether a file that ends in `tail`, of 2 `LENGTH` bytes, has a seal. Raises `Damaged` for a broken one."""
+    """Return whether a file whose last 2 `LENGTH` bytes are `tail` has a seal. Raises `Damaged` for a broken seal."""
     last = tail[-LENGTH:]
     expected = _START + b" " * _DIGITS + _END
     same = [ours == theirs for place, (ours, theirs) in enumerate(zip(expected, last, strict=False))
@@ -80,7 +80,7 @@ def _has_seal(tail: bytes) -> bool:
 
 
 def seal_file(path: Path | str) -> None:
-    """Append a seal to a finished file. A zip archive declares it as its comment and stays valid."""
+    """Append a seal to a finished file. In a zip archive it becomes the comment, so that the archive stays valid."""
     with Path(path).open("r+b") as file:
         end = file.seek(0, os.SEEK_END)
         if end >= _ZIP_COMMENT:
@@ -102,7 +102,15 @@ def write_json(path: Path, record: Mapping[str, Any], **how: Any) -> None:
 
 
 class Index(NamedTuple):
-    """The end of a file with parts: what is left out of its digest, and where the index begins."""
+    """The index at the end of a file with parts.
+
+    Attributes:
+        parts: Byte ranges that the file's digest leaves out.
+        about: Further entries of the index.
+        start: Offset of the index in the file.
+        text: Bytes of the index without the seal.
+        digest: Hex digits in the seal.
+    """
 
     parts: list[SealedPart]
     about: dict[str, Any]
@@ -114,10 +122,15 @@ class Index(NamedTuple):
 def write_index(
     path: Path | str, start: int, parts: Sequence[SealedPart], about: Mapping[str, Any] | None = None
 ) -> None:
-    """Cut a file at `start` and write the index of its parts there, sealed by itself alone: the file is not finished.
+    """Truncate a file at `start` and append the index of its parts there.
+
+    The seal covers the index alone until `seal_parts` finishes the file.
 
     Args:
-        about: More entries of the index, ready for JSON.
+        path: File to write to.
+        start: Offset of the index.
+        parts: Byte ranges that the file's digest is to leave out.
+        about: Further entries of the index, which JSON can represent.
     """
     text = b"\n" + json.dumps({"parts": parts, **(about or {})}).removesuffix("}").encode() + b',\n "size": '
     text += str(len(text) + _SIZE_FIELD).rjust(_SIZE_FIELD).encode()
@@ -128,7 +141,7 @@ def write_index(
 
 
 def seal_parts(path: Path | str) -> None:
-    """Seal a file that has an index: all its bytes except those of its parts."""
+    """Seal a file that has an index; the digest covers all bytes outside of its parts."""
     with Path(path).open("r+b") as file:
         index = _index(file)
         digest = _digest(_outside(file, index))
@@ -137,16 +150,18 @@ def seal_parts(path: Path | str) -> None:
 
 
 def read_index(path: Path | str, *, finished: bool = True) -> Index | None:
-    """Return the index of a file with parts after comparing its digest; None where the file has no seal.
+    """Compare the digest of a file with parts and return its index, or None if the file has no seal.
 
-    Reads no part: see `crc32_of`. Raises `Damaged` for a digest that differs, OSError if the file cannot be read.
+    The parts themselves are not read; see `crc32_of`. Raises `Damaged` if the digest differs, OSError if the file
+    cannot be read.
 
     Args:
-        finished: Compare the digest of all bytes outside the parts; False compares that of the index alone, which a
-            file in the making has as well.
+        path: File to read.
+        finished: Accept only the digest of all bytes outside of the parts. False also accepts the digest of the index
+            alone, which an unfinished file has.
     """
     if not stat.S_ISREG(Path(path).stat().st_mode):
-        raise Damaged("it is not a regular file")  # a pipe would wait for a writer, a device may never end
+        raise Damaged("it is not a regular file")  # reading a pipe waits for a writer, and a device may never end
     with Path(path).open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - 2 * LENGTH))
@@ -182,7 +197,7 @@ def _index(file: io.BufferedRandom | io.BufferedReader) -> Index:
 
 
 def _outside(file: io.BufferedIOBase, index: Index) -> Iterator[bytes]:
-    """The bytes outside the parts of a file, then its index, in pieces."""
+    """Yield the bytes outside of the parts of a file, in pieces, and then its index."""
     for start, stop in gaps(index):
         file.seek(start)
         while start < stop and (piece := file.read(min(PIECE, stop - start))):
@@ -192,7 +207,7 @@ def _outside(file: io.BufferedIOBase, index: Index) -> Iterator[bytes]:
 
 
 def gaps(index: Index) -> Iterator[tuple[int, int]]:
-    """The ranges of bytes [start, stop) before the index that belong to no part."""
+    """Yield the byte ranges [start, stop) before the index that belong to no part."""
     place = 0
     for part in sorted(index.parts):
         if place < part.offset:
@@ -203,7 +218,7 @@ def gaps(index: Index) -> Iterator[tuple[int, int]]:
 
 
 def crc32_of(path: Path | str, part: SealedPart) -> int:
-    """Return the CRC32 of a part, read once at about 3 GB/s. Raises `Damaged` where the file ends early."""
+    """Return the CRC32 of a part, which is read once at about 3 GB/s. Raises `Damaged` if the file ends early."""
     total, place = 0, 0
     with Path(path).open("rb", buffering=0) as file:
         file.seek(part.offset)

@@ -1,7 +1,8 @@
 """Array types with shapes for signatures, such as `Float64[np.ndarray, "n d"]`.
 
-They are jaxtyping's where it was imported before this module, as the tests do, which check types and shapes of every
-call. Elsewhere such an annotation is the array type alone: importing jaxtyping takes a third of the time of `--help`.
+If jaxtyping was imported before this module, as in the tests, which check types and shapes of every call, these are the
+types of jaxtyping. Otherwise an annotation is the array type alone, because importing jaxtyping takes a third of the
+time of `--help`.
 """
 
 import sys
@@ -14,7 +15,7 @@ if TYPE_CHECKING or "jaxtyping" in sys.modules:
 else:
 
     class ArrayOfAnyShape:
-        """Stand-in for the types of jaxtyping."""
+        """Replacement for the types of jaxtyping."""
 
         def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
             """Return the array type of a pair (array type, shape)."""

@@ -1,6 +1,6 @@
-"""Tables and lines that fit the terminal: columns are left out by rank, and a number is never cut.
+"""Tables and lines that fit the width of the terminal: columns are left out by rank, and numbers are never truncated.
 
-Output that is no terminal, such as a file or a pipe, has no width and gets every column on one line for each row.
+Output to a file or a pipe has no width limit: each row is one line with all columns.
 """
 
 import shlex
@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-WORD = 18  # cells of a terminal: longer words of text columns may be broken
-UNLIMITED = 10_000  # the width of output that has none
+WORD = 18  # length in terminal cells above which a word of a text column may be broken
+UNLIMITED = 10_000  # width, in cells, of output without a width limit
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,10 @@ class Column:
     """One column of a table.
 
     Attributes:
-        rank: 0 is never left out; where the terminal is narrow, columns of higher rank go first.
-        text: The cells are words, which may continue on the next line; else they are numbers, right-aligned and whole.
+        title: Heading of the column.
+        cells: Text of each row's cell.
+        rank: Columns of the highest rank are left out first in a narrow terminal; those of rank 0 never are.
+        text: Whether the cells are words, which may wrap; otherwise they are numbers, right-aligned on one line.
     """
 
     title: str
@@ -34,7 +36,7 @@ class Column:
 
     @property
     def narrowest(self) -> int:
-        """The width below which a number, or a word of the title, would be cut."""
+        """Smallest width, in cells, that truncates no number and no word of the title."""
         title = max(map(cell_len, self.title.split()), default=1)
         if not self.text:
             return max(title, *map(cell_len, self.cells), 1)
@@ -43,17 +45,17 @@ class Column:
 
     @property
     def widest(self) -> int:
-        """The width beyond which nothing is gained."""
+        """Width, in cells, at which the title and every cell fit on one line."""
         return max(cell_len(self.title), *map(cell_len, self.cells), 1)
 
 
 def width_of(console: Console) -> int:
-    """Return the width to keep to, in cells: that of a terminal, else `UNLIMITED`."""
-    return console.width if console.is_terminal else UNLIMITED  # COLUMNS alone says nothing: readline exports it
+    """Return the maximum width of the output in cells: that of the terminal, or `UNLIMITED` for a file or a pipe."""
+    return console.width if console.is_terminal else UNLIMITED  # COLUMNS is no sign of a terminal: readline exports it
 
 
 def layout(columns: Sequence[Column], width: int) -> dict[int, int] | None:
-    """Return the width of each column that is shown, by its position; None where no table fits."""
+    """Return the width of each displayed column, keyed by its position, or None if no table fits."""
     shown = {place: column.narrowest for place, column in enumerate(columns)}
     while _outer(shown) > width:
         place = max(shown, key=lambda place: (columns[place].rank, place))
@@ -69,18 +71,23 @@ def layout(columns: Sequence[Column], width: int) -> dict[int, int] | None:
 
 
 def _outer(widths: dict[int, int]) -> int:
-    return sum(widths.values()) + 3 * len(widths) + 1  # two blanks and a line for each column, and the last line
+    return sum(widths.values()) + 3 * len(widths) + 1  # two blanks and a rule for each column, and the closing rule
 
 
 def print_columns(
     title: str, columns: Sequence[Column], *, styles: Sequence[str] = (), console: Console | None = None
 ) -> Console:
-    """Print a title and a table no wider than the terminal, and below it the names of the columns that were left out.
+    """Print a title, a table that fits the terminal, and the names of the columns that were left out.
 
-    Where not even the columns of rank 0 fit beside each other, each row is printed as a list of its cells.
+    If not even the columns of rank 0 fit side by side, each row is printed as a list of its cells.
 
     Args:
-        styles: Rich's style of each row; none: plain.
+        title: Text above the table; an empty title is not printed.
+        columns: Columns of the table, all of the same length.
+        styles: Rich style of each row; empty for plain rows.
+        console: Console to print to; None for standard output.
+
+    Returns: The console that was used.
     """
     console = console or Console()
     width = width_of(console)
@@ -108,7 +115,7 @@ def print_columns(
 
 
 def plain_lines(columns: Sequence[Column], width: int) -> list[str]:
-    """Return a table without rules as lines, no wider than `width`; columns are left out as in `print_columns`."""
+    """Return a table without rules as lines of at most `width` cells; columns are left out as in `print_columns`."""
     shown = layout(columns, width) or {0: width}
     lines = []
     for row in [[column.title for column in columns], *zip(*(column.cells for column in columns), strict=True)]:
@@ -120,20 +127,20 @@ def plain_lines(columns: Sequence[Column], width: int) -> list[str]:
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    """Return text as lines broken between words; a word longer than the width, such as a path, stays whole."""
+    """Wrap text into lines between words; a word longer than the width, such as a path, is not broken."""
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False, initial_indent=indent,
                          subsequent_indent=indent)  # fmt: skip
 
 
 def say(text: str, console: Console | None = None, *, indent: str = "") -> None:
-    """Print text as the lines of `wrapped`."""
+    """Print text, wrapped by `wrapped` to the width of the console."""
     console = console or Console()
     lines = wrapped(text.strip(), width_of(console), indent)
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def say_written(path: Path | str, console: Console | None = None) -> None:
-    """Print where a result lies; on a terminal relative to the working folder, if it lies there."""
+    """Print the path of a result, on a terminal relative to the working folder if the path is inside it."""
     console = console or Console()
     path = Path(path)
     if console.is_terminal and path.is_relative_to(Path.cwd()):
@@ -145,7 +152,7 @@ def say_written(path: Path | str, console: Console | None = None) -> None:
 
 
 def shell_lines(words: Sequence[str], width: int) -> str:
-    """Return a command for the shell, continued with backslashes where it is longer than `width`."""
+    """Return a quoted shell command, continued with backslashes on new lines where it exceeds `width` cells."""
     lines = [""]
     for word in map(shlex.quote, words):
         if lines[-1] and cell_len(lines[-1]) + 1 + cell_len(word) > width - 2:

@@ -1,8 +1,8 @@
-"""Fixed random weights: one source for the models and for the Gram matrices of the same features.
+"""Fixed random weights, shared by the models and the Gram matrices of the same features.
 
-The draws are the published ones: NumPy's legacy generator, seed 1990, in float64, cast to float32 at the end. The
-RF and NT models draw all units in one call (`block=0`); the finite RF Gram matrix draws blocks of 50,000. The same
-law, seed and block give the same weights on every backend.
+The weights are drawn as in the published code: NumPy's legacy generator, seed 1990, in float64, cast to float32 at the
+end. The RF and NT models draw all units in one call (`block=0`); the finite RF Gram matrix draws blocks of 50,000. The
+same distribution, seed and block size give the same weights on every backend.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from linearized.base.shapes import Float32, Float64
 
 SEED = 1990
 LAWS = ("sphere", "gaussian")
-MOST_UNITS = 10**8  # far above the published 4,200,000
+MOST_UNITS = 10**8  # largest number of units, far above the published 4,200,000
 
-# Help of the flags by which every command names these draws.
+# Help texts of the flags that select these weights in every command.
 LAW_HELP = "distribution of the fixed random weights: on the unit sphere, or N(0, 1/d)"
 BLOCK_HELP = "columns of the fixed random weights that are drawn at a time, part of the draw; 0: all at once"
 WEIGHT_SEED_HELP = "random-number seed of the fixed random weights"
@@ -25,15 +25,17 @@ WEIGHT_SEED_HELP = "random-number seed of the fixed random weights"
 def weight_blocks(
     dim: int, units: int, *, law: str = "sphere", seed: int = SEED, block: int = 0
 ) -> Iterator[Float64[np.ndarray, "d block"]]:
-    """Draws W block of columns by block of columns.
+    """Draw W in blocks of columns.
 
     Args:
-        dim: d, the number of inputs.
-        units: N, the number of columns in all.
-        law: "sphere" gives columns uniform on the unit sphere, "gaussian" entries N(0, 1/d).
-        block: Columns per draw; the draw depends on it. 0 draws all of W at once.
+        dim: Number of inputs d.
+        units: Total number of columns N.
+        law: Distribution: "sphere" gives columns uniform on the unit sphere, "gaussian" entries N(0, 1/d).
+        seed: Random-number seed.
+        block: Columns per draw, on which the weights depend. 0 draws all of W at once.
 
-    Memory: 8 d min(block, N) bytes a block. Raises `UserError` for counts below 1 and an unknown law.
+    Memory: 8 d min(block, N) bytes per block. Raises `UserError` for counts below 1, a negative block size and an
+    unknown distribution.
     """
     if dim < 1 or units < 1 or block < 0:
         raise UserError(
@@ -55,7 +57,7 @@ def _blocks(random: np.random.RandomState, dim: int, units: int, law: str, block
 def first_layer(
     dim: int, units: int, *, law: str = "sphere", seed: int = SEED, block: int = 0
 ) -> Float32[np.ndarray, "d N"]:
-    """All of W in float32, 4 d N bytes (and 8 d min(block, N) while it is drawn). See `weight_blocks`."""
+    """Return all of W in float32: 4 d N bytes, and 8 d min(block, N) more while it is drawn. See `weight_blocks`."""
     weights = np.empty((dim, units), np.float32)
     start = 0
     for columns in weight_blocks(dim, units, law=law, seed=seed, block=block):
@@ -67,7 +69,7 @@ def first_layer(
 def tangent_layers(
     dim: int, units: int, outputs: int, *, law: str = "sphere", seed: int = SEED, block: int = 0
 ) -> tuple[Float32[np.ndarray, "d N"], Float32[np.ndarray, "k N"]]:
-    """W as in `first_layer` and then, from the same stream, the readout a⁰ ~ N(0, 1) of the NT model, (k, N)."""
+    """Return W as in `first_layer` and the readout a⁰ ~ N(0, 1) of the NT model, (k, N), next in the same stream."""
     random = np.random.RandomState(seed)
     first = np.concatenate([drawn.astype(np.float32) for drawn in _blocks(random, dim, units, law, block)], axis=1)
     return first, random.normal(size=(outputs, units)).astype(np.float32)

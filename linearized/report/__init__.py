@@ -1,1 +1,1 @@
-"""What a person looks at: pictures of results, the HTML page, and the figures of the published experiment."""
+"""Presentation of results: pictures, the HTML page, and the figures of the published experiment."""

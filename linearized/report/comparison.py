@@ -25,7 +25,7 @@ class ComparisonSettings(Settings):
 
 
 def main(config: ComparisonSettings) -> None:
-    """Reads, draws, writes."""
+    """Read a comparison, draw its picture and write its page."""
     from linearized.report.comparison_plots import comparison_bars
     from linearized.report.style import save_figure
 

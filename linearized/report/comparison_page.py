@@ -1,4 +1,4 @@
-"""The page of `linearized compare`: the picture, one line per model, one per run, and each run with its curves."""
+"""The page of `linearized compare`: the picture, tables with one row per model and per run, and each run's curves."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +16,11 @@ from linearized.storage import results
 
 
 def write_comparison_page(record: Mapping[str, Any], path: Path | str) -> Path:
-    """Write the page of a comparison, whole or not at all; it needs no network and no other file.
+    """Write the self-contained page of a comparison atomically and return its path.
 
     Args:
-        record: What `comparison.json` holds. Runs whose folders are no longer there are left out of "Each run".
+        record: Content of `comparison.json`. Runs whose folders no longer exist are left out of "Each run".
+        path: File to write.
     """
     rows, models = record["rows"], by_model(record["rows"])
     folders = [row["folder"] for row in rows if row.get("folder") and results.finished(row["folder"])]
@@ -40,7 +41,7 @@ def write_comparison_page(record: Mapping[str, Any], path: Path | str) -> Path:
 
 
 def _facts(record: Mapping[str, Any], runs: Runs) -> list[tuple[str, str]]:
-    """Return the comparison in a few numbers."""
+    """Return the summary of the comparison as pairs of name and text."""
     rows, models = record["rows"], by_model(record["rows"])
     found = [("models", str(len(models))), ("runs of each", str(max(map(len, models.values()))))]
     if runs.records:

@@ -1,4 +1,4 @@
-"""The picture of a comparison: a dot per model and seed for the test metric, a bar per model for each cost."""
+"""Picture of a comparison: one dot per model and seed for the test metric, and one bar per model for each cost."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,22 @@ import numpy as np
 from linearized.experiments.compare_table import by_model, spread, untrained
 from linearized.report.style import COLOURS, new_figure, wrapped_title
 
-METRICS = ("test_accuracy", "test_r2", "test_loss")  # the first that was measured is drawn
+METRICS = ("test_accuracy", "test_r2", "test_loss")  # only the first one that was measured is drawn
 BARS = ("seconds", "memory_gib", "trained_parameters", "examples_per_second")
-LETTERS = 26  # of a model's name on one line
+LETTERS = 26  # largest number of letters of a model's name on one line
 NOTE = "open dots mark runs that were not trained to their end"
 
 
 def comparison_bars(record: Mapping[str, Any]):
     """Draw the test metric, and one panel per cost that was measured; return the matplotlib Figure.
 
-    One row per model. The metric is one dot per seed, with a line at their mean, on an axis that shows the differences;
-    dots of models that were not trained to their end are open. Costs (seconds, memory, parameters, speed) are bars of
-    the mean from 0, with one dot per seed where there are several.
+    Each model has one row. The metric is drawn as one dot per seed, with a line at their mean, on an axis that covers
+    only the range of the values; dots of models that were not fully trained are open. Costs (seconds, memory,
+    parameters, speed) are bars from 0 to the mean, with one dot per seed if there are several.
 
     Args:
-        record: `title`, `columns` (name -> title) and `rows`, each with a `label`; None where nothing was measured.
+        record: Mapping with `title`, `columns` (name -> title) and `rows`, each with a `label`; values that were not
+            measured are None.
     """
     models, columns = by_model(record["rows"]), record["columns"]
     measured = [name for name in columns if any(row.get(name) is not None for row in record["rows"])]
@@ -49,7 +50,7 @@ def comparison_bars(record: Mapping[str, Any]):
 
 
 def _metric(axis, name: str, models: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Draw one dot per model and seed; the axis spans the values, with room for the numbers beside them."""
+    """Draw one dot per model and seed on an axis that covers the values and has space for the numbers beside them."""
     values = [row[name] for rows in models.values() for row in rows if row.get(name) is not None]
     low, high = min(values), max(values)
     width = max(high - low, 0.01 * abs(high), 1e-9)
@@ -74,7 +75,7 @@ def _metric(axis, name: str, models: Mapping[str, Sequence[Mapping[str, Any]]]) 
 
 
 def _bars(axis, name: str, models: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Draw one bar per model from 0 to the mean over its seeds, with one dot per seed where there are several."""
+    """Draw one bar per model from 0 to the mean over its seeds, with one dot per seed if there are several."""
     own = [[row[name] for row in rows if row.get(name) is not None] for rows in models.values()]
     averages = [float(np.mean(values)) if values else None for values in own]
     axis.barh(range(len(models)), [value or 0.0 for value in averages], height=0.6, color=COLOURS[5])
@@ -89,7 +90,7 @@ def _bars(axis, name: str, models: Mapping[str, Sequence[Mapping[str, Any]]]) ->
 
 
 def _wrapped(label: str, letters: int) -> str:
-    """Return a label on several lines, broken after ":", "=", "," and "_" rather than within words."""
+    """Wrap a label into lines that break after ":", "=", ",", "_" and spaces rather than within words."""
     lines = [""]
     for part in re.findall(r"[^:=,_ ]*(?:[:=,_ ]+|$)", label):
         if lines[-1] and len(lines[-1]) + len(part.rstrip()) > letters:

@@ -1,4 +1,4 @@
-"""Pictures of solvers at work on a path of ridges: residual at each step, steps to the end, errors along the path."""
+"""Pictures of the convergence of solvers on a path of ridges: residuals per step, number of steps, errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +24,9 @@ def residual_curves(histories: Mapping[str, Mapping[float, np.ndarray]], *, symb
     """Draw the relative residual after each product with K, one panel per solver and one line per ridge.
 
     Args:
-        histories: By solver, then by ridge. Lines run from the smallest ridge (dark) to the largest (light).
+        histories: Residuals by solver, then by ridge. Lines are coloured from the smallest ridge (dark) to the largest
+            (light).
+        symbol: Symbol of the ridge in labels.
     """
     figure, axes = new_figure(4.2 * len(histories) + 1.4, 3.6, ncols=len(histories), sharey=True)
     for axis, (name, lines) in zip(axes, histories.items(), strict=True):
@@ -41,12 +43,13 @@ def residual_curves(histories: Mapping[str, Mapping[float, np.ndarray]], *, symb
 
 
 def solver_steps(solutions: Mapping[str, Sequence[Any]], *, rtol: float, symbol: str = "ρ") -> Figure:
-    """Draw the products with K that each ridge took, and its residual at the end, by solver.
+    """Draw the number of products with K and the final residual for each ridge, with one line per solver.
 
     Args:
-        solutions: By solver, one per ridge, with `ridge`, `iterations`, `residual` and `converged`. A ridge that did
-            not converge is crossed.
-        rtol: The relative residual that was asked for, drawn as a line.
+        solutions: Solutions by solver, one per ridge, with `ridge`, `iterations`, `residual` and `converged`. Ridges
+            that did not converge are marked by a cross.
+        rtol: Tolerance of the relative residual, drawn as a line.
+        symbol: Symbol of the ridge in labels.
     """
     figure, axes = new_figure(9.6, 3.4, ncols=2)
     for place, (name, path) in enumerate(solutions.items()):
@@ -72,7 +75,7 @@ def solver_steps(solutions: Mapping[str, Sequence[Any]], *, rtol: float, symbol:
 
 
 def ridge_paths(ridges: np.ndarray, errors: Mapping[str, np.ndarray], *, symbol: str = "ρ") -> Figure:
-    """Draw errors along the path of ridges, one line per name; the first half is thick, to show lines that agree."""
+    """Draw errors against the ridge, one line per name; the first half is thick, so that equal lines are visible."""
     figure, (axis,) = new_figure(6.4, 3.6)
     for place, (name, values) in enumerate(errors.items()):
         axis.plot(ridges, values, LINES[place % len(LINES)], color=COLOURS[place % len(COLOURS)],

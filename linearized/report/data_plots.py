@@ -1,4 +1,4 @@
-"""Pictures of the data: images at each noise level, their spectra, the coordinates and the labels of SYNTH."""
+"""Pictures of the data: images at each noise level, their spectra, and the coordinates and labels of SYNTH."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,11 +20,12 @@ from linearized.report.ticks import log_axis
 
 
 def noisy_images(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, int], *, count: int = 6) -> Figure:
-    """The same few images at several noise levels, a row a level.
+    """Draw the same few images at several noise levels, one row per level.
 
     Args:
-        levels: Rows (n, d) by what the level is called; the first `count` are drawn, each on its own scale of grey
-            (its own range, for colours).
+        levels: Images (n, d) by name of the level; the first `count` are drawn, each scaled to its own range of values.
+        image_shape: Height, width and number of channels.
+        count: Number of images per level.
     """
     figure, axes = new_figure(0.9 * count + 1.6, 0.95 * len(levels) + 0.2, nrows=len(levels), ncols=count)
     for row, (name, images) in enumerate(levels.items()):
@@ -40,17 +41,18 @@ def noisy_images(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, 
 
 
 def _drawable(pixels: np.ndarray) -> np.ndarray:
-    """Return an image (h, w, c) as it can be drawn: colour as it is, of any other number of channels their mean."""
+    """Return an image (h, w, c) that can be drawn: itself with 3 or 4 channels, otherwise the mean of the channels."""
     return pixels if pixels.shape[2] in (3, 4) else pixels.mean(axis=2)
 
 
 def contact_sheet(images: np.ndarray, names: Sequence[str], image_shape: tuple[int, int, int]) -> Figure:
-    """The first images of each class, a row per class.
+    """Draw the first images of each class, one row per class.
 
     Args:
-        images: (classes, n, d); images that are not finite are left empty. Each is drawn on its own scale, as by
-            `noisy_images`.
-        names: Of the classes; none where the task is regression.
+        images: Images (classes, n, d), each scaled to its own range of values; those that are not finite are left
+            empty.
+        names: Names of the classes; empty for regression.
+        image_shape: Height, width and number of channels.
     """
     count = images.shape[1]
     figure, axes = new_figure(0.8 * count + 1.6, 0.85 * len(images) + 0.2, nrows=len(images), ncols=count)
@@ -69,7 +71,7 @@ def contact_sheet(images: np.ndarray, names: Sequence[str], image_shape: tuple[i
 
 
 def column_table(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> Figure:
-    """A table of columns: one line of text each, below the titles."""
+    """Draw a table of text, one line per row, below the titles of its columns."""
     widths = [max(len(row[place]) for row in (titles, *rows)) + 2 for place in range(len(titles))]
     figure, (axis,) = new_figure(0.085 * sum(widths) + 0.4, 0.26 * (len(rows) + 1) + 0.3)
     axis.set_axis_off()
@@ -85,10 +87,11 @@ def column_table(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> Figure
 
 
 def frequency_spectra(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, int]) -> Figure:
-    """Mean power of the cosine transform's coefficients against their distance from the lowest one, a line a level.
+    """Draw the mean power of the cosine transform's coefficients against their distance from the lowest frequency.
 
     Args:
-        levels: Rows (n, d) by what the level is called.
+        levels: Images (n, d) by name of the level; each level is one line.
+        image_shape: Height, width and number of channels.
     """
     height, width, channels = image_shape
     distance = np.rint(np.hypot(*np.mgrid[:height, :width])).astype(int).ravel()
@@ -98,7 +101,7 @@ def frequency_spectra(levels: Mapping[str, np.ndarray], image_shape: tuple[int, 
     for place, ((name, rows), shade) in enumerate(zip(levels.items(), shades(len(levels)), strict=True)):
         images = rows.reshape(-1, height, width, channels).astype(float)
         power = np.square(scipy.fft.dctn(images, axes=(1, 2), norm="ortho")).mean(axis=(0, 3)).ravel()
-        mean = (np.bincount(distance, weights=power) / counts)[1:]  # centred images have nothing at 0
+        mean = (np.bincount(distance, weights=power) / counts)[1:]  # centred images have no power at frequency 0
         axis.plot(np.arange(1, len(mean) + 1), np.where(mean > 0, mean, np.nan), color=shade,
                   linestyle=LINES[place % len(LINES)], label=name if place in named else "_")  # fmt: skip
     log_axis(axis, "y")
@@ -108,7 +111,10 @@ def frequency_spectra(levels: Mapping[str, np.ndarray], image_shape: tuple[int, 
 
 
 def coordinate_scales(levels: Mapping[str, np.ndarray], effective: int) -> Figure:
-    """Variance of each coordinate, largest first within the `effective` ones and the others, a line a level of κ."""
+    """Draw the variance of each coordinate, one line per level of κ.
+
+    The first `effective` coordinates and the others are each sorted from the largest to the smallest variance.
+    """
     figure, (axis,) = new_figure(6.4, 3.6)
     for (name, rows), shade in zip(levels.items(), shades(len(levels)), strict=True):
         variance = np.square(rows.astype(float)).mean(axis=0)
@@ -125,10 +131,11 @@ def coordinate_scales(levels: Mapping[str, np.ndarray], effective: int) -> Figur
 def label_parts(levels: Mapping[str, np.ndarray], degrees: tuple[int, ...] = (2, 3, 4)) -> Figure:
     """Draw the share of the labels' variance that a polynomial of each degree can reach, from the parts of the labels.
 
-    Markers shrink from the first level to the last, so that levels that agree are all seen.
+    Markers shrink from the first level to the last, so that levels with equal values are all visible.
 
     Args:
-        levels: (n, len(degrees)) by what the level is called: the parts that add up to the label.
+        levels: Parts whose sum is the label, (n, len(degrees)), by name of the level.
+        degrees: Degree of each part.
     """
     figure, (axis,) = new_figure(6.4, 3.6)
     for place, (name, parts) in enumerate(levels.items()):

@@ -1,4 +1,4 @@
-"""Pictures of embeddings: what features cost in accuracy, and what they save in time."""
+"""Pictures of embeddings: the error of features, and their time compared with other methods."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,14 +11,15 @@ from linearized.report.ticks import log_axis
 
 
 def embedding_curves(record: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Draw error against the degree of a sketch, error against the dimension, and time against n, for those given.
+    """Draw one panel per given part: error against the degree of a sketch or the dimension, and time against n.
 
     Args:
-        record: "degree": entries of degree and error; "dim": dim, method and error; "rows": n, way and cpu (seconds).
+        record: Entries of each part: "degree" with degree and error; "dim" with dim, method and error; "rows" with n,
+            way and cpu (seconds).
     """
     parts = [part for part in ("degree", "dim", "rows") if record.get(part)]
     figure, axes = new_figure(4.4 * len(parts), 3.6, ncols=len(parts))
-    looks: dict[str, int] = {}  # names of all panels share a legend, so that each has a look of its own
+    looks: dict[str, int] = {}  # the panels share a legend, so each name has a style of its own
     for axis, part in zip(axes, parts, strict=True):
         entries = record[part]
         if part == "degree":
@@ -54,7 +55,7 @@ def _line(axis: Axes, points: Sequence[tuple[float, float]], place: int, label: 
 
 
 def _slope(axis: Axes, dims: Sequence[float], start: float) -> None:
-    """Draw the law 1/√m above the measured errors, to compare slopes by eye; nothing for a single dimension."""
+    """Draw a reference line 1/√m above the measured errors, unless there is only a single dimension."""
     low, high = min(dims), max(dims)
     if low < high:
         start *= 1.3

@@ -1,7 +1,7 @@
-"""What a recursive feature machine learned: scores and metric against the iteration, the metric's spectrum and entries.
+"""Pictures of recursive feature machines: scores and metric against the iteration, spectrum and entries of the metric.
 
-The metric of images is drawn as images: its diagonal, which says how much each pixel counts, and its leading
-eigenvector.
+For image data, the diagonal of the metric, which is the weight of each pixel, and its leading eigenvector are drawn as
+images.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,29 +15,28 @@ from linearized.report.style import COLOURS, NARROW, cap_accuracy, handles_of, l
 from linearized.report.ticks import log_axis
 from linearized.settings.feature_machine_settings import shared_start
 
-PANELS = ("scores", "metric", "spectrum")  # that need the record alone
-PICTURES = ("entries", "diagonal", "network", "direction")  # that need M, and the network of --ansatz_model
+PANELS = ("scores", "metric", "spectrum")  # panels that need only the record
+PICTURES = ("entries", "diagonal", "network", "direction")  # panels that need M, or the network of --ansatz_model
 _SPLITS = {"validation": (COLOURS[0], "o"), "leave_one_out": (COLOURS[2], "s"), "test": (COLOURS[1], "^")}
-_SHARES = {  # entries of a step, with their name on the axis, that in the legend, colour and marker
+_SHARES = {  # entry of a step -> its name on the axis, its name in the legend, colour and marker
     "overlap": ("share of tr M", "share of tr M in the directions of the labels", COLOURS[2], "o"),
     "ansatz": ("correlation", "correlation of M with WWᵀ of the network", COLOURS[3], "s"),
 }
-MOST_COLUMNS = 400  # of a metric that is drawn entry by entry
+MOST_COLUMNS = 400  # largest number of columns of a metric whose entries are drawn
 
 
 def feature_machine(
     record: Mapping[str, Any], metric: np.ndarray | None = None, panels: Iterable[str] | None = None, *,
     network: np.ndarray | None = None, narrow: bool = False,
 ) -> Figure:  # fmt: skip
-    """Draw what a run of `--kernel=RFM` recorded.
+    """Draw the measurements of a run of `--kernel=RFM`.
 
     Args:
-        record: The run's record.
-        metric: M of its best iteration, (d, d), or its diagonal (d,), from arrays.h5; None: the panels of M are left
-            out.
-        panels: Some of `PANELS` and `PICTURES`; None: all that can be drawn.
-        network: Diagonal of WWᵀ of the network of --ansatz_model (d,), from arrays.h5; None: its panel is left out.
-        narrow: For one panel inside a page, which names the run itself.
+        record: Record of the run.
+        metric: M of the best iteration, (d, d), or its diagonal (d,), from arrays.h5; None leaves out the panels of M.
+        panels: Some of `PANELS` and `PICTURES`; None draws all that are possible.
+        network: Diagonal of WWᵀ of the network of --ansatz_model (d,), from arrays.h5; None leaves out its panel.
+        narrow: Draw a narrow figure of one panel, without a title, for a page that names the run.
     """
     machine = record["feature_machine"]
     if panels is None:
@@ -64,7 +63,7 @@ def feature_machine(
 
 
 def _pictures(machine: Mapping[str, Any], metric: np.ndarray, network: np.ndarray | None) -> list[str]:
-    if not machine["steps"][machine["best"]]["iteration"]:  # M is 1, and no direction of it leads
+    if not machine["steps"][machine["best"]]["iteration"]:  # M is the identity, which has no leading direction
         return [] if network is None else ["network"]
     drawn = {"entries": metric.ndim == 2 and len(metric) <= MOST_COLUMNS, "diagonal": True,
              "network": network is not None, "direction": metric.ndim == 2 and machine["image_shape"]}  # fmt: skip
@@ -72,7 +71,7 @@ def _pictures(machine: Mapping[str, Any], metric: np.ndarray, network: np.ndarra
 
 
 def _lines(machine: Mapping[str, Any]) -> dict[int, list[Mapping[str, Any]]]:
-    """Return the steps of each variant, from the fixed kernel on, which variants of one kernel share."""
+    """Return the steps of each variant, beginning with the fixed kernel, which variants of the same kernel share."""
     steps, variants = machine["steps"], machine["variants"]
     start = {step["variant"]: step for step in steps if step["iteration"] == 0}
     return {
@@ -88,7 +87,7 @@ def _value(step: Mapping[str, Any], name: str) -> float:
 
 
 def _scores(axis: Axes, machine: Mapping[str, Any]) -> None:
-    """Draw scores at the best ridge against the iteration; of other variants than the best one by thin lines."""
+    """Draw scores at the best ridge against the iteration; variants other than the best one have thin lines."""
     best, lines = machine["steps"][machine["best"]], _lines(machine)
     entry = best["ridges"][best["position"]]
     metric = "loss" if entry.get("test_accuracy") is None else "accuracy"
@@ -113,8 +112,9 @@ def _scores(axis: Axes, machine: Mapping[str, Any]) -> None:
 
 
 def _metric(axis: Axes, machine: Mapping[str, Any]) -> None:
-    """Draw the overlap with the directions of the labels and the correlation with a network's first layer, where they
-    are known, and the effective rank.
+    """Draw the effective rank and, if measured, the overlap with the labels and the correlation with a network.
+
+    The overlap is that with the directions of the labels, the correlation that with the network's first layer.
     """
     best = machine["steps"][machine["best"]]
     steps = _lines(machine)[best["variant"]]
@@ -140,7 +140,7 @@ def _metric(axis: Axes, machine: Mapping[str, Any]) -> None:
 
 
 def _spectrum(axis: Axes, machine: Mapping[str, Any]) -> None:
-    """Draw the eigenvalues of M against their index; 1 is the metric of the fixed kernel."""
+    """Draw the eigenvalues of M against their index, with a line at 1, the eigenvalues of the fixed metric."""
     values = np.asarray(machine["spectrum"])
     kept = values > max(values.max(), 1e-300) * 1e-12
     axis.plot(np.arange(1, len(values) + 1)[kept], values[kept], ".-", color=COLOURS[6], markersize=4)
@@ -151,7 +151,7 @@ def _spectrum(axis: Axes, machine: Mapping[str, Any]) -> None:
 
 
 def _entries(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> None:
-    """Draw M entry by entry, by the root of its absolute values, with their signs."""
+    """Draw the entries of M as an image of their signed square roots."""
     roots = np.sign(metric) * np.sqrt(np.abs(metric))
     most = np.abs(roots).max()
     drawn = axis.imshow(roots, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
@@ -165,7 +165,7 @@ def _diagonal(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> Non
 
 
 def _strengths(axis: Axes, machine: Mapping[str, Any], values: np.ndarray, title: str) -> None:
-    """Draw how much each column counts, of images as an image."""
+    """Draw the weight of each column, as an image if the data are images."""
     if machine["image_shape"]:
         _image(axis, values, machine["image_shape"], title, "viridis")
         return
@@ -183,7 +183,7 @@ def _direction(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> No
 def _image(
     axis: Axes, values: np.ndarray, image_shape: list[int], title: str, colours: str, *, signed: bool = False
 ) -> None:
-    """Draw values of pixels, of several channels their mean."""
+    """Draw the values of pixels as an image, averaged over the channels."""
     pixels = values.reshape(image_shape).mean(axis=2)
     limits = {"vmin": -np.abs(pixels).max(), "vmax": np.abs(pixels).max()} if signed else {"vmin": 0}
     drawn = axis.imshow(pixels, cmap=colours, interpolation="nearest", **limits)

@@ -1,4 +1,4 @@
-"""Pictures of Gram matrices: the matrix with its rows by class, and its eigenvalues."""
+"""Pictures of Gram matrices: the matrix with its rows sorted by class, and its eigenvalues."""
 
 import textwrap
 from collections.abc import Mapping
@@ -12,10 +12,11 @@ from linearized.report.ticks import log_axis
 
 
 def gram_matrices(grams: Mapping[str, np.ndarray], labels: np.ndarray) -> Figure:
-    """Draw the correlations K_ij / √(K_ii K_jj) of each matrix, one panel per matrix, with rows and columns by class.
+    """Draw the correlations `K_ij / √(K_ii K_jj)`, one panel per matrix, with rows and columns sorted by class.
 
     Args:
-        grams: (n, n) by name. labels: (n,) or (n, 1), the classes.
+        grams: Matrices (n, n) by name.
+        labels: Classes of the rows, (n,) or (n, 1).
     """
     order = np.argsort(labels.reshape(-1), kind="stable")
     borders = np.flatnonzero(np.diff(labels.reshape(-1)[order])) + 0.5
@@ -34,11 +35,11 @@ def gram_matrices(grams: Mapping[str, np.ndarray], labels: np.ndarray) -> Figure
 
 
 def gram_spectra(grams: Mapping[str, np.ndarray]) -> Figure:
-    """Eigenvalues of each matrix over their sum, largest first. Takes O(n³) a matrix."""
+    """Draw the eigenvalues of each matrix divided by their sum, largest first. Takes O(n³) operations per matrix."""
     figure, (axis,) = new_figure(6.4, 3.6)
     for place, (name, gram) in enumerate(grams.items()):
         values = scipy.linalg.eigvalsh(gram.astype(float))[::-1]
-        values = np.where(values > 0, values, np.nan) / np.trace(gram)  # rounding puts the smallest below 0
+        values = np.where(values > 0, values, np.nan) / np.trace(gram)  # rounding makes the smallest ones negative
         axis.plot(
             np.arange(1, len(values) + 1),
             values,

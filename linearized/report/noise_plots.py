@@ -1,4 +1,4 @@
-"""A metric of the chosen ridge against the noise level: the main figure, and dots where there is one level."""
+"""Pictures of a metric at the chosen ridge against the noise level, or dot charts if there is only one level."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from linearized.report.style import (
     new_figure,
 )
 
-# What tells runs of one model apart in a legend, with its sign there. Seeds are averaged over, so they are not named.
+# Settings that distinguish runs of one model in a legend, with their symbols. Seeds are averaged and thus not named.
 _APART = {
     "num_units": "N", "data_n_train": "n", "hidden_layers": "layers", "kind": "", "law": "", "directions": "",
     "depth": "depth", "head": "", "degree": "degree", "offset": "c", "scale": "", "loss": "", "drop_rate": "dropout",
@@ -28,16 +28,16 @@ _APART = {
     "synth_dim": "d", "synth_eta": "η", "synth_n": "rows",
 }  # fmt: skip
 
-_PREDICTED = {  # of fixed kernels, from their train rows, by the metric that is predicted
+_PREDICTED = {  # metric -> column of its prediction from the train rows, for fixed kernels
     "test_loss": "predicted_loss", "test_normalised_loss": "predicted_normalised_loss",
 }  # fmt: skip
 
 
 def labelled(table: pd.DataFrame) -> pd.Series:
-    """Return a name for each run's line: the model, and what it takes to tell the lines of one dataset apart.
+    """Return the label of each run's line: the model, and the settings that distinguish the lines of one dataset.
 
-    Settings are named where runs of one model differ in them, the number of train rows where any runs on one dataset
-    do. Runs that differ in seeds alone share a name, and so do the levels of one line.
+    A setting is part of the label if runs of the same model differ in it, and the number of train rows if any runs on
+    the same dataset differ in it. Runs that differ only in the seed or in the noise level have the same label.
     """
     labels = table["model"].astype(str).copy()
     for _, on_dataset in table.groupby("dataset"):
@@ -58,15 +58,16 @@ def _value(value: Any) -> str:
 
 
 def noise_curves(table: pd.DataFrame, *, metric: str = "test_accuracy", narrow: bool = False) -> Figure:
-    """Draw a metric of the chosen ridge against the noise level: one panel per dataset, one line per model or kernel.
+    """Draw a metric at the chosen ridge against the noise level: one panel per dataset, one line per model or kernel.
 
-    A dataset with a single level gets a dot chart. Runs that diverged are left out, which the panel's title says; so
-    does the title name n, the number of train rows, where all lines share it.
+    A dataset with a single level gets a dot chart. Runs that diverged are left out and counted in the title of the
+    panel. The title also gives n, the number of train rows, if it is the same for all lines.
 
     Args:
-        table: Of `linearized.storage.results.collect`. Lines are told apart by `labelled`; runs that differ in seeds
-            alone are averaged, with the standard deviation as an error bar.
-        narrow: For one dataset inside a page.
+        table: Result of `linearized.storage.results.collect`. Lines are labelled by `labelled`; runs that differ only
+            in the seed are averaged, with the standard deviation as an error bar.
+        metric: Column to draw.
+        narrow: Draw a narrow figure of one dataset for a page.
     """
     table = table.dropna(subset=[metric]).reset_index(drop=True)
     table = table.assign(label=labelled(table))
@@ -91,7 +92,7 @@ def noise_curves(table: pd.DataFrame, *, metric: str = "test_accuracy", narrow: 
 
 
 def _height(rows: pd.DataFrame, letters: int) -> float:
-    """Return the height in inches of one dataset's panel: of many lines, or of as many dots as there are labels."""
+    """Return the height in inches of one dataset's panel, which depends on its number of lines or dots."""
     labels = rows["label"].unique()
     if rows["noise_ind"].nunique() > 1:
         return max(3.0, 0.4 + 0.36 * len(labels))
@@ -99,7 +100,7 @@ def _height(rows: pd.DataFrame, letters: int) -> float:
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, metric: str, labels: list[str], letters: int) -> None:
-    """Draw one dataset: lines over the noise levels, or dots where there is one level."""
+    """Draw one dataset: lines over the noise levels, or dots if there is only one level."""
     if rows["noise_ind"].nunique() > 1:
         for label, line in _in_order(rows, labels):
             line_with_spread(axis, line.groupby("noise_ind")[metric], str(label), labels.index(label))
@@ -117,7 +118,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, metric: str, labels: list[str], lette
 
 
 def _in_order(rows: pd.DataFrame, labels: list[str]) -> list[tuple[str, pd.DataFrame]]:
-    """Return the rows of each label that has any, in the order of `labels`."""
+    """Return the rows of each label that has rows, in the order of `labels`."""
     return [(label, same) for label in labels if len(same := rows[rows["label"] == label])]
 
 
@@ -129,10 +130,14 @@ def _title(dataset: str, rows: pd.DataFrame, diverged: int) -> str:
 
 
 def line_with_spread(axis: Axes, groups: Any, label: str, place: int, line: str = "") -> None:
-    """Draw the mean of each group against its key, the standard deviation as an error bar; `place` picks the look.
+    """Draw the mean of each group against its key, with the standard deviation as an error bar.
 
     Args:
-        line: Its style; "": that of `place`.
+        axis: Axis to draw on.
+        groups: Grouped series of the values.
+        label: Label in the legend.
+        place: Index of the line, which selects colour, marker and line style.
+        line: Line style; "" for that of `place`.
     """
     means, spreads = groups.mean(), groups.std().fillna(0.0).to_numpy(float)
     axis.errorbar(
@@ -146,12 +151,14 @@ PREDICTED_LABEL = "predicted by leave-one-out"
 
 
 def predicted_line(axis: Axes, rows: pd.DataFrame, where: pd.Series, metric: str, place: int) -> None:
-    """Draw what fixed kernels predict of a metric at their chosen ridges, dotted; nothing without predictions.
+    """Draw a dotted line of the metric that fixed kernels predict at their chosen ridges, if there are predictions.
 
     Args:
+        axis: Axis to draw on.
         rows: Runs of one line.
-        where: The abscissa of each.
-        place: As in `line_with_spread`.
+        where: Horizontal position of each run.
+        metric: Column of the metric that is predicted.
+        place: Index of the line, as in `line_with_spread`.
     """
     column = _PREDICTED.get(metric)
     if column not in rows or not rows[column].notna().any():
@@ -162,12 +169,12 @@ def predicted_line(axis: Axes, rows: pd.DataFrame, where: pd.Series, metric: str
 
 
 def name_predicted_lines(axis: Axes) -> None:
-    """Name predicted lines in the legend by one entry, where there are some."""
+    """Add one entry to the legend for all predicted lines, if there are any."""
     if any(line.get_gid() == PREDICTED_LABEL for line in axis.get_lines()):
         axis.plot([], [], linestyle=(0, (1, 1)), linewidth=2.2, color="0.4", label=PREDICTED_LABEL)
 
 
 def dot(values: pd.Series, label: str, place: int) -> tuple[str, float, float, str, str]:
-    """Return the row of a `dot_chart` for the mean of some values; `place` picks the look, as in `line_with_spread`."""
+    """Return the row of a `dot_chart` for the mean of some values; `place` has the meaning of `line_with_spread`."""
     spread = float(values.std()) if len(values) > 1 else 0.0
     return label, float(values.mean()), spread, COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]

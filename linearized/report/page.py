@@ -1,8 +1,8 @@
 """One self-contained page of results: figures as vector drawings, sortable tables, every run with its curves.
 
-The page asks the network for nothing, and its content security policy has the browser see to that. Without scripts it
-shows the same; with them tables are sorted by a click on a header (tablesort, MIT, inside the page) and runs are found
-by typing. Takes about a third of a second of a core and 50 kB a run.
+The page loads nothing from the network, which its content security policy enforces. It shows the same content without
+scripts; with scripts, a click on a header sorts a table (tablesort, MIT, inside the page) and a text field filters
+rows. A run takes about a third of a second on one core and 50 kB.
 """
 
 import datetime
@@ -21,11 +21,13 @@ HERE = Path(__file__).resolve().parent
 
 
 def write_page(runs: Runs, path: Path | str, *, folders: Sequence[Path], metrics: Sequence[str]) -> Path:
-    """Draws everything and writes the page whole or not at all.
+    """Draw all figures, write the page atomically and return its path.
 
     Args:
-        folders: Where the runs were found, told at the top.
-        metrics: Columns of the table of runs to draw against the noise level, each where it has a value.
+        runs: The runs.
+        path: File to write.
+        folders: Folders in which the runs were found, shown at the top of the page.
+        metrics: Columns of the table of runs to draw against the noise level; those without values are left out.
     """
     return rendered(
         "page.html", path,
@@ -45,15 +47,17 @@ def write_page(runs: Runs, path: Path | str, *, folders: Sequence[Path], metrics
 
 
 def now() -> str:
-    """Return the time, UTC, for the head of a page."""
+    """Return the current time in UTC as text for the head of a page."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def rendered(template: str, path: Path | str, **values: Any) -> Path:
-    """Write a page from a template of the folder `templates`, whole or not at all; return its path.
+    """Write a page from a template of the folder `templates` atomically and return its path.
 
     Args:
-        values: What the template names; a name that is missing is an error.
+        template: File name of the template.
+        path: File to write.
+        **values: Values of the names in the template; a missing name is an error.
     """
     loader = jinja2.FileSystemLoader(HERE / "templates")
     environment = jinja2.Environment(
@@ -68,7 +72,7 @@ def rendered(template: str, path: Path | str, **values: Any) -> Path:
 
 
 def cell(value: Any) -> str:
-    """A value as a table shows it: four digits of a number, a dash for what is not there."""
+    """Format a value for a table: floats with four decimals or in exponent form, a dash for a missing value."""
     if _absent(value):
         return "–"
     if isinstance(value, (bool, np.bool_)):
@@ -81,7 +85,7 @@ def cell(value: Any) -> str:
 
 
 def sort_key(value: Any) -> str:
-    """What a table is sorted by: six digits of a number; what is not there comes last."""
+    """Return the key by which a table is sorted: six digits of a number; missing values come last."""
     if _absent(value):
         return "none"
     return f"{float(value):.6g}" if isinstance(value, (int, float, np.number)) else str(value)

@@ -1,4 +1,4 @@
-"""What a page of results consists of, as plain values and drawings: its template only arranges them."""
+"""Parts of a page of results, as plain values and drawings, which the template only arranges."""
 
 import dataclasses
 import json
@@ -18,10 +18,10 @@ from linearized.report.runs import Runs
 from linearized.storage import results
 from linearized.storage.result_schema import choice, fell_short
 
-NO_COMMAND = "not recorded"  # by version 0.1
+NO_COMMAND = "not recorded"  # shown for results of version 0.1, which have no command
 _NOT_COMPARED = ("num_units", "seed", "weight_seed", "exp_name", "job_id", "memory", "checkpoint_seconds")
-MOST_WORKERS, RUNS_A_WORKER = 8, 25  # processes that draw; a process takes two seconds to start
-# Columns of the table of runs: the key in `linearized.storage.results.collect`, the header. Empty ones are left out.
+MOST_WORKERS, RUNS_A_WORKER = 8, 25  # most drawing processes, and fewest runs for each; one takes two seconds to start
+# Columns of the table of runs: name in `linearized.storage.results.collect` -> header. Empty columns are left out.
 _COLUMNS = {
     "label": "model", "dataset": "data", "data_noise": "noise", "data_n_train": "n", "test_accuracy": "test accuracy",
     "test_loss": "test loss", "train_loss": "train loss", "validation_accuracy": "validation accuracy",
@@ -42,9 +42,14 @@ _RIDGE_COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class PageTable:
-    """A table for people: `links` has an anchor of the page for each row's first cell, or is empty.
+    """A table of the page.
 
-    `columns` are (header, whether it holds numbers); `marked` is the row to set apart, if any.
+    Attributes:
+        caption: Text of the caption.
+        columns: Pairs of header and whether the column holds numbers.
+        rows: Cells of each row.
+        links: Anchor in the page for each row's first cell, or empty.
+        marked: Index of the row to highlight, or None.
     """
 
     caption: str
@@ -61,13 +66,13 @@ def _as_table(caption: str, frame: pd.DataFrame, **more: Any) -> PageTable:
 
 
 def _chosen_columns(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-    """The columns that have a value, under their headers."""
+    """Return those of the columns that have values, renamed to their headers."""
     filled = [name for name in names if name in frame and (frame[name].notna() & (frame[name] != "")).any()]
     return frame[filled].rename(columns=names)
 
 
 def facts(runs: Runs) -> list[tuple[str, str]]:
-    """The page in a few numbers."""
+    """Return the summary of the page as pairs of name and text."""
     table = runs.table
     missed = len({row for row, _ in runs.missed()})
     found = [("finished runs", str(len(table)))]
@@ -84,14 +89,14 @@ def facts(runs: Runs) -> list[tuple[str, str]]:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in seconds, minutes or hours."""
+    """Format a time given in seconds as seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def figures(runs: Runs, metrics: Sequence[str]) -> Iterator[dict[str, str]]:
-    """A picture a data set and metric: side by side on a wide screen, readable on a narrow one."""
+    """Yield one picture per dataset and metric, narrow enough to be shown side by side or on a small screen."""
     drawn = runs.table
     diverged = drawn["diverged"].eq(True) if "diverged" in drawn else pd.Series(False, drawn.index)
     for place, dataset in enumerate(sorted(drawn["dataset"].unique()) if len(drawn) else ()):
@@ -115,9 +120,9 @@ def figures(runs: Runs, metrics: Sequence[str]) -> Iterator[dict[str, str]]:
 
 
 def width_figures(runs: Runs) -> Iterator[dict[str, str]]:
-    """A picture for each data set and model of which runs of several widths measured their tangent kernels.
+    """Yield one picture per dataset and model for which runs of several widths measured their tangent kernels.
 
-    Runs that differ in more than the width, the seed and the folder have pictures of their own.
+    Runs that differ in more than the width, the seed and the folder have separate pictures.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in runs.records:
@@ -136,7 +141,7 @@ def width_figures(runs: Runs) -> Iterator[dict[str, str]]:
 
 
 def table(runs: Runs) -> PageTable | None:
-    """Every finished run, a row each."""
+    """Return the table of finished runs, one row per run, or None if there are none."""
     if runs.table.empty:
         return None
     frame = _chosen_columns(runs.table, _COLUMNS)
@@ -148,7 +153,7 @@ def _anchors(count: int) -> list[str]:
 
 
 def problems(runs: Runs) -> Iterator[PageTable]:
-    """A table a kind of failure, of the kinds that there are."""
+    """Yield one table per kind of problem that occurred."""
     if runs.unreadable:
         rows = [[path, reason] for path, reason in runs.unreadable.items()]
         yield PageTable("Results that cannot be read.", [("file", False), ("why", False)], rows)
@@ -182,9 +187,9 @@ def _missed_row(record: dict[str, Any]) -> list[Any]:
 
 
 def details(runs: Runs) -> Iterator[dict[str, Any]]:
-    """Each run: its curves, its ridges, how the ridge was chosen, data, solver, settings, versions.
+    """Yield the parts of each run: curves, ridges, the choice of the ridge, data, solver, settings, versions.
 
-    Drawing takes a third of a second a run, so that many runs are drawn on several cores.
+    Drawing takes a third of a second per run, so many runs are drawn in parallel.
     """
     jobs = list(zip(range(len(runs.records)), runs.records, runs.table.get("path", ()), strict=True))
     workers = min(usable_cores(), MOST_WORKERS, len(jobs) // RUNS_A_WORKER)
@@ -240,7 +245,7 @@ def _run_facts(record: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def _made_by(made: dict[str, Any] | None) -> dict[str, str]:
-    """Return the version, commit, machine and seeds of a run in words; nothing for results before format 3."""
+    """Return the version, commit, machine and seeds of a run in words; empty for results before format 3."""
     if made is None:
         return {}
     commit = f", commit {made['commit']}" if "commit" in made else ""
@@ -254,7 +259,7 @@ def _made_by(made: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _seeds(made: dict[str, Any]) -> str:
-    """Return the seeds of a run in words: what tells runs of one title apart."""
+    """Return the seeds of a run in words, which distinguish runs with the same title."""
     return ", ".join(f"{name} {value}" for name, value in made.get("seeds", {}).items())
 
 
@@ -287,7 +292,7 @@ def _run_figures(row: int, record: dict[str, Any], folder: Path) -> Iterator[str
 
 
 def origins(runs: Runs) -> list[PageTable]:
-    """Which data and which versions the runs were made with."""
+    """Return the tables of the datasets and of the versions that the runs were made with."""
     if not runs.records:
         return []
     return [

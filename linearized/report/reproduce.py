@@ -52,7 +52,10 @@ class ReproduceSettings(WhereSettings):
 
 
 def main(config: ReproduceSettings) -> None:
-    """Runs what is not done, draws what is there, then tells of failures."""
+    """Run the missing runs, draw the figure from the finished ones, then report failures.
+
+    With `--dry_run`, only the commands and the estimate are printed. Raises `UserError` if no run left a result.
+    """
     recipe: FigureRecipe = RECIPES.load(config.figure)
     dataset = recipe.source()
     todo = runs(config.figure, recipe, config.scale, dataset)
@@ -78,7 +81,7 @@ def main(config: ReproduceSettings) -> None:
 
 
 def collected(todo: list[Run]) -> "pd.DataFrame":
-    """A row for each run that is done: label, value, seed, and what `linearized.storage.results.collect` has of it."""
+    """Return one row per finished run: label, value, seed, and its row of `linearized.storage.results.collect`."""
     import pandas as pd
 
     from linearized.report.recipes import theory_figure
@@ -102,7 +105,7 @@ def collected(todo: list[Run]) -> "pd.DataFrame":
 
 
 def _equal(column: "pd.Series", value: Any) -> "pd.Series":
-    """Return which entries of a column are a flag's value: numbers as numbers, for a count may be kept as a float."""
+    """Return which entries equal a flag's value; numbers are compared as numbers, because counts may be floats."""
     import pandas as pd
 
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -111,7 +114,7 @@ def _equal(column: "pd.Series", value: Any) -> "pd.Series":
 
 
 def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Path, name: str) -> None:
-    """Writes the picture as png and pdf, and the table of its points."""
+    """Write the picture as png and pdf and the table of its points as csv; print the means and the known finding."""
     from linearized.report import plots
     from linearized.report.recipes import plot
 
@@ -128,7 +131,7 @@ def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Pat
 
 
 def _own_figure(recipe: FigureRecipe) -> ModuleType | None:
-    """Return the module that has `points`, `tabled` and `figure` of a recipe with a figure of its own kind, or None."""
+    """Return the module with `points`, `tabled` and `figure` for a recipe with a special figure, otherwise None."""
     if not (recipe.tangents or recipe.theory):
         return None
     return importlib.import_module(f"linearized.report.recipes.{'tangent' if recipe.tangents else 'theory'}_figure")

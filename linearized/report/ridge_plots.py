@@ -1,4 +1,4 @@
-"""Pictures of one run or a few over the ridge grid: losses and accuracies, the choice, what the solver saw."""
+"""Pictures of runs over the ridge grid: losses and accuracies, the choice of the ridge, the solver's history."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,11 +29,11 @@ from linearized.storage.result_schema import convergence, fell_short
 
 _SPLITS = {"train": ("--", COLOURS[4]), "validation": ("-.", COLOURS[2]), "leave_one_out": (":", COLOURS[3]),
            "test": ("-", COLOURS[0])}  # fmt: skip
-_PREDICTED = {  # label, line, colour; by the column of a ridge's entry
+_PREDICTED = {  # column of a ridge's entry -> label, line style, colour
     "predicted_loss": ("test loss predicted by leave-one-out", "-", COLOURS[6]),
     "predicted_by_gcv": ("test loss predicted by gcv", (0, (1, 1)), COLOURS[1]),
 }
-LOWEST = 3  # a panel with predictions ends at the smallest test loss over this
+LOWEST = 3  # a panel with predictions ends at the smallest measured or predicted test loss divided by this
 _SELECTION = {
     "gcv": ("generalised cross-validation", COLOURS[3], "o"),
     "degrees_of_freedom": ("degrees of freedom", COLOURS[5], "s"),
@@ -41,8 +41,10 @@ _SELECTION = {
 
 
 def ridge_panels(record: Mapping[str, Any]) -> list[str]:
-    """Return the panels that `ridge_curves` has for a run: loss, accuracy, and selection where there are ridges to
-    select from."""
+    """Return the panels of `ridge_curves` for a run: loss, accuracy if it was measured, and selection.
+
+    Selection needs several ridges with generalised cross-validation or degrees of freedom.
+    """
     entries = record["ridges"]
     panels = ["loss"]
     if any(entry.get("test_accuracy") is not None for entry in entries):
@@ -53,16 +55,17 @@ def ridge_panels(record: Mapping[str, Any]) -> list[str]:
 
 
 def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narrow: bool = False) -> Figure:
-    """Draw loss, and accuracy if there is one, against the ridge for each split of one run, and mark the chosen ridge.
+    """Draw the loss and, if measured, the accuracy of each split against the ridge, and mark the chosen ridge.
 
-    A kernel's result may hold leave-one-out errors, drawn as one more split, and generalised cross-validation with the
-    effective degrees of freedom, drawn in a panel of their own. Where it holds the test loss that the train rows
-    predict, that is drawn as lines, through the measured test losses as dots, and its standard error as a band;
-    smaller train losses leave the panel then. A run of a single ridge gets one dot per split.
+    A kernel's result may contain leave-one-out errors, which are drawn as a further split, and generalised
+    cross-validation with the effective degrees of freedom, which have a separate panel. If it contains the test loss
+    predicted from the train rows, predictions are lines with their standard error as a band, and measured test losses
+    are dots; much smaller train losses are then outside of the panel. A run of a single ridge gets one dot per split.
 
     Args:
-        panels: Some of `ridge_panels`; empty: all.
-        narrow: For one panel inside a page, which names the run itself.
+        record: Record of the run.
+        panels: Some of `ridge_panels`; empty for all.
+        narrow: Draw a narrow figure of one panel, without a title, for a page that names the run.
     """
     panels = list(panels) or ridge_panels(record)
     ridges = pd.DataFrame(record["ridges"]).replace({None: np.nan})
@@ -87,7 +90,7 @@ def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narro
 
 
 def _ridge_of(record: Mapping[str, Any]) -> str:
-    """Return a single ridge in words; "" for the ridge 0 of a fine-tuned model."""
+    """Return the only ridge of a run, and whether it fell short, in words; a ridge of 0 (fine-tuning) is not named."""
     [entry] = record["ridges"]
     solved = ", diverged" if entry.get("diverged") else ", not converged" if fell_short(entry) else ""
     ridge = f", {record.get('ridge_symbol', 'λ')} = {entry['ridge']:.3g}" if entry["ridge"] else ""
@@ -106,9 +109,9 @@ def _dots(axis: Axes, entry: pd.Series, metric: str, loss: str) -> None:
 
 
 def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
-    """Draw one line per split, with a cross on each ridge that was not solved.
+    """Draw one line per split, with a cross on each ridge that did not converge.
 
-    The values of a ridge that diverged would set the scale of all others, so that its cross stands at the edge instead.
+    For a ridge that diverged, the cross is at the edge of the panel, because its values would dominate the scale.
     """
     diverged = ridges["diverged"].eq(True) if "diverged" in ridges else pd.Series(False, ridges.index)
     edge = ridges.loc[diverged, "ridge"] if not diverged.all() else ridges["ridge"].iloc[:0]
@@ -116,7 +119,7 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
     lines = [name for name in _PREDICTED if metric == "loss" and name in ridges and ridges[name].notna().any()]
     for split, (line, colour) in _SPLITS.items():
         if (column := f"{split}_{metric}") in ridges and ridges[column].notna().any():
-            if split == "leave_one_out" and lines:  # the prediction is the same
+            if split == "leave_one_out" and lines:  # it equals the predicted loss
                 continue
             label = split.replace("_", "-")
             dots = {"linestyle": "none", "marker": "o", "markersize": 5} if split == "test" and lines else {}
@@ -135,7 +138,7 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
     axis.set_ylabel(metric_name(metric, loss))
     cap_accuracy(axis, metric)
     if len(edge):
-        height = np.full(len(edge), 0.03 if metric == "accuracy" else 0.97)  # of the axis, where values are bad
+        height = np.full(len(edge), 0.03 if metric == "accuracy" else 0.97)  # the end of the axis with bad values
         axis.plot(edge, height, "x", color=COLOURS[1], markersize=9, markeredgewidth=2.5, label="diverged",
                   transform=axis.get_xaxis_transform())  # fmt: skip
     if metric == "loss" and (ridges["test_loss"].dropna() > 0).all():
@@ -145,9 +148,9 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
 
 
 def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> None:
-    """Draw the axis of ridges and mark the chosen one, the best converged one and the published choice.
+    """Draw the axis of ridges and mark the chosen ridge, the best converged one and the published choice.
 
-    The latter two are left out where they are the chosen one.
+    The latter two are left out if they are the chosen ridge.
     """
     chosen = record["chosen"]
     for name, line in (("chosen", ":"), ("chosen_converged", "--"), ("chosen_published", "-.")):
@@ -161,14 +164,14 @@ def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> Non
 
 def _log_ridges(axis: Axes, ridges: pd.Series, symbol: str) -> None:
     margin, positive = 2 if len(ridges) > 1 else 10, ridges[ridges > 0]
-    if len(positive):  # a ridge of 0 has no place on a logarithmic axis
+    if len(positive):  # a ridge of 0 cannot be shown on a logarithmic axis
         log_axis(axis, "x")
         axis.set_xlim(positive.min() / margin, positive.max() * margin)
     axis.set_xlabel(f"ridge {symbol}")
 
 
 def _selection(axis: Axes, ridges: pd.DataFrame) -> None:
-    """Generalised cross-validation on the left, degrees of freedom on the right."""
+    """Draw generalised cross-validation on the left axis and degrees of freedom on the right axis."""
     names = [name for name in _SELECTION if name in ridges and ridges[name].notna().any()]
     axes = [axis, axis.twinx()] if len(names) == 2 else [axis]
     for here, name in zip(axes, names, strict=True):
@@ -184,13 +187,15 @@ def _selection(axis: Axes, ridges: pd.DataFrame) -> None:
 def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, narrow: bool = False) -> Figure:
     """Draw the residual (CG) or the loss (SGD) at each iteration or epoch, one line per ridge.
 
-    Lines run from the smallest ridge (dark) to the largest (light); of many, the legend names about eight. The loss of
-    the validation rows is dashed, in the colour of its ridge. Lines of ridges that diverged leave the panel at the top.
+    Lines are coloured from the smallest ridge (dark) to the largest (light); the legend names about eight of many. The
+    loss of the validation rows is dashed, in the colour of its ridge. Lines of ridges that diverged extend beyond the
+    top of the panel.
 
     Args:
-        arrays: "history/000" for the ridge of index 0, with "history/000_validation" where there is one; or, of a
-            fine-tuned model, "history/loss" and "history/validation_loss".
-        narrow: As in `ridge_curves`.
+        record: Record of the run.
+        arrays: "history/000" for the ridge of index 0 and, if it exists, "history/000_validation"; for a fine-tuned
+            model, "history/loss" and "history/validation_loss".
+        narrow: Draw a narrow figure, as in `ridge_curves`.
     """
     figure, (axis,) = new_figure(NARROW if narrow else 6, 3.3)
     symbol = record.get("ridge_symbol", "λ")
@@ -212,7 +217,7 @@ def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
     log_axis(axis, "y")
     highest = max((max(line) for _, *lines, diverged in drawn if not diverged for line in lines if line), default=None)
     if highest and any(diverged for *_, diverged in drawn) and axis.get_ylim()[1] > 10 * highest:
-        axis.set_ylim(top=10 * highest)  # lines that diverge leave the panel
+        axis.set_ylim(top=10 * highest)  # lines that diverge extend beyond the panel
     axis.set(xlabel=record["solver"]["step"], ylabel=record["solver"]["history"])
     axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if not narrow:
@@ -222,7 +227,7 @@ def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
 
 
 def _history(index: int, arrays: Mapping[str, np.ndarray]) -> tuple[list[float], list[float]]:
-    """Return the history of a ridge and that of its validation loss, each may be empty."""
+    """Return the history of a ridge and the history of its validation loss; each may be empty."""
     if f"history/{index:03d}" in arrays:
         names = (f"history/{index:03d}", f"history/{index:03d}_validation")
     else:
@@ -235,8 +240,8 @@ def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = 
     """Draw a metric of several runs against the ridge, one line per run, with its chosen ridge as a large dot.
 
     Args:
-        records: By the name in the legend. Each keeps its unit of the ridge: a model's λ and a kernel's ρ = nλ are
-            brought together as λ.
+        records: Records by name in the legend. A kernel's ridge ρ = nλ is converted to λ, the unit of models.
+        metric: Metric to draw.
     """
     figure, (axis,) = new_figure(6.4, 3.6)
     lambdas = []
@@ -262,7 +267,7 @@ def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = 
 def converged_sentence(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return in words how many ridges of a run converged, see `linearized.storage.result_schema.convergence`.
 
-    Of training whose convergence is not known, the epochs are given instead.
+    For training whose convergence is unknown, the number of epochs is returned instead.
     """
     missed = [entry for entry in entries if fell_short(entry)]
     if all(convergence(entry) is None for entry in entries):

@@ -19,14 +19,15 @@ from linearized.storage.results import load, load_arrays
 
 
 def draw_run(folder: Path, record: Mapping[str, Any], *, again: bool, solver: str) -> None:
-    """Draw `curves.png`, `tangents.png`, `features.png` and the solver's picture in a run's folder, where missing.
+    """Draw `curves.png`, `tangents.png`, `features.png` and the solver's picture in a run's folder if they are missing.
 
-    `tangents.png` is that of a run with `--tangent_at`, `features.png` that of a feature machine. The solver's picture
-    is left out for a run without a history, such as a direct solution.
+    `tangents.png` is drawn for runs with `--tangent_at`, `features.png` for feature machines. The solver's picture is
+    left out for runs without a history, such as a direct solution.
 
     Args:
-        record: The run's record, see `linearized.storage.results.load`.
-        again: Draw pictures that are there, too.
+        folder: Folder of the run.
+        record: Record of the run, see `linearized.storage.results.load`.
+        again: Draw existing pictures again.
         solver: File name of the solver's picture.
     """
     if again or not (folder / "curves.png").is_file():
@@ -53,7 +54,7 @@ class PictureSettings(Settings):
 
 
 def main(config: PictureSettings) -> None:
-    """Draw the pictures that are missing in a run's folder."""
+    """Draw the missing pictures in a run's folder."""
     folder = Path(config.directory)
     draw_run(folder, load(folder), again=False, solver="training.png")
 

@@ -1,4 +1,4 @@
-"""What lies in folders of results: finished runs, and everything that went wrong or is not done."""
+"""Contents of folders of results: finished runs, unreadable results and unfinished runs."""
 
 import dataclasses
 import datetime
@@ -20,24 +20,31 @@ from linearized.storage.result_schema import fell_short
 
 @dataclasses.dataclass(frozen=True)
 class Unfinished:
-    """A folder that holds work and no result: a run that was stopped, failed, or is still going on."""
+    """A folder that holds work but no result: a run that was stopped, failed, or is still running.
+
+    Attributes:
+        folder: Folder of the run.
+        changed: Time in UTC when the newest of its files was written.
+        files: Paths of its files relative to the folder.
+    """
 
     folder: Path
-    changed: str  # when the newest of its files was written, UTC
+    changed: str
     files: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """Everything below some folders.
+    """All runs below some folders.
 
     Attributes:
-        table: One row a run (`linearized.storage.results.collect`), with the `label` that a legend gives it.
-        records: The whole record of each row.
+        table: Table with one row per finished run (`linearized.storage.results.collect`) and its `label` in legends.
+        records: Full record of each row.
         unreadable: Results that could not be read, with the reason.
-        bad_arrays: Rows of the table whose `arrays.h5` is missing or damaged, with the reason; `arrays` of the table
-            has a word for it.
-        theories: A row for each finished result of `linearized theory`: settings, path, `record` and `seconds`.
+        unfinished: Folders of unfinished runs.
+        bad_arrays: Rows of the table whose `arrays.h5` is missing or damaged, with the reason; the column `arrays` of
+            the table marks them.
+        theories: Table with one row per finished result of `linearized theory`: settings, path, `record` and `seconds`.
     """
 
     table: pd.DataFrame
@@ -48,17 +55,17 @@ class Runs:
     theories: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
 
     def missed(self) -> list[tuple[int, dict[str, Any]]]:
-        """Return every ridge whose tolerance was missed or whose training diverged, as (row of the table, entry)."""
+        """Return every ridge that diverged or did not converge, as (row of the table, entry)."""
         return [(row, entry) for row, record in enumerate(self.records) for entry in record["ridges"]
                 if fell_short(entry)]  # fmt: skip
 
     def versions(self) -> pd.DataFrame:
-        """A row a set of versions: how many runs were made with it, then each package."""
+        """Return a table with one row per set of versions: the number of runs, then the version of each package."""
         sets = Counter(json.dumps(record["versions"], sort_keys=True) for record in self.records)
         return pd.DataFrame([{"runs": count, **json.loads(names)} for names, count in sets.most_common()])
 
     def fingerprints(self) -> pd.DataFrame:
-        """A row a kind of data: its name, noise, sizes and fingerprint, and how many runs used it."""
+        """Return a table with one row per dataset: name, noise, sizes, fingerprint and the number of runs."""
         rows = [
             {"data": data["name"], "noise": data.get("noise", ""), "dimension": data["dim"], **_sizes(data),
              "fingerprint": data["fingerprint"]}
@@ -74,7 +81,7 @@ def _sizes(data: dict[str, Any]) -> dict[str, int]:
 
 
 def find(folders: Sequence[Path]) -> Runs:
-    """Reads all results below the folders. Raises `UserError` if they hold neither a run nor a trace of one."""
+    """Read all results below the folders. Raises `UserError` if they contain no finished, unfinished or damaged run."""
     missing = [folder for folder in folders if not folder.is_dir()]
     if len(missing) == len(folders):
         raise UserError(f"{' and '.join(map(str, folders))} hold no finished run: there is no such folder. {_HOW}")
@@ -88,7 +95,7 @@ def find(folders: Sequence[Path]) -> Runs:
     if table.empty and theories.empty and not bad and not unfinished:
         raise UserError(f"{' and '.join(map(str, folders))} hold no finished run. {_HOW}")
     if len(table):
-        table = table.drop_duplicates("path")  # one folder may lie below another
+        table = table.drop_duplicates("path")  # one of the folders may be inside another
         table = table.sort_values(["dataset", "model", "noise_ind"], kind="stable", ignore_index=True)
         table["label"] = labelled(table)
     records = [results.load(path) for path in table.get("path", ())]
@@ -112,7 +119,7 @@ def _reason(path: str) -> str:
 
 
 def _bad_arrays(path: str) -> str | None:
-    """Return why the arrays of a finished run cannot be read; None where their checksum is right."""
+    """Return the reason why the arrays of a finished run cannot be read, or None if their digest is correct."""
     try:
         with open_hdf5(Path(path) / "arrays.h5", results.AGAIN):
             return None
@@ -121,7 +128,7 @@ def _bad_arrays(path: str) -> str | None:
 
 
 def _unfinished(folder: Path) -> list[Unfinished]:
-    """Folders with work of a fit (`unfinished/`, arrays, a model) and no result beside it."""
+    """Return the folders that contain work of a fit (`unfinished/`, arrays or a model) but no result."""
     marks = ("unfinished", "arrays.h5", "model.keras")
     found = {path.parent for mark in marks for path in folder.rglob(mark)}
     runs = []

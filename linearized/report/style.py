@@ -1,7 +1,7 @@
-"""One style for every picture, and how pictures are written: files (png, pdf, svg) and vector drawings inside a page.
+"""Common style of all pictures, and output of pictures to files (png, pdf, svg) and as vector drawings in a page.
 
-Colours are told apart by every kind of colour vision; markers and line styles say the same again. A drawing inside a
-page takes the page's text colour and font, so that it reads on a light and on a dark ground.
+The colours can be distinguished with every kind of colour vision; markers and line styles repeat the distinction. A
+drawing in a page uses the text colour and font of the page, so that it is legible on light and dark backgrounds.
 """
 
 import io
@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 
 from linearized.storage.files import whole_file
 
-# Okabe and Ito, and grey
+# palette of Okabe and Ito, and grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#808080")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-NARROW = 4.4  # inches: a picture that is read on a phone, or two or three beside each other
+NARROW = 4.4  # width in inches of a picture for a phone, or for two or three pictures side by side
 LINES = ("-", "--", "-.", ":")
 STYLE = {"axes.grid": True, "axes.axisbelow": True, "axes.titlepad": 8, "grid.alpha": 0.3, "axes.spines.top": False,
          "axes.spines.right": False, "font.size": 10}  # fmt: skip
@@ -37,28 +37,28 @@ _INK = re.compile(r"#000000|(?<=: )black\b")
 
 
 def new_figure(width: float, height: float, **subplots) -> tuple[Figure, list]:
-    """Return a figure in the style of the suite, inches wide and high, and its axes as one flat list."""
+    """Return a figure in the style of the suite and its axes as one flat list; width and height are in inches."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(**{"squeeze": False, **subplots})
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # inches around each panel: texts of neighbours keep apart
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # inches around each panel, so that texts do not touch
     return figure, list(axes.flat)
 
 
 def save_figure(figure: Figure, path: Path | str) -> Path:
-    """Writes the figure as the suffix of `path` says (png, pdf, svg)."""
+    """Write the figure atomically in the format of the suffix of `path` (png, pdf or svg) and return the path."""
     with whole_file(path) as aside, matplotlib.rc_context(STYLE):
         figure.savefig(aside, dpi=150, bbox_inches="tight")
     return Path(path)
 
 
 def letters_in(inches: float, fontsize: float) -> int:
-    """Return about how many letters of a size in points fit into so many inches."""
+    """Return the approximate number of letters, at least 12, of a font size in points that fit into a width."""
     return max(int(72 * inches / (0.56 * fontsize)), 12)
 
 
 def wrapped_title(figure: Figure, title: str, fontsize: float = 10) -> None:
-    """Put a title above all axes, on as many lines as the width of the figure asks for; none ends within "n = 300"."""
+    """Put a title above all axes, wrapped to the width of the figure but never within text such as "n = 300"."""
     held = title.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
     lines = textwrap.wrap(held, letters_in(figure.get_figwidth() - 0.3, fontsize))
     figure.suptitle("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "), fontsize=fontsize)
@@ -66,10 +66,12 @@ def wrapped_title(figure: Figure, title: str, fontsize: float = 10) -> None:
 
 
 def legend_below(figure: Figure, named: Mapping[str, Any], *, fontsize: float = 9) -> None:
-    """Put a legend below all axes, in as many columns as fit the figure, which becomes higher by the legend's height.
+    """Put a legend below all axes, in as many columns as fit, up to four, and increase the figure's height for it.
 
     Args:
-        named: Handles by label; long labels are wrapped. Without any there is no legend.
+        figure: Figure to change.
+        named: Handles by label; long labels are wrapped. If it is empty, no legend is added.
+        fontsize: Font size in points.
     """
     if not named:
         return
@@ -89,7 +91,7 @@ def legend_below(figure: Figure, named: Mapping[str, Any], *, fontsize: float = 
 
 
 def handles_of(axes: Sequence[Axes]) -> dict[str, Any]:
-    """Return the legend's handles of some axes by label, the first of each label."""
+    """Return the legend handles of some axes by label; the first handle of each label is used."""
     found: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -101,16 +103,18 @@ def dot_chart(axis: Axes, rows: Sequence[tuple[str, float, float, str, str]], me
     """Draw one value per row as a dot, with its name on the left and its number on the right.
 
     Args:
-        rows: (name, value, standard deviation or 0, colour, marker) from top to bottom; values that are not finite are
-            named and not drawn.
-        letters: Names are wrapped after so many.
+        axis: Axis to draw on.
+        rows: Tuples (name, value, standard deviation or 0, colour, marker) from top to bottom; for values that are not
+            finite, only the name and the words "not finite" are shown.
+        metric: Name of the metric, which determines the number of digits and the limits of the axis.
+        letters: Number of letters after which names are wrapped.
     """
     for place, (_, value, spread, colour, marker) in enumerate(rows):
         finite = math.isfinite(value)
         if finite:
             axis.errorbar(value, place, xerr=spread or None, color=colour, capsize=2)
             axis.plot(value, place, marker, color=colour, clip_on=False)
-        digits = ".4f" if metric.endswith("accuracy") else "#.4g"  # the same number of digits in each row
+        digits = ".4f" if metric.endswith("accuracy") else "#.4g"  # gives each row the same number of digits
         text = f"{value:{digits}}" if finite else "not finite"
         axis.text(1.05, place, text, transform=axis.get_yaxis_transform(), va="center", fontsize=9)
     axis.set_yticks(range(len(rows)), [textwrap.fill(row[0], letters) for row in rows], fontsize=9)
@@ -122,21 +126,22 @@ def dot_chart(axis: Axes, rows: Sequence[tuple[str, float, float, str, str]], me
 
 
 def cap_accuracy(axis: Axes, metric: str, which: str = "y") -> None:
-    """End the axis of an accuracy at 1 at most, and at 0 at least."""
+    """Restrict the axis to the range from 0 to 1 if the metric is an accuracy."""
     if metric.endswith("accuracy"):
         low, high = axis.get_ylim() if which == "y" else axis.get_xlim()
         low, high = max(low, 0.0), min(high, 1.0)
-        if low >= high:  # the one value that is drawn is 0 or 1
+        if low >= high:  # the only drawn value is 0 or 1
             low, high = max(high - 0.05, 0.0), min(low + 0.05, 1.0)
         axis.set(**{f"{which}lim": (low, high)})
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:
-    """The figure as an <svg> element to stand inside a page: no declaration, no fonts, no id that another may have.
+    """Convert a figure to an <svg> element for a page, without declaration and fonts, and with ids unique in the page.
 
     Args:
-        name: Starts every id of the drawing; each drawing of a page has its own.
-        label: What the drawing shows, for those who cannot see it.
+        figure: Figure to convert.
+        name: Prefix of every id of the drawing, which must be unique for each drawing of a page.
+        label: Description of the drawing for screen readers.
     """
     text = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
@@ -148,7 +153,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     used = {old: f"{name}-{place}" for place, old in enumerate(dict.fromkeys(_REFERENCE.findall(drawing)))}
     drawing = _REFERENCE.sub(lambda found: used[found[0]], drawing)
     drawing = _ELEMENT_ID.sub(lambda found: f' id="{used[found[1]]}"' if found[1] in used else "", drawing)
-    drawing = _TAG.sub(lambda tag: _LONG_NUMBER.sub(_shorter, tag[0]), drawing)  # and not what is written between tags
+    drawing = _TAG.sub(lambda tag: _LONG_NUMBER.sub(_shorter, tag[0]), drawing)  # text between tags is not changed
     drawing = _INK.sub("currentColor", _FONT.sub("", drawing))
     drawing = _USED_STYLE.sub(lambda found: _fill_alone(found[1], found[2]), drawing)
     drawing = re.sub(r" ?(transform=\"rotate\(-?0 [^\"]*\"|style=\"\")", "", drawing)
@@ -163,47 +168,47 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
 
 
 def _shorter(number: re.Match) -> str:
-    """With two decimals."""
+    """Return a matched number rounded to two decimals."""
     return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _fill_alone(start: str, style: str) -> str:
-    """A reused marker without its stroke, which the marker itself has."""
+    """Return the start of a reused marker's tag with only its fill, because the marker itself defines the stroke."""
     fill = "; ".join(part for part in style.split("; ") if part.startswith("fill"))
     return f'{start}style="{fill}"' if fill else start
 
 
 def _escaped(text: str) -> str:
-    """For an attribute, and for the replacement of a regular expression."""
+    """Escape a text for an attribute and for the replacement of a regular expression."""
     plain = text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return plain.replace("\\", "\\\\")
 
 
 def metric_name(metric: str, loss: str | None = None) -> str:
-    """A column's name for people: "test accuracy", or what the loss is where that is known."""
+    """Return the displayed name of a column, such as "test accuracy"; for "loss", with the kind of loss if given."""
     plain = metric.replace("_", " ")
     return f"{_NAMES[loss]} ({plain})" if loss and metric == "loss" else plain
 
 
 def shades(count: int) -> list:
-    """`count` colours from dark to light, in an order that grey keeps; each is seen on a white and a black ground."""
+    """Return `count` colours from dark to light, also in greyscale, that are visible on white and black backgrounds."""
     return [matplotlib.colormaps["viridis"](0.2 + 0.65 * place / max(count - 1, 1)) for place in range(count)]
 
 
 def spread_out(count: int, shown: int = 8) -> set[int]:
-    """Which of `count` lines a legend names: the first, the last and some between them, about `shown` of them."""
+    """Return the indices of about `shown` of `count` lines for a legend: the first, the last and some between them."""
     step = -(-count // shown)
     return {place for place in range(0, count, step) if count - 1 - place >= step / 2} | {count - 1}
 
 
 def steps_line(axis: Axes, values: Sequence[float], line: str = "-", **look: Any) -> None:
-    """Draw values against 1, 2, 3, ...; a single value is a dot, because a line through one point is not seen."""
+    """Draw values against 1, 2, 3, ...; a single value is drawn as a dot, because a line of one point is invisible."""
     alone = {"marker": "o", "markersize": 4} if len(values) == 1 else {}
     axis.plot(range(1, len(values) + 1), values, line, **alone, **look)
 
 
 def by_numbers(text: str) -> list[tuple[bool, float, str]]:
-    """Return a key that sorts names with numbers by their values: "N = 64" before "N = 1,024"."""
+    """Return a sort key that orders names by the values of their numbers: "N = 64" before "N = 1,024"."""
     parts = re.split(r"(\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)", text)
     return [(bool(place % 2), float(part.replace(",", "")) if place % 2 else 0.0, part)
             for place, part in enumerate(parts)]  # fmt: skip

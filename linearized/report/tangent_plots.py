@@ -1,6 +1,7 @@
-"""From lazy to rich: what `--tangent_at` measured against the epoch, and at the end of training against the width.
+"""Pictures of the measurements of `--tangent_at`: against the epoch, and at the end of training against the width.
 
-Scores are those of the test rows of the measurement. Kernels are fitted to its train rows, networks to all of theirs.
+Scores are those on the test rows of the measurement. Kernels are fitted to the train rows of the measurement, networks
+to all of their train rows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +27,7 @@ from linearized.report.style import (
 from linearized.report.ticks import log_axis
 
 PANELS = ("scores", "kernel", "weights", "rank")
-_SCORES = {  # column, label, colour, marker, line
+_SCORES = {  # start of the column's name -> label, colour, marker, line style
     "network": ("network", COLOURS[6], "o", "-"),
     "linearization": ("its linearization at epoch t, fitted from 0", COLOURS[0], "s", "-"),
     "linearization_offset": ("its linearization at epoch t, fitted from f(x; t)", COLOURS[5], "D", "--"),
@@ -39,7 +40,7 @@ _KERNEL = {
     "features_alignment_with_start": ("last-layer kernel: alignment with the start", COLOURS[4], "^", "--"),
 }
 _INFINITE = "tangent kernel of infinite width"
-LAYERS = 8  # that the legend of their weights names
+LAYERS = 8  # approximate number of layers in the legend of the panel of weights
 _BY_WIDTH = {
     "network_end": ("network", COLOURS[6], "o", "-"),
     "linearization_start": ("its linearization at the start", COLOURS[0], "s", "-"),
@@ -49,10 +50,10 @@ _BY_WIDTH = {
 
 
 def measured(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return one row for each run and epoch that was measured: epoch, num_units, model and the measurements.
+    """Return one row for each run and measured epoch: epoch, num_units, model and the measurements.
 
-    `infinite_width_accuracy` and `_loss` are those of the kernel of infinite width, and `run` numbers the records.
-    Records without measurements are left out.
+    `infinite_width_accuracy` and `infinite_width_loss` are the scores of the kernel of infinite width, and `run` is the
+    index of the record. Records without measurements are left out.
     """
     rows = []
     for number, record in enumerate(records):
@@ -72,17 +73,17 @@ def measured(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def metric_of(table: pd.DataFrame) -> str:
-    """Return "accuracy" where it was measured, else "loss"."""
+    """Return "accuracy" if it was measured, otherwise "loss"."""
     return "accuracy" if table["network_accuracy"].notna().any() else "loss"
 
 
 def lazy_to_rich(record: Mapping[str, Any], panels: Iterable[str] = PANELS, *, narrow: bool = False) -> Figure:
-    """Draw what one run measured against the epoch: scores, kernel distance and alignments, weights, effective rank.
+    """Draw one run's measurements against the epoch: scores, kernel distance and alignments, weights, effective rank.
 
     Args:
-        record: Of a run with `--tangent_at`.
+        record: Record of a run with `--tangent_at`.
         panels: Some of `PANELS`.
-        narrow: For one panel inside a page, which names the run itself.
+        narrow: Draw a narrow figure of one panel, without a title, for a page that names the run.
     """
     table, panels = measured([record]), list(panels)
     columns = min(len(panels), 2)
@@ -99,7 +100,7 @@ def lazy_to_rich(record: Mapping[str, Any], panels: Iterable[str] = PANELS, *, n
 
 
 def draw_panel(axis: Axes, table: pd.DataFrame, panel: str) -> None:
-    """Draw one of `PANELS` against the epoch; of several runs the mean, with the standard deviation as error bars."""
+    """Draw one of `PANELS` against the epoch; several runs are averaged, with standard deviations as error bars."""
     epochs = sorted(table["epoch"].unique())
     places = {epoch: place for place, epoch in enumerate(epochs)}
     table = table.assign(place=table["epoch"].map(places))
@@ -130,7 +131,7 @@ def draw_panel(axis: Axes, table: pd.DataFrame, panel: str) -> None:
 
 
 def at_the_ends(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each run: what was measured after the first epoch (`_start`) and the last one (`_end`)."""
+    """Return one row per run: its measurements at the first epoch (suffix `_start`) and at the last one (`_end`)."""
     ordered = table.sort_values(["run", "epoch"]).groupby("run")
     return ordered.head(1).set_index("run").add_suffix("_start").join(
         ordered.tail(1).set_index("run").add_suffix("_end")
@@ -138,10 +139,12 @@ def at_the_ends(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def width_curves(table: pd.DataFrame, title: str = "", *, narrow: bool = False) -> Figure:
-    """Draw scores and the kernel's distance from the start, at the end of training, against the width.
+    """Draw scores and the tangent kernel's distance and alignments at the end of training against the width.
 
     Args:
-        table: Of `measured`, of runs of one model that differ in the width (and in seeds, which are averaged).
+        table: Result of `measured` for runs of one model that differ in the width (and in seeds, which are averaged).
+        title: Title of the figure; "" for none.
+        narrow: Draw a narrow figure for a page, with the panels below each other.
     """
     figure, axes = new_figure(NARROW if narrow else 9.6, 5.8 if narrow else 3.3, nrows=2 if narrow else 1,
                               ncols=1 if narrow else 2)  # fmt: skip
@@ -182,7 +185,7 @@ def _lines(axis: Axes, table: pd.DataFrame, looks: Mapping[str, tuple[str, str, 
 
 
 def focus(axis: Axes, table: pd.DataFrame, metric: str) -> None:
-    """Let the axis span the kernels' scores and the network's last ones; its first ones may lie outside."""
+    """Limit the axis to the scores of the kernels and the network's last ones; its first ones may be outside."""
     last = table[table["epoch"] == table["epoch"].max()]
     kernels = [f"{who}_{metric}" for who in _SCORES if who != "network"] + [f"infinite_width_{metric}"]
     values = pd.concat([last[f"network_{metric}"], *(table[name] for name in kernels)]).dropna().astype(float)

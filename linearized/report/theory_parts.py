@@ -1,4 +1,4 @@
-"""What a page of results has of `linearized theory`: a table of its results, and the picture of each."""
+"""Parts of a page of results for `linearized theory`: the table of its results, and a picture of each."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,13 +20,13 @@ _COLUMNS = (("kernel and data", False), ("pool", True), ("n", True), ("ridge", T
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the point of a result that stands for it: at the largest n up to N/3 (else the least), its best ridge."""
+    """Return the point that represents a result: the best ridge at the largest n up to N/3, or at the smallest n."""
     best = [record["points"][place] for place in record["best"]]
     return [best[0], *(point for point in best if not point["beyond"])][-1]
 
 
 def table(theories: pd.DataFrame) -> PageTable | None:
-    """Return a row for each result, with its losses at the largest n up to a third of its pool; None without any."""
+    """Return a table with one row per result and its losses at the point of `summary`, or None without results."""
     if theories.empty:
         return None
     rows = []
@@ -42,7 +42,10 @@ def table(theories: pd.DataFrame) -> PageTable | None:
 
 
 def details(theories: pd.DataFrame) -> Iterator[dict[str, str]]:
-    """Yield the picture of each result, with what it says in words and its command; "" for arrays that are lost."""
+    """Yield the picture of each result with a description in words and the command.
+
+    The picture is "" if the arrays of the result cannot be read.
+    """
     for place, run in enumerate(theories.to_dict("records")):
         record, picture = run["record"], ""
         try:

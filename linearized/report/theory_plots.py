@@ -1,4 +1,4 @@
-"""Predicted curves through measured points: against n, against the ridge, and what is learned of each eigenmode."""
+"""Pictures of predicted and measured losses against n and the ridge, and of the learnability of each eigenmode."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from linearized.learning_theory.eigenframework import learnabilities
 from linearized.report.style import COLOURS, MARKERS, handles_of, legend_below, new_figure, shades, wrapped_title
 from linearized.report.ticks import log_axis
 
-MEASURED = {  # label, colour, marker, by the column of `points`
+MEASURED = {  # column of `points` -> label, colour, marker
     "other": ("measured, pool's other rows", COLOURS[1], MARKERS[0]),
     "fresh": ("measured, fresh rows", COLOURS[2], MARKERS[1]),
     "leave_one_out": ("leave-one-out", COLOURS[3], MARKERS[2]),
@@ -20,14 +20,15 @@ MEASURED = {  # label, colour, marker, by the column of `points`
 }
 
 _LINES = {"sphere": (COLOURS[6], ":"), "hermite": (COLOURS[3], "-.")}  # colour and line of further predictions
-BESIDE = 1.03  # points of one n stand beside each other, by this factor
+BESIDE = 1.03  # factor by which the points of one n are shifted horizontally so that they do not overlap
 
 
 def theory_figure(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Figure:
     """Draw a result of `linearized theory` in four panels: learning curve, ridges, learnabilities and spectrum.
 
     Args:
-        record, arrays: As `linearized.experiments.theory_record.compared` describes them.
+        record: Record of the result, as described in `linearized.experiments.theory_record.compared`.
+        arrays: Arrays of the result, as described there.
     """
     points = pd.DataFrame(record["points"])
     figure, axes = new_figure(9.4, 6.4, nrows=2, ncols=2)
@@ -41,7 +42,7 @@ def theory_figure(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
 
 
 def learning_curve(axis: Axes, record: Mapping[str, Any]) -> None:
-    """Draw losses against n at the ridge of least predicted loss, on logarithmic axes, hollow beyond N/3."""
+    """Draw losses against n at the ridge of smallest predicted loss on logarithmic axes, with hollow dots above N/3."""
     best = pd.DataFrame([record["points"][place] for place in record["best"]])
     law = (record["exponents"] or {}).get("predicted")
     slope = f", n^-{law['exponent']:.2f}" if law else ""
@@ -66,7 +67,7 @@ def learning_curve(axis: Axes, record: Mapping[str, Any]) -> None:
 
 
 def _against_ridge(axis: Axes, points: pd.DataFrame) -> None:
-    """Draw predicted lines and measured dots against the ridge, in one shade for each n."""
+    """Draw predicted losses as lines and measured losses as dots against the ridge, in one shade per n."""
     sizes = sorted(points["n"].unique())
     for n, shade in zip(sizes, shades(len(sizes)), strict=True):
         mine = points[(points["n"] == n) & (points["ridge"] > 0)].sort_values("ridge")
@@ -81,7 +82,7 @@ def _against_ridge(axis: Axes, points: pd.DataFrame) -> None:
 
 
 def _learned(axis: Axes, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Draw the share of each eigenmode that n rows learn, and the target's power that is not in the modes before."""
+    """Draw the share of each eigenmode that n rows learn, and the share of the target's power in later modes."""
     index = np.arange(1, len(arrays["eigenvalues"]) + 1)
     for place, shade in zip(record["best"], shades(len(record["best"])), strict=True):
         axis.plot(index, learnabilities(arrays["eigenvalues"], record["points"][place]["kappa"]), color=shade)
@@ -92,7 +93,7 @@ def _learned(axis: Axes, record: Mapping[str, Any], arrays: Mapping[str, np.ndar
 
 
 def _spectrum(axis: Axes, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Draw eigenvalues over their sum, and the fitted power law."""
+    """Draw the eigenvalues divided by their sum, and the fitted power law."""
     values = arrays["eigenvalues"]
     index = np.arange(1, len(values) + 1)
     axis.plot(index, np.where(values > 0, values, np.nan) / values.sum(), color=COLOURS[5], label="eigenvalues")

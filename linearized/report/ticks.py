@@ -6,15 +6,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_FEW = 30.0  # high / low of an axis that shows at most two powers of ten and is labelled between them, too
+_FEW = 30.0  # ratio of an axis' limits below which ticks between the powers of ten, at most two, are labelled too
 
 
 def log_axis(axis: Axes, which: str) -> None:
     """Make an axis, "x" or "y", logarithmic, with few ticks that are all labelled in one notation.
 
     An axis over more than a decade and a half has powers of ten (10⁻³); a shorter one has numbers at every tick. Labels
-    are plain text, which keeps a page of many pictures small. The axis stays linear where nothing that is drawn is
-    above 0, such as the history of a solver that was done at once.
+    are plain text, which keeps a page of many pictures small. The axis stays linear if no drawn value is positive, as
+    in the history of a solver that finished at once.
     """
     if axis.has_data() and not math.isfinite(getattr(axis.dataLim, f"minpos{which}")):
         return
@@ -35,7 +35,7 @@ def log_axis(axis: Axes, which: str) -> None:
 
 
 def in_powers(value: float, digits: int = 6) -> str:
-    """Return a number as "10⁻³" or "2.5·10⁻³", with that many significant digits at most."""
+    """Format a positive number as "10⁻³" or "2.5·10⁻³" with at most `digits` significant digits."""
     if value <= 0 or not math.isfinite(value):
         return f"{value:g}"
     exponent = int(f"{value:.{digits - 1}e}".split("e")[1])
@@ -45,5 +45,5 @@ def in_powers(value: float, digits: int = 6) -> str:
 
 
 def _number(value: float, low: float, high: float) -> str:
-    """Return a tick's label on an axis from `low` to `high`; one notation for all of its ticks."""
+    """Return the label of a tick on an axis from `low` to `high`, in the same notation for all of its ticks."""
     return f"{value:g}" if low >= 1e-3 and high < 1e5 else in_powers(value)

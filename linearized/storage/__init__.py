@@ -1,1 +1,1 @@
-"""What lies on disk: files that are whole or absent, results, shards, Gram matrices and features."""
+"""Storage on disk: atomic writes and locks, results, shards, Gram matrices and features."""

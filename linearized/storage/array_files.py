@@ -1,4 +1,4 @@
-"""Reading of arrays in the formats npy, npz, HDF5 and idx; whatever is wrong with a file raises `Unreadable`."""
+"""Reading of arrays in the formats npy, npz, HDF5 and idx; every problem with a file raises `Unreadable`."""
 
 import contextlib
 import io
@@ -19,21 +19,23 @@ from linearized.settings.memory import refuse_beyond_machine
 if TYPE_CHECKING:
     import h5py
 
-IDX_LIMIT = 2**30  # bytes of a file and of its array, 20 times Fashion-MNIST: few bytes of gzip may expand without end
-MAPPED = 2**26  # bytes of an .npz file from which its arrays are memory-mapped; smaller ones are read and checked
+IDX_LIMIT = 2**30  # bytes of a file and of its array, 20 times Fashion-MNIST; few gzipped bytes may expand endlessly
+MAPPED = 2**26  # size in bytes from which arrays of an .npz file are memory-mapped; smaller files are read and checked
 _ZIP_HEAD = 30  # bytes of a member's header before its name
-GZIP = b"\x1f\x8b"  # with which a gzipped file starts
-_IDX_HEAD = 20  # bytes of the longest header: four dimensions
+GZIP = b"\x1f\x8b"  # first bytes of a gzipped file
+_IDX_HEAD = 20  # bytes of the longest header, that of four dimensions
 
 
 def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False, sealed: bool = False) -> np.ndarray:
     """Return the array of a .npy file, in memory or as a read-only memory map.
 
-    Arrays of Python objects are refused because they are pickles. The header's shape is compared with the length of
-    the file before memory is taken. The seal of a file that `seal_npy` sealed is compared first, which reads the whole
-    file once.
+    Arrays of Python objects are refused because they are pickles. The shape in the header is compared with the length
+    of the file before memory is allocated. If `seal_npy` sealed the file, the seal is compared first, which reads the
+    whole file once.
 
     Args:
+        path: File to read.
+        advice: Sentence for error messages that says what to do about a problem.
         mapped: Return a memory map.
         sealed: Refuse a file without a seal.
 
@@ -60,7 +62,7 @@ def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False, sealed
 
 
 def seal_npy(path: Path | str) -> None:
-    """Seal a finished .npy file: its header by a digest, its entries by a CRC32 (3 GB/s) because they may be many."""
+    """Seal a finished .npy file: the header by a digest, the entries by a CRC32, which is fast (3 GB/s)."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     entries, size = seals.SealedPart(array.offset, array.nbytes), Path(path).stat().st_size
     del array
@@ -73,13 +75,15 @@ def read_npz(
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Return the arrays of an .npz file by name. Raises `Absent` or `Unreadable`.
 
-    The file's seal is compared first (see `linearized.base.seals`). Members that are no .npy are refused.
+    The file's seal is compared first (see `linearized.base.seals`). Members other than .npy files are refused.
 
     Args:
+        path: File to read.
+        advice: Sentence for error messages that says what to do about a problem.
         compressed: Read compressed members too. Their size is compared with the memory of the machine before they are
-            unpacked, because few bytes may expand without end; `UserError` is raised where they do not fit.
-        mapped: In a file of `MAPPED` bytes and more, arrays (n, ...) that `np.savez` stored become read-only memory
-            maps. Neither a seal nor the archive's checksums of them are compared then.
+            unpacked, because a few bytes may expand to any size; `UserError` is raised if they do not fit.
+        mapped: In a file of at least `MAPPED` bytes, return arrays (n, ...) that `np.savez` stored as read-only memory
+            maps. In this case, neither the seal nor the archive's checksums of these arrays are compared.
     """
     whole = not mapped or check_regular(path, advice) < MAPPED
     content = read_bytes(path, "an .npz file", advice, limit=None) if whole else b""
@@ -111,12 +115,16 @@ def read_npz(
 
 
 def _mapped_member(path: Path | str, file: BinaryIO, member: zipfile.ZipInfo) -> np.memmap | None:
-    """Return the array of a member as a memory map; None for a compressed or encrypted one, text, and vectors.
+    """Return the array of a member as a memory map, or None if it cannot be mapped or is not worth it.
+
+    None is returned for compressed and encrypted members, text, arrays in Fortran order, empty arrays and vectors.
 
     Args:
-        file: The archive, opened.
+        path: The archive.
+        file: The opened archive.
+        member: The member to map.
 
-    Raises ValueError for a header that the member's size does not fit, and `Unreadable` for Python objects.
+    Raises ValueError if the header does not agree with the size of the member, and `Unreadable` for Python objects.
     """
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
         return None
@@ -138,14 +146,14 @@ def _mapped_member(path: Path | str, file: BinaryIO, member: zipfile.ZipInfo) ->
 
 
 def _header(stream: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, whether the order is Fortran's, and dtype, from the header of a .npy stream."""
+    """Read the header of a .npy stream; return the shape, whether the order is Fortran's, and the dtype."""
     version = np.lib.format.read_magic(stream)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
     return read_header(stream)
 
 
 def _refuse_objects(dtype: np.dtype, path: Path | str, what: str) -> None:
-    """Raise `Unreadable` for an array of Python objects, such as text of dtype object: reading it could run code."""
+    """Raise `Unreadable` for an array of Python objects, such as text of dtype object, because it could run code."""
     if dtype.hasobject:
         advice = f"{what} can be saved as text with .astype(str), or as numbers with .astype(float)."
         raise Unreadable(path, "holds Python objects (dtype object), which are never read, because they may carry code",
@@ -153,10 +161,13 @@ def _refuse_objects(dtype: np.dtype, path: Path | str, what: str) -> None:
 
 
 def _from_stream(stream: io.BufferedIOBase, size: int, path: Path | str, what: str) -> np.ndarray:
-    """Read one .npy stream of `size` bytes, after comparing its header with that size.
+    """Read one .npy stream after comparing its header with its size.
 
     Args:
-        path, what: The file, and the array's name, for the error about Python objects.
+        stream: The stream, at the beginning of the header.
+        size: Number of bytes of the stream.
+        path: The file, for the error about Python objects.
+        what: Name of the array, for the same error.
     """
     shape, fortran, dtype = _header(stream)
     _refuse_objects(dtype, path, what)
@@ -172,13 +183,15 @@ def open_hdf5(
 ) -> Iterator["h5py.File"]:
     """Open an HDF5 file for reading; exceptions of the block become `Unreadable`.
 
-    Read datasets and attributes inside the block, so that a damaged one, or a group where a dataset should be, is
-    reported with the file's name.
+    Read datasets and attributes inside the block, so that the error for a damaged dataset, or for a group in place of a
+    dataset, names the file.
 
     Args:
-        passes: Exceptions that leave the block unchanged.
-        whole: Read the file into memory and compare its seal before HDF5 sees it. False opens it where it lies, without
-            a lock, for a file whose bytes the caller has checked.
+        path: File to open.
+        advice: Sentence for error messages that says what to do about a problem.
+        passes: Exceptions that are not converted.
+        whole: Read the file into memory and compare its seal before HDF5 parses it. False opens the file on disk,
+            without a lock, for a file whose bytes the caller has checked.
     """
     import h5py
 
@@ -199,14 +212,16 @@ def open_hdf5(
 def read_idx(path: Path | str, advice: str = "", *, mapped: bool = False) -> UInt8[np.ndarray, "..."]:
     """Return the array of an idx file of bytes, the format of MNIST, with or without gzip.
 
+    The format is 0, 0, type 8, the number of dimensions, each length as a big-endian uint32, then the bytes. A gzipped
+    file is recognized by its first two bytes, not by its name.
+
     Args:
-        mapped: Return a read-only memory map of a file without gzip.
+        path: File to read.
+        advice: Sentence for error messages that says what to do about a problem.
+        mapped: Return a read-only memory map if the file is not gzipped.
 
-    The format is 0, 0, type 8, the number of dimensions, each length as a big-endian uint32, then the bytes. Whether a
-    file is gzipped is read from its first two bytes, not from its name.
-
-    Raises `Absent` for a missing file and `Unreadable` for one that is truncated, is of another type, has 0 or more
-    than 4 dimensions or a length of 0, or holds more or fewer bytes than it says.
+    Raises `Absent` for a missing file, and `Unreadable` for a file that is truncated, is of another type, has 0 or more
+    than 4 dimensions or a length of 0, or has more or fewer bytes than its header states.
     """
     with opened(path, "an idx file", advice, limit=IDX_LIMIT) as file:
         head = file.read(_IDX_HEAD)
@@ -219,20 +234,20 @@ def read_idx(path: Path | str, advice: str = "", *, mapped: bool = False) -> UIn
         zipped = is_gzipped(stored)
         shape = _idx_shape(unzipped(stored, _IDX_HEAD) if zipped else stored[:_IDX_HEAD])
         start, size = 4 * (1 + len(shape)), math.prod(shape)
-        content = unzipped(stored, start + size + 1) if zipped else stored  # one more, to reach gzip's checksum
+        content = unzipped(stored, start + size + 1) if zipped else stored  # one byte more, to read gzip's checksum
         _refuse_length(len(content) - start, shape)
         return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def _refuse_length(length: int, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless so many bytes are those of an array of bytes."""
+    """Raise ValueError unless `length` is the number of bytes of an array of bytes of the given shape."""
     if length != math.prod(shape):
         more = "more" if length > math.prod(shape) else f"{length:,}"
         raise ValueError(f"its header says an array of {shape}, and {more} bytes follow")
 
 
 def _idx_shape(head: bytes) -> tuple[int, ...]:
-    """Return the shape that the first `_IDX_HEAD` bytes of an idx file state. Raises ValueError."""
+    """Return the shape stated in the first `_IDX_HEAD` bytes of an idx file. Raises ValueError if it is invalid."""
     if len(head) < 4 or head[:3] != b"\x00\x00\x08":
         raise ValueError(f"it starts with {head[:4].hex() or 'nothing'}, not with 000008")
     if not 1 <= head[3] <= 4:
@@ -247,16 +262,16 @@ def _idx_shape(head: bytes) -> tuple[int, ...]:
 
 
 def is_gzipped(content: bytes) -> bool:
-    """Return whether bytes begin as gzip's do."""
+    """Return whether some bytes start with the signature of gzip."""
     return content[:2] == GZIP
 
 
 def unzipped(content: bytes, most: int) -> bytes:
-    """Return the first `most` bytes that gzipped bytes hold; checksums of members that end before are compared.
+    """Decompress at most the first `most` bytes of gzipped content.
 
-    One call of zlib per member.
+    The checksums of members that end within these bytes are compared. Makes one call of zlib per member.
 
-    Raises ValueError for content that is damaged or cut off.
+    Raises ValueError for content that is damaged or truncated.
     """
     parts = []
     while content and most > 0:
@@ -269,5 +284,5 @@ def unzipped(content: bytes, most: int) -> bytes:
         most -= len(parts[-1])
         if not member.eof and most > 0:
             raise ValueError("its gzipped content ends before the end-of-stream marker")
-        content = member.unused_data.lstrip(b"\0")  # files may be padded
+        content = member.unused_data.lstrip(b"\0")  # members may be padded with zeros
     return b"".join(parts)

@@ -1,7 +1,7 @@
-"""Features of a dataset read from their shards: (rows, m) of every split.
+"""Features of a dataset, read from their shards: (rows, m) for every split.
 
-The description of the folder and the file of a shard are those of Gram matrices, see `linearized.storage.manifest` and
-`linearized.storage.shards`; a shard holds a run of rows of each split.
+The description of the folder and the files of shards have the same formats as for Gram matrices, see
+`linearized.storage.manifest` and `linearized.storage.shards`; a shard holds a range of rows of each split.
 """
 
 import dataclasses
@@ -17,14 +17,15 @@ from linearized.storage.manifest import FEATURES, Band, Manifest
 from linearized.storage.shard_folder import open_shards
 from linearized.storage.shards import BadShard, Stored
 
-MEMORY = 2**25  # bytes of a block that is read
+MEMORY = 2**25  # default size of a block in bytes
 
 
 class FeatureMatrix:
     """The features of one split, (rows, m), read by ranges of rows; checksums are compared at the first use.
 
     Attributes:
-        shape, dtype: Of the whole.
+        shape: Shape of all features of the split.
+        dtype: Type of their entries.
     """
 
     def __init__(self, manifest: Manifest, stored: list[Stored], refuse: Callable[[Stored, str], None]):
@@ -48,7 +49,7 @@ class FeatureMatrix:
         return out
 
     def blocks(self, memory: int = MEMORY) -> Iterator[tuple[slice, Float[np.ndarray, "rows m"]]]:
-        """(rows, features) in order, about `memory` bytes each."""
+        """Yield (rows, features) in order, in blocks of about `memory` bytes."""
         step = max(1, memory // (self.shape[1] * self.dtype.itemsize))
         for start in range(0, len(self), step):
             rows = slice(start, min(start + step, len(self)))
@@ -71,8 +72,8 @@ class Embedding:
     """The features of every split of a dataset.
 
     Attributes:
-        manifest: Settings, fingerprint of the dataset, scale and division.
-        splits: By name: train, validation (if any), test.
+        manifest: Settings, fingerprint of the dataset, scale, and division into shards.
+        splits: Features by name of the split: train, validation (if any), test.
     """
 
     manifest: Manifest
@@ -80,23 +81,25 @@ class Embedding:
 
     @property
     def validation(self) -> FeatureMatrix | None:
-        """The held-out train rows, if there are any."""
+        """Features of the held-out train rows, or None if there are none."""
         return self.splits.get("validation")
 
     @property
     def test(self) -> FeatureMatrix | None:
-        """The test rows."""
+        """Features of the test rows, or None if there are none."""
         return self.splits.get("test")
 
 
 @suggests_keywords
 def open_embedding(folder: Path | str, *, fingerprint: str | None = None) -> Embedding:
-    """Open the features in a folder; every shard must be there and be what `embedding.json` describes.
+    """Open the features in a folder; every shard must exist and agree with `embedding.json`.
 
     Args:
-        fingerprint: Of the dataset that they must belong to; None compares nothing.
+        folder: Folder of `embedding.json` and the shards.
+        fingerprint: Fingerprint of the dataset that the features must belong to; None skips this check.
 
-    Raises `UserError` naming the file and the command that makes it anew, for whatever is missing, damaged or foreign.
+    Raises `UserError`, which names the file and the command that makes it again, if a file is missing, damaged or
+    belongs to other features.
     """
     manifest, stored = opened = open_shards(folder, FEATURES, fingerprint)
     parts = {name: [one for one in stored if one.band.block == name] for name in manifest.rows}

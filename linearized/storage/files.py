@@ -1,7 +1,8 @@
-"""A file is whole or absent: write aside, sync, rename. A block that fails leaves nothing behind.
+"""Atomic writes and file locks: a file is complete or absent, and a block that fails leaves nothing behind.
 
-What is being written stands in a folder `.writing-*` beside its place, with a lock that its process holds. The lock
-ends with the process, so that the next one to write there removes what a killed process left (see `reap`).
+A file is written in a folder `.writing-*` beside its destination, synced and renamed. The process holds a lock in that
+folder. The lock ends with the process, so that the next process that writes there can remove the leftovers of a killed
+process (see `reap`).
 """
 
 import contextlib
@@ -25,7 +26,7 @@ _ASIDE, _LOCK = ".writing-", "lock"
 
 
 def sync(path: Path) -> None:
-    """Asks the disk to hold `path` (a file or a folder) before the rename makes it visible."""
+    """Flush `path` (a file or a folder) to the disk, so that a rename does not precede its content."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -35,12 +36,14 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path | str, *, sealed: bool = False) -> Iterator[Path]:
-    """Give a path to write to; when the block ends well, that file takes the place of `path` at once.
+    """Yield a temporary path to write to; when the block succeeds, that file replaces `path` atomically.
 
     Args:
+        path: Destination.
         sealed: Append a seal (`linearized.base.seals`) when the block ends.
 
-    Raises what the block raises, such as OSError for a full or read-only disk, after removing what was written.
+    If the block raises, for example OSError for a full or read-only disk, the partial file is removed and the exception
+    is re-raised.
     """
     path = Path(path)
     with aside_folder(path.parent) as folder:
@@ -55,9 +58,10 @@ def whole_file(path: Path | str, *, sealed: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_hdf5(path: Path | str) -> Iterator["h5py.File"]:
-    """Give an HDF5 file in memory, written as `path` with a seal when the block ends well. It must fit in memory twice.
+    """Yield an HDF5 file in memory; when the block succeeds, write it to `path` with a seal.
 
-    HDF5 that meets a full disk by itself cannot close its file, and takes the process with it; a plain write raises.
+    The file must fit in memory twice. It is not written by HDF5 itself, which cannot close its file on a full disk and
+    crashes the process, whereas a plain write raises.
     """
     import h5py
 
@@ -73,7 +77,7 @@ def whole_hdf5(path: Path | str) -> Iterator["h5py.File"]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path | str) -> Iterator[Path]:
-    """Give a folder to fill; when the block ends well, it becomes `path`. An existing `path` is kept as it is."""
+    """Yield a folder to fill; when the block succeeds, it is renamed to `path`. An existing `path` is not changed."""
     path = Path(path)
     with aside_folder(path.parent) as folder:
         aside = folder / path.name
@@ -86,16 +90,16 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
                 aside.rename(path)
                 sync(path.parent)
         except OSError:
-            if not path.is_dir():  # else another process was first: its folder is as whole
+            if not path.is_dir():  # otherwise another process was first, and its folder is complete too
                 raise
 
 
 @contextlib.contextmanager
 def aside_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder in `parent` that this process holds, and remove it with all that is left in it at the end.
+    """Make and yield a locked folder in `parent`, and remove it with its remaining content at the end.
 
-    Where the block fails, `parent` and its parents are removed again if they were made here and are empty. An OSError
-    names the path that the file would have had in `parent`, or `parent`.
+    If the block fails, `parent` and its parents are removed if they were made here and are empty. The filename of an
+    OSError becomes the path that the file would have had in `parent`, or `parent` itself.
     """
     created = new_folders(parent)
     try:
@@ -108,7 +112,7 @@ def aside_folder(parent: Path) -> Iterator[Path]:
     except BaseException as error:
         remove_empty(created)
         if isinstance(error, OSError) and error.filename is None and error.errno is not None:
-            error.filename = str(parent)  # writing to an open file names none
+            error.filename = str(parent)  # errors of writes to an open file have no filename
         elif isinstance(error, OSError) and isinstance(error.filename, str):
             kept = [part for part in Path(error.filename).parts if not part.startswith(_ASIDE)]
             error.filename = str(Path(*kept))
@@ -116,17 +120,17 @@ def aside_folder(parent: Path) -> Iterator[Path]:
 
 
 def _made_aside(parent: Path) -> tuple[Path, int]:
-    """Return a new folder in `parent` and the open, locked handle of its lock file."""
+    """Make a folder in `parent`; return it and the open handle of its lock file, which is locked."""
     parent.mkdir(parents=True, exist_ok=True)
     reap(parent, deep=False)
     while True:
         parent.mkdir(parents=True, exist_ok=True)
         try:
             folder = Path(tempfile.mkdtemp(dir=parent, prefix=_ASIDE))
-        except FileNotFoundError:  # another process that failed removed its empty `parent`
+        except FileNotFoundError:  # another process that failed removed the empty `parent`
             continue
         try:
-            with contextlib.suppress(FileNotFoundError):  # a reaper may take a folder before it is locked
+            with contextlib.suppress(FileNotFoundError):  # `reap` in another process may remove it before it is locked
                 if (handle := _locked(folder / _LOCK)) is not None:
                     return folder, handle
         except OSError:
@@ -135,19 +139,20 @@ def _made_aside(parent: Path) -> tuple[Path, int]:
 
 
 def reap(folder: Path | str, *, locks: Iterable[str] = (), deep: bool = True) -> list[Path]:
-    """Remove what killed processes left in a folder. Returns what was removed.
+    """Remove leftovers of killed processes from a folder and return the removed paths.
 
-    Unfinished files and lock files that a living process holds are left alone, and so is everything on a disk that
-    refuses to be written.
+    Unfinished files and lock files that a running process holds are not touched, and neither are files that cannot be
+    changed, as on a read-only disk.
 
     Args:
+        folder: Folder to clean up.
         locks: Patterns of lock files (see `held`) that are removed as well.
-        deep: Search the folders below, too.
+        deep: Search subfolders too.
     """
     folder, removed = Path(folder), []
     search = folder.rglob if deep else folder.glob
     for path in [*search(f"{_ASIDE}*"), *(lock for pattern in locks for lock in search(pattern))]:
-        with contextlib.suppress(OSError):  # it is gone, or neither ours nor to be changed
+        with contextlib.suppress(OSError):  # it no longer exists, or it cannot be changed
             aside = path.name.startswith(_ASIDE)
             handle = _locked(path / _LOCK if aside else path)
             if handle is None:
@@ -161,14 +166,15 @@ def reap(folder: Path | str, *, locks: Iterable[str] = (), deep: bool = True) ->
 
 
 class Busy(TryLater):
-    """Another process holds what this one needs."""
+    """An error for a file or folder that another process has locked."""
 
 
 @contextlib.contextmanager
 def claimed(folder: Path | str) -> Iterator[Path]:
-    """Make `folder` and hold it for this process alone; what was made here and is empty at the end is removed.
+    """Make `folder` and lock it for this process; at the end, remove it if it is empty, and new parents that are empty.
 
-    The lock ends with the process, however that ends. Raises `Busy` at once if another process holds the folder.
+    The lock ends with the process, however the process ends. Raises `Busy` at once if another process has locked the
+    folder.
     """
     folder = Path(folder)
     created = new_folders(folder)
@@ -182,13 +188,16 @@ def claimed(folder: Path | str) -> Iterator[Path]:
 
 
 def refuse_claimed(folder: Path | str) -> None:
-    """Raise `Busy` if another process holds `folder` (see `claimed`). Nothing is made or kept."""
+    """Raise `Busy` if another process has locked `folder` (see `claimed`). Makes no folder and keeps no lock."""
     with contextlib.suppress(FileNotFoundError):
         os.close(_claim(Path(folder), make=False))
 
 
 def _claim(folder: Path, *, make: bool = True) -> int:
-    """Return an open, locked handle of the folder that the path names now."""
+    """Lock the folder that currently exists at the path and return its open handle.
+
+    Raises `Busy` if another process has locked it, and FileNotFoundError if it does not exist and `make` is False.
+    """
     while True:
         try:
             if make:
@@ -196,7 +205,7 @@ def _claim(folder: Path, *, make: bool = True) -> int:
             handle = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:
             if make:
-                continue  # another process removed its empty folder, or our parents, in between
+                continue  # another process removed the empty folder, or its empty parents, in the meantime
             raise
         try:
             lock_file(handle)
@@ -212,30 +221,33 @@ def _claim(folder: Path, *, make: bool = True) -> int:
 
 
 def new_folders(folder: Path) -> list[Path]:
-    """Return `folder` and its parents, deepest first, as far as they do not exist yet."""
+    """Return those of `folder` and its parents that do not exist yet, deepest first."""
     return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove those of the folders that are empty, in their order."""
+    """Remove those of the folders that are empty, in the given order."""
     for folder in folders:
-        with contextlib.suppress(OSError):  # not empty, or gone
+        with contextlib.suppress(OSError):  # it is not empty or does not exist
             folder.rmdir()
 
 
 @contextlib.contextmanager
 def held(path: Path | str, *, wait: float = 0.0) -> Iterator[Path]:
-    """Hold the lock file `path` for this process alone, and remove it at the end.
+    """Hold the lock file `path` for this process, and remove it at the end.
 
-    The lock ends with the process, however that ends; a lock file left by a killed one holds nobody up. Where the block
-    fails, folders that were made for the lock and are empty are removed.
+    The lock ends with the process, however the process ends; a lock file left by a killed process blocks nobody. If the
+    block fails, folders that were made for the lock file and are empty are removed.
 
     Args:
-        wait: Seconds to wait for another process. Raises `Busy` if that one still holds the file then.
+        path: The lock file.
+        wait: Seconds to wait for another process that holds the lock.
+
+    Raises `Busy` if another process still holds the lock after that time.
     """
     path = Path(path)
     created = new_folders(path.parent)
-    deadline = time.monotonic() + max(wait, 0.2)  # one who only looks holds a lock for a moment
+    deadline = time.monotonic() + max(wait, 0.2)  # `is_held` in another process takes the lock for a moment
     try:
         while (handle := _locked_made(path)) is None:
             if time.monotonic() >= deadline:
@@ -252,15 +264,15 @@ def held(path: Path | str, *, wait: float = 0.0) -> Iterator[Path]:
 
 
 def _locked_made(path: Path) -> int | None:
-    """As `_locked`, after making the folder of the file."""
+    """Make the folder of the file, then lock the file as `_locked` does."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # another process that failed removed its empty folder
+        with contextlib.suppress(FileNotFoundError):  # another process that failed removed the empty folder
             return _locked(path)
 
 
 def is_held(path: Path | str) -> bool:
-    """Whether a process holds the lock file `path`."""
+    """Return whether a process holds the lock on `path`, a lock file or a folder."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe of this name would block
     except FileNotFoundError:
@@ -275,9 +287,9 @@ def is_held(path: Path | str) -> bool:
 
 
 def refuse_busy(paths: Iterable[Path]) -> None:
-    """Raise `Busy` if files are missing and each of those is being made by another process, which holds its lock.
+    """Raise `Busy` if files are missing and other processes are making every missing one, as their locks show.
 
-    The lock of a file has its name with the suffix .lock.
+    The lock file of a file has the same name with the suffix .lock.
     """
     missing = [path for path in paths if not path.exists()]
     if missing and all(is_held(path.with_suffix(".lock")) for path in missing):
@@ -285,7 +297,10 @@ def refuse_busy(paths: Iterable[Path]) -> None:
 
 
 def _locked(path: Path) -> int | None:
-    """An open, locked handle of the file that `path` names now, or None where another process holds it."""
+    """Lock the file that currently exists at `path`, made if necessary, and return its open handle.
+
+    Returns None if another process holds the lock.
+    """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -298,4 +313,4 @@ def _locked(path: Path) -> int | None:
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(handle).st_ino:
                 return handle
-        os.close(handle)  # its last holder removed the file in between: lock the one that is there now
+        os.close(handle)  # the previous holder removed the file in the meantime: lock the one that exists now

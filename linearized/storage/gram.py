@@ -1,6 +1,7 @@
-"""A Gram matrix read from its shards: symmetric over the stored triangle, by blocks of rows, never all of it at once.
+"""A Gram matrix read from its shards: the stored triangle is used as a symmetric matrix, read by blocks of rows.
 
-Every file is looked at when the matrix is opened, and the checksum of each band is compared before its first use.
+The header of every file is checked when the matrix is opened, and the checksum of each band is compared before its
+first use. Products hold two blocks in memory, never the whole matrix.
 """
 
 import itertools
@@ -20,18 +21,20 @@ from linearized.storage.products import add_symmetric, multiply, spread
 from linearized.storage.shard_folder import open_shards
 from linearized.storage.shards import BadShard, Stored
 
-MEMORY = 2**25  # bytes of a block of rows, where the caller names no other
+MEMORY = 2**25  # default size of a block of rows in bytes
 
 Item = TypeVar("Item")
 
 
 class _Bands:
-    """The bands of one block, in the order of their rows.
+    """The bands of one block of the matrix, in the order of their rows.
 
     Attributes:
-        shape, dtype: Of the whole matrix.
-        seconds_reading: Spent in reading and checking files, so far.
-        seconds_waiting: Of these, what products have waited for: they multiply one block while the next is read.
+        shape: Shape of the whole block.
+        dtype: Type of its entries.
+        seconds_reading: Total seconds spent on reading and checking files.
+        seconds_waiting: Part of these seconds during which matrix products waited for a block; they multiply one block
+            while the next is read.
     """
 
     def __init__(self, manifest: Manifest, stored: list[Stored], refuse: Callable[[Stored, str], None]):
@@ -46,11 +49,11 @@ class _Bands:
 
     @property
     def folder(self) -> Path:
-        """Where the shards lie."""
+        """Folder of the shards."""
         return self._stored[0].path.parent
 
     def check(self) -> None:
-        """Compares all checksums now, on all cores. Raises `UserError` as reading does."""
+        """Compare all checksums now, in parallel. Raises `UserError` if one differs or a file cannot be read."""
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             list(pool.map(self._check, self._stored))
 
@@ -66,10 +69,11 @@ class _Bands:
     def _panels(
         self, memory: int, bands: slice = slice(None), buffers: int = 1
     ) -> Iterator[tuple[int, int, np.ndarray]]:
-        """(first row, first column, entries) of about `memory` bytes each: bands together, or a part of a large one.
+        """Yield panels of about `memory` bytes as (first row, first column, entries).
 
-        Small bands are read side by side into one panel, since products of few rows are slow. What a panel lacks of a
-        lower band, left of its diagonal, is not filled. The buffers serve all panels in turn.
+        A panel holds several small bands, because products of few rows are slow, or a part of a large band. In a panel
+        of several bands, the entries left of a lower band's diagonal, which are not stored, are not filled. The panels
+        use `buffers` buffers in turn.
         """
         free, item = [np.empty(0, self.dtype)] * buffers, self.dtype.itemsize
         for group in self._groups(memory, bands):
@@ -90,7 +94,7 @@ class _Bands:
                 yield start + row, left, panel
 
     def _groups(self, memory: int, bands: slice) -> Iterator[list[Stored]]:
-        """Consecutive bands that make panels of at most `memory` bytes, or one band alone."""
+        """Yield groups of consecutive bands that form panels of at most `memory` bytes, or single larger bands."""
         group: list[Stored] = []
         for stored in self._stored[bands]:
             if group:
@@ -114,7 +118,7 @@ class _Bands:
         self.seconds_reading += time.perf_counter() - began
 
     def _ahead(self, blocks: Iterator[Item]) -> Iterator[Item]:
-        """The blocks, each read by another thread while the one before is in use; they need two buffers."""
+        """Yield the blocks; another thread reads the next one while one is in use, which needs two buffers."""
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(next, blocks, None)
             while True:
@@ -134,15 +138,23 @@ class _Bands:
 
 
 class Rectangle(_Bands):
-    """The kernel between test (or validation) rows and train rows, (m, n), stored whole."""
+    """The kernel between test (or validation) rows and train rows, (m, n), stored in full."""
 
     def row_blocks(self, memory: int = MEMORY, *, buffers: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
-        """(rows, entries (rows, n)) in order. The entries are overwritten `buffers` steps later."""
+        """Yield (rows, entries (rows, n)) in order. The entries are overwritten `buffers` steps later.
+
+        Args:
+            memory: Approximate size of a block in bytes.
+            buffers: Number of buffers that the blocks use in turn.
+        """
         for start, _, entries in self._panels(memory, buffers=buffers):
             yield slice(start, start + len(entries)), entries
 
     def __matmul__(self, v: np.ndarray) -> np.ndarray:
-        """The product with (n, k) or (n,) in one pass over the files, in the wider dtype; two blocks in memory."""
+        """Compute the product with v, (n, k) or (n,), in the wider of the two dtypes.
+
+        Reads the files once and holds two blocks in memory.
+        """
         columns = np.ascontiguousarray(v).reshape(len(v), -1)
         out = np.empty((len(self), columns.shape[1]), np.result_type(self.dtype, v))
         with spread() as each:
@@ -151,7 +163,7 @@ class Rectangle(_Bands):
         return out.reshape(len(self), *v.shape[1:])
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """A range of rows, (rows, n)."""
+        """Read a range of rows, (rows, n)."""
         start, stop = self._range(rows)
         out = np.empty((stop - start, self.shape[1]), self.dtype)
         for stored in self._stored:
@@ -164,7 +176,7 @@ class Rectangle(_Bands):
         return out
 
     def to_memory(self, dtype: np.dtype | str | None = None) -> np.ndarray:
-        """All of it, (m, n), for what fits."""
+        """Read the whole matrix, (m, n), into memory, in `dtype` or by default in the stored type."""
         out = np.empty(self.shape, dtype or self.dtype)
         for rows, block in self.row_blocks():
             out[rows] = block
@@ -175,8 +187,9 @@ class Gram(_Bands):
     """The symmetric kernel between train rows, (n, n), of which the upper triangle is stored.
 
     Attributes:
-        manifest: Settings, fingerprint of the dataset, scale and division.
-        test, validation: The blocks against the train rows, or None where there is none.
+        manifest: Settings, fingerprint of the dataset, scale, and division into shards.
+        test: Kernel between test and train rows, or None if it is not stored.
+        validation: Kernel between validation and train rows, or None if it is not stored.
     """
 
     test: Rectangle | None = None
@@ -192,36 +205,40 @@ class Gram(_Bands):
     def row_blocks(
         self, memory: int = MEMORY, *, bands: slice = slice(None), buffers: int = 1
     ) -> Iterator[tuple[slice, np.ndarray]]:
-        """(rows, entries (rows, n - rows.start)) in order: K[rows, rows.start:], each stored entry read once.
+        """Yield (rows, K[rows, rows.start:]) in order, reading each stored entry once.
 
-        The first columns are the square on the diagonal, whole; the rest stands for its transpose too. The entries are
-        overwritten `buffers` steps later.
+        The first columns are the full square on the diagonal; the other columns also represent their transpose below
+        it. The entries are overwritten `buffers` steps later.
 
         Args:
-            memory: Bytes of a block, about; a single row may take more.
-            bands: Which of the stored bands, see `parts`.
+            memory: Approximate size of a block in bytes; a single row may take more.
+            bands: Range of the stored bands to read, see `parts`.
+            buffers: Number of buffers that the blocks use in turn.
         """
         corners = {stored.band.start: stored.band.stop for stored in self._stored}
         for start, left, entries in self._panels(memory, bands, buffers):
             entries = entries[:, start - left :]
             top, rows = 0, len(entries)
-            while (bottom := corners.get(start + top, start + rows) - start) < rows:  # the squares are whole already
+            while (bottom := corners.get(start + top, start + rows) - start) < rows:  # the squares are complete already
                 entries[bottom:, top:bottom] = entries[top:bottom, bottom:rows].T
                 top = bottom
             yield slice(start, start + rows), entries
 
     def __matmul__(self, v: np.ndarray) -> np.ndarray:
-        """K @ v for v of (n, k) or (n,), in one pass over the stored half, each entry serving twice.
+        """Compute K @ v for v of shape (n, k) or (n,).
 
-        Multiplied and summed in the wider dtype; two blocks in memory, one being read and one in use.
+        Reads the stored half once and uses each entry off the diagonal twice. Products and sums are in the wider of the
+        two dtypes. Two blocks are in memory, one being read and one in use.
         """
         return self.multiply(v)
 
     def multiply(self, v: np.ndarray, *, bands: slice = slice(None), memory: int = MEMORY) -> np.ndarray:
-        """The summand of K @ v that some of the bands give; over `parts` these add up to it.
+        """Compute the contribution of some of the bands to K @ v; over all of `parts`, they sum to K @ v.
 
         Args:
-            memory: Bytes of each of the two blocks.
+            v: Vectors of shape (n, k) or (n,).
+            bands: Range of the stored bands to use; by default all.
+            memory: Size in bytes of each of the two blocks in memory.
         """
         columns = np.ascontiguousarray(v).reshape(len(v), -1)
         total = np.zeros(columns.shape, np.result_type(self.dtype, v))
@@ -231,15 +248,15 @@ class Gram(_Bands):
         return total.reshape(v.shape)
 
     def parts(self, count: int) -> list[slice]:
-        """The bands in at most `count` runs of about as many entries each."""
+        """Divide the bands into at most `count` ranges with about the same number of entries."""
         edges = np.cumsum([0] + [stored.shape[0] * stored.shape[1] for stored in self._stored])
         ends = sorted({int(np.searchsorted(edges, edges[-1] * i / count)) for i in range(count + 1)})
         return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """A range of whole rows, (rows, n), mirrored from the triangle.
+        """Read a range of full rows, (rows, n), completed by symmetry.
 
-        What lies below the diagonal is gathered from all bands above: for all rows in turn, `row_blocks` is quicker.
+        Entries below the diagonal are gathered from all bands above; `row_blocks` is faster for reading all rows.
         """
         start, stop = self._range(rows)
         out = np.empty((stop - start, self.shape[1]), self.dtype)
@@ -258,7 +275,7 @@ class Gram(_Bands):
         return out
 
     def to_memory(self, dtype: np.dtype | str | None = None) -> np.ndarray:
-        """All of it, (n, n) and symmetric, for what fits."""
+        """Read the whole symmetric matrix, (n, n), into memory, in `dtype` or by default in the stored type."""
         out = np.empty(self.shape, dtype or self.dtype)
         for rows, block in self.row_blocks():
             out[rows, rows.start :] = block
@@ -266,7 +283,7 @@ class Gram(_Bands):
         return out
 
     def check(self) -> None:
-        """Compares all checksums now, of all blocks, on all cores."""
+        """Compare the checksums of all blocks now, in parallel."""
         super().check()
         for block in (self.validation, self.test):
             if block is not None:
@@ -275,13 +292,15 @@ class Gram(_Bands):
 
 @suggests_keywords
 def open_gram(folder: Path | str, *, fingerprint: str | None = None, check: bool = False) -> Gram:
-    """Open the Gram matrix in a folder; every shard must be there and be what `gram.json` describes.
+    """Open the Gram matrix in a folder; every shard must exist and agree with `gram.json`.
 
     Args:
-        fingerprint: Of the dataset that it must belong to; None asks nothing.
-        check: Compares all checksums now, instead of each at its first use.
+        folder: Folder of `gram.json` and the shards.
+        fingerprint: Fingerprint of the dataset that the matrix must belong to; None skips this check.
+        check: Compare all checksums now instead of each at its first use.
 
-    Raises `UserError` naming the file and the command that makes it anew, for whatever is missing, damaged or foreign.
+    Raises `UserError`, which names the file and the command that makes it again, if a file is missing, damaged or
+    belongs to another matrix.
     """
     opened = open_shards(folder, GRAM, fingerprint)
     gram = Gram(opened.manifest, opened.stored, opened.refuse)

@@ -1,7 +1,7 @@
-"""The description of a folder of shards, written once: `gram.json` of a Gram matrix, `embedding.json` of features.
+"""The description of a folder of shards, written once: `gram.json` for a Gram matrix, `embedding.json` for features.
 
-It holds what was computed from which data, and which rows of which block lie in which shard, so that a reader does not
-depend on how the work was divided. Each shard is compared with it.
+It records the settings and the data of the computation, and which rows of which block are in which shard, so that a
+reader does not depend on how the work was divided. Each shard is compared with it.
 """
 
 import dataclasses
@@ -19,13 +19,14 @@ BLOCKS = ("train", "validation", "test")
 
 
 class Kind(NamedTuple):
-    """What a folder of shards holds.
+    """The kind of content of a folder of shards.
 
     Attributes:
-        file: Name of the description.
-        noun, phrase: The content in words, without and with its article.
-        module: The module whose command makes it.
-        unit: What progress and speed count.
+        file: File name of the description.
+        noun: Name of the content without an article.
+        phrase: Name of the content with its article.
+        module: Module whose command makes the content.
+        unit: Unit of progress and speed.
     """
 
     file: str
@@ -41,7 +42,7 @@ KINDS = (GRAM, FEATURES)
 
 
 class Band(NamedTuple):
-    """Rows [start, stop) of a block, stored together."""
+    """Rows [start, stop) of a block, which are stored together."""
 
     block: str
     start: int
@@ -49,12 +50,12 @@ class Band(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its dataset in the shard's file."""
+        """Name of the band's dataset in the shard's file."""
         return f"{self.block}/{self.start:07d}-{self.stop:07d}"
 
     @property
     def left(self) -> int:
-        """The first column of a Gram matrix that is stored: a train band begins on the diagonal."""
+        """First stored column of a Gram matrix: a train band begins on the diagonal."""
         return self.start if self.block == "train" else 0
 
 
@@ -63,15 +64,16 @@ class Manifest:
     """The settings of a Gram matrix or of features, and the division into shards.
 
     Attributes:
-        settings: All that decides the entries, by the names of the command's flags; under "code" the digests of
-            functions of the user's own, by flag.
-        fingerprint: Of the dataset, see `linearized.data.dataset.Dataset`.
-        scale: In which the inputs are: "input" or "stax".
-        rows: Of each block that is there: train n, validation, test.
-        tile: Rows and columns of the pieces in which a band of a Gram matrix is computed, rows of those of features.
-        shards: The bands of each shard.
-        command: Makes a shard again, with `--shard=i` added.
-        dim: m, columns of every band of features; 0 for a Gram matrix.
+        settings: All settings that affect the entries, by the names of the command's flags; under "code" the digests of
+            user-defined functions, by flag.
+        fingerprint: Fingerprint of the dataset, see `linearized.data.dataset.Dataset`.
+        dtype: Type of the entries, "float32" or "float64".
+        scale: Scale of the inputs, "input" or "stax".
+        rows: Number of rows of each existing block: train (n), validation, test.
+        tile: Number of rows and columns of the tiles in which a Gram matrix is computed, or of rows for features.
+        shards: Bands of each shard.
+        command: Command that makes a shard again if `--shard=i` is added.
+        dim: Number of columns m of every band of features; 0 for a Gram matrix.
     """
 
     settings: dict[str, Any]
@@ -86,44 +88,45 @@ class Manifest:
 
     @property
     def kind(self) -> Kind:
-        """`GRAM` or `FEATURES`."""
+        """Kind of the content, `GRAM` or `FEATURES`."""
         return FEATURES if self.dim else GRAM
 
     @property
     def n(self) -> int:
-        """Train rows: the columns of every block of a Gram matrix."""
+        """Number of train rows, which is the number of columns of every block of a Gram matrix."""
         return self.rows["train"]
 
     def left(self, band: Band) -> int:
-        """Return the first column of a band that is stored."""
+        """Return the first stored column of a band."""
         return 0 if self.dim else band.left
 
     def shape(self, band: Band) -> tuple[int, int]:
-        """Return the rows and columns of a band as stored."""
+        """Return the number of rows and columns of a band as stored."""
         return band.stop - band.start, self.dim or self.n - band.left
 
     def path(self, folder: Path | str, shard: int) -> Path:
-        """Of a shard's file."""
+        """Return the path of a shard's file."""
         return Path(folder) / f"shard_{shard:04d}.h5"
 
     def remake(self, shard: int) -> str:
-        """The command that makes a shard anew."""
+        """Return the command that makes a shard again."""
         return f"{self.command} --shard={shard}"
 
     def current_settings(self) -> dict[str, Any]:
-        """Return the settings by the names of this version. Version 0.1's `num_layers` counted the readout."""
+        """Return the settings by their names in this version. `num_layers` of version 0.1 included the readout."""
         settings = dict(self.settings)
         dense = settings.pop("num_layers", None)
         return settings if type(dense) is not int else settings | {"hidden_layers": dense - 1}
 
     def differences(self, other: "Manifest", unread: Iterable[str] = ()) -> list[str]:
-        """Return in words what `other` computes otherwise; how the work is divided does not count.
+        """Describe the differences of the entries from those of `other`; the division into shards is not compared.
 
         Args:
-            unread: Settings that nothing reads, which earlier versions kept, or did not have.
+            other: Description to compare with.
+            unread: Settings to ignore because nothing reads them; earlier versions may have stored them or lack them.
         """
         stored, found = (manifest.settings.get(CODE, {}) for manifest in (self, other))
-        moved = {name for name in stored if stored[name] == found.get(name)}  # a file is what it holds
+        moved = {name for name in stored if stored[name] == found.get(name)}  # same source, possibly in another file
         one, two = (_with_sources(manifest.current_settings()) for manifest in (self, other))
         pairs = [(name, one.get(name), two.get(name)) for name in sorted((set(one) | set(two)) - set(unread) - moved)]
         pairs += [(name, getattr(self, name), getattr(other, name)) for name in ("dtype", "scale", "rows", "dim")]
@@ -132,13 +135,13 @@ class Manifest:
 
 
 def _with_sources(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings with the digests of own functions as entries of their own."""
+    """Return settings in which the digests of user-defined functions are separate entries."""
     code = settings.pop(CODE, {})
     return settings | {f"the source of --{name}": digest for name, digest in code.items()}
 
 
 def save_once(folder: Path | str, manifest: Manifest) -> Manifest:
-    """Write the description where there is none yet. Returns the one that is there then, ours or an earlier one."""
+    """Write the description unless the folder already has one, and return the one in the folder."""
     path = Path(folder) / manifest.kind.file
     with held(path.with_suffix(".lock"), wait=60.0):
         if not path.exists():
@@ -148,11 +151,12 @@ def save_once(folder: Path | str, manifest: Manifest) -> Manifest:
 
 
 def refuse_changed_code(folder: Path | str, manifest: Manifest, made: Settings) -> None:
-    """Raise `UserError` if a function of the user's own is no longer the one that shards were made with.
+    """Raise `UserError` if a user-defined function has changed since the shards were made.
 
     Args:
-        manifest: The description of the folder.
-        made: The settings of the shards, whose functions are those of now.
+        folder: Folder of the shards, for the error message.
+        manifest: Description of the folder.
+        made: Settings of the shards, which refer to the current functions.
     """
     stored = manifest.settings.get(CODE, {})
     for name, digest in made.code().items():
@@ -164,12 +168,12 @@ def refuse_changed_code(folder: Path | str, manifest: Manifest, made: Settings) 
 
 
 def kind_of(folder: Path | str) -> Kind | None:
-    """Return what a folder of shards holds, or None where it has no description."""
+    """Return the kind of content of a folder of shards, or None if it has no description."""
     return next((kind for kind in KINDS if (Path(folder) / kind.file).exists()), None)
 
 
 def load_manifest(folder: Path | str, kind: Kind = GRAM) -> Manifest:
-    """Read the description of a folder of shards. One of version 0.1 has no digest and is read unprotected.
+    """Read the description of a folder of shards. One of version 0.1 has no digest and is read without protection.
 
     Raises `UserError` if it is missing, damaged, or of another format or kind.
     """
@@ -188,7 +192,7 @@ def load_manifest(folder: Path | str, kind: Kind = GRAM) -> Manifest:
 
 
 def _from_record(record: Mapping[str, Any], kind: Kind) -> Manifest:
-    """Return the manifest that a JSON object describes, whose bands cover each row of each block once.
+    """Convert a JSON object to a manifest and check that its bands cover each row of each block exactly once.
 
     Raises ValueError, KeyError or TypeError for an entry that is missing, unknown or of another type.
     """
@@ -207,7 +211,7 @@ def _from_record(record: Mapping[str, Any], kind: Kind) -> Manifest:
 
 
 def _check_entries(manifest: Manifest, kind: Kind) -> None:
-    """Raise ValueError naming the first entry of a manifest that is of another kind than it must be."""
+    """Raise ValueError, which names the entry, for the first entry of a manifest that has an invalid value."""
     bands = [band for bands in manifest.shards for band in bands]
     good = {
         "settings": isinstance(manifest.settings, dict) and isinstance(manifest.settings.get(CODE, {}), dict),

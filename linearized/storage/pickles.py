@@ -1,7 +1,7 @@
-"""Reads pickles that hold NumPy arrays, bytes, text, numbers, dicts and lists, and refuses all else.
+"""Safe reading of pickles that contain only NumPy arrays, bytes, text, numbers, dicts and lists.
 
-A pickle is a program: it may import any function and call it. This reader looks up the few names that arrays and bytes
-need; the functions among them take only the arguments that such values are written with.
+A pickle is a program: it may import any function and call it. This reader resolves only the few names that arrays and
+bytes need, and the functions among them accept only the arguments with which such values are written.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from linearized.base import seals
 from linearized.base.errors import UserError
 from linearized.base.reading import parsing
 
-# Module names of NumPy 1 (and of Python 2) and of NumPy 2 for the same functions.
+# Names of the same functions in the modules of NumPy 1 (also in pickles of Python 2) and of NumPy 2.
 _ALLOWED = {
     (module, name)
     for module in ("numpy.core.multiarray", "numpy._core.multiarray")
@@ -28,18 +28,21 @@ _TEXT_CODECS = ("latin1", "latin-1", "iso8859-1", "utf-8", "utf8", "ascii")
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Return the bytes that Python 3 writes as text in the old protocols; other codecs than of text are refused."""
+    """Return bytes that Python 3 writes as text in old protocols. Raises ValueError for codecs other than of text."""
     if encoding.lower() not in _TEXT_CODECS:
         raise ValueError(f"{encoding} is no encoding of text")
     return text.encode(encoding)
 
 
 def _bytes(*arguments: Any) -> bytes:
-    """Return `bytes(...)` of what Python 3 writes: nothing, bytes, a list of numbers, or text and an encoding."""
+    """Return `bytes(...)` of the arguments that Python 3 writes: none, bytes, a list of numbers, or text and encoding.
+
+    Raises ValueError for other arguments.
+    """
     if len(arguments) == 2:
         return _encode(*arguments)
     (content,) = arguments or (b"",)
-    if not isinstance(content, bytes | bytearray | list | tuple):  # a number would take as much memory as it says
+    if not isinstance(content, bytes | bytearray | list | tuple):  # bytes(number) would allocate that many bytes
         raise ValueError(f"bytes of a {type(content).__name__}")
     return bytes(content)
 
@@ -50,37 +53,38 @@ def _bytearray(*arguments: Any) -> bytearray:
 
 _OWN = {("_codecs", "encode"): _encode} | {
     (module, name): function
-    for module in ("builtins", "__builtin__")  # of Python 3 and of Python 2
+    for module in ("builtins", "__builtin__")  # names in Python 3 and in Python 2
     for name, function in (("bytes", _bytes), ("bytearray", _bytearray))
 }
 
 
 class _ArraysOnly(pickle._Unpickler):
-    """An unpickler that finds nothing but `_ALLOWED` and `_OWN`.
+    """An unpickler that resolves only the names in `_ALLOWED` and `_OWN`.
 
-    It is Python's own in Python, because the one in C takes memory for all places of its memo up to the largest that a
-    file names: one changed bit could ask for 32 GiB. A batch of CIFAR-10 takes a tenth of a second.
+    It extends Python's implementation in pure Python, because the one in C allocates its memo up to the largest index
+    in the file: one changed bit could request 32 GiB. Reading a batch of CIFAR-10 takes a tenth of a second.
     """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _OWN:
-            return lambda *arguments: _OWN[module, name](*arguments)  # a new one, whose attributes a pickle may change
+            return lambda *arguments: _OWN[module, name](*arguments)  # new, because a pickle may change its attributes
         if (module, name) not in _ALLOWED:
             raise _CarriesCode(f"{module}.{name}")
         return getattr(importlib.import_module(module.replace("numpy.core", "numpy._core")), name)
 
 
 class _CarriesCode(Exception):
-    """Names what a pickle wanted to import."""
+    """An error whose message names the object that a pickle would import."""
 
 
 def read_pickle(content: bytes, where: str) -> Any:
-    """Return what a pickle of plain arrays holds; text that Python 2 wrote becomes bytes.
+    """Return the content of a pickle of plain arrays; text written by Python 2 becomes bytes.
 
     Args:
-        where: The file's name, for errors.
+        content: Bytes of the pickle.
+        where: Name of the file, for error messages.
 
-    Raises `UserError` for a pickle that would import anything else, before it does, and for a damaged one.
+    Raises `UserError` for a damaged pickle, and for one that would import anything else, before the import happens.
     """
     try:
         with parsing(where, "a pickle", "Fetch it again.", passes=(_CarriesCode,)):

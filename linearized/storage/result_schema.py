@@ -1,26 +1,26 @@
-"""The schema of `result.json`: what a record of formats 1 to 3 must hold for the suite to read it.
+"""The schema of `result.json`: the entries that a record of formats 1 to 3 must have for the suite to read it.
 
-Format 2 added the seal. Format 3 gave `converged` its meaning for training by gradients (see `convergence`), and added
-the best converged ridge where the chosen one fell short and `made_by` (version, commit, machine, seeds). Keys that a
-record has beyond these are kept and not judged.
+Format 2 added the seal. Format 3 defined `converged` for training by gradients (see `convergence`), and added the best
+converged ridge in case the chosen one fell short, and `made_by` (version, commit, machine, seeds). Further keys of a
+record are kept and not checked.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_METRICS = ("train_", "validation_", "test_", "leave_one_out_")  # starts of the names of measured values
-ALONE = "the only one"  # what a single ridge is chosen by
-SETTLED = 0.02  # relative change of a train loss below which training counts as converged
-FEWEST_EPOCHS = 10  # fewer do not show that a train loss settled
+_METRICS = ("train_", "validation_", "test_", "leave_one_out_")  # prefixes of the names of measured values
+ALONE = "the only one"  # criterion that is recorded for a single ridge
+SETTLED = 0.02  # largest relative change of a train loss for which training counts as converged
+FEWEST_EPOCHS = 10  # smallest number of epochs that can show that a train loss settled
 _SETTINGS = {"model": str, "dataset": str, "kernel": str, "loss": str, "exp_name": str, "noise_ind": int}
 
 
 class BadRecord(ValueError):
-    """Says which entry of a record is missing or of another kind."""
+    """An error for an entry of a record that is missing or has an invalid value."""
 
 
 def check_record(record: Any) -> None:
-    """Raise `BadRecord` naming the first entry that is missing or is not what it must be."""
+    """Raise `BadRecord`, which names the entry, for the first entry that is missing or invalid."""
     _object(record, "the record")
     for name in ("title", "finished"):
         _is(record, name, str)
@@ -65,7 +65,7 @@ def check_record(record: Any) -> None:
 
 
 def _tangents(measured: Mapping[str, Any]) -> None:
-    """Check what `--tangent_at` measured: numbers of one epoch each, and the kernel of infinite width."""
+    """Check the measurements of `--tangent_at`: those of each epoch, and those of the kernel of infinite width."""
     for name in ("train", "test"):
         _is(_object(measured.get("rows"), "tangents.rows"), name, int, "tangents.rows.")
     if not isinstance(measured.get("epochs"), list):
@@ -153,10 +153,11 @@ def _ridge(entry: Any, where: str) -> None:
 
 
 def choice(record: Mapping[str, Any], name: str = "chosen") -> str:
-    """Return what a ridge was chosen by, whether it fell short, and which converged ridge is the best then.
+    """Describe the choice of a ridge: the criterion and, if the ridge fell short, the best converged ridge.
 
     Args:
-        name: "chosen", or "chosen_published".
+        record: Record of a run.
+        name: Choice to describe, "chosen" or "chosen_published".
     """
     made, other = record[name], record.get(f"{name}_converged")
     if not made.get("flaw"):
@@ -188,7 +189,7 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
 def _is(
     values: Mapping[str, Any], name: str, kind: type, where: str = "", *, required: bool = True, null: bool = False
 ) -> None:
-    """Check one entry: `kind` float takes any finite number, and int no bool."""
+    """Check the type of one entry: float accepts any finite number, and int does not accept a bool."""
     if name not in values:
         if required:
             raise BadRecord(f"{where}{name} is missing")
@@ -203,7 +204,7 @@ def _kind(value: Any, kind: type) -> bool:
     if isinstance(value, bool):
         return kind is bool
     if kind is float:
-        return isinstance(value, int | float) and -1e308 <= value <= 1e308  # NaN is neither
+        return isinstance(value, int | float) and -1e308 <= value <= 1e308  # False for NaN
     return isinstance(value, kind)
 
 
@@ -218,12 +219,12 @@ def _setting(value: Any) -> bool:
 
 
 def convergence(entry: Mapping[str, Any]) -> bool | None:
-    """Return whether the solution at one ridge converged; None where that is not known.
+    """Return whether the solution at one ridge converged, or None if that is unknown.
 
     A solver with a tolerance converged if its residual met the tolerance. Training by gradients converged if it did not
     diverge and its train loss (with the penalty) settled, see `settled`; it has no residual.
 
-    Version 0.1 stored `converged` for gradient training too; it meant there that training had not diverged.
+    Version 0.1 also stored `converged` for training by gradients, where it meant that training had not diverged.
     """
     met = None if _absent(entry["converged"]) else bool(entry["converged"])
     if "diverged" not in entry or not _absent(entry.get("residual")):
@@ -232,19 +233,19 @@ def convergence(entry: Mapping[str, Any]) -> bool | None:
         return False
     if not _absent(entry.get("loss_change")):
         return met is not False and settled(entry["loss_change"])
-    return None if met else met  # False: a ridge that a solver could not solve, or training of one epoch
+    return None if met else met  # False for a ridge that a solver could not solve, or for training of one epoch
 
 
 def settled(loss_change: float | None, epochs: int | None = None, warm_up: int = 0) -> bool:
     """Return whether a train loss settled: it changed by at most `SETTLED` over the last tenth of the epochs.
 
     Args:
-        loss_change: Relative change of the mean loss of the last tenth against the tenth before; None where there was
-            only one epoch, which cannot show that the loss settled.
-        epochs: How many there were. The loss of fewer than `FEWEST_EPOCHS`, or of tenths that lie within the
-            warm-up of the learning rate, has not settled, however little it changed. None: of a stored run, whose
-            loss was judged when it was trained.
-        warm_up: Epochs of the warm-up.
+        loss_change: Relative change of the mean loss of the last tenth compared with the tenth before; None if there
+            was only one epoch, which cannot show that the loss settled.
+        epochs: Number of epochs. A loss counts as not settled, however little it changed, if there were fewer than
+            `FEWEST_EPOCHS` or if the two tenths overlap the warm-up of the learning rate. None skips this check, for
+            stored runs, which were checked when they were trained.
+        warm_up: Number of epochs of the warm-up.
     """
     if loss_change is None or abs(loss_change) > SETTLED:
         return False
@@ -252,7 +253,7 @@ def settled(loss_change: float | None, epochs: int | None = None, warm_up: int =
 
 
 def _absent(value: Any) -> bool:
-    return value is None or value != value  # a data frame holds NaN for None
+    return value is None or value != value  # data frames store NaN in place of None
 
 
 def fell_short(entry: Mapping[str, Any]) -> bool:
@@ -261,7 +262,7 @@ def fell_short(entry: Mapping[str, Any]) -> bool:
 
 
 def flaw(entry: Mapping[str, Any]) -> str:
-    """Return "diverged" or "not converged" for an entry whose solution fell short, else ""."""
+    """Return "diverged" or "not converged" for a ridge whose solution fell short, otherwise ""."""
     if not fell_short(entry):
         return ""
     return "diverged" if entry.get("diverged") else "not converged"

@@ -1,6 +1,6 @@
-"""One run's folder: `result.json` (settings, versions, fingerprint, metrics a ridge) and `arrays.h5`; tables of many.
+"""Results of runs: `result.json` (settings, versions, fingerprint, metrics per ridge), `arrays.h5`, tables of runs.
 
-`result.json` is written last and at once: a folder that has it is a finished run.
+`result.json` is written last, atomically, so that a folder that contains it belongs to a finished run.
 """
 
 import contextlib
@@ -32,21 +32,21 @@ FORMATS = (
     1,
     2,
     3,
-)  # of `result.json`, see `linearized.storage.result_schema`; files of other kinds have formats of their own
+)  # formats of `result.json`, see `linearized.storage.result_schema`; other kinds of files have their own formats
 FORMAT = FORMATS[-1]
 UNFINISHED = "unfinished"  # folder of a run's checkpoints and finished ridges, removed after its result is written
-COMPARISON = "comparison.json"  # of `linearized compare`, in the place of result.json
-THEORY = "theory.json"  # of `linearized theory`
-FINISHED = ("result.json", COMPARISON, THEORY)  # a folder that has one of them is a finished run
+COMPARISON = "comparison.json"  # result of `linearized compare`, instead of result.json
+THEORY = "theory.json"  # result of `linearized theory`, instead of result.json
+FINISHED = ("result.json", COMPARISON, THEORY)  # a folder that contains one of them belongs to a finished run
 AGAIN = "Remove its folder and run again."
-# Columns of `summary` after the metrics, under the names of `collect`
+# Columns of `summary` after the metrics, by their names in `collect`.
 _SUMMARY = ("model", "dataset", "noise_ind", "data_n_train", "ridge", "chosen_by", "converged", "seconds", "path")
 _PACKAGES = ("linearized", "numpy", "scipy", "h5py", "keras", "tensorflow", "jax", "jaxlib", "numba", "neural-tangents",
              "scikit-learn")  # fmt: skip
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that numbers depend on, of those that are installed."""
+    """Return the versions of Python and of the installed packages that affect the results."""
     import importlib.metadata  # slow to import
 
     found = {"python": platform.python_version()}
@@ -59,15 +59,18 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_gib() -> float:
-    """Return the largest resident memory so far of this process, or of a process that it started and saw end, in GiB.
+    """Return the peak resident memory of this process or of a child that has ended, whichever is larger, in GiB.
 
-    A child, such as the one that makes a Gram matrix, counts by itself: memory of both at once is not added up.
+    The memory of a child, such as the one that makes a Gram matrix, is not added to that of this process.
     """
     return round(peak_bytes() / 2**30, 3)
 
 
 def _plain(value: Any) -> Any:
-    """NumPy scalars and arrays as JSON values. Raises ValueError for NaN and infinity: None says "not there"."""
+    """Convert NumPy scalars and arrays to JSON values.
+
+    Raises ValueError for NaN and infinity, because None represents missing values.
+    """
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
@@ -79,7 +82,7 @@ def _plain(value: Any) -> Any:
 
 
 def save(folder: Path | str, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
-    """Writes `arrays.h5`, then `result.json` with the versions, the time and the peak memory added.
+    """Write `arrays.h5`, then `result.json` with the versions, the time and the peak memory added; return its path.
 
     Raises ValueError if a number of `record` is not finite, OSError if the disk is full or read-only.
     """
@@ -96,15 +99,16 @@ def save(folder: Path | str, record: Mapping[str, Any], arrays: Mapping[str, np.
 
 
 def finished(folder: Path | str) -> bool:
-    """Whether `folder` holds a finished run."""
+    """Return whether `folder` contains a finished run."""
     return (Path(folder) / "result.json").is_file()
 
 
 @contextlib.contextmanager
 def making(folder: Path | str) -> Iterator[Path]:
-    """Hold the folder of a run for this process alone, and give the folder of its unfinished work.
+    """Lock the folder of a run for this process and yield the folder of its unfinished work.
 
-    A run that is refused (`UserError`) leaves nothing in a folder that was not there before, except finished ridges.
+    If the block raises `UserError` and the folder of the run is new, the unfinished work is removed unless it contains
+    finished ridges.
     """
     folder = Path(folder)
     fresh = not folder.exists()
@@ -121,22 +125,22 @@ def making(folder: Path | str) -> Iterator[Path]:
 
 
 def read_back(folder: Path | str) -> dict[str, Any] | None:
-    """Return the record of a finished run, or None where the run is not finished.
+    """Return the record of a finished run, or None if the run is not finished.
 
-    Removes what a process left that was killed after `result.json` was written: `unfinished/` and files not yet whole.
-    Raises `UserError` for a record that is damaged.
+    Removes leftovers of a process that was killed after it wrote `result.json`: `unfinished/` and partial files.
+    Raises `UserError` for a damaged record.
     """
     if not finished(folder):
         return None
     logging.info("done before; remove %s to run it again", folder)
     record = load(folder)
-    with contextlib.suppress(UserError), claimed(folder):  # held: the process that finished it cleans up by itself
+    with contextlib.suppress(UserError), claimed(folder):  # if it is locked, the process that finished it cleans up
         shutil.rmtree(Path(folder) / UNFINISHED, ignore_errors=True)
     return record
 
 
 def load(folder: Path | str) -> dict[str, Any]:
-    """Return the record of one run. A record of version 0.1, which has no digest, is read unprotected.
+    """Return the record of one run. A record of version 0.1 has no digest and is read without protection.
 
     Raises `UserError` if it is missing, damaged or of another format.
     """
@@ -153,12 +157,12 @@ def load(folder: Path | str) -> dict[str, Any]:
         raise Unreadable(path, f"is damaged or no result of this suite ({error})", advice, reason=str(error)) from error
     settings = record.get("settings", {})
     if "kernel" in settings and "dense_layers" not in settings and type(settings.get("num_layers")) is int:
-        settings["num_layers"] -= 1  # version 0.1 counted the readout of kernels' networks
+        settings["num_layers"] -= 1  # version 0.1 also counted the readout layer for kernels
     return record
 
 
 def load_arrays(folder: Path | str, group: str = "") -> dict[str, np.ndarray]:
-    """Return the arrays of one run by name ("group/name" for groups): all of them, or those of one `group`.
+    """Return the arrays of one run by name ("group/name" in groups): all of them, or those of one `group`.
 
     Raises `Unreadable` for a file that is missing or damaged.
     """
@@ -177,21 +181,22 @@ def load_arrays(folder: Path | str, group: str = "") -> dict[str, np.ndarray]:
 
 @suggests_keywords
 def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFrame":
-    """A table of all finished runs below `directory`: settings, data, metrics of the chosen ridge, times, path.
+    """Return a table of all finished runs below a folder: settings, data, metrics of the chosen ridge, times, path.
 
-    The column `model` names a model (RF) or a kernel (RF kernel), so that both can be drawn side by side.
+    The column `model` contains the name of a model (RF) or a kernel (RF kernel), so that both can be plotted together.
 
-    Args:
-        every_ridge: One row per ridge of each run instead of one row per run.
+    A setting with the same name as an entry of a ridge has the prefix `setting_`: `iterations` is that of the solver,
+    `setting_iterations` that of a feature machine.
 
-    A setting of the name of a ridge's entry is a column of its own: `iterations` are those of the solver,
-    `setting_iterations` those of a feature machine.
-
-    The column `flaw` is "diverged" or "not converged" where the solution of the row's ridge fell short, else "".
+    The column `flaw` is "diverged" or "not converged" if the solution at the row's ridge fell short, otherwise "".
 
     Results that cannot be read are logged and listed in the table's `.attrs["unreadable"]`.
+
+    Args:
+        directory: Folder of results, which is searched recursively.
+        every_ridge: Return one row per ridge of each run instead of one row per run.
     """
-    import pandas as pd  # half a second that `--help` and a finished run do without
+    import pandas as pd  # takes half a second, which `--help` and a finished run do not need
 
     rows, unreadable = [], []
     for path in sorted(Path(directory).rglob("result.json")):
@@ -219,11 +224,11 @@ def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFram
 
 @suggests_keywords
 def summary(directory: Path | str) -> "pd.DataFrame":
-    """Return a short table of all finished runs below `directory`: the metrics at the chosen ridge come first.
+    """Return a short table of all finished runs below `directory`, beginning with the metrics at the chosen ridge.
 
-    Metrics of the test rows come before those of validation and train rows, accuracies before losses; then model,
-    dataset, noise level, number of train rows, ridge, the rule that chose it, whether its solution converged, seconds
-    and folder. Metrics that no run has are left out. `collect` returns the settings too.
+    Metrics of the test rows come before those of validation and train rows, and accuracies before losses. They are
+    followed by model, dataset, noise level, number of train rows, ridge, the rule that chose it, whether its solution
+    converged, seconds and folder. Metrics that no run has are left out. `collect` also returns the settings.
     """
     table = collect(directory)
     metrics = [f"{split}_{metric}" for split in ("test", "validation", "leave_one_out", "train")

@@ -1,7 +1,7 @@
-"""The state of run folders (train, krr, finetune, compare) that are not finished, and what killed runs left in them.
+"""States of unfinished run folders (train, krr, finetune, compare), and removal of leftovers of killed runs.
 
-A run lies two folders below `nn_dir` or `rkhs_dir`: experiment/run. The process at work holds its folder (`claimed`),
-so that nothing here waits for it or touches what it writes.
+The folder of a run is two levels below `nn_dir` or `rkhs_dir`: experiment/run. A running process locks its folder
+(`claimed`), so that the functions here neither wait for it nor change its files.
 """
 
 import contextlib
@@ -16,15 +16,16 @@ from linearized.storage.results import FINISHED, UNFINISHED
 RUNNING, STOPPED, STARTED = "running", "stopped, goes on with the same command", "stopped before anything was kept"
 
 
-BEGUN = (UNFINISHED, "model.keras", "arrays.h5", "theory.h5")  # what the folder of a run has before it is finished
+BEGUN = (UNFINISHED, "model.keras", "arrays.h5", "theory.h5")  # entries of a run's folder before it is finished
 
 
 class RunState(NamedTuple):
     """A run that is not finished.
 
     Attributes:
-        word: What it is doing.
-        kept: Ridges that were finished and checkpoints that were written, which the same command goes on with.
+        folder: Folder of the run.
+        word: State of the run in words.
+        kept: Number of finished ridges and checkpoints with which the same command continues.
     """
 
     folder: Path
@@ -37,20 +38,20 @@ class RunState(NamedTuple):
 
 
 def run_folders(directory: Path) -> Iterator[Path]:
-    """Yield the folders of runs below a folder of results, in order of their names."""
+    """Yield the folders of runs below a folder of results, sorted by name."""
     for experiment in _folders(directory):
         yield from _folders(experiment)
 
 
 def unfinished_runs(directory: Path) -> list[RunState]:
-    """Return the runs below a folder of results that are at work or were stopped; finished ones are left out.
+    """Return the runs below a folder of results that are running or were stopped; finished runs are left out.
 
-    What killed runs left and no living process holds is removed first: files not yet whole, checkpoints beside a
-    finished result, and folders that hold nothing.
+    Leftovers of killed runs that no running process has locked are removed first: partial files, checkpoints beside a
+    finished result, and empty folders.
     """
     found = []
     for folder in run_folders(directory):
-        with contextlib.suppress(OSError):  # it was removed meanwhile, or is on a disk that cannot be written
+        with contextlib.suppress(OSError):  # it was removed in the meantime, or the disk is read-only
             if is_held(folder):
                 found.append(RunState(folder, RUNNING, _kept(folder)))
                 continue
@@ -63,18 +64,18 @@ def unfinished_runs(directory: Path) -> list[RunState]:
 
 
 def tidy_run(folder: Path) -> None:
-    """Remove what a killed run left in its folder and does not need, and the folder if it holds nothing then.
+    """Remove the unneeded files that a killed run left in its folder, and the folder if it is then empty.
 
-    Raises `Busy` if a process holds the folder.
+    Raises `Busy` if a process has locked the folder.
     """
-    with claimed(folder):  # which removes files not yet whole, and the folder if it is empty at the end
+    with claimed(folder):  # removes partial files, and at the end the folder if it is empty
         if _has(folder, FINISHED):
             shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
         else:
             with contextlib.suppress(OSError):
                 (folder / UNFINISHED).rmdir()
     if not folder.exists():
-        remove_empty([folder.parent])  # the experiment, of which it was the only run
+        remove_empty([folder.parent])  # the folder of the experiment, if this was its only run
 
 
 def _has(folder: Path, names: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""The folder of a sharded job: opening it, what killed processes left in it, and what a refused command would leave."""
+"""The folder of a sharded job: opening it, and removing leftovers of killed processes and refused commands."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,17 +14,18 @@ _LOCKS = ("shard_*.lock", *(str(Path(kind.file).with_suffix(".lock")) for kind i
 
 
 class Opened(NamedTuple):
-    """A folder whose shards are all there.
+    """A folder whose shards are all finished.
 
     Attributes:
-        stored: Where every band lies.
+        manifest: Description of the folder.
+        stored: Location of every band.
     """
 
     manifest: Manifest
     stored: list[Stored]
 
     def refuse(self, stored: Stored, problem: str) -> NoReturn:
-        """Raise `UserError` for a band that cannot be used, with the command that makes its shard again."""
+        """Raise `UserError` for an unusable band, with the command that makes its shard again."""
         shard = next(number for number, bands in enumerate(self.manifest.shards) if stored.band in bands)
         raise UserError(f"{stored.path} is {problem}. Make it anew with: {self.manifest.remake(shard)}")
 
@@ -33,9 +34,11 @@ def open_shards(folder: Path | str, kind: Kind, fingerprint: str | None = None) 
     """Read the description of a folder and the header of every shard.
 
     Args:
-        fingerprint: Of the dataset that the shards must belong to; None compares nothing.
+        folder: Folder of the shards.
+        kind: Expected content of the folder.
+        fingerprint: Fingerprint of the dataset that the shards must belong to; None skips this check.
 
-    Raises `UserError` naming the file and the command that makes it, for whatever is missing, damaged or foreign.
+    Raises `UserError`, which names the file and the command that makes it, if a file is missing, damaged or foreign.
     """
     manifest = load_manifest(folder, kind)
     if fingerprint is not None and fingerprint != manifest.fingerprint:
@@ -61,23 +64,23 @@ def open_shards(folder: Path | str, kind: Kind, fingerprint: str | None = None) 
 
 
 def tidy(folder: Path | str) -> None:
-    """Remove what killed jobs left and no living one needs: files not yet whole, locks, parts of finished shards.
+    """Remove leftovers of killed jobs that no running job needs: partial files, locks, parts of finished shards.
 
-    Parts of shards that are not finished stay, because the next job goes on with them.
+    Parts of unfinished shards are kept, because the next job continues with them.
     """
     folder = Path(folder)
     reap(folder, locks=_LOCKS, deep=False)
     for part in folder.glob("shard_*.part"):
         if part.with_suffix(".h5").is_file():
-            with contextlib.suppress(Busy, OSError), held(part.with_suffix(".lock")):  # at work, or not to be changed
+            with contextlib.suppress(Busy, OSError), held(part.with_suffix(".lock")):  # in use, or on a read-only disk
                 part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def refusals_undone(folder: Path | str) -> Iterator[None]:
-    """Remove what the block made in a folder of shards where it raises `UserError` before a shard is there.
+    """Remove the files that the block made in a folder of shards if it raises `UserError` before a shard exists.
 
-    The description of the folder goes with it if nothing else is in it.
+    The description of the folder is removed too if the folder has no other content.
     """
     folder = Path(folder)
     created = new_folders(folder)
@@ -90,7 +93,7 @@ def refusals_undone(folder: Path | str) -> Iterator[None]:
         for path in (folder / kind.file for kind in KINDS):
             lock = path.with_suffix(".lock")
             if path.is_file():
-                with contextlib.suppress(Busy, OSError), held(lock):  # another job is at work there
+                with contextlib.suppress(Busy, OSError), held(lock):  # Busy: another job works in the folder
                     if {found.name for found in folder.iterdir()} == {path.name, lock.name}:
                         path.unlink()
         remove_empty([folder, *created])

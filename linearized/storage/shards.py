@@ -1,12 +1,12 @@
-"""A shard: a few bands of a Gram matrix, or of features, in one HDF5 file, checksummed, whole or absent.
+"""Shards: HDF5 files with a few bands of a Gram matrix or of features, protected by checksums, complete or absent.
 
-Bands lie contiguously, since whole rows are what is read: a band is then a run of bytes at a known offset, and reading
-it directly goes at the speed of a flat file, in as many threads as one likes, which HDF5's own lock does not allow.
-Everything is allocated and described when the file is made; what is written later replaces as many bytes in place.
+Bands are stored contiguously because full rows are read. A band is thus a byte range at a known offset, which can be
+read directly at the speed of a flat file, and by several threads at once, which HDF5's own lock does not allow. All
+space is allocated and described when the file is made; later writes replace bytes in place.
 
-The bands carry checksums, which are compared before the first use of each. A seal at the end of the file
+Each band has a checksum, which is compared before its first use. A seal at the end of the file
 (`linearized.base.seals`) protects all other bytes and is compared before HDF5 opens the file. Shards of version 0.1
-have no seal: their entries are protected by the checksums, their attributes are not.
+have no seal: the checksums protect their entries, but not their attributes.
 """
 
 import contextlib
@@ -31,17 +31,26 @@ from linearized.storage.files import whole_file
 from linearized.storage.manifest import Band, Manifest
 from linearized.storage.results import versions
 
-PIECE = 2**24  # bytes read at once to check a sum
+PIECE = 2**24  # bytes read at once to compute a checksum
 _SUM, _DONE = "crc32", "finished"
-SPEED = "pairs_per_second"  # attribute of a shard; rows per second for features
+SPEED = "pairs_per_second"  # attribute of a shard; for features it holds rows per second
 
 
 class BadShard(Exception):
-    """What is wrong with a shard's file, in words that begin with missing, damaged or foreign."""
+    """An error for a shard's file, whose message begins with missing, damaged or foreign."""
 
 
 class Stored(NamedTuple):
-    """Where a band lies: a run of bytes in a file."""
+    """The location of a band: a byte range in a file.
+
+    Attributes:
+        band: The band.
+        path: The file.
+        offset: Position of the first byte.
+        shape: Rows and columns of the band.
+        dtype: Type of the entries.
+        crc32: Checksum of the bytes.
+    """
 
     band: Band
     path: Path
@@ -51,12 +60,14 @@ class Stored(NamedTuple):
     crc32: int
 
     def read_rows(self, start: int, out: np.ndarray) -> None:
-        """Rows from `start` on into `out` (rows, columns of the band), a part of an array whose rows are contiguous.
+        """Read rows of the band, from row `start` onwards, into `out`.
 
-        Raises BadShard where the file ends early.
+        `out` has the shape (rows, columns of the band) and may be a part of an array if its rows are contiguous.
+
+        Raises BadShard if the file ends early.
         """
         row_bytes = self.shape[1] * self.dtype.itemsize
-        step = max(1, min(1024, 2**30 // row_bytes))  # what one call takes: 1,024 buffers, 2 GiB
+        step = max(1, min(1024, 2**30 // row_bytes))  # one call takes at most 1,024 buffers and 2 GiB
         handle = os.open(self.path, os.O_RDONLY)
         try:
             for row in range(0, len(out), step):
@@ -68,11 +79,11 @@ class Stored(NamedTuple):
             os.close(handle)
 
     def mapped(self) -> np.ndarray:
-        """The band as a memory map, for reading few columns."""
+        """Return the band as a memory map, for reading few columns."""
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
 
     def check_sum(self) -> None:
-        """Reads the band once, about 4 GB/s. Raises BadShard if a bit differs."""
+        """Read the band once, at about 4 GB/s. Raises BadShard if its checksum differs."""
         rows, columns = self.shape
         buffer, total = np.empty((min(rows, max(1, PIECE // (columns * self.dtype.itemsize))), columns), self.dtype), 0
         for start in range(0, rows, len(buffer)):
@@ -84,7 +95,7 @@ class Stored(NamedTuple):
 
 
 def attributes(manifest: Manifest, shard: int, number: int = FORMAT) -> dict[str, int | str]:
-    """Return the attributes of a shard's file of format `number`, which must agree with the description."""
+    """Return the attributes that a shard's file of format `number` must have to agree with the description."""
     return {
         "format": number, "fingerprint": manifest.fingerprint, "dtype": manifest.dtype, "scale": manifest.scale,
         "settings": json.dumps(manifest.settings, sort_keys=True, ensure_ascii=False),
@@ -94,7 +105,7 @@ def attributes(manifest: Manifest, shard: int, number: int = FORMAT) -> dict[str
 
 
 def read_header(path: Path, manifest: Manifest, shard: int) -> list[Stored]:
-    """Where the bands of a finished shard lie. Raises BadShard for whatever is not as described."""
+    """Return the locations of a finished shard's bands. Raises BadShard if the file differs from the description."""
     if not path.is_file():
         raise BadShard("missing")
     try:
@@ -126,12 +137,15 @@ def _stored(path: Path, dataset: h5py.Dataset, band: Band, manifest: Manifest) -
 
 
 def check_shard(path: Path, manifest: Manifest, shard: int, *, sums: bool = True) -> str | None:
-    """None for a finished shard; else what is wrong, beginning with "missing", "damaged" or "foreign".
+    """Return None for a finished shard, otherwise the problem, beginning with "missing", "damaged" or "foreign".
 
-    The one judge for planner, worker and reader.
+    The planner, the workers and the reader all use this check.
 
     Args:
-        sums: Whether the checksums are compared too (about 3 GB/s); else only what the file says of itself.
+        path: File of the shard.
+        manifest: Description of the folder.
+        shard: Index of the shard.
+        sums: Compare the checksums of the bands too (about 3 GB/s); False checks only the header.
     """
     try:
         for stored in read_header(path, manifest, shard):
@@ -145,7 +159,7 @@ def check_shard(path: Path, manifest: Manifest, shard: int, *, sums: bool = True
 
 
 def set_aside(path: Path, problem: str) -> Path:
-    """Renames a bad shard to `*.damaged` or `*.foreign`, out of the way and not lost. Returns its new name."""
+    """Rename a bad shard to `*.damaged` or `*.foreign`, so that it is kept but not used, and return its new path."""
     suffix = problem.partition(":")[0]
     new = path.with_name(f"{path.name}.{suffix}")
     count = 1
@@ -159,7 +173,7 @@ def set_aside(path: Path, problem: str) -> Path:
 
 @contextlib.contextmanager
 def plain_errors(path: Path) -> Iterator[None]:
-    """What the system refused to HDF5, as the OSError that it was: h5py hides its number in a long text."""
+    """Convert an error of h5py to the OSError of the system that caused it; h5py has its number only in a long text."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -170,13 +184,16 @@ def plain_errors(path: Path) -> Iterator[None]:
 
 
 def create(path: Path, manifest: Manifest, shard: int, *, tiles: int = 0, allocate: bool = True) -> None:
-    """Make the file of a shard with nothing in it yet, and take its disk space.
+    """Make the file of a shard without its entries, and reserve its disk space.
 
     Args:
-        tiles: Length of the table `tiles` in which finished pieces are ticked off.
-        allocate: False leaves the file sparse.
+        path: File to make.
+        manifest: Description of the folder.
+        shard: Index of the shard.
+        tiles: Length of the table `tiles`, which records finished tiles; 0 makes no table.
+        allocate: Reserve the disk space; False leaves the file sparse.
 
-    Raises OSError where the disk is full: now, not after an hour of work.
+    Raises OSError if the disk is full, so that this is noticed before hours of work.
     """
     with plain_errors(path), h5py.File(path, "w", locking=False) as file:
         file.attrs.update(attributes(manifest, shard))
@@ -187,7 +204,7 @@ def create(path: Path, manifest: Manifest, shard: int, *, tiles: int = 0, alloca
             _allocate(file, band.name, manifest.shape(band), manifest.dtype).attrs[_SUM] = np.uint32(0)
         if tiles:
             file.create_dataset("tiles", data=np.zeros(tiles, np.uint64))
-    if not allocate or not hasattr(os, "posix_fallocate"):  # on macOS a full disk is noticed by later writes
+    if not allocate or not hasattr(os, "posix_fallocate"):  # on macOS, later writes fail if the disk is full
         return
     handle = os.open(path, os.O_RDWR)
     try:
@@ -197,7 +214,7 @@ def create(path: Path, manifest: Manifest, shard: int, *, tiles: int = 0, alloca
 
 
 def _allocate(file: h5py.File, name: str, shape: tuple[int, int], dtype: str) -> h5py.Dataset:
-    """A contiguous dataset whose bytes have their place at once, and are not filled."""
+    """Create a contiguous dataset whose space is allocated at once and not filled."""
     how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     how.set_layout(h5py.h5d.CONTIGUOUS)
     how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -209,7 +226,7 @@ def _allocate(file: h5py.File, name: str, shape: tuple[int, int], dtype: str) ->
 
 
 def finish(file: h5py.File, sums: dict[Band, int], speed: float) -> None:
-    """Enter the checksums of all bands and the speed (pairs or rows per second), and mark the shard as finished."""
+    """Store the checksums of all bands and the speed (pairs or rows per second), and mark the shard as finished."""
     for band, own in sums.items():
         file[band.name].attrs.modify(_SUM, np.uint32(own))
     file.attrs.modify(SPEED, np.float64(speed))
@@ -218,16 +235,18 @@ def finish(file: h5py.File, sums: dict[Band, int], speed: float) -> None:
 
 
 def parts(path: Path, bands: Iterable[Band]) -> tuple[list[SealedPart], int]:
-    """Return where the bands lie in a file that this process has just made, and the length of the file."""
+    """Return the byte ranges of the bands in a file that this process has just made, and the length of the file."""
     with h5py.File(path, "r", locking=False) as file:
         found = [SealedPart(file[band.name].id.get_offset(), file[band.name].nbytes) for band in bands]
     return found, path.stat().st_size
 
 
 def write_shard(folder: Path | str, manifest: Manifest, shard: int, entries: Callable[[Band], np.ndarray]) -> Path:
-    """Write a whole shard at once, sealed; `entries(band)` gives those of a band, `manifest.shape(band)`.
+    """Write a complete, sealed shard and return its path.
 
-    Raises `UserError` for entries that are not finite or of another shape, OSError if the disk is full.
+    `entries(band)` must return the entries of a band with the shape `manifest.shape(band)`.
+
+    Raises `UserError` for entries that are not finite or have another shape, OSError if the disk is full.
     """
     path, bands = manifest.path(folder, shard), manifest.shards[shard]
     with whole_file(path) as aside:
@@ -251,7 +270,7 @@ def write_shard(folder: Path | str, manifest: Manifest, shard: int, entries: Cal
 
 
 def with_symmetric_corner(block: np.ndarray) -> np.ndarray:
-    """Return a copy of the first columns of a train band, the square on the diagonal mirrored from its upper half."""
+    """Return a copy of a train band in which the square on the diagonal is mirrored from its upper half."""
     block, rows = block.copy(), len(block)
     corner = np.triu(block[:, :rows])
     block[:, :rows] = corner + np.triu(corner, 1).T
@@ -259,10 +278,14 @@ def with_symmetric_corner(block: np.ndarray) -> np.ndarray:
 
 
 def refuse_not_finite(block: np.ndarray, manifest: Manifest, band: Band, start: int, left: int) -> None:
-    """Raise `UserError` that names the first entry that is not finite.
+    """Raise `UserError` for the first entry that is not finite.
 
     Args:
-        block: Entries of a band, from row `start` of its block and from column `left` on.
+        block: Some entries of a band.
+        manifest: Description of the folder.
+        band: The band.
+        start: Row, in the block of the matrix, of the first row of `block`.
+        left: Column of the matrix of the first column of `block`.
     """
     where = first_not_finite(block)
     if where is None:

@@ -1,4 +1,4 @@
-"""The published figures and the suite's own, one recipe each; `linearized reproduce` makes them."""
+"""Recipes of the published figures and of the suite's own figures, which `linearized reproduce` makes."""
 
 from linearized.base.registry import Registry
 

@@ -1,4 +1,4 @@
-"""CIFAR: cats against airplanes with noise in high frequencies; ten classes with noise in place of the low ones."""
+"""Recipes for CIFAR: cats and airplanes with noise in high frequencies; ten classes with noise replacing low ones."""
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 from linearized.report.recipes.fmnist import UNITS, curves, scales
@@ -13,7 +13,7 @@ CATS_AND_AIRPLANES = FigureRecipe(
     stand_in="PATCHES",
     axis="noise_ind",
     metric="test_accuracy",
-    curves=curves(UNITS, rate=0.001),  # at 0.003 photo patches diverge
+    curves=curves(UNITS, rate=0.001),  # training on photo patches diverges at 0.003
     scales=scales(15, ())
     | {"laptop": Scale((0, 5, 10, 14), (0,), {"num_train": 1500, "num_test": 500, "validation": 300})},
 )

@@ -1,7 +1,7 @@
-"""About how long a run takes and how much disk, from its operation count; right within a factor of a few.
+"""Estimates of the time and disk space of a run from its operation count, accurate within a factor of a few.
 
 Measured on one Zen core: a process with its framework starts in SECONDS, large float32 products run at RATE
-multiply-adds a second and a fused pair of Myrtle-5 at 32x32x3 in PAIR seconds.
+multiply-adds per second, and a fused pair of Myrtle-5 at 32x32x3 takes PAIR seconds.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from typing import Any
 from linearized.report.recipes.figure_recipe import Run, shape
 
 SECONDS, RATE, PAIR = 8.0, 2e10, 1.6e-3
-GRID = 20  # ridges of a whole grid
-EIGH = 9  # operations of an eigendecomposition of n rows, in n³
-SEARCHED = 10  # metrics of --rfm_search, with those that it takes to the Gaussian kernel
-PASSES = 400  # over K, in float64, and the inner products between them
+GRID = 20  # number of ridges of a full grid
+EIGH = 9  # operations of an eigendecomposition of n rows, in units of n³
+SEARCHED = 10  # number of metrics of --rfm_search, including those that it tries with the Gaussian kernel
+PASSES = 400  # cost of block Lanczos, in units of n² k operations: passes over K in float64 and inner products
 
 
 def seconds(run: Run) -> float:
-    """Of one run on one core."""
+    """Return the estimated seconds of one run on one core."""
     flags = run.flags
     n, m, d, k = shape(flags)
     if run.program == "theory":
@@ -41,7 +41,7 @@ def seconds(run: Run) -> float:
 
 
 def _feature_machine(flags: Mapping[str, Any]) -> float:
-    """Return the seconds of all metrics and iterations: the kernel, its ridge path, gradients and their products."""
+    """Return the seconds of all metrics and iterations: kernels, ridge paths, gradients and products of gradients."""
     n, m, d, k = shape(flags)
     at, learned = flags.get("rfm_sample") or n, flags.get("iterations", 5)
     learned *= SEARCHED if flags.get("rfm_search") else 1
@@ -50,7 +50,7 @@ def _feature_machine(flags: Mapping[str, Any]) -> float:
 
 
 def _theory(flags: Mapping[str, Any]) -> float:
-    """Return the seconds of a pool's kernel, its decomposition and the fits on draws of its rows."""
+    """Return the seconds of the pool's kernel, its eigendecomposition and the fits on random subsets of its rows."""
     n, m, d, k = shape(flags)
     pairs = (n * (n + 1) / 2 + n * m) * (PAIR if flags.get("kernel") == "CNTK" else 2 * d / RATE)
     sizes = [int(size) for size in flags.get("sizes", "0").split(",")]
@@ -59,7 +59,7 @@ def _theory(flags: Mapping[str, Any]) -> float:
 
 
 def _tangents(flags: Mapping[str, Any], d: int) -> float:
-    """Return the seconds of the measurements of one run, and of the kernel of infinite width on their rows."""
+    """Return the seconds of a run's tangent measurements, including the kernel of infinite width on the same rows."""
     train, test = map(int, flags["tangent_rows"].split(","))
     pairs, units = train * (train + test), flags["num_units"]
     convolutional = flags["model"] == "CNN"
@@ -69,7 +69,10 @@ def _tangents(flags: Mapping[str, Any], d: int) -> float:
 
 
 def disk_bytes(run: Run) -> float:
-    """Gram matrices of the kernels, float32, which a feature machine keeps in memory; a result takes some 100 kB."""
+    """Return the estimated disk space of a run in bytes: 200 kB for its result, and a kernel's float32 Gram matrix.
+
+    A feature machine keeps its Gram matrix in memory.
+    """
     if run.program == "train" or run.flags.get("kernel") == "RFM":
         return 2e5
     n, m, _, _ = shape(run.flags)

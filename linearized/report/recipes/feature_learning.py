@@ -1,7 +1,8 @@
-"""Fixed features against learned ones: networks and feature machines beside random features and kernels.
+"""Recipes that compare learned features (networks, feature machines) with fixed ones (random features, kernels).
 
-SYNTH against the anisotropy κ, and Fashion-MNIST without low frequencies against the noise level. A part of the train
-rows chooses ridge, metric and iteration of every curve; the features of dashed curves are fixed.
+One figure shows SYNTH against the anisotropy κ, the other Fashion-MNIST without low frequencies against the noise
+level. Ridge, metric and iteration of every curve are chosen on a held-out part of the train rows. Dashed curves have
+fixed features.
 """
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
@@ -15,9 +16,9 @@ IMAGE_EPOCHS = {"laptop": 60, "workstation": 250, "paper": 500}
 IMAGE_UNITS = {"laptop": 512, "workstation": 1024, "paper": 4096}
 IMAGE_ROWS = {"laptop": 3000, "workstation": 10_000, "paper": 30_000}
 IMAGE_GRIDS = {"laptop": "0,10", "workstation": "0,4,8,12,16", "paper": "all"}
-SMALL = "0.0001,0.001,0.01,0.1,1"  # ridges; at κ = 0 the best of a fixed kernel is so large that nothing is learned
-HELD_OUT = 5  # train rows for each validation row
-SAMPLED = 1000  # rows of images at which a feature machine takes gradients
+SMALL = "0.0001,0.001,0.01,0.1,1"  # ridges; at κ = 0 a fixed kernel's best ridge is so large that nothing is learned
+HELD_OUT = 5  # number of train rows for each validation row
+SAMPLED = 1000  # number of images at which a feature machine computes gradients
 
 
 def _network(rate: float, batch: int, epochs: dict[str, int], units: dict[str, int], grids: dict[str, str]) -> Curve:
@@ -29,17 +30,17 @@ def _network(rate: float, batch: int, epochs: dict[str, int], units: dict[str, i
 
 
 def _machine(label: str, **flags: object) -> Curve:
-    """Return the curve of a feature machine, with centred gradients unless flags say otherwise."""
+    """Return the curve of a feature machine, with centred gradients unless `flags` override this."""
     return Curve(label, "krr", {"kernel": "RFM", **flags})
 
 
 def _tangents(units: dict[str, int]) -> Curve:
-    """Return the curve of NT; it is left out on images, where it takes minutes for each run at laptop scale."""
+    """Return the curve of NT, which is not used on images, because a run at laptop scale takes minutes there."""
     return Curve("NT", "train", {"model": "NT"}, {scale: {"num_units": n} for scale, n in units.items()}, fixed=True)
 
 
 def _fixed(units: dict[str, int]) -> tuple[Curve, ...]:
-    """Return curves of fixed features: RF of as many parameters as the network, and kernels."""
+    """Return the curves of fixed features: RF with as many parameters as the network, and kernels."""
     return (
         Curve("RF", "train", {"model": "RF"}, {scale: {"matched_units": n} for scale, n in units.items()}, fixed=True),
         Curve("NTK KRR", "krr", {"kernel": "NTK"}, fixed=True),
@@ -48,7 +49,7 @@ def _fixed(units: dict[str, int]) -> tuple[Curve, ...]:
 
 
 def _rows(train: int, test: int) -> dict[str, int]:
-    """Return the flags of as many train rows, the validation rows beside them, and test rows."""
+    """Return the flags for the given numbers of train and test rows, and for validation rows in addition to them."""
     held_out = train // HELD_OUT
     return {"num_train": train + held_out, "validation": held_out, "num_test": test}
 

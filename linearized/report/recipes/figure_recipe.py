@@ -1,4 +1,4 @@
-"""What a figure is: curves over an axis; a point of a curve is one run of one command a seed."""
+"""Data classes that describe a figure: curves over an axis, whose points are one run of one command per seed."""
 
 import dataclasses
 import itertools
@@ -9,8 +9,8 @@ from typing import Any
 from linearized.base.weights import SEED
 from linearized.data import DATASETS
 
-DIRECTORIES = {"train": "nn_dir", "krr": "rkhs_dir", "theory": "rkhs_dir"}  # of subcommands
-MOST_ROWS = 2**17  # of a Gram matrix: 34 GB in float32
+DIRECTORIES = {"train": "nn_dir", "krr": "rkhs_dir", "theory": "rkhs_dir"}  # subcommand -> key of its result folder
+MOST_ROWS = 2**17  # largest number of rows of a Gram matrix, which takes 34 GB in float32
 SHAPES = {  # train rows, test rows, dimension (0: --synth_dim), outputs
     **dict.fromkeys(("DIGITS", "NDIGITS"), (1437, 360, 64, 10)),
     **dict.fromkeys(("FMNIST", "NFMNIST"), (60000, 10000, 784, 10)),
@@ -25,15 +25,16 @@ SHAPES = {  # train rows, test rows, dimension (0: --synth_dim), outputs
 class Curve:
     """One line of the figure.
 
-    The flag `matched_units` stands for the width of an RF model that has as many parameters as a network of so many
-    units has in its first layer, as published.
+    The flag `matched_units` sets the width of an RF model so that it has as many parameters as the first layer of a
+    network with the given number of units, as published.
 
     Attributes:
-        label: In the legend.
-        program: The subcommand: train, krr or theory. A run of theory has all values of the axis `num_train`.
-        flags: What makes this line; `sizes` has more by scale.
-        times: What the value of the axis is multiplied by, such as hidden units for each channel of another curve.
-        fixed: Whether its features are fixed, in a figure that has learned ones too: drawn dashed.
+        label: Name in the legend.
+        program: Subcommand: train, krr or theory. One run of theory covers all values of the axis `num_train`.
+        flags: Flags of all runs of this line.
+        sizes: Further flags for each scale.
+        times: Factor of the value of the axis, such as hidden units per channel of another curve.
+        fixed: Whether the features are fixed, in a figure that also has learned ones; such lines are dashed.
     """
 
     label: str
@@ -46,7 +47,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large: the axis' values, the seeds, and flags that all runs share."""
+    """The size of a figure: the values of the axis, the seeds, and the flags that all runs share."""
 
     values: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -58,15 +59,19 @@ class FigureRecipe:
     """A figure of the published experiment, or of the suite's own.
 
     Attributes:
-        shows: What the figure shows, in a sentence; of a published one, as it was published.
-        dataset, stand_in: What it is about, and what takes its place where that is not here; "" for nothing.
-        axis: The flag that the abscissa stands for.
-        metric: A column of `linearized.storage.results.collect`.
+        title: Title of the figure.
+        shows: Sentence that states what the figure shows; for a published figure, the published finding.
+        dataset: Dataset of the figure.
+        axis: Flag whose values are on the horizontal axis.
+        metric: Column of `linearized.storage.results.collect` on the vertical axis.
+        curves: Lines of the figure.
+        scales: Size of the figure by name of the scale.
+        stand_in: Dataset that replaces `dataset` if its files are missing; "" for none.
         references: Horizontal lines, label -> height.
-        tangents: "epochs" or "widths" for a figure of what `--tangent_at` measured, against the epoch or the width,
-            with a column of panels for each curve; "": a line for each curve.
-        theory: "learning_curves", "double_descent" or "spectrum" for a figure with predicted curves; "": none.
-        published: Whether `shows` is what was published.
+        tangents: "epochs" or "widths" for a figure of the measurements of `--tangent_at` against the epoch or the
+            width, with one column of panels per curve; "" for one line per curve.
+        theory: "learning_curves", "double_descent" or "spectrum" for a figure with predicted curves; "" for none.
+        published: Whether `shows` is the published finding.
     """
 
     title: str
@@ -83,14 +88,22 @@ class FigureRecipe:
     published: bool = True
 
     def source(self) -> str:
-        """The dataset to run on: the recipe's own where it is here, else its stand-in."""
+        """Return the dataset to run on: the recipe's own if it is available, otherwise its replacement `stand_in`."""
         here = DATASETS.load(self.dataset).find()
         return self.dataset if here.place or here.made_on_load or not self.stand_in else self.stand_in
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run: its place in the figure, and its command."""
+    """One run: its position in the figure and its command.
+
+    Attributes:
+        label: Label of the curve.
+        value: Value of the axis.
+        seed: Random-number seed.
+        program: Subcommand.
+        flags: Flags of the command.
+    """
 
     label: str
     value: int
@@ -100,7 +113,7 @@ class Run:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """The words of the command line."""
+        """Words of the command line."""
         return (
             "python",
             "-m",
@@ -111,10 +124,10 @@ class Run:
 
 
 def runs(name: str, recipe: FigureRecipe, scale: str, dataset: str) -> list[Run]:
-    """All runs of a figure at a scale, value by value, so that a figure that is stopped holds whole points.
+    """Return all runs of a figure at a scale, ordered by value, so that a stopped figure has complete points.
 
-    A kernel on all rows is the same for every seed, and runs once; beyond `MOST_ROWS` rows it is left out. Where a
-    stand-in has fewer rows than are asked for, all of them are taken.
+    A kernel on all rows gives the same result for every seed and runs only once; a kernel on more than `MOST_ROWS` rows
+    is left out. If a replacement dataset has fewer rows than the recipe requests, all of them are used.
     """
     size, found = recipe.scales[scale], []
     for value, seed, curve in itertools.product(size.values, size.seeds, recipe.curves):
@@ -141,10 +154,12 @@ def runs(name: str, recipe: FigureRecipe, scale: str, dataset: str) -> list[Run]
 
 
 def _draws(flags: Mapping[str, Any], seed: int, some: bool) -> dict[str, Any]:
-    """Return the flags by which runs of different seeds differ: random rows, else what the model draws itself.
+    """Return the flags in which runs of different seeds differ: those of a random subset, or the model's own seed.
 
     Args:
-        some: Whether the run takes a part of the rows.
+        flags: Flags of the run so far.
+        seed: Random-number seed.
+        some: Whether the run uses only a part of the rows.
     """
     if some:
         return {"subset": "random", "seed": seed}
@@ -154,7 +169,7 @@ def _draws(flags: Mapping[str, Any], seed: int, some: bool) -> dict[str, Any]:
 
 
 def shape(flags: Mapping[str, Any]) -> tuple[int, int, int, int]:
-    """Train rows, test rows, dimension and outputs of a run's data."""
+    """Return the numbers of train rows, test rows, inputs and outputs of a run's data."""
     whole = SHAPES.get(flags["dataset"]) or (flags["synth_n"], 10000, flags["synth_dim"], 1)
     rows = (flags.get(name) or most for name, most in zip(("num_train", "num_test"), whole, strict=False))
     return *map(min, rows, whole), flags.get("synth_dim") or whole[2], whole[3]

@@ -1,4 +1,4 @@
-"""Fashion-MNIST with noise in high frequencies, and in place of the low ones."""
+"""Recipes for Fashion-MNIST with noise in high frequencies, and with noise replacing low frequencies."""
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 
@@ -6,7 +6,12 @@ UNITS = {"laptop": 128, "workstation": 1024, "paper": 4096}
 
 
 def curves(units: dict[str, int], rate: float = 0.003) -> tuple[Curve, ...]:
-    """NN, RF and NT of equal numbers of parameters, and fixed kernels: of RF, NT, Laplace and polynomials."""
+    """Return curves of NN, RF and NT with equal numbers of parameters, and of NT, RF, Laplace and polynomial kernels.
+
+    Args:
+        units: Number of units of the network at each scale.
+        rate: Learning rate of the network.
+    """
     epochs = {"laptop": 60, "workstation": 250, "paper": 750}
     grids = {"laptop": "0,10", "workstation": "0,4,8,12,16", "paper": "all"}
     network = {
@@ -27,7 +32,11 @@ def curves(units: dict[str, int], rate: float = 0.003) -> tuple[Curve, ...]:
 
 
 def scales(levels: int, few: tuple[int, ...]) -> dict[str, Scale]:
-    """A few levels of 10,000 images, for of 2,000 a network learns no more than a kernel; then more of each."""
+    """Return the scales of a figure with `levels` noise levels; the laptop scale has the levels `few`.
+
+    The laptop scale uses 10,000 images, because a network learns no more than a kernel from 2,000; larger scales use
+    more levels, seeds and images.
+    """
     return {
         "laptop": Scale(few, (0,), {"num_train": 10000, "num_test": 5000}),
         "workstation": Scale(tuple(range(0, levels, 2)), (0, 1, 2), {"num_train": 30000}),

@@ -10,12 +10,12 @@ SIZES = {"laptop": (250, 500, 1000, 2000), "workstation": (250, 500, 1000, 2000,
          "paper": (250, 500, 1000, 2000, 4000, 8000)}  # fmt: skip
 UNITS = {"laptop": 512, "workstation": 1024, "paper": 4096}
 EPOCHS = {"laptop": 60, "workstation": 250, "paper": 500}
-HELD_OUT = 0.2  # of the n rows of RFM and NN choose their iteration and ridge
+HELD_OUT = 0.2  # share of the n rows on which RFM and NN choose their iteration and ridge
 GRIDS = {"laptop": "0,10", "workstation": "0,4,8,12,16", "paper": "all"}
 
 
 def _predicted(label: str, **kernel: object) -> Curve:
-    """Return a kernel's curve: one run of `linearized theory` measures and predicts at every size."""
+    """Return a kernel's curve, for which one run of `linearized theory` measures and predicts every size."""
     sizes = {scale: {"num_train": POOL[scale], "sizes": ",".join(map(str, SIZES[scale]))} for scale in POOL}
     return Curve(label, "theory", kernel, sizes)
 
@@ -44,9 +44,9 @@ LEARNING_CURVES = FigureRecipe(
 )  # fmt: skip
 
 DIMS = {"laptop": 100, "workstation": 200, "paper": 400}
-WIDTHS = (10, 30, 60, 100, 150, 200, 250, 300, 350, 400, 600, 1000, 2000, 4000)  # in hundredths of d
+WIDTHS = (10, 30, 60, 100, 150, 200, 250, 300, 350, 400, 600, 1000, 2000, 4000)  # in units of d/100
 ROWS_PER_DIM, TAU = 3, 5  # n/d, and ten times the standard deviation of the noise
-RIDGES = "0,2,4,5"  # of the grid of random features on synthetic data: λ from 1e-5 to .08
+RIDGES = "0,2,4,5"  # indices in the grid of random features on synthetic data: λ from 1e-5 to .08
 
 DOUBLE_DESCENT = FigureRecipe(
     title="Double descent of random features: a linear target on the sphere with noise",

@@ -1,4 +1,4 @@
-"""The figure of a recipe, drawn from its points: curves with error bars over seeds, reference lines, legend below."""
+"""Figures of recipes, drawn from their points: curves with error bars over seeds, reference lines, and a legend."""
 
 import textwrap
 
@@ -13,15 +13,16 @@ from linearized.report.recipes.figure_recipe import FigureRecipe
 from linearized.report.style import dot_chart
 
 FIXED = "dashed: fixed features; solid: learned ones"
-TITLE = 64  # letters of a line that fit over the axes
+TITLE = 64  # number of letters of a title line that fit above the axes
 
 
 def figure(recipe: FigureRecipe, dataset: str, points: pd.DataFrame) -> Figure:
-    """Draw a recipe's curves with error bars over seeds; of a single value on the axis, one dot per curve.
+    """Draw a recipe's curves with error bars over seeds, or one dot per curve for a single value of the axis.
 
     Args:
-        dataset: What was run; if it is the stand-in, the title says so.
-        points: Rows with label, value, seed and the recipe's metric.
+        recipe: The recipe.
+        dataset: Dataset of the runs; if it is the recipe's replacement, the title states this.
+        points: Table with the columns label, value, seed and the recipe's metric.
     """
     source = DATASETS.load(dataset)
     single = points["value"].nunique() == 1
@@ -43,7 +44,7 @@ def figure(recipe: FigureRecipe, dataset: str, points: pd.DataFrame) -> Figure:
 
 
 def _dots(axis: Axes, recipe: FigureRecipe, points: pd.DataFrame, labels: list[str]) -> None:
-    """Draw the mean of each curve at the only value, and the references as rows of their own."""
+    """Draw the mean of each curve at the only value, and each reference in a separate row."""
     rows = [dot(points.loc[points["label"] == label, recipe.metric], label, place)
             for place, label in enumerate(labels)]  # fmt: skip
     rows += [(name, height, 0.0, "0.4", "|") for name, height in recipe.references.items()]
@@ -51,7 +52,7 @@ def _dots(axis: Axes, recipe: FigureRecipe, points: pd.DataFrame, labels: list[s
 
 
 def _curves(axis: Axes, recipe: FigureRecipe, source, points: pd.DataFrame, labels: list[str]) -> None:
-    """Draw one line per curve, and the references as dotted lines with their names in the margin."""
+    """Draw one line per curve, and the references as dotted lines with their labels in the margin."""
     fixed = {curve.label for curve in recipe.curves if curve.fixed}
     for place, label in enumerate(labels):
         mine = points[points["label"] == label]

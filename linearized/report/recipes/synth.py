@@ -1,14 +1,14 @@
-"""SYNTH: a polynomial of a few coordinates among many, against the anisotropy κ and against the sample size.
+"""Recipes for SYNTH, a polynomial of a few of many coordinates, against the anisotropy κ and the sample size.
 
 f is a sum of polynomials of degrees 2, 3 and 4 of equal size, so the best polynomial of degree 1, 2 or 3 leaves 1, 2/3
-or 1/3 of the variance. A kernel learns degree l from n samples if n is well above the l-th power of the effective
-dimension max(d^η, d^(1-κ)) (arXiv 2006.13409, theorem 2); NN need not.
+or 1/3 of the variance. A kernel learns degree l from n samples only if n is well above the l-th power of the effective
+dimension max(d^η, d^(1-κ)) (arXiv 2006.13409, theorem 2); NN do not need as many.
 """
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 
 DIMS = {"laptop": 256, "workstation": 512, "paper": 1024}
-ETA = {"laptop": 0.5, "workstation": 0.45, "paper": 0.4}  # 16 relevant coordinates each
+ETA = {"laptop": 0.5, "workstation": 0.45, "paper": 0.4}  # each gives 16 relevant coordinates
 UNITS = {"laptop": 256, "workstation": 1024, "paper": 1024}
 WHOLE = {"laptop": 24_000, "workstation": 2**17, "paper": 2**20}
 EPOCHS = {"laptop": 50, "workstation": 250, "paper": 750}

@@ -1,4 +1,4 @@
-"""Points and figure of the recipes of lazy and rich training: a column of panels for each curve."""
+"""Points and figures of the recipes for lazy and rich training, with one column of panels per curve."""
 
 import textwrap
 
@@ -9,17 +9,18 @@ from linearized.report import plots, tangent_plots
 from linearized.report.recipes.figure_recipe import FigureRecipe
 from linearized.storage.results import load
 
-TITLE = 96  # letters of a line of the title
+TITLE = 96  # largest number of letters of a title line
 PANELS = ("scores", "kernel")
 
 
 def points(recipe: FigureRecipe, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each run and epoch that it measured, with label, seed, path and, as `value`, the epoch.
+    """Return one row for each run and measured epoch, with label, seed, path and `value`.
 
-    Of a figure against the width `value` is the width.
+    `value` is the epoch, or the width in a figure against the width.
 
     Args:
-        runs: A row for each run, with its path (`linearized.storage.results.collect`).
+        recipe: The recipe.
+        runs: Table with one row per run, including its path (`linearized.storage.results.collect`).
     """
     if runs.empty:
         return runs
@@ -30,16 +31,17 @@ def points(recipe: FigureRecipe, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def tabled(recipe: FigureRecipe, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the points whose means are printed: of a figure against the width those after each run's last epoch."""
+    """Return the points whose means are printed: all, or in a figure against the width those of each last epoch."""
     return table if recipe.tangents == "epochs" else table.groupby("run").tail(1)
 
 
 def figure(recipe: FigureRecipe, dataset: str, table: pd.DataFrame) -> Figure:
-    """Draw scores above, and distance and alignments of the tangent kernel below, one column for each curve.
+    """Draw scores above, and distance and alignments of the tangent kernel below, with one column per curve.
 
     Args:
-        dataset: What was run; the title names the data.
-        table: Of `points`; runs that differ in seeds are averaged.
+        recipe: The recipe.
+        dataset: Dataset of the runs, which is not used because the recipe's title names the data.
+        table: Result of `points`; runs that differ only in the seed are averaged.
     """
     labels = [curve.label for curve in recipe.curves if (table["label"] == curve.label).any()]
     picture, axes = plots.new_figure(1 + 3.1 * len(labels), 6.0, nrows=2, ncols=len(labels), sharey="row")
@@ -59,7 +61,7 @@ def figure(recipe: FigureRecipe, dataset: str, table: pd.DataFrame) -> Figure:
     metric = tangent_plots.metric_of(table)
     if recipe.tangents == "epochs":
         tangent_plots.focus(axes[0], table, metric)
-    else:  # the panels of a row share their axis, which the first one has set
+    else:  # the panels of a row share the vertical axis, and drawing the first panel has fixed its limits
         axes[0].autoscale(axis="y")
         plots.cap_accuracy(axes[0], metric)
     picture.suptitle(textwrap.fill(recipe.title, TITLE), fontsize=11)

@@ -1,15 +1,15 @@
-"""From lazy to rich: networks beside their linearizations and kernels, against the epoch and against the width.
+"""Recipes for lazy and rich training: networks, their linearizations and kernels, against the epoch and the width.
 
-NN against the NTK on Fashion-MNIST, and Myrtle-5 CNNs against the CNTK on photo patches, because the five pools of
-Myrtle's kernel need images of 32x32. Two parametrizations of equal tangent kernel at the start
-(docs/parametrization.md): ntk, whose features move less the wider the network, and mup, whose features move at any
-width. All kernels are fitted to all train rows.
+NN are compared with the NTK on Fashion-MNIST, and Myrtle-5 CNNs with the CNTK on photo patches, because the five
+pooling layers of Myrtle's kernel need images of 32x32. Two parametrizations have equal tangent kernels at the start
+(docs/parametrization.md): in ntk, features change less the wider the network is; in mup, they change at any width. All
+kernels are fitted to all train rows.
 """
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 
-ROWS = {"laptop": (300, 600), "workstation": (1000, 2000), "paper": (4000, 5000)}  # train, test
-PATCHES = {"laptop": (200, 300), "workstation": (1000, 500), "paper": (1500, 500)}  # of the CNN
+ROWS = {"laptop": (300, 600), "workstation": (1000, 2000), "paper": (4000, 5000)}  # train and test rows of NN
+PATCHES = {"laptop": (200, 300), "workstation": (1000, 500), "paper": (1500, 500)}  # train and test rows of the CNN
 EPOCHS = {"laptop": 100, "workstation": 200, "paper": 400}
 RATES, BATCH = {"NN": 1.0, "CNN": 0.5}, 50
 UNITS = {"laptop": (512, 32), "workstation": (1024, 64), "paper": (4096, 128)}  # hidden units of NN, channels of CNN
@@ -23,7 +23,7 @@ def _sizes(scale: str, at: str) -> dict[str, object]:
 
 
 def _curve(model: str, parametrization: str, widths: dict[str, int] | None = None, times: int = 1) -> Curve:
-    """Return a network's curve; `widths` has its width at each scale where the axis is not the width."""
+    """Return a network's curve; `widths` gives its width at each scale if the axis is not the width."""
     flags = {"model": model, "parametrization": parametrization, "learning_rate": RATES[model]}
     sizes = {scale: {"num_units": width} for scale, width in (widths or {}).items()}
     if model == "NN":

@@ -1,4 +1,4 @@
-"""Points and figures of the recipes with predicted curves."""
+"""Points and figures of the recipes that have predicted curves."""
 
 import json
 from collections.abc import Mapping
@@ -20,15 +20,15 @@ from linearized.report.style import COLOURS, MARKERS, handles_of, legend_below, 
 from linearized.report.ticks import in_powers, log_axis
 from linearized.storage.results import collect
 
-RIDGELESS = 1e-9  # λ of the asymptotics that stands for the limit 0
+RIDGELESS = 1e-9  # λ that represents the limit 0 in the asymptotic formula
 CURVE_POINTS = 200
-EQUALS = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"  # so that a title is not broken there
+EQUALS = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"  # " = " where a title is not wrapped
 
 
 def collected(folder: Path) -> pd.DataFrame:
-    """Return a row for each finished `linearized theory` below a folder: settings, path, `record` and `seconds`.
+    """Return one row per finished run of `linearized theory` below a folder: settings, path, `record` and `seconds`.
 
-    A result that cannot be read is logged and left out.
+    Results that cannot be read are logged and left out.
     """
     rows = []
     for path in sorted(folder.rglob(theory.NAME)):
@@ -44,12 +44,13 @@ def collected(folder: Path) -> pd.DataFrame:
 def points(recipe: FigureRecipe, runs: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each number that is drawn, with label, value, seed, path and the recipe's metric.
 
-    Learning curves: at each size the loss on fresh rows, at the ridge of least predicted loss, with `predicted`; of
-    networks the test loss. Double descent: the test loss at every ridge, with `predicted`. Spectra: the exponent of
-    each kernel.
+    Learning curves have the loss on fresh rows at each size, at the ridge of smallest predicted loss, with `predicted`;
+    curves of other runs, such as networks, have the test loss. Double descent has the test loss at every ridge, with
+    `predicted`. Spectra have the exponent of each kernel.
 
     Args:
-        runs: A row for each run (`linearized.report.reproduce.collected`).
+        recipe: The recipe.
+        runs: Table with one row per run (`linearized.report.reproduce.collected`).
     """
     if runs.empty:
         return runs
@@ -78,7 +79,7 @@ def _ridge_points(run: Mapping[str, Any]) -> list[dict[str, Any]]:
     for entry in table.to_dict("records"):
         dim, n, features = entry["synth_dim"], entry["data_n_train"], entry["num_units"]
         noise = (entry["noise_ind"] / 10) ** 2
-        # the command's λ is that of the sum over the features; the theorem's is λ d/N
+        # The command's λ belongs to the sum over the features; in the theorem, the ridge is λ d/N.
         said = sphere_error(features / dim, n / dim, entry["ridge"] * dim / features, noise=noise)
         found.append({
             **_place(run), "label": f"λ = {in_powers(entry['ridge'], 1)}", "value": run["value"], "predicted": said,
@@ -94,7 +95,7 @@ def _exponents(run: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def tabled(recipe: FigureRecipe, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the points whose means are printed: all."""
+    """Return the points whose means are printed, which are all points."""
     return table
 
 
@@ -102,7 +103,9 @@ def figure(recipe: FigureRecipe, dataset: str, table: pd.DataFrame) -> Figure:
     """Draw a recipe's picture from its points.
 
     Args:
-        dataset: What was run; if it is the stand-in, the title says so.
+        recipe: The recipe.
+        dataset: Dataset of the runs; if it is the recipe's replacement, the title states this.
+        table: Result of `points`.
     """
     picture, (axis,) = new_figure(6.4, 4.2)
     drawers = {"learning_curves": _draw_learning, "double_descent": _draw_descent, "spectrum": _draw_spectrum}
@@ -114,7 +117,7 @@ def figure(recipe: FigureRecipe, dataset: str, table: pd.DataFrame) -> Figure:
 
 
 def _draw_learning(axis: Axes, recipe: FigureRecipe, table: pd.DataFrame) -> str:
-    """Draw measured dots with the spread over seeds, predicted lines, and power laws fitted to what was measured."""
+    """Draw measured losses with the spread over seeds and predicted lines; fit power laws to the measured losses."""
     for place, curve in enumerate(recipe.curves):
         mine = table[table["label"] == curve.label]
         if mine.empty:
@@ -141,7 +144,10 @@ def _draw_learning(axis: Axes, recipe: FigureRecipe, table: pd.DataFrame) -> str
 
 
 def _draw_descent(axis: Axes, recipe: FigureRecipe, table: pd.DataFrame) -> str:
-    """Draw dots with the spread over seeds against N/n at each ridge, and the asymptotic lines; dotted: no ridge."""
+    """Draw measured losses with the spread over seeds against N/n for each ridge, and the asymptotic predictions.
+
+    The dotted line is the prediction without a ridge.
+    """
     about = table.iloc[0]
     rows, dim, noise = int(about["rows"]), int(about["dim"]), float(about["noise"])
     widths = np.geomspace(table["value"].min(), table["value"].max(), CURVE_POINTS)
@@ -166,7 +172,7 @@ def _draw_descent(axis: Axes, recipe: FigureRecipe, table: pd.DataFrame) -> str:
 
 
 def _draw_spectrum(axis: Axes, recipe: FigureRecipe, table: pd.DataFrame) -> str:
-    """Draw the eigenvalues of each kernel over their sum, and the fitted power laws dashed."""
+    """Draw the eigenvalues of each kernel divided by their sum, and the fitted power laws as dashed lines."""
     for place, curve in enumerate(recipe.curves):
         for run in table[table["label"] == curve.label].to_dict("records"):
             values = theory.load_arrays(run["path"])["eigenvalues"]
