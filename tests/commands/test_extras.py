@@ -41,7 +41,7 @@ def test_a_package_that_cannot_be_imported_names_its_extra_in_one_line(monkeypat
 def test_every_extra_that_a_flag_may_need_is_blocked_above():
     parser = configparser.ConfigParser()
     parser.read(SETUP)
-    extras = set(parser["options.extras_require"]) - {"cuda", "notebooks", "test"}  # no flag imports these
+    extras = set(parser["options.extras_require"]) - {"cuda", "docs", "notebooks", "test"}  # no flag imports these
     assert extras == {extra for extra, _use in USES.values()}
     required = [re.findall(r'require\("(\w[\w.]*)", "(\w+)"', path.read_text())
                 for path in (SETUP.parent / "linearized").rglob("*.py")]  # fmt: skip
