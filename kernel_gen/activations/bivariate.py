@@ -24,7 +24,10 @@ def upper_orthant(h: jax.Array, k: jax.Array, c: jax.Array, s: jax.Array) -> jax
 
 
 def _far(h, k, c):
-    """Return the probability by an integral over the angle from independence to c."""
+    """Return P(X > h, Y > k) of standard normal X and Y with correlation c by an integral over θ from 0 to arcsin(c).
+
+    θ is the arcsine of the correlation; the rule is accurate where `|c|` is not close to 1.
+    """
     mean, product, angle = (h * h + k * k) / 2, h * k, jnp.arcsin(c) / 2
 
     def term(node, weight):

@@ -166,7 +166,11 @@ def hard_sigmoid(scalar: Scalar) -> Piecewise:
 
 
 def hard_tanh(scalar: Scalar) -> Piecewise:
-    """Return the activation x - (x - 1)₊ + (-1 - x)₊."""
+    """Return hard tanh, clip(x, -1, 1) = x - (x - 1)₊ + (-1 - x)₊.
+
+    Args:
+        scalar: The activation as `linearized.base.activations` reads it, with its name and numbers.
+    """
     return Piecewise(scalar, [(-1.0, 1, 1.0), (1.0, 1, -1.0)], (0.0, 1.0, 0.0))
 
 

@@ -76,7 +76,7 @@ class JobSettings(Protocol):
         """Return the command line of these settings."""
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that determine the entries."""
+        """Return the settings, by name, that determine the entries of the matrix or the features."""
 
     def code(self) -> dict[str, str]:
         """Return digests of the user-defined functions that determine the entries, by setting."""

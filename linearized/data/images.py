@@ -38,9 +38,10 @@ _pillow_limit = threading.Lock()
 
 
 class Head(NamedTuple):
-    """Header of a picture: its size as a viewer shows it, and whether it is grey or has deep samples.
+    """Header of a picture: its displayed size, and whether it is grey or has more than 8 bits per sample.
 
     Attributes:
+        height, width: Pixels as a viewer shows them, after the rotation that the file asks for.
         grey: Whether it has no colour. Palettes count as colour.
         deep: Whether it has more than 8 bits per sample.
     """

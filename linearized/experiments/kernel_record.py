@@ -168,7 +168,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _scores(name: str, predictions: np.ndarray, split: Split, dataset: Dataset) -> dict[str, float | None]:
-    """Return losses, accuracy and R² on a split; None if the ridge could not be solved."""
+    """Return losses, accuracy and R² on a split, by keys that start with `name`; None without finite predictions."""
     if not np.isfinite(predictions).all():
         return dict.fromkeys(f"{name}_{metric}" for metric in ("loss", "accuracy", "normalised_loss", "r2"))
     scores = dataset.score(split, predictions)

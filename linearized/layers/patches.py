@@ -1,7 +1,7 @@
-"""Convolutions with another layer's geometry, and ‖x - w‖₁ between all patches and filters.
+"""Convolutions with the strides, padding and dilation of another layer, and ‖x - w‖₁ between all patches and filters.
 
-An L1 distance is not an inner product, so it is summed over the kernel's offsets and the channels. Automatic
-differentiation would store every difference of that loop; the derivative here recomputes them.
+An L1 distance is not an inner product, so it is accumulated in a loop over the kernel's offsets and the channels.
+Automatic differentiation would store the differences of every iteration; the derivative here computes them again.
 """
 
 import itertools

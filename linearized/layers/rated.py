@@ -12,7 +12,7 @@ from linearized.layers.shapes import check_shape
 
 
 class _Rated:
-    """Mixin with the factor of the learning rate, which precedes the Keras class among the base classes."""
+    """Mixin that multiplies the learning rate of a layer by a factor; it stands before the Keras class in the bases."""
 
     def __init__(self, *args, rate=1.0, **kwargs):
         super().__init__(*args, **kwargs)

@@ -26,7 +26,7 @@ class _Models(ModelFiles):
         return FILE_ENTRY if self.is_file(name) else name
 
     def load(self, name: str) -> Any:
-        """Return the module of a name, which for a model file is `keras_file`."""
+        """Import and return the module that builds the model called `name`; for a model file that is `keras_file`."""
         return loaded(KERAS_FILE) if self.is_file(name) else super().load(name)
 
 

@@ -58,7 +58,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 def of_rows(config: Any, dataset: Dataset) -> "keras.Model":
-    """Return the model of the file for the rows of a dataset, with the weights that `config.init` selects.
+    """Load the model file `config.model` for rows of the dataset's shape, with the weights that `config.init` selects.
 
     Raises `UserError` for a file that Keras cannot load, and for inputs or outputs that do not fit the dataset.
     """

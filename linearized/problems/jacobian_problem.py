@@ -60,7 +60,7 @@ class JacobianProblem(LeastSquares):
         return self.products.adjoint(self._x, u.reshape(self.n, self.outputs, -1))
 
     def outputs_of(self, predictions: Float64[np.ndarray, "rows 1"]) -> Float64[np.ndarray, "n k"]:
-        """Return the linearized model's outputs on the train rows, including the offset."""
+        """Add the offset f(x; θ₀), where it is used, to predictions J v on the train rows: the outputs of the model."""
         return self._start + predictions.reshape(self._start.shape)
 
     def predict(self, x: Any, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:

@@ -90,7 +90,10 @@ def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narro
 
 
 def _ridge_of(record: Mapping[str, Any]) -> str:
-    """Return the only ridge of a run, and whether it fell short, in words; a ridge of 0 (fine-tuning) is not named."""
+    """Return the end of a title for a run of one ridge, such as ", λ = 0.1, not converged".
+
+    A ridge of 0, as in fine-tuning, is left out, and so is the word on convergence where the solver met its tolerance.
+    """
     [entry] = record["ridges"]
     solved = ", diverged" if entry.get("diverged") else ", not converged" if fell_short(entry) else ""
     ridge = f", {record.get('ridge_symbol', 'λ')} = {entry['ridge']:.3g}" if entry["ridge"] else ""

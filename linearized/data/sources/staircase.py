@@ -115,7 +115,16 @@ class StaircaseSource(Source):
 
 
 def checked(text: str, dim: int, kind: str, rotated: bool) -> IndexTarget:
-    """Return the target of settings. Raises `UserError` if it does not fit the inputs."""
+    """Return the target that a text describes, after comparing it with the inputs.
+
+    Args:
+        text: Polynomial of coordinates, as `--index_target` takes it.
+        dim: Number of coordinates.
+        kind: "gaussian" or "signs", the distribution of the inputs.
+        rotated: Whether the target's coordinates are random orthogonal directions.
+
+    Raises `UserError` for more coordinates than `dim`, and for rotated signs and powers of signs.
+    """
     target = index_target(text)
     if target.count > dim:
         raise UserError(f"--index_target={text} needs {target.count} coordinates. Received: --index_dim={dim}.")

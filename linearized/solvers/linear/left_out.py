@@ -17,10 +17,10 @@ SEED = 5
 
 
 class RowDraw(NamedTuple):
-    """Rows whose d_i is computed, and their weights.
+    """Rows for which d_i = [(K + ρI)⁻¹]_ii is computed, and what their weights follow from.
 
     Attributes:
-        rows: Different rows, in increasing order.
+        rows: Distinct row indices, in increasing order.
         counts: Number of times that each row was drawn.
         chances: Probability of each row in one draw; None where all rows are taken once.
     """

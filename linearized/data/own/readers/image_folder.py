@@ -92,7 +92,10 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _with_heads(part: Pictures, skip_bad: bool, skipped: list[str]) -> tuple[Pictures, list[Head]]:
-    """Return the pictures with readable headers, and these; with `skip_bad`, add the others to `skipped`."""
+    """Return the pictures whose headers can be read, and their headers.
+
+    Unreadable pictures are added to `skipped` with `skip_bad`; otherwise `Unreadable` is raised for the first of them.
+    """
     rows, heads = [], []
     for row, path in enumerate(part.paths):
         try:
