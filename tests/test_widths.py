@@ -25,6 +25,7 @@ from linearized.launch.commands import CommandResult as Ended
 from linearized.launch.table import print_table as print_commands
 from linearized.launch.task import ProcessOutcome
 from linearized.report import reproduce
+from linearized.report.runs import Runs
 
 WIDTHS = (60, 80, 100, 200)
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -132,7 +133,7 @@ def test_report(width, capsys, monkeypatch, tmp_path):
     command = "python -m linearized train " + " ".join(f"--a_long_flag_{i}=value_{i}" for i in range(12))
     records = [{"title": record()["title"], "command": command}, {"title": "NT", "command": "an old 'record"}]
     table = pd.DataFrame({"test_accuracy": [0.98765, np.nan], "path": ["a", "b"]})
-    found = types.SimpleNamespace(records=records, table=table)
+    found = Runs(table, records, {}, [])
     monkeypatch.setattr("linearized.report.runs.find", lambda folders: found)
     monkeypatch.setattr("linearized.report.page.write_page", lambda runs, path, **about: path)
     report.main(report.ReportSettings(directory=(str(tmp_path),)))
