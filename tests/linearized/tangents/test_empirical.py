@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import linearized
 from linearized.base.errors import UserError
+from linearized.tangents.tangent_kernel import TangentKernel
 from linearized.tangents.taps import tapped
 
 from .architectures import ARCHITECTURES, SLOW, L, made, sequential, vectors
@@ -95,6 +96,16 @@ def test_many_rows_and_outputs_are_computed_in_blocks(monkeypatch):
     np.testing.assert_allclose(linearized.empirical_ntk(model, x), whole, rtol=1e-5)
     jacobians = jacobian(model, x)
     assert relative(whole, np.einsum("nkp,mkp->nm", jacobians, jacobians)) < 2e-6
+
+
+def test_blocks_of_rows_have_even_sizes(monkeypatch):
+    model, x = sequential(vectors(rows=64), L.Dense(3, "tanh"))
+    kernel = TangentKernel(model, x)
+    monkeypatch.setattr(kernel, "_block", 20)
+    sizes, parts = [], kernel._contributions
+    monkeypatch.setattr(kernel, "_contributions", lambda rows: sizes.append(len(rows)) or parts(rows))
+    kernel.prepare(x)
+    assert sizes == [16, 16, 16, 16]  # blocks of 20 would compute 16 padding rows
 
 
 def test_the_kernel_of_a_wide_network_tends_to_the_limit_as_one_over_the_root_of_the_width():
