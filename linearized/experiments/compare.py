@@ -259,7 +259,7 @@ def _linear(settings: train.TrainSettings) -> dict[str, Any]:
     """Return the row of the best linear fit, whose ridge is chosen on the validation rows."""
     start = time.monotonic()
     dataset = load_preprocessed(settings, settings.level())
-    best = linear_baseline(dataset, "validation")
+    best = linear_baseline(dataset, "validation", settings.choose_by)
     own = {"label": LINEAR_FIT, "seconds": time.monotonic() - start, "memory_gib": peak_memory_gib()}
     own["trained_parameters"] = (dataset.dim + 1) * dataset.num_outputs
     own |= {"test_r2": _r2(best), "trained_to_end": "yes", "flaw": "", "edge": ""}

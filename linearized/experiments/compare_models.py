@@ -24,6 +24,7 @@ from linearized.experiments.needs import (
     refuse_large_fit,
 )
 from linearized.models import declared
+from linearized.settings.choice_settings import ChoiceSettings
 from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
 from linearized.settings.flags import read_flags
 from linearized.settings.run_settings import RunSettings
@@ -35,7 +36,11 @@ EPOCHS, BATCH = 60, 64
 MANY_ROWS, MANY_EPOCHS, LARGE_BATCH = 10_000, 30, 256  # for data sets with at least this many train rows
 LEAST_STEPS = 1000  # with few rows, the number of epochs is raised until there are this many steps
 
-_SHARED = {field.name for kind in (LevelsSettings, PreprocessedRows, RunSettings) for field in dataclasses.fields(kind)}
+_SHARED = {
+    field.name
+    for kind in (LevelsSettings, PreprocessedRows, ChoiceSettings, RunSettings)
+    for field in dataclasses.fields(kind)
+}
 Run = train.TrainSettings | KernelFitSettings
 
 

@@ -87,7 +87,7 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
     for number in machine.carried(steps):
         steps += machine.iterations(number)
     flat = [(place, entry) for place, step in enumerate(steps) for entry in step["ridges"]]
-    choice = select.choose([entry for _, entry in flat])
+    choice = select.choose([entry for _, entry in flat], metric=config.choose_by)
     best = flat[choice.position][0]
     found = machine.solution(steps[best]["variant"], steps[best]["iteration"])
     record, arrays = record_of(config, level, dataset, found.path, found.outputs, found.kernel.scale)
@@ -139,7 +139,7 @@ class _Machine:
         ranks: dict[int, tuple[float, ...]] = {}
         for step in steps:
             if step["iteration"]:
-                number, rank = step["variant"], rank_of(step)
+                number, rank = step["variant"], self._rank(step)
                 ranks[number] = min(rank, ranks.get(number, rank))
         best, own = sorted(ranks, key=ranks.__getitem__)[:CARRIED], len(self.variants)
         self.variants += [dataclasses.replace(self.variants[number], base=base)
@@ -193,7 +193,8 @@ class _Machine:
         step = {
             "variant": number, "iteration": index, "bandwidth": _bandwidth(found.kernel),
             "effective_rank": effective_rank(found.metric), "overlap": self._overlap(found.metric),
-            "ansatz": self._ansatz(found.metric), "position": select.choose(entries).position,
+            "ansatz": self._ansatz(found.metric),
+            "position": select.choose(entries, metric=self.config.choose_by).position,
             "ridges": [short_entry(entry) for entry in entries],
         }  # fmt: skip
         following = None
@@ -282,10 +283,13 @@ class _Machine:
 
     def _keep_best(self, step: dict[str, Any], found: Solved | None) -> None:
         """Record a step that is better than all before it by the rule of `select`, and hold its solution in memory."""
-        rank = rank_of(step)
+        rank = self._rank(step)
         if self.best is None or rank < self.best[0]:
             place = step["variant"], step["iteration"]
             self.best, self.held = (rank, *place), None if found is None else (*place, found)
+
+    def _rank(self, step: dict[str, Any]) -> tuple[float, ...]:
+        return rank_of(step, self.config.choose_by)
 
     def _overlap(self, metric: np.ndarray) -> float | None:
         directions = self.dataset.directions

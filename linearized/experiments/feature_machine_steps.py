@@ -8,10 +8,15 @@ from linearized.experiments import select
 KEPT = ("index", "ridge", "converged", "iterations", "residual")  # stored besides losses and accuracies
 
 
-def rank_of(step: Mapping[str, Any]) -> tuple[float, ...]:
-    """Return the rank of an iteration at its best ridge, by the rule of `select`."""
+def rank_of(step: Mapping[str, Any], metric: str) -> tuple[float, ...]:
+    """Return a sort key of an iteration at its best ridge, by the rule of `select`; the best iteration comes first.
+
+    Args:
+        step: The iteration, as a record stores it.
+        metric: Value of `--choose_by`.
+    """
     entries = step["ridges"]
-    return select.rank(entries[step["position"]], select.criterion_of(entries))
+    return select.rank(entries[step["position"]], select.criterion_of(entries), metric)
 
 
 def short_entry(entry: Mapping[str, Any]) -> dict[str, Any]:

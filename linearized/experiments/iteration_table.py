@@ -11,11 +11,12 @@ from linearized.experiments.table import number
 from linearized.settings.feature_machine_settings import shared_start
 
 
-def shown_steps(machine: Mapping[str, Any]) -> list[int]:
+def shown_steps(machine: Mapping[str, Any], metric: str) -> list[int]:
     """Return the positions of the steps to show: all of the best variant, and the best one of every other.
 
     Args:
         machine: The entry "feature_machine" of a record.
+        metric: Value of `--choose_by`.
     """
     steps, best = machine["steps"], machine["steps"][machine["best"]]
     variants = machine["variants"]
@@ -29,14 +30,14 @@ def shown_steps(machine: Mapping[str, Any]) -> list[int]:
         own = [place for place, step in enumerate(steps)
                if step["variant"] == variant and step["iteration"] and variant != best["variant"]]  # fmt: skip
         if own:
-            shown.append(min(own, key=lambda place: rank_of(steps[place])))
+            shown.append(min(own, key=lambda place: rank_of(steps[place], metric)))
     return shown
 
 
 def print_iterations(record: Mapping[str, Any], console: Console | None = None) -> None:
     """Print one row per iteration of a feature machine's best variant, and the best iteration of each other one."""
     machine = record["feature_machine"]
-    places = shown_steps(machine)
+    places = shown_steps(machine, record["settings"].get("choose_by", "accuracy"))
     steps = [machine["steps"][place] for place in places]
     chosen = [step["ridges"][step["position"]] for step in steps]
     metrics = {f"{split}_{metric}": f"{split.replace('_', '-')} {metric}"

@@ -10,7 +10,7 @@ from linearized.experiments import select
 from linearized.experiments.fit_results import about_data, by_target, titled
 from linearized.experiments.linear_baseline import linear_baseline
 from linearized.kernel_ridge.ridge_path import RidgePath
-from linearized.settings.gram_settings import KernelSettings, RowSettings
+from linearized.settings.gram_settings import KernelSettings
 from linearized.solvers.linear.solution import Solution
 from linearized.storage.gram import Gram
 
@@ -19,7 +19,7 @@ ADVICE = "Raise --max_iterations, loosen --rtol, or take another --solver."
 
 
 def scored(
-    config: RowSettings, level: int, dataset: Dataset, gram: Gram, path: RidgePath
+    config: Any, level: int, dataset: Dataset, gram: Gram, path: RidgePath
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the record (without the entries of `experiments.run`) and the arrays of a fixed kernel at one noise level.
 
@@ -93,12 +93,12 @@ def entries_of(dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarr
 
 
 def record_of(
-    config: RowSettings, level: int, dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarray], scale: str
+    config: Any, level: int, dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarray], scale: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the record and the arrays of a path of ridges with its outputs, see `scored`.
 
     Args:
-        config: Settings of the kernel and its rows.
+        config: `KernelFitSettings`.
         level: Noise level.
         dataset: Rows and labels.
         path: Solutions at every ridge.
@@ -106,10 +106,10 @@ def record_of(
         scale: Scale of the kernel's inputs, see `kernel_gen.kernel.Kernel`.
     """
     offset, entries = label_offset(dataset), entries_of(dataset, path, outputs)
-    chosen, published = select.choose(entries), select.choose(entries, "test")
+    chosen, published = select.choose(entries, metric=config.choose_by), select.choose(entries, "test")
     select.warn(config.label(), chosen, entries, ADVICE, symbol="ρ")
     select.warn_edge(config.label(), chosen, entries, len(entries), "Give others with --ridges.", symbol="ρ")
-    linear = linear_baseline(dataset, chosen.criterion)
+    linear = linear_baseline(dataset, chosen.criterion, chosen.metric)
     for entry in entries:
         loss, reference = entry["test_loss"], linear["test_loss"]
         entry["test_relative_risk"] = loss / reference if loss is not None and reference > 0 else None

@@ -17,6 +17,7 @@ from linearized.experiments import run as life
 from linearized.experiments.fit_results import Result
 from linearized.experiments.grids import GRIDS, OWN, kernel_grid, listed_ridges
 from linearized.experiments.needs import refuse_endless_fit, refuse_large_fit
+from linearized.settings.choice_settings import ChoiceSettings
 from linearized.settings.config import setting
 from linearized.settings.data_settings import LevelsSettings
 from linearized.settings.embedding_settings import EmbeddedRows, EmbeddingSettings
@@ -37,7 +38,7 @@ SOLVER_READS = GRAM_SOLVER_READS | {
 
 
 @dataclasses.dataclass(frozen=True)
-class KernelFitSettings(EmbeddedRows, LevelsSettings, RunSettings):
+class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, RunSettings):
     """Settings of `python kernel_fit.py`: those of the Gram matrix, as kernel_gen has them, then those of the fit.
 
     With --features the kernel is embedded, and ridge regression is on its features.
@@ -205,6 +206,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
     refuse_large_fit(config)
     refuse_endless_fit(config, level, config.row_counts())
     dataset = _checked(load_preprocessed(config, level))
+    config.check_choice(dataset.task, dataset.name)
     refuse_endless_fit(config, level, {name: len(split) for name, split in dataset.splits().items()})
     if config.by_labels():
         return KERNELS.load(config.kernel).fit_level(config, level, dataset, unfinished)

@@ -14,7 +14,7 @@ RIDGES = 10.0 ** np.linspace(-10, 1, 34)  # in units of the largest eigenvalue o
 ROWS = 4096  # rows in a block
 
 
-def linear_baseline(dataset: Dataset, rule: str) -> dict[str, Any]:
+def linear_baseline(dataset: Dataset, rule: str, metric: str = "accuracy") -> dict[str, Any]:
     """Return the linear fit w·x + b of the targets whose ridge is chosen among 34, as for kernels.
 
     min over w, b of Σᵢ‖yᵢ - w·xᵢ - b‖² + ρ‖w‖² on the train rows; b is not penalised. Ridges run from 1e-10 to 10
@@ -23,6 +23,7 @@ def linear_baseline(dataset: Dataset, rule: str) -> dict[str, Any]:
     Args:
         dataset: Rows and labels.
         rule: validation, leave_one_out, gcv or test, see `linearized.experiments.select`.
+        metric: accuracy or loss, see `linearized.experiments.select.choose`.
 
     Returns: `ridge` and the scores of `Dataset.score` at it, by split. Costs O(n d min(n, d)) in float64.
     """
@@ -56,7 +57,7 @@ def linear_baseline(dataset: Dataset, rule: str) -> dict[str, Any]:
             without = targets - (targets - outputs) / left[:, i : i + 1]
             found = dataset.score(dataset.train, without)
             entry |= {f"leave_one_out_{metric}": value for metric, value in found.items()}
-    return entries[choose(entries, rule).position]
+    return entries[choose(entries, rule, metric).position]
 
 
 def _blocks(n: int) -> list[slice]:

@@ -2,7 +2,8 @@
 
 Every command chooses by the same rule. The criterion is the first of these that the entries have: the validation rows,
 the leave-one-out errors, generalised cross-validation (GCV), the test rows (the published protocol). The best ridge has
-the highest accuracy and, among equals, the lowest loss; regression and GCV have only a loss.
+the highest accuracy and, among equals, the lowest loss; regression and GCV have only a loss. With
+`--choose_by=loss` the best ridge has the lowest loss; the published choice is by accuracy all the same.
 
 A ridge whose training diverged or whose solution did not converge (`linearized.storage.result_schema.fell_short`) may
 be the best, but this is always reported: the choice names the flaw, the best converged ridge is recorded with it, and
@@ -37,6 +38,7 @@ class Choice:
         converged: Position of the best entry whose solution converged, which may be `position`; None if no entry's did.
         flaw: "diverged" or "not converged", for the best entry; "" if it converged.
         by: The criterion and the metric as text.
+        metric: "accuracy" or "loss": what the entries were compared by.
     """
 
     criterion: str
@@ -44,6 +46,7 @@ class Choice:
     converged: int | None
     flaw: str
     by: str
+    metric: str
 
 
 def criterion_of(entries: Sequence[Entry]) -> str:
@@ -57,13 +60,14 @@ def criterion_of(entries: Sequence[Entry]) -> str:
     return next(measured, "test")
 
 
-def choose(entries: Sequence[Entry], criterion: str | None = None) -> Choice:
+def choose(entries: Sequence[Entry], criterion: str | None = None, metric: str = "accuracy") -> Choice:
     """Return the best of the entries.
 
     Args:
         entries: One per ridge, with `{criterion}_loss` and `{criterion}_accuracy` (None for regression), or `gcv`. An
             entry without the loss takes no part. Entries without `converged` count as exact.
         criterion: A key of `CRITERIA`; None takes that of `criterion_of`.
+        metric: "accuracy" (where entries have it, otherwise the loss) or "loss".
 
     Raises `UserError` if no entry has the loss.
     """
@@ -71,10 +75,11 @@ def choose(entries: Sequence[Entry], criterion: str | None = None) -> Choice:
     measured = [place for place, entry in enumerate(entries) if _loss(entry, criterion) is not None]
     if not measured:
         raise UserError(f"No ridge could be solved well enough to be chosen by {CRITERIA[criterion]}.")
-    ranked = sorted(measured, key=lambda place: _order(entries[place], criterion))
+    ranked = sorted(measured, key=lambda place: _order(entries[place], criterion, metric))
     best = ranked[0]
     converged = next((place for place in ranked if not flaw_of(entries[place])), None)
-    return Choice(criterion, best, converged, flaw_of(entries[best]), _words(entries, entries[best], criterion))
+    by = _words(entries, entries[best], criterion, metric)
+    return Choice(criterion, best, converged, flaw_of(entries[best]), by, _metric(entries[best], criterion, metric))
 
 
 def lowest_loss(entries: Sequence[Entry]) -> int:
@@ -90,9 +95,9 @@ def lowest_loss(entries: Sequence[Entry]) -> int:
     return min(measured, key=lambda place: (bool(flaw_of(entries[place])), _loss(entries[place], criterion)))
 
 
-def rank(entry: Entry, criterion: str) -> tuple[float, float]:
+def rank(entry: Entry, criterion: str, metric: str = "accuracy") -> tuple[float, float]:
     """Return a sort key that orders entries of several runs as `choose` ranks them, the best one first."""
-    return _order(entry, criterion)
+    return _order(entry, criterion, metric)
 
 
 def flaw_of(entry: Entry) -> str:
@@ -160,13 +165,13 @@ def warning(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: st
         said += f" (its train loss last changed by {100 * best['loss_change']:+.2g} %)"
     if len(entries) == 1:
         return f"The only ridge, {symbol} = {best['ridge']:.3g}, {said}. {advice}"
-    value = _shown(best, choice.criterion)
+    value = _shown(best, choice)
     line = f"The best ridge, {symbol} = {best['ridge']:.3g} (index {best['index']}, {value}), {said}."
     if choice.converged is None:
         return f"{line} No ridge converged. {advice}"
     other = entries[choice.converged]
     return (f"{line} The best that converged is {symbol} = {other['ridge']:.3g} (index {other['index']}, "
-            f"{_shown(other, choice.criterion)}). {advice}")  # fmt: skip
+            f"{_shown(other, choice)}). {advice}")  # fmt: skip
 
 
 def edge(choice: Choice, entries: Sequence[Entry], size: int) -> str:
@@ -201,27 +206,31 @@ def _loss(entry: Entry, criterion: str) -> float | None:
     return entry.get("gcv" if criterion == "gcv" else f"{criterion}_loss")
 
 
-def _order(entry: Entry, criterion: str) -> tuple[float, float]:
-    return -(entry.get(f"{criterion}_accuracy") or 0.0), _loss(entry, criterion)
+def _order(entry: Entry, criterion: str, metric: str) -> tuple[float, float]:
+    accuracy = entry.get(f"{criterion}_accuracy") if metric == "accuracy" else None
+    return -(accuracy or 0.0), _loss(entry, criterion)
 
 
-def _words(entries: Sequence[Entry], best: Entry, criterion: str) -> str:
+def _words(entries: Sequence[Entry], best: Entry, criterion: str, metric: str) -> str:
     if len(entries) == 1:
         return ALONE
-    published = " (published protocol)" if criterion == "test" else ""
-    return f"{CRITERIA[criterion]}{_metric(best, criterion)}{published}"
+    published = " (published protocol)" if criterion == "test" and metric == "accuracy" else ""
+    return f"{_named(criterion, _metric(best, criterion, metric))}{published}"
 
 
-def _metric(entry: Entry, criterion: str) -> str:
-    if criterion == "gcv":
-        return ""
-    return " loss" if entry.get(f"{criterion}_accuracy") is None else " accuracy"
+def _metric(entry: Entry, criterion: str, metric: str) -> str:
+    """Return what an entry is compared by: `metric`, or "loss" if it has no accuracy."""
+    return "loss" if entry.get(f"{criterion}_accuracy") is None else metric
 
 
-def _shown(entry: Entry, criterion: str) -> str:
-    accuracy = entry.get(f"{criterion}_accuracy")
-    value = _loss(entry, criterion) if accuracy is None else accuracy
-    return f"{CRITERIA[criterion]}{_metric(entry, criterion)} {value:.4g}"
+def _named(criterion: str, metric: str) -> str:
+    return CRITERIA[criterion] if criterion == "gcv" else f"{CRITERIA[criterion]} {metric}"
+
+
+def _shown(entry: Entry, choice: Choice) -> str:
+    accuracy = entry.get(f"{choice.criterion}_accuracy") if choice.metric == "accuracy" else None
+    value = _loss(entry, choice.criterion) if accuracy is None else accuracy
+    return f"{_named(choice.criterion, choice.metric)} {value:.4g}"
 
 
 def _place(entries: Sequence[Entry], position: int) -> dict[str, int]:

@@ -25,6 +25,7 @@ from linearized.experiments.refusals import asked_ridges, read_weights, refuse_u
 from linearized.experiments.target_units import TargetUnits
 from linearized.models import MODELS, declaration, declared, declared_reads, module_of, setting_groups
 from linearized.models.declaration import HIDDEN_UNITS
+from linearized.settings.choice_settings import ChoiceSettings
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
 from linearized.settings.reads import Declarations
@@ -49,7 +50,7 @@ AUTO_HELP = (
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, LevelsSettings, RunSettings):
+class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, LevelsSettings, ChoiceSettings, RunSettings):
     """Settings of `python train.py`: the published flags first, then ours, then those of the groups."""
 
     GROUP = "Model"
@@ -225,6 +226,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     read_weights(config)
     ridges = asked_ridges(config)
     dataset = load_preprocessed(config, level)
+    config.check_choice(dataset.task, dataset.name)
     refuse_endless_run(config, len(dataset.train))
     logging.info(
         "%s on %s at noise level %d: %d train rows of dimension %d, %d ridges",
@@ -245,7 +247,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
         from linearized.experiments.gradient_fit import fit
     fits, about = fit(config, dataset, ridges, unfinished)
     entries = [_entry(done, dataset, config.loss) for done in fits]
-    choice = select.choose(entries)
+    choice = select.choose(entries, metric=config.choose_by)
     select.warn(config.model_name(), choice, entries, _advice(config))
     size = len(grid(declared(config).ridges, dataset.family, num_layers=config.num_layers))
     width = "" if config.num_units is None else " or --num_units"

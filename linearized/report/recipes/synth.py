@@ -14,7 +14,7 @@ WHOLE = {"laptop": 24_000, "workstation": 2**17, "paper": 2**20}
 EPOCHS = {"laptop": 50, "workstation": 250, "paper": 750}
 GRIDS = {"laptop": "16,19", "workstation": "3,7,11,15,19", "paper": "all"}
 
-CURVES = (
+TRAINED = (
     Curve(
         "NN", "train", {"model": "NN", "learning_rate": 0.01},
         {scale: {"num_units": n, "max_cg_iters": EPOCHS[scale], "reg_index": GRIDS[scale]}
@@ -23,9 +23,15 @@ CURVES = (
     Curve("RF", "train", {"model": "RF"},
           {scale: {"matched_units": n} for scale, n in UNITS.items()}),
     Curve("NT", "train", {"model": "NT"}, {scale: {"num_units": n} for scale, n in UNITS.items()}),
-    Curve("NT KRR", "krr", {"kernel": "NTK", "solver": "block_lanczos"}),
-    Curve("RF KRR", "krr", {"kernel": "RF", "solver": "block_lanczos"}),
 )  # fmt: skip
+
+
+def _kernels(solver: str) -> tuple[Curve, ...]:
+    """Return the curves of kernels; `auto` also predicts the test loss where a factor fits in memory."""
+    kernels = {"NT KRR": "NTK", "RF KRR": "RF"}
+    return tuple(Curve(label, "krr", {"kernel": kernel, "solver": solver}) for label, kernel in kernels.items())
+
+
 REFERENCES = {f"best polynomial of degree {degree}": 1 - (degree - 1) / 3 for degree in (1, 2, 3)}
 
 
@@ -39,7 +45,7 @@ KAPPA = FigureRecipe(
     dataset="SYNTH",
     axis="noise_ind",
     metric="test_normalised_loss",
-    curves=CURVES,
+    curves=(*TRAINED, *_kernels("block_lanczos")),
     references=REFERENCES,
     scales={
         "laptop": Scale((0, 3, 6, 9), (0,), _shared("laptop") | {"num_train": 20_000, "num_test": 4000}),
@@ -53,7 +59,7 @@ SAMPLES = FigureRecipe(
     dataset="SYNTH",
     axis="num_train",
     metric="test_normalised_loss",
-    curves=CURVES,
+    curves=(*TRAINED, *_kernels("auto")),
     references=REFERENCES,
     scales={
         "laptop": Scale(

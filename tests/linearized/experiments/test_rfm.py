@@ -225,7 +225,7 @@ def test_a_search_takes_the_best_two_of_eight_metrics_to_a_further_base_kernel(d
     assert [step["variant"] for step in about["steps"] if step["iteration"] == 0] == [0, 8]
     entries = [min(losses(step)) for step in about["steps"]]
     assert about["best"] == int(np.argmin(entries))
-    shown = shown_steps(about)
+    shown = shown_steps(about, "accuracy")
     assert about["best"] in shown and len(shown) == 3 + 9 and shown == list(dict.fromkeys(shown))
     reached = {number: min(min(losses(step)) for step in about["steps"][1:] if step["variant"] == number)
                for number in range(8)}  # fmt: skip

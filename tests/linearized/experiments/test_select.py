@@ -32,6 +32,15 @@ def test_the_best_has_the_highest_accuracy_then_the_lowest_loss():
     assert choose(CONVERGED, "test").by == "test accuracy (published protocol)"
 
 
+def test_by_the_loss_the_best_has_the_lowest_loss_whatever_its_accuracy():
+    choice = choose(CONVERGED, "test", "loss")
+    assert (choice.position, choice.metric, choice.by) == (2, "loss", "test loss")
+    assert choose(CONVERGED, "test").metric == "accuracy" and choose(CONVERGED, "gcv").metric == "loss"
+    fell_short = entries(GOOD, GOOD, MISSED, test_loss=[0.5, 0.4, 0.3], test_accuracy=[0.9, 0.9, 0.8])
+    line = warning(choose(fell_short, "test", "loss"), fell_short, "Do it.")
+    assert "test loss 0.3)" in line and "index 1, test loss 0.4)" in line
+
+
 def test_the_criterion_is_the_first_that_the_entries_have():
     assert criterion_of(CONVERGED) == "gcv"
     assert choose(CONVERGED).position == 2 and choose(CONVERGED).by == "generalised cross-validation"

@@ -1,0 +1,35 @@
+"""The flag that says what the best ridge of a run has: the highest accuracy or the lowest loss."""
+
+import dataclasses
+
+from linearized.base.errors import UserError
+from linearized.settings.config import Settings, setting
+
+METRICS = ("accuracy", "loss")
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceSettings(Settings):
+    """How the ridges of a run, and the iterations of a feature machine, are compared."""
+
+    GROUP = "Run"
+
+    choose_by: str = setting(
+        "accuracy",
+        "the best ridge (of RFM: iteration and ridge) has the highest accuracy, or the lowest loss; targets of "
+        "regression have a loss alone",
+        choices=METRICS,
+    )
+
+    def check_choice(self, task: str, name: str) -> None:
+        """Raise `UserError` if `--choose_by` is given and has no effect.
+
+        Args:
+            task: Task of the data: "classes", "binary" or "regression".
+            name: Name of the data.
+        """
+        if task == "regression" and self.choose_by != "accuracy":
+            raise UserError(
+                f"The targets of {name} have no accuracy, so that ridges are compared by their loss anyway: leave out "
+                f"--choose_by. Received: --choose_by={self.choose_by}."
+            )
