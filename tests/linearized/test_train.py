@@ -307,6 +307,42 @@ def test_a_linear_model_is_solved_and_saved_without_a_framework(directories, mod
     np.testing.assert_allclose(np.asarray(fitted(dataset.test.x)), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("model", ["RF", "NT"])
+def test_a_run_without_its_model_needs_no_framework_and_says_so_to_all_that_want_it(directories, model):
+    words = [f"--model={model}", "--num_units=8", "--num_train=60", "--num_test=30"]
+    probe = (
+        "import sys; from linearized.cli.train import command\n"
+        f"assert command({[*words, '--no_model']}) == 0\n"
+        "assert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", probe], check=True, timeout=300)
+    folder = Config(model=model, num_units=8, num_train=60, num_test=30).folder()
+    assert results.load(folder)["settings"]["no_model"] is True
+    again = subprocess.run(command(*words), capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0
+    assert "the run was made with --no_model" in " ".join(again.stdout.split())
+    assert not (folder / "model.keras").exists()
+    with pytest.raises(UserError, match="--no_model"):
+        load_model(folder / "model.keras")
+    with pytest.raises(UserError, match="--no_model"):
+        run(Config(model=str(folder / "model.keras"), num_train=60))
+
+
+@pytest.mark.parametrize("flags", [["train"], ["krr", "--kernel=RF"]], ids=["train", "krr"])
+def test_the_table_is_printed_before_pictures_are_imported_and_drawn(directories, flags):
+    probe = (
+        "import sys\nfrom linearized.cli import main\nfrom linearized.experiments import table\n"
+        "print_table, slow = table.print_table, {'matplotlib', 'pandas', 'tensorflow', 'keras'}\n"
+        "def checked(record):\n    assert not slow & set(sys.modules)\n    print_table(record)\n"
+        "table.print_table = checked\n"
+        f"assert main({[*flags, '--num_train=60', '--num_test=30']}) == 0\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], check=True, timeout=300, capture_output=True, text=True)
+    assert "test accuracy" in done.stdout
+    assert len(list(directories.rglob("curves.png"))) == 1
+
+
 def entries(folder):
     """Count the files and folders below `folder`. `os.walk` bears with those that vanish meanwhile."""
     return sum(len(folders) + len(files) for _, folders, files in os.walk(folder))
