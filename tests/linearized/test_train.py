@@ -17,8 +17,10 @@ from linearized import data
 from linearized.base.errors import UserError
 from linearized.base.weights import first_layer
 from linearized.data.loading import load_preprocessed
-from linearized.experiments import train
+from linearized.experiments import finetune, krr, train
+from linearized.experiments.finetune_settings import FinetuneSettings
 from linearized.experiments.gradient_fit import loss_change
+from linearized.experiments.krr import KernelFitSettings
 from linearized.experiments.train import TrainSettings as Config
 from linearized.experiments.train import run
 from linearized.models.common import load as load_model
@@ -322,10 +324,15 @@ def test_a_run_without_its_model_needs_no_framework_and_says_so_to_all_that_want
     assert again.returncode == 0
     assert "the run was made with --no_model" in " ".join(again.stdout.split())
     assert not (folder / "model.keras").exists()
-    with pytest.raises(UserError, match="--no_model"):
-        load_model(folder / "model.keras")
-    with pytest.raises(UserError, match="--no_model"):
-        run(Config(model=str(folder / "model.keras"), num_train=60))
+    missing = str(folder / "model.keras")
+    for wanting in (
+        lambda: load_model(missing),
+        lambda: run(Config(model=missing, num_train=60)),
+        lambda: finetune.run(FinetuneSettings(model=missing, dataset="DIGITS")),
+        lambda: krr.run(KernelFitSettings(kernel="EMPIRICAL", model=missing)),
+    ):
+        with pytest.raises(UserError, match="--no_model"):
+            wanting()
 
 
 @pytest.mark.parametrize("flags", [["train"], ["krr", "--kernel=RF"]], ids=["train", "krr"])
