@@ -14,6 +14,7 @@ from linearized.data.loading import load_preprocessed
 from linearized.data.preparation import Preparation
 from linearized.experiments.fit_results import Result
 from linearized.models.row_shapes import first_weights
+from linearized.settings.model_files import MODEL_FILE
 from linearized.storage.results import load_arrays
 
 _DIAGNOSTICS = ("shift", "refinements", "degrees_of_freedom", "gcv", "left_out_loss", "left_out_error", "message")
@@ -77,10 +78,10 @@ class TrainResult(_Run):
 
     @cached_property
     def model(self) -> Any:
-        """The `keras.Model` of the chosen ridge."""
+        """The `keras.Model` of the chosen ridge. Raises `Absent` for a run of `no_model`."""
         from linearized.models.common import load
 
-        return load(self.folder / "model.keras")
+        return load(self.folder / MODEL_FILE)
 
     def _outputs(self, rows: np.ndarray) -> np.ndarray:
         from linearized.solvers.training.sgd import predict

@@ -14,27 +14,33 @@ result.
 import sys
 from collections.abc import Sequence
 
+from linearized.experiments.fit_results import Result
 from linearized.experiments.krr import KernelFitSettings, run_levels
 from linearized.settings.command import run_command
 
 
 def main(config: KernelFitSettings) -> None:
-    """Runs, draws, prints the table of ridges of each noise level, and one over the levels."""
+    """Run every noise level, print its table of ridges and draw its curves; then print a table of the levels."""
     from linearized.base.terminal import say_written
     from linearized.experiments.iteration_table import print_iterations
     from linearized.experiments.table import print_levels, print_table
-    from linearized.report.run_pictures import draw_run
 
     finished = []
     for result in run_levels(config):
-        draw_run(result.folder, result.record, again=result.fresh, solver="solver.png")
         print_table(result.record)
         if "feature_machine" in result.record:
             print_iterations(result.record)
+        _draw(result)
         say_written(result.folder)
         finished.append(result.record)
     if len(finished) > 1:
         print_levels(finished)
+
+
+def _draw(result: Result) -> None:
+    from linearized.report.run_pictures import draw_run  # takes longer to import than the other modules together
+
+    draw_run(result.folder, result.record, again=result.fresh, solver="solver.png")
 
 
 def command(arguments: Sequence[str] | None = None) -> int:

@@ -5,32 +5,41 @@
     linearized train --model=RF --dataset=NFMNIST --noise_ind=0,6,12    one run for each noise level
     linearized train --model=NN --dataset=FMNIST --reg_index=5 --max_cg_iters=50
 
-The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras, curves.png. The same command
-again goes on where it was stopped; when it is done, it shows the result.
+The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras (not with --no_model),
+curves.png. The same command again goes on where it was stopped; when it is done, it shows the result.
 """
 
 import sys
 from collections.abc import Sequence
 
 from linearized.base.errors import UserError
+from linearized.experiments.fit_results import Result
 from linearized.experiments.train import TrainSettings, run_levels
 from linearized.settings.command import run_command
+from linearized.settings.model_files import MODEL_FILE, NO_MODEL_ADVICE
 
 
 def main(config: TrainSettings) -> None:
-    """Run every noise level, draw its curves and print its table of ridges. Raise `UserError` if a run diverged."""
-    from linearized.base.terminal import say_written
+    """Run every noise level, print its table of ridges and draw its curves. Raise `UserError` if a run diverged."""
+    from linearized.base.terminal import say, say_written
     from linearized.experiments.table import print_table
-    from linearized.report.run_pictures import draw_run
 
     diverged = False
     for result in run_levels(config):
-        draw_run(result.folder, result.record, again=result.fresh, solver="training.png")
         print_table(result.record)
+        _draw(result)
         say_written(result.folder)
+        if not config.no_model and result.record["settings"].get("no_model"):
+            say(f"{MODEL_FILE} is not there: the run was made with --no_model. {NO_MODEL_ADVICE}")
         diverged |= all(entry["diverged"] for entry in result.record["ridges"])
     if diverged:
         raise UserError("Training diverged; the weights before that are kept. Lower --learning_rate and run again.")
+
+
+def _draw(result: Result) -> None:
+    from linearized.report.run_pictures import draw_run  # takes longer to import than the other modules together
+
+    draw_run(result.folder, result.record, again=result.fresh, solver="training.png")
 
 
 def command(arguments: Sequence[str] | None = None) -> int:

@@ -30,6 +30,7 @@ from linearized.experiments.finetune_settings import FinetuneSettings
 from linearized.experiments.fit_results import Result
 from linearized.models.saved_model import input_shape
 from linearized.settings.command import run_command
+from linearized.settings.model_files import MODEL_FILE, advice
 from linearized.settings.operations import refuse_endless
 from linearized.storage.result_schema import settled
 
@@ -44,7 +45,7 @@ def run(config: FinetuneSettings) -> Result:
     """
     path = Path(config.model)
     if not path.is_file():
-        raise UserError(f"{path} is no file. Save a model with model.save('name.keras').")
+        raise UserError(f"{path} is no file. {advice(path)}")
     digest = hashlib.blake2b(path.read_bytes(), digest_size=4).hexdigest()
     folder = directory("nn_dir") / config.exp_name / config.run_name(digest)
     return life.run(folder, config, PROGRAM, lambda unfinished: _tuned(config, path, digest, unfinished))
@@ -115,7 +116,7 @@ def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) 
     }  # fmt: skip
     arrays = {f"predictions/{name}": values for name, values in predictions.items()}
     arrays |= {f"history/{name}": values for name, values in done.history.items()}
-    return life.Outcome(record, arrays, {"model.keras": model.save})
+    return life.Outcome(record, arrays, {MODEL_FILE: model.save})
 
 
 def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -> dict[str, float | None]:

@@ -28,6 +28,7 @@ from linearized.models.declaration import HIDDEN_UNITS
 from linearized.settings.choice_settings import ChoiceSettings
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
+from linearized.settings.model_files import MODEL_FILE
 from linearized.settings.reads import Declarations
 from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, NUM_LAYERS_HELP, RunSettings
 from linearized.settings.training_settings import TrainingSettings
@@ -107,6 +108,9 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     memory: float = setting(0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False, group="Run")
     tensorboard: bool = setting(
         False, "write TensorBoard logs beside the result (SGD, Adam)", identity=False, group="Run"
+    )
+    no_model: bool = setting(
+        False, f"do not write {MODEL_FILE}, the fitted model, as for sweeps", identity=False, group="Run"
     )
 
     @classmethod
@@ -274,7 +278,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     arrays = {f"predictions/{split}": values for split, values in best.predictions.items()}
     arrays |= {f"history/{done.index:03d}": done.history for done in fits}
     arrays |= {f"history/{done.index:03d}_validation": done.validation for done in fits if len(done.validation)}
-    return life.Outcome(record, arrays, {"model.keras": model.save})
+    return life.Outcome(record, arrays, {} if config.no_model else {MODEL_FILE: model.save})
 
 
 def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:

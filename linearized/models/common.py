@@ -17,6 +17,7 @@ from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.initializers import SeededNormal
 from linearized.models import module_of, without_images
 from linearized.models.saved_model import custom_classes
+from linearized.settings.model_files import ADVICE, advice
 
 
 def penalty(strength: float) -> keras.regularizers.Regularizer | None:
@@ -104,9 +105,8 @@ def load(path: Path | str) -> keras.Model:
 
     Raises `Absent` for a missing file and `Unreadable` for one that is damaged or that Keras cannot load.
     """
-    advice = "Save a model with model.save('name.keras')."
-    content = read_bytes(path, "a saved model", advice, limit=None)
-    with parsing(path, "a model that Keras can load", advice):
+    content = read_bytes(path, "a saved model", advice(path), limit=None)
+    with parsing(path, "a model that Keras can load", ADVICE):
         seals.is_sealed(content)
         try:
             return keras.saving.load_model(path, compile=False)

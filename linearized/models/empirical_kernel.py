@@ -19,7 +19,7 @@ from linearized.data.own.formats import file_digest
 from linearized.models.row_shapes import row_shape, stated_shape
 from linearized.models.saved_model import input_shape
 from linearized.settings.gram_settings import KernelSettings, RowSettings
-from linearized.settings.model_files import ADVICE
+from linearized.settings.model_files import advice
 from linearized.settings.reads import reads, when
 from linearized.tangents.kept_rows import ChunkStore, KeptRows, Prepared
 from linearized.tangents.variable_names import listed_names
@@ -58,7 +58,7 @@ def check_rows(settings: RowSettings, image_shape: tuple[int, int, int] | None) 
 
 def _stated_shape(path: str) -> tuple[int | None, ...] | None:
     """Return the shape of the model's input as its file states it. Raises as `input_shape` does."""
-    return _shape_of_content(path, file_digest(path, "a saved model", ADVICE))
+    return _shape_of_content(path, file_digest(path, "a saved model", advice(path)))
 
 
 @functools.lru_cache

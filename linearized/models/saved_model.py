@@ -8,7 +8,7 @@ from typing import Any
 from linearized.base import seals
 from linearized.base.reading import parse_json, parsing, read_bytes
 from linearized.models.row_shapes import is_one_shape
-from linearized.settings.model_files import ADVICE
+from linearized.settings.model_files import ADVICE, advice
 
 MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 CONFIG_LIMIT = 2**28  # largest size of a configuration in bytes; a network of thousands of layers needs a few megabytes
@@ -40,7 +40,7 @@ def custom_classes(path: Path | str) -> list[str]:
 
 def _config(path: Path | str) -> Any:
     """Return the configuration of a saved model, as its file stores it."""
-    content = read_bytes(path, "a saved model", ADVICE, limit=None)
+    content = read_bytes(path, "a saved model", advice(path), limit=None)
     with parsing(path, "a model that Keras can load", ADVICE):
         seals.is_sealed(content)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

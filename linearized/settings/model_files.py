@@ -1,16 +1,28 @@
 """Flags that take the path of a saved Keras model; in a run's name its content replaces the path."""
 
+from pathlib import Path
+
 from linearized.base.errors import UserError, shown
 from linearized.base.registry import Registry
 from linearized.settings.own_settings import MECHANISM
 
 SUFFIX = ".keras"
 ADVICE = "Save a model with model.save('name.keras')."
+MODEL_FILE = "model.keras"  # name of the fitted model in the folder of a run
+NO_MODEL_ADVICE = "To have it, remove the run's folder and run its command again without --no_model."
 VARIABLES_HELP = (
     "EMPIRICAL, --linearize: the variables that take part, by parts of their paths with commas, such as "
     "dense_1,head/kernel; -name leaves one out, * is any text; last_layer: those of the last layer; empty: all "
     "that are trainable"
 )
+
+
+def advice(path: Path | str) -> str:
+    """Return what to do if the model file `path` is missing; that of a run may have been left out on purpose."""
+    path = Path(path)
+    if path.name == MODEL_FILE and (path.parent / "result.json").is_file():
+        return f"The run in this folder was made with --no_model, or its model was removed. {NO_MODEL_ADVICE}"
+    return ADVICE
 
 
 class ModelFiles(Registry):
@@ -31,4 +43,4 @@ class ModelFiles(Registry):
 
     def source_digest(self, name: str) -> str | None:
         """Return the digest of a model file; None for other names. Raises `Absent` or `Unreadable`."""
-        return MECHANISM.load("file_digest")(name, "a saved model", ADVICE) if self.is_file(name) else None
+        return MECHANISM.load("file_digest")(name, "a saved model", advice(name)) if self.is_file(name) else None

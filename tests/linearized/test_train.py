@@ -17,8 +17,10 @@ from linearized import data
 from linearized.base.errors import UserError
 from linearized.base.weights import first_layer
 from linearized.data.loading import load_preprocessed
-from linearized.experiments import train
+from linearized.experiments import finetune, krr, train
+from linearized.experiments.finetune_settings import FinetuneSettings
 from linearized.experiments.gradient_fit import loss_change
+from linearized.experiments.krr import KernelFitSettings
 from linearized.experiments.train import TrainSettings as Config
 from linearized.experiments.train import run
 from linearized.models.common import load as load_model
@@ -305,6 +307,47 @@ def test_a_linear_model_is_solved_and_saved_without_a_framework(directories, mod
     fitted = load_model(config.folder() / "model.keras")
     expected = results.load_arrays(config.folder(), "predictions")["predictions/test"]
     np.testing.assert_allclose(np.asarray(fitted(dataset.test.x)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["RF", "NT"])
+def test_a_run_without_its_model_needs_no_framework_and_says_so_to_all_that_want_it(directories, model):
+    words = [f"--model={model}", "--num_units=8", "--num_train=60", "--num_test=30"]
+    probe = (
+        "import sys; from linearized.cli.train import command\n"
+        f"assert command({[*words, '--no_model']}) == 0\n"
+        "assert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", probe], check=True, timeout=300)
+    folder = Config(model=model, num_units=8, num_train=60, num_test=30).folder()
+    assert results.load(folder)["settings"]["no_model"] is True
+    again = subprocess.run(command(*words), capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0
+    assert "the run was made with --no_model" in " ".join(again.stdout.split())
+    assert not (folder / "model.keras").exists()
+    missing = str(folder / "model.keras")
+    for wanting in (
+        lambda: load_model(missing),
+        lambda: run(Config(model=missing, num_train=60)),
+        lambda: finetune.run(FinetuneSettings(model=missing, dataset="DIGITS")),
+        lambda: krr.run(KernelFitSettings(kernel="EMPIRICAL", model=missing)),
+    ):
+        with pytest.raises(UserError, match="--no_model"):
+            wanting()
+
+
+@pytest.mark.parametrize("flags", [["train"], ["krr", "--kernel=RF"]], ids=["train", "krr"])
+def test_the_table_is_printed_before_pictures_are_imported_and_drawn(directories, flags):
+    probe = (
+        "import sys\nfrom linearized.cli import main\nfrom linearized.experiments import table\n"
+        "print_table, slow = table.print_table, {'matplotlib', 'pandas', 'tensorflow', 'keras'}\n"
+        "def checked(record):\n    assert not slow & set(sys.modules)\n    print_table(record)\n"
+        "table.print_table = checked\n"
+        f"assert main({[*flags, '--num_train=60', '--num_test=30']}) == 0\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], check=True, timeout=300, capture_output=True, text=True)
+    assert "test accuracy" in done.stdout
+    assert len(list(directories.rglob("curves.png"))) == 1
 
 
 def entries(folder):
