@@ -14,7 +14,7 @@ __all__ = ["KERNELS", "Elementwise", "HermiteDual", "MonteCarlo", "embedding", "
 
 
 def __getattr__(name: str):
-    """Import an entry of `_LAZY` on first use, so that this package stays quick to import."""
+    """Import and return the public name `name` on first use, so that this package stays quick to import."""
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from linearized.settings.command import run_command
 
 
 def main(config: GramJobSettings) -> None:
-    """Compute shards, or list the commands that compute them."""
+    """Compute the shards that `config` requests or, with `--list`, print the commands that compute them."""
     from kernel_gen.jobs.runner import make_or_list
 
     make_or_list(config)

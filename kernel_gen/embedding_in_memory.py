@@ -12,20 +12,21 @@ from linearized.settings.memory import refuse_large_embedding
 
 
 def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str = "stax", **settings: Any):
-    """Return φ with φ(x)·φ(z) ≈ k(x, z), a function that maps rows (n, d) to features (n, m).
+    """Return a function φ that maps rows (n, d) to features (n, m), with φ(x)·φ(z) ≈ the kernel k(x, z).
 
         phi = kernel_gen.embedding("NTK", 784, activation="gelu", embedding_dim=4096)
         train, test = phi(x_train), phi(x_test)
 
     Args:
         features: A name in `linearized.settings.embedding_settings.FEATURES`: NTK, RF, CNTK or POLYNOMIAL.
-        inputs: d, or (height, width, channels) of the images that are flattened to rows.
+        inputs: Number of columns d, or (height, width, channels) of the images that are flattened to rows.
         scale: "stax" (inputs divided by √d or √channels), "input" (raw) or "published" (the command line's default).
         settings: Settings of the kernel and of the embedding: activation (a name, a function or an `Activation`),
-            num_layers, embedding_dim, method, embedding_seed ... (see `EmbeddedRows` in
+            num_layers, embedding_dim (the largest m), method, embedding_seed ... (see `EmbeddedRows` in
             `linearized.settings.embedding_settings`).
 
-    Raises `UserError` for settings that do not fit; φ raises it for inputs that are not finite.
+    Raises `UserError` for unknown settings and settings that do not fit the kernel or the inputs; φ raises it for
+    inputs that are not finite.
     """
     shape = None if isinstance(inputs, int) else checked_shape(inputs)
     dim = inputs if shape is None else math.prod(shape)

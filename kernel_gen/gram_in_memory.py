@@ -23,7 +23,7 @@ def gram(
     scale: str = "stax", dtype: Any = "float32", bias_std: float | None = None,
     image_shape: tuple[int, ...] | None = None, **settings: Any,
 ) -> Float[np.ndarray, "n1 n2"]:  # fmt: skip
-    """Compute the kernel between all rows or images of `x1` and of `x2`, in tiles on all cores.
+    """Return the kernel matrix (n1, n2) between the rows or images of `x1` and of `x2`, in tiles on all cores.
 
     Args:
         kernel: A name in `KERNELS`, a user-defined function or its `package.module:function` (see
@@ -61,7 +61,10 @@ def gram(
 
 
 def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
-    """Compute all tiles; without `x2` those of the upper triangle, which are mirrored."""
+    """Return the kernel matrix (n1, n2) of rows (n1, d) and (n2, d), computed in tiles.
+
+    Without `x2` the matrix is that of `x1` with itself: tiles of the upper triangle are computed and mirrored.
+    """
     same = x2 is None
     with quiet():
         one = kernel.prepare(x1)
@@ -94,7 +97,10 @@ def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
 
 
 def _rows(x: np.ndarray, image_shape: tuple[int, ...] | None, name: str) -> tuple[np.ndarray, tuple[int, ...] | None]:
-    """Return `x` as rows (n, d), and the shape of its images, or None if they are rows."""
+    """Return `x`, rows or images, as rows (n, d), and the images' (height, width, channels), or None for plain rows.
+
+    `image_shape` is the shape of images that are given as rows, and `name` the name of `x` in error messages.
+    """
     x, image_shape = real_array(x, name), None if image_shape is None else checked_shape(image_shape)
     if x.ndim not in (2, 4):
         raise UserError(f"{name} must hold real rows (n, d) or images (n, h, w, c). Received: shape {x.shape}.")
@@ -108,14 +114,17 @@ def _rows(x: np.ndarray, image_shape: tuple[int, ...] | None, name: str) -> tupl
 
 
 def in_scale(kind: type[KernelSettings], values: dict[str, Any]) -> KernelSettings:
-    """Return the settings of a kernel. A kernel with a single scale, that of stax, also accepts `scale="stax"`."""
+    """Return an instance of the settings class `kind` with these values by field name, including "scale".
+
+    A kernel with a single scale, that of stax, does not read this setting; `scale="stax"` is accepted for it too.
+    """
     if values["scale"] == "stax" and not kind.draft(**values).reads("scale"):
         values = {**values, "scale": "published"}
     return kind.from_dict(values)
 
 
 def checked_shape(image_shape: Any) -> tuple[int, int, int]:
-    """Return (height, width, channels) as integers. Raise `UserError` for anything else."""
+    """Return `image_shape` as integers (height, width, channels). Raise `UserError` unless it is three sizes >= 1."""
     try:
         sizes = tuple(operator.index(size) for size in image_shape)
     except TypeError:

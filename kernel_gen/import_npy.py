@@ -53,7 +53,12 @@ class ImportSettings(KernelJobSettings):
 
 
 class Stack:
-    """Arrays of consecutive rows as one array, read from disk on access and not kept in memory."""
+    """Matrices in .npy files, stacked by rows into one of shape `shape`; parts are read from disk on access.
+
+    Args:
+        paths: Files in the order of their rows; all have equally many columns.
+        dtype: Data type that every file must have.
+    """
 
     def __init__(self, paths: list[Path], dtype: str):
         self._arrays = [_mapped(path, dtype) for path in paths]
@@ -83,7 +88,7 @@ def _mapped(path: Path, dtype: str) -> np.ndarray:
 
 
 def _numbered(folder: Path, name: str) -> list[Path]:
-    """Return the paths train_ntk_0.npy, train_ntk_1.npy, ... of a folder.
+    """Return the paths {name}_0.npy, {name}_1.npy, ... in `folder`, in this order.
 
     Raises `UserError` if there are none or one in between is missing.
     """
@@ -98,7 +103,11 @@ def _numbered(folder: Path, name: str) -> list[Path]:
 class Matrices:
     """The blocks of a Gram matrix in .npy files. Held-out validation rows are the last rows of the train matrix.
 
-    Raises `UserError` if the shapes of the matrices do not agree with the dataset.
+    Args:
+        config: Settings that name the files.
+        rows: Number of rows of each block of the dataset: train, test and, if held out, validation.
+
+    Raises `UserError` if the shapes of the matrices do not agree with `rows`.
     """
 
     def __init__(self, config: ImportSettings, rows: dict[str, int]):
@@ -122,7 +131,10 @@ class Matrices:
                 )
 
     def entries(self, tile: Tile) -> np.ndarray:
-        """Return the entries of a tile. Raises `UserError` for a square on the diagonal that is not symmetric."""
+        """Return the entries (rows, columns) of a tile.
+
+        Raises `UserError` for a square on the diagonal that is not symmetric.
+        """
         rows, columns = slice(tile.start, tile.stop), slice(tile.left, tile.right)
         if tile.band.block == "validation":  # from the upper triangle, because row files may lack the lower one
             return self._train[columns, slice(self._n + tile.start, self._n + tile.stop)].T
@@ -139,7 +151,10 @@ class Matrices:
 
 
 class FileWork(GramWork):
-    """Entries that are read from files. A tile is a square on the diagonal, or the rest of a band."""
+    """The work of a job that reads its entries from files.
+
+    A tile is a square on the diagonal, or the rest of a band.
+    """
 
     def __init__(self, config: ImportSettings):
         super().__init__(config.build(config.described().image_shape))
@@ -160,12 +175,12 @@ class FileWork(GramWork):
 
 
 def _upper_filled(square: np.ndarray) -> np.ndarray:
-    """Return a square whose zeros below the diagonal are copied from above: files may lack the lower triangle."""
+    """Return `square` with zeros below the diagonal replaced by the entries above it: files may lack those."""
     return np.where((square == 0) & (np.tri(len(square), k=-1) > 0), square.T, square)
 
 
 def run(config: ImportSettings) -> Job:
-    """Write all missing shards. Raises `UserError` for files that do not agree with the flags."""
+    """Write all missing shards and return their job. Raises `UserError` for files that do not agree with the flags."""
     with refusals_undone(config.path()):
         job = open_job(config)
         make(job, range(len(job.manifest.shards)))

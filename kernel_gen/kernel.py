@@ -47,9 +47,12 @@ class Kernel(abc.ABC):
 
     @abc.abstractmethod
     def block(self, one: Any, two: Any, *, same: bool = False) -> np.ndarray:
-        """Return the kernel between two prepared sets, (n1, n2).
+        """Return the kernel (n1, n2) between two sets of inputs.
 
-        `same`: whether both are the same rows; the result then is exact at correlation 1.
+        Args:
+            one: The n1 inputs of the rows, as `prepare` returned them.
+            two: The n2 inputs of the columns, as `prepare` returned them.
+            same: Whether `two` holds the inputs of `one`; entries at correlation 1 are then exact.
         """
 
 
@@ -62,10 +65,10 @@ def quiet() -> contextlib.AbstractContextManager:
 
 
 def refuse_overflow(entries: np.ndarray, rows: tuple[str, int], columns: tuple[str, int]) -> None:
-    """Raise `UserError` that names the first kernel entry that is NaN or infinite.
+    """Raise `UserError` for the first kernel entry that is NaN or infinite, with its row and column.
 
     Args:
-        entries: A block of the matrix.
+        entries: A block (n1, n2) of the matrix.
         rows: Name of the inputs that the rows of the block belong to, and the index of the first.
         columns: The same for the columns of the block.
     """
@@ -85,8 +88,8 @@ def underflow(kernel: Kernel, block: np.ndarray, x: np.ndarray) -> str:
 
     Args:
         kernel: The kernel; only kernels that are `positive` are checked.
-        block: k between equal rows, of which the diagonal is checked.
-        x: These rows (n, d). Rows of zeros are ignored.
+        block: The kernel (n, n) of the rows `x` with themselves, of which the diagonal is checked.
+        x: The rows (n, d). Rows of zeros are ignored.
     """
     there = x.reshape(len(x), -1).any(axis=1)
     least = np.finfo(block.dtype).tiny

@@ -23,9 +23,9 @@ class Rows:
 
 
 def prepare_rows(x: np.ndarray, dtype: np.dtype) -> Rows:
-    """Return the rows of `x` (n, d) with their squared norms.
+    """Return the rows of `x` (n, d), converted to `dtype`, with their squared norms.
 
-    Raises `UserError` for another number of dimensions, and for NaN or infinite entries.
+    Raises `UserError` unless `x` is two-dimensional with d >= 1, and for NaN or infinite entries.
     """
     values = _rows_of(x, dtype)
     squares = np.einsum("nd,nd->n", values, values, dtype=np.float64)
@@ -63,6 +63,9 @@ def same_width(one: Float[np.ndarray, "n1 d1"], two: Float[np.ndarray, "n2 d2"])
 
 
 def inner_products(one: Rows, two: Rows) -> Float[np.ndarray, "n1 n2"]:
-    """Return x·z of two sets of rows, in their dtype. Raises `UserError` if their numbers of columns differ."""
+    """Return x·z for each row x of `one` and z of `two`, in their dtype.
+
+    Raises `UserError` if their numbers of columns differ.
+    """
     same_width(one.values, two.values)
     return one.values @ two.values.T

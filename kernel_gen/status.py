@@ -65,14 +65,17 @@ class StatusSettings(EmbeddedRows, GramSettings):
             raise UserError(f"--runs lists runs of every kind: leave out --{others[0]}.")
 
     def job_settings(self) -> KernelJobSettings | EmbedSettings:
-        """Return the settings of the command that computes the shards."""
+        """Return the settings, with these flags, of the command that computes the shards."""
         cls = EmbedSettings if self.features else KernelJobSettings
         names = {field.name for field in dataclasses.fields(self)} & {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: getattr(self, name) for name in names})
 
 
 def main(config: StatusSettings) -> None:
-    """Print the report. Raises `UserError` if recomputed entries differ."""
+    """Print the state of the runs or of the shards that the flags refer to.
+
+    Raises `UserError` if the folder has no shards, or if entries that `--verify` recomputes differ.
+    """
     from kernel_gen.jobs.shard_states import report
     from kernel_gen.jobs.verification import tolerance, verify
     from linearized.base.terminal import say
@@ -108,7 +111,7 @@ def main(config: StatusSettings) -> None:
 
 
 def say_runs() -> None:
-    """Print the unfinished runs, after removing temporary files of killed ones."""
+    """Print the unfinished runs in the directories nn_dir and rkhs_dir; temporary files of killed runs are removed."""
     from linearized.base.terminal import say
     from linearized.storage.run_states import unfinished_runs
 

@@ -21,14 +21,14 @@ LEAST_ROWS = 8  # smallest number of rows of a tile
 
 @dataclasses.dataclass(frozen=True)
 class EmbedSettings(ShardSettings, EmbeddingSettings):
-    """Settings of `python -m kernel_gen.embed`, with access to the code of the features."""
+    """Settings of `python -m kernel_gen.embed`, with methods that build the features and check their cost."""
 
     def build(self):
-        """Return φ for the rows of the dataset. Raises `UserError` if it does not fit the data."""
+        """Return φ, a function of rows (n, d) of the dataset. Raises `UserError` if it does not fit the data."""
         return NAMES.load(self.features).build(self, self.described().image_shape, self.dim())
 
     def work(self) -> Work:
-        """Return the work of the features on the dataset."""
+        """Return the `Work` that computes these features of the dataset."""
         return FeatureWork(self.build())
 
     def refuse_large(self) -> None:
@@ -36,20 +36,22 @@ class EmbedSettings(ShardSettings, EmbeddingSettings):
         refuse_large_embedding(self, self.described().image_shape, self.dim())
 
     def amount(self) -> int:
-        """Return the number of rows."""
+        """Return the number of rows of all blocks of the dataset."""
         return sum(self.row_counts().values())
 
     def refuse_endless(self, amount: float) -> None:
-        """Raise `UserError` if this machine cannot embed this number of rows in a month."""
+        """Raise `UserError` if this machine cannot embed `amount` rows in a month."""
         refuse_endless_embedding(self, amount)
 
 
 class FeatureWork(Work):
-    """Rows of φ. A tile is a few batches of φ, so that its numbers do not depend on the division into tiles.
+    """The work of a job that computes features φ(x) of every row x.
+
+    A tile is a few batches of φ, so that its numbers do not depend on the division into tiles.
 
     Args:
-        features: Maps rows (n, d) to (n, m); has `dim` m, `dtype`, `scale`, and `batch`, the number of rows computed
-            together.
+        features: The function φ, which maps rows (n, d) to (n, m). Its attributes are `dim`, the number m, `dtype`,
+            `scale`, and `batch`, the number of rows computed together.
     """
 
     kind: Kind = FEATURES
@@ -59,12 +61,12 @@ class FeatureWork(Work):
         self.tile = features.batch * math.ceil(LEAST_ROWS / features.batch)
 
     def prepare(self, dataset: Dataset) -> None:
-        """Receive the rows of the dataset."""
+        """Store the rows of the dataset, which `task` reads."""
         super().prepare(dataset)
         self._splits = dataset.splits()
 
     def good_number(self, rows: Mapping[str, int]) -> int:
-        """Return the default number of shards of features."""
+        """Return the default number of shards for these numbers of rows per block."""
         return good_number_of_features(rows, self.dim * self.dtype.itemsize)
 
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
@@ -74,7 +76,7 @@ class FeatureWork(Work):
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
         """Return the tiles of a shard, see `jobs.tiles.feature_tiles`.
 
-        Manifests from before there were tiles of features give a tile of one row, which is ignored.
+        The tile of this object is used, not `manifest.tile`, which old manifests store as one row.
         """
         return feature_tiles(manifest, shard, self.tile)
 

@@ -22,14 +22,17 @@ from linearized.storage.manifest import GRAM, Band, Kind, Manifest
 
 @dataclasses.dataclass(frozen=True)
 class KernelJobSettings(GramSettings):
-    """A kernel on a dataset, with access to the code of the kernel."""
+    """Settings of a kernel on a dataset, with methods that build the kernel and check its cost."""
 
     def build(self, image_shape: tuple[int, int, int] | None) -> Kernel:
-        """Return the kernel of these settings. Raises `UserError` if it does not fit the data."""
+        """Return the kernel of these settings on rows, or on images (height, width, channels) if a shape is given.
+
+        Raises `UserError` if it does not fit the data.
+        """
         return KERNELS.load(self.kernel).build(self, image_shape)
 
     def work(self) -> Work:
-        """Return the work of the kernel on the dataset."""
+        """Return the `Work` that computes this kernel's Gram matrix of the dataset."""
         return GramWork(self.build(self.described().image_shape))
 
     def refuse_large(self) -> None:
@@ -37,11 +40,11 @@ class KernelJobSettings(GramSettings):
         refuse_large_kernel(self)
 
     def amount(self) -> int:
-        """Return the number of pairs."""
+        """Return the number of pairs of rows whose kernel is computed."""
         return gram_pairs(self.row_counts())
 
     def refuse_endless(self, amount: float) -> None:
-        """Raise `UserError` if this machine cannot compute this number of pairs in a month."""
+        """Raise `UserError` if this machine cannot compute `amount` pairs in a month."""
         refuse_endless_kernel(self, amount)
 
 
@@ -51,7 +54,7 @@ class GramJobSettings(ShardSettings, KernelJobSettings):
 
 
 class GramWork(Work):
-    """The kernel between the train rows, and between validation or test rows and the train rows."""
+    """The work of a job that computes a kernel between train rows, and between validation or test and train rows."""
 
     kind: Kind = GRAM
 
@@ -63,14 +66,14 @@ class GramWork(Work):
         self._warned = False
 
     def prepare(self, dataset: Dataset) -> None:
-        """Receive the rows of the dataset and set the kernel's open parameters from the train rows."""
+        """Store the rows of the dataset and set the kernel's parameters that depend on the train rows."""
         super().prepare(dataset)
         self._splits = dataset.splits()
         self.kernel = self.kernel.on(dataset.train.x)
         self.tile = self.kernel.tile  # may depend on the rows
 
     def good_number(self, rows: Mapping[str, int]) -> int:
-        """Return the default number of shards for the kernel's tiles."""
+        """Return the default number of shards for these numbers of rows per block and the kernel's tile."""
         return good_number(rows, self.tile, self.dtype.itemsize)
 
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
@@ -104,20 +107,20 @@ class GramWork(Work):
         return compute
 
     def _warn(self, words: str) -> None:
-        """Log a warning, once."""
+        """Log the warning `words` unless it is empty or a warning was logged before."""
         if words and not self._warned:
             self._warned = True
             logging.warning("%s", words)
 
     def _rows(self, band: Band) -> Any:
-        """Return the prepared rows of a band."""
+        """Return the rows of a band, as `Kernel.prepare` returns them."""
         if self.kernel.on_demand and band.block == "train":
             return self._columns.part(band.start, band.stop)
         return self.kernel.prepare(self._splits[band.block].x[band.start : band.stop])
 
 
 class _Columns:
-    """Inputs prepared in runs of `length` rows, each once, by the first thread that needs it."""
+    """The rows `x` (n, d) prepared by a kernel in runs of `length` rows, each by the first thread that needs it."""
 
     def __init__(self, kernel: Kernel, x: np.ndarray, length: int):
         self._kernel, self._length = kernel, length
@@ -126,7 +129,7 @@ class _Columns:
         self._locks = [threading.Lock() for _ in self._runs]
 
     def part(self, left: int, right: int) -> Any:
-        """Return rows [left, right), which lie in one run."""
+        """Return the prepared rows [left, right), which must lie in one run."""
         run, first = divmod(left, self._length)
         with self._locks[run]:
             if self._prepared[run] is None:

@@ -19,7 +19,14 @@ from linearized.storage.shards import check_shard, set_aside
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A folder of shards being computed; `manifest` is its description, `title` its name in progress lines."""
+    """A folder of shards that are being computed.
+
+    Attributes:
+        folder: The folder.
+        manifest: Description of the folder's shards.
+        work: The computation of their numbers.
+        title: Name of the job in progress lines.
+    """
 
     folder: Path
     manifest: Manifest
@@ -31,7 +38,7 @@ class Job:
         return self.work.tiles(self.manifest, shard)
 
     def amount(self, shards: Iterable[int]) -> int:
-        """Return the work of shards in the unit of the manifest's kind: pairs, or rows of features."""
+        """Return the amount of work of the shards with these numbers, in pairs or, for features, in rows."""
         return sum(tile.amount(self.manifest) for shard in shards for tile in self.tiles(shard))
 
     def path(self, shard: int) -> Path:
@@ -43,11 +50,14 @@ class Job:
         return self.path(shard).with_suffix(".lock")
 
     def problem(self, shard: int) -> str | None:
-        """Return the problem with a shard, or None, see `check_shard`."""
+        """Return the problem with a shard's file in words, such as "missing", or None if it is finished."""
         return check_shard(self.path(shard), self.manifest, shard)
 
     def clear(self, shard: int) -> bool:
-        """Set a bad file aside and return whether the shard is finished. Only the holder of its lock may call this."""
+        """Set a damaged or foreign file aside, and return whether the shard is finished.
+
+        Only the holder of the shard's lock may call this.
+        """
         problem = self.problem(shard)
         if problem is not None and problem != "missing":
             set_aside(self.path(shard), problem)
@@ -55,7 +65,7 @@ class Job:
 
 
 def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
-    """Load the data, prepare the work, and write the folder's manifest or compare it with the existing one.
+    """Load the data, prepare the work, write the folder's manifest or compare it with the existing one; return the job.
 
     User-provided data, which may be refused, are loaded before the work imports a framework.
 
@@ -63,8 +73,8 @@ def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
         settings: Settings of the job.
         shard: Number of the only requested shard; -1: all.
 
-    Raises `UserError` if the folder holds something else or is divided otherwise, and for a shard out of range. Nothing
-    is written in that case.
+    Raises `UserError` if the folder holds another matrix or other features, or is divided into other shards, and for a
+    shard out of range. Nothing is written in that case.
     """
     folder = settings.path()
     tidy(folder)

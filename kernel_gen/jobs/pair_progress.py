@@ -8,7 +8,12 @@ from linearized.base.progress import LOG_EVERY, LiveLine, Logged, Part, clock, t
 
 
 class Rate:
-    """A counter of pairs, or of what `unit` names. Pairs of earlier runs count as done but not in the speed."""
+    """A counter of computed pairs. Pairs of earlier runs count as done but not in the speed.
+
+    Args:
+        total: Number of all pairs.
+        unit: Plural name of what is counted.
+    """
 
     def __init__(self, total: int, unit: str = "pairs"):
         self.unit, self.total, self.done, self.made, self.start = unit, total, 0, 0, time.monotonic()
@@ -23,7 +28,7 @@ class Rate:
         self.made += pairs
 
     def parts(self) -> list[Part]:
-        """Return the parts of the line: share, speed, remaining time."""
+        """Return the parts of the progress line: share done, speed, remaining time."""
         speed = self.made / max(time.monotonic() - self.start, 1e-9)
         left = clock((self.total - self.done) / speed if speed else None)
         return [Part(f"{self.done / max(self.total, 1):.1%}"), Part(f"{speed:,.0f} {self.unit}/s", 1),
@@ -57,7 +62,13 @@ class _Live(Rate):
 
 @contextlib.contextmanager
 def pairs_line(what: str, total: int, unit: str = "pairs") -> Iterator[Rate]:
-    """Yield a `Rate` that displays itself on the terminal or in the log."""
+    """Yield a `Rate` that displays itself on the terminal or in the log.
+
+    Args:
+        what: Name of the job in the terminal's line.
+        total: Number of all pairs.
+        unit: Plural name of what is counted.
+    """
     console = terminal()
     if console is None:
         yield _Logged(total, unit)

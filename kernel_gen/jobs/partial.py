@@ -37,7 +37,7 @@ _TICK_BYTES = 8
 
 
 class PartialShard:
-    """The file `*.part` next to a shard's path. Only the holder of the shard's lock may open it.
+    """The file `*.part` next to a shard's path, a context manager. Only the holder of the shard's lock may open it.
 
     Attributes:
         todo: Tiles that are not yet written.
@@ -72,7 +72,7 @@ class PartialShard:
         os.close(self._handle)
 
     def write(self, tile: Tile, block: np.ndarray) -> None:
-        """Write a tile, then mark it as written: a kill in between loses only this tile.
+        """Write the entries `block` (rows, columns) of a tile, then mark it as written: a kill loses only this tile.
 
         Raises `UserError` for entries that are not finite, OSError if the disk is full.
         """
@@ -103,7 +103,12 @@ class PartialShard:
         sync(self._path.parent)
 
     def _write_header(self, sums: dict[Band, int], speed: float) -> None:
-        """Copy the HDF5 metadata of a finished file without entries to the same offsets in this file."""
+        """Write the HDF5 metadata to the offsets that it has in a finished file.
+
+        Args:
+            sums: CRC32 of the entries of each band.
+            speed: Pairs, or rows of features, that were computed per second.
+        """
         with aside_folder(self._aside.parent) as folder:
             header = folder / "header.h5"
             create(header, self._manifest, self._shard, tiles=len(self._tiles), allocate=False)
@@ -183,12 +188,15 @@ def _write(handle: int, content: bytes | np.ndarray, offset: int) -> None:
 
 
 def partial_path(path: Path) -> Path:
-    """Return the path of the shard `path` while it is computed."""
+    """Return the path of the partial file of the shard whose finished file has the path `path`."""
     return path.with_suffix(".part")
 
 
 def share_done(path: Path) -> float | None:
-    """Return the share of the tiles of an unfinished shard that are written; None without a readable partial file."""
+    """Return the share of its tiles, from 0 to 1, that an unfinished shard has written.
+
+    `path` is the path of the finished shard. None: there is no readable partial file.
+    """
     try:
         index = read_index(partial_path(path), finished=False)
         if index is None:

@@ -25,7 +25,10 @@ from linearized.storage.shard_folder import refusals_undone
 
 
 def plan(config: RunnerSettings) -> list[int]:
-    """Return the shards still to compute. Bad shards are set aside first, so that they are not read as finished."""
+    """Return the numbers of the shards that are not finished.
+
+    Damaged and foreign files are set aside first, so that they are not read as finished.
+    """
     return _plan(open_job(config))
 
 
@@ -47,7 +50,7 @@ def make_or_list(config: RunnerSettings) -> None:
 
 
 def run(config: RunnerSettings) -> list[int]:
-    """Compute the requested shard, or all missing ones, and return those computed now; finished ones are not changed.
+    """Compute the requested shard, or all unfinished ones, and return the numbers of those computed now.
 
     Raises `UserError` for errors that a user can correct: another process on the shard, a full disk, entries that are
     not finite. Shards finished before are kept, and the same command resumes the job; an error leaves nothing else
@@ -66,7 +69,7 @@ def run(config: RunnerSettings) -> list[int]:
 
 
 def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0) -> list[int]:
-    """Compute shards of a job and return those computed now.
+    """Compute shards of a job and return the numbers of those computed now; finished ones are not changed.
 
     Args:
         job: The job.
@@ -74,7 +77,7 @@ def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0
         threads: Number of tiles computed in parallel; 0: one for each core.
         wait: Seconds to wait for another process that is at work on a shard.
 
-    Raises `TryLater` if other processes are at work on shards, after computing the others; `UserError` as `run`.
+    Raises `TryLater`, after computing the other shards, if other processes are at work on some; `UserError` as `run`.
     """
     made, busy = [], []
     with pairs_line(job.title, job.amount(shards), job.manifest.kind.unit) as rate:
@@ -96,7 +99,7 @@ def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0
 
 
 def _refuse_busy(config: RunnerSettings) -> None:
-    """Raise `Busy`, before data are loaded, if other processes are at work on all shards that remain."""
+    """Raise `Busy`, before data are loaded, if other processes are at work on all requested shards that remain."""
     folder = config.path()
     if kind := kind_of(folder):
         manifest = load_manifest(folder, kind)
@@ -117,7 +120,7 @@ def _plan(job: Job) -> list[int]:
 
 
 def _make(job: Job, shard: int, threads: int, rate: Rate) -> bool:
-    """Compute a shard whose lock is held, and return False if it was already finished."""
+    """Compute a shard whose lock is held with `threads` tiles in parallel; return False if it was already finished."""
     path, every = job.path(shard), job.tiles(shard)
     amount = sum(tile.amount(job.manifest) for tile in every)
     if job.clear(shard):
@@ -142,7 +145,10 @@ def _make(job: Job, shard: int, threads: int, rate: Rate) -> bool:
 
 
 def computed(job: Job, todo: Sequence[Tile], threads: int) -> Iterator[tuple[Tile, np.ndarray]]:
-    """Yield each tile and its entries, in order; `threads` tiles are computed while as many wait to be written."""
+    """Yield each tile in `todo` with its entries (rows, columns), in order.
+
+    `threads` tiles are computed in parallel while as many wait to be written.
+    """
     if not todo:
         return
     inside, threads = (threads, 1) if job.work.own_threads else (1, threads)

@@ -20,8 +20,8 @@ class ShardState(NamedTuple):
     Attributes:
         shard: Number of the shard.
         word: "finished", "at work", "begun", "missing", "damaged" or "foreign".
-        detail: More in words, or "".
-        speed: Pairs, or rows of features, per second when the shard was computed.
+        detail: The share of its tiles that are done, or the problem, in words; "" if there is none.
+        speed: Pairs, or rows of features, per second when the shard was computed; 0 if it is not finished.
     """
 
     shard: int
@@ -31,7 +31,7 @@ class ShardState(NamedTuple):
 
 
 def states(folder: Path, manifest: Manifest) -> list[ShardState]:
-    """Return the state of each shard, after comparing checksums."""
+    """Return the state of each shard of `folder` that `manifest` lists, after comparing checksums."""
     return [_state(manifest.path(folder, shard), manifest, shard) for shard in range(len(manifest.shards))]
 
 

@@ -19,9 +19,11 @@ FEATURE_BYTES = 2**26  # approximate size of a shard of features
 
 
 class Tile(NamedTuple):
-    """Rows [start, stop) and columns [left, right) of a band, which are computed and written together.
+    """Rows [start, stop) and columns [left, right) of a block, which are computed and written together.
 
     Attributes:
+        band: Band of the shard that the tile is a part of.
+        start, stop, left, right: Rows and columns, counted in the whole block of the matrix.
         on_diagonal: Whether it is a square on the diagonal of a Gram matrix.
     """
 
@@ -38,12 +40,16 @@ class Tile(NamedTuple):
         return (self.stop - self.start) * (self.right - self.left)
 
     def amount(self, manifest: Manifest) -> int:
-        """Return the work in the unit of the manifest's kind: pairs, or rows of features."""
+        """Return the number of pairs in the tile, or its rows if the manifest describes features."""
         return self.entries // (manifest.dim or 1)
 
 
 def good_number(rows: Mapping[str, int], tile: int, itemsize: int) -> int:
-    """Return the default number of shards: two bands of `tile` rows in each, at most 250 unless they exceed 1 GiB."""
+    """Return the default number of shards of a Gram matrix: two bands of `tile` train rows in each.
+
+    It is at most 250, unless shards would then exceed 1 GiB. `rows` are the numbers of rows of each block, `itemsize`
+    the bytes per entry.
+    """
     n = rows["train"]
     entries = n * n // 2 + n * (sum(rows.values()) - n)
     wanted = min(math.ceil(n / (2 * tile)), MOST_SHARDS)
@@ -54,7 +60,7 @@ def divide(rows: Mapping[str, int], num_shards: int, tile: int) -> tuple[tuple[B
     """Return the bands of each shard of a Gram matrix, of at most `tile` rows each.
 
     Args:
-        rows: Rows of each block: train n, validation, test.
+        rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
         num_shards: Number of shards.
         tile: Largest number of rows of a band.
 
@@ -112,14 +118,17 @@ def tiles(manifest: Manifest, shard: int, run: int = 0) -> list[Tile]:
 
 
 def good_number_of_features(rows: Mapping[str, int], row_bytes: int) -> int:
-    """Return the default number of shards, each of about `FEATURE_BYTES`."""
+    """Return the default number of shards of features, each of about `FEATURE_BYTES`.
+
+    `rows` are the numbers of rows of each block, `row_bytes` the bytes of the features of one row.
+    """
     return min(max(1, sum(rows.values()) * row_bytes // FEATURE_BYTES), rows["train"])
 
 
 def divide_features(rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
-    """Return the bands of each shard of features: a run of the rows of every block.
+    """Return the bands of each shard of features: a run of consecutive rows of every block.
 
-    Raises `UserError` for more shards than train rows.
+    `rows` are the numbers of rows of each block. Raises `UserError` for more shards than train rows.
     """
     if not 1 <= num_shards <= rows["train"]:
         raise UserError(f"--num_shards={num_shards} cannot divide {rows['train']} train rows.")
@@ -131,7 +140,7 @@ def divide_features(rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Ban
 
 
 def feature_tiles(manifest: Manifest, shard: int, rows: int) -> list[Tile]:
-    """Return the tiles of a shard of features: runs of `rows` rows, counted from the first of each band."""
+    """Return the tiles of a shard of features: runs of `rows` rows (the last of a band may be shorter), all columns."""
     return [
         Tile(band, start, min(start + rows, band.stop), 0, manifest.dim)
         for band in manifest.shards[shard]

@@ -52,13 +52,16 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
 
 
 def tolerance(manifest: Manifest) -> float:
-    """Return the largest relative error due to rounding, for the entries' type or the kernel's own `PRECISION`."""
+    """Return the largest relative error that rounding explains for the folder of `manifest`.
+
+    It depends on the data type of the entries, or on the `PRECISION` that the module of the kernel declares.
+    """
     kernel = KERNELS.load(manifest.settings["kernel"])
     return TOLERANCE[getattr(kernel, "PRECISION", manifest.dtype)]
 
 
 def _finished(folder: Path, manifest: Manifest, block: str) -> list[Stored]:
-    """Return the bands of a block that lie in finished shards."""
+    """Return the bands of a block ("train", "validation" or "test") that are stored in finished shards."""
     shards = [number for number, bands in enumerate(manifest.shards) if any(band.block == block for band in bands)]
     return [
         stored
@@ -70,7 +73,10 @@ def _finished(folder: Path, manifest: Manifest, block: str) -> list[Stored]:
 
 
 def _chosen(bands: list[Stored], count: int, random: np.random.Generator) -> list[tuple[Stored, int]]:
-    """Return `count` random rows with their bands, from as many different bands as possible."""
+    """Return `count` pairs of a band and the index of a random row in it, from as many different bands as possible.
+
+    The list is empty if there are no bands.
+    """
     chosen = [bands[i] for i in random.permutation(len(bands))[:count]]
     chosen += [bands[i] for i in random.integers(len(bands), size=count - len(chosen))] if bands else []
     return [(stored, int(random.integers(stored.band.start, stored.band.stop))) for stored in chosen]

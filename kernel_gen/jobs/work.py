@@ -23,8 +23,8 @@ class Work(abc.ABC):
         kind: Kind of the folder's contents.
         dtype: Data type of the entries.
         scale: Scale of the inputs: "input" or "stax".
-        tile: See `Manifest`.
-        dim: See `Manifest`.
+        tile: Number of rows and columns of the tiles of a Gram matrix, or of rows of the tiles of features.
+        dim: Number of features per row; 0 for a Gram matrix.
         own_threads: Whether a tile uses all cores itself; otherwise tiles are computed in parallel.
         rows: Number of rows of each block of the dataset, available after `prepare`.
     """
@@ -38,16 +38,19 @@ class Work(abc.ABC):
     rows: dict[str, int]
 
     def prepare(self, dataset: Dataset) -> None:
-        """Receive the rows of a dataset, before anything is written. Raises `UserError` if they do not fit."""
+        """Set `rows` from a dataset, before anything is written. Raises `UserError` if its rows do not fit."""
         self.rows = {name: len(split) for name, split in dataset.splits().items()}
 
     @abc.abstractmethod
     def good_number(self, rows: Mapping[str, int]) -> int:
-        """Return the default number of shards."""
+        """Return the default number of shards for these numbers of rows per block."""
 
     @abc.abstractmethod
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
-        """Return the bands of each shard. Raises `UserError` for an impossible number of shards."""
+        """Return the bands of each of `num_shards` shards, for these numbers of rows per block.
+
+        Raises `UserError` for an impossible number of shards.
+        """
 
     @abc.abstractmethod
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
@@ -55,14 +58,21 @@ class Work(abc.ABC):
 
     @abc.abstractmethod
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
-        """Return a function that computes the entries of a tile.
+        """Return a function without arguments that returns the entries (rows, columns) of a tile.
 
         One thread calls this method, in the order of tiles; threads of a pool call the functions.
         """
 
 
 class JobSettings(Protocol):
-    """Settings of a command whose job writes shards."""
+    """Settings of a command whose job writes shards.
+
+    Attributes:
+        dataset: Name of the dataset.
+        data: The user's own data, such as a file's path; "": the dataset is used.
+        noise_ind: Index of the noise level.
+        num_shards: Number of shards; 0: that of the existing folder, or else the default of the `Work`.
+    """
 
     dataset: str
     data: str
