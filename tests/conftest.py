@@ -1,11 +1,18 @@
 """What many tests share: folders of their own, and a tiny Fashion-MNIST and CIFAR-10 in the real file formats."""
 
+import atexit
 import gzip
 import os
 import pickle
+import shutil
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow convolves channels first on a CPU by oneDNN alone
+
+if "LINEARIZED_CACHE" not in os.environ:  # the speed of this machine is measured once for all tests and commands
+    os.environ["LINEARIZED_CACHE"] = tempfile.mkdtemp(prefix="linearized-cache-")
+    atexit.register(shutil.rmtree, os.environ["LINEARIZED_CACHE"], ignore_errors=True)
 
 import numpy as np
 import pytest

@@ -30,6 +30,12 @@ def blas_threads(count: int | None) -> contextlib.AbstractContextManager:
     return _blas().limit(limits=count)
 
 
+def blas_libraries() -> list[str]:
+    """Return name, version, kernel and number of threads of each loaded BLAS library, on which its speed depends."""
+    names = ("internal_api", "version", "architecture", "num_threads")
+    return sorted(" ".join(str(library.get(name)) for name in names) for library in _blas().info())
+
+
 @functools.cache
 def _blas() -> ThreadpoolController:
     """Return the controller of the loaded BLAS libraries.

@@ -3,9 +3,12 @@
 In order of precedence: the file named by $DIRECTORIES; the folder named by $LINEARIZED_STORAGE, with one subfolder per
 key; ./directories.txt; ./storage. A file has one `key path` per line. Relative paths are relative to the folder of the
 file; `~` and $VARIABLES are expanded.
+
+What is only kept to save time (`cache`) lies in $LINEARIZED_CACHE, else in `linearized` in $XDG_CACHE_HOME or ~/.cache.
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 from linearized.base.errors import UserError
@@ -29,6 +32,19 @@ def storage() -> Path:
     """Return the folder that holds one subfolder per key if no `directories.txt` is in use."""
     named = os.environ.get("LINEARIZED_STORAGE")
     return expanded(named, "$LINEARIZED_STORAGE") if named else Path(STORAGE).resolve()
+
+
+def cache() -> Path:
+    """Return the folder of small files that may be deleted at any time; it need not exist yet.
+
+    On a system without a home folder it lies in the folder of temporary files.
+    """
+    if named := os.environ.get("LINEARIZED_CACHE"):
+        return expanded(named, "$LINEARIZED_CACHE")
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return expanded(named, "$XDG_CACHE_HOME") / "linearized"
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.expanduser raises without a home folder
+    return (home / ".cache" if home.is_absolute() else Path(tempfile.gettempdir())) / "linearized"
 
 
 def directory(key: str) -> Path:

@@ -5,7 +5,9 @@ every system.
 """
 
 import os
+import platform
 import sys
+from pathlib import Path
 
 from linearized.base.errors import UserError
 
@@ -31,6 +33,16 @@ def lock_file(handle: int, *, shared: bool = False) -> None:
 def usable_cores() -> int:
     """Return the number of cores that this process may use, or all cores if the system reports no restriction."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """Return the name of the processor's model; on systems that do not report it, its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def peak_bytes() -> int:

@@ -11,7 +11,9 @@ from linearized.data.dataset import Dataset
 from linearized.experiments.fit_results import RidgeFit
 from linearized.experiments.step_progress import progress_line
 from linearized.models import module_of
-from linearized.solvers import SOLVERS, auto
+from linearized.problems.costs import choose
+from linearized.solvers import SOLVERS
+from linearized.solvers.checkpoint import Checkpoint
 
 
 def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tuple[list[RidgeFit], dict]:
@@ -21,18 +23,22 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
     """
     start = time.monotonic()
     problem = module_of(config).problem(config, dataset, working_bytes(config.memory))
-    name, reason = auto(problem, len(ridges)) if config.solver == "auto" else (config.solver, "as asked")
-    logging.info("%d ridges by %s (%s); features %s", len(ridges), name, reason, problem.mode)
     n, settings = len(dataset.train), {"rtol": config.cg_rtol, "atol": config.cg_atol}
+    grid, key = n * np.array(list(ridges.values())), f"{dataset.fingerprint}-{config.key()}"
+    chosen = choose(
+        problem, grid, config.solver, rtol=config.cg_rtol, max_iterations=config.max_cg_iters,
+        saved=Checkpoint(folder, key=key),
+    )  # fmt: skip
+    name = chosen.solver
+    logging.info("%d ridges by %s (%s); features %s", len(ridges), name, chosen.reason, chosen.mode)
     with progress_line(f"{config.model} by {name}", config.max_cg_iters) as report:
 
         def show(iteration: int, _total: int, residuals: np.ndarray, left: int) -> None:
             report(iteration, f"{left} ridges left, worst residual {np.max(residuals):.1e}")
 
         solutions = SOLVERS.load(name).solve(
-            problem, [n * ridge for ridge in ridges.values()], max_iterations=config.max_cg_iters, progress=show,
-            checkpoint=folder, key=f"{dataset.fingerprint}-{config.key()}", interval=config.checkpoint_seconds,
-            **settings,
+            problem, grid, max_iterations=config.max_cg_iters, progress=show, checkpoint=folder, key=key,
+            interval=config.checkpoint_seconds, **settings,
         )  # fmt: skip
     solved = time.monotonic() - start
     stacked = np.concatenate([solution.value for solution in solutions], axis=1)
@@ -54,7 +60,8 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
             RidgeFit(index, ridges[index], outputs, solution.value, evidence, solution.history, solved / len(solutions))
         )
     about = {
-        "name": name, "reason": reason, "features": problem.mode, "step": "iteration",
+        "name": name, "reason": chosen.reason, "features": problem.mode,
+        "estimates": [estimate._asdict() for estimate in chosen.estimates], "step": "iteration",
         "history": "residual of the normal equations, relative", **settings,
     }  # fmt: skip
     return fits, about

@@ -14,7 +14,7 @@ from typing import Any
 
 import linearized
 from linearized.base.machine_memory import total_bytes
-from linearized.base.platforms import usable_cores
+from linearized.base.platforms import processor, usable_cores
 from linearized.settings.config import CODE, Settings
 
 ROOT = Path(linearized.__file__).resolve().parent.parent  # the repository, if the suite is run from one
@@ -74,19 +74,10 @@ def commit(root: Path) -> str | None:
 def machine() -> dict[str, Any]:
     """Return the machine's name, system, processor, cores of this process, GiB of memory, and GPUs that are in use."""
     found = {
-        "name": platform.node(), "system": platform.platform(), "processor": _processor(),
+        "name": platform.node(), "system": platform.platform(), "processor": processor(),
         "cores": usable_cores(), "memory_gib": round(total_bytes() / 2**30, 1),
     }  # fmt: skip
     return found | ({"gpus": gpus} if (gpus := _gpus()) else {})
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 def _gpus() -> str:

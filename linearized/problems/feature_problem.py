@@ -5,6 +5,7 @@ block of rows with all units. In both cases one pass over the tiles computes Σ 
 AᵀA v by rows.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,8 @@ from linearized.base.scalar_functions import relu
 from linearized.base.shapes import Float, Float32, Float64
 from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
 from linearized.problems.gram_problem import GramProblem
-from linearized.problems.least_squares import MEMORY, LeastSquares, cheapest_mode, skinny
+from linearized.problems.least_squares import MEMORY, LeastSquares, Work, cheapest_mode, sample_rows, skinny
+from linearized.solvers.linear.solution import finite
 from linearized.storage.products import cut
 
 CACHE = 5 * 2**15  # numbers in a tile of kept features, which is read twice and should stay in the L2 cache in between
@@ -54,18 +56,19 @@ class FeatureProblem(LeastSquares):
         )  # fmt: skip
         super().__init__(y, units + 1, n, memory, mode or best)
         self.units = units
-        self._taken = {"kept": kept_bytes, "gram": 8 * side**2}.get(self.mode, 0)
+        self.held = {"kept": kept_bytes, "gram": 8 * side**2}
         self.xp = namespace() if xp is None else xp
         self._x, self._weights = to_device(self.xp, x), to_device(self.xp, weights)
         self._gram: np.ndarray | None = None
         self._whole: np.ndarray | None = None  # kept features as one array; the stored tiles are views of it
-        self._stored = self._store() if self.kept else None
-        logging.info("features: %s, %d x %d, %.2f GB in memory", self.mode, n, units, self._taken / 1e9)
+        modes = {"recomputed": 0, "kept": kept_bytes, "gram": 12 * side**2}
+        if self.xp is np:
+            self.work = Work(n * (units + 1), dim, 0, True, side, modes if mode is None else {mode: modes[mode]})
 
-    @property
-    def spare(self) -> int:
-        """Bytes of the budget that are not taken by features or the Gram matrix."""
-        return max(self.memory - self._taken, 0)
+    def mean_trace(self) -> float:
+        """Return the mean square norm of a row of A, estimated from some rows."""
+        tile = to_host(self.xp, self._row_tile(self._x[sample_rows(self.n)]))
+        return float(np.square(tile, dtype=np.float64).sum(axis=1).mean())
 
     @property
     def block(self) -> int:
@@ -139,10 +142,11 @@ class FeatureProblem(LeastSquares):
         return self.dual if self.kept else True
 
     def _tiles(self, by_units: bool) -> Iterator[tuple[slice, Any]]:
+        """Yield the kept tiles, or compute tiles; see `_computed_tiles`."""
+        yield from self._computed_tiles(by_units) if self._stored is None else self._stored
+
+    def _computed_tiles(self, by_units: bool) -> Iterator[tuple[slice, Any]]:
         """Yield tiles with their slices of units (the last is the bias) or rows; each is valid until the next one."""
-        if self._stored is not None:
-            yield from self._stored
-            return
         short = self.rows if by_units else self.params
         parts = blocks(self.units if by_units else self.rows, block_size(short, self.memory))
         buffer = np.empty((parts[0].stop, short), np.float32) if self.xp is np else None
@@ -182,11 +186,18 @@ class FeatureProblem(LeastSquares):
         out[:, -1] = 1
         return out
 
-    def _store(self) -> list[tuple[slice, Any]]:
-        """Return all tiles, by units in the dual and by rows in the primal; for NumPy cut to the size of the cache."""
-        tiles, self._stored = [], None
+    @functools.cached_property
+    def _stored(self) -> list[tuple[slice, Any]] | None:
+        """All tiles, by units in the dual and by rows in the primal, cut for NumPy to the size of the cache.
+
+        They are computed at the first use; None if features are not kept.
+        """
+        held = self.held.get(self.mode, 0)
+        logging.info("features: %s, %d x %d, %.2f GB in memory", self.mode, self.n, self.units, held / 1e9)
+        if not self.kept:
+            return None
         if self.xp is not np:
-            return list(self._tiles(self.dual))
+            return list(self._computed_tiles(self.dual))
         short = self.rows if self.dual else self.params
         everything = np.empty((self.params if self.dual else self.rows, short), np.float32)
         for part in blocks(self.units if self.dual else self.rows, block_size(short, self.memory)):
@@ -199,7 +210,7 @@ class FeatureProblem(LeastSquares):
 
     def _deep_tiles(self) -> Iterator[tuple[slice, Any]]:
         """Yield the tiles of the smaller side; kept ones in blocks that are deep enough for a fast matrix product."""
-        if self._whole is None:
+        if self._stored is None or self._whole is None:
             yield from self._tiles(self.dual)
         else:
             yield from ((part, self._whole[part]) for part in blocks(len(self._whole), DEEP))
@@ -235,11 +246,12 @@ class FeatureProblem(LeastSquares):
         """Return left @ tile. Callers transpose the small factor, because transposing a tile would copy it."""
         return to_host(self.xp, self.xp.matmul(to_device(self.xp, left), tile))
 
-    def formed(self, moment: Float64[np.ndarray, "p columns"]) -> GramProblem:
+    def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> GramProblem:
         """Return the problem of `LeastSquares.formed` in float32; the matrix is kept only if the mode is "gram"."""
         gram = self._gram_matrix().astype(np.float32)
         if self.mode != "gram":
             self._gram = None
+        finite(gram.diagonal())
         return GramProblem(gram, self.targets if self.dual else moment, memory=self.memory, overwrite=True)
 
     def _gram_matrix(self) -> Float64[np.ndarray, "side side"]:

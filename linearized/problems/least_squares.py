@@ -10,7 +10,9 @@ ridge of 1e-3 ‖AᵀA‖ and up to 6e-3 at 1e-7 ‖AᵀA‖.
 
 import abc
 import math
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +20,29 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 
 MEMORY = 4 * 2**30
+SAMPLE = 64  # rows from which the trace is estimated
 STEPS = 100  # expected number of products of a ridge path (measured: 40 to 120)
+
+
+class Work(NamedTuple):
+    """The operations and memory of a problem, from which the costs of its solvers are estimated.
+
+    Attributes:
+        entries: Number of feature values.
+        make: Multiply-adds to compute one feature value.
+        use: Multiply-adds of large products per feature value and product with AAᵀ or AᵀA.
+        narrow: Whether a product also reads every feature value for two products with few columns.
+        squared: Multiply-adds per feature value to form the Gram matrix, of which half are computed; infinite if it
+            cannot be formed.
+        modes: Bytes that each mode of `LeastSquares` takes, of those that may be chosen.
+    """
+
+    entries: int
+    make: int
+    use: int
+    narrow: bool
+    squared: float
+    modes: Mapping[str, int]
 
 
 class LeastSquares(abc.ABC):
@@ -31,9 +55,13 @@ class LeastSquares(abc.ABC):
         memory: Budget in bytes for arrays that are kept between products.
         mode: "kept", "recomputed" or "gram": what is kept.
         rounding: Relative rounding error of `primal_product` and `dual_product`.
+        held: Bytes of the budget that kept arrays take in each mode; 0 for modes that are not listed.
+        work: Operations of the products, for estimates of their cost; None if there are none.
     """
 
     rounding = float(np.finfo(np.float32).eps)
+    held: Mapping[str, int] = MappingProxyType({})
+    work: Work | None = None
 
     def __init__(self, targets: Float[np.ndarray, "rows columns"], params: int, n: int, memory: int, mode: str):
         if not np.isfinite(targets).all():
@@ -69,7 +97,15 @@ class LeastSquares(abc.ABC):
     @property
     def spare(self) -> int:
         """Bytes of the budget that are not taken by kept arrays."""
-        return self.memory
+        return max(self.memory - self.held.get(self.mode, 0), 0)
+
+    def set_mode(self, mode: str) -> None:
+        """Change what is kept; for use before the first product."""
+        self.mode = mode
+
+    def mean_trace(self) -> float:
+        """Return the trace of A Aᵀ divided by n, estimated from some rows; infinite if it is not known."""
+        return math.inf
 
     @abc.abstractmethod
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
@@ -104,11 +140,11 @@ class LeastSquares(abc.ABC):
         predictions = self.forward(v)
         return predictions, self.adjoint64(self.repeated_targets(v.shape[1]) - predictions)
 
-    def formed(self, moment: Float64[np.ndarray, "p columns"]) -> Any:
+    def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> Any:
         """Return (A Aᵀ, Y) or (AᵀA, AᵀY), the smaller, as a `GramProblem` whose matrix may be overwritten.
 
         Args:
-            moment: AᵀY.
+            moment: AᵀY; None in the dual, which does not need it.
 
         Raises `UserError` if the problem provides only products.
         """
@@ -186,3 +222,8 @@ def cheapest_mode(
 def skinny(columns: int) -> int:
     """Return the cost of a number that is read for two products with c columns, in multiply-adds of a large product."""
     return 6 + 6 * columns
+
+
+def sample_rows(n: int) -> slice:
+    """Return about `SAMPLE` of n rows, at equal distances."""
+    return slice(None, None, max(1, n // SAMPLE))

@@ -7,6 +7,7 @@ couples the outputs: A is (nk) × (Nk + k + Nd), and its rows are ordered by dat
 pass over all units takes two additional products of 2nNd operations: X Gᵀ for A v, (step(Z) ∘ (U a⁰))ᵀX for Aᵀu.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -18,7 +19,8 @@ from linearized.base.scalar_functions import relu, step
 from linearized.base.shapes import Float, Float32, Float64
 from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
 from linearized.problems.gram_problem import GramProblem
-from linearized.problems.least_squares import MEMORY, LeastSquares, cheapest_mode
+from linearized.problems.least_squares import MEMORY, LeastSquares, Work, cheapest_mode, sample_rows
+from linearized.solvers.linear.solution import finite
 
 
 class Parameters(NamedTuple):
@@ -92,23 +94,35 @@ class TangentProblem(LeastSquares):
         self.per_class = per_class
         self.directions = (self.outputs if per_class else 1, self.units, self.dim)
         params = self.units * self.outputs + self.outputs + int(np.prod(self.directions))
+        use, forms = 2 * self.dim * self.directions[0], self.outputs == 1 and n < params
+        self.held = {"kept": 4 * n * self.units, "gram": 8 * n**2}
         best = cheapest_mode(
-            entries=n * self.units, make=self.dim, use=2 * self.dim * self.directions[0], form=n, columns=1, side=n,
-            memory=memory, kept_bytes=4 * n * self.units,
-            gram_bytes=24 * n**2 if self.outputs == 1 and n < params else math.inf,
+            entries=n * self.units, make=self.dim, use=use, form=n, columns=1, side=n, memory=memory,
+            kept_bytes=self.held["kept"], gram_bytes=24 * n**2 if forms else math.inf,
         )  # fmt: skip
         super().__init__(y.reshape(-1, 1), params, n, memory, mode or best)
-        self._taken = {"kept": 4 * n * self.units, "gram": 8 * n**2}.get(self.mode, 0)
         self.xp = namespace() if xp is None else xp
         self._x, self._weights, self._readout = (to_device(self.xp, array) for array in (x, weights, readout))
         self._gram: np.ndarray | None = None
-        self._z = self.xp.matmul(self._x, self._weights) if self.kept else None
-        logging.info("tangent features: %s, %d x %d, %.2f GB in memory", self.mode, n, self.units, self._taken / 1e9)
+        modes = {"recomputed": 0, "kept": self.held["kept"]} | ({"gram": 24 * n**2} if forms else {})
+        if self.xp is np:
+            modes = modes if mode is None else {mode: modes[mode]}
+            self.work = Work(n * self.units, self.dim, use, False, 2 * n if forms else math.inf, modes)
 
-    @property
-    def spare(self) -> int:
-        """Bytes of the budget that are not taken by X W or the Gram matrix."""
-        return max(self.memory - self._taken, 0)
+    @functools.cached_property
+    def _z(self) -> Any:
+        """X W, computed at the first use; None if it is not kept."""
+        held = self.held.get(self.mode, 0)
+        logging.info("tangent features: %s, %d x %d, %.2f GB in memory", self.mode, self.n, self.units, held / 1e9)
+        return self.xp.matmul(self._x, self._weights) if self.kept else None
+
+    def mean_trace(self) -> float:
+        """Return the trace of A Aᵀ divided by n, estimated from some rows."""
+        x = to_host(self.xp, self._x[sample_rows(self.n)]).astype(np.float64)
+        z = x @ to_host(self.xp, self._weights)
+        squares = np.square(to_host(self.xp, self._readout), dtype=np.float64).sum(axis=0)
+        tangents = np.square(x).sum(axis=1) * (step(z, np) ** 2 @ squares)
+        return float(np.mean(self.outputs * (np.square(relu(z, np)).sum(axis=1) + 1) + tangents))
 
     def unpack(self, v: Float[np.ndarray, "p c"]) -> Parameters:
         """Return the parts of v, as views of its transpose if that is contiguous."""
@@ -283,13 +297,14 @@ class TangentProblem(LeastSquares):
         """Reshape (n k, c) to (c, n, k)."""
         return np.ascontiguousarray(u.T).reshape(-1, self.n, self.outputs)
 
-    def formed(self, moment: Float64[np.ndarray, "p columns"]) -> GramProblem:
+    def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> GramProblem:
         """Return the problem of `LeastSquares.formed` in float32, for one output and more parameters than rows."""
         if self.outputs > 1 or not self.dual:
             return super().formed(moment)
         gram = self._gram_matrix().astype(np.float32)
         if self.mode != "gram":
             self._gram = None
+        finite(gram.diagonal())
         return GramProblem(gram, self.targets, memory=self.memory, overwrite=True)
 
     def _gram_matrix(self) -> Float64[np.ndarray, "n n"]:

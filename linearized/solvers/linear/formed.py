@@ -6,6 +6,9 @@ reduction (`linearized.solvers.linear.band.solver`) and two passes over A, for �
 than a Krylov method where many ridges or columns need many steps, and takes 12 s² bytes.
 """
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 
 from linearized.base.errors import UserError
@@ -14,6 +17,7 @@ from linearized.solvers.linear.band import solver as band
 from linearized.solvers.linear.driver import LinearRun, linear_solver
 from linearized.solvers.linear.solution import LinearProblem, Solution, finite, measured, ridge_batch
 
+FORMED = 12  # bytes per number of the matrix: formed in float64, reduced in float32
 LEAST = 1e-7  # smallest relative residual of the formed system that the precision of float32 features supports
 
 
@@ -31,17 +35,16 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     """
     side = min(problem.rows, problem.params)
     room = problem.memory if problem.mode == "gram" else problem.spare
-    if 12 * side**2 > room:
+    needed = FORMED * side**2
+    if needed > room:
         raise UserError(
-            f"band forms a matrix of {side} rows, in {12 * side**2 / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB are to "
+            f"band forms a matrix of {side} rows, in {needed / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB are to "
             "work with. Give more --memory, or use lanczos or cg."
         )
-    moment = finite(problem.moment())
-    tolerance = run.tolerance(float(np.linalg.norm(moment)), problem.n)
-    found = band.solve(
-        problem.formed(moment), ridges, rtol=max(tolerance.relative, LEAST), atol=0.0, progress=run.progress,
-        max_iterations=run.max_iterations, checkpoint=run.folder, key=run.key, interval=run.interval,
-    )  # fmt: skip
+    moment = None if problem.dual else finite(problem.moment())
+    gram = problem.formed(moment)
+    tolerance = run.tolerance(_moment_norm(gram) if moment is None else float(np.linalg.norm(moment)), problem.n)
+    _, found = band.factored(gram, ridges, dataclasses.replace(run, rtol=max(tolerance.relative, LEAST), atol=0.0))
     values, duals = [solution.value for solution in found], None
     if problem.dual:
         duals, size = values, ridge_batch(problem)
@@ -53,3 +56,8 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     solved = measured(problem, ridges, values, histories, tolerance, duals)
     return [one._replace(message=other.message, refinements=other.refinements)
             for one, other in zip(solved, found, strict=True)]  # fmt: skip
+
+
+def _moment_norm(gram: Any) -> float:
+    """Return ‖AᵀY‖ from the formed problem of the dual: ‖AᵀY‖² is tr YᵀA AᵀY."""
+    return float(np.sqrt(max(np.sum(gram.targets * gram.primal_product(gram.targets)), 0.0)))

@@ -43,13 +43,19 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
     Raises:
         UserError: If the settings are invalid or K is not finite.
     """
+    spectrum, solutions = factored(problem, ridges, run)
+    return spectrum.judged(solutions)
+
+
+def factored(problem: DenseProblem, ridges: np.ndarray, run: LinearRun) -> tuple["_Band", list[Solution]]:
+    """Return the band, and solutions without degrees of freedom and leave-one-out errors; see `solve`."""
     tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
     gram = DenseGram(problem)
     reduction = BandReduction(gram.array)
     _reduce(reduction, run, run.checkpoint(n=problem.n, dtype=str(problem.dtype), width=reduction.width), len(ridges))
     spectrum = _Band(reduction, ridges, floor(problem.dtype, gram.norm))
     refinement = Refinement(problem, gram.product, gram.norm, spectrum.precondition, tolerance, run)
-    return spectrum.judged(refinement.solutions(ridges, spectrum.shifts))
+    return spectrum, refinement.solutions(ridges, spectrum.shifts)
 
 
 def _reduce(reduction: BandReduction, run: LinearRun, saved: TimedCheckpoint, ridges: int) -> None:

@@ -1,0 +1,183 @@
+"""Choice of the solver of a least-squares problem, and of what is kept in memory, by estimated seconds.
+
+Two methods compete: the smaller of A Aᵀ and AᵀA is formed once and every ridge is a factor of its band
+(`linearized.solvers.linear.formed`), or a Krylov method multiplies by A (`linearized.solvers.auto` selects which one).
+Each is estimated in every mode of the problem whose arrays fit in the budget, from counts of operations and the rates
+of this machine (`linearized.solvers.rates`). Measured at n = 1,000 and 2,000, estimates of the formed matrix are within
+20 % of the time that it takes; those of Krylov methods are up to four times too large, because the number of steps is
+that of hard problems.
+
+The methods differ in accuracy too. At the published tolerance of 1e-4, predictions of Krylov methods miss those of the
+exact solution by 8e-4 to 6e-3 of their root mean square, and those of the formed matrix by 1e-4 (measured at the same
+sizes). The Krylov estimates are therefore for `LIKE` times the steps, with which the errors would be alike.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from linearized.base.shapes import Float64
+from linearized.problems.least_squares import LeastSquares, Work
+from linearized.solvers import auto
+from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.linear.formed import FORMED
+from linearized.solvers.linear.solution import EXPECTED_VECTORS, RTOL, ridge_batch
+from linearized.solvers.rates import Rates, machine_rates
+
+LIKE = 1.25  # steps of block Lanczos to a tolerance of 1e-5 instead of 1e-4 (measured: 1.2 to 1.3)
+SINGLE_VECTOR = 3  # steps of CG for each of block Lanczos (measured: 3 to 10)
+CHECKPOINT = "choice"
+
+
+class Estimate(NamedTuple):
+    """The seconds that a solver would take in a mode of the problem."""
+
+    solver: str
+    mode: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.solver} with features {self.mode}, {self.seconds:.2g} s"
+
+
+class Choice(NamedTuple):
+    """A solver, the mode of the problem for it, and the reason in one line; the estimates, the fastest first."""
+
+    solver: str
+    mode: str
+    reason: str
+    estimates: tuple[Estimate, ...] = ()
+
+
+def choose(
+    problem: LeastSquares, ridges: Float64[np.ndarray, " r"], asked: str = "auto", *, rtol: float = RTOL,
+    max_iterations: int = 750, saved: Checkpoint | None = None, rates: Rates | None = None,
+) -> Choice:  # fmt: skip
+    """Choose a solver and set the mode of the problem for it.
+
+    Args:
+        problem: Problem before its first product.
+        ridges: ρ of the grid.
+        asked: The solver's name if it is given, otherwise "auto". For "band" only the mode is chosen.
+        rtol: Relative tolerance of the solver.
+        max_iterations: Largest number of its steps.
+        saved: Checkpoint of the choice, so that a killed run continues with the solver whose state it stored, although
+            free memory or measured rates may have changed. A choice that does not fit any more is not used.
+        rates: Rates of the machine; None measures them or reads the stored ones.
+
+    A problem without `work`, such as a Jacobian or features on an accelerator, is solved by the Krylov method that
+    `linearized.solvers.auto` selects.
+    """
+    if asked not in ("auto", "band") or problem.work is None:
+        name, reason = auto(problem, len(ridges)) if asked == "auto" else (asked, "as asked")
+        return Choice(name, problem.mode, reason)
+    found = estimates(problem, ridges, rates or machine_rates(), rtol, max_iterations)
+    allowed = [estimate for estimate in found if asked in ("auto", estimate.solver)]
+    if not allowed:
+        return Choice(asked, problem.mode, "as asked")
+    best = _saved(saved, allowed) or allowed[0]
+    problem.set_mode(best.mode)
+    if saved is not None:
+        saved.save(CHECKPOINT, {"solver": np.array(best.solver), "mode": np.array(best.mode)})
+    if asked != "auto":
+        return Choice(best.solver, best.mode, "as asked", tuple(allowed))
+    next_best = next((estimate for estimate in allowed if estimate.solver != best.solver), None)
+    instead = "no other method fits in the memory" if next_best is None else f"next {next_best}"
+    return Choice(best.solver, best.mode, f"estimated: {best}; {instead}", tuple(allowed))
+
+
+def estimates(
+    problem: LeastSquares, ridges: Float64[np.ndarray, " r"], rates: Rates, rtol: float, max_iterations: int
+) -> list[Estimate]:
+    """Return the estimates of all methods in all modes that fit in the problem's memory, the fastest first.
+
+    The mode of the problem is not changed.
+    """
+    work, before = problem.work, problem.mode
+    fitting = [mode for mode, needed in work.modes.items() if needed <= problem.memory] or [before]
+    needed = max(FORMED * _side(problem) ** 2, work.modes.get("gram", 0))
+    found: list[Estimate] = []
+    for mode in fitting:
+        problem.set_mode(mode)
+        if math.isfinite(work.squared) and needed <= (problem.memory if mode == "gram" else problem.spare):
+            found.append(Estimate("band", mode, formed_seconds(problem, work, len(ridges), rates)))
+        name, _ = auto(problem, len(ridges))
+        steps = _steps(problem, ridges, rtol, max_iterations, name)
+        found.append(Estimate(name, mode, krylov_seconds(problem, work, len(ridges), rates, steps, name)))
+    problem.set_mode(before)
+    return sorted(found, key=lambda estimate: estimate.seconds)
+
+
+def formed_seconds(problem: LeastSquares, work: Work, ridges: int, rates: Rates) -> float:
+    """Return the estimated seconds of `linearized.solvers.linear.formed` in the problem's mode."""
+    side, columns = _side(problem), problem.columns * ridges
+    passes = 1 + (0 if problem.dual else 1)  # to form the matrix, and for AᵀY in the primal
+    matrix = work.entries * work.squared / 2 * rates.square
+    matrix += side**2 * (rates.reduced + side * rates.reduction) + ridges * side * rates.factor
+    matrix += side**2 * columns * (4 * rates.single + rates.double)  # reflections back, and residuals
+    return _making(problem, work, rates, passes, ridges) + matrix + _ending(problem, work, rates, columns)
+
+
+def krylov_seconds(
+    problem: LeastSquares, work: Work, ridges: int, rates: Rates, steps: int, name: str
+) -> float:  # fmt: skip
+    """Return the estimated seconds of `steps` steps of block Lanczos or CG in the problem's mode."""
+    side, columns = _side(problem), problem.columns * ridges
+    block = problem.block if name == "lanczos" else problem.columns
+    if problem.mode == "gram":
+        passes, product = 1, side**2 * 2 * (rates.read + rates.column * block)  # in float64: twice the bytes
+        begun = work.entries * work.squared / 2 * rates.square
+    else:
+        passes, begun = steps, 0.0
+        product = work.entries * work.use * rates.single
+        if work.narrow:
+            product += work.entries * (rates.read + rates.column * block)
+    vectors = 2 * side * (steps * block) ** 2 if name == "lanczos" else 4 * side * columns * steps
+    making = _making(problem, work, rates, passes + (0 if problem.dual else 1), ridges)
+    return making + begun + steps * product + vectors * rates.double + _ending(problem, work, rates, columns)
+
+
+def _making(problem: LeastSquares, work: Work, rates: Rates, passes: int, ridges: int) -> float:
+    """Return the seconds to compute features: once if they are kept, else in each pass and in those at the end."""
+    batches = -(-ridges // ridge_batch(problem))
+    times = 1 if problem.kept else passes + batches * (2 if problem.dual else 1)
+    return times * work.entries * work.make * rates.single
+
+
+def _ending(problem: LeastSquares, work: Work, rates: Rates, columns: int) -> float:
+    """Return the seconds of the last passes in float64: predictions, residuals and, in the dual, v = Aᵀα."""
+    products = 3 if problem.dual else 2
+    narrow = columns * rates.double if work.narrow else columns * work.use / 2 * rates.double
+    return products * work.entries * (narrow + rates.read)
+
+
+def _steps(problem: LeastSquares, ridges: np.ndarray, rtol: float, max_iterations: int, name: str) -> int:
+    """Return the expected number of steps for an error as that of the formed matrix, in the problem's mode.
+
+    It is the smallest of what grids of ridges take, what exhausts the space, the bound ½ √κ ln(2/ε) of CG with κ the
+    condition number at the smallest ridge and ε the tolerance, and the limit. CG by single vectors takes
+    `SINGLE_VECTOR` times the steps of block Lanczos.
+    """
+    side, block, least = _side(problem), problem.block, float(np.min(ridges))
+    condition = 1 + problem.n * problem.mean_trace() / least if least > 0 else math.inf
+    bound = math.sqrt(condition) / 2 * math.log(2 / max(rtol, 1e-12))
+    steps = min(EXPECTED_VECTORS / block**0.5, side / block, bound)
+    return max(1, min(math.ceil((SINGLE_VECTOR if name == "cg" else 1) * LIKE * steps), max_iterations))
+
+
+def _side(problem: LeastSquares) -> int:
+    return min(problem.rows, problem.params)
+
+
+def _saved(saved: Checkpoint | None, allowed: list[Estimate]) -> Estimate | None:
+    """Return the estimate of the saved choice; None if there is none or it does not fit any more."""
+    stored = None if saved is None else saved.load(CHECKPOINT)
+    if stored is None or not {"solver", "mode"} <= set(stored):
+        return None
+    names = str(stored["solver"]), str(stored["mode"])
+    found = next((estimate for estimate in allowed if (estimate.solver, estimate.mode) == names), None)
+    if found is None:
+        logging.info("The run began by %s with features %s, which does not fit in the memory now.", *names)
+    return found

@@ -1,0 +1,158 @@
+"""Speed of this machine in seconds per operation, from which the cost of a solver is estimated before it runs.
+
+The rates are measured once per machine, which takes about a second, and stored in `rates.json` in the cache folder.
+They are measured again if the processor, the number of threads or the BLAS library differs, or if the file is damaged.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from linearized.base.blocks import blas_libraries, cores
+from linearized.base.directories import cache
+from linearized.base.platforms import processor
+from linearized.base.reading import Absent, Unreadable, read_json
+from linearized.base.seals import write_json
+from linearized.solvers.linear.band import banded
+from linearized.solvers.linear.band.reduction import BandReduction
+from linearized.storage.files import whole_file
+
+FILE = "rates.json"
+SIDE = 1280  # side of the matrices whose products are measured
+SHORT, ROWS, TILES = 4096, 40, 100  # length and number of rows of a tile of narrow products, and number of tiles
+NARROW = (4, 16)  # numbers of columns at which narrow products are measured
+REPEATS = 3  # runs of each measurement, of which the fastest counts: other processes only add time
+
+
+class Rates(NamedTuple):
+    """Seconds per operation.
+
+    Attributes:
+        single: Of a multiply-add of a large float32 product.
+        double: Of a multiply-add of a large float64 product.
+        square: Of a multiply-add of TᵀT, of which half are computed, with its sum in float64.
+        read: Of a float32 number of a matrix that goes through two products with few columns, without `column`.
+        column: Of such a number for each column.
+        reduced: Of the band reduction of a matrix of side s, for each of its s² numbers.
+        reduction: Of the band reduction, for each of s³.
+        factor: Of one band factor and its solution, for each row.
+    """
+
+    single: float
+    double: float
+    square: float
+    read: float
+    column: float
+    reduced: float
+    reduction: float
+    factor: float
+
+
+def machine_rates() -> Rates:
+    """Return the rates of this machine as stored; measure and store them if they are not or not of this machine.
+
+    If the file cannot be written, one line is logged, and the next process measures again.
+    """
+    machine, path = identity(), cache() / FILE
+    stored = _stored(path, machine)
+    if stored is not None:
+        return stored
+    logging.info("Measuring the speed of this machine once, in about a second.")
+    rates = measured_rates()
+    try:
+        with whole_file(path) as aside:
+            write_json(aside, {"machine": machine, "rates": rates._asdict()})
+    except OSError as error:
+        logging.warning("Cannot keep the measured speed in %s (%s): it will be measured again.", path, error.strerror)
+    return rates
+
+
+def identity() -> dict[str, Any]:
+    """Return what the rates depend on: processor, cores of this process, BLAS libraries with their threads."""
+    return {"processor": processor(), "cores": cores(), "blas": blas_libraries()}
+
+
+def _stored(path: Any, machine: dict[str, Any]) -> Rates | None:
+    """Return the rates in a file; None if it is absent, damaged (which is logged) or of another machine."""
+    try:
+        record = read_json(path)
+    except Absent:
+        return None
+    except Unreadable as error:
+        logging.warning("The speed of this machine is measured again: %s", error)
+        return None
+    rates = record.get("rates")
+    if record.get("machine") != machine or not isinstance(rates, dict) or set(rates) != set(Rates._fields):
+        return None
+    if not all(isinstance(rate, float) and math.isfinite(rate) and rate >= 0 for rate in rates.values()):
+        return None
+    return Rates(**rates)
+
+
+def measured_rates() -> Rates:
+    """Measure the rates, in about a second on one core."""
+    random = np.random.default_rng(0)
+    single = random.standard_normal((SIDE, SIDE), np.float32)
+    double, total = single[:1024, :1024].astype(np.float64), np.zeros((SIDE, SIDE))
+
+    def square() -> None:
+        np.add(total, single.T @ single, out=total)
+
+    narrow = [_narrow(random, columns) for columns in NARROW]
+    column = max(narrow[1] - narrow[0], 0.0) / (NARROW[1] - NARROW[0])
+    spectral = single @ single.T
+    sides, seconds = (SIDE // 2, SIDE), []
+    for side in sides:
+        seconds.append(min(_reduction(spectral[:side, :side])[0] for _ in range(2)))
+    cubic = max((seconds[1] / sides[1] ** 2 - seconds[0] / sides[0] ** 2) / (sides[1] - sides[0]), 0.0)
+    band = _reduction(spectral)[1]
+
+    def factor() -> None:
+        banded.solve(banded.factor(band, float(SIDE)), np.ones((SIDE, 1)))
+
+    return Rates(
+        single=_fastest(lambda: single @ single) / SIDE**3,
+        double=_fastest(lambda: double @ double) / len(double) ** 3,
+        square=_fastest(square) / (SIDE**3 / 2),
+        read=max(narrow[0] - NARROW[0] * column, 0.0),
+        column=column,
+        reduced=max(seconds[1] / sides[1] ** 2 - cubic * sides[1], 0.0),
+        reduction=cubic,
+        factor=_fastest(factor) / SIDE,
+    )
+
+
+def _fastest(work: Callable[[], Any]) -> float:
+    """Return the seconds of the fastest of `REPEATS` runs, after one that loads libraries and caches."""
+    work()
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def _narrow(random: np.random.Generator, columns: int) -> float:
+    """Return the seconds per number of T u and Tᵀ(T u) for tiles T that are larger together than caches."""
+    tiles = np.ones((TILES, ROWS, SHORT), np.float32)
+    u, total = random.standard_normal((SHORT, columns), np.float32), np.zeros((columns, SHORT))
+
+    def work() -> None:
+        for tile in tiles:
+            np.add(total, (tile @ u).T @ tile, out=total)
+
+    return _fastest(work) / tiles.size
+
+
+def _reduction(matrix: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the seconds of the band reduction of a symmetric matrix, and the band."""
+    reduction = BandReduction(np.array(matrix))
+    began = time.perf_counter()
+    while not reduction.done:
+        reduction.step()
+    return time.perf_counter() - began, reduction.band()
