@@ -54,11 +54,17 @@ class GramJobSettings(ShardSettings, KernelJobSettings):
 
 
 class GramWork(Work):
-    """The work of a job that computes a kernel between train rows, and between validation or test and train rows."""
+    """The work of a job that computes a kernel between train rows, and between validation or test and train rows.
+
+    Args:
+        kernel: The kernel.
+        settled: Whether the kernel has all its parameters; otherwise `prepare` sets them from the train rows.
+    """
 
     kind: Kind = GRAM
 
-    def __init__(self, kernel: Kernel):
+    def __init__(self, kernel: Kernel, *, settled: bool = False):
+        self._settled = settled
         self.kernel, self.dtype, self.scale = kernel, np.dtype(kernel.dtype), kernel.scale
         self.tile, self.own_threads = kernel.tile, kernel.own_threads
         self._band: tuple[Band, Any] | None = None  # the current band and its prepared rows
@@ -69,7 +75,8 @@ class GramWork(Work):
         """Store the rows of the dataset and set the kernel's parameters that depend on the train rows."""
         super().prepare(dataset)
         self._splits = dataset.splits()
-        self.kernel = self.kernel.on(dataset.train.x)
+        if not self._settled:
+            self.kernel = self.kernel.on(dataset.train.x)
         self.tile = self.kernel.tile  # may depend on the rows
 
     def good_number(self, rows: Mapping[str, int]) -> int:

@@ -17,7 +17,7 @@ from kernel_gen.jobs.partial import PartialShard, partial_path
 from kernel_gen.jobs.tiles import Tile
 from kernel_gen.jobs.work import RunnerSettings
 from linearized.base.blocks import at_most, cores
-from linearized.base.errors import TryLater, UserError
+from linearized.base.errors import Interrupted, TryLater, UserError
 from linearized.base.terminal import say
 from linearized.storage.files import Busy, held, refuse_busy
 from linearized.storage.manifest import kind_of, load_manifest
@@ -167,12 +167,12 @@ def computed(job: Job, todo: Sequence[Tile], threads: int) -> Iterator[tuple[Til
 
 
 def _explained(error: OSError, job: Job, shard: int) -> Exception:
-    """Return a `UserError` for a full disk, and other errors unchanged."""
+    """Return `Interrupted` for a full disk, and other errors unchanged."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return error
     size = sum(np.prod(job.manifest.shape(band)) for band in job.manifest.shards[shard])
     size *= np.dtype(job.manifest.dtype).itemsize / 2**20
-    return UserError(
+    return Interrupted(
         f"The disk of {job.folder} is full; shard {shard} takes {size:,.1f} MiB. What was finished is kept: free space "
         "and give the same command again."
     )

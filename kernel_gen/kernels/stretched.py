@@ -12,6 +12,8 @@ from kernel_gen.kernel import Kernel
 from kernel_gen.kernels.differentiable import DifferentiableKernel
 from linearized.base.shapes import Float
 
+BLOCK_BYTES = 2**27  # largest array (points, rows) in float64 when gradients are computed; a few exist at once
+
 
 class StretchedKernel(Kernel):
     """The kernel k(√M x, √M z) of a base kernel k and a metric M.
@@ -50,7 +52,7 @@ class StretchedKernel(Kernel):
 
         The k outputs are expansions with coefficients `alpha` (n, k). Costs 2mnd operations for the kernel's slopes,
         2mndk for gradients and 2md²k for their products (2mdk for the diagonal in a diagonal metric), in blocks of
-        `gradient_rows` points.
+        `gradient_rows` points, or fewer if a float64 array of so many rows of the expansion exceeds `BLOCK_BYTES`.
 
         Args:
             points: Points prepared by this kernel.
@@ -63,7 +65,7 @@ class StretchedKernel(Kernel):
         entrywise = diagonal and self.root.ndim == 1
         d, k = len(self.root), alpha.shape[1]
         total, sums, count = np.zeros(d if entrywise else (d, d)), np.zeros((k, d)), 0
-        step = self.base.gradient_rows
+        step = min(self.base.gradient_rows, max(1, BLOCK_BYTES // (8 * len(rows))))
         for start in range(0, len(points), step):
             found = self.base.gradients(points[start : start + step], rows, alpha)
             count += found.shape[1]  # a point may have several gradients, one for each patch

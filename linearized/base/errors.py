@@ -23,7 +23,11 @@ def _shown(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode()
 
 
-class TryLater(UserError):
+class Interrupted(UserError):
+    """A failure outside the work, such as a full disk. Unfinished work is valid, and the same command continues it."""
+
+
+class TryLater(Interrupted):
     """A temporary failure: another process is working on the same file or folder, and nothing is wrong."""
 
     code = 75  # EX_TEMPFAIL of sysexits.h, "try again later"

@@ -1,62 +1,29 @@
-"""A recursive feature machine as a run: variants and iterations, each with its table of ridges; it can be resumed.
+"""A recursive feature machine as a run: settings and rows in, the record of all iterations and the best metric out.
 
 All variants start from the fixed kernel (iteration 0). Every iteration of every variant is a candidate, and the rule of
 `linearized.experiments.select` chooses iteration and ridge together. A search then combines the best variants with
-other base kernels, because a metric found with the Laplace kernel may serve a smooth kernel far better. Each iteration
-stores its table, and the metric of the next one, in the folder of unfinished work; the solution of the best iteration
-is recomputed if the process that made it was killed.
+other base kernels, because a metric found with the Laplace kernel may serve a smooth kernel far better.
 """
 
 import dataclasses
 import itertools
-import json
-import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 
-from kernel_gen.gram_in_memory import gram
-from kernel_gen.kernels.stretched import StretchedKernel, correlation, effective_rank, overlap, spectrum
-from linearized.base.errors import UserError
+from kernel_gen.kernels.stretched import spectrum
 from linearized.data.dataset import Dataset
 from linearized.experiments import run as life
 from linearized.experiments import select
-from linearized.experiments.feature_machine_steps import in_words, rank_of, short_entry
-from linearized.experiments.grids import listed_ridges, own_grid
-from linearized.experiments.kernel_record import entries_of, outputs_of, record_of
-from linearized.experiments.path_solve import solved
-from linearized.kernel_ridge.learned_metric import (
-    Variant,
-    at_metric,
-    base_kernel,
-    followed_ridge,
-    metric_size,
-    next_metric,
-    warn_collapsed,
-)  # fmt: skip
-from linearized.kernel_ridge.ridge_path import RidgePath
-from linearized.models.row_shapes import first_weights
-from linearized.settings.feature_machine_settings import bandwidth_factors, further_bases, shared_start
-from linearized.settings.memory import refuse_beyond_machine
-from linearized.solvers.checkpoint import Checkpoint
+from linearized.experiments.feature_machine_iterations import Machine
+from linearized.experiments.feature_machine_steps import bandwidth_of
+from linearized.experiments.kernel_record import record_of
+from linearized.kernel_ridge.learned_metric import Variant
+from linearized.settings.feature_machine_settings import bandwidth_factors
 
 POWERS = (1.0, 0.5)  # powers that --rfm_search tries
-CARRIED = 2  # number of best variants that --rfm_search tries with each further base kernel
-MATRICES = 3  # number of d x d float64 matrices in memory at once: M, its root and the outer products
 MOST_EIGENVALUES = 1000  # maximum of eigenvalues of the best metric that a record stores
-
-
-@dataclasses.dataclass(frozen=True)
-class Solved:
-    """Kernel ridge regression in one metric, with the outputs of every split at every ridge."""
-
-    metric: np.ndarray
-    kernel: StretchedKernel
-    path: RidgePath
-    outputs: dict[str, np.ndarray]
 
 
 def variants(config: Any) -> list[Variant]:
@@ -82,7 +49,7 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
 
     Raises `UserError` if the fixed kernel cannot be fitted; later iterations that cannot be fitted end their variant.
     """
-    machine = _Machine(config, dataset, work)
+    machine = Machine(config, dataset, work, variants(config))
     steps = [step for number in range(len(machine.variants)) for step in machine.iterations(number)]
     for number in machine.carried(steps):
         steps += machine.iterations(number)
@@ -95,222 +62,9 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
     about = {"variants": [{**dataclasses.asdict(one), "name": str(one)} for one in machine.variants],
              "steps": steps, "best": best, "spectrum": spectrum(found.metric)[:MOST_EIGENVALUES].tolist(),
              "image_shape": None if shape is None else list(shape)}  # fmt: skip
-    learned = {"metric": found.metric, "bandwidth": np.array([_bandwidth(found.kernel) or np.nan])}
+    learned = {"metric": found.metric, "bandwidth": np.array([bandwidth_of(found.kernel) or np.nan])}
     if machine.weights is not None and len(machine.weights) == len(found.metric):
         strengths = np.square(machine.weights).sum(axis=1)
         learned["network"] = strengths / max(strengths.mean(), np.finfo(float).tiny)
     arrays |= {f"feature_machine/{name}": value for name, value in learned.items()}
     return life.Outcome({**record, "feature_machine": about}, arrays)
-
-
-class _Machine:
-    """The variants of one run, and the state that their iterations share."""
-
-    def __init__(self, config: Any, dataset: Dataset, work: Path):
-        self.config, self.dataset, self.work = config, dataset, work
-        self.variants = variants(config)
-        self.train = np.asarray(dataset.train.x)
-        self.bases = {base: base_kernel(config, dataset.image_shape, base).settled(self.train)
-                      for base in ("", *further_bases(config))}  # fmt: skip
-        size = metric_size(self.bases[""], self.train)
-        self.weights = _weights(config.ansatz_model, size) if config.ansatz_model else None
-        if config.rfm_sample > len(self.train):
-            raise UserError(f"There are {len(self.train)} train rows. Received: --rfm_sample={config.rfm_sample}.")
-        dim = max(metric_size(base, self.train) for base in self.bases.values())
-        if not all(variant.diagonal for variant in self.variants):
-            refuse_beyond_machine(
-                MATRICES * 8 * dim**2, f"RFM with a full metric of {dim:,} columns", "Take --rfm_diagonal."
-            )
-        self.solver = config.solver
-        if self.solver == "auto" and dataset.validation is None:
-            self.solver = "eigh"  # for leave-one-out errors, by which iterations are compared without validation rows
-        self.files = Checkpoint(work, key=config.key(), fingerprint=dataset.fingerprint)
-        given = listed_ridges(config.ridges) if config.ridges else None
-        self.ridges = dict.fromkeys(self.bases, given)  # for each base kernel; None until it is known
-        self.best: tuple[tuple[float, ...], int, int] | None = None  # rank, variant and iteration of the best solution
-        self.held: tuple[int, int, Solved] | None = None  # the best solution, if this process computed it
-
-    def carried(self, steps: list[dict[str, Any]]) -> range:
-        """Add the best variants with each further base kernel, and return their numbers.
-
-        Args:
-            steps: All iterations of the variants with the settings' own base kernel.
-        """
-        ranks: dict[int, tuple[float, ...]] = {}
-        for step in steps:
-            if step["iteration"]:
-                number, rank = step["variant"], self._rank(step)
-                ranks[number] = min(rank, ranks.get(number, rank))
-        best, own = sorted(ranks, key=ranks.__getitem__)[:CARRIED], len(self.variants)
-        self.variants += [dataclasses.replace(self.variants[number], base=base)
-                          for base in self.bases if base for number in best]  # fmt: skip
-        return range(own, len(self.variants))
-
-    def iterations(self, number: int) -> list[dict[str, Any]]:
-        """Return the iterations of a variant, each solved or read from the folder of unfinished work.
-
-        Iteration 0 is left out if an earlier variant has the same fixed kernel.
-        """
-        variant, steps = self.variants[number], []
-        first = self._start(number)
-        for index in range(self.config.iterations + 1):
-            if index == 0 and first != number:
-                if self.files.load(f"metric_{number:03d}_0001") is None and self._after(number, 0) is None:
-                    break
-                continue
-            kept = self.files.load(f"step_{number:03d}_{index:04d}")
-            if kept is None:
-                try:
-                    step = self._step(number, index)
-                except UserError as error:
-                    if index == 0:
-                        raise
-                    logging.warning(
-                        "%s: iteration %d cannot be fitted, earlier ones are kept: %s", variant, index, error
-                    )
-                    break
-            else:
-                step = json.loads(str(kept["step"]))
-                self.ridges[variant.base] = np.array([entry["ridge"] for entry in step["ridges"]])
-                self._keep_best(step, None)
-            last = step.pop("last")
-            steps.append(step)
-            if last:
-                break
-        return steps
-
-    def solution(self, number: int, index: int) -> Solved:
-        """Return the solution of an iteration, recomputed unless it is the one in memory."""
-        if self.held is not None and self.held[:2] == (number, index):
-            return self.held[2]
-        return self._solved(number, index, self._metric(number, index))
-
-    def _step(self, number: int, index: int) -> dict[str, Any]:
-        """Solve one iteration, learn the next metric from it, and store both on disk."""
-        start, variant = time.monotonic(), self.variants[number]
-        found = self._solved(number, index, self._metric(number, index))
-        entries = entries_of(self.dataset, found.path, found.outputs)
-        step = {
-            "variant": number, "iteration": index, "bandwidth": _bandwidth(found.kernel),
-            "effective_rank": effective_rank(found.metric), "overlap": self._overlap(found.metric),
-            "ansatz": self._ansatz(found.metric),
-            "position": select.choose(entries, metric=self.config.choose_by).position,
-            "ridges": [short_entry(entry) for entry in entries],
-        }  # fmt: skip
-        following = None
-        if index < self.config.iterations:
-            following = self._learned(number, index, found, entries)
-        step |= {"last": following is None, "seconds": round(time.monotonic() - start, 3)}
-        self._keep_best(step, found)
-        alpha = {"alpha": found.path.alpha[self._ridge(found, entries)]} if index == 0 else {}
-        self.files.save(f"step_{number:03d}_{index:04d}", {"step": np.array(json.dumps(step)), **alpha})
-        kept = {(number, index + 1), self.best[1:]}
-        self.files.forget(f"metric_{number:03d}_*", keep=lambda name: tuple(map(int, name.split("_")[1:])) in kept)
-        logging.info("%s %s: iteration %d of %d, %s", self.config.label(), variant, index, self.config.iterations,
-                     in_words(step))  # fmt: skip
-        return step
-
-    def _learned(
-        self, number: int, index: int, found: Solved, entries: list[dict[str, Any]]
-    ) -> np.ndarray | None:  # fmt: skip
-        """Return the next metric as `_followed` does, from the solution at the ridge that `_ridge` selects."""
-        return self._followed(number, index, found.kernel, found.path.alpha[self._ridge(found, entries)])
-
-    def _ridge(self, found: Solved, entries: list[dict[str, Any]]) -> int:
-        """Return the position of the ridge whose fitted function determines the next metric."""
-        best, criterion = select.lowest_loss(entries), select.criterion_of(entries)
-        targets = self.dataset.targets(self.dataset.train, centred=True)
-        relative = entries[best].get(f"{criterion}_normalised_loss")
-        if relative is None:  # leave-one-out
-            relative = entries[best][f"{criterion}_loss"] * len(targets) / np.square(targets).sum()
-        return followed_ridge(found.path, targets, best, relative)
-
-    def _followed(self, number: int, index: int, kernel: StretchedKernel, alpha: np.ndarray) -> np.ndarray | None:
-        """Return the metric after an iteration and store it on disk; None if no gradients are left."""
-        variant = self.variants[number]
-        metric = next_metric(kernel, self.train, alpha, variant, sample=self.config.rfm_sample)
-        if metric is None:
-            logging.warning("%s: iteration %d has no gradients left: no further metric is learned", variant, index)
-            return None
-        warn_collapsed(index, metric)
-        self.files.save(f"metric_{number:03d}_{index + 1:04d}", {"metric": metric})
-        return metric
-
-    def _metric(self, number: int, index: int) -> np.ndarray:
-        """Return the metric of an iteration: the fixed one, a stored one, or one that is learned again."""
-        if index == 0:
-            variant = self.variants[number]
-            return variant.start(metric_size(self.bases[variant.base], self.train))
-        kept = self.files.load(f"metric_{number:03d}_{index:04d}")
-        if kept is not None:
-            return kept["metric"]
-        metric = self._after(number, index - 1)
-        if metric is None:
-            raise UserError(f"Iteration {index - 1} has no gradients left.")
-        return metric
-
-    def _after(self, number: int, index: int) -> np.ndarray | None:
-        """Return the metric that follows an iteration; for the fixed kernel, computed from the stored coefficients."""
-        if index == 0:
-            kept = self.files.load(f"step_{self._start(number):03d}_0000")
-            if kept is not None:
-                kernel = self._kernel(number, self._metric(number, 0))
-                return self._followed(number, 0, kernel, kept["alpha"])
-        found = self._solved(number, index, self._metric(number, index))
-        return self._learned(number, index, found, entries_of(self.dataset, found.path, found.outputs))
-
-    def _solved(self, number: int, index: int, metric: np.ndarray) -> Solved:
-        variant = self.variants[number]
-        kernel = self._kernel(number, metric)
-        matrix = gram(kernel, self.train)
-        if self.ridges[variant.base] is None:
-            self.ridges[variant.base] = float(np.diagonal(matrix).sum(dtype=np.float64)) * own_grid()
-        path = solved(
-            self.config, self.dataset, matrix, self.ridges[variant.base], self.work / "solver", solver=self.solver,
-            step=f"({variant}) iteration {index}",
-        )  # fmt: skip
-        shutil.rmtree(self.work / "solver", ignore_errors=True)
-        blocks = {name: gram(kernel, np.asarray(split.x), self.train) for name, split in self.dataset.splits().items()
-                  if name != "train"}  # fmt: skip
-        return Solved(metric, kernel, path, outputs_of(self.dataset, path, blocks))
-
-    def _kernel(self, number: int, metric: np.ndarray) -> StretchedKernel:
-        variant = self.variants[number]
-        return at_metric(self.bases[variant.base], metric, self.train, variant.factor)
-
-    def _start(self, number: int) -> int:
-        return shared_start([dataclasses.asdict(variant) for variant in self.variants], number)
-
-    def _keep_best(self, step: dict[str, Any], found: Solved | None) -> None:
-        """Record a step that is better than all before it by the rule of `select`, and hold its solution in memory."""
-        rank = self._rank(step)
-        if self.best is None or rank < self.best[0]:
-            place = step["variant"], step["iteration"]
-            self.best, self.held = (rank, *place), None if found is None else (*place, found)
-
-    def _rank(self, step: dict[str, Any]) -> tuple[float, ...]:
-        return rank_of(step, self.config.choose_by)
-
-    def _overlap(self, metric: np.ndarray) -> float | None:
-        directions = self.dataset.directions
-        return None if directions is None else overlap(metric, directions)
-
-    def _ansatz(self, metric: np.ndarray) -> float | None:
-        """Return the correlation of a metric with the network's; None without one or if they are not comparable."""
-        fits = self.weights is not None and len(self.weights) == len(metric)
-        found = correlation(metric, self.weights) if fits else np.nan
-        return found if np.isfinite(found) else None
-
-
-def _weights(path: str, dim: int) -> np.ndarray:
-    """Return the first layer's weights (dim, units) of a saved model. Raises `UserError` if it has none."""
-    from linearized.models.backend import load_backend
-
-    load_backend()
-    from linearized.models.common import load
-
-    return first_weights(load(path), dim, path)
-
-
-def _bandwidth(kernel: StretchedKernel) -> float | None:
-    return getattr(kernel.base, "bandwidth", None)

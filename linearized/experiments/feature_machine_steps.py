@@ -3,9 +3,35 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from kernel_gen.kernels.stretched import StretchedKernel, correlation, effective_rank, overlap
 from linearized.experiments import select
 
 KEPT = ("index", "ridge", "converged", "iterations", "residual")  # stored besides losses and accuracies
+
+
+def bandwidth_of(kernel: StretchedKernel) -> float | None:
+    """Return the bandwidth of the base kernel; None if it has none."""
+    return getattr(kernel.base, "bandwidth", None)
+
+
+def about_metric(found: Any, directions: np.ndarray | None, weights: np.ndarray | None) -> dict[str, float | None]:
+    """Return what a step stores about its metric; None for measures that do not apply.
+
+    Args:
+        found: The solution, with `metric` and `kernel`.
+        directions: Directions (d, r) on which the labels depend, for the overlap.
+        weights: First layer (d, units) of a network, for the correlation with WWᵀ.
+    """
+    metric = found.metric
+    comparable = weights is not None and len(weights) == len(metric)
+    ansatz = correlation(metric, weights) if comparable else np.nan
+    return {
+        "bandwidth": bandwidth_of(found.kernel), "effective_rank": effective_rank(metric),
+        "overlap": None if directions is None else overlap(metric, directions),
+        "ansatz": ansatz if np.isfinite(ansatz) else None,
+    }  # fmt: skip
 
 
 def rank_of(step: Mapping[str, Any], metric: str) -> tuple[float, ...]:

@@ -247,7 +247,7 @@ def _trace(gram: "Gram | Embedding") -> float:
 
     if isinstance(gram, Embedding):
         return sum(float(np.square(block, dtype=np.float64).sum()) for _, block in gram.splits["train"].blocks())
-    return sum(float(np.diagonal(block).sum(dtype=np.float64)) for _, block in gram.row_blocks())
+    return gram.trace()
 
 
 def _found_or_made(config: KernelFitSettings, level: int, dataset: Dataset) -> "Gram | Embedding":

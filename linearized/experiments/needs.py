@@ -123,7 +123,7 @@ def fit_bytes(config: Any, rows: int) -> int:
     """Return a lower bound of the bytes that a solver of K takes: its copies of K, and α and K α of every ridge."""
     outputs = config.described().num_outputs
     ridges = len(listed_ridges(config.ridges)) if config.ridges else 1
-    matrices = max(COPIES.get(config.solver, 0), config.by_labels()) * rows**2 * np.dtype(config.dtype).itemsize
+    matrices = COPIES.get(config.solver, 0) * rows**2 * np.dtype(config.dtype).itemsize
     return matrices + 2 * DOUBLE * rows * outputs * ridges
 
 

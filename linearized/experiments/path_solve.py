@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def solved(
     config: Any, dataset: Dataset, gram: "Gram | Embedding | np.ndarray", ridges: np.ndarray, work: Path, *,
-    solver: str = "", step: str = "",
+    solver: str = "", step: str = "", memory: int = 0,
 ) -> RidgePath:  # fmt: skip
     """Solve (K + ρI)α = y, or the regression on features, at every ridge with the settings of a `KernelFitSettings`.
 
@@ -31,6 +31,7 @@ def solved(
         work: Folder of the solver's checkpoints.
         solver: Replaces the solver of the settings, if given.
         step: Name of the system among several of a run, for the progress line and the key of the checkpoints.
+        memory: Bytes of memory of a fit of K; 0: those of the settings now.
     """
     solver, title = solver or config.solver, " ".join(filter(None, (config.label(), step)))
     logging.info("%s: %d train rows, %d ridges %.2g to %.2g", title, len(dataset.train), len(ridges), ridges.min(),
@@ -54,9 +55,8 @@ def solved(
         else:
             from linearized.kernel_ridge.ridge_path import fit
 
-            memory = working_bytes(config.memory)
             path = fit(
-                gram, targets, ridges, memory=memory, scheduler=config.scheduler,
+                gram, targets, ridges, memory=memory or working_bytes(config.memory), scheduler=config.scheduler,
                 overwrite=isinstance(gram, np.ndarray), **common,
             )  # fmt: skip
     logging.info("solved by %s (%s)", path.solver, path.reason)

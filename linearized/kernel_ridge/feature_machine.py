@@ -18,6 +18,7 @@ from kernel_gen.kernels.stretched import StretchedKernel, effective_rank
 from linearized.base.array_checks import real_array, refuse_not_finite
 from linearized.base.errors import UserError
 from linearized.kernel_ridge import ridge_path
+from linearized.kernel_ridge.cross_kernel import CrossKernel
 from linearized.kernel_ridge.learned_metric import (
     Variant,
     at_metric,
@@ -83,7 +84,7 @@ class FeatureMachine:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Return the outputs (m, k) of rows (m, d), in 2mnd operations plus those of M."""
-        return gram(self.kernel, real_array(x, "x"), self.x) @ self.alpha
+        return CrossKernel(self.kernel, real_array(x, "x"), self.kernel.prepare(self.x)) @ self.alpha
 
 
 def fit(
@@ -148,7 +149,9 @@ def fit(
             matrix = gram(used, x)
             path = len(x) * float(np.diagonal(matrix).mean()) * np.array(RIDGES) if path is None else path
             solved = ridge_path.fit(matrix, y, path, solver=solver, overwrite=True)
-            step = _scored(metric, used, solved, solved.predict(gram(used, x_validation, x)) - y_validation)
+            step = _scored(
+                metric, used, solved, solved.predict(CrossKernel(used, x_validation, used.prepare(x))) - y_validation
+            )
         except UserError as error:
             if not steps:
                 raise

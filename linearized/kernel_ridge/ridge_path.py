@@ -11,6 +11,7 @@ from linearized.base.errors import UserError
 from linearized.base.machine_memory import working_bytes
 from linearized.base.shapes import Float, Float64
 from linearized.data.dataset import fingerprint
+from linearized.kernel_ridge.cross_kernel import CrossKernel
 from linearized.problems.gram_problem import GramProblem
 from linearized.problems.weighted_problem import Weighted, checked_weights, with_left_out_rows
 from linearized.settings.run_settings import KERNEL_ITERATIONS
@@ -44,19 +45,19 @@ class RidgePath:
     reason: str
     rtol: float
 
-    def predict(self, gram_test: np.ndarray | Gram | Rectangle) -> Float64[np.ndarray, "ridges m k"]:
-        """Return K(test, train)α for every ridge, from a matrix (m, n) or shards, in one pass over it.
+    def predict(self, gram_test: np.ndarray | Gram | Rectangle | CrossKernel) -> Float64[np.ndarray, "ridges m k"]:
+        """Return K(test, train)α for every ridge, from a matrix (m, n), shards or tiles made here, in one pass over it.
 
         Products are in float64 over all ridges at once, because α of a small ridge is large and causes cancellation.
         """
         ridges, n, k = self.alpha.shape
-        stored = isinstance(gram_test, Gram | Rectangle)
-        if not stored and not hasattr(gram_test, "blocks"):  # rows of features in shards have blocks
+        multiplies = isinstance(gram_test, Gram | Rectangle | CrossKernel)
+        if not multiplies and not hasattr(gram_test, "blocks"):  # rows of features in shards have blocks
             gram_test = real_array(gram_test, "K(test, train)")
         if len(gram_test.shape) != 2 or gram_test.shape[1] != n:
             raise UserError(f"K(test, train) must have a column for each of {n} rows. Received: {gram_test.shape}.")
         stacked = self.alpha.transpose(1, 0, 2).reshape(n, ridges * k)
-        if stored:
+        if multiplies:
             values = gram_test @ stacked
         else:
             blocks = [gram_test[start : start + ROWS] for start in range(0, len(gram_test), ROWS)]

@@ -75,8 +75,7 @@ class GramProblem:
         self.passes, self.seconds_multiplying = 0, 0.0
         self._shards = gram if isinstance(gram, Gram) else None
         self._bytes = self.n**2 * self.dtype.itemsize
-        vectors = min(self.n, int(EXPECTED_VECTORS * self.columns**0.5))
-        self._hold = self._shards is not None and self._bytes + 8 * self.n * vectors <= memory
+        self._hold = self._shards is not None and fits_with_basis(self.n, self.columns, self.dtype.itemsize, memory)
         self._block: int | None = None
 
     @property
@@ -195,6 +194,19 @@ class GramProblem:
             self.gram = self._shards.to_memory()
             logging.info("K of %.2f GB is held in memory", self._bytes / 1e9)
         return self.gram
+
+
+def fits_with_basis(n: int, columns: int, itemsize: int, memory: int) -> bool:
+    """Return whether K and the expected Lanczos basis fit in memory together; otherwise K is streamed.
+
+    Args:
+        n: Side of K.
+        columns: Columns of the right-hand side.
+        itemsize: Bytes per entry of K.
+        memory: Available memory in bytes.
+    """
+    vectors = min(n, int(EXPECTED_VECTORS * columns**0.5))
+    return n**2 * itemsize + 8 * n * vectors <= memory
 
 
 def reading_columns(gram: Gram, columns: int) -> float:

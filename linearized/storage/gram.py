@@ -247,6 +247,10 @@ class Gram(_Bands):
                 add_symmetric(block, rows.start, columns, total, each)
         return total.reshape(v.shape)
 
+    def trace(self) -> float:
+        """Return the sum of the diagonal, in one pass over the files."""
+        return sum(float(np.diagonal(block).sum(dtype=np.float64)) for _, block in self.row_blocks())
+
     def parts(self, count: int) -> list[slice]:
         """Divide the bands into at most `count` ranges with about the same number of entries."""
         edges = np.cumsum([0] + [stored.shape[0] * stored.shape[1] for stored in self._stored])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
-from linearized.base.errors import TryLater, UserError
+from linearized.base.errors import Interrupted, UserError
 from linearized.base.keywords import suggests_keywords
 from linearized.base.platforms import peak_bytes
 from linearized.base.reading import Absent, Unreadable, read_json
@@ -108,7 +108,7 @@ def making(folder: Path | str) -> Iterator[Path]:
     """Lock the folder of a run for this process and yield the folder of its unfinished work.
 
     If the block raises `UserError` and the folder of the run is new, the unfinished work is removed unless it contains
-    finished ridges.
+    finished ridges. After `Interrupted` it is kept.
     """
     folder = Path(folder)
     fresh = not folder.exists()
@@ -116,7 +116,7 @@ def making(folder: Path | str) -> Iterator[Path]:
         work = folder / UNFINISHED
         try:
             yield work
-        except TryLater:
+        except Interrupted:
             raise
         except UserError:
             if fresh and not any(work.glob("ridge_*.h5")):

@@ -217,7 +217,9 @@ def test_estimates_count_what_is_held(directories):
     assert rows.row_counts()["train"] == 900
     for solver, copies in (("auto", 0), ("cg", 0), ("block_lanczos", 0), ("band", 1), ("cholesky", 1), ("eigh", 3)):
         config = dataclasses.replace(rows, solver=solver)
-        assert needs.fit_bytes(config, 900) == copies * 900**2 * 4 + 2 * 900 * 2 * 8
+        for kernel in ("NTK", "RFM"):
+            config = dataclasses.replace(config, kernel=kernel)
+            assert needs.fit_bytes(config, 900) == copies * 900**2 * 4 + 2 * 900 * 2 * 8
     assert parse(kernel_fit.KernelFitSettings, ["--validation=37"]).row_counts()["train"] == 1400
     assert memory.draw_bytes(64, 1000, 300, 4) == 64 * 300 * 12 and memory.draw_bytes(64, 1000, 0, 8) == 64 * 1000 * 8
     config = parse(kernel_fit.KernelFitSettings, ["--features=NTK", "--embedding_dim=101", "--solver=eigh"])

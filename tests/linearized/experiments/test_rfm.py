@@ -12,7 +12,7 @@ from kernel_gen.status import StatusSettings
 from linearized.base.errors import UserError
 from linearized.cli import gram as gram_command
 from linearized.cli import krr as krr_command
-from linearized.experiments import feature_machine_run, select
+from linearized.experiments import feature_machine_iterations, feature_machine_solve, select
 from linearized.experiments.compare_models import settings_of
 from linearized.experiments.iteration_table import shown_steps
 from linearized.experiments.krr import KernelFitSettings as Config
@@ -38,7 +38,7 @@ def losses(step, split="validation"):
     return [entry[f"{split}_loss"] for entry in step["ridges"]]
 
 
-SOLVE = feature_machine_run.solved
+SOLVE = feature_machine_solve.solved
 
 
 def counted(monkeypatch, most=None):
@@ -51,7 +51,7 @@ def counted(monkeypatch, most=None):
         steps.append(named["step"])
         return SOLVE(*given, **named)
 
-    monkeypatch.setattr(feature_machine_run, "solved", solve)
+    monkeypatch.setattr(feature_machine_solve, "solved", solve)
     return steps
 
 
@@ -323,7 +323,7 @@ def test_settings_of_the_base_name_the_run(directories):
 
 
 def test_a_full_metric_that_does_not_fit_in_memory_names_the_diagonal(directories, monkeypatch):
-    monkeypatch.setattr(feature_machine_run, "MATRICES", 10**12)
+    monkeypatch.setattr(feature_machine_iterations, "MATRICES", 10**12)
     with pytest.raises(UserError, match=r"full metric of 25 columns .*Take --rfm_diagonal"):
         run(Config(**SMALL, iterations=1, ridges=RIDGES))
     assert run(Config(**SMALL, iterations=1, ridges=RIDGES, rfm_diagonal=True))[0].record["feature_machine"]

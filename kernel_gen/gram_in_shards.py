@@ -1,0 +1,71 @@
+"""The Gram matrix of a kernel object in a folder of shards that belongs to an unfinished run.
+
+`python -m kernel_gen` writes matrices that settings determine. A feature machine's kernel follows from the labels: its
+matrix serves one iteration, and the run removes the folder. Shards, tiles and their checks are those of all matrices
+(`kernel_gen.jobs`).
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kernel_gen.jobs.gram_job import GramWork
+from kernel_gen.jobs.job import Job
+from kernel_gen.jobs.runner import make
+from kernel_gen.kernel import Kernel
+from linearized.base.errors import Interrupted, UserError
+from linearized.data.dataset import Dataset
+from linearized.storage.gram import Gram
+from linearized.storage.manifest import GRAM, Manifest, kind_of, load_manifest, save_once
+from linearized.storage.shard_folder import open_shards
+from linearized.storage.shards import Stored
+
+
+def gram_in_shards(
+    folder: Path, kernel: Kernel, dataset: Dataset, *, identity: Mapping[str, Any], title: str, command: str
+) -> Gram:
+    """Write K of the train rows to a folder, as upper triangle in row blocks, and open it.
+
+    Tiles that an earlier process finished are kept. Costs n²/2 entries of disk space; memory is that of the prepared
+    rows and of two tiles for each core.
+
+    Args:
+        folder: Folder of the shards. Shards of another identity or division are removed.
+        kernel: Kernel whose parameters are set.
+        dataset: Rows.
+        identity: JSON-serialisable values that determine the entries together with the rows.
+        title: Name of the matrix in progress lines.
+        command: Command that continues the run, for error messages.
+
+    Raises `Interrupted` if the disk is full (finished tiles are kept), `UserError` for entries that are not finite.
+    """
+    work = GramWork(kernel, settled=True)
+    work.prepare(dataset)
+    rows = {"train": len(dataset.train)}
+    shards = work.divide(rows, work.good_number(rows))
+    ours = Manifest(
+        settings=dict(identity), fingerprint=dataset.fingerprint, dtype=str(work.dtype), scale=work.scale, rows=rows,
+        tile=int(work.tile), shards=shards, command=command,
+    )  # fmt: skip
+    if not _holds(folder, ours):
+        shutil.rmtree(folder, ignore_errors=True)
+    make(Job(folder, save_once(folder, ours), work, title), range(len(shards)))
+    opened = open_shards(folder, GRAM)
+
+    def refuse(stored: Stored, problem: str) -> NoReturn:
+        raise Interrupted(f"{stored.path} is {problem}. It is made again by the same command: {command}")
+
+    return Gram(opened.manifest, opened.stored, refuse)
+
+
+def _holds(folder: Path, manifest: Manifest) -> bool:
+    """Return whether the folder has this description, for any command; another or a damaged one is not used."""
+    if kind_of(folder) is None:
+        return False
+    try:
+        found = load_manifest(folder)
+    except UserError:
+        return False
+    return found == dataclasses.replace(manifest, command=found.command)

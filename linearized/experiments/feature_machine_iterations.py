@@ -1,0 +1,251 @@
+"""The iterations of a feature machine: each is solved once, stores its table and the next metric, and can be resumed.
+
+The table and the metric lie in the folder of unfinished work. The solution of the best iteration is recomputed if the
+process that made it was killed.
+"""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from kernel_gen.kernels.stretched import StretchedKernel
+from linearized.base.errors import Interrupted, UserError
+from linearized.data.dataset import Dataset
+from linearized.experiments import select
+from linearized.experiments.feature_machine_solve import MetricSolver, Solved
+from linearized.experiments.feature_machine_steps import about_metric, in_words, rank_of, short_entry
+from linearized.experiments.grids import listed_ridges
+from linearized.experiments.kernel_record import entries_of
+from linearized.kernel_ridge.learned_metric import (
+    Variant,
+    at_metric,
+    base_kernel,
+    followed_ridge,
+    metric_size,
+    next_metric,
+    warn_collapsed,
+)  # fmt: skip
+from linearized.models.row_shapes import first_weights
+from linearized.settings.feature_machine_settings import further_bases, shared_start
+from linearized.settings.memory import refuse_beyond_machine
+from linearized.solvers.checkpoint import Checkpoint
+
+CARRIED = 2  # number of best variants that --rfm_search tries with each further base kernel
+MATRICES = 3  # number of d x d float64 matrices in memory at once: M, its root and the outer products
+
+
+class Machine:
+    """The variants of one run, and the state that their iterations share.
+
+    Args:
+        config: `KernelFitSettings` of one noise level.
+        dataset: Rows and labels.
+        work: Folder of unfinished work.
+        variants: Variants to start with; `carried` adds others.
+    """
+
+    def __init__(self, config: Any, dataset: Dataset, work: Path, variants: list[Variant]):
+        self.config, self.dataset = config, dataset
+        self.variants = list(variants)
+        self.train = np.asarray(dataset.train.x)
+        self.bases = {base: base_kernel(config, dataset.image_shape, base).settled(self.train)
+                      for base in ("", *further_bases(config))}  # fmt: skip
+        size = metric_size(self.bases[""], self.train)
+        self.weights = _weights(config.ansatz_model, size) if config.ansatz_model else None
+        if config.rfm_sample > len(self.train):
+            raise UserError(f"There are {len(self.train)} train rows. Received: --rfm_sample={config.rfm_sample}.")
+        dim = max(metric_size(base, self.train) for base in self.bases.values())
+        if not all(variant.diagonal for variant in self.variants):
+            refuse_beyond_machine(
+                MATRICES * 8 * dim**2, f"RFM with a full metric of {dim:,} columns", "Take --rfm_diagonal."
+            )
+        self.solver = MetricSolver(config, dataset, work)
+        self.files = Checkpoint(work, key=config.key(), fingerprint=dataset.fingerprint)
+        given = listed_ridges(config.ridges) if config.ridges else None
+        self.ridges = dict.fromkeys(self.bases, given)  # for each base kernel; None until it is known
+        self.best: tuple[tuple[float, ...], int, int] | None = None  # rank, variant and iteration of the best solution
+        self.held: tuple[int, int, Solved] | None = None  # the best solution, if this process computed it
+
+    def carried(self, steps: list[dict[str, Any]]) -> range:
+        """Add the best variants with each further base kernel, and return their numbers.
+
+        Args:
+            steps: All iterations of the variants with the settings' own base kernel.
+        """
+        ranks: dict[int, tuple[float, ...]] = {}
+        for step in steps:
+            if step["iteration"]:
+                number, rank = step["variant"], rank_of(step, self.config.choose_by)
+                ranks[number] = min(rank, ranks.get(number, rank))
+        best, own = sorted(ranks, key=ranks.__getitem__)[:CARRIED], len(self.variants)
+        self.variants += [dataclasses.replace(self.variants[number], base=base)
+                          for base in self.bases if base for number in best]  # fmt: skip
+        return range(own, len(self.variants))
+
+    def iterations(self, number: int) -> list[dict[str, Any]]:
+        """Return the iterations of a variant, each solved or read from the folder of unfinished work.
+
+        Iteration 0 is left out if an earlier variant has the same fixed kernel.
+        """
+        variant, steps = self.variants[number], []
+        first = self._start(number)
+        for index in range(self.config.iterations + 1):
+            if index == 0 and first != number:
+                if self.files.load(f"metric_{number:03d}_0001") is None and self._after(number, 0) is None:
+                    break
+                continue
+            kept = self.files.load(f"step_{number:03d}_{index:04d}")
+            if kept is None:
+                try:
+                    step = self._step(number, index)
+                except Interrupted:  # nothing is wrong with this iteration
+                    raise
+                except UserError as error:
+                    if index == 0:
+                        raise
+                    logging.warning(
+                        "%s: iteration %d cannot be fitted, earlier ones are kept: %s", variant, index, error
+                    )
+                    break
+            else:
+                step = json.loads(str(kept["step"]))
+                self.ridges[variant.base] = np.array([entry["ridge"] for entry in step["ridges"]])
+                self._keep_best(step, None)
+            last = step.pop("last")
+            steps.append(step)
+            if last:
+                break
+        return steps
+
+    def solution(self, number: int, index: int) -> Solved:
+        """Return the solution of an iteration, recomputed unless it is the one in memory."""
+        if self.held is not None and self.held[:2] == (number, index):
+            return self.held[2]
+        with self._solved(number, index, self._metric(number, index)) as found:
+            return found
+
+    def _step(self, number: int, index: int) -> dict[str, Any]:
+        """Solve one iteration, learn the next metric from it, and store both on disk."""
+        start, variant = time.monotonic(), self.variants[number]
+        with self._solved(number, index, self._metric(number, index)) as found:
+            step = self._stored(number, index, found, start)
+        kept = {(number, index + 1), self.best[1:]}
+        self.files.forget(f"metric_{number:03d}_*", keep=lambda name: tuple(map(int, name.split("_")[1:])) in kept)
+        logging.info("%s %s: iteration %d of %d, %s", self.config.label(), variant, index, self.config.iterations,
+                     in_words(step))  # fmt: skip
+        return step
+
+    def _stored(self, number: int, index: int, found: Solved, start: float) -> dict[str, Any]:
+        """Return the record of a solved iteration, which is stored on disk with the next metric.
+
+        Args:
+            number: Number of the variant.
+            index: Number of the iteration.
+            found: Its solution.
+            start: Time of `time.monotonic` at which the iteration began.
+        """
+        entries = entries_of(self.dataset, found.path, found.outputs)
+        step = {
+            "variant": number, "iteration": index, **about_metric(found, self.dataset.directions, self.weights),
+            "position": select.choose(entries, metric=self.config.choose_by).position,
+            "ridges": [short_entry(entry) for entry in entries],
+        }  # fmt: skip
+        following = None
+        if index < self.config.iterations:
+            following = self._learned(number, index, found, entries)
+        step |= {"last": following is None, "seconds": round(time.monotonic() - start, 3)}
+        self._keep_best(step, found)
+        alpha = {"alpha": found.path.alpha[self._ridge(found, entries)]} if index == 0 else {}
+        self.files.save(f"step_{number:03d}_{index:04d}", {"step": np.array(json.dumps(step)), **alpha})
+        return step
+
+    def _learned(
+        self, number: int, index: int, found: Solved, entries: list[dict[str, Any]]
+    ) -> np.ndarray | None:  # fmt: skip
+        """Return the next metric as `_followed` does, from the solution at the ridge that `_ridge` selects."""
+        return self._followed(number, index, found.kernel, found.path.alpha[self._ridge(found, entries)])
+
+    def _ridge(self, found: Solved, entries: list[dict[str, Any]]) -> int:
+        """Return the position of the ridge whose fitted function determines the next metric."""
+        best, criterion = select.lowest_loss(entries), select.criterion_of(entries)
+        targets = self.dataset.targets(self.dataset.train, centred=True)
+        relative = entries[best].get(f"{criterion}_normalised_loss")
+        if relative is None:  # leave-one-out
+            relative = entries[best][f"{criterion}_loss"] * len(targets) / np.square(targets).sum()
+        return followed_ridge(found.path, targets, best, relative)
+
+    def _followed(self, number: int, index: int, kernel: StretchedKernel, alpha: np.ndarray) -> np.ndarray | None:
+        """Return the metric after an iteration and store it on disk; None if no gradients are left."""
+        variant = self.variants[number]
+        metric = next_metric(kernel, self.train, alpha, variant, sample=self.config.rfm_sample)
+        if metric is None:
+            logging.warning("%s: iteration %d has no gradients left: no further metric is learned", variant, index)
+            return None
+        warn_collapsed(index, metric)
+        self.files.save(f"metric_{number:03d}_{index + 1:04d}", {"metric": metric})
+        return metric
+
+    def _metric(self, number: int, index: int) -> np.ndarray:
+        """Return the metric of an iteration: the fixed one, a stored one, or one that is learned again."""
+        if index == 0:
+            variant = self.variants[number]
+            return variant.start(metric_size(self.bases[variant.base], self.train))
+        kept = self.files.load(f"metric_{number:03d}_{index:04d}")
+        if kept is not None:
+            return kept["metric"]
+        metric = self._after(number, index - 1)
+        if metric is None:
+            raise UserError(f"Iteration {index - 1} has no gradients left.")
+        return metric
+
+    def _after(self, number: int, index: int) -> np.ndarray | None:
+        """Return the metric that follows an iteration; for the fixed kernel, computed from the stored coefficients."""
+        if index == 0:
+            kept = self.files.load(f"step_{self._start(number):03d}_0000")
+            if kept is not None:
+                kernel = self._kernel(number, self._metric(number, 0))
+                return self._followed(number, 0, kernel, kept["alpha"])
+        with self._solved(number, index, self._metric(number, index)) as found:
+            return self._learned(number, index, found, entries_of(self.dataset, found.path, found.outputs))
+
+    @contextlib.contextmanager
+    def _solved(self, number: int, index: int, metric: np.ndarray) -> Iterator[Solved]:
+        """Yield the solution of an iteration; its files are removed after the block."""
+        variant = self.variants[number]
+        with self.solver.solved(
+            self._kernel(number, metric), metric, self.ridges[variant.base], name=f"{number:03d}_{index:04d}",
+            title=f"({variant}) iteration {index}",
+        ) as found:  # fmt: skip
+            self.ridges[variant.base] = found.path.ridges
+            yield found
+
+    def _kernel(self, number: int, metric: np.ndarray) -> StretchedKernel:
+        variant = self.variants[number]
+        return at_metric(self.bases[variant.base], metric, self.train, variant.factor)
+
+    def _start(self, number: int) -> int:
+        return shared_start([dataclasses.asdict(variant) for variant in self.variants], number)
+
+    def _keep_best(self, step: dict[str, Any], found: Solved | None) -> None:
+        """Record a step that is better than all before it by the rule of `select`, and hold its solution in memory."""
+        rank = rank_of(step, self.config.choose_by)
+        if self.best is None or rank < self.best[0]:
+            place = step["variant"], step["iteration"]
+            self.best, self.held = (rank, *place), None if found is None else (*place, found)
+
+
+def _weights(path: str, dim: int) -> np.ndarray:
+    """Return the first layer's weights (dim, units) of a saved model. Raises `UserError` if it has none."""
+    from linearized.models.backend import load_backend
+
+    load_backend()
+    from linearized.models.common import load
+
+    return first_weights(load(path), dim, path)
