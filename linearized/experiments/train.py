@@ -45,7 +45,7 @@ UNITS_HELP = (
     f"{', '.join(f'{name} {units}' for name, units in WIDTHS.items() if units != HIDDEN_UNITS)}, others {HIDDEN_UNITS}"
 )
 AUTO_HELP = (
-    f"auto: {' and '.join(LINEAR)} with the square loss by lanczos or cg, "
+    f"auto: {' and '.join(LINEAR)} with the square loss by lanczos, cg or band, "
     f"{' and '.join(name for name in MODELS if declaration(name).optimizer == 'sgd')} by sgd, others by adam"
 )
 

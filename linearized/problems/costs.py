@@ -19,7 +19,7 @@ import numpy as np
 from absl import logging
 
 from linearized.base.shapes import Float64
-from linearized.problems.least_squares import LeastSquares, Work
+from linearized.problems.least_squares import LeastSquares, ProblemWork
 from linearized.solvers import auto
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.linear.formed import FORMED
@@ -42,7 +42,7 @@ class Estimate(NamedTuple):
         return f"{self.solver} with features {self.mode}, {self.seconds:.2g} s"
 
 
-class Choice(NamedTuple):
+class SolverChoice(NamedTuple):
     """A solver, the mode of the problem for it, and the reason in one line; the estimates, the fastest first."""
 
     solver: str
@@ -54,7 +54,7 @@ class Choice(NamedTuple):
 def choose(
     problem: LeastSquares, ridges: Float64[np.ndarray, " r"], asked: str = "auto", *, rtol: float = RTOL,
     max_iterations: int = 750, saved: Checkpoint | None = None, rates: Rates | None = None,
-) -> Choice:  # fmt: skip
+) -> SolverChoice:  # fmt: skip
     """Choose a solver and set the mode of the problem for it.
 
     Args:
@@ -72,20 +72,20 @@ def choose(
     """
     if asked not in ("auto", "band") or problem.work is None:
         name, reason = auto(problem, len(ridges)) if asked == "auto" else (asked, "as asked")
-        return Choice(name, problem.mode, reason)
+        return SolverChoice(name, problem.mode, reason)
     found = estimates(problem, ridges, rates or machine_rates(), rtol, max_iterations)
     allowed = [estimate for estimate in found if asked in ("auto", estimate.solver)]
     if not allowed:
-        return Choice(asked, problem.mode, "as asked")
+        return SolverChoice(asked, problem.mode, "as asked")
     best = _saved(saved, allowed) or allowed[0]
     problem.set_mode(best.mode)
     if saved is not None:
         saved.save(CHECKPOINT, {"solver": np.array(best.solver), "mode": np.array(best.mode)})
     if asked != "auto":
-        return Choice(best.solver, best.mode, "as asked", tuple(allowed))
+        return SolverChoice(best.solver, best.mode, "as asked", tuple(allowed))
     next_best = next((estimate for estimate in allowed if estimate.solver != best.solver), None)
     instead = "no other method fits in the memory" if next_best is None else f"next {next_best}"
-    return Choice(best.solver, best.mode, f"estimated: {best}; {instead}", tuple(allowed))
+    return SolverChoice(best.solver, best.mode, f"estimated: {best}; {instead}", tuple(allowed))
 
 
 def estimates(
@@ -110,7 +110,7 @@ def estimates(
     return sorted(found, key=lambda estimate: estimate.seconds)
 
 
-def formed_seconds(problem: LeastSquares, work: Work, ridges: int, rates: Rates) -> float:
+def formed_seconds(problem: LeastSquares, work: ProblemWork, ridges: int, rates: Rates) -> float:
     """Return the estimated seconds of `linearized.solvers.linear.formed` in the problem's mode."""
     side, columns = _side(problem), problem.columns * ridges
     passes = 1 + (0 if problem.dual else 1)  # to form the matrix, and for AᵀY in the primal
@@ -121,7 +121,7 @@ def formed_seconds(problem: LeastSquares, work: Work, ridges: int, rates: Rates)
 
 
 def krylov_seconds(
-    problem: LeastSquares, work: Work, ridges: int, rates: Rates, steps: int, name: str
+    problem: LeastSquares, work: ProblemWork, ridges: int, rates: Rates, steps: int, name: str
 ) -> float:  # fmt: skip
     """Return the estimated seconds of `steps` steps of block Lanczos or CG in the problem's mode."""
     side, columns = _side(problem), problem.columns * ridges
@@ -139,14 +139,14 @@ def krylov_seconds(
     return making + begun + steps * product + vectors * rates.double + _ending(problem, work, rates, columns)
 
 
-def _making(problem: LeastSquares, work: Work, rates: Rates, passes: int, ridges: int) -> float:
+def _making(problem: LeastSquares, work: ProblemWork, rates: Rates, passes: int, ridges: int) -> float:
     """Return the seconds to compute features: once if they are kept, else in each pass and in those at the end."""
     batches = -(-ridges // ridge_batch(problem))
     times = 1 if problem.kept else passes + batches * (2 if problem.dual else 1)
     return times * work.entries * work.make * rates.single
 
 
-def _ending(problem: LeastSquares, work: Work, rates: Rates, columns: int) -> float:
+def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int) -> float:
     """Return the seconds of the last passes in float64: predictions, residuals and, in the dual, v = Aᵀα."""
     products = 3 if problem.dual else 2
     narrow = columns * rates.double if work.narrow else columns * work.use / 2 * rates.double

@@ -17,7 +17,7 @@ from linearized.base.scalar_functions import relu
 from linearized.base.shapes import Float, Float32, Float64
 from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
 from linearized.problems.gram_problem import GramProblem
-from linearized.problems.least_squares import MEMORY, LeastSquares, Work, cheapest_mode, sample_rows, skinny
+from linearized.problems.least_squares import MEMORY, LeastSquares, ProblemWork, cheapest_mode, sample_rows, skinny
 from linearized.solvers.linear.solution import finite
 from linearized.storage.products import cut
 
@@ -63,7 +63,7 @@ class FeatureProblem(LeastSquares):
         self._whole: np.ndarray | None = None  # kept features as one array; the stored tiles are views of it
         modes = {"recomputed": 0, "kept": kept_bytes, "gram": 12 * side**2}
         if self.xp is np:
-            self.work = Work(n * (units + 1), dim, 0, True, side, modes if mode is None else {mode: modes[mode]})
+            self.work = ProblemWork(n * (units + 1), dim, 0, True, side, modes if mode is None else {mode: modes[mode]})
 
     def mean_trace(self) -> float:
         """Return the mean square norm of a row of A, estimated from some rows."""

@@ -24,7 +24,7 @@ SAMPLE = 64  # rows from which the trace is estimated
 STEPS = 100  # expected number of products of a ridge path (measured: 40 to 120)
 
 
-class Work(NamedTuple):
+class ProblemWork(NamedTuple):
     """The operations and memory of a problem, from which the costs of its solvers are estimated.
 
     Attributes:
@@ -61,7 +61,7 @@ class LeastSquares(abc.ABC):
 
     rounding = float(np.finfo(np.float32).eps)
     held: Mapping[str, int] = MappingProxyType({})
-    work: Work | None = None
+    work: ProblemWork | None = None
 
     def __init__(self, targets: Float[np.ndarray, "rows columns"], params: int, n: int, memory: int, mode: str):
         if not np.isfinite(targets).all():

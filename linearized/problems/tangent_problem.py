@@ -19,7 +19,7 @@ from linearized.base.scalar_functions import relu, step
 from linearized.base.shapes import Float, Float32, Float64
 from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
 from linearized.problems.gram_problem import GramProblem
-from linearized.problems.least_squares import MEMORY, LeastSquares, Work, cheapest_mode, sample_rows
+from linearized.problems.least_squares import MEMORY, LeastSquares, ProblemWork, cheapest_mode, sample_rows
 from linearized.solvers.linear.solution import finite
 
 
@@ -107,7 +107,7 @@ class TangentProblem(LeastSquares):
         modes = {"recomputed": 0, "kept": self.held["kept"]} | ({"gram": 24 * n**2} if forms else {})
         if self.xp is np:
             modes = modes if mode is None else {mode: modes[mode]}
-            self.work = Work(n * self.units, self.dim, use, False, 2 * n if forms else math.inf, modes)
+            self.work = ProblemWork(n * self.units, self.dim, use, False, 2 * n if forms else math.inf, modes)
 
     @functools.cached_property
     def _z(self) -> Any:

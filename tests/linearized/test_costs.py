@@ -1,4 +1,4 @@
-"""How `auto` chooses the solver of least squares, by estimated seconds; every choice gives the same numbers."""
+"""How `auto` chooses the solver of least squares by estimated seconds; every choice gives the same numbers."""
 
 import dataclasses
 import json
