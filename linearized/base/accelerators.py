@@ -10,7 +10,7 @@ DEVICES = Path("/dev")
 
 
 def devices_of(names: Iterable[str]) -> list[Path]:
-    """Return the device files in /dev whose names match one of the given patterns."""
+    """Return the paths of the device files in /dev whose names match one of the glob patterns `names`."""
     return [path for name in names for path in DEVICES.glob(name)]
 
 

@@ -43,7 +43,7 @@ class Scalar:
         return f"{self.name}({','.join(words)})" if words else self.name
 
     def split(self) -> tuple[list[float], dict[str, float | int]]:
-        """Return the positional and the keyword arguments."""
+        """Return the positional arguments as a list, and the keyword arguments by name."""
         places = [a for a in self.arguments if isinstance(a, float)]
         return places, dict(a for a in self.arguments if not isinstance(a, float))
 
@@ -177,7 +177,19 @@ def _value(node: ast.expr) -> float:
 
 
 def _checked(name: str, places: list[float], named: dict[str, float]) -> tuple[tuple[str, float | int] | float, ...]:
-    """Return the checked arguments of `name` in the order of its signature, without those at their defaults."""
+    """Return the arguments of a function as a `Scalar` stores them, in the order of its signature.
+
+    Arguments at their defaults are left out.
+
+    Args:
+        name: Name in the registry.
+        places: Values of the positional arguments.
+        named: Values of the keyword arguments.
+
+    Returns: Pairs (name, value), or for "polynomial" the coefficients.
+
+    Raises `UserError` for arguments that the function does not take, and for values out of range.
+    """
     signature = inspect.signature(getattr(scalar_functions, name))
     try:
         bound = signature.bind(None, None, *places, **named).arguments
@@ -196,7 +208,7 @@ def _checked(name: str, places: list[float], named: dict[str, float]) -> tuple[t
 
 
 def _check_argument(name: str, key: str, value: Any) -> None:
-    """Raise `UserError` for an argument that is out of range."""
+    """Raise `UserError` if the value of the argument `key` of the function `name` is out of range."""
     if key == "coefficients":
         if not 1 <= len(value) <= 65:
             raise UserError(f"polynomial takes 1 to 65 coefficients. Received: {len(value)}.")

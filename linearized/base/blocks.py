@@ -78,9 +78,15 @@ def for_each_drawn(
     shape: Callable[[Any], tuple[int, ...]],
     work: Callable[[Any, np.ndarray], None],
 ) -> None:
-    """Call `work(item, noise)` for each item on all cores, with noise ~ N(0, 1) of `shape(item)` in float64.
+    """Call `work(item, noise)` for each item on all cores, with independent noise ~ N(0, 1) in float64.
 
     The noise is drawn in the order of the items, whichever thread draws it.
+
+    Args:
+        random: Generator of the noise.
+        items: Items to process.
+        shape: Function that returns the shape of the noise of an item.
+        work: Function of an item and its noise.
     """
     _spread(items, lambda item: (item, random.normal(size=shape(item))), work)
 

@@ -127,7 +127,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def _content(name: str) -> bytes:
-    """Return the bytes of a module's file without importing it; empty for a built-in module."""
+    """Return the bytes of the file of the module `name` without importing it; empty for a built-in module."""
     spec = sys.modules[name].__spec__ if name in sys.modules else importlib.util.find_spec(name)
     path = Path(spec.origin) if spec is not None and spec.origin else None
     return path.read_bytes() if path is not None and path.is_file() else b""
@@ -139,7 +139,12 @@ def _file(module: ModuleType) -> Path | None:
 
 
 def _has(holder: Any, wanted: str) -> str:
-    """Return a sentence that lists the functions of a module, the one with the most similar name first."""
+    """Return a sentence that lists the public functions of a module, for error messages.
+
+    Args:
+        holder: The module.
+        wanted: Name that was not found; the function with the most similar name is listed first.
+    """
     names = [name for name in vars(holder) if not name.startswith("_") and callable(getattr(holder, name))]
     near = nearest(wanted, names)
     names = list(dict.fromkeys([*([near] if near else []), *names]))

@@ -16,7 +16,12 @@ SHORTEST_BAR, LONGEST_BAR = 8, 40  # limits of the length of a progress bar, in 
 
 
 class Part(NamedTuple):
-    """A part of the line; parts of the highest rank are left out first, those of rank 0 never."""
+    """A part of the progress line.
+
+    Attributes:
+        text: Text of the part; "" leaves it out.
+        rank: Parts of the highest rank are left out first in a narrow terminal, those of rank 0 never.
+    """
 
     text: str
     rank: int = 0
@@ -31,7 +36,13 @@ def clock(seconds: float | None) -> str:
 
 
 def fitted(parts: Sequence[Part], width: int, separator: str = "  ") -> str:
-    """Join the parts that fit into `width` cells, in their order; those of rank 0 are always kept."""
+    """Join parts to one line; parts are left out by rank until the line fits, except those of rank 0.
+
+    Args:
+        parts: Parts in the order of the line.
+        width: Width of the terminal in cells.
+        separator: Text between two parts.
+    """
     kept = [part for part in parts if part.text]
     while cell_len(separator.join(part.text for part in kept)) > width and max(part.rank for part in kept) > 0:
         place = max(range(len(kept)), key=lambda place: (kept[place].rank, place))
@@ -60,6 +71,11 @@ class LiveLine(Progress):
     """A live progress line on a terminal, erased at the end.
 
     Use it as `with LiveLine(console, total, parts) as line: line.show(done)`.
+
+    Args:
+        console: Console of the terminal.
+        total: Total amount of work, in the unit of `done`.
+        parts: Function of this line that returns its current parts.
     """
 
     def __init__(self, console: Console, total: int, parts: Callable[["LiveLine"], Sequence[Part]]):

@@ -35,7 +35,12 @@ class Damaged(ValueError):
 
 
 class SealedPart(NamedTuple):
-    """A byte range that the seal's digest leaves out, because its reader compares a separate checksum."""
+    """A byte range that the seal's digest leaves out, because its reader compares a separate checksum.
+
+    Attributes:
+        offset: Position of the first byte in the file.
+        size: Number of bytes.
+    """
 
     offset: int
     size: int
@@ -95,7 +100,15 @@ def seal_file(path: Path | str) -> None:
 
 
 def write_json(path: Path, record: Mapping[str, Any], **how: Any) -> None:
-    """Write an object as JSON with `format` first and the seal as its last key. Raises ValueError for NaN."""
+    """Write an object as JSON with `format` first and the seal as its last key.
+
+    Args:
+        path: File to write.
+        record: The object.
+        **how: Further arguments of `json.dumps`.
+
+    Raises ValueError for NaN and infinity.
+    """
     text = json.dumps({"format": FORMAT} | dict(record), indent=1, ensure_ascii=False, allow_nan=False, **how)
     body = text.removesuffix("\n}").encode()
     path.write_bytes(body + seal(body))

@@ -55,7 +55,15 @@ def width_of(console: Console) -> int:
 
 
 def layout(columns: Sequence[Column], width: int) -> dict[int, int] | None:
-    """Return the width of each displayed column, keyed by its position, or None if no table fits."""
+    """Choose the columns of a table that fit, and their widths.
+
+    Args:
+        columns: Columns of the table.
+        width: Width of the output in cells.
+
+    Returns: Width in cells of each displayed column, keyed by its position in `columns`; None if not even the columns
+        of rank 0 fit.
+    """
     shown = {place: column.narrowest for place, column in enumerate(columns)}
     while _outer(shown) > width:
         place = max(shown, key=lambda place: (columns[place].rank, place))

@@ -69,7 +69,11 @@ def first_layer(
 def tangent_layers(
     dim: int, units: int, outputs: int, *, law: str = "sphere", seed: int = SEED, block: int = 0
 ) -> tuple[Float32[np.ndarray, "d N"], Float32[np.ndarray, "k N"]]:
-    """Return W as in `first_layer` and the readout a⁰ ~ N(0, 1) of the NT model, (k, N), next in the same stream."""
+    """Return both layers of the NT model: W (d, N) as `first_layer` draws it, and the readout a⁰ ~ N(0, 1), (k, N).
+
+    The readout is drawn after W from the same stream of random numbers. The arguments are those of `weight_blocks`,
+    and `outputs`, the number of outputs k.
+    """
     random = np.random.RandomState(seed)
     first = np.concatenate([drawn.astype(np.float32) for drawn in _blocks(random, dim, units, law, block)], axis=1)
     return first, random.normal(size=(outputs, units)).astype(np.float32)

@@ -171,8 +171,16 @@ def chosen_rows(
 ) -> slice | np.ndarray:
     """Return the indices of the `count` rows to use out of `total`; a count of 0 means all rows.
 
-    They are the first rows, or a seeded random part in random order. Raises `UserError` for a negative count and for
-    one that exceeds `total`.
+    Args:
+        total: Number of rows that exist.
+        count: Number of rows to use.
+        subset: "first" rows, or a "random" part in random order.
+        seed: Random-number seed of this part.
+        what: Name of the flag that gives the count, for error messages.
+
+    Returns: A slice for all or the first rows, otherwise an array of indices.
+
+    Raises `UserError` for an unknown subset, and for a count that is negative or exceeds `total`.
     """
     if count < 0 or count > total:
         raise UserError(f"--{what}={count} asks for rows of a set that has {total}. Take 0 (all) to {total}.")
@@ -207,7 +215,7 @@ class RowChoice:
 
 
 def part(split: Split, count: int, *, subset: str = "first", seed: int = 0, what: str = "num_train") -> Split:
-    """Return the rows of a split that `chosen_rows` selects."""
+    """Return the rows of a split that `chosen_rows` selects; see there for the arguments."""
     rows = chosen_rows(len(split), count, subset=subset, seed=seed, what=what)
     return Split(split.x[rows], split.y[rows])
 

@@ -84,7 +84,11 @@ def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") 
 
 
 def pixels_of(image: Any, shape: tuple[int, int, int]) -> Float32[np.ndarray, "h w c"]:
-    """Return a picture that Pillow has opened, as `read_image` does.
+    """Convert a picture that Pillow has opened to the array that `read_image` returns.
+
+    Args:
+        image: The opened picture.
+        shape: (height, width, channels) of the result.
 
     Raises `ValueError` for samples whose scale is not known, and Pillow's exceptions while decoding.
     """
@@ -103,7 +107,10 @@ def pixels_of(image: Any, shape: tuple[int, int, int]) -> Float32[np.ndarray, "h
 
 @contextlib.contextmanager
 def _checked(path: Path | str, advice: str) -> Iterator[Any]:
-    """Open a picture whose pixels are within the limit; exceptions of the block become `Unreadable`."""
+    """Open a picture with Pillow; exceptions of the block become `Unreadable`, whose message ends with `advice`.
+
+    A picture of more than `PIXEL_LIMIT` pixels is refused.
+    """
     with (
         warnings.catch_warnings(action="ignore"),  # about damaged metadata, which is not read
         opened(path, "a picture", advice, limit=FILE_LIMIT) as file,

@@ -31,7 +31,14 @@ THRESHOLDS_32 = (0, 4, 8, 12, 14, 17, 19, 20, 22, 24, 25, 27, 28, 29, 30)
 
 
 class Found(NamedTuple):
-    """The place of raw files (None: not found), the places that were searched in order, and how to get the files."""
+    """Result of a search for raw files.
+
+    Attributes:
+        place: Path of the files; None if they were not found.
+        sought: Places that were searched, in order.
+        how: Sentence that says how to get the files.
+        made_on_load: Whether loading makes the data, so that there are no files to get.
+    """
 
     place: Path | None
     sought: list[str]
@@ -150,7 +157,15 @@ class Source:
     def dataset(
         self, noise_ind: int | np.integer, train: Split, test: Split, made_from: str, rows: RowChoice
     ) -> Dataset:
-        """Return the dataset of the selected rows; the last train rows become the validation part."""
+        """Return the `Dataset` of the selected rows; the last train rows become the validation part.
+
+        Args:
+            noise_ind: Index of the noise level.
+            train: Selected train rows, including those of the validation part.
+            test: Selected test rows.
+            made_from: Fingerprint of the origin of the rows.
+            rows: The selection, for the number of validation rows and for the fingerprint.
+        """
         held_out = count_or_share(rows.validation, len(train), "validation")
         taken = [len(train), len(test), rows.subset, rows.seed if rows.subset == "random" else 0]
         kept = len(train) - held_out
@@ -215,7 +230,14 @@ class ImageSource(Source):
         return self.dataset(noise_ind, *splits, about["made_from"], rows)
 
     def _made(self, place: Path, level: int | float) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return noisy arrays from the raw files, and the fingerprint of their origin."""
+        """Make the noisy arrays from the raw files.
+
+        Args:
+            place: Place of the raw files.
+            level: The noise level.
+
+        Returns: The arrays x_train, x_test, y_train and y_test by name, and {"made_from": fingerprint of their origin}.
+        """
         from linearized.data.transforms import noise
 
         raw = self.raw.read(place)
@@ -229,5 +251,11 @@ class ImageSource(Source):
 
 
 def missing(name: str, found: Found, reason: str = "") -> UserError:
-    """Return the error for files that are missing and could not be fetched."""
+    """Return the error for raw files that are missing and could not be fetched.
+
+    Args:
+        name: Name of the dataset.
+        found: Result of the search.
+        reason: Sentence about a failed download, with a space at its end; "" for none.
+    """
     return UserError(f"{name} is not here. It was sought in {', '.join(found.sought)}. {reason}{found.how}")

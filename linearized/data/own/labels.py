@@ -34,11 +34,11 @@ def refuse_other_kinds(y: np.ndarray, where: str) -> None:
 
 
 def sniffed_task(y: np.ndarray) -> str:
-    """Return the task that labels suggest: "binary" for two classes, "classes", or "regression".
+    """Return the task that labels suggest: "binary" for two distinct labels, "classes", or "regression".
 
-    Text, booleans and one-hot rows are classes. Whole numbers are classes if at most `FEW` of them are distinct and
-    each occurs twice on average, or if they are integers without gaps, at most `MANY`, of `ROWS_EACH` rows on average.
-    Everything else is regression.
+    Text, booleans and one-hot rows are classes. Whole numbers are classes in two cases: if at most `FEW` of them are
+    distinct and each occurs twice on average; or if they are stored as integers, form a range without gaps of at most
+    `MANY` numbers, and each occurs `ROWS_EACH` times on average. Everything else is regression.
     """
     if y.ndim == 2 and y.shape[1] > 1:
         return "classes" if _one_hot(y) else "regression"
@@ -55,9 +55,15 @@ def sniffed_task(y: np.ndarray) -> str:
 
 
 def coded(parts: dict[str, np.ndarray], task: str, where: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return class numbers (n,) by split, and the labels of the classes in the order of their numbers.
+    """Convert labels to class numbers.
 
-    Classes are those of the train part, sorted: numbers by value, text alphabetically.
+    Args:
+        parts: Labels (n,) or one-hot rows by split; "train" is required.
+        task: "classes" or "binary".
+        where: Name of the data in error messages.
+
+    Returns: Class numbers (n,) by split, and the labels of the classes in the order of their numbers. Classes are those
+        of the train part, sorted: numbers by value, text alphabetically.
 
     Raises `UserError` for fewer than two classes, for any number other than two if the task is binary, and for a class
     of another part that the train part lacks.

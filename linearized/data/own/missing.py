@@ -46,7 +46,12 @@ def _numbers(frame: Any) -> np.ndarray:
 
 
 def _rows_with(x: Any, bad: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return for each row (n,) of an array whether `bad` holds for a value; reads all rows, in blocks."""
+    """Return a mask (n,) of the rows of an array that have a bad value; reads all rows, in blocks.
+
+    Args:
+        x: Inputs (n, ...) as in `OwnArrays`; only floating-point values can be bad.
+        bad: Function that returns a mask of the bad values of some rows, of shape (rows, values per row).
+    """
     if x.dtype.kind != "f" or not len(x):
         return np.zeros(len(x), bool)
     size = max(1, BLOCK // max(1, x.dtype.itemsize * int(np.prod(x.shape[1:]))))
@@ -115,7 +120,12 @@ def refuse_infinite_labels(y: np.ndarray, where: str) -> None:
 
 
 def refuse_missing_labels(absent: np.ndarray, where: str) -> None:
-    """Raise `UserError` that names the rows if a label is missing."""
+    """Raise `UserError` that names the rows if labels are missing.
+
+    Args:
+        absent: Mask (n,) of the rows without a label.
+        where: Name of the data in the error message.
+    """
     if absent.any():
         raise UserError(f"{where}: labels are missing in {_listed(np.flatnonzero(absent))}. --missing=drop leaves such "
                         "rows out.")  # fmt: skip

@@ -37,8 +37,15 @@ def noise_levels(
 ) -> tuple[int | float, ...]:
     """Return the levels of `--noise_levels`, by default the published ones.
 
-    The result is (0,) without noise, and for draft settings that lack levels. Raises `UserError` for levels that the
-    noise does not have, and for data to which it does not apply.
+    Args:
+        options: Settings of the user's own data.
+        task: "classes", "binary" or "regression".
+        image_shape: (height, width, channels) of the inputs, or None for vectors.
+        where: Name of the data in error messages.
+
+    Returns: The levels; (0,) without noise, and for draft settings that lack levels.
+
+    Raises `UserError` for levels that the noise does not have, and for data to which it does not apply.
     """
     kind, text = options.noise, options.noise_levels
     if not kind or (not text and kind not in SPECTRAL):
@@ -81,7 +88,13 @@ def published_thresholds(side: int) -> tuple[int, ...]:
 def noisy_images(
     kind: str, parts: dict[str, np.ndarray], shape: tuple[int, int, int], level: int | float
 ) -> dict[str, np.ndarray]:
-    """Return float32 rows (n, d) of every part after a published noise; `parts` are complete and include "train".
+    """Return float32 rows (n, d) of every part with a published noise.
+
+    Args:
+        kind: "high_frequency" or "low_frequency".
+        parts: All images of each part by its name: "train", and "test" or "validation" or both.
+        shape: (height, width, channels) of an image.
+        level: The noise level, τ or k of the module's table.
 
     The noise of validation rows is drawn after that of the test rows.
     """
@@ -101,7 +114,7 @@ def noisy_images(
 
 
 def _last(x: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return images (n, h, w, c), whichever axis the channels are on."""
+    """Return images as (n, h, w, c), from flat rows or with channels first or last; `shape` is (h, w, c)."""
     x = np.asarray(x)
     return np.moveaxis(x, 1, -1) if x.ndim == 4 and x.shape[1:] != shape else x.reshape(len(x), *shape)
 
@@ -134,7 +147,14 @@ class CleanImages:
 
 
 def clean_images(kind: str, columns: Callable[[Any], np.ndarray], x: Any, shape: tuple[int, int, int]) -> CleanImages:
-    """Return the preparation that belongs to a published noise, fitted on the train inputs `x`."""
+    """Return the preparation of further rows that belongs to a published noise.
+
+    Args:
+        kind: "high_frequency" or "low_frequency".
+        columns: Turns raw inputs into rows (n, d).
+        x: Train inputs without noise, on which the preparation is fitted.
+        shape: (height, width, channels) of an image.
+    """
     if kind == "high_frequency" or shape[2] == 1:
         return CleanImages(columns, shape)
     from linearized.data.transforms.noise import channel_statistics
@@ -143,7 +163,13 @@ def clean_images(kind: str, columns: Callable[[Any], np.ndarray], x: Any, shape:
 
 
 def noisy_labels(labels: np.ndarray, num_classes: int, share: float) -> np.ndarray:
-    """Return class numbers of all train rows, each drawn again with probability `share`."""
+    """Return the class numbers of all train rows, each replaced with probability `share` by one drawn uniformly.
+
+    Args:
+        labels: Class numbers (n,) of all train rows.
+        num_classes: Number of classes.
+        share: Probability p of a replacement.
+    """
     random = np.random.default_rng([SEED, 1])
     replaced = random.random(len(labels)) < share
     return np.where(replaced, random.integers(num_classes, size=len(labels)), labels)

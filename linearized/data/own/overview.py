@@ -17,7 +17,15 @@ LISTED = 30  # maximum of columns and classes that are described individually
 
 @dataclasses.dataclass(frozen=True)
 class ColumnOverview:
-    """One column of the train rows: its name, kind, missing values, distinct values, and range or frequent values."""
+    """Description of one column of the train rows.
+
+    Attributes:
+        name: Name of the column.
+        kind: "number" or "category".
+        missing: Number of missing values.
+        distinct: Number of distinct values.
+        values: Range of the numbers, or the most frequent categories with their counts, as text.
+    """
 
     name: str
     kind: str
@@ -146,7 +154,12 @@ def _column(name: str, column: Any) -> ColumnOverview:
 
 
 def _with_names(rows: Split, raw: Any) -> LazyRows:
-    """Return loaded rows; as a table with the names of the raw columns if each became one column."""
+    """Return loaded rows; if the raw inputs are a table with as many columns, as a data frame with their names.
+
+    Args:
+        rows: Loaded rows.
+        raw: Inputs of the same rows before their conversion.
+    """
     x: Any = rows.x
     if hasattr(raw, "iloc") and len(raw.columns) == x.shape[1]:
         import pandas as pd

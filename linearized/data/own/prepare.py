@@ -31,7 +31,7 @@ class LazyRows:
     Attributes:
         x: Inputs as in `OwnArrays`.
         y: Class numbers (n,), or targets (n, k), of these rows.
-        order: Numbers of the rows of `x` in their order; a slice selects all rows in stored order.
+        order: Index in `x` of each of these rows; a slice selects all rows in stored order.
     """
 
     x: Any
@@ -157,7 +157,17 @@ def data_name(text: str) -> str:
 def _kept(
     parts: dict[str, tuple[Any, np.ndarray]], policy: str, where: str
 ) -> tuple[dict[str, np.ndarray | slice], int]:
-    """Return the rows to keep in each part, and the number of dropped rows. Raises `UserError` for missing labels."""
+    """Find the rows without missing values, if rows with missing values are to be dropped; check the labels.
+
+    Args:
+        parts: Inputs and labels (x, y) by split.
+        policy: Value of `--missing`; "drop" drops rows with missing inputs or labels.
+        where: Name of the data in error messages.
+
+    Returns: Indices of the rows to keep by split (a slice for all), and the total number of dropped rows.
+
+    Raises `UserError` for infinite labels, for missing labels unless they are dropped, and if no row of a part is left.
+    """
     kept, dropped = {}, 0
     for name, (x, y) in parts.items():
         missing.refuse_infinite_labels(np.asarray(y), f"{where} ({name} rows)")

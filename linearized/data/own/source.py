@@ -85,14 +85,20 @@ class OwnSource(Source):
         )  # fmt: skip
 
     def _noisy_images(self, columns: Any, level: int | float, parts: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Return the selected rows after a published noise on all images; images of bytes are passed to it unscaled."""
+        """Return float32 rows (n, d) by split with a published noise, which is drawn for all images of the data.
+
+        Args:
+            columns: Conversion of inputs to rows, for images that are not bytes.
+            level: The noise level.
+            parts: Selection of rows by split, which is applied after the noise.
+        """
         whole = {name: rows.take(slice(None))[0] for name, rows in self.prepared.rows.items()}
         whole = {name: columns(x) if x.dtype.kind == "f" else x for name, x in whole.items()}
         noisy = noise.noisy_images(self.options.noise, whole, self.image_shape, level)
         return {name: noisy[name][part] for name, part in parts.items()}
 
     def _fitted(self, x: Any) -> Any:
-        """Return the conversion of inputs, fitted on the train rows without validation rows."""
+        """Return the conversion of inputs to rows (n, d), fitted on `x`, the train rows without validation rows."""
         impute = self.options.missing == "mean"
         if hasattr(x, "iloc"):
             return fit_columns(x, impute=impute)
@@ -105,7 +111,7 @@ class OwnSource(Source):
 
 
 def _numbers(rows: LazyRows, part: slice | np.ndarray) -> np.ndarray:
-    """Return the numbers of some rows in the file, from 0."""
+    """Return the row numbers in the file, from 0, of the rows `part` of `rows`."""
     numbers = rows.numbers(part)
     return np.arange(len(rows.x))[numbers]
 

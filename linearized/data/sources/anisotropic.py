@@ -23,7 +23,14 @@ VERSION = 1  # version of the meaning of the rows; part of every fingerprint
 
 @dataclasses.dataclass(frozen=True)
 class SynthRecipe:
-    """The recipe of the rows: d coordinates, of which d^η have radius d^((η+κ)/2); `rows` of them scale the labels."""
+    """The parameters of the recipe.
+
+    Attributes:
+        dim: Number of coordinates d.
+        eta: η; the first int(d^η) coordinates are large, and the target depends on them.
+        kappa: κ; the norm of the large coordinates is d^((η+κ)/2).
+        rows: Number of rows of the whole train set, over which the RMS of each form is computed.
+    """
 
     dim: int
     eta: float
@@ -75,10 +82,16 @@ class SynthRecipe:
 def generate(
     recipe: SynthRecipe, seed: int, rows: int, keep: Callable[[slice, np.ndarray], None]
 ) -> Float64[np.ndarray, "rows 3"]:
-    """Draw `rows` rows block by block, pass each block to `keep(where, block)`, and return the forms of the rows.
+    """Draw rows block by block, and return f₂, f₃ and f₄ of each row, not yet divided by their RMS.
 
-    `keep` is called from several threads, in no fixed order. Costs one normal draw per number (about 15 ns); logs its
-    progress every ten seconds.
+    Args:
+        recipe: Parameters of the rows.
+        seed: Random-number seed.
+        rows: Number of rows.
+        keep: Function of the slice of row indices of a block and its float32 rows (m, d), called from several threads
+            in no fixed order.
+
+    Costs one normal draw per number (about 15 ns); logs its progress every ten seconds.
     """
     forms = np.empty((rows, 3))
     clock = {"start": time.monotonic(), "said": time.monotonic()}

@@ -185,7 +185,13 @@ def _check_labels(path: Path, table: TaskTable) -> None:
 
 
 def _rare_foreign(labels: list[str]) -> tuple[set[str], str]:
-    """Return the rare labels of an own task that differ in kind from all others, and what was expected."""
+    """Find rare labels of a user's own task that differ in kind from all others.
+
+    Args:
+        labels: Label of each row.
+
+    Returns: The rare labels and a phrase that says what was expected instead; an empty set and "" if there are none.
+    """
     counts, present = collections.Counter(labels), set(labels)
     kinds = [({label for label in present if _NUMBER.fullmatch(label)}, "to be a number, as the others are")]
     kinds += [(set(names), " or ".join(names)) for names in INFERENCE if set(names) <= present]
@@ -197,7 +203,15 @@ def _rare_foreign(labels: list[str]) -> tuple[set[str], str]:
 
 
 def _targets(path: Path, table: TaskTable, names: list[str] | None) -> np.ndarray:
-    """Return scores, or the indices of labels in `names`, as a column (n, 1)."""
+    """Return the targets of the rows of one file as a float32 column (n, 1).
+
+    Args:
+        path: The file, for error messages.
+        table: Rows of the file.
+        names: Labels in the order of their class numbers; None: labels are scores.
+
+    Raises `UserError` for a label that is not in `names`, and for an invalid score.
+    """
     if names is None:
         _check_scores(path, table.lines, table.labels)
         return np.array([[float(label)] for label in table.labels], np.float32)

@@ -139,7 +139,15 @@ def _split(
     pictures: Pictures, classes: list[str], shape: tuple[int, int, int], scale: tuple[float, float],
     skipped: list[Path] | None,
 ) -> Split:  # fmt: skip
-    """Return the rows of some pictures. Unreadable files are added to `skipped`, or refused if it is None."""
+    """Return the rows of some pictures.
+
+    Args:
+        pictures: Pictures to read.
+        classes: Names of the classes in the order of their numbers.
+        shape: (height, width, channels) to which each picture is converted.
+        scale: Factor and offset that are applied to pixels on the scale 0..255.
+        skipped: List to which the paths of unreadable files are added; None refuses such files.
+    """
     x, labels = np.empty((len(pictures.paths), int(np.prod(shape))), np.float32), []
     for path, label in zip(pictures.paths, pictures.labels, strict=True):
         try:

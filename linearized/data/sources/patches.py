@@ -103,7 +103,14 @@ def _photo(path: str) -> UInt8[np.ndarray, "h w 3"]:
 def _patches(
     photos: dict[str, np.ndarray], count: int, random: np.random.RandomState, *, left: bool
 ) -> tuple[UInt8[np.ndarray, "n 32 32 3"], UInt8[np.ndarray, " n"]]:
-    """Return shuffled patches and the numbers of their photos, equally many (up to one) of each photo."""
+    """Return shuffled patches (n, 32, 32, 3) and the index of the photo of each, (n,).
+
+    Args:
+        photos: Photos (h, w, 3) by name.
+        count: Number of patches n; each photo has equally many, up to one.
+        random: Generator of positions and order.
+        left: Whether patches are cut from the left part of the photos (train) or from the right part (test).
+    """
     labels = random.permutation(np.arange(count) % len(photos)).astype(np.uint8)
     sides = list(photos.values())
     cut = [

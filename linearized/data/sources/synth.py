@@ -29,10 +29,15 @@ ROW_BYTES = 32  # bytes per row of the whole train set: its index and the three 
 
 
 def train_part(recipe: SynthRecipe, rows: slice | np.ndarray, folder: Path) -> tuple[Split, Float64[np.ndarray, " 3"]]:
-    """Return the selected train rows, in memory, and the divisors of the labels.
+    """Draw the selected train rows in memory; return them, and the RMS of each form by which labels are divided.
 
-    The divisors need the large coordinates of all rows; they are stored in the folder, so that only the rows up to the
-    last selected one are drawn the next time.
+    The RMS needs the large coordinates of all rows. It is stored in `folder`, so that only the rows up to the last
+    selected one are drawn the next time.
+
+    Args:
+        recipe: Parameters of the rows.
+        rows: Indices of the selected rows.
+        folder: Folder of the dataset.
     """
     count = len(range(recipe.rows)[rows]) if isinstance(rows, slice) else len(rows)
     refuse_beyond_machine(
@@ -58,7 +63,7 @@ def train_part(recipe: SynthRecipe, rows: slice | np.ndarray, folder: Path) -> t
 
 
 def test_rows(recipe: SynthRecipe, rows: int, divisors: Float64[np.ndarray, " 3"]) -> Split:
-    """Return the first `rows` rows of the test set."""
+    """Return the first `rows` rows of the test set; labels are scaled by `divisors`, as `train_part` returns them."""
     x = np.empty((rows, recipe.dim), np.float32)
 
     def keep(where: slice, block: np.ndarray) -> None:

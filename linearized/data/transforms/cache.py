@@ -22,7 +22,13 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-    """Store the arrays of `NAMES` and the entries about them. If writing fails, one line is logged."""
+    """Store arrays with a description of them. If writing fails, one line is logged.
+
+    Args:
+        folder: Folder of the cache, which is replaced if it exists.
+        arrays: Arrays by name, one for each of `NAMES`.
+        about: Entries for `meta.json`, which `read` returns.
+    """
     try:
         if folder.is_dir():
             shutil.rmtree(folder)  # damaged, as `read` found

@@ -23,10 +23,18 @@ LANES = 4  # number of partial sums of a covariance, fixed so that its last bits
 def high_frequency(
     train: Real[np.ndarray, "n h w c"], test: Real[np.ndarray, "m h w c"], strength: int | float, seed: int = SEED
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
-    """Add noise of `strength` times the image's norm near the highest frequency; each row has norm √d.
+    """Add noise near the highest frequency, and scale each image to norm √d.
 
-    The filter is 1 within h - 1 of the bottom-right coefficient and 0 elsewhere. Raises `UserError` for an image of one
-    colour, which has no direction.
+    Args:
+        train: Train images.
+        test: Test images.
+        strength: Norm of the noise of an image, relative to the norm of the centred image.
+        seed: Random-number seed.
+
+    Returns: Train and test images as rows, each of norm √d.
+
+    The noise has only frequencies within h - 1 of the highest one (the bottom-right coefficient), for images of height
+    h. Raises `UserError` for an image of one colour, which has no direction.
     """
     _check_varied(train, test)
     shape, dim = train.shape[1:], train[0].size
@@ -102,10 +110,19 @@ def _replaced(
     prepare: Callable[[np.ndarray], np.ndarray],
     dtype: type,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return both sets as rows, with low frequencies redrawn with the mean and covariance of the train set's.
+    """Return train and test images as rows, with low frequencies replaced by noise.
 
-    The covariance is over all d coefficients, as published, and so is the noise; but only the columns of its square
-    root that correspond to the replaced block are multiplied.
+    The noise is normal with the mean and covariance of the train set's coefficients. The covariance is over all d
+    coefficients, as published, and so is the noise; but only the columns of its square root that correspond to the
+    replaced block are multiplied.
+
+    Args:
+        train: Train images (n, h, w, c).
+        test: Test images (m, h, w, c).
+        threshold: Side of the block of lowest frequencies that is replaced, from 0 to min(h, w).
+        seed: Random-number seed.
+        prepare: Function that is applied to images before the cosine transform.
+        dtype: Type of the result.
     """
     shape, dim = train.shape[1:], train[0].size
     if not 0 <= threshold <= min(shape[:2]):

@@ -32,7 +32,7 @@ ROWS = 4096  # rows in a block
 
 @dataclasses.dataclass(frozen=True)
 class Whitening:
-    """The map x -> (x - mean) root, see the module."""
+    """The map x -> (x - mean) root of rows, with mean (d,) and the symmetric root (d, d); see the module."""
 
     mean: Float64[np.ndarray, " d"]
     root: Float64[np.ndarray, "d d"]
@@ -74,7 +74,7 @@ def fit_whitening(x: np.ndarray, regularization: float = ZCA_REGULARIZATION) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Standardization:
-    """The map x -> (x - mean) / deviation, column by column."""
+    """The map x -> (x - mean) / deviation of rows, with mean (d,) and standard deviation (d,) of each column."""
 
     mean: Float64[np.ndarray, " d"]
     deviation: Float64[np.ndarray, " d"]

@@ -72,10 +72,16 @@ class TensorFlowDatasets(Fetched):
 
 
 def from_parts(parts: Mapping[str, Mapping[str, Any]], target: str, names: list[str] | None, where: str) -> OwnArrays:
-    """Return the arrays of the parts "train", "test" and "validation", each a mapping of columns.
+    """Return the arrays of a data set that is given by columns.
 
     Without a test part, the validation part is the test part. Parts whose labels are all -1 (hidden) are not read. One
     column of arrays, or the column "image", becomes an array; several columns become a table.
+
+    Args:
+        parts: Columns by name, for each of the parts "train", "test" and "validation" that exists.
+        target: Name of the column of labels.
+        names: Names of the classes 0, 1, ...; None if they are not known.
+        where: Name of the data in error messages.
     """
     arrays: dict[str, Any] = {}
     images = False
@@ -95,7 +101,12 @@ def from_parts(parts: Mapping[str, Mapping[str, Any]], target: str, names: list[
 
 
 def _inputs(columns: Mapping[str, Any], target: str) -> tuple[Any, bool]:
-    """Return the inputs, and whether they are images."""
+    """Return the inputs, an array or a data frame, and whether they are the column "image".
+
+    Args:
+        columns: Columns of one part by name.
+        target: Name of the column of labels, which is left out.
+    """
     if "image" in columns:
         return np.asarray(columns["image"]), True
     others = {name: np.asarray(values) for name, values in columns.items() if name not in (target, "id")}

@@ -94,7 +94,10 @@ def _files(folder: Path) -> list[Path]:
 def _with_heads(part: Pictures, skip_bad: bool, skipped: list[str]) -> tuple[Pictures, list[Head]]:
     """Return the pictures whose headers can be read, and their headers.
 
-    Unreadable pictures are added to `skipped` with `skip_bad`; otherwise `Unreadable` is raised for the first of them.
+    Args:
+        part: Pictures to read.
+        skip_bad: Add the paths of unreadable pictures to `skipped`, instead of raising `Unreadable` for the first one.
+        skipped: List of the paths of unreadable pictures, extended in place.
     """
     rows, heads = [], []
     for row, path in enumerate(part.paths):
@@ -111,7 +114,15 @@ def _with_heads(part: Pictures, skip_bad: bool, skipped: list[str]) -> tuple[Pic
 def _read(
     part: Pictures, shape: tuple[int, int, int], deep: bool, skip_bad: bool, skipped: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (n, h, w, c) and the names of their classes (n,)."""
+    """Return images (n, h, w, c) and the names of their classes (n,).
+
+    Args:
+        part: Pictures to read.
+        shape: (height, width, channels) of every image.
+        deep: Whether to return float32 in [0, 1] instead of bytes.
+        skip_bad: As in `_with_heads`.
+        skipped: As in `_with_heads`.
+    """
     images = np.empty((len(part.paths), *shape), np.float32 if deep else np.uint8)
     rows = []
     for row, path in enumerate(part.paths):
