@@ -27,7 +27,14 @@ REFRESH = 1.0  # seconds between updates of the progress line
 
 @dataclasses.dataclass(frozen=True)
 class CommandResult:
-    """Last outcome of a command, after `tries` tries."""
+    """Last outcome of a command.
+
+    Attributes:
+        argv: Words of the command.
+        outcome: Outcome of the last try.
+        tries: Number of tries.
+        log: Path of the log.
+    """
 
     argv: tuple[str, ...]
     outcome: ProcessOutcome
@@ -72,7 +79,14 @@ def run_commands(
 
 
 def _collect(client: "Client", tasks: list[Task], futures: list["Future"], retries: int) -> list[CommandResult]:
-    """Return the results of all commands; keep `futures` up to date, so that the caller can cancel the rest."""
+    """Wait for all commands, and return their results in order; submit failed ones again.
+
+    Args:
+        client: Client that runs the commands.
+        tasks: The commands.
+        futures: Future of each command, updated in place, so that the caller can cancel the rest.
+        retries: Number of further tries of a command that fails.
+    """
     results: dict[int, CommandResult] = {}
     ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
     for future in futures:
@@ -131,6 +145,10 @@ def _stop(client: "Client", launch: str) -> None:
     """End the running commands of a launch on its workers.
 
     Cancelling the futures only discards the results; it does not stop the commands.
+
+    Args:
+        client: Client whose workers run the commands.
+        launch: Identifier of the launch, as in `Task.launch`.
     """
     asking = threading.Thread(target=client.run, args=(stop_tasks, launch), kwargs={"on_error": "ignore"}, daemon=True)
     asking.start()

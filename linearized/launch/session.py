@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[CommandResult]":
-    """Run the commands and return how each one ended, in their order.
+    """Start the workers, run the commands, print the table, and return the results in the order of the commands.
 
     A failure stops no other command; KeyboardInterrupt stops all of them.
     """

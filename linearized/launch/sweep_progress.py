@@ -11,7 +11,14 @@ __all__ = ["Report", "clock", "line", "progress_line"]
 
 
 class Report(NamedTuple):
-    """Numbers of commands and workers at one moment."""
+    """Numbers of commands and workers at one moment.
+
+    Attributes:
+        done: Commands that succeeded.
+        failed: Commands that failed.
+        running: Commands that are running.
+        workers: Workers that are connected.
+    """
 
     done: int
     failed: int
@@ -20,7 +27,13 @@ class Report(NamedTuple):
 
 
 def parts(report: Report, total: int, seconds: float) -> list[Part]:
-    """Return the parts of the line; the time left assumes that each remaining command takes the mean time."""
+    """Return the parts of the progress line.
+
+    Args:
+        report: Numbers of commands and workers.
+        total: Number of all commands.
+        seconds: Seconds since the start. The time left assumes that each remaining command takes the mean time.
+    """
     ended = report.done + report.failed
     return [
         Part(f"{report.done} of {total} done"),

@@ -34,7 +34,15 @@ _lock = threading.Lock()
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A command (a list of words, without a shell), its folder, its log file and additions to its environment."""
+    """A command as a worker receives it.
+
+    Attributes:
+        argv: Words of the command, which is run without a shell.
+        folder: Working folder.
+        log: Path of the log.
+        environment: Pairs (name, value) that are added to the worker's environment.
+        launch: Identifier of the launch, by which its commands are stopped.
+    """
 
     argv: tuple[str, ...]
     folder: str
@@ -45,7 +53,13 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class ProcessOutcome:
-    """Exit code of a command (128 + signal; None if its worker died too often), seconds and end of its log."""
+    """Outcome of one try of a command.
+
+    Attributes:
+        code: Exit code (128 + signal); None if its worker died too often.
+        seconds: Duration.
+        tail: End of the log.
+    """
 
     code: int | None
     seconds: float

@@ -54,13 +54,13 @@ def setting(
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Base of every command's settings.
+    """Base class of every command's settings.
 
-    `__post_init__` checks each field against its metadata, completes what follows from other settings, and refuses
-    what has another value than its default and is not read.
+    `__post_init__` checks each field against its metadata, completes values that follow from other settings, and
+    refuses settings that differ from their defaults although nothing reads them.
 
     Attributes:
-        GROUP: Heading of `--help` under which the settings of a class stand.
+        GROUP: Heading of `--help` under which the settings of a class are listed.
         STORED: Names under which files keep settings whose meaning has changed since version 0.1.
     """
 
@@ -81,7 +81,7 @@ class Settings:
 
     @classmethod
     def draft(cls, **values: Any) -> "Settings":
-        """Return settings of which only values out of bounds are refused; they serve to ask which settings are read."""
+        """Return settings of which only values out of bounds are refused, to find out which settings are read."""
         made = object.__new__(cls)
         for field in dataclasses.fields(cls):
             object.__setattr__(made, field.name, _checked(field, values.get(field.name, field.default)))

@@ -55,7 +55,7 @@ MOST_ROWS = 2**40  # above any data set; a count that exceeds the data set is re
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings(OwnDataSettings):
-    """A dataset, published or the user's own, and the rows that are taken of it, at a noise level named elsewhere."""
+    """Settings that select a dataset, published or the user's own, and rows of it; subclasses add the noise level."""
 
     GROUP = "Data"
 
@@ -173,7 +173,7 @@ ZCA_REGULARIZATION = 0.1  # ε, as published
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessedRows(DataSettings):
-    """Rows of a dataset whose inputs are preprocessed, see `linearized.data.transforms.preprocess`."""
+    """Settings of rows whose inputs are preprocessed, see `linearized.data.transforms.preprocess`."""
 
     GROUP = "Data"
 
@@ -189,7 +189,7 @@ class PreprocessedRows(DataSettings):
 
 @dataclasses.dataclass(frozen=True)
 class LevelsSettings(DataSettings):
-    """Rows of a dataset at one noise level or several."""
+    """Settings of rows of a dataset at one noise level or several."""
 
     GROUP = "Data"
 

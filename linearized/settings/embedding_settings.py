@@ -24,7 +24,7 @@ FEATURES = Registry(
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddedRows(RowSettings):
-    """A kernel on rows of a dataset, embedded if `features` names it; the kernel's own settings say the rest."""
+    """Settings of a kernel on rows of a dataset or, if `features` names a kernel, of that kernel's features."""
 
     GROUP = "Features"
 
@@ -67,7 +67,7 @@ class EmbeddedRows(RowSettings):
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingSettings(ShardFolder, EmbeddedRows):
-    """All that names one embedding."""
+    """All settings that determine one embedding, and its folder."""
 
     GROUP = "Run"
     MODULE, NAMED, FOLLOWING = "kernel_gen.embed", ("features", "dataset", "embedding_dim"), ("kernel",)

@@ -47,7 +47,7 @@ KEYS = {"CNTK": "cntk_dir", "RF": "rf_dir"}
 
 @dataclasses.dataclass(frozen=True)
 class KernelSettings(Settings):
-    """Settings of any kernel; each kernel reads those that it has."""
+    """Settings of all kernels; each kernel reads a subset of them."""
 
     GROUP = "Kernel"
     STORED = {"num_layers": "hidden_layers"}  # noqa: RUF012 - ClassVar in the base; 0.1 kept dense layers as num_layers
@@ -196,7 +196,7 @@ class KernelSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class RowSettings(PreprocessedRows, KernelSettings):
-    """A kernel on rows of a dataset, at a noise level that is named elsewhere."""
+    """Settings of a kernel and of rows of a dataset; subclasses add the noise level."""
 
     GROUP = "Data"
 
@@ -253,7 +253,7 @@ class ShardFolder:
 
 @dataclasses.dataclass(frozen=True)
 class GramSettings(ShardFolder, RowSettings):
-    """All that names one Gram matrix."""
+    """All settings that determine one Gram matrix, and its folder."""
 
     GROUP = "Run"
     MODULE, NAMED = "kernel_gen", ("kernel", "dataset")

@@ -51,7 +51,7 @@ def group_of(settings_class: type[Settings], field: dataclasses.Field) -> str:
 
 
 def _heading(found: dict[str, list[str]]) -> str:
-    """Return a heading such as "Model RF, NT": the kind, and those of its entries that read a flag."""
+    """Return a heading such as "Model RF, NT", from the names of the entries that read a flag, by kind."""
     names = list(dict.fromkeys(name for entries in found.values() for name in entries))
     return f"{KIND_TITLES[next(kind for kind in found if kind in KIND_TITLES)]} {', '.join(names)}"
 

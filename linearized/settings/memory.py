@@ -100,7 +100,15 @@ def fewest_features(settings: "EmbeddedRows", dim: int) -> int:
 
 
 def neurons(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> list[tuple[int, int]]:
-    """Return (neurons, inputs) of the random activations for each layer, each a lower bound."""
+    """Return lower bounds (number of neurons, length of their inputs) of the random activations, one pair per layer.
+
+    Args:
+        settings: The embedding's settings.
+        image_shape: (height, width, channels) of the inputs, or None for vectors.
+        dim: Length of an input.
+
+    Returns: The pairs from the first layer to the last; empty if the features use no random neurons.
+    """
     if settings.method != "random" or settings.features == "POLYNOMIAL":
         return []
     most, inputs = settings.embedding_dim, dim

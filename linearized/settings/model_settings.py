@@ -22,7 +22,7 @@ FOURIER = when(snnk_activation=("sin", "cos")) | when(snnk_activation=INEXACT, s
 
 @dataclasses.dataclass(frozen=True)
 class ParametrizationSettings(Settings):
-    """Of NN and CNN, see `linearized.models.parametrization`."""
+    """Settings of NN and CNN, see `linearized.models.parametrization`."""
 
     GROUP = "Model"
 
@@ -39,7 +39,7 @@ class ParametrizationSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class SNNKSettings(Settings):
-    """Of SNNK_MLP, see `linearized.layers.snnk.layer`."""
+    """Settings of SNNK_MLP, see `linearized.layers.snnk.layer`."""
 
     GROUP = "Model"
 
@@ -128,7 +128,7 @@ class KervolutionSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class ResNetSettings(Settings):
-    """Of RESNET and LAMBDA_RESNET, see `linearized.models.resnet` and `linearized.layers.lambda_layer`."""
+    """Settings of RESNET and LAMBDA_RESNET, see `linearized.models.resnet` and `linearized.layers.lambda_layer`."""
 
     GROUP = "Model"
 
@@ -178,7 +178,7 @@ class ResNetSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class KerasFileSettings(Settings):
-    """Of `--model=path.keras`, see `linearized.models.keras_file` and `linearized_file`."""
+    """Settings of `--model=path.keras`, see `linearized.models.keras_file` and `linearized_file`."""
 
     GROUP = "Model"
 

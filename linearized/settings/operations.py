@@ -123,7 +123,13 @@ def _coupled_pixels(settings: "KernelSettings", image_shape: tuple[int, ...]) ->
 
 
 def _words(settings: "RowSettings", count: float, unit: str) -> tuple[str, str]:
-    """Return a phrase with the flags that determine the work, and the advice which of them to lower."""
+    """Return a phrase with the flags that determine the work, and a sentence that advises which of them to lower.
+
+    Args:
+        settings: Settings of the kernel or the embedding, and of the rows.
+        count: Number of units of work.
+        unit: Name of the unit, such as "rows".
+    """
     names = [
         name
         for name in ("num_units", "num_layers", "depth", "embedding_dim", "embedding_width")

@@ -16,7 +16,7 @@ MOST_SECONDS = 10.0**7
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings(Settings):
-    """What names a run beside its settings, and how much of its work a kill may cost."""
+    """Settings for the name of a run, and for the time between its checkpoints."""
 
     GROUP = "Run"
 
@@ -29,7 +29,7 @@ class RunSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class ShardSettings(Settings):
-    """Which shards of a job to make, by how many threads, and how long to wait for other processes."""
+    """Settings of a sharded job: the shard to make, the number of threads, and the time to wait for other processes."""
 
     GROUP = "Run"
 

@@ -146,7 +146,13 @@ def _name(node: ast.expr) -> str:
 
 
 def _check_call(name: str, values: list, named: dict[str, Any]) -> None:
-    """Raise `UserError` for arguments that the layer does not take."""
+    """Raise `UserError` for arguments that the layer `name` does not take.
+
+    Args:
+        name: Name of the layer or combinator.
+        values: Positional arguments.
+        named: Keyword arguments.
+    """
     if name == "Elementwise":
         if named or len(values) > 1 or not all(isinstance(value, str) for value in values):
             raise UserError("In an expression Elementwise takes the name of an activation, or nothing.")

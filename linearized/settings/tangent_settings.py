@@ -11,7 +11,7 @@ END = "end"
 
 @dataclasses.dataclass(frozen=True)
 class TangentSettings(Settings):
-    """Of solvers that train by gradients, see `linearized.experiments.tangent_measures`."""
+    """Settings of measurements in solvers that train by gradients, see `linearized.experiments.tangent_measures`."""
 
     GROUP = "Solver"
 

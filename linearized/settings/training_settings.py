@@ -23,7 +23,7 @@ class AugmentationSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings(TangentSettings, AugmentationSettings):
-    """Of SGD, Adam and AdamW; the defaults are the published way."""
+    """Settings of SGD, Adam and AdamW; the defaults are the published ones."""
 
     schedule: str = setting(
         "published",

@@ -153,7 +153,7 @@ def _ridge(entry: Any, where: str) -> None:
 
 
 def choice(record: Mapping[str, Any], name: str = "chosen") -> str:
-    """Describe the choice of a ridge: the criterion and, if the ridge fell short, the best converged ridge.
+    """Return a phrase for the choice of a ridge: the criterion and, if the ridge fell short, the best converged ridge.
 
     Args:
         record: Record of a run.
@@ -189,7 +189,16 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
 def _is(
     values: Mapping[str, Any], name: str, kind: type, where: str = "", *, required: bool = True, null: bool = False
 ) -> None:
-    """Check the type of one entry: float accepts any finite number, and int does not accept a bool."""
+    """Raise `BadRecord` unless one entry has the given type.
+
+    Args:
+        values: Mapping that contains the entry.
+        name: Key of the entry.
+        kind: Type of the entry: float accepts any finite number, and int does not accept a bool.
+        where: Text before the name in the error message, such as the keys that lead to `values`.
+        required: Whether the entry must exist.
+        null: Whether the entry may be None.
+    """
     if name not in values:
         if required:
             raise BadRecord(f"{where}{name} is missing")

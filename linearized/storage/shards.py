@@ -159,7 +159,12 @@ def check_shard(path: Path, manifest: Manifest, shard: int, *, sums: bool = True
 
 
 def set_aside(path: Path, problem: str) -> Path:
-    """Rename a bad shard to `*.damaged` or `*.foreign`, so that it is kept but not used, and return its new path."""
+    """Rename a bad shard, so that it is kept but not used, and return its new path.
+
+    Args:
+        path: File of the shard.
+        problem: Problem as `check_shard` returns it; its first word, such as "damaged", becomes the suffix.
+    """
     suffix = problem.partition(":")[0]
     new = path.with_name(f"{path.name}.{suffix}")
     count = 1
@@ -226,7 +231,13 @@ def _allocate(file: h5py.File, name: str, shape: tuple[int, int], dtype: str) ->
 
 
 def finish(file: h5py.File, sums: dict[Band, int], speed: float) -> None:
-    """Store the checksums of all bands and the speed (pairs or rows per second), and mark the shard as finished."""
+    """Mark a shard as finished.
+
+    Args:
+        file: The opened file of the shard.
+        sums: CRC32 of each band, which is stored.
+        speed: Pairs or rows computed per second, which is stored.
+    """
     for band, own in sums.items():
         file[band.name].attrs.modify(_SUM, np.uint32(own))
     file.attrs.modify(SPEED, np.float64(speed))

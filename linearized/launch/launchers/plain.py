@@ -83,7 +83,7 @@ class PlainClient:
             future.cancel()
 
     def run(self, function: Callable[..., Any], *arguments: Any, on_error: str = "raise") -> Any:
-        """Call the function in the process of the workers, which is this one."""
+        """Call a function in the process of the workers, which is this one. `on_error` is ignored."""
         return function(*arguments)
 
     def nthreads(self) -> dict[str, int]:

@@ -41,7 +41,7 @@ CREDENTIALS = ".tls-"  # prefix of the name of a launch's folder of keys
 
 
 def default_cores(settings: WhereSettings) -> int:
-    """Return 1."""
+    """Return the default number of threads of a command, 1."""
     return 1
 
 
@@ -61,7 +61,11 @@ def limit_seconds(time: str) -> int:
 
 
 def lifetime_words(time: str) -> list[str]:
-    """Return a worker's flags that end it before Slurm does; workers end at different times."""
+    """Return the flags by which a worker ends before its job's time limit; workers end at different times.
+
+    Args:
+        time: Time limit of the job, as `limit_seconds` takes it.
+    """
     limit = limit_seconds(time)
     margin = min(max(limit // 10, MARGIN[0]), MARGIN[1])
     return ["--lifetime", f"{limit - margin}s", "--lifetime-stagger", f"{margin // 2}s"]
