@@ -108,7 +108,12 @@ class KernelResult(_Run):
         return RidgePath(ridges, self._alpha, solutions, solver["name"], solver["reason"], solver["rtol"])
 
     def _solution(self, place: int, alpha: np.ndarray) -> "Solution":  # noqa: F821
-        """Return the solver's diagnostics at one ridge from the record and the arrays."""
+        """Return the solution at one ridge, with the solver's diagnostics from the record and the arrays.
+
+        Args:
+            place: Index of the ridge in the record.
+            alpha: Coefficients at this ridge, (n, k).
+        """
         from linearized.solvers.linear.solution import Solution
 
         entry, names = self.record["ridges"][place], _DIAGNOSTICS
@@ -150,7 +155,7 @@ class KernelResult(_Run):
         return self._arrays["alpha"]
 
     def _outputs(self, rows: np.ndarray) -> np.ndarray:
-        """Return K(rows, train)α plus the offset that the label coding subtracted."""
+        """Return K(rows, train)α at the chosen ridge, (m, k), plus the offset that the label coding subtracted."""
         if self.config.features or self.config.gram:
             raise UserError("Predictions of new rows need the kernel itself: leave out --features and --gram.")
         import kernel_gen

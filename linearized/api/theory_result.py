@@ -13,7 +13,7 @@ from linearized.learning_theory.eigenframework import Prediction, predict
 
 
 class TheoryResult:
-    """The spectrum of a kernel on a pool of rows, and the losses that it predicts.
+    """The spectrum of a kernel on a pool of N rows, and the losses that it predicts.
 
     Attributes:
         config: Settings of the run.
@@ -41,16 +41,23 @@ class TheoryResult:
 
     @property
     def eigenvalues(self) -> np.ndarray:
-        """The eigenvalues of K/N on the pool, in decreasing order."""
+        """The eigenvalues of K/N, for the kernel K (N, N) between the rows of the pool, in decreasing order."""
         return self._arrays["eigenvalues"]
 
     @property
     def coefficients(self) -> np.ndarray:
-        """The targets' coefficients in the eigenvectors (N, k); their squares sum to each output's mean square."""
+        """The coefficients of the targets in the eigenvectors of K, (N, k) for k outputs.
+
+        The squares of a column sum to the mean square of its output.
+        """
         return self._arrays["coefficients"]
 
     def predict(self, n: int, ridge: float) -> Prediction:
-        """Predict the mean square error of each output for any number of train rows up to N and any ridge ρ.
+        """Predict the mean square error of each output.
+
+        Args:
+            n: Number of train rows, at most the pool's N.
+            ridge: ρ of (K + ρI)α = y.
 
         Raises `UserError` for n above N.
         """

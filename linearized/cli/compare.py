@@ -1,4 +1,4 @@
-"""Train several models and put them side by side."""
+"""Train several models on the same data and compare them."""
 
 import sys
 

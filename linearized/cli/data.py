@@ -1,8 +1,8 @@
-"""Lists every dataset: whether it is here, where it was looked for, how to get it; fetches one; or shows your own data.
+"""List every dataset, where it was found or searched for and how to get it; fetch one; or show your own data.
 
-linearized data                                    lists
-linearized data --fetch=FMNIST                     gets it, where it is not here
-linearized data --data=table.csv --target=price    shows what --data would load; a picture of it is written
+linearized data                                    list all datasets
+linearized data --fetch=FMNIST                     get it, if it is missing
+linearized data --data=table.csv --target=price    show what --data would load, and write a picture of it
 linearized data --data=images --noise=high_frequency --noise_ind=3    the same, with the noise at one of its levels
 """
 
@@ -25,7 +25,7 @@ from linearized.settings.reads import SET, when
 
 @dataclasses.dataclass(frozen=True)
 class ShowDataSettings(OwnDataSettings):
-    """The command's settings."""
+    """Settings of `linearized data`."""
 
     fetch: str | None = setting(None, "a dataset to download or make", choices=DATASETS, when=when(data=""))
     seed: int = setting(0, "seed of the division into train and test rows", minimum=0, maximum=LARGEST_SEED, when=OWN)
@@ -39,11 +39,11 @@ class ShowDataSettings(OwnDataSettings):
 
 
 def listing(width: int = UNLIMITED) -> str:
-    """Return the table that `linearized data` prints, then where each dataset lies or was sought.
+    """Return the table that `linearized data` prints, followed by the place of each dataset or the places searched.
 
     Args:
-        width: Cells of the terminal. Columns are left out from the right; words that are longer, such as paths, stay
-            whole.
+        width: Width of the terminal in cells. Columns are left out from the right; words that are longer, such as
+            paths, are not broken.
     """
     rows, details = [], []
     for name in DATASETS:

@@ -4,10 +4,10 @@
     linearized krr --kernel=NTK --num_layers=1 --dataset=FMNIST --num_train=5000 --noise_ind=3
     linearized krr --kernel=RF --dataset=NFMNIST --num_train=5000 --noise_ind=0,6,12
     linearized krr --kernel=RFM --base=laplace --iterations=8            a kernel that learns features
-    linearized krr --gram=storage/cntk/FOLDER --dataset=PATCHES          shards that are there
+    linearized krr --gram=storage/cntk/FOLDER --dataset=PATCHES          uses existing shards
 
-A Gram matrix that is not there is made by `python -m kernel_gen`. A result lies under rkhs_dir of directories.txt:
-result.json, arrays.h5, curves.png. The same command again goes on where it was stopped; when it is done, it shows the
+A missing Gram matrix is computed by `python -m kernel_gen`. Results are written to rkhs_dir of directories.txt:
+result.json, arrays.h5, curves.png. Repeating a stopped command continues its run; repeating a finished one shows the
 result.
 """
 

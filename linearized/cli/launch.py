@@ -1,4 +1,4 @@
-"""Runs commands on the workers of a Dask cluster: processes of this machine, Slurm jobs, or any Dask scheduler.
+"""Run commands on the workers of a Dask cluster: processes of this machine, Slurm jobs, or any Dask scheduler.
 
     linearized launch --workers=2 --expand -- python -m kernel_gen --kernel=CNTK --num_shards=250
     linearized launch --launcher=slurm --workers=16 --gres=gpu:1 --time=08:00:00 --expand -- python -m kernel_gen ...
@@ -6,10 +6,10 @@
     linearized launch --gpus=0,1 --commands=- < todo.txt
     linearized launch --grid=noise_ind=0:15 --grid=model=RF,NT,NN -- python train.py --dataset=NFMNIST
 
-After -- stands one command, or with --grid one for each combination of flags; with --expand it is asked for what is to
-do (it prints commands for --list, one a line). A failed command is tried again, and stops no other; commands that skip
-what is done make a rerun go on where this one was stopped. Logs lie in --logs, one file a command. Ends with code 2 if
-any command failed.
+The words after -- are one command. With --grid, it is run once for each combination of flags; with --expand, it is
+called with --list, and the commands that it prints, one per line, are run. A failed command is tried again and stops no
+other. Commands skip finished work, so a rerun continues where this one was stopped. Each command has one log file in
+--logs. The exit code is 2 if any command failed.
 """
 
 import sys
@@ -22,7 +22,12 @@ from linearized.settings.command import run_command
 
 
 def launch(settings: LaunchSettings, words: tuple[str, ...] = ()) -> None:
-    """Plans, starts the workers, runs, prints the table. Raises `UserError` if any command failed."""
+    """Run the commands on workers and print the table of results. Raises `UserError` if any command failed.
+
+    Args:
+        settings: Settings of the launch.
+        words: Command line after `--`; may be empty.
+    """
     commands = plan(words, settings.expand, settings.commands, settings.grid)
     if not commands:
         print("nothing is left to run.")
@@ -31,7 +36,10 @@ def launch(settings: LaunchSettings, words: tuple[str, ...] = ()) -> None:
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
-    """Splits the launch's own flags from the command after `--`."""
+    """Run the launch with these arguments, by default those of the process, and return its exit code.
+
+    Words after `--` are the command to run, not flags of the launch.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     words = tuple(arguments[cut + 1 :])

@@ -86,7 +86,12 @@ def main(config: ReportSettings) -> None:
 
 
 def _command_lines(command: str, width: int) -> str:
-    """Return a command in lines for the shell; as it is where it cannot be split, as in a record of another program."""
+    """Return a command wrapped into shell lines; unchanged if it cannot be split, as in a record of another program.
+
+    Args:
+        command: The command as one line.
+        width: Width of the terminal in cells.
+    """
     try:
         return shell_lines(shlex.split(command), width)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Predicts the error of kernel ridge regression from the kernel's spectrum, and measures it beside.
+"""Predict the error of kernel ridge regression from the kernel's spectrum, and compare it with measurements.
 
     linearized theory                                                    NTK on the built-in digits
     linearized theory --kernel=NTK --dataset=FMNIST --pool=6000 --num_test=4000
@@ -6,10 +6,10 @@
     linearized theory --data=table.csv --draws=0                         predictions alone
 
 The eigenvalues of K/N on a pool of N rows and the target's coefficients predict the test loss at any n and ridge; fits
-on random draws of n rows measure it on the pool's other rows and on the test rows. Beside it stand leave-one-out and
-generalised cross-validation, which know the train rows alone; prefer leave-one-out. Predictions beyond n = N/3 are
-marked. A result lies under rkhs_dir of directories.txt: theory.json, theory.h5, theory.png; see docs/theory.md. The
-same command again shows it, and goes on with the noise levels that are missing.
+on random draws of n rows measure it on the pool's other rows and on the test rows. The table also has leave-one-out and
+generalised cross-validation, which use the train rows alone; prefer leave-one-out. Predictions beyond n = N/3 are
+marked. Results are written to rkhs_dir of directories.txt: theory.json, theory.h5, theory.png; see docs/theory.md.
+Repeating the command shows the result, and computes the noise levels that are missing.
 """
 
 import sys

@@ -1,12 +1,12 @@
-"""Trains one of the models (NN, RF, NT, CNN, ...) on clean or noisy data, for one ridge or a whole grid.
+"""Train one of the models (NN, RF, NT, CNN, ...) on clean or noisy data, for one ridge or a whole grid.
 
     linearized train                                                    RF on the built-in digits, all ridges
     linearized train --model=RF --dataset=FMNIST --noise_ind=3          needs Fashion-MNIST (linearized data)
     linearized train --model=RF --dataset=NFMNIST --noise_ind=0,6,12    one run for each noise level
     linearized train --model=NN --dataset=FMNIST --reg_index=5 --max_cg_iters=50
 
-The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras (not with --no_model),
-curves.png. The same command again goes on where it was stopped; when it is done, it shows the result.
+Results are written to nn_dir of directories.txt: result.json, arrays.h5, model.keras (not with --no_model),
+curves.png. Repeating a stopped command continues its run; repeating a finished one shows the result.
 """
 
 import sys

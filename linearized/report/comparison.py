@@ -1,4 +1,4 @@
-"""Draws what `linearized compare` measured: accuracy, time, memory and parameters of several models, and their page.
+"""Draw the measurements of `linearized compare`: accuracy, time, memory and parameters; write their page.
 
 Example: python -m linearized.report.comparison --directory=storage/nn/test/compare_DIGITS_noise0_CNN_KERV_CNN
     --out=models.png --page=models.html

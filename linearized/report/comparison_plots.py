@@ -50,7 +50,13 @@ def comparison_bars(record: Mapping[str, Any]):
 
 
 def _metric(axis, name: str, models: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Draw one dot per model and seed on an axis that covers the values and has space for the numbers beside them."""
+    """Draw one dot per model and seed on an axis that covers the values and has space for the numbers beside them.
+
+    Args:
+        axis: Axis to draw on.
+        name: Column of the metric.
+        models: Rows of the comparison by model, one row per seed.
+    """
     values = [row[name] for rows in models.values() for row in rows if row.get(name) is not None]
     low, high = min(values), max(values)
     width = max(high - low, 0.01 * abs(high), 1e-9)
@@ -75,7 +81,13 @@ def _metric(axis, name: str, models: Mapping[str, Sequence[Mapping[str, Any]]]) 
 
 
 def _bars(axis, name: str, models: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Draw one bar per model from 0 to the mean over its seeds, with one dot per seed if there are several."""
+    """Draw one bar per model from 0 to the mean over its seeds, with one dot per seed if there are several.
+
+    Args:
+        axis: Axis to draw on.
+        name: Column of the cost.
+        models: Rows of the comparison by model, one row per seed.
+    """
     own = [[row[name] for row in rows if row.get(name) is not None] for rows in models.values()]
     averages = [float(np.mean(values)) if values else None for values in own]
     axis.barh(range(len(models)), [value or 0.0 for value in averages], height=0.6, color=COLOURS[5])
@@ -90,7 +102,7 @@ def _bars(axis, name: str, models: Mapping[str, Sequence[Mapping[str, Any]]]) ->
 
 
 def _wrapped(label: str, letters: int) -> str:
-    """Wrap a label into lines that break after ":", "=", ",", "_" and spaces rather than within words."""
+    """Wrap a label into lines of about `letters` letters, which break after ":", "=", ",", "_" and spaces."""
     lines = [""]
     for part in re.findall(r"[^:=,_ ]*(?:[:=,_ ]+|$)", label):
         if lines[-1] and len(lines[-1]) + len(part.rstrip()) > letters:

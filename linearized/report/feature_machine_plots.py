@@ -71,7 +71,10 @@ def _pictures(machine: Mapping[str, Any], metric: np.ndarray, network: np.ndarra
 
 
 def _lines(machine: Mapping[str, Any]) -> dict[int, list[Mapping[str, Any]]]:
-    """Return the steps of each variant, beginning with the fixed kernel, which variants of the same kernel share."""
+    """Return the steps of each variant by its index, beginning with the fixed kernel (iteration 0).
+
+    Variants of the same fixed kernel share that step.
+    """
     steps, variants = machine["steps"], machine["variants"]
     start = {step["variant"]: step for step in steps if step["iteration"] == 0}
     return {
@@ -165,7 +168,14 @@ def _diagonal(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> Non
 
 
 def _strengths(axis: Axes, machine: Mapping[str, Any], values: np.ndarray, title: str) -> None:
-    """Draw the weight of each column, as an image if the data are images."""
+    """Draw the weight of each input column, as an image if the data are images.
+
+    Args:
+        axis: Axis to draw on.
+        machine: Entry "feature_machine" of the run's record.
+        values: Weights (d,).
+        title: Title of the panel.
+    """
     if machine["image_shape"]:
         _image(axis, values, machine["image_shape"], title, "viridis")
         return
@@ -183,7 +193,16 @@ def _direction(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> No
 def _image(
     axis: Axes, values: np.ndarray, image_shape: list[int], title: str, colours: str, *, signed: bool = False
 ) -> None:
-    """Draw the values of pixels as an image, averaged over the channels."""
+    """Draw the values of pixels as an image, averaged over the channels.
+
+    Args:
+        axis: Axis to draw on.
+        values: Values (d,), one per pixel and channel.
+        image_shape: Height, width and number of channels.
+        title: Title of the panel.
+        colours: Name of the colour map.
+        signed: Whether the colour scale is symmetric about 0; otherwise it starts at 0.
+    """
     pixels = values.reshape(image_shape).mean(axis=2)
     limits = {"vmin": -np.abs(pixels).max(), "vmax": np.abs(pixels).max()} if signed else {"vmin": 0}
     drawn = axis.imshow(pixels, cmap=colours, interpolation="nearest", **limits)

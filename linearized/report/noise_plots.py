@@ -92,7 +92,12 @@ def noise_curves(table: pd.DataFrame, *, metric: str = "test_accuracy", narrow: 
 
 
 def _height(rows: pd.DataFrame, letters: int) -> float:
-    """Return the height in inches of one dataset's panel, which depends on its number of lines or dots."""
+    """Return the height in inches of one dataset's panel, which depends on its number of lines or dots.
+
+    Args:
+        rows: Runs on the dataset, with the column `label`.
+        letters: Number of letters after which labels are wrapped.
+    """
     labels = rows["label"].unique()
     if rows["noise_ind"].nunique() > 1:
         return max(3.0, 0.4 + 0.36 * len(labels))
@@ -100,7 +105,15 @@ def _height(rows: pd.DataFrame, letters: int) -> float:
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, metric: str, labels: list[str], letters: int) -> None:
-    """Draw one dataset: lines over the noise levels, or dots if there is only one level."""
+    """Draw one dataset: lines over the noise levels, or dots if there is only one level.
+
+    Args:
+        axis: Axis to draw on.
+        rows: Runs on the dataset, with the column `label`.
+        metric: Column to draw.
+        labels: Labels of all datasets, whose order selects the colours.
+        letters: Number of letters after which labels are wrapped.
+    """
     if rows["noise_ind"].nunique() > 1:
         for label, line in _in_order(rows, labels):
             line_with_spread(axis, line.groupby("noise_ind")[metric], str(label), labels.index(label))
@@ -175,6 +188,12 @@ def name_predicted_lines(axis: Axes) -> None:
 
 
 def dot(values: pd.Series, label: str, place: int) -> tuple[str, float, float, str, str]:
-    """Return the row of a `dot_chart` for the mean of some values; `place` has the meaning of `line_with_spread`."""
+    """Return the row of a `dot_chart` for the mean of some values: (label, mean, standard deviation, colour, marker).
+
+    Args:
+        values: Values of runs that differ only in the seed.
+        label: Label of the row.
+        place: Index of the row, which selects colour and marker.
+    """
     spread = float(values.std()) if len(values) > 1 else 0.0
     return label, float(values.mean()), spread, COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]

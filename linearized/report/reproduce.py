@@ -1,4 +1,4 @@
-"""Makes a figure of the published experiment, or one of the suite's own: runs what it needs and draws it.
+"""Make a figure of the published experiment, or one of the suite's own: run the missing runs and draw it.
 
     linearized reproduce --figure=fmnist_noise --scale=laptop
     linearized reproduce --figure=synth_kappa --scale=paper --dry_run
@@ -6,8 +6,9 @@
     linearized reproduce --figure=lazy_to_rich --scale=laptop
     linearized reproduce --figure=learning_curves
 
-The same command again goes on where it was stopped; what is done is read back. Beside the picture (png and pdf) lies a
-table of its points (csv). Run it in the repository's folder, where train.py and kernel_fit.py are.
+Repeating a stopped command continues it; finished runs are not repeated. The picture (png and pdf) and a table of its
+points (csv) are written to the same folder. Run the command in the repository's folder, which contains train.py and
+kernel_fit.py.
 """
 
 import dataclasses
@@ -105,7 +106,10 @@ def collected(todo: list[Run]) -> "pd.DataFrame":
 
 
 def _equal(column: "pd.Series", value: Any) -> "pd.Series":
-    """Return which entries equal a flag's value; numbers are compared as numbers, because counts may be floats."""
+    """Return a mask of the entries of a column that equal a flag's value.
+
+    Numbers are compared as numbers, because counts may be stored as floats.
+    """
     import pandas as pd
 
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -114,7 +118,15 @@ def _equal(column: "pd.Series", value: Any) -> "pd.Series":
 
 
 def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Path, name: str) -> None:
-    """Write the picture as png and pdf and the table of its points as csv; print the means and the known finding."""
+    """Write the picture as png and pdf and a table of its points as csv; print the means and what the figure shows.
+
+    Args:
+        recipe: Recipe of the figure.
+        dataset: Dataset of the runs.
+        points: Table of the points, as the figure's module takes it.
+        folder: Folder of the files.
+        name: Name of the files without suffix.
+    """
     from linearized.report import plots
     from linearized.report.recipes import plot
 

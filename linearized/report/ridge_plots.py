@@ -101,7 +101,14 @@ def _ridge_of(record: Mapping[str, Any]) -> str:
 
 
 def _dots(axis: Axes, entry: pd.Series, metric: str, loss: str) -> None:
-    """Draw one dot per split that has the metric."""
+    """Draw the metric at a single ridge, one dot per split that has it.
+
+    Args:
+        axis: Axis to draw on.
+        entry: Entry of the ridge.
+        metric: "loss" or "accuracy".
+        loss: Kind of the loss, for the label of the axis.
+    """
     rows = [
         (split.replace("_", "-"), float(entry[f"{split}_{metric}"]), 0.0, colour, MARKERS[place])
         for place, (split, (_, colour)) in enumerate(_SPLITS.items())
@@ -115,6 +122,12 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
     """Draw one line per split, with a cross on each ridge that did not converge.
 
     For a ridge that diverged, the cross is at the edge of the panel, because its values would dominate the scale.
+
+    Args:
+        axis: Axis to draw on.
+        ridges: Table with one row per ridge.
+        metric: "loss" or "accuracy".
+        loss: Kind of the loss, for the label of the axis.
     """
     diverged = ridges["diverged"].eq(True) if "diverged" in ridges else pd.Series(False, ridges.index)
     edge = ridges.loc[diverged, "ridge"] if not diverged.all() else ridges["ridge"].iloc[:0]
@@ -230,7 +243,7 @@ def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
 
 
 def _history(index: int, arrays: Mapping[str, np.ndarray]) -> tuple[list[float], list[float]]:
-    """Return the history of a ridge and the history of its validation loss; each may be empty."""
+    """Return the history of the ridge at an index and that of its validation loss; each may be empty."""
     if f"history/{index:03d}" in arrays:
         names = (f"history/{index:03d}", f"history/{index:03d}_validation")
     else:

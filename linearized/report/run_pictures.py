@@ -1,4 +1,4 @@
-"""The pictures beside a result: losses and accuracies at its ridges, and the solver's history.
+"""Draw the pictures in a run's folder: losses and accuracies at its ridges, and the solver's history.
 
 Example: python -m linearized.report.run_pictures --directory=storage/nn/test/DIGITS_RF_N4096_noise0_01234567
 """

@@ -185,7 +185,15 @@ def _lines(axis: Axes, table: pd.DataFrame, looks: Mapping[str, tuple[str, str, 
 
 
 def focus(axis: Axes, table: pd.DataFrame, metric: str) -> None:
-    """Limit the axis to the scores of the kernels and the network's last ones; its first ones may be outside."""
+    """Limit the vertical axis to the scores of the kernels and of the network at the last epoch.
+
+    Earlier scores of the network may be outside of it.
+
+    Args:
+        axis: Axis of the scores.
+        table: Result of `measured`.
+        metric: "accuracy" or "loss".
+    """
     last = table[table["epoch"] == table["epoch"].max()]
     kernels = [f"{who}_{metric}" for who in _SCORES if who != "network"] + [f"infinite_width_{metric}"]
     values = pd.concat([last[f"network_{metric}"], *(table[name] for name in kernels)]).dropna().astype(float)

@@ -20,7 +20,11 @@ _COLUMNS = (("kernel and data", False), ("pool", True), ("n", True), ("ridge", T
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the point that represents a result: the best ridge at the largest n up to N/3, or at the smallest n."""
+    """Return the point that represents a result, one entry of `points` in its record.
+
+    It is at the ridge of smallest predicted loss, and at the largest n up to N/3 for a pool of N rows, or at the
+    smallest n if all are larger.
+    """
     best = [record["points"][place] for place in record["best"]]
     return [best[0], *(point for point in best if not point["beyond"])][-1]
 

@@ -72,18 +72,32 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self._gram(X, self.X_fit_) @ self.dual_coef_
 
     def _dual(self, gram, y, weights):
-        """Return α at the chosen ridge."""
+        """Return α at the chosen ridge, (n,) or (n, k).
+
+        Args:
+            gram: K (n, n).
+            y: Centred targets (n,) or (n, k).
+            weights: Weights (n,) of the rows.
+        """
         ridges = self._grid(np.diagonal(gram), weights)
         return self._chosen(fit(gram, y, ridges, sample_weight=weights, solver=_solver(ridges)), y, weights)
 
     def _grid(self, squares, weights):
-        """Return the ridges; by default multiples of the weighted mean of ‖φ(x)‖², the kernel's diagonal."""
+        """Return the ridges; by default multiples of the weighted mean of ‖φ(x)‖², given as `squares` (n,)."""
         if self.ridges is not None:
             return checked_path(self.ridges)
         return (float(np.average(squares, weights=weights)) or 1.0) * GRID
 
     def _chosen(self, path, y, weights):
-        """Store the path, choose its ridge by generalised cross-validation, and return the coefficients there."""
+        """Choose the ridge by generalised cross-validation, and return the coefficients there.
+
+        Stores `path_`, `scores_` and `ridge_`.
+
+        Args:
+            path: Solutions at every ridge.
+            y: Centred targets (n,) or (n, k); the coefficients have one axis or two accordingly.
+            weights: Weights (n,) of the rows.
+        """
         targets, total, self.path_ = y.reshape(len(y), -1), weights.sum(), path
         self.scores_ = np.full(len(path.ridges), np.nan)
         for place, one in enumerate(path.solutions):
@@ -98,7 +112,10 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 
 def _solver(ridges):
-    """Return the name of the solver; with one ridge generalised cross-validation is not needed."""
+    """Return the name of the solver for `ridges`: auto for one ridge, otherwise band.
+
+    With one ridge generalised cross-validation is not needed.
+    """
     return "auto" if len(ridges) == 1 else "band"
 
 

@@ -26,7 +26,15 @@ class _Network(BaseEstimator):
         self.image_shape, self.settings, self.random_state = image_shape, settings, random_state
 
     def _trained(self, x, y, task, num_classes, loss):
-        """Build the network and train it on all rows; `y` is coded as in a `Dataset`."""
+        """Build the network and train it on all rows.
+
+        Args:
+            x: Rows (n, d).
+            y: Class numbers or standardised targets, float32 of shape (n, 1).
+            task: "classes" or "regression".
+            num_classes: Number of classes; 0 for regression.
+            loss: "square" or "cross_entropy".
+        """
         from linearized.models.backend import load_backend
 
         load_backend()

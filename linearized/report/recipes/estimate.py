@@ -41,7 +41,10 @@ def seconds(run: Run) -> float:
 
 
 def _feature_machine(flags: Mapping[str, Any]) -> float:
-    """Return the seconds of all metrics and iterations: kernels, ridge paths, gradients and products of gradients."""
+    """Return the estimated seconds of a run with --kernel=RFM on one core, from its flags.
+
+    Counts the kernels, ridge paths, gradients and products of gradients of all metrics and iterations.
+    """
     n, m, d, k = shape(flags)
     at, learned = flags.get("rfm_sample") or n, flags.get("iterations", 5)
     learned *= SEARCHED if flags.get("rfm_search") else 1
@@ -50,7 +53,10 @@ def _feature_machine(flags: Mapping[str, Any]) -> float:
 
 
 def _theory(flags: Mapping[str, Any]) -> float:
-    """Return the seconds of the pool's kernel, its eigendecomposition and the fits on random subsets of its rows."""
+    """Return the estimated seconds of a run of `linearized theory` on one core, from its flags.
+
+    Counts the pool's kernel, its eigendecomposition and the fits on random subsets of its rows.
+    """
     n, m, d, k = shape(flags)
     pairs = (n * (n + 1) / 2 + n * m) * (PAIR if flags.get("kernel") == "CNTK" else 2 * d / RATE)
     sizes = [int(size) for size in flags.get("sizes", "0").split(",")]
@@ -59,7 +65,12 @@ def _theory(flags: Mapping[str, Any]) -> float:
 
 
 def _tangents(flags: Mapping[str, Any], d: int) -> float:
-    """Return the seconds of a run's tangent measurements, including the kernel of infinite width on the same rows."""
+    """Return the estimated seconds of a run's tangent measurements, with the kernel of infinite width on the same rows.
+
+    Args:
+        flags: Flags of the run.
+        d: Number of inputs.
+    """
     train, test = map(int, flags["tangent_rows"].split(","))
     pairs, units = train * (train + test), flags["num_units"]
     convolutional = flags["model"] == "CNN"

@@ -22,7 +22,15 @@ SAMPLED = 1000  # number of images at which a feature machine computes gradients
 
 
 def _network(rate: float, batch: int, epochs: dict[str, int], units: dict[str, int], grids: dict[str, str]) -> Curve:
-    """Return the curve of the network."""
+    """Return the curve of the network.
+
+    Args:
+        rate: Learning rate.
+        batch: Rows per batch.
+        epochs: Number of epochs at each scale.
+        units: Number of hidden units at each scale.
+        grids: Indices of ridges at each scale, as `--reg_index` takes them.
+    """
     flags = {"model": "NN", "learning_rate": rate, "max_batch_size": batch, "schedule": "cosine"}
     sizes = {scale: {"num_units": units[scale], "max_cg_iters": epochs[scale], "reg_index": grids[scale]}
              for scale in units}  # fmt: skip

@@ -47,7 +47,13 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """The size of a figure: the values of the axis, the seeds, and the flags that all runs share."""
+    """The size of a figure.
+
+    Attributes:
+        values: Values of the horizontal axis.
+        seeds: Random-number seeds; each value is run once per seed.
+        shared: Flags that all runs share.
+    """
 
     values: tuple[int, ...]
     seeds: tuple[int, ...]

@@ -23,7 +23,14 @@ def _sizes(scale: str, at: str) -> dict[str, object]:
 
 
 def _curve(model: str, parametrization: str, widths: dict[str, int] | None = None, times: int = 1) -> Curve:
-    """Return a network's curve; `widths` gives its width at each scale if the axis is not the width."""
+    """Return a network's curve.
+
+    Args:
+        model: NN or CNN.
+        parametrization: Value of --parametrization.
+        widths: Width at each scale; None if the axis of the figure is the width.
+        times: Factor of the value of the axis, as in `Curve`.
+    """
     flags = {"model": model, "parametrization": parametrization, "learning_rate": RATES[model]}
     sizes = {scale: {"num_units": width} for scale, width in (widths or {}).items()}
     if model == "NN":
