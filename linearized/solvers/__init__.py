@@ -14,7 +14,12 @@ Line = tuple[str, Mapping[str, When]]
 
 
 def _tables(lines: Mapping[str, Line], aliases: Mapping[str, str]) -> tuple[Registry, dict[str, Mapping[str, When]]]:
-    """Return the registry of the modules, and the settings that each solver reads."""
+    """Return the registry of the modules, and by solver the settings that it reads.
+
+    Args:
+        lines: For each solver the path of its module and the settings that it reads.
+        aliases: Name of a solver by alias.
+    """
     paths = {name: path for name, (path, _) in lines.items()}
     return Registry("solver", paths, aliases), {name: names for name, (_, names) in lines.items()}
 
@@ -67,8 +72,8 @@ def auto(problem: LinearProblem, num_ridges: int) -> tuple[str, str]:
     """Choose the linear solver for a problem; return its name and the reason in one line.
 
     Block Lanczos needs the fewest products and, in the dual, loses no accuracy at small ridges in float32. Where its
-    basis (see `basis_bytes`) does not fit in the memory left, CG is chosen: it stores two vectors of p · columns
-    numbers per ridge.
+    basis (see `basis_bytes`) does not fit in the memory left, CG is chosen: it stores two vectors per ridge and label
+    column.
 
     Args:
         problem: Problem to solve.

@@ -47,8 +47,8 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     A block has `problem.block` columns. Those in excess of the labels' are random: they are not part of the solutions,
     but enlarge the space; a problem requests as many as its products handle at little extra cost. The number of steps
     falls about as one over the square root of the block size (n = 5,000, one label: 206 steps with a block of 1, 107
-    with 4, 48 with 21). The basis grows by 8 · min(rows, p) · block bytes per step; the block is narrower where the
-    basis would not fit.
+    with 4, 48 with 21). For A of shape (rows, p), the basis grows by 8 · min(rows, p) · block bytes per step; the block
+    is narrower where the basis would not fit.
 
     If the basis would exceed the problem's spare memory, or a recomputed residual misses its tolerance, CG continues
     from the current solution. `value` is computed from the whole basis at every ridge, so its residual is at most the
@@ -133,7 +133,13 @@ class _Lanczos:
         self._take((diagonal + diagonal.T) / 2, again @ left, fresh)
 
     def _take(self, diagonal: np.ndarray, below: np.ndarray, fresh: np.ndarray) -> None:
-        """Append T_j, B_j and `Q_{j+1}`, and update the residuals."""
+        """Append a block to T and to the basis, and update the residuals.
+
+        Args:
+            diagonal: T_j.
+            below: B_j.
+            fresh: `Q_{j+1}`.
+        """
         if self.problem.dual:
             self._note(np.sqrt(np.maximum(np.einsum("rwc,wv,rvc->r", self.small.z, diagonal, self.small.z), 0)))
         self.small.eliminate(diagonal, below)
@@ -197,7 +203,14 @@ class _Lanczos:
 
 
 class _SmallProblems:
-    """The problems (T + ρI)X = E₁R of all ridges, solved by block elimination; arrays are (r, w, ...) for r ridges."""
+    """The problems (T + ρI)X = E₁R of all ridges, solved by block elimination.
+
+    Arrays are (r, w, ...) for r ridges and a block of w columns.
+
+    Args:
+        ridges: ρ, (r,).
+        first: R, (w, columns).
+    """
 
     def __init__(self, ridges: np.ndarray, first: np.ndarray):
         self.ridges, self.first_width, self.columns = ridges, *first.shape
@@ -207,7 +220,7 @@ class _SmallProblems:
         self.links: list[np.ndarray] = []  # D⁻¹Bᵀ
 
     def eliminate(self, diagonal: np.ndarray, below: np.ndarray) -> None:
-        """Append T_j and B_j; set z to the coefficients of the residual in the next block."""
+        """Append T_j (`diagonal`) and B_j (`below`); set z to the coefficients of the residual in the next block."""
         pivot = diagonal + self.ridges[:, None, None] * np.eye(len(diagonal)) - self.update
         right = np.concatenate([self.z, np.broadcast_to(below.T, (len(self.ridges), *below.T.shape))], axis=2)
         try:
@@ -220,7 +233,7 @@ class _SmallProblems:
         self.update = below @ self.links[-1]
 
     def solve(self) -> list[np.ndarray]:
-        """Return X (size, columns) for every ridge, by back substitution from the last block."""
+        """Return X (size, columns) for every ridge, by back substitution from the last block; size is the side of T."""
         blocks, after = [], None
         for solved, link in zip(reversed(self.solved), reversed(self.links), strict=True):
             after = solved if after is None else solved - link @ after
@@ -296,6 +309,6 @@ def _block(problem: LinearProblem) -> int:
 
 
 def _extra(start: np.ndarray, columns: int) -> np.ndarray:
-    """Return random columns as long as the longest of `start`; they are the same in every run."""
+    """Return `columns` random columns as long as the longest of `start`; they are the same in every run."""
     random = np.random.default_rng(0).standard_normal((len(start), columns))
     return random * (np.linalg.norm(start, axis=0).max(initial=0) / np.sqrt(max(len(start), 1)))

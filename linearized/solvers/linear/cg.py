@@ -39,7 +39,8 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     Returns:
         A solution for each ridge; if it has not converged, its `message` states the reason.
 
-    A step costs one product with AᵀA or A Aᵀ; memory is 16 · min(rows, p) · columns bytes for each ridge.
+    A step costs one product with AᵀA or A Aᵀ. For A of shape (rows, p) and Y of shape (rows, columns), memory is
+    16 · min(rows, p) · columns bytes for each ridge.
 
     Raises:
         UserError: If the settings are invalid, or the features or labels are not finite.
@@ -88,7 +89,14 @@ class _Passes:
         self.max_iterations = run.max_iterations
 
     def polished(self, solutions: list[Solution], duals: list[np.ndarray] | None) -> list[Solution]:
-        """Restart unconverged ridges, while iterations are left and the last restart halved the residual."""
+        """Restart unconverged ridges, while iterations are left and the last restart halved the residual.
+
+        Args:
+            solutions: Solutions, one per ridge.
+            duals: α of each solution, to continue in the dual; None continues in the primal.
+
+        Returns: The solutions with the smallest recomputed residuals.
+        """
         solutions, duals = list(solutions), list(duals or [])
         size, attempt = ridge_batch(self.problem), 0
         missing = [i for i, solution in enumerate(solutions) if self._may_go_on(solution)]
@@ -115,7 +123,7 @@ class _Passes:
         return not solution.converged and solution.iterations < self.max_iterations
 
     def _explained(self, solution: Solution) -> Solution:
-        """Add the reason to the message of a ridge that has not converged."""
+        """Return a solution; if it has not converged, with the reason as its message."""
         if solution.converged:
             return solution
         told = f"not solved to a residual of {self.tolerance.relative:.1g} but of {solution.residual:.1g}: "
@@ -129,7 +137,15 @@ class _Passes:
     def restarted(
         self, solutions: list[Solution], duals: list[np.ndarray] | None, name: str
     ) -> tuple[list[Solution], list[np.ndarray] | None]:
-        """Run CG on the true residuals of all solutions in lock-step; return the new solutions, and α in the dual."""
+        """Run CG on the true residuals of all solutions in lock-step.
+
+        Args:
+            solutions: Solutions to continue from, one per ridge.
+            duals: α of each solution, to continue in the dual; None continues in the primal.
+            name: Name of the state in the checkpoint.
+
+        Returns: The new solutions, and the new α of each; None instead of α in the primal.
+        """
         ridges = np.array([solution.ridge for solution in solutions])
         spent = np.array([solution.iterations for solution in solutions])
         norms = np.array([solution.residual for solution in solutions]) * self._scale
@@ -159,7 +175,13 @@ class _Passes:
         return measured(self.problem, ridges, values, histories, self.tolerance, duals), duals
 
     def shifted(self, moment: np.ndarray, ridges: np.ndarray, name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Run multi-shift CG from 0; return v of each ridge (α in the dual) and the histories."""
+        """Run multi-shift CG from 0; return v of each ridge (α in the dual) and its history of relative residuals.
+
+        Args:
+            moment: AᵀY, the right-hand side in the primal.
+            ridges: ρ.
+            name: Name of the state in the checkpoint.
+        """
         norm = self.tolerance.moment_norm
         b, primal_norm = (self.problem.targets, norm) if self.problem.dual else (moment, None)
         state = MultiShift(b, ridges, float(self._limit(norm)), self.max_iterations, primal_norm)
@@ -167,7 +189,14 @@ class _Passes:
         return list(state.values), [trace[~np.isnan(trace)] / self._scale for trace in state.trace.T]
 
     def run(self, state: MultiShift | LockStep, name: str, ridges: np.ndarray, spent: int = 0) -> None:
-        """Perform steps until every ridge is done, starting from the state saved under `name` if there is one."""
+        """Perform steps until every ridge is done.
+
+        Args:
+            state: Iteration, updated in place.
+            name: Name of the state in the checkpoint; a state saved under this name is restored first.
+            ridges: ρ, part of the identity of the checkpoint.
+            spent: Number of products of earlier passes, for the progress.
+        """
         product = self.problem.dual_product if state.dual else self.problem.primal_product
         saved = self.settings.checkpoint(shape=state.values.shape, ridges=ridges.tolist(), relative=self._relative)
         state.restore(saved.load(name))

@@ -52,7 +52,7 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
 
 
 class _Factored:
-    """K, and the factor of one K + λ'I at a time in its upper triangle."""
+    """The work array with K and, in its upper triangle, the factor of one K + λ'I at a time."""
 
     def __init__(self, gram: DenseGram):
         self.gram, self.lower = gram, gram.array.T  # column-major, as in LAPACK, so the factor is lower
@@ -76,7 +76,7 @@ class _Factored:
         return info == 0
 
     def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Return (K + λ'I)⁻¹ times `right`, of shape (n, 1, k)."""
+        """Return (K + λ'I)⁻¹ times `right` (n, 1, k). There is one factor, so `which` is not used."""
         n, _, columns = right.shape
         solved, _ = self._potrs(self.lower, distinct(right).reshape(n, columns).astype(self.lower.dtype), lower=1)
         return np.asarray(solved, np.float64).reshape(n, 1, columns)

@@ -103,7 +103,12 @@ class LinearRun:
     interval: float = INTERVAL
 
     def tolerance(self, moment_norm: float, n: int) -> Tolerance:
-        """Return the relative residual at which a ridge is done, from ‖Aᵀy‖ and the number of rows."""
+        """Return the tolerance at which a ridge is done.
+
+        Args:
+            moment_norm: ‖Aᵀy‖.
+            n: Number of rows of A.
+        """
         return Tolerance.of(moment_norm, n, self.rtol, self.atol)
 
     def checkpoint(self, **identity: Any) -> TimedCheckpoint:

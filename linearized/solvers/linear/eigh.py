@@ -54,7 +54,10 @@ def refuse_many_rows(rows: int) -> None:
 
 
 class _Spectrum:
-    """Eigenvalues w (at least 0), eigenvectors V, and the ridge used instead of each ρ where w + ρ is rounding."""
+    """Eigenvalues w (at least 0) and eigenvectors V of K, and a ridge λ' for each ρ.
+
+    λ' is ρ where w + ρ exceeds rounding errors, otherwise at least the smallest ridge that the precision of K resolves.
+    """
 
     def __init__(self, problem: DenseProblem, ridges: np.ndarray, saved: TimedCheckpoint):
         arrays = saved.load(STATE)
@@ -70,7 +73,12 @@ class _Spectrum:
         self.shifts = np.where(self.resolved, ridges, np.maximum(ridges, least))
 
     def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Return V(w + λ')⁻¹Vᵀ times `right` (n, l, k) for the ridges `which`, in 4 n² operations per column."""
+        """Return V(w + λ')⁻¹Vᵀ times residuals, in 4 n² operations per column.
+
+        Args:
+            right: Residuals (n, l, k) of l ridges.
+            which: Indices of these ridges, (l,).
+        """
         n, _, columns = right.shape
         rotated = self._times(self.vectors.T, distinct(right).reshape(n, -1)).reshape(n, -1, columns)
         solved = rotated / (self.values[:, None] + self.shifts[which])[:, :, None]

@@ -17,7 +17,7 @@ Precondition = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class LockStep:
-    """State of the iteration; arrays are (r, p, c) for r ridges and c columns each.
+    """State of the iteration; arrays are (r, p, c) for r ridges and c columns of length p, the side of H.
 
     Args:
         b: Right-hand sides (r, p, c).
@@ -60,6 +60,9 @@ class LockStep:
 
         A column is no longer updated once its residual is exhausted, or if rounding makes the curvature along it
         vanish.
+
+        Args:
+            product: Function that returns H times a matrix whose columns have length p.
         """
         here = np.flatnonzero(self.active)
         p = self.directions[here]
@@ -85,7 +88,14 @@ class LockStep:
         self._turn(here[kept], p[kept], square[kept], alive[kept])
 
     def _turn(self, here: np.ndarray, p: np.ndarray, square: np.ndarray, alive: np.ndarray) -> None:
-        """Set the next directions of the ridges `here`, from the last ones `p` and their squared residuals."""
+        """Set the next directions of some ridges.
+
+        Args:
+            here: Indices of l ridges.
+            p: Their last directions (l, p, c).
+            square: Inner products of their last residuals and preconditioned residuals, (l, c).
+            alive: Mask (l, c) of the columns that are still updated.
+        """
         if not here.size:
             return
         residuals = self.residuals[here]
@@ -96,7 +106,7 @@ class LockStep:
         self.squares[here], self.betas[here] = fresh, beta
 
     def _note(self, here: np.ndarray, squares: np.ndarray) -> None:
-        """Record the residuals of the ridges `here`, from their squared primal residuals in each column."""
+        """Record the residuals of the ridges `here` (l,), from their squared primal residuals in each column (l, c)."""
         self.norms[here] = np.sqrt(np.maximum(np.sum(squares, axis=1), 0))
         self.trace = np.concatenate([self.trace, np.where(self.active, self.norms, np.nan)[None]])
         self.active &= self.norms > self.limit

@@ -60,8 +60,12 @@ class MultiShift:
     def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
         """Perform one product with H and one step of every ridge that is not done.
 
-        The smallest ridge is the last to be done, because ``|ζ| <= 1``, so its direction is always available. A column
-        is no longer updated once its residual is exhausted, or if rounding makes the curvature along it vanish.
+        The residual of a ridge is ζ times that of the smallest ridge, with ``|ζ| <= 1``. So the smallest ridge is the
+        last to be done, and its direction is always available. A column is no longer updated once its residual is
+        exhausted, or if rounding makes the curvature along it vanish.
+
+        Args:
+            product: Function that returns H times a matrix (p, c).
         """
         p = self.directions[self.seed]
         image = product(p)

@@ -30,7 +30,7 @@ Precondition = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def floor(dtype: np.dtype, norm: float) -> float:
-    """Return the smallest ridge at which K + ρI is factored in its dtype."""
+    """Return the smallest ridge at which K + ρI is factored; `dtype` is that of K, and `norm` is ‖K‖."""
     return FLOOR * float(np.finfo(dtype).eps) * norm
 
 
@@ -102,7 +102,10 @@ class Refinement(NamedTuple):
 
 
 class _State:
-    """Values, predictions and residuals of all ridges, (n, r, k)."""
+    """State of the refinement.
+
+    Arrays of coefficients α and predictions Kα are (n, r, k) for n rows, r ridges and k columns.
+    """
 
     def __init__(self, refinement: Refinement, ridges: np.ndarray):
         self.of, self.ridges = refinement, ridges
@@ -116,7 +119,7 @@ class _State:
         self.scale = refinement.tolerance.moment_norm or 1.0
 
     def measure(self, which: np.ndarray) -> None:
-        """Recompute K α and the true residuals from K."""
+        """Recompute K α and the true residuals of the ridges `which` from K."""
         self.predictions[:, which] = self._product(self.values[:, which])
         for one in np.split(which, len(which)):
             i = int(one[0])
@@ -125,13 +128,20 @@ class _State:
                 self.histories[i].append(float(self.residuals[i]))
 
     def take_back(self, which: np.ndarray, before: np.ndarray, values: np.ndarray, predictions: np.ndarray) -> None:
-        """Restore the previous values of the ridges whose residual has grown."""
+        """Restore the previous state of those ridges whose residual has grown.
+
+        Args:
+            which: Indices of l ridges.
+            before: Their previous residuals (l,).
+            values: Their previous coefficients (n, l, k).
+            predictions: Their previous predictions (n, l, k).
+        """
         worse = ~(self.residuals[which] <= before)
         self.values[:, which[worse]], self.predictions[:, which[worse]] = values[:, worse], predictions[:, worse]
         self.residuals[which[worse]] = before[worse]
 
     def missing(self, which: np.ndarray) -> np.ndarray:
-        """Return the residual Y - (K + ρI)α."""
+        """Return the residuals Y - (K + ρI)α of the ridges `which`, (n, l, k)."""
         values, predictions = self.values[:, which], self.predictions[:, which]
         return self.of.problem.targets[:, None] - predictions - self.ridges[which, None] * values
 
@@ -167,7 +177,13 @@ def distinct(right: np.ndarray) -> np.ndarray:
 
 
 def with_traces(solution: Solution, degrees_of_freedom: float, inverse_trace: float) -> Solution:
-    """Return the solution with its degrees of freedom, tr K(K + ρI)⁻¹, and GCV computed from tr(K + ρI)⁻¹."""
+    """Return a solution with its degrees of freedom and its generalised cross-validation error (GCV).
+
+    Args:
+        solution: The solution.
+        degrees_of_freedom: tr K(K + ρI)⁻¹.
+        inverse_trace: tr (K + ρI)⁻¹, from which GCV is computed.
+    """
     mean = float(np.mean(np.sum(solution.value**2, axis=1)))
     gcv = mean / (inverse_trace / len(solution.value)) ** 2
     return solution._replace(degrees_of_freedom=float(degrees_of_freedom), gcv=gcv)

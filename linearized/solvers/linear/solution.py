@@ -101,14 +101,26 @@ class Solution(NamedTuple):
 
 
 class Tolerance(NamedTuple):
-    """‖Aᵀy‖ and the relative residual at which a ridge is done; if `moment_norm` is 0, v = 0 is exact."""
+    """The residual at which a ridge is done.
+
+    Attributes:
+        moment_norm: ‖Aᵀy‖; if it is 0, v = 0 is exact.
+        relative: Residual, relative to ‖Aᵀy‖, at which a ridge is done.
+    """
 
     moment_norm: float
     relative: float
 
     @classmethod
     def of(cls, moment_norm: float, n: int, rtol: float, atol: float) -> "Tolerance":
-        """Return the tolerance for ‖Aᵀy‖ and the published tolerances, which are in units of H."""
+        """Return the tolerance for one problem.
+
+        Args:
+            moment_norm: ‖Aᵀy‖.
+            n: Number of rows of A.
+            rtol: Relative tolerance.
+            atol: Absolute tolerance, in the units of (2/n)Aᵀy.
+        """
         scale = 2 / n * moment_norm
         return cls(moment_norm, max(rtol, atol / scale) if scale > 0 else np.inf)
 
@@ -116,7 +128,11 @@ class Tolerance(NamedTuple):
 def checked_ridges(
     ridges: Sequence[float] | np.ndarray, problem: LinearProblem, rtol: float, atol: float, max_iterations: int
 ) -> Float64[np.ndarray, " r"]:
-    """Return the ridges as an array. Raises `UserError` if the ridges or settings are invalid."""
+    """Return the ridges as a float64 array (r,).
+
+    Raises `UserError` for ridges that are negative or not finite, for a ridge of 0 if A has more columns than rows, and
+    for invalid tolerances or iterations.
+    """
     ridges = np.atleast_1d(np.asarray(ridges, np.float64))
     if ridges.ndim != 1 or ridges.size == 0 or not np.isfinite(ridges).all() or (ridges < 0).any():
         raise UserError(f"Ridges must be finite numbers above 0, one at least. Received: {ridges.tolist()}.")
@@ -177,7 +193,7 @@ def measured(
 
 
 def ridge_batch(problem: LinearProblem) -> int:
-    """Return the number of ridges that go through one pass together."""
+    """Return the number of ridges that go through one pass over A together, at least 1; limited by `BATCH_BYTES`."""
     return max(1, BATCH_BYTES // (8 * problem.columns * max(problem.params, problem.rows)))
 
 

@@ -79,7 +79,14 @@ def _inverse_trace(factor: np.ndarray) -> float:
 
 
 def _blocks(factor: np.ndarray, start: int, width: int, following: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the blocks D of `width` columns from `start` on and E of the `following` rows below it."""
+    """Return two blocks of the factor: D (width, width) on the diagonal, and E (following, width) below it.
+
+    Args:
+        factor: L as `factor` returns it.
+        start: Index of the first column.
+        width: Number of columns.
+        following: Number of rows of E.
+    """
     i, j = np.mgrid[: width + following, :width]
     inside = (i >= j) & (i - j < len(factor))
     block = np.where(inside, factor[np.where(inside, i - j, 0), start + j], 0)

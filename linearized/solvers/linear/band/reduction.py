@@ -116,7 +116,12 @@ class BandReduction:
         return _vectors(panel), self.n - len(panel)
 
     def _wy_factor(self, vectors: np.ndarray, tau: np.ndarray) -> np.ndarray:
-        """Return T, from T⁻¹ + T⁻ᵀ = VᵀV with 1/τ on the diagonal of T⁻¹; a reflection with τ = 0 is the identity."""
+        """Return T, from T⁻¹ + T⁻ᵀ = VᵀV with 1/τ on the diagonal of T⁻¹; a reflection with τ = 0 is the identity.
+
+        Args:
+            vectors: V, one Householder vector per column.
+            tau: τ of each reflection I - τ v vᵀ.
+        """
         idle = tau == 0
         inverse = np.triu(vectors.T @ vectors, 1)
         inverse[idle], inverse[:, idle] = 0, 0

@@ -59,7 +59,14 @@ def factored(problem: DenseProblem, ridges: np.ndarray, run: LinearRun) -> tuple
 
 
 def _reduce(reduction: BandReduction, run: LinearRun, saved: TimedCheckpoint, ridges: int) -> None:
-    """Perform the remaining steps of the reduction, and save the state periodically."""
+    """Perform the remaining steps of the reduction, and save the state periodically.
+
+    Args:
+        reduction: State of the reduction, updated in place; a saved state is restored first.
+        run: Settings of the call, for the progress.
+        saved: Checkpoint of the state.
+        ridges: Number of ridges, for the progress.
+    """
     arrays = saved.load(STATE)
     if arrays is not None:
         reduction.restore(arrays)
@@ -76,7 +83,13 @@ def _reduce(reduction: BandReduction, run: LinearRun, saved: TimedCheckpoint, ri
 
 
 class _Band:
-    """The band B, and the ridge at which it is factored for each ρ."""
+    """The band B, and for each ρ the ridge λ' >= ρ (`shifts`) at which it is factored.
+
+    Args:
+        reduction: The complete reduction of K.
+        ridges: ρ.
+        least: Smallest ridge that the precision of K resolves.
+    """
 
     def __init__(self, reduction: BandReduction, ridges: np.ndarray, least: float):
         self.reduction, self.ridges, self.band = reduction, ridges, reduction.band()
@@ -88,9 +101,13 @@ class _Band:
             self.resolved[i] &= self.shifts[i] == shift
 
     def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Return Q(B + λ'I)⁻¹Qᵀ of `right` (n, l, k) for the ridges `which`, with one pass of reflections each way.
+        """Return Q(B + λ'I)⁻¹Qᵀ times residuals, with one pass of reflections in each direction.
 
         Factors are recomputed at each call, because storing them would take ridges · b/n of the memory of K.
+
+        Args:
+            right: Residuals (n, l, k) of l ridges.
+            which: Indices of these ridges, (l,).
         """
         n, _, columns = right.shape
         rotated = self.reduction.forward(distinct(right).reshape(n, -1)).astype(np.float64)
