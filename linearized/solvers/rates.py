@@ -1,6 +1,6 @@
 """Speed of this machine in seconds per operation, from which the cost of a solver is estimated before it runs.
 
-The rates are measured once per machine, which takes about a second, and stored in `rates.json` in the cache folder.
+The rates are measured once per machine, which takes a few seconds, and stored in `rates.json` in the cache folder.
 They are measured again if the processor, the number of threads or the BLAS library differs, or if the file is damaged.
 """
 
@@ -61,7 +61,7 @@ def machine_rates() -> Rates:
     stored = _stored(path, machine)
     if stored is not None:
         return stored
-    logging.info("Measuring the speed of this machine once, in about a second.")
+    logging.info("Measuring the speed of this machine once, in a few seconds.")
     rates = measured_rates()
     try:
         with whole_file(path) as aside:
@@ -94,7 +94,7 @@ def _stored(path: Any, machine: dict[str, Any]) -> Rates | None:
 
 
 def measured_rates() -> Rates:
-    """Measure the rates, in about a second on one core."""
+    """Measure the rates, in one to four seconds on one core."""
     random = np.random.default_rng(0)
     single = random.standard_normal((SIDE, SIDE), np.float32)
     double, total = single[:1024, :1024].astype(np.float64), np.zeros((SIDE, SIDE))
