@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from linearized.data.dataset import Dataset, Split
 from linearized.experiments import select
@@ -107,6 +108,9 @@ def record_of(
     """
     offset, entries = label_offset(dataset), entries_of(dataset, path, outputs)
     chosen, published = select.choose(entries, metric=config.choose_by), select.choose(entries, "test")
+    if chosen.criterion == "gcv" and config.choose_by == "loss":
+        logging.warning("%s: --choose_by=loss changed nothing: the ridge is chosen by generalised cross-validation, "
+                        "which has a loss alone. Give --validation=0.2.", config.label())  # fmt: skip
     select.warn(config.label(), chosen, entries, ADVICE, symbol="ρ")
     select.warn_edge(config.label(), chosen, entries, len(entries), "Give others with --ridges.", symbol="ρ")
     linear = linear_baseline(dataset, chosen.criterion, chosen.metric)

@@ -16,8 +16,8 @@ class ChoiceSettings(Settings):
 
     choose_by: str = setting(
         "accuracy",
-        "the best ridge (of RFM: iteration and ridge) has the highest accuracy, or the lowest loss; targets of "
-        "regression have a loss alone",
+        "the best ridge (of RFM: iteration and ridge) has the highest accuracy, or the lowest loss; regression "
+        "and generalised cross-validation have a loss alone",
         choices=METRICS,
     )
 

@@ -52,6 +52,14 @@ def test_the_linear_fit_beside_a_kernel_is_chosen_by_the_same_metric(directories
     assert by["accuracy"]["test_loss"] > by["loss"]["test_loss"]
 
 
+def test_a_choice_by_cross_validation_says_that_the_flag_changed_nothing(directories, caplog):
+    rows = {name: value for name, value in ROWS.items() if name != "validation"}
+    by = {metric: krr.run(krr.KernelFitSettings(kernel="NTK", **rows, choose_by=metric))[0].record["chosen"]
+          for metric in ("accuracy", "loss")}  # fmt: skip
+    assert by["accuracy"] == by["loss"] and by["loss"]["by"] == "generalised cross-validation"
+    assert caplog.text.count("--choose_by=loss changed nothing") == 1
+
+
 def test_targets_without_accuracy_are_refused(directories):
     config = parse(krr.KernelFitSettings, ["--dataset=SPHERE", "--synth_dim=10", "--num_train=50", "--num_test=50",
                                            "--choose_by=loss"])  # fmt: skip
