@@ -5,6 +5,7 @@
     linearized reproduce --figure=nfmnist_noise --scale=workstation --launcher=slurm --workers=16
     linearized reproduce --figure=lazy_to_rich --scale=laptop
     linearized reproduce --figure=learning_curves
+    linearized reproduce --figure=cifar2_noise --num_train=10000 --values=0,7,14 --dry_run
 
 Repeating a stopped command continues it; finished runs are not repeated. The picture (png and pdf) and a table of its
 points (csv) are written to the same folder. Run the command in the repository's folder, which contains train.py and
@@ -27,6 +28,7 @@ from linearized.base.errors import UserError
 from linearized.base.terminal import Column, print_columns, say, shell_lines, width_of
 from linearized.launch.launch_settings import WhereSettings
 from linearized.report.recipes import RECIPES, SCALES
+from linearized.report.recipes.changed import REPLACEMENTS, SHARED, changed, suffix
 from linearized.report.recipes.estimate import disk_bytes, seconds
 from linearized.report.recipes.figure_recipe import DIRECTORIES, FigureRecipe, Run, runs
 from linearized.settings.command import run_command
@@ -44,6 +46,17 @@ class ReproduceSettings(WhereSettings):
 
     figure: str = setting("fmnist_noise", "the figure", choices=RECIPES)
     scale: str = setting("laptop", "how large", choices=SCALES)
+    dataset: str = setting(
+        "", "make a figure of images on this data set instead of its own", choices=("", *REPLACEMENTS)
+    )
+    values: str = setting("", "values of the horizontal axis such as 0,5,10; empty: those of the scale")
+    seeds: str = setting("", "random-number seeds such as 0,1,2, a run each; empty: those of the scale")
+    num_train: int | None = setting(None, "train rows of every run; empty: those of the scale", minimum=1)
+    num_test: int | None = setting(None, "test rows of every run; empty: those of the scale", minimum=1)
+    validation: int | None = setting(
+        None, "train rows held out to choose ridges on, 0: none; empty: as many as the scale has", minimum=0
+    )
+    noise_ind: int | None = setting(None, "noise level, where it is not the axis; empty: that of the figure", minimum=0)
     dry_run: bool = setting(False, "print the commands, their number and an estimate of time and disk; run nothing")
     out: str = setting(
         "",
@@ -51,14 +64,22 @@ class ReproduceSettings(WhereSettings):
         when=when(dry_run=False),
     )
 
+    def changes(self) -> dict[str, int | str]:
+        """Return what the flags change of the figure's data, by name of the flag."""
+        given = {name: getattr(self, name) for name in ("dataset", "values", "seeds", *SHARED)}
+        return {name: value for name, value in given.items() if value not in ("", None)}
+
 
 def main(config: ReproduceSettings) -> None:
     """Run the missing runs, draw the figure from the finished ones, then report failures.
 
     With `--dry_run`, only the commands and the estimate are printed. Raises `UserError` if no run left a result.
     """
+    changes = config.changes()
     recipe: FigureRecipe = RECIPES.load(config.figure)
-    dataset = recipe.source()
+    dataset = config.dataset or recipe.source()
+    if changes:
+        recipe = changed(recipe, config.scale, {**changes, "dataset": dataset})
     todo = runs(config.figure, recipe, config.scale, dataset)
     if config.dry_run:
         width = width_of(Console())
@@ -77,7 +98,7 @@ def main(config: ReproduceSettings) -> None:
         refuse_failures(ended)
         raise UserError(f"No run of {config.figure} left a result. Look into the logs above.")
     folder = Path(config.out) if config.out else storage() / "figures"
-    draw(recipe, dataset, points, folder, f"{config.figure}-{config.scale}")
+    draw(recipe, dataset, points, folder, f"{config.figure}-{config.scale}{suffix(changes)}")
     refuse_failures(ended)
 
 
@@ -132,8 +153,8 @@ def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Pat
 
     own = _own_figure(recipe)
     picture = (own or plot).figure(recipe, dataset, points)
-    for suffix in (".png", ".pdf"):
-        say(f"drawn: {plots.save_figure(picture, folder / (name + suffix))}")
+    for ending in (".png", ".pdf"):
+        say(f"drawn: {plots.save_figure(picture, folder / (name + ending))}")
     named = ("label", "value", "seed", "ridge", "chosen_by", "flaw", "seconds", "path")
     shown = [column for column in points if own or column in named or column.endswith(("_loss", "_accuracy"))]
     with whole_file(folder / f"{name}.csv") as path:

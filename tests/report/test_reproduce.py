@@ -2,12 +2,14 @@
 
 import dataclasses
 import itertools
+import re
 import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from linearized.base.errors import UserError
 from linearized.data import DATASETS
 from linearized.experiments import krr as kernel_fit
 from linearized.experiments import train
@@ -45,6 +47,65 @@ def test_every_command_is_accepted_and_none_is_there_twice(name, scale):
     assert {run.label for run in found} <= {curve.label for curve in recipe.curves}
 
 
+def _dry(capsys, **settings) -> list[dict[str, str]]:
+    """Return the flags of the commands of a dry run at laptop scale."""
+    reproduce.main(reproduce.ReproduceSettings(dry_run=True, **settings))
+    *commands, _ = capsys.readouterr().out.splitlines()
+    return [dict(word[2:].split("=", 1) for word in shlex.split(command)[4:]) for command in commands]
+
+
+def test_flags_change_the_data_of_every_run(capsys):
+    before = _dry(capsys, figure="cifar2_noise", dataset="CIFAR2")
+    after = _dry(
+        capsys, figure="cifar2_noise", dataset="CIFAR10", values="3,14,3", seeds="5,6", num_train=900, num_test=70,
+        validation=80,
+    )  # fmt: skip
+    curves = len(before) // 4  # the laptop scale has four levels and one seed
+    assert len(after) == curves * 2 * 2
+    same = {"dataset": "CIFAR10", "num_train": "900", "num_test": "70", "validation": "80"}
+    assert all(same.items() <= flags.items() for flags in after)
+    assert {(flags["noise_ind"], flags["seed"]) for flags in after} == {
+        ("3", "5"),
+        ("3", "6"),
+        ("14", "5"),
+        ("14", "6"),
+    }
+    models = [{key: flags.get(key) for key in ("model", "kernel", "degree")} for flags in (*before, *after)]
+    assert models[:curves] == models[len(before) :][:curves]
+
+
+def test_theory_measures_the_values_below_its_pool(capsys):
+    found = _dry(
+        capsys, figure="learning_curves", dataset="DIGITS", noise_ind=0, values="100,900,1400", seeds="0"
+    )  # fmt: skip
+    kernels = [flags for flags in found if "sizes" in flags]
+    assert len(kernels) == 3 and {(flags["num_train"], flags["sizes"]) for flags in kernels} == {
+        ("1437", "100,900,1400")
+    }
+    assert sorted({int(flags["num_train"]) for flags in found if "sizes" not in flags}) == [100, 900, 1400]
+    patches = _dry(capsys, figure="learning_curves", dataset="PATCHES", noise_ind=0, values="750,1500", seeds="0")
+    assert {flags["sizes"] for flags in patches if "sizes" in flags} == {"750"}
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"figure": "learning_curves", "num_train": 50}, "--num_train is the axis of this figure: give --values"),
+    ({"figure": "synth_kappa", "dataset": "CIFAR10"}, "This figure is of SYNTH alone: leave out --dataset"),
+    ({"figure": "lazy_to_rich", "dataset": "CIFAR10"}, "leave out --dataset"),
+    ({"figure": "lazy_to_rich", "num_train": 50}, "--num_train changes nothing: CNN on patches, ntk has its own"),
+    ({"figure": "learning_curves", "validation": 50}, "--validation changes nothing: RFM has its own"),
+    ({"figure": "fmnist_noise", "noise_ind": 3}, "--noise_ind is the axis of this figure"),
+    ({"figure": "fmnist_noise", "values": "15"}, "--noise_ind 0..14"),
+    ({"figure": "learning_curves", "dataset": "CIFAR10", "values": "60000", "noise_ind": 0}, "50000 train rows"),
+    ({"figure": "cifar2_noise", "dataset": "PATCHES", "num_train": 2000, "values": "0"}, "PATCHES has 1500 train rows"),
+    ({"figure": "double_descent", "values": "0"}, "at least 1. Received: 0"),
+    ({"figure": "double_descent", "values": "1.5"}, "whole numbers"),
+    ({"figure": "double_descent", "seeds": "-1"}, "--seeds must be"),
+])  # fmt: skip
+def test_changes_that_a_figure_cannot_have_are_refused(settings, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        reproduce.main(reproduce.ReproduceSettings(dry_run=True, **settings))
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_stand_in_is_run_where_the_data_is_not_here(name, monkeypatch):
     recipe = RECIPES.load(name)
@@ -79,7 +140,8 @@ def test_a_small_figure_is_run_drawn_and_read_back(directories, tmp_path, monkey
     for suffix in (".png", ".pdf"):
         assert (figures / f"fmnist_noise-laptop{suffix}").stat().st_size > 5000
     before = {path: path.stat().st_mtime_ns for path in directories.parent.rglob("result.json")}
-    reproduce.main(config)
+    reproduce.main(dataclasses.replace(config, seeds="1"))
+    assert len(pd.read_csv(figures / "fmnist_noise-laptop-seeds_1.csv")) == 2
     assert before == {path: path.stat().st_mtime_ns for path in directories.parent.rglob("result.json")}
 
 
@@ -152,7 +214,7 @@ def test_a_small_figure_of_feature_learning_is_run_and_drawn(name, directories, 
 
 ROWS = {"num_train": 60, "num_test": 20}
 OWN = {
-    "learning_curves": (Curve("NTK", "theory", {"kernel": "NTK", "sizes": "10,15,20", "draws": 2, "num_train": 60}),
+    "learning_curves": (Curve("NTK", "theory", {"kernel": "NTK", "draws": 2, "num_train": 60}),
                         Curve("linear", "krr", {"kernel": "POLYNOMIAL", "degree": 1})),
     "double_descent": (Curve("RF", "train", {"model": "RF", "reg_index": "0,5", "synth_dim": 10}),),
     "spectrum": (Curve("NTK", "theory", {"kernel": "NTK", "draws": 0, "num_train": 200}),

@@ -133,7 +133,8 @@ def runs(name: str, recipe: FigureRecipe, scale: str, dataset: str) -> list[Run]
     """Return all runs of a figure at a scale, ordered by value, so that a stopped figure has complete points.
 
     A kernel on all rows gives the same result for every seed and runs only once; a kernel on more than `MOST_ROWS` rows
-    is left out. If a replacement dataset has fewer rows than the recipe requests, all of them are used.
+    is left out. If a replacement dataset has fewer rows than the recipe requests, all of them are used. A run of theory
+    measures all sizes of the axis `num_train` that are smaller than its pool.
     """
     size, found = recipe.scales[scale], []
     for value, seed, curve in itertools.product(size.values, size.seeds, recipe.curves):
@@ -149,8 +150,10 @@ def runs(name: str, recipe: FigureRecipe, scale: str, dataset: str) -> list[Run]
         if units := flags.pop("matched_units", 0):
             flags["num_units"] = round(units * dim / outputs)
         kernel, some = curve.program == "krr", "num_train" in flags
-        if curve.program == "theory" and recipe.axis == "num_train" and value != size.values[0]:
-            continue
+        if curve.program == "theory" and recipe.axis == "num_train":
+            if value != size.values[0]:
+                continue
+            flags["sizes"] = ",".join(str(rows) for rows in size.values if rows < flags["num_train"])
         if kernel and (rows > MOST_ROWS or (not some and seed != size.seeds[0])):
             continue
         flags |= _draws(flags, seed, some)

@@ -16,8 +16,7 @@ GRIDS = {"laptop": "0,10", "workstation": "0,4,8,12,16", "paper": "all"}
 
 def _predicted(label: str, **kernel: object) -> Curve:
     """Return a kernel's curve, for which one run of `linearized theory` measures and predicts every size."""
-    sizes = {scale: {"num_train": POOL[scale], "sizes": ",".join(map(str, SIZES[scale]))} for scale in POOL}
-    return Curve(label, "theory", kernel, sizes)
+    return Curve(label, "theory", kernel, {scale: {"num_train": rows} for scale, rows in POOL.items()})
 
 
 LEARNING_CURVES = FigureRecipe(

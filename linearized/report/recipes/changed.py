@@ -1,0 +1,70 @@
+"""A recipe with changes of its data: another dataset, other values of its axis, other seeds and numbers of rows."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+from linearized.base.errors import UserError
+from linearized.base.lists import listed_numbers
+from linearized.data import DATASETS
+from linearized.report.recipes.figure_recipe import SHAPES, FigureRecipe
+from linearized.settings.config import LARGEST_SEED
+
+REPLACEMENTS = tuple(name for name in SHAPES if name != "SPHERE")  # datasets that a figure of images can be made on
+SHARED = ("num_train", "num_test", "validation", "noise_ind")  # flags of all runs
+MOST = 2**31
+
+
+def changed(recipe: FigureRecipe, scale: str, changes: Mapping[str, int | str]) -> FigureRecipe:
+    """Return the recipe of a figure whose runs at one scale have other data.
+
+    Args:
+        recipe: The recipe.
+        scale: Name of the scale.
+        changes: The `dataset` of the runs, and what else to change: `values` of the axis and `seeds`, as
+            comma-separated whole numbers, and the flags `SHARED` of all runs.
+
+    Raises `UserError` for a change that the figure cannot have, and for values that the dataset does not have.
+    """
+    dataset = str(changes["dataset"])
+    if dataset not in (recipe.dataset, recipe.stand_in) and (
+        recipe.dataset not in REPLACEMENTS or _kept(recipe, scale, "dataset")
+    ):
+        raise UserError(f"This figure is of {recipe.dataset} alone: leave out --dataset. Received: {dataset}.")
+    for name in SHARED:
+        if name in changes and name == recipe.axis:
+            raise UserError(f"--{name} is the axis of this figure: give --values. Received: --{name}={changes[name]}.")
+        if name in changes and (kept := _kept(recipe, scale, name)):
+            raise UserError(f"--{name} changes nothing: {kept} has its own. Received: {changes[name]}.")
+    size = recipe.scales[scale]
+    values = _whole(str(changes["values"]), "values", MOST) if "values" in changes else size.values
+    seeds = _whole(str(changes["seeds"]), "seeds", LARGEST_SEED) if "seeds" in changes else size.seeds
+    shared = {**size.shared, **{name: changes[name] for name in SHARED if name in changes}}
+    for level in values if recipe.axis == "noise_ind" else (shared.get("noise_ind", 0),):
+        DATASETS.load(dataset).level(level)
+    if recipe.axis != "noise_ind" and min(values) < 1:
+        raise UserError(f"--values are values of --{recipe.axis}, at least 1. Received: {changes['values']}.")
+    rows = SHAPES[dataset][0] if dataset in SHAPES else shared.get("synth_n", MOST)
+    for name, wanted in (("num_train", shared.get("num_train", 0)), ("values", max(values))):
+        if (name in changes and wanted > rows) and (name == "num_train" or recipe.axis == "num_train"):
+            raise UserError(f"{dataset} has {rows} train rows. Received: --{name}={changes[name]}.")
+    new = dataclasses.replace(size, values=values, seeds=seeds, shared=shared)
+    return dataclasses.replace(recipe, scales={**recipe.scales, scale: new})
+
+
+def suffix(changes: Mapping[str, int | str]) -> str:
+    """Return what the changes add to the name of a picture, such as "-dataset_CIFAR10-values_0_5"."""
+    return "".join(f"-{name}_{re.sub(r'[^0-9A-Za-z.]+', '_', str(value))}" for name, value in changes.items())
+
+
+def _kept(recipe: FigureRecipe, scale: str, name: str) -> str:
+    """Return the label of the first curve that has its own value of a flag, or "" if none has."""
+    return next((curve.label for curve in recipe.curves if name in {**curve.flags, **curve.sizes.get(scale, {})}), "")
+
+
+def _whole(text: str, name: str, most: int) -> tuple[int, ...]:
+    """Return the distinct whole numbers of a list, in increasing order. Raises `UserError` for others."""
+    numbers = listed_numbers(text, name, least=0.0, most=float(most))
+    if any(number != int(number) for number in numbers):
+        raise UserError(f"--{name} takes whole numbers such as 0,5,10. Received: {text[:60]}.")
+    return tuple(sorted({int(number) for number in numbers}))
