@@ -1,8 +1,11 @@
-"""Scalar functions and their duals, the effect of a layer with this activation on a kernel, entry by entry.
+"""Activations with their duals, from which kernels of infinitely wide networks are computed.
 
-`ACTIVATIONS` is the table and `activation("leaky_relu(0.1)")` returns one of its entries. To add an activation, write a
-function and its name in `linearized.base.activations` and add a line here; the tests in tests/contracts then include
-it.
+The dual of a function f is E[f(u) f(v)] for normal u and v with given variances and covariance: it maps the covariances
+before a layer with this activation to those after it, entry by entry.
+
+`ACTIVATIONS` is the table of names, and `activation("leaky_relu(0.1)")` returns the `Activation` of a name. To add an
+activation, write a function and its name in `linearized.base.activations` and add a line here; the tests in
+tests/contracts then include it.
 """
 
 import functools
@@ -65,7 +68,13 @@ def _activation(text: str):
 
 @functools.lru_cache(maxsize=64)
 def _referred(scalar: OwnFunction, given: Any):
-    """Return the activation of a reference to `given`: the object itself, or that of the function in jax.numpy."""
+    """Return the activation of a reference `package.module:function`, which is cached.
+
+    Args:
+        scalar: The reference, whose text names the activation in messages.
+        given: The object that it refers to: an `Activation`, which is returned, or a function f(x) or f(x, xp), which
+            is evaluated in jax.numpy.
+    """
     from jax import numpy as jnp
 
     from kernel_gen.activations.base import Activation
@@ -89,10 +98,11 @@ def activation(given: Any):
     """Return the `Activation` that `given` refers to.
 
     Args:
-        given: A name, a name with numbers, a reference `package.module:function`, an `Activation` (such as
-            `Elementwise` returns), or a function of one array that works entrywise, preferably in jax.numpy.
+        given: A name such as "gelu", a name with numbers such as "leaky_relu(0.1)", a reference
+            `package.module:function`, an `Activation` (such as `Elementwise` returns), or a function of one array that
+            works entry by entry, preferably in jax.numpy.
 
-    Raises `UserError` for an unknown name, with a line for each known one, for arguments that do not fit, and for a
+    Raises `UserError` for an unknown name (the message lists the known ones), for arguments that do not fit, and for a
     function that is not elementwise or has no dual.
     """
     from kernel_gen.activations.base import Activation
@@ -108,7 +118,13 @@ def activation(given: Any):
 
 
 def name_of(given: Any) -> str | None:
-    """Return the table's text for an activation, or None if the table does not contain it."""
+    """Return the name of an activation, with its numbers, as `ACTIVATIONS` and the command line write it.
+
+    Args:
+        given: An activation, as `activation` takes it.
+
+    Returns: The text, such as "leaky_relu(alpha=0.1)"; None for an activation that is not in the table.
+    """
     if isinstance(given, str) and not isinstance(parse(given), OwnFunction):
         return parse(given).text
     made = activation(given)

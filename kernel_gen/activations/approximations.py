@@ -16,15 +16,21 @@ from linearized.base.errors import UserError
 
 
 class HermiteDual(Series):
-    """The dual truncated to Σ_{k <= degree} a_k(σ₁) a_k(σ₂) c^k, for inputs of any norm, and its exact derivative.
+    """The dual of an activation f by its Hermite series up to a degree, and the exact derivative of that series.
 
-    On unit variances the error is Σ_{k > degree} a_k² c^k. The coefficients are integrals split at 0; for an activation
-    with kinks elsewhere each coefficient has an error of up to 1e-4, and of up to 2e-2 for the slope. One entry costs
-    4(degree + 1) operations.
+    For inputs of standard deviations σ₁ and σ₂ and correlation c the dual is Σ_{k <= degree} a_k(σ₁) a_k(σ₂) c^k. The
+    coefficients are a_k(σ) = E[f(σz) h_k(z)] for z ~ N(0, 1) and the normalised Hermite polynomials h_k of
+    `kernel_gen.activations.hermite`, so that inputs may have any norm. Where both variances are 1, the truncation error
+    is Σ_{k > degree} a_k(1)² c^k.
+
+    The integrals of the coefficients are split at 0. For an activation with kinks elsewhere each coefficient of f has
+    an error of up to 1e-4, and each coefficient of f' one of up to 2e-2. An entry costs 4(degree + 1) operations.
 
     Args:
-        exact: The activation: a name, a function or an `Activation`.
+        exact: The activation f: a name, a function or an `Activation`.
         degree: Degree of the last term of the truncated series, at least 0.
+
+    Raises `UserError` for a negative degree, and for an activation as `kernel_gen.activations.activation` does.
     """
 
     def __init__(self, exact: Any, degree: int):
@@ -34,11 +40,19 @@ class HermiteDual(Series):
         self.degree = degree
 
     def terms(self, variance, dtype="float64"):
-        """Return the number of terms up to `degree`, rounded up to a multiple of `BLOCK`, for any variance."""
+        """Return the length of the series, degree + 1 rounded up to a multiple of `BLOCK`, whatever the arguments."""
         return -(-(self.degree + 1) // BLOCK) * BLOCK
 
     def rows(self, variance, terms):
-        """Return the coefficients of the function and of its derivative, 0 beyond `degree`, and the variance."""
+        """Return the Hermite coefficients of f and of f' at these variances, and the variances.
+
+        Args:
+            variance: Variances of the inputs, of any shape.
+            terms: Length of the series, see `terms`.
+
+        Returns: Two arrays with a first axis of length `terms` and then the axes of `variance`, which are 0 for f above
+        `degree` and for f' above `degree` - 1; and `variance`.
+        """
         z, weights = hermite.nodes((0.0,), self.degree)
         x = jnp.sqrt(variance)[..., None] * z.astype(variance.dtype)
         basis = hermite.basis(z, terms - 1) * weights
@@ -50,15 +64,17 @@ class HermiteDual(Series):
 
 
 class MonteCarlo(Activation):
-    """The dual and its derivative as means over pairs of normal random numbers, which are the same for all entries.
+    """The dual of an activation f and its derivative as means over pairs of normal random numbers.
 
-    The standard error is the standard deviation of the product of two activations, divided by √samples. One entry costs
-    `samples` evaluations.
+    All entries use the same pairs. The standard error of an entry of the dual is the standard deviation of f(u) f(v),
+    divided by √samples. An entry costs about `samples` evaluations of f and f'.
 
     Args:
-        exact: The activation: a name, a function or an `Activation`.
+        exact: The activation f: a name, a function or an `Activation`.
         samples: Number of pairs, at least 1.
         seed: Random-number seed of the pairs.
+
+    Raises `UserError` for fewer than one sample, and for an activation as `kernel_gen.activations.activation` does.
     """
 
     def __init__(self, exact: Any, samples: int = 100_000, seed: int = 0):
@@ -68,7 +84,7 @@ class MonteCarlo(Activation):
         self.samples, self.seed = samples, seed
 
     def pair(self, k12, one, two, terms=0):
-        """Return the means of f(u) f(v) and f'(u) f'(v) over the random pairs."""
+        """Return the means of f(u) f(v) and f'(u) f'(v) over the random pairs, see `Activation.pair`."""
         std1, std2 = jnp.sqrt(one), jnp.sqrt(two)
         c, s = correlation(k12, std1, std2)
         draws = jnp.asarray(np.random.default_rng(self.seed).standard_normal((self.samples, 2)), c.dtype)

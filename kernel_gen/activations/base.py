@@ -1,8 +1,8 @@
-"""The base class of activations: a scalar function f, its dual, and the dual of its derivative.
+"""The base class of activations: a scalar function f, its dual, and the derivative of the dual.
 
-For (u, v) ~ N(0, [[k11, k12], [k12, k22]]) the dual is E[f(u) f(v)] and its slope is E[f'(u) f'(v)], the derivative of
-the dual with respect to k12 (Price's theorem). Where f jumps, f' is its derivative almost everywhere, as in gradient
-training.
+For a normal pair (u, v) ~ N(0, [[k11, k12], [k12, k22]]) the dual is E[f(u) f(v)]. Its slope is E[f'(u) f'(v)], which
+is the derivative of the dual with respect to the covariance k12 (Price's theorem). Where f jumps, f' is its derivative
+almost everywhere, as in gradient training.
 """
 
 import abc
@@ -16,14 +16,18 @@ import numpy as np
 from linearized.base.activations import Scalar
 from linearized.base.shapes import Float
 
-CHUNK = 4096  # inputs at once, where values at all nodes of a rule are computed
+CHUNK = 4096  # inputs that are processed at once, because f is evaluated at every quadrature node of every input
 
 
 class Activation(abc.ABC):
-    """A function with its duals.
+    """A scalar function f with its dual and slope, see the module.
 
-    `pair` is written in JAX, so that kernels can fuse it; `dual` and `slope` take and return NumPy arrays. Computations
-    for one input alone (`rows`) are separate from those for every pair of inputs.
+    A subclass implements `pair`, which is written in JAX so that kernels can fuse it, and optionally `rows` and
+    `terms`. Computations for one input alone (`rows`) are separate from those for every pair of inputs (`pair`).
+    `dual`, `slope`, `both` and `diagonal` take and return NumPy arrays.
+
+    Args:
+        scalar: The function, called as scalar(x, xp) with the array functions `xp`; its `text` names it in messages.
     """
 
     def __init__(self, scalar: Scalar):
@@ -31,54 +35,82 @@ class Activation(abc.ABC):
 
     @property
     def text(self) -> str:
-        """The activation in the notation of the command line."""
+        """The activation as the command line writes it, such as "leaky_relu(alpha=0.1)"."""
         return self.scalar.text
 
     def function(self, x: Any, xp: Any = np) -> Any:
-        """Return f(x), entry by entry, computed with the array functions of `xp`."""
+        """Return f(x), entry by entry.
+
+        Args:
+            x: Array of any shape.
+            xp: Module of array functions with which f is computed, numpy or jax.numpy.
+        """
         return self.scalar(x, xp)
 
     @property
     def largest_variance(self) -> float:
-        """Smallest variance at which E[f²] is infinite; infinity for functions with moments at all variances."""
+        """The smallest variance at which E[f(u)²] is infinite; infinity if it is finite at every variance."""
         return float("inf")
 
     def terms(self, variance: float, dtype: str = "float64") -> int:
-        """Return the length of series or quadrature rules for variances up to `variance`; 0 for closed forms.
+        """Return the length of the series or the number of the quadrature rule that `rows` and `pair` use.
 
-        It is a static argument of the compiled programs. Raises `UserError` for variances beyond the range of the
-        series or rule.
+        It is a static argument of compiled programs.
+
+        Args:
+            variance: Largest variance of the inputs.
+            dtype: Data type of the computation, "float32" or "float64".
+
+        Returns: The number; 0 if the dual has a closed form.
+
+        Raises `UserError` for a variance beyond the range of the series or rule.
         """
         return 0
 
     def rows(self, variance: jax.Array, terms: int) -> Any:
-        """Return the quantities of one side that `pair` needs: arrays whose last axes are those of `variance`."""
+        """Return the quantities that `pair` needs of the inputs of one side.
+
+        Args:
+            variance: Variances of the inputs, of any shape.
+            terms: The number that `terms` returned.
+
+        Returns: An array or a tuple of arrays, whose last axes are those of `variance`; by default `variance` itself.
+        """
         return variance
 
     @abc.abstractmethod
     def pair(self, k12: jax.Array, one: Any, two: Any, terms: int = 0) -> tuple[jax.Array, jax.Array]:
-        """Return dual and slope, entry by entry; the `rows` of both sides broadcast against `k12`.
+        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)], entry by entry.
 
-        `terms` is the larger of the lengths of the two sides.
+        Args:
+            k12: Covariances of u and v.
+            one: What `rows` returned for the variances of u, which broadcast against `k12`.
+            two: What `rows` returned for the variances of v, which broadcast against `k12`.
+            terms: The larger one of the two numbers that `terms` returned for both sides.
         """
 
     def dual(
         self, k12: Float[np.ndarray, "n1 n2"], k11: Float[np.ndarray, " n1"], k22: Float[np.ndarray, " n2"]
     ) -> Float[np.ndarray, "n1 n2"]:
-        """Return E[f(u) f(v)] in the dtype of k12, or in float64 if k12 has an integer dtype.
+        """Return E[f(u) f(v)] for a block of pairs, (n1, n2), in the dtype of k12 (float64 if that is an integer type).
 
-        The diagonals are vectors, so that a block needs no further square blocks.
+        Args:
+            k12: Covariances (n1, n2) of u and v.
+            k11: Variances (n1,) of u, a vector, so that a block needs no further square blocks.
+            k22: Variances (n2,) of v.
+
+        Raises `UserError` for variances beyond the range of the activation.
         """
         return self.both(k12, k11, k22)[0]
 
     def slope(
         self, k12: Float[np.ndarray, "n1 n2"], k11: Float[np.ndarray, " n1"], k22: Float[np.ndarray, " n2"]
     ) -> Float[np.ndarray, "n1 n2"]:
-        """Return E[f'(u) f'(v)], the derivative of `dual` with respect to k12."""
+        """Return E[f'(u) f'(v)] for a block of pairs, the derivative of `dual` with respect to k12; see `dual`."""
         return self.both(k12, k11, k22)[1]
 
     def both(self, k12: np.ndarray, k11: np.ndarray, k22: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return dual and slope, computed in one pass."""
+        """Return `dual` and `slope` for a block of pairs, computed in one pass; see `dual`."""
         dtype = np.result_type(k12, np.float32)  # integers are converted to float64
         with jax.enable_x64(dtype == np.float64):
             terms = self.terms(float(max(np.max(k11, initial=0), np.max(k22, initial=0))), dtype.name)
@@ -86,7 +118,13 @@ class Activation(abc.ABC):
             return tuple(np.array(part) for part in found)
 
     def diagonal(self, variance: Float[np.ndarray, "..."]) -> tuple[np.ndarray, np.ndarray]:
-        """Return E[f(u)²] and E[f'(u)²] in float64, for u of these variances."""
+        """Return E[f(u)²] and E[f'(u)²], float64 arrays of the shape of `variance`.
+
+        Args:
+            variance: Variances of u, of any shape.
+
+        Raises `UserError` for variances beyond the range of the activation.
+        """
         flat = np.ravel(np.asarray(variance, np.float64))
         with jax.enable_x64(True):
             program = self._compiled_diagonal(self.terms(float(np.max(flat, initial=0))))
@@ -94,10 +132,15 @@ class Activation(abc.ABC):
         return tuple(np.concatenate(part).reshape(np.shape(variance)) for part in zip(*parts, strict=True))
 
     def layer(self, terms: int):
-        """Return the compiled step of a network: an activation and the dense layer after it.
+        """Return the compiled step of a network of infinite width: the activation and the dense layer after it.
 
-        It maps (Σ, Θ, one, two, w², b²) to the new Σ and Θ. One program serves all layers with blocks of the same
-        shape, and all kernels of this activation.
+        It maps (Σ, Θ, one, two, w², b²) to (w² dual(Σ) + b², w² slope(Σ) Θ + w² dual(Σ) + b²). Σ is the covariance of
+        the network's outputs at initialisation (NNGP) and Θ its tangent kernel (NTK); `one` and `two` are the `rows` of
+        both sides, and w and b the standard deviations of weights and biases. One program serves all layers with blocks
+        of the same shape, and all kernels of this activation.
+
+        Args:
+            terms: The number that `terms` returned.
         """
 
         def step(sigma, tangent, one, two, weight_var, bias_var):
@@ -127,10 +170,15 @@ class Activation(abc.ABC):
 
 
 def correlation(k12: jax.Array, std1: jax.Array, std2: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the correlation c = k12 / (std1 std2) in [-1, 1] and √(1 - c²); c is 0 where a standard deviation is 0.
+    """Return the correlation c = k12 / (std1 std2) in [-1, 1], 0 where a standard deviation is 0, and √(1 - c²).
 
-    A correlation within four roundings of 1 or -1 is set to that value: rounding makes it indistinguishable, and the
-    diagonal becomes exact.
+    A correlation within four roundings of 1 or -1 is set to that value, because rounding makes the two
+    indistinguishable; entries on a diagonal are then exact.
+
+    Args:
+        k12: Covariances.
+        std1: Standard deviations of the first side, which broadcast against `k12`.
+        std2: Standard deviations of the second side, which broadcast against `k12`.
     """
     product = std1 * std2
     c = jnp.where(product > 0, k12 / jnp.where(product > 0, product, 1), 0)
@@ -139,5 +187,10 @@ def correlation(k12: jax.Array, std1: jax.Array, std2: jax.Array) -> tuple[jax.A
 
 
 def derivative(function, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return f(x) and f'(x) of an elementwise function."""
+    """Return f(x) and f'(x).
+
+    Args:
+        function: The elementwise function f, in jax.numpy.
+        x: Array of any shape.
+    """
     return jax.jvp(function, (x,), (jnp.ones_like(x),))

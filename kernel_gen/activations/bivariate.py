@@ -1,8 +1,9 @@
-"""The probability P(z₁ > h, z₂ > k) for standard normal z₁, z₂ of correlation c.
+"""The probability P(z₁ > h, z₂ > k) for standard normal z₁ and z₂ of correlation c.
 
-The algorithm is that of Drezner & Wesolowsky (1990) as corrected by Genz (2004). For `|c|` below 0.925 the density is
-integrated over the angle arcsin c; above, over √(1 - c²) from the limit c = ±1, whose non-smooth part is integrated in
-closed form. Both use 20 points: errors of 5e-16 in float64.
+The algorithm is that of Drezner & Wesolowsky (1990) as corrected by Genz (2004). For `|c|` up to 0.925 the density is
+integrated over the angle arcsin c from 0. Above, it is integrated over √(1 - c²) from the limit c = ±1, and the part of
+the integrand that is not smooth is integrated in closed form. Both integrals use 20 Gauss-Legendre points; errors are
+about 5e-16 in float64.
 """
 
 import math
@@ -12,21 +13,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
 
-BRANCH = 0.925
+BRANCH = 0.925  # |c| above which the second integral is used
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(20)
 
 
 def upper_orthant(h: jax.Array, k: jax.Array, c: jax.Array, s: jax.Array) -> jax.Array:
-    """Return P(z₁ > h, z₂ > k), where s = √(1 - c²), for `|h|`, `|k|` up to 37. Costs about 40 exponentials."""
+    """Return P(z₁ > h, z₂ > k), entry by entry. An entry costs about 40 exponentials.
+
+    Args:
+        h: Lower limits of z₁, with `|h|` up to 37; all arguments broadcast against each other.
+        k: Lower limits of z₂, with `|k|` up to 37.
+        c: Correlations of z₁ and z₂, between -1 and 1.
+        s: √(1 - c²), which is an argument because callers know it more accurately near `|c|` = 1.
+    """
     h, k, c, s = jnp.broadcast_arrays(h, k, c, s)
     near = jnp.abs(c) > BRANCH
     return jnp.where(near, _near(h, k, jnp.where(near, c, 1), jnp.where(near, s, 0)), _far(h, k, jnp.where(near, 0, c)))
 
 
 def _far(h, k, c):
-    """Return P(X > h, Y > k) of standard normal X and Y with correlation c by an integral over θ from 0 to arcsin(c).
+    """Return P(z₁ > h, z₂ > k) by an integral over θ from 0 to arcsin c, in which sin θ replaces the correlation.
 
-    θ is the arcsine of the correlation; the rule is accurate where `|c|` is not close to 1.
+    The rule is accurate where `|c|` is not close to 1.
     """
     mean, product, angle = (h * h + k * k) / 2, h * k, jnp.arcsin(c) / 2
 
@@ -39,7 +47,7 @@ def _far(h, k, c):
 
 
 def _near(h, k, c, s):
-    """Return the probability as the limit `|c|` = 1 minus an integral over √(1 - c²)."""
+    """Return P(z₁ > h, z₂ > k) as its limit at `|c|` = 1 minus an integral over √(1 - c²) from 0 to s."""
     k = jnp.where(c < 0, -k, k)
     product, square = h * k, (h - k) ** 2
     first, second = (4 - product) / 8, (12 - product) / 16

@@ -1,10 +1,12 @@
-"""User-defined activations, from a Python function alone or from an expression of the dual alone.
+"""User-defined activations, made from a Python function or from an expression of the dual.
 
     Elementwise(lambda x: jnp.arctan(x))                                          quadrature of dual and slope
     Elementwise(dual=lambda k12, k11, k22: jnp.exp(k12 - (k11 + k22) / 2))        slope by autodiff
 
-A smooth function uses its Hermite series, a function with a kink at 0 polar quadrature. Kinks elsewhere reduce the
-accuracy: `error` is an estimate, from the comparison of a rule with a finer one.
+See `kernel_gen.activations.base` for k11, k12, k22, dual and slope. The dual of a smooth function is computed by its
+Hermite series (`series`), that of a function with a kink at 0 by polar quadrature (`polar`). Kinks elsewhere reduce the
+accuracy. The attribute `error` of an activation made from a function is an estimate of the relative error of its dual,
+for kinks from the comparison of a quadrature rule with a finer one.
 """
 
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from kernel_gen.activations.polar import REACHES, Polar
 from kernel_gen.activations.series import REACH, Series
 from linearized.base.errors import UserError
 
-LEAST = {"float32": 1e-18, "float64": 1e-30}  # the variance that replaces 0
+LEAST = {"float32": 1e-18, "float64": 1e-30}  # variance that replaces 0 in expressions of duals
 POINTS = 6  # points of the interpolation in √(1 - |c|) that continues a dual to correlation 1
 
 
@@ -36,12 +38,16 @@ class _Plain:
 
 
 class FromDual(Activation):
-    """A dual given as an expression of (k12, k11, k22), entry by entry in jax.numpy, with its slope by autodiff.
+    """An activation given by its dual alone, as an expression of (k12, k11, k22); its slope is computed by autodiff.
 
-    Autodiff returns NaN or noise where the correlation is 1. There dual and slope are continued by interpolation in
-    `√(1 - |c|)`, in which duals are smooth. Their error is 1e-9 of their largest value in float64 and 1e-3 in float32
-    as long as they change slowly with c, as exp(-‖x - z‖²) does at variances of 1. The error grows with the cube of the
-    variance: 1e-5 in float64 at variances of 25, where float32 is not usable.
+    Autodiff returns NaN or noise where the correlation c is 1. There dual and slope are continued by interpolation in
+    `√(1 - |c|)`, in which duals are smooth. The error of the continuation, relative to the largest value, is 1e-9 in
+    float64 and 1e-3 in float32 as long as dual and slope change slowly with c, as exp(-‖x - z‖²) does at variances of
+    1. It grows with the cube of the variance: 1e-5 in float64 at variances of 25, where float32 is not usable.
+
+    Args:
+        dual: E[f(u) f(v)] as a function of (k12, k11, k22), entry by entry in jax.numpy.
+        text: Name of the activation in messages.
     """
 
     def __init__(self, dual: Callable, text: str = "a dual"):
@@ -49,7 +55,7 @@ class FromDual(Activation):
         self.expression = dual
 
     def pair(self, k12, one, two, terms=0):
-        """Return the dual and its slope, interpolated close to correlation ±1."""
+        """Return the dual and its slope, which are interpolated close to correlation ±1, see `Activation.pair`."""
         least = LEAST[k12.dtype.name]  # expressions may divide by a variance, or by the root of a product of two
         one, two = (jnp.where(k > 0, k, least) for k in (one, two))
         norm = jnp.sqrt(one) * jnp.sqrt(two)
@@ -78,20 +84,20 @@ def _no_function(x: Any) -> Any:
 
 
 class FromNumpy(Series):
-    """A smooth function that only NumPy can evaluate.
+    """A smooth function that NumPy can evaluate but JAX cannot trace, by its Hermite series.
 
-    By Stein's lemma the coefficients of f' are √(k+1) a_{k+1} / σ.
+    With a_k(σ) the coefficients of f at standard deviation σ, those of f' are √(k+1) a_{k+1}(σ) / σ by Stein's lemma.
     """
 
     def rows(self, variance, terms):
-        """Return the coefficients of f, those of f' by Stein's lemma, and the variance."""
+        """Return the coefficients of f, those of f' by Stein's lemma, and the variances, see `Series.rows`."""
         variance = jnp.maximum(variance, 1e-12)
         below, _ = super().rows(variance, terms + 1)[:2]
         order = jnp.sqrt(jnp.arange(1, terms + 1, dtype=variance.dtype)).reshape(-1, *(1,) * variance.ndim)
         return below[:-1], order * below[1:] / jnp.sqrt(variance), variance
 
     def value_and_slope(self, x):
-        """Return f(x), from a NumPy callback, in place of both values; `rows` does not use the second."""
+        """Return f(x), from a NumPy callback, in place of both f(x) and f'(x); `rows` does not use the second."""
         like = jax.ShapeDtypeStruct(x.shape, x.dtype)
         call = lambda x: np.asarray(self.function(np.asarray(x, np.float64), np), x.dtype)  # noqa: E731
         value = jax.pure_callback(call, like, x, vmap_method="expand_dims")
@@ -99,15 +105,16 @@ class FromNumpy(Series):
 
 
 def Elementwise(function: Callable | None = None, *, dual: Callable | None = None, text: str = "") -> Activation:
-    """Return an activation made from a function of arrays, or from its dual. Exactly one of the two must be given.
+    """Return an activation made from a function f, or from its dual. Exactly one of the two must be given.
 
     Args:
-        function: The function f(x), entry by entry; in jax.numpy, or in NumPy if it is smooth.
-        dual: E[f(u) f(v)] as a function of (k12, k11, k22), entry by entry in jax.numpy.
-        text: Name of the activation in messages.
+        function: The function f(x) of an array, entry by entry; in jax.numpy, or in NumPy if it is smooth.
+        dual: E[f(u) f(v)] as a function of (k12, k11, k22), the covariance and variances of (u, v), entry by entry in
+            jax.numpy. Such an activation has no f, so that networks cannot use it.
+        text: Name of the activation in messages; by default the name of the function.
 
-    Raises `UserError` with the reason for a function that is not elementwise or not finite, or whose second moment the
-    quadrature cannot compute.
+    Raises `UserError` with the reason for a function that is not elementwise or not finite, that has a kink and cannot
+    be traced by JAX, or whose dual or second moment the quadrature cannot compute.
     """
     if (function is None) == (dual is None):
         raise UserError("Elementwise takes a function or a dual, one of the two.")
@@ -139,7 +146,7 @@ def Elementwise(function: Callable | None = None, *, dual: Callable | None = Non
 
 
 def _check(function: Callable, text: str) -> None:
-    """Raise `UserError` unless `function` is elementwise and finite and has a second moment."""
+    """Raise `UserError` unless a function is elementwise and finite and has a second moment; `text` is its name."""
     z = np.linspace(-REACH, REACH, 521)
     with np.errstate(all="ignore"), jax.enable_x64(True):
         try:
@@ -178,7 +185,7 @@ def _is_smooth(function: Callable) -> bool:
 
 
 def _measured(made: Polar) -> list[float]:
-    """Return the differences between two quadrature rules, relative to E[f²] and E[f'²]."""
+    """Return the differences between two quadrature rules: of the dual relative to E[f²], of the slope to E[f'²]."""
     c, one = np.array([[-0.9, 0.3, 0.99, 1.0]]), np.ones(1)
     with jax.enable_x64(True):
         programs = [made._compiled(terms) for terms in (len(REACHES) - 1, len(REACHES))]

@@ -1,11 +1,12 @@
-"""Hermite series f(std z) = Σ_k a_k h_k(z) with the normalised probabilists' Hermite polynomials h_k = He_k / √k!.
+"""Hermite series f(σz) = Σ_k a_k(σ) h_k(z) of a function f, for z ~ N(0, 1) and a standard deviation σ.
 
-Mehler's formula turns the series into duals: E[f(σ₁u) f(σ₂v)] = Σ_k a_k(σ₁) a_k(σ₂) c^k for correlation c. Truncation
-at a degree omits Σ_{k>degree} a_k² at c = 1, which is the theoretical error on inputs of unit norm.
+h_k = He_k / √k! are the normalised probabilists' Hermite polynomials, and a_k(σ) = E[f(σz) h_k(z)]. Mehler's formula
+turns the series into duals: E[f(σ₁u) f(σ₂v)] = Σ_k a_k(σ₁) a_k(σ₂) c^k for standard normal u and v of correlation c.
+Truncation at a degree omits Σ_{k>degree} a_k² at c = 1, which is the theoretical error on inputs of unit norm.
 
-The integrals are Gauss-Legendre panels between the kinks of f on `|z|` <= 16, and h_k √φ is bounded and computed by its
-recursion, so that any degree is stable: for f of bounded variation a_k has an error of 1e-14, up to degree 1,000 and
-beyond.
+The integrals are computed on `|z|` <= 16 by Gauss-Legendre panels between the kinks of f. With φ the normal density,
+h_k √φ is bounded and is computed by its recursion, so that any degree is stable: for f of bounded variation a_k has an
+error of 1e-14, up to degree 1,000 and beyond.
 """
 
 import functools
@@ -16,22 +17,23 @@ import numpy as np
 
 from linearized.base.shapes import Float64
 
-REACH = 16.0  # φ(16) is 1e-56: even for functions that grow as exp(5|z|) the integral outside is negligible
-PANEL, ORDER = 0.5, 24  # panels of this width at most, each with a Gauss-Legendre rule of this order
+REACH = 16.0  # limit of the integrals: the normal density there is 1e-56, negligible even for f growing as exp(5|z|)
+PANEL, ORDER = 0.5, 24  # largest width of a panel, and number of its Gauss-Legendre nodes
 
 
 def coefficients(
     function: Callable, degree: int, std: float = 1.0, kinks: Sequence[float] = (0.0,)
 ) -> Float64[np.ndarray, " terms"]:
-    """Return E[f(std z) h_k(z)] for k = 0 ... degree and z ~ N(0, 1), degree + 1 numbers.
+    """Return a_k = E[f(σz) h_k(z)] for k = 0 ... degree and z ~ N(0, 1), an array of degree + 1 numbers.
 
     Args:
         function: The function f over NumPy arrays, entry by entry.
         degree: Largest degree k.
-        std: Standard deviation of the argument of f.
+        std: Standard deviation σ of the argument of f.
         kinks: Points where f is not smooth; integrals are split there.
 
-    Costs (degree + 1) · 1,600 operations and 1,600 values of f; panels shrink above degree 1,000.
+    Costs (degree + 1) · 1,600 operations and 1,600 values of f; above degree 1,000 the panels are narrower and their
+    number grows as √degree.
     """
     z, weights = nodes(tuple(kink / std for kink in kinks if std and abs(kink) < REACH * std), degree)
     values = np.asarray(function(std * z), np.float64)
@@ -39,12 +41,24 @@ def coefficients(
 
 
 def basis(z: Float64[np.ndarray, " m"], degree: int) -> Float64[np.ndarray, "terms m"]:
-    """Return φ(z) h_k(z) for k = 0 ... degree, where φ is the normal density. No intermediate value overflows."""
+    """Return φ(z) h_k(z) for k = 0 ... degree, (degree + 1, m), with φ the normal density.
+
+    No intermediate value overflows.
+
+    Args:
+        z: Points (m,).
+        degree: Largest degree k.
+    """
     return np.stack(list(_weighted(z, degree)))
 
 
 def polynomials(z: np.ndarray, degree: int) -> np.ndarray:
-    """Return h_k(z) for k = 0 ... degree along a new first axis."""
+    """Return h_k(z) for k = 0 ... degree along a new first axis.
+
+    Args:
+        z: Points, an array of any shape.
+        degree: Largest degree k.
+    """
     columns = [np.ones_like(z), z][: degree + 1]
     for k in range(2, degree + 1):
         columns.append((z * columns[-1] - np.sqrt(k - 1) * columns[-2]) / np.sqrt(k))
@@ -52,7 +66,7 @@ def polynomials(z: np.ndarray, degree: int) -> np.ndarray:
 
 
 def _weighted(z: np.ndarray, degree: int):
-    """Yield φ(z) h_k(z) for each k, by the recursion of √φ h_k, which stays below 1."""
+    """Yield φ(z) h_k(z) for k = 0 ... degree, by the recursion of √φ h_k, which stays below 1."""
     half = np.exp(-(z**2) / 4) / (2 * np.pi) ** 0.25
     before, now = np.zeros_like(z), half
     for k in range(degree + 1):
@@ -62,7 +76,12 @@ def _weighted(z: np.ndarray, degree: int):
 
 @functools.lru_cache(maxsize=64)
 def nodes(kinks: tuple[float, ...], degree: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes and weights of ∫ dz over `|z|` <= REACH, in panels that end at the kinks and resolve h_degree."""
+    """Return nodes and weights, two arrays (m,), of a quadrature rule for ∫ dz over `|z|` <= REACH.
+
+    Args:
+        kinks: Points at which panels end.
+        degree: Largest degree k of the polynomials h_k that the panels resolve.
+    """
     width = min(PANEL, 16 / np.sqrt(degree + 1))
     ends = np.unique([-REACH, *(kink for kink in kinks if abs(kink) < REACH), REACH])
     edges = [np.linspace(a, b, int(np.ceil((b - a) / width)) + 1) for a, b in itertools.pairwise(ends)]

@@ -1,14 +1,22 @@
 """Piecewise polynomials, whose duals are moments of truncated Gaussian pairs in closed form.
 
-f(x) = a₀ + a₁ x + a₂ x² + Σ J (x - t)₊^p over the kinks t >= 0 + Σ J (t - x)₊^p over those below 0. The kink terms are
-corrections that vanish with the variance, so that small inputs keep full precision. With h = `|t|`/σ₁, k = `|t'|`/σ₂
-and N_pq = E[(z₁ - h)₊^p (z₂ - k)₊^q], Stein's lemma gives
+Such a function is
+
+    f(x) = a₀ + a₁ x + a₂ x² + Σ J (x - t)₊^p over the kinks t >= 0 + Σ J (t - x)₊^p over the kinks t < 0
+
+where x₊ = max(x, 0), and each kink has a position t, a power p >= 0 and a factor J. The kink terms are corrections that
+vanish with the variance, so that small inputs keep full precision. The inputs have standard deviations σ₁ and σ₂ and
+correlation c; z₁ and z₂ are standard normal with the same correlation. For a kink t of the first input and t' of the
+second, with h = `|t|`/σ₁, k = `|t'|`/σ₂ and N_pq = E[(z₁ - h)₊^p (z₂ - k)₊^q], Stein's lemma gives
 
     N_{p+1,q} = p N_{p-1,q} + c q N_{p,q-1} - h N_{p,q}
 
-where p N_{p-1,q} is replaced by φ(h) E[(z₂ - k)₊^q | z₁ = h] at p = 0, likewise for q; N₀₀ is the orthant probability.
-At t = 0 these are the arc-cosine kernels (Cho & Saul, 2009). No derivative is computed by autodiff, so that the slopes
-are exact at correlation 1. A jump (p = 0) has the derivative 0, as in networks that are trained by gradients.
+where, at p = 0, p N_{p-1,q} is replaced by φ(h) E[(z₂ - k)₊^q | z₁ = h] with the normal density φ, and likewise for q;
+N₀₀ is the probability P(z₁ > h, z₂ > k). At t = 0 these are the arc-cosine kernels (Cho & Saul, 2009). No derivative is
+computed by autodiff, so that the slopes are exact at correlation 1. A jump (p = 0) has the derivative 0, as in networks
+that are trained by gradients.
+
+The functions `relu` ... `hard_silu` build an activation from a `Scalar`, which holds its name and its numbers.
 """
 
 import math
@@ -21,13 +29,18 @@ from kernel_gen.activations.bivariate import upper_orthant
 from linearized.base.activations import Scalar
 
 FARTHEST = 37.0  # standard deviations beyond which a normal probability is 0 in float64
-Kink = tuple[float, int, float]  # (J, p, t), see the module
+Kink = tuple[float, int, float]  # (J, p, t): factor, power and position of a kink term, see the module's docstring
 
 
 class Piecewise(Activation):
-    """The activation f with given kinks and polynomial a₀ + a₁ x + a₂ x².
+    """An activation given by its kinks and its polynomial, in the form of the module's docstring.
 
-    A pair of kinks other than 0 costs about 40 exponentials.
+    A pair of kinks other than 0 costs about 40 exponentials per entry.
+
+    Args:
+        scalar: The function f, with its name.
+        kinks: The kinks as triples (J, p, t).
+        smooth: The coefficients (a₀, a₁, a₂) of the polynomial.
     """
 
     def __init__(self, scalar: Scalar, kinks: list[Kink], smooth: tuple[float, float, float] = (0.0, 0.0, 0.0)):
@@ -35,7 +48,7 @@ class Piecewise(Activation):
         self.kinks, self.smooth = kinks, smooth
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope from the truncated moments."""
+        """Return dual and slope from the truncated moments; `one` and `two` are variances, see `Activation.pair`."""
         moments = Moments(k12, one, two)
         slopes = [(jump * p * _side(t), p - 1, t) for jump, p, t in self.kinks if p]
         _, linear, square = self.smooth
@@ -43,7 +56,17 @@ class Piecewise(Activation):
 
 
 class Moments:
-    """Truncated moments of pairs; each is computed once."""
+    """Moments of truncated Gaussian pairs, for arrays of covariances; each moment is computed once.
+
+    Args:
+        k12: Covariances of the two inputs.
+        k11: Variances of the first inputs, which broadcast against `k12`.
+        k22: Variances of the second inputs, which broadcast against `k12`.
+
+    Attributes:
+        stds: Standard deviations σ₁ and σ₂; methods select one of them by `side`, 0 or 1.
+        c, s: Correlations, and √(1 - c²).
+    """
 
     def __init__(self, k12, k11, k22):
         self.k12, self.variances, self.stds = k12, (k11, k22), (jnp.sqrt(k11), jnp.sqrt(k22))
@@ -51,7 +74,12 @@ class Moments:
         self.found = {}
 
     def product(self, kinks: list[Kink], smooth: tuple[float, float, float]):
-        """Return E[g(u) g(v)] of the function g with these kinks and this polynomial."""
+        """Return E[g(u) g(v)], entry by entry, for (u, v) normal with these covariances.
+
+        Args:
+            kinks: The kinks of g as triples (J, p, t).
+            smooth: The coefficients (a₀, a₁, a₂) of the polynomial of g.
+        """
         constant, linear, square = smooth
         means = [constant + square * variance for variance in self.variances]
         total = means[0] * means[1] + linear**2 * self.k12 + 2 * (square * self.k12) ** 2
@@ -69,14 +97,26 @@ class Moments:
         return jnp.broadcast_to(total, jnp.broadcast_shapes(self.k12.shape, *(std.shape for std in self.stds)))
 
     def threshold(self, t: float, side: int):
-        """Return `|t|`/σ, limited to `FARTHEST`, beyond which the probability is 0."""
+        """Return `|t|`/σ of one side, but at most `FARTHEST`, beyond which the probability is 0.
+
+        Args:
+            t: Position of a kink.
+            side: 0 for σ₁, 1 for σ₂.
+        """
         if t == 0:
             return jnp.zeros((), self.stds[side].dtype)
         std = jnp.maximum(self.stds[side], jnp.finfo(self.stds[side].dtype).tiny ** 0.5)
         return jnp.minimum(abs(t) / std, FARTHEST)
 
     def single(self, p: int, t: float, side: int, order: int):
-        """Return the mean of the derivative of order `order` of (z - h)₊^p, times (-1)^order for a kink below 0."""
+        """Return E of a derivative of (z - h)₊^p for z ~ N(0, 1) and h = `|t|`/σ; times (-1)^order for t < 0.
+
+        Args:
+            p: Power of the kink.
+            t: Position of the kink.
+            side: 0 for σ₁, 1 for σ₂.
+            order: Order of the derivative with respect to z, 0, 1 or 2.
+        """
         h, sign = self.threshold(t, side), _side(t) ** order
         if order > p:
             return sign * math.factorial(p) * h ** (order - p - 1) * _phi(h)
@@ -86,7 +126,12 @@ class Moments:
         return sign * math.perm(p, order) * now
 
     def given(self, q: int, mean):
-        """Return E[(mean + s w)₊^q] for a normal w; a `mean` of None is 0."""
+        """Return E[(mean + s w)₊^q] for w ~ N(0, 1) and s = √(1 - c²).
+
+        Args:
+            q: Power.
+            mean: Conditional means, an array; None stands for 0.
+        """
         if mean is None:
             return self.s**q * (math.gamma((q + 1) / 2) * 2 ** (q / 2 - 1) / math.sqrt(math.pi))
         safe = jnp.where(self.s > 0, self.s, 1)
@@ -98,7 +143,16 @@ class Moments:
         return now
 
     def joint(self, p: int, q: int, t1: float, t2: float):
-        """Return N_pq at `|t1|`/σ₁, `|t2|`/σ₂, with correlation -c if the kinks lie on different sides of 0."""
+        """Return N_pq at h = `|t1|`/σ₁ and k = `|t2|`/σ₂.
+
+        The correlation is c, or -c if the kinks lie on different sides of 0.
+
+        Args:
+            p: Power of the kink of the first input.
+            q: Power of the kink of the second input.
+            t1: Position of the kink of the first input.
+            t2: Position of the kink of the second input.
+        """
         key = (p, q, abs(t1), abs(t2), _side(t1) * _side(t2))
         if key not in self.found:
             self.found[key] = self._joint(p, q, t1, t2)
@@ -130,51 +184,50 @@ def _phi(x):
 
 
 def relu(scalar: Scalar) -> Piecewise:
-    """Return the activation x₊."""
+    """Return the ReLU, x₊."""
     return Piecewise(scalar, [(1.0, 1, 0.0)])
 
 
 def leaky_relu(scalar: Scalar) -> Piecewise:
-    """Return the activation alpha x + (1 - alpha) x₊."""
+    """Return the leaky ReLU, alpha x + (1 - alpha) x₊, with `alpha` from `scalar`, by default 0.2."""
     alpha = scalar.split()[1].get("alpha", 0.2)
     return Piecewise(scalar, [(1.0 - alpha, 1, 0.0)], (0.0, alpha, 0.0))
 
 
 def absolute(scalar: Scalar) -> Piecewise:
-    """Return the activation `|x|` = 2 x₊ - x."""
+    """Return the absolute value, `|x|` = 2 x₊ - x."""
     return Piecewise(scalar, [(2.0, 1, 0.0)], (0.0, -1.0, 0.0))
 
 
 def sign(scalar: Scalar) -> Piecewise:
-    """Return the activation 2 [x > 0] - 1."""
+    """Return the sign, which is 1 for x > 0 and -1 otherwise."""
     return Piecewise(scalar, [(2.0, 0, 0.0)], (-1.0, 0.0, 0.0))
 
 
 def rectified_monomial(scalar: Scalar) -> Piecewise:
-    """Return the activation x₊^degree."""
+    """Return x₊^degree, with `degree` from `scalar`, by default 2."""
     return Piecewise(scalar, [(1.0, int(scalar.split()[1].get("degree", 2)), 0.0)])
 
 
 def relu6(scalar: Scalar) -> Piecewise:
-    """Return the activation x₊ - (x - 6)₊."""
+    """Return the ReLU limited to 6, x₊ - (x - 6)₊."""
     return Piecewise(scalar, [(1.0, 1, 0.0), (-1.0, 1, 6.0)])
 
 
 def hard_sigmoid(scalar: Scalar) -> Piecewise:
-    """Return the activation ½ + x/6 - (x - 3)₊/6 + (-3 - x)₊/6."""
+    """Return the hard sigmoid, clip(½ + x/6, 0, 1) = ½ + x/6 - (x - 3)₊/6 + (-3 - x)₊/6."""
     return Piecewise(scalar, [(-1 / 6, 1, 3.0), (1 / 6, 1, -3.0)], (0.5, 1 / 6, 0.0))
 
 
 def hard_tanh(scalar: Scalar) -> Piecewise:
-    """Return hard tanh, clip(x, -1, 1) = x - (x - 1)₊ + (-1 - x)₊.
-
-    Args:
-        scalar: The activation as `linearized.base.activations` reads it, with its name and numbers.
-    """
+    """Return the hard tanh, clip(x, -1, 1) = x - (x - 1)₊ + (-1 - x)₊."""
     return Piecewise(scalar, [(-1.0, 1, 1.0), (1.0, 1, -1.0)], (0.0, 1.0, 0.0))
 
 
 def hard_silu(scalar: Scalar) -> Piecewise:
-    """Return the activation x/2 + x²/6 - (y²/6 + y/2) for y = (x - 3)₊ and for y = (-3 - x)₊."""
+    """Return the hard SiLU, x clip(½ + x/6, 0, 1).
+
+    It is x/2 + x²/6 minus y²/6 + y/2 for y = (x - 3)₊ and for y = (-3 - x)₊.
+    """
     kinks = [(jump, p, t) for t in (3.0, -3.0) for jump, p in ((-1 / 6, 2), (-0.5, 1))]
     return Piecewise(scalar, kinks, (0.0, 0.5, 1 / 6))

@@ -1,11 +1,14 @@
 """Activations with a kink at 0 and no closed form: polar quadrature, accurate to 1e-10 even at correlation 1.
 
-(u, v) = r (σ₁ cos φ, σ₂ cos(φ - θ)) with c = cos θ. The kinks u = 0 and v = 0 divide the circle into four sectors, of
-widths π - θ and θ, inside which the integrand is smooth for every c; each sector has a Gauss rule in the angle and one
-in r. With 32 points in both, f and f' are evaluated 8,192 times per entry, which takes some microseconds. Relative
-errors in float64, measured for elu, celu, selu and softsign against other quadratures: 1e-10 up to standard deviations
-of 0.25, where 24 points in both are used, and 1e-14 from there up to 10. The exception is the slope of softsign, whose
-pole is close: 1e-12.
+A normal pair of standard deviations σ₁ and σ₂ and correlation c = cos θ is (u, v) = r (σ₁ cos φ, σ₂ cos(φ - θ)), with a
+uniform angle φ and a radius r of density r exp(-r²/2). The lines u = 0 and v = 0, on which the function f has its kink,
+divide the circle into four sectors, of widths π - θ and θ. The integrand is smooth inside a sector for every c; each
+sector has one Gauss rule in the angle and one in r.
+
+With 32 points in both, f and f' are evaluated 8,192 times per entry, which takes some microseconds. Relative errors in
+float64, measured for elu, celu, selu and softsign against other quadratures: 1e-10 up to standard deviations of 0.25,
+where 24 points in both are used, and 1e-14 from there up to 10. The exception is the slope of softsign, which has a
+pole close by: 1e-12.
 """
 
 import math
@@ -17,20 +20,20 @@ import numpy as np
 from kernel_gen.activations.base import Activation, correlation, derivative
 from linearized.base.errors import UserError
 
-SIZES = (16, 24, 32, 48, 64)  # numbers of angles and radii
-REACHES = (0.25, 3.0, 10.0, 100.0)  # the largest standard deviation of each size except the first, in float64
-REACH = 9.0  # largest radius: exp(-r²/2) is 3e-18
+SIZES = (16, 24, 32, 48, 64)  # numbers of angles, and of radii, of the quadrature rules
+REACHES = (0.25, 3.0, 10.0, 100.0)  # largest standard deviation of each size except the first, in float64
+REACH = 9.0  # largest radius r of the rules, at which exp(-r²/2) is 3e-18
 
 
 class Polar(Activation):
-    """An activation by quadrature over four sectors; the function is in `jax.numpy` and smooth on both sides of 0."""
+    """An activation by quadrature over four sectors; its function is in `jax.numpy` and smooth on both sides of 0."""
 
     def value_and_slope(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return f(x) and f'(x)."""
+        """Return f(x) and f'(x), two arrays of the shape of `x`."""
         return derivative(lambda x: self.function(x, jnp), x)
 
     def terms(self, variance, dtype="float64"):
-        """Return the index in `SIZES` of the rule for standard deviations up to √variance.
+        """Return the index in `SIZES` of the rule for inputs with variances up to `variance`, see `Activation.terms`.
 
         Raises `UserError` for standard deviations above 100.
         """
@@ -43,11 +46,14 @@ class Polar(Activation):
         )
 
     def rows(self, variance, terms):
-        """Return the standard deviations."""
+        """Return the standard deviations of inputs with these variances; `terms` is not used."""
         return jnp.sqrt(variance)
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope by quadrature over the sectors."""
+        """Return dual and slope by quadrature over the sectors, see `Activation.pair`.
+
+        `one` and `two` are standard deviations.
+        """
         std1, std2, size = one, two, SIZES[terms]
         c, s = correlation(k12, std1, std2)
         theta = jnp.arctan2(s, c)
@@ -66,7 +72,18 @@ class Polar(Activation):
         return jax.lax.fori_loop(0, size, sector, (zero, zero))
 
     def _along(self, sums, u, v, weight, r, r_weights):
-        """Add the integrals over r along a ray and along the opposite ray."""
+        """Add the integrals over r along rays, and along the opposite rays.
+
+        Args:
+            sums: Sums of the dual and of the slope.
+            u: First input at r = 1.
+            v: Second input at r = 1.
+            weight: Weight of the rays in the rule of the angle.
+            r: Radii.
+            r_weights: Weights of the radii.
+
+        Returns: The new sums.
+        """
         radii, weights = (jnp.asarray(np.asarray(a, u.dtype)) for a in (r, r_weights))
 
         def add(index, inner):
@@ -82,13 +99,14 @@ class Polar(Activation):
 class Celu(Polar):
     """The activation celu.
 
-    For alpha < 0 it grows as exp(x/alpha) below 0; the rule then is accurate up to a standard deviation of `|alpha|`.
+    For alpha < 0 it grows as exp(x/alpha) below 0, and the rule is then accurate up to a standard deviation of
+    `|alpha|`.
     """
 
     def terms(self, variance, dtype="float64"):
-        """Return the index of the rule as `Polar` does.
+        """Return the index of the rule as `Polar.terms` does.
 
-        Raises `UserError` also for alpha < 0 and standard deviations above `|alpha|`.
+        Raises `UserError` as `Polar.terms` does, and for alpha < 0 and standard deviations above `|alpha|`.
         """
         alpha = self.scalar.split()[1].get("alpha", 1.0)
         if alpha < 0 and variance > alpha**2:
@@ -100,14 +118,14 @@ class Celu(Polar):
 
 
 def _graded(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a Gauss rule on [0, 1] whose nodes cluster at both ends, where u or v is small."""
+    """Return a Gauss rule on [0, 1], nodes and weights, whose nodes cluster at both ends, where u or v is small."""
     t, weights = np.polynomial.legendre.leggauss(count)
     t, weights = (t + 1) / 2, weights / 2
     return t * t * (3 - 2 * t), weights * 6 * t * (1 - t)
 
 
 def _radial(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a rule for ∫ r exp(-r²/2) dr whose nodes cluster at 0."""
+    """Return nodes and weights of a rule for ∫ r exp(-r²/2) dr from 0 to `REACH`, whose nodes cluster at 0."""
     t, weights = np.polynomial.legendre.leggauss(count)
     t, weights = (t + 1) / 2, weights / 2
     r = REACH * t * t

@@ -1,8 +1,12 @@
 """Polynomials, which have a finite Hermite series for any variance, so that the duals are exact.
 
-With He_n(√v z) = Σ_i n! / (i! 2^i (n-2i)!) √v^(n-2i) (v-1)^i He_{n-2i}(z), the coefficients of f(√v z) are
-√v^l b_l(v), where b_l is a polynomial in v - 1 (from Hermite coefficients) or in v (from powers), and the dual is
-Σ_l k12^l b_l(k11) b_l(k22). This form includes all terms, those of degrees 0 and 1 too, and holds for inputs of any
+With He_n the probabilists' Hermite polynomials and v the variance of an input √v z,
+
+    He_n(√v z) = Σ_i n! / (i! 2^i (n-2i)!) √v^(n-2i) (v-1)^i He_{n-2i}(z)
+
+Therefore the l-th Hermite coefficient of f(√v z) is √v^l b_l(v). The b_l are polynomials in v - 1 if f is given by
+Hermite coefficients, and in v if f is given by powers. The dual is Σ_l k12^l b_l(k11) b_l(k22), with k12 the covariance
+and k11 and k22 the variances. This form includes all terms, those of degrees 0 and 1 too, and holds for inputs of any
 norm.
 """
 
@@ -16,9 +20,14 @@ from linearized.base.activations import Scalar
 
 
 class Polynomial(Activation):
-    """The polynomial c₀ + c₁ x + ... given by coefficients of powers, or of normalised Hermite polynomials.
+    """The polynomial Σ_k c_k x^k, or Σ_k c_k h_k(x) with the normalised Hermite polynomials h_k = He_k / √k!.
 
-    Costs 4 operations per degree and entry.
+    An entry costs 4 operations per degree.
+
+    Args:
+        scalar: The function, with its name.
+        coefficients: The numbers c_0, c_1, ...
+        hermite: Whether they are coefficients of h_k instead of powers.
     """
 
     def __init__(self, scalar: Scalar, coefficients, hermite: bool = False):
@@ -34,14 +43,14 @@ class Polynomial(Activation):
                 self.table[left, i] += coefficient * math.exp(log - 0.5 * math.lgamma(left + 1))
 
     def rows(self, variance, terms):
-        """Return b_l at these variances for each l."""
+        """Return b_l of these variances, with an axis for l before those of `variance`; `terms` is not used."""
         value = jnp.zeros((len(self.table), *variance.shape), variance.dtype)
         for column in self.table.T[::-1]:
             value = value * (variance - self.centre) + column.reshape(-1, *(1,) * variance.ndim).astype(variance.dtype)
         return value
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope by Horner's rule in k12."""
+        """Return dual and slope by Horner's rule in k12, see `Activation.pair`."""
         dual = slope = jnp.zeros_like(k12)
         for b1, b2 in zip(one[::-1], two[::-1], strict=True):
             slope = slope * k12 + dual
@@ -50,12 +59,12 @@ class Polynomial(Activation):
 
 
 def polynomial(scalar: Scalar) -> Polynomial:
-    """Return the activation c₀ + c₁ x + ... with the coefficients in the arguments."""
+    """Return c₀ + c₁ x + c₂ x² + ..., with the coefficients that are the arguments in `scalar`."""
     return Polynomial(scalar, scalar.split()[0])
 
 
 def monomial(scalar: Scalar) -> Polynomial:
-    """Return the activation x^degree.
+    """Return x^degree, with `degree` from `scalar`, by default 2.
 
     Its dual is Σ (degree!)² / (l! (2^i i!)²) k12^l (k11 k22)^i over l + 2i = degree.
     """
@@ -63,24 +72,24 @@ def monomial(scalar: Scalar) -> Polynomial:
 
 
 def hermite(scalar: Scalar) -> Polynomial:
-    """Return the activation He_degree / √degree!, whose dual is k12^degree where both variances are 1."""
+    """Return He_degree / √degree!, whose dual is k12^degree where both variances are 1; `degree` is 2 by default."""
     return Polynomial(scalar, [0.0] * _degree(scalar) + [1.0], hermite=True)
 
 
 class UnitHermite(Activation):
-    """He_degree / √degree! with the dual k12^degree of unit variances, used for any variances, as published.
+    """He_degree / √degree! with the dual k12^degree, which is that of unit variances, at all variances, as published.
 
-    Source: Han, Zandieh, Lee, Novak, Xiao & Karbasi, NeurIPS 2022; neural_tangents.stax.Hermite. On other variances it
-    is a kernel, but not that of the function; `hermite` has the exact dual.
+    At other variances k12^degree is a kernel, but not the dual of the function; `hermite` has the exact dual. Source:
+    Han, Zandieh, Lee, Novak, Xiao & Karbasi, NeurIPS 2022; neural_tangents.stax.Hermite.
     """
 
     @property
     def degree(self) -> int:
-        """The power of k12."""
+        """The degree of the polynomial, which is the power of k12."""
         return _degree(self.scalar)
 
     def pair(self, k12, one, two, terms=0):
-        """Return k12^degree and its derivative."""
+        """Return k12^degree and its derivative; `one` and `two` are not used, see `Activation.pair`."""
         degree = self.degree
         if degree == 0:
             return jnp.ones_like(k12), jnp.zeros_like(k12)

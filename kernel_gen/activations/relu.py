@@ -1,7 +1,8 @@
 """ReLU and its duals: the arc-cosine kernels of order 1 and 0 (Cho & Saul, NeurIPS 2009, eq. 6 and 4).
 
-The two diagonals are passed as vectors, so that a block of a Gram matrix needs no further square blocks. For many
-entries, `polynomials` computes the same two kernels with one square root and two polynomials, without an arccos.
+(u, v) ~ N(0, [[k11, k12], [k12, k22]]) are the inputs of the ReLU. The two diagonals are passed as vectors, so that a
+block of a Gram matrix needs no further square blocks. For many entries, `polynomials` computes the same two kernels
+with one square root and two polynomials, without an arccos.
 """
 
 import numpy as np
@@ -15,7 +16,13 @@ from linearized.base.shapes import Float, Float64
 def dual(
     k12: Float[np.ndarray, "n1 n2"], k11: Float[np.ndarray, " n1"], k22: Float[np.ndarray, " n2"]
 ) -> Float[np.ndarray, "n1 n2"]:
-    """Return E[relu(u) relu(v)] for (u, v) ~ N(0, [[k11, k12], [k12, k22]]); 0 where a variance is 0."""
+    """Return E[relu(u) relu(v)] of a block of pairs, (n1, n2); 0 where a variance is 0.
+
+    Args:
+        k12: Covariances (n1, n2) of u and v.
+        k11: Variances (n1,) of u.
+        k22: Variances (n2,) of v.
+    """
     norm, cos = _norm_and_cos(k12, k11, k22)
     return norm * (np.sqrt(1 - cos**2) + cos * (np.pi - np.arccos(cos))) / (2 * np.pi)
 
@@ -23,7 +30,10 @@ def dual(
 def slope(
     k12: Float[np.ndarray, "n1 n2"], k11: Float[np.ndarray, " n1"], k22: Float[np.ndarray, " n2"]
 ) -> Float[np.ndarray, "n1 n2"]:
-    """Return E[relu'(u) relu'(v)], the derivative of `dual` with respect to k12; 1/4 where a variance is 0."""
+    """Return E[relu'(u) relu'(v)] of a block of pairs, the derivative of `dual` with respect to k12, (n1, n2).
+
+    It is 1/4 where a variance is 0. The arguments are those of `dual`.
+    """
     _, cos = _norm_and_cos(k12, k11, k22)
     return (np.pi - np.arccos(cos)) / (2 * np.pi)
 
@@ -35,13 +45,17 @@ def _norm_and_cos(k12: np.ndarray, k11: np.ndarray, k22: np.ndarray) -> tuple[np
 
 
 def polynomials(degree: int) -> tuple[Float64[np.ndarray, " terms"], Float64[np.ndarray, " terms"]]:
-    """Return the coefficients of P and S, from the highest power down, in 2a - 1 with a = `|c|` in [0, 1].
+    """Return the coefficients of two polynomials P and S of degree `degree`, from which the ReLU's duals are computed.
+
+    For a correlation c with a = `|c|`, P and S are polynomials in the variable 2a - 1 such that
 
         arccos(a) / π = √(1-a) P        κ₁(c) = max(c, 0) + √(1-a) (1-a) S
 
-    where κ₁(c) = (√(1-c²) + c (π - arccos c)) / π, so that E[relu relu] = norm κ₁ / 2; arccos(c) = π - arccos(-c). Both
-    are smooth on [0, 1] (the nearest singularity is at a = -1), so interpolation at the Chebyshev nodes has an error of
-    about 5.8^-degree: 9e-9 and 8e-10 at degree 7, 3e-16 for both at degree 18.
+    where κ₁(c) = (√(1-c²) + c (π - arccos c)) / π, so that E[relu(u) relu(v)] = √(k11 k22) κ₁(c) / 2. For c < 0,
+    arccos(c) = π - arccos(-c). Both are smooth on [0, 1] (the nearest singularity is at a = -1), so interpolation at
+    the Chebyshev nodes has an error of about 5.8^-degree: 9e-9 and 8e-10 at degree 7, 3e-16 for both at degree 18.
+
+    Returns: The coefficients of P and those of S, two arrays (degree + 1,), from the highest power down.
     """
     u = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
     a = (1 + u) / 2

@@ -1,13 +1,15 @@
 """Smooth activations without a closed form: Mehler's series with the Hermite coefficients of each variance.
 
-E[f(u) f(v)] = Σ_k a_k(σ₁) a_k(σ₂) c^k with a_k(σ) = E[f(σz) h_k(z)], and the slope is the same series of f', for inputs
-of any norm. For f analytic in a strip `|Im x|` < δ the coefficients decrease like exp(-δ √(2k)/σ), so that
+For inputs of standard deviations σ₁ and σ₂ and correlation c the dual is Σ_k a_k(σ₁) a_k(σ₂) c^k. Here a_k(σ) = E[f(σz)
+h_k(z)] for z ~ N(0, 1), with the normalised Hermite polynomials h_k (see `hermite`). The slope is the same series of
+f'. Inputs may have any norm. For f analytic in a strip `|Im x|` < δ the coefficients decrease like exp(-δ √(2k)/σ), so
+that
 
     terms ≈ (21 σ/δ)²    in float64, (14 σ/δ)² in float32, rounded up to a power of two.
 
-For example, tanh (δ = π/2) needs 256 terms at σ = 1 and 2,048, the maximum, up to σ = 3.4; silu (δ = π) needs 64 at σ =
-1. The omitted tail of Σ k a_k² is below 1e-15 (float32: 1e-9) of the sum at the largest variance. An entry costs 4
-operations per term, an input 400 values of f and f' and 800 operations per term.
+For example, tanh (δ = π/2) needs 256 terms at σ = 1 and 2,048, the maximum, up to σ = 3.4; silu (δ = π) needs 64 terms
+at σ = 1. The terms that are omitted contribute less than 1e-15 (float32: 1e-9) of the sum Σ k a_k² at the largest
+variance. An entry costs 4 operations per term. An input costs 400 values of f and f', and 800 operations per term.
 """
 
 import functools
@@ -21,21 +23,21 @@ from kernel_gen.activations import hermite
 from kernel_gen.activations.base import Activation, correlation, derivative
 from linearized.base.errors import UserError
 
-MOST_TERMS = 2048
-REACH = 13.0  # half the range of integration; φ h_k is below 1e-18 beyond it
-TAIL = {"float32": 1e-9, "float64": 1e-15}
+MOST_TERMS = 2048  # largest number of terms of a series
+REACH = 13.0  # integrals over z extend from -REACH to REACH; the normal density times h_k is below 1e-18 beyond
+TAIL = {"float32": 1e-9, "float64": 1e-15}  # largest omitted share of Σ k a_k²
 BLOCK = 16  # terms in one pass over a block of entries
 
 
 class Series(Activation):
-    """Mehler's series of a smooth function in `jax.numpy`."""
+    """The dual of a smooth activation f, written in `jax.numpy`, by Mehler's series."""
 
     def value_and_slope(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return f(x) and f'(x)."""
+        """Return f(x) and f'(x), two arrays of the shape of `x`."""
         return derivative(lambda x: self.function(x, jnp), x)
 
     def terms(self, variance, dtype="float64"):
-        """Return the number of terms for variances up to `variance`.
+        """Return the number of terms for variances up to `variance`, see `Activation.terms`.
 
         Raises `UserError` if the function overflows or more than `MOST_TERMS` are needed.
         """
@@ -65,7 +67,14 @@ class Series(Activation):
         return int(min(2 ** math.ceil(math.log2(max(good[0], BLOCK))), MOST_TERMS))
 
     def rows(self, variance, terms):
-        """Return the Hermite coefficients of f and of f' at these variances, and the variances."""
+        """Return the Hermite coefficients of f and of f' at these variances, and the variances.
+
+        Args:
+            variance: Variances of the inputs, of any shape.
+            terms: Number of terms of the series.
+
+        Returns: Two arrays with a first axis of length `terms` and then the axes of `variance`; and `variance`.
+        """
         z, _ = rule(terms)
         x = jnp.sqrt(variance)[..., None] * z.astype(variance.dtype)
         basis = _typed_basis(terms, variance.dtype.name)
@@ -74,7 +83,7 @@ class Series(Activation):
         return (*series, variance)
 
     def pair(self, k12, one, two, terms=0):
-        """Return the sums of both series at the correlations."""
+        """Return the sums of both series, the dual and the slope, see `Activation.pair`."""
         c, _ = correlation(k12, jnp.sqrt(one[2]), jnp.sqrt(two[2]))
         count = min(len(one[0]), len(two[0])) // BLOCK * BLOCK  # the coefficients of the smaller variance end here
 
@@ -90,11 +99,11 @@ class Series(Activation):
 
 @functools.lru_cache(maxsize=16)
 def rule(terms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes and weights of ∫ dz by the trapezoidal rule.
+    """Return nodes and weights, two arrays (nodes,), of the trapezoidal rule for ∫ dz from -`REACH` to `REACH`.
 
-    The rule converges exponentially for smooth f, because φ h_k makes the integrand vanish at the ends. Its step
-    resolves h_terms (of wavelength 2π/√terms) and functions analytic in the strips that correspond to this number of
-    terms.
+    The rule converges exponentially for smooth f, because the normal density makes the integrand vanish at the ends.
+    Its step resolves h_k up to k = `terms` (of wavelength 2π/√terms) and functions that are analytic in the strips to
+    which this number of terms corresponds.
     """
     count = 2 * math.ceil(REACH / min(0.0625, 1.4 / math.sqrt(terms))) + 1
     z = np.linspace(-REACH, REACH, count)
@@ -103,7 +112,7 @@ def rule(terms: int) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.lru_cache(maxsize=16)
 def weighted_basis(terms: int) -> np.ndarray:
-    """Return the matrix (terms, nodes) that maps values of f at the nodes to coefficients."""
+    """Return the matrix (terms, nodes) that maps values of f at the nodes of `rule` to Hermite coefficients."""
     z, weights = rule(terms)
     return hermite.basis(z, terms - 1) * weights
 

@@ -1,5 +1,8 @@
 """Smooth activations whose duals are elementary functions of the covariance, for any variances.
 
+Formulas write the dual E[f(u) f(v)] for (u, v) ~ N(0, K), K = [[k11, k12], [k12, k22]], as in `base`. A class reads the
+numbers of its function (a, b, c, gamma ...) from its `Scalar`, and x is the argument of the function.
+
 The duals of sin, cos, rbf (Rahimi & Recht, 2007), exp, gaussian and gabor are Gaussian integrals of exponentials; erf
 is due to Williams (1997); gelu to Tsuchida, Pearce et al. (2021, arXiv 2002.08517), derived here from Stein's lemma;
 exp_normalized to Shankar et al. (2020). All slopes are finite at correlation 1.
@@ -22,7 +25,7 @@ class Sin(Activation):
     shift = 0.0  # added to the phase c
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form."""
+        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
         a, b, c = (self.scalar.split()[1].get(name, value) for name, value in (("a", 1.0), ("b", 1.0), ("c", 0.0)))
         return _trigonometric(k12, one, two, a, b, c + self.shift)
 
@@ -34,10 +37,13 @@ class Cos(Sin):
 
 
 class Rbf(Activation):
-    """√2 sin(√(2γ) x + π/4), whose dual is the squared exponential kernel exp(-γ(k11 + k22 - 2 k12))."""
+    """The function √2 sin(√(2γ) x + π/4), a random Fourier feature, with the dual exp(-γ(k11 + k22 - 2 k12)).
+
+    That is the squared exponential kernel. `gamma` is 1 by default.
+    """
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form."""
+        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
         gamma = self.scalar.split()[1].get("gamma", 1.0)
         dual = jnp.exp(-gamma * (one + two - 2 * k12))
         return dual, 2 * gamma * dual
@@ -64,16 +70,16 @@ class Erf(Activation):
     """
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form."""
+        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
         a, b, c = (self.scalar.split()[1].get(name, value) for name, value in (("a", 1.0), ("b", 1.0), ("c", 0.0)))
         return _erf(k12, one, two, a, b, c)
 
 
 class SigmoidLike(Activation):
-    """The approximation ½ erf(x / 2.402...) + ½ of the sigmoid."""
+    """The approximation ½ erf(x / 2.402...) + ½ of the sigmoid, an `Erf` with fixed numbers."""
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form."""
+        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
         return _erf(k12, one, two, 0.5, 1 / 2.4020563531719796, 0.5)
 
 
@@ -85,11 +91,11 @@ def _erf(k12, k11, k22, a, b, c):
 class _Determinant:
     """The determinant D of 1 + xK, computed without products of variances, which overflow float32 from 1e19 on.
 
-    With q = √((1 + x k11)(1 + x k22)), every attribute except the last is between 0 and 1 for x > 0, and no two terms
-    cancel: the duals are exact at correlation 1 and at large variances.
+    With c the correlation and q = √((1 + x k11)(1 + x k22)), every attribute except the last is between 0 and 1 in
+    magnitude for x > 0, and no two terms cancel: the duals are exact at correlation 1 and at large variances.
 
     Attributes:
-        inverses, shares: 1/(1 + x k) and x k/(1 + x k) of both sides.
+        inverses, shares: 1/(1 + x k) and x k/(1 + x k) for k = k11 and k = k22.
         c_square, s_square: c² and 1 - c².
         sine: `|x|` k12/q.
         square, root: D/q² and its square root.
@@ -107,15 +113,16 @@ class _Determinant:
 
 
 class Gelu(Activation):
-    """The Gaussian error linear unit x Φ(x).
+    """The Gaussian error linear unit x Φ(x), with Φ the normal distribution function and φ its density.
 
-    With A = 1 + k11, B = 1 + k22, D = AB - k12² and Q = E[φ(u)φ(v)] = 1/(2π√D),
+    With A = 1 + k11, B = 1 + k22, D = AB - k12², P = E[Φ(u)Φ(v)] = ¼ + arctan(k12/√D)/2π and Q = E[φ(u)φ(v)] = 1/(2π√D)
+    the dual is
 
-        E[f(u)f(v)] = k12 P + Q (k11 k22 + k12² (1/A + 1/B - 1)),  P = E[Φ(u)Φ(v)] = ¼ + arctan(k12/√D)/2π.
+        E[f(u)f(v)] = k12 P + Q (k11 k22 + k12² (1/A + 1/B - 1)).
     """
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form."""
+        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
         det = _Determinant(k12, one, two, 1)
         (i1, i2), (h1, h2) = det.inverses, det.shares
         normal = 0.25 + jnp.arctan2(det.sine, det.root) / (2 * math.pi)
@@ -134,7 +141,7 @@ class Exp(Activation):
     """
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form."""
+        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
         a, b = (self.scalar.split()[1].get(name, 1.0) for name in ("a", "b"))
         log = 2 * math.log(abs(a)) if a else -math.inf
         dual = jnp.exp(b**2 * ((one + two) / 2 + k12) + log)
@@ -149,12 +156,15 @@ class Gaussian(Activation):
 
     @property
     def largest_variance(self):
-        """1/(4b) for b > 0, otherwise infinity."""
+        """The smallest variance at which E[f²] is infinite: 1/(4b) for b > 0, otherwise infinity."""
         b = self.scalar.split()[1].get("b", -1.0)
         return 1 / (4 * b) if b > 0 else math.inf
 
     def terms(self, variance, dtype="float64"):
-        """Return 0. Raises `UserError` for variances at which the second moment is infinite."""
+        """Return 0, because the dual has a closed form.
+
+        Raises `UserError` for variances at which the second moment is infinite.
+        """
         if variance >= self.largest_variance:
             raise UserError(
                 f"The second moment of {self.text} is infinite at variances of {self.largest_variance:.6g} and above. "
@@ -163,7 +173,7 @@ class Gaussian(Activation):
         return 0
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form."""
+        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
         named = self.scalar.split()[1]
         a, b = named.get("a", 1.0), named.get("b", -1.0)
         det = _Determinant(k12, one, two, -2 * b)
@@ -174,12 +184,12 @@ class Gaussian(Activation):
 class Gabor(Activation):
     """The Gabor function exp(-x²) sin(x).
 
-    Its dual is exp(-m) sinh(w)/√D with D of 1 + 2K, w = k12/D and m = (k11 + k22 + 4 det K)/(2D). The Gaussian factor
-    turns K into K(1 + 2K)⁻¹, the covariance for which the dual of the sines is evaluated.
+    With D the determinant of 1 + 2K, w = k12/D and m = (k11 + k22 + 4 det K)/(2D) its dual is exp(-m) sinh(w)/√D. The
+    Gaussian factor turns K into K(1 + 2K)⁻¹, the covariance for which the dual of the sines is evaluated.
     """
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form."""
+        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
         det = _Determinant(k12, one, two, 2)
         (i1, i2), (h1, h2) = det.inverses, det.shares
         mean = ((h1 * i2 + h2 * i1) / 2 + h1 * h2 * det.s_square) / (2 * det.square)
@@ -192,13 +202,15 @@ class Gabor(Activation):
 
 
 class ExpNormalized(Activation):
-    """The dual ‖k‖ exp(γ(c + shift)) with ‖k‖ = √(k11 k22) and c = k12/‖k‖.
+    """The dual √(k11 k22) exp(γ(c + shift)), with c = k12/√(k11 k22), which is finite at any variance.
 
-    It is the dual on variances of 1, made homogeneous on others: the form of `exp` that stays finite at any variance.
+    It is the dual of exp(√γ x + γ(shift - 1)/2) at variances of 1. At other variances it is continued so that it is
+    homogeneous in both standard deviations, and it is then not the dual of that function. `gamma` is 1 and `shift` is
+    -1 by default.
     """
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form."""
+        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
         named = self.scalar.split()[1]
         gamma, shift = named.get("gamma", 1.0), named.get("shift", -1.0)
         std1, std2 = jnp.sqrt(one), jnp.sqrt(two)
