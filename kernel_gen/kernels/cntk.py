@@ -1,7 +1,7 @@
-"""CNTK: kernels of convolutional networks (Myrtle-5, 7, 10, or plain convolutions with a head).
+"""CNTK: the kernels of convolutional networks of infinite width, Myrtle-5, 7 and 10 or plain convolutions with a head.
 
-ReLU networks use the fused kernel (`kernel_gen.cntk.fused`), others the recursion on whole covariances in JAX
-(`kernel_gen.cntk.general_jax`).
+`--kind` selects the neural tangent kernel (NTK) or the covariance at initialisation (NNGP). ReLU networks use the fused
+kernel (`kernel_gen.cntk.fused`), others the recursion on whole covariances in JAX (`kernel_gen.cntk.general_jax`).
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ READS = reads("kind", "depth", "head", "activation", "weight_std", "bias_std", "
 
 
 def check(settings: KernelSettings) -> None:
-    """Raise `UserError` for a depth without a Myrtle network and for weights of 0."""
+    """Raise `UserError` for a depth without a Myrtle network, and for weights with a standard deviation of 0."""
     if settings.head == "myrtle" and settings.depth not in MYRTLE_DEPTHS:
         raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {settings.depth}.")
     if not settings.weight_std > 0:
@@ -30,7 +30,12 @@ def check(settings: KernelSettings) -> None:
 
 
 def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None) -> None:
-    """Raise `UserError` for rows that are not images, or images whose sides the pools do not divide."""
+    """Raise `UserError` for rows that are not images, and for images whose sides the network's pools do not divide.
+
+    Args:
+        settings: Settings of the kernel and of the rows.
+        image_shape: (height, width, channels) of the rows, or None if they are not images.
+    """
     side = 2**MYRTLE_POOLS
     if image_shape is None:
         raise UserError(
@@ -45,7 +50,11 @@ def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> "Cntk":
-    """Return the kernel of `settings.depth`, `settings.head` and `settings.kind` on images (height, width, channels).
+    """Return the kernel of `settings.depth`, `settings.head`, `settings.kind` and `settings.activation` on images.
+
+    Args:
+        settings: Settings of the kernel.
+        image_shape: (height, width, channels); None for rows that are not images.
 
     Raises `UserError` if there are no images, or a pool does not divide them.
     """

@@ -1,10 +1,14 @@
 """The fully connected network of infinite width with any activation; `ntk` contains the fused version for ReLU.
 
+Σ(x, z) is the covariance of the outputs at initialisation (the NNGP kernel), Θ(x, z) the neural tangent kernel (NTK), w
+and b are the standard deviations of weights and biases, and d is the number of columns of x and z. The layers compute
+
     Σ ← w² x·z/d + b²,  Θ ← Σ                                          the first dense layer
     Θ ← w² Θ slope(Σ),  Σ ← w² dual(Σ) + b²,  Θ ← Θ + Σ                each activation with the dense layer after it
 
-The inner products are computed by BLAS and the rest by one compiled JAX function per layer. The cost per entry and
-layer is 10 to 50 ns with a closed form, 4 operations per term with a Hermite series, microseconds with quadrature.
+with the dual and slope of the activation (see `kernel_gen.activations.base`). The inner products are computed by BLAS
+and the rest by one compiled JAX function per layer. The cost per entry and layer is 10 to 50 ns for a dual in closed
+form, 4 operations per term for a Hermite series, and microseconds for quadrature.
 """
 
 import dataclasses
@@ -23,13 +27,14 @@ from linearized.base.shapes import Float, Float64
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """Rows with the quantities that each activation needs of them, and their own entries of the diagonal.
+    """Rows with the quantities that each activation needs of them, and the diagonal of their kernel matrix.
 
     Attributes:
         rows: The rows with their squared norms.
-        sides: One entry for each layer: arrays whose last axis is that of the rows.
-        terms: One number for each layer, see `Activation.terms`.
-        diagonal: k(x, x).
+        sides: One entry for each activation, as `Activation.rows` returns it: arrays whose last axis is that of the
+            rows.
+        terms: One number for each activation, see `Activation.terms`.
+        diagonal: k(x, x) of each row, (n,), in float64.
     """
 
     rows: Rows
@@ -46,11 +51,19 @@ class Layers:
 
 
 class DenseKernel(Kernel):
-    """The kernel of a network of `num_layers` dense layers with the activation between them.
+    """The kernel of a fully connected network of infinite width with an activation between its dense layers.
 
-    `given` is a name, a function or an `Activation`. The diagonal of `same` blocks is computed in float64. A prepared
-    row takes 8 bytes for each layer and, where the activation is a Hermite series, 16 bytes for each of its terms (half
-    of both in float32).
+    The diagonal of blocks of rows with themselves is computed in float64. A prepared row takes 8 bytes for each
+    activation and, where the activation is a Hermite series, 16 bytes for each of its terms (half of both in float32).
+
+    Args:
+        given: The activation: a name, a function or an `Activation`.
+        num_layers: Number of dense layers, which includes the readout and thus is the number of hidden layers plus 1.
+        kind: "ntk" or "nngp".
+        weight_std: Standard deviation w of the weights.
+        bias_std: Standard deviation b of the biases.
+        dtype: Data type of the entries, "float32" or "float64".
+        scale: "stax" divides x·z by d, "input" does not.
     """
 
     tile = 512
@@ -67,9 +80,10 @@ class DenseKernel(Kernel):
         self._sides = jax.jit(self.activation.rows, static_argnums=1)
 
     def prepare(self, x: np.ndarray) -> Layers:
-        """Return the rows with the quantities of each layer.
+        """Return the rows of `x` (n, d) with the quantities that each activation needs.
 
-        Raises `UserError` if the variance of a row is beyond the range of the activation.
+        Raises `UserError` for rows that are not finite, and if the variance of a row is beyond the range of the
+        activation.
         """
         rows = prepare_rows(x, self.dtype)
         variance = self._first_factor(rows.values.shape[1]) * rows.squares + self.bias_var
@@ -84,7 +98,10 @@ class DenseKernel(Kernel):
         return Layers(rows, tuple(sides), tuple(terms), tangent if self.kind == "ntk" else variance)
 
     def block(self, one: Layers, two: Layers, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel between two sets of prepared rows, (n1, n2)."""
+        """Return the kernel (n1, n2) between two sets of prepared rows; its diagonal is exact if `same`.
+
+        Raises `UserError` if the two sets differ in their numbers of columns.
+        """
         two = one if same else two
         same_width(one.rows.values, two.rows.values)
         products = one.rows.values @ two.rows.values.T
@@ -108,7 +125,7 @@ class DenseKernel(Kernel):
         return self.weight_var / (dim if self.scale == "stax" else 1)
 
     def _side(self, variance: Float64[np.ndarray, " n"], terms: int) -> Any:
-        """Return the activation's `rows`, computed in float64, one chunk at a time."""
+        """Return `Activation.rows` of the variances in the kernel's dtype, computed in float64, one chunk at a time."""
         with jax.enable_x64(True):
             parts = [
                 jax.tree.map(lambda array: np.asarray(array, self.dtype), self._sides(variance[i : i + CHUNK], terms))

@@ -1,6 +1,7 @@
 """Kernels whose gradient in x has a closed form: the base kernels of recursive feature machines.
 
-Their modules declare the settings under which this holds as a condition `GRADIENTS`.
+Such a machine learns a metric M on the inputs and uses the kernel k(√M x, √M z), see `stretched`. The module of a
+kernel declares in `GRADIENTS` the settings under which it has gradients.
 """
 
 import abc
@@ -13,11 +14,11 @@ from linearized.base.shapes import Float64
 
 
 class DifferentiableKernel(Kernel):
-    """A kernel with gradients of its expansions, and the coordinates in which a metric stretches its inputs.
+    """A kernel with gradients of its expansions Σ_i alpha_i k(x, x_i), and with inputs that a metric can stretch.
 
     Attributes:
         gradient_rows: Largest number of points whose gradients are computed together.
-        metric_shape: Shape of the vectors on which the metric acts; None: whole rows.
+        metric_shape: Shape of the vectors on which the metric acts, such as that of a patch; None: whole rows.
     """
 
     gradient_rows: int = 1024
@@ -26,23 +27,28 @@ class DifferentiableKernel(Kernel):
     def settled(self, train: np.ndarray) -> Self:
         """Return the kernel with the parameters that the train rows (n, d) determine before any metric.
 
-        By default it is the kernel itself.
+        Such a parameter is a whitening. By default the kernel itself is returned.
         """
         return self
 
     def stretch(self, x: np.ndarray, root: np.ndarray) -> np.ndarray:
-        """Return the input of `prepare` and `on` for rows (n, d) in a metric with root (d, d) or (d,)."""
+        """Return rows multiplied by the square root of a metric, as `prepare` and `on` take them.
+
+        Args:
+            x: Rows (n, d).
+            root: Symmetric square root of the metric, (d, d), or of its diagonal, (d,).
+        """
         return x * root if root.ndim == 1 else x @ root
 
     @abc.abstractmethod
     def gradients(self, points: Any, rows: Any, alpha: Float64[Any, "n k"]) -> Float64[Any, "k m d"]:
-        """Return the gradients at `points` (m) of f_c(x) = Σ_i alpha_ic k(x, x_i), of k outputs, in float64.
+        """Return the gradients in x of f_c(x) = Σ_i alpha_ic k(x, x_i) at m points, (k, m, d) in float64.
 
         Pairs of equal rows, at which a kernel may have no derivative, contribute 0. Needs the memory of a few (m, n)
         arrays.
 
         Args:
-            points: Points prepared by the kernel, with all parameters set from the train rows.
-            rows: Rows x_i prepared in the same way.
-            alpha: Coefficients of the expansions, one column for each output.
+            points: The m points, prepared by the kernel, with all parameters set from the train rows.
+            rows: The n rows x_i, prepared in the same way.
+            alpha: Coefficients (n, k) of the expansions, one column for each output c.
         """

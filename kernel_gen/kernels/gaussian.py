@@ -1,4 +1,7 @@
-"""GAUSSIAN: exp(-‖x - z‖² / 2L²), the radial basis function kernel; L is scikit-learn's `length_scale`, γ = 1 / 2L²."""
+"""GAUSSIAN: the radial basis function kernel exp(-‖x - z‖² / 2L²) of bandwidth L.
+
+L is scikit-learn's `length_scale`, and γ = 1 / 2L² its `gamma`.
+"""
 
 import numpy as np
 
@@ -14,19 +17,19 @@ ROTATION_INVARIANT = ALWAYS
 
 
 class GaussianKernel(RadialKernel):
-    """The kernel exp(-r²/2) with r = ‖x - z‖ / L."""
+    """The kernel exp(-r²/2) with r = ‖x - z‖ / L, see `RadialKernel`."""
 
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return exp(-r²/2), overwriting r."""
+        """Return exp(-r²/2) for distances r (n1, n2) in units of L, which are overwritten."""
         np.square(distances, out=distances)
         distances *= -0.5
         return np.exp(distances, out=distances)
 
     def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return -exp(-r²/2)."""
+        """Return f'(r)/r = -exp(-r²/2) for distances r (n1, n2) in units of L."""
         return -np.exp(-0.5 * np.square(distances))
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> GaussianKernel:
-    """Return the kernel of `bandwidth`."""
+    """Return the kernel of `settings.bandwidth`, where 0 stands for the median rule; images are treated as rows."""
     return GaussianKernel(settings.bandwidth, settings.dtype)

@@ -1,4 +1,7 @@
-"""LAPLACE: exp(-‖x - z‖ / L), the initial kernel of recursive feature machines. Both kinds are this kernel."""
+"""LAPLACE: the kernel exp(-‖x - z‖ / L) of bandwidth L, with which recursive feature machines start.
+
+It does not belong to a network, so that the kinds NTK and NNGP do not apply.
+"""
 
 import numpy as np
 
@@ -14,19 +17,19 @@ ROTATION_INVARIANT = ALWAYS
 
 
 class LaplaceKernel(RadialKernel):
-    """The kernel exp(-r) with r = ‖x - z‖ / L."""
+    """The kernel exp(-r) with r = ‖x - z‖ / L, see `RadialKernel`."""
 
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return exp(-r), overwriting r."""
+        """Return exp(-r) for distances r (n1, n2) in units of L, which are overwritten."""
         np.negative(distances, out=distances)
         return np.exp(distances, out=distances)
 
     def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return -exp(-r) / r, infinite at 0."""
+        """Return f'(r)/r = -exp(-r) / r for distances r (n1, n2) in units of L; it is infinite at 0."""
         with np.errstate(divide="ignore"):
             return -np.exp(-distances) / distances
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> LaplaceKernel:
-    """Return the kernel of `bandwidth`."""
+    """Return the kernel of `settings.bandwidth`, where 0 stands for the median rule; images are treated as rows."""
     return LaplaceKernel(settings.bandwidth, settings.dtype)

@@ -1,7 +1,7 @@
 """MATERN: the Matérn kernels of smoothness 1.5 and 2.5 (Rasmussen & Williams 2006, eq. 4.17); 0.5 is LAPLACE.
 
-With r = ‖x - z‖ / L they are (1 + √3 r) exp(-√3 r) and (1 + √5 r + 5r²/3) exp(-√5 r), which are once and twice
-differentiable.
+With r = ‖x - z‖ / L and bandwidth L they are (1 + √3 r) exp(-√3 r) and (1 + √5 r + 5r²/3) exp(-√5 r). Gaussian
+processes with these covariances are once and twice differentiable in mean square.
 """
 
 import math
@@ -20,14 +20,20 @@ ROTATION_INVARIANT = ALWAYS
 
 
 class MaternKernel(RadialKernel):
-    """The Matérn kernel of smoothness ν = 1.5 or 2.5."""
+    """The Matérn kernel of smoothness ν = 1.5 or 2.5, see `RadialKernel`.
+
+    Args:
+        bandwidth: L, in units of the inputs; 0: the median distance between the train rows.
+        smoothness: ν as text, "1.5" or "2.5".
+        dtype: Data type of the entries, "float32" or "float64".
+    """
 
     def __init__(self, bandwidth: float = 0.0, smoothness: str = "2.5", dtype: str = "float32"):
         super().__init__(bandwidth, dtype)
         self.smoothness = smoothness
 
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return the Matérn function of r; r is overwritten."""
+        """Return the Matérn function f of distances r (n1, n2) in units of L, which are overwritten."""
         distances *= math.sqrt(2 * float(self.smoothness))
         decay = np.exp(-distances)
         if self.smoothness == "2.5":
@@ -37,12 +43,15 @@ class MaternKernel(RadialKernel):
         return decay
 
     def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return the derivative of the Matérn function divided by r."""
+        """Return f'(r)/r of the Matérn function f for distances r (n1, n2) in units of L."""
         scaled = math.sqrt(2 * float(self.smoothness)) * distances
         decay = np.exp(-scaled)
         return -5 / 3 * (1 + scaled) * decay if self.smoothness == "2.5" else -3 * decay
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> MaternKernel:
-    """Return the kernel of `bandwidth` and `smoothness`."""
+    """Return the kernel of `settings.bandwidth` and `settings.smoothness`; images are treated as rows.
+
+    A bandwidth of 0 stands for the median rule.
+    """
     return MaternKernel(settings.bandwidth, settings.smoothness, settings.dtype)

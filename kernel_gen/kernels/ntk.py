@@ -1,15 +1,16 @@
-"""NTK: the fully connected ReLU network of infinite width, its tangent kernel and its Gaussian process.
+"""NTK: the neural tangent kernel and the Gaussian process (NNGP) of the fully connected ReLU network of infinite width.
 
-Other activations are in `kernels.dense`.
-
-With w and b the standard deviations of weights and biases, and x·z/d for the inputs (x·z at scale "input"):
+Other activations are in `kernels.dense`. Σ(x, z) is the covariance of the outputs at initialisation (NNGP) and Θ(x, z)
+the tangent kernel (NTK), w and b are the standard deviations of weights and biases, and d is the number of columns of x
+and z. The layers compute, with x·z in the place of x·z/d at scale "input",
 
     Σ ← w² x·z/d + b²,  Θ ← Σ                                          the first dense layer
     Θ ← w² Θ κ₀(c)/2,   Σ ← w² ‖Σ‖ κ₁(c)/2 + b²,  Θ ← Θ + Σ            each ReLU with the dense layer after it
 
-where ‖Σ‖ = √(Σ(x,x) Σ(z,z)), c = Σ/‖Σ‖, κ₀(c) = 1 - arccos(c)/π and κ₁ as in `activations.relu` (Jacot et al. 2018; the
-parametrisation is that of neural_tangents.stax). The inner products are computed by BLAS and everything else in one
-fused pass over each row of the block: about 40 operations per entry and layer, 1 ns, in addition to 2d.
+where ‖Σ‖ = √(Σ(x,x) Σ(z,z)), c = Σ/‖Σ‖, κ₀(c) = 1 - arccos(c)/π and κ₁(c) = (√(1-c²) + c (π - arccos c))/π (Jacot et
+al. 2018; the parametrisation is that of neural_tangents.stax). The inner products are computed by BLAS and everything
+else in one fused pass over each row of the block: about 40 operations per entry and layer, 1 ns, in addition to the 2d
+operations of the inner product.
 """
 
 import functools
@@ -28,18 +29,27 @@ from linearized.settings.reads import ALWAYS, reads, when
 READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "activation", "scale")
 GRADIENTS = when(activation="relu")
 ROTATION_INVARIANT = ALWAYS
-SNAP = 4  # |c| within so many roundings of 1 is set to 1, as in `activations.base.correlation`
+SNAP = 4  # correlations within this many roundings of ±1 are set to ±1, as in `activations.base.correlation`
 DEGREES = {"float32": 7, "float64": 18}  # degrees of the polynomials for κ₀ and κ₁, see `relu.polynomials`
 
 
 class FullyConnected(DifferentiableKernel):
     """The kernel of an infinitely wide network of `num_layers` dense layers with ReLU between them.
 
-    Accuracy, relative to the largest entry of K and measured up to 20 layers and d = 784: where `|c|` < 0.999, the
-    error of entries is up to 6e-7 for each hidden layer in float32 and 2e-15 in float64. Near c = 1 a rounding ε of the
-    inner product is a rounding √(2ε) of the angle, in each hidden layer: errors of NTKs of equal and nearly equal rows
-    are up to 3e-4 for each hidden layer in float32 and 2e-8 in float64, of NNGPs 1e-5 and 1e-14. The diagonal of `same`
-    blocks is exact. An input of zeros has correlation 0 with all others.
+    Accuracy, relative to the largest entry of the matrix and measured up to 20 layers and d = 784: where the
+    correlation c of two rows has `|c|` < 0.999, the error of entries is up to 6e-7 for each hidden layer in float32 and
+    2e-15 in float64. Near c = 1 a rounding ε of the inner product is a rounding √(2ε) of the angle, in each hidden
+    layer: errors of NTKs of equal and nearly equal rows are up to 3e-4 for each hidden layer in float32 and 2e-8 in
+    float64, of NNGPs 1e-5 and 1e-14. The diagonal of blocks of rows with themselves is exact. An input of zeros has
+    correlation 0 with all others.
+
+    Args:
+        num_layers: Number of dense layers, which includes the readout and thus is the number of hidden layers plus 1.
+        kind: "ntk" or "nngp".
+        weight_std: Standard deviation w of the weights.
+        bias_std: Standard deviation b of the biases.
+        dtype: Data type of the entries, "float32" or "float64".
+        scale: "stax" divides x·z by d, "input" does not.
     """
 
     tile = 1024
@@ -54,11 +64,17 @@ class FullyConnected(DifferentiableKernel):
         self.dtype, self.scale = np.dtype(dtype), scale
 
     def prepare(self, x: np.ndarray) -> Rows:
-        """Return the rows in the kernel's dtype with their squared norms."""
+        """Return the rows of `x` (n, d) in the kernel's dtype with their squared norms.
+
+        Raises `UserError` for rows that are not finite.
+        """
         return prepare_rows(x, self.dtype)
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel between two sets of rows, (n1, n2)."""
+        """Return the kernel (n1, n2) between two sets of prepared rows; its diagonal is exact if `same`.
+
+        Raises `UserError` if the two sets differ in their numbers of columns.
+        """
         two = one if same else two
         entries = inner_products(one, two)
         dim, number = one.values.shape[1], self.dtype.type
@@ -73,7 +89,11 @@ class FullyConnected(DifferentiableKernel):
         return entries
 
     def gradients(self, points: Rows, rows: Rows, alpha: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "k m d"]:
-        """Return the gradients of `ntk_gradients`, in float64. Aligned rows have no derivative of the angle."""
+        """Return the gradients of expansions, (k, m, d) in float64, see `DifferentiableKernel.gradients`.
+
+        They are computed by `ntk_gradients.gradients`. For aligned rows the derivative of the angle, which is
+        unbounded, is set to 0.
+        """
         return ntk_gradients.gradients(
             points, rows, alpha, hidden=self.num_layers - 1, tangent=self.kind == "ntk",
             first=self._first_factor(points.values.shape[1]), weight_var=self.weight_var, bias_var=self.bias_var,
@@ -83,7 +103,10 @@ class FullyConnected(DifferentiableKernel):
         return self.weight_var / (dim if self.scale == "stax" else 1)
 
     def _variances(self, squares: Float64[np.ndarray, " n"], dim: int) -> Float64[np.ndarray, "hidden n"]:
-        """Return Σ(x, x) before each ReLU."""
+        """Return Σ(x, x) before each ReLU, (hidden layers, n), for rows with `dim` columns.
+
+        `squares` (n,) are the squared norms of the rows.
+        """
         variances = np.empty((self.num_layers - 1, len(squares)))
         variance = self._first_factor(dim) * squares + self.bias_var
         for layer in variances:
@@ -92,7 +115,7 @@ class FullyConnected(DifferentiableKernel):
         return variances
 
     def _diagonal(self, squares: Float64[np.ndarray, " n"], dim: int) -> Float64[np.ndarray, " n"]:
-        """Return the entries at x = z, where κ₀ and κ₁ are 1."""
+        """Return k(x, x), (n,), for rows with `dim` columns and squared norms `squares` (n,); κ₀ and κ₁ are 1 there."""
         tangent = variance = self._first_factor(dim) * squares + self.bias_var
         for _ in range(self.num_layers - 1):
             variance = self.weight_var / 2 * variance + self.bias_var
@@ -102,10 +125,10 @@ class FullyConnected(DifferentiableKernel):
 
 @functools.cache
 def _fused(dtype: str):
-    """Return the pass over a block that turns x·z into kernel entries, compiled for `dtype`.
+    """Return the program that turns inner products x·z into kernel entries in one pass over a block.
 
-    Each polynomial is split in two, because only loops of up to 15 terms are unrolled, and only then are the entries
-    processed in vectors.
+    It is compiled for `dtype`. Each polynomial is split into two loops, because the compiler unrolls only loops of up
+    to 15 terms, and processes entries in vectors only if they are unrolled.
     """
     import numba
 
@@ -163,8 +186,7 @@ def _fused(dtype: str):
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
     """Return the kernel of the settings, which treats images as rows.
 
-    The published scale is raw inputs for one hidden layer with the ReLU, which is homogeneous, and that of stax
-    otherwise.
+    The published scale is "input" for one hidden layer with the ReLU, which is homogeneous, and "stax" otherwise.
     """
     scale, relu_net = settings.scale, name_of(settings.activation) == "relu"
     if scale == "published":

@@ -1,8 +1,8 @@
-"""Gradients of expansions in ReLU networks of infinite width, in closed form.
+"""Gradients of expansions in the kernels of ReLU networks of infinite width, in closed form.
 
-k(x, z) depends on p = x·z, s = ‖x‖² and ‖z‖² alone, so its gradient in x is ∂k/∂p · z + 2 ∂k/∂s · x. Both
-derivatives are propagated through the layers as the kernel is. With u and v the variances of x and z before a ReLU,
-c = Σ/√(uv), κ₁' = κ₀ and κ₀' = 1/(π√(1 - c²)):
+k(x, z) depends on p = x·z, s = ‖x‖² and ‖z‖² alone, so its gradient in x is ∂k/∂p · z + 2 ∂k/∂s · x. Both derivatives
+are propagated through the layers as the kernel is. Let Σ be the covariance (NNGP) of x and z before a ReLU, u and v
+their variances there, c = Σ/√(uv), and κ₀ and κ₁ as in `kernels.ntk`. Then κ₁' = κ₀ and κ₀' = 1/(π√(1 - c²)), so that
 
     d(√(uv) κ₁) = κ₀ dΣ + (√(uv) κ₁ - κ₀ Σ)/(2u) du,    dκ₀ = κ₀' (dΣ/√(uv) - c/(2u) du)
 
@@ -21,7 +21,7 @@ ALIGNED = 1e-14  # largest 1 - c² at which two rows count as aligned; the deriv
 
 @dataclasses.dataclass
 class _Slopes:
-    """An (m, n) quantity with its derivatives with respect to p and s."""
+    """An (m, n) quantity with its derivatives with respect to p = x·z and s = ‖x‖²."""
 
     value: np.ndarray
     by_product: np.ndarray
@@ -32,20 +32,20 @@ def gradients(
     points: Rows, rows: Rows, alpha: Float64[np.ndarray, "n k"], *, hidden: int, tangent: bool, first: float,
     weight_var: float, bias_var: float,
 ) -> Float64[np.ndarray, "k m d"]:  # fmt: skip
-    """Return the gradients at `points` of Σ_i alpha_i k(x, x_i), for each output.
+    """Return the gradients in x of the expansions Σ_i alpha_ic k(x, x_i) at m points, (k, m, d) in float64.
 
-    Costs 2mnd operations for the products and for each output, and about 60 mn for each hidden layer; memory about 100
-    mn bytes.
+    Costs 2mnd operations for the products and for each output c, and about 60 mn for each hidden layer; memory about
+    100 mn bytes.
 
     Args:
-        points: The m points.
+        points: The m points with their squared norms.
         rows: The n rows x_i of the expansions.
-        alpha: Coefficients of the expansions, one column for each output.
+        alpha: Coefficients (n, k) of the expansions, one column for each output c.
         hidden: Number of ReLU layers.
-        tangent: Whether the kernel is the tangent kernel.
+        tangent: Whether k is the tangent kernel (NTK); otherwise it is the covariance (NNGP).
         first: Factor of x·z in the first layer.
-        weight_var: Variance of the weights.
-        bias_var: Variance of the biases.
+        weight_var: Variance w² of the weights.
+        bias_var: Variance b² of the biases.
     """
     x, z = points.values.astype(np.float64), rows.values.astype(np.float64)
     u, v = first * points.squares[:, None] + bias_var, first * rows.squares + bias_var

@@ -30,12 +30,12 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-8}  # tolerances of the checks, rela
 
 
 class OwnKernel(Kernel):
-    """The kernel k(x, z) of a function of blocks of rows, see the module.
+    """The kernel k(x, z) that a user's function of blocks of rows computes, see the module.
 
     Args:
-        function: The function k(x1, x2).
+        function: The function, which takes rows (n1, d) and (n2, d) and returns an array (n1, n2).
         text: The function's name in messages.
-        dtype: Data type of the rows and of the entries.
+        dtype: Data type of the rows and of the entries, "float32" or "float64".
     """
 
     tile = 1024
@@ -47,7 +47,11 @@ class OwnKernel(Kernel):
         self._checked, self._turn = False, threading.Lock()
 
     def prepare(self, x: np.ndarray) -> Float[np.ndarray, "n d"]:
-        """Return the rows in the kernel's precision. Raises `UserError` if the function is no kernel on the first."""
+        """Return the rows (n, d) in the kernel's dtype, read-only.
+
+        The first call checks the function on the first `SAMPLE` rows. Raises `UserError` if it is not a kernel on them,
+        and for rows that are not finite.
+        """
         rows = finite_rows(x, self.dtype).view()
         rows.flags.writeable = False
         if not self._checked and len(rows):
@@ -58,7 +62,10 @@ class OwnKernel(Kernel):
     def block(
         self, one: Float[np.ndarray, "n1 d"], two: Float[np.ndarray, "n2 d"], *, same: bool = False
     ) -> Float[np.ndarray, "n1 n2"]:
-        """Return the function's values. Raises `UserError` for errors in the function and other shapes or types."""
+        """Return the kernel (n1, n2) between two sets of rows: the function's values, converted to the kernel's dtype.
+
+        Raises `UserError` if the function raises an error, or returns another shape or other than real numbers.
+        """
         two = one if same else two
         same_width(one, two)
         if not len(one) or not len(two):
@@ -105,7 +112,7 @@ class OwnKernel(Kernel):
 
 
 def own_kernel(function: Callable[[Any, Any], Any], dtype: str = "float32") -> OwnKernel:
-    """Return the kernel of a Python function."""
+    """Return the kernel of a user's function k(x1, x2) of rows (n1, d) and (n2, d), with entries of type `dtype`."""
     return OwnKernel(function, getattr(function, "__name__", None) or shown(function), dtype)
 
 

@@ -1,15 +1,17 @@
 """PATCH: Gaussian kernels between whitened patches of two images, pooled over cells of positions.
 
-k(X, Z) is the mean over a grid of cells of the mean over pairs of positions p, q in a cell of exp(-‖x_p - z_q‖²/(2L²)):
-one layer of a convolutional kernel network (Mairal et al. 2014), which is a convolution with infinitely many filters, a
-nonlinearity and average pooling. The mean of each patch is subtracted, and patches are divided by their contrast and
-whitened by the covariance of the train patches. Kernels of patches need whitening to be accurate (Coates & Ng 2011;
-Thiry et al., ICLR 2021; Shankar et al., ICML 2020), because natural patches vary most in the directions that carry
-least information.
+Patches x_p of an image X and z_q of an image Z are taken at positions p and q, which are grouped into the cells of a
+grid. k(X, Z) is the mean over cells of the mean over pairs p, q in a cell of exp(-‖x_p - z_q‖²/(2L²)), with the
+bandwidth L. It is one layer of a convolutional kernel network (Mairal et al. 2014): a convolution with infinitely many
+filters, a nonlinearity and average pooling.
 
-As the base of a recursive feature machine it has a metric on patches, learned from the average outer product of the
-gradients in single patches (Beaglehole et al., arXiv 2309.00570). Whitening is also a metric, and the machine starts
-from it.
+Before, the mean of each patch is subtracted, and patches are divided by their contrast and whitened by the covariance
+of the train patches. Kernels of patches need whitening to be accurate (Coates & Ng 2011; Thiry et al., ICLR 2021;
+Shankar et al., ICML 2020), because natural patches vary most in the directions that carry least information.
+
+As the base of a recursive feature machine the kernel has a metric on patches, learned from the average outer product of
+the gradients in single patches (Beaglehole et al., arXiv 2309.00570). Whitening is also a metric, and the machine
+starts from it.
 """
 
 import copy
@@ -37,13 +39,18 @@ GRADIENTS = ALWAYS
 
 CONTRAST = 0.1  # share of the mean variance of train patches that is added to a patch's variance before division
 SHARE = 0.5  # default bandwidth, as a share of the median distance between train patches
-IMAGES, DRAWN = 1000, 50_000  # largest numbers of train images, and of their patches, for the covariance
-PAIRS = 2**21  # pairs of patches whose kernel is in memory at once when gradients are computed
+IMAGES, DRAWN = 1000, 50_000  # largest number of train images, and of patches of them, for the covariance
+PAIRS = 2**21  # largest number of pairs of patches whose kernel is in memory at once when gradients are computed
 
 
 @dataclasses.dataclass(frozen=True)
 class Patches:
-    """Patches of n images divided by the bandwidth, one array (n, positions, d) for each cell, and half their ‖x‖²."""
+    """Patches of n images, divided by the bandwidth.
+
+    Attributes:
+        cells: One array (n, positions, d) for each cell: d numbers for each patch.
+        halves: One array (n, positions) for each cell: half of ‖x‖² of each patch.
+    """
 
     cells: list[Float[np.ndarray, "n p d"]]
     halves: list[Float[np.ndarray, "n p"]]
@@ -56,7 +63,12 @@ class Patches:
 
 
 def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None) -> None:
-    """Raise `UserError` for rows that are not images, and for images with too few patches for the cells."""
+    """Raise `UserError` for rows that are not images, and for images with fewer patches than cells along an axis.
+
+    Args:
+        settings: Settings of the kernel and of the rows.
+        image_shape: (height, width, channels) of the rows, or None if they are not images.
+    """
     if image_shape is None:
         raise UserError(
             f"PATCH needs images (height, width, channels), and the rows of {settings.data_name()} are none. Take a "
@@ -66,7 +78,10 @@ def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None
 
 
 def _positions(settings: KernelSettings, image_shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Return the numbers of patches along height and width. Raises `UserError` if there are fewer than cells."""
+    """Return the numbers of patches along height and width of images of `image_shape`.
+
+    Raises `UserError` if one of them is smaller than the number of cells.
+    """
     size, stride, cells = settings.patch_size, settings.patch_stride, settings.patch_cells
     found = tuple((side - size) // stride + 1 if side >= size else 0 for side in image_shape[:2])
     if min(found) < cells:
@@ -78,20 +93,21 @@ def _positions(settings: KernelSettings, image_shape: tuple[int, int, int]) -> t
 
 
 class PatchKernel(DifferentiableKernel):
-    """The mean over cells of the mean Gaussian kernel between their patches.
+    """The mean over cells of the mean Gaussian kernel between the patches of two images in a cell.
 
-    A pair of images costs 2 d Σ p² operations and Σ p² exponentials for cells of p positions and patches of d numbers:
-    about 40 μs of one core by default at 32x32x3, where a CNTK takes 1.3 ms. Prepared images take 4 d Σ p bytes.
+    A pair of images costs 2 d Σ p² operations and Σ p² exponentials, where the sums are over cells of p positions and a
+    patch has d numbers: about 40 μs of one core by default at 32x32x3, where a CNTK takes 1.3 ms. Prepared images take
+    4 d Σ p bytes in float32.
 
     Args:
         image_shape: (height, width, channels).
-        size: Side of the patches.
-        stride: Step from one patch to the next.
+        size: Side of the patches in pixels.
+        stride: Step from one patch to the next in pixels.
         cells: Cells of the pooling grid on each side.
-        whitening: Added to the eigenvalues of the patches' covariance, relative to their mean, before its inverse root
-            is computed; 0: patches are not whitened.
+        whitening: Number that is added to the eigenvalues of the patches' covariance, relative to their mean, before
+            its inverse root is computed; 0: patches are used as they are.
         bandwidth: L, in units of the whitened patches; 0: half the median distance between train patches, see `on`.
-        dtype: Data type of the entries.
+        dtype: Data type of the entries, "float32" or "float64".
     """
 
     tile = 32
@@ -109,11 +125,16 @@ class PatchKernel(DifferentiableKernel):
 
     @property
     def metric_shape(self) -> tuple[int, ...]:
-        """Shape of a patch."""
+        """The shape of a patch, (size, size, channels)."""
         return (self.size, self.size, self.image_shape[2])
 
     def settled(self, train: np.ndarray) -> Self:
-        """Return the kernel with contrast and whitening from up to 50,000 patches of 1,000 train images."""
+        """Return the kernel with the contrast and whitening of the train rows (n, height · width · channels).
+
+        They are computed from up to 50,000 patches of 1,000 train images. A kernel that has them is returned unchanged.
+
+        Raises `UserError` if all patches are constant.
+        """
         if self.contrast is not None:
             return self
         found, patches = copy.copy(self), self._cut(self._some(train))
@@ -134,7 +155,12 @@ class PatchKernel(DifferentiableKernel):
         return found
 
     def on(self, train: np.ndarray) -> Self:
-        """Return the kernel with all parameters set. Train patches (n, h, w, d) determine only the bandwidth."""
+        """Return the kernel with all parameters set from the train rows: contrast, whitening and bandwidth.
+
+        Args:
+            train: Train images (n, height · width · channels), or their patches (n, rows, columns, d) as `stretch`
+                returns them, which determine only the bandwidth.
+        """
         found = copy.copy(self if train.ndim == 4 else self.settled(train))
         if not self.bandwidth:
             patches = train if train.ndim == 4 else found.whitened(self._some(train))
@@ -144,12 +170,20 @@ class PatchKernel(DifferentiableKernel):
         return found
 
     def stretch(self, x: np.ndarray, root: np.ndarray) -> np.ndarray:
-        """Return the whitened patches (n, h, w, d), multiplied by the root of the metric."""
+        """Return the whitened patches of images, multiplied by the square root of a metric, (n, rows, columns, d).
+
+        Args:
+            x: Images (n, height · width · channels).
+            root: Square root of the metric on patches, (d, d), or of its diagonal, (d,).
+        """
         patches, root = self.whitened(x), root.astype(self.dtype)
         return patches * root if root.ndim == 1 else patches @ root
 
     def whitened(self, x: np.ndarray) -> Float[np.ndarray, "n h w d"]:
-        """Return the whitened patches of images (n, height · width · channels)."""
+        """Return the whitened patches of images (n, height · width · channels), (n, rows, columns, d).
+
+        `rows` and `columns` count the positions of patches. Raises `ValueError` unless `settled` was called before.
+        """
         if self.contrast is None:
             raise ValueError("The whitening is set by the train rows: call `settled` first.")
         patches = self._cut(x)
@@ -161,7 +195,13 @@ class PatchKernel(DifferentiableKernel):
         return patches @ self.matrix.astype(self.dtype)
 
     def prepare(self, x: np.ndarray) -> Patches:
-        """Return the patches of each cell of images (n, d), or of patches (n, h, w, d)."""
+        """Return the patches of each cell, divided by the bandwidth.
+
+        Args:
+            x: Images (n, height · width · channels), or patches (n, rows, columns, d) as `stretch` returns them.
+
+        Raises `ValueError` unless the bandwidth is set, see `on`.
+        """
         if not self.bandwidth:
             raise ValueError("The bandwidth is set by the train rows: call `on` first.")
         patches = (x if x.ndim == 4 else self.whitened(x)) / self.dtype.type(self.bandwidth)
@@ -172,7 +212,7 @@ class PatchKernel(DifferentiableKernel):
         return Patches(cells, [np.square(cell).sum(axis=-1) / 2 for cell in cells])
 
     def block(self, one: Patches, two: Patches, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel between two sets of prepared images, (n1, n2)."""
+        """Return the kernel (n1, n2) between two sets of prepared images."""
         total = np.zeros((len(one), len(two)))
         for place, (cell, other) in enumerate(zip(one.cells, two.cells, strict=True)):
             entries = _kernel(cell, one.halves[place], other, two.halves[place])
@@ -183,11 +223,12 @@ class PatchKernel(DifferentiableKernel):
     def gradients(
         self, points: Patches, rows: Patches, alpha: Float64[np.ndarray, "n k"]
     ) -> Float64[np.ndarray, "k m d"]:
-        """Return the gradients in each patch of the points, cell by cell, m patches of all points.
+        """Return the gradients of expansions in each patch of the points, (k, m, d) in float64.
 
-        The gradient of exp(-‖x - z‖²/(2L²)) in x is its value times (z - x)/L². Costs 2d operations for a pair of
-        patches in one cell, and as many for each output, in the dtype of the entries; memory 8 MiB at a time, and the
-        result.
+        Here m counts the patches of all points, cell by cell. The gradient of exp(-‖x - z‖²/(2L²)) in x is its value
+        times (z - x)/L². Costs 2d operations for a pair of patches in one cell, and as many for each output, in the
+        dtype of the entries; memory 8 MiB at a time, and the result. The arguments are those of
+        `DifferentiableKernel.gradients`.
         """
         found, k = [], alpha.shape[1]
         for place, (cell, other) in enumerate(zip(points.cells, rows.cells, strict=True)):
@@ -209,7 +250,10 @@ class PatchKernel(DifferentiableKernel):
         return train[np.random.RandomState(0).permutation(len(train))[:IMAGES]]
 
     def _cut(self, x: np.ndarray) -> Float[np.ndarray, "n h w d"]:
-        """Return the patches of images as rows of pixels and channels, in a new array."""
+        """Return the patches of images as a new array (n, rows, columns, d).
+
+        A patch lists its pixels, each with its channels.
+        """
         images = finite_rows(x, self.dtype)
         if images.shape[1] != math.prod(self.image_shape):
             raise UserError(f"Images of shape {self.image_shape} are expected. Received: rows of {images.shape[1]}.")
@@ -220,7 +264,14 @@ class PatchKernel(DifferentiableKernel):
 
 
 def _kernel(one: np.ndarray, half: np.ndarray, two: np.ndarray, other: np.ndarray) -> Float[np.ndarray, "m1 m2"]:
-    """Return exp(-‖x - z‖²/2) between all patches of two sets of images, with ‖x‖²/2 of both given."""
+    """Return exp(-‖x - z‖²/2) between all patches of two sets of images, (patches of one, patches of two).
+
+    Args:
+        one: Patches (n1, positions, d) of one cell.
+        half: ‖x‖²/2 of the patches of `one`, (n1, positions).
+        two: Patches (n2, positions, d) of the same cell.
+        other: ‖z‖²/2 of the patches of `two`, (n2, positions).
+    """
     entries = one.reshape(-1, one.shape[-1]) @ two.reshape(-1, two.shape[-1]).T
     entries -= half.reshape(-1, 1)
     entries -= other.reshape(1, -1)
@@ -229,9 +280,13 @@ def _kernel(one: np.ndarray, half: np.ndarray, two: np.ndarray, other: np.ndarra
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> PatchKernel:
-    """Return the kernel on images (height, width, channels).
+    """Return the kernel on images.
 
-    Raises `UserError` where there are no images, or fewer patches than cells.
+    Args:
+        settings: Settings of the kernel.
+        image_shape: (height, width, channels); None for rows that are not images.
+
+    Raises `UserError` if there are no images, or fewer patches than cells.
     """
     if image_shape is None or len(image_shape) != 3 or min(image_shape) < 1:
         raise UserError(

@@ -1,4 +1,7 @@
-"""POLYNOMIAL: (c + x·z/√d)^p, as published. Both kinds are this kernel."""
+"""POLYNOMIAL: the kernel (c + x·z/√d)^p of rows with d columns, with offset c and degree p, as published.
+
+It does not belong to a network, so that the kinds NTK and NNGP do not apply.
+"""
 
 import numpy as np
 
@@ -13,7 +16,14 @@ ROTATION_INVARIANT = ALWAYS
 
 
 class PolynomialKernel(Kernel):
-    """The kernel (offset + x·z/√d)^degree; costs 2d + degree operations per entry."""
+    """The kernel (offset + x·z/√d)^degree; an entry costs 2d + degree operations.
+
+    Args:
+        degree: Degree p, at least 1.
+        offset: Offset c.
+        dtype: Data type of the entries, "float32" or "float64".
+        scale: Name of the scale that shards and results store.
+    """
 
     tile = 1024
 
@@ -22,11 +32,17 @@ class PolynomialKernel(Kernel):
         self.dtype, self.scale = np.dtype(dtype), scale
 
     def prepare(self, x: np.ndarray) -> Rows:
-        """Return the rows in the kernel's dtype."""
+        """Return the rows of `x` (n, d) in the kernel's dtype with their squared norms.
+
+        Raises `UserError` for rows that are not finite.
+        """
         return prepare_rows(x, self.dtype)
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel between two sets of rows, (n1, n2)."""
+        """Return the kernel (n1, n2) between two sets of prepared rows.
+
+        Raises `UserError` if the two sets differ in their numbers of columns.
+        """
         two = one if same else two
         entries = inner_products(one, two)
         entries /= np.sqrt(one.values.shape[1])
@@ -38,5 +54,5 @@ class PolynomialKernel(Kernel):
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> PolynomialKernel:
-    """Return the kernel of `degree` and `offset`; images are treated as rows."""
+    """Return the kernel of `settings.degree` and `settings.offset`; images are treated as rows."""
     return PolynomialKernel(settings.degree, settings.offset, settings.dtype)

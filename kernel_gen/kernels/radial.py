@@ -1,7 +1,8 @@
-"""Kernels of the distance between two rows, k(x, z) = f(‖x - z‖ / L), with L given or set by the median rule.
+"""Kernels of the distance between two rows, k(x, z) = f(‖x - z‖ / L), of bandwidth L.
 
-Laplace, Gaussian and Matérn kernels are the fixed baselines of kernel ridge regression on general inputs. Each of them
-is 1 where x = z, so that the trace of K is n. They treat images as rows.
+L is given or set by the median rule. Laplace, Gaussian and Matérn kernels are the fixed baselines of kernel ridge
+regression on general inputs. Each of them is 1 where x = z, so that the trace of an (n, n) Gram matrix is n. They treat
+images as rows.
 """
 
 import abc
@@ -16,20 +17,20 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 
 MEDIAN_ROWS = 1000  # largest number of rows whose distances enter the median
-EQUAL = 10  # rows closer than this many roundings of their norms count as equal in gradients
+EQUAL = 10  # rows count as equal in gradients if they are closer than this many roundings of their norms
 NEAR = 1e-6  # squared distances below this share of ‖x‖² + ‖z‖² are summed from differences
 
 
 class RadialKernel(DifferentiableKernel):
-    """The kernel f(‖x - z‖ / L); costs 2d operations per entry in float64, and those of f.
+    """The kernel f(‖x - z‖ / L), where subclasses define f; costs 2d operations per entry in float64, and those of f.
 
     Squared distances are computed as ‖x‖² + ‖z‖² - 2x·z in float64, whatever the dtype of the entries, because f is
-    steepest near 0, where that difference loses digits; those below `NEAR` of the norms are summed from differences.
-    Memory of a block: 16 bytes per entry in addition to the entries.
+    steepest near 0, where that difference loses digits. Those below `NEAR` times ‖x‖² + ‖z‖² are computed from the
+    differences of the coordinates. A block takes 16 bytes per entry in addition to the entries.
 
     Args:
         bandwidth: L, in units of the inputs; 0: the median distance between the train rows, see `on`.
-        dtype: Data type of the entries.
+        dtype: Data type of the entries, "float32" or "float64".
     """
 
     tile = 1024
@@ -40,14 +41,20 @@ class RadialKernel(DifferentiableKernel):
 
     @abc.abstractmethod
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return f of distances in units of L; may overwrite its argument."""
+        """Return f of distances (n1, n2) in units of L; a method may overwrite its argument."""
 
     @abc.abstractmethod
     def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return f'(r) / r of distances in units of L, used for gradients; it may be infinite at 0."""
+        """Return f'(r) / r for distances r (n1, n2) in units of L, which gradients need; it may be infinite at 0."""
 
     def on(self, train: np.ndarray) -> Self:
-        """Return the kernel with a bandwidth of 0 replaced by the median distance between the train rows."""
+        """Return the kernel with a bandwidth of 0 replaced by the median distance between the train rows.
+
+        Args:
+            train: Train rows (n, d).
+
+        Raises `UserError` if the median distance is 0 or there are fewer than two rows.
+        """
         if self.bandwidth:
             return self
         found = copy.copy(self)
@@ -55,15 +62,18 @@ class RadialKernel(DifferentiableKernel):
         return found
 
     def prepare(self, x: np.ndarray) -> Rows:
-        """Return the rows with their squared norms, in float64."""
+        """Return the rows of `x` (n, d) with their squared norms, in float64.
+
+        Raises `UserError` for rows that are not finite.
+        """
         return prepare_rows(x, np.dtype(np.float64))
 
     def gradients(self, points: Rows, rows: Rows, alpha: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "k m d"]:
-        """Return the gradients; with r = ‖x - z‖ / L the gradient of f(r) in x is f'(r)/r · (x - z)/L².
+        """Return the gradients of expansions, (k, m, d) in float64, see `DifferentiableKernel.gradients`.
 
-        Costs 2mnd operations for the distances, in float64, and 2mnd for each output, in the dtype of the entries;
-        memory 24mn bytes. Rows that differ by no more than `EQUAL` roundings count as equal, because f'(r)/r may be
-        unbounded there.
+        With r = ‖x - z‖ / L the gradient of f(r) in x is f'(r)/r · (x - z)/L². Costs 2mnd operations for the distances,
+        in float64, and 2mnd for each output, in the dtype of the entries; memory 24mn bytes. Rows that differ by no
+        more than `EQUAL` roundings count as equal, because f'(r)/r may be unbounded there.
         """
         squares = squared_distances(points, rows)
         least = EQUAL * np.finfo(self.dtype).eps
@@ -78,7 +88,11 @@ class RadialKernel(DifferentiableKernel):
         return found / self.bandwidth**2
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel between two sets of rows, (n1, n2)."""
+        """Return the kernel (n1, n2) between two sets of prepared rows; its diagonal is exact if `same`.
+
+        Raises `ValueError` unless the bandwidth is set, see `on`, and `UserError` if the two sets differ in their
+        numbers of columns.
+        """
         if not self.bandwidth:
             raise ValueError("The bandwidth is set by the train rows: call `on` first.")
         squares = squared_distances(one, one if same else two)
@@ -90,7 +104,10 @@ class RadialKernel(DifferentiableKernel):
 
 
 def squared_distances(one: Rows, two: Rows) -> Float64[np.ndarray, "n1 n2"]:
-    """Return ‖x - z‖² between two sets of float64 rows, never negative, with full accuracy for near rows."""
+    """Return ‖x - z‖² between two sets of float64 rows, (n1, n2), never negative and accurate for close rows.
+
+    Raises `UserError` if the two sets differ in their numbers of columns.
+    """
     same_width(one.values, two.values)
     squares = one.values @ two.values.T
     squares *= -2
@@ -102,10 +119,12 @@ def squared_distances(one: Rows, two: Rows) -> Float64[np.ndarray, "n1 n2"]:
 
 
 def median_distance(x: np.ndarray) -> float:
-    """Return the median distance between distinct pairs of rows, of up to 1,000 rows spread evenly over `x`.
+    """Return the median distance between distinct rows of `x` (n, d).
 
-    Costs 2d operations per pair. Raises `UserError` if the median is 0 or there are fewer than two rows, because the
-    data then determine no bandwidth.
+    At most 1,000 rows, spread evenly over `x`, are used. Costs 2d operations per pair of them.
+
+    Raises `UserError` if the median is 0 or there are fewer than two rows, because the data then determine no
+    bandwidth.
     """
     chosen = np.unique(np.linspace(0, len(x) - 1, min(len(x), MEDIAN_ROWS)).astype(int))
     rows = prepare_rows(np.asarray(x)[chosen], np.dtype(np.float64))

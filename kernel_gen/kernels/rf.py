@@ -1,8 +1,12 @@
-"""RF: random ReLU features of the inputs, infinitely many in closed form or N of them, seeded and summed in blocks.
+"""RF: the kernel of a random-features model, ReLU features relu(xW) of the inputs with fixed random weights W (d, N).
 
-Only the readout of such a model is trained, so its tangent kernel is its Gaussian process: both kinds are one kernel.
-Infinite: ½ ‖x‖‖z‖ κ₁(c), divided by d at scale "stax". Finite, as published: K = 11ᵀ + Σ relu(XW) relu(XW)ᵀ, not
-divided by N, where the ones represent the bias of the readout and W ~ N(0, 1/d).
+Only the readout of such a model is trained, so its tangent kernel equals its Gaussian-process kernel: the NTK and the
+NNGP are one kernel.
+
+At infinite width N the kernel is ½ ‖x‖‖z‖ κ₁(c), divided by d at scale "stax", with c the correlation of x and z and κ₁
+as in `kernels.ntk`. At finite width it is, as published, K = 11ᵀ + relu(XW) relu(XW)ᵀ for the rows X (n, d). The ones
+represent the bias of the readout, K is not divided by N, and W has entries N(0, 1/d) by default. W is drawn from a seed
+and the products are summed block by block.
 """
 
 from collections.abc import Iterator
@@ -30,13 +34,20 @@ CHUNK = 2048  # features that are summed in the dtype of the products before the
 
 
 class FiniteFeatures(Kernel):
-    """The Gram matrix of `num_units` features and a constant feature of 1.
+    """The Gram matrix of the features relu(xW) of N = `num_units` hidden units and of a constant feature of 1.
 
-    A block costs 2(n1+n2)Nd + 2 n1 n2 N operations in BLAS and N·d normal random numbers (a `same` block half of each
-    product), so large tiles are efficient: at 4,096 rows the random numbers take a few per cent of the time, and a
-    thread draws them while the products are computed. Memory: 16 bytes per weight of a draw (d · block, twice), 4 n1 n2
-    + 8 n1 n2 for the sum, and the features of one chunk. A float32 kernel computes float32 products of 2,048 features
-    and sums those in float64.
+    A block of n1 by n2 rows of d columns costs 2(n1+n2)Nd + 2 n1 n2 N operations in BLAS and N·d normal random numbers
+    (a block of rows with themselves costs half of each product), so large tiles are efficient: at 4,096 rows the random
+    numbers take a few per cent of the time, and a thread draws them while the products are computed. Memory in bytes:
+    16 d · block for two draws of weights, 4 n1 n2 for a product, 8 n1 n2 for the sum, and the features of one chunk. A
+    float32 kernel computes float32 products of 2,048 features and sums those in float64.
+
+    Args:
+        num_units: Number of hidden units N.
+        law: Distribution of W: "gaussian", entries N(0, 1/d), or "sphere", columns uniform on the unit sphere.
+        block: Columns of W per draw, on which the weights depend; 0: all at once.
+        seed: Random-number seed of W.
+        dtype: Data type of the entries, "float32" or "float64".
     """
 
     tile = 4096
@@ -50,7 +61,10 @@ class FiniteFeatures(Kernel):
         self.dtype = np.dtype(dtype)
 
     def prepare(self, x: np.ndarray) -> Float[np.ndarray, "n d"]:
-        """Return rows in the kernel's dtype. Raises `UserError` if one draw of weights for them exceeds the memory."""
+        """Return the rows of `x` (n, d) in the kernel's dtype.
+
+        Raises `UserError` for rows that are not finite, and if one draw of weights for them exceeds the memory.
+        """
         rows = finite_rows(x, self.dtype)
         refuse_large_draws(rows.shape[1], self.num_units, self.draw, self.dtype.itemsize)
         return rows
@@ -58,7 +72,10 @@ class FiniteFeatures(Kernel):
     def block(
         self, one: Float[np.ndarray, "n1 d"], two: Float[np.ndarray, "n2 d"], *, same: bool = False
     ) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel between two sets of rows, (n1, n2)."""
+        """Return the kernel (n1, n2) between two sets of prepared rows.
+
+        Raises `UserError` if the two sets differ in their numbers of columns.
+        """
         two = one if same else two
         same_width(one, two)
         total = np.ones((len(one), len(two)))
@@ -74,13 +91,13 @@ class FiniteFeatures(Kernel):
         return total.astype(self.dtype, copy=False)
 
     def _weights(self, dim: int) -> Iterator[np.ndarray]:
-        """Yield W draw by draw, in the kernel's dtype."""
+        """Yield W in blocks of columns, arrays (dim, columns) in the kernel's dtype, one per draw."""
         for weights in weight_blocks(dim, self.num_units, law=self.law, seed=self.seed, block=self.draw):
             yield weights.astype(self.dtype, copy=False)
 
 
 def _features(x: np.ndarray, weights: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """Return relu(x W), in the first columns of `buffer`."""
+    """Return relu(x W), (n, units), in the first columns of `buffer`, which is overwritten."""
     out = np.matmul(x, weights, out=buffer[:, : weights.shape[1]])
     return np.maximum(out, 0, out=out)
 
@@ -95,9 +112,9 @@ def _ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
-    """Return the finite kernel if `num_units` is set, else the infinite one; images are treated as rows.
+    """Return the finite kernel if `settings.num_units` is set, else the infinite one; images are treated as rows.
 
-    The published scale of the infinite kernel is that of raw inputs.
+    The published scale of the infinite kernel is "input".
     """
     if settings.num_units:
         return FiniteFeatures(settings.num_units, settings.law, settings.block, settings.weight_seed, settings.dtype)

@@ -1,4 +1,4 @@
-"""STAX: any architecture of neural_tangents.stax, computed by neural_tangents."""
+"""STAX: the NTK or NNGP of any architecture of neural_tangents.stax, computed by neural_tangents."""
 
 from typing import TYPE_CHECKING
 
@@ -14,21 +14,32 @@ READS = reads("kind", "architecture", "activation")
 
 
 def check(settings: KernelSettings) -> None:
-    """Raise `UserError` for an architecture that is missing or cannot be read."""
+    """Raise `UserError` if `settings.architecture` is missing or cannot be read."""
     if not settings.architecture:
         raise UserError("STAX needs an architecture, such as --architecture='serial(Dense(1), Relu(), Dense(1))'.")
     check_expression(settings.architecture, settings.activation)
 
 
 def check_rows(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> None:
-    """Raise `UserError` for an architecture that does not fit the rows or images."""
+    """Raise `UserError` for an architecture that does not fit the inputs.
+
+    Args:
+        settings: Settings of the kernel.
+        image_shape: (height, width, channels) of the rows, or None if they are not images.
+    """
     check_inputs(
         settings.architecture, check_expression(settings.architecture, settings.activation), image_shape is not None
     )
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> "StaxKernel":
-    """Return the kernel of the expression `architecture`, whose layers determine whether it takes rows or images."""
+    """Return the kernel of the expression `settings.architecture`.
+
+    Args:
+        settings: Settings of the kernel.
+        image_shape: (height, width, channels) of the rows, or None if they are not images. The layers of the expression
+            determine whether the kernel reads them as rows or as images.
+    """
     from kernel_gen.stax.network import from_stax
 
     return from_stax(

@@ -1,7 +1,7 @@
-"""A kernel in a metric M, k(√M x, √M z), and the average outer product of the gradients of its expansions (AGOP).
+"""A kernel k in a metric M, k(√M x, √M z), and the average gradient outer product (AGOP) of its expansions.
 
-The metric stretches the directions in which a fitted function varies, as the first layer of a network does. With a
-diagonal metric single coordinates are stretched.
+The metric stretches the directions in which a fitted function varies, as the first layer of a network does. A diagonal
+metric stretches single coordinates.
 """
 
 from typing import Any, Self
@@ -18,12 +18,12 @@ BLOCK_BYTES = 2**27  # largest array (points, rows) in float64 when gradients ar
 class StretchedKernel(Kernel):
     """The kernel k(√M x, √M z) of a base kernel k and a metric M.
 
-    It costs 2d² operations per row more than the base (d for a diagonal metric), in float64.
+    Preparing a row costs 2d² operations more than with the base kernel (d for a diagonal metric), in float64.
 
     Args:
         base: The base kernel.
-        metric: M, (d, d), symmetric positive semi-definite, or its diagonal (d,). It acts on rows, or on what `stretch`
-            of the base makes of them, such as patches.
+        metric: M, (d, d), symmetric positive semi-definite, or its diagonal (d,). It acts on rows of d columns or, for
+            a base with a `metric_shape`, on vectors of d numbers in them, such as patches.
     """
 
     def __init__(self, base: DifferentiableKernel, metric: np.ndarray):
@@ -32,35 +32,37 @@ class StretchedKernel(Kernel):
         self.positive = base.positive
 
     def on(self, train: np.ndarray) -> Self:
-        """Return the kernel with the parameters that the train rows determine, in the metric."""
+        """Return the kernel with the parameters that the train rows (n, d) determine, after they are stretched."""
         found = type(self).__new__(type(self))
         found.__dict__ |= vars(self) | {"base": self.base.on(self.base.stretch(train, self.root))}
         return found
 
     def prepare(self, x: np.ndarray) -> Any:
-        """Return the stretched rows, prepared by the base kernel."""
+        """Return the rows of `x` (n, d), stretched and then prepared by the base kernel."""
         return self.base.prepare(self.base.stretch(x, self.root))
 
     def block(self, one: Any, two: Any, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the base kernel between two sets of prepared rows, (n1, n2)."""
+        """Return the base kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`."""
         return self.base.block(one, two, same=same)
 
     def average_outer_product(
         self, points: Any, rows: Any, alpha: np.ndarray, *, diagonal: bool, centred: bool
     ) -> np.ndarray:
-        """Return (1/m) Σ_j Σ_c g_jc g_jcᵀ over the gradients g at `points` in x, (d, d), or its diagonal (d,).
+        """Return the average gradient outer product (1/m) Σ_j Σ_c g_jc g_jcᵀ, (d, d) in float64, or its diagonal (d,).
 
-        The k outputs are expansions with coefficients `alpha` (n, k). Costs 2mnd operations for the kernel's slopes,
-        2mndk for gradients and 2md²k for their products (2mdk for the diagonal in a diagonal metric), in blocks of
-        `gradient_rows` points, or fewer if a float64 array of so many rows of the expansion exceeds `BLOCK_BYTES`.
+        g_jc is the gradient in x, at point j of m, of output c of k: the expansion f_c(x) = Σ_i alpha_ic k(√M x, √M
+        x_i) in n rows x_i. If the metric acts on patches, gradients are those in each patch of the points, and m counts
+        these. Costs 2mnd operations for the kernel's slopes, 2mndk for gradients and 2md²k for their products (2mdk for
+        the diagonal in a diagonal metric). Gradients are computed in blocks of `gradient_rows` points, or of fewer if a
+        float64 array (points of a block, n) would exceed `BLOCK_BYTES`.
 
         Args:
-            points: Points prepared by this kernel.
-            rows: Rows of the expansions, prepared by this kernel.
+            points: The points, prepared by this kernel.
+            rows: The n rows of the expansions, prepared by this kernel.
             alpha: Coefficients of the expansions (n, k).
             diagonal: Return only the diagonal.
-            centred: Subtract from each output's gradients their mean over the points. A linear trend of f, whose
-                gradient is the same everywhere, then does not hide the directions in which f is nonlinear.
+            centred: Subtract from each output's gradients their mean over the points. A linear trend of f_c, whose
+                gradient is the same everywhere, then does not hide the directions in which f_c is nonlinear.
         """
         entrywise = diagonal and self.root.ndim == 1
         d, k = len(self.root), alpha.shape[1]
@@ -82,7 +84,7 @@ class StretchedKernel(Kernel):
 
 
 def _root(metric: np.ndarray) -> np.ndarray:
-    """Return the symmetric square root of M, or the root of its diagonal."""
+    """Return the symmetric square root of a metric (d, d), or of a diagonal metric (d,)."""
     if metric.ndim == 1:
         return np.sqrt(metric)
     values, vectors = np.linalg.eigh(metric)
@@ -90,7 +92,10 @@ def _root(metric: np.ndarray) -> np.ndarray:
 
 
 def to_power(metric: np.ndarray, power: float) -> np.ndarray:
-    """Return a power of M, or of its diagonal."""
+    """Return a power of a metric, (d, d), or (d,) if it is diagonal.
+
+    Negative eigenvalues of a matrix count as 0, unless `power` is 1.
+    """
     if power == 1:
         return metric
     if metric.ndim == 1:
@@ -100,25 +105,29 @@ def to_power(metric: np.ndarray, power: float) -> np.ndarray:
 
 
 def trace(metric: np.ndarray) -> float:
-    """Return the trace of M."""
+    """Return the trace of a metric, (d, d), or (d,) if it is diagonal."""
     return float(metric.sum() if metric.ndim == 1 else np.trace(metric))
 
 
 def effective_rank(metric: np.ndarray) -> float:
-    """Return (tr M)² / ‖M‖_F², between 1 and d."""
+    """Return (tr M)² / ‖M‖_F², between 1 and d, of a metric M, (d, d), or (d,) if it is diagonal."""
     return trace(metric) ** 2 / float(np.square(metric).sum())
 
 
 def spectrum(metric: np.ndarray) -> np.ndarray:
-    """Return the eigenvalues of M in descending order, with negative ones set to 0."""
+    """Return the eigenvalues of a metric, (d, d), or (d,) if it is diagonal, in descending order and at least 0."""
     values = metric if metric.ndim == 1 else np.linalg.eigvalsh(metric)
     return np.sort(np.maximum(values, 0))[::-1]
 
 
 def overlap(metric: np.ndarray, directions: np.ndarray) -> float:
-    """Return the share of the trace of M in the span of orthonormal `directions` (d, r), between 0 and 1.
+    """Return the share of the trace of a metric that lies in a subspace, between 0 and 1.
 
-    For the unit matrix it is r/d.
+    For the unit matrix and a subspace of r dimensions it is r/d.
+
+    Args:
+        metric: The metric, (d, d), or (d,) if it is diagonal.
+        directions: Orthonormal basis of the subspace (d, r).
     """
     inside = metric @ np.square(directions) if metric.ndim == 1 else np.einsum("dr,de,er->r", directions, metric,
                                                                                 directions, optimize=True)  # fmt: skip
@@ -126,11 +135,17 @@ def overlap(metric: np.ndarray, directions: np.ndarray) -> float:
 
 
 def correlation(metric: np.ndarray, weights: np.ndarray) -> float:
-    """Return the correlation between the entries of M and those of WWᵀ, W (d, units) the first layer of a network.
+    """Return the correlation between the entries of a metric M and those of WWᵀ, with W the first layer of a network.
 
-    According to the neural feature ansatz (Radhakrishnan et al. 2024), training makes WWᵀ a power of the average outer
-    product of the network's gradients, as M is of the kernel's. For a diagonal M the diagonals are compared. NaN if all
-    entries of either one are equal.
+    According to the neural feature ansatz (Radhakrishnan et al. 2024), training makes WWᵀ proportional to a power of
+    the average outer product of the network's gradients, as M is a power of that of the kernel's expansions. For a
+    diagonal M the diagonals are compared.
+
+    Args:
+        metric: M, (d, d), or its diagonal (d,).
+        weights: W, (d, units).
+
+    Returns: The correlation; NaN if all entries of M or of WWᵀ are equal.
     """
     products = np.square(weights).sum(axis=1) if metric.ndim == 1 else weights @ weights.T
     one, two = metric.ravel() - metric.mean(), products.ravel() - products.mean()
