@@ -1,5 +1,6 @@
-"""The convolutional neural tangent kernel (CNTK).
+"""The convolutional neural tangent kernel (CNTK) of networks of infinite width.
 
-`architecture` describes the networks, such as Myrtle-5. The recursion is implemented in `recursion_numba` (CPU),
-`recursion_cuda` (GPU) and `recursion_jax` (plain JAX); `general_jax` supports any activation.
+`architecture` describes the networks, such as Myrtle-5, and `diagonal` computes what depends on one image alone. The
+recursion through the layers is implemented in `recursion_numba` (CPU), `recursion_cuda` (GPU) and `recursion_jax`
+(plain JAX) for ReLU networks; `general_jax` supports any activation. `engine` and `fused` run it for blocks of images.
 """

@@ -1,11 +1,12 @@
 """Convolutional networks as short descriptions, from which the fused kernels and their reference versions are built.
 
-A network is a tuple of steps: `Conv` (3x3, stride 1, SAME), `Relu`, `AvgPool`, and at the end the head: `Flatten` or
-`GlobalAvgPool`, with a dense readout after it. A fused kernel takes the same network divided into `Stage`s, each with
-one image size: convolutions, each followed by its ReLU, and then one average pool.
+A network is a tuple of steps: `Conv` (3x3, stride 1, SAME padding), `Relu`, `AvgPool`, and at the end the head,
+`Flatten` or `GlobalAvgPool`, which a dense readout follows. A fused kernel takes the same network divided into
+`Stage`s, each with one image size: convolutions, each followed by its ReLU, and then one average pool.
 
-Only pooling couples different offsets (i' - i) of a covariance between pixels i and i'. Therefore a stage also stores
-its `reach`, the largest offset that affects the head: 0 before Flatten, p·reach + p - 1 before a pool of p.
+A covariance between pixels i of one image and i' of another has an offset i' - i. Only pooling couples different
+offsets. Therefore a stage also stores its `reach`, the largest offset that affects the head: 0 before Flatten, p·r + p
+- 1 before a pool of p if r is the reach after it.
 """
 
 import dataclasses
@@ -21,12 +22,16 @@ class Conv:
 
 @dataclasses.dataclass(frozen=True)
 class Relu:
-    """The activation max(x, 0)."""
+    """The activation: max(x, 0), unless a kernel replaces it by another one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AvgPool:
-    """Average pooling over `side` x `side` pixels with stride `side`."""
+    """Average pooling over `side` x `side` pixels with stride `side`.
+
+    Attributes:
+        side: Side of the pool.
+    """
 
     side: int = 2
 
@@ -43,9 +48,14 @@ class GlobalAvgPool:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """`convs` pairs of convolution and ReLU on images of `height` x `width`, then an average pool of `pool`.
+    """Convolutions, each with its ReLU, on images of one size, and the average pool after them.
 
-    `reach` is, for each axis, the largest offset `|i' - i|` of the pixel covariance that is needed inside the stage.
+    Attributes:
+        height: Height of the images.
+        width: Width of the images.
+        convs: Number of pairs of convolution and ReLU.
+        pool: Sides (down, across) of the pool, which are also its strides; (1, 1) for none.
+        reach: For each axis the largest offset `|i' - i|` of the covariance between pixels that is needed in the stage.
     """
 
     height: int
@@ -57,7 +67,14 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A network up to its dense readout. Every convolution is followed by a ReLU, and every ReLU follows one."""
+    """A network up to its dense readout. Every convolution is followed by a ReLU, and every ReLU follows a convolution.
+
+    Attributes:
+        name: Name of the network in messages.
+        steps: The layers in their order, of which the last one is the head.
+
+    Raises `ValueError` for steps that have no head at the end or do not pair each convolution with a ReLU.
+    """
 
     name: str
     steps: tuple[Conv | Relu | AvgPool | Flatten | GlobalAvgPool, ...]
@@ -74,13 +91,13 @@ class Architecture:
 
     @property
     def convs(self) -> int:
-        """Number of convolutions."""
+        """The number of convolutions."""
         return sum(isinstance(step, Conv) for step in self.steps)
 
     def stages(self, height: int, width: int) -> tuple[Stage, ...]:
-        """Return the stages of the network on images of height x width.
+        """Return the stages of the network on images of `height` x `width` pixels, from the first to the last.
 
-        Raises `UserError` with the image size and the pool if a pool does not divide its image.
+        Raises `UserError`, which names the image size and the pool, if a pool does not divide its image.
         """
         here, cut, convs, pool = (height, width), [], 0, (1, 1)
         for step in self.steps:
@@ -115,10 +132,12 @@ def _divided(size: tuple[int, int], pool: tuple[int, int]) -> tuple[int, int]:
 
 
 def myrtle(depth: int) -> Architecture:
-    """Return Myrtle-5, 7 or 10.
+    """Return the network Myrtle-5, 7 or 10.
 
-    These are three groups of convolutions with a 2x2 pool after each, two more pools, and flattening. The readout
-    counts as a layer. Source: Shankar et al., Neural Kernels Without Tangents, 2020.
+    It has three groups of convolutions with a 2x2 pool after each, two more pools, and flattening; the readout counts
+    as a layer of `depth`. Source: Shankar et al., Neural Kernels Without Tangents, 2020.
+
+    Raises `UserError` for another depth.
     """
     if depth not in MYRTLE_CONVS:
         raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {depth}.")
@@ -129,7 +148,14 @@ def myrtle(depth: int) -> Architecture:
 
 
 def plain(depth: int, head: str = "gap") -> Architecture:
-    """Return `depth` convolutions, each with its ReLU, and the head: "gap" (global average pool) or "flatten"."""
+    """Return a network of `depth` convolutions, each with its ReLU, and a head.
+
+    Args:
+        depth: Number of convolutions, at least 1.
+        head: "gap" (global average pool) or "flatten".
+
+    Raises `UserError` for other values.
+    """
     if head not in ("gap", "flatten") or depth < 1:
         raise UserError(f"Plain networks have a depth >= 1 and a head, gap or flatten. Received: {depth}, {head!r}.")
     last = GlobalAvgPool() if head == "gap" else Flatten()

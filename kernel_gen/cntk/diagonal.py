@@ -1,9 +1,10 @@
 """The diagonal maps of a CNTK: the standard deviation of every pixel at every convolution, from one image alone.
 
-The variance of pixel i is K(i, i) of the image with itself, and a pool needs K(i, i + d) for the offsets d within its
-square: `|d|` <= 1 before one pool of 2, <= 3 before two. Therefore the recursion of `recursion_numba` runs on these few
-offsets, in float64 with exact functions, for one image after another on all cores. Cost for Myrtle-5 on 32x32: 25 of
-the 49 offsets (the others mirror them), 52,000 square roots and arc sines, below 2 ms per image.
+With K(i, i') the covariance between pixels i and i' of an image with itself, the variance of pixel i is K(i, i). A pool
+needs K(i, i + d) for the offsets d within its square: `|d|` <= 1 before one pool of 2, <= 3 before two. Therefore the
+recursion of `recursion_numba` runs on these few offsets, in float64 with exact functions, for one image after another
+on all cores. Cost for Myrtle-5 on 32x32: 25 of the 49 offsets (the others mirror them), 52,000 square roots and arc
+sines, below 2 ms per image.
 """
 
 import dataclasses
@@ -19,11 +20,13 @@ from linearized.base.blocks import for_each
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Images and their diagonal maps; rows are selected by slices and index arrays.
+    """Images and their diagonal maps; images are selected by slices and index arrays.
 
     Attributes:
-        pixels: Array (n, height, channels, width), scaled so that products of pixels are the covariance.
-        stds: One array (n, convs, height, width) for each stage.
+        pixels: Array (n, height, channels, width), scaled so that the covariance of two pixels is the sum over channels
+            of their products.
+        stds: One array (n, convs, height, width) for each stage: the standard deviation of each pixel after each
+            convolution, before its ReLU.
     """
 
     pixels: np.ndarray
@@ -37,7 +40,7 @@ class Prepared:
 
 
 def self_reaches(stages: Sequence[Stage]) -> list[tuple[int, int]]:
-    """Return the largest offsets (down, across) of an image's covariance with itself that each stage needs."""
+    """Return for each stage the largest offsets (down, across) that it needs of an image's covariance with itself."""
     reaches, reach = [], (0, 0)
     for index, stage in enumerate(reversed(stages)):
         if index:
@@ -52,9 +55,9 @@ def prepare(
     """Compute the diagonal maps of images.
 
     Args:
-        pixels: Images (n, height, channels, width).
+        pixels: Images (n, height, channels, width), scaled as in `Prepared`.
         stages: Stages of the network.
-        q: Weight variance σ²/9 of the convolutions.
+        q: Weight variance of the convolutions, divided by 9.
         bias: Variance b² of their biases.
         dtype: Data type of the result.
         block: Number of images that one thread processes at once.
@@ -76,7 +79,15 @@ def prepare(
 
 @compiled
 def _first(pixels, down, across):
-    """Return x(i)·x(i + d), (offsets down, offsets across, height, width): 0 where i + d is outside the image."""
+    """Return x(i)·x(i + d) for the pixels i of an image and offsets d, (offsets down, offsets across, height, width).
+
+    It is 0 where i + d is outside the image.
+
+    Args:
+        pixels: The image x (height, channels, width).
+        down: Largest vertical offset.
+        across: Largest horizontal offset.
+    """
     height, channels, width = pixels.shape
     out = np.zeros((2 * down + 1, 2 * across + 1, height, width))
     for dy in range(-down, down + 1):
@@ -90,9 +101,13 @@ def _first(pixels, down, across):
 
 @compiled
 def _layers(k, q, bias, stds):
-    """Apply a convolution and a ReLU for each map of `stds` (convs, height, width), which is filled.
+    """Return the covariance after the convolutions of a stage, each with its ReLU.
 
-    Returns the covariance after them.
+    Args:
+        k: Covariance of an image with itself, (offsets down, offsets across, height, width).
+        q: Weight variance of the convolutions, divided by 9.
+        bias: Variance of their biases.
+        stds: Array (convs, height, width), which is filled with the standard deviations after each convolution.
     """
     down, across = k.shape[0] // 2, k.shape[1] // 2
     height, width = k.shape[2], k.shape[3]
@@ -136,7 +151,18 @@ def _layers(k, q, bias, stds):
 
 @compiled
 def _pool(k, pool_down, pool_across, down, across):
-    """Average over the squares of i and of i + d, at the offsets that the next stage needs."""
+    """Return the covariance after an average pool, at the offsets that the next stage needs.
+
+    An entry is the mean over the pixels of two pooled squares, i and i + d. The result has the shape (offsets down,
+    offsets across, height, width), with the pooled image's height and width.
+
+    Args:
+        k: Covariance before the pool, in the same layout.
+        pool_down: Height of the pool.
+        pool_across: Width of the pool.
+        down: Largest vertical offset that the next stage needs.
+        across: Largest horizontal offset that the next stage needs.
+    """
     reach_down, reach_across = k.shape[0] // 2, k.shape[1] // 2
     high, wide = k.shape[2] // pool_down, k.shape[3] // pool_across
     out = np.zeros((2 * down + 1, 2 * across + 1, high, wide))

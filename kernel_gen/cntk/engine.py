@@ -1,4 +1,8 @@
-"""The fused CNTK of many pairs on this machine's cores, running the stages of `recursion_numba` in sequence."""
+"""The fused CNTK of many pairs of images on this machine's cores: the stages of `recursion_numba` in sequence.
+
+K is the covariance between pixels of two images (NNGP), Θ the tangent kernel (NTK) and T = K + Θ. Axes named `kinds`
+hold K, and T if the NTK is computed.
+"""
 
 import math
 import threading
@@ -12,15 +16,29 @@ from linearized.base.blocks import for_each
 
 
 def row_slots(rows: int, reach: int) -> int:
-    """Return the number of rows y' stored for each row y in the maps.
+    """Return the number of rows y' of the second image that the maps store for each row y of the first.
 
-    These are the rows within reach, as a window that stays inside the image.
+    These are the rows within reach of y, as a window that stays inside the image.
+
+    Args:
+        rows: Height of the images.
+        reach: Largest vertical offset `|y' - y|` that is needed.
     """
     return min(rows, 2 * reach + 1)
 
 
 class Engine:
-    """All stages of one network on this machine's cores, called for pairs of prepared images."""
+    """All stages of one network on this machine's cores, called for pairs of prepared images.
+
+    Args:
+        stages: Stages of the network.
+        channels: Number of image channels.
+        ntk: Whether T is computed besides K.
+        q: Weight variance of the convolutions, divided by 9.
+        beta: Variance b² of their biases, divided by `q`.
+        dtype: Data type of the computation, "float32" or "float64".
+        make: Function that compiles a stage, with the arguments of `recursion_numba.stage_kernel`.
+    """
 
     def __init__(
         self, stages: Sequence[Stage], channels: int, *, ntk: bool, q: float, beta: float, dtype: str, make=stage_kernel
@@ -40,15 +58,24 @@ class Engine:
 
     @property
     def map_bytes(self) -> int:
-        """Size in bytes of the pooled maps of one pair."""
+        """The size in bytes of the maps of one pair that are passed from stage to stage."""
         return sum(math.prod(shape) for shape in self.shapes) * self.dtype.itemsize
 
     def workspace(self, pairs: int) -> list[np.ndarray]:
-        """Allocate the maps of `pairs` pairs, one array for each stage, after a placeholder for the images."""
+        """Return zeros for the maps of `pairs` pairs, one array per stage, after a placeholder for the first input."""
         return [np.zeros((1,) * 6, self.dtype), *(np.zeros((pairs, *shape), self.dtype) for shape in self.shapes)]
 
     def heads(self, one, two, left, right, twin, maps: list[np.ndarray]) -> np.ndarray:
-        """Return K and T = K + Θ at the readout's input for the pairs (left[k], right[k]), float64 (pairs, kinds)."""
+        """Return K and T at the readout's input for some pairs of images, float64 (pairs, kinds).
+
+        Args:
+            one: The first images, prepared (`diagonal.Prepared`).
+            two: The second images, prepared.
+            left: Index in `one` of each pair's first image.
+            right: Index in `two` of each pair's second image.
+            twin: For each pair, whether both images are the same.
+            maps: Arrays that `workspace` returned for at least as many pairs; they are overwritten.
+        """
         count, scale = len(left), self.dtype.type(1)
         for index, (stage, program) in enumerate(zip(self.stages, self.programs, strict=True)):
             maps[index + 1][:count] = 0
@@ -60,9 +87,12 @@ class Engine:
         return head_means(maps[-1][:count], self.stages[-1])
 
     def block(self, one, two, same: bool) -> np.ndarray:
-        """Return K and T of all pairs of two sets, float64 (n1, n2, kinds).
+        """Return K and T at the readout's input for all pairs of two sets of images, float64 (n1, n2, kinds).
 
-        If `same`, one triangle is computed and mirrored.
+        Args:
+            one: The first images, prepared (`diagonal.Prepared`).
+            two: The second images, prepared.
+            same: Whether both sets are the same; one triangle is then computed and mirrored.
         """
         left, right = pairs_of(len(one), len(two), same)
         twin = (left == right) & same
@@ -84,14 +114,22 @@ class Engine:
 
 
 def pairs_of(rows: int, columns: int, same: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs of a block, row by row, as two index arrays: all pairs, or with `same` the upper triangle."""
+    """Return the pairs of a block, row by row, as two index arrays (pairs,).
+
+    Args:
+        rows: Number of rows of the block.
+        columns: Number of its columns.
+        same: Whether to return only the pairs of the upper triangle.
+    """
     return np.triu_indices(rows) if same else tuple(np.indices((rows, columns)).reshape(2, -1))
 
 
 def head_means(maps: np.ndarray, stage: Stage) -> np.ndarray:
-    """Average the last maps over i = i'.
+    """Return the means of the last stage's maps over equal pixels i = i', float64 (pairs, kinds).
 
-    The maps have shape (pairs, kinds, y, 1, x, x' not yet pooled); the result is float64 (pairs, kinds).
+    Args:
+        maps: Maps (pairs, kinds, y, 1, x, x' not yet pooled).
+        stage: The last stage.
     """
     pairs, kinds, high, _, wide, _ = maps.shape
     blocks = maps.reshape(pairs, kinds, high, wide, wide, stage.pool[1])

@@ -1,8 +1,8 @@
-"""The fused CNTK of networks with ReLUs: diagonal maps for each image, then pairs of images on CPU cores or a GPU.
+"""The fused CNTK of ReLU networks: diagonal maps for each image, then pairs of images on CPU cores or a GPU.
 
-The conventions are those of neural-tangents: a 3x3 convolution divides by 9·channels. For the first one these are
-the image channels at scale "stax", which is also the published scale; at scale "input" it divides by 9 alone. The
-readout is dense, with the same weight and bias standard deviations.
+The conventions are those of neural-tangents: a 3x3 convolution divides the weight variance by 9·channels. For the first
+convolution these are the image channels at scale "stax", which is also the published scale; at scale "input" it divides
+by 9 alone. The readout is dense, with the same weight and bias standard deviations.
 """
 
 import functools
@@ -23,7 +23,16 @@ from linearized.settings.gram_settings import KernelSettings
 
 
 class Cntk(Kernel):
-    """The fused kernel: diagonal maps once per image, then pairs of images on all cores or on the current GPU."""
+    """The fused kernel of a ReLU network on images: diagonal maps once per image, then pairs on all cores or on a GPU.
+
+    Args:
+        architecture: The network up to its readout.
+        image_shape: (height, width, channels).
+        settings: Settings of the kernel: kind, weight_std, bias_std, dtype, scale and device.
+
+    Raises `UserError` for images that a pool of the network does not divide, a weight_std of 0, and a GPU that Numba
+    does not find.
+    """
 
     tile = 32  # 1,024 pairs: some seconds of work for two cores, one GPU launch, and a small loss if interrupted
     positive = True
@@ -42,7 +51,7 @@ class Cntk(Kernel):
 
     @functools.cached_property
     def engine(self) -> cntk_engine.Engine:
-        """The compiled programs, created on first use."""
+        """The compiled programs of all stages, created on first use."""
         make = cntk_cuda.CudaEngine if self.on_gpu else cntk_engine.Engine
         return make(
             self.stages, self.image_shape[2], ntk=self.kind == "ntk", q=self.q, beta=self.bias / self.q,
@@ -50,11 +59,14 @@ class Cntk(Kernel):
         )  # fmt: skip
 
     def prepare(self, x: np.ndarray) -> Prepared:
-        """Return images and diagonal maps of rows (n, height·width·channels). Raises `UserError` as `pixels` does."""
+        """Return the images and diagonal maps of rows (n, height·width·channels).
+
+        Raises `UserError` as `pixels` does.
+        """
         return cntk_diagonal.prepare(self.pixels(x), self.stages, q=self.q, bias=self.bias, dtype=self.dtype)
 
     def pixels(self, x: np.ndarray) -> np.ndarray:
-        """Return the scaled images (n, height, channels, width) of rows (n, height·width·channels).
+        """Return the images of rows (n, height·width·channels), scaled and transposed to (n, height, channels, width).
 
         Raises `UserError` for rows of another length and for numbers that are not finite.
         """
@@ -75,11 +87,19 @@ class Cntk(Kernel):
         return np.ascontiguousarray(images.transpose(0, 1, 3, 2))
 
     def block(self, one: Prepared, two: Prepared, *, same: bool = False) -> np.ndarray:
-        """Return the kernel between two prepared sets, (n1, n2). If `same`, one triangle is computed and mirrored."""
+        """Return the kernel (n1, n2) between two sets of prepared images.
+
+        If `same`, one triangle is computed and mirrored.
+        """
         return self.readout(self.engine.block(one, two, same))
 
     def readout(self, heads: np.ndarray) -> np.ndarray:
-        """Return the kernel from K and T = K + Θ at the readout's input (..., kinds)."""
+        """Return the kernel after the dense readout, in the kernel's dtype.
+
+        Args:
+            heads: K, or K and T = K + Θ, at the readout's input along the last axis, see `kernel_gen.cntk.engine`; the
+                last entry is used.
+        """
         return (self.weight * heads[..., -1] + self.bias).astype(self.dtype)
 
 

@@ -1,9 +1,12 @@
-"""CNTK with any activation: the recursion on whole covariances (y, y', x, x') of one pair of images at a time, in JAX.
+"""CNTK with any activation: the recursion on whole covariances of one pair of images at a time, in JAX.
 
-The network is that of `cntk` with its ReLUs replaced; ReLU itself uses the fused kernel. With T = K + Θ after each
-activation, a convolution is K ← q Σ₉ K + b², Θ ← q Σ₉ T + b². A pair of 32x32 images has 1,048,576 pairs of pixels, and
-some ten arrays of them are in memory: 40 MB per pair in float32, independently of the block size. The time is the
-number of these entries and layers times the cost of the activation, see `kernels.dense`.
+The network is that of `architecture` with its ReLUs replaced; ReLU itself uses the fused kernel. K is the covariance
+between pixels of two images (NNGP), an array (y, y', x, x') over the rows y and columns x of both, and Θ the tangent
+kernel (NTK) in the same layout. With T = K + Θ after each activation, q a ninth of the weight variance, b the standard
+deviation of the biases and Σ₉ the sum over the nine common shifts of both pixels, a convolution is K ← q Σ₉ K + b², Θ ←
+q Σ₉ T + b². A pair of 32x32 images has 1,048,576 pairs of pixels, and some ten arrays of them are in memory: 40 MB per
+pair in float32, independently of the block size. The time is the number of these entries and layers times the cost of
+the activation, see `kernels.dense`.
 """
 
 import contextlib
@@ -29,9 +32,11 @@ class Images:
     """Images and the variances of their pixels.
 
     Attributes:
-        pixels: Array (n, height, channels, width), scaled so that products of pixels are the covariance.
-        variances: One array (n, convs, height, width) for each stage, before each activation.
-        terms: One number for each layer, see `Activation.terms`.
+        pixels: Array (n, height, channels, width), scaled so that the covariance of two pixels is the sum over channels
+            of their products.
+        variances: One array (n, convs, height, width) for each stage: the variance of each pixel before each
+            activation.
+        terms: One number for each activation, see `Activation.terms`.
     """
 
     pixels: np.ndarray
@@ -45,7 +50,7 @@ class Images:
         return Images(self.pixels[rows], tuple(part[rows] for part in self.variances), self.terms)
 
     def image(self, index: int) -> tuple:
-        """Return the arrays of one image."""
+        """Return the pixels (height, channels, width) and the variances of the image of this index."""
         return self.pixels[index], tuple(part[index] for part in self.variances)
 
 
@@ -53,6 +58,13 @@ class GeneralCntk(Cntk):
     """The CNTK of any activation, computed for one pair of images after another.
 
     JAX uses all cores, or the GPU that it finds.
+
+    Args:
+        architecture: The network up to its readout.
+        image_shape: (height, width, channels).
+        settings: Settings of the kernel: kind, activation, weight_std, bias_std, dtype, scale and device.
+
+    Raises `UserError` as `Cntk` does, and for a device that JAX does not find.
     """
 
     tile = 8
@@ -66,7 +78,7 @@ class GeneralCntk(Cntk):
         self._step = jax.jit(self._layer, static_argnums=2)
 
     def prepare(self, x: np.ndarray) -> Images:
-        """Return images and the variances of rows (n, height·width·channels), at the cost of one pair per image.
+        """Return the images and variances of rows (n, height·width·channels), at the cost of one pair per image.
 
         Raises `UserError` as the fused kernel does, and for variances beyond the range of the activation.
         """
@@ -84,7 +96,10 @@ class GeneralCntk(Cntk):
         return Images(pixels, variances, terms)
 
     def block(self, one: Images, two: Images, *, same: bool = False) -> np.ndarray:
-        """Return the kernel between two prepared sets, (n1, n2). If `same`, one triangle is computed and mirrored."""
+        """Return the kernel (n1, n2) between two sets of prepared images.
+
+        If `same`, one triangle is computed and mirrored. Raises `UserError` for entries that overflow.
+        """
         heads = np.empty((len(one), len(two), 2))
         terms = tuple(max(pair) for pair in zip(one.terms, two.terms, strict=True))
         with self._precision():
@@ -101,7 +116,14 @@ class GeneralCntk(Cntk):
         return entries
 
     def _pair(self, one: tuple, two: tuple, twin: bool, terms: tuple[int, ...]) -> jax.Array:
-        """Return K and T of one pair of images at the readout's input."""
+        """Return K and T = K + Θ of one pair of images at the readout's input, (2,).
+
+        Args:
+            one: First image and its variances, see `Images.image`.
+            two: Second image and its variances.
+            twin: Whether both are the same image.
+            terms: One number for each activation, see `Activation.terms`.
+        """
         k = jnp.einsum("ycx,vcu->yvxu", one[0], two[0], precision="highest")
         t, counts = k, iter(terms)  # Θ is still 0
         for stage, variances1, variances2 in zip(self.stages, one[1], two[1], strict=True):
@@ -119,7 +141,16 @@ class GeneralCntk(Cntk):
         return jnp.stack([jnp.einsum("yyxx->", m) / (m.shape[0] * m.shape[2]) for m in (k, t)])
 
     def _variances(self, image: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
-        """Return the diagonals of an image's covariance with itself before each activation, and the terms for each."""
+        """Return the variances of an image's pixels before each activation, and the terms of each activation.
+
+        Args:
+            image: Pixels (height, channels, width).
+
+        Returns: One array (convs, height, width) for each stage, and one number for each activation, see
+        `Activation.terms`.
+
+        Raises `UserError` for variances that overflow.
+        """
         k, found, counts = jnp.einsum("ycx,vcu->yvxu", image, image, precision="highest"), [], []
         for stage in self.stages:
             maps = np.empty((stage.convs, stage.height, stage.width), self.dtype)
@@ -154,7 +185,13 @@ _LEFT, _RIGHT = np.s_[:, None, :, None], np.s_[None, :, None, :]
 
 
 def _itself(k: jax.Array, variances: jax.Array, twin: bool) -> jax.Array:
-    """Return k with the exact variances where, in a pair of an image with itself, a pixel is paired with itself."""
+    """Return covariances in which those of a pixel with itself are replaced by the exact variances.
+
+    Args:
+        k: Covariances (y, y', x, x').
+        variances: Variances (height, width) of the image's pixels.
+        twin: Whether both images are the same; otherwise `k` is returned.
+    """
     high, wide = variances.shape
     same = twin & jnp.eye(high, dtype=bool)[:, :, None, None] & jnp.eye(wide, dtype=bool)
     return jnp.where(same, variances[_LEFT], k)
@@ -162,9 +199,9 @@ def _itself(k: jax.Array, variances: jax.Array, twin: bool) -> jax.Array:
 
 @functools.cache
 def _place(device: str) -> jax.Device | None:
-    """Return the requested device, or None for JAX's own choice.
+    """Return the requested device, "cpu" or "gpu", or None for "auto", which is JAX's own choice.
 
-    Raises `UserError` for a GPU that JAX does not find.
+    Raises `UserError` for a device that JAX does not find.
     """
     if device == "auto":
         return None

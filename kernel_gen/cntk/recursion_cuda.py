@@ -1,10 +1,10 @@
 """The fused CNTK on a GPU: the algorithm of `recursion_numba`, one block of threads per pair, in `numba.cuda`.
 
-A block processes one vertical offset after another and streams the rows of the stage's planes (x, x'), as the CPU
-version does. The numbers of a plane are assigned to fixed threads, so that all vertical sums stay in a thread's own
-memory (the last two rows of sums of its numbers, for every layer). Only the row that is summed across is shared: about
-2·(W + 2)² numbers, 9 KiB at W = 32. Every pair has its own pooled maps, so no two blocks add to the same number, and
-results do not depend on timing.
+A block processes one vertical offset after another and streams the rows of the stage's planes (x, x') of pairs of
+pixels, as the CPU version does. The numbers of a plane are assigned to fixed threads, so that all vertical sums stay in
+a thread's own memory (the last two rows of sums of its numbers, for every layer). Only the row that is summed across is
+shared: about 2·(W + 2)² numbers for images of width W, 9 KiB at W = 32. Every pair has its own pooled maps, so no two
+blocks add to the same number, and results do not depend on timing.
 
 Operations are those of `recursion_numba`, about 100 MFLOP for Myrtle-5 on 32x32x3. Memory traffic of the maps is 4 MB
 per pair. Tested on a CPU in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), where a pair of 4x4 images takes a second.
@@ -31,7 +31,9 @@ def stage_kernel(
 ):  # fmt: skip
     """Return the CUDA kernel of one stage, in which sizes are constants.
 
-    The arguments are those of `recursion_numba.stage_kernel`.
+    The arguments are those of `recursion_numba.stage_kernel`, and `threads`, the number of threads per block. The CUDA
+    kernel takes the arguments of the program that `recursion_numba.stage_kernel` returns, without `fits`; it overwrites
+    `maps_out` instead of adding to it.
     """
     height, width, convs, (down, across) = stage.height, stage.width, stage.convs, stage.pool
     reach, stride, margin = stage.reach[0], width + 1, width + 2
@@ -153,7 +155,8 @@ def stage_kernel(
 class CudaEngine(Engine):
     """The counterpart of `engine.Engine` on the current GPU.
 
-    Pairs are sent to the GPU in batches whose maps take at most `memory` bytes.
+    Pairs are sent to the GPU in batches whose maps take at most `memory` bytes. The arguments are those of
+    `engine.Engine`, and `threads`, the number of threads per pair.
     """
 
     memory = 2**32
@@ -164,7 +167,7 @@ class CudaEngine(Engine):
         self.threads = threads
 
     def block(self, one: Prepared, two: Prepared, same: bool) -> np.ndarray:
-        """Return K and T of all pairs, float64 (n1, n2, kinds), as `engine.Engine.block` does."""
+        """Return K and T = K + Θ for all pairs of two sets, float64 (n1, n2, kinds), see `engine.Engine.block`."""
         left, right = pairs_of(len(one), len(two), same)
         twin = (left == right) & same
         out = np.empty((len(one), len(two), 1 + self.ntk))

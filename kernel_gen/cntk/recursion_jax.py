@@ -1,9 +1,10 @@
-"""The CNTK in plain JAX: the recursion on whole covariances (y, y', x, x'), readable, for any device that JAX supports.
+"""The CNTK in plain JAX: a readable version of the recursion, for any device that JAX supports.
 
-The stages and diagonal maps are those of `recursion_numba`, and T = K + Θ is again stored in place of Θ: a convolution
-is Σ₉ of both. The ReLU's derivative factor κ₀ is written out, because its automatic derivative is NaN at correlation 1,
-the diagonal. A pair of 32x32 images has 1,048,576 pairs of pixels: the operations are those of `recursion_numba`, but
-every step reads and writes main memory.
+The covariance K between pixels of two images (NNGP) and the tangent kernel Θ (NTK) are arrays (y, y', x, x') over the
+rows y and columns x of both. The stages and diagonal maps are those of `recursion_numba`, and T = K + Θ is again stored
+in place of Θ: a convolution then sums both over the nine common shifts of two pixels. The ReLU's derivative factor κ₀
+is written out, because its automatic derivative is NaN at correlation 1, the diagonal. A pair of 32x32 images has
+1,048,576 pairs of pixels: the operations are those of `recursion_numba`, but every step reads and writes main memory.
 """
 
 import functools
@@ -20,7 +21,10 @@ from kernel_gen.cntk.recursion_numba import SNAP
 
 
 def kappas(c: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return κ₀ and κ₁ of correlations, computed from t = 1 - `|c|` to keep full precision where c is near 1 or -1."""
+    """Return κ₀(c) = 1 - arccos(c)/π and κ₁(c) = (c(π - arccos c) + √(1 - c²))/π of correlations c.
+
+    They are computed from t = 1 - `|c|` to keep full precision where c is near 1 or -1.
+    """
     t = 1 - jnp.abs(c)
     t = jnp.where(t > SNAP[c.dtype.name], t, 0)
     angle = 2 * jnp.arcsin(jnp.minimum(jnp.sqrt(t / 2), 1)) / math.pi  # arccos|c|/π
@@ -29,7 +33,10 @@ def kappas(c: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def sum_of_nine(k: jax.Array) -> jax.Array:
-    """Return Σ₉ over the common shifts of i and i', with zeros outside: over the axes (y, y'), then over (x, x')."""
+    """Return Σ₉ k, the sum over the nine common shifts of two pixels by up to one row and column, with zeros outside.
+
+    `k` is an array (y, y', x, x'); it is summed over shifts of (y, y'), then of (x, x').
+    """
     for first in (0, 2):
         pads = [(1, 1) if axis in (first, first + 1) else (0, 0) for axis in range(4)]
         padded = jnp.pad(k, pads)
@@ -43,9 +50,14 @@ def sum_of_nine(k: jax.Array) -> jax.Array:
 
 
 def relu(k: jax.Array, tangent: jax.Array, std1: jax.Array, std2: jax.Array, twin: jax.Array):
-    """Return K and T after a ReLU, from K and Θ before it.
+    """Return K and T = K + Θ after a ReLU, two arrays (y, y', x, x').
 
-    `twin`: whether both are the same image, so that the correlation of a pixel with itself is exactly 1.
+    Args:
+        k: K before the ReLU.
+        tangent: Θ before the ReLU.
+        std1: Standard deviations (height, width) of the first image's pixels before the ReLU.
+        std2: Standard deviations (height, width) of the second image's pixels before the ReLU.
+        twin: Whether both are the same image, so that the correlation of a pixel with itself is exactly 1.
     """
     product = std1[:, None, :, None] * std2[None, :, None, :]
     c = jnp.where(product > 0, k / jnp.where(product > 0, product, 1), 0)
@@ -58,16 +70,24 @@ def relu(k: jax.Array, tangent: jax.Array, std1: jax.Array, std2: jax.Array, twi
 
 
 def pool(k: jax.Array, down: int, across: int) -> jax.Array:
-    """Average over the squares of i and of i'."""
+    """Return an array (y, y', x, x') averaged over pools of `down` x `across` pixels, in both images."""
     high, wide = k.shape[0] // down, k.shape[2] // across
     return k.reshape(high, down, high, down, wide, across, wide, across).mean(axis=(1, 3, 5, 7))
 
 
 @functools.partial(jax.jit, static_argnames="stages")
 def heads(pixels1, pixels2, stds1, stds2, twin, q, bias, *, stages: tuple[Stage, ...]) -> jax.Array:
-    """Return K and T at the readout's input of one pair.
+    """Return K and T = K + Θ at the readout's input of one pair of images, (2,).
 
-    Pixels have shape (height, channels, width), stds (convs, height, width).
+    Args:
+        pixels1: First image (height, channels, width).
+        pixels2: Second image (height, channels, width).
+        stds1: Diagonal maps of the first image, one array (convs, height, width) for each stage.
+        stds2: Diagonal maps of the second image.
+        twin: Whether both are the same image.
+        q: Weight variance of the convolutions, divided by 9.
+        bias: Variance of their biases.
+        stages: Stages of the network.
     """
     k = jnp.einsum("ycx,vcu->yvxu", pixels1, pixels2, precision="highest")
     t = k  # Θ is still 0
@@ -79,9 +99,17 @@ def heads(pixels1, pixels2, stds1, stds2, twin, q, bias, *, stages: tuple[Stage,
 
 
 def block(one: Prepared, two: Prepared, stages: Sequence[Stage], *, q: float, bias: float, same: bool) -> np.ndarray:
-    """Return K and T of all pairs, float64 (n1, n2, 2), computed one pair after another.
+    """Return K and T = K + Θ at the readout's input for all pairs of two sets of images, float64 (n1, n2, 2).
 
-    For float64 input `jax_enable_x64` must be set.
+    Pairs are computed one after another. For float64 images `jax_enable_x64` must be set.
+
+    Args:
+        one: The first images, prepared.
+        two: The second images, prepared.
+        stages: Stages of the network.
+        q: Weight variance of the convolutions, divided by 9.
+        bias: Variance of their biases.
+        same: Whether both sets are the same; one triangle is then computed and mirrored.
     """
     dtype = one.pixels.dtype
     out = np.empty((len(one), len(two), 2))

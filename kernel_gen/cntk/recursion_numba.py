@@ -1,30 +1,34 @@
 """The fused CNTK of two images on a CPU: rows of pixel pairs stream through all layers of a stage in cache.
 
-From the recursion (Arora et al., On Exact Computation with an Infinitely Wide Neural Net, 2019) to the code. Between
-pixels i of x and i' of x', with q = σ²/9, b the bias std and s, s' the standard deviations (diagonal maps):
+The recursion is that of Arora et al. (On Exact Computation with an Infinitely Wide Neural Net, 2019). Between pixels i
+of an image and i' of another one, K is the covariance (NNGP) and Θ the tangent kernel (NTK). With σ² the variance of
+the weights, q = σ²/9, b the standard deviation of the biases, and s, s' the standard deviations of the two pixels
+(diagonal maps), the layers compute
 
     convolution   K ← q·Σ₉ K + b²,      Θ ← K + q·Σ₉ Θ           Σ₉ sums over the nine common shifts of i and i'
     ReLU          c = K/(s·s'),  K ← ½·s·s'·κ₁(c),  Θ ← ½·κ₀(c)·Θ
     pool          K, Θ ← means over the p·p pixels of i times those of i'
     readout       K ← σ²·K + b²,        Θ ← K + σ²·Θ
 
-The code stores T = K + Θ in place of Θ: a convolution then consists of two equal sums, Θ = q·Σ₉ T + b². K starts as
-x·x'/channels and Θ as 0. Constants are absorbed into the maps: c = (Σ₉ K + b²/q)·(√q/s)·(√q/s'), and K after a ReLU is
-(s/√2)·(s'/√2)·κ₁.
+where κ₀(c) = 1 - arccos(c)/π and κ₁(c) = (c(π - arccos c) + √(1 - c²))/π.
 
-Order of computation. Only pools couple the offsets of i' from i, so a stage processes one vertical offset after
-another. For one offset, a row y of x is paired with the row y' = y + offset of x': a plane (x, x') of W·(W + 1)
-numbers, whose last column is zero. In the flat plane a common horizontal shift is a slice that starts W + 2 numbers
-later, and zeros beyond its ends implement SAME padding. Σ₉ consists of two sums of three: across over three slices, and
-down over this row's sums and those of the last two rows. A layer then is one loop over the flat plane
-(`convolve_rectify`), with 1/s and s repeated along it. All its addresses are one pointer plus constants, so LLVM
-compiles the loop into straight vector code with every constant in a register. The rows of a stage of two layers take 77
-KiB at W = 32, the repeated maps 1 MiB.
+The code stores T = K + Θ in place of Θ: a convolution then consists of two equal sums, Θ = q·Σ₉ T + b². K starts as the
+inner product of the two pixels over channels, divided by their number at scale "stax", and Θ as 0. Constants are
+absorbed into the maps: c = (Σ₉ K + b²/q)·(√q/s)·(√q/s'), and K after a ReLU is (s/√2)·(s'/√2)·κ₁.
 
-Cost of a layer with H·W pixels, (H·W)² pairs: about 45 operations per pair for the NTK (Σ₉ of K and T 8, c 3, square
-root of `1 - |c|` 3, κ₁ 13, κ₀ 15, T 4), 25 for the NNGP; 2·channels + 4 for the first sums, 1 to 2 for a pool. Myrtle-5
-on 32x32x3 processes 1.05M pairs of pixels at each of the first two layers, 65,536 at the third, 4,096 at the fourth:
-about 100 MFLOP in total.
+Only pools couple the offsets of i' from i, so a stage processes one vertical offset after another. For one offset, a
+row y of the first image is paired with the row y' = y + offset of the second: a plane (x, x') of W·(W + 1) numbers for
+columns x and x' of images of width W, whose last column is zero. In the flat plane a common horizontal shift is a slice
+that starts W + 2 numbers later, and zeros beyond its ends implement SAME padding. Σ₉ consists of two sums of three:
+across over three slices, and down over this row's sums and those of the last two rows. A layer then is one loop over
+the flat plane (`convolve_rectify`), with 1/s and s repeated along it. All its addresses are one pointer plus constants,
+so LLVM compiles the loop into straight vector code with every constant in a register. The rows of a stage of two layers
+take 77 KiB at W = 32, the repeated maps 1 MiB.
+
+Cost of a layer on images of H·W pixels, which have (H·W)² pairs: about 45 operations per pair for the NTK (Σ₉ of K and
+T 8, c 3, square root of `1 - |c|` 3, κ₁ 13, κ₀ 15, T 4), 25 for the NNGP; 2·channels + 4 for the first sums, 1 to 2 for
+a pool. Myrtle-5 on 32x32x3 processes 1.05M pairs of pixels at each of the first two layers, 65,536 at the third, 4,096
+at the fourth: about 100 MFLOP in total.
 """
 
 import functools
@@ -40,15 +44,21 @@ from kernel_gen.cntk.architecture import Stage
 # errors of 2.8e-8 and 7.2e-8.
 P = (0.450158564, 0.03749901772, 0.008582526911, 0.001892585573, 0.002203026027, -0.001167019923, 0.0008312717292)
 Q = (0.3001141124, 0.01491149957, 0.002757577784, 4.163971635e-06, 0.0005224607773)
-# Values of 1 - |c| that rounding makes indistinguishable from 0, as for parallel patches: their root would enter κ₀
+# Largest 1 - |c| that is set to 0, because rounding makes it indistinguishable from 0, as for parallel patches, and its
+# square root would enter κ₀
 SNAP = {"float32": 5e-7, "float64": 1e-15}
 LANES = 16  # numbers in the widest vector; row lengths and starts are multiples of it
 
 
 def compiled(function, **options):
-    """Return `function` compiled so that it releases Python's lock.
+    """Return a function compiled by Numba, which releases Python's global interpreter lock while it runs.
 
-    The program is cached in NUMBA_CACHE_DIR, beside the source file or in the user's cache folder.
+    The program is cached in NUMBA_CACHE_DIR, beside the source file or in the user's cache folder; if none of them is
+    writable it is compiled in every process.
+
+    Args:
+        function: The function to compile.
+        options: Further options of `numba.njit`.
     """
     options |= {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:
@@ -58,7 +68,7 @@ def compiled(function, **options):
 
 
 def fits(dtype: str) -> np.ndarray:
-    """Return the constants that a row needs: P, Q, 1 and SNAP."""
+    """Return the constants that `convolve_rectify` reads, an array (14,) of type `dtype`: P, Q, 1 and SNAP."""
     return np.array([*P, *Q, 1, SNAP[dtype]], dtype)
 
 
@@ -68,12 +78,23 @@ def lanes(numbers: int) -> int:
 
 
 def convolve_rectify(work, at, length, near, maps, slope, beta, fits, tangent, like, exact):
-    """Apply a convolution and its ReLU to one row in a flat loop, which is inlined: addresses and flags are constants.
+    """Apply a convolution and its ReLU to one row of pixel pairs, in place, in a loop over the flat plane.
 
-    work: the rows of this layer. `at` holds the offsets in it: its input K and T (zeros around the row), of each the
-    sums across of the last row and those of the last two, and the output. maps: √q/s, √q/s', s/√2 and s'/√2 repeated
-    along the plane; slope: q/2, and 0 in the zero column. like: whether T equals K at the input, as before the first
-    ReLU.
+    The function is inlined, so that addresses and flags are constants. Symbols are those of the module.
+
+    Args:
+        work: Flat array with the planes of this layer.
+        at: Offsets in `work` of eight planes: the inputs K and T (with zeros around them); the sums across of K's last
+            row, and of K's last two rows together; the same two for T; the outputs K and T.
+        length: Numbers of a plane.
+        near: W + 2, the distance in the plane between a pair of pixels and the pair one column further in both images.
+        maps: √q/s, √q/s', s/√2 and s'/√2, each repeated along the plane.
+        slope: q/2 for each number of the plane, and 0 in the zero column.
+        beta: b²/q.
+        fits: Constants, see `fits`.
+        tangent: Whether T is computed.
+        like: Whether T equals K at the input, as before the first ReLU.
+        exact: Whether κ₀ and κ₁ are computed by arc sine and square root, as in float64, instead of by polynomials.
     """
     k_in, t_in, k_last, k_two, t_last, t_two, k_out, t_out = at
     c1, c2, s1, s2 = maps
@@ -119,15 +140,18 @@ convolve_rectify = compiled(convolve_rectify, forceinline=True)
 def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, int], ntk: bool, dtype: str):
     """Return the compiled program of one stage; its sizes are constants, so its loops compile to straight vector code.
 
+    The program adds the pooled maps of pairs of images to an array, see `run` in this function.
+
     Args:
         stage: The stage.
         channels: Number of image channels for the first stage; 0 for a later one, which reads the pooled maps of the
             previous stage.
-        pooled: Width of the previous stage's pool, over which this stage sums when it reads maps_in; 1 for the first
+        pooled: Width of the previous stage's pool, over which this stage sums when it reads the maps; 1 for the first
             stage.
-        slots: Number of vertical offsets that a row stores in the maps (in, out), see `engine.row_slots`.
-        ntk: Whether Θ is computed as well.
-        dtype: Data type of the computation, float32 or float64.
+        slots: Numbers (in, out) of rows of the second image that the maps store for a row of the first, before and
+            after the stage, see `engine.row_slots`.
+        ntk: Whether T = K + Θ is computed besides K.
+        dtype: Data type of the computation, "float32" or "float64".
     """
     height, width, convs, (down, across) = stage.height, stage.width, stage.convs, stage.pool
     reach = stage.reach[0]
@@ -149,10 +173,24 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
     at = (k_in, t_in, k_last, k_two, t_last, t_two, k_out, t_out)
 
     def run(pixels1, pixels2, std1, std2, left, right, twin, q, beta, fits, maps_in, scale, maps_out):
-        """Add the pooled maps of the pairs (left[k], right[k]) to maps_out[k].
+        """Add the pooled maps of the pairs (left[k], right[k]) of images to maps_out[k].
 
-        pixels1, pixels2: (n, height, channels, width); std1, std2: (n, convs, height, width); twin[k]: whether x is x'.
-        maps: (pairs, K and T, rows y, slots of y', x, x' not yet pooled); maps_in times `scale` are means.
+        Maps have the shape (pairs, K and T, rows y, slots of y', x, x' not yet pooled).
+
+        Args:
+            pixels1: First images (n, height, channels, width).
+            pixels2: Second images (n, height, channels, width).
+            std1: Diagonal maps of the first images in this stage, (n, convs, height, width).
+            std2: Diagonal maps of the second images.
+            left: Index in `pixels1` of each pair's first image.
+            right: Index in `pixels2` of each pair's second image.
+            twin: For each pair, whether both images are the same.
+            q: Weight variance of the convolutions, divided by 9.
+            beta: Variance b² of their biases, divided by `q`.
+            fits: Constants, see `fits`.
+            maps_in: Maps of the previous stage; not read in the first one.
+            scale: Factor that turns the sums in `maps_in` into means.
+            maps_out: Maps of this stage, sums over its pool.
         """
         room = np.zeros((convs + 1) * level + LANES, real)
         room = room[(-room.ctypes.data // room.itemsize) % LANES :]  # from the first vector boundary onwards

@@ -5,8 +5,8 @@ grid. k(X, Z) is the mean over cells of the mean over pairs p, q in a cell of ex
 bandwidth L. It is one layer of a convolutional kernel network (Mairal et al. 2014): a convolution with infinitely many
 filters, a nonlinearity and average pooling.
 
-Before, the mean of each patch is subtracted, and patches are divided by their contrast and whitened by the covariance
-of the train patches. Kernels of patches need whitening to be accurate (Coates & Ng 2011; Thiry et al., ICLR 2021;
+First, the mean of each patch is subtracted, and patches are divided by their contrast and whitened by the covariance of
+the train patches. Kernels of patches need whitening to be accurate (Coates & Ng 2011; Thiry et al., ICLR 2021;
 Shankar et al., ICML 2020), because natural patches vary most in the directions that carry least information.
 
 As the base of a recursive feature machine the kernel has a metric on patches, learned from the average outer product of
