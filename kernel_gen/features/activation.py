@@ -1,7 +1,10 @@
-"""An activation on features: Σ ← E[σ(u)σ(v)], Θ ← Θ E[σ'(u)σ'(v)], with as many rows as the layer may have.
+"""An activation σ on features: Σ ← E[σ(u)σ(v)], Θ ← Θ E[σ'(u)σ'(v)], approximated with a given number of rows.
 
-Both are power series in the correlation, Σ_j a_j(s₁) a_j(s₂) c^j, with s² = Σ(x, x) exact and c from normalised
-features. The constant term is exact, and so is the linear term if it has few enough rows; the rest is either
+Σ is the covariance of a layer's outputs at initialisation (NNGP) and Θ the tangent kernel (NTK); each has features,
+arrays (rows, columns) whose columns are inputs. (u, v) is normal with the covariance Σ of two inputs. Both means are
+power series in the correlation c of the inputs, Σ_j a_j(s₁) a_j(s₂) c^j. Here s₁² and s₂² are the values Σ(x, x) of
+both inputs, which are exact, and c is the product of their normalised features û. The constant term is exact, and so is
+the linear term if it has few enough rows. The rest is either
 
     random   σ(s W û) without its first terms, W Gaussian: arc-cosine features for ReLU, the neurons of a finite network
              for any σ. Includes all terms of the series; costs a product W û of `rows` x `rows` per column.
@@ -10,8 +13,8 @@ features. The constant term is exact, and so is the linear term if it has few en
              degree.
 
 and Θ is multiplied by one TensorSRHT, in which the random features serve as one factor. For exact inputs (the first
-activation) both are unbiased: E φ(x)·φ(z) is the kernel, truncated at the degree for a sketch. For features with an
-error of 1/√m, the part that is nonlinear in c adds a bias of 1/m.
+activation) both are unbiased: E φ(x)·φ(z) is the kernel, truncated at the degree for a sketch. If the inputs are
+features with an error of 1/√m, the part that is nonlinear in c adds a bias of 1/m.
 """
 
 import dataclasses
@@ -29,9 +32,9 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Int
 from linearized.settings.memory import EXACT
 
-# Means over neurons with E σ⁴/(E σ²)² above HEAVY are refused if their error is above TOO_MUCH
+# Means over neurons with E σ⁴/(E σ²)² above HEAVY are refused if their relative error is above TOO_MUCH
 HEAVY, TOO_MUCH = 30, 0.1
-SMALL = 1e-20  # relative to the sum of weights; smaller weights are 0 by symmetry
+SMALL = 1e-20  # weights below this share of their sum are 0 by symmetry, except for rounding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +42,10 @@ class Approximation:
     """The method by which activations are embedded.
 
     Attributes:
-        method: "random" or "sketch".
+        method: "random" (random neurons) or "sketch" (sketched powers), see the module.
         terms: Highest power in a sketch.
         field: "real" or "complex" signs of a sketch.
-        dtype: Data type of the features.
+        dtype: Data type of the features, "float32" or "float64".
     """
 
     method: str = "random"
@@ -53,13 +56,13 @@ class Approximation:
 
 @dataclasses.dataclass(frozen=True)
 class DividedRows:
-    """The division of the rows of a layer's result; the constant term of Σ takes one more row.
+    """The division of the rows of a layer's result among its terms; the constant term of Σ takes one more row.
 
     Attributes:
         linear: Rows of the exact linear term of Σ; 0: it is part of the rest.
-        tangent: Rows of Θ times the exact constant term of its factor; 0: it is part of the rest.
-        nngp, ntk: Rows of the rest.
-        summed: Whether the linear term, times √2, also represents the tangent's constant term.
+        tangent: Rows of Θ times the exact constant term of its factor E[σ'(u)σ'(v)]; 0: it is part of the rest.
+        nngp, ntk: Rows of the rest of Σ and of Θ.
+        summed: Whether the linear term of Σ, times √2, also represents the tangent's constant term.
     """
 
     linear: int
@@ -70,11 +73,11 @@ class DividedRows:
 
 
 class ActivationStep:
-    """The activation σ as a layer.
+    """The activation σ as a layer of features.
 
     Args:
         nonlinearity: σ with its series.
-        how: See `Approximation`.
+        how: The method by which it is approximated.
     """
 
     def __init__(self, nonlinearity: Nonlinearity, how: Approximation):
@@ -82,13 +85,16 @@ class ActivationStep:
         self.terms = how.terms if how.method == "sketch" else 1  # number of terms requested from the series
 
     def least(self, shape: Shape) -> int:
-        """Return the smallest total number of rows of the features of Σ and Θ: one per term."""
+        """Return the smallest total number of rows of the features of Σ and Θ after the layer: one per term.
+
+        `shape` is the shape of the layer's inputs.
+        """
         return 1 + self._parts(0) + (1 if shape.ntk else 0)
 
     def plan(
         self, shape: Shape, rows: int, share: int | None, random: np.random.RandomState, *, summed: bool = False
     ) -> tuple[Step, Shape]:
-        """Return the step and the shape of its result.
+        """Return the function that applies the layer to a batch, and the shape of its result.
 
         Args:
             shape: Shape of the layer's inputs.
@@ -96,8 +102,9 @@ class ActivationStep:
             share: Rows of the features of Σ; None: divide the rows in proportion to what is left to approximate in
                 both.
             random: Generator of the random weights and signs.
-            summed: Whether only Σ + Θ of the result is needed, and Θ has the same features as Σ: a_1(s) û and the
-                constant term of Θ are then equal (a_1(s) = s E σ'(s z)), and one of them, times √2, represents both.
+            summed: Whether only Σ + Θ of the result is needed, and Θ has the same features as Σ: the linear term a_1(s)
+                û of Σ and the constant term of Θ are then equal (a_1(s) = s E σ'(s z) for z ~ N(0, 1)), and one of
+                them, times √2, represents both.
         """
         series = self.series(np.array([math.sqrt(shape.square)]))
         divided = self._divide(shape, series, rows, share, summed and shape.twins)
@@ -114,11 +121,18 @@ class ActivationStep:
         return step, planned
 
     def series(self, scales: Float[np.ndarray, " columns"]) -> ScaledSeries:
-        """Return the series of σ at each column's scale, up to the terms that are used."""
+        """Return the series of σ(s z) at the scale s of each column, up to the terms that are used.
+
+        Args:
+            scales: s of each column, (columns,).
+        """
         return self.nonlinearity.series(scales, self.terms)
 
     def _parts(self, linear: int) -> int:
-        """Return the number of parts of the rest of Σ, each of which needs a row."""
+        """Return the number of parts of the rest of Σ, each of which needs a row.
+
+        `linear` is the number of rows of the exact linear term, which is not a part of the rest unless it is 0.
+        """
         return 1 if self.how.method == "random" else max(self.terms - (1 if linear else 0), 0)
 
     def _divide(self, shape: Shape, series: ScaledSeries, rows: int, share: int | None, summed: bool) -> DividedRows:
@@ -167,8 +181,17 @@ def _applied(
 class RandomRest:
     """Random neurons without the terms that are exact; the factor of Θ uses the same weights as far as possible.
 
+    Args:
+        layer: The layer.
+        shape: Shape of its inputs.
+        rows: Division of the rows of its result.
+        series: Not used; `SketchRest` takes the same arguments.
+        random: Generator of the weights and signs.
+
     Attributes:
-        nngp, ntk: Rows of the results.
+        nngp, ntk: Rows of the results for Σ and for Θ.
+
+    Raises `UserError` for an activation whose neurons have heavy tails, see `refuse_heavy_tails`.
     """
 
     def __init__(
@@ -183,7 +206,15 @@ class RandomRest:
         self._tangent = Srht(shape.ntk, rows.ntk, random, dtype) if rows.ntk else None
 
     def __call__(self, unit, ntk, scales, value, slope) -> tuple[np.ndarray, np.ndarray]:
-        """Return the features of the rest of Σ and of Θ for columns of normalised features `unit` at `scales`."""
+        """Return the features of the rest of Σ, (nngp, columns), and of Θ, (ntk, columns).
+
+        Args:
+            unit: Features of Σ before the layer, normalised to length 1, (p, columns).
+            ntk: Features of Θ before the layer, (q, columns).
+            scales: s of each column, (columns,).
+            value: Coefficients a_j(s) of σ, (terms, columns).
+            slope: Coefficients of σ', (terms, columns).
+        """
         rows, z = self._rows, self._weights @ unit
         values, slopes = self._layer.nonlinearity(z, scales)
         values = values[: rows.nngp] - value[0]
@@ -197,9 +228,14 @@ class RandomRest:
 
 
 def refuse_heavy_tails(nonlinearity: Nonlinearity, scale: float, units: int) -> None:
-    """Raise `UserError` if the random neurons of σ are too few to approximate E σ², as for σ = exp, where few dominate.
+    """Raise `UserError` if random neurons are too few to approximate E σ², as for σ = exp, where few of them dominate.
 
     The mean of σ² over m neurons has the relative error √((E σ⁴/(E σ²)² - 1)/m): √(5/m) for ReLU, √(e⁴/m) for exp.
+
+    Args:
+        nonlinearity: The activation σ.
+        scale: Standard deviation s of the inputs of σ.
+        units: Number m of neurons.
     """
     z, weights = hermite.nodes(nonlinearity.kinks)
     weights = weights * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
@@ -220,8 +256,15 @@ class SketchRest:
 
     The factor of Θ is a sketch of its own powers, multiplied with Θ by TensorSRHT.
 
+    Args:
+        layer: The layer.
+        shape: Shape of its inputs.
+        rows: Division of the rows of its result.
+        series: Series of σ at the scale of an input whose entries have mean square 1.
+        random: Generator of the signs.
+
     Attributes:
-        nngp, ntk: Rows of the results; 0 where all coefficients are 0.
+        nngp, ntk: Rows of the results for Σ and for Θ; 0 where all coefficients are 0.
     """
 
     def __init__(
@@ -244,7 +287,10 @@ class SketchRest:
             self._product = TensorSrht((shape.ntk, int(self._slope.sum())), rows.ntk, random, how.dtype)
 
     def __call__(self, unit, ntk, scales, value, slope) -> tuple[np.ndarray, np.ndarray]:
-        """Return the features of the rest of Σ and of Θ for columns of normalised features `unit`."""
+        """Return the features of the rest of Σ, (nngp, columns), and of Θ, (ntk, columns).
+
+        The arguments are those of `RandomRest.__call__`; `scales` is not used.
+        """
         values, factors = [unit[:0]], [unit[:0]]
         for j, power in enumerate(self._powers.powers(unit)):
             for counts, first, coefficients, out in (
@@ -272,7 +318,15 @@ def _interleaved(power: np.ndarray) -> np.ndarray:
 def allocated(total: int, weights: np.ndarray, start: int, caps: np.ndarray) -> Int[np.ndarray, " terms"]:
     """Divide `total` rows among the terms from `start` onwards, in proportion to their weights.
 
-    Each term that is not 0 gets at least one row and at most its number in `caps`.
+    Each term whose weight is not 0 gets at least one row and at most its number in `caps`.
+
+    Args:
+        total: Number of rows.
+        weights: Weight of each term, (terms,).
+        start: Index of the first term that gets rows.
+        caps: Largest number of rows of each term, (terms,), which may be infinite.
+
+    Returns: The number of rows of each term.
     """
     counts, weights = np.zeros(len(weights), int), np.where(np.arange(len(weights)) < start, 0, weights)
     open_terms = weights > SMALL * weights.sum()

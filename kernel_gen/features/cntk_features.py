@@ -1,7 +1,7 @@
 """CNTK: features of the kernel of `kernel_gen.kernels.cntk`, for Myrtle-5, 7, 10 or plain convolutions.
 
-Networks come from `kernel_gen.cntk.architecture`: 3 x 3 convolutions, an activation after each, pools, a head, a
-readout.
+Networks come from `kernel_gen.cntk.architecture`: 3 x 3 convolutions, an activation after each, pools, a head and a
+dense readout.
 """
 
 from typing import TYPE_CHECKING
@@ -18,9 +18,14 @@ READS = reads("kind", "depth", "head", "activation", "weight_std", "bias_std") |
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
-    """Return the features of the kernel of `settings.depth` and `settings.head`.
+    """Return the features of the kernel of `settings.depth`, `settings.head` and `settings.kind`.
 
-    Raises `UserError` if there are no images.
+    Args:
+        settings: Settings of the kernel and of the features.
+        image_shape: (height, width, channels); None for rows that are not images.
+        dim: Number of columns of the rows, height · width · channels.
+
+    Raises `UserError` if there are no images, a pool does not divide them, or the features are too few for the network.
     """
     if image_shape is None or len(image_shape) != 3:
         raise UserError(f"A CNTK needs images (height, width, channels). Received: {image_shape}.")

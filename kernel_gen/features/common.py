@@ -1,4 +1,4 @@
-"""Functions shared by the modules of features, which turn settings into layers, scales and an `EmbeddingPlan`."""
+"""Functions shared by the modules of features, which convert settings to layers, scales and an `EmbeddingPlan`."""
 
 from kernel_gen.features.activation import Approximation
 from kernel_gen.features.network import EmbeddingPlan
@@ -12,11 +12,16 @@ def activation_of(settings: EmbeddedRows | None) -> Nonlinearity:
 
 
 def embedding_of(settings: EmbeddedRows) -> EmbeddingPlan:
-    """Return the embedding plan of the settings."""
+    """Return the embedding plan that the settings of the features describe."""
     how = Approximation(settings.method, settings.terms, settings.field, settings.dtype)
     return EmbeddingPlan(settings.embedding_dim, settings.embedding_width, how, settings.embedding_seed)
 
 
 def scale_of(settings: EmbeddedRows, published: str) -> str:
-    """Return the scale of the settings, "input" or "stax", where "published" becomes `published`."""
+    """Return the scale of the inputs, "input" or "stax".
+
+    Args:
+        settings: Settings of the kernel and of the features.
+        published: The scale for which "published" stands.
+    """
     return published if settings.scale == "published" else settings.scale

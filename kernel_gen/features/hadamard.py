@@ -1,23 +1,27 @@
 """The fast Walsh-Hadamard transform of columns, in place: D log₂ D additions per column instead of D² products.
 
-Columns are stored side by side, (D, columns), and `LANES` of them are transformed together: every addition is one
-vector instruction, whatever the stride, and D x LANES numbers stay in the cache of a core. Two stages are computed at
-once.
+Columns of length D are stored side by side, (D, columns), and `LANES` of them are transformed together: every addition
+is one vector instruction, whatever the stride, and D x LANES numbers stay in the cache of a core. Two stages are
+computed at once.
 """
 
 import numba
 
-LANES = 16  # columns at once: a cache line in float32
+LANES = 16  # columns that are transformed together: a cache line in float32
 
 
 def padded(dim: int) -> int:
-    """Return the next power of two."""
+    """Return the smallest power of two that is at least `dim`."""
     return 1 << max(dim - 1, 0).bit_length()
 
 
 @numba.njit(nogil=True, fastmath=True, error_model="numpy")
 def transform(block):
-    """Compute H x in place for each of LANES columns, (D, LANES) with D a power of two; H is not normalised: HH = D."""
+    """Replace each column x of a block by H x, in place, with H the Hadamard matrix of entries ±1, so that HH = D.
+
+    Args:
+        block: LANES columns, (D, LANES), with D a power of two.
+    """
     size = block.shape[0]
     step = 1
     while 4 * step <= size:
@@ -39,7 +43,14 @@ def transform(block):
 
 @numba.njit(nogil=True, fastmath=True, error_model="numpy")
 def load(x, signs, start, block):
-    """Copy columns from `start` onwards, each row times its sign, into a block (D, LANES) padded with zeros."""
+    """Copy columns, with signs, to a block that is padded with zeros.
+
+    Args:
+        x: Array (d, columns).
+        signs: Factor of each row of `x`, (d,).
+        start: Index of the first column; up to LANES are copied.
+        block: Array (D, LANES) with D >= d, which is overwritten.
+    """
     lanes = min(LANES, x.shape[1] - start)
     for i in range(x.shape[0]):
         for lane in range(lanes):

@@ -1,10 +1,14 @@
 """Linear layers on features: dense, convolution, pooling, flattening. They are exact except where rows are folded.
 
+Σ is the covariance of a layer's outputs at initialisation (NNGP) and Θ the tangent kernel (NTK); w and b are the
+standard deviations of weights and biases. Features of either one are arrays (rows, columns) or (rows, images, height,
+width).
+
 The Σ of a convolution is the mean of its inputs' Σ over the window, so its features are those of the window's pixels
-concatenated, over √(window): 9 times as many rows for 3 x 3. If that exceeds the limit, they are folded: row i of the
-result is a sum of one randomly chosen row of each pixel, with random signs. The products of different rows cancel in
-the mean, and the variance is that of a sketch of as many rows. Conventions are those of neural_tangents.stax (padding
-as in XLA: SAME gives ⌈size/stride⌉ pixels, with the odd zero at the end).
+concatenated, divided by √(pixels of the window): 9 times as many rows for 3 x 3. If that exceeds the limit, they are
+folded: row i of the result is a sum of one randomly chosen row of each pixel, with random signs. The products of
+different rows cancel in the mean, and the variance is that of a sketch of as many rows. Conventions are those of
+neural_tangents.stax (padding as in XLA: SAME gives ⌈size/stride⌉ pixels, with the odd zero at the end).
 """
 
 import dataclasses
@@ -24,13 +28,24 @@ Step = Callable[[FeatureState], FeatureState]
 
 @dataclasses.dataclass(frozen=True)
 class DenseStep:
-    """A dense layer: Σ ← w²Σ + b², Θ ← w²Θ + Σ."""
+    """A dense layer: Σ ← w²Σ + b², then Θ ← w²Θ + Σ with the new Σ.
+
+    Attributes:
+        weight_std: w.
+        bias_std: b.
+    """
 
     weight_std: float = 1.0
     bias_std: float = 0.0
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        """Return the step of a dense layer and the shape of its result."""
+        """Return the function that applies the layer to a batch, and the shape of its result.
+
+        Args:
+            shape: Shape of the layer's inputs.
+            limit: Largest number of rows of the features of Σ, and of those of Θ; this layer does not use it.
+            random: Generator of random signs; this layer does not use it.
+        """
         square, bias = self.weight_std**2 * shape.square + self.bias_std**2, int(self.bias_std > 0)
         tangent = self.weight_std**2 * shape.tangent + square
         nngp = shape.nngp + bias
@@ -50,7 +65,15 @@ class DenseStep:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A window of `size` that moves over an image."""
+    """A window that moves over an image.
+
+    Attributes:
+        size: Height and width in pixels.
+        strides: Steps down and across in pixels.
+        padding: "SAME" (with zeros outside of the image) or "VALID" (inside of the image), as in XLA.
+
+    Raises `UserError` for sizes or strides below 1, and for another padding.
+    """
 
     size: tuple[int, int]
     strides: tuple[int, int]
@@ -65,6 +88,9 @@ class Window:
 
     def over(self, image: tuple[int, int]) -> tuple[tuple[int, int], tuple[tuple[int, int], tuple[int, int]]]:
         """Return the size of the result, and the numbers of zeros to add before and after on each axis.
+
+        Args:
+            image: Height and width of the image.
 
         Raises `UserError` if the window does not fit in the image.
         """
@@ -82,7 +108,13 @@ class Window:
         return (sizes[0], sizes[1]), (pads[0], pads[1])
 
     def shifted(self, array: np.ndarray, size: tuple[int, int], pads: tuple) -> list[np.ndarray]:
-        """Return, for each position in the window, the pixels there as the window moves: views (..., height, width)."""
+        """Return, for each position in the window, the pixels there as the window moves: views (..., height, width).
+
+        Args:
+            array: Images (..., height, width).
+            size: Height and width of the result, from `over`.
+            pads: Numbers of zeros to add, from `over`.
+        """
         padded = np.pad(array, [(0, 0)] * (array.ndim - 2) + list(pads)) if np.any(pads) else array
         (high, wide), (down, across) = size, self.strides
         return [
@@ -93,7 +125,17 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class ConvStep:
-    """A convolution of any number of channels: Σ ← w² mean of Σ over the window + b², zeros outside."""
+    """A convolution with infinitely many channels, where pixels outside of the image count as zeros.
+
+    Σ ← w² · mean of Σ over the window + b², then Θ ← w² · mean of Θ over the window + Σ with the new Σ.
+
+    Attributes:
+        size: Height and width of the window.
+        strides: Steps down and across.
+        padding: "SAME" or "VALID".
+        weight_std: w.
+        bias_std: b.
+    """
 
     size: tuple[int, int] = (3, 3)
     strides: tuple[int, int] = (1, 1)
@@ -102,7 +144,15 @@ class ConvStep:
     bias_std: float = 0.0
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        """Return the step of a convolution, folded to `limit` rows, and the shape of its result."""
+        """Return the function that applies the convolution to a batch, and the shape of its result.
+
+        Args:
+            shape: Shape of the layer's inputs.
+            limit: Largest number of rows of the features of Σ, and of those of Θ; more are folded.
+            random: Generator of the signs and places of folded rows.
+
+        Raises `UserError` for inputs that are not images, and for a window that does not fit in them.
+        """
         image = of_images(shape, "ConvStep")
         window = Window(self.size, self.strides, self.padding)
         size, pads = window.over(image)
@@ -128,14 +178,23 @@ class ConvStep:
 
 @dataclasses.dataclass(frozen=True)
 class AvgPoolStep:
-    """Average pooling over a window with zeros outside; strides default to 1, as in stax."""
+    """Average pooling over a window, with zeros outside of the image.
+
+    Attributes:
+        size: Height and width of the window.
+        strides: Steps down and across; None: 1 and 1, as in stax.
+        padding: "SAME" or "VALID".
+    """
 
     size: tuple[int, int] = (2, 2)
     strides: tuple[int, int] | None = None
     padding: str = "VALID"
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        """Return the pooling step and the shape of its result."""
+        """Return the function that pools a batch, and the shape of its result; see `DenseStep.plan` for the arguments.
+
+        Raises `UserError` for inputs that are not images, and for a window that does not fit in them.
+        """
         image = of_images(shape, "AvgPoolStep")
         window = Window(self.size, self.strides or (1, 1), self.padding)
         size, pads = window.over(image)
@@ -159,7 +218,10 @@ class GlobalAvgPoolStep:
     """Average pooling over all pixels."""
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        """Return the pooling step and the shape of its result, which has no image axes."""
+        """Return the function that pools a batch, and the shape of its result, which has no image axes.
+
+        The arguments are those of `DenseStep.plan`. Raises `UserError` for inputs that are not images.
+        """
         of_images(shape, "GlobalAvgPoolStep")
 
         def step(state: FeatureState) -> FeatureState:
@@ -171,10 +233,16 @@ class GlobalAvgPoolStep:
 
 @dataclasses.dataclass(frozen=True)
 class FlattenStep:
-    """Flattening, with separate readout weights for every pixel: Σ ← the mean of Σ over equal pixels."""
+    """Flattening before a dense layer with weights of its own for every pixel: Σ ← the mean over pixels i of Σ(i, i).
+
+    Σ(i, i) is the covariance of pixel i of one image with the same pixel of the other.
+    """
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        """Return the flattening step, folded to `limit` rows, and the shape of its result."""
+        """Return the function that flattens a batch, and the shape of its result; vectors are returned unchanged.
+
+        The arguments are those of `ConvStep.plan`.
+        """
         if shape.image is None:
             return (lambda state: state), shape
         pixels = math.prod(shape.image)
@@ -195,14 +263,28 @@ class FlattenStep:
 
 
 def of_images(shape: Shape, layer: str) -> tuple[int, int]:
-    """Return the image size. Raises `UserError` for vectors."""
+    """Return the height and width of the inputs.
+
+    Args:
+        shape: Shape of a layer's inputs.
+        layer: Name of the layer in the message.
+
+    Raises `UserError` for vectors.
+    """
     if shape.image is None:
         raise UserError(f"{layer} takes images, and here there are vectors. Take a dataset of images.")
     return shape.image
 
 
 class Fold:
-    """The concatenation of `places` scaled parts of `rows` rows and of `extra` unscaled rows, folded if too long.
+    """The concatenation of several scaled parts and of some unscaled rows, folded if it is too long.
+
+    Args:
+        rows: Rows of each part.
+        places: Number of parts.
+        extra: Number of unscaled rows.
+        limit: Largest number of rows of the result.
+        random: Generator of the signs and places of folded rows.
 
     Attributes:
         rows: Rows of the result: their total if it is at most `limit`, else `limit`.
@@ -221,7 +303,13 @@ class Fold:
     def __call__(
         self, parts: list[Float[np.ndarray, "rows ..."]], scale: float, extra: Float[np.ndarray, "extra ..."]
     ) -> Float[np.ndarray, "out ..."]:
-        """Return the concatenation of the scaled parts and the extra rows, or their folded sum."""
+        """Return the concatenation of the scaled parts and the extra rows, or their folded sum, (rows, ...).
+
+        Args:
+            parts: `places` arrays (rows, ...).
+            scale: Factor of the parts.
+            extra: Unscaled rows, (extra, ...).
+        """
         scale = extra.dtype.type(scale)
         if not self._folds:
             return np.concatenate([*[scale * part for part in parts], extra])
@@ -233,7 +321,14 @@ class Fold:
 
 
 def add_rows(part: np.ndarray, places: np.ndarray, factors: np.ndarray, out: np.ndarray) -> None:
-    """Add factors[i] part[i] to out[places[i]], for parts whose other axes are views of a larger array."""
+    """Add factors[i] · part[i] to out[places[i]] for each row i of `part`.
+
+    Args:
+        part: Rows (rows, columns) or (rows, images, height, width), which may be views of a larger array.
+        places: Index in `out` for each row, (rows,).
+        factors: Factor of each row, (rows,).
+        out: Array whose other axes have the sizes of those of `part`, which is changed in place.
+    """
     flat = part[:, None, None, :] if part.ndim == 2 else part
     _add_rows(flat, places, factors, out.reshape(len(out), *flat.shape[1:]))
 

@@ -1,7 +1,7 @@
 """A network as features: a sequence of layers, planned once for a number of features, then applied to rows in batches.
 
 The layers are those of `linear` and `activation`. Their random numbers come from one seed, layer by layer, and do not
-depend on the data, the batch or the machine: every shard is embedded with the same φ.
+depend on the data, the batch or the machine: every shard is embedded by the same φ.
 """
 
 import dataclasses
@@ -34,7 +34,8 @@ class EmbeddingPlan:
 
     Attributes:
         dim: Largest number m of features.
-        width: Number of features between layers, before the last activation; 0: m/2 for vectors, m/8 for images.
+        width: Number of features of each kernel (NNGP and NTK) between layers, before the last activation; 0: m/2 for
+            vectors, m/8 for images.
         how: Approximation of the activations.
         seed: Random-number seed of all layers.
     """
@@ -53,13 +54,16 @@ class Features:
         dim: Columns of the inputs; images are rows of height·width·channels.
         image_shape: (height, width, channels), or None for vectors.
         kind: "ntk" or "nngp".
-        embedding: See `EmbeddingPlan`.
+        embedding: The number of features and their approximation.
         scale: "stax" divides inputs by √dim or √channels, as neural_tangents.stax does; "input" leaves them unchanged.
 
     Attributes:
-        dim: Number of features, at most `embedding.dim`.
-        least: Smallest possible number of features.
+        dim: Number m of features, at most `embedding.dim`.
+        least: Smallest `embedding.dim` with which these layers can be embedded.
         batch: Rows that one thread computes together.
+
+    Raises `UserError` for layers that do not fit the inputs, a network without a dense or convolutional layer if the
+    kind is "ntk", and too few features.
     """
 
     def __init__(
@@ -127,7 +131,19 @@ class Features:
         width: int,
         last: bool,
     ) -> tuple[int, int | None, int]:
-        """Return the rows of an activation, the share of Σ (None: to be divided), and the least embedding dimension."""
+        """Return the numbers of rows that an activation can use.
+
+        Args:
+            layer: The activation.
+            shape: Shape of its inputs.
+            after: The layers after it.
+            embedding: Settings of the features.
+            width: Number of features between layers.
+            last: Whether it is the last activation.
+
+        Returns: The rows of the features of Σ and Θ together; the share of Σ (None: to be divided); and the smallest
+        embedding dimension that this layer needs.
+        """
         if not last:
             return (2 * width, width, 1) if shape.ntk else (width, width, 1)
         weighted = [one for one in after if isinstance(one, DenseStep | ConvStep)]
@@ -141,9 +157,10 @@ class Features:
         return embedding.dim - biases, None if shape.ntk else embedding.dim - biases, least
 
     def __call__(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
-        """Return φ of each row, computed on all cores in batches, with memory for some batches beside the result.
+        """Return φ of each row of `x` (n, d), an array (n, m), computed on all cores in batches.
 
-        Raises `UserError` for rows of another length and for numbers that are not finite.
+        Memory for some batches is needed beside the result. Raises `UserError` for rows of another length and for
+        numbers that are not finite.
         """
         if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
             raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")

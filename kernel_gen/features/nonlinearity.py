@@ -1,12 +1,15 @@
-"""The functions of an activation that features need at every scale: σ, its slope, and the Hermite series of σ(s·).
+"""The functions of an activation σ that features need: σ, its derivative σ', and their Hermite series at any scale s.
 
-For u ~ N(0, s₁²), v ~ N(0, s₂²) of correlation c, E[σ(u)σ(v)] = Σ_j a_j(s₁) a_j(s₂) c^j, a_j(s) = E[σ(s z) h_j(z)]:
-inputs of any norm have a series, each with its own coefficients. The slope, a derivative almost everywhere, has a
-series too. A positively homogeneous σ (ReLU, `|x|`, ExpNormalized) has σ(s z) = s σ(z) and a_j(s) = s a_j(1). For any
-other, coefficients are computed at nodes e^{k/50} on first use and interpolated between four of them, so that the
-numbers do not depend on the order of the inputs. E σ² has a relative error of 1e-7 for functions that grow as x, 1e-6
-as x² and 5e-6 as x³; the error of a_j is below that times √(E σ²). Oscillations reduce the accuracy: the a_j of sin and
-cos have errors of 1e-6 at s = 4, 6e-5 at s = 8 and 3e-4 at s = 16.
+For u ~ N(0, s₁²), v ~ N(0, s₂²) of correlation c, E[σ(u)σ(v)] = Σ_j a_j(s₁) a_j(s₂) c^j with a_j(s) = E[σ(s z) h_j(z)]
+for z ~ N(0, 1) and the normalised Hermite polynomials h_j (see `kernel_gen.activations.hermite`): inputs of any norm
+have a series, each with its own coefficients. The slope E[σ'(u)σ'(v)], where σ' is a derivative almost everywhere, has
+a series too.
+
+A positively homogeneous σ (ReLU, `|x|`, ExpNormalized) has σ(s z) = s σ(z) and a_j(s) = s a_j(1). For any other,
+coefficients are computed at the scales s = e^{k/50} with whole k on first use and interpolated between four of them, so
+that the numbers do not depend on the order of the inputs. E σ² has a relative error of 1e-7 for functions that grow as
+x, 1e-6 as x² and 5e-6 as x³; the error of a_j is below that times √(E σ²). Oscillations reduce the accuracy: the a_j of
+sin and cos have errors of 1e-6 at s = 4, 6e-5 at s = 8 and 3e-4 at s = 16.
 """
 
 import functools
@@ -22,21 +25,22 @@ from linearized.base.activations import parse
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 
-STEP = 0.02  # distance between two nodes in log s
-LEAST = 1e-9  # the scale that replaces 0
-# Functions homogeneous of degree 1; unit_hermite is treated by its own degree
+STEP = 0.02  # distance in log s between two nodes at which coefficients are computed
+LEAST = 1e-9  # the scale s that replaces 0
+# Functions that are homogeneous of degree 1; unit_hermite is treated by its own degree
 HOMOGENEOUS = ("relu", "leaky_relu", "abs", "exp_normalized")
 REACH = 0.75  # share of the largest variance with finite E σ² for which the quadrature of coefficients is accurate
 KINKS = {"relu6": (0.0, 6.0), "hard_sigmoid": (-3.0, 3.0), "hard_silu": (-3.0, 3.0), "hard_tanh": (-1.0, 1.0)}
 
 
 class ScaledSeries(NamedTuple):
-    """The series of σ(s·) at the scale s of each column.
+    """The Hermite series of z ↦ σ(s z) and σ'(s z) at the scale s of each column.
 
     Attributes:
-        value: Coefficients a_j for j = 0 ... degree.
-        slope: Coefficients of the slope for j = 0 ... degree.
-        square, slope_square: E[σ(s z)²] and E[σ'(s z)²], including all terms beyond `degree`.
+        value: Coefficients a_j(s) of σ for j = 0 ... degree, (degree + 1, columns).
+        slope: Coefficients of σ' for j = 0 ... degree, (degree + 1, columns).
+        square, slope_square: E[σ(s z)²] and E[σ'(s z)²] for z ~ N(0, 1), (columns,), including all terms beyond
+            `degree`.
     """
 
     value: Float64[np.ndarray, "terms columns"]
@@ -46,14 +50,14 @@ class ScaledSeries(NamedTuple):
 
 
 class Nonlinearity:
-    """An activation with the functions that features need.
+    """An activation σ with the functions that features need.
 
     Args:
         function: σ(x, xp) over numpy and jax.numpy, entry by entry.
-        homogeneous: q >= 0 uses σ at scale 1 and s^q σ(x/s) at any other, which for ReLU and `|x|` is σ itself with q =
-            1. None: σ has no such form.
-        kinks: Points where σ or its slope is not smooth.
-        largest_variance: Smallest variance at which E σ² is infinite.
+        homogeneous: Degree q >= 0, with which σ is used at scale 1, and s^q σ(x/s) in its place at any other scale s;
+            for ReLU and `|x|` that is σ itself with q = 1. None: σ has no such form.
+        kinks: Points where σ or its derivative is not smooth.
+        largest_variance: Smallest variance s² at which E[σ(s z)²] is infinite.
     """
 
     def __init__(
@@ -67,7 +71,12 @@ class Nonlinearity:
     def __call__(
         self, z: Float[np.ndarray, "units columns"], scales: Float[np.ndarray, " columns"]
     ) -> tuple[Float[np.ndarray, "units columns"], Float[np.ndarray, "units columns"]]:
-        """Return σ(s z) and σ'(s z) in the dtype of z, for columns z ~ N(0, 1) at scales s."""
+        """Return σ(s z) and σ'(s z), two arrays (units, columns) in the dtype of z.
+
+        Args:
+            z: Standard normal inputs, (units, columns).
+            scales: The scale s of each column, (columns,).
+        """
         import jax
 
         scales = scales.astype(z.dtype, copy=False)
@@ -79,7 +88,14 @@ class Nonlinearity:
         return value * scales**power, slope * scales ** max(power - 1, 0)
 
     def series(self, scales: Float[np.ndarray, " columns"], degree: int) -> ScaledSeries:
-        """Return the series at each column's scale s. Raises `UserError` for scales beyond the accurate range."""
+        """Return the series at the scale s of each column.
+
+        Args:
+            scales: s, (columns,).
+            degree: Largest index j of the coefficients.
+
+        Raises `UserError` for scales beyond the range in which the coefficients are accurate.
+        """
         scales = scales.astype(np.float64)
         if scales.max(initial=0) ** 2 > self._most:
             raise UserError(
@@ -97,7 +113,12 @@ class Nonlinearity:
     def _interpolated(
         self, places: Float64[np.ndarray, " columns"], degree: int
     ) -> Float64[np.ndarray, "rows columns"]:
-        """Interpolate cubically in log s, from the two nodes on either side."""
+        """Return the rows of a `ScaledSeries`, stacked in one array (rows, columns), by cubic interpolation in log s.
+
+        Args:
+            places: log(s)/STEP of each column.
+            degree: Largest index of the coefficients.
+        """
         left = np.floor(places).astype(int)
         nodes, where = np.unique(left, return_inverse=True)
         x = places - left
@@ -109,7 +130,7 @@ class Nonlinearity:
         )
 
     def _at(self, node: int, degree: int) -> Float64[np.ndarray, " rows"]:
-        """Return the rows of a `ScaledSeries` at s = e^{node·STEP}, stacked in one array."""
+        """Return the rows of a `ScaledSeries` at s = e^{node·STEP}, stacked in one array (rows,), and cache them."""
         found = self._nodes.get((node, degree))
         if found is None:
             found = self._nodes[node, degree] = self._computed(float(np.exp(node * STEP)), degree)

@@ -15,7 +15,12 @@ READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "a
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
     """Return the features of the kernel of the settings, which treats images as rows.
 
-    The published scale is that of raw inputs for one layer of ReLUs, otherwise that of stax.
+    The published scale is "input" for one hidden layer of ReLUs, otherwise "stax".
+
+    Args:
+        settings: Settings of the kernel and of the features.
+        image_shape: (height, width, channels) or None; not used.
+        dim: Number of columns of the rows.
     """
     from kernel_gen.features.common import activation_of, embedding_of, scale_of
     from kernel_gen.features.linear import DenseStep

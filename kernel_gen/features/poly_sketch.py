@@ -2,9 +2,10 @@
 
     T_0 = 1,   T_1 = x or its SRHT,   T_j = S_j(T_{j-1} ⊗ x),   S_j independent TensorSRHTs
 
-The powers form a chain, so that one pass computes all of them with one TensorSRHT each, for any degree; the relative
-variance of T_j is about j/m (that of a product of j independent projections is 3^j/m). The kernel (x·z)^p needs the
-last power alone; a power series Σ a_j² c^j uses a_j T_j of each.
+SRHT and TensorSRHT are the sketches of a vector and of a tensor product ⊗ in `tensor_srht`. The powers form a chain, so
+that one pass computes all of them with one TensorSRHT each, for any degree; the relative variance of T_j is about j/m
+(that of a product of j independent projections is 3^j/m). The kernel (x·z)^p needs only the power p; a power series Σ_j
+a_j² (x·z)^j uses a_j T_j of each.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from linearized.base.shapes import Float, Shaped
 
 
 class PolySketch:
-    """The chain of sketches for one input dimension.
+    """The sketches T_0 ... T_degree for inputs of one dimension.
 
     Args:
         dim: Dimension d of the inputs.
@@ -26,6 +27,8 @@ class PolySketch:
         random: Generator of this sketch's random numbers.
         field: "real", or "complex" for sketches whose kernel is Re T(x)·conj T(z).
         dtype: Data type of the features; the corresponding complex type for complex sketches.
+
+    Raises `UserError` for a negative degree, another field, and a dimension or width below 1.
     """
 
     def __init__(
@@ -46,7 +49,10 @@ class PolySketch:
         ]
 
     def powers(self, x: Float[np.ndarray, "d columns"]) -> Iterator[Shaped[np.ndarray, "m columns"]]:
-        """Yield T_0 (one row), T_1 (d rows, if these are fewer than m), T_2, ..., T_degree."""
+        """Yield the sketched powers of the columns of `x`, (d, columns), one array (m, columns) after another.
+
+        They are T_0 (one row), T_1 (d rows, if these are fewer than m), T_2, ..., T_degree.
+        """
         yield np.ones((1, x.shape[1]), self._dtype)
         if not self.degree:
             return
@@ -60,11 +66,20 @@ class PolySketch:
     def __call__(
         self, x: Float[np.ndarray, "d columns"], *, real_output: bool = True
     ) -> Shaped[np.ndarray, "m columns"]:
-        """Return T_degree; if `real_output`, the 2m rows of real and imaginary parts of a complex sketch."""
+        """Return T_degree of the columns of `x`, (d, columns).
+
+        Args:
+            x: Inputs, one per column.
+            real_output: Whether real and imaginary parts of a complex sketch are returned as 2m rows; otherwise it has
+                m complex rows.
+        """
         *_, last = self.powers(x)
         return as_real(last) if real_output else last
 
 
 def as_real(sketch: Shaped[np.ndarray, "m columns"]) -> Float[np.ndarray, "rows columns"]:
-    """Stack real and imaginary parts, whose inner products are Re φ(x)·conj φ(z)."""
+    """Return a sketch (m, columns) with the real and imaginary parts of complex rows as separate rows, (2m, columns).
+
+    Their inner products are Re φ(x)·conj φ(z). A real sketch is returned unchanged.
+    """
     return np.concatenate([sketch.real, sketch.imag]) if sketch.dtype.kind == "c" else sketch

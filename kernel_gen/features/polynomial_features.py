@@ -1,4 +1,7 @@
-"""POLYNOMIAL: features of (c + x·z/√d)^p by PolySketch of (√c, x/d^¼), for any degree p and c >= 0."""
+"""POLYNOMIAL: features of the kernel (c + x·z/√d)^p of rows with d columns, for any degree p and offset c >= 0.
+
+They are the PolySketch of degree p of the vector (√c, x/d^¼), whose inner products are c + x·z/√d.
+"""
 
 import numpy as np
 
@@ -18,11 +21,22 @@ BATCH = 256  # rows per batch
 class PolynomialFeatures:
     """Features φ of a polynomial kernel.
 
+    Args:
+        inputs: Number of columns d of the inputs.
+        degree: Degree p of the kernel.
+        offset: Offset c of the kernel, at least 0.
+        width: Largest number m of features.
+        seed: Random-number seed of the sketch.
+        field: "real" or "complex" signs of the sketch.
+        dtype: Data type of the features, "float32" or "float64".
+
     Attributes:
-        inputs, dim: Columns of the inputs, and of the features.
+        inputs, dim: Number of columns of the inputs, and of features.
         scale: Scale of the inputs.
         dtype: Data type of the features.
         batch: Rows that one thread computes together.
+
+    Raises `UserError` for a negative offset and for too few features.
     """
 
     scale, batch = "stax", BATCH
@@ -45,7 +59,10 @@ class PolynomialFeatures:
         self.dim = rows if exact else width // 2 * 2 if complex_field else width
 
     def __call__(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
-        """Return φ of each row, computed on all cores in batches."""
+        """Return φ of each row of `x` (n, d), an array (n, m), computed on all cores in batches.
+
+        Raises `UserError` for rows of another length and for numbers that are not finite.
+        """
         if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
             raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")
         from kernel_gen.features.network import OVERFLOW
@@ -66,7 +83,13 @@ class PolynomialFeatures:
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> PolynomialFeatures:
-    """Return the features of `degree` and `offset`; images are treated as rows."""
+    """Return the features of `settings.degree` and `settings.offset`; images are treated as rows.
+
+    Args:
+        settings: Settings of the kernel and of the features.
+        image_shape: (height, width, channels) or None; not used.
+        dim: Number of columns of the rows.
+    """
     return PolynomialFeatures(
         dim, settings.degree, settings.offset, settings.embedding_dim, settings.embedding_seed, settings.field,
         settings.dtype,

@@ -1,6 +1,7 @@
-"""RF: finitely many features that embed infinitely many random ReLU features of the inputs, ½ ‖x‖‖z‖ κ₁(c).
+"""RF: finitely many features for the kernel of infinitely many random ReLU features, ½ ‖x‖‖z‖ κ₁(c).
 
-The random neurons themselves are `RandomRest` in `kernel_gen.features.activation`.
+Here c is the correlation of x and z, and κ₁ the function in `kernel_gen.kernels.ntk`. The random neurons themselves are
+`RandomRest` in `kernel_gen.features.activation`.
 """
 
 from typing import TYPE_CHECKING
@@ -15,9 +16,14 @@ READS = NETWORK
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
-    """Return the features of the kernel, which is the same for both kinds.
+    """Return the features of the kernel, which is the same for both kinds (NTK and NNGP).
 
-    The published scale is that of raw inputs.
+    The published scale is "input".
+
+    Args:
+        settings: Settings of the kernel and of the features.
+        image_shape: (height, width, channels) or None; not used.
+        dim: Number of columns of the rows.
     """
     from kernel_gen.features.common import activation_of, embedding_of, scale_of
     from kernel_gen.features.linear import DenseStep

@@ -1,6 +1,8 @@
 """The data passed between layers: features of both kernels of a batch, and their shape before any data is read.
 
-Columns are inputs, or the pixels of images: (rows, columns) or (rows, images, height, width).
+The kernels are Σ, the covariance of the layer's outputs at initialisation (NNGP), and Θ, the tangent kernel (NTK).
+Features are arrays (rows, columns), with a column for each input, or (rows, images, height, width), with a column for
+each pixel.
 """
 
 import dataclasses
@@ -17,7 +19,7 @@ class Shape:
 
     Attributes:
         nngp, ntk: Rows of the features of Σ and of Θ; 0: that kernel is 0.
-        image: Height and width, or None for vectors.
+        image: Height and width of the images, or None for vectors.
         square, tangent: Σ(x, x) and Θ(x, x) of an input whose entries have mean square 1, by which rows are divided.
         twins: Whether the features of Θ are those of Σ, as after the first layer with weights.
     """
@@ -35,8 +37,8 @@ class FeatureState:
     """The features of a batch.
 
     Attributes:
-        nngp, ntk: Features of Σ and Θ.
-        square: Σ(x, x) of each column, exact up to the first pool and from the features after it.
+        nngp, ntk: Features of Σ and of Θ.
+        square: Σ(x, x) of each column, exact up to the first pool and computed from the features after it.
     """
 
     nngp: Float[np.ndarray, "p columns ..."]
@@ -44,10 +46,10 @@ class FeatureState:
     square: Float[np.ndarray, "columns ..."]
 
     def flat(self, features: Float[np.ndarray, "p columns ..."]) -> Float[np.ndarray, "p all"]:
-        """Return features with all columns of all images side by side."""
+        """Return features (rows, ...) with all columns of all images side by side, (rows, all columns)."""
         return features.reshape(len(features), math.prod(self.square.shape))
 
 
 def squares_of(features: Float[np.ndarray, "p columns ..."]) -> Float[np.ndarray, "columns ..."]:
-    """Return ‖φ‖² of each column."""
+    """Return ‖φ‖² of each column of features (rows, ...), which is the sum of squares over rows."""
     return np.einsum("p...,p...->...", features, features)

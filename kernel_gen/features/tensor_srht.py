@@ -1,13 +1,15 @@
 """TensorSRHT: a sketch of x ⊗ y, by random signs, Hadamard transforms, and products of sampled pairs of entries.
 
-    S(x ⊗ y)_k = m^(-1/2) (H D₁ x)[p_k] (H D₂ y)[r_k],   k = 1 ... m,   p, r uniform, D₁, D₂ diagonal random signs
+    S(x ⊗ y)_k = m^(-1/2) (H D₁ x)[p_k] (H D₂ y)[r_k],   k = 1 ... m
 
-E[S(x ⊗ y) · S(x' ⊗ y')] = (x·x')(y·y') over signs and samples, with a variance of order 1/m. The cost is that of the
-transforms, d log d, whereas x ⊗ y itself has d² entries (Ahle et al., Oblivious Sketching of High-Degree Polynomial
-Kernels, SODA 2020; SRHT alone: Ailon & Chazelle 2006). With signs in {1, i, -1, -i} the sketch is complex, the kernel
-is Re φ(x)·conj φ(z), and products of several sketches have a smaller variance (Wacker, Kanagawa & Filippone, 2022).
+H is the Hadamard matrix of entries ±1 (see `hadamard`), D₁ and D₂ are diagonal matrices of random signs, and the
+indices p_k and r_k are drawn uniformly. E[S(x ⊗ y) · S(x' ⊗ y')] = (x·x')(y·y') over signs and samples, with a variance
+of order 1/m. For x and y of length d the cost is that of the transforms, d log d, whereas x ⊗ y itself has d² entries
+(Ahle et al., Oblivious Sketching of High-Degree Polynomial Kernels, SODA 2020; SRHT alone: Ailon & Chazelle 2006). With
+signs in {1, i, -1, -i} the sketch is complex, the kernel is Re φ(x)·conj φ(z), and products of several sketches have a
+smaller variance (Wacker, Kanagawa & Filippone, 2022).
 
-Columns are inputs: x is (d, columns).
+Inputs are columns: x is (d, columns).
 """
 
 import numba
@@ -21,18 +23,26 @@ FIELDS = ("real", "complex")
 
 
 def random_signs(random: np.random.RandomState, dim: int, dtype: np.dtype) -> np.ndarray:
-    """Draw signs ±1, or powers of i for a complex dtype."""
+    """Draw `dim` signs ±1, or powers of i for a complex dtype, as an array (dim,) of this dtype."""
     if dtype.kind == "c":
         return np.array([1, 1j, -1, -1j], dtype)[random.randint(0, 4, dim)]
     return (2 * random.randint(0, 2, dim) - 1).astype(dtype)
 
 
 class Srht:
-    """The subsampled randomized Hadamard transform of x to m numbers.
+    """The subsampled randomized Hadamard transform (SRHT) of vectors of length d to m numbers.
 
-    It flips signs of x, applies the Hadamard transform normalised by D^(-1/2), and multiplies m of the entries by
-    √(D/m). Entries are sampled without repetition until all D are used, so that a multiple of D entries preserves inner
-    products exactly.
+    It flips signs of x, pads x with zeros to a power of two D, applies the Hadamard transform normalised by D^(-1/2),
+    and multiplies m of the entries by √(D/m). Entries are sampled without repetition until all D are used, so that a
+    multiple of D entries preserves inner products exactly.
+
+    Args:
+        dim: Dimension d of the inputs.
+        width: Number m of entries.
+        random: Generator of this sketch's random numbers.
+        dtype: Data type of the sketch; complex for signs that are powers of i.
+
+    Raises `UserError` for a dimension or width below 1.
     """
 
     def __init__(self, dim: int, width: int, random: np.random.RandomState, dtype: np.dtype | str = "float32"):
@@ -45,7 +55,7 @@ class Srht:
         self._size = size
 
     def __call__(self, x: Shaped[np.ndarray, "d columns"]) -> Shaped[np.ndarray, "m columns"]:
-        """Return the m numbers of each column of x."""
+        """Return the sketch (m, columns) of the columns of `x`, (d, columns)."""
         x = np.ascontiguousarray(x, self._signs.dtype)
         out = np.empty((self.width, x.shape[1]), x.dtype)
         _one(x, self._signs, self._picks, self._scale, np.empty((self._size, LANES), x.dtype), out)
@@ -59,7 +69,9 @@ class TensorSrht:
         dims: Dimensions of x and of y.
         width: Number m of entries.
         random: Generator of this sketch's random numbers.
-        dtype: Data type of the sketch.
+        dtype: Data type of the sketch; complex for signs that are powers of i.
+
+    Raises `UserError` for a dimension or width below 1.
     """
 
     def __init__(
@@ -75,7 +87,10 @@ class TensorSrht:
     def __call__(
         self, x: Shaped[np.ndarray, "d1 columns"], y: Shaped[np.ndarray, "d2 columns"]
     ) -> Shaped[np.ndarray, "m columns"]:
-        """Return S(x ⊗ y) for each column of x and y. Raises `ValueError` for other shapes than those of `dims`."""
+        """Return S(x ⊗ y), (m, columns), for each column of `x`, (d1, columns), and `y`, (d2, columns).
+
+        Raises `ValueError` for other shapes than those of `dims`, and for different numbers of columns.
+        """
         dtype = self._signs[0].dtype
         x, y = np.ascontiguousarray(x, dtype), np.ascontiguousarray(y, dtype)
         if (len(x), len(y)) != tuple(self.dims) or x.shape[1] != y.shape[1]:
@@ -87,7 +102,12 @@ class TensorSrht:
 
 
 def checked_sizes(width: int, *dims: int) -> None:
-    """Raise `UserError` for a sketch without entries, or of inputs without entries."""
+    """Raise `UserError` for a sketch without entries, or of inputs without entries.
+
+    Args:
+        width: Number of entries of the sketch.
+        dims: Dimensions of its inputs.
+    """
     if width < 1 or min(dims) < 1:
         raise UserError(f"A sketch needs at least 1 entry and inputs of dimension 1. Received: {width}, {dims}.")
 
