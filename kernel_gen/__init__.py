@@ -1,4 +1,9 @@
-"""Kernels and features of networks of infinite (or huge) width; the only package that imports JAX and Numba."""
+"""Kernels and features of networks of infinite (or huge) width; the only package that imports Numba.
+
+`gram` returns kernel matrices of arrays in memory, `embedding` features of them, and `python -m kernel_gen` computes
+the Gram matrix of a dataset in files. `KERNELS` lists the kernels; `Elementwise`, `HermiteDual` and `MonteCarlo` are
+user-defined and approximate activations. JAX is imported here, and by `linearized.tangents` where Keras runs on it.
+"""
 
 import importlib
 

@@ -25,8 +25,10 @@ def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str =
             num_layers, embedding_dim (the largest m), method, embedding_seed ... (see `EmbeddedRows` in
             `linearized.settings.embedding_settings`).
 
-    Raises `UserError` for unknown settings and settings that do not fit the kernel or the inputs; φ raises it for
-    inputs that are not finite.
+    Returns: φ, whose attributes are `dim` (the number m of features), `dtype` and `scale`. It raises `UserError` for
+    rows of another length and for numbers that are not finite.
+
+    Raises `UserError` for unknown settings and settings that do not fit the kernel or the inputs.
     """
     shape = None if isinstance(inputs, int) else checked_shape(inputs)
     dim = inputs if shape is None else math.prod(shape)

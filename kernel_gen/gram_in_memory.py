@@ -28,18 +28,19 @@ def gram(
     Args:
         kernel: A name in `KERNELS`, a user-defined function or its `package.module:function` (see
             `kernel_gen.kernels.own`), or a `Kernel`, such as `kernel_gen.stax.network.from_stax` returns.
-        x1: Rows (n, d) or images (n, h, w, c).
-        x2: Rows or images of the same shape, which are the train rows: a bandwidth by the median rule is computed from
-            them. Without `x2` the matrix is that of `x1` with itself, symmetric to the last bit, and its diagonal is
-            exact.
+        x1: Rows (n1, d) or images (n1, h, w, c).
+        x2: Rows or images of the same shape, n2 of them, which are the train rows: a bandwidth by the median rule is
+            computed from them. Without `x2` the matrix is that of `x1` with itself, symmetric to the last bit, and its
+            diagonal is exact.
         scale: "stax" (inputs divided by √d or √channels), "input" (raw) or "published" (the command line's default).
         dtype: Data type of the entries, float32 or float64.
         bias_std: Standard deviation of the biases; None is 0, as in stax.
         image_shape: (h, w, c) if rows are to be read as images.
         settings: Further settings of the kernel: kind, num_layers, depth, weight_std, num_units ... (see
-            `KernelSettings`).
+            `KernelSettings` in `linearized.settings.gram_settings`).
 
-    Raises `UserError` for inputs or settings that do not fit.
+    Raises `UserError` for inputs or settings that do not fit, and for entries that are not finite. Warns if the
+    diagonal underflows.
     """
     x1, shape1 = _rows(x1, image_shape, "x1")
     x2, shape2 = (None, shape1) if x2 is None else _rows(x2, image_shape, "x2")
@@ -124,7 +125,10 @@ def in_scale(kind: type[KernelSettings], values: dict[str, Any]) -> KernelSettin
 
 
 def checked_shape(image_shape: Any) -> tuple[int, int, int]:
-    """Return `image_shape` as integers (height, width, channels). Raise `UserError` unless it is three sizes >= 1."""
+    """Return `image_shape` as integers (height, width, channels).
+
+    Raises `UserError` unless it has three sizes of at least 1.
+    """
     try:
         sizes = tuple(operator.index(size) for size in image_shape)
     except TypeError:

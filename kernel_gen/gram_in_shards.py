@@ -1,8 +1,8 @@
-"""The Gram matrix of a kernel object in a folder of shards that belongs to an unfinished run.
+"""The Gram matrix of a `Kernel` object in a folder of shards that belongs to an unfinished run.
 
-`python -m kernel_gen` writes matrices that settings determine. A feature machine's kernel follows from the labels: its
-matrix serves one iteration, and the run removes the folder. Shards, tiles and their checks are those of all matrices
-(`kernel_gen.jobs`).
+`python -m kernel_gen` writes matrices that settings determine. The kernel of a recursive feature machine, however,
+depends on the labels: its matrix serves one iteration, and the run removes the folder. Shards, tiles and their checks
+are those of all matrices (`kernel_gen.jobs`).
 """
 
 import dataclasses
@@ -26,15 +26,15 @@ from linearized.storage.shards import Stored
 def gram_in_shards(
     folder: Path, kernel: Kernel, dataset: Dataset, *, identity: Mapping[str, Any], title: str, command: str
 ) -> Gram:
-    """Write K of the train rows to a folder, as upper triangle in row blocks, and open it.
+    """Write the kernel matrix of the train rows to a folder, as upper triangle in row blocks, and open it.
 
-    Tiles that an earlier process finished are kept. Costs n²/2 entries of disk space; memory is that of the prepared
-    rows and of two tiles for each core.
+    Tiles that an earlier process finished are kept. For n rows it takes n²/2 entries of disk space; memory is that of
+    the prepared rows and of two tiles for each core.
 
     Args:
         folder: Folder of the shards. Shards of another identity or division are removed.
         kernel: Kernel whose parameters are set.
-        dataset: Rows.
+        dataset: Dataset whose train rows are used.
         identity: JSON-serialisable values that determine the entries together with the rows.
         title: Name of the matrix in progress lines.
         command: Command that continues the run, for error messages.
@@ -61,7 +61,7 @@ def gram_in_shards(
 
 
 def _holds(folder: Path, manifest: Manifest) -> bool:
-    """Return whether the folder has this description, for any command; another or a damaged one is not used."""
+    """Return whether the folder has this description, whatever its command; another or a damaged one is not used."""
     if kind_of(folder) is None:
         return False
     try:

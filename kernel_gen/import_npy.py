@@ -31,7 +31,7 @@ from linearized.storage.array_files import read_npy
 from linearized.storage.manifest import Manifest
 from linearized.storage.shard_folder import refusals_undone
 
-SYMMETRY = 1e-3  # largest relative difference of k(x,z) and k(z,x); larger ones indicate another file or another order
+SYMMETRY = 1e-3  # largest |k(x,z) - k(z,x)|, relative to the largest entry; more indicates a wrong file or order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +53,16 @@ class ImportSettings(KernelJobSettings):
 
 
 class Stack:
-    """Matrices in .npy files, stacked by rows into one of shape `shape`; parts are read from disk on access.
+    """Matrices in .npy files, stacked by rows into one matrix; parts are read from disk on access.
 
     Args:
         paths: Files in the order of their rows; all have equally many columns.
         dtype: Data type that every file must have.
+
+    Attributes:
+        shape: Rows and columns of the stacked matrix.
+
+    Raises `UserError` for files that are not matrices of this type, or that differ in their numbers of columns.
     """
 
     def __init__(self, paths: list[Path], dtype: str):
@@ -101,7 +106,9 @@ def _numbered(folder: Path, name: str) -> list[Path]:
 
 
 class Matrices:
-    """The blocks of a Gram matrix in .npy files. Held-out validation rows are the last rows of the train matrix.
+    """The blocks (train, validation, test) of a Gram matrix in .npy files.
+
+    Held-out validation rows are the last rows of the train matrix.
 
     Args:
         config: Settings that name the files.
@@ -131,7 +138,7 @@ class Matrices:
                 )
 
     def entries(self, tile: Tile) -> np.ndarray:
-        """Return the entries (rows, columns) of a tile.
+        """Return the entries (rows, columns) of a tile, see `kernel_gen.jobs.tiles.Tile`.
 
         Raises `UserError` for a square on the diagonal that is not symmetric.
         """
@@ -154,6 +161,9 @@ class FileWork(GramWork):
     """The work of a job that reads its entries from files.
 
     A tile is a square on the diagonal, or the rest of a band.
+
+    Args:
+        config: Settings that name the files and describe the matrix.
     """
 
     def __init__(self, config: ImportSettings):
@@ -180,7 +190,10 @@ def _upper_filled(square: np.ndarray) -> np.ndarray:
 
 
 def run(config: ImportSettings) -> Job:
-    """Write all missing shards and return their job. Raises `UserError` for files that do not agree with the flags."""
+    """Write all missing shards and return their job.
+
+    Raises `UserError` for files that do not agree with the flags.
+    """
     with refusals_undone(config.path()):
         job = open_job(config)
         make(job, range(len(job.manifest.shards)))

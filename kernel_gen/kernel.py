@@ -15,7 +15,8 @@ class Kernel(abc.ABC):
 
     Attributes:
         tile: Side of a square block that runs at full speed in moderate memory.
-        scale: "input" (raw inputs, as published for two layers) or "stax" (inputs divided by √d or √channels).
+        scale: "input" (raw inputs) or "stax" (inputs divided by √d or √channels). Published matrices of networks with
+            one hidden layer have the former.
         dtype: Data type of the blocks, float32 or float64.
         own_threads: Whether `block` uses all cores itself; otherwise it uses one, and blocks are computed in parallel.
         on_demand: Whether `prepare` costs nothing, because blocks compute what they need and cache it. Then all train
@@ -31,18 +32,23 @@ class Kernel(abc.ABC):
     positive: bool = False
 
     def on(self, train: np.ndarray) -> Self:
-        """Return the kernel with the parameters that the train rows (n, d) determine, such as a bandwidth.
+        """Return the kernel with the parameters that the train rows determine, such as a bandwidth.
 
-        By default it is the kernel itself. The method is called once, before `prepare`, with the rows to which the
-        columns of the Gram matrices belong.
+        By default it is the kernel itself. The method is called once, before `prepare`.
+
+        Args:
+            train: Rows (n, d) to which the columns of the Gram matrices belong.
         """
         return self
 
     @abc.abstractmethod
     def prepare(self, x: np.ndarray) -> Any:
-        """Return the quantities that depend on one input alone (norms, diagonal maps), for rows (n, d).
+        """Return the quantities that depend on one input alone (norms, diagonal maps).
 
-        The result has a length and can be sliced by rows.
+        Args:
+            x: Rows (n, d).
+
+        Returns: An object with a length, n, that can be sliced by rows.
         """
 
     @abc.abstractmethod
@@ -52,7 +58,7 @@ class Kernel(abc.ABC):
         Args:
             one: The n1 inputs of the rows, as `prepare` returned them.
             two: The n2 inputs of the columns, as `prepare` returned them.
-            same: Whether `two` holds the inputs of `one`; entries at correlation 1 are then exact.
+            same: Whether `two` holds the inputs of `one`; entries at correlation 1, as on the diagonal, are then exact.
         """
 
 

@@ -10,7 +10,12 @@ from linearized.base.shapes import Float, Float64
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Rows (n, d) in a kernel's dtype and ‖x‖² of each, summed in float64."""
+    """Rows with their squared norms, as `prepare_rows` returns them; slices select rows.
+
+    Attributes:
+        values: The rows (n, d) in a kernel's dtype.
+        squares: ‖x‖² of each row, (n,), summed in float64.
+    """
 
     values: Float[np.ndarray, "n d"]
     squares: Float64[np.ndarray, " n"]
@@ -35,7 +40,10 @@ def prepare_rows(x: np.ndarray, dtype: np.dtype) -> Rows:
 
 
 def finite_rows(x: np.ndarray, dtype: np.dtype) -> Float[np.ndarray, "n d"]:
-    """Return `x` in `dtype` and in row-major order. Raises `UserError` as `prepare_rows` does."""
+    """Return `x` (n, d) in `dtype` and in row-major order.
+
+    Raises `UserError` unless `x` is two-dimensional with d >= 1, and for NaN or infinite entries.
+    """
     values = _rows_of(x, dtype)
     _refuse_infinite(values)
     return values
@@ -57,13 +65,13 @@ def _refuse_infinite(values: np.ndarray) -> None:
 
 
 def same_width(one: Float[np.ndarray, "n1 d1"], two: Float[np.ndarray, "n2 d2"]) -> None:
-    """Raise `UserError` if two sets of rows differ in their number of columns."""
+    """Raise `UserError` if two sets of rows, (n1, d1) and (n2, d2), differ in their number of columns."""
     if one.shape[1] != two.shape[1]:
         raise UserError(f"Both inputs must have as many columns. Received: {one.shape[1]} and {two.shape[1]}.")
 
 
 def inner_products(one: Rows, two: Rows) -> Float[np.ndarray, "n1 n2"]:
-    """Return x·z for each row x of `one` and z of `two`, in their dtype.
+    """Return x·z for each row x of `one` and each row z of `two`, (n1, n2), in their dtype.
 
     Raises `UserError` if their numbers of columns differ.
     """

@@ -31,7 +31,7 @@ from linearized.storage.manifest import FEATURES, GRAM, kind_of, load_manifest
 
 @dataclasses.dataclass(frozen=True)
 class StatusSettings(EmbeddedRows, GramSettings):
-    """Settings of `python -m kernel_gen.status`."""
+    """Settings of `python -m kernel_gen.status`: those with which shards were computed, and what to do with them."""
 
     runs: bool = setting(
         False, "list the runs of train, krr, compare, theory and finetune that are not finished, instead of shards",
@@ -65,7 +65,7 @@ class StatusSettings(EmbeddedRows, GramSettings):
             raise UserError(f"--runs lists runs of every kind: leave out --{others[0]}.")
 
     def job_settings(self) -> KernelJobSettings | EmbedSettings:
-        """Return the settings, with these flags, of the command that computes the shards."""
+        """Return the settings of the command that computes the shards, with the values of these flags."""
         cls = EmbedSettings if self.features else KernelJobSettings
         names = {field.name for field in dataclasses.fields(self)} & {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: getattr(self, name) for name in names})

@@ -21,10 +21,16 @@ LEAST_ROWS = 8  # smallest number of rows of a tile
 
 @dataclasses.dataclass(frozen=True)
 class EmbedSettings(ShardSettings, EmbeddingSettings):
-    """Settings of `python -m kernel_gen.embed`, with methods that build the features and check their cost."""
+    """Settings of `python -m kernel_gen.embed`, with methods that build the features and check their cost.
+
+    `linearized.settings.embedding_settings` and `run_settings` describe the fields.
+    """
 
     def build(self):
-        """Return φ, a function of rows (n, d) of the dataset. Raises `UserError` if it does not fit the data."""
+        """Return φ, a function that maps rows (n, d) of the dataset to features (n, m).
+
+        Raises `UserError` if it does not fit the data.
+        """
         return NAMES.load(self.features).build(self, self.described().image_shape, self.dim())
 
     def work(self) -> Work:
@@ -40,14 +46,14 @@ class EmbedSettings(ShardSettings, EmbeddingSettings):
         return sum(self.row_counts().values())
 
     def refuse_endless(self, amount: float) -> None:
-        """Raise `UserError` if this machine cannot embed `amount` rows in a month."""
+        """Raise `UserError` if this machine would take more than a month to embed `amount` rows."""
         refuse_endless_embedding(self, amount)
 
 
 class FeatureWork(Work):
     """The work of a job that computes features φ(x) of every row x.
 
-    A tile is a few batches of φ, so that its numbers do not depend on the division into tiles.
+    A tile consists of whole batches of φ, so that the numbers do not depend on the division into tiles.
 
     Args:
         features: The function φ, which maps rows (n, d) to (n, m). Its attributes are `dim`, the number m, `dtype`,

@@ -44,13 +44,13 @@ class KernelJobSettings(GramSettings):
         return gram_pairs(self.row_counts())
 
     def refuse_endless(self, amount: float) -> None:
-        """Raise `UserError` if this machine cannot compute `amount` pairs in a month."""
+        """Raise `UserError` if this machine would take more than a month to compute `amount` pairs."""
         refuse_endless_kernel(self, amount)
 
 
 @dataclasses.dataclass(frozen=True)
 class GramJobSettings(ShardSettings, KernelJobSettings):
-    """Settings of `python -m kernel_gen`."""
+    """Settings of `python -m kernel_gen`: a kernel on a dataset, and the shards to compute."""
 
 
 class GramWork(Work):
@@ -127,7 +127,7 @@ class GramWork(Work):
 
 
 class _Columns:
-    """The rows `x` (n, d) prepared by a kernel in runs of `length` rows, each by the first thread that needs it."""
+    """Rows `x` (n, d) that a kernel prepares in runs of `length` rows; the first thread to need a run prepares it."""
 
     def __init__(self, kernel: Kernel, x: np.ndarray, length: int):
         self._kernel, self._length = kernel, length

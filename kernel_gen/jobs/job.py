@@ -24,7 +24,7 @@ class Job:
     Attributes:
         folder: The folder.
         manifest: Description of the folder's shards.
-        work: The computation of their numbers.
+        work: The computation of their entries.
         title: Name of the job in progress lines.
     """
 
@@ -65,9 +65,10 @@ class Job:
 
 
 def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
-    """Load the data, prepare the work, write the folder's manifest or compare it with the existing one; return the job.
+    """Return the job of some settings, after its data are loaded and its folder is described.
 
-    User-provided data, which may be refused, are loaded before the work imports a framework.
+    The folder's manifest is written, or compared with the existing one. User-provided data, which may be refused, are
+    loaded before the work imports a framework.
 
     Args:
         settings: Settings of the job.

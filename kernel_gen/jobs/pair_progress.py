@@ -1,4 +1,7 @@
-"""Share done, speed and remaining time: a live line on a terminal, otherwise a log line every half minute."""
+"""Progress of a job: the share done, speed and remaining time, in a live line on a terminal or in log lines.
+
+Without a terminal a line is logged every half minute.
+"""
 
 import contextlib
 import time
@@ -8,27 +11,27 @@ from linearized.base.progress import LOG_EVERY, LiveLine, Logged, Part, clock, t
 
 
 class Rate:
-    """A counter of computed pairs. Pairs of earlier runs count as done but not in the speed.
+    """A counter of computed pairs. Pairs of earlier runs count as done, but not in the speed.
 
     Args:
         total: Number of all pairs.
-        unit: Plural name of what is counted.
+        unit: Plural name of what is counted, such as "pairs", or "rows" of features.
     """
 
     def __init__(self, total: int, unit: str = "pairs"):
         self.unit, self.total, self.done, self.made, self.start = unit, total, 0, 0, time.monotonic()
 
     def found(self, pairs: int) -> None:
-        """Count pairs that an earlier run computed."""
+        """Count `pairs` pairs that an earlier run computed."""
         self.done += pairs
 
     def add(self, pairs: int) -> None:
-        """Count pairs computed now."""
+        """Count `pairs` pairs that were computed now."""
         self.done += pairs
         self.made += pairs
 
     def parts(self) -> list[Part]:
-        """Return the parts of the progress line: share done, speed, remaining time."""
+        """Return the parts of the progress line: share done, speed and remaining time."""
         speed = self.made / max(time.monotonic() - self.start, 1e-9)
         left = clock((self.total - self.done) / speed if speed else None)
         return [Part(f"{self.done / max(self.total, 1):.1%}"), Part(f"{speed:,.0f} {self.unit}/s", 1),
@@ -62,7 +65,7 @@ class _Live(Rate):
 
 @contextlib.contextmanager
 def pairs_line(what: str, total: int, unit: str = "pairs") -> Iterator[Rate]:
-    """Yield a `Rate` that displays itself on the terminal or in the log.
+    """Yield a `Rate` that displays itself on the terminal, or in the log if there is no terminal.
 
     Args:
         what: Name of the job in the terminal's line.

@@ -1,9 +1,9 @@
 """Unfinished shards: finished tiles survive a kill, are verified when the job is resumed, and become the shard.
 
-The file has the layout of the finished shard, and an index at its end that identifies the shard and stores where its
-bands lie (`linearized.base.seals`). Only the index is sealed until the shard is finished; tiles are verified by their
-own checksums, and the HDF5 metadata about them is written at the end. Therefore HDF5 never opens a file that an earlier
-run left.
+The file `*.part` of an unfinished shard has the layout of the finished shard, and an index at its end that identifies
+the shard and stores where its bands lie (`linearized.base.seals`). Only the index is sealed, that is, protected by a
+digest, until the shard is finished. Tiles are verified by their own checksums, and the HDF5 metadata about them is
+written at the end. Therefore HDF5 never opens a file that an earlier run left.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class PartialShard:
             shard: Number of the shard.
             tiles: All tiles of the shard. A file that was begun with other tiles is not used.
 
-        Raises OSError if the disk is full.
+        Raises `OSError` if the disk is full.
         """
         self._path, self._aside = path, partial_path(path)
         self._manifest, self._shard, self._tiles = manifest, shard, list(tiles)
@@ -72,9 +72,13 @@ class PartialShard:
         os.close(self._handle)
 
     def write(self, tile: Tile, block: np.ndarray) -> None:
-        """Write the entries `block` (rows, columns) of a tile, then mark it as written: a kill loses only this tile.
+        """Write the entries of a tile, then mark it as written, so that a killed process loses only this tile.
 
-        Raises `UserError` for entries that are not finite, OSError if the disk is full.
+        Args:
+            tile: The tile.
+            block: Its entries (rows, columns).
+
+        Raises `UserError` for entries that are not finite, and `OSError` if the disk is full.
         """
         refuse_not_finite(block, self._manifest, tile.band, tile.start, tile.left)
         if tile.on_diagonal:
@@ -87,9 +91,10 @@ class PartialShard:
         self._amount += tile.amount(self._manifest)
 
     def finish(self) -> None:
-        """Read the whole file back, compare every tile with its checksum, write the header, seal, sync and rename.
+        """Turn the file into the finished shard: verify all tiles, write the HDF5 metadata, seal and rename the file.
 
-        Raises OSError if the disk returned other bytes; the next run recomputes those tiles.
+        The whole file is read back, and every tile is compared with its checksum. Raises `OSError` if the disk returned
+        other bytes; the next run recomputes those tiles.
         """
         lost = [tile for tile in self._tiles if not self._there(tile)]
         if lost:
@@ -180,7 +185,7 @@ class PartialShard:
 
 
 def _write(handle: int, content: bytes | np.ndarray, offset: int) -> None:
-    """Write all of `content` at an offset of a file. Raises OSError if the disk is full."""
+    """Write all of `content` at an offset of the file of descriptor `handle`. Raises OSError if the disk is full."""
     rest = memoryview(content).cast("B")
     while len(rest):
         count = os.pwrite(handle, rest, offset)
@@ -188,14 +193,17 @@ def _write(handle: int, content: bytes | np.ndarray, offset: int) -> None:
 
 
 def partial_path(path: Path) -> Path:
-    """Return the path of the partial file of the shard whose finished file has the path `path`."""
+    """Return the path of the partial file, `*.part`, of the shard whose finished file has the path `path`."""
     return path.with_suffix(".part")
 
 
 def share_done(path: Path) -> float | None:
     """Return the share of its tiles, from 0 to 1, that an unfinished shard has written.
 
-    `path` is the path of the finished shard. None: there is no readable partial file.
+    Args:
+        path: Path of the finished shard.
+
+    Returns: The share; None if there is no readable partial file.
     """
     try:
         index = read_index(partial_path(path), finished=False)

@@ -28,6 +28,11 @@ def plan(config: RunnerSettings) -> list[int]:
     """Return the numbers of the shards that are not finished.
 
     Damaged and foreign files are set aside first, so that they are not read as finished.
+
+    Args:
+        config: Settings of the job.
+
+    Raises `UserError` as `kernel_gen.jobs.job.open_job` does.
     """
     return _plan(open_job(config))
 
@@ -75,9 +80,9 @@ def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0
         job: The job.
         shards: Numbers of the shards.
         threads: Number of tiles computed in parallel; 0: one for each core.
-        wait: Seconds to wait for another process that is at work on a shard.
+        wait: Seconds to wait for another process that computes a shard.
 
-    Raises `TryLater`, after computing the other shards, if other processes are at work on some; `UserError` as `run`.
+    Raises `TryLater`, after computing the other shards, if other processes compute some of them; `UserError` as `run`.
     """
     made, busy = [], []
     with pairs_line(job.title, job.amount(shards), job.manifest.kind.unit) as rate:
@@ -147,7 +152,11 @@ def _make(job: Job, shard: int, threads: int, rate: Rate) -> bool:
 def computed(job: Job, todo: Sequence[Tile], threads: int) -> Iterator[tuple[Tile, np.ndarray]]:
     """Yield each tile in `todo` with its entries (rows, columns), in order.
 
-    `threads` tiles are computed in parallel while as many wait to be written.
+    Args:
+        job: The job.
+        todo: Tiles to compute.
+        threads: Number of tiles that are computed in parallel, while as many wait to be written. If a tile uses all
+            cores itself, one is computed at a time, on `threads` cores.
     """
     if not todo:
         return

@@ -1,4 +1,8 @@
-"""The state of each shard of a folder: finished, at work, begun, missing, damaged or foreign; and a report of them."""
+"""The state of each shard of a folder, and a report of them.
+
+A shard is finished, at work (a process computes it), begun, missing, damaged (incomplete or changed) or foreign (of
+other settings).
+"""
 
 import collections
 from pathlib import Path
@@ -31,7 +35,7 @@ class ShardState(NamedTuple):
 
 
 def states(folder: Path, manifest: Manifest) -> list[ShardState]:
-    """Return the state of each shard of `folder` that `manifest` lists, after comparing checksums."""
+    """Return the state of each shard of `folder` that `manifest` lists, after checksums are compared."""
     return [_state(manifest.path(folder, shard), manifest, shard) for shard in range(len(manifest.shards))]
 
 

@@ -1,9 +1,10 @@
 """Division of the work: rows into shards of equal cost, shards into bands, bands into tiles.
 
-Features cost the same for every row, so a shard has a run of rows of each block. In a Gram matrix, row i of the
-triangle has n - i entries and row n-1-i has i + 1, so that a pair of them costs n + 1 for every i. Therefore a shard
-has a range of rows of the upper half, the mirrored range of the lower half, and its share of the test and validation
-rows.
+A block is the part of the matrix for the train, validation or test rows, a band consists of consecutive rows of a
+block, and a tile is a part of a band. Features cost the same for every row, so a shard has a run of rows of each block.
+In a Gram matrix of n train rows, only the upper triangle is computed: row i has n - i entries and row n-1-i has i + 1,
+so that a pair of them costs n + 1 for every i. Therefore a shard has a range of rows of the upper half, the mirrored
+range of the lower half, and its share of the test and validation rows.
 """
 
 import math
@@ -36,7 +37,7 @@ class Tile(NamedTuple):
 
     @property
     def entries(self) -> int:
-        """Number of entries."""
+        """The number of entries."""
         return (self.stop - self.start) * (self.right - self.left)
 
     def amount(self, manifest: Manifest) -> int:
@@ -47,8 +48,12 @@ class Tile(NamedTuple):
 def good_number(rows: Mapping[str, int], tile: int, itemsize: int) -> int:
     """Return the default number of shards of a Gram matrix: two bands of `tile` train rows in each.
 
-    It is at most 250, unless shards would then exceed 1 GiB. `rows` are the numbers of rows of each block, `itemsize`
-    the bytes per entry.
+    It is at most 250, unless shards would then exceed 1 GiB.
+
+    Args:
+        rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
+        tile: Largest number of rows of a band.
+        itemsize: Bytes per entry.
     """
     n = rows["train"]
     entries = n * n // 2 + n * (sum(rows.values()) - n)
@@ -57,7 +62,7 @@ def good_number(rows: Mapping[str, int], tile: int, itemsize: int) -> int:
 
 
 def divide(rows: Mapping[str, int], num_shards: int, tile: int) -> tuple[tuple[Band, ...], ...]:
-    """Return the bands of each shard of a Gram matrix, of at most `tile` rows each.
+    """Return the bands of each shard of a Gram matrix; a band has at most `tile` rows.
 
     Args:
         rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
@@ -96,12 +101,12 @@ def tiles(manifest: Manifest, shard: int, run: int = 0) -> list[Tile]:
     """Return the tiles of a shard of a Gram matrix in the order of computation.
 
     The first tile of a train band is the square on the diagonal. Each of the others lies within one run of columns,
-    counted from 0, which are prepared together.
+    which are prepared together; runs are counted from column 0.
 
     Args:
         manifest: Description of the folder.
         shard: Number of the shard.
-        run: Columns of a run; 0: `manifest.tile`.
+        run: Number of columns of a run; 0: `manifest.tile`.
     """
     run = run or manifest.tile
     found = []
@@ -118,9 +123,11 @@ def tiles(manifest: Manifest, shard: int, run: int = 0) -> list[Tile]:
 
 
 def good_number_of_features(rows: Mapping[str, int], row_bytes: int) -> int:
-    """Return the default number of shards of features, each of about `FEATURE_BYTES`.
+    """Return the default number of shards of features, each of about `FEATURE_BYTES` bytes.
 
-    `rows` are the numbers of rows of each block, `row_bytes` the bytes of the features of one row.
+    Args:
+        rows: Number of rows of each block by its name.
+        row_bytes: Bytes of the features of one row.
     """
     return min(max(1, sum(rows.values()) * row_bytes // FEATURE_BYTES), rows["train"])
 
@@ -128,7 +135,11 @@ def good_number_of_features(rows: Mapping[str, int], row_bytes: int) -> int:
 def divide_features(rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
     """Return the bands of each shard of features: a run of consecutive rows of every block.
 
-    `rows` are the numbers of rows of each block. Raises `UserError` for more shards than train rows.
+    Args:
+        rows: Number of rows of each block by its name.
+        num_shards: Number of shards.
+
+    Raises `UserError` for more shards than train rows, or fewer than one.
     """
     if not 1 <= num_shards <= rows["train"]:
         raise UserError(f"--num_shards={num_shards} cannot divide {rows['train']} train rows.")
@@ -140,7 +151,15 @@ def divide_features(rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Ban
 
 
 def feature_tiles(manifest: Manifest, shard: int, rows: int) -> list[Tile]:
-    """Return the tiles of a shard of features: runs of `rows` rows (the last of a band may be shorter), all columns."""
+    """Return the tiles of a shard of features: runs of `rows` rows with all columns.
+
+    The last tile of a band may have fewer rows.
+
+    Args:
+        manifest: Description of the folder.
+        shard: Number of the shard.
+        rows: Number of rows of a tile.
+    """
     return [
         Tile(band, start, min(start + rows, band.stop), 0, manifest.dim)
         for band in manifest.shards[shard]

@@ -1,4 +1,4 @@
-"""Verification of finished shards: stored numbers are compared with recomputed ones for random rows."""
+"""Verification of finished shards: stored entries are compared with recomputed ones for random rows."""
 
 import dataclasses
 from pathlib import Path
@@ -15,23 +15,26 @@ from linearized.data.loading import load_preprocessed
 from linearized.storage.manifest import FEATURES, GRAM, Manifest, kind_of, load_manifest, refuse_changed_code
 from linearized.storage.shards import Stored, check_shard, read_header
 
-# Largest relative errors; they occur at near-duplicates, where the last digits of the correlation matter
+# Largest relative errors of entries; they occur for nearly equal rows, where the correlation's last digits matter
 TOLERANCE = {"float32": 5e-4, "float64": 1e-7}
 
 
 def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]:
-    """Recompute a part of the finished shards.
+    """Recompute a part of the finished shards and compare it with the stored entries.
 
-    For a Gram matrix: entries of random rows and columns in float64, including the diagonal; errors are relative to
-    √(k(x,x) k(z,z)). For features: random rows, together with those of their tiles; errors are relative to ‖φ(x)‖.
+    For a Gram matrix these are entries of random rows and columns in float64, including the diagonal; errors are
+    relative to √(k(x,x) k(z,z)) for a kernel k. For features φ these are random rows, recomputed together with those of
+    their tiles; errors are relative to ‖φ(x)‖.
 
     Args:
         folder: Folder of the shards.
         count: Number of rows of each block, and of columns.
         seed: Random-number seed of the rows and columns.
 
-    Returns: The number of entries (or rows) compared, and the largest error. Raises `UserError` if no shard is
-    finished, or if the dataset is no longer the one from which the shards were computed.
+    Returns: The number of entries (or rows of features) compared, and the largest relative error.
+
+    Raises `UserError` if no shard is finished, or if the dataset is no longer the one from which the shards were
+    computed.
     """
     manifest, random = load_manifest(folder, kind_of(folder) or GRAM), np.random.default_rng(seed)
     features = manifest.kind is FEATURES
@@ -52,7 +55,7 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
 
 
 def tolerance(manifest: Manifest) -> float:
-    """Return the largest relative error that rounding explains for the folder of `manifest`.
+    """Return the largest relative error that rounding explains for the folder that `manifest` describes.
 
     It depends on the data type of the entries, or on the `PRECISION` that the module of the kernel declares.
     """

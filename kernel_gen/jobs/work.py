@@ -1,7 +1,7 @@
 """The computation of a sharded job behind one interface: Gram matrix entries, features, or entries read from files.
 
-`runner` divides a job into shards, resumes it and shows its progress; a `Work` computes the numbers. The settings of a
-command create its `Work` and name its folder.
+The module `runner` computes the shards of a job, resumes it and shows its progress; a `Work` computes the entries. The
+settings of a command create its `Work` and name its folder.
 """
 
 import abc
@@ -17,16 +17,16 @@ from linearized.storage.manifest import Band, Kind, Manifest
 
 
 class Work(abc.ABC):
-    """Numbers of a dataset that are computed tile by tile.
+    """The computation of the entries of a job, tile by tile.
 
     Attributes:
-        kind: Kind of the folder's contents.
+        kind: Kind of the folder's contents, a Gram matrix or features.
         dtype: Data type of the entries.
-        scale: Scale of the inputs: "input" or "stax".
+        scale: Scale of the inputs: "input" (raw) or "stax" (divided by √d or √channels).
         tile: Number of rows and columns of the tiles of a Gram matrix, or of rows of the tiles of features.
         dim: Number of features per row; 0 for a Gram matrix.
         own_threads: Whether a tile uses all cores itself; otherwise tiles are computed in parallel.
-        rows: Number of rows of each block of the dataset, available after `prepare`.
+        rows: Number of rows of each block of the dataset ("train", "validation", "test"), available after `prepare`.
     """
 
     kind: Kind
@@ -43,11 +43,19 @@ class Work(abc.ABC):
 
     @abc.abstractmethod
     def good_number(self, rows: Mapping[str, int]) -> int:
-        """Return the default number of shards for these numbers of rows per block."""
+        """Return the default number of shards.
+
+        Args:
+            rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
+        """
 
     @abc.abstractmethod
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
-        """Return the bands of each of `num_shards` shards, for these numbers of rows per block.
+        """Return the bands of each shard.
+
+        Args:
+            rows: Number of rows of each block by its name.
+            num_shards: Number of shards.
 
         Raises `UserError` for an impossible number of shards.
         """
@@ -104,11 +112,18 @@ class JobSettings(Protocol):
         """Return the work of all shards, in pairs or rows, from the settings alone; 0 if only files determine it."""
 
     def refuse_endless(self, amount: float) -> None:
-        """Raise `UserError` if this machine cannot compute this number of pairs or rows in a month."""
+        """Raise `UserError` if this machine would take more than a month to compute this number of pairs or rows."""
 
 
 class RunnerSettings(JobSettings, Protocol):
-    """Settings of a command that computes shards, see `linearized.settings.run_settings.ShardSettings`."""
+    """Settings of a command that computes shards, see `linearized.settings.run_settings.ShardSettings`.
+
+    Attributes:
+        shard: Number of the only shard to compute; -1: all that are not finished.
+        wait: Seconds to wait for another process that computes a shard.
+        threads: Number of tiles computed in parallel; 0: one for each core.
+        list: Whether to print the commands of the unfinished shards instead of computing them.
+    """
 
     shard: int
     wait: float

@@ -4,7 +4,8 @@
     layer = stax.serial(stax.Dense(1), activation_layer(lambda x: jnp.arctan(x)), stax.Dense(1))
     kernel_gen.gram(kernel_gen.stax.network.from_stax(layer), x)
 
-In an expression the same layers are `Elementwise('softplus')` and `Elementwise()`, see `kernel_gen.stax.network.parse`.
+In the text of an architecture the same layers are `Elementwise('softplus')` and `Elementwise()`, see
+`kernel_gen.stax.network`.
 """
 
 import functools
@@ -27,13 +28,12 @@ STEPS = range(-24, 61)  # quarters of a power of 2: standard deviations from 1/6
 
 
 def activation_layer(given: Any) -> tuple:
-    """Return the stax layer (init, apply, kernel function) of an activation.
-
-    Networks of finite width return NaN if the activation was made from its dual alone.
+    """Return an activation as a layer of stax, a triple (init, apply, kernel function).
 
     The variances are not known when a kernel is compiled. Therefore a series is compiled in the few `LENGTHS` that it
     may need, and the length is chosen when the kernel runs. Variances beyond the range of the longest series result in
-    NaN, for which `gram` raises an error.
+    NaN, for which `gram` raises an error. In networks of finite width, an activation that was made from its dual alone
+    returns NaN.
 
     Args:
         given: A name, a function of one array or an `Activation`, as `kernel_gen.activations.activation` takes it.
@@ -46,11 +46,11 @@ def activation_layer(given: Any) -> tuple:
         _lengths(made, dtype)  # cached now, because JAX does not compute values while it traces
 
     def value(x):
-        """Return the function's values, or NaN if only the dual is known: stax calls it to infer shapes."""
+        """Return the function's values, or NaN if only the dual is known: stax also calls it to infer shapes."""
         return jnp.full_like(x, jnp.nan) if isinstance(made, FromDual) else made.function(x, jnp)
 
     def pairs(cov, one, two, diagonal_batch, diagonal_spatial, parts):
-        """Return the dual (and the slope) of a covariance in any of neural-tangents' layouts."""
+        """Return the dual (and slope, if `parts` has two items) of a covariance in any layout of neural-tangents."""
         lengths = _lengths(made, cov.dtype.name)
         largest = jnp.max(one) if two is None else jnp.maximum(jnp.max(one), jnp.max(two))
         index = jnp.sum(largest > jnp.asarray([limit for limit, _ in lengths], cov.dtype))

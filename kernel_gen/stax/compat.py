@@ -1,9 +1,9 @@
-"""Compatibility of neural-tangents 0.6.5, written for JAX up to 0.5, with JAX 0.10 and later.
+"""Compatibility of neural-tangents 0.6.5, which was written for JAX up to 0.5, with JAX 0.10 and later.
 
-Call `install()` before `import neural_tangents`; `kernel_gen.stax.network` does. It restores names that JAX has moved
-or removed, for the whole process, but only in JAX's public modules, because JAX itself reads its private ones. Names
-that still exist are unchanged, except `eval_context`, `cost_analysis` and SciPy's `eigvalsh`, whose replacements still
-accept new calls.
+Call `install()` before `import neural_tangents`, as `kernel_gen.stax.network` does. It restores names that JAX has
+moved or removed, for the whole process, but only in JAX's public modules, because JAX itself reads its private ones.
+Names that still exist are unchanged, except `eval_context`, `cost_analysis` and SciPy's `eigvalsh`, whose replacements
+still accept new calls.
 """
 
 import contextlib
@@ -76,7 +76,7 @@ def _safe_map(function: Any, *lists: Any) -> list:
 
 @functools.cache
 def install() -> None:
-    """Restore the removed names, once per process."""
+    """Restore the names that neural-tangents needs in the modules of JAX and SciPy, once per process."""
     moved = ("Jaxpr", "JaxprEqn", "Literal", "Primitive", "Var")
     _put_back(jax.core, {name: getattr(jax.extend.core, name) for name in moved})
     # DShapedArray is used only in isinstance checks: no instances exist any more

@@ -1,7 +1,8 @@
 """The convolution of a covariance as a sum of slices, in place of neural-tangents' diagonal filter.
 
-With f taps and stride s, out[i, i'] = (1/f) Σ_a in[s i + a, s i' + a]: f slices, where a filter has f² taps. On a CPU,
-JAX 0.10.2 also reads outside its arrays in float64 convolutions of many small images, and sometimes crashes.
+A convolution of the covariance between pixels i and i' along one axis, with f taps and stride s, is out[i, i'] = (1/f)
+Σ_a in[s i + a, s i' + a]: f slices, where a filter has f² taps. On a CPU, JAX 0.10.2 also reads outside its arrays in
+float64 convolutions of many small images, and sometimes crashes.
 """
 
 import types
@@ -16,7 +17,9 @@ NUMBERS = ("NCHW", "OIHW", "NCHW")
 def convolve(lhs: jax.Array, rhs: jax.Array, strides: Any, padding: Any, **settings: Any) -> jax.Array:
     """Compute `jax.lax.conv_general_dilated`; on a CPU, convolutions of a covariance are computed as sums of slices.
 
-    These are the depthwise convolutions with a diagonal filter.
+    These are the depthwise convolutions with which neural-tangents convolves a covariance: f by f filters, 1/f on the
+    diagonal and 0 elsewhere. All others, and all on another device, are passed to JAX. The arguments are those of
+    `jax.lax.conv_general_dilated`.
     """
     if jax.default_backend() != "cpu" or not _of_covariance(lhs, rhs, padding, **settings):
         return jax.lax.conv_general_dilated(lhs, rhs, strides, padding, **settings)
@@ -43,5 +46,5 @@ def _of_covariance(lhs: jax.Array, rhs: jax.Array, padding: Any, **settings: Any
 
 
 def install(linear: types.ModuleType) -> None:
-    """Make neural-tangents' module of linear layers call `convolve`; JAX itself is not changed."""
+    """Make neural-tangents' module of linear layers, `linear`, call `convolve`; JAX itself is not changed."""
     linear.lax = types.SimpleNamespace(**{**vars(jax.lax), "conv_general_dilated": convolve})

@@ -1,9 +1,9 @@
 """Kernels of any architecture of neural_tangents.stax; the only module that imports neural_tangents.
 
 An architecture is written as in stax, for example `serial(Conv(1, (3, 3)), Relu(), Flatten(), Dense(1))`. The text is
-parsed and not evaluated: it may contain calls of stax's layers and combinators with numbers, strings, tuples and each
-other as arguments. `Elementwise('softplus')` is any activation of this suite by its name, and `Elementwise()` is the
-activation passed with the expression, which may be a function or an `Activation`.
+parsed and not evaluated as code: it may contain calls of stax's layers and combinators with numbers, strings, tuples
+and each other as arguments. `Elementwise('softplus')` is any activation of this suite by its name, and `Elementwise()`
+is the activation passed with the expression, which may be a function or an `Activation`.
 """
 
 import ast
@@ -31,7 +31,7 @@ BUDGET = 2**30  # largest size in bytes of a tile's intermediate arrays
 
 @functools.cache
 def neural_tangents() -> types.ModuleType:
-    """Return the library, patched to run on current JAX; the first call takes half a second."""
+    """Return the package neural_tangents, patched to run on current JAX; the first call takes half a second."""
     compat.install()
     import neural_tangents
     from neural_tangents._src.stax import linear
@@ -42,7 +42,7 @@ def neural_tangents() -> types.ModuleType:
 
 
 def parse(expression: str, given: Any = "relu") -> tuple[tuple, set[str]]:
-    """Return the layer (init, apply, kernel function) of an expression, and the names of the layers in it.
+    """Return the layer of an expression as a triple (init, apply, kernel function), and the names of the layers in it.
 
     Args:
         expression: The architecture as text.
@@ -56,7 +56,16 @@ def parse(expression: str, given: Any = "relu") -> tuple[tuple, set[str]]:
 
 
 def _call(name: str, values: list, named: dict[str, Any], given: Any) -> Any:
-    """Return the layer of a call in an expression."""
+    """Return the layer of one call in an expression.
+
+    Args:
+        name: Name of the layer or combinator, as written.
+        values: Positional arguments.
+        named: Keyword arguments.
+        given: The activation of `Elementwise()`.
+
+    Raises `UserError` for arguments that stax refuses.
+    """
     layer = getattr(neural_tangents().stax, name.rpartition(".")[2])
     if layer is neural_tangents().stax.Elementwise:
         return activation_layer(*(values or [given]))
@@ -70,12 +79,19 @@ def _call(name: str, values: list, named: dict[str, Any], given: Any) -> Any:
 
 
 class StaxKernel(Kernel):
-    """A kernel function of neural_tangents as a Kernel, compiled for a few block sizes.
+    """A kernel function of neural_tangents as a `Kernel`, compiled for a few block sizes.
 
     Blocks are padded to powers of two, so that XLA compiles each size once. The tile is chosen such that the arrays of
     a block, as counted by the compiler, stay below 1 GiB (images with coupling by pools take some 100 kB to 100 MB per
-    pair). The diagonal of `same` blocks is computed in float64, because neural-tangents is inaccurate there, where its
-    angles vanish: errors of ReLU NTKs reach 2e-4 for each hidden layer in float32 and 1e-8 in float64.
+    pair). The diagonal of blocks of inputs with themselves is computed in float64, because neural-tangents is
+    inaccurate there, where its angles vanish: errors of ReLU NTKs reach 2e-4 for each hidden layer in float32 and 1e-8
+    in float64.
+
+    Args:
+        kernel_fn: The kernel function, which is called as kernel_fn(x, z, kind).
+        kind: "ntk" or "nngp".
+        dtype: Data type of the entries, "float32" or "float64".
+        image_shape: (height, width, channels) of images; None: the kernel reads rows.
     """
 
     scale = "stax"
@@ -90,7 +106,7 @@ class StaxKernel(Kernel):
 
     @functools.cached_property
     def tile(self) -> int:
-        """Side of a tile: a power of two, at most 1,024. For images the first access compiles a block of two."""
+        """The side of a tile: a power of two, at most 1,024. For images the first access compiles a block of two."""
         if self.image_shape is None:
             return 1024
         with _precision(self.dtype):
@@ -99,7 +115,10 @@ class StaxKernel(Kernel):
         return 2 ** int(np.clip(np.log2(BUDGET / max(cost, 1)) / 2, 0, 10))
 
     def prepare(self, x: np.ndarray) -> np.ndarray:
-        """Return rows (n, d), or the images (n, h, w, c) in them. Raises `UserError` for rows of another length."""
+        """Return rows (n, d) in the kernel's dtype or, if there is an `image_shape`, the images (n, h, w, c) in them.
+
+        Raises `UserError` for rows of another length and for numbers that are not finite.
+        """
         rows = finite_rows(x, self.dtype)
         if self.image_shape is None:
             return rows
@@ -108,7 +127,7 @@ class StaxKernel(Kernel):
         return rows.reshape(-1, *self.image_shape)
 
     def block(self, one: np.ndarray, two: np.ndarray, *, same: bool = False) -> np.ndarray:
-        """Return the kernel between two prepared sets, (n1, n2), with an accurate diagonal if `same` in float32.
+        """Return the kernel (n1, n2) between two prepared sets; if `same`, the diagonal is accurate in float32 too.
 
         Raises `UserError` for architectures whose output is not one vector per input.
         """
@@ -137,7 +156,7 @@ class StaxKernel(Kernel):
 
 @contextlib.contextmanager
 def _precision(dtype: np.dtype) -> Iterator[None]:
-    """Set JAX to this precision, and convert errors that stax raises when it first traces a kernel to `UserError`."""
+    """Set JAX to the precision of `dtype`, and convert errors that stax raises when it first traces to `UserError`."""
     with jax.enable_x64(dtype == np.float64), quiet():
         try:
             yield
@@ -148,7 +167,7 @@ def _precision(dtype: np.dtype) -> Iterator[None]:
 
 
 def _fill(x: np.ndarray) -> np.ndarray:
-    """Return `x` with its last row repeated up to a power of two."""
+    """Return an array with its last row repeated until the number of rows is a power of two."""
     missing = 2 ** (len(x) - 1).bit_length() - len(x)
     return np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) if missing else x
 
@@ -157,7 +176,7 @@ def from_stax(
     architecture: str | tuple | Callable, *, kind: str = "ntk", dtype: str = "float32",
     image_shape: tuple[int, ...] | None = None, activation: Any = "relu",
 ) -> StaxKernel:  # fmt: skip
-    """Return a Kernel of an expression, of a stax layer (init, apply, kernel function), or of a kernel function.
+    """Return the kernel of an expression, of a stax layer (init, apply, kernel function), or of a kernel function.
 
     Args:
         architecture: The expression, layer or kernel function.
@@ -166,6 +185,8 @@ def from_stax(
         image_shape: Shape (h, w, c) of images. An expression reads images if it convolves, pools or flattens, otherwise
             rows.
         activation: The activation of `Elementwise()` in an expression: a name, a function or an `Activation`.
+
+    Raises `UserError` for an expression that cannot be read or does not fit the inputs, and for other objects.
     """
     if isinstance(architecture, str):
         layer, names = parse(architecture, activation)
