@@ -56,8 +56,8 @@ class Kernel(abc.ABC):
         """Return the kernel (n1, n2) between two sets of inputs.
 
         Args:
-            one: The n1 inputs of the rows, as `prepare` returned them.
-            two: The n2 inputs of the columns, as `prepare` returned them.
+            one: The n1 inputs of the rows, prepared by `prepare`.
+            two: The n2 inputs of the columns, prepared by `prepare`.
             same: Whether `two` holds the inputs of `one`; entries at correlation 1, as on the diagonal, are then exact.
         """
 

@@ -72,7 +72,7 @@ class Activation(abc.ABC):
 
         Args:
             variance: Variances of the inputs, of any shape.
-            terms: The number that `terms` returned.
+            terms: The result of `terms` for these variances or larger ones.
 
         Returns: An array or a tuple of arrays, whose last axes are those of `variance`; by default `variance` itself.
         """
@@ -84,9 +84,9 @@ class Activation(abc.ABC):
 
         Args:
             k12: Covariances of u and v.
-            one: What `rows` returned for the variances of u, which broadcast against `k12`.
-            two: What `rows` returned for the variances of v, which broadcast against `k12`.
-            terms: The larger one of the two numbers that `terms` returned for both sides.
+            one: The result of `rows` for the variances of u; its last axes broadcast against `k12`.
+            two: The result of `rows` for the variances of v; its last axes broadcast against `k12`.
+            terms: The larger one of the results of `terms` for both sides.
         """
 
     def dual(
@@ -135,12 +135,12 @@ class Activation(abc.ABC):
         """Return the compiled step of a network of infinite width: the activation and the dense layer after it.
 
         It maps (Σ, Θ, one, two, w², b²) to (w² dual(Σ) + b², w² slope(Σ) Θ + w² dual(Σ) + b²). Σ is the covariance of
-        the network's outputs at initialisation (NNGP) and Θ its tangent kernel (NTK); `one` and `two` are the `rows` of
-        both sides, and w and b the standard deviations of weights and biases. One program serves all layers with blocks
-        of the same shape, and all kernels of this activation.
+        the network's outputs at initialisation (NNGP) and Θ its tangent kernel (NTK); `one` and `two` are the results
+        of `rows` for both sides, and w and b the standard deviations of weights and biases. One program serves all
+        layers with blocks of the same shape, and all kernels of this activation.
 
         Args:
-            terms: The number that `terms` returned.
+            terms: The result of `terms` for the variances of both sides.
         """
 
         def step(sigma, tangent, one, two, weight_var, bias_var):

@@ -40,7 +40,11 @@ class Prepared:
 
 
 def self_reaches(stages: Sequence[Stage]) -> list[tuple[int, int]]:
-    """Return for each stage the largest offsets (down, across) that it needs of an image's covariance with itself."""
+    """Return the largest offsets (down, across) that each stage needs of an image's covariance with itself.
+
+    Args:
+        stages: Stages of the network, from the first to the last.
+    """
     reaches, reach = [], (0, 0)
     for index, stage in enumerate(reversed(stages)):
         if index:

@@ -87,7 +87,7 @@ class Cntk(Kernel):
         return np.ascontiguousarray(images.transpose(0, 1, 3, 2))
 
     def block(self, one: Prepared, two: Prepared, *, same: bool = False) -> np.ndarray:
-        """Return the kernel (n1, n2) between two sets of prepared images.
+        """Return the kernel (n1, n2) between two sets of prepared images, see `Kernel.block`.
 
         If `same`, one triangle is computed and mirrored.
         """

@@ -96,7 +96,7 @@ class GeneralCntk(Cntk):
         return Images(pixels, variances, terms)
 
     def block(self, one: Images, two: Images, *, same: bool = False) -> np.ndarray:
-        """Return the kernel (n1, n2) between two sets of prepared images.
+        """Return the kernel (n1, n2) between two sets of prepared images, see `Kernel.block`.
 
         If `same`, one triangle is computed and mirrored. Raises `UserError` for entries that overflow.
         """

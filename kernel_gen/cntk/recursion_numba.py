@@ -217,7 +217,7 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
                 for now in range(begin, end + convs):
                     plane_k = room[k_in + near : k_in + near + width * stride].reshape(width, stride)
                     plane_t = room[t_in + near : t_in + near + width * stride].reshape(width, stride)
-                    # The input rows: `now` of x with `now + offset` of x'
+                    # The input rows: row `now` of the first image with row `now + offset` of the second
                     if now < end:
                         y2 = now + offset
                         if first:

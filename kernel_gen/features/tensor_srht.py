@@ -23,7 +23,13 @@ FIELDS = ("real", "complex")
 
 
 def random_signs(random: np.random.RandomState, dim: int, dtype: np.dtype) -> np.ndarray:
-    """Draw `dim` signs ±1, or powers of i for a complex dtype, as an array (dim,) of this dtype."""
+    """Draw `dim` signs ±1, or powers of i for a complex dtype, as an array (dim,) of this dtype.
+
+    Args:
+        random: Generator of the signs.
+        dim: Number of signs.
+        dtype: Data type of the signs.
+    """
     if dtype.kind == "c":
         return np.array([1, 1j, -1, -1j], dtype)[random.randint(0, 4, dim)]
     return (2 * random.randint(0, 2, dim) - 1).astype(dtype)

@@ -65,10 +65,9 @@ class Job:
 
 
 def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
-    """Return the job of some settings, after its data are loaded and its folder is described.
+    """Load the data of a job, write the manifest of its folder or compare it with the existing one, and return the job.
 
-    The folder's manifest is written, or compared with the existing one. User-provided data, which may be refused, are
-    loaded before the work imports a framework.
+    User-provided data, which may be refused, are loaded before the work imports a framework.
 
     Args:
         settings: Settings of the job.

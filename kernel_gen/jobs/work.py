@@ -38,7 +38,13 @@ class Work(abc.ABC):
     rows: dict[str, int]
 
     def prepare(self, dataset: Dataset) -> None:
-        """Set `rows` from a dataset, before anything is written. Raises `UserError` if its rows do not fit."""
+        """Set `rows` from a dataset and prepare the computation, before anything is written.
+
+        Args:
+            dataset: Dataset whose train, validation and test rows the job uses.
+
+        Raises `UserError` if its rows do not fit.
+        """
         self.rows = {name: len(split) for name, split in dataset.splits().items()}
 
     @abc.abstractmethod
@@ -62,13 +68,22 @@ class Work(abc.ABC):
 
     @abc.abstractmethod
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """Return the tiles of a shard in the order of computation; they cover each entry of each band once."""
+        """Return the tiles of a shard in the order of computation; they cover each entry of each band once.
+
+        Args:
+            manifest: Description of the folder.
+            shard: Number of the shard.
+        """
 
     @abc.abstractmethod
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
         """Return a function without arguments that returns the entries (rows, columns) of a tile.
 
         One thread calls this method, in the order of tiles; threads of a pool call the functions.
+
+        Args:
+            manifest: Description of the folder.
+            tile: The tile, one of those that `tiles` returned.
         """
 
 
@@ -112,7 +127,11 @@ class JobSettings(Protocol):
         """Return the work of all shards, in pairs or rows, from the settings alone; 0 if only files determine it."""
 
     def refuse_endless(self, amount: float) -> None:
-        """Raise `UserError` if this machine would take more than a month to compute this number of pairs or rows."""
+        """Raise `UserError` if this machine would take more than a month for a job.
+
+        Args:
+            amount: Number of pairs, or of rows of features, that the job computes.
+        """
 
 
 class RunnerSettings(JobSettings, Protocol):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from linearized.settings.gram_settings import RowSettings
 
 MYRTLE_DEPTHS = (5, 7, 10)
-MYRTLE_POOLS = 5  # 2x2 pools of a Myrtle network, so that images have sides that are multiples of 32
+MYRTLE_POOLS = 5  # number of 2x2 pools of a Myrtle network, which divide the sides of its images by 32
 READS = reads("kind", "depth", "head", "activation", "weight_std", "bias_std", "scale", "device")
 
 

@@ -98,9 +98,10 @@ class DenseKernel(Kernel):
         return Layers(rows, tuple(sides), tuple(terms), tangent if self.kind == "ntk" else variance)
 
     def block(self, one: Layers, two: Layers, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared rows; its diagonal is exact if `same`.
+        """Return the kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`.
 
-        Raises `UserError` if the two sets differ in their numbers of columns.
+        If `same`, the diagonal is computed in float64. Raises `UserError` if the two sets differ in their numbers of
+        columns.
         """
         two = one if same else two
         same_width(one.rows.values, two.rows.values)

@@ -11,7 +11,7 @@ from linearized.settings.gram_settings import KernelSettings
 from linearized.settings.reads import ALWAYS, reads
 
 READS = reads("bandwidth")
-TRACE_GRID = True  # no ridges are published for it
+TRACE_GRID = True  # ridges scale with the trace of the Gram matrix, because none are published for this kernel
 GRADIENTS = ALWAYS
 ROTATION_INVARIANT = ALWAYS
 

@@ -71,9 +71,9 @@ class FullyConnected(DifferentiableKernel):
         return prepare_rows(x, self.dtype)
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared rows; its diagonal is exact if `same`.
+        """Return the kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`.
 
-        Raises `UserError` if the two sets differ in their numbers of columns.
+        If `same`, the diagonal is exact. Raises `UserError` if the two sets differ in their numbers of columns.
         """
         two = one if same else two
         entries = inner_products(one, two)

@@ -24,7 +24,7 @@ from linearized.base.reading import one_line
 from linearized.base.shapes import Float
 from linearized.settings.gram_settings import KernelSettings
 
-TRACE_GRID = True  # no ridges are published for it
+TRACE_GRID = True  # ridges scale with the trace of the Gram matrix, because none are published for a user's kernel
 SAMPLE = 16  # rows on which a function is checked before it is used
 TOLERANCE = {"float32": 1e-4, "float64": 1e-8}  # tolerances of the checks, relative to the largest entry of the sample
 
@@ -62,9 +62,10 @@ class OwnKernel(Kernel):
     def block(
         self, one: Float[np.ndarray, "n1 d"], two: Float[np.ndarray, "n2 d"], *, same: bool = False
     ) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of rows: the function's values, converted to the kernel's dtype.
+        """Return the kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`.
 
-        Raises `UserError` if the function raises an error, or returns another shape or other than real numbers.
+        It consists of the function's values, converted to the kernel's dtype. Raises `UserError` if the function raises
+        an error, or returns another shape or other than real numbers.
         """
         two = one if same else two
         same_width(one, two)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from linearized.settings.gram_settings import RowSettings
 
 READS = reads("bandwidth", "patch_size", "patch_stride", "patch_cells", "patch_whitening")
-TRACE_GRID = True  # no ridges are published for it
+TRACE_GRID = True  # ridges scale with the trace of the Gram matrix, because none are published for this kernel
 GRADIENTS = ALWAYS
 
 CONTRAST = 0.1  # share of the mean variance of train patches that is added to a patch's variance before division
@@ -212,7 +212,7 @@ class PatchKernel(DifferentiableKernel):
         return Patches(cells, [np.square(cell).sum(axis=-1) / 2 for cell in cells])
 
     def block(self, one: Patches, two: Patches, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared images."""
+        """Return the kernel (n1, n2) between two sets of prepared images, see `Kernel.block`."""
         total = np.zeros((len(one), len(two)))
         for place, (cell, other) in enumerate(zip(one.cells, two.cells, strict=True)):
             entries = _kernel(cell, one.halves[place], other, two.halves[place])

@@ -39,7 +39,7 @@ class PolynomialKernel(Kernel):
         return prepare_rows(x, self.dtype)
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared rows.
+        """Return the kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`.
 
         Raises `UserError` if the two sets differ in their numbers of columns.
         """

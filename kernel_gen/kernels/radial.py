@@ -18,7 +18,7 @@ from linearized.base.shapes import Float, Float64
 
 MEDIAN_ROWS = 1000  # largest number of rows whose distances enter the median
 EQUAL = 10  # rows count as equal in gradients if they are closer than this many roundings of their norms
-NEAR = 1e-6  # squared distances below this share of ‖x‖² + ‖z‖² are summed from differences
+NEAR = 1e-6  # squared distances below this share of ‖x‖² + ‖z‖² are computed from differences of the coordinates
 
 
 class RadialKernel(DifferentiableKernel):
@@ -88,10 +88,10 @@ class RadialKernel(DifferentiableKernel):
         return found / self.bandwidth**2
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared rows; its diagonal is exact if `same`.
+        """Return the kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`.
 
-        Raises `ValueError` unless the bandwidth is set, see `on`, and `UserError` if the two sets differ in their
-        numbers of columns.
+        If `same`, the diagonal is exact. Raises `ValueError` unless the bandwidth is set, see `on`, and `UserError` if
+        the two sets differ in their numbers of columns.
         """
         if not self.bandwidth:
             raise ValueError("The bandwidth is set by the train rows: call `on` first.")

@@ -72,7 +72,7 @@ class FiniteFeatures(Kernel):
     def block(
         self, one: Float[np.ndarray, "n1 d"], two: Float[np.ndarray, "n2 d"], *, same: bool = False
     ) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared rows.
+        """Return the kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`.
 
         Raises `UserError` if the two sets differ in their numbers of columns.
         """

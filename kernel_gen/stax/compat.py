@@ -2,8 +2,8 @@
 
 Call `install()` before `import neural_tangents`, as `kernel_gen.stax.network` does. It restores names that JAX has
 moved or removed, for the whole process, but only in JAX's public modules, because JAX itself reads its private ones.
-Names that still exist are unchanged, except `eval_context`, `cost_analysis` and SciPy's `eigvalsh`, whose replacements
-still accept new calls.
+Names that still exist are unchanged, with four exceptions: `ad.linearize` gets its old form back, and the replacements
+of `eval_context`, `cost_analysis` and SciPy's `eigvalsh` still accept new calls.
 """
 
 import contextlib

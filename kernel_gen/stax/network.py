@@ -1,4 +1,4 @@
-"""Kernels of any architecture of neural_tangents.stax; the only module that imports neural_tangents.
+"""Kernels of any architecture of neural_tangents.stax.
 
 An architecture is written as in stax, for example `serial(Conv(1, (3, 3)), Relu(), Flatten(), Dense(1))`. The text is
 parsed and not evaluated as code: it may contain calls of stax's layers and combinators with numbers, strings, tuples
@@ -127,9 +127,10 @@ class StaxKernel(Kernel):
         return rows.reshape(-1, *self.image_shape)
 
     def block(self, one: np.ndarray, two: np.ndarray, *, same: bool = False) -> np.ndarray:
-        """Return the kernel (n1, n2) between two prepared sets; if `same`, the diagonal is accurate in float32 too.
+        """Return the kernel (n1, n2) between two prepared sets, see `Kernel.block`.
 
-        Raises `UserError` for architectures whose output is not one vector per input.
+        If `same`, the diagonal is accurate in float32 too. Raises `UserError` for architectures whose output is not one
+        vector per input.
         """
         same_width(one, two)
         if not len(one) or not len(two):
