@@ -69,7 +69,9 @@ class Stack:
         self._arrays = [_mapped(path, dtype) for path in paths]
         widths = {array.shape[1] for array in self._arrays}
         if len(widths) > 1:
-            raise UserError(f"{paths[0].parent}: row files of different widths, {sorted(widths)}. Are all of one job?")
+            raise UserError(
+                f"{paths[0].parent}: row files of different widths, {sorted(widths)}. Do they belong to one job?"
+            )
         self._starts = np.cumsum([0] + [len(array) for array in self._arrays])
         self.shape = (int(self._starts[-1]), widths.pop())
 
@@ -101,7 +103,9 @@ def _numbered(folder: Path, name: str) -> list[Path]:
     paths = [folder / f"{name}_{number}.npy" for number in range(count)]
     absent = [path.name for path in paths if not path.is_file()]
     if absent or not paths:
-        raise UserError(f"{folder} lacks {(absent or [f'{name}_0.npy'])[0]}. Row files count from 0 without a gap.")
+        raise UserError(
+            f"{folder} lacks {(absent or [f'{name}_0.npy'])[0]}. Row files are numbered from 0 without a gap."
+        )
     return paths
 
 
@@ -152,7 +156,7 @@ class Matrices:
             square = _upper_filled(block)
             if np.abs(square - square.T).max() > SYMMETRY * np.abs(square).max():
                 raise UserError(
-                    f"Train rows {tile.start} to {tile.stop} are not symmetric. Are the files in their order?"
+                    f"Train rows {tile.start} to {tile.stop} are not symmetric. Are the files in the right order?"
                 )
         return block
 

@@ -103,7 +103,7 @@ def underflow(kernel: Kernel, block: np.ndarray, x: np.ndarray) -> str:
         return ""
     wider = "" if block.dtype == np.float64 else "take dtype='float64', "
     return (
-        f"The kernel of all rows with themselves is below {least:.1e}, the smallest number that {block.dtype} holds in "
-        f"full: its entries have lost their digits or are 0. Raise weight_std (√2 keeps the variance of ReLU networks "
+        f"The kernel of all rows with themselves is below {least:.1e}, the smallest normal number of "
+        f"{block.dtype}: entries have lost digits or are 0. Raise weight_std (√2 keeps the variance of ReLU networks "
         f"from layer to layer), {wider}take fewer layers, or scale the inputs."
     )

@@ -60,7 +60,7 @@ def _refuse_infinite(values: np.ndarray) -> None:
     if bad.any():
         raise UserError(
             f"Inputs must be finite numbers of {values.dtype}. Received: {bad.sum()} rows with NaN or infinity, "
-            f"the first is row {bad.argmax()}. Mend or drop them."
+            f"the first is row {bad.argmax()}. Correct or remove them."
         )
 
 

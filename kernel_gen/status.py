@@ -42,7 +42,7 @@ class StatusSettings(EmbeddedRows, GramSettings):
     )
     verify_rows: int = setting(
         16,
-        "of each block that --verify looks at, in as many columns",
+        "number of rows of each block that --verify compares, in as many columns",
         minimum=1,
         maximum=10_000,
         identity=False,
@@ -50,7 +50,7 @@ class StatusSettings(EmbeddedRows, GramSettings):
     )
     verify_seed: int = setting(
         0,
-        "of the rows and columns that --verify looks at",
+        "random-number seed of the rows and columns that --verify compares",
         minimum=0,
         maximum=LARGEST_SEED,
         identity=False,
@@ -106,7 +106,7 @@ def main(config: StatusSettings) -> None:
         if not worst <= most:
             raise UserError(
                 f"{what.capitalize()} of {folder} differ by {worst:.1e} from those recomputed{how} (up to "
-                f"{most:.0e} is rounding). Remove the folder and make it anew."
+                f"{most:.0e} is rounding). Remove the folder and compute it again."
             )
 
 

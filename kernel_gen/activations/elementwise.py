@@ -140,8 +140,8 @@ def Elementwise(function: Callable | None = None, *, dual: Callable | None = Non
             f"{slope_error:.1e} for the slope."
         )
     if max(made.error, slope_error) > 1e-8:
-        logging.warning("%s has kinks off 0: its dual errs by %.0e, the slope by %.0e", scalar.text, made.error,
-                        slope_error)  # fmt: skip
+        logging.warning("%s has kinks away from 0: its dual has an error of %.0e, the slope one of %.0e", scalar.text,
+                        made.error, slope_error)  # fmt: skip
     return made
 
 

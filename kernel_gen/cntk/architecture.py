@@ -121,8 +121,8 @@ class Architecture:
     def _check(self, image: tuple[int, int], here: tuple[int, int], side: int) -> None:
         if min(here) < side or here[0] % side or here[1] % side:
             raise UserError(
-                f"{self.name} cannot take images of {image[0]}x{image[1]}: they have shrunk to {here[0]}x{here[1]} "
-                f"when a pool of {side}x{side} comes, which does not divide that. Crop or pad the images, or use "
+                f"{self.name} cannot take images of {image[0]}x{image[1]}: a pool of {side}x{side} does "
+                f"not divide {here[0]}x{here[1]}, their size before that pool. Crop or pad the images, or use "
                 "--head=gap or --head=flatten, which have no pools."
             )
 

@@ -80,7 +80,7 @@ class Cntk(Kernel):
             raise UserError(f"Images are real numbers. Received an array of {x.dtype}.")
         if not np.isfinite(x).all():
             row = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
-            raise UserError(f"Image {row} holds pixels that are not finite. Mend or leave out such images.")
+            raise UserError(f"Image {row} holds pixels that are not finite. Correct or remove such images.")
         images = np.asarray(x, self.dtype).reshape(-1, height, width, channels)
         if self.scale == "stax":
             images = images / self.dtype.type(math.sqrt(channels))

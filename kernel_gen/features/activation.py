@@ -247,7 +247,7 @@ def refuse_heavy_tails(nonlinearity: Nonlinearity, scale: float, units: int) -> 
     if tail > HEAVY and error > TOO_MUCH:
         raise UserError(
             f"The random neurons of this activation have heavy tails (E σ⁴/(E σ²)² = {tail:.3g}): {units} of them "
-            f"would err by {100 * error:.0f} %. Take --method=sketch, or {math.ceil(tail / TOO_MUCH**2)} of them."
+            f"have an error of {100 * error:.0f} %. Take --method=sketch, or {math.ceil(tail / TOO_MUCH**2)} of them."
         )
 
 

@@ -272,7 +272,7 @@ def of_images(shape: Shape, layer: str) -> tuple[int, int]:
     Raises `UserError` for vectors.
     """
     if shape.image is None:
-        raise UserError(f"{layer} takes images, and here there are vectors. Take a dataset of images.")
+        raise UserError(f"{layer} takes images, and its inputs are vectors. Take a dataset of images.")
     return shape.image
 
 

@@ -70,7 +70,7 @@ def report(folder: Path) -> str:
     speeds = [state.speed for state in found if state.speed]
     if speeds:
         lines.append(
-            f"rate: {np.median(speeds):,.0f} {manifest.kind.unit}/s a shard (median; {min(speeds):,.0f} to "
+            f"rate: {np.median(speeds):,.0f} {manifest.kind.unit}/s per shard (median; {min(speeds):,.0f} to "
             f"{max(speeds):,.0f})"
         )
     for state in found:

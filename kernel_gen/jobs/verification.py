@@ -44,7 +44,7 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
     if dataset.fingerprint != manifest.fingerprint:
         raise UserError(
             f"{settings.data_name()} is not what {folder} was made from (fingerprint {dataset.fingerprint}, not "
-            f"{manifest.fingerprint}). Put the former files back, or make the {manifest.kind.noun} again."
+            f"{manifest.fingerprint}). Restore the previous files, or make the {manifest.kind.noun} again."
         )
     chosen = {block: _chosen(_finished(folder, manifest, block), count, random) for block in dataset.splits()}
     compare = _feature_errors if features else _gram_errors

@@ -39,8 +39,8 @@ def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None
     side = 2**MYRTLE_POOLS
     if image_shape is None:
         raise UserError(
-            f"A CNTK needs images (height, width, channels), and the rows of {settings.data_name()} are none. Take a "
-            "dataset of images, or the NTK."
+            f"A CNTK needs images (height, width, channels), and the rows of {settings.data_name()} are not images. "
+            "Take a dataset of images, or the NTK."
         )
     if settings.head == "myrtle" and (image_shape[0] % side or image_shape[1] % side):
         raise UserError(

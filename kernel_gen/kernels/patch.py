@@ -71,8 +71,8 @@ def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None
     """
     if image_shape is None:
         raise UserError(
-            f"PATCH needs images (height, width, channels), and the rows of {settings.data_name()} are none. Take a "
-            "dataset of images, or GAUSSIAN."
+            f"PATCH needs images (height, width, channels), and the rows of {settings.data_name()} are not images. "
+            "Take a dataset of images, or GAUSSIAN."
         )
     _positions(settings, image_shape)
 

@@ -123,7 +123,7 @@ class StaxKernel(Kernel):
         if self.image_shape is None:
             return rows
         if rows.shape[1] != np.prod(self.image_shape):
-            raise UserError(f"Images of shape {self.image_shape} have other rows than {rows.shape[1]} columns.")
+            raise UserError(f"Rows of {rows.shape[1]} columns are not images of shape {self.image_shape}.")
         return rows.reshape(-1, *self.image_shape)
 
     def block(self, one: np.ndarray, two: np.ndarray, *, same: bool = False) -> np.ndarray:
@@ -138,7 +138,7 @@ class StaxKernel(Kernel):
         entries = self._entries(_fill(one), _fill(two), self.dtype)
         if entries.ndim != 2:
             raise UserError(
-                f"The architecture's outputs are not one vector an input: its kernel has shape {entries.shape}. "
+                f"The architecture does not return one vector per input: its kernel has shape {entries.shape}. "
                 "End it with Flatten() or GlobalAvgPool(), and Dense(1)."
             )
         entries = entries[: len(one), : len(two)]
