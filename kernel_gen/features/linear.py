@@ -149,7 +149,7 @@ class ConvStep:
         Args:
             shape: Shape of the layer's inputs.
             limit: Largest number of rows of the features of Σ, and of those of Θ; more are folded.
-            random: Generator of the signs and places of folded rows.
+            random: Generator of the signs and positions of folded rows.
 
         Raises `UserError` for inputs that are not images, and for a window that does not fit in them.
         """
@@ -284,7 +284,7 @@ class Fold:
         places: Number of parts.
         extra: Number of unscaled rows.
         limit: Largest number of rows of the result.
-        random: Generator of the signs and places of folded rows.
+        random: Generator of the signs and positions of folded rows.
 
     Attributes:
         rows: Rows of the result: their total if it is at most `limit`, else `limit`.

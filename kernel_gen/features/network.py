@@ -159,8 +159,8 @@ class Features:
     def __call__(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
         """Return φ of each row of `x` (n, d), an array (n, m), computed on all cores in batches.
 
-        Memory for some batches is needed beside the result. Raises `UserError` for rows of another length and for
-        numbers that are not finite.
+        Memory for some batches is needed in addition to the result. Raises `UserError` for rows of another length and
+        for numbers that are not finite.
         """
         if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
             raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")
