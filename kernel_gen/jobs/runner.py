@@ -51,7 +51,7 @@ def make_or_list(config: RunnerSettings) -> None:
     if config.list:
         print("\n".join(shard_commands(config)))
     else:
-        say(f"{len(run(config))} shards made; they are in {config.path()}")
+        say(f"shards made: {len(run(config))}, in {config.path()}")
 
 
 def run(config: RunnerSettings) -> list[int]:
