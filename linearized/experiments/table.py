@@ -19,6 +19,17 @@ _EXTRAS = {"leave_one_out_loss": "loo loss", "leave_one_out_accuracy": "loo accu
            "degrees_of_freedom": "dof"}  # fmt: skip
 
 
+def _ranges(indices: list[int]) -> str:
+    """Return increasing indices as text, such as "0, 3 to 5"."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
 def print_table(record: Mapping[str, Any], console: Console | None = None) -> None:
     """Print ridge, losses, accuracies and the solver's diagnostics for each ridge of a result."""
     entries, best = record["ridges"], record["chosen"]["position"]
@@ -42,9 +53,12 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
     if (errors[best] or 0) > LARGE_ERROR:
         say(f"The predictions at the best ridge may differ from the exact solution's by {errors[best]:.1g} (root mean "
             "square over the train rows): lower --cg_rtol and --cg_atol.", console)  # fmt: skip
+    said: dict[str, list[int]] = {}
     for entry in entries:
         if entry.get("message"):
-            say(f"index {entry['index']}: {entry['message']}", console)
+            said.setdefault(entry["message"], []).append(entry["index"])
+    for message, indices in said.items():
+        say(f"index {_ranges(indices)}: {message}", console)
     if side := record["chosen"].get("edge"):
         say(f"The best ridge is the {side} of its grid; a better one may lie beyond.", console)
     if losses := record.get("loss_by_target"):

@@ -50,6 +50,16 @@ def test_the_error_of_the_predictions_has_a_column_and_a_large_one_is_told():
     assert "prediction" not in printed(record())
 
 
+def test_a_remark_on_several_ridges_is_said_once():
+    kept = record()
+    remarks = ["unsolved", "unsolved", "unsolved", "", "other", "unsolved"]
+    kept["ridges"] = [{**kept["ridges"][0], "index": index, "message": text} for index, text in enumerate(remarks)]
+    lines = printed(kept).splitlines()
+    assert [line for line in lines if line.startswith("index ") and ":" in line] == [
+        "index 0 to 2, 5: unsolved", "index 4: other",
+    ]  # fmt: skip
+
+
 def test_regression_has_no_accuracies():
     text = printed(record(train_accuracy=None, test_accuracy=None))
     assert "accuracy" not in text.replace("test accuracy,", "")
@@ -64,7 +74,7 @@ def test_a_kernels_table_tells_the_published_choice_the_linear_fit_and_the_level
         "solver": {"name": "band", "reason": "it fits"}, "model": {"name": "NTK kernel"}, "settings": {"noise_ind": 4},
     }  # fmt: skip
     text = printed(kernel)
-    for words in ("published 0", "ridge ρ", "gcv", "index 0: float32", "best linear fit: test loss 0.3100", "it fits"):
+    for words in ("published 0", "ridge ρ", "gcv", "index 0 to 1: float32", "best linear fit: test loss 0.3100", "it fits"):
         assert words in text
     out = io.StringIO()
     print_levels([kernel, kernel], Console(file=out, width=40))

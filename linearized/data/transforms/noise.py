@@ -44,11 +44,10 @@ def high_frequency(
 
     def work(block: tuple[np.ndarray, np.ndarray, slice], noise: np.ndarray) -> None:
         images, out, rows = block
-        frequencies = _transform(_centred(images[rows]))
+        image = _centred(images[rows])
         noise *= kept
-        noise *= strength * _norms(frequencies) / _norms(noise)
-        frequencies += noise
-        image = _inverse(frequencies)
+        noise *= strength * _norms(image) / _norms(noise)  # the transform keeps norms
+        image += scipy.fft.idctn(noise, axes=(1, 2), norm="ortho", overwrite_x=True)
         image *= np.sqrt(dim) / _norms(image)
         out[rows] = image.reshape(-1, dim)
 
@@ -114,12 +113,15 @@ def _replaced(
 
     The noise is normal with the mean and covariance of the train set's coefficients. The covariance is over all d
     coefficients, as published, and so is the noise; but only the columns of its square root that correspond to the
-    replaced block are multiplied.
+    replaced block are computed. As the transform is orthogonal, the covariance and its root are those of the pixels,
+    transformed, and an image changes by the transform of (noise - old coefficients) alone. Takes n d² operations for
+    the covariance, 9 d³ for its root, and for each image d · threshold² · c for the noise.
 
     Args:
         train: Train images (n, h, w, c).
         test: Test images (m, h, w, c).
-        threshold: Side of the block of lowest frequencies that is replaced, from 0 to min(h, w).
+        threshold: Side of the block of lowest frequencies that is replaced, from 0 (none: nothing is drawn) to
+            min(h, w).
         seed: Random-number seed.
         prepare: Function that is applied to images before the cosine transform.
         dtype: Type of the result.
@@ -127,47 +129,59 @@ def _replaced(
     shape, dim = train.shape[1:], train[0].size
     if not 0 <= threshold <= min(shape[:2]):
         raise UserError(f"The threshold must be 0..{min(shape[:2])} for images of {shape[:2]}. Received: {threshold}.")
-    low = np.zeros(shape, bool)
-    low[:threshold, :threshold] = True
-    low = np.flatnonzero(low)  # positions in (row, column, channel) order
-
-    frequencies = np.empty((len(train), dim))
-    train_blocks = row_blocks(len(train), 8 * dim)
-
-    def transform(rows: slice) -> None:
-        frequencies[rows] = _transform(prepare(train[rows])).reshape(-1, dim)
-
-    for_each(train_blocks, transform)
-    mean = frequencies.mean(axis=0)
-    root = _root_columns(frequencies, mean, low) if threshold else np.empty((dim, 0))
     noisy = np.empty((len(train), dim), dtype), np.empty((len(test), dim), dtype)
+    blocks = [(images, out, rows) for images, out in zip((train, test), noisy, strict=True)
+              for rows in row_blocks(len(images), 8 * dim)]  # fmt: skip
+    if threshold == 0:
+        for_each(blocks, lambda block: _store(prepare(block[0][block[2]]), block[1], block[2]))
+        return noisy
+    pixels = np.empty((len(train), dim))
+    for_each(row_blocks(len(train), 8 * dim), lambda rows: _store(prepare(train[rows]), pixels, rows))
+    mean = pixels.mean(axis=0)
+    # The replaced coefficients of an image (h, wc), in (row, column, channel) order, are down @ image @ across.T.
+    down, across = (scipy.fft.dct(np.eye(side), axis=0, norm="ortho")[:threshold] for side in shape[:2])
+    across = np.kron(across, np.eye(shape[2]))
+    low = np.kron(down, across)
+    root = scipy.fft.dctn(_root_times(pixels, mean, low.T).reshape(*shape, -1), axes=(0, 1), norm="ortho")
+    root, mean = root.reshape(dim, -1), low @ mean
 
-    def replace(block: tuple[int, slice], noise: np.ndarray) -> None:
-        kind, rows = block
-        image = frequencies[rows].reshape(-1, *shape) if kind == 0 else _transform(prepare(test[rows]))
-        drawn = noise @ root
-        drawn += mean[low]
-        image[:, :threshold, :threshold] = drawn.reshape(len(image), threshold, threshold, shape[2])
-        noisy[kind][rows] = _inverse(image).reshape(-1, dim)
+    def replace(block: tuple[np.ndarray, np.ndarray, slice], noise: np.ndarray) -> None:
+        images, out, rows = block
+        image = (pixels[rows] if images is train else prepare(images[rows])).reshape(-1, shape[0], shape[1] * shape[2])
+        change = noise @ root
+        change += mean
+        change = change.reshape(len(image), threshold, -1)
+        change -= down @ image @ across.T
+        image += down.T @ (change @ across)
+        _store(image, out, rows)
 
-    blocks = [(0, rows) for rows in train_blocks] + [(1, rows) for rows in row_blocks(len(test), 8 * dim)]
-    for_each_drawn(np.random.RandomState(seed), blocks, lambda block: (block[1].stop - block[1].start, dim), replace)
+    for_each_drawn(np.random.RandomState(seed), blocks, lambda block: (len(block[0][block[2]]), dim), replace)
     return noisy
 
 
-def _root_columns(
-    rows: Float64[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"], columns: np.ndarray
+def _store(images: np.ndarray, out: np.ndarray, rows: slice) -> None:
+    out[rows] = images.reshape(len(images), -1)
+
+
+def _root_times(
+    rows: Float64[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"], right: Float64[np.ndarray, "d columns"]
 ) -> Float64[np.ndarray, "d columns"]:
-    """Return columns of the covariance's symmetric square root. Takes n d² + 9 d³ operations, or O(n² d) if n < d."""
+    """Return the covariance's symmetric square root times a matrix. Takes n d² + 9 d³ operations, or O(n² d) if n < d.
+
+    Args:
+        rows: Rows, of which the covariance is taken.
+        mean: Their mean.
+        right: The matrix.
+    """
     if len(rows) < rows.shape[1]:
         _, values, vectors = scipy.linalg.svd((rows - mean) / np.sqrt(len(rows)), full_matrices=False)
-        return (vectors.T * values) @ vectors[:, columns]
+        return (vectors.T * values) @ (vectors @ right)
     covariance = _covariance(rows, mean)
     with blas_threads(1 if len(covariance) < 2000 else None):  # threads cost more than they gain for a small matrix
         values, vectors = scipy.linalg.eigh(covariance, lower=False, driver="evd", overwrite_a=True)
     # Centred images span fewer than d directions: rounding makes some eigenvalues negative, and their root NaN.
     values = np.sqrt(np.maximum(values, 0))
-    return (vectors * values) @ vectors[columns].T
+    return (vectors * values) @ (vectors.T @ right)
 
 
 def _covariance(rows: Float64[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, "d d"]:
@@ -183,14 +197,6 @@ def _covariance(rows: Float64[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"
 
     for_each(range(LANES), add)
     return sum(partial)
-
-
-def _transform(images: np.ndarray) -> np.ndarray:
-    return scipy.fft.dctn(images, axes=(1, 2), norm="ortho", overwrite_x=True)
-
-
-def _inverse(frequencies: np.ndarray) -> np.ndarray:
-    return scipy.fft.idctn(frequencies, axes=(1, 2), norm="ortho", overwrite_x=True)
 
 
 def _norms(images: np.ndarray) -> Float64[np.ndarray, "n 1 1 1"]:
