@@ -1,8 +1,9 @@
 """Batch normalisation whose running statistics are accurate from the first batch on.
 
-Keras starts them at mean 0 and variance 1 and replaces a tenth of them per batch. Until the initial values have faded,
-layers that are powers of their inputs (kervolutions, lambda layers) multiply the error from layer to layer, and it can
-overflow.
+Keras initialises the running mean to 0 and the running variance to 1, and each batch replaces only a share
+1 - momentum of them. Until the initial values have decayed, inference normalises by wrong statistics. Layers whose
+outputs are powers of their inputs (kervolutions, lambda layers) amplify this error from layer to layer until it
+overflows.
 """
 
 import keras
@@ -17,14 +18,18 @@ MOMENTUM, EPSILON = 0.9, 1e-5
 class SettledBatchNorm(keras.layers.BatchNormalization):
     """Batch normalisation that averages its first batches evenly.
 
-    It is `keras.layers.BatchNormalization`, except that after t batches it keeps min(momentum, t / (t + 1)) of the old
-    statistics.
+    It is `keras.layers.BatchNormalization`, except that the update after t batches keeps the share
+    min(momentum, t / (t + 1)) of the old running statistics. The first batch therefore replaces the initial values
+    entirely.
 
     Args:
-        momentum: Share of the old statistics that each batch keeps (Keras' convention; PyTorch's is one minus it).
-            0.99, Keras' own default, is too slow for a few hundred batches.
-        epsilon: Number that is added to the variance.
-        kwargs: Other arguments of Keras' layer.
+        momentum: Largest share of the old running statistics that an update keeps (Keras' convention; PyTorch's
+            momentum is one minus it). Keras' own default of 0.99 is too slow for a few hundred batches.
+        epsilon: Number that is added to the variance before the square root.
+        kwargs: Other arguments of `keras.layers.BatchNormalization`.
+
+    Input shape: any, with the channels on `axis` (default: the last one).
+    Output shape: that of the inputs.
     """
 
     def __init__(self, momentum=MOMENTUM, epsilon=EPSILON, **kwargs):
@@ -41,7 +46,7 @@ class SettledBatchNorm(keras.layers.BatchNormalization):
         )
 
     def call(self, inputs, training=None, mask=None):
-        """Return normalised inputs; update the running statistics in training."""
+        """Return the normalised inputs, and update the running statistics if `training` is set."""
         check_shape(self, inputs.shape, self._expected, "inputs")
         if not (training and self.trainable):
             return super().call(inputs, training=training, mask=mask)

@@ -1,10 +1,11 @@
-"""Distances ‖x - w‖² between all patches and filters, from norms, or from differences where norms lose accuracy.
+"""Squared distances ‖x - w‖² between all patches x and filters w of a convolution.
 
-‖x‖² - 2x·w + ‖w‖² costs a convolution, and its rounding error is a few eps (‖x‖² + ‖w‖²). That is harmless unless the
-distance is a small share of the norms: a patch and a filter of size 1,000 that differ by .1 lose every digit. Each call
-therefore checks its own result and, if some pair has lost digits, replaces it by a sum of squared differences. The sum
-runs over the entries of a patch, so that it stores one number per output at a time; it takes as many passes over the
-outputs as a patch has entries. Derivatives are those of the formula with norms, whose relative error is only
+The formula ‖x‖² - 2x·w + ‖w‖² costs one convolution, and its rounding error is a few eps (‖x‖² + ‖w‖²), with eps the
+machine precision of the data type. That is harmless unless the distance is a small share of the norms: for a patch and
+a filter of norm 1,000 that differ by 0.1, no digit of the distance is correct. Each call therefore checks its own
+result. If some pair has lost digits, the call recomputes all distances as sums of squared differences. That sum runs
+over the entries of a patch, so it stores one number per output at a time and takes as many passes over the outputs as a
+patch has entries. Derivatives always are those of the formula with norms, whose relative error is only
 eps ‖x‖ / ‖x - w‖.
 """
 
@@ -16,22 +17,22 @@ from keras import ops
 
 from linearized.layers.patches import convolve
 
-SHARE = 0.02  # share of ‖x‖² + ‖w‖²; larger squared distances have relative errors of at most about 1e-5
-EXPONENT = 8.0  # Gaussian exponent below which rounding of the norms changes exponents by at most about 4e-6
+SHARE = 0.02  # squared distances above this share of ‖x‖² + ‖w‖² have relative errors of at most about 1e-5
+EXPONENT = 8.0  # where γ(‖x‖² + ‖w‖²) is below it, rounding changes Gaussian exponents by at most about 4e-6
 
 
 def scaled_squares(layer: Any, x: Any, weights: Any, scale: Any) -> Any:
-    """Return scale·‖x - w‖² of each patch and filter, in the shape of the outputs of `layer`.
+    """Return scale·‖x - w‖² of each patch x and filter w, in the shape of the outputs of `layer`.
 
     Args:
-        layer: Keras convolution, whose geometry and data format apply.
-        x: Inputs, in float32 or float64.
-        weights: Filters `(*kernel_size, channels / groups, filters)`, in the dtype of x.
-        scale: 1.0 for distances; -γ, a number or a tensor, for the exponents of a Gaussian. Exponents need only
-            absolute accuracy, so that differences are required more rarely. The factor multiplies small tensors
-            first, at no cost.
+        layer: Keras convolution. Its kernel size, strides, padding, dilation, groups and data format apply.
+        x: Inputs of the layer, in float32 or float64.
+        weights: Filters `(*kernel_size, channels / groups, filters)`, in the data type of `x`.
+        scale: 1.0 for squared distances, or -γ (a number or a scalar tensor) for the exponents of a Gaussian. Exponents
+            need only absolute accuracy, so the costlier sum of differences is used more rarely for them. The factor is
+            applied to the filters and norms, not to the outputs, so it costs no additional pass.
 
-    Rounding can change the sign of a result near 0 by a few eps of the norms.
+    Rounding can give a result near 0 the wrong sign, with a magnitude of a few eps (‖x‖² + ‖w‖²).
     """
     gaussian = not (isinstance(scale, float) and scale > 0)
     patches = _of_patches(layer, x, scale)
@@ -57,7 +58,7 @@ def scaled_squares(layer: Any, x: Any, weights: Any, scale: Any) -> Any:
 
 
 def by_filter(layer: Any, values: Any) -> Any:
-    """Return `values`, one per filter, in the shape that broadcasts against the outputs of `layer`."""
+    """Reshape `values`, one number per filter, so that they broadcast against the outputs of `layer`."""
     return values if layer.data_format == "channels_last" else ops.reshape(values, (1, -1, *(1,) * layer.rank))
 
 
@@ -85,9 +86,18 @@ def _with_value(formula, value):
 
 
 def differences(layer: Any, x: Any, weights: Any, squared: bool) -> Any:
-    """Return Σ (x - w)² or `Σ |x - w|` of each patch and filter, summed one entry of the patch at a time.
+    """Return Σ (x - w)² or `Σ |x - w|` of each patch x and filter w, summed one entry of the patch at a time.
 
-    It has no derivative of its own. Padding counts as zeros.
+    Do not differentiate through this function. Padding counts as zeros.
+
+    Args:
+        layer: Keras convolution whose geometry and data format apply.
+        x: Inputs of the layer.
+        weights: Filters `(*kernel_size, channels / groups, filters)`, in the data type of `x`.
+        squared: Whether differences are squared; otherwise their absolute values are summed.
+
+    Returns:
+        Tensor in the shape of the outputs of `layer`.
     """
     rank, first = layer.rank, layer.data_format == "channels_first"
     x = ops.transpose(x, (1, 0, *range(2, rank + 2))) if first else ops.transpose(x, (rank + 1, *range(rank + 1)))

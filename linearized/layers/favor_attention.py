@@ -1,8 +1,12 @@
 """Attention in linear time by positive random features of the softmax kernel, with a shift that is fitted to the data.
 
-FAVOR++ (Likhosherstov et al., "Chefs' random tables", NeurIPS 2022), as in the Transformers of "Scalable Neural Network
-Kernels" (ICLR 2024): exp(q·k) = E φ(q)φ(k) with φ(x) = (1+4M)^(d/4) exp(√(1+4M) g·x - ‖x‖²/2 - M‖g‖²) > 0, g ~ N(0, I).
-These are the features of `Exponentials([1.0], [1.0])` with a shift M that `best_shift` computes in closed form.
+This is FAVOR++ (Likhosherstov et al., "Chefs' random tables", NeurIPS 2022), as in the Transformers of "Scalable Neural
+Network Kernels" (ICLR 2024). For a query q and a key k of length d and random projections g ~ N(0, I),
+
+    exp(q·k) = E φ(q)φ(k)  with  φ(x) = (1+4M)^(d/4) exp(√(1+4M) g·x - ‖x‖²/2 - M‖g‖²) > 0
+
+for every M >= 0. The shift M changes the variance of the estimate, not its mean; `best_shift` computes the M of the
+smallest variance in closed form. The features are those of `Exponentials([1.0], [1.0])` with the shift M.
 """
 
 import keras
@@ -14,10 +18,17 @@ from linearized.layers.snnk.features import draw
 
 
 def best_shift(square: float, dim: int):
-    """Return the M that minimises the variance of the estimate at ‖q + k‖² = `square`, a number or a tensor.
+    """Return the shift M with the smallest variance of the estimate φ(q)φ(k) of exp(q·k), see the module's docstring.
 
-    The second moment of one estimate is ((1+4M)²/(1+8M))^(d/2) exp(2‖q+k‖²(1+4M)/(1+8M) - ‖q‖² - ‖k‖²), and its
-    derivative in M is a quadratic polynomial over a positive number.
+    The second moment of one estimate is ((1+4M)²/(1+8M))^(d/2) exp(2‖q+k‖²(1+4M)/(1+8M) - ‖q‖² - ‖k‖²). Its derivative
+    with respect to M is a quadratic polynomial divided by a positive number, so that its root has a closed form.
+
+    Args:
+        square: ‖q + k‖² > 0, a number or a tensor.
+        dim: d, the length of q and k.
+
+    Returns:
+        M > 0, in the form of `square`.
     """
     total = 2 * square + dim
     ratio = ((total**2 + 8 * dim * square) ** 0.5 - total) / (4 * square)
@@ -26,19 +37,23 @@ def best_shift(square: float, dim: int):
 
 @keras.saving.register_keras_serializable("linearized")
 class FavorAttention(keras.layers.Layer):
-    """Attention softmax(q kᵀ/√d) v in linear time, by positive random features; it has no weights to train.
+    """Estimate of the attention softmax(q kᵀ/√d) v in linear time, by m positive random features (FAVOR++).
+
+    A feature of a query or key x, already divided by d^¼, is exp(√(1+4M) g·x - ‖x‖²/2 - M‖g‖²) with a fixed random
+    projection g ~ N(0, I) and a shift M (Likhosherstov et al., NeurIPS 2022). The layer has no weights to train. It
+    computes in float32 and returns the compute data type.
 
     Args:
-        num_features: m; the relative variance of an attention weight falls like 1/m.
-        shift: M of the features. None: the best one for the mean of ‖q + k‖² over all pairs, for each row of the batch
-            and each head, as published. 0 gives the positive features of FAVOR+.
-        orthogonal: Whether projections are orthogonal in blocks, see `UniversalFeatures`.
+        num_features: m, the number of features. The relative variance of an attention weight falls like 1/m.
+        shift: M, not negative. None: for each row of the batch and each head, the M with the smallest variance at the
+            mean of ‖q + k‖² over all pairs of a query and a key, as published. 0 gives the features of FAVOR+.
+        orthogonal: Whether projections are orthogonal in blocks of d, see `UniversalFeatures`.
         lengths: Lengths of orthogonal projections, see `UniversalFeatures`.
         seed: Random-number seed of the projections.
 
-    Input shape: `(n, length, d)` or `(n, length, heads, d)`; the call takes query, key (default: the query), value
-    (default: the key) and `key_mask`, `(n, length)`, which is true for the keys that count.
-    Output shape: that of the query, with the last axis of the value. Costs n·length·heads·m·d.
+    Input shape: `(n, length, d)`, or `(n, length, heads, d)` for several heads, for the query, the key and the value;
+    the lengths of queries and keys may differ. See `call`.
+    Output shape: that of the query, with the last axis of the value. Costs O(n · length · heads · m · d).
     """
 
     def __init__(self, num_features=64, shift=None, orthogonal=True, lengths="chi", seed=0, **kwargs):
@@ -62,7 +77,17 @@ class FavorAttention(keras.layers.Layer):
         self.built = True
 
     def call(self, query, key=None, value=None, key_mask=None):
-        """Return the attention outputs in the compute dtype."""
+        """Return the attention outputs.
+
+        Args:
+            query: Queries, `(n, length, d)` or `(n, length, heads, d)`.
+            key: Keys, with the same number of axes as the queries; None: the queries.
+            value: Values, one for each key; None: the keys.
+            key_mask: `(n, keys)`, true for the keys that take part; None: all do.
+
+        Returns:
+            Tensor in the compute data type, in the shape of the query with the last axis of the value.
+        """
         key = query if key is None else key
         value = key if value is None else value
         for name, x in (("query", query), ("key", key)):
@@ -81,7 +106,7 @@ class FavorAttention(keras.layers.Layer):
         return ops.cast(found if heads else found[:, :, 0], self.compute_dtype)
 
     def _shift(self, q, k):
-        """Return M, (n, 1, heads, 1), which counts as a constant in derivatives."""
+        """Return the shift M, (n, 1, heads, 1) or a number; derivatives treat it as a constant."""
         if self.shift is not None:
             return self.shift
         squares = [ops.mean(ops.sum(ops.square(x), axis=-1), axis=1) for x in (q, k)]
@@ -90,9 +115,10 @@ class FavorAttention(keras.layers.Layer):
         return ops.stop_gradient(best_shift(square, q.shape[-1]))[:, None, :, None]
 
     def _features(self, x, shift, axis):
-        """Return the features up to a common factor for each slice along `axis`, which cancels.
+        """Return the features, (n, length, heads, m), up to a factor that is common to each slice along `axis`.
 
-        The factor makes the largest exponent of a slice 0, so that nothing overflows.
+        The factor makes the largest exponent of a slice 0, so that nothing overflows. It cancels in the attention
+        weights, which are normalised.
         """
         projection = ops.convert_to_tensor(self.projection)
         exponent = (1 + 4 * shift) ** 0.5 * ops.matmul(x, projection) - shift * ops.sum(ops.square(projection), axis=0)

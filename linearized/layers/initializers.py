@@ -1,4 +1,4 @@
-"""Initializer of normal weights from NumPy's seeded generator, with the same numbers on every backend."""
+"""Initializer that draws normal weights by NumPy's seeded generator, so that every backend gets the same numbers."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,19 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("linearized")
 class SeededNormal(keras.initializers.Initializer):
-    """Initializer of N(0, stddev²) entries, drawn in float32 and cast.
+    """Initializer of N(0, stddev²) entries, drawn in float32 and cast to the data type of the weight.
 
     Args:
         stddev: Standard deviation, not negative.
-        seed: One integer or several (such as the run's seed and the index of the layer), none negative. Equal seeds
-            give equal draws, so each layer needs its own.
-        paired: "outputs": columns 2i and 2i + 1 of the last axis are the same draw. "inputs": rows 2i and 2i + 1 of the
-            first axis are a draw and its negative. A layer with paired outputs before one with paired inputs makes a
-            network that is 0 at the start ("doubling", Chizat et al. 2019). "": independent entries.
+        seed: Random-number seed: one integer or several (such as the run's seed and the index of the layer), none
+            negative. Equal seeds give equal draws, so each layer needs its own.
+        paired: "": all entries are independent. "outputs": columns 2i and 2i + 1 of the last axis are equal. "inputs":
+            rows 2i and 2i + 1 of the first axis are a draw and its negative. A layer with paired outputs followed by
+            one with paired inputs is 0 at the start ("doubling", Chizat et al. 2019).
+
+    Raises:
+        ValueError: For a negative `stddev` or `seed` or an unknown `paired`, and, at the call, if the paired axis has
+            an odd length.
     """
 
     def __init__(self, stddev: float = 1.0, seed: int | Sequence[int] = 0, paired: str = ""):
@@ -31,7 +35,7 @@ class SeededNormal(keras.initializers.Initializer):
             raise ValueError(f"`seed` must not be negative. Received: seed={seed}.")
 
     def __call__(self, shape, dtype=None):
-        """Return the initial values of a weight of the given shape."""
+        """Return the initial values of a weight of the given shape; `dtype` None stands for float32."""
         drawn_shape, axis = list(shape), -1 if self.paired == "outputs" else 0
         if self.paired:
             if shape[axis] % 2:

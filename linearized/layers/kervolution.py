@@ -1,21 +1,26 @@
-"""Kervolution: a convolution whose inner product of patch and filter is a kernel (Wang et al., CVPR 2019).
+"""Kervolution: a convolution that replaces the inner product of patch and filter by a kernel (Wang et al., CVPR 2019).
 
-| kernel       | of a patch x and a filter w, bias b | computed by                                            |
+With a patch x, a filter w and its bias b, the kernels are as follows. The degree p, the offset c and the width γ are
+arguments of the layers.
+
+| kernel       | value                               | computed by                                            |
+|--------------|-------------------------------------|--------------------------------------------------------|
 | "linear"     | x·w + b                             | a convolution: exactly Keras' own layer                |
 | "polynomial" | (x·w + b + c)^p                     | a convolution, then powers by squaring                 |
 | "sigmoid"    | tanh(x·w + b + c)                   | a convolution                                          |
-| "gaussian"   | exp(-γ‖x - w‖²) + b                 | see `distances`                                        |
-| "l2"         | ‖x - w‖₂ + b                        | the same                                               |
+| "gaussian"   | exp(-γ‖x - w‖²) + b                 | a convolution and norms, see `layers.distances`        |
+| "l2"         | ‖x - w‖₂ + b                        | a convolution and norms, see `layers.distances`        |
 | "l1"         | ‖x - w‖₁ + b                        | a sum over the kernel's offsets and the input channels |
 
-Every kernel except L1 costs a convolution and a few passes over its output, and none stores unfolded patches or a
-difference of each patch and each filter. Padding is with zeros, which count as inputs in the distances.
+Every kernel except "l1" costs a convolution and a few passes over its output. None stores unfolded patches or the
+differences of all patches and filters. Padding is with zeros, which count as inputs in the distances.
 
-The layers differ from the public PyTorch implementation (ryanaleksander/kernel-convolution, whose CIFAR-10 example
-trains a ResNet-50), which `variant="published"` follows: p = 2 and γ = 1/2 by default, the bias is added after the
-kernel, (x·w + c)^p + b and tanh(x·w + c) + b, and filters and biases start uniform within ±1/√P, P the length of a
-patch. Its errors are not repeated: its Gaussian reshapes filters without a transpose, which mixes them, its outputs are
-reshaped the same way, which mixes channels and pixels, and height and width are exchanged.
+`variant="published"` follows the public PyTorch implementation (ryanaleksander/kernel-convolution, whose CIFAR-10
+example trains a ResNet-50) where that differs from the table: p = 2 and γ = 1/2 by default, the bias is added after the
+kernel, (x·w + c)^p + b and tanh(x·w + c) + b, and filters and biases start uniform within ±1/√P, where P is the length
+of a patch. Three errors of that implementation are not repeated: its Gaussian reshapes filters without a transpose,
+which mixes them; its outputs are reshaped in the same way, which mixes channels and pixels; and it exchanges height and
+width.
 """
 
 import keras
@@ -30,11 +35,12 @@ from linearized.layers.shapes import check_shape
 KERNELS = ("linear", "polynomial", "gaussian", "sigmoid", "l1", "l2")
 DISTANCES = ("gaussian", "l1", "l2")
 VARIANTS = ("standard", "published")
+# Argument -> kernels that read it
 OPTIONS = {"degree": ("polynomial",), "offset": ("polynomial", "sigmoid"), "gamma": ("gaussian",)}
 LEARNED = ("polynomial", "sigmoid", "gaussian")  # kernels whose c or γ can be learned
 DEGREE, POLYNOMIAL_OFFSET, SIGMOID_OFFSET = 3, 1.0, 0.0
 PUBLISHED_DEGREE, PUBLISHED_GAMMA = 2, 0.5
-SMALLEST = 1e-12  # below this square the L2 distance counts as constant: the root's derivative at 0 is infinite
+SMALLEST = 1e-12  # lower bound of squared L2 distances, because the derivative of the root at 0 is infinite
 
 
 class _Kervolution:
@@ -102,7 +108,7 @@ class _Kervolution:
         return super().__call__(x, *args, **kwargs)
 
     def call(self, x):
-        """Return the kernel of all patches and filters, with bias and activation."""
+        """Return the kernel values of all patches and filters, with bias and activation applied."""
         channels, sizes = self.kernel.shape[-2] * self.groups, (None,) * self.rank
         last = self.data_format == "channels_last"
         check_shape(self, x.shape, (None, *sizes, channels) if last else (None, channels, *sizes))
@@ -152,10 +158,14 @@ class _Kervolution:
         """Return a kervolution with the geometry, name, activation and weights of a Keras convolution.
 
         Args:
-            layer: Convolution with the same number of axes. If it is built, so is the new layer, with a copy of its
-                weights; otherwise the initializers of the kernel and the variant replace Keras' default ones.
-            kernel: Kernel, as for the class.
+            layer: Convolution with the same number of axes. If it is built, the new layer is built too and gets a copy
+                of its weights. Default initializers of Keras are replaced by those of the kernel and the variant;
+                other initializers are kept.
+            kernel: Name of the kernel, as for the class.
             **options: Parameters of the kernel, as for the class.
+
+        Raises:
+            ValueError: If `layer` is not a Keras convolution of the same number of axes.
         """
         own = cls.__mro__[2]
         if not isinstance(layer, own):
@@ -177,13 +187,13 @@ class _Kervolution:
         return new
 
     def save_own_variables(self, store):
-        """Save the variables, including the learned number."""
+        """Save the variables, including the learned c or γ."""
         super().save_own_variables(store)  # Keras' convolutions save filters and bias alone
         if self.learnable:
             store[str(len(store.keys()))] = self.learned
 
     def load_own_variables(self, store):
-        """Load the variables, including the learned number."""
+        """Load the variables, including the learned c or γ."""
         super().load_own_variables(store)
         if self.learnable:
             self.learned.assign(store[str(len(store.keys()) - 1)])
@@ -199,19 +209,31 @@ class _Kervolution:
 _OWN = ("kernel", "degree", "offset", "gamma", "learnable", "variant")
 
 _ARGUMENTS = """
+    Each output is a kernel of a patch x and a filter w, two vectors of length P (the product of the kernel sizes and
+    the channels per group), plus the bias b of the filter (Wang et al., CVPR 2019):
+
+    - "linear": x·w + b, which is Keras' own convolution.
+    - "polynomial": (x·w + b + c)^p.
+    - "sigmoid": tanh(x·w + b + c).
+    - "gaussian": exp(-γ‖x - w‖²) + b.
+    - "l2": ‖x - w‖₂ + b.
+    - "l1": ‖x - w‖₁ + b.
+
     Args:
         filters, kernel_size: These and all other arguments of the Keras convolution (strides, padding, dilation_rate,
             groups, data_format, activation, use_bias, initializers, regularizers) keep their meaning.
-        kernel: One of linear, polynomial, gaussian, sigmoid, l1, l2; see the module's table.
+        kernel: Name of the kernel: linear, polynomial, gaussian, sigmoid, l1 or l2.
         degree: p of the polynomial; None: 3, or 2 in the published variant.
         offset: c of the polynomial (1 if None) and of the sigmoid (0 if None).
-        gamma: γ of the Gaussian; None: one over the length of a patch, so that the exponent is a mean, or 0.5 in the
-            published variant.
+        gamma: γ of the Gaussian. None: 1/P, so that the exponent is a mean over the patch, or 0.5 in the published
+            variant.
         learnable: Whether c, or γ as a factor that stays positive, is trained; one number per layer.
-        variant: "standard", or "published" for the public implementation's defaults, bias and initial filters.
-        kernel_initializer: Of the filters; None: normal, with the standard deviation of `kervolution_start` (Glorot and
-            Bengio's for the linear kernel).
-        bias_initializer: Of the bias; None: zeros, or uniform within ±1/√P in the published variant.
+        variant: "standard", or "published" for the defaults, the bias and the initial filters of the public PyTorch
+            implementation: it computes (x·w + c)^p + b and tanh(x·w + c) + b.
+        kernel_initializer: Initializer of the filters. None: normal, with the standard deviation of
+            `linearized.layers.kervolution_start`; Glorot and Bengio's for the linear kernel; uniform within ±1/√P in
+            the published variant.
+        bias_initializer: Initializer of the bias; None: zeros, or uniform within ±1/√P in the published variant.
 """
 
 

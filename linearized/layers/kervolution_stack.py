@@ -1,4 +1,4 @@
-"""Warnings for kervolutions that are stacked without normalisation between them, where training mostly diverges."""
+"""Warning for kervolutions that follow each other without a normalisation, for which training mostly diverges."""
 
 import warnings
 from typing import Any
@@ -12,8 +12,8 @@ PASSES = (
     layers.AveragePooling3D, layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D,
 )  # fmt: skip
 UNBOUNDED = ("linear", "relu")  # activations that do not bound the outputs of a layer
-MOST = {"polynomial": 2, "l1": 1, "l2": 1}  # longest stack of each kernel that gives no warning
-DISTANCES = ("l1", "l2")  # the outputs of each also grow with those of the other
+MOST = {"polynomial": 2, "l1": 1, "l2": 1}  # kernel -> largest number of stacked layers that causes no warning
+DISTANCES = ("l1", "l2")  # kernels that count as one kind in a stack, because both increase the size of their inputs
 WHY = {
     "polynomial": "their gradients grow with a power of the inputs, and plain SGD diverges at usual rates",
     "l1": "each one multiplies the mean square of its inputs by about the square of a patch's length",
@@ -22,13 +22,17 @@ WHY = {
 
 
 def warn_of_stack(layer: Any, x: Any) -> None:
-    """Warn if the symbolic input `x` of a kervolution comes from others of its kind without a normalisation.
+    """Warn if a kervolution takes its input from kervolutions of the same kind, with no normalisation in between.
 
-    A layer cannot normalise its own outputs without changing its kernel, and stacks do train at low rates or with
-    bounded activations between them. Therefore a stack only causes a warning.
+    A layer cannot normalise its own outputs without changing its kernel, and stacks do train at low learning rates or
+    with bounded activations between the layers. Therefore a stack causes a warning and no error.
 
-    The warning is given once for each stack, at the layer after the first `MOST`. Tensors with values have no history,
-    so no warning is given for layers that are called in a subclassed model.
+    Args:
+        layer: Layer that is called. Only polynomial (of degree 2 or more), "l1" and "l2" kervolutions can warn.
+        x: Its input. The stack is read from the history of a symbolic tensor. A tensor with values has no history, so
+            there is no warning for layers that are called in a subclassed model.
+
+    The warning is given once for each stack, at the layer after the first `MOST` of its kernel.
     """
     kernel = _growing(layer)
     if kernel is None or getattr(x, "_keras_history", None) is None:
@@ -52,7 +56,7 @@ def _growing(layer: Any) -> str | None:
 
 
 def _length(x: Any, kernel: str) -> int:
-    """Return the number of consecutive kervolutions of `kernel`, or of any distance if it is one, before `x`."""
+    """Return the number of consecutive kervolutions of `kernel` (of both distances, if it is one) that end at `x`."""
     alike = DISTANCES if kernel in DISTANCES else (kernel,)
     count = 0
     while True:

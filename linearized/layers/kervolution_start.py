@@ -1,35 +1,38 @@
-"""Initial standard deviations of the filters of a kervolution, for outputs whose variance is of order one.
+"""Initial standard deviations σ of the filters of a kervolution, for outputs whose variance is of order one.
 
-A kernel is not homogeneous in its filters, so the variance scalings of dense layers do not apply: the inner product of
-a patch and a filter with the start of He et al. or of Glorot and Bengio has a variance of about one, and its cube,
-stacked four times, overflows. Below, s = x·w is taken as N(0, t), with t = P σ² m for patches of P numbers of mean
-square m.
+A kernel is not homogeneous in its filters, so the variance scalings of dense layers do not apply. With the initial
+filters of He et al. or of Glorot and Bengio, the inner product of a patch and a filter has a variance of about one, and
+its cube, stacked four times, overflows.
+
+Notation: a patch x has P numbers of mean square m, a filter w has entries N(0, σ²), and s = x·w is taken as N(0, t)
+with t = P σ² m. p, c and γ are the degree, the offset and the width of the kernels of `linearized.layers.kervolution`.
 
 | kernel       | σ² of the filters           | variance of the outputs where m = 1                               |
+|--------------|-----------------------------|-------------------------------------------------------------------|
 | "polynomial" | a² / P, see `_polynomial`   | .3 (p = 2 and 3, c = 1), at most .6 however many layers follow    |
 | "sigmoid"    | (5/3)² / P                  | .5                                                                |
 | "gaussian"   | 1 / (2 γ P)                 | that of x·w in the exponent is largest; e⁻³ · 4/P where γ = 1/P   |
 | "l2"         | 1                           | .75                                                               |
 | "l1"         | 1                           | .6 P: no filters bring it below (1 - 2/π) P                       |
 
-Distances add up: their means are √(P (m + 1)) and P √(2 (m + 1) / π), whatever the filters, so each "l2" layer of a
-stack multiplies the mean square by about P and each "l1" layer by about P². Put a normalisation between them, as the
-networks of `linearized.models` do. Initial values alone cannot replace it. Outputs that are centred and divided by
-their standard deviation at m = 1, which is another kernel, have mean squares of 1.1, 2.2, 14 and 880 after one to four
-"l2" layers of 16 filters on 8x8x3 inputs N(0, 1), and of 1.2, 2.2, 20 and 1,700 after "l1" layers: ‖x‖ is part of every
-filter's output, so that the inputs of a deeper layer are correlated and their sums grow with P. Larger filters with a
-bias of -√(‖w‖² + P) keep four "l2" layers near 1 (1.1 at σ = 4), because a distance to far filters is nearly a linear
-layer, but grow from the sixth layer on; the derivative of "l1" is ±1 in each input, so that its outputs grow with P in
-any case.
+Stacks of distances grow. For filters with σ = 1 the mean "l2" distance is √(P (m + 1)) and the mean "l1" distance
+P √(2 (m + 1) / π), so each "l2" layer of a stack multiplies the mean square by about P, and each "l1" layer by about
+P². Put a normalisation between them, as the networks of `linearized.models` do. Initial values alone cannot replace it.
+Outputs that are centred and divided by their standard deviation at m = 1, which is another kernel, have mean squares of
+1.1, 2.2, 14 and 880 after one to four "l2" layers of 16 filters on 8x8x3 inputs N(0, 1), and of 1.2, 2.2, 20 and 1,700
+after "l1" layers: ‖x‖ is part of every filter's output, so that the inputs of a deeper layer are correlated and their
+sums grow with P. Larger filters with a bias of -√(‖w‖² + P) keep four "l2" layers near 1 (1.1 at σ = 4), because a
+distance to far filters is nearly a linear layer, but the outputs grow from the sixth layer on. The derivative of "l1"
+is ±1 in each input, so its outputs grow with P in any case.
 
-Polynomials keep their variance, but not small gradients: the derivative p (c + s)^(p-1) multiplies each of them, and a
-shared mean of the outputs makes them add up over positions. Four layers of degree 3 with 16 filters, trained on 256
-images of 8x8 in batches of 32 for five epochs, diverge under plain SGD in 8 of 8 runs at rates .01 and .003, in 3 of 8
-at .001 and in none at .0001; with Adam at .001 in none. Smaller filters would not remove the shared mean, since the
-outputs at s = 0 are c^p: normalise between the layers, or lower the rate. Models with either kind of stack give a
-warning when they are built, see `kervolution_stack`.
+Stacks of polynomials keep the variance of their outputs, but their gradients grow: the derivative p (c + s)^(p-1)
+multiplies each gradient, and a shared mean of the outputs makes gradients add up over positions. Four layers of degree
+3 with 16 filters, trained on 256 images of 8x8 in batches of 32 for five epochs, diverge under plain SGD in 8 of 8 runs
+at learning rates .01 and .003, in 3 of 8 at .001 and in none at .0001; with Adam at .001 in none. Smaller filters would
+not remove the shared mean, since the outputs at s = 0 are c^p: normalise between the layers, or lower the learning
+rate. Models with either kind of stack give a warning when they are built, see `kervolution_stack`.
 
-The variance of a Gaussian of independent inputs is at most 2 e⁻² / P.
+The variance of the outputs of a Gaussian on independent inputs is at most 2 e⁻² / P.
 """
 
 import math
@@ -37,16 +40,16 @@ import math
 from scipy.optimize import brentq
 
 SIGMOID_GAIN = 5 / 3
-SLOPE = 0.5  # relative change of a polynomial layer's mean square per relative change of its inputs' mean square
-MARGIN = 0.8  # mean square of the outputs for inputs of mean square one, where |c| is small
+SLOPE = 0.5  # d log(mean square of a polynomial layer's outputs) / d log(mean square of its inputs) at the fixed point
+MARGIN = 0.8  # mean square of a polynomial layer's outputs for inputs of mean square one, where |c| is small
 
 
 def deviation(kernel: str, patch: int, degree: int = 3, offset: float = 1.0, gamma: float | None = None) -> float:
     """Return σ, the standard deviation of the filters' initial entries.
 
     Args:
-        kernel: Kernel of `linearized.layers.kervolution` other than "linear".
-        patch: P, the length of a patch: the kernel's sizes times the channels of a group.
+        kernel: Name of a kernel of `linearized.layers.kervolution` other than "linear".
+        patch: P, the length of a patch: the product of the kernel sizes and the channels per group.
         degree: p of the polynomial.
         offset: c of the polynomial.
         gamma: γ of the Gaussian; None: 1 / P.
@@ -61,7 +64,13 @@ def deviation(kernel: str, patch: int, degree: int = 3, offset: float = 1.0, gam
 
 
 def moment(degree: int, offset: float, variance: float) -> float:
-    """Return E (c + s)^(2p) for s ~ N(0, t), the mean square of a polynomial kernel's outputs."""
+    """Return E (c + s)^(2p) for s ~ N(0, t), the mean square of a polynomial kernel's outputs.
+
+    Args:
+        degree: p.
+        offset: c.
+        variance: t, the variance of the inner products s of patches and filters.
+    """
     return sum(
         math.comb(2 * degree, 2 * k) * offset ** (2 * degree - 2 * k) * variance**k * _odd_factorial(k)
         for k in range(degree + 1)
@@ -76,10 +85,15 @@ def _odd_factorial(k: int) -> int:
 def _polynomial(degree: int, offset: float) -> float:
     """Return a², the variance of x·w where the inputs have mean square one.
 
-    Layer after layer the mean square m of the outputs follows m ← E (c + s)^(2p) with t = a² m. a² is chosen so that
-    this map has a fixed point at which a relative change of m shrinks by `SLOPE`: stacks of any depth stay near it. The
-    map scales with c, so the fixed point is found at c = 1. For small `|c|` the fixed point lies far below one, and the
-    map diverges from m = 1; in this case the mean square of the outputs at m = 1 is set to `MARGIN` instead.
+    From layer to layer the mean square m of the outputs follows the map m ← E (c + s)^(2p) with s ~ N(0, a² m). a² is
+    chosen so that this map has a fixed point at which a relative change of m shrinks by the factor `SLOPE`; then stacks
+    of any depth stay near it. The map scales with c, so the fixed point is found at c = 1. For small `|c|` the fixed
+    point lies far below one, and the map diverges from m = 1; in this case a² is chosen so that the mean square of the
+    outputs at m = 1 is `MARGIN`.
+
+    Args:
+        degree: p.
+        offset: The absolute value of c.
     """
 
     def excess(t: float) -> float:
@@ -96,7 +110,15 @@ def _polynomial(degree: int, offset: float) -> float:
 
 
 def _settles(degree: int, offset: float, variance: float, start: float = 2.0, layers: int = 30) -> bool:
-    """Return whether the mean square, which begins at `start`, never exceeds it in a stack of `layers` layers."""
+    """Return whether the mean square of a stack of `layers` layers never exceeds `start`, its value for the inputs.
+
+    Args:
+        degree: p of the polynomial.
+        offset: c of the polynomial.
+        variance: a², the variance of x·w for inputs of mean square one.
+        start: Mean square of the inputs of the stack.
+        layers: Number of layers.
+    """
     square = start
     for _ in range(layers):
         square = moment(degree, offset, variance * square)

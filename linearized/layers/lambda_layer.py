@@ -1,15 +1,19 @@
 """Lambda layers: the context of each pixel becomes a linear map that is applied to its query (Bello, ICLR 2021).
 
-For n queries and m context pixels with keys of depth k, values of depth v = filters / heads, and u of each,
+An image has n query pixels and m context pixels. Each query pixel has h queries (one per head) of depth k. Each context
+pixel has u keys of depth k and u values of depth v = filters / h; K_u is (m, k) and V_u is (m, v). E_nu, (m, k), holds
+the position embeddings of query pixel n. The layer computes
 
-    λ_n = Σ_u softmax_m(K_u)ᵀ V_u + Σ_u E_nuᵀ V_u    (k, v), the content lambda and the position lambda of pixel n,
-    y_n = λ_nᵀ q_nh                                  for each of the heads h, side by side: h v = filters numbers.
+    λ_n = Σ_u softmax(K_u)ᵀ V_u + Σ_u E_nuᵀ V_u    (k, v), the content lambda plus the position lambda of pixel n,
+    y_n = λ_nᵀ q                                   for each query q of pixel n, side by side: h v = filters numbers,
 
-One lambda serves all heads, so no head needs an n · m attention map. Over a batch of b the time is Θ(b n m k v u), the
-memory Θ(n m k u) for E and Θ(b n k v) for the lambdas; with a local scope of r · r pixels m is r² and E is r² k u.
+with the softmax over the m context pixels. All heads share one lambda, so no head needs an attention map of n · m
+numbers. For a batch of b images the time is Θ(b n m k v u), and the memory is Θ(n m k u) for E and Θ(b n k v) for the
+lambdas. With a local scope of r · r pixels, m is r² and E has r² k u numbers.
 
-With normalised queries and values, a position lambda of E ~ N(0, 1), as published, gives outputs of variance k m u,
-1,024 for 64 pixels. By default E starts with the standard deviation 1/√(k m u), for which the variance is of order one.
+With normalised queries and values, a position lambda with E ~ N(0, 1), as published, gives outputs of variance k m u,
+which is 1,024 for 64 pixels, k = 16 and u = 1. By default E starts with the standard deviation 1/√(k m u), for which
+the variance is of order one.
 """
 
 import keras
@@ -27,37 +31,40 @@ ROWS = ("pixels", "unpermuted")
 
 @keras.saving.register_keras_serializable("linearized")
 class LambdaLayer(keras.layers.Layer):
-    """A layer from images to images that can replace a 3x3 convolution with padding "same".
+    """Lambda layer from images to images, which can replace a 3x3 convolution with padding "same" (Bello, ICLR 2021).
+
+    Each query pixel gets a k x v matrix, its lambda: the sum of a content lambda, computed from the keys and values of
+    all context pixels, and a position lambda, computed from position embeddings and values. The outputs are the
+    products of the lambda with the queries of the pixel.
 
     Args:
-        filters: Channels of the output, a multiple of `heads`.
+        filters: Number of output channels, a multiple of `heads`. Values have the depth v = filters / heads.
         heads: h, the number of queries per pixel.
         keys: k, the depth of queries and keys.
-        intra_depth: u, the number of keys and values per pixel.
+        intra_depth: u, the number of keys and values per context pixel.
         scope: r, odd: a position lambda covers r · r pixels around its query, by a lambda convolution with learned
-            weights; pixels beyond the border count as zero. 0: it covers all pixels, by a `PositionEmbedding`.
-        strides: Distance in pixels between two queries along rows and columns; the context is all pixels.
-        embedding: "relative" or "absolute", the kind of its own `PositionEmbedding` (global scope).
-        norm: "channels": batch normalisation of every channel of queries and values; "published": the variant of the
-            reproduction on CIFAR-10, with one normalisation for all heads' queries, and of values over positions.
-        rows: "pixels": row i of the context is pixel i, with its channels; "unpermuted": as in that reproduction, the
-            numbers of an image in the order (channels, H, W) are cut into H W rows of that many numbers, which mixes
-            channels and pixels. It needs a global scope and strides of 1, and exists to reproduce networks that were
-            trained with it.
-        momentum: Momentum of the running statistics in Keras' convention: the share of the old ones.
+            weights; pixels beyond the border count as zero. 0: it covers all m = H W pixels, by a `PositionEmbedding`.
+        strides: Distance in pixels between two query pixels along rows and columns. All pixels are context.
+        embedding: Kind of the layer's own `PositionEmbedding` (scope 0): "relative" or "absolute".
+        norm: "channels": batch normalisation of every channel of queries and values. "published": as in the
+            reproduction on CIFAR-10 (joigalcar3/LambdaNetworks), queries are normalised per depth, with statistics
+            shared by all heads, and values per context pixel, with statistics over their channels.
+        rows: "pixels": row i of the context is pixel i, with its channels. "unpermuted": as in that reproduction, the
+            numbers of an image in the order (channels, H, W) are split into H W rows of as many numbers as there are
+            channels, which mixes channels and pixels. It needs scope 0 and strides of 1, and exists to reproduce
+            networks that were trained with it.
+        momentum: Share of the old running statistics that a batch keeps (Keras' convention), see `SettledBatchNorm`.
         seed: Random-number seed of the initial weights; give each layer its own.
         kernel_regularizer: Regularizer of the projections to queries, keys and values.
-        embedding_stddev: Standard deviation of the initial position embeddings, of either scope; None: 1/√(k m u), or 1
-            with norm="published".
-
-    Call arguments:
-        x: Images.
-        embedding: Output of a shared `PositionEmbedding` with the same strides; None: the layer uses its own.
+        embedding_stddev: Standard deviation of the initial position embeddings, or of the weights of the lambda
+            convolution; None: 1/√(k m u), with m = r² for a local scope, or 1 with norm="published".
 
     Input shape: `(b, H, W, channels)`; H and W may vary with a local scope and norm="channels".
     Output shape: `(b, ⌈H / strides⌉, ⌈W / strides⌉, filters)`.
 
-    Raises ValueError when it is called on images, or with an embedding, of other sizes than those it was built for.
+    Raises:
+        ValueError: For arguments outside these ranges, and when the layer is called on images, or with an embedding, of
+            other sizes than those it was built for.
     """
 
     def __init__(
@@ -126,7 +133,13 @@ class LambdaLayer(keras.layers.Layer):
         )
 
     def call(self, x, embedding=None, training=None):
-        """Return the outputs of the heads, side by side."""
+        """Return the outputs of the heads, side by side.
+
+        Args:
+            x: Images `(b, H, W, channels)`.
+            embedding: Output of a shared `PositionEmbedding` with the same strides; None: the layer uses its own.
+            training: Whether the normalisations use and update batch statistics.
+        """
         if self.scope and embedding is not None:
             raise ValueError(f"A lambda layer with a scope takes no embedding. Received: scope={self.scope}.")
         check_shape(self, x.shape, self._expected)
@@ -151,7 +164,7 @@ class LambdaLayer(keras.layers.Layer):
         return ops.reshape(ops.matmul(queries, lambdas), shape) + ops.reshape(together, shape)
 
     def _check_embedding(self, x_shape, shape):
-        """Raise ValueError unless E has the shape that images of `x_shape` need."""
+        """Raise ValueError unless an embedding of the given shape fits images of `x_shape`."""
         sizes = [None if size is None else -(-size // self.strides) for size in x_shape[1:3]]
         expected = (_product(sizes), _product(x_shape[1:3]), self.keys, self.intra_depth)
         if len(shape) != 4 or any(
@@ -180,7 +193,7 @@ class LambdaLayer(keras.layers.Layer):
         return ops.matmul(weights, ops.reshape(values, (-1, rows, self.values)))
 
     def _global(self, values, embedding):
-        """Return lambdas (b, n, k, v) of values (b, m, u v) and E (n, m, k, u), by one matrix product per batch."""
+        """Return the position lambdas (b, n, k, v) of values (b, m, u v) and E (n, m, k, u), by one matrix product."""
         queries, context, depth, intra = embedding.shape
         table = ops.reshape(ops.transpose(embedding, (0, 2, 1, 3)), (queries * depth, context * intra))
         values = ops.transpose(ops.reshape(values, (-1, context * intra, self.values)), (1, 0, 2))
@@ -188,9 +201,9 @@ class LambdaLayer(keras.layers.Layer):
         return ops.transpose(ops.reshape(lambdas, (queries, depth, -1, self.values)), (2, 0, 1, 3))
 
     def _local(self, values):
-        """Return lambdas (b, n, k, v) of values (b, H, W, u, v).
+        """Return the position lambdas (b, n, k, v) of values (b, H, W, u, v) for a local scope.
 
-        They are computed by one convolution for each v, centred at the queries.
+        A convolution, centred at the query pixels, is applied to each of the v value channels.
         """
         height, width = ops.shape(values)[1:3]
         planes = ops.reshape(ops.transpose(values, (0, 4, 1, 2, 3)), (-1, height, width, self.intra_depth))

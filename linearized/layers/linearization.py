@@ -1,10 +1,12 @@
-"""Linearization of a Keras model in its weights: f(x; θ₀) + J(x) v, with the Jacobian J at θ₀ and trained v = θ - θ₀.
+"""Linearization of a Keras model f(x; θ) in its weights: f(x; θ₀) + J(x) v (Chizat, Oyallon and Bach, NeurIPS 2019).
+
+θ₀ are the present weights, J(x) = ∂f(x; θ₀)/∂θ is the Jacobian, and v = θ - θ₀ is trained.
 
     linear = linearize(model)          # a Keras model, at v = 0
     linear.fit(x, y)                   # trains v; `linearized.fit_linearization` solves for it
 
-Layers are in inference mode and compute in float32. A call costs a forward and two backward passes of the model on
-TensorFlow, and two forward passes on JAX. (Chizat, Oyallon and Bach, NeurIPS 2019.)
+The layers of f are in inference mode and compute in float32. A call costs a forward and two backward passes of f on
+TensorFlow, and two forward passes on JAX.
 """
 
 import tempfile
@@ -30,15 +32,17 @@ ROWS = 2  # number of rows that are drawn to check a model
 
 @keras.saving.register_keras_serializable("linearized")
 class Linearization(keras.layers.Layer):
-    """Linearization f(x; θ₀) + J(x) v of an inner model; v starts at 0, and only v is trained.
+    """Linearization f(x; θ₀) + J(x) v of an inner model f; v starts at 0, and only v is trained.
+
+    θ₀ are the weights of the inner model, and J(x) = ∂f(x; θ₀)/∂θ is its Jacobian. v has one part for each variable
+    that J is taken with respect to, in the shape of that variable. The layer computes in float32, whatever `dtype` is
+    given.
 
     Args:
-        inner: Model that is not shared with anything: its weights, θ₀, are frozen, and its layers compute in float32.
+        inner: Keras model f. No other model may use it: its weights are frozen, and its layers are set to float32.
         places: Indices in `inner.variables` of the variables that J is taken with respect to; None: all trainable ones.
         offset: Whether f(x; θ₀) is added; otherwise the layer returns J(x) v.
         direction_regularizer: Regularizer of each part of v.
-
-    It computes in float32, whatever `dtype` is given.
 
     Input shape: that of `inner`.
     Output shape: that of `inner`. Memory: v takes as much as the variables that it moves.
@@ -61,7 +65,7 @@ class Linearization(keras.layers.Layer):
                 layer.dtype_policy = "float32"
 
     def build(self, input_shape):
-        """Create v and freeze the inner model."""
+        """Create v, one zero weight for each moved variable, and freeze the inner model."""
         if not self.inner.built:
             self.inner.build(input_shape)
         if self.places is None:
@@ -81,7 +85,7 @@ class Linearization(keras.layers.Layer):
         ]  # fmt: skip
 
     def moved_variables(self):
-        """Return the variables of the inner model that J is taken with respect to, in the order of `directions`."""
+        """Return the variables of the inner model that J is taken with respect to, in the order of the parts of v."""
         variables = self.inner.variables
         return [variables[place] for place in self.places]
 
@@ -92,7 +96,7 @@ class Linearization(keras.layers.Layer):
         return ops.cast(outputs + change if self.offset else change, "float32")
 
     def fixed_variables(self):
-        """Return the variables that training never changes: θ₀."""
+        """Return the variables that training never changes: all those of the inner model."""
         return self.inner.variables
 
     def compute_output_shape(self, input_shape):
@@ -110,21 +114,28 @@ class Linearization(keras.layers.Layer):
 def linearize(
     model: keras.Model, *, offset: bool = True, variables: Callable[[Any], bool] | str | None = None, x: Any = None
 ) -> keras.Model:  # fmt: skip
-    """Return the linearization f(x; θ₀) + J(x) v of a Keras model at its present weights, as a Keras model.
+    """Return the linearization f(x; θ₀) + J(x) v of a Keras model f at its present weights θ₀, as a Keras model.
 
-    It starts at v = 0. Keras' `fit` trains v; `linearized.fit_linearization` solves for v over a grid of ridges. The
-    result saves, loads (with `import linearized.layers` before `keras.models.load_model`) and predicts like any model.
-    It is a copy: later changes of `model` do not affect it.
+    J(x) = ∂f(x; θ₀)/∂θ is the Jacobian of the outputs with respect to the weights that move, and v, one number for each
+    of these weights, is all that is trained; it starts at 0. Keras' `fit` trains v by gradient descent, and
+    `linearized.fit_linearization` solves for v over a grid of ridges. The result is saved, loaded (after
+    `import linearized.layers`) and used for predictions like any Keras model. It holds a copy: later changes of `model`
+    do not affect it.
 
     Args:
-        model: Keras model with one input and one output, of any layers; its trainable variables are θ.
+        model: Keras model with one input and one output, of any layers.
         offset: Whether f(x; θ₀) is added; otherwise the outputs are J(x) v.
         variables: Trainable variables that move: "last_layer", those of the last layer; parts of their paths such as
-            "block5,head/kernel" or "-embeddings" (see `linearized.tangents.variable_names`); a function of a variable;
-            None: all.
-        x: Some rows as the model takes them, with which it is checked; None: normal ones of the shape that it states.
+            "block5,head/kernel" or "-embeddings" (see `linearized.tangents.variable_names`); a function of a variable
+            that returns whether it moves; None: all.
+        x: Some rows (n, ...) as the model takes them, on which it is checked; None: two rows of N(0, 1) numbers (of
+            zeros, if the input is an integer one) in the shape of the model's input.
 
-    Raises `UserError` as `linearized.empirical_ntk` does, and for a model that Keras cannot save and load.
+    Raises:
+        UserError: If the model has several inputs or outputs, does not state the shape of its rows (and `x` is None),
+            cannot take the rows, draws random numbers in inference mode, has weights or outputs that are not finite,
+            returns outputs that depend on other rows of the batch, has no trainable variable of those that were chosen,
+            or cannot be saved and loaded by Keras.
     """
     rows = _probe(model) if x is None else checked_inputs(x)
     checked_outputs(model, rows)
@@ -132,7 +143,15 @@ def linearize(
 
 
 def chosen_places(model: keras.Model, variables: Callable[[Any], bool] | str | None) -> list[int]:
-    """Return the indices in `model.variables` of the chosen ones, see `linearize`. Raises `UserError`."""
+    """Return the indices in `model.variables` of the variables that move.
+
+    Args:
+        model: Keras model.
+        variables: Choice of the variables, as for `linearize`.
+
+    Raises:
+        UserError: If no trainable variable is chosen.
+    """
     chosen = {id(one) for one in chosen_variables(model, variables)}
     return [place for place, one in enumerate(model.variables) if id(one) in chosen]
 
@@ -141,7 +160,15 @@ def linearization_of(
     inner: keras.Model, places: list[int], rows: np.ndarray, *, offset: bool = True,
     direction_regularizer: keras.regularizers.Regularizer | None = None,
 ) -> keras.Model:  # fmt: skip
-    """Return the Keras model of a `Linearization` with these arguments, for rows like the given ones."""
+    """Return a Keras model that consists of one `Linearization` layer.
+
+    Args:
+        inner: Model that is linearised, as for `Linearization`; no other model may use it.
+        places: Indices in `inner.variables` of the variables that move.
+        rows: Rows (n, ...) whose shape and data type the new model takes as its input.
+        offset: Whether f(x; θ₀) is added, as for `Linearization`.
+        direction_regularizer: Regularizer of each part of v.
+    """
     if any(layer.compute_dtype != "float32" for layer in inner._flatten_layers()):
         logging.info("%s: its policy is not float32; the linearization computes in float32.", inner.name)
     inputs = keras.Input(rows.shape[1:], dtype=rows.dtype.name, name="x")
@@ -150,7 +177,16 @@ def linearization_of(
 
 
 def set_direction(model: keras.Model, v: np.ndarray) -> None:
-    """Write v, the parts of all moved variables one after the other, into a model of `linearize`."""
+    """Write v into a model that `linearize` returned.
+
+    Args:
+        model: Model of one `Linearization` layer.
+        v: p numbers in any shape: the flattened parts of v, one after the other, in the order of
+            `Linearization.moved_variables`.
+
+    Raises:
+        ValueError: If `v` does not have p numbers.
+    """
     directions = model.get_layer("linearization").directions
     sizes = [int(np.prod(variable.shape)) for variable in directions]
     if v.size != sum(sizes):
@@ -160,13 +196,17 @@ def set_direction(model: keras.Model, v: np.ndarray) -> None:
 
 
 def get_direction(model: keras.Model) -> np.ndarray:
-    """Return v of a model of `linearize` as one column (p, 1)."""
+    """Return v of a model that `linearize` returned as one column (p, 1), in the order of `set_direction`."""
     directions = model.get_layer("linearization").directions
     return np.concatenate([ops.convert_to_numpy(variable).ravel() for variable in directions])[:, None]
 
 
 def copied(model: keras.Model) -> keras.Model:
-    """Return an equal model that shares nothing with this one, by saving and loading it. Raises `UserError`."""
+    """Return an uncompiled copy of a model that shares nothing with it, made by saving and loading the model.
+
+    Raises:
+        UserError: If Keras cannot save or load the model.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         try:
@@ -185,7 +225,7 @@ def _input_dtype(model: keras.Model) -> str:
 
 
 def _probe(model: keras.Model) -> np.ndarray:
-    """Return normal rows of the shape that a model states, or zeros if it takes integers."""
+    """Return `ROWS` rows of N(0, 1) numbers in the shape that a model states, or zeros if it takes integers."""
     shape = getattr(model, "input_shape", None)
     if isinstance(shape, list) or (isinstance(shape, tuple) and shape and isinstance(shape[0], tuple)):
         raise UserError(f"The model {model.name} has {len(shape)} inputs. Give a model of one of them, with the "

@@ -1,7 +1,8 @@
 """Dense layers in the mean-field scaling: outputs are averages over units, and gradients are scaled up accordingly.
 
-In arXiv 2006.13409 the network is f(x) = (1/N) a·h + c. Each weight then changes the output by O(1/N), and its gradient
-is multiplied by the inverse factor, so that the same learning rate suits every width.
+In arXiv 2006.13409 the network with N hidden units h, readout a and bias c is f(x) = (1/N) a·h(x) + c. A change of one
+weight changes the output by O(1/N), so gradients are multiplied by the inverse factor, and the same learning rate suits
+every width.
 """
 
 import keras
@@ -18,21 +19,26 @@ HIDDEN_BIAS = 0.01
 
 @keras.saving.register_keras_serializable("linearized")
 class MeanFieldDense(keras.layers.Layer):
-    """One dense layer of the mean-field network, with d inputs and N units.
+    """Dense layer of the mean-field network (arXiv 2006.13409), with d inputs, N units, weights W (d, N) and bias b.
 
-    | place     | output           | weights    | biases  | gradients times            |
-    | "first"   | f(xW + b)        | N(0, 1/d)  | 0.01    | N (both)                   |
-    | "deep"    | f(xW + b) / N    | N(0, 1)    | 0.01    | the variable's entries     |
-    | "readout" | xW / d + b       | N(0, 1)    | 0       | W: its entries; b: 1       |
+    What the layer computes depends on its position in the network:
+
+    - "first": f(xW + b), with W ~ N(0, 1/d) and b = 0.01 at the start; both gradients are multiplied by N.
+    - "deep": f(xW + b) / N, with W ~ N(0, 1) and b = 0.01 at the start; the gradient of W is multiplied by d N, that of
+      b by N.
+    - "readout": xW / d + b, with W ~ N(0, 1) and b = 0 at the start; the gradient of W is multiplied by d N, that of b
+      by 1.
+
+    The factors of the gradients are those of `gradient_scales`; the training loop of `linearized` applies them.
 
     Args:
         units: N, the number of outputs.
-        place: Position in the network, see the table.
+        place: Position in the network: "first", "deep" or "readout".
         seed: Random-number seed of the weights, one integer or several; give each layer its own.
         kernel_regularizer: Regularizer of W; b has none.
-        activation: f, a name in `linearized.base.activations`, a name with numbers, or an elementwise function of a
-            tensor, which must be registered (`keras.saving.register_keras_serializable`) to save the layer; the readout
-            has none.
+        activation: f: a name of `linearized.base.activations`, with parameters if it has some, or an elementwise
+            function of a tensor, which must be registered (`keras.saving.register_keras_serializable`) to save the
+            layer. "readout" does not apply it.
 
     Input shape: `(n, d)`, or more axes before the last.
     Output shape: the same with N in the place of d.
@@ -56,7 +62,7 @@ class MeanFieldDense(keras.layers.Layer):
         self.activation = parse(activation) if isinstance(activation, str) else activation
 
     def build(self, input_shape):
-        """Create the weights."""
+        """Create W and b."""
         dim = input_shape[-1]
         self.kernel = self.add_weight(
             name="kernel",
@@ -68,7 +74,7 @@ class MeanFieldDense(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer=start)
 
     def call(self, x):
-        """Return the output of the table."""
+        """Return the output, which depends on `place` as the class states."""
         check_shape(self, x.shape, (..., self.kernel.shape[0]))
         product = ops.matmul(x, self.kernel)
         if self.place == "readout":
@@ -78,11 +84,14 @@ class MeanFieldDense(keras.layers.Layer):
         return hidden if self.place == "first" else hidden / self.units
 
     def entering(self, x):
-        """Return the factor of W in the product: the inputs, which a readout divides by their number."""
+        """Return what W is multiplied by: the inputs, which "readout" divides by their number d."""
         return x / x.shape[-1] if self.place == "readout" else x
 
     def at_site(self, site):
-        """Return its argument: the activation's input or a readout's output; see `linearized.tangents.taps`."""
+        """Return `site` unchanged: the input of the activation, or the output of "readout".
+
+        `linearized.tangents.taps` replaces this method to record the values that pass it.
+        """
         return site
 
     def gradient_scales(self):

@@ -1,7 +1,8 @@
-"""The NT model: a two-layer network to first order in its weights, around a random start.
+"""The NT model: a two-layer network to first order in its weights around their random start (arXiv 2006.13409).
 
-f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x, linear in the trained a, c and G; W and a⁰ are drawn and fixed
-(arXiv 2006.13409). The gate is ½(sign + 1), as published.
+f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x for N hidden units i. The first-layer weights W (columns wᵢ) and the
+readout a⁰ are drawn and fixed; f is linear in the trained readout a, bias c and directions G (rows gᵢ). The gate
+1[z > 0] is computed as ½(sign(z) + 1), as published, so it is ½ at z = 0.
 """
 
 import keras
@@ -16,16 +17,21 @@ DIRECTIONS = ("shared", "per_class")
 
 @keras.saving.register_keras_serializable("linearized")
 class NeuralTangent(keras.layers.Layer):
-    """The random-feature part and the tangent part, in one layer because they share W; all trained weights start at 0.
+    """Two-layer network linearised around random weights, the NT model of arXiv 2006.13409.
+
+    It returns f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x. W (d, N) with the columns wᵢ and a⁰ (k, N) are drawn
+    and never trained. The readout a (N, k), the bias c (k) and the directions G with the rows gᵢ are trained, start at
+    0, and f is linear in them.
 
     Args:
         units: N, the number of hidden units.
         outputs: k, the number of outputs.
-        directions: "shared": one G (N, d) serves all outputs through a⁰ (k, N), as published; "per_class": a G (N, d)
-            for each output, so that the outputs are trained independently of each other.
-        law: Distribution of W and a⁰, see `linearized.base.weights`.
-        seed: Random-number seed of W and a⁰.
-        block: Block size of the draw, see `linearized.base.weights`.
+        directions: "shared": one G (N, d) serves all outputs through a⁰, as published; "per_class": each output has its
+            own G, (k, N, d) together, so that the outputs are trained independently of each other.
+        law: Distribution of W: "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)). The
+            entries of a⁰ are N(0, 1).
+        seed: Random-number seed of W and a⁰; 1990 is the published one.
+        block: Number of columns of W per draw, 0 for all at once; W depends on it.
         directions_regularizer: Regularizer of G; a and c have none.
 
     Input shape: `(n, d)`.
@@ -57,7 +63,7 @@ class NeuralTangent(keras.layers.Layer):
         self.directions_regularizer = keras.regularizers.get(directions_regularizer)
 
     def build(self, input_shape):
-        """Create the weights."""
+        """Draw W and a⁰, and create a, c and G."""
         if len(input_shape) != 2:
             raise ValueError(f"`NeuralTangent` takes inputs of shape (n, d). Received: input_shape={input_shape}.")
         dim, units, outputs = input_shape[-1], self.units, self.outputs
@@ -80,7 +86,7 @@ class NeuralTangent(keras.layers.Layer):
         return self.add_weight(name=name, shape=value.shape, initializer=initializer, trainable=False)
 
     def call(self, x):
-        """Return f(x) of the module's formula."""
+        """Return f(x), (n, k)."""
         check_shape(self, x.shape, (None, self.kernel.shape[0]))
         before = ops.matmul(x, self.kernel)
         gates = step(before, ops)

@@ -1,7 +1,8 @@
-"""Convolutions with the strides, padding and dilation of another layer, and ‖x - w‖₁ between all patches and filters.
+"""Convolution with the geometry of another layer, and the distances ‖x - w‖₁ between all patches x and filters w.
 
-An L1 distance is not an inner product, so it is accumulated in a loop over the kernel's offsets and the channels.
-Automatic differentiation would store the differences of every iteration; the derivative here computes them again.
+An L1 distance is not an inner product, so it is accumulated in a loop over the offsets within the kernel and the
+channels. Automatic differentiation would store the differences of every iteration; the derivative defined here computes
+them again.
 """
 
 import itertools
@@ -14,10 +15,11 @@ def convolve(layer, x, kernel, data_format=None):
     """Convolve `x` with `kernel`, with the strides, padding, dilation and data format of `layer`.
 
     Args:
-        layer: Keras convolution.
-        x: Inputs.
-        kernel: Filters `(*kernel_size, channels / groups, filters)` with any numbers of channels and filters.
-        data_format: Data format, if it differs from the layer's.
+        layer: Keras convolution whose geometry applies.
+        x: Inputs in the data format.
+        kernel: Filters `(*kernel_size, channels / groups, filters)`. The numbers of channels and filters may differ
+            from the layer's.
+        data_format: "channels_last" or "channels_first"; None: the layer's.
     """
     data_format, padding = data_format or layer.data_format, layer.padding
     if padding == "causal":
@@ -35,14 +37,15 @@ def convolve(layer, x, kernel, data_format=None):
 
 
 def l1_distance(layer, x, weights):
-    """Return ‖x - w‖₁ of each patch and filter.
+    """Return ‖x - w‖₁ of each patch x and filter w.
 
     Args:
         layer: Keras convolution whose geometry applies.
         x: Inputs in its data format.
-        weights: Filters `(*kernel_size, channels / groups, filters)`, in the dtype of x.
+        weights: Filters `(*kernel_size, channels / groups, filters)`, in the data type of `x`.
 
-    Returns: A tensor in the shape of the convolution's output. Costs as many additions as the convolution has
+    Returns:
+        Tensor in the shape of the convolution's output. It costs as many additions as the convolution has
         multiplications, and memory for one output and, in the derivative, for the inputs at each offset.
     """
     rank, first = layer.rank, layer.data_format == "channels_first"
@@ -55,10 +58,15 @@ def l1_distance(layer, x, weights):
 
 
 def _shifted(layer, x, offset):
-    """Return the inputs of the filters at one of their offsets, `(n, *outputs, channels)`.
+    """Return the inputs that one entry of the filters meets at each output position, `(n, *outputs, channels)`.
 
-    It is a convolution with a one-hot filter, with channels folded into the batch, so that the backend applies strides,
-    padding and dilation.
+    They are computed by a convolution with a one-hot filter, with the channels folded into the batch, so that the
+    backend applies strides, padding and dilation.
+
+    Args:
+        layer: Keras convolution whose geometry applies.
+        x: Inputs `(n, *sizes, channels)`.
+        offset: Index of the entry within `kernel_size`.
     """
     hot = np.zeros((*layer.kernel_size, 1, 1))
     hot[offset] = 1

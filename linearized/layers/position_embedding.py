@@ -1,4 +1,4 @@
-"""Position embeddings of lambda layers with a global scope, which several layers can share."""
+"""Position embeddings of lambda layers whose position lambdas cover all pixels; several layers can share them."""
 
 import keras
 import numpy as np
@@ -12,19 +12,24 @@ EMBEDDINGS = ("relative", "absolute")
 
 @keras.saving.register_keras_serializable("linearized")
 class PositionEmbedding(keras.layers.Layer):
-    """Position embeddings E of a global scope, one vector per query and context pixel, which lambda layers can share.
+    """Learned position embeddings E of `LambdaLayer`: u vectors of length k for each query pixel and context pixel.
+
+    Images have m = H W context pixels and n = ⌈H / strides⌉ ⌈W / strides⌉ query pixels.
 
     Args:
         keys: k, the depth of the keys.
-        intra_depth: u, the number of keys and values per pixel.
-        kind: "relative": one vector for each position difference, (2H - 1)(2W - 1) u k numbers; "absolute": one for
-            each pair of positions, n m u k numbers.
-        strides: Strides of the queries, equal to those of the lambda layers that use the embedding.
+        intra_depth: u, the number of keys and values per context pixel.
+        kind: "relative": u vectors for each difference of positions, (2H - 1)(2W - 1) u k numbers; "absolute": u
+            vectors for each pair of positions, n m u k numbers.
+        strides: Distance in pixels between two query pixels, equal to that of the lambda layers that use the embedding.
         seed: Random-number seed of the initial weights.
         stddev: Standard deviation of the normal initial weights; None: 1/√(k m u).
 
     Input shape: `(b, H, W, channels)`, of which only H and W are used; both must be known.
-    Output shape: `(n, m, k, u)` with m = H W and n = ⌈H / strides⌉ ⌈W / strides⌉; it has no batch axis.
+    Output shape: `(n, m, k, u)`, without a batch axis.
+
+    Raises:
+        ValueError: For numbers below one, an unknown `kind`, and images without a known size.
     """
 
     def __init__(self, keys=16, intra_depth=1, kind="relative", strides=1, seed=0, stddev=1.0, **kwargs):
@@ -53,7 +58,7 @@ class PositionEmbedding(keras.layers.Layer):
         self.embedding = self.add_weight(name="embedding", shape=shape, initializer=start)
 
     def call(self, x):
-        """Return E for images of the size that the layer was built for."""
+        """Return E, (n, m, k, u), for images of the size that the layer was built for."""
         check_shape(self, x.shape, (None, *self._size, None))
         embedding = ops.convert_to_tensor(self.embedding)
         return embedding if self.kind == "absolute" else ops.take(embedding, self._places, axis=0)
@@ -71,12 +76,19 @@ class PositionEmbedding(keras.layers.Layer):
 
 
 def settled(keys, context, intra_depth, stddev=None):
-    """Return `stddev`, or by default 1/√(k m u), for which position lambdas give outputs of variance one."""
+    """Return the standard deviation of initial position embeddings.
+
+    Args:
+        keys: k, the depth of the keys.
+        context: m, the number of context pixels of a position lambda.
+        intra_depth: u, the number of keys and values per context pixel.
+        stddev: Value to return; None: 1/√(k m u), for which position lambdas give outputs of variance one.
+    """
     return (keys * context * intra_depth) ** -0.5 if stddev is None else stddev
 
 
 def _differences(height, width, strides):
-    """Return the index of each position difference (context minus query, rows and columns), (n, m)."""
+    """Return the indices, (n, m), of the position differences (context minus query pixel) in the embedding's table."""
     rows, columns = np.divmod(np.arange(height * width), width)
     asking = (rows % strides == 0) & (columns % strides == 0)
     down = rows[None] - rows[asking, None] + height - 1

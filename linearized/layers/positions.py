@@ -8,13 +8,16 @@ from linearized.layers.shapes import check_shape
 
 @keras.saving.register_keras_serializable("linearized")
 class Positions(keras.layers.Layer):
-    """Sum of each input position and a learned vector, with an optional learned first position.
+    """Layer that adds a learned vector to each position of a sequence, and can insert a learned class token first.
+
+    Position vectors start as truncated normal numbers of standard deviation 0.02, and the class token at 0.
 
     Args:
         length: Number of positions of the inputs.
-        first: Whether one more position, for the class, is inserted before them.
+        first: Whether a learned class token is inserted before them as one more position.
 
-    Input shape: `(n, length, d)`. Output shape: `(n, length + first, d)`.
+    Input shape: `(n, length, d)`.
+    Output shape: `(n, length, d)`, or `(n, length + 1, d)` with `first`.
     """
 
     def __init__(self, length, first=False, **kwargs):
@@ -30,7 +33,7 @@ class Positions(keras.layers.Layer):
         self.token = self.add_weight(name="token", shape=(dim,), initializer="zeros") if self.first else None
 
     def call(self, x):
-        """Return the inputs with their position vectors added."""
+        """Return the inputs, after the class token if there is one, with their position vectors added."""
         check_shape(self, x.shape, (None, self.length, self.table.shape[-1]))
         if self.first:
             token = ops.broadcast_to(ops.convert_to_tensor(self.token), (ops.shape(x)[0], 1, x.shape[-1]))

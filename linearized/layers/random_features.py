@@ -1,6 +1,7 @@
-"""Features of the RF model: relu(xW) with W drawn once and never trained.
+"""Features of the RF model: relu(xW) with a matrix W that is drawn once and never trained.
 
-"When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409), where columns of W are uniform on the sphere.
+They are those of "When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409), where the columns of W are
+uniform on the unit sphere.
 """
 
 import keras
@@ -13,11 +14,14 @@ from linearized.layers.shapes import check_shape
 
 @keras.saving.register_keras_serializable("linearized")
 class RandomFeatures(keras.layers.Layer):
-    """Random features relu(xW), with W from `linearized.base.weights` as for their Gram matrix; W is saved too.
+    """Random features relu(xW) with W (d, N), which is drawn at the start, saved with the model and never trained.
+
+    `linearized.base.weights` draws W. The RF Gram matrices use the same function, so equal arguments give equal
+    features.
 
     Args:
         units: N, the number of features.
-        law: "sphere" (columns of norm 1) or "gaussian" (entries N(0, 1/d)).
+        law: Distribution of W: "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)).
         seed: Random-number seed of W; 1990 is the published one.
         block: Number of columns per draw, 0 for all at once; W depends on it.
 

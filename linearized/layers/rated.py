@@ -1,4 +1,4 @@
-"""Dense and convolutional layers with a gradient factor of their own, and activations by name.
+"""Dense and convolutional layers whose gradients are multiplied by a factor in training, and activations by name.
 
 With momentum SGD a factor of the gradient is a factor of the learning rate. The layers compute the same outputs as
 their Keras classes.
@@ -36,20 +36,32 @@ class _Rated:
 
 @keras.saving.register_keras_serializable("linearized")
 class RatedDense(_Rated, keras.layers.Dense):
-    """`keras.layers.Dense` whose weight gradients are multiplied by `rate` in training."""
+    """`keras.layers.Dense` whose learning rate is multiplied by a factor of its own in training.
+
+    Args:
+        args: Positional arguments of `keras.layers.Dense`.
+        rate: Factor of the gradients of all weights of the layer, positive.
+        kwargs: Other arguments of `keras.layers.Dense`.
+    """
 
 
 @keras.saving.register_keras_serializable("linearized")
 class RatedConv2D(_Rated, keras.layers.Conv2D):
-    """`keras.layers.Conv2D` whose weight gradients are multiplied by `rate` in training."""
+    """`keras.layers.Conv2D` whose learning rate is multiplied by a factor of its own in training.
+
+    Args:
+        args: Positional arguments of `keras.layers.Conv2D`.
+        rate: Factor of the gradients of all weights of the layer, positive.
+        kwargs: Other arguments of `keras.layers.Conv2D`.
+    """
 
 
 @keras.saving.register_keras_serializable("linearized")
 class NamedFunction:
-    """An elementwise function f(x), as the activation of a Keras layer.
+    """Elementwise function f(x) that Keras can save, as the activation of a layer.
 
     Args:
-        activation: f, a name in `linearized.base.activations` or a name with numbers.
+        activation: f: a name of `linearized.base.activations`, with parameters if it has some.
     """
 
     def __init__(self, activation: str = "relu"):

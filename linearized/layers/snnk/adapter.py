@@ -1,9 +1,11 @@
-"""Adapters with an SNNK inside: few trained weights beside a frozen layer, whose outputs are unchanged at the start.
+"""Adapters with an SNNK inside: a few trained weights after a frozen layer, whose outputs are unchanged at the start.
 
-An adapter approximates nothing, so there is no error to report. Its SNNK takes normalised inputs (`norm_before`), whose
-norm is at most √d; without the normalisation, give the SNNK a `radius` if its features grow without bound.
+An adapter does not approximate another layer, so it has no error to report. By default its SNNK takes layer-normalised
+inputs (`norm_before`), whose norm is at most √d for inputs of length d. Without the normalisation, give the SNNK a
+`radius` if its features grow without bound.
 
-"Scalable Neural Network Kernels" (ICLR 2024), section on adapters; bottleneck adapters after Houlsby et al. (2019).
+Sources: "Scalable Neural Network Kernels" (ICLR 2024), section on adapters; bottleneck adapters after Houlsby et al.
+(2019).
 """
 
 import keras
@@ -15,29 +17,33 @@ from linearized.layers.snnk.layer import SNNK
 
 @keras.saving.register_keras_serializable("linearized")
 class SNNKAdapter(keras.layers.Layer):
-    """Residual adapter x + up(SNNK(x)), where `up` is a dense layer or a vector of factors; by default it starts at 0.
+    """Residual adapter x + up(SNNK(x)), which is the identity at the start by default.
 
-    ============  ========  ===========================  ===========================
-    `bottleneck`  SNNK      up                           trained numbers, m features
-    ============  ========  ===========================  ===========================
-    r > 0         d -> r    dense r -> d ("projection")  m r + r d + d
-    0             d -> d    times a vector of length d   m d + d
-    ============  ========  ===========================  ===========================
+    The SNNK has m features and trains the matrix Ψ behind them. `up` is one of two maps:
+
+    - With a bottleneck r > 0, the SNNK maps d inputs to r outputs, and `up` is a dense layer from r to d (a
+      "projection"). The adapter trains m r + r d + d numbers.
+    - With bottleneck 0, the SNNK maps d inputs to d outputs, and `up` multiplies them by a trained vector of length d.
+      The adapter trains m d + d numbers.
 
     Args:
-        bottleneck: r, or 0 for the modulating vector.
-        num_features: m of the `SNNK`.
+        bottleneck: r, the number of outputs of the SNNK, or 0 for the vector of factors.
+        num_features: m, the number of features of the `SNNK`.
         activation: Activation of the `SNNK`.
-        norm_before: Whether the inputs of the SNNK are layer-normalised.
-        norm_after: Whether the sum is layer-normalised. If so, the layer starts as that normalisation alone.
-        start: Standard deviation of the initial weights of `up`; 0 is an exact identity, for which the SNNK's Ψ first
-            changes in the second step.
+        norm_before: Whether the inputs of the SNNK are layer-normalised; adds 2 d trained numbers.
+        norm_after: Whether the sum is layer-normalised; adds 2 d trained numbers. If so, the layer starts as that
+            normalisation alone.
+        start: Standard deviation of the initial weights of `up`. With 0 the adapter starts as the exact identity, and Ψ
+            has no gradient in the first training step.
         epsilon: Number that is added to the variance in the layer normalisations; 1e-5 as published (Keras' own default
             is 1e-3).
         kwargs: Other options of the `SNNK`.
 
     Input shape: `(n, d)`, or more axes before the last.
     Output shape: the same.
+
+    Raises:
+        ValueError: For arguments outside these ranges, and for an `epsilon` without a layer normalisation.
     """
 
     def __init__(
@@ -107,13 +113,14 @@ class SNNKAdapter(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("linearized")
 class Adapted(keras.layers.Layer):
-    """A layer followed by an adapter of its outputs, which `swap` puts in the layer's place.
+    """Layer followed by an adapter of its outputs; `swap` puts it in the place of the layer.
 
     Args:
-        layer: Any layer with one output, not shared with anything.
-        adapter: `SNNKAdapter`, or another layer that keeps the shape.
+        layer: Any layer with one output that nothing else uses.
+        adapter: `SNNKAdapter`, or another layer whose outputs have the shape of its inputs.
 
-    Input shape, output shape: those of `layer`.
+    Input shape: that of `layer`.
+    Output shape: that of `layer`.
     """
 
     def __init__(self, layer, adapter, **kwargs):
@@ -151,9 +158,11 @@ class Adapted(keras.layers.Layer):
 
 
 def adapted(layer: keras.layers.Dense, **options) -> Adapted:
-    """Return a copy of a built `Dense` (or `EinsumDense` with one output axis) and its weights, with a new adapter.
+    """Return a copy of a dense layer and its weights, followed by a new adapter; a factory for `swap`.
 
-    It is a factory for `swap`; `options` are those of `SNNKAdapter`.
+    Args:
+        layer: Built `Dense`, or `EinsumDense` with one output axis.
+        **options: Arguments of `SNNKAdapter`.
     """
     copy = type(layer).from_config(layer.get_config())
     copy.build(layer.get_build_config()["input_shape"])

@@ -1,8 +1,10 @@
 """Bundling: multiply the linear maps around trained SNNKs into one matrix each, with equal outputs and fewer weights.
 
-An SNNK is Φ, then the matrix Ψ. Nothing lies between Ψ and a linear layer after it, or the projections of an SNNK after
-it, so that one product replaces both ("Scalable Neural Network Kernels", ICLR 2024, section on bundling). A ReLU
-network of width u with SNNKs of m features thus changes from u x u matrices to m x m ones.
+An SNNK from d inputs to u outputs computes the m features Φ(x) and multiplies them by the trained matrix Ψ, (m, u). If
+a linear layer follows, one product replaces Ψ and its kernel. If another SNNK follows, whose features Φ' depend on
+m' fixed projections of its inputs, one product replaces Ψ and these projections ("Scalable Neural Network Kernels",
+ICLR 2024, section on bundling). A ReLU network of width u with SNNKs of m features thus changes from u x u matrices to
+m x m ones. In the table, a Dense after an SNNK has k units, and a Dense before one maps d₀ inputs to d outputs.
 
 | chain                       | becomes            | weights                       |
 |-----------------------------|--------------------|-------------------------------|
@@ -10,9 +12,9 @@ network of width u with SNNKs of m features thus changes from u x u matrices to 
 | Dense -> SNNK (relu, power) | Φ' -> ...          | d₀ d + d m  ->  d₀ m          |
 | SNNK -> SNNK (relu, power)  | Φ -> Φ' -> ...     | m u + u m'  ->  m m'          |
 
-Features of exponentials (sines, cosines) and normalised ones need the norm of their input in addition to its
-projections: no map folds into them, but maps after them fold. Bounded features of the other kinds measure the norm of
-the projections, so that centre, radius and growth are unchanged.
+Features of exponentials (sines, cosines) and features with `normalize` need the norm of their input in addition to its
+projections, so no map before them can be folded into them; maps after them can. Bounded features of the other kinds
+(see `UniversalFeatures`) measure the norm of the projections, so their centre, radius and growth are unchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,18 +33,20 @@ Chain = tuple[Layer, Layer]
 
 
 def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
-    """Return a smaller model with the outputs of `model` at inference (to rounding, near 1e-6 relative).
+    """Return a smaller model that multiplies the linear maps before and after SNNKs into one matrix each.
 
-    Dropout between folded layers is removed: bundle when training is over, or continue training without it. Folded
-    projections stay fixed, like those of any SNNK.
+    Its outputs at inference are those of `model` up to rounding, a relative difference near 1e-6. A pair of maps is
+    folded where the product has no more weights than both. Dropout between folded layers is removed: bundle when
+    training is over, or continue training without it. Folded projections stay fixed, like those of any SNNK.
 
     Args:
-        model: Any built Keras model with SNNKs. In functional and sequential parts, nested ones too, the graph
-            determines which layer follows which.
-        chains: Pairs of layers inside other kinds of layers, for which you guarantee that only the second takes the
-            first's output, and that both are used once.
+        model: Any built Keras model with SNNKs; it is unchanged. In functional and sequential parts, including nested
+            ones, the graph determines which layer follows which.
+        chains: Pairs of layers inside other kinds of layers, where there is no graph. You guarantee that only the
+            second layer takes the output of the first, and that both are used once.
 
-    Raises ValueError if there is nothing to fold.
+    Raises:
+        ValueError: If there is nothing to fold.
     """
     after = {id(first): second for first, second in [*links(model), *chains]}
     new: dict[int, Layer] = {}
@@ -54,9 +58,17 @@ def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
 
 
 def _fold(first: Layer, after: dict[int, Layer], new: dict[int, Layer]) -> bool:
-    """Fold the linear map that ends `first` into the layer after it, if that is smaller; return whether it was folded.
+    """Fold the linear map that ends `first` into the layer after it, unless that needs more weights.
 
-    `new` stores the layers that replace others. The function is to be called in the order of the graph.
+    Call it in the order of the graph.
+
+    Args:
+        first: SNNK or linear Dense.
+        after: Layer -> the only layer that takes its output, by the id of the layer.
+        new: Layer -> its replacement, by the id of the layer; the function adds to it.
+
+    Returns:
+        Whether the map was folded.
     """
     between, second = [], after.get(id(first))
     while second is not None and _is_transparent(second):
@@ -87,7 +99,7 @@ def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _linear_part(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrix and the shift of the linear map that ends `layer`."""
+    """Return the matrix and the bias of the linear map that ends `layer`, an SNNK (its Ψ, without bias) or a Dense."""
     if isinstance(layer, SNNK):
         matrix = ops.convert_to_numpy(ops.cast(layer.matrix(), "float32"))
         return matrix, np.zeros(layer.units, np.float32)
@@ -96,7 +108,7 @@ def _linear_part(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _features_of(layer: Layer) -> Layer:
-    """Return the remainder of `layer` without its linear part: Φ, or the identity."""
+    """Return `layer` without the linear map that ends it: the features of an SNNK, or the identity for a Dense."""
     if not isinstance(layer, SNNK):
         return keras.layers.Identity(name=layer.name)
     old = layer.features
@@ -114,7 +126,7 @@ def _projection_of(features: UniversalFeatures) -> tuple[np.ndarray, np.ndarray]
 
 
 def _with_projection(layer: SNNK, projection: np.ndarray, added: np.ndarray) -> SNNK:
-    """Return the SNNK with other projections and the same Ψ, offsets and bound."""
+    """Return a copy of an SNNK with other projections, which `added` is added to, and the same Ψ, offsets and bound."""
     new = SNNK.from_config(layer.get_config())
     new.build((None, len(projection)))
     old, features = layer.features, new.features
@@ -148,9 +160,9 @@ def _is_transparent(layer: Layer) -> bool:
 
 
 def links(model: keras.Model) -> Iterator[Chain]:
-    """Yield pairs of a layer and the only layer that takes its output, in functional and sequential parts of `model`.
+    """Yield the pairs of a layer and the only layer that takes its output, in functional and sequential parts.
 
-    Both layers are called once. A layer whose output is also an output of its part is left out.
+    Both layers of a pair are called once. A layer whose output is also an output of its part is left out.
     """
     uses: dict[int, int] = {}
     found = []

@@ -1,8 +1,9 @@
-"""Scalar functions as sums in which w·x factorises: powers of z, or sines and cosines of z.
+"""Expansions of an activation f(z) in powers of z, or in sines and cosines of z.
 
-Random features factorise (w·x)ⁿ and e^{iω w·x} into a function of w and a function of x ("Scalable Neural Network
-Kernels", ICLR 2024). Therefore f(w·x + b) is first written as a sum of either kind. sin and cos are exactly one
-frequency. Others are fitted on [-reach, reach]; the remainder is `error`, in the maximum norm at reach 3:
+Random features factorise (w·x)ⁿ and e^{iω w·x} into a function of the weights w and a function of the inputs x
+("Scalable Neural Network Kernels", ICLR 2024). Therefore f(w·x + b) is first written as a sum of terms of one of these
+kinds. sin and cos are exactly one frequency. Other functions are approximated on [-reach, reach]. The largest absolute
+errors there, for reach 3, are:
 
 | f        | powers up to 4 | up to 8 | up to 12 | frequencies 0..4 | 0..8 |
 |----------|--------|--------|--------|--------|--------|
@@ -11,7 +12,8 @@ frequency. Others are fitted on [-reach, reach]; the remainder is `error`, in th
 | softplus | 5.0e-3 | 7.5e-5 | 1.4e-6 | 6.4e-4 | 4.0e-7 |
 | gelu     | 6.2e-2 | 3.1e-3 | 8.6e-5 | 1.1e-3 | 4.1e-7 |
 
-Powers are still the default: their random features have a smaller variance, as high powers have small coefficients.
+Powers are the default although frequencies are more accurate: the random features of powers have a smaller variance,
+because high powers have small coefficients.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,11 +36,11 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 TRIGONOMETRIC = ("sin", "cos")
 ACTIVATIONS = (RELU, *TRIGONOMETRIC, *FUNCTIONS)
 KINDS = ("power", "fourier")
-NODES = 512
+NODES = 512  # number of points of the least-squares fit of frequencies
 
 
 class Expansion:
-    """A sum of simple terms, called on z. Expansions are equal if their coefficients are."""
+    """Base class of functions f(z) that are sums of simple terms; they are equal if their coefficients are."""
 
     def __eq__(self, other):
         return type(self) is type(other) and self.get_config() == other.get_config()
@@ -58,6 +60,9 @@ class Power(Expansion):
 
     Args:
         coefficients: a₀, a₁, ..., finite; at least one after a₀ is not 0.
+
+    Raises:
+        ValueError: For other coefficients.
     """
 
     def __init__(self, coefficients: Sequence[float]):
@@ -82,6 +87,9 @@ class Fourier(Expansion):
         frequencies: ωⱼ, not negative, each once.
         cosines: cⱼ, one per frequency.
         sines: sⱼ, one per frequency.
+
+    Raises:
+        ValueError: For lists of different lengths, numbers that are not finite, and a constant f.
     """
 
     def __init__(self, frequencies: Sequence[float], cosines: Sequence[float], sines: Sequence[float]):
@@ -115,10 +123,15 @@ def _finite(what: str, values: Sequence[float]) -> np.ndarray:
 
 
 def power(function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0, degree: int = 8) -> Power:
-    """Return the polynomial of `degree` that interpolates `function` at Chebyshev nodes of [-reach, reach].
+    """Return the polynomial that interpolates a function at the Chebyshev nodes of [-reach, reach].
 
-    Its error is within a factor log(degree) of the best in the maximum norm. As `reach` goes to 0 it becomes the Taylor
-    series.
+    Its largest error is within a factor of order log(degree) of the best polynomial's. As `reach` goes to 0 it becomes
+    the Taylor polynomial.
+
+    Args:
+        function: Function on arrays.
+        reach: Half the length of the interval.
+        degree: Degree of the polynomial.
     """
     series = chebyshev.chebinterpolate(lambda t: np.asarray(function(reach * t), np.float64), degree)
     coefficients = chebyshev.cheb2poly(series)
@@ -127,10 +140,16 @@ def power(function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0, degr
 
 
 def fourier(function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0, degree: int = 8) -> Fourier:
-    """Fit the frequencies jπ/(2 reach), j = 0..degree, to `function` on [-reach, reach] by least squares.
+    """Return the sum of the frequencies jπ/(2 reach), j = 0..degree, that fits a function on [-reach, reach] best.
 
-    Their period is twice the interval, so `function` need not be periodic (a Fourier extension; the error falls
-    geometrically for smooth functions). Singular values below 1e-7 are cut, which keeps the coefficients small.
+    The fit is by least squares at 512 Chebyshev nodes. The period of the sum is twice the length of the interval, so
+    the function need not be periodic (a Fourier extension; the error falls geometrically for smooth functions).
+    Singular values below 1e-7 of the largest are cut, which keeps the coefficients small.
+
+    Args:
+        function: Function on arrays.
+        reach: Half the length of the interval.
+        degree: Largest j.
     """
     nodes = reach * np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
     frequencies = np.pi / (2 * reach) * np.arange(degree + 1)
@@ -141,25 +160,42 @@ def fourier(function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0, de
 
 
 def error(expansion: Expansion, function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0) -> float:
-    """Return `max |f - expansion|` on [-reach, reach], an error that no number of features reduces."""
+    """Return the largest `|f(z) - expansion(z)|` at 4,001 points of [-reach, reach].
+
+    No number of random features reduces this part of the error.
+
+    Args:
+        expansion: Expansion of f.
+        function: f, on arrays.
+        reach: Half the length of the interval.
+    """
     z = np.linspace(-reach, reach, 4001)
     return float(np.abs(expansion(z) - np.asarray(function(z), np.float64)).max())
 
 
 def snnk_function(text: str) -> str | Callable[[np.ndarray], np.ndarray]:
-    """Return the activation of SNNK layers for a text of the command line: a name of `ACTIVATIONS`, or a function.
+    """Return the `activation` argument of SNNK layers that a text of the command line stands for.
 
     Args:
-        text: Name, or `package.module:function`, see `linearized.base.activations.OwnFunction`.
+        text: Name of `ACTIVATIONS`, which is returned as it is, or `package.module:function`, for which that function
+            on NumPy arrays is returned (see `linearized.base.activations.OwnFunction`).
     """
     return OwnFunction(text).on_numpy if is_reference(text) else text
 
 
 def expand(activation, kind: str = "power", reach: float = 3.0, degree: int = 8) -> Expansion | None:
-    """Return the expansion of a named function or of any callable on arrays; None for "relu".
+    """Return the expansion of an activation; None for "relu".
 
-    A given expansion is returned as it is. The ReLU has neither a power series nor a short Fourier series; it has
-    features of its own (the arc-cosine kernel).
+    The ReLU has neither a power series nor a short Fourier series; it has features of its own (the arc-cosine kernel).
+
+    Args:
+        activation: Name of `ACTIVATIONS`, function on arrays, or `Expansion`, which is returned as it is.
+        kind: "power" or "fourier", for functions other than relu, sin and cos.
+        reach: Half the length of the interval [-reach, reach] on which the expansion approximates the function.
+        degree: Largest power, or number of frequencies above 0.
+
+    Raises:
+        ValueError: For an unknown name or kind, and for a reach or degree that is too small.
     """
     if isinstance(activation, Expansion) or activation == RELU:
         return activation if isinstance(activation, Expansion) else None

@@ -1,12 +1,15 @@
-"""Universal random features in their general form: any pair of functions A, a and any measure, given by its points ξ.
+"""Universal random features of activations that are sums of exponentials (Choromanski et al., ICLR 2024).
 
-Choromanski et al., "Scalable Neural Network Kernels", ICLR 2024, section on universal random features. For g ~ N(0, I)
+"Scalable Neural Network Kernels", section on universal random features. For inputs x and weights w of length d, a
+random projection g ~ N(0, I) and all complex a and b,
 
-    E exp(a g·x - a²‖x‖²/2) exp(b g·w - b²‖w‖²/2) = exp(a b w·x)
+    E exp(a g·x - a²‖x‖²/2) exp(b g·w - b²‖w‖²/2) = exp(a b w·x).
 
-for all complex a and b, so features of points ξ_1, ..., ξ_K estimate f(z) = 1/K Re Σ A(ξ)B(ξ) exp(a(ξ)b(ξ) z). The
-published adapters use the same pair for inputs and weights, A = B and a = b. A shift M >= 0 replaces a g·x by √(1+4M)
-a g·x - M‖g‖² and multiplies by (1+4M)^(d/4): the mean is unchanged, and the features of large projections are bounded.
+An activation f(z) = (1/K) Re Σ_j A_j B_j exp(a_j b_j z) with K terms can therefore be estimated by features of x with
+amplitudes A_j and exponents a_j and features of w with amplitudes B_j and exponents b_j. In the paper these are the
+values of functions A, B, a and b at points ξ_j that are drawn from a measure; the published adapters use A = B and
+a = b. A shift M >= 0 replaces a g·x by √(1+4M) a g·x - M‖g‖², the same for w, and multiplies both features by
+(1+4M)^(d/4): the mean is unchanged, and the features of large projections are bounded.
 """
 
 import math
@@ -23,14 +26,18 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 @keras.saving.register_keras_serializable("linearized")
 class Exponentials(Expansion):
-    """Sum of exponentials f(z) = 1/K Re Σ A_j B_j exp(a_j b_j z), over a sample of K points with equal weights.
+    """Sum of K exponentials f(z) = (1/K) Re Σ_j A_j B_j exp(a_j b_j z).
 
     Args:
-        amplitudes: `A_j` of the inputs, K numbers, real or complex. A list of pairs (real, imaginary part) is accepted.
-        exponents: `a_j` of the inputs. If these and the amplitudes are real, each point needs one real feature, else
-            two.
-        weight_amplitudes: `B_j` of the weights; None: those of the inputs.
-        weight_exponents: `b_j` of the weights; None: those of the inputs.
+        amplitudes: `A_j`, the amplitudes of the features of inputs: K numbers, real or complex. A list of pairs (real,
+            imaginary part) is accepted.
+        exponents: `a_j`, the exponents of the features of inputs. If these and the amplitudes are real, each term needs
+            one real feature, otherwise two.
+        weight_amplitudes: `B_j`, the amplitudes of the features of weights; None: those of the inputs.
+        weight_exponents: `b_j`, the exponents of the features of weights; None: those of the inputs.
+
+    Raises:
+        ValueError: For lists of different lengths, numbers that are not finite, and a constant f.
     """
 
     def __init__(self, amplitudes, exponents, weight_amplitudes=None, weight_exponents=None):
@@ -51,7 +58,15 @@ class Exponentials(Expansion):
     @classmethod
     def of(cls, xi: Sequence[float], amplitude: Function, exponent: Function, weight_amplitude: Function | None = None,
            weight_exponent: Function | None = None) -> "Exponentials":  # fmt: skip
-        """Return the expansion of the functions A, a (and B, b) at the points `xi`, a sample of the measure."""
+        """Return the expansion whose amplitudes and exponents are the values of functions at given points.
+
+        Args:
+            xi: Points ξ_j, a sample of the measure.
+            amplitude: A, a function on arrays.
+            exponent: a, a function on arrays.
+            weight_amplitude: B; None: A.
+            weight_exponent: b; None: a.
+        """
         xi = np.asarray(xi)
         values = (None if f is None else np.broadcast_to(np.asarray(f(xi)), xi.shape)
                   for f in (amplitude, exponent, weight_amplitude, weight_exponent))  # fmt: skip
@@ -59,15 +74,15 @@ class Exponentials(Expansion):
 
     @property
     def real(self) -> bool:
-        """Whether the features of inputs are real."""
+        """Whether the features of inputs are real numbers."""
         return not (self.amplitudes.imag.any() or self.exponents.imag.any())
 
     def sizes(self) -> np.ndarray:
-        """Return A_j B_j."""
+        """Return the products `A_j B_j`, K complex numbers."""
         return self.amplitudes * self.weight_amplitudes
 
     def rates(self) -> np.ndarray:
-        """Return a_j b_j."""
+        """Return the products `a_j b_j`, K complex numbers."""
         return self.exponents * self.weight_exponents
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
@@ -94,10 +109,21 @@ def _numbers(what: str, values) -> np.ndarray:
 
 
 class ExponentialTowers:
-    """Towers of `Exponentials`: projection j belongs to point j mod K, so that all points have equally many."""
+    """Random features Φ of inputs and Ψ of weights for an `Exponentials`, see `snnk.features`.
+
+    Projection j belongs to the term j mod K, so that all K terms have the same number of projections.
+
+    Args:
+        num_features: Largest number of real features; at least K for real features of inputs, and 2 K for complex ones.
+        expansion: Function that is estimated.
+        shift: M of the module's docstring.
+
+    Raises:
+        ValueError: If `num_features` is too small.
+    """
 
     folds = False  # Φ depends on the norm of x too
-    spread = 1.0
+    spread = 1.0  # norm to which a fit scales inputs
 
     def __init__(self, num_features: int, expansion: Exponentials, shift: float):
         points = len(expansion.amplitudes)
@@ -117,9 +143,10 @@ class ExponentialTowers:
         )  # fmt: skip
 
     def _parts(self, rows, projection, amplitudes, exponents):
-        """Return size and angle of amplitude · exp(κ a g·v - a²‖v‖²/2 - M‖g‖²) of rows v.
+        """Return absolute value and angle of amplitude · exp(κ a g·v - a²‖v‖²/2 - M‖g‖²), each (..., projections).
 
-        The size includes the factors κ^(d/2) and 1/√(number of projections).
+        v are the rows, a the exponents, g the projections and κ = √(1+4M). The absolute value includes the factors
+        κ^(d/2) and 1/√(number of projections).
         """
         rows, projection = ops.cast(rows, "float32"), ops.cast(projection, "float32")
         product, norms = ops.matmul(rows, projection), ops.sum(ops.square(rows), axis=-1, keepdims=True)
@@ -131,13 +158,13 @@ class ExponentialTowers:
         return _float(factor * np.abs(amplitudes)) * ops.exp(size), angle + _float(np.angle(amplitudes))
 
     def of_inputs(self, x, projection):
-        """Return Φ(x), (..., m), of x (..., d)."""
+        """Return Φ(x), (..., m), of x (..., d) and projections (d, projections)."""
         size, angle = self._parts(x, projection, self.amplitudes, self.exponents)
         parts = [size * ops.cos(angle)] if self.real else [size * ops.cos(angle), -size * ops.sin(angle)]
         return ops.cast(ops.concatenate(parts, axis=-1), x.dtype)
 
     def weights(self, kernel, bias, projection, offset):
-        """Return Ψ(W, b), (m, u), of W (d, u) and b (u,)."""
+        """Return Ψ(W, b), (m, u), of W (d, u), b (u,) and projections (d, projections); `offset` is not used."""
         size, angle = self._parts(ops.transpose(kernel), projection, self.weight_amplitudes, self.weight_exponents)
         rates = self.exponents * self.weight_exponents
         size = size * ops.exp(ops.outer(bias, _float(rates.real)))

@@ -1,6 +1,8 @@
-"""The two towers of an SNNK: Φ(x) and Ψ(w, b) with E[Φ(x)·Ψ(w, b)] = f(w·x + b), from one set of random projections.
+"""The two feature maps ("towers") of an SNNK: Φ(x) and Ψ(w, b) with E[Φ(x)·Ψ(w, b)] = f(w·x + b).
 
-g ~ N(0, I). Every line is an unbiased estimate; m features consist of m such estimates, scaled.
+x are the inputs of a unit with activation f, w its weights and b its bias. Both towers use the same random projections
+g ~ N(0, I) and, for "relu", the same random offset h ~ N(0, 1). Each line of the table is an unbiased estimate from one
+projection; m features are m such estimates, scaled so that their products add up to a mean.
 
 | features     | Φ(x)                                          | Ψ(w, b)                                              |
 |--------------|-----------------------------------------------|------------------------------------------------------|
@@ -9,15 +11,17 @@ g ~ N(0, I). Every line is an unbiased estimate; m features consist of m such es
 | "asymmetric" | κᵈᐟ² exp(±κ s g·x - s²‖x‖²/2 - M‖g‖²)         | κᵈᐟ² Re γ exp(iωb ± iκ(ω/s) g·w + ω²‖w‖²/2s² - M‖g‖²) |
 | "symmetric"  | κᵈᐟ² exp(κ√(iω) g·x - iω‖x‖²/2 - M‖g‖²)       | γ e^{iωb} times the same of w; the real part counts  |
 
-The last two lines are for one term Re γ e^{iω(w·x + b)} of a Fourier expansion, with κ = √(1 + 4M), s = scale·√ω; a
-complex number counts as two features. They are cases of the general form of `snnk.exponentials`. The relative variance
-of one estimate is near exp(2ω‖w‖‖x‖) for them and 3ⁿ for a power, so inputs and weights should have norms near 1
+"power" is for the term n of a power series f(z) = Σ aₙ zⁿ; aₙ(b) are the coefficients of the shifted series. The last
+two lines are for one term Re γ e^{iω(w·x + b)} of a Fourier expansion with the frequency ω and the complex amplitude γ.
+There M >= 0 is the shift of `UniversalFeatures`, κ = √(1 + 4M), s = scale·√ω, and d is the length of x; a complex
+number counts as two features. They are cases of the general form of `snnk.exponentials`. The relative variance of one
+estimate is near exp(2ω‖w‖‖x‖) for them and 3ⁿ for a power, so inputs and weights should have norms near 1
 (`normalize`), or Ψ should be fitted (`SNNK.from_dense` with inputs).
 
-"relu" gives the arc-cosine kernel of (x, 1) and (w, b), or of x and w without a bias, ‖x‖‖w‖(sin θ + (π-θ)cos θ)/π:
-twice that of Cho & Saul and of the published code, whose features lack the factor √2. It is not relu(w·x + b), but
-shares its value at θ = 0 and its homogeneity; the paper uses it instead of the ReLU. With a floor c, max(g·x + h, c)
-replaces the ReLU, as in the published uptraining (c = -5 or .1).
+"relu" gives the arc-cosine kernel of (x, 1) and (w, b), or of x and w without a bias: ‖x‖‖w‖(sin θ + (π-θ)cos θ)/π with
+the angle θ between the two vectors. This is twice the kernel of Cho & Saul and of the published code, whose features
+lack the factor √2. It is not relu(w·x + b), but shares its value at θ = 0 and its homogeneity; the paper uses it
+instead of the ReLU. With a floor c, max(g·x + h, c) replaces the ReLU, as in the published uptraining (c = -5 or .1).
 """
 
 import math
@@ -29,20 +33,27 @@ from linearized.layers.snnk.expansions import Expansion, Fourier, Power
 from linearized.layers.snnk.exponentials import Exponentials, ExponentialTowers
 
 FOURIER_FEATURES = ("asymmetric", "symmetric")
-BIAS = 0.3  # a typical bias, which affects the number of features of each power but not their mean
+BIAS = 0.3  # typical bias; it affects how many features each power gets, but not the mean of the estimate
 
 
 LENGTHS = ("chi", "fixed")
 
 
 def draw(dim: int, count: int, seed: list[int], orthogonal: bool, lengths: str = "chi") -> np.ndarray:
-    """Return projections, (dim, count) in float32: columns N(0, I), independent or orthogonal in blocks of `dim`.
+    """Return random projections, (dim, count) in float32.
 
-    A block is uniform over the orthogonal matrices (Haar): the QR factor of a Gaussian matrix, with the signs of its
-    columns chosen so that R has a positive diagonal. With `lengths` "chi" the columns are multiplied by independent
-    χ(dim) variables, so that each column is N(0, I). With "fixed" they are multiplied by √dim, their root mean square.
-    Estimates of degree 2 in each projection, those of powers and of the ReLU with floor 0, stay unbiased and lose the
-    variance of the lengths; those of exponentials get a bias of order 1/dim. Costs O(count·dim²).
+    An orthogonal block is uniform over the orthogonal matrices (Haar): the factor Q of the QR decomposition of a
+    Gaussian matrix, with the signs of its columns chosen so that R has a positive diagonal. Costs O(count·dim²).
+
+    Args:
+        dim: Length of a projection.
+        count: Number of projections.
+        seed: Random-number seed, one or several integers.
+        orthogonal: Whether the columns are orthogonal in blocks of `dim`; otherwise all are independent and N(0, I).
+        lengths: Lengths of orthogonal columns. "chi": independent χ(dim) variables, so that each column is N(0, I).
+            "fixed": √dim, the root mean square of these. With "fixed", estimates of degree 2 in each projection
+            (powers, and the ReLU with floor 0) stay unbiased and lose the variance of the lengths; those of
+            exponentials get a bias of order 1/dim.
     """
     random = np.random.default_rng(seed)
     if not orthogonal:
@@ -56,9 +67,17 @@ def draw(dim: int, count: int, seed: list[int], orthogonal: bool, lengths: str =
 
 
 def allocate(total: int, shares: np.ndarray) -> np.ndarray:
-    """Split `total` in proportion to shares (not negative), with at least 1 for each share above 0.
+    """Split a number of features into whole parts in proportion to `shares`.
 
-    The sum of the parts is `total`. Raises ValueError if `total` is smaller than the number of shares above 0.
+    Args:
+        total: Number of features, the sum of the parts.
+        shares: Weights of the parts, not negative. A share above 0 gets at least one feature, a share of 0 none.
+
+    Returns:
+        The parts, integers in the shape of `shares`.
+
+    Raises:
+        ValueError: If `total` is smaller than the number of shares above 0.
     """
     needed = int(np.count_nonzero(shares))
     if total < needed:
@@ -71,10 +90,10 @@ def allocate(total: int, shares: np.ndarray) -> np.ndarray:
 
 
 class ReluTowers:
-    """Arc-cosine features, one per projection; the bias is one more coordinate, whose projection is the offset h.
+    """Arc-cosine features, one per projection. The bias is one more coordinate of w; its projection is the offset h.
 
     Args:
-        num_features: m.
+        num_features: m, the number of features and projections.
         constant: c, the floor of the features max(g·x + h, c); 0 gives the ReLU.
         biased: Whether inputs have the additional coordinate 1. Without it the kernel is that of x and w alone.
     """
@@ -89,19 +108,31 @@ class ReluTowers:
         self.draws_offset = biased
 
     def of_projected(self, projected):
-        """Return Φ, (..., m), of g·x + h, (..., m)."""
+        """Return Φ, (..., m), of the projected inputs g·x + h, (..., m)."""
         return math.sqrt(2 / self.count) * ops.maximum(projected, self.constant)
 
     def weights(self, kernel, bias, projection, offset):
-        """Return Ψ(W, b), (m, u), of W (d, u) and b (u,)."""
+        """Return Ψ(W, b), (m, u), of W (d, u), b (u,), projections (d, m) and offsets h (m,)."""
         product = ops.matmul(ops.transpose(projection), kernel) + ops.outer(offset, bias)
         return math.sqrt(2 / self.count) * ops.maximum(product, self.constant)
 
 
 class PowerTowers:
-    """Products of n projections for zⁿ; the bias is included by the exact shift of the polynomial."""
+    """Features of a power series: products of n projections for zⁿ, and one constant feature.
 
-    folds = True
+    The bias b is exact: it shifts the coefficients of the polynomial in z = w·x.
+
+    Args:
+        num_features: m, the number of features. It is divided among the powers by their size at `|z|` = reach / 2.
+        expansion: Power series of f.
+        reach: Half the length of the interval on which the expansion holds.
+        biased: Whether f has a bias; if so, every power below the last gets features.
+
+    Raises:
+        ValueError: If there are fewer features than powers.
+    """
+
+    folds = True  # Φ depends on x through its projections alone
     spread = 1.0  # irrelevant for a fit, because scaling the inputs only multiplies the features of a power
 
     def __init__(self, num_features: int, expansion: Power, reach: float, biased: bool):
@@ -120,7 +151,10 @@ class PowerTowers:
         self.draws_offset = False
 
     def _products(self, projected):
-        """Return one product per feature, by degree; the factors of a feature come from independent draws."""
+        """Return the features as one tensor per power, from 0 upwards.
+
+        The factors of a feature are projections of independent draws.
+        """
         parts, start = [ops.ones_like(projected[..., :1])], 0
         for n, count in self.terms:
             product = 1 / math.sqrt(count)
@@ -131,18 +165,18 @@ class PowerTowers:
         return parts
 
     def of_projected(self, projected):
-        """Return Φ, (..., m), of the projections, (..., projections)."""
+        """Return Φ, (..., m), of the projected inputs, (..., projections)."""
         return ops.concatenate(self._products(projected), axis=-1)
 
     def weights(self, kernel, bias, projection, offset):
-        """Return Ψ(W, b), (m, u), of W (d, u) and b (u,)."""
+        """Return Ψ(W, b), (m, u), of W (d, u), b (u,) and projections (d, projections); `offset` is not used."""
         products = self._products(ops.matmul(ops.transpose(kernel), projection))
         powers = [0, *(n for n, _ in self.terms)]
         parts = [self._shifted(n, bias)[:, None] * part for n, part in zip(powers, products, strict=True)]
         return ops.transpose(ops.concatenate(parts, axis=-1))
 
     def _shifted(self, n, bias):
-        """Return aₙ(b) = Σ_k C(k, n) a_k b^(k-n), by Horner's rule."""
+        """Return aₙ(b) = Σ_k C(k, n) a_k b^(k-n) by Horner's rule, with the binomial coefficients C."""
         value = ops.zeros_like(bias)
         for k in range(len(self.expansion.coefficients) - 1, n - 1, -1):
             value = value * bias + math.comb(k, n) * float(self.expansion.coefficients[k])
@@ -150,7 +184,18 @@ class PowerTowers:
 
 
 class FourierTowers:
-    """Exponentials for cos and sin, asymmetric or symmetric; a frequency of 0 is one constant feature."""
+    """Features of a trigonometric sum: exponentials for its cosines and sines, and a constant for the frequency 0.
+
+    Args:
+        num_features: m. `count`, the number of features, is one smaller if they do not divide into pairs.
+        expansion: Trigonometric sum f.
+        kind: "asymmetric" or "symmetric", see the module's table.
+        shift: M of the table.
+        scale: Factor of s = scale·√ω, for "asymmetric".
+
+    Raises:
+        ValueError: If there are fewer pairs of features than frequencies.
+    """
 
     folds = False  # Φ depends on the norm of x too
     spread = 1.0  # best norm of inputs for a fit: from 3 on, a few features exp(±g·x) dominate
@@ -173,7 +218,7 @@ class FourierTowers:
         self.factors = (1 / np.sqrt(np.repeat(pairs, pairs) * (2 if kind == "asymmetric" else 1))).astype(np.float32)
 
     def of_inputs(self, x, projection):
-        """Return Φ(x), (..., m), of x (..., d)."""
+        """Return Φ(x), (..., m), of x (..., d) and projections (d, projections)."""
         dtype = x.dtype
         product, norms = ops.matmul(x, projection), ops.sum(ops.square(ops.cast(x, "float32")), -1, keepdims=True)
         product, lengths = ops.cast(product, "float32"), self._lengths(projection)
@@ -190,7 +235,7 @@ class FourierTowers:
         return self._joined(parts, kappa ** (projection.shape[0] / 2), dtype)
 
     def weights(self, kernel, bias, projection, offset):
-        """Return Ψ(W, b), (m, u), of W (d, u) and b (u,)."""
+        """Return Ψ(W, b), (m, u), of W (d, u), b (u,) and projections (d, projections); `offset` is not used."""
         rows = ops.transpose(kernel)
         product, norms = ops.matmul(rows, projection), ops.sum(ops.square(rows), axis=-1, keepdims=True)
         kappa, lengths = math.sqrt(1 + 4 * self.shift), self._lengths(projection)
@@ -211,7 +256,7 @@ class FourierTowers:
         return ops.transpose(joined)
 
     def _real(self, angle):
-        """Return Re γ e^{i·angle} with γ = c - is."""
+        """Return Re γ e^{i·angle} with γ = c - i s for the coefficients c of the cosines and s of the sines."""
         return self.cosines * ops.cos(angle) + self.sines * ops.sin(angle)
 
     def _imaginary(self, angle):
@@ -229,7 +274,21 @@ class FourierTowers:
 
 
 def towers(num_features, expansion: Expansion | None, *, kind, shift, scale, reach, constant=0.0, biased=True):
-    """Return the towers of an expansion (None: the ReLU), with at most `num_features` features (`count` of them)."""
+    """Return the towers of an expansion; their attribute `count` is the number of features.
+
+    Args:
+        num_features: Largest number of features.
+        expansion: Expansion of the activation; None: the ReLU.
+        kind: "asymmetric" or "symmetric", for a `Fourier`.
+        shift: M, for a `Fourier` and for `Exponentials`.
+        scale: Factor of s, for a `Fourier`.
+        reach: Half the length of the interval on which a `Power` holds.
+        constant: Floor of the ReLU features.
+        biased: Whether the activation has a bias, for the ReLU and for a `Power`.
+
+    Raises:
+        ValueError: If `num_features` is too small for the expansion.
+    """
     if expansion is None:
         return ReluTowers(num_features, constant, biased)
     if isinstance(expansion, Power):

@@ -1,10 +1,10 @@
-"""Fit of an SNNK's Ψ to a dense layer: ridge regression on rows, with the error on rows that are held out.
+"""Fit of an SNNK's matrix Ψ to a dense layer: ridge regression of the layer's outputs on the features Φ of its inputs.
 
-The outputs of the layer can be computed anywhere, not only on the rows. Therefore a small share of the weight goes to
-guard rows, random ones in the ball of the calibrated radius and given ones moved beyond it. Without them Ψ is arbitrary
-in every direction in which the rows do not vary, and the fitted layer can be wrong by orders of magnitude as soon as a
-row leaves their span. The share is increased until outputs at further guard rows are below three times the largest
-output of the layer.
+The error is measured on rows that are held out. The outputs of the layer can be computed for any row, not only for the
+given ones. Therefore the regression also includes guard rows with a small weight: random rows around the mean of the
+given ones, and given rows that are moved outwards. Without them Ψ is arbitrary in every direction in which the given
+rows do not vary, and the fitted layer can be wrong by orders of magnitude as soon as a row leaves their span. The
+weight is increased until the outputs at other guard rows are below three times the largest output of the layer there.
 """
 
 import warnings
@@ -14,15 +14,21 @@ import numpy as np
 from absl import logging
 from keras import ops
 
-HELD_OUT = 5  # one row in five is held out of the fit, to measure the error on
+HELD_OUT = 5  # one row in five is held out of the fit and used to measure the error
 RIDGES = 10.0 ** np.arange(-8, 0)  # in units of the mean square of a feature times the number of rows
 GUARDS = (0.01, 0.1, 1.0)  # total weights of the guard rows, relative to that of the given ones
-LARGEST = 3.0  # largest accepted output at other guard rows, relative to the layer's largest
-WARN_ABOVE = 0.2
+LARGEST = 3.0  # largest accepted output at other guard rows, relative to the layer's largest output there
+WARN_ABOVE = 0.2  # relative error above which a replaced layer causes a warning
 
 
 class Fit(NamedTuple):
-    """Ψ, (m, u) in float32, its ridge, and the relative error ‖f̂ - f‖ / ‖f‖ on held-out rows."""
+    """Result of `fit`.
+
+    Attributes:
+        psi: Ψ, (m, u) in float32.
+        ridge: Ridge of the regression, in units of the mean square of a feature times the number of rows.
+        error: Relative error ‖f̂ - f‖ / ‖f‖ of the fitted outputs f̂ against the layer's outputs f on held-out rows.
+    """
 
     psi: np.ndarray
     ridge: float
@@ -30,9 +36,13 @@ class Fit(NamedTuple):
 
 
 def growth_of(layer, rows: np.ndarray) -> float:
-    """Return the exponent g, one of 0, 1, 2, 3, with which outputs of `layer` grow like ‖x‖^g far outside `rows`.
+    """Return the exponent g, one of 0, 1, 2 and 3, with which outputs of a layer grow like ‖x‖^g far outside some rows.
 
     It is 0 for bounded functions, and if outputs overflow.
+
+    Args:
+        layer: Function on arrays (n, d), such as a Keras layer.
+        rows: Rows (n, d), which are moved away from their mean by factors of 100 and 10,000.
     """
     centre = rows.mean(axis=0)
     far = [np.linalg.norm(outputs(layer, centre + factor * (rows - centre))) for factor in (1e2, 1e4)]
@@ -42,16 +52,23 @@ def growth_of(layer, rows: np.ndarray) -> float:
 
 
 def outputs(layer, rows: np.ndarray) -> np.ndarray:
-    """Return the outputs of `layer` at inference, in float64."""
+    """Return the outputs (n, u) of a layer for rows (n, d), computed in float32 and converted to float64."""
     return ops.convert_to_numpy(ops.cast(layer(rows.astype(np.float32)), "float32")).astype(np.float64)
 
 
 def guard_rows(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return 3·count rows: a third are given rows moved outwards, the others random around the mean of the rows.
+    """Return 3·count guard rows: random rows around the mean of the given ones, and given rows moved outwards.
 
-    With r the 95 % quantile of the distance to the mean, the former are r to 4r and the latter up to 2r away from it,
-    so that both reach the radius of calibrated features, which is at most 1.5r. No rows are returned if all given ones
-    are equal.
+    With r the 95 % quantile of the distances to the mean, the 2·count random rows are up to 2r away from it and the
+    others r to 4r, so that both reach the radius of calibrated features, which is at most 1.5r.
+
+    Args:
+        rows: Given rows (n, d).
+        count: Number of given rows that are moved.
+        seed: Random-number seed.
+
+    Returns:
+        Array (3·count, d), or (0, d) if all given rows are equal.
     """
     random = np.random.default_rng(seed)
     centre = rows.mean(axis=0)
@@ -66,18 +83,18 @@ def guard_rows(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def fit(layer, features, rows: np.ndarray, ridge: float | None = None, held_out: np.ndarray | None = None) -> Fit:
-    """Fit Ψ to the outputs of `layer` by ridge regression on Φ, solved in float64.
+    """Fit Ψ to the outputs of a layer by ridge regression on the m features Φ of its inputs, solved in float64.
 
     Args:
-        layer: Dense layer to approximate.
+        layer: Function from rows (n, d) to outputs (n, u), such as a dense layer.
         features: `UniversalFeatures`, built, and calibrated if they are bounded.
-        rows: (n, d) with n > m, from the distribution of the layer's inputs.
+        rows: Rows (n, d) with n > m, from the distribution of the layer's inputs.
         ridge: Ridge in units of the mean square of a feature times n; None: the best of `RIDGES` by leave-one-out
             errors.
-        held_out: Rows to measure the error on. None: a fifth of `rows`, for a fit to the rest; the returned Ψ is fitted
-            to all rows.
+        held_out: Rows on which the error is measured. None: a fifth of `rows`; the error is that of a fit to the other
+            rows, and the returned Ψ is fitted to all of them.
 
-    Costs O((n + m) m²) and O(n m u).
+    Costs O((n + m) m² + n m u).
     """
     with features.quiet():
         goal, phi = outputs(layer, rows), outputs(features, rows)
@@ -100,13 +117,19 @@ def fit(layer, features, rows: np.ndarray, ridge: float | None = None, held_out:
 
 
 def relative_error(found: np.ndarray, goal: np.ndarray) -> float:
-    """Return ‖found - goal‖ / ‖goal‖ over all entries; 0 is exact, and zeros would give 1."""
+    """Return ‖found - goal‖ / ‖goal‖ over all entries: 0 for equal arrays, and 1 where `found` is all zeros."""
     wrong, size = np.linalg.norm(found - goal), np.linalg.norm(goal)
     return float(wrong / size) if size else float(wrong > 0)
 
 
 def report(name: str, error: float, rows: str) -> None:
-    """Log the relative error of a replacement, and warn if it is above 0.2."""
+    """Log the relative error of an SNNK that replaces a layer, and warn if it is above 0.2.
+
+    Args:
+        name: Name of the layer.
+        error: Relative error.
+        rows: Description of the rows on which it was measured.
+    """
     logging.info("%s: relative error %.3f on %s", name, error, rows)
     if not error <= WARN_ABOVE:
         warnings.warn(f"The SNNK in the place of {name!r} errs by {error:.2f} of its outputs on {rows}. Give it more "
@@ -114,7 +137,10 @@ def report(name: str, error: float, rows: str) -> None:
 
 
 class _Guard(NamedTuple):
-    """Features and outputs at guard rows, both divided by the growth of the features outside their radius."""
+    """Features (rows, m) and outputs (rows, u) at guard rows, divided by the growth of the features outside the radius.
+
+    There are no rows if the features are not bounded. Rows at which the layer overflows are left out.
+    """
 
     phi: np.ndarray
     goal: np.ndarray
@@ -133,7 +159,7 @@ class _Guard(NamedTuple):
 
 
 class _Normal:
-    """Normal equations of some rows and of weighted guard rows, diagonalised once for all ridges."""
+    """Normal equations of some rows and of guard rows with a total weight, diagonalised once for all ridges."""
 
     def __init__(self, phi: np.ndarray, goal: np.ndarray, guard: _Guard, weight: float):
         self.phi, self.goal, self.rows = phi, goal, len(phi)

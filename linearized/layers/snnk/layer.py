@@ -1,8 +1,9 @@
-"""Scalable neural network kernels: a dense layer f(Wx + b) as Ψ(W, b)·Φ(x), random features of inputs and of weights.
+"""Scalable neural network kernels: a dense layer f(Wx + b) as a product of random features of inputs and of weights.
 
-Choromanski et al., "Scalable Neural Network Kernels", ICLR 2024. `snnk.expansions` expands f, and `snnk.features`
-contains the features. The trained matrix is Ψ, (m, u) whatever the input's size d; and because the layer is linear in
-Φ, the maps around it fold into it (`snnk.bundle`).
+The m features of the inputs are Φ(x), those of the weights Ψ(W, b) (Choromanski et al., "Scalable Neural Network
+Kernels", ICLR 2024). `snnk.expansions` expands f, and `snnk.features` contains the features. The trained matrix is Ψ,
+(m, u) for u units whatever the number of inputs is. Because the layer is linear in Φ, linear maps around it can be
+folded into it (`snnk.bundle`).
 """
 
 from typing import Any
@@ -22,21 +23,26 @@ MADE_UP_ROWS = 512  # number of rows N(0, 1) on which the error of the estimate 
 
 @keras.saving.register_keras_serializable("linearized")
 class SNNK(keras.layers.Layer):
-    """Approximation of a dense layer f(Wx + b) by random features, Ψ(W, b)·Φ(x).
+    """Scalable neural network kernel: an approximation Φ(x)·Ψ(W, b) of a dense layer f(Wx + b) by random features.
+
+    Φ(x) are m random features of the d inputs, and Ψ(W, b), (m, u), are m random features of the weights W and the bias
+    b of each of the u units (Choromanski et al., ICLR 2024). The random projections that both depend on are never
+    trained.
 
     Args:
         units: u, the number of outputs.
-        num_features: m, see `UniversalFeatures`.
-        activation: f, see `UniversalFeatures`.
-        trained: "psi": Ψ itself, (m, u) numbers, started from a W and b that are then discarded; "weights": W and b, (d
-            + 1) u numbers, with Ψ computed in every call.
+        num_features: m, see `linearized.layers.UniversalFeatures`.
+        activation: f, see `linearized.layers.UniversalFeatures`: relu, sin, cos, tanh, sigmoid, softplus, gelu, an
+            expansion or a function on arrays.
+        trained: "psi": Ψ itself is trained, m u numbers; it starts at the features of initial W and b, which are then
+            discarded. "weights": W and b are trained, (d + 1) u numbers, and Ψ is computed in every call.
         use_bias: Whether there is a b; it starts at 0.
         kernel_initializer: Initializer of W, (d, u); None: N(0, 1/d) from the seed of the projections.
         regularizer: Regularizer of Ψ, or of W if that is trained.
-        kwargs: Other options of `UniversalFeatures`.
+        kwargs: Other options of `linearized.layers.UniversalFeatures`.
 
     Input shape: `(n, d)`, or more axes before the last.
-    Output shape: the same with u in the place of d. Costs n·m·(d + u), and u·m·d per call if W is trained.
+    Output shape: the same with u in the place of d. Costs O(n m (d + u)), and O(u m d) more per call if W is trained.
     """
 
     def __init__(
@@ -58,7 +64,7 @@ class SNNK(keras.layers.Layer):
         self.error = self.ridge = None  # set by `from_dense`
 
     def build(self, input_shape):
-        """Create the features and the trained weights."""
+        """Draw the projections of the features, and create the trained weights."""
         self.features.build(input_shape)
         shape = (input_shape[-1], self.units)
         first = self.kernel_initializer or SeededNormal(input_shape[-1] ** -0.5, self.features.seed)
@@ -77,11 +83,11 @@ class SNNK(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
-        """Return Ψ·Φ(x)."""
+        """Return Φ(x)·Ψ, `(n, u)`."""
         return ops.matmul(self.features(x), self.matrix())
 
     def matrix(self):
-        """Return the current Ψ, (m, u), in the compute dtype."""
+        """Return the current Ψ, (m, u), in the compute data type."""
         if self.trained == "psi":
             return ops.convert_to_tensor(self.psi)
         bias = self.bias if self.use_bias else ops.zeros((self.units,))
@@ -93,27 +99,31 @@ class SNNK(keras.layers.Layer):
     ):
         """Return an SNNK that approximates a trained `Dense`, and measure its error.
 
-        The relative error ‖f̂ - f‖ / ‖f‖ on rows that are held out of the fit is logged and stored as `error`; an error
-        above 0.2 causes a warning. ReLU features for the tanh of 12 standard normal inputs have an error below 0.25
-        with m = 128 and 3,000 rows; with fewer of either the error grows.
+        The relative error ‖f̂ - f‖ / ‖f‖ of the SNNK's outputs f̂ against the layer's outputs f, on rows that the fit
+        does not use, is logged and stored as `error`; an error above 0.2 causes a warning. As an example, ReLU features
+        for the tanh of 12 standard normal inputs have an error below 0.25 with m = 128 and 3,000 rows; with fewer of
+        either the error grows.
 
         Args:
             layer: Layer whose kernel, bias and activation are read; it is not changed.
-            num_features: m, see `UniversalFeatures`.
-            inputs: Typical inputs of `layer`, (n, d) with n > m: Ψ is the ridge regression of its outputs on Φ(inputs),
-                whose error is smaller by orders of magnitude than that of the estimate, and which also works for norms
-                that are too large for the estimate. Costs O((n + m) m²). None: Ψ(W, b), the unbiased estimate (of the
-                arc-cosine layer for relu), whose error is measured on rows N(0, 1).
-            ridge: Ridge of that regression, in units of the mean square of a feature times n. None: chosen by
+            num_features: m, see `linearized.layers.UniversalFeatures`.
+            inputs: Typical inputs of `layer`, (n, d) with n > m: Ψ is fitted to the layer's outputs by ridge regression
+                on Φ(inputs). The error is smaller by orders of magnitude than that of the unbiased estimate Ψ(W, b),
+                and norms may be larger. Costs O((n + m) m²). None: Ψ(W, b) is used (for relu it estimates the
+                arc-cosine layer), and its error is measured on rows N(0, 1).
+            ridge: Ridge of that regression, in units of the mean square of a feature times n; None: chosen by
                 leave-one-out errors.
-            bounded: Whether to centre and scale the features by `inputs` and bound them outside the radius of these,
-                see `UniversalFeatures`. Without `inputs` they are bounded where `|Wx|` reaches the end of the
-                expansion, ‖x‖ = reach / max‖w‖; "relu", `Power` and `Fourier` objects have no such end.
-            held_out: Rows like `inputs`, (n, d), to measure the error on. None: a fifth of `inputs`.
-            rows_are: Description of the rows that the error is measured on, for the log.
+            bounded: Whether to centre and scale the features by `inputs` and to bound them outside the radius of these
+                rows, see `linearized.layers.UniversalFeatures`. Without `inputs` they are bounded where `|Wx|` reaches
+                the end of the expansion, at ‖x‖ = reach / max‖w‖ for the weights w of a unit; "relu", `Power` and
+                `Fourier` objects have no such end.
+            held_out: Rows like `inputs`, on which the error is measured; None: a fifth of `inputs`.
+            rows_are: Description of the rows on which the error is measured, for the log.
             **options: Other arguments of the layer; `activation` is that of `layer` unless given.
 
-        Raises ValueError if `layer` is not built, or if norms of inputs and weights are too large for the estimate.
+        Raises:
+            ValueError: If `layer` is not a built Dense, if the norms of its weights are too large for the unbiased
+                estimate, if there are too few inputs or some are not finite, and for arguments that cannot be combined.
         """
         if not isinstance(layer, keras.layers.Dense) or not layer.built:
             raise ValueError(f"`layer` must be a Dense layer that has been built. Received: {layer!r}.")
@@ -193,10 +203,13 @@ class SNNK(keras.layers.Layer):
 
 
 def activation_of(layer: keras.layers.Dense) -> Any:
-    """Return the activation of `layer` for `SNNK`: a name that SNNK supports, or else the function on NumPy arrays.
+    """Return the `activation` argument of an `SNNK` that replaces a dense layer.
 
-    GELU is exact here; Keras' approximate one (tanh) differs by 5e-4 and counts as the same. Raises ValueError for a
-    linear layer.
+    It is a name that SNNK supports, or the layer's activation as a function on NumPy arrays. GELU is exact in SNNK;
+    Keras' approximation by tanh differs from it by 5e-4 and counts as the same.
+
+    Raises:
+        ValueError: For a linear layer.
     """
     function = layer.activation
     name = getattr(function, "__name__", "")
@@ -208,7 +221,7 @@ def activation_of(layer: keras.layers.Dense) -> Any:
 
 
 def _largest_norm(layer: keras.layers.Dense) -> float:
-    """Return the largest norm of a unit's weights, or 1 if all are 0."""
+    """Return the largest norm of the weights of a unit, or 1 if all weights are 0."""
     return float(np.linalg.norm(ops.convert_to_numpy(layer.kernel), axis=0).max()) or 1.0
 
 

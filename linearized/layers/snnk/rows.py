@@ -1,4 +1,4 @@
-"""Rows for the fit of replaced layers: the inputs of layers inside a model that runs on given or random inputs."""
+"""Rows for the fit of layers that replace others: the inputs of layers in a model on given or random inputs."""
 
 import functools
 from collections.abc import Sequence
@@ -12,33 +12,42 @@ from linearized.layers.surgery.swapped import walk
 
 Layer = keras.layers.Layer
 ROWS = 8  # number of rows per feature
-BATCH = 64
-MADE_UP = 512  # largest number of random inputs; missing rows are blended from theirs
+BATCH = 64  # rows of a batch
+MADE_UP = 512  # largest number of random inputs of the model; if they give too few rows, `rows_into` makes up the rest
 UNKNOWN = 8  # length of an input axis whose length the model does not state
 
 
 class LayerInputs(NamedTuple):
-    """Inputs of a layer, (n, d) in float32: those for the fit, and others to measure the error on."""
+    """Inputs of a layer, two arrays (n, d) in float32.
+
+    Attributes:
+        fitted: Rows for the fit.
+        held_out: Other rows, on which the error is measured.
+    """
 
     fitted: np.ndarray
     held_out: np.ndarray
 
 
 def rows_into(model: keras.Model, layers: Sequence[Layer], inputs: Any, count: int, seed: int) -> list[LayerInputs]:
-    """Return `count` inputs of each of `layers` when `model` runs on `inputs` at inference, and held-out ones.
+    """Return the inputs that layers inside a model get when the model runs at inference.
 
-    A fifth of the rows is held out. If more than `count` other rows remain, `count` of them are drawn. If fewer remain,
-    the missing ones are blended from them: a row moved by half the difference of two others, which widens the rows by a
-    fifth and keeps the directions of their variance.
+    A fifth of the rows is held out, at most `count`. If `count` or more other rows remain, `count` of them are drawn.
+    If fewer remain, the missing ones are computed from three random rows each: one row plus half the difference of the
+    two others. This widens the distribution of the rows by a fifth and keeps the directions of their variance.
 
     Args:
         model: Keras model that calls the layers.
         layers: Layers inside the model whose inputs are recorded.
         inputs: One array, a list or a dictionary of arrays, as the model takes them; the first axis is the batch.
-        count: Number of rows for each layer.
+        count: Number of rows for the fit of each layer.
         seed: Random-number seed of the choice of rows.
 
-    Raises ValueError if the model does not call a layer.
+    Returns:
+        The inputs of each layer, in the order of `layers`.
+
+    Raises:
+        ValueError: If the model does not call one of the layers.
     """
     found: dict[int, list[np.ndarray]] = {id(layer): [] for layer in layers}
     random = np.random.default_rng([seed, 1])
@@ -83,10 +92,15 @@ def _exactly(rows: np.ndarray, count: int, random: np.random.Generator) -> Layer
 
 
 def made_up_inputs(model: keras.Model, count: int, seed: int) -> Any:
-    """Return random inputs for `model`, in its own structure, or None if it does not state its inputs.
+    """Return random inputs for a model, in the structure of its own inputs, or None if it does not state them.
 
     Floating-point inputs are N(0, 1). Integer inputs are tokens, uniform below the size of the largest embedding. Masks
     are 1, and inputs with "segment" or "type" in their name are 0. Axes of unknown length have 8 entries.
+
+    Args:
+        model: Keras model.
+        count: Number of inputs, the length of the batch axis.
+        seed: Random-number seed.
     """
     spec = getattr(model, "input", None) if hasattr(model, "inputs") else None
     if spec is None:

@@ -1,10 +1,10 @@
-"""The features Φ(x) of an SNNK as a layer: fixed random projections, and the towers of `snnk.features` on them.
+"""The features Φ(x) of an SNNK as a layer: functions (see `snnk.features`) of fixed random projections of the inputs.
 
-Features of powers and of frequencies grow without bound, and a Ψ that was fitted on some rows does not hold for other
-rows. Therefore a layer with a `radius` R scales each row by s = max(1, ‖P(x - c)‖ / R), with the projections P and the
-centre c of the calibration rows, and returns s^growth · Φ(c + (x - c) / s). For a row outside the calibrated ball these
-are the features of the point where the line to its centre enters the ball. With growth 0 outputs stay in the range that
-they have in the ball.
+Features of powers and of frequencies grow without bound, and a matrix Ψ that was fitted on some rows is not valid for
+rows far from them. Therefore a layer with a `radius` R scales each row x by s = max(1, ‖P(x - c)‖ / R), with the random
+projections P and the mean c of the calibration rows, and returns s^growth · Φ(c + (x - c) / s). For a row outside the
+ball of radius R around c these are the features of the point where the line from c to the row leaves the ball. With
+growth 0 outputs stay in the range that they have in the ball.
 """
 
 import contextlib
@@ -19,40 +19,50 @@ from linearized.layers.shapes import check_shape
 from linearized.layers.snnk import features as snnk_features
 from linearized.layers.snnk.expansions import KINDS, RELU, expand
 
-WARN_ABOVE = 1.25  # many new rows of the same distribution can exceed the calibration rows by a fifth
+WARN_ABOVE = 1.25  # distance in radii that causes a warning; new rows of the same distribution often reach 1.2
 
 
 @keras.saving.register_keras_serializable("linearized")
 class UniversalFeatures(keras.layers.Layer):
     """Random features Φ(x) whose projections are drawn once, saved with the weights and never trained.
 
+    A dense layer f(Wx + b) is estimated by Φ(x)·Ψ(W, b), where w is a column of the weights W. `snnk.features` lists
+    the features and their symbols.
+
     Args:
-        num_features: m. The layer may have one feature less (`count`) if terms need pairs of features.
-        activation: relu, sin, cos, tanh, sigmoid, softplus or gelu; a `Power` or a `Fourier` with your own
-            coefficients; or any function on arrays, which is expanded at once.
-        expansion: "power" or "fourier", for functions other than relu, sin and cos.
-        reach: The expansion is valid for `|w·x + b| <= reach`.
-        degree: Largest power or frequency of the expansion.
-        features: "asymmetric" (positive features of x, with w and b in phases) or "symmetric", for Fourier expansions.
-        shift: M >= 0 of these features, which bounds the features of large projections. The best is about s²‖x‖²/(2d);
-            0 turns it off.
-        scale: s of the asymmetric features; the variance is smallest at scale² = ‖w‖/‖x‖.
+        num_features: m. The number of features, `count`, can be smaller where terms need pairs or equal shares of them.
+        activation: f: relu, sin, cos, tanh, sigmoid, softplus or gelu; a `Power`, `Fourier` or `Exponentials` with your
+            own coefficients; or any function on arrays, which is expanded at once.
+        expansion: Kind of the expansion of functions other than relu, sin and cos: "power" or "fourier".
+        reach: Half the length of the interval on which the expansion approximates f: `|w·x + b| <= reach`.
+        degree: Largest power, or number of frequencies above 0, of the expansion.
+        features: Kind of the features of Fourier expansions: "asymmetric" (positive features of x, with w and b in
+            phases) or "symmetric".
+        shift: M >= 0 of Fourier expansions and `Exponentials`, which bounds the features of large projections. The best
+            M is about s²‖x‖²/(2d) with s = scale·√ω at the frequency ω; 0 turns it off.
+        scale: Factor of s in the asymmetric features; the variance is smallest at scale² = ‖w‖/‖x‖.
         orthogonal: Whether projections are orthogonal to each other in blocks of d (Haar); otherwise all are
             independent.
-        lengths: Lengths of orthogonal projections: "chi", so that each of them is N(0, I), or "fixed" at the root of d,
-            see `snnk.features.draw`.
+        lengths: Lengths of orthogonal projections: "chi", so that each of them is N(0, I), or "fixed" at √d, see
+            `snnk.features.draw`.
         normalize: Norm over the last axis to which inputs are first scaled; 0: inputs are not scaled.
         seed: Random-number seed of the projections, one integer or several, none negative.
         biased: Whether f has a bias b. If so, "relu" has the coordinate 1 beside x, and powers reserve features for b.
-        constant: c of max(g·x + h, c), the floor of the "relu" features. 0 is the ReLU; -5 makes them nearly linear.
-        radius: R > 0 bounds the features outside the ball of this radius, see the module. R is a norm measured by the
-            projections, ‖P(x - c)‖ divided by the root of their number, which is about ‖x - c‖. 0: features are not
-            bounded. `calibrate` sets centre, scale and radius from rows.
+        constant: Floor c of the "relu" features max(g·x + h, c), for a random projection g and offset h. 0 is the ReLU;
+            -5 makes them nearly linear.
+        radius: R > 0 bounds the features outside the ball of this radius around the centre c: a row outside it is
+            moved to the border, and its features are multiplied by its distance in radii to the power `growth`. For
+            "relu" and powers the distance is measured by the projections P, as ‖P(x - c)‖ divided by the root of their
+            number, which is about ‖x - c‖; for others it is ‖x - c‖ times the scale. 0: features are not bounded.
+            `calibrate` sets centre, scale and radius from rows.
         growth: Exponent with which bounded features continue to grow outside the radius: 0 for functions that stay
             bounded, 1 for those that grow like `|z|`, such as the ReLU.
 
     Input shape: `(n, d)`, or more axes before the last.
-    Output shape: the same with m in the place of d.
+    Output shape: the same with `count` in the place of d.
+
+    Raises:
+        ValueError: For arguments outside these ranges, and for too few features for the terms of the expansion.
     """
 
     def __init__(
@@ -133,7 +143,7 @@ class UniversalFeatures(keras.layers.Layer):
         return self.add_weight(name=name, shape=np.shape(value), initializer=initializer, **kept)
 
     def call(self, x):
-        """Return Φ(x)."""
+        """Return Φ(x), `(..., count)`."""
         check_shape(self, x.shape, (..., self.projection.shape[0]))
         x, projection = self._normalized(x), ops.convert_to_tensor(self.projection)
         if not self.radius:
@@ -157,14 +167,14 @@ class UniversalFeatures(keras.layers.Layer):
         return x * ops.cast(self.normalize * ops.rsqrt(ops.maximum(norms, 1e-12)), x.dtype)
 
     def _seen(self, x):
-        """Return the arguments of bounded features, in float32: P(x - c), or s(x - c) if norms are needed."""
+        """Return the arguments of bounded features in float32: P(x - c), or scale·(x - c) if Φ depends on norms."""
         x = ops.cast(x, "float32")
         if self.towers.folds:
             return ops.matmul(x, ops.convert_to_tensor(self.projection)) + ops.convert_to_tensor(self.origin)
         return (x + ops.convert_to_tensor(self.origin)) * ops.convert_to_tensor(self.rescale)
 
     def _sizes(self, seen):
-        """Return the norms of rows, (..., 1), without overflow and with a derivative at 0."""
+        """Return the norms (..., 1) of what `_seen` returned, without overflow and with a derivative at 0."""
         top = ops.stop_gradient(ops.maximum(ops.max(ops.abs(seen), axis=-1, keepdims=True, initial=0.0), 1e-30))
         norms = top * ops.sqrt(ops.sum(ops.square(seen / top), axis=-1, keepdims=True) + 1e-12)
         return norms / self.towers.projections**0.5 if self.towers.folds else norms
@@ -173,16 +183,20 @@ class UniversalFeatures(keras.layers.Layer):
         return ops.maximum(self._sizes(seen) / ops.convert_to_tensor(self.bound), 1.0)
 
     def excess(self, x):
-        """Return s of each row of `x`, (..., 1): 1 inside the radius, else its distance from the centre in radii.
+        """Return the distance of each row from the centre in radii, but at least 1; shape (..., 1).
 
-        Raises ValueError if the features are not bounded.
+        Args:
+            x: Rows (..., d).
+
+        Raises:
+            ValueError: If the features are not bounded.
         """
         if not self.radius:
             raise ValueError(f"{self.name!r} has no radius. Received: radius=0.")
         return self._excess(self._seen(self._normalized(ops.convert_to_tensor(x, self.compute_dtype))))
 
     def _warn(self, excess):
-        """Warn once about rows outside the radius; only outside compiled graphs, where values are known."""
+        """Warn once about rows outside the radius. There is no warning in compiled graphs, where values are unknown."""
         if self._warned or not _is_concrete(excess) or not excess.shape[0]:
             return
         worst = float(ops.max(excess))
@@ -195,7 +209,7 @@ class UniversalFeatures(keras.layers.Layer):
 
     @contextlib.contextmanager
     def quiet(self):
-        """Suppress warnings about rows outside the radius in the block."""
+        """Suppress warnings about rows outside the radius in a `with` block."""
         before, self._warned = self._warned, True
         try:
             yield
@@ -203,15 +217,14 @@ class UniversalFeatures(keras.layers.Layer):
             self._warned = before
 
     def calibrate(self, rows):
-        """Set centre, scale and radius from rows, instead of the neutral initial values.
+        """Set centre, scale and radius of the features from rows. Initially the centre is 0 and the scale 1.
+
+        The centre c is the mean of the rows. The scale maps the 95 % quantile of ‖x - c‖ to a norm at which the
+        features of different rows differ most (`spread` in `snnk.features`). The radius is the largest scaled distance
+        of a row from c, but at most 1.5 times the 95 % quantile, so that outliers do not enlarge it.
 
         Args:
-            rows: (n, d), from the distribution of the layer's inputs. Their mean is the centre c, and the scale maps
-                the 95 % quantile of ‖x - c‖ to the norm `spread` of the towers, at which their features differ most
-                from each other.
-
-        The radius is the largest norm of a row, but at most 1.5 times the 95 % quantile, so that outliers do not
-        enlarge it.
+            rows: Rows (n, d) from the distribution of the layer's inputs.
         """
         rows = ops.convert_to_numpy(self._normalized(ops.convert_to_tensor(rows, "float32"))).astype(np.float64)
         centre = rows.mean(axis=0)
@@ -233,7 +246,7 @@ class UniversalFeatures(keras.layers.Layer):
         return None if self.offset is None else ops.convert_to_tensor(self.offset)
 
     def of_weights(self, kernel, bias):
-        """Return Ψ(W, b) in float32, (m, u), of W (d, u) and b (u,), for features that are not calibrated."""
+        """Return Ψ(W, b), (count, u) in float32, of W (d, u) and b (u,), for features that are not calibrated."""
         values = (kernel, bias, self.projection, self._offset())
         return self.towers.weights(*(value if value is None else ops.cast(value, "float32") for value in values))
 
@@ -247,7 +260,7 @@ class UniversalFeatures(keras.layers.Layer):
         return (*input_shape[:-1], self.count)
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments after `num_features`, in the form of a configuration."""
+        """Return the arguments of the class except `num_features`, in the form of a configuration."""
         names = ("expansion", "reach", "degree", "features", "shift", "scale", "orthogonal", "normalize", "seed",
                  "biased", "constant", "radius", "growth", "lengths")  # fmt: skip
         given = self.activation

@@ -1,8 +1,8 @@
 """Uptraining: SNNKs replace the last MLP blocks, or the tanh pooler, of a Transformer, which is then trained further.
 
-"Scalable Neural Network Kernels" (ICLR 2024), section on uptraining. Works on any Keras model whose MLP is a Dense with
-an activation followed by a linear Dense, such as the small ones of `linearized.models.transformers`, those of keras_hub
-and your own.
+The method is that of "Scalable Neural Network Kernels" (ICLR 2024), section on uptraining. It works on any Keras model
+whose MLP blocks are a Dense with an activation followed by a linear Dense, such as the small Transformers of
+`linearized.models.transformers`, those of keras_hub and your own.
 """
 
 import itertools
@@ -21,22 +21,28 @@ from linearized.layers.surgery.swap import swap
 from linearized.layers.surgery.swapped import is_graph, parts, walk
 
 Dense = keras.layers.Dense
-FEWEST, MOST = 64, 1024  # limits of the number of features where none is given
-UNFITTED = 256  # default number of features if Ψ is not fitted
+FEWEST, MOST = 64, 1024  # limits of the number of features where the caller gives none and Ψ is fitted
+UNFITTED = 256  # number of features where the caller gives none and Ψ is not fitted
 
 
 class MLP(NamedTuple):
-    """One MLP block: `expand` has the activation, and `contract` is linear and takes its output."""
+    """One MLP block of a Transformer.
+
+    Attributes:
+        expand: Dense layer with an activation, or the SNNK that replaced it.
+        contract: Linear Dense layer that takes its output.
+    """
 
     expand: keras.layers.Layer
     contract: Dense
 
 
 def mlp_blocks(model: keras.Model) -> list[MLP]:
-    """Return the MLP blocks of `model`, in order.
+    """Return the MLP blocks of a model, in the order of its layers.
 
-    The second layer returns the width that the first one takes. In functional and sequential parts the graph determines
-    which layer follows which; in other layers two consecutive dense attributes count as a block.
+    A block is a Dense with an activation (or an SNNK) followed by a linear Dense that returns as many outputs as the
+    first layer has inputs; there may be dropout in between. In functional and sequential parts the graph determines
+    which layer follows which; in other layers two consecutive attributes with dense layers count as a block.
     """
     found = [*_graph_blocks(model), *_attribute_blocks(model)]
     place = {id(layer): index for index, layer in enumerate(walk(model))}
@@ -83,28 +89,32 @@ def uptrain(
     model: keras.Model, last: int, num_features: int | None = None, *, activation: Any = "relu", fit: bool = True,
     seed: int = 0, inputs: Any = None, bundled: bool = False, **options,
 ) -> keras.Model:  # fmt: skip
-    """Return a copy of `model` in which the last `last` MLP blocks begin with an SNNK instead of a dense layer.
+    """Return a copy of a model in which the last MLP blocks begin with an SNNK instead of a dense layer.
 
-    Each block gets its own layer, with weights computed from the block's and projections from its own seed. The
-    relative error of each SNNK on held-out rows is logged and stored as its `error`; an error above 0.2 causes a
-    warning.
+    Each block gets its own SNNK of m features Φ(x) and a trained matrix Ψ, with weights computed from the block's and
+    random projections from its own seed. The relative error of each SNNK on held-out rows is logged and stored as its
+    attribute `error`; an error above 0.2 causes a warning.
 
     Args:
-        model: Keras model with MLP blocks.
+        model: Keras model with MLP blocks, see `linearized.layers.snnk.uptrain.mlp_blocks`; it is unchanged.
         last: Number of blocks that are changed, counted from the end.
         num_features: m of each SNNK. None: for each layer the first of 64, 128, ..., 1,024 for which its error is at
             most 0.2, or 1,024 if there is none (at most twice the cost of the last fit); 256 with fit=False.
-        activation: Activation of the features. Those of the ReLU suit any activation if Ψ is fitted, as published for
-            BERT's GELU. None: the block's own.
-        fit: Whether to fit Ψ to the block, and bound its features, on 8 m rows that the block takes when the model runs
-            on `inputs`; otherwise Ψ(W, b) is used, whose variance at the norms inside a Transformer is large.
+        activation: Activation that the features estimate. ReLU features suit any activation if Ψ is fitted, as
+            published for BERT's GELU. None: the block's own activation.
+        fit: Whether to fit Ψ to the first layer of the block, and to bound its features, on 8 m rows that this layer
+            gets when the model runs on `inputs`. Otherwise Ψ is the unbiased estimate from the layer's weights, whose
+            variance at the norms inside a Transformer is large.
         seed: Random-number seed of projections and rows.
-        inputs: Typical inputs of the model: an array, or another structure that it takes. None: random inputs, see
-            `made_up_inputs`. The SNNK approximates its block on such inputs, so give real ones if possible.
-        bundled: Whether to multiply each SNNK with the linear layer after it, which saves parameters and products.
+        inputs: Typical inputs of the model: an array, or another structure that it takes. None: random inputs, normal
+            numbers or tokens. The SNNK approximates its block on such inputs, so give real ones if possible.
+        bundled: Whether to multiply each Ψ with the linear layer after it (see `bundle`), which saves parameters and
+            operations.
         **options: Options of `SNNK.from_dense`.
 
-    Raises ValueError if there are fewer blocks.
+    Raises:
+        ValueError: If `last` is not between 1 and the number of blocks, if the model does not state its inputs and
+            `inputs` is None, and as `SNNK.from_dense` raises it.
     """
     blocks = [block for block in mlp_blocks(model) if not isinstance(block.expand, SNNK)]
     if not 1 <= last <= len(blocks):
@@ -116,7 +126,10 @@ def uptrain(
 
 
 def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs, options) -> keras.Model:
-    """Return a copy of `model` in which SNNKs replace `layers`, fitted to the inputs of these if `fit` is set."""
+    """Return a copy of `model` in which SNNKs replace `layers`, fitted on the inputs of the layers if `fit` is set.
+
+    The arguments are those of `uptrain`, with one seed of projections per layer in `seeds`.
+    """
     if not fit and inputs is not None:
         raise ValueError("`inputs` are what Ψ is fitted on. Received: inputs and fit=False.")
 
@@ -133,9 +146,10 @@ def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs,
 
 
 def _fitted(model, layers, num_features, seed, inputs, made) -> dict[int, SNNK]:
-    """Return an SNNK fitted to each of `layers`, by its index in them.
+    """Return an SNNK fitted to each of `layers`, by the index of the layer.
 
-    With `num_features` None each layer gets as many features as reduce its error on held-out rows to `WARN_ABOVE`.
+    With `num_features` None, the number of features of a layer doubles until its error on held-out rows is at most
+    `WARN_ABOVE`, or the number is `MOST`. `made` builds the SNNK of a layer from its index, m and further arguments.
     """
     made_up, new = inputs is None, {}
     words = "held-out rows of made-up inputs" if made_up else "held-out rows of the inputs"
@@ -158,9 +172,10 @@ def _fitted(model, layers, num_features, seed, inputs, made) -> dict[int, SNNK]:
 
 
 def errors_of(model: keras.Model) -> dict[str, float]:
-    """Return the relative error on held-out rows of each SNNK in `model` that replaced a layer, by the layer's name.
+    """Return the relative error of each SNNK of a model that replaced a layer, by the name of the layer.
 
-    The errors are measured when a layer is replaced: training does not change them, and saved files do not store them.
+    The errors were measured on held-out rows when the layers were replaced, see `SNNK.from_dense`. Training does not
+    change them, and saved files do not store them.
     """
     return {
         layer.name: layer.error
@@ -170,7 +185,7 @@ def errors_of(model: keras.Model) -> dict[str, float]:
 
 
 def _bundled(model: keras.Model) -> keras.Model:
-    """Return `bundle(model)`, in which blocks inside other layers, which have no graph, are folded too."""
+    """Return `bundle(model)`, which also folds MLP blocks inside layers that have no graph."""
     return bundle(model, [tuple(block) for block in _attribute_blocks(model) if isinstance(block.expand, SNNK)])
 
 
@@ -178,17 +193,18 @@ def replace_pooler(
     model: keras.Model, num_features: int | None = None, *, activation: Any = "relu", fit: bool = True, seed: int = 0,
     bundled: bool = False, inputs: Any = None, **options,
 ) -> keras.Model:  # fmt: skip
-    """Return a copy of `model` whose tanh pooler is an SNNK, optionally bundled with the linear classifier after it.
+    """Return a copy of a model whose tanh pooler is an SNNK, which can be bundled with the classifier after it.
 
-    The pooler is the last Dense with a tanh. The arguments and the report of the error are those of `uptrain`.
+    The pooler is the last Dense with a tanh. Arguments and errors are as for `uptrain`.
 
-    A steep tanh in many dimensions cannot be approximated with 1,024 features, whatever the estimator. On inputs N(0,
-    I_d) m functions of all of x span polynomials of the degree k with binom(d + k, k) ≤ m, and the part of tanh(2 z)
-    beyond them is the smallest error: for d = 16 that is .40 with 17 functions (k = 1), .25 with 969 (k = 3) and .18
-    with 20,349 (k = 5). 1,024 ReLU features, fitted by ridge regression on 8,192 rows, have an error of .36. For
-    tanh(z) the smallest errors are .26, .12 and .06.
+    A steep tanh in many dimensions cannot be approximated with 1,024 features, whatever the estimator. On inputs
+    N(0, I) of length d, m functions of all inputs span the polynomials of degree k only if binom(d + k, k) ≤ m. The
+    smallest relative error is then that of the best polynomial of degree k. For d = 16, m = 17 (k = 1), 969 (k = 3) and
+    20,349 (k = 5), it is .40, .25 and .18 for tanh(2 z), and .26, .12 and .06 for tanh(z). 1,024 ReLU features, fitted
+    by ridge regression on 8,192 rows, have an error of .36 for tanh(2 z).
 
-    Raises ValueError if there is no pooler.
+    Raises:
+        ValueError: If the model has no pooler, and as `uptrain` raises it.
     """
     poolers = [layer for layer in walk(model) if type(layer) is Dense and layer.activation is keras.activations.tanh]
     if not poolers:

@@ -14,16 +14,18 @@ Conv2D = keras.layers.Conv2D
 def kervolved(
     model: keras.Model, kernel: str = "polynomial", places: str = "all", last: int = 0, **options
 ) -> keras.Model:
-    """Return a copy of `model` in which kervolutions replace convolutions, with their filters and biases.
+    """Return a copy of `model` in which kervolutions with the same filters and biases replace convolutions.
 
     Args:
-        model: Keras model with `Conv2D` layers.
+        model: Built Keras model with `Conv2D` layers; it is unchanged.
         kernel: Kernel of the kervolutions, see `Kervolution2D`.
-        places: "all", as in the public CIFAR-10 example, or "inner": all except the first convolution and those of 1x1.
+        places: Convolutions that can be replaced: "all", as in the public CIFAR-10 example, or "inner": all except the
+            first one and those of 1x1.
         last: Number of these convolutions that are replaced, counted from the end; 0: all.
         **options: Options of `Kervolution2D`: degree, offset, gamma, learnable, variant.
 
-    Raises ValueError if there is nothing to replace.
+    Raises:
+        ValueError: If there is no convolution to replace, or if `last` exceeds their number.
     """
     found = [layer for layer in walk(model) if type(layer) is Conv2D]
     if places == "inner":
@@ -41,15 +43,16 @@ def with_lambda_layers(
     takes the pixels, is kept, and so are convolutions with an activation of their own. Biases are dropped.
 
     Args:
-        model: Keras model with `Conv2D` layers.
+        model: Built Keras model with `Conv2D` layers; it is unchanged.
         heads: Number of queries per pixel, see `LambdaLayer`.
         keys: Depth of queries and keys, see `LambdaLayer`.
-        scope: Window of the position lambdas, or 0 for all pixels, see `LambdaLayer`.
+        scope: Side in pixels of the window of a position lambda, odd, or 0 for all pixels, see `LambdaLayer`.
         last: Number of these convolutions that are replaced, counted from the end; 0: all.
         seed: Random-number seed of the initial weights; each layer has its own draw.
         **options: Other options of `LambdaLayer`.
 
-    Raises ValueError if there is nothing to replace.
+    Raises:
+        ValueError: If there is no convolution to replace, or if `last` exceeds their number.
     """
     found = [layer for layer in list(walk(model)) if type(layer) is Conv2D][1:]
     found = [layer for layer in found if _can_be_lambda(layer, heads)]

@@ -1,4 +1,4 @@
-"""Copies of a model with some of its layers replaced: Dense by SNNK, Conv2D by Kervolution2D, or any by any.
+"""Copies of a model with some of its layers replaced, such as Dense by SNNK or Conv2D by Kervolution2D.
 
 Functional and Sequential models are cloned layer by layer. A layer or model of another kind stores its parts in
 attributes, so its copy is wrapped in `SwappedLayer` or `SwappedModel`, which assign the new parts to the attributes,
@@ -20,22 +20,24 @@ Factory = Callable[[Layer], Layer]
 def swap(
     model: keras.Model, replacements: Mapping[type, Factory], where: Callable[[Layer], bool] | None = None
 ) -> keras.Model:
-    """Return a new model in which every chosen layer is replaced by `factory(layer)`; `model` is unchanged.
+    """Return a copy of `model` in which new layers replace all layers of some classes.
 
     Args:
-        model: Any built Keras model. One that is neither functional nor sequential must be restorable from its
-            configuration (`get_config`), as for saving.
-        replacements: Layer class -> factory. A layer is matched by its own class, not by a parent class. The factory
-            returns a new, built layer for the same inputs and outputs, with weights computed from the old ones; give it
-            the old layer's name, so that `get_layer` finds it. It is called once per layer: a layer that is used twice
-            stays a single layer, and no two layers share a replacement.
+        model: Any built Keras model; it is unchanged. One that is neither functional nor sequential must be restorable
+            from its configuration (`get_config`), as for saving.
+        replacements: Layer class -> factory, a function from a layer of that class to its replacement. A layer is
+            matched by its own class, not by a parent class. The factory returns a new, built layer for the same inputs
+            and outputs, with weights computed from the old ones; give it the old layer's name, so that `get_layer`
+            finds it. The factory is called once per layer: a layer that is used twice stays a single layer, and no two
+            layers share a replacement.
         where: Function that returns whether a matched layer is replaced; None: all of them are.
 
-    Returns: A model that has the weights of the old one in all layers that were not replaced, and is compiled like it.
-        A functional model stays functional, a sequential one sequential; any other becomes a `SwappedModel`.
+    Returns:
+        Model with the weights of the old one in all layers that were not replaced, compiled like it. A functional model
+        stays functional, a sequential one sequential; any other becomes a `SwappedModel`.
 
-    Raises ValueError if no layer was chosen, if a factory does not return a new layer, or if the model cannot be
-    copied.
+    Raises:
+        ValueError: If no layer was chosen, if a factory does not return a new layer, or if the model cannot be copied.
     """
     if not model.built:
         raise ValueError(f"`swap` needs a built model: call {model.name!r} on a batch first.")
@@ -48,7 +50,7 @@ def swap(
 
 
 class _Exchange:
-    """State of one swap: stores the replacement or copy of each layer, so that a shared layer stays shared."""
+    """State of one call of `swap`: the replacement or copy of each layer, so that a shared layer stays shared."""
 
     def __init__(self, model: keras.Model, replacements: Mapping[type, Factory], where: Callable[[Layer], bool]):
         self.replacements, self.where = replacements, where
@@ -61,7 +63,7 @@ class _Exchange:
         return type(layer) in self.replacements and bool(self.where(layer))
 
     def of(self, layer: Any) -> Any:
-        """Return the layer or operation of the graph that takes the place of `layer`."""
+        """Return the replacement or copy of a layer or operation of the graph, made at the first call for it."""
         if id(layer) not in self.done:
             self.done[id(layer)] = self._new(layer)
         return self.done[id(layer)]
@@ -89,9 +91,9 @@ class _Exchange:
         return swapped
 
     def _changes(self, layer: Layer, seen: set[int]) -> Iterator[tuple[str, Layer]]:
-        """Yield path and layer of the outermost parts inside `layer` that must change.
+        """Yield the path (see `swapped.at`) and the layer of the outermost parts inside `layer` that must change.
 
-        These are the parts to replace, and graphs that contain such parts.
+        These are the parts to replace, and functional or sequential models that contain such parts.
         """
         seen.add(id(layer))
         for name, part in parts(layer).items():
@@ -112,7 +114,7 @@ class _Exchange:
     def _copy(self, layer: Layer) -> tuple[Layer, bool]:
         """Return a new copy of a layer, and whether Keras can create it from its unchanged configuration.
 
-        The copy has equal weights as soon as it has any.
+        If the copy is built, it has the weights of the layer; otherwise `finish` assigns them.
         """
         exact = True
         try:

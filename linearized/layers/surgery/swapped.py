@@ -23,14 +23,15 @@ def walk(layer: Layer) -> Iterator[Layer]:
 
 
 def is_graph(layer: Layer) -> bool:
-    """Return whether Keras can clone a layer piece by piece: a functional or sequential model."""
+    """Return whether a layer is a functional or sequential model, which Keras can clone layer by layer."""
     return isinstance(layer, keras.Sequential) or (isinstance(layer, keras.Model) and hasattr(layer, "operations"))
 
 
 def parts(layer: Layer) -> dict[str, Layer]:
-    """Return the layers directly inside a layer.
+    """Return the layers directly inside a layer, by key.
 
-    Their keys are names in a functional or sequential model, and otherwise attributes ("blocks.0").
+    The keys are the names of the layers in a functional or sequential model. In any other layer they are attributes,
+    with an index or key for layers in a list or dictionary, such as "blocks.0".
     """
     if is_graph(layer):
         return {inner.name: inner for inner in layer.layers}
@@ -88,9 +89,9 @@ def _with(value: Any, keys: list[str], new: Layer) -> Any:
 
 
 def accepted_config(layer: Layer) -> dict[str, Any]:
-    """Return `serialize_keras_object(layer)` without the entries that its constructor does not take.
+    """Return `serialize_keras_object(layer)` without configuration entries that the layer's constructor does not take.
 
-    Some layers include derived sizes in their configuration.
+    Some layers include derived sizes in their configuration, with which Keras cannot create them again.
     """
     full = serialize_keras_object(layer)
     names = {"name", "trainable", "dtype"}
@@ -158,17 +159,21 @@ class _Swapped:
 
 @keras.saving.register_keras_serializable("linearized")
 class SwappedLayer(_Swapped, keras.layers.Layer):
-    """A layer some of whose parts were replaced by `swap`, or whose configuration its constructor does not accept.
+    """Wrapper that `swap` puts around a copy of a layer, some of whose parts it replaced.
+
+    It is also used for a layer whose own configuration its constructor does not accept. Loading restores the inner
+    layer from its original configuration and then replaces the parts again.
 
     Args:
-        inner: Layer that is not shared with anything; its parts are replaced in place.
+        inner: Layer that nothing else uses; its parts are replaced in place.
         changed: Path (see `at`) -> the layer that replaces the part there.
-        inner_config: Serialised layer before the replacement.
+        inner_config: Serialised configuration of the layer before the replacement.
 
-    Input shape, output shape: those of `inner`.
+    Input shape: that of `inner`.
+    Output shape: that of `inner`.
     """
 
 
 @keras.saving.register_keras_serializable("linearized")
 class SwappedModel(_Swapped, keras.Model):
-    """A model some of whose parts were replaced by `swap`; arguments as for `SwappedLayer`."""
+    """Wrapper of a copy of a model, some of whose parts `swap` replaced; the arguments are those of `SwappedLayer`."""
