@@ -1,6 +1,7 @@
-"""When do neural networks outperform kernel methods, and what can be linearized without loss?
+"""Neural networks against kernel methods: training, kernel ridge regression, linearization and comparison of both.
 
-Names below are imported when they are used, so that `import linearized` needs no framework and takes milliseconds.
+The public names below are imported when they are first used, so that `import linearized` imports no framework and takes
+milliseconds.
 """
 
 import importlib
@@ -35,7 +36,7 @@ __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its home when it is asked for."""
+    """Import and return a public name of the package."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

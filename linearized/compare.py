@@ -9,4 +9,4 @@ if __name__ == "__main__":
 
 from linearized.api.calls import compare
 
-sys.modules[__name__] = compare  # this is what the import hands on: the function stays
+sys.modules[__name__] = compare  # importing this module must not replace the function `linearized.compare`

@@ -9,4 +9,4 @@ if __name__ == "__main__":
 
 from linearized.api.calls import krr
 
-sys.modules[__name__] = krr  # this is what the import hands on: the function stays
+sys.modules[__name__] = krr  # importing this module must not replace the function `linearized.krr`

@@ -9,4 +9,4 @@ if __name__ == "__main__":
 
 from linearized.api.calls import train
 
-sys.modules[__name__] = train  # this is what the import hands on: the function stays
+sys.modules[__name__] = train  # importing this module must not replace the function `linearized.train`

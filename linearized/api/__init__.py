@@ -1,1 +1,1 @@
-"""The commands as functions: `linearized.train`, `krr`, `compare` and `plot`, for arrays, files and data sets."""
+"""The commands as functions for arrays, files and data sets: `linearized.train`, `krr`, `theory`, `compare`, `plot`."""

@@ -2,9 +2,10 @@
 
 Data are a pair (X, y), four arrays (X, y, X_test, y_test), a `Dataset` (from `linearized.load` or
 `linearized.from_arrays`), the name of a published data set, a path, or a text of `--data`. The rows of a `Dataset` are
-used as they are. As for all data from Python, ridges are multiples of the kernel's scale. Flags that are lists as text
-also accept lists (ridges=[0.1, 1]). Results are stored in the folders of the commands, and a call with the same data
-and flags loads them.
+used without further preprocessing. All data except the name of a published data set have the default ridges of own
+data, which are relative to the scale of the kernel (see `linearized.experiments.grids`). Flags whose text is a list
+also accept lists (ridges=[0.1, 1]). Results are stored in the same folders as those of the commands, and a call with
+the same data and flags loads them.
 """
 
 import os
@@ -27,14 +28,19 @@ Data = str | os.PathLike | tuple[Any, ...] | Dataset
 
 
 def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult:
-    """Fit a model over its ridge grid, as `linearized train` does.
+    """Fit a model over its ridge grid, as the command `linearized train` does.
 
     Args:
-        model: A name of --model.
-        data: Data, see the module's docstring.
-        flags: The command's flags by name, such as num_units=4096.
+        model: Name of the model, as for the flag --model, or the path of a Keras model file.
+        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a published data set, a path, or a text
+            of the flag --data.
+        flags: Flags of the command by name, such as num_units=4096.
 
-    Raises `UserError` under the same conditions as the command.
+    Returns:
+        The result at every ridge. It is loaded if a run with the same data and flags has been stored.
+
+    Raises:
+        UserError: Under the same conditions as the command.
     """
     from linearized.experiments.train import TrainSettings, run
 
@@ -44,14 +50,20 @@ def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult
 
 
 def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResult:
-    """Fit kernel ridge regression over its ridge grid, as `linearized krr` does.
+    """Fit kernel ridge regression over its ridge grid, as the command `linearized krr` does.
 
     Args:
-        kernel: A name of --kernel, or your own function, defined at the top level of a module.
-        data: Data, see the module's docstring.
-        flags: The command's flags by name, such as num_layers=2.
+        kernel: Name of the kernel, as for the flag --kernel, or your own function, defined at the top level of a
+            module.
+        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a published data set, a path, or a text
+            of the flag --data.
+        flags: Flags of the command by name, such as num_layers=2.
 
-    Raises `UserError` under the same conditions as the command, and for several noise levels.
+    Returns:
+        The result at every ridge. It is loaded if a run with the same data and flags has been stored.
+
+    Raises:
+        UserError: Under the same conditions as the command, and for several noise levels.
     """
     from linearized.experiments.krr import KernelFitSettings, run
 
@@ -62,15 +74,22 @@ def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResul
 
 
 def theory(kernel: str = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: Any) -> TheoryResult:
-    """Predict the error of a kernel from its spectrum and measure it, as `linearized theory` does.
+    """Predict the error of a kernel from its spectrum and measure it, as the command `linearized theory` does.
 
     Args:
-        kernel: A name of --kernel, or your own function, defined at the top level of a module.
-        data: Data, see the module's docstring.
+        kernel: Name of the kernel, as for the flag --kernel, or your own function, defined at the top level of a
+            module.
+        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a published data set, a path, or a text
+            of the flag --data.
         pool: Number of train rows from which the spectrum is computed; 0: all.
-        flags: The command's flags by name, such as draws=0 or sizes=[100, 200].
+        flags: Flags of the command by name, such as draws=0 or sizes=[100, 200].
 
-    Raises `UserError` under the same conditions as the command, and for several noise levels.
+    Returns:
+        The spectrum, the predictions and the measurements. They are loaded if a run with the same data and flags has
+        been stored.
+
+    Raises:
+        UserError: Under the same conditions as the command, and for several noise levels.
     """
     from linearized.experiments.theory import TheorySettings, run
 
@@ -83,20 +102,23 @@ def theory(kernel: str = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: A
 def compare(
     X: Any, y: Any = None, models: list[str] | str | None = None, seeds: int = 1, **flags: Any
 ) -> pd.DataFrame:  # fmt: skip
-    """Fit several models to the same rows, as `linearized compare` does.
+    """Fit several models to the same rows, as the command `linearized compare` does.
 
     Args:
         X: Inputs, an array or data frame; or, without `y`, a `Dataset`, the name of a published data set, a path or a
-            text of --data, such as a folder of images.
+            text of the flag --data, such as a folder of images.
         y: Labels or targets, an array or data frame.
-        models: Entries of --models, or their text; None: the command's default.
-        seeds: Number of runs of each model.
-        flags: The command's flags by name.
+        models: Entries of the flag --models as a list or as their text; None: the default of the command.
+        seeds: Number of runs of each model, which differ in their random-number seeds.
+        flags: Flags of the command by name.
 
     Returns:
         One row per model and seed, with metrics at the chosen ridge, the ridge, seconds, memory, parameters, whether
         the model was trained to its end, and `edge`, which is "smallest" or "largest" if the ridge is at that end of
         the grid, otherwise "". `attrs["title"]` names the data.
+
+    Raises:
+        UserError: Under the same conditions as the command.
     """
     from linearized.experiments.compare import CompareSettings, run
 
@@ -112,12 +134,16 @@ def compare(
 
 @suggests_keywords
 def plot(table: pd.DataFrame) -> Any:
-    """Return the figure of a table that `compare` returned, or of some of its rows: one panel per metric and cost.
+    """Return a figure of a table of `compare`, with one panel per metric and cost and one bar per model.
 
     Args:
-        table: Table, or some of its rows.
+        table: Table that `compare` returned, or some of its rows.
 
-    Raises `UserError` for anything else.
+    Returns:
+        The Matplotlib figure.
+
+    Raises:
+        UserError: For anything else.
     """
     from linearized.experiments.compare import COLUMNS
     from linearized.report.comparison_plots import comparison_bars
@@ -130,7 +156,14 @@ def plot(table: pd.DataFrame) -> Any:
 
 
 def data_flags(data: Data) -> dict[str, str]:
-    """Return the flags that name the data, and store arrays where child processes can read them."""
+    """Return the flags that name the data, and store arrays where child processes can read them.
+
+    Args:
+        data: Data, see the module's docstring.
+
+    Raises:
+        UserError: For anything else.
+    """
     if isinstance(data, Dataset):
         keep(text := register_dataset(data))
         return {"data": text, "task": data.task}

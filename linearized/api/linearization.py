@@ -1,4 +1,4 @@
-"""Fit of the linearization of a Keras model to arrays for a path of ridges: `linearized.fit_linearization`."""
+"""Fit of the linearization of a Keras model to arrays, at every ridge of a grid: `linearized.fit_linearization`."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -19,15 +19,18 @@ from linearized.solvers.linear.driver import UNWATCHED, Watch
 from linearized.solvers.linear.solution import Solution
 from linearized.tangents.model_checks import checked_inputs, checked_outputs
 
-RTOL = 1e-5  # float32 products reach about 1e-6
+RTOL = 1e-5  # default relative residual; products in float32 reach about 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
 class LinearizedPath:
-    """The linearized model f(x; θ₀) + J(x) v at every ridge, in the order requested.
+    """Linearized model f(x; θ₀) + J(x) v at every ridge, in the order requested.
+
+    θ₀ are the weights of the Keras model f, J is its Jacobian with respect to p of them, and v are the p fitted
+    changes of these weights.
 
     Attributes:
-        ridges: ρ of ‖J v - (y - f₀)‖² + ρ‖v‖².
+        ridges: ρ of ‖J v - (y - f₀)‖² + ρ‖v‖², for the targets y and the outputs f₀ = f(x; θ₀) of the train rows.
         solutions: v (`value`, (p, 1)) and the solver's diagnostics at each ridge, see
             `linearized.solvers.linear.solution.Solution`; `predictions` there are J v on the train rows.
         solver: Name of the solver.
@@ -42,12 +45,23 @@ class LinearizedPath:
     _linear: keras.Model
 
     def predict(self, x: Any) -> Float64[np.ndarray, "ridges m k"]:
-        """Return the outputs at every ridge for rows (m, ...): one J v per ridge, see `JacobianProblem.predict`."""
+        """Return the outputs of the linearized model at every ridge; each ridge costs one product J v.
+
+        Args:
+            x: Rows (m, ...) in the shape of the model's inputs.
+
+        Returns:
+            Outputs (ridges, m, k).
+        """
         values = self._problem.predict(x, np.concatenate([one.value for one in self.solutions], axis=1))
         return np.ascontiguousarray(values.reshape(len(values), len(self.ridges), -1).transpose(1, 0, 2))
 
     def model(self, place: int) -> keras.Model:
-        """Return the Keras model for the ridge at index `place`; it can be saved, loaded and used to predict."""
+        """Return the linearized model at one ridge as a Keras model, which can be saved, loaded and used to predict.
+
+        Args:
+            place: Index of the ridge in `ridges`.
+        """
         model = copied(self._linear)
         set_direction(model, self.solutions[place].value)
         return model
@@ -59,25 +73,33 @@ def fit_linearization(
     variables: Callable[[Any], bool] | str | None = None, solver: str = "auto", rtol: float = RTOL,
     max_iterations: int = 750, memory: float | None = None, watch: Watch = UNWATCHED,
 ) -> LinearizedPath:  # fmt: skip
-    """Minimise ‖J v - (y - f₀)‖² + ρ‖v‖² at every ridge ρ, where J is the Jacobian of a Keras model at its weights.
+    """Fit the linearization f(x; θ₀) + J(x) v of a Keras model f to n rows by least squares, at every ridge ρ.
 
-    Products with J and Jᵀ run through the model in batches. One Krylov space serves all ridges; its vectors have n k
-    numbers (the outputs) or p (the weights), whichever is smaller.
+    It minimises ‖J v - (y - f₀)‖² + ρ‖v‖² over v, where θ₀ are the present weights, J (n k, p) is the Jacobian of the k
+    outputs of all rows with respect to p weights, and f₀ are the outputs at θ₀. J is never formed: products with J and
+    Jᵀ run through the model in batches. One Krylov space serves all ridges; its vectors have n k numbers or p,
+    whichever is smaller.
 
     Args:
         model: Keras model, see `linearized.linearize`; it is not changed.
         x: Rows (n, ...) in the shape of the model's inputs.
         y: Targets (n,) or (n, k) for k outputs; classes as one-hot rows.
-        ridges: ρ, at least 0, in any order; not divided by n. None: 10^[-8, 1] times the trace of J Jᵀ, estimated.
-        offset: Whether f₀ = f(x; θ₀) is part of the linearized model; otherwise f₀ is 0.
+        ridges: ρ, at least 0, in any order; not divided by n. None: 19 values from 1e-8 to 10 times the trace of J Jᵀ,
+            which is estimated.
+        offset: Whether f₀ is part of the linearized model; otherwise f₀ is taken as 0.
         variables: Trainable variables that v changes, see `linearized.linearize`; None: all.
-        solver: auto, lanczos or cg; band requires the Gram matrix, which the problem of a Jacobian does not form.
-        rtol: The residual ‖Jᵀ(y - f₀) - (JᵀJ + ρI)v‖/‖Jᵀ(y - f₀)‖ to reach.
+        solver: "auto", "lanczos" or "cg". "band" needs the Gram matrix J Jᵀ, which is not formed here.
+        rtol: Relative residual ‖Jᵀ(y - f₀) - (JᵀJ + ρI)v‖/‖Jᵀ(y - f₀)‖ at which the solver stops.
         max_iterations: Largest number of products with J Jᵀ or JᵀJ.
         memory: Available memory in bytes; None: half of the free memory.
         watch: Progress and checkpoints of a long run.
 
-    Raises `UserError` as `linearized.linearize` does, and if the targets do not have the shape of the outputs.
+    Returns:
+        The fitted model at every ridge.
+
+    Raises:
+        UserError: Under the same conditions as `linearized.linearize`, for an unknown solver, and if the targets do not
+            have the shape of the outputs.
     """
     if solver not in ("auto", *LINEAR):
         raise UserError(f"solver is one of auto, {', '.join(LINEAR)}. Received: {solver!r}.")

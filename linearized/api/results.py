@@ -21,12 +21,12 @@ _DIAGNOSTICS = ("shift", "refinements", "degrees_of_freedom", "gcv", "left_out_l
 
 
 class _Run:
-    """A finished run.
+    """Base class of the results of finished runs.
 
     Attributes:
         config: Settings of the run.
         folder: Folder of the result.
-        record: Contents of its `result.json`.
+        record: Contents of `result.json` in that folder.
     """
 
     def __init__(self, config: Any, result: Result, given: Preparation | None = None):
@@ -35,24 +35,31 @@ class _Run:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per ridge: metrics by split and the solver's diagnostics."""
+        """Table with one row per ridge: the metrics of each split and the solver's diagnostics."""
         return pd.DataFrame(self.record["ridges"])
 
     @property
     def ridge(self) -> float:
-        """The chosen ridge."""
+        """The chosen ridge, in the unit of the column `ridge` of `table`: λ for models, ρ for kernels."""
         return self.record["ridges"][self.record["chosen"]["position"]]["ridge"]
 
     def plot(self) -> Any:
-        """Return the figure of losses and accuracies against the ridge."""
+        """Return the Matplotlib figure of losses and accuracies against the ridge."""
         from linearized.report.ridge_plots import ridge_curves
 
         return ridge_curves(self.record)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the labels (m,) in their original coding, or the targets, of raw rows at the chosen ridge.
+        """Return the predictions of the fit at the chosen ridge for new rows.
 
-        Raises `UserError` if the rows are not finite, or their length or columns differ from those of the train rows.
+        Args:
+            X: Rows as they were before preprocessing, an array or data frame with m rows.
+
+        Returns:
+            Labels (m,) in their original coding, or targets in the shape of the train targets.
+
+        Raises:
+            UserError: If the rows are not finite, or their length or columns differ from those of the train rows.
         """
         logits = getattr(self.config, "loss", "square") == "cross_entropy"
         labels = self._preparation.labels(self.decision(X), threshold=0.0 if logits else 0.5)
@@ -61,7 +68,17 @@ class _Run:
         return labels if self._given.classes is None else self._given.classes[labels]
 
     def decision(self, X: Any) -> np.ndarray:
-        """Return the outputs (m, k) of raw rows: one column per class, one for binary tasks, one per target."""
+        """Return the outputs (m, k) for new rows at the chosen ridge.
+
+        Args:
+            X: Rows as they were before preprocessing, an array or data frame with m rows.
+
+        Returns:
+            One column per class, a single one for binary tasks, or one per target.
+
+        Raises:
+            UserError: As `predict` raises it.
+        """
         return self._outputs(self._preparation.inputs(X if self._given is None else self._given.inputs(X)))
 
     @cached_property
@@ -78,7 +95,7 @@ class TrainResult(_Run):
 
     @cached_property
     def model(self) -> Any:
-        """The `keras.Model` of the chosen ridge. Raises `Absent` for a run of `no_model`."""
+        """The fitted `keras.Model` at the chosen ridge. Reading it raises `Absent` if the run had `no_model`."""
         from linearized.models.common import load
 
         return load(self.folder / MODEL_FILE)
@@ -94,11 +111,11 @@ class KernelResult(_Run):
 
     @cached_property
     def path(self) -> "RidgePath":  # noqa: F821
-        """The ridges whose coefficients were stored, with α (ridges, n, k) and the solver's diagnostics.
+        """The coefficients α (ridges, n, k) of (K + ρI)α = y and the solver's diagnostics, at the ridges that store α.
 
-        `solutions` contains for each ridge its steps, residual, history and whether it converged, as
-        `linearized.solvers.linear.solution.Solution` describes; predictions are not stored there (shape (0, k)). The
-        losses and accuracies at the same ridges are in `table`.
+        `solutions` has one `linearized.solvers.linear.solution.Solution` per ridge, with its iterations, residual,
+        history and whether it converged; its predictions are not stored and have the shape (0, k). The losses and
+        accuracies at the same ridges are in `table`.
         """
         from linearized.kernel_ridge.ridge_path import RidgePath
 
@@ -126,21 +143,27 @@ class KernelResult(_Run):
 
     @property
     def metric(self) -> np.ndarray:
-        """The metric M (d, d), or its diagonal (d,), of a feature machine. Raises `UserError` for other kernels."""
+        """The metric M (d, d) that a feature machine has learned, or its diagonal (d,).
+
+        The kernel of a feature machine is k(√M x, √M z) for a base kernel k. Reading the metric of another kernel
+        raises `UserError`.
+        """
         if "feature_machine" not in self.record:
             raise UserError(f"A kernel of labels has a metric, such as RFM. Received: a run of {self.config.kernel}.")
         return self._arrays["feature_machine/metric"]
 
     def correlation_with(self, model: Any) -> float:
-        """Return the correlation between the metric and WWᵀ of a network's first layer W on the same rows.
+        """Return the correlation between the metric of a feature machine and WWᵀ of a network's first layer W.
 
         See `kernel_gen.kernels.stretched.correlation`.
 
         Args:
-            model: A Keras model, such as `linearized.train("NN", data).model`, whose first weights are (d, units); for
-                a metric on patches, a model whose first convolution has filters of the size of the patches.
+            model: Keras model that was trained on the same rows, such as `linearized.train("NN", data).model`. Its
+                first weights W are (d, units); for a metric on patches, its first layer is a convolution whose filters
+                have the size of the patches.
 
-        Raises `UserError` if the model has no such matrix.
+        Raises:
+            UserError: If the kernel has no metric, or the model has no such matrix.
         """
         from kernel_gen.kernels.stretched import correlation
 

@@ -13,12 +13,12 @@ from linearized.learning_theory.eigenframework import Prediction, predict
 
 
 class TheoryResult:
-    """The spectrum of a kernel on a pool of N rows, and the losses that it predicts.
+    """Spectrum of a kernel on a pool of N rows, and the losses that the theory predicts from it.
 
     Attributes:
         config: Settings of the run.
         folder: Folder of the result.
-        record: Contents of its `theory.json`, see `linearized.experiments.theory_record.compared`.
+        record: Contents of `theory.json` in that folder, see `linearized.experiments.theory_record.compared`.
     """
 
     def __init__(self, config: Any, result: Result):
@@ -27,12 +27,12 @@ class TheoryResult:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row for each size and ridge: predicted and measured losses, leave-one-out and GCV."""
+        """Table with one row per train size and ridge: predicted, measured, leave-one-out and GCV losses."""
         return pd.DataFrame(self.record["points"])
 
     @property
     def best(self) -> pd.DataFrame:
-        """The rows of `table` at the ridge with the smallest predicted loss, one per size: the learning curve."""
+        """The learning curve: for each train size, the row of `table` at the ridge with the smallest predicted loss."""
         return self.table.iloc[self.record["best"]].reset_index(drop=True)
 
     @cached_property
@@ -53,18 +53,19 @@ class TheoryResult:
         return self._arrays["coefficients"]
 
     def predict(self, n: int, ridge: float) -> Prediction:
-        """Predict the mean square error of each output.
+        """Predict the mean square errors of each output for n train rows at one ridge.
 
         Args:
             n: Number of train rows, at most the pool's N.
-            ridge: ρ of (K + ρI)α = y.
+            ridge: ρ of (K + ρI)α = y, at least 0; not divided by n.
 
-        Raises `UserError` for n above N.
+        Raises:
+            UserError: For other values.
         """
         return predict(self.eigenvalues, self.coefficients, n, ridge, pool=self.record["pool"])
 
     def plot(self) -> Any:
-        """Return the figure of the command."""
+        """Return the Matplotlib figure that `linearized theory` draws."""
         from linearized.report.theory_plots import theory_figure
 
         return theory_figure(self.record, self._arrays)

@@ -1,1 +1,1 @@
-"""Predictions of learning theory: the error of kernels and random features from eigenvalues, with NumPy and SciPy."""
+"""Predictions of learning theory with NumPy and SciPy: the error of kernels and random features from eigenvalues."""

@@ -1,26 +1,33 @@
 """The error of kernel ridge regression from the eigenvalues of the kernel and the coefficients of the target.
 
-A kernel with eigenvalues λ_i of its integral operator learns each eigenmode independently: n rows and a ridge ρ of
-(K + ρI)α = y act like the ridge κ on the whole distribution, the fraction ℓ_i = λ_i/(λ_i + κ) of mode i is learned, and
-the test error is Σ (1 - ℓ_i)² v_i² times a factor for the variance of the sample (Simon et al., "The Eigenlearning
-Framework", TMLR 2023; Canatar et al., Nature Communications 2021; Wei et al., ICML 2022).
+Let λ_i be the eigenvalues of the kernel's integral operator and v_i the coefficients of the target in its orthonormal
+eigenfunctions. Kernel ridge regression on n rows solves (K + ρI)α = y with the kernel K between the rows and the ridge
+ρ. It learns each eigenmode independently: n and ρ act like an effective ridge κ on the whole distribution, the fraction
+ℓ_i = λ_i/(λ_i + κ) of mode i is learned, and the test error is Σ (1 - ℓ_i)² v_i² times a factor for the variance of the
+sample (Simon et al., "The Eigenlearning Framework", TMLR 2023; Canatar et al., Nature Communications 2021; Wei et al.,
+ICML 2022).
 
-The distribution is either a population, or a pool of N rows from which the n train rows are drawn without replacement:
-λ are then the eigenvalues of K/N on the pool, and v the coefficients of the pool's targets in its eigenvectors. With
-f = n/N, L = Σℓ and Q = Σℓ²:
+With L = Σ ℓ_i and Q = Σ ℓ_i², rows that are drawn from a population have
 
-|               | population                | pool of N rows                                       |
-| κ solves      | L + ρ/κ = n               | L + (ρ/κ)(1 - L/N) = n                               |
-| test error    | Σ(1-ℓ)²v² / (1 - Q/n)     | Σ(1-ℓ)²v² / (1 - f + f(1 - L/n)² - (1 - f)Q/n)       |
-| train error   | (1 - L/n)² test error     | (1 - L/n)² test error                                |
+- κ with L + ρ/κ = n,
+- test error Σ (1 - ℓ_i)² v_i² / (1 - Q/n),
+- train error (1 - L/n)² times the test error.
 
-The test error of a pool is that on its N - n other rows, which are equivalent to fresh ones. Derivation: the residual
-of all N rows is r = (I + KD)⁻¹y with D_ii = 1/ρ on the train rows and 0 elsewhere. A row's residual is that without the
-row divided by 1 + h D_ii, with the same h for all rows; averaging over which rows are drawn gives κ, and its
-fluctuation gives the variance. The mean of r² over the pool is (1 - f) times the test error plus f times the train
-error, which is the correction for train rows that belong to the pool. The formula is exact at n = N, where ρ = Nκ and
-the pool's mean of r² is Σ(1-ℓ)²v², and becomes the first column for N → ∞. At ρ = 0 both have the same κ, and the
-pool's error is that of the first column over 1 - f.
+Train rows can also be drawn without replacement from a pool of N rows. λ are then the eigenvalues of K/N, for the
+kernel K between the rows of the pool, and v the coefficients of the pool's targets in its eigenvectors. The test error
+is that on the N - n other rows of the pool, which are equivalent to new ones. With f = n/N, a pool has
+
+- κ with L + (ρ/κ)(1 - L/N) = n,
+- test error Σ (1 - ℓ_i)² v_i² / (1 - f + f(1 - L/n)² - (1 - f)Q/n),
+- train error (1 - L/n)² times the test error.
+
+Derivation for a pool: the residual of all N rows is r = (I + KD)⁻¹y, with a diagonal matrix D whose entries are 1/ρ for
+train rows and 0 for others. The residual of row i is its residual without the row in D, divided by 1 + h D_ii with the
+same h for all rows. Averaging over the choice of the train rows gives κ, and the fluctuation gives the variance. The
+mean of r² over the pool is (1 - f) times the test error plus f times the train error; this is the correction for train
+rows that belong to the pool. The formula is exact at n = N, where ρ = Nκ and the pool's mean of r² is
+Σ (1 - ℓ_i)² v_i², and it becomes that of a population for N → ∞. At ρ = 0 both have the same κ, and the error of a pool
+is that of a population divided by 1 - f.
 """
 
 from typing import NamedTuple
@@ -32,15 +39,15 @@ from scipy.optimize import brentq
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 
-TINY = 1e-290  # smallest κ, relative to its upper bound, in the search for a root
+TINY = 1e-290  # smallest κ, relative to its upper bound, at which the search for a root gives up and returns 0
 
 
 class Prediction(NamedTuple):
-    """The theory's prediction for n train rows at one ridge.
+    """Prediction of the theory for n train rows at one ridge.
 
     Attributes:
         kappa: κ, the effective ridge, in units of the eigenvalues.
-        degrees: Σℓ, the effective number of modes that are learned; at most n.
+        degrees: Σ ℓ_i, the effective number of modes that are learned; at most n.
         test: Mean square error on rows that are not train rows, for each output (k,); inf where the variance diverges.
         train: Mean square error on the train rows, for each output (k,).
     """
@@ -52,9 +59,12 @@ class Prediction(NamedTuple):
 
 
 class Spectrum(NamedTuple):
-    """Eigenvalues of K/N in decreasing order (N,), and the targets' coefficients VᵀY/√N in its eigenvectors (N, k).
+    """Spectrum of the kernel K between the N rows of a pool, and the coefficients of their targets Y (N, k).
 
-    The sum of the squares of a column of coefficients is the mean square of that output over the pool.
+    Attributes:
+        eigenvalues: Eigenvalues of K/N in decreasing order (N,).
+        coefficients: VᵀY/√N for the matrix V of the eigenvectors, (N, k). The sum of the squares of a column is the
+            mean square of that output over the pool.
     """
 
     eigenvalues: np.ndarray
@@ -62,14 +72,17 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(gram: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) -> Spectrum:
-    """Decompose the Gram matrix of a pool and the targets of its rows.
+    """Return the eigenvalues of the Gram matrix of a pool, and the coefficients of the targets in its eigenvectors.
+
+    It takes about 9 N³ operations and 3 N² numbers of memory, in the data type of the Gram matrix. Eigenvalues that
+    rounding makes negative are set to 0.
 
     Args:
-        gram: K between the pool's rows, in float32 or float64; the decomposition runs in its precision and takes about
-            9 N³ operations and 3 N² numbers of memory. Eigenvalues that rounding makes negative are set to 0.
+        gram: Kernel K between the N rows of the pool, in float32 or float64.
         targets: Targets of the rows (N, k).
 
-    Raises `UserError` if an entry is not finite.
+    Raises:
+        UserError: If an entry is not finite.
     """
     if not (np.isfinite(gram).all() and np.isfinite(targets).all()):
         raise UserError("The kernel or the targets are not finite. Look for NaN or huge numbers in the inputs.")
@@ -80,18 +93,20 @@ def spectrum(gram: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) 
 
 
 def effective_ridge(eigenvalues: Float64[np.ndarray, " m"], n: int, ridge: float, pool: int = 0) -> float:
-    """Return κ, the root of the equation in the module's table, by Brent's method in log κ.
+    """Return the effective ridge κ, the root of L + ρ/κ = n or, for a pool, of L + (ρ/κ)(1 - L/N) = n.
 
-    The left side decreases monotonically from the rank (or, with a ridge, from infinity; for a pool, from N) to 0, so
-    there is one root. At ridge 0 κ is 0 if n is at least the number of positive eigenvalues.
+    L = Σ λ_i/(λ_i + κ) depends on κ. The left side decreases in κ from the number of positive eigenvalues (with a
+    ridge from infinity, for a pool with a ridge from N) to 0, so there is one root. It is found by Brent's method in
+    log κ. At ridge 0, κ is 0 if n is at least the number of positive eigenvalues.
 
     Args:
         eigenvalues: λ, at least 0, in any order.
         n: Number of train rows.
-        ridge: ρ of (K + ρI)α = y.
+        ridge: ρ of (K + ρI)α = y, at least 0; not divided by n.
         pool: N, the number of rows of the pool; 0: a population.
 
-    Raises `UserError` for invalid values.
+    Raises:
+        UserError: For other values, and if all eigenvalues are 0 at ridge 0.
     """
     _check(eigenvalues, n, ridge, pool)
     if ridge == 0 and np.count_nonzero(eigenvalues) <= n:
@@ -120,7 +135,12 @@ def effective_ridge(eigenvalues: Float64[np.ndarray, " m"], n: int, ridge: float
 
 
 def learnabilities(eigenvalues: Float64[np.ndarray, " m"], kappa: float) -> Float64[np.ndarray, " m"]:
-    """Return ℓ = λ/(λ + κ), the fraction of each eigenmode that is learned; 0 for modes of eigenvalue 0."""
+    """Return ℓ_i = λ_i/(λ_i + κ), the fraction of each eigenmode that is learned; 0 for modes of eigenvalue 0.
+
+    Args:
+        eigenvalues: λ, at least 0.
+        kappa: κ, the effective ridge of `effective_ridge`.
+    """
     return np.divide(eigenvalues, eigenvalues + kappa, out=np.zeros_like(eigenvalues), where=eigenvalues > 0)
 
 
@@ -128,17 +148,18 @@ def predict(
     eigenvalues: Float64[np.ndarray, " m"], coefficients: Float64[np.ndarray, "m k"], n: int, ridge: float, *,
     pool: int = 0, noise: float = 0.0,
 ) -> Prediction:  # fmt: skip
-    """Predict test and train error of kernel ridge regression on n rows, for each output.
+    """Predict test and train error of kernel ridge regression on n rows, for each of k outputs.
 
     Args:
-        eigenvalues: λ of the kernel's integral operator, repeated by multiplicity; for a pool all N of K/N.
-        coefficients: v, the coefficients of each output's target in the orthonormal eigenfunctions.
+        eigenvalues: λ of the kernel's integral operator, repeated by multiplicity; for a pool all N eigenvalues of K/N.
+        coefficients: v, the coefficients of each output's target in the orthonormal eigenfunctions, (m, k).
         n: Number of train rows.
-        ridge: ρ of (K + ρI)α = y, the published unit; not divided by n.
+        ridge: ρ of (K + ρI)α = y, at least 0; not divided by n.
         pool: N, the number of rows of the pool with this spectrum; 0: a population.
         noise: Variance of the label noise, which is added to each output's error; the targets of a pool include it.
 
-    Raises `UserError` for invalid values.
+    Raises:
+        UserError: For other values.
     """
     return predict_from_powers(eigenvalues, np.square(coefficients), n, ridge, pool=pool, noise=noise)
 
@@ -147,15 +168,19 @@ def predict_from_powers(
     eigenvalues: Float64[np.ndarray, " m"], powers: Float64[np.ndarray, "m k"], n: int, ridge: float, *,
     pool: int = 0, noise: float | Float64[np.ndarray, " k"] = 0.0,
 ) -> Prediction:  # fmt: skip
-    """Predict as `predict` does, from the squares of the coefficients.
+    """Predict test and train error as `predict` does, from the squares of the coefficients.
 
     Args:
         eigenvalues: λ, as for `predict`.
-        powers: v² of each output; unbiased estimates may be below 0.
+        powers: v², the squares of the coefficients of each output (m, k); unbiased estimates may be below 0.
         n: Number of train rows.
         ridge: ρ, as for `predict`.
         pool: N, as for `predict`.
-        noise: As for `predict`, for all outputs or for each; includes the mean square of the target outside all modes.
+        noise: Variance of the label noise, one number or one for each output, including the mean square of the part of
+            the target that is in none of the modes.
+
+    Raises:
+        UserError: For other values.
     """
     if len(powers) != len(eigenvalues) or np.min(noise) < 0:
         raise UserError(f"Give a row of coefficients for each of {len(eigenvalues)} eigenvalues, and noise of at least "

@@ -1,15 +1,17 @@
-"""The spectrum of a rotation-invariant kernel on nearly Gaussian inputs: the Hermite eigenstructure.
+"""The spectrum of a rotation-invariant kernel k(x, z) on nearly Gaussian inputs: the Hermite eigenstructure.
 
-For inputs with covariance eigenvalues γ_i the eigenfunctions of k are products of Hermite polynomials in the principal
-components, and the eigenvalue of a product of degrees α = (α_1, α_2, ...) is c_ℓ Π γ_i^α_i with ℓ = Σα_i: one level
-coefficient for each degree (Karkada, Turnbull, Liu and Simon, arXiv 2510.14878). With the target's coefficients in the
-polynomials this predicts learning curves from the covariance and the labels, without a Gram matrix.
+Let Σ be the covariance of the inputs and γ_i its eigenvalues. The eigenfunctions of k are products of Hermite
+polynomials in the principal components. The product with degree α_i in component i has the eigenvalue c_ℓ Π γ_i^α_i,
+where ℓ = Σ α_i is its total degree, and each ℓ has one level coefficient c_ℓ (Karkada, Turnbull, Liu and Simon,
+arXiv 2510.14878). With the coefficients of the target in the polynomials this predicts learning curves from the
+covariance and the labels, without a Gram matrix.
 
-The level coefficients are those of k on a sphere of radius √tr Σ whose dimension d is the effective dimension of Σ:
-c_ℓ = λ_ℓ (d/tr Σ)^ℓ with the exact eigenvalue λ_ℓ of degree ℓ (`learning_theory.sphere`), which for many dimensions is
-the ℓ-th derivative of k in x·z at 0. For equal γ_i the eigenvalues are then those on the sphere. The approximation
-requires norms that vary little and levels that decrease fast: it fails first for few effective dimensions and kernels
-with a kink at x = z (Laplace).
+The level coefficients are those of k on a sphere of radius √tr Σ whose dimension d is the effective dimension of Σ
+(`sphere.effective_dimension`): c_ℓ = λ_ℓ (d/tr Σ)^ℓ with the exact eigenvalue λ_ℓ of degree ℓ on the sphere
+(`learning_theory.sphere`). In many dimensions, c_ℓ tends to the ℓ-th derivative of k with respect to x·z at 0. If all
+γ_i are equal, the eigenvalues are those on the sphere. The approximation requires norms that vary little and level
+coefficients that decrease fast: it fails first for few effective dimensions and for kernels with a kink at x = z
+(Laplace).
 """
 
 import heapq
@@ -32,9 +34,9 @@ class HermiteModes(NamedTuple):
     """Products of Hermite polynomials, in decreasing order of their eigenvalues.
 
     Attributes:
-        eigenvalues: (m,).
-        components: For each product the indices of its principal components, each repeated by its degree; () is the
-            constant.
+        eigenvalues: Eigenvalues of the m products (m,).
+        components: For each product the indices of its principal components, each repeated by its degree: (0, 0, 3) is
+            degree 2 in component 0 times degree 1 in component 3, and () is the constant.
     """
 
     eigenvalues: np.ndarray
@@ -42,12 +44,12 @@ class HermiteModes(NamedTuple):
 
 
 class HermiteTarget(NamedTuple):
-    """Mean squares of a target in the modes.
+    """Decomposition of the mean square of a target into m modes.
 
     Attributes:
-        powers: v² of each mode and output (m, k), corrected for the bias of a finite number of rows, so that values of
-            modes that do not contribute may be below 0.
-        rest: Mean square outside of these modes, for each output (k,).
+        powers: Estimated squares v² of the coefficients of each mode and output (m, k). They are corrected for the bias
+            of a finite number of rows, so those of modes that do not contribute may be below 0.
+        rest: Mean square of the part of the target that is in none of these modes, for each output (k,).
     """
 
     powers: np.ndarray
@@ -57,12 +59,13 @@ class HermiteTarget(NamedTuple):
 def level_coefficients(
     profile: Profile, variances: Float64[np.ndarray, " d"], dim: float = 0.0, degrees: int = DEGREES
 ) -> np.ndarray:  # fmt: skip
-    """Return c_ℓ for the degrees 0 to `degrees`; negative values are set to 0.
+    """Return the level coefficients c_ℓ for the degrees ℓ = 0 to `degrees`; negative values are set to 0.
 
     Args:
-        profile: k(x, z) on the sphere of radius √tr Σ, as a function from cosines (m,) to values (m,).
-        variances: γ, eigenvalues of the covariance of the inputs.
-        dim: The effective dimension, above 2; 0: that of these variances.
+        profile: k(x, z) on the sphere of radius √tr Σ, as a function from cosines of the angle between x and z (m,) to
+            values (m,).
+        variances: γ, the eigenvalues of the covariance Σ of the inputs.
+        dim: Effective dimension; values below 2.01 count as 2.01. 0: that of these variances.
         degrees: Highest degree.
     """
     dim = max(dim or effective_dimension(variances), LEAST_DIMENSION)
@@ -71,16 +74,17 @@ def level_coefficients(
 
 
 def hermite_modes(variances: Float64[np.ndarray, " d"], levels: Sequence[float], count: int) -> HermiteModes:
-    """Return the `count` modes of largest eigenvalues c_ℓ Π γ_i^α_i, or all if there are fewer.
+    """Return the products of Hermite polynomials with the largest eigenvalues c_ℓ Π γ_i^α_i.
 
-    The best-first search takes about 3 ℓ heap operations per mode.
+    The best-first search takes about 3 ℓ heap operations for each mode of degree ℓ.
 
     Args:
-        variances: γ, positive and in decreasing order.
-        levels: c_ℓ, at least 0, from degree 0 on.
-        count: Number of modes.
+        variances: γ, the eigenvalues of the covariance of the inputs, positive and in decreasing order.
+        levels: Level coefficients c_ℓ, at least 0, from degree 0 on.
+        count: Largest number of modes that are returned.
 
-    Raises `UserError` for other values.
+    Raises:
+        UserError: For other values.
     """
     variances = np.asarray(variances, np.float64)
     if not len(variances) or not (variances > 0).all() or (np.diff(variances) > 0).any() or count < 1:
@@ -110,11 +114,11 @@ def hermite_modes(variances: Float64[np.ndarray, " d"], levels: Sequence[float],
 def hermite_features(
     scores: Float64[np.ndarray, "n d"], components: Sequence[tuple[int, ...]]
 ) -> Float64[np.ndarray, "n m"]:  # fmt: skip
-    """Return products of normalised Hermite polynomials at rows; for Gaussian rows they are orthonormal.
+    """Return the values of products of normalised Hermite polynomials; on Gaussian rows the products are orthonormal.
 
     Args:
-        scores: Principal components divided by their standard deviations.
-        components: Components of the modes, see `HermiteModes`.
+        scores: Principal components of the rows, divided by their standard deviations.
+        components: Components of the m products, see `HermiteModes`.
     """
     found, polynomials = np.ones((len(scores), len(components))), {}
     for column, mode in zip(found.T, components, strict=True):
@@ -130,15 +134,19 @@ def hermite_features(
 def hermite_target(
     scores: Float64[np.ndarray, "n d"], targets: Float64[np.ndarray, "n k"], components: Sequence[tuple[int, ...]]
 ) -> HermiteTarget:  # fmt: skip
-    """Estimate the target's mean squares in modes from rows, by orthogonalising the features in the order of the modes.
+    """Estimate how much of the mean square of a target is in each mode, from the targets of n rows.
 
-    The polynomials of rows that are not exactly Gaussian are not exactly orthogonal; the part that a mode shares with
-    earlier modes is assigned to these. Costs 2 n m² operations and n m numbers of memory.
+    The features of the modes are orthogonalised in the order of the modes. On rows that are not exactly Gaussian the
+    polynomials are not exactly orthogonal; the part that a mode shares with earlier modes is assigned to the earlier
+    ones. Costs 2 n m² operations and n m numbers of memory for m modes.
 
     Args:
-        scores: Principal components divided by their standard deviations.
+        scores: Principal components of the rows, divided by their standard deviations.
         targets: Targets of the rows (n, k).
-        components: Components of at most n/2 modes, see `HermiteModes`.
+        components: Components of 1 to n/2 modes, see `HermiteModes`.
+
+    Raises:
+        UserError: For another number of modes.
     """
     rows, modes = len(scores), len(components)
     if not 1 <= modes <= rows // 2:

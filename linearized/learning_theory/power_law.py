@@ -10,15 +10,15 @@ from linearized.base.shapes import Float64
 
 
 class PowerLaw(NamedTuple):
-    """A fitted y = c x^(-b).
+    """Fitted power law y = c x^(-b).
 
     Attributes:
         exponent: b; above 0 if y decreases.
         error: Standard error of b.
         factor: c.
-        chi: Root of the weighted mean square residual over the degrees of freedom. If it is above 1, the points are
-            farther from a power law than their errors explain, and `error` is multiplied by it; NaN for points without
-            errors.
+        chi: Root of the sum of squared residuals of log y, each divided by its standard error, over the degrees of
+            freedom. If it is above 1, the points are farther from a power law than their errors explain, and `error`
+            has been multiplied by it; NaN for points without errors.
         points: Number of points that were fitted.
     """
 
@@ -36,15 +36,16 @@ class PowerLaw(NamedTuple):
 def fit_power_law(
     x: Float64[np.ndarray, " m"], y: Float64[np.ndarray, " m"], errors: Float64[np.ndarray, " m"] | None = None
 ) -> PowerLaw:
-    """Fit a power law to points.
+    """Fit a power law to points (x, y) by least squares of log y on log x.
 
     Args:
-        x: Positive numbers, at least three.
+        x: Positive numbers, at least three, of which two differ.
         y: Positive numbers, one for each x.
         errors: Standard error of each y, positive; None: all points have the same weight in log y, and their scatter
-            about the line gives the standard error.
+            about the line gives the standard error of the exponent.
 
-    Raises `UserError` if there are fewer points or a number is not positive.
+    Raises:
+        UserError: If there are fewer points, or if a number is not positive and finite.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     relative = None if errors is None else np.asarray(errors, np.float64) / y

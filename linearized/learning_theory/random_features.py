@@ -1,8 +1,8 @@
-"""The error of ridge regression on N random features: asymptotics on the sphere, and from the spectrum of any kernel.
+"""The test error of ridge regression on N random features of n rows of length d, from two theories.
 
-`sphere_error` is the theorem of Mei and Montanari (arXiv 1908.05355, theorem 2) for rows on the sphere, neurons on the
-sphere and a target that is linear plus noise, as d, n and N grow in proportion. It shows the double descent: the error
-of small ridges peaks at N = n.
+`sphere_error` is the theorem of Mei and Montanari (arXiv 1908.05355, theorem 2) for rows and neurons on the sphere and
+a target that is linear plus noise, as d, n and N grow in proportion. It shows double descent: the error at small ridges
+peaks at N = n.
 
 `feature_error` is the random-features eigenframework (Simon, Karkada, Ghosh and Belkin, ICLR 2024, section 3), which
 uses the eigenvalues of the kernel at infinite width and the coefficients of any target. Where both apply they agree.
@@ -22,8 +22,8 @@ class ActivationMoments(NamedTuple):
 
     Attributes:
         mean: E σ(u).
-        slope: E u σ(u), the weight of its linear part.
-        rest: Root of E σ² - mean² - slope², the size of its nonlinear part.
+        slope: E u σ(u), the coefficient of its linear part.
+        rest: Root of E σ(u)² - mean² - slope², the size of its nonlinear part.
     """
 
     mean: float
@@ -40,19 +40,22 @@ def sphere_error(
 ) -> float:  # fmt: skip
     """Return the limit of the test error of random-features ridge regression on the sphere.
 
-    Rows x are uniform on the sphere of radius √d, features σ(θ·x/√d) have θ uniform on the same sphere, and the readout
-    a minimises (1/n)‖y - Φa‖² + (N/d) λ‖a‖².
+    Rows x are uniform on the sphere of radius √d. The N features are σ(θ·x/√d) with θ uniform on the same sphere, Φ is
+    the matrix of the features of the n train rows, and the readout a minimises (1/n)‖y - Φa‖² + (N/d) λ‖a‖². The limit
+    is that of large d, n and N with fixed ratios.
 
     Args:
         features: ψ₁ = N/d.
         rows: ψ₂ = n/d.
-        ridge: λ, above 0; the ridgeless case is its limit, which 1e-8 reaches to four digits away from N = n.
+        ridge: λ, above 0. The ridgeless case is the limit of small λ; away from N = n, 1e-8 gives four correct digits.
         linear: F₁², the mean square of the target's linear part.
-        noise: τ², the variance of the label noise, which the error does not include.
+        noise: τ², the variance of the label noise. It changes what is learned, but the error is that of the noiseless
+            target.
         nonlinear: F⋆², the mean square of the target's nonlinear part, which is not learned in this limit.
-        activation: Moments of σ.
+        activation: Moments of the activation σ.
 
-    Raises `UserError` if a value is not positive.
+    Raises:
+        UserError: If a ratio or the ridge is not positive, or a mean square is negative.
     """
     if not (features > 0 and rows > 0 and ridge > 0 and min(linear, noise, nonlinear) >= 0):
         raise UserError(
@@ -76,9 +79,10 @@ def sphere_error(
 
 
 def _chi(zeta: float, one: float, two: float, ridge: float) -> float:
-    """Return χ = ν₁ν₂ at i√(ψ₁ψ₂λ), where both ν are imaginary and solve the paper's fixed-point equations.
+    """Return χ = ν₁ν₂ of the paper at the point i√(ψ₁ψ₂λ), where ν₁ and ν₂ solve its fixed-point equations.
 
-    With ν₁ = i a and ν₂ = i b, a, b > 0, the equations are a (s + b + ζ²b/(1 + ζ²ab)) = ψ₁ and
+    The arguments are ζ², ψ₁, ψ₂ and the ridge λ divided by the square of the activation's nonlinear part. Both ν are
+    imaginary. With ν₁ = i a and ν₂ = i b, a, b > 0, the equations are a (s + b + ζ²b/(1 + ζ²ab)) = ψ₁ and
     b (s + a + ζ²a/(1 + ζ²ab)) = ψ₂ for s = √(ψ₁ψ₂λ). With p = ab the first gives s a = ψ₁ - p - ζ²p/(1 + ζ²p), and the
     second the same for b with ψ₂, so that p is the root below min(ψ₁, ψ₂) of (s a)(s b) = s² p.
     """
@@ -99,15 +103,15 @@ def feature_error(
     eigenvalues: Float64[np.ndarray, " m"], coefficients: Float64[np.ndarray, "m k"], n: int, features: int,
     ridge: float, *, noise: float = 0.0, tail: float = 0.0,
 ) -> Float64[np.ndarray, " k"]:  # fmt: skip
-    """Predict the test error of ridge regression on N random features of a kernel, for each output.
+    """Predict the test error of ridge regression on N random features of a kernel, for each of k outputs.
 
     Args:
-        eigenvalues: λ of the kernel k(x, z) = E φ(x)φ(z) at infinite width.
-        coefficients: v, the coefficients of each output's target in the orthonormal eigenfunctions.
+        eigenvalues: λ, the eigenvalues of the kernel k(x, z) = E φ(x)φ(z) over random features φ, at infinite width.
+        coefficients: v, the coefficients of each output's target in the orthonormal eigenfunctions, (m, k).
         n: Number of train rows.
-        features: N; the kernel of the fit is the mean of φ(x)φ(z) over the N features.
-        ridge: ρ of (K + ρI)α = y for that kernel.
-        noise: Variance of the label noise, part of the error.
+        features: N, the number of features; the kernel of the fit is the mean of φ(x)φ(z) over them.
+        ridge: ρ of (K + ρI)α = y for that kernel; not divided by n.
+        noise: Variance of the label noise; the error includes it.
         tail: Sum of further eigenvalues, infinitely many and infinitely small, whose modes are not part of the target.
 
     Returns:

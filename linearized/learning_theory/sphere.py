@@ -1,13 +1,14 @@
 """Exact spectra of rotation-invariant kernels on the unit sphere: one eigenvalue for each degree of polynomials.
 
-The eigenfunctions of k(x, z) = f(cos θ) are the spherical harmonics. By the Funk-Hecke formula those of degree ℓ share
-the eigenvalue λ_ℓ = E[f(t) P_ℓ(t)], where t is a coordinate of a uniform point, of density proportional to
-(1 - t²)^((d-3)/2), and P_ℓ the Gegenbauer polynomial of parameter (d - 2)/2 with P_ℓ(1) = 1. The expectation is a
-Gauss-Legendre sum over the angle, in which kernels of ReLU networks are smooth up to the ends, so that it converges
-fast where a sum over t does not.
+The eigenfunctions of a kernel k(x, z) = f(cos θ), with the angle θ between x and z, are the spherical harmonics. By the
+Funk-Hecke formula those of degree ℓ share the eigenvalue λ_ℓ = E[f(t) P_ℓ(t)]. Here t is one coordinate of a uniform
+random point of the sphere in d dimensions, whose density is proportional to (1 - t²)^((d-3)/2), and P_ℓ is the
+Gegenbauer polynomial of parameter (d - 2)/2 with P_ℓ(1) = 1. The expectation is computed by a Gauss-Legendre sum over
+the angle. As functions of the angle, kernels of ReLU networks are smooth up to the ends, so this sum converges fast
+where a sum over t does not.
 
-The formulas also hold for dimensions that are not integers. For what a kernel learns degree by degree, inputs of
-covariance Σ behave like those on a sphere of the effective dimension (tr Σ)²/tr Σ².
+The formulas also hold for dimensions that are not integers. Where only the degree of what a kernel learns matters,
+inputs with covariance Σ behave like inputs on a sphere of the effective dimension (tr Σ)²/tr Σ².
 """
 
 import functools
@@ -27,30 +28,31 @@ Profile = Callable[[np.ndarray], np.ndarray]
 
 
 class SphereSpectrum(NamedTuple):
-    """The spectrum of a kernel on the sphere by degree 0, 1, ..., L.
+    """Spectrum of a kernel on the sphere by degree 0, 1, ..., L.
 
     Attributes:
-        eigenvalues: λ_ℓ, each once. Some are negative if the function is not a positive semi-definite kernel.
-        multiplicities: Number of independent harmonics of each degree, as floats.
+        eigenvalues: λ_ℓ, one per degree (L + 1,). Some are negative if f(cos θ) is not a positive semi-definite kernel.
+        multiplicities: Number of independent spherical harmonics of each degree (L + 1,), as floats.
     """
 
     eigenvalues: np.ndarray
     multiplicities: np.ndarray
 
     def shares(self) -> np.ndarray:
-        """Return the share of each degree in f(1), the trace of the kernel; higher degrees have the rest."""
+        """Return the part of f(1), the trace of the kernel, that each degree has; higher degrees have the rest."""
         return self.eigenvalues * self.multiplicities
 
 
 def sphere_spectrum(profile: Profile, dim: float, degrees: int) -> SphereSpectrum:
-    """Return the eigenvalues of f(cos θ) on the sphere in `dim` dimensions for the degrees 0 to `degrees`.
+    """Return the eigenvalues of the kernel f(cos θ) on the unit sphere for the degrees 0 to `degrees`.
 
     Args:
-        profile: f, from cosines (m,) to values (m,).
-        dim: Dimension d of the space that contains the sphere, above 2.
-        degrees: Highest degree.
+        profile: f, a function from cosines (m,) to values (m,).
+        dim: Dimension d of the space that contains the sphere, above 2; need not be an integer.
+        degrees: Highest degree, at most 200.
 
-    Raises `UserError` for values out of range.
+    Raises:
+        UserError: For values out of range.
     """
     if not 2 < dim < np.inf or not 0 <= degrees <= HIGHEST:
         raise UserError(f"Spectra need a dimension above 2 and degrees of 0 to {HIGHEST}. Received: {dim}, {degrees}.")
@@ -74,18 +76,32 @@ def _legendre() -> tuple[np.ndarray, np.ndarray]:
 
 
 def multiplicities(dim: float, degrees: int) -> Float64[np.ndarray, " degrees"]:
-    """Return the number of spherical harmonics of each degree from 0 to `degrees` in `dim` dimensions."""
+    """Return the number of independent spherical harmonics of each degree.
+
+    Args:
+        dim: Dimension of the space that contains the sphere, above 2; need not be an integer.
+        degrees: Highest degree L.
+
+    Returns:
+        The numbers of the degrees 0 to L, (L + 1,), as floats.
+    """
     degree = np.arange(1, degrees + 1)
     log_count = gammaln(degree + dim - 2) - gammaln(degree + 1) - gammaln(dim - 1) + np.log(2 * degree + dim - 2)
     return np.concatenate([[1.0], np.exp(log_count)])
 
 
 def effective_dimension(variances: Float64[np.ndarray, " d"], rows: int = 0) -> float:
-    """Return (tr Σ)²/tr Σ² from the eigenvalues of the covariance Σ; d if all are equal.
+    """Return the effective dimension (tr Σ)²/tr Σ² of inputs with covariance Σ; it is d if all d eigenvalues are equal.
 
     Args:
-        variances: Eigenvalues of Σ.
-        rows: Number of rows from which Σ was estimated, to correct the bias (tr Σ)²/n of tr Σ²; 0: Σ is exact.
+        variances: Eigenvalues of Σ, at least 0.
+        rows: Number n of rows from which Σ was estimated, to correct the bias (tr Σ)²/n of tr Σ²; 0: Σ is exact.
+
+    Returns:
+        The effective dimension; infinity if the correction exceeds tr Σ².
+
+    Raises:
+        UserError: If an eigenvalue is negative, or all are 0.
     """
     if not len(variances) or (variances < 0).any() or not variances.sum() > 0:
         raise UserError("An effective dimension needs variances of at least 0, some of them above.")

@@ -1,14 +1,15 @@
 """Ridge regression on the random features and on the tangent features of a two-layer ReLU network.
 
-Both are ridge regression on fixed random features φ(x). With W (d, N) and, for the tangent features, the readout
-a⁰ ~ N(0, 1),
+Both are ridge regression on fixed features φ(x) of a row x of length d. With N random hidden units, first-layer weights
+W (d, N) with the columns w_i and, for the tangent features, a random readout a⁰ (N,) with N(0, 1) entries, these are
 
     random features   φ(x) = [relu(xW), 1]
     tangent features  φ(x) = [relu(xW), 1, (a⁰_i step(w_i·x) x)_i]
 
-The weights are those of the models RF and NT (`linearized.base.weights`). If there are fewer rows than features, the
-system of the kernel K = ΦΦᵀ is solved, otherwise that of ΦᵀΦ. All computations are in float64, because scikit-learn
-requires a fit with integer weights to equal one with repeated rows to about 1e-7.
+The weights are drawn as those of the models RF and NT (`linearized.base.weights`). Φ is the matrix of the features of
+the n train rows. With random features and n > N, the system of ΦᵀΦ is solved, otherwise that of the kernel K = ΦΦᵀ. All
+computations are in float64, because scikit-learn requires a fit with integer weights to equal one with repeated rows to
+about 1e-7.
 """
 
 import numbers
@@ -28,9 +29,10 @@ LARGEST = 1e100  # largest absolute input, because products of inputs are summed
 
 
 class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    """Base class of both estimators: choice of the ridge by generalised cross-validation, and centred labels.
+    """Base class of both estimators, which centres the targets and chooses the ridge by generalised cross-validation.
 
-    A subclass draws its weights in `_draw`, and computes the kernel between rows in `_gram`.
+    A subclass draws its weights in `_draw`, and computes the kernel between rows in `_gram` unless it overrides
+    `_solve` and `_outputs`.
     """
 
     def __init__(self, num_units=4096, *, ridges=None, law="sphere", weight_seed=SEED):
@@ -42,10 +44,13 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X, y : Train rows (n, d) and targets (n,) or (n, k).
-        sample_weight : A weight of at least 0 for each row, or one number. A row of weight 2 counts as two rows, also
-            in the default grid and in generalised cross-validation; weights should therefore be about 1 on average.
+        sample_weight : Weight of each row, at least 0, or one number for all. A row of weight 2 counts as two rows,
+            also in the default grid and in generalised cross-validation; weights should therefore be about 1 on
+            average.
 
-        Raises ValueError if the input is invalid.
+        Raises
+        ------
+        ValueError : If the input is invalid.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         if (largest := np.abs(X).max()) > LARGEST:
@@ -61,7 +66,7 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X):
-        """Return the outputs at the chosen ridge, (m,) or (m, k)."""
+        """Return the outputs at the chosen ridge, (m,) or (m, k), for rows X (m, d)."""
         check_is_fitted(self)
         return self._outputs(validate_data(self, X, reset=False, dtype=np.float64)) + self.offset_
 
@@ -83,7 +88,7 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self._chosen(fit(gram, y, ridges, sample_weight=weights, solver=_solver(ridges)), y, weights)
 
     def _grid(self, squares, weights):
-        """Return the ridges; by default multiples of the weighted mean of ‖φ(x)‖², given as `squares` (n,)."""
+        """Return the ridges; by default multiples of the weighted mean of `squares` (n,), the numbers ‖φ(x)‖²."""
         if self.ridges is not None:
             return checked_path(self.ridges)
         return (float(np.average(squares, weights=weights)) or 1.0) * GRID
@@ -112,21 +117,22 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 
 def _solver(ridges):
-    """Return the name of the solver for `ridges`: auto for one ridge, otherwise band.
+    """Return the name of the solver for `ridges`: "auto" for one ridge, otherwise "band".
 
-    With one ridge generalised cross-validation is not needed.
+    "band" returns the degrees of freedom that generalised cross-validation needs; a single ridge needs no choice.
     """
     return "auto" if len(ridges) == 1 else "band"
 
 
 class RandomFeaturesRidge(_FeatureRidge):
-    """The RF model: ridge regression on [relu(xW), 1] with W fixed at random.
+    """RF model: ridge regression on the features φ(x) = [relu(xW), 1] with fixed random weights W (d, N).
 
     Parameters
     ----------
-    num_units : N, the number of columns of W.
-    ridges : ρ of ‖Φw - y‖² + ρ‖w‖², an array or one number; None: 28 from 1e-6 to 1e3 times the mean of ‖φ(x)‖². The
-        best is chosen by generalised cross-validation.
+    num_units : N, the number of random features and of columns of W.
+    ridges : ρ of ‖Φw - y‖² + ρ‖w‖², with the features Φ of the train rows and the readout w: an array or one number,
+        not divided by the number of rows. None: 28 values from 1e-6 to 1e3 times the mean of ‖φ(x)‖². The best is
+        chosen by generalised cross-validation.
     law : Distribution of W: "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)).
     weight_seed : Random-number seed of W.
 
@@ -135,10 +141,11 @@ class RandomFeaturesRidge(_FeatureRidge):
     coef_ : The readout with the constant as its last row, (N + 1,) or (N + 1, k).
     offset_ : Mean of y, which is subtracted before the fit and added to predictions.
     ridge_, scores_ : The chosen ρ, and the generalised cross-validation error at each ridge.
-    path_ : `linearized.kernel_ridge.ridge_path.RidgePath` with every ridge.
+    path_ : `linearized.kernel_ridge.ridge_path.RidgePath` with the solutions at every ridge.
     weights_ : W (d, N).
 
-    Cost: n N d operations for the features, which take 8 n N bytes, and min(n, N)² max(n, N) for the solution.
+    For n train rows the features cost n N d operations and take 8 n N bytes, and the solution costs
+    min(n, N)² max(n, N) operations.
     """
 
     def _draw(self, dim):
@@ -167,10 +174,11 @@ class RandomFeaturesRidge(_FeatureRidge):
 
 
 class NeuralTangentRidge(_FeatureRidge):
-    """The NT model: ridge regression on the readout and the first-layer directions of a two-layer ReLU network.
+    """NT model: ridge regression on the tangent features of a two-layer ReLU network with random weights.
 
-    The tangent features of every output are the same, those of a network with one output; the outputs share no
-    parameters (`--directions=per_class` of the model NT, with one readout a⁰ for all of them).
+    The features are φ(x) = [relu(xW), 1, (a⁰_i step(w_i·x) x)_i] for first-layer weights W (d, N) with the columns w_i
+    and a readout a⁰ (N,) with N(0, 1) entries. All outputs have the same features, those of a network with one output,
+    and share no parameters (this is `--directions=per_class` of the model NT, with one a⁰ for all outputs).
 
     Parameters
     ----------
@@ -183,7 +191,8 @@ class NeuralTangentRidge(_FeatureRidge):
     offset_, ridge_, scores_, path_ : As for `RandomFeaturesRidge`.
     weights_, readout_ : W (d, N) and a⁰ (N,).
 
-    Cost: K takes 8 n² bytes and n² N operations, its solution n³. The N (d + 1) + 1 parameters are never formed.
+    For n train rows the kernel K takes 8 n² bytes and n² N operations, and its solution n³ operations. The
+    N (d + 1) + 1 parameters are never formed.
     """
 
     def _draw(self, dim):

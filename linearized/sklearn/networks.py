@@ -1,4 +1,4 @@
-"""The suite's networks as scikit-learn estimators: built by `linearized.models`, trained by its first-order methods."""
+"""The networks of `linearized.models` as scikit-learn estimators, trained by `linearized.solvers.training.sgd`."""
 
 import warnings
 
@@ -15,7 +15,7 @@ ROWS = 64  # rows per block of predictions; the last block is padded, so that ou
 
 
 class _Network(BaseEstimator):
-    """Base class of both estimators; a subclass defines the task, the loss and the coding of y."""
+    """Base class of the classifier and the regressor, which define the task, the loss and the coding of y."""
 
     def __init__(
         self, model=NETWORK, num_units=128, *, ridge=0.0, epochs=100, learning_rate=0.01, batch_size=32,
@@ -100,18 +100,19 @@ class _Network(BaseEstimator):
 
 
 class NetworkClassifier(ClassifierMixin, _Network):
-    """A network trained with the cross-entropy.
+    """Classifier: a network trained with the cross-entropy loss.
 
     Parameters
     ----------
-    model : A name of `linearized.models.MODELS`, such as "NN", "CNN" or "SNNK_MLP".
-    num_units : Units of a layer, or channels of a convolutional network.
-    ridge : λ of the model's own penalty.
-    epochs, learning_rate, batch_size, optimizer : Training settings; the rate rises for up to five epochs and falls
-        to 0 along half a cosine. `optimizer` is "adam", "adamw" or "sgd".
+    model : Name of a model in `linearized.models.MODELS`, such as "NN", "CNN" or "SNNK_MLP".
+    num_units : Number of units of a layer, or of channels of a convolutional network.
+    ridge : λ, the strength of the model's own penalty on its weights; 0: no penalty.
+    epochs, learning_rate, batch_size, optimizer : Training settings. `optimizer` is "adam", "adamw" or "sgd". The
+        learning rate rises to `learning_rate` during the first fifth of the epochs, five at most, and then falls to 0
+        along half a cosine.
     image_shape : (height, width, channels) of a row's image; required for models of images.
     settings : dict of further flags of `linearized train` that the model reads, such as {"num_layers": 2}.
-    random_state : Seed of the initial weights and of the order of the rows.
+    random_state : Random-number seed of the initial weights and of the order of the rows.
 
     Attributes
     ----------
@@ -124,7 +125,12 @@ class NetworkClassifier(ClassifierMixin, _Network):
     """
 
     def fit(self, X, y):
-        """Train on rows (n, d) and labels (n,) of any type. Raises ValueError if the input is invalid."""
+        """Train the network on rows (n, d) and labels (n,) of any type.
+
+        Raises
+        ------
+        ValueError : If the input is invalid, or if training diverges in the first epoch.
+        """
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
         self.classes_, numbers = np.unique(column_or_1d(y, warn=True), return_inverse=True)
@@ -151,9 +157,9 @@ class NetworkClassifier(ClassifierMixin, _Network):
 
 
 class NetworkRegressor(RegressorMixin, _Network):
-    """A network trained with the square loss on one target, which is standardised for training.
+    """Regressor: a network trained with the square loss on one target, which is standardised for training.
 
-    Parameters are those of `NetworkClassifier`.
+    The parameters are those of `NetworkClassifier`.
 
     Attributes
     ----------
@@ -162,7 +168,12 @@ class NetworkRegressor(RegressorMixin, _Network):
     """
 
     def fit(self, X, y):
-        """Train on rows (n, d) and targets (n,). Raises ValueError if the input is invalid."""
+        """Train the network on rows (n, d) and targets (n,).
+
+        Raises
+        ------
+        ValueError : If the input is invalid, or if training diverges in the first epoch.
+        """
         X, y = validate_data(self, X, y, dtype=np.float32, y_numeric=True)
         y = column_or_1d(y, warn=True).astype(np.float64)
         self.offset_, self.scale_ = float(y.mean()), float(y.std()) or 1.0
@@ -171,5 +182,5 @@ class NetworkRegressor(RegressorMixin, _Network):
         return self
 
     def predict(self, X):
-        """Return the outputs, (m,)."""
+        """Return the predictions (m,), in the unit of the targets."""
         return self._outputs(X)[:, 0] * self.scale_ + self.offset_
