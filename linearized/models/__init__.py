@@ -1,8 +1,8 @@
 """Keras networks by name. A model is a module with `DECLARED` (see `declaration`) and `build(config, dataset, ridge)`.
 
-`build` takes any object with the settings that the model declares to read, a `linearized.data.dataset.Dataset` and λ,
-the strength of the model's own penalty, and returns a keras.Model. Modules import Keras only inside functions, so that
-their declarations can be read without it.
+`build` returns a keras.Model. Its arguments are an object with the settings that the model declares to read, a
+`linearized.data.dataset.Dataset`, and λ, the strength of the penalty on the model's weights. Model modules import Keras
+only inside functions, so that their declarations can be read without it.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ LINEARIZED_FILE = "linearized.models.linearized_file"
 
 
 class _Models(ModelFiles):
-    """Registry of the models, in which `path.keras` is a model file of the user's."""
+    """Registry of the models; a name that ends in ".keras" is the path of a model file of the user's."""
 
     def entry(self, name: str) -> str:
-        """Return the entry of a name; all model files share one entry."""
+        """Return the name under which settings of a model are declared; all model files share `FILE_ENTRY`."""
         return FILE_ENTRY if self.is_file(name) else name
 
     def load(self, name: str) -> Any:
@@ -53,7 +53,7 @@ def declaration(name: str) -> Declaration:
 
 
 def module_of(config: Any) -> Any:
-    """Return the module of the model that settings choose by `model` and, for a model file, `linearize`."""
+    """Return the module of the model that settings choose by `model` and, for a model file, by `linearize`."""
     if MODELS.is_file(config.model) and config.linearize:
         return loaded(LINEARIZED_FILE)
     return MODELS.load(config.model)
@@ -76,7 +76,10 @@ def setting_groups() -> tuple[type[Settings], ...]:
 
 
 def declared_reads() -> dict[str, Mapping[str, When]]:
-    """Return the settings that each model reads; those of all model files are under `FILE_ENTRY`."""
+    """Return the settings that each model reads and the conditions under which it does, by the name of the model.
+
+    Those of all model files are under `FILE_ENTRY`.
+    """
     linearized = {name: condition & when(linearize=True) for name, condition in loaded(LINEARIZED_FILE).READS.items()}
     of_files = {**loaded(KERAS_FILE).DECLARED.reads, **linearized}
     return {**{name: declaration(name).reads for name in MODELS}, FILE_ENTRY: of_files}

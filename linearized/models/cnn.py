@@ -1,7 +1,8 @@
 """CNN: the Myrtle networks of 5, 7 and 10 layers, 3x3 convolutions and average pools (arXiv 2003.02237, 2006.13409).
 
 Penalty: λ Σ‖kernel‖² over the convolutions; none on biases and readout. Parametrizations other than the published one
-have no biases and the penalty Σ(λ/r_l)‖kernel_l‖², see `linearized.models.parametrization`.
+have no biases and the penalty Σ (λ/r_l)‖kernel_l‖² with the factor r_l of the learning rate of layer l, see
+`linearized.models.parametrization`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,24 +19,30 @@ from linearized.settings.reads import reads
 if TYPE_CHECKING:
     import keras
 
-GROUPS = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # convolutions before each of the first three pools
-LAST_POOLS = 2
-BIAS = 0.01
+GROUPS = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # depth -> convolutions before each of the first three pools
+LAST_POOLS = 2  # number of pools that follow the last convolution and its pool
+BIAS = 0.01  # initial value of the biases
 
 
 def check_depth(config: Any) -> None:
-    """Raise `UserError` for a depth that the Myrtle networks do not have."""
+    """Raise `UserError` for a `config.depth` other than 5, 7 and 10."""
     if config.depth not in GROUPS:
         raise UserError(f"--depth must be one of {', '.join(map(str, GROUPS))}. Received: {config.depth}.")
 
 
 def one_convolution(config: Any, _dim: int, _outputs: int) -> int:
-    """Return the number of weights of one first-stage convolution; every convolutional model has two."""
+    """Return the weights of a 3x3 convolution between `config.num_units` channels.
+
+    This is a lower bound of the number of parameters of a convolutional model, see `Declaration.parameters`.
+    """
     return 9 * config.num_units**2
 
 
 def convolved(config: Any, _dim: int, _outputs: int) -> int:
-    """Return the multiplications of a Myrtle network's convolutions on one image, except the first convolution."""
+    """Return the multiplications of all convolutions of a Myrtle network except the first, for one image.
+
+    This is a lower bound of the multiplications of the network, see `Declaration.multiplications`.
+    """
     height, width, _ = config.described().image_shape
     counts = list(GROUPS[config.depth])
     counts[0] -= 1
@@ -60,16 +67,17 @@ DECLARED = Declaration(
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
-    Pools are padded at the edge where a size is odd, so that images of any size pass the five of them; on 32x32 images
-    they equal the published ones.
+    Pools are padded at the edge where a size is odd, so that images of any size pass all five pools; on 32x32 images
+    the network is the published one.
 
     Args:
-        config: num_units (channels of every convolution), depth (5, 7 or 10, counting the readout), seed,
-            parametrization, output_scale.
-        dataset: Dataset that gives the image shape and the number of outputs.
-        ridge: λ of the penalty above.
+        config: Settings num_units (channels of every convolution), depth (5, 7 or 10, counting the readout), seed,
+            parametrization and output_scale.
+        dataset: Dataset that determines the image shape and the number of outputs k.
+        ridge: λ of the penalty that the module's docstring states.
 
-    Raises `UserError` if the rows are not images, or for another depth.
+    Raises:
+        UserError: If the rows are not images, or for another depth.
     """
     import keras
 

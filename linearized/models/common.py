@@ -1,4 +1,4 @@
-"""Helpers that the models share: penalty, input and readout of images, building, and loading of saved models."""
+"""Functions that the models share: penalty, image input, readout, building, counting and loading of models."""
 
 import dataclasses
 import math
@@ -21,9 +21,12 @@ from linearized.settings.model_files import ADVICE, advice
 
 
 def penalty(strength: float) -> keras.regularizers.Regularizer | None:
-    """Return the penalty strength·‖w‖², which is 2·strength·½‖w‖².
+    """Return the regularizer strength·‖w‖² of a weight w, or None for the strength 0.
 
-    It is None for 0, so that an unpenalised model has no losses. Raises `UserError` for a negative strength.
+    None leaves an unpenalised model without any loss terms of its own.
+
+    Raises:
+        UserError: For a negative strength.
     """
     if strength < 0:
         raise UserError(f"A ridge must not be negative. Received: {strength}.")
@@ -31,9 +34,14 @@ def penalty(strength: float) -> keras.regularizers.Regularizer | None:
 
 
 def image_input(dataset: Dataset, model: str) -> tuple[Any, Any]:
-    """Return the input of rows (n, d), and the images (n, height, width, channels) that they flatten.
+    """Return the Keras input for flat rows (n, d), and the tensor of their images (n, height, width, channels).
 
-    Raises `UserError` if the rows are not images.
+    Args:
+        dataset: Dataset that determines the image shape.
+        model: Name of the model, used in the error message.
+
+    Raises:
+        UserError: If the rows are not images.
     """
     if dataset.image_shape is None:
         raise UserError(
@@ -44,20 +52,30 @@ def image_input(dataset: Dataset, model: str) -> tuple[Any, Any]:
 
 
 def batch_norm(name: str, scale: str = "ones") -> SettledBatchNorm:
-    """Return batch normalisation over channels, whose scales start at zeros or ones."""
+    """Return a batch normalisation over channels; `scale` is the initial value of its scales, "ones" or "zeros"."""
     return SettledBatchNorm(gamma_initializer=scale, name=name)
 
 
 def readout(dataset: Dataset, features: int, seed: int) -> keras.layers.Dense:
-    """Return the last layer, with weights N(0, 1/features); it computes in float32 whatever the policy is."""
+    """Return the linear last layer of a network; it computes in float32 under every precision policy.
+
+    Args:
+        dataset: Dataset that determines the number of outputs.
+        features: Number of inputs of the layer; the initial weights are N(0, 1/features).
+        seed: Random-number seed of the run.
+    """
     start = SeededNormal(1 / np.sqrt(features), (seed, 0))
     return keras.layers.Dense(dataset.num_outputs, kernel_initializer=start, dtype="float32", name="readout")
 
 
 def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
-    """Return the model that the settings choose.
+    """Return the uncompiled model that the settings choose.
 
-    With `config.mixed_precision` it computes in bfloat16 and keeps float32 weights.
+    Args:
+        config: Settings, such as `linearized.experiments.train.TrainSettings`. With `mixed_precision` the model
+            computes in bfloat16 and keeps float32 weights.
+        dataset: Dataset that determines the shapes of inputs and outputs.
+        ridge: λ, the strength of the model's penalty.
     """
     module, before = module_of(config), keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if config.mixed_precision else "float32")
@@ -75,12 +93,12 @@ class BuiltModel:
 
     @property
     def trained_parameters(self) -> int:
-        """Number of trained parameters."""
+        """Number of parameters that are trained."""
         return sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
 
     @property
     def num_parameters(self) -> int:
-        """Number of parameters, fixed ones included."""
+        """Number of all parameters, including fixed ones."""
         return int(self.model.count_params())
 
     def save(self, path: Path) -> None:
@@ -89,21 +107,25 @@ class BuiltModel:
 
 
 def operations(model: keras.Model) -> float:
-    """Return a lower bound of the operations of one row in an epoch of training, from the sizes of the weights.
+    """Return a lower bound of the operations for one row in one epoch of training, from the sizes of the weights.
 
-    Each weight with two or more axes is multiplied and added at least once, and once more for its derivative if it is
-    trained. Embeddings are not counted, because a row looks up only a few of their entries.
+    Each weight with two or more axes takes part in at least one multiplication and one addition, and, if it is trained,
+    in as many for its derivative. Embeddings are not counted, because a row looks up only a few of their entries.
     """
     used = [weight for weight in model.weights if len(weight.shape) > 1 and "embedding" not in weight.path.lower()]
     return float(sum(math.prod(weight.shape) * (4 if weight.trainable else 2) for weight in used))
 
 
 def load(path: Path | str) -> keras.Model:
-    """Return a saved `.keras` model, ready to predict (not compiled).
+    """Load a saved `.keras` model. It is not compiled, and ready to predict.
 
-    The seal of a model that this package saved is compared first. A model that Keras saved by itself has none.
+    The checksum (seal) of a model that this package saved is checked first. A model that Keras saved by itself has
+    none.
 
-    Raises `Absent` for a missing file and `Unreadable` for one that is damaged or that Keras cannot load.
+    Raises:
+        Absent: If the file does not exist.
+        Unreadable: If the file is damaged, or Keras cannot load it.
+        UserError: If the model has classes that are not registered.
     """
     content = read_bytes(path, "a saved model", advice(path), limit=None)
     with parsing(path, "a model that Keras can load", ADVICE):

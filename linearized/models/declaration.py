@@ -1,7 +1,7 @@
-"""Declaration of a model module, `DECLARED = Declaration(...)`, which is read without importing a framework.
+"""Declaration of the properties of a model, `DECLARED = Declaration(...)` in its module.
 
-`train.py` reads the declarations of all models for its flags, its checks and the name of a run, so that a new model
-needs only one module and one line of `MODELS`.
+It is read without importing a framework. `linearized train` reads the declarations of all models for its flags, its
+checks and the name of a run, so that a new model needs only one module and one line of `MODELS`.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any
 from linearized.settings.config import Settings
 from linearized.settings.reads import When
 
-HIDDEN_UNITS = 4096
+HIDDEN_UNITS = 4096  # default number of hidden units per layer
 
 
 def _one(_config: Any) -> int:
@@ -35,25 +35,25 @@ class Declaration:
     """Properties of a model that settings are checked against.
 
     Attributes:
-        reads: Settings that `build` reads, see `linearized.settings.reads`.
-        groups: Classes of further flags, which become flags of `train.py`.
-        linear: Whether the outputs are linear in all trained parameters. Such a module also has `problem(config,
-            dataset, memory)`, which returns the least-squares problem, and `get_parameters` and `set_parameters`. If it
-            has `exported(config, dataset, ridge, parameters)`, which returns the solved model as
-            `linearized.models.keras_export` saves it, its least-squares fit needs no framework.
-        formed: Function that returns whether the least-squares problem forms its Gram matrix for a number of outputs,
-            as `--solver=band` needs.
+        reads: Settings that `build` reads, and the conditions under which it does, see `linearized.settings.reads`.
+        groups: Classes of further settings, which become flags of `linearized train`.
+        linear: Whether the outputs are linear in all trained parameters. The module of such a model also has the
+            functions `problem(config, dataset, memory)`, which returns the least-squares problem, `get_parameters` and
+            `set_parameters`. If it has `exported(config, dataset, ridge, parameters)` as well, which returns the solved
+            model as a `linearized.models.keras_export.ExportedModel`, its least-squares fit needs no framework.
+        formed: Function from the number of outputs to whether the least-squares problem forms its Gram matrix, as
+            `--solver=band` needs.
         units: Default of `--num_units`; 0: the model has no such setting.
         images: Whether rows must be images.
         optimizer: Optimizer of `--solver=auto` where the model is not solved by least squares.
-        momentum: Published variant of momentum SGD: classical or nesterov.
+        momentum: Variant of momentum SGD with which the model was published: "classical" or "nesterov".
         ridges: Grid of λ: "dense", "convolutional", "features" or "tangents" for a published one (see
             `linearized.experiments.grids.grid`), or the values themselves.
         batches: Batch sizes: "dense", "convolutional" or "linear" for published ones (see
             `linearized.solvers.training.schedule.batch_sizes`), or the two sizes during and after warm-up.
-        schedule: Function from settings to the meaning of `--schedule=published`, a schedule of
-            `linearized.solvers.training.recipe.Recipe`.
-        layout: Values of settings that published weights need, by the name of the setting.
+        schedule: Function from settings to the schedule of `linearized.solvers.training.recipe.Recipe` that
+            `--schedule=published` stands for.
+        layout: Setting -> the values with which `--published_weights` can be loaded.
         hidden_layers: Function from settings to the number of layers with a nonlinearity; None: not known.
         parameters: Function from settings, length of a row and number of outputs to a lower bound of the number of
             trained parameters, which is checked against the machine's memory.
@@ -61,10 +61,10 @@ class Declaration:
             None: `parameters` is the bound.
         budget: Flags of training, such as the learning rate, that `linearized compare` uses for this model instead of
             its defaults for all networks.
-        infinite: Function from settings to the flags of the tangent kernel at infinite width
-            (`linearized.settings.gram_settings`); None: not known.
-        check: Function that raises `UserError` for settings that the model cannot combine.
-        complete: Function that returns settings of the model that follow from others, by name.
+        infinite: Function from settings to the flags of the model's tangent kernel at infinite width
+            (`linearized.settings.gram_settings`), by name; None: the kernel is not known.
+        check: Function from settings that raises `UserError` if the model cannot combine them.
+        complete: Function from settings to further settings of the model that follow from them, by name.
     """
 
     reads: Mapping[str, When]

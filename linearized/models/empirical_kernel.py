@@ -1,4 +1,4 @@
-"""EMPIRICAL: the kernel of a saved Keras model at the weights of its file, `--model=path.keras`.
+"""EMPIRICAL: a kernel that a saved Keras model defines at the weights of its file, `--model=path.keras`.
 
 `--kind=ntk` is its empirical NTK (`linearized.empirical_ntk`), `--kind=nngp` the kernel of a layer's outputs
 (`linearized.conjugate_kernel`). Layers are in inference mode. Derivatives and features are in float32; with
@@ -79,20 +79,24 @@ def _outputs(text: str) -> str | int:
 
 
 class EmpiricalKernel(Kernel):
-    """Kernel Θ(x, z) or φ(x)·φ(z) of a Keras model, from contributions of rows that are cached as far as memory allows.
+    """Empirical NTK Θ(x, z), or kernel φ(x)·φ(z) of a layer's outputs φ, of a Keras model at its present weights.
+
+    The derivatives or features of rows ("contributions") are cached as far as memory allows, and computed again
+    otherwise.
 
     Args:
         path: Path of the model, used in error messages.
         model: Keras model with one input and one output.
         image_shape: (height, width, channels) if the rows are images.
-        kind: "ntk" or "nngp".
-        outputs: For "ntk": "trace", "sum" or the index of an output.
-        variables: For "ntk": a text as `linearized.tangents.variable_sets` reads it; "": all trainable variables.
-        layer: For "nngp": the layer whose outputs are φ; "": φ is the input of the last layer that has weights.
+        kind: "ntk" for the empirical NTK, "nngp" for the kernel of a layer's outputs.
+        outputs: For "ntk": "trace", "sum" or the index of an output, see `linearized.empirical_ntk`.
+        variables: For "ntk": choice of the variables, a text as `linearized.tangents.variable_sets` reads it; "": all
+            trainable variables.
+        layer: For "nngp": name of the layer whose outputs are φ; "": φ is the input of the last layer that has weights.
         dtype: Data type of the sums of products and of the entries.
 
-    One block is computed at a time, because taps change the model while they are in place; TensorFlow, JAX and BLAS use
-    threads of their own.
+    One block of the kernel is computed at a time, because recording the derivatives changes the model while it runs;
+    TensorFlow, JAX and BLAS use threads of their own.
     """
 
     tile = TILE
@@ -113,10 +117,10 @@ class EmpiricalKernel(Kernel):
         self._turn = threading.Lock()
 
     def on(self, train: np.ndarray) -> Self:
-        """Check the model, as `prepare` does, set the tile and return the kernel; see `Kernel`.
+        """Check the model as `prepare` does, choose the tile for the train rows, and return the kernel; see `Kernel`.
 
-        If the contributions of the train rows exceed the memory, they are recomputed for each band. Bands are then as
-        high as half of the memory allows.
+        If the contributions of the train rows exceed the memory, they are recomputed for each band of rows of the Gram
+        matrix. Bands are then as high as half of the memory allows.
         """
         if len(train):
             budget = self._begun(self._rows(train[:1])).most_bytes
@@ -125,16 +129,19 @@ class EmpiricalKernel(Kernel):
         return self
 
     def prepare(self, x: np.ndarray) -> KeptRows:
-        """Return rows whose contributions are computed by the blocks that need them; see `Kernel`.
+        """Return prepared rows, whose contributions are computed when a block first needs them; see `Kernel`.
 
-        The first call checks the model. Raises `UserError` for rows that do not fit or are not finite, and for models
-        as `linearized.empirical_ntk` does.
+        The first call also checks the model.
+
+        Raises:
+            UserError: For rows that do not fit the model or are not finite, and for models as
+                `linearized.empirical_ntk` raises it.
         """
         rows = self._rows(x)
         return self._begun(rows[:1]).run(rows)
 
     def block(self, one: KeptRows, two: KeptRows, *, same: bool = False) -> np.ndarray:
-        """Return the kernel between prepared rows; see `Kernel`."""
+        """Return the kernel between prepared rows, (n, m); `two` is not read with `same`. See `Kernel`."""
         two = one if same else two
         entries = np.empty((len(one), len(two)), self.dtype)
         with self._turn:
@@ -153,7 +160,7 @@ class EmpiricalKernel(Kernel):
         return rows.reshape(len(rows), *shape)
 
     def _begun(self, probe: np.ndarray) -> ChunkStore:
-        """Return the chunk store; the first call checks the model by a row and chooses source and chunk size."""
+        """Return the store of contributions; the first call checks the model on a row and chooses the chunk size."""
         with self._turn:
             if self._store is None:
                 try:
@@ -184,7 +191,15 @@ class EmpiricalKernel(Kernel):
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> EmpiricalKernel:
-    """Load the model and return its kernel; rows become images if the model takes images. See `Kernel`."""
+    """Load the model file of the settings and return its kernel; see `Kernel`.
+
+    Args:
+        settings: Settings model, kind, ntk_outputs, variables, layer and dtype.
+        image_shape: (height, width, channels) if the rows are images, for a model that takes images.
+
+    Raises:
+        UserError: If the model file cannot be loaded, or for an invalid `ntk_outputs`.
+    """
     from linearized.models.backend import load_backend
 
     load_backend()

@@ -1,4 +1,4 @@
-"""Writer of `.keras` files for a chain of layers without Keras: models that NumPy solves need no framework.
+"""Writer of `.keras` files for a chain of layers, which does not import Keras: fits by NumPy need no framework.
 
 The format is that of Keras 3: a zip file with config.json (the result of `keras.Model.get_config`), metadata.json and
 model.weights.h5 (`layers/<class in snake case>/vars/<index>`). A test saves the same models with Keras and compares.
@@ -18,7 +18,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class ExportedLayer:
-    """One layer as its file stores it.
+    """One layer of an `ExportedModel`, as the file stores it.
 
     Attributes:
         module: Module in which Keras finds the class.
@@ -46,7 +46,13 @@ class ExportedLayer:
 
 @dataclasses.dataclass(frozen=True)
 class ExportedModel:
-    """A functional model of rows (n, dim) that applies one layer after the other, with float32 weights."""
+    """Functional Keras model of rows (n, dim) that applies one layer after the other, with float32 weights.
+
+    Attributes:
+        name: Name of the model.
+        dim: Length of an input row.
+        layers: Layers, in the order in which they are applied; no two have the same class.
+    """
 
     name: str
     dim: int
@@ -54,16 +60,16 @@ class ExportedModel:
 
     @property
     def trained_parameters(self) -> int:
-        """Number of trained parameters."""
+        """Number of parameters that are trained."""
         return sum(weight.size for layer in self.layers for weight in layer.trained)
 
     @property
     def num_parameters(self) -> int:
-        """Number of parameters, fixed ones included."""
+        """Number of all parameters, including fixed ones."""
         return self.trained_parameters + sum(weight.size for layer in self.layers for weight in layer.fixed)
 
     def save(self, path: Path) -> None:
-        """Write the file. Needs memory for a copy of the weights."""
+        """Write the `.keras` file, which needs memory for a copy of the weights."""
         import importlib.metadata  # imported here, because declarations are also loaded for `--help`
         import zipfile
 
@@ -117,7 +123,13 @@ def penalty_config(strength: float) -> dict[str, Any] | None:
 
 
 def dense_readout(weights: np.ndarray, bias: np.ndarray, ridge: float) -> ExportedLayer:
-    """Return a Dense layer named "readout" without an activation, with the penalty of a ridge on its weights."""
+    """Return a linear Dense layer named "readout".
+
+    Args:
+        weights: Kernel (features, outputs).
+        bias: Bias (outputs,).
+        ridge: λ of the penalty λ‖weights‖²; 0: no penalty.
+    """
     zeros = {"module": "keras.initializers", "class_name": "Zeros", "config": {}, "registered_name": None}
     config = {
         "units": weights.shape[1], "activation": "linear", "use_bias": True, "kernel_initializer": zeros,

@@ -1,7 +1,7 @@
 """Keras model files of the user's, `--model=path.keras`: trained further, or trained from new weights.
 
-Penalty: λ Σ‖W‖² over the trained weights with two or more axes for which the file has no regularizer; regularizers of
-the file are kept. The model takes the rows as they are, or as images if it takes images.
+Penalty: λ Σ‖W‖² over the trained weights W with two or more axes for which the file has no regularizer; regularizers of
+the file are kept. The model gets the rows as they are, or as images if its input has the shape of the images.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -41,12 +41,13 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from rows (n, d) to outputs (n, k).
 
     Args:
-        config: model (the path), init ("file": the weights of the file; "fresh": new ones), seed (for new weights whose
-            initializers have no seed of their own).
+        config: Settings model (the path), init ("file": the weights of the file; "fresh": new ones) and seed (for new
+            weights whose initializers have no seed of their own).
         dataset: Dataset that the inputs and outputs must fit.
-        ridge: λ of the penalty above.
+        ridge: λ of the penalty that the module's docstring states.
 
-    Raises `UserError` as `of_rows` does.
+    Raises:
+        UserError: As `of_rows` raises it.
     """
     from linearized.models.common import penalty
 
@@ -58,9 +59,15 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 def of_rows(config: Any, dataset: Dataset) -> "keras.Model":
-    """Load the model file `config.model` for rows of the dataset's shape, with the weights that `config.init` selects.
+    """Load a model file and return a model that takes the dataset's flat rows (n, d).
 
-    Raises `UserError` for a file that Keras cannot load, and for inputs or outputs that do not fit the dataset.
+    Args:
+        config: Settings model, init, seed and loss, as for `build`.
+        dataset: Dataset that the inputs and outputs must fit.
+
+    Raises:
+        UserError: For a file that Keras cannot load, for inputs or outputs that do not fit the dataset, for outputs
+            that are probabilities with the cross-entropy loss, and for a model whose layers are all frozen.
     """
     import keras
 
@@ -84,7 +91,7 @@ def of_rows(config: Any, dataset: Dataset) -> "keras.Model":
 
 
 def _fresh(model: "keras.Model", path: str) -> "keras.Model":
-    """Return the same architecture with new weights."""
+    """Return a model of the same architecture with new initial weights. Raises `UserError` if Keras cannot build it."""
     import keras
 
     try:

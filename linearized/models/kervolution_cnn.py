@@ -1,7 +1,8 @@
 """KERV_CNN: the Myrtle networks of `cnn` with kervolutions instead of convolutions (CVPR 2019, arXiv 2003.02237).
 
-Each kervolution is followed by batch normalisation, which makes the ranges of the kernels comparable ((0, 1) of a
-Gaussian, cubes of a polynomial), and a relu. Penalty: λ Σ‖filters‖² over the kervolutions; none on the rest.
+Each kervolution is followed by batch normalisation and a ReLU. The normalisation makes the outputs of different kernels
+comparable: those of a Gaussian are in (0, 1), and those of a polynomial are cubes. Penalty: λ Σ‖filters‖² over the
+kervolutions; none on the other weights.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,13 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
-        config: num_units (channels of every kervolution), depth (5, 7 or 10, counting the readout), seed, and
-            `linearized.settings.model_settings.KervolutionSettings`.
-        dataset: Dataset that gives the image shape and the number of outputs.
-        ridge: λ of the penalty above.
+        config: Settings num_units (channels of every kervolution), depth (5, 7 or 10, counting the readout), seed, and
+            those of `linearized.settings.model_settings.KervolutionSettings`.
+        dataset: Dataset that determines the image shape and the number of outputs k.
+        ridge: λ of the penalty that the module's docstring states.
 
-    Raises `UserError` if the rows are not images, and for settings that the kernel does not have.
+    Raises:
+        UserError: If the rows are not images, and for settings that the kernel does not have.
     """
     import keras
 

@@ -1,4 +1,4 @@
-"""Kervolutions that replace the convolutions of a network, built from the settings of `KervolutionSettings`."""
+"""Kervolutions that replace the convolutions of a network, built from `model_settings.KervolutionSettings`."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from linearized.models.common import penalty
 
 @keras.saving.register_keras_serializable("linearized")
 class SeededUniform(SeededNormal):
-    """Initializer of uniform entries with the standard deviation `stddev`, from the seeds of `SeededNormal`."""
+    """Initializer of uniform entries of mean 0 and standard deviation `stddev`; arguments as for `SeededNormal`."""
 
     def __call__(self, shape, dtype=None):
         """Return the initial values of a weight of the given shape."""
@@ -28,22 +28,24 @@ def kervolution(
 ) -> Kervolution2D:  # fmt: skip
     """Return a kervolution without bias, for a network that normalises its outputs.
 
-    If the kernel is a distance, filters start as far apart as patches are; otherwise they start as He et al. propose.
-    In the published variant they start uniform within ±1/√P, where P is the length of a patch.
+    If the kernel is a distance, the entries of the filters start as N(0, 1), like those of normalised patches;
+    otherwise they start as He et al. propose. In the published variant they start uniform within ±1/√P, where P is the
+    length of a patch.
 
     Args:
-        config: Settings of the kernel.
-        kernel: Name of the kernel; "linear" for a convolution, which ignores the settings of another kernel.
+        config: Settings of the kernel, see `linearized.settings.model_settings.KervolutionSettings`.
+        kernel: Name of the kernel. "linear" is a convolution, which ignores the settings of another kernel.
         ridge: λ of the penalty λ‖filters‖².
         filters: Number of filters.
         size: Height and width of a filter.
         strides: Strides along both axes.
         channels: Number of input channels.
-        seed: Seed of the initial filters.
+        seed: Random-number seed of the initial filters: that of the run, and the index of the layer.
         name: Name of the layer.
         padding: Padding as in Keras' convolutions.
 
-    Raises `UserError` for settings that the kernel does not have.
+    Raises:
+        UserError: For settings that the kernel does not have.
     """
     options = {
         "degree": config.kervolution_degree,

@@ -1,14 +1,17 @@
 """LAMBDA_RESNET: residual networks with lambda layers for 3x3 convolutions, in all or some stages (Bello, ICLR 2021).
 
-| variant     | position embeddings                         | batch normalisation           | a block of stride 2    |
-| "corrected" | of position differences                     | of every channel              | strided queries        |
-| "published" | of pairs of positions, n m k numbers each   | the reproduction's, see below | pool 3x3 after it      |
+See `linearized.layers.lambda_layer` for the layer and its n query pixels, m context pixels and keys of depth k.
 
-Embeddings are stored once for all layers of the same image size. "published" is the reproduction on CIFAR-10, with
-12,898,830 trained parameters for 50 layers (n = m = 64, 16, 4, 1 pixels); it normalises values over positions, and its
-average pools, 3x3 with padding 1, count the zeros of the padding. Two errors of it are not repeated: a reshape that
-mixes channels and pixels, and running statistics with momentum 0.9999. "unpermuted" is "published" with that reshape,
-for weights that were trained with it.
+| variant     | position embeddings                      | batch normalisation           | block of stride 2           |
+|-------------|------------------------------------------|-------------------------------|-----------------------------|
+| "corrected" | one per position difference              | of every channel              | queries with stride 2       |
+| "published" | one per pair of positions, n m k numbers | the reproduction's, see below | a 3x3 pool after the lambda |
+
+Layers of the same image size share one embedding. "published" is the reproduction on CIFAR-10
+(joigalcar3/LambdaNetworks), with 12,898,830 trained parameters for 50 layers (n = m = 64, 16, 4, 1 pixels). It
+normalises values over positions, and its average pools, 3x3 with padding 1, include the zeros of the padding in their
+means. Two errors of the reproduction are not repeated: a reshape that mixes channels and pixels, and running statistics
+with momentum 0.9999. "unpermuted" is "published" with that reshape, for weights that were trained with it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -54,19 +57,23 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
-        config: num_units (channels of the first stage, 64 as published; a multiple of lambda_heads), seed and
-            `linearized.settings.model_settings.ResNetSettings`.
-        dataset: Dataset that gives the image shape and the number of outputs.
-        ridge: λ of the penalty of `resnet`.
+        config: Settings num_units (channels of the first stage, 64 as published; a multiple of lambda_heads), seed and
+            those of `linearized.settings.model_settings.ResNetSettings`.
+        dataset: Dataset that determines the image shape and the number of outputs k.
+        ridge: λ of the penalty that `linearized.models.resnet` states.
 
-    Raises `UserError` if the rows are not images, or if the number of heads does not divide the number of channels.
+    Raises:
+        UserError: If the rows are not images, or if the number of heads does not divide the number of channels.
     """
     _check_heads(config)
     return network(config, dataset, LambdaSpatial(config, ridge), "LAMBDA_RESNET")
 
 
 class LambdaSpatial(Spatial):
-    """Builder of a lambda layer in the stages marked L, and of a convolution in those marked C."""
+    """Builder of the layers that mix pixels: lambda layers in the stages marked L, convolutions in those marked C.
+
+    The setting `lambda_stages` marks the four stages, such as "CCLL". The arguments are those of `Spatial`.
+    """
 
     def __init__(self, config: Any, ridge: float):
         super().__init__(config, ridge)
@@ -75,7 +82,7 @@ class LambdaSpatial(Spatial):
         self.embeddings: dict[tuple[int, int, int], Any] = {}
 
     def __call__(self, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
-        """Apply the spatial-mixing layer of a block: a lambda layer or a convolution, as the stage is marked."""
+        """Apply the layer of a block that mixes pixels, a lambda layer or a 3x3 convolution; see `Spatial.__call__`."""
         if self.config.lambda_stages[stage] == "C":
             return super().__call__(x, stage, filters, strides, name)
         import keras

@@ -1,8 +1,9 @@
-"""Linearization of a Keras model file of the user's, `--model=path.keras --linearize`: f(x; θ₀) + J(x) v.
+"""Linearization f(x; θ₀) + J(x) v of a Keras model file of the user's, `--model=path.keras --linearize`.
 
-Penalty: λ‖v‖², for both least squares and first-order training. A has n k rows and one column per weight that moves, so
-that the least-squares problem has one right-hand side; its grid of ridges is 10^[-8, 1] times the mean of
-Σ_k ‖∂f_k(x)/∂θ‖² over the train rows, which is the trace of A Aᵀ divided by n.
+f is the model, θ₀ are the weights of the file (or new ones), J(x) = ∂f(x; θ₀)/∂θ, and v is trained. Penalty: λ‖v‖², for
+both least squares and first-order training. The matrix A of the least-squares problem stacks J(x) for all n train rows:
+it has n k rows for k outputs, and one column per weight that moves, so that there is one right-hand side. The grid of
+λ is 10^[-8, 1] times the mean of Σ_k ‖∂f_k(x)/∂θ‖² over the train rows, which is the trace of A Aᵀ divided by n.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -43,12 +44,13 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from rows (n, d) to outputs (n, k), at v = 0; see `linearized.layers.linearization`.
 
     Args:
-        config: model, init and seed as `keras_file.build` reads them, `variables` (the weights that move) and
-            `tangent_offset` (whether f(x; θ₀) is part of the outputs).
+        config: Settings model, init and seed as for `keras_file.build`, variables (the weights that move) and
+            tangent_offset (whether f(x; θ₀) is part of the outputs).
         dataset: Dataset that the inputs and outputs must fit.
-        ridge: λ of the penalty above.
+        ridge: λ of the penalty λ‖v‖².
 
-    Raises `UserError` as `keras_file.build` and `linearized.linearize` do.
+    Raises:
+        UserError: As `keras_file.build` and `linearized.linearize` raise it.
     """
     from linearized.layers.linearization import chosen_places, linearization_of
     from linearized.models.common import penalty
@@ -66,7 +68,7 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "JacobianProblem":
     Args:
         config: Settings as for `build`.
         dataset: Dataset with the train rows and targets.
-        memory: Bytes that a solver may keep.
+        memory: Memory in bytes that a solver may use for its vectors.
     """
     from linearized.problems.jacobian_problem import JacobianProblem
 
@@ -77,9 +79,12 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "JacobianProblem":
 
 
 def ridge_scale(config: Any, dataset: Dataset) -> float:
-    """Return the factor of the grid of ridges, the trace of A Aᵀ divided by n, rounded to three digits.
+    """Return the unit of the grid of λ, the trace of A Aᵀ divided by n, rounded to three digits.
 
-    It is an estimate from some of the train rows, see `JacobianProducts.mean_trace`. Raises `UserError` if it is 0.
+    It is estimated from some of the train rows, see `JacobianProducts.mean_trace`.
+
+    Raises:
+        UserError: If it is 0 or not finite.
     """
     from linearized.tangents.model_checks import checked_inputs, checked_outputs, chosen_variables
     from linearized.tangents.products import JacobianProducts
@@ -94,14 +99,14 @@ def ridge_scale(config: Any, dataset: Dataset) -> float:
 
 
 def get_parameters(model: "keras.Model") -> np.ndarray:
-    """Return v as one column (p, 1)."""
+    """Return v, the p trained numbers of a model that `build` returned, as one column (p, 1)."""
     from linearized.layers.linearization import get_direction
 
     return get_direction(model)
 
 
 def set_parameters(model: "keras.Model", values: np.ndarray) -> None:
-    """Write v, flat or as a column, into the model."""
+    """Write v, p numbers in the order of `get_parameters`, flat or as a column, into a model that `build` returned."""
     from linearized.layers.linearization import set_direction
 
     set_direction(model, values)

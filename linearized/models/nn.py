@@ -1,7 +1,9 @@
 """NN: the fully connected network of any depth, in the published mean-field scaling (arXiv 2006.13409) or another.
 
-Penalty: λ‖W₁‖² + (λ/√N) Σ‖W_l‖² over the deeper hidden layers; none on biases and readout. Other parametrizations have
-no biases and the penalty Σ(λ/r_l)‖W_l‖² over the hidden layers, see `linearized.models.parametrization`.
+Penalty: λ‖W₁‖² + (λ/√N) Σ‖W_l‖², with the weights W₁ of the first hidden layer, the weights W_l of the deeper hidden
+layers and N units per layer; none on biases and readout. Other parametrizations have no biases and the penalty
+Σ (λ/r_l)‖W_l‖² over all hidden layers, with the factor r_l of the learning rate of layer l, see
+`linearized.models.parametrization`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -50,10 +52,10 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     Dropout follows every hidden layer's activation.
 
     Args:
-        config: num_units (N, of every hidden layer), num_layers (hidden layers), activation, drop_rate, seed,
-            parametrization, output_scale.
-        dataset: Dataset that gives the length of a row and the number of outputs.
-        ridge: λ of the penalty above.
+        config: Settings num_units (N, of every hidden layer), num_layers (number of hidden layers), activation,
+            drop_rate, seed, parametrization and output_scale.
+        dataset: Dataset that determines the length of a row d and the number of outputs k.
+        ridge: λ of the penalty that the module's docstring states.
     """
     import keras
 
@@ -82,7 +84,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 def _scaled(config: Any, dataset: Dataset, ridge: float, scaling: Scaling) -> "keras.Model":
-    """Return the model in a parametrization of the table of `parametrization`."""
+    """Return the model in a parametrization of `linearized.models.parametrization` other than the published one."""
     import keras
 
     from linearized.layers.rated import NamedFunction, RatedDense

@@ -1,6 +1,7 @@
-"""NT: the two-layer network linearised around its random start (arXiv 2006.13409), see `NeuralTangent`.
+"""NT: the two-layer network linearised around its random start (arXiv 2006.13409), see `layers.neural_tangent`.
 
-Penalty: λ‖G‖² for first-order training. (The least-squares problem of CG also penalises a and c, as published.)
+The trained parameters are the readout a, the bias c and the directions G. Penalty: λ‖G‖² for first-order training. The
+least-squares problem penalises a and c as well, as published.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -34,9 +35,10 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from rows (n, d) to outputs (n, k); a, c and G start at 0.
 
     Args:
-        config: num_units (N), directions ("shared" or "per_class"), law, weight_seed and block of the weights.
-        dataset: Dataset that gives the length of a row and the number of outputs.
-        ridge: λ of the penalty above.
+        config: Settings num_units (N), directions ("shared" or "per_class"), and law, weight_seed and block of the
+            random weights, see `NeuralTangent`.
+        dataset: Dataset that determines the length of a row d and the number of outputs k.
+        ridge: λ of the penalty λ‖G‖².
     """
     import keras
 
@@ -58,12 +60,12 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 def problem(config: Any, dataset: Dataset, memory: int) -> "TangentProblem":
-    """Return the least-squares problem of the train rows, with the model's own random weights.
+    """Return the least-squares problem of the train rows, with the same random weights as the model.
 
     Args:
         config: Settings as for `build`.
         dataset: Dataset with the train rows and targets.
-        memory: Bytes that cached features may take.
+        memory: Memory in bytes that cached features may take.
     """
     from linearized.problems import TangentProblem
 
@@ -74,7 +76,14 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "TangentProblem":
 
 
 def exported(config: Any, dataset: Dataset, ridge: float, values: np.ndarray) -> ExportedModel:
-    """Return the model of `build` with p trained parameters in the order of `get_parameters`, saved without Keras."""
+    """Return the model of `build` with given parameters, in a form that is saved without Keras.
+
+    Args:
+        config: Settings as for `build`.
+        dataset: Dataset as for `build`.
+        ridge: λ as for `build`.
+        values: The p trained parameters in the order of `get_parameters`, flat or as a column.
+    """
     draw = {"law": config.law, "seed": config.weight_seed, "block": config.block}
     dim, units, outputs = dataset.dim, config.num_units, dataset.num_outputs
     shapes = (units, outputs), (outputs,), (units, dim) if config.directions == "shared" else (outputs, units, dim)
@@ -96,7 +105,10 @@ def _variables(model: "keras.Model") -> "list[keras.Variable]":
 
 
 def get_parameters(model: "keras.Model") -> np.ndarray:
-    """Return the trained parameters as one column (p, 1): a (N, k) row by row, c (k), then G (N, d) or (k, N, d)."""
+    """Return the p trained parameters as one column (p, 1).
+
+    The order is a (N, k) row by row, c (k), and G, (N, d) or, with directions per class, (k, N, d), row by row.
+    """
     import keras
 
     parts = [keras.ops.convert_to_numpy(variable).ravel() for variable in _variables(model)]

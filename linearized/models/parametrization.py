@@ -1,7 +1,8 @@
 """Width dependence of a network's initial weights, outputs and learning rates: one table of rules, for NN and CNN.
 
-A layer computes c·(x W) with W ~ N(0, s²) and trains W by momentum SGD at the rate r·learning_rate; n is its fan-in (of
-a convolution 9 times the channels) and m its fan-out. "Input" is the first layer, "readout" the last.
+A layer computes c·(x W) with initial weights W ~ N(0, s²), and momentum SGD trains W at the rate r·learning_rate. n is
+the number of its inputs (for a convolution 9 times the input channels) and m the number of its outputs (channels).
+"Input" is the first layer, "readout" the last, and "hidden" are all others.
 
 | parametrization | layer   | s²  | c    | r   |
 |-----------------|---------|-----|------|-----|
@@ -18,12 +19,12 @@ a convolution 9 times the channels) and m its fan-out. "Input" is the first laye
 | mup             | hidden  | 1   | 1/√n | m   |
 | mup             | readout | 1   | 1/n  | n   |
 
-The published layouts differ from all four. NN (`linearized.layers.mean_field`) is mean_field with biases, a first layer
-of s² = 1/n and c = 1, which multiplies its rate by n, and a readout whose rate is multiplied by the number of outputs.
-CNN is standard with biases and s² = 2/(9m), He's variance by fan-out, in every convolution.
+The published networks follow none of the four exactly. NN (`linearized.layers.mean_field`) is mean_field with biases, a
+first layer of s² = 1/n and c = 1, which multiplies its rate by n, and a readout whose rate is multiplied by the number
+of outputs. CNN is standard with biases and s² = 2/(9m), He's variance by fan-out, in every convolution.
 
-Sources: Yang & Hu (ICML 2021, arXiv 2011.14522), where (c, s², r) are determined up to (c/θ, s²θ², rθ²) for any θ;
-Jacot et al. (NeurIPS 2018) for ntk; Mei, Montanari & Nguyen (PNAS 2018) for mean_field.
+Sources: Yang & Hu (ICML 2021, arXiv 2011.14522), where the triples (c, s², r) and (c/θ, s²θ², rθ²) are equivalent for
+every θ > 0; Jacot et al. (NeurIPS 2018) for ntk; Mei, Montanari & Nguyen (PNAS 2018) for mean_field.
 """
 
 import dataclasses
@@ -97,20 +98,29 @@ class Rule:
 
 
 def rule(parametrization: str, role: str, fan_in: int, fan_out: int) -> Rule:
-    """Return the scale factors of one layer from the table of this module."""
+    """Return the scale factors of one layer, see the module's docstring.
+
+    Args:
+        parametrization: "standard", "ntk", "mean_field" or "mup".
+        role: "input", "hidden" or "readout".
+        fan_in: n, the number of inputs of the layer.
+        fan_out: m, the number of its outputs.
+    """
     variance, multiplier, rate = TABLE[parametrization][role]
     return Rule(math.sqrt(variance(fan_in)), multiplier(fan_in), rate(fan_in, fan_out))
 
 
 class Scaling:
-    """Parametrization of one network and the scale α of its outputs (Chizat, Oyallon & Bach, NeurIPS 2019).
+    """Parametrization of one network h(x; w) and the scale α of its outputs (Chizat, Oyallon & Bach, NeurIPS 2019).
 
-    With α the outputs are f = α h(x; w), and training minimises (loss + penalty) / α²: every gradient is multiplied by
-    1/α², so that f changes at a rate that does not depend on α while w moves by O(1/α). The units of the last hidden
-    layer are drawn in pairs with equal weights and opposite readouts, so that f is 0 at the start for every α.
+    With an output scale α the outputs are f = α h(x; w), and training minimises (loss + penalty) / α². Every gradient
+    is thus multiplied by 1/α², so that f changes at a rate that does not depend on α while the weights w move by
+    O(1/α). The units of the last hidden layer are drawn in pairs with equal weights and opposite readouts, so that f is
+    0 at the start for every α.
 
     Args:
-        config: parametrization, output_scale (α; None: h(x; w) itself, from independent weights), seed.
+        config: Settings parametrization, output_scale (α; None: the outputs are h(x; w), and all weights are
+            independent) and seed.
     """
 
     def __init__(self, config: Any):
@@ -121,17 +131,20 @@ class Scaling:
         self, x: Any, made: Callable[..., "keras.layers.Layer"], role: str, fan_in: int, fan_out: int, *, number: int,
         ridge: float = 0.0, paired: str = "", **more: Any,
     ) -> Any:  # fmt: skip
-        """Return the outputs of one layer without a bias on x, which is multiplied by c first.
+        """Add one layer without a bias to the network, and return its outputs.
+
+        The inputs are multiplied by the factor c of the table before they reach the layer.
 
         Args:
             x: Inputs of the layer.
-            made: Class of the layer.
+            made: Class of the layer, such as `linearized.layers.RatedDense`.
             role: "input", "hidden" or "readout".
-            fan_in: n of the table.
-            fan_out: m of the table.
+            fan_in: n of the table, the number of inputs.
+            fan_out: m of the table, the number of outputs.
             number: Index of the layer, part of the random-number seed of its weights.
-            ridge: λ of the penalty λ/r ‖W‖², with which all weights decay at the same rate.
-            paired: "outputs" for the last hidden layer, "inputs" for the readout; weights are paired if α is given.
+            ridge: λ of the penalty (λ/r) ‖W‖², with which the weights of all layers decay at the same rate.
+            paired: "outputs" for the last hidden layer, "inputs" for the readout: axis along which weights are drawn in
+                pairs if the network has an output scale.
             **more: Further arguments of the layer's class.
         """
         import keras
@@ -149,7 +162,13 @@ class Scaling:
         )(x)  # fmt: skip
 
     def readout(self, x: Any, outputs: int, *, number: int) -> Any:
-        """Return the network's outputs, in float32, from the features (n, p) of its last hidden layer."""
+        """Add the readout to the network, and return the outputs in float32.
+
+        Args:
+            x: Outputs (n, p) of the last hidden layer.
+            outputs: Number of outputs.
+            number: Index of the layer, part of the random-number seed of its weights.
+        """
         import keras
 
         from linearized.layers.rated import RatedDense
@@ -163,7 +182,7 @@ class Scaling:
 
 
 def check_pairs(config: Any) -> None:
-    """Raise `UserError` for an odd width with an output scale, for which units are drawn in pairs."""
+    """Raise `UserError` for an odd number of units together with an output scale, which draws the units in pairs."""
     if config.output_scale is not None and config.num_units % 2:
         raise UserError("--output_scale draws the units in pairs, and needs an even --num_units. "
                         f"Received: --num_units={config.num_units}.")  # fmt: skip

@@ -1,9 +1,14 @@
-"""Import of weights from public PyTorch networks, torchvision's and the lambda reproduction's, for the RESNET models.
+"""Import of the weights of public PyTorch networks into RESNET and LAMBDA_RESNET models.
 
-The lambda reproduction is joigalcar3/LambdaNetworks on CIFAR-10, the variants `--lambda_variant=published` and
-`unpermuted`. Save the state of a PyTorch model with `np.savez("weights.npz", **{name: value.numpy() for name, value in
-model.state_dict().items()})`; then `take_up(model, dict(np.load("weights.npz")))`, or start a training run from it with
-`python train.py --published_weights=weights.npz`.
+The networks are torchvision's residual networks and the reproduction of lambda networks on CIFAR-10 by
+joigalcar3/LambdaNetworks, for `--lambda_variant=published` and `unpermuted`. Save the state of a PyTorch model with
+`np.savez("weights.npz", **{name: value.numpy() for name, value in model.state_dict().items()})`; then call
+`take_up(model, dict(np.load("weights.npz")))`, or start a training run from the file with
+`linearized train --published_weights=weights.npz`.
+
+In the table, S, B and N are the numbers of a stage, a block and a layer. A convolution has o output channels, i input
+channels and filters of a x a pixels. A lambda layer has d input channels, h heads, keys of depth k, values of depth v,
+n query pixels and m context pixels. The readout maps f features to c classes.
 
 | PyTorch                               | shape          | here                               | shape        |
 |---------------------------------------|----------------|------------------------------------|--------------|
@@ -18,8 +23,8 @@ model.state_dict().items()})`; then `take_up(model, dict(np.load("weights.npz"))
 
 Queries are ordered by depth, then head, in PyTorch, and by head, then depth, here. The reproduction reads an image of
 (d, H, W) numbers as H W rows of d numbers without moving its axes, which mixes pixels and channels. A network of the
-variant "unpermuted" does the same and gives the outputs of the network that the weights were trained in; one of
-"published" gives those of the intended layer.
+variant "unpermuted" does the same, so that it has the outputs of the network that the weights were trained in; one of
+"published" has the outputs of the layer as it was intended.
 """
 
 import re
@@ -33,7 +38,7 @@ from linearized.base.errors import UserError
 from linearized.layers.batch_norm import SettledBatchNorm
 from linearized.layers.lambda_layer import LambdaLayer
 
-SETTLED = 1000  # number of batches from which running statistics continue with their full momentum
+SETTLED = 1000  # count of batches that imported normalisations start from, at which their momentum is the full one
 NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
@@ -42,10 +47,12 @@ def take_up(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
 
     Args:
         model: Keras model that receives the weights.
-        arrays: State dictionary as NumPy arrays; a prefix "module." and batch counters are ignored.
+        arrays: State dictionary of the PyTorch network as NumPy arrays; a prefix "module." and batch counters are
+            ignored.
 
-    Raises `UserError`, with `model` unchanged, for an array that is missing, has another shape, is not finite or has no
-    counterpart in the model, and if the blocks of one image size do not share one E.
+    Raises:
+        UserError: For an array that is missing, has another shape, is not finite or has no counterpart in the model,
+            and if lambda layers of one image size have different position embeddings E. The model is then unchanged.
     """
     left = {name.removeprefix("module."): np.asarray(value) for name, value in arrays.items()}
     left = {name: value for name, value in left.items() if not name.endswith("num_batches_tracked")}
@@ -88,7 +95,13 @@ def take_up(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def published_name(name: str) -> str:
-    """Return the PyTorch name of the layer `name`; for a shortcut a pattern, because the two sources differ."""
+    """Return the PyTorch name of a layer.
+
+    The name of a shortcut contains "*", which stands for a part in which the two sources differ.
+
+    Args:
+        name: Name of the Keras layer.
+    """
     fixed = {"stem": "conv1", "stem_norm": "bn1", "readout": "fc"}
     found = re.fullmatch(r"stage_(\d)_(\d+)_(conv|mix|norm|short)_?(\d|norm)?", name)
     if found is None:
@@ -101,7 +114,13 @@ def published_name(name: str) -> str:
 
 
 def _found(left: Mapping[str, np.ndarray], place: str, what: str) -> str:
-    """Return the name of the array `what` of a layer; torchvision and the reproduction name shortcuts differently."""
+    """Return the name of an array of a layer; torchvision and the reproduction name shortcuts differently.
+
+    Args:
+        left: Arrays by name.
+        place: PyTorch name of the layer, as `published_name` returns it.
+        what: Last part of the array's name, such as "weight".
+    """
     names = [place.replace("*", tail) for tail in ("", "_residual")]
     return next((f"{name}.{what}" for name in names if f"{name}.{what}" in left), f"{names[0]}.{what}")
 

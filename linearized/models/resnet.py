@@ -1,16 +1,17 @@
 """RESNET: residual networks of 18, 50, 101 or 152 layers for images of any size (He et al., CVPR 2016).
 
-With the stem for large images (7x7 of stride 2, pool of stride 2) and ten classes, 50 layers have 23,528,522 trained
-parameters, as in the comparison with lambda layers on CIFAR-10. The running statistics of batch normalisation keep 0.9
-per batch. Each block starts as the identity (its last scale is 0). This also bounds the outputs of lambda layers, which
-are quadratic in their inputs, while the running statistics have not yet settled; `--resnet_zero_start=false` starts
-these scales at 1. Strided convolutions and pools have PyTorch's symmetric padding, as published.
+With the stem for large images (a 7x7 convolution and a pool, both with stride 2) and ten classes, 50 layers have
+23,528,522 trained parameters, as in the comparison with lambda layers on CIFAR-10. The running statistics of batch
+normalisation keep a share of 0.9 per batch. Each block starts as the identity, because its last scale starts at 0. This
+also bounds the outputs of lambda layers, which are quadratic in their inputs, while the running statistics are still
+inaccurate; `--resnet_zero_start=false` starts these scales at 1. Strided convolutions and pools have PyTorch's
+symmetric padding, as published.
 
-With `--kervolution_kernel` kervolutions replace all convolutions, including the stem, the 1x1 ones and those of the
+With `--kervolution_kernel`, kervolutions replace all convolutions, including the stem, the 1x1 ones and those of the
 shortcuts, as in the public CIFAR-10 example; with `--kervolution_places=inner` the first one and those of 1x1 remain
 convolutions. The names of the layers are the same, so that the weights of a trained plain network fit.
 
-Penalty: λ Σ‖kernel‖² over convolutions, kervolutions and lambda layers' projections.
+Penalty: λ Σ‖kernel‖² over convolutions, kervolutions and the projections of lambda layers.
 """
 
 import itertools
@@ -35,17 +36,19 @@ DECLARED = Declaration(
     batches="convolutional", hidden_layers=lambda config: config.resnet_depth - 1, parameters=one_convolution,
     layout={"resnet_stem": ("pooled",)},
 )  # fmt: skip
+# Number of layers -> number of blocks of each stage
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 EXPANSION = 4  # channel factor of a bottleneck, used from 50 layers on
 STEM = "stem"  # name of the first convolution
 
 
 class Spatial:
-    """Builder of the convolutions of a network, and of the layer that mixes pixels within a block.
+    """Builder of the convolutions of a network, and of the layers that mix pixels within a block.
 
     Args:
-        config: seed, num_units and `linearized.settings.model_settings.ResNetSettings`.
-        ridge: λ of the penalty.
+        config: Settings seed, and those of `linearized.settings.model_settings.ResNetSettings` and
+            `KervolutionSettings`.
+        ridge: λ of the penalty λ‖kernel‖² on each of them.
     """
 
     def __init__(self, config: Any, ridge: float):
@@ -56,11 +59,29 @@ class Spatial:
         return self.config.seed, next(self.numbers)
 
     def __call__(self, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
-        """Apply the spatial-mixing layer of a block, a 3x3 convolution."""
+        """Apply the layer of a block that mixes pixels, a 3x3 convolution or kervolution.
+
+        Args:
+            x: Images (n, height, width, channels).
+            stage: Index of the stage, 0 to 3.
+            filters: Number of output channels.
+            strides: Strides along both axes.
+            name: Name of the layer.
+        """
         return self.conv(x, filters, 3, strides, name)
 
     def conv(self, x: Any, filters: int, size: int, strides: int, name: str) -> Any:
-        """Apply a convolution without bias, with He et al.'s start for the backward pass, or a kervolution."""
+        """Apply a convolution without bias, or the kervolution that replaces it.
+
+        The initial weights of a convolution have the variance 2/(size² filters) of He et al. for the backward pass.
+
+        Args:
+            x: Images (n, height, width, channels).
+            filters: Number of output channels.
+            size: Height and width of the filters.
+            strides: Strides along both axes.
+            name: Name of the layer.
+        """
         import keras
 
         from linearized.layers.initializers import SeededNormal
@@ -82,7 +103,12 @@ class Spatial:
         )(x)  # fmt: skip
 
     def kernel(self, size: int, name: str) -> str:
-        """Return the kernel of the kervolution that replaces a convolution, or "" where a convolution stays."""
+        """Return the kernel of the kervolution that replaces a convolution, or "" if it is not replaced.
+
+        Args:
+            size: Height and width of the filters.
+            name: Name of the layer.
+        """
         if self.config.kervolution_places == "inner" and (size == 1 or name == STEM):
             return ""
         return self.config.kervolution_kernel
@@ -92,18 +118,29 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
-        config: num_units (channels of the first stage, 64 as published), seed, and the `resnet_` and `kervolution_`
-            groups of `linearized.settings.model_settings`.
-        dataset: Dataset that gives the image shape and the number of outputs.
-        ridge: λ of the penalty above.
+        config: Settings num_units (channels of the first stage, 64 as published), seed, and those of
+            `linearized.settings.model_settings.ResNetSettings` and `KervolutionSettings`.
+        dataset: Dataset that determines the image shape and the number of outputs k.
+        ridge: λ of the penalty that the module's docstring states.
 
-    Raises `UserError` if the rows are not images.
+    Raises:
+        UserError: If the rows are not images.
     """
     return network(config, dataset, Spatial(config, ridge), "RESNET")
 
 
 def network(config: Any, dataset: Dataset, spatial: Spatial, name: str) -> "keras.Model":
-    """Return the residual network whose blocks mix pixels by `spatial`."""
+    """Return an uncompiled residual network from flat rows (n, d) to outputs (n, k).
+
+    Args:
+        config: Settings as for `build`.
+        dataset: Dataset as for `build`.
+        spatial: Builder of the layers that mix pixels, and of the other convolutions.
+        name: Name of the model.
+
+    Raises:
+        UserError: If the rows are not images.
+    """
     import keras
 
     from linearized.models.common import image_input, readout

@@ -1,6 +1,7 @@
-"""RF: a linear readout of random features, relu(xW) a + c with W fixed (arXiv 2006.13409).
+"""RF: a linear readout of random features, relu(xW) a + c with fixed random weights W (arXiv 2006.13409).
 
-Penalty: λ‖a‖² for first-order training. (The least-squares problem of CG also penalises c, as published.)
+The trained parameters are the readout a (N, k) and the bias c (k) for N features and k outputs. Penalty: λ‖a‖² for
+first-order training. The least-squares problem penalises c as well, as published.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -29,9 +30,10 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from rows (n, d) to outputs (n, k); a and c start at 0.
 
     Args:
-        config: num_units (N), law, weight_seed and block of the weights.
-        dataset: Dataset that gives the length of a row and the number of outputs.
-        ridge: λ of the penalty above.
+        config: Settings num_units (N), and law, weight_seed and block of the random weights, see
+            `linearized.layers.RandomFeatures`.
+        dataset: Dataset that determines the length of a row d and the number of outputs k.
+        ridge: λ of the penalty λ‖a‖².
     """
     import keras
 
@@ -47,12 +49,12 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 def problem(config: Any, dataset: Dataset, memory: int) -> "FeatureProblem":
-    """Return the least-squares problem of the train rows, with the model's own random weights.
+    """Return the least-squares problem of the train rows, with the same random weights as the model.
 
     Args:
         config: Settings as for `build`.
         dataset: Dataset with the train rows and targets.
-        memory: Bytes that cached features may take.
+        memory: Memory in bytes that cached features may take.
     """
     from linearized.problems import FeatureProblem
 
@@ -61,7 +63,14 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "FeatureProblem":
 
 
 def exported(config: Any, dataset: Dataset, ridge: float, values: np.ndarray) -> ExportedModel:
-    """Return the model of `build` with (N + 1, k) trained parameters, or the same flattened, saved without Keras."""
+    """Return the model of `build` with given parameters, in a form that is saved without Keras.
+
+    Args:
+        config: Settings as for `build`.
+        dataset: Dataset as for `build`.
+        ridge: λ as for `build`.
+        values: The trained parameters as `get_parameters` returns them, (N + 1, k) or the same flattened.
+    """
     draw = {"law": config.law, "seed": config.weight_seed, "block": config.block}
     weights = first_layer(dataset.dim, config.num_units, **draw)
     features = ExportedLayer("linearized.layers.random_features", "RandomFeatures", "features",
@@ -71,13 +80,13 @@ def exported(config: Any, dataset: Dataset, ridge: float, values: np.ndarray) ->
 
 
 def get_parameters(model: "keras.Model") -> np.ndarray:
-    """Return the trained parameters as (N + 1, k): a, and c as the last row."""
+    """Return the trained parameters of the model as (N + 1, k): the readout a, and the bias c as the last row."""
     weights, bias = model.get_layer("readout").get_weights()
     return np.concatenate([weights, bias[None]])
 
 
 def set_parameters(model: "keras.Model", values: np.ndarray) -> None:
-    """Write (N + 1, k) parameters, or the same flattened, into the model."""
+    """Write parameters in the order of `get_parameters`, (N + 1, k) or the same flattened, into the model."""
     readout = model.get_layer("readout")
     units, outputs = readout.kernel.shape
     if values.size != (units + 1) * outputs:

@@ -1,4 +1,4 @@
-"""Matching of a dataset's rows to the input of a user's Keras model: rows as they are, or as images."""
+"""Shapes in which a user's Keras model takes the rows of a dataset: as flat rows, or as images."""
 
 import math
 from typing import Any
@@ -9,9 +9,10 @@ from linearized.base.errors import UserError
 
 
 def stated_shape(model: Any) -> Any:
-    """Return the shape of a Keras model's input, rows first; None if it states none, a list for several inputs.
+    """Return the shape of a Keras model's input, in which the first size, the number of rows, is None.
 
-    For a subclassed model it is the shape with which it was built.
+    For a subclassed model it is the shape with which the model was built. It is None if there is none, and a list of
+    shapes for a model with several inputs.
     """
     shape = getattr(model, "input_shape", None)
     if shape is None:
@@ -32,12 +33,14 @@ def row_shape(
 
     Args:
         path: Path of the model, used in error messages.
-        shape: Input shape that the model states, rows first; None: it states none, and takes flat rows.
+        shape: Input shape of the model as `stated_shape` returns it; None: the model states none, and gets flat rows.
         dim: Length of a row.
-        image_shape: (height, width, channels) if the rows are images; a single channel may be omitted by the model.
+        image_shape: (height, width, channels) if the rows are images. A model may take images of one channel without
+            the last axis.
         where: Name of the data, used in error messages.
 
-    Raises `UserError` for several inputs, and if the rows do not fit.
+    Raises:
+        UserError: For several inputs, and if the rows do not fit.
     """
     if shape is None:
         return (dim,)
@@ -55,17 +58,18 @@ def row_shape(
 
 
 def first_weights(model: Any, dim: int, name: str = "The model") -> np.ndarray:
-    """Return the weights (dim, units) with which a Keras model's first layer takes rows of length `dim`, in float64.
+    """Return the weights W (dim, units) of the first layer of a Keras model, in float64.
 
-    A convolution takes its patches as rows.
+    For a convolution, each column of W is a flattened filter, which is applied to patches of length `dim`.
 
     Args:
         model: Keras model.
         dim: Length of a row, or of a patch.
         name: Name of the model, used in error messages.
 
-    Raises `UserError` for a model whose first weight matrix has another number of inputs, such as a convolution for
-    whole images.
+    Raises:
+        UserError: If the first weights of the model have another number of inputs, such as those of a convolution where
+            `dim` is the length of whole images.
     """
     shapes = [tuple(weight.shape) for weight in model.weights]
     place = next((place for place, shape in enumerate(shapes) if len(shape) > 1), None)

@@ -15,18 +15,23 @@ CONFIG_LIMIT = 2**28  # largest size of a configuration in bytes; a network of t
 
 
 def input_shape(path: Path | str) -> tuple[int | None, ...] | None:
-    """Return the shape of a saved model's single input, rows first (None), or None if the file does not state it.
+    """Return the shape of a saved model's single input, or None if the file does not state it.
 
-    Raises `Absent` for a missing file and `Unreadable` for one that is damaged or not a saved model. A file that passes
-    may still be one that Keras cannot load.
+    The first size, the number of rows, is None. A file that passes may still be one that Keras cannot load.
+
+    Raises:
+        Absent: If the file does not exist.
+        Unreadable: If the file is damaged or not a saved model.
     """
     return _stated_shape(_config(path))
 
 
 def custom_classes(path: Path | str) -> list[str]:
-    """Return the names under which a saved model stores classes that are not Keras' own, each once.
+    """Return the registered names of the classes of a saved model that are not Keras' own, sorted, each once.
 
-    Raises as `input_shape` does.
+    Raises:
+        Absent: If the file does not exist.
+        Unreadable: If the file is damaged or not a saved model.
     """
     found, left = [], [_config(path)]
     while left:

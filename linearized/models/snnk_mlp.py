@@ -1,7 +1,9 @@
 """SNNK_MLP: a fully connected network whose hidden layers are scalable neural network kernels (ICLR 2024).
 
-`linearized.layers.snnk.bundle.bundle` converts the trained model into one of m x m matrices. Penalty: λ Σ‖Ψ‖² over the
-hidden layers (λ Σ‖W‖² where W is trained); none on the readout.
+Each hidden layer computes m random features of its inputs and multiplies them by a trained matrix Ψ, see
+`linearized.layers.snnk.layer`. `linearized.layers.snnk.bundle.bundle` converts the trained model into one of m x m
+matrices. Penalty: λ Σ‖Ψ‖² over the hidden layers, or λ Σ‖W‖² with `--snnk_trained=weights`, where the weights W of the
+approximated dense layers are trained instead; none on the readout.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -37,12 +39,15 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from rows (n, d) to outputs (n, k), with dropout after every hidden layer.
 
     Args:
-        config: num_units (u), num_layers, drop_rate, seed (of the initial weights), weight_seed (of the projections),
-            and `linearized.settings.model_settings.SNNKSettings`.
-        dataset: Dataset that gives the length of a row and the number of outputs.
-        ridge: λ of the penalty above.
+        config: Settings num_units (outputs of each hidden layer), num_layers (number of hidden layers), drop_rate, seed
+            (of the initial weights), weight_seed (of the random projections), and those of
+            `linearized.settings.model_settings.SNNKSettings`.
+        dataset: Dataset that determines the length of a row d and the number of outputs k.
+        ridge: λ of the penalty that the module's docstring states.
 
-    Raises `UserError` if the expansion has more terms than there are features.
+    Raises:
+        UserError: If the expansion of the activation has more terms than there are features, and for other settings
+            that do not go together.
     """
     import keras
 

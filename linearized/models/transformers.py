@@ -1,4 +1,4 @@
-"""A small BERT and a small ViT of plain Keras layers, for swapping of layers, uptraining and fine-tuning.
+"""A small BERT and a small ViT of plain Keras layers, for exchanging layers, uptraining and fine-tuning.
 
 Encoder blocks normalise after their sublayers (BERT, Devlin et al. 2019) or before them (ViT, Dosovitskiy et al. 2021);
 both models end in a tanh pooler on the first position and a linear classifier.
@@ -38,7 +38,18 @@ def bert(
     vocabulary: int, length: int, classes: int, *, dim: int = 64, width: int = 256, layers: int = 4, heads: int = 4,
     dropout: float = 0.0,
 ) -> keras.Model:  # fmt: skip
-    """Return a BERT from token indices (n, length), padded with 0, to logits (n, classes)."""
+    """Return an uncompiled BERT from token indices (n, length) to logits (n, classes).
+
+    Args:
+        vocabulary: Number of tokens; index 0 is the padding, which attention ignores.
+        length: Number of tokens of a row.
+        classes: Number of logits.
+        dim: Length of the embedding of a token, a multiple of `heads`.
+        width: Number of hidden units of an MLP block.
+        layers: Number of encoder blocks.
+        heads: Number of attention heads.
+        dropout: Dropout rate in attention, MLP blocks and before the classifier.
+    """
     tokens = keras.Input((length,), dtype="int32", name="tokens")
     mask = ops.expand_dims(ops.not_equal(tokens, PAD), axis=1)
     x = keras.layers.Embedding(vocabulary, dim, name="embedding")(tokens)
@@ -54,9 +65,20 @@ def vit(
     image_shape: tuple[int, int, int], classes: int, *, patch: int = 4, dim: int = 64, width: int = 256,
     layers: int = 4, heads: int = 4, dropout: float = 0.0,
 ) -> keras.Model:  # fmt: skip
-    """Return a ViT from images (n, height, width, channels) to logits (n, classes).
+    """Return an uncompiled ViT from images (n, height, width, channels) to logits (n, classes).
 
-    Raises ValueError if the patch size does not divide the image's sides.
+    Args:
+        image_shape: (height, width, channels).
+        classes: Number of logits.
+        patch: Side of a square patch in pixels, which divides height and width.
+        dim: Length of the embedding of a patch, a multiple of `heads`.
+        width: Number of hidden units of an MLP block.
+        layers: Number of encoder blocks.
+        heads: Number of attention heads.
+        dropout: Dropout rate in attention, MLP blocks and before the classifier.
+
+    Raises:
+        ValueError: If the patch size does not divide height and width.
     """
     if image_shape[0] % patch or image_shape[1] % patch:
         raise ValueError(f"`patch` must divide the image's sides. Received: patch={patch} for {image_shape}.")
