@@ -1,1 +1,1 @@
-"""Tangent kernels of any Keras model: the empirical NTK, computed layer by layer where the layer's form is known."""
+"""Tangent kernels of any Keras model: the empirical NTK, computed layer by layer for layers of known form."""

@@ -1,6 +1,6 @@
 """Measures that compare two kernels on the same rows, or describe one: distance, alignment, effective rank.
 
-All are invariant to the scale of a kernel and are computed in float64.
+All are invariant to the scale of a kernel and are computed in float64. Kernels are symmetric matrices (n, n).
 """
 
 import numpy as np
@@ -9,26 +9,34 @@ from linearized.base.shapes import Float
 
 
 def kernel_distance(one: Float[np.ndarray, "n n"], two: Float[np.ndarray, "n n"]) -> float:
-    """Return 1 - ⟨K₁, K₂⟩/(‖K₁‖‖K₂‖), from 0 for proportional kernels to 1 (Fort et al., NeurIPS 2020)."""
+    """Return the kernel distance 1 - ⟨K₁, K₂⟩/(‖K₁‖‖K₂‖) of two kernels (Fort et al., NeurIPS 2020).
+
+    Products and norms are those of Frobenius. The distance is 0 for proportional kernels, and at most 1 for positive
+    semi-definite ones.
+    """
     return 1 - _cosine(one.astype(np.float64), two.astype(np.float64))
 
 
 def centred_alignment(one: Float[np.ndarray, "n n"], two: Float[np.ndarray, "n n"]) -> float:
-    """Return the cosine of HK₁H and HK₂H, H = I - 11ᵀ/n (CKA; Cortes et al., JMLR 2012; Kornblith et al., ICML 2019).
+    """Return the centred kernel alignment (CKA) of two kernels (Cortes et al., JMLR 2012; Kornblith et al., ICML 2019).
 
-    It is 0 if one of the kernels is constant.
+    It is the cosine ⟨A, B⟩/(‖A‖‖B‖) of the centred kernels A = HK₁H and B = HK₂H with H = I - 11ᵀ/n: 1 for proportional
+    centred kernels, and 0 if one of the kernels is constant.
     """
     return _cosine(_centred(one), _centred(two))
 
 
 def label_alignment(kernel: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) -> float:
-    """Return the centred alignment of a kernel with YYᵀ, the kernel of the targets."""
+    """Return the centred alignment of a kernel with YYᵀ, the linear kernel of the targets Y (n, k)."""
     y = targets.astype(np.float64)
     return centred_alignment(kernel, y @ y.T)
 
 
 def effective_rank(kernel: Float[np.ndarray, "n n"]) -> float:
-    """Return exp(entropy of the eigenvalues, divided by their sum), from 1 to n (Roy & Vetterli, EUSIPCO 2007)."""
+    """Return the effective rank of a kernel, between 1 and n (Roy & Vetterli, EUSIPCO 2007).
+
+    It is exp(-Σ p_i log p_i), where p_i are the positive eigenvalues divided by their sum; 0 for a kernel that is 0.
+    """
     values = np.clip(np.linalg.eigvalsh(kernel.astype(np.float64)), 0, None)
     shares = values[values > 0] / values.sum()
     return float(np.exp(-np.sum(shares * np.log(shares)))) if len(shares) else 0.0

@@ -1,13 +1,15 @@
-"""Contributions of variables to a tangent kernel: row gradients, or factors whose outer products these are.
+"""Contributions of variables to a tangent kernel, from row gradients or from factors of these.
 
-For rows x and x' and outputs k and l of a network, a variable w contributes ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩. A layer that is
-linear at T positions, s_t = h_t w + b, has ∂f_k/∂w = Σ_t h_t δ_ktᵀ, so that its contribution is
+For rows x and x' and outputs f_k and f_l of a network, a variable w contributes ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ to the
+kernel; ∂f_k(x)/∂w is a row gradient. Consider a layer that is linear at T positions (such as pixels or tokens), s_t =
+h_t w + b, with inputs h_t of length a and results s_t of length b. With the signals δ_kt = ∂f_k(x)/∂s_t, the row
+gradient is ∂f_k/∂w = Σ_t h_t δ_ktᵀ, so that kernel and bias of the layer together contribute
 
-    Σ_t,u (h_t·h'_u + 1) (δ_kt·δ'_lu)
+    Σ_t,u (h_t·h'_u + 1) (δ_kt·δ'_lu),
 
-with 1 for the bias. `Factors` compute it with T² (a + k b) operations per pair of rows for k outputs. The row gradients
-themselves, `Gradients`, take k T a b operations per row and k a b per pair. Both are computed in float32; BLAS sums
-products in the data type of the arrays.
+where h', δ' and u belong to x', and the 1 is for the bias. `Factors` stores h and δ, and computes this with
+T² (a + k b) operations per pair of rows for k outputs. `Gradients` stores row gradients, which take k T a b operations
+per row and k a b per pair. Both are computed in float32; BLAS sums products in the data type of the arrays.
 """
 
 import dataclasses
@@ -19,12 +21,16 @@ from linearized.base.blocks import for_each
 from linearized.base.shapes import Float
 
 BLOCK = 2**24  # largest number of entries of an intermediate array
-PARALLEL = 2**24  # multiplications in a block of gradients from which a thread of its own is worth its cost
+PARALLEL = 2**24  # multiplications of a block of gradients above which a separate thread is worth its cost
 
 
 @dataclasses.dataclass(frozen=True)
 class Gradients:
-    """Row gradients of a variable, (n, k, p)."""
+    """Row gradients of a variable with p entries.
+
+    Attributes:
+        values: Derivatives (n, k, p) of k outputs for n rows.
+    """
 
     values: Float[np.ndarray, "n k p"]
 
@@ -45,15 +51,15 @@ class Gradients:
 
     @classmethod
     def joined(cls, blocks: Sequence["Gradients"]) -> "Gradients":
-        """Return the rows of several blocks."""
+        """Return the rows of several blocks, one after the other."""
         return blocks[0] if len(blocks) == 1 else cls(np.concatenate([one.values for one in blocks]))
 
     def trace(self, other: "Gradients") -> Float[np.ndarray, "n m"]:
-        """Return Σ_k of the contributions at equal outputs k = l."""
+        """Return the sum over k of the contributions at equal outputs k = l, (n, m), to the rows of `other`."""
         return self.values.reshape(len(self), -1) @ other.values.reshape(len(other), -1).T
 
     def full(self, other: "Gradients") -> Float[np.ndarray, "n m k k"]:
-        """Return the contributions at every pair of outputs."""
+        """Return the contributions at every pair of outputs, (n, m, k, k), to the rows of `other`."""
         (n, k, p), m = self.values.shape, len(other)
         pairs = self.values.reshape(n * k, p) @ other.values.reshape(m * k, p).T
         return pairs.reshape(n, k, m, k).transpose(0, 2, 1, 3)
@@ -61,12 +67,12 @@ class Gradients:
 
 @dataclasses.dataclass(frozen=True)
 class Factors:
-    """Inputs and signals of a layer at its positions.
+    """Inputs and signals of a layer at its T positions, whose products are the row gradients (see the module).
 
     Attributes:
-        inputs: h, (n, T, a), float32; indices (n, T, 1) in `Lookups`.
-        signals: δ, (n, T, k, b).
-        bias: 1.0 where the layer's bias contributes too, else 0.0.
+        inputs: Inputs h, (n, T, a), float32; word indices (n, T, 1) in `Lookups`.
+        signals: Signals δ, (n, T, k, b): derivatives of k outputs with respect to the layer's results.
+        bias: 1.0 if the layer's bias contributes too, otherwise 0.0.
     """
 
     inputs: np.ndarray
@@ -91,12 +97,12 @@ class Factors:
 
     @classmethod
     def joined(cls, blocks: Sequence["Factors"]) -> "Factors":
-        """Return the rows of several blocks."""
+        """Return the rows of several blocks, one after the other."""
         return blocks[0]._together(blocks, 0, blocks[0].bias)
 
     @staticmethod
     def of_calls(calls: Sequence["Factors"], bias: float) -> "Factors":
-        """Return the factors of all calls of a layer as those of one call at the positions of all."""
+        """Return the factors of several calls of a layer as those of a single call at the positions of all calls."""
         return calls[0]._together(calls, 1, bias)
 
     def _together(self, parts: Sequence["Factors"], axis: int, bias: float) -> "Factors":
@@ -107,7 +113,7 @@ class Factors:
         return type(self)(inputs, signals, bias)
 
     def gradients(self) -> Float[np.ndarray, "n k b a"]:
-        """Return Σ_t δ_kt h_tᵀ of each row, with k T a b operations per row on all cores."""
+        """Return the row gradients Σ_t δ_kt h_tᵀ; they cost k T a b operations per row, on all cores."""
         (n, t, k, b), a = self.signals.shape, self.inputs.shape[2]
         found = np.empty((n, k * b, a), self.signals.dtype)
         signals = self.signals.reshape(n, t, k * b).transpose(0, 2, 1)
@@ -121,7 +127,7 @@ class Factors:
         return found.reshape(n, k, b, a)
 
     def trace(self, other: "Factors") -> Float[np.ndarray, "n m"]:
-        """Return Σ_k of the contributions at equal outputs, as `Gradients.trace` does."""
+        """Return the sum of the contributions at equal outputs, (n, m), as `Gradients.trace` does."""
         out = np.empty((len(self), len(other)), self.signals.dtype)
         for rows, columns, inner in self._inner(other):
             one, two = self[rows].signals, other[columns].signals
@@ -130,7 +136,7 @@ class Factors:
         return out
 
     def full(self, other: "Factors") -> Float[np.ndarray, "n m k k"]:
-        """Return the contributions at every pair of outputs, as `Gradients.full` does."""
+        """Return the contributions at every pair of outputs, (n, m, k, k), as `Gradients.full` does."""
         positions, there, (k, width) = self.inputs.shape[1], other.inputs.shape[1], self.signals.shape[2:]
         out = np.empty((len(self), len(other), k, k), self.signals.dtype)
         single = positions == there == 1
@@ -147,11 +153,14 @@ class Factors:
         return out
 
     def _inner(self, other: "Factors", times: int = 1) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """Yield rows, columns and h·h' + 1 of their positions, (rows T, columns T).
+        """Yield blocks of the products h·h' + 1 of all pairs of positions.
 
         Args:
             other: Factors of the columns.
-            times: Numbers that the caller computes per position of each row; bounds the size of a block.
+            times: Numbers that the caller computes for each position of a row; a larger number gives smaller blocks.
+
+        Yields:
+            A slice of the rows, a slice of the columns, and their products (rows T, columns T).
         """
         size = max(1, int(np.sqrt(BLOCK)) // (self.inputs.shape[1] * times))
         for start in range(0, len(self), size):
@@ -161,7 +170,7 @@ class Factors:
                 yield rows, columns, self._products(self.inputs[rows], other.inputs[columns])
 
     def _products(self, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-        """Return h·h' + 1 of all pairs of positions."""
+        """Return h·h' + 1 (without the 1 if there is no bias) for all pairs of positions of two blocks of inputs."""
         inner = one.reshape(-1, one.shape[2]) @ two.reshape(-1, two.shape[2]).T
         inner += inner.dtype.type(self.bias)
         return inner
@@ -169,7 +178,7 @@ class Factors:
 
 @dataclasses.dataclass(frozen=True)
 class Lookups(Factors):
-    """Factors of an embedding: `inputs` are word indices (n, T, 1) that stand for one-hot rows."""
+    """Factors of an embedding layer; `inputs` are word indices (n, T, 1), which stand for one-hot rows."""
 
     def astype(self, dtype: np.dtype) -> "Lookups":
         """Return the factors with signals in another data type; the word indices stay integers."""
@@ -192,15 +201,17 @@ Contribution = Gradients | Factors
 def operations(
     positions: int, width: int, outputs: int, out_width: int, *, rows: int, full: bool
 ) -> tuple[float, float]:
-    """Return the operations per pair of rows by factors and by row gradients.
+    """Return the operations per pair of rows by factors, and by row gradients.
+
+    The letters are those of the module's docstring.
 
     Args:
         positions: T, the number of positions.
         width: a, the length of the inputs at a position.
         outputs: k, the number of outputs.
         out_width: b, the length of the signals at a position.
-        rows: Rows on each side that are paired, over which the cost of the gradients is spread.
-        full: Whether every pair of outputs is computed.
+        rows: Number of rows on each side of the kernel, over which the cost of the row gradients is spread.
+        full: Whether the kernel is computed at every pair of outputs.
     """
     pairs = outputs**2 if full else outputs
     factors = positions**2 * (width + pairs * out_width + pairs)

@@ -23,27 +23,34 @@ def empirical_ntk(
     model: keras.Model, x1: Any, x2: Any = None, *, outputs: str | int = "trace",
     variables: Callable[[Any], bool] | str | None = None, explain: bool = False,
 ) -> np.ndarray | pd.DataFrame:  # fmt: skip
-    """Return the empirical NTK Θ_kl(x, x') = Σ_w ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ of a Keras model at its present weights.
+    """Return the empirical neural tangent kernel (NTK) of a Keras model at its present weights.
+
+    For outputs f_k and f_l and rows x and x' it is Θ_kl(x, x') = Σ_w ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩, summed over the
+    trainable variables w. Layers are in inference mode: normalisations use their stored statistics, and dropout is off.
+    All computations are in float32, and the model is unchanged after the call. It costs one forward and k backward
+    passes per row, and the operations per pair of rows that `explain` lists. Row gradients are kept in memory for the
+    variables where they need fewer operations than the inputs and signals of the layer
+    (see `linearized.tangents.paths`).
 
     Args:
-        model: Keras model with one input and one output, of any layers; outputs with more axes are flattened to k.
+        model: Keras model with one input and one output, of any layers; outputs with several axes are flattened to k.
         x1: Rows (n, ...) as the model takes them.
         x2: Rows (m, ...); None: x2 = x1.
-        outputs: "trace", Σ_k Θ_kk; "full", every pair of outputs; "sum", the NTK of Σ_k f_k; or the index of an output.
+        outputs: "trace": the sum Σ_k Θ_kk; "full": every pair of outputs; "sum": the NTK of Σ_k f_k; or the index of an
+            output.
         variables: Trainable variables that are included: a function of a variable, such as `lambda variable: "block5"
             in variable.path`; "last_layer", those of the last layer; parts of their paths such as "block5,head/kernel"
-            or "-embeddings" (see `variable_names`); None: all.
-        explain: Whether to return a table of the path that each variable takes (see `paths`) instead of the kernel.
+            or "-embeddings" (see `linearized.tangents.variable_names`); None: all.
+        explain: Whether to return, instead of the kernel, a table with the method by which each variable contributes
+            and its operations per pair of rows.
 
-    Returns: Θ, float32 (n, m), or (n, m, k, k) for "full".
+    Returns:
+        Θ in float32, (n, m), or (n, m, k, k) for "full".
 
-    Layers are in inference mode: normalisations use their stored statistics, and dropout is off. Computes in float32;
-    the model is unchanged after the call. Cost: one forward and k backward passes per row, memory for row gradients
-    where these take fewer operations than factors, and per pair of rows the operations that `explain` lists.
-
-    Raises `UserError` for several inputs or outputs, layers that draw random numbers in inference mode, rows that
-    change each other's outputs, weights that are not finite, models without trainable variables, and rows that the
-    model cannot take.
+    Raises:
+        UserError: For several inputs or outputs, layers that draw random numbers in inference mode, outputs that depend
+            on other rows of the batch, weights or outputs that are not finite, models without trainable variables, and
+            rows that the model cannot take.
     """
     x1 = checked_inputs(x1)
     kernel = TangentKernel(model, x1, outputs=outputs, variables=variables)
@@ -57,16 +64,17 @@ def empirical_ntk(
 
 @suggests_keywords
 def layer_features(model: keras.Model, x: Any, layer: str | None = None) -> np.ndarray:
-    """Return the outputs of a layer for rows, flattened to (n, p), float32.
+    """Return the outputs of a layer of a Keras model in inference mode, flattened to (n, p), in float32.
 
     Args:
         model: Keras model with one input and one output.
         x: Rows (n, ...) as the model takes them.
-        layer: Name of the layer. None: return the input of the last layer that has weights, the features of the last
-            hidden layer.
+        layer: Name of the layer. None: the inputs of the last layer that has weights are returned, which are the
+            features of the last hidden layer.
 
-    Raises `UserError` as `empirical_ntk` does, for a name that the model does not have, and for a layer that the model
-    does not call exactly once.
+    Raises:
+        UserError: As `empirical_ntk` raises it, for a name that the model does not have, and for a layer that the model
+            does not call exactly once.
     """
     x = checked_inputs(x)
     checked_outputs(model, x)
@@ -82,28 +90,31 @@ def layer_features(model: keras.Model, x: Any, layer: str | None = None) -> np.n
 
 
 class LayerKernel:
-    """Kernel φ(x)·φ(x') of a layer's outputs, prepared once per row as in `TangentKernel`.
+    """Kernel φ(x)·φ(x') of the outputs φ of a layer, which are computed once per row, as in `TangentKernel`.
 
     Args:
         model: Keras model with one input and one output.
-        layer: See `layer_features`.
+        layer: Name of the layer; None: φ is the input of the last layer that has weights.
     """
 
     def __init__(self, model: keras.Model, layer: str | None = None):
         self.model, self._layer = model, layer
 
     def prepare(self, x: np.ndarray) -> list[Gradients]:
-        """Return φ of rows. Raises `UserError` as `layer_features` does."""
+        """Return φ for rows (n, ...), as row gradients with one output. Raises `UserError` as `layer_features` does."""
         return [Gradients(layer_features(self.model, x, self._layer)[:, None])]
 
     def block(self, one: list[Gradients], two: list[Gradients]) -> np.ndarray:
-        """Return φφᵀ between prepared rows, (n, m)."""
+        """Return the kernel between prepared rows, (n, m)."""
         return one[0].trace(two[0])
 
 
 @suggests_keywords
 def conjugate_kernel(model: keras.Model, x1: Any, x2: Any = None, *, layer: str | None = None) -> np.ndarray:
-    """Return the conjugate kernel φ(x)·φ(x') of a Keras model at its present weights, float32 (n, m).
+    """Return the conjugate kernel φ(x)·φ(x') of a Keras model at its present weights, in float32, (n, m).
+
+    φ are the outputs of a layer. For initial weights and growing width the kernel tends to the NNGP kernel; in the
+    standard parametrization, after division by the width.
 
     Args:
         model: Keras model with one input and one output.
@@ -111,8 +122,8 @@ def conjugate_kernel(model: keras.Model, x1: Any, x2: Any = None, *, layer: str 
         x2: Rows (m, ...); None: x2 = x1.
         layer: Name of the layer whose outputs are φ; None: the last hidden layer, see `layer_features`.
 
-    At infinite width and initial weights it tends to the NNGP kernel, divided by the width in the standard
-    parametrization. Raises `UserError` as `layer_features` does.
+    Raises:
+        UserError: As `layer_features` raises it.
     """
     kernel = LayerKernel(model, layer)
     one = kernel.prepare(x1)

@@ -1,10 +1,11 @@
 """Rows whose contributions to a kernel are computed when a block needs them, and cached as far as memory allows.
 
 Contributions (see `contributions`) may be far larger than the rows: three convolutions of 32 channels take about 1 MB
-per row. They are computed in chunks of rows, whose size depends only on the model and not on the free memory. Blocks of
-a band share their rows, take columns from left to right, and each band starts further right than the one before. If
-not everything fits in memory, the rows of the band are kept first, then the chunks furthest to the right; the others
-are recomputed for each band.
+per row. They are computed in chunks of rows, whose size depends only on the model and not on the free memory. A Gram
+matrix is computed in bands of rows. The blocks of a band have the same rows and take their columns from left to right;
+each band starts further to the right than the band before, because the matrix is symmetric. If not all contributions
+fit in memory, those of the band's rows have priority, then the chunks furthest to the right; the others are recomputed
+for each band.
 """
 
 import weakref
@@ -21,7 +22,7 @@ class ChunkStore:
     """Cache of chunks of contributions, whose total size is at most `most_bytes`.
 
     Args:
-        make: Function that returns the contributions of rows.
+        make: Function from rows to their contributions.
         rows: Number of rows of a chunk.
         most_bytes: Largest total size of the cached chunks; the chunks in use by a block, at most two, are extra.
     """
@@ -34,18 +35,21 @@ class ChunkStore:
         self.made = 0  # number of rows whose contributions were computed, repetitions included
 
     def run(self, x: np.ndarray) -> "KeptRows":
-        """Return rows whose contributions are computed on demand."""
+        """Return rows whose contributions are computed when they are needed. `x` are the rows (n, ...)."""
         run = _RowRun(x, self._count)
         self._runs[self._count] = run
         self._count += 1
         return KeptRows(self, run, 0, len(x))
 
     def hold(self, rows: "KeptRows") -> None:
-        """Keep the chunks of these rows before all others, until the next call."""
+        """Give the chunks of some rows priority over all others, until the next call of this method."""
         self._held = rows.chunks()
 
     def chunk(self, run: "_RowRun", index: int) -> Prepared:
-        """Return the contributions of a chunk of a run; cache them if there is room or lower chunks can go."""
+        """Return the contributions of chunk `index` of a run of rows.
+
+        They are cached if there is room, or if chunks of lower rank can be dropped.
+        """
         if index not in run.chunks:
             rows = run.x[index * self.rows : (index + 1) * self.rows]
             self.made += len(rows)
@@ -85,7 +89,7 @@ class _RowRun:
 
 
 class KeptRows:
-    """A part of a run of rows, which may be sliced further."""
+    """Consecutive rows of a `ChunkStore`, which can be sliced further; their contributions are computed on demand."""
 
     def __init__(self, store: ChunkStore, run: _RowRun, start: int, stop: int):
         self._store, self._run, self._start, self._stop = store, run, start, stop
@@ -103,7 +107,7 @@ class KeptRows:
         return self._run.number, range(self._start // size, -(-self._stop // size))
 
     def parts(self) -> Iterator[tuple[slice, Prepared]]:
-        """Yield slices of these rows, which count from the first of them, with their contributions."""
+        """Yield the contributions of these rows chunk by chunk, after the slice of the rows that they belong to."""
         size, start = self._store.rows, self._start
         while start < self._stop:
             index, first = divmod(start, size)

@@ -1,4 +1,4 @@
-"""Checks of a Keras model and of its input rows, made before tangents are computed."""
+"""Checks of a Keras model and of its input rows, which precede the computation of derivatives."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,11 @@ COUPLED = 1e-3  # largest relative change of a row's outputs by another row in t
 
 
 def checked_inputs(x: Any) -> np.ndarray:
-    """Return rows (n, ...) as float32 or int32. Raise `UserError` for other arrays, and if they are not finite."""
+    """Return rows (n, ...) as a float32 array, or as int32 if they are integers.
+
+    Raises:
+        UserError: For several arrays, for anything else than rows of real numbers, and if an entry is not finite.
+    """
     if isinstance(x, list | tuple | dict):
         raise UserError("Tangent kernels take one array of rows (n, ...). Give a model of one input.")
     x = np.asarray(x)
@@ -29,14 +33,16 @@ def checked_inputs(x: Any) -> np.ndarray:
 
 
 def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
-    """Return the number of outputs of a model per row.
+    """Check that a model has a tangent kernel, and return its number of outputs per row.
 
     Args:
-        model: Keras model that is called in inference mode.
+        model: Keras model; it is called in inference mode.
         probe: Some rows, of which the first is used.
 
-    Raises `UserError` for several inputs or outputs, rows of another shape, weights or outputs that are not finite,
-    random numbers in inference mode, and rows that change each other's outputs.
+    Raises:
+        UserError: For another backend than TensorFlow and JAX, several inputs or outputs, rows of another shape,
+            weights that are not in float32, weights or outputs that are not finite, random numbers in inference mode,
+            and outputs that depend on other rows of the batch.
     """
     if keras.backend.backend() not in BACKENDS:
         raise UserError(f"Tangent kernels need Keras on {' or '.join(BACKENDS)}. Received: {keras.backend.backend()}.")
@@ -75,9 +81,9 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
 
 
 def _size_of_terms(model: keras.Model, row: np.ndarray) -> float:
-    """Return `Σ|w ∂f/∂w|`, the size of the terms that add up to the outputs f of a row.
+    """Return `Σ|w ∂f/∂w|` over all weights w, the size of the terms that add up to the outputs f of a row.
 
-    It is large compared with f where the terms cancel.
+    It is large compared with f if the terms cancel; then the rounding error of f is large too.
     """
     variables = model.trainable_variables
     if not variables:
@@ -89,14 +95,15 @@ def _size_of_terms(model: keras.Model, row: np.ndarray) -> float:
 
 
 def chosen_variables(model: keras.Model, chosen: Callable[[Any], bool] | str | None) -> list[Any]:
-    """Return the trainable variables that are included.
+    """Return the trainable variables of a model that a choice includes.
 
     Args:
         model: Keras model.
-        chosen: Function of a variable that returns whether it is included, or the name of a set (see `variable_sets`);
-            None: all.
+        chosen: Function of a variable that returns whether it is included, or the text of a set (see `variable_sets`);
+            None: all are included.
 
-    Raises `UserError` if there is none.
+    Raises:
+        UserError: If no variable is included, or for an invalid text.
     """
     if isinstance(chosen, str):
         chosen = variable_set(model, chosen)
@@ -112,7 +119,10 @@ def _with_another(row: np.ndarray) -> np.ndarray:
 
 
 def _drawing(model: keras.Model) -> str:
-    """Return " (NAMES)" of the layers with a seed generator other than the usual dropout and noise layers, else ""."""
+    """Return " (NAMES)" with the names of the layers that probably draw random numbers, or "" if none is found.
+
+    These are layers with a seed generator, except Keras' dropout and noise layers, which are off in inference mode.
+    """
     usual = (keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
     names = [layer.name for layer in model._flatten_layers(include_self=False)
              if not isinstance(layer, usual) and any(isinstance(one, keras.random.SeedGenerator)

@@ -6,12 +6,26 @@ import numpy as np
 
 
 def channels_last(layer: Any, values: np.ndarray, first: int) -> np.ndarray:
-    """Return an array with its channels as the last axis; a "channels_first" layer has them as axis `first`."""
+    """Return an array of a layer with its channels as the last axis.
+
+    Args:
+        layer: Keras convolution, whose data format the array has.
+        values: Array.
+        first: Axis of the channels in the data format "channels_first".
+    """
     return values if layer.data_format == "channels_last" else np.moveaxis(values, first, -1)
 
 
 def patches(layer: Any, inputs: np.ndarray) -> np.ndarray:
-    """Return the windows (n, positions, window, channels) of images `(n, *sides, channels)` for a convolution."""
+    """Return the patches that the filters of a convolution are multiplied by.
+
+    Args:
+        layer: Keras convolution with any padding, strides and dilation.
+        inputs: Inputs `(n, *sides, channels)`, channels last.
+
+    Returns:
+        Array (n, positions, window, channels), with the output positions and the entries of the window flattened.
+    """
     sides = range(1, inputs.ndim - 1)
     window, strides = layer.kernel_size, layer.strides
     dilation = layer.dilation_rate if isinstance(layer.dilation_rate, tuple | list) else (layer.dilation_rate,)

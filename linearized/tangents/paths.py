@@ -1,11 +1,12 @@
-"""Methods by which variables contribute to a tangent kernel, chosen by operation count after a check.
+"""Methods ("paths") by which variables contribute to a tangent kernel, chosen by operation count after a check.
 
-    factors     outer products of the layer's inputs and of signals, T² (a + k b) operations per pair of rows
+    factors     products of the layer's inputs and signals, T² (a + k b) operations per pair of rows
     gradients   row gradients from the same arrays, k T a b operations per row and k a b per pair
     jacobian    row gradients by automatic differentiation, k backward passes per row: for variables without a rule
 
-The gradients that the rules give for a probe row are compared with those of automatic differentiation. A variable whose
-gradients differ, such as a weight that the model reads outside of its layer, takes the path "jacobian".
+A layer has T positions, inputs of length a and results of length b; the model has k outputs (see `contributions`). The
+row gradients that the rules (see `rules`) give for a probe row are compared with those of automatic differentiation. A
+variable whose gradients differ, such as a weight that the model reads outside of its layer, takes the path "jacobian".
 """
 
 import collections
@@ -18,20 +19,20 @@ import numpy as np
 from linearized.tangents.contributions import operations
 from linearized.tangents.rules import Linear
 
-TOLERANCE = 1e-3  # largest difference of a rule's gradients from the true ones, relative to the variable's largest
-NEGLIGIBLE = 1e-5  # share of the largest gradient that counts as rounding, such as of a bias that a softmax cancels
-ROWS = 1024  # rows on each side, for which operations are counted
+TOLERANCE = 1e-3  # largest error of a rule's row gradients, relative to the largest true one of the variable
+NEGLIGIBLE = 1e-5  # row gradients below this share of the model's largest one count as 0: a softmax may cancel a bias
+ROWS = 1024  # number of rows on each side of the kernel for which operations are counted
 
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-    """The method by which a variable contributes.
+    """Method by which a variable contributes to a tangent kernel.
 
     Attributes:
         variable: Keras variable.
         name: "factors", "gradients" or "jacobian".
         calls: Number of calls of its layer in one forward pass; 0 for a variable without a rule.
-        operations: Multiplications per pair of rows.
+        operations: Number of multiplications per pair of rows.
     """
 
     variable: Any
@@ -41,7 +42,12 @@ class Path:
 
 
 class Parts:
-    """Linear parts and row gradients that the rules return for a forward pass, grouped by variable."""
+    """What the rules return for one forward pass, grouped by variable.
+
+    Args:
+        linear: Linear parts of the calls of layers.
+        others: Variables without a linear part, with their row gradients `(n, k, *shape)`.
+    """
 
     def __init__(self, linear: Iterable[Linear], others: Iterable[tuple[Any, np.ndarray]]):
         self.kernels: dict[int, list[Linear]] = collections.defaultdict(list)
@@ -55,7 +61,7 @@ class Parts:
             self.others[id(variable)].append(gradient)
 
     def gradients(self, variable: Any) -> np.ndarray | None:
-        """Return row gradients `(n, k, *shape)`, summed over the calls; None for a variable without a rule."""
+        """Return the row gradients `(n, k, *shape)` of a variable, summed over calls; None if no rule found it."""
         key = id(variable)
         found = [part.kernel_gradients() for part in self.kernels.get(key, ())]
         found += [part.bias_gradients() for part in self.biases.get(key, ())]
@@ -63,7 +69,10 @@ class Parts:
         return sum(found) if found else None
 
     def flat_gradients(self, variable: Any) -> np.ndarray:
-        """Return row gradients (n, k, p) of a variable with a rule; the order of p is the same for all rows."""
+        """Return the row gradients (n, k, p) of a variable that a rule found.
+
+        The order of the p entries is arbitrary, but the same for all rows.
+        """
         own = self.kernels.get(id(variable), ())
         if len(own) == self.calls(variable) == 1:
             return own[0].flat_gradients()
@@ -71,19 +80,19 @@ class Parts:
         return found.reshape(*found.shape[:2], -1)
 
     def calls(self, variable: Any) -> int:
-        """Return the number of calls in which a rule found the variable."""
+        """Return the number of calls of layers in which a rule found the variable."""
         return sum(len(found.get(id(variable), ())) for found in (self.kernels, self.biases, self.others))
 
 
 def planned(variables: list[Any], parts: Parts, truth: list[np.ndarray | None], *, full: bool) -> list[Path]:
-    """Return the paths of the variables that the outputs depend on.
+    """Choose the paths of the variables that the outputs depend on, and return them in the order of the variables.
 
     Args:
         variables: Variables to choose a path for.
-        parts: Parts of one probe row.
+        parts: What the rules return for one probe row.
         truth: Derivatives of the outputs for this row by automatic differentiation, one array `(k, *shape)` per
             variable; None for a variable that the outputs do not depend on.
-        full: Whether every pair of outputs is computed.
+        full: Whether the kernel is computed at every pair of outputs.
     """
     largest = max((float(np.abs(one).max()) for one in truth if one is not None), default=0.0)
     paths = {}

@@ -1,8 +1,8 @@
 """Products with the Jacobian J(x) of a Keras model's outputs with respect to its variables, at its present weights.
 
-J v takes two backward passes on TensorFlow, the second one with respect to the cotangents of the first, and one forward
-derivative on JAX; Jᵀu takes one backward pass. All products are in float32 and inference mode. `first_order` computes
-the same J v as part of a layer's call, with tensors of the backend.
+J v takes two backward passes on TensorFlow, the second one with respect to the cotangents of the first, and one
+forward-mode derivative on JAX; Jᵀu takes one backward pass. All products are in float32 and inference mode.
+`first_order` computes J v within the call of a layer, with tensors of the backend.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,12 @@ TRACED = 64  # number of rows from which the mean trace is estimated
 
 
 class JacobianProducts:
-    """Products J v and Jᵀu, computed by blocks of rows, one column at a time.
+    """Products J v and Jᵀu with the Jacobian of a Keras model, computed in blocks of rows, one column at a time.
 
     Args:
         model: Keras model with one input and one output, see `empirical_ntk`.
-        variables: Variables that J is taken with respect to; v contains them one after the other, flattened.
+        variables: Variables that J is taken with respect to. Their p entries, flattened one variable after the other,
+            are the columns of J.
     """
 
     def __init__(self, model: keras.Model, variables: Sequence[Any]):
@@ -33,13 +34,16 @@ class JacobianProducts:
         self._program = BACKENDS[keras.backend.backend()](model, self.variables)
 
     def outputs(self, x: np.ndarray) -> Float64[np.ndarray, "n k"]:
-        """Return the model's outputs f(x)."""
+        """Return the model's outputs for rows x (n, ...)."""
         with in_float32(self.model):
             parts = [keras.ops.convert_to_numpy(flat(self.model(x[rows], training=False))) for rows in _blocks(len(x))]
         return np.concatenate(parts).astype(np.float64)
 
     def forward(self, x: np.ndarray, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "n k c"]:
-        """Return J v of each column, by a forward and two backward passes (TensorFlow) or one derivative (JAX)."""
+        """Return J v for each of the c columns of v.
+
+        A column costs a forward and two backward passes on TensorFlow, and one forward-mode derivative on JAX.
+        """
         found = []
         with in_float32(self.model):
             for column in np.asarray(v, np.float32).T:
@@ -49,7 +53,10 @@ class JacobianProducts:
         return np.stack(found, axis=-1)
 
     def adjoint(self, x: np.ndarray, u: Float[np.ndarray, "n k c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Jᵀu, summed over the blocks in float64; a column costs a forward and a backward pass."""
+        """Return Jᵀu for each of the c columns of u, summed over the blocks of rows in float64.
+
+        A column costs a forward and a backward pass.
+        """
         total = np.zeros((self.params, u.shape[2]))
         with in_float32(self.model):
             for rows in _blocks(len(x)):
@@ -59,10 +66,11 @@ class JacobianProducts:
         return total
 
     def mean_trace(self, x: np.ndarray) -> float:
-        """Return the mean over the rows of Σ_k ‖∂f_k/∂θ‖², the diagonal of the tangent kernel's trace over outputs.
+        """Estimate the mean over rows x (n, ...) of Σ_k ‖∂f_k(x)/∂θ‖², for the outputs f_k and the variables θ.
 
-        It is an estimate from at most TRACED rows, evenly spaced: E‖Jᵀs‖² of a row is Σ_k ‖∂f_k/∂θ‖² for random signs s
-        of the outputs, and equals it for a single output. Costs a forward and a backward pass for each of these rows.
+        This is the mean diagonal of the tangent kernel with outputs="trace", which is tr(J Jᵀ)/n. At most 64 rows,
+        evenly spaced, are used. For each of them ‖Jᵀs‖² with random signs s of the outputs is an unbiased estimate,
+        which is exact for a single output. It costs a forward and a backward pass for each of these rows.
         """
         rows = x[np.unique(np.linspace(0, len(x) - 1, min(len(x), TRACED)).astype(int))]
         signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(len(rows), self.outputs(rows[:1]).shape[1], 1))
@@ -70,7 +78,7 @@ class JacobianProducts:
         return float(np.mean(squares))
 
     def parts(self, column: Float[np.ndarray, " p"]) -> list[np.ndarray]:
-        """Return a column of v as one array per variable, in the variable's shape."""
+        """Return a column of p numbers as one array per variable, in the variable's shape."""
         pieces = np.split(column, np.cumsum(self.sizes)[:-1])
         return [piece.reshape(variable.shape) for piece, variable in zip(pieces, self.variables, strict=True)]
 
@@ -148,14 +156,15 @@ BACKENDS = {"tensorflow": _TensorFlowProducts, "jax": _JaxProducts}
 
 
 def first_order(model: keras.Model, variables: Sequence[Any], direction: Sequence[Any], x: Any) -> tuple[Any, Any]:
-    """Return f(x) and J(x) v as tensors of the backend, both in the shape of the outputs; inference mode.
+    """Return f(x) and J(x) v of a Keras model f in inference mode, two tensors in the shape of the outputs.
 
-    Costs a forward and two backward passes (TensorFlow) or two forward passes (JAX).
+    It costs a forward and two backward passes on TensorFlow, and two forward passes on JAX.
 
     Args:
         model: Keras model whose layers compute in float32.
         variables: Variables that J is taken with respect to.
-        direction: v, one tensor or Keras variable in the shape of each variable. Gradients flow to v.
+        direction: v, one tensor or Keras variable in the shape of each variable. The results can be differentiated with
+            respect to v.
         x: Rows, a tensor of the backend.
     """
     return FIRST_ORDER[keras.backend.backend()](model, variables, direction, x)

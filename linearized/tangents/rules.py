@@ -1,6 +1,8 @@
-"""Rules that compute the contributions of a layer's variables from its inputs and the signals at its site.
+"""Rules that compute the contributions of a layer's variables from the inputs of the layer and the signals at its site.
 
-Signals are derivatives of k outputs, (n, k, ...) with the shape of the site. All arrays are NumPy arrays in float32.
+The site of a layer is the tensor at which it is linear in its variables (see `taps`), and the signals are the
+derivatives of the model's k outputs with respect to the site, (n, k, ...) followed by the shape of the site. All arrays
+are NumPy arrays in float32.
 """
 
 import dataclasses
@@ -16,13 +18,13 @@ from linearized.tangents.patches import channels_last, patches
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-    """A kernel and an optional bias of a layer that is linear at its positions.
+    """Kernel and optional bias of one call of a layer that is linear at its positions.
 
     Attributes:
         kernel: Variable of the kernel.
         bias: None, or the variable whose gradient is the sum of the signals over the positions, in its shape.
-        factors: Inputs and signals at the positions.
-        to_kernel: Function that arranges row gradients (n, k, a, b) as `(n, k, *kernel.shape)`.
+        factors: Inputs (length a) and signals (length b) at the positions.
+        to_kernel: Function from row gradients (n, k, a, b) to the same numbers as `(n, k, *kernel.shape)`.
     """
 
     kernel: Any
@@ -35,7 +37,7 @@ class Linear:
         return self.to_kernel(self.factors.gradients().swapaxes(2, 3))
 
     def flat_gradients(self) -> np.ndarray:
-        """Return the row gradients as (n, k, p), in another order of p that needs no copy."""
+        """Return the row gradients of the kernel as (n, k, p), with the p entries in an order that needs no copy."""
         found = self.factors.gradients()
         return found.reshape(*found.shape[:2], -1)
 
@@ -49,7 +51,20 @@ Found = tuple[list[Linear], list[tuple[Any, np.ndarray]]]
 
 
 def found(layer: Any, kind: str, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Return the linear parts of a call, and the row gradients `(n, k, *shape)` of its other variables."""
+    """Return the contributions of the variables of one call of a layer.
+
+    Args:
+        layer: Keras layer.
+        kind: Name of its rule, a key of `RULES`.
+        inputs: Inputs of the layer, (n, ...).
+        signals: Derivatives of k outputs with respect to its site, (n, k, ...).
+
+    Returns:
+        The linear parts, and the other variables with their row gradients `(n, k, *shape)`.
+
+    Raises:
+        ValueError: For an `EinsumDense` layer whose equation has no factors.
+    """
     return RULES[kind](layer, inputs, signals)
 
 
@@ -60,9 +75,13 @@ def _dense(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 def _einsum(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Return the parts of an EinsumDense call, whose letters are kept (positions), contracted or new.
+    """Return the linear part of a call of EinsumDense, and the bias if its axes are not those of the part.
 
-    Raises ValueError for other equations, which have no factors.
+    Each letter of the equation is kept (an axis of positions), contracted (an axis of the inputs) or new (an axis of
+    the results).
+
+    Raises:
+        ValueError: For an equation that is not a matrix product at each position.
     """
     one, weights, out = _letters(layer.equation, inputs.ndim)
     kept = [letter for letter in out if letter not in weights]
@@ -92,7 +111,12 @@ def _einsum(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 def _letters(equation: str, dims: int) -> tuple[str, str, str]:
-    """Return the letters of inputs, weights and outputs, with an ellipsis replaced by capitals."""
+    """Return the letters of inputs, weights and outputs of an equation, with an ellipsis replaced by capitals.
+
+    Args:
+        equation: Equation such as "...x,xy->...y".
+        dims: Number of axes of the inputs.
+    """
     left, out = equation.replace(" ", "").split("->")
     one, weights = left.split(",")
     named = len(one.replace("...", ""))
@@ -133,7 +157,10 @@ def _depthwise_gradients(layer: Any, kernel: Any, inputs: np.ndarray, signals: n
 
 
 def _separable(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Return the parts of a depthwise convolution and a product at each pixel; recompute the array between them."""
+    """Return the parts of a separable convolution: a depthwise convolution, then a matrix product at each pixel.
+
+    The outputs of the depthwise convolution, which are the inputs of the product, are computed again.
+    """
     inputs, signals = channels_last(layer, inputs, 1), channels_last(layer, signals, 2)
     n, k, b = len(inputs), signals.shape[1], signals.shape[-1]
     depthwise = np.asarray(layer.depthwise_kernel, np.float32)
@@ -148,7 +175,7 @@ def _separable(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 def _normalization(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Return the row gradients of γ and β; `inputs` are already normalised, as the taps record them."""
+    """Return the row gradients of the scale γ and the shift β; `inputs` are already normalised, see `taps`."""
     axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
     axes = sorted(axis % inputs.ndim for axis in axes)
     summed = tuple(1 + axis for axis in range(1, inputs.ndim) if axis not in axes)
@@ -173,7 +200,7 @@ def _embedding(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 class LookedUp(Linear):
-    """The linear part of an embedding."""
+    """Linear part of one call of an embedding layer."""
 
     def kernel_gradients(self) -> np.ndarray:
         """Return the row gradients of the embedding, (n, k, words, width), which are mostly zeros."""

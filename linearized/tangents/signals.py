@@ -1,7 +1,7 @@
-"""Inputs of the tapped layers of a Keras model, and derivatives of its outputs with respect to their sites.
+"""Inputs of the layers of a Keras model, and derivatives of its outputs with respect to the layers' sites (see `taps`).
 
-`Signals` compiles one forward and k backward passes of a block of rows, on TensorFlow or JAX. Layers compute in
-inference mode and in float32.
+`Signals` compiles one forward and k backward passes of a block of rows, for k outputs, on TensorFlow or JAX. Layers
+compute in inference mode and in float32.
 """
 
 import contextlib
@@ -20,13 +20,11 @@ COTANGENTS = 16  # number of outputs whose backward passes are compiled together
 
 
 class Signals:
-    """Derivatives of the outputs of a model, computed for one block of rows per call.
+    """Function from a block of rows to the inputs of a model's layers and the derivatives of the model's outputs.
 
     Args:
-        model: Keras model with one array as input and one as output; outputs with more axes are flattened to (n, k).
-        cotangents: Array (m, k): the signals are those of m linear combinations of the outputs.
-
-    Raises `UserError` for a model that the backend cannot compile.
+        model: Keras model with one array as input and one as output; outputs with several axes are flattened to (n, k).
+        cotangents: Coefficients (m, k) of m linear combinations of the outputs, whose derivatives are computed.
     """
 
     def __init__(self, model: keras.Model, cotangents: np.ndarray):
@@ -35,7 +33,16 @@ class Signals:
         self._compiled = BACKENDS[keras.backend.backend()](self)
 
     def __call__(self, x: np.ndarray) -> list[tuple[Call, np.ndarray, np.ndarray]]:
-        """Return, for each call of a tapped layer, its inputs and its signals `(n, m, *site)`."""
+        """Return each call of a layer with a rule, its inputs, and the derivatives with respect to its site.
+
+        The derivatives ("signals") have the shape `(n, m, *site)`.
+
+        Args:
+            x: Rows (n, ...).
+
+        Raises:
+            UserError: For a model that the backend cannot compile or differentiate.
+        """
         chunks = range(0, len(self._cotangents), COTANGENTS)
         with in_float32(self.model):
             try:
@@ -54,7 +61,7 @@ def flat(outputs: Any) -> Any:
 
 
 class _TensorFlowSignals:
-    """One graph of a forward pass and the backward passes of the combinations."""
+    """Compiled graph of the forward pass and the backward passes of all combinations on TensorFlow."""
 
     def __init__(self, owner: Signals):
         import tensorflow as tf
@@ -88,7 +95,10 @@ class _TensorFlowSignals:
 
 
 class _JaxSignals:
-    """The same derivatives on JAX, by a perturbation of each site and one pullback for all combinations."""
+    """Compiled program for the same derivatives on JAX.
+
+    Each site gets a perturbation of 0, with respect to which the outputs are differentiated in reverse mode.
+    """
 
     def __init__(self, owner: Signals):
         import jax
@@ -132,7 +142,7 @@ BACKENDS = {"tensorflow": _TensorFlowSignals, "jax": _JaxSignals}
 
 @contextlib.contextmanager
 def in_float32(model: keras.Model) -> Iterator[None]:
-    """Make the layers of a model compute in float32 within the block, whatever their policy is."""
+    """Make the layers of a model compute in float32 within a `with` block, whatever their precision policy is."""
     layers = [layer for layer in model._flatten_layers(include_self=True) if layer.compute_dtype != "float32"]
     policies = [(layer, layer.dtype_policy) for layer in layers]
     try:
@@ -147,7 +157,7 @@ def in_float32(model: keras.Model) -> Iterator[None]:
 def gradients(
     model: keras.Model, x: np.ndarray, variables: Sequence[Any], cotangents: np.ndarray
 ) -> list[Float32[np.ndarray, "m ..."] | None]:
-    """Return the derivatives of combinations (m, k) of the outputs of one row, by automatic differentiation.
+    """Return the derivatives of m linear combinations of the outputs for one row, by automatic differentiation.
 
     Args:
         model: Keras model.
@@ -155,7 +165,9 @@ def gradients(
         variables: Variables that the derivatives are taken with respect to.
         cotangents: Coefficients (m, k) of the combinations.
 
-    Returns: One array `(m, *shape)` for each variable; None for a variable that the outputs do not depend on.
+    Returns:
+        One array `(m, *shape)` for each variable; None (on TensorFlow) or zeros (on JAX) for a variable that the
+        outputs do not depend on.
     """
     return ROW_BACKENDS[keras.backend.backend()](model, x, variables, cotangents)
 

@@ -1,4 +1,4 @@
-"""The empirical NTK between blocks of rows, from contributions of all variables that are prepared once per row."""
+"""The empirical NTK between blocks of rows, from contributions of the variables that are computed once per row."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,17 +20,21 @@ MOST_ROWS = 256  # largest number of rows of a block
 
 
 class TangentKernel:
-    """Θ_kl(x, x') = Σ_w ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ of a Keras model at its present weights.
+    """Empirical NTK Θ_kl(x, x') = Σ_w ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ of a Keras model f at its present weights.
 
     Args:
-        model: See `empirical_ntk`.
-        probe: Rows as `checked_inputs` returns them; the first one is used to choose the paths.
-        outputs: See `empirical_ntk`.
-        variables: See `empirical_ntk`.
+        model: Keras model, as for `empirical_ntk`.
+        probe: Rows as `checked_inputs` returns them. The first one is used to check the model, and to choose the method
+            by which each variable contributes.
+        outputs: "trace", "full", "sum" or an index, as for `empirical_ntk`.
+        variables: Choice of the variables w, as for `empirical_ntk`.
 
     Attributes:
-        paths: Method by which each variable contributes, see `paths`.
+        paths: Method by which each variable contributes, see `linearized.tangents.paths`.
         outputs: k, the number of outputs of the model per row.
+
+    Raises:
+        UserError: As `empirical_ntk` raises it.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class TangentKernel:
         self._block = int(np.clip(BYTES // max(4 * size, 1), 1, MOST_ROWS))
 
     def prepare(self, x: np.ndarray) -> list[Contribution]:
-        """Return the contributions of rows: factors per layer, or row gradients per variable."""
+        """Return the contributions of rows (n, ...): factors of layers, or row gradients of variables."""
         parts = []
         size = -(-len(x) // max(-(-len(x) // self._block), 1))  # equal blocks need few padding rows
         for start in range(0, len(x), size or 1):
@@ -69,7 +73,7 @@ class TangentKernel:
         return sum(left.full(right) if self.full else left.trace(right) for left, right in pairs)
 
     def _parts(self, x: np.ndarray) -> tuple[Parts, int]:
-        """Return the parts that the rules find, and the bytes of inputs and signals."""
+        """Return what the rules find for rows, and the size in bytes of the inputs and signals of all layers."""
         linear, others, size = [], [], 0
         for call, inputs, signals in self._signals(x):
             size += inputs.nbytes + signals.nbytes
@@ -104,7 +108,15 @@ class TangentKernel:
 
 
 def _cotangents(outputs: str | int, width: int) -> np.ndarray:
-    """Return the combinations (m, k) of outputs whose derivatives are computed."""
+    """Return the coefficients (m, k) of the combinations of outputs whose derivatives are computed.
+
+    Args:
+        outputs: As for `empirical_ntk`.
+        width: k, the number of outputs.
+
+    Raises:
+        UserError: For other `outputs`.
+    """
     if outputs in ("trace", "full"):
         return np.eye(width, dtype=np.float32)
     if outputs == "sum":

@@ -1,7 +1,8 @@
-"""Recording of layer inputs in a Keras model, and taps on the linear outputs of layers that hold variables.
+"""Functions that record the inputs and intermediate tensors of layers while a Keras model runs.
 
-A tapped site is a tensor s = h ⋆ w + b that is linear in the variables of its layer, before the activation. The
-derivative with respect to w and b follows from h and the derivative δ of an output with respect to s.
+The site of a layer is the tensor s = h ⋆ w + b that is linear in the variables w and b of the layer: what its
+activation takes, or its output. Derivatives with respect to w and b follow from h and from the derivative of the
+model's output with respect to s. A tap is a function that is called on each site and may replace it.
 """
 
 import contextlib
@@ -15,8 +16,8 @@ from linearized.base.errors import UserError
 
 _L = keras.layers
 
-# Rules by the function `call` of a layer, so that a subclass that overrides it has no rule. Sites of the first group
-# lie before the activation; those of the second group are the outputs.
+# Names of the rules (see `rules`) by the method `call` of a layer, so that a subclass that overrides it has no rule.
+# The sites of the first group are what the activation takes; those of the second group are the outputs.
 BEFORE_ACTIVATION = {
     _L.Dense.call: "dense",
     _L.EinsumDense.call: "einsum",
@@ -37,13 +38,13 @@ OUTPUTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call of a layer.
+    """Record of one call of a layer.
 
     Attributes:
         layer: Layer that was called.
-        kind: Name of the rule, a value of the tables of this module.
+        kind: Name of its rule, see `linearized.tangents.rules`.
         inputs: Inputs of the layer; normalised inputs for a normalisation layer.
-        site: The tapped tensor.
+        site: Tensor at which the layer is linear in its variables, see the module.
     """
 
     layer: keras.layers.Layer
@@ -55,8 +56,8 @@ class Call:
 def kind_of(layer: keras.layers.Layer) -> str | None:
     """Return the name of the rule of a layer, or None if it has none.
 
-    A layer of this package names its rule in `tangent_rule`. It has the method `at_site(s)`, through which its call
-    passes the site, and `entering(x)`, which returns the array that the kernel is multiplied by.
+    A layer of this package can name its rule in the attribute `tangent_rule`. Such a layer has two methods: its `call`
+    passes the site s through `at_site(s)`, and `entering(x)` returns the array that its kernel is multiplied by.
     """
     call = type(layer).call
     return BEFORE_ACTIVATION.get(call) or OUTPUTS.get(call) or getattr(layer, "tangent_rule", None)
@@ -64,11 +65,14 @@ def kind_of(layer: keras.layers.Layer) -> str | None:
 
 @contextlib.contextmanager
 def tapped(model: keras.Model, tap: Callable[[Any], Any]) -> Iterator[list[Call]]:
-    """Yield the list that calls of the model's layers fill; restore activations and calls at the end.
+    """Record the calls of a model's layers within a `with` block, and apply a function to their sites.
 
     Args:
-        model: Keras model whose layers with a rule and trainable variables are tapped.
+        model: Keras model, whose layers with a rule and trainable variables are recorded.
         tap: Function that takes each site and returns the tensor that replaces it.
+
+    Yields:
+        List to which each call of these layers adds a `Call`.
     """
     calls: list[Call] = []
     layers = [layer for layer in model._flatten_layers(include_self=True)
@@ -84,13 +88,17 @@ def tapped(model: keras.Model, tap: Callable[[Any], Any]) -> Iterator[list[Call]
 
 @contextlib.contextmanager
 def recorded(model: keras.Model, name: str | None) -> Iterator[list[tuple[Any, Any]]]:
-    """Yield the list of (inputs, outputs) that calls of layers fill.
+    """Record the inputs and outputs of layers of a model within a `with` block.
 
     Args:
         model: Keras model that contains the layers.
-        name: Name of the layer; None: all layers that have weights of their own.
+        name: Name of the layer; None: all layers that have trainable weights of their own.
 
-    Raises `UserError` for a name that the model does not have.
+    Yields:
+        List to which each call of these layers adds a pair (inputs, outputs).
+
+    Raises:
+        UserError: For a name that the model does not have.
     """
     seen: list[tuple[Any, Any]] = []
     layers = model._flatten_layers(include_self=False)
@@ -160,7 +168,7 @@ def _recording(layer: Any, kind: str, calls: list[Call], tap: Callable[[Any], An
 
 
 def _normalised(layer: Any, inputs: Any) -> Any:
-    """Return the array that a normalisation layer multiplies by γ in inference mode."""
+    """Return the normalised inputs, which a normalisation layer multiplies by its scale γ in inference mode."""
     ops = keras.ops
     inputs = ops.cast(inputs, "float32")
     if isinstance(layer, _L.BatchNormalization):

@@ -1,4 +1,4 @@
-"""Tangent kernel of training by SGD, in which layers are weighted by their learning rates."""
+"""Tangent kernel of training by SGD, in which each layer has the weight of its learning-rate factor."""
 
 from typing import Any
 
@@ -16,19 +16,23 @@ ROWS = 128  # rows of `others` that are prepared together
 def training_kernels(
     model: keras.Model, x: Any, others: Any
 ) -> tuple[Float32[np.ndarray, "n n"], Float32[np.ndarray, "m n"]]:
-    """Return Θ between rows, and between other rows and these, at the present weights.
+    """Return the training kernel Θ of a Keras model f at its present weights, between rows and to other rows.
 
-    Θ(x, x') = (1/k) Σ_l Σ_w r_w ∂f_l(x)/∂w ∂f_l(x')/∂w over the k outputs and all trainable w, where r_w is the factor
-    of the learning rate that w's layer declares (`gradient_scales`). For one output it is the kernel by which a small
-    step of SGD changes f. For several outputs it is the mean of their kernels, which is the kernel of each output if
-    the outputs are independent, as at infinite width.
+    Θ(x, x') = (1/k) Σ_l Σ_w r_w ∂f_l(x)/∂w ∂f_l(x')/∂w over the k outputs f_l and all trainable weights w, where r_w is
+    the factor of the learning rate that the layer of w declares (`gradient_scales`). For one output, Θ determines how a
+    small step of SGD changes f. For several outputs it is the mean of their kernels, which is the kernel of each output
+    if the outputs are independent, as at infinite width.
 
     Args:
-        model: See `linearized.empirical_ntk`.
+        model: Keras model, as for `linearized.empirical_ntk`.
         x: Rows (n, ...), whose factors or row gradients are kept in memory.
         others: Rows (m, ...), processed in blocks.
 
-    Raises `UserError` as `linearized.empirical_ntk` does.
+    Returns:
+        Θ(x, x), (n, n), and Θ(others, x), (m, n).
+
+    Raises:
+        UserError: As `linearized.empirical_ntk` raises it.
     """
     x, others = checked_inputs(x), checked_inputs(others)
     scales = {

@@ -15,7 +15,14 @@ MOST_PATHS = 12  # largest number of paths that an error message lists
 
 
 def listed_names(text: str) -> tuple[list[str], list[str]]:
-    """Return the names that are chosen and those that are excluded. Raise `UserError` for an empty name."""
+    """Return the names in a text that are chosen, and those that are excluded (without their "-").
+
+    Args:
+        text: Names, separated by commas.
+
+    Raises:
+        UserError: For an empty name.
+    """
     names = [name.strip() for name in text.split(",")]
     if not all(name.strip("-/ ") for name in names):
         raise UserError("--variables takes parts of the paths of variables with commas, such as dense_1,head/kernel or "
@@ -24,13 +31,14 @@ def listed_names(text: str) -> tuple[list[str], list[str]]:
 
 
 def chosen_by_name(text: str, paths: Iterable[str]) -> Callable[[Any], bool]:
-    """Return a function that returns whether `text` chooses a variable, see the module.
+    """Return a function from a variable to whether a text of names chooses it.
 
     Args:
-        text: At least one name.
+        text: Names, separated by commas, see the module's docstring.
         paths: Paths of the trainable variables.
 
-    Raises `UserError` for a name that matches none of them, and if no variable is left.
+    Raises:
+        UserError: For a name that matches none of the paths, and if no variable is left.
     """
     chosen, left_out = listed_names(text)
     paths = list(paths)

@@ -11,14 +11,15 @@ LAST = "last_layer"
 
 
 def variable_set(model: keras.Model, text: str) -> Callable[[Any], bool] | None:
-    """Return a function that returns whether a variable belongs to a set; None for the set of all variables.
+    """Return a function from a variable to whether it belongs to a set; None for the set of all variables.
 
     Args:
         model: Keras model.
-        text: "": all; "last_layer": the variables of the last layer that has trainable ones, in the order of
-            `model.trainable_variables`; otherwise parts of paths, see `variable_names`.
+        text: "": all trainable variables. "last_layer": those of the last layer that has any, in the order of
+            `model.trainable_variables`. Otherwise names that are parts of the paths of variables, see `variable_names`.
 
-    Raises `UserError` as `chosen_by_name` does.
+    Raises:
+        UserError: As `chosen_by_name` raises it.
     """
     variables = model.trainable_variables
     if not text or not variables:
