@@ -1,1 +1,1 @@
-"""Experiments of the suite: each takes settings and writes a folder of results."""
+"""Experiments: each takes the settings of a command and writes a folder of results."""

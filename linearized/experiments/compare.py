@@ -1,16 +1,17 @@
-"""Fits several models to one data set and puts accuracy, ridge, time, memory and parameters side by side.
+"""Fit several models to one data set and compare accuracy, ridge, time, memory and number of parameters.
 
     linearized compare --dataset=DIGITS --models="RF,NT,NN,krr:NTK,krr:polynomial(3),linear" --seeds=3
     linearized compare --data=table.npz
     linearized compare --models=KERV_CNN:kervolution_kernel=gaussian,KERV_CNN:kervolution_kernel=sigmoid
 
-An entry is a name of --model, krr: and a name of --kernel, or linear, with settings of its own after colons; every
-other flag is for all models. All choose their ridge on the same validation rows, a fifth of the train rows. Networks
-are trained by Adam with a cosine to 0 for 60 epochs of batches of 64 rows (30 of 256 rows from 10,000 rows on, and at
-least 1,000 steps), at two ridges of their grid; a flag that is given replaces its part of that. Tables of your own are
-standardised. Each run has a process of its own, so that its peak memory is its own. The table lies below nn_dir as
-comparison.json with comparison.png and the page comparison.html beside it. Each run leaves its own result: a killed
-comparison goes on with the runs that are missing.
+An entry of --models is a name of --model, krr: and a name of --kernel, or linear (the best linear fit), with settings
+of its own after colons; every other flag is for all models. All models choose their ridge on the same validation rows,
+a fifth of the train rows. Networks are trained by Adam, with a learning rate that falls to 0 along a cosine, for 60
+epochs of batches of 64 rows (from 10,000 train rows on for 30 epochs of batches of 256 rows; always for at least 1,000
+steps), at two ridges of their grid; a flag that is given replaces its part of this budget. Tables of your own are
+standardised. Each run has its own process, so that its peak memory is measured alone. The table is stored below nn_dir
+as comparison.json, with comparison.png and the page comparison.html beside it. Each run stores its own result: if a
+comparison is killed, the same command continues with the missing runs.
 """
 
 import dataclasses
@@ -76,7 +77,12 @@ _REPLACED = {
 
 
 def _unset(name: str, group: str) -> Any:
-    """Return a setting of `linearized train` with None as its default, so that a given value can be recognized."""
+    """Return a setting of `linearized train` with None as its default, so that a given value can be recognised.
+
+    Args:
+        name: Name of the setting.
+        group: Group of its flag in `--help`.
+    """
     field = train.TrainSettings.__dataclass_fields__[name]
     said = re.split("; (?:empty|unset):", field.metadata["help"])[0]
     return dataclasses.field(
@@ -86,7 +92,7 @@ def _unset(name: str, group: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class CompareSettings(train.TrainSettings):
-    """Settings of `linearized compare`: --models, and those of train.py for every model that reads them."""
+    """Settings of `linearized compare`: --models, --seeds, and those of `linearized train` for the models they fit."""
 
     models: str = setting(
         "RF,NT,NN,krr:NTK,linear",
@@ -121,17 +127,17 @@ class CompareSettings(train.TrainSettings):
                 raise UserError(f"--{flag} is read by none of --models={self.models}{where}. Leave it out.")
 
     def reads(self, name: str) -> bool:
-        """Return whether at least one of the models receives a setting and reads it."""
+        """Return whether at least one of the models receives the setting `name` and reads it."""
         return name in ("models", "seeds") or any(takes(run, name) for run in self.runs().values())
 
     def key(self) -> str:
-        """Return eight hex digits of the labels, seeds and keys of all runs."""
+        """Return eight hex digits that identify the labels, seeds and settings of all runs."""
         rows = self.rows(0).key()
         said = [[*entry, run.key() if run else rows] for entry, run in self.seeded_runs().items()]
         return hashlib.blake2b(json.dumps(said).encode(), digest_size=4).hexdigest()
 
     def runs(self) -> dict[str, Run | None]:
-        """Return the settings of each run by its label, None for the linear fit; see `compare_models.settings_of`."""
+        """Return the settings of each entry of --models by its label, None for the linear fit; see `settings_of`."""
         return self._runs
 
     @functools.cached_property
@@ -153,7 +159,7 @@ class CompareSettings(train.TrainSettings):
         return {name: value for name, value in values.items() if value != own[name].default}
 
     def _common(self) -> dict[str, Any]:
-        """Return the settings of rows that all runs share: the validation part and the preprocessing."""
+        """Return the settings that determine the rows of all runs: the validation part and the preprocessing."""
         source = self.described()
         own_part = bool(self.data) and "validation" in source.prepared.rows
         validation = (0.0 if own_part else VALIDATION) if self.validation is None else self.validation
@@ -171,18 +177,22 @@ class CompareSettings(train.TrainSettings):
                 for label, settings in self.runs().items() for seed in range(self.seeds)}  # fmt: skip
 
     def rows(self, seed: int) -> train.TrainSettings:
-        """Return the settings of the rows that all models of a seed share."""
+        """Return the settings of the rows that all models of a seed share; `seed` is counted from 0."""
         return train.TrainSettings.draft(**{**self._given(), **self._common(), "seed": self.seed + seed})
 
 
 def run(config: CompareSettings) -> Result:
-    """Train every model in turn, or read its result back, and tabulate them; see `experiments.run`.
+    """Run every model in turn, or load its finished result, and tabulate the results; see `experiments.run`.
 
-    A finished comparison is read back if all its runs still exist unchanged.
+    A finished comparison is loaded if all its runs still exist unchanged.
 
-    Returns: The folder, and the record that its `comparison.json` holds: `title`, `columns`, `rows`, and what made it.
+    Returns:
+        The folder, and the record that its `comparison.json` contains: `title`, `columns`, `rows`, and the entries that
+        `experiments.run` adds.
 
-    Raises `UserError` for errors that a user can correct, and `Busy` if another process holds the folder of a run.
+    Raises:
+        UserError: For errors that a user can correct.
+        Busy: If another process holds the folder of a run.
     """
     labels = "_".join(label.replace(":", "-").replace("=", "-") for label in config.runs())
     name = slug(f"compare_{config.data_name()}_noise{config.noise_ind}_{labels}", 180)
@@ -192,7 +202,7 @@ def run(config: CompareSettings) -> Result:
 
 
 def _compared(config: CompareSettings) -> life.Outcome:
-    """Return the table of all runs, each of which is trained or read back in a process of its own."""
+    """Return the table of all runs, each of which is trained, or loaded, in a process of its own."""
     rows, runs = [], config.seeded_runs()
     keep(config.data)
     for settings in filter(None, runs.values()):
@@ -244,7 +254,7 @@ def _load(folder: Path) -> dict[str, Any]:
 
 
 def _run(settings: Run, name: str) -> Path:
-    """Do a run in a process of its own, whose user errors the parent reports once; return its folder.
+    """Do one run in this process, a child of the comparison, and return its folder.
 
     Args:
         settings: Settings of the run.
@@ -281,7 +291,7 @@ def _row(label: str, folder: Path, seed: int) -> dict[str, Any]:
 
 
 def _r2(scores: Mapping[str, Any]) -> float | None:
-    """Return 1 - the test loss over the variance of the test targets; None for classes."""
+    """Return the test R² of some scores, 1 minus the normalised test loss; None for classes."""
     normalised = scores.get("test_normalised_loss")
     return None if scores.get("test_accuracy") is not None or normalised is None else 1 - normalised
 

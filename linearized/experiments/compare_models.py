@@ -1,7 +1,8 @@
 """Entries of `linearized compare --models=`: networks, kernels and the linear fit, and the settings of their runs.
 
-Networks are compared at a limited budget, see `budget`, unlike the published training of `linearized train`. Every flag
-that is given replaces a part of it, and a model's own `Declaration.budget` replaces the common one.
+Networks are compared at a limited training budget (see `budget`) instead of the published training of
+`linearized train`. Every flag that is given replaces its part of the budget, and a model's own `Declaration.budget`
+replaces parts of the common one.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ from linearized.settings.run_settings import RunSettings
 KERNEL, LINEAR_FIT = "krr:", "linear"
 VALIDATION = 0.2  # fraction of the train rows, the same for all models, on which each model chooses its ridge
 BUDGET = {"solver": "adam", "schedule": "cosine", "learning_rate": 3e-3}
-EPOCHS, BATCH = 60, 64
+EPOCHS, BATCH = 60, 64  # epochs and rows per batch for other data sets
 MANY_ROWS, MANY_EPOCHS, LARGE_BATCH = 10_000, 30, 256  # for data sets with at least this many train rows
 LEAST_STEPS = 1000  # with few rows, the number of epochs is raised until there are this many steps
 
@@ -45,13 +46,15 @@ Run = train.TrainSettings | KernelFitSettings
 
 
 def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
-    """Return the settings of one entry; None for the linear fit.
+    """Return the settings of the run of one entry; None for the linear fit.
 
     Args:
-        label: A name of --model or `krr:` and a name of --kernel, each with `:flag=value` of its own, or `linear`.
-        given: Flags for all entries; those that an entry does not read are left out.
+        label: The entry: a name of --model, or `krr:` and a name of --kernel, each with its own `:flag=value`, or
+            `linear`.
+        given: Flags for all entries, by name; those that an entry does not read are left out.
 
-    Raises `UserError` for an entry that cannot be read, and for settings that do not fit together.
+    Raises:
+        UserError: For an entry that cannot be read, and for settings that do not fit together.
     """
     if label == LINEAR_FIT:
         return None
@@ -74,15 +77,15 @@ def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
 
 
 def budget(draft: train.TrainSettings) -> dict[str, Any]:
-    """Return the flags with which a network is trained unless they are given: a limited budget, the same for all.
+    """Return the flags with which a network is trained unless the user gives them: the same limited budget for all.
 
-    Adam with a rate of 0.003 that rises over 5 epochs and falls as a cosine to 0, for 60 epochs of batches of 64 rows;
-    for more epochs if these have fewer than 1,000 steps; from 10,000 train rows on, for 30 epochs of batches of 256.
-    The ridge is chosen among two of the model's own grid, the smallest and the middle one. The flags that the model
-    declares (`Declaration.budget`) replace these.
+    Networks are trained by Adam. The learning rate rises to 0.003 over 5 epochs and then falls to 0 along a cosine.
+    There are 60 epochs of batches of 64 rows, or more epochs if these are fewer than 1,000 steps; from 10,000 train
+    rows on there are 30 epochs of batches of 256 rows. The ridge is chosen among two of the model's own grid, the
+    smallest and the middle one. The flags that the model declares (`Declaration.budget`) replace these.
 
     Args:
-        draft: Settings of the model; a row count that only the data set's files contain is taken to be large.
+        draft: Settings of the model. If only the files of the data set contain the number of rows, it counts as large.
     """
     own = declared(draft)
     rows = draft.num_train or draft.described().rows[0]
@@ -96,20 +99,25 @@ def budget(draft: train.TrainSettings) -> dict[str, Any]:
 
 
 def takes(settings: Run | None, flag: str) -> bool:
-    """Return whether an entry receives and reads a flag for all; False for the linear fit (None)."""
+    """Return whether a flag that is given for all entries applies to one of them.
+
+    Args:
+        settings: Settings of the entry's run; None for the linear fit, to which no flag applies.
+        flag: Name of the flag.
+    """
     if settings is None:
         return False
     return (flag in _SHARED or not isinstance(settings, KernelFitSettings)) and settings.reads(flag)
 
 
 def seeded(settings: Run, seed: int) -> Run:
-    """Return the settings with the seeds of row split, initial weights and fixed weights shifted by `seed`."""
+    """Return the settings with `seed` added to the seeds of the row split, the initial and the fixed weights."""
     changed = {"seed": settings.seed + seed, "weight_seed": getattr(settings, "weight_seed", SEED) + seed}
     return dataclasses.replace(settings, **{name: value for name, value in changed.items() if settings.reads(name)})
 
 
 def refuse_needs(settings: Run) -> None:
-    """Raise `UserError` if, by its settings, a run exceeds this machine's memory or would take more than a month."""
+    """Raise `UserError` if the settings of a run imply more memory than this machine has, or more than a month."""
     if isinstance(settings, KernelFitSettings):
         refuse_large_fit(settings)
         refuse_endless_fit(settings, settings.level(), settings.row_counts())

@@ -8,25 +8,26 @@ import numpy as np
 from linearized.base.terminal import Column, print_columns, say
 from linearized.storage.result_schema import SETTLED
 
+# Order in which a narrow terminal leaves out columns: the highest rank first; 0 is never left out
 RANKS = {"label": 0, "test_accuracy": 0, "test_r2": 0, "trained_to_end": 1, "seconds": 2, "memory_gib": 3, "ridge": 4,
          "trained_parameters": 5, "test_loss": 6, "train_accuracy": 7, "iterations": 8, "loss_change": 9,
          "examples_per_second": 10}  # fmt: skip
-SPREAD = ("test_accuracy", "test_r2", "test_loss", "train_accuracy")
-NO = "NO"
+SPREAD = ("test_accuracy", "test_r2", "test_loss", "train_accuracy")  # columns that show a standard deviation
+NO = "NO"  # entry of the column "trained to its end"
 EDGE = "*"  # marks a ridge at an end of its grid
 
 Row = Mapping[str, Any]
 
 
 def print_comparison(record: Mapping[str, Any]) -> None:
-    """Print the table of a comparison; a narrow terminal omits columns, the highest rank in `RANKS` first."""
+    """Print the table of a comparison and its notes; a narrow terminal omits columns, see `RANKS`."""
     print_columns(record["title"], summary(record))
     for note in notes(record["rows"]):
         say(note)
 
 
 def summary(record: Mapping[str, Any]) -> list[Column]:
-    """Return the columns of the table, one cell per model; columns that no run has are left out.
+    """Return the columns of the table with one cell per model; columns without a value for any run are left out.
 
     With several seeds a metric is shown as mean ± standard deviation, other numbers as means. A ridge that is the first
     or the last of its grid for at least one seed is marked by `EDGE`; `notes` lists these.
@@ -42,7 +43,11 @@ def summary(record: Mapping[str, Any]) -> list[Column]:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """Return what the table does not show: which models were not trained to their end, and other flaws."""
+    """Return sentences about what the table does not show.
+
+    They name the models that were not trained to their end, whose best ridge failed or is at an end of its grid, and
+    whose seconds and memory do not include the kernel's matrix.
+    """
     models, told = by_model(rows), []
     moving = [label for label, own in models.items() if any(abs(row.get("loss_change") or 0) > 100 * SETTLED
                                                             for row in own)]  # fmt: skip
@@ -76,7 +81,7 @@ def _ends(rows: Sequence[Row]) -> list[str]:
 
 
 def by_model(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the rows of each model by its label, in their order."""
+    """Return the rows of each model by its label; the order of models and rows is kept."""
     models: dict[str, list[Row]] = {}
     for row in rows:
         models.setdefault(row["label"], []).append(row)
@@ -89,7 +94,7 @@ def untrained(row: Row) -> bool:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return one number, or mean ± standard deviation (over n - 1) of several that differ."""
+    """Return as text one number, or the mean ± standard deviation (divided by n - 1) of several that differ."""
     if len(set(values)) == 1:
         return _shown(values[0])
     return f"{_shown(float(np.mean(values)))} ± {np.std(values, ddof=1):.2g}"

@@ -1,4 +1,4 @@
-"""Scores that are customary for individual tasks besides loss and accuracy, such as those of GLUE (arXiv 1804.07461).
+"""Scores that are customary for some tasks in addition to loss and accuracy, as those of GLUE (arXiv 1804.07461).
 
 GLUE reports Matthews' correlation for CoLA, F1 of the positive class for MRPC and QQP, and Pearson's and Spearman's
 correlations for STS-B.
@@ -34,15 +34,16 @@ VALUE_METRICS: dict[str, Callable] = {"pearson": _pearson, "spearman": _spearman
 
 
 def customary(dataset: Dataset, labels: np.ndarray, predictions: np.ndarray) -> dict[str, float | None]:
-    """Return the scores that `dataset.metrics` names.
+    """Return the scores of predictions that are customary for a data set.
 
     Args:
-        dataset: The data set; its `metrics` are the names of scores.
+        dataset: Data set, whose `metrics` are the names of the scores.
         labels: Class numbers or values, (n,).
-        predictions: Model outputs (n, k): logits of k classes, or one value per row.
+        predictions: Model outputs (n, k): logits of k classes, or one value per row (k = 1).
 
-    Returns: One number per name: "matthews" (of the classes; 0 where all predictions agree), "f1" (of class 1),
-        "pearson" and "spearman" (of values; None where either side is constant).
+    Returns:
+        The scores by name: "matthews" (of classes; 0 if all predictions agree), "f1" (of class 1), "pearson" and
+        "spearman" (of values; None if labels or predictions are constant).
     """
     scores = {}
     for name in dataset.metrics:

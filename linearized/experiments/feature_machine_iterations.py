@@ -1,7 +1,8 @@
-"""The iterations of a feature machine: each is solved once, stores its table and the next metric, and can be resumed.
+"""The iterations of a recursive feature machine (RFM), which a killed run resumes.
 
-The table and the metric lie in the folder of unfinished work. The solution of the best iteration is recomputed if the
-process that made it was killed.
+An iteration fits kernel ridge regression with the kernel in the present metric, and learns the next metric from the
+gradients of the fitted function. Its table of ridges and the next metric are stored in the folder of unfinished work.
+The solution of the best iteration is recomputed if the process that computed it was killed.
 """
 
 import contextlib
@@ -38,11 +39,14 @@ from linearized.settings.memory import refuse_beyond_machine
 from linearized.solvers.checkpoint import Checkpoint
 
 CARRIED = 2  # number of best variants that --rfm_search tries with each further base kernel
-MATRICES = 3  # number of d x d float64 matrices in memory at once: M, its root and the outer products
+MATRICES = 3  # number of d x d float64 matrices in memory at once: the metric, its root and the outer products
 
 
 class Machine:
-    """The variants of one run, and the state that their iterations share.
+    """Feature machine of one run: its variants, and the state that their iterations share.
+
+    A variant is a choice of base kernel, kind of metric, power and bandwidth, see
+    `linearized.kernel_ridge.learned_metric.Variant`.
 
     Args:
         config: `KernelFitSettings` of one noise level.
@@ -74,10 +78,10 @@ class Machine:
         self.held: tuple[int, int, Solved] | None = None  # the best solution, if this process computed it
 
     def carried(self, steps: list[dict[str, Any]]) -> range:
-        """Add the best variants with each further base kernel, and return their numbers.
+        """Add the two best variants with each further base kernel, and return the numbers of the new variants.
 
         Args:
-            steps: All iterations of the variants with the settings' own base kernel.
+            steps: Records of all iterations of the variants with the base kernel of the settings.
         """
         ranks: dict[int, tuple[float, ...]] = {}
         for step in steps:
@@ -90,9 +94,16 @@ class Machine:
         return range(own, len(self.variants))
 
     def iterations(self, number: int) -> list[dict[str, Any]]:
-        """Return the iterations of a variant, each solved or read from the folder of unfinished work.
+        """Return the records of the iterations of a variant, each computed or loaded from the unfinished work.
 
-        Iteration 0 is left out if an earlier variant has the same fixed kernel.
+        Iteration 0, the fixed kernel, is left out if an earlier variant has the same one. An iteration that cannot be
+        fitted ends the variant.
+
+        Args:
+            number: Number of the variant.
+
+        Raises:
+            UserError: If iteration 0 cannot be fitted.
         """
         variant, steps = self.variants[number], []
         first = self._start(number)
@@ -125,7 +136,12 @@ class Machine:
         return steps
 
     def solution(self, number: int, index: int) -> Solved:
-        """Return the solution of an iteration, recomputed unless it is the one in memory."""
+        """Return the solution of an iteration, which is recomputed unless it is the one in memory.
+
+        Args:
+            number: Number of the variant.
+            index: Number of the iteration.
+        """
         if self.held is not None and self.held[:2] == (number, index):
             return self.held[2]
         with self._solved(number, index, self._metric(number, index)) as found:
@@ -182,7 +198,16 @@ class Machine:
         return followed_ridge(found.path, targets, best, relative)
 
     def _followed(self, number: int, index: int, kernel: StretchedKernel, alpha: np.ndarray) -> np.ndarray | None:
-        """Return the metric after an iteration and store it on disk; None if no gradients are left."""
+        """Learn the metric after an iteration from its coefficients, store it and return it.
+
+        It is None if all gradients of the fitted function are 0.
+
+        Args:
+            number: Number of the variant.
+            index: Number of the iteration.
+            kernel: Kernel in the iteration's metric.
+            alpha: Coefficients (n, k) at one ridge.
+        """
         variant = self.variants[number]
         metric = next_metric(kernel, self.train, alpha, variant, sample=self.config.rfm_sample)
         if metric is None:
@@ -234,7 +259,7 @@ class Machine:
         return shared_start([dataclasses.asdict(variant) for variant in self.variants], number)
 
     def _keep_best(self, step: dict[str, Any], found: Solved | None) -> None:
-        """Record a step that is better than all before it by the rule of `select`, and hold its solution in memory."""
+        """Remember an iteration that is better than all before it by the rule of `select`, and its solution, if any."""
         rank = rank_of(step, self.config.choose_by)
         if self.best is None or rank < self.best[0]:
             place = step["variant"], step["iteration"]
@@ -242,7 +267,7 @@ class Machine:
 
 
 def _weights(path: str, dim: int) -> np.ndarray:
-    """Return the first layer's weights (dim, units) of a saved model. Raises `UserError` if it has none."""
+    """Return the first-layer weights (dim, units) of a saved model. Raises `UserError` if it has no such layer."""
     from linearized.models.backend import load_backend
 
     load_backend()

@@ -1,8 +1,9 @@
-"""A recursive feature machine as a run: settings and rows in, the record of all iterations and the best metric out.
+"""Run of a recursive feature machine (RFM), from settings and rows to the record of all iterations.
 
 All variants start from the fixed kernel (iteration 0). Every iteration of every variant is a candidate, and the rule of
-`linearized.experiments.select` chooses iteration and ridge together. A search then combines the best variants with
-other base kernels, because a metric found with the Laplace kernel may serve a smooth kernel far better.
+`linearized.experiments.select` chooses iteration and ridge together. A search (`--rfm_search`) then combines the best
+variants with other base kernels, because a smooth kernel may have a far lower error in a metric that was learned with
+the Laplace kernel.
 """
 
 import dataclasses
@@ -23,11 +24,11 @@ from linearized.kernel_ridge.learned_metric import Variant
 from linearized.settings.feature_machine_settings import bandwidth_factors
 
 POWERS = (1.0, 0.5)  # powers that --rfm_search tries
-MOST_EIGENVALUES = 1000  # maximum of eigenvalues of the best metric that a record stores
+MOST_EIGENVALUES = 1000  # largest number of eigenvalues of the best metric that a record stores
 
 
 def variants(config: Any) -> list[Variant]:
-    """Return the variants that settings select: one, or with --rfm_search eight, for each bandwidth factor."""
+    """Return the variants that settings select: for each bandwidth factor one, or eight with --rfm_search."""
     factors = bandwidth_factors(config)
     if not config.rfm_search:
         return [Variant(config.rfm_diagonal, config.rfm_centred, config.rfm_power, factor) for factor in factors]
@@ -35,11 +36,11 @@ def variants(config: Any) -> list[Variant]:
 
 
 def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcome:
-    """Return the record and the arrays of a feature machine on a dataset.
+    """Fit a feature machine to a dataset, and return its record and arrays.
 
-    The record has the table of ridges of the best iteration, as for other kernels, and under "feature_machine" the
-    variants and the table of every iteration. The arrays have the metric and the bandwidth of the best iteration and,
-    with --ansatz_model, the diagonal of WWᵀ scaled to the trace of the metric.
+    The record contains the table of ridges of the best iteration, as for other kernels, and under "feature_machine" the
+    variants and the table of every iteration. The arrays contain the metric and the bandwidth of the best iteration
+    and, with --ansatz_model, the diagonal of WWᵀ for the first-layer weights W of that network, scaled to mean 1.
 
     Args:
         config: `KernelFitSettings` of one noise level.
@@ -47,7 +48,8 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
         dataset: Rows and labels.
         work: Folder of unfinished work.
 
-    Raises `UserError` if the fixed kernel cannot be fitted; later iterations that cannot be fitted end their variant.
+    Raises:
+        UserError: If the fixed kernel cannot be fitted; a later iteration that cannot be fitted ends its variant.
     """
     machine = Machine(config, dataset, work, variants(config))
     steps = [step for number in range(len(machine.variants)) for step in machine.iterations(number)]

@@ -1,9 +1,9 @@
-"""Kernel ridge regression in one metric of a feature machine, with K in memory or streamed from shards.
+"""Kernel ridge regression in one metric of a feature machine, with the Gram matrix K in memory or streamed from shards.
 
-The rule is that of fixed kernels: the solver follows from the size of a factor of K (`linearized.solvers.auto_gram`),
-and a solver that needs only products streams K where K and its basis do not fit in memory together. Then K is written
-to the folder of unfinished work, and removed when the iteration is finished. The kernel between validation or test rows
-and train rows is computed in tiles while it is multiplied.
+The solver is chosen as for fixed kernels, by the size of a factor of K (`linearized.solvers.auto_gram`). A solver that
+needs only products streams K if K and the solver's basis do not fit in memory together: K is written to the folder of
+unfinished work, and removed when the iteration is finished. The kernel between validation or test rows and train rows
+is computed in tiles while it is multiplied by the coefficients.
 """
 
 import contextlib
@@ -36,7 +36,14 @@ from linearized.storage.gram import Gram
 
 @dataclasses.dataclass(frozen=True)
 class Solved:
-    """Kernel ridge regression in one metric, with the outputs of every split at every ridge."""
+    """Solution of kernel ridge regression in one metric.
+
+    Attributes:
+        metric: M (d, d), or its diagonal (d,).
+        kernel: Kernel in the metric.
+        path: Solutions at every ridge.
+        outputs: Outputs (ridges, rows, k) by the name of the split.
+    """
 
     metric: np.ndarray
     kernel: StretchedKernel
@@ -45,15 +52,16 @@ class Solved:
 
 
 class MetricSolver:
-    """The solutions of one run, each with a folder of its own for shards of K and for the solver's checkpoints.
+    """Solver of the iterations of one run, each with a folder of its own for shards of K and for checkpoints.
 
     Args:
         config: `KernelFitSettings` of one noise level.
         dataset: Rows and labels.
         work: Folder of unfinished work.
 
-    Raises `UserError` if only leave-one-out errors could compare the iterations, and their solver does not fit in
-    memory.
+    Raises:
+        UserError: If there are no validation rows, so that iterations have to be compared by leave-one-out errors, and
+            the solver that computes these does not fit in memory.
     """
 
     def __init__(self, config: Any, dataset: Dataset, work: Path):
@@ -75,16 +83,16 @@ class MetricSolver:
     def solved(
         self, kernel: StretchedKernel, metric: np.ndarray, ridges: np.ndarray | None, *, name: str, title: str
     ) -> Iterator[Solved]:
-        """Yield the solution at every ridge; afterwards remove its folder, unless the block raises an error.
+        """Yield the solution of one iteration; remove its folder after the `with` block, unless the block raises.
 
-        A killed process's finished tiles of K and checkpoints are used if they are of the same metric.
+        Finished tiles of K and checkpoints of a killed process are used if they belong to the same metric.
 
         Args:
             kernel: Kernel in the metric.
             metric: M (d, d), or its diagonal (d,).
-            ridges: Values of ρ; None: the grid in units of the trace of K.
-            name: Name of the iteration, for its folder.
-            title: The same in words, for the progress line.
+            ridges: Values of ρ of (K + ρI)α = y; None: a grid in units of the trace of K.
+            name: Name of the iteration, part of the name of its folder.
+            title: Name of the iteration in words, for the progress line.
         """
         digest = hashlib.blake2b(np.ascontiguousarray(metric).tobytes(), digest_size=8).hexdigest()
         folder = self._work / f"iteration_{name}_{digest}"
@@ -112,7 +120,7 @@ class MetricSolver:
         return auto_gram(len(self._train), self._itemsize, num_ridges, self._memory)[0]
 
     def _matrix(self, kernel: StretchedKernel, folder: Path, num_ridges: int, title: str) -> np.ndarray | Gram:
-        """Return K of the train rows: in memory, or in shards if the solver streams it."""
+        """Return K between the train rows: an array, or a `Gram` in shards if the solver streams it."""
         n, columns = len(self._train), self._dataset.targets(self._dataset.train).shape[1]
         solver = self._automatic(num_ridges) if self._solver == "auto" else self._solver
         if solver in COPIES or fits_with_basis(n, columns, self._itemsize, self._memory):

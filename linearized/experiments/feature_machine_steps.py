@@ -1,4 +1,4 @@
-"""Iterations of a feature machine: what a run stores of them, how they are compared, and their lines in the log."""
+"""Records of the iterations ("steps") of a feature machine: their content, their order, and their lines in the log."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,17 +12,18 @@ KEPT = ("index", "ridge", "converged", "iterations", "residual")  # stored besid
 
 
 def bandwidth_of(kernel: StretchedKernel) -> float | None:
-    """Return the bandwidth of the base kernel; None if it has none."""
+    """Return the bandwidth of a kernel's base kernel; None if it has none."""
     return getattr(kernel.base, "bandwidth", None)
 
 
 def about_metric(found: Any, directions: np.ndarray | None, weights: np.ndarray | None) -> dict[str, float | None]:
-    """Return what a step stores about its metric; None for measures that do not apply.
+    """Return the entries of a record that describe the metric of an iteration; measures that do not apply are None.
 
     Args:
-        found: The solution, with `metric` and `kernel`.
-        directions: Directions (d, r) on which the labels depend, for the overlap.
-        weights: First layer (d, units) of a network, for the correlation with WWᵀ.
+        found: Solution of the iteration, with `metric` and `kernel`.
+        directions: Directions (d, r) on which the labels depend, for the entry "overlap"; None: not known.
+        weights: First-layer weights W (d, units) of a network, for the entry "ansatz", the correlation of the metric
+            with WWᵀ; None: there is no network.
     """
     metric = found.metric
     comparable = weights is not None and len(weights) == len(metric)
@@ -46,14 +47,14 @@ def rank_of(step: Mapping[str, Any], metric: str) -> tuple[float, ...]:
 
 
 def short_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of a ridge that the tables of iterations store."""
+    """Return the entries of a ridge that the record of an iteration stores, out of all its diagnostics and scores."""
     ends = ("_loss", "_accuracy")
     return {name: value for name, value in entry.items()
             if name in KEPT or name == "gcv" or (name.endswith(ends) and "normalised" not in name)}  # fmt: skip
 
 
 def in_words(step: Mapping[str, Any]) -> str:
-    """Return a phrase with the best ridge of a step and its scores."""
+    """Return a line for the log with the best ridge of an iteration, its scores and the time it took."""
     entry = step["ridges"][step["position"]]
     words = [f"ρ = {entry['ridge']:.2g}"]
     for split in ("validation", "leave_one_out", "test"):

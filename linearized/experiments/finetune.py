@@ -38,10 +38,13 @@ PROGRAM = "linearized finetune"
 
 
 def run(config: FinetuneSettings) -> Result:
-    """Load, swap, train, score and save; see `experiments.run`. A finished run is read back, a killed one is resumed.
+    """Load the model, swap layers, train, score and save; see `experiments.run`.
 
-    Raises `UserError` for errors that a user can correct, and `Busy`, before data and frameworks are loaded, if another
-    process holds the run's folder.
+    A finished run is loaded, a killed one is resumed.
+
+    Raises:
+        UserError: For errors that a user can correct.
+        Busy: If another process holds the run's folder; raised before data and frameworks are loaded.
     """
     path = Path(config.model)
     if not path.is_file():
@@ -52,7 +55,14 @@ def run(config: FinetuneSettings) -> Result:
 
 
 def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) -> life.Outcome:
-    """Return the record, the arrays and the tuned model; `unfinished` is the folder of checkpoints."""
+    """Fine-tune the model, and return the record, the arrays and the model.
+
+    Args:
+        config: Settings of the command.
+        path: Model file.
+        digest: Digest of its content.
+        unfinished: Folder of checkpoints.
+    """
     if (shape := input_shape(path)) is not None:
         refuse_unfit_inputs(config, shape)
     refuse_missing_files(config)
@@ -120,7 +130,14 @@ def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) 
 
 
 def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -> dict[str, float | None]:
-    """Return loss and accuracy of predictions (n, k) on a split, and the scores that are customary for the task."""
+    """Return loss and accuracy of predictions on a split, and the scores that are customary for the task.
+
+    Args:
+        predictions: Outputs (n, k) of the model.
+        split: Rows and labels.
+        dataset: Data set that the split belongs to.
+        loss: "square" or "cross_entropy".
+    """
     scores = dataset.score(split, predictions, loss=loss)
     if dataset.metrics:
         from linearized.experiments.customary_metrics import customary  # scikit-learn's metrics take a second to import
@@ -152,7 +169,11 @@ def main(config: FinetuneSettings) -> None:
 
 
 def draw(folder: Path) -> None:
-    """Draw `curves.png` and `training.png` by the report if one is missing. Raises `UserError` if that fails."""
+    """Draw `curves.png` and `training.png` into the folder of a result if one is missing.
+
+    Raises:
+        UserError: If the report cannot draw them.
+    """
     if all((folder / name).is_file() for name in ("curves.png", "training.png")):
         return
     if subprocess.run([sys.executable, "-m", "linearized.report.run_pictures", f"--directory={folder}"]).returncode:

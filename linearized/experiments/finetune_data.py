@@ -1,4 +1,4 @@
-"""The data of `linearized finetune` in the shape that the model takes; unsuitable models are refused."""
+"""The data of `linearized finetune` in the shape that the model takes, and checks that the model fits the data."""
 
 import dataclasses
 from pathlib import Path
@@ -29,11 +29,11 @@ def refuse_missing_files(config: FinetuneSettings) -> None:
 
 
 def refuse_unfit_inputs(config: FinetuneSettings, shape: tuple[int | None, ...] | None) -> None:
-    """Raise `UserError` for a model whose input shape does not fit the data, and for flags that these data do not read.
+    """Raise `UserError` if the model's inputs do not fit the data, or a flag is given that these data do not read.
 
     Args:
         config: Settings of the command.
-        shape: The model's input shape, with the number of rows first.
+        shape: Input shape of the model, with the number of rows (None) first; None: the model states none.
     """
     if not isinstance(shape, tuple) or None in shape[1:] or len(shape) not in (2, 4):
         raise UserError("The model must take one input of known size: images (n, height, width, channels), vectors "
@@ -57,9 +57,15 @@ def refuse_unfit_inputs(config: FinetuneSettings, shape: tuple[int | None, ...] 
 
 
 def load_data(config: FinetuneSettings, model: "keras.Model") -> Dataset:
-    """Return the data in the shape that the model takes, with the validation rows split off.
+    """Load the data of the settings in the shape that the model takes, and split off the validation rows.
 
-    Raises `UserError` if the model has several inputs, or inputs of another shape than the data.
+    Args:
+        config: Settings of the command.
+        model: Model that is fine-tuned.
+
+    Raises:
+        UserError: If the model has several inputs, or inputs of another shape than the data, and for other errors that
+            a user can correct.
     """
     shape = getattr(model, "input_shape", None)  # a Sequential model that was never built has none
     refuse_unfit_inputs(config, shape)
@@ -86,7 +92,13 @@ def load_data(config: FinetuneSettings, model: "keras.Model") -> Dataset:
 
 
 def _held_out(train: Split, validation: float, seed: int) -> tuple[Split, Split | None]:
-    """Split off `validation` train rows (a count or a fraction), drawn with `seed`; return both parts."""
+    """Return the train rows that remain and the validation rows, which are drawn from them.
+
+    Args:
+        train: Train rows.
+        validation: Number of validation rows, or their fraction if it is below 1.
+        seed: Random-number seed of the draw.
+    """
     count = count_or_share(validation, len(train), "validation")
     if not count:
         return train, None

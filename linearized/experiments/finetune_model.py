@@ -1,4 +1,4 @@
-"""The model of `linearized finetune`: the swap, a classifier of the right size, and the choice of trained weights."""
+"""The model of `linearized finetune`: exchange of layers, size of the classifier, and choice of the trained weights."""
 
 from typing import Any
 
@@ -22,10 +22,18 @@ ADAPTER_FEATURES = 64  # default number of features of the SNNKs in adapters
 
 
 def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
-    """Return the model that `--swap` selects, with as many outputs as the data have.
+    """Return a copy of a model in which the layers that `--swap` selects are replaced.
 
-    SNNKs are fitted to the layers that they replace, on the inputs that these layers receive from train rows. `config`
-    is a `linearized.experiments.finetune_settings.FinetuneSettings`.
+    Its classifier has as many outputs as the data. SNNKs are fitted to the layers that they replace, on the inputs that
+    these layers get from train rows.
+
+    Args:
+        config: `linearized.experiments.finetune_settings.FinetuneSettings`.
+        model: Model to fine-tune.
+        dataset: Data on which it is fine-tuned.
+
+    Raises:
+        UserError: If the swap does not fit the model.
     """
     model = _with_outputs(model, dataset.num_outputs, config.seed)
     options = {"num_features": config.num_features, "activation": snnk_function(config.activation), "seed": config.seed,
@@ -53,7 +61,15 @@ def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
 
 
 def typical_inputs(model: keras.Model, dataset: Dataset, seed: int) -> np.ndarray:
-    """Return up to 512 random train rows in the shape and type that `model` takes, for fitting the replacements."""
+    """Return up to 512 random train rows in the shape and data type that a model takes.
+
+    Replacements of layers are fitted on the inputs that these rows cause.
+
+    Args:
+        model: Keras model with one input.
+        dataset: Data set with the train rows.
+        seed: Random-number seed of the choice.
+    """
     rows = dataset.train.x
     chosen = np.random.default_rng([seed, 3]).permutation(len(rows))[:MADE_UP]
     dtype = keras.backend.standardize_dtype(model.inputs[0].dtype) if model.inputs else "float32"
@@ -61,15 +77,16 @@ def typical_inputs(model: keras.Model, dataset: Dataset, seed: int) -> np.ndarra
 
 
 def adapter_places(model: keras.Model, adapt: str, last: int) -> list[keras.layers.Layer]:
-    """Return the layers after which an adapter is inserted, in the model's order.
+    """Return the layers after which adapters are inserted, in the model's order.
 
     Args:
-        model: The model without adapters.
-        adapt: "mlp": the linear layer that ends an MLP block; "attention": the output projection of an attention layer;
-            "both": as Houlsby et al. (2019) and the published SNNK adapters place them.
-        last: Number of MLP blocks, and of attention layers, counted from the end; 0 takes all.
+        model: Model without adapters.
+        adapt: "mlp": the linear layers that end MLP blocks; "attention": the output projections of attention layers;
+            "both": both of them, as Houlsby et al. (2019) and the published SNNK adapters do.
+        last: Number of MLP blocks, and of attention layers, counted from the end; 0: all.
 
-    Raises ValueError if the model has no such layers, or fewer than `last`.
+    Raises:
+        ValueError: If the model has no such layers, or fewer than `last`.
     """
     found = {
         "MLP blocks": [block.contract for block in mlp_blocks(model)],
@@ -96,7 +113,7 @@ def attention_outputs(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def _with_adapters(model: keras.Model, places: list, *, seed: int, **options: Any) -> keras.Model:
-    """Return a copy of `model` with an adapter after each layer of `places`, each with its own projections."""
+    """Return a copy of `model` with an adapter after each layer of `places`, each with its own random projections."""
     chosen = {id(layer): number for number, layer in enumerate(places)}
     kinds = {type(layer) for layer in places}
 
@@ -107,7 +124,7 @@ def _with_adapters(model: keras.Model, places: list, *, seed: int, **options: An
 
 
 def classifier(model: keras.Model) -> Dense:
-    """Return the last linear Dense layer. Raises `UserError` if there is none."""
+    """Return the last linear Dense layer of a model. Raises `UserError` if there is none."""
     found = [layer for layer in walk(model) if type(layer) is Dense and layer.activation is keras.activations.linear]
     if not found:
         raise UserError("The model has no linear Dense layer to end in: give one that gives logits.")
@@ -130,9 +147,15 @@ def _with_outputs(model: keras.Model, outputs: int, seed: int) -> keras.Model:
 
 
 def choose_trainable(model: keras.Model, what: str) -> None:
-    """Freeze all weights except the chosen part: "adapters", "snnk" (their outputs Ψ), "classifier" or "all".
+    """Freeze all weights of a model except the chosen ones. The classifier is always trained.
 
-    The classifier is always trained.
+    Args:
+        model: Model, which is changed.
+        what: "all": nothing is frozen; "adapters": the adapters are trained; "snnk": the matrices Ψ of the SNNKs are
+            trained; "classifier": only the classifier is.
+
+    Raises:
+        UserError: If the model has no classifier.
     """
     model.trainable = True
     if what == "all":
@@ -158,7 +181,7 @@ def _freeze(layer: keras.layers.Layer, kept) -> None:
 
 
 def from_rows(model: keras.Model) -> keras.Model:
-    """Return a model that reshapes flat float rows (n, d), as datasets store them, to images or tokens for `model`."""
+    """Return a model of flat float rows (n, d), as datasets store them, that reshapes them to the inputs of `model`."""
     shape = model.input_shape[1:]
     size = 1
     for length in shape:
@@ -171,7 +194,7 @@ def from_rows(model: keras.Model) -> keras.Model:
 
 
 def embedding_size(model: keras.Model) -> int:
-    """Return the number of tokens of the model's first embedding. Raises `UserError` if it has none."""
+    """Return the number of tokens of a model's first embedding layer. Raises `UserError` if it has none."""
     for layer in walk(model):
         if isinstance(layer, keras.layers.Embedding):
             return int(layer.input_dim)

@@ -1,4 +1,4 @@
-"""Settings of `linearized finetune`: model and data, what is swapped, what is trained and how."""
+"""Settings of `linearized finetune`: model, data, the layers that are swapped, the trained weights, the training."""
 
 import dataclasses
 from pathlib import Path
@@ -161,7 +161,11 @@ class FinetuneSettings(AugmentationSettings):
                 raise UserError(f"{self.dataset} has no images. Take one of: {', '.join(names)}.")
 
     def run_name(self, model_digest: str) -> str:
-        """Return the folder name of the run: readable, and unique to the settings that determine the result."""
+        """Return the name of the run's folder, which is unique to the settings that determine the result.
+
+        Args:
+            model_digest: Digest of the content of the model file.
+        """
         data = f"{self.dataset}_noise{self.noise_ind}" if self.dataset else Path(self.data).resolve().name
         words = (slug(data, 60), slug(Path(self.model).stem, 60), self.swap, self.trainable, self.key(), model_digest)
         return "_".join(words)

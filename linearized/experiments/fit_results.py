@@ -1,4 +1,4 @@
-"""Results: of a fit at one ridge, by any solver; of a run; and the entries of a record about its data."""
+"""Results of a fit at one ridge and of a run, and the entries of a record about its data."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from linearized.data.dataset import Dataset
 
 @dataclasses.dataclass
 class RidgeFit:
-    """A model fitted at one ridge.
+    """Model fitted at one ridge.
 
     Attributes:
         index: Index of the ridge in the published grid.
-        ridge: The ridge λ.
-        predictions: (rows, k) outputs by split: train, validation (if any), test.
+        ridge: λ, in the unit of `linearized.experiments.grids`.
+        predictions: Outputs (rows, k) by the name of the split: train, validation (if any) and test.
         parameters: Argument of `set_parameters` of the model's module (linear models), or the model's weights in order.
-        evidence: `converged`, `iterations`, and other diagnostics of the solver; plain values, ready for JSON.
-        history: The solver's own measure at each iteration or epoch.
+        evidence: Diagnostics of the solver, such as `converged` and `iterations`; plain values that JSON can store.
+        history: Relative residual at each iteration (least squares), or the train loss after each epoch or step.
         seconds: Wall time; for solvers that solve all ridges at once, an equal share of the total.
         validation: Loss of the validation rows after each epoch; empty without such rows, and for linear solvers.
         tangents: Measurements of `--tangent_at`, see `linearized.experiments.tangent_measures`; None without it.
@@ -39,26 +39,34 @@ class RidgeFit:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """The folder of a run's result, and its record (`linearized.storage.results.load`)."""
+    """Result of a run.
+
+    Attributes:
+        folder: Folder of the result.
+        record: Contents of its `result.json` (see `linearized.storage.results.load`), or of the file that a command
+            stores instead, such as `theory.json`.
+        fresh: Whether this call did the work; False if the run had been finished before and was loaded.
+    """
 
     folder: Path
     record: dict[str, Any]
-    fresh: bool  # False if the run was finished before and was read back
+    fresh: bool
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """Return the metrics and diagnostics of the chosen ridge."""
+        """The metrics and diagnostics at the chosen ridge."""
         return self.record["ridges"][self.record["chosen"]["position"]]
 
 
 def by_target(dataset: Dataset, predictions: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the entry of a record with the mean square error of each target; {} unless there are several targets.
+    """Return the entry `loss_by_target` of a record: the mean square error of each regression target by split.
 
-    The losses of a record are the sums of these terms over the targets.
+    The losses of a record are the sums of these numbers over the targets. The result is empty for classes and for a
+    single target.
 
     Args:
         dataset: Rows and labels.
-        predictions: Outputs (n, k) at the chosen ridge by split.
+        predictions: Outputs (n, k) at the chosen ridge, by the name of the split.
     """
     if dataset.task != "regression" or dataset.num_outputs < 2:
         return {}
@@ -68,12 +76,17 @@ def by_target(dataset: Dataset, predictions: Mapping[str, np.ndarray]) -> dict[s
 
 
 def titled(words: str, dataset: Dataset) -> str:
-    """Return the title of a record: the model, the data set, its noise, and the number of train rows."""
+    """Return the title of a record.
+
+    Args:
+        words: Name of the model.
+        dataset: Data set, whose name, noise and number of train rows follow.
+    """
     return ", ".join(filter(None, (f"{words} on {dataset.name}", dataset.noise, f"n = {len(dataset.train)}")))
 
 
 def about_data(dataset: Dataset) -> dict[str, Any]:
-    """Return a record's entries about its data: name, fingerprint, sizes, noise as text, and the reader's notes."""
+    """Return the entries of a record about its data: name, fingerprint, sizes, noise as text and the reader's notes."""
     rows = {f"n_{name}": len(split) for name, split in dataset.splits().items()}
     return {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim, **rows,
             "noise": dataset.noise, **dataset.notes}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Fits of any model by first-order methods, then optionally Newton-CG: ridge after ridge, each saved when done."""
+"""Fits of any model by first-order methods and, if asked for, Newton-CG: ridge after ridge, each saved when done."""
 
 import json
 import shutil
@@ -30,18 +30,22 @@ from linearized.storage.result_schema import settled
 
 
 def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tuple[list[RidgeFit], dict]:
-    """Train the model at every ridge (index -> λ) in turn; read back ridges that an interrupted run finished.
+    """Train the model at every ridge in turn. Ridges that an interrupted run finished are loaded.
+
+    Regression targets of the user's own are standardised for training, see `linearized.experiments.target_units`;
+    predictions are in the targets' own units, and parameters are those of the model of standardised targets.
 
     Args:
         config: `TrainSettings` of the run.
         dataset: Rows and labels.
-        ridges: λ by its index in the grid.
+        ridges: Index of the ridge in the grid -> λ.
         folder: Folder of checkpoints and finished ridges until the run is done.
 
-    Own targets of regression are standardised for training, see `linearized.experiments.target_units`; predictions are
-    in the targets' own units, and parameters are those of the model of standardised targets.
+    Returns:
+        The fits in the order of the ridges, and the entries of the record about the solver.
 
-    Returns: The fits in the ridges' order, and the record's entries about the solver.
+    Raises:
+        UserError: If training diverges in the first epoch, or would take more than a month.
     """
     units = TargetUnits.of(dataset, config)
     if units is not None:
@@ -121,16 +125,28 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
 
 
 def _measured(config, tangents: TangentMeasures, epochs: int) -> dict:
-    """Return the measurements of `--tangent_at`, and the scores of the infinite-width kernel if the model has one."""
+    """Return the measurements of `--tangent_at`, and the scores of the model's infinite-width kernel if it is known.
+
+    Args:
+        config: Settings of the run.
+        tangents: Measurements during training.
+        epochs: Number of epochs that were done.
+    """
     measured, infinite = tangents.finished(epochs), declared(config).infinite
     return measured | {"infinite_width": infinite and infinite_width(config, infinite(config), tangents.rows)}
 
 
 def loss_change(history: np.ndarray) -> float | None:
-    """Return the relative change of a training loss over the last tenth of its epochs, against the tenth before.
+    """Return the relative change of the mean train loss from the last but one to the last tenth of the epochs.
 
-    A tenth is at least one epoch. None if there are fewer than two epochs or the loss was 0. Values near 0 mean that
-    training has settled, large ones that more epochs would still change the model.
+    A tenth is at least one epoch. Values near 0 mean that training has settled, large ones that more epochs would still
+    change the model.
+
+    Args:
+        history: Train loss of each epoch.
+
+    Returns:
+        The change; None if there are fewer than two epochs, or if the loss was 0.
     """
     tenth = max(1, len(history) // 10)
     if len(history) < 2 or not (before := float(np.mean(history[-2 * tenth : -tenth]))):
@@ -139,7 +155,14 @@ def loss_change(history: np.ndarray) -> float | None:
 
 
 def _speed(rows: int, seconds: np.ndarray) -> float | None:
-    """Return trained examples per second by the median epoch without the first, which compiles; None for one epoch."""
+    """Return trained rows per second in the median epoch; None for one epoch.
+
+    The first epoch is left out, because it includes compilation.
+
+    Args:
+        rows: Number of train rows.
+        seconds: Duration of each epoch.
+    """
     return rows / float(np.median(seconds[1:])) if len(seconds) > 1 else None
 
 
@@ -159,7 +182,10 @@ def _save(path: Path, done: RidgeFit, key: str) -> None:
 
 
 def _load(path: Path, key: str) -> RidgeFit | None:
-    """Return a ridge that an earlier run finished; None if there is none, or if it is damaged (which is logged)."""
+    """Return the fit of a ridge that an earlier process finished.
+
+    It is None if there is no file with this key, or if the file is damaged, which is logged.
+    """
     try:
         with open_hdf5(path) as file:
             if file.attrs["key"] != key:

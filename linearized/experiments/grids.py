@@ -1,13 +1,14 @@
 """Ridge grids, published ones and those for the user's own data, and the selection of ridges that a run solves.
 
-The unit of train.py is λ of (1/n)‖Av - y‖² + λ‖v‖² (for NN and CNN, λ times the model's own penalty). Solvers and
-kernel_fit.py use ρ = nλ, the ridge of kernel ridge regression (K + ρI)α = y on the same features.
+The ridge of a model with parameters v and features A of n train rows (`linearized train`) is λ of
+(1/n)‖Av - y‖² + λ‖v‖²; for networks, λ multiplies the model's own penalty. The ridge of kernels (`linearized krr`) and
+of the solvers is ρ = nλ, that of kernel ridge regression (K + ρI)α = y with K = AAᵀ.
 
 For the user's own data (`Dataset.family` OWN) and own kernels, no grid is published. Their ridges are relative to the
-largest possible eigenvalue of K, its trace, which is n times the mean m of its diagonal. The grid is
-ρ = n m 10^[-8, 1] for kernels, and the same in λ = ρ/n for models on random features, whose m follows from the mean of
+trace of K, which bounds its eigenvalues and is n times the mean m of its diagonal. The grid has 19 values from
+1e-8 n m to 10 n m for ρ. Models on random features have the same grid in λ = ρ/n, with m computed from the mean of
 ‖x‖². Networks that are trained by gradients have the published grid of their kind, because their penalty does not
-depend on a kernel's scale.
+depend on the scale of a kernel.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from linearized.base.errors import UserError
 from linearized.base.lists import listed_indices, listed_numbers
 from linearized.base.shapes import Float, Float64
 
-OWN = "OWN"  # family of data of the user's own
+OWN = "OWN"  # `Dataset.family` of the user's own data
 ROWS = 8192  # number of inputs that are squared at once
 LARGEST = 1e30  # largest ridge in a list; above it, a float32 matrix contributes nothing to K + ρI
 
@@ -28,7 +29,10 @@ def _logspace(low: float, high: float, count: int) -> np.ndarray:
 
 
 def own_grid() -> Float64[np.ndarray, " ridges"]:
-    """Return the grid for data, kernels and models of the user's own, in units of the trace of K for ρ."""
+    """Return the 19 ridges from 1e-8 to 10 for data, kernels and models of the user's own.
+
+    Their unit is the trace of K for ρ, and the mean of K's diagonal for λ.
+    """
     return _logspace(-8, 1, 19)
 
 
@@ -38,11 +42,14 @@ def grid(
     """Return the grid of λ for a model, in increasing order.
 
     Args:
-        ridges: The model's declaration (`linearized.models.declaration`): "features" (published for RF), "tangents"
-            (NT), "convolutional" (CNN), "dense" (NN), "jacobian" (linearized model files), or explicit values.
-        family: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (`Dataset.family`). For OWN, grids of features and tangents are
+        ridges: `Declaration.ridges` of the model: "features" (published for RF), "tangents" (NT), "convolutional"
+            (CNN), "dense" (NN), "jacobian" (linearized model files), or explicit values.
+        family: `Dataset.family`: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN. For OWN, the grids of features and tangents are
             in units of the mean diagonal of their kernel, see `mean_diagonal`; that of Jacobians always is.
         num_layers: Number of hidden layers; two dense ones on FMNIST have a grid of their own.
+
+    Raises:
+        ValueError: For an unknown name of a grid.
     """
     if not isinstance(ridges, str):
         return np.sort(np.asarray(ridges, np.float64))
@@ -67,13 +74,13 @@ def grid(
 
 
 def mean_diagonal(ridges: str | Sequence[float], units: int, x: Float[np.ndarray, "n d"]) -> float:
-    """Return the expected mean of ‖φ(x)‖² over the rows, for the features of a model of `units` hidden units.
+    """Return the mean of ‖φ(x)‖² over rows x, in expectation over the random features φ of a model.
 
-    With weights of either distribution E relu(w·x)² = ‖x‖²/2d, so that the mean is 1 + N s/2d for random features,
-    where s is the mean of ‖x‖², and N s/2 more for tangent features. It is 1 for grids of other kinds.
+    With weights w of either distribution E relu(w·x)² = ‖x‖²/(2d). With the mean s of ‖x‖² over the rows, the result is
+    therefore 1 + N s/(2d) for random features, and N s/2 more for tangent features. It is 1 for grids of other kinds.
 
     Args:
-        ridges: As in `grid`.
+        ridges: `Declaration.ridges` of the model, as in `grid`.
         units: Number of hidden units, N.
         x: Rows (n, d).
     """
@@ -84,30 +91,30 @@ def mean_diagonal(ridges: str | Sequence[float], units: int, x: Float[np.ndarray
     return 1 + units * square / 2 * (1 / x.shape[1] + (ridges == "tangents"))
 
 
-GRIDS = ("published", "by_scale")
+GRIDS = ("published", "by_scale")  # values of `--ridge_grid`
 
 
 def kernel_grid(
     family: str, *, kernel: str = "NTK", dense_layers: int = 2, stax_scale: bool = False, own_scale: bool = True,
     name: str = "published", trace: float = 1.0,
 ) -> Float64[np.ndarray, " ridges"]:  # fmt: skip
-    """Return a grid of ρ for kernel ridge regression, in increasing order.
+    """Return a grid of ρ for kernel ridge regression (K + ρI)α = y, in increasing order.
 
     On FMNIST and NFMNIST the published grid is 10^[-1, 5] for all kernels except the NTK of exactly three dense layers,
-    which has 10^[-4, 3] (arXiv 2006.13409). NTKs of three and more layers are those of inputs divided by √d, so that
-    their entries are about d times smaller and ridges above 10^3 leave nothing but the mean; "by_scale" therefore gives
-    10^[-4, 3] to all of them. Kernels that were not published there (CNTK, STAX, or another `--scale`) always have the
-    grid of their scale.
+    which has 10^[-4, 3] (arXiv 2006.13409). NTKs of three and more dense layers are computed on inputs divided by √d,
+    so that their entries are about d times smaller, and with ridges above 10^3 they predict hardly more than the mean;
+    "by_scale" therefore uses 10^[-4, 3] for all of them. Kernels that were not published there (CNTK, STAX, or another
+    `--scale`) always have the grid of their scale.
 
     Args:
-        family: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (`Dataset.family`; OWN also for kernels of the user's own). All
-            except the first have one grid each.
-        kernel: A name of `linearized.settings.gram_settings.KERNELS`.
+        family: `Dataset.family`: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (also for kernels of the user's own). All except
+            the first have one grid each.
+        kernel: Name in `linearized.settings.gram_settings.KERNELS`.
         dense_layers: Number of dense layers of the NTK, including the readout.
         stax_scale: Whether the kernel is that of inputs divided by √d.
         own_scale: Whether the kernel has the scale at which it was published.
         name: "published" or "by_scale".
-        trace: Trace of K between the train rows; read for OWN.
+        trace: Trace of K between the train rows; only OWN uses it.
     """
     if family == OWN:
         return trace * own_grid()
@@ -125,14 +132,24 @@ def kernel_grid(
 
 
 def listed_ridges(text: str) -> Float64[np.ndarray, " ridges"]:
-    """Return the ridges of a list such as "0.1,1,10", in its order. Raises `UserError` as `listed_numbers` does."""
+    """Return the ridges of a text such as "0.1,1,10", in its order.
+
+    Raises:
+        UserError: If an entry is not a number from 0 to 1e30.
+    """
     return np.array(listed_numbers(text, "ridges", least=0.0, most=LARGEST))
 
 
 def chosen_indices(reg_index: str, size: int, *, default: str) -> list[int]:
-    """Return the indices of a grid to solve: "all", one index, or several ("0,4,9" or "3:8"); "" means `default`.
+    """Return the indices of the ridges of a grid that a run solves.
 
-    Raises `UserError` that states the range.
+    Args:
+        reg_index: "all", one index, or several ("0,4,9" or "3:8"); "": `default`.
+        size: Number of ridges of the grid.
+        default: Text that an empty `reg_index` stands for.
+
+    Raises:
+        UserError: For another text, and for an index outside the grid.
     """
     text = (reg_index or default).strip()
     try:

@@ -1,6 +1,6 @@
 """Scores of a network's infinite-width tangent kernel on the rows on which its finite kernel is measured.
 
-The kernel is obtained like every Gram matrix: from its folder, or from `python -m kernel_gen`.
+Like every Gram matrix, the kernel is read from its folder, or computed by `python -m kernel_gen` if it does not exist.
 """
 
 import dataclasses
@@ -19,14 +19,18 @@ from linearized.settings.gram_settings import GramSettings
 
 
 def infinite_width(config: Any, flags: dict[str, Any], rows: Dataset) -> dict[str, Any] | None:
-    """Return the name, accuracy and loss of the kernel on these rows; None if it is unavailable, which is logged.
+    """Return the name of a network's infinite-width kernel, and its accuracy and loss on given rows.
 
     Args:
-        config: Settings of the rows, as in `TrainSettings`.
+        config: `TrainSettings` of the network, which determine the rows.
         flags: Flags of the kernel, see `Declaration.infinite`.
-        rows: The train and test rows, as the network receives them.
+        rows: Train and test rows, as the network receives them.
 
-    Raises `TryLater` while another process makes the same kernel.
+    Returns:
+        The entries `kernel`, `accuracy` and `loss`; None if the kernel is not available, which is logged.
+
+    Raises:
+        TryLater: While another process computes the same kernel.
     """
     try:
         settings = _settings(config, flags, rows)

@@ -1,4 +1,4 @@
-"""The table of a feature machine's iterations: the best ridge of each, and the best iteration of other variants."""
+"""Table of the iterations of a feature machine: those of its best variant, and the best one of every other variant."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +12,11 @@ from linearized.settings.feature_machine_settings import shared_start
 
 
 def shown_steps(machine: Mapping[str, Any], metric: str) -> list[int]:
-    """Return the positions of the steps to show: all of the best variant, and the best one of every other.
+    """Return the positions of the iterations to show: all of the best variant, and the best one of every other.
 
     Args:
-        machine: The entry "feature_machine" of a record.
-        metric: Value of `--choose_by`.
+        machine: Entry "feature_machine" of a record.
+        metric: Value of `--choose_by`: "accuracy" or "loss".
     """
     steps, best = machine["steps"], machine["steps"][machine["best"]]
     variants = machine["variants"]
@@ -35,7 +35,12 @@ def shown_steps(machine: Mapping[str, Any], metric: str) -> list[int]:
 
 
 def print_iterations(record: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print one row per iteration of a feature machine's best variant, and the best iteration of each other one."""
+    """Print the table of iterations of a feature machine, each at its best ridge.
+
+    Args:
+        record: Record of the run.
+        console: Console to print to; None: that of the process.
+    """
     machine = record["feature_machine"]
     places = shown_steps(machine, record["settings"].get("choose_by", "accuracy"))
     steps = [machine["steps"][place] for place in places]

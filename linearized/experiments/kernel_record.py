@@ -1,4 +1,4 @@
-"""The record of a kernel's result: scores at every ridge, the chosen and the published choice, the best linear fit."""
+"""The record of a kernel's result: scores at every ridge, the choice of the ridge, and the best linear fit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,17 +15,24 @@ from linearized.settings.gram_settings import KernelSettings
 from linearized.solvers.linear.solution import Solution
 from linearized.storage.gram import Gram
 
-ALPHA_BYTES = 2**29  # up to this size the coefficients of every ridge are stored, above it those of the chosen ridges
+ALPHA_BYTES = 2**29  # size up to which the coefficients of all ridges are stored; above it those of the chosen ones are
 ADVICE = "Raise --max_iterations, loosen --rtol, or take another --solver."
 
 
 def scored(
     config: Any, level: int, dataset: Dataset, gram: Gram, path: RidgePath
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the record (without the entries of `experiments.run`) and the arrays of a fixed kernel at one noise level.
+    """Return the record and the arrays of a fixed kernel at one noise level.
 
-    In addition to those of `record_of`, entries have the test loss that is predicted from the train rows, see
-    `_predicted`.
+    They are those of `record_of`. In addition, the entry of each ridge has the test loss that is predicted from the
+    train rows, as leave-one-out loss and by generalised cross-validation.
+
+    Args:
+        config: `KernelFitSettings`.
+        level: Noise level.
+        dataset: Rows and labels.
+        gram: Gram matrix of the rows, or an embedding.
+        path: Solutions at every ridge.
     """
     outputs = outputs_of(dataset, path, {"validation": gram.validation, "test": gram.test})
     record, arrays = record_of(config, level, dataset, path, outputs, gram.manifest.scale)
@@ -35,15 +42,15 @@ def scored(
 
 
 def _predicted(entry: Mapping[str, Any], noise: float) -> dict[str, float | None]:
-    """Return the predicted test loss of a ridge, its standard error, and that by generalised cross-validation.
+    """Return the test loss of a ridge that leave-one-out errors predict, its standard error, and that of GCV.
 
-    The prediction is the leave-one-out loss. Generalised cross-validation is that of the eigenframework: the train
-    error over (1 - L/n)² with the degrees of freedom L of the train rows; it treats all rows as alike. Both predict the
+    Generalised cross-validation (GCV) is the train loss divided by (1 - L/n)², with the degrees of freedom L of the fit
+    to n train rows, as in the eigenframework; unlike leave-one-out, it does not distinguish the rows. Both predict the
     loss on rows with labels like those of the train rows, so noise that test labels do not have is subtracted.
 
     Args:
         entry: Entry of a ridge, with `left_out_loss` and `gcv`, which are None if the solver does not compute them.
-        noise: `Dataset.label_noise`.
+        noise: `Dataset.label_noise`, the variance of the noise that test labels do not have.
     """
     found = {name: None if entry[source] is None else max(entry[source] - noise, 0.0)
              for name, source in (("predicted_loss", "left_out_loss"), ("predicted_by_gcv", "gcv"))}  # fmt: skip
@@ -56,7 +63,7 @@ def _predicted(entry: Mapping[str, Any], noise: float) -> dict[str, float | None
 
 
 def label_offset(dataset: Dataset) -> float:
-    """Return the number that the published label coding subtracts from all labels."""
+    """Return the number that the published coding subtracts from all labels before a kernel is fitted."""
     offset = dataset.targets(dataset.train) - dataset.targets(dataset.train, centred=True)
     return float(offset[0, 0])
 
@@ -67,7 +74,7 @@ def outputs_of(dataset: Dataset, path: RidgePath, blocks: Mapping[str, Any]) -> 
     Args:
         dataset: Rows and labels.
         path: Solutions at every ridge.
-        blocks: K between the rows of a split and the train rows, by the split's name; None if there are no rows.
+        blocks: K between the rows of a split and the train rows, by the name of the split; None if it has no rows.
     """
     offset = label_offset(dataset)
     outputs = {"train": np.stack([solution.predictions for solution in path.solutions]) + offset}
@@ -75,7 +82,7 @@ def outputs_of(dataset: Dataset, path: RidgePath, blocks: Mapping[str, Any]) -> 
 
 
 def entries_of(dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Return the diagnostics and the scores of every split at each ridge.
+    """Return the entries of all ridges, each with the diagnostics of its solution and the scores of every split.
 
     Args:
         dataset: Rows and labels.
@@ -96,7 +103,7 @@ def entries_of(dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarr
 def record_of(
     config: Any, level: int, dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarray], scale: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the record and the arrays of a path of ridges with its outputs, see `scored`.
+    """Return the record and the arrays of a kernel's fits at every ridge, without the entries of `experiments.run`.
 
     Args:
         config: `KernelFitSettings`.
@@ -141,7 +148,7 @@ def record_of(
 
 
 def _arrays(record: dict[str, Any], path: RidgePath, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the content of arrays.h5; add to `record` the ridges whose coefficients it contains."""
+    """Return the arrays of a result by name, and add to `record` the ridges whose coefficients they contain."""
     position = record["chosen"]["position"]
     whole = path.alpha.nbytes <= ALPHA_BYTES
     kept = (
@@ -172,7 +179,10 @@ def _finite(value: float | None) -> float | None:
 
 
 def _scores(name: str, predictions: np.ndarray, split: Split, dataset: Dataset) -> dict[str, float | None]:
-    """Return losses, accuracy and R² on a split, by keys that start with `name`; None without finite predictions."""
+    """Return losses, accuracy and R² on a split, with keys that start with `name`.
+
+    All of them are None if a prediction is not finite.
+    """
     if not np.isfinite(predictions).all():
         return dict.fromkeys(f"{name}_{metric}" for metric in ("loss", "accuracy", "normalised_loss", "r2"))
     scores = dataset.score(split, predictions)
@@ -183,7 +193,10 @@ def _scores(name: str, predictions: np.ndarray, split: Split, dataset: Dataset) 
 
 
 def hidden_layers(settings: KernelSettings) -> int | None:
-    """Return the number of layers with a nonlinearity, the unit for comparing models and kernels; None if undefined."""
+    """Return the number of layers with a nonlinearity, by which models and kernels are compared.
+
+    It is None for kernels that are not those of a network of known depth.
+    """
     if settings.kernel == "NTK":
         return settings.num_layers
     if settings.kernel == "CNTK":

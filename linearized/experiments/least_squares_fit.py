@@ -1,4 +1,4 @@
-"""Least-squares fits of models that are linear in their parameters: one problem and one solver for the whole grid."""
+"""Least-squares fits of models that are linear in their parameters, by one solver for the whole grid of ridges."""
 
 import time
 from pathlib import Path
@@ -17,9 +17,17 @@ from linearized.solvers.checkpoint import Checkpoint
 
 
 def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tuple[list[RidgeFit], dict]:
-    """Solve every ridge (index -> λ) and predict on every split; see `Solution` for the diagnostics.
+    """Solve the least-squares problem of a model at every ridge, and predict on every split.
 
-    Returns: The fits in the ridges' order, and the record's entries about the solver.
+    Args:
+        config: `TrainSettings` of the run.
+        dataset: Rows and labels.
+        ridges: Index of the ridge in the grid -> λ.
+        folder: Folder of the solver's checkpoints.
+
+    Returns:
+        The fits in the order of the ridges, with the diagnostics of `linearized.solvers.linear.solution.Solution`, and
+        the entries of the record about the solver.
     """
     start = time.monotonic()
     problem = module_of(config).problem(config, dataset, working_bytes(config.memory))

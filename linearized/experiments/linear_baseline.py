@@ -1,6 +1,6 @@
 """The best linear fit: ridge regression on the raw inputs with an intercept, for all ridges from one eigenproblem.
 
-It is the reference for the risk: a kernel that performs better does so because it is nonlinear.
+Relative risks are measured against it: a kernel with a lower loss has it because it is nonlinear.
 """
 
 from typing import Any
@@ -15,17 +15,19 @@ ROWS = 4096  # rows in a block
 
 
 def linear_baseline(dataset: Dataset, rule: str, metric: str = "accuracy") -> dict[str, Any]:
-    """Return the linear fit w·x + b of the targets whose ridge is chosen among 34, as for kernels.
+    """Fit a linear function w·x + b to the targets at 34 ridges, and return the scores at the best one.
 
-    min over w, b of Σᵢ‖yᵢ - w·xᵢ - b‖² + ρ‖w‖² on the train rows; b is not penalised. Ridges run from 1e-10 to 10
-    times the largest eigenvalue of the centred XᵀX.
+    The fit minimises Σᵢ‖yᵢ - w·xᵢ - b‖² + ρ‖w‖² over w and b on the n train rows; b is not penalised. Ridges ρ run from
+    1e-10 to 10 times the largest eigenvalue of the centred XᵀX. Costs O(n d min(n, d)) in float64.
 
     Args:
         dataset: Rows and labels.
-        rule: validation, leave_one_out, gcv or test, see `linearized.experiments.select`.
-        metric: accuracy or loss, see `linearized.experiments.select.choose`.
+        rule: Criterion of the choice: "validation", "leave_one_out", "gcv" or "test", see
+            `linearized.experiments.select`.
+        metric: "accuracy" or "loss", see `linearized.experiments.select.choose`.
 
-    Returns: `ridge` and the scores of `Dataset.score` at it, by split. Costs O(n d min(n, d)) in float64.
+    Returns:
+        The entry `ridge`, and the scores of `Dataset.score` at it, with keys that start with the name of the split.
     """
     x, mean = dataset.train.x, dataset.train.x.mean(axis=0, dtype=np.float64)
     targets = dataset.targets(dataset.train).astype(np.float64)
@@ -65,9 +67,13 @@ def _blocks(n: int) -> list[slice]:
 
 
 def _spectrum(x: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the eigenvalues above rounding of the centred XᵀX, and its eigenvectors (d, directions).
+    """Return the eigenvalues of the centred XᵀX that exceed rounding errors, and their eigenvectors (d, directions).
 
-    The eigenproblem is that of the smaller of XᵀX and XXᵀ.
+    The smaller one of XᵀX and XXᵀ is decomposed.
+
+    Args:
+        x: Rows X (n, d).
+        mean: Mean of the rows (d,).
     """
     import scipy.linalg  # slow to import
 

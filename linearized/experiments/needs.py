@@ -1,8 +1,8 @@
-"""Lower bounds of the memory and the arithmetic of a training run or a kernel's fit, and refusals by them.
+"""Lower bounds of the memory and the operations of a training run or a kernel's fit, and errors for runs beyond them.
 
-The bounds of memory count parameters, their random draws and what the solver keeps of them, and nothing of the
-framework. Whatever is refused therefore cannot work, and whatever passes may still be too large. Those of arithmetic
-are described in `linearized.settings.operations`.
+The bounds of memory count parameters, their random draws and the solver's copies of them, but nothing of the framework.
+Whatever is refused therefore cannot work, and whatever passes may still be too large. The bounds of operations are
+described in `linearized.settings.operations`.
 """
 
 from collections.abc import Mapping
@@ -29,13 +29,13 @@ from linearized.storage.manifest import kind_of
 
 FLOAT = 4  # bytes of a float32
 DOUBLE = 8  # bytes of a float64
-COPIES = {"band": 1, "cholesky": 1, "eigh": 3}  # arrays of K's size in memory at once; others stream K
-KEPT = {"sgd": 3, "adam": 4, "adamw": 4, "newton_cg": 4}  # copies of the parameters, with gradients, averages and steps
-EPOCH = 4.0  # operations per multiplication of a row's outputs: product and sum, and both for the gradient
+COPIES = {"band": 1, "cholesky": 1, "eigh": 3}  # solver -> arrays of K's size in memory at once; others stream K
+KEPT = {"sgd": 3, "adam": 4, "adamw": 4, "newton_cg": 4}  # solver -> arrays of the parameters' size in memory at once
+EPOCH = 4.0  # operations of an epoch per multiplication in a row's outputs: product and sum, and both for the gradient
 
 
 def refuse_beyond_memory(config: Any) -> None:
-    """Raise `UserError` naming the flag to lower if a `TrainSettings` needs more memory than the machine has."""
+    """Raise `UserError`, which names the flag to lower, if a `TrainSettings` needs more memory than the machine has."""
     layers = f" --num_layers={config.num_layers}" if config.num_layers > 1 else ""
     refuse_beyond_machine(
         least_bytes(config), f"{config.model} with --num_units={config.num_units}{layers}", "Lower --num_units."
@@ -43,14 +43,14 @@ def refuse_beyond_memory(config: Any) -> None:
 
 
 def refuse_endless_training(config: Any, rows: int, operations: float) -> None:
-    """Raise `UserError` if a `TrainSettings` cannot train the model by gradients at one ridge in a month.
+    """Raise `UserError` if training a model by gradients at one ridge would take more than a month.
 
-    Least squares is not estimated, because what its problem holds in memory bounds its work.
+    Least-squares fits are not checked, because the memory that their problem takes bounds their operations.
 
     Args:
-        config: The `TrainSettings`.
+        config: `TrainSettings` of the run.
         rows: Number of train rows; 0 if it is not known yet.
-        operations: A lower bound of the operations of one row and epoch.
+        operations: Lower bound of the operations for one row in one epoch.
     """
     if config.uses_least_squares() or config.working_solver() == "newton_cg":
         return
@@ -63,27 +63,36 @@ def refuse_endless_training(config: Any, rows: int, operations: float) -> None:
 
 
 def refuse_endless_run(config: Any, rows: int) -> None:
-    """Raise `UserError` as `refuse_endless_training` does, with the operations that the model declares."""
+    """Raise `UserError` as `refuse_endless_training` does, with the operations that the model declares.
+
+    Args:
+        config: `TrainSettings` of the run.
+        rows: Number of train rows; 0 if it is not known yet.
+    """
     own = declared(config)
     products = (own.multiplications or own.parameters)(config, config.dim(), config.described().num_outputs)
     refuse_endless_training(config, rows, EPOCH * products)
 
 
 def refuse_endless_fit(config: Any, level: int, rows: Mapping[str, int]) -> None:
-    """Raise `UserError` as `refuse_endless_matrix` does; with --gram or kernels of labels, no matrix is made."""
+    """Raise `UserError` as `refuse_endless_matrix` does, unless the fit needs no new matrix.
+
+    It needs none with --gram and for kernels that are learned from labels. The arguments are those of
+    `refuse_endless_matrix`.
+    """
     if not (config.gram or config.by_labels()):
         refuse_endless_matrix(config, level, rows)
 
 
 def refuse_endless_matrix(config: Any, level: int, rows: Mapping[str, int]) -> None:
-    """Raise `UserError` if the matrix or the embedding that has to be made at a noise level takes more than a month.
+    """Raise `UserError` if computing the Gram matrix or the embedding of a noise level would take more than a month.
 
-    If some shards exist already, the job that makes the others accounts for them.
+    Nothing is checked if some shards exist already; the job that computes the others checks what is left.
 
     Args:
         config: Settings of the fit.
         level: Noise level.
-        rows: Number of rows of the train, validation and test parts; 0 if it is not known yet.
+        rows: Number of rows of the parts train, validation and test; 0 for a number that is not known yet.
     """
     settings = config.embedding_settings(level) if config.features else config.gram_settings(level)
     if kind_of(settings.path()) is not None:
@@ -95,9 +104,9 @@ def refuse_endless_matrix(config: Any, level: int, rows: Mapping[str, int]) -> N
 
 
 def refuse_large_fit(config: Any) -> None:
-    """Raise `UserError` if the kernel, or the solver of a `KernelFitSettings`, needs more memory than the machine has.
+    """Raise `UserError` if the kernel or the solver of a `KernelFitSettings` needs more memory than the machine has.
 
-    The solver `auto` streams K if a factor of it does not fit, so that only its coefficients count.
+    The solver "auto" streams K if a factor of K does not fit, so that only its coefficients are counted.
     """
     if config.features:
         refuse_large_embedding(config, config.described().image_shape, config.dim())
@@ -120,7 +129,12 @@ def refuse_large_fit(config: Any) -> None:
 
 
 def fit_bytes(config: Any, rows: int) -> int:
-    """Return a lower bound of the bytes that a solver of K takes: its copies of K, and α and K α of every ridge."""
+    """Return a lower bound of the memory in bytes of a solver of K: its copies of K, and α and Kα of every ridge.
+
+    Args:
+        config: `KernelFitSettings` of the fit.
+        rows: Number of train rows.
+    """
     outputs = config.described().num_outputs
     ridges = len(listed_ridges(config.ridges)) if config.ridges else 1
     matrices = COPIES.get(config.solver, 0) * rows**2 * np.dtype(config.dtype).itemsize
@@ -128,13 +142,16 @@ def fit_bytes(config: Any, rows: int) -> int:
 
 
 def features_fit_bytes(config: Any) -> int:
-    """Return a lower bound of the bytes of the normal equations of features and of the solver's copies of them."""
+    """Return a lower bound of the memory in bytes of ridge regression on features with a `KernelFitSettings`.
+
+    It counts the matrix of the normal equations and the solver's copies of it.
+    """
     solver = "band" if config.solver == "auto" else config.solver
     return (1 + COPIES.get(solver, 0)) * DOUBLE * fewest_features(config, config.dim()) ** 2
 
 
 def least_bytes(config: Any) -> int:
-    """Return a lower bound of the bytes that the model of a `TrainSettings`, its training and its draws take."""
+    """Return a lower bound of the memory in bytes of the model of a `TrainSettings`, its training and random draws."""
     dim, outputs = config.dim(), config.described().num_outputs
     own = declared(config)
     count = own.parameters(config, dim, outputs)

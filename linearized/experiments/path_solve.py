@@ -1,4 +1,4 @@
-"""The solution of one path of ridges for a run, with its progress line, memory limit and checkpoints."""
+"""Kernel ridge regression at every ridge for a run, with its progress line, memory limit and checkpoints."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +21,17 @@ def solved(
     config: Any, dataset: Dataset, gram: "Gram | Embedding | np.ndarray", ridges: np.ndarray, work: Path, *,
     solver: str = "", step: str = "", memory: int = 0,
 ) -> RidgePath:  # fmt: skip
-    """Solve (K + ρI)α = y, or the regression on features, at every ridge with the settings of a `KernelFitSettings`.
+    """Solve (K + ρI)α = y, or the regression on features, at every ridge.
 
     Args:
-        config: The `KernelFitSettings`.
+        config: `KernelFitSettings` of the run.
         dataset: Rows and labels.
-        gram: K, whose array may be overwritten, or an embedding.
+        gram: K between the train rows, in shards or as an array, which may be overwritten; or an embedding.
         ridges: Values of ρ.
         work: Folder of the solver's checkpoints.
-        solver: Replaces the solver of the settings, if given.
-        step: Name of the system among several of a run, for the progress line and the key of the checkpoints.
-        memory: Bytes of memory of a fit of K; 0: those of the settings now.
+        solver: Name of the solver; "": that of the settings.
+        step: Name of the system if a run solves several, for the progress line and the key of the checkpoints.
+        memory: Memory in bytes that a fit of K may take; 0: that which the settings allow now.
     """
     solver, title = solver or config.solver, " ".join(filter(None, (config.label(), step)))
     logging.info("%s: %d train rows, %d ridges %.2g to %.2g", title, len(dataset.train), len(ridges), ridges.min(),

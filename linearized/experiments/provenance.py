@@ -1,4 +1,4 @@
-"""The origin of a result: the command line, the version and commit of the suite, the machine, and the seeds.
+"""The origin of a result: command line, version and commit of the package, machine, and random-number seeds.
 
 `linearized.storage.results.save` adds the versions of Python and of the packages.
 """
@@ -17,8 +17,8 @@ from linearized.base.machine_memory import total_bytes
 from linearized.base.platforms import processor, usable_cores
 from linearized.settings.config import CODE, Settings
 
-ROOT = Path(linearized.__file__).resolve().parent.parent  # the repository, if the suite is run from one
-PATIENCE = 10.0  # seconds that git may take
+ROOT = Path(linearized.__file__).resolve().parent.parent  # the repository, if the package is run from one
+PATIENCE = 10.0  # seconds after which git is stopped
 
 
 def made_by(settings: Settings, program: str) -> dict[str, Any]:
@@ -28,9 +28,10 @@ def made_by(settings: Settings, program: str) -> dict[str, Any]:
         settings: Settings of this one run; the command line has all that differ from their defaults.
         program: The words before the flags, such as "linearized train".
 
-    Returns: `command`, a line for a shell, and `made_by`: `version`, `commit` (left out unless the suite is in a git
-    repository of its own), `machine`, `seeds`, the settings whose names end in "seed", and `code`, digests of the
-    functions and model files of the user's own by flag, if there are any.
+    Returns:
+        The entries `command`, a line for a shell, and `made_by`. The latter has `version`, `machine`, `seeds` (the
+        settings whose names end in "seed"), `commit` if the package is in a git repository of its own, and `code`,
+        digests of the user's own functions and model files by flag, if there are any.
     """
     seeds = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)
              if field.name.endswith("seed")}  # fmt: skip
@@ -43,7 +44,7 @@ def made_by(settings: Settings, program: str) -> dict[str, Any]:
 
 
 def version() -> str:
-    """Return the installed version of the suite; "unknown" if it is not installed."""
+    """Return the installed version of the package; "unknown" if it is not installed."""
     import importlib.metadata  # takes 5 % of the time of `--help`
 
     try:
@@ -56,7 +57,7 @@ def version() -> str:
 def commit(root: Path) -> str | None:
     """Return the commit that is checked out in `root`, followed by "-dirty" if tracked files were changed.
 
-    None if `root` is not the top of a git repository, or git is not installed. Costs two calls of git, once.
+    It is None if `root` is not the top of a git repository, or if git is missing or takes more than 10 seconds.
     """
     if not (root / ".git").exists():  # otherwise the repository around a virtual environment would be used
         return None
@@ -72,7 +73,7 @@ def commit(root: Path) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Return the machine's name, system, processor, cores of this process, GiB of memory, and GPUs that are in use."""
+    """Return the name of the machine, its system, processor and memory in GiB, this process's cores and GPUs in use."""
     found = {
         "name": platform.node(), "system": platform.platform(), "processor": processor(),
         "cores": usable_cores(), "memory_gib": round(total_bytes() / 2**30, 1),

@@ -1,4 +1,4 @@
-"""Refusal of training settings that cannot work, from settings alone, before data and frameworks are loaded."""
+"""Errors for training settings that cannot work, raised before data and frameworks are loaded."""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +18,7 @@ WEIGHTS_ADVICE = (
 
 
 def refuse_unfit(config: Any) -> None:
-    """Raise `UserError` if model, loss, augmentation, ridges or sizes of a `TrainSettings` do not fit together."""
+    """Raise `UserError` if the model, loss, solver, augmentation, weights or ridges of a `TrainSettings` do not fit."""
     source, own = config.described(), declared(config)
     if own.images and source.image_shape is None:
         others = ", ".join(without_images())
@@ -38,23 +38,25 @@ def refuse_unfit(config: Any) -> None:
 
 
 def read_weights(config: Any) -> dict[str, np.ndarray]:
-    """Return the arrays of `--published_weights` by their PyTorch names; {} if the flag is not set.
+    """Return the arrays of the file `--published_weights` by their PyTorch names; {} if the flag is not set.
 
-    Raises `Unreadable` unless the file is an .npz of plain arrays; pickles, such as PyTorch's .pt files, are not read.
+    Raises:
+        Unreadable: If the file is not an .npz file of plain arrays; pickles, such as PyTorch's .pt files, are not read.
     """
     return read_npz(Path(config.published_weights), WEIGHTS_ADVICE) if config.published_weights else {}
 
 
 def weights_digest(path: str) -> str:
-    """Return 16 hex digits of the content of a file of weights. Raises `Unreadable` if it cannot be read."""
+    """Return 16 hex digits that identify the content of a file of weights. Raises `Unreadable` if it cannot be read."""
     with opened(path, "an .npz file", WEIGHTS_ADVICE) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 def asked_ridges(config: Any) -> dict[int, float]:
-    """Return the ridges that a run fits: λ by its index in the published grid.
+    """Return the ridges that a `TrainSettings` selects: index in the grid -> λ.
 
-    Raises `UserError` for a `--reg_index` outside the grid of the model and the dataset.
+    Raises:
+        UserError: For a `--reg_index` outside the grid of the model and the dataset.
     """
     lambdas = grid(declared(config).ridges, config.described().family, num_layers=config.num_layers)
     default = "all" if config.uses_least_squares() else "0"
@@ -62,7 +64,7 @@ def asked_ridges(config: Any) -> dict[int, float]:
 
 
 def _refuse_tangents(config: Any, ridges: int) -> None:
-    """Refuse tangent-kernel measurements for several ridges, beyond the last epoch, or together with Newton-CG."""
+    """Raise `UserError` for --tangent_at with several ridges, beyond the last epoch, or together with Newton-CG."""
     if not config.tangent_at:
         return
     if ridges > 1:
@@ -92,7 +94,7 @@ def _refuse_augmentation(config: Any, image_shape: tuple[int, int, int] | None) 
 
 
 def _refuse_weights(config: Any) -> None:
-    """Refuse settings of networks that the published weights do not support."""
+    """Raise `UserError` for settings of a network with which `--published_weights` cannot be loaded."""
     if not config.published_weights:
         return
     for name, values in declared(config).layout.items():

@@ -1,7 +1,8 @@
 """RFM: recursive feature machines, whose kernel is learned from the labels, as an entry of `--kernel`.
 
-`--base` names the kernel whose metric is learned, and its own settings are read too. Without labels there is no Gram
-matrix: `fit_level` replaces the fit of a matrix, and `learned` makes the kernel of a finished run.
+`--base` names the base kernel k, whose settings are read too; the learned kernel is k(√M x, √M z) with a metric M.
+Without labels there is no Gram matrix: `fit_level` replaces the fit of a matrix, and `learned` returns the kernel of a
+finished run.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from linearized.settings.feature_machine_settings import bandwidth_factors, furt
 from linearized.settings.gram_settings import KERNELS, KernelSettings, RowSettings
 from linearized.settings.reads import ALWAYS, When, reads, when
 
-TRACE_GRID = True  # no ridges of it are published
+TRACE_GRID = True  # no ridges are published for it, so their grid is in units of the trace of K
 
 
 def _reads() -> dict[str, When]:
@@ -56,7 +57,7 @@ def check(settings: KernelSettings) -> None:
 
 
 def check_rows(settings: RowSettings, image_shape: tuple[int, int, int] | None) -> None:
-    """Raise `UserError`, without a framework, for rows that a base kernel or the network cannot take."""
+    """Raise `UserError`, without a framework, for rows that a base kernel or `--ansatz_model` cannot take."""
     for name in (settings.base, *further_bases(settings)):
         if of_base := getattr(KERNELS.load(name), "check_rows", None):
             of_base(settings, image_shape)
@@ -78,9 +79,9 @@ def learned(settings: KernelSettings, record: Mapping[str, Any], arrays: Mapping
 
     Args:
         settings: Settings of the kernel.
-        record: The run's record.
-        arrays: The arrays of the run's arrays.h5.
-        dataset: The data set to whose train rows it was fitted.
+        record: Record of the run.
+        arrays: Arrays of the run, by name.
+        dataset: Data set to whose train rows it was fitted.
     """
     from kernel_gen.kernels.stretched import StretchedKernel
     from linearized.kernel_ridge.learned_metric import base_kernel
@@ -94,7 +95,7 @@ def learned(settings: KernelSettings, record: Mapping[str, Any], arrays: Mapping
 
 
 def fit_level(config: Any, level: int, dataset: Any, work: Path) -> Any:
-    """Return the outcome of `linearized krr --kernel=RFM` at a noise level, see `feature_machine_run.fitted`."""
+    """Fit a feature machine at one noise level, see `feature_machine_run.fitted` for arguments and result."""
     from linearized.experiments.feature_machine_run import fitted
 
     return fitted(config, level, dataset, work)

@@ -1,13 +1,13 @@
-"""The steps of a run, the same for every command that writes a folder of results.
+"""The steps of a run, which are the same for every command that writes a folder of results.
 
-1. A finished run is read back.
-2. The folder is claimed for this process. Another process's claim raises `Busy` (exit code 75) at once, before the
-   work, which loads data and frameworks, has begun.
-3. The work is done. It stores its checkpoints in the folder it is given, where the next process finds them after a
-   kill.
+1. If the run is finished, its result is loaded.
+2. The folder is claimed for this process. If another process has claimed it, `Busy` (exit code 75) is raised at once,
+   before data and frameworks are loaded.
+3. The work is done. It stores its checkpoints in the folder that it is given, where the next process finds them if this
+   one is killed.
 4. The result is saved completely, with its origin: command line, version, commit, machine, package versions, seeds.
-5. The checkpoints are removed. If the disk is full while saving, the partial result is removed instead and the
-   checkpoints stay, so that the same command saves again.
+5. The checkpoints are removed. If the disk is full while the result is saved, the partial result is removed instead and
+   the checkpoints stay, so that the same command can save it again.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ from linearized.storage.files import whole_file
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The outcome of a run's work.
+    """Outcome of the work of a run.
 
     Attributes:
-        record: The entries of the result, without those that `run` adds.
-        arrays: The content of arrays.h5, by name.
-        files: Further files of the result by name, each with a function that writes it to a path.
+        record: Entries of the result's record, without those that `run` adds.
+        arrays: Arrays of the result by name, which are stored in arrays.h5.
+        files: Further files of the result: file name -> function that writes the file to a path.
     """
 
     record: Mapping[str, Any]
@@ -43,13 +43,14 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """The storage of a finished run in its folder; the default is `result.json` with `arrays.h5` (`storage.results`).
+    """Storage of a finished run in its folder; the default is `result.json` with `arrays.h5` (`storage.results`).
 
     Attributes:
-        read_back: Returns the record of a finished run; None if it is not finished.
-        save: Writes the record and the arrays; the file that marks the run as finished is written last.
-        load: Returns the record that `save` wrote.
-        names: The files that `save` writes.
+        read_back: Function from the folder to the record of a finished run; None if the run is not finished.
+        save: Function that writes the record and the arrays into the folder; the file that marks the run as finished is
+            written last.
+        load: Function from the folder to the record that `save` wrote.
+        names: Names of the files that `save` writes.
     """
 
     read_back: Callable[[Path], dict[str, Any] | None] = results.read_back
@@ -61,17 +62,21 @@ class Store:
 def run(
     folder: Path, settings: Settings, program: str, work: Callable[[Path], Outcome], *, store: Store | None = None
 ) -> Result:
-    """Return the result in `folder`; `work` makes it if it does not exist yet.
+    """Return the result of a run, which is computed and saved if its folder does not contain it yet.
 
     Args:
         folder: Folder of the result.
         settings: Settings of this one run.
         program: The words of the command line before the flags.
-        work: Receives the folder of unfinished work (it may not exist yet) and returns the outcome to save.
-        store: Storage of the result.
+        work: Function that computes the result. It takes the folder of unfinished work, which may not exist yet, and
+            returns the outcome to save.
+        store: Storage of the result; None: `result.json` and `arrays.h5`.
 
-    Raises `UserError` for errors that a user can correct (a folder that did not exist before then contains only
-    finished ridges, if any), `Busy` if another process holds the folder, OSError if the disk is full or read-only.
+    Raises:
+        UserError: For errors that a user can correct. A folder that did not exist before then contains only finished
+            ridges, if any.
+        Busy: If another process holds the folder.
+        OSError: If the disk is full or read-only.
     """
     start, store = time.monotonic(), store or Store()
     if (record := store.read_back(folder)) is not None:

@@ -1,13 +1,13 @@
 """The choice of the ridge: which entry of a result is best, by which criterion, and whether its solution converged.
 
-Every command chooses by the same rule. The criterion is the first of these that the entries have: the validation rows,
-the leave-one-out errors, generalised cross-validation (GCV), the test rows (the published protocol). The best ridge has
-the highest accuracy and, among equals, the lowest loss; regression and GCV have only a loss. With
-`--choose_by=loss` the best ridge has the lowest loss; the published choice is by accuracy all the same.
+Every command uses the same rule. The criterion is the first of these for which there are numbers: the scores on
+validation rows, leave-one-out scores, generalised cross-validation (GCV), the scores on test rows (the published
+protocol). The best ridge has the highest accuracy and, among equals, the lowest loss; regression and GCV only have a
+loss. With `--choose_by=loss` the best ridge has the lowest loss; the published choice is still by accuracy.
 
 A ridge whose training diverged or whose solution did not converge (`linearized.storage.result_schema.fell_short`) may
-be the best, but this is always reported: the choice names the flaw, the best converged ridge is recorded with it, and
-`warn` logs one line.
+be the best, but this is always reported: the choice names the flaw, the best converged ridge is recorded in addition,
+and `warn` logs one line.
 """
 
 import contextlib
@@ -30,15 +30,15 @@ Entry = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """The best of several ridges.
+    """Choice of the best of several ridges.
 
     Attributes:
-        criterion: A key of `CRITERIA`.
+        criterion: Criterion of the choice, a key of `CRITERIA`.
         position: Position of the best entry.
-        converged: Position of the best entry whose solution converged, which may be `position`; None if no entry's did.
-        flaw: "diverged" or "not converged", for the best entry; "" if it converged.
-        by: The criterion and the metric as text.
-        metric: "accuracy" or "loss": what the entries were compared by.
+        converged: Position of the best entry whose solution converged, which may be `position`; None if none converged.
+        flaw: "" if the best entry converged, otherwise "diverged" or "not converged".
+        by: Criterion and metric as text.
+        metric: Metric by which the entries were compared, "accuracy" or "loss".
     """
 
     criterion: str
@@ -50,9 +50,9 @@ class Choice:
 
 
 def criterion_of(entries: Sequence[Entry]) -> str:
-    """Return the criterion by which the entries are compared: the first key of `CRITERIA` that they have.
+    """Return the criterion by which entries are compared: the first key of `CRITERIA` for which they have numbers.
 
-    If there are validation rows, entries have validation losses, which may be None.
+    Entries that contain `validation_loss` are compared by it, even if its values are None.
     """
     if any("validation_loss" in entry for entry in entries):
         return "validation"
@@ -61,15 +61,16 @@ def criterion_of(entries: Sequence[Entry]) -> str:
 
 
 def choose(entries: Sequence[Entry], criterion: str | None = None, metric: str = "accuracy") -> Choice:
-    """Return the best of the entries.
+    """Choose the best of the entries of a record.
 
     Args:
-        entries: One per ridge, with `{criterion}_loss` and `{criterion}_accuracy` (None for regression), or `gcv`. An
-            entry without the loss takes no part. Entries without `converged` count as exact.
-        criterion: A key of `CRITERIA`; None takes that of `criterion_of`.
-        metric: "accuracy" (where entries have it, otherwise the loss) or "loss".
+        entries: Entries, one per ridge, with `{criterion}_loss` and `{criterion}_accuracy` (None for regression), or
+            `gcv`. Entries without the loss are ignored. Entries without `converged` count as exact.
+        criterion: Key of `CRITERIA`; None: that of `criterion_of`.
+        metric: "accuracy" (for entries without it, the loss) or "loss".
 
-    Raises `UserError` if no entry has the loss.
+    Raises:
+        UserError: If no entry has the loss.
     """
     criterion = criterion or criterion_of(entries)
     measured = [place for place, entry in enumerate(entries) if _loss(entry, criterion) is not None]
@@ -83,10 +84,13 @@ def choose(entries: Sequence[Entry], criterion: str | None = None, metric: str =
 
 
 def lowest_loss(entries: Sequence[Entry]) -> int:
-    """Return the position of the entry with the lowest loss by the criterion of `choose`, whatever its accuracy.
+    """Return the position of the entry with the lowest loss by the criterion of `criterion_of`, whatever its accuracy.
 
-    Use it for the ridge whose fitted function is processed further, not for the one that a result names. Converged
-    solutions come first. Raises `UserError` if no entry has the loss.
+    Converged solutions are preferred. Use this for a ridge whose fitted function is processed further, and `choose` for
+    the ridge that a result names.
+
+    Raises:
+        UserError: If no entry has the loss.
     """
     criterion = criterion_of(entries)
     measured = [place for place, entry in enumerate(entries) if _loss(entry, criterion) is not None]
@@ -96,25 +100,31 @@ def lowest_loss(entries: Sequence[Entry]) -> int:
 
 
 def rank(entry: Entry, criterion: str, metric: str = "accuracy") -> tuple[float, float]:
-    """Return a sort key that orders entries of several runs as `choose` ranks them, the best one first."""
+    """Return a sort key by which entries of several runs are in the order of `choose`, the best one first.
+
+    Args:
+        entry: Entry of a ridge, with the loss of the criterion.
+        criterion: Key of `CRITERIA`.
+        metric: "accuracy" or "loss", as for `choose`.
+    """
     return _order(entry, criterion, metric)
 
 
 def flaw_of(entry: Entry) -> str:
-    """Return "diverged" or "not converged" for a solution that fell short, else ""; exact ones have no `converged`."""
+    """Return "diverged" or "not converged" for an entry whose solution is neither exact nor converged, else ""."""
     return flaw(entry) if "converged" in entry else ""
 
 
 def recorded(choice: Choice, entries: Sequence[Entry], name: str = "chosen", *, size: int = 0) -> dict[str, Any]:
-    """Return a record's entries about a choice: `name`, and `{name}_converged` if the best one fell short.
+    """Return the entries of a record about a choice.
 
-    The latter is left out if no ridge converged.
+    They are `name` and, if the best ridge diverged or did not converge but another one converged, `{name}_converged`.
 
     Args:
-        choice: The choice.
-        entries: One per ridge.
+        choice: Choice among the entries.
+        entries: Entries of the record, one per ridge.
         name: Key of the choice in the record.
-        size: Number of ridges of the whole grid, see `edge`; 0: the edge is not recorded.
+        size: Number of ridges of the whole grid, see `edge`; 0: it is not recorded whether the best one is at an end.
     """
     record = {name: {**_place(entries, choice.position), "by": choice.by}}
     if side := edge(choice, entries, size):
@@ -131,7 +141,7 @@ _called: contextvars.ContextVar[str] = contextvars.ContextVar("called", default=
 
 @contextlib.contextmanager
 def called(name: str) -> Iterator[None]:
-    """Name the run in warnings within the block, such as by its label and seed in a comparison."""
+    """Replace the name of the model in warnings within a `with` block, for example by its label and seed."""
     token = _called.set(name)
     try:
         yield
@@ -140,19 +150,19 @@ def called(name: str) -> Iterator[None]:
 
 
 def warn(name: str, choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> None:
-    """Log one warning, with the model's name, if the best ridge fell short; see `warning`."""
+    """Log the line of `warning`, if there is one, after the name of the model; see `warning` for the arguments."""
     if text := warning(choice, entries, advice, symbol=symbol):
         logging.warning("%s: %s", _called.get() or name, text)
 
 
 def warning(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> str:
-    """Return one line stating that the best ridge fell short, and the best converged one; "" if it converged.
+    """Return a line that the best ridge diverged or did not converge, with the best converged one; "" if it converged.
 
     Args:
-        choice: The choice.
-        entries: One per ridge.
-        advice: One sentence that says what a user can do.
-        symbol: Symbol of the ridge.
+        choice: Choice among the entries.
+        entries: Entries of the record, one per ridge.
+        advice: Sentence that states what a user can do.
+        symbol: Symbol of the ridge, "λ" or "ρ".
     """
     if not choice.flaw:
         return ""
@@ -175,13 +185,13 @@ def warning(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: st
 
 
 def edge(choice: Choice, entries: Sequence[Entry], size: int) -> str:
-    """Return "smallest" or "largest" if the best ridge is at an end of its grid, else "".
+    """Return "smallest" or "largest" if the best ridge is at that end of its grid, otherwise "".
 
-    A better ridge may then lie outside of it. A single ridge is no grid.
+    At an end, a better ridge may lie outside the grid. A single ridge is not a grid.
 
     Args:
-        choice: The choice.
-        entries: One per ridge.
+        choice: Choice among the entries.
+        entries: Entries of the record, one per ridge.
         size: Number of ridges of the whole grid, of which `entries` may be a part.
     """
     if len(entries) < 2 or size < 2:
@@ -195,7 +205,7 @@ def edge(choice: Choice, entries: Sequence[Entry], size: int) -> str:
 def warn_edge(
     name: str, choice: Choice, entries: Sequence[Entry], size: int, advice: str, *, symbol: str = "λ"
 ) -> None:
-    """Log one warning, with the model's name, if the best ridge is at an end of its grid, see `edge`."""
+    """Log one warning, after the name of the model, if the best ridge is at an end of its grid; see `edge`."""
     if side := edge(choice, entries, size):
         best = entries[choice.position]["ridge"]
         logging.warning("%s: The best ridge, %s = %.3g, is the %s of its grid; a better one may lie beyond. %s",

@@ -1,4 +1,4 @@
-"""Progress as a live line on a terminal, else as a log line every 30 seconds: steps done, quality so far, time left."""
+"""Progress of a computation: a live line on a terminal, otherwise a log line every 30 seconds."""
 
 import contextlib
 import time
@@ -9,9 +9,14 @@ from linearized.base.progress import LOG_EVERY, LiveLine, Logged, Part, clock, t
 
 @contextlib.contextmanager
 def progress_line(what: str, total: int) -> Iterator[Callable[..., None]]:
-    """Yield `report(done, note="", total=None)`; at most `total` steps of `what` are expected.
+    """Show the progress of a computation within a `with` block: steps done, a note, and the time left.
 
-    A `total` given to `report` replaces the first one.
+    Args:
+        what: Name of the computation.
+        total: Largest number of steps that is expected.
+
+    Yields:
+        Function `report(done, note="", total=None)` to call after each step; its `total` replaces the first one.
     """
     console = terminal()
     if console is None:

@@ -1,4 +1,4 @@
-"""Tables at the end of a run: one row per ridge, with the chosen one marked; one row per noise level."""
+"""Tables at the end of a run: one row per ridge, with the chosen one marked, or one row per noise level."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ _RANKS = {
     "test_r2": 6, "gcv": 7, "validation_loss": 8, "leave_one_out_loss": 8, "train_accuracy": 9, "train_loss": 10,
     "degrees_of_freedom": 11, "prediction_error": 3,
 }  # fmt: skip
-LARGE_ERROR = 0.03  # of predictions, in units of the labels; classes are separated at about 0.5
+LARGE_ERROR = 0.03  # error of predictions, in units of the labels, that is reported; classes are separated at about 0.5
 _EXTRAS = {"leave_one_out_loss": "loo loss", "leave_one_out_accuracy": "loo accuracy", "gcv": "gcv",
            "degrees_of_freedom": "dof"}  # fmt: skip
 
@@ -31,7 +31,12 @@ def _ranges(indices: list[int]) -> str:
 
 
 def print_table(record: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print ridge, losses, accuracies and the solver's diagnostics for each ridge of a result."""
+    """Print losses, accuracies and the solver's diagnostics for each ridge of a result.
+
+    Args:
+        record: Record of the result.
+        console: Console to print to; None: that of the process.
+    """
     entries, best = record["ridges"], record["chosen"]["position"]
     published = record.get("chosen_published", record["chosen"])["position"]
     marks = {published: "published "}
@@ -97,7 +102,12 @@ def _metrics(entries: Sequence[Mapping[str, Any]]) -> list[Column]:
 
 
 def print_levels(records: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print one row per noise level: the metrics at the chosen ridge, and at the published choice by test scores."""
+    """Print one row per noise level: the metrics at the chosen ridge, and at the published choice by test scores.
+
+    Args:
+        records: Records of the results of a kernel, one per noise level.
+        console: Console to print to; None: that of the process.
+    """
     regression = all(record["ridges"][0]["test_accuracy"] is None for record in records)
     metric = "test_loss" if regression else "test_accuracy"
     name = metric.replace("_", " ")
@@ -129,7 +139,7 @@ def _flawed(choice: Mapping[str, Any]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number as tables show it; "-" for None."""
+    """Return the text of a number in a table; "-" for None."""
     if value is None:
         return "-"
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"

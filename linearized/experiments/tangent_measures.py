@@ -1,9 +1,11 @@
 """Measurements of a network's tangent kernel on fixed rows during training, stored on disk until its run is done.
 
-The rows are the first train and test rows of the run (`--tangent_rows`). The linearization at epoch t is fitted by
-kernel ridge regression with the kernel of `linearized.tangents.training_kernel` on these train rows: from f = 0 (labels
-coded as for kernels), and from the network's outputs at that epoch ("offset"), which remain part of the model. The
-ridge is chosen by leave-one-out errors among 10^[-8, 1] times the kernel's trace, see `linearized.experiments.select`.
+The rows are the first train and test rows of the run (`--tangent_rows`). The linearization of the network at an epoch
+is fitted by kernel ridge regression with the kernel of `linearized.tangents.training_kernel` on these train rows, in
+two
+ways: with outputs that start at 0 and labels that are coded as for kernels, and with the network's outputs at that
+epoch as an offset, which remains part of the model. The ridge is chosen by leave-one-out errors among 19 values from
+1e-8 to 10 times the trace of the kernel, see `linearized.experiments.select`.
 """
 
 import dataclasses
@@ -30,14 +32,14 @@ SCORED = ("network", "linearization", "linearization_offset", "last_layer")  # p
 
 
 class TangentMeasures:
-    """Measurements of a network after the epochs that the settings name.
+    """Measurements of a network and its tangent kernel after the epochs that the settings name.
 
     Args:
-        config: Settings with tangent_at, tangent_rows and loss.
-        model: The network with its initial weights, with which later ones are compared.
-        dataset: The data on which the network is trained.
+        config: Settings tangent_at, tangent_rows and loss.
+        model: Network with its initial weights, with which later weights are compared.
+        dataset: Data on which the network is trained.
         folder: Folder of the measurements, each complete or absent; existing ones are not repeated.
-        key: Key of the run.
+        key: Text that identifies the run; measurements of other runs in the folder are ignored.
     """
 
     def __init__(self, config: Any, model: keras.Model, dataset: Dataset, folder: Path, key: str):
@@ -49,15 +51,18 @@ class TangentMeasures:
         self._kernels: dict[int, dict[str, np.ndarray]] = {}
 
     def epoch_done(self, epoch: int) -> None:
-        """Measure the model if `--tangent_at` names this epoch and it has not been measured."""
+        """Measure the model if `--tangent_at` names `epoch` (0: the initial weights) and it has not been measured."""
         if epoch in self._epochs:
             self._measure(epoch)
 
     def finished(self, last: int) -> dict[str, Any]:
-        """Measure the end if `--tangent_at` names it, and return the entry of the record.
+        """Measure the trained model if `--tangent_at` names the end, and return the entry of the record.
 
         Args:
-            last: Number of epochs done. Later epochs, of a run that stopped early, are left out.
+            last: Number of epochs that were done; measurements after later epochs are left out.
+
+        Returns:
+            The entries `rows`, the number of train and test rows, and `epochs`, the measurements in increasing order.
         """
         asked = {epoch for epoch in self._epochs if epoch <= last}
         if self._at_end:
@@ -105,7 +110,7 @@ class TangentMeasures:
         self._saved.save(_name(epoch), self._kernels[epoch])
 
     def _weight_change(self) -> dict[str, float | None]:
-        """Return ‖W - W₀‖/‖W₀‖ of each layer; None for a layer that started at 0."""
+        """Return ‖W - W₀‖/‖W₀‖ of each layer for its weights W and initial weights W₀; None if W₀ is 0."""
         now, change = _by_layer(self._model), {}
         for layer, start in self._start.items():
             size = float(np.linalg.norm(start))
@@ -114,7 +119,7 @@ class TangentMeasures:
 
 
 def probe(dataset: Dataset, train: int, test: int) -> Dataset:
-    """Return the dataset of the first rows, at most `train` and `test` of each part, without validation rows."""
+    """Return the dataset with at most the first `train` train rows and `test` test rows, without validation rows."""
     parts = {"train": (dataset.train, train), "test": (dataset.test, test)}
     return dataclasses.replace(
         dataset, validation=None, **{name: Split(np.asarray(split.x[:count]), split.y[:count])
@@ -125,16 +130,17 @@ def probe(dataset: Dataset, train: int, test: int) -> Dataset:
 def kernel_scores(
     kernel: np.ndarray, cross: np.ndarray, rows: Dataset, start: dict[str, np.ndarray] | None = None
 ) -> dict[str, float | None]:
-    """Return loss and accuracy on the test rows of kernel ridge regression on the train rows.
+    """Return loss and accuracy on test rows of kernel ridge regression on train rows.
 
     Args:
-        kernel: K between the train rows.
-        cross: K between test and train rows.
-        rows: The train and test rows.
-        start: Outputs of a model on train and test rows, to which the kernel's are added; None: 0, with the labels
-            coded as for kernels (`Dataset.targets`, centred).
+        kernel: K between the n train rows, (n, n).
+        cross: K between the m test rows and the train rows, (m, n).
+        rows: Train and test rows with their labels.
+        start: Outputs of a model on train and test rows, to which those of the kernel are added; None: there is no
+            model, and labels are coded as for kernels (`Dataset.targets`, centred).
 
-    The result is {} if no ridge could be solved, such as for a kernel that is 0.
+    Returns:
+        Scores of `Dataset.score`; {} if no ridge could be solved, such as for a kernel that is 0.
     """
     y = rows.targets(rows.train)
     if start is None:
@@ -169,7 +175,7 @@ def _compared(name: str, here: dict[str, np.ndarray], other: dict[str, np.ndarra
 
 
 def _by_layer(model: keras.Model) -> dict[str, np.ndarray]:
-    """Return the trainable weights of each layer as one vector."""
+    """Return the trainable weights of each layer as one vector, by the path of the layer."""
     found: dict[str, list[np.ndarray]] = {}
     for variable in model.trainable_variables:
         values = np.array(keras.ops.convert_to_numpy(variable.value), np.float64).ravel()

@@ -1,8 +1,8 @@
-"""Standardised regression targets, on which networks are trained for data of the user's own.
+"""Standardisation of the regression targets of the user's own data for the training of networks.
 
-A learning rate, an initial readout and a penalty suit targets of mean 0 and variance 1. Published data sets have such a
-scale, or one for which the published settings were chosen; other targets, such as prices, are standardised by the train
-rows for training only. Predictions, scores and the saved model are in the targets' own units.
+Learning rates, initial readouts and penalties are chosen for targets of mean 0 and variance 1. Published data sets have
+about this scale, or the published settings were chosen for theirs. Other targets, such as prices, are standardised by
+the train rows, for training only. Predictions, scores and the saved model are in the targets' own units.
 """
 
 import dataclasses
@@ -21,17 +21,27 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class TargetUnits:
-    """Mean and standard deviation of each target over the train rows; 1 for a target that is constant there."""
+    """Units of k regression targets.
+
+    Attributes:
+        offset: Mean of each target over the train rows.
+        scale: Standard deviation of each target over the train rows; 1 for a target that is constant there.
+    """
 
     offset: Float32[np.ndarray, " k"]
     scale: Float32[np.ndarray, " k"]
 
     @classmethod
     def of(cls, dataset: Dataset, config: Any) -> "TargetUnits | None":
-        """Return the units of own regression targets; None for classes and published data sets.
+        """Return the units of the regression targets of the user's own data.
 
-        Also None for a model file that is trained further (`config.model`, `config.init`), because its outputs have the
-        units in which it was trained.
+        Args:
+            dataset: Rows and targets.
+            config: Settings model and init.
+
+        Returns:
+            The units; None for classes, for published data sets, and for a model file that is trained further, whose
+            outputs have the units in which it was trained.
         """
         if dataset.family != OWN or dataset.task != "regression":
             return None
@@ -47,11 +57,11 @@ class TargetUnits:
         return dataclasses.replace(dataset, **splits)
 
     def restored(self, outputs: Float32[np.ndarray, "n k"]) -> Float32[np.ndarray, "n k"]:
-        """Return outputs of a model of standardised targets in the targets' own units."""
+        """Return the outputs of a model of standardised targets, converted to the targets' own units."""
         return outputs * self.scale + self.offset
 
     def model(self, model: "keras.Model") -> "keras.Model":
-        """Return the model of standardised targets followed by `restored`, as a layer; the weights are shared."""
+        """Return a model of standardised targets followed by a layer that computes `restored`; weights are shared."""
         import keras
 
         own = keras.layers.Rescaling(self.scale.tolist(), self.offset.tolist(), dtype="float32", name="target_units")

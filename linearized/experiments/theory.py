@@ -1,4 +1,4 @@
-"""Predicted and measured errors of kernel ridge regression against n and the ridge: settings in, results out."""
+"""Predicted and measured errors of kernel ridge regression for several numbers of train rows and ridges."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -30,17 +30,20 @@ COPIES = 4  # matrices of the pool's size that the decomposition holds in memory
 
 
 def run(config: TheorySettings) -> list[Result]:
-    """Return one result for each noise level; see `run_levels`."""
+    """Return the results of all noise levels that the settings name; see `run_levels`."""
     return list(run_levels(config))
 
 
 def run_levels(config: TheorySettings) -> Iterator[Result]:
-    """Load the pool, find or make its kernel, predict, measure and save, level after level.
+    """Yield the results of all noise levels that the settings name, one after the other.
 
-    A finished level is read back. The record, stored as `theory.json`, is described by
-    `linearized.experiments.theory_record.compared`, and `theory.h5` holds its arrays.
+    For each level the pool of rows is loaded, its kernel is found or computed, errors are predicted and measured, and
+    the result is saved. A finished level is loaded. The record, stored as `theory.json`, and the arrays, stored as
+    `theory.h5`, are described by `linearized.experiments.theory_record.compared`.
 
-    Raises `UserError` for errors that a user can correct, and `Busy` if another process holds the folder of a level.
+    Raises:
+        UserError: For errors that a user can correct.
+        Busy: If another process holds the folder of a level.
     """
     for level in config.levels():
         one = config.at(level)
@@ -50,13 +53,13 @@ def run_levels(config: TheorySettings) -> Iterator[Result]:
 
 
 def load_arrays(folder: Path | str) -> dict[str, np.ndarray]:
-    """Return the arrays of a result by name. Raises `Unreadable` for a missing or damaged file."""
+    """Return the arrays in the folder of a result by name. Raises `Unreadable` for a missing or damaged file."""
     with open_hdf5(Path(folder) / ARRAYS, ADVICE) as file:
         return {name: file[name][()] for name in file}
 
 
 def _made(config: TheorySettings, level: int) -> life.Outcome:
-    """Return the record and the arrays of a level."""
+    """Return the record and the arrays of one noise level."""
     from linearized.experiments.theory_lines import lines
     from linearized.experiments.theory_record import compared
 
@@ -77,7 +80,7 @@ def _made(config: TheorySettings, level: int) -> life.Outcome:
 
 
 def _pool_kernel(config: TheorySettings, level: int, dataset: Dataset) -> tuple["PoolKernel", bool]:
-    """Return the kernel between the pool's rows and with the test rows, and whether it had to be made."""
+    """Return the kernel between the rows of the pool and to the test rows, and whether it had to be computed."""
     from linearized.experiments.theory_record import PoolKernel
     from linearized.kernel_ridge.gram_source import find_or_make
 
@@ -93,7 +96,7 @@ def _pool_kernel(config: TheorySettings, level: int, dataset: Dataset) -> tuple[
 
 
 def _ridges(config: TheorySettings, dataset: Dataset, kernel: "PoolKernel") -> np.ndarray:
-    """Return the ridges of the settings, else the default ridges of krr."""
+    """Return the ridges ρ of the settings, or else the default ridges of `linearized krr`."""
     if config.ridges:
         return np.unique(listed_ridges(config.ridges))
     stax = kernel.scale == "stax" and config.kernel != "POLYNOMIAL"
@@ -111,7 +114,7 @@ def _refuse_large(config: TheorySettings, level: int, counts: Mapping[str, int])
     Args:
         config: Settings of the command.
         level: Noise level.
-        counts: Number of rows of each part; 0 if only the files contain it.
+        counts: Number of rows of each part; 0 for a number that is not known before the files are read.
     """
     from linearized.experiments.needs import refuse_endless_matrix
     from linearized.solvers.linear.eigh import MOST
@@ -144,5 +147,5 @@ def _save(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarr
 
 
 def load(folder: Path | str) -> dict[str, Any]:
-    """Return the record of a finished result. Raises `UserError` if it is missing or damaged."""
+    """Return the record in the folder of a finished result. Raises `UserError` if it is missing or damaged."""
     return read_json(Path(folder) / NAME, ADVICE)

@@ -1,12 +1,13 @@
-"""Further predictions for a rotation-invariant kernel, from its formula and the covariance of the inputs.
+"""Further predictions for a rotation-invariant kernel k(x, z), from its formula and the covariance Σ of the inputs.
 
-They use no Gram matrix: eigenvalues are those on the sphere that the inputs resemble (`learning_theory.sphere`), or
-products of the variances of the principal components (`learning_theory.hermite`), and the target's part in them is
-estimated on the pool's rows. Compared with the prediction from the Gram matrix, they show what the theory of kernels on
-idealised inputs explains. Both are for a population from which the train rows are drawn.
+They use no Gram matrix. The eigenvalues are those of k on a sphere of the inputs' effective dimension
+(`learning_theory.sphere`), or products of the variances of the principal components (`learning_theory.hermite`), and
+the part of the target in each eigenfunction is estimated on the rows of the pool. Compared with the prediction from the
+Gram matrix, they show how much the theory of kernels on idealised inputs explains. Both are for a population from which
+the train rows are drawn.
 
-Inputs are centred at their mean μ: on the sphere of radius √tr Σ about μ, with μ orthogonal to all variation, the
-kernel is a function of only the cosine of x - μ and z - μ.
+Inputs are idealised as points on the sphere of radius √tr Σ around their mean μ, with μ orthogonal to all differences
+x - μ. On this sphere k is a function of the cosine of x - μ and z - μ alone.
 """
 
 import dataclasses
@@ -24,21 +25,21 @@ from linearized.learning_theory.sphere import Profile, effective_dimension, sphe
 from linearized.settings.gram_settings import KERNELS, GramSettings
 
 DEGREES = 30  # highest degree of the spectrum on the sphere
-MOST_HARMONICS = 100_000  # eigenvalues that are listed individually; those of higher degrees act as a ridge
+MOST_HARMONICS = 100_000  # number of eigenvalues that are used individually; those of higher degrees act as a ridge
 MODES, TARGET_MODES = 30_000, 2000  # Hermite products, and the number of them into which the target is decomposed
 LEAST_VARIANCE = 1e-9  # smallest variance of a principal component, relative to the largest
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A spectrum that predicts the loss on fresh rows.
+    """Line of a learning curve: a spectrum that predicts the loss on rows that are not train rows.
 
     Attributes:
         name: Name in the record.
-        label: Label in the legend.
-        eigenvalues: (m,) in decreasing order.
-        powers: The target's mean square in each eigenfunction, (m, k).
-        rest: The target's mean square outside of them, (k,), which counts as not learned.
+        label: Label in the legend of the figure.
+        eigenvalues: m eigenvalues of the kernel, in decreasing order.
+        powers: Mean square of each output's target in each eigenfunction, (m, k).
+        rest: Mean square of each output's target in none of them, (k,), which counts as not learned.
         tail: Sum of all further eigenvalues, which act as a ridge.
         about: Further entries of the record.
     """
@@ -52,7 +53,7 @@ class Line:
     about: dict[str, Any]
 
     def predict(self, n: int, ridge: float) -> float:
-        """Return the predicted loss with n train rows at a ridge."""
+        """Return the predicted loss, summed over the outputs, with n train rows at a ridge ρ of (K + ρI)α = y."""
         said = predict_from_powers(self.eigenvalues, self.powers, n, ridge + self.tail, noise=self.rest)
         return float(said.test.sum())
 
@@ -63,15 +64,19 @@ class Line:
 
 
 def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
-    """Return the lines of a kernel on the train rows: on the sphere, and of the Hermite eigenstructure.
+    """Return the lines of a kernel for the train rows: on the sphere, and of the Hermite eigenstructure.
 
-    There are none for kernels that are not rotation-invariant, and for inputs with at most two (effective) dimensions.
-    Costs 2 n m² operations for the target in m = n/3 modes, at most 2,000, and d³ or n³ for the components.
+    For n train rows of length d it costs 2 n m² operations to decompose the target into m = n/3 modes, at most 2,000,
+    and d³ or n³ operations for the principal components.
 
     Args:
         settings: Settings of the kernel.
-        dataset: The data set with the train rows.
-        trace: The mean of k(x, x) over the train rows.
+        dataset: Data set with the train rows.
+        trace: Mean of k(x, x) over the train rows.
+
+    Returns:
+        Two lines; none for a kernel that is not rotation-invariant, for inputs with at most two (effective) dimensions,
+        and if the Hermite eigenstructure cannot be computed, which is logged.
     """
     condition = getattr(KERNELS.load(settings.kernel), "ROTATION_INVARIANT", None)
     if condition is None or not condition.holds(settings):
@@ -105,7 +110,10 @@ def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
 
 
 def _components(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the variances of the principal components in decreasing order, and the rows' scores of variance 1."""
+    """Return the variances of the principal components in decreasing order, and the rows' scores, scaled to variance 1.
+
+    Components with negligible variance are left out. `centred` are the rows minus their mean, (n, d).
+    """
     rows, width = centred.shape
     if rows < width:
         values, vectors = scipy.linalg.eigh(centred @ centred.T / rows, driver="evd", check_finite=False)
@@ -118,13 +126,13 @@ def _components(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _profile(settings: GramSettings, x: np.ndarray, square: float, offset: float) -> Profile:
-    """Return k as a function of the cosine of two rows about their mean.
+    """Return k on the sphere of the module's docstring, as a function of the cosine of x - μ and z - μ.
 
     Args:
         settings: Settings of the kernel.
-        x: The train rows, by which a kernel may set its bandwidth.
-        square: ‖x - μ‖² of these rows.
-        offset: ‖μ‖².
+        x: Train rows, by which a kernel may set its bandwidth.
+        square: The square of the sphere's radius, tr Σ.
+        offset: ‖μ‖² for the mean μ of the rows.
     """
     exact = dataclasses.replace(settings, dtype="float64")
     kernel = KERNELS.load(settings.kernel).build(exact, None).on(np.asarray(x, np.float32))
@@ -142,14 +150,14 @@ def _profile(settings: GramSettings, x: np.ndarray, square: float, offset: float
 
 
 def _sphere(profile: Profile, dim: float, by_degree: np.ndarray, rest: np.ndarray, trace: float) -> Line:
-    """Return the line on the sphere of `dim` dimensions.
+    """Return the line of the spectrum on the sphere of the inputs' effective dimension.
 
     Args:
         profile: k as a function of the cosine.
         dim: Effective dimension.
-        by_degree: The target's mean square in each degree (degrees, k).
-        rest: The target's mean square in none of the degrees (k,).
-        trace: As in `lines`.
+        by_degree: Mean square of each output's target in each degree (degrees, k).
+        rest: Mean square of each output's target in none of the degrees (k,).
+        trace: Mean of k(x, x) over the train rows.
     """
     found = sphere_spectrum(profile, dim, DEGREES)
     values, repeats = np.maximum(found.eigenvalues, 0), np.maximum(np.rint(found.multiplicities), 1)

@@ -1,4 +1,4 @@
-"""The result of `linearized theory`: predictions, and the measurements of fits on draws of train rows."""
+"""The result of `linearized theory`: predictions, and measurements of fits on random draws of train rows."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,18 @@ from linearized.kernel_ridge.ridge_path import fit
 from linearized.learning_theory.eigenframework import Prediction, Spectrum, predict, spectrum
 from linearized.learning_theory.power_law import fit_power_law
 
-RTOL = 1e-5  # residual of the fits, far too small to change an error
-LINES = ("sphere", "hermite")
-MEASURES = ("other", "fresh", "train", "leave_one_out", "gcv")
+RTOL = 1e-5  # relative residual of the fits, far too small to affect an error
+LINES = ("sphere", "hermite")  # names of the further predictions
+MEASURES = ("other", "fresh", "train", "leave_one_out", "gcv")  # names of the measured losses
 
 
 @dataclasses.dataclass(frozen=True)
 class PoolKernel:
-    """A kernel between the rows of a pool (N, N) and between the test rows and the pool (m, N).
+    """Kernel on a pool of N rows.
 
     Attributes:
+        pool: K between the rows of the pool, (N, N).
+        test: K between the m test rows and the rows of the pool, (m, N).
         scale: Scale of the inputs, as in `linearized.storage.manifest.Manifest`.
     """
 
@@ -42,29 +44,31 @@ def compared(
     ridges: np.ndarray,
     lines: Sequence[Line] = (),
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the record, without the entries that `experiments.run` adds, and the arrays.
+    """Predict and measure the losses of a kernel, and return the record and the arrays of the result.
 
-    Losses are means over rows of ‖y - f‖², summed over the outputs, as everywhere in the suite. The record has:
+    Losses are means over rows of ‖y - f‖², summed over the outputs. The record has these entries, in addition to those
+    that `experiments.run` adds:
 
     - `points`, one entry for each size and ridge: `n`, `ridge`, `beyond` (n > N/3), `kappa`, `degrees`, `predicted` and
       `predicted_train`; and, with draws, the means and standard errors (`_error`) of the loss on the pool's `other`
       rows, on `fresh` (test) rows and on the `train` rows, of `leave_one_out` and of `gcv`, and `converged`.
-    - `best`, for each size the position in `points` of the ridge of least predicted loss.
-    - `exponents` of the learning curve at these ridges, `predicted` and `measured` (other rows).
+    - `best`, for each size the position in `points` of the ridge with the smallest predicted loss.
+    - `exponents` of the learning curve at these ridges, `predicted` and `measured` (on the pool's other rows).
     - `lines`, further predictions by name (`linearized.experiments.theory_lines`): label, effective dimension, share of
       the target that their eigenvalues explain; points then have `predicted_sphere` and `predicted_hermite`.
-    - `agreement`, the least and the largest ratio of predicted and estimated losses to measured ones up to N/3.
+    - `agreement`, the smallest and the largest ratio of predicted and estimated losses to measured ones up to n = N/3.
 
-    The arrays are `eigenvalues` (N,), `coefficients` (N, k), and `predicted`, `other`, `fresh` (points, k) by output;
-    `sphere_eigenvalues` and `hermite_eigenvalues`, of the largest N modes. If train labels have noise that test labels
-    do not have, its variance is added to fresh losses.
+    The arrays are `eigenvalues` (N,) and `coefficients` (N, k) of the pool, the losses of each output in `predicted`,
+    `other` and `fresh` (points, k), and the N largest eigenvalues of the lines, `sphere_eigenvalues` and
+    `hermite_eigenvalues`. If train labels have noise that test labels do not have, its variance is added to the losses
+    on fresh rows.
 
     Args:
-        config: Settings, of which draws and draw_seed are read here.
-        dataset: The pool (train rows) and the test rows.
-        kernel: The kernel on these rows.
+        config: Settings; draws and draw_seed are read here.
+        dataset: Pool of N rows (its train rows) and test rows, with targets of k outputs.
+        kernel: Kernel on these rows.
         sizes: Numbers of train rows n.
-        ridges: Values of ρ.
+        ridges: Values of ρ of (K + ρI)α = y.
         lines: Further predictions.
     """
     pool = len(dataset.train)
@@ -110,7 +114,21 @@ def _measured(
     kernel: PoolKernel, targets: np.ndarray, fresh: np.ndarray, n: int, ridges: np.ndarray, draws: int, seed: int,
     done: Any,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Return measurements of fits on draws of n rows by name: (draws, ridges, k); `gcv` and `converged` (.., 1)."""
+    """Return the measurements of fits on random draws of n rows of the pool, by name; {} without draws.
+
+    Args:
+        kernel: Kernel on the pool and the test rows.
+        targets: Targets of the pool (N, k).
+        fresh: Targets of the test rows (m, k).
+        n: Number of train rows.
+        ridges: Values of ρ.
+        draws: Number of draws.
+        seed: Random-number seed of the draws.
+        done: Function that is called with the number of finished draws after each of them.
+
+    Returns:
+        Losses (draws, ridges, k); `gcv` and `converged` are (draws, ridges, 1).
+    """
     found: dict[str, list] = {name: [] for name in (*MEASURES, "converged")}
     for draw in range(draws):
         order = np.random.default_rng([seed, n, draw]).permutation(len(targets))
@@ -137,9 +155,9 @@ def _point(n: int, ridge: float, pool: int, said: Prediction, measured: Mapping[
     Args:
         n: Number of train rows.
         ridge: Value of ρ.
-        pool: Number of rows of the pool, N.
-        said: The prediction.
-        measured: Measurements by name, each (draws, k).
+        pool: N, the number of rows of the pool.
+        said: Prediction for this size and ridge.
+        measured: Measurements by name, each (draws, k); {} without draws.
     """
     point = {
         "n": n, "ridge": ridge, "beyond": LARGEST_SHARE * n > pool, "kappa": said.kappa, "degrees": said.degrees,
@@ -157,13 +175,16 @@ def _finite(value: float) -> float | None:
 
 
 def _best(points: Sequence[Mapping[str, Any]], n: int) -> int:
-    """Return the position of the ridge of least predicted loss among the points with n rows."""
+    """Return the position of the ridge with the smallest predicted loss among the points with n train rows."""
     mine = [place for place, point in enumerate(points) if point["n"] == n]
     return min(mine, key=lambda place: np.inf if points[place]["predicted"] is None else points[place]["predicted"])
 
 
 def _exponents(best: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None] | None]:
-    """Return the power laws of the learning curve up to N/3; None if there are fewer than three sizes or no errors."""
+    """Return the power laws of the predicted and the measured learning curve up to n = N/3.
+
+    A law is None if there are fewer than three sizes, for the measured curve with standard errors.
+    """
     mine = [point for point in best if not point["beyond"] and point["predicted"]]
     measured = [point for point in mine if point.get("other_error")]
     laws = {}
@@ -178,7 +199,7 @@ def _exponents(best: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float |
 
 
 def _decay(found: Spectrum) -> dict[str, float | None] | None:
-    """Return the power law of the eigenvalues between the 10th and the N/10th; None if there are too few."""
+    """Return the power law of the eigenvalues between the 10th and the (N/10)th largest; None if there are too few."""
     index = np.unique(np.geomspace(10, max(len(found.eigenvalues) / 10, 10), 40).astype(int))
     values = found.eigenvalues[index - 1] if index[-1] <= len(found.eigenvalues) else np.zeros(1)
     if len(index) < 3 or not (values > 0).all():
@@ -187,11 +208,15 @@ def _decay(found: Spectrum) -> dict[str, float | None] | None:
 
 
 def agreement(points: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return the least and the largest ratio of losses up to N/3, over all sizes and ridges that converged.
+    """Return the smallest and the largest ratio of losses, over all converged points with at most N/3 train rows.
 
-    `other` and `fresh` are predicted over measured losses, and so is `train` where the train error is above a hundredth
-    of the test error; `leave_one_out` and `gcv` are these estimates over the loss on fresh rows; `sphere` and `hermite`
-    are these predictions over the loss on the pool's other rows.
+    Args:
+        points: Entries `points` of a record, see `compared`.
+
+    Returns:
+        Pairs by name: `other`, `fresh` and `train` are predicted over measured losses (`train` only where the train
+        loss is above a hundredth of the loss on fresh rows); `leave_one_out` and `gcv` are these estimates over the
+        loss on fresh rows; `sphere` and `hermite` are these predictions over the loss on the pool's other rows.
     """
     mine = [point for point in points if not point["beyond"] and point.get("converged") and point["predicted"]]
     ratios = {

@@ -1,4 +1,4 @@
-"""Settings of `linearized theory`: a kernel on a pool of rows, and what is predicted and measured there."""
+"""Settings of `linearized theory`: a kernel, a pool of rows, and the predictions and measurements on it."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -16,13 +16,13 @@ from linearized.settings.gram_settings import GramSettings, RowSettings
 from linearized.settings.reads import SET, when
 from linearized.settings.run_settings import RunSettings
 
-LARGEST_SHARE = 3  # predictions are compared with measurements up to n = N/3, and marked beyond
-SMALLEST, FEWEST_SIZES, MOST_SIZES = 8, 5, 64
+LARGEST_SHARE = 3  # predictions are compared with measurements up to n = N/3; larger sizes are marked in the table
+SMALLEST, FEWEST_SIZES, MOST_SIZES = 8, 5, 64  # smallest default size; number of default sizes; most listed sizes
 
 
 @dataclasses.dataclass(frozen=True)
 class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
-    """Settings of `linearized theory`: the kernel and the pool as krr has them, then what is predicted and measured."""
+    """Settings of `linearized theory`: kernel and rows as for `linearized krr`, then sizes, ridges and draws."""
 
     GROUP = "Theory"
 
@@ -46,7 +46,7 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         self.listed_sizes(self.num_train)
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """Refuse settings as `Settings` does, and --validation, because nothing is chosen on validation rows here."""
+        """Raise `UserError` for settings that are not read, and for --validation, whose rows would choose nothing."""
         given = list(given)
         if "validation" in given:
             raise UserError(
@@ -56,7 +56,7 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         super().refuse_unread(given)
 
     def check_kernel(self) -> None:
-        """Check the kernel as `RowSettings` does; refuse one that is learned from the labels: it has no spectrum."""
+        """Check the kernel as `RowSettings` does, and raise `UserError` for one that is learned from the labels."""
         super().check_kernel()
         if self.by_labels():
             raise UserError(
@@ -65,12 +65,16 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
             )
 
     def listed_sizes(self, pool: int) -> list[int]:
-        """Return the numbers of train rows, in increasing order.
+        """Return the numbers of train rows n of the predictions, in increasing order.
+
+        By default they are N/3, N/6, N/12, N/24 and N/48 for a pool of N rows, without those below 8.
 
         Args:
-            pool: Number of rows of the pool, N; 0 if it is not known yet.
+            pool: N, the number of rows of the pool; 0 if it is not known yet.
 
-        Raises `UserError` for sizes that are not whole numbers below N, and for a pool that is too small for a grid.
+        Raises:
+            UserError: For sizes that are not whole numbers below N, for more than 64 sizes, and for a pool of fewer
+                than 24 rows if no sizes are listed.
         """
         if self.sizes:
             numbers = sorted(set(listed_numbers(self.sizes, "sizes", least=1.0, most=float(MOST_ROWS))))
@@ -103,14 +107,14 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         return {**values, "subset": self._subset()}
 
     def row_settings(self) -> dict[str, Any]:
-        """Return `DataSettings.row_settings`; if all rows are taken, they keep their order."""
+        """Return the settings of the rows as `DataSettings.row_settings` does; all rows together keep their order."""
         return {**super().row_settings(), "subset": self._subset()}
 
     def _subset(self) -> str:
         return self.subset if self.reads("subset") else RowSettings.__dataclass_fields__["subset"].default
 
     def run_name(self) -> str:
-        """Return the folder name of one level's result, below the experiment's."""
+        """Return the name of the folder of the result at one noise level, inside the folder of the experiment."""
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         return f"theory_{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
 

@@ -10,7 +10,12 @@ from linearized.experiments.theory_settings import LARGEST_SHARE
 
 
 def print_theory(record: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print predicted and measured losses, their agreement over all ridges, and the learning curve's exponents."""
+    """Print predicted and measured losses, their agreement over all ridges, and the exponents of the learning curve.
+
+    Args:
+        record: Record of the result, see `linearized.experiments.theory_record.compared`.
+        console: Console to print to; None: that of the process.
+    """
     points = [record["points"][place] for place in record["best"]]
     columns = [
         Column("n", [f"{point['n']:,}{' *' if point['beyond'] else ''}" for point in points]),

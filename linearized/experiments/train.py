@@ -1,4 +1,4 @@
-"""Fits one model to one dataset at one noise level, over a ridge grid: settings in, a result's folder out."""
+"""Fit of one model to one dataset over a ridge grid: the settings and the runs of `linearized train`."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -52,7 +52,7 @@ AUTO_HELP = (
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, LevelsSettings, ChoiceSettings, RunSettings):
-    """Settings of `python train.py`: the published flags first, then ours, then those of the groups."""
+    """Settings of `linearized train`: the flags of the published code, further ones, and those of models and data."""
 
     GROUP = "Model"
 
@@ -115,11 +115,11 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return `Settings.kinds` with the settings of individual models, solvers and data sets."""
+        """Return `Settings.kinds`, extended by the settings that individual models and solvers read."""
         return super().kinds() | {"model": declared_reads(), "solver": SOLVER_READS}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return `Settings.chosen` with the model and the solver; `--solver=auto` is the solver that it selects."""
+        """Return `Settings.chosen`, extended by the model and the solver; "auto" is replaced by the selected solver."""
         return {**super().chosen(), "model": MODELS.entry(self.model), "solver": self.working_solver()}
 
     def refuse_aliases(self, given: set[str]) -> None:
@@ -155,19 +155,19 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         refuse_unfit(self)
 
     def identity(self) -> dict[str, Any]:
-        """Return `Settings.identity`; a single noise level other than the first is stored as a number."""
+        """Return `Settings.identity` with a noise level above 0 as a number, and the digest of published weights."""
         one = {"noise_ind": int(self.noise_ind)} if self.noise_ind.isdigit() and self.noise_ind != "0" else {}
         if self.published_weights:  # the content determines the result, not the file's name
             one["published_weights"] = weights_digest(self.published_weights)
         return super().identity() | one
 
     def uses_least_squares(self) -> bool:
-        """Return whether one linear solve covers the whole grid; otherwise the model is trained ridge by ridge."""
+        """Return whether one least-squares solver fits all ridges; otherwise the model is trained ridge by ridge."""
         linear = declared(self).linear and self.loss == "square"
         return self.solver in LEAST_SQUARES or (self.solver == "auto" and linear)
 
     def working_solver(self) -> str:
-        """Return the solver of a run: that of --solver, else lanczos for least squares, else the model's optimizer."""
+        """Return the name of the solver: --solver, or for "auto" lanczos (least squares) or the model's optimizer."""
         if self.solver != "auto":
             return self.solver
         if self.uses_least_squares():
@@ -175,12 +175,12 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         return declared(self).optimizer
 
     def recipe_settings(self) -> dict[str, Any]:
-        """Return the options of first-order training, the fields of a `Recipe`.
+        """Return the options of first-order training, by the fields of `linearized.solvers.training.recipe.Recipe`.
 
-        `--schedule=published` is the schedule with which the model was published: that of the reproduction for lambda
-        networks of `--lambda_variant=published` and `unpermuted`, that of arXiv 2006.13409 for everything else.
-        `--momentum=published` is Nesterov's rule for RF and the classical one for all others, both in TensorFlow 1's
-        convention.
+        `--schedule=published` stands for the schedule with which the model was published: that of the reproduction for
+        lambda networks with `--lambda_variant=published` or `unpermuted`, and that of arXiv 2006.13409 for all other
+        models. `--momentum=published` is Nesterov's rule for RF and the classical one for all other models, both in the
+        convention of TensorFlow 1.
         """
         recipe = super().recipe_settings()
         if self.momentum == "published":
@@ -190,7 +190,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         return recipe
 
     def run_name(self) -> str:
-        """Return the folder name of the run, below the experiment's: readable, and unique to its settings."""
+        """Return the name of the run's folder, which is unique to the settings that determine the result."""
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         units = "" if self.num_units is None else f"_N{self.num_units}"
         return f"{self.data_name()}_{slug(self.model_name())}{units}_noise{self.noise_ind}_{self.key()}{job}"
@@ -206,25 +206,35 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
 
 
 def run_levels(config: TrainSettings) -> Iterator[Result]:
-    """Run every noise level that the settings name, in increasing order; see `run`."""
+    """Yield the results of all noise levels that the settings name, in increasing order; see `run`."""
     for level in config.levels():
         yield run(config.at(level))
 
 
 def run(config: TrainSettings) -> Result:
-    """Fit the selected ridges at one noise level, score all splits, choose a ridge, save; see `experiments.run`.
+    """Fit the selected ridges at one noise level, score all splits, choose a ridge and save; see `experiments.run`.
 
-    A finished run is read back; a killed one is resumed.
+    A finished run is loaded; a killed one is resumed.
 
-    Raises `UserError` for errors that a user can correct, and `Busy`, before data and frameworks are loaded, if another
-    process holds the run's folder.
+    Args:
+        config: Settings with one noise level.
+
+    Raises:
+        UserError: For errors that a user can correct.
+        Busy: If another process holds the run's folder; raised before data and frameworks are loaded.
     """
     level = config.level()
     return life.run(config.folder(), config, "linearized train", lambda unfinished: _fitted(config, level, unfinished))
 
 
 def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome:
-    """Return the record, the arrays and the model; `unfinished` is the folder of checkpoints."""
+    """Fit the model, and return the record, the arrays and the model at the chosen ridge.
+
+    Args:
+        config: Settings of the run.
+        level: Noise level.
+        unfinished: Folder of checkpoints.
+    """
     refuse_beyond_memory(config)
     refuse_endless_run(config, config.row_counts()["train"])
     read_weights(config)
@@ -282,7 +292,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
 
 
 def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:
-    """Return the factor of the grid's ridges: the scale of the kernel if no grid is published."""
+    """Return the unit of the grid's ridges: the scale of the model's kernel if no grid is published, otherwise 1."""
     ridges = declared(config).ridges
     if ridges == "jacobian":
         return module_of(config).ridge_scale(config, dataset)
@@ -290,12 +300,15 @@ def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:
 
 
 def hidden_layers(config: TrainSettings) -> int | None:
-    """Return the number of layers with a nonlinearity, to compare models and kernels; None for a model file."""
+    """Return the number of layers with a nonlinearity, by which models and kernels are compared.
+
+    It is None for a model file.
+    """
     return declared(config).hidden_layers(config)
 
 
 def _advice(config: TrainSettings) -> str:
-    """Return a sentence that says what to do if the best ridge did not converge."""
+    """Return a sentence that states what a user can do if the best ridge did not converge."""
     if config.uses_least_squares():
         return "Raise --max_cg_iters, or loosen --cg_rtol and --cg_atol."
     return "Give more epochs with --max_cg_iters, or another --learning_rate."
@@ -310,12 +323,12 @@ def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:
 
 
 def _needs_no_framework(config: TrainSettings) -> bool:
-    """Return whether the model is solved and written without Keras on a machine without accelerators."""
+    """Return whether the model can be solved and saved without Keras, as on a machine without accelerators."""
     return config.uses_least_squares() and hasattr(module_of(config), "exported")
 
 
 def _model(config: TrainSettings, dataset: Dataset, best: RidgeFit) -> "ExportedModel | BuiltModel":
-    """Return the fitted model, with its counts of parameters and `save(path)`."""
+    """Return the model at the best ridge, an object with the numbers of parameters and the method `save(path)`."""
     module = module_of(config)
     if _needs_no_framework(config):
         return module.exported(config, dataset, best.ridge, best.parameters)
