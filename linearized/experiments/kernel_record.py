@@ -22,17 +22,10 @@ ADVICE = "Raise --max_iterations, loosen --rtol, or take another --solver."
 def scored(
     config: Any, level: int, dataset: Dataset, gram: Gram, path: RidgePath
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the record and the arrays of a fixed kernel at one noise level.
+    """Return the record (without the entries of `experiments.run`) and the arrays of a fixed kernel at one noise level.
 
-    They are those of `record_of`. In addition, the entry of each ridge has the test loss that is predicted from the
-    train rows, as leave-one-out loss and by generalised cross-validation.
-
-    Args:
-        config: `KernelFitSettings`.
-        level: Noise level.
-        dataset: Rows and labels.
-        gram: Gram matrix of the rows, or an embedding.
-        path: Solutions at every ridge.
+    In addition to those of `record_of`, entries have the test loss that is predicted from the train rows, see
+    `_predicted`.
     """
     outputs = outputs_of(dataset, path, {"validation": gram.validation, "test": gram.test})
     record, arrays = record_of(config, level, dataset, path, outputs, gram.manifest.scale)

@@ -1,4 +1,4 @@
-"""Kernel ridge regression on a dataset over a ridge grid, at one noise level or several: settings in, results out."""
+"""Kernel ridge regression on a dataset over a ridge grid: the settings and the runs of `linearized krr`."""
 
 import dataclasses
 import time
@@ -77,11 +77,11 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, RunSetting
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return `Settings.kinds` with the solvers of K."""
+        """Return `Settings.kinds`, extended by the settings that the solvers of K read."""
         return super().kinds() | {"solver": SOLVER_READS}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return `Settings.chosen` with the solver."""
+        """Return `Settings.chosen`, extended by the solver."""
         return {**super().chosen(), "solver": self.solver}
 
     def __post_init__(self):
@@ -102,7 +102,10 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, RunSetting
         return super().reads(name) and (name not in OF_SHARDS or bool(self.gram) or not self.by_labels())
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """Refuse settings as `Settings` does; with --gram, `open_folder` compares the kernel's with the folder's."""
+        """Raise `UserError` for given settings that are not read, and with --gram for --num_shards.
+
+        With --gram the settings of the kernel may be given; `open_folder` compares them with those of the folder.
+        """
         own = KernelSettings.own() if self.gram else ()
         given = list(given)
         if self.gram and "num_shards" in given:
@@ -116,7 +119,7 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, RunSetting
         super().refuse_unread(name for name in given if name not in own)
 
     def check_kernel(self) -> None:
-        """Check the kernel as `EmbeddedRows` does; with --gram the kernel is the folder's, and nothing is checked."""
+        """Check the settings of the kernel as `EmbeddedRows` does, unless --gram names a folder that determines it."""
         if not self.gram:
             super().check_kernel()
 
@@ -150,7 +153,7 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, RunSetting
         return EmbeddingSettings(**shared, noise_ind=level)
 
     def run_name(self) -> str:
-        """Return the folder name of one level's result: readable, and unique to the settings that determine it."""
+        """Return the name of the folder of one level's result, which is unique to the settings that determine it."""
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         return f"{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
 
@@ -160,15 +163,19 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, RunSetting
 
 
 def run(config: KernelFitSettings) -> list[Result]:
-    """Return one result per noise level; see `run_levels`."""
+    """Return the results of all noise levels that the settings name; see `run_levels`."""
     return list(run_levels(config))
 
 
 def run_levels(config: KernelFitSettings) -> Iterator[Result]:
-    """Load data, find or make K, fit every ridge, score all splits, choose a ridge and save, level after level.
+    """Yield the results of all noise levels that the settings name, one after the other.
 
-    A finished level is read back, a killed one is resumed. Raises `UserError` for errors that a user can correct, and
-    `Busy`, before data are loaded, if another process holds the folder of a level.
+    For each level the data are loaded, the Gram matrix K is found or computed, every ridge is fitted, all splits are
+    scored, a ridge is chosen and the result is saved. A finished level is loaded, a killed one is resumed.
+
+    Raises:
+        UserError: For errors that a user can correct.
+        Busy: If another process holds the folder of a level; raised before data are loaded.
     """
     levels = config.levels()
     if config.scheduler:
@@ -231,7 +238,10 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
 def _gram_of(
     config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset
 ) -> tuple["Gram | Embedding", bool]:  # fmt: skip
-    """Return the --gram folder's matrix, checked against the settings, or the kernel's own; and if it was made."""
+    """Return the matrix of the --gram folder or of the kernel, and whether it had to be computed.
+
+    A matrix of the --gram folder is compared with the settings that the user gave (`asked`).
+    """
     if not config.gram:
         return _found_or_made(config, level, dataset)
     from linearized.kernel_ridge.gram_source import open_folder
@@ -263,7 +273,7 @@ def _found_or_made(config: KernelFitSettings, level: int, dataset: Dataset) -> "
 
 
 def _checked(dataset: Dataset) -> Dataset:
-    """Return the dataset. Raises `UserError` if its labels leave nothing to learn."""
+    """Return the dataset. Raises `UserError` if all train rows have the same class."""
     labels = dataset.train.y
     if dataset.task != "regression" and (labels == labels[0]).all():
         raise UserError(

@@ -142,10 +142,7 @@ def fit_bytes(config: Any, rows: int) -> int:
 
 
 def features_fit_bytes(config: Any) -> int:
-    """Return a lower bound of the memory in bytes of ridge regression on features with a `KernelFitSettings`.
-
-    It counts the matrix of the normal equations and the solver's copies of it.
-    """
+    """Return a lower bound of the bytes of the normal equations of features and of the solver's copies of them."""
     solver = "band" if config.solver == "auto" else config.solver
     return (1 + COPIES.get(solver, 0)) * DOUBLE * fewest_features(config, config.dim()) ** 2
 

@@ -13,7 +13,7 @@ from linearized.problems.weighted_problem import checked_weights
 from linearized.solvers import GRAM_SOLVERS
 from linearized.solvers.linear.driver import UNWATCHED, Watch
 
-RTOL = 1e-7
+RTOL = 1e-7  # default relative residual
 
 
 @suggests_keywords
@@ -22,21 +22,27 @@ def fit_embedding(
     solver: str = "auto", rtol: float | None = None, max_iterations: int = 750, watch: Watch = UNWATCHED,
     sample_weight: np.ndarray | float | None = None,
 ) -> RidgePath:  # fmt: skip
-    """Minimise ‖Φw - y‖² + ρ‖w‖² at every ridge, from one pass over Φ and one factorisation of ΦᵀΦ.
+    """Fit ridge regression on features Φ: minimise ‖Φw - y‖² + ρ‖w‖² over w at every ridge ρ.
+
+    It reads Φ twice, and by default all ridges share one factorisation of ΦᵀΦ (m, m).
 
     Args:
-        rows: Φ (n, m): an array, or rows in shards.
+        rows: Features Φ (n, m) of the train rows: an array, or rows in shards.
         y: Labels (n,) or (n, k), which are not centred here.
-        ridges: ρ, at least 0, the unit of kernel ridge regression.
+        ridges: ρ, at least 0, the unit of kernel ridge regression with K = ΦΦᵀ; not divided by n.
         solver: Solver of the normal equations; "auto" uses band.
-        rtol: The residual ‖Φᵀy - (ΦᵀΦ + ρI)w‖/‖Φᵀy‖ to reach; None: 1e-7.
+        rtol: Relative residual ‖Φᵀy - (ΦᵀΦ + ρI)w‖/‖Φᵀy‖ to reach; None: 1e-7.
         max_iterations: Largest number of refinement steps for each ridge; for block_lanczos and cg, of products.
         watch: Progress and checkpoints of a long run.
-        sample_weight: A weight of at least 0 for each row, (n,), or one for all: Σ_i s_i ‖φ_i w - y_i‖² + ρ‖w‖² is
-            minimised, as scikit-learn's Ridge does. None: 1.
+        sample_weight: Weights s_i, at least 0, one for each row, or one number for all: Σ_i s_i ‖φ_i w - y_i‖² + ρ‖w‖²
+            is minimised for the features φ_i of row i, as scikit-learn's Ridge does. None: 1.
 
     Returns:
-        A path whose `alpha` are the weights w (ridges, m, k): `path.predict(Φ_test)` returns predictions.
+        Path whose `alpha` are the weights w (ridges, m, k); `path.predict` of the features of test rows returns
+        predictions.
+
+    Raises:
+        UserError: For features, labels, ridges or weights of other shapes, or that are not finite.
     """
     targets, ridges = checked_labels(y), checked_path(ridges)
     rows = rows if isinstance(rows, problem.FeatureRows) and not isinstance(rows, np.ndarray) else _rows(rows)

@@ -18,16 +18,18 @@ from linearized.problems.weighted_problem import checked_weights
 from linearized.settings.gram_settings import KERNELS
 
 GRID = 10.0 ** np.linspace(-6, 3, 28)  # default ridges, in units of the mean of K's diagonal
-SELECT = {"gcv": "gcv", "loo": "leave-one-out"}
+SELECT = {"gcv": "gcv", "loo": "leave-one-out"}  # values of `select`, with their names in messages
 
 
 class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Kernel ridge regression, (K + ρI)α = y, for a path of ridges from which the best one is chosen.
 
+    K (n, n) is the kernel between the n train rows, and α are the coefficients of a fit.
+
     Parameters
     ----------
-    ridges : array of ρ, one number, or None (28 from 1e-6 to 1e3 times the mean of K's diagonal, each entry times its
-        row's weight). Not divided by n.
+    ridges : array of ρ, or one number; not divided by n. None: 28 values from 1e-6 to 1e3 times the mean of K's
+        diagonal, in which each entry is multiplied by the weight of its row.
     select : "gcv" (generalised cross-validation) or "loo" (exact leave-one-out squared error). With one ridge nothing
         is chosen.
     kernel : "precomputed": X is K, between train rows in `fit` and between new and train rows in `predict`. "NTK",
@@ -37,14 +39,15 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
     kernel_params : dict of parameters of that kernel.
     solver : "auto" (band for gcv, eigh for loo), or one of `linearized.solvers.GRAM_SOLVERS` that computes what
         `select` requires.
-    rtol : Residual to reach; None: see `linearized.kernel_ridge.ridge_path.fit`.
+    rtol : Relative residual ‖y - (K + ρI)α‖/‖y‖ to reach; None: see `linearized.kernel_ridge.ridge_path.fit`.
 
     Attributes
     ----------
     path_ : `linearized.kernel_ridge.ridge_path.RidgePath`, with α and the diagnostics at every ridge.
-    scores_ : Values that `select` compares, (ridges,); NaN for one ridge, and for ridges that could not be solved.
+    scores_ : Value of the criterion `select` at each ridge, (ridges,); NaN for ridges that could not be solved, and if
+        the solver of a single ridge does not compute it.
     ridge_, ridge_index_ : The chosen ρ and its index.
-    dual_coef_ : Its α, (n,) or (n, k).
+    dual_coef_ : α at the chosen ridge, (n,) or (n, k).
     X_fit_ : The train rows, or K.
     n_features_in_ : Number of columns of X.
 
@@ -71,10 +74,12 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X, y : Train rows (or K) and labels (n,) or (n, k).
-        sample_weight : A weight of at least 0 for each row, or one number; see
+        sample_weight : Weight of each row, at least 0, or one number for all; see
             `linearized.kernel_ridge.ridge_path.fit`. The leave-one-out score is then a weighted mean.
 
-        Raises ValueError, of which `linearized.base.errors.UserError` is a subclass, if the input is invalid.
+        Raises
+        ------
+        ValueError : If the input is invalid; `linearized.base.errors.UserError` is a subclass of it.
         """
         if self.select not in SELECT:
             raise ValueError(f"`select` must be gcv or loo. Received: {self.select!r}.")

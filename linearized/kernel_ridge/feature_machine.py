@@ -1,9 +1,9 @@
-"""Recursive feature machines: kernel ridge regression whose kernel learns a metric M from its own gradients.
+"""Recursive feature machines: kernel ridge regression whose kernel learns a metric M from the fitted function.
 
-Radhakrishnan, Beaglehole, Pandit & Belkin (Science 2024): fit f by kernel ridge regression with k(√M x, √M z), set M to
-the average outer product of the gradients of f (AGOP) at the train rows, and repeat. The metric stretches the
-directions in which f varies, like the first layer of a network. The kernel changes in every iteration, so it is
-computed here, in memory.
+The method is that of Radhakrishnan, Beaglehole, Pandit & Belkin (Science 2024): fit a function f by kernel ridge
+regression with the kernel k(√M x, √M z), set M to the average outer product of the gradients of f (AGOP) at the train
+rows, and repeat. The metric stretches the directions in which f varies, like the first layer of a network. The kernel
+changes in every iteration, so its Gram matrix is computed here, in memory, and not stored in shards.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class FeatureStep:
 
     Attributes:
         metric: M, (d, d), or its diagonal (d,); of trace d.
-        bandwidth: L of a kernel p(‖x - z‖_M / L); NaN for kernels without one.
+        bandwidth: Bandwidth L of a kernel that depends on ‖√M(x - z)‖ / L; NaN for kernels without one.
         effective_rank: (tr M)² / ‖M‖_F², between 1 and d.
         validation_losses: Mean squared norm of the validation residuals at each ridge; NaN if the ridge was not solved.
         place: Index of the ridge with the smallest validation loss.
@@ -53,13 +53,13 @@ class FeatureStep:
 
     @property
     def loss(self) -> float:
-        """The validation loss at the best ridge."""
+        """Validation loss at the best ridge."""
         return float(self.validation_losses[self.place])
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureMachine:
-    """A fitted recursive feature machine; predictions are those of its best iteration.
+    """Fitted recursive feature machine; predictions are those of its best iteration.
 
     Attributes:
         steps: One step per iteration; iteration 0 is the fixed kernel.
@@ -67,7 +67,7 @@ class FeatureMachine:
         ridges: ρ of (K + ρI)α = y.
         x: Train rows (n, d).
         alpha: Coefficients (n, k) of the best iteration at its best ridge.
-        kernel: The kernel of the best iteration.
+        kernel: Kernel of the best iteration.
     """
 
     steps: list[FeatureStep]
@@ -79,11 +79,11 @@ class FeatureMachine:
 
     @property
     def ridge(self) -> float:
-        """The chosen ridge."""
+        """The ridge ρ with the smallest validation loss in the best iteration."""
         return float(self.ridges[self.steps[self.best].place])
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Return the outputs (m, k) of rows (m, d), in 2mnd operations plus those of M."""
+        """Return the outputs (m, k) for rows (m, d); costs 2 m n d operations, and those of multiplying rows by √M."""
         return CrossKernel(self.kernel, real_array(x, "x"), self.kernel.prepare(self.x)) @ self.alpha
 
 
@@ -94,33 +94,35 @@ def fit(
     image_shape: tuple[int, ...] | None = None,
     progress: Callable[[int, FeatureStep], None] = lambda index, step: None, **settings: Any,
 ) -> FeatureMachine:  # fmt: skip
-    """Fit a recursive feature machine; the ridge and the iteration are those of the smallest validation loss.
+    """Fit a recursive feature machine, and choose the iteration and the ridge with the smallest validation loss.
 
     All iterations are run and all are candidates, including the fixed kernel, because the validation loss may stay
-    constant for some iterations before it falls, and later iterations are often worse. An iteration costs one solution
-    of the whole ridge path in float32, 2mndk operations for the gradients at m rows with k outputs, and 2md²k for their
-    outer products (2mdk with `diagonal`). Memory: K (n, n) and that of its solver.
+    constant for some iterations before it falls, and later iterations are often worse. For k outputs and gradients at m
+    train rows, an iteration costs one solution of (K + ρI)α = y at all ridges in float32, 2 m n d k operations for the
+    gradients, and 2 m d² k for their outer products (2 m d k with `diagonal`). It needs the memory of K (n, n) and of
+    its solver.
 
     Args:
         x: Train rows (n, d).
         y: Labels (n,) or (n, k), which are not centred here.
-        x_validation: Rows for the choice of ridge and iteration.
-        y_validation: Their labels.
-        base: LAPLACE, GAUSSIAN, MATERN, or another kernel with gradients, such as PATCH.
+        x_validation: Validation rows, for the choice of ridge and iteration.
+        y_validation: Labels of the validation rows.
+        base: Base kernel: LAPLACE, GAUSSIAN, MATERN, or another kernel with gradients, such as PATCH.
         iterations: Number of times that the metric is learned; 0 keeps the fixed kernel.
-        ridges: ρ; None: 10^[-8, 0] in half decades times the trace of K.
-        diagonal: See `Variant`.
-        centred: See `Variant`.
-        power: See `Variant`.
-        factor: See `Variant`.
+        ridges: ρ; None: 17 values from 1e-8 to 1 times the trace of the fixed kernel's K.
+        diagonal: Whether only the diagonal of M is learned.
+        centred: Whether the mean gradient is subtracted before the outer products are averaged.
+        power: Exponent of the AGOP, above 0 and at most 10; below 1 the metric changes more slowly.
+        factor: Ratio of the bandwidth to the median distance of the train rows in the metric, if no bandwidth is given.
         sample: m, the number of evenly spaced train rows at which gradients are computed; 0: all.
-        solver: A solver of `linearized.solvers.GRAM_SOLVERS`.
+        solver: Solver of `linearized.solvers.GRAM_SOLVERS`, or "auto".
         image_shape: (height, width, channels) of rows that are images, for PATCH.
-        progress: Function called with the index and step of each iteration.
+        progress: Function that is called with the index and the step of each iteration.
         settings: Settings of the base kernel, such as smoothness and bandwidth (0: the median distance of the train
             rows in the metric of each iteration).
 
-    Raises `UserError` if the shapes of the data disagree, settings are out of range, or the kernel has no gradients.
+    Raises:
+        UserError: If the shapes of the data disagree, settings are out of range, or the kernel has no gradients.
     """
     x, x_validation = _rows(x, "x"), _rows(x_validation, "x_validation")
     y, y_validation = ridge_path.checked_labels(y), ridge_path.checked_labels(y_validation)
@@ -184,7 +186,14 @@ def _rows(x: np.ndarray, name: str) -> np.ndarray:
 def _scored(
     metric: np.ndarray, kernel: StretchedKernel, path: ridge_path.RidgePath, residuals: np.ndarray
 ) -> FeatureStep:
-    """Return the step of a solved path; unconverged ridges are candidates only if none converged."""
+    """Return the step of one iteration; ridges that did not converge are candidates only if none did.
+
+    Args:
+        metric: M, or its diagonal.
+        kernel: Kernel in the metric.
+        path: Solutions at every ridge.
+        residuals: Residuals (ridges, rows, k) on the validation rows.
+    """
     losses = np.square(residuals).sum(axis=2).mean(axis=1)
     converged = np.array([solution.converged for solution in path.solutions])
     candidates = np.where(np.isfinite(losses) & (converged | ~converged.any()), losses, np.inf)

@@ -33,17 +33,18 @@ _ERROR = "error: "  # prefix of the line in which a command of this suite report
 def find_or_make(
     settings: Any, dataset: Dataset, *, opened: Callable = open_gram, module: str = "kernel_gen"
 ) -> tuple[Any, bool]:  # fmt: skip
-    """Return the matrix (or the embedding) that the settings specify, and whether it had to be computed.
+    """Return the Gram matrix or the embedding that settings specify, and whether it had to be computed.
 
-    If it is not complete, `python -m kernel_gen` computes it.
+    If it is not complete, a child process computes what is missing.
 
     Args:
         settings: Settings of the Gram matrix or embedding.
-        dataset: Result of the settings' `data()`; its fingerprint is compared.
+        dataset: Data set of the settings, whose fingerprint is compared.
         opened: Function that opens the folder: `open_gram`, or `linearized.storage.embeddings.open_embedding`.
         module: Module of the command that fills the folder.
 
-    Raises `UserError` with the last output of the command if it fails; what it had finished is kept.
+    Raises:
+        UserError: With the last output of the command if it fails; what it had finished is kept.
     """
     folder = settings.path()
     try:
@@ -64,7 +65,8 @@ def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> 
         dataset: Dataset whose fingerprint is compared.
         asked: Kernel settings of the command line; those that are not defaults must equal those of the matrix.
 
-    Raises `UserError` if the rows, the noise level or the kernel differ.
+    Raises:
+        UserError: If the rows, the noise level or the kernel differ.
     """
     manifest, made = load_manifest(folder), settings_of(folder)
     if manifest.fingerprint != dataset.fingerprint:

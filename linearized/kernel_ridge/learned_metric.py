@@ -1,4 +1,4 @@
-"""The metric M of a feature machine: its initial value, the kernel in a metric, and its update from gradients."""
+"""The metric M of a recursive feature machine: its initial value, the kernel k(√M x, √M z), and its update."""
 
 import dataclasses
 import math
@@ -13,8 +13,8 @@ from linearized.settings.feature_machine_settings import refuse_without_gradient
 from linearized.settings.gram_settings import KERNELS, KernelSettings
 
 COLLAPSED = 1.05  # effective rank of M below which it has only one direction left
-UNLEARNED = 0.98  # loss relative to that of a constant above which a ridge has learned nothing
-FITTED = 0.5  # largest unexplained fraction of the train labels' variance of a fit that is used instead
+UNLEARNED = 0.98  # loss, relative to that of a constant, above which the best ridge has learned nothing
+FITTED = 0.5  # largest fraction of the variance of the train labels that the fit used instead may leave unexplained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Variant:
         diagonal: Whether only the diagonal of M is learned (the weights of the coordinates). It needs fewer rows than
             the full matrix.
         centred: Whether the mean gradient is subtracted before the outer products are averaged.
-        power: Exponent of the AGOP; below 1 the metric sharpens more slowly.
+        power: Exponent of the average outer product of gradients (AGOP); below 1 the metric changes more slowly.
         factor: Ratio of the bandwidth to the median distance of the train rows in the metric, if no bandwidth is given.
-        base: The base kernel, if it is not that of the settings.
+        base: Name of the base kernel; "": that of the settings.
     """
 
     diagonal: bool = False
@@ -43,21 +43,22 @@ class Variant:
         return ", ".join(words + ([f"base {self.base}"] if self.base else []))
 
     def start(self, dim: int) -> np.ndarray:
-        """Return the metric of iteration 0, which is that of the fixed kernel."""
+        """Return the metric of iteration 0, the identity (dim, dim) or its diagonal, with which the kernel is fixed."""
         return np.ones(dim) if self.diagonal else np.eye(dim)
 
 
 def base_kernel(
     settings: KernelSettings, image_shape: tuple[int, ...] | None = None, base: str = ""
 ) -> DifferentiableKernel:
-    """Return the base kernel of settings, those of `--kernel=RFM` or of the kernel itself.
+    """Return the base kernel k of a feature machine.
 
     Args:
-        settings: Kernel settings.
+        settings: Settings of `--kernel=RFM`, or of the base kernel itself.
         image_shape: (height, width, channels) of rows that are images.
-        base: Base kernel of a `Variant`, which replaces that of the settings.
+        base: Base kernel of a `Variant`, which replaces that of the settings; "": that of the settings.
 
-    Raises `UserError` that names the kernels with gradients if the kernel has none.
+    Raises:
+        UserError: If the kernel has no gradients; it names those that have.
     """
     name = base or (settings.base if settings.kernel == "RFM" else settings.kernel)
     refuse_without_gradients(name, settings)
@@ -65,20 +66,20 @@ def base_kernel(
 
 
 def metric_size(base: DifferentiableKernel, train: np.ndarray) -> int:
-    """Return d of the metrics (d, d) that apply to the base kernel's features of train rows."""
+    """Return the side d of the metrics (d, d) of a base kernel: the length of a row, or for patches that of a patch."""
     return train.shape[1] if base.metric_shape is None else math.prod(base.metric_shape)
 
 
 def at_metric(
     base: DifferentiableKernel, metric: np.ndarray, train: np.ndarray, factor: float = 1.0
 ) -> StretchedKernel:
-    """Return the base kernel in a metric, with the parameters that the train rows determine there.
+    """Return the kernel k(√M x, √M z), with the parameters that the train rows determine, such as the bandwidth.
 
     Args:
         base: Base kernel.
         metric: M, (d, d), or its diagonal (d,).
         train: Train rows.
-        factor: Multiplies a bandwidth that is the median distance of the train rows.
+        factor: Factor of a bandwidth that is the median distance of the train rows.
     """
     found = StretchedKernel(base, metric).on(train)
     if factor != 1:
@@ -87,18 +88,19 @@ def at_metric(
 
 
 def followed_ridge(path: RidgePath, y: np.ndarray, best: int, relative: float) -> int:
-    """Return the index of the ridge whose function determines the next metric: the best, unless it has learned nothing.
+    """Return the index of the ridge whose fitted function determines the next metric.
 
-    While no direction has been learned, the best ridge is a large one, whose function is nearly constant and has
-    gradients of noise. Then the largest ridge is chosen whose fit leaves at most half the variance of the train labels.
-    Structure in the labels, such as the quadratic terms that the train rows of SYNTH have at κ = 0, appears in its
-    gradients before it appears in any loss.
+    It is the best ridge, unless that has learned nothing. While no direction has been learned, the best ridge is a
+    large one, whose fitted function is nearly constant and has gradients of noise. In this case it is the largest ridge
+    whose fit leaves at most half the variance of the train labels unexplained. Structure in the labels, such as the
+    quadratic terms that the train rows of SYNTH have at noise level κ = 0, appears in the gradients of this fit before
+    it appears in any loss.
 
     Args:
-        path: Solutions (K + ρI)α = y, whose train residuals are ρα.
+        path: Solutions of (K + ρI)α = y, whose residuals on the train rows are ρα.
         y: Train labels (n, k), of mean 0.
         best: Index of the ridge with the smallest loss.
-        relative: That loss divided by the loss of a constant.
+        relative: Smallest loss, divided by the loss of a constant.
     """
     if not relative > UNLEARNED:
         return best
@@ -110,12 +112,12 @@ def followed_ridge(path: RidgePath, y: np.ndarray, best: int, relative: float) -
 def next_metric(
     kernel: StretchedKernel, train: np.ndarray, alpha: np.ndarray, variant: Variant, *, sample: int = 0
 ) -> np.ndarray | None:
-    """Return the metric learned from a fitted function, of trace d; None if all its gradients are 0.
+    """Return the metric that is learned from a fitted function, scaled to trace d; None if all gradients are 0.
 
     Args:
         kernel: Kernel in the current metric.
-        train: Rows (n, d).
-        alpha: Coefficients (n, k).
+        train: Train rows (n, d).
+        alpha: Coefficients (n, k) of the fitted function.
         variant: Options of the update.
         sample: Number of evenly spaced train rows at which gradients are computed; 0: all.
     """

@@ -1,4 +1,4 @@
-"""Kernel ridge regression as a library call: (K + ρI)α = Y for a whole path of ridges, prepared once."""
+"""Kernel ridge regression as a library call: (K + ρI)α = Y at every ridge ρ, from one factorisation or Krylov space."""
 
 import contextlib
 import dataclasses
@@ -29,13 +29,13 @@ class RidgePath:
     """Kernel ridge regression at every ridge, in the order requested.
 
     Attributes:
-        ridges: ρ of (K + ρI)α = Y.
-        alpha: Dual coefficients.
+        ridges: ρ of (K + ρI)α = Y, for the kernel K (n, n) between the train rows and their labels Y (n, k).
+        alpha: Coefficients α (ridges, n, k).
         solutions: Diagnostics per ridge, see `linearized.solvers.linear.solution.Solution`; a ridge that could not be
-            solved is marked by `message` and `converged`, and may hold NaN.
+            solved is marked by `message` and `converged`, and may contain NaN.
         solver: Name of the solver.
         reason: Reason for the choice of the solver.
-        rtol: The requested residual ‖Y - (K + ρI)α‖/‖Y‖.
+        rtol: Requested relative residual ‖Y - (K + ρI)α‖/‖Y‖.
     """
 
     ridges: Float64[np.ndarray, " ridges"]
@@ -46,9 +46,19 @@ class RidgePath:
     rtol: float
 
     def predict(self, gram_test: np.ndarray | Gram | Rectangle | CrossKernel) -> Float64[np.ndarray, "ridges m k"]:
-        """Return K(test, train)α for every ridge, from a matrix (m, n), shards or tiles made here, in one pass over it.
+        """Return the predictions for other rows at every ridge, in one pass over their kernel.
 
-        Products are in float64 over all ridges at once, because α of a small ridge is large and causes cancellation.
+        Products are in float64, because α of a small ridge is large and its products cancel.
+
+        Args:
+            gram_test: K between the m other rows and the train rows, (m, n): an array, shards, or a `CrossKernel`,
+                which computes its entries in tiles.
+
+        Returns:
+            Predictions (ridges, m, k).
+
+        Raises:
+            UserError: For another number of columns, and for entries that are not finite.
         """
         ridges, n, k = self.alpha.shape
         multiplies = isinstance(gram_test, Gram | Rectangle | CrossKernel)
@@ -73,33 +83,37 @@ def fit(
     rtol: float | None = None, max_iterations: int = KERNEL_ITERATIONS, memory: float | None = None,
     scheduler: str = "", overwrite: bool = False, watch: Watch = UNWATCHED,
 ) -> RidgePath:  # fmt: skip
-    """Solve (K + ρI)α = y at every ridge ρ.
+    """Solve kernel ridge regression, (K + ρI)α = y, at every ridge ρ.
 
-    With weights w the system is (K + ρW⁻¹)α = y, whose function minimises Σ w_i (y_i - f(x_i))² + ρ‖f‖², as in
-    scikit-learn's KernelRidge. The residual is then that of (SKS + ρI)β = Sy with S = diag(√w) and α = Sβ,
-    leave-one-out errors are those of the labels y, and generalised cross-validation is a weighted mean over the rows
-    of weights above 0.
+    With weights w the system is (K + ρW⁻¹)α = y with W = diag(w). Its function f minimises
+    Σ_i w_i (y_i - f(x_i))² + ρ‖f‖², as in scikit-learn's KernelRidge. The residual is then that of (SKS + ρI)β = Sy
+    with S = diag(√w) and α = Sβ, leave-one-out errors are those of the labels y, and generalised cross-validation is a
+    weighted mean over the rows of weights above 0.
 
     Args:
-        gram: K (n, n), symmetric and positive semi-definite: an array, or shards that `linearized.open_gram` returned,
-            which may be larger than memory. It is not changed, unless `overwrite`.
+        gram: Kernel K (n, n) between the train rows, symmetric and positive semi-definite: an array, or shards that
+            `linearized.open_gram` returned, which may be larger than memory. It is not changed, unless `overwrite`.
         y: Labels (n,) or (n, k), finite. They are not centred here.
         ridges: ρ, at least 0, in any order; not divided by n.
-        sample_weight: w, a number for each row (or one for all), at least 0. A row of weight 0 has no influence and
-            an α of 0; shards with such rows must fit in memory. None: 1.
+        sample_weight: w, a number of at least 0 for each row, or one for all. A row of weight 0 has no influence, and
+            its α is 0; shards with such rows must fit in memory. None: 1.
         solver: auto, band, block_lanczos, cg, cholesky or eigh (which computes leave-one-out errors); see
             `docs/guides/kernel_ridge.md`.
-        rtol: The residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7 if K is in float64 or solutions are refined in
-            float64, else (block_lanczos and cg on float32) 1e-5, because every digit costs passes over K.
-        max_iterations: Largest number of products with K of block_lanczos and cg, and of refinement steps of the
-            others.
+        rtol: Relative residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7 if K is in float64 or solutions are refined in
+            float64; otherwise (block_lanczos and cg on float32) 1e-5, because every digit costs passes over K.
+        max_iterations: Largest number of products with K for block_lanczos and cg, and of refinement steps for the
+            other solvers.
         memory: Available memory in bytes; None: half of the free memory.
         scheduler: Address of a Dask scheduler on whose workers products run (only block_lanczos and cg, only shards).
         overwrite: Whether band and cholesky may work in the array `gram` itself, whose upper triangle is then lost;
             this saves n² numbers of memory. Shards are never changed.
         watch: Progress and checkpoints of a long run.
 
-    Raises `UserError` if no solver can be used. A ridge that could not be solved is marked in its `Solution`.
+    Returns:
+        Coefficients and diagnostics at every ridge. A ridge that could not be solved is marked in its `Solution`.
+
+    Raises:
+        UserError: If the input is invalid, or no solver can be used.
     """
     targets, ridges = checked_labels(y), checked_path(ridges)
     gram = gram if isinstance(gram, Gram) else checked_gram(gram)
@@ -138,7 +152,7 @@ def fit(
 
 
 def _in_memory(gram: np.ndarray | Gram, memory: int) -> np.ndarray:
-    """Return K as an array. Raises `UserError` if shards do not fit in the memory."""
+    """Return K as an array. Raises `UserError` if shards do not fit in `memory` bytes."""
     if isinstance(gram, np.ndarray):
         return gram
     size = gram.shape[0] ** 2 * gram.dtype.itemsize
@@ -154,7 +168,7 @@ def _in_memory(gram: np.ndarray | Gram, memory: int) -> np.ndarray:
 def _problem(
     gram: np.ndarray | Gram, targets: np.ndarray, memory: int, scheduler: str, overwrite: bool
 ) -> Iterator[GramProblem]:
-    """Yield the problem, with products in this process or on a scheduler's workers."""
+    """Yield the problem of K and Y, with products in this process or, with `scheduler`, on the workers of Dask."""
     if not scheduler:
         yield GramProblem(gram, targets, memory=memory, overwrite=overwrite)
         return
@@ -176,7 +190,7 @@ def checked_labels(y: np.ndarray) -> Float64[np.ndarray, "n k"]:
 
 
 def checked_path(ridges: Sequence[float] | np.ndarray) -> Float64[np.ndarray, " ridges"]:
-    """Return ridges as an array. Raises `UserError` if a ridge is negative or not finite, or there are none."""
+    """Return ridges as an array. Raises `UserError` if there is none, or one is negative or not finite."""
     path = np.atleast_1d(real_array(ridges, "Ridges", dtype=np.float64))
     if path.ndim != 1 or not path.size or not np.isfinite(path).all() or (path < 0).any():
         raise UserError(f"Ridges must be finite numbers of at least 0, one at least. Received: {path.tolist()}.")
@@ -192,7 +206,11 @@ def checked_gram(gram: np.ndarray) -> Float[np.ndarray, "n n"]:
 
 
 def checked_memory(memory: float | None) -> int:
-    """Return the available bytes, half of the free memory for None. Raises `UserError` for a negative number or NaN."""
+    """Return the available memory in bytes; None stands for half of the free memory.
+
+    Raises:
+        UserError: For a negative or infinite number, and for NaN.
+    """
     if memory is None:
         return working_bytes()
     if not 0 <= memory < np.inf:

@@ -1,4 +1,4 @@
-"""Least-squares problems, linear in their parameters, given by products with a matrix that need not be stored."""
+"""Least-squares problems in models that are linear in their parameters, solved by products with an unstored matrix."""
 
 from linearized.problems.feature_problem import FeatureProblem
 from linearized.problems.gram_problem import GramProblem

@@ -1,7 +1,7 @@
 """Selection of the array library for products: NumPy on a CPU, `keras.ops` on a GPU.
 
 Measured on one core with 5,000 × 20,000 features, NumPy's products are as fast as TensorFlow's (within 10 % at 10
-columns, 1.5 times faster at one) and write into reused buffers, so that a CPU needs no framework here.
+columns, 1.5 times faster at one), and they write into reused buffers. Products on a CPU therefore need no framework.
 """
 
 import sys
@@ -13,10 +13,10 @@ from linearized.base.accelerators import may_have_accelerator
 
 
 def namespace() -> Any:
-    """Return `keras.ops` if Keras finds a GPU, else `numpy`; Keras is not imported on a machine without accelerators.
+    """Return the array library for products: `keras.ops` if Keras finds a GPU, otherwise `numpy`.
 
-    On a GPU, TensorFlow is set to multiply float32 in full precision: by default it rounds to TF32, three digits, and
-    the published tolerance requires four.
+    Keras is not imported on a machine without accelerators. On a GPU, TensorFlow is set to multiply float32 in full
+    precision: by default it rounds to TF32, which has three digits, and the published tolerance requires four.
     """
     if "keras" not in sys.modules and not may_have_accelerator():
         return np
@@ -32,24 +32,24 @@ def namespace() -> Any:
 
 
 def to_device(xp: Any, array: np.ndarray) -> Any:
-    """Return `array` in float32, contiguous, on the device of `xp`. Copies only if necessary."""
+    """Return `array` in float32, contiguous, on the device of the array library `xp`; it is copied only if needed."""
     if xp is np:
         return np.ascontiguousarray(array, np.float32)
     return xp.convert_to_tensor(np.ascontiguousarray(array, np.float32))
 
 
 def to_host(xp: Any, array: Any) -> np.ndarray:
-    """Return a NumPy array with the values of `array`."""
+    """Return a NumPy array with the values of `array`, an array of the library `xp`."""
     return array if xp is np else xp.convert_to_numpy(array)
 
 
 def blocks(total: int, size: int) -> list[slice]:
-    """Return slices of at most `size` that cover range(total)."""
+    """Return consecutive slices of at most `size` indices each that cover range(total)."""
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 
 def block_size(other: int, memory: int, *, floats: int = 2**25, least: int = 256, most: int = 2048) -> int:
-    """Return the number of rows (or units) of length `other` in one tile.
+    """Return the number of rows of length `other` in one tile of features.
 
     A tile holds about `floats` numbers, in `least` to `most` rows so that the matrix product is deep enough to run at
     full speed. It takes at most a quarter of the memory budget in float32, but has at least 16 rows.

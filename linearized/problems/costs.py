@@ -35,7 +35,13 @@ CHECKPOINT = "choice"
 
 
 class Estimate(NamedTuple):
-    """The seconds that a solver would take in a mode of the problem."""
+    """Estimate of the time that a solver takes in a mode of the problem.
+
+    Attributes:
+        solver: Name of the solver.
+        mode: Mode of the problem, see `LeastSquares`.
+        seconds: Estimated seconds.
+    """
 
     solver: str
     mode: str
@@ -46,7 +52,14 @@ class Estimate(NamedTuple):
 
 
 class SolverChoice(NamedTuple):
-    """A solver, the mode of the problem for it, and the reason in one line; the estimates, the fastest first."""
+    """Choice of a solver.
+
+    Attributes:
+        solver: Name of the solver.
+        mode: Mode of the problem for it.
+        reason: Reason for the choice, in one line.
+        estimates: Estimates that were compared, the fastest first.
+    """
 
     solver: str
     mode: str

@@ -1,9 +1,10 @@
-"""Kernel ridge regression on several machines: the products with K run on the workers of a Dask scheduler.
+"""Kernel ridge regression on several machines: products with the Gram matrix K run on the workers of a Dask scheduler.
 
-Every worker reads the shards from a shared folder. K v is a sum over parts of the stored bands, each with the two
-products of its triangle, as a `dask.array` of summands; the solver's interface is unchanged. If a worker dies, Dask
-lets another one read its parts again. Requires the extra `[cluster]`. Set `distributed.scheduler.worker-ttl: null` on
-the scheduler, because a worker does not always respond during a multiplication.
+Every worker reads the shards from a shared folder. Only one triangle of K is stored, in bands of rows. K v is a sum
+over parts of the bands, each with the products of its entries and of their mirror images, as a `dask.array` of
+summands; the solver's interface is unchanged. If a worker dies, Dask lets another one read its parts again. Requires
+the extra `[cluster]`. Set `distributed.scheduler.worker-ttl: null` on the scheduler, because a worker does not always
+respond during a multiplication.
 """
 
 import functools
@@ -27,16 +28,17 @@ PARTS = 2  # parts of K per worker thread, which keeps the wait for the last par
 
 
 class DaskGramProblem(GramProblem):
-    """K in shards and Y, multiplied by the workers of a scheduler.
+    """Kernel ridge regression (K + ρI)α = Y with K in shards, which is multiplied by the workers of a Dask scheduler.
 
     Args:
         gram: Shards as returned by `linearized.open_gram`, in a folder that has the same path on all workers.
         targets: Y (n, k).
-        scheduler: An address such as tcp://127.0.0.1:8786, or a `distributed.Client`, which the caller closes.
-        memory: Bytes for the solver's arrays in this process, which never holds K.
+        scheduler: Address such as tcp://127.0.0.1:8786, or a `distributed.Client`, which the caller closes.
+        memory: Memory in bytes for the solver's arrays in this process, which never holds K.
 
-    Raises `UserError` if Dask is missing, no scheduler responds or it has no worker; products raise it if workers die
-    repeatedly, the scheduler is lost, or a worker rejects a shard.
+    Raises:
+        UserError: If Dask is missing, no scheduler responds, or it has no worker. Products raise it if workers die
+            repeatedly, the scheduler is lost, or a worker rejects a shard.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class DaskGramProblem(GramProblem):
         return float("nan")
 
     def close(self) -> None:
-        """Disconnect from the scheduler, if it was given by its address; it and its workers continue to run."""
+        """Disconnect from a scheduler that was given by its address; the scheduler and its workers continue to run."""
         if self._own:
             self.client.close()
 
@@ -110,7 +112,7 @@ class DaskGramProblem(GramProblem):
 
 
 def _connected(address: str) -> Any:
-    """Return a client of the scheduler. Raises `UserError` if Dask is missing or the scheduler does not respond."""
+    """Return a client of the scheduler at an address. Raises `UserError` if Dask is missing or there is no response."""
     refuse_unreachable(address)
     from distributed import Client
 
@@ -122,7 +124,7 @@ def _connected(address: str) -> Any:
 
 
 def _threads(client: Any) -> int:
-    """Return the number of threads of all workers. Raises `UserError` if no worker appears in time."""
+    """Return the number of threads of all workers of a client. Raises `UserError` if no worker appears in time."""
     try:
         client.wait_for_workers(1, timeout=TIMEOUT)
     except TimeoutError as error:
@@ -143,7 +145,10 @@ def _opened(key: tuple[str, str, str], part: tuple[int, int] | None) -> Gram:
 
 
 def _share(key: tuple[str, str, str], part: tuple[int, int], v: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return a part's summand of K v and the seconds spent reading; uses one core, because Dask assigns the others."""
+    """Return the summand of K v from one part of the bands, and the seconds spent reading.
+
+    It uses one core, because Dask assigns tasks to the others.
+    """
     gram = _opened(key, part)
     before = gram.seconds_reading
     with at_most(1):

@@ -1,11 +1,12 @@
-"""Ridge regression on an embedding: min ‖Φw - Y‖² + ρ‖w‖² for a whole path of ridges, from Φ read in blocks of rows.
+"""Ridge regression on an embedding, min ‖Φw - Y‖² + ρ‖w‖², at every ridge ρ of a path.
 
-The normal equations (ΦᵀΦ + ρI)w = ΦᵀY are those of kernel ridge regression with ΦᵀΦ (m, m) for K, so its solvers are
-used: one pass over Φ computes ΦᵀΦ (n m² operations in BLAS-3), one factorisation serves every ridge, and a second pass
-computes the predictions. n = 60,000, m = 4,096: 1e12 operations, half a minute on two cores, and 3 m² numbers of
+Φ (n, m) are the features of n rows, read in blocks of rows, and Y (n, k) are the labels. The normal equations
+(ΦᵀΦ + ρI)w = ΦᵀY have the form of kernel ridge regression with ΦᵀΦ in the place of K, so its solvers are used: one pass
+over Φ computes ΦᵀΦ (n m² operations in BLAS-3), one factorisation serves every ridge, and a second pass computes the
+predictions. For n = 60,000 and m = 4,096 this takes 1e12 operations, half a minute on two cores, and 3 m² numbers of
 memory.
 
-Products of a block are computed in the dtype of Φ and summed in float64. ΦᵀΦ has the same non-zero eigenvalues as
+Products of a block are computed in the data type of Φ and summed in float64. ΦᵀΦ has the same non-zero eigenvalues as
 K = ΦΦᵀ, so ridges are in the same unit ρ, and degrees of freedom are those of the kernel.
 """
 
@@ -26,28 +27,32 @@ BLOCK = 2**26  # bytes per block of Φ
 
 @runtime_checkable
 class FeatureRows(Protocol):
-    """Φ (n, m), read in blocks of rows, such as `linearized.storage.embeddings.FeatureMatrix`.
+    """Features Φ (n, m) that are read in blocks of rows, such as `linearized.storage.embeddings.FeatureMatrix`.
 
     Attributes:
         shape: (n, m).
-        dtype: Dtype of the entries.
+        dtype: Data type of the entries.
     """
 
     shape: tuple[int, int]
     dtype: np.dtype
 
     def blocks(self, memory: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield (rows, entries) in order, about `memory` bytes each."""
+        """Yield blocks of about `memory` bytes in order, each with the slice of its rows."""
 
 
 class ArrayRows:
-    """Φ in memory."""
+    """Features in memory, as `FeatureRows`.
+
+    Args:
+        array: Φ (n, m).
+    """
 
     def __init__(self, array: Float[np.ndarray, "n m"]):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
     def blocks(self, memory: int = BLOCK) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield (rows, entries) in order, about `memory` bytes each."""
+        """Yield blocks of about `memory` bytes in order, each with the slice of its rows."""
         step = max(1, memory // (self.shape[1] * self.dtype.itemsize))
         for start in range(0, len(self.array), step):
             yield slice(start, start + step), self.array[start : start + step]
@@ -96,15 +101,15 @@ def solve(
     solver: str = "band", rtol: float = 1e-7, max_iterations: int = 750, watch: Watch = UNWATCHED,
     weights: Float64[np.ndarray, " n"] | None = None,
 ) -> list[Solution]:  # fmt: skip
-    """Return the weights at every ridge, with the train predictions and generalised cross-validation.
+    """Solve the ridge regression on features at every ridge.
 
     Args:
         rows: Φ of the train rows.
         targets: Y, which is not centred here.
         ridges: ρ, in any order; 0 only if ΦᵀΦ is regular.
         solver: A solver of `GRAM_SOLVERS`, for ΦᵀΦ in memory.
-        rtol: The residual ‖ΦᵀY - (ΦᵀΦ + ρI)w‖/‖ΦᵀY‖ to reach.
-        max_iterations: Limit of the solver's iterations for each ridge.
+        rtol: Relative residual ‖ΦᵀY - (ΦᵀΦ + ρI)w‖/‖ΦᵀY‖ to reach.
+        max_iterations: Largest number of the solver's iterations for each ridge.
         watch: Progress and checkpoints of a long run.
         weights: w, one for each row, at least 0; None: 1. Then ‖ · ‖² of the rows is Σ_i w_i ‖ · ‖².
 

@@ -1,8 +1,9 @@
 """Ridge regression on ReLU features: A = [relu(X W), 1], the RF model and its penalised bias column.
 
-The features are processed in tiles, by units or by rows. A tile T is (b, short): a block of units with all rows, or a
-block of rows with all units. In both cases one pass over the tiles computes Σ Tᵀ(T u), which is A Aᵀu by units and
-AᵀA v by rows.
+X (n, d) are the inputs and W (d, N) the fixed first layer. The features are processed in tiles. A tile T has b rows: it
+is a block of units with the features of all n rows (b, n), or a block of rows with all features (b, N + 1). In both
+cases one pass over the tiles computes Σ Tᵀ(T u), which is A Aᵀu by units and AᵀA v by rows. Below, "short" is the
+second side of the tiles, and "long" the sum of their first sides.
 """
 
 import functools
@@ -27,16 +28,20 @@ WIDE = 512  # rows of a tile that are converted to float64 together
 
 
 class FeatureProblem(LeastSquares):
-    """The RF model as a least-squares problem; v is the readout a (N, k) and, in its last row, the bias c (k).
+    """RF model as a least-squares problem; v (N + 1, k) is the readout a (N, k) with the bias c (k) as its last row.
 
     Args:
         x: Inputs (n, d) in float32; may be a memory map.
         y: Labels or one-hot rows (n, k).
         weights: W (d, N), the fixed first layer.
         memory: Budget in bytes for features or a Gram matrix. Tiles and the solver's vectors are not included.
-        mode: "kept" (4nN bytes, computed once), "recomputed" (in every pass) or "gram" (the smaller of AᵀA and AAᵀ is
-            formed once, and the features are recomputed where needed); None chooses the fastest that fits.
-        xp: Array namespace of the computation; None uses keras.ops on a GPU and NumPy elsewhere.
+        mode: "kept": the features are computed once and take 4 n N bytes; "recomputed": they are computed in every
+            pass; "gram": the smaller of AᵀA and AAᵀ is formed once, and the features are recomputed where needed. None:
+            the fastest that fits.
+        xp: Array library of the computation; None: keras.ops on a GPU and NumPy elsewhere.
+
+    Raises:
+        UserError: If the shapes do not agree, or a label is not finite.
     """
 
     def __init__(
@@ -146,7 +151,10 @@ class FeatureProblem(LeastSquares):
         yield from self._computed_tiles(by_units) if self._stored is None else self._stored
 
     def _computed_tiles(self, by_units: bool) -> Iterator[tuple[slice, Any]]:
-        """Yield tiles with their slices of units (the last is the bias) or rows; each is valid until the next one."""
+        """Compute and yield the tiles with their slices of units (the last is the bias) or rows.
+
+        A tile is valid until the next one is yielded.
+        """
         short = self.rows if by_units else self.params
         parts = blocks(self.units if by_units else self.rows, block_size(short, self.memory))
         buffer = np.empty((parts[0].stop, short), np.float32) if self.xp is np else None
@@ -216,7 +224,7 @@ class FeatureProblem(LeastSquares):
             yield from ((part, self._whole[part]) for part in blocks(len(self._whole), DEEP))
 
     def _scatter(self, w: np.ndarray) -> np.ndarray:
-        """Return Σ Tᵀ w[tile]: (long, c) -> (short, c)."""
+        """Return Σ Tᵀ w_T, (short, c), for the parts w_T of w, (long, c), that belong to the tiles T."""
         total, by_units = 0.0, self._by_units
         w = np.asarray(w, np.float32)
         for part, tile in self._tiles(by_units):
@@ -224,7 +232,7 @@ class FeatureProblem(LeastSquares):
         return total.T
 
     def _gather(self, u: np.ndarray, by_units: bool | None = None) -> np.ndarray:
-        """Return T u for all tiles, one below the other: (short, c) -> (long, c)."""
+        """Return T u, (long, c), for all tiles T, one below the other, and u (short, c)."""
         u = to_device(self.xp, u)
         by_units = self._by_units if by_units is None else by_units
         gathered = np.empty((self.params if by_units else self.rows, u.shape[1]))

@@ -1,9 +1,9 @@
-"""Kernel ridge regression, (K + ρI)α = Y, by products with K: in memory, or streamed from its shards.
+"""Kernel ridge regression, (K + ρI)α = Y, by products with a Gram matrix K in memory or streamed from its shards.
 
-For a solver it is the least-squares problem with AᵀA = K and Aᵀy = Y: v is α, its residual is ‖Y - (K + ρI)α‖/‖Y‖, and
-Kα are the predictions on the train rows. K is the matrix as it is stored, in float32 or float64. Products with it are
-computed and summed in float64 (`linearized.storage.products`), so that residuals are those of K itself. A solver with a
-loose tolerance may use less accurate products.
+For a solver it is a problem like `linearized.problems.least_squares` with AᵀA = K and the right-hand side Y: v is α,
+its relative residual is ‖Y - (K + ρI)α‖/‖Y‖, and Kα are the predictions on the train rows. K is the matrix as it is
+stored, in float32 or float64. Products with it are computed and summed in float64 (`linearized.storage.products`), so
+that residuals are those of K itself. A solver with a loose tolerance may use less accurate products.
 """
 
 import time
@@ -22,7 +22,7 @@ from linearized.storage.gram import Gram
 from linearized.storage.products import add_symmetric, cut, multiply, spread
 
 FIXED = 20  # fixed cost of a product, in units of the cost per column (measured: 17 to 22)
-GAIN = 0.1  # smallest fraction of the run time that random columns must save
+GAIN = 0.1  # smallest fraction of the run time that additional random columns in a block must save to be used
 WIDEST = 80  # largest number of columns in a block
 # Largest allowed difference of K[i, j] and K[j, i], relative to the largest diagonal entry; float32 kernels reach 1e-4.
 SYMMETRIC = 1e-3
@@ -32,25 +32,26 @@ SAMPLE = 2**27  # bytes that are read to measure the read rate
 
 
 class GramProblem:
-    """K and Y of kernel ridge regression.
+    """Gram matrix K and labels Y of kernel ridge regression (K + ρI)α = Y.
 
     Args:
         gram: K (n, n), symmetric: an array, or shards as returned by `linearized.open_gram`.
         targets: Y (n, k).
-        memory: Bytes for the solver's arrays and, if there is room for both, for K itself, which is then read only
-            once.
-        overwrite: Whether a solver may work in the array instead of a copy; this problem then gives no products any
-            more.
+        memory: Memory in bytes for the solver's arrays and, if there is room for both, for K itself, which is then read
+            only once.
+        overwrite: Whether a solver may work in the array instead of a copy; after that, this problem has no products
+            any more.
 
     Attributes:
         targets: Y in float64.
         params: n, the side of K; `rows` and `n` are the same.
-        dtype: Dtype of the entries of K.
+        dtype: Data type of the entries of K.
         rounding: Relative rounding error of `primal_product`.
         passes: Number of products so far; each reads K once.
         seconds_multiplying: Total time of the products.
 
-    Raises `UserError` if an array is not square, symmetric and finite, or the number of labels differs.
+    Raises:
+        UserError: If an array is not square, symmetric and finite, or if the number of labels differs.
     """
 
     dual = False
@@ -90,14 +91,14 @@ class GramProblem:
 
     @property
     def block(self) -> int:
-        """Number of columns per product for the best use of its time; see `best_block`."""
+        """Number of columns per product with which a block Lanczos solver needs the least time, see `best_block`."""
         if self._block is None:
             self._block = best_block(self.columns, self.n, self._reading(), cores() > 1)
         return self._block
 
     @property
     def spare(self) -> int:
-        """Bytes that a solver may keep between products."""
+        """Memory in bytes that a solver may use between products."""
         return max(self.memory - (self._bytes if self._hold else 0), 0)
 
     @property
@@ -111,7 +112,7 @@ class GramProblem:
         return self._shards.seconds_waiting if self._shards is not None else 0.0
 
     def moment(self) -> Float64[np.ndarray, "n k"]:
-        """Return Y, which takes the place of Aᵀy."""
+        """Return the right-hand side Y."""
         return self.targets
 
     def primal_product(self, v: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
@@ -125,10 +126,10 @@ class GramProblem:
 
     @property
     def rough_product(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        """Function that returns K v, multiplied in float32 and summed in float64 over blocks of rows; or None.
+        """Function that computes K v faster and less accurately than `primal_product`; None if it would not be faster.
 
-        It is None where it would not be faster. At n = 10,000 and 10 columns it takes 0.045 s on one core instead of
-        0.08 s. Its error is about 4e-7 ‖K‖‖v‖.
+        It multiplies in float32 and sums over blocks of rows in float64. At n = 10,000 and 10 columns it takes 0.045 s
+        on one core instead of 0.08 s. Its error is about 4e-7 ‖K‖‖v‖.
         """
         return self._rough if self.dtype == np.float32 and not self.streamed else None
 
@@ -147,14 +148,16 @@ class GramProblem:
         return total.T
 
     def prediction_bound(self, residual: float, ridge: float) -> float:
-        """Return a bound on ‖K(α - α*)‖ for α* the solution at the ridge ρ and ‖Y - (K + ρI)α‖ = `residual`.
+        """Return an upper bound of ‖K(α - α*)‖, the error of the train predictions of α; it is the residual itself.
 
-        The bound is the residual itself.
+        Args:
+            residual: ‖Y - (K + ρI)α‖.
+            ridge: ρ, at which α* is the exact solution.
         """
         return residual
 
     def evaluate(self, v: Float[np.ndarray, "n c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "n c"]]:
-        """Return K v and Y - K v; the columns of v are those of Y for each ridge in turn."""
+        """Return K v and Y - K v. v has k columns for each ridge, one ridge after the other."""
         predictions = self.primal_product(v)
         return predictions, np.tile(self.targets, (1, v.shape[1] // self.columns)) - predictions
 
@@ -162,10 +165,11 @@ class GramProblem:
         """Return K in memory, C-ordered, as an array that the caller may overwrite.
 
         It is a copy, unless `overwrite` is set and `keep` is not. Its memory is no longer available to this problem:
-        shards that are not in memory yet will be streamed, and without `keep` an array gives no products any more.
+        shards that are not in memory yet will be streamed. Without `keep`, a problem whose K is an array may have no
+        products any more.
 
         Args:
-            dtype: Dtype of the result; None: that of K.
+            dtype: Data type of the result; None: that of K.
             keep: Whether products are still needed.
         """
         dtype = np.dtype(dtype or self.dtype)
@@ -197,11 +201,11 @@ class GramProblem:
 
 
 def fits_with_basis(n: int, columns: int, itemsize: int, memory: int) -> bool:
-    """Return whether K and the expected Lanczos basis fit in memory together; otherwise K is streamed.
+    """Return whether K and the expected basis of block Lanczos fit in memory together; otherwise K is streamed.
 
     Args:
         n: Side of K.
-        columns: Columns of the right-hand side.
+        columns: Number of columns of the right-hand side.
         itemsize: Bytes per entry of K.
         memory: Available memory in bytes.
     """
@@ -210,11 +214,15 @@ def fits_with_basis(n: int, columns: int, itemsize: int, memory: int) -> bool:
 
 
 def reading_columns(gram: Gram, columns: int) -> float:
-    """Return the time to read K once, in units of the time to multiply one more column.
+    """Return the time to read K once, in units of the time that a product takes longer per additional column.
 
-    It is measured on a sample of the matrix. If all files fit in the system's cache, the time of a cached read is used.
-    Otherwise the disk time is used: the time of the first read minus that of the second and of comparing checksums,
-    which takes as long as the second.
+    It is measured on the first 128 MiB of the matrix; smaller matrices count as 0. If all files fit in the system's
+    cache, the time of a cached read is used. Otherwise it is the time of the first read minus that of the second and
+    that of comparing checksums, which takes as long as the second read.
+
+    Args:
+        gram: K in shards.
+        columns: Number of columns of the right-hand side.
     """
     size = len(gram) ** 2 // 2 * gram.dtype.itemsize
     if size <= SAMPLE:
@@ -228,7 +236,7 @@ def reading_columns(gram: Gram, columns: int) -> float:
 
 
 def _sample(gram: Gram, columns: int) -> float:
-    """Return the seconds to read the first SAMPLE bytes of K and to multiply them by `columns` columns."""
+    """Return the seconds to read the first SAMPLE bytes of K, and to multiply them by `columns` columns, if any."""
     v, size, began = np.ones((len(gram), columns)), 0, time.perf_counter()
     total = np.zeros_like(v)
     with spread() as each:
@@ -242,15 +250,15 @@ def _sample(gram: Gram, columns: int) -> float:
 
 
 def best_block(columns: int, n: int, reading: float, overlapped: bool) -> int:
-    """Return the best number of columns in a Lanczos block.
+    """Return the number of columns of a Lanczos block with which the solution takes the least time.
 
-    In units of a product's time per additional column, a pass takes FIXED + b for b columns and `reading` for the
-    files, at the same time if `overlapped`. The number of passes falls as 1/√b, and the cost of reorthogonalisation
-    grows as b, because the basis holds EXPECTED_VECTORS · √b vectors. Random columns are added if they save at least a
-    tenth of the time.
+    All times are in units of a product's time per additional column. A pass over K takes 20 + b for the product of b
+    columns and `reading` for the files, at the same time if `overlapped`. The number of passes is proportional to 1/√b,
+    and the cost of reorthogonalisation to b, because the basis has EXPECTED_VECTORS · √b vectors. Random columns are
+    added to those of the right-hand side if they save at least a tenth of the time.
 
     Args:
-        columns: Columns of the right-hand side.
+        columns: Number of columns of the right-hand side.
         n: Side of K.
         reading: Time to read K once, see `reading_columns`.
         overlapped: Whether reading and multiplying run at the same time.
@@ -266,7 +274,7 @@ def best_block(columns: int, n: int, reading: float, overlapped: bool) -> int:
 
 
 def refuse_asymmetric(gram: Float[np.ndarray, "n n"]) -> None:
-    """Raise `UserError` that names an entry which is not finite, or differs from its mirror image. Reads K once."""
+    """Raise `UserError` if an entry of K is not finite or differs from its mirror image, and name it. Reads K once."""
     parts = cut(len(gram), SQUARE)
     allowed = SYMMETRIC * np.abs(gram.diagonal()).max(initial=0)
 

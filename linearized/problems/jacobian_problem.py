@@ -1,7 +1,8 @@
-"""The linearization of a Keras model at its current weights as a least-squares problem: A is its Jacobian.
+"""The linearization of a Keras model at its present weights as a least-squares problem.
 
-f(x; θ₀) + J(x) v is fitted to labels, min ‖J v - (Y - f₀)‖² + ρ‖v‖², where f₀ = f(x; θ₀) or, without the offset, 0. A
-row of A is one output of one input, (n k, p); all outputs share the parameters, so that there is one column.
+The linearization f(x; θ₀) + J(x) v of a model f with the weights θ₀ is fitted to labels Y by minimising
+‖J v - (Y - f₀)‖² + ρ‖v‖² over v, where f₀ are the outputs f(x; θ₀) or, without the offset, 0. J (n k, p) has one row
+for each of the k outputs of each of the n inputs. All outputs share the p parameters v, so that v is a single column.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,10 @@ from linearized.tangents.products import JacobianProducts
 
 
 class JacobianProblem(LeastSquares):
-    """Least squares over the tangents of a model; only the rows are kept between products.
+    """Least-squares problem whose matrix A is the Jacobian J of a model; only the rows are kept between products.
+
+    Products are in float32, summed over blocks of rows in float64. `adjoint64` and `evaluate` are no more accurate, so
+    residuals below about 1e-6 of ‖AᵀY‖ are rounding errors.
 
     Args:
         model: Keras model, see `linearized.empirical_ntk`.
@@ -26,15 +30,13 @@ class JacobianProblem(LeastSquares):
         y: Targets (n, k).
         offset: Whether f(x; θ₀) is part of the linearized model; otherwise it is J(x) v alone.
         variables: Trainable variables that v changes, see `linearized.empirical_ntk`; None: all.
-        memory: Budget in bytes for the solver's arrays.
+        memory: Memory in bytes for the solver's arrays.
 
     Attributes:
         products: Products J v and Jᵀu.
 
-    Products are in float32, summed over blocks of rows in float64. `adjoint64` and `evaluate` are no more accurate, so
-    residuals below about 1e-6 of ‖Aᵀy‖ are rounding errors.
-
-    Raises `UserError` as `linearized.empirical_ntk` does, and if the targets do not have the shape of the outputs.
+    Raises:
+        UserError: As `linearized.empirical_ntk` raises it, and if the targets do not have the shape of the outputs.
     """
 
     def __init__(
@@ -52,19 +54,22 @@ class JacobianProblem(LeastSquares):
         super().__init__(targets, self.products.params, len(self._x), memory, "recomputed")
 
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
-        """Return A v."""
+        """Return J v."""
         return self.products.forward(self._x, v).reshape(self.rows, -1)
 
     def adjoint(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Aᵀ u."""
+        """Return Jᵀu."""
         return self.products.adjoint(self._x, u.reshape(self.n, self.outputs, -1))
 
     def outputs_of(self, predictions: Float64[np.ndarray, "rows 1"]) -> Float64[np.ndarray, "n k"]:
-        """Add the offset f(x; θ₀), where it is used, to predictions J v on the train rows: the outputs of the model."""
+        """Return the outputs of the linearized model on the train rows, from the products J v there.
+
+        These are J v, plus f(x; θ₀) if the problem has an offset.
+        """
         return self._start + predictions.reshape(self._start.shape)
 
     def predict(self, x: Any, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
-        """Return the linearized model's outputs for other rows: k for each column of v in turn."""
+        """Return the outputs of the linearized model for rows x (m, ...), k columns for each column of v in turn."""
         x = checked_inputs(x)
         values = self.products.forward(x, v)
         if self.offset:

@@ -1,11 +1,11 @@
-"""Base class of least-squares problems min ‖A v - Y‖² + ρ‖v‖², in which A is accessed through its products.
+"""Base class of least-squares problems min ‖A v - Y‖² + ρ‖v‖² over v, in which A is used only in products.
 
-A is (rows, p) and Y (rows, columns); the columns are independent problems with the same A. Products take any number of
-columns, so that all ridges of a grid go through one pass at the end. Arguments and results are float64. The products
-in iterations multiply in float32 and sum over tiles in float64; `adjoint64` and `evaluate`, from which residuals are
-computed, multiply the same float32 features in float64. In float32 a residual below 1e-7 to 5e-7 of ‖Aᵀy‖ cannot be
-distinguished from rounding errors. This only bounds the relative error in v by 5e-7 ‖Aᵀy‖/(ρ‖v‖): measured 1e-5 at a
-ridge of 1e-3 ‖AᵀA‖ and up to 6e-3 at 1e-7 ‖AᵀA‖.
+The features A are (rows, p) and the labels Y (rows, columns); the columns are independent problems with the same A and
+ridge ρ. Products take any number of columns, so that all ridges of a grid share one pass at the end. Arguments and
+results are float64. The products of the iterations multiply in float32 and sum over tiles in float64; `adjoint64` and
+`evaluate`, from which residuals are computed, multiply the same float32 features in float64. In float32 a residual
+below 1e-7 to 5e-7 of ‖AᵀY‖ cannot be distinguished from rounding errors. This bounds the relative error of v only by
+5e-7 ‖AᵀY‖/(ρ‖v‖): it was measured as 1e-5 at a ridge of 1e-3 ‖AᵀA‖ and as up to 6e-3 at 1e-7 ‖AᵀA‖.
 """
 
 import abc
@@ -46,17 +46,18 @@ class ProblemWork(NamedTuple):
 
 
 class LeastSquares(abc.ABC):
-    """A and Y of a least-squares problem.
+    """Least-squares problem with features A (rows, p) and labels Y (rows, columns).
 
     Attributes:
         targets: Y in float64.
         params: p, the length of a column of v.
-        n: Number of data points. The published units are (1/n)‖Av-y‖² + λ‖v‖², with ρ = nλ.
+        n: Number of data points. The published unit of the ridge is λ of (1/n)‖Av - Y‖² + λ‖v‖², with ρ = nλ.
         memory: Budget in bytes for arrays that are kept between products.
-        mode: "kept", "recomputed" or "gram": what is kept.
+        mode: What is kept between products: the features ("kept"), nothing ("recomputed") or the smaller one of A Aᵀ
+            and AᵀA ("gram").
         rounding: Relative rounding error of `primal_product` and `dual_product`.
         held: Bytes of the budget that kept arrays take in each mode; 0 for modes that are not listed.
-        work: Operations of the products, for estimates of their cost; None if there are none.
+        work: Operations of the products, from which their cost is estimated; None if they are not known.
     """
 
     rounding = float(np.finfo(np.float32).eps)
@@ -81,7 +82,7 @@ class LeastSquares(abc.ABC):
 
     @property
     def block(self) -> int:
-        """Number of columns per product for the best use of its time."""
+        """Number of columns per product with which a block Lanczos solver needs the least time."""
         return self.columns
 
     @property
@@ -100,7 +101,7 @@ class LeastSquares(abc.ABC):
         return max(self.memory - self.held.get(self.mode, 0), 0)
 
     def set_mode(self, mode: str) -> None:
-        """Change what is kept; for use before the first product."""
+        """Change what is kept between products; call it before the first product."""
         self.mode = mode
 
     def mean_trace(self) -> float:
@@ -134,19 +135,23 @@ class LeastSquares(abc.ABC):
     def evaluate(self, v: Float[np.ndarray, "p c"]) -> tuple[Float64[np.ndarray, "rows c"], Float64[np.ndarray, "p c"]]:
         """Return A v and Aᵀ(Y - A v), multiplied in float64.
 
-        The columns of v are those of Y for each ridge in turn. A subclass whose `forward` multiplies in float32
-        overrides this method and `adjoint64`.
+        v has as many columns as Y for each ridge, one ridge after the other. A subclass whose `forward` multiplies in
+        float32 overrides this method and `adjoint64`.
         """
         predictions = self.forward(v)
         return predictions, self.adjoint64(self.repeated_targets(v.shape[1]) - predictions)
 
     def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> Any:
-        """Return (A Aᵀ, Y) or (AᵀA, AᵀY), the smaller, as a `GramProblem` whose matrix may be overwritten.
+        """Form the smaller one of A Aᵀ and AᵀA, and return the problem with this matrix.
 
         Args:
             moment: AᵀY; None in the dual, which does not need it.
 
-        Raises `UserError` if the problem provides only products.
+        Returns:
+            `GramProblem` of A Aᵀ and Y, or of AᵀA and AᵀY, whose matrix may be overwritten.
+
+        Raises:
+            UserError: If the problem provides only products.
         """
         raise UserError(
             f"band needs the Gram matrix of the features, which is not formed here: {type(self).__name__} of "
@@ -154,14 +159,16 @@ class LeastSquares(abc.ABC):
         )
 
     def prediction_bound(self, residual: float, ridge: float) -> float:
-        """Return a bound on ‖A(v - v*)‖ for v* the minimiser at the ridge ρ and ‖AᵀY - (AᵀA + ρI)v‖ = `residual`.
+        """Return an upper bound of ‖A(v - v*)‖, the error of the train predictions of v: residual/(2√ρ).
 
-        It is residual/(2√ρ); infinite for ρ = 0.
+        Args:
+            residual: ‖AᵀY - (AᵀA + ρI)v‖.
+            ridge: ρ, at which v* is the exact minimiser; the bound is infinite for 0.
         """
         return residual / (2 * math.sqrt(ridge)) if ridge > 0 else math.inf
 
     def outputs_of(self, predictions: Float64[np.ndarray, "rows columns"]) -> Float64[np.ndarray, "n k"]:
-        """Return the model's outputs on the train rows from A v, one row per data point."""
+        """Return the outputs of the model on the train rows, one row per data point, from the products A v."""
         return predictions.reshape(self.n, -1)
 
     def repeated_targets(self, columns: int) -> Float64[np.ndarray, "rows c"]:
@@ -170,7 +177,12 @@ class LeastSquares(abc.ABC):
 
 
 class MatrixProblem(LeastSquares):
-    """A stored matrix A, in float64: for tests, notebooks and small problems."""
+    """Least-squares problem with a stored matrix A in float64, for tests, notebooks and small problems.
+
+    Args:
+        matrix: A (rows, p).
+        targets: Y (rows, columns).
+    """
 
     rounding = float(np.finfo(np.float64).eps)
 
@@ -191,7 +203,7 @@ def cheapest_mode(
     *, entries: int, make: int, use: int, form: int, columns: int, side: int, memory: int, kept_bytes: int,
     gram_bytes: int | float,
 ) -> str:  # fmt: skip
-    """Return the mode with the fewest multiply-adds over STEPS products that fits in the memory budget.
+    """Return the mode of `LeastSquares` with the fewest multiply-adds over 100 products that fits in the memory.
 
     The unit is a multiply-add of a large matrix product. A product with only c columns is bound by memory and costs
     about 6 + 6c of them per number of a matrix that it reads (measured on one core). With s = STEPS:
@@ -220,10 +232,10 @@ def cheapest_mode(
 
 
 def skinny(columns: int) -> int:
-    """Return the cost of a number that is read for two products with c columns, in multiply-adds of a large product."""
+    """Return the cost of reading a number for two products with few columns, in multiply-adds of a large product."""
     return 6 + 6 * columns
 
 
 def sample_rows(n: int) -> slice:
-    """Return about `SAMPLE` of n rows, at equal distances."""
+    """Return a slice of about 64 of n rows, at equal distances."""
     return slice(None, None, max(1, n // SAMPLE))

@@ -1,10 +1,13 @@
-"""The NT model as a least-squares problem: the readout of the RF model and the first-layer direction, trained together.
+"""The NT model as a least-squares problem: readout, bias and first-layer directions, trained together.
 
     f_k(x) = Σ_i relu(w_i·x) a_ik + c_k + Σ_i a⁰_ki step(w_i·x) g_i·x
 
-All parameters form one column v = [a, c, G] with the same penalty. As published, G is shared by the classes, which
-couples the outputs: A is (nk) × (Nk + k + Nd), and its rows are ordered by data point, then by class. With Z = X W, a
-pass over all units takes two additional products of 2nNd operations: X Gᵀ for A v, (step(Z) ∘ (U a⁰))ᵀX for Aᵀu.
+There are n inputs x of length d (rows of X), N hidden units i and k outputs. The first-layer weights w_i (columns of W)
+and the readout a⁰ are fixed; the readout a, the bias c and the directions g_i (rows of G) are trained. All parameters
+form one column v = [a, c, G] with the same penalty. As published, G is shared by the classes, which couples the
+outputs: A is (n k) × (N k + k + N d), and its rows are ordered by data point, then by class. Compared with the RF
+model, a pass over all units takes two additional products of 2 n N d operations: X Gᵀ for A v, and
+(step(X W) ∘ (U a⁰))ᵀX for Aᵀu, where U is u as an (n, k) matrix.
 """
 
 import functools
@@ -24,7 +27,13 @@ from linearized.solvers.linear.solution import finite
 
 
 class Parameters(NamedTuple):
-    """The parts of v; their first axis is the c columns of v: a (c, N, k), bias (c, k), g (c, N, d) or (c, k, N, d)."""
+    """Parts of v, whose first axis is that of the c columns of v.
+
+    Attributes:
+        a: Readouts (c, N, k).
+        bias: Biases (c, k).
+        g: Directions (c, N, d), or (c, k, N, d) with directions per class.
+    """
 
     a: np.ndarray
     bias: np.ndarray
@@ -32,11 +41,11 @@ class Parameters(NamedTuple):
 
 
 class _Tile(NamedTuple):
-    """The arrays of one tile: on the device in float32, or on the host in float64.
+    """Arrays of one tile of b rows and B units: on the device in float32, or on the host in float64.
 
     Attributes:
-        xp: Array namespace of the products.
-        phi: relu(z), (b, B).
+        xp: Array library of the products.
+        phi: relu(z), (b, B), for z = x W.
         gate: step(z), (b, B).
         x: Inputs (b, d).
         readout: a⁰ (k, B).
@@ -64,7 +73,7 @@ class _Tile(NamedTuple):
 
 
 class TangentProblem(LeastSquares):
-    """Least squares over a, c and G.
+    """NT model as a least-squares problem over the readout a, the bias c and the directions G, see the module.
 
     Args:
         x: Inputs (n, d) in float32; may be a memory map.
@@ -73,9 +82,12 @@ class TangentProblem(LeastSquares):
         readout: a⁰ (k, N), the fixed readout at initialisation.
         per_class: Whether every class has its own directions, G (k, N, d).
         memory: Budget in bytes for X W or a Gram matrix. Tiles and the solver's vectors are not included.
-        mode: "kept" (X W, 4nN bytes), "recomputed" (in every pass) or, for one output, "gram" (A Aᵀ, formed once);
-            None chooses the fastest that fits.
-        xp: Array namespace of the computation; None uses keras.ops on a GPU and NumPy elsewhere.
+        mode: "kept": X W is computed once and takes 4 n N bytes; "recomputed": it is computed in every pass; "gram",
+            for one output: A Aᵀ is formed once. None: the fastest that fits.
+        xp: Array library of the computation; None: keras.ops on a GPU and NumPy elsewhere.
+
+    Raises:
+        UserError: If the shapes do not agree, a label is not finite, or for "gram" with several outputs.
     """
 
     def __init__(
@@ -181,7 +193,7 @@ class TangentProblem(LeastSquares):
         return self.adjoint(u, exact=True)
 
     def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
-        """Return f for other inputs, computed in blocks: k outputs for each column of v in turn."""
+        """Return f for other inputs, computed in blocks: k columns of outputs for each column of v in turn."""
         f = self._outputs(v, to_device(self.xp, x), None)
         return f.transpose(1, 0, 2).reshape(len(x), -1)
 

@@ -1,7 +1,8 @@
-"""Weighted kernel ridge regression as an unweighted problem: (SKS + ρI)β = SY with S = diag(√w), and α = Sβ.
+"""Weighted kernel ridge regression as an unweighted problem.
 
-The minimiser of Σ_i w_i ‖y_i - f(x_i)‖² + ρ‖f‖² is f = Σ_i α_i k(x_i, ·) with (K + ρW⁻¹)α = Y. Multiplying by S on the
-left gives the system above, which is symmetric positive definite, so every solver of K can be used.
+The minimiser of Σ_i w_i ‖y_i - f(x_i)‖² + ρ‖f‖² for positive weights w_i is f = Σ_i α_i k(x_i, ·) with
+(K + ρW⁻¹)α = Y and W = diag(w). With S = diag(√w) and α = Sβ this becomes (SKS + ρI)β = SY, which is symmetric positive
+definite, so every solver of K can be used.
 """
 
 from typing import Any
@@ -18,11 +19,11 @@ ROWS = 1024  # rows of K that are scaled together in float64
 
 
 class Weighted:
-    """The problem of SKS and SY; all other members are those of the unweighted problem.
+    """Problem (SKS + ρI)β = SY with S = diag(√w); all members that are not defined here are those of the problem of K.
 
     Args:
-        problem: K and Y.
-        weights: w, one for each row, above 0.
+        problem: Unweighted problem with K and Y.
+        weights: w, one number above 0 for each row.
 
     Attributes:
         targets: SY.
@@ -49,12 +50,17 @@ class Weighted:
         return self._root * self._problem.primal_product(self._root * v)
 
     def evaluate(self, v: Float[np.ndarray, "n c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "n c"]]:
-        """Return SKS v and SY - SKS v; the columns of v are those of Y for each ridge in turn."""
+        """Return SKS v and SY - SKS v. v has k columns for each ridge, one ridge after the other."""
         product = self.primal_product(v)
         return product, np.tile(self.targets, (1, v.shape[1] // self.targets.shape[1])) - product
 
     def dense(self, dtype: np.dtype | str | None = None, *, keep: bool = True) -> Float[np.ndarray, "n n"]:
-        """Return SKS in memory, rounded once to `dtype` (that of K by default). The array belongs to the caller."""
+        """Return SKS in memory, an array that the caller may overwrite.
+
+        Args:
+            dtype: Data type to which the entries are rounded; None: that of K.
+            keep: Not used; products remain available.
+        """
         array = self._problem.dense(dtype, keep=True)
         for start in range(0, len(array), ROWS):
             rows = slice(start, start + ROWS)
@@ -62,10 +68,11 @@ class Weighted:
         return array
 
     def unscaled(self, solution: Solution) -> Solution:
-        """Return a solution of this problem in the units of Y.
+        """Return a solution of this problem, converted to the units of Y.
 
-        `value` becomes α, `predictions` Kα and `leave_one_out` y_i - f₋ᵢ(x_i). `gcv` and `left_out_loss` are divided by
-        the mean weight, which makes them weighted means of squared errors.
+        `value` becomes α, `predictions` become Kα, and `leave_one_out` becomes the errors y_i - f(x_i) of the fits f
+        without row i. `gcv`, `left_out_loss` and `left_out_error` are divided by the mean weight, so that they are
+        weighted means of squared errors.
         """
         without, weight = solution.leave_one_out, float(np.mean(self._root**2))
         means = {name: getattr(solution, name) for name in ("gcv", "left_out_loss", "left_out_error")}
@@ -77,9 +84,14 @@ class Weighted:
 
 
 def checked_weights(sample_weight: Any, n: int) -> Float64[np.ndarray, " n"]:
-    """Return the weights of n rows, given as one number for all of them or one for each.
+    """Return the weights of n rows as an array (n,).
 
-    Raises `UserError` if weights are negative, not finite, of another shape, or all 0.
+    Args:
+        sample_weight: One number for all rows, or one for each.
+        n: Number of rows.
+
+    Raises:
+        UserError: If weights are negative, not finite, of another shape, or all 0.
     """
     weights = real_array(sample_weight, "sample_weight", dtype=np.float64)
     if weights.shape not in ((), (n,)):
@@ -103,9 +115,9 @@ def with_left_out_rows(
 
     Args:
         solution: Solution for the rows with a weight above 0.
-        kept: Mask of the rows with a weight above 0, (n,).
-        columns: K(all rows, kept rows).
-        targets: Y of all rows.
+        kept: Whether each row has a weight above 0, (n,).
+        columns: K between all rows and the kept ones.
+        targets: Labels Y of all rows.
     """
     value, predictions = np.zeros(targets.shape), np.empty(targets.shape)
     value[kept], predictions[kept] = solution.value, solution.predictions
