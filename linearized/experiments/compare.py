@@ -98,7 +98,7 @@ class CompareSettings(train.TrainSettings):
         "RF,NT,NN,krr:NTK,linear",
         "comma-separated: names of --model, krr:KERNEL, linear, each with :flag=value of its own",
     )
-    seeds: int = setting(1, "runs of each model, with seeds that count up from --seed", minimum=1, maximum=1000)
+    seeds: int = setting(1, "runs of each model, with the seeds --seed, --seed + 1, ...", minimum=1, maximum=1000)
     max_cg_iters: int | None = _unset("max_cg_iters", "Solver")
     solver: str | None = _unset("solver", "Solver")
     schedule: str | None = _unset("schedule", "Solver")
@@ -220,8 +220,8 @@ def _compared(config: CompareSettings) -> life.Outcome:
                 folder = alone.submit(_run, settings, f"{label} (seed {config.seed + seed})").result()
         except BrokenProcessPool as error:
             raise UserError(
-                f"The process that trained {label} was killed, by the system for want of memory perhaps. Lower "
-                "--num_units, --num_train or --max_batch_size, and run again: the models before it are kept."
+                f"The process that trained {label} was killed, perhaps by the system because memory ran out. Lower "
+                "--num_units, --num_train or --max_batch_size, and run again: finished models are kept."
             ) from error
         rows.append(_row(label, folder, config.seed + seed))
     title = config.data_name()
@@ -305,8 +305,8 @@ def main(config: CompareSettings) -> None:
     words = [sys.executable, "-m", "linearized.report.comparison", f"--directory={folder}", *files]
     if code := subprocess.run(words, check=False).returncode:
         raise UserError(
-            f"The picture and the page are not made: linearized.report.comparison ended with code {code}. The table is "
-            f"in {folder}."
+            f"The figure and the page could not be drawn: linearized.report.comparison ended with exit code {code}. "
+            f"The table is in {folder}."
         )
     say_written(folder)
 

@@ -177,7 +177,7 @@ def draw(folder: Path) -> None:
     if all((folder / name).is_file() for name in ("curves.png", "training.png")):
         return
     if subprocess.run([sys.executable, "-m", "linearized.report.run_pictures", f"--directory={folder}"]).returncode:
-        raise UserError(f"The pictures of {folder} cannot be drawn, see above. The result itself is whole.")
+        raise UserError(f"The figures of {folder} cannot be drawn, see above. The result itself is complete.")
 
 
 def command(arguments: Sequence[str] | None = None) -> int:

@@ -127,7 +127,7 @@ def classifier(model: keras.Model) -> Dense:
     """Return the last linear Dense layer of a model. Raises `UserError` if there is none."""
     found = [layer for layer in walk(model) if type(layer) is Dense and layer.activation is keras.activations.linear]
     if not found:
-        raise UserError("The model has no linear Dense layer to end in: give one that gives logits.")
+        raise UserError("The model has no linear Dense layer that returns logits. Give a model that ends in one.")
     return found[-1]
 
 

@@ -27,7 +27,7 @@ class FinetuneSettings(AugmentationSettings):
 
     GROUP = "Model"
 
-    model: str = setting("", "a saved .keras model: images, vectors or token numbers in, logits out")
+    model: str = setting("", "a saved .keras model that takes images, vectors or token numbers and returns logits")
     data: str = setting("", "a folder of class folders of images, or of a GLUE task (train.tsv, dev.tsv)", group="Data")
     dataset: str = setting("", "one of our data sets instead of --data", choices=("", *DATASETS), group="Data")
     noise_ind: int = setting(
@@ -44,30 +44,30 @@ class FinetuneSettings(AugmentationSettings):
     )
     last: int = setting(
         0,
-        "how many of the last MLP blocks, of --adapt's layers or of the convolutions; 0: all",
+        "number of MLP blocks, layers of --adapt or convolutions to change, counted from the end; 0: all",
         minimum=0,
         when=when(swap=("mlp", "adapters", "kervolution", "lambda")),
     )
     adapt: str = setting(
-        "mlp", "what adapters follow: MLP blocks, attention layers, or both", choices=ADAPT, when=when(swap="adapters")
+        "mlp", "layers that adapters follow: MLP blocks, attention, or both", choices=ADAPT, when=when(swap="adapters")
     )
     kernel: str = setting(
         "polynomial", "kernel of --swap=kervolution", choices=KERVOLUTIONS, when=when(swap="kervolution")
     )
     kernel_variant: str = setting(
         "standard",
-        "of --swap=kervolution; published: degree 2, γ 0.5, bias outside",
+        "variant of --swap=kervolution; published: degree 2, γ 0.5, bias added after the kernel",
         choices=("standard", "published"),
         when=when(swap="kervolution"),
     )
     places: str = setting(
         "all", "kervolutions: all convolutions, or all but the first and those of 1x1 (inner)",
         choices=("all", "inner"), when=when(swap="kervolution"))  # fmt: skip
-    heads: int = setting(4, "of --swap=lambda: queries per pixel", minimum=1, when=when(swap="lambda"))
-    keys: int = setting(16, "of --swap=lambda: depth of queries and keys", minimum=1, when=when(swap="lambda"))
+    heads: int = setting(4, "lambda layers: queries per pixel", minimum=1, when=when(swap="lambda"))
+    keys: int = setting(16, "lambda layers: depth of queries and keys", minimum=1, when=when(swap="lambda"))
     scope: int = setting(
         0,
-        "of --swap=lambda: pixels a side that a position lambda covers (odd); 0: all",
+        "lambda layers: side in pixels of the window of a position lambda (odd); 0: all pixels",
         minimum=0,
         when=when(swap="lambda"),
     )
@@ -77,7 +77,7 @@ class FinetuneSettings(AugmentationSettings):
     )  # fmt: skip
     activation: str = setting(
         "relu",
-        "whose features the SNNKs have; or package.module:function, a smooth f(x) or f(x, xp) of yours",
+        "activation of the SNNKs' features; or package.module:function, a smooth f(x) or f(x, xp) of yours",
         choices=SNNK_FUNCTIONS,
         when=when(swap=SNNK_SWAPS),
     )
@@ -88,20 +88,20 @@ class FinetuneSettings(AugmentationSettings):
         0.0, "norm to which the SNNKs' inputs are scaled; 0: unchanged", minimum=0.0, when=when(swap=SNNK_SWAPS)
     )
     bottleneck: int = setting(16, "width of an adapter, 0: a modulating vector", minimum=0, when=when(swap="adapters"))
-    trainable: str = setting("all", "what is trained, beside the classifier", choices=TRAINABLE, group="Solver")
+    trainable: str = setting("all", "trained weights, besides the classifier's", choices=TRAINABLE, group="Solver")
     learning_rate: float = setting(
         1e-3,
-        "of AdamW, after one epoch of warm-up; a cosine to 0 after it",
+        "learning rate of AdamW after one epoch of warm-up, from which it falls to 0 along a cosine",
         minimum=0.0,
         maximum=1e38,
         aliases=("lr",),
         group="Solver",
     )
     weight_decay: float = setting(
-        0.0, "share of the rate that AdamW takes off each weight a step", minimum=0.0, group="Solver"
+        0.0, "weight decay of AdamW, multiplied by the learning rate in each step", minimum=0.0, group="Solver"
     )
-    epochs: int = setting(3, "over the train rows", minimum=1, maximum=MOST_STEPS, group="Solver")
-    batch_size: int = setting(32, "rows a step", minimum=1, group="Solver")
+    epochs: int = setting(3, "passes over the train rows", minimum=1, maximum=MOST_STEPS, group="Solver")
+    batch_size: int = setting(32, "rows per training step", minimum=1, group="Solver")
     validation: float = setting(
         0.0, "train rows held out and scored: a fraction below 1, else a count; 0: none", minimum=0.0, group="Data"
     )
@@ -124,14 +124,14 @@ class FinetuneSettings(AugmentationSettings):
     )
     casing: str = setting(
         "auto",
-        "GLUE: keep capitals and accents; auto: if the vocabulary's pieces have capitals",
+        "GLUE: whether capitals and accents are kept; auto: they are if the vocabulary has capitals",
         choices=CASINGS,
         when=when(dataset=""),
         group="Data",
     )
     seed: int = setting(
         0,
-        "of projections, new weights, the order of rows and a folder's split",
+        "random-number seed of projections, new weights, the order of rows and a folder's split",
         minimum=0,
         maximum=LARGEST_SEED,
         group="Solver",

@@ -37,7 +37,7 @@ def infinite_width(config: Any, flags: dict[str, Any], rows: Dataset) -> dict[st
         same = load_preprocessed(settings, settings.noise_ind)
         for mine, theirs in zip(rows.splits().values(), same.splits().values(), strict=True):
             if not np.array_equal(mine.x, theirs.x):
-                logging.warning("no kernel of infinite width: --preprocess or noise makes other rows of fewer of them")
+                logging.warning("no kernel of infinite width: with fewer rows, --preprocess or noise changes the rows")
                 return None
         gram, _ = find_or_make(settings, same)
     except TryLater:

@@ -205,7 +205,16 @@ def edge(choice: Choice, entries: Sequence[Entry], size: int) -> str:
 def warn_edge(
     name: str, choice: Choice, entries: Sequence[Entry], size: int, advice: str, *, symbol: str = "λ"
 ) -> None:
-    """Log one warning, after the name of the model, if the best ridge is at an end of its grid; see `edge`."""
+    """Log one warning if the best ridge is at an end of its grid, see `edge`.
+
+    Args:
+        name: Name of the model, with which the line begins.
+        choice: Choice among the entries.
+        entries: Entries of the record, one per ridge.
+        size: Number of ridges of the whole grid.
+        advice: Sentence that states what a user can do.
+        symbol: Symbol of the ridge, "λ" or "ρ".
+    """
     if side := edge(choice, entries, size):
         best = entries[choice.position]["ridge"]
         logging.warning("%s: The best ridge, %s = %.3g, is the %s of its grid; a better one may lie beyond. %s",

@@ -27,7 +27,7 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
     GROUP = "Theory"
 
     num_train: int = setting(
-        0, "rows of the pool, whose spectrum is taken and of which train rows are drawn; 0: all train rows",
+        0, "rows of the pool, whose spectrum is computed and from which train rows are drawn; 0: all train rows",
         minimum=0, maximum=MOST_ROWS, group="Data", aliases=("pool",),
     )  # fmt: skip
     subset: str = setting(

@@ -65,7 +65,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     )
     learning_rate: float = setting(
         1e-3,
-        "peak rate is twice this; see docs/guides/training.md",
+        "learning rate; the peak of the schedule is twice this, see docs/guides/training.md",
         minimum=0.0,
         maximum=1e38,
         group="Solver",
@@ -77,16 +77,16 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         "batches, see docs/guides/training.md", minimum=1, group="Solver")  # fmt: skip
     max_cg_iters: int = setting(
         750,
-        "most iterations of CG, or epochs of SGD and Adam",
+        "largest number of iterations of CG, or of epochs of SGD and Adam",
         minimum=1,
         maximum=MOST_STEPS,
         group="Solver",
         aliases=("epochs",),
     )
     max_ncg_iters: int = setting(
-        0, "most Newton-CG steps after SGD or Adam", minimum=0, maximum=MOST_STEPS, group="Solver"
+        0, "largest number of Newton-CG steps after SGD or Adam", minimum=0, maximum=MOST_STEPS, group="Solver"
     )
-    loss: str = setting("square", "what is minimised", choices=LOSSES, group="Solver")
+    loss: str = setting("square", "loss that is minimised", choices=LOSSES, group="Solver")
 
     solver: str = setting(
         "auto",
@@ -95,16 +95,16 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         group="Solver",
     )
     cg_rtol: float = setting(
-        1e-4, "CG stops at this residual of the normal equations, relative", minimum=0.0, maximum=1.0, group="Solver"
+        1e-4, "relative residual of the normal equations at which CG stops", minimum=0.0, maximum=1.0, group="Solver"
     )
-    cg_atol: float = setting(1e-3, "or at this one, absolute", minimum=0.0, group="Solver")
+    cg_atol: float = setting(1e-3, "absolute residual at which CG stops as well", minimum=0.0, group="Solver")
     weight_seed: int = setting(SEED, WEIGHT_SEED_HELP, minimum=0, maximum=LARGEST_SEED)
     law: str = setting("sphere", LAW_HELP, choices=LAWS)
     block: int = setting(0, BLOCK_HELP, minimum=0, maximum=MOST_UNITS)
     directions: str = setting(
         "shared", "NT: classes share the direction G, as published", choices=("shared", "per_class")
     )
-    depth: int = setting(5, "of the Myrtle CNN and KERV_CNN: 5, 7 or 10", minimum=5, maximum=10)
+    depth: int = setting(5, "layers of the Myrtle CNN and KERV_CNN: 5, 7 or 10", minimum=5, maximum=10)
     memory: float = setting(0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False, group="Run")
     tensorboard: bool = setting(
         False, "write TensorBoard logs beside the result (SGD, Adam)", identity=False, group="Run"

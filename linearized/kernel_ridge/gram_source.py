@@ -126,7 +126,7 @@ def run_child(words: list[str], command: str) -> None:
         child.stdout.close()
         child.wait()
     if code:
-        lines = [line.strip() for line in words_left.splitlines() if line.strip()] or ["nothing was said"]
+        lines = [line.strip() for line in words_left.splitlines() if line.strip()] or ["it printed nothing"]
         last = next((line for line in reversed(lines) if line.startswith(_ERROR)), lines[-1])
         kind = TryLater if code == TryLater.code else UserError
         raise kind(f"{command} ended with exit code {code}: {last.removeprefix(_ERROR)}")

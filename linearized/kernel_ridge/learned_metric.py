@@ -66,7 +66,12 @@ def base_kernel(
 
 
 def metric_size(base: DifferentiableKernel, train: np.ndarray) -> int:
-    """Return the side d of the metrics (d, d) of a base kernel: the length of a row, or for patches that of a patch."""
+    """Return the side d of the metrics (d, d) of a base kernel.
+
+    Args:
+        base: Base kernel. A kernel on patches has metrics of the size of a patch.
+        train: Train rows, whose length is d for all other kernels.
+    """
     return train.shape[1] if base.metric_shape is None else math.prod(base.metric_shape)
 
 

@@ -118,7 +118,7 @@ def fit(
     targets, ridges = checked_labels(y), checked_path(ridges)
     gram = gram if isinstance(gram, Gram) else checked_gram(gram)
     if gram.shape != (len(targets), len(targets)):
-        raise UserError(f"K must be of the {len(targets)} labels' size. Received: shape {gram.shape}.")
+        raise UserError(f"K must have a row and a column for each of {len(targets)} labels. Received: {gram.shape}.")
     memory = checked_memory(memory)
     if sample_weight is None:
         weights = kept = None

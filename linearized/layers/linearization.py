@@ -55,7 +55,7 @@ class Linearization(keras.layers.Layer):
             raise ValueError(f"`inner` must be a Keras model. Received: inner={inner!r}.")
         self.places = None if places is None else [int(place) for place in places]
         if self.places is not None and (not self.places or len(set(self.places)) < len(self.places)):
-            raise ValueError(f"`places` must be different numbers, one at least. Received: places={places}.")
+            raise ValueError(f"`places` must be distinct indices, at least one. Received: places={places}.")
         self.offset = bool(offset)
         self.direction_regularizer = keras.regularizers.get(direction_regularizer)
         self._built_for: tuple[int | None, ...] | None = None
@@ -72,7 +72,7 @@ class Linearization(keras.layers.Layer):
             trainable = {id(variable) for variable in self.inner.trainable_variables}
             self.places = [place for place, one in enumerate(self.inner.variables) if id(one) in trainable]
         if not self.places or max(self.places) >= len(self.inner.variables) or min(self.places) < 0:
-            raise ValueError(f"`places` must be numbers of the {len(self.inner.variables)} variables of "
+            raise ValueError(f"`places` must be indices of the {len(self.inner.variables)} variables of "
                              f"{self.inner.name!r}. Received: places={self.places}.")  # fmt: skip
         self.inner.trainable = False
         self._built_for = tuple(input_shape)

@@ -50,7 +50,8 @@ def fit_power_law(
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     relative = None if errors is None else np.asarray(errors, np.float64) / y
     if len(x) < 3 or len(np.unique(x)) < 2 or len(x) != len(y):
-        raise UserError(f"A power law needs three points at least. Received: {len(x)} and {len(y)} numbers.")
+        raise UserError(f"A power law needs at least three points with two different x. Received: {len(x)} x and "
+                        f"{len(y)} y.")  # fmt: skip
     for name, values in (("x", x), ("y", y), ("errors", x if relative is None else relative)):
         if not (np.isfinite(values).all() and (values > 0).all()):
             raise UserError(f"A power law needs positive, finite {name}. Received: {values[:5].tolist()}.")

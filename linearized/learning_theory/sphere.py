@@ -104,6 +104,6 @@ def effective_dimension(variances: Float64[np.ndarray, " d"], rows: int = 0) -> 
         UserError: If an eigenvalue is negative, or all are 0.
     """
     if not len(variances) or (variances < 0).any() or not variances.sum() > 0:
-        raise UserError("An effective dimension needs variances of at least 0, some of them above.")
+        raise UserError("An effective dimension needs variances of at least 0 that are not all 0.")
     share = float(np.square(variances).sum() / variances.sum() ** 2) - (1 / rows if rows else 0.0)
     return 1 / share if share > 0 else np.inf

@@ -52,7 +52,12 @@ def image_input(dataset: Dataset, model: str) -> tuple[Any, Any]:
 
 
 def batch_norm(name: str, scale: str = "ones") -> SettledBatchNorm:
-    """Return a batch normalisation over channels; `scale` is the initial value of its scales, "ones" or "zeros"."""
+    """Return a batch normalisation over channels.
+
+    Args:
+        name: Name of the layer.
+        scale: Initial value of its scales: "ones" or "zeros".
+    """
     return SettledBatchNorm(gamma_initializer=scale, name=name)
 
 

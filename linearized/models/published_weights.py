@@ -85,7 +85,7 @@ def take_up(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
             _lambda(take, layer, left, place, model)
     _embeddings(model, left, assigned)
     if left:
-        raise UserError(f"{len(left)} arrays have no place in {model.name}, the first is {min(left)!r}. Build the "
+        raise UserError(f"{len(left)} arrays have no counterpart in {model.name}, such as {min(left)!r}. Build the "
                         "model with the same depth, width and variant.")  # fmt: skip
     for variable, value in assigned:
         variable.assign(value)

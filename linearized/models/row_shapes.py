@@ -45,7 +45,7 @@ def row_shape(
     if shape is None:
         return (dim,)
     if not isinstance(shape, tuple):
-        raise UserError(f"{path} has {len(shape)} inputs. A model here takes the rows alone.")
+        raise UserError(f"{path} has {len(shape)} inputs. Give a model of one input, which takes the rows.")
     forms = [(dim,)] if image_shape is None else [(dim,), image_shape]
     if image_shape is not None and image_shape[2] == 1:
         forms.append(image_shape[:2])

@@ -110,6 +110,13 @@ def estimates(
     """Return the estimates of all methods in all modes that fit in the problem's memory, the fastest first.
 
     The mode of the problem is not changed.
+
+    Args:
+        problem: Problem before its first product.
+        ridges: ρ of the grid.
+        rates: Rates of the machine.
+        rtol: Relative tolerance of the solver.
+        max_iterations: Largest number of its steps.
     """
     work, before = problem.work, problem.mode
     fitting = [mode for mode, needed in work.modes.items() if needed <= problem.memory] or [before]

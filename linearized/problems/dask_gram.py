@@ -102,12 +102,13 @@ class DaskGramProblem(GramProblem):
             return future.result()
         except KilledWorker as error:
             raise UserError(
-                f"A part of K has taken its worker with it again and again ({error}). Give the workers more memory, "
-                "and start again: a saved run goes on where it was."
+                f"Workers died repeatedly while multiplying the same part of K ({error}). Give the workers more "
+                "memory, and run again: a saved run continues from its checkpoint."
             ) from error
         except (CancelledError, OSError) as error:
             raise UserError(
-                f"The Dask scheduler is lost ({error}). Start it, and this again: a saved run goes on where it was."
+                f"The connection to the Dask scheduler is lost ({error}). Start it, and run again: a saved run "
+                "continues from its checkpoint."
             ) from error
 
 

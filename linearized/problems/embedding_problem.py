@@ -87,7 +87,7 @@ def normal_equations(
 
 
 def predictions(rows: FeatureRows, weights: Float64[np.ndarray, "ridges m k"]) -> Float64[np.ndarray, "ridges n k"]:
-    """Return Φ w for every ridge, in one pass and in float64."""
+    """Return Φw for the weights w (m, k) of every ridge, in one pass over the rows and in float64."""
     ridges, m, k = weights.shape
     stacked = weights.transpose(1, 0, 2).reshape(m, ridges * k)
     out = np.empty((rows.shape[0], ridges * k))

@@ -131,7 +131,7 @@ class FeatureProblem(LeastSquares):
         return f, total
 
     def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m c"]:
-        """Return relu(x W) a + c for other inputs, computed in blocks of rows."""
+        """Return relu(x W) a + c for other inputs x (m, d), computed in blocks of rows."""
         predictions = np.empty((len(x), v.shape[1]))
         v = to_device(self.xp, v)
         for part in blocks(len(x), block_size(self.params, self.memory)):

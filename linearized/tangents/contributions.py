@@ -102,7 +102,12 @@ class Factors:
 
     @staticmethod
     def of_calls(calls: Sequence["Factors"], bias: float) -> "Factors":
-        """Return the factors of several calls of a layer as those of a single call at the positions of all calls."""
+        """Return the factors of several calls of a layer as those of a single call at the positions of all calls.
+
+        Args:
+            calls: Factors of each call.
+            bias: 1.0 if the layer's bias contributes too, otherwise 0.0.
+        """
         return calls[0]._together(calls, 1, bias)
 
     def _together(self, parts: Sequence["Factors"], axis: int, bias: float) -> "Factors":

@@ -89,7 +89,7 @@ class UniversalFeatures(keras.layers.Layer):
             raise ValueError("`constant`, `radius` and `growth` must be finite, the last two not negative. "
                              f"Received: constant={constant}, radius={radius}, growth={growth}.")  # fmt: skip
         if growth and not radius:
-            raise ValueError(f"`growth` counts outside a `radius`. Received: growth={growth}, radius={radius}.")
+            raise ValueError(f"`growth` has no effect without a `radius`. Received: growth={growth}, radius={radius}.")
         if expansion not in KINDS:
             raise ValueError(f"`expansion` must be one of {', '.join(KINDS)}. Received: expansion={expansion!r}.")
         self.seed = [int(number) for number in np.atleast_1d(seed)]

@@ -195,7 +195,7 @@ def replace_pooler(
 ) -> keras.Model:  # fmt: skip
     """Return a copy of a model whose tanh pooler is an SNNK, which can be bundled with the classifier after it.
 
-    The pooler is the last Dense with a tanh. Arguments and errors are as for `uptrain`.
+    The pooler is the last Dense with a tanh. Arguments and errors are as for `uptrain`; `bundled` folds the classifier.
 
     A steep tanh in many dimensions cannot be approximated with 1,024 features, whatever the estimator. On inputs
     N(0, I) of length d, m functions of all inputs span the polynomials of degree k only if binom(d + k, k) ≤ m. The

@@ -80,7 +80,7 @@ class _Exchange:
         if exact and not inside:
             return copy
         if not copy.built:
-            raise ValueError(f"{type(layer).__name__} {layer.name!r} does not come back built from its configuration. "
+            raise ValueError(f"{type(layer).__name__} {layer.name!r} is not built when restored from its config. "
                              "Give it `get_config` and `build`. Received: a layer without weights.")  # fmt: skip
         wrapper = SwappedModel if isinstance(layer, keras.Model) else SwappedLayer
         changed = {path: self.of(part) for path, part in self._changes(layer, set())} if inside else {}
@@ -133,7 +133,7 @@ class _Exchange:
         for layer, copy in self.copies:
             if len(copy.weights) != len(layer.weights):
                 raise ValueError(
-                    f"{type(layer).__name__} {layer.name!r} does not come back from its configuration: expected "
+                    f"{type(layer).__name__} {layer.name!r} cannot be restored from its configuration: expected "
                     f"{len(layer.weights)} weights. Received: {len(copy.weights)}. Give it `get_config` and `build`."
                 )
             copy.set_weights(layer.get_weights())
