@@ -1,4 +1,4 @@
-"""Least-squares problems in models that are linear in their parameters, solved by products with an unstored matrix."""
+"""Least-squares problems of models that are linear in their parameters; the matrix is only used in products."""
 
 from linearized.problems.feature_problem import FeatureProblem
 from linearized.problems.gram_problem import GramProblem
