@@ -16,11 +16,11 @@ class RidgeFit:
 
     Attributes:
         index: Index of the ridge in the published grid.
-        ridge: λ, in the unit of `linearized.experiments.grids`.
-        predictions: Outputs (rows, k) by the name of the split: train, validation (if any) and test.
+        ridge: The ridge λ.
+        predictions: (rows, k) outputs by split: train, validation (if any), test.
         parameters: Argument of `set_parameters` of the model's module (linear models), or the model's weights in order.
-        evidence: Diagnostics of the solver, such as `converged` and `iterations`; plain values that JSON can store.
-        history: Relative residual at each iteration (least squares), or the train loss after each epoch or step.
+        evidence: `converged`, `iterations`, and other diagnostics of the solver; plain values, ready for JSON.
+        history: The solver's own measure at each iteration or epoch.
         seconds: Wall time; for solvers that solve all ridges at once, an equal share of the total.
         validation: Loss of the validation rows after each epoch; empty without such rows, and for linear solvers.
         tangents: Measurements of `--tangent_at`, see `linearized.experiments.tangent_measures`; None without it.

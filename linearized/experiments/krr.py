@@ -238,10 +238,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
 def _gram_of(
     config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset
 ) -> tuple["Gram | Embedding", bool]:  # fmt: skip
-    """Return the matrix of the --gram folder or of the kernel, and whether it had to be computed.
-
-    A matrix of the --gram folder is compared with the settings that the user gave (`asked`).
-    """
+    """Return the --gram folder's matrix, checked against the settings, or the kernel's own; and if it was made."""
     if not config.gram:
         return _found_or_made(config, level, dataset)
     from linearized.kernel_ridge.gram_source import open_folder

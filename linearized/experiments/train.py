@@ -95,9 +95,9 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         group="Solver",
     )
     cg_rtol: float = setting(
-        1e-4, "relative residual of the normal equations at which CG stops", minimum=0.0, maximum=1.0, group="Solver"
+        1e-4, "CG stops at this residual of the normal equations, relative", minimum=0.0, maximum=1.0, group="Solver"
     )
-    cg_atol: float = setting(1e-3, "absolute residual at which CG stops as well", minimum=0.0, group="Solver")
+    cg_atol: float = setting(1e-3, "or at this one, absolute", minimum=0.0, group="Solver")
     weight_seed: int = setting(SEED, WEIGHT_SEED_HELP, minimum=0, maximum=LARGEST_SEED)
     law: str = setting("sphere", LAW_HELP, choices=LAWS)
     block: int = setting(0, BLOCK_HELP, minimum=0, maximum=MOST_UNITS)

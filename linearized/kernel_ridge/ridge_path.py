@@ -91,12 +91,12 @@ def fit(
     weighted mean over the rows of weights above 0.
 
     Args:
-        gram: Kernel K (n, n) between the train rows, symmetric and positive semi-definite: an array, or shards that
-            `linearized.open_gram` returned, which may be larger than memory. It is not changed, unless `overwrite`.
+        gram: K (n, n), symmetric and positive semi-definite: an array, or shards that `linearized.open_gram` returned,
+            which may be larger than memory. It is not changed, unless `overwrite`.
         y: Labels (n,) or (n, k), finite. They are not centred here.
         ridges: ρ, at least 0, in any order; not divided by n.
-        sample_weight: w, a number of at least 0 for each row, or one for all. A row of weight 0 has no influence, and
-            its α is 0; shards with such rows must fit in memory. None: 1.
+        sample_weight: w, a number for each row (or one for all), at least 0. A row of weight 0 has no influence and
+            an α of 0; shards with such rows must fit in memory. None: 1.
         solver: auto, band, block_lanczos, cg, cholesky or eigh (which computes leave-one-out errors); see
             `docs/guides/kernel_ridge.md`.
         rtol: Relative residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7 if K is in float64 or solutions are refined in
@@ -152,7 +152,7 @@ def fit(
 
 
 def _in_memory(gram: np.ndarray | Gram, memory: int) -> np.ndarray:
-    """Return K as an array. Raises `UserError` if shards do not fit in `memory` bytes."""
+    """Return K as an array. Raises `UserError` if shards do not fit in the memory."""
     if isinstance(gram, np.ndarray):
         return gram
     size = gram.shape[0] ** 2 * gram.dtype.itemsize

@@ -30,7 +30,7 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def load_backend() -> str:
-    """Import Keras on the backend that $KERAS_BACKEND names (default: TensorFlow) and return the backend's name."""
+    """Import Keras on the backend of $KERAS_BACKEND (default: TensorFlow) and return the backend's name."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _quiet_stderr():
         import keras

@@ -37,12 +37,12 @@ class Declaration:
     Attributes:
         reads: Settings that `build` reads, and the conditions under which it does, see `linearized.settings.reads`.
         groups: Classes of further settings, which become flags of `linearized train`.
-        linear: Whether the outputs are linear in all trained parameters. The module of such a model also has the
-            functions `problem(config, dataset, memory)`, which returns the least-squares problem, `get_parameters` and
-            `set_parameters`. If it has `exported(config, dataset, ridge, parameters)` as well, which returns the solved
-            model as a `linearized.models.keras_export.ExportedModel`, its least-squares fit needs no framework.
-        formed: Function from the number of outputs to whether the least-squares problem forms its Gram matrix, as
-            `--solver=band` needs.
+        linear: Whether the outputs are linear in all trained parameters. Such a module also has `problem(config,
+            dataset, memory)`, which returns the least-squares problem, and `get_parameters` and `set_parameters`. If it
+            has `exported(config, dataset, ridge, parameters)`, which returns the solved model as
+            `linearized.models.keras_export` saves it, its least-squares fit needs no framework.
+        formed: Function that returns whether the least-squares problem forms its Gram matrix for a number of outputs,
+            as `--solver=band` needs.
         units: Default of `--num_units`; 0: the model has no such setting.
         images: Whether rows must be images.
         optimizer: Optimizer of `--solver=auto` where the model is not solved by least squares.

@@ -1,4 +1,4 @@
-"""Kernel ridge regression, (K + ρI)α = Y, by products with a Gram matrix K in memory or streamed from its shards.
+"""Kernel ridge regression, (K + ρI)α = Y, by products with K: in memory, or streamed from its shards.
 
 For a solver it is a problem like `linearized.problems.least_squares` with AᵀA = K and the right-hand side Y: v is α,
 its relative residual is ‖Y - (K + ρI)α‖/‖Y‖, and Kα are the predictions on the train rows. K is the matrix as it is
@@ -45,7 +45,7 @@ class GramProblem:
     Attributes:
         targets: Y in float64.
         params: n, the side of K; `rows` and `n` are the same.
-        dtype: Data type of the entries of K.
+        dtype: Dtype of the entries of K.
         rounding: Relative rounding error of `primal_product`.
         passes: Number of products so far; each reads K once.
         seconds_multiplying: Total time of the products.

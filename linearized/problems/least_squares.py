@@ -142,16 +142,12 @@ class LeastSquares(abc.ABC):
         return predictions, self.adjoint64(self.repeated_targets(v.shape[1]) - predictions)
 
     def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> Any:
-        """Form the smaller one of A Aᵀ and AᵀA, and return the problem with this matrix.
+        """Return (A Aᵀ, Y) or (AᵀA, AᵀY), the smaller, as a `GramProblem` whose matrix may be overwritten.
 
         Args:
             moment: AᵀY; None in the dual, which does not need it.
 
-        Returns:
-            `GramProblem` of A Aᵀ and Y, or of AᵀA and AᵀY, whose matrix may be overwritten.
-
-        Raises:
-            UserError: If the problem provides only products.
+        Raises `UserError` if the problem provides only products.
         """
         raise UserError(
             f"band needs the Gram matrix of the features, which is not formed here: {type(self).__name__} of "

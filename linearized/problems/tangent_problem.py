@@ -2,12 +2,9 @@
 
     f_k(x) = Σ_i relu(w_i·x) a_ik + c_k + Σ_i a⁰_ki step(w_i·x) g_i·x
 
-There are n inputs x of length d (rows of X), N hidden units i and k outputs. The first-layer weights w_i (columns of W)
-and the readout a⁰ are fixed; the readout a, the bias c and the directions g_i (rows of G) are trained. All parameters
-form one column v = [a, c, G] with the same penalty. As published, G is shared by the classes, which couples the
-outputs: A is (n k) × (N k + k + N d), and its rows are ordered by data point, then by class. Compared with the RF
-model, a pass over all units takes two additional products of 2 n N d operations: X Gᵀ for A v, and
-(step(X W) ∘ (U a⁰))ᵀX for Aᵀu, where U is u as an (n, k) matrix.
+All parameters form one column v = [a, c, G] with the same penalty. As published, G is shared by the classes, which
+couples the outputs: A is (nk) × (Nk + k + Nd), and its rows are ordered by data point, then by class. With Z = X W, a
+pass over all units takes two additional products of 2nNd operations: X Gᵀ for A v, (step(Z) ∘ (U a⁰))ᵀX for Aᵀu.
 """
 
 import functools
@@ -82,12 +79,9 @@ class TangentProblem(LeastSquares):
         readout: a⁰ (k, N), the fixed readout at initialisation.
         per_class: Whether every class has its own directions, G (k, N, d).
         memory: Budget in bytes for X W or a Gram matrix. Tiles and the solver's vectors are not included.
-        mode: "kept": X W is computed once and takes 4 n N bytes; "recomputed": it is computed in every pass; "gram",
-            for one output: A Aᵀ is formed once. None: the fastest that fits.
-        xp: Array library of the computation; None: keras.ops on a GPU and NumPy elsewhere.
-
-    Raises:
-        UserError: If the shapes do not agree, a label is not finite, or for "gram" with several outputs.
+        mode: "kept" (X W, 4nN bytes), "recomputed" (in every pass) or, for one output, "gram" (A Aᵀ, formed once);
+            None chooses the fastest that fits.
+        xp: Array namespace of the computation; None uses keras.ops on a GPU and NumPy elsewhere.
     """
 
     def __init__(
