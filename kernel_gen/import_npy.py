@@ -137,7 +137,7 @@ class Matrices:
         for name, found in (("train", self._train.shape), ("test", self._test.shape)):
             if found != expected[name]:
                 raise UserError(
-                    f"The {name} files make a matrix of {found}; the dataset asks for {expected[name]}. Give "
+                    f"The {name} files make a matrix of {found}; the dataset requires {expected[name]}. Give "
                     "--num_train, --num_test, and --dataset as the files were made."
                 )
 

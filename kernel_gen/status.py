@@ -42,7 +42,7 @@ class StatusSettings(EmbeddedRows, GramSettings):
     )
     verify_rows: int = setting(
         16,
-        "number of rows of each block that --verify compares, in as many columns",
+        "number of rows and of columns of each block that --verify compares",
         minimum=1,
         maximum=10_000,
         identity=False,

@@ -98,7 +98,7 @@ def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0
                 raise _explained(error, job, shard) from error
     if busy:
         raise TryLater(
-            f"Made {len(made)} shards; {len(busy)} are being made by others, the first is {busy[0]}. Run again."
+            f"Made {len(made)} shards; other processes are computing {len(busy)} of them, first {busy[0]}. Run again."
         )
     return made
 

@@ -80,5 +80,5 @@ def report(folder: Path) -> str:
     if aside:
         lines.append(f"set aside, not used: {', '.join(aside)}")
     if counts["finished"] < len(found):
-        lines.append(f"make what is not finished with: {manifest.command}")
+        lines.append(f"compute the unfinished shards with: {manifest.command}")
     return "\n".join(lines)

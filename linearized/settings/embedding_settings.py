@@ -29,9 +29,12 @@ class EmbeddedRows(RowSettings):
     GROUP = "Features"
 
     features: str = setting("", "embed this kernel; empty: the kernel itself", choices=("", *FEATURES))
-    embedding_dim: int = setting(4096, "--features: how many features there may be, m", minimum=1, maximum=10**7)
+    embedding_dim: int = setting(4096, "--features: largest number of features, m", minimum=1, maximum=10**7)
     embedding_width: int = setting(
-        0, "--features: of what goes from layer to layer; 0: m/2, or m/8 of images", minimum=0, maximum=10**7
+        0,
+        "--features: number of features of each kernel between layers; 0: m/2, or m/8 of images",
+        minimum=0,
+        maximum=10**7,
     )
     method: str = setting(
         "random", "--features: activations by random neurons, or by sketched Hermite series",

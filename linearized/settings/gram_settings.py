@@ -139,7 +139,7 @@ class KernelSettings(Settings):
         "auto", "CNTK: where pairs are computed; auto: a GPU where Numba finds one", choices=("auto", "cpu", "gpu"),
         identity=False,
     )  # fmt: skip
-    dtype: str = setting("float32", "of the entries", choices=("float32", "float64"))
+    dtype: str = setting("float32", "data type of the entries", choices=("float32", "float64"))
     scale: str = setting("published", "published, stax or input, see Kernel", choices=("published", "stax", "input"))
 
     @classmethod

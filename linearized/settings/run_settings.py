@@ -34,7 +34,7 @@ class ShardSettings(Settings):
     GROUP = "Run"
 
     shard: int = setting(
-        -1, "the shard to make, from 0; -1: all that are not there", minimum=-1, maximum=10**6, identity=False
+        -1, "the shard to compute, from 0; -1: all that are not finished", minimum=-1, maximum=10**6, identity=False
     )
     wait: float = setting(
         0.0, "seconds to wait for another job on the same shard", minimum=0.0, maximum=MOST_SECONDS, identity=False
@@ -42,4 +42,4 @@ class ShardSettings(Settings):
     threads: int = setting(
         0, "tiles computed side by side, 0: one for each core", minimum=0, maximum=4096, identity=False
     )
-    list: bool = setting(False, "print the commands of the shards still to do, one on each line", identity=False)
+    list: bool = setting(False, "print the commands of the unfinished shards, one on each line", identity=False)

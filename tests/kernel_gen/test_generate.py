@@ -267,7 +267,7 @@ def test_two_jobs_on_all_shards_share_them():
     config = small()
     with (
         held(open_job(config).lock(1)),
-        pytest.raises(UserError, match=r"Made 2 shards; 1 are being made by others.*1"),
+        pytest.raises(UserError, match=r"Made 2 shards; other processes are computing 1 of them.*1"),
     ):
         run(config)
     assert plan(config) == [1]

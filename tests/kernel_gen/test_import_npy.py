@@ -74,8 +74,8 @@ def refused(tmp_path, words, **changes):
 def test_files_that_are_not_what_the_flags_say(tmp_path, matrices):
     refused(tmp_path, r"lacks train_ntk_0\.npy")
     row_files(tmp_path / "old", *matrices)
-    refused(tmp_path, r"train files make a matrix of \(60, 60\); the dataset asks for \(55, 55\)", num_train=55)
-    refused(tmp_path, r"test files make a matrix of \(60, 20\); the dataset asks for \(60, 19\)", num_test=19)
+    refused(tmp_path, r"train files make a matrix of \(60, 60\); the dataset requires \(55, 55\)", num_train=55)
+    refused(tmp_path, r"test files make a matrix of \(60, 20\); the dataset requires \(60, 19\)", num_test=19)
     refused(tmp_path, r"is float32, not --dtype=float64", dtype="float64")
     refused(tmp_path, r"missing\.npy does not exist", source="", train_file="missing.npy", test_file="missing.npy")
 

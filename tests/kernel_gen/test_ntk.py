@@ -115,7 +115,7 @@ def test_settings_of_other_kernels_are_refused(rows):
 
 def test_widths_must_agree(rows):
     kernel = ntk.build(KernelSettings())
-    with pytest.raises(UserError, match="as many columns"):
+    with pytest.raises(UserError, match="same number of columns"):
         kernel.block(kernel.prepare(rows), kernel.prepare(rows[:, :5]))
 
 

@@ -61,7 +61,7 @@ def test_each_state_has_its_word(config):
     text = shard_states.report(folder)
     assert "1 damaged, 1 finished, 1 foreign, 1 missing" in text
     assert "shard 2: foreign, its fingerprint is 0123456789abcdef" in text
-    assert f"make what is not finished with: {job.manifest.command}" in text
+    assert f"compute the unfinished shards with: {job.manifest.command}" in text
     with PartialShard(paths[0], job.manifest, 0, job.tiles(0)) as partial:
         tile = partial.todo[0]
         partial.write(tile, job.work.task(job.manifest, tile)())
