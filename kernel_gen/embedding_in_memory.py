@@ -29,6 +29,15 @@ def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str =
     rows of another length and for numbers that are not finite.
 
     Raises `UserError` for unknown settings and settings that do not fit the kernel or the inputs.
+
+    Example:
+        >>> import numpy as np
+        >>> import kernel_gen
+        >>> x = np.random.default_rng(0).normal(size=(20, 8))
+        >>> features = kernel_gen.embedding("NTK", 8, embedding_dim=4096)(x)
+        >>> k = kernel_gen.gram("NTK", x)
+        >>> bool(np.linalg.norm(features @ features.T - k) < 0.1 * np.linalg.norm(k))
+        True
     """
     shape = None if isinstance(inputs, int) else checked_shape(inputs)
     dim = inputs if shape is None else math.prod(shape)

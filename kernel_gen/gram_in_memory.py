@@ -41,6 +41,16 @@ def gram(
 
     Raises `UserError` for inputs or settings that do not fit, and for entries that are not finite. Warns if the
     diagonal underflows.
+
+    Example:
+        >>> import numpy as np
+        >>> import kernel_gen
+        >>> x = np.eye(3)
+        >>> k = kernel_gen.gram("NTK", x, kind="nngp", dtype="float64")
+        >>> np.allclose(k, k.T), np.allclose(np.diag(k), k[0, 0])
+        (True, True)
+        >>> kernel_gen.gram("NTK", x, x[:2]).shape
+        (3, 2)
     """
     x1, shape1 = _rows(x1, image_shape, "x1")
     x2, shape2 = (None, shape1) if x2 is None else _rows(x2, image_shape, "x2")

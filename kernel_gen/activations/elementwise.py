@@ -115,6 +115,15 @@ def Elementwise(function: Callable | None = None, *, dual: Callable | None = Non
 
     Raises `UserError` with the reason for a function that is not elementwise or not finite, that has a kink and cannot
     be traced by JAX, or whose dual or second moment the quadrature cannot compute.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> import kernel_gen
+        >>> x = np.random.default_rng(0).normal(size=(4, 8))
+        >>> own = kernel_gen.gram("NTK", x, activation=kernel_gen.Elementwise(jnp.sin))
+        >>> np.allclose(own, kernel_gen.gram("NTK", x, activation="sin"), rtol=1e-5)
+        True
     """
     if (function is None) == (dual is None):
         raise UserError("Elementwise takes a function or a dual, one of the two.")

@@ -41,6 +41,12 @@ def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult
 
     Raises:
         UserError: Under the same conditions as the command.
+
+    Example:
+        >>> import linearized
+        >>> result = linearized.train("RF", "DIGITS", num_units=256, num_train=400)
+        >>> bool(result.table["test_accuracy"].max() > 0.85)
+        True
     """
     from linearized.experiments.train import TrainSettings, run
 
@@ -64,6 +70,12 @@ def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResul
 
     Raises:
         UserError: Under the same conditions as the command, and for several noise levels.
+
+    Example:
+        >>> import linearized
+        >>> result = linearized.krr("NTK", "DIGITS", num_train=400)
+        >>> bool(result.table["test_accuracy"].max() > 0.9)
+        True
     """
     from linearized.experiments.krr import KernelFitSettings, run
 
@@ -90,6 +102,14 @@ def theory(kernel: str = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: A
 
     Raises:
         UserError: Under the same conditions as the command, and for several noise levels.
+
+    Example:
+        >>> import linearized
+        >>> result = linearized.theory("NTK", "DIGITS", pool=200, draws=0, sizes=[20, 40])
+        >>> list(result.best["n"])
+        [20, 40]
+        >>> bool(result.best["predicted"].is_monotonic_decreasing)
+        True
     """
     from linearized.experiments.theory import TheorySettings, run
 

@@ -27,6 +27,12 @@ def load(name: Any, noise_ind: int = 0, *, directory: Path | str | None = None, 
 
     Raises `UserError` for errors that a user can correct: unknown names of data sets and settings, an index out of
     range, missing or damaged files.
+
+    Example:
+        >>> import linearized
+        >>> digits = linearized.load("DIGITS")
+        >>> digits.train.x.shape, digits.train.y.shape, digits.test.x.shape
+        ((1437, 64), (1437,), (360, 64))
     """
     name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(name, str):

@@ -43,6 +43,15 @@ def fit_embedding(
 
     Raises:
         UserError: For features, labels, ridges or weights of other shapes, or that are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> import linearized
+        >>> rng = np.random.default_rng(0)
+        >>> features, y = rng.normal(size=(40, 6)), rng.normal(size=(40, 1))
+        >>> path = linearized.fit_embedding(features, y, [2.0])
+        >>> np.allclose(path.alpha[0], np.linalg.solve(features.T @ features + 2 * np.eye(6), features.T @ y))
+        True
     """
     targets, ridges = checked_labels(y), checked_path(ridges)
     rows = rows if isinstance(rows, problem.FeatureRows) and not isinstance(rows, np.ndarray) else _rows(rows)

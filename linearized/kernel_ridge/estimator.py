@@ -55,6 +55,15 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
     estimator is fitted nevertheless.
 
     y is not centred: subtract its mean first if the kernel contains no constant. `predict` returns (m,) or (m, k).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from linearized import KernelRidgePath
+    >>> x = np.random.default_rng(0).normal(size=(60, 3))
+    >>> model = KernelRidgePath(kernel="NTK", select="loo").fit(x, x[:, 0] ** 2)
+    >>> model.predict(x[:5]).shape, model.ridge_ > 0
+    ((5,), True)
     """
 
     def __init__(

@@ -114,6 +114,17 @@ def fit(
 
     Raises:
         UserError: If the input is invalid, or no solver can be used.
+
+    Example:
+        >>> import numpy as np
+        >>> from linearized.kernel_ridge.ridge_path import fit
+        >>> rng = np.random.default_rng(0)
+        >>> x, y = rng.normal(size=(30, 5)), rng.normal(size=(30, 2))
+        >>> path = fit(x @ x.T, y, [0.1, 1.0])
+        >>> np.allclose(path.alpha[1], np.linalg.solve(x @ x.T + np.eye(30), y))
+        True
+        >>> path.predict(rng.normal(size=(4, 5)) @ x.T).shape
+        (2, 4, 2)
     """
     targets, ridges = checked_labels(y), checked_path(ridges)
     gram = gram if isinstance(gram, Gram) else checked_gram(gram)

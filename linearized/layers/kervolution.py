@@ -252,6 +252,19 @@ class Kervolution2D(_Kervolution, keras.layers.Conv2D):
 {_ARGUMENTS}
     Input shape: `(n, height, width, channels)`, or `(n, channels, height, width)` with "channels_first".
     Output shape: that of `keras.layers.Conv2D`.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from linearized.layers.kervolution import Kervolution2D
+        >>> x = np.random.default_rng(0).normal(size=(1, 6, 6, 3)).astype("float32")
+        >>> layer = Kervolution2D(4, 3, kernel="linear")
+        >>> convolution = keras.layers.Conv2D(4, 3)
+        >>> convolution.build(x.shape)
+        >>> shape = tuple(layer(x).shape)
+        >>> convolution.set_weights(layer.get_weights())
+        >>> shape, np.allclose(layer(x), convolution(x), atol=1e-5)
+        ((1, 4, 4, 4), True)
     """
 
 

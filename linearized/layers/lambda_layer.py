@@ -65,6 +65,13 @@ class LambdaLayer(keras.layers.Layer):
     Raises:
         ValueError: For arguments outside these ranges, and when the layer is called on images, or with an embedding, of
             other sizes than those it was built for.
+
+    Example:
+        >>> import numpy as np
+        >>> from linearized.layers.lambda_layer import LambdaLayer
+        >>> layer = LambdaLayer(8, heads=2, keys=4)
+        >>> tuple(layer(np.ones((1, 5, 5, 3), "float32")).shape)
+        (1, 5, 5, 8)
     """
 
     def __init__(

@@ -136,6 +136,17 @@ def linearize(
             cannot take the rows, draws random numbers in inference mode, has weights or outputs that are not finite,
             returns outputs that depend on other rows of the batch, has no trainable variable of those that were chosen,
             or cannot be saved and loaded by Keras.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> import linearized
+        >>> layers = [keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(1)]
+        >>> model = keras.Sequential([keras.Input((3,)), *layers])
+        >>> x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+        >>> linear = linearized.linearize(model)
+        >>> np.allclose(linear(x), model(x), atol=1e-6)  # equal until the new model's weights move
+        True
     """
     rows = _probe(model) if x is None else checked_inputs(x)
     checked_outputs(model, rows)

@@ -36,6 +36,13 @@ class NeuralTangent(keras.layers.Layer):
 
     Input shape: `(n, d)`.
     Output shape: `(n, k)`. A batch takes about 4 n N numbers of memory, and n N more for each class with "per_class".
+
+    Example:
+        >>> import numpy as np
+        >>> from linearized.layers.neural_tangent import NeuralTangent
+        >>> layer = NeuralTangent(50, outputs=2)
+        >>> tuple(layer(np.ones((4, 3), "float32")).shape)
+        (4, 2)
     """
 
     def __init__(

@@ -27,6 +27,14 @@ class RandomFeatures(keras.layers.Layer):
 
     Input shape: `(n, d)`, or more axes before the last.
     Output shape: the same with N in the place of d.
+
+    Example:
+        >>> import numpy as np
+        >>> from linearized.layers.random_features import RandomFeatures
+        >>> layer = RandomFeatures(100, seed=1)
+        >>> features = layer(np.ones((2, 3), "float32"))
+        >>> tuple(features.shape), len(layer.trainable_variables)
+        ((2, 100), 0)
     """
 
     def __init__(self, units, law="sphere", seed=SEED, block=0, **kwargs):

@@ -160,6 +160,16 @@ def predict(
 
     Raises:
         UserError: For other values.
+
+    Example:
+        >>> import numpy as np
+        >>> from linearized.learning_theory.eigenframework import predict
+        >>> eigenvalues = np.arange(1, 1001) ** -2.0
+        >>> target = np.zeros((1000, 1))
+        >>> target[0] = 1.0  # the target is the first eigenfunction
+        >>> few, many = (predict(eigenvalues, target, n, ridge=1e-3) for n in (5, 50))
+        >>> bool(many.test[0] < few.test[0] < 1)
+        True
     """
     return predict_from_powers(eigenvalues, np.square(coefficients), n, ridge, pool=pool, noise=noise)
 

@@ -46,6 +46,14 @@ def fit_power_law(
 
     Raises:
         UserError: If there are fewer points, or if a number is not positive and finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from linearized.learning_theory.power_law import fit_power_law
+        >>> x = np.array([10.0, 100.0, 1000.0])
+        >>> law = fit_power_law(x, 3 * x**-0.5)
+        >>> round(law.exponent, 6)
+        0.5
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     relative = None if errors is None else np.asarray(errors, np.float64) / y

@@ -53,6 +53,15 @@ def sphere_spectrum(profile: Profile, dim: float, degrees: int) -> SphereSpectru
 
     Raises:
         UserError: For values out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from linearized.learning_theory.sphere import sphere_spectrum
+        >>> values, counts = sphere_spectrum(lambda cosine: cosine, 10, 3)[:2]  # the kernel of linear functions
+        >>> np.round(counts[:3]).astype(int).tolist()
+        [1, 10, 54]
+        >>> np.allclose(values[:3], [0, 1 / 10, 0])
+        True
     """
     if not 2 < dim < np.inf or not 0 <= degrees <= HIGHEST:
         raise UserError(f"Spectra need a dimension above 2 and degrees of 0 to {HIGHEST}. Received: {dim}, {degrees}.")

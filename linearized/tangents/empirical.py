@@ -51,6 +51,15 @@ def empirical_ntk(
         UserError: For several inputs or outputs, layers that draw random numbers in inference mode, outputs that depend
             on other rows of the batch, weights or outputs that are not finite, models without trainable variables, and
             rows that the model cannot take.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> import linearized
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=False)])
+        >>> x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+        >>> np.allclose(linearized.empirical_ntk(model, x), 2 * x @ x.T, atol=1e-5)  # two outputs, each with gradient x
+        True
     """
     x1 = checked_inputs(x1)
     kernel = TangentKernel(model, x1, outputs=outputs, variables=variables)
@@ -124,6 +133,17 @@ def conjugate_kernel(model: keras.Model, x1: Any, x2: Any = None, *, layer: str 
 
     Raises:
         UserError: As `layer_features` raises it.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> import linearized
+        >>> layers = [keras.layers.Dense(5, activation="relu", name="hidden"), keras.layers.Dense(1)]
+        >>> model = keras.Sequential([keras.Input((3,)), *layers])
+        >>> x = np.ones((2, 3), "float32")
+        >>> features = linearized.layer_features(model, x)
+        >>> features.shape, np.allclose(linearized.conjugate_kernel(model, x), features @ features.T)
+        ((2, 5), True)
     """
     kernel = LayerKernel(model, layer)
     one = kernel.prepare(x1)

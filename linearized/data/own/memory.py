@@ -98,6 +98,14 @@ def from_arrays(
         validation: Train rows held out for validation, a fraction below 1 or a count.
 
     Raises `UserError` for data that cannot be learned, such as labels of one class.
+
+    Example:
+        >>> import linearized
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(50, 3))
+        >>> data = linearized.from_arrays(x, np.where(x[:, 0] > 0, "yes", "no"))
+        >>> data.task, data.train.x.shape, data.test.x.shape
+        ('binary', (40, 3), (10, 3))
     """
     own = {"test_fraction": test_fraction, "seed": seed} if x_test is None else {}
     rows = {"num_train": num_train, "num_test": num_test, "validation": validation}

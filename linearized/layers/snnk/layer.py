@@ -43,6 +43,13 @@ class SNNK(keras.layers.Layer):
 
     Input shape: `(n, d)`, or more axes before the last.
     Output shape: the same with u in the place of d. Costs O(n m (d + u)), and O(u m d) more per call if W is trained.
+
+    Example:
+        >>> import numpy as np
+        >>> from linearized.layers.snnk.layer import SNNK
+        >>> layer = SNNK(10, num_features=64, activation="relu")
+        >>> tuple(layer(np.ones((2, 8), "float32")).shape)
+        (2, 10)
     """
 
     def __init__(
