@@ -28,7 +28,7 @@ from linearized.base.errors import UserError
 from linearized.base.terminal import Column, print_columns, say, shell_lines, width_of
 from linearized.launch.launch_settings import WhereSettings
 from linearized.report.recipes import RECIPES, SCALES
-from linearized.report.recipes.changed import REPLACEMENTS, SHARED, changed, suffix
+from linearized.report.recipes.changed import REPLACEMENTS, changed, suffix
 from linearized.report.recipes.estimate import disk_bytes, seconds
 from linearized.report.recipes.figure_recipe import DIRECTORIES, FigureRecipe, Run, runs
 from linearized.settings.command import run_command
@@ -66,7 +66,10 @@ class ReproduceSettings(WhereSettings):
 
     def changes(self) -> dict[str, int | str]:
         """Return what the flags change of the figure's data, by name of the flag."""
-        given = {name: getattr(self, name) for name in ("dataset", "values", "seeds", *SHARED)}
+        given = {
+            "dataset": self.dataset, "values": self.values, "seeds": self.seeds, "num_train": self.num_train,
+            "num_test": self.num_test, "validation": self.validation, "noise_ind": self.noise_ind,
+        }  # fmt: skip
         return {name: value for name, value in given.items() if value not in ("", None)}
 
 
