@@ -4,13 +4,10 @@ Two methods compete: the smaller of A Aᵀ and AᵀA is formed once and every ri
 (`linearized.solvers.linear.formed`), or a Krylov method multiplies by A (`linearized.solvers.auto` selects which one).
 Each is estimated in every mode of the problem whose arrays fit in the budget, from counts of operations and the rates
 of this machine (`linearized.solvers.rates`).
-Measured on one busy core at five sizes with n = 1,000 and 2,000 and 20 ridges, the formed matrix took 1.15 to 1.6 times
-its estimate, and block Lanczos 0.55 to 0.9 times its own, which favours the formed matrix.
 
-The methods differ in accuracy too. At the published tolerance of 1e-4 and the same sizes, predictions of block Lanczos
-missed those of the exact solution by 8e-4 to 6e-3 of their root mean square, and those of the formed matrix by 5e-5 to
-9e-5. The Krylov estimates are therefore for `LIKE` times the expected steps. At the published tolerance itself, block
-Lanczos with kept features was up to 20 % faster than the formed matrix at three of the five sizes.
+The number of operations of the formed matrix is known in advance, apart from the ridges that its float32 factor leaves
+for refinement. That of a Krylov method depends on the data: measured steps to errors of the predictions of 1e-3 differ
+by a factor of two between images and independent Gaussian coordinates at the same size.
 """
 
 import math
@@ -24,13 +21,18 @@ from linearized.problems.least_squares import LeastSquares, ProblemWork
 from linearized.solvers import auto
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.linear.formed import FORMED
-from linearized.solvers.linear.solution import EXPECTED_VECTORS, RTOL, ridge_batch
+from linearized.solvers.linear.solution import RTOL, ridge_batch
 from linearized.solvers.rates import Rates, machine_rates
 
-# Steps to a tolerance of 1e-5 instead of 1e-4: measured 1.2 to 1.3 times without restarts; in the dual with 10 outputs,
-# where float32 residuals miss 1e-5 and CG restarts, 5 to 7 times. The lower value is used.
-LIKE = 1.25
+# Steps of block Lanczos with b columns fall as b^-BLOCK_POWER. Measured on Fashion-MNIST, n = 500 to 2,000, b = 1 to 32.
+BLOCK_POWER = 0.43
 SINGLE_VECTOR = 3  # steps of CG for each of block Lanczos: measured 4.7 to 14, and 2.8 at n = 5,000; a low value
+# Ridges below this fraction of eps tr(AᵀA)/tolerance need a step of refinement after a float32 factor: measured for RF,
+# n = 1,000 and 2,000. NT needs fewer.
+REFINED = 1e-2
+CONVERTED = 12  # float32 numbers that are read in the time to write, change and read a float64 number of a large tile
+ERROR = 1e-3  # of the predictions, to which the steps of Krylov methods are counted
+EPS = float(np.finfo(np.float32).eps)
 CHECKPOINT = "choice"
 
 
@@ -125,22 +127,28 @@ def estimates(
     for mode in fitting:
         problem.set_mode(mode)
         if math.isfinite(work.squared) and needed <= (problem.memory if mode == "gram" else problem.spare):
-            found.append(Estimate("band", mode, formed_seconds(problem, work, len(ridges), rates)))
+            found.append(Estimate("band", mode, formed_seconds(problem, work, ridges, rates, rtol)))
         name, _ = auto(problem, len(ridges))
-        steps = _steps(problem, ridges, rtol, max_iterations, name)
+        steps = _steps(problem, work, ridges, max_iterations, name)
         found.append(Estimate(name, mode, krylov_seconds(problem, work, len(ridges), rates, steps, name)))
     problem.set_mode(before)
     return sorted(found, key=lambda estimate: estimate.seconds)
 
 
-def formed_seconds(problem: LeastSquares, work: ProblemWork, ridges: int, rates: Rates) -> float:
+def formed_seconds(
+    problem: LeastSquares, work: ProblemWork, ridges: Float64[np.ndarray, " r"], rates: Rates, rtol: float
+) -> float:
     """Return the estimated seconds of `linearized.solvers.linear.formed` in the problem's mode."""
-    side, columns = _side(problem), problem.columns * ridges
+    side, columns = _side(problem), problem.columns * len(ridges)
     passes = 1 + (0 if problem.dual else 1)  # to form the matrix, and for AᵀY in the primal
-    matrix = work.entries * work.squared / 2 * rates.square
-    matrix += side**2 * (rates.reduced + side * rates.reduction) + ridges * side * rates.factor
-    matrix += side**2 * columns * (4 * rates.single + rates.double)  # reflections back, and residuals
-    return _making(problem, work, rates, passes, ridges) + matrix + _ending(problem, work, rates, columns)
+    matrix = work.entries * work.squared / 2 * rates.square + side**2 * (rates.reduced + side * rates.reduction)
+    refined = int(np.sum(ridges < REFINED * EPS * problem.n * problem.mean_trace() / max(rtol, EPS)))
+    solved = len(ridges) + refined
+    matrix += side * solved * rates.factor
+    # Reflections forwards (once for all ridges at first) and backwards, and products for the residuals.
+    reflections = 4 * (columns + (1 + 2 * refined) * problem.columns)
+    matrix += side**2 * (reflections * rates.single + (columns + 2 * refined * problem.columns) * rates.double)
+    return _making(problem, work, rates, passes, len(ridges)) + matrix + _ending(problem, work, rates, columns)
 
 
 def krylov_seconds(
@@ -150,16 +158,19 @@ def krylov_seconds(
     side, columns = _side(problem), problem.columns * ridges
     block = problem.block if name == "lanczos" else problem.columns
     if problem.mode == "gram":
-        passes, product = 1, side**2 * 2 * (rates.read + rates.column * block)  # in float64: twice the bytes
+        passes, product = 1, side**2 * (rates.read + rates.column * block)  # one product, of numbers of twice the size
         begun = work.entries * work.squared / 2 * rates.square
     else:
         passes, begun = steps, 0.0
         product = work.entries * work.use * rates.single
         if work.narrow:
             product += work.entries * (rates.read + rates.column * block)
-    vectors = 2 * side * (steps * block) ** 2 if name == "lanczos" else 4 * side * columns * steps
+    if name == "lanczos":  # two products with the basis, twice in a step, in float64
+        vectors = 2 * side * block * steps**2 * (rates.read + rates.column * block)
+    else:
+        vectors = 4 * side * columns * steps * rates.double
     making = _making(problem, work, rates, passes + (0 if problem.dual else 1), ridges)
-    return making + begun + steps * product + vectors * rates.double + _ending(problem, work, rates, columns)
+    return making + begun + steps * product + vectors + _ending(problem, work, rates, columns)
 
 
 def _making(problem: LeastSquares, work: ProblemWork, rates: Rates, passes: int, ridges: int) -> float:
@@ -172,22 +183,22 @@ def _making(problem: LeastSquares, work: ProblemWork, rates: Rates, passes: int,
 def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int) -> float:
     """Return the seconds of the last passes in float64: predictions, residuals and, in the dual, v = Aᵀα."""
     products = 3 if problem.dual else 2
-    narrow = columns * rates.double if work.narrow else columns * work.use / 2 * rates.double
-    return products * work.entries * (narrow + rates.read)
+    each = rates.double if work.narrow else work.use / 2 * rates.double + CONVERTED * rates.read
+    return products * work.entries * (columns * each + rates.read)
 
 
-def _steps(problem: LeastSquares, ridges: np.ndarray, rtol: float, max_iterations: int, name: str) -> int:
-    """Return the expected number of steps for an error as that of the formed matrix, in the problem's mode.
+def _steps(problem: LeastSquares, work: ProblemWork, ridges: np.ndarray, max_iterations: int, name: str) -> int:
+    """Return the expected number of steps to errors of the predictions of about 1e-3, in the problem's mode.
 
-    It is the smallest of what grids of ridges take, what exhausts the space, the bound ½ √κ ln(2/ε) of CG with κ the
-    condition number at the smallest ridge and ε the tolerance, and the limit. CG by single vectors takes
+    It is the smallest of what such problems take (`ProblemWork.steps`), what exhausts the space, the bound ½ √κ ln(2/ε)
+    of CG with κ the condition number at the smallest ridge and ε = `ERROR`, and the limit. CG by single vectors takes
     `SINGLE_VECTOR` times the steps of block Lanczos.
     """
     side, block, least = _side(problem), problem.block, float(np.min(ridges))
     condition = 1 + problem.n * problem.mean_trace() / least if least > 0 else math.inf
-    bound = math.sqrt(condition) / 2 * math.log(2 / max(rtol, 1e-12))
-    steps = min(EXPECTED_VECTORS / block**0.5, side / block, bound)
-    return max(1, min(math.ceil((SINGLE_VECTOR if name == "cg" else 1) * LIKE * steps), max_iterations))
+    bound = math.sqrt(condition) / 2 * math.log(2 / ERROR)
+    steps = min(work.steps * problem.rows**0.5 / block**BLOCK_POWER, side / block, bound)
+    return max(1, min(math.ceil((SINGLE_VECTOR if name == "cg" else 1) * steps), max_iterations))
 
 
 def _side(problem: LeastSquares) -> int:

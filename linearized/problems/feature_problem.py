@@ -24,6 +24,7 @@ from linearized.storage.products import cut
 
 CACHE = 5 * 2**15  # numbers in a tile of kept features, which is read twice and should stay in the L2 cache in between
 DEEP = 2048  # rows of kept features per product of a tile with itself
+STEPS = 3.2  # of block Lanczos, see `ProblemWork.steps`: 3.0 to 3.3 on Fashion-MNIST, 1.5 on Gaussian coordinates
 WIDE = 512  # rows of a tile that are converted to float64 together
 
 
@@ -68,7 +69,8 @@ class FeatureProblem(LeastSquares):
         self._whole: np.ndarray | None = None  # kept features as one array; the stored tiles are views of it
         modes = {"recomputed": 0, "kept": kept_bytes, "gram": 12 * side**2}
         if self.xp is np:
-            self.work = ProblemWork(n * (units + 1), dim, 0, True, side, modes if mode is None else {mode: modes[mode]})
+            modes = modes if mode is None else {mode: modes[mode]}
+            self.work = ProblemWork(n * (units + 1), dim, 0, True, side, modes, STEPS)
 
     def mean_trace(self) -> float:
         """Return the mean square norm of a row of A, estimated from some rows."""

@@ -1,7 +1,10 @@
 """Speed of this machine in seconds per operation, from which the cost of a solver is estimated before it runs.
 
 The rates are measured once per machine, which takes a few seconds, and stored in `rates.json` in the cache folder.
-They are measured again if the processor, the number of threads or the BLAS library differs, or if the file is damaged.
+They are seconds of the measuring thread, which works or waits for the other threads of BLAS. By the clock, long
+measurements would seem slower than those within one time slice while other processes use the processor.
+The rates are measured again if the processor, the number of threads or the BLAS library differs, or if the file is
+damaged.
 """
 
 import math
@@ -25,7 +28,7 @@ FILE = "rates.json"
 SIDE = 1280  # side of the matrices whose products are measured
 SHORT, ROWS, TILES = 4096, 40, 100  # length and number of rows of a tile of narrow products, and number of tiles
 NARROW = (4, 16)  # numbers of columns at which narrow products are measured
-REPEATS = 3  # runs of each measurement, of which the fastest counts: other processes only add time
+REPEATS = 3  # runs of each measurement, of which the fastest counts: other processes take caches away
 
 
 class Rates(NamedTuple):
@@ -131,9 +134,9 @@ def _fastest(work: Callable[[], Any]) -> float:
     work()
     seconds = []
     for _ in range(REPEATS):
-        began = time.perf_counter()
+        began = time.thread_time()
         work()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
     return min(seconds)
 
 
@@ -152,7 +155,7 @@ def _narrow(random: np.random.Generator, columns: int) -> float:
 def _reduction(matrix: np.ndarray) -> tuple[float, np.ndarray]:
     """Return the seconds of the band reduction of a symmetric matrix, and the band."""
     reduction = BandReduction(np.array(matrix))
-    began = time.perf_counter()
+    began = time.thread_time()
     while not reduction.done:
         reduction.step()
-    return time.perf_counter() - began, reduction.band()
+    return time.thread_time() - began, reduction.band()

@@ -69,7 +69,7 @@ def test_predictions_of_every_ridge_are_those_in_float64(solver, make, n, units,
 
 def test_many_steps_over_wide_features_cost_more_than_one_matrix_and_few_steps_less():
     problem = features(400, 1600, 10)
-    dear = FAST._replace(read=3e-9, column=1e-9, reduced=1e-6)
+    dear = FAST._replace(read=3e-9, column=1e-9, reduced=3e-7)
     many = choose(problem, 400 * RIDGES, rates=dear)
     assert many.solver == "band" and problem.mode == many.mode == "kept"
     assert choose(features(400, 1600, 10), 400 * RIDGES, rates=dear, max_iterations=2).solver == "lanczos"
@@ -78,6 +78,16 @@ def test_many_steps_over_wide_features_cost_more_than_one_matrix_and_few_steps_l
     assert easy.solver == "lanczos"
     slow = dear._replace(reduced=1e-3)
     assert choose(features(400, 1600, 10), 400 * RIDGES, rates=slow).solver == "lanczos"
+
+
+def test_more_ridges_to_refine_cost_more():
+    """Those whose float32 factor misses the tolerance need a second factor and three more products."""
+    problem, rates = features(400, 1600, 10), FAST._replace(factor=1e-3)
+    wide, small = (
+        next(e.seconds for e in estimates(problem, 400 * ridges, rates, 1e-4, 750) if e.solver == "band")
+        for ridges in (np.logspace(3, 5, 7), np.logspace(-6, -4, 7))
+    )
+    assert small - wide > 7 * 400 * rates.factor
 
 
 def test_the_reason_names_both_methods_with_their_seconds():

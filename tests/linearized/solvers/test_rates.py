@@ -1,5 +1,7 @@
 """The measured speed of the machine: positive, measured once, and again for another machine or a damaged file."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,13 @@ def test_rates_are_of_products_that_take_time():
     assert min(found.single, found.double, found.square, found.factor) > 0
     assert found.read + 4 * found.column > found.single  # two narrow products of a number take more than one of many
     assert found.reduced + rates.SIDE * found.reduction > 0
+
+
+def test_waiting_for_the_processor_is_not_measured():
+    random = np.random.default_rng(0)
+    asleep = rates._fastest(lambda: time.sleep(0.05))
+    assert asleep < 0.02 < 0.05
+    assert rates._fastest(lambda: random.standard_normal(10**5)) > 0
 
 
 def test_rates_are_measured_once(measured, tmp_path):

@@ -85,6 +85,8 @@ def _reduce(reduction: BandReduction, run: LinearRun, saved: TimedCheckpoint, ri
 class _Band:
     """The band B, and for each ρ the ridge λ' >= ρ (`shifts`) at which it is factored.
 
+    The first factor of a ridge may raise its λ', so `shifts` and `resolved` are final after the first solution.
+
     Args:
         reduction: The complete reduction of K.
         ridges: ρ.
@@ -95,10 +97,6 @@ class _Band:
         self.reduction, self.ridges, self.band = reduction, ridges, reduction.band()
         self.resolved = ridges >= least
         self.shifts = np.maximum(ridges, least)
-        for i, shift in enumerate(self.shifts):
-            while banded.factor(self.band, self.shifts[i]) is None:
-                self.shifts[i] = 10 * max(self.shifts[i], np.finfo(np.float64).tiny)
-            self.resolved[i] &= self.shifts[i] == shift
 
     def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
         """Return Q(B + λ'I)⁻¹Qᵀ times residuals, with one pass of reflections in each direction.
@@ -114,8 +112,14 @@ class _Band:
         rotated = np.broadcast_to(rotated.reshape(n, -1, columns), right.shape)
         solved = np.empty(right.shape)
         for j, i in enumerate(which):
-            solved[:, j] = banded.solve(banded.factor(self.band, self.shifts[i]), rotated[:, j])
+            solved[:, j] = banded.solve(self._factor(int(i)), rotated[:, j])
         return self.reduction.backward(solved.reshape(n, -1)).astype(np.float64).reshape(right.shape)
+
+    def _factor(self, i: int) -> np.ndarray:
+        """Return the factor of B + λ'I of ridge `i`; λ' is raised where the matrix is not positive definite."""
+        while (factor := banded.factor(self.band, self.shifts[i])) is None:
+            self.shifts[i], self.resolved[i] = 10 * max(self.shifts[i], np.finfo(np.float64).tiny), False
+        return factor
 
     def judged(self, solutions: list[Solution]) -> list[Solution]:
         """Add degrees of freedom, GCV and the mean leave-one-out error where B + ρI itself could be factored."""
