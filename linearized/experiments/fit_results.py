@@ -18,7 +18,8 @@ class RidgeFit:
         index: Index of the ridge in the published grid.
         ridge: The ridge λ.
         predictions: (rows, k) outputs by split: train, validation (if any), test.
-        parameters: Argument of `set_parameters` of the model's module (linear models), or the model's weights in order.
+        parameters: Argument of `set_parameters` of the model's module (linear models), or the model's weights in order;
+            or a function that computes them, where most ridges never need them.
         evidence: `converged`, `iterations`, and other diagnostics of the solver; plain values, ready for JSON.
         history: The solver's own measure at each iteration or epoch.
         seconds: Wall time; for solvers that solve all ridges at once, an equal share of the total.
@@ -35,6 +36,12 @@ class RidgeFit:
     seconds: float
     validation: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
     tangents: dict[str, Any] | None = None
+
+    def fitted(self) -> Any:
+        """Return the parameters, computed if they are not yet."""
+        if callable(self.parameters):
+            self.parameters = self.parameters()
+        return self.parameters
 
 
 @dataclasses.dataclass(frozen=True)

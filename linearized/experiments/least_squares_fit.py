@@ -1,5 +1,6 @@
 """Least-squares fits of models that are linear in their parameters, by one solver for the whole grid of ridges."""
 
+import functools
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from linearized.models import module_of
 from linearized.problems.costs import choose
 from linearized.solvers import SOLVERS
 from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.linear.solution import ACCURACY, ATOL, RTOL
 
 
 def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tuple[list[RidgeFit], dict]:
@@ -31,13 +33,14 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
     """
     start = time.monotonic()
     problem = module_of(config).problem(config, dataset, working_bytes(config.memory))
-    n, settings = len(dataset.train), {"rtol": config.cg_rtol, "atol": config.cg_atol}
+    n, settings = len(dataset.train), _tolerance(config)
     grid, key = n * np.array(list(ridges.values())), f"{dataset.fingerprint}-{config.key()}"
     chosen = choose(
-        problem, grid, config.solver, rtol=config.cg_rtol, max_iterations=config.max_cg_iters,
+        problem, grid, config.solver, rtol=settings.get("rtol", RTOL), max_iterations=config.max_cg_iters,
         saved=Checkpoint(folder, key=key),
     )  # fmt: skip
-    name = chosen.solver
+    name, fresh = chosen.solver, {split: rows for split, rows in dataset.splits().items() if split != "train"}
+    by_kernel = problem.predicts_by_kernel(sum(map(len, fresh.values())), len(grid) * problem.columns)
     logging.info("%d ridges by %s (%s); features %s", len(ridges), name, chosen.reason, chosen.mode)
     with progress_line(f"{config.model} by {name}", config.max_cg_iters) as report:
 
@@ -46,15 +49,14 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
 
         solutions = SOLVERS.load(name).solve(
             problem, grid, max_iterations=config.max_cg_iters, progress=show, checkpoint=folder, key=key,
-            interval=config.checkpoint_seconds, **settings,
+            interval=config.checkpoint_seconds, values=not by_kernel, **settings,
         )  # fmt: skip
     solved = time.monotonic() - start
-    stacked = np.concatenate([solution.value for solution in solutions], axis=1)
-    predicted = {
-        split: np.split(problem.predict(rows.x, stacked), len(solutions), axis=1)
-        for split, rows in dataset.splits().items()
-        if split != "train"
-    }
+    if all(solution.value is None for solution in solutions):  # v is computed for the chosen ridge alone
+        predict, stacked = problem.predict_dual, np.concatenate([solution.dual for solution in solutions], axis=1)
+    else:
+        predict, stacked = problem.predict, np.concatenate([solution.value for solution in solutions], axis=1)
+    predicted = {split: np.split(predict(rows.x, stacked), len(solutions), axis=1) for split, rows in fresh.items()}
     fits = []
     for place, (index, solution) in enumerate(zip(ridges, solutions, strict=True)):
         outputs = {"train": problem.outputs_of(solution.predictions)}
@@ -64,8 +66,11 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
             "residual": float(solution.residual), "diverged": False, "message": solution.message,
             "prediction_error": solution.prediction_error,
         }  # fmt: skip
+        fitted = solution.value
+        if fitted is None:
+            fitted = functools.partial(problem.adjoint64, solution.dual)
         fits.append(
-            RidgeFit(index, ridges[index], outputs, solution.value, evidence, solution.history, solved / len(solutions))
+            RidgeFit(index, ridges[index], outputs, fitted, evidence, solution.history, solved / len(solutions))
         )
     about = {
         "name": name, "reason": chosen.reason, "features": problem.mode,
@@ -73,3 +78,13 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
         "history": "residual of the normal equations, relative", **settings,
     }  # fmt: skip
     return fits, about
+
+
+def _tolerance(config) -> dict[str, float]:
+    """Return the tolerance of the solver: as given, as published with a given solver, otherwise an accuracy."""
+    if config.solver == "auto" and config.cg_rtol is None and config.cg_atol is None:
+        return {"accuracy": ACCURACY}
+    return {
+        "rtol": RTOL if config.cg_rtol is None else config.cg_rtol,
+        "atol": ATOL if config.cg_atol is None else config.cg_atol,
+    }

@@ -25,10 +25,10 @@ def refuse_unfit(config: Any) -> None:
         raise UserError(f"{config.model} needs images, and the rows of {config.data_name()} are none. Use {others}.")
     if source.task == "regression" and config.loss != "square":
         raise UserError(f"Cross-entropy needs class labels. Use --loss=square for {config.data_name()}.")
-    if config.solver == "band" and not own.formed(source.num_outputs):
+    if config.solver == "band" and not own.formed:
         raise UserError(
-            "--solver=band forms the Gram matrix of the features: of RF, and of NT with one output. Received: "
-            f"--model={config.model} and {source.num_outputs} outputs of {config.data_name()}. Use lanczos or cg."
+            "--solver=band forms the Gram matrix of the features: of RF and NT. Received: "
+            f"--model={config.model}. Use lanczos or cg."
         )
     _refuse_augmentation(config, source.image_shape)
     _refuse_weights(config)

@@ -94,10 +94,14 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         choices=("auto", *SOLVERS),
         group="Solver",
     )
-    cg_rtol: float = setting(
-        1e-4, "CG stops at this residual of the normal equations, relative", minimum=0.0, maximum=1.0, group="Solver"
+    cg_rtol: float | None = setting(
+        None, "least squares stops at this residual of the normal equations, relative; unset: 1e-4, as published, with "
+        "a given --solver or --cg_atol, and errors of the train predictions of 1e-3 with --solver=auto", minimum=0.0,
+        maximum=1.0, group="Solver",
+    )  # fmt: skip
+    cg_atol: float | None = setting(
+        None, "or at this one, absolute; unset: 1e-3 where --cg_rtol is used", minimum=0.0, group="Solver"
     )
-    cg_atol: float = setting(1e-3, "or at this one, absolute", minimum=0.0, group="Solver")
     weight_seed: int = setting(SEED, WEIGHT_SEED_HELP, minimum=0, maximum=LARGEST_SEED)
     law: str = setting("sphere", LAW_HELP, choices=LAWS)
     block: int = setting(0, BLOCK_HELP, minimum=0, maximum=MOST_UNITS)
@@ -310,7 +314,7 @@ def hidden_layers(config: TrainSettings) -> int | None:
 def _advice(config: TrainSettings) -> str:
     """Return a sentence that states what a user can do if the best ridge did not converge."""
     if config.uses_least_squares():
-        return "Raise --max_cg_iters, or loosen --cg_rtol and --cg_atol."
+        return "Raise --max_cg_iters, or loosen --cg_rtol and --cg_atol, or take a larger ridge."
     return "Give more epochs with --max_cg_iters, or another --learning_rate."
 
 
@@ -331,12 +335,12 @@ def _model(config: TrainSettings, dataset: Dataset, best: RidgeFit) -> "Exported
     """Return the model at the best ridge, an object with the numbers of parameters and the method `save(path)`."""
     module = module_of(config)
     if _needs_no_framework(config):
-        return module.exported(config, dataset, best.ridge, best.parameters)
+        return module.exported(config, dataset, best.ridge, best.fitted())
     from linearized.models.common import BuiltModel, build
 
     model = build(config, dataset, best.ridge)
     if config.uses_least_squares():
-        module.set_parameters(model, best.parameters)
+        module.set_parameters(model, best.fitted())
         return BuiltModel(model)
     model.set_weights(best.parameters)
     units = TargetUnits.of(dataset, config)

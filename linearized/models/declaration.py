@@ -22,10 +22,6 @@ def _unknown(_config: Any, _dim: int, _outputs: int) -> int:
     return 0
 
 
-def _never(_outputs: int) -> bool:
-    return False
-
-
 def _published(_config: Any) -> str:
     return "published"
 
@@ -41,8 +37,7 @@ class Declaration:
             dataset, memory)`, which returns the least-squares problem, and `get_parameters` and `set_parameters`. If it
             has `exported(config, dataset, ridge, parameters)`, which returns the solved model as
             `linearized.models.keras_export` saves it, its least-squares fit needs no framework.
-        formed: Function that returns whether the least-squares problem forms its Gram matrix for a number of outputs,
-            as `--solver=band` needs.
+        formed: Whether the least-squares problem forms its Gram matrix, as `--solver=band` needs.
         units: Default of `--num_units`; 0: the model has no such setting.
         images: Whether rows must be images.
         optimizer: Optimizer of `--solver=auto` where the model is not solved by least squares.
@@ -70,7 +65,7 @@ class Declaration:
     reads: Mapping[str, When]
     groups: tuple[type[Settings], ...] = ()
     linear: bool = False
-    formed: Callable[[int], bool] = _never
+    formed: bool = False
     units: int = HIDDEN_UNITS
     images: bool = False
     optimizer: str = "adam"

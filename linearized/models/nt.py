@@ -25,7 +25,7 @@ def _parameters(config: Any, dim: int, outputs: int) -> int:
 
 
 DECLARED = Declaration(
-    reads("num_units", "law", "block", "weight_seed", "directions"), linear=True, formed=lambda outputs: outputs == 1,
+    reads("num_units", "law", "block", "weight_seed", "directions"), linear=True, formed=True,
     ridges="tangents", batches="linear",
     parameters=_parameters,
 )  # fmt: skip

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from linearized.problems import FeatureProblem
 
 DECLARED = Declaration(
-    reads("num_units", "law", "block", "weight_seed"), linear=True, formed=lambda outputs: True,
+    reads("num_units", "law", "block", "weight_seed"), linear=True, formed=True,
     momentum="nesterov", ridges="features",
     batches="linear", parameters=lambda config, dim, outputs: (config.num_units + 1) * outputs,
 )  # fmt: skip

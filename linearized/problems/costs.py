@@ -20,11 +20,10 @@ from linearized.base.shapes import Float64
 from linearized.problems.least_squares import LeastSquares, ProblemWork
 from linearized.solvers import auto
 from linearized.solvers.checkpoint import Checkpoint
-from linearized.solvers.linear.formed import FORMED
 from linearized.solvers.linear.solution import RTOL, ridge_batch
 from linearized.solvers.rates import Rates, machine_rates
 
-# Steps of block Lanczos with b columns fall as b^-BLOCK_POWER. Measured on Fashion-MNIST, n = 500 to 2,000, b = 1 to 32.
+# Steps of block Lanczos with b columns fall as b^-BLOCK_POWER: measured on Fashion-MNIST, n = 500 to 2,000, b <= 32.
 BLOCK_POWER = 0.43
 SINGLE_VECTOR = 3  # steps of CG for each of block Lanczos: measured 4.7 to 14, and 2.8 at n = 5,000; a low value
 # Ridges below this fraction of eps tr(AᵀA)/tolerance need a step of refinement after a float32 factor: measured for RF,
@@ -122,7 +121,7 @@ def estimates(
     """
     work, before = problem.work, problem.mode
     fitting = [mode for mode, needed in work.modes.items() if needed <= problem.memory] or [before]
-    needed = max(FORMED * _side(problem) ** 2, work.modes.get("gram", 0))
+    needed = problem.formed_bytes
     found: list[Estimate] = []
     for mode in fitting:
         problem.set_mode(mode)
@@ -141,14 +140,15 @@ def formed_seconds(
     """Return the estimated seconds of `linearized.solvers.linear.formed` in the problem's mode."""
     side, columns = _side(problem), problem.columns * len(ridges)
     passes = 1 + (0 if problem.dual else 1)  # to form the matrix, and for AᵀY in the primal
-    matrix = work.entries * work.squared / 2 * rates.square + side**2 * (rates.reduced + side * rates.reduction)
+    numbers, part = side**2 / work.parts, side / work.parts
+    matrix = _forming(work, rates) + numbers * (rates.reduced + part * rates.reduction)
     refined = int(np.sum(ridges < REFINED * EPS * problem.n * problem.mean_trace() / max(rtol, EPS)))
-    solved = len(ridges) + refined
-    matrix += side * solved * rates.factor
+    matrix += side * (len(ridges) + refined) * rates.factor
     # Reflections forwards (once for all ridges at first) and backwards, and products for the residuals.
     reflections = 4 * (columns + (1 + 2 * refined) * problem.columns)
-    matrix += side**2 * (reflections * rates.single + (columns + 2 * refined * problem.columns) * rates.double)
-    return _making(problem, work, rates, passes, len(ridges)) + matrix + _ending(problem, work, rates, columns)
+    matrix += numbers * (reflections * rates.single + (columns + 2 * refined * problem.columns) * rates.double)
+    making = _making(problem, work, rates, passes, 0 if work.precise else len(ridges))
+    return making + matrix + _ending(problem, work, rates, columns, formed=work.precise)
 
 
 def krylov_seconds(
@@ -157,9 +157,9 @@ def krylov_seconds(
     """Return the estimated seconds of `steps` steps of block Lanczos or CG in the problem's mode."""
     side, columns = _side(problem), problem.columns * ridges
     block = problem.block if name == "lanczos" else problem.columns
-    if problem.mode == "gram":
-        passes, product = 1, side**2 * (rates.read + rates.column * block)  # one product, of numbers of twice the size
-        begun = work.entries * work.squared / 2 * rates.square
+    formed = problem.mode == "gram"
+    if formed:  # one product, of numbers of twice the size
+        passes, product, begun = 1, side**2 / work.parts * (rates.read + rates.column * block), _forming(work, rates)
     else:
         passes, begun = steps, 0.0
         product = work.entries * work.use * rates.single
@@ -169,8 +169,13 @@ def krylov_seconds(
         vectors = 2 * side * block * steps**2 * (rates.read + rates.column * block)
     else:
         vectors = 4 * side * columns * steps * rates.double
-    making = _making(problem, work, rates, passes + (0 if problem.dual else 1), ridges)
-    return making + begun + steps * product + vectors + _ending(problem, work, rates, columns)
+    formed = formed and work.precise
+    making = _making(problem, work, rates, passes + (0 if problem.dual else 1), 0 if formed else ridges)
+    return making + begun + steps * product + vectors + _ending(problem, work, rates, columns, formed=formed)
+
+
+def _forming(work: ProblemWork, rates: Rates) -> float:
+    return work.entries * work.squared / 2 * (rates.double if work.precise else rates.square)
 
 
 def _making(problem: LeastSquares, work: ProblemWork, rates: Rates, passes: int, ridges: int) -> float:
@@ -180,8 +185,13 @@ def _making(problem: LeastSquares, work: ProblemWork, rates: Rates, passes: int,
     return times * work.entries * work.make * rates.single
 
 
-def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int) -> float:
-    """Return the seconds of the last passes in float64: predictions, residuals and, in the dual, v = Aᵀα."""
+def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int, *, formed: bool) -> float:
+    """Return the seconds of the last passes in float64: predictions, residuals and, in the dual, v = Aᵀα.
+
+    With A Aᵀ in float64 (`formed`) they are two products with it, and v is not computed.
+    """
+    if formed:
+        return 2 * _side(problem) ** 2 / work.parts * columns * rates.double
     products = 3 if problem.dual else 2
     each = rates.double if work.narrow else work.use / 2 * rates.double + CONVERTED * rates.read
     return products * work.entries * (columns * each + rates.read)

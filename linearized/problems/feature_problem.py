@@ -18,7 +18,15 @@ from linearized.base.scalar_functions import relu
 from linearized.base.shapes import Float, Float32, Float64
 from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
 from linearized.problems.gram_problem import GramProblem
-from linearized.problems.least_squares import MEMORY, LeastSquares, ProblemWork, cheapest_mode, sample_rows, skinny
+from linearized.problems.least_squares import (
+    FORMED,
+    MEMORY,
+    LeastSquares,
+    ProblemWork,
+    cheapest_mode,
+    sample_rows,
+    skinny,
+)
 from linearized.solvers.linear.solution import finite
 from linearized.storage.products import cut
 
@@ -58,7 +66,7 @@ class FeatureProblem(LeastSquares):
         side, kept_bytes = min(n, units + 1), 4 * n * (units + 1)
         best = cheapest_mode(
             entries=n * units, make=dim, use=skinny(y.shape[1]), form=side // 2, columns=y.shape[1], side=side,
-            memory=memory, kept_bytes=kept_bytes, gram_bytes=12 * side**2,
+            memory=memory, kept_bytes=kept_bytes, gram_bytes=FORMED * side**2,
         )  # fmt: skip
         super().__init__(y, units + 1, n, memory, mode or best)
         self.units = units
@@ -67,10 +75,10 @@ class FeatureProblem(LeastSquares):
         self._x, self._weights = to_device(self.xp, x), to_device(self.xp, weights)
         self._gram: np.ndarray | None = None
         self._whole: np.ndarray | None = None  # kept features as one array; the stored tiles are views of it
-        modes = {"recomputed": 0, "kept": kept_bytes, "gram": 12 * side**2}
+        modes = {"recomputed": 0, "kept": kept_bytes, "gram": FORMED * side**2}
         if self.xp is np:
             modes = modes if mode is None else {mode: modes[mode]}
-            self.work = ProblemWork(n * (units + 1), dim, 0, True, side, modes, STEPS)
+            self.work = ProblemWork(n * (units + 1), dim, 0, True, side, False, 1, modes, STEPS)
 
     def mean_trace(self) -> float:
         """Return the mean square norm of a row of A, estimated from some rows."""
@@ -256,13 +264,13 @@ class FeatureProblem(LeastSquares):
         """Return left @ tile. Callers transpose the small factor, because transposing a tile would copy it."""
         return to_host(self.xp, self.xp.matmul(to_device(self.xp, left), tile))
 
-    def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> GramProblem:
+    def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> list[GramProblem]:
         """Return the problem of `LeastSquares.formed` in float32; the matrix is kept only if the mode is "gram"."""
         gram = self._gram_matrix().astype(np.float32)
         if self.mode != "gram":
             self._gram = None
         finite(gram.diagonal())
-        return GramProblem(gram, self.targets if self.dual else moment, memory=self.memory, overwrite=True)
+        return [GramProblem(gram, self.targets if self.dual else moment, memory=self.memory, overwrite=True)]
 
     def _gram_matrix(self) -> Float64[np.ndarray, "side side"]:
         """Return the smaller of A Aᵀ and AᵀA, formed once from float32 products of tiles that are summed in float64."""

@@ -46,6 +46,7 @@ class GramProblem:
         targets: Y in float64.
         params: n, the side of K; `rows` and `n` are the same.
         dtype: Dtype of the entries of K.
+        rounded: Whether factors are those of a rounded copy of K; see `RoundedGramProblem`.
         rounding: Relative rounding error of `primal_product`.
         passes: Number of products so far; each reads K once.
         seconds_multiplying: Total time of the products.
@@ -54,7 +55,7 @@ class GramProblem:
         UserError: If an array is not square, symmetric and finite, or if the number of labels differs.
     """
 
-    dual = False
+    dual, rounded = False, False
     rounding = float(np.finfo(np.float64).eps)  # products are in float64 for any dtype of K
 
     def __init__(
@@ -198,6 +199,19 @@ class GramProblem:
             self.gram = self._shards.to_memory()
             logging.info("K of %.2f GB is held in memory", self._bytes / 1e9)
         return self.gram
+
+
+class RoundedGramProblem(GramProblem):
+    """K in float64 and Y, where a solver factors a float32 copy of K and refines with K itself.
+
+    The array stays with the caller: nothing is overwritten, and products are available throughout.
+    """
+
+    rounded = True
+
+    def __init__(self, gram: Float64[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"], *, memory: int = MEMORY):
+        super().__init__(gram, targets, memory=memory)
+        self.dtype = np.dtype(np.float32)
 
 
 def fits_with_basis(n: int, columns: int, itemsize: int, memory: int) -> bool:

@@ -10,7 +10,7 @@ below 1e-7 to 5e-7 of ‖AᵀY‖ cannot be distinguished from rounding errors. 
 
 import abc
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64
 
 MEMORY = 4 * 2**30
+FORMED = 12  # bytes for each number of a formed matrix: summed in float64, reduced in float32
 SAMPLE = 64  # rows from which the trace is estimated
 STEPS = 100  # expected number of products of a ridge path (measured: 40 to 120)
 
@@ -34,6 +35,8 @@ class ProblemWork(NamedTuple):
         narrow: Whether a product also reads every feature value for two products with few columns.
         squared: Multiply-adds per feature value to form the Gram matrix, of which half are computed; infinite if it
             cannot be formed.
+        precise: Whether the Gram matrix is formed in float64; then nothing is recomputed from A at the end.
+        parts: Number of independent blocks of equal size on the diagonal of A Aᵀ.
         modes: Bytes that each mode of `LeastSquares` takes, of those that may be chosen.
         steps: Expected steps of block Lanczos with one column, for each √rows, to errors of the predictions of 1e-3.
     """
@@ -43,6 +46,8 @@ class ProblemWork(NamedTuple):
     use: int
     narrow: bool
     squared: float
+    precise: bool
+    parts: int
     modes: Mapping[str, int]
     steps: float
 
@@ -110,6 +115,23 @@ class LeastSquares(abc.ABC):
         """Return the trace of A Aᵀ divided by n, estimated from some rows; infinite if it is not known."""
         return math.inf
 
+    @property
+    def exact_gram(self) -> bool:
+        """Whether `dual_product` multiplies by A Aᵀ in memory, formed and multiplied in float64."""
+        return False
+
+    @property
+    def formed_bytes(self) -> int:
+        """Bytes of the budget that `formed` and the reduction of its matrices take."""
+        return FORMED * min(self.rows, self.params) ** 2
+
+    def predicts_by_kernel(self, rows: int, columns: int) -> bool:
+        """Return whether α serves predictions for `rows` inputs and `columns` columns faster than v; False if unsure.
+
+        A problem that returns True has `predict_dual(x, alpha)`.
+        """
+        return False
+
     @abc.abstractmethod
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
         """Return A v."""
@@ -143,8 +165,11 @@ class LeastSquares(abc.ABC):
         predictions = self.forward(v)
         return predictions, self.adjoint64(self.repeated_targets(v.shape[1]) - predictions)
 
-    def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> Any:
-        """Return (A Aᵀ, Y) or (AᵀA, AᵀY), the smaller, as a `GramProblem` whose matrix may be overwritten.
+    def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> Iterable[Any]:
+        """Return (A Aᵀ, Y) or (AᵀA, AᵀY), the smaller, as `GramProblem`s whose matrices may be overwritten.
+
+        There is one problem, or one for each of the independent blocks of equal size on the diagonal of A Aᵀ. Rows of A
+        are ordered by data point, then by block.
 
         Args:
             moment: AᵀY; None in the dual, which does not need it.

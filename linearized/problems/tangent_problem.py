@@ -5,10 +5,18 @@
 All parameters form one column v = [a, c, G] with the same penalty. As published, G is shared by the classes, which
 couples the outputs: A is (nk) × (Nk + k + Nd), and its rows are ordered by data point, then by class. With Z = X W, a
 pass over all units takes two additional products of 2nNd operations: X Gᵀ for A v, (step(Z) ∘ (U a⁰))ᵀX for Aᵀu.
+
+A Aᵀ has a closed form. Between the classes c and e it is
+
+    [c = e](Φ Φᵀ + 1) + (X Xᵀ) ∘ (S diag(a⁰_c a⁰_e) Sᵀ),    Φ = relu(Z), S = step(Z),
+
+and with directions of its own for each class only the blocks c = e remain: independent problems of n rows. In the dual
+predictions need no v: they are K(x, X)α.
 """
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +26,7 @@ from linearized.base.errors import UserError
 from linearized.base.scalar_functions import relu, step
 from linearized.base.shapes import Float, Float32, Float64
 from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
-from linearized.problems.gram_problem import GramProblem
+from linearized.problems.gram_problem import GramProblem, RoundedGramProblem
 from linearized.problems.least_squares import MEMORY, LeastSquares, ProblemWork, cheapest_mode, sample_rows
 from linearized.solvers.linear.solution import finite
 
@@ -79,8 +87,8 @@ class TangentProblem(LeastSquares):
         readout: a⁰ (k, N), the fixed readout at initialisation.
         per_class: Whether every class has its own directions, G (k, N, d).
         memory: Budget in bytes for X W or a Gram matrix. Tiles and the solver's vectors are not included.
-        mode: "kept" (X W, 4nN bytes), "recomputed" (in every pass) or, for one output, "gram" (A Aᵀ, formed once);
-            None chooses the fastest that fits.
+        mode: "kept" (X W, 4nN bytes), "recomputed" (in every pass) or, with fewer rows than parameters, "gram" (A Aᵀ,
+            formed once); None chooses the fastest that fits.
         xp: Array namespace of the computation; None uses keras.ops on a GPU and NumPy elsewhere.
     """
 
@@ -95,26 +103,44 @@ class TangentProblem(LeastSquares):
                 f"Inputs (n, d), labels (n, k), weights (d, N) and readout (k, N) must agree. Received: {x.shape}, "
                 f"{y.shape}, {weights.shape}, {readout.shape}."
             )
-        if mode == "gram" and self.outputs > 1:
-            raise UserError(f"The Gram matrix of NT is formed for one output only. Received: {self.outputs} outputs.")
         self.per_class = per_class
         self.directions = (self.outputs if per_class else 1, self.units, self.dim)
         params = self.units * self.outputs + self.outputs + int(np.prod(self.directions))
-        use, forms = 2 * self.dim * self.directions[0], self.outputs == 1 and n < params
-        self.held = {"kept": 4 * n * self.units, "gram": 8 * n**2}
+        use, rows = 2 * self.dim * self.directions[0], n * self.outputs
+        if mode == "gram" and rows >= params:
+            raise UserError(
+                f"NT forms A Aᵀ only with fewer rows than parameters. Received: {rows} rows, {params} parameters."
+            )
+        parts = self.outputs if per_class else 1
+        numbers = parts * (rows // parts) ** 2  # of A Aᵀ, without the blocks that are 0
+        pairs = self.outputs if per_class else self.outputs**2
+        squared = (1 + pairs) * n + n * self.dim / self.units if rows < params else math.inf
+        self.held = {"kept": 4 * n * self.units, "gram": 8 * numbers}
+        gram_bytes = 8 * numbers + max(24 * n**2, 4 * (rows // parts) ** 2)
         best = cheapest_mode(
-            entries=n * self.units, make=self.dim, use=use, form=n, columns=1, side=n, memory=memory,
-            kept_bytes=self.held["kept"], gram_bytes=24 * n**2 if forms else math.inf,
+            entries=n * self.units, make=self.dim, use=use, form=int(squared) if rows < params else 0, columns=1,
+            side=math.isqrt(numbers), memory=memory, kept_bytes=self.held["kept"],
+            gram_bytes=gram_bytes if rows < params else math.inf,
         )  # fmt: skip
         super().__init__(y.reshape(-1, 1), params, n, memory, mode or best)
         self.xp = namespace() if xp is None else xp
         self._x, self._weights, self._readout = (to_device(self.xp, array) for array in (x, weights, readout))
-        self._gram: np.ndarray | None = None
-        modes = {"recomputed": 0, "kept": self.held["kept"]} | ({"gram": 24 * n**2} if forms else {})
+        self._gram: list[np.ndarray] | None = None
+        self._formed_bytes = gram_bytes
+        modes = {"recomputed": 0, "kept": self.held["kept"]} | ({"gram": gram_bytes} if rows < params else {})
         if self.xp is np:
             modes = modes if mode is None else {mode: modes[mode]}
-            squared = 2 * n if forms else math.inf
-            self.work = ProblemWork(n * self.units, self.dim, use, False, squared, modes, STEPS)
+            self.work = ProblemWork(n * self.units, self.dim, use, False, squared, True, parts, modes, STEPS)
+
+    @property
+    def exact_gram(self) -> bool:
+        """Whether A Aᵀ is in memory, or will be at the next product, in float64."""
+        return self.xp is np and (self._gram is not None or self.mode == "gram")
+
+    @property
+    def formed_bytes(self) -> int:
+        """Bytes of `LeastSquares.formed_bytes`; A Aᵀ in float64, and the larger of what forms and what reduces it."""
+        return self._formed_bytes
 
     @functools.cached_property
     def _z(self) -> Any:
@@ -160,8 +186,11 @@ class TangentProblem(LeastSquares):
 
     def dual_product(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "rows c"]:
         """Return A Aᵀ u, by one pass over X W by units, or a product with the Gram matrix."""
-        if self.mode == "gram":
-            return self._gram_matrix() @ u
+        if self.mode == "gram" or self._gram is not None:
+            grams = self._gram_matrices()
+            parts = u.reshape(len(grams[0]), len(grams), -1)  # rows are ordered by data point, then by class
+            products = [gram @ parts[:, i] for i, gram in enumerate(grams)]
+            return np.stack(products, axis=1).reshape(u.shape)
         u = self._unstack(u)
         f = np.zeros(u.shape) + u.sum(axis=1, keepdims=True)
         all_rows = blocks(self.n, _ROWS)
@@ -191,6 +220,33 @@ class TangentProblem(LeastSquares):
         """Return f for other inputs, computed in blocks: k columns of outputs for each column of v in turn."""
         f = self._outputs(v, to_device(self.xp, x), None)
         return f.transpose(1, 0, 2).reshape(len(x), -1)
+
+    def predicts_by_kernel(self, rows: int, columns: int) -> bool:
+        """Return whether predictions from α by K(x, X) take fewer operations than v for all columns and A v.
+
+        Args:
+            rows: Number of inputs.
+            columns: Number of columns of α.
+        """
+        if not self.dual or self.xp is not np:
+            return False
+        pairs = self.outputs if self.per_class else self.outputs**2
+        by_values = columns * self.units * self.dim * self.directions[0] * (2 * self.n + rows)
+        return 2 * rows * self.n * self.units * (1 + pairs) < by_values
+
+    def predict_dual(
+        self, x: Float32[np.ndarray, "m d"], alpha: Float[np.ndarray, "rows c"]
+    ) -> Float64[np.ndarray, "m ck"]:
+        """Return f for other inputs from α, K(x, X)α in float64, in blocks of inputs; in the form of `predict`."""
+        f = np.empty((len(x), alpha.shape[1], self.outputs))
+        size = max(16, min(_ROWS, self.memory // (32 * self.n * self.outputs**2)))
+        for rows in blocks(len(x), size):
+            grams = self._kernels(to_device(self.xp, x[rows]))
+            parts = alpha.reshape(grams[0].shape[1], len(grams), -1)
+            products = [gram @ parts[:, i] for i, gram in enumerate(grams)]  # (m, c) for each class, or (m k, c)
+            joined = np.stack(products, axis=1).reshape(-1, self.outputs, alpha.shape[1])
+            f[rows] = joined.transpose(0, 2, 1)
+        return f.reshape(len(x), -1)
 
     # Passes over row blocks. f and u are stored as (c, rows, k), parameters as `Parameters`.
 
@@ -304,33 +360,54 @@ class TangentProblem(LeastSquares):
         """Reshape (n k, c) to (c, n, k)."""
         return np.ascontiguousarray(u.T).reshape(-1, self.n, self.outputs)
 
-    def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> GramProblem:
-        """Return the problem of `LeastSquares.formed` in float32, for one output and more parameters than rows."""
-        if self.outputs > 1 or not self.dual:
-            return super().formed(moment)
-        gram = self._gram_matrix().astype(np.float32)
-        if self.mode != "gram":
-            self._gram = None
-        finite(gram.diagonal())
-        return GramProblem(gram, self.targets, memory=self.memory, overwrite=True)
+    def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> Iterator[GramProblem]:
+        """Yield the problems of `LeastSquares.formed`: one for each class if they are independent, otherwise one.
 
-    def _gram_matrix(self) -> Float64[np.ndarray, "n n"]:
-        """Return A Aᵀ for one output, formed once and summed in float64.
-
-        It is Φ Φᵀ + 1 + (X Xᵀ) ∘ (S diag(a⁰²) Sᵀ) with S = step(X W).
+        A Aᵀ stays in memory for the products that follow.
         """
+        if not self.dual:
+            yield from super().formed(moment)
+        for i, gram in enumerate(self._gram_matrices()):
+            finite(gram.diagonal())
+            targets = self.targets.reshape(len(gram), -1)[:, i : i + 1]
+            if self.xp is np:
+                yield RoundedGramProblem(gram, targets, memory=self.memory)
+            else:
+                yield GramProblem(gram.astype(np.float32), targets, memory=self.memory, overwrite=True)
+
+    def _gram_matrices(self) -> list[Float64[np.ndarray, "m m"]]:
+        """Return the blocks on the diagonal of A Aᵀ, formed once: (n, n) for each class, or one of all rows."""
         if self._gram is None:
-            xp, everything = self.xp, slice(None)
-            gram, gates = np.ones((self.n, self.n)), np.zeros((self.n, self.n))
-            for units in self._unit_blocks(self.n):
-                z = self._hidden(self._x, self._z, everything, units)
-                phi, gate = relu(z, xp), step(z, xp) * self._readout[:, units]
-                gram += to_host(xp, xp.matmul(phi, xp.transpose(phi)))
-                gates += to_host(xp, xp.matmul(gate, xp.transpose(gate)))
-            for rows in blocks(self.n, _ROWS):
-                gram[rows] += gates[rows] * to_host(xp, xp.matmul(self._x[rows], xp.transpose(self._x)))
-            self._gram = gram
+            self._gram = self._kernels(self._x)
         return self._gram
+
+    def _kernels(self, x: Any) -> list[np.ndarray]:
+        """Return K(x, X) between inputs and the train rows: (m, n) for each class, or one (m k, n k) for shared G.
+
+        Products are in float64 for NumPy, otherwise in float32 on the device and summed in float64.
+        """
+        xp, own, everything = self.xp, x is self._x, slice(None)
+        m, n, k, shared = x.shape[0], self.n, self.outputs, self.outputs > 1 and not self.per_class
+        common, whole = np.ones((m, n)), np.zeros((m, k, n, k) if shared else (k, m, n))
+        views = {(c, c): whole[:, c, :, c] if shared else whole[c] for c in range(k)}
+        views |= {(c, e): whole[:, c, :, e] for c in range(k) for e in range(c + 1, k)} if shared else {}
+        for units in self._unit_blocks(max(m, n) * k):
+            readout = self._readout[:, units]
+            right = _Tile.of(xp, self._x, self._hidden(self._x, self._z, everything, units), readout, xp is np)
+            left = right if own else _Tile.of(xp, x, self._hidden(x, None, everything, units), readout, xp is np)
+            common += to_host(xp, xp.matmul(left.phi, xp.transpose(right.phi)))
+            gates = [right.gate * right.readout[c] for c in range(k)]
+            mine = gates if own else [left.gate * left.readout[c] for c in range(k)]
+            for (c, e), view in views.items():
+                view += to_host(xp, xp.matmul(mine[c], xp.transpose(gates[e])))
+        inner = to_host(xp, xp.matmul(left.x, xp.transpose(right.x)))
+        for (c, e), view in views.items():
+            view *= inner
+            if c == e:
+                view += common
+            else:
+                whole[:, e, :, c] = view
+        return [whole.reshape(m * k, n * k)] if shared else list(whole)
 
 
 STEPS = 1.65  # of block Lanczos, see `ProblemWork.steps`: measured 1.6 to 1.75 on Fashion-MNIST, .75 on Gaussian data

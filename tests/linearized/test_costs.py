@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from linearized.problems import FeatureProblem, MatrixProblem, TangentProblem
 from linearized.problems.costs import CHECKPOINT, choose, estimates
 from linearized.solvers import SOLVERS
 from linearized.solvers.checkpoint import Checkpoint
+from linearized.solvers.linear.solution import ACCURACY, ATOL, RTOL
 from linearized.solvers.rates import Rates
 
 FAST = Rates(1e-11, 2e-11, 1e-11, 3e-10, 1e-10, 1e-9, 1e-11, 2e-7)
@@ -32,6 +34,10 @@ def features(n, units, columns, **options):
     return FeatureProblem(x, y, weights, xp=np, **options)
 
 
+def per_class(n, units, columns, **options):
+    return tangents(n, units, columns, per_class=True, **options)
+
+
 def tangents(n, units, columns, **options):
     x, y, weights = data(n, units, columns)
     readout = np.random.default_rng(1).standard_normal((columns, units)).astype(np.float32)
@@ -46,7 +52,7 @@ def dense(problem):
 @pytest.mark.parametrize("solver", ["band", "lanczos", "cg"])
 @pytest.mark.parametrize(("make", "n", "units", "columns"), [
     (features, 150, 400, 1), (features, 150, 400, 4), (features, 400, 150, 1), (features, 400, 150, 4),
-    (tangents, 120, 30, 1),
+    (tangents, 120, 30, 1), (tangents, 60, 30, 3), (per_class, 60, 30, 3),
 ])  # fmt: skip
 def test_predictions_of_every_ridge_are_those_in_float64(solver, make, n, units, columns):
     """Both kinds of method, against the eigenvalues of A Aᵀ; the rows' mean square is that of the reference."""
@@ -58,8 +64,7 @@ def test_predictions_of_every_ridge_are_those_in_float64(solver, make, n, units,
     for mode in chosen_modes:
         problem = make(n, units, columns)
         problem.set_mode(mode)
-        settings = {} if solver == "band" else {"rtol": 1e-6, "atol": 0.0}  # at the published tolerances: up to 1e-2
-        for solution in SOLVERS.load(solver).solve(problem, ridges, **settings):
+        for solution in SOLVERS.load(solver).solve(problem, ridges, accuracy=ACCURACY):
             shrunk = np.maximum(values, 0) / (np.maximum(values, 0) + solution.ridge)
             exact = vectors @ (shrunk[:, None] * (vectors.T @ targets))
             error = np.sqrt(np.mean((solution.predictions - exact) ** 2) / np.mean(exact**2))
@@ -121,7 +126,7 @@ def test_problems_without_counts_and_solvers_that_are_asked_for_keep_their_mode(
     random = np.random.default_rng(0)
     stored = MatrixProblem(random.standard_normal((30, 20)), random.standard_normal((30, 1)))
     assert choose(stored, RIDGES, rates=FAST)[:2] == ("lanczos", "kept")
-    assert choose(tangents(40, 9, 3), RIDGES, rates=FAST).solver == "lanczos"  # coupled outputs: no matrix
+    assert choose(tangents(90, 4, 3), RIDGES, rates=FAST).solver == "lanczos"  # more rows than parameters: no matrix
     problem = features(50, 90, 2, mode="recomputed")
     assert choose(problem, RIDGES, "cg", rates=FAST)[:3] == ("cg", "recomputed", "as asked")
     assert choose(problem, RIDGES, rates=FAST).mode == "recomputed"
@@ -142,6 +147,39 @@ def test_a_killed_run_goes_on_with_the_saved_choice_if_it_fits(tmp_path):
     assert choose(features(400, 1600, 10, memory=10**5), 400 * RIDGES, rates=other, saved=saved).solver != "band"
     (tmp_path / f"{CHECKPOINT}.npz").write_bytes(b"no archive")
     assert choose(features(400, 1600, 10), 400 * RIDGES, rates=other, saved=saved).solver != first.solver
+
+
+@pytest.mark.parametrize("directions", ["shared", "per_class"])
+def test_classes_cost_as_one_matrix_or_as_one_each(directions):
+    """With a reduction that costs everything, three independent classes take a ninth of the time of coupled ones."""
+    problem, rates = tangents(80, 60, 3, per_class=directions == "per_class"), FAST._replace(reduction=1e-3)
+    band = next(one for one in estimates(problem, 80 * RIDGES, rates, 1e-4, 750) if one.solver == "band")
+    assert band.seconds == pytest.approx(1e-3 * (3 * 80**3 if directions == "per_class" else 240**3), rel=0.01)
+
+
+@pytest.mark.parametrize("given", [{}, {"solver": "lanczos"}, {"cg_rtol": 1e-2}, {"cg_atol": 0.5}])
+def test_auto_promises_an_accuracy_unless_a_tolerance_or_a_solver_is_given(directories, given):
+    config = TrainSettings(model="RF", num_units=200, num_train=100, num_test=50, reg_index="0:4", **given)
+    about = json.loads((train.run(config).folder / "result.json").read_text())["solver"]
+    if not given:
+        assert about["accuracy"] == ACCURACY and "rtol" not in about
+    else:
+        assert (about["rtol"], about["atol"]) == (given.get("cg_rtol", RTOL), given.get("cg_atol", ATOL))
+
+
+def test_v_is_computed_for_the_chosen_ridge_where_alpha_predicts(directories, monkeypatch):
+    """The scores and the model file are those of v of every ridge."""
+    config = TrainSettings(model="NT", num_units=30, num_train=60, num_test=40, reg_index="0:6", solver="band")
+    asked, found, exact = [], {}, TangentProblem.adjoint64
+    monkeypatch.setattr(TangentProblem, "adjoint64", lambda self, u: asked.append(u.shape[1]) or exact(self, u))
+    for by_alpha in (True, False):
+        monkeypatch.setattr(TangentProblem, "predicts_by_kernel", lambda *_, by_alpha=by_alpha: by_alpha)
+        result = train.run(dataclasses.replace(config, exp_name=str(by_alpha)))
+        found[by_alpha] = [entry["test_loss"] for entry in result.record["ridges"]], result.folder / "model.keras"
+    assert asked == [1, 6]
+    np.testing.assert_allclose(found[True][0], found[False][0], rtol=1e-5)
+    with zipfile.ZipFile(found[True][1]) as one, zipfile.ZipFile(found[False][1]) as other:
+        assert one.namelist() == other.namelist()
 
 
 @pytest.mark.parametrize(("model", "units"), [("RF", 300), ("RF", 60)])

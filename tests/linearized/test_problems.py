@@ -221,8 +221,8 @@ def test_what_does_not_fit_together_is_refused(unchecked):
         FeatureProblem(x, y[:4], weights)
     with pytest.raises(UserError, match="must agree"):
         TangentProblem(x, y, weights, readout[:1])
-    with pytest.raises(UserError, match="one output"):
-        TangentProblem(x, y, weights, readout, mode="gram")
+    with pytest.raises(UserError, match="forms A Aᵀ only with fewer rows than parameters"):
+        TangentProblem(*arrays(17, 100, 3, 4, 2), mode="gram")
     y[2, 1] = np.nan
     with pytest.raises(UserError, match="labels are not finite: 1 of 10"):
         FeatureProblem(x, y, weights)

@@ -7,7 +7,9 @@ each ridge is a small problem (T + ρI)X = E₁R. Its block elimination,
     D_j = T_j + ρI - B_{j-1} D_{j-1}⁻¹ B_{j-1}ᵀ,    z_{j+1} = -B_j D_j⁻¹ z_j,    z_1 = R,
 
 gives the residual at every step: `Y - (A Aᵀ + ρI)α = Q_{j+1} z_{j+1}`. A dual residual r corresponds to the primal
-residual Aᵀr, whose squared norm is `tr zᵀT_{j+1}z`: exact, and available one product later. A step costs one product,
+residual Aᵀr, whose squared norm is `tr zᵀT_{j+1}z`: exact, and available one product later. The predictions f are
+bounded from below, since `tr RᵀX = Σ tr z_jᵀD_j⁻¹z_j` is tr Yᵀα in the dual and tr YᵀAv in the primal, and
+tr Yᵀf <= ‖Y‖‖f‖; so their relative error is bounded at every step. A step costs one product,
 8 · size · side · block operations of reorthogonalisation, and a negligible amount per ridge. (Golub & Underwood,
 Mathematical Software III, 1977; shifted systems as in Frommer, Computing 70, 2003.)
 """
@@ -21,7 +23,7 @@ from absl import logging
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float64
 from linearized.solvers.linear import cg
-from linearized.solvers.linear.driver import LinearRun, TimedCheckpoint, linear_solver
+from linearized.solvers.linear.driver import LinearRun, TimedCheckpoint, least_squares_solver
 from linearized.solvers.linear.solution import (
     LinearProblem,
     Solution,
@@ -40,7 +42,7 @@ ROUGH = 3e-4
 PANEL = 64  # basis vectors per array
 
 
-@linear_solver(interval=10.0)
+@least_squares_solver(interval=10.0)
 def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
     """Solve the problem at every ridge. The arguments are those of `linearized.solvers.linear.cg.solve`.
 
@@ -53,6 +55,8 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     If the basis would exceed the problem's spare memory, or a recomputed residual misses its tolerance, CG continues
     from the current solution. `value` is computed from the whole basis at every ridge, so its residual is at most the
     last one in `history`.
+
+    With `accuracy` a ridge is done when the bound on the error of its predictions meets it with a margin.
 
     For a tolerance of at least `ROUGH` the faster `rough_product` of a problem is used, where it has one; if a
     recomputed residual misses the tolerance, the run is repeated with accurate products.
@@ -152,7 +156,20 @@ class _Lanczos:
         self.below.append(below)
         self.basis.add(fresh)
         self.block = fresh
-        self.active &= (self.residuals > self.tolerance.relative) & (fresh.shape[1] > 0)
+        self.active &= ~self._done() & (fresh.shape[1] > 0)
+
+    def _done(self) -> np.ndarray:
+        """Return whether each ridge meets the tolerance, (r,); an accuracy of the predictions with a margin."""
+        accuracy, small, size = self.tolerance.accuracy, self.small, np.linalg.norm(self.problem.targets)
+        if accuracy is None:
+            return self.residuals <= self.tolerance.relative
+        left = np.linalg.norm(small.z, axis=(1, 2))
+        if self.problem.dual:
+            errors, along = left, size**2 - self.ridges * small.energy
+        else:
+            bounds = [self.problem.prediction_bound(*one) for one in zip(left.tolist(), self.ridges, strict=True)]
+            errors, along = np.array(bounds), small.energy
+        return cg.MARGIN * errors * size <= accuracy * along
 
     def _note(self, norms: np.ndarray) -> None:
         if self.problem.dual and not self.diagonals:
@@ -165,12 +182,12 @@ class _Lanczos:
         """Return the running residuals of each ridge, up to the step at which it was done."""
         return [trace[~np.isnan(trace)] for trace in self.trace.T]
 
-    def values(self) -> tuple[list[np.ndarray] | None, list[np.ndarray]]:
-        """Return α (None in the primal) and v for every ridge, computed from the whole basis."""
+    def values(self) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
+        """Return α (None in the primal) and v (None in the dual) of every ridge, computed from the whole basis."""
         small, vectors, size = self.small.solve(), [], ridge_batch(self.problem)
         for batch in (small[i : i + size] for i in range(0, len(small), size)):
             vectors += np.split(self.basis.combine(np.concatenate(batch, axis=1)), len(batch), axis=1)
-        return (vectors, cg.primal_values(self.problem, vectors)) if self.problem.dual else (None, vectors)
+        return (vectors, None) if self.problem.dual else (None, vectors)
 
     def save(self) -> None:
         """Write the steps since the last save to a file of their own."""
@@ -215,6 +232,7 @@ class _SmallProblems:
     def __init__(self, ridges: np.ndarray, first: np.ndarray):
         self.ridges, self.first_width, self.columns = ridges, *first.shape
         self.z = np.repeat(first[None], len(ridges), axis=0)
+        self.energy = np.zeros(len(ridges))  # tr RᵀX of each ridge
         self.update: np.ndarray | float = 0.0  # B D⁻¹Bᵀ of the previous block
         self.solved: list[np.ndarray] = []  # D⁻¹z
         self.links: list[np.ndarray] = []  # D⁻¹Bᵀ
@@ -227,6 +245,7 @@ class _SmallProblems:
             solved = np.linalg.solve(pivot, right)
         except np.linalg.LinAlgError as error:
             raise UserError("The features depend on each other and the ridge is 0. Take a ridge above 0.") from error
+        self.energy += np.sum(self.z * solved[..., : self.columns], axis=(1, 2))
         self.solved.append(solved[..., : self.columns])
         self.links.append(solved[..., self.columns :])
         self.z = -below @ self.solved[-1]

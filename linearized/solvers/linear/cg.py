@@ -13,7 +13,7 @@ exhausted has a `message` that states it.
 import numpy as np
 
 from linearized.base.shapes import Float64
-from linearized.solvers.linear.driver import LinearRun, linear_solver
+from linearized.solvers.linear.driver import LinearRun, least_squares_solver
 from linearized.solvers.linear.lock_step import LockStep
 from linearized.solvers.linear.multi_shift import MultiShift
 from linearized.solvers.linear.solution import (
@@ -25,10 +25,11 @@ from linearized.solvers.linear.solution import (
     ridge_batch,
 )
 
+MARGIN = 2.0  # by which iterations go on below an accuracy of the predictions, because recomputed errors are larger
 FOLLOWED = 10  # smallest reduction factor of the residual in one pass, in units of the rounding error of products
 
 
-@linear_solver()
+@least_squares_solver()
 def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
     """Solve the problem at every ridge.
 
@@ -49,9 +50,7 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     tolerance = run.tolerance(float(np.linalg.norm(moment)), problem.n)
     passes = _Passes(problem, tolerance, run)
     values, histories = passes.shifted(moment, ridges, "cg")
-    duals = values if problem.dual else None
-    if duals is not None:
-        values = primal_values(problem, duals)
+    values, duals = (None, values) if problem.dual else (values, None)
     return passes.polished(measured(problem, ridges, values, histories, tolerance, duals), duals)
 
 
@@ -71,14 +70,6 @@ def polish(
     Takes 24 · p · columns bytes (rows for p in the dual) per solution, in batches of `ridge_batch` solutions.
     """
     return _Passes(problem, tolerance, run).polished(solutions, duals)
-
-
-def primal_values(problem: LinearProblem, duals: list[np.ndarray]) -> list[np.ndarray]:
-    """Return v = Aᵀα for each α, in one float64 pass over the features for each batch of ridges."""
-    values, size = [], ridge_batch(problem)
-    for batch in (duals[i : i + size] for i in range(0, len(duals), size)):
-        values += np.split(finite(problem.adjoint64(np.concatenate(batch, axis=1))), len(batch), axis=1)
-    return values
 
 
 class _Passes:
@@ -127,6 +118,8 @@ class _Passes:
         if solution.converged:
             return solution
         told = f"not solved to a residual of {self.tolerance.relative:.1g} but of {solution.residual:.1g}: "
+        if solution.message:
+            told = f"{solution.message}: "
         if solution.iterations >= self.max_iterations:
             return solution._replace(message=f"{told}all {self.max_iterations} iterations are spent")
         kind = "float32" if self.problem.rounding > 1e-10 else "float64"
@@ -160,7 +153,7 @@ class _Passes:
                     for one, alpha in zip(solutions, duals, strict=True)
                 ]
             )
-        limits = self._limit(norms)
+        limits = self._limits(solutions, norms)
         state = LockStep(residuals, ridges, limits, self.max_iterations - spent, None if duals is None else norms)
         self.run(state, name, ridges, int(spent.max()))
         histories = [
@@ -171,7 +164,7 @@ class _Passes:
             values = [solution.value + step for solution, step in zip(solutions, state.values, strict=True)]
         else:
             duals = [alpha + step for alpha, step in zip(duals, state.values, strict=True)]
-            values = primal_values(self.problem, duals)
+            values = None
         return measured(self.problem, ridges, values, histories, self.tolerance, duals), duals
 
     def shifted(self, moment: np.ndarray, ridges: np.ndarray, name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -215,6 +208,20 @@ class _Passes:
         It is the tolerance or, if that is larger, the smallest residual that the products can follow.
         """
         return np.maximum(self._relative * self._scale, FOLLOWED * self.problem.rounding * np.asarray(norms))
+
+    def _limits(self, solutions: list[Solution], norms: np.ndarray) -> np.ndarray:
+        """Return the residuals at which a restart ends; for an accuracy, lower by as much as the errors exceed it.
+
+        Args:
+            solutions: Solutions to continue from.
+            norms: Their residuals.
+        """
+        if self.tolerance.accuracy is None:
+            return self._limit(norms)
+        errors = [np.sqrt(self.problem.n) * (one.prediction_error or 0.0) for one in solutions]
+        excess = [self.tolerance.excess(error, one.predictions)
+                  for error, one in zip(errors, solutions, strict=True)]  # fmt: skip
+        return np.maximum(1 / np.maximum(MARGIN * np.array(excess), 1), FOLLOWED * self.problem.rounding) * norms
 
     @property
     def _scale(self) -> float:

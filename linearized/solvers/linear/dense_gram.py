@@ -19,10 +19,12 @@ class DenseProblem(LinearProblem, Protocol):
     """A problem (K + ρI)α = Y that can return K itself, not only products; see `linearized.problems.gram_problem`.
 
     Attributes:
-        dtype: Dtype of the entries of K.
+        dtype: Dtype of the entries that `dense` returns.
+        rounded: Whether `dense` returns a rounded copy of K, and `primal_product` still multiplies by K itself.
     """
 
     dtype: np.dtype
+    rounded: bool
 
     def dense(self, *, keep: bool = True) -> np.ndarray:
         """Return K; if `keep` is False, the caller may overwrite the returned array."""

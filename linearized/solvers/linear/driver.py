@@ -5,7 +5,8 @@ A solver's module defines its algorithm as a function of (problem, ridges, run) 
     @linear_solver()
     def solve(problem, ridges, run): ...
 
-The result is called as `solve(problem, ridges, rtol=..., progress=..., checkpoint=..., ...)`.
+The result is called as `solve(problem, ridges, rtol=..., progress=..., checkpoint=..., ...)`. Solvers of least squares
+use `least_squares_solver`, whose result also takes `accuracy` and `values`.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from linearized.base.errors import UserError
 from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.linear.solution import (
     ATOL,
@@ -26,6 +28,7 @@ from linearized.solvers.linear.solution import (
     Solution,
     Tolerance,
     checked_ridges,
+    with_values,
 )
 
 INTERVAL = 60.0  # seconds between checkpoints
@@ -92,6 +95,8 @@ class LinearRun:
             it.
         key: Identity of the run that the checkpoints belong to, such as the fingerprint of data and settings.
         interval: Seconds between checkpoints.
+        accuracy: Largest error of the train predictions, relative to their root mean square, at which a ridge is done;
+            None: `rtol` and `atol` decide.
     """
 
     rtol: float = RTOL
@@ -101,6 +106,7 @@ class LinearRun:
     folder: Path | None = None
     key: str = ""
     interval: float = INTERVAL
+    accuracy: float | None = None
 
     def tolerance(self, moment_norm: float, n: int) -> Tolerance:
         """Return the tolerance at which a ridge is done.
@@ -109,7 +115,7 @@ class LinearRun:
             moment_norm: ‖Aᵀy‖.
             n: Number of rows of A.
         """
-        return Tolerance.of(moment_norm, n, self.rtol, self.atol)
+        return Tolerance.of(moment_norm, n, self.rtol, self.atol, self.accuracy)
 
     def checkpoint(self, **identity: Any) -> TimedCheckpoint:
         """Return the checkpoint of the states that belong to `key` and `identity`."""
@@ -138,6 +144,39 @@ def linear_solver(interval: float = INTERVAL) -> Callable[[Algorithm], Callable[
             return algorithm(
                 problem, ridges, LinearRun(rtol, atol, max_iterations, progress, checkpoint, key, interval)
             )
+
+        solve.__doc__, solve.__module__, solve.__qualname__ = algorithm.__doc__, algorithm.__module__, "solve"
+        return solve
+
+    return decorate
+
+
+def least_squares_solver(interval: float = INTERVAL) -> Callable[[Algorithm], Callable[..., list[Solution]]]:
+    """Return a decorator as `linear_solver` does; the solver also takes `accuracy` and `values`.
+
+    The arguments of the solver in addition to those of `linear_solver`:
+
+        accuracy: See `LinearRun`; must be above 0.
+        values: Whether v is returned. Without it, where the problem has A Aᵀ in float64, only α is, as `Solution.dual`.
+
+    Args:
+        interval: Default number of seconds between checkpoints.
+    """
+
+    def decorate(algorithm: Algorithm) -> Callable[..., list[Solution]]:
+        def solve(
+            problem: LinearProblem, ridges: Sequence[float] | np.ndarray, *, rtol: float = RTOL, atol: float = ATOL,
+            max_iterations: int = MAX_ITERATIONS, progress: Progress | None = None, checkpoint: Path | None = None,
+            key: str = "", interval: float = interval, accuracy: float | None = None, values: bool = True,
+        ) -> list[Solution]:  # fmt: skip
+            ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
+            if accuracy is not None and not 0 < accuracy < 1:
+                raise UserError(f"The accuracy of predictions must be above 0 and below 1. Received: {accuracy}.")
+            if accuracy is not None and not hasattr(problem, "exact_gram"):
+                raise UserError(f"An accuracy is for least squares. Received: a {type(problem).__name__}. Give rtol.")
+            run = LinearRun(rtol, atol, max_iterations, progress, checkpoint, key, interval, accuracy)
+            solutions = algorithm(problem, ridges, run)
+            return with_values(problem, solutions) if values else solutions
 
         solve.__doc__, solve.__module__, solve.__qualname__ = algorithm.__doc__, algorithm.__module__, "solve"
         return solve

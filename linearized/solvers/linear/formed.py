@@ -4,60 +4,158 @@ In the dual (rows < p) it solves (A Aᵀ + ρI)α = Y and computes v = Aᵀα; o
 side of A and n N its number of entries, it takes n N s multiply-adds to form the matrix, 4/3 s³ operations for the band
 reduction (`linearized.solvers.linear.band.solver`) and two passes over A, for α and for the residuals. It is faster
 than a Krylov method where many ridges or columns need many steps, and takes 12 s² bytes.
+
+A Aᵀ may consist of independent blocks on its diagonal, such as one for each class; each is then solved by itself.
 """
 
 import dataclasses
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float64
 from linearized.solvers.linear.band import solver as band
-from linearized.solvers.linear.driver import LinearRun, linear_solver
-from linearized.solvers.linear.solution import LinearProblem, Solution, finite, measured, ridge_batch
+from linearized.solvers.linear.driver import LinearRun, least_squares_solver
+from linearized.solvers.linear.solution import (
+    LinearProblem,
+    Residual,
+    Solution,
+    Tolerance,
+    finite,
+    judged,
+    measured,
+    residuals,
+)
 
-FORMED = 12  # bytes per number of the matrix: formed in float64, reduced in float32
 LEAST = 1e-7  # smallest relative residual of the formed system that the precision of float32 features supports
+STRICT = 0.1  # residual of the formed system, relative to Y or AᵀY, in units of the accuracy of the predictions
+CORRECTIONS = 3  # most corrections by the factor, from residuals recomputed from A
 
 
-@linear_solver()
+class _Part(NamedTuple):
+    """A block of the matrix after its reduction.
+
+    Attributes:
+        factors: Band of the block, with `precondition`.
+        solutions: Solutions of the formed system for each ridge.
+    """
+
+    factors: band.Band
+    solutions: list[Solution]
+
+
+@least_squares_solver()
 def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
     """Solve the problem at every ridge. The arguments are those of `linearized.solvers.linear.cg.solve`.
 
-    Iterations are the steps of float64 CG with which `band` refines a ridge; the residuals and the bound on the error
-    of the predictions are recomputed from A. The formed matrix is float32 for float32 features, so ridges below about
-    1e-7 of its norm are lost to rounding; the bound on the error of the predictions shows this. The checkpoint is that
-    of the band reduction.
+    Iterations are the steps of float64 CG with which `band` refines a ridge. The residuals and the bound on the error
+    of the predictions are recomputed from A, or from A Aᵀ where the problem forms it in float64. Otherwise the formed
+    matrix is that of float32 features, so ridges below about 1e-7 of its norm are lost to rounding, which the bound
+    shows; with `accuracy`, they are corrected by the factor and the recomputed residuals. The checkpoint is that of the
+    band reduction.
 
     Raises:
         UserError: If the problem cannot form the matrix, or it does not fit in the memory.
     """
-    side = min(problem.rows, problem.params)
-    room = problem.memory if problem.mode == "gram" else problem.spare
-    needed = FORMED * side**2
+    room, needed = problem.memory if problem.mode == "gram" else problem.spare, problem.formed_bytes
     if needed > room:
         raise UserError(
-            f"band forms a matrix of {side} rows, in {needed / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB are to "
-            "work with. Give more --memory, or use lanczos or cg."
+            f"band forms a matrix of {min(problem.rows, problem.params)} rows, in {needed / 2**30:.1f} GiB, and "
+            f"{room / 2**30:.1f} GiB are to work with. Give more --memory, or use lanczos or cg."
         )
     moment = None if problem.dual else finite(problem.moment())
-    gram = problem.formed(moment)
-    tolerance = run.tolerance(_moment_norm(gram) if moment is None else float(np.linalg.norm(moment)), problem.n)
-    _, found = band.factored(gram, ridges, dataclasses.replace(run, rtol=max(tolerance.relative, LEAST), atol=0.0))
-    values, duals = [solution.value for solution in found], None
-    if problem.dual:
-        duals, size = values, ridge_batch(problem)
-        values = []
-        for start in range(0, len(duals), size):
-            stacked = problem.adjoint64(np.concatenate(duals[start : start + size], axis=1))
-            values += np.split(stacked, stacked.shape[1] // problem.columns, axis=1)
-    histories = [solution.history for solution in found]
+    parts, squared = [], 0.0
+    for i, gram in enumerate(problem.formed(moment)):
+        if problem.dual:  # ‖AᵀY‖² is tr YᵀAAᵀY
+            squared += max(float(np.sum(gram.targets * gram.primal_product(gram.targets))), 0.0)
+        else:
+            squared += float(np.sum(np.square(moment)))
+        own = Tolerance.of(float(np.sqrt(squared)), problem.n, run.rtol, run.atol).relative
+        rtol = max(own if run.accuracy is None else STRICT * run.accuracy, LEAST)
+        folder = run.folder if run.folder is None or i == 0 else run.folder / f"part{i}"
+        parts.append(_Part(*band.factored(gram, ridges, dataclasses.replace(run, rtol=rtol, atol=0.0, folder=folder))))
+    tolerance = run.tolerance(float(np.sqrt(squared)), problem.n)
+    found = [
+        (_joined([part.solutions[i].value for part in parts]), _told([part.solutions[i] for part in parts]))
+        for i in range(len(ridges))
+    ]
+    stacked, told = [value for value, _ in found], [words for _, words in found]
+    histories = [max((part.solutions[i].history for part in parts), key=len) for i in range(len(ridges))]
+    values, duals = (None, stacked) if problem.dual else (stacked, None)
     solved = measured(problem, ridges, values, histories, tolerance, duals)
-    return [one._replace(message=other.message, refinements=other.refinements)
-            for one, other in zip(solved, found, strict=True)]  # fmt: skip
+    if run.accuracy is not None and len(parts) == 1 and not (problem.dual and problem.exact_gram):
+        solved = _corrected(problem, parts[0], solved, tolerance)
+    return [
+        one._replace(
+            message=one.message or ("" if run.accuracy is not None and one.converged else words),
+            refinements=max(part.solutions[i].refinements for part in parts),
+        )
+        for i, (one, words) in enumerate(zip(solved, told, strict=True))
+    ]
 
 
-def _moment_norm(gram: Any) -> float:
-    """Return ‖AᵀY‖ from the formed problem of the dual: ‖AᵀY‖² is tr YᵀA AᵀY."""
-    return float(np.sqrt(max(np.sum(gram.targets * gram.primal_product(gram.targets)), 0.0)))
+def _corrected(problem: LinearProblem, part: _Part, solutions: list[Solution], tolerance: Tolerance) -> list[Solution]:
+    """Correct the ridges that miss the accuracy, by the factor and residuals that are recomputed from A.
+
+    For s = AᵀY - (AᵀA + ρI)v and e ≈ (AᵀA + ρI)⁻¹s in the primal, the error of the predictions is A e, with
+    ‖A e‖² = tr eᵀs - ρ‖e‖²: an estimate that is much smaller than the bound ‖s‖/(2√ρ), and often shows that no
+    correction is needed. In the dual the residual itself is the bound, and α is corrected.
+    """
+    solutions = list(solutions)
+    missing = [i for i, solution in enumerate(solutions) if not solution.converged]
+    for _ in range(CORRECTIONS):
+        if not missing:
+            break
+        which, grid = np.array(missing), np.array([solutions[i].ridge for i in missing])
+        now = _residuals(problem, grid, [solutions[i] for i in missing])
+        right = np.stack([_right(problem, solutions[i], one) for i, one in zip(missing, now, strict=True)], axis=1)
+        steps = part.factors.precondition(right, which).transpose(1, 0, 2)
+        left = []
+        for place, i in enumerate(missing):
+            old, step, residual = solutions[i], steps[place], now[place]
+            if not problem.dual:
+                square = np.sum(step * residual.primal) - old.ridge * np.sum(step**2)
+                residual = residual._replace(error=min(residual.error, float(np.sqrt(max(square, 0.0)))))
+                solutions[i] = judged(problem, old, residual, tolerance)
+            if not solutions[i].converged:
+                left.append((i, step))
+        if not left:
+            break
+        moved = [_moved(problem, solutions[i], step) for i, step in left]
+        again = _residuals(problem, np.array([one.ridge for one in moved]), moved)
+        missing = []
+        for (i, _), solution, residual in zip(left, moved, again, strict=True):
+            new = judged(problem, solution._replace(predictions=residual.predictions), residual, tolerance)
+            if new.residual < solutions[i].residual / 2 or new.converged:
+                missing += [] if new.converged else [i]
+                solutions[i] = new
+    return solutions
+
+
+def _residuals(problem: LinearProblem, ridges: np.ndarray, solutions: list[Solution]) -> list[Residual]:
+    duals = [solution.dual for solution in solutions] if problem.dual else None
+    return residuals(problem, ridges, [solution.value for solution in solutions], duals)[1]
+
+
+def _right(problem: LinearProblem, solution: Solution, residual: Residual) -> np.ndarray:
+    """Return the residual of the formed system, (side, columns)."""
+    if not problem.dual:
+        return residual.primal
+    return problem.targets - residual.predictions - solution.ridge * solution.dual
+
+
+def _moved(problem: LinearProblem, solution: Solution, step: np.ndarray) -> Solution:
+    """Return the solution after a correction of α in the dual, or of v in the primal."""
+    if not problem.dual:
+        return solution._replace(value=solution.value + step)
+    return solution._replace(dual=solution.dual + step, value=solution.value + problem.adjoint64(step))
+
+
+def _joined(values: list[np.ndarray]) -> np.ndarray:
+    """Return the coefficients of all blocks: rows are ordered by data point, then by block."""
+    return np.stack(values, axis=1).reshape(-1, values[0].shape[1])
+
+
+def _told(solutions: list[Solution]) -> str:
+    return "; ".join(dict.fromkeys(solution.message for solution in solutions if solution.message))

@@ -14,6 +14,7 @@ from linearized.base.errors import UserError
 from linearized.base.shapes import Float64
 
 RTOL, ATOL, MAX_ITERATIONS = 1e-4, 1e-3, 750  # as published
+ACCURACY = 1e-3  # of the train predictions, relative to their root mean square, where no tolerance is given
 SLACK = 1.1  # largest ratio of a recomputed residual to its tolerance at which a ridge counts as converged
 # The same for float32 products. Where their rounding errors allow a tolerance to be reached, recomputed residuals are
 # up to 3.3 times the tolerance (measured); otherwise they are larger, and the ridge counts as not converged.
@@ -29,7 +30,8 @@ Progress = Callable[[int, int, np.ndarray, int], None]
 class LinearProblem(Protocol):
     """The problem min ‖A v - Y‖² + ρ‖v‖², accessed by products alone; `linearized.problems` documents each member.
 
-    If `dual` is true, the problem also has `dual_product(u)`, A Aᵀu, and `adjoint64(u)`, Aᵀu in float64.
+    If `dual` is true, the problem also has `dual_product(u)`, A Aᵀu, `adjoint64(u)`, Aᵀu in float64, and `exact_gram`,
+    whether `dual_product` multiplies by A Aᵀ in float64.
     """
 
     targets: np.ndarray
@@ -60,7 +62,7 @@ class Solution(NamedTuple):
 
     Attributes:
         ridge: ρ.
-        value: v, (p, columns).
+        value: v, (p, columns); None if a solver was asked for α alone.
         converged: Whether the recomputed residual meets the tolerance within SLACK, or SLACK32 for float32 products.
         iterations: Number of products with A until the running residual met the tolerance, or all that were used.
         residual: ‖Aᵀy - (AᵀA + ρI)v‖/‖Aᵀy‖, recomputed from A at the end; 0 if Aᵀy = 0.
@@ -70,6 +72,7 @@ class Solution(NamedTuple):
         prediction_error: Bound on the root mean square, over the n train rows, of the difference between `predictions`
             and those of the exact minimiser for the same features, in units of the labels; None where ρ = 0. The
             residual alone does not show it: at a small ridge a small residual leaves a large error.
+        dual: α with v = Aᵀα, (rows, columns), if the solver works in the dual; otherwise None.
 
     For a Gram matrix (`linearized.problems.gram_problem`), Aᵀy is Y, v is α and the predictions are Kα:
 
@@ -83,7 +86,7 @@ class Solution(NamedTuple):
     """
 
     ridge: float
-    value: np.ndarray
+    value: np.ndarray | None
     converged: bool
     iterations: int
     residual: float
@@ -98,6 +101,7 @@ class Solution(NamedTuple):
     left_out_loss: float | None = None
     left_out_error: float | None = None
     prediction_error: float | None = None
+    dual: np.ndarray | None = None
 
 
 class Tolerance(NamedTuple):
@@ -106,13 +110,18 @@ class Tolerance(NamedTuple):
     Attributes:
         moment_norm: ‖Aᵀy‖; if it is 0, v = 0 is exact.
         relative: Residual, relative to ‖Aᵀy‖, at which a ridge is done.
+        accuracy: Error of the predictions, relative to them, at which a ridge is done, instead of `relative`, which
+            then ends the first pass of CG; None: the residual decides.
     """
 
     moment_norm: float
     relative: float
+    accuracy: float | None = None
 
     @classmethod
-    def of(cls, moment_norm: float, n: int, rtol: float, atol: float) -> "Tolerance":
+    def of(
+        cls, moment_norm: float, n: int, rtol: float, atol: float, accuracy: float | None = None
+    ) -> "Tolerance":  # fmt: skip
         """Return the tolerance for one problem.
 
         Args:
@@ -120,9 +129,27 @@ class Tolerance(NamedTuple):
             n: Number of rows of A.
             rtol: Relative tolerance.
             atol: Absolute tolerance, in the units of (2/n)Aᵀy.
+            accuracy: See the attribute.
         """
         scale = 2 / n * moment_norm
-        return cls(moment_norm, max(rtol, atol / scale) if scale > 0 else np.inf)
+        return cls(moment_norm, max(rtol, atol / scale) if scale > 0 else np.inf, accuracy)
+
+    def excess(self, error: float, predictions: Float64[np.ndarray, "rows c"]) -> float:
+        """Return a bound on the error of the predictions, relative to them, in units of `accuracy`.
+
+        Args:
+            error: Bound on the Frobenius norm of the error.
+            predictions: Predictions that have this error.
+        """
+        allowed = (self.accuracy or 1.0) * float(np.linalg.norm(predictions))
+        return 0.0 if error == 0 else error / allowed if allowed > 0 else np.inf
+
+    def missed(self, excess: float) -> str:
+        """Return the message about predictions that miss the accuracy by the factor `excess`."""
+        return (
+            f"the predictions may differ from the exact ones by {excess * self.accuracy:.1g} of their root mean "
+            f"square, more than {self.accuracy:.1g}"
+        )
 
 
 def checked_ridges(
@@ -155,8 +182,24 @@ def finite(product: np.ndarray) -> np.ndarray:
     return product
 
 
+class Residual(NamedTuple):
+    """What is recomputed from A for a solution.
+
+    Attributes:
+        predictions: A v, (rows, columns).
+        primal: AᵀY - (AᵀA + ρI)v, (p, columns); None if it was not formed.
+        norm: ‖AᵀY - (AᵀA + ρI)v‖.
+        error: Bound on the norm of the error of the predictions; infinite if there is none.
+    """
+
+    predictions: np.ndarray
+    primal: np.ndarray | None
+    norm: float
+    error: float
+
+
 def measured(
-    problem: LinearProblem, ridges: np.ndarray, values: list[np.ndarray], histories: list[np.ndarray],
+    problem: LinearProblem, ridges: np.ndarray, values: list[np.ndarray] | None, histories: list[np.ndarray],
     tolerance: Tolerance, duals: list[np.ndarray] | None = None,
 ) -> list[Solution]:  # fmt: skip
     """Return solutions with residuals recomputed from A, in one pass over the features for each batch of ridges.
@@ -164,7 +207,7 @@ def measured(
     Args:
         problem: Problem that was solved.
         ridges: ρ.
-        values: v for each ridge.
+        values: v for each ridge; None in the dual, where they are computed from `duals` if they are needed.
         histories: Running residuals for each ridge.
         tolerance: Tolerance at which a ridge is done.
         duals: α with v = Aᵀα for each ridge, if available: it tightens the bound on the error of the predictions.
@@ -172,24 +215,89 @@ def measured(
     For s = AᵀY - (AᵀA + ρI)v the error of the predictions is A(AᵀA + ρI)⁻¹s, whose norm is at most ‖s‖/(2√ρ) since
     σ/(σ² + ρ) <= 1/(2√ρ). With α it is K(K + ρI)⁻¹(Y - (K + ρI)α) for K = AAᵀ, at most ‖Y - (K + ρI)α‖.
     """
-    solutions, size = [], ridge_batch(problem)
+    values, found = residuals(problem, ridges, values, duals)
+    solutions = []
+    for i, residual in enumerate(found):
+        solved = Solution(
+            float(ridges[i]), None if values is None else values[i], True, len(histories[i]), 0.0, histories[i],
+            residual.predictions, dual=None if duals is None else duals[i],
+        )  # fmt: skip
+        solutions.append(judged(problem, solved, residual, tolerance))
+    return solutions
+
+
+def judged(problem: LinearProblem, solution: Solution, residual: Residual, tolerance: Tolerance) -> Solution:
+    """Return a solution with its residual, the bound on its error, and whether it meets the tolerance."""
+    relative = residual.norm / tolerance.moment_norm if tolerance.moment_norm > 0 else 0.0
+    message = ""
+    if tolerance.accuracy is None or not np.isfinite(residual.error):
+        done = relative <= (SLACK32 if problem.rounding > 1e-10 else SLACK) * tolerance.relative
+    else:
+        excess = tolerance.excess(residual.error, residual.predictions)
+        done = excess <= 1
+        message = "" if done else tolerance.missed(excess)
+    error = residual.error / np.sqrt(problem.n) if np.isfinite(residual.error) else None
+    return solution._replace(converged=bool(done), residual=relative, prediction_error=error, message=message)
+
+
+def residuals(
+    problem: LinearProblem, ridges: np.ndarray, values: list[np.ndarray] | None, duals: list[np.ndarray] | None
+) -> tuple[list[np.ndarray] | None, list[Residual]]:
+    """Return v of every ridge (None if it was neither given nor needed) and what is recomputed from A.
+
+    The arguments are those of `measured`.
+    """
+    found: list[Residual] = []
+    alone = values is None and problem.exact_gram
+    if values is None and not alone:
+        values = primal_values(problem, duals)
+    size = ridge_batch(problem)
     for start in range(0, len(ridges), size):
-        batch = values[start : start + size]
-        predictions, gradient = problem.evaluate(np.concatenate(batch, axis=1))
-        for i, value in enumerate(batch):
-            mine = slice(i * problem.columns, (i + 1) * problem.columns)
-            history, ridge = histories[start + i], float(ridges[start + i])
-            residual = np.linalg.norm(finite(gradient[:, mine] - ridge * value))
-            relative = float(residual / tolerance.moment_norm) if tolerance.moment_norm > 0 else 0.0
-            done = relative <= (SLACK32 if problem.rounding > 1e-10 else SLACK) * tolerance.relative
-            bound = problem.prediction_bound(float(residual), ridge)
+        batch = slice(start, start + size)
+        if alone:
+            found += _from_duals(problem, ridges[batch], duals[batch])
+            continue
+        predictions, gradient = problem.evaluate(np.concatenate(values[batch], axis=1))
+        for i, value in enumerate(values[batch]):
+            mine, ridge = slice(i * problem.columns, (i + 1) * problem.columns), float(ridges[start + i])
+            primal = finite(gradient[:, mine] - ridge * value)
+            norm = float(np.linalg.norm(primal))
+            error = problem.prediction_bound(norm, ridge)
             if duals is not None:
                 missing = problem.targets - predictions[:, mine] - ridge * duals[start + i]
-                bound = min(bound, float(np.linalg.norm(missing)))
-            error = bound / np.sqrt(problem.n) if np.isfinite(bound) else None
-            solved = Solution(ridge, value, done, len(history), relative, history, predictions[:, mine].copy())
-            solutions.append(solved._replace(prediction_error=error))
-    return solutions
+                error = min(error, float(np.linalg.norm(missing)))
+            found.append(Residual(predictions[:, mine].copy(), primal, norm, error))
+    return values, found
+
+
+def _from_duals(problem: LinearProblem, ridges: np.ndarray, duals: list[np.ndarray]) -> list[Residual]:
+    """Return what `residuals` computes, from products with A Aᵀ in float64: a residual r has ‖Aᵀr‖² = tr rᵀAAᵀr."""
+    stacked = np.concatenate(duals, axis=1)
+    predictions = finite(problem.dual_product(stacked))
+    missing = np.tile(problem.targets, (1, len(duals))) - predictions - np.repeat(ridges, problem.columns) * stacked
+    squares = np.sum(missing * problem.dual_product(missing), axis=0)
+    parts = [slice(i * problem.columns, (i + 1) * problem.columns) for i in range(len(duals))]
+    return [
+        Residual(predictions[:, part].copy(), None, float(np.sqrt(max(np.sum(squares[part]), 0.0))),
+                 float(np.linalg.norm(missing[:, part])))
+        for part in parts
+    ]  # fmt: skip
+
+
+def primal_values(problem: LinearProblem, duals: list[np.ndarray]) -> list[np.ndarray]:
+    """Return v = Aᵀα for each α, in one float64 pass over the features for each batch of ridges."""
+    values, size = [], ridge_batch(problem)
+    for batch in (duals[i : i + size] for i in range(0, len(duals), size)):
+        values += np.split(finite(problem.adjoint64(np.concatenate(batch, axis=1))), len(batch), axis=1)
+    return values
+
+
+def with_values(problem: LinearProblem, solutions: list[Solution]) -> list[Solution]:
+    """Return the solutions, with v computed from α where it is missing."""
+    if all(solution.value is not None for solution in solutions):
+        return solutions
+    values = primal_values(problem, [solution.dual for solution in solutions])
+    return [solution._replace(value=value) for solution, value in zip(solutions, values, strict=True)]
 
 
 def ridge_batch(problem: LinearProblem) -> int:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from linearized.base.errors import UserError
 from linearized.experiments.train import TrainSettings
 from linearized.problems import FeatureProblem, GramProblem, MatrixProblem, TangentProblem
-from linearized.solvers.linear import block_lanczos, formed
+from linearized.solvers.linear import block_lanczos, cg, formed
+from linearized.solvers.linear.band.solver import PARTS
 
 RIDGES = (3.0, 1e-2, 100.0, 0.3)  # not in order
 
@@ -18,8 +19,8 @@ class Formed(MatrixProblem):
 
     def formed(self, moment):
         if self.dual:
-            return GramProblem(self.matrix @ self.matrix.T, self.targets, overwrite=True)
-        return GramProblem(self.matrix.T @ self.matrix, moment, overwrite=True)
+            return [GramProblem(self.matrix @ self.matrix.T, self.targets, overwrite=True)]
+        return [GramProblem(self.matrix.T @ self.matrix, moment, overwrite=True)]
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 30), p=st.integers(1, 30), columns=st.integers(1, 3))
@@ -58,20 +59,88 @@ def test_features_agree_with_float64_and_the_error_is_within_its_bound(n, units,
         assert solution.residual < 1e-4
 
 
-def test_a_tangent_problem_of_one_output_forms_its_matrix_and_of_three_says_what_to_take():
+def tangents(outputs, *, n=25, units=40, per_class=False, **options):
     random = np.random.default_rng(1)
-    x, weights = random.standard_normal((25, 6)).astype(np.float32), random.standard_normal((6, 8)).astype(np.float32)
-    for outputs in (1, 3):
-        readout, y = random.standard_normal((outputs, 8)).astype(np.float32), random.standard_normal((25, outputs))
-        problem = TangentProblem(x, y, weights, readout, xp=np)
-        if outputs > 1:
-            with pytest.raises(UserError, match="of 75 rows knows its products alone"):
-                formed.solve(problem, [0.5])
-            continue
-        ours = formed.solve(problem, [0.5, 50.0], rtol=1e-6, atol=0.0)
-        theirs = block_lanczos.solve(problem, [0.5, 50.0], rtol=1e-6, atol=0.0)
-        for one, other in zip(ours, theirs, strict=True):
-            np.testing.assert_allclose(one.value, other.value, atol=1e-3 * np.abs(other.value).max())
+    x = random.standard_normal((n, 6)).astype(np.float32)
+    weights = random.standard_normal((6, units)).astype(np.float32)
+    readout, y = random.standard_normal((outputs, units)).astype(np.float32), random.standard_normal((n, outputs))
+    return TangentProblem(x, y, weights, readout, per_class=per_class, xp=np, **options)
+
+
+@pytest.mark.parametrize(("outputs", "per_class"), [(1, False), (3, False), (3, True)])
+def test_tangents_form_their_matrix_and_v_and_alpha_predict_alike(outputs, per_class):
+    """Classes with a common direction are one system of nk rows, those with their own are k systems of n rows."""
+    problem = tangents(outputs, per_class=per_class)
+    sides = [len(part.targets) for part in problem.formed(None)]
+    assert sides == ([25] * 3 if per_class else [25 * outputs])
+    matrix, new = problem.adjoint64(np.eye(problem.rows)).T, np.random.default_rng(2).standard_normal((7, 6))
+    full = formed.solve(tangents(outputs, per_class=per_class), [0.5, 50.0], rtol=1e-6, atol=0.0)
+    for one, other in zip(full, formed.solve(problem, [0.5, 50.0], rtol=1e-6, atol=0.0, values=False), strict=True):
+        exact = np.linalg.solve(matrix @ matrix.T + one.ridge * np.eye(problem.rows), problem.targets)
+        np.testing.assert_allclose(one.value, matrix.T @ exact, atol=1e-5 * np.abs(matrix.T @ exact).max())
+        np.testing.assert_allclose(one.predictions, matrix @ one.value, atol=1e-5)
+        residual = np.linalg.norm(matrix.T @ (problem.targets - one.predictions) - one.ridge * one.value)
+        assert one.residual == pytest.approx(residual / np.linalg.norm(matrix.T @ problem.targets), rel=0.05, abs=1e-9)
+        assert other.value is None
+        by_alpha = problem.predict_dual(new.astype(np.float32), other.dual)
+        np.testing.assert_allclose(by_alpha, problem.predict(new.astype(np.float32), one.value), atol=1e-5)
+
+
+def test_a_killed_solve_of_several_classes_goes_on_with_each_reduction(tmp_path):
+    def solved(**run):
+        return formed.solve(tangents(3, n=300, units=90, per_class=True), [1.0], checkpoint=tmp_path, **run)
+
+    totals: list[int] = []
+    fresh = solved(interval=0.0, progress=lambda done, total, *_: totals.append(total))
+    reductions = totals.count(PARTS)
+    totals.clear()
+    again = solved(progress=lambda done, total, *_: totals.append(total))
+    assert reductions >= 3 and totals.count(PARTS) == 0  # the reduction of every class is read
+    np.testing.assert_array_equal(again[0].value, fresh[0].value)
+
+
+def test_tangents_with_more_rows_than_parameters_form_nothing():
+    problem = tangents(1, n=400, units=20)
+    with pytest.raises(UserError, match="400 rows knows its products alone"):
+        formed.solve(problem, [0.5])
+    with pytest.raises(UserError, match="fewer rows than parameters"):
+        tangents(1, n=400, units=20, mode="gram")
+
+
+@pytest.mark.parametrize("solver", [formed, block_lanczos, cg])
+@pytest.mark.parametrize(("n", "units"), [(150, 400), (400, 150)])
+def test_an_accuracy_holds_at_every_ridge_where_the_published_tolerance_misses_it(solver, n, units):
+    """Ridges are those of the published grid, and predictions are compared with those in float64."""
+    problem, ridges = features(n, units, mode="kept"), n * np.logspace(-5, 2, 6)
+    matrix = problem.adjoint64(np.eye(n)).T
+
+    def errors(**tolerance):
+        for one in solver.solve(features(n, units, mode="kept"), ridges, **tolerance):
+            system = matrix.T @ matrix + one.ridge * np.eye(problem.params)
+            exact = matrix @ np.linalg.solve(system, matrix.T @ problem.targets)
+            yield np.linalg.norm(one.predictions - exact) / np.linalg.norm(exact), one
+
+    if solver is not formed:  # whose factor is more accurate than it is asked to be
+        assert max(error for error, _ in errors(rtol=1e-2, atol=0.0)) > 1e-3
+    for error, one in errors(accuracy=1e-3):
+        assert one.converged and error < 1e-3 and one.message == ""
+        size = np.sqrt(np.mean(np.square(one.predictions).sum(axis=1)))
+        assert error - 1e-5 < one.prediction_error / size <= 1e-3
+
+
+@pytest.mark.parametrize("solver", [formed, block_lanczos, cg])
+def test_a_missed_accuracy_is_said(solver):
+    problem = features(300, 900, mode="kept")
+    solutions = solver.solve(problem, [1e-9, 1e3], accuracy=1e-15, max_iterations=3)
+    assert not solutions[0].converged
+    assert "of their root mean square, more than 1e-15" in solutions[0].message
+
+
+def test_an_accuracy_is_refused_where_it_means_nothing():
+    with pytest.raises(UserError, match="above 0"):
+        formed.solve(features(30, 40), [1.0], accuracy=0.0)
+    with pytest.raises(UserError, match="least squares"):
+        block_lanczos.solve(GramProblem(np.eye(3), np.ones((3, 1))), [1.0], accuracy=1e-3)
 
 
 def test_a_matrix_beyond_the_memory_is_refused():
@@ -102,8 +171,9 @@ def test_a_killed_solve_goes_on_with_its_reduction(tmp_path):
 def test_models_that_form_no_matrix_are_refused_from_settings():
     assert TrainSettings(model="RF", solver="band").working_solver() == "band"
     assert TrainSettings(model="NT", solver="band", dataset="SYNTH").working_solver() == "band"  # of one output
-    with pytest.raises(UserError, match=r"of RF, and of NT with one output.*10 outputs of DIGITS"):
-        TrainSettings(model="NT", solver="band")
+    assert TrainSettings(model="NT", solver="band").working_solver() == "band"  # of ten
+    with pytest.raises(UserError, match="fits RF, NT"):
+        TrainSettings(model="NN", solver="band")
 
 
 def test_features_that_are_kept_leave_less_room_for_the_matrix():
