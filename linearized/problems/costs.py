@@ -25,6 +25,9 @@ from linearized.solvers.rates import Rates, machine_rates
 
 # Steps of block Lanczos with b columns fall as b^-BLOCK_POWER: measured on Fashion-MNIST, n = 500 to 2,000, b <= 32.
 BLOCK_POWER = 0.43
+# Steps in the primal for each in the dual, where a bound on the error of the predictions replaces the error: measured
+# 1.4 for n = 4p, 1.7 for n = 2p and 2.5 for n = 1.2p.
+PRIMAL = 1.7
 SINGLE_VECTOR = 3  # steps of CG for each of block Lanczos: measured 4.7 to 14, and 2.8 at n = 5,000; a low value
 # Ridges below this fraction of eps tr(AᵀA)/tolerance need a step of refinement after a float32 factor: measured for RF,
 # n = 1,000 and 2,000. NT needs fewer.
@@ -121,28 +124,28 @@ def estimates(
     """
     work, before = problem.work, problem.mode
     fitting = [mode for mode, needed in work.modes.items() if needed <= problem.memory] or [before]
-    needed = problem.formed_bytes
+    needed, trace = problem.formed_bytes, problem.n * problem.mean_trace()
     found: list[Estimate] = []
     for mode in fitting:
         problem.set_mode(mode)
         if math.isfinite(work.squared) and needed <= (problem.memory if mode == "gram" else problem.spare):
-            found.append(Estimate("band", mode, formed_seconds(problem, work, ridges, rates, rtol)))
+            found.append(Estimate("band", mode, formed_seconds(problem, work, ridges, rates, rtol, trace)))
         name, _ = auto(problem, len(ridges))
-        steps = _steps(problem, work, ridges, max_iterations, name)
+        steps = _steps(problem, work, ridges, max_iterations, name, trace)
         found.append(Estimate(name, mode, krylov_seconds(problem, work, len(ridges), rates, steps, name)))
     problem.set_mode(before)
     return sorted(found, key=lambda estimate: estimate.seconds)
 
 
 def formed_seconds(
-    problem: LeastSquares, work: ProblemWork, ridges: Float64[np.ndarray, " r"], rates: Rates, rtol: float
-) -> float:
-    """Return the estimated seconds of `linearized.solvers.linear.formed` in the problem's mode."""
+    problem: LeastSquares, work: ProblemWork, ridges: Float64[np.ndarray, " r"], rates: Rates, rtol: float, trace: float
+) -> float:  # fmt: skip
+    """Return the estimated seconds of `linearized.solvers.linear.formed` in the problem's mode; trace is tr AᵀA."""
     side, columns = _side(problem), problem.columns * len(ridges)
     passes = 1 + (0 if problem.dual else 1)  # to form the matrix, and for AᵀY in the primal
     numbers, part = side**2 / work.parts, side / work.parts
     matrix = _forming(work, rates) + numbers * (rates.reduced + part * rates.reduction)
-    refined = int(np.sum(ridges < REFINED * EPS * problem.n * problem.mean_trace() / max(rtol, EPS)))
+    refined = int(np.sum(ridges < REFINED * EPS * trace / max(rtol, EPS)))
     matrix += side * (len(ridges) + refined) * rates.factor
     # Reflections forwards (once for all ridges at first) and backwards, and products for the residuals.
     reflections = 4 * (columns + (1 + 2 * refined) * problem.columns)
@@ -165,8 +168,9 @@ def krylov_seconds(
         product = work.entries * work.use * rates.single
         if work.narrow:
             product += work.entries * (rates.read + rates.column * block)
-    if name == "lanczos":  # two products with the basis, twice in a step, in float64
+    if name == "lanczos":  # two products with the basis, twice in a step, in float64, and two QR factors of the block
         vectors = 2 * side * block * steps**2 * (rates.read + rates.column * block)
+        vectors += steps * (rates.step + side * block * rates.turned)
     else:
         vectors = 4 * side * columns * steps * rates.double
     formed = formed and work.precise
@@ -197,7 +201,9 @@ def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int
     return products * work.entries * (columns * each + rates.read)
 
 
-def _steps(problem: LeastSquares, work: ProblemWork, ridges: np.ndarray, max_iterations: int, name: str) -> int:
+def _steps(
+    problem: LeastSquares, work: ProblemWork, ridges: np.ndarray, max_iterations: int, name: str, trace: float
+) -> int:  # fmt: skip
     """Return the expected number of steps to errors of the predictions of about 1e-3, in the problem's mode.
 
     It is the smallest of what such problems take (`ProblemWork.steps`), what exhausts the space, the bound ½ √κ ln(2/ε)
@@ -205,9 +211,10 @@ def _steps(problem: LeastSquares, work: ProblemWork, ridges: np.ndarray, max_ite
     `SINGLE_VECTOR` times the steps of block Lanczos.
     """
     side, block, least = _side(problem), problem.block, float(np.min(ridges))
-    condition = 1 + problem.n * problem.mean_trace() / least if least > 0 else math.inf
+    condition = 1 + trace / least if least > 0 else math.inf
     bound = math.sqrt(condition) / 2 * math.log(2 / ERROR)
-    steps = min(work.steps * problem.rows**0.5 / block**BLOCK_POWER, side / block, bound)
+    usual = work.steps * (1 if problem.dual else PRIMAL) * side**0.5 / block**BLOCK_POWER
+    steps = min(usual, side / block, bound)
     return max(1, min(math.ceil((SINGLE_VECTOR if name == "cg" else 1) * steps), max_iterations))
 
 

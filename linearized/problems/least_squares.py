@@ -38,7 +38,8 @@ class ProblemWork(NamedTuple):
         precise: Whether the Gram matrix is formed in float64; then nothing is recomputed from A at the end.
         parts: Number of independent blocks of equal size on the diagonal of A Aᵀ.
         modes: Bytes that each mode of `LeastSquares` takes, of those that may be chosen.
-        steps: Expected steps of block Lanczos with one column, for each √rows, to errors of the predictions of 1e-3.
+        steps: Expected steps of block Lanczos in the dual with one column, for each √rows, to errors of the predictions
+            of 1e-3.
     """
 
     entries: int

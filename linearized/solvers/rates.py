@@ -20,6 +20,7 @@ from linearized.base.directories import cache
 from linearized.base.platforms import processor
 from linearized.base.reading import Absent, Unreadable, read_json
 from linearized.base.seals import write_json
+from linearized.solvers.linear import block_lanczos
 from linearized.solvers.linear.band import banded
 from linearized.solvers.linear.band.reduction import BandReduction
 from linearized.storage.files import whole_file
@@ -28,7 +29,8 @@ FILE = "rates.json"
 SIDE = 1280  # side of the matrices whose products are measured
 SHORT, ROWS, TILES = 4096, 40, 100  # length and number of rows of a tile of narrow products, and number of tiles
 NARROW = (4, 16)  # numbers of columns at which narrow products are measured
-REPEATS = 3  # runs of each measurement, of which the fastest counts: other processes take caches away
+STEPS = (4, 12)  # numbers of steps of block Lanczos whose difference is measured
+REPEATS = 3  # runs of each measurement, of which the fastest counts, because other processes share the caches
 
 
 class Rates(NamedTuple):
@@ -43,6 +45,8 @@ class Rates(NamedTuple):
         reduced: Of the band reduction of a matrix of side s, for each of its s² numbers.
         reduction: Of the band reduction, for each of s³.
         factor: Of one band factor and its solution, for each row.
+        step: Of a step of block Lanczos with narrow blocks, for any length of its vectors.
+        turned: Of such a step besides its products, for each number of a block.
     """
 
     single: float
@@ -53,6 +57,30 @@ class Rates(NamedTuple):
     reduced: float
     reduction: float
     factor: float
+    step: float
+    turned: float
+
+
+class _Diagonal:
+    """A problem with AᵀA diagonal, whose products take no time; see `linearized.solvers.linear.solution`."""
+
+    dual, rounding, columns, block, spare = False, float(np.finfo(np.float64).eps), 1, NARROW[0], 0
+
+    def __init__(self, side: int):
+        self.params = self.rows = self.n = side
+        self.targets, self.values = np.ones((side, 1)), np.linspace(0, 1, side)[:, None]
+
+    def moment(self) -> np.ndarray:
+        return self.targets
+
+    def primal_product(self, v: np.ndarray) -> np.ndarray:
+        return self.values * v
+
+    def evaluate(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return v, self.targets - self.values * v
+
+    def prediction_bound(self, residual: float, ridge: float) -> float:
+        return residual
 
 
 def machine_rates() -> Rates:
@@ -117,15 +145,22 @@ def measured_rates() -> Rates:
     def factor() -> None:
         banded.solve(banded.factor(band, float(SIDE)), np.ones((SIDE, 1)))
 
+    read = max(narrow[0] - NARROW[0] * column, 0.0)
+    lengths = (SHORT // 16, SHORT)
+    each = [_lanczos_step(length) for length in lengths]
+    turned = max(each[1] - each[0], 0.0) / (lengths[1] - lengths[0]) / NARROW[0]
     return Rates(
         single=_fastest(lambda: single @ single) / SIDE**3,
         double=_fastest(lambda: double @ double) / len(double) ** 3,
         square=_fastest(square) / (SIDE**3 / 2),
-        read=max(narrow[0] - NARROW[0] * column, 0.0),
+        read=read,
         column=column,
         reduced=max(seconds[1] / sides[1] ** 2 - cubic * sides[1], 0.0),
         reduction=cubic,
         factor=_fastest(factor) / SIDE,
+        step=max(each[0] - lengths[0] * NARROW[0] * turned, 0.0),
+        # Products with the basis are counted by themselves: 2 (m² - l²)/(m - l) for each number, from step l to m.
+        turned=max(turned - 2 * sum(STEPS) * (read + column * NARROW[0]), 0.0),
     )
 
 
@@ -150,6 +185,16 @@ def _narrow(random: np.random.Generator, columns: int) -> float:
             np.add(total, (tile @ u).T @ tile, out=total)
 
     return _fastest(work) / tiles.size
+
+
+def _lanczos_step(length: int) -> float:
+    """Return the seconds of one step of block Lanczos for 20 ridges, with vectors of that length."""
+    problem, ridges = _Diagonal(length), np.logspace(-3, 3, 20)
+
+    def steps(count: int) -> float:
+        return _fastest(lambda: block_lanczos.solve(problem, ridges, rtol=1e-12, atol=0.0, max_iterations=count))
+
+    return max(steps(STEPS[1]) - steps(STEPS[0]), 0.0) / (STEPS[1] - STEPS[0])
 
 
 def _reduction(matrix: np.ndarray) -> tuple[float, np.ndarray]:

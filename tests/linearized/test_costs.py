@@ -17,7 +17,7 @@ from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.linear.solution import ACCURACY, ATOL, RTOL
 from linearized.solvers.rates import Rates
 
-FAST = Rates(1e-11, 2e-11, 1e-11, 3e-10, 1e-10, 1e-9, 1e-11, 2e-7)
+FAST = Rates(1e-11, 2e-11, 1e-11, 3e-10, 1e-10, 1e-9, 1e-11, 2e-7, 1e-4, 1e-8)
 RIDGES = np.logspace(-4, 2, 7)
 
 

@@ -11,7 +11,7 @@ from linearized.base.seals import write_json
 from linearized.solvers import rates
 from linearized.solvers.rates import FILE, Rates, identity, machine_rates, measured_rates
 
-FAKE = Rates(*np.linspace(1e-11, 8e-11, 8).tolist())
+FAKE = Rates(*np.linspace(1e-11, 8e-11, 10).tolist())
 
 
 @pytest.fixture
@@ -28,6 +28,7 @@ def test_rates_are_of_products_that_take_time():
     assert all(np.isfinite(found)) and all(rate >= 0 for rate in found)
     assert min(found.single, found.double, found.square, found.factor) > 0
     assert found.read + 4 * found.column > found.single  # two narrow products of a number take more than one of many
+    assert found.step + found.turned > 0
     assert found.reduced + rates.SIDE * found.reduction > 0
 
 
