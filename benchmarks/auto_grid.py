@@ -44,7 +44,7 @@ flags.DEFINE_list("solvers", ["band", "lanczos", "cg"], "solvers beside auto")
 flags.DEFINE_integer("test", 500, "other rows to predict")
 flags.DEFINE_string("out", "", "beginning of the names of the numbers (.json) and of the picture (.png)")
 
-MODES = ("kept", "recomputed", "gram")
+ROUNDED = 1.01  # the reference has float64 features, and claims are about those in float32
 SHORT = 1.0  # seconds; what takes less is run twice, and the faster run counts
 BEYOND = 1.3  # ratio of auto's time to the best that counts as a failure of the choice
 
@@ -253,7 +253,7 @@ def measure(case: Case, cache: dict[str, Any]) -> dict[str, Any]:
         errors = np.linalg.norm(answer.train - exact, axis=(1, 2)) / np.linalg.norm(exact, axis=(1, 2))
         error = float(np.max(errors))
         late = "misses" if answer.claimed > ACCURACY else "ok"
-        verdict = late if error <= answer.claimed else "misses" if name in RIVALS else "wrong"
+        verdict = late if error <= ROUNDED * answer.claimed else "misses" if name in RIVALS else "wrong"
         rows[name] = {"seconds": seconds, "error": error, "claimed": answer.claimed, "about": answer.about,
                       "verdict": verdict, "estimated": expected.get(name)}  # fmt: skip
     return rows
