@@ -113,7 +113,8 @@ def estimates(
 ) -> list[Estimate]:
     """Return the estimates of all methods in all modes that fit in the problem's memory, the fastest first.
 
-    The mode of the problem is not changed.
+    Krylov methods that are expected to need more than `max_iterations` steps come last, because they would miss the
+    accuracy. The mode of the problem is not changed.
 
     Args:
         problem: Problem before its first product.
@@ -126,15 +127,17 @@ def estimates(
     fitting = [mode for mode, needed in work.modes.items() if needed <= problem.memory] or [before]
     needed, trace = problem.formed_bytes, problem.n * problem.mean_trace()
     found: list[Estimate] = []
+    short: list[Estimate] = []
     for mode in fitting:
         problem.set_mode(mode)
         if math.isfinite(work.squared) and needed <= (problem.memory if mode == "gram" else problem.spare):
             found.append(Estimate("band", mode, formed_seconds(problem, work, ridges, rates, rtol, trace)))
         name, _ = auto(problem, len(ridges))
-        steps = _steps(problem, work, ridges, max_iterations, name, trace)
-        found.append(Estimate(name, mode, krylov_seconds(problem, work, len(ridges), rates, steps, name)))
+        steps = _steps(problem, work, ridges, name, trace)
+        seconds = krylov_seconds(problem, work, len(ridges), rates, min(steps, max_iterations), name)
+        (found if steps <= max_iterations else short).append(Estimate(name, mode, seconds))
     problem.set_mode(before)
-    return sorted(found, key=lambda estimate: estimate.seconds)
+    return [one for group in (found, short) for one in sorted(group, key=lambda estimate: estimate.seconds)]
 
 
 def formed_seconds(
@@ -201,13 +204,11 @@ def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int
     return products * work.entries * (columns * each + rates.read)
 
 
-def _steps(
-    problem: LeastSquares, work: ProblemWork, ridges: np.ndarray, max_iterations: int, name: str, trace: float
-) -> int:  # fmt: skip
+def _steps(problem: LeastSquares, work: ProblemWork, ridges: np.ndarray, name: str, trace: float) -> int:
     """Return the expected number of steps to errors of the predictions of about 1e-3, in the problem's mode.
 
-    It is the smallest of what such problems take (`ProblemWork.steps`), what exhausts the space, the bound ½ √κ ln(2/ε)
-    of CG with κ the condition number at the smallest ridge and ε = `ERROR`, and the limit. CG by single vectors takes
+    It is the smallest of what such problems take (`ProblemWork.steps`), what exhausts the space, and the bound
+    ½ √κ ln(2/ε) of CG with κ the condition number at the smallest ridge and ε = `ERROR`. CG by single vectors takes
     `SINGLE_VECTOR` times the steps of block Lanczos.
     """
     side, block, least = _side(problem), problem.block, float(np.min(ridges))
@@ -215,7 +216,7 @@ def _steps(
     bound = math.sqrt(condition) / 2 * math.log(2 / ERROR)
     usual = work.steps * (1 if problem.dual else PRIMAL) * side**0.5 / block**BLOCK_POWER
     steps = min(usual, side / block, bound)
-    return max(1, min(math.ceil((SINGLE_VECTOR if name == "cg" else 1) * steps), max_iterations))
+    return max(1, math.ceil((SINGLE_VECTOR if name == "cg" else 1) * steps))
 
 
 def _side(problem: LeastSquares) -> int:
