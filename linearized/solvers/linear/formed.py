@@ -41,7 +41,7 @@ class _Part(NamedTuple):
         solutions: Solutions of the formed system for each ridge.
     """
 
-    factors: band.Band
+    factors: band.BandFactors
     solutions: list[Solution]
 
 

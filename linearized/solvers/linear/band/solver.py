@@ -47,13 +47,13 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
     return spectrum.judged(solutions)
 
 
-def factored(problem: DenseProblem, ridges: np.ndarray, run: LinearRun) -> tuple["Band", list[Solution]]:
+def factored(problem: DenseProblem, ridges: np.ndarray, run: LinearRun) -> tuple["BandFactors", list[Solution]]:
     """Return the band, and solutions without degrees of freedom and leave-one-out errors; see `solve`."""
     tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
     gram = DenseGram(problem)
     reduction = BandReduction(gram.array)
     _reduce(reduction, run, run.checkpoint(n=problem.n, dtype=str(problem.dtype), width=reduction.width), len(ridges))
-    spectrum = Band(reduction, ridges, floor(problem.dtype, gram.norm))
+    spectrum = BandFactors(reduction, ridges, floor(problem.dtype, gram.norm))
     product = problem.primal_product if problem.rounded else gram.product
     refinement = Refinement(problem, product, gram.norm, spectrum.precondition, tolerance, run)
     return spectrum, refinement.solutions(ridges, spectrum.shifts)
@@ -83,7 +83,7 @@ def _reduce(reduction: BandReduction, run: LinearRun, saved: TimedCheckpoint, ri
             saved.save(STATE, reduction.arrays())
 
 
-class Band:
+class BandFactors:
     """The band B, and for each ρ the ridge λ' >= ρ (`shifts`) at which it is factored.
 
     The first factor of a ridge may raise its λ', so `shifts` and `resolved` are final after the first solution.
