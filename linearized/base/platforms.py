@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from linearized.base.errors import UserError
+from linearized.base.suite_children import CHILDREN
 
 
 def lock_file(handle: int, *, shared: bool = False) -> None:
@@ -57,4 +58,5 @@ def peak_bytes() -> int:
 
         return psutil.Process().memory_info().rss
     unit = 1 if sys.platform == "darwin" else 1024
-    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    measured = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(unit * max(measured), CHILDREN.peak)

@@ -6,7 +6,6 @@ not exist yet is computed by a child process with that command, so that the next
 
 import codecs
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 from absl import logging
 
 import linearized
-from linearized.base.child_processes import end_with_parent
 from linearized.base.errors import TryLater, UserError
 from linearized.base.own_functions import folders
+from linearized.base.suite_children import start_suite_command
 from linearized.data.dataset import Dataset
 from linearized.data.own.memory import keep
 from linearized.settings.gram_settings import GramSettings, KernelSettings
@@ -111,9 +110,7 @@ def run_child(words: list[str], command: str) -> None:
         environment |= {"FORCE_COLOR": "1", "COLUMNS": str(os.get_terminal_size(sys.stderr.fileno()).columns)}
     decoder, words_left = codecs.getincrementaldecoder("utf-8")("replace"), ""
     pending = ""  # end of its output that is not shown yet
-    child = subprocess.Popen(
-        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=end_with_parent()
-    )
+    child = start_suite_command(words, environment)
     try:
         while chunk := child.stdout.read1(2**16):
             text = decoder.decode(chunk)

@@ -48,7 +48,13 @@ class CommandResult:
 
 
 def run_commands(
-    client: "Client", commands: Sequence[tuple[str, ...]], *, logs: Path | str = "", retries: int = 3, cores: int = 1
+    client: "Client",
+    commands: Sequence[tuple[str, ...]],
+    *,
+    logs: Path | str = "",
+    retries: int = 3,
+    cores: int = 1,
+    warm: bool = False,
 ) -> list[CommandResult]:
     """Run every command on the client's workers and wait for all of them.
 
@@ -60,6 +66,7 @@ def run_commands(
         retries: Number of further tries of a command that fails with a code other than 2. Code 75 (another process is
             at work on the command) is retried without limit, until that process has ended.
         cores: Number of threads that a command may use (sets OMP_NUM_THREADS and similar variables).
+        warm: Whether workers run commands of the suite in forks of a process that has imported their modules.
 
     Returns: One result per command, in order. On KeyboardInterrupt the running commands are stopped before the
         exception is raised again.
@@ -67,7 +74,7 @@ def run_commands(
     launch = uuid.uuid4().hex[:8]
     folder = str(Path.cwd())
     threads = tuple((name, str(cores)) for name in THREADS)
-    tasks = [Task(tuple(argv), folder, str(log_path(tuple(argv), logs)), threads, launch) for argv in commands]
+    tasks = [Task(tuple(argv), folder, str(log_path(tuple(argv), logs)), threads, launch, warm) for argv in commands]
     # One group of keys: Dask then gives a worker one task at a time instead of distributing all of them at once.
     futures = client.map(run_task, tasks, key=[(f"command-{launch}", i, 1) for i in range(len(tasks))], pure=False)
     try:

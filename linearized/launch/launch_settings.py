@@ -30,6 +30,10 @@ class WhereSettings(Settings):
     )
     gpus: str = setting("", "local, plain: the GPUs, such as 0,1, a worker each, in the place of --workers")
     cores: int = setting(0, "threads of a command; 0: local, this machine's share, slurm, one", minimum=0, maximum=4096)
+    cold: bool = setting(
+        False, "local, plain: a new process for every command, also for those of the suite, which are otherwise forks "
+        "of one process a worker that has imported their modules",
+    )  # fmt: skip
     scheduler: str = setting("", SCHEDULER_HELP)
     gres: str = setting("", "slurm: what a job needs, such as gpu:1")
     memory: str = setting("4GiB", "slurm: memory of a job")

@@ -35,7 +35,10 @@ def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Comma
         say(f"{len(commands)} commands, logs in {logs}, dashboard: {client.dashboard_link}")
         sys.stdout.flush()
         cores = settings.cores or launcher.default_cores(settings)
-        results = run_commands(client, commands, logs=settings.logs, retries=settings.retries, cores=cores)
+        results = run_commands(
+            client, commands, logs=settings.logs, retries=settings.retries, cores=cores,
+            warm=settings.reads("cold") and not settings.cold,
+        )  # fmt: skip
     print_table(results, time.monotonic() - start)
     return results
 

@@ -15,19 +15,25 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from linearized.base.directories import storage
 from linearized.base.errors import TryLater
+from linearized.base.fork_requests import Unfit
 from linearized.base.platforms import lock_file
 from linearized.launch import guard
+from linearized.launch.suite_commands import suite_command
+from linearized.launch.warm_process import WarmProcess, end_servers, possible
 
 TAIL = 2000  # bytes of the log that a status includes
 PAUSE = 5.0  # seconds before a command that another process is running is submitted again
 PATIENCE = 60.0  # seconds that a command waits for an earlier run of the same command
+STOPPED = 130  # exit code of a command that Ctrl-C stops
 BUSY = TryLater.code  # exit code of a command that another process is still running
 
-_running: dict[str, set[subprocess.Popen]] = {}  # running processes of this worker, by launch
+_running: dict[str, set["_Process"]] = {}  # running commands of this worker, by launch
 _stopped: set[str] = set()
 _lock = threading.Lock()
 
@@ -42,6 +48,7 @@ class Task:
         log: Path of the log.
         environment: Pairs (name, value) that are added to the worker's environment.
         launch: Identifier of the launch, by which its commands are stopped.
+        warm: Whether a fork server runs it, if it is a command of the suite; otherwise it is a new process.
     """
 
     argv: tuple[str, ...]
@@ -49,6 +56,43 @@ class Task:
     log: str
     environment: tuple[tuple[str, str], ...] = ()
     launch: str = ""
+    warm: bool = False
+
+
+class _Process(Protocol):
+    """A running command."""
+
+    def wait(self) -> int:
+        """Return its exit code. Raises `Unfit` if it was not started, which happens to forks only."""
+
+    def stop(self) -> None:
+        """Interrupt it, and kill it if it does not end."""
+
+    def release(self) -> None:
+        """Give back what its process held, after its end."""
+
+
+class _ColdProcess:
+    """A command in a new process, which ends with this one (see `guard`).
+
+    Args:
+        task: The command.
+        output: Descriptor of its standard output and standard error.
+    """
+
+    def __init__(self, task: "Task", output: int):
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, *task.argv],
+            stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, cwd=task.folder, env=environment_of(task),
+        )  # fmt: skip
+
+    def wait(self) -> int:
+        return self._process.wait()
+
+    def stop(self) -> None:
+        self._process.stdin.close()
+
+    release = stop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,26 +156,38 @@ def run_task(task: Task) -> ProcessOutcome:
                 log.unlink()
             raise
         begin = file.tell()
-        with _lock:
-            if task.launch in _stopped:
-                return ProcessOutcome(130, 0.0, "stopped")
-            # Closing this pipe ends the command, see `guard`.
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, *task.argv],
-                stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, cwd=task.folder, env=environment_of(task),
-            )  # fmt: skip
-            _running.setdefault(task.launch, set()).add(process)
-        try:
-            code = process.wait()
-            if code == BUSY:
-                time.sleep(PAUSE)
-        finally:
-            with _lock:
-                _running[task.launch].discard(process)
-                process.stdin.close()
+        if (code := _run(task, file.fileno())) is None:
+            return ProcessOutcome(STOPPED, 0.0, "stopped")
+        if code == BUSY:
+            time.sleep(PAUSE)
         outcome = ProcessOutcome(code, time.monotonic() - start, _tail(log, begin))
         file.write(f"# exit code {code} after {outcome.seconds:.1f} s\n".encode())
     return outcome
+
+
+def _run(task: Task, output: int) -> int | None:
+    """Run the command, and return its exit code; None if its launch was stopped before."""
+    if task.warm and possible():
+        environment = environment_of(task)
+        own = suite_command(task.argv, task.folder, environment["PATH"])
+        if own is not None:
+            with contextlib.suppress(Unfit):
+                return _ended(task, lambda: WarmProcess(own, task.folder, environment, output))
+    return _ended(task, lambda: _ColdProcess(task, output))
+
+
+def _ended(task: Task, start: Callable[[], _Process]) -> int | None:
+    with _lock:
+        if task.launch in _stopped:
+            return None
+        process = start()
+        _running.setdefault(task.launch, set()).add(process)
+    try:
+        return process.wait()
+    finally:
+        with _lock:
+            _running[task.launch].discard(process)
+        process.release()
 
 
 def stop_tasks(launch: str) -> None:
@@ -139,7 +195,7 @@ def stop_tasks(launch: str) -> None:
     with _lock:
         _stopped.add(launch)
         for process in _running.get(launch, ()):
-            process.stdin.close()
+            process.stop()
 
 
 def dask_teardown(worker: object) -> None:
@@ -148,12 +204,13 @@ def dask_teardown(worker: object) -> None:
 
 
 def end_all_tasks() -> None:
-    """Interrupt every command that runs on this worker, and start no more commands of their launches."""
+    """Interrupt every command on this worker, start no more commands of their launches, and end idle fork servers."""
     with _lock:
         for launch in _running:
             _stopped.add(launch)
             for process in _running[launch]:
-                process.stdin.close()
+                process.stop()
+    end_servers()
 
 
 def _locked(handle: int) -> bool:

@@ -29,9 +29,16 @@ def _quiet_stderr() -> Iterator[None]:
             os.close(saved)
 
 
-def load_backend() -> str:
-    """Import Keras on the backend of $KERAS_BACKEND (default: TensorFlow) and return the backend's name."""
+def import_keras() -> None:
+    """Import Keras on the backend of $KERAS_BACKEND (default: TensorFlow); start no thread and ask for no device."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _quiet_stderr():
+        import keras  # noqa: F401
+
+
+def load_backend() -> str:
+    """Import Keras, find its devices, and return the name of its backend."""
+    import_keras()
     with _quiet_stderr():
         import keras
 

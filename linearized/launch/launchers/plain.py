@@ -16,7 +16,7 @@ from linearized.launch.launchers.devices import devices_of, share_of_cores
 from linearized.launch.task import Task, end_all_tasks
 from linearized.settings.reads import reads, when
 
-READS = reads("gpus") | reads("workers", when=when(gpus=""))
+READS = reads("gpus", "cold") | reads("workers", when=when(gpus=""))
 
 NAME = "worker-{}"
 

@@ -1,0 +1,133 @@
+"""Commands of a worker as forks of fork servers, which the worker keeps between its commands.
+
+A server is used again for commands with the same interpreter, environment, working folder and modules. What frameworks
+the commands of one form import is learned from their first run, so that a command never finds a framework imported that
+it would not import itself.
+"""
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from linearized.base.fork_requests import Ended, ForkServer, Unfit
+from linearized.launch.suite_commands import SuiteCommand
+
+SERVER = Path(__file__).with_name("warm_server.py")
+MOST_IDLE = 4  # kinds of servers that wait for commands in one process; the one that was used first is ended
+
+
+class _Kind(NamedTuple):
+    """What the commands of a server share: only these are run by it."""
+
+    python: str
+    path: str
+    folder: str
+    environment: tuple[tuple[str, str], ...]
+    modules: tuple[str, ...]
+
+
+class _Server(ForkServer):
+    """A fork server of this worker and the connection to it."""
+
+    def __init__(self, kind: _Kind):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # A session of its own: Ctrl-C on a terminal reaches only the launching process.
+            self.process = subprocess.Popen(
+                [kind.python, SERVER, kind.path, str(theirs.fileno()), *kind.modules],
+                env=dict(kind.environment), cwd=kind.folder, pass_fds=[theirs.fileno()], start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        super().__init__(ours)
+
+    def end(self) -> None:
+        """End the server, which runs no command."""
+        self.close()
+        self.process.kill()
+        self.process.wait()
+
+
+_idle: dict[_Kind, list[_Server]] = {}  # the kind that was used first comes first
+_unfit: set[_Kind] = set()  # kinds whose servers cannot fork or cannot import
+_learned: dict[tuple[str, ...], Ended] = {}  # end of the last run, by form of the command
+_lock = threading.Lock()
+
+
+def possible() -> bool:
+    """Return whether this system has fork servers; forks after imports are unsafe on macOS."""
+    return sys.platform.startswith("linux")
+
+
+class WarmProcess:
+    """A command that a fork server runs.
+
+    Args:
+        command: The command.
+        folder: Working folder.
+        environment: Environment.
+        output: Descriptor of its standard output and standard error.
+
+    Raises `Unfit` if servers of its kind cannot run commands.
+    """
+
+    def __init__(self, command: SuiteCommand, folder: str, environment: Mapping[str, str], output: int):
+        self._command = command
+        before = _learned.get(command.shape, Ended(0))
+        self._kind = _Kind(command.python, command.path, folder, tuple(sorted(environment.items())),
+                           command.modules(before.frameworks))  # fmt: skip
+        with _lock:
+            if self._kind in _unfit:
+                raise Unfit
+            servers = _idle.get(self._kind, [])
+            self._server = servers.pop() if servers else None
+        for _ in range(2):  # an idle server may have been killed
+            self._fresh = self._server is None
+            self._server = self._server or _Server(self._kind)
+            try:
+                self._server.start(command.words, folder, output, spare=before.children)
+                return
+            except OSError:
+                self._server.end()
+                self._server = None
+        raise Unfit
+
+    def wait(self) -> int:
+        """Return the exit code of the command, 128 + signal for a signal. Raises `Unfit` if it was not started."""
+        try:
+            ended = self._server.wait()
+        except Unfit:
+            if self._fresh:
+                with _lock:
+                    _unfit.add(self._kind)
+            raise
+        if ended.peak:  # the command came to its own end
+            with _lock:
+                _learned[self._command.shape] = ended
+        return ended.code
+
+    def stop(self) -> None:
+        """Interrupt the command, and kill it if it does not end by itself."""
+        self._server.stop()
+
+    def release(self) -> None:
+        """Keep the server for the next command, or end it if it cannot run another one."""
+        with _lock:
+            kept = self._server.usable
+            if kept:
+                _idle.setdefault(self._kind, []).append(self._server)
+            dropped = _idle.pop(next(iter(_idle))) if len(_idle) > MOST_IDLE else []
+        for server in dropped if kept else [*dropped, self._server]:
+            server.end()
+
+
+def end_servers() -> None:
+    """End the servers that wait for commands."""
+    with _lock:
+        servers = [server for servers in _idle.values() for server in servers]
+        _idle.clear()
+    for server in servers:
+        server.end()

@@ -1,0 +1,255 @@
+"""Fork server: a process that has imported the modules of a command once, and forks one child per command.
+
+A fork copies only the thread that calls it: a lock that another thread holds at that moment stays locked in the child
+for ever, and thread pools, CUDA contexts and XLA clients do not work there. Therefore this process only imports. It
+multiplies no matrices, asks for no devices and starts no threads. Imports alone leave two kinds of threads, both of
+libraries that prepare themselves for a fork (`pthread_atfork`): OpenBLAS ends its threads before a fork and starts them
+again at the next product, and jemalloc (in pyarrow) takes its locks and restarts its thread. TensorFlow, JAX and Numba
+start their threads, and CUDA its contexts, at their first operation, which happens in the child. The server does not
+rely on this: after a fork on trial it counts its threads and looks for open GPU device files, and with any other thread
+or device it refuses to serve, so that its commands run in new processes.
+
+The server is started with the environment and the working folder of its commands, because libraries read variables such
+as OMP_NUM_THREADS when they are loaded. A child gets what a new process has: environment, working folder, `sys.argv`,
+`__main__`, a session of its own, default signals, and fresh entropy in NumPy's global generator (Python's own `random`
+reseeds itself). It ends as every interpreter does. Different from a new process are the command line that `ps` shows,
+the seed of `hash`, which all children share unless PYTHONHASHSEED is set, and the log of what libraries print while
+they are imported, which is lost.
+
+The file runs as a script. Its arguments are the folder that its commands have in sys.path[0], the descriptor of the
+connection (see `linearized.base.fork_requests`), and modules to import (`module`, or `module:function`, which is
+called without arguments).
+"""
+
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    sys.path[0] = sys.argv[1]  # before all other imports, which must find what those of the commands find
+
+import builtins
+import contextlib
+import gc
+import importlib.machinery
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import time
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from linearized.base.child_processes import end_with_parent
+from linearized.base.fork_requests import ForkServer, receive, send
+from linearized.base.platforms import peak_bytes
+from linearized.base.suite_children import CHILDREN
+from linearized.launch.guard import GRACE
+from linearized.launch.suite_commands import FRAMEWORKS
+
+SAFE_THREADS = ("jemalloc_bg_thd",)  # native threads of libraries that prepare themselves for a fork
+GPU_FILES = "/dev/nvidia"
+
+
+class Command:
+    """The command of a request, in the child that runs it.
+
+    Args:
+        request: The request.
+        output: Descriptor of its standard output and standard error.
+        report: Descriptor that receives what the server tells its client about the command.
+        environment: Environment of the command.
+    """
+
+    def __init__(self, request: Mapping[str, Any], output: int, report: int, environment: Mapping[str, str]):
+        self._words, self._report = request["words"], report
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        for handle in (1, 2):
+            os.dup2(output, handle)
+        os.close(output)
+        os.chdir(request["folder"])
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed()
+
+    def run(self) -> int:
+        """Run the command and return its exit code. `SystemExit` is raised further, to the interpreter."""
+        try:
+            self._run()
+        except SystemExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - in the place of the interpreter, which prints it and ends
+            trace = error.__traceback__
+            while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+                trace = trace.tb_next
+            sys.excepthook(type(error), error.with_traceback(trace), trace)
+            return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+        finally:
+            found = {name for name in FRAMEWORKS if name in sys.modules} | CHILDREN.frameworks
+            report = {"frameworks": sorted(found), "children": CHILDREN.asked, "peak": peak_bytes()}
+            os.write(self._report, json.dumps(report).encode())
+            os.close(self._report)
+        return 0
+
+    def _run(self) -> None:
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        sys.orig_argv[1:] = self._words
+        if self._words[0] == "-m":
+            sys.argv = self._words[1:]
+            if not sys.flags.safe_path:
+                sys.path[0] = str(Path.cwd())
+            runpy._run_module_as_main(self._words[1])  # the interpreter's own function for -m
+        else:
+            sys.argv = list(self._words)
+            path = Path(self._words[0]).absolute()
+            main.__dict__.update(
+                __annotations__={}, __builtins__=builtins, __cached__=None, __file__=str(path),
+                __loader__=importlib.machinery.SourceFileLoader("__main__", str(path)),
+            )  # fmt: skip
+            exec(compile(path.read_bytes(), str(path), "exec"), main.__dict__)
+
+
+class Server:
+    """The loop of a fork server.
+
+    Args:
+        connection: Connection to the client.
+        environment: Environment of commands that bring none of their own.
+        spare: Whether the server is the spare of a command, whose session its children share.
+    """
+
+    def __init__(self, connection: socket.socket, environment: Mapping[str, str], *, spare: bool = False):
+        self._connection, self._environment, self._spare = connection, environment, spare
+        self._wake, self._waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._waking)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+
+    def serve(self) -> Command | None:
+        """Fork for every request until the connection ends. Return the command in a child, None in the server."""
+        stopped = False
+        while not stopped:
+            request, handles = receive(self._connection)
+            if request is None or select.select([self._connection], [], [], 0)[0]:
+                break  # the client is gone, before its request was read or since then
+            reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            server, child = os.getpid(), os.fork()
+            if child == 0:
+                os.close(reading)
+                return self._command(request, handles[0], writing, server)
+            for handle in (*handles, writing):
+                os.close(handle)
+            send(self._connection, {"started": child})
+            code, stopped = self._ended(child)
+            with open(reading, "rb", buffering=0) as report:  # noqa: PTH123 - a descriptor
+                told = json.loads(report.read(2**16) or b"{}")  # nothing from a command that a signal ended
+            ended = {"frameworks": [], "children": False, "peak": 0, **told, "code": code}
+            with contextlib.suppress(BrokenPipeError):  # the client was killed
+                send(self._connection, ended)
+        return None
+
+    def _command(self, request: Mapping[str, Any], output: int, report: int, server: int) -> Command:
+        """Turn this new child into the process of the command."""
+        signal.set_wakeup_fd(-1)
+        for handle in (self._wake, self._waking):
+            os.close(handle)
+        self._connection.close()
+        if not self._spare:
+            os.setsid()
+        end_with_parent(signal.SIGKILL)()
+        if os.getppid() != server:  # it ended before the line above
+            os._exit(128 + signal.SIGKILL)
+        if request["spare"] and (nested := self._spared(output, report)) is not None:
+            return nested
+        for number, action in ((signal.SIGCHLD, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler),
+                               (signal.SIGTERM, signal.SIG_DFL)):  # fmt: skip
+            signal.signal(number, action)
+        environment = request["environment"] or self._environment
+        known = set(sys.path)
+        paths = environment.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path[1:1] = [path for path in paths if path and path not in known]
+        return Command(request, output, report, environment)
+
+    def _spared(self, *handles: int) -> Command | None:
+        """Fork the spare of this process. Return None here, and the command of a request in a child of the spare."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = os.getpid()
+        if os.fork():
+            theirs.close()
+            CHILDREN.spare = ForkServer(ours)
+            return None
+        ours.close()
+        for handle in handles:
+            os.close(handle)
+        end_with_parent(signal.SIGKILL)()
+        if os.getppid() != command:
+            os._exit(1)
+        if (nested := Server(theirs, self._environment, spare=True).serve()) is None:
+            os._exit(0)
+        return nested
+
+    def _ended(self, child: int) -> tuple[int, bool]:
+        """Wait for the child; interrupt it, and kill it after `GRACE` seconds, if the connection ends before.
+
+        Returns: Exit code of the child as a shell reports it, and whether the connection has ended.
+        """
+        stopped, deadline, awaited = False, None, [self._wake, self._connection]
+        while True:
+            if (ended := os.waitpid(child, os.WNOHANG))[0]:
+                break
+            patience = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = select.select(awaited, [], [], patience)[0]
+            if self._wake in ready:
+                os.read(self._wake, 512)
+            if self._connection in ready:  # the client sends nothing while a command runs: this is the end
+                stopped, deadline, awaited = True, time.monotonic() + GRACE, [self._wake]
+                self._signal(child, signal.SIGTERM if self._spare else signal.SIGINT)
+            elif not ready and deadline is not None:
+                self._signal(child, signal.SIGKILL)
+                deadline = None
+        if not self._spare:
+            self._signal(child, signal.SIGKILL)  # processes that the command left running
+        code = os.waitstatus_to_exitcode(ended[1])
+        return (code if code >= 0 else 128 - code), stopped
+
+    def _signal(self, child: int, number: int) -> None:
+        """Send a signal to the group of a command, or to the one child of a spare, whose group is the command's."""
+        with contextlib.suppress(ProcessLookupError):
+            (os.kill if self._spare else os.killpg)(child, number)
+
+
+def unfit() -> str:
+    """Return why this process cannot fork safely, or "". Forks once, because OpenBLAS ends its threads at a fork."""
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    threads = [name for name in names if name not in SAFE_THREADS]
+    if len(threads) > 1:
+        return f"imports have started {len(threads) - 1} threads"
+    opened = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]  # noqa: PTH115 - may vanish
+    return "imports have opened a GPU" if any(path.startswith(GPU_FILES) for path in opened) else ""
+
+
+def main(folder: str, connection: socket.socket, modules: Sequence[str]) -> Command | None:
+    """Import the modules and serve. Return the command in a child, None at the end of the server."""
+    environment = dict(os.environ)
+    for name in modules:
+        module, _, function = name.partition(":")
+        loaded = importlib.import_module(module)
+        if function:
+            getattr(loaded, function)()
+    if reason := unfit():
+        send(connection, {"unfit": reason})
+        return None
+    gc.collect()
+    gc.freeze()  # so that garbage collections in children write to no shared page
+    return Server(connection, environment).serve()
+
+
+if __name__ == "__main__":
+    command = main(sys.argv[1], socket.socket(fileno=int(sys.argv[2])), sys.argv[3:])
+    sys.exit(command.run() if command else 0)
