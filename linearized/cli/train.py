@@ -16,7 +16,7 @@ from linearized.base.errors import UserError
 from linearized.experiments.fit_results import Result
 from linearized.experiments.train import TrainSettings, run_levels
 from linearized.settings.command import run_command
-from linearized.settings.model_files import MODEL_FILE, NO_MODEL_ADVICE
+from linearized.settings.model_files import LEFT_OUT
 
 
 def main(config: TrainSettings) -> None:
@@ -30,7 +30,7 @@ def main(config: TrainSettings) -> None:
         _draw(result)
         say_written(result.folder)
         if not config.no_model and result.record["settings"].get("no_model"):
-            say(f"{MODEL_FILE} is not there: the run was made with --no_model. {NO_MODEL_ADVICE}")
+            say(LEFT_OUT)
         diverged |= all(entry["diverged"] for entry in result.record["ridges"])
     if diverged:
         raise UserError("Training diverged; the weights before that are kept. Lower --learning_rate and run again.")

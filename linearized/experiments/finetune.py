@@ -5,8 +5,8 @@
     linearized finetune --model=cnn.keras --dataset=NFMNIST --noise_ind=6 --validation=0.1
 
 The model takes images, vectors or token numbers and returns logits; its last linear layer is replaced if the number of
-classes differs. The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras. The same command
-continues a run that was stopped; when the run is finished, it shows the result.
+classes differs. The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras (not with
+--no_model). The same command continues a run that was stopped; when the run is finished, it shows the result.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from linearized.experiments.finetune_settings import FinetuneSettings
 from linearized.experiments.fit_results import Result
 from linearized.models.saved_model import input_shape
 from linearized.settings.command import run_command
-from linearized.settings.model_files import MODEL_FILE, advice
+from linearized.settings.model_files import LEFT_OUT, MODEL_FILE, advice
 from linearized.settings.operations import refuse_endless
 from linearized.storage.result_schema import settled
 
@@ -126,7 +126,7 @@ def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) 
     }  # fmt: skip
     arrays = {f"predictions/{name}": values for name, values in predictions.items()}
     arrays |= {f"history/{name}": values for name, values in done.history.items()}
-    return life.Outcome(record, arrays, {MODEL_FILE: model.save})
+    return life.Outcome(record, arrays, {} if config.no_model else {MODEL_FILE: model.save})
 
 
 def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -> dict[str, float | None]:
@@ -166,6 +166,8 @@ def main(config: FinetuneSettings) -> None:
             say(f"{name}: {', '.join(shown)}")
     draw(result.folder)
     say_written(result.folder)
+    if not config.no_model and result.record["settings"].get("no_model"):
+        say(LEFT_OUT)
 
 
 def draw(folder: Path) -> None:

@@ -10,6 +10,7 @@ from linearized.data.sources import image_folder
 from linearized.data.sources.wordpiece import CASINGS
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import MOST_ROWS
+from linearized.settings.model_files import NO_MODEL_HELP
 from linearized.settings.model_settings import KERVOLUTIONS, SNNK_FUNCTIONS
 from linearized.settings.reads import SET, when
 from linearized.settings.run_settings import CHECKPOINT_HELP, EXPERIMENT_HELP, MOST_SECONDS, MOST_STEPS
@@ -140,6 +141,8 @@ class FinetuneSettings(AugmentationSettings):
     checkpoint_seconds: float = setting(
         30.0, CHECKPOINT_HELP, minimum=0.0, maximum=MOST_SECONDS, identity=False, group="Run"
     )
+
+    no_model: bool = setting(False, NO_MODEL_HELP, identity=False, group="Run")
 
     def __post_init__(self):
         super().__post_init__()

@@ -28,7 +28,7 @@ from linearized.models.declaration import HIDDEN_UNITS
 from linearized.settings.choice_settings import ChoiceSettings
 from linearized.settings.config import LARGEST_SEED, setting
 from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
-from linearized.settings.model_files import MODEL_FILE
+from linearized.settings.model_files import MODEL_FILE, NO_MODEL_HELP
 from linearized.settings.reads import Declarations
 from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, NUM_LAYERS_HELP, RunSettings
 from linearized.settings.training_settings import TrainingSettings
@@ -113,9 +113,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     tensorboard: bool = setting(
         False, "write TensorBoard logs beside the result (SGD, Adam)", identity=False, group="Run"
     )
-    no_model: bool = setting(
-        False, f"do not write {MODEL_FILE}, the fitted model, as for sweeps", identity=False, group="Run"
-    )
+    no_model: bool = setting(False, NO_MODEL_HELP, identity=False, group="Run")
 
     @classmethod
     def kinds(cls) -> Declarations:

@@ -13,6 +13,7 @@ import pandas as pd
 from linearized.base.errors import UserError
 from linearized.report.noise_plots import labelled
 from linearized.report.recipes.theory_figure import collected
+from linearized.settings.model_files import MODEL_FILE
 from linearized.storage import results
 from linearized.storage.array_files import open_hdf5
 from linearized.storage.result_schema import fell_short
@@ -129,7 +130,7 @@ def _bad_arrays(path: str) -> str | None:
 
 def _unfinished(folder: Path) -> list[Unfinished]:
     """Return the folders that contain work of a fit (`unfinished/`, arrays or a model) but no result."""
-    marks = ("unfinished", "arrays.h5", "model.keras")
+    marks = (results.UNFINISHED, "arrays.h5", MODEL_FILE)
     found = {path.parent for mark in marks for path in folder.rglob(mark)}
     runs = []
     for run in sorted(found):

@@ -9,7 +9,9 @@ from linearized.settings.own_settings import MECHANISM
 SUFFIX = ".keras"
 ADVICE = "Save a model with model.save('name.keras')."
 MODEL_FILE = "model.keras"  # name of the fitted model in the folder of a run
+NO_MODEL_HELP = f"do not write {MODEL_FILE}, the fitted model, as for sweeps"
 NO_MODEL_ADVICE = "To have it, remove the run's folder and run its command again without --no_model."
+LEFT_OUT = f"{MODEL_FILE} is not there: the run was made with --no_model. {NO_MODEL_ADVICE}"
 VARIABLES_HELP = (
     "EMPIRICAL, --linearize: the variables that take part, by parts of their paths with commas, such as "
     "dense_1,head/kernel; -name leaves one out, * is any text; last_layer: those of the last layer; empty: all "

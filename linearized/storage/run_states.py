@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from linearized.settings.model_files import MODEL_FILE
 from linearized.storage.files import Busy, claimed, is_held, remove_empty
 from linearized.storage.results import FINISHED, UNFINISHED
 
 RUNNING, STOPPED, STARTED = "running", "stopped, goes on with the same command", "stopped before anything was kept"
 
 
-BEGUN = (UNFINISHED, "model.keras", "arrays.h5", "theory.h5")  # entries of a run's folder before it is finished
+BEGUN = (UNFINISHED, MODEL_FILE, "arrays.h5", "theory.h5")  # entries of a run's folder before it is finished
 
 
 class RunState(NamedTuple):

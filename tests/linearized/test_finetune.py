@@ -89,6 +89,19 @@ def test_images_after_a_swap_end_in_a_whole_result(directories, images):
     assert len(results.collect(directories / "nn_dir")) == 1
 
 
+def test_without_its_model_a_run_has_the_same_result_and_says_what_is_missing(directories, images, capsys):
+    settings = images | {"epochs": 1, "swap": "none", "trainable": "classifier"}
+    whole = run(Config(**settings, exp_name="whole"))
+    bare = run(Config(**settings, no_model=True))
+    assert bare.folder.name == whole.folder.name  # the flag is no part of the run's identity
+    assert sorted(path.name for path in bare.folder.iterdir()) == ["arrays.h5", "result.json"]
+    assert bare.record["ridges"] == whole.record["ridges"]
+    main(Config(**settings))
+    assert "the run was made with --no_model" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UserError, match="--no_model"):
+        run(Config(**settings | {"model": str(bare.folder / "model.keras")}))
+
+
 def test_an_own_activation_swaps_in_as_ours(directories, images, tmp_path, monkeypatch):
     (tmp_path / "finetuned_activation.py").write_text("def tanh(x, xp): return xp.tanh(x)\n")
     monkeypatch.chdir(tmp_path)
