@@ -17,6 +17,7 @@ from linearized.base.reading import expanded, read_lines
 LIMIT = 2**20  # largest size of directories.txt in bytes
 KEYS = ("data_dir", "ntk_dir", "cntk_dir", "rf_dir", "synth_dir", "rkhs_dir", "nn_dir")
 STORAGE = "storage"  # default folder, in the working folder
+WRITTEN = "written to "  # start of the line by which a command names the folder of its result
 
 
 def directories_file() -> Path | None:

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from linearized.base.directories import WRITTEN
+
 WORD = 18  # length in terminal cells above which a word of a text column may be broken
 UNLIMITED = 10_000  # width, in cells, of output without a width limit
 
@@ -153,7 +155,7 @@ def say_written(path: Path | str, console: Console | None = None) -> None:
     path = Path(path)
     if console.is_terminal and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
-    text = f"written to {path}"
+    text = f"{WRITTEN}{path}"
     if cell_len(text) > width_of(console):
         text = f"written to\n{path}"
     console.print(text, markup=False, highlight=False, soft_wrap=True)

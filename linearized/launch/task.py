@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from linearized.base.directories import storage
+from linearized.base.directories import WRITTEN, storage
 from linearized.base.errors import TryLater
 from linearized.base.fork_requests import Unfit
 from linearized.base.platforms import lock_file
@@ -27,12 +27,14 @@ from linearized.launch import guard
 from linearized.launch.suite_commands import suite_command
 from linearized.launch.warm_process import WarmProcess, end_servers, possible
 
-TAIL = 2000  # bytes of the log that a status includes
+TAIL = 2000  # characters of the log that a status includes
+READ = 2**17  # bytes at the end of the log in which the folders of results are looked for
 PAUSE = 5.0  # seconds before a command that another process is running is submitted again
 PATIENCE = 60.0  # seconds that a command waits for an earlier run of the same command
 STOPPED = 130  # exit code of a command that Ctrl-C stops
 BUSY = TryLater.code  # exit code of a command that another process is still running
 
+_WRITTEN = re.compile(rf"^{WRITTEN}(.+)$", re.MULTILINE)
 _running: dict[str, set["_Process"]] = {}  # running commands of this worker, by launch
 _stopped: set[str] = set()
 _lock = threading.Lock()
@@ -103,11 +105,13 @@ class ProcessOutcome:
         code: Exit code (128 + signal); None if its worker died too often.
         seconds: Duration.
         tail: End of the log.
+        written: Folders of results that the command named (see `WRITTEN`).
     """
 
     code: int | None
     seconds: float
     tail: str
+    written: tuple[str, ...] = ()
 
 
 def log_name(argv: tuple[str, ...]) -> str:
@@ -160,7 +164,9 @@ def run_task(task: Task) -> ProcessOutcome:
             return ProcessOutcome(STOPPED, 0.0, "stopped")
         if code == BUSY:
             time.sleep(PAUSE)
-        outcome = ProcessOutcome(code, time.monotonic() - start, _tail(log, begin))
+        text = _end(log, begin)
+        written = tuple(str(Path(task.folder, name)) for name in _WRITTEN.findall(text))
+        outcome = ProcessOutcome(code, time.monotonic() - start, text[-TAIL:], written)
         file.write(f"# exit code {code} after {outcome.seconds:.1f} s\n".encode())
     return outcome
 
@@ -225,8 +231,9 @@ def _locked(handle: int) -> bool:
         time.sleep(0.1)
 
 
-def _tail(log: Path, begin: int) -> str:
+def _end(log: Path, begin: int) -> str:
+    """Return the text of the log from `begin` on, of which only the last `READ` bytes if there are more."""
     with log.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
-        file.seek(max(begin, end - TAIL))
+        file.seek(max(begin, end - READ))
         return file.read().decode(errors="replace")

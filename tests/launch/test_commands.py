@@ -216,6 +216,13 @@ def test_a_command_killed_by_a_signal_is_told_and_leaves_nothing(tmp_path):
     until(lambda: not alive(int(outcome.tail)), "what the command left running to end")
 
 
+def test_folders_of_results_are_read_from_the_output(tmp_path):
+    code = "print('x' * 5000); print('written to there'); print('it is written to no'); print('written to /a b')"
+    for _ in range(2):  # only those of this try
+        outcome = run_task(Task(python(code), str(tmp_path), str(tmp_path / "log")))
+        assert outcome.written == (str(tmp_path / "there"), "/a b")
+
+
 def test_a_full_disk_leaves_no_empty_log(tmp_path):
     (tmp_path / "log").symlink_to("/dev/full")  # of length 0, and refuses every write as a full disk does
     with pytest.raises(OSError, match="No space left"):

@@ -16,8 +16,9 @@ from linearized.launch.commands import CommandResult
 from linearized.launch.launchers.slurm import lifetime_words, limit_seconds
 from linearized.launch.plan import parse_lines, plan
 from linearized.launch.sweep_progress import Report, line
-from linearized.launch.table import print_table
+from linearized.launch.table import print_table, shared_words
 from linearized.launch.task import ProcessOutcome, log_name, log_path
+from linearized.storage import results
 
 WORDS = st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=8), min_size=1, max_size=4)
 
@@ -104,14 +105,59 @@ def test_progress_line():
 
 def test_table_shows_failures_of_many():
     codes = {7: 1, 8: None, 9: 137}
-    results = [CommandResult((f"c{i}",), ProcessOutcome(codes.get(i, 0), 2.0, ""), 1, f"log{i}") for i in range(50)]
+    results = [CommandResult((f"c{i}",), ProcessOutcome(codes.get(i, 0), 2.0, ""), 1, f"log{i}") for i in range(150)]
     out = io.StringIO()
     print_table(results, 3661.0, Console(file=out, width=120))
     text = out.getvalue()
     assert all(
-        word in text for word in ("c7", "code 1", "c8", "worker died", "c9", "SIGKILL", "47 of 50 done in 1:01:01")
+        word in text for word in ("c7", "code 1", "c8", "worker died", "c9", "SIGKILL", "147 of 150 done in 1:01:01")
     )
-    assert "c10" not in text
+    assert "c10" not in text and "log8" in text and "succeeded are not listed" in text
+
+
+def test_rows_show_what_differs_and_the_metrics_of_results(tmp_path):
+    def saved(name, accuracy):
+        record = {
+            "title": "", "settings": {}, "model": {}, "seconds": 0.1,
+            "data": {"name": "X", "fingerprint": "", "dim": 1, "n_train": 1},
+            "solver": {"name": "cg", "step": "", "history": ""}, "chosen": {"position": 1, "index": 1, "by": "test"},
+            "ridges": [{"index": i, "ridge": 1.0, "converged": True, "diverged": False, "iterations": 1,
+                        "test_loss": 0.25, "test_accuracy": value} for i, value in enumerate((0.1, accuracy))],
+        }  # fmt: skip
+        results.save(tmp_path / name, record, {})
+        return str(tmp_path / name)
+
+    written = [(saved("a", 0.9),), (saved("b", 0.8), saved("c", 0.75)), (str(tmp_path / "none"),), ()]
+    commands = [("python", "train.py", "--dataset=NFMNIST", "--num_train=2000", f"--model=RF{i}") for i in range(4)]
+    ended = [
+        CommandResult(argv, ProcessOutcome(i // 3, 2.0, "", found), 1, f"logs/{i}.log")
+        for i, (argv, found) in enumerate(zip(commands, written, strict=True))
+    ]
+    out = io.StringIO()
+    print_table(ended, 5.0, Console(file=out, width=80, force_terminal=True, color_system=None))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "python train.py --dataset=NFMNIST --num_train=2000"
+    rows = [line for line in lines if "model=RF" in line and "│" in line]
+    assert [row.strip("│").split("│")[2].strip() for row in rows] == ["0.9000", "0.7500..0.8000", "", ""]
+    assert "0.2500" in rows[0] and "code 1" in rows[3] and "tries" not in out.getvalue()
+    assert lines[-3:-1] == ["logs of failed commands in logs:", "  3.log"]
+    assert lines[-1] == "3 of 4 done in 0:00:05, 2.0 s each"
+
+
+@pytest.mark.parametrize(
+    "commands, shared, names",
+    [
+        (["a --x=1 c", "a --x=2 c"], ["a", "c"], ["x=1", "x=2"]),
+        (["a --x=1"], [], ["a --x=1"]),
+        (["a b", "a"], [], ["a b", "a"]),
+        (["a b b", "b a"], [], ["a b b", "b a"]),
+        (["a", "b"], [], ["a", "b"]),
+        ([], [], []),
+    ],
+)
+def test_shared_words(commands, shared, names):
+    assert shared_words([tuple(command.split()) for command in commands]) == (shared, names)
 
 
 def test_time_limits():
