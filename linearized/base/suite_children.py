@@ -10,7 +10,6 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from linearized.base.child_processes import end_with_parent
 from linearized.base.fork_requests import ForkServer, Unfit
 
 
@@ -80,6 +79,8 @@ def start_suite_command(words: Sequence[str], environment: Mapping[str, str]) ->
     CHILDREN.asked = True
     if CHILDREN.spare is not None:
         return ForkedChild(CHILDREN.spare, words[1:], environment)
+    from linearized.base.child_processes import end_with_parent  # imports the pools of processes
+
     return subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=end_with_parent()
     )

@@ -17,7 +17,7 @@ from linearized.base.fork_requests import Ended, ForkServer, Unfit
 from linearized.launch.suite_commands import SuiteCommand
 
 SERVER = Path(__file__).with_name("warm_server.py")
-MOST_IDLE = 4  # kinds of servers that wait for commands in one process; the one that was used first is ended
+MOST_IDLE = 4  # kinds of servers of one environment that wait for commands; the kind that was used first is ended
 
 
 class _Kind(NamedTuple):
@@ -75,7 +75,7 @@ class WarmProcess:
     """
 
     def __init__(self, command: SuiteCommand, folder: str, environment: Mapping[str, str], output: int):
-        self._command = command
+        self._command, self._stopped = command, False
         before = _learned.get(command.shape, Ended(0))
         self._kind = _Kind(command.python, command.path, folder, tuple(sorted(environment.items())),
                            command.modules(before.frameworks))  # fmt: skip
@@ -100,7 +100,7 @@ class WarmProcess:
         try:
             ended = self._server.wait()
         except Unfit:
-            if self._fresh:
+            if self._fresh and not self._stopped:
                 with _lock:
                     _unfit.add(self._kind)
             raise
@@ -111,6 +111,7 @@ class WarmProcess:
 
     def stop(self) -> None:
         """Interrupt the command, and kill it if it does not end by itself."""
+        self._stopped = True
         self._server.stop()
 
     def release(self) -> None:
@@ -119,7 +120,8 @@ class WarmProcess:
             kept = self._server.usable
             if kept:
                 _idle.setdefault(self._kind, []).append(self._server)
-            dropped = _idle.pop(next(iter(_idle))) if len(_idle) > MOST_IDLE else []
+            alike = [kind for kind in _idle if kind.environment == self._kind.environment]  # not of other GPUs
+            dropped = _idle.pop(alike[0]) if len(alike) > MOST_IDLE else []
         for server in dropped if kept else [*dropped, self._server]:
             server.end()
 

@@ -103,14 +103,15 @@ def test_forked_command_sees_and_leaves_what_a_new_process_does(script, tmp_path
     assert logs[0] == logs[1]
 
 
-def test_commands_of_one_kind_share_a_server_and_others_have_their_own(script, tmp_path):
+def test_commands_of_one_kind_share_a_server_and_others_have_their_own(script, monkeypatch):
     first = int(script(PARENT, "--seed=1").tail)
     assert int(script(PARENT, "--seed=2").tail) == first == server()
     assert int(script(PARENT, OMP_NUM_THREADS="2").tail) != first
     assert len(warm_process._idle) == 2
-    for threads in range(3, 9):
-        script(PARENT, OMP_NUM_THREADS=str(threads))
-    assert len(warm_process._idle) == warm_process.MOST_IDLE
+    for count in range(warm_process.MOST_IDLE):
+        monkeypatch.setitem(MODULES, "train", ("json",) * (2 + count))
+        script(PARENT)
+    assert len(warm_process._idle) == warm_process.MOST_IDLE + 1  # those of the other environment stay
     until(lambda: not alive(first), "the oldest server to end")
 
 
@@ -217,6 +218,32 @@ def test_frameworks_are_imported_ahead_only_for_commands_that_import_them(script
     said = [script(code, *words.split()).tail.strip() for words in
             ("--model=A --n=1", "--model=A --n=2", "--model=B", "--model=B")]  # fmt: skip
     assert said == ["False", "True", "False", "False"]
+
+
+def test_imports_of_servers_are_safe_to_fork_after_and_bring_no_framework_unasked():
+    code = """
+import importlib, os, sys
+from linearized.launch.suite_commands import FRAMEWORKS, MODULES
+from linearized.launch.warm_server import unfit
+for name in sorted({name for names in MODULES.values() for name in names}):
+    importlib.import_module(name)
+assert not set(FRAMEWORKS) & set(sys.modules), "a framework that nobody asked for"
+for text in FRAMEWORKS.values():
+    module, _, function = text.partition(":")
+    loaded = importlib.import_module(module)
+    function and getattr(loaded, function)()
+assert set(FRAMEWORKS) <= set(sys.modules) and unfit() == "", unfit()
+if (child := os.fork()) == 0:
+    import jax, keras, numba, numpy
+    ones = numpy.ones((300, 300))
+    assert all(float((convert(ones) @ convert(ones))[0, 0]) == 300
+               for convert in (numpy.asarray, keras.ops.convert_to_tensor, jax.numpy.asarray))
+    assert numba.njit(parallel=True)(lambda x: x.sum())(ones) == 90_000
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=5 * PATIENCE)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
