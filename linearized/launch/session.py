@@ -23,6 +23,7 @@ def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Comma
     """
     from linearized.base.terminal import say  # imports rich, which plans and --help do not need
     from linearized.launch.commands import run_commands
+    from linearized.launch.launchers.devices import forks
     from linearized.launch.table import print_table
     from linearized.launch.task import log_path
 
@@ -37,7 +38,7 @@ def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Comma
         cores = settings.cores or launcher.default_cores(settings)
         results = run_commands(
             client, commands, logs=settings.logs, retries=settings.retries, cores=cores,
-            warm=settings.reads("cold") and not settings.cold,
+            warm=settings.reads("cold") and forks(settings),
         )  # fmt: skip
     print_table(results, time.monotonic() - start)
     return results

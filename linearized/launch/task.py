@@ -35,7 +35,7 @@ STOPPED = 130  # exit code of a command that Ctrl-C stops
 BUSY = TryLater.code  # exit code of a command that another process is still running
 
 _WRITTEN = re.compile(rf"^{WRITTEN}(.+)$", re.MULTILINE)
-_running: dict[str, set["_Process"]] = {}  # running commands of this worker, by launch
+_running: dict[str, set["Running"]] = {}  # running commands of this worker, by launch
 _stopped: set[str] = set()
 _lock = threading.Lock()
 
@@ -61,7 +61,7 @@ class Task:
     warm: bool = False
 
 
-class _Process(Protocol):
+class Running(Protocol):
     """A running command."""
 
     def wait(self) -> int:
@@ -182,7 +182,7 @@ def _run(task: Task, output: int) -> int | None:
     return _ended(task, lambda: _ColdProcess(task, output))
 
 
-def _ended(task: Task, start: Callable[[], _Process]) -> int | None:
+def _ended(task: Task, start: Callable[[], Running]) -> int | None:
     with _lock:
         if task.launch in _stopped:
             return None

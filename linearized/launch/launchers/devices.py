@@ -1,4 +1,4 @@
-"""Resources of the workers of this machine: one GPU each where GPUs are named, and a share of the cores."""
+"""Workers of this machine: one GPU each where GPUs are named, a share of the cores, and forks or new processes."""
 
 from linearized.base.errors import UserError
 from linearized.base.platforms import usable_cores
@@ -16,6 +16,11 @@ def devices_of(settings: WhereSettings) -> list[str | None]:
     if not all(devices) or len(set(devices)) < len(devices):
         raise UserError(f"--gpus takes different GPUs, such as 0,1. Received: {settings.gpus!r}.")
     return devices
+
+
+def forks(settings: WhereSettings) -> bool:
+    """Return whether the workers run commands of the suite in forks of a process with their imports."""
+    return not settings.cold
 
 
 def share_of_cores(settings: WhereSettings) -> int:
