@@ -17,7 +17,7 @@ import numpy as np
 from kernel_gen.kernel import Kernel
 from kernel_gen.kernels.ntk import FullyConnected
 from kernel_gen.rows import finite_rows, same_width
-from linearized.base.shapes import Float
+from linearized.base.shapes import Float, Float64
 from linearized.base.weights import weight_blocks
 from linearized.settings.gram_settings import KernelSettings
 from linearized.settings.memory import refuse_large_draws
@@ -89,6 +89,14 @@ class FiniteFeatures(Kernel):
                 right = left if same else _features(two, chunk, features2)
                 total += np.matmul(left, right.T, out=product)
         return total.astype(self.dtype, copy=False)
+
+    def diagonal(self, rows: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
+        """Return k(x, x) of prepared rows in float64, from one draw of the weights for all of them."""
+        total, buffer = np.ones(len(rows)), np.empty((len(rows), CHUNK), self.dtype)
+        for weights in _ahead(self._weights(rows.shape[1])):
+            for start in range(0, weights.shape[1], CHUNK):
+                total += np.square(_features(rows, weights[:, start : start + CHUNK], buffer)).sum(axis=1)
+        return total
 
     def _weights(self, dim: int) -> Iterator[np.ndarray]:
         """Yield W in blocks of columns, arrays (dim, columns) in the kernel's dtype, one per draw."""

@@ -178,7 +178,10 @@ class KernelResult(_Run):
         return self._arrays["alpha"]
 
     def _outputs(self, rows: np.ndarray) -> np.ndarray:
-        """Return K(rows, train)α at the chosen ridge, (m, k), plus the offset that the label coding subtracted."""
+        """Return K(rows, train)α at the chosen ridge, (m, k), plus the offset that the label coding subtracted.
+
+        With --centres, α belongs to the centres instead of all train rows.
+        """
         if self.config.features or self.config.gram:
             raise UserError("Predictions of new rows need the kernel itself: leave out --features and --gram.")
         import kernel_gen
@@ -194,4 +197,7 @@ class KernelResult(_Run):
         train = self._dataset.train
         place = self.record["alpha"]["ridges"].index(self.record["chosen"]["position"])
         offset = self._dataset.targets(train) - self._dataset.targets(train, centred=True)
-        return kernel_gen.gram(kernel, rows, train.x) @ self._alpha[place] + float(offset[0, 0])
+        columns = train.x
+        if self.config.centres:  # a bandwidth is that of all train rows
+            kernel, columns = kernel.on(np.asarray(columns)), columns[self._arrays["centres"]]
+        return kernel_gen.gram(kernel, rows, columns) @ self._alpha[place] + float(offset[0, 0])

@@ -13,22 +13,20 @@ from linearized.experiments.linear_baseline import linear_baseline
 from linearized.kernel_ridge.ridge_path import RidgePath
 from linearized.settings.gram_settings import KernelSettings
 from linearized.solvers.linear.solution import Solution
-from linearized.storage.gram import Gram
 
 ALPHA_BYTES = 2**29  # size up to which the coefficients of all ridges are stored; above it those of the chosen ones are
 ADVICE = "Raise --max_iterations, loosen --rtol, or take another --solver."
 
 
 def scored(
-    config: Any, level: int, dataset: Dataset, gram: Gram, path: RidgePath
+    config: Any, level: int, dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarray], scale: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the record (without the entries of `experiments.run`) and the arrays of a fixed kernel at one noise level.
 
-    In addition to those of `record_of`, entries have the test loss that is predicted from the train rows, see
-    `_predicted`.
+    The arguments are those of `record_of`. In addition to its entries, those of ridges have the test loss that is
+    predicted from the train rows, see `_predicted`.
     """
-    outputs = outputs_of(dataset, path, {"validation": gram.validation, "test": gram.test})
-    record, arrays = record_of(config, level, dataset, path, outputs, gram.manifest.scale)
+    record, arrays = record_of(config, level, dataset, path, outputs, scale)
     for entry in record["ridges"]:
         entry |= _predicted(entry, dataset.label_noise)
     return record, arrays

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from linearized.experiments import run as life
 from linearized.experiments.fit_results import Result
 from linearized.experiments.grids import GRIDS, OWN, kernel_grid, listed_ridges
 from linearized.experiments.needs import refuse_endless_fit, refuse_large_fit
+from linearized.settings.centre_settings import CentreSettings
 from linearized.settings.choice_settings import ChoiceSettings
 from linearized.settings.config import setting
 from linearized.settings.data_settings import LevelsSettings
@@ -32,16 +33,18 @@ if TYPE_CHECKING:
     from linearized.storage.gram import Gram
 
 OF_SHARDS = ("num_shards", "scheduler")  # settings of matrices that are stored in shards
+OF_FIXED = (*OF_SHARDS, *CentreSettings.own())  # settings of kernels that do not depend on labels
 SOLVER_READS = GRAM_SOLVER_READS | {
     "auto": {name: on for reads in GRAM_SOLVER_READS.values() for name, on in reads.items()}
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, RunSettings):
+class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSettings, RunSettings):
     """Settings of `python kernel_fit.py`: those of the Gram matrix, as kernel_gen has them, then those of the fit.
 
-    With --features the kernel is embedded, and ridge regression is on its features.
+    With --features the kernel is embedded, and ridge regression is on its features; with --centres it is on some of the
+    train rows, and K is not made.
     """
 
     GROUP = "Solver"
@@ -98,8 +101,10 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, RunSetting
             self.check_grid()
 
     def reads(self, name: str) -> bool:
-        """Return whether a setting is read; a kernel that depends on labels has no shards and is computed here."""
-        return super().reads(name) and (name not in OF_SHARDS or bool(self.gram) or not self.by_labels())
+        """Return whether a setting is read; a kernel that depends on labels is computed here, and centres have no K."""
+        if name in OF_SHARDS and self.centres:
+            return False
+        return super().reads(name) and (name not in OF_FIXED or bool(self.gram) or not self.by_labels())
 
     def refuse_unread(self, given: Iterable[str]) -> None:
         """Raise `UserError` for given settings that are not read, and with --gram for --num_shards.
@@ -111,10 +116,15 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, RunSetting
         if self.gram and "num_shards" in given:
             raise UserError(f"--num_shards is read without --gram. Received: --num_shards={self.num_shards}.")
         for name in given:
-            if name in OF_SHARDS and not self.gram and self.by_labels():
+            if name in OF_FIXED and not self.gram and self.by_labels():
                 raise UserError(
-                    f"--{name} is read by kernels other than {self.kernel}, whose matrix is made here. Received: "
-                    f"--{name}={getattr(self, name)}."
+                    f"--{name} is read by kernels other than {self.kernel}, which is learned from labels and computed "
+                    f"here. Received: --{name}={getattr(self, name)}."
+                )
+            if name in OF_SHARDS and self.centres:
+                raise UserError(
+                    f"--{name} is read with no --centres, for which no matrix is stored. Received: "
+                    f"--{name}={getattr(self, name)} --centres={self.centres}."
                 )
         super().refuse_unread(name for name in given if name not in own)
 
@@ -151,6 +161,10 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, RunSetting
         """Return the settings of the embedding at a noise level."""
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(EmbeddedRows)}
         return EmbeddingSettings(**shared, noise_ind=level)
+
+    def label(self) -> str:
+        """Return the kernel's label, with the number of centres if there are some, such as NTK2_ntk_c2000."""
+        return f"{super().label()}_c{self.centres}" if self.centres else super().label()
 
     def run_name(self) -> str:
         """Return the name of the folder of one level's result, which is unique to the settings that determine it."""
@@ -207,7 +221,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
         level: Noise level.
         unfinished: Folder of the solver's state.
     """
-    from linearized.experiments.kernel_record import scored
+    from linearized.experiments.kernel_record import outputs_of, scored
     from linearized.experiments.path_solve import solved
 
     refuse_large_fit(config)
@@ -217,22 +231,38 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
     refuse_endless_fit(config, level, {name: len(split) for name, split in dataset.splits().items()})
     if config.by_labels():
         return KERNELS.load(config.kernel).fit_level(config, level, dataset, unfinished)
+    if config.centres:
+        from linearized.experiments.centres_fit import fitted
+
+        return fitted(config, level, dataset, unfinished, _ridges)
     start = time.monotonic()
     gram, made = _gram_of(config, asked, level, dataset)
     about = {"found": not made, "seconds": round(time.monotonic() - start, 3)}
-    stax = gram.manifest.scale == "stax" and config.kernel != "POLYNOMIAL"
-    if config.ridges:
-        ridges = listed_ridges(config.ridges)
-    else:
-        family = OWN if config.grid_by_trace() else dataset.family
-        ridges = kernel_grid(
-            family, kernel=config.kernel, dense_layers=config.num_layers + 1, stax_scale=stax,
-            own_scale=config.scale == "published", name=config.ridge_grid,
-            trace=_trace(gram) if family == OWN else 1.0,
-        )  # fmt: skip
-    path = solved(config, dataset, gram, ridges, unfinished)
-    record, arrays = scored(config, level, dataset, gram, path)
+    path = solved(
+        config, dataset, gram, _ridges(config, dataset, gram.manifest.scale, lambda: _trace(gram)), unfinished
+    )
+    blocks = {"validation": gram.validation, "test": gram.test}
+    record, arrays = scored(config, level, dataset, path, outputs_of(dataset, path, blocks), gram.manifest.scale)
     return life.Outcome({**record, "kernel": about}, arrays)
+
+
+def _ridges(config: KernelFitSettings, dataset: Dataset, scale: str, trace: Callable[[], float]) -> np.ndarray:
+    """Return the ridges of the settings.
+
+    Args:
+        config: Settings with the kernel of the --gram folder, if there is one.
+        dataset: Rows and labels.
+        scale: Scale of the kernel's inputs, see `kernel_gen.kernel.Kernel`.
+        trace: Function that returns the trace of K, for grids that are in units of it.
+    """
+    if config.ridges:
+        return listed_ridges(config.ridges)
+    family = OWN if config.grid_by_trace() else dataset.family
+    return kernel_grid(
+        family, kernel=config.kernel, dense_layers=config.num_layers + 1,
+        stax_scale=scale == "stax" and config.kernel != "POLYNOMIAL", own_scale=config.scale == "published",
+        name=config.ridge_grid, trace=trace() if family == OWN else 1.0,
+    )  # fmt: skip
 
 
 def _gram_of(

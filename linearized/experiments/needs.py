@@ -12,6 +12,7 @@ import numpy as np
 
 from linearized.experiments.grids import listed_ridges
 from linearized.models import declared
+from linearized.settings.centre_settings import refuse_many_centres
 from linearized.settings.memory import (
     DRAWN,
     fewest_features,
@@ -22,6 +23,7 @@ from linearized.settings.memory import (
 from linearized.settings.operations import (
     gram_pairs,
     refuse_endless,
+    refuse_endless_centres,
     refuse_endless_embedding,
     refuse_endless_kernel,
 )
@@ -94,6 +96,9 @@ def refuse_endless_matrix(config: Any, level: int, rows: Mapping[str, int]) -> N
         level: Noise level.
         rows: Number of rows of the parts train, validation and test; 0 for a number that is not known yet.
     """
+    if getattr(config, "centres", 0):  # linearized theory has none
+        refuse_endless_centres(config.gram_settings(level), config.centres, sum(rows.values()))
+        return
     settings = config.embedding_settings(level) if config.features else config.gram_settings(level)
     if kind_of(settings.path()) is not None:
         return
@@ -110,8 +115,9 @@ def refuse_large_fit(config: Any) -> None:
     """
     if config.features:
         refuse_large_embedding(config, config.described().image_shape, config.dim())
+        features = fewest_features(config, config.dim())
         refuse_beyond_machine(
-            features_fit_bytes(config), f"Ridge regression with --embedding_dim={config.embedding_dim}",
+            equations_bytes(config, features), f"Ridge regression with --embedding_dim={config.embedding_dim}",
             "Lower --embedding_dim.",
         )  # fmt: skip
         return
@@ -121,7 +127,14 @@ def refuse_large_fit(config: Any) -> None:
     if config.solver == "eigh":
         from linearized.solvers.linear.eigh import refuse_many_rows  # SciPy is imported for this solver alone
 
-        refuse_many_rows(rows)
+        refuse_many_rows(config.centres or rows)
+    if config.centres:
+        if rows:  # a count of 0 is not known yet
+            refuse_many_centres(config.centres, rows)
+        refuse_beyond_machine(
+            equations_bytes(config, config.centres), f"--centres={config.centres}", "Lower --centres."
+        )
+        return
     instead = "" if config.solver not in COPIES else ", or take --solver=block_lanczos, which streams K"
     refuse_beyond_machine(
         fit_bytes(config, rows), f"--solver={config.solver} with {rows:,} train rows", f"Lower --num_train{instead}."
@@ -141,10 +154,10 @@ def fit_bytes(config: Any, rows: int) -> int:
     return matrices + 2 * DOUBLE * rows * outputs * ridges
 
 
-def features_fit_bytes(config: Any) -> int:
+def equations_bytes(config: Any, features: int) -> int:
     """Return a lower bound of the bytes of the normal equations of features and of the solver's copies of them."""
     solver = "band" if config.solver == "auto" else config.solver
-    return (1 + COPIES.get(solver, 0)) * DOUBLE * fewest_features(config, config.dim()) ** 2
+    return (1 + COPIES.get(solver, 0)) * DOUBLE * features**2
 
 
 def least_bytes(config: Any) -> int:

@@ -1,5 +1,7 @@
 """Kernel ridge regression at every ridge for a run, with its progress line, memory limit and checkpoints."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,20 +36,10 @@ def solved(
         memory: Memory in bytes that a fit of K may take; 0: that which the settings allow now.
     """
     solver, title = solver or config.solver, " ".join(filter(None, (config.label(), step)))
-    logging.info("%s: %d train rows, %d ridges %.2g to %.2g", title, len(dataset.train), len(ridges), ridges.min(),
-                 ridges.max())  # fmt: skip
-    with progress_line(f"{title} by {solver}", config.max_iterations) as report:
-
-        def show(step: int, steps: int, residuals: np.ndarray, left: int) -> None:
-            known = np.asarray(residuals)[np.isfinite(residuals)]
-            worst = f", worst residual {known.max():.1e}" if known.size else ""
-            report(step, f"{left} ridges left{worst}", steps)
-
+    with watched(config, dataset, ridges, work, solver=solver, title=title, step=step) as watch:
         targets = dataset.targets(dataset.train, centred=True)
-        common = {
-            "solver": solver, "rtol": config.rtol or None, "max_iterations": config.max_iterations,
-            "watch": Watch(show, work, f"{dataset.fingerprint}-{config.key()}{step}", config.checkpoint_seconds),
-        }  # fmt: skip
+        common = {"solver": solver, "rtol": config.rtol or None, "max_iterations": config.max_iterations,
+                  "watch": watch}  # fmt: skip
         if config.features:
             from linearized.kernel_ridge.embedded_fit import fit_embedding
 
@@ -61,3 +53,30 @@ def solved(
             )  # fmt: skip
     logging.info("solved by %s (%s)", path.solver, path.reason)
     return path
+
+
+@contextlib.contextmanager
+def watched(
+    config: Any, dataset: Dataset, ridges: np.ndarray, work: Path, *, solver: str, title: str, step: str = ""
+) -> Iterator[Watch]:
+    """Yield the progress line and the checkpoints of a solver of ridges.
+
+    Args:
+        config: The `KernelFitSettings`.
+        dataset: Rows and labels.
+        ridges: Values of ρ.
+        work: Folder of the solver's checkpoints.
+        solver: Name of the solver.
+        title: Name of the system in the log and in the progress line.
+        step: Name of the system among several of a run, for the key of the checkpoints.
+    """
+    logging.info("%s: %d train rows, %d ridges %.2g to %.2g", title, len(dataset.train), len(ridges), ridges.min(),
+                 ridges.max())  # fmt: skip
+    with progress_line(f"{title} by {solver}", config.max_iterations) as report:
+
+        def show(step: int, steps: int, residuals: np.ndarray, left: int) -> None:
+            known = np.asarray(residuals)[np.isfinite(residuals)]
+            worst = f", worst residual {known.max():.1e}" if known.size else ""
+            report(step, f"{left} ridges left{worst}", steps)
+
+        yield Watch(show, work, f"{dataset.fingerprint}-{config.key()}{step}", config.checkpoint_seconds)

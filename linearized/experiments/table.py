@@ -79,12 +79,23 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
             f"the risk relative to it is {number(risk)}",
             console,
         )
+    if "centres" in record:
+        say(_centres(record["centres"], record["data"]["n_train"]), console)
     if "reason" in record.get("solver", {}):
         say(f"solver: {record['solver']['name']} ({record['solver']['reason']})", console)
     say(
         f"best: chosen by {choice(record)}, {record['seconds']:.0f} s, {record['peak_memory_gib']:.1f} GiB",
         console,
     )
+
+
+def _centres(centres: Mapping[str, Any], rows: int) -> str:
+    """Return a line about the centres of a fit: their number, choice, and the share of K that they lose."""
+    left_out = centres["asked"] - centres["count"]
+    others = f"; {left_out} more are combinations of these" if left_out else ""
+    pool = "" if centres["pool"] == rows else f" from {centres['pool']} of them"
+    return (f"centres: {centres['count']} of {rows} train rows, {centres['choice']}{pool}{others}; they lose "
+            f"{100 * centres['lost']:.2g} % of the trace of K")  # fmt: skip
 
 
 def _metrics(entries: Sequence[Mapping[str, Any]]) -> list[Column]:

@@ -1,52 +1,86 @@
 """The kernel between new rows and train rows, computed in tiles while it is multiplied and never held whole."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from kernel_gen.kernel import Kernel, quiet, refuse_overflow
 from linearized.base.blocks import cores, for_each
-from linearized.base.shapes import Float64
+from linearized.base.shapes import Float, Float64
 from linearized.storage.products import cut
 
 
 class CrossKernel:
-    """K (m, n) between new rows and train rows, for products.
+    """K (m, n) between new rows and train rows, for products and ranges of rows.
 
     Args:
         kernel: Kernel whose parameters are set.
         x: New rows (m, d).
         train: Train rows prepared by the kernel.
+        names: What the two sets of rows are called in error messages.
 
     Attributes:
         shape: (m, n).
+        dtype: Data type of the entries.
     """
 
-    def __init__(self, kernel: Kernel, x: np.ndarray, train: Any):
-        self._kernel, self._x, self._train = kernel, x, train
-        self.shape = len(x), len(train)
+    def __init__(
+        self, kernel: Kernel, x: np.ndarray, train: Any, names: tuple[str, str] = ("the new rows", "the train rows")
+    ):
+        self._kernel, self._x, self._train, self._names = kernel, x, train, names
+        self.shape, self.dtype = (len(x), len(train)), np.dtype(kernel.dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> Float[np.ndarray, "b n"]:
+        """Compute the entries of a range of rows, (b, n). Raises `UserError` for entries that are not finite."""
+        start, stop, _ = rows.indices(len(self))
+        out = np.empty((max(stop - start, 0), self.shape[1]), self.dtype)
+
+        def fill(part: slice) -> None:
+            for columns, block in self._blocks(slice(start + part.start, start + part.stop)):
+                out[part, columns] = block
+
+        self._each(len(out), fill)
+        return out
 
     def __matmul__(self, v: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "m k"]:
-        """Compute the product with v in float64, and every entry of K once.
+        """Compute the product with v; see `product`."""
+        return self.product(slice(0, len(self)), v)
+
+    def product(self, rows: slice, v: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "b k"]:
+        """Compute K[rows] v in float64 for a range of rows, and every entry of K[rows] once.
 
         Needs the memory of one tile per core and of the prepared rows of as many tiles. Raises `UserError` for entries
         that are not finite.
         """
-        side, out = self._kernel.tile, np.zeros((self.shape[0], v.shape[1]))
+        start, stop, _ = rows.indices(len(self))
+        out = np.zeros((max(stop - start, 0), v.shape[1]))
 
-        def add(rows: slice) -> None:
-            with quiet():
-                new = self._kernel.prepare(self._x[rows])
-            for start in range(0, self.shape[1], side):
-                columns = slice(start, start + side)
-                with quiet():
-                    block = self._kernel.block(new, self._train[columns])
-                refuse_overflow(block, ("the new rows", rows.start), ("the train rows", start))
-                out[rows] += block.astype(np.float64, copy=False) @ v[columns]
+        def add(part: slice) -> None:
+            for columns, block in self._blocks(slice(start + part.start, start + part.stop)):
+                out[part] += block.astype(np.float64, copy=False) @ v[columns]
 
-        if self._kernel.own_threads:
-            for rows in cut(self.shape[0], side):
-                add(rows)  # in this thread, where the kernel uses all cores
-        else:
-            for_each(cut(self.shape[0], side, least=cores()), add)
+        self._each(len(out), add)
         return out
+
+    def _each(self, rows: int, work: Callable[[slice], None]) -> None:
+        """Call `work` for ranges of at most a tile of so many rows."""
+        if self._kernel.own_threads:
+            for part in cut(rows, self._kernel.tile):
+                work(part)  # in this thread, where the kernel uses all cores
+        else:
+            for_each(cut(rows, self._kernel.tile, least=cores()), work)
+
+    def _blocks(self, rows: slice) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield the entries of a range of rows as (columns, block), at most a tile wide."""
+        with quiet():
+            new = self._kernel.prepare(self._x[rows])
+        for start in range(0, self.shape[1], self._kernel.tile):
+            columns = slice(start, start + self._kernel.tile)
+            with quiet():
+                block = self._kernel.block(new, self._train[columns])
+            refuse_overflow(block, (self._names[0], rows.start), (self._names[1], start))
+            yield columns, block

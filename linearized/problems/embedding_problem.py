@@ -125,11 +125,21 @@ def solve(
     )
     outputs = predictions(rows, np.stack([one.value for one in found]))
     weights = np.ones(len(targets)) if weights is None else weights
-    return [_of_features(one, output, targets, weights) for one, output in zip(found, outputs, strict=True)]
+    return [of_rows(one, output, targets, weights) for one, output in zip(found, outputs, strict=True)]
 
 
-def _of_features(solution: Solution, output: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Solution:
-    """Return the solution with predictions and GCV of the rows, because the solver only used the normal equations."""
+def of_rows(
+    solution: Solution, output: Float64[np.ndarray, "n k"], targets: Float64[np.ndarray, "n k"],
+    weights: Float64[np.ndarray, " n"],
+) -> Solution:  # fmt: skip
+    """Return a solution of the normal equations with the predictions and the GCV of the rows, which it does not know.
+
+    Args:
+        solution: Solution of (ΦᵀΦ + ρI)w = ΦᵀY by a solver of K.
+        output: Φw.
+        targets: Y.
+        weights: Weight of each row.
+    """
     n, freedom, gcv = np.count_nonzero(weights), solution.degrees_of_freedom, None
     if freedom is not None and freedom < n * (1 - 1e-9):
         gcv = float(np.average(np.square(targets - output).sum(axis=1), weights=weights) / (1 - freedom / n) ** 2)

@@ -64,6 +64,17 @@ def refuse_endless_embedding(settings: "EmbeddedRows", rows: float) -> None:
     refuse_endless(operations, *_words(settings, rows, "rows"))
 
 
+def refuse_endless_centres(settings: "RowSettings", centres: int, rows: int) -> None:
+    """Raise `UserError` if the kernel between so many rows and the centres, and its products, exceed `MOST_DAYS`."""
+    operations = (
+        rows * centres * (pair_operations(settings, settings.dim(), settings.described().image_shape) + centres)
+    )
+    refuse_endless(
+        operations, f"--kernel={settings.kernel} with --centres={centres} and {rows:,} rows of {settings.data_name()}",
+        "Lower --centres, or --num_train and --num_test.",
+    )  # fmt: skip
+
+
 def gram_pairs(rows: dict[str, int]) -> int:
     """Return the number of pairs in a Gram matrix: each pair of train rows once, and train rows with all others.
 

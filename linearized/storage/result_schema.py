@@ -60,6 +60,10 @@ def check_record(record: Any) -> None:
                 raise BadRecord(f"linear.{name} is {value!r:.40}, not a number")
     if "tangents" in record:
         _tangents(_object(record["tangents"], "tangents"))
+    if "centres" in record:
+        centres = _object(record["centres"], "centres")
+        for name, kind in (("asked", int), ("count", int), ("pool", int), ("choice", str), ("lost", float)):
+            _is(centres, name, kind, "centres.")
     if "feature_machine" in record:
         _feature_machine(_object(record["feature_machine"], "feature_machine"))
 

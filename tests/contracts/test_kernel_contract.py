@@ -117,6 +117,16 @@ def test_the_diagonal_does_not_depend_on_the_partner(name, settings, rows):
     np.testing.assert_allclose(whole[1, -1], whole[1, 1], rtol=20 * ERROR[settings["dtype"]])
 
 
+@pytest.mark.parametrize("name, settings", EACH)
+def test_the_diagonal_is_that_of_the_whole(name, settings, rows, monkeypatch):
+    monkeypatch.setattr("kernel_gen.kernel.DIAGONAL", 5)  # several blocks, the last one smaller
+    kernel = make(name, settings).on(rows)
+    prepared = kernel.prepare(rows)
+    whole = np.diagonal(kernel.block(prepared, prepared, same=True))
+    np.testing.assert_allclose(kernel.diagonal(prepared), whole, atol=ERROR[settings["dtype"]] * whole.max())
+    assert kernel.diagonal(prepared[:0]).shape == (0,)
+
+
 @pytest.mark.parametrize("name, settings", [case for case in EACH if case.values[1]["dtype"] == "float32"])
 def test_float32_is_float64_rounded(name, settings, images):
     exact = gram(make(name, settings | {"dtype": "float64"}), images)

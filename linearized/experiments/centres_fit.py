@@ -1,0 +1,77 @@
+"""Kernel ridge regression on centres as a run: settings and rows in, the record and the centres' coefficients out."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from linearized.base.machine_memory import working_bytes
+from linearized.data.dataset import Dataset
+from linearized.experiments import run as life
+from linearized.experiments.kernel_record import outputs_of, scored
+from linearized.experiments.path_solve import watched
+from linearized.experiments.step_progress import progress_line
+from linearized.kernel_ridge.centre_choice import CentreChoice
+from linearized.kernel_ridge.nystrom import CentreRegression
+from linearized.settings.gram_settings import KERNELS
+from linearized.solvers.linear.driver import Watch
+
+Ridges = Callable[[Any, Dataset, str, Callable[[], float]], np.ndarray]
+
+
+def fitted(config: Any, level: int, dataset: Dataset, work: Path, ridges_of: Ridges) -> life.Outcome:
+    """Return the record and the arrays of a fit on centres.
+
+    The record has the entries of a fixed kernel, and under "centres" how many were asked for (`asked`) and are used
+    (`count`), their choice, the number of rows `pool` from which they were chosen, the trace of K and the share of it
+    that is lost (`lost`). The arrays have the indices of the centres among the train rows, and their coefficients in
+    the place of α.
+
+    Args:
+        config: `KernelFitSettings` of one noise level.
+        level: Noise level.
+        dataset: Rows and labels.
+        work: Folder of unfinished work.
+        ridges_of: Function of settings, rows, scale of the kernel and trace that returns the ridges.
+    """
+    start, x, name = time.monotonic(), np.asarray(dataset.train.x), config.label()
+    kernels = (_kernel(config, dataset), _kernel(dataclasses.replace(config, dtype="float64"), dataset))
+
+    @contextlib.contextmanager
+    def phase(what: str, total: int) -> Iterator[Callable[[int], None]]:
+        logging.info("%s: %s, %d", name, what, total)
+        with progress_line(f"{name}, {what}", total) as report:
+            yield report
+
+    fit = CentreRegression(
+        *kernels, x, dataset.targets(dataset.train, centred=True),
+        CentreChoice(config.centres, config.centre_choice, config.centre_seed), solver=config.solver,
+        memory=working_bytes(config.memory), phase=phase,
+        watch=Watch(None, work, f"{dataset.fingerprint}-{config.key()}", config.checkpoint_seconds),
+    )  # fmt: skip
+    seconds = round(time.monotonic() - start, 3)
+    ridges = ridges_of(config, dataset, fit.kernel.scale, lambda: fit.trace)
+    with watched(config, dataset, ridges, work, solver=fit.solver, title=name) as watch:
+        path = fit.solve(ridges, rtol=config.rtol or None, max_iterations=config.max_iterations,
+                         progress=watch.progress)  # fmt: skip
+    path = fit.completed(path)
+    blocks = {split: fit.cross(split, np.asarray(rows.x)) for split, rows in dataset.splits().items()
+              if split != "train"}  # fmt: skip
+    outputs = outputs_of(dataset, path, blocks)
+    record, arrays = scored(config, level, dataset, path, outputs, fit.kernel.scale)
+    about = {
+        "asked": config.centres, "count": len(fit.rows), "choice": config.centre_choice, "seed": config.centre_seed,
+        "pool": fit.pool, "trace": fit.trace, "lost": fit.lost,
+    }  # fmt: skip
+    record["solver"]["history"] = "residual of the normal equations of the centres, relative"
+    return life.Outcome({**record, "centres": about, "kernel": {"found": False, "seconds": seconds}},
+                        {**arrays, "centres": fit.rows})  # fmt: skip
+
+
+def _kernel(config: Any, dataset: Dataset) -> Any:
+    return KERNELS.load(config.kernel).build(config, dataset.image_shape).on(np.asarray(dataset.train.x))

@@ -1,0 +1,36 @@
+"""Flags of kernel ridge regression on centres, a few of the train rows that carry the coefficients of all."""
+
+import dataclasses
+
+from linearized.base.errors import UserError
+from linearized.settings.config import LARGEST_SEED, Settings, setting
+from linearized.settings.data_settings import MOST_ROWS
+from linearized.settings.reads import SET, when
+
+CHOICES = ("uniform", "rpcholesky")
+
+
+@dataclasses.dataclass(frozen=True)
+class CentreSettings(Settings):
+    """Settings of a fit on centres; with `--features` or `--gram` there is no kernel to compute for them."""
+
+    GROUP = "Centres"
+
+    centres: int = setting(
+        0, "m train rows that carry the coefficients, in memory for some m x m matrices and n m^2 operations; 0: all "
+        "rows, with K between them", minimum=0, maximum=MOST_ROWS, when=when(features="", gram=""),
+    )  # fmt: skip
+    centre_choice: str = setting(
+        "uniform", "centres drawn uniformly, or by randomly pivoted Cholesky, where other centres explain a row least, "
+        "in as many operations again",
+        choices=CHOICES, when=when(centres=SET),
+    )  # fmt: skip
+    centre_seed: int = setting(
+        0, "random-number seed of the centres", minimum=0, maximum=LARGEST_SEED, when=when(centres=SET)
+    )
+
+
+def refuse_many_centres(count: int, rows: int) -> None:
+    """Raise `UserError` for more centres than train rows."""
+    if count > rows:
+        raise UserError(f"Centres are train rows, of which there are {rows:,}. Received: --centres={count}.")
