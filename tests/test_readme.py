@@ -82,6 +82,7 @@ def small(words, folder):
     if words[:3] == ["-m", "linearized", "compare"]:
         return [*words, "--num_units=4", "--num_train=60", "--num_test=30", "--max_cg_iters=2"]
     if words[0] == "kernel_fit.py":
+        words = ["--centres=20" if word.startswith("--centres=") else word for word in words]
         features = ["--embedding_dim=64"] if any(word.startswith("--features") for word in words) else []
         return [*words, "--num_train=60", "--num_test=20", *features]
     if words[1] == "kernel_gen.embed":

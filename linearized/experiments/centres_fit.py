@@ -18,13 +18,14 @@ from linearized.experiments.path_solve import watched
 from linearized.experiments.step_progress import progress_line
 from linearized.kernel_ridge.centre_choice import CentreChoice
 from linearized.kernel_ridge.nystrom import CentreRegression
-from linearized.settings.gram_settings import KERNELS
 from linearized.solvers.linear.driver import Watch
 
 Ridges = Callable[[Any, Dataset, str, Callable[[], float]], np.ndarray]
 
 
-def fitted(config: Any, level: int, dataset: Dataset, work: Path, ridges_of: Ridges) -> life.Outcome:
+def fitted(
+    config: Any, level: int, dataset: Dataset, work: Path, kernel_of: Callable[[Any, Dataset], Any], ridges_of: Ridges
+) -> life.Outcome:
     """Return the record and the arrays of a fit on centres.
 
     The record has the entries of a fixed kernel, and under "centres" how many were asked for (`asked`) and are used
@@ -37,10 +38,11 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path, ridges_of: Rid
         level: Noise level.
         dataset: Rows and labels.
         work: Folder of unfinished work.
+        kernel_of: Function of settings and rows that returns the kernel, with the parameters that they determine.
         ridges_of: Function of settings, rows, scale of the kernel and trace that returns the ridges.
     """
     start, x, name = time.monotonic(), np.asarray(dataset.train.x), config.label()
-    kernels = (_kernel(config, dataset), _kernel(dataclasses.replace(config, dtype="float64"), dataset))
+    kernels = (kernel_of(config, dataset), kernel_of(dataclasses.replace(config, dtype="float64"), dataset))
 
     @contextlib.contextmanager
     def phase(what: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -71,7 +73,3 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path, ridges_of: Rid
     record["solver"]["history"] = "residual of the normal equations of the centres, relative"
     return life.Outcome({**record, "centres": about, "kernel": {"found": False, "seconds": seconds}},
                         {**arrays, "centres": fit.rows})  # fmt: skip
-
-
-def _kernel(config: Any, dataset: Dataset) -> Any:
-    return KERNELS.load(config.kernel).build(config, dataset.image_shape).on(np.asarray(dataset.train.x))

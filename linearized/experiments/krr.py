@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,22 +20,23 @@ from linearized.experiments.needs import refuse_endless_fit, refuse_large_fit
 from linearized.settings.centre_settings import CentreSettings
 from linearized.settings.choice_settings import ChoiceSettings
 from linearized.settings.config import setting
-from linearized.settings.data_settings import LevelsSettings
+from linearized.settings.data_settings import MOST_ROWS, LevelsSettings
 from linearized.settings.embedding_settings import EmbeddedRows, EmbeddingSettings
 from linearized.settings.gram_settings import KERNELS, GramSettings, KernelSettings, RowSettings
 from linearized.settings.reads import Declarations, when
 from linearized.settings.run_settings import KERNEL_ITERATIONS, MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
-from linearized.solvers import GRAM_SOLVER_READS, GRAM_SOLVERS
+from linearized.solvers import AUTO_GRAM, GRAM_SOLVER_READS, GRAM_SOLVERS
 from linearized.storage import results
 
 if TYPE_CHECKING:
+    from linearized.kernel_ridge.computed_gram import ComputedGram
     from linearized.storage.embeddings import Embedding
     from linearized.storage.gram import Gram
 
 OF_SHARDS = ("num_shards", "scheduler")  # settings of matrices that are stored in shards
-OF_FIXED = (*OF_SHARDS, *CentreSettings.own())  # settings of kernels that do not depend on labels
+OF_FIXED = (*OF_SHARDS, *CentreSettings.own(), "on_the_fly")  # settings of kernels that do not depend on labels
 SOLVER_READS = GRAM_SOLVER_READS | {
-    "auto": {name: on for reads in GRAM_SOLVER_READS.values() for name, on in reads.items()}
+    "auto": {name: on for solver in AUTO_GRAM for name, on in GRAM_SOLVER_READS[solver].items()}
 }
 
 
@@ -65,14 +66,25 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
         choices=("auto", *GRAM_SOLVERS),
     )
     rtol: float = setting(
-        0.0, "residual to reach; 0: 1e-7, or 1e-5 for block_lanczos and cg on float32", minimum=0.0, maximum=1.0
+        0.0,
+        "residual to reach; 0: 1e-7, or 1e-5 for block_lanczos, cg and rpcholesky on float32",
+        minimum=0.0,
+        maximum=1.0,
     )
     max_iterations: int = setting(
         KERNEL_ITERATIONS,
-        "most products with K of block_lanczos and cg, and most steps by which the others refine a ridge",
+        "most products with K of block_lanczos, cg and rpcholesky, and most steps by which the others refine a ridge",
         minimum=1,
         maximum=MOST_STEPS,
     )
+    preconditioner_rank: int = setting(
+        0, "columns of K that precondition rpcholesky, 0: n/10, or a quarter of the memory", minimum=0,
+        maximum=MOST_ROWS, when=when(features="", centres=0),
+    )  # fmt: skip
+    on_the_fly: bool = setting(
+        False, "never write K to disk: hold it where it fits in --memory, else compute it in every product",
+        identity=False, group="Run", when=when(features="", gram="", centres=0),
+    )  # fmt: skip
     memory: float = setting(
         0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False, group="Run", when=when(features="")
     )
@@ -101,8 +113,8 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
             self.check_grid()
 
     def reads(self, name: str) -> bool:
-        """Return whether a setting is read; a kernel that depends on labels is computed here, and centres have no K."""
-        if name in OF_SHARDS and self.centres:
+        """Return whether a setting is read; kernels of labels, centres and K on the fly have no shards."""
+        if name in OF_SHARDS and (self.centres or self.on_the_fly):
             return False
         return super().reads(name) and (name not in OF_FIXED or bool(self.gram) or not self.by_labels())
 
@@ -121,10 +133,11 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
                     f"--{name} is read by kernels other than {self.kernel}, which is learned from labels and computed "
                     f"here. Received: --{name}={getattr(self, name)}."
                 )
-            if name in OF_SHARDS and self.centres:
+            if name in OF_SHARDS and (self.centres or self.on_the_fly):
+                other = f"--centres={self.centres}" if self.centres else "--on_the_fly"
                 raise UserError(
-                    f"--{name} is read with no --centres, for which no matrix is stored. Received: "
-                    f"--{name}={getattr(self, name)} --centres={self.centres}."
+                    f"--{name} is read with no {other.partition('=')[0]}, for which no matrix is stored. Received: "
+                    f"--{name}={getattr(self, name)} {other}."
                 )
         super().refuse_unread(name for name in given if name not in own)
 
@@ -234,15 +247,13 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
     if config.centres:
         from linearized.experiments.centres_fit import fitted
 
-        return fitted(config, level, dataset, unfinished, _ridges)
+        return fitted(config, level, dataset, unfinished, fixed_kernel, _ridges)
     start = time.monotonic()
-    gram, made = _gram_of(config, asked, level, dataset)
+    gram, made, blocks, scale = _gram_of(config, asked, level, dataset)
     about = {"found": not made, "seconds": round(time.monotonic() - start, 3)}
-    path = solved(
-        config, dataset, gram, _ridges(config, dataset, gram.manifest.scale, lambda: _trace(gram)), unfinished
-    )
-    blocks = {"validation": gram.validation, "test": gram.test}
-    record, arrays = scored(config, level, dataset, path, outputs_of(dataset, path, blocks), gram.manifest.scale)
+    ridges = _ridges(config, dataset, scale, lambda: _trace(gram))
+    path = solved(config, dataset, gram, ridges, unfinished)
+    record, arrays = scored(config, level, dataset, path, outputs_of(dataset, path, blocks), scale)
     return life.Outcome({**record, "kernel": about}, arrays)
 
 
@@ -267,19 +278,37 @@ def _ridges(config: KernelFitSettings, dataset: Dataset, scale: str, trace: Call
 
 def _gram_of(
     config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset
-) -> tuple["Gram | Embedding", bool]:  # fmt: skip
-    """Return the --gram folder's matrix, checked against the settings, or the kernel's own; and if it was made."""
-    if not config.gram:
-        return _found_or_made(config, level, dataset)
-    from linearized.kernel_ridge.gram_source import open_folder
+) -> tuple["Gram | Embedding | ComputedGram", bool, dict[str, Any], str]:
+    """Return K, whether it was made, the kernel between the rows of other splits and train rows, and its scale.
 
-    gram = open_folder(config.gram, dataset, asked)  # compares its rows and kernel
-    config.check_grid()
-    return gram, False
+    K is that of the --gram folder, checked against the settings, or the kernel's own.
+    """
+    if config.on_the_fly:
+        from linearized.kernel_ridge.computed_gram import ComputedGram
+        from linearized.kernel_ridge.cross_kernel import CrossKernel
+
+        kernel, x = fixed_kernel(config, dataset), np.asarray(dataset.train.x)
+        train = kernel.prepare(x)
+        blocks = {name: CrossKernel(kernel, np.asarray(split.x), train) for name, split in dataset.splits().items()
+                  if name != "train"}  # fmt: skip
+        return ComputedGram(kernel, x), True, blocks, kernel.scale
+    if config.gram:
+        from linearized.kernel_ridge.gram_source import open_folder
+
+        gram, made = open_folder(config.gram, dataset, asked), False  # compares its rows and kernel
+        config.check_grid()
+    else:
+        gram, made = _found_or_made(config, level, dataset)
+    return gram, made, {"validation": gram.validation, "test": gram.test}, gram.manifest.scale
 
 
-def _trace(gram: "Gram | Embedding") -> float:
-    """Return the trace of K, or of ΦΦᵀ, in one pass over the shards."""
+def fixed_kernel(config: KernelFitSettings, dataset: Dataset) -> Any:
+    """Return the kernel of the settings, with the parameters that the train rows determine."""
+    return KERNELS.load(config.kernel).build(config, dataset.image_shape).on(np.asarray(dataset.train.x))
+
+
+def _trace(gram: "Gram | Embedding | ComputedGram") -> float:
+    """Return the trace of K, or of ΦΦᵀ, in one pass over the shards or the rows."""
     from linearized.storage.embeddings import Embedding
 
     if isinstance(gram, Embedding):

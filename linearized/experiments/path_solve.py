@@ -49,7 +49,7 @@ def solved(
 
             path = fit(
                 gram, targets, ridges, memory=memory or working_bytes(config.memory), scheduler=config.scheduler,
-                overwrite=isinstance(gram, np.ndarray), **common,
+                overwrite=isinstance(gram, np.ndarray), rank=config.preconditioner_rank, **common,
             )  # fmt: skip
     logging.info("solved by %s (%s)", path.solver, path.reason)
     return path

@@ -48,6 +48,7 @@ def _logger(what: str, expected: int) -> Callable[..., None]:
         total = expected if total is None else total
         first = done - 1 if first is None else first  # a resumed run does not start at 0
         left = (time.monotonic() - start) / max(done - first, 1) * (total - done)
-        log(lambda: f"{what}: {done} of at most {total}, {note}, at most {left:.0f} s left")
+        parts = (f"{done} of at most {total}", note, f"at most {left:.0f} s left")
+        log(lambda: f"{what}: {', '.join(filter(None, parts))}")
 
     return report

@@ -11,6 +11,7 @@ from linearized.base.errors import UserError
 from linearized.base.machine_memory import working_bytes
 from linearized.base.shapes import Float, Float64
 from linearized.data.dataset import fingerprint
+from linearized.kernel_ridge.computed_gram import ComputedGram
 from linearized.kernel_ridge.cross_kernel import CrossKernel
 from linearized.problems.gram_problem import GramProblem
 from linearized.problems.weighted_problem import Weighted, checked_weights, with_left_out_rows
@@ -21,6 +22,7 @@ from linearized.solvers.linear.solution import Solution
 from linearized.storage.gram import Gram, Rectangle
 
 ROWS = 1024  # rows of a matrix that are converted to float64 together
+COMPUTED = ("block_lanczos", "cg", "rpcholesky")  # solvers that need only products with K, or columns of it
 REFINED = ("band", "cholesky", "eigh")  # solvers that refine their solutions in float64 if K is in float32
 
 
@@ -78,10 +80,10 @@ class RidgePath:
 
 
 def fit(
-    gram: np.ndarray | Gram, y: np.ndarray, ridges: Sequence[float] | np.ndarray, *,
+    gram: np.ndarray | Gram | ComputedGram, y: np.ndarray, ridges: Sequence[float] | np.ndarray, *,
     sample_weight: np.ndarray | float | None = None, solver: str = "auto",
     rtol: float | None = None, max_iterations: int = KERNEL_ITERATIONS, memory: float | None = None,
-    scheduler: str = "", overwrite: bool = False, watch: Watch = UNWATCHED,
+    scheduler: str = "", overwrite: bool = False, watch: Watch = UNWATCHED, rank: int = 0,
 ) -> RidgePath:  # fmt: skip
     """Solve kernel ridge regression, (K + ρI)α = y, at every ridge ρ.
 
@@ -92,12 +94,12 @@ def fit(
 
     Args:
         gram: K (n, n), symmetric and positive semi-definite: an array, or shards that `linearized.open_gram` returned,
-            which may be larger than memory. It is not changed, unless `overwrite`.
+            which may be larger than memory, or a `ComputedGram`. It is not changed, unless `overwrite`.
         y: Labels (n,) or (n, k), finite. They are not centred here.
         ridges: ρ, at least 0, in any order; not divided by n.
         sample_weight: w, a number for each row (or one for all), at least 0. A row of weight 0 has no influence and
             an α of 0; shards with such rows must fit in memory. None: 1.
-        solver: auto, band, block_lanczos, cg, cholesky or eigh (which computes leave-one-out errors); see
+        solver: auto, band, block_lanczos, cg, cholesky, eigh (which computes leave-one-out errors) or rpcholesky; see
             `docs/guides/kernel_ridge.md`.
         rtol: Relative residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7 if K is in float64 or solutions are refined in
             float64; otherwise (block_lanczos and cg on float32) 1e-5, because every digit costs passes over K.
@@ -108,6 +110,7 @@ def fit(
         overwrite: Whether band and cholesky may work in the array `gram` itself, whose upper triangle is then lost;
             this saves n² numbers of memory. Shards are never changed.
         watch: Progress and checkpoints of a long run.
+        rank: Rank of the preconditioner of rpcholesky; 0: see `linearized.solvers.linear.rpcholesky`.
 
     Returns:
         Coefficients and diagnostics at every ridge. A ridge that could not be solved is marked in its `Solution`.
@@ -127,7 +130,7 @@ def fit(
         (2, 4, 2)
     """
     targets, ridges = checked_labels(y), checked_path(ridges)
-    gram = gram if isinstance(gram, Gram) else checked_gram(gram)
+    gram = gram if isinstance(gram, Gram | ComputedGram) else checked_gram(gram)
     if gram.shape != (len(targets), len(targets)):
         raise UserError(f"K must have a row and a column for each of {len(targets)} labels. Received: {gram.shape}.")
     memory = checked_memory(memory)
@@ -144,14 +147,28 @@ def fit(
     name, reason = GRAM_SOLVERS.canonical(solver) if solver != "auto" else "", "as asked"
     if scheduler and name not in ("", "block_lanczos", "cg"):
         raise UserError(f"--solver={name} runs in one process. With --scheduler take block_lanczos or cg.")
+    if isinstance(gram, ComputedGram):
+        if name not in ("", *COMPUTED):
+            raise UserError(f"{name} needs the entries of K: for K that is computed in every product take "
+                            f"{', '.join(COMPUTED)}.")  # fmt: skip
+        if not name:
+            name, reason = "block_lanczos", "K is computed in every product, and it needs the fewest"
     if not name:
         name, reason = auto_gram(n, itemsize, len(ridges), memory, distributed=bool(scheduler))
+    if rank and name != "rpcholesky":
+        raise UserError(f"`rank` is that of rpcholesky's preconditioner. Received: rank={rank} with {name}.")
     if rtol is None:
         rtol = 1e-7 if itemsize == 8 or name in REFINED else 1e-5
     with _problem(*system, memory, scheduler, overwrite) as problem:
         problem = problem if weights is None else Weighted(problem, weights)
         solutions = GRAM_SOLVERS.load(name).solve(
-            problem, ridges, rtol=float(rtol), atol=0.0, max_iterations=max_iterations, **vars(watch)
+            problem,
+            ridges,
+            rtol=float(rtol),
+            atol=0.0,
+            max_iterations=max_iterations,
+            **vars(watch),
+            **({"rank": rank} if rank else {}),
         )
     if weights is not None:
         solutions = [problem.unscaled(solution) for solution in solutions]
@@ -162,7 +179,7 @@ def fit(
     return RidgePath(ridges, alpha, solutions, name, reason, float(rtol))
 
 
-def _in_memory(gram: np.ndarray | Gram, memory: int) -> np.ndarray:
+def _in_memory(gram: np.ndarray | Gram | ComputedGram, memory: int) -> np.ndarray:
     """Return K as an array. Raises `UserError` if shards do not fit in the memory."""
     if isinstance(gram, np.ndarray):
         return gram
@@ -177,7 +194,7 @@ def _in_memory(gram: np.ndarray | Gram, memory: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def _problem(
-    gram: np.ndarray | Gram, targets: np.ndarray, memory: int, scheduler: str, overwrite: bool
+    gram: np.ndarray | Gram | ComputedGram, targets: np.ndarray, memory: int, scheduler: str, overwrite: bool
 ) -> Iterator[GramProblem]:
     """Yield the problem of K and Y, with products in this process or, with `scheduler`, on the workers of Dask."""
     if not scheduler:

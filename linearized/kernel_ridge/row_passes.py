@@ -62,6 +62,7 @@ class RowPasses:
             for key, array in arrays.items():
                 array[...] = kept[key]
         with self.phase(title, rows) as report:
+            report(done)
             for start in range(done, rows, step):
                 stop = min(start + step, rows)
                 work(slice(start, stop))

@@ -1,4 +1,4 @@
-"""Kernel ridge regression, (K + ρI)α = Y, by products with K: in memory, or streamed from its shards.
+"""Kernel ridge regression, (K + ρI)α = Y, by products with K: in memory, streamed from its shards, or computed.
 
 For a solver it is a problem like `linearized.problems.least_squares` with AᵀA = K and the right-hand side Y: v is α,
 its relative residual is ‖Y - (K + ρI)α‖/‖Y‖, and Kα are the predictions on the train rows. K is the matrix as it is
@@ -8,6 +8,7 @@ that residuals are those of K itself. A solver with a loose tolerance may use le
 
 import time
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from absl import logging
@@ -15,7 +16,7 @@ from absl import logging
 from linearized.base.blocks import cores, for_each
 from linearized.base.errors import UserError
 from linearized.base.machine_memory import working_bytes
-from linearized.base.shapes import Float, Float64
+from linearized.base.shapes import Float, Float64, Int64
 from linearized.problems.least_squares import MEMORY
 from linearized.solvers.linear.solution import EXPECTED_VECTORS
 from linearized.storage.gram import Gram
@@ -31,11 +32,38 @@ ROWS, COLUMNS = 256, 16384  # size of a block of K in float32 products
 SAMPLE = 2**27  # bytes that are read to measure the read rate
 
 
+@runtime_checkable
+class StreamedGram(Protocol):
+    """K (n, n) that is not in memory, such as `linearized.storage.gram.Gram`.
+
+    Other classes have `computing_columns()` as well: the time to make K once, in units of the time to multiply one more
+    column.
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+    seconds_reading: float
+    seconds_waiting: float
+
+    def multiply(self, v: np.ndarray) -> np.ndarray:
+        """Return K v in float64 for v in float64."""
+
+    def diagonal(self) -> np.ndarray:
+        """Return the diagonal in float64."""
+
+    def columns(self, chosen: np.ndarray) -> np.ndarray:
+        """Return K[:, chosen]."""
+
+    def to_memory(self, dtype: np.dtype | str | None = None) -> np.ndarray:
+        """Return the whole matrix as an array."""
+
+
 class GramProblem:
     """Gram matrix K and labels Y of kernel ridge regression (K + ρI)α = Y.
 
     Args:
-        gram: K (n, n), symmetric: an array, or shards as returned by `linearized.open_gram`.
+        gram: K (n, n), symmetric: an array, shards as returned by `linearized.open_gram`, or any other object with the
+            products of `StreamedGram`.
         targets: Y (n, k).
         memory: Memory in bytes for the solver's arrays and, if there is room for both, for K itself, which is then read
             only once.
@@ -59,7 +87,7 @@ class GramProblem:
     rounding = float(np.finfo(np.float64).eps)  # products are in float64 for any dtype of K
 
     def __init__(
-        self, gram: np.ndarray | Gram, targets: Float[np.ndarray, "n k"], *, memory: int = MEMORY,
+        self, gram: np.ndarray | StreamedGram, targets: Float[np.ndarray, "n k"], *, memory: int = MEMORY,
         overwrite: bool = False,
     ):  # fmt: skip
         if gram.shape != (len(targets), len(targets)):
@@ -75,14 +103,14 @@ class GramProblem:
         self.targets = np.asarray(targets, np.float64)
         self.params = self.rows = self.n = len(self.targets)
         self.passes, self.seconds_multiplying = 0, 0.0
-        self._shards = gram if isinstance(gram, Gram) else None
+        self._shards = None if isinstance(gram, np.ndarray) else gram
         self._bytes = self.n**2 * self.dtype.itemsize
         self._hold = self._shards is not None and fits_with_basis(self.n, self.columns, self.dtype.itemsize, memory)
         self._block: int | None = None
 
     @property
     def streamed(self) -> bool:
-        """Whether K is read from its shards in every product."""
+        """Whether K is read from its shards, or computed, in every product."""
         return self._shards is not None and not self._hold
 
     @property
@@ -94,7 +122,9 @@ class GramProblem:
     def block(self) -> int:
         """Number of columns per product with which a block Lanczos solver needs the least time, see `best_block`."""
         if self._block is None:
-            self._block = best_block(self.columns, self.n, self._reading(), cores() > 1)
+            self._block = best_block(
+                self.columns, self.n, self._reading(), cores() > 1 and isinstance(self._shards, Gram)
+            )
         return self._block
 
     @property
@@ -124,6 +154,18 @@ class GramProblem:
         self.seconds_multiplying += time.perf_counter() - began
         self.passes += 1
         return product
+
+    def diagonal(self) -> Float64[np.ndarray, " n"]:
+        """Return the diagonal of K, for shards in one pass over them."""
+        if self.streamed:
+            return self._shards.diagonal()
+        return np.diagonal(self._matrix()).astype(np.float64)
+
+    def columns_of(self, rows: Int64[np.ndarray, " b"]) -> Float64[np.ndarray, "n b"]:
+        """Return K[:, rows], for shards in one pass over them."""
+        if self.streamed:
+            return self._shards.columns(rows).astype(np.float64, copy=False)
+        return self._matrix()[rows].T.astype(np.float64)
 
     @property
     def rough_product(self) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -185,7 +227,10 @@ class GramProblem:
         return self.gram.to_memory(dtype)
 
     def _reading(self) -> float:
-        return reading_columns(self._shards, self.columns) if self.streamed else 0.0
+        if not self.streamed:
+            return 0.0
+        shards = isinstance(self._shards, Gram)
+        return reading_columns(self._shards, self.columns) if shards else self._shards.computing_columns()
 
     def _product(self, v: np.ndarray) -> np.ndarray:
         if self.streamed:

@@ -11,7 +11,7 @@ import numpy as np
 
 from linearized.base.array_checks import real_array, refuse_not_finite
 from linearized.base.errors import UserError
-from linearized.base.shapes import Float, Float64
+from linearized.base.shapes import Float, Float64, Int64
 from linearized.problems.gram_problem import GramProblem
 from linearized.solvers.linear.solution import Solution
 
@@ -48,6 +48,14 @@ class Weighted:
     def primal_product(self, v: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
         """Return SKS v, in one pass over K."""
         return self._root * self._problem.primal_product(self._root * v)
+
+    def diagonal(self) -> Float64[np.ndarray, " n"]:
+        """Return the diagonal of SKS."""
+        return self._root[:, 0] ** 2 * self._problem.diagonal()
+
+    def columns_of(self, rows: Int64[np.ndarray, " b"]) -> Float64[np.ndarray, "n b"]:
+        """Return columns of SKS."""
+        return self._root * self._problem.columns_of(rows) * self._root[rows].T
 
     def evaluate(self, v: Float[np.ndarray, "n c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "n c"]]:
         """Return SKS v and SY - SKS v. v has k columns for each ridge, one ridge after the other."""

@@ -53,14 +53,16 @@ _GRAM = reads("rtol", "max_iterations", "memory", "checkpoint_seconds")
 GRAM_SOLVERS, GRAM_SOLVER_READS = _tables(
     {
         "band": ("linearized.solvers.linear.band.solver", _GRAM),
-        "block_lanczos": ("linearized.solvers.linear.block_lanczos", _GRAM | reads("scheduler")),
-        "cg": ("linearized.solvers.linear.cg", _GRAM | reads("scheduler")),
+        "block_lanczos": ("linearized.solvers.linear.block_lanczos", _GRAM | reads("scheduler", "on_the_fly")),
+        "cg": ("linearized.solvers.linear.cg", _GRAM | reads("scheduler", "on_the_fly")),
         "cholesky": ("linearized.solvers.linear.cholesky", _GRAM),
         "eigh": ("linearized.solvers.linear.eigh", _GRAM),
+        "rpcholesky": ("linearized.solvers.linear.rpcholesky", _GRAM | reads("preconditioner_rank", "on_the_fly")),
     },
     aliases={"lanczos": "block_lanczos"},
 )
 
+AUTO_GRAM = ("band", "block_lanczos", "cholesky")  # solvers of K that `auto_gram` chooses from
 WORKING_COPIES = 1.7  # memory for a factor of K and its refinement, in units of the size of K
 FEW_RIDGES = 2  # largest number of ridges for which one factor per ridge is faster than one reduction for all
 

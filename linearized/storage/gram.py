@@ -247,9 +247,27 @@ class Gram(_Bands):
                 add_symmetric(block, rows.start, columns, total, each)
         return total.reshape(v.shape)
 
+    def diagonal(self) -> np.ndarray:
+        """Return the diagonal in float64, in one pass over the files."""
+        return np.concatenate([np.diagonal(block).astype(np.float64) for _, block in self.row_blocks()])
+
     def trace(self) -> float:
         """Return the sum of the diagonal, in one pass over the files."""
-        return sum(float(np.diagonal(block).sum(dtype=np.float64)) for _, block in self.row_blocks())
+        return float(self.diagonal().sum())
+
+    def columns(self, chosen: np.ndarray) -> np.ndarray:
+        """Return K[:, chosen] for the indices of some rows, (n, b), in one pass over the files.
+
+        This is faster than reading single rows by `[]`, which gathers their entries left of the diagonal from all
+        bands above.
+        """
+        out = np.empty((len(self), len(chosen)), self.dtype)
+        for rows, block in self._ahead(self.row_blocks(buffers=2)):
+            right = np.flatnonzero(chosen >= rows.start)
+            out[rows, right] = block[:, chosen[right] - rows.start]
+            here = right[chosen[right] < rows.stop]
+            out[rows.start :, here] = block[chosen[here] - rows.start].T
+        return out
 
     def parts(self, count: int) -> list[slice]:
         """Divide the bands into at most `count` ranges with about the same number of entries."""

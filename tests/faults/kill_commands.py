@@ -28,10 +28,21 @@ WARM_KERAS = (
     "keras", "pandas", "scipy.linalg", "linearized.experiments.gradient_fit",
     "linearized.experiments.least_squares_fit", "linearized.experiments.finetune_model",
     "linearized.models.nn", "linearized.models.rf", "linearized.solvers.linear.band.solver",
-    "linearized.solvers.linear.block_lanczos", "linearized.kernel_ridge.embedded_fit", "linearized.experiments.table",
-    "linearized.report.page", "linearized.report.run_pictures",
+    "linearized.solvers.linear.block_lanczos", "linearized.kernel_ridge.embedded_fit",
+    "linearized.experiments.centres_fit", "linearized.experiments.table", "linearized.report.page",
+    "linearized.report.run_pictures",
 )  # fmt: skip
-KERAS = ("train_rf", "train_nn", "kernel_fit", "features_fit", "report", "finetune", "compare", "reproduce")
+KERAS = (
+    "train_rf",
+    "train_nn",
+    "kernel_fit",
+    "features_fit",
+    "centres_fit",
+    "report",
+    "finetune",
+    "compare",
+    "reproduce",
+)
 NAMES = ("kernel_gen", "embed", "import_npy", "noisy_cache", "launch", *KERAS)  # those that are killed
 
 
@@ -93,6 +104,8 @@ def _keras_commands() -> dict[str, Command]:
                               ("--kernel=POLYNOMIAL", "--solver=block_lanczos", *fit), before=("kernel_gen_one",)),
         "features_fit": Command(krr.KernelFitSettings, krr.main, ("--features=RF", "--embedding_dim=64", *fit),
                                 before=("embed_one",)),
+        "centres_fit": Command(krr.KernelFitSettings, krr.main, ("--kernel=POLYNOMIAL", "--centres=40",
+                                                                 "--centre_choice=rpcholesky", *fit)),
         "report": Command(report.ReportSettings, report.main, ("--directory=storage/nn_dir", "--out=storage/page.html"),
                           before=("train_rf",)),
         "saved_model": Command(ShowDataSettings, lambda _: _save_model(Path("saved.keras"))),

@@ -10,6 +10,8 @@ smallest recomputed residual is kept, so that a tighter tolerance never gives a 
 exhausted has a `message` that states it.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from linearized.base.shapes import Float64
@@ -56,7 +58,7 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
 
 def polish(
     problem: LinearProblem, solutions: list[Solution], tolerance: Tolerance, run: LinearRun,
-    duals: list[np.ndarray] | None = None,
+    duals: list[np.ndarray] | None = None, precondition: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> list[Solution]:  # fmt: skip
     """Continue from the solutions of any solver that miss the tolerance, all of them in each product; see `solve`.
 
@@ -66,17 +68,22 @@ def polish(
         tolerance: Tolerance at which a ridge is done.
         run: Settings of the call.
         duals: α with v = Aᵀα for each solution, to continue in the dual; None continues in the primal.
+        precondition: In the primal, a function of residuals (l, p, c) and their ridges (l,) that returns approximately
+            (AᵀA + ρI)⁻¹ times them; None: no preconditioner.
 
     Takes 24 · p · columns bytes (rows for p in the dual) per solution, in batches of `ridge_batch` solutions.
     """
-    return _Passes(problem, tolerance, run).polished(solutions, duals)
+    return _Passes(problem, tolerance, run, precondition).polished(solutions, duals)
 
 
 class _Passes:
     """Passes of CG over one problem, with the settings of one call of `solve` or `polish`."""
 
-    def __init__(self, problem: LinearProblem, tolerance: Tolerance, run: LinearRun):
-        self.problem, self.tolerance, self.settings = problem, tolerance, run
+    def __init__(
+        self, problem: LinearProblem, tolerance: Tolerance, run: LinearRun,
+        precondition: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    ):  # fmt: skip
+        self.problem, self.tolerance, self.settings, self.precondition = problem, tolerance, run, precondition
         self.max_iterations = run.max_iterations
 
     def polished(self, solutions: list[Solution], duals: list[np.ndarray] | None) -> list[Solution]:
@@ -154,7 +161,11 @@ class _Passes:
                 ]
             )
         limits = self._limits(solutions, norms)
-        state = LockStep(residuals, ridges, limits, self.max_iterations - spent, None if duals is None else norms)
+        own = self.precondition
+        state = LockStep(
+            residuals, ridges, limits, self.max_iterations - spent, None if duals is None else norms,
+            precondition=None if own is None else lambda here, at: own(here, ridges[at]),
+        )  # fmt: skip
         self.run(state, name, ridges, int(spent.max()))
         histories = [
             np.concatenate([solution.history, trace[~np.isnan(trace)] / self._scale])

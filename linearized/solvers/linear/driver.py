@@ -6,7 +6,8 @@ A solver's module defines its algorithm as a function of (problem, ridges, run) 
     def solve(problem, ridges, run): ...
 
 The result is called as `solve(problem, ridges, rtol=..., progress=..., checkpoint=..., ...)`. Solvers of least squares
-use `least_squares_solver`, whose result also takes `accuracy` and `values`.
+use `least_squares_solver`, whose result also takes `accuracy` and `values`. Further keyword arguments are options of the
+algorithm.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ from linearized.solvers.linear.solution import (
 
 INTERVAL = 60.0  # seconds between checkpoints
 
-Algorithm = Callable[[Any, np.ndarray, "LinearRun"], list[Solution]]
+Algorithm = Callable[..., list[Solution]]  # of (problem, ridges, run) and options of its own
 
 
 class TimedCheckpoint(Checkpoint):
@@ -138,12 +139,11 @@ def linear_solver(interval: float = INTERVAL) -> Callable[[Algorithm], Callable[
         def solve(
             problem: LinearProblem, ridges: Sequence[float] | np.ndarray, *, rtol: float = RTOL, atol: float = ATOL,
             max_iterations: int = MAX_ITERATIONS, progress: Progress | None = None, checkpoint: Path | None = None,
-            key: str = "", interval: float = interval,
+            key: str = "", interval: float = interval, **options: Any,
         ) -> list[Solution]:  # fmt: skip
             ridges = checked_ridges(ridges, problem, rtol, atol, max_iterations)
-            return algorithm(
-                problem, ridges, LinearRun(rtol, atol, max_iterations, progress, checkpoint, key, interval)
-            )
+            run = LinearRun(rtol, atol, max_iterations, progress, checkpoint, key, interval)
+            return algorithm(problem, ridges, run, **options)
 
         solve.__doc__, solve.__module__, solve.__qualname__ = algorithm.__doc__, algorithm.__module__, "solve"
         return solve

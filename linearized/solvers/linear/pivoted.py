@@ -61,6 +61,7 @@ def randomly_pivoted(
     residual = np.array(diagonal, np.float64)
     least = EXHAUSTED * float(np.finfo(dtype).eps) * residual.max(initial=0)
     count = kept = _restore(saved, factor, pivots, residual)
+    report(count)
     while count < rank and (total := residual.sum()) > least * n:
         random = np.random.default_rng([seed, count])  # of each block alone, so that a resumed run draws the same
         size = min(BLOCK, max(1, rank // BLOCKS))
