@@ -19,7 +19,7 @@ from linearized.settings.config import bounds, parse
 from linearized.settings.embedding_settings import FEATURES, EmbeddedRows
 from linearized.settings.flags import field_type
 from linearized.settings.gram_settings import KERNELS, KernelSettings
-from linearized.settings.reads import SET
+from linearized.settings.reads import ALWAYS, SET, when
 from linearized.solvers import SOLVERS
 
 FIXED = [name for name in KERNELS if not hasattr(KERNELS.load(name), "fit_level")]  # kernels that need no labels
@@ -99,7 +99,7 @@ def contexts(cls, flag, entry, name):
     """Yield settings that select an entry and meet one combination of the conditions under which a setting is read."""
     conditions = [cls.__dataclass_fields__[name].metadata["when"]]
     conditions += [
-        declared[name]
+        declared[name] & (when(solver=chosen) if kind == "solver" != flag else ALWAYS)
         for kind, entries in cls.kinds().items()
         for chosen, declared in entries.items()
         if name in declared and (kind != flag or chosen == entry)
