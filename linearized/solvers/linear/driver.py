@@ -6,8 +6,8 @@ A solver's module defines its algorithm as a function of (problem, ridges, run) 
     def solve(problem, ridges, run): ...
 
 The result is called as `solve(problem, ridges, rtol=..., progress=..., checkpoint=..., ...)`. Solvers of least squares
-use `least_squares_solver`, whose result also takes `accuracy` and `values`. Further keyword arguments are options of the
-algorithm.
+use `least_squares_solver`, whose result also takes `accuracy` and `values`. Further keyword arguments are options of
+the algorithm.
 """
 
 import dataclasses
