@@ -107,8 +107,8 @@ def fit(
             other solvers.
         memory: Available memory in bytes; None: half of the free memory.
         scheduler: Address of a Dask scheduler on whose workers products run (only block_lanczos and cg, only shards).
-        overwrite: Whether band and cholesky may work in the array `gram` itself, whose upper triangle is then lost;
-            this saves n² numbers of memory. Shards are never changed.
+        overwrite: Whether band and cholesky may work in the array `gram` itself, whose entries are then lost; this
+            saves n² numbers of memory. Shards are never changed.
         watch: Progress and checkpoints of a long run.
         rank: Rank of the preconditioner of rpcholesky; 0: see `linearized.solvers.linear.rpcholesky`.
 

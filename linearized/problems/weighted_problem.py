@@ -67,9 +67,10 @@ class Weighted:
 
         Args:
             dtype: Data type to which the entries are rounded; None: that of K.
-            keep: Not used; products remain available.
+            keep: Whether products are still needed. Without it, a problem that may be overwritten gives its own array
+                instead of a copy, and has no products any more.
         """
-        array = self._problem.dense(dtype, keep=True)
+        array = self._problem.dense(dtype, keep=keep)
         for start in range(0, len(array), ROWS):
             rows = slice(start, start + ROWS)
             array[rows] = self._root[rows] * array[rows] * self._root.T

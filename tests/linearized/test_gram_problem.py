@@ -15,6 +15,7 @@ from linearized.base.errors import UserError
 from linearized.problems import GramProblem
 from linearized.problems import gram_problem as gram_module
 from linearized.problems.gram_problem import best_block
+from linearized.problems.weighted_problem import Weighted
 from linearized.solvers.linear import block_lanczos, cg
 from linearized.storage.gram import open_gram
 
@@ -90,6 +91,17 @@ def test_a_dense_copy_is_the_callers_own(way):
     copy[:] = 0
     np.testing.assert_allclose(problem.primal_product(np.eye(40)), matrix, rtol=1e-6)
     assert problem.dense().dtype == np.float32
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_weighted_matrix_takes_over_an_array_that_may_be_overwritten_unless_products_are_kept(keep):
+    matrix, weights = kernel(40), np.linspace(0.5, 2.0, 40)
+    given, root = matrix.copy(), np.sqrt(weights)
+    scaled = Weighted(GramProblem(given, labels(40), overwrite=True), weights).dense(keep=keep)
+    np.testing.assert_allclose(scaled, root[:, None] * matrix * root, rtol=1e-15)
+    assert np.shares_memory(scaled, given) == (not keep)
+    if keep:
+        np.testing.assert_array_equal(given, matrix)
 
 
 def test_memory_says_whether_shards_are_held(shards, tmp_path):
