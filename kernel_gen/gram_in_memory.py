@@ -32,7 +32,8 @@ def gram(
         x2: Rows or images of the same shape, n2 of them, which are the train rows: a bandwidth by the median rule is
             computed from them. Without `x2` the matrix is that of `x1` with itself, symmetric to the last bit, and its
             diagonal is exact.
-        scale: "stax" (inputs divided by √d or √channels), "input" (raw) or "published" (the command line's default).
+        scale: "stax" (inputs divided by √d or √channels), "input" (raw) or "published" (the default of the command
+            line: one of the other two, which the module of the kernel names).
         dtype: Data type of the entries, float32 or float64.
         bias_std: Standard deviation of the biases; None is 0, as in stax.
         image_shape: (h, w, c) if rows are to be read as images.

@@ -26,7 +26,10 @@ REACH = 9.0  # largest radius r of the rules, at which exp(-r²/2) is 3e-18
 
 
 class Polar(Activation):
-    """An activation by quadrature over four sectors; its function is in `jax.numpy` and smooth on both sides of 0."""
+    """An activation whose dual and slope are computed by quadrature over four sectors of the plane.
+
+    `function(x, jax.numpy)` must work and be smooth on each side of 0.
+    """
 
     def value_and_slope(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return f(x) and f'(x), two arrays of the shape of `x`."""

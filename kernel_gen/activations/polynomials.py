@@ -77,7 +77,7 @@ def hermite(scalar: Scalar) -> Polynomial:
 
 
 class UnitHermite(Activation):
-    """He_degree / √degree! with the dual k12^degree, which is that of unit variances, at all variances, as published.
+    """He_degree / √degree! with the dual k12^degree at all variances, which is the exact dual only at variance 1.
 
     At other variances k12^degree is a kernel, but not the dual of the function; `hermite` has the exact dual. Source:
     Han, Zandieh, Lee, Novak, Xiao & Karbasi, NeurIPS 2022; neural_tangents.stax.Hermite.

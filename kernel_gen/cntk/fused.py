@@ -1,8 +1,8 @@
 """The fused CNTK of ReLU networks: diagonal maps for each image, then pairs of images on CPU cores or a GPU.
 
 The conventions are those of neural-tangents: a 3x3 convolution divides the weight variance by 9·channels. For the first
-convolution these are the image channels at scale "stax", which is also the published scale; at scale "input" it divides
-by 9 alone. The readout is dense, with the same weight and bias standard deviations.
+convolution these are the image channels at scale "stax", which "published" stands for; at scale "input" it divides by 9
+alone. The readout is dense, with the same weight and bias standard deviations.
 """
 
 import functools

@@ -22,6 +22,6 @@ def scale_of(settings: EmbeddedRows, published: str) -> str:
 
     Args:
         settings: Settings of the kernel and of the features.
-        published: The scale for which "published" stands.
+        published: Scale, "input" or "stax", that --scale=published selects for this kernel.
     """
     return published if settings.scale == "published" else settings.scale

@@ -15,7 +15,7 @@ READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "a
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
     """Return the features of the kernel of the settings, which treats images as rows.
 
-    The published scale is "input" for one hidden layer of ReLUs, otherwise "stax".
+    The scale "published" is "input" for one hidden layer of ReLUs, otherwise "stax".
 
     Args:
         settings: Settings of the kernel and of the features.

@@ -18,7 +18,7 @@ READS = NETWORK
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
     """Return the features of the kernel, which is the same for both kinds (NTK and NNGP).
 
-    The published scale is "input".
+    The scale "published" is "input".
 
     Args:
         settings: Settings of the kernel and of the features.

@@ -20,8 +20,9 @@ class Shape:
     Attributes:
         nngp, ntk: Rows of the features of Σ and of Θ; 0: that kernel is 0.
         image: Height and width of the images, or None for vectors.
-        square, tangent: Σ(x, x) and Θ(x, x) of an input whose entries have mean square 1, by which rows are divided.
-        twins: Whether the features of Θ are those of Σ, as after the first layer with weights.
+        square, tangent: Σ(x, x) and Θ(x, x) of an input whose entries have mean square 1. From them an activation
+            decides how many features each part of Σ and of Θ gets.
+        twins: Whether the features of Θ are equal to those of Σ, as after the first layer with weights.
     """
 
     nngp: int
@@ -46,10 +47,13 @@ class FeatureState:
     square: Float[np.ndarray, "columns ..."]
 
     def flat(self, features: Float[np.ndarray, "p columns ..."]) -> Float[np.ndarray, "p all"]:
-        """Return features (rows, ...) with all columns of all images side by side, (rows, all columns)."""
+        """Return features (p, inputs) or (p, images, height, width) as a matrix (p, all).
+
+        The matrix has one row per feature and one column for each input, or for each pixel of each image.
+        """
         return features.reshape(len(features), math.prod(self.square.shape))
 
 
 def squares_of(features: Float[np.ndarray, "p columns ..."]) -> Float[np.ndarray, "columns ..."]:
-    """Return ‖φ‖² of each column of features (rows, ...), which is the sum of squares over rows."""
+    """Return Σ(x, x) as estimated by features (p, ...): the sum of squares over the p features, for each column."""
     return np.einsum("p...,p...->...", features, features)

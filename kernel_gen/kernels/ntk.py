@@ -186,7 +186,7 @@ def _fused(dtype: str):
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
     """Return the kernel of the settings, which treats images as rows.
 
-    The published scale is "input" for one hidden layer with the ReLU, which is homogeneous, and "stax" otherwise.
+    The scale "published" is "input" for one hidden layer with the ReLU, which is homogeneous, and "stax" otherwise.
     """
     scale, relu_net = settings.scale, name_of(settings.activation) == "relu"
     if scale == "published":

@@ -1,4 +1,4 @@
-"""POLYNOMIAL: the kernel (c + x·z/√d)^p of rows with d columns, with offset c and degree p, as published.
+"""POLYNOMIAL: the kernel (c + x·z/√d)^p of rows with d columns, with offset c and degree p.
 
 It does not belong to a network, so that the kinds NTK and NNGP do not apply.
 """
