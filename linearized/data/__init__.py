@@ -12,16 +12,19 @@ from linearized.settings.keywords import from_keywords
 
 __all__ = ["DATASETS", "Dataset", "load"]
 
-_OF_PATHS = "./:,"  # characters that do not occur in the name of a published data set
+_OF_PATHS = "./:,"  # characters that do not occur in the name of a data set of the suite
 
 
 def load(name: Any, noise_ind: int = 0, *, directory: Path | str | None = None, **settings: Any) -> Dataset:
-    """Load a data set at a noise level: a published one (from the cache if it was made before), or your own.
+    """Load a data set at a noise level: one of the suite's, such as "FMNIST", or your own.
+
+    Noisy images of the suite's data sets are read from a cache if they were made before.
 
     Args:
         name: One of `DATASETS`, a path, or a text of --data: a file, a folder of images, `keras:mnist`, ...
         noise_ind: Index of the noise level, from 0 (see `linearized data`).
-        directory: Folder of a published data set's raw files and cache; None reads `directories.txt`.
+        directory: Folder of the raw files and the cache, for a data set of the suite; None: the folder that
+            `directories.txt` names.
         **settings: `num_train`, `num_test`, `validation`, `subset`, `seed`, and the data set's own; for your own data
             every flag of the group Data, such as `target`, `test_fraction` or `preprocess`.
 

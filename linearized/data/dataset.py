@@ -37,19 +37,22 @@ class Dataset:
     """Train, validation (may be None) and test rows at one noise level.
 
     Attributes:
+        name: Name of the data set.
+        noise_ind: Index of the noise level, from 0.
+        train, validation, test: The rows; `validation` may be None.
         task: "classes" (labels are class numbers, outputs one-hot), "binary" (labels 0 and 1, one output, thresholded
             at 0.5) or "regression" (one output per target).
-        num_classes: 10 for ten classes, 2 for "binary", 0 for "regression".
-        image_shape: (height, width, channels) that a row of `x` flattens, or None.
-        family: The family whose published ridge grid and batch sizes apply: FMNIST, CIFAR2, CIFAR10 or SYNTH; OWN for
-            data of the user's own.
+        num_classes: Number of classes, which is 2 for "binary" and 0 for "regression".
+        image_shape: (height, width, channels) of the image that a row of `x` holds, or None.
+        family: The data set of Ghorbani et al. (arXiv 2006.13409) whose ridge grid and batch sizes apply: FMNIST,
+            CIFAR2, CIFAR10 or SYNTH; OWN for data of the user's own.
         fingerprint: 16 hex digits of the raw data, the settings and the recipe's version. It covers the inputs of the
             recipe, not its output, because the last bits of a covariance root differ between machines.
         metrics: Names of further scores that are customary for this task, see
             `linearized.experiments.customary_metrics`.
         notes: What the reader did with the files, such as `train_rows_unlabelled`, the number of rows it dropped.
         noise: The noise level as text, such as "τ = 0.6"; "" if there are no levels.
-        preparation: Applies to further rows what was done to these; made by the source.
+        preparation: What was done to these rows, for use on further rows; None if the source does not provide it.
         directions: Orthonormal columns (d, r) that span the subspace on which the labels depend; None if it is unknown.
         label_noise: Variance of the noise of train and validation labels that test labels do not have, summed over the
             outputs: an error estimated on train rows exceeds that on test rows by it.
@@ -101,8 +104,8 @@ class Dataset:
 
         Args:
             split: Rows of the dataset.
-            centred: Code labels as published for kernel ridge regression: one-hot minus 1/k, binary minus ½; regression
-                unchanged.
+            centred: Code labels as Ghorbani et al. do for kernel ridge regression: one-hot minus 1/k, binary minus ½;
+                regression unchanged.
         """
         if self.task == "regression":
             return split.y
@@ -215,7 +218,7 @@ class RowChoice:
 
 
 def part(split: Split, count: int, *, subset: str = "first", seed: int = 0, what: str = "num_train") -> Split:
-    """Return the rows of a split that `chosen_rows` selects; see there for the arguments."""
+    """Return the rows of a split that `chosen_rows` selects; `count`, `subset`, `seed` and `what` are its arguments."""
     rows = chosen_rows(len(split), count, subset=subset, seed=seed, what=what)
     return Split(split.x[rows], split.y[rows])
 

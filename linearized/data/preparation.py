@@ -15,15 +15,15 @@ from linearized.base.shapes import Float32
 class Preparation:
     """Conversion of raw inputs to the rows that a model takes, and of its outputs to labels.
 
-    It was fitted on the train rows, and can be pickled. It does not include published noise: further rows are used
-    without noise.
+    It was fitted on the train rows, and can be pickled. It does not include the noise of Ghorbani et al. (see
+    `linearized.data.transforms.noise`): further rows are used without noise.
 
     Attributes:
         task: As in `Dataset`.
         dim: Length of a row that a model takes.
         classes: The labels of the classes as they were given, in the order of the class numbers; None: their numbers.
         columns: Turns raw inputs into float32 rows (n, d); None: rows are flattened.
-        steps: Functions of rows that return rows, such as a whitening, applied in this order.
+        steps: Functions of rows that return rows, such as whitening, applied in this order.
         flat: Whether targets of regression were given as (n,).
     """
 

@@ -1,7 +1,7 @@
 """Descriptions of datasets: their names, noise levels, places of raw files, and conversion to a `Dataset`.
 
-Images are processed in this order: raw files, published noise on the whole set, cache, selected rows, validation split.
-The fingerprint covers the origin of the rows (raw arrays, recipe, level, seed) and the selection.
+Images are processed in this order: raw files, noise on the whole set, cache, selected rows, validation split. The
+fingerprint covers the origin of the rows (raw arrays, recipe, level, seed) and the selection.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from linearized.data.preparation import Preparation
 from linearized.data.transforms import cache as noisy_cache
 
 ROWS = ("directory", *(field.name for field in dataclasses.fields(RowChoice)))  # arguments of every source's `load`
-SEED = 2048  # seed of the noise, as published
+SEED = 2048  # seed of the noise, that of Ghorbani et al. (arXiv 2006.13409)
 RECIPE = 1  # version of the meaning and storage of rows; increasing it invalidates every cache
 
 STRENGTHS = tuple(np.linspace(0, 3, num=15).tolist())  # τ, ratio of noise to image, of the high-frequency noise
@@ -77,8 +77,11 @@ class Source:
     """Common base of all datasets.
 
     Attributes:
+        name: Name of the dataset, such as "FMNIST".
+        title: Description of the dataset in a few words.
         noise_name: Name of the parameter of the noise levels: τ, threshold or κ.
         noise_levels: The levels, of which `noise_ind` is the index.
+        task, num_classes, image_shape, family: As in `Dataset`.
         directory_key: The line of directories.txt that names its folder.
         settings: Names of the settings that only this dataset's `load` takes.
         rows: Numbers of train and test rows if they are fixed; 0 if only the files contain them.

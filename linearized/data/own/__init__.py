@@ -1,9 +1,9 @@
-"""Data of the user's own: `--data=TEXT` and arrays from Python become a `Dataset`, like the published sets.
+"""Data of the user's own: `--data=TEXT` and arrays from Python become a `Dataset`, like the suite's data sets.
 
 A text is processed in three steps:
 
 1. The format that fits it (`formats`) reads arrays or a table (`arrays.OwnArrays`); `readers` has one module for each.
-2. `prepare` determines the task, codes the labels and divides the rows into train and test rows.
+2. `prepare` determines the task, converts labels to class numbers and splits the rows into train and test rows.
 3. `source.OwnSource` has the interface of `linearized.data.source.Source`: its `load` selects the requested rows, fits
    transformations on the train rows, and returns the `Dataset`.
 

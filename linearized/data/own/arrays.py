@@ -15,13 +15,14 @@ class OwnArrays:
     """Inputs and labels as they are stored.
 
     Inputs are arrays (n, ...) of any real number type, a pandas data frame (n rows), or anything with `shape`, `dtype`,
-    a length and rows by slice or by an array of row numbers, such as a memory map, of which only the rows in use are
+    a length and rows by slice or by an array of row numbers, such as a memory map, of which only the selected rows are
     read.
 
     Attributes:
         x: Inputs of the train rows, or of all rows if there are no test rows.
         y: Labels of any type (n,), or targets (n, k); None if the format has none.
-        x_test, y_test: Test rows; None: the rows of `x` are divided by the seed.
+        x_test, y_test: Test rows; None: the rows of `x` are split at random into train and test rows, reproducibly for
+            a seed.
         x_validation, y_validation: Validation rows; None: `--validation` holds some out.
         images: Whether inputs are images (n, h, w) or (n, h, w, c); None: the shape
             decides, see `prepare.image_shape`.
@@ -48,7 +49,11 @@ class OwnArrays:
 
 @runtime_checkable
 class Reader(Protocol):
-    """Protocol of a format. `reads` names the flags of `OwnDataSettings` that this format reads and others may not."""
+    """Protocol of the reader of one format of `--data`.
+
+    Attributes:
+        reads: Names of the flags of `OwnDataSettings` that this format reads and some others do not.
+    """
 
     reads: tuple[str, ...]
 
@@ -103,7 +108,13 @@ NAMES = {
 
 
 def found_names(names: list[str], where: str) -> dict[str, str]:
-    """Return the meaning of each array: a name of `NAMES` -> the name in the file.
+    """Return the name in the file for each meaning that is found, such as {"x_train": "data", "y_train": "labels"}.
+
+    Meanings are the keys of `NAMES` with "x" and "y" replaced by "x_train" and "y_train".
+
+    Args:
+        names: Names of the arrays in the file.
+        where: Name of the file, with which messages begin.
 
     Raises `UserError` if two arrays have the same meaning, or if inputs or labels are missing; the message lists the
     existing names.

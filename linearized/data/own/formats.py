@@ -22,7 +22,7 @@ WHOLE = 2**30  # bytes up to which a whole file is digested
 def format_of(text: str) -> str:
     """Return the name of the first format that fits a text of `--data`.
 
-    Raises `UserError` for a text that fits no format, with a hint if it is the name of a published dataset.
+    Raises `UserError` for a text that fits no format, with a hint if it is the name of a dataset of the suite.
     """
     for name in FORMATS:
         if FORMATS.load(name).fits(text):

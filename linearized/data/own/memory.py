@@ -89,11 +89,11 @@ def from_arrays(
         y_test: Labels or targets of test rows.
         task: "auto", "classes", "binary" or "regression".
         test_fraction: Fraction of rows held out for testing, stratified for classes, if x_test is not given.
-        seed: Random-number seed of this division.
+        seed: Random-number seed of this split.
         missing: "refuse", "drop" or "mean", see `--missing`.
         images: Whether inputs are images (n, h, w) or (n, h, w, c); None: their shape decides.
         image_shape: Shape of images whose rows are flat, such as (32, 32, 3), see `--image_shape`.
-        num_train: Number of train rows to use, as for the published datasets; 0: all.
+        num_train: Number of train rows to use; 0: all.
         num_test: Number of test rows to use; 0: all.
         validation: Train rows held out for validation, a fraction below 1 or a count.
 

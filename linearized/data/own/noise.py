@@ -1,18 +1,21 @@
-"""Noise on data of the user's own: `--noise`, at the levels of `--noise_levels` or the published ones.
+"""Noise on data of the user's own: `--noise`, at the levels of `--noise_levels`.
+
+The noises high_frequency and low_frequency are those of Ghorbani et al. (arXiv 2006.13409), whose levels are their
+default.
 
 | `--noise` | level | effect |
 |---|---|---|
-| high_frequency | τ >= 0 | the published noise of FMNIST (`linearized.data.transforms.noise.high_frequency`) |
+| high_frequency | τ >= 0 | the noise of FMNIST (`linearized.data.transforms.noise.high_frequency`) |
 | low_frequency | k = 0, 1, ..., side | that of NFMNIST for grey images, that of CIFAR10 for colour |
 | label | share p in [0, 1] | a train label is replaced, with probability p, by a class drawn uniformly |
 | gaussian | σ >= 0 | independent normal noise, of σ times the root mean variance of the train inputs |
 
-The first two take square images, and draw noise for all rows of the data, as published, before rows are selected; they
-centre and scale each image (colour: each channel), even at level 0. Only train rows receive wrong labels: test and
-validation rows keep theirs, so that the ridge is chosen and scored on correct labels. The drawn class may be the
-original one, so that labels at p = 1 carry no information (Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep
-learning requires rethinking generalization", 2017). Gaussian noise is added to the float32 inputs of every split. All
-draws use one seed, 2048, and a row's noise does not depend on how many rows are selected.
+The first two take square images, and draw noise for all rows of the data before rows are selected; they centre and
+scale each image (colour: each channel), even at level 0. Only train rows receive wrong labels: test and validation rows
+keep theirs, so that the ridge is chosen and scored on correct labels. The drawn class may be the original one, so that
+labels at p = 1 carry no information (Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep learning requires
+rethinking generalization", 2017). Gaussian noise is added to the float32 inputs of every split. All draws use one seed,
+2048, and a row's noise does not depend on how many rows are selected.
 """
 
 import dataclasses
@@ -35,7 +38,7 @@ BLOCK = 1024  # rows of Gaussian noise that are drawn together
 def noise_levels(
     options: OwnDataSettings, task: str, image_shape: tuple[int, int, int] | None, where: str
 ) -> tuple[int | float, ...]:
-    """Return the levels of `--noise_levels`, by default the published ones.
+    """Return the levels of `--noise_levels`, by default those of the same noise on the suite's data sets.
 
     Args:
         options: Settings of the user's own data.
@@ -77,9 +80,10 @@ def noise_levels(
 
 
 def published_thresholds(side: int) -> tuple[int, ...]:
-    """Return the published thresholds for images of 8, 28 or 32 pixels, else those for 32, scaled and rounded down.
+    """Return the default thresholds k of the noise low_frequency for images of `side` pixels.
 
-    A threshold that occurs twice after rounding is kept once.
+    They are those of the suite's data sets for sides of 8, 28 and 32; for other sides, those of 32 are scaled and
+    rounded down, and a threshold that occurs twice after rounding is kept once.
     """
     known = {8: THRESHOLDS_8, 28: THRESHOLDS_28, 32: THRESHOLDS_32}
     return known.get(side) or tuple(sorted({threshold * side // 32 for threshold in THRESHOLDS_32}))
@@ -88,7 +92,7 @@ def published_thresholds(side: int) -> tuple[int, ...]:
 def noisy_images(
     kind: str, parts: dict[str, np.ndarray], shape: tuple[int, int, int], level: int | float
 ) -> dict[str, np.ndarray]:
-    """Return float32 rows (n, d) of every part with a published noise.
+    """Return float32 rows (n, d) of every part with noise in the high frequencies, or in place of the low ones.
 
     Args:
         kind: "high_frequency" or "low_frequency".
@@ -121,7 +125,7 @@ def _last(x: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class CleanImages:
-    """The preparation of further rows that goes with a published noise, without the noise itself.
+    """The preparation of further images by which `noisy_images` centres and scales its results, without the noise.
 
     Attributes:
         columns: Turns raw inputs into rows (n, d).
@@ -147,7 +151,7 @@ class CleanImages:
 
 
 def clean_images(kind: str, columns: Callable[[Any], np.ndarray], x: Any, shape: tuple[int, int, int]) -> CleanImages:
-    """Return the preparation of further rows that belongs to a published noise.
+    """Return the preparation of further images that belongs to a noise of `noisy_images`.
 
     Args:
         kind: "high_frequency" or "low_frequency".

@@ -42,11 +42,11 @@ class LazyRows:
         return len(self.y)
 
     def numbers(self, rows: slice | np.ndarray) -> np.ndarray | slice:
-        """Return the numbers that the given rows have in `x`."""
+        """Return the indices in `x` of some of these rows."""
         return rows if isinstance(self.order, slice) else self.order[rows]
 
     def some(self, rows: np.ndarray) -> "LazyRows":
-        """Return a selection of the rows; `rows` are numbers within this object."""
+        """Return a selection of the rows; `rows` are indices within this object."""
         return LazyRows(self.x, self.y[rows], self.numbers(rows))
 
     def take(self, rows: slice | np.ndarray) -> tuple[Any, np.ndarray]:
@@ -61,7 +61,12 @@ class PreparedRows:
     """Rows by split, and their properties that are known before any input is read.
 
     Attributes:
-        divided: Whether train and test rows were divided by the seed.
+        rows: Rows of each split: "train", "test" and, if given, "validation".
+        task: As in `Dataset`.
+        image_shape: (height, width, channels) of rows that are images; None for other rows.
+        divided: Whether rows without a test part were split at random into train and test rows, reproducibly for a
+            seed.
+        notes: The notes of `OwnArrays`, and the number of rows that were dropped for missing values.
         shuffled: Whether the rows of given parts, which were sorted by class, were put into one random order, so that
             `num_train`, `num_test` and held-out rows have all classes.
         classes: Labels in the order of the class numbers, as they were given; None for regression.
@@ -85,12 +90,12 @@ class PreparedRows:
 
 
 def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedRows:
-    """Determine the task, code the labels, and divide the rows if there is no test part.
+    """Determine the task, convert labels to class numbers, and split the rows at random if there is no test part.
 
     Args:
         arrays: Inputs and labels as the reader returned them.
         options: Settings of the user's own data.
-        seed: Random-number seed of the division.
+        seed: Random-number seed of the split.
 
     Raises `UserError` for missing labels, for parts that do not fit together, and for labels that the task cannot take.
     """
@@ -241,7 +246,14 @@ class ArrayColumns:
 def fit_arrays(
     x: np.ndarray, shape: tuple[int, int, int] | None, *, impute: bool, pixels: FlatPixels | None = None
 ) -> ArrayColumns:  # fmt: skip
-    """Return the conversion of arrays, with the mean of the train rows `x` if missing values are to be filled in."""
+    """Return the conversion of arrays to rows.
+
+    Args:
+        x: Inputs of the train rows.
+        shape: (height, width, channels) of images, else None.
+        impute: Whether missing values are filled in by the mean of their column over the train rows.
+        pixels: As in `PreparedRows`.
+    """
     plain = ArrayColumns(shape, pixels=pixels)
     if not impute or x.dtype.kind != "f":
         return plain

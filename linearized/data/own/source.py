@@ -1,4 +1,4 @@
-"""Data of the user's own with the interface of a published dataset's `Source`."""
+"""Data of the user's own with the interface of `linearized.data.source.Source`, like the data sets of the suite."""
 
 import dataclasses
 import functools
@@ -25,7 +25,13 @@ FAMILY = "OWN"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OwnSource(Source):
-    """Rows that were read and divided; `load` selects the requested ones."""
+    """Rows that were read and split into train and test rows; `load` selects the requested ones.
+
+    Attributes:
+        prepared: The rows by split.
+        digest: Digest of the content of `--data`.
+        options: Settings of the user's own data.
+    """
 
     more_levels: ClassVar[str] = " Give others with --noise and --noise_levels."
 
@@ -85,7 +91,7 @@ class OwnSource(Source):
         )  # fmt: skip
 
     def _noisy_images(self, columns: Any, level: int | float, parts: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Return float32 rows (n, d) by split with a published noise, which is drawn for all images of the data.
+        """Return float32 rows (n, d) by split with the noise of `noise.noisy_images`, drawn for all images of the data.
 
         Args:
             columns: Conversion of inputs to rows, for images that are not bytes.

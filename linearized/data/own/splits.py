@@ -1,4 +1,4 @@
-"""Division of rows into train and test rows by a seed, stratified for classes."""
+"""Random split of rows into train and test rows, reproducible for a seed and stratified for classes."""
 
 import numpy as np
 
@@ -7,13 +7,16 @@ from linearized.base.shapes import Int64
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
-    """Return the sorted distinct values (n,), as `np.unique`, which imports NumPy's masked arrays (50 ms)."""
+    """Return the sorted distinct values of an array (n,).
+
+    It does what `np.unique` does without its import of NumPy's masked arrays, which takes 50 ms.
+    """
     values = np.sort(values)
     return values[np.concatenate([np.ones(len(values[:1]), bool), values[1:] != values[:-1]])]
 
 
 def in_class_order(classes: np.ndarray) -> bool:
-    """Return whether rows are sorted by class, as in image folders: the first or the last ones lack classes."""
+    """Return whether rows are sorted by class, as in image folders, so that the first or last rows lack classes."""
     changes = np.count_nonzero(np.diff(classes.ravel()))
     return bool(0 < changes == len(distinct(classes.ravel())) - 1 and len(classes) > changes + 1)
 
@@ -21,12 +24,12 @@ def in_class_order(classes: np.ndarray) -> bool:
 def split_rows(
     count: int, test_fraction: float, seed: int, classes: np.ndarray | None = None
 ) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " test"]]:
-    """Return the numbers of the train and of the test rows, each in random order.
+    """Split rows at random, and return the numbers of the train and of the test rows, each in random order.
 
     Args:
         count: Total number of rows.
         test_fraction: Fraction of test rows, of which there are round(test_fraction * count), but at least one.
-        seed: Random-number seed of the division.
+        seed: Random-number seed of the split.
         classes: Class numbers (count,): every class then contributes this fraction of its rows, up to rounding, and
             keeps at least one train row. None: rows are drawn without regard to classes.
 

@@ -29,7 +29,13 @@ class StoredRows:
 
     @classmethod
     def of(cls, stored: Any, path: str, order: tuple[int, ...]) -> "StoredRows | None":
-        """Return the rows of a data set of h5py; None if it is small, a vector, or not numeric."""
+        """Return the rows of a data set; None if it is small, a vector, or not numeric.
+
+        Args:
+            stored: Data set of h5py.
+            path: Path of its file.
+            order: As in the attributes.
+        """
         if stored.nbytes < LARGE or stored.ndim < 2 or stored.dtype.kind not in "biuf":
             return None
         return cls(str(path), stored.name, tuple(stored.shape[axis] for axis in order), stored.dtype, order)

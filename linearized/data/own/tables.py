@@ -106,7 +106,17 @@ def fit_columns(frame: Any, *, impute: bool) -> TableColumns:
 
 
 def refuse_text(frame: Any, where: str) -> None:
-    """Raise `UserError` for a column of dates, or of text that repeats too little to be categories."""
+    """Refuse a table whose columns cannot become inputs.
+
+    Args:
+        frame: Inputs as a data frame, without the target.
+        where: Name of the data, with which messages begin.
+
+    Raises:
+        UserError: If the frame has no column or two columns of the same name, or if a column holds dates, several
+            values per row (lists, arrays), or text with more distinct values than `CATEGORIES` and `TEXT_SHARE` allow.
+            A column of more than `CATEGORIES` / 2 rows in which every row has another text is refused too.
+    """
     if not len(frame.columns):
         raise UserError(f"{where} has no column beside the target. Give inputs.")
     names = [str(name) for name in frame.columns]

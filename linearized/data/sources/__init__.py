@@ -1,1 +1,1 @@
-"""Published data sets, one module each, and the readers of their file formats."""
+"""The data sets that `--dataset` selects, one module each, and the readers of their file formats."""

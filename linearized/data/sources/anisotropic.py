@@ -2,8 +2,8 @@
 
 The first d₁ = int(d^η) of d coordinates lie on a sphere of radius r = d^((η+κ)/2), the others on one of radius √d. The
 target is the sum of three forms f_k(x) = Σ_j β_k[j]·x_j⋯x_{j+k-1}, k = 2, 3, 4, on the first d₁ coordinates, each
-divided by its RMS over the whole train set. Draws and seeds are the published ones, NumPy's legacy generator: 145 for
-the train rows, 2 for the test rows, 14 for β. Source: Ghorbani et al., arXiv 2006.13409.
+divided by its RMS over the whole train set. Rows are drawn as in the code of Ghorbani et al. (arXiv 2006.13409), by
+NumPy's legacy generator with the seeds 145 for the train rows, 2 for the test rows and 14 for β.
 """
 
 import dataclasses

@@ -95,7 +95,12 @@ def batches(folder: Path) -> dict[str, Path]:
 
 
 class _File(NamedTuple):
-    """The file of a batch: its name with suffix, and its bytes."""
+    """The file of a batch.
+
+    Attributes:
+        name: Name with suffix.
+        content: Bytes of the file.
+    """
 
     name: str
     content: bytes

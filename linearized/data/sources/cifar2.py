@@ -9,7 +9,7 @@ from linearized.data.source import STRENGTHS, ImageSource, Raw
 from linearized.data.sources.cifar10 import CifarFiles
 
 CAT, AIRPLANE = 3, 0
-LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # weights of R, G and B (ITU-R BT.709, rounded as published)
+LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # weights of R, G and B (ITU-R BT.709, rounded as by Ghorbani et al.)
 
 
 class CatsAndAirplanes(CifarFiles):

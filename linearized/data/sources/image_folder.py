@@ -1,4 +1,6 @@
-"""A folder of pictures as a dataset: train/<class>/<file> and test/<class>/<file>, or <class>/<file> split by a seed.
+"""A folder of pictures as a dataset: train/<class>/<file> and test/<class>/<file>, or <class>/<file> alone.
+
+Without a test folder the pictures are split at random into train and test rows, reproducibly for a seed.
 
 `linearized.data.sources.split_folders` describes the meaning of the folders at the top. Names that begin with "." and
 those in `SYSTEM_NAMES` are ignored everywhere.
@@ -29,7 +31,13 @@ LISTED = 10  # maximum of names of skipped pictures in a record
 
 
 class Pictures(NamedTuple):
-    """The pictures of one split, ordered by name: their paths, and the names of their classes."""
+    """The pictures of one split, ordered by name.
+
+    Attributes:
+        folder: Folder of the split.
+        paths: Path of each picture.
+        labels: Name of the class of each picture.
+    """
 
     folder: Path
     paths: list[Path]
@@ -77,7 +85,12 @@ def load(
 
 
 def skipped_notes(skipped: Sequence[Path], folder: Path) -> dict[str, str | int]:
-    """Return a dataset's notes on pictures that were left out: their number, and the first `LISTED` names."""
+    """Return a dataset's notes on pictures that were left out: their number, and the first `LISTED` names.
+
+    Args:
+        skipped: Paths of the pictures.
+        folder: Folder of the data set; names are relative to it.
+    """
     if not skipped:
         return {}
     names, more = sorted(str(path.relative_to(folder)) for path in skipped), len(skipped) - LISTED

@@ -21,7 +21,11 @@ Term = tuple[tuple[int, int], ...]  # (coordinate from 0, degree), sorted
 
 @dataclasses.dataclass(frozen=True)
 class IndexTarget:
-    """A sum of Hermite monomials of few coordinates, each with coefficient 1."""
+    """A sum of Hermite monomials of few coordinates, each with coefficient 1.
+
+    Attributes:
+        terms: Each monomial as pairs (coordinate from 0, degree).
+    """
 
     terms: tuple[Term, ...]
 

@@ -60,7 +60,17 @@ class PatchFiles(CifarFiles):
 def make(folder: Path, num_train: int = NUM_TRAIN, num_test: int = NUM_TEST, seed: int = SEED) -> Path:
     """Cut patches and write them as CIFAR-10's pickles (five train batches); the folder is complete or absent.
 
-    Raises `UserError` if a photo is missing or the folder cannot be written.
+    Args:
+        folder: Folder of the pickles.
+        num_train: Number of train patches, at least one per batch.
+        num_test: Number of test patches, at least 1.
+        seed: Random-number seed of the positions and the order.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: If a photo is missing, the folder cannot be written, or a number is too small.
     """
     if num_train < NUM_BATCHES or num_test < 1:
         raise UserError(f"Patches need {NUM_BATCHES} train and 1 test row or more. Received: {num_train}, {num_test}.")

@@ -23,7 +23,13 @@ VERSION = 1  # version of the meaning of the rows; part of every fingerprint
 
 
 def sphere_rows(rows: int, dim: int, random: np.random.Generator) -> np.ndarray:
-    """Return rows (n, d) in float32, uniform on the sphere of radius √d."""
+    """Draw rows (n, d) in float32, uniform on the sphere of radius √d.
+
+    Args:
+        rows: n.
+        dim: d.
+        random: Generator of the rows.
+    """
     drawn = random.standard_normal((rows, dim), np.float32)
     return drawn * np.float32(np.sqrt(dim)) / np.linalg.norm(drawn, axis=1, keepdims=True)
 

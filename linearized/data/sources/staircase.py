@@ -25,7 +25,13 @@ VERSION = 1  # version of the meaning of the rows; part of every fingerprint
 
 
 def directions(target: IndexTarget, dim: int, rotated: bool) -> np.ndarray:
-    """Return the r directions (d, r) of the target's coordinates: the first unit vectors, or a random rotation."""
+    """Return the r directions (d, r) of the coordinates on which the target depends.
+
+    Args:
+        target: The target, whose last coordinate is number r.
+        dim: d, the length of a row.
+        rotated: Whether the directions are random and orthonormal; otherwise they are the first r unit vectors.
+    """
     if not rotated:
         return np.eye(dim, target.count, dtype=np.float32)
     drawn = np.random.RandomState(ROTATION_SEED).standard_normal((dim, target.count))
@@ -34,7 +40,14 @@ def directions(target: IndexTarget, dim: int, rotated: bool) -> np.ndarray:
 
 
 def inputs(rows: int, dim: int, seed: int, signs: bool) -> np.ndarray:
-    """Return the first rows (n, d) of a seed, in float32; they do not depend on the number of rows drawn."""
+    """Draw random inputs (n, d) in float32; the first rows do not depend on the number of rows.
+
+    Args:
+        rows: n.
+        dim: d.
+        seed: Random-number seed.
+        signs: Whether entries are -1 or 1 with equal probability; otherwise they are N(0, 1).
+    """
     random, x = np.random.RandomState(seed), np.empty((rows, dim), np.float32)
     for start in range(0, rows, BLOCK):
         drawn = random.standard_normal((BLOCK, dim))[: rows - start]

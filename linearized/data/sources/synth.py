@@ -1,7 +1,8 @@
-"""SYNTH as a dataset; as published d = 1024, η = 2/5, κ = noise_ind/10, 2²⁰ train and 10,000 test rows.
+"""SYNTH as a dataset; by default that of Ghorbani et al. (arXiv 2006.13409), as `anisotropic` describes it.
 
-Files with the published names in the folder are read if they exist. Otherwise rows are generated in blocks: a part is
-kept in memory, and a whole set that is too large for that is written once to a memory map.
+It has d = 1024, η = 2/5, κ = noise_ind/10, 2²⁰ train and 10,000 test rows. Files in the folder that have the names of
+the authors' files (see `file_names`) are read. Otherwise rows are generated in blocks: a part is kept in memory, and a
+whole set that is too large for that is written once to a memory map.
 """
 
 import dataclasses
@@ -74,15 +75,20 @@ def test_rows(recipe: SynthRecipe, rows: int, divisors: Float64[np.ndarray, " 3"
 
 
 def file_names(recipe: SynthRecipe, noise_ind: int | np.integer) -> dict[str, str]:
-    """Return the published file names by X_train, y_train, X_test, y_test."""
+    """Return the names of the authors' files, by "X_train", "y_train", "X_test" and "y_test".
+
+    Args:
+        recipe: Parameters of the rows.
+        noise_ind: Index of κ.
+    """
     tail = f"anisotropic_{recipe.dim}_{recipe.effective}_{noise_ind}.npy"
     return {f"{letter}_{kind}": f"{letter}_{kind}_{tail}" for kind in ("train", "test") for letter in ("X", "y")}
 
 
 def write_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) -> None:
-    """Write the whole train set and the 10,000 test rows under the published names, completely or not at all.
+    """Write the whole train set and the 10,000 test rows under the names of `file_names`, completely or not at all.
 
-    Takes 4 n d bytes of disk (4.3 GB as published). Raises `UserError` if the disk is too small or not writable.
+    Takes 4 n d bytes of disk (4.3 GB for the defaults). Raises `UserError` if the disk is too small or not writable.
     """
     need = 4 * (recipe.rows + NUM_TEST) * (recipe.dim + 1) + 2**20
     names = file_names(recipe, noise_ind)
@@ -114,8 +120,8 @@ def write_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) 
 def read_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) -> tuple[Split, Split] | None:
     """Return train and test set as memory maps; None if the four files do not exist or have another number of rows.
 
-    Raises `UserError` for a file that is damaged, of another type or of another shape. The caller checks the values,
-    for the rows in use.
+    Raises `UserError` for a file that is damaged, of another type or of another shape. The caller checks the values of
+    the selected rows.
     """
     paths = {key: folder / name for key, name in file_names(recipe, noise_ind).items()}
     if not all(path.is_file() for path in paths.values()):
@@ -169,7 +175,7 @@ class SynthSource(Source):
     """The generator of SYNTH as a dataset."""
 
     def find(self, directory: Path | str | None = None) -> Found:
-        """Return the place of files with the published names; without them, loading makes the rows."""
+        """Return the place of files with the names of `file_names`; without them, loading makes the rows."""
         folder = self.folder(directory)
         here = any(folder.glob("X_train_anisotropic_*.npy"))
         how = f"Nothing to get: loading makes it from its seeds. Files of the published names in {folder} are read."

@@ -91,6 +91,10 @@ class Vocabulary:
     def from_file(cls, path: Path | str, casing: str = "auto") -> "Vocabulary":
         """Read a file with one piece per line, "##" before those that continue a word; line k has number k - 1.
 
+        Args:
+            path: File of the vocabulary.
+            casing: As in the constructor.
+
         Raises `UserError` for a file that cannot be read, is not UTF-8, or lacks one of `SPECIAL`.
         """
         lines = read_lines(path, "Give BERT's vocab.txt.")
@@ -98,7 +102,13 @@ class Vocabulary:
 
     @classmethod
     def of_texts(cls, texts: Sequence[tuple[str, ...]], size: int, casing: str = "uncased") -> "Vocabulary":
-        """Return the vocabulary of the most frequent words, ties in alphabetical order; `size` includes `SPECIAL`."""
+        """Return the vocabulary of the most frequent words; of equally frequent words, the alphabetically first ones.
+
+        Args:
+            texts: Texts of each row.
+            size: Number of words, including those of `SPECIAL`.
+            casing: "cased" keeps capitals and accents; "uncased" and "auto" remove them.
+        """
         casing = "uncased" if casing == "auto" else casing
         cased = casing == "cased"
         counts = collections.Counter(word for row in texts for text in row for word in words(text, cased=cased))

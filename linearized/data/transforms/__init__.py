@@ -1,1 +1,1 @@
-"""Transformations of a data set before learning: published noise, preprocessing, and their cache."""
+"""Transformations of a data set before learning: noise on images, preprocessing, and a cache of noisy images."""

@@ -1,4 +1,4 @@
-"""The published noises: Gaussian noise added to the high frequencies of images, or replacing the low ones.
+"""Noise on images: Gaussian noise added to the high frequencies, or replacing the low ones.
 
 Source: Ghorbani, Mei, Misiakiewicz, Montanari, "When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409,
 appendix A). Frequencies are those of the orthonormal two-dimensional cosine transform (DCT-II), channel by channel. One
@@ -63,7 +63,15 @@ def high_frequency(
 def low_frequency(
     train: Real[np.ndarray, "n h w c"], test: Real[np.ndarray, "m h w c"], threshold: int, seed: int = SEED
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
-    """Return grey images, centred and of norm √d, with their `threshold`² lowest frequencies replaced by noise.
+    """Centre grey images, scale them to norm √d and replace their lowest frequencies by noise.
+
+    Args:
+        train: Train images, with one channel.
+        test: Test images.
+        threshold: k; the k x k lowest frequencies are replaced.
+        seed: Random-number seed.
+
+    Returns: Train and test images as rows.
 
     Raises `UserError` for an image of one colour.
     """
@@ -74,9 +82,18 @@ def low_frequency(
 def low_frequency_colour(
     train: Real[np.ndarray, "n h w c"], test: Real[np.ndarray, "m h w c"], threshold: int, seed: int = SEED
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
-    """Return images with the `threshold`² lowest frequencies of each channel replaced, then standardised by channel.
+    """Replace the lowest frequencies of each channel of images by noise, then standardise each channel.
 
-    Mean and deviation of a channel are those of the noisy train set. 50,000 images 32x32x3 take 4 GB of memory.
+    Mean and standard deviation of a channel are those of the noisy train set. 50,000 images 32x32x3 take 4 GB of
+    memory.
+
+    Args:
+        train: Train images.
+        test: Test images.
+        threshold: k; the k x k lowest frequencies of each channel are replaced.
+        seed: Random-number seed.
+
+    Returns: Train and test images as rows.
     """
     noisy = _replaced(train, test, threshold, seed, lambda images: images.astype(float), np.float64)
     mean, spread = channel_statistics(noisy[0], train.shape[3])
@@ -90,7 +107,14 @@ def low_frequency_colour(
 def channel_statistics(
     rows: Float64[np.ndarray, "n d"], channels: int
 ) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
-    """Return mean and standard deviation of each channel. Raises `UserError` for a channel that is constant."""
+    """Return mean and standard deviation of each channel, (c,) each.
+
+    Args:
+        rows: Images (n, h w c), with the channels last.
+        channels: c.
+
+    Raises `UserError` for a channel that is constant.
+    """
     blocks = row_blocks(len(rows), rows[0].nbytes)
     pixels = rows.size // channels
     mean = sum(rows[block].reshape(-1, channels).sum(axis=0) for block in blocks) / pixels
@@ -111,11 +135,11 @@ def _replaced(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return train and test images as rows, with low frequencies replaced by noise.
 
-    The noise is normal with the mean and covariance of the train set's coefficients. The covariance is over all d
-    coefficients, as published, and so is the noise; but only the columns of its square root that correspond to the
-    replaced block are computed. As the transform is orthogonal, the covariance and its root are those of the pixels,
-    transformed, and an image changes by the transform of (noise - old coefficients) alone. Takes n d² operations for
-    the covariance, 9 d³ for its root, and for each image d · threshold² · c for the noise.
+    The noise is normal with the mean and covariance of the train set's coefficients. As in the authors' code, the
+    covariance is over all d coefficients, and so is the noise; but only the columns of its square root that correspond
+    to the replaced block are computed. As the transform is orthogonal, the covariance and its root are those of the
+    pixels, transformed, and an image changes by the transform of (noise - old coefficients) alone. Takes n d²
+    operations for the covariance, 9 d³ for its root, and for each image d · threshold² · c for the noise.
 
     Args:
         train: Train images (n, h, w, c).

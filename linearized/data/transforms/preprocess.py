@@ -6,10 +6,11 @@ unchanged.
 
 Layer norm scales each row to mean 0 and variance 1 over its own entries, and fits nothing. ZCA centres by the mean of
 the train rows and whitens by their covariance C with the symmetric root, so that images stay images (Bell & Sejnowski
-1997). A direction in which C has the eigenvalue v is multiplied by (v + ε tr(C)/d)^(-1/2), with the published ε = 0.1,
-and a direction in which the train rows do not vary by 1, as published: C has no information about it, and validation
-and test rows do vary there if there are fewer train rows than columns. "layer_norm_zca" whitens the result of layer
-norm. Validation and test rows never enter C, and ZCA is applied to the same inputs from which C was computed.
+1997). A direction in which C has the eigenvalue v is multiplied by (v + ε tr(C)/d)^(-1/2), with ε = 0.1 by default. A
+direction in which the train rows do not vary is multiplied by 1: C has no information about it, and validation and test
+rows do vary there if there are fewer train rows than columns. Both are as in the code of Han, Zandieh, Lee, Novak, Xiao
+& Karbasi (NeurIPS 2022). "layer_norm_zca" whitens the result of layer norm. Validation and test rows never enter C, and
+ZCA is applied to the same inputs from which C was computed.
 """
 
 import dataclasses

@@ -17,7 +17,10 @@ SUFFIXES = (".h5", ".hdf5")
 
 
 class Hdf5(FileFormat):
-    """Reader of groups of data sets. Contiguous ones are memory-mapped; other large ones keep only rows in use."""
+    """Reader of groups of data sets.
+
+    Contiguous data sets are memory-mapped; of other large ones, only the selected rows are read.
+    """
 
     suffixes, kind = SUFFIXES, "an HDF5 file"
 

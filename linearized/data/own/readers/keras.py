@@ -1,7 +1,8 @@
 """Reader of data sets of Keras by name, from its cache, into which Keras downloads missing ones.
 
 The files are read directly, so that no framework is imported. Images keep their train and test parts. Keras draws the
-test rows of the two housing sets with a seed of its own; here all their rows are divided by `--seed`.
+test rows of the two housing sets with a seed of its own; here all their rows are split at random into train and test
+rows, reproducibly for a `--seed`.
 """
 
 from collections.abc import Callable

@@ -10,7 +10,7 @@ ADVICE = 'Save it with np.save("x.npy", inputs).'
 
 
 class Npy(FileFormat):
-    """Reader of two files, or four with a test part. Inputs are memory maps, of which only the rows in use are read."""
+    """Reader of two files, or four with a test part. Inputs are memory maps, of which only selected rows are read."""
 
     suffixes, kind, advice = (".npy",), "a .npy file", ADVICE
 

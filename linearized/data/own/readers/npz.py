@@ -9,7 +9,7 @@ ADVICE = 'Save it with np.savez("data.npz", x=inputs, y=labels).'
 
 
 class Npz(FileFormat):
-    """Reader of archives of arrays. Of large uncompressed ones, which are mapped, only the rows in use are read."""
+    """Reader of archives of arrays. Large uncompressed ones are memory-mapped, so that only selected rows are read."""
 
     suffixes, kind, advice = (".npz",), "an .npz file", ADVICE
 

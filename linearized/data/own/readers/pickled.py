@@ -2,7 +2,7 @@
 
     ((x, y), (x, y), (x, y))    train, validation and test rows, as in mnist.pkl.gz
     ((x, y), (x, y))            train and test rows
-    (x, y)                      rows that are divided by the seed
+    (x, y)                      rows that are split at random into train and test rows, reproducibly for a seed
     {"x_train": ..., ...}       arrays under the same names as in .npz files
 
 Tuples may be lists. A pickle is a program: `linearized.storage.pickles` reads NumPy arrays, text, numbers and

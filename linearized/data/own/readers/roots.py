@@ -1,4 +1,4 @@
-"""Search for published files below a folder that a user names, such as torchvision's `root`.
+"""Search for the files of well-known data sets below a folder that a user names, such as torchvision's `root`.
 
 torchvision stores MNIST and its relatives as ROOT/MNIST/raw, and CIFAR as ROOT/cifar-10-batches-py.
 """
@@ -21,7 +21,7 @@ def place_of(folder: Path, holds: Callable[[Path], bool]) -> Path | None:
         folder: The folder that the user names.
         holds: Returns whether a folder directly holds files of the format.
 
-    Raises `UserError` if a folder below it does, and others below it have published data too.
+    Raises `UserError` if a folder below it does and there are further folders of well-known data sets beside that one.
     """
     if not folder.is_dir():
         return None
@@ -36,7 +36,7 @@ def place_of(folder: Path, holds: Callable[[Path], bool]) -> Path | None:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Return the existing folders below a folder in which published files are customarily stored."""
+    """Return the existing folders below a folder in which well-known data sets are customarily stored."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir())

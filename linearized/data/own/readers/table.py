@@ -158,9 +158,16 @@ def _refuse_large(metadata: Any, where: str) -> None:
 
 
 def of_frame(frame: Any, where: str, options: OwnDataSettings) -> OwnArrays:
-    """Return a table's inputs and labels: the columns of `options.target`, without those of `options.drop_columns`.
+    """Separate the columns of a table into labels and inputs.
 
-    Raises `UserError` for a column that does not exist, and if no column is named and none has a usual name.
+    Args:
+        frame: The table; its columns get their names as text.
+        where: Name of the data in error messages.
+        options: Settings of the user's own data. `target` names the columns of the labels, by default the one with a
+            name in `TARGETS`; `drop_columns` names those that are left out; all others are inputs.
+
+    Raises `UserError` for a table without rows, for a column that does not exist, and if no column is named and none
+    has a usual name.
     """
     if not len(frame):
         raise UserError(f"{where} has no row below its header.")
