@@ -104,6 +104,11 @@ def parsing(
 def check_regular(path: Path | str, advice: str = "", *, limit: int | None = None) -> int:
     """Return the size of a regular file in bytes, without opening it.
 
+    Args:
+        path: The file.
+        advice: Sentence for error messages that says what to do about a problem.
+        limit: Largest size in bytes; None for no limit.
+
     Raises `Absent` for a missing file, and `Unreadable` for a folder, pipe, socket or device, and for a file of more
     than `limit` bytes.
     """
@@ -141,7 +146,7 @@ def opened(path: Path | str, kind: str, advice: str = "", *, limit: int | None =
 
 
 def read_bytes(path: Path | str, kind: str = "a file", advice: str = "", *, limit: int | None = TEXT_LIMIT) -> bytes:
-    """Return the content of a regular file of at most `limit` bytes (None for no limit). Raises `Unreadable`."""
+    """Return the content of a regular file. Raises `Unreadable` as `opened`, whose arguments it takes."""
     with opened(path, kind, advice, limit=limit) as file:
         return file.read(-1 if limit is None else limit)
 

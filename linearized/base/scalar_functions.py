@@ -181,7 +181,7 @@ def sigmoid(x: Any, xp: Any) -> Any:
 
 
 def step(x: Any, xp: Any) -> Any:
-    """Compute the derivative of the ReLU, ½(sign(x) + 1), which is ½ at 0, as published."""
+    """Compute the derivative of the ReLU, ½(sign(x) + 1), which is ½ at 0."""
     return 0.5 * (xp.sign(x) + 1)
 
 

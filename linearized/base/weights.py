@@ -1,8 +1,8 @@
 """Fixed random weights, shared by the models and the Gram matrices of the same features.
 
-The weights are drawn as in the published code: NumPy's legacy generator, seed 1990, in float64, cast to float32 at the
-end. The RF and NT models draw all units in one call (`block=0`); the finite RF Gram matrix draws blocks of 50,000. The
-same distribution, seed and block size give the same weights on every backend.
+The weights are drawn as in the code of Ghorbani et al. (arXiv 2006.13409): NumPy's legacy generator, seed 1990, in
+float64, cast to float32 at the end. The RF and NT models draw all units in one call (`block=0`); the finite RF Gram
+matrix draws blocks of 50,000. The same distribution, seed and block size give the same weights on every backend.
 """
 
 from collections.abc import Iterator

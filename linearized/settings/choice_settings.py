@@ -1,4 +1,4 @@
-"""The flag that says what the best ridge of a run has: the highest accuracy or the lowest loss."""
+"""The flag that defines the best ridge of a run: the one with the highest accuracy or with the lowest loss."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ METRICS = ("accuracy", "loss")
 
 @dataclasses.dataclass(frozen=True)
 class ChoiceSettings(Settings):
-    """How the ridges of a run, and the iterations of a feature machine, are compared."""
+    """Setting of the metric by which the ridges of a run, and the iterations of a feature machine, are compared."""
 
     GROUP = "Run"
 

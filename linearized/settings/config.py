@@ -42,7 +42,8 @@ def setting(
         when: Condition under which the setting is read; see `linearized.settings.reads`.
         group: Heading of `--help` under which the flag is listed; "" takes that of the class.
         aliases: Other names of the flag.
-        unkeyed: A value besides the default that takes no part in the key, because it was the default of a version.
+        unkeyed: A value that takes no part in the run's key, like the default, because it was the default of an earlier
+            version, whose results keep their folders. None: there is no such value.
     """
     if choices is not None and not isinstance(choices, Registry):
         choices = Registry("choice", dict.fromkeys(choices, ""))
@@ -81,7 +82,11 @@ class Settings:
 
     @classmethod
     def draft(cls, **values: Any) -> "Settings":
-        """Return settings of which only values out of bounds are refused, to find out which settings are read."""
+        """Return settings without the refusal of those that nothing reads; values out of bounds are still refused.
+
+        Args:
+            **values: Settings by name; others have their defaults.
+        """
         made = object.__new__(cls)
         for field in dataclasses.fields(cls):
             object.__setattr__(made, field.name, _checked(field, values.get(field.name, field.default)))
@@ -93,15 +98,18 @@ class Settings:
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return, for each registry that this command selects from, the settings that its entries declare to read."""
+        """Return, for each registry from which the command selects an entry, the settings that its entries read.
+
+        The keys are the kinds of the registries, such as "model", then the names of the entries.
+        """
         return {}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the entry in use of each of `kinds`; None where no entry of a kind is in use."""
+        """Return the selected entry of each registry of `kinds`, such as {"model": "RF"}; None if none is selected."""
         return {}
 
     def reads(self, name: str) -> bool:
-        """Return whether anything in use reads a setting, see `linearized.settings.reads`."""
+        """Return whether a selected entry, or the command itself, reads a setting; see `linearized.settings.reads`."""
         return is_read(name, self, self.kinds(), self.chosen())
 
     def where_read(self, name: str) -> str:

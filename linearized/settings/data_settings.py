@@ -19,10 +19,13 @@ from linearized.settings.reads import SET, Declarations, reads, when
 
 
 class PublishedDatasets(Registry):
-    """The published data sets. The error for a name that looks like a path or a scheme points to `--data`."""
+    """The registry of the suite's data sets, which `--dataset` selects; user data are given by `--data` instead."""
 
     def canonical(self, name: str) -> str:
-        """Return the canonical name of a data set as `Registry` does; an error for a path mentions `--data`."""
+        """Return the canonical name of a data set as `Registry` does.
+
+        Raises `UserError` for an unknown name. If it is a path or looks like one, the message points to `--data`.
+        """
         try:
             return super().canonical(name)
         except UserError as error:
@@ -55,7 +58,7 @@ MOST_ROWS = 2**40  # above any data set; a count that exceeds the data set is re
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings(OwnDataSettings):
-    """Settings that select a dataset, published or the user's own, and rows of it; subclasses add the noise level."""
+    """Settings that select a dataset (the suite's or the user's own) and rows of it; subclasses add the noise level."""
 
     GROUP = "Data"
 
@@ -102,12 +105,16 @@ class DataSettings(OwnDataSettings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return `Settings.kinds` with the settings of individual data sets and the seed of random rows."""
+        """Return `Settings.kinds` with the settings that each data set reads.
+
+        The key "" has the settings that select rows: the entry "" for all data, "divided" for the user's own data
+        without a test part.
+        """
         own = {name: reads(*DATASETS.load(name).settings) for name in DATASETS}
         return super().kinds() | {"dataset": own, "": {"": ROWS_READ, "divided": reads("seed", "test_fraction")}}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return `Settings.chosen` with the published data set, or how own data are divided."""
+        """Return `Settings.chosen` with the data set of the suite, and the entry of the key "" (see `kinds`)."""
         if not self.data:
             return {**super().chosen(), "dataset": self.dataset, "": ""}
         return {**super().chosen(), "dataset": None, "": "divided" if self.described().prepared.divided else ""}
@@ -130,7 +137,7 @@ class DataSettings(OwnDataSettings):
         return (self.synth_n if self.described().name == "SYNTH" and not self.data else train), test
 
     def row_counts(self) -> dict[str, int]:
-        """Return the numbers of train, validation and test rows in use; 0 where only the data's files contain it."""
+        """Return the numbers of selected rows, by "train", "validation" and "test"; 0 if only the files contain it."""
         most = self._most_rows()
         train, test = self.num_train or most[0], self.num_test or most[1]
         held_out = count_or_share(self.validation, train, "validation") if train else 0
@@ -139,8 +146,8 @@ class DataSettings(OwnDataSettings):
     def described(self) -> Any:
         """Return the dataset's `linearized.data.source.Source`: levels, task and image shape.
 
-        For a published dataset nothing is loaded. Own data are read, once per process, because only their files state
-        these properties. Raises `UserError` if they cannot be read.
+        For a dataset of the suite nothing is loaded. The user's own data are read, once per process, because only their
+        files state these properties. Raises `UserError` if they cannot be read.
         """
         if self.data:
             return MECHANISM.load("source")(self.own_options(), self.seed)
@@ -168,7 +175,7 @@ class DataSettings(OwnDataSettings):
 
 
 PREPROCESSING = ("none", "standard", "unit_norm", "layer_norm", "zca", "layer_norm_zca")
-ZCA_REGULARIZATION = 0.1  # ε, as published
+ZCA_REGULARIZATION = 0.1  # ε, see `linearized.data.transforms.preprocess`
 
 
 @dataclasses.dataclass(frozen=True)

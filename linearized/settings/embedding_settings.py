@@ -48,11 +48,11 @@ class EmbeddedRows(RowSettings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return `Settings.kinds` with the settings of individual kernels' features."""
+        """Return `Settings.kinds` with the key "features": the settings that the features of each kernel read."""
         return {**super().kinds(), "features": declared(FEATURES)}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return `Settings.chosen` with the features; with `--features` the kernel itself is not in use."""
+        """Return `Settings.chosen` with the key "features"; with `--features`, no entry of "kernel" is selected."""
         return {**super().chosen(), "features": self.features or None, **({"kernel": None} if self.features else {})}
 
     def complete(self) -> None:

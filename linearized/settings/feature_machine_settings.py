@@ -1,7 +1,7 @@
-"""Settings of a feature machine, and the kernels that it accepts.
+"""Settings of a recursive feature machine (`--kernel=RFM`), and the kernels that it accepts.
 
-It learns the metric of kernels whose gradients are known in closed form. The module of such a kernel has `GRADIENTS`,
-the condition on its settings under which they are known.
+A feature machine learns the metric of a kernel whose gradients are known in closed form. The module of such a kernel
+has `GRADIENTS`, the condition on its settings under which they are known.
 """
 
 from collections.abc import Mapping, Sequence

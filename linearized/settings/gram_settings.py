@@ -144,11 +144,14 @@ class KernelSettings(Settings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return `Settings.kinds` with the settings of individual kernels."""
+        """Return `Settings.kinds` with the key "kernel": the settings that each kernel reads."""
         return {**super().kinds(), "kernel": {**declared(KERNELS), FUNCTION_ENTRY: {}}}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return `Settings.chosen` with the kernel."""
+        """Return the entry in use of each of `kinds`, as `Settings.chosen` does.
+
+        The key "kernel" is added for the registry entry of the selected kernel.
+        """
         return {**super().chosen(), "kernel": KERNELS.entry(self.kernel)}
 
     def __post_init__(self):
@@ -169,11 +172,11 @@ class KernelSettings(Settings):
             object.__setattr__(self, "dense_layers", None)
 
     def grid_by_trace(self) -> bool:
-        """Return whether ridges scale with the trace of K; kernels without published ridges set `TRACE_GRID`."""
+        """Return whether the default ridges are relative to the trace of K, as the kernel's `TRACE_GRID` states."""
         return getattr(KERNELS.load(self.kernel), "TRACE_GRID", False)
 
     def by_labels(self) -> bool:
-        """Return whether the kernel depends on labels; modules of kernels that fit themselves have `fit_level`."""
+        """Return whether the kernel depends on the labels: its module then has `fit_level`, which learns it."""
         return hasattr(KERNELS.load(self.kernel), "fit_level")
 
     def check_kernel(self) -> None:

@@ -22,7 +22,12 @@ KERNELS = {"kernel", "features"}  # features are those of a kernel
 
 
 def help_text(settings_class: type[Settings], doc: str) -> str:
-    """Return the text of `--help`: the command's docstring, then each flag with its default, choices and meaning."""
+    """Return the text of `--help`: the command's docstring, then each flag with its default, choices and meaning.
+
+    Args:
+        settings_class: Class of the command's settings.
+        doc: Docstring of the command.
+    """
     groups: dict[str, list[dataclasses.Field]] = {}
     for field in dataclasses.fields(settings_class):
         groups.setdefault(group_of(settings_class, field), []).append(field)

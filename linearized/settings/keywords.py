@@ -28,7 +28,7 @@ def from_keywords(kind: type[AnySettings], call: str, given: Mapping[str, Any], 
         own: Further arguments that the function takes, for the error message.
 
     Raises `UserError` for an unknown name, with the nearest known one, for a flag that is given under two names, and
-    for a flag that nothing in use reads, even with its default value.
+    for a flag that no selected entry reads (see `linearized.settings.reads`), even with its default value.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
     fields |= {alias: field for field in tuple(fields.values()) for alias in field.metadata["aliases"]}

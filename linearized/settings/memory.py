@@ -83,7 +83,10 @@ def refuse_large_embedding(settings: "EmbeddedRows", image_shape: tuple[int, ...
 
 
 def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> int:
-    """Return a lower bound of the bytes that features take: weights, and one batch, which is stored twice."""
+    """Return a lower bound of the bytes that features take: weights, and one batch, which is stored twice.
+
+    The arguments are those of `refuse_large_embedding`.
+    """
     item = np.dtype(settings.dtype).itemsize
     pixels = image_shape[0] * image_shape[1] if settings.features == "CNTK" and image_shape else 1
     rows = min(max(1, BATCH // pixels), settings.num_train or BATCH)

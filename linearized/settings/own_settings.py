@@ -1,4 +1,4 @@
-"""Flags that read the user's own data instead of a published dataset, and the table of formats.
+"""Flags that read the user's own data instead of a dataset of the suite, and the table of formats.
 
 Nothing is read here. A reader of `linearized.data.own.readers` names the flags that only it reads (`reads`), so that a
 flag is refused if the format does not use it.
@@ -42,7 +42,7 @@ MECHANISM = Registry("mechanism", {
     "digest": "linearized.data.own.formats:content_digest", "file_digest": "linearized.data.own.formats:file_digest",
 })  # fmt: skip
 CHANNELS = ("auto", "grey", "colour")
-SPECTRAL = ("high_frequency", "low_frequency")  # noises that have published levels
+SPECTRAL = ("high_frequency", "low_frequency")  # noises that have default levels
 NOISES = ("", "high_frequency", "low_frequency", "label", "gaussian")
 MISSING = ("refuse", "drop", "mean")
 TASKS = ("auto", "classes", "binary", "regression")
@@ -51,7 +51,7 @@ OWN = when(data=SET)
 
 @dataclasses.dataclass(frozen=True)
 class OwnDataSettings(Settings):
-    """Data of the user's own. With `--data` the published `--dataset` is not read."""
+    """Settings of the user's own data. With `--data`, the setting `--dataset` is not read."""
 
     GROUP = "Data"
 
@@ -64,7 +64,7 @@ class OwnDataSettings(Settings):
         "auto", "what to learn of --data; auto: classes for text and for few whole numbers", choices=TASKS, when=OWN
     )
     test_fraction: float = setting(
-        0.2, "rows of --data held out for testing by --seed, where it has no test part of its own", minimum=0.001,
+        0.2, "share of --data held out at random (by --seed) for testing, if it has no test part", minimum=0.001,
         maximum=0.999, when=OWN,
     )  # fmt: skip
     missing: str = setting(
@@ -99,7 +99,7 @@ class OwnDataSettings(Settings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return `Settings.kinds` with the flags of individual formats."""
+        """Return `Settings.kinds` with the key "data": the settings that each format reads."""
         own = {name: reads(*FORMATS.load(name).reads) for name in FORMATS}
         return super().kinds() | {"data": own}
 
@@ -109,9 +109,12 @@ class OwnDataSettings(Settings):
         return super().identity() | {"noise_levels": self.noise_levels or implied}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return `Settings.chosen` with the format of own data. Raises `UserError` if no format fits `--data`."""
+        """Return `Settings.chosen` with the format of `--data`, or None without it.
+
+        Raises `UserError` if no format fits `--data`.
+        """
         return {**super().chosen(), "data": MECHANISM.load("format_of")(self.data) if self.data else None}
 
     def own_options(self) -> "OwnDataSettings":
-        """Return the settings of this class alone, which are hashable; readers and the preparation receive them."""
+        """Return only the settings of this class, which are hashable and which readers and `prepare` receive."""
         return OwnDataSettings.draft(**{name: getattr(self, name) for name in OwnDataSettings.own()})

@@ -4,8 +4,8 @@ A model, kernel, solver or data set declares in its own module which settings it
 
     READS = reads("num_units", "weight_seed") | reads("law", when=when(num_units=SET))
 
-`Settings` (linearized.settings.config) checks the entries in use (`--model=RF`, `--solver=cg`, ...). A given setting
-that some entry of a registry declares, but no entry in use, is refused. A setting that no entry declares belongs to
+`Settings` (linearized.settings.config) checks the selected entries (`--model=RF`, `--solver=cg`, ...). A given setting
+that some entry of a registry declares, but no selected entry, is refused. A setting that no entry declares belongs to
 the command, and is always read unless its own condition (`setting(when=...)`) fails.
 """
 
@@ -97,8 +97,8 @@ def is_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, 
     Args:
         name: Name of the setting.
         settings: The values, which decide whether conditions hold.
-        kinds: All declarations of the command.
-        chosen: The entry in use of each kind; None if none of that kind is in use.
+        kinds: Settings that the entries of each registry read, as `Settings.kinds` returns them.
+        chosen: The selected entry of each registry, as `Settings.chosen` returns it; None if none is selected.
     """
     if not _own_condition(name, settings).holds(settings):
         return False
@@ -115,7 +115,7 @@ def _own_condition(name: str, settings: Any) -> When:
 
 
 def readers(name: str, kinds: Declarations) -> dict[str, list[str]]:
-    """Return the entries that may read a setting, by kind; kinds without such entries are left out."""
+    """Return the entries that may read a setting, by kind of registry; kinds without such entries are left out."""
     found = {kind: [entry for entry, names in entries.items() if name in names] for kind, entries in kinds.items()}
     return {kind: entries for kind, entries in found.items() if entries}
 
@@ -131,7 +131,10 @@ def refuse(names: Iterable[str], settings: Any, kinds: Declarations, chosen: Map
 
 
 def where_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
-    """Return a phrase for all that would read a setting, such as "by --model=RF, NT, or with --subset=random"."""
+    """Return a phrase for all that would read a setting, such as "by --model=RF, NT, or with --subset=random".
+
+    The arguments are those of `is_read`.
+    """
     own, words = _own_condition(name, settings), []
     for kind, entries in readers(name, kinds).items():
         at_work = chosen.get(kind)
@@ -146,7 +149,7 @@ def where_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[st
 
 
 def _at_work(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
-    """Return a phrase such as " with --model=RF": the entries in use of the kinds that could read the setting."""
+    """Return a phrase such as " with --model=RF": the selected entries of the registries that could read a setting."""
     found = {kind: chosen[kind] for kind in readers(name, kinds) if kind and chosen.get(kind)}
     named = [f"--{kind}={getattr(settings, kind) if entry in OWN_ENTRIES else entry}" for kind, entry in found.items()]
     return f" with {' '.join(named)}" if named else ""

@@ -1,4 +1,7 @@
-"""Settings of first-order training besides the published ones: a group of flags that `TrainSettings` inherits."""
+"""Settings of first-order training, such as the schedule and the momentum: flags that `TrainSettings` inherits.
+
+Their defaults repeat the training of Ghorbani et al. (arXiv 2006.13409).
+"""
 
 import dataclasses
 from typing import Any
@@ -23,7 +26,7 @@ class AugmentationSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings(TangentSettings, AugmentationSettings):
-    """Settings of SGD, Adam and AdamW; the defaults are the published ones."""
+    """Settings of SGD, Adam and AdamW; the defaults are those of Ghorbani et al. (arXiv 2006.13409)."""
 
     schedule: str = setting(
         "published",
