@@ -1,9 +1,9 @@
-"""A page of everything in a folder of results, or one picture: the metric of each run against the noise level.
+"""Write an HTML report of all results in a folder, or one picture: the metric of each run against the noise level.
 
     linearized report storage/nn --out=report.html     figures, tables, curves and settings of all runs, and failures
     linearized report --out=noise.png                  one picture of all results of models and kernels
 
-The page is one file that needs no network. A picture is .png, .pdf or .svg.
+The report is one file that needs no network. A picture is .png, .pdf or .svg.
 """
 
 import dataclasses

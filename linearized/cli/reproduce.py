@@ -1,4 +1,4 @@
-"""Make a figure of the published experiment."""
+"""Make a figure of Ghorbani et al. (arXiv 2006.13409), or one of the suite's own."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Print what there is of a Gram matrix or of features: the same as `python -m kernel_gen.status`."""
+"""Print how much of a Gram matrix or of features has been made: the same as `python -m kernel_gen.status`."""
 
 import sys
 

@@ -1,1 +1,1 @@
-"""Presentation of results: pictures, the HTML page, and the figures of the published experiment."""
+"""Presentation of results: pictures, the HTML report, and the figures of Ghorbani et al. (arXiv 2006.13409)."""

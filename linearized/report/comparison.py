@@ -1,4 +1,4 @@
-"""Draw the measurements of `linearized compare`: accuracy, time, memory and parameters; write their page.
+"""Draw the measurements of `linearized compare` (accuracy, time, memory, parameters), and write an HTML report of them.
 
 Example: python -m linearized.report.comparison --directory=storage/nn/test/compare_DIGITS_noise0_CNN_KERV_CNN
     --out=models.png --page=models.html
@@ -25,7 +25,7 @@ class ComparisonSettings(Settings):
 
 
 def main(config: ComparisonSettings) -> None:
-    """Read a comparison, draw its picture and write its page."""
+    """Read a comparison, draw its picture and write its HTML report."""
     from linearized.report.comparison_plots import comparison_bars
     from linearized.report.style import save_figure
 

@@ -1,4 +1,4 @@
-"""The page of `linearized compare`: the picture, tables with one row per model and per run, and each run's curves."""
+"""The HTML report of `linearized compare`: a picture, tables of models and of runs, and curves of each run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from linearized.storage import results
 
 
 def write_comparison_page(record: Mapping[str, Any], path: Path | str) -> Path:
-    """Write the self-contained page of a comparison atomically and return its path.
+    """Write the HTML report of a comparison atomically, as one self-contained file, and return its path.
 
     Args:
         record: Content of `comparison.json`. Runs whose folders no longer exist are left out of "Each run".
@@ -41,7 +41,7 @@ def write_comparison_page(record: Mapping[str, Any], path: Path | str) -> Path:
 
 
 def _facts(record: Mapping[str, Any], runs: Runs) -> list[tuple[str, str]]:
-    """Return the summary of the comparison as pairs of name and text."""
+    """Return the facts at the top of the report, such as the numbers of models and rows, as pairs of name and text."""
     rows, models = record["rows"], by_model(record["rows"])
     found = [("models", str(len(models))), ("runs of each", str(max(map(len, models.values()))))]
     if runs.records:

@@ -75,7 +75,15 @@ def solver_steps(solutions: Mapping[str, Sequence[Any]], *, rtol: float, symbol:
 
 
 def ridge_paths(ridges: np.ndarray, errors: Mapping[str, np.ndarray], *, symbol: str = "ρ") -> Figure:
-    """Draw errors against the ridge, one line per name; the first half is thick, so that equal lines are visible."""
+    """Draw errors against the ridge, one line per name.
+
+    The lines of the first half of the names are thick, so that lines with equal values are all visible.
+
+    Args:
+        ridges: Ridges (r,).
+        errors: Mean squared norms of errors (r,) by name in the legend.
+        symbol: Symbol of the ridge in labels.
+    """
     figure, (axis,) = new_figure(6.4, 3.6)
     for place, (name, values) in enumerate(errors.items()):
         axis.plot(ridges, values, LINES[place % len(LINES)], color=COLOURS[place % len(COLOURS)],

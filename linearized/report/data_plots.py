@@ -129,9 +129,10 @@ def coordinate_scales(levels: Mapping[str, np.ndarray], effective: int) -> Figur
 
 
 def label_parts(levels: Mapping[str, np.ndarray], degrees: tuple[int, ...] = (2, 3, 4)) -> Figure:
-    """Draw the share of the labels' variance that a polynomial of each degree can reach, from the parts of the labels.
+    """Draw the share of the labels' variance that the parts up to each degree explain, for the labels of SYNTH.
 
-    Markers shrink from the first level to the last, so that levels with equal values are all visible.
+    A polynomial of that degree can explain at most this share. Markers shrink from the first level to the last, so that
+    levels with equal values are all visible.
 
     Args:
         levels: Parts whose sum is the label, (n, len(degrees)), by name of the level.

@@ -36,7 +36,8 @@ def feature_machine(
         metric: M of the best iteration, (d, d), or its diagonal (d,), from arrays.h5; None leaves out the panels of M.
         panels: Some of `PANELS` and `PICTURES`; None draws all that are possible.
         network: Diagonal of WWᵀ of the network of --ansatz_model (d,), from arrays.h5; None leaves out its panel.
-        narrow: Draw a narrow figure of one panel, without a title, for a page that names the run.
+        narrow: Give the figure the fixed width of a picture in the HTML report, and no title, because the report shows
+            the name of the run above it; suits one panel.
     """
     machine = record["feature_machine"]
     if panels is None:
@@ -90,7 +91,10 @@ def _value(step: Mapping[str, Any], name: str) -> float:
 
 
 def _scores(axis: Axes, machine: Mapping[str, Any]) -> None:
-    """Draw scores at the best ridge against the iteration; variants other than the best one have thin lines."""
+    """Draw scores at the best ridge of each iteration against the iteration.
+
+    Variants of the machine (combinations of its settings) other than the best one have thin lines.
+    """
     best, lines = machine["steps"][machine["best"]], _lines(machine)
     entry = best["ridges"][best["position"]]
     metric = "loss" if entry.get("test_accuracy") is None else "accuracy"

@@ -61,13 +61,14 @@ def noise_curves(table: pd.DataFrame, *, metric: str = "test_accuracy", narrow: 
     """Draw a metric at the chosen ridge against the noise level: one panel per dataset, one line per model or kernel.
 
     A dataset with a single level gets a dot chart. Runs that diverged are left out and counted in the title of the
-    panel. The title also gives n, the number of train rows, if it is the same for all lines.
+    panel. The title also gives n, the number of train rows, if it is the same for all lines. Predictions in the table
+    are drawn as further lines.
 
     Args:
         table: Result of `linearized.storage.results.collect`. Lines are labelled by `labelled`; runs that differ only
             in the seed are averaged, with the standard deviation as an error bar.
         metric: Column to draw.
-        narrow: Draw a narrow figure of one dataset for a page.
+        narrow: Give the figure the fixed width of a picture in the HTML report, which suits a table of one dataset.
     """
     table = table.dropna(subset=[metric]).reset_index(drop=True)
     table = table.assign(label=labelled(table))
@@ -164,7 +165,9 @@ PREDICTED_LABEL = "predicted by leave-one-out"
 
 
 def predicted_line(axis: Axes, rows: pd.DataFrame, where: pd.Series, metric: str, place: int) -> None:
-    """Draw a dotted line of the metric that fixed kernels predict at their chosen ridges, if there are predictions.
+    """Draw a dotted line of the test metric that was predicted from the train rows, if there are predictions.
+
+    Runs of fixed kernels contain such a prediction at the chosen ridge.
 
     Args:
         axis: Axis to draw on.
@@ -188,7 +191,9 @@ def name_predicted_lines(axis: Axes) -> None:
 
 
 def dot(values: pd.Series, label: str, place: int) -> tuple[str, float, float, str, str]:
-    """Return the row of a `dot_chart` for the mean of some values: (label, mean, standard deviation, colour, marker).
+    """Return the row of a `style.dot_chart` for the mean of some values.
+
+    It is (label, mean, standard deviation, colour, marker).
 
     Args:
         values: Values of runs that differ only in the seed.

@@ -1,8 +1,8 @@
-"""One self-contained page of results: figures as vector drawings, sortable tables, every run with its curves.
+"""The HTML report: one self-contained file with figures as vector drawings, sortable tables and curves of each run.
 
-The page loads nothing from the network, which its content security policy enforces. It shows the same content without
-scripts; with scripts, a click on a header sorts a table (tablesort, MIT, inside the page) and a text field filters
-rows. A run takes about a third of a second on one core and 50 kB.
+The file loads nothing from the network, which its content security policy enforces. It shows the same content without
+scripts; with scripts, a click on a header sorts a table (by tablesort, MIT licence, which is part of the file) and a
+text field filters rows. Each run takes about a third of a second on one core and 50 kB.
 """
 
 import datetime
@@ -21,12 +21,12 @@ HERE = Path(__file__).resolve().parent
 
 
 def write_page(runs: Runs, path: Path | str, *, folders: Sequence[Path], metrics: Sequence[str]) -> Path:
-    """Draw all figures, write the page atomically and return its path.
+    """Draw all figures, write the HTML report atomically and return its path.
 
     Args:
         runs: The runs.
         path: File to write.
-        folders: Folders in which the runs were found, shown at the top of the page.
+        folders: Folders in which the runs were found, shown at the top of the report.
         metrics: Columns of the table of runs to draw against the noise level; those without values are left out.
     """
     return rendered(
@@ -47,12 +47,12 @@ def write_page(runs: Runs, path: Path | str, *, folders: Sequence[Path], metrics
 
 
 def now() -> str:
-    """Return the current time in UTC as text for the head of a page."""
+    """Return the current time in UTC as text for the head of a report."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def rendered(template: str, path: Path | str, **values: Any) -> Path:
-    """Write a page from a template of the folder `templates` atomically and return its path.
+    """Write an HTML report from a template of the folder `templates` atomically and return its path.
 
     Args:
         template: File name of the template.

@@ -1,4 +1,4 @@
-"""Parts of a page of results, as plain values and drawings, which the template only arranges."""
+"""Parts of the HTML report: text, tables and drawings, which the templates only arrange."""
 
 import dataclasses
 import json
@@ -42,13 +42,13 @@ _RIDGE_COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class PageTable:
-    """A table of the page.
+    """A table of the HTML report.
 
     Attributes:
         caption: Text of the caption.
         columns: Pairs of header and whether the column holds numbers.
         rows: Cells of each row.
-        links: Anchor in the page for each row's first cell, or empty.
+        links: For each row, the id of the part of the report to which its first cell links; empty without links.
         marked: Index of the row to highlight, or None.
     """
 
@@ -72,7 +72,7 @@ def _chosen_columns(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
 
 
 def facts(runs: Runs) -> list[tuple[str, str]]:
-    """Return the summary of the page as pairs of name and text."""
+    """Return the facts at the top of the report, such as the number of finished runs, as pairs of name and text."""
     table = runs.table
     missed = len({row for row, _ in runs.missed()})
     found = [("finished runs", str(len(table)))]
@@ -96,7 +96,10 @@ def duration(seconds: float) -> str:
 
 
 def figures(runs: Runs, metrics: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Yield one picture per dataset and metric, narrow enough to be shown side by side or on a small screen."""
+    """Yield one picture per dataset and metric, as a mapping with the drawing ("svg") and its "caption".
+
+    The pictures are narrow enough to be shown side by side or on a small screen.
+    """
     drawn = runs.table
     diverged = drawn["diverged"].eq(True) if "diverged" in drawn else pd.Series(False, drawn.index)
     for place, dataset in enumerate(sorted(drawn["dataset"].unique()) if len(drawn) else ()):
@@ -120,7 +123,7 @@ def figures(runs: Runs, metrics: Sequence[str]) -> Iterator[dict[str, str]]:
 
 
 def width_figures(runs: Runs) -> Iterator[dict[str, str]]:
-    """Yield one picture per dataset and model for which runs of several widths measured their tangent kernels.
+    """Yield one picture, as `figures` does, per dataset and model whose tangent kernel was measured at several widths.
 
     Runs that differ in more than the width, the seed and the folder have separate pictures.
     """

@@ -1,7 +1,7 @@
 """Plotting functions of the suite: pictures of results, data and Gram matrices.
 
 Each function takes saved results or plain arrays and returns a matplotlib Figure; `save_figure` writes it atomically to
-a file, and `inline_svg` converts it to a drawing inside a page.
+a file, and `inline_svg` converts it to a drawing inside an HTML report.
 """
 
 from linearized.report.convergence_plots import residual_curves, ridge_paths, solver_steps

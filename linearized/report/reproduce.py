@@ -1,4 +1,4 @@
-"""Make a figure of the published experiment, or one of the suite's own: run the missing runs and draw it.
+"""Make a figure of Ghorbani et al. (arXiv 2006.13409), or one of the suite's own: run the missing runs and draw it.
 
     linearized reproduce --figure=fmnist_noise --scale=laptop
     linearized reproduce --figure=synth_kappa --scale=paper --dry_run
@@ -7,9 +7,9 @@
     linearized reproduce --figure=learning_curves
     linearized reproduce --figure=cifar2_noise --num_train=10000 --values=0,7,14 --dry_run
 
-Repeating a stopped command continues it; finished runs are not repeated. The picture (png and pdf) and a table of its
-points (csv) are written to the same folder. Run the command in the repository's folder, which contains train.py and
-kernel_fit.py.
+Repeating a stopped command continues it; finished runs are not repeated. The picture (png and pdf) and a table of the
+numbers in it (csv) are written to the same folder. Run the command in the repository's folder, which contains train.py
+and kernel_fit.py.
 """
 
 import dataclasses
@@ -65,7 +65,7 @@ class ReproduceSettings(WhereSettings):
     )
 
     def changes(self) -> dict[str, int | str]:
-        """Return what the flags change of the figure's data, by name of the flag."""
+        """Return the given flags that change the data of the figure, by name."""
         given = {
             "dataset": self.dataset, "values": self.values, "seeds": self.seeds, "num_train": self.num_train,
             "num_test": self.num_test, "validation": self.validation, "noise_ind": self.noise_ind,
@@ -142,12 +142,12 @@ def _equal(column: "pd.Series", value: Any) -> "pd.Series":
 
 
 def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Path, name: str) -> None:
-    """Write the picture as png and pdf and a table of its points as csv; print the means and what the figure shows.
+    """Write the picture as png and pdf and its data as csv; print the means over seeds and what the figure shows.
 
     Args:
         recipe: Recipe of the figure.
         dataset: Dataset of the runs.
-        points: Table of the points, as the figure's module takes it.
+        points: Data of the figure: result of `collected` or, for a figure with a module of its own, of its `points`.
         folder: Folder of the files.
         name: Name of the files without suffix.
     """
@@ -167,14 +167,19 @@ def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Pat
 
 
 def _own_figure(recipe: FigureRecipe) -> ModuleType | None:
-    """Return the module with `points`, `tabled` and `figure` for a recipe with a special figure, otherwise None."""
+    """Return the module with `points`, `tabled` and `figure` for a recipe about tangents or theory, otherwise None."""
     if not (recipe.tangents or recipe.theory):
         return None
     return importlib.import_module(f"linearized.report.recipes.{'tangent' if recipe.tangents else 'theory'}_figure")
 
 
 def print_means(metric: str, points: "pd.DataFrame") -> None:
-    """Print the mean of a metric over seeds: one row per value of the axis, one column per curve."""
+    """Print the mean of a metric over seeds: one row per value of the axis, one column per curve.
+
+    Args:
+        metric: Column of the metric.
+        points: Table with the columns `value`, `label` (of the curve) and the metric.
+    """
     means = points.pivot_table(metric, "value", "label", sort=False).sort_index()
     columns = [Column("value", [f"{value:g}" for value in means.index])]
     columns += [Column(str(label), ["-" if np.isnan(mean) else f"{mean:.3f}" for mean in means[label]])

@@ -65,7 +65,8 @@ def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narro
     Args:
         record: Record of the run.
         panels: Some of `ridge_panels`; empty for all.
-        narrow: Draw a narrow figure of one panel, without a title, for a page that names the run.
+        narrow: Give the figure the fixed width of a picture in the HTML report, and no title, because the report shows
+            the name of the run above it; suits one panel.
     """
     panels = list(panels) or ridge_panels(record)
     ridges = pd.DataFrame(record["ridges"]).replace({None: np.nan})
@@ -164,7 +165,7 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
 
 
 def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> None:
-    """Draw the axis of ridges and mark the chosen ridge, the best converged one and the published choice.
+    """Draw the axis of ridges and mark the chosen ridge, the best converged one and the one with the best test scores.
 
     The latter two are left out if they are the chosen ridge.
     """
@@ -211,7 +212,7 @@ def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
         record: Record of the run.
         arrays: "history/000" for the ridge of index 0 and, if it exists, "history/000_validation"; for a fine-tuned
             model, "history/loss" and "history/validation_loss".
-        narrow: Draw a narrow figure, as in `ridge_curves`.
+        narrow: Give the figure the fixed width of a picture in the HTML report, as in `ridge_curves`.
     """
     figure, (axis,) = new_figure(NARROW if narrow else 6, 3.3)
     symbol = record.get("ridge_symbol", "λ")

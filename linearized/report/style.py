@@ -1,7 +1,7 @@
-"""Common style of all pictures, and output of pictures to files (png, pdf, svg) and as vector drawings in a page.
+"""Common style of all pictures, and their output to files (png, pdf, svg) and as vector drawings in an HTML report.
 
 The colours can be distinguished with every kind of colour vision; markers and line styles repeat the distinction. A
-drawing in a page uses the text colour and font of the page, so that it is legible on light and dark backgrounds.
+drawing in a report uses its text colour and font, so that it is legible on light and dark backgrounds.
 """
 
 import io
@@ -136,11 +136,11 @@ def cap_accuracy(axis: Axes, metric: str, which: str = "y") -> None:
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:
-    """Convert a figure to an <svg> element for a page, without declaration and fonts, and with ids unique in the page.
+    """Convert a figure to an <svg> element of an HTML report, without XML declaration and without fonts.
 
     Args:
         figure: Figure to convert.
-        name: Prefix of every id of the drawing, which must be unique for each drawing of a page.
+        name: Prefix of every id of the drawing, which must differ from those of other drawings of the report.
         label: Description of the drawing for screen readers.
     """
     text = io.StringIO()

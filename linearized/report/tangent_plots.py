@@ -83,7 +83,8 @@ def lazy_to_rich(record: Mapping[str, Any], panels: Iterable[str] = PANELS, *, n
     Args:
         record: Record of a run with `--tangent_at`.
         panels: Some of `PANELS`.
-        narrow: Draw a narrow figure of one panel, without a title, for a page that names the run.
+        narrow: Give the figure the fixed width of a picture in the HTML report, and no title, because the report shows
+            the name of the run above it; suits one panel.
     """
     table, panels = measured([record]), list(panels)
     columns = min(len(panels), 2)
@@ -100,7 +101,14 @@ def lazy_to_rich(record: Mapping[str, Any], panels: Iterable[str] = PANELS, *, n
 
 
 def draw_panel(axis: Axes, table: pd.DataFrame, panel: str) -> None:
-    """Draw one of `PANELS` against the epoch; several runs are averaged, with standard deviations as error bars."""
+    """Draw one panel against the epoch; several runs are averaged, with standard deviations as error bars.
+
+    Args:
+        axis: Axis to draw on.
+        table: Result of `measured`.
+        panel: One of `PANELS`: "scores" on the test rows, "kernel" (distance and alignments of the tangent kernel),
+            "weights" (relative change of the weights of each layer) or "rank" (effective rank of the kernel).
+    """
     epochs = sorted(table["epoch"].unique())
     places = {epoch: place for place, epoch in enumerate(epochs)}
     table = table.assign(place=table["epoch"].map(places))
@@ -144,7 +152,7 @@ def width_curves(table: pd.DataFrame, title: str = "", *, narrow: bool = False) 
     Args:
         table: Result of `measured` for runs of one model that differ in the width (and in seeds, which are averaged).
         title: Title of the figure; "" for none.
-        narrow: Draw a narrow figure for a page, with the panels below each other.
+        narrow: Give the figure the fixed width of a picture in the HTML report, with the panels below each other.
     """
     figure, axes = new_figure(NARROW if narrow else 9.6, 5.8 if narrow else 3.3, nrows=2 if narrow else 1,
                               ncols=1 if narrow else 2)  # fmt: skip
@@ -156,7 +164,13 @@ def width_curves(table: pd.DataFrame, title: str = "", *, narrow: bool = False) 
 
 
 def draw_width(scores: Axes, kernel: Axes, table: pd.DataFrame) -> None:
-    """Draw both panels of `width_curves`."""
+    """Draw both panels of `width_curves`.
+
+    Args:
+        scores: Axis of the test scores.
+        kernel: Axis of the distance and the alignments of the tangent kernel.
+        table: Result of `measured`.
+    """
     metric, ends = metric_of(table), at_the_ends(table)
     _lines(scores, ends, {f"{name.rsplit('_', 1)[0]}_{metric}_{name.rsplit('_', 1)[1]}": look
                           for name, look in _BY_WIDTH.items()}, "num_units_end")  # fmt: skip

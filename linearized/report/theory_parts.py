@@ -1,4 +1,4 @@
-"""Parts of a page of results for `linearized theory`: the table of its results, and a picture of each."""
+"""Parts of the HTML report for results of `linearized theory`: a table of them, and a picture of each."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ _COLUMNS = (("kernel and data", False), ("pool", True), ("n", True), ("ridge", T
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the point that represents a result, one entry of `points` in its record.
+    """Return the entry of `points` in a result's record (losses at one n and ridge) that the table shows.
 
     It is at the ridge of smallest predicted loss, and at the largest n up to N/3 for a pool of N rows, or at the
     smallest n if all are larger.
@@ -30,7 +30,7 @@ def summary(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(theories: pd.DataFrame) -> PageTable | None:
-    """Return a table with one row per result and its losses at the point of `summary`, or None without results."""
+    """Return a table with one row per result and its losses at the n and ridge of `summary`; None without results."""
     if theories.empty:
         return None
     rows = []
@@ -46,7 +46,7 @@ def table(theories: pd.DataFrame) -> PageTable | None:
 
 
 def details(theories: pd.DataFrame) -> Iterator[dict[str, str]]:
-    """Yield the picture of each result with a description in words and the command.
+    """Yield, for each result, its picture, a description in words and the command that made it.
 
     The picture is "" if the arrays of the result cannot be read.
     """

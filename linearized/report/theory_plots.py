@@ -20,7 +20,7 @@ MEASURED = {  # column of `points` -> label, colour, marker
 }
 
 _LINES = {"sphere": (COLOURS[6], ":"), "hermite": (COLOURS[3], "-.")}  # colour and line of further predictions
-BESIDE = 1.03  # factor by which the points of one n are shifted horizontally so that they do not overlap
+BESIDE = 1.03  # factor by which markers at the same n are shifted horizontally so that they do not overlap
 
 
 def theory_figure(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Figure:
@@ -42,7 +42,13 @@ def theory_figure(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
 
 
 def learning_curve(axis: Axes, record: Mapping[str, Any]) -> None:
-    """Draw losses against n at the ridge of smallest predicted loss on logarithmic axes, with hollow dots above N/3."""
+    """Draw predicted and measured losses against n on logarithmic axes, at the ridge of smallest predicted loss.
+
+    Args:
+        axis: Axis to draw on.
+        record: Record of a result, see `linearized.experiments.theory_record.compared`. Measurements at n above N/3,
+            for a pool of N rows, have hollow markers.
+    """
     best = pd.DataFrame([record["points"][place] for place in record["best"]])
     law = (record["exponents"] or {}).get("predicted")
     slope = f", n^-{law['exponent']:.2f}" if law else ""

@@ -13,8 +13,8 @@ def log_axis(axis: Axes, which: str) -> None:
     """Make an axis, "x" or "y", logarithmic, with few ticks that are all labelled in one notation.
 
     An axis over more than a decade and a half has powers of ten (10⁻³); a shorter one has numbers at every tick. Labels
-    are plain text, which keeps a page of many pictures small. The axis stays linear if no drawn value is positive, as
-    in the history of a solver that finished at once.
+    are plain text, which keeps an HTML report of many pictures small. The axis stays linear if no drawn value is
+    positive, as in the history of a solver that finished at once.
     """
     if axis.has_data() and not math.isfinite(getattr(axis.dataLim, f"minpos{which}")):
         return

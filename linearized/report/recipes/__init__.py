@@ -1,4 +1,8 @@
-"""Recipes of the published figures and of the suite's own figures, which `linearized reproduce` makes."""
+"""Recipes of the figures that `linearized reproduce` makes: those of Ghorbani et al., and the suite's own.
+
+A recipe states the runs of a figure and how they are drawn (`figure_recipe.FigureRecipe`). Ghorbani et al. are the
+authors of "When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409).
+"""
 
 from linearized.base.registry import Registry
 

@@ -53,12 +53,12 @@ def changed(recipe: FigureRecipe, scale: str, changes: Mapping[str, int | str]) 
 
 
 def suffix(changes: Mapping[str, int | str]) -> str:
-    """Return what the changes add to the name of a picture, such as "-dataset_CIFAR10-values_0_5"."""
+    """Return the end of the name of a picture with these changes, such as "-dataset_CIFAR10-values_0_5"."""
     return "".join(f"-{name}_{re.sub(r'[^0-9A-Za-z.]+', '_', str(value))}" for name, value in changes.items())
 
 
 def _kept(recipe: FigureRecipe, scale: str, name: str) -> str:
-    """Return the label of the first curve that has its own value of a flag, or "" if none has."""
+    """Return the label of the first curve whose flags set `name` at this scale, or "" if there is none."""
     return next((curve.label for curve in recipe.curves if name in {**curve.flags, **curve.sizes.get(scale, {})}), "")
 
 

@@ -1,4 +1,7 @@
-"""Data classes that describe a figure: curves over an axis, whose points are one run of one command per seed."""
+"""Data classes that describe a figure: its curves, and the runs that measure them.
+
+A curve has one value per value of the horizontal axis: the mean over seeds, with one run of a command per seed.
+"""
 
 import dataclasses
 import itertools
@@ -26,14 +29,15 @@ class Curve:
     """One line of the figure.
 
     The flag `matched_units` sets the width of an RF model so that it has as many parameters as the first layer of a
-    network with the given number of units, as published.
+    network with the given number of units, as in the figures of Ghorbani et al.
 
     Attributes:
         label: Name in the legend.
         program: Subcommand: train, krr or theory. One run of theory covers all values of the axis `num_train`.
         flags: Flags of all runs of this line.
         sizes: Further flags for each scale.
-        times: Factor of the value of the axis, such as hidden units per channel of another curve.
+        times: Number by which the value of the axis is multiplied for this curve. On an axis of widths, for example,
+            one curve may have several hidden units for each channel of another.
         fixed: Whether the features are fixed, in a figure that also has learned ones; such lines are dashed.
     """
 
@@ -62,11 +66,11 @@ class Scale:
 
 @dataclasses.dataclass(frozen=True)
 class FigureRecipe:
-    """A figure of the published experiment, or of the suite's own.
+    """A figure of Ghorbani et al., or one of the suite's own.
 
     Attributes:
         title: Title of the figure.
-        shows: Sentence that states what the figure shows; for a published figure, the published finding.
+        shows: Sentence that states what the figure shows; for a figure of Ghorbani et al., their finding.
         dataset: Dataset of the figure.
         axis: Flag whose values are on the horizontal axis.
         metric: Column of `linearized.storage.results.collect` on the vertical axis.
@@ -77,7 +81,7 @@ class FigureRecipe:
         tangents: "epochs" or "widths" for a figure of the measurements of `--tangent_at` against the epoch or the
             width, with one column of panels per curve; "" for one line per curve.
         theory: "learning_curves", "double_descent" or "spectrum" for a figure with predicted curves; "" for none.
-        published: Whether `shows` is the published finding.
+        published: Whether `shows` is a finding of Ghorbani et al.; not used with `tangents` or `theory`.
     """
 
     title: str
@@ -130,7 +134,10 @@ class Run:
 
 
 def runs(name: str, recipe: FigureRecipe, scale: str, dataset: str) -> list[Run]:
-    """Return all runs of a figure at a scale, ordered by value, so that a stopped figure has complete points.
+    """Return all runs of a figure at a scale.
+
+    They are ordered by the value of the axis, so that a figure that is stopped early has all curves at its first
+    values.
 
     A kernel on all rows gives the same result for every seed and runs only once; a kernel on more than `MOST_ROWS` rows
     is left out. If a replacement dataset has fewer rows than the recipe requests, all of them are used. A run of theory

@@ -1,4 +1,4 @@
-"""Figures of recipes, drawn from their points: curves with error bars over seeds, reference lines, and a legend."""
+"""Figures of recipes: curves with error bars over seeds, reference lines, and a legend."""
 
 import textwrap
 
@@ -22,7 +22,8 @@ def figure(recipe: FigureRecipe, dataset: str, points: pd.DataFrame) -> Figure:
     Args:
         recipe: The recipe.
         dataset: Dataset of the runs; if it is the recipe's replacement, the title states this.
-        points: Table with the columns label, value, seed and the recipe's metric.
+        points: Table with one row per run and the columns label (of the curve), value (of the axis), seed and the
+            recipe's metric.
     """
     source = DATASETS.load(dataset)
     single = points["value"].nunique() == 1

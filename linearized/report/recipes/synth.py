@@ -27,7 +27,12 @@ TRAINED = (
 
 
 def _kernels(solver: str) -> tuple[Curve, ...]:
-    """Return the curves of kernels; `auto` also predicts the test loss where a factor fits in memory."""
+    """Return the curves of kernels.
+
+    Args:
+        solver: Solver of the kernels. With "auto", the test loss is also predicted from the train rows, if the band
+            solver fits in memory.
+    """
     kernels = {"NT KRR": "NTK", "RF KRR": "RF"}
     return tuple(Curve(label, "krr", {"kernel": kernel, "solver": solver}) for label, kernel in kernels.items())
 

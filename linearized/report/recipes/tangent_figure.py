@@ -1,4 +1,8 @@
-"""Points and figures of the recipes for lazy and rich training, with one column of panels per curve."""
+"""Data and figures of the recipes about the tangent kernel in lazy and rich training.
+
+The data have one row per run and measured epoch. They are drawn against the epoch or the width of the network, with one
+column of panels for each curve of the recipe.
+"""
 
 import textwrap
 
@@ -14,9 +18,9 @@ PANELS = ("scores", "kernel")
 
 
 def points(recipe: FigureRecipe, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each run and measured epoch, with label, seed, path and `value`.
+    """Return one row for each run and measured epoch, with label, seed, path, the measured numbers and `value`.
 
-    `value` is the epoch, or the width in a figure against the width.
+    `value` is the number on the horizontal axis: the epoch or, in a figure against the width, the number of units.
 
     Args:
         recipe: The recipe.
@@ -31,7 +35,12 @@ def points(recipe: FigureRecipe, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def tabled(recipe: FigureRecipe, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the points whose means are printed: all, or in a figure against the width those of each last epoch."""
+    """Return the rows of `table` whose means are printed: all, or against the width the last epoch of each run.
+
+    Args:
+        recipe: The recipe.
+        table: Result of `points`.
+    """
     return table if recipe.tangents == "epochs" else table.groupby("run").tail(1)
 
 

@@ -29,7 +29,7 @@ def _curve(model: str, parametrization: str, widths: dict[str, int] | None = Non
         model: NN or CNN.
         parametrization: Value of --parametrization.
         widths: Width at each scale; None if the axis of the figure is the width.
-        times: Factor of the value of the axis, as in `Curve`.
+        times: Number by which the value of the axis is multiplied, as in `Curve`.
     """
     flags = {"model": model, "parametrization": parametrization, "learning_rate": RATES[model]}
     sizes = {scale: {"num_units": width} for scale, width in (widths or {}).items()}

@@ -1,4 +1,4 @@
-"""Points and figures of the recipes that have predicted curves."""
+"""Data and figures of the recipes that compare losses predicted by theory with measured ones."""
 
 import json
 from collections.abc import Mapping
@@ -44,9 +44,10 @@ def collected(folder: Path) -> pd.DataFrame:
 def points(recipe: FigureRecipe, runs: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each number that is drawn, with label, value, seed, path and the recipe's metric.
 
-    Learning curves have the loss on fresh rows at each size, at the ridge of smallest predicted loss, with `predicted`;
-    curves of other runs, such as networks, have the test loss. Double descent has the test loss at every ridge, with
-    `predicted`. Spectra have the exponent of each kernel.
+    For learning curves, the metric is the loss on fresh rows at each size, at the ridge of smallest predicted loss, and
+    the column `predicted` is that loss; for runs of other commands, such as networks, it is the test loss. For double
+    descent, it is the test loss at every ridge, again with `predicted`. For spectra, it is the exponent of the power
+    law of each kernel.
 
     Args:
         recipe: The recipe.
@@ -95,12 +96,12 @@ def _exponents(run: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def tabled(recipe: FigureRecipe, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the points whose means are printed, which are all points."""
+    """Return the rows of `table` whose means are printed, which are all."""
     return table
 
 
 def figure(recipe: FigureRecipe, dataset: str, table: pd.DataFrame) -> Figure:
-    """Draw a recipe's picture from its points.
+    """Draw the picture of a recipe.
 
     Args:
         recipe: The recipe.
