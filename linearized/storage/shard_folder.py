@@ -25,7 +25,12 @@ class Opened(NamedTuple):
     stored: list[Stored]
 
     def refuse(self, stored: Stored, problem: str) -> NoReturn:
-        """Raise `UserError` for an unusable band, with the command that makes its shard again."""
+        """Raise `UserError` for an unusable band, with the command that makes its shard again.
+
+        Args:
+            stored: Location of the band.
+            problem: Problem that the message states.
+        """
         shard = next(number for number, bands in enumerate(self.manifest.shards) if stored.band in bands)
         raise UserError(f"{stored.path} is {problem}. Make it anew with: {self.manifest.remake(shard)}")
 

@@ -1,8 +1,8 @@
-"""Cholesky solver: one factor of K + ρI per ridge, in place. The baseline for the other solvers of K.
+"""Cholesky solver: one factorisation of K + ρI per ridge, in place. The baseline for the other solvers of K.
 
 Takes n³/3 operations per ridge, in one triangle of a single copy of K. The other triangle keeps K: the first one is
-refilled from it for the next ridge, and true residuals are computed from it. In float32 a factor is refined in the same
-way as that of the band solver (`linearized.solvers.linear.refinement`).
+refilled from it for the next ridge, and true residuals are computed from it. Solutions from a float32 factorisation are
+refined by CG in float64, as those of the band solver (`linearized.solvers.linear.refinement`).
 """
 
 import dataclasses
@@ -28,8 +28,9 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
     each ridge as (ridges done, ridges, residual of each ridge, ridges left), and that checkpoints hold the ridges that
     are done.
 
-    K is factored at λ' = max(ρ, c eps ‖K‖), or at a larger ridge if that is not positive definite. `shift` stores the
-    ridge that was used, and CG corrects the solution to ρ.
+    K + λ'I is factorised at λ' = max(ρ, c eps ‖K‖) with c = `refinement.FLOOR` and the machine precision eps of the
+    data type of K, or at a larger λ' if that matrix is not positive definite. If λ' differs from ρ, it is stored as
+    `Solution.shift`, and CG corrects the solution to ρ.
     """
     tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
     saved = run.checkpoint(n=problem.n, dtype=str(problem.dtype), ridges=ridges.tolist(), rtol=run.rtol, atol=run.atol)
@@ -52,14 +53,14 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
 
 
 class _Factored:
-    """The work array with K and, in its upper triangle, the factor of one K + λ'I at a time."""
+    """The work array with K and, in its upper triangle, the Cholesky factor of K + λ'I for one λ' at a time."""
 
     def __init__(self, gram: DenseGram):
         self.gram, self.lower = gram, gram.array.T  # column-major, as in LAPACK, so the factor is lower
         self._potrf, self._potrs = scipy.linalg.get_lapack_funcs(("potrf", "potrs"), (gram.array,))
 
     def at(self, ridge: float) -> float:
-        """Factor K at the ridge, or at a larger ridge if necessary; return the ridge that was used."""
+        """Factorise K + λ'I at λ' = `ridge`, or at a larger λ' if necessary, and return λ'."""
         shift = max(ridge, floor(self.gram.array.dtype, self.gram.norm))
         while not self._factor(shift):
             shift = 10 * max(shift, np.finfo(np.float64).tiny)
@@ -76,7 +77,7 @@ class _Factored:
         return info == 0
 
     def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Return (K + λ'I)⁻¹ times `right` (n, 1, k). There is one factor, so `which` is not used."""
+        """Return (K + λ'I)⁻¹ times `right` (n, 1, k). There is one λ' at a time, so `which` is not used."""
         n, _, columns = right.shape
         solved, _ = self._potrs(self.lower, distinct(right).reshape(n, columns).astype(self.lower.dtype), lower=1)
         return np.asarray(solved, np.float64).reshape(n, 1, columns)

@@ -88,7 +88,10 @@ class _Spectrum:
         return (matrix @ v.astype(matrix.dtype)).astype(np.float64)
 
     def judged(self, solutions: list[Solution]) -> list[Solution]:
-        """Add the diagnostics that the spectrum gives, at the ridges where it exceeds rounding errors."""
+        """Return the solutions with degrees of freedom, GCV and leave-one-out errors.
+
+        They are added at the ridges ρ at which w + ρ exceeds rounding errors.
+        """
         inverse = 1 / (self.values[:, None] + self.shifts)
         diagonal = np.concatenate(
             [

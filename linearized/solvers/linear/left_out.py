@@ -17,7 +17,7 @@ SEED = 5
 
 
 class RowDraw(NamedTuple):
-    """Rows for which d_i = [(K + ρI)⁻¹]_ii is computed, and what their weights follow from.
+    """Rows for which d_i = [(K + ρI)⁻¹]_ii is computed, and the numbers from which they get their weights in a mean.
 
     Attributes:
         rows: Distinct row indices, in increasing order.
@@ -53,7 +53,7 @@ def drawn_rows(squares: Float64[np.ndarray, "r n"]) -> RowDraw:
 def mean_left_out(
     squares: Float64[np.ndarray, " n"], draw: RowDraw, diagonal: Float64[np.ndarray, " m"]
 ) -> tuple[float, float]:
-    """Return the mean of ‖α_i‖²/d_i² over all rows at one ridge, and its standard error for fresh rows.
+    """Return the mean of ‖α_i‖²/d_i² over all rows at one ridge, and its standard error as an estimate of a test loss.
 
     The standard error is that of a mean over n rows, combined in quadrature with that of the draw if rows were sampled.
 

@@ -4,7 +4,7 @@ Multi-shift CG (`linearized.solvers.linear.multi_shift`) has one right-hand side
 continues from the solution of another solver, with a residual of its own: (H + ρᵢI)vᵢ = bᵢ. Every column has its own
 coefficients; the ridges share the pass over A, which is most of the cost where A is read from files or recomputed. H is
 AᵀA, or A Aᵀ in the dual, as in multi-shift CG. With a preconditioner this is the CG that refines the solutions of a
-factor (`linearized.solvers.linear.refinement`).
+factorisation of K + ρI (`linearized.solvers.linear.refinement`).
 """
 
 from collections.abc import Callable

@@ -1,8 +1,10 @@
-"""Refinement of the solutions of a factor: true residuals and, where they miss the tolerance, CG in float64.
+"""Refinement of solutions of (K + ρI)α = Y that come from a factorisation in the precision of K.
 
-A factor in the precision of K, possibly at a larger ridge where K + ρI is not positive definite in that precision, is a
-preconditioner for CG at the true ρ. All ridges and columns take their steps together, so that one product with K
-serves them all; a ridge is dropped once it is done.
+A solver computes a Cholesky factorisation, an eigendecomposition or a banded factorisation of K + ρI in the data type
+of K. Here the true residuals of its solutions are computed in float64 and, where they miss the tolerance, CG in float64
+corrects the solutions, with the factorisation as the preconditioner. The factorisation may be that of a larger ridge
+than ρ, if K + ρI is not positive definite in the precision of K. All ridges and columns take their steps together, so
+that one product with K serves them all; a ridge is dropped once it is done.
 
 The state is stored as (n, ridges, columns), which can be reshaped for a product without copying.
 """
@@ -23,19 +25,19 @@ STALL = 50  # steps without halving the residual after which a ridge is stopped
 # at most 6e-8 ‖K‖. At a ridge of 1e-7 ‖K‖ this changes predictions by less than 5 % of the labels' root mean square,
 # and in proportion to 1/ρ above. Errors of the kernel's own float32 arithmetic are not included.
 STORAGE = 1e-7
-FLOOR = 4.0  # smallest ridge, in units of eps ‖K‖, of a factor in the dtype of K, which is only a preconditioner
+FLOOR = 4.0  # smallest ridge, in units of eps ‖K‖, at which K + ρI is factorised in the dtype of K
 
 Product = Callable[[np.ndarray], np.ndarray]
 Precondition = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def floor(dtype: np.dtype, norm: float) -> float:
-    """Return the smallest ridge at which K + ρI is factored; `dtype` is that of K, and `norm` is ‖K‖."""
+    """Return the smallest ridge at which K + ρI is factorised; `dtype` is that of K, and `norm` is ‖K‖."""
     return FLOOR * float(np.finfo(dtype).eps) * norm
 
 
 class Refinement(NamedTuple):
-    """Refinement of the solutions of a factor to solutions of K.
+    """Refinement of solutions from a factorisation of K + ρI to solutions with small float64 residuals.
 
     Attributes:
         problem: Problem that provides Y and the dtype of K.
@@ -61,7 +63,7 @@ class Refinement(NamedTuple):
 
         Args:
             ridges: ρ.
-            shifts: Ridges at which the factors were computed.
+            shifts: Ridges at which K was factorised, each at least its ρ.
         """
         state = _State(self, ridges)
         state.measure(np.arange(len(ridges)))
@@ -164,7 +166,7 @@ class _State:
             self.histories[i] += (trace[~np.isnan(trace)] / self.scale).tolist()
 
     def _precondition(self, residuals: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Apply the factors of the ridges `which` to residuals (l, n, k)."""
+        """Return approximately (K + ρI)⁻¹ times residuals (l, n, k) at the l ridges with the indices `which`."""
         return self.of.precondition(np.ascontiguousarray(residuals.transpose(1, 0, 2)), which).transpose(1, 0, 2)
 
     def _product(self, v: np.ndarray) -> np.ndarray:

@@ -29,7 +29,13 @@ def threshold(kind: str) -> float:
 
 
 def row_losses(kind: str, y, f):
-    """Return the loss of each row, (n,), in the dtype of f; y and f are (n, k) tensors of any backend."""
+    """Return the loss of each row, (n,), in the dtype of the outputs.
+
+    Args:
+        kind: One of `KINDS`.
+        y: Targets (n, k), a tensor of any backend.
+        f: Outputs (n, k); logits for "softmax" and "sigmoid".
+    """
     y = ops.cast(y, f.dtype)
     if kind == "square":
         return ops.sum(ops.square(y - f), axis=-1)
@@ -39,7 +45,13 @@ def row_losses(kind: str, y, f):
 
 
 def row_hits(kind: str, y, f):
-    """Return 1 for each correctly labelled row, else 0: by argmax, or by threshold for a single output."""
+    """Return 1 for each correctly labelled row, else 0, (n,): by argmax, or by `threshold` for a single output.
+
+    Args:
+        kind: One of `KINDS`.
+        y: Targets (n, k).
+        f: Outputs (n, k).
+    """
     if f.shape[-1] > 1:
         hits = ops.equal(ops.argmax(y, axis=-1), ops.argmax(f, axis=-1))
     else:

@@ -1,4 +1,4 @@
-"""Training options beside the published ones: learning-rate schedules, label smoothing and augmentation."""
+"""Options of training: learning-rate schedules, momentum rules, decay, label smoothing and augmentation."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from linearized.solvers.training.schedule import cosine_rates, lambda_rates, lea
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Options of first-order training; the defaults are the published ones.
+    """Options of first-order training; the defaults are those of Ghorbani et al. (arXiv 2006.13409).
 
     Attributes:
         schedule: "published" (warm-up to twice the rate over 15 epochs, cosine with a floor), "cosine" (warm-up to the
@@ -21,7 +21,7 @@ class Recipe:
         weight_decay: Decay of AdamW: every step subtracts the product of this number, the rate and the weight.
         l2_decay: λ of momentum SGD and Adam: gradients g become g + λ w, like the weight_decay of these in PyTorch.
         beta_2: β₂ of Adam and AdamW.
-        momentum: Rule of momentum SGD: "classical" (as published), "nesterov" or "keras", see
+        momentum: Rule of momentum SGD: "classical", "nesterov" or "keras", see
             `linearized.solvers.training.scaled.ScaledSGD`.
         augment_crop: Largest number of pixels by which an image is shifted in each direction; zeros are shifted in.
         augment_flip: Whether each image is mirrored left to right with probability ½.
@@ -38,7 +38,7 @@ class Recipe:
     augment_flip: bool = False
 
     def rates(self, learning_rate: float, epochs: int) -> Float64[np.ndarray, " epochs"]:
-        """Return the learning rate of each epoch."""
+        """Return the learning rate of each of `epochs` epochs, from the base rate `learning_rate`."""
         if self.schedule == "published":
             return learning_rates(learning_rate, epochs)
         rates = {"cosine": cosine_rates, "lambda": lambda_rates}[self.schedule]

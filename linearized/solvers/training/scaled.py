@@ -1,8 +1,8 @@
 """Momentum SGD, Adam and AdamW with a scale for the gradient of each variable, in the conventions of TensorFlow 1.
 
 The mean-field layers declare the scales (see `declared`); a model without such layers trains as usual. Where Keras'
-conventions differ from those of the published programs, the published ones are the default: the rule of momentum
-(`ScaledSGD`) and Adam's ε, which is 1e-8 in TensorFlow 1 and PyTorch and 1e-7 in Keras.
+conventions differ from those of the programs of Ghorbani et al. (arXiv 2006.13409), theirs are the default: the rule of
+momentum (`ScaledSGD`) and Adam's ε, which is 1e-8 in TensorFlow 1 and PyTorch and 1e-7 in Keras.
 """
 
 import keras

@@ -10,16 +10,17 @@ LARGEST_BATCH = 10_000
 
 
 def warm_up_epochs(epochs: int) -> int:
-    """Return the number of warm-up epochs: 15 as published, or a fifth (rounded down) of at most 15 epochs in total."""
+    """Return the number of warm-up epochs: 15, or a fifth (rounded down) of all epochs if these are at most 15."""
     return WARM_UP if epochs > WARM_UP else epochs // 5
 
 
 def learning_rates(learning_rate: float, epochs: int) -> Float64[np.ndarray, " epochs"]:
     """Return the rate of each epoch: a linear warm-up to twice `learning_rate`, then a cosine with a floor.
 
-    With W = `warm_up_epochs(epochs)`, the rate is lr·2t/W for t < W (so the first published epoch has rate 0 and
-    changes nothing), then max(lr(1 + cos(π(t - W)/(epochs - W))), lr/15). For at most 15 epochs, where the published
-    schedule would end within its warm-up, the warm-up is lr·2(t + 1)/(W + 1), so that no epoch has rate 0.
+    This is the schedule of Ghorbani et al. (arXiv 2006.13409). With lr = `learning_rate` and W =
+    `warm_up_epochs(epochs)`, the rate of epoch t is lr·2t/W for t < W (so the first epoch has rate 0 and changes
+    nothing), then max(lr(1 + cos(π(t - W)/(epochs - W))), lr/15). For at most 15 epochs, where their schedule would end
+    within its warm-up, the warm-up is lr·2(t + 1)/(W + 1), so that no epoch has rate 0.
 
     Raises `UserError` if there are no epochs or the rate is not positive and finite.
     """
@@ -34,8 +35,9 @@ def learning_rates(learning_rate: float, epochs: int) -> Float64[np.ndarray, " e
 def cosine_rates(learning_rate: float, epochs: int, warm_up: int) -> Float64[np.ndarray, " epochs"]:
     """Return a linear warm-up to `learning_rate`, then half a cosine to 0, as in training on CIFAR-10 and ImageNet.
 
-    The rate is lr(t + 1)/(W + 1) for t < W = `warm_up`, then lr(1 + cos(π(t - W)/(epochs - W)))/2; no epoch has rate 0.
-    If the warm-up is longer than the training, all epochs are warm-up.
+    With lr = `learning_rate` and W = `warm_up`, the rate of epoch t is lr(t + 1)/(W + 1) for t < W, then
+    lr(1 + cos(π(t - W)/(epochs - W)))/2; no epoch has rate 0. If the warm-up is longer than the training, all epochs
+    are warm-up.
     """
     _check(learning_rate, epochs)
     epoch = np.arange(epochs, dtype=np.float64)
@@ -44,12 +46,11 @@ def cosine_rates(learning_rate: float, epochs: int, warm_up: int) -> Float64[np.
 
 
 def lambda_rates(learning_rate: float, epochs: int, warm_up: int = 5) -> Float64[np.ndarray, " epochs"]:
-    """Return the rates of the published training of lambda networks on CIFAR-10.
+    """Return the rate of each epoch as in the reproduction of LambdaNetworks on CIFAR-10 (joigalcar3/LambdaNetworks).
 
-    The rate is lr(t + 1) for t < W = `warm_up`, so that the peak is W·lr, then
-    W·lr(1 + cos(π(t - W + 1)/(epochs - W)))/2, which is 0 in the last epoch. Published with lr = 5e-4, W = 5 and 90
-    epochs. If the warm-up is longer than the training, all epochs are warm-up. Source: the reproduction of
-    LambdaNetworks (ICLR 2021).
+    With lr = `learning_rate` and W = `warm_up`, the rate of epoch t is lr(t + 1) for t < W, so that the peak is W·lr,
+    then W·lr(1 + cos(π(t - W + 1)/(epochs - W)))/2, which is 0 in the last epoch. The reproduction has lr = 5e-4, W = 5
+    and 90 epochs. If the warm-up is longer than the training, all epochs are warm-up.
     """
     _check(learning_rate, epochs)
     if warm_up < 1:
@@ -72,11 +73,12 @@ def batch_sizes(
     """Return the rows per batch during the warm-up and after it, such as (500, 1000).
 
     Args:
-        batches: Declaration of the model (`linearized.models.declaration`): "linear" (published for RF and NT: 10,000),
-            "convolutional" (CNN: 128), "dense" (NN: by family), or two sizes of its own.
+        batches: Declaration of the model (`linearized.models.declaration`): "linear" (RF and NT: 10,000),
+            "convolutional" (CNN: 128) or "dense" (NN: by family), the sizes of Ghorbani et al.; or two sizes of its
+            own.
         family: Dataset family, which sets the sizes of "dense": CIFAR2 250; FMNIST 500, then 1000; any other 512, then
             1024.
-        batch_size: Size to use instead in both phases; None uses the published ones.
+        batch_size: Size to use instead in both phases; None uses those that `batches` declares.
 
     Raises `UserError` if `batch_size` is below 1.
     """

@@ -1,4 +1,4 @@
-"""Momentum SGD, Adam and AdamW, as published or by a recipe: resumable, stopped early if the loss is not finite."""
+"""Training by momentum SGD, Adam or AdamW: resumable, and stopped early if the loss is not finite."""
 
 import dataclasses
 import json
@@ -80,8 +80,8 @@ def fit(
         optimizer: "sgd" (momentum 0.9 by `recipe.momentum`), "adam" or "adamw"; gradients are scaled as the layers
             declare, see `linearized.solvers.training.scaled`.
         seed: Random-number seed of the row order, dropout and augmentation, each a function of (seed, epoch).
-        recipe: Schedule, label smoothing, weight decay and augmentation; None: as published. Losses in the history are
-            without the smoothing.
+        recipe: Schedule, label smoothing, weight decay and augmentation; None: the defaults of `Recipe`. Losses in the
+            history are without the smoothing.
         checkpoint: Folder of the state, which is written after epochs, at most every `checkpoint_seconds` seconds, and
             at the end; a later call with the same settings and `key` continues from it, with the same result.
         checkpoint_seconds: Smallest number of seconds between two checkpoints.

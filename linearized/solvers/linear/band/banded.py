@@ -1,4 +1,4 @@
-"""Cholesky factor of a banded matrix B + ρI of half-width b, and the trace of its inverse without eigenvalues.
+"""Cholesky factorisation of a banded matrix B + ρI of half-width b, and the trace of its inverse.
 
 Bands are stored as in LAPACK: row i of (b+1, n) is the i-th diagonal below the main one. BLAS runs on one thread,
 because its blocks have only 32 to 96 rows: two threads take 1.5 to 2.3 times as long for them, and far longer when
@@ -13,7 +13,12 @@ from linearized.base.shapes import Float64
 
 
 def factor(band: Float64[np.ndarray, "b_and_1 n"], ridge: float) -> Float64[np.ndarray, "b_and_1 n"] | None:
-    """Return the factor L of B + ρI = L Lᵀ, in n · b² operations; None if the matrix is not positive definite."""
+    """Return the triangle L of B + ρI = L Lᵀ, in n · b² operations; None if the matrix is not positive definite.
+
+    Args:
+        band: B, stored as the module's docstring states; so is L.
+        ridge: ρ.
+    """
     shifted = band.copy()
     shifted[0] += ridge
     try:
@@ -24,7 +29,7 @@ def factor(band: Float64[np.ndarray, "b_and_1 n"], ridge: float) -> Float64[np.n
 
 
 def solve(factor: Float64[np.ndarray, "b_and_1 n"], y: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-    """Return (B + ρI)⁻¹ y, in 4 n · b operations per column."""
+    """Return (B + ρI)⁻¹ y, in 4 n · b operations per column, from L as `factor` returns it."""
     with blas_threads(1):
         return scipy.linalg.cho_solve_banded((factor, True), y, check_finite=False)
 
@@ -79,7 +84,7 @@ def _inverse_trace(factor: np.ndarray) -> float:
 
 
 def _blocks(factor: np.ndarray, start: int, width: int, following: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return two blocks of the factor: D (width, width) on the diagonal, and E (following, width) below it.
+    """Return two blocks of L: D (width, width) on the diagonal, and E (following, width) below it.
 
     Args:
         factor: L as `factor` returns it.

@@ -30,7 +30,7 @@ class BandReduction:
 
     Attributes:
         lower: The transposed array. For BLAS it is a column-major matrix with the reduction of K in its lower triangle.
-        factors: T of each step so far.
+        factors: The matrix T of each step so far.
     """
 
     def __init__(self, array: Float[np.ndarray, "n n"], width: int = WIDTH):
@@ -94,7 +94,7 @@ class BandReduction:
         return x
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the state for `restore`: the triangle in slabs of columns, and the factors."""
+        """Return the state for `restore`: the triangle in slabs of columns, and the matrices T."""
         slabs = {f"slab{j}": self.lower[j:, j : j + SLAB] for j in range(0, self.n, SLAB)}
         return slabs | {f"factor{j}": factor for j, factor in enumerate(self.factors)}
 
