@@ -1,9 +1,9 @@
 """The commands as functions: `linearized.train`, `krr`, `theory`, `compare` and `plot`.
 
 Data are a pair (X, y), four arrays (X, y, X_test, y_test), a `Dataset` (from `linearized.load` or
-`linearized.from_arrays`), the name of a published data set, a path, or a text of `--data`. The rows of a `Dataset` are
-used without further preprocessing. All data except the name of a published data set have the default ridges of own
-data, which are relative to the scale of the kernel (see `linearized.experiments.grids`). Flags whose text is a list
+`linearized.from_arrays`), the name of a data set of the suite, a path, or a text of `--data`. The rows of a `Dataset`
+are used without further preprocessing. All data except the name of a data set of the suite have the default ridges of
+own data, which are relative to the scale of the kernel (see `linearized.experiments.grids`). Flags whose text is a list
 also accept lists (ridges=[0.1, 1]). Results are stored in the same folders as those of the commands, and a call with
 the same data and flags loads them.
 """
@@ -32,8 +32,8 @@ def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult
 
     Args:
         model: Name of the model, as for the flag --model, or the path of a Keras model file.
-        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a published data set, a path, or a text
-            of the flag --data.
+        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set of the suite, a path, or a
+            text of the flag --data.
         flags: Flags of the command by name, such as num_units=4096.
 
     Returns:
@@ -61,8 +61,8 @@ def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResul
     Args:
         kernel: Name of the kernel, as for the flag --kernel, or your own function, defined at the top level of a
             module.
-        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a published data set, a path, or a text
-            of the flag --data.
+        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set of the suite, a path, or a
+            text of the flag --data.
         flags: Flags of the command by name, such as num_layers=2.
 
     Returns:
@@ -91,8 +91,8 @@ def theory(kernel: str = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: A
     Args:
         kernel: Name of the kernel, as for the flag --kernel, or your own function, defined at the top level of a
             module.
-        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a published data set, a path, or a text
-            of the flag --data.
+        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set of the suite, a path, or a
+            text of the flag --data.
         pool: Number of train rows from which the spectrum is computed; 0: all.
         flags: Flags of the command by name, such as draws=0 or sizes=[100, 200].
 
@@ -125,8 +125,8 @@ def compare(
     """Fit several models to the same rows, as the command `linearized compare` does.
 
     Args:
-        X: Inputs, an array or data frame; or, without `y`, a `Dataset`, the name of a published data set, a path or a
-            text of the flag --data, such as a folder of images.
+        X: Inputs, an array or data frame; or, without `y`, a `Dataset`, the name of a data set of the suite, a path or
+            a text of the flag --data, such as a folder of images.
         y: Labels or targets, an array or data frame.
         models: Entries of the flag --models as a list or as their text; None: the default of the command.
         seeds: Number of runs of each model, which differ in their random-number seeds.

@@ -1,8 +1,8 @@
 """Entries of `linearized compare --models=`: networks, kernels and the linear fit, and the settings of their runs.
 
-Networks are compared at a limited training budget (see `budget`) instead of the published training of
-`linearized train`. Every flag that is given replaces its part of the budget, and a model's own `Declaration.budget`
-replaces parts of the common one.
+Networks are compared at a limited training budget (see `budget`) instead of the default training of `linearized train`.
+Every flag that is given replaces its part of the budget, and a model's own `Declaration.budget` replaces parts of the
+common one.
 """
 
 import dataclasses

@@ -43,10 +43,17 @@ def summary(record: Mapping[str, Any]) -> list[Column]:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """Return sentences about what the table does not show.
+    """Return the sentences that are printed below the table, each of which lists models by their labels.
 
-    They name the models that were not trained to their end, whose best ridge failed or is at an end of its grid, and
-    whose seconds and memory do not include the kernel's matrix.
+    There is one sentence for each of these that occurs, in this order:
+
+    - models that were not trained to their end: their training loss still changed over the last tenth of the epochs,
+    - other models whose best ridge diverged or did not converge,
+    - models whose best ridge is at an end of its grid,
+    - models whose time and memory do not include those of the kernel's matrix, because it had been made before.
+
+    Args:
+        rows: Measurements, one row per model and seed. A model is listed if the condition holds for at least one seed.
     """
     models, told = by_model(rows), []
     moving = [label for label, own in models.items() if any(abs(row.get("loss_change") or 0) > 100 * SETTLED

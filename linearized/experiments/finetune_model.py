@@ -82,7 +82,7 @@ def adapter_places(model: keras.Model, adapt: str, last: int) -> list[keras.laye
     Args:
         model: Model without adapters.
         adapt: "mlp": the linear layers that end MLP blocks; "attention": the output projections of attention layers;
-            "both": both of them, as Houlsby et al. (2019) and the published SNNK adapters do.
+            "both": both of them, as Houlsby et al. (2019) and the SNNK adapters of the paper (ICLR 2024) do.
         last: Number of MLP blocks, and of attention layers, counted from the end; 0: all.
 
     Raises:

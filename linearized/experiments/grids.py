@@ -1,14 +1,16 @@
-"""Ridge grids, published ones and those for the user's own data, and the selection of ridges that a run solves.
+"""Ridge grids, and the selection of ridges that a run solves.
+
+The grids are those of Ghorbani et al. (arXiv 2006.13409), and others for the user's own data.
 
 The ridge of a model with parameters v and features A of n train rows (`linearized train`) is λ of
 (1/n)‖Av - y‖² + λ‖v‖²; for networks, λ multiplies the model's own penalty. The ridge of kernels (`linearized krr`) and
 of the solvers is ρ = nλ, that of kernel ridge regression (K + ρI)α = y with K = AAᵀ.
 
-For the user's own data (`Dataset.family` OWN) and own kernels, no grid is published. Their ridges are relative to the
-trace of K, which bounds its eigenvalues and is n times the mean m of its diagonal. The grid has 19 values from
-1e-8 n m to 10 n m for ρ. Models on random features have the same grid in λ = ρ/n, with m computed from the mean of
-‖x‖². Networks that are trained by gradients have the published grid of their kind, because their penalty does not
-depend on the scale of a kernel.
+The user's own data (`Dataset.family` OWN) and own kernels have grids of the suite. Their ridges are relative to the
+trace of K, which bounds its eigenvalues and is n times the mean m of its diagonal. The grid has 19 values from 1e-8 n m
+to 10 n m for ρ. Models on random features have the same grid in λ = ρ/n, with m computed from the mean of ‖x‖².
+Networks that are trained by gradients have the paper's grid of their kind, because their penalty does not depend on the
+scale of a kernel.
 """
 
 from collections.abc import Sequence
@@ -42,8 +44,8 @@ def grid(
     """Return the grid of λ for a model, in increasing order.
 
     Args:
-        ridges: `Declaration.ridges` of the model: "features" (published for RF), "tangents" (NT), "convolutional"
-            (CNN), "dense" (NN), "jacobian" (linearized model files), or explicit values.
+        ridges: `Declaration.ridges` of the model: "features" (the grid of RF), "tangents" (NT), "convolutional" (CNN),
+            "dense" (NN), "jacobian" (linearized model files), or explicit values.
         family: `Dataset.family`: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN. For OWN, the grids of features and tangents are
             in units of the mean diagonal of their kernel, see `mean_diagonal`; that of Jacobians always is.
         num_layers: Number of hidden layers; two dense ones on FMNIST have a grid of their own.
@@ -100,11 +102,11 @@ def kernel_grid(
 ) -> Float64[np.ndarray, " ridges"]:  # fmt: skip
     """Return a grid of ρ for kernel ridge regression (K + ρI)α = y, in increasing order.
 
-    On FMNIST and NFMNIST the published grid is 10^[-1, 5] for all kernels except the NTK of exactly three dense layers,
-    which has 10^[-4, 3] (arXiv 2006.13409). NTKs of three and more dense layers are computed on inputs divided by √d,
-    so that their entries are about d times smaller, and with ridges above 10^3 they predict hardly more than the mean;
-    "by_scale" therefore uses 10^[-4, 3] for all of them. Kernels that were not published there (CNTK, STAX, or another
-    `--scale`) always have the grid of their scale.
+    On FMNIST and NFMNIST the grid "published" is 10^[-1, 5] for all kernels except the NTK of exactly three dense
+    layers, which has 10^[-4, 3] (arXiv 2006.13409). NTKs of three and more dense layers are computed on inputs divided
+    by √d, so that their entries are about d times smaller, and with ridges above 10^3 they predict hardly more than the
+    mean; "by_scale" therefore uses 10^[-4, 3] for all of them. Kernels that are not in that paper (CNTK, STAX, or
+    another `--scale`) always have the grid of their scale.
 
     Args:
         family: `Dataset.family`: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (also for kernels of the user's own). All except
@@ -112,7 +114,7 @@ def kernel_grid(
         kernel: Name in `linearized.settings.gram_settings.KERNELS`.
         dense_layers: Number of dense layers of the NTK, including the readout.
         stax_scale: Whether the kernel is that of inputs divided by √d.
-        own_scale: Whether the kernel has the scale at which it was published.
+        own_scale: Whether the kernel has the scale of that paper.
         name: "published" or "by_scale".
         trace: Trace of K between the train rows; only OWN uses it.
     """

@@ -1,9 +1,10 @@
 """The choice of the ridge: which entry of a result is best, by which criterion, and whether its solution converged.
 
 Every command uses the same rule. The criterion is the first of these for which there are numbers: the scores on
-validation rows, leave-one-out scores, generalised cross-validation (GCV), the scores on test rows (the published
-protocol). The best ridge has the highest accuracy and, among equals, the lowest loss; regression and GCV only have a
-loss. With `--choose_by=loss` the best ridge has the lowest loss; the published choice is still by accuracy.
+validation rows, leave-one-out scores, generalised cross-validation (GCV), the scores on test rows (as by Ghorbani et
+al., arXiv 2006.13409). The best ridge has the highest accuracy and, among equals, the lowest loss; regression and GCV
+only have a loss. With `--choose_by=loss` the best ridge has the lowest loss; their choice, which is recorded in
+addition, is still by accuracy.
 
 A ridge whose training diverged or whose solution did not converge (`linearized.storage.result_schema.fell_short`) may
 be the best, but this is always reported: the choice names the flaw, the best converged ridge is recorded in addition,

@@ -1,8 +1,9 @@
 """Standardisation of the regression targets of the user's own data for the training of networks.
 
-Learning rates, initial readouts and penalties are chosen for targets of mean 0 and variance 1. Published data sets have
-about this scale, or the published settings were chosen for theirs. Other targets, such as prices, are standardised by
-the train rows, for training only. Predictions, scores and the saved model are in the targets' own units.
+Learning rates, initial readouts and penalties are chosen for targets of mean 0 and variance 1. The suite's data sets
+have about this scale, or their default settings were chosen for their scale. Other targets, such as prices, are
+standardised by the train rows, for training only. Predictions, scores and the saved model are in the targets' own
+units.
 """
 
 import dataclasses
@@ -40,7 +41,7 @@ class TargetUnits:
             config: Settings model and init.
 
         Returns:
-            The units; None for classes, for published data sets, and for a model file that is trained further, whose
+            The units; None for classes, for the suite's data sets, and for a model file that is trained further, whose
             outputs have the units in which it was trained.
         """
         if dataset.family != OWN or dataset.task != "regression":

@@ -46,7 +46,7 @@ class FavorAttention(keras.layers.Layer):
     Args:
         num_features: m, the number of features. The relative variance of an attention weight falls like 1/m.
         shift: M, not negative. None: for each row of the batch and each head, the M with the smallest variance at the
-            mean of ‖q + k‖² over all pairs of a query and a key, as published. 0 gives the features of FAVOR+.
+            mean of ‖q + k‖² over all pairs of a query and a key, as in the paper. 0 gives the features of FAVOR+.
         orthogonal: Whether projections are orthogonal in blocks of d, see `UniversalFeatures`.
         lengths: Lengths of orthogonal projections, see `UniversalFeatures`.
         seed: Random-number seed of the projections.

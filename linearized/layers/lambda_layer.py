@@ -11,9 +11,9 @@ with the softmax over the m context pixels. All heads share one lambda, so no he
 numbers. For a batch of b images the time is Θ(b n m k v u), and the memory is Θ(n m k u) for E and Θ(b n k v) for the
 lambdas. With a local scope of r · r pixels, m is r² and E has r² k u numbers.
 
-With normalised queries and values, a position lambda with E ~ N(0, 1), as published, gives outputs of variance k m u,
-which is 1,024 for 64 pixels, k = 16 and u = 1. By default E starts with the standard deviation 1/√(k m u), for which
-the variance is of order one.
+With normalised queries and values, a position lambda with E ~ N(0, 1), as in the paper, gives outputs of variance
+k m u, which is 1,024 for 64 pixels, k = 16 and u = 1. By default E starts with the standard deviation 1/√(k m u), for
+which the variance is of order one.
 """
 
 import keras

@@ -2,7 +2,7 @@
 
 f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x for N hidden units i. The first-layer weights W (columns wᵢ) and the
 readout a⁰ are drawn and fixed; f is linear in the trained readout a, bias c and directions G (rows gᵢ). The gate
-1[z > 0] is computed as ½(sign(z) + 1), as published, so it is ½ at z = 0.
+1[z > 0] is computed as ½(sign(z) + 1), as by Ghorbani et al. (arXiv 2006.13409), so it is ½ at z = 0.
 """
 
 import keras
@@ -26,11 +26,11 @@ class NeuralTangent(keras.layers.Layer):
     Args:
         units: N, the number of hidden units.
         outputs: k, the number of outputs.
-        directions: "shared": one G (N, d) serves all outputs through a⁰, as published; "per_class": each output has its
-            own G, (k, N, d) together, so that the outputs are trained independently of each other.
+        directions: "shared": one G (N, d) serves all outputs through a⁰, as there; "per_class": each output has its own
+            G, (k, N, d) together, so that the outputs are trained independently of each other.
         law: Distribution of W: "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)). The
             entries of a⁰ are N(0, 1).
-        seed: Random-number seed of W and a⁰; 1990 is the published one.
+        seed: Random-number seed of W and a⁰; 1990 is that of Ghorbani et al. (arXiv 2006.13409).
         block: Number of columns of W per draw, 0 for all at once; W depends on it.
         directions_regularizer: Regularizer of G; a and c have none.
 

@@ -1,4 +1,8 @@
-"""Position embeddings of lambda layers whose position lambdas cover all pixels; several layers can share them."""
+"""Position embeddings for lambda layers in which all pixels of the image are context pixels.
+
+The lambda layers are those of LambdaNetworks (Bello, ICLR 2021); see `linearized.layers.lambda_layer`. Several layers
+can share one embedding.
+"""
 
 import keras
 import numpy as np

@@ -22,7 +22,7 @@ class RandomFeatures(keras.layers.Layer):
     Args:
         units: N, the number of features.
         law: Distribution of W: "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)).
-        seed: Random-number seed of W; 1990 is the published one.
+        seed: Random-number seed of W; 1990 is that of Ghorbani et al. (arXiv 2006.13409).
         block: Number of columns per draw, 0 for all at once; W depends on it.
 
     Input shape: `(n, d)`, or more axes before the last.

@@ -1,4 +1,4 @@
-"""The error of kernel ridge regression from the eigenvalues of the kernel and the coefficients of the target.
+"""The mean square error of kernel ridge regression from the kernel's eigenvalues and the target's coefficients.
 
 Let λ_i be the eigenvalues of the kernel's integral operator and v_i the coefficients of the target in its orthonormal
 eigenfunctions. Kernel ridge regression on n rows solves (K + ρI)α = y with the kernel K between the rows and the ridge
@@ -148,7 +148,9 @@ def predict(
     eigenvalues: Float64[np.ndarray, " m"], coefficients: Float64[np.ndarray, "m k"], n: int, ridge: float, *,
     pool: int = 0, noise: float = 0.0,
 ) -> Prediction:  # fmt: skip
-    """Predict test and train error of kernel ridge regression on n rows, for each of k outputs.
+    """Predict the mean square errors of kernel ridge regression on n rows, on test and on train rows.
+
+    Each of k outputs has errors of its own.
 
     Args:
         eigenvalues: λ of the kernel's integral operator, repeated by multiplicity; for a pool all N eigenvalues of K/N.
@@ -178,7 +180,7 @@ def predict_from_powers(
     eigenvalues: Float64[np.ndarray, " m"], powers: Float64[np.ndarray, "m k"], n: int, ridge: float, *,
     pool: int = 0, noise: float | Float64[np.ndarray, " k"] = 0.0,
 ) -> Prediction:  # fmt: skip
-    """Predict test and train error as `predict` does, from the squares of the coefficients.
+    """Predict the mean square errors as `predict` does, from the squares of the coefficients.
 
     Args:
         eigenvalues: λ, as for `predict`.

@@ -1,7 +1,7 @@
 """CNN: the Myrtle networks of 5, 7 and 10 layers, 3x3 convolutions and average pools (arXiv 2003.02237, 2006.13409).
 
-Penalty: λ Σ‖kernel‖² over the convolutions; none on biases and readout. Parametrizations other than the published one
-have no biases and the penalty Σ (λ/r_l)‖kernel_l‖² with the factor r_l of the learning rate of layer l, see
+Penalty: λ Σ‖kernel‖² over the convolutions; none on biases and readout. Parametrizations other than "published" have no
+biases and the penalty Σ (λ/r_l)‖kernel_l‖² with the factor r_l of the learning rate of layer l, see
 `linearized.models.parametrization`.
 """
 
@@ -68,7 +68,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Pools are padded at the edge where a size is odd, so that images of any size pass all five pools; on 32x32 images
-    the network is the published one.
+    the network is that of the two papers.
 
     Args:
         config: Settings num_units (channels of every convolution), depth (5, 7 or 10, counting the readout), seed,

@@ -29,8 +29,8 @@ def kervolution(
     """Return a kervolution without bias, for a network that normalises its outputs.
 
     If the kernel is a distance, the entries of the filters start as N(0, 1), like those of normalised patches;
-    otherwise they start as He et al. propose. In the published variant they start uniform within ±1/√P, where P is the
-    length of a patch.
+    otherwise they start as He et al. propose. In the variant "published" they start uniform within ±1/√P, where P is
+    the length of a patch.
 
     Args:
         config: Settings of the kernel, see `linearized.settings.model_settings.KervolutionSettings`.

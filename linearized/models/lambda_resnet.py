@@ -57,7 +57,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
-        config: Settings num_units (channels of the first stage, 64 as published; a multiple of lambda_heads), seed and
+        config: Settings num_units (channels of the first stage, 64 in the paper; a multiple of lambda_heads), seed and
             those of `linearized.settings.model_settings.ResNetSettings`.
         dataset: Dataset that determines the image shape and the number of outputs k.
         ridge: λ of the penalty that `linearized.models.resnet` states.

@@ -1,4 +1,4 @@
-"""NN: the fully connected network of any depth, in the published mean-field scaling (arXiv 2006.13409) or another.
+"""NN: the fully connected network of any depth, in the mean-field scaling of arXiv 2006.13409 or another.
 
 Penalty: λ‖W₁‖² + (λ/√N) Σ‖W_l‖², with the weights W₁ of the first hidden layer, the weights W_l of the deeper hidden
 layers and N units per layer; none on biases and readout. Other parametrizations have no biases and the penalty
@@ -84,7 +84,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 def _scaled(config: Any, dataset: Dataset, ridge: float, scaling: Scaling) -> "keras.Model":
-    """Return the model in a parametrization of `linearized.models.parametrization` other than the published one."""
+    """Return the model in a parametrization of `linearized.models.parametrization` other than "published"."""
     import keras
 
     from linearized.layers.rated import NamedFunction, RatedDense

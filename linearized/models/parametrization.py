@@ -19,9 +19,10 @@ the number of its inputs (for a convolution 9 times the input channels) and m th
 | mup             | hidden  | 1   | 1/√n | m   |
 | mup             | readout | 1   | 1/n  | n   |
 
-The published networks follow none of the four exactly. NN (`linearized.layers.mean_field`) is mean_field with biases, a
-first layer of s² = 1/n and c = 1, which multiplies its rate by n, and a readout whose rate is multiplied by the number
-of outputs. CNN is standard with biases and s² = 2/(9m), He's variance by fan-out, in every convolution.
+The networks of arXiv 2006.13409 ("published") follow none of the four exactly. NN (`linearized.layers.mean_field`) is
+mean_field with biases, a first layer of s² = 1/n and c = 1, which multiplies its rate by n, and a readout whose rate is
+multiplied by the number of outputs. CNN is standard with biases and s² = 2/(9m), He's variance by fan-out, in every
+convolution.
 
 Sources: Yang & Hu (ICML 2021, arXiv 2011.14522), where the triples (c, s², r) and (c/θ, s²θ², rθ²) are equivalent for
 every θ > 0; Jacot et al. (NeurIPS 2018) for ntk; Mei, Montanari & Nguyen (PNAS 2018) for mean_field.

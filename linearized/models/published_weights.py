@@ -95,12 +95,14 @@ def take_up(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def published_name(name: str) -> str:
-    """Return the PyTorch name of a layer.
+    """Return the name that a layer has in the PyTorch networks.
 
-    The name of a shortcut contains "*", which stands for a part in which the two sources differ.
+    torchvision and joigalcar3/LambdaNetworks name the layers of a shortcut differently: "layer1.0.downsample.0" and
+    "layer1.0.downsample_residual.0". Such names are returned with "*" in the place of "" or "_residual". A name of no
+    known form is returned unchanged.
 
     Args:
-        name: Name of the Keras layer.
+        name: Name of the Keras layer, such as "stage_1_1_conv_2".
     """
     fixed = {"stem": "conv1", "stem_norm": "bn1", "readout": "fc"}
     found = re.fullmatch(r"stage_(\d)_(\d+)_(conv|mix|norm|short)_?(\d|norm)?", name)

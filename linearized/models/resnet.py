@@ -4,8 +4,8 @@ With the stem for large images (a 7x7 convolution and a pool, both with stride 2
 23,528,522 trained parameters, as in the comparison with lambda layers on CIFAR-10. The running statistics of batch
 normalisation keep a share of 0.9 per batch. Each block starts as the identity, because its last scale starts at 0. This
 also bounds the outputs of lambda layers, which are quadratic in their inputs, while the running statistics are still
-inaccurate; `--resnet_zero_start=false` starts these scales at 1. Strided convolutions and pools have PyTorch's
-symmetric padding, as published.
+inaccurate; `--resnet_zero_start=false` starts these scales at 1. Strided convolutions and pools have symmetric padding,
+as in PyTorch's networks.
 
 With `--kervolution_kernel`, kervolutions replace all convolutions, including the stem, the 1x1 ones and those of the
 shortcuts, as in the public CIFAR-10 example; with `--kervolution_places=inner` the first one and those of 1x1 remain
@@ -55,7 +55,10 @@ class Spatial:
         self.config, self.ridge, self.numbers = config, ridge, itertools.count(1)
 
     def seed(self) -> tuple[int, int]:
-        """Return the random-number seed of the next layer's weights."""
+        """Return the random-number seed of the next layer's weights: the seed of the settings, and 1, 2, ...
+
+        Every call returns another seed.
+        """
         return self.config.seed, next(self.numbers)
 
     def __call__(self, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
@@ -118,7 +121,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Args:
-        config: Settings num_units (channels of the first stage, 64 as published), seed, and those of
+        config: Settings num_units (channels of the first stage, 64 in the paper), seed, and those of
             `linearized.settings.model_settings.ResNetSettings` and `KervolutionSettings`.
         dataset: Dataset that determines the image shape and the number of outputs k.
         ridge: λ of the penalty that the module's docstring states.

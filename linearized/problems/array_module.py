@@ -16,7 +16,7 @@ def namespace() -> Any:
     """Return the array library for products: `keras.ops` if Keras finds a GPU, otherwise `numpy`.
 
     Keras is not imported on a machine without accelerators. On a GPU, TensorFlow is set to multiply float32 in full
-    precision: by default it rounds to TF32, which has three digits, and the published tolerance requires four.
+    precision: by default it rounds to TF32, which has three digits, and the default tolerance of CG requires four.
     """
     if "keras" not in sys.modules and not may_have_accelerator():
         return np

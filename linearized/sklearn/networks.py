@@ -140,7 +140,11 @@ class NetworkClassifier(ClassifierMixin, _Network):
         return self
 
     def decision_function(self, X):
-        """Return the logits (m, classes); for two classes the difference of the two logits (m,)."""
+        """Return the logits (m, classes); for two classes the logit of `classes_[1]` minus that of `classes_[0]`, (m,).
+
+        Args:
+            X: Rows (m, d).
+        """
         logits = self._outputs(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 

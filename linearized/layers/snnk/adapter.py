@@ -35,8 +35,8 @@ class SNNKAdapter(keras.layers.Layer):
             normalisation alone.
         start: Standard deviation of the initial weights of `up`. With 0 the adapter starts as the exact identity, and Ψ
             has no gradient in the first training step.
-        epsilon: Number that is added to the variance in the layer normalisations; 1e-5 as published (Keras' own default
-            is 1e-3).
+        epsilon: Number that is added to the variance in the layer normalisations; 1e-5 as in the paper (Keras' own
+            default is 1e-3).
         kwargs: Other options of the `SNNK`.
 
     Input shape: `(n, d)`, or more axes before the last.

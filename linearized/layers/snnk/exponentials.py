@@ -7,7 +7,7 @@ random projection g ~ N(0, I) and all complex a and b,
 
 An activation f(z) = (1/K) Re Σ_j A_j B_j exp(a_j b_j z) with K terms can therefore be estimated by features of x with
 amplitudes A_j and exponents a_j and features of w with amplitudes B_j and exponents b_j. In the paper these are the
-values of functions A, B, a and b at points ξ_j that are drawn from a measure; the published adapters use A = B and
+values of functions A, B, a and b at points ξ_j that are drawn from a measure; the adapters of the paper use A = B and
 a = b. A shift M >= 0 replaces a g·x by √(1+4M) a g·x - M‖g‖², the same for w, and multiplies both features by
 (1+4M)^(d/4): the mean is unchanged, and the features of large projections are bounded.
 """

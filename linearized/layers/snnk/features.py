@@ -19,9 +19,10 @@ estimate is near exp(2ω‖w‖‖x‖) for them and 3ⁿ for a power, so inputs
 (`normalize`), or Ψ should be fitted (`SNNK.from_dense` with inputs).
 
 "relu" gives the arc-cosine kernel of (x, 1) and (w, b), or of x and w without a bias: ‖x‖‖w‖(sin θ + (π-θ)cos θ)/π with
-the angle θ between the two vectors. This is twice the kernel of Cho & Saul and of the published code, whose features
-lack the factor √2. It is not relu(w·x + b), but shares its value at θ = 0 and its homogeneity; the paper uses it
-instead of the ReLU. With a floor c, max(g·x + h, c) replaces the ReLU, as in the published uptraining (c = -5 or .1).
+the angle θ between the two vectors. This is twice the kernel of Cho & Saul and of the paper's code, whose features lack
+the factor √2. It is not relu(w·x + b), but shares its value at θ = 0 and its homogeneity; the paper uses it instead of
+the ReLU. With a floor c, max(g·x + h, c) replaces the ReLU, as in the paper's uptraining (c = -5 or .1). The paper is
+"Scalable Neural Network Kernels" (ICLR 2024).
 """
 
 import math
@@ -90,11 +91,15 @@ def allocate(total: int, shares: np.ndarray) -> np.ndarray:
 
 
 class ReluTowers:
-    """Arc-cosine features, one per projection. The bias is one more coordinate of w; its projection is the offset h.
+    """Arc-cosine features √2 max(g·x + h, c) of inputs x, and √2 max(g·w + h b, c) of weights w and a bias b.
+
+    Each feature has its own random projection g ~ N(0, I) and, with a bias, its own random offset h ~ N(0, 1): the bias
+    is one more coordinate of the weights, the corresponding coordinate of the inputs is 1, and h is the coordinate of g
+    that belongs to it. Both are divided by √m, so that the product of the m features is a mean.
 
     Args:
         num_features: m, the number of features and projections.
-        constant: c, the floor of the features max(g·x + h, c); 0 gives the ReLU.
+        constant: c, the smallest value of g·x + h that is kept; 0 gives the ReLU.
         biased: Whether inputs have the additional coordinate 1. Without it the kernel is that of x and w alone.
     """
 
@@ -187,11 +192,15 @@ class FourierTowers:
     """Features of a trigonometric sum: exponentials for its cosines and sines, and a constant for the frequency 0.
 
     Args:
-        num_features: m. `count`, the number of features, is one smaller if they do not divide into pairs.
+        num_features: Largest number of features. They come in pairs, besides the constant feature, so that one of them
+            may be left over.
         expansion: Trigonometric sum f.
         kind: "asymmetric" or "symmetric", see the module's table.
         shift: M of the table.
         scale: Factor of s = scale·√ω, for "asymmetric".
+
+    Attributes:
+        count: m, the number of features in use: `num_features` or one less.
 
     Raises:
         ValueError: If there are fewer pairs of features than frequencies.

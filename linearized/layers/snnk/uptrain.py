@@ -100,8 +100,8 @@ def uptrain(
         last: Number of blocks that are changed, counted from the end.
         num_features: m of each SNNK. None: for each layer the first of 64, 128, ..., 1,024 for which its error is at
             most 0.2, or 1,024 if there is none (at most twice the cost of the last fit); 256 with fit=False.
-        activation: Activation that the features estimate. ReLU features suit any activation if Ψ is fitted, as
-            published for BERT's GELU. None: the block's own activation.
+        activation: Activation that the features estimate. ReLU features suit any activation if Ψ is fitted, as in the
+            paper for BERT's GELU. None: the block's own activation.
         fit: Whether to fit Ψ to the first layer of the block, and to bound its features, on 8 m rows that this layer
             gets when the model runs on `inputs`. Otherwise Ψ is the unbiased estimate from the layer's weights, whose
             variance at the norms inside a Transformer is large.
