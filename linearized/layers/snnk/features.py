@@ -99,7 +99,7 @@ class ReluTowers:
 
     Args:
         num_features: m, the number of features and projections.
-        constant: c, the smallest value of g·x + h that is kept; 0 gives the ReLU.
+        constant: c, the floor of the features: smaller values of g·x + h become c; 0 gives the ReLU.
         biased: Whether inputs have the additional coordinate 1. Without it the kernel is that of x and w alone.
     """
 
