@@ -1,6 +1,6 @@
 """A folder of pictures as a dataset: train/<class>/<file> and test/<class>/<file>, or <class>/<file> alone.
 
-Without a test folder the pictures are split at random into train and test rows, reproducibly for a seed.
+Without test and validation folders the pictures are split at random into train and test rows, reproducibly for a seed.
 
 `linearized.data.sources.split_folders` describes the meaning of the folders at the top. Names that begin with "." and
 those in `SYSTEM_NAMES` are ignored everywhere.
