@@ -98,7 +98,7 @@ class CompareSettings(train.TrainSettings):
         "RF,NT,NN,krr:NTK,linear",
         "comma-separated: names of --model, krr:KERNEL, linear, each with :flag=value of its own",
     )
-    seeds: int = setting(1, "runs of each model, with the seeds --seed, --seed + 1, ...", minimum=1, maximum=1000)
+    seeds: int = setting(1, "runs of each model, with the seeds --seed, --seed + 1 and so on", minimum=1, maximum=1000)
     max_cg_iters: int | None = _unset("max_cg_iters", "Solver")
     solver: str | None = _unset("solver", "Solver")
     schedule: str | None = _unset("schedule", "Solver")

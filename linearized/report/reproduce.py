@@ -50,7 +50,10 @@ class ReproduceSettings(WhereSettings):
         "", "make a figure of images on this data set instead of its own", choices=("", *REPLACEMENTS)
     )
     values: str = setting("", "values of the horizontal axis such as 0,5,10; empty: those of the scale")
-    seeds: str = setting("", "random-number seeds such as 0,1,2, a run each; empty: those of the scale")
+    seeds: int | None = setting(
+        None, "runs of each value, with the seeds 0, 1 and so on; empty: as many as the scale has",
+        minimum=1, maximum=1000,
+    )  # fmt: skip
     num_train: int | None = setting(None, "train rows of every run; empty: those of the scale", minimum=1)
     num_test: int | None = setting(None, "test rows of every run; empty: those of the scale", minimum=1)
     validation: int | None = setting(

@@ -37,7 +37,9 @@ class TrainingSettings(TangentSettings, AugmentationSettings):
     warm_up_epochs: int = setting(
         5, "epochs of warm-up of --schedule=cosine and lambda", minimum=0, when=when(schedule=("cosine", "lambda"))
     )
-    weight_decay: float = setting(0.0, "share of the rate that AdamW takes off each weight a step", minimum=0.0)
+    weight_decay: float = setting(
+        0.0, "weight decay of AdamW, multiplied by the learning rate in each step", minimum=0.0
+    )
     l2_decay: float = setting(
         0.0,
         "λ that SGD and Adam add as λ w to the gradients of all trained weights (PyTorch's weight_decay)",

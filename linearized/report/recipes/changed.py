@@ -8,7 +8,6 @@ from linearized.base.errors import UserError
 from linearized.base.lists import listed_numbers
 from linearized.data import DATASETS
 from linearized.report.recipes.figure_recipe import SHAPES, FigureRecipe
-from linearized.settings.config import LARGEST_SEED
 
 REPLACEMENTS = tuple(name for name in SHAPES if name != "SPHERE")  # datasets that a figure of images can be made on
 SHARED = ("num_train", "num_test", "validation", "noise_ind")  # flags of all runs
@@ -37,8 +36,8 @@ def changed(recipe: FigureRecipe, scale: str, changes: Mapping[str, int | str]) 
         if name in changes and (kept := _kept(recipe, scale, name)):
             raise UserError(f"--{name} changes nothing: {kept} has its own. Received: {changes[name]}.")
     size = recipe.scales[scale]
-    values = _whole(str(changes["values"]), "values", MOST) if "values" in changes else size.values
-    seeds = _whole(str(changes["seeds"]), "seeds", LARGEST_SEED) if "seeds" in changes else size.seeds
+    values = _whole(str(changes["values"])) if "values" in changes else size.values
+    seeds = tuple(range(int(changes["seeds"]))) if "seeds" in changes else size.seeds
     shared = {**size.shared, **{name: changes[name] for name in SHARED if name in changes}}
     for level in values if recipe.axis == "noise_ind" else (shared.get("noise_ind", 0),):
         DATASETS.load(dataset).level(level)
@@ -62,9 +61,9 @@ def _kept(recipe: FigureRecipe, scale: str, name: str) -> str:
     return next((curve.label for curve in recipe.curves if name in {**curve.flags, **curve.sizes.get(scale, {})}), "")
 
 
-def _whole(text: str, name: str, most: int) -> tuple[int, ...]:
-    """Return the distinct whole numbers of a list, in increasing order. Raises `UserError` for others."""
-    numbers = listed_numbers(text, name, least=0.0, most=float(most))
+def _whole(text: str) -> tuple[int, ...]:
+    """Return the distinct whole numbers of --values, in increasing order. Raises `UserError` for others."""
+    numbers = listed_numbers(text, "values", least=0.0, most=float(MOST))
     if any(number != int(number) for number in numbers):
-        raise UserError(f"--{name} takes whole numbers such as 0,5,10. Received: {text[:60]}.")
+        raise UserError(f"--values takes whole numbers such as 0,5,10. Received: {text[:60]}.")
     return tuple(sorted({int(number) for number in numbers}))
