@@ -99,7 +99,7 @@ def contexts(cls, flag, entry, name):
     """Yield settings that select an entry and meet one combination of the conditions under which a setting is read."""
     conditions = [cls.__dataclass_fields__[name].metadata["when"]]
     conditions += [
-        declared[name] & (when(solver=chosen) if kind == "solver" != flag else ALWAYS)
+        declared[name] & (when(solver=chosen) if kind == "solver" and flag in ("kernel", "features") else ALWAYS)
         for kind, entries in cls.kinds().items()
         for chosen, declared in entries.items()
         if name in declared and (kind != flag or chosen == entry)

@@ -42,6 +42,7 @@ def alive(pid):
 def light_servers(monkeypatch):
     """Servers import next to nothing, so that they start in a blink; none is left by a test."""
     monkeypatch.setitem(MODULES, "train", ("json",))
+    monkeypatch.setattr(task, "_stopped", set())  # other tests have stopped launches here
     warm_process._learned.clear()
     yield
     end_servers()
@@ -177,7 +178,6 @@ def test_stopped_commands_are_interrupted_then_killed_and_their_servers_end(scri
     until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text(), "the command")
     task.stop_tasks("own")
     running.join(PATIENCE)
-    task._stopped.discard("own")
     assert outcomes[0].code == ends
     until(lambda: not any(alive(int(pid)) for pid in (tmp_path / "pids").read_text().split()), "all to end")
     assert not warm_process._idle
