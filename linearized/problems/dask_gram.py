@@ -20,7 +20,8 @@ from linearized.base.blocks import at_most
 from linearized.base.errors import UserError
 from linearized.base.extras import TIMEOUT, refuse_unreachable
 from linearized.base.shapes import Float
-from linearized.problems.gram_problem import GramProblem, reading_columns
+from linearized.problems.block_width import reading_columns
+from linearized.problems.gram_problem import GramProblem
 from linearized.problems.least_squares import MEMORY
 from linearized.storage.gram import Gram, open_gram
 

@@ -6,18 +6,14 @@ All parameters form one column v = [a, c, G] with the same penalty. As published
 couples the outputs: A is (nk) × (Nk + k + Nd), and its rows are ordered by data point, then by class. With Z = X W, a
 pass over all units takes two additional products of 2nNd operations: X Gᵀ for A v, (step(Z) ∘ (U a⁰))ᵀX for Aᵀu.
 
-A Aᵀ has a closed form. Between the classes c and e it is
-
-    [c = e](Φ Φᵀ + 1) + (X Xᵀ) ∘ (S diag(a⁰_c a⁰_e) Sᵀ),    Φ = relu(Z), S = step(Z),
-
-and with directions of its own for each class only the blocks c = e remain: independent problems of n rows. In the dual
-predictions need no v: they are K(x, X)α.
+A Aᵀ has a closed form, see `tangent_tiles`. With directions of its own for each class, only its blocks within a class
+remain: independent problems of n rows. In the dual predictions need no v: they are K(x, X)α.
 """
 
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -28,53 +24,8 @@ from linearized.base.shapes import Float, Float32, Float64
 from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
 from linearized.problems.gram_problem import GramProblem, RoundedGramProblem
 from linearized.problems.least_squares import MEMORY, LeastSquares, ProblemWork, cheapest_mode, sample_rows
+from linearized.problems.tangent_tiles import Parameters, TangentTile, kernels
 from linearized.solvers.linear.solution import finite
-
-
-class Parameters(NamedTuple):
-    """Parts of v, whose first axis is that of the c columns of v.
-
-    Attributes:
-        a: Readouts (c, N, k).
-        bias: Biases (c, k).
-        g: Directions (c, N, d), or (c, k, N, d) with directions per class.
-    """
-
-    a: np.ndarray
-    bias: np.ndarray
-    g: np.ndarray
-
-
-class _Tile(NamedTuple):
-    """Arrays of one tile of b rows and B units: on the device in float32, or on the host in float64.
-
-    Attributes:
-        xp: Array library of the products.
-        phi: relu(z), (b, B), for z = x W.
-        gate: step(z), (b, B).
-        x: Inputs (b, d).
-        readout: a⁰ (k, B).
-        dtype: Dtype of the products.
-    """
-
-    xp: Any
-    phi: Any
-    gate: Any
-    x: Any
-    readout: Any
-    dtype: type
-
-    @classmethod
-    def of(cls, xp: Any, x: Any, z: Any, readout: Any, exact: bool) -> "_Tile":
-        """Return the tile of inputs x and z = x W, in float64 on the host if `exact`."""
-        if not exact:
-            return cls(xp, relu(z, xp), step(z, xp), x, readout, np.float32)
-        x, z, readout = (np.asarray(to_host(xp, array), np.float64) for array in (x, z, readout))
-        return cls(np, relu(z, np), step(z, np), x, readout, np.float64)
-
-    def send(self, array: np.ndarray) -> Any:
-        """Return `array` on the device and in the precision of the products."""
-        return np.asarray(array, np.float64) if self.dtype is np.float64 else to_device(self.xp, array)
 
 
 class TangentProblem(LeastSquares):
@@ -288,7 +239,7 @@ class TangentProblem(LeastSquares):
 
     def _forward_tile(self, x: Any, z: Any, parameters: Parameters, units: slice, exact: bool = False) -> np.ndarray:
         """Return the contribution of the units to f, (c, b, k)."""
-        tile = _Tile.of(self.xp, x, z, self._readout[:, units], exact)
+        tile = TangentTile.of(self.xp, x, z, self._readout[:, units], exact)
         xp, send = tile.xp, tile.send
         f = np.empty((len(parameters.a), x.shape[0], self.outputs), tile.dtype)
         for column in range(len(f)):
@@ -303,7 +254,7 @@ class TangentProblem(LeastSquares):
         self, x: Any, z: Any, u: np.ndarray, units: slice, exact: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the units' parts of Aᵀu: a (c, B, k) and g (c, B, d) or (c, k, B, d)."""
-        tile = _Tile.of(self.xp, x, z, self._readout[:, units], exact)
+        tile = TangentTile.of(self.xp, x, z, self._readout[:, units], exact)
         xp, send = tile.xp, tile.send
         a = np.empty((len(u), z.shape[1], self.outputs), tile.dtype)
         g = np.empty((len(u), len(self._groups), z.shape[1], self.dim), tile.dtype)
@@ -314,8 +265,6 @@ class TangentProblem(LeastSquares):
                 back *= tile.gate
                 g[column, group] = to_host(xp, xp.matmul(xp.transpose(back), tile.x))
         return a, g if self.per_class else g[:, 0]
-
-    # Helpers.
 
     @property
     def _groups(self) -> list[slice]:
@@ -382,32 +331,19 @@ class TangentProblem(LeastSquares):
         return self._gram
 
     def _kernels(self, x: Any) -> list[np.ndarray]:
-        """Return K(x, X) between inputs and the train rows: (m, n) for each class, or one (m k, n k) for shared G.
+        """Return K(x, X) between inputs and the train rows, see `tangent_tiles.kernels`."""
+        own = x is self._x
 
-        Products are in float64 for NumPy, otherwise in float32 on the device and summed in float64.
-        """
-        xp, own, everything = self.xp, x is self._x, slice(None)
-        m, n, k, shared = x.shape[0], self.n, self.outputs, self.outputs > 1 and not self.per_class
-        common, whole = np.ones((m, n)), np.zeros((m, k, n, k) if shared else (k, m, n))
-        views = {(c, c): whole[:, c, :, c] if shared else whole[c] for c in range(k)}
-        views |= {(c, e): whole[:, c, :, e] for c in range(k) for e in range(c + 1, k)} if shared else {}
-        for units in self._unit_blocks(max(m, n) * k):
-            readout = self._readout[:, units]
-            right = _Tile.of(xp, self._x, self._hidden(self._x, self._z, everything, units), readout, xp is np)
-            left = right if own else _Tile.of(xp, x, self._hidden(x, None, everything, units), readout, xp is np)
-            common += to_host(xp, xp.matmul(left.phi, xp.transpose(right.phi)))
-            gates = [right.gate * right.readout[c] for c in range(k)]
-            mine = gates if own else [left.gate * left.readout[c] for c in range(k)]
-            for (c, e), view in views.items():
-                view += to_host(xp, xp.matmul(mine[c], xp.transpose(gates[e])))
-        inner = to_host(xp, xp.matmul(left.x, xp.transpose(right.x)))
-        for (c, e), view in views.items():
-            view *= inner
-            if c == e:
-                view += common
-            else:
-                whole[:, e, :, c] = view
-        return [whole.reshape(m * k, n * k)] if shared else list(whole)
+        def tile(x: Any, z: Any, units: slice) -> TangentTile:
+            z = self._hidden(x, z, slice(None), units)
+            return TangentTile.of(self.xp, x, z, self._readout[:, units], self.xp is np)
+
+        def pairs() -> Iterator[tuple[TangentTile, TangentTile]]:
+            for units in self._unit_blocks(max(x.shape[0], self.n) * self.outputs):
+                right = tile(self._x, self._z, units)
+                yield right if own else tile(x, None, units), right
+
+        return kernels(pairs(), x.shape[0], self.n, self.outputs, per_class=self.per_class)
 
 
 STEPS = 1.65  # of block Lanczos, see `ProblemWork.steps`: measured 1.6 to 1.75 on Fashion-MNIST, .75 on Gaussian data

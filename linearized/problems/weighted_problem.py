@@ -92,6 +92,15 @@ class Weighted:
         )  # fmt: skip
 
 
+def _of_the_problem(name: str) -> property:
+    return property(lambda self: getattr(self._problem, name))
+
+
+# From Python 3.12 on, the type check of `LinearProblem` looks for members in the class and does not see `__getattr__`.
+for _name in ("params", "n", "rows", "columns", "block", "dual", "spare", "rounding", "prediction_bound"):
+    setattr(Weighted, _name, _of_the_problem(_name))
+
+
 def checked_weights(sample_weight: Any, n: int) -> Float64[np.ndarray, " n"]:
     """Return the weights of n rows as an array (n,).
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -21,28 +20,14 @@ from linearized.launch.launch_settings import LaunchSettings
 from linearized.launch.launchers import address, local, plain
 from linearized.launch.task import BUSY, Task, log_name, run_task
 
+from .waiting import PATIENCE, alive, until
+
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 60  # seconds; every wait of these tests is bounded
 
 
 def python(code, *words):
     """A command of one line that runs `code`."""
     return (sys.executable, "-c", f"exec({textwrap.dedent(code)!r})", *map(str, words))
-
-
-def until(true, what):
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, f"waited {PATIENCE} s for {what}"
-        time.sleep(0.05)
-
-
-def alive(pid):
-    """Whether a process runs (one that waits for its parent to notice its end does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def said_in(log):

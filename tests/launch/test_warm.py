@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,31 +17,18 @@ from linearized.launch.task import Task, run_task
 from linearized.launch.warm_process import end_servers
 from linearized.storage.results import load_arrays
 
+from .waiting import PATIENCE, alive, until
+
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 60  # seconds; every wait of these tests is bounded
 WRAPPER = '"""\nfrom linearized.cli.train import command\n"""\n'  # what makes a train.py the suite's own
-
-
-def until(true, what):
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, f"waited {PATIENCE} s for {what}"
-        time.sleep(0.05)
-
-
-def alive(pid):
-    """Whether a process runs (one that waits for its parent to notice its end does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.fixture(autouse=True)
 def light_servers(monkeypatch):
     """Servers import next to nothing, so that they start in a blink; none is left by a test."""
     monkeypatch.setitem(MODULES, "train", ("json",))
-    monkeypatch.setattr(task, "_stopped", set())  # other tests have stopped launches here
+    monkeypatch.setattr(task, "_stopped", set())  # launches of other tests, and these for other tests, are unknown
+    monkeypatch.setattr(task, "_running", {})
     warm_process._learned.clear()
     yield
     end_servers()

@@ -12,9 +12,8 @@ import psutil
 import pytest
 
 from linearized.base.errors import UserError
-from linearized.problems import GramProblem
-from linearized.problems import gram_problem as gram_module
-from linearized.problems.gram_problem import best_block
+from linearized.problems import GramProblem, block_width
+from linearized.problems.block_width import best_block
 from linearized.problems.weighted_problem import Weighted
 from linearized.solvers.linear import block_lanczos, cg
 from linearized.storage.gram import open_gram
@@ -163,7 +162,7 @@ def test_random_columns_are_taken_where_reading_is_the_cost():
     assert best_block(10, 10_000, 0.0, False) == 10  # ten labels fill a product already
     assert 8 <= best_block(1, 10_000, 0.0, False) <= 25  # one leaves it empty
     widths = [best_block(10, 20_000, reading, False) for reading in (0.0, 20.0, 60.0, 200.0, 1e4)]
-    assert widths == sorted(widths) and widths[0] == 10 and widths[-1] == gram_module.WIDEST
+    assert widths == sorted(widths) and widths[0] == 10 and widths[-1] == block_width.WIDEST
     assert best_block(10, 20_000, 25.0, True) == 10  # reading that products cover costs nothing
     assert best_block(100, 20_000, 1e4, False) == 100
     assert best_block(1, 5, 1e4, False) <= 5
@@ -174,15 +173,15 @@ def test_the_rate_of_reading_is_that_of_a_sample(shards, tmp_path, monkeypatch, 
     """From the cache where all fits there, else from the disk: 90 s less twice the 10 s of reading again are 70 s."""
     gram = shards(tmp_path, kernel(400, "float32"), tile=50)
     assert GramProblem(gram, labels(400), memory=0)._reading() == 0.0  # too small to matter
-    monkeypatch.setattr(gram_module, "SAMPLE", 2**17)
+    monkeypatch.setattr(block_width, "SAMPLE", 2**17)
     gram.check()
     before = gram.seconds_reading
-    assert 0 < gram_module._sample(gram, 0) < 60 and gram.seconds_reading > before
+    assert 0 < block_width._sample(gram, 0) < 60 and gram.seconds_reading > before
     times = iter([first, 10.0, 30.0])
-    monkeypatch.setattr(gram_module, "_sample", lambda gram, columns: next(times))
+    monkeypatch.setattr(block_width, "_sample", lambda gram, columns: next(times))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=free))
     # 20 s multiply 2 columns and what a product takes anyway, that of 20 columns more.
-    assert gram_module.reading_columns(gram, 2) == pytest.approx(expected)
+    assert block_width.reading_columns(gram, 2) == pytest.approx(expected)
 
 
 class Stopped(Exception):

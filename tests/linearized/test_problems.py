@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from linearized.base.errors import UserError
 from linearized.problems import FeatureProblem, LeastSquares, MatrixProblem, TangentProblem
 from linearized.problems.least_squares import cheapest_mode
-from linearized.problems.tangent_problem import Parameters
+from linearized.problems.tangent_tiles import Parameters
 
 MODES = ("kept", "recomputed", "gram")
 
