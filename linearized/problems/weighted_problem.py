@@ -96,8 +96,9 @@ def _of_the_problem(name: str) -> property:
     return property(lambda self: getattr(self._problem, name))
 
 
-# From Python 3.12 on, the type check of `LinearProblem` looks for members in the class and does not see `__getattr__`.
-for _name in ("params", "n", "rows", "columns", "block", "dual", "spare", "rounding", "prediction_bound"):
+# From Python 3.12 on, type checks of the solvers' protocols look for members in the class and do not see `__getattr__`.
+for _name in ("params", "n", "rows", "columns", "block", "dual", "spare", "rounding", "prediction_bound", "dtype",
+              "rounded"):  # fmt: skip
     setattr(Weighted, _name, _of_the_problem(_name))
 
 
