@@ -147,11 +147,11 @@ def test_finetuning(width, capsys, monkeypatch, tmp_path):
     chosen = {f"{split}_{name}": 0.123456 for split in ("train", "validation", "test")
               for name in ("loss", "accuracy", "normalised_loss", "matthews", "f1", "pearson", "spearman")}  # fmt: skip
     counts = dict.fromkeys(("trained_parameters", "num_parameters", "original_parameters"), 123_456_789)
-    kept = {"model": counts, "data": {"test_rows_unlabelled": 1_234}}
+    kept = {"settings": {}, "model": counts, "data": {"test_rows_unlabelled": 1_234}}
     done = types.SimpleNamespace(chosen=chosen, record=kept, folder=tmp_path / "run")
     monkeypatch.setattr(finetune, "run", lambda config: done)
     monkeypatch.setattr(finetune, "draw", lambda folder: None)
-    finetune.main(None)
+    finetune.main(types.SimpleNamespace(no_model=False))
     text = capsys.readouterr().out
     assert_fits(text, width)
     assert "123,456,789" in text and text.count("0.1235") == len(chosen) and str(tmp_path / "run") in text

@@ -223,7 +223,7 @@ def test_estimates_count_what_is_held(directories):
     assert parse(kernel_fit.KernelFitSettings, ["--validation=37"]).row_counts()["train"] == 1400
     assert memory.draw_bytes(64, 1000, 300, 4) == 64 * 300 * 12 and memory.draw_bytes(64, 1000, 0, 8) == 64 * 1000 * 8
     config = parse(kernel_fit.KernelFitSettings, ["--features=NTK", "--embedding_dim=101", "--solver=eigh"])
-    assert needs.features_fit_bytes(config) == 4 * 8 * 100**2
+    assert needs.equations_bytes(config, memory.fewest_features(config, config.dim())) == 4 * 8 * 100**2
 
 
 @pytest.mark.parametrize("flags", [

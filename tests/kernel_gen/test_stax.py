@@ -148,7 +148,7 @@ def test_what_does_not_fit_the_inputs_is_refused(images, rows):
         gram("STAX", rows, architecture="Dense(1)", scale="input")
     with pytest.raises(UserError, match="takes an expression"):
         from_stax(3)
-    with pytest.raises(UserError, match="other rows than"):
+    with pytest.raises(UserError, match="10 columns are not images of shape"):
         from_stax(CONV, image_shape=(8, 8, 3)).prepare(rows[:, :10])
 
 

@@ -130,7 +130,7 @@ def test_a_lambda_layer_gives_what_the_public_einsums_give(networks, variant):
 
 
 @pytest.mark.parametrize(("change", "word"), [
-    ({"fc.bias": None}, "no array 'fc.bias'"), ({"extra.weight": np.zeros(3)}, "no place"),
+    ({"fc.bias": None}, "no array 'fc.bias'"), ({"extra.weight": np.zeros(3)}, "no counterpart"),
     ({"conv1.weight": np.zeros((8, 3, 3, 3))}, "fit"), ({"bn1.weight": np.full(8, np.nan)}, "finite"),
     ({"layer1.1.conv2.E": np.zeros((64, 64, 16))}, "share one E"), ({"layer1.1.conv2.E": None}, "conv2.E"),
 ])  # fmt: skip
