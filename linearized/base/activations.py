@@ -1,8 +1,8 @@
-"""Registry of activations by name: the functions of `scalar_functions` and their arguments.
+"""Registry of activation functions by name, and the parser of their names and arguments.
 
-`ACTIVATIONS` lists the names; `parse` parses a name with optional numbers, such as gelu, leaky_relu(0.1),
-sin(a=1, b=2, c=0.5) or polynomial(0, 1, 0.5), without evaluating it as code. It also accepts `package.module:function`
-for a user-defined function.
+The functions themselves are in `linearized.base.scalar_functions`. `ACTIVATIONS` lists their names. `parse` reads a
+name with optional numbers, such as gelu, leaky_relu(0.1), sin(a=1, b=2, c=0.5) or polynomial(0, 1, 0.5), without
+evaluating it as code. It also accepts `package.module:function` for a user-defined function.
 """
 
 import ast
@@ -26,11 +26,12 @@ MOST_DEGREE = {"rectified_monomial": 12}  # largest degree; 64 for others, where
 
 @dataclasses.dataclass(frozen=True)
 class Scalar:
-    """A function of the registry with its arguments.
+    """An activation function of the registry together with the values of its arguments; calling it evaluates it.
 
     Attributes:
-        name: Name in the registry.
-        arguments: Pairs of name and value, without those at their defaults, or positional coefficients.
+        name: Name in the registry, such as "leaky_relu".
+        arguments: Pairs of name and value, such as ("alpha", 0.1), without those at their defaults; for "polynomial"
+            the coefficients from degree 0 upwards.
     """
 
     name: str
@@ -43,34 +44,39 @@ class Scalar:
         return f"{self.name}({','.join(words)})" if words else self.name
 
     def split(self) -> tuple[list[float], dict[str, float | int]]:
-        """Return the positional arguments as a list, and the keyword arguments by name."""
+        """Return the coefficients (empty except for "polynomial") as a list, and the keyword arguments by name."""
         places = [a for a in self.arguments if isinstance(a, float)]
         return places, dict(a for a in self.arguments if not isinstance(a, float))
 
     def __call__(self, x: Any, xp: Any) -> Any:
-        """Compute f(x) elementwise with the array functions of the namespace `xp`."""
+        """Compute f(x) elementwise with the array functions of the namespace `xp`: numpy, jax.numpy or keras.ops."""
         places, named = self.split()
         return getattr(scalar_functions, self.name)(x, xp, *places, **named)
 
 
 @dataclasses.dataclass(frozen=True)
 class OwnFunction(Scalar):
-    """A user-defined function, f(x) or f(x, xp), given by its reference `package.module:function`."""
+    """A user-defined function, f(x) or f(x, xp), imported from the text `package.module:function`."""
 
     @property
     def text(self) -> str:
-        """Reference to the function."""
+        """The text `package.module:function` that refers to the function."""
         return self.name
 
     @property
     def given(self) -> Any:
-        """The referenced function or activation object."""
+        """The object to which the text refers: a function, or an object with closed-form kernels of an activation."""
         return own_functions.load_function(self.name)
 
     def __call__(self, x: Any, xp: Any) -> Any:
-        """Compute f(x) elementwise; `xp` is passed to functions that take it.
+        """Compute f(x) elementwise.
 
-        Raises `UserError` for an object that cannot be called, such as a dual.
+        Args:
+            x: Array of any shape.
+            xp: Namespace of array functions, such as numpy; passed only to functions that take it.
+
+        Raises `UserError` for an object that cannot be called, such as one that has only the closed-form kernels of an
+        activation.
         """
         function = self.given
         if not callable(function):
@@ -96,7 +102,7 @@ class OwnFunction(Scalar):
 
 
 class _Activations(FunctionRegistry):
-    """The registry of activations, whose names may have arguments."""
+    """The registry of activations; a name may be followed by arguments, as in leaky_relu(0.1)."""
 
     def canonical(self, name: str) -> str:
         return parse(name).text
@@ -105,9 +111,9 @@ class _Activations(FunctionRegistry):
         return parse(name)
 
     def base(self, name: str) -> str:
-        """Return the canonical spelling of a name without arguments.
+        """Return the canonical spelling of the name of an activation, given without arguments.
 
-        Raises `UserError` for an unknown name; the message has one line for each known name.
+        Raises `UserError` for an unknown name; the message lists each known name with its formula.
         """
         if name.lower() in NOT_ELEMENTWISE:
             raise UserError(
@@ -143,12 +149,12 @@ ACTIVATIONS = _Activations(
 
 
 def parse(text: str) -> Scalar:
-    """Parse an activation: a name, a name with numbers in parentheses, or a reference.
+    """Parse an activation: a name, a name with numbers in parentheses, or the text `package.module:function`.
 
-    A reference `package.module:function` is imported and returned as an `OwnFunction`.
+    The last form is imported at once and returned as an `OwnFunction`.
 
-    Raises `UserError` for an unknown name (with one line for each known name), for invalid arguments, and for a
-    reference that cannot be imported.
+    Raises `UserError` for an unknown name (the message lists each known name with its formula), for invalid arguments,
+    and for a function that cannot be imported.
     """
     if own_functions.is_reference(text.strip()):
         own_functions.load_function(text.strip())

@@ -21,17 +21,20 @@ _limits: list[int] = []  # limits of the active `at_most` blocks, the innermost 
 
 
 def cores() -> int:
-    """Return the number of cores that this process uses: those it may use, limited by the innermost `at_most`."""
+    """Return the number of cores to use: those that this process may use, limited by the innermost active `at_most`."""
     return min([usable_cores(), *_limits[-1:]])
 
 
 def blas_threads(count: int | None) -> contextlib.AbstractContextManager:
-    """Limit the BLAS of NumPy and SciPy to `count` threads in the block; None changes nothing."""
+    """Return a context manager that limits the BLAS of NumPy and SciPy to `count` threads; None changes nothing."""
     return _blas().limit(limits=count)
 
 
 def blas_libraries() -> list[str]:
-    """Return name, version, kernel and number of threads of each loaded BLAS library, on which its speed depends."""
+    """Describe each loaded BLAS library, because the speed of matrix products depends on it.
+
+    Returns: One text for each library: name, version, processor kernel and number of threads, separated by blanks.
+    """
     names = ("internal_api", "version", "architecture", "num_threads")
     return sorted(" ".join(str(library.get(name)) for name in names) for library in _blas().info())
 
@@ -49,7 +52,7 @@ def _blas() -> ThreadpoolController:
 
 @contextlib.contextmanager
 def at_most(count: int) -> Iterator[None]:
-    """Limit every thread of this process to `count` cores in the block, in `for_each` and in BLAS."""
+    """Limit `for_each`, `for_each_drawn` and BLAS to `count` cores inside a `with` block, for all threads."""
     _limits.append(count)
     try:
         with blas_threads(count):
@@ -59,16 +62,16 @@ def at_most(count: int) -> Iterator[None]:
 
 
 def row_blocks(rows: int, row_bytes: int, *, block_bytes: int = 2**21) -> list[slice]:
-    """Return slices that divide `rows` rows of `row_bytes` bytes into blocks.
+    """Return slices that divide `rows` rows of `row_bytes` bytes each into blocks.
 
-    A block takes at most `block_bytes` bytes, unless its smallest size of 64 rows takes more.
+    A block takes at most `block_bytes` bytes, but has at least 64 rows (the last block has the remaining ones).
     """
     step = max(64, block_bytes // max(row_bytes, 1))
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def for_each(items: Sequence[Any], work: Callable[[Any], None]) -> None:
-    """Call `work(item)` for each item on all cores, in no fixed order, with one BLAS thread per call."""
+    """Call `work(item)` for each item in threads on all cores, in no fixed order, with one BLAS thread per call."""
     _spread(items, lambda item: (item,), work)
 
 
@@ -78,9 +81,10 @@ def for_each_drawn(
     shape: Callable[[Any], tuple[int, ...]],
     work: Callable[[Any, np.ndarray], None],
 ) -> None:
-    """Call `work(item, noise)` for each item on all cores, with independent noise ~ N(0, 1) in float64.
+    """Call `work(item, noise)` for each item in threads on all cores, with independent noise ~ N(0, 1) in float64.
 
-    The noise is drawn in the order of the items, whichever thread draws it.
+    The noise is drawn in the order of the items, whichever thread draws it, so that the result does not depend on the
+    number of threads.
 
     Args:
         random: Generator of the noise.

@@ -19,10 +19,12 @@ _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> Callable[[], None]:
-    """Return a `preexec_fn` that makes the kernel send the child a signal when this process has ended.
+    """Return a function for `subprocess.Popen(preexec_fn=...)` that makes a child end when this process has ended.
+
+    In the child, it asks the kernel to send the child a signal then. On systems other than Linux it does nothing.
 
     Args:
-        number: Number of the signal. The function does nothing on systems other than Linux.
+        number: Number of the signal.
     """
     if not sys.platform.startswith("linux"):
         return lambda: None
@@ -37,8 +39,9 @@ def end_with_parent(number: int = signal.SIGTERM) -> Callable[[], None]:
 def spawned_pool(workers: int) -> ProcessPoolExecutor:
     """Return a pool of spawned processes that are killed when this process has ended.
 
-    They import submitted functions from their modules and do not run the user's script again. A script that calls
-    `linearized.compare` therefore needs no `if __name__ == "__main__":`, but its own functions cannot be submitted.
+    The processes import submitted functions from their modules and do not run the user's script again. A script that
+    calls `linearized.compare` therefore needs no `if __name__ == "__main__":`, but functions defined in the script
+    itself cannot be submitted.
 
     Args:
         workers: The largest number of processes.
@@ -47,7 +50,7 @@ def spawned_pool(workers: int) -> ProcessPoolExecutor:
 
 
 class _Process(SpawnProcess):
-    """A process that is started as if the program had no script; otherwise it would run the script again."""
+    """A spawned process that does not run the user's script again, because `__main__` is empty while it is started."""
 
     def start(self) -> None:
         with _starting:
@@ -67,7 +70,11 @@ _starting = threading.Lock()
 
 
 def _follow(parent: int) -> None:
-    """Request the signal in a process of a pool; end the process at once if its parent has already ended."""
+    """Initialise a process of a pool: arrange that it ends together with the process that made the pool.
+
+    Args:
+        parent: Process number of the process that made the pool. If it has already ended, this process ends at once.
+    """
     end_with_parent(signal.SIGKILL)()
     if os.getppid() != parent:
         os._exit(1)
@@ -76,7 +83,7 @@ def _follow(parent: int) -> None:
 
 
 def _watch(parent: int) -> None:
-    """End this process within one second after its parent has ended."""
+    """End this process within one second after its parent, the process with the number `parent`, has ended."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -1,10 +1,12 @@
 """Folders of raw data and results: those in `directories.txt` if it exists, otherwise subfolders of ./storage.
 
-In order of precedence: the file named by $DIRECTORIES; the folder named by $LINEARIZED_STORAGE, with one subfolder per
-key; ./directories.txt; ./storage. A file has one `key path` per line. Relative paths are relative to the folder of the
-file; `~` and $VARIABLES are expanded.
+Each folder has a key, such as data_dir for raw data (see `KEYS`). In order of precedence, the folders are given by: the
+file named by $DIRECTORIES; the folder named by $LINEARIZED_STORAGE, with one subfolder per key; ./directories.txt;
+./storage. A file has one `key path` per line. Relative paths are relative to the folder of the file; `~` and $VARIABLES
+are expanded.
 
-What is only kept to save time (`cache`) lies in $LINEARIZED_CACHE, else in `linearized` in $XDG_CACHE_HOME or ~/.cache.
+Files that only save time and may be deleted (see `cache`) are in $LINEARIZED_CACHE, else in `linearized` in
+$XDG_CACHE_HOME or ~/.cache.
 """
 
 import os
@@ -49,7 +51,7 @@ def cache() -> Path:
 
 
 def directory(key: str) -> Path:
-    """Return the folder for a key of `KEYS`; it need not exist yet.
+    """Return the folder for a key of `KEYS`, such as "data_dir"; it need not exist yet.
 
     Raises `UserError` if the file named by $DIRECTORIES is missing, and if a file is not UTF-8, has a line that cannot
     be parsed or has no line for `key`; the message gives the line to correct or to add.

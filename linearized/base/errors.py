@@ -24,11 +24,14 @@ def _shown(character: str) -> str:
 
 
 class Interrupted(UserError):
-    """A failure outside the work, such as a full disk. Unfinished work is valid, and the same command continues it."""
+    """An error for work that was stopped from outside, such as by a full disk.
+
+    What was finished remains valid, and the same command continues from there.
+    """
 
 
 class TryLater(Interrupted):
-    """A temporary failure: another process is working on the same file or folder, and nothing is wrong."""
+    """An error for a file or folder on which another process is working; the same command can succeed later."""
 
     code = 75  # EX_TEMPFAIL of sysexits.h, "try again later"
 

@@ -1,12 +1,14 @@
-"""Client of a fork server (`linearized.launch.warm_server`), which runs commands in forks of a process with imports.
+"""Client of a fork server, which starts commands quickly by forking a process that has already imported frameworks.
 
-A message is one packet of JSON, a request with the descriptor of the open file that receives the output:
+`linearized.launch.warm_server` is the server. Both sides exchange messages, each of which is one packet of JSON:
 
-- request: `words`, the words of the command line after the interpreter, `folder`, its working folder, `environment`, or
-  null for the environment that the server was started with, and `spare`, whether the command gets a spare
-  (see `linearized.base.suite_children`);
-- replies: `unfit`, why the server cannot fork (no request is answered then), `started`, the process number, and `code`,
-  the exit code as a shell reports it, with `frameworks`, `children` and `peak` (see `Ended`).
+- A request has the keys `words` (the words of the command line after the interpreter), `folder` (its working folder),
+  `environment` (null for the environment that the server was started with) and `spare` (whether the server leaves a
+  further process beside the command, which forks the command's own children, see `linearized.base.suite_children`). The
+  descriptor of the open file that receives the output is sent along.
+- A reply has one of these keys: `unfit`, the reason why the server cannot fork (no request is answered then);
+  `started`, the process number of the command; or `code`, the exit code as a shell reports it, together with
+  `frameworks`, `children` and `peak` (see `Ended`).
 
 Closing the sending side of the connection interrupts the running command, and ends the server.
 """
@@ -24,11 +26,11 @@ KILLED = 128 + signal.SIGKILL
 
 
 class Ended(NamedTuple):
-    """The end of a command.
+    """The outcome of a command that has ended.
 
     Attributes:
         code: Exit code; 128 + signal for a command that a signal ended.
-        frameworks: Names of the frameworks that the command or its children had imported at their ends.
+        frameworks: Names of the frameworks that the command or its children had imported when they ended.
         children: Whether the command started other commands of the suite.
         peak: Peak resident memory in bytes of the command or of a child of it that has ended.
     """
@@ -40,16 +42,27 @@ class Ended(NamedTuple):
 
 
 class Unfit(Exception):
-    """The server did not start the command: it cannot fork safely, or ended before."""
+    """An error for a command that the server did not start, because it cannot fork safely or because it ended first."""
 
 
 def send(connection: socket.socket, message: Mapping[str, Any], handles: Sequence[int] = ()) -> None:
-    """Send one message with open descriptors. Raises OSError if the other side is gone or the message is too long."""
+    """Send one message with descriptors of open files over the socket to the other side.
+
+    Args:
+        connection: Socket of type SOCK_SEQPACKET.
+        message: Content, which is converted to JSON.
+        handles: Descriptors that the receiver gets too.
+
+    Raises OSError if the other side is gone or the message is too long.
+    """
     socket.send_fds(connection, [json.dumps(message).encode()], handles)
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """Return the next message and its descriptors; None at the end of the connection."""
+    """Wait for the next message on a socket, and return it and the descriptors sent with it.
+
+    The message is None at the end of the connection.
+    """
     with contextlib.suppress(ConnectionResetError):
         content, handles, _, _ = socket.recv_fds(connection, MOST_BYTES, 4)
         for handle in handles:
@@ -77,14 +90,15 @@ class ForkServer:
         self, words: Sequence[str], folder: str, output: int, *,
         environment: Mapping[str, str] | None = None, spare: bool = False,
     ) -> None:  # fmt: skip
-        """Ask for a command, without waiting for its start.
+        """Ask the server to run a command; return at once, without waiting for its start.
 
         Args:
             words: Words of the command line after the interpreter: `-m` and a module, or a script, then arguments.
             folder: Working folder.
             output: Descriptor that becomes the command's standard output and standard error.
             environment: Environment of the command; None for that of the server.
-            spare: Whether the command gets a spare.
+            spare: Whether the server leaves a further process beside the command, which forks the command's own
+                children.
 
         Raises OSError if the server is gone.
         """
@@ -93,9 +107,10 @@ class ForkServer:
         send(self._connection, request, [output])
 
     def wait(self) -> Ended:
-        """Wait for the end of the command.
+        """Wait for the end of the command, and return its outcome.
 
-        If the server dies, the command is killed, with all processes of its group. Raises `Unfit` if it did not start.
+        If the server dies, the command is killed, with all processes of its group. Raises `Unfit` if the command did
+        not start.
         """
         message, _ = receive(self._connection)
         if message is None or "unfit" in message:

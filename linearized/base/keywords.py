@@ -31,7 +31,10 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], call: str, more: 
 
 
 def suggests_keywords(function: Function) -> Function:
-    """Decorate a function so that `refuse_unknown` refuses its unknown keywords; its signature is kept."""
+    """Decorate a function so that an unknown keyword raises `UnknownKeyword`, which suggests the nearest known one.
+
+    The signature of the function is kept.
+    """
     known = [name for name, one in inspect.signature(function).parameters.items()
              if one.kind is not one.POSITIONAL_ONLY]  # fmt: skip
 

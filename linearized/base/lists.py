@@ -8,14 +8,14 @@ LONGEST = 10_000  # largest number of entries of a list
 
 
 def listed_indices(text: str, size: int) -> list[int]:
-    """Return the sorted, distinct indices that a text lists; they may lie outside of 0 to `size` - 1.
+    """Return the sorted, distinct indices that a text lists, such as [0, 4, 9] for "0,4,9" or [3, 4, 5] for "3:6".
 
-    Of a range that extends beyond these limits, only its own first and last index are returned from outside of them, so
-    that a huge range takes no memory.
+    Indices outside of 0 to `size` - 1 are not refused; the caller does that. A range that extends beyond these limits
+    contributes only its first and its last index from outside of them, so that a huge range takes no memory.
 
     Args:
         text: "all", one index, indices separated by commas, or ranges "start:stop" that exclude stop.
-        size: Number of indices that "all" and ranges without a stop refer to.
+        size: Number of indices that exist, to which "all" and ranges without a stop refer.
 
     Raises ValueError for a text of another form.
     """
@@ -32,7 +32,7 @@ def listed_indices(text: str, size: int) -> list[int]:
 
 
 def listed_numbers(text: str, name: str, *, least: float, most: float) -> list[float]:
-    """Return the numbers of a comma-separated list, in its order.
+    """Return the numbers of a comma-separated list as floats, in the order of the list.
 
     Args:
         text: The list, such as "0.1,1,10".
@@ -55,7 +55,7 @@ def listed_numbers(text: str, name: str, *, least: float, most: float) -> list[f
 
 
 def count_or_share(value: int | float, total: int, what: str) -> int:
-    """Return the number of rows that a fraction or a count stands for.
+    """Convert the value of a flag that is a fraction or a count of train rows to a number of rows.
 
     Args:
         value: A fraction of `total` if it is below 1, otherwise a whole count; 0 gives 0.

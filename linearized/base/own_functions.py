@@ -1,4 +1,4 @@
-"""User-defined functions, which settings refer to as `package.module:function`, and digests of their source files.
+"""Import of user-defined functions, given in settings as `package.module:function`, and digests of their files.
 
 A function is imported as `python -m` would import it: from the current folder first, then from installed packages. The
 digest is computed from the module's file at the time of the import, so that it belongs to the function that is called.
@@ -31,7 +31,10 @@ def is_reference(text: Any) -> bool:
 
 
 def load_function(text: str) -> Any:
-    """Import and return the function that a reference names, or an object that can be called or has a dual.
+    """Import and return the object to which a text `package.module:function` refers.
+
+    The object is a function or another object that can be called, or one with closed-form kernels of an activation (a
+    method `pair`).
 
     Raises `UserError` if the module cannot be imported (with the message of the import error), if it has no such
     attribute (with the names that it has), and if the attribute is not such an object.
@@ -48,16 +51,20 @@ def load_function(text: str) -> Any:
 
 
 def digest(text: str) -> str:
-    """Return a digest, 16 hex digits, of the reference and its module's file. Raises `UserError` as `load_function`."""
+    """Return a digest, 16 hex digits, of a text `package.module:function` and of the file of its module.
+
+    It changes when the file changes, and thus shows whether stored results belong to the present function. Raises
+    `UserError` if the function cannot be imported.
+    """
     load_function(text)
     module = text.partition(":")[0]
     return hashlib.blake2b(f"{text} {_digests[module][1]}".encode(), digest_size=8).hexdigest()
 
 
 def reference_to(function: Any) -> str | None:
-    """Return the reference by which another process can import a function, or None if there is none.
+    """Return the text `package.module:function` from which another process can import a function, or None.
 
-    Only functions at the top level of a module that has a file have a reference.
+    Only functions at the top level of a module that has a file can be imported in this way.
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not module or not name or module == "__main__" or not is_reference(text := f"{module}:{name}"):
@@ -69,9 +76,14 @@ def reference_to(function: Any) -> str | None:
 
 
 def named_function(function: Any, flag: str) -> str:
-    """Return the reference to a function that was passed from Python as a setting.
+    """Return the text `package.module:function` of a function that was passed from Python as the value of a setting.
 
-    Raises `UserError` if it has no reference (see `reference_to`), because its results could not be found again.
+    Args:
+        function: The function.
+        flag: Name of the setting, for the error message.
+
+    Raises `UserError` if another process could not import the function (see `reference_to`), because results are stored
+    under this text and could not be found again.
     """
     text = reference_to(function)
     if text is None:
@@ -96,7 +108,11 @@ def folders() -> list[str]:
 
 
 def takes_namespace(function: Any) -> bool:
-    """Return whether a function requires a second argument, the namespace of array functions to use."""
+    """Return whether a function has exactly two positional arguments without defaults, f(x, xp), rather than one, f(x).
+
+    `xp` is the namespace of array functions to use, such as jax.numpy. Functions without a signature, such as NumPy's
+    ufuncs, count as f(x).
+    """
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # ufuncs and other functions written in C have no signature

@@ -1,4 +1,4 @@
-"""Progress lines that fit the width of the terminal: parts are left out by rank, but never the remaining time."""
+"""Progress lines that fit the terminal's width: less important texts are left out, but never the remaining time."""
 
 import sys
 import time
@@ -16,11 +16,11 @@ SHORTEST_BAR, LONGEST_BAR = 8, 40  # limits of the length of a progress bar, in 
 
 
 class Part(NamedTuple):
-    """A part of the progress line.
+    """One text of a progress line, such as the speed, and its importance.
 
     Attributes:
-        text: Text of the part; "" leaves it out.
-        rank: Parts of the highest rank are left out first in a narrow terminal, those of rank 0 never.
+        text: The text; "" leaves it out.
+        rank: Importance: texts of the highest rank are left out first in a narrow terminal, those of rank 0 never.
     """
 
     text: str
@@ -36,10 +36,12 @@ def clock(seconds: float | None) -> str:
 
 
 def fitted(parts: Sequence[Part], width: int, separator: str = "  ") -> str:
-    """Join parts to one line; parts are left out by rank until the line fits, except those of rank 0.
+    """Join the texts of a progress line; those of the highest rank are left out first until the line fits.
+
+    Texts of rank 0 are kept even if the line does not fit.
 
     Args:
-        parts: Parts in the order of the line.
+        parts: Texts with their ranks, in the order of the line.
         width: Width of the terminal in cells.
         separator: Text between two parts.
     """
@@ -51,7 +53,7 @@ def fitted(parts: Sequence[Part], width: int, separator: str = "  ") -> str:
 
 
 class _Line:
-    """A Rich renderable of the parts, preceded by a bar where there is room for one."""
+    """A progress line as Rich draws it: a bar where there is room for one, then the texts that fit."""
 
     def __init__(self, parts: Sequence[Part], share: float):
         self.parts, self.share = parts, min(max(share, 0.0), 1.0)
@@ -75,7 +77,7 @@ class LiveLine(Progress):
     Args:
         console: Console of the terminal.
         total: Total amount of work, in the unit of `done`.
-        parts: Function of this line that returns its current parts.
+        parts: Function that receives this object and returns the current texts of the line.
     """
 
     def __init__(self, console: Console, total: int, parts: Callable[["LiveLine"], Sequence[Part]]):
@@ -84,7 +86,7 @@ class LiveLine(Progress):
         self._only = self.add_task("", total=total)
 
     def show(self, done: int, total: int | None = None) -> None:
-        """Set the amount of work that is done and, unless it is None, the total amount."""
+        """Display that `done` of the work is done; `total` replaces the total amount of work unless it is None."""
         self.update(self._only, completed=done, total=total)
 
     @property
@@ -99,7 +101,7 @@ class LiveLine(Progress):
         return None if left is None else float(left)
 
     def get_renderables(self):
-        """Yield the line; Rich calls this ten times a second."""
+        """Yield the line as Rich draws it. Rich calls this method ten times a second."""
         for task in self.tasks:
             yield _Line(self._parts(self), task.completed / max(task.total or 0, 1))
 
@@ -111,13 +113,13 @@ def terminal() -> Console | None:
 
 
 class Logged:
-    """A rate-limited logger: `log(lambda: text)` logs at most one line per `every` seconds and skips other calls."""
+    """A rate-limited logger: `log(lambda: text)` logs at most one line per `every` seconds and ignores other calls."""
 
     def __init__(self, every: float = LOG_EVERY):
         self._every, self._last = every, time.monotonic()
 
     def __call__(self, text: Callable[[], str]) -> None:
-        """Log `text()` unless the last line was logged less than `every` seconds ago."""
+        """Log `text()`, unless less than `every` seconds have passed since the last line or since the start."""
         if (now := time.monotonic()) - self._last >= self._every:
             self._last = now
             logging.info("%s", text())

@@ -30,7 +30,7 @@ class Unreadable(UserError):
 
     Attributes:
         path: Path of the file.
-        reason: The problem, without the name of the file and the advice.
+        reason: The problem alone; the message also contains the path and the advice.
     """
 
     def __init__(self, path: Path | str, problem: str, advice: str = "", *, reason: str = ""):
@@ -62,7 +62,7 @@ def expanded(text: str, where: str) -> Path:
 
     Args:
         text: The path.
-        where: Place where the user gave it, for error messages.
+        where: Name of the flag, variable or line in which the user gave it, for error messages.
 
     Raises `UserError` for an unknown user and for control characters.
     """
@@ -78,12 +78,12 @@ def expanded(text: str, where: str) -> Path:
 def parsing(
     path: Path | str, kind: str, advice: str = "", *, passes: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Convert every exception of the block, which parses one file, to an `Unreadable` that names the file.
+    """Convert exceptions of a `with` block that parses one file to `Unreadable`, whose message names the file.
 
     Args:
         path: The file, or another name for the source of the bytes.
         kind: Expected kind of file with its article, such as "a JSON file".
-        advice: Sentence that says what to do about the problem.
+        advice: Sentence at the end of the message that says what to do about the problem.
         passes: Exceptions besides `UserError` that are not converted.
 
     Raises `Absent` for a missing file and `Unreadable` for everything else.
@@ -129,13 +129,16 @@ def _checked(path: Path | str, status: os.stat_result, advice: str, limit: int |
 
 @contextlib.contextmanager
 def opened(path: Path | str, kind: str, advice: str = "", *, limit: int | None = None) -> Iterator[BinaryIO]:
-    """Open a regular file for reading bytes; exceptions of the block become `Unreadable` as in `parsing`.
+    """Open a regular file for reading bytes inside a `with` block.
 
     Args:
         path: File to open.
         kind: Expected kind of file with its article, such as "a JSON file".
-        advice: Sentence that says what to do about a problem.
+        advice: Sentence for error messages that says what to do about a problem.
         limit: Largest size of the file in bytes; None for no limit.
+
+    Raises `Absent` for a missing file, and `Unreadable` for one that is not regular or is larger than `limit`.
+    Exceptions of the block are converted to `Unreadable` too, except `UserError`.
     """
     check_regular(path, advice, limit=limit)
     with parsing(path, kind, advice):
@@ -146,7 +149,17 @@ def opened(path: Path | str, kind: str, advice: str = "", *, limit: int | None =
 
 
 def read_bytes(path: Path | str, kind: str = "a file", advice: str = "", *, limit: int | None = TEXT_LIMIT) -> bytes:
-    """Return the content of a regular file. Raises `Unreadable` as `opened`, whose arguments it takes."""
+    """Return the content of a regular file.
+
+    Args:
+        path: File to read.
+        kind: Expected kind of file with its article, such as "a JSON file".
+        advice: Sentence for error messages that says what to do about a problem.
+        limit: Largest size of the file in bytes; None for no limit.
+
+    Raises `Absent` for a missing file, and `Unreadable` for one that is not regular, cannot be read or is larger than
+    `limit`.
+    """
     with opened(path, kind, advice, limit=limit) as file:
         return file.read(-1 if limit is None else limit)
 
@@ -155,7 +168,15 @@ def read_lines(path: Path | str, advice: str = "", *, limit: int = TEXT_LIMIT) -
     r"""Return the lines of a UTF-8 text file without their line ends and without a byte order mark.
 
     Lines end only at "\n" or "\r\n". Unlike in `str.splitlines`, U+2028, "\x0b", "\x85" and a lone "\r" are ordinary
-    characters. An empty last line is left out. Raises `Unreadable`.
+    characters. An empty last line is left out.
+
+    Args:
+        path: File to read.
+        advice: Sentence for error messages that says what to do about a problem.
+        limit: Largest size of the file in bytes.
+
+    Raises `Absent` for a missing file, and `Unreadable` for one that is not UTF-8, is not regular or is larger than
+    `limit`.
     """
     content = read_bytes(path, "a text file", advice, limit=limit)
     with parsing(path, "a text file in UTF-8", advice):
@@ -164,7 +185,7 @@ def read_lines(path: Path | str, advice: str = "", *, limit: int = TEXT_LIMIT) -
 
 
 def split_lines(text: str) -> list[str]:
-    r"""Split a text at "\n" only and remove the "\r" of a "\r\n" from each line; see `read_lines`."""
+    r"""Split a text into lines at "\n" and "\r\n" only, without these line ends; an empty last line is left out."""
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
@@ -172,9 +193,15 @@ def split_lines(text: str) -> list[str]:
 
 
 def read_json(path: Path | str, advice: str = "", *, kind: type = dict) -> Any:
-    """Return the value of a JSON file of at most `JSON_LIMIT` bytes, which must be of the type `kind`.
+    """Return the value of a JSON file of at most `JSON_LIMIT` bytes.
 
-    The digest of a file written by `linearized.base.seals.write_json` is compared and left out of the value.
+    If the file has a digest of its content as its last key (`linearized.base.seals.write_json` adds one), the digest is
+    compared and left out of the value.
+
+    Args:
+        path: File to read.
+        advice: Sentence for error messages that says what to do about a problem.
+        kind: Expected type of the value, such as dict or list.
 
     Raises `Absent` for a missing file, and `Unreadable` for content that is not valid JSON (NaN and Infinity are not),
     is nested too deeply, is of another type, or has changed since it was written.

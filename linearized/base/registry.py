@@ -1,6 +1,7 @@
-"""Registries that map names to code: name -> "module" or "module:attribute", which is imported when it is looked up.
+"""Registries of names of models, kernels and the like, and the code that belongs to each name.
 
-Registries hold import paths, not modules, so that `--help` and the checks of a command line import no framework.
+A registry maps a name to an import path, "module" or "module:attribute". The module is imported only when the name is
+looked up with `load`, so that `--help` and the checks of a command line import no framework.
 """
 
 import importlib
@@ -49,19 +50,20 @@ class Registry(Mapping[str, str]):
         raise UserError(f"Unknown {self.kind} {shown(name)}.{hint} The choices are: {', '.join(self._paths)}.")
 
     def entry(self, name: str) -> str:
-        """Return the entry whose declarations apply to a value.
+        """Return the name under which declarations, such as the settings that a model reads, list a value.
 
-        This is the name itself, unless the registry also accepts values that are not in the table.
+        This is the value itself, unless it is not in the table (a user's own function or file): those share one entry.
 
         Args:
-            name: Name as returned by `canonical`.
+            name: Value as returned by `canonical`.
         """
         return name
 
     def source_digest(self, name: str) -> str | None:
-        """Return the digest of the user's function or file that a value refers to; None for names of the table.
+        """Return a digest of the code or file of the user to which a name refers; None for every name of this table.
 
-        Raises `UserError` if the function or file cannot be read.
+        Subclasses that accept user-defined functions or files compute a digest of their content, so that results made
+        with an earlier version are recognised. They raise `UserError` if the function or file cannot be read.
         """
         return None
 
@@ -74,10 +76,10 @@ class FunctionRegistry(Registry):
     """A registry that also accepts user-defined functions as `package.module:function`.
 
     Args:
-        kind: Kind of the objects, for error messages.
+        kind: Kind of the objects, such as "activation", for error messages.
         paths: Import path of each name.
         aliases: Canonical name of each alias.
-        own: Import path of the object that `load` returns for a reference.
+        own: Import path of the class or module that `load` returns for a user-defined function.
     """
 
     def __init__(self, kind: str, paths: Mapping[str, str], aliases: Mapping[str, str] | None = None, *, own: str):
@@ -85,22 +87,28 @@ class FunctionRegistry(Registry):
         self.own = own
 
     def canonical(self, name: str) -> str:
-        """Return a name as `Registry` does, or a reference after importing it. Raises `UserError` if that fails."""
+        """Return the canonical spelling of a name; import a user-defined function and return its text unchanged.
+
+        Raises `UserError` for an unknown name, and for a function that cannot be imported.
+        """
         if not own_functions.is_reference(name):
             return super().canonical(name)
         own_functions.load_function(name)
         return name
 
     def entry(self, name: str) -> str:
-        """Return `FUNCTION_ENTRY` for a reference, otherwise the name."""
+        """Return `FUNCTION_ENTRY` for a text `package.module:function`, otherwise the name."""
         return FUNCTION_ENTRY if own_functions.is_reference(name) else name
 
     def source_digest(self, name: str) -> str | None:
-        """Return the digest of a user-defined function; None for names of the table."""
+        """Return the digest of the file of a user-defined function; None for names of the table.
+
+        Raises `UserError` if the function cannot be imported.
+        """
         return own_functions.digest(name) if own_functions.is_reference(name) else None
 
     def load(self, name: str) -> Any:
-        """Return the object at `own` for a reference, otherwise the object that the name refers to."""
+        """Return the object at the path `own` for a text `package.module:function`, otherwise that of the name."""
         return loaded(self.own) if own_functions.is_reference(name) else super().load(name)
 
 

@@ -1,7 +1,9 @@
-"""Elementwise functions over a given array namespace (numpy, jax.numpy, keras.ops), shared by networks and kernels.
+"""Elementwise functions that are activations of networks and have dual kernels, shared by networks and kernels.
 
-The docstring of each function is its formula, which error messages and tables of the command line show. `activations`
-lists these functions by name and parses their arguments.
+Each function takes an array `x` and the namespace `xp` of array functions to use: numpy, jax.numpy or keras.ops. The
+docstring of each function is its formula, which error messages and tables of the command line show. The dual kernel of
+f for inputs x and z is E[f(u) f(v)] with u, v jointly Gaussian, whose covariances are the inner products of x and z;
+`rbf` and the like state it. `linearized.base.activations` lists these functions by name and parses their arguments.
 """
 
 import functools
@@ -23,7 +25,7 @@ def cos(x: Any, xp: Any, a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Any:
 
 
 def rbf(x: Any, xp: Any, gamma: float = 1.0) -> Any:
-    """√2 sin(√(2γ) x + π/4), whose dual is exp(-γ ‖x - z‖²)"""
+    """√2 sin(√(2γ) x + π/4), whose dual kernel is exp(-γ ‖x - z‖²)"""
     return math.sqrt(2) * xp.sin(math.sqrt(2 * gamma) * x + math.pi / 4)
 
 
@@ -33,17 +35,17 @@ def erf(x: Any, xp: Any, a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Any:
 
 
 def sigmoid_like(x: Any, xp: Any) -> Any:
-    """½ erf(x / 2.402...) + ½, the erf nearest to a sigmoid"""
+    """½ erf(x / 2.402...) + ½, the erf that is nearest to a sigmoid"""
     return 0.5 * _erf(x / 2.4020563531719796, xp) + 0.5
 
 
 def gelu(x: Any, xp: Any) -> Any:
-    """x Φ(x), Φ the normal distribution function"""
+    """x Φ(x), where Φ is the normal distribution function"""
     return 0.5 * x * (1 + _erf(x / math.sqrt(2), xp))
 
 
 def gelu_tanh(x: Any, xp: Any) -> Any:
-    """the gelu with Φ(x) by tanh"""
+    """gelu with the approximation Φ(x) = ½ (1 + tanh(√(2/π) (x + 0.044715 x³)))"""
     return 0.5 * x * (1 + xp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
@@ -53,12 +55,12 @@ def exp(x: Any, xp: Any, a: float = 1.0, b: float = 1.0) -> Any:
 
 
 def gaussian(x: Any, xp: Any, a: float = 1.0, b: float = -1.0) -> Any:
-    """a exp(b x²); for b above 0 its kernels exist for variances below 1/(4b)"""
+    """a exp(b x²); if b is above 0, its dual kernel exists only for inputs of variance below 1/(4b)"""
     return a * xp.exp(b * x * x)
 
 
 def exp_normalized(x: Any, xp: Any, gamma: float = 1.0, shift: float = -1.0) -> Any:
-    """exp(√γ x + γ(shift - 1)/2): on inputs of variance 1 its dual is exp(γ(cos + shift))"""
+    """exp(√γ x + γ(shift - 1)/2); for inputs of variance 1 and correlation c its dual kernel is exp(γ(c + shift))"""
     return xp.exp(math.sqrt(gamma) * x + gamma * (shift - 1) / 2)
 
 
@@ -68,7 +70,7 @@ def gabor(x: Any, xp: Any) -> Any:
 
 
 def hermite(x: Any, xp: Any, degree: int = 2) -> Any:
-    """the Hermite polynomial He_degree(x) / √(degree!), whose kernel is exact for any variance"""
+    """the Hermite polynomial He_degree(x) / √(degree!), with the exact dual kernel for inputs of any variance"""
     before, now = 0.0 * x, 0.0 * x + 1.0
     for k in range(degree):
         before, now = now, (x * now - math.sqrt(k) * before) / math.sqrt(k + 1)
@@ -76,7 +78,7 @@ def hermite(x: Any, xp: Any, degree: int = 2) -> Any:
 
 
 def unit_hermite(x: Any, xp: Any, degree: int = 2) -> Any:
-    """hermite with the published kernel k12^degree, which takes all variances for 1"""
+    """the function hermite with the published dual kernel (covariance)^degree, exact only for inputs of variance 1"""
     return hermite(x, xp, degree)
 
 
@@ -86,7 +88,7 @@ def monomial(x: Any, xp: Any, degree: int = 2) -> Any:
 
 
 def polynomial(x: Any, xp: Any, *coefficients: float) -> Any:
-    """c₀ + c₁ x + c₂ x² + ..., as polynomial(0, 1, 0.5)"""
+    """c₀ + c₁ x + c₂ x² + ..., such as polynomial(0, 1, 0.5)"""
     return functools.reduce(lambda value, c: value * x + c, reversed(coefficients), 0.0 * x)
 
 
@@ -111,7 +113,7 @@ def relu(x: Any, xp: Any) -> Any:
 
 
 def leaky_relu(x: Any, xp: Any, alpha: float = 0.2) -> Any:
-    """x, times alpha where x is below 0"""
+    """x where x is above 0, else alpha x"""
     return xp.maximum(x, 0) + alpha * xp.minimum(x, 0)
 
 
@@ -131,7 +133,7 @@ def hard_silu(x: Any, xp: Any) -> Any:
 
 
 def hard_tanh(x: Any, xp: Any) -> Any:
-    """x, cut at -1 and 1"""
+    """x, limited to [-1, 1]"""
     return xp.minimum(xp.maximum(x, -1), 1)
 
 
@@ -141,12 +143,12 @@ def softsign(x: Any, xp: Any) -> Any:
 
 
 def elu(x: Any, xp: Any, alpha: float = 1.0) -> Any:
-    """x, and alpha (exp(x) - 1) where x is below 0"""
+    """x where x is above 0, else alpha (exp(x) - 1)"""
     return xp.maximum(x, 0) + alpha * xp.expm1(xp.minimum(x, 0))
 
 
 def celu(x: Any, xp: Any, alpha: float = 1.0) -> Any:
-    """x, and alpha (exp(x / alpha) - 1) where x is below 0"""
+    """x where x is above 0, else alpha (exp(x / alpha) - 1)"""
     return xp.maximum(x, 0) + alpha * xp.expm1(xp.minimum(x, 0) / alpha)
 
 

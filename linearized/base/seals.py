@@ -2,8 +2,11 @@
 
 The same seal works for every format that the suite writes, because each allows bytes after its end: HDF5, pickle and
 npy ignore them, a zip archive (npz, keras) takes them as its comment, and in JSON they are the last key of the object.
-A reader compares the digest before it parses the file. `parts` of a large file, such as the bands of a shard, have
-checksums of their own and are left out of the digest, so that opening the file does not read them.
+A reader compares the digest before it parses the file.
+
+Large byte ranges of a file, such as the rows of a Gram matrix, can be left out of the digest, so that opening the file
+does not read them; such a range (`SealedPart`) has a checksum of its own, and an index at the end of the file lists the
+ranges.
 
 Files of version 0.1 and files written by other programs have no seal. They are read without protection.
 """
@@ -35,7 +38,7 @@ class Damaged(ValueError):
 
 
 class SealedPart(NamedTuple):
-    """A byte range that the seal's digest leaves out, because its reader compares a separate checksum.
+    """A byte range of a file that the seal's digest leaves out, because its reader compares a separate checksum.
 
     Attributes:
         offset: Position of the first byte in the file.
@@ -54,12 +57,16 @@ def _digest(pieces: Iterable[bytes | memoryview]) -> bytes:
 
 
 def seal(*pieces: bytes | memoryview) -> bytes:
-    """Return the seal of the given bytes: `LENGTH` bytes, to be written after them."""
+    """Return the seal of some bytes: `LENGTH` bytes with their digest, to be written after them.
+
+    Args:
+        *pieces: The bytes in consecutive pieces.
+    """
     return _START + _digest(pieces) + _END
 
 
 def is_sealed(content: bytes | memoryview) -> bool:
-    """Return whether `content` ends with the seal of the bytes before it; False if it has no seal at all.
+    """Return whether the bytes of a file end with the seal of all bytes before it; False if they have no seal at all.
 
     Costs one pass of BLAKE2b (about 1 GB/s). Raises `Damaged` if the digest differs or the seal itself is broken.
     """
@@ -100,11 +107,11 @@ def seal_file(path: Path | str) -> None:
 
 
 def write_json(path: Path, record: Mapping[str, Any], **how: Any) -> None:
-    """Write an object as JSON with `format` first and the seal as its last key.
+    """Write an object as a JSON file with the key `format` first and the seal as its last key.
 
     Args:
         path: File to write.
-        record: The object.
+        record: The object; its own `format`, if it has one, replaces `FORMAT`.
         **how: Further arguments of `json.dumps`.
 
     Raises ValueError for NaN and infinity.
@@ -115,10 +122,10 @@ def write_json(path: Path, record: Mapping[str, Any], **how: Any) -> None:
 
 
 class Index(NamedTuple):
-    """The index at the end of a file with parts.
+    """The index at the end of a file that lists the byte ranges that the file's digest leaves out.
 
     Attributes:
-        parts: Byte ranges that the file's digest leaves out.
+        parts: The byte ranges.
         about: Further entries of the index.
         start: Offset of the index in the file.
         text: Bytes of the index without the seal.
@@ -135,9 +142,9 @@ class Index(NamedTuple):
 def write_index(
     path: Path | str, start: int, parts: Sequence[SealedPart], about: Mapping[str, Any] | None = None
 ) -> None:
-    """Truncate a file at `start` and append the index of its parts there.
+    """Truncate a file at `start`, and append an index of the byte ranges that its digest is to leave out.
 
-    The seal covers the index alone until `seal_parts` finishes the file.
+    Until `seal_parts` is called, the seal covers the index alone.
 
     Args:
         path: File to write to.
@@ -154,7 +161,7 @@ def write_index(
 
 
 def seal_parts(path: Path | str) -> None:
-    """Seal a file that has an index; the digest covers all bytes outside of its parts."""
+    """Seal a file to which `write_index` added an index; the digest covers all bytes except the listed ranges."""
     with Path(path).open("r+b") as file:
         index = _index(file)
         digest = _digest(_outside(file, index))
@@ -163,15 +170,16 @@ def seal_parts(path: Path | str) -> None:
 
 
 def read_index(path: Path | str, *, finished: bool = True) -> Index | None:
-    """Compare the digest of a file with parts and return its index, or None if the file has no seal.
+    """Compare the digest of a file with an index and return the index, or None if the file has no seal.
 
-    The parts themselves are not read; see `crc32_of`. Raises `Damaged` if the digest differs, OSError if the file
-    cannot be read.
+    The byte ranges that the index lists are not read; `crc32_of` computes their checksums.
 
     Args:
         path: File to read.
-        finished: Accept only the digest of all bytes outside of the parts. False also accepts the digest of the index
-            alone, which an unfinished file has.
+        finished: Accept only the digest of all bytes outside of the listed ranges. False also accepts the digest of the
+            index alone, which an unfinished file has.
+
+    Raises `Damaged` if the digest differs or the index is broken, OSError if the file cannot be read.
     """
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise Damaged("it is not a regular file")  # reading a pipe waits for a writer, and a device may never end
@@ -210,7 +218,7 @@ def _index(file: io.BufferedRandom | io.BufferedReader) -> Index:
 
 
 def _outside(file: io.BufferedIOBase, index: Index) -> Iterator[bytes]:
-    """Yield the bytes outside of the parts of a file, in pieces, and then its index."""
+    """Yield the bytes of a file outside of the ranges that its index lists, in pieces, then those of the index."""
     for start, stop in gaps(index):
         file.seek(start)
         while start < stop and (piece := file.read(min(PIECE, stop - start))):
@@ -220,7 +228,7 @@ def _outside(file: io.BufferedIOBase, index: Index) -> Iterator[bytes]:
 
 
 def gaps(index: Index) -> Iterator[tuple[int, int]]:
-    """Yield the byte ranges [start, stop) before the index that belong to no part."""
+    """Yield the byte ranges [start, stop) of a file before its index that are in none of the listed ranges."""
     place = 0
     for part in sorted(index.parts):
         if place < part.offset:
@@ -231,7 +239,10 @@ def gaps(index: Index) -> Iterator[tuple[int, int]]:
 
 
 def crc32_of(path: Path | str, part: SealedPart) -> int:
-    """Return the CRC32 of a part, which is read once at about 3 GB/s. Raises `Damaged` if the file ends early."""
+    """Return the CRC32 of a byte range of a file, which is read once at about 3 GB/s.
+
+    Raises `Damaged` if the file ends before the range does.
+    """
     total, place = 0, 0
     with Path(path).open("rb", buffering=0) as file:
         file.seek(part.offset)

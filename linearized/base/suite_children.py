@@ -1,7 +1,8 @@
-"""Commands of the suite as children of a command, such as `python -m kernel_gen` for a missing Gram matrix.
+"""Start of commands of the suite by another command, such as `python -m kernel_gen` for a missing Gram matrix.
 
-They are new processes, or forks of the command's spare: a process that the fork server leaves beside a command whose
-earlier runs had children (`linearized.launch.warm_server`). Both end with the command.
+A child is a new process, or a fork of the command's spare: a process that the fork server
+(`linearized.launch.warm_server`) leaves beside a command that started children in earlier runs. Both kinds of child end
+with the command.
 """
 
 import dataclasses
@@ -15,11 +16,11 @@ from linearized.base.fork_requests import ForkServer, Unfit
 
 @dataclasses.dataclass
 class Children:
-    """What this process knows of its children of the suite.
+    """Record of the child commands that this process has started.
 
     Attributes:
-        spare: Connection to the spare of this process; None in a process that has none.
-        asked: Whether the process has started such a child.
+        spare: Connection to the process that forks children for this one; None if there is none.
+        asked: Whether this process has started a command of the suite.
         frameworks: Frameworks that forked children had imported.
         peak: Largest peak memory of forked children, in bytes; that of other children is in `RUSAGE_CHILDREN`.
     """
@@ -34,10 +35,10 @@ CHILDREN = Children()
 
 
 class ForkedChild:
-    """A child that the spare forks, with the part of `subprocess.Popen` that is used.
+    """A command that a forked process runs, with the methods of `subprocess.Popen` that the suite uses.
 
     Attributes:
-        stdout: Pipe with both outputs of the child.
+        stdout: Pipe from which the caller reads the child's standard output and standard error.
     """
 
     def __init__(self, spare: ForkServer, words: Sequence[str], environment: Mapping[str, str]):
@@ -50,7 +51,7 @@ class ForkedChild:
             os.close(writing)
 
     def wait(self) -> int:
-        """Wait for the end, and return the exit code; 128 + signal for a child that a signal ended."""
+        """Wait for the end of the child, and return its exit code; 128 + signal for a child that a signal ended."""
         if self._code is None:
             try:
                 ended = self._spare.wait()
@@ -63,18 +64,23 @@ class ForkedChild:
         return self._code
 
     def terminate(self) -> None:
-        """End the child if it runs."""
+        """End the child if it is still running.
+
+        This ends the spare as well; later children are new processes.
+        """
         if self._code is None:
             self._spare.stop()
             CHILDREN.spare = None
 
 
 def start_suite_command(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen | ForkedChild:
-    """Start a Python command of the suite, whose outputs both go to the pipe `stdout`.
+    """Start a Python command of the suite as a child process, whose outputs both go to the pipe `stdout`.
 
     Args:
         words: The interpreter, `-m`, a module of the suite, and arguments.
         environment: Environment of the child.
+
+    Returns: The child, whose `stdout` is to be read, and `wait` to be called.
     """
     CHILDREN.asked = True
     if CHILDREN.spare is not None:

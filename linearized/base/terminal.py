@@ -125,7 +125,10 @@ def print_columns(
 
 
 def plain_lines(columns: Sequence[Column], width: int) -> list[str]:
-    """Return a table without rules as lines of at most `width` cells; columns are left out as in `print_columns`."""
+    """Format a table as lines of at most `width` cells, without rules between rows and columns.
+
+    The first line has the titles. If the table is wider than `width`, columns of the highest rank are left out first.
+    """
     shown = layout(columns, width) or {0: width}
     lines = []
     for row in [[column.title for column in columns], *zip(*(column.cells for column in columns), strict=True)]:
@@ -137,13 +140,22 @@ def plain_lines(columns: Sequence[Column], width: int) -> list[str]:
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    """Wrap text into lines between words; a word longer than the width, such as a path, is not broken."""
+    """Wrap a text into lines of at most `width` cells between words, each of which begins with `indent`.
+
+    A word longer than the width, such as a path, is not broken.
+    """
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False, initial_indent=indent,
                          subsequent_indent=indent)  # fmt: skip
 
 
 def say(text: str, console: Console | None = None, *, indent: str = "") -> None:
-    """Print text, wrapped by `wrapped` to the width of the console."""
+    """Print a text, wrapped between words to the width of the console (by default standard output).
+
+    Args:
+        text: Text to print.
+        console: Console to print to; None for standard output.
+        indent: Text at the beginning of each line.
+    """
     console = console or Console()
     lines = wrapped(text.strip(), width_of(console), indent)
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

@@ -1,7 +1,7 @@
-"""Fixed random weights, shared by the models and the Gram matrices of the same features.
+"""Fixed random first-layer weights W (d, N), shared by the models and the Gram matrices of the same random features.
 
 The weights are drawn as in the code of Ghorbani et al. (arXiv 2006.13409): NumPy's legacy generator, seed 1990, in
-float64, cast to float32 at the end. The RF and NT models draw all units in one call (`block=0`); the finite RF Gram
+float64, cast to float32 at the end. The RF and NT models draw all N units in one call (`block=0`); the finite RF Gram
 matrix draws blocks of 50,000. The same distribution, seed and block size give the same weights on every backend.
 """
 
@@ -25,7 +25,7 @@ WEIGHT_SEED_HELP = "random-number seed of the fixed random weights"
 def weight_blocks(
     dim: int, units: int, *, law: str = "sphere", seed: int = SEED, block: int = 0
 ) -> Iterator[Float64[np.ndarray, "d block"]]:
-    """Draw W in blocks of columns.
+    """Draw the random weights W (d, N) in blocks of columns, and yield each block, in float64.
 
     Args:
         dim: Number of inputs d.
@@ -57,7 +57,19 @@ def _blocks(random: np.random.RandomState, dim: int, units: int, law: str, block
 def first_layer(
     dim: int, units: int, *, law: str = "sphere", seed: int = SEED, block: int = 0
 ) -> Float32[np.ndarray, "d N"]:
-    """Return all of W in float32: 4 d N bytes, and 8 d min(block, N) more while it is drawn. See `weight_blocks`."""
+    """Draw all of the random weights W (d, N), and return them in float32.
+
+    Memory: 4 d N bytes, and 8 d min(block, N) more during the draw.
+
+    Args:
+        dim: Number of inputs d.
+        units: Number of columns N.
+        law: Distribution: "sphere" gives columns uniform on the unit sphere, "gaussian" entries N(0, 1/d).
+        seed: Random-number seed.
+        block: Columns per draw, on which the weights depend. 0 draws all of W at once.
+
+    Raises `UserError` for counts below 1, a negative block size and an unknown distribution.
+    """
     weights = np.empty((dim, units), np.float32)
     start = 0
     for columns in weight_blocks(dim, units, law=law, seed=seed, block=block):
@@ -69,10 +81,18 @@ def first_layer(
 def tangent_layers(
     dim: int, units: int, outputs: int, *, law: str = "sphere", seed: int = SEED, block: int = 0
 ) -> tuple[Float32[np.ndarray, "d N"], Float32[np.ndarray, "k N"]]:
-    """Return both layers of the NT model: W (d, N) as `first_layer` draws it, and the readout a⁰ ~ N(0, 1), (k, N).
+    """Draw both layers of the NT model, and return W (d, N) and the readout a⁰ ~ N(0, 1), (k, N), in float32.
 
-    The readout is drawn after W from the same stream of random numbers. The arguments are those of `weight_blocks`,
-    and `outputs`, the number of outputs k.
+    The readout is drawn after W from the same stream of random numbers. W equals that of `first_layer` for the same
+    arguments.
+
+    Args:
+        dim: Number of inputs d.
+        units: Number of units N.
+        outputs: Number of outputs k.
+        law: Distribution: "sphere" gives columns of W uniform on the unit sphere, "gaussian" entries N(0, 1/d).
+        seed: Random-number seed.
+        block: Columns of W per draw, on which the weights depend. 0 draws all of W at once.
     """
     random = np.random.RandomState(seed)
     first = np.concatenate([drawn.astype(np.float32) for drawn in _blocks(random, dim, units, law, block)], axis=1)

@@ -30,16 +30,17 @@ def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False, sealed
     """Return the array of a .npy file, in memory or as a read-only memory map.
 
     Arrays of Python objects are refused because they are pickles. The shape in the header is compared with the length
-    of the file before memory is allocated. If `seal_npy` sealed the file, the seal is compared first, which reads the
-    whole file once.
+    of the file before memory is allocated. If `seal_npy` added a digest to the file, it is compared first, which reads
+    the whole file once.
 
     Args:
         path: File to read.
         advice: Sentence for error messages that says what to do about a problem.
-        mapped: Return a memory map.
-        sealed: Refuse a file without a seal.
+        mapped: Return a memory map instead of an array in memory.
+        sealed: Refuse a file without a digest.
 
-    Raises `Absent` or `Unreadable`, and `UserError` where an array in memory would need more than the machine has.
+    Raises `Absent` for a missing file, `Unreadable` for any other problem with it, and `UserError` where an array in
+    memory would need more than the machine has.
     """
     check_regular(path, advice)
     with parsing(path, "a .npy file", advice):
@@ -62,7 +63,10 @@ def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False, sealed
 
 
 def seal_npy(path: Path | str) -> None:
-    """Seal a finished .npy file: the header by a digest, the entries by a CRC32, which is fast (3 GB/s)."""
+    """Append checksums to a finished .npy file, so that `read_npy` detects changed bytes.
+
+    The header is protected by a digest, the entries by a CRC32, which is fast (3 GB/s).
+    """
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     entries, size = seals.SealedPart(array.offset, array.nbytes), Path(path).stat().st_size
     del array
@@ -73,17 +77,22 @@ def seal_npy(path: Path | str) -> None:
 def read_npz(
     path: Path | str, advice: str = "", *, compressed: bool = False, mapped: bool = False
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Return the arrays of an .npz file by name. Raises `Absent` or `Unreadable`.
+    """Return the arrays of an .npz file by name.
 
-    The file's seal is compared first (see `linearized.base.seals`). Members other than .npy files are refused.
+    If the file ends with a digest of its bytes (see `linearized.base.seals`), it is compared first. Members other than
+    .npy files are refused.
 
     Args:
         path: File to read.
         advice: Sentence for error messages that says what to do about a problem.
         compressed: Read compressed members too. Their size is compared with the memory of the machine before they are
-            unpacked, because a few bytes may expand to any size; `UserError` is raised if they do not fit.
-        mapped: In a file of at least `MAPPED` bytes, return arrays (n, ...) that `np.savez` stored as read-only memory
-            maps. In this case, neither the seal nor the archive's checksums of these arrays are compared.
+            unpacked, because a few bytes may expand to any size.
+        mapped: If the file has at least `MAPPED` bytes, return read-only memory maps of the uncompressed arrays of
+            numbers with two or more axes. In this case, neither the digest nor the archive's checksums of these arrays
+            are compared.
+
+    Raises `Absent` for a missing file, `Unreadable` for any other problem with it, and `UserError` if compressed
+    members do not fit in memory.
     """
     whole = not mapped or check_regular(path, advice) < MAPPED
     content = read_bytes(path, "an .npz file", advice, limit=None) if whole else b""
@@ -115,7 +124,7 @@ def read_npz(
 
 
 def _mapped_member(path: Path | str, file: BinaryIO, member: zipfile.ZipInfo) -> np.memmap | None:
-    """Return the array of a member as a memory map, or None if it cannot be mapped or is not worth it.
+    """Return the array of one member of an .npz archive as a memory map, or None if it is to be read instead.
 
     None is returned for compressed and encrypted members, text, arrays in Fortran order, empty arrays and vectors.
 
@@ -146,14 +155,20 @@ def _mapped_member(path: Path | str, file: BinaryIO, member: zipfile.ZipInfo) ->
 
 
 def _header(stream: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read the header of a .npy stream; return the shape, whether the order is Fortran's, and the dtype."""
+    """Read the header of a .npy stream; return the shape, whether the array is in Fortran order, and the dtype."""
     version = np.lib.format.read_magic(stream)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
     return read_header(stream)
 
 
 def _refuse_objects(dtype: np.dtype, path: Path | str, what: str) -> None:
-    """Raise `Unreadable` for an array of Python objects, such as text of dtype object, because it could run code."""
+    """Raise `Unreadable` for an array of Python objects, such as text of dtype object, because it could run code.
+
+    Args:
+        dtype: Type of the array.
+        path: File of the array.
+        what: Name of the array at the beginning of the advice, such as "The array".
+    """
     if dtype.hasobject:
         advice = f"{what} can be saved as text with .astype(str), or as numbers with .astype(float)."
         raise Unreadable(path, "holds Python objects (dtype object), which are never read, because they may carry code",
@@ -161,13 +176,15 @@ def _refuse_objects(dtype: np.dtype, path: Path | str, what: str) -> None:
 
 
 def _from_stream(stream: io.BufferedIOBase, size: int, path: Path | str, what: str) -> np.ndarray:
-    """Read one .npy stream after comparing its header with its size.
+    """Read one array in .npy format from a stream, after comparing its header with its size.
 
     Args:
         stream: The stream, at the beginning of the header.
         size: Number of bytes of the stream.
         path: The file, for the error about Python objects.
         what: Name of the array, for the same error.
+
+    Raises ValueError for a stream that is shorter than its header states, and `Unreadable` for Python objects.
     """
     shape, fortran, dtype = _header(stream)
     _refuse_objects(dtype, path, what)
@@ -181,7 +198,7 @@ def _from_stream(stream: io.BufferedIOBase, size: int, path: Path | str, what: s
 def open_hdf5(
     path: Path | str, advice: str = "", *, passes: tuple[type[Exception], ...] = (), whole: bool = True
 ) -> Iterator["h5py.File"]:
-    """Open an HDF5 file for reading; exceptions of the block become `Unreadable`.
+    """Open an HDF5 file for reading inside a `with` block; exceptions of the block become `Unreadable`.
 
     Read datasets and attributes inside the block, so that the error for a damaged dataset, or for a group in place of a
     dataset, names the file.
@@ -190,8 +207,8 @@ def open_hdf5(
         path: File to open.
         advice: Sentence for error messages that says what to do about a problem.
         passes: Exceptions that are not converted.
-        whole: Read the file into memory and compare its seal before HDF5 parses it. False opens the file on disk,
-            without a lock, for a file whose bytes the caller has checked.
+        whole: Read the file into memory and compare its digest, if it has one, before HDF5 parses it. False opens the
+            file on disk, without a lock, for a file whose bytes the caller has checked.
     """
     import h5py
 
@@ -267,9 +284,14 @@ def is_gzipped(content: bytes) -> bool:
 
 
 def unzipped(content: bytes, most: int) -> bytes:
-    """Decompress at most the first `most` bytes of gzipped content.
+    """Decompress gzipped content, but at most the first `most` bytes of the result.
 
-    The checksums of members that end within these bytes are compared. Makes one call of zlib per member.
+    The limit protects the memory, because a few bytes may expand to any size. Gzipped files consist of one or more
+    members (streams). The checksums of members that end within these bytes are compared.
+
+    Args:
+        content: Bytes of a gzipped file.
+        most: Largest number of bytes of the result.
 
     Raises ValueError for content that is damaged or truncated.
     """

@@ -1,7 +1,8 @@
-"""Features of a dataset, read from their shards: (rows, m) for every split.
+"""Random features of a dataset (an embedding) that were computed before, read from disk: (rows, m) for every split.
 
-The description of the folder and the files of shards have the same formats as for Gram matrices, see
-`linearized.storage.manifest` and `linearized.storage.shards`; a shard holds a range of rows of each split.
+They are stored in shards, HDF5 files that each hold a range of rows of each split. The formats of these files and of
+the description of their folder are the same as for Gram matrices, see `linearized.storage.manifest` and
+`linearized.storage.shards`.
 """
 
 import dataclasses
@@ -21,10 +22,12 @@ MEMORY = 2**25  # default size of a block in bytes
 
 
 class FeatureMatrix:
-    """The features of one split, (rows, m), read by ranges of rows; checksums are compared at the first use.
+    """The features of one split, (rows, m), on disk; `features[start:stop]` reads a range of rows.
+
+    The checksum of each stored range of rows is compared before its first use.
 
     Attributes:
-        shape: Shape of all features of the split.
+        shape: Shape (rows, m) of all features of the split.
         dtype: Type of their entries.
     """
 
@@ -49,7 +52,7 @@ class FeatureMatrix:
         return out
 
     def blocks(self, memory: int = MEMORY) -> Iterator[tuple[slice, Float[np.ndarray, "rows m"]]]:
-        """Yield (rows, features) in order, in blocks of about `memory` bytes."""
+        """Yield all rows in order as (slice of row numbers, features), in blocks of about `memory` bytes."""
         step = max(1, memory // (self.shape[1] * self.dtype.itemsize))
         for start in range(0, len(self), step):
             rows = slice(start, min(start + step, len(self)))
@@ -69,11 +72,11 @@ class FeatureMatrix:
 
 @dataclasses.dataclass(frozen=True)
 class Embedding:
-    """The features of every split of a dataset.
+    """The stored features of every split of a dataset.
 
     Attributes:
-        manifest: Settings, fingerprint of the dataset, scale, and division into shards.
-        splits: Features by name of the split: train, validation (if any), test.
+        manifest: Description of the folder: settings, fingerprint of the dataset, scale, and division into files.
+        splits: Features by name of the split: train, validation (if any), test (if any).
     """
 
     manifest: Manifest

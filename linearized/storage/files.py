@@ -26,7 +26,7 @@ _ASIDE, _LOCK = ".writing-", "lock"
 
 
 def sync(path: Path) -> None:
-    """Flush `path` (a file or a folder) to the disk, so that a rename does not precede its content."""
+    """Flush `path` (a file or a folder) to the disk, so that a later rename does not reach it before its content."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -36,14 +36,14 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path | str, *, sealed: bool = False) -> Iterator[Path]:
-    """Yield a temporary path to write to; when the block succeeds, that file replaces `path` atomically.
-
-    Args:
-        path: Destination.
-        sealed: Append a seal (`linearized.base.seals`) when the block ends.
+    """Write a file atomically: yield a temporary path, and rename the file there to `path` when the block succeeds.
 
     If the block raises, for example OSError for a full or read-only disk, the partial file is removed and the exception
     is re-raised.
+
+    Args:
+        path: Destination.
+        sealed: Append a digest of its bytes to the file when the block ends (see `linearized.base.seals`).
     """
     path = Path(path)
     with aside_folder(path.parent) as folder:
@@ -58,7 +58,7 @@ def whole_file(path: Path | str, *, sealed: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_hdf5(path: Path | str) -> Iterator["h5py.File"]:
-    """Yield an HDF5 file in memory; when the block succeeds, write it to `path` with a seal.
+    """Write an HDF5 file atomically: yield a file in memory, and write it with a digest when the block succeeds.
 
     The file must fit in memory twice. It is not written by HDF5 itself, which cannot close its file on a full disk and
     crashes the process, whereas a plain write raises.
@@ -77,7 +77,10 @@ def whole_hdf5(path: Path | str) -> Iterator["h5py.File"]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path | str) -> Iterator[Path]:
-    """Yield a folder to fill; when the block succeeds, it is renamed to `path`. An existing `path` is not changed."""
+    """Make a folder atomically: yield a temporary folder to fill, and rename it to `path` when the block succeeds.
+
+    An existing `path` is not changed.
+    """
     path = Path(path)
     with aside_folder(path.parent) as folder:
         aside = folder / path.name
@@ -96,7 +99,7 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def aside_folder(parent: Path) -> Iterator[Path]:
-    """Make and yield a locked folder in `parent`, and remove it with its remaining content at the end.
+    """Yield a new locked folder `.writing-*` in `parent` for temporary files, and remove it with them at the end.
 
     If the block fails, `parent` and its parents are removed if they were made here and are empty. The filename of an
     OSError becomes the path that the file would have had in `parent`, or `parent` itself.
@@ -120,7 +123,10 @@ def aside_folder(parent: Path) -> Iterator[Path]:
 
 
 def _made_aside(parent: Path) -> tuple[Path, int]:
-    """Make a folder in `parent`; return it and the open handle of its lock file, which is locked."""
+    """Make a folder `.writing-*` for temporary files in `parent`, and lock it with a lock file inside it.
+
+    Returns: The folder, and the open handle of its lock file; closing the handle ends the lock.
+    """
     parent.mkdir(parents=True, exist_ok=True)
     reap(parent, deep=False)
     while True:
@@ -139,9 +145,9 @@ def _made_aside(parent: Path) -> tuple[Path, int]:
 
 
 def reap(folder: Path | str, *, locks: Iterable[str] = (), deep: bool = True) -> list[Path]:
-    """Remove leftovers of killed processes from a folder and return the removed paths.
+    """Remove leftovers of killed processes (folders `.writing-*`) from a folder, and return the removed paths.
 
-    Unfinished files and lock files that a running process holds are not touched, and neither are files that cannot be
+    Folders and lock files that a running process has locked are not touched, and neither are files that cannot be
     changed, as on a read-only disk.
 
     Args:
@@ -171,10 +177,12 @@ class Busy(TryLater):
 
 @contextlib.contextmanager
 def claimed(folder: Path | str) -> Iterator[Path]:
-    """Make `folder` and lock it for this process; at the end, remove it if it is empty, and new parents that are empty.
+    """Make a folder and lock it for this process inside a `with` block.
 
-    The lock ends with the process, however the process ends. Raises `Busy` at once if another process has locked the
-    folder.
+    Leftovers of killed processes in the folder are removed. At the end, the folder and those of its parents that were
+    made here are removed if they are empty. The lock ends with the process, however the process ends.
+
+    Raises `Busy` at once if another process has locked the folder.
     """
     folder = Path(folder)
     created = new_folders(folder)
@@ -188,13 +196,19 @@ def claimed(folder: Path | str) -> Iterator[Path]:
 
 
 def refuse_claimed(folder: Path | str) -> None:
-    """Raise `Busy` if another process has locked `folder` (see `claimed`). Makes no folder and keeps no lock."""
+    """Raise `Busy` if another process has locked `folder`, as `claimed` does. Makes no folder and keeps no lock."""
     with contextlib.suppress(FileNotFoundError):
         os.close(_claim(Path(folder), make=False))
 
 
 def _claim(folder: Path, *, make: bool = True) -> int:
-    """Lock the folder that currently exists at the path and return its open handle.
+    """Lock a folder for this process and return its open handle; closing the handle ends the lock.
+
+    If another process removes or replaces the folder meanwhile, the folder that then exists at the path is locked.
+
+    Args:
+        folder: Folder to lock.
+        make: Make the folder if it does not exist.
 
     Raises `Busy` if another process has locked it, and FileNotFoundError if it does not exist and `make` is False.
     """
@@ -226,7 +240,7 @@ def new_folders(folder: Path) -> list[Path]:
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove those of the folders that are empty, in the given order."""
+    """Remove those of the folders that are empty, in the given order; other folders and missing ones are left alone."""
     for folder in folders:
         with contextlib.suppress(OSError):  # it is not empty or does not exist
             folder.rmdir()
@@ -234,14 +248,14 @@ def remove_empty(folders: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def held(path: Path | str, *, wait: float = 0.0) -> Iterator[Path]:
-    """Hold the lock file `path` for this process, and remove it at the end.
+    """Hold a lock file for this process inside a `with` block, and remove the file at the end.
 
     The lock ends with the process, however the process ends; a lock file left by a killed process blocks nobody. If the
     block fails, folders that were made for the lock file and are empty are removed.
 
     Args:
         path: The lock file.
-        wait: Seconds to wait for another process that holds the lock.
+        wait: Seconds to wait for another process that holds the lock (at least 0.2 are waited).
 
     Raises `Busy` if another process still holds the lock after that time.
     """
@@ -264,7 +278,7 @@ def held(path: Path | str, *, wait: float = 0.0) -> Iterator[Path]:
 
 
 def _locked_made(path: Path) -> int | None:
-    """Make the folder of the file, then lock the file as `_locked` does."""
+    """Make the folder of a lock file and lock the file; return its open handle, or None if it is locked already."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # another process that failed removed the empty folder
@@ -272,7 +286,7 @@ def _locked_made(path: Path) -> int | None:
 
 
 def is_held(path: Path | str) -> bool:
-    """Return whether a process holds the lock on `path`, a lock file or a folder."""
+    """Return whether a process holds the lock on `path`, a lock file or a folder; False if it does not exist."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe of this name would block
     except FileNotFoundError:
@@ -287,9 +301,9 @@ def is_held(path: Path | str) -> bool:
 
 
 def refuse_busy(paths: Iterable[Path]) -> None:
-    """Raise `Busy` if files are missing and other processes are making every missing one, as their locks show.
+    """Raise `Busy` if some of the files do not exist yet and other processes are making all of those.
 
-    The lock file of a file has the same name with the suffix .lock.
+    A process that makes a file holds the lock on a file of the same name with the suffix .lock.
     """
     missing = [path for path in paths if not path.exists()]
     if missing and all(is_held(path.with_suffix(".lock")) for path in missing):
@@ -297,9 +311,9 @@ def refuse_busy(paths: Iterable[Path]) -> None:
 
 
 def _locked(path: Path) -> int | None:
-    """Lock the file that currently exists at `path`, made if necessary, and return its open handle.
+    """Lock a file, which is made if necessary, and return its open handle, or None if another process holds the lock.
 
-    Returns None if another process holds the lock.
+    If the previous holder removed the file meanwhile, the file that then exists at the path is locked.
     """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

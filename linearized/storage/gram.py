@@ -1,7 +1,11 @@
-"""A Gram matrix read from its shards: the stored triangle is used as a symmetric matrix, read by blocks of rows.
+"""A stored Gram matrix that is used without loading it: products, rows and columns are computed from its files.
+
+The matrix is divided into blocks, the kernel of the train rows and those between validation or test rows and train
+rows. A block is divided into bands, ranges of consecutive rows, which are stored in shards, one HDF5 file each. Of the
+symmetric train block, only the upper triangle is stored.
 
 The header of every file is checked when the matrix is opened, and the checksum of each band is compared before its
-first use. Products hold two blocks in memory, never the whole matrix.
+first use. Products hold two blocks of rows in memory, never the whole matrix.
 """
 
 import itertools
@@ -27,14 +31,14 @@ Item = TypeVar("Item")
 
 
 class _Bands:
-    """The bands of one block of the matrix, in the order of their rows.
+    """One block of a stored Gram matrix: its bands (ranges of rows that are stored together) in their order.
 
     Attributes:
         shape: Shape of the whole block.
         dtype: Type of its entries.
         seconds_reading: Total seconds spent on reading and checking files.
-        seconds_waiting: Part of these seconds during which matrix products waited for a block; they multiply one block
-            while the next is read.
+        seconds_waiting: Part of these seconds during which matrix products waited for entries; they multiply by some
+            rows while the next rows are read.
     """
 
     def __init__(self, manifest: Manifest, stored: list[Stored], refuse: Callable[[Stored, str], None]):
@@ -53,7 +57,10 @@ class _Bands:
         return self._stored[0].path.parent
 
     def check(self) -> None:
-        """Compare all checksums now, in parallel. Raises `UserError` if one differs or a file cannot be read."""
+        """Compare the checksums of all rows now, in parallel.
+
+        Raises `UserError` if one differs or a file cannot be read.
+        """
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             list(pool.map(self._check, self._stored))
 
@@ -69,11 +76,16 @@ class _Bands:
     def _panels(
         self, memory: int, bands: slice = slice(None), buffers: int = 1
     ) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Yield panels of about `memory` bytes as (first row, first column, entries).
+        """Read the stored rows in panels of about `memory` bytes, and yield each as (first row, first column, entries).
 
         A panel holds several small bands, because products of few rows are slow, or a part of a large band. In a panel
-        of several bands, the entries left of a lower band's diagonal, which are not stored, are not filled. The panels
-        use `buffers` buffers in turn.
+        of several train bands, the entries left of a lower band's first stored column, which are not stored, are not
+        filled.
+
+        Args:
+            memory: Approximate size of a panel in bytes; a single row may take more.
+            bands: Range of the bands to read, by default all.
+            buffers: Number of buffers that the panels use in turn: a panel is overwritten `buffers` steps later.
         """
         free, item = [np.empty(0, self.dtype)] * buffers, self.dtype.itemsize
         for group in self._groups(memory, bands):
@@ -94,7 +106,14 @@ class _Bands:
                 yield start + row, left, panel
 
     def _groups(self, memory: int, bands: slice) -> Iterator[list[Stored]]:
-        """Yield groups of consecutive bands that form panels of at most `memory` bytes, or single larger bands."""
+        """Yield groups of consecutive bands that are read together, as one panel of at most `memory` bytes.
+
+        A band that is larger than `memory` is a group of its own.
+
+        Args:
+            memory: Size of a panel in bytes.
+            bands: Range of the bands to group.
+        """
         group: list[Stored] = []
         for stored in self._stored[bands]:
             if group:
@@ -118,7 +137,10 @@ class _Bands:
         self.seconds_reading += time.perf_counter() - began
 
     def _ahead(self, blocks: Iterator[Item]) -> Iterator[Item]:
-        """Yield the blocks; another thread reads the next one while one is in use, which needs two buffers."""
+        """Yield the blocks of an iterator while a thread reads the next one, so that reading and computing overlap.
+
+        The iterator must use two buffers, because a block is in use while the next one is filled.
+        """
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(next, blocks, None)
             while True:
@@ -138,14 +160,17 @@ class _Bands:
 
 
 class Rectangle(_Bands):
-    """The kernel between test (or validation) rows and train rows, (m, n), stored in full."""
+    """The stored kernel between test (or validation) rows and train rows, (m, n), with all of its entries.
+
+    `rectangle @ v` and `rectangle[start:stop]` read the files; nothing else is kept in memory.
+    """
 
     def row_blocks(self, memory: int = MEMORY, *, buffers: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield (rows, entries (rows, n)) in order. The entries are overwritten `buffers` steps later.
+        """Yield all rows in order as (slice of row numbers, entries (rows, n)).
 
         Args:
-            memory: Approximate size of a block in bytes.
-            buffers: Number of buffers that the blocks use in turn.
+            memory: Approximate size of a block of rows in bytes; a single row may take more.
+            buffers: Number of buffers that the blocks use in turn: the entries are overwritten `buffers` steps later.
         """
         for start, _, entries in self._panels(memory, buffers=buffers):
             yield slice(start, start + len(entries)), entries
@@ -153,7 +178,7 @@ class Rectangle(_Bands):
     def __matmul__(self, v: np.ndarray) -> np.ndarray:
         """Compute the product with v, (n, k) or (n,), in the wider of the two dtypes.
 
-        Reads the files once and holds two blocks in memory.
+        Reads the files once and holds two blocks of rows in memory.
         """
         columns = np.ascontiguousarray(v).reshape(len(v), -1)
         out = np.empty((len(self), columns.shape[1]), np.result_type(self.dtype, v))
@@ -163,7 +188,7 @@ class Rectangle(_Bands):
         return out.reshape(len(self), *v.shape[1:])
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """Read a range of rows, (rows, n)."""
+        """Read a range of rows, (rows, n). Raises `UserError` for a slice with a step other than 1."""
         start, stop = self._range(rows)
         out = np.empty((stop - start, self.shape[1]), self.dtype)
         for stored in self._stored:
@@ -184,10 +209,13 @@ class Rectangle(_Bands):
 
 
 class Gram(_Bands):
-    """The symmetric kernel between train rows, (n, n), of which the upper triangle is stored.
+    """A stored symmetric kernel matrix K between train rows, (n, n), of which the files hold the upper triangle.
+
+    `gram @ v`, `gram[start:stop]` and the methods read the files; the whole matrix is never in memory, except by
+    `to_memory`.
 
     Attributes:
-        manifest: Settings, fingerprint of the dataset, scale, and division into shards.
+        manifest: Description of the folder: settings, fingerprint of the dataset, scale, and division into files.
         test: Kernel between test and train rows, or None if it is not stored.
         validation: Kernel between validation and train rows, or None if it is not stored.
     """
@@ -205,15 +233,15 @@ class Gram(_Bands):
     def row_blocks(
         self, memory: int = MEMORY, *, bands: slice = slice(None), buffers: int = 1
     ) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield (rows, K[rows, rows.start:]) in order, reading each stored entry once.
+        """Yield blocks of rows of the upper triangle in order, as (rows, K[rows, rows.start:]).
 
-        The first columns are the full square on the diagonal; the other columns also represent their transpose below
-        it. The entries are overwritten `buffers` steps later.
+        Each stored entry is read once. The first columns of a block are the full square on the diagonal. The other
+        columns are right of it; transposed, they are also the entries below it.
 
         Args:
             memory: Approximate size of a block in bytes; a single row may take more.
-            bands: Range of the stored bands to read, see `parts`.
-            buffers: Number of buffers that the blocks use in turn.
+            bands: Range of the stored ranges of rows to read, as `parts` returns it; by default all.
+            buffers: Number of buffers that the blocks use in turn: the entries are overwritten `buffers` steps later.
         """
         corners = {stored.band.start: stored.band.stop for stored in self._stored}
         for start, left, entries in self._panels(memory, bands, buffers):
@@ -233,12 +261,17 @@ class Gram(_Bands):
         return self.multiply(v)
 
     def multiply(self, v: np.ndarray, *, bands: slice = slice(None), memory: int = MEMORY) -> np.ndarray:
-        """Compute the contribution of some of the bands to K @ v; over all of `parts`, they sum to K @ v.
+        """Compute the contribution of some of the stored rows, and of their transpose, to K @ v.
+
+        The contributions of all slices that `parts` returns sum to K @ v, so that several processes can share a
+        product.
 
         Args:
             v: Vectors of shape (n, k) or (n,).
-            bands: Range of the stored bands to use; by default all.
-            memory: Size in bytes of each of the two blocks in memory.
+            bands: Range of the stored ranges of rows to use, as `parts` returns it; by default all.
+            memory: Size in bytes of each of the two blocks of rows in memory.
+
+        Returns: An array of the shape of v, in the wider of the two dtypes.
         """
         columns = np.ascontiguousarray(v).reshape(len(v), -1)
         total = np.zeros(columns.shape, np.result_type(self.dtype, v))
@@ -256,10 +289,13 @@ class Gram(_Bands):
         return float(self.diagonal().sum())
 
     def columns(self, chosen: np.ndarray) -> np.ndarray:
-        """Return K[:, chosen] for the indices of some rows, (n, b), in one pass over the files.
+        """Return some columns of the matrix, K[:, chosen], (n, b), in one pass over the files.
 
-        This is faster than reading single rows by `[]`, which gathers their entries left of the diagonal from all
-        bands above.
+        This is faster than reading single rows by `gram[i : i + 1]`, which gathers their entries left of the diagonal
+        from all rows above.
+
+        Args:
+            chosen: Indices of the columns, (b,).
         """
         out = np.empty((len(self), len(chosen)), self.dtype)
         for rows, block in self._ahead(self.row_blocks(buffers=2)):
@@ -270,7 +306,11 @@ class Gram(_Bands):
         return out
 
     def parts(self, count: int) -> list[slice]:
-        """Divide the bands into at most `count` ranges with about the same number of entries."""
+        """Divide the stored rows into at most `count` parts with about the same number of entries.
+
+        Returns: Slices of the bands (the ranges of rows that are stored together), for the argument `bands` of
+            `multiply` and `row_blocks`.
+        """
         edges = np.cumsum([0] + [stored.shape[0] * stored.shape[1] for stored in self._stored])
         ends = sorted({int(np.searchsorted(edges, edges[-1] * i / count)) for i in range(count + 1)})
         return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
@@ -278,7 +318,8 @@ class Gram(_Bands):
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Read a range of full rows, (rows, n), completed by symmetry.
 
-        Entries below the diagonal are gathered from all bands above; `row_blocks` is faster for reading all rows.
+        Entries below the diagonal are gathered from all rows above; `row_blocks` is faster for reading all rows. Raises
+        `UserError` for a slice with a step other than 1.
         """
         start, stop = self._range(rows)
         out = np.empty((stop - start, self.shape[1]), self.dtype)
@@ -305,7 +346,10 @@ class Gram(_Bands):
         return out
 
     def check(self) -> None:
-        """Compare the checksums of all blocks now, in parallel."""
+        """Compare the checksums of the whole matrix now, with those of its validation and test blocks, in parallel.
+
+        Raises `UserError` if one differs or a file cannot be read.
+        """
         super().check()
         for block in (self.validation, self.test):
             if block is not None:

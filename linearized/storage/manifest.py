@@ -1,7 +1,9 @@
-"""The description of a folder of shards, written once: `gram.json` for a Gram matrix, `embedding.json` for features.
+"""The description of a folder that holds a Gram matrix (`gram.json`) or features (`embedding.json`), written once.
 
-It records the settings and the data of the computation, and which rows of which block are in which shard, so that a
-reader does not depend on how the work was divided. Each shard is compared with it.
+The content is divided into blocks (train, validation, test), a block into bands (ranges of consecutive rows), and the
+bands are distributed over shards, one HDF5 file each. The description records the settings and the data of the
+computation, and which bands are in which shard, so that a reader does not depend on how the work was divided. Each
+shard is compared with it.
 """
 
 import dataclasses
@@ -19,14 +21,14 @@ BLOCKS = ("train", "validation", "test")
 
 
 class Kind(NamedTuple):
-    """The kind of content of a folder of shards.
+    """Names that depend on whether a folder of shards holds a Gram matrix or features.
 
     Attributes:
-        file: File name of the description.
-        noun: Name of the content without an article.
+        file: File name of the description, such as "gram.json".
+        noun: Name of the content without an article, such as "Gram matrix".
         phrase: Name of the content with its article.
-        module: Module whose command makes the content.
-        unit: Unit of progress and speed.
+        module: Module whose command makes the content, such as "kernel_gen".
+        unit: Unit of progress and speed, such as "pairs".
     """
 
     file: str
@@ -42,7 +44,7 @@ KINDS = (GRAM, FEATURES)
 
 
 class Band(NamedTuple):
-    """Rows [start, stop) of a block, which are stored together."""
+    """Rows [start, stop) of a block that are stored together; the block is "train", "validation" or "test"."""
 
     block: str
     start: int
@@ -55,25 +57,25 @@ class Band(NamedTuple):
 
     @property
     def left(self) -> int:
-        """First stored column of a Gram matrix: a train band begins on the diagonal."""
+        """First stored column of the band in a Gram matrix: that of the diagonal for train rows, otherwise 0."""
         return self.start if self.block == "train" else 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The settings of a Gram matrix or of features, and the division into shards.
+    """The description of a Gram matrix or of features: its settings, and its division into files (shards).
 
     Attributes:
         settings: All settings that affect the entries, by the names of the command's flags; under "code" the digests of
             user-defined functions, by flag.
         fingerprint: Fingerprint of the dataset, see `linearized.data.dataset.Dataset`.
         dtype: Type of the entries, "float32" or "float64".
-        scale: Scale of the inputs, "input" or "stax".
+        scale: Scale of the inputs: "input" (raw) or "stax" (divided by √d or √channels).
         rows: Number of rows of each existing block: train (n), validation, test.
         tile: Number of rows and columns of the tiles in which a Gram matrix is computed, or of rows for features.
-        shards: Bands of each shard.
+        shards: For each shard its bands, the ranges of rows that it holds.
         command: Command that makes a shard again if `--shard=i` is added.
-        dim: Number of columns m of every band of features; 0 for a Gram matrix.
+        dim: Number of features m; 0 for a Gram matrix.
     """
 
     settings: dict[str, Any]
@@ -97,29 +99,34 @@ class Manifest:
         return self.rows["train"]
 
     def left(self, band: Band) -> int:
-        """Return the first stored column of a band."""
+        """Return the first stored column of some rows: for train rows of a Gram matrix the diagonal's, otherwise 0."""
         return 0 if self.dim else band.left
 
     def shape(self, band: Band) -> tuple[int, int]:
-        """Return the number of rows and columns of a band as stored."""
+        """Return the number of rows and columns of a range of rows as stored."""
         return band.stop - band.start, self.dim or self.n - band.left
 
     def path(self, folder: Path | str, shard: int) -> Path:
-        """Return the path of a shard's file."""
+        """Return the path of the file of the shard with the number `shard`, from 0, in a folder."""
         return Path(folder) / f"shard_{shard:04d}.h5"
 
     def remake(self, shard: int) -> str:
-        """Return the command that makes a shard again."""
+        """Return the command line that makes the shard with the number `shard`, from 0, again."""
         return f"{self.command} --shard={shard}"
 
     def current_settings(self) -> dict[str, Any]:
-        """Return the settings by their names in this version. `num_layers` of version 0.1 included the readout."""
+        """Return the settings by the names that this version of the suite uses.
+
+        Version 0.1 stored `num_layers`, which included the readout; it becomes `hidden_layers`, one less.
+        """
         settings = dict(self.settings)
         dense = settings.pop("num_layers", None)
         return settings if type(dense) is not int else settings | {"hidden_layers": dense - 1}
 
     def differences(self, other: "Manifest", unread: Iterable[str] = ()) -> list[str]:
-        """Describe the differences of the entries from those of `other`; the division into shards is not compared.
+        """Compare two descriptions, and return one phrase per difference, such as "dtype is float32, not float64".
+
+        Settings, data, type, scale and shape are compared, but not the division into shards.
 
         Args:
             other: Description to compare with.
@@ -135,13 +142,20 @@ class Manifest:
 
 
 def _with_sources(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings in which the digests of user-defined functions are separate entries."""
+    """Return stored settings with one entry "the source of --FLAG" for the digest of each user-defined function.
+
+    The digests are taken from the entry "code", which is removed from `settings`.
+    """
     code = settings.pop(CODE, {})
     return settings | {f"the source of --{name}": digest for name, digest in code.items()}
 
 
 def save_once(folder: Path | str, manifest: Manifest) -> Manifest:
-    """Write the description unless the folder already has one, and return the one in the folder."""
+    """Write the description of a folder of shards unless the folder already has one, and return the one in the folder.
+
+    Waits up to 60 seconds for another process that is writing it. Raises `Busy` after that time, and `UserError` if the
+    existing description is damaged.
+    """
     path = Path(folder) / manifest.kind.file
     with held(path.with_suffix(".lock"), wait=60.0):
         if not path.exists():
@@ -168,14 +182,20 @@ def refuse_changed_code(folder: Path | str, manifest: Manifest, made: Settings) 
 
 
 def kind_of(folder: Path | str) -> Kind | None:
-    """Return the kind of content of a folder of shards, or None if it has no description."""
+    """Return `GRAM` or `FEATURES` for a folder of shards with such a description, None without a description."""
     return next((kind for kind in KINDS if (Path(folder) / kind.file).exists()), None)
 
 
 def load_manifest(folder: Path | str, kind: Kind = GRAM) -> Manifest:
-    """Read the description of a folder of shards. One of version 0.1 has no digest and is read without protection.
+    """Read the description of a folder of shards.
 
-    Raises `UserError` if it is missing, damaged, or of another format or kind.
+    A description written by version 0.1 has no digest and is read without protection.
+
+    Args:
+        folder: Folder of the shards.
+        kind: Expected content, `GRAM` or `FEATURES`.
+
+    Raises `UserError` if the description is missing, damaged, or of another format or kind.
     """
     path = Path(folder) / kind.file
     advice = f"Remove this file and give the command that made the {kind.noun}: shards that belong to it are kept."
@@ -192,7 +212,11 @@ def load_manifest(folder: Path | str, kind: Kind = GRAM) -> Manifest:
 
 
 def _from_record(record: Mapping[str, Any], kind: Kind) -> Manifest:
-    """Convert a JSON object to a manifest and check that its bands cover each row of each block exactly once.
+    """Convert the content of a description to a `Manifest`, and check that its shards hold each row of each block once.
+
+    Args:
+        record: The JSON object, without the format number.
+        kind: Expected content, `GRAM` or `FEATURES`.
 
     Raises ValueError, KeyError or TypeError for an entry that is missing, unknown or of another type.
     """

@@ -1,7 +1,7 @@
 """Safe reading of pickles that contain only NumPy arrays, bytes, text, numbers, dicts and lists.
 
 A pickle is a program: it may import any function and call it. This reader resolves only the few names that arrays and
-bytes need, and the functions among them accept only the arguments with which such values are written.
+bytes need. The functions among them accept only the arguments with which such values are written.
 """
 
 import importlib
@@ -28,16 +28,22 @@ _TEXT_CODECS = ("latin1", "latin-1", "iso8859-1", "utf-8", "utf8", "ascii")
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Return bytes that Python 3 writes as text in old protocols. Raises ValueError for codecs other than of text."""
+    """Return the bytes of a text in an encoding; pickles in old protocols call this function to restore bytes.
+
+    Raises ValueError for an encoding that is not one of text.
+    """
     if encoding.lower() not in _TEXT_CODECS:
         raise ValueError(f"{encoding} is no encoding of text")
     return text.encode(encoding)
 
 
 def _bytes(*arguments: Any) -> bytes:
-    """Return `bytes(...)` of the arguments that Python 3 writes: none, bytes, a list of numbers, or text and encoding.
+    """Return the bytes that a pickle asks for, as the function `bytes` does for harmless arguments.
 
-    Raises ValueError for other arguments.
+    Args:
+        *arguments: None, or bytes, or a list of numbers, or a text and its encoding.
+
+    Raises ValueError for other arguments, such as a number, for which `bytes` would allocate that many bytes.
     """
     if len(arguments) == 2:
         return _encode(*arguments)
@@ -59,7 +65,7 @@ _OWN = {("_codecs", "encode"): _encode} | {
 
 
 class _ArraysOnly(pickle._Unpickler):
-    """An unpickler that resolves only the names in `_ALLOWED` and `_OWN`.
+    """An unpickler that resolves only the names in `_ALLOWED` and `_OWN`, which NumPy arrays and bytes need.
 
     It extends Python's implementation in pure Python, because the one in C allocates its memo up to the largest index
     in the file: one changed bit could request 32 GiB. Reading a batch of CIFAR-10 takes a tenth of a second.
@@ -74,7 +80,7 @@ class _ArraysOnly(pickle._Unpickler):
 
 
 class _CarriesCode(Exception):
-    """An error whose message names the object that a pickle would import."""
+    """An error for a pickle that would import something; its message is the name of that object."""
 
 
 def read_pickle(content: bytes, where: str) -> Any:

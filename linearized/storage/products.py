@@ -1,9 +1,10 @@
 """Products of a large stored matrix with few columns, at about the speed at which the matrix can be read.
 
-Tiles of the matrix are converted to float64 in the cache, so that a float32 matrix is multiplied as if it were stored
-in float64: at n = 10,000 and 10 columns in 0.08 s on one core. Float32 products take 0.05 s and lose four digits to
-cancellation, which is too inaccurate for a ridge of 1e-7 of the norm. The two products with each tile of a triangle
-take as long as one product of the same number of multiply-adds. The tiles are divided among the cores in use.
+Tiles of the matrix are converted to float64 in the processor's cache, so that a float32 matrix is multiplied as if it
+were stored in float64: at n = 10,000 and 10 columns in 0.08 s on one core. Float32 products take 0.05 s and lose four
+digits to cancellation, which is too inaccurate for a ridge of 1e-7 of the norm. Where only the upper triangle of a
+symmetric matrix is stored, each tile is multiplied twice, as it is and transposed; this takes as long as one product of
+the same number of multiply-adds. The tiles are divided among the cores in use.
 """
 
 import contextlib
@@ -24,7 +25,10 @@ _buffers = threading.local()
 
 @contextlib.contextmanager
 def spread() -> Iterator[Spread]:
-    """Yield `each(work, parts)`, which calls work(part) for every part on all cores, with one BLAS thread per call."""
+    """Yield a function `each(work, parts)` that calls work(part) for every part, in threads on all cores.
+
+    Each call uses one BLAS thread. The threads end with the `with` block.
+    """
     with blas_threads(1), ThreadPoolExecutor(cores()) as pool:
 
         def each(work: Callable[[slice], None], parts: list[slice]) -> None:
@@ -35,20 +39,24 @@ def spread() -> Iterator[Spread]:
 
 
 def cut(total: int, most: int, *, least: int = 1) -> list[slice]:
-    """Divide range(total) into even slices of at most `most` entries; at least `least` slices if `total` allows."""
+    """Divide range(total) into slices of about equal length: at most `most` entries each, and at least `least` slices.
+
+    There are fewer slices only if `total` is less than `least`.
+    """
     count = min(max(-(-total // most), least), total)
     edges = [total * i // count for i in range(count + 1)] if count else []
     return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
 def multiply(matrix: np.ndarray, v: np.ndarray, each: Spread, out: np.ndarray | None = None) -> np.ndarray:
-    """Compute matrix @ v for shapes (m, n) and (n, c), by default in the wider of the two dtypes.
+    """Compute matrix @ v for a large matrix (m, n) and few columns v (n, c), on all cores.
 
     Args:
         matrix: The large matrix, processed in parallel by ranges of rows.
         v: The few columns.
-        each: Function that `spread` yields.
-        out: Array (m, c) for the result, whose dtype is that of the products; None allocates it.
+        each: Function that `spread` yields, which runs the parts of the work.
+        out: Array (m, c) for the result; the products are computed in its dtype. None allocates it in the wider of the
+            dtypes of `matrix` and `v`.
     """
     out = np.empty((len(matrix), v.shape[1]), np.result_type(matrix, v)) if out is None else out
 
@@ -65,16 +73,16 @@ def multiply(matrix: np.ndarray, v: np.ndarray, each: Spread, out: np.ndarray | 
 
 
 def add_symmetric(block: np.ndarray, start: int, v: np.ndarray, total: np.ndarray, each: Spread) -> None:
-    """Add to `total` the contribution of some rows of the upper triangle, and of their transpose, to K @ v.
+    """Add to `total` what some rows of the upper triangle of K, and their transpose, contribute to K @ v.
 
-    Each entry right of the square on the diagonal is used twice.
+    Each entry right of the square on the diagonal is used twice: once as stored, once transposed.
 
     Args:
-        block: K[start : start + m, start:], with the full square on the diagonal.
+        block: m rows of the triangle, K[start : start + m, start:], with the full square on the diagonal.
         start: Index of the first row.
         v: Vectors of shape (n, c).
-        total: Sum of shape (n, c), updated in place; its dtype is that of the products.
-        each: Function that `spread` yields.
+        total: Sum of shape (n, c), updated in place; the products are computed in its dtype.
+        each: Function that `spread` yields, which runs the parts of the work.
     """
     rows, lock = len(block), threading.Lock()
 
@@ -96,7 +104,11 @@ def add_symmetric(block: np.ndarray, start: int, v: np.ndarray, total: np.ndarra
 
 
 def _widened(tile: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return `tile` in `dtype`: itself, or a copy in this thread's buffer that is valid until the next call."""
+    """Return a tile of a matrix in another dtype.
+
+    This is the tile itself if it has this dtype, otherwise a copy in a buffer of this thread, valid until the next
+    call.
+    """
     if tile.dtype == dtype:
         return tile
     buffers = _buffers.__dict__

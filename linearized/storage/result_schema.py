@@ -1,8 +1,8 @@
-"""The schema of `result.json`: the entries that a record of formats 1 to 3 must have for the suite to read it.
+"""The schema of `result.json`: the entries that the record of a run must have for the suite to read it.
 
-Format 2 added the seal. Format 3 defined `converged` for training by gradients (see `convergence`), and added the best
-converged ridge in case the chosen one fell short, and `made_by` (version, commit, machine, seeds). Further keys of a
-record are kept and not checked.
+There are three formats. Format 2 added a digest of the file. Format 3 defined `converged` for training by gradients
+(see `convergence`), and added the best ridge with a converged solution in case that of the chosen one did not converge,
+and `made_by` (version, commit, machine, seeds). Further keys of a record are kept and not checked.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,10 @@ class BadRecord(ValueError):
 
 
 def check_record(record: Any) -> None:
-    """Raise `BadRecord`, which names the entry, for the first entry that is missing or invalid."""
+    """Check the record of a run, the content of `result.json`.
+
+    Raises `BadRecord`, which names the entry, for the first entry that is missing or invalid.
+    """
     _object(record, "the record")
     for name in ("title", "finished"):
         _is(record, name, str)
@@ -69,7 +72,10 @@ def check_record(record: Any) -> None:
 
 
 def _tangents(measured: Mapping[str, Any]) -> None:
-    """Check the measurements of `--tangent_at`: those of each epoch, and those of the kernel of infinite width."""
+    """Check the measurements of the tangent kernel (`--tangent_at`): those of each epoch, and those at infinite width.
+
+    Raises `BadRecord` for the first entry that is missing or invalid.
+    """
     for name in ("train", "test"):
         _is(_object(measured.get("rows"), "tangents.rows"), name, int, "tangents.rows.")
     if not isinstance(measured.get("epochs"), list):
@@ -91,7 +97,10 @@ def _tangents(measured: Mapping[str, Any]) -> None:
 
 
 def _feature_machine(machine: Mapping[str, Any]) -> None:
-    """Check the variants and iterations of a feature machine, and that the best one is among them."""
+    """Check the record of a recursive feature machine: the kernels that it tried, its iterations and the best one.
+
+    Raises `BadRecord` for the first entry that is missing or invalid.
+    """
     for name in ("variants", "steps", "spectrum"):
         if not isinstance(machine.get(name), list) or not machine[name]:
             raise BadRecord(f"feature_machine.{name} is no list of at least one")
@@ -157,11 +166,14 @@ def _ridge(entry: Any, where: str) -> None:
 
 
 def choice(record: Mapping[str, Any], name: str = "chosen") -> str:
-    """Return a phrase for the choice of a ridge: the criterion and, if the ridge fell short, the best converged ridge.
+    """Return a phrase that says how the ridge of a run was chosen, for reports.
+
+    It is the criterion; if the solution at the chosen ridge did not converge, the phrase says so and adds the best
+    ridge whose solution did.
 
     Args:
-        record: Record of a run.
-        name: Choice to describe, "chosen" or "chosen_published".
+        record: Record of a run, the content of `result.json`.
+        name: Choice to describe, "chosen" or "chosen_published" (the rule of the published experiments).
     """
     made, other = record[name], record.get(f"{name}_converged")
     if not made.get("flaw"):
@@ -235,9 +247,13 @@ def convergence(entry: Mapping[str, Any]) -> bool | None:
     """Return whether the solution at one ridge converged, or None if that is unknown.
 
     A solver with a tolerance converged if its residual met the tolerance. Training by gradients converged if it did not
-    diverge and its train loss (with the penalty) settled, see `settled`; it has no residual.
+    diverge and its train loss (with the penalty) settled, that is hardly changed at the end (see `settled`); it has no
+    residual.
 
     Version 0.1 also stored `converged` for training by gradients, where it meant that training had not diverged.
+
+    Args:
+        entry: Entry of one ridge in a run's record, `record["ridges"][i]`.
     """
     met = None if _absent(entry["converged"]) else bool(entry["converged"])
     if "diverged" not in entry or not _absent(entry.get("residual")):
@@ -270,12 +286,20 @@ def _absent(value: Any) -> bool:
 
 
 def fell_short(entry: Mapping[str, Any]) -> bool:
-    """Return whether the solution at one ridge is known to have diverged or not to have converged."""
+    """Return whether the solution at one ridge is known to have diverged or not to have converged.
+
+    Args:
+        entry: Entry of one ridge in a run's record, `record["ridges"][i]`.
+    """
     return convergence(entry) is False or bool(entry.get("diverged"))
 
 
 def flaw(entry: Mapping[str, Any]) -> str:
-    """Return "diverged" or "not converged" for a ridge whose solution fell short, otherwise ""."""
+    """Return "diverged" or "not converged" if the solution at one ridge is known to be so, otherwise "".
+
+    Args:
+        entry: Entry of one ridge in a run's record, `record["ridges"][i]`.
+    """
     if not fell_short(entry):
         return ""
     return "diverged" if entry.get("diverged") else "not converged"

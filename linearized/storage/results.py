@@ -1,6 +1,8 @@
-"""Results of runs: `result.json` (settings, versions, fingerprint, metrics per ridge), `arrays.h5`, tables of runs.
+"""Writing and reading of the results of runs, and tables of many runs.
 
-`result.json` is written last, atomically, so that a folder that contains it belongs to a finished run.
+The folder of a run holds `result.json` (the record: settings, versions, fingerprint of the data, metrics for each
+ridge) and `arrays.h5`. `result.json` is written last, atomically, so that a folder that contains it belongs to a
+finished run.
 """
 
 import contextlib
@@ -46,7 +48,7 @@ _PACKAGES = ("linearized", "numpy", "scipy", "h5py", "keras", "tensorflow", "jax
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the installed packages that affect the results."""
+    """Return the versions of Python and of the installed packages that affect the results, by package name."""
     import importlib.metadata  # slow to import
 
     found = {"python": platform.python_version()}
@@ -67,7 +69,7 @@ def peak_memory_gib() -> float:
 
 
 def _plain(value: Any) -> Any:
-    """Convert NumPy scalars and arrays to JSON values.
+    """Convert a value with NumPy scalars, arrays and paths in it to one that JSON can represent.
 
     Raises ValueError for NaN and infinity, because None represents missing values.
     """
@@ -82,7 +84,12 @@ def _plain(value: Any) -> Any:
 
 
 def save(folder: Path | str, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
-    """Write `arrays.h5`, then `result.json` with the versions, the time and the peak memory added; return its path.
+    """Write the result of a run: `arrays.h5`, then `result.json`. Return the path of the latter.
+
+    Args:
+        folder: Folder of the run.
+        record: Content of `result.json`; the versions of packages, the time and the peak memory are added.
+        arrays: Arrays by name; "group/name" puts them into a group.
 
     Raises ValueError if a number of `record` is not finite, OSError if the disk is full or read-only.
     """
@@ -105,10 +112,13 @@ def finished(folder: Path | str) -> bool:
 
 @contextlib.contextmanager
 def making(folder: Path | str) -> Iterator[Path]:
-    """Lock the folder of a run for this process and yield the folder of its unfinished work.
+    """Lock the folder of a run for this process inside a `with` block, and yield the subfolder for its unfinished work.
 
-    If the block raises `UserError` and the folder of the run is new, the unfinished work is removed unless it contains
-    finished ridges. After `Interrupted` it is kept.
+    The subfolder holds checkpoints and finished ridges, with which an interrupted run continues. If the block raises
+    `UserError` and the folder of the run is new, the subfolder is removed unless it contains finished ridges. After
+    `Interrupted` it is kept.
+
+    Raises `Busy` if another process has locked the folder.
     """
     folder = Path(folder)
     fresh = not folder.exists()
@@ -140,7 +150,9 @@ def read_back(folder: Path | str) -> dict[str, Any] | None:
 
 
 def load(folder: Path | str) -> dict[str, Any]:
-    """Return the record of one run. A record of version 0.1 has no digest and is read without protection.
+    """Return the record of one finished run, the content of `result.json`.
+
+    A record of version 0.1 has no digest and is read without protection.
 
     Raises `UserError` if it is missing, damaged or of another format.
     """
@@ -162,7 +174,11 @@ def load(folder: Path | str) -> dict[str, Any]:
 
 
 def load_arrays(folder: Path | str, group: str = "") -> dict[str, np.ndarray]:
-    """Return the arrays of one run by name ("group/name" in groups): all of them, or those of one `group`.
+    """Return the arrays of one run, from its file `arrays.h5`, by name.
+
+    Args:
+        folder: Folder of the run.
+        group: Group of the file whose arrays are returned; "" returns all. The names contain the group, "group/name".
 
     Raises `Unreadable` for a file that is missing or damaged.
     """
@@ -181,14 +197,16 @@ def load_arrays(folder: Path | str, group: str = "") -> dict[str, np.ndarray]:
 
 @suggests_keywords
 def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFrame":
-    """Return a table of all finished runs below a folder: settings, data, metrics of the chosen ridge, times, path.
+    """Return a table of all finished runs below a folder: settings, data, metrics at the chosen ridge, times, path.
 
     The column `model` contains the name of a model (RF) or a kernel (RF kernel), so that both can be plotted together.
 
-    A setting with the same name as an entry of a ridge has the prefix `setting_`: `iterations` is that of the solver,
-    `setting_iterations` that of a feature machine.
+    If a setting has the same name as a value that is measured at each ridge, the column of the setting has the prefix
+    `setting_`: `iterations` is the number of iterations of the solver, `setting_iterations` the setting of a feature
+    machine.
 
-    The column `flaw` is "diverged" or "not converged" if the solution at the row's ridge fell short, otherwise "".
+    The column `flaw` is "diverged" or "not converged" if the solution at the row's ridge is known to be so, otherwise
+    "".
 
     Results that cannot be read are logged and listed in the table's `.attrs["unreadable"]`.
 

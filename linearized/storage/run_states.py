@@ -1,7 +1,8 @@
-"""States of unfinished run folders (train, krr, finetune, compare), and removal of leftovers of killed runs.
+"""Search for runs that are running or were stopped, and removal of files that killed runs left behind.
 
-The folder of a run is two levels below `nn_dir` or `rkhs_dir`: experiment/run. A running process locks its folder
-(`claimed`), so that the functions here neither wait for it nor change its files.
+A run of the commands train, krr, finetune or compare has a folder two levels below a folder of results (`nn_dir` or
+`rkhs_dir`): experiment/run. A running process locks its folder (`linearized.storage.files.claimed`). The functions here
+neither wait for it nor change its files.
 """
 
 import contextlib
@@ -21,11 +22,11 @@ BEGUN = (UNFINISHED, MODEL_FILE, "arrays.h5", "theory.h5")  # entries of a run's
 
 
 class RunState(NamedTuple):
-    """A run that is not finished.
+    """The state of a run that is not finished.
 
     Attributes:
         folder: Folder of the run.
-        word: State of the run in words.
+        word: State of the run in words, such as "running".
         kept: Number of finished ridges and checkpoints with which the same command continues.
     """
 
@@ -39,7 +40,7 @@ class RunState(NamedTuple):
 
 
 def run_folders(directory: Path) -> Iterator[Path]:
-    """Yield the folders of runs below a folder of results, sorted by name."""
+    """Yield the folders of runs, two levels below a folder of results (experiment/run), sorted by name."""
     for experiment in _folders(directory):
         yield from _folders(experiment)
 
@@ -67,7 +68,7 @@ def unfinished_runs(directory: Path) -> list[RunState]:
 def tidy_run(folder: Path) -> None:
     """Remove the unneeded files that a killed run left in its folder, and the folder if it is then empty.
 
-    Raises `Busy` if a process has locked the folder.
+    If the run is finished, its checkpoints are removed too. Raises `Busy` if a process has locked the folder.
     """
     with claimed(folder):  # removes partial files, and at the end the folder if it is empty
         if _has(folder, FINISHED):

@@ -1,4 +1,4 @@
-"""The folder of a sharded job: opening it, and removing leftovers of killed processes and refused commands."""
+"""The folder of a job that is divided into shards (HDF5 files): opening it, and removing files that nobody needs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,36 +14,37 @@ _LOCKS = ("shard_*.lock", *(str(Path(kind.file).with_suffix(".lock")) for kind i
 
 
 class Opened(NamedTuple):
-    """A folder whose shards are all finished.
+    """A folder whose shards (HDF5 files of a Gram matrix or of features) are all finished.
 
     Attributes:
         manifest: Description of the folder.
-        stored: Location of every band.
+        stored: Location on disk of every band, a range of rows that is stored together.
     """
 
     manifest: Manifest
     stored: list[Stored]
 
     def refuse(self, stored: Stored, problem: str) -> NoReturn:
-        """Raise `UserError` for an unusable band, with the command that makes its shard again.
+        """Raise `UserError` for stored rows that cannot be used, with the command that makes their file again.
 
         Args:
-            stored: Location of the band.
-            problem: Problem that the message states.
+            stored: Location of these rows.
+            problem: Problem that the message states, such as "damaged: the file ends early".
         """
         shard = next(number for number, bands in enumerate(self.manifest.shards) if stored.band in bands)
         raise UserError(f"{stored.path} is {problem}. Make it anew with: {self.manifest.remake(shard)}")
 
 
 def open_shards(folder: Path | str, kind: Kind, fingerprint: str | None = None) -> Opened:
-    """Read the description of a folder and the header of every shard.
+    """Read the description of a folder of shards and the header of every shard, without reading any entries.
 
     Args:
         folder: Folder of the shards.
-        kind: Expected content of the folder.
+        kind: Expected content of the folder, `GRAM` or `FEATURES`.
         fingerprint: Fingerprint of the dataset that the shards must belong to; None skips this check.
 
-    Raises `UserError`, which names the file and the command that makes it, if a file is missing, damaged or foreign.
+    Raises `UserError`, which names the file and the command that makes it, if a file is missing, damaged or belongs to
+    other settings or data.
     """
     manifest = load_manifest(folder, kind)
     if fingerprint is not None and fingerprint != manifest.fingerprint:
@@ -69,9 +70,9 @@ def open_shards(folder: Path | str, kind: Kind, fingerprint: str | None = None) 
 
 
 def tidy(folder: Path | str) -> None:
-    """Remove leftovers of killed jobs that no running job needs: partial files, locks, parts of finished shards.
+    """Remove files of killed jobs that no running job needs: partial files, lock files, checkpoints of finished shards.
 
-    Parts of unfinished shards are kept, because the next job continues with them.
+    Files `shard_*.part` of unfinished shards are kept, because the next job continues with them.
     """
     folder = Path(folder)
     reap(folder, locks=_LOCKS, deep=False)
@@ -83,9 +84,10 @@ def tidy(folder: Path | str) -> None:
 
 @contextlib.contextmanager
 def refusals_undone(folder: Path | str) -> Iterator[None]:
-    """Remove the files that the block made in a folder of shards if it raises `UserError` before a shard exists.
+    """Undo what a `with` block made in a folder of shards if it raises `UserError` before a shard exists.
 
-    The description of the folder is removed too if the folder has no other content.
+    The description of the folder is removed if the folder has no other content, and then the folder itself. After a
+    `TryLater` error nothing is removed.
     """
     folder = Path(folder)
     created = new_folders(folder)

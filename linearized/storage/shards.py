@@ -1,12 +1,13 @@
-"""Shards: HDF5 files with a few bands of a Gram matrix or of features, protected by checksums, complete or absent.
+"""Shards: HDF5 files that each hold some rows of a Gram matrix or of features; a shard is complete or absent.
 
-Bands are stored contiguously because full rows are read. A band is thus a byte range at a known offset, which can be
-read directly at the speed of a flat file, and by several threads at once, which HDF5's own lock does not allow. All
-space is allocated and described when the file is made; later writes replace bytes in place.
+A shard holds bands, ranges of consecutive rows that are stored together. A band is stored contiguously because full
+rows are read. It is thus a byte range at a known offset, which can be read directly at the speed of a flat file, and by
+several threads at once, which HDF5's own lock does not allow. All space is allocated and described when the file is
+made; later writes replace bytes in place.
 
-Each band has a checksum, which is compared before its first use. A seal at the end of the file
+Each band has a checksum, which is compared before its first use. A digest at the end of the file
 (`linearized.base.seals`) protects all other bytes and is compared before HDF5 opens the file. Shards of version 0.1
-have no seal: the checksums protect their entries, but not their attributes.
+have no digest: the checksums protect their entries, but not their attributes.
 """
 
 import contextlib
@@ -37,17 +38,17 @@ SPEED = "pairs_per_second"  # attribute of a shard; for features it holds rows p
 
 
 class BadShard(Exception):
-    """An error for a shard's file, whose message begins with missing, damaged or foreign."""
+    """An error for a shard's file; the message begins with missing, damaged, or foreign (of other settings or data)."""
 
 
 class Stored(NamedTuple):
-    """The location of a band: a byte range in a file.
+    """The location on disk of a band, a range of rows that are stored together: a byte range in a file.
 
     Attributes:
-        band: The band.
+        band: Block and row numbers of the band.
         path: The file.
         offset: Position of the first byte.
-        shape: Rows and columns of the band.
+        shape: Numbers of rows and columns of the band.
         dtype: Type of the entries.
         crc32: Checksum of the bytes.
     """
@@ -60,9 +61,12 @@ class Stored(NamedTuple):
     crc32: int
 
     def read_rows(self, start: int, out: np.ndarray) -> None:
-        """Read rows of the band, from row `start` onwards, into `out`.
+        """Read consecutive rows from the file into `out`, without checking their checksum.
 
-        `out` has the shape (rows, columns of the band) and may be a part of an array if its rows are contiguous.
+        Args:
+            start: First row to read, counted from the first row of the band.
+            out: Array (rows, columns of the band), which determines the number of rows; it may be a part of an array if
+                its rows are contiguous.
 
         Raises BadShard if the file ends early.
         """
@@ -79,11 +83,14 @@ class Stored(NamedTuple):
             os.close(handle)
 
     def mapped(self) -> np.ndarray:
-        """Return the band as a memory map, for reading few columns."""
+        """Return the rows as a read-only memory map, for reading few columns."""
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
 
     def check_sum(self) -> None:
-        """Read the band once, at about 4 GB/s. Raises BadShard if its checksum differs."""
+        """Compare the checksum of the rows with their bytes, which are read once, at about 4 GB/s.
+
+        Raises BadShard if it differs or the file ends early.
+        """
         rows, columns = self.shape
         buffer, total = np.empty((min(rows, max(1, PIECE // (columns * self.dtype.itemsize))), columns), self.dtype), 0
         for start in range(0, rows, len(buffer)):
@@ -95,7 +102,13 @@ class Stored(NamedTuple):
 
 
 def attributes(manifest: Manifest, shard: int, number: int = FORMAT) -> dict[str, int | str]:
-    """Return the attributes that a shard's file of format `number` must have to agree with the description."""
+    """Return the HDF5 attributes that the file of a shard must have to agree with the description of its folder.
+
+    Args:
+        manifest: Description of the folder.
+        shard: Number of the shard, from 0.
+        number: Format number of the file, which is one of the attributes.
+    """
     return {
         "format": number, "fingerprint": manifest.fingerprint, "dtype": manifest.dtype, "scale": manifest.scale,
         "settings": json.dumps(manifest.settings, sort_keys=True, ensure_ascii=False),
@@ -105,7 +118,15 @@ def attributes(manifest: Manifest, shard: int, number: int = FORMAT) -> dict[str
 
 
 def read_header(path: Path, manifest: Manifest, shard: int) -> list[Stored]:
-    """Return the locations of a finished shard's bands. Raises BadShard if the file differs from the description."""
+    """Check the header of a finished shard and return the locations of its rows, without reading any entries.
+
+    Args:
+        path: File of the shard.
+        manifest: Description of the folder.
+        shard: Number of the shard, from 0.
+
+    Raises BadShard if the file is missing, damaged, unfinished, or differs from the description.
+    """
     if not path.is_file():
         raise BadShard("missing")
     try:
@@ -137,15 +158,16 @@ def _stored(path: Path, dataset: h5py.Dataset, band: Band, manifest: Manifest) -
 
 
 def check_shard(path: Path, manifest: Manifest, shard: int, *, sums: bool = True) -> str | None:
-    """Return None for a finished shard, otherwise the problem, beginning with "missing", "damaged" or "foreign".
+    """Check the file of a shard, and return None if it is finished and sound, otherwise a description of the problem.
 
-    The planner, the workers and the reader all use this check.
+    The description begins with "missing", "damaged" or "foreign" (of other settings or data). Jobs use this check to
+    find the shards that are left to make, and the status command to show their states.
 
     Args:
         path: File of the shard.
         manifest: Description of the folder.
-        shard: Index of the shard.
-        sums: Compare the checksums of the bands too (about 3 GB/s); False checks only the header.
+        shard: Number of the shard, from 0.
+        sums: Compare the checksums of the entries too (about 3 GB/s); False checks only the header.
     """
     try:
         for stored in read_header(path, manifest, shard):
@@ -178,7 +200,13 @@ def set_aside(path: Path, problem: str) -> Path:
 
 @contextlib.contextmanager
 def plain_errors(path: Path) -> Iterator[None]:
-    """Convert an error of h5py to the OSError of the system that caused it; h5py has its number only in a long text."""
+    """Convert errors that h5py raises in a `with` block, such as for a full disk, to the OSError that caused them.
+
+    h5py states the error number only in a long text. Errors without such a number are re-raised unchanged.
+
+    Args:
+        path: File that the new error names.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -194,8 +222,8 @@ def create(path: Path, manifest: Manifest, shard: int, *, tiles: int = 0, alloca
     Args:
         path: File to make.
         manifest: Description of the folder.
-        shard: Index of the shard.
-        tiles: Length of the table `tiles`, which records finished tiles; 0 makes no table.
+        shard: Number of the shard, from 0.
+        tiles: Length of the table `tiles`, in which a job records the tiles that it has finished; 0 makes no table.
         allocate: Reserve the disk space; False leaves the file sparse.
 
     Raises OSError if the disk is full, so that this is noticed before hours of work.
@@ -231,12 +259,12 @@ def _allocate(file: h5py.File, name: str, shape: tuple[int, int], dtype: str) ->
 
 
 def finish(file: h5py.File, sums: dict[Band, int], speed: float) -> None:
-    """Mark a shard as finished.
+    """Mark a shard as finished, and store the checksums of its entries.
 
     Args:
         file: The opened file of the shard.
-        sums: CRC32 of each band, which is stored.
-        speed: Pairs or rows computed per second, which is stored.
+        sums: CRC32 of each band, a range of rows that is stored together.
+        speed: Pairs or rows computed per second, which is stored for estimates.
     """
     for band, own in sums.items():
         file[band.name].attrs.modify(_SUM, np.uint32(own))
@@ -246,16 +274,28 @@ def finish(file: h5py.File, sums: dict[Band, int], speed: float) -> None:
 
 
 def parts(path: Path, bands: Iterable[Band]) -> tuple[list[SealedPart], int]:
-    """Return the byte ranges of the bands in a file that this process has just made, and the length of the file."""
+    """Return where the entries are in the file of a shard that this process has just made.
+
+    Args:
+        path: The file.
+        bands: Ranges of rows that the file holds.
+
+    Returns: The byte range of each band, and the length of the file.
+    """
     with h5py.File(path, "r", locking=False) as file:
         found = [SealedPart(file[band.name].id.get_offset(), file[band.name].nbytes) for band in bands]
     return found, path.stat().st_size
 
 
 def write_shard(folder: Path | str, manifest: Manifest, shard: int, entries: Callable[[Band], np.ndarray]) -> Path:
-    """Write a complete, sealed shard and return its path.
+    """Write a complete shard from entries that are already known, and return its path.
 
-    `entries(band)` must return the entries of a band with the shape `manifest.shape(band)`.
+    Args:
+        folder: Folder of the shard.
+        manifest: Description of the folder.
+        shard: Number of the shard, from 0.
+        entries: Function that returns the entries of a band (a range of rows that are stored together), an array of
+            shape `manifest.shape(band)`.
 
     Raises `UserError` for entries that are not finite or have another shape, OSError if the disk is full.
     """
@@ -281,7 +321,13 @@ def write_shard(folder: Path | str, manifest: Manifest, shard: int, entries: Cal
 
 
 def with_symmetric_corner(block: np.ndarray) -> np.ndarray:
-    """Return a copy of a train band in which the square on the diagonal is mirrored from its upper half."""
+    """Return a copy of some train rows of a Gram matrix whose square on the diagonal is made exactly symmetric.
+
+    Its lower triangle is replaced by the transpose of its upper triangle.
+
+    Args:
+        block: Entries (m, columns) from the diagonal onwards; the first m columns are the square.
+    """
     block, rows = block.copy(), len(block)
     corner = np.triu(block[:, :rows])
     block[:, :rows] = corner + np.triu(corner, 1).T
@@ -289,14 +335,14 @@ def with_symmetric_corner(block: np.ndarray) -> np.ndarray:
 
 
 def refuse_not_finite(block: np.ndarray, manifest: Manifest, band: Band, start: int, left: int) -> None:
-    """Raise `UserError` for the first entry that is not finite.
+    """Raise `UserError`, which names the pair of rows (for features: the row), for the first entry that is not finite.
 
     Args:
-        block: Some entries of a band.
+        block: Some consecutive entries of a band, a range of rows that are stored together.
         manifest: Description of the folder.
-        band: The band.
-        start: Row, in the block of the matrix, of the first row of `block`.
-        left: Column of the matrix of the first column of `block`.
+        band: Block and row numbers of the band.
+        start: Row number, within the block train, validation or test, of the first row of `block`.
+        left: Number of the first column of `block`: the train row, or the feature.
     """
     where = first_not_finite(block)
     if where is None:
