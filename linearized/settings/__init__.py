@@ -1,4 +1,5 @@
-"""Settings: how they become flags, are checked and saved, and name a run; groups of flags that commands share.
+"""Settings of commands: how they become flags, are checked and stored, and name a run; groups of flags.
 
-The flags of one command are a class in its own module: `TrainSettings` in `linearized.experiments.train`, and so on.
+The flags of one command are a class in the command's own module, such as `TrainSettings` in
+`linearized.experiments.train`.
 """

@@ -1,4 +1,4 @@
-"""Flags of kernel ridge regression on centres, a few of the train rows that carry the coefficients of all."""
+"""Flags of kernel ridge regression on centres: a few of the train rows, which carry the coefficients of all."""
 
 import dataclasses
 
@@ -12,7 +12,10 @@ CHOICES = ("uniform", "rpcholesky")
 
 @dataclasses.dataclass(frozen=True)
 class CentreSettings(Settings):
-    """Settings of a fit on centres; with `--features` or `--gram` there is no kernel to compute for them."""
+    """Settings of a fit on centres, a few train rows whose coefficients alone are fitted.
+
+    They cannot be combined with `--features` or `--gram`, with which there is no kernel to compute.
+    """
 
     GROUP = "Centres"
 
@@ -31,6 +34,6 @@ class CentreSettings(Settings):
 
 
 def refuse_many_centres(count: int, rows: int) -> None:
-    """Raise `UserError` for more centres than train rows."""
+    """Raise `UserError` if `count`, the number of centres, exceeds `rows`, the number of train rows."""
     if count > rows:
         raise UserError(f"Centres are train rows, of which there are {rows:,}. Received: --centres={count}.")

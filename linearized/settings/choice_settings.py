@@ -22,11 +22,11 @@ class ChoiceSettings(Settings):
     )
 
     def check_choice(self, task: str, name: str) -> None:
-        """Raise `UserError` if `--choose_by` is given and has no effect.
+        """Raise `UserError` if `--choose_by=loss` is given for regression, whose ridges are compared by loss anyway.
 
         Args:
             task: Task of the data: "classes", "binary" or "regression".
-            name: Name of the data.
+            name: Name of the data, for the message.
         """
         if task == "regression" and self.choose_by != "accuracy":
             raise UserError(

@@ -1,7 +1,7 @@
-"""The start and end of every command: flags, logging, one-line messages for errors of the user, and exit codes.
+"""The start and end of every command: flags, logging, error messages of one line, and exit codes.
 
-Exit codes: 0, done; 2, an error that the user can correct; 75, another process is at work on it; 130, stopped by
-Ctrl-C (the same command continues where it stopped).
+Exit codes: 0, done; 2, an error that the user can correct; 75, another process is working on the same files; 130,
+stopped by Ctrl-C (the same command continues where it stopped).
 """
 
 import errno
@@ -25,7 +25,9 @@ def run_command(
     settings_class: type[Settings], doc: str, main: Callable[[Any], Any], arguments: Sequence[str] | None = None, *,
     words: str = "",
 ) -> int:  # fmt: skip
-    """Parse the flags, call `main(settings)`, and turn errors that a user can cause into one line and an exit code.
+    """Run a command: parse its flags, call `main(settings)`, and return its exit code.
+
+    Errors that a user can cause are printed as one line. With `--help`, the help text is printed instead.
 
     Args:
         settings_class: Class of the command's settings.
@@ -41,7 +43,10 @@ def run_command(
 
 
 def guarded(work: Callable[[], Any]) -> int:
-    """Call `work` and return the exit code; print errors that a user can cause as one line on stderr."""
+    """Call `work()` and return the exit code of the command; print errors that a user can cause as one line on stderr.
+
+    Other exceptions are re-raised.
+    """
     flags.FLAGS.mark_as_parsed()  # absl does not read our flags, and would warn of logging before they are parsed
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)

@@ -1,4 +1,4 @@
-"""Settings as one flat frozen dataclass, which defines the flags, checks its values, is saved and names the run."""
+"""Settings of a command as one flat frozen dataclass: its fields define the flags, their checks and the run's name."""
 
 import dataclasses
 import hashlib
@@ -27,7 +27,7 @@ def setting(
     maximum: int | float | None = None, identity: bool = True, name: bool = False,
     objects: bool = False, when: When = ALWAYS, group: str = "", aliases: tuple[str, ...] = (), unkeyed: Any = None,
 ) -> Any:  # fmt: skip
-    """Return a field of a `Settings` class.
+    """Return a dataclass field for a class derived from `Settings`; it defines one flag of the command line.
 
     Args:
         default: Value without the flag; None means unset.
@@ -39,11 +39,11 @@ def setting(
             name.
         name: Whether the text becomes one component of a path, see `linearized.base.names.checked_name`.
         objects: Whether Python may give a function or an object in place of the string.
-        when: Condition under which the setting is read; see `linearized.settings.reads`.
+        when: Condition on other settings under which this one is read; see `linearized.settings.reads`.
         group: Heading of `--help` under which the flag is listed; "" takes that of the class.
         aliases: Other names of the flag.
-        unkeyed: A value that takes no part in the run's key, like the default, because it was the default of an earlier
-            version, whose results keep their folders. None: there is no such value.
+        unkeyed: A value that takes no part in the run's key (`Settings.key`), like the default, because it was the
+            default of an earlier version, whose results keep their folders. None: there is no such value.
     """
     if choices is not None and not isinstance(choices, Registry):
         choices = Registry("choice", dict.fromkeys(choices, ""))
@@ -55,14 +55,15 @@ def setting(
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Base class of every command's settings.
+    """Base class of every command's settings, a frozen dataclass with one field per flag.
 
-    `__post_init__` checks each field against its metadata, completes values that follow from other settings, and
-    refuses settings that differ from their defaults although nothing reads them.
+    When an object is made, each value is checked against the bounds and choices of its field, and values that follow
+    from others are completed. A value that differs from its default although nothing reads it, such as the width of a
+    network for a kernel, raises `UserError`.
 
     Attributes:
         GROUP: Heading of `--help` under which the settings of a class are listed.
-        STORED: Names under which files keep settings whose meaning has changed since version 0.1.
+        STORED: Names under which files store settings whose meaning has changed since version 0.1, by current name.
     """
 
     GROUP = "Settings"
@@ -77,12 +78,14 @@ class Settings:
 
     @classmethod
     def own(cls) -> tuple[str, ...]:
-        """Return the names of the settings that this class adds to those of its bases."""
+        """Return the names of the settings that this class itself defines, without those of its base classes."""
         return tuple(vars(cls).get("__annotations__", {}))
 
     @classmethod
     def draft(cls, **values: Any) -> "Settings":
-        """Return settings without the refusal of those that nothing reads; values out of bounds are still refused.
+        """Return settings whose combination is not checked: values that nothing reads are accepted.
+
+        Each value is still checked against its own bounds and choices, and raises `UserError`.
 
         Args:
             **values: Settings by name; others have their defaults.
@@ -94,30 +97,41 @@ class Settings:
         return made
 
     def complete(self) -> None:
-        """Set the values that follow from other settings, such as a model's default width."""
+        """Set values that follow from other settings, such as a model's default width; subclasses implement this."""
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return, for each registry from which the command selects an entry, the settings that its entries read.
+        """Return which settings are read by which model, kernel, solver and the like.
 
-        The keys are the kinds of the registries, such as "model", then the names of the entries.
+        Returns: For each registry from which the command selects an entry, such as "model", a mapping from the names of
+            its entries, such as "RF", to the settings that the entry reads and the conditions under which it does.
         """
         return {}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the selected entry of each registry of `kinds`, such as {"model": "RF"}; None if none is selected."""
+        """Return the selected entry of each registry, such as {"model": "RF"}; None for a registry without a selection.
+
+        The keys are those of `kinds`.
+        """
         return {}
 
     def reads(self, name: str) -> bool:
-        """Return whether a selected entry, or the command itself, reads a setting; see `linearized.settings.reads`."""
+        """Return whether a setting has an effect, because the selected model, kernel, ... or the command reads it.
+
+        Args:
+            name: Name of the setting.
+        """
         return is_read(name, self, self.kinds(), self.chosen())
 
     def where_read(self, name: str) -> str:
-        """Return a phrase that names what would read a setting, such as "by --model=RF, or with --subset=random"."""
+        """Return a phrase that states when the setting called `name` is read.
+
+        An example is "by --model=RF, or with --subset=random".
+        """
         return where_read(name, self, self.kinds(), self.chosen())
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """Raise `UserError` for a setting that is given and not read; the message names what would read it.
+        """Raise `UserError` for a setting that is given although nothing reads it; the message states when it is read.
 
         Args:
             given: Names of the settings that differ from their defaults, or that the command line contains.
@@ -126,7 +140,14 @@ class Settings:
 
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> "Settings":
-        """Return settings as `from_dict` does, without those that nothing reads (version 0.1 saved such settings)."""
+        """Return settings from a stored file, without those that nothing reads (version 0.1 stored such settings).
+
+        Args:
+            values: Values by the names under which they were stored; digests of user-defined functions ("code") are
+                ignored.
+
+        Raises `UserError` for names that this version does not have.
+        """
         values = {name: value for name, value in values.items() if name != CODE}
         names = {stored: name for name, stored in cls.STORED.items()}
         draft = cls.draft(**{names.get(name, name): value for name, value in values.items()})
@@ -135,12 +156,19 @@ class Settings:
                               if name not in unknown or draft.reads(names.get(name, name))})  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values, ready for JSON."""
+        """Return the settings by name as plain values that JSON can represent."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
-        """Return the settings with saved values. Raises `UserError` for names that this version does not have."""
+        """Return settings with the given values; others have their defaults.
+
+        Args:
+            values: Values by name, such as those that a file stores; whole numbers are converted to floats where
+                needed.
+
+        Raises `UserError` for names that this version does not have, and for values that are refused.
+        """
         names = {stored: name for name, stored in cls.STORED.items()}
         values = {names.get(name, name): value for name, value in values.items()}
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
@@ -152,24 +180,37 @@ class Settings:
         return cls(**{**values, **whole})
 
     def refuse_aliases(self, given: set[str]) -> None:
-        """Raise `UserError` if the command line has an alias of a flag that is misleading with other settings."""
+        """Raise `UserError` if a flag is given by another name that is misleading here; subclasses implement this.
+
+        An example is `--epochs` for a solver that has iterations.
+
+        Args:
+            given: Other names (aliases) of flags that the command line contains.
+        """
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that determine the result: all except folders, memory and the like."""
+        """Return the settings that determine the result, by the names under which files store them.
+
+        Folders, memory and the like are left out.
+        """
         fields = (field for field in dataclasses.fields(self) if field.metadata["identity"])
         return {self.STORED.get(field.name, field.name): getattr(self, field.name) for field in fields}
 
     def flags(self) -> list[str]:
-        """Return the command-line arguments that give these settings, without those at their defaults."""
+        """Return the command-line arguments that give these settings, such as "--model=RF"; defaults are left out."""
         values = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
         return [f"--{field.name}={value}" for field, value in values if value != field.default]
 
     def command_line(self, program: str) -> str:
-        """Return the shell command line that gives these settings; `program` is the text before the flags."""
+        """Return the shell command line that gives these settings.
+
+        Args:
+            program: Text before the flags, such as "linearized krr".
+        """
         return shlex.join([*program.split(), *self.flags()])
 
     def code(self) -> dict[str, str]:
-        """Return digests of the user's own functions and model files that settings name, by setting."""
+        """Return digests of the user's own functions and model files that are values of settings, by setting."""
         tables = {field.name: field.metadata["choices"] for field in dataclasses.fields(self)}
         named = {name: value for name, table in tables.items()
                  if table is not None and (value := getattr(self, name)) is not None}  # fmt: skip
@@ -177,12 +218,16 @@ class Settings:
         return {name: digest for name, digest in found.items() if digest is not None}
 
     def content(self) -> dict[str, str]:
-        """Return digests of the files that settings name, by setting; in the key they replace the paths."""
+        """Return digests of the files that are values of settings, by setting; in `key` they replace the paths.
+
+        Subclasses add further files, such as those of the user's data.
+        """
         return self.code()
 
     def key(self) -> str:
-        """Return eight hex digits of the settings that are read and determine the result, the same on every machine.
+        """Return eight hex digits that identify the result, as a part of the name of its folder.
 
+        They are a digest of the settings that are read and determine the result, and are the same on every machine.
         Settings at their defaults take no part, so that a setting that a later version adds does not rename any folder.
         """
         identity, kinds, chosen = self.identity(), self.kinds(), self.chosen()
@@ -240,11 +285,11 @@ def _plain(bound: int | float) -> str:
 
 
 def parse(settings_class: type[Settings], arguments: Iterable[str], *, words: str = "") -> Settings:
-    """Return the settings that a command line gives (without the program's name).
+    """Return the settings that a command line gives.
 
     Args:
         settings_class: Class of the command's settings.
-        arguments: Words of the command line.
+        arguments: Words of the command line, without the program's name.
         words: Name of the field of type tuple that takes the words that are no flags; "" refuses such words.
 
     Raises `UserError` with a one-line message for text that cannot be read, for settings that are refused, and for a

@@ -1,7 +1,7 @@
 """Flags that select rows of a dataset, shared by every command that loads one, and the checks that need no data.
 
-Nothing is loaded here: a `Source` states its image shape, task and noise levels, so that settings that cannot fit the
-data are refused before any file is read.
+For a dataset of the suite, nothing is loaded here: its description (`linearized.data.source.Source`) states its image
+shape, task and noise levels, so that settings that cannot fit the data are refused before any file is read.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ class PublishedDatasets(Registry):
     """The registry of the suite's data sets, which `--dataset` selects; user data are given by `--data` instead."""
 
     def canonical(self, name: str) -> str:
-        """Return the canonical name of a data set as `Registry` does.
+        """Return the canonical name of a data set, which may be given in another letter case.
 
         Raises `UserError` for an unknown name. If it is a path or looks like one, the message points to `--data`.
         """
@@ -58,7 +58,10 @@ MOST_ROWS = 2**40  # above any data set; a count that exceeds the data set is re
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings(OwnDataSettings):
-    """Settings that select a dataset (the suite's or the user's own) and rows of it; subclasses add the noise level."""
+    """Settings that select a dataset (the suite's or the user's own) and rows of it; subclasses add the noise level.
+
+    Raises `UserError` for more rows than the dataset has, and for settings that do not fit it.
+    """
 
     GROUP = "Data"
 
@@ -105,22 +108,31 @@ class DataSettings(OwnDataSettings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return `Settings.kinds` with the settings that each data set reads.
+        """Return which settings are read by which data set, and what the base class returns (see `Settings.kinds`).
 
-        The key "" has the settings that select rows: the entry "" for all data, "divided" for the user's own data
-        without a test part.
+        The key "" stands for the selection of rows: its entry "" holds for all data, its entry "divided" for the user's
+        own data without a test part, which are split into train and test rows.
         """
         own = {name: reads(*DATASETS.load(name).settings) for name in DATASETS}
         return super().kinds() | {"dataset": own, "": {"": ROWS_READ, "divided": reads("seed", "test_fraction")}}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return `Settings.chosen` with the data set of the suite, and the entry of the key "" (see `kinds`)."""
+        """Return the selected entries (see `Settings.chosen`), with the data set and the way of selecting rows.
+
+        The key "dataset" is None for the user's own data. The key "" is that of `kinds`.
+        """
         if not self.data:
             return {**super().chosen(), "dataset": self.dataset, "": ""}
         return {**super().chosen(), "dataset": None, "": "divided" if self.described().prepared.divided else ""}
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """Refuse settings as `Settings` does; the message gives the reason if own data have their own test part."""
+        """Raise `UserError` for a setting that is given although nothing reads it; the message states when it is read.
+
+        For `--test_fraction`, the message says that the data have their own test rows.
+
+        Args:
+            given: Names of the settings that differ from their defaults, or that the command line contains.
+        """
         given = list(given)
         if self.data and "test_fraction" in given and not self.described().prepared.divided:
             raise UserError(f"{self.data} has test rows of its own: leave out --test_fraction. Received: "
@@ -128,7 +140,10 @@ class DataSettings(OwnDataSettings):
         super().refuse_unread(given)
 
     def content(self) -> dict[str, str]:
-        """Return `Settings.content` with a digest of own data, so that the key does not depend on their path."""
+        """Return digests of the files that are values of settings, by setting, with that of the user's own data.
+
+        In the key of a run, the digest replaces the path of the data.
+        """
         return {**super().content(), **({"data": MECHANISM.load("digest")(self.own_options())} if self.data else {})}
 
     def _most_rows(self) -> tuple[int, int]:
@@ -137,14 +152,19 @@ class DataSettings(OwnDataSettings):
         return (self.synth_n if self.described().name == "SYNTH" and not self.data else train), test
 
     def row_counts(self) -> dict[str, int]:
-        """Return the numbers of selected rows, by "train", "validation" and "test"; 0 if only the files contain it."""
+        """Return the numbers of selected rows by part: "train", "validation" and "test".
+
+        A number is 0 if only the files of the data contain it.
+
+        Validation rows are taken from the train rows, and are not counted as "train".
+        """
         most = self._most_rows()
         train, test = self.num_train or most[0], self.num_test or most[1]
         held_out = count_or_share(self.validation, train, "validation") if train else 0
         return {"train": train - held_out, "validation": held_out, "test": test}
 
     def described(self) -> Any:
-        """Return the dataset's `linearized.data.source.Source`: levels, task and image shape.
+        """Return the description of the dataset, a `linearized.data.source.Source`: its levels, task and image shape.
 
         For a dataset of the suite nothing is loaded. The user's own data are read, once per process, because only their
         files state these properties. Raises `UserError` if they cannot be read.
@@ -154,23 +174,23 @@ class DataSettings(OwnDataSettings):
         return DATASETS.load(self.dataset)
 
     def data_name(self) -> str:
-        """Return the name of the dataset in titles and folders."""
+        """Return the name by which titles and folders refer to the dataset."""
         return self.described().name if self.data else self.dataset
 
     def dim(self) -> int:
-        """Return the length of a row."""
+        """Return d, the number of inputs in each row of the dataset; the user's own tables are loaded for it."""
         source = self.described()
         if self.data or source.image_shape is None:
             return source.row_length(**self.row_settings())
         return math.prod(source.image_shape)
 
     def row_settings(self) -> dict[str, Any]:
-        """Return the settings with which the dataset's `load` selects these rows."""
+        """Return the keyword arguments with which the dataset's `load` selects these rows, such as num_train."""
         own = self.described().settings
         return {name: getattr(self, name) for name in ("num_train", "num_test", "validation", "subset", "seed", *own)}
 
     def refuse_level(self, noise_ind: int) -> None:
-        """Raise `UserError` for a noise level that the dataset does not have."""
+        """Raise `UserError` if the dataset has no noise level with the index `noise_ind`, from 0."""
         self.described().level(noise_ind)
 
 
@@ -180,7 +200,7 @@ ZCA_REGULARIZATION = 0.1  # ε, see `linearized.data.transforms.preprocess`
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessedRows(DataSettings):
-    """Settings of rows whose inputs are preprocessed, see `linearized.data.transforms.preprocess`."""
+    """Settings of rows of a dataset and of the preprocessing of their inputs, such as standardisation or ZCA."""
 
     GROUP = "Data"
 
@@ -196,7 +216,7 @@ class PreprocessedRows(DataSettings):
 
 @dataclasses.dataclass(frozen=True)
 class LevelsSettings(DataSettings):
-    """Settings of rows of a dataset at one noise level or several."""
+    """Settings of rows of a dataset at one noise level or several, listed in `noise_ind` as a text such as "0,3,6"."""
 
     GROUP = "Data"
 
@@ -208,12 +228,15 @@ class LevelsSettings(DataSettings):
         self.levels()
 
     def take_number(self) -> None:
-        """Convert a level given as a number, as in Python code, to text."""
+        """Convert `noise_ind` to a text if Python code gave it as a number."""
         if isinstance(self.noise_ind, int) and not isinstance(self.noise_ind, bool):
             object.__setattr__(self, "noise_ind", str(self.noise_ind))
 
     def levels(self) -> list[int]:
-        """Return the selected noise levels in increasing order. Raises `UserError` that states the range."""
+        """Return the indices of the selected noise levels in increasing order.
+
+        Raises `UserError` for text that is not a list of levels, and for a level that the dataset does not have.
+        """
         source = self.described()
         try:
             levels = listed_indices(self.noise_ind.strip(), len(source.noise_levels))
@@ -226,11 +249,11 @@ class LevelsSettings(DataSettings):
         return levels
 
     def at(self, level: int) -> "LevelsSettings":
-        """Return the same settings at one noise level."""
+        """Return the same settings at the single noise level with the index `level`."""
         return dataclasses.replace(self, noise_ind=str(level))
 
     def level(self) -> int:
-        """Return the one noise level that the settings name. Raises `UserError` if they name several."""
+        """Return the index of the only selected noise level. Raises `UserError` if several are selected."""
         levels = self.levels()
         if len(levels) > 1:
             raise UserError(f"This needs one noise level. Received: --noise_ind={self.noise_ind}.")

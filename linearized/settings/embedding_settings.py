@@ -1,4 +1,7 @@
-"""Settings that name an embedding of a dataset and its folder, shared by the programs that make and read embeddings."""
+"""Settings that define an embedding and its folder, shared by the programs that make and read embeddings.
+
+An embedding is a matrix of random features of the rows of a dataset whose inner products approximate a kernel.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -24,7 +27,7 @@ FEATURES = Registry(
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddedRows(RowSettings):
-    """Settings of a kernel on rows of a dataset or, if `features` names a kernel, of that kernel's features."""
+    """Settings of a kernel on rows of a dataset or, if `features` is set, of random features that approximate it."""
 
     GROUP = "Features"
 
@@ -48,15 +51,18 @@ class EmbeddedRows(RowSettings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return `Settings.kinds` with the key "features": the settings that the features of each kernel read."""
+        """Return which settings are read by which kernel, with the key "features" (see `Settings.kinds`)."""
         return {**super().kinds(), "features": declared(FEATURES)}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return `Settings.chosen` with the key "features"; with `--features`, no entry of "kernel" is selected."""
+        """Return the selected entries (see `Settings.chosen`), with the key "features" for random features.
+
+        With `--features`, the key "kernel" is None, because the kernel itself is not computed.
+        """
         return {**super().chosen(), "features": self.features or None, **({"kernel": None} if self.features else {})}
 
     def complete(self) -> None:
-        """Set the kernel to that of `--features`. Raises `UserError` if another one is named."""
+        """Set the kernel to that of `--features`. Raises `UserError` if `--kernel` selects another one."""
         super().complete()
         if self.features:
             if self.kernel not in ("NTK", self.features):
@@ -64,13 +70,16 @@ class EmbeddedRows(RowSettings):
             object.__setattr__(self, "kernel", self.features)
 
     def label(self) -> str:
-        """Return the kernel's label, with the number of features if it is embedded, such as NTK2_ntk_m4096."""
+        """Return a short name of the kernel for folders and titles, such as NTK2_ntk.
+
+        With random features, their number m is added, as in NTK2_ntk_m4096.
+        """
         return f"{super().label()}_m{self.embedding_dim}" if self.features else super().label()
 
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingSettings(ShardFolder, EmbeddedRows):
-    """All settings that determine one embedding, and its folder."""
+    """All settings that determine one embedding (random features of the rows of a dataset), and its folder."""
 
     GROUP = "Run"
     MODULE, NAMED, FOLLOWING = "kernel_gen.embed", ("features", "dataset", "embedding_dim"), ("kernel",)

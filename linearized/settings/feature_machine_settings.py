@@ -1,7 +1,8 @@
 """Settings of a recursive feature machine (`--kernel=RFM`), and the kernels that it accepts.
 
-A feature machine learns the metric of a kernel whose gradients are known in closed form. The module of such a kernel
-has `GRADIENTS`, the condition on its settings under which they are known.
+A feature machine learns the metric of a kernel from gradients of the fitted function, and so needs a kernel whose
+gradients are known in closed form. The module of such a kernel has `GRADIENTS`, the condition on its settings under
+which they are known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,14 @@ def with_gradients() -> list[str]:
 
 
 def refuse_without_gradients(name: str, settings: KernelSettings) -> None:
-    """Raise `UserError` unless the gradients of a kernel are known under these settings; builds nothing."""
+    """Raise `UserError` unless the gradients of a kernel are known in closed form under these settings.
+
+    The kernel itself is not built.
+
+    Args:
+        name: Name of the kernel.
+        settings: Settings of the kernel.
+    """
     condition = getattr(KERNELS.load(name), "GRADIENTS", None)
     if condition is None:
         raise UserError(
@@ -30,16 +38,19 @@ def refuse_without_gradients(name: str, settings: KernelSettings) -> None:
 
 
 def bandwidth_factors(settings: KernelSettings) -> list[float]:
-    """Return the bandwidths to choose from, in units of the median distance; [1] if the setting is not read."""
+    """Return the bandwidths that a feature machine tries, in units of the median distance of the train rows.
+
+    This is [1.0] if `--rfm_bandwidths` is not read. Raises `UserError` for text that is not a list of numbers.
+    """
     if not settings.reads("rfm_bandwidths"):
         return [1.0]
     return list(dict.fromkeys(listed_numbers(settings.rfm_bandwidths, "rfm_bandwidths", least=1e-6, most=1e6)))
 
 
 def further_bases(settings: KernelSettings) -> list[str]:
-    """Return the base kernels that a search tries besides the settings' own; none if the setting is not read.
+    """Return the names of the kernels that the search of a feature machine tries in addition to `--base`.
 
-    Raises `UserError` for a kernel without gradients.
+    There are none if `--rfm_bases` is not read. Raises `UserError` for a kernel whose gradients are not known.
     """
     if not settings.reads("rfm_bases"):
         return []
@@ -50,11 +61,15 @@ def further_bases(settings: KernelSettings) -> list[str]:
 
 
 def shared_start(variants: Sequence[Mapping[str, Any]], number: int) -> int:
-    """Return the index of the first variant with the same fixed kernel as a variant; they share its iteration 0.
+    """Return the index of the first variant that starts from the same fixed kernel as a given variant.
+
+    A variant is a combination of base kernel, bandwidth and kind of metric that a feature machine tries. Iteration 0
+    uses the kernel before any metric is learned. It is therefore the same for all variants with this base kernel and
+    bandwidth, and stored only for the first one.
 
     Args:
         variants: Variants as stored in a feature machine's record.
-        number: Index of a variant.
+        number: Index of the given variant.
     """
     kernels = [(variant["factor"], variant.get("base", "")) for variant in variants]
     return kernels.index(kernels[number])

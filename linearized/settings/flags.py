@@ -21,14 +21,14 @@ BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0":
 
 
 def field_type(field: dataclasses.Field) -> type:
-    """Return the plain type of a field; `int | None` counts as int."""
+    """Return the type of the values of a dataclass field; for `int | None` this is int."""
     if isinstance(field.type, types.UnionType):
         return next(kind for kind in typing.get_args(field.type) if kind is not types.NoneType)
     return field.type
 
 
 def read_flags(settings_class: type, arguments: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the values given on a command line by field name, and the words that are no flags.
+    """Return the values given on a command line by field name, and the list of the words that are no flags.
 
     A field's `aliases` are accepted in its place. If a flag is given under two of its names, the last value counts.
 
@@ -36,8 +36,8 @@ def read_flags(settings_class: type, arguments: Iterable[str]) -> tuple[dict[str
         settings_class: A dataclass whose fields are the flags.
         arguments: The words after the program's name. No word after "--" is a flag.
 
-    Raises `UserError` for an unknown flag, a flag without its value, a value that cannot be read, and
-    bytes that are not UTF-8.
+    Raises `UserError` for an unknown flag, a flag without its value, a value that cannot be read, and bytes that are
+    not UTF-8.
     """
     fields = {field.name: field for field in dataclasses.fields(settings_class)}
     fields |= {alias: field for field in tuple(fields.values()) for alias in field.metadata.get("aliases", ())}

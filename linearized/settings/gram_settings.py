@@ -1,7 +1,7 @@
-"""Settings that name a Gram matrix and its folder on disk, shared by the programs that make and read matrices.
+"""Settings that define a Gram matrix and its folder on disk, shared by the programs that make and read matrices.
 
-A kernel is code of `kernel_gen`. Its name, its settings and the folder of its shards are defined here, so that a reader
-finds a matrix without importing the code that computes it.
+The code of a kernel is in the package `kernel_gen`. Its name, its settings and the folder of its files are defined
+here, so that a reader finds a matrix without importing the code that computes it.
 """
 
 import dataclasses
@@ -144,14 +144,11 @@ class KernelSettings(Settings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return `Settings.kinds` with the key "kernel": the settings that each kernel reads."""
+        """Return which settings are read by which kernel, under the key "kernel" (see `Settings.kinds`)."""
         return {**super().kinds(), "kernel": {**declared(KERNELS), FUNCTION_ENTRY: {}}}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the entry in use of each of `kinds`, as `Settings.chosen` does.
-
-        The key "kernel" is added for the registry entry of the selected kernel.
-        """
+        """Return the selected entries (see `Settings.chosen`), with the selected kernel under the key "kernel"."""
         return {**super().chosen(), "kernel": KERNELS.entry(self.kernel)}
 
     def __post_init__(self):
@@ -159,7 +156,10 @@ class KernelSettings(Settings):
         self.check_kernel()
 
     def complete(self) -> None:
-        """Set `num_layers` from `dense_layers`. Raises `UserError` if both are given and disagree."""
+        """Set the number of hidden layers, `num_layers`, to `dense_layers` - 1 if the latter is given.
+
+        Raises `UserError` if both are given and disagree.
+        """
         super().complete()
         if self.dense_layers is not None and self.reads("num_layers"):
             hidden, default = self.dense_layers - 1, type(self).__dataclass_fields__["num_layers"].default
@@ -172,20 +172,29 @@ class KernelSettings(Settings):
             object.__setattr__(self, "dense_layers", None)
 
     def grid_by_trace(self) -> bool:
-        """Return whether the default ridges are relative to the trace of K, as the kernel's `TRACE_GRID` states."""
+        """Return whether the default ridges of the selected kernel are relative to the trace of its Gram matrix K.
+
+        The module of the kernel decides this (its `TRACE_GRID`).
+        """
         return getattr(KERNELS.load(self.kernel), "TRACE_GRID", False)
 
     def by_labels(self) -> bool:
-        """Return whether the kernel depends on the labels: its module then has `fit_level`, which learns it."""
+        """Return whether the selected kernel is learned from the labels, such as that of a recursive feature machine.
+
+        The module of such a kernel has a function `fit_level`, which learns it.
+        """
         return hasattr(KERNELS.load(self.kernel), "fit_level")
 
     def check_kernel(self) -> None:
-        """Raise `UserError` for values that the kernel cannot have, by the `check` of its module if it has one."""
+        """Raise `UserError` for values that the selected kernel cannot have; its module's function `check` decides."""
         if check := getattr(KERNELS.load(self.kernel), "check", None):
             check(self)
 
     def label(self) -> str:
-        """Return the kernel and its size (for the NTK, its dense layers), such as NTK2_ntk, RF or CNTK5_nngp."""
+        """Return a short name of the kernel with its size, for folders and titles, such as NTK2_ntk, RF or CNTK5_nngp.
+
+        The size of the NTK is the number of its dense layers, hidden layers + 1.
+        """
         sizes = {"NTK": self.num_layers + 1, "CNTK": self.depth, "POLYNOMIAL": self.degree,
                  "PATCH": self.patch_size,
                  "EMPIRICAL": f"_{slug(Path(self.model).stem)}", "RFM": f"_{slug(self.base)}"}  # fmt: skip
@@ -208,7 +217,10 @@ class RowSettings(PreprocessedRows, KernelSettings):
     )
 
     def check_kernel(self) -> None:
-        """Check the kernel as `KernelSettings` does, and the shape of the rows by the `check_rows` of its module."""
+        """Raise `UserError` for values that the selected kernel cannot have, and for rows that it cannot take.
+
+        The module of the kernel checks them with its functions `check` and `check_rows`.
+        """
         super().check_kernel()
         if check_rows := getattr(KERNELS.load(self.kernel), "check_rows", None):
             check_rows(self, self.described().image_shape)
@@ -220,12 +232,14 @@ class RowSettings(PreprocessedRows, KernelSettings):
 
 
 class ShardFolder:
-    """Settings with a `folder` of shards; by default its name is derived from the settings that determine its content.
+    """Mixin of settings of a Gram matrix or of features, which are stored in a folder of shards (HDF5 files).
+
+    By default the name of the folder is derived from the settings that determine its content.
 
     Attributes:
         MODULE: The program that makes the shards.
-        NAMED: Settings that its command line names whenever they are read, even at their defaults.
-        FOLLOWING: Settings that follow from others; the command line never names them.
+        NAMED: Settings that the command line contains whenever they are read, even at their defaults.
+        FOLLOWING: Settings that follow from others; the command line never contains them.
     """
 
     MODULE: ClassVar[str]
@@ -240,7 +254,10 @@ class ShardFolder:
         return directory(KEYS.get(self.kernel, "ntk_dir")) / name
 
     def flags(self) -> list[str]:
-        """Return the command-line arguments that determine the shards' content, without settings at their defaults."""
+        """Return the command-line arguments that determine the shards' content.
+
+        Settings at their defaults are left out, except those in `NAMED`.
+        """
         content = next(base for base in type(self).__mro__ if ShardFolder in base.__bases__)
         return [
             f"--{field.name}={getattr(self, field.name)}"
@@ -269,7 +286,11 @@ class GramSettings(ShardFolder, RowSettings):
         self.refuse_level(self.noise_ind)
 
     def check_kernel(self) -> None:
-        """Check the kernel as `RowSettings` does; refuse one that depends on labels, as it has no Gram matrix."""
+        """Raise `UserError` for settings with which the selected kernel has no Gram matrix on these rows.
+
+        These are values that the kernel cannot have, rows of a shape that it cannot take, and kernels that are learned
+        from the labels.
+        """
         super().check_kernel()
         if self.by_labels():
             raise UserError(

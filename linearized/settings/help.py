@@ -1,4 +1,4 @@
-"""The text of `--help`: flags in groups (data, model, solver, run), then those that only some entries read."""
+"""The text of `--help`: flags in groups (data, model, solver, run), then flags of only some models, kernels, ..."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -40,7 +40,15 @@ def help_text(settings_class: type[Settings], doc: str) -> str:
 
 
 def group_of(settings_class: type[Settings], field: dataclasses.Field) -> str:
-    """Return the heading under which a flag is listed: the group of its class, or the only entries that read it."""
+    """Return the heading of `--help` under which a flag is listed.
+
+    This is the group of the class that defines the flag, or, if only some models, kernels, ... read it, a heading with
+    their names, such as "Model RF, NT".
+
+    Args:
+        settings_class: Class of the command's settings.
+        field: The field of the flag.
+    """
     kinds = settings_class.kinds()
     own = field.metadata["group"] or next(
         base.GROUP for base in settings_class.__mro__ if field.name in vars(base).get("__annotations__", {})
@@ -56,7 +64,11 @@ def group_of(settings_class: type[Settings], field: dataclasses.Field) -> str:
 
 
 def _heading(found: dict[str, list[str]]) -> str:
-    """Return a heading such as "Model RF, NT", from the names of the entries that read a flag, by kind."""
+    """Return a heading such as "Model RF, NT" for a flag that only some models, kernels, ... read.
+
+    Args:
+        found: Names of these entries by registry, such as {"model": ["RF", "NT"]}.
+    """
     names = list(dict.fromkeys(name for entries in found.values() for name in entries))
     return f"{KIND_TITLES[next(kind for kind in found if kind in KIND_TITLES)]} {', '.join(names)}"
 

@@ -16,7 +16,7 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 def from_keywords(kind: type[AnySettings], call: str, given: Mapping[str, Any], *, own: str = "") -> AnySettings:
-    """Return the settings that keywords give; what the command refuses as a flag is refused here too.
+    """Return the settings that keyword arguments give, with the same checks as for flags of a command line.
 
     Aliases of a flag (`epochs`) are accepted. A setting that is a text also accepts the Python value that it stands
     for: a path, a number, or a list, tuple or array of them, such as ridges=[0.1, 1] for --ridges=0.1,1.
@@ -25,10 +25,10 @@ def from_keywords(kind: type[AnySettings], call: str, given: Mapping[str, Any], 
         kind: Class of the settings.
         call: Name of the function in error messages.
         given: Values by name.
-        own: Further arguments that the function takes, for the error message.
+        own: Text for the error message about further arguments that the function takes, such as "model, data and ".
 
-    Raises `UserError` for an unknown name, with the nearest known one, for a flag that is given under two names, and
-    for a flag that no selected entry reads (see `linearized.settings.reads`), even with its default value.
+    Raises `UserError` for an unknown name (the nearest known one is suggested), for a flag that is given under two
+    names, and for a flag that nothing reads (see `linearized.settings.reads`), even with its default value.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
     fields |= {alias: field for field in tuple(fields.values()) for alias in field.metadata["aliases"]}

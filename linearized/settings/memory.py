@@ -1,8 +1,8 @@
-"""Lower bounds of the memory that random weights and embeddings need, computed from settings, and refusals by them.
+"""Lower bounds of the memory that random weights and features need, and refusals of settings that need too much.
 
-Whatever is refused cannot work on this machine; whatever passes may still be too large. The bounds are compared with
-the memory of the machine when the work starts, not when settings are read, because settings may be written on one
-machine for another.
+The bounds are computed from settings alone. Whatever is refused cannot work on this machine; whatever passes may still
+be too large. The bounds are compared with the memory of the machine when the work starts, not when settings are read,
+because settings may be written on one machine for another.
 """
 
 from typing import TYPE_CHECKING
@@ -39,11 +39,11 @@ def refuse_beyond_machine(needed: int, what: str, advice: str) -> None:
 
 
 def draw_bytes(dim: int, units: int, block: int, itemsize: int) -> int:
-    """Return the bytes of one draw of fixed random weights in float64, and of its copy in the kernel's own precision.
+    """Return the bytes that one draw of random weights takes: in float64, and as a copy in the kernel's own precision.
 
     Args:
-        dim: Number of rows of the weights.
-        units: Number of columns in total.
+        dim: Number of rows of the weights, d.
+        units: Number of columns in total, N.
         block: Number of columns in one draw; 0 draws all at once.
         itemsize: Bytes of one number in the kernel's precision.
     """
@@ -51,7 +51,14 @@ def draw_bytes(dim: int, units: int, block: int, itemsize: int) -> int:
 
 
 def refuse_large_draws(dim: int, units: int, block: int, itemsize: int) -> None:
-    """Raise `UserError` if one draw of the finite RF kernel does not fit in memory; see `draw_bytes`."""
+    """Raise `UserError` if one draw of the random weights of the finite RF kernel does not fit in memory.
+
+    Args:
+        dim: Number of rows of the weights, d.
+        units: Number of columns in total, N.
+        block: Number of columns in one draw; 0 draws all at once.
+        itemsize: Bytes of one number in the kernel's precision.
+    """
     advice = "Lower --num_units." if block >= units else "Lower --block, which changes the draw, or --num_units."
     if not block:
         advice = "Give a --block, such as 50000 as published, which changes the draw, or lower --num_units."
@@ -60,7 +67,13 @@ def refuse_large_draws(dim: int, units: int, block: int, itemsize: int) -> None:
 
 
 def refuse_large_kernel(settings: "RowSettings") -> None:
-    """Raise `UserError` if the weights of a finite RF kernel do not fit in memory. Other kernels draw none."""
+    """Raise `UserError` if one draw of the random weights of a finite RF kernel does not fit in memory.
+
+    Other kernels draw no weights and pass.
+
+    Args:
+        settings: Settings of the kernel and of the rows.
+    """
     if settings.kernel == "RF" and settings.num_units:
         itemsize = np.dtype(settings.dtype).itemsize
         refuse_large_draws(settings.dim(), settings.num_units, settings.block, itemsize)
@@ -83,9 +96,12 @@ def refuse_large_embedding(settings: "EmbeddedRows", image_shape: tuple[int, ...
 
 
 def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> int:
-    """Return a lower bound of the bytes that features take: weights, and one batch, which is stored twice.
+    """Return a lower bound of the bytes that random features take: their weights, and one batch, which is stored twice.
 
-    The arguments are those of `refuse_large_embedding`.
+    Args:
+        settings: The embedding's settings.
+        image_shape: (height, width, channels) of the inputs, or None for vectors.
+        dim: Length of an input.
     """
     item = np.dtype(settings.dtype).itemsize
     pixels = image_shape[0] * image_shape[1] if settings.features == "CNTK" and image_shape else 1
@@ -96,21 +112,27 @@ def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | Non
 
 
 def fewest_features(settings: "EmbeddedRows", dim: int) -> int:
-    """Return a lower bound of the number of features of rows of length `dim`: mostly `embedding_dim`."""
+    """Return a lower bound of the number of features of an embedding: `embedding_dim` - 1, except for linear kernels.
+
+    Args:
+        settings: The embedding's settings.
+        dim: Length of an input; a linear kernel has no more features.
+    """
     exact = settings.degree == 1 if settings.features == "POLYNOMIAL" else settings.terms < 2
     few = exact and (settings.features == "POLYNOMIAL" or settings.method == "sketch")
     return min(settings.embedding_dim, dim) if few else settings.embedding_dim - 1
 
 
 def neurons(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> list[tuple[int, int]]:
-    """Return lower bounds (number of neurons, length of their inputs) of the random activations, one pair per layer.
+    """Return lower bounds of the numbers of random neurons with which features approximate a kernel, layer by layer.
 
     Args:
         settings: The embedding's settings.
         image_shape: (height, width, channels) of the inputs, or None for vectors.
         dim: Length of an input.
 
-    Returns: The pairs from the first layer to the last; empty if the features use no random neurons.
+    Returns: For each layer, from the first to the last, the number of neurons and the length of their inputs; empty if
+        the features use no random neurons.
     """
     if settings.method != "random" or settings.features == "POLYNOMIAL":
         return []

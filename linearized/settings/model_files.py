@@ -1,4 +1,7 @@
-"""Flags that take the path of a saved Keras model; in a run's name its content replaces the path."""
+"""Flags that take the path of a saved Keras model.
+
+In the name of a run, a digest of the file's content replaces the path.
+"""
 
 from pathlib import Path
 
@@ -20,7 +23,10 @@ VARIABLES_HELP = (
 
 
 def advice(path: Path | str) -> str:
-    """Return what to do if the model file `path` is missing; that of a run may have been left out on purpose."""
+    """Return the sentence of error messages that says what to do if the model file `path` is missing.
+
+    The model of a finished run may have been left out on purpose (`--no_model`); the sentence says so.
+    """
     path = Path(path)
     if path.name == MODEL_FILE and (path.parent / "result.json").is_file():
         return f"The run in this folder was made with --no_model, or its model was removed. {NO_MODEL_ADVICE}"
@@ -28,7 +34,10 @@ def advice(path: Path | str) -> str:
 
 
 class ModelFiles(Registry):
-    """Choices of a flag that takes paths of `.keras` files, or names in the table if it has any; "" is no file."""
+    """Registry of a flag that takes the path of a `.keras` file, or one of the names in the registry if it has any.
+
+    If it has no names, an empty text is accepted too and stands for no file.
+    """
 
     @staticmethod
     def is_file(name: str) -> bool:
@@ -36,7 +45,10 @@ class ModelFiles(Registry):
         return name.lower().endswith(SUFFIX)
 
     def canonical(self, name: str) -> str:
-        """Return the name as `Registry` does; return paths unchanged, as files are read only when needed."""
+        """Return the canonical spelling of a name of the registry, or a path unchanged; no file is read.
+
+        Raises `UserError` for an unknown name, and for a path without the suffix `.keras`.
+        """
         if self.is_file(name) or (not name and not len(self)):
             return name
         if not len(self):
@@ -44,5 +56,8 @@ class ModelFiles(Registry):
         return super().canonical(name)
 
     def source_digest(self, name: str) -> str | None:
-        """Return the digest of a model file; None for other names. Raises `Absent` or `Unreadable`."""
+        """Return the digest of the content of a model file; None for other values.
+
+        Raises `Absent` for a missing file, and `Unreadable` for one that cannot be read.
+        """
         return MECHANISM.load("file_digest")(name, "a saved model", advice(name)) if self.is_file(name) else None

@@ -22,7 +22,10 @@ FOURIER = when(snnk_activation=("sin", "cos")) | when(snnk_activation=INEXACT, s
 
 @dataclasses.dataclass(frozen=True)
 class ParametrizationSettings(Settings):
-    """Settings of NN and CNN, see `linearized.models.parametrization`."""
+    """Settings of NN and CNN: how initial weights, outputs and learning rates depend on the width, and an output scale.
+
+    `linearized.models.parametrization` has the table of rules.
+    """
 
     GROUP = "Model"
 
@@ -39,7 +42,10 @@ class ParametrizationSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class SNNKSettings(Settings):
-    """Settings of SNNK_MLP, see `linearized.layers.snnk.layer`."""
+    """Settings of SNNK_MLP, whose layers approximate f(Wx + b) by products of random features Φ(x)·Ψ(W, b).
+
+    `linearized.layers.snnk.layer` describes these layers.
+    """
 
     GROUP = "Model"
 
@@ -83,7 +89,10 @@ class SNNKSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class KervolutionSettings(Settings):
-    """Settings of the kervolutions of KERV_CNN and RESNET, see `linearized.layers.kervolution`."""
+    """Settings of kervolutions, convolutions with a kernel in place of the inner product, in KERV_CNN and RESNET.
+
+    `linearized.layers.kervolution` has the table of kernels.
+    """
 
     GROUP = "Model"
 
@@ -128,7 +137,10 @@ class KervolutionSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class ResNetSettings(Settings):
-    """Settings of RESNET and LAMBDA_RESNET, see `linearized.models.resnet` and `linearized.layers.lambda_layer`."""
+    """Settings of the residual networks RESNET and LAMBDA_RESNET, whose blocks have convolutions or lambda layers.
+
+    See `linearized.models.resnet` and `linearized.layers.lambda_layer`.
+    """
 
     GROUP = "Model"
 
@@ -178,7 +190,10 @@ class ResNetSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class KerasFileSettings(Settings):
-    """Settings of `--model=path.keras`, see `linearized.models.keras_file` and `linearized_file`."""
+    """Settings of a network that is read from a saved Keras model (`--model=path.keras`), and of its linearization.
+
+    See `linearized.models.keras_file` and `linearized.models.linearized_file`.
+    """
 
     GROUP = "Model"
 

@@ -1,12 +1,12 @@
-"""Lower bounds of the arithmetic that a job needs, from settings and rows, and refusal of jobs that would take years.
+"""Lower bounds of the arithmetic that a job needs, and refusal of jobs that would take years.
 
-The bounds count the matrix products, the passes over entries and the random draws that cannot be avoided, at the
-highest rate that a machine reaches in one long product. Whatever is refused therefore cannot be finished on this
-machine in `MOST_DAYS`, and whatever passes may still take several times as long. Work that is saved piece by piece is
-counted per piece: one requested shard, one ridge of gradient training. As with memory, the estimate is compared with
-this machine when the work starts, not when settings are read.
+The bounds are computed from settings and numbers of rows. They count the matrix products, the passes over entries and
+the random draws that cannot be avoided, at the highest rate that a machine reaches in one long product. Whatever is
+refused therefore cannot be finished on this machine in `MOST_DAYS`, and whatever passes may still take several times as
+long. Work whose parts are saved one by one is counted per part: one requested shard, one ridge of gradient training. As
+with memory, the estimate is compared with this machine when the work starts, not when settings are read.
 
-Solvers of K and of features are not estimated, because what they hold in memory bounds their work (see `memory`).
+Linear solvers are not estimated, because what they hold in memory bounds their work (see `linearized.settings.memory`).
 """
 
 from typing import TYPE_CHECKING
@@ -52,20 +52,38 @@ def refuse_endless(operations: float, what: str, advice: str) -> None:
 
 
 def refuse_endless_kernel(settings: "RowSettings", pairs: float) -> None:
-    """Raise `UserError` if this many pairs of a kernel cannot be computed in `MOST_DAYS`."""
+    """Raise `UserError` if a Gram matrix with this many entries cannot be computed on this machine in `MOST_DAYS`.
+
+    Args:
+        settings: Settings of the kernel and of the rows.
+        pairs: Number of pairs of rows for which the kernel is computed.
+    """
     shape = settings.described().image_shape
     refuse_endless(pairs * pair_operations(settings, settings.dim(), shape), *_words(settings, pairs, "pairs"))
 
 
 def refuse_endless_embedding(settings: "EmbeddedRows", rows: float) -> None:
-    """Raise `UserError` if the features of this many rows cannot be computed in `MOST_DAYS`."""
+    """Raise `UserError` if the random features of this many rows cannot be computed on this machine in `MOST_DAYS`.
+
+    Args:
+        settings: Settings of the embedding and of the rows.
+        rows: Number of rows.
+    """
     shape, dim = settings.described().image_shape, settings.dim()
     operations = rows * row_operations(settings, shape, dim) + DRAW * drawn(settings, shape, dim)
     refuse_endless(operations, *_words(settings, rows, "rows"))
 
 
 def refuse_endless_centres(settings: "RowSettings", centres: int, rows: int) -> None:
-    """Raise `UserError` if the kernel between so many rows and the centres, and its products, exceed `MOST_DAYS`."""
+    """Raise `UserError` if a fit on centres would take longer than `MOST_DAYS` on this machine.
+
+    The bound counts the kernel between all rows and the centres, and its products.
+
+    Args:
+        settings: Settings of the kernel and of the rows.
+        centres: Number of train rows that carry coefficients.
+        rows: Number of rows for which the kernel with the centres is computed.
+    """
     operations = (
         rows * centres * (pair_operations(settings, settings.dim(), settings.described().image_shape) + centres)
     )
@@ -87,7 +105,7 @@ def gram_pairs(rows: dict[str, int]) -> int:
 
 
 def pair_operations(settings: "KernelSettings", dim: int, image_shape: tuple[int, ...] | None) -> float:
-    """Return a lower bound of the operations of one entry of a Gram matrix.
+    """Return a lower bound of the arithmetic operations of one entry of a Gram matrix.
 
     Kernels of the user's own and of Keras models count as one inner product.
 
@@ -107,7 +125,13 @@ def pair_operations(settings: "KernelSettings", dim: int, image_shape: tuple[int
 
 
 def row_operations(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> float:
-    """Return a lower bound of the operations of one row's features; for the arguments see `pair_operations`."""
+    """Return a lower bound of the arithmetic operations of one row's random features.
+
+    Args:
+        settings: The embedding's settings.
+        image_shape: (height, width, channels) of the rows, or None for vectors.
+        dim: Length of a row.
+    """
     if settings.features == "CNTK" and image_shape:
         pixels = image_shape[0] * image_shape[1]
         pixels = max(pixels // MYRTLE_REACH**2, 1) if settings.head == "myrtle" else pixels
@@ -117,12 +141,25 @@ def row_operations(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None
 
 
 def drawn(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> int:
-    """Return a lower bound of the count of normal numbers drawn by an embedding; arguments as `pair_operations`."""
+    """Return a lower bound of the number of Gaussian random numbers that are drawn for an embedding.
+
+    These are the weights of its random neurons.
+
+    Args:
+        settings: The embedding's settings.
+        image_shape: (height, width, channels) of the rows, or None for vectors.
+        dim: Length of a row.
+    """
     return sum(units * inputs for units, inputs in neurons(settings, image_shape, dim))
 
 
 def _coupled_pixels(settings: "KernelSettings", image_shape: tuple[int, ...]) -> int:
-    """Return the number of pixel pairs of two images that a CNTK computes, summed over its convolutions."""
+    """Return the number of pairs of pixels of two images for which a CNTK is computed, summed over its convolutions.
+
+    Args:
+        settings: The kernel's settings.
+        image_shape: (height, width, channels) of the images.
+    """
     pixels = image_shape[0] * image_shape[1]
     if settings.head == "flatten":
         return pixels * settings.depth

@@ -1,7 +1,7 @@
-"""Flags that read the user's own data instead of a dataset of the suite, and the table of formats.
+"""Flags that read the user's own data (`--data`) instead of a dataset of the suite, and the table of formats.
 
-Nothing is read here. A reader of `linearized.data.own.readers` names the flags that only it reads (`reads`), so that a
-flag is refused if the format does not use it.
+The data are not read here. Each format of `--data` has a reader in `linearized.data.own.readers`, which declares the
+flags that only some formats use, so that a flag is refused if the format at hand does not use it.
 """
 
 import dataclasses
@@ -51,7 +51,10 @@ OWN = when(data=SET)
 
 @dataclasses.dataclass(frozen=True)
 class OwnDataSettings(Settings):
-    """Settings of the user's own data. With `--data`, the setting `--dataset` is not read."""
+    """Settings of the user's own data. With `--data`, the setting `--dataset` is not read.
+
+    Raises `UserError` for a noise without default levels if `--noise_levels` is not given.
+    """
 
     GROUP = "Data"
 
@@ -99,22 +102,28 @@ class OwnDataSettings(Settings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return `Settings.kinds` with the key "data": the settings that each format reads."""
+        """Return which settings are read by which format of `--data`, under the key "data" (see `Settings.kinds`)."""
         own = {name: reads(*FORMATS.load(name).reads) for name in FORMATS}
         return super().kinds() | {"data": own}
 
     def identity(self) -> dict[str, Any]:
-        """Return `Settings.identity`; unset `noise_levels` become "published", or "0" if the noise has none."""
+        """Return the settings that determine the result, by name.
+
+        Unset `noise_levels` become "published" if the noise has default levels, otherwise "0".
+        """
         implied = "published" if self.noise in SPECTRAL else "0"
         return super().identity() | {"noise_levels": self.noise_levels or implied}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return `Settings.chosen` with the format of `--data`, or None without it.
+        """Return the selected entries (see `Settings.chosen`), with the format of `--data`, or None, as entry "data".
 
         Raises `UserError` if no format fits `--data`.
         """
         return {**super().chosen(), "data": MECHANISM.load("format_of")(self.data) if self.data else None}
 
     def own_options(self) -> "OwnDataSettings":
-        """Return only the settings of this class, which are hashable and which readers and `prepare` receive."""
+        """Return the settings of the user's own data alone, without those of subclasses.
+
+        They are passed to the readers and to `linearized.data.own.prepare`, and are hashable.
+        """
         return OwnDataSettings.draft(**{name: getattr(self, name) for name in OwnDataSettings.own()})

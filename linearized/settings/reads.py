@@ -1,12 +1,13 @@
-"""Declarations of the settings that entries read, and the refusal of settings that nothing reads.
+"""Declarations of which models, kernels, ... read which settings, and refusal of settings that nothing reads.
 
-A model, kernel, solver or data set declares in its own module which settings it reads, and under which conditions:
+A registry is a table of models, kernels, solvers or data sets; its entries are selected by flags (`--model=RF`,
+`--solver=cg`, ...). The module of an entry declares which settings the entry reads, and under which conditions:
 
     READS = reads("num_units", "weight_seed") | reads("law", when=when(num_units=SET))
 
-`Settings` (linearized.settings.config) checks the selected entries (`--model=RF`, `--solver=cg`, ...). A given setting
-that some entry of a registry declares, but no selected entry, is refused. A setting that no entry declares belongs to
-the command, and is always read unless its own condition (`setting(when=...)`) fails.
+`Settings` (linearized.settings.config) checks the selected entries. A given setting that some entry of a registry
+declares, but no selected entry, is refused. A setting that no entry declares belongs to the command, and is always read
+unless its own condition (`setting(when=...)`) fails.
 """
 
 import dataclasses
@@ -23,9 +24,10 @@ FUNCTION = "module:function"  # stands for any function of the user's own
 
 @dataclasses.dataclass(frozen=True)
 class When:
-    """A condition on settings: alternatives, each of which requires certain values of one or more settings.
+    """A condition on settings, such as num_units > 0 or activation = "relu", made by `when`.
 
-    `one | other` holds if at least one of the two holds; `one & other` if both hold.
+    It consists of alternatives, each of which requires certain values of one or more settings. `one | other` holds if
+    at least one of the two holds; `one & other` if both hold.
     """
 
     alternatives: tuple[tuple[tuple[str, tuple[Any, ...]], ...], ...] = ((),)
@@ -37,7 +39,7 @@ class When:
         return When(tuple((*one, *two) for one in self.alternatives for two in other.alternatives))
 
     def holds(self, settings: Any) -> bool:
-        """Return whether the settings meet one of the alternatives."""
+        """Return whether `settings`, an object with the settings as attributes, meets one of the alternatives."""
         return any(all(_is_one_of(getattr(settings, name), values) for name, values in needed)
                    for needed in self.alternatives)  # fmt: skip
 
@@ -63,7 +65,10 @@ def when(**needed: Any) -> When:
 
 
 def reads(*names: str, when: When = ALWAYS) -> dict[str, When]:
-    """Return a declaration that these settings are read under this condition; several can be joined with `|`."""
+    """Return a declaration that the settings with these names are read under the condition `when`, by default always.
+
+    Declarations can be joined with `|`.
+    """
     return dict.fromkeys(names, when)
 
 
@@ -84,15 +89,19 @@ Declarations = Mapping[str, Mapping[str, Mapping[str, When]]]
 
 
 def declared(registry: Mapping[str, str]) -> dict[str, Mapping[str, When]]:
-    """Return what each entry of a registry declares; entries are modules (or objects) with `READS`.
+    """Return which settings each entry of a registry reads, and under which conditions, by name of the entry.
 
-    Raises `AttributeError` for an entry without a declaration.
+    Entries are modules or objects with an attribute `READS`. All of them are imported.
+
+    Raises `AttributeError` for an entry without this attribute.
     """
     return {name: registry.load(name).READS for name in registry}
 
 
 def is_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> bool:
-    """Return whether one of the chosen entries reads a setting; True for a setting that no entry declares.
+    """Return whether a setting has an effect: a selected entry reads it, or it belongs to the command.
+
+    A setting that no entry of any registry declares belongs to the command. In both cases its own condition must hold.
 
     Args:
         name: Name of the setting.
@@ -115,13 +124,25 @@ def _own_condition(name: str, settings: Any) -> When:
 
 
 def readers(name: str, kinds: Declarations) -> dict[str, list[str]]:
-    """Return the entries that may read a setting, by kind of registry; kinds without such entries are left out."""
+    """Return the entries that may read a setting, by registry, such as {"model": ["RF", "NT"]}.
+
+    Args:
+        name: Name of the setting.
+        kinds: Settings that the entries of each registry read, as `Settings.kinds` returns them.
+    """
     found = {kind: [entry for entry, names in entries.items() if name in names] for kind, entries in kinds.items()}
     return {kind: entries for kind, entries in found.items() if entries}
 
 
 def refuse(names: Iterable[str], settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> None:
-    """Raise `UserError` for the first of these settings that is not read; the message names all that would read it."""
+    """Raise `UserError` for the first of some settings that is not read; the message states when it would be read.
+
+    Args:
+        names: Names of the settings to check.
+        settings: The values, which decide whether conditions hold.
+        kinds: Settings that the entries of each registry read, as `Settings.kinds` returns them.
+        chosen: The selected entry of each registry, as `Settings.chosen` returns it; None if none is selected.
+    """
     for name in names:
         if not is_read(name, settings, kinds, chosen):
             raise UserError(
@@ -131,9 +152,13 @@ def refuse(names: Iterable[str], settings: Any, kinds: Declarations, chosen: Map
 
 
 def where_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
-    """Return a phrase for all that would read a setting, such as "by --model=RF, NT, or with --subset=random".
+    """Return a phrase that states when a setting is read, such as "by --model=RF, NT, or with --subset=random".
 
-    The arguments are those of `is_read`.
+    Args:
+        name: Name of the setting.
+        settings: The values, which decide whether conditions hold.
+        kinds: Settings that the entries of each registry read, as `Settings.kinds` returns them.
+        chosen: The selected entry of each registry, as `Settings.chosen` returns it; None if none is selected.
     """
     own, words = _own_condition(name, settings), []
     for kind, entries in readers(name, kinds).items():
@@ -149,7 +174,16 @@ def where_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[st
 
 
 def _at_work(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
-    """Return a phrase such as " with --model=RF": the selected entries of the registries that could read a setting."""
+    """Return a phrase that names the selected entries of the registries that could read a setting.
+
+    An example is " with --model=RF"; it is "" if there are none.
+
+    Args:
+        name: Name of the setting.
+        settings: The values of all settings.
+        kinds: Settings that the entries of each registry read, as `Settings.kinds` returns them.
+        chosen: The selected entry of each registry, as `Settings.chosen` returns it; None if none is selected.
+    """
     found = {kind: chosen[kind] for kind in readers(name, kinds) if kind and chosen.get(kind)}
     named = [f"--{kind}={getattr(settings, kind) if entry in OWN_ENTRIES else entry}" for kind, entry in found.items()]
     return f" with {' '.join(named)}" if named else ""

@@ -16,7 +16,7 @@ MOST_SECONDS = 10.0**7
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings(Settings):
-    """Settings for the name of a run, and for the time between its checkpoints."""
+    """Settings that name a run and its folder, and the time between its checkpoints."""
 
     GROUP = "Run"
 
@@ -29,7 +29,10 @@ class RunSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class ShardSettings(Settings):
-    """Settings of a sharded job: the shard to make, the number of threads, and the time to wait for other processes."""
+    """Settings of a job that is divided into shards, files that several processes can make.
+
+    They select the shard to make, the number of threads, and the time to wait for another job on the same shard.
+    """
 
     GROUP = "Run"
 

@@ -1,8 +1,9 @@
-"""Checks of architecture expressions for the kernel STAX without JAX: syntax, names of layers, their arguments, heads.
+"""Checks of the architecture that the kernel STAX takes as a text, without importing JAX.
 
-An expression consists of calls of stax's layers and combinators on numbers, strings, tuples and each other. Everything
-that depends on the preceding layers (shapes, and whether a kernel is known) is left to neural_tangents, which needs
-JAX. `tests/kernel_gen/test_stax.py` compares the table of layers with the library.
+The text is an expression of calls of the layers and combinators of `neural_tangents.stax`, on numbers, strings, tuples
+and each other. Its syntax, the names of layers, their arguments and the head are checked. Everything that depends on
+the preceding layers (shapes, and whether a kernel is known) is left to neural_tangents, which needs JAX.
+`tests/kernel_gen/test_stax.py` compares the table of layers with the library.
 """
 
 import ast
@@ -51,13 +52,14 @@ PARAMETERS = {
 
 
 def check_expression(expression: str, given: Any = "relu") -> set[str]:
-    """Return the names of the layers in an expression.
+    """Check an architecture given as a text, and return the names of its layers and combinators.
 
     Args:
         expression: The architecture, such as `serial(Dense(1), Relu(), Dense(1))`.
-        given: The activation of `Elementwise()`. One other than "relu" must be used.
+        given: The activation that a layer `Elementwise()` without arguments stands for. If it is not "relu", the
+            expression must have such a layer.
 
-    Raises `UserError` for text that is not an expression of stax layers, and for arguments that no layer takes.
+    Raises `UserError` for text that is not an expression of stax layers, and for arguments that a layer does not take.
     """
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
@@ -77,11 +79,11 @@ def check_expression(expression: str, given: Any = "relu") -> set[str]:
 
 
 def check_inputs(expression: str, names: set[str], images: bool) -> None:
-    """Raise `UserError` for an expression that does not fit its inputs, or does not end with one vector per input.
+    """Raise `UserError` for an architecture that does not fit its inputs, or does not end with one vector per input.
 
     Args:
-        expression: The architecture.
-        names: Names of its layers, see `check_expression`.
+        expression: The architecture, for the message.
+        names: Names of its layers, as `check_expression` returns them.
         images: Whether the inputs are images.
     """
     if names & SPATIAL and not images:
@@ -94,18 +96,22 @@ def check_inputs(expression: str, names: set[str], images: bool) -> None:
 
 
 class _Layer:
-    """Placeholder for a layer, or for the layers that a combinator makes, while an expression is checked."""
+    """Placeholder for a layer, or for the layers that a combinator makes, while an expression is checked.
+
+    `count` is the number of layers.
+    """
 
     def __init__(self, count: int):
         self.count = count
 
 
 def evaluated(node: ast.expr, call: Callable[[ast.expr, list, dict[str, Any]], Any]) -> Any:
-    """Return the value of one node of an expression.
+    """Return the value of one node of the syntax tree of an architecture expression.
 
     Args:
-        node: The node of the syntax tree.
-        call: Returns the value of a call, given the node of the function and the values of its arguments.
+        node: The node.
+        call: Function that returns the value of a call, given the node of the called function, the values of the
+            positional arguments, and those of the keyword arguments by name.
 
     Raises `UserError` for anything except calls, numbers, strings, tuples and lists.
     """
@@ -125,7 +131,15 @@ def evaluated(node: ast.expr, call: Callable[[ast.expr, list, dict[str, Any]], A
 
 
 def _checked_layer(function: ast.expr, values: list, named: dict[str, Any]) -> _Layer:
-    """Check the arguments of a layer and return its placeholder."""
+    """Check the arguments of a layer or combinator and return a placeholder that counts its layers.
+
+    Args:
+        function: Node of the syntax tree that names the layer.
+        values: Positional arguments.
+        named: Keyword arguments.
+
+    Raises `UserError` for arguments that the layer does not take, and for more than `MOST` layers.
+    """
     name = _name(function)
     _check_call(name, values, named)
     parts = [value for value in (*values, *named.values()) if isinstance(value, _Layer)]
@@ -138,7 +152,10 @@ def _checked_layer(function: ast.expr, values: list, named: dict[str, Any]) -> _
 
 
 def _name(node: ast.expr) -> str:
-    """Return the name of a layer or combinator; the prefixes `stax.` and `nt.stax.` are allowed."""
+    """Return the name of the layer or combinator that a node of the syntax tree refers to.
+
+    The prefixes `stax.` and `nt.stax.` are allowed. Raises `UserError` for a name that stax does not have.
+    """
     name = ast.unparse(node).removeprefix("nt.").removeprefix("neural_tangents.").removeprefix("stax.")
     if name not in PARAMETERS:
         raise UserError(f"stax has no layer {_text(node)}. It has: {', '.join(PARAMETERS)}.")
@@ -182,7 +199,7 @@ def _text(node: ast.expr) -> str:
 
 
 def signature(name: str) -> inspect.Signature:
-    """Return the signature of a layer or combinator."""
+    """Return the signature of the layer or combinator of stax called `name`, from the table `PARAMETERS`."""
     function = ast.parse(f"def layer({PARAMETERS[name]}): pass").body[0]
     code = compile(ast.Module([function], []), "<layer>", "exec")
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Settings of measurements of the tangent kernel during training: a group of flags that `TrainSettings` inherits."""
+"""Settings of measurements of the neural tangent kernel during training: flags that `TrainSettings` inherits."""
 
 import dataclasses
 
@@ -11,7 +11,10 @@ END = "end"
 
 @dataclasses.dataclass(frozen=True)
 class TangentSettings(Settings):
-    """Settings of measurements in solvers that train by gradients, see `linearized.experiments.tangent_measures`."""
+    """Settings of measurements of the network's tangent kernel in solvers that train by gradients.
+
+    `linearized.experiments.tangent_measures` makes these measurements.
+    """
 
     GROUP = "Solver"
 
@@ -29,7 +32,7 @@ class TangentSettings(Settings):
         self.tangent_counts()
 
     def tangent_epochs(self) -> tuple[frozenset[int], bool]:
-        """Return the epochs of `--tangent_at`, and whether the last epoch is measured too, whatever its number.
+        """Return the numbers of the epochs in `--tangent_at`, and whether it contains "end", the last epoch.
 
         Raises `UserError` for text that is not a list of epochs.
         """
@@ -41,7 +44,10 @@ class TangentSettings(Settings):
         return frozenset(map(int, numbers)), END in words
 
     def tangent_counts(self) -> tuple[int, int]:
-        """Return the numbers of measured train and test rows. Raises `UserError` if the text is not 1 or 2 counts."""
+        """Return the numbers of train and of test rows on which the tangent kernel is measured (`--tangent_rows`).
+
+        Raises `UserError` if the text is not one or two whole numbers of at least 2.
+        """
         words = [word.strip() for word in self.tangent_rows.split(",")]
         if len(words) > 2 or not all(word.isascii() and word.isdigit() and 1 < int(word) < 10**5 for word in words):
             raise UserError(f"--tangent_rows takes a number of rows of at least 2, or two such as 200,1000. Received: "
