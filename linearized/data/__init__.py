@@ -1,4 +1,4 @@
-"""Data sets at noise levels, as arrays with their labels and a fingerprint; no framework is imported."""
+"""Loading of data sets at a noise level, as arrays of inputs and labels; no deep-learning framework is imported."""
 
 import os
 from pathlib import Path
@@ -21,12 +21,14 @@ def load(name: Any, noise_ind: int = 0, *, directory: Path | str | None = None, 
     Noisy images of the suite's data sets are read from a cache if they were made before.
 
     Args:
-        name: One of `DATASETS`, a path, or a text of --data: a file, a folder of images, `keras:mnist`, ...
-        noise_ind: Index of the noise level, from 0 (see `linearized data`).
+        name: One of `DATASETS`, or, for your own data, a path or another text that --data takes: a file, a folder of
+            images, `keras:mnist`, ...
+        noise_ind: Index of the noise level, from 0 (`linearized data` lists the levels).
         directory: Folder of the raw files and the cache, for a data set of the suite; None: the folder that
             `directories.txt` names.
-        **settings: `num_train`, `num_test`, `validation`, `subset`, `seed`, and the data set's own; for your own data
-            every flag of the group Data, such as `target`, `test_fraction` or `preprocess`.
+        **settings: Selection of rows: `num_train`, `num_test`, `validation`, `subset`, `seed` (see
+            `linearized.data.source.Source.load`), and the data set's own settings; for your own data every flag of the
+            group Data, such as `target`, `test_fraction` or `preprocess`.
 
     Raises `UserError` for errors that a user can correct: unknown names of data sets and settings, an index out of
     range, missing or damaged files.
