@@ -1,4 +1,4 @@
-"""A dataset at a noise level: float32 arrays, the coding of their labels, and a fingerprint of their origin."""
+"""The class of a loaded dataset: float32 inputs, labels and their coding as targets, a fingerprint of its origin."""
 
 import dataclasses
 import hashlib
@@ -17,12 +17,13 @@ TASKS = ("classes", "binary", "regression")
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Rows of a dataset: inputs and labels.
+    """One part of a dataset, such as its train rows: inputs and labels.
 
     Attributes:
         x: Inputs, one per row; may be a memory map.
-        y: In a `Dataset` of classes (or two of them, "binary"): class numbers. For regression: the targets. Stored
-            labels, float32 of shape (n, 1) for every task, become class numbers when the `Dataset` is made.
+        y: In a `Dataset` of classes (or two of them, "binary"): class numbers. For regression: the targets. Files and
+            caches store labels of every task as float32 of shape (n, 1); those of classes become class numbers when the
+            `Dataset` is made.
     """
 
     x: Float32[np.ndarray, "n d"]
@@ -34,7 +35,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Train, validation (may be None) and test rows at one noise level.
+    """A data set at one noise level: train, validation (if any) and test rows, and what is known about them.
 
     Attributes:
         name: Name of the data set.
@@ -46,13 +47,16 @@ class Dataset:
         image_shape: (height, width, channels) of the image that a row of `x` holds, or None.
         family: The data set of Ghorbani et al. (arXiv 2006.13409) whose ridge grid and batch sizes apply: FMNIST,
             CIFAR2, CIFAR10 or SYNTH; OWN for data of the user's own.
-        fingerprint: 16 hex digits of the raw data, the settings and the recipe's version. It covers the inputs of the
-            recipe, not its output, because the last bits of a covariance root differ between machines.
+        fingerprint: 16 hex digits of the raw data, the settings and the version of the recipe that makes the rows. It
+            covers what the rows are made from, not the rows themselves, because the last bits of a covariance root
+            differ between machines.
         metrics: Names of further scores that are customary for this task, see
             `linearized.experiments.customary_metrics`.
-        notes: What the reader did with the files, such as `train_rows_unlabelled`, the number of rows it dropped.
+        notes: What the reader of the files did with them, such as `train_rows_unlabelled`, the number of rows it
+            dropped.
         noise: The noise level as text, such as "τ = 0.6"; "" if there are no levels.
-        preparation: What was done to these rows, for use on further rows; None if the source does not provide it.
+        preparation: Conversion of the raw inputs to these rows, which can be applied to further rows; None if the data
+            set does not provide it.
         directions: Orthonormal columns (d, r) that span the subspace on which the labels depend; None if it is unknown.
         label_noise: Variance of the noise of train and validation labels that test labels do not have, summed over the
             outputs: an error estimated on train rows exceeds that on test rows by it.
@@ -95,12 +99,12 @@ class Dataset:
         return self.num_classes if self.task == "classes" else 1
 
     def splits(self) -> dict[str, Split]:
-        """Return the existing splits by name: train, validation (if any), test."""
+        """Return the existing parts of the dataset by name: train, validation (if any), test."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
     def targets(self, split: Split, *, centred: bool = False) -> Float32[np.ndarray, "n k"]:
-        """Return the targets of a fit: one-hot rows for classes, 0 and 1 for binary labels, else the labels.
+        """Return the targets to which a model is fitted: one-hot rows for classes, 0 and 1 if binary, else the labels.
 
         Args:
             split: Rows of the dataset.
@@ -118,15 +122,17 @@ class Dataset:
         return one_hot - np.float32(1 / self.num_classes) if centred else one_hot
 
     def score(self, split: str | Split, outputs: np.ndarray, *, loss: str = "square") -> dict[str, float | None]:
-        """Score a model's outputs by the metrics of every result; see `linearized.data.scores.evaluate`.
+        """Return the loss and the accuracy of a model's outputs on some rows, as every result of the suite states them.
 
         Args:
             split: "train", "validation" or "test", or the rows themselves.
-            outputs: Shape (n, k): one column per class for "classes", else one column; not class numbers.
+            outputs: Shape (n, k): one column per class for "classes", else one column per target (one for "binary");
+                not class numbers.
             loss: "square", or "cross_entropy" if the outputs are logits.
 
         Returns:
-            `loss`, `accuracy` (None for regression) and `normalised_loss`.
+            `loss`, `accuracy` (None for regression) and `normalised_loss`; `linearized.data.scores.evaluate` defines
+                them.
 
         Raises:
             ValueError: The outputs do not have the shape of `targets(split)`.
@@ -140,10 +146,10 @@ class Dataset:
 
 
 def class_numbers(labels: np.ndarray) -> Int64[np.ndarray, " n"]:
-    """Return class numbers of shape (n,) from labels of shape (n,) or, as they are stored, (n, 1).
+    """Return class numbers as whole numbers of shape (n,), from labels of shape (n,) or (n, 1).
 
-    A column of labels is error-prone: the argmax of its rows is 0 for every row, and comparing it with a vector
-    broadcasts to a matrix.
+    Files store labels as a column (n, 1), which is error-prone: the argmax of its rows is 0 for every row, and
+    comparing it with a vector broadcasts to a matrix.
 
     Raises:
         ValueError: The labels have more than one column (one-hot rows), or are not whole numbers.
@@ -158,7 +164,12 @@ def class_numbers(labels: np.ndarray) -> Int64[np.ndarray, " n"]:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return 16 hex digits of arrays (dtype, shape, bytes) and JSON values, in their order. About 1 GB/s."""
+    """Return 16 hex digits that identify some values, at about 1 GB/s.
+
+    Args:
+        *parts: Arrays, of which dtype, shape and bytes count, and values that JSON can represent. Their order counts
+            too.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -177,8 +188,8 @@ def chosen_rows(
     Args:
         total: Number of rows that exist.
         count: Number of rows to use.
-        subset: "first" rows, or a "random" part in random order.
-        seed: Random-number seed of this part.
+        subset: "first" for the first rows, or "random" for random rows in random order.
+        seed: Random-number seed of the random rows.
         what: Name of the flag that gives the count, for error messages.
 
     Returns: A slice for all or the first rows, otherwise an array of indices.
@@ -200,9 +211,9 @@ class RowChoice:
 
     Attributes:
         num_train, num_test: Number of rows; 0 selects all.
-        validation: A fraction below 1 of the train rows, or a count of them; the last ones.
-        subset: "first" rows, or a "random" part in random order.
-        seed: Random-number seed of this part.
+        validation: Validation rows, taken from the end of the selected train rows: a fraction below 1, or a count.
+        subset: "first" for the first rows, or "random" for random rows in random order.
+        seed: Random-number seed of the random rows.
     """
 
     num_train: int = 0
@@ -212,25 +223,43 @@ class RowChoice:
     seed: int = 0
 
     def of(self, total: int, name: str) -> slice | np.ndarray:
-        """Return the indices of the selected rows out of `total` of the part "train" or "test"; see `chosen_rows`."""
+        """Return the indices of the selected rows of one part of a dataset, as a slice or an array.
+
+        Args:
+            total: Number of rows of the part.
+            name: The part, "train" or "test".
+
+        Raises `UserError` if more rows are selected than exist.
+        """
         count = getattr(self, f"num_{name}")
         return chosen_rows(total, count, subset=self.subset, seed=self.seed, what=f"num_{name}")
 
 
 def part(split: Split, count: int, *, subset: str = "first", seed: int = 0, what: str = "num_train") -> Split:
-    """Return the rows of a split that `chosen_rows` selects; `count`, `subset`, `seed` and `what` are its arguments."""
+    """Return `count` rows of a part of a dataset; 0 returns all.
+
+    Args:
+        split: The rows from which to choose.
+        count: Number of rows to return.
+        subset: "first" for the first rows, or "random" for random rows in random order.
+        seed: Random-number seed of the random rows.
+        what: Name of the flag that gives the count, for error messages.
+
+    Raises `UserError` for an unknown subset, and for a count that is negative or exceeds the number of rows.
+    """
     rows = chosen_rows(len(split), count, subset=subset, seed=seed, what=what)
     return Split(split.x[rows], split.y[rows])
 
 
 def check(x: np.ndarray, y: np.ndarray, what: str, *, num_classes: int = 0) -> None:
-    """Raise `UserError` unless x is a non-empty, finite matrix and y, as it is stored, has valid labels for each row.
+    """Raise `UserError` unless x is a non-empty, finite matrix, and y a matrix with valid labels for each of its rows.
 
     Args:
         x: Inputs (n, d).
-        y: Labels (n, 1) or targets (n, k).
+        y: Labels as a column (n, 1), or targets (n, k).
         what: Name of the data in error messages.
-        num_classes: Number of class numbers that labels may have; 0: they are targets, in one column or several.
+        num_classes: Number of classes; labels must be 0, 1, ... below it. 0: they are targets, in one column or
+            several.
     """
     if (
         x.ndim != 2

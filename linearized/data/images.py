@@ -1,4 +1,4 @@
-"""A reader of pictures in all common formats and colour modes, as float32 on the scale 0..255.
+"""A reader of pictures in all common formats and colour modes, as float32 arrays on the scale 0..255.
 
 Pillow is imported when the first picture is opened, because every command imports this module for its constants.
 
@@ -38,7 +38,7 @@ _pillow_limit = threading.Lock()
 
 
 class Head(NamedTuple):
-    """Header of a picture: its displayed size, and whether it is grey or has more than 8 bits per sample.
+    """What the header of a picture's file states about it.
 
     Attributes:
         height, width: Pixels as a viewer shows them, after the rotation that the file asks for.
@@ -53,28 +53,36 @@ class Head(NamedTuple):
 
 
 def read_head(path: Path | str, advice: str = "") -> Head:
-    """Return the header of the picture in a file without decoding its pixels. Raises as `read_image` does."""
+    """Return the header of the picture in a file without decoding its pixels.
+
+    Args:
+        path: File of the picture.
+        advice: Sentence at the end of error messages that says what to do.
+
+    Raises `Absent` for a missing file and `Unreadable` for a file that is not a picture or has more than `PIXEL_LIMIT`
+    pixels.
+    """
     with _checked(path, advice) as image:
         return head_of(image)
 
 
 def head_of(image: Any) -> Head:
-    """Return the header of a picture that Pillow has opened."""
+    """Return the header of a picture that Pillow has opened (a `PIL.Image.Image`)."""
     turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
     height, width = (image.width, image.height) if turned else (image.height, image.width)
     return Head(height, width, image.mode in _GREY or _is_deep(image), _is_deep(image))
 
 
 def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") -> Float32[np.ndarray, "h w c"]:
-    """Return the picture in a file with `shape` (height, width, channels), on the scale 0..255.
+    """Return the picture in a file as an array of the given shape, on the scale 0..255.
 
     The size is changed by bilinear interpolation over the area that each pixel covers (Pillow's `BILINEAR`);
     proportions are not preserved.
 
     Args:
         path: File of the picture.
-        shape: 1 channel is grey, 3 are RGB, 4 are RGB and opacity.
-        advice: Sentence added to the error.
+        shape: (height, width, channels) of the result; 1 channel is grey, 3 are RGB, 4 are RGB and opacity.
+        advice: Sentence at the end of error messages that says what to do.
 
     Raises `Absent` for a missing file and `Unreadable` for a file that is not a picture, is truncated, or has more than
     `PIXEL_LIMIT` pixels.
@@ -84,11 +92,11 @@ def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") 
 
 
 def pixels_of(image: Any, shape: tuple[int, int, int]) -> Float32[np.ndarray, "h w c"]:
-    """Convert a picture that Pillow has opened to the array that `read_image` returns.
+    """Convert a picture that Pillow has opened to an array of the given shape, on the scale 0..255.
 
     Args:
-        image: The opened picture.
-        shape: (height, width, channels) of the result.
+        image: The opened picture (a `PIL.Image.Image`).
+        shape: (height, width, channels) of the result; 1 channel is grey, 3 are RGB, 4 are RGB and opacity.
 
     Raises `ValueError` for samples whose scale is not known, and Pillow's exceptions while decoding.
     """
@@ -107,9 +115,11 @@ def pixels_of(image: Any, shape: tuple[int, int, int]) -> Float32[np.ndarray, "h
 
 @contextlib.contextmanager
 def _checked(path: Path | str, advice: str) -> Iterator[Any]:
-    """Open a picture with Pillow; exceptions of the block become `Unreadable`, whose message ends with `advice`.
+    """Open a picture with Pillow inside a `with` block; exceptions of the block become `Unreadable`.
 
-    A picture of more than `PIXEL_LIMIT` pixels is refused.
+    Args:
+        path: File of the picture; one of more than `PIXEL_LIMIT` pixels is refused.
+        advice: Sentence at the end of error messages that says what to do.
     """
     with (
         warnings.catch_warnings(action="ignore"),  # about damaged metadata, which is not read
@@ -127,7 +137,10 @@ def _is_deep(image: Any) -> bool:
 
 
 def _opened_by_pillow(file) -> Any:
-    """Open a picture without Pillow's own pixel limit, whose error omits the size; the caller checks ours."""
+    """Open the picture in an open file without Pillow's own limit of its pixels, whose error does not state the size.
+
+    The caller compares the size with `PIXEL_LIMIT`.
+    """
     from PIL import Image
 
     with _pillow_limit:
@@ -140,7 +153,10 @@ def _opened_by_pillow(file) -> Any:
 
 
 def _deep(image: Any) -> Any:
-    """Return a grey picture of 16 or 32 bits per sample as floats on the scale 0..255."""
+    """Return a grey picture of 16 or 32 bits per sample as a picture of floating-point samples on the scale 0..255.
+
+    Raises ValueError for samples whose scale is not known.
+    """
     from PIL import Image
 
     values = np.asarray(image).astype(np.float32)
@@ -158,7 +174,12 @@ def _deep(image: Any) -> Any:
 
 
 def _in_mode(image: Any, mode: str) -> Any:
-    """Return a picture of 8 bits per sample in mode L, RGB or RGBA; except in RGBA, transparency becomes white."""
+    """Return a picture of 8 bits per sample in another colour mode of Pillow.
+
+    Args:
+        image: The picture.
+        mode: "L" (grey), "RGB" or "RGBA" (with opacity). Except in RGBA, transparent pixels become white.
+    """
     from PIL import Image
 
     if not image.has_transparency_data:

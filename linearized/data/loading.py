@@ -6,10 +6,24 @@ from linearized.settings.data_settings import DataSettings, PreprocessedRows
 
 
 def load_rows(settings: DataSettings, noise_ind: int) -> Dataset:
-    """Load the rows at a noise level. Raises `UserError` as `linearized.data.load` does."""
+    """Load the rows of a dataset that settings select, at a noise level.
+
+    Args:
+        settings: Dataset (the suite's or the user's own) and selection of rows.
+        noise_ind: Index of the noise level, from 0.
+
+    Raises `UserError` for an index out of range, and for files that are missing or damaged.
+    """
     return settings.described().load(noise_ind, **settings.row_settings())
 
 
 def load_preprocessed(settings: PreprocessedRows, noise_ind: int) -> Dataset:
-    """Load the rows at a noise level, preprocessed by the settings. Raises `UserError` as `load_rows` does."""
+    """Load the rows of a dataset that settings select, at a noise level, and preprocess their inputs.
+
+    Args:
+        settings: Dataset, selection of rows, and preprocessing, such as standardisation.
+        noise_ind: Index of the noise level, from 0.
+
+    Raises `UserError` for an index out of range, and for files that are missing or damaged.
+    """
     return preprocessed(load_rows(settings, noise_ind), settings.preprocess, settings.zca_regularization)

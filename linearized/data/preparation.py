@@ -1,4 +1,4 @@
-"""The preparation of the rows of a `Dataset`, as an object that can be applied to further rows."""
+"""The conversion of raw inputs to the rows of a `Dataset`, as an object that can be applied to further rows."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,10 +19,10 @@ class Preparation:
     `linearized.data.transforms.noise`): further rows are used without noise.
 
     Attributes:
-        task: As in `Dataset`.
+        task: "classes", "binary" or "regression".
         dim: Length of a row that a model takes.
         classes: The labels of the classes as they were given, in the order of the class numbers; None: their numbers.
-        columns: Turns raw inputs into float32 rows (n, d); None: rows are flattened.
+        columns: Function that converts raw inputs to float32 rows (n, d); None: rows are flattened.
         steps: Functions of rows that return rows, such as whitening, applied in this order.
         flat: Whether targets of regression were given as (n,).
     """
@@ -35,11 +35,14 @@ class Preparation:
     flat: bool = True
 
     def then(self, step: Callable[[np.ndarray], np.ndarray]) -> "Preparation":
-        """Return the preparation with one more step."""
+        """Return a copy with one more step after the others: a function of float32 rows (n, d) that returns rows."""
         return dataclasses.replace(self, steps=(*self.steps, step))
 
     def inputs(self, x: Any) -> Float32[np.ndarray, "m d"]:
-        """Return raw inputs (arrays, sparse or not, or a data frame, as the train rows were) as rows for the model.
+        """Convert raw inputs to float32 rows (m, d) for the model.
+
+        Args:
+            x: Arrays, sparse matrices or a data frame, of the same kind as the train rows.
 
         Raises `UserError` for anything except rows of real numbers, for rows of another length or other columns than
         the train rows, and for rows that are not finite.
@@ -58,7 +61,7 @@ class Preparation:
         return rows
 
     def labels(self, outputs: np.ndarray, *, threshold: float = 0.5) -> np.ndarray:
-        """Return the labels that outputs (m, k) of a model represent: classes (m,), or targets.
+        """Convert outputs of a model to labels: classes (m,) as they were given, or targets.
 
         Args:
             outputs: Outputs of a model (m, k).

@@ -1,4 +1,4 @@
-"""Losses and accuracies of outputs: mean squared norm or cross-entropy, argmax or threshold; without any penalty.
+"""Losses and accuracies of a model's outputs, without any penalty: square loss or cross-entropy, argmax or threshold.
 
 The square loss and both accuracies are those of Ghorbani et al. (arXiv 2006.13409).
 """
@@ -13,23 +13,25 @@ LOSSES = ("square", "cross_entropy")
 def evaluate(
     predictions: np.ndarray, targets: np.ndarray, task: str, *, loss: str = "square"
 ) -> dict[str, float | None]:
-    """Score predictions (n, k) against targets.
+    """Return the loss and the accuracy of a model's outputs.
 
     Args:
         predictions: Outputs of a model (n, k).
-        targets: Targets as `Dataset.targets` returns them, not centred: one-hot rows for "classes", 0 or 1 for
+        targets: Targets (n, k) as `Dataset.targets` returns them, not centred: one-hot rows for "classes", 0 or 1 for
             "binary".
         task: "classes", "binary" or "regression".
         loss: "square", or "cross_entropy" if predictions are logits.
 
     Returns:
         `loss`, the mean over rows of ‖y - f‖² (one-hot y for classes) or of the cross-entropy of the logits f;
-        `accuracy` by argmax over classes, for binary labels by f > ½ (square) or f > 0 (logits), None for regression;
-        `normalised_loss`, the square loss over the variance of y (that of the best constant), None for other losses.
+            `accuracy` by argmax over classes, for binary labels by f > ½ (square) or f > 0 (logits), None for
+            regression; `normalised_loss`, the square loss over the variance of y (which is the loss of the best
+            constant), None for other losses and for constant y.
 
     Raises:
         ValueError: The predictions do not have the shape of the targets.
-        UserError: A prediction is not finite, so that NaN is never passed on silently.
+        UserError: A prediction is not finite, so that NaN is never passed on silently, or `loss` is "cross_entropy" for
+            regression.
     """
     if predictions.shape != targets.shape:
         raise ValueError(f"Predictions must have the targets' shape {targets.shape}. Received: {predictions.shape}.")

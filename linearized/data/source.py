@@ -1,7 +1,8 @@
-"""Descriptions of datasets: their names, noise levels, places of raw files, and conversion to a `Dataset`.
+"""Descriptions of the data sets that can be loaded: name, noise levels, raw files, and conversion to a `Dataset`.
 
-Images are processed in this order: raw files, noise on the whole set, cache, selected rows, validation split. The
-fingerprint covers the origin of the rows (raw arrays, recipe, level, seed) and the selection.
+A description (`Source`) reads nothing until its method `load` is called. Images are processed in this order: raw files,
+noise on the whole set, cache, selected rows, validation split. The fingerprint of a dataset covers the origin of the
+rows (raw arrays, recipe, level, seed) and the selection.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ THRESHOLDS_32 = (0, 4, 8, 12, 14, 17, 19, 20, 22, 24, 25, 27, 28, 29, 30)
 
 
 class Found(NamedTuple):
-    """Result of a search for raw files.
+    """Result of a search for the raw files of a data set.
 
     Attributes:
         place: Path of the files; None if they were not found.
@@ -47,7 +48,7 @@ class Found(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """Images (n, height, width, channels) of any number type, and class numbers (n,)."""
+    """Images without noise, (n, height, width, channels) of any number type, and their class numbers (n,)."""
 
     train: np.ndarray
     train_labels: np.ndarray
@@ -57,32 +58,52 @@ class Raw(NamedTuple):
 
 @runtime_checkable
 class RawFiles(Protocol):
-    """Protocol of the origin of raw images."""
+    """Interface of the classes that find, download and read the raw files of a data set of images."""
 
     def find(self, directory: Path) -> Found:
-        """Look for the files without downloading or reading any array."""
+        """Look for the files without downloading or reading any array.
+
+        Args:
+            directory: Folder of raw data, such as data_dir, where the search begins.
+        """
 
     def fetch(self, directory: Path) -> Path:
-        """Download or make the files, and return their place. Raises `UserError` if that fails."""
+        """Download or make the files, and return the folder or archive that holds them.
+
+        Args:
+            directory: Folder of raw data, such as data_dir.
+
+        Raises `UserError` if that fails.
+        """
 
     def digest(self, place: Path) -> str:
-        """Return a quick digest of the files' bytes, the key of the cache."""
+        """Return a quick digest of the files' bytes, by which noisy images are cached.
+
+        Args:
+            place: Folder or archive that holds the files.
+        """
 
     def read(self, place: Path) -> Raw:
-        """Read and check the files. Raises `UserError` if they are damaged."""
+        """Read and check the files.
+
+        Args:
+            place: Folder or archive that holds the files.
+
+        Raises `UserError` if they are damaged.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Common base of all datasets.
+    """Base class of the descriptions of data sets, which `load` turns into a `Dataset`.
 
     Attributes:
         name: Name of the dataset, such as "FMNIST".
         title: Description of the dataset in a few words.
         noise_name: Name of the parameter of the noise levels: τ, threshold or κ.
         noise_levels: The levels, of which `noise_ind` is the index.
-        task, num_classes, image_shape, family: As in `Dataset`.
-        directory_key: The line of directories.txt that names its folder.
+        task, num_classes, image_shape, family: As in `linearized.data.dataset.Dataset`.
+        directory_key: Key of the dataset's folder in directories.txt, such as "data_dir".
         settings: Names of the settings that only this dataset's `load` takes.
         rows: Numbers of train and test rows if they are fixed; 0 if only the files contain them.
     """
@@ -107,7 +128,7 @@ class Source:
         return self.num_classes if self.task == "classes" else 1
 
     def level(self, noise_ind: int | np.integer) -> int | float:
-        """Return the noise level of an index. Raises `UserError` that states the range."""
+        """Return the noise level with the index `noise_ind`, from 0. Raises `UserError` for an index out of range."""
         last = len(self.noise_levels) - 1
         if last == 0 and noise_ind != 0:
             raise UserError(f"{self.name} has one noise level, --noise_ind=0. Received: {noise_ind}.{self.more_levels}")
@@ -119,7 +140,7 @@ class Source:
         return self.noise_levels[noise_ind]
 
     def folder(self, directory: Path | str | None) -> Path:
-        """Return the given folder, by default the one that directories.txt names."""
+        """Return the folder of the dataset: `directory`, or if it is None the one that directories.txt names."""
         return directory_of(self.directory_key) if directory is None else Path(directory)
 
     def load(
@@ -134,18 +155,22 @@ class Source:
         seed: int = 0,
         **own: Any,
     ) -> Dataset:
-        """Load the dataset at a noise level; see `linearized.load`.
+        """Load the dataset at a noise level.
 
         Args:
-            noise_ind: Index of the noise level.
-            directory: Folder of the raw files and the cache; None reads `directories.txt`.
+            noise_ind: Index of the noise level, from 0.
+            directory: Folder of the raw files and the cache; None: the folder that `directories.txt` names.
             num_train: Number of train rows; 0: all. The selection does not change the noise, which is that of the whole
                 set.
             num_test: Number of test rows; 0: all.
-            validation: A fraction below 1 of the train rows, or a count of them.
-            subset: "first" or "random" rows, see `RowChoice`.
+            validation: Train rows held out for validation, the last of the selected ones: a fraction below 1, or a
+                count.
+            subset: "first" for the first rows, or "random" for random train and test rows in random order.
             seed: Random-number seed of a random subset.
-            **own: Settings that only this dataset takes, see its `_loaded`.
+            **own: Settings that only this dataset takes; `settings` lists most of them.
+
+        Raises `UserError` for an index out of range, for more rows than exist, for unknown settings, and for files that
+        are missing or damaged.
         """
         taken = inspect.signature(self._loaded).parameters.values()
         known = [*ROWS, *(one.name for one in taken if one.kind is one.KEYWORD_ONLY)]
@@ -154,13 +179,20 @@ class Source:
         return self._loaded(noise_ind, self.folder(directory), rows, **own)
 
     def _loaded(self, noise_ind: int | np.integer, folder: Path, rows: RowChoice, **own: Any) -> Dataset:
-        """Return the rows at a noise level, from a folder of raw files."""
+        """Return the selected rows at a noise level as a `Dataset`; subclasses implement this method for `load`.
+
+        Args:
+            noise_ind: Index of the noise level, from 0.
+            folder: Folder of the raw files and the cache.
+            rows: The selection of rows.
+            **own: Settings that only this dataset takes.
+        """
         raise NotImplementedError
 
     def dataset(
         self, noise_ind: int | np.integer, train: Split, test: Split, made_from: str, rows: RowChoice
     ) -> Dataset:
-        """Return the `Dataset` of the selected rows; the last train rows become the validation part.
+        """Return the `Dataset` of rows that are already selected; the last train rows become the validation part.
 
         Args:
             noise_ind: Index of the noise level.
@@ -190,27 +222,40 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageSource(Source):
-    """A set of images, whose files `raw` finds and reads.
+    """Description of a data set of images with noise.
 
-    `noise` names a function of `linearized.data.transforms.noise`, so that listing data sets imports no SciPy.
+    Attributes:
+        raw: Object that finds, downloads and reads the raw files.
+        noise: Name of a function of `linearized.data.transforms.noise`; a name, so that listing data sets imports no
+            SciPy.
     """
 
     raw: RawFiles
     noise: str
 
     def find(self, directory: Path | str | None = None) -> Found:
-        """Return whether and where the raw files exist, where they were sought, and how to get them."""
+        """Return whether and where the raw files exist, where they were sought, and how to get them.
+
+        Args:
+            directory: Folder of the dataset; None: the one that directories.txt names.
+        """
         return self.raw.find(self.folder(directory))
 
     def fetch(self, directory: Path | str | None = None) -> Path:
-        """Fetch the raw files if they are missing, and return their place."""
+        """Download or make the raw files if they are missing, and return the folder or archive that holds them.
+
+        Args:
+            directory: Folder of the dataset; None: the one that directories.txt names.
+
+        Raises `UserError` if that fails.
+        """
         return self.find(directory).place or self.raw.fetch(self.folder(directory))
 
     def _loaded(self, noise_ind: int | np.integer, folder: Path, rows: RowChoice, *, cache: bool = True) -> Dataset:
-        """Return the rows as `Source._loaded` does.
+        """Return the selected images at a noise level as a `Dataset`.
 
         Args:
-            noise_ind: Index of the noise level.
+            noise_ind: Index of the noise level, from 0.
             folder: Folder of the raw files.
             rows: The selection of rows.
             cache: Whether noisy arrays are stored in, and read from, `cache/` in the dataset's folder.
@@ -233,10 +278,10 @@ class ImageSource(Source):
         return self.dataset(noise_ind, *splits, about["made_from"], rows)
 
     def _made(self, place: Path, level: int | float) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Make the noisy arrays from the raw files.
+        """Read the raw images and add the noise.
 
         Args:
-            place: Place of the raw files.
+            place: Folder or archive of the raw files.
             level: The noise level.
 
         Returns: The arrays x_train, x_test, y_train and y_test by name, and {"made_from": fingerprint of their origin}.

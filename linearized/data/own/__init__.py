@@ -1,8 +1,9 @@
-"""Data of the user's own: `--data=TEXT` and arrays from Python become a `Dataset`, like the suite's data sets.
+"""Data of the user's own, files (`--data=TEXT`) or arrays from Python, which become a `Dataset` like the suite's data.
 
-A text is processed in three steps:
+A text of `--data` is processed in three steps:
 
-1. The format that fits it (`formats`) reads arrays or a table (`arrays.OwnArrays`); `readers` has one module for each.
+1. The reader of the format that fits the text (`formats`) returns arrays or a table (`arrays.OwnArrays`); `readers` has
+   one module for each format.
 2. `prepare` determines the task, converts labels to class numbers and splits the rows into train and test rows.
 3. `source.OwnSource` has the interface of `linearized.data.source.Source`: its `load` selects the requested rows, fits
    transformations on the train rows, and returns the `Dataset`.

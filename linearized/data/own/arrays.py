@@ -1,4 +1,4 @@
-"""The arrays that a reader of the user's own data returns, before any decision about them, and the reader protocol."""
+"""Interface of the readers of the user's own data, and the arrays that they return before any decision about them."""
 
 import dataclasses
 from pathlib import Path
@@ -12,11 +12,11 @@ from linearized.settings.own_settings import OwnDataSettings
 
 @dataclasses.dataclass(frozen=True)
 class OwnArrays:
-    """Inputs and labels as they are stored.
+    """Inputs and labels as a file of the user stores them.
 
-    Inputs are arrays (n, ...) of any real number type, a pandas data frame (n rows), or anything with `shape`, `dtype`,
-    a length and rows by slice or by an array of row numbers, such as a memory map, of which only the selected rows are
-    read.
+    Inputs are arrays (n, ...) of any real number type, or a pandas data frame (n rows). They may also be another object
+    with `shape`, `dtype`, a length, and rows by slice or by an array of row numbers, such as a memory map, of which
+    only the selected rows are read.
 
     Attributes:
         x: Inputs of the train rows, or of all rows if there are no test rows.
@@ -24,10 +24,10 @@ class OwnArrays:
         x_test, y_test: Test rows; None: the rows of `x` are split at random into train and test rows, reproducibly for
             a seed.
         x_validation, y_validation: Validation rows; None: `--validation` holds some out.
-        images: Whether inputs are images (n, h, w) or (n, h, w, c); None: the shape
-            decides, see `prepare.image_shape`.
+        images: Whether inputs are images (n, h, w) or (n, h, w, c); None: their shape decides, see
+            `linearized.data.own.prepare.image_shape`.
         class_names: Names of the classes 0, 1, ... if labels are their numbers; None: the labels are the names.
-        notes: What the reader left out, by a short name; part of `Dataset.notes` and of the record.
+        notes: What the reader left out, by a short name; part of `Dataset.notes` and of the record of a run.
     """
 
     x: Any
@@ -41,7 +41,7 @@ class OwnArrays:
     notes: dict[str, str | int] = dataclasses.field(default_factory=dict)
 
     def parts(self) -> dict[str, tuple[Any, np.ndarray | None]]:
-        """Return (x, y) by split: train, and validation and test if they exist."""
+        """Return the pair (inputs, labels) of each existing part by name: train, validation, test."""
         named = {"train": (self.x, self.y), "validation": (self.x_validation, self.y_validation),
                  "test": (self.x_test, self.y_test)}  # fmt: skip
         return {name: pair for name, pair in named.items() if pair[0] is not None}
@@ -49,33 +49,53 @@ class OwnArrays:
 
 @runtime_checkable
 class Reader(Protocol):
-    """Protocol of the reader of one format of `--data`.
+    """Interface of a reader of one format of `--data`.
 
     Attributes:
-        reads: Names of the flags of `OwnDataSettings` that this format reads and some others do not.
+        reads: Names of the flags of `OwnDataSettings` that this format uses and some others do not.
     """
 
     reads: tuple[str, ...]
 
     def fits(self, text: str) -> bool:
-        """Return whether a text of --data has this format, judged by suffix, scheme or the content of a folder."""
+        """Return whether a text of --data has this format, judged by its suffix, its scheme or the content of a folder.
+
+        Args:
+            text: Value of --data, such as a path or "keras:mnist".
+        """
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """Return a quick digest of the content. Raises `UserError` if the content does not exist."""
+        """Return a quick digest of the content, which changes when the content does.
+
+        Args:
+            text: Value of --data, such as a path or "keras:mnist".
+            options: Settings of the user's own data, such as the column of labels.
+
+        Raises `UserError` if the content does not exist.
+        """
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the content. Raises `UserError` if it is missing or damaged."""
+        """Read the content.
+
+        Args:
+            text: Value of --data, such as a path or "keras:mnist".
+            options: Settings of the user's own data, such as the column of labels.
+
+        Raises `UserError` if the content is missing or damaged.
+        """
 
 
 def rows_of(x: Any, rows: slice | np.ndarray) -> np.ndarray:
-    """Return some rows of an array in memory.
+    """Return some rows of an array, in memory.
 
-    Rows of a memory map are read from its file, because mapped pages, of which an access maps many around each row,
-    count as memory of the process.
+    Rows of a memory map are read from its file instead, because each access maps many pages around a row, which count
+    as memory of the process.
 
     Args:
-        x: Inputs of `OwnArrays`, not a part of another memory map.
+        x: An array or another object with rows by slice or row numbers (not a part of another memory map).
         rows: Slice or row numbers.
+
+    Raises `UserError` if the file became shorter while it was read.
     """
     if not isinstance(x, np.memmap) or not x.flags.c_contiguous or x.filename is None:
         return np.asarray(x[rows])
@@ -108,13 +128,14 @@ NAMES = {
 
 
 def found_names(names: list[str], where: str) -> dict[str, str]:
-    """Return the name in the file for each meaning that is found, such as {"x_train": "data", "y_train": "labels"}.
-
-    Meanings are the keys of `NAMES` with "x" and "y" replaced by "x_train" and "y_train".
+    """Find out which arrays of a file are inputs and labels, by their names.
 
     Args:
         names: Names of the arrays in the file.
         where: Name of the file, with which messages begin.
+
+    Returns: The name in the file by meaning, such as {"x_train": "data", "y_train": "labels"}. Further meanings are
+        x_test, y_test, x_validation and y_validation; `NAMES` lists the names that each may have.
 
     Raises `UserError` if two arrays have the same meaning, or if inputs or labels are missing; the message lists the
     existing names.
@@ -143,7 +164,14 @@ def found_names(names: list[str], where: str) -> dict[str, str]:
 
 
 def from_names(arrays: dict[str, Any], where: str) -> OwnArrays:
-    """Return the named arrays of a file by their meaning, see `found_names`."""
+    """Return the arrays of a file as inputs and labels, recognised by their names.
+
+    Args:
+        arrays: Arrays by name, such as "x_train" and "labels"; `NAMES` lists the names.
+        where: Name of the file, with which messages begin.
+
+    Raises `UserError` if two arrays have the same meaning, or if inputs or labels are missing.
+    """
     named = {meaning.removesuffix("_train"): np.asarray(arrays[name]) if meaning[0] == "y" else arrays[name]
              for meaning, name in found_names(list(arrays), where).items()}  # fmt: skip
     return OwnArrays(**named)

@@ -1,4 +1,4 @@
-"""The format of a text of `--data`, and the digest of the content that it names."""
+"""Recognition of the format of a text of `--data`, digests of the content, and the base class of readers of files."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,9 @@ WHOLE = 2**30  # bytes up to which a whole file is digested
 
 
 def format_of(text: str) -> str:
-    """Return the name of the first format that fits a text of `--data`.
+    """Return the name of the format of a text of `--data`, such as "csv" for a path that ends with .csv.
+
+    If several formats fit, the first one in the table `FORMATS` is returned.
 
     Raises `UserError` for a text that fits no format, with a hint if it is the name of a dataset of the suite.
     """
@@ -38,7 +40,7 @@ def format_of(text: str) -> str:
 
 
 def _lacking(folder: Path) -> str:
-    """Return a phrase that states why a folder is no data set, and what to do."""
+    """Return the part of an error message that states why a folder is no data set, and what to do."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
@@ -55,10 +57,12 @@ def _lacking(folder: Path) -> str:
 
 
 def content_digest(options: OwnDataSettings) -> str:
-    """Return the digest of the content that `options.data` names, with the format's name.
+    """Return the name of the format and the digest of the content that `options.data`, the value of --data, names.
 
-    Settings need it many times. If computing it takes longer than `BRIEF`, such as for a folder of some hundred images,
-    the digest is kept for `PATIENCE` times as long, so that a command spends little of its time on it.
+    Settings need the digest many times. If computing it takes longer than `BRIEF`, such as for a folder of some hundred
+    images, it is kept for `PATIENCE` times as long, so that a command spends little of its time on it.
+
+    Raises `UserError` if no format fits, or if the content does not exist.
     """
     kept = _looked_at.get(options)
     if kept is not None and time.monotonic() < kept[1]:
@@ -76,18 +80,18 @@ _looked_at: dict[OwnDataSettings, tuple[str, float]] = {}
 
 
 def file_digest(path: Path | str, kind: str, advice: str = "", limit: int | None = None) -> str:
-    """Return 16 hex digits of the bytes of a regular file (about 1 GB/s; once per process, path, size and time).
+    """Return 16 hex digits that identify the bytes of a regular file.
 
-    For a file above `WHOLE` bytes, the digest covers evenly spaced blocks of `WHOLE` bytes in total, the size, and the
-    time of the last change.
+    Takes about 1 GB/s, once per process for each path, size and time of change. For a file above `WHOLE` bytes, the
+    digest covers evenly spaced blocks of `WHOLE` bytes in total, the size, and the time of the last change.
 
     Args:
         path: The file.
-        kind: What the file should be, with its article, for the error.
-        advice: Sentence added to the error.
+        kind: What the file should be, with its article, for the error message.
+        advice: Sentence at the end of the error message that says what to do.
         limit: Maximum size in bytes; None for no bound.
 
-    Raises `Absent` or `Unreadable`.
+    Raises `Absent` for a missing file, and `Unreadable` for one that cannot be read or is too large.
     """
     with contextlib.suppress(OSError, ValueError):  # `opened` reports what is wrong with the path
         status = Path(path).stat()
@@ -117,14 +121,16 @@ _digests: dict[tuple[str, int, int], str] = {}
 
 
 class FileFormat:
-    """A reader of files. A subclass implements `read`, and `paths` if there may be several files.
+    """Base class of readers of files given by path (`Reader`).
+
+    A subclass implements `read`, and `paths` if a text of --data may name several files.
 
     Attributes:
         suffixes: Suffixes of its files, in lower case.
-        kind: What a file should be, with its article, for errors.
-        advice: Sentence for errors that says what to do.
+        kind: What a file should be, with its article, for error messages.
+        advice: Sentence at the end of error messages that says what to do.
         limit: Maximum size of a file in bytes; None for no bound.
-        reads: See `Reader`.
+        reads: Names of the flags that this format uses and some others do not.
     """
 
     suffixes: tuple[str, ...]
@@ -134,18 +140,21 @@ class FileFormat:
     reads: tuple[str, ...] = ()
 
     def paths(self, text: str) -> Sequence[Path | str]:
-        """Return the files that a text of --data names."""
+        """Return the paths of the files that `text`, a value of --data, names; here this is the text itself."""
         return [text]
 
     def fits(self, text: str) -> bool:
-        """Return whether the text has one of the suffixes, see `Reader`."""
+        """Return whether `text`, a value of --data, ends with one of the suffixes."""
         return Path(text).suffix.lower() in self.suffixes
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """Return the digest of the files, see `Reader`."""
+        """Return the digest of the bytes of all files that `text`, a value of --data, names; `options` is not used.
+
+        Raises `Absent` for a missing file, and `Unreadable` for one that cannot be read or is too large.
+        """
         return digest_of([file_digest(path, self.kind, self.advice, self.limit) for path in self.paths(text)])
 
 
 def digest_of(marks: Sequence[str]) -> str:
-    """Return 16 hex digits that combine several digests; a single digest is returned unchanged."""
+    """Combine the digests of several files, given as hex digits, to 16 digits; return a single digest unchanged."""
     return marks[0] if len(marks) == 1 else hashlib.blake2b("\n".join(marks).encode(), digest_size=8).hexdigest()

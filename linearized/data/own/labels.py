@@ -1,4 +1,4 @@
-"""Labels: the task that they suggest, their coding as class numbers, and the names of the classes."""
+"""Labels of the user's own data: the task that they suggest, their coding as class numbers, names of the classes."""
 
 import numpy as np
 
@@ -11,7 +11,14 @@ ROWS_EACH = 5
 
 
 def text_of(y: np.ndarray, where: str) -> np.ndarray:
-    """Return labels with bytes decoded as UTF-8, others unchanged. Raises `UserError` for bytes that are not text."""
+    """Return labels with bytes decoded as UTF-8; labels of other types are returned unchanged.
+
+    Args:
+        y: Labels or targets of any type.
+        where: Name of the data in the error message.
+
+    Raises `UserError` for bytes that are not UTF-8.
+    """
     if y.dtype.kind not in "SO":
         return y
     try:
@@ -27,14 +34,19 @@ def text_of(y: np.ndarray, where: str) -> np.ndarray:
 
 
 def refuse_other_kinds(y: np.ndarray, where: str) -> None:
-    """Raise `UserError` for labels that are neither numbers nor text, such as dates and complex numbers."""
+    """Raise `UserError` for labels `y` that are dates, durations, complex numbers or records.
+
+    Args:
+        y: Labels or targets.
+        where: Name of the data in the error message.
+    """
     if y.dtype.kind in "mMcV":
         what = {"m": "durations", "M": "dates", "c": "complex numbers", "V": "records"}[y.dtype.kind]
         raise UserError(f"{where}: labels are {what}. Give numbers, or text for classes.")
 
 
 def sniffed_task(y: np.ndarray) -> str:
-    """Return the task that labels suggest: "binary" for two distinct labels, "classes", or "regression".
+    """Guess the task from the labels: "binary" for two distinct labels, otherwise "classes" or "regression".
 
     Text, booleans and one-hot rows are classes. Whole numbers are classes in two cases: if at most `FEW` of them are
     distinct and each occurs twice on average; or if they are stored as integers, form a range without gaps of at most
@@ -55,14 +67,14 @@ def sniffed_task(y: np.ndarray) -> str:
 
 
 def coded(parts: dict[str, np.ndarray], task: str, where: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Convert labels to class numbers.
+    """Convert labels to class numbers 0, 1, ...
 
     Args:
-        parts: Labels (n,) or one-hot rows by split; "train" is required.
+        parts: Labels (n,) or one-hot rows of each part of the data by name; "train" is required.
         task: "classes" or "binary".
         where: Name of the data in error messages.
 
-    Returns: Class numbers (n,) by split, and the labels of the classes in the order of their numbers. Classes are those
+    Returns: Class numbers (n,) by part, and the labels of the classes in the order of their numbers. Classes are those
         of the train part, sorted: numbers by value, text alphabetically.
 
     Raises `UserError` for fewer than two classes, for any number other than two if the task is binary, and for a class
@@ -85,10 +97,10 @@ def coded(parts: dict[str, np.ndarray], task: str, where: str) -> tuple[dict[str
 
 
 def names(classes: np.ndarray, known: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Return the names of classes; whole numbers are written without a decimal point.
+    """Return the names of classes as texts; whole numbers are written without a decimal point.
 
     Args:
-        classes: Labels of the classes.
+        classes: Labels of the classes in the order of their class numbers.
         known: Names of the classes 0, 1, ..., if the labels are these numbers.
     """
     if known is not None:
@@ -102,7 +114,14 @@ def _name(value: object) -> str:
 
 
 def targets(parts: dict[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
-    """Return regression targets as float32 (n, k) by split. Raises `UserError` for labels that are not numbers."""
+    """Return regression targets as float32 (n, k).
+
+    Args:
+        parts: Targets (n,) or (n, k) of each part of the data by name.
+        where: Name of the data in the error message.
+
+    Raises `UserError` for targets that are not numbers.
+    """
     found = {}
     for name, y in parts.items():
         if y.dtype.kind not in "biuf":
@@ -117,7 +136,7 @@ def _one_hot(y: np.ndarray) -> bool:
 
 
 def _flat(y: np.ndarray) -> np.ndarray:
-    """Return labels (n,) that can be sorted; objects become text unless all are numbers."""
+    """Return labels as (n,) in a type that can be sorted; Python objects become text unless all are numbers."""
     flat = y.reshape(-1)
     if flat.dtype.kind != "O":
         return flat

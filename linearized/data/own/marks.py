@@ -17,14 +17,16 @@ MARKS = frozenset(("", "?", "-", "--", ".", "*", "na", "n/a", "#n/a", "nan", "nu
 
 
 def without_marks(frame: Any, columns: Iterable[str] | None = None) -> tuple[Any, dict[str, str]]:
-    """Return a data frame with marks of missing values in numeric columns as NaN, and the marks found by column.
+    """Replace texts such as "?" that mark missing values by NaN in the numeric columns of a table.
 
-    Columns of type object that hold only numbers, such as decimal ones, become float64 too. The given frame is not
+    Columns of type object that hold only numbers, such as `decimal.Decimal`, become float64 too. The given frame is not
     changed.
 
     Args:
         frame: The data frame.
         columns: Names of columns that may be numeric, such as those of the train rows; None: any.
+
+    Returns: The new data frame, and a description of the marks found in each column by the name of the column.
     """
     found: dict[str, str] = {}
     changed = frame
@@ -41,7 +43,10 @@ def without_marks(frame: Any, columns: Iterable[str] | None = None) -> tuple[Any
 
 
 def labels_without_marks(y: np.ndarray) -> tuple[np.ndarray, str]:
-    """Return labels with marks of missing values among numbers as NaN, and the marks that were found ("" for none)."""
+    """Replace texts such as "?" that mark missing values by NaN in labels that are numbers otherwise.
+
+    Returns: The labels, and a description of the marks that were found; the labels unchanged and "" if there are none.
+    """
     if y.dtype.kind not in "OU" or not y.size:
         return y, ""
     numbers, marks = _numbers(y.reshape(-1).astype(object))
@@ -55,10 +60,13 @@ def _is_text(column: Any) -> bool:
 
 
 def _numbers(values: np.ndarray) -> tuple[np.ndarray | None, str]:
-    """Return values (n,) as float64 with marks as NaN, and the marks.
+    """Convert values to float64, with NaN for missing ones and for texts such as "?" that mark them.
 
-    The values are None if there is any other text or kind of value, if there is no number, and if numbers are given as
-    text without a mark.
+    Args:
+        values: Values (n,) of type object.
+
+    Returns: The numbers (n,), and a description of the marks. The numbers are None if there is any other text or kind
+        of value, if there is no number, and if numbers are given as text without a mark.
     """
     numbers, marks, texts = np.full(len(values), np.nan), collections.Counter(), 0
     for place, value in enumerate(values):

@@ -1,4 +1,4 @@
-"""Arrays and data frames given from Python, under the text "arrays:DIGEST" that `--data` takes.
+"""Arrays and data frames given from Python, which are known under a text "arrays:DIGEST" that `--data` takes.
 
 The process that registered them finds them in memory. Another process, such as the one that makes a Gram matrix, finds
 them in the folder `arrays` below data_dir once `keep` has written them there.
@@ -30,19 +30,20 @@ def register(
     x: Any, y: Any, x_test: Any = None, y_test: Any = None, *, images: bool | None = None, x_validation: Any = None,
     y_validation: Any = None, class_names: tuple[str, ...] | None = None,
 ) -> str:  # fmt: skip
-    """Register arrays in this process, and return the text by which `--data` finds them.
+    """Register arrays in this process, and return the text "arrays:DIGEST" by which `--data` finds them.
 
     Args:
         x: Inputs, an array (n, ...) or a data frame; sparse matrices become dense.
         y: Labels (n,) of any type, or targets (n, k).
-        x_test: Inputs of test rows, as `x`.
+        x_test: Inputs of test rows, as `x`; None: a part of `x` is held out later.
         y_test: Labels of test rows, as `y`.
-        images: See `OwnArrays`.
+        images: Whether inputs are images (n, h, w) or (n, h, w, c); None: their shape decides.
         x_validation: Inputs of validation rows, as `x`.
         y_validation: Labels of validation rows, as `y`.
-        class_names: See `OwnArrays`.
+        class_names: Names of the classes 0, 1, ... if labels are their numbers; None: the labels are the names.
 
-    Raises `UserError` if test or validation inputs are given without labels, or the other way round.
+    Raises `UserError` if test or validation inputs are given without labels, or the other way round, and if `x` is
+    None.
     """
     for name, one, two in (("test", x_test, y_test), ("validation", x_validation, y_validation)):
         if (one is None) != (two is None):
@@ -59,10 +60,10 @@ def register(
 
 
 def register_dataset(dataset: Dataset) -> str:
-    """Register the rows of a dataset unchanged, and return the text by which `--data` finds them.
+    """Register the rows of a loaded dataset in this process; return the text "arrays:DIGEST" that `--data` takes.
 
-    Labels are class numbers, with the class names of the dataset. Its preparation of the rows is not undone, so further
-    rows must go through `dataset.preparation` first.
+    The rows are not changed. Labels are class numbers, with the class names of the dataset. The conversion of raw
+    inputs to these rows is not undone, so further rows must go through `dataset.preparation` first.
     """
     shape, parts = dataset.image_shape, dataset.splits()
     arrays = {}
@@ -80,19 +81,21 @@ def from_arrays(
     image_shape: Sequence[int] | str | None = None, num_train: int = 0, num_test: int = 0,
     validation: int | float = 0.0,
 ) -> Dataset:  # fmt: skip
-    """Return arrays or data frames as a `Dataset`, the same as from a file of --data.
+    """Return arrays or data frames as a `Dataset`, in the same way as a file that --data names.
 
     Args:
-        x: Inputs, see `register`.
-        y: Labels or targets.
+        x: Inputs, an array (n, ...) or a data frame; sparse matrices become dense.
+        y: Labels (n,) of any type, or targets (n, k).
         x_test: Inputs of test rows; None holds out a part of `x`.
         y_test: Labels or targets of test rows.
-        task: "auto", "classes", "binary" or "regression".
+        task: "auto" (determined from the labels), "classes", "binary" or "regression".
         test_fraction: Fraction of rows held out for testing, stratified for classes, if x_test is not given.
         seed: Random-number seed of this split.
-        missing: "refuse", "drop" or "mean", see `--missing`.
+        missing: What to do with missing values: "refuse" them, "drop" their rows, or fill in the "mean" of the train
+            rows.
         images: Whether inputs are images (n, h, w) or (n, h, w, c); None: their shape decides.
-        image_shape: Shape of images whose rows are flat, such as (32, 32, 3), see `--image_shape`.
+        image_shape: Shape of images whose rows are flat, (height, width, channels) such as (32, 32, 3), (height,
+            width), or channels first; None: rows are taken as they are.
         num_train: Number of train rows to use; 0: all.
         num_test: Number of test rows to use; 0: all.
         validation: Train rows held out for validation, a fraction below 1 or a count.
@@ -116,7 +119,13 @@ def from_arrays(
 
 
 def keep(text: str) -> None:
-    """Write registered arrays atomically to a file that other processes read; do nothing for other texts."""
+    """Write registered arrays atomically to a file from which other processes read them.
+
+    Args:
+        text: Value of --data. Nothing is done unless it is "arrays:DIGEST", or if the file exists.
+
+    Raises `UserError` if this process has not registered the arrays.
+    """
     if not text.startswith(SCHEME) or _path(text).is_file():
         return
     arrays = _found(text)
@@ -141,20 +150,23 @@ def keep(text: str) -> None:
 
 
 class Arrays:
-    """Registered arrays as a format of `--data`."""
+    """Reader of arrays that were registered from Python, one of the formats of `--data` (see `Reader`)."""
 
     reads: tuple[str, ...] = ()
 
     def fits(self, text: str) -> bool:
-        """Return whether a text names registered arrays, see `Reader`."""
+        """Return whether `text`, a value of --data, has the form "arrays:DIGEST"."""
         return text.startswith(SCHEME)
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """Return the digest that the text contains, see `Reader`."""
+        """Return the digest that `text`, "arrays:DIGEST", contains; `options` is not used."""
         return text.removeprefix(SCHEME)
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Return the registered arrays, see `Reader`."""
+        """Return the arrays registered under `text`, "arrays:DIGEST"; `options` is not used.
+
+        Raises `UserError` if neither this process nor a file has them.
+        """
         return _found(text)
 
 
@@ -184,7 +196,12 @@ def _path(text: str) -> Path:
 
 
 def _frame(stored: dict[str, np.ndarray], field: str) -> Any:
-    """Return the data frame that `keep` stored under a field, or None."""
+    """Return a data frame that `keep` stored, or None if the input is an array or does not exist.
+
+    Args:
+        stored: All stored arrays by name.
+        field: Name of the input in `OwnArrays`, such as "x_test".
+    """
     if f"{field}/0" not in stored:
         return None
     import pandas as pd
@@ -211,7 +228,7 @@ def _storable(values: np.ndarray) -> np.ndarray:
 
 
 def contents(arrays: OwnArrays) -> list[Any]:
-    """Return the content as a list whose digest covers all values, types and column names."""
+    """Return the content of some arrays as a list for `fingerprint`: all values, types and column names."""
     parts: list[Any] = [arrays.images]
     if arrays.x_validation is not None or arrays.class_names is not None:
         parts += ["validation", arrays.class_names]

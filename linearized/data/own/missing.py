@@ -1,4 +1,4 @@
-"""Missing values (NaN in arrays, empty cells of tables, absent labels), and infinite ones."""
+"""Detection and refusal of missing values (NaN in arrays, empty cells of tables, absent labels) and infinite values."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,14 +15,18 @@ LARGEST = float(np.finfo(np.float32).max)  # larger inputs become infinite as fl
 
 
 def missing_rows(x: Any) -> np.ndarray:
-    """Return for each row (n,) whether a value is missing; reads all rows, in blocks."""
+    """Return a mask (n,) of the rows of some inputs that have a missing value; all rows are read, in blocks.
+
+    Args:
+        x: Inputs (n, ...) as in `OwnArrays`, or a data frame.
+    """
     if hasattr(x, "isna"):
         return x.isna().any(axis=1).to_numpy()
     return _rows_with(x, np.isnan)
 
 
 def infinite(values: np.ndarray) -> np.ndarray:
-    """Return where values, of any type, are infinite or become infinite as float32."""
+    """Return a mask, of the shape of `values`, of values that are infinite or become infinite as float32."""
     if values.dtype.kind == "O":
         flat = [isinstance(value, float) and abs(value) > LARGEST for value in values.reshape(-1)]
         return np.array(flat, bool).reshape(values.shape)
@@ -32,12 +36,18 @@ def infinite(values: np.ndarray) -> np.ndarray:
 
 
 def infinite_rows(x: Any) -> np.ndarray:
-    """Return for each row (n,) whether a value is infinite, see `infinite`; reads all rows, in blocks."""
+    """Return a mask (n,) of the rows of some inputs that have a value that is infinite or too large for float32.
+
+    All rows are read, in blocks.
+
+    Args:
+        x: Inputs (n, ...) as in `OwnArrays`, or a data frame.
+    """
     return infinite(_numbers(x)).any(axis=1) if hasattr(x, "isna") else _rows_with(x, infinite)
 
 
 def _numbers(frame: Any) -> np.ndarray:
-    """Return a table as float64 (n, columns), with NaN in columns that are not floating-point."""
+    """Return the floating-point columns of a data frame as float64 (n, columns); other columns are NaN."""
     from pandas.api import types
 
     columns = [frame.iloc[:, place] for place in range(frame.shape[1])]
@@ -60,7 +70,11 @@ def _rows_with(x: Any, bad: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
 
 
 def missing_labels(y: np.ndarray) -> np.ndarray:
-    """Return for each row (n,) whether a label, or one of several targets, is missing."""
+    """Return a mask (n,) of the rows whose label, or one of whose targets, is missing.
+
+    Args:
+        y: Labels (n,) or targets (n, k) of any type.
+    """
     if y.dtype.kind == "f":
         absent = np.isnan(y)
     elif y.dtype.kind == "O":
@@ -72,7 +86,7 @@ def missing_labels(y: np.ndarray) -> np.ndarray:
 
 
 def refuse_missing(x: Any, where: str, numbers: np.ndarray | None = None) -> None:
-    """Raise `UserError` that names rows and columns if a value of `x`, which is in memory, is missing.
+    """Raise `UserError` if a value of some inputs in memory is missing; the message names the rows and columns.
 
     Args:
         x: Inputs (n, ...) or a data frame.
@@ -92,12 +106,14 @@ def refuse_missing(x: Any, where: str, numbers: np.ndarray | None = None) -> Non
 
 
 def refuse_infinite(x: Any, where: str, numbers: np.ndarray | None = None) -> None:
-    """Raise `UserError` that names rows and columns if a value of `x`, which is in memory, is infinite.
+    """Raise `UserError` if a value of some inputs in memory is infinite or too large for float32.
+
+    The message names the rows and columns.
 
     Args:
         x: Inputs (n, ...) or a data frame.
         where: Name of the data in the error message.
-        numbers: As in `refuse_missing`.
+        numbers: Numbers by which the message names the rows, from 0; None: their positions.
     """
     rows = np.flatnonzero(infinite_rows(x))
     if not len(rows):
@@ -112,7 +128,12 @@ def refuse_infinite(x: Any, where: str, numbers: np.ndarray | None = None) -> No
 
 
 def refuse_infinite_labels(y: np.ndarray, where: str) -> None:
-    """Raise `UserError` that names the rows if a label, or one of several targets, is infinite."""
+    """Raise `UserError` if a label or target is infinite or too large for float32; the message names the rows.
+
+    Args:
+        y: Labels (n,) or targets (n, k) of any type.
+        where: Name of the data in the error message.
+    """
     bad = infinite(y).reshape(len(y), -1).any(axis=1)
     if bad.any():
         raise UserError(f"{where}: labels are infinite, or too large for float32, in {_listed(np.flatnonzero(bad))}. "
@@ -120,7 +141,7 @@ def refuse_infinite_labels(y: np.ndarray, where: str) -> None:
 
 
 def refuse_missing_labels(absent: np.ndarray, where: str) -> None:
-    """Raise `UserError` that names the rows if labels are missing.
+    """Raise `UserError` if labels are missing; the message names the rows.
 
     Args:
         absent: Mask (n,) of the rows without a label.

@@ -38,7 +38,9 @@ BLOCK = 1024  # rows of Gaussian noise that are drawn together
 def noise_levels(
     options: OwnDataSettings, task: str, image_shape: tuple[int, int, int] | None, where: str
 ) -> tuple[int | float, ...]:
-    """Return the levels of `--noise_levels`, by default those of the same noise on the suite's data sets.
+    """Return the levels of the noise on the user's own data, from `--noise` and `--noise_levels`.
+
+    By default they are those of the same noise on the suite's data sets.
 
     Args:
         options: Settings of the user's own data.
@@ -46,7 +48,7 @@ def noise_levels(
         image_shape: (height, width, channels) of the inputs, or None for vectors.
         where: Name of the data in error messages.
 
-    Returns: The levels; (0,) without noise, and for draft settings that lack levels.
+    Returns: The levels in the order of `--noise_ind`; (0,) without noise, and for draft settings that lack levels.
 
     Raises `UserError` for levels that the noise does not have, and for data to which it does not apply.
     """
@@ -80,10 +82,11 @@ def noise_levels(
 
 
 def published_thresholds(side: int) -> tuple[int, ...]:
-    """Return the default thresholds k of the noise low_frequency for images of `side` pixels.
+    """Return the default levels of the noise low_frequency: thresholds k for images of `side` x `side` pixels.
 
-    They are those of the suite's data sets for sides of 8, 28 and 32; for other sides, those of 32 are scaled and
-    rounded down, and a threshold that occurs twice after rounding is kept once.
+    At the level k, the k x k lowest frequencies are replaced. The thresholds are those of the suite's data sets for
+    sides of 8, 28 and 32; for other sides, those of 32 are scaled and rounded down, and a threshold that occurs twice
+    after rounding is kept once.
     """
     known = {8: THRESHOLDS_8, 28: THRESHOLDS_28, 32: THRESHOLDS_32}
     return known.get(side) or tuple(sorted({threshold * side // 32 for threshold in THRESHOLDS_32}))
@@ -92,15 +95,17 @@ def published_thresholds(side: int) -> tuple[int, ...]:
 def noisy_images(
     kind: str, parts: dict[str, np.ndarray], shape: tuple[int, int, int], level: int | float
 ) -> dict[str, np.ndarray]:
-    """Return float32 rows (n, d) of every part with noise in the high frequencies, or in place of the low ones.
+    """Add noise to the high frequencies of images, or replace their low frequencies by noise.
+
+    The noise of validation rows is drawn after that of the test rows.
 
     Args:
         kind: "high_frequency" or "low_frequency".
-        parts: All images of each part by its name: "train", and "test" or "validation" or both.
+        parts: All images of each part of the data by name: "train", and "test" or "validation" or both.
         shape: (height, width, channels) of an image.
-        level: The noise level, τ or k of the module's table.
+        level: The noise level: τ, the ratio of noise to image, or k of the k x k lowest frequencies.
 
-    The noise of validation rows is drawn after that of the test rows.
+    Returns: Float32 rows (n, d) by part.
     """
     from linearized.data.transforms import noise
 
@@ -118,17 +123,24 @@ def noisy_images(
 
 
 def _last(x: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return images as (n, h, w, c), from flat rows or with channels first or last; `shape` is (h, w, c)."""
+    """Return images as (n, h, w, c), from flat rows or with channels first or last.
+
+    Args:
+        x: Images (n, h w c), (n, h, w), (n, h, w, c) or (n, c, h, w).
+        shape: (h, w, c).
+    """
     x = np.asarray(x)
     return np.moveaxis(x, 1, -1) if x.ndim == 4 and x.shape[1:] != shape else x.reshape(len(x), *shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class CleanImages:
-    """The preparation of further images by which `noisy_images` centres and scales its results, without the noise.
+    """Conversion of further images to rows for a model that was fitted to images with noise of `noisy_images`.
+
+    It centres and scales images as `noisy_images` does, but adds no noise.
 
     Attributes:
-        columns: Turns raw inputs into rows (n, d).
+        columns: Function that converts raw inputs to rows (n, d).
         shape: (height, width, channels).
         mean, spread: Mean and standard deviation of each channel over the train images without noise; None: each image
             is centred and scaled to the norm √d.
@@ -140,7 +152,7 @@ class CleanImages:
     spread: np.ndarray | None = None
 
     def __call__(self, x: Any) -> np.ndarray:
-        """Return float32 rows (n, d)."""
+        """Convert raw images `x` to float32 rows (n, d)."""
         from linearized.data.transforms.noise import on_sphere
 
         rows = self.columns(x)
@@ -151,12 +163,12 @@ class CleanImages:
 
 
 def clean_images(kind: str, columns: Callable[[Any], np.ndarray], x: Any, shape: tuple[int, int, int]) -> CleanImages:
-    """Return the preparation of further images that belongs to a noise of `noisy_images`.
+    """Return the conversion of further images to rows that fits a model of images with noise of `noisy_images`.
 
     Args:
         kind: "high_frequency" or "low_frequency".
-        columns: Turns raw inputs into rows (n, d).
-        x: Train inputs without noise, on which the preparation is fitted.
+        columns: Function that converts raw inputs to rows (n, d).
+        x: Train inputs without noise, of which channel means are taken for colour images of low_frequency.
         shape: (height, width, channels) of an image.
     """
     if kind == "high_frequency" or shape[2] == 1:
@@ -167,7 +179,9 @@ def clean_images(kind: str, columns: Callable[[Any], np.ndarray], x: Any, shape:
 
 
 def noisy_labels(labels: np.ndarray, num_classes: int, share: float) -> np.ndarray:
-    """Return the class numbers of all train rows, each replaced with probability `share` by one drawn uniformly.
+    """Replace each train label with probability `share` by a class drawn uniformly; return the new class numbers.
+
+    The drawn class may be the original one.
 
     Args:
         labels: Class numbers (n,) of all train rows.
@@ -180,10 +194,12 @@ def noisy_labels(labels: np.ndarray, num_classes: int, share: float) -> np.ndarr
 
 
 def add_gaussian(rows: dict[str, np.ndarray], numbers: dict[str, np.ndarray], level: float) -> dict[str, np.ndarray]:
-    """Return rows (n, d) with normal noise of `level` times the root mean variance of the train rows.
+    """Add independent normal noise to rows, and return new rows by part.
+
+    The standard deviation is `level` times the square root of the mean variance of the columns of the train rows.
 
     Args:
-        rows: Rows (n, d) by split.
+        rows: Rows (n, d) by part: "train", "test", "validation".
         numbers: Index of each row within its complete part, which determines its noise.
         level: The noise level σ.
     """

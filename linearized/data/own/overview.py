@@ -1,4 +1,4 @@
-"""An overview of the data of `--data`: rows, shapes, classes, missing values, test rows that are train rows."""
+"""An overview of the user's own data: rows, shapes, classes, missing values, test rows that are also train rows."""
 
 import dataclasses
 from typing import Any
@@ -36,12 +36,13 @@ class ColumnOverview:
 
 @dataclasses.dataclass(frozen=True)
 class Overview:
-    """A description of the data.
+    """A description of the user's own data.
 
     Attributes:
         lines: Facts as text, one line each.
-        columns: The first `LISTED` columns; () for images.
-        images: The first images of each class as float rows (classes, n, h * w * c), NaN if there are fewer; or None.
+        columns: Descriptions of the first `LISTED` columns; () for images.
+        images: The first images of each class as float rows (classes, n, h * w * c), NaN if there are fewer; None for
+            other data.
     """
 
     lines: tuple[str, ...]
@@ -50,14 +51,16 @@ class Overview:
 
 
 def overview(source: OwnSource, *, images_each: int = 8, noise_ind: int = 0) -> Overview:
-    """Describe a source. All rows are read, in blocks.
+    """Describe the user's own data. All rows are read, in blocks.
+
+    With `--noise`, columns and images are those of the train rows after the noise, which are loaded completely; images
+    are shown with the labels after it. Counts, missing and infinite values and repeated rows are those of the rows
+    before it.
 
     Args:
         source: The data.
         images_each: Number of images of each class.
-        noise_ind: Index of the level of `--noise`. With a noise, columns and images are those of the train rows after
-            it, which are loaded completely; images are shown with the labels after it. Counts, missing and infinite
-            values and repeated rows are those of the rows before it.
+        noise_ind: Index of the level of `--noise`.
     """
     prepared, rows = source.prepared, source.prepared.rows
     train = rows["train"]
@@ -100,7 +103,7 @@ def _labels_line(source: OwnSource) -> str:
 
 
 def _blocks(rows: LazyRows) -> Any:
-    """Yield the inputs of the rows block by block: data frames, or matrices (rows, d)."""
+    """Yield the inputs of some rows in blocks of about `BLOCK` bytes: data frames, or matrices (rows, d)."""
     size = max(1, BLOCK // max(1, 8 * int(np.prod(rows.x.shape[1:]))))
     for start in range(0, len(rows), size):
         x, _labels = rows.take(slice(start, start + size))
@@ -114,14 +117,14 @@ def _missing(rows: LazyRows) -> int:
 
 
 def _infinite(rows: LazyRows) -> int:
-    """Return the number of rows with an infinite value."""
+    """Return the number of rows with a value that is infinite or too large for float32."""
     if not hasattr(rows.x, "iloc") and rows.x.dtype.kind != "f":
         return 0
     return sum(int(infinite_rows(block).sum()) for block in _blocks(rows))
 
 
 def _hashes(rows: LazyRows) -> set[Any]:
-    """Return the set of digests of the rows' inputs."""
+    """Return the set of hash values of the inputs of some rows, for finding equal rows."""
     if hasattr(rows.x, "iloc"):
         from pandas.util import hash_pandas_object
 
@@ -154,11 +157,11 @@ def _column(name: str, column: Any) -> ColumnOverview:
 
 
 def _with_names(rows: Split, raw: Any) -> LazyRows:
-    """Return loaded rows; if the raw inputs are a table with as many columns, as a data frame with their names.
+    """Return loaded rows with the names of their columns, for a table whose columns were not changed in number.
 
     Args:
         rows: Loaded rows.
-        raw: Inputs of the same rows before their conversion.
+        raw: Inputs of the same rows before their conversion, a data frame or an array.
     """
     x: Any = rows.x
     if hasattr(raw, "iloc") and len(raw.columns) == x.shape[1]:

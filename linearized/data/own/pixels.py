@@ -1,4 +1,4 @@
-"""Flat rows that `--image_shape` declares to be images: arrays (n, d), and tables with one column per pixel."""
+"""Conversion of flat rows that `--image_shape` declares to be images: arrays (n, d), tables with a column per pixel."""
 
 import dataclasses
 import re
@@ -31,7 +31,10 @@ class FlatPixels:
     in_bytes: bool = False
 
     def __call__(self, x: Any) -> np.ndarray:
-        """Return images of flat rows; return images unchanged. Raises `UserError` for rows of another length."""
+        """Convert flat rows `x`, an array (n, d) or a table, to images (n, *shape); return images unchanged.
+
+        Raises `UserError` for rows of another length, other columns, or values that are no pixels.
+        """
         if hasattr(x, "iloc"):
             x = self._of_table(x)
         if x.ndim != 2:
@@ -60,7 +63,10 @@ class FlatPixels:
 
 
 def image_shape_of(text: str) -> tuple[int, ...]:
-    """Return the sides in a text such as "32,32", "32,32,3" or "3x32x32". Raises `UserError` for anything else."""
+    """Return the sides in a text of --image_shape, such as (32, 32, 3) for "32,32,3" or "32x32x3".
+
+    Raises `UserError` for anything except two or three sides.
+    """
     words = re.split("[,x]", text.strip().lower())
     sides = [int(word) if re.fullmatch(r"\s*\d{1,5}\s*", word) else 0 for word in words]
     if len(sides) not in (2, 3) or not 1 <= min(sides) <= max(sides) <= LARGEST_SIDE:
@@ -70,12 +76,14 @@ def image_shape_of(text: str) -> tuple[int, ...]:
 
 
 def with_pixels(arrays: OwnArrays, text: str, where: str) -> tuple[OwnArrays, FlatPixels | None]:
-    """Return the arrays with flat rows as images, if `--image_shape` is given, and the conversion for further rows.
+    """Convert flat rows to images if `--image_shape` is given.
 
     Args:
         arrays: Inputs and labels.
         text: Value of --image_shape; "" leaves the arrays unchanged.
         where: Name of the data in error messages.
+
+    Returns: The arrays with images as inputs, and the conversion for further rows; None in its place if `text` is "".
 
     Raises `UserError` for rows that do not fit, for columns of text, and for data that are already images.
     """

@@ -1,4 +1,4 @@
-"""Conversion of a reader's arrays to rows of a `Dataset`: task, class numbers, train and test rows, images.
+"""Conversion of the arrays of the user's own data to train and test rows: task, class numbers, split, image shape.
 
 Inputs are not read here, except to find the rows with missing values if these are to be dropped.
 """
@@ -26,11 +26,11 @@ SMALLEST_SIDE = 8  # smallest side of arrays (n, h, w) that are taken for images
 
 @dataclasses.dataclass(frozen=True)
 class LazyRows:
-    """Some rows of an array that are read only on request.
+    """Some rows of an array or table, whose inputs are read only on request.
 
     Attributes:
-        x: Inputs as in `OwnArrays`.
-        y: Class numbers (n,), or targets (n, k), of these rows.
+        x: Inputs of all rows, as in `OwnArrays`.
+        y: Class numbers (n,), or targets (n, k), of the rows of this object.
         order: Index in `x` of each of these rows; a slice selects all rows in stored order.
     """
 
@@ -42,15 +42,19 @@ class LazyRows:
         return len(self.y)
 
     def numbers(self, rows: slice | np.ndarray) -> np.ndarray | slice:
-        """Return the indices in `x` of some of these rows."""
+        """Convert indices within this object to indices within the complete inputs `x`.
+
+        Args:
+            rows: Slice or indices of some rows of this object.
+        """
         return rows if isinstance(self.order, slice) else self.order[rows]
 
     def some(self, rows: np.ndarray) -> "LazyRows":
-        """Return a selection of the rows; `rows` are indices within this object."""
+        """Return an object with some of the rows, given by their indices within this one; no inputs are read."""
         return LazyRows(self.x, self.y[rows], self.numbers(rows))
 
     def take(self, rows: slice | np.ndarray) -> tuple[Any, np.ndarray]:
-        """Return inputs and labels of some of the rows; only those are read."""
+        """Read some of the rows, given as a slice or indices within this object, and return their inputs and labels."""
         numbers = self.numbers(rows)
         x = self.x.iloc[numbers] if hasattr(self.x, "iloc") else rows_of(self.x, numbers)
         return x, self.y[rows]
@@ -58,21 +62,21 @@ class LazyRows:
 
 @dataclasses.dataclass(frozen=True)
 class PreparedRows:
-    """Rows by split, and their properties that are known before any input is read.
+    """The user's own data, split into parts, and their properties that are known before any input is read.
 
     Attributes:
-        rows: Rows of each split: "train", "test" and, if given, "validation".
-        task: As in `Dataset`.
+        rows: Rows of each part: "train", "test" and, if given, "validation".
+        task: "classes", "binary" or "regression".
         image_shape: (height, width, channels) of rows that are images; None for other rows.
         divided: Whether rows without a test part were split at random into train and test rows, reproducibly for a
             seed.
         notes: The notes of `OwnArrays`, and the number of rows that were dropped for missing values.
-        shuffled: Whether the rows of given parts, which were sorted by class, were put into one random order, so that
-            `num_train`, `num_test` and held-out rows have all classes.
+        shuffled: Whether the rows of the given parts, which were ordered by class, were put into one random order, so
+            that `num_train`, `num_test` and held-out rows have all classes.
         classes: Labels in the order of the class numbers, as they were given; None for regression.
         class_names: The same as text; () for regression.
         flat: Whether labels were given as (n,).
-        num_outputs: Number of columns of the targets for regression, else of the model's outputs.
+        num_outputs: Number of outputs of a model: one per class, one for binary labels, one per target for regression.
         pixels: Conversion of further flat rows to images, if `--image_shape` declares rows to be images.
     """
 
@@ -97,7 +101,7 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
         options: Settings of the user's own data.
         seed: Random-number seed of the split.
 
-    Raises `UserError` for missing labels, for parts that do not fit together, and for labels that the task cannot take.
+    Raises `UserError` for missing labels, for parts that do not fit together, and for labels that do not suit the task.
     """
     where = data_name(options.data)
     arrays = _without_marks(arrays)
@@ -132,7 +136,10 @@ def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedR
 
 
 def _without_marks(arrays: OwnArrays) -> OwnArrays:
-    """Return tables and labels with marks of missing values among numbers as NaN; the notes list the marks found."""
+    """Replace texts such as "?" that mark missing values by NaN in the numeric columns of tables and in numeric labels.
+
+    The notes of the returned arrays list the texts that were found.
+    """
     changed: dict[str, Any] = {}
     found: dict[str, str] = {}
     for field in dataclasses.fields(arrays):
@@ -152,7 +159,11 @@ def _without_marks(arrays: OwnArrays) -> OwnArrays:
 
 
 def data_name(text: str) -> str:
-    """Return the name of the user's data in titles and folders: the file's name without folders and suffix."""
+    """Return the name of the user's data in titles and folders: the file's name without folders and suffix.
+
+    Args:
+        text: Value of --data; of several paths with commas, the first counts.
+    """
     if text.startswith("arrays:"):
         return "arrays"
     path = Path(text.split(",")[0])
@@ -162,14 +173,14 @@ def data_name(text: str) -> str:
 def _kept(
     parts: dict[str, tuple[Any, np.ndarray]], policy: str, where: str
 ) -> tuple[dict[str, np.ndarray | slice], int]:
-    """Find the rows without missing values, if rows with missing values are to be dropped; check the labels.
+    """Return which rows to keep: all, or those without missing values; check the labels.
 
     Args:
-        parts: Inputs and labels (x, y) by split.
+        parts: Inputs and labels (x, y) by part of the data.
         policy: Value of `--missing`; "drop" drops rows with missing inputs or labels.
         where: Name of the data in error messages.
 
-    Returns: Indices of the rows to keep by split (a slice for all), and the total number of dropped rows.
+    Returns: Indices of the rows to keep by part (a slice for all), and the total number of dropped rows.
 
     Raises `UserError` for infinite labels, for missing labels unless they are dropped, and if no row of a part is left.
     """
@@ -192,10 +203,14 @@ def _kept(
 def image_shape(arrays: OwnArrays, where: str) -> tuple[int, int, int] | None:
     """Return (height, width, channels) of the inputs, or None for vectors.
 
-    If the reader does not decide it, inputs (n, h, w) are images if they are bytes or both sides have `SMALLEST_SIDE`
-    pixels. Inputs with four axes are images (n, h, w, c) if h = w > 1, for any c, or if c is 1, 3 or 4; else images
-    (n, c, h, w) if c is 1, 3 or 4 and h = w, or both have `SMALLEST_SIDE` pixels. Declared images that fit none of
-    these cases are (n, h, w, c).
+    `arrays.images` says whether inputs are images; if it is None, inputs (n, h, w) are images if they are bytes or both
+    sides have at least `SMALLEST_SIDE` pixels. Inputs with four axes are images (n, h, w, c) if h = w > 1, for any c,
+    or if c is 1, 3 or 4; else images (n, c, h, w) if c is 1, 3 or 4 and h = w, or both have at least `SMALLEST_SIDE`
+    pixels. Declared images that fit none of these cases are (n, h, w, c).
+
+    Args:
+        arrays: Inputs and labels.
+        where: Name of the data in the error message.
 
     Raises `UserError` for declared images with another number of axes.
     """
@@ -217,12 +232,14 @@ def image_shape(arrays: OwnArrays, where: str) -> tuple[int, int, int] | None:
 
 @dataclasses.dataclass(frozen=True)
 class ArrayColumns:
-    """Conversion of arrays (n, ...) to float32 rows (n, d). Images of 8 or 16 bits are scaled to [0, 1], channels last.
+    """Conversion of arrays (n, ...) to float32 rows (n, d).
+
+    Images of 8 or 16 bits are scaled to [0, 1], and channels become the last axis.
 
     Attributes:
         shape: (height, width, channels) of images, else None.
-        mean: Mean of the train rows, which replaces missing values; None: these remain, and are refused later.
-        pixels: As in `PreparedRows`.
+        mean: Mean (d,) of the train rows, which replaces missing values; None: these remain, and are refused later.
+        pixels: Conversion of flat rows to images, if `--image_shape` declares rows to be images.
     """
 
     shape: tuple[int, int, int] | None
@@ -230,7 +247,10 @@ class ArrayColumns:
     pixels: FlatPixels | None = None
 
     def __call__(self, x: Any) -> np.ndarray:
-        """Return float32 rows (n, d). Raises `UserError` for anything except an array of real numbers."""
+        """Convert an array `x` (n, ...) to float32 rows (n, d).
+
+        Raises `UserError` for anything except an array of real numbers.
+        """
         x = real_array(x if self.pixels is None else self.pixels(x), "Inputs")
         scale = {"uint8": 255, "uint16": 65_535}.get(str(x.dtype)) if self.shape is not None else None
         if self.shape is not None and x.ndim == 4 and x.shape[1:] != self.shape:
@@ -246,13 +266,13 @@ class ArrayColumns:
 def fit_arrays(
     x: np.ndarray, shape: tuple[int, int, int] | None, *, impute: bool, pixels: FlatPixels | None = None
 ) -> ArrayColumns:  # fmt: skip
-    """Return the conversion of arrays to rows.
+    """Return the conversion of arrays to rows, fitted on the train rows.
 
     Args:
         x: Inputs of the train rows.
         shape: (height, width, channels) of images, else None.
         impute: Whether missing values are filled in by the mean of their column over the train rows.
-        pixels: As in `PreparedRows`.
+        pixels: Conversion of flat rows to images, if `--image_shape` declares rows to be images.
     """
     plain = ArrayColumns(shape, pixels=pixels)
     if not impute or x.dtype.kind != "f":
@@ -264,7 +284,12 @@ def fit_arrays(
 
 
 def _refuse_unequal(parts: dict[str, tuple[Any, np.ndarray | None]], where: str) -> None:
-    """Raise `UserError` unless every part has one label per row and rows of the train part's shape and kind."""
+    """Raise `UserError` unless every part has one label per row, and rows of real numbers of the train rows' shape.
+
+    Args:
+        parts: Inputs and labels (x, y) by part of the data.
+        where: Name of the data in error messages.
+    """
     for name, (x, y) in parts.items():
         if y is None:
             raise UserError(f"{where} has no labels for its {name} rows. Give them, or the --target column of a table.")

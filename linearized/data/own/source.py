@@ -1,4 +1,4 @@
-"""Data of the user's own with the interface of `linearized.data.source.Source`, like the data sets of the suite."""
+"""The user's own data as a dataset with the interface of the suite's data sets (`linearized.data.source.Source`)."""
 
 import dataclasses
 import functools
@@ -25,10 +25,10 @@ FAMILY = "OWN"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OwnSource(Source):
-    """Rows that were read and split into train and test rows; `load` selects the requested ones.
+    """The user's own data, read and split into train and test rows; `load` returns the requested rows as a `Dataset`.
 
     Attributes:
-        prepared: The rows by split.
+        prepared: The rows by part, and their properties.
         digest: Digest of the content of `--data`.
         options: Settings of the user's own data.
     """
@@ -41,13 +41,18 @@ class OwnSource(Source):
 
     @property
     def num_outputs(self) -> int:
-        """Number of outputs, as `Source.num_outputs`; regression may have several targets."""
+        """Number of outputs of a model: one per class, a single one for binary labels, one per regression target."""
         return self.prepared.num_outputs
 
     def _loaded(self, noise_ind: int | np.integer, folder: Path, rows: RowChoice) -> Dataset:
-        """Return the rows as `Source._loaded` does; the folder is not read, because --data names the files.
+        """Return the selected rows at a noise level, with inputs as float32 rows.
 
-        Raises `UserError` for inputs that are not finite.
+        Args:
+            noise_ind: Index of the noise level.
+            folder: Not used, because --data names the files.
+            rows: The selection of rows.
+
+        Raises `UserError` for missing values unless they are filled in, and for inputs that are infinite.
         """
         level = self.level(noise_ind)
         raw, y, parts = {}, {}, {}
@@ -91,12 +96,14 @@ class OwnSource(Source):
         )  # fmt: skip
 
     def _noisy_images(self, columns: Any, level: int | float, parts: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Return float32 rows (n, d) by split with the noise of `noise.noisy_images`, drawn for all images of the data.
+        """Return float32 rows (n, d) by part, with noise in the high or in place of the low frequencies of the images.
+
+        The noise is drawn for all images of the data, so that it does not depend on the selection of rows.
 
         Args:
             columns: Conversion of inputs to rows, for images that are not bytes.
             level: The noise level.
-            parts: Selection of rows by split, which is applied after the noise.
+            parts: Selection of rows by part, which is applied after the noise.
         """
         whole = {name: rows.take(slice(None))[0] for name, rows in self.prepared.rows.items()}
         whole = {name: columns(x) if x.dtype.kind == "f" else x for name, x in whole.items()}
@@ -104,26 +111,42 @@ class OwnSource(Source):
         return {name: noisy[name][part] for name, part in parts.items()}
 
     def _fitted(self, x: Any) -> Any:
-        """Return the conversion of inputs to rows (n, d), fitted on `x`, the train rows without validation rows."""
+        """Return the conversion of inputs to rows (n, d), fitted on `x`, the train rows without validation rows.
+
+        Missing values are filled in if `--missing=mean`.
+        """
         impute = self.options.missing == "mean"
         if hasattr(x, "iloc"):
             return fit_columns(x, impute=impute)
         return fit_arrays(x, self.image_shape, impute=impute, pixels=self.prepared.pixels)
 
     def row_length(self, **rows: Any) -> int:
-        """Return the length of the rows that `load` returns for these arguments; tables are loaded for it."""
+        """Return the length of the rows that `load` returns.
+
+        Args:
+            **rows: Arguments of `load`. Tables are loaded with them, because the train rows determine the categories.
+        """
         x = self.prepared.rows["train"].x
         return self.load(**rows).dim if hasattr(x, "iloc") else int(np.prod(x.shape[1:]))
 
 
 def _numbers(rows: LazyRows, part: slice | np.ndarray) -> np.ndarray:
-    """Return the row numbers in the file, from 0, of the rows `part` of `rows`."""
+    """Return the row numbers in the file, from 0, of some rows.
+
+    Args:
+        rows: Rows of one part of the data.
+        part: Slice or indices of the wanted ones among them.
+    """
     numbers = rows.numbers(part)
     return np.arange(len(rows.x))[numbers]
 
 
 def own_source(options: OwnDataSettings, seed: int) -> OwnSource:
-    """Return the source that `options.data` names; it is read once per process, content, options and seed.
+    """Return the user's own data, read and split; they are read once per process, content, options and seed.
+
+    Args:
+        options: Settings of the user's own data; `options.data` names the content.
+        seed: Random-number seed of the split into train and test rows.
 
     Raises `UserError` for data that cannot be read or learned.
     """

@@ -16,7 +16,11 @@ def distinct(values: np.ndarray) -> np.ndarray:
 
 
 def in_class_order(classes: np.ndarray) -> bool:
-    """Return whether rows are sorted by class, as in image folders, so that the first or last rows lack classes."""
+    """Return whether the rows of each class are consecutive, as in image folders, so that the first rows lack classes.
+
+    Args:
+        classes: Class numbers of the rows.
+    """
     changes = np.count_nonzero(np.diff(classes.ravel()))
     return bool(0 < changes == len(distinct(classes.ravel())) - 1 and len(classes) > changes + 1)
 
@@ -31,7 +35,8 @@ def split_rows(
         test_fraction: Fraction of test rows, of which there are round(test_fraction * count), but at least one.
         seed: Random-number seed of the split.
         classes: Class numbers (count,): every class then contributes this fraction of its rows, up to rounding, and
-            keeps at least one train row. None: rows are drawn without regard to classes.
+            keeps at least one train row, even if this gives fewer test rows. None: rows are drawn without regard to
+            classes.
 
     Raises `UserError` if no train row would be left, or if each class has a single row.
     """

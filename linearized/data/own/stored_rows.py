@@ -1,4 +1,7 @@
-"""Rows of a non-contiguous data set of an HDF5 file: only the requested ones are kept in memory."""
+"""Large arrays in HDF5 files that cannot be memory-mapped: only requested rows are read into memory.
+
+HDF5 stores them in chunks or compressed.
+"""
 
 import dataclasses
 from typing import Any
@@ -13,12 +16,12 @@ BLOCK = 2**26  # bytes that are read together
 
 @dataclasses.dataclass(frozen=True)
 class StoredRows:
-    """An array (n, ...) in a file, indexed by a slice or by row numbers, see `OwnArrays`.
+    """An array (n, ...) that stays in an HDF5 file; `array[rows]` reads rows by slice or by row numbers.
 
     Attributes:
-        path, name: The file, and the data set within it.
+        path, name: The file, and the name of the HDF5 data set within it.
         shape, dtype: Shape and type of the array.
-        order: The axis of the data set for each axis of the array, that of the rows first.
+        order: For each axis of the array, starting with that of the rows, the axis of the HDF5 data set.
     """
 
     path: str
@@ -29,12 +32,12 @@ class StoredRows:
 
     @classmethod
     def of(cls, stored: Any, path: str, order: tuple[int, ...]) -> "StoredRows | None":
-        """Return the rows of a data set; None if it is small, a vector, or not numeric.
+        """Return an HDF5 data set as an array that stays in the file; None if it is small, a vector, or not numeric.
 
         Args:
-            stored: Data set of h5py.
+            stored: The data set, opened by h5py.
             path: Path of its file.
-            order: As in the attributes.
+            order: For each axis of the array, starting with that of the rows, the axis of the data set.
         """
         if stored.nbytes < LARGE or stored.ndim < 2 or stored.dtype.kind not in "biuf":
             return None
@@ -42,11 +45,11 @@ class StoredRows:
 
     @property
     def ndim(self) -> int:
-        """Number of axes."""
+        """Number of axes of the array."""
         return len(self.shape)
 
     def last_first(self) -> "StoredRows":
-        """Return the array with the last axis of this one moved to the front, as that of the rows."""
+        """Return the same array with its last axis moved to the front, so that it counts the rows; nothing is read."""
         shape, order = ((values[-1], *values[:-1]) for values in (self.shape, self.order))
         return dataclasses.replace(self, shape=shape, order=order)
 
@@ -54,7 +57,10 @@ class StoredRows:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Return some rows; the file is read in blocks of `BLOCK` bytes, from the first to the last row in each."""
+        """Read some rows, given by a slice or by row numbers in any order.
+
+        The file is read in blocks of about `BLOCK` bytes, of each of them from the first to the last requested row.
+        """
         numbers = np.arange(len(self))[rows]
         out = np.empty((len(numbers), *self.shape[1:]), self.dtype)
         places = np.argsort(numbers, kind="stable")
@@ -70,6 +76,11 @@ class StoredRows:
         return out
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return all rows."""
+        """Read the whole array; NumPy calls this method in `np.asarray`.
+
+        Args:
+            dtype: Type of the result; None keeps that of the file.
+            copy: Not used: the result is always new.
+        """
         values = self[:]
         return values if dtype is None else values.astype(dtype, copy=False)

@@ -20,18 +20,18 @@ TEXT_SHARE = 0.2  # fraction of distinct values in the rows above which a column
 
 @dataclasses.dataclass(frozen=True)
 class TableColumns:
-    """The fitted columns, which convert a data frame to rows.
+    """A fitted conversion of data frames to float32 rows.
 
     Attributes:
-        names: Columns of the train rows.
-        transformer: The fitted ColumnTransformer.
+        names: Names of the columns of the train rows.
+        transformer: The fitted ColumnTransformer of scikit-learn.
     """
 
     names: tuple[str, ...]
     transformer: Any
 
     def __call__(self, frame: Any) -> np.ndarray:
-        """Return float32 rows (n, d); missing numbers stay NaN unless they are filled in.
+        """Convert a data frame to float32 rows (n, d); missing numbers stay NaN unless the conversion fills them in.
 
         Raises `UserError` for missing columns, and for anything except numbers in a numeric column.
         """
@@ -51,7 +51,7 @@ class TableColumns:
 
 
 def plain(frame: Any, text: Iterable[str] = ()) -> Any:
-    """Return the frame with column names as text, and categorical columns as objects: text, or None if missing.
+    """Return a copy of a data frame with column names as text, and categorical columns as text, None if missing.
 
     Args:
         frame: The data frame, which is not changed.
@@ -72,7 +72,7 @@ def _text(value: Any) -> str:
 
 
 def categorical(frame: Any) -> list[str]:
-    """Return the names of the columns that are not numeric."""
+    """Return the names of the columns of a data frame that are not numeric; columns of truth values count as such."""
     from pandas.api import types
 
     return [str(name) for name, kind in frame.dtypes.items()
@@ -80,10 +80,10 @@ def categorical(frame: Any) -> list[str]:
 
 
 def fit_columns(frame: Any, *, impute: bool) -> TableColumns:
-    """Fit the columns on the train rows.
+    """Fit the conversion of a table to rows on the train rows.
 
     Args:
-        frame: Inputs of the train rows.
+        frame: Inputs of the train rows, a data frame.
         impute: Fill missing values: the mean of numeric columns, the most frequent category of the others.
     """
     from sklearn.compose import ColumnTransformer

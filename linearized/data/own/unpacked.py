@@ -1,8 +1,8 @@
-"""Arrays of large gzipped files, stored unpacked below data_dir, because unpacking takes most of the reading time.
+"""A store of the unpacked arrays of large gzipped files, because unpacking takes most of the time of reading.
 
-They are sealed .npy files in the folder `unpacked`, named by the digest of the original file, so that a changed file is
-unpacked again. They may be deleted at any time: a damaged one is replaced, and if none can be written the work
-continues without.
+The arrays are .npy files with a digest in the folder `unpacked` below data_dir. Each is named by the digest of the
+original file, so that a changed file is unpacked again. They may be deleted at any time: a damaged one is replaced, and
+if none can be written the work continues without.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,14 @@ SMALLEST = 2**22  # bytes above which an array is stored; smaller ones are unpac
 
 
 def unpacked(digest: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-    """Return the array of a file, as a memory map if it was unpacked before; else read it, and store it if it is large.
+    """Return the array of a gzipped file, from the store of unpacked arrays if it is there.
+
+    Otherwise it is read from the file, and stored if it is large. A stored array is returned as a memory map, after
+    comparing its checksum, a CRC32.
 
     Args:
-        digest: Digest of the file's content.
-        read: Reads and checks the array.
-
-    Reading a stored array takes one CRC32 over it.
+        digest: Digest of the gzipped file's content.
+        read: Function that reads and checks the array in the gzipped file.
     """
     path = directory("data_dir") / "unpacked" / f"{digest}.npy"
     if path.is_file():

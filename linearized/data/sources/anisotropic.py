@@ -1,9 +1,10 @@
 """The recipe of SYNTH: spherical covariates with a few large directions, on which alone the target depends.
 
 The first d₁ = int(d^η) of d coordinates lie on a sphere of radius r = d^((η+κ)/2), the others on one of radius √d. The
-target is the sum of three forms f_k(x) = Σ_j β_k[j]·x_j⋯x_{j+k-1}, k = 2, 3, 4, on the first d₁ coordinates, each
-divided by its RMS over the whole train set. Rows are drawn as in the code of Ghorbani et al. (arXiv 2006.13409), by
-NumPy's legacy generator with the seeds 145 for the train rows, 2 for the test rows and 14 for β.
+target is the sum of three forms (homogeneous polynomials) f_k(x) = Σ_j β_k[j]·x_j⋯x_{j+k-1}, k = 2, 3, 4, on the first
+d₁ coordinates, each divided by its RMS over the whole train set. The coefficients β_k are drawn from the exponential
+distribution with mean 1. Rows are drawn as in the code of Ghorbani et al. (arXiv 2006.13409), by NumPy's legacy
+generator with the seeds 145 for the train rows, 2 for the test rows and 14 for β.
 """
 
 import dataclasses
@@ -23,13 +24,16 @@ VERSION = 1  # version of the meaning of the rows; part of every fingerprint
 
 @dataclasses.dataclass(frozen=True)
 class SynthRecipe:
-    """The parameters of the recipe.
+    """The parameters of the data set SYNTH.
 
     Attributes:
         dim: Number of coordinates d.
         eta: η; the first int(d^η) coordinates are large, and the target depends on them.
         kappa: κ; the norm of the large coordinates is d^((η+κ)/2).
-        rows: Number of rows of the whole train set, over which the RMS of each form is computed.
+        rows: Number of rows of the whole train set, over which the RMS of each of the three forms of the target is
+            computed.
+
+    Raises `UserError` unless 4 <= int(d^η) < d and 0 < η < 1.
     """
 
     dim: int
@@ -51,16 +55,20 @@ class SynthRecipe:
 
     @property
     def effective(self) -> int:
-        """Number of large coordinates, d₁."""
+        """Number of large coordinates, d₁ = int(d^η)."""
         return int(self.dim**self.eta)
 
     @property
     def radius(self) -> float:
-        """Norm of the large coordinates, r."""
+        """Norm of the large coordinates of every row, r = d^((η+κ)/2)."""
         return self.dim ** ((self.eta + self.kappa) / 2)
 
     def scaled(self, drawn: Float64[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-        """Return normal rows as float32, scaled onto the product of the two spheres."""
+        """Scale normal rows so that their first d₁ coordinates have the norm r, and the others the norm √d.
+
+        Args:
+            drawn: Rows of independent N(0, 1) numbers.
+        """
         rows = drawn.astype(np.float32)
         for columns, radius in ((slice(self.effective), self.radius), (slice(self.effective, None), self.dim**0.5)):
             part = rows[:, columns]
@@ -68,7 +76,10 @@ class SynthRecipe:
         return rows
 
     def forms(self, rows: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, "n 3"]:
-        """Return f₂, f₃ and f₄ of each row, not yet divided by their RMS."""
+        """Return the three forms of the target, f₂, f₃ and f₄, of each row, not yet divided by their RMS.
+
+        f_k(x) = Σ_j β_k[j]·x_j⋯x_{j+k-1} has the degree k.
+        """
         random = np.random.RandomState(BETA_SEED)
         large = rows[:, : self.effective]
         products, values = large, []
@@ -82,16 +93,16 @@ class SynthRecipe:
 def generate(
     recipe: SynthRecipe, seed: int, rows: int, keep: Callable[[slice, np.ndarray], None]
 ) -> Float64[np.ndarray, "rows 3"]:
-    """Draw rows block by block, and return f₂, f₃ and f₄ of each row, not yet divided by their RMS.
+    """Draw rows of SYNTH block by block; return the three forms f₂, f₃, f₄ of the target, not yet divided by their RMS.
+
+    Costs one normal draw per number (about 15 ns); logs its progress every ten seconds.
 
     Args:
         recipe: Parameters of the rows.
         seed: Random-number seed.
         rows: Number of rows.
-        keep: Function of the slice of row indices of a block and its float32 rows (m, d), called from several threads
-            in no fixed order.
-
-    Costs one normal draw per number (about 15 ns); logs its progress every ten seconds.
+        keep: Function that receives the rows, so that they need not fit in memory: it is called with the slice of row
+            indices of a block and its float32 rows (m, d), from several threads in no fixed order.
     """
     forms = np.empty((rows, 3))
     clock = {"start": time.monotonic(), "said": time.monotonic()}
@@ -112,10 +123,15 @@ def generate(
 
 
 def labels(forms: Float64[np.ndarray, "n 3"], divisors: Float64[np.ndarray, " 3"]) -> Float32[np.ndarray, "n 1"]:
-    """Return the sum of the forms, each divided by its RMS over the whole train set."""
+    """Return the target of each row: the sum of its three forms, each divided by its RMS over the whole train set.
+
+    Args:
+        forms: f₂, f₃ and f₄ of each row, as `generate` returns them.
+        divisors: The RMS of each form.
+    """
     return (forms / divisors).sum(axis=1, keepdims=True).astype(np.float32)
 
 
 def rms(forms: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, " 3"]:
-    """Return the root mean square of each form."""
+    """Return the root mean square over the rows of each of the three forms, which `generate` returns."""
     return np.sqrt((forms**2).mean(axis=0))

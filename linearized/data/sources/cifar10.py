@@ -35,12 +35,16 @@ _ROW = 3073  # bytes of an image of the binary version: its label, then its colo
 
 
 class CifarFiles:
-    """Raw files of CIFAR-10: `data_batch_1`, ... and `test_batch` of any version, in a folder or an archive."""
+    """Raw files of CIFAR-10, `data_batch_1`, ..., `test_batch` in any version, in a folder or archive (`RawFiles`)."""
 
     name = "CIFAR-10"
 
     def sought(self, directory: Path) -> list[Path]:
-        """Return the places where the batches are sought, in this order."""
+        """Return the folders and archives in which the batches are sought, in this order.
+
+        Args:
+            directory: Folder of raw data, whose subfolders come first; those of Keras' cache come last.
+        """
         cached = [
             folder / place
             for folder in keras_cache.folders()
@@ -51,18 +55,28 @@ class CifarFiles:
         return [*folders, *(parent / name for parent in parents for name in ARCHIVES), *cached]
 
     def find(self, directory: Path) -> Found:
-        """Find the first place with batches, see `RawFiles`."""
+        """Find the first folder or archive with batches, without reading them.
+
+        Args:
+            directory: Folder of raw data, where the search begins.
+        """
         sought = self.sought(directory)
         place = next((path for path in sought if path.is_file() or "test_batch" in batches(path)), None)
         how = f"Get it with: linearized data --fetch CIFAR10, or put {FOLDER}/ or {ARCHIVE} into {directory}."
         return Found(place, [str(path) for path in sought], how)
 
     def fetch(self, directory: Path) -> Path:
-        """Download the batches by Keras, see `RawFiles`."""
+        """Download the batches by Keras into its cache, and return the folder or archive that holds them.
+
+        Args:
+            directory: Folder of raw data, which is searched again after the download.
+
+        Raises `UserError` if the download fails.
+        """
         return keras_cache.fetched(self, self.name, "cifar10", directory)
 
     def digest(self, place: Path) -> str:
-        """Return the digest of the files' names and bytes, see `RawFiles`."""
+        """Return the digest of the names and bytes of the batches in `place`, a folder or an archive."""
         digest = hashlib.blake2b(digest_size=16)
         for path in [place] if place.is_file() else sorted(batches(place).values()):
             digest.update(path.name.encode())
@@ -70,7 +84,13 @@ class CifarFiles:
         return digest.hexdigest()
 
     def read(self, place: Path) -> Raw:
-        """Read and check the batches, see `RawFiles`."""
+        """Read and check all batches.
+
+        Args:
+            place: Folder or archive of the batches.
+
+        Raises `UserError` for missing or damaged batches.
+        """
         files = _from_archive(place) if place.is_file() else _from_folder(place)
         numbers = sorted(int(name.removeprefix("data_batch_")) for name in files if name != "test_batch")
         if "test_batch" not in files or not numbers or numbers != list(range(1, len(numbers) + 1)):
@@ -86,7 +106,10 @@ class CifarFiles:
 
 
 def batches(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder's batches by name without suffix; of two versions of a batch, the last by name."""
+    """Return the files of CIFAR-10's batches in a folder, by name without suffix, such as "test_batch".
+
+    If a batch exists in two versions, the last one in the order of the file names is returned.
+    """
     try:
         paths = sorted(path for path in folder.iterdir() if _BATCH.fullmatch(path.name) and path.is_file())
     except OSError:  # the folder does not exist or is not readable
@@ -95,7 +118,7 @@ def batches(folder: Path) -> dict[str, Path]:
 
 
 class _File(NamedTuple):
-    """The file of a batch.
+    """The content of the file of one batch of CIFAR-10.
 
     Attributes:
         name: Name with suffix.
@@ -114,7 +137,10 @@ def _from_folder(folder: Path) -> dict[str, _File]:
 
 
 def _from_archive(archive: Path) -> dict[str, _File]:
-    """Return the batches' bytes, whatever their folder in the archive. Nothing is unpacked to the disk."""
+    """Return the content of CIFAR-10's batches in a tar archive, by name without suffix.
+
+    The folder within the archive does not matter. Nothing is unpacked to the disk.
+    """
     files = {}
     with (
         opened(archive, "a tar archive", ADVICE, limit=FILE_LIMIT) as file,
@@ -130,7 +156,14 @@ def _from_archive(archive: Path) -> dict[str, _File]:
 
 
 def _batch(file: _File, place: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (n, 32, 32, 3) and labels (n,) of one batch, checked."""
+    """Parse and check one batch; return its images (n, 32, 32, 3) and labels (n,).
+
+    Args:
+        file: Content of the batch.
+        place: Folder or archive of the batch, for error messages.
+
+    Raises `UserError` if the batch is damaged or has another format.
+    """
     where = f"{place}/{file.name}"
     if file.name.endswith(".bin"):
         if not file.content or len(file.content) % _ROW:
@@ -160,7 +193,7 @@ def _batch(file: _File, place: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def images_of(data: Any) -> np.ndarray | None:
-    """Return images (n, 32, 32, 3) from bytes of that shape, or of (n, 3072) or (n, 3, 32, 32) by planes; else None."""
+    """Return images (n, 32, 32, 3) from bytes of that shape, or by planes (n, 3072) or (n, 3, 32, 32); else None."""
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
         return None
     if data.shape[1:] == (32, 32, 3):

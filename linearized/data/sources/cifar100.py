@@ -20,11 +20,11 @@ NUM_CLASSES = 100
 
 
 def read(place: Path, advice: str) -> tuple[Raw, tuple[str, ...]]:
-    """Return the images with their fine classes' numbers, and the names of the fine classes.
+    """Read CIFAR-100: images with the numbers of their fine classes, and the names of the fine classes.
 
     Args:
-        place: A folder or an archive.
-        advice: Sentence added to errors.
+        place: Folder of the files train, test and meta, or a tar archive of them.
+        advice: Sentence at the end of error messages that says what to do.
 
     Raises `UserError` for a missing or damaged file.
     """
@@ -40,7 +40,16 @@ def read(place: Path, advice: str) -> tuple[Raw, tuple[str, ...]]:
 
 
 def _from_archive(archive: Path, advice: str) -> dict[str, bytes]:
-    """Return the files' bytes, whatever their folder in the archive. Nothing is unpacked to the disk."""
+    """Return the bytes of the files train, test and meta in a tar archive, by name.
+
+    The folder within the archive does not matter. Nothing is unpacked to the disk.
+
+    Args:
+        archive: The archive.
+        advice: Sentence at the end of error messages that says what to do.
+
+    Raises `UserError` if the archive is damaged or lacks one of the files.
+    """
     files: dict[str, bytes] = {}
     with (
         opened(archive, "a tar archive of CIFAR-100", advice, limit=FILE_LIMIT) as file,

@@ -13,10 +13,16 @@ LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # weights of R, G and B (ITU-R B
 
 
 class CatsAndAirplanes(CifarFiles):
-    """Raw files of CIFAR-10, of which two classes are kept and converted to grey, on [0, 1]."""
+    """Raw files of CIFAR-10, of which the cats and airplanes are kept and converted to grey, on the scale [0, 1]."""
 
     def read(self, place: Path) -> Raw:
-        """Read and check the images of both classes, see `RawFiles`."""
+        """Read and check the batches of CIFAR-10; return the grey images of cats (label 0) and airplanes (label 1).
+
+        Args:
+            place: Folder or archive of the batches.
+
+        Raises `UserError` for missing or damaged batches.
+        """
         raw = super().read(place)
         train = _two_classes(raw.train, raw.train_labels, f"{place} (train)")
         return Raw(*train, *_two_classes(raw.test, raw.test_labels, f"{place} (test)"))

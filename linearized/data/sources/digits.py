@@ -1,6 +1,7 @@
-"""scikit-learn's handwritten digits: 1,797 grey images 8x8 from its package; the default dataset.
+"""scikit-learn's handwritten digits, the default data set: 1,797 grey images 8x8 from its package.
 
-DIGITS has noise in high frequencies, NDIGITS in place of the low ones. A fixed shuffle splits them into 1,437 + 360.
+DIGITS has noise in high frequencies, NDIGITS in place of the low ones. A fixed shuffle splits them into 1,437 train and
+360 test images.
 """
 
 import gzip
@@ -18,27 +19,33 @@ SHUFFLE_SEED = 1990
 
 
 class DigitsFiles:
-    """Raw files of the digits: scikit-learn's own copy; nothing is downloaded."""
+    """Raw file of the digits in the installed scikit-learn (`RawFiles`); nothing is downloaded."""
 
     def find(self, directory: Path) -> Found:
-        """Find the folder of scikit-learn's copy, see `RawFiles`."""
+        """Find the folder of the file in the installed scikit-learn; `directory` is not used."""
         spec = importlib.util.find_spec("sklearn")
         place = Path(spec.origin).parent / "datasets" / "data" if spec and spec.origin else None
         return Found(place, ["the installed scikit-learn"], "Get it with: pip install scikit-learn.")
 
     def fetch(self, directory: Path) -> Path:
-        """Return the folder of scikit-learn's copy. Raises `UserError` if scikit-learn is not installed."""
+        """Return the folder of the file in the installed scikit-learn; `directory` is not used.
+
+        Raises `UserError` if scikit-learn is not installed.
+        """
         place = self.find(directory).place
         if place is None:
             raise UserError("DIGITS comes with scikit-learn, which is not installed: pip install scikit-learn.")
         return place
 
     def digest(self, place: Path) -> str:
-        """Return the digest of the file, see `RawFiles`."""
+        """Return the digest of the bytes of the file in the folder `place`."""
         return hashlib.blake2b((place / "digits.csv.gz").read_bytes(), digest_size=16).hexdigest()
 
     def read(self, place: Path) -> Raw:
-        """Return the shuffled images of `sklearn.datasets.load_digits`, without its imports, which take a second."""
+        """Return the shuffled images of `sklearn.datasets.load_digits` from the folder `place`.
+
+        The file is read directly, because scikit-learn's imports take a second.
+        """
         with gzip.open(place / "digits.csv.gz", "rt", encoding="ascii") as file:
             table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
         table = table[np.random.RandomState(SHUFFLE_SEED).permutation(len(table))]

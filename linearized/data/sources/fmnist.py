@@ -29,14 +29,24 @@ ADVICE = "Remove it and fetch it again."
 
 
 def variants(name: str) -> list[str]:
-    """Return the usual names of one of `FILES`: gzipped or not, with a dot before idx, in a folder of the same name."""
+    """Return the names under which one of the four files of Fashion-MNIST is usually stored.
+
+    The file may be gzipped or not, have a dot in place of the hyphen before idx, or lie in a folder of the same name.
+
+    Args:
+        name: One of `FILES`, such as "train-images-idx3-ubyte.gz".
+    """
     plain = name.removesuffix(".gz")
     names = [plain, plain.replace("-idx", ".idx")]
     return [*(f"{one}.gz" for one in names), *names, *(f"{one}/{one}" for one in names)]
 
 
 def located(folder: Path) -> list[Path] | None:
-    """Return the four files of `FILES` in a folder, in any variant, or None if one of them is missing."""
+    """Return the paths of the four files of Fashion-MNIST in a folder, or None if one of them is missing.
+
+    The order is: train images, train labels, test images, test labels. Each may have one of several usual names, such
+    as without .gz.
+    """
     found = [
         next((path for path in (folder / one for one in variants(name)) if path.is_file()), None) for name in FILES
     ]
@@ -44,7 +54,7 @@ def located(folder: Path) -> list[Path] | None:
 
 
 def looks_like(directory: Path) -> list[Path]:
-    """Return the folders in a folder that are named Fashion-MNIST, in any spelling."""
+    """Return the folders in a folder whose names start with FashionMNIST or FMNIST, in any spelling."""
     try:
         folders = sorted(path for path in directory.iterdir() if path.is_dir())
     except OSError:  # the folder does not exist or is not readable
@@ -54,23 +64,37 @@ def looks_like(directory: Path) -> list[Path]:
 
 @functools.lru_cache
 def _log_other_copy(place: Path, ours: tuple[Path, ...]) -> None:
-    """Log, once, that a copy elsewhere is read although there are folders that look like the data set."""
+    """Warn, once per process, that a copy elsewhere is read although folders in data_dir look like Fashion-MNIST.
+
+    Args:
+        place: Folder that is read.
+        ours: Folders that look like the data set but lack some of its files.
+    """
     logging.warning("Fashion-MNIST is read from %s, because %s lacks one of %s.", place,
                     " and ".join(map(str, ours)), ", ".join(FILES))  # fmt: skip
 
 
 class FashionFiles:
-    """Raw files of Fashion-MNIST: the four files, in the folders where they are usually found."""
+    """Raw files of Fashion-MNIST, four files in idx format in one of the folders where they are usual (`RawFiles`)."""
 
     def folders(self, directory: Path) -> list[Path]:
-        """Return the folders in which the files are sought, in this order: those of `directory`, then the system's."""
+        """Return the folders in which the files are sought, in this order.
+
+        Args:
+            directory: Folder of raw data, whose subfolders come first; then come those of Debian's package and of
+                Keras' cache.
+        """
         places = [directory / folder for folder in SUBFOLDERS]
         more = [folder / inside for folder in looks_like(directory) for inside in INSIDE]
         places = list(dict.fromkeys([*places, *more]))
         return [*places, DEBIAN_FOLDER, *(folder / "fashion-mnist" for folder in keras_cache.folders())]
 
     def find(self, directory: Path) -> Found:
-        """Find the first folder with the four files, see `RawFiles`."""
+        """Find the first folder with the four files, without reading them.
+
+        Args:
+            directory: Folder of raw data, where the search begins.
+        """
         folders = self.folders(directory)
         place = next((folder for folder in folders if located(folder)), None)
         ours = looks_like(directory)
@@ -83,18 +107,30 @@ class FashionFiles:
         return Found(place, [str(folder) for folder in folders], how)
 
     def fetch(self, directory: Path) -> Path:
-        """Download the files by Keras, see `RawFiles`."""
+        """Download the files by Keras into its cache, and return the folder that holds them.
+
+        Args:
+            directory: Folder of raw data, which is searched again after the download.
+
+        Raises `UserError` if the download fails.
+        """
         return keras_cache.fetched(self, "Fashion-MNIST", "fashion_mnist", directory)
 
     def digest(self, place: Path) -> str:
-        """Return the digest of the files' bytes, see `RawFiles`."""
+        """Return the digest of the bytes of the four files in the folder `place`."""
         digest = hashlib.blake2b(digest_size=16)
         for path in _files(place):
             digest.update(read_bytes(path, "an idx file", ADVICE))
         return digest.hexdigest()
 
     def read(self, place: Path) -> Raw:
-        """Read and check the files, see `RawFiles`."""
+        """Read and check the four files.
+
+        Args:
+            place: Folder of the files.
+
+        Raises `UserError` for files that are missing or damaged, or hold arrays of other shapes.
+        """
         paths = _files(place)
         arrays = [read_idx(path, ADVICE) for path in paths]
         for images, labels, path in zip(arrays[::2], arrays[1::2], paths[::2], strict=True):

@@ -1,8 +1,8 @@
-"""GLUE's TSV files as rows of token numbers: train.tsv and dev.tsv of any of its tasks, recognised by their columns.
+"""Reader of GLUE's text classification tasks: the files train.tsv and dev.tsv become rows of token numbers.
 
-The dev set is used as the test set, because the labels of GLUE's test sets are not public (Wang et al., arXiv
-1804.07461). Words are cut by WordPiece if a vocabulary is given (BERT's vocab.txt); otherwise the words of the train
-set are numbered.
+A task is recognised by the columns of its files. The dev set is used as the test set, because the labels of GLUE's test
+sets are not public (Wang et al., arXiv 1804.07461). Words are cut by WordPiece if a vocabulary is given (BERT's
+vocab.txt); otherwise the words of the train set are numbered.
 
 The files have irregular rows. Rows without a label (empty, or "-" where SNLI's and MNLI's annotators did not agree) and
 rows with another number of columns (QQP) are dropped, counted, and reported in the dataset's notes. More than
@@ -38,15 +38,15 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class TaskTable(NamedTuple):
-    """The labelled rows of one file.
+    """The labelled rows of one file of a GLUE task.
 
     Attributes:
-        texts: One or two for each row.
+        texts: One or two texts for each row.
         labels: Labels as in the file, stripped of blanks.
         scored: Whether labels are numbers on a scale (STS-B).
         metrics: The metrics that GLUE reports for the task besides the accuracy.
         lines: The line of each row in the file, counted from 1.
-        dropped: Numbers of rows that were left out, by reason: "unlabelled", "odd_columns".
+        dropped: Numbers of rows that were left out, by reason: "unlabelled", "odd_columns" (another number of columns).
     """
 
     texts: list[tuple[str, ...]]
@@ -104,13 +104,23 @@ def read(path: Path) -> TaskTable:
 
 
 def _columns(header: list[str] | tuple[str, ...]) -> tuple[tuple[str, ...] | None, str | None]:
-    """Return the names of the columns of texts and of labels; None if there are none."""
+    """Find the columns of texts and of labels in a file of GLUE, by their names.
+
+    Args:
+        header: Names of all columns.
+
+    Returns: The names of the one or two columns of texts, and the name of the column of labels; None where there is
+        none.
+    """
     texts = max((names for names in TEXTS if set(names) <= set(header)), key=len, default=None)
     return texts, next((name for name in LABELS if name in header), None)
 
 
 def _are_scores(labels: list[str]) -> bool:
-    """Return whether labels of a column that is not called score are numbers, and not all of them whole."""
+    """Return whether the labels are scores, that is numbers of which not all are whole.
+
+    It is called for columns whose names do not say so.
+    """
     values = [float(label) for label in labels if _NUMBER.fullmatch(label)]
     return len(values) == len(labels) and not all(value.is_integer() for value in values)
 
@@ -122,17 +132,17 @@ def _check_scores(path: Path, lines: list[int], labels: list[str]) -> None:
 
 
 def load(folder: Path | str, length: int, size: int, vocabulary: Path | str = "", casing: str = "auto") -> Dataset:
-    """Return a GLUE task as token numbers (n, length), in float32 (exact below 2²⁴).
+    """Load a GLUE task as token numbers (n, length), in float32 (exact below 2²⁴).
 
     The dataset's notes state how many rows were dropped, and whether capitals were kept.
 
     Args:
         folder: Folder of the task.
         length: Number of tokens in a row of the model's input, at least 4.
-        size: Number of tokens of the model's embedding.
-        vocabulary: A WordPiece vocabulary; "": the words of the train set.
-        casing: "cased" keeps capitals and accents, "uncased" removes them, "auto" follows the vocabulary's pieces;
-            "auto" without a vocabulary is "uncased".
+        size: Number of different tokens that the model's embedding has.
+        vocabulary: File of a WordPiece vocabulary; "": the words of the train set.
+        casing: "cased" keeps capitals and accents, "uncased" removes them, "auto" keeps them if the vocabulary has
+            capitals; "auto" without a vocabulary is "uncased".
 
     Raises `UserError` for files that are missing or not GLUE's, for train labels that the task does not have (see
     `_check_labels`), for dev labels that the train set lacks, for a train set with one label, and for a vocabulary
@@ -167,11 +177,15 @@ def load(folder: Path | str, length: int, size: int, vocabulary: Path | str = ""
 
 
 def _check_labels(path: Path, table: TaskTable) -> None:
-    """Raise `UserError` with the line of the first label that the task does not have.
+    """Raise `UserError`, which names the line, for the first label that the task does not have.
 
     CoLA, MRPC and QQP have the labels 0 and 1, whatever the file contains. The columns of the other tasks may also be
     those of a user's own task. There a label is foreign if it occurs on one row, or on at most `ODD_SHARE` of them, and
     all other labels are numbers, or are all those of an inference task.
+
+    Args:
+        path: The file, for the error message.
+        table: Its rows.
     """
     if table.scored:
         return

@@ -1,11 +1,10 @@
-"""A folder of pictures as a dataset: train/<class>/<file> and test/<class>/<file>, or <class>/<file> alone.
+"""Reader of a folder of pictures: train/<class>/<file> and test/<class>/<file>, or <class>/<file> alone.
 
 Without test and validation folders the pictures are split at random into train and test rows, reproducibly for a seed.
 
-`linearized.data.sources.split_folders` describes the meaning of the folders at the top. Names that begin with "." and
-those in `SYSTEM_NAMES` are ignored everywhere.
-
-`linearized.data.images` describes the conversion of pictures.
+`linearized.data.sources.split_folders` decides which of the folders at the top are splits (train, test) and which are
+classes. Names that begin with "." and those in `SYSTEM_NAMES` are ignored everywhere. `linearized.data.images`
+describes the conversion of pictures.
 """
 
 import os
@@ -31,7 +30,7 @@ LISTED = 10  # maximum of names of skipped pictures in a record
 
 
 class Pictures(NamedTuple):
-    """The pictures of one split, ordered by name.
+    """The pictures of one split (train, validation or test) of a folder.
 
     Attributes:
         folder: Folder of the split.
@@ -44,7 +43,7 @@ class Pictures(NamedTuple):
     labels: list[str]
 
     def take(self, rows: Sequence[int]) -> "Pictures":
-        """Return some of the pictures, in the order of `rows`."""
+        """Return some of the pictures, given by their indices, in the order of `rows`."""
         return Pictures(self.folder, [self.paths[row] for row in rows], [self.labels[row] for row in rows])
 
 
@@ -52,7 +51,7 @@ def load(
     folder: Path | str, image_shape: tuple[int, int, int], *, scaling: str = "unit", seed: int = 0,
     skip_bad: bool = False,
 ) -> Dataset:  # fmt: skip
-    """Return the pictures of `folder` as rows, with classes numbered in the order of their folders' names.
+    """Load the pictures of a folder as a `Dataset`, with classes numbered in the order of their folders' names.
 
     The classes are those of the train part; the test part may lack some of them. Without a test part, the validation
     part is used as the test part; without either, a fifth of the pictures is held out. With both, the validation part
@@ -62,7 +61,7 @@ def load(
         folder: The folder of pictures.
         image_shape: (height, width, channels) to which each picture is converted; see
             `linearized.data.images.read_image`.
-        scaling: "unit" [0, 1], "symmetric" [-1, 1], or "bytes" 0..255.
+        scaling: Range of the inputs: "unit" [0, 1], "symmetric" [-1, 1], or "bytes" 0..255.
         seed: Random-number seed of the held-out rows, if there is no test part.
         skip_bad: Whether files that are not pictures are left out, and listed in the dataset's notes.
 
@@ -99,10 +98,17 @@ def skipped_notes(skipped: Sequence[Path], folder: Path) -> dict[str, str | int]
 
 
 def found_pictures(folder: Path) -> tuple[dict[str, Pictures], list[str]]:
-    """Return the pictures of each split ("train", perhaps "validation" and "test") and the names of the classes.
+    """Find the pictures of a folder without opening them.
 
-    A validation part without a test part is the test part. Raises as `load` does, except for files that are not
-    pictures, because none is opened.
+    A validation part without a test part becomes the test part.
+
+    Args:
+        folder: The folder of pictures.
+
+    Returns: The pictures of each split ("train", perhaps "validation" and "test"), and the names of the classes.
+
+    Raises `UserError` for a folder with fewer than two classes, for folders besides train and test that are no splits,
+    for test classes that the train part lacks, and for a part without pictures.
     """
     parts = {kind: _pictures(path) for kind, path in split_folders(folder).items()}
     if "test" not in parts and "validation" in parts:
@@ -122,7 +128,7 @@ def found_pictures(folder: Path) -> tuple[dict[str, Pictures], list[str]]:
 
 
 def _pictures(folder: Path) -> Pictures:
-    """Return all pictures in class folders below `folder`; log the number of ignored files."""
+    """Return all pictures in the class folders of one split, `folder`; log the number of ignored files."""
     paths, labels, others = [], [], 0
     for name in folders(folder):
         for place, inside, files in os.walk(folder / name):
@@ -142,7 +148,12 @@ def _pictures(folder: Path) -> Pictures:
 
 
 def _held_out(pictures: Pictures, seed: int) -> tuple[Pictures, Pictures]:
-    """Split off a fifth of the pictures for testing; return both parts."""
+    """Split pictures at random into train pictures and a fifth for testing; return both parts.
+
+    Args:
+        pictures: All pictures.
+        seed: Random-number seed of the split.
+    """
     order = np.random.default_rng(seed).permutation(len(pictures.paths)).tolist()
     cut = max(1, round(TEST_SHARE * len(order)))
     return pictures.take(order[cut:]), pictures.take(order[:cut])
@@ -152,7 +163,7 @@ def _split(
     pictures: Pictures, classes: list[str], shape: tuple[int, int, int], scale: tuple[float, float],
     skipped: list[Path] | None,
 ) -> Split:  # fmt: skip
-    """Return the rows of some pictures.
+    """Read the pictures of one split, and return them as rows with class numbers.
 
     Args:
         pictures: Pictures to read.
@@ -160,6 +171,8 @@ def _split(
         shape: (height, width, channels) to which each picture is converted.
         scale: Factor and offset that are applied to pixels on the scale 0..255.
         skipped: List to which the paths of unreadable files are added; None refuses such files.
+
+    Raises `UserError` if no picture can be read, and for an unreadable one if `skipped` is None.
     """
     x, labels = np.empty((len(pictures.paths), int(np.prod(shape))), np.float32), []
     for path, label in zip(pictures.paths, pictures.labels, strict=True):

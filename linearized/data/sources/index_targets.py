@@ -1,8 +1,8 @@
-"""Targets of few coordinates as sums of products, and exponents of their difficulty: information and leap exponent.
+"""Targets that depend on few coordinates (sums of products), and how hard they are: information and leap exponents.
 
 A target is written as terms joined by +, each a product of coordinates (from 1) joined by *, with an optional degree:
-`1+2+3+1*2*3` is x₁ + x₂ + x₃ + x₁x₂x₃, and `1^2*2` is He₂(x₁) x₂. Powers are Hermite polynomials divided by √(degree!),
-so that each term has mean 0 and variance 1, and different terms are uncorrelated, on Gaussian inputs.
+`1+2+3+1*2*3` is x₁ + x₂ + x₃ + x₁x₂x₃, and `1^2*2` is He₂(x₁) x₂ / √2. Powers are Hermite polynomials divided by
+√(degree!), so that each term has mean 0 and variance 1, and different terms are uncorrelated, on Gaussian inputs.
 """
 
 import dataclasses
@@ -21,22 +21,22 @@ Term = tuple[tuple[int, int], ...]  # (coordinate from 0, degree), sorted
 
 @dataclasses.dataclass(frozen=True)
 class IndexTarget:
-    """A sum of Hermite monomials of few coordinates, each with coefficient 1.
+    """A target function: a sum of products of Hermite polynomials of few coordinates, each product with coefficient 1.
 
     Attributes:
-        terms: Each monomial as pairs (coordinate from 0, degree).
+        terms: Each product as pairs (coordinate from 0, degree of the Hermite polynomial).
     """
 
     terms: tuple[Term, ...]
 
     @property
     def count(self) -> int:
-        """Number of the last coordinate on which the target depends, r."""
+        """Number r of the last coordinate, counted from 1, on which the target depends."""
         return 1 + max(index for term in self.terms for index, _ in term)
 
     @property
     def coordinates(self) -> list[int]:
-        """The coordinates on which the target depends, from 0."""
+        """The coordinates on which the target depends, counted from 0, in increasing order."""
         return sorted({index for term in self.terms for index, _ in term})
 
     @property
@@ -48,7 +48,8 @@ class IndexTarget:
     def leap_exponent(self) -> int:
         """The largest number of new degrees that have to be learned at once (Abbe, Boix-Adserà & Misiakiewicz 2023).
 
-        Terms are learned in the best order; a term costs its degrees in coordinates that no term before it had.
+        Terms are learned one by one in the best order; a term costs the sum of its degrees in coordinates that no term
+        before it had, and the exponent is the largest of these costs.
         """
         known, left, leap = set(), set(self.terms), 0
         while left:
@@ -60,7 +61,7 @@ class IndexTarget:
         return leap
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Return the target (n,) of rows (n, d), in float64."""
+        """Return the value (n,) of the target for rows (n, d), in float64."""
         total = np.zeros(len(x))
         for term in self.terms:
             product = np.ones(len(x))
@@ -71,7 +72,11 @@ class IndexTarget:
 
 
 def index_target(text: str) -> IndexTarget:
-    """Return the target that a text denotes, see the module. Raises `UserError` for text that cannot be read."""
+    """Parse a target such as "1+2+3+1*2*3", a sum of products of coordinates counted from 1; "1^2" has the degree 2.
+
+    Raises `UserError` for text that cannot be read, for a term that occurs twice, and for too many terms, degrees or
+    coordinates.
+    """
     pieces = text.replace(" ", "").split("+")
     if len(pieces) > MOST_TERMS:
         raise UserError(f"--index_target has at most {MOST_TERMS} terms. Received: {len(pieces)}.")

@@ -1,4 +1,7 @@
-"""Keras' download cache, and downloads by a child process, because no module of `data` imports a framework."""
+"""Keras' cache of downloaded data sets, and downloads into it.
+
+Keras downloads in a child process, because no module of `linearized.data` imports a framework.
+"""
 
 import os
 import subprocess
@@ -17,7 +20,10 @@ _CHILD = "import socket; socket.setdefaulttimeout(20); import keras; keras.datas
 
 
 def folders() -> list[Path]:
-    """Return Keras' folders of datasets: in `$KERAS_HOME` or `~/.keras`, and a temporary one if it is read-only."""
+    """Return the folders in which Keras stores data sets: in `$KERAS_HOME` or `~/.keras`.
+
+    If that is read-only, a folder of temporary files follows, which Keras then uses.
+    """
     home = expanded(os.environ.get("KERAS_HOME") or "~/.keras", "$KERAS_HOME")
     if home.is_dir() and not os.access(home, os.W_OK):
         return [home / "datasets", Path(tempfile.gettempdir()) / ".keras" / "datasets"]
@@ -25,7 +31,10 @@ def folders() -> list[Path]:
 
 
 def download(name: str) -> None:
-    """Download `keras.datasets.<name>` into Keras' cache. Raises `UserError` with the last line of Keras' output."""
+    """Download the data set `keras.datasets.<name>` into Keras' cache.
+
+    Raises `UserError` with the last line of Keras' output if that fails.
+    """
     logging.info("Downloading %s by Keras (a minute or more) ...", name)
     environment = {**os.environ, "KERAS_BACKEND": "numpy"}
     command = [sys.executable, "-c", _CHILD.format(name=name)]
@@ -36,13 +45,13 @@ def download(name: str) -> None:
 
 
 def fetched(files: RawFiles, title: str, name: str, directory: Path) -> Path:
-    """Download a dataset by Keras, and return the place where `files` then finds it.
+    """Download a data set by Keras, and return the folder or archive where its files are then found.
 
     Args:
-        files: The raw files of the dataset.
-        title: The dataset's name for the error.
+        files: Object that finds the raw files of the data set.
+        title: The data set's name for the error message.
         name: Its name in `keras.datasets`.
-        directory: The dataset's folder.
+        directory: Folder of raw data, where the search begins.
 
     Raises `UserError` if the files do not exist afterwards, with the reason why the download failed.
     """

@@ -1,10 +1,10 @@
 """Photo patches: 32x32 colour patches of ten photos, labelled by their photo, in the file format of CIFAR-10.
 
-A substitute that needs no download, because scikit-image and scikit-learn include the photos. Train patches are cut
-from the left of each photo and test patches from the right, with a gap, so that the two share no pixel. PATCHES has
-noise in high frequencies, NPATCHES in place of the low ones. It can be learned well above chance: on the clean patches
-of NPATCHES, ridge regression classifies 45 % of the 500 test patches correctly and kernel ridge regression (two-layer
-NTK) 58 %.
+They are a substitute for CIFAR-10 that needs no download, because scikit-image and scikit-learn include the photos.
+Train patches are cut from the left of each photo and test patches from the right, with a gap, so that the two share no
+pixel. PATCHES has noise in high frequencies, NPATCHES in place of the low ones. It can be learned well above chance: on
+the clean patches of NPATCHES, ridge regression classifies 45 % of the 500 test patches correctly and kernel ridge
+regression (two-layer NTK) 58 %.
 """
 
 import importlib.util
@@ -41,19 +41,25 @@ PHOTOS = {
 
 
 class PatchFiles(CifarFiles):
-    """Raw files in CIFAR's format, which are made here."""
+    """Raw files of the photo patches in CIFAR-10's format, which this class makes if they are missing (`RawFiles`)."""
 
     name = "the photo patches"
 
     def find(self, directory: Path) -> Found:
-        """Find the folder of patches, see `RawFiles`."""
+        """Look for the patches in `directory`, a folder of raw data, without reading them.
+
+        Leftovers of killed processes in the folder are removed.
+        """
         reap(directory, deep=False)
         place = directory / FOLDER
         how = f"Loading makes it; so does: linearized data --fetch PATCHES. It lies in {place}."
         return Found(place if (place / "test_batch").is_file() else None, [str(place)], how, made_on_load=True)
 
     def fetch(self, directory: Path) -> Path:
-        """Make the patches, and return their folder."""
+        """Cut the patches, write them into a subfolder of `directory`, and return it.
+
+        Raises `UserError` if a photo is missing or the folder cannot be written.
+        """
         return make(directory / FOLDER)
 
 
@@ -95,7 +101,13 @@ def make(folder: Path, num_train: int = NUM_TRAIN, num_test: int = NUM_TEST, see
 
 
 def _photo(path: str) -> UInt8[np.ndarray, "h w 3"]:
-    """Return a photo of an installed package, which is located but not imported."""
+    """Return a photo of an installed package as an array of bytes; the package is located but not imported.
+
+    Args:
+        path: Name of the package and path of the photo within it, such as "skimage/data/coffee.png".
+
+    Raises `UserError` if the photo is missing or damaged.
+    """
     from PIL import Image
 
     package, _, inside = path.partition("/")
@@ -113,11 +125,11 @@ def _photo(path: str) -> UInt8[np.ndarray, "h w 3"]:
 def _patches(
     photos: dict[str, np.ndarray], count: int, random: np.random.RandomState, *, left: bool
 ) -> tuple[UInt8[np.ndarray, "n 32 32 3"], UInt8[np.ndarray, " n"]]:
-    """Return shuffled patches (n, 32, 32, 3) and the index of the photo of each, (n,).
+    """Cut patches at random positions; return them shuffled, (n, 32, 32, 3), with the index of the photo of each, (n,).
 
     Args:
         photos: Photos (h, w, 3) by name.
-        count: Number of patches n; each photo has equally many, up to one.
+        count: Number of patches n; the numbers of patches of two photos differ by at most one.
         random: Generator of positions and order.
         left: Whether patches are cut from the left part of the photos (train) or from the right part (test).
     """

@@ -1,11 +1,11 @@
 """SPHERE: rows on the sphere of radius √d and a linear target, with noise on the train labels.
 
 y = x₁ + τ ε with ε ~ N(0, 1) on train rows and y = x₁ on test rows, so that E x₁² = 1 and the test loss is the excess
-over the noise: the setting of the double descent of random features (Mei and Montanari, arXiv 1908.05355).
+over the noise. This is the setting of the double descent of random features (Mei and Montanari, arXiv 1908.05355).
 
-STAIRCASE with `--index_target=1` has the same target on Gaussian rows, whose length varies by 1/√(2d). Both are kept,
-because that theorem, and the exact spectrum of a kernel by degree (`linearized.learning_theory.sphere`), hold for rows
-of equal length.
+STAIRCASE with `--index_target=1` has the same target on Gaussian rows, whose lengths vary by a fraction 1/√(2d) (one
+standard deviation). Both are kept, because that theorem, and the exact spectrum of a kernel by degree
+(`linearized.learning_theory.sphere`), hold for rows of equal length.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ def sphere_rows(rows: int, dim: int, random: np.random.Generator) -> np.ndarray:
     """Draw rows (n, d) in float32, uniform on the sphere of radius √d.
 
     Args:
-        rows: n.
-        dim: d.
+        rows: Number of rows n.
+        dim: Length of a row d.
         random: Generator of the rows.
     """
     drawn = random.standard_normal((rows, dim), np.float32)
@@ -36,29 +36,31 @@ def sphere_rows(rows: int, dim: int, random: np.random.Generator) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class SphereSource(Source):
-    """The generator of SPHERE as a dataset."""
+    """Description of the data set SPHERE; loading it generates the rows."""
 
     def find(self, directory: Path | str | None = None) -> Found:
-        """Return a place of None, because nothing is stored on disk: loading makes the rows."""
+        """Report that there are no files to find, because loading makes the rows; `directory` is not used."""
         return Found(None, [], "Nothing to get: loading makes it from its seeds.", made_on_load=True)
 
     def fetch(self, directory: Path | str | None = None) -> None:
         """Do nothing, because the rows are made from their seeds when they are loaded."""
 
     def row_length(self, *, synth_dim: int = 1024, **others: object) -> int:
-        """Return d, the length of a row."""
+        """Return the length d of a row, `synth_dim`; other settings are ignored."""
         return synth_dim
 
     def _loaded(
         self, noise_ind: int | np.integer, folder: Path, rows: RowChoice, *, synth_dim: int = 1024
     ) -> Dataset:  # fmt: skip
-        """Return the rows as `Source._loaded` does, with noise of deviation τ = noise_ind/10 on the train labels.
+        """Generate the rows; the labels of train rows have noise of standard deviation τ = noise_ind/10.
 
         Args:
             noise_ind: Index of the noise level.
-            folder: Not read.
+            folder: Not used.
             rows: The selection of rows.
-            synth_dim: d. Raises `UserError` if all rows of that length do not fit in memory.
+            synth_dim: Length d of a row.
+
+        Raises `UserError` if all rows of that length do not fit in memory.
         """
         level, parts = self.level(noise_ind), []
         refuse_beyond_machine(4 * 2 * sum(ROWS) * synth_dim, f"SPHERE with --synth_dim={synth_dim}",

@@ -1,6 +1,6 @@
-"""Classification of folders of pictures as splits (train, validation, test) or classes, by their names and contents.
+"""Decision whether the folders in a folder of pictures are splits (train, validation, test) or classes.
 
-The folders at the top of a folder of pictures are either all splits or all classes. The first rule that holds applies:
+They are either all splits or all classes. Their names and contents decide; the first rule that holds applies:
 
 1. splits, if every name refers to a split, each to a different one, and one of them to train: train and test, Train
    Images and Eval Images, traindata and testdata, 1_train and 2_val;
@@ -33,10 +33,15 @@ LISTED = 12  # maximum of names in an error
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """Return the existing folders of the splits "train", "validation" and "test"; {"train": folder} if there are none.
+    """Return the folders of the splits "train", "validation" and "test" in a folder of pictures, those that exist.
 
-    Raises `UserError` for a name among splits that is not a split's, for two folders of one split, and if train is
-    missing.
+    If the folders in it are classes, this is {"train": folder}.
+
+    Args:
+        folder: The folder of pictures.
+
+    Raises `UserError` if it is no folder, for a name among splits that is not a split's, for two folders of one split,
+    and if train is missing.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder. Give one with a folder of pictures for each class.")
@@ -68,7 +73,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 
 def split_of(name: str) -> str | None:
-    """Return the split to which any word of a folder's name refers; None for none or several."""
+    """Return the split, such as "train", to which any word of a folder's name refers; None for none or several."""
     words = set(re.split(r"[^a-z]+", name.casefold()))
     camel = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
     plain = words | {word.removesuffix("set") for word in words}
@@ -81,17 +86,17 @@ def split_of(name: str) -> str | None:
 
 
 def folders(folder: Path) -> list[str]:
-    """Return the sorted names of the folders in a folder, without the ignored ones."""
+    """Return the sorted names of the folders in a folder, without hidden ones and those of operating systems."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not hidden(path.name))
 
 
 def hidden(name: str) -> bool:
-    """Return whether a file or folder of this name is ignored."""
+    """Return whether a file or folder of this name is ignored: it begins with "." or is one of `SYSTEM_NAMES`."""
     return name.startswith(".") or name.casefold() in SYSTEM_NAMES
 
 
 def _bare(word: str) -> str:
-    """Return a word without one of `FILLERS` at its end or its beginning."""
+    """Return a word of a folder's name without a word such as "data" (`FILLERS`) at its end or its beginning."""
     for filler in sorted(FILLERS, key=len, reverse=True):
         if word != filler and (word.endswith(filler) or word.startswith(filler)):
             return word.removesuffix(filler) if word.endswith(filler) else word.removeprefix(filler)
@@ -99,7 +104,7 @@ def _bare(word: str) -> str:
 
 
 def _times_classes(names: list[str]) -> bool:
-    """Return whether names combine those of splits and classes, such as trainA, trainB, testA and testB."""
+    """Return whether each name combines a split and a class, such as trainA, trainB, testA and testB."""
     rests: dict[str, set[str]] = {}
     for name in names:
         match = _SPLIT.fullmatch(name.casefold())
@@ -112,7 +117,15 @@ def _times_classes(names: list[str]) -> bool:
 
 
 def _share_classes(folder: Path, names: list[str]) -> bool:
-    """Return whether several folders hold only folders, of whose names at least `SHARED` occur in all of them."""
+    """Return whether the folders in a folder look like splits, because they hold folders of the same names.
+
+    This is so if there are two or more, each holds no pictures itself, and at least `SHARED` names of folders occur in
+    all of them.
+
+    Args:
+        folder: The folder of pictures.
+        names: Names of the folders in it to compare.
+    """
     if len(names) < 2:
         return False
     shared: set[str] | None = None

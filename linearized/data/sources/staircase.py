@@ -25,11 +25,11 @@ VERSION = 1  # version of the meaning of the rows; part of every fingerprint
 
 
 def directions(target: IndexTarget, dim: int, rotated: bool) -> np.ndarray:
-    """Return the r directions (d, r) of the coordinates on which the target depends.
+    """Return the directions (d, r) in which the coordinates of the target are measured.
 
     Args:
-        target: The target, whose last coordinate is number r.
-        dim: d, the length of a row.
+        target: The target, which depends on coordinates 1 to r.
+        dim: Length d of a row.
         rotated: Whether the directions are random and orthonormal; otherwise they are the first r unit vectors.
     """
     if not rotated:
@@ -43,8 +43,8 @@ def inputs(rows: int, dim: int, seed: int, signs: bool) -> np.ndarray:
     """Draw random inputs (n, d) in float32; the first rows do not depend on the number of rows.
 
     Args:
-        rows: n.
-        dim: d.
+        rows: Number of rows n.
+        dim: Length of a row d.
         seed: Random-number seed.
         signs: Whether entries are -1 or 1 with equal probability; otherwise they are N(0, 1).
     """
@@ -57,21 +57,25 @@ def inputs(rows: int, dim: int, seed: int, signs: bool) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class StaircaseSource(Source):
-    """The generator of STAIRCASE as a dataset."""
+    """Description of the data set STAIRCASE; loading it generates the rows."""
 
     def find(self, directory: Path | str | None = None) -> Found:
-        """Return a place of None, because nothing is stored on disk."""
+        """Report that there are no files to find, because loading makes the rows; `directory` is not used."""
         return Found(None, [], "Nothing to get: loading makes it from its seeds.", made_on_load=True)
 
     def fetch(self, directory: Path | str | None = None) -> None:
-        """Do nothing, because loading makes the rows."""
+        """Do nothing, because the rows are made from their seeds when they are loaded."""
 
     def check(self, settings: Any) -> None:
-        """Raise `UserError` for settings whose target cannot be read or does not fit the inputs."""
+        """Raise `UserError` for settings whose target cannot be read or does not fit the inputs.
+
+        Args:
+            settings: Object with the attributes index_target, index_dim, index_inputs and index_rotated.
+        """
         checked(settings.index_target, settings.index_dim, settings.index_inputs, settings.index_rotated)
 
     def row_length(self, *, index_dim: int = 200, **others: object) -> int:
-        """Return d, the length of a row."""
+        """Return the length d of a row, `index_dim`; other settings are ignored."""
         return index_dim
 
     def _loaded(
@@ -85,18 +89,20 @@ class StaircaseSource(Source):
         index_inputs: str = "gaussian",
         index_rotated: bool = False,
     ) -> Dataset:
-        """Return the rows as `Source._loaded` does, with label noise of the level's standard deviation.
+        """Generate the rows; train and validation labels have noise of the level's standard deviation.
+
+        Test rows are always the first ones.
 
         Args:
             noise_ind: Index of the noise level.
-            folder: Not read.
+            folder: Not used.
             rows: The selection of rows.
-            index_dim: d.
-            index_target: See `linearized.data.sources.index_targets`.
-            index_inputs: gaussian or signs.
+            index_dim: Length d of a row.
+            index_target: The target as a text, such as "1+2+3+1*2*3" (see `linearized.data.sources.index_targets`).
+            index_inputs: Distribution of the inputs: "gaussian", or "signs" ±1.
             index_rotated: Whether the coordinates of the target are random directions.
 
-        Raises `UserError` for a target that does not fit the inputs.
+        Raises `UserError` for a target that does not fit the inputs, and for rows that do not fit in memory.
         """
         level, target = self.level(noise_ind), checked(index_target, index_dim, index_inputs, index_rotated)
         taken = rows.of(ROWS[0], "train")
@@ -128,15 +134,16 @@ class StaircaseSource(Source):
 
 
 def checked(text: str, dim: int, kind: str, rotated: bool) -> IndexTarget:
-    """Return the target that a text describes, after comparing it with the inputs.
+    """Parse a target and check that it fits the inputs.
 
     Args:
-        text: Polynomial of coordinates, as `--index_target` takes it.
+        text: Sum of products of coordinates, such as "1+2+3+1*2*3".
         dim: Number of coordinates.
         kind: "gaussian" or "signs", the distribution of the inputs.
         rotated: Whether the target's coordinates are random orthogonal directions.
 
-    Raises `UserError` for more coordinates than `dim`, and for rotated signs and powers of signs.
+    Raises `UserError` for text that cannot be read, for more coordinates than `dim`, and for rotated signs and powers
+    of signs.
     """
     target = index_target(text)
     if target.count > dim:

@@ -1,8 +1,9 @@
-"""SYNTH as a dataset; by default that of Ghorbani et al. (arXiv 2006.13409), as `anisotropic` describes it.
+"""SYNTH as a data set: by default that of Ghorbani et al. (arXiv 2006.13409), read from files or generated.
 
-It has d = 1024, η = 2/5, κ = noise_ind/10, 2²⁰ train and 10,000 test rows. Files in the folder that have the names of
-the authors' files (see `file_names`) are read. Otherwise rows are generated in blocks: a part is kept in memory, and a
-whole set that is too large for that is written once to a memory map.
+It has d = 1024, η = 2/5, κ = noise_ind/10, 2²⁰ train and 10,000 test rows; `linearized.data.sources.anisotropic`
+describes the recipe. Files in the data set's folder that have the names of the authors' files (see `file_names`) are
+read. Otherwise rows are generated in blocks: a selection of rows is kept in memory, and a whole set that is too large
+for that is written once to a memory map.
 """
 
 import dataclasses
@@ -30,15 +31,18 @@ ROW_BYTES = 32  # bytes per row of the whole train set: its index and the three 
 
 
 def train_part(recipe: SynthRecipe, rows: slice | np.ndarray, folder: Path) -> tuple[Split, Float64[np.ndarray, " 3"]]:
-    """Draw the selected train rows in memory; return them, and the RMS of each form by which labels are divided.
+    """Draw the selected train rows in memory; return them, and the RMS of each of the three forms of the target.
 
-    The RMS needs the large coordinates of all rows. It is stored in `folder`, so that only the rows up to the last
-    selected one are drawn the next time.
+    The labels are the sum of the forms, each divided by its RMS over the whole train set. The RMS needs the large
+    coordinates of all rows. It is stored in `folder`, so that only the rows up to the last selected one are drawn the
+    next time.
 
     Args:
         recipe: Parameters of the rows.
         rows: Indices of the selected rows.
         folder: Folder of the dataset.
+
+    Raises `UserError` if the rows do not fit in memory.
     """
     count = len(range(recipe.rows)[rows]) if isinstance(rows, slice) else len(rows)
     refuse_beyond_machine(
@@ -64,7 +68,13 @@ def train_part(recipe: SynthRecipe, rows: slice | np.ndarray, folder: Path) -> t
 
 
 def test_rows(recipe: SynthRecipe, rows: int, divisors: Float64[np.ndarray, " 3"]) -> Split:
-    """Return the first `rows` rows of the test set; labels are scaled by `divisors`, as `train_part` returns them."""
+    """Draw the first test rows in memory.
+
+    Args:
+        recipe: Parameters of the rows.
+        rows: Number of rows.
+        divisors: RMS of each of the three forms of the target over the train set, which divides the forms.
+    """
     x = np.empty((rows, recipe.dim), np.float32)
 
     def keep(where: slice, block: np.ndarray) -> None:
@@ -78,17 +88,24 @@ def file_names(recipe: SynthRecipe, noise_ind: int | np.integer) -> dict[str, st
     """Return the names of the authors' files, by "X_train", "y_train", "X_test" and "y_test".
 
     Args:
-        recipe: Parameters of the rows.
-        noise_ind: Index of κ.
+        recipe: Parameters of the rows, whose d and d₁ are in the names.
+        noise_ind: Index of κ, which is in the names too.
     """
     tail = f"anisotropic_{recipe.dim}_{recipe.effective}_{noise_ind}.npy"
     return {f"{letter}_{kind}": f"{letter}_{kind}_{tail}" for kind in ("train", "test") for letter in ("X", "y")}
 
 
 def write_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) -> None:
-    """Write the whole train set and the 10,000 test rows under the names of `file_names`, completely or not at all.
+    """Write the whole train set and the 10,000 test rows under the authors' file names, completely or not at all.
 
-    Takes 4 n d bytes of disk (4.3 GB for the defaults). Raises `UserError` if the disk is too small or not writable.
+    Takes 4 n d bytes of disk for n train rows (4.3 GB for the defaults).
+
+    Args:
+        recipe: Parameters of the rows.
+        noise_ind: Index of κ, for the file names.
+        folder: Folder of the files, which is made.
+
+    Raises `UserError` if the disk is too small or not writable.
     """
     need = 4 * (recipe.rows + NUM_TEST) * (recipe.dim + 1) + 2**20
     names = file_names(recipe, noise_ind)
@@ -118,10 +135,18 @@ def write_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) 
 
 
 def read_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) -> tuple[Split, Split] | None:
-    """Return train and test set as memory maps; None if the four files do not exist or have another number of rows.
+    """Return the train and the test set in files of the authors' names, as memory maps.
 
-    Raises `UserError` for a file that is damaged, of another type or of another shape. The caller checks the values of
-    the selected rows.
+    The caller checks the values of the selected rows.
+
+    Args:
+        recipe: Parameters of the rows.
+        noise_ind: Index of κ, for the file names.
+        folder: Folder of the files.
+
+    Returns: Both sets; None if the four files do not exist or hold another number of train rows.
+
+    Raises `UserError` for a file that is damaged, of another type or of another shape.
     """
     paths = {key: folder / name for key, name in file_names(recipe, noise_ind).items()}
     if not all(path.is_file() for path in paths.values()):
@@ -172,10 +197,14 @@ def _keep_divisors(recipe: SynthRecipe, folder: Path, divisors: np.ndarray) -> N
 
 @dataclasses.dataclass(frozen=True)
 class SynthSource(Source):
-    """The generator of SYNTH as a dataset."""
+    """Description of the data set SYNTH; loading it reads files of the authors' names or generates the rows."""
 
     def find(self, directory: Path | str | None = None) -> Found:
-        """Return the place of files with the names of `file_names`; without them, loading makes the rows."""
+        """Look for files of the authors' names; without them, loading makes the rows.
+
+        Args:
+            directory: Folder of the dataset; None: the one that directories.txt names.
+        """
         folder = self.folder(directory)
         here = any(folder.glob("X_train_anisotropic_*.npy"))
         how = f"Nothing to get: loading makes it from its seeds. Files of the published names in {folder} are read."
@@ -185,7 +214,7 @@ class SynthSource(Source):
         """Do nothing, because the rows are made from their seeds when they are loaded."""
 
     def row_length(self, *, synth_dim: int = 1024, **others: object) -> int:
-        """Return d, the length of a row."""
+        """Return the length d of a row, `synth_dim`; other settings are ignored."""
         return synth_dim
 
     def _loaded(
@@ -198,17 +227,20 @@ class SynthSource(Source):
         synth_dim: int = 1024,
         synth_eta: float = 0.4,
     ) -> Dataset:
-        """Return the rows as `Source._loaded` does, at κ = noise_ind/10.
+        """Read or generate the selected rows at κ = noise_ind/10.
 
-        All train rows are a memory map if they are large; test rows are the first ones.
+        All train rows are a memory map if they are large. Test rows are always the first ones.
 
         Args:
             noise_ind: Index of the noise level.
             folder: Folder of the files and the cache.
             rows: The selection of rows.
-            synth_n: n, the size of the whole train set, over which the labels are scaled.
-            synth_dim: d.
+            synth_n: Size n of the whole train set, over which the labels are scaled.
+            synth_dim: Length d of a row.
             synth_eta: η; the target depends on int(d^η) coordinates, 4 or more.
+
+        Raises `UserError` for other parameters, for damaged files, and for rows that do not fit in memory or on the
+        disk.
         """
         recipe = SynthRecipe(synth_dim, synth_eta, self.level(noise_ind), synth_n)
         taken = rows.of(synth_n, "train")

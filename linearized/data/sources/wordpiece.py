@@ -1,8 +1,8 @@
-"""BERT's tokens: words cut at blanks, punctuation and Chinese characters, then into the longest pieces of a vocabulary.
+"""BERT's tokens: texts are cut into words, and words into the longest pieces of a vocabulary.
 
-Follows `tokenization.py` of BERT (Devlin et al., arXiv 1810.04805), with the maximum word length of Transformers'
-`BertTokenizer`, 100 characters. It differs from BERT in one point: casing is determined from the vocabulary unless it
-is given.
+Words end at blanks, punctuation and Chinese characters. This follows `tokenization.py` of BERT (Devlin et al., arXiv
+1810.04805), with the maximum word length of Transformers' `BertTokenizer`, 100 characters. It differs from BERT in one
+point: casing is determined from the vocabulary unless it is given.
 """
 
 import collections
@@ -51,10 +51,10 @@ def _is_chinese(character: str) -> bool:
 
 
 def _is_punctuation(character: str) -> bool:
-    """Return whether BERT cuts at a character.
+    """Return whether BERT makes a character a word of its own.
 
-    It cuts at every ASCII character that is not a letter, digit or blank, and at Unicode's categories P*. Symbols such
-    as "€" are parts of words.
+    It does so with every ASCII character that is not a letter, digit or blank, and with Unicode's categories P*.
+    Symbols such as "€" are parts of words.
     """
     if character.isascii():
         return character.isprintable() and not character.isalnum() and character != " "
@@ -62,10 +62,12 @@ def _is_punctuation(character: str) -> bool:
 
 
 class Vocabulary:
-    """Pieces of words and their numbers.
+    """A numbered list of words and pieces of words, which converts texts to token numbers.
 
     Attributes:
-        size: One more than the largest number.
+        numbers: Number of each piece.
+        size: Number of pieces in the list, one more than the largest number.
+        whole_words: Whether words are looked up as a whole, instead of being cut into pieces.
         cased: Whether capitals and accents of a text are kept.
     """
 
@@ -75,10 +77,11 @@ class Vocabulary:
         Args:
             pieces: The pieces.
             whole_words: Look up whole words, instead of cutting them into pieces.
-            casing: "cased", "uncased", or "auto": cased if pieces have capitals.
+            casing: "cased" keeps capitals and accents of a text, "uncased" removes them, "auto" keeps them if pieces
+                have capitals.
             name: Name of the vocabulary, for errors.
 
-        Raises `UserError` if one of `SPECIAL` is missing.
+        Raises `UserError` if one of `SPECIAL`, such as [PAD], is missing.
         """
         self.numbers = {piece: number for number, piece in enumerate(pieces)}
         self.size, self.whole_words = len(pieces), whole_words
@@ -89,24 +92,29 @@ class Vocabulary:
 
     @classmethod
     def from_file(cls, path: Path | str, casing: str = "auto") -> "Vocabulary":
-        """Read a file with one piece per line, "##" before those that continue a word; line k has number k - 1.
+        """Read a vocabulary file with one piece per line; the piece on line k has the number k - 1.
+
+        Pieces that continue a word begin with "##".
 
         Args:
             path: File of the vocabulary.
-            casing: As in the constructor.
+            casing: "cased" keeps capitals and accents of a text, "uncased" removes them, "auto" keeps them if pieces
+                have capitals.
 
-        Raises `UserError` for a file that cannot be read, is not UTF-8, or lacks one of `SPECIAL`.
+        Raises `UserError` for a file that cannot be read, is not UTF-8, or lacks one of `SPECIAL`, such as [PAD].
         """
         lines = read_lines(path, "Give BERT's vocab.txt.")
         return cls(lines, whole_words=False, casing=casing, name=str(path))
 
     @classmethod
     def of_texts(cls, texts: Sequence[tuple[str, ...]], size: int, casing: str = "uncased") -> "Vocabulary":
-        """Return the vocabulary of the most frequent words; of equally frequent words, the alphabetically first ones.
+        """Return the vocabulary of the most frequent words of some texts, which are looked up as a whole.
+
+        Of equally frequent words, the alphabetically first ones are taken.
 
         Args:
-            texts: Texts of each row.
-            size: Number of words, including those of `SPECIAL`.
+            texts: One or two texts for each row.
+            size: Number of words, including the four of `SPECIAL`, such as [PAD].
             casing: "cased" keeps capitals and accents; "uncased" and "auto" remove them.
         """
         casing = "uncased" if casing == "auto" else casing
@@ -116,7 +124,11 @@ class Vocabulary:
         return cls([*SPECIAL, *frequent], whole_words=True, casing=casing)
 
     def cut(self, word: str) -> list[int]:
-        """Return the numbers of the longest pieces of `word` from its left; that of [UNK] if one is missing."""
+        """Cut a word into the longest pieces of the vocabulary, from its left, and return their numbers.
+
+        If a part of the word is no piece, only the number of [UNK] is returned. A vocabulary of whole words returns one
+        number.
+        """
         unknown = [self.numbers["[UNK]"]]
         if self.whole_words or len(word) > LONGEST_WORD:
             return [self.numbers[word]] if self.whole_words and word in self.numbers else unknown
@@ -131,9 +143,13 @@ class Vocabulary:
         return found
 
     def row(self, texts: tuple[str, ...], length: int) -> list[int]:
-        """Return [CLS] text [SEP] or [CLS] text [SEP] text [SEP], padded with [PAD] to `length` numbers.
+        """Return the token numbers of one or two texts: [CLS] text [SEP], or [CLS] text [SEP] text [SEP].
 
         The longer of two texts is cut at its end until both fit; if they are equally long, the second one, as in BERT.
+
+        Args:
+            texts: One or two texts.
+            length: Number of tokens to return; shorter rows are padded with [PAD].
         """
         parts = [[number for word in words(text, cased=self.cased) for number in self.cut(word)] for text in texts]
         while sum(map(len, parts)) > length - 1 - len(parts):
@@ -145,9 +161,12 @@ class Vocabulary:
 
 
 def has_capitals(pieces: Sequence[str]) -> bool:
-    """Return whether a vocabulary is cased: at least `CAPITALS` of its pieces with letters have a capital.
+    """Return whether a vocabulary distinguishes capitals: at least `CAPITALS` of its pieces with letters have one.
 
-    Names in brackets, [UNK] and [unused1], do not count.
+    Pieces in brackets, such as [UNK] and [unused1], do not count.
+
+    Args:
+        pieces: All pieces of the vocabulary.
     """
     plain = [piece for piece in pieces if not (piece.startswith("[") and piece.endswith("]"))]
     with_case = [piece for piece in plain if piece.lower() != piece.upper()]

@@ -1,4 +1,4 @@
-"""A disk cache of noisy arrays: sealed .npy files and `meta.json`, in a folder that is complete or absent.
+"""A disk cache of noisy images: .npy files with digests and `meta.json`, in a folder that is complete or absent.
 
 A cache may be deleted at any time: a damaged one is replaced, and if none can be written the work continues without.
 """
@@ -22,12 +22,12 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-    """Store arrays with a description of them. If writing fails, one line is logged.
+    """Store the arrays of a data set in a folder. If writing fails, one line is logged.
 
     Args:
         folder: Folder of the cache, which is replaced if it exists.
-        arrays: Arrays by name, one for each of `NAMES`.
-        about: Entries for `meta.json`, which `read` returns.
+        arrays: Arrays by name: x_train, y_train, x_test and y_test.
+        about: Description of the arrays, stored in `meta.json`, which `read` returns.
     """
     try:
         if folder.is_dir():
@@ -42,10 +42,13 @@ def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, An
 
 
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """Return the arrays and the entries about them; None if there are none or they are damaged (which is logged).
+    """Return the arrays that `write` stored in a folder, and their description.
 
     Takes the time of `np.load` and of one CRC32 over the bytes. A cache of version 0.1 has checksums of its arrays
     only; its `meta.json` is read unprotected.
+
+    Returns: The arrays by name (x_train, y_train, x_test, y_test) and the description; None if there are none or they
+        are damaged (which is logged).
     """
     reap(folder.parent, deep=False)
     if not folder.is_dir():
@@ -68,7 +71,10 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
 
 
 def _checksum(array: np.ndarray) -> int:
-    """Return the checksum that version 0.1 stored of an array: a CRC32 of the shape and of the bytes in pieces."""
+    """Return the checksum of an array as version 0.1 computed it: a CRC32 of its shape, type and CRC32s of its bytes.
+
+    The bytes are divided into pieces of 16 MiB with one CRC32 each.
+    """
     data = memoryview(np.ascontiguousarray(array)).cast("B")
     pieces = [data[start : start + 2**24] for start in range(0, len(data), 2**24)]
     with ThreadPoolExecutor() as pool:

@@ -1,9 +1,10 @@
-"""Noise on images: Gaussian noise added to the high frequencies, or replacing the low ones.
+"""Noise on images: Gaussian noise is added to the high frequencies, or replaces the low ones.
 
 Source: Ghorbani, Mei, Misiakiewicz, Montanari, "When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409,
 appendix A). Frequencies are those of the orthonormal two-dimensional cosine transform (DCT-II), channel by channel. One
 legacy generator, seeded once, draws the noise of the train images, then that of the test images, in float64; only the
-result is float32. Images are arrays (n, height, width, channels), results are flattened to (n, d).
+result is float32. Images are arrays (n, height, width, channels), results are flattened to (n, d), d = height · width ·
+channels.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,10 @@ LANES = 4  # number of partial sums of a covariance, fixed so that its last bits
 def high_frequency(
     train: Real[np.ndarray, "n h w c"], test: Real[np.ndarray, "m h w c"], strength: int | float, seed: int = SEED
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
-    """Add noise near the highest frequency, and scale each image to norm √d.
+    """Add noise near the highest frequency of images, and scale each image to norm √d.
+
+    The noise has only frequencies within h - 1 of the highest one (the bottom-right coefficient), for images of height
+    h.
 
     Args:
         train: Train images.
@@ -33,8 +37,7 @@ def high_frequency(
 
     Returns: Train and test images as rows, each of norm √d.
 
-    The noise has only frequencies within h - 1 of the highest one (the bottom-right coefficient), for images of height
-    h. Raises `UserError` for an image of one colour, which has no direction.
+    Raises `UserError` for an image of one colour, which has no direction.
     """
     _check_varied(train, test)
     shape, dim = train.shape[1:], train[0].size
@@ -65,6 +68,8 @@ def low_frequency(
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
     """Centre grey images, scale them to norm √d and replace their lowest frequencies by noise.
 
+    The noise has the mean and covariance of the train images' coefficients.
+
     Args:
         train: Train images, with one channel.
         test: Test images.
@@ -73,7 +78,7 @@ def low_frequency(
 
     Returns: Train and test images as rows.
 
-    Raises `UserError` for an image of one colour.
+    Raises `UserError` for an image of one colour, and for a threshold larger than a side of the images.
     """
     _check_varied(train, test)
     return _replaced(train, test, threshold, seed, on_sphere, np.float32)
@@ -84,8 +89,8 @@ def low_frequency_colour(
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
     """Replace the lowest frequencies of each channel of images by noise, then standardise each channel.
 
-    Mean and standard deviation of a channel are those of the noisy train set. 50,000 images 32x32x3 take 4 GB of
-    memory.
+    The noise has the mean and covariance of the train images' coefficients. Mean and standard deviation of a channel
+    are those of the noisy train set. 50,000 images 32x32x3 take 4 GB of memory.
 
     Args:
         train: Train images.
@@ -94,6 +99,8 @@ def low_frequency_colour(
         seed: Random-number seed.
 
     Returns: Train and test images as rows.
+
+    Raises `UserError` for a threshold larger than a side of the images, and for a constant channel.
     """
     noisy = _replaced(train, test, threshold, seed, lambda images: images.astype(float), np.float64)
     mean, spread = channel_statistics(noisy[0], train.shape[3])
@@ -107,11 +114,11 @@ def low_frequency_colour(
 def channel_statistics(
     rows: Float64[np.ndarray, "n d"], channels: int
 ) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
-    """Return mean and standard deviation of each channel, (c,) each.
+    """Return the mean and the standard deviation of each channel over all images and pixels, (c,) each.
 
     Args:
         rows: Images (n, h w c), with the channels last.
-        channels: c.
+        channels: Number of channels c.
 
     Raises `UserError` for a channel that is constant.
     """
@@ -190,7 +197,9 @@ def _store(images: np.ndarray, out: np.ndarray, rows: slice) -> None:
 def _root_times(
     rows: Float64[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"], right: Float64[np.ndarray, "d columns"]
 ) -> Float64[np.ndarray, "d columns"]:
-    """Return the covariance's symmetric square root times a matrix. Takes n d² + 9 d³ operations, or O(n² d) if n < d.
+    """Return the symmetric square root of the covariance of some rows, times a matrix.
+
+    Takes n d² + 9 d³ operations, or O(n² d) if n < d.
 
     Args:
         rows: Rows, of which the covariance is taken.
@@ -209,7 +218,12 @@ def _root_times(
 
 
 def _covariance(rows: Float64[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, "d d"]:
-    """Return the upper triangle of the covariance, divided by n."""
+    """Return the covariance (d, d) of some rows, divided by n; only its upper triangle is computed.
+
+    Args:
+        rows: The rows.
+        mean: Their mean.
+    """
     dim = rows.shape[1]
     blocks = row_blocks(len(rows), 8 * dim)
     partial = [np.zeros((dim, dim), order="F") for _ in range(LANES)]
@@ -229,7 +243,11 @@ def _norms(images: np.ndarray) -> Float64[np.ndarray, "n 1 1 1"]:
 
 
 def _check_varied(*sets: np.ndarray) -> None:
-    """Raise `UserError` that names the first image of one colour."""
+    """Raise `UserError` for the first image whose pixels are all equal; the message gives its number.
+
+    Args:
+        *sets: Train images, then test images, (n, h, w, c).
+    """
     for kind, images in zip(("train", "test"), sets, strict=True):
         flat = images.reshape(len(images), -1)
         constant = flat.max(axis=1) == flat.min(axis=1)
@@ -239,14 +257,14 @@ def _check_varied(*sets: np.ndarray) -> None:
 
 
 def _centred(images: np.ndarray) -> np.ndarray:
-    """Return the images in float64, each with mean 0."""
+    """Return images (n, h, w, c) in float64, each with mean 0."""
     images = images.astype(float)
     images -= images.mean(axis=(1, 2, 3), keepdims=True)
     return images
 
 
 def on_sphere(images: np.ndarray) -> np.ndarray:
-    """Return the images in float64, each with mean 0 and norm √d."""
+    """Return images (n, h, w, c) in float64, each with mean 0 and norm √d, d = h w c."""
     images = _centred(images)
     images *= np.sqrt(images[0].size) / _norms(images)
     return images

@@ -1,16 +1,16 @@
-"""Preprocessing of a dataset, fitted on its train rows only and applied equally to every split.
+"""Preprocessing of the inputs of a dataset, fitted on its train rows only and applied equally to every split.
 
-"standard" scales each column to mean 0 and variance 1 over the train rows; a column that is constant there becomes 0 in
-them, and is only centred in the other splits. "unit_norm" divides each row by its Euclidean norm; a row of zeros is
-unchanged.
+The methods are: "standard" scales each column to mean 0 and variance 1 over the train rows; a column that is constant
+there becomes 0 in them, and is only centred in the other splits. "unit_norm" divides each row by its Euclidean norm; a
+row of zeros is unchanged. "layer_norm" scales each row to mean 0 and variance 1 over its own entries, and fits nothing.
+"zca" centres by the mean of the train rows and whitens by their covariance C with the symmetric root, so that images
+stay images (Bell & Sejnowski 1997). "layer_norm_zca" whitens the result of layer norm.
 
-Layer norm scales each row to mean 0 and variance 1 over its own entries, and fits nothing. ZCA centres by the mean of
-the train rows and whitens by their covariance C with the symmetric root, so that images stay images (Bell & Sejnowski
-1997). A direction in which C has the eigenvalue v is multiplied by (v + ε tr(C)/d)^(-1/2), with ε = 0.1 by default. A
+In ZCA, a direction in which C has the eigenvalue v is multiplied by (v + ε tr(C)/d)^(-1/2), with ε = 0.1 by default. A
 direction in which the train rows do not vary is multiplied by 1: C has no information about it, and validation and test
 rows do vary there if there are fewer train rows than columns. Both are as in the code of Han, Zandieh, Lee, Novak, Xiao
-& Karbasi (NeurIPS 2022). "layer_norm_zca" whitens the result of layer norm. Validation and test rows never enter C, and
-ZCA is applied to the same inputs from which C was computed.
+& Karbasi (NeurIPS 2022). Validation and test rows never enter C, and ZCA is applied to the same inputs from which C was
+computed.
 """
 
 import dataclasses
@@ -33,22 +33,25 @@ ROWS = 4096  # rows in a block
 
 @dataclasses.dataclass(frozen=True)
 class Whitening:
-    """The map x -> (x - mean) root of rows, with mean (d,) and the symmetric root (d, d); see the module."""
+    """The fitted ZCA whitening x -> (x - mean) root of rows, with the train rows' mean (d,) and the matrix root (d, d).
+
+    `root` is the symmetric inverse square root of their regularised covariance, which the module's docstring defines.
+    """
 
     mean: Float64[np.ndarray, " d"]
     root: Float64[np.ndarray, "d d"]
 
     def __call__(self, x: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-        """Return whitened rows: 2 n d² operations, in float64 by blocks."""
+        """Whiten rows `x` in float64 by blocks, and return them in float32: 2 n d² operations."""
         return _by_blocks(x, lambda rows: (rows - self.mean) @ self.root)
 
 
 def fit_whitening(x: np.ndarray, regularization: float = ZCA_REGULARIZATION) -> Whitening:
-    """Fit the whitening of rows `x` (n, d): n d² operations and an eigenproblem of d x d, in float64.
+    """Fit ZCA whitening to rows (n, d): n d² operations and an eigenproblem of d x d, in float64.
 
     Args:
         x: Train rows (n, d).
-        regularization: ε, relative to the mean eigenvalue of the covariance; at least 0.
+        regularization: ε, relative to the mean eigenvalue of the covariance, to which it is added; at least 0.
 
     Raises `UserError` for rows that are not finite, and for rows that are all equal, because their covariance is 0.
     """
@@ -75,18 +78,18 @@ def fit_whitening(x: np.ndarray, regularization: float = ZCA_REGULARIZATION) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Standardization:
-    """The map x -> (x - mean) / deviation of rows, with mean (d,) and standard deviation (d,) of each column."""
+    """The fitted map x -> (x - mean) / deviation of rows, with mean (d,) and standard deviation (d,) of each column."""
 
     mean: Float64[np.ndarray, " d"]
     deviation: Float64[np.ndarray, " d"]
 
     def __call__(self, x: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-        """Return standardised rows, by blocks in float64."""
+        """Standardise rows `x` in float64 by blocks, and return them in float32."""
         return _by_blocks(x, lambda rows: (rows - self.mean) / self.deviation)
 
 
 def fit_standardization(x: np.ndarray) -> Standardization:
-    """Fit mean and deviation (of the population) of the columns of rows `x` (n, d), in float64.
+    """Fit the mean and the standard deviation (of the population) of each column of rows `x` (n, d), in float64.
 
     The deviation of a constant column is taken as 1. Raises `UserError` for rows that are not finite.
     """
@@ -99,7 +102,10 @@ def fit_standardization(x: np.ndarray) -> Standardization:
 
 
 def unit_norm(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
-    """Return the rows of `x` (n, d) divided by their norms; rows of zeros stay. Raises `UserError` if not finite."""
+    """Divide each row of `x` (n, d) by its Euclidean norm; a row of zeros is unchanged.
+
+    Raises `UserError` for rows that are not finite.
+    """
 
     def scaled(rows: np.ndarray) -> np.ndarray:
         scale = np.abs(rows).max(axis=1, keepdims=True)  # squares of large or tiny entries would overflow or underflow
@@ -111,7 +117,7 @@ def unit_norm(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
 
 
 def layer_norm(x: np.ndarray) -> Float32[np.ndarray, "n d"]:
-    """Return each row of `x` (n, d) at mean 0 and variance 1 over its entries; a constant row becomes exactly 0.
+    """Scale each row of `x` (n, d) to mean 0 and variance 1 over its entries; a constant row becomes exactly 0.
 
     Raises `UserError` for rows that are not finite.
     """
@@ -135,14 +141,17 @@ def checked_rows(x: np.ndarray) -> Float[np.ndarray, "n d"]:
 
 
 def preprocessed(dataset: Dataset, method: str, regularization: float = ZCA_REGULARIZATION) -> Dataset:
-    """Return the dataset with the inputs of every split preprocessed, and a fingerprint of its own.
+    """Return a dataset with the inputs of every split preprocessed, and a fingerprint of its own.
+
+    The preprocessing is fitted on the train rows, and added to the dataset's `preparation` for further rows. After ZCA,
+    a warning is logged if held-out rows became much larger than train rows.
 
     Args:
         dataset: The data set.
-        method: One of `PREPROCESSING`.
-        regularization: ε of ZCA.
+        method: One of `PREPROCESSING`, such as "standard" or "zca".
+        regularization: ε of ZCA, relative to the mean eigenvalue of the covariance.
 
-    Logs a warning if held-out rows become much larger than train rows.
+    Raises `UserError` for an unknown method, and for inputs that are not finite.
     """
     if method not in PREPROCESSING:
         raise UserError(f"Unknown preprocessing {method!r}. The choices are: {', '.join(PREPROCESSING)}.")
@@ -176,7 +185,12 @@ def preprocessed(dataset: Dataset, method: str, regularization: float = ZCA_REGU
 
 
 def _by_blocks(x: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> Float32[np.ndarray, "n d"]:
-    """Return a function of the rows of `x` (n, d) as float32; the function receives blocks of them in float64."""
+    """Apply a function to the rows of `x` (n, d) block by block, and return the results as float32 (n, d).
+
+    Args:
+        x: The rows.
+        function: Function of a block of rows in float64.
+    """
     out = np.empty(x.shape, np.float32)
     for rows in _blocks(len(x)):
         out[rows] = function(x[rows].astype(np.float64))

@@ -1,9 +1,9 @@
-"""Readers of CIFAR-10, CIFAR-100 and SVHN by path, in the layouts in which they are distributed.
+"""Readers of CIFAR-10, CIFAR-100 and SVHN from the files in which they are distributed.
 
-CIFAR-10 is a folder or a tar archive of its Python, binary or Matlab version (`linearized.data.sources.cifar10`), and
-CIFAR-100 of its Python version; the folder may also be the parent of theirs, such as torchvision's `root`. SVHN is a
-folder with train_32x32.mat and test_32x32.mat, whose arrays are X (32, 32, 3, n) and y (n, 1); its class 10 is the
-digit 0.
+`--data` is a path. For CIFAR-10 it is a folder or a tar archive of its Python, binary or Matlab version
+(`linearized.data.sources.cifar10`), for CIFAR-100 one of its Python version; the folder may also be the parent of
+theirs, such as torchvision's `root`. For SVHN it is a folder with train_32x32.mat and test_32x32.mat, whose arrays are
+X (32, 32, 3, n) and y (n, 1); its class 10 is the digit 0.
 """
 
 from pathlib import Path
@@ -26,49 +26,76 @@ LIMIT = 2**31  # bytes of a .mat file; SVHN's largest has 2**28
 
 
 class Cifar10(FileFormat):
-    """Reader of the batches of CIFAR-10, in any of its versions."""
+    """Reader of CIFAR-10 in any of its versions, whose images are stored in several files called batches."""
 
     kind, advice, limit = "a batch", ADVICE, FILE_LIMIT
 
     def fits(self, text: str) -> bool:
-        """Return whether the text is a folder that holds a batch, or an archive by its name; see `Reader`."""
+        """Return whether the path `text` is a folder with a batch, a parent of one, or an archive of CIFAR-10.
+
+        The name of an archive starts with cifar-10-.
+        """
         return place_of(Path(text), _holds_batches) is not None or _is_archive(text, "cifar-10-")
 
     def paths(self, text: str) -> list[Path]:
-        """Return the archive, or the files of the batches."""
+        """Return the files of the batches in the folder `text`, or the archive `text` itself."""
         place = self.place(text)
         return [place] if place.is_file() else sorted(batches(place).values())
 
     def place(self, text: str) -> Path:
-        """Return the archive, or the folder of the batches."""
+        """Return the folder that holds the batches, `text` or a folder below it, or the archive `text` itself.
+
+        Raises `UserError` if there are several well-known data sets below `text`.
+        """
         return place_of(Path(text), _holds_batches) or Path(text)
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the batches, see `Reader`."""
+        """Return the images of CIFAR-10 (n, 32, 32, 3), as bytes, and their labels.
+
+        Args:
+            text: Path of the folder or archive, the value of --data.
+            options: Not used.
+
+        Raises `UserError` for missing or damaged batches.
+        """
         raw = CifarFiles().read(self.place(text))
         return OwnArrays(raw.train, raw.train_labels, raw.test, raw.test_labels, images=True, class_names=CLASSES)
 
 
 class Cifar100(FileFormat):
-    """Reader of CIFAR-100's train, test and meta files, with its fine classes."""
+    """Reader of CIFAR-100 in its Python version, the files train, test and meta, with its 100 fine classes."""
 
     kind, advice, limit = "a pickle of CIFAR-100", ADVICE, FILE_LIMIT
 
     def fits(self, text: str) -> bool:
-        """Return whether the text is a folder that holds the three files, or an archive by its name; see `Reader`."""
+        """Return whether the path `text` is a folder of CIFAR-100, a parent of one, or an archive of it.
+
+        A folder with the files train, test and meta counts, and one called cifar-100-python with any of them. The name
+        of an archive starts with cifar-100-.
+        """
         return place_of(Path(text), _holds_hundred) is not None or _is_archive(text, "cifar-100-")
 
     def paths(self, text: str) -> list[Path]:
-        """Return the archive, or the three files."""
+        """Return the three files in the folder `text`, or the archive `text` itself."""
         place = self.place(text)
         return [place] if place.is_file() else [place / name for name in cifar100.FILES]
 
     def place(self, text: str) -> Path:
-        """Return the archive, or the folder of the files."""
+        """Return the folder that holds the three files, `text` or a folder below it, or the archive `text` itself.
+
+        Raises `UserError` if there are several well-known data sets below `text`.
+        """
         return place_of(Path(text), _holds_hundred) or Path(text)
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the files, see `Reader`."""
+        """Return the images of CIFAR-100 (n, 32, 32, 3), as bytes, and the numbers of their fine classes.
+
+        Args:
+            text: Path of the folder or archive, the value of --data.
+            options: Not used.
+
+        Raises `UserError` for missing or damaged files.
+        """
         raw, names = cifar100.read(self.place(text), ADVICE)
         return OwnArrays(raw.train, raw.train_labels, raw.test, raw.test_labels, images=True, class_names=names)
 
@@ -88,26 +115,36 @@ def _holds_hundred(folder: Path) -> bool:
 
 
 class Svhn(FileFormat):
-    """Reader of the cropped digits of SVHN."""
+    """Reader of SVHN's images of single digits, 32x32 in colour, from two Matlab files."""
 
     kind, advice, limit = "a Matlab file", ADVICE, LIMIT
 
     def fits(self, text: str) -> bool:
-        """Return whether the text is a folder with one of SVHN's files, see `Reader`."""
+        """Return whether the path `text` is a folder with train_32x32.mat or test_32x32.mat."""
         return any((Path(text) / name).is_file() for name in SVHN_FILES)
 
     def paths(self, text: str) -> list[Path]:
-        """Return the train and the test file."""
+        """Return the paths of the train and of the test file in the folder `text`."""
         return [Path(text) / name for name in SVHN_FILES]
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read both files, see `Reader`."""
+        """Return the images of SVHN (n, 32, 32, 3), as bytes, and their digits 0..9 as labels.
+
+        Args:
+            text: Path of the folder, the value of --data.
+            options: Not used.
+
+        Raises `UserError` for missing or damaged files.
+        """
         train, test = map(_svhn, self.paths(text))
         return OwnArrays(*train, *test, images=True)
 
 
 def _svhn(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (n, 32, 32, 3) and their digits 0..9."""
+    """Return the images (n, 32, 32, 3) and their digits 0..9 in one of SVHN's Matlab files.
+
+    Raises `UserError` for a file that is missing, damaged or holds other arrays.
+    """
     import io
 
     from scipy.io import loadmat

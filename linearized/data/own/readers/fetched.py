@@ -1,4 +1,4 @@
-"""Common base of readers of data sets by name: arrays that are fetched once per process, and their digest."""
+"""Base class of readers of data sets by name, such as `keras:mnist`, whose arrays are fetched once per process."""
 
 import functools
 
@@ -11,29 +11,50 @@ from linearized.settings.own_settings import OwnDataSettings
 
 
 class Fetched:
-    """A reader of `scheme:name`. A subclass implements `fetch` and sets `scheme`."""
+    """Base class of a reader of `scheme:name` (`Reader`); a subclass implements `fetch` and sets `scheme`.
+
+    Attributes:
+        reads: Names of the flags that this format uses and some others do not.
+        scheme: Text before the colon, such as "keras".
+    """
 
     reads: tuple[str, ...] = ()
     scheme: str
 
     def fits(self, text: str) -> bool:
-        """Return whether the text starts with the scheme, see `Reader`."""
+        """Return whether `text`, a value of --data, starts with the scheme and a colon."""
         return text.startswith(f"{self.scheme}:")
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """Return the digest of the arrays, which are kept in memory for `read`; see `Reader`."""
+        """Fetch the data set and return the digest of its arrays, which are kept in memory for `read`.
+
+        Args:
+            text: Value of --data, "scheme:name".
+            options: Settings of the user's own data.
+
+        Raises `UserError` if the data set cannot be fetched.
+        """
         return _digest(self, text, *self._own(options))
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Return the fetched arrays, see `Reader`."""
+        """Return the arrays of the data set, which is fetched unless that was done before.
+
+        Args:
+            text: Value of --data, "scheme:name".
+            options: Settings of the user's own data.
+
+        Raises `UserError` if the data set cannot be fetched.
+        """
         return _arrays(self, text, *self._own(options))
 
     def fetch(self, name: str, **own: str) -> OwnArrays:
-        """Return the arrays of a name. Raises `UserError` if that fails.
+        """Return the arrays of the data set called `name`; subclasses implement this.
 
         Args:
             name: Name of the data set, without the scheme.
-            **own: The settings that the reader's `reads` names.
+            **own: Values of the settings that the reader's `reads` names.
+
+        Raises `UserError` if the data set cannot be fetched.
         """
         raise NotImplementedError
 
@@ -55,5 +76,11 @@ def _digest(reader: Fetched, text: str, *own: tuple[str, str]) -> str:
 
 
 def failed(text: str, error: Exception, advice: str) -> UserError:
-    """Return the error for a data set that could not be fetched, with its cause in one line."""
+    """Return the error for a data set that could not be fetched.
+
+    Args:
+        text: Name of the data set, "scheme:name".
+        error: The cause, which the message states in one line.
+        advice: Sentence at the end of the message that says what to do.
+    """
     return UserError(f"{text} could not be fetched ({type(error).__name__}: {one_line(error)}). {advice}")

@@ -1,4 +1,7 @@
-"""Reader of HDF5: "file.h5" or "file.h5:group", a group that holds x and y, or x_train, y_train, x_test and y_test."""
+"""Reader of HDF5 files: `--data=file.h5`, or `--data=file.h5:group` for a group of the file.
+
+The group holds arrays called x and y, or x_train, y_train, x_test and y_test, or similar names.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -17,27 +20,39 @@ SUFFIXES = (".h5", ".hdf5")
 
 
 class Hdf5(FileFormat):
-    """Reader of groups of data sets.
+    """Reader of the arrays in a group of an HDF5 file.
 
-    Contiguous data sets are memory-mapped; of other large ones, only the selected rows are read.
+    Arrays that are stored contiguously are memory-mapped; of other large ones, only the selected rows are read.
     """
 
     suffixes, kind = SUFFIXES, "an HDF5 file"
 
     def fits(self, text: str) -> bool:
-        """Return whether the path before the group has a suffix of HDF5, see `Reader`."""
+        """Return whether `text`, a value of --data, is a path with a suffix of HDF5, perhaps with a colon and group."""
         return super().fits(_divided(text)[0])
 
     def paths(self, text: str) -> list[str]:
-        """Return the path of the file."""
+        """Return the path of the file that `text`, a value of --data, names, without the group."""
         return [_divided(text)[0]]
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """Return the digest of the file and the group, because its groups hold different data; see `Reader`."""
+        """Return the digest of the file and the name of the group, because groups of a file hold different data.
+
+        Args:
+            text: Value of --data, a path that may be followed by a colon and a group.
+            options: Not used.
+        """
         return f"{super().digest(text, options)}:{_divided(text)[1]}"
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the arrays of the group, see `Reader`."""
+        """Return the arrays of the group, recognised by their names.
+
+        Args:
+            text: Value of --data, a path that may be followed by a colon and a group.
+            options: Not used.
+
+        Raises `UserError` for a missing or damaged file, a missing group, and a group without inputs or labels.
+        """
         import h5py
 
         path, group = _divided(text)
@@ -54,7 +69,7 @@ class Hdf5(FileFormat):
 
 
 def _divided(text: str) -> tuple[str, str]:
-    """Return the path, and the group after a colon ("" for none)."""
+    """Split a value of --data such as "file.h5:group" into the path and the group; the group is "" without a colon."""
     if Path(text).suffix.lower() in SUFFIXES:
         return text, ""
     path, _, group = text.rpartition(":")
@@ -62,7 +77,17 @@ def _divided(text: str) -> tuple[str, str]:
 
 
 def _array(stored: Any, path: str) -> Any:
-    """Return a data set as a read-only memory map if it is contiguous, else as `StoredRows`, or in memory."""
+    """Return an array of an HDF5 file, without reading it if it is large.
+
+    It is a read-only memory map if it is stored contiguously and has two or more axes, a `StoredRows` if it is another
+    large array, otherwise an array in memory.
+
+    Args:
+        stored: The HDF5 data set, opened by h5py.
+        path: Path of the file.
+
+    Raises `UserError` for Python objects that are no text, and for arrays that do not fit in memory.
+    """
     import h5py
 
     if stored.dtype.kind == "O":  # text of variable length

@@ -1,9 +1,9 @@
 """Readers of data sets of the Hugging Face hub and TensorFlow Datasets by name (extras `hf`, `tfds`).
 
-`hf:owner/name` (`hf:owner/name@config` for a named configuration, `hf:FOLDER` for one on this disk) and `tfds:name`
-keep their train, validation and test parts. A part of images becomes an array (`linearized.data.images` describes the
-conversion of the hub's images); columns of numbers and text become a table. The labels are the column that `--target`
-names, or the one called label, labels, fine_label, target, class or y.
+`--data` is `hf:owner/name` (`hf:owner/name@config` for a named configuration, `hf:FOLDER` for one on this disk) or
+`tfds:name`. The train, validation and test parts are kept. Images become an array (`linearized.data.images` describes
+the conversion of the hub's images); columns of numbers and text become a table. The labels are the column that
+`--target` names, or the one called label, labels, fine_label, target, class or y.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,17 @@ class HuggingFace(Fetched):
     reads: tuple[str, ...] = ("target", "image_size", "channels")
 
     def fetch(self, name: str, target: str = "", image_size: str = "", channels: str = "auto") -> OwnArrays:
-        """Return the arrays of a data set of the hub, see `Fetched`."""
+        """Load a data set of the hub, which is downloaded if it is missing, and return its arrays.
+
+        Args:
+            name: Name of the data set, such as "owner/name", "owner/name@config" or a folder.
+            target: Name of the column of labels; "" takes one with a usual name.
+            image_size: Side of the images in pixels, or height x width such as "32x48"; "": as they are.
+            channels: "grey", "colour", or "auto": as they are.
+
+        Raises `UserError` if the data set cannot be loaded, has no column of labels, or has images of several sizes or
+        kinds.
+        """
         datasets = require("datasets", "hf", f"--data=hf:{name}")
         repository, _, config = name.partition("@")
         try:
@@ -60,7 +70,14 @@ class TensorFlowDatasets(Fetched):
     reads: tuple[str, ...] = ("target",)
 
     def fetch(self, name: str, target: str = "") -> OwnArrays:
-        """Return the arrays of a data set of TensorFlow Datasets, see `Fetched`."""
+        """Load a data set of TensorFlow Datasets, which is downloaded if it is missing, and return its arrays.
+
+        Args:
+            name: Name of the data set.
+            target: Name of the column of labels; "" takes one with a usual name.
+
+        Raises `UserError` if the data set cannot be loaded, or has no column of labels.
+        """
         tfds = require("tensorflow_datasets", "tfds", f"--data=tfds:{name}")
         try:
             loaded, about = tfds.load(name, batch_size=-1, with_info=True)
@@ -72,7 +89,7 @@ class TensorFlowDatasets(Fetched):
 
 
 def from_parts(parts: Mapping[str, Mapping[str, Any]], target: str, names: list[str] | None, where: str) -> OwnArrays:
-    """Return the arrays of a data set that is given by columns.
+    """Return a data set that is given by columns as inputs and labels.
 
     Without a test part, the validation part is the test part. Parts whose labels are all -1 (hidden) are not read. One
     column of arrays, or the column "image", becomes an array; several columns become a table.
@@ -82,6 +99,8 @@ def from_parts(parts: Mapping[str, Mapping[str, Any]], target: str, names: list[
         target: Name of the column of labels.
         names: Names of the classes 0, 1, ...; None if they are not known.
         where: Name of the data in error messages.
+
+    Raises `UserError` if there is no train part with labels.
     """
     arrays: dict[str, Any] = {}
     images = False
@@ -101,11 +120,11 @@ def from_parts(parts: Mapping[str, Mapping[str, Any]], target: str, names: list[
 
 
 def _inputs(columns: Mapping[str, Any], target: str) -> tuple[Any, bool]:
-    """Return the inputs, an array or a data frame, and whether they are the column "image".
+    """Return the inputs of one part, an array or a data frame, and whether they are the column "image".
 
     Args:
-        columns: Columns of one part by name.
-        target: Name of the column of labels, which is left out.
+        columns: Columns of the part by name.
+        target: Name of the column of labels, which is left out, as is a column "id".
     """
     if "image" in columns:
         return np.asarray(columns["image"]), True
@@ -118,14 +137,20 @@ def _inputs(columns: Mapping[str, Any], target: str) -> tuple[Any, bool]:
 
 
 def _text(values: np.ndarray) -> np.ndarray:
-    """Return an array with bytes decoded to text."""
+    """Return an array whose bytes, if it holds any, are decoded to text."""
     if values.dtype.kind not in "SO" or not len(values) or not isinstance(values.flat[0], bytes):
         return values
     return np.array([value.decode("utf-8", "replace") for value in values.flat]).reshape(values.shape)
 
 
 def _pictures(parts: Mapping[str, list[Any]], size: str, channels: str, where: str) -> dict[str, np.ndarray]:
-    """Return Pillow's images of each part as (n, h, w, c): bytes, or float32 in [0, 1] if one has more than 8 bits.
+    """Convert the images of a data set to arrays (n, h, w, c): bytes, or float32 in [0, 1] if one has more than 8 bits.
+
+    Args:
+        parts: Images, opened by Pillow, of each part of the data by name.
+        size: Side of the images in pixels, or height x width such as "32x48"; "": as they are.
+        channels: "grey", "colour", or "auto": as they are.
+        where: Name of the data in error messages.
 
     Raises `UserError` for images of several sizes or kinds, and for an image that cannot be read, with its row.
     """
@@ -153,7 +178,17 @@ def _pictures(parts: Mapping[str, list[Any]], size: str, channels: str, where: s
 
 
 def _of_row(function: Callable[[Any], Any], image: Any, split: str, row: int, where: str) -> Any:
-    """Return a function's value for the image of a row. Raises `UserError` that names the row if there is no image."""
+    """Apply a function to the image of one row, and return its value.
+
+    Args:
+        function: Function of the image.
+        image: The image, or None if the row has none.
+        split: Part of the data, for the error message.
+        row: Number of the row, for the error message.
+        where: Name of the data in the error message.
+
+    Raises `UserError` that names the row if there is no image or it is damaged.
+    """
     if image is None:
         raise UserError(f"{where} has no image in row {row} of its {split} part. {ROW_ADVICE}")
     with parsing(f"{where}, row {row} of its {split} part,", "a picture", ROW_ADVICE):
@@ -161,7 +196,15 @@ def _of_row(function: Callable[[Any], Any], image: Any, split: str, row: int, wh
 
 
 def _target(columns: list[str], wanted: str, where: str) -> str:
-    """Return the column of labels. Raises `UserError` that lists the columns if there is none."""
+    """Return the name of the column of labels.
+
+    Args:
+        columns: Names of all columns.
+        wanted: Value of --target; "" takes the first of `TARGETS` that exists.
+        where: Name of the data in the error message.
+
+    Raises `UserError` that lists the columns if there is none.
+    """
     found = [name for name in ((wanted,) if wanted else TARGETS) if name in columns]
     if not found:
         raise UserError(f"{where} has no column {wanted or 'label'}. Give --target: it has {', '.join(columns)[:200]}.")

@@ -1,10 +1,10 @@
 """Reader of the idx format of MNIST, Fashion-MNIST, KMNIST and EMNIST, gzipped or not.
 
-`--data` is a folder with the four files (train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte,
-t10k-labels-idx1-ubyte; "test" is read as "t10k"; any prefix that all of them share, such as emnist-letters-), or the
-files themselves with commas: images,labels or images,labels,test_images,test_labels. The folder may also be
-torchvision's `root` or the one below it (`linearized.data.own.readers.roots`). EMNIST stores its images transposed;
-they are read unchanged.
+`--data` is a folder with the four files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
+t10k-labels-idx1-ubyte ("test" may replace "t10k", the test files may be missing, and all may share a prefix such as
+emnist-letters-). It may also be the files themselves with commas: images,labels or
+images,labels,test_images,test_labels. The folder may also be torchvision's `root` or the one below it
+(`linearized.data.own.readers.roots`). EMNIST stores its images transposed; they are read unchanged.
 """
 
 import re
@@ -28,24 +28,34 @@ ORDER = (("train", "images"), ("train", "labels"), ("test", "images"), ("test", 
 
 
 class Idx(FileFormat):
-    """Reader of files of bytes that start with their shape."""
+    """Reader of files in idx format: bytes that follow a header with the shape of the array."""
 
     kind, advice, limit = "an idx file", ADVICE, IDX_LIMIT
 
     def fits(self, text: str) -> bool:
-        """Return whether the text is a folder with idx files, or names of such files; see `Reader`."""
+        """Return whether `text`, a value of --data, is a folder with idx files, or names of idx files with commas."""
         if Path(text).is_dir():
             return place_of(Path(text), _holds_some) is not None
         return all(_NAMED.fullmatch(Path(one).name.lower()) for one in text.split(","))
 
     def paths(self, text: str) -> list[Path]:
-        """Return the files, see `paths_of`."""
+        """Return the files that `text`, a value of --data, names: train images and labels, then the test rows' if any.
+
+        Raises `UserError` for a folder with missing files or two sets of them, and unless there are two or four files.
+        """
         return paths_of(text)
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the files, see `Reader`. Images have three or four dimensions, labels one.
+        """Return the images and labels in the files.
 
         Images are memory maps of the file, or of its unpacked copy (`linearized.data.own.unpacked`).
+
+        Args:
+            text: Value of --data: a folder, or names of files with commas.
+            options: Not used.
+
+        Raises `UserError` for missing or damaged files, for images that do not have three or four axes, and unless
+        there is one label per image.
         """
         paths = paths_of(text)
         arrays = [_images(path) if place % 2 == 0 else read_idx(path, ADVICE) for place, path in enumerate(paths)]
@@ -57,7 +67,7 @@ class Idx(FileFormat):
 
 
 def _images(path: Path) -> np.ndarray:
-    """Return the images of a file, as a memory map if it is not gzipped or was unpacked before."""
+    """Return the images in an idx file, as a memory map if it is not gzipped or was unpacked before."""
     with opened(path, "an idx file", ADVICE, limit=IDX_LIMIT) as file:
         zipped = file.read(2) == GZIP
     if not zipped:
@@ -66,10 +76,13 @@ def _images(path: Path) -> np.ndarray:
 
 
 def paths_of(text: str) -> list[Path]:
-    """Return the files: train images, train labels, and test images and test labels if they exist.
+    """Return the files that a value of --data names: train images and labels, then test images and labels if any.
 
-    Raises `UserError` for a folder without the four files or with two sets of them, and for any number of named files
-    except two and four.
+    Args:
+        text: A folder, or two or four names of files with commas.
+
+    Raises `UserError` for a folder without the two train files, with only one of the test files or with two sets of
+    files, and for any number of named files except two and four.
     """
     if not Path(text).is_dir():
         paths = [Path(one) for one in text.split(",")]
@@ -94,7 +107,11 @@ def _holds_some(folder: Path) -> bool:
 
 
 def _in_folder(folder: Path) -> dict[tuple[str, str, str], Path]:
-    """Return the idx files of a folder by prefix, split and content; a plain file precedes its gzipped copy."""
+    """Find the idx files in a folder; a file that is not gzipped precedes its gzipped copy.
+
+    Returns: The path for each prefix such as "emnist-letters-", part ("train" or "test") and content ("images" or
+        "labels").
+    """
     found: dict[tuple[str, str, str], Path] = {}
     try:
         entries = sorted(folder.iterdir())

@@ -1,8 +1,9 @@
-"""Reader of a folder of pictures: class folders, or train/ and test/ of class folders, as for `linearized finetune`.
+"""Reader of a folder of pictures: one folder per class, or train/ and test/ with one folder per class in each.
 
-`linearized.data.sources.image_folder` describes the folders, `linearized.data.images` the conversion of pictures.
-Pictures keep their size unless `--image_size` is given, so all must have the same; they are grey if all of them are
-grey, and colour if all of them are coloured, unless `--channels` is given.
+`linearized finetune` takes the same folders. `linearized.data.sources.image_folder` describes them,
+`linearized.data.images` the conversion of pictures. Pictures keep their size unless `--image_size` is given, so all
+must have the same. They are grey if all of them are grey, and colour if all of them are coloured, unless `--channels`
+is given.
 """
 
 import collections
@@ -25,17 +26,17 @@ from linearized.settings.own_settings import OwnDataSettings
 
 
 class ImageFolder:
-    """Reader of pictures in one folder per class."""
+    """Reader of pictures in one folder per class, a format of `--data` (`Reader`)."""
 
     reads: tuple[str, ...] = ("image_size", "channels", "skip_bad")
 
     def fits(self, text: str) -> bool:
-        """Return whether there is a picture within three levels of folders, see `Reader`."""
+        """Return whether the path `text` is a folder with a picture in a folder at most three levels below."""
         folder = Path(text)
         return folder.is_dir() and _has_picture(folder, depth=3)
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """Return the digest of the names and contents of all pictures, see `Reader`."""
+        """Return the digest of the names and contents of all pictures below the folder `text`; `options` is unused."""
         parts, _classes = found_pictures(Path(text))
         digest = hashlib.blake2b(digest_size=8)
         for name, part in parts.items():
@@ -44,7 +45,13 @@ class ImageFolder:
         return digest.hexdigest()
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the pictures, see `Reader`: bytes (n, h, w, c), or float32 in [0, 1] if one has more than 8 bits.
+        """Return the pictures, as bytes (n, h, w, c) or float32 in [0, 1], and the names of their classes.
+
+        They are float32 if a picture has more than 8 bits per sample.
+
+        Args:
+            text: Path of the folder, the value of --data.
+            options: Settings of the user's own data, of which `image_size`, `channels` and `skip_bad` are used.
 
         Raises `UserError` for pictures of several sizes, grey ones among colour ones, and files that are not pictures.
         """
@@ -73,7 +80,7 @@ class ImageFolder:
 
 
 def _has_picture(folder: Path, depth: int) -> bool:
-    """Return whether a folder has a picture in one of its subfolders, down to `depth` levels."""
+    """Return whether a folder has a picture in one of its subfolders, at most `depth` levels below."""
     try:
         entries = sorted(path for path in folder.iterdir() if not hidden(path.name))
     except OSError:
@@ -92,7 +99,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _with_heads(part: Pictures, skip_bad: bool, skipped: list[str]) -> tuple[Pictures, list[Head]]:
-    """Return the pictures whose headers can be read, and their headers.
+    """Read the headers of pictures; return the pictures whose headers can be read, and these headers.
 
     Args:
         part: Pictures to read.
@@ -114,14 +121,14 @@ def _with_heads(part: Pictures, skip_bad: bool, skipped: list[str]) -> tuple[Pic
 def _read(
     part: Pictures, shape: tuple[int, int, int], deep: bool, skip_bad: bool, skipped: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (n, h, w, c) and the names of their classes (n,).
+    """Read pictures, and return them as images (n, h, w, c) with the names of their classes (n,).
 
     Args:
         part: Pictures to read.
         shape: (height, width, channels) of every image.
         deep: Whether to return float32 in [0, 1] instead of bytes.
-        skip_bad: As in `_with_heads`.
-        skipped: As in `_with_heads`.
+        skip_bad: Add the paths of unreadable pictures to `skipped`, instead of raising `Unreadable` for the first one.
+        skipped: List of the paths of unreadable pictures, extended in place.
     """
     images = np.empty((len(part.paths), *shape), np.float32 if deep else np.uint8)
     rows = []
@@ -139,7 +146,15 @@ def _read(
 
 
 def _size(heads: list[Head], wanted: str, folder: Path) -> tuple[int, int]:
-    """Return height and width: those of `--image_size`, or the common size of all pictures."""
+    """Return the height and width of the images: those of `--image_size`, or the common size of all pictures.
+
+    Args:
+        heads: Headers of all pictures.
+        wanted: Value of --image_size; "" for the common size.
+        folder: Folder of the pictures, for the error message.
+
+    Raises `UserError` for pictures of several sizes if `wanted` is "", and for a text that is no size.
+    """
     if wanted:
         return image_size(wanted)
     sizes = collections.Counter((head.height, head.width) for head in heads)
@@ -154,7 +169,15 @@ def _size(heads: list[Head], wanted: str, folder: Path) -> tuple[int, int]:
 
 
 def _channels(heads: list[Head], wanted: str, folder: Path) -> int:
-    """Return the number of channels: that of `--channels`, or the common number of all pictures."""
+    """Return the number of channels of the images: that of `--channels`, or the common number of all pictures.
+
+    Args:
+        heads: Headers of all pictures.
+        wanted: Value of --channels: "grey", "colour" or "auto".
+        folder: Folder of the pictures, for the error message.
+
+    Raises `UserError` for grey pictures among colour ones if `wanted` is "auto".
+    """
     if wanted != "auto":
         return {"grey": 1, "colour": 3}[wanted]
     grey = sum(head.grey for head in heads)
@@ -165,7 +188,7 @@ def _channels(heads: list[Head], wanted: str, folder: Path) -> int:
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """Return height and width from "32" or "32x48". Raises `UserError` for anything else."""
+    """Return (height, width) from a text such as "32" or "32x48". Raises `UserError` for anything else."""
     match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip().lower())
     height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= min(height, width) <= max(height, width) <= 4096:

@@ -1,8 +1,8 @@
-"""Reader of data sets of Keras by name, from its cache, into which Keras downloads missing ones.
+"""Reader of Keras' data sets by name (`--data=keras:mnist`), from its cache, into which Keras downloads missing ones.
 
-The files are read directly, so that no framework is imported. Images keep their train and test parts. Keras draws the
-test rows of the two housing sets with a seed of its own; here all their rows are split at random into train and test
-rows, reproducibly for a `--seed`.
+The files are read directly, so that no framework is imported. Data sets of images keep their train and test parts.
+Keras draws the test rows of the two housing sets with a seed of its own; here all their rows are split at random into
+train and test rows, reproducibly for a `--seed`.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,17 @@ class Keras(Fetched):
     scheme = "keras"
 
     def fetch(self, name: str) -> OwnArrays:
-        """Return the arrays of a data set of Keras, see `Fetched`."""
+        """Return the arrays of the data set `keras.datasets.<name>`, which is downloaded if it is not in Keras' cache.
+
+        Raises `UserError` for a name that is not in `READERS`, and for files that are damaged or cannot be downloaded.
+        """
         if name not in READERS:
             raise UserError(f"Unknown data set keras:{name}. The choices are: {', '.join(READERS)}.")
         return READERS[name](name)
 
 
 def _npz(name: str) -> OwnArrays:
-    """Return the arrays of `<name>.npz` in the cache."""
+    """Return the arrays of a data set that Keras' cache holds as `<name>.npz`; download it if it is missing."""
     return from_names(read_npz(_cached(name, f"{name}.npz"), ADVICE, compressed=True), f"keras:{name}")
 
 
@@ -47,13 +50,24 @@ def _images(raw: Raw, classes: tuple[str, ...]) -> OwnArrays:
 
 
 def _cifar100(name: str) -> OwnArrays:
-    """Return CIFAR-100 with its 100 fine classes."""
+    """Return CIFAR-100 with its 100 fine classes from Keras' cache; download it if it is missing.
+
+    Args:
+        name: Name of the data set in `keras.datasets`, "cifar100".
+    """
     train = _cached(name, f"{cifar100.FOLDER}-target/{cifar100.FOLDER}/train", f"{cifar100.FOLDER}/train")
     return _images(*cifar100.read(train.parent, ADVICE))
 
 
 def _cached(name: str, *places: str) -> Path:
-    """Return the first of `places` that exists in Keras' cache; if there is none, download the data set."""
+    """Return the path of a file in Keras' cache; if there is none, download the data set.
+
+    Args:
+        name: Name of the data set in `keras.datasets`.
+        *places: Paths of the file within the cache, of which the first that exists is returned.
+
+    Raises `UserError` if the download fails.
+    """
 
     def look(folder: Path) -> Path | None:
         return next((folder / place for place in places if (folder / place).is_file()), None)
@@ -62,12 +76,14 @@ def _cached(name: str, *places: str) -> Path:
 
 
 def _sought(name: str, look: Callable[[Path], Path | None], file: str) -> Path:
-    """Return what `look` finds in a folder of Keras' cache; if it finds nothing, download the data set and look again.
+    """Return the path of a data set in Keras' cache; if it is not found, download the data set and look again.
 
     Args:
         name: Name of the data set in `keras.datasets`.
-        look: Returns a path in a folder, or None.
-        file: The file that Keras stores there, for the error.
+        look: Function that returns the path of the data set in a folder, or None.
+        file: The file that Keras stores there, for the error message.
+
+    Raises `UserError` if the download fails.
     """
     for downloaded in (False, True):
         for folder in keras_cache.folders():

@@ -1,9 +1,10 @@
-"""Reader of LIBSVM's text format: a line per row, "label column:value column:value ..."; also in files without suffix.
+"""Reader of LIBSVM's text format, with one line "label column:value column:value ..." per row.
 
 Columns count from 1, as in LIBSVM, or from 0, as scikit-learn writes them by default: from 0 if any row of the file or
 of its test part has a column 0.
 
-If there is a file with the same name and the additional suffix .t, as in LIBSVM's collection, it holds the test rows.
+The file may have any suffix or none. If there is a file with the same name and the additional suffix .t, as in LIBSVM's
+collection, it holds the test rows.
 """
 
 import re
@@ -25,13 +26,13 @@ MOST_COLUMNS = 10**7
 
 
 class LibSvm(FileFormat):
-    """Reader of sparse rows, which become dense float32 arrays."""
+    """Reader of LIBSVM files, whose sparse rows become dense float32 arrays."""
 
     suffixes, kind = (".libsvm", ".svm", ".svmlight"), "a LIBSVM file"
     limit = TEXT_LIMIT
 
     def fits(self, text: str) -> bool:
-        """Return whether the suffix fits or, for an unknown suffix, the first line after comments; see `Reader`."""
+        """Return whether the path `text` has a suffix of LIBSVM, or its first line after comments has this format."""
         if super().fits(text):
             return True
         if not Path(text).is_file():
@@ -42,11 +43,18 @@ class LibSvm(FileFormat):
             return LINE.match(first) is not None
 
     def paths(self, text: str) -> list[str]:
-        """Return the file, and its test part if it exists."""
+        """Return the file `text`, and the file of the test rows, `text` with the suffix .t, if it exists."""
         return [text, f"{text}.t"] if Path(f"{text}.t").is_file() else [text]
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the rows, see `Reader`."""
+        """Return the rows as dense float32 arrays, and the labels.
+
+        Args:
+            text: Path of the file, the value of --data.
+            options: Not used.
+
+        Raises `UserError` for a file that is missing or damaged, and for rows that do not fit in memory.
+        """
         from sklearn.datasets import load_svmlight_file
 
         parts = []

@@ -1,7 +1,7 @@
-"""Reader of MATLAB's .mat files up to version 7.2 (SciPy) and 7.3 (HDF5): X and y under any of the usual names.
+"""Reader of MATLAB's .mat files, up to version 7.2 by SciPy and of version 7.3 as HDF5.
 
-Labels (n, 1) and (1, n) become vectors. If the last axis of the inputs counts the rows, as in images (h, w, c, n), it
-is moved to the front.
+Inputs and labels are arrays called X and y, or by other usual names. Labels (n, 1) and (1, n) become vectors. If the
+last axis of the inputs counts the rows, as in images (h, w, c, n), it is moved to the front.
 """
 
 from typing import Any
@@ -19,12 +19,19 @@ from linearized.storage.array_files import open_hdf5
 
 
 class Mat(FileFormat):
-    """Reader of files of MATLAB and Octave."""
+    """Reader of .mat files of MATLAB and Octave."""
 
     suffixes, kind = (".mat",), "a .mat file"
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the arrays, see `Reader`."""
+        """Return the inputs and labels in the file, recognised by the names of the arrays.
+
+        Args:
+            text: Path of the file, the value of --data.
+            options: Not used.
+
+        Raises `UserError` for a file that is missing, damaged or has no inputs or labels.
+        """
         with opened(text, "a .mat file") as file:
             hdf5 = b"MATLAB 7.3" in file.read(128)
         arrays = from_names(_of_hdf5(text) if hdf5 else _of_scipy(text), text)
@@ -50,7 +57,10 @@ def _of_scipy(path: str) -> dict[str, np.ndarray]:
 
 
 def _of_hdf5(path: str) -> dict[str, Any]:
-    """Return the arrays of a file of version 7.3, whose axes are in MATLAB's order; large arrays stay in the file."""
+    """Return the arrays of numbers in a file of version 7.3 by name; large arrays stay in the file.
+
+    HDF5 holds the axes in reverse order; they are returned in MATLAB's.
+    """
     import h5py
 
     with open_hdf5(path, whole=False) as file:
@@ -63,7 +73,10 @@ def _of_hdf5(path: str) -> dict[str, Any]:
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
-    """Return cells of text, which SciPy reads as arrays within an array, as an array of text."""
+    """Convert an array of cells of text, which SciPy reads as arrays within an array, to an array of text (n,).
+
+    Other arrays are returned unchanged.
+    """
     if values.dtype.kind != "O":
         return values
     if not all(isinstance(one, np.ndarray) and one.size == 1 and one.dtype.kind == "U" for one in values.reshape(-1)):

@@ -1,4 +1,4 @@
-"""Reader of NumPy's .npy, memory-mapped: "x.npy,y.npy", or "x_train.npy,y_train.npy,x_test.npy,y_test.npy"."""
+"""Reader of NumPy's .npy files: `--data=x.npy,y.npy`, or `--data=x_train.npy,y_train.npy,x_test.npy,y_test.npy`."""
 
 from linearized.base.errors import UserError
 from linearized.data.own.arrays import OwnArrays
@@ -10,16 +10,22 @@ ADVICE = 'Save it with np.save("x.npy", inputs).'
 
 
 class Npy(FileFormat):
-    """Reader of two files, or four with a test part. Inputs are memory maps, of which only selected rows are read."""
+    """Reader of two .npy files, or four with a test part.
+
+    Inputs are memory maps, of which only selected rows are read.
+    """
 
     suffixes, kind, advice = (".npy",), "a .npy file", ADVICE
 
     def fits(self, text: str) -> bool:
-        """Return whether the first file has the suffix, see `Reader`."""
+        """Return whether the first of the paths in `text`, which are separated by commas, ends with .npy."""
         return super().fits(text.split(",")[0])
 
     def paths(self, text: str) -> list[str]:
-        """Return the files. Raises `UserError` unless there are two or four."""
+        """Return the paths in `text`, which are separated by commas.
+
+        Raises `UserError` unless there are two or four, all of which end with .npy.
+        """
         paths = [path.strip() for path in text.split(",")]
         if len(paths) not in (2, 4) or not all(super(Npy, self).fits(path) for path in paths):
             raise UserError("--data of .npy files takes x.npy,y.npy or x_train.npy,y_train.npy,x_test.npy,y_test.npy. "
@@ -27,7 +33,14 @@ class Npy(FileFormat):
         return paths
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the files, see `Reader`."""
+        """Return the inputs as memory maps, and the labels.
+
+        Args:
+            text: Two or four paths with commas, the value of --data.
+            options: Not used.
+
+        Raises `UserError` for a file that is missing or damaged, and for another number of paths.
+        """
         arrays = [read_npy(path, ADVICE, mapped=place % 2 == 0) for place, path in enumerate(self.paths(text))]
         return OwnArrays(*arrays)
 

@@ -1,4 +1,4 @@
-"""Reader of NumPy's .npz: x and y, or x_train, y_train, x_test and y_test, under these or other usual names."""
+"""Reader of NumPy's .npz files with arrays x and y, or x_train, y_train, x_test and y_test, or other usual names."""
 
 from linearized.data.own.arrays import OwnArrays, from_names
 from linearized.data.own.formats import FileFormat
@@ -9,12 +9,19 @@ ADVICE = 'Save it with np.savez("data.npz", x=inputs, y=labels).'
 
 
 class Npz(FileFormat):
-    """Reader of archives of arrays. Large uncompressed ones are memory-mapped, so that only selected rows are read."""
+    """Reader of .npz files. Large uncompressed arrays are memory-mapped, so that only selected rows are read."""
 
     suffixes, kind, advice = (".npz",), "an .npz file", ADVICE
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the arrays, see `Reader`."""
+        """Return the inputs and labels in the file, recognised by the names of the arrays.
+
+        Args:
+            text: Path of the file, the value of --data.
+            options: Not used.
+
+        Raises `UserError` for a file that is missing, damaged or has no inputs or labels.
+        """
         return from_names(read_npz(text, ADVICE, compressed=True, mapped=True), text)
 
 

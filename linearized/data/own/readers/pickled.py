@@ -1,12 +1,14 @@
 """Reader of pickles of plain arrays, gzipped or not, such as the well-known mnist.pkl.gz.
 
+The pickle holds one of the following; lists may replace tuples:
+
     ((x, y), (x, y), (x, y))    train, validation and test rows, as in mnist.pkl.gz
     ((x, y), (x, y))            train and test rows
     (x, y)                      rows that are split at random into train and test rows, reproducibly for a seed
     {"x_train": ..., ...}       arrays under the same names as in .npz files
 
-Tuples may be lists. A pickle is a program: `linearized.storage.pickles` reads NumPy arrays, text, numbers and
-containers of them, and refuses everything else before it is executed.
+A pickle is a program: `linearized.storage.pickles` reads NumPy arrays, text, numbers and containers of them, and
+refuses everything else before it is executed.
 """
 
 from pathlib import Path
@@ -33,12 +35,19 @@ class Pickle(FileFormat):
     suffixes, kind, advice, limit = (".pkl", ".pickle"), "a pickle", ADVICE, LIMIT
 
     def fits(self, text: str) -> bool:
-        """Return whether the suffix before .gz fits, see `Reader`."""
+        """Return whether the path `text` ends with .pkl or .pickle, perhaps followed by .gz."""
         path = Path(text.lower())
         return (path.with_suffix("") if path.suffix == ".gz" else path).suffix in self.suffixes
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the arrays, see `Reader`."""
+        """Return the inputs and labels in the pickle.
+
+        Args:
+            text: Path of the file, the value of --data.
+            options: Not used.
+
+        Raises `UserError` for a file that is missing or damaged, or that holds anything except such arrays.
+        """
         content = read_bytes(text, self.kind, ADVICE, limit=LIMIT)
         if is_gzipped(content):
             with parsing(text, "a gzipped pickle", ADVICE):
@@ -57,7 +66,7 @@ class Pickle(FileFormat):
 
 
 def _is_pair(value: Any) -> bool:
-    """Return whether a value is a pair (x, y) of inputs, as an array of numbers, and one label per row."""
+    """Return whether a value of a pickle is a pair (x, y): an array of inputs, and one label per row."""
     if not isinstance(value, tuple | list) or len(value) != 2:
         return False
     x, y = value
@@ -69,7 +78,10 @@ def _is_plain(value: Any) -> bool:
 
 
 def _named(values: dict[Any, Any]) -> dict[str, np.ndarray]:
-    """Return the arrays and lists of a dictionary by name; names written by Python 2 are bytes."""
+    """Return the arrays, and the lists of labels, in a pickled dictionary by name; other entries are left out.
+
+    Names that Python 2 wrote are bytes, and are decoded.
+    """
     named = {key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key): value
              for key, value in values.items()}  # fmt: skip
     return {name: np.asarray(value) for name, value in named.items() if _is_plain(value) or _is_labels(value)}
@@ -80,7 +92,7 @@ def _is_labels(value: Any) -> bool:
 
 
 def _described(value: Any) -> str:
-    """Return a short description of a pickle's content."""
+    """Return a short description of a pickle's content for an error message."""
     if isinstance(value, np.ndarray):
         return f"an array {value.dtype} {value.shape}"
     if isinstance(value, tuple | list):

@@ -1,4 +1,4 @@
-"""Search for the files of well-known data sets below a folder that a user names, such as torchvision's `root`.
+"""Search for files of well-known data sets below a folder that a user names, such as torchvision's `root`.
 
 torchvision stores MNIST and its relatives as ROOT/MNIST/raw, and CIFAR as ROOT/cifar-10-batches-py.
 """
@@ -15,13 +15,14 @@ NAMED = (RAW, *cifar10.FOLDERS, cifar100.FOLDER)
 
 
 def place_of(folder: Path, holds: Callable[[Path], bool]) -> Path | None:
-    """Return the folder that holds files of a format: `folder`, or a customary one below it; None if there is none.
+    """Return the folder that holds files of a format, `folder` itself or a customary one below it; None without one.
 
     Args:
         folder: The folder that the user names.
-        holds: Returns whether a folder directly holds files of the format.
+        holds: Function that returns whether a folder directly holds files of the format.
 
-    Raises `UserError` if a folder below it does and there are further folders of well-known data sets beside that one.
+    Raises `UserError` if a folder below holds them and there are further folders of well-known data sets beside that
+    one.
     """
     if not folder.is_dir():
         return None
@@ -36,7 +37,7 @@ def place_of(folder: Path, holds: Callable[[Path], bool]) -> Path | None:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Return the existing folders below a folder in which well-known data sets are customarily stored."""
+    """Return the existing folders, such as MNIST/raw, below a folder where well-known data sets are usually stored."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir())

@@ -18,12 +18,15 @@ NETWORK = "Check the name and the network, or download it elsewhere and give it 
 
 
 class Sklearn(Fetched):
-    """Reader of `sklearn:NAME`."""
+    """Reader of scikit-learn's data sets, `sklearn:NAME`."""
 
     scheme = "sklearn"
 
     def fetch(self, name: str) -> OwnArrays:
-        """Return the arrays of a data set of scikit-learn, see `Fetched`."""
+        """Return the arrays of scikit-learn's function `load_<name>` or `fetch_<name>`; the latter may download them.
+
+        Raises `UserError` for an unknown name, and if the function fails.
+        """
         from sklearn import datasets
 
         loaders = {one.partition("_")[2]: one for one in datasets.__all__ if one.startswith(("load_", "fetch_"))}
@@ -39,13 +42,20 @@ class Sklearn(Fetched):
 
 
 class OpenML(Fetched):
-    """Reader of `openml:NAME`, `openml:NAME@VERSION` or `openml:NUMBER`; `--target` replaces the default target."""
+    """Reader of tables of OpenML: `openml:NAME`, `openml:NAME@VERSION` or `openml:NUMBER`."""
 
     scheme = "openml"
     reads: tuple[str, ...] = ("target",)
 
     def fetch(self, name: str, target: str = "") -> OwnArrays:
-        """Return the table of a data set of OpenML, see `Fetched`."""
+        """Download a table of OpenML unless that was done before, and return its inputs and labels.
+
+        Args:
+            name: Name, "NAME@VERSION", or number of the table.
+            target: Columns of the labels, with commas; "" takes the table's default.
+
+        Raises `UserError` if the table cannot be downloaded.
+        """
         from sklearn import datasets
 
         title, _, version = name.partition("@")
@@ -79,7 +89,11 @@ _OTHERS = (
 
 
 def from_bunch(bunch: Any) -> OwnArrays:
-    """Return a loader's inputs, as images if it has some, and labels; with class names if labels are class numbers."""
+    """Convert the value of a scikit-learn loader, a `Bunch`, to inputs and labels.
+
+    Inputs are images if the loader has them. The names of the classes are kept if labels are the class numbers 0, 1,
+    ...
+    """
     images = getattr(bunch, "images", None)
     x = np.asarray(bunch.data if images is None else images)
     y = np.asarray(bunch.target)

@@ -1,6 +1,7 @@
-"""Readers of tables: .csv, .tsv (the first line names the columns) and .parquet; --target names the labels.
+"""Readers of tables: .csv and .tsv, whose first line names the columns, and .parquet.
 
-Two text tables separated by a comma, train.csv,test.csv, are the train and the test rows.
+`--target` names the column of labels. Two text tables separated by a comma, `--data=train.csv,test.csv`, are the train
+and the test rows.
 """
 
 import csv
@@ -32,16 +33,19 @@ HEAD = 2**16  # bytes within which the first line must end
 
 
 class TextTable(FileFormat):
-    """Reader of tables as text.
+    """Reader of tables as text (.csv, .tsv).
 
-    Fields are separated by tabs in a .tsv; in a .csv by commas, or by `;`, tabs or `|` if its header has no comma. The
-    numbers of such a table may have decimal commas.
+    Fields are separated by tabs in a .tsv; in a .csv by commas, or by `;`, tabs or `|` if its header has no comma. In
+    the latter case, numbers may have decimal commas.
     """
 
     suffixes, kind, reads, limit = (".csv", ".tsv"), "a table", READS, TEXT_LIMIT
 
     def paths(self, text: str) -> list[str]:
-        """Return the tables' paths. Raises `UserError` for more than two tables."""
+        """Return the path of the table that `text` names, or of two tables that are separated by a comma.
+
+        Raises `UserError` for more than two tables.
+        """
         texts = [one.strip() for one in text.split(",")]
         if Path(text).exists() or not all(Path(one).suffix.lower() in self.suffixes for one in texts):
             return [text]
@@ -51,7 +55,15 @@ class TextTable(FileFormat):
         return texts
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the tables, see `Reader`. Raises `UserError` if train and test tables differ in their columns."""
+        """Return the inputs, as data frames, and the labels of one table, or of a train and a test table.
+
+        Args:
+            text: Path of a table, or two paths with a comma, the value of --data.
+            options: Settings of the user's own data, of which `target` and `drop_columns` are used.
+
+        Raises `UserError` for a file that is missing or damaged, for a column that does not exist, and if train and
+        test tables differ in their columns.
+        """
         paths = self.paths(text)
         frames = [_frame(path, self.limit) for path in paths]
         if odd := sorted(set(frames[0].columns) ^ set(frames[-1].columns)):
@@ -65,7 +77,14 @@ class TextTable(FileFormat):
 
 
 def _frame(path: str, limit: int | None) -> Any:
-    """Return the data frame of a text table."""
+    """Return the data frame of a text table.
+
+    Args:
+        path: File of the table.
+        limit: Largest size of the file in bytes; None for no limit.
+
+    Raises `UserError` for a file that is missing, not UTF-8, without a header or with rows longer than the header.
+    """
     import pandas as pd
 
     content = read_bytes(path, "a table", limit=limit)
@@ -87,7 +106,10 @@ def _frame(path: str, limit: int | None) -> Any:
 
 
 def _separator(head: str) -> str:
-    """Return the separator of the names in a first line: a comma, else the most frequent of `;`, tab and `|`."""
+    """Return the character that separates the names in the first line of a table: a comma, if it has one.
+
+    Otherwise this is the most frequent of `;`, tab and `|`, or a comma if it has none of them.
+    """
     found = "," if "," in head else max(";\t|", key=head.count)
     return found if found in head else ","
 
@@ -100,16 +122,24 @@ def _read(content: bytes, separator: str, decimal: str) -> Any:
 
 
 def _has_decimal_commas(column: tuple[Any, Any]) -> bool:
-    """Return whether all non-missing values of a column are numbers such as 1,5."""
+    """Return whether all texts of a column are numbers such as 1,5, and there is at least one.
+
+    Args:
+        column: Name and values of the column, as `DataFrame.items` yields them.
+    """
     values = [value for value in column[1] if isinstance(value, str)]
     return bool(values) and all(DECIMAL_COMMA.fullmatch(value.strip()) for value in values)
 
 
 def _without_unnamed(frame: Any, path: str) -> Any:
-    """Return a table without an unnamed column that only names its rows, as pandas and R write it.
+    """Return a table without an unnamed column that only names or counts its rows, as pandas and R write it.
 
-    Its values are whole numbers or text, and all differ. An unnamed column without any value, which a separator at the
-    end of each line makes, is left out too. Raises `UserError` for any other unnamed column.
+    The values of such a column are whole numbers or text, and all differ. An unnamed column without any value, which a
+    separator at the end of each line makes, is left out too. Raises `UserError` for any other unnamed column.
+
+    Args:
+        frame: The table.
+        path: Its file, for the error message.
     """
     if "" not in frame.columns:
         return frame
@@ -124,12 +154,19 @@ def _without_unnamed(frame: Any, path: str) -> Any:
 
 
 class Parquet(FileFormat):
-    """Reader of tables of Apache Parquet, by pyarrow."""
+    """Reader of tables in Apache Parquet format, by pyarrow."""
 
     suffixes, kind, reads = (".parquet", ".pq"), "a Parquet file", READS
 
     def read(self, text: str, options: OwnDataSettings) -> OwnArrays:
-        """Read the table, see `Reader`."""
+        """Return the inputs, as a data frame, and the labels of a Parquet file.
+
+        Args:
+            text: Path of the file, the value of --data.
+            options: Settings of the user's own data, of which `target` and `drop_columns` are used.
+
+        Raises `UserError` for a file that is missing, damaged or too large, and for a column that does not exist.
+        """
         import pandas as pd
 
         require("pyarrow", "parquet", f"--data={text}")
@@ -143,9 +180,13 @@ class Parquet(FileFormat):
 
 
 def _refuse_large(metadata: Any, where: str) -> None:
-    """Raise `UserError` if the columns of a Parquet file, unpacked, take more memory than the machine has.
+    """Raise `UserError` if the unpacked columns of a Parquet file take more memory than the machine has.
 
     Equal values take almost no space in the file, so the number of values is used; for text, the size of its pointers.
+
+    Args:
+        metadata: Metadata of the file, from pyarrow.
+        where: Name of the file in the error message.
     """
     needed = 0
     for group in range(metadata.num_row_groups):
@@ -166,8 +207,8 @@ def of_frame(frame: Any, where: str, options: OwnDataSettings) -> OwnArrays:
         options: Settings of the user's own data. `target` names the columns of the labels, by default the one with a
             name in `TARGETS`; `drop_columns` names those that are left out; all others are inputs.
 
-    Raises `UserError` for a table without rows, for a column that does not exist, and if no column is named and none
-    has a usual name.
+    Raises `UserError` for a table without rows, for a column that does not exist or is both a target and left out, and
+    if `target` is empty and none or several of the columns have a usual name.
     """
     if not len(frame):
         raise UserError(f"{where} has no row below its header.")
@@ -193,9 +234,15 @@ def of_frame(frame: Any, where: str, options: OwnDataSettings) -> OwnArrays:
 
 
 def _header(names: list[str], where: str) -> list[str]:
-    """Return the names of the columns. Raises `UserError` if the first line holds numbers, or a name twice.
+    """Return the names of the columns in the first line of a table, without blanks around them.
 
     Columns numbered from 0 or 1 beside others with names, as pandas writes them, count as names.
+
+    Args:
+        names: Fields of the first line.
+        where: Name of the file in error messages.
+
+    Raises `UserError` if the first line is empty, holds numbers, or has a name twice.
     """
     names = [name.strip() for name in names]
     if not any(names):
