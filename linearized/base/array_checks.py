@@ -62,7 +62,13 @@ def first_not_finite(array: np.ndarray) -> tuple[int, ...] | None:
 
 
 def refuse_not_finite(array: np.ndarray, name: str, advice: str = "Correct or drop these rows.") -> None:
-    """Raise `UserError` for the first entry of `array` that is NaN or infinite; the message ends with `advice`."""
+    """Raise `UserError` for the first entry of an array that is NaN or infinite.
+
+    Args:
+        array: Array of numbers.
+        name: Name of the array in the error message.
+        advice: Sentence at the end of the error message that says what to do.
+    """
     where = first_not_finite(array)
     if where is not None:
         place = ", ".join(str(index) for index in where)

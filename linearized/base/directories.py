@@ -32,7 +32,10 @@ def directories_file() -> Path | None:
 
 
 def storage() -> Path:
-    """Return the folder that holds one subfolder per key if no `directories.txt` is in use."""
+    """Return the folder with one subfolder each for raw data, kernels and results, if no `directories.txt` is in use.
+
+    This is the folder named by $LINEARIZED_STORAGE, otherwise ./storage.
+    """
     named = os.environ.get("LINEARIZED_STORAGE")
     return expanded(named, "$LINEARIZED_STORAGE") if named else Path(STORAGE).resolve()
 

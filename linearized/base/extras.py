@@ -1,4 +1,4 @@
-"""Optional components: packages of extras, CUDA libraries, and a Dask scheduler that runs elsewhere."""
+"""Checks for optional components: packages that extras install, CUDA libraries, and a Dask scheduler elsewhere."""
 
 import importlib
 import os
@@ -18,11 +18,11 @@ ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1
 
 
 def require(module: str, extra: str, needed_by: str) -> ModuleType:
-    """Import and return a module of an extra.
+    """Import and return a module that only an optional extra of this package installs.
 
     Args:
         module: Name of the module, such as "distributed".
-        extra: Extra of this package that installs it.
+        extra: Name of the extra, as in `pip install linearized[NAME]`.
         needed_by: Flag or command that needs it, for the error message.
 
     Raises `UserError`, whose message names the extra, if the module or one that it imports is not installed.

@@ -49,7 +49,8 @@ def processor() -> str:
 def peak_bytes() -> int:
     """Return the peak resident memory of this process or of a child that has ended, whichever is larger, in bytes.
 
-    Linux reports KiB and macOS bytes. Without the module `resource`, the current resident memory is returned.
+    The system reports KiB on Linux and bytes on macOS, which this function takes into account. Without the module
+    `resource` (Windows), the current resident memory is returned.
     """
     try:
         import resource

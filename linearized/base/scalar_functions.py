@@ -98,7 +98,7 @@ def rectified_monomial(x: Any, xp: Any, degree: int = 2) -> Any:
 
 
 def sign(x: Any, xp: Any) -> Any:
-    """-1, 0 or 1"""
+    """the sign of x: -1, 0 or 1"""
     return xp.sign(x)
 
 

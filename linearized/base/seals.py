@@ -92,7 +92,10 @@ def _has_seal(tail: bytes) -> bool:
 
 
 def seal_file(path: Path | str) -> None:
-    """Append a seal to a finished file. In a zip archive it becomes the comment, so that the archive stays valid."""
+    """Append a seal, a digest of all bytes, to a finished file.
+
+    In a zip archive it becomes the comment, so that the archive stays valid.
+    """
     with Path(path).open("r+b") as file:
         end = file.seek(0, os.SEEK_END)
         if end >= _ZIP_COMMENT:

@@ -131,8 +131,8 @@ class Dataset:
             loss: "square", or "cross_entropy" if the outputs are logits.
 
         Returns:
-            `loss`, `accuracy` (None for regression) and `normalised_loss`; `linearized.data.scores.evaluate` defines
-                them.
+            `loss`, `accuracy` (None for regression) and `normalised_loss`, which `linearized.data.scores.evaluate`
+            defines.
 
         Raises:
             ValueError: The outputs do not have the shape of `targets(split)`.

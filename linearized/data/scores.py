@@ -24,9 +24,9 @@ def evaluate(
 
     Returns:
         `loss`, the mean over rows of ‖y - f‖² (one-hot y for classes) or of the cross-entropy of the logits f;
-            `accuracy` by argmax over classes, for binary labels by f > ½ (square) or f > 0 (logits), None for
-            regression; `normalised_loss`, the square loss over the variance of y (which is the loss of the best
-            constant), None for other losses and for constant y.
+        `accuracy` by argmax over classes, for binary labels by f > ½ (square) or f > 0 (logits), None for regression;
+        `normalised_loss`, the square loss over the variance of y (which is the loss of the best constant), None for
+        other losses and for constant y.
 
     Raises:
         ValueError: The predictions do not have the shape of the targets.

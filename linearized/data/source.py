@@ -77,7 +77,7 @@ class RawFiles(Protocol):
         """
 
     def digest(self, place: Path) -> str:
-        """Return a quick digest of the files' bytes, by which noisy images are cached.
+        """Return a quick digest of the files' bytes, which names the cache of the noisy images.
 
         Args:
             place: Folder or archive that holds the files.

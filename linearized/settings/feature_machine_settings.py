@@ -14,7 +14,7 @@ from linearized.settings.gram_settings import KERNELS, KernelSettings
 
 
 def with_gradients() -> list[str]:
-    """Return the names of the kernels whose gradients are known, at least under some settings."""
+    """Return the names of the kernels whose gradients are known in closed form, at least under some settings."""
     return [name for name in KERNELS if hasattr(KERNELS.load(name), "GRADIENTS")]
 
 

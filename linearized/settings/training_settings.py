@@ -16,7 +16,7 @@ SCHEDULES = ("published", "cosine", "lambda")
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationSettings(Settings):
-    """Random changes of the train images, drawn again in every epoch; the defaults change nothing."""
+    """Settings of random changes of the train images, drawn again in every epoch; the defaults change nothing."""
 
     GROUP = "Solver"
 

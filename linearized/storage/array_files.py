@@ -227,10 +227,10 @@ def open_hdf5(
 
 
 def read_idx(path: Path | str, advice: str = "", *, mapped: bool = False) -> UInt8[np.ndarray, "..."]:
-    """Return the array of an idx file of bytes, the format of MNIST, with or without gzip.
+    """Return the array of bytes in an idx file, the format of MNIST, with or without gzip.
 
-    The format is 0, 0, type 8, the number of dimensions, each length as a big-endian uint32, then the bytes. A gzipped
-    file is recognized by its first two bytes, not by its name.
+    Such a file starts with the bytes 0, 0, 8 (the type) and the number of dimensions. Each length follows as a
+    big-endian uint32, then the entries. A gzipped file is recognised by its first two bytes, not by its name.
 
     Args:
         path: File to read.

@@ -240,7 +240,8 @@ class Gram(_Bands):
 
         Args:
             memory: Approximate size of a block in bytes; a single row may take more.
-            bands: Range of the stored ranges of rows to read, as `parts` returns it; by default all.
+            bands: Slice of the bands (ranges of rows that are stored together) to read, as `parts` returns it; by
+                default all.
             buffers: Number of buffers that the blocks use in turn: the entries are overwritten `buffers` steps later.
         """
         corners = {stored.band.start: stored.band.stop for stored in self._stored}
@@ -268,7 +269,8 @@ class Gram(_Bands):
 
         Args:
             v: Vectors of shape (n, k) or (n,).
-            bands: Range of the stored ranges of rows to use, as `parts` returns it; by default all.
+            bands: Slice of the bands (ranges of rows that are stored together) to use, as `parts` returns it; by
+                default all.
             memory: Size in bytes of each of the two blocks of rows in memory.
 
         Returns: An array of the shape of v, in the wider of the two dtypes.

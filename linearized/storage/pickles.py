@@ -41,7 +41,7 @@ def _bytes(*arguments: Any) -> bytes:
     """Return the bytes that a pickle asks for, as the function `bytes` does for harmless arguments.
 
     Args:
-        *arguments: None, or bytes, or a list of numbers, or a text and its encoding.
+        *arguments: Nothing, or bytes, or a list of numbers, or a text and its encoding.
 
     Raises ValueError for other arguments, such as a number, for which `bytes` would allocate that many bytes.
     """

@@ -5,17 +5,18 @@ default.
 
 | `--noise` | level | effect |
 |---|---|---|
-| high_frequency | τ >= 0 | the noise of FMNIST (`linearized.data.transforms.noise.high_frequency`) |
-| low_frequency | k = 0, 1, ..., side | that of NFMNIST for grey images, that of CIFAR10 for colour |
+| high_frequency | τ >= 0 | noise of τ times the image's norm is added near the highest frequency (as in FMNIST) |
+| low_frequency | k = 0, ..., side | noise replaces the k x k lowest frequencies (grey: as NFMNIST; colour: CIFAR10) |
 | label | share p in [0, 1] | a train label is replaced, with probability p, by a class drawn uniformly |
 | gaussian | σ >= 0 | independent normal noise, of σ times the root mean variance of the train inputs |
 
-The first two take square images, and draw noise for all rows of the data before rows are selected; they centre and
-scale each image (colour: each channel), even at level 0. Only train rows receive wrong labels: test and validation rows
-keep theirs, so that the ridge is chosen and scored on correct labels. The drawn class may be the original one, so that
-labels at p = 1 carry no information (Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep learning requires
-rethinking generalization", 2017). Gaussian noise is added to the float32 inputs of every split. All draws use one seed,
-2048, and a row's noise does not depend on how many rows are selected.
+The first two (`linearized.data.transforms.noise`) take square images, and draw noise for all rows of the data before
+rows are selected; they centre and scale each image (colour with low_frequency: each channel), even at level 0. Only
+train rows receive wrong labels: test and validation rows keep theirs, so that the ridge is chosen and scored on correct
+labels. The drawn class may be the original one, so that labels at p = 1 carry no information (Zhang, Bengio, Hardt,
+Recht, Vinyals, "Understanding deep learning requires rethinking generalization", 2017). Gaussian noise is added to the
+float32 inputs of every split. All draws use one seed, 2048, and a row's noise does not depend on how many rows are
+selected.
 """
 
 import dataclasses

@@ -203,10 +203,10 @@ def _kept(
 def image_shape(arrays: OwnArrays, where: str) -> tuple[int, int, int] | None:
     """Return (height, width, channels) of the inputs, or None for vectors.
 
-    `arrays.images` says whether inputs are images; if it is None, inputs (n, h, w) are images if they are bytes or both
-    sides have at least `SMALLEST_SIDE` pixels. Inputs with four axes are images (n, h, w, c) if h = w > 1, for any c,
-    or if c is 1, 3 or 4; else images (n, c, h, w) if c is 1, 3 or 4 and h = w, or both have at least `SMALLEST_SIDE`
-    pixels. Declared images that fit none of these cases are (n, h, w, c).
+    If `arrays.images` is True, the inputs are images; if it is False, they are vectors. If it is None, inputs (n, h, w)
+    are images if they are bytes or both sides have at least `SMALLEST_SIDE` pixels. Inputs with four axes are images
+    (n, h, w, c) if h = w > 1, for any c, or if c is 1, 3 or 4; else images (n, c, h, w) if c is 1, 3 or 4 and h = w, or
+    both have at least `SMALLEST_SIDE` pixels. Declared images that fit none of these cases are (n, h, w, c).
 
     Args:
         arrays: Inputs and labels.

@@ -75,7 +75,7 @@ def _log_other_copy(place: Path, ours: tuple[Path, ...]) -> None:
 
 
 class FashionFiles:
-    """Raw files of Fashion-MNIST, four files in idx format in one of the folders where they are usual (`RawFiles`)."""
+    """Raw files of Fashion-MNIST, four idx files, in one of the folders where they are usually found (`RawFiles`)."""
 
     def folders(self, directory: Path) -> list[Path]:
         """Return the folders in which the files are sought, in this order.

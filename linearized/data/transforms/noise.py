@@ -140,7 +140,7 @@ def _replaced(
     prepare: Callable[[np.ndarray], np.ndarray],
     dtype: type,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return train and test images as rows, with low frequencies replaced by noise.
+    """Replace the low frequencies of images by noise, and return train and test images as rows.
 
     The noise is normal with the mean and covariance of the train set's coefficients. As in the authors' code, the
     covariance is over all d coefficients, and so is the noise; but only the columns of its square root that correspond
@@ -151,11 +151,13 @@ def _replaced(
     Args:
         train: Train images (n, h, w, c).
         test: Test images (m, h, w, c).
-        threshold: Side of the block of lowest frequencies that is replaced, from 0 (none: nothing is drawn) to
-            min(h, w).
+        threshold: Side of the block of lowest frequencies that is replaced, from 0 (none: nothing is drawn) to min(h,
+            w).
         seed: Random-number seed.
         prepare: Function that is applied to images before the cosine transform.
         dtype: Type of the result.
+
+    Raises `UserError` for a threshold out of range.
     """
     shape, dim = train.shape[1:], train[0].size
     if not 0 <= threshold <= min(shape[:2]):

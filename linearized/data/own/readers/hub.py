@@ -26,7 +26,7 @@ NETWORK = "Check the name and the network, or download it elsewhere and give it 
 
 
 class HuggingFace(Fetched):
-    """Reader of `hf:NAME`, by `datasets.load_dataset`."""
+    """Reader of data sets of the Hugging Face hub, `--data=hf:NAME`, which `datasets.load_dataset` loads."""
 
     scheme = "hf"
     reads: tuple[str, ...] = ("target", "image_size", "channels")
@@ -64,7 +64,7 @@ class HuggingFace(Fetched):
 
 
 class TensorFlowDatasets(Fetched):
-    """Reader of `tfds:NAME`, by `tensorflow_datasets.load`."""
+    """Reader of data sets of TensorFlow Datasets, `--data=tfds:NAME`, which `tensorflow_datasets.load` loads."""
 
     scheme = "tfds"
     reads: tuple[str, ...] = ("target",)

@@ -19,7 +19,7 @@ ADVICE = "Remove it, and it is downloaded again."
 
 
 class Keras(Fetched):
-    """Reader of `keras:NAME`, one of `READERS`."""
+    """Reader of Keras' data sets, `--data=keras:NAME`, whose names are the keys of `READERS`."""
 
     scheme = "keras"
 

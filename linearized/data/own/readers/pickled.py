@@ -30,7 +30,7 @@ PARTS = {1: ("",), 2: ("", "_test"), 3: ("", "_validation", "_test")}  # suffixe
 
 
 class Pickle(FileFormat):
-    """Reader of files with one pickle that holds arrays."""
+    """Reader of files with one pickle that holds arrays of inputs and labels."""
 
     suffixes, kind, advice, limit = (".pkl", ".pickle"), "a pickle", ADVICE, LIMIT
 

@@ -18,7 +18,7 @@ NETWORK = "Check the name and the network, or download it elsewhere and give it 
 
 
 class Sklearn(Fetched):
-    """Reader of scikit-learn's data sets, `sklearn:NAME`."""
+    """Reader of scikit-learn's data sets, `--data=sklearn:NAME`."""
 
     scheme = "sklearn"
 
