@@ -1,1 +1,1 @@
-"""Experiments: each takes the settings of a command and writes a folder of results."""
+"""Experiments: one module per command that takes the settings of the command and writes a folder of results."""

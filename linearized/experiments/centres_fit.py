@@ -1,4 +1,8 @@
-"""Kernel ridge regression on centres as a run: settings and rows in, the record and the centres' coefficients out."""
+"""Kernel ridge regression with m of the n train rows as centres (Nyström), as one run of `linearized krr --centres=m`.
+
+The fitted function is f(x) = Σ_c k(x, c) a_c over the centres c, see `linearized.kernel_ridge.nystrom`. This module
+takes the settings and the rows of a run, and returns its record and the coefficients of the centres.
+"""
 
 import contextlib
 import dataclasses
@@ -26,20 +30,24 @@ Ridges = Callable[[Any, Dataset, str, Callable[[], float]], np.ndarray]
 def fitted(
     config: Any, level: int, dataset: Dataset, work: Path, kernel_of: Callable[[Any, Dataset], Any], ridges_of: Ridges
 ) -> life.Outcome:
-    """Return the record and the arrays of a fit on centres.
+    """Fit kernel ridge regression on centres at every ridge, and return the record and the arrays of the result.
 
-    The record has the entries of a fixed kernel, and under "centres" how many were asked for (`asked`) and are used
-    (`count`), their choice, the number of rows `pool` from which they were chosen, the trace of K and the share of it
-    that is lost (`lost`). The arrays have the indices of the centres among the train rows, and their coefficients in
-    the place of α.
+    The record has the entries of the result of a fixed kernel, see `kernel_record.scored`. Its further entry "centres"
+    is a dictionary with the number of centres that the settings request (`asked`) and that are used (`count`; centres
+    that depend linearly on others are left out), the rule by which they were chosen (`choice`), the random-number
+    `seed`, the number of train rows `pool` among which they were chosen, the trace of K, and the fraction of it that
+    the Nyström approximation loses (`lost`). The arrays have the indices of the centres among the train rows
+    (`centres`), and the coefficients of the centres as `alpha`.
 
     Args:
         config: `KernelFitSettings` of one noise level.
         level: Noise level.
         dataset: Rows and labels.
-        work: Folder of unfinished work.
-        kernel_of: Function of settings and rows that returns the kernel, with the parameters that they determine.
-        ridges_of: Function of settings, rows, scale of the kernel and trace that returns the ridges.
+        work: Folder of checkpoints of the unfinished run.
+        kernel_of: Function of (settings, data set) that returns the kernel, with parameters such as a bandwidth
+            computed from the train rows.
+        ridges_of: Function of (settings, data set, scale of the kernel's inputs, function that returns the trace of K)
+            that returns the ridges ρ.
     """
     start, x, name = time.monotonic(), np.asarray(dataset.train.x), config.label()
     kernels = (kernel_of(config, dataset), kernel_of(dataclasses.replace(config, dtype="float64"), dataset))

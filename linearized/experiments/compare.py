@@ -92,7 +92,11 @@ def _unset(name: str, group: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class CompareSettings(train.TrainSettings):
-    """Settings of `linearized compare`: --models, --seeds, and those of `linearized train` for the models they fit."""
+    """Settings of `linearized compare`.
+
+    They are --models (the models to compare), --seeds (the number of runs of each) and all flags of `linearized train`,
+    which apply to every model that reads them.
+    """
 
     models: str = setting(
         "RF,NT,NN,krr:NTK,linear",
@@ -109,15 +113,22 @@ class CompareSettings(train.TrainSettings):
     validation: float | None = _unset("validation", "Data")
 
     def __post_init__(self):
-        """Check each value by itself, and that the settings of each run fit together; models come from --models."""
+        """Check each value by itself, and that the settings of every compared model fit together.
+
+        The checks of `TrainSettings` are left out, because they are of the one model that --model names.
+        """
         self.take_number()
         Settings.__post_init__(self)
 
     def complete(self) -> None:
-        """Set nothing; values that follow from the settings of a run are set for each run."""
+        """Set nothing: values that follow from the model are set in the settings of each run."""
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """Raise `UserError` for a flag that none of the models reads."""
+        """Raise `UserError` for a flag that none of the compared models reads.
+
+        Args:
+            given: Names of the flags that the user gave.
+        """
         runs = self.runs()
         for flag in given:
             if flag not in ("models", "seeds") and not any(takes(run, flag) for run in runs.values()):
@@ -127,17 +138,25 @@ class CompareSettings(train.TrainSettings):
                 raise UserError(f"--{flag} is read by none of --models={self.models}{where}. Leave it out.")
 
     def reads(self, name: str) -> bool:
-        """Return whether at least one of the models receives the setting `name` and reads it."""
+        """Return whether the setting `name` has an effect: whether at least one of the compared models reads it."""
         return name in ("models", "seeds") or any(takes(run, name) for run in self.runs().values())
 
     def key(self) -> str:
-        """Return eight hex digits that identify the labels, seeds and settings of all runs."""
+        """Return eight hex digits that identify the comparison.
+
+        They are a digest of the labels, seeds and settings of all its runs.
+        """
         rows = self.rows(0).key()
         said = [[*entry, run.key() if run else rows] for entry, run in self.seeded_runs().items()]
         return hashlib.blake2b(json.dumps(said).encode(), digest_size=4).hexdigest()
 
     def runs(self) -> dict[str, Run | None]:
-        """Return the settings of each entry of --models by its label, None for the linear fit; see `settings_of`."""
+        """Return the settings of the run of each entry of --models, by the text of the entry; None for the linear fit.
+
+        Raises:
+            UserError: If --model is given, for fewer than two different entries, and as `compare_models.settings_of`
+                raises it.
+        """
         return self._runs
 
     @functools.cached_property
@@ -153,13 +172,17 @@ class CompareSettings(train.TrainSettings):
         return made
 
     def _given(self) -> dict[str, Any]:
-        """Return the settings of `linearized train` that differ from compare's defaults."""
+        """Return the settings of `linearized train`, by name, that differ from the defaults of `linearized compare`."""
         own = self.__dataclass_fields__
         values = {name: getattr(self, name) for name in train.TrainSettings.__dataclass_fields__}
         return {name: value for name, value in values.items() if value != own[name].default}
 
     def _common(self) -> dict[str, Any]:
-        """Return the settings that determine the rows of all runs: the validation part and the preprocessing."""
+        """Return the values of --validation and --preprocess by name, with which all runs have the same rows.
+
+        Raises:
+            UserError: For --validation=0, unless the data have validation rows of their own.
+        """
         source = self.described()
         own_part = bool(self.data) and "validation" in source.prepared.rows
         validation = (0.0 if own_part else VALIDATION) if self.validation is None else self.validation
@@ -172,23 +195,27 @@ class CompareSettings(train.TrainSettings):
         return {"validation": validation, "preprocess": self.preprocess or ("standard" if table else "none")}
 
     def seeded_runs(self) -> dict[tuple[str, int], Run | None]:
-        """Return the settings of each run by its label and seed (counted from 0); None for the linear fit."""
+        """Return the settings of every run by (entry of --models, number of the seed); None for the linear fit.
+
+        Seeds are numbered from 0.
+        """
         return {(label, seed): settings and seeded(settings, seed)
                 for label, settings in self.runs().items() for seed in range(self.seeds)}  # fmt: skip
 
     def rows(self, seed: int) -> train.TrainSettings:
-        """Return the settings of the rows that all models of a seed share; `seed` is counted from 0."""
+        """Return settings that select the rows of all models in the repetition `seed`, which is counted from 0."""
         return train.TrainSettings.draft(**{**self._given(), **self._common(), "seed": self.seed + seed})
 
 
 def run(config: CompareSettings) -> Result:
-    """Run every model in turn, or load its finished result, and tabulate the results; see `experiments.run`.
+    """Run every model in turn, or load its finished result, and return one table of all results.
 
-    A finished comparison is loaded if all its runs still exist unchanged.
+    A finished comparison is loaded if all its runs still exist unchanged. Steps such as claiming the folder are those
+    of every command, see `linearized.experiments.run`.
 
     Returns:
-        The folder, and the record that its `comparison.json` contains: `title`, `columns`, `rows`, and the entries that
-        `experiments.run` adds.
+        The folder, and the record that its `comparison.json` contains: `title`, `columns` (name -> title), `rows` (one
+        per model and seed), and the entries that `experiments.run` adds.
 
     Raises:
         UserError: For errors that a user can correct.
@@ -202,7 +229,10 @@ def run(config: CompareSettings) -> Result:
 
 
 def _compared(config: CompareSettings) -> life.Outcome:
-    """Return the table of all runs, each of which is trained, or loaded, in a process of its own."""
+    """Carry out all runs of a comparison, each in a process of its own, and return the table of their results.
+
+    Runs that are finished already are loaded.
+    """
     rows, runs = [], config.seeded_runs()
     keep(config.data)
     for settings in filter(None, runs.values()):
@@ -234,7 +264,12 @@ _EMPTY = dict.fromkeys((*COLUMNS, "flaw", "edge", "folder", "kernel_found"))
 
 
 def _read_back(folder: Path, config: CompareSettings) -> dict[str, Any] | None:
-    """Return the record of a finished comparison; None if there is none, or if its runs have changed since."""
+    """Return the record of a finished comparison; None if there is none, or if its runs have changed since.
+
+    Args:
+        folder: Folder of the comparison.
+        config: Settings of the comparison.
+    """
     runs = {key: settings for key, settings in config.seeded_runs().items() if settings}
     if not (folder / COMPARISON).is_file() or not all(finished(settings.folder()) for settings in runs.values()):
         return None
@@ -266,7 +301,13 @@ def _run(settings: Run, name: str) -> Path:
 
 
 def _linear(settings: train.TrainSettings) -> dict[str, Any]:
-    """Return the row of the best linear fit, whose ridge is chosen on the validation rows."""
+    """Fit the best linear function with an intercept, and return its row of the table.
+
+    The ridge is chosen on the validation rows.
+
+    Args:
+        settings: Settings that select the rows.
+    """
     start = time.monotonic()
     dataset = load_preprocessed(settings, settings.level())
     best = linear_baseline(dataset, "validation", settings.choose_by)
@@ -291,7 +332,12 @@ def _row(label: str, folder: Path, seed: int) -> dict[str, Any]:
 
 
 def _r2(scores: Mapping[str, Any]) -> float | None:
-    """Return the test R² of some scores, 1 minus the normalised test loss; None for classes."""
+    """Return R² on the test rows, which is 1 minus the normalised test loss; None for classification.
+
+    Args:
+        scores: Scores by name, such as `test_normalised_loss` (the test loss divided by that of a constant) and
+            `test_accuracy`.
+    """
     normalised = scores.get("test_normalised_loss")
     return None if scores.get("test_accuracy") is not None or normalised is None else 1 - normalised
 

@@ -46,7 +46,7 @@ Run = train.TrainSettings | KernelFitSettings
 
 
 def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
-    """Return the settings of the run of one entry; None for the linear fit.
+    """Return the settings with which one entry of --models is run; None for the entry `linear`, which has no settings.
 
     Args:
         label: The entry: a name of --model, or `krr:` and a name of --kernel, each with its own `:flag=value`, or
@@ -77,15 +77,16 @@ def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
 
 
 def budget(draft: train.TrainSettings) -> dict[str, Any]:
-    """Return the flags with which a network is trained unless the user gives them: the same limited budget for all.
+    """Return the training flags of a network in a comparison, by name, for those that the user does not give.
 
-    Networks are trained by Adam. The learning rate rises to 0.003 over 5 epochs and then falls to 0 along a cosine.
+    The networks are trained by Adam. The learning rate rises to 0.003 over 5 epochs and then falls to 0 along a cosine.
     There are 60 epochs of batches of 64 rows, or more epochs if these are fewer than 1,000 steps; from 10,000 train
     rows on there are 30 epochs of batches of 256 rows. The ridge is chosen among two of the model's own grid, the
     smallest and the middle one. The flags that the model declares (`Declaration.budget`) replace these.
 
     Args:
-        draft: Settings of the model. If only the files of the data set contain the number of rows, it counts as large.
+        draft: Settings of the model, from which the number of train rows is taken. If it is only known after the files
+            of the data set are read, the data set counts as large.
     """
     own = declared(draft)
     rows = draft.num_train or draft.described().rows[0]
@@ -111,13 +112,17 @@ def takes(settings: Run | None, flag: str) -> bool:
 
 
 def seeded(settings: Run, seed: int) -> Run:
-    """Return the settings with `seed` added to the seeds of the row split, the initial and the fixed weights."""
+    """Return settings for one more repetition of a run: a copy with `seed` added to its random-number seeds.
+
+    The seeds are `seed` (split of the rows, initial weights) and `weight_seed` (fixed random weights), if they are
+    read.
+    """
     changed = {"seed": settings.seed + seed, "weight_seed": getattr(settings, "weight_seed", SEED) + seed}
     return dataclasses.replace(settings, **{name: value for name, value in changed.items() if settings.reads(name)})
 
 
 def refuse_needs(settings: Run) -> None:
-    """Raise `UserError` if the settings of a run imply more memory than this machine has, or more than a month."""
+    """Raise `UserError` if a run with these settings needs more memory than this machine has, or more than a month."""
     if isinstance(settings, KernelFitSettings):
         refuse_large_fit(settings)
         refuse_endless_fit(settings, settings.level(), settings.row_counts())
@@ -127,7 +132,15 @@ def refuse_needs(settings: Run) -> None:
 
 
 def _kernel(name: str) -> dict[str, Any]:
-    """Return the flags that a kernel's name stands for: NTK, or polynomial(3) for degree 3."""
+    """Return the flags for the kernel of an entry `krr:name`.
+
+    Args:
+        name: Name of a kernel such as "NTK", "polynomial(3)" for the polynomial kernel of degree 3, or
+            "module:function" for a kernel of the user's own.
+
+    Raises:
+        UserError: For another text.
+    """
     if is_reference(name):
         return {"kernel": name}
     found = re.fullmatch(r"(\w+)(?:\((\d+)\))?", name)

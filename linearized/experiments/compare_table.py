@@ -20,7 +20,13 @@ Row = Mapping[str, Any]
 
 
 def print_comparison(record: Mapping[str, Any]) -> None:
-    """Print the table of a comparison and its notes; a narrow terminal omits columns, see `RANKS`."""
+    """Print the table of a comparison and the notes below it.
+
+    In a narrow terminal columns are left out, those with the highest number in `RANKS` first.
+
+    Args:
+        record: Content of `comparison.json`.
+    """
     print_columns(record["title"], summary(record))
     for note in notes(record["rows"]):
         say(note)
@@ -30,7 +36,10 @@ def summary(record: Mapping[str, Any]) -> list[Column]:
     """Return the columns of the table with one cell per model; columns without a value for any run are left out.
 
     With several seeds a metric is shown as mean ± standard deviation, other numbers as means. A ridge that is the first
-    or the last of its grid for at least one seed is marked by `EDGE`; `notes` lists these.
+    or the last of its grid for at least one seed is marked by an asterisk (`EDGE`), which `notes` explains.
+
+    Args:
+        record: Content of `comparison.json`.
     """
     rows, models = record["rows"], by_model(record["rows"])
     ranks = RANKS | ({"test_loss": 0} if all(row.get("test_accuracy") is None and row.get("test_r2") is None
@@ -78,7 +87,11 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _ends(rows: Sequence[Row]) -> list[str]:
-    """Return phrases such as "the smallest for seeds 0, 2", one for each end of the grid that some runs chose."""
+    """Return phrases such as "the smallest for seeds 0, 2", one for each end of the grid that some runs chose.
+
+    Args:
+        rows: Measurements of one model, one row per seed.
+    """
     found = []
     for side in ("smallest", "largest"):
         seeds = [str(row.get("seed") or 0) for row in rows if row.get("edge") == side]
@@ -96,7 +109,11 @@ def by_model(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def untrained(row: Row) -> bool:
-    """Return whether a run is known not to have been trained or solved to its end."""
+    """Return whether a run is known not to have been trained or solved to its end.
+
+    Args:
+        row: Row of the comparison, by the names of the columns.
+    """
     return row.get("trained_to_end") == NO
 
 

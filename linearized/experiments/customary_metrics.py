@@ -1,4 +1,4 @@
-"""Scores that are customary for some tasks in addition to loss and accuracy, as those of GLUE (arXiv 1804.07461).
+"""Scores that are customary for a task in addition to loss and accuracy, such as those of GLUE (arXiv 1804.07461).
 
 GLUE reports Matthews' correlation for CoLA, F1 of the positive class for MRPC and QQP, and Pearson's and Spearman's
 correlations for STS-B.
@@ -34,11 +34,11 @@ VALUE_METRICS: dict[str, Callable] = {"pearson": _pearson, "spearman": _spearman
 
 
 def customary(dataset: Dataset, labels: np.ndarray, predictions: np.ndarray) -> dict[str, float | None]:
-    """Return the scores of predictions that are customary for a data set.
+    """Compute the scores that are customary for a data set, such as F1.
 
     Args:
-        dataset: Data set, whose `metrics` are the names of the scores.
-        labels: Class numbers or values, (n,).
+        dataset: Data set whose `metrics` are the names of its customary scores.
+        labels: True class numbers or values, (n,).
         predictions: Model outputs (n, k): logits of k classes, or one value per row (k = 1).
 
     Returns:

@@ -1,8 +1,9 @@
-"""The iterations of a recursive feature machine (RFM), which a killed run resumes.
+"""The iterations of a recursive feature machine (RFM), stored so that a killed run can be resumed.
 
-An iteration fits kernel ridge regression with the kernel in the present metric, and learns the next metric from the
-gradients of the fitted function. Its table of ridges and the next metric are stored in the folder of unfinished work.
-The solution of the best iteration is recomputed if the process that computed it was killed.
+A recursive feature machine learns a metric M of the kernel k(√M x, √M z). Each iteration fits kernel ridge regression
+with the kernel in the present metric, and learns the next metric from the gradients of the fitted function. After it,
+the scores at every ridge and the next metric are stored in the folder of unfinished work. The solution of the best
+iteration is kept in memory, and recomputed if the process that computed it was killed.
 """
 
 import contextlib
@@ -43,10 +44,11 @@ MATRICES = 3  # number of d x d float64 matrices in memory at once: the metric, 
 
 
 class Machine:
-    """Feature machine of one run: its variants, and the state that their iterations share.
+    """Feature machine of one run: all its iterations, for each variant of the update of the metric.
 
-    A variant is a choice of base kernel, kind of metric, power and bandwidth, see
-    `linearized.kernel_ridge.learned_metric.Variant`.
+    A variant is a choice of base kernel, diagonal or full metric, centred or uncentred gradients, power and bandwidth,
+    see `linearized.kernel_ridge.learned_metric.Variant`. Variants are numbered from 0. The iterations of a variant are
+    numbered too: iteration 0 is the fit of the fixed kernel, whose metric is the identity.
 
     Args:
         config: `KernelFitSettings` of one noise level.
@@ -78,10 +80,10 @@ class Machine:
         self.held: tuple[int, int, Solved] | None = None  # the best solution, if this process computed it
 
     def carried(self, steps: list[dict[str, Any]]) -> range:
-        """Add the two best variants with each further base kernel, and return the numbers of the new variants.
+        """Combine the two best variants with each further base kernel, and return the numbers of the new variants.
 
         Args:
-            steps: Records of all iterations of the variants with the base kernel of the settings.
+            steps: Records of all iterations so far, whose variants use the first base kernel.
         """
         ranks: dict[int, tuple[float, ...]] = {}
         for step in steps:
@@ -96,8 +98,8 @@ class Machine:
     def iterations(self, number: int) -> list[dict[str, Any]]:
         """Return the records of the iterations of a variant, each computed or loaded from the unfinished work.
 
-        Iteration 0, the fixed kernel, is left out if an earlier variant has the same one. An iteration that cannot be
-        fitted ends the variant.
+        Iteration 0, the fixed kernel, is left out if an earlier variant has the same one. If a later iteration cannot
+        be fitted, this is logged and the records of the earlier ones are returned.
 
         Args:
             number: Number of the variant.
@@ -148,7 +150,12 @@ class Machine:
             return found
 
     def _step(self, number: int, index: int) -> dict[str, Any]:
-        """Solve one iteration, learn the next metric from it, and store both on disk."""
+        """Carry out one iteration: solve it, learn the next metric from it, store both on disk and return the record.
+
+        Args:
+            number: Number of the variant.
+            index: Number of the iteration.
+        """
         start, variant = time.monotonic(), self.variants[number]
         with self._solved(number, index, self._metric(number, index)) as found:
             step = self._stored(number, index, found, start)
@@ -159,7 +166,7 @@ class Machine:
         return step
 
     def _stored(self, number: int, index: int, found: Solved, start: float) -> dict[str, Any]:
-        """Return the record of a solved iteration, which is stored on disk with the next metric.
+        """Return the record of a solved iteration; store it on disk, and learn and store the next metric.
 
         Args:
             number: Number of the variant.
@@ -185,11 +192,26 @@ class Machine:
     def _learned(
         self, number: int, index: int, found: Solved, entries: list[dict[str, Any]]
     ) -> np.ndarray | None:  # fmt: skip
-        """Return the next metric as `_followed` does, from the solution at the ridge that `_ridge` selects."""
+        """Learn and store the next metric from the solution of an iteration; return it, or None if all gradients are 0.
+
+        Args:
+            number: Number of the variant.
+            index: Number of the iteration.
+            found: Its solution, of which one ridge is used, see `_ridge`.
+            entries: Scores of the solution, one dictionary per ridge.
+        """
         return self._followed(number, index, found.kernel, found.path.alpha[self._ridge(found, entries)])
 
     def _ridge(self, found: Solved, entries: list[dict[str, Any]]) -> int:
-        """Return the position of the ridge whose fitted function determines the next metric."""
+        """Return the index of the ridge whose fitted function determines the next metric.
+
+        It is the ridge with the lowest loss, unless no ridge predicts better than a constant
+        (`linearized.kernel_ridge.learned_metric.followed_ridge`).
+
+        Args:
+            found: Solution of an iteration.
+            entries: Scores of the solution, one dictionary per ridge.
+        """
         best, criterion = select.lowest_loss(entries), select.criterion_of(entries)
         targets = self.dataset.targets(self.dataset.train, centred=True)
         relative = entries[best].get(f"{criterion}_normalised_loss")
@@ -198,15 +220,16 @@ class Machine:
         return followed_ridge(found.path, targets, best, relative)
 
     def _followed(self, number: int, index: int, kernel: StretchedKernel, alpha: np.ndarray) -> np.ndarray | None:
-        """Learn the metric after an iteration from its coefficients, store it and return it.
-
-        It is None if all gradients of the fitted function are 0.
+        """Learn the next metric from the gradients of a fitted function, and store it.
 
         Args:
             number: Number of the variant.
-            index: Number of the iteration.
-            kernel: Kernel in the iteration's metric.
-            alpha: Coefficients (n, k) at one ridge.
+            index: Number of the iteration that fitted the function.
+            kernel: Kernel in the metric of this iteration.
+            alpha: Coefficients (n, k) of the function for the n train rows and k outputs, at one ridge.
+
+        Returns:
+            The metric; None if all gradients are 0.
         """
         variant = self.variants[number]
         metric = next_metric(kernel, self.train, alpha, variant, sample=self.config.rfm_sample)
@@ -218,7 +241,18 @@ class Machine:
         return metric
 
     def _metric(self, number: int, index: int) -> np.ndarray:
-        """Return the metric of an iteration: the fixed one, a stored one, or one that is learned again."""
+        """Return the metric in which an iteration of a variant is fitted.
+
+        It is the identity for iteration 0. For others it is loaded from the unfinished work, or learned again from the
+        iteration before.
+
+        Args:
+            number: Number of the variant.
+            index: Number of the iteration.
+
+        Raises:
+            UserError: If all gradients of the iteration before are 0.
+        """
         if index == 0:
             variant = self.variants[number]
             return variant.start(metric_size(self.bases[variant.base], self.train))
@@ -231,7 +265,14 @@ class Machine:
         return metric
 
     def _after(self, number: int, index: int) -> np.ndarray | None:
-        """Return the metric that follows an iteration; for the fixed kernel, computed from the stored coefficients."""
+        """Return the metric that is learned from an iteration; None if all gradients are 0.
+
+        The iteration is solved again for this, except iteration 0 if its coefficients are stored.
+
+        Args:
+            number: Number of the variant.
+            index: Number of the iteration.
+        """
         if index == 0:
             kept = self.files.load(f"step_{self._start(number):03d}_0000")
             if kept is not None:
@@ -242,7 +283,13 @@ class Machine:
 
     @contextlib.contextmanager
     def _solved(self, number: int, index: int, metric: np.ndarray) -> Iterator[Solved]:
-        """Yield the solution of an iteration; its files are removed after the block."""
+        """Solve one iteration and yield the solution; its files on disk are removed after the `with` block.
+
+        Args:
+            number: Number of the variant.
+            index: Number of the iteration.
+            metric: Metric in which the kernel is fitted.
+        """
         variant = self.variants[number]
         with self.solver.solved(
             self._kernel(number, metric), metric, self.ridges[variant.base], name=f"{number:03d}_{index:04d}",
@@ -259,7 +306,14 @@ class Machine:
         return shared_start([dataclasses.asdict(variant) for variant in self.variants], number)
 
     def _keep_best(self, step: dict[str, Any], found: Solved | None) -> None:
-        """Remember an iteration that is better than all before it by the rule of `select`, and its solution, if any."""
+        """Remember an iteration that is better than all before it, and its solution.
+
+        Iterations are compared at their best ridges by the rule of `linearized.experiments.select`.
+
+        Args:
+            step: Record of the iteration.
+            found: Its solution; None if it was computed by an earlier process.
+        """
         rank = rank_of(step, self.config.choose_by)
         if self.best is None or rank < self.best[0]:
             place = step["variant"], step["iteration"]
@@ -267,7 +321,15 @@ class Machine:
 
 
 def _weights(path: str, dim: int) -> np.ndarray:
-    """Return the first-layer weights (dim, units) of a saved model. Raises `UserError` if it has no such layer."""
+    """Return the first-layer weights W (dim, units) of a saved Keras model.
+
+    Args:
+        path: Path of the model.
+        dim: Length of a row, or of a patch.
+
+    Raises:
+        UserError: If the first weights of the model have another number of inputs.
+    """
     from linearized.models.backend import load_backend
 
     load_backend()

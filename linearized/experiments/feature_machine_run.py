@@ -1,9 +1,9 @@
-"""Run of a recursive feature machine (RFM), from settings and rows to the record of all iterations.
+"""Run of a recursive feature machine (RFM, `linearized krr --kernel=RFM`), from settings and rows to the record.
 
-All variants start from the fixed kernel (iteration 0). Every iteration of every variant is a candidate, and the rule of
-`linearized.experiments.select` chooses iteration and ridge together. A search (`--rfm_search`) then combines the best
-variants with other base kernels, because a smooth kernel may have a far lower error in a metric that was learned with
-the Laplace kernel.
+A run tries one or several variants, which are options of the update of the metric. All of them start from the fixed
+kernel (iteration 0). Every iteration of every variant is a candidate, and the rule of `linearized.experiments.select`
+chooses iteration and ridge together. A search (`--rfm_search`) then combines the best variants with other base kernels,
+because a smooth kernel may have a far lower error in a metric that was learned with the Laplace kernel.
 """
 
 import dataclasses
@@ -28,7 +28,14 @@ MOST_EIGENVALUES = 1000  # largest number of eigenvalues of the best metric that
 
 
 def variants(config: Any) -> list[Variant]:
-    """Return the variants that settings select: for each bandwidth factor one, or eight with --rfm_search."""
+    """Return the variants that settings select: for each bandwidth factor one, or eight with --rfm_search.
+
+    The eight are all combinations of a diagonal or full metric, centred or uncentred gradients, and the powers 1 and
+    1/2.
+
+    Args:
+        config: `KernelFitSettings` of one noise level.
+    """
     factors = bandwidth_factors(config)
     if not config.rfm_search:
         return [Variant(config.rfm_diagonal, config.rfm_centred, config.rfm_power, factor) for factor in factors]

@@ -36,13 +36,13 @@ from linearized.storage.gram import Gram
 
 @dataclasses.dataclass(frozen=True)
 class Solved:
-    """Solution of kernel ridge regression in one metric.
+    """Solution of kernel ridge regression with the kernel k(√M x, √M z) of one metric M.
 
     Attributes:
         metric: M (d, d), or its diagonal (d,).
         kernel: Kernel in the metric.
-        path: Solutions at every ridge.
-        outputs: Outputs (ridges, rows, k) by the name of the split.
+        path: Coefficients and diagnostics at every ridge.
+        outputs: Outputs (ridges, rows, k) of the fitted functions by the name of the split: train, validation, test.
     """
 
     metric: np.ndarray
@@ -52,7 +52,9 @@ class Solved:
 
 
 class MetricSolver:
-    """Solver of the iterations of one run, each with a folder of its own for shards of K and for checkpoints.
+    """Solver of kernel ridge regression for all iterations of one feature machine, whose metrics differ.
+
+    Each iteration has a folder of its own for the shards of K and for checkpoints.
 
     Args:
         config: `KernelFitSettings` of one noise level.
@@ -120,7 +122,14 @@ class MetricSolver:
         return auto_gram(len(self._train), self._itemsize, num_ridges, self._memory)[0]
 
     def _matrix(self, kernel: StretchedKernel, folder: Path, num_ridges: int, title: str) -> np.ndarray | Gram:
-        """Return K between the train rows: an array, or a `Gram` in shards if the solver streams it."""
+        """Return K between the train rows: an array, or a `Gram` in shards on disk if K does not fit in memory.
+
+        Args:
+            kernel: Kernel in the metric of the iteration.
+            folder: Folder of the iteration, below which shards are written.
+            num_ridges: Number of ridges, which affects the choice of the solver.
+            title: Name of the iteration in words, for the progress line.
+        """
         n, columns = len(self._train), self._dataset.targets(self._dataset.train).shape[1]
         solver = self._automatic(num_ridges) if self._solver == "auto" else self._solver
         if solver in COPIES or fits_with_basis(n, columns, self._itemsize, self._memory):

@@ -1,4 +1,8 @@
-"""Records of the iterations ("steps") of a feature machine: their content, their order, and their lines in the log."""
+"""Records of the iterations of a feature machine: functions that build, compare and describe them.
+
+The record of an iteration is called a step. It is a dictionary with the number of the variant and of the iteration, the
+scores at every ridge ("ridges"), the index of the best ridge ("position"), and measures of the metric.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,17 +16,19 @@ KEPT = ("index", "ridge", "converged", "iterations", "residual")  # stored besid
 
 
 def bandwidth_of(kernel: StretchedKernel) -> float | None:
-    """Return the bandwidth of a kernel's base kernel; None if it has none."""
+    """Return the bandwidth of the base kernel of a learned kernel; None if the base kernel has none."""
     return getattr(kernel.base, "bandwidth", None)
 
 
 def about_metric(found: Any, directions: np.ndarray | None, weights: np.ndarray | None) -> dict[str, float | None]:
-    """Return the entries of a record that describe the metric of an iteration; measures that do not apply are None.
+    """Return measures of the metric M of an iteration, by name; measures that do not apply are None.
+
+    They are "bandwidth", "effective_rank", "overlap" and "ansatz".
 
     Args:
         found: Solution of the iteration, with `metric` and `kernel`.
-        directions: Directions (d, r) on which the labels depend, for the entry "overlap"; None: not known.
-        weights: First-layer weights W (d, units) of a network, for the entry "ansatz", the correlation of the metric
+        directions: Directions (d, r) on which the labels depend, for the measure "overlap"; None: not known.
+        weights: First-layer weights W (d, units) of a network, for the measure "ansatz", the correlation of the metric
             with WWᵀ; None: there is no network.
     """
     metric = found.metric
@@ -36,25 +42,35 @@ def about_metric(found: Any, directions: np.ndarray | None, weights: np.ndarray 
 
 
 def rank_of(step: Mapping[str, Any], metric: str) -> tuple[float, ...]:
-    """Return a sort key of an iteration at its best ridge, by the rule of `select`; the best iteration comes first.
+    """Return a sort key of an iteration at its best ridge; the best iteration comes first.
+
+    Iterations are compared by the rule of `linearized.experiments.select`.
 
     Args:
-        step: The iteration, as a record stores it.
-        metric: Value of `--choose_by`.
+        step: Record of the iteration.
+        metric: "accuracy" or "loss", as --choose_by sets it.
     """
     entries = step["ridges"]
     return select.rank(entries[step["position"]], select.criterion_of(entries), metric)
 
 
 def short_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of a ridge that the record of an iteration stores, out of all its diagnostics and scores."""
+    """Return those scores and diagnostics at a ridge that are stored for every iteration of a feature machine.
+
+    Args:
+        entry: All scores and diagnostics at the ridge, by name.
+    """
     ends = ("_loss", "_accuracy")
     return {name: value for name, value in entry.items()
             if name in KEPT or name == "gcv" or (name.endswith(ends) and "normalised" not in name)}  # fmt: skip
 
 
 def in_words(step: Mapping[str, Any]) -> str:
-    """Return a line for the log with the best ridge of an iteration, its scores and the time it took."""
+    """Return a line for the log with the best ridge of an iteration, its scores and the time it took.
+
+    Args:
+        step: Record of the iteration.
+    """
     entry = step["ridges"][step["position"]]
     words = [f"ρ = {entry['ridge']:.2g}"]
     for split in ("validation", "leave_one_out", "test"):

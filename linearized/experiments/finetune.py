@@ -38,9 +38,9 @@ PROGRAM = "linearized finetune"
 
 
 def run(config: FinetuneSettings) -> Result:
-    """Load the model, swap layers, train, score and save; see `experiments.run`.
+    """Load the saved model, swap layers, fine-tune it, score all splits and save the result.
 
-    A finished run is loaded, a killed one is resumed.
+    A finished run is loaded, a killed one is resumed, see `linearized.experiments.run`.
 
     Raises:
         UserError: For errors that a user can correct.
@@ -55,7 +55,7 @@ def run(config: FinetuneSettings) -> Result:
 
 
 def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) -> life.Outcome:
-    """Fine-tune the model, and return the record, the arrays and the model.
+    """Fine-tune the model, and return the record, the arrays and the model to save.
 
     Args:
         config: Settings of the command.
@@ -130,12 +130,12 @@ def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) 
 
 
 def scored(predictions: np.ndarray, split: Split, dataset: Dataset, loss: str) -> dict[str, float | None]:
-    """Return loss and accuracy of predictions on a split, and the scores that are customary for the task.
+    """Return loss and accuracy of a model's outputs on a split, and further scores that are customary for its task.
 
     Args:
         predictions: Outputs (n, k) of the model.
         split: Rows and labels.
-        dataset: Data set that the split belongs to.
+        dataset: Data set that the split belongs to, whose `metrics` name the further scores, such as "f1".
         loss: "square" or "cross_entropy".
     """
     scores = dataset.score(split, predictions, loss=loss)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def refuse_missing_files(config: FinetuneSettings) -> None:
-    """Raise `UserError` if the folder of data or the vocabulary does not exist."""
+    """Raise `UserError` if the folder that --data names or the file that --vocabulary names does not exist."""
     if config.data and not Path(config.data).is_dir():
         raise UserError(f"--data={config.data} is no folder. Give one of class folders of images, or of a GLUE task.")
     if config.vocabulary:
@@ -92,7 +92,9 @@ def load_data(config: FinetuneSettings, model: "keras.Model") -> Dataset:
 
 
 def _held_out(train: Split, validation: float, seed: int) -> tuple[Split, Split | None]:
-    """Return the train rows that remain and the validation rows, which are drawn from them.
+    """Split train rows at random into rows that remain train rows and validation rows, and return both.
+
+    The validation rows are None if `validation` is 0.
 
     Args:
         train: Train rows.

@@ -22,10 +22,10 @@ ADAPTER_FEATURES = 64  # default number of features of the SNNKs in adapters
 
 
 def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
-    """Return a copy of a model in which the layers that `--swap` selects are replaced.
+    """Return a copy of a model in which the layers that `--swap` selects are replaced by other ones.
 
-    Its classifier has as many outputs as the data. SNNKs are fitted to the layers that they replace, on the inputs that
-    these layers get from train rows.
+    The classifier of the copy has as many outputs as the data. Scalable neural network kernels (SNNKs) are fitted to
+    the layers that they replace, on the inputs that these layers receive from train rows.
 
     Args:
         config: `linearized.experiments.finetune_settings.FinetuneSettings`.
@@ -63,7 +63,7 @@ def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
 def typical_inputs(model: keras.Model, dataset: Dataset, seed: int) -> np.ndarray:
     """Return up to 512 random train rows in the shape and data type that a model takes.
 
-    Replacements of layers are fitted on the inputs that these rows cause.
+    New layers are fitted to the layers that they replace on these rows.
 
     Args:
         model: Keras model with one input.
@@ -101,7 +101,10 @@ def adapter_places(model: keras.Model, adapt: str, last: int) -> list[keras.laye
 
 
 def attention_outputs(model: keras.Model) -> list[keras.layers.Layer]:
-    """Return the output projection of each attention layer of `model` (Keras' own layers and their subclasses)."""
+    """Return the output projection (a dense layer) of each attention layer of `model`.
+
+    Attention layers are Keras' `MultiHeadAttention`, `GroupQueryAttention` and subclasses of these.
+    """
     kinds = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
     return [
         part
@@ -113,7 +116,14 @@ def attention_outputs(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def _with_adapters(model: keras.Model, places: list, *, seed: int, **options: Any) -> keras.Model:
-    """Return a copy of `model` with an adapter after each layer of `places`, each with its own random projections."""
+    """Return a copy of a model with adapters, each of which has its own random projections.
+
+    Args:
+        model: Model without adapters.
+        places: Layers after each of which an adapter is inserted.
+        seed: Random-number seed of all adapters.
+        **options: Further arguments of `linearized.layers.snnk.adapter.adapted`.
+    """
     chosen = {id(layer): number for number, layer in enumerate(places)}
     kinds = {type(layer) for layer in places}
 
@@ -181,7 +191,10 @@ def _freeze(layer: keras.layers.Layer, kept) -> None:
 
 
 def from_rows(model: keras.Model) -> keras.Model:
-    """Return a model of flat float rows (n, d), as datasets store them, that reshapes them to the inputs of `model`."""
+    """Return a model of flat float rows (n, d), as data sets store them, that reshapes them to the inputs of `model`.
+
+    It shares the weights of `model`.
+    """
     shape = model.input_shape[1:]
     size = 1
     for length in shape:
@@ -194,7 +207,11 @@ def from_rows(model: keras.Model) -> keras.Model:
 
 
 def embedding_size(model: keras.Model) -> int:
-    """Return the number of tokens of a model's first embedding layer. Raises `UserError` if it has none."""
+    """Return the number of different tokens that the first embedding layer of a model takes.
+
+    Raises:
+        UserError: If the model has no embedding layer.
+    """
     for layer in walk(model):
         if isinstance(layer, keras.layers.Embedding):
             return int(layer.input_dim)

@@ -1,4 +1,7 @@
-"""Results of a fit at one ridge and of a run, and the entries of a record about its data."""
+"""Data classes of results (one fitted ridge, and a whole run), and functions for entries of a record about its data.
+
+The record of a run is the dictionary that is stored as its `result.json`.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,15 +18,16 @@ class RidgeFit:
     """Model fitted at one ridge.
 
     Attributes:
-        index: Index of the ridge in the published grid.
+        index: Index of the ridge in the model's whole grid.
         ridge: The ridge λ.
-        predictions: (rows, k) outputs by split: train, validation (if any), test.
-        parameters: Argument of `set_parameters` of the model's module (linear models), or the model's weights in order;
-            or a function that computes them, where most ridges never need them.
+        predictions: Outputs (rows, k) by split: train, validation (if any), test.
+        parameters: For least squares, the argument of `set_parameters` in the model's module, or a function that
+            computes it, because it is needed for few ridges only. For models trained by gradients, the weights in the
+            model's order.
         evidence: `converged`, `iterations`, and other diagnostics of the solver; plain values, ready for JSON.
-        history: The solver's own measure at each iteration or epoch.
+        history: Residual at each iteration of a least-squares solver, or train loss at each epoch.
         seconds: Wall time; for solvers that solve all ridges at once, an equal share of the total.
-        validation: Loss of the validation rows after each epoch; empty without such rows, and for linear solvers.
+        validation: Loss of the validation rows after each epoch; empty without such rows, and for least squares.
         tangents: Measurements of `--tangent_at`, see `linearized.experiments.tangent_measures`; None without it.
     """
 
@@ -38,7 +42,7 @@ class RidgeFit:
     tangents: dict[str, Any] | None = None
 
     def fitted(self) -> Any:
-        """Return the parameters, computed if they are not yet."""
+        """Return `parameters`; if it is a function that computes them, call it first and keep what it returns."""
         if callable(self.parameters):
             self.parameters = self.parameters()
         return self.parameters
@@ -61,7 +65,7 @@ class Result:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The metrics and diagnostics at the chosen ridge."""
+        """The scores and diagnostics at the chosen ridge."""
         return self.record["ridges"][self.record["chosen"]["position"]]
 
 
@@ -83,7 +87,7 @@ def by_target(dataset: Dataset, predictions: Mapping[str, np.ndarray]) -> dict[s
 
 
 def titled(words: str, dataset: Dataset) -> str:
-    """Return the title of a record.
+    """Return the title of a record: a model, its data set and noise, and the number of train rows.
 
     Args:
         words: Name of the model.
@@ -93,7 +97,10 @@ def titled(words: str, dataset: Dataset) -> str:
 
 
 def about_data(dataset: Dataset) -> dict[str, Any]:
-    """Return the entries of a record about its data: name, fingerprint, sizes, noise as text and the reader's notes."""
+    """Return the entries of a record that describe its data set.
+
+    They are its name, fingerprint, length of a row, numbers of rows, noise in words, and what its reader noted.
+    """
     rows = {f"n_{name}": len(split) for name, split in dataset.splits().items()}
     return {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim, **rows,
             "noise": dataset.noise, **dataset.notes}  # fmt: skip

@@ -1,4 +1,7 @@
-"""Fits of any model by first-order methods and, if asked for, Newton-CG: ridge after ridge, each saved when done."""
+"""Training of a model by first-order methods and, if requested, Newton-CG, at one ridge after the other.
+
+Each finished ridge is saved, so that a killed run continues with the next one.
+"""
 
 import json
 import shutil
@@ -125,7 +128,9 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
 
 
 def _measured(config, tangents: TangentMeasures, epochs: int) -> dict:
-    """Return the measurements of `--tangent_at`, and the scores of the model's infinite-width kernel if it is known.
+    """Return the measurements of `--tangent_at` and, under "infinite_width", the scores of the infinite-width kernel.
+
+    The latter are None if this kernel is not known for the model.
 
     Args:
         config: Settings of the run.
@@ -137,16 +142,17 @@ def _measured(config, tangents: TangentMeasures, epochs: int) -> dict:
 
 
 def loss_change(history: np.ndarray) -> float | None:
-    """Return the relative change of the mean train loss from the last but one to the last tenth of the epochs.
+    """Return the relative change of the train loss at the end of training, by which one judges whether it has settled.
 
-    A tenth is at least one epoch. Values near 0 mean that training has settled, large ones that more epochs would still
-    change the model.
+    It compares the mean loss over the last tenth of the epochs with that over the tenth before. A tenth is at least one
+    epoch. Values near 0 mean that training has settled, large ones that more epochs would still change the model.
 
     Args:
         history: Train loss of each epoch.
 
     Returns:
-        The change; None if there are fewer than two epochs, or if the loss was 0.
+        The change, such as -0.01 for a loss that fell by 1 %; None if there are fewer than two epochs, or if the loss
+        was 0.
     """
     tenth = max(1, len(history) // 10)
     if len(history) < 2 or not (before := float(np.mean(history[-2 * tenth : -tenth]))):
@@ -155,7 +161,7 @@ def loss_change(history: np.ndarray) -> float | None:
 
 
 def _speed(rows: int, seconds: np.ndarray) -> float | None:
-    """Return trained rows per second in the median epoch; None for one epoch.
+    """Return the number of train rows per second in the median epoch; None for one epoch.
 
     The first epoch is left out, because it includes compilation.
 
@@ -182,9 +188,13 @@ def _save(path: Path, done: RidgeFit, key: str) -> None:
 
 
 def _load(path: Path, key: str) -> RidgeFit | None:
-    """Return the fit of a ridge that an earlier process finished.
+    """Return the stored fit of a ridge that an earlier process finished; None if there is none.
 
-    It is None if there is no file with this key, or if the file is damaged, which is logged.
+    A file of another run counts as none, and so does a damaged file, which is logged.
+
+    Args:
+        path: File of the ridge.
+        key: Text that identifies the run; the file must have the same.
     """
     try:
         with open_hdf5(path) as file:

@@ -1,16 +1,16 @@
-"""Ridge grids, and the selection of ridges that a run solves.
+"""Grids of ridges (strengths of the L2 penalty), and the selection of the ridges that a run solves.
 
 The grids are those of Ghorbani et al. (arXiv 2006.13409), and others for the user's own data.
 
-The ridge of a model with parameters v and features A of n train rows (`linearized train`) is λ of
-(1/n)‖Av - y‖² + λ‖v‖²; for networks, λ multiplies the model's own penalty. The ridge of kernels (`linearized krr`) and
-of the solvers is ρ = nλ, that of kernel ridge regression (K + ρI)α = y with K = AAᵀ.
+The ridge of a model with parameters v and features A of n train rows (`linearized train`) is λ of (1/n)‖Av - y‖² +
+λ‖v‖²; for networks, λ multiplies the model's own penalty. The ridge of kernels (`linearized krr`) and of the solvers is
+ρ = nλ, that of kernel ridge regression (K + ρI)α = y with K = AAᵀ.
 
-The user's own data (`Dataset.family` OWN) and own kernels have grids of the suite. Their ridges are relative to the
-trace of K, which bounds its eigenvalues and is n times the mean m of its diagonal. The grid has 19 values from 1e-8 n m
-to 10 n m for ρ. Models on random features have the same grid in λ = ρ/n, with m computed from the mean of ‖x‖².
-Networks that are trained by gradients have the paper's grid of their kind, because their penalty does not depend on the
-scale of a kernel.
+The user's own data (data sets whose `family` is "OWN") and the user's own kernels have a grid in units of the trace of
+K, which bounds its eigenvalues and is n times the mean m of its diagonal. It has 19 values from 1e-8 n m to 10 n m for
+ρ. Models on random features have the same grid in λ = ρ/n, with m computed from the mean of ‖x‖². Networks that are
+trained by gradients have the paper's grid of their kind, because their penalty does not depend on the scale of a
+kernel.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,10 @@ def _logspace(low: float, high: float, count: int) -> np.ndarray:
 
 
 def own_grid() -> Float64[np.ndarray, " ridges"]:
-    """Return the 19 ridges from 1e-8 to 10 for data, kernels and models of the user's own.
+    """Return the 19 relative ridges, from 1e-8 to 10, that are used for data, kernels and models of the user's own.
 
-    Their unit is the trace of K for ρ, and the mean of K's diagonal for λ.
+    Multiply them by the trace of the kernel matrix K for ρ of (K + ρI)α = y, and by the mean of its diagonal for λ =
+    ρ/n.
     """
     return _logspace(-8, 1, 19)
 
@@ -76,13 +77,14 @@ def grid(
 
 
 def mean_diagonal(ridges: str | Sequence[float], units: int, x: Float[np.ndarray, "n d"]) -> float:
-    """Return the mean of ‖φ(x)‖² over rows x, in expectation over the random features φ of a model.
+    """Return the mean of ‖φ(x)‖² over rows x, in expectation over the random features φ of a model with N hidden units.
 
-    With weights w of either distribution E relu(w·x)² = ‖x‖²/(2d). With the mean s of ‖x‖² over the rows, the result is
-    therefore 1 + N s/(2d) for random features, and N s/2 more for tangent features. It is 1 for grids of other kinds.
+    It is the mean diagonal of the kernel φ(x)·φ(z), by which relative ridges are multiplied. With the mean s of ‖x‖²
+    over the rows it is 1 + N s/(2d) for random features, because E relu(w·x)² = ‖x‖²/(2d) for weights w of either
+    distribution, and N s/2 more for tangent features. It is 1 for grids of other models.
 
     Args:
-        ridges: `Declaration.ridges` of the model, as in `grid`.
+        ridges: `Declaration.ridges` of the model: "features" for random features, "tangents" for tangent features.
         units: Number of hidden units, N.
         x: Rows (n, d).
     """

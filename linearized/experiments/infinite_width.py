@@ -1,6 +1,7 @@
-"""Scores of a network's infinite-width tangent kernel on the rows on which its finite kernel is measured.
+"""Test scores of the tangent kernel of an infinitely wide network, next to which a finite network is measured.
 
-Like every Gram matrix, the kernel is read from its folder, or computed by `python -m kernel_gen` if it does not exist.
+They are computed on the rows of `linearized.experiments.tangent_measures`. Like every Gram matrix, the kernel is read
+from its folder, or computed by `python -m kernel_gen` if it does not exist.
 """
 
 import dataclasses
@@ -19,15 +20,16 @@ from linearized.settings.gram_settings import GramSettings
 
 
 def infinite_width(config: Any, flags: dict[str, Any], rows: Dataset) -> dict[str, Any] | None:
-    """Return the name of a network's infinite-width kernel, and its accuracy and loss on given rows.
+    """Return the test scores of kernel ridge regression with a network's infinite-width tangent kernel.
 
     Args:
         config: `TrainSettings` of the network, which determine the rows.
-        flags: Flags of the kernel, see `Declaration.infinite`.
+        flags: Flags of the kernel by name, as `Declaration.infinite` of the network returns them.
         rows: Train and test rows, as the network receives them.
 
     Returns:
-        The entries `kernel`, `accuracy` and `loss`; None if the kernel is not available, which is logged.
+        The name of the kernel (`kernel`), and `accuracy` and `loss` on the test rows; None if the kernel is not
+        available, which is logged.
 
     Raises:
         TryLater: While another process computes the same kernel.
@@ -50,7 +52,10 @@ def infinite_width(config: Any, flags: dict[str, Any], rows: Dataset) -> dict[st
 
 
 def _settings(config: Any, flags: dict[str, Any], rows: Dataset) -> GramSettings:
-    """Return the settings of the Gram matrix of the first train and test rows of a run."""
+    """Return the settings of the infinite-width kernel between the first train and test rows of a run.
+
+    The arguments are those of `infinite_width`; `rows` determines the numbers of rows.
+    """
     shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(PreprocessedRows)}
     counts = {"num_train": len(rows.train), "num_test": len(rows.test), "validation": 0.0}
     values = {**shared, **counts, **flags, "noise_ind": config.level()}

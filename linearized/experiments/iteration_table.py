@@ -1,4 +1,7 @@
-"""Table of the iterations of a feature machine: those of its best variant, and the best one of every other variant."""
+"""Table of the iterations of a recursive feature machine at the end of its run.
+
+It shows all iterations of the best variant (combination of settings of the machine), and the best one of every other.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +15,10 @@ from linearized.settings.feature_machine_settings import shared_start
 
 
 def shown_steps(machine: Mapping[str, Any], metric: str) -> list[int]:
-    """Return the positions of the iterations to show: all of the best variant, and the best one of every other.
+    """Return the indices of the iterations to show: all of the best variant, and the best one of every other variant.
 
     Args:
-        machine: Entry "feature_machine" of a record.
+        machine: Entry "feature_machine" of a record; the indices are those of its list "steps".
         metric: Value of `--choose_by`: "accuracy" or "loss".
     """
     steps, best = machine["steps"], machine["steps"][machine["best"]]

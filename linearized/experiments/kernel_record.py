@@ -1,4 +1,4 @@
-"""The record of a kernel's result: scores at every ridge, the choice of the ridge, and the best linear fit."""
+"""The record (content of result.json) of a kernel's fit: scores at every ridge, the chosen one, the best linear fit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,10 +21,10 @@ ADVICE = "Raise --max_iterations, loosen --rtol, or take another --solver."
 def scored(
     config: Any, level: int, dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarray], scale: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the record (without the entries of `experiments.run`) and the arrays of a fixed kernel at one noise level.
+    """Score the fits of a fixed kernel at every ridge, and return the record and the arrays of the result.
 
-    The arguments are those of `record_of`. In addition to its entries, those of ridges have the test loss that is
-    predicted from the train rows, see `_predicted`.
+    Arguments and result are those of `record_of`. Each ridge additionally has the test loss that is predicted from the
+    train rows, see `_predicted`.
     """
     record, arrays = record_of(config, level, dataset, path, outputs, scale)
     for entry in record["ridges"]:
@@ -33,15 +33,21 @@ def scored(
 
 
 def _predicted(entry: Mapping[str, Any], noise: float) -> dict[str, float | None]:
-    """Return the test loss of a ridge that leave-one-out errors predict, its standard error, and that of GCV.
+    """Return predictions of the test loss at one ridge that are made from the train rows alone.
 
-    Generalised cross-validation (GCV) is the train loss divided by (1 - L/n)², with the degrees of freedom L of the fit
-    to n train rows, as in the eigenframework; unlike leave-one-out, it does not distinguish the rows. Both predict the
-    loss on rows with labels like those of the train rows, so noise that test labels do not have is subtracted.
+    One is the leave-one-out loss, with its standard error. The other is generalised cross-validation (GCV), the train
+    loss divided by (1 - L/n)², with the degrees of freedom L of the fit to n train rows; unlike leave-one-out, it does
+    not distinguish the rows. Both predict the loss on rows with labels like those of the train rows, so noise that test
+    labels do not have is subtracted.
 
     Args:
-        entry: Entry of a ridge, with `left_out_loss` and `gcv`, which are None if the solver does not compute them.
+        entry: Scores and diagnostics at the ridge, with `left_out_loss` and `gcv`, which are None if the solver does
+            not compute them.
         noise: `Dataset.label_noise`, the variance of the noise that test labels do not have.
+
+    Returns:
+        `predicted_loss` (leave-one-out), `predicted_error` (its standard error), `predicted_normalised_loss` (in units
+        of the loss of a constant) and `predicted_by_gcv`; None where not known.
     """
     found = {name: None if entry[source] is None else max(entry[source] - noise, 0.0)
              for name, source in (("predicted_loss", "left_out_loss"), ("predicted_by_gcv", "gcv"))}  # fmt: skip
@@ -54,13 +60,13 @@ def _predicted(entry: Mapping[str, Any], noise: float) -> dict[str, float | None
 
 
 def label_offset(dataset: Dataset) -> float:
-    """Return the number that the published coding subtracts from all labels before a kernel is fitted."""
+    """Return the constant that is subtracted from all labels before a kernel is fitted, such as 0.1 for ten classes."""
     offset = dataset.targets(dataset.train) - dataset.targets(dataset.train, centred=True)
     return float(offset[0, 0])
 
 
 def outputs_of(dataset: Dataset, path: RidgePath, blocks: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the outputs (ridges, rows, k) of each split at every ridge, in units of the labels.
+    """Return the fitted functions' outputs (ridges, rows, k) on each split, by its name, in units of the labels.
 
     Args:
         dataset: Rows and labels.
@@ -73,12 +79,12 @@ def outputs_of(dataset: Dataset, path: RidgePath, blocks: Mapping[str, Any]) -> 
 
 
 def entries_of(dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Return the entries of all ridges, each with the diagnostics of its solution and the scores of every split.
+    """Return one dictionary per ridge with the diagnostics of its solution and the scores on every split.
 
     Args:
         dataset: Rows and labels.
         path: Solutions at every ridge.
-        outputs: As `outputs_of` returns them.
+        outputs: Outputs (ridges, rows, k) by the name of the split, as `outputs_of` returns them.
     """
     entries = [_evidence(index, solution) for index, solution in enumerate(path.solutions)]
     for index, entry in enumerate(entries):
@@ -94,15 +100,18 @@ def entries_of(dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarr
 def record_of(
     config: Any, level: int, dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarray], scale: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the record and the arrays of a kernel's fits at every ridge, without the entries of `experiments.run`.
+    """Return the record and the arrays of the result of a kernel's fits at every ridge.
+
+    The record has all entries except those that `experiments.run` adds, such as the command line. Its `ridges` are the
+    dictionaries of `entries_of`, each with the test loss relative to that of the best linear fit.
 
     Args:
         config: `KernelFitSettings`.
         level: Noise level.
         dataset: Rows and labels.
         path: Solutions at every ridge.
-        outputs: As `outputs_of` returns them.
-        scale: Scale of the kernel's inputs, see `kernel_gen.kernel.Kernel`.
+        outputs: Outputs (ridges, rows, k) by the name of the split, as `outputs_of` returns them.
+        scale: Scale of the kernel's inputs: "input" (raw) or "stax" (divided by √d or √channels).
     """
     offset, entries = label_offset(dataset), entries_of(dataset, path, outputs)
     chosen, published = select.choose(entries, metric=config.choose_by), select.choose(entries, "test")
@@ -139,7 +148,15 @@ def record_of(
 
 
 def _arrays(record: dict[str, Any], path: RidgePath, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the arrays of a result by name, and add to `record` the ridges whose coefficients they contain."""
+    """Return the arrays of a result by name, and store in `record["alpha"]` for which ridges they contain coefficients.
+
+    Coefficients of all ridges are kept up to 512 MiB, otherwise only those of the chosen ridges.
+
+    Args:
+        record: Record of the result with the chosen ridges; it is changed.
+        path: Solutions at every ridge.
+        outputs: Outputs (ridges, rows, k) by the name of the split.
+    """
     position = record["chosen"]["position"]
     whole = path.alpha.nbytes <= ALPHA_BYTES
     kept = (
@@ -170,9 +187,15 @@ def _finite(value: float | None) -> float | None:
 
 
 def _scores(name: str, predictions: np.ndarray, split: Split, dataset: Dataset) -> dict[str, float | None]:
-    """Return losses, accuracy and R² on a split, with keys that start with `name`.
+    """Return losses, accuracy and R² of a model's outputs on a split, with keys that start with `name`.
 
-    All of them are None if a prediction is not finite.
+    All of them are None if an output is not finite.
+
+    Args:
+        name: First part of the keys, such as "test".
+        predictions: Outputs (n, k).
+        split: Rows and labels.
+        dataset: Data set that the split belongs to.
     """
     if not np.isfinite(predictions).all():
         return dict.fromkeys(f"{name}_{metric}" for metric in ("loss", "accuracy", "normalised_loss", "r2"))
@@ -184,7 +207,7 @@ def _scores(name: str, predictions: np.ndarray, split: Split, dataset: Dataset) 
 
 
 def hidden_layers(settings: KernelSettings) -> int | None:
-    """Return the number of layers with a nonlinearity, by which models and kernels are compared.
+    """Return the number of layers with a nonlinearity of the network whose kernel it is, by which results are compared.
 
     It is None for kernels that are not those of a network of known depth.
     """

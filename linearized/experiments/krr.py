@@ -42,10 +42,10 @@ SOLVER_READS = GRAM_SOLVER_READS | {
 
 @dataclasses.dataclass(frozen=True)
 class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSettings, RunSettings):
-    """Settings of `python kernel_fit.py`: those of the Gram matrix, as kernel_gen has them, then those of the fit.
+    """Settings of `linearized krr` (and `python kernel_fit.py`): those of the Gram matrix, then those of the fit.
 
-    With --features the kernel is embedded, and ridge regression is on its features; with --centres it is on some of the
-    train rows, and K is not made.
+    With --features, ridge regression is on features whose inner products approximate the kernel; with --centres, the
+    fitted function is a combination of kernels at some of the train rows. In both cases K is not computed.
     """
 
     GROUP = "Solver"
@@ -92,11 +92,14 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return `Settings.kinds`, extended by the settings that the solvers of K read."""
+        """Return, by the name of the setting that selects them, which settings each kernel and each solver reads.
+
+        These are the declarations of `Settings.kinds`, and those of the solvers under "solver".
+        """
         return super().kinds() | {"solver": SOLVER_READS}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return `Settings.chosen`, extended by the solver."""
+        """Return the selections that decide which settings are read: those of `Settings.chosen`, and the solver."""
         return {**super().chosen(), "solver": self.solver}
 
     def __post_init__(self):
@@ -113,15 +116,23 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
             self.check_grid()
 
     def reads(self, name: str) -> bool:
-        """Return whether a setting is read; kernels of labels, centres and K on the fly have no shards."""
+        """Return whether the setting `name` has an effect.
+
+        Settings of shards have none where no Gram matrix is stored: for kernels that are learned from labels, with
+        --centres and with --on_the_fly.
+        """
         if name in OF_SHARDS and (self.centres or self.on_the_fly):
             return False
         return super().reads(name) and (name not in OF_FIXED or bool(self.gram) or not self.by_labels())
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """Raise `UserError` for given settings that are not read, and with --gram for --num_shards.
+        """Raise `UserError` for settings that were given but have no effect.
 
-        With --gram the settings of the kernel may be given; `open_folder` compares them with those of the folder.
+        With --gram the settings of the kernel may be given, because they are compared with those of the folder;
+        --num_shards is refused.
+
+        Args:
+            given: Names of the settings that the user gave.
         """
         own = KernelSettings.own() if self.gram else ()
         given = list(given)
@@ -142,7 +153,7 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
         super().refuse_unread(name for name in given if name not in own)
 
     def check_kernel(self) -> None:
-        """Check the settings of the kernel as `EmbeddedRows` does, unless --gram names a folder that determines it."""
+        """Raise `UserError` for settings that the kernel cannot have; with --gram, the folder determines the kernel."""
         if not self.gram:
             super().check_kernel()
 
@@ -166,31 +177,42 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
             )
 
     def gram_settings(self, level: int) -> GramSettings:
-        """Return the settings of the Gram matrix at a noise level."""
+        """Return the settings of the Gram matrix at noise level `level`."""
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(RowSettings)}
         return GramSettings(**shared, noise_ind=level)
 
     def embedding_settings(self, level: int) -> EmbeddingSettings:
-        """Return the settings of the embedding at a noise level."""
+        """Return the settings of the features of --features at noise level `level`."""
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(EmbeddedRows)}
         return EmbeddingSettings(**shared, noise_ind=level)
 
     def label(self) -> str:
-        """Return the kernel's label, with the number of centres if there are some, such as NTK2_ntk_c2000."""
+        """Return the short name of the kernel for folders and titles, with the number of centres: NTK2_ntk_c2000."""
         return f"{super().label()}_c{self.centres}" if self.centres else super().label()
 
     def run_name(self) -> str:
-        """Return the name of the folder of one level's result, which is unique to the settings that determine it."""
+        """Return the name of the folder of the result, for settings of a single noise level.
+
+        It is unique to the settings that determine the result.
+        """
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         return f"{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
 
     def folder(self) -> Path:
-        """Return the folder of the result at one noise level."""
+        """Return the path of the folder in which the result is stored, for settings of a single noise level.
+
+        It is `rkhs_dir` of directories.txt, then the experiment's name, then `run_name()`.
+        """
         return directory("rkhs_dir") / self.exp_name / self.run_name()
 
 
 def run(config: KernelFitSettings) -> list[Result]:
-    """Return the results of all noise levels that the settings name; see `run_levels`."""
+    """Return the results of all noise levels that the settings name, as a list; `run_levels` yields them one by one.
+
+    Raises:
+        UserError: For errors that a user can correct.
+        Busy: If another process holds the folder of a level.
+    """
     return list(run_levels(config))
 
 
@@ -226,13 +248,13 @@ def _run_level(config: KernelFitSettings, level: int) -> Result:
 
 
 def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unfinished: Path) -> life.Outcome:
-    """Return the record and the arrays of a level.
+    """Fit the kernel at every ridge for one noise level, and return the record and the arrays of the result.
 
     Args:
-        config: Settings with the kernel of the --gram folder, if there is one.
+        config: Settings; those of the kernel are those of the --gram folder, if there is one.
         asked: Settings as the user gave them.
         level: Noise level.
-        unfinished: Folder of the solver's state.
+        unfinished: Folder of the solver's checkpoints.
     """
     from linearized.experiments.kernel_record import outputs_of, scored
     from linearized.experiments.path_solve import solved
@@ -258,12 +280,12 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
 
 
 def _ridges(config: KernelFitSettings, dataset: Dataset, scale: str, trace: Callable[[], float]) -> np.ndarray:
-    """Return the ridges of the settings.
+    """Return the ridges ρ at which the kernel is fitted: those of --ridges, or else a default grid.
 
     Args:
-        config: Settings with the kernel of the --gram folder, if there is one.
+        config: Settings; those of the kernel are those of the --gram folder, if there is one.
         dataset: Rows and labels.
-        scale: Scale of the kernel's inputs, see `kernel_gen.kernel.Kernel`.
+        scale: Scale of the kernel's inputs: "input" (raw) or "stax" (divided by √d or √channels).
         trace: Function that returns the trace of K, for grids that are in units of it.
     """
     if config.ridges:
@@ -279,9 +301,20 @@ def _ridges(config: KernelFitSettings, dataset: Dataset, scale: str, trace: Call
 def _gram_of(
     config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset
 ) -> tuple["Gram | Embedding | ComputedGram", bool, dict[str, Any], str]:
-    """Return K, whether it was made, the kernel between the rows of other splits and train rows, and its scale.
+    """Find or compute the kernel matrices of one noise level.
 
-    K is that of the --gram folder, checked against the settings, or the kernel's own.
+    K is read from the --gram folder after a check against the settings, or from the kernel's own folder, where it is
+    computed if it is missing. With --features it is an embedding instead, and with --on_the_fly nothing is stored.
+
+    Args:
+        config: Settings; those of the kernel are those of the --gram folder, if there is one.
+        asked: Settings as the user gave them.
+        level: Noise level.
+        dataset: Rows and labels.
+
+    Returns:
+        K between the train rows; whether it had to be computed; the kernel between validation or test rows and train
+        rows, by the name of the split; and the scale of the kernel's inputs, "input" or "stax".
     """
     if config.on_the_fly:
         from linearized.kernel_ridge.computed_gram import ComputedGram
@@ -303,12 +336,17 @@ def _gram_of(
 
 
 def fixed_kernel(config: KernelFitSettings, dataset: Dataset) -> Any:
-    """Return the kernel of the settings, with the parameters that the train rows determine."""
+    """Return the kernel of the settings, with parameters such as a bandwidth computed from the train rows.
+
+    Args:
+        config: Settings of the kernel.
+        dataset: Data set with the train rows.
+    """
     return KERNELS.load(config.kernel).build(config, dataset.image_shape).on(np.asarray(dataset.train.x))
 
 
 def _trace(gram: "Gram | Embedding | ComputedGram") -> float:
-    """Return the trace of K, or of ΦΦᵀ, in one pass over the shards or the rows."""
+    """Return the trace of the Gram matrix K or, for an embedding with features Φ, of ΦΦᵀ, in one pass over the data."""
     from linearized.storage.embeddings import Embedding
 
     if isinstance(gram, Embedding):
@@ -329,7 +367,7 @@ def _found_or_made(config: KernelFitSettings, level: int, dataset: Dataset) -> "
 
 
 def _checked(dataset: Dataset) -> Dataset:
-    """Return the dataset. Raises `UserError` if all train rows have the same class."""
+    """Return the dataset unchanged. Raises `UserError` if all its train rows have the same class."""
     labels = dataset.train.y
     if dataset.task != "regression" and (labels == labels[0]).all():
         raise UserError(

@@ -1,4 +1,4 @@
-"""Least-squares fits of models that are linear in their parameters, by one solver for the whole grid of ridges."""
+"""Fits of models that are linear in their parameters, by a least-squares solver that serves all ridges at once."""
 
 import functools
 import time
@@ -81,7 +81,14 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
 
 
 def _tolerance(config) -> dict[str, float]:
-    """Return the tolerance of the solver: as given, as published with a given solver, otherwise an accuracy."""
+    """Return the tolerance of the solver as keyword arguments.
+
+    They are `accuracy`, a bound of the error of the train predictions, with `--solver=auto` and no tolerance given;
+    otherwise `rtol` and `atol` for the residual, as given or as published.
+
+    Args:
+        config: `TrainSettings` of the run.
+    """
     if config.solver == "auto" and config.cg_rtol is None and config.cg_atol is None:
         return {"accuracy": ACCURACY}
     return {

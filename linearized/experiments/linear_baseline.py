@@ -1,6 +1,7 @@
-"""The best linear fit: ridge regression on the raw inputs with an intercept, for all ridges from one eigenproblem.
+"""The best linear fit, against which kernels are measured: ridge regression on the raw inputs with an intercept.
 
-Relative risks are measured against it: a kernel with a lower loss has it because it is nonlinear.
+The test loss of a kernel divided by that of this fit is its relative risk: below 1, the kernel has learned something
+nonlinear. All ridges are solved from one eigendecomposition.
 """
 
 from typing import Any
@@ -22,9 +23,9 @@ def linear_baseline(dataset: Dataset, rule: str, metric: str = "accuracy") -> di
 
     Args:
         dataset: Rows and labels.
-        rule: Criterion of the choice: "validation", "leave_one_out", "gcv" or "test", see
-            `linearized.experiments.select`.
-        metric: "accuracy" or "loss", see `linearized.experiments.select.choose`.
+        rule: Criterion by which the ridge is chosen: "validation", "leave_one_out", "gcv" (generalised
+            cross-validation) or "test".
+        metric: Score to compare, "accuracy" or "loss"; regression is always compared by the loss.
 
     Returns:
         The entry `ridge`, and the scores of `Dataset.score` at it, with keys that start with the name of the split.
@@ -67,9 +68,9 @@ def _blocks(n: int) -> list[slice]:
 
 
 def _spectrum(x: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the eigenvalues of the centred XᵀX that exceed rounding errors, and their eigenvectors (d, directions).
+    """Return the eigenvalues of the centred XᵀX, without those at the level of rounding errors, and their eigenvectors.
 
-    The smaller one of XᵀX and XXᵀ is decomposed.
+    The eigenvectors have the shape (d, directions). The smaller one of XᵀX and XXᵀ is decomposed.
 
     Args:
         x: Rows X (n, d).
