@@ -1,8 +1,8 @@
-"""Lower bounds of the memory and the operations of a training run or a kernel's fit, and errors for runs beyond them.
+"""Checks that refuse a training run or a kernel's fit that needs more memory or time than this machine can offer.
 
-The bounds of memory count parameters, their random draws and the solver's copies of them, but nothing of the framework.
-Whatever is refused therefore cannot work, and whatever passes may still be too large. The bounds of operations are
-described in `linearized.settings.operations`.
+They compare lower bounds with the machine. The bounds of memory count parameters, their random draws and the solver's
+copies of them, but nothing of the framework. Whatever is refused therefore cannot work, and whatever passes may still
+be too large. The bounds of operations are described in `linearized.settings.operations`.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,11 @@ EPOCH = 4.0  # operations of an epoch per multiplication in a row's outputs: pro
 
 
 def refuse_beyond_memory(config: Any) -> None:
-    """Raise `UserError`, which names the flag to lower, if a `TrainSettings` needs more memory than the machine has."""
+    """Raise `UserError`, which names the flag to lower, if training a model needs more memory than the machine has.
+
+    Args:
+        config: `TrainSettings` of the run.
+    """
     layers = f" --num_layers={config.num_layers}" if config.num_layers > 1 else ""
     refuse_beyond_machine(
         least_bytes(config), f"{config.model} with --num_units={config.num_units}{layers}", "Lower --num_units."
@@ -47,7 +51,8 @@ def refuse_beyond_memory(config: Any) -> None:
 def refuse_endless_training(config: Any, rows: int, operations: float) -> None:
     """Raise `UserError` if training a model by gradients at one ridge would take more than a month.
 
-    Least-squares fits are not checked, because the memory that their problem takes bounds their operations.
+    Least-squares fits are not checked, because the memory that their problem takes bounds their operations. Newton-CG
+    is not checked either.
 
     Args:
         config: `TrainSettings` of the run.
@@ -65,7 +70,9 @@ def refuse_endless_training(config: Any, rows: int, operations: float) -> None:
 
 
 def refuse_endless_run(config: Any, rows: int) -> None:
-    """Raise `UserError` as `refuse_endless_training` does, with the operations that the model declares.
+    """Raise `UserError` if training a model by gradients at one ridge would take more than a month.
+
+    It is `refuse_endless_training` before the model is built: the operations follow from the model's `Declaration`.
 
     Args:
         config: `TrainSettings` of the run.
@@ -77,24 +84,29 @@ def refuse_endless_run(config: Any, rows: int) -> None:
 
 
 def refuse_endless_fit(config: Any, level: int, rows: Mapping[str, int]) -> None:
-    """Raise `UserError` as `refuse_endless_matrix` does, unless the fit needs no new matrix.
+    """Raise `UserError` if computing the kernel matrix that a fit needs would take more than a month.
 
-    It needs none with --gram and for kernels that are learned from labels. The arguments are those of
-    `refuse_endless_matrix`.
+    A fit with --gram and one of a kernel that is learned from labels need no new matrix, and are not checked.
+
+    Args:
+        config: `KernelFitSettings` of the fit.
+        level: Noise level.
+        rows: Number of rows by the name of the split: train, validation, test; 0 for a number that is not known yet.
     """
     if not (config.gram or config.by_labels()):
         refuse_endless_matrix(config, level, rows)
 
 
 def refuse_endless_matrix(config: Any, level: int, rows: Mapping[str, int]) -> None:
-    """Raise `UserError` if computing the Gram matrix or the embedding of a noise level would take more than a month.
+    """Raise `UserError` if computing the Gram matrix or the features of a noise level would take more than a month.
 
-    Nothing is checked if some shards exist already; the job that computes the others checks what is left.
+    With --centres, the kernel between all rows and the centres is meant. Otherwise nothing is checked if some shards
+    exist already; the job that computes the others checks what is left.
 
     Args:
         config: Settings of the fit.
         level: Noise level.
-        rows: Number of rows of the parts train, validation and test; 0 for a number that is not known yet.
+        rows: Number of rows by the name of the split: train, validation, test; 0 for a number that is not known yet.
     """
     if getattr(config, "centres", 0):  # linearized theory has none
         refuse_endless_centres(config.gram_settings(level), config.centres, sum(rows.values()))
@@ -109,9 +121,12 @@ def refuse_endless_matrix(config: Any, level: int, rows: Mapping[str, int]) -> N
 
 
 def refuse_large_fit(config: Any) -> None:
-    """Raise `UserError` if the kernel or the solver of a `KernelFitSettings` needs more memory than the machine has.
+    """Raise `UserError` if the kernel or the solver of a fit needs more memory than the machine has.
 
-    The solver "auto" streams K if a factor of K does not fit, so that only its coefficients are counted.
+    The solver "auto" reads K from disk if a factor of K does not fit in memory, so only its coefficients are counted.
+
+    Args:
+        config: `KernelFitSettings` of the fit.
     """
     if config.features:
         refuse_large_embedding(config, config.described().image_shape, config.dim())
@@ -155,13 +170,22 @@ def fit_bytes(config: Any, rows: int) -> int:
 
 
 def equations_bytes(config: Any, features: int) -> int:
-    """Return a lower bound of the bytes of the normal equations of features and of the solver's copies of them."""
+    """Return a lower bound of the bytes of the normal equations of a ridge regression and of the solver's copies.
+
+    Args:
+        config: `KernelFitSettings` of the fit.
+        features: Number of features, or of centres.
+    """
     solver = "band" if config.solver == "auto" else config.solver
     return (1 + COPIES.get(solver, 0)) * DOUBLE * features**2
 
 
 def least_bytes(config: Any) -> int:
-    """Return a lower bound of the memory in bytes of the model of a `TrainSettings`, its training and random draws."""
+    """Return a lower bound of the memory in bytes that training a model takes, with the random draws of its weights.
+
+    Args:
+        config: `TrainSettings` of the run.
+    """
     dim, outputs = config.dim(), config.described().num_outputs
     own = declared(config)
     count = own.parameters(config, dim, outputs)

@@ -1,4 +1,4 @@
-"""Kernel ridge regression at every ridge for a run, with its progress line, memory limit and checkpoints."""
+"""Kernel ridge regression at every ridge of a run, with its progress line, memory limit and checkpoints."""
 
 import contextlib
 from collections.abc import Iterator
@@ -23,17 +23,19 @@ def solved(
     config: Any, dataset: Dataset, gram: "Gram | Embedding | np.ndarray", ridges: np.ndarray, work: Path, *,
     solver: str = "", step: str = "", memory: int = 0,
 ) -> RidgePath:  # fmt: skip
-    """Solve (K + ρI)α = y, or the regression on features, at every ridge.
+    """Solve (K + ρI)α = y, or the ridge regression on features, at every ridge.
 
     Args:
         config: `KernelFitSettings` of the run.
         dataset: Rows and labels.
-        gram: K between the train rows, in shards or as an array, which may be overwritten; or an embedding.
+        gram: K between the train rows, in shards or as an array, which may be overwritten; or, with --features, an
+            embedding.
         ridges: Values of ρ.
         work: Folder of the solver's checkpoints.
         solver: Name of the solver; "": that of the settings.
-        step: Name of the system if a run solves several, for the progress line and the key of the checkpoints.
-        memory: Memory in bytes that a fit of K may take; 0: that which the settings allow now.
+        step: Name of this linear system in a run that solves several, for the progress line and the key of the
+            checkpoints.
+        memory: Memory in bytes that a fit of K may take; 0: that of the setting --memory, or half of the free memory.
     """
     solver, title = solver or config.solver, " ".join(filter(None, (config.label(), step)))
     with watched(config, dataset, ridges, work, solver=solver, title=title, step=step) as watch:
@@ -59,7 +61,7 @@ def solved(
 def watched(
     config: Any, dataset: Dataset, ridges: np.ndarray, work: Path, *, solver: str, title: str, step: str = ""
 ) -> Iterator[Watch]:
-    """Yield the progress line and the checkpoints of a solver of ridges.
+    """Yield an object that shows the progress of a solver and stores its checkpoints; use it in a `with` block.
 
     Args:
         config: The `KernelFitSettings`.
@@ -67,7 +69,7 @@ def watched(
         ridges: Values of ρ.
         work: Folder of the solver's checkpoints.
         solver: Name of the solver.
-        title: Name of the system in the log and in the progress line.
+        title: Name of the linear system in the log and in the progress line.
         step: Name of the system among several of a run, for the key of the checkpoints.
     """
     logging.info("%s: %d train rows, %d ridges %.2g to %.2g", title, len(dataset.train), len(ridges), ridges.min(),

@@ -22,7 +22,7 @@ PATIENCE = 10.0  # seconds after which git is stopped
 
 
 def made_by(settings: Settings, program: str) -> dict[str, Any]:
-    """Return the entries of a record that state how to reproduce the result.
+    """Return the entries of a record that state how its result can be reproduced.
 
     Args:
         settings: Settings of this one run; the command line has all that differ from their defaults.
@@ -55,9 +55,10 @@ def version() -> str:
 
 @functools.cache
 def commit(root: Path) -> str | None:
-    """Return the commit that is checked out in `root`, followed by "-dirty" if tracked files were changed.
+    """Return the git commit that is checked out in the folder `root`, with "-dirty" appended if files were changed.
 
-    It is None if `root` is not the top of a git repository, or if git is missing or takes more than 10 seconds.
+    Only tracked files count as changed. It is None if `root` is not the top of a git repository, or if git is missing
+    or takes more than 10 seconds.
     """
     if not (root / ".git").exists():  # otherwise the repository around a virtual environment would be used
         return None
@@ -73,7 +74,10 @@ def commit(root: Path) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Return the name of the machine, its system, processor and memory in GiB, this process's cores and GPUs in use."""
+    """Return a description of this machine.
+
+    It has `name`, `system`, `processor`, the usable `cores`, `memory_gib` and, if TensorFlow uses some, `gpus`.
+    """
     found = {
         "name": platform.node(), "system": platform.platform(), "processor": processor(),
         "cores": usable_cores(), "memory_gib": round(total_bytes() / 2**30, 1),
@@ -82,7 +86,7 @@ def machine() -> dict[str, Any]:
 
 
 def _gpus() -> str:
-    """Return the GPUs that TensorFlow uses, if it has been imported; this function does not import it."""
+    """Return the names of the GPUs that TensorFlow can use; "" if TensorFlow has not been imported."""
     if (tensorflow := sys.modules.get("tensorflow")) is None:
         return ""
     devices = tensorflow.config.list_physical_devices("GPU")

@@ -18,7 +18,13 @@ WEIGHTS_ADVICE = (
 
 
 def refuse_unfit(config: Any) -> None:
-    """Raise `UserError` if the model, loss, solver, augmentation, weights or ridges of a `TrainSettings` do not fit."""
+    """Raise `UserError` for training settings that do not fit together or do not fit the data.
+
+    Checked are model and data, loss, solver, augmentation, published weights, ridges and measurements of --tangent_at.
+
+    Args:
+        config: `TrainSettings` of the run.
+    """
     source, own = config.described(), declared(config)
     if own.images and source.image_shape is None:
         others = ", ".join(without_images())
@@ -38,7 +44,10 @@ def refuse_unfit(config: Any) -> None:
 
 
 def read_weights(config: Any) -> dict[str, np.ndarray]:
-    """Return the arrays of the file `--published_weights` by their PyTorch names; {} if the flag is not set.
+    """Return the arrays of the file of `--published_weights` by their PyTorch names; {} if the flag is not set.
+
+    Args:
+        config: `TrainSettings` of the run.
 
     Raises:
         Unreadable: If the file is not an .npz file of plain arrays; pickles, such as PyTorch's .pt files, are not read.
@@ -53,7 +62,10 @@ def weights_digest(path: str) -> str:
 
 
 def asked_ridges(config: Any) -> dict[int, float]:
-    """Return the ridges that a `TrainSettings` selects: index in the grid -> λ.
+    """Return the ridges λ that a training run fits, by their index in the model's grid.
+
+    Args:
+        config: `TrainSettings` of the run.
 
     Raises:
         UserError: For a `--reg_index` outside the grid of the model and the dataset.
@@ -64,7 +76,12 @@ def asked_ridges(config: Any) -> dict[int, float]:
 
 
 def _refuse_tangents(config: Any, ridges: int) -> None:
-    """Raise `UserError` for --tangent_at with several ridges, beyond the last epoch, or together with Newton-CG."""
+    """Raise `UserError` for --tangent_at with several ridges, beyond the last epoch, or together with Newton-CG.
+
+    Args:
+        config: `TrainSettings` of the run.
+        ridges: Number of ridges that the run fits.
+    """
     if not config.tangent_at:
         return
     if ridges > 1:

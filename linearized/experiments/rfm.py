@@ -22,7 +22,10 @@ TRACE_GRID = True  # no ridges are published for it, so their grid is in units o
 
 
 def _reads() -> dict[str, When]:
-    """Return the settings that a feature machine reads: its own, and those of each base kernel with gradients."""
+    """Return the settings that a feature machine reads, with the conditions: its own, and those of the base kernels.
+
+    Base kernels are those whose modules provide gradients.
+    """
     own = reads("base", "iterations", "rfm_search", "rfm_sample", "ansatz_model")
     own |= reads("rfm_bases", when=when(rfm_search=True, bandwidth=0.0))
     own |= reads("rfm_diagonal", "rfm_centred", "rfm_power", when=when(rfm_search=False))
@@ -50,14 +53,21 @@ READS = _reads()
 
 
 def check(settings: KernelSettings) -> None:
-    """Raise `UserError` for base kernels without gradients, and for bandwidths that cannot be read."""
+    """Raise `UserError` for a base kernel without gradients, and for invalid --rfm_bandwidths and --rfm_bases."""
     refuse_without_gradients(settings.base, settings)
     bandwidth_factors(settings)
     further_bases(settings)
 
 
 def check_rows(settings: RowSettings, image_shape: tuple[int, int, int] | None) -> None:
-    """Raise `UserError`, without a framework, for rows that a base kernel or `--ansatz_model` cannot take."""
+    """Raise `UserError` for rows that a base kernel or the network of `--ansatz_model` cannot take.
+
+    No framework is imported for this.
+
+    Args:
+        settings: Settings of the kernel and the rows.
+        image_shape: (height, width, channels) if the rows are images.
+    """
     for name in (settings.base, *further_bases(settings)):
         if of_base := getattr(KERNELS.load(name), "check_rows", None):
             of_base(settings, image_shape)
@@ -67,7 +77,7 @@ def check_rows(settings: RowSettings, image_shape: tuple[int, int, int] | None) 
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> None:
-    """Raise `UserError`, because without labels there is no kernel."""
+    """Raise `UserError`: modules of kernels have this function, but without labels there is no kernel to return."""
     raise UserError(
         "RFM is learned from labels, and there is no kernel without them. Fit it with linearized krr --kernel=RFM, "
         "linearized.krr(kernel='RFM', data=...) or linearized.kernel_ridge.feature_machine.fit."
@@ -75,7 +85,7 @@ def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) 
 
 
 def learned(settings: KernelSettings, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], dataset: Any) -> Any:
-    """Return the kernel of a finished run, in its learned metric.
+    """Return the kernel of a finished run in the metric that it has learned, a `StretchedKernel`.
 
     Args:
         settings: Settings of the kernel.
@@ -95,7 +105,17 @@ def learned(settings: KernelSettings, record: Mapping[str, Any], arrays: Mapping
 
 
 def fit_level(config: Any, level: int, dataset: Any, work: Path) -> Any:
-    """Fit a feature machine at one noise level, see `feature_machine_run.fitted` for arguments and result."""
+    """Fit a feature machine at one noise level, and return the record and the arrays of the result.
+
+    Args:
+        config: `KernelFitSettings` of one noise level.
+        level: Noise level.
+        dataset: Rows and labels.
+        work: Folder of unfinished work.
+
+    Raises:
+        UserError: If the fixed kernel, from which all variants start, cannot be fitted.
+    """
     from linearized.experiments.feature_machine_run import fitted
 
     return fitted(config, level, dataset, work)

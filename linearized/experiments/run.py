@@ -28,10 +28,10 @@ from linearized.storage.files import whole_file
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Outcome of the work of a run.
+    """Outcome of the computation of a run, which is then saved as its result.
 
     Attributes:
-        record: Entries of the result's record, without those that `run` adds.
+        record: Entries of the result's record, without those that `run` adds (origin and seconds).
         arrays: Arrays of the result by name, which are stored in arrays.h5.
         files: Further files of the result: file name -> function that writes the file to a path.
     """
@@ -43,14 +43,15 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """Storage of a finished run in its folder; the default is `result.json` with `arrays.h5` (`storage.results`).
+    """Functions that save and load the result of a run; the default is `result.json` with `arrays.h5`.
 
     Attributes:
         read_back: Function from the folder to the record of a finished run; None if the run is not finished.
         save: Function that writes the record and the arrays into the folder; the file that marks the run as finished is
             written last.
         load: Function from the folder to the record that `save` wrote.
-        names: Names of the files that `save` writes.
+        names: Names of the files that are removed again if `save` fails, because the file that marks the run as
+            finished is missing.
     """
 
     read_back: Callable[[Path], dict[str, Any] | None] = results.read_back
@@ -67,14 +68,14 @@ def run(
     Args:
         folder: Folder of the result.
         settings: Settings of this one run.
-        program: The words of the command line before the flags.
+        program: The words of the command line before the flags, such as "linearized train".
         work: Function that computes the result. It takes the folder of unfinished work, which may not exist yet, and
             returns the outcome to save.
         store: Storage of the result; None: `result.json` and `arrays.h5`.
 
     Raises:
-        UserError: For errors that a user can correct. A folder that did not exist before then contains only finished
-            ridges, if any.
+        UserError: For errors that a user can correct. In a folder that did not exist before, unfinished work is then
+            kept only if it contains finished ridges.
         Busy: If another process holds the folder.
         OSError: If the disk is full or read-only.
     """

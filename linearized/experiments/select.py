@@ -3,8 +3,8 @@
 Every command uses the same rule. The criterion is the first of these for which there are numbers: the scores on
 validation rows, leave-one-out scores, generalised cross-validation (GCV), the scores on test rows (as by Ghorbani et
 al., arXiv 2006.13409). The best ridge has the highest accuracy and, among equals, the lowest loss; regression and GCV
-only have a loss. With `--choose_by=loss` the best ridge has the lowest loss; their choice, which is recorded in
-addition, is still by accuracy.
+only have a loss. With `--choose_by=loss` the best ridge has the lowest loss. Results of kernels also record the ridge
+that Ghorbani et al. would choose, always by accuracy where there is one.
 
 A ridge whose training diverged or whose solution did not converge (`linearized.storage.result_schema.fell_short`) may
 be the best, but this is always reported: the choice names the flaw, the best converged ridge is recorded in addition,
@@ -34,9 +34,9 @@ class Choice:
     """Choice of the best of several ridges.
 
     Attributes:
-        criterion: Criterion of the choice, a key of `CRITERIA`.
-        position: Position of the best entry.
-        converged: Position of the best entry whose solution converged, which may be `position`; None if none converged.
+        criterion: Criterion of the choice: "validation", "leave_one_out", "gcv" or "test" (the keys of `CRITERIA`).
+        position: Index of the best entry in the list of entries.
+        converged: Index of the best entry whose solution converged, which may be `position`; None if none converged.
         flaw: "" if the best entry converged, otherwise "diverged" or "not converged".
         by: Criterion and metric as text.
         metric: Metric by which the entries were compared, "accuracy" or "loss".
@@ -51,9 +51,13 @@ class Choice:
 
 
 def criterion_of(entries: Sequence[Entry]) -> str:
-    """Return the criterion by which entries are compared: the first key of `CRITERIA` for which they have numbers.
+    """Return the criterion by which entries are compared: "validation", "leave_one_out", "gcv" or "test".
 
-    Entries that contain `validation_loss` are compared by it, even if its values are None.
+    It is the first of these for which an entry has a number. Entries that contain `validation_loss` are compared by it,
+    even if its values are None.
+
+    Args:
+        entries: Entries of a record, one per ridge.
     """
     if any("validation_loss" in entry for entry in entries):
         return "validation"
@@ -67,7 +71,7 @@ def choose(entries: Sequence[Entry], criterion: str | None = None, metric: str =
     Args:
         entries: Entries, one per ridge, with `{criterion}_loss` and `{criterion}_accuracy` (None for regression), or
             `gcv`. Entries without the loss are ignored. Entries without `converged` count as exact.
-        criterion: Key of `CRITERIA`; None: that of `criterion_of`.
+        criterion: "validation", "leave_one_out", "gcv" or "test"; None: the first of these for which there are numbers.
         metric: "accuracy" (for entries without it, the loss) or "loss".
 
     Raises:
@@ -85,10 +89,13 @@ def choose(entries: Sequence[Entry], criterion: str | None = None, metric: str =
 
 
 def lowest_loss(entries: Sequence[Entry]) -> int:
-    """Return the position of the entry with the lowest loss by the criterion of `criterion_of`, whatever its accuracy.
+    """Return the index of the entry with the lowest loss by the criterion of `criterion_of`, whatever its accuracy.
 
     Converged solutions are preferred. Use this for a ridge whose fitted function is processed further, and `choose` for
     the ridge that a result names.
+
+    Args:
+        entries: Entries of a record, one per ridge.
 
     Raises:
         UserError: If no entry has the loss.
@@ -101,23 +108,28 @@ def lowest_loss(entries: Sequence[Entry]) -> int:
 
 
 def rank(entry: Entry, criterion: str, metric: str = "accuracy") -> tuple[float, float]:
-    """Return a sort key by which entries of several runs are in the order of `choose`, the best one first.
+    """Return a sort key of an entry, so that entries of several runs can be sorted from the best to the worst.
+
+    The order is that of `choose`.
 
     Args:
         entry: Entry of a ridge, with the loss of the criterion.
-        criterion: Key of `CRITERIA`.
+        criterion: "validation", "leave_one_out", "gcv" or "test".
         metric: "accuracy" or "loss", as for `choose`.
     """
     return _order(entry, criterion, metric)
 
 
 def flaw_of(entry: Entry) -> str:
-    """Return "diverged" or "not converged" for an entry whose solution is neither exact nor converged, else ""."""
+    """Return "diverged" or "not converged" for an entry whose training or solver failed to converge, else "".
+
+    Entries without the key "converged" are exact solutions.
+    """
     return flaw(entry) if "converged" in entry else ""
 
 
 def recorded(choice: Choice, entries: Sequence[Entry], name: str = "chosen", *, size: int = 0) -> dict[str, Any]:
-    """Return the entries of a record about a choice.
+    """Return the entries by which a record stores a choice.
 
     They are `name` and, if the best ridge diverged or did not converge but another one converged, `{name}_converged`.
 
@@ -125,7 +137,8 @@ def recorded(choice: Choice, entries: Sequence[Entry], name: str = "chosen", *, 
         choice: Choice among the entries.
         entries: Entries of the record, one per ridge.
         name: Key of the choice in the record.
-        size: Number of ridges of the whole grid, see `edge`; 0: it is not recorded whether the best one is at an end.
+        size: Number of ridges of the whole grid, by which it is recorded whether the best one is at an end; 0: not
+            recorded.
     """
     record = {name: {**_place(entries, choice.position), "by": choice.by}}
     if side := edge(choice, entries, size):
@@ -142,7 +155,11 @@ _called: contextvars.ContextVar[str] = contextvars.ContextVar("called", default=
 
 @contextlib.contextmanager
 def called(name: str) -> Iterator[None]:
-    """Replace the name of the model in warnings within a `with` block, for example by its label and seed."""
+    """Give the model another name in all warnings within a `with` block, for example one with its seed.
+
+    Args:
+        name: Name with which the warnings begin.
+    """
     token = _called.set(name)
     try:
         yield
@@ -151,13 +168,23 @@ def called(name: str) -> Iterator[None]:
 
 
 def warn(name: str, choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> None:
-    """Log the line of `warning`, if there is one, after the name of the model; see `warning` for the arguments."""
+    """Log a warning if the best ridge diverged or did not converge.
+
+    Args:
+        name: Name of the model, with which the line begins.
+        choice: Choice among the entries.
+        entries: Entries of the record, one per ridge.
+        advice: Sentence that states what a user can do.
+        symbol: Symbol of the ridge, "λ" or "ρ".
+    """
     if text := warning(choice, entries, advice, symbol=symbol):
         logging.warning("%s: %s", _called.get() or name, text)
 
 
 def warning(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: str = "λ") -> str:
-    """Return a line that the best ridge diverged or did not converge, with the best converged one; "" if it converged.
+    """Return the text of a warning if the best ridge diverged or did not converge, otherwise "".
+
+    The text also names the best of the ridges that converged.
 
     Args:
         choice: Choice among the entries.
@@ -206,7 +233,7 @@ def edge(choice: Choice, entries: Sequence[Entry], size: int) -> str:
 def warn_edge(
     name: str, choice: Choice, entries: Sequence[Entry], size: int, advice: str, *, symbol: str = "λ"
 ) -> None:
-    """Log one warning if the best ridge is at an end of its grid, see `edge`.
+    """Log a warning if the best ridge is the smallest or the largest of its grid, so that a better one may lie outside.
 
     Args:
         name: Name of the model, with which the line begins.
@@ -239,7 +266,7 @@ def _words(entries: Sequence[Entry], best: Entry, criterion: str, metric: str) -
 
 
 def _metric(entry: Entry, criterion: str, metric: str) -> str:
-    """Return what an entry is compared by: `metric`, or "loss" if it has no accuracy."""
+    """Return the metric by which an entry is compared: `metric`, or "loss" if the entry has no accuracy."""
     return "loss" if entry.get(f"{criterion}_accuracy") is None else metric
 
 

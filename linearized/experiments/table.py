@@ -90,7 +90,12 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
 
 
 def _centres(centres: Mapping[str, Any], rows: int) -> str:
-    """Return a line about the centres of a fit: their number, choice, and the share of K that they lose."""
+    """Return a line about the centres of a fit: their number, how they were chosen, and what the approximation loses.
+
+    Args:
+        centres: Entry "centres" of the record, see `linearized.experiments.centres_fit.fitted`.
+        rows: Number of train rows.
+    """
     left_out = centres["asked"] - centres["count"]
     others = f"; {left_out} more are combinations of these" if left_out else ""
     pool = "" if centres["pool"] == rows else f" from {centres['pool']} of them"
@@ -99,7 +104,11 @@ def _centres(centres: Mapping[str, Any], rows: int) -> str:
 
 
 def _metrics(entries: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """Return the columns of losses, accuracies and selection criteria that the entries have."""
+    """Return the columns of losses, accuracies and criteria of the choice for which the entries have numbers.
+
+    Args:
+        entries: Entries of the record, one per ridge.
+    """
     splits = [split for split in ("train", "validation", "test") if f"{split}_loss" in entries[0]]
     metrics = [
         metric for metric in ("loss", "accuracy") if any(entry[f"train_{metric}"] is not None for entry in entries)

@@ -50,18 +50,23 @@ class TangentMeasures:
         self._kernels: dict[int, dict[str, np.ndarray]] = {}
 
     def epoch_done(self, epoch: int) -> None:
-        """Measure the model if `--tangent_at` names `epoch` (0: the initial weights) and it has not been measured."""
+        """Measure the model if `--tangent_at` names this epoch and it has not been measured yet; training calls this.
+
+        Args:
+            epoch: Number of epochs that were done; 0: the initial weights.
+        """
         if epoch in self._epochs:
             self._measure(epoch)
 
     def finished(self, last: int) -> dict[str, Any]:
-        """Measure the trained model if `--tangent_at` names the end, and return the entry of the record.
+        """Measure the trained model if `--tangent_at` names the end, and return all measurements, ready for the record.
 
         Args:
             last: Number of epochs that were done; measurements after later epochs are left out.
 
         Returns:
-            The entries `rows`, the number of train and test rows, and `epochs`, the measurements in increasing order.
+            The entries `rows`, the number of train and test rows, and `epochs`, one dictionary per measured epoch in
+            increasing order.
         """
         asked = {epoch for epoch in self._epochs if epoch <= last}
         if self._at_end:
@@ -118,7 +123,10 @@ class TangentMeasures:
 
 
 def probe(dataset: Dataset, train: int, test: int) -> Dataset:
-    """Return the dataset with at most the first `train` train rows and `test` test rows, without validation rows."""
+    """Return the dataset with at most the first `train` train rows and `test` test rows, without validation rows.
+
+    Tangent kernels are measured on these few rows.
+    """
     parts = {"train": (dataset.train, train), "test": (dataset.test, test)}
     return dataclasses.replace(
         dataset, validation=None, **{name: Split(np.asarray(split.x[:count]), split.y[:count])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class TargetUnits:
-    """Units of k regression targets.
+    """Means and standard deviations of k regression targets, by which they are standardised and converted back.
 
     Attributes:
         offset: Mean of each target over the train rows.
@@ -58,11 +58,15 @@ class TargetUnits:
         return dataclasses.replace(dataset, **splits)
 
     def restored(self, outputs: Float32[np.ndarray, "n k"]) -> Float32[np.ndarray, "n k"]:
-        """Return the outputs of a model of standardised targets, converted to the targets' own units."""
+        """Return the outputs (n, k) of a model of standardised targets, converted to the targets' own units."""
         return outputs * self.scale + self.offset
 
     def model(self, model: "keras.Model") -> "keras.Model":
-        """Return a model of standardised targets followed by a layer that computes `restored`; weights are shared."""
+        """Return a model whose outputs are in the targets' own units; it shares the weights of the given model.
+
+        Args:
+            model: Model of the standardised targets. A layer that computes `restored` is appended to it.
+        """
         import keras
 
         own = keras.layers.Rescaling(self.scale.tolist(), self.offset.tolist(), dtype="float32", name="target_units")

@@ -1,4 +1,8 @@
-"""Predicted and measured errors of kernel ridge regression for several numbers of train rows and ridges."""
+"""Predicted and measured errors of kernel ridge regression for several numbers of train rows and ridges.
+
+These are the runs of `linearized theory`. The errors are predicted from the spectrum of the kernel on a pool of rows,
+and measured with fits on random parts of the pool.
+"""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -30,7 +34,12 @@ COPIES = 4  # matrices of the pool's size that the decomposition holds in memory
 
 
 def run(config: TheorySettings) -> list[Result]:
-    """Return the results of all noise levels that the settings name; see `run_levels`."""
+    """Return the results of all noise levels that the settings name, as a list; `run_levels` yields them one by one.
+
+    Raises:
+        UserError: For errors that a user can correct.
+        Busy: If another process holds the folder of a level.
+    """
     return list(run_levels(config))
 
 
@@ -53,13 +62,17 @@ def run_levels(config: TheorySettings) -> Iterator[Result]:
 
 
 def load_arrays(folder: Path | str) -> dict[str, np.ndarray]:
-    """Return the arrays in the folder of a result by name. Raises `Unreadable` for a missing or damaged file."""
+    """Return the arrays of a finished result by name, read from `theory.h5` in its folder.
+
+    Raises:
+        Unreadable: For a missing or damaged file.
+    """
     with open_hdf5(Path(folder) / ARRAYS, ADVICE) as file:
         return {name: file[name][()] for name in file}
 
 
 def _made(config: TheorySettings, level: int) -> life.Outcome:
-    """Return the record and the arrays of one noise level."""
+    """Predict and measure errors at one noise level, and return the record and the arrays of the result."""
     from linearized.experiments.theory_lines import lines
     from linearized.experiments.theory_record import compared
 
@@ -80,7 +93,13 @@ def _made(config: TheorySettings, level: int) -> life.Outcome:
 
 
 def _pool_kernel(config: TheorySettings, level: int, dataset: Dataset) -> tuple["PoolKernel", bool]:
-    """Return the kernel between the rows of the pool and to the test rows, and whether it had to be computed."""
+    """Return the kernel on the pool and the test rows, and whether it had to be computed.
+
+    Args:
+        config: Settings of the command.
+        level: Noise level.
+        dataset: Pool (as its train rows) and test rows.
+    """
     from linearized.experiments.theory_record import PoolKernel
     from linearized.kernel_ridge.gram_source import find_or_make
 
@@ -96,7 +115,13 @@ def _pool_kernel(config: TheorySettings, level: int, dataset: Dataset) -> tuple[
 
 
 def _ridges(config: TheorySettings, dataset: Dataset, kernel: "PoolKernel") -> np.ndarray:
-    """Return the ridges ρ of the settings, or else the default ridges of `linearized krr`."""
+    """Return the ridges ρ at which errors are predicted: those of --ridges, or the default grid of `linearized krr`.
+
+    Args:
+        config: Settings of the command.
+        dataset: Pool (as its train rows) and test rows.
+        kernel: Kernel on these rows, whose trace is the unit of some grids.
+    """
     if config.ridges:
         return np.unique(listed_ridges(config.ridges))
     stax = kernel.scale == "stax" and config.kernel != "POLYNOMIAL"
@@ -114,7 +139,8 @@ def _refuse_large(config: TheorySettings, level: int, counts: Mapping[str, int])
     Args:
         config: Settings of the command.
         level: Noise level.
-        counts: Number of rows of each part; 0 for a number that is not known before the files are read.
+        counts: Number of rows by the name of the split: train (the pool), validation, test; 0 for a number that is not
+            known before the files are read.
     """
     from linearized.experiments.needs import refuse_endless_matrix
     from linearized.solvers.linear.eigh import MOST
@@ -147,5 +173,9 @@ def _save(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarr
 
 
 def load(folder: Path | str) -> dict[str, Any]:
-    """Return the record in the folder of a finished result. Raises `UserError` if it is missing or damaged."""
+    """Return the record of a finished result, read from `theory.json` in its folder.
+
+    Raises:
+        UserError: If the file is missing or damaged.
+    """
     return read_json(Path(folder) / NAME, ADVICE)

@@ -1,13 +1,18 @@
-"""Further predictions for a rotation-invariant kernel k(x, z), from its formula and the covariance Σ of the inputs.
+"""Predicted learning curves of a rotation-invariant kernel k(x, z) that need its formula but no Gram matrix.
 
-They use no Gram matrix. The eigenvalues are those of k on a sphere of the inputs' effective dimension
-(`learning_theory.sphere`), or products of the variances of the principal components (`learning_theory.hermite`), and
-the part of the target in each eigenfunction is estimated on the rows of the pool. Compared with the prediction from the
-Gram matrix, they show how much the theory of kernels on idealised inputs explains. Both are for a population from which
-the train rows are drawn.
+They are drawn as further lines beside the prediction from the Gram matrix, and show how much the theory of kernels on
+idealised inputs explains. The inputs enter through their covariance Σ and their mean μ. There are two lines:
 
-Inputs are idealised as points on the sphere of radius √tr Σ around their mean μ, with μ orthogonal to all differences
-x - μ. On this sphere k is a function of the cosine of x - μ and z - μ alone.
+- "sphere": the eigenvalues are those of k on a sphere whose dimension is the inputs' effective dimension
+  (`learning_theory.sphere`).
+- "hermite": the eigenvalues are products of variances of the principal components, times a coefficient for each degree,
+  and the eigenfunctions are products of Hermite polynomials of the components' scores (`learning_theory.hermite`).
+
+In both, the share of the target in each eigenfunction is estimated on the rows of the pool, and train rows are drawn
+from an infinite population.
+
+For the eigenvalues, inputs are idealised as points on the sphere of radius √tr Σ around μ, with μ orthogonal to all
+differences x - μ. On this sphere k is a function of the cosine of the angle between x - μ and z - μ alone.
 """
 
 import dataclasses
@@ -32,13 +37,13 @@ LEAST_VARIANCE = 1e-9  # smallest variance of a principal component, relative to
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """Line of a learning curve: a spectrum that predicts the loss on rows that are not train rows.
+    """Spectrum that predicts a learning curve: eigenvalues of the kernel, and the target's share in each mode.
 
     Attributes:
-        name: Name in the record.
+        name: Name in the record, "sphere" or "hermite".
         label: Label in the legend of the figure.
         eigenvalues: m eigenvalues of the kernel, in decreasing order.
-        powers: Mean square of each output's target in each eigenfunction, (m, k).
+        powers: Mean square of each output's target in each eigenfunction, (m, k) for k outputs.
         rest: Mean square of each output's target in none of them, (k,), which counts as not learned.
         tail: Sum of all further eigenvalues, which act as a ridge.
         about: Further entries of the record.
@@ -53,18 +58,23 @@ class Line:
     about: dict[str, Any]
 
     def predict(self, n: int, ridge: float) -> float:
-        """Return the predicted loss, summed over the outputs, with n train rows at a ridge ρ of (K + ρI)α = y."""
+        """Return the predicted loss on new rows, summed over the outputs.
+
+        Args:
+            n: Number of train rows.
+            ridge: ρ of (K + ρI)α = y.
+        """
         said = predict_from_powers(self.eigenvalues, self.powers, n, ridge + self.tail, noise=self.rest)
         return float(said.test.sum())
 
     def described(self) -> dict[str, Any]:
-        """Return the entries of the record about this line."""
+        """Return the entries of the record about this curve: label, explained share of the target, tail, `about`."""
         total = self.powers.sum() + self.rest.sum()
         return {"label": self.label, "explained": float(self.powers.sum() / total), "tail": self.tail, **self.about}
 
 
 def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
-    """Return the lines of a kernel for the train rows: on the sphere, and of the Hermite eigenstructure.
+    """Return the two predicted learning curves of a kernel, "sphere" and "hermite", for the train rows of a data set.
 
     For n train rows of length d it costs 2 n m² operations to decompose the target into m = n/3 modes, at most 2,000,
     and d³ or n³ operations for the principal components.
@@ -75,8 +85,8 @@ def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
         trace: Mean of k(x, x) over the train rows.
 
     Returns:
-        Two lines; none for a kernel that is not rotation-invariant, for inputs with at most two (effective) dimensions,
-        and if the Hermite eigenstructure cannot be computed, which is logged.
+        The two curves; none for a kernel that is not rotation-invariant, for inputs with at most two (effective)
+        dimensions, and if the Hermite eigenstructure cannot be computed, which is logged.
     """
     condition = getattr(KERNELS.load(settings.kernel), "ROTATION_INVARIANT", None)
     if condition is None or not condition.holds(settings):
@@ -112,7 +122,10 @@ def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
 def _components(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the variances of the principal components in decreasing order, and the rows' scores, scaled to variance 1.
 
-    Components with negligible variance are left out. `centred` are the rows minus their mean, (n, d).
+    Components with negligible variance are left out.
+
+    Args:
+        centred: Rows minus their mean, (n, d).
     """
     rows, width = centred.shape
     if rows < width:
@@ -126,13 +139,15 @@ def _components(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _profile(settings: GramSettings, x: np.ndarray, square: float, offset: float) -> Profile:
-    """Return k on the sphere of the module's docstring, as a function of the cosine of x - μ and z - μ.
+    """Return k on the idealised inputs, a sphere around their mean μ, as a function of cosines.
+
+    The argument of the function is the cosine of the angle between x - μ and z - μ for two inputs x and z.
 
     Args:
         settings: Settings of the kernel.
         x: Train rows, by which a kernel may set its bandwidth.
-        square: The square of the sphere's radius, tr Σ.
-        offset: ‖μ‖² for the mean μ of the rows.
+        square: The square of the sphere's radius, tr Σ, for the covariance Σ of the rows.
+        offset: ‖μ‖².
     """
     exact = dataclasses.replace(settings, dtype="float64")
     kernel = KERNELS.load(settings.kernel).build(exact, None).on(np.asarray(x, np.float32))
@@ -150,12 +165,12 @@ def _profile(settings: GramSettings, x: np.ndarray, square: float, offset: float
 
 
 def _sphere(profile: Profile, dim: float, by_degree: np.ndarray, rest: np.ndarray, trace: float) -> Line:
-    """Return the line of the spectrum on the sphere of the inputs' effective dimension.
+    """Return the learning curve that follows from the spectrum of k on the sphere of the inputs' effective dimension.
 
     Args:
-        profile: k as a function of the cosine.
+        profile: k as a function of the cosine of the angle between two points of the sphere.
         dim: Effective dimension.
-        by_degree: Mean square of each output's target in each degree (degrees, k).
+        by_degree: Mean square of each output's target in the polynomials of each degree, (degrees, k).
         rest: Mean square of each output's target in none of the degrees (k,).
         trace: Mean of k(x, x) over the train rows.
     """

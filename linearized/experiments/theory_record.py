@@ -1,4 +1,4 @@
-"""The result of `linearized theory`: predictions, and measurements of fits on random draws of train rows."""
+"""The result of `linearized theory`: losses that are predicted, and measured on fits to random draws of train rows."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ MEASURES = ("other", "fresh", "train", "leave_one_out", "gcv")  # names of the m
 
 @dataclasses.dataclass(frozen=True)
 class PoolKernel:
-    """Kernel on a pool of N rows.
+    """Kernel matrices of a pool of N rows, from which train rows are drawn.
 
     Attributes:
         pool: K between the rows of the pool, (N, N).
         test: K between the m test rows and the rows of the pool, (m, N).
-        scale: Scale of the inputs, as in `linearized.storage.manifest.Manifest`.
+        scale: Scale of the kernel's inputs, "input" (raw) or "stax" (divided by √d or √channels).
     """
 
     pool: np.ndarray
@@ -49,13 +49,16 @@ def compared(
     Losses are means over rows of ‖y - f‖², summed over the outputs. The record has these entries, in addition to those
     that `experiments.run` adds:
 
-    - `points`, one entry for each size and ridge: `n`, `ridge`, `beyond` (n > N/3), `kappa`, `degrees`, `predicted` and
-      `predicted_train`; and, with draws, the means and standard errors (`_error`) of the loss on the pool's `other`
-      rows, on `fresh` (test) rows and on the `train` rows, of `leave_one_out` and of `gcv`, and `converged`.
-    - `best`, for each size the position in `points` of the ridge with the smallest predicted loss.
-    - `exponents` of the learning curve at these ridges, `predicted` and `measured` (on the pool's other rows).
+    - `points`, one entry for each number n of train rows and each ridge: `n`, `ridge`, `beyond` (whether n > N/3, where
+      predictions are unreliable), the effective ridge `kappa`, the degrees of freedom `degrees`, and the losses
+      `predicted` (on new rows) and `predicted_train`. With draws there are also the means and standard errors
+      (`_error`) of measured losses, on the pool's `other` rows, on `fresh` (test) rows and on the `train` rows, those
+      of the estimates `leave_one_out` and `gcv`, and `converged`.
+    - `best`, for each size n the index in `points` of the ridge with the smallest predicted loss.
+    - `exponents` of the power laws of the learning curve at these ridges, `predicted` and `measured` (on the pool's
+      other rows).
     - `lines`, further predictions by name (`linearized.experiments.theory_lines`): label, effective dimension, share of
-      the target that their eigenvalues explain; points then have `predicted_sphere` and `predicted_hermite`.
+      the target that their eigenfunctions explain; points then have `predicted_sphere` and `predicted_hermite`.
     - `agreement`, the smallest and the largest ratio of predicted and estimated losses to measured ones up to n = N/3.
 
     The arrays are `eigenvalues` (N,) and `coefficients` (N, k) of the pool, the losses of each output in `predicted`,
@@ -69,7 +72,7 @@ def compared(
         kernel: Kernel on these rows.
         sizes: Numbers of train rows n.
         ridges: Values of ρ of (K + ρI)α = y.
-        lines: Further predictions.
+        lines: Further predicted learning curves.
     """
     pool = len(dataset.train)
     targets = dataset.targets(dataset.train, centred=True).astype(np.float64)
@@ -114,7 +117,7 @@ def _measured(
     kernel: PoolKernel, targets: np.ndarray, fresh: np.ndarray, n: int, ridges: np.ndarray, draws: int, seed: int,
     done: Any,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Return the measurements of fits on random draws of n rows of the pool, by name; {} without draws.
+    """Fit kernel ridge regression on random draws of n rows of the pool, and return the measured losses by name.
 
     Args:
         kernel: Kernel on the pool and the test rows.
@@ -127,7 +130,8 @@ def _measured(
         done: Function that is called with the number of finished draws after each of them.
 
     Returns:
-        Losses (draws, ridges, k); `gcv` and `converged` are (draws, ridges, 1).
+        Losses (draws, ridges, k) under "other", "fresh", "train" and "leave_one_out"; `gcv` and `converged` are (draws,
+        ridges, 1). It is {} without draws.
     """
     found: dict[str, list] = {name: [] for name in (*MEASURES, "converged")}
     for draw in range(draws):
@@ -150,7 +154,9 @@ def _measured(
 
 
 def _point(n: int, ridge: float, pool: int, said: Prediction, measured: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return one entry of `points`, see `compared`.
+    """Return the predicted and measured losses at one number of train rows and one ridge, an entry of `points`.
+
+    The entries are those that `compared` describes.
 
     Args:
         n: Number of train rows.
@@ -175,15 +181,24 @@ def _finite(value: float) -> float | None:
 
 
 def _best(points: Sequence[Mapping[str, Any]], n: int) -> int:
-    """Return the position of the ridge with the smallest predicted loss among the points with n train rows."""
+    """Return the index in `points` of the ridge with the smallest predicted loss for n train rows.
+
+    Args:
+        points: Losses, one entry for each number of train rows and each ridge.
+        n: Number of train rows.
+    """
     mine = [place for place, point in enumerate(points) if point["n"] == n]
     return min(mine, key=lambda place: np.inf if points[place]["predicted"] is None else points[place]["predicted"])
 
 
 def _exponents(best: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None] | None]:
-    """Return the power laws of the predicted and the measured learning curve up to n = N/3.
+    """Fit power laws to the predicted and the measured learning curve, and return them by "predicted" and "measured".
 
-    A law is None if there are fewer than three sizes, for the measured curve with standard errors.
+    Only sizes up to n = N/3 are used, for the measured curve only those with a standard error. A law is None if fewer
+    than three sizes are left.
+
+    Args:
+        best: Entries of `points` at the best ridge of each number of train rows.
     """
     mine = [point for point in best if not point["beyond"] and point["predicted"]]
     measured = [point for point in mine if point.get("other_error")]
@@ -199,7 +214,11 @@ def _exponents(best: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float |
 
 
 def _decay(found: Spectrum) -> dict[str, float | None] | None:
-    """Return the power law of the eigenvalues between the 10th and the (N/10)th largest; None if there are too few."""
+    """Fit a power law to the eigenvalues between the 10th and the (N/10)th largest; None if there are too few.
+
+    Args:
+        found: Spectrum of the kernel on the pool of N rows.
+    """
     index = np.unique(np.geomspace(10, max(len(found.eigenvalues) / 10, 10), 40).astype(int))
     values = found.eigenvalues[index - 1] if index[-1] <= len(found.eigenvalues) else np.zeros(1)
     if len(index) < 3 or not (values > 0).all():
@@ -208,10 +227,12 @@ def _decay(found: Spectrum) -> dict[str, float | None] | None:
 
 
 def agreement(points: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return the smallest and the largest ratio of losses, over all converged points with at most N/3 train rows.
+    """Return the smallest and the largest ratio of predicted or estimated losses to measured ones, by name.
+
+    All points that converged and have at most N/3 train rows are compared.
 
     Args:
-        points: Entries `points` of a record, see `compared`.
+        points: Entries `points` of a record, as `compared` describes them.
 
     Returns:
         Pairs by name: `other`, `fresh` and `train` are predicted over measured losses (`train` only where the train

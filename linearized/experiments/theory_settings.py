@@ -22,7 +22,11 @@ SMALLEST, FEWEST_SIZES, MOST_SIZES = 8, 5, 64  # smallest default size; number o
 
 @dataclasses.dataclass(frozen=True)
 class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
-    """Settings of `linearized theory`: kernel and rows as for `linearized krr`, then sizes, ridges and draws."""
+    """Settings of `linearized theory`: kernel and rows as for `linearized krr`, then sizes, ridges and draws.
+
+    Sizes are the numbers of train rows for which losses are predicted; draws are random parts of the pool on which they
+    are measured.
+    """
 
     GROUP = "Theory"
 
@@ -46,7 +50,13 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         self.listed_sizes(self.num_train)
 
     def refuse_unread(self, given: Iterable[str]) -> None:
-        """Raise `UserError` for settings that are not read, and for --validation, whose rows would choose nothing."""
+        """Raise `UserError` for settings that were given but have no effect, and for --validation.
+
+        Validation rows would not be used, because no ridge is chosen.
+
+        Args:
+            given: Names of the settings that the user gave.
+        """
         given = list(given)
         if "validation" in given:
             raise UserError(
@@ -56,7 +66,7 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         super().refuse_unread(given)
 
     def check_kernel(self) -> None:
-        """Check the kernel as `RowSettings` does, and raise `UserError` for one that is learned from the labels."""
+        """Raise `UserError` for settings that the kernel cannot have, and for kernels that are learned from labels."""
         super().check_kernel()
         if self.by_labels():
             raise UserError(
@@ -95,11 +105,11 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         return sorted(size for size in halves if size >= SMALLEST)
 
     def gram_settings(self, level: int) -> GramSettings:
-        """Return the settings of the pool's Gram matrix at a noise level."""
+        """Return the settings of the pool's Gram matrix at noise level `level`."""
         return GramSettings(**self._shared(RowSettings), noise_ind=level)
 
     def embedding_settings(self, level: int) -> EmbeddingSettings:
-        """Return the settings of the pool's features at a noise level."""
+        """Return the settings of the pool's features (for --features) at noise level `level`."""
         return EmbeddingSettings(**self._shared(EmbeddedRows), noise_ind=level)
 
     def _shared(self, kind: type) -> dict[str, Any]:
@@ -107,17 +117,26 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         return {**values, "subset": self._subset()}
 
     def row_settings(self) -> dict[str, Any]:
-        """Return the settings of the rows as `DataSettings.row_settings` does; all rows together keep their order."""
+        """Return the settings, by name, that determine which rows are loaded, such as their numbers.
+
+        A subset that takes all rows does not change their order.
+        """
         return {**super().row_settings(), "subset": self._subset()}
 
     def _subset(self) -> str:
         return self.subset if self.reads("subset") else RowSettings.__dataclass_fields__["subset"].default
 
     def run_name(self) -> str:
-        """Return the name of the folder of the result at one noise level, inside the folder of the experiment."""
+        """Return the name of the folder of the result, for settings of a single noise level.
+
+        It is unique to the settings that determine the result.
+        """
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         return f"theory_{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
 
     def folder(self) -> Path:
-        """Return the folder of the result at one noise level."""
+        """Return the path of the folder in which the result is stored, for settings of a single noise level.
+
+        It is `rkhs_dir` of directories.txt, then the experiment's name, then `run_name()`.
+        """
         return directory("rkhs_dir") / self.exp_name / self.run_name()

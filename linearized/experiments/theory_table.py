@@ -40,7 +40,11 @@ def print_theory(record: Mapping[str, Any], console: Console | None = None) -> N
 
 
 def sentences(record: Mapping[str, Any]) -> Sequence[str]:
-    """Return sentences that compare predictions and estimates with measured losses, and state the fitted power laws."""
+    """Return the sentences below the table: how predictions and estimates compare with measured losses, and power laws.
+
+    Args:
+        record: Record of the result, see `linearized.experiments.theory_record.compared`.
+    """
     said, found = [], record["agreement"]
     if "other" in found:
         said.append(

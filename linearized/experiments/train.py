@@ -52,7 +52,7 @@ AUTO_HELP = (
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, LevelsSettings, ChoiceSettings, RunSettings):
-    """Settings of `linearized train`: the flags of the published code, further ones, and those of models and data."""
+    """Settings of `linearized train`: the flags of the code of arXiv 2006.13409, and those that were added to them."""
 
     GROUP = "Model"
 
@@ -117,15 +117,25 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return `Settings.kinds`, extended by the settings that individual models and solvers read."""
+        """Return, by the name of the setting that selects them, which settings each model and each solver reads.
+
+        These are the declarations of `Settings.kinds`, and those of "model" and "solver".
+        """
         return super().kinds() | {"model": declared_reads(), "solver": SOLVER_READS}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return `Settings.chosen`, extended by the model and the solver; "auto" is replaced by the selected solver."""
+        """Return the selections that decide which settings are read: the model, the solver and others.
+
+        The solver "auto" is replaced by the one that it selects.
+        """
         return {**super().chosen(), "model": MODELS.entry(self.model), "solver": self.working_solver()}
 
     def refuse_aliases(self, given: set[str]) -> None:
-        """Raise `UserError` for `--epochs` with a solver that has no epochs."""
+        """Raise `UserError` for `--epochs`, another name of --max_cg_iters, with a solver that has no epochs.
+
+        Args:
+            given: Names of given flags that are aliases of others, such as "epochs".
+        """
         if "epochs" in given and self.uses_least_squares():
             raise UserError(
                 f"--epochs is --max_cg_iters of solvers that train by gradients, and {self.working_solver()} has "
@@ -133,7 +143,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
             )
 
     def complete(self) -> None:
-        """Set the model's default width and other values that follow from its settings."""
+        """Set the default width of the model, and further settings that follow from others."""
         own = declared(self)
         values = own.complete(self) if own.complete else {}
         for name, value in {"num_units": self.num_units or own.units or None, **values}.items():
@@ -157,7 +167,11 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         refuse_unfit(self)
 
     def identity(self) -> dict[str, Any]:
-        """Return `Settings.identity` with a noise level above 0 as a number, and the digest of published weights."""
+        """Return the settings that determine the result, by name, from which the key of its folder is computed.
+
+        They are those of `Settings.identity`, with a noise level above 0 as a number, and with the digest of the
+        content of `--published_weights` in the place of the file's name.
+        """
         one = {"noise_ind": int(self.noise_ind)} if self.noise_ind.isdigit() and self.noise_ind != "0" else {}
         if self.published_weights:  # the content determines the result, not the file's name
             one["published_weights"] = weights_digest(self.published_weights)
@@ -169,7 +183,11 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         return self.solver in LEAST_SQUARES or (self.solver == "auto" and linear)
 
     def working_solver(self) -> str:
-        """Return the name of the solver: --solver, or for "auto" lanczos (least squares) or the model's optimizer."""
+        """Return the name of the solver: --solver or, for "auto", the model's optimizer or "lanczos" (least squares).
+
+        With "auto", least squares may be solved by another solver than lanczos, which is chosen when the problem is
+        known.
+        """
         if self.solver != "auto":
             return self.solver
         if self.uses_least_squares():
@@ -192,7 +210,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         return recipe
 
     def run_name(self) -> str:
-        """Return the name of the run's folder, which is unique to the settings that determine the result."""
+        """Return the name of the folder of the result, which is unique to the settings that determine the result."""
         job = f"_job{self.job_id}" if self.job_id >= 0 else ""
         units = "" if self.num_units is None else f"_N{self.num_units}"
         return f"{self.data_name()}_{slug(self.model_name())}{units}_noise{self.noise_ind}_{self.key()}{job}"
@@ -203,18 +221,24 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         return f"{name} linearized" if self.linearize else name
 
     def folder(self) -> Path:
-        """Return the folder of the run's result."""
+        """Return the path of the folder in which the result is stored, for settings of a single noise level.
+
+        It is `nn_dir` of directories.txt, then the experiment's name, then `run_name()`.
+        """
         return directory("nn_dir") / self.exp_name / self.run_name()
 
 
 def run_levels(config: TrainSettings) -> Iterator[Result]:
-    """Yield the results of all noise levels that the settings name, in increasing order; see `run`."""
+    """Yield the results of all noise levels that the settings name, in increasing order.
+
+    Each level is fitted, or loaded if it is finished, by `run`.
+    """
     for level in config.levels():
         yield run(config.at(level))
 
 
 def run(config: TrainSettings) -> Result:
-    """Fit the selected ridges at one noise level, score all splits, choose a ridge and save; see `experiments.run`.
+    """Fit the selected ridges at one noise level, score all splits, choose a ridge, and save and return the result.
 
     A finished run is loaded; a killed one is resumed.
 
@@ -294,7 +318,11 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
 
 
 def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:
-    """Return the unit of the grid's ridges: the scale of the model's kernel if no grid is published, otherwise 1."""
+    """Return the number by which the ridges of the model's grid are multiplied.
+
+    It is 1 for published grids. For the user's own data it is the mean diagonal of the kernel of a random-features
+    model, and for a linearized model file the scale of its Jacobian.
+    """
     ridges = declared(config).ridges
     if ridges == "jacobian":
         return module_of(config).ridge_scale(config, dataset)
@@ -302,7 +330,7 @@ def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:
 
 
 def hidden_layers(config: TrainSettings) -> int | None:
-    """Return the number of layers with a nonlinearity, by which models and kernels are compared.
+    """Return the number of layers with a nonlinearity, by which results of models and kernels are compared.
 
     It is None for a model file.
     """
@@ -325,12 +353,18 @@ def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:
 
 
 def _needs_no_framework(config: TrainSettings) -> bool:
-    """Return whether the model can be solved and saved without Keras, as on a machine without accelerators."""
+    """Return whether the model can be fitted and saved without importing Keras: least squares with weights in NumPy."""
     return config.uses_least_squares() and hasattr(module_of(config), "exported")
 
 
 def _model(config: TrainSettings, dataset: Dataset, best: RidgeFit) -> "ExportedModel | BuiltModel":
-    """Return the model at the best ridge, an object with the numbers of parameters and the method `save(path)`."""
+    """Return the model at the best ridge: an object with numbers of parameters and a method `save(path)`.
+
+    Args:
+        config: Settings of the run.
+        dataset: Dataset that determines the shapes of inputs and outputs.
+        best: Fit at the best ridge.
+    """
     module = module_of(config)
     if _needs_no_framework(config):
         return module.exported(config, dataset, best.ridge, best.fitted())
