@@ -5,7 +5,7 @@ With the stem for large images (a 7x7 convolution and a pool, both with stride 2
 normalisation keep a share of 0.9 per batch. Each block starts as the identity, because its last scale starts at 0. This
 also bounds the outputs of lambda layers, which are quadratic in their inputs, while the running statistics are still
 inaccurate; `--resnet_zero_start=false` starts these scales at 1. Strided convolutions and pools have symmetric padding,
-as in PyTorch's networks.
+as in PyTorch's networks, unless `--resnet_padding=same` selects that of Keras.
 
 With `--kervolution_kernel`, kervolutions replace all convolutions, including the stem, the 1x1 ones and those of the
 shortcuts, as in the public CIFAR-10 example; with `--kervolution_places=inner` the first one and those of 1x1 remain
