@@ -1,8 +1,9 @@
-"""Keras networks by name. A model is a module with `DECLARED` (see `declaration`) and `build(config, dataset, ridge)`.
+"""Keras networks by name, and the functions that find the module of a network.
 
-`build` returns a keras.Model. Its arguments are an object with the settings that the model declares to read, a
-`linearized.data.dataset.Dataset`, and λ, the strength of the penalty on the model's weights. Model modules import Keras
-only inside functions, so that their declarations can be read without it.
+A network is a module with a description of its properties, `DECLARED` (see `declaration`), and a function
+`build(config, dataset, ridge)` that returns a keras.Model. Its arguments are an object with the settings that the model
+declares to read, a `linearized.data.dataset.Dataset`, and λ, the strength of the penalty on the model's weights. Model
+modules import Keras only inside functions, so that their declarations can be read without it.
 """
 
 from collections.abc import Mapping
@@ -19,14 +20,14 @@ LINEARIZED_FILE = "linearized.models.linearized_file"
 
 
 class _Models(ModelFiles):
-    """Registry of the models; a name that ends in ".keras" is the path of a model file of the user's."""
+    """Registry of the models by name; a name that ends in ".keras" is the path of the user's own model file."""
 
     def entry(self, name: str) -> str:
-        """Return the name under which settings of a model are declared; all model files share `FILE_ENTRY`."""
+        """Return the name under which the settings of a model are declared; all model files have `FILE_ENTRY`."""
         return FILE_ENTRY if self.is_file(name) else name
 
     def load(self, name: str) -> Any:
-        """Import and return the module that builds the model called `name`; for a model file that is `keras_file`."""
+        """Import and return the module that builds the model `name`; for a path of a model file, `keras_file`."""
         return loaded(KERAS_FILE) if self.is_file(name) else super().load(name)
 
 
@@ -48,35 +49,42 @@ NETWORK = "NN"  # default model of an estimator
 
 
 def declaration(name: str) -> Declaration:
-    """Return the declaration of a model's module; no framework is imported."""
+    """Return the declared properties of the model `name`. No framework is imported for this."""
     return MODELS.load(name).DECLARED
 
 
 def module_of(config: Any) -> Any:
-    """Return the module of the model that settings choose by `model` and, for a model file, by `linearize`."""
+    """Return the module of the model that settings choose.
+
+    Args:
+        config: Settings model (a name or the path of a model file) and linearize (whether a model file is linearized).
+    """
     if MODELS.is_file(config.model) and config.linearize:
         return loaded(LINEARIZED_FILE)
     return MODELS.load(config.model)
 
 
 def declared(config: Any) -> Declaration:
-    """Return the declaration of the model that settings choose, see `module_of`."""
+    """Return the declared properties of the model that settings choose, by the settings that `module_of` reads."""
     return module_of(config).DECLARED
 
 
 def without_images() -> list[str]:
-    """Return the names of the models whose rows need not be images."""
+    """Return the names of the models that accept rows that are not images."""
     return [name for name in MODELS if not declaration(name).images]
 
 
 def setting_groups() -> tuple[type[Settings], ...]:
-    """Return the classes of the flags that models declare, each once, in the order of `MODELS`."""
+    """Return the settings classes whose flags belong to single models, each class once, in the order of `MODELS`.
+
+    `linearized train` inherits its flags from them.
+    """
     every = [*(declaration(name) for name in MODELS), loaded(KERAS_FILE).DECLARED]
     return tuple(dict.fromkeys(group for one in every for group in one.groups))
 
 
 def declared_reads() -> dict[str, Mapping[str, When]]:
-    """Return the settings that each model reads and the conditions under which it does, by the name of the model.
+    """Return, for each model by its name, the settings that it reads and the conditions under which it reads them.
 
     Those of all model files are under `FILE_ENTRY`.
     """

@@ -1,4 +1,4 @@
-"""Import of Keras and its backend without their start-up output; one log line names the versions and devices."""
+"""Import of Keras without its start-up output; one log line names the version, the backend and the devices."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from linearized.base.extras import warn_of_unused_gpu
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Hold back what C++ code writes to file descriptor 2; write it if the block fails."""
+    """Hide what C++ code prints to standard error in a `with` block; print it only if the block raises an exception."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         saved = os.dup(2)
@@ -30,14 +30,20 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def import_keras() -> None:
-    """Import Keras on the backend of $KERAS_BACKEND (default: TensorFlow); start no thread and ask for no device."""
+    """Import Keras with the backend that $KERAS_BACKEND names (default: TensorFlow).
+
+    No threads are started and no devices are used, so the process can still be forked.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _quiet_stderr():
         import keras  # noqa: F401
 
 
 def load_backend() -> str:
-    """Import Keras, find its devices, and return the name of its backend."""
+    """Import Keras, find its devices, log them, and return the name of the backend, such as "tensorflow".
+
+    A warning is logged if the machine has a GPU that the backend does not use.
+    """
     import_keras()
     with _quiet_stderr():
         import keras

@@ -25,15 +25,16 @@ BIAS = 0.01  # initial value of the biases
 
 
 def check_depth(config: Any) -> None:
-    """Raise `UserError` for a `config.depth` other than 5, 7 and 10."""
+    """Raise `UserError` if the setting `config.depth` is not 5, 7 or 10."""
     if config.depth not in GROUPS:
         raise UserError(f"--depth must be one of {', '.join(map(str, GROUPS))}. Received: {config.depth}.")
 
 
 def one_convolution(config: Any, _dim: int, _outputs: int) -> int:
-    """Return the weights of a 3x3 convolution between `config.num_units` channels.
+    """Return the number of weights of a 3x3 convolution with `config.num_units` input and output channels.
 
-    This is a lower bound of the number of parameters of a convolutional model, see `Declaration.parameters`.
+    This is a lower bound of the number of parameters of a convolutional model, for `Declaration.parameters`, whose
+    other two arguments (length of a row, number of outputs) are not used.
     """
     return 9 * config.num_units**2
 
@@ -41,7 +42,10 @@ def one_convolution(config: Any, _dim: int, _outputs: int) -> int:
 def convolved(config: Any, _dim: int, _outputs: int) -> int:
     """Return the multiplications of all convolutions of a Myrtle network except the first, for one image.
 
-    This is a lower bound of the multiplications of the network, see `Declaration.multiplications`.
+    This is a lower bound of the multiplications of the network, for `Declaration.multiplications`.
+
+    Args:
+        config: Settings depth and num_units, and the data set, whose image shape is read.
     """
     height, width, _ = config.described().image_shape
     counts = list(GROUPS[config.depth])

@@ -1,4 +1,7 @@
-"""Functions that the models share: penalty, image input, readout, building, counting and loading of models."""
+"""Functions that the models share, such as the penalty on weights, the input layer for images and the readout.
+
+The module also builds a model from settings, loads a saved one, and counts the operations of its training.
+"""
 
 import dataclasses
 import math
@@ -21,9 +24,9 @@ from linearized.settings.model_files import ADVICE, advice
 
 
 def penalty(strength: float) -> keras.regularizers.Regularizer | None:
-    """Return the regularizer strength·‖w‖² of a weight w, or None for the strength 0.
+    """Return the regularizer strength·‖w‖² of a weight w; None for the strength 0.
 
-    None leaves an unpenalised model without any loss terms of its own.
+    With None, a model without penalty has no loss terms of its own.
 
     Raises:
         UserError: For a negative strength.
@@ -52,17 +55,17 @@ def image_input(dataset: Dataset, model: str) -> tuple[Any, Any]:
 
 
 def batch_norm(name: str, scale: str = "ones") -> SettledBatchNorm:
-    """Return a batch normalisation over channels.
+    """Return a layer of batch normalisation over channels.
 
     Args:
         name: Name of the layer.
-        scale: Initial value of its scales: "ones" or "zeros".
+        scale: Initial value of its scales γ: "ones" or "zeros".
     """
     return SettledBatchNorm(gamma_initializer=scale, name=name)
 
 
 def readout(dataset: Dataset, features: int, seed: int) -> keras.layers.Dense:
-    """Return the linear last layer of a network; it computes in float32 under every precision policy.
+    """Return the linear last layer of a network, which computes in float32 even in a mixed-precision model.
 
     Args:
         dataset: Dataset that determines the number of outputs.
@@ -92,7 +95,7 @@ def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
 
 @dataclasses.dataclass(frozen=True)
 class BuiltModel:
-    """A fitted Keras model with the interface of `linearized.models.keras_export.ExportedModel`."""
+    """A fitted Keras model with the attributes and the method `save` of a model in NumPy (`ExportedModel`)."""
 
     model: keras.Model
 
@@ -107,7 +110,7 @@ class BuiltModel:
         return int(self.model.count_params())
 
     def save(self, path: Path) -> None:
-        """Write the `.keras` file."""
+        """Write the model to the `.keras` file `path`."""
         self.model.save(path)
 
 
@@ -116,6 +119,9 @@ def operations(model: keras.Model) -> float:
 
     Each weight with two or more axes takes part in at least one multiplication and one addition, and, if it is trained,
     in as many for its derivative. Embeddings are not counted, because a row looks up only a few of their entries.
+
+    Args:
+        model: Keras model to train.
     """
     used = [weight for weight in model.weights if len(weight.shape) > 1 and "embedding" not in weight.path.lower()]
     return float(sum(math.prod(weight.shape) * (4 if weight.trainable else 2) for weight in used))

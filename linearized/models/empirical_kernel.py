@@ -41,7 +41,13 @@ TILES = (64, 4096)  # smallest and largest number of rows of a band if they do n
 
 
 def check(settings: KernelSettings) -> None:
-    """Raise `UserError`, without a framework, for a file that is not a model and for invalid texts of settings."""
+    """Raise `UserError` if the model file cannot be read, or for invalid texts of --ntk_outputs and --variables.
+
+    No framework is imported for this.
+
+    Args:
+        settings: Settings of the kernel.
+    """
     if not settings.model:
         raise UserError("EMPIRICAL needs a saved Keras model, such as --model=model.keras.")
     _stated_shape(settings.model)
@@ -52,23 +58,48 @@ def check(settings: KernelSettings) -> None:
 
 
 def check_rows(settings: RowSettings, image_shape: tuple[int, int, int] | None) -> None:
-    """Raise `UserError`, without a framework, if the model states an input shape other than that of the rows."""
+    """Raise `UserError` if the model file states an input shape that the rows do not have.
+
+    No framework is imported for this.
+
+    Args:
+        settings: Settings of the kernel and of the rows.
+        image_shape: (height, width, channels) if the rows are images.
+    """
     row_shape(settings.model, _stated_shape(settings.model), settings.dim(), image_shape, settings.data_name())
 
 
 def _stated_shape(path: str) -> tuple[int | None, ...] | None:
-    """Return the shape of the model's input as its file states it. Raises as `input_shape` does."""
+    """Return the shape of the model's input, in which the number of rows is None; None if the file states none.
+
+    Args:
+        path: Path of the model file.
+
+    Raises:
+        Absent: If the file does not exist.
+        Unreadable: If the file is damaged or not a saved model.
+    """
     return _shape_of_content(path, file_digest(path, "a saved model", advice(path)))
 
 
 @functools.lru_cache
 def _shape_of_content(path: str, _digest: str) -> tuple[int | None, ...] | None:
-    """Read the file once for each content, because settings are checked many times."""
+    """Return the shape of the model's input as its file states it.
+
+    The result is cached by path and digest of the content, because settings are checked many times.
+    """
     return input_shape(path)
 
 
 def _outputs(text: str) -> str | int:
-    """Return `outputs` for `linearized.empirical_ntk`. Raise `UserError` unless it gives one number per pair."""
+    """Return --ntk_outputs as `linearized.empirical_ntk` takes it: "trace", "sum" or the index of an output.
+
+    Args:
+        text: Text of the flag.
+
+    Raises:
+        UserError: For other texts, also for "full", which does not give one number per pair of rows.
+    """
     if text in OUTPUTS:
         return text
     if text.isascii() and text.isdigit() and len(text) < 10 and str(int(text)) == text:
@@ -81,8 +112,8 @@ def _outputs(text: str) -> str | int:
 class EmpiricalKernel(Kernel):
     """Empirical NTK Θ(x, z), or kernel φ(x)·φ(z) of a layer's outputs φ, of a Keras model at its present weights.
 
-    The derivatives or features of rows ("contributions") are cached as far as memory allows, and computed again
-    otherwise.
+    Each row contributes a vector to the kernel: its derivatives with respect to the weights, or its features φ. These
+    vectors are cached as far as memory allows, and computed again otherwise.
 
     Args:
         path: Path of the model, used in error messages.
@@ -117,10 +148,16 @@ class EmpiricalKernel(Kernel):
         self._turn = threading.Lock()
 
     def on(self, train: np.ndarray) -> Self:
-        """Check the model as `prepare` does, choose the tile for the train rows, and return the kernel; see `Kernel`.
+        """Choose the size of blocks for a number of train rows, and return the kernel itself; also check the model.
 
-        If the contributions of the train rows exceed the memory, they are recomputed for each band of rows of the Gram
-        matrix. Bands are then as high as half of the memory allows.
+        If the derivatives or features of all train rows exceed the memory, they are recomputed for each band of rows of
+        the Gram matrix. Bands then have as many rows as fit in half of the memory.
+
+        Args:
+            train: Train rows (n, d).
+
+        Raises:
+            UserError: As `prepare` raises it.
         """
         if len(train):
             budget = self._begun(self._rows(train[:1])).most_bytes
@@ -129,9 +166,12 @@ class EmpiricalKernel(Kernel):
         return self
 
     def prepare(self, x: np.ndarray) -> KeptRows:
-        """Return prepared rows, whose contributions are computed when a block first needs them; see `Kernel`.
+        """Return rows in the form that `block` takes. Derivatives or features are computed when a block needs them.
 
         The first call also checks the model.
+
+        Args:
+            x: Rows (n, d).
 
         Raises:
             UserError: For rows that do not fit the model or are not finite, and for models as
@@ -141,7 +181,13 @@ class EmpiricalKernel(Kernel):
         return self._begun(rows[:1]).run(rows)
 
     def block(self, one: KeptRows, two: KeptRows, *, same: bool = False) -> np.ndarray:
-        """Return the kernel between prepared rows, (n, m); `two` is not read with `same`. See `Kernel`."""
+        """Return the kernel (n, m) between two sets of rows.
+
+        Args:
+            one: The n rows, as `prepare` returns them.
+            two: The m other rows, as `prepare` returns them.
+            same: Whether `two` has the same rows as `one`; `two` is then not read.
+        """
         two = one if same else two
         entries = np.empty((len(one), len(two)), self.dtype)
         with self._turn:
@@ -152,7 +198,7 @@ class EmpiricalKernel(Kernel):
         return entries
 
     def _rows(self, x: np.ndarray) -> np.ndarray:
-        """Return rows in the shape that the model takes."""
+        """Return flat rows x (n, d) in the shape that the model takes, such as images."""
         from linearized.tangents.model_checks import checked_inputs
 
         rows = checked_inputs(x)
@@ -160,7 +206,11 @@ class EmpiricalKernel(Kernel):
         return rows.reshape(len(rows), *shape)
 
     def _begun(self, probe: np.ndarray) -> ChunkStore:
-        """Return the store of contributions; the first call checks the model on a row and chooses the chunk size."""
+        """Return the cache of derivatives or features; the first call checks the model and chooses the chunk size.
+
+        Args:
+            probe: One row in the shape that the model takes, on which the model is tried.
+        """
         with self._turn:
             if self._store is None:
                 try:
@@ -191,7 +241,7 @@ class EmpiricalKernel(Kernel):
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> EmpiricalKernel:
-    """Load the model file of the settings and return its kernel; see `Kernel`.
+    """Load the model file of the settings and return its kernel.
 
     Args:
         settings: Settings model, kind, ntk_outputs, variables, layer and dtype.

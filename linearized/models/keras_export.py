@@ -1,7 +1,8 @@
-"""Writer of `.keras` files for a chain of layers, which does not import Keras: fits by NumPy need no framework.
+"""Writer of `.keras` files without Keras, so that models that were fitted with NumPy need no framework to be saved.
 
-The format is that of Keras 3: a zip file with config.json (the result of `keras.Model.get_config`), metadata.json and
-model.weights.h5 (`layers/<class in snake case>/vars/<index>`). A test saves the same models with Keras and compares.
+A model is a chain of layers, each applied to the outputs of the one before. The format is that of Keras 3: a zip file
+with config.json (the serialised model), metadata.json and model.weights.h5 (`layers/<class in snake
+case>/vars/<index>`). A test saves the same models with Keras and compares.
 """
 
 import dataclasses
@@ -18,16 +19,16 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class ExportedLayer:
-    """One layer of an `ExportedModel`, as the file stores it.
+    """One layer of an `ExportedModel`, with the entries by which a `.keras` file describes it.
 
     Attributes:
-        module: Module in which Keras finds the class.
+        module: Module in which Keras finds the class of the layer.
         class_name: Name of the class; classes of this package are registered under "linearized".
         name: Name of the layer in the model.
         config: Entries of its `get_config` other than name, trainable and dtype.
         outputs: Length of its output rows.
         trained: Its trained weights, in the order in which the layer creates them, which is before the fixed ones.
-        fixed: Its fixed weights, in the same order.
+        fixed: Its fixed weights, in the order in which the layer creates them.
     """
 
     module: str
@@ -46,7 +47,9 @@ class ExportedLayer:
 
 @dataclasses.dataclass(frozen=True)
 class ExportedModel:
-    """Functional Keras model of rows (n, dim) that applies one layer after the other, with float32 weights.
+    """Keras model in NumPy, for saving only: it takes rows (n, dim) and applies one layer after the other.
+
+    Weights are saved as float32.
 
     Attributes:
         name: Name of the model.
@@ -69,7 +72,10 @@ class ExportedModel:
         return self.trained_parameters + sum(weight.size for layer in self.layers for weight in layer.fixed)
 
     def save(self, path: Path) -> None:
-        """Write the `.keras` file, which needs memory for a copy of the weights."""
+        """Write the model to the file `path`, which Keras loads as it loads its own `.keras` files.
+
+        This takes memory for a copy of the weights.
+        """
         import importlib.metadata  # imported here, because declarations are also loaded for `--help`
         import zipfile
 
@@ -81,7 +87,7 @@ class ExportedModel:
             archive.writestr("model.weights.h5", self._weights())
 
     def config(self) -> dict[str, Any]:
-        """Return the model's configuration in the form that Keras saves."""
+        """Return the content of config.json: what `keras.saving.serialize_keras_object` returns for the model."""
         layers = [_serialized("keras.layers", "InputLayer", None, "x", {
             "batch_shape": [None, self.dim], "dtype": "float32", "sparse": False, "ragged": False, "name": "x",
             "optional": False,
@@ -115,7 +121,7 @@ class ExportedModel:
 
 
 def penalty_config(strength: float) -> dict[str, Any] | None:
-    """Return the configuration of the penalty strength·‖w‖², or None for 0; see `linearized.models.common.penalty`."""
+    """Return the configuration, as Keras saves it, of the penalty strength·‖w‖² of a weight w; None for strength 0."""
     if not strength:
         return None
     return {"module": "keras.regularizers", "class_name": "L2", "config": {"l2": float(strength)},
@@ -123,7 +129,7 @@ def penalty_config(strength: float) -> dict[str, Any] | None:
 
 
 def dense_readout(weights: np.ndarray, bias: np.ndarray, ridge: float) -> ExportedLayer:
-    """Return a linear Dense layer named "readout".
+    """Return a linear Dense layer named "readout" for an `ExportedModel`.
 
     Args:
         weights: Kernel (features, outputs).

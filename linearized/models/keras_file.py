@@ -1,4 +1,4 @@
-"""Keras model files of the user's, `--model=path.keras`: trained further, or trained from new weights.
+"""The user's own Keras model files as models (`--model=path.keras`): trained further, or trained from new weights.
 
 Penalty: λ Σ‖W‖² over the trained weights W with two or more axes for which the file has no regularizer; regularizers of
 the file are kept. The model gets the rows as they are, or as images if its input has the shape of the images.
@@ -22,7 +22,13 @@ PROBABILITIES = ("softmax", "sigmoid", "log_softmax", "Softmax")
 
 
 def check(config: Any) -> None:
-    """Raise `UserError`, without Keras, for a file that is no model or has another input shape than the rows."""
+    """Raise `UserError` for a file that is no model or does not fit the rows, and for --mixed_precision.
+
+    Keras is not imported for this.
+
+    Args:
+        config: Settings model and mixed_precision, and those of the data.
+    """
     if config.mixed_precision:
         raise UserError(f"--mixed_precision changes nothing: {config.model} holds the precision of its layers. "
                         "Leave it out.")  # fmt: skip
@@ -41,13 +47,13 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from rows (n, d) to outputs (n, k).
 
     Args:
-        config: Settings model (the path), init ("file": the weights of the file; "fresh": new ones) and seed (for new
-            weights whose initializers have no seed of their own).
+        config: Settings model (the path), init ("file": the weights of the file; "fresh": new ones), seed (for new
+            weights whose initializers have no seed of their own) and loss.
         dataset: Dataset that the inputs and outputs must fit.
         ridge: λ of the penalty that the module's docstring states.
 
     Raises:
-        UserError: As `of_rows` raises it.
+        UserError: For a file that cannot be loaded or does not fit the dataset, see `of_rows`.
     """
     from linearized.models.common import penalty
 
@@ -91,7 +97,15 @@ def of_rows(config: Any, dataset: Dataset) -> "keras.Model":
 
 
 def _fresh(model: "keras.Model", path: str) -> "keras.Model":
-    """Return a model of the same architecture with new initial weights. Raises `UserError` if Keras cannot build it."""
+    """Return a model of the same architecture as `model`, with new initial weights.
+
+    Args:
+        model: Keras model.
+        path: Its path, used in error messages.
+
+    Raises:
+        UserError: If Keras cannot build it.
+    """
     import keras
 
     try:
@@ -101,7 +115,14 @@ def _fresh(model: "keras.Model", path: str) -> "keras.Model":
 
 
 def _check_outputs(model: "keras.Model", path: str, dataset: Dataset, loss: str) -> None:
-    """Raise `UserError` unless the outputs are (n, k) for the k outputs of the dataset, and fit the loss."""
+    """Raise `UserError` for a model whose outputs do not fit the dataset or the loss, or that has no weights to train.
+
+    Args:
+        model: Keras model.
+        path: Its path, used in error messages.
+        dataset: Dataset with k outputs; those of the model must be (n, k).
+        loss: "square" or "cross_entropy", which takes logits and no probabilities.
+    """
     outputs = model.outputs or []
     shapes = [tuple(output.shape) for output in outputs]
     if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] != dataset.num_outputs:

@@ -1,4 +1,4 @@
-"""Kervolutions that replace the convolutions of a network, built from `model_settings.KervolutionSettings`."""
+"""Kervolutions (nonlinear convolutions) that replace the convolutions of a network, built from its settings."""
 
 from typing import Any
 
@@ -13,7 +13,12 @@ from linearized.models.common import penalty
 
 @keras.saving.register_keras_serializable("linearized")
 class SeededUniform(SeededNormal):
-    """Initializer of uniform entries of mean 0 and standard deviation `stddev`; arguments as for `SeededNormal`."""
+    """Initializer of weights with uniform entries of mean 0, whose draws depend on the seed alone.
+
+    Args:
+        stddev: Standard deviation of the entries; they lie within ±√3 stddev.
+        seed: Random-number seed: one number or several.
+    """
 
     def __call__(self, shape, dtype=None):
         """Return the initial values of a weight of the given shape."""
@@ -26,11 +31,12 @@ def kervolution(
     config: Any, kernel: str, ridge: float, filters: int, size: int, strides: int, channels: int, seed: tuple[int, int],
     name: str, padding: str = "same",
 ) -> Kervolution2D:  # fmt: skip
-    """Return a kervolution without bias, for a network that normalises its outputs.
+    """Return a kervolution layer without bias, for a network in which a normalisation follows it.
 
-    If the kernel is a distance, the entries of the filters start as N(0, 1), like those of normalised patches;
-    otherwise they start as He et al. propose. In the variant "published" they start uniform within ±1/√P, where P is
-    the length of a patch.
+    A kervolution is a convolution whose products x·w of a patch x and a filter w are replaced by a kernel of x and w.
+    If the kernel depends on the distance of x and w, the entries of the filters start as N(0, 1), like those of
+    normalised patches; otherwise they start as N(0, 2/P) for patches of P numbers, as He et al. propose. With
+    `--kervolution_variant=published` they start uniform within ±1/√P.
 
     Args:
         config: Settings of the kernel, see `linearized.settings.model_settings.KervolutionSettings`.

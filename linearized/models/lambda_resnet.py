@@ -70,9 +70,14 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 class LambdaSpatial(Spatial):
-    """Builder of the layers that mix pixels: lambda layers in the stages marked L, convolutions in those marked C.
+    """Builder of the layers of a LAMBDA_RESNET that mix the pixels of an image: lambda layers, or 3x3 convolutions.
 
-    The setting `lambda_stages` marks the four stages, such as "CCLL". The arguments are those of `Spatial`.
+    The setting `lambda_stages` has one letter for each of the four stages, such as "CCLL": L for lambda layers, C for
+    convolutions.
+
+    Args:
+        config: Settings seed and those of `linearized.settings.model_settings.ResNetSettings`.
+        ridge: λ of the penalty λ‖kernel‖² on each convolution and projection.
     """
 
     def __init__(self, config: Any, ridge: float):
@@ -82,7 +87,15 @@ class LambdaSpatial(Spatial):
         self.embeddings: dict[tuple[int, int, int], Any] = {}
 
     def __call__(self, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
-        """Apply the layer of a block that mixes pixels, a lambda layer or a 3x3 convolution; see `Spatial.__call__`."""
+        """Add the layer of a block that mixes pixels, a lambda layer or a 3x3 convolution, and return its outputs.
+
+        Args:
+            x: Images (n, height, width, channels).
+            stage: Index of the stage, 0 to 3.
+            filters: Number of output channels.
+            strides: Strides along both axes.
+            name: Name of the layer.
+        """
         if self.config.lambda_stages[stage] == "C":
             return super().__call__(x, stage, filters, strides, name)
         import keras
@@ -110,7 +123,7 @@ class LambdaSpatial(Spatial):
         return x
 
     def kernel(self, size: int, name: str) -> str:
-        """Return "", because no convolution of a lambda network becomes a kervolution."""
+        """Return "", because no convolution of a lambda network is replaced by a kervolution."""
         return ""
 
     def _embedding(self, x: Any, strides: int) -> Any:

@@ -1,9 +1,9 @@
-"""Linearization f(x; θ₀) + J(x) v of a Keras model file of the user's, `--model=path.keras --linearize`.
+"""Linearization f(x; θ₀) + J(x) v of the user's own Keras model file, `--model=path.keras --linearize`.
 
 f is the model, θ₀ are the weights of the file (or new ones), J(x) = ∂f(x; θ₀)/∂θ, and v is trained. Penalty: λ‖v‖², for
 both least squares and first-order training. The matrix A of the least-squares problem stacks J(x) for all n train rows:
-it has n k rows for k outputs, and one column per weight that moves, so that there is one right-hand side. The grid of
-λ is 10^[-8, 1] times the mean of Σ_k ‖∂f_k(x)/∂θ‖² over the train rows, which is the trace of A Aᵀ divided by n.
+it has n k rows for k outputs, and one column per weight that moves, so that there is one right-hand side. The grid of λ
+is 10^[-8, 1] times the mean of Σ_k ‖∂f_k(x)/∂θ‖² over the train rows, which is the trace of A Aᵀ divided by n.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 def _check(config: Any) -> None:
-    """Raise `UserError` as `keras_file.check` does, for names that cannot be parsed, and for Newton-CG."""
+    """Raise `UserError` for a model file that does not fit the rows, for invalid --variables, and for Newton-CG.
+
+    Args:
+        config: Settings of the run.
+    """
     keras_file.check(config)
     if config.variables:
         listed_names(config.variables)
@@ -41,16 +45,18 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return an uncompiled model from rows (n, d) to outputs (n, k), at v = 0; see `linearized.layers.linearization`.
+    """Return the linearization as an uncompiled Keras model from rows (n, d) to outputs (n, k), at v = 0.
 
     Args:
-        config: Settings model, init and seed as for `keras_file.build`, variables (the weights that move) and
-            tangent_offset (whether f(x; θ₀) is part of the outputs).
+        config: Settings model (path of the file), init ("file": θ₀ are the weights of the file; "fresh": new ones),
+            seed (of new weights), variables (the weights that move) and tangent_offset (whether f(x; θ₀) is part of the
+            outputs).
         dataset: Dataset that the inputs and outputs must fit.
         ridge: λ of the penalty λ‖v‖².
 
     Raises:
-        UserError: As `keras_file.build` and `linearized.linearize` raise it.
+        UserError: For a file that Keras cannot load or that does not fit the dataset, and for models that
+            `linearized.linearize` refuses.
     """
     from linearized.layers.linearization import chosen_places, linearization_of
     from linearized.models.common import penalty
@@ -63,7 +69,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 def problem(config: Any, dataset: Dataset, memory: int) -> "JacobianProblem":
-    """Return the least-squares problem of the train rows.
+    """Return the least-squares problem of fitting the linearization to the train rows.
 
     Args:
         config: Settings as for `build`.
@@ -79,9 +85,14 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "JacobianProblem":
 
 
 def ridge_scale(config: Any, dataset: Dataset) -> float:
-    """Return the unit of the grid of λ, the trace of A Aᵀ divided by n, rounded to three digits.
+    """Return the number by which relative ridges are multiplied: the trace of A Aᵀ divided by n, for n train rows.
 
-    It is estimated from some of the train rows, see `JacobianProducts.mean_trace`.
+    A stacks the Jacobians of the train rows. The trace is estimated from some of the rows, see
+    `JacobianProducts.mean_trace`, and rounded to three digits.
+
+    Args:
+        config: Settings as for `build`.
+        dataset: Dataset with the train rows.
 
     Raises:
         UserError: If it is 0 or not finite.
@@ -99,14 +110,26 @@ def ridge_scale(config: Any, dataset: Dataset) -> float:
 
 
 def get_parameters(model: "keras.Model") -> np.ndarray:
-    """Return v, the p trained numbers of a model that `build` returned, as one column (p, 1)."""
+    """Return v, the p trained changes of the weights, as one column (p, 1).
+
+    Args:
+        model: Model that `build` returned.
+    """
     from linearized.layers.linearization import get_direction
 
     return get_direction(model)
 
 
 def set_parameters(model: "keras.Model", values: np.ndarray) -> None:
-    """Write v, p numbers in the order of `get_parameters`, flat or as a column, into a model that `build` returned."""
+    """Set v, the p trained changes of the weights, in a linearized model.
+
+    Args:
+        model: Model that `build` returned; it is changed.
+        values: v as `get_parameters` returns it, (p, 1), or flat, (p,).
+
+    Raises:
+        ValueError: For another number of values.
+    """
     from linearized.layers.linearization import set_direction
 
     set_direction(model, values)

@@ -28,7 +28,11 @@ def _parameters(config: Any, dim: int, outputs: int) -> int:
 
 
 def _check(config: Any) -> None:
-    """Raise `UserError` for a network that is too deep for Keras, and for scales that cannot be combined."""
+    """Raise `UserError` for a network that is too deep for Keras, and for an odd number of units with --output_scale.
+
+    Args:
+        config: Settings num_layers, drop_rate, num_units and output_scale.
+    """
     layers = config.num_layers * (2 if config.drop_rate else 1)
     if layers > DEEPEST:
         raise UserError(
@@ -84,7 +88,14 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 def _scaled(config: Any, dataset: Dataset, ridge: float, scaling: Scaling) -> "keras.Model":
-    """Return the model in a parametrization of `linearized.models.parametrization` other than "published"."""
+    """Return the network in another parametrization than "published", see `linearized.models.parametrization`.
+
+    Args:
+        config: Settings as for `build`.
+        dataset: Dataset as for `build`.
+        ridge: λ as for `build`.
+        scaling: The parametrization, which adds the layers.
+    """
     import keras
 
     from linearized.layers.rated import NamedFunction, RatedDense

@@ -1,7 +1,9 @@
-"""NT: the two-layer network linearised around its random start (arXiv 2006.13409), see `layers.neural_tangent`.
+"""NT: the two-layer network linearised around its random initial weights (arXiv 2006.13409), for k outputs.
 
-The trained parameters are the readout a, the bias c and the directions G. Penalty: λ‖G‖² for first-order training. The
-least-squares problem penalises a and c as well, as published.
+The outputs are relu(xW) a + c plus the derivative of relu(xW) a⁰ with respect to W in the direction G, for fixed random
+weights W and a⁰, see `linearized.layers.neural_tangent`. The trained parameters are the readout a, the bias c and the
+directions G. Penalty: λ‖G‖² for first-order training. The least-squares problem penalises a and c as well, as
+published.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -32,11 +34,11 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return an uncompiled model from rows (n, d) to outputs (n, k); a, c and G start at 0.
+    """Return an uncompiled model from rows (n, d) to outputs (n, k); the readout a, the bias c and G start at 0.
 
     Args:
         config: Settings num_units (N), directions ("shared" or "per_class"), and law, weight_seed and block of the
-            random weights, see `NeuralTangent`.
+            random weights, see `linearized.layers.NeuralTangent`.
         dataset: Dataset that determines the length of a row d and the number of outputs k.
         ridge: λ of the penalty λ‖G‖².
     """
@@ -105,9 +107,10 @@ def _variables(model: "keras.Model") -> "list[keras.Variable]":
 
 
 def get_parameters(model: "keras.Model") -> np.ndarray:
-    """Return the p trained parameters as one column (p, 1).
+    """Return the p trained parameters of a model that `build` returned as one column (p, 1).
 
-    The order is a (N, k) row by row, c (k), and G, (N, d) or, with directions per class, (k, N, d), row by row.
+    The order is the readout a (N, k) row by row, the bias c (k), and the directions G, (N, d) or, with directions per
+    class, (k, N, d), row by row, for N units, k outputs and rows of length d.
     """
     import keras
 
@@ -116,7 +119,15 @@ def get_parameters(model: "keras.Model") -> np.ndarray:
 
 
 def set_parameters(model: "keras.Model", values: np.ndarray) -> None:
-    """Write p parameters in the order of `get_parameters`, flat or as a column, into the model."""
+    """Set the p trained parameters of a model.
+
+    Args:
+        model: Model that `build` returned; it is changed.
+        values: Parameters in the order of `get_parameters`, flat (p,) or as a column (p, 1).
+
+    Raises:
+        ValueError: For another number of parameters.
+    """
     variables = _variables(model)
     sizes = [int(np.prod(variable.shape)) for variable in variables]
     if values.size != sum(sizes):

@@ -85,12 +85,12 @@ TABLE: dict[str, dict[str, Entry]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Scale factors of one layer.
+    """Scale factors of one layer, which computes c·(x W) with initial weights W ~ N(0, s²).
 
     Attributes:
         stddev: s, the standard deviation of the initial weights.
         multiplier: c, the factor of the layer's inputs.
-        rate: r, the factor of the learning rate.
+        rate: r, the factor of the learning rate of W.
     """
 
     stddev: float
@@ -99,7 +99,7 @@ class Rule:
 
 
 def rule(parametrization: str, role: str, fan_in: int, fan_out: int) -> Rule:
-    """Return the scale factors of one layer, see the module's docstring.
+    """Return the scale factors of one layer: one row of the table in the module's docstring.
 
     Args:
         parametrization: "standard", "ntk", "mean_field" or "mup".
@@ -132,21 +132,23 @@ class Scaling:
         self, x: Any, made: Callable[..., "keras.layers.Layer"], role: str, fan_in: int, fan_out: int, *, number: int,
         ridge: float = 0.0, paired: str = "", **more: Any,
     ) -> Any:  # fmt: skip
-        """Add one layer without a bias to the network, and return its outputs.
+        """Add one layer without a bias to the network, in the scale of the parametrization, and return its outputs.
 
-        The inputs are multiplied by the factor c of the table before they reach the layer.
+        The layer computes activation(c·(x W)) with initial weights W ~ N(0, s²) and trains W at r times the learning
+        rate (divided by α² with an output scale α). The factors c, s and r are those of `rule` for the role and the
+        size of the layer.
 
         Args:
             x: Inputs of the layer.
             made: Class of the layer, such as `linearized.layers.RatedDense`.
-            role: "input", "hidden" or "readout".
-            fan_in: n of the table, the number of inputs.
-            fan_out: m of the table, the number of outputs.
+            role: "input" for the first layer, "readout" for the last, "hidden" for all others.
+            fan_in: Number of inputs of the layer, for a convolution 9 times the input channels.
+            fan_out: Number of outputs (channels) of the layer.
             number: Index of the layer, part of the random-number seed of its weights.
             ridge: λ of the penalty (λ/r) ‖W‖², with which the weights of all layers decay at the same rate.
             paired: "outputs" for the last hidden layer, "inputs" for the readout: axis along which weights are drawn in
                 pairs if the network has an output scale.
-            **more: Further arguments of the layer's class.
+            **more: Further arguments of the layer's class, such as its name and number of units.
         """
         import keras
 
@@ -163,7 +165,9 @@ class Scaling:
         )(x)  # fmt: skip
 
     def readout(self, x: Any, outputs: int, *, number: int) -> Any:
-        """Add the readout to the network, and return the outputs in float32.
+        """Add the last layer of the network, which is linear, and return the network's outputs in float32.
+
+        With an output scale α, they are multiplied by α.
 
         Args:
             x: Outputs (n, p) of the last hidden layer.
@@ -183,7 +187,11 @@ class Scaling:
 
 
 def check_pairs(config: Any) -> None:
-    """Raise `UserError` for an odd number of units together with an output scale, which draws the units in pairs."""
+    """Raise `UserError` for an odd number of units together with an output scale, which draws the units in pairs.
+
+    Args:
+        config: Settings output_scale and num_units.
+    """
     if config.output_scale is not None and config.num_units % 2:
         raise UserError("--output_scale draws the units in pairs, and needs an even --num_units. "
                         f"Received: --num_units={config.num_units}.")  # fmt: skip

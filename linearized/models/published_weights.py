@@ -116,11 +116,13 @@ def published_name(name: str) -> str:
 
 
 def _found(left: Mapping[str, np.ndarray], place: str, what: str) -> str:
-    """Return the name of an array of a layer; torchvision and the reproduction name shortcuts differently.
+    """Return the full name of one array of a layer, such as "layer1.0.downsample.0.weight".
+
+    torchvision and the reproduction name the layers of shortcuts differently; the name that exists is returned.
 
     Args:
-        left: Arrays by name.
-        place: PyTorch name of the layer, as `published_name` returns it.
+        left: Arrays of the PyTorch network by name.
+        place: PyTorch name of the layer, with "*" where the names differ, as `published_name` returns it.
         what: Last part of the array's name, such as "weight".
     """
     names = [place.replace("*", tail) for tail in ("", "_residual")]
@@ -146,7 +148,19 @@ def _lambda(take, layer: LambdaLayer, left: Mapping[str, np.ndarray], place: str
 
 
 def _embeddings(model: keras.Model, left: dict[str, np.ndarray], assigned: list[tuple[Any, np.ndarray]]) -> None:
-    """Assign E of each lambda layer to the `PositionEmbedding` that the layer is called with."""
+    """Pair the position embeddings E of all lambda layers with the weights of the model that receive them.
+
+    Lambda layers of one image size share one `PositionEmbedding` in the model.
+
+    Args:
+        model: Keras model that receives the weights.
+        left: Arrays of the PyTorch network that are not assigned yet; those found here are removed.
+        assigned: List to which pairs of weight and value are appended.
+
+    Raises:
+        UserError: For an E that is missing, has another shape or is not finite, and if layers that share one have
+            different ones.
+    """
     values: dict[str, np.ndarray] = {}
     for layer in model.layers:
         if not isinstance(layer, LambdaLayer):

@@ -43,7 +43,9 @@ STEM = "stem"  # name of the first convolution
 
 
 class Spatial:
-    """Builder of the convolutions of a network, and of the layers that mix pixels within a block.
+    """Builder of the convolutions of a residual network, and of the layers that mix pixels within a block.
+
+    `LambdaSpatial` replaces the latter by lambda layers.
 
     Args:
         config: Settings seed, and those of `linearized.settings.model_settings.ResNetSettings` and
@@ -55,14 +57,14 @@ class Spatial:
         self.config, self.ridge, self.numbers = config, ridge, itertools.count(1)
 
     def seed(self) -> tuple[int, int]:
-        """Return the random-number seed of the next layer's weights: the seed of the settings, and 1, 2, ...
+        """Return the random-number seed of the next layer's weights: the run's seed and a number that counts 1, 2, ...
 
         Every call returns another seed.
         """
         return self.config.seed, next(self.numbers)
 
     def __call__(self, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
-        """Apply the layer of a block that mixes pixels, a 3x3 convolution or kervolution.
+        """Add the layer of a block that mixes pixels, a 3x3 convolution or kervolution, and return its outputs.
 
         Args:
             x: Images (n, height, width, channels).
@@ -74,7 +76,7 @@ class Spatial:
         return self.conv(x, filters, 3, strides, name)
 
     def conv(self, x: Any, filters: int, size: int, strides: int, name: str) -> Any:
-        """Apply a convolution without bias, or the kervolution that replaces it.
+        """Add a convolution without bias, or the kervolution that replaces it, and return its outputs.
 
         The initial weights of a convolution have the variance 2/(size² filters) of He et al. for the backward pass.
 
@@ -106,7 +108,7 @@ class Spatial:
         )(x)  # fmt: skip
 
     def kernel(self, size: int, name: str) -> str:
-        """Return the kernel of the kervolution that replaces a convolution, or "" if it is not replaced.
+        """Return the name of the kernel if a convolution is replaced by a kervolution, or "" if it is not replaced.
 
         Args:
             size: Height and width of the filters.
@@ -212,7 +214,17 @@ def _bottleneck(spatial: Spatial, x: Any, stage: int, filters: int, strides: int
 
 
 def _joined(spatial: Spatial, x: Any, inner: Any, strides: int, name: str) -> Any:
-    """Add the block's input to its output, through a 1x1 convolution where the shapes differ."""
+    """Add the input of a residual block to its inner outputs, apply the ReLU, and return the outputs of the block.
+
+    Where the shapes differ, the input first passes a 1x1 convolution with batch normalisation.
+
+    Args:
+        spatial: Builder of the convolution.
+        x: Input of the block.
+        inner: Outputs of the block's layers.
+        strides: Strides of the block along both axes.
+        name: Name of the block.
+    """
     import keras
 
     if x.shape[1:] != inner.shape[1:]:

@@ -69,7 +69,8 @@ def exported(config: Any, dataset: Dataset, ridge: float, values: np.ndarray) ->
         config: Settings as for `build`.
         dataset: Dataset as for `build`.
         ridge: λ as for `build`.
-        values: The trained parameters as `get_parameters` returns them, (N + 1, k) or the same flattened.
+        values: The trained parameters (readout, then bias) as `get_parameters` returns them, (N + 1, k), or the same
+            flattened.
     """
     draw = {"law": config.law, "seed": config.weight_seed, "block": config.block}
     weights = first_layer(dataset.dim, config.num_units, **draw)
@@ -80,13 +81,25 @@ def exported(config: Any, dataset: Dataset, ridge: float, values: np.ndarray) ->
 
 
 def get_parameters(model: "keras.Model") -> np.ndarray:
-    """Return the trained parameters of the model as (N + 1, k): the readout a, and the bias c as the last row."""
+    """Return the trained parameters of a model that `build` returned, (N + 1, k) for N features and k outputs.
+
+    They are the readout a and, as the last row, the bias c.
+    """
     weights, bias = model.get_layer("readout").get_weights()
     return np.concatenate([weights, bias[None]])
 
 
 def set_parameters(model: "keras.Model", values: np.ndarray) -> None:
-    """Write parameters in the order of `get_parameters`, (N + 1, k) or the same flattened, into the model."""
+    """Set the trained parameters of a model.
+
+    Args:
+        model: Model that `build` returned; it is changed.
+        values: Readout a and, as the last row, the bias c, (N + 1, k) as `get_parameters` returns them, or the same
+            flattened.
+
+    Raises:
+        ValueError: For another number of parameters.
+    """
     readout = model.get_layer("readout")
     units, outputs = readout.kernel.shape
     if values.size != (units + 1) * outputs:

@@ -1,4 +1,4 @@
-"""Shapes in which a user's Keras model takes the rows of a dataset: as flat rows, or as images."""
+"""Functions that find how a user's Keras model takes the rows of a dataset: as flat rows, or as images."""
 
 import math
 from typing import Any
@@ -11,8 +11,8 @@ from linearized.base.errors import UserError
 def stated_shape(model: Any) -> Any:
     """Return the shape of a Keras model's input, in which the first size, the number of rows, is None.
 
-    For a subclassed model it is the shape with which the model was built. It is None if there is none, and a list of
-    shapes for a model with several inputs.
+    For a subclassed model it is the shape with which the model was built. It is None for a model that was not built,
+    and a list of shapes for a model with several inputs.
     """
     shape = getattr(model, "input_shape", None)
     if shape is None:
@@ -22,14 +22,14 @@ def stated_shape(model: Any) -> Any:
 
 
 def is_one_shape(shape: Any) -> bool:
-    """Return whether a list or tuple is the shape of one array, in which None stands for any size."""
+    """Return whether `shape` is the shape of one array: a list or tuple of whole numbers, with None for any size."""
     return isinstance(shape, list | tuple) and all(size is None or isinstance(size, int) for size in shape)
 
 
 def row_shape(
     path: str, shape: Any, dim: int, image_shape: tuple[int, ...] | None, where: str
 ) -> tuple[int, ...]:  # fmt: skip
-    """Return the shape in which a model takes one row of length `dim`.
+    """Return the shape in which a model takes one row of length `dim`, such as (dim,) or (height, width, channels).
 
     Args:
         path: Path of the model, used in error messages.

@@ -1,4 +1,4 @@
-"""Reader of the configuration of a saved `.keras` model, without importing Keras."""
+"""Reader of the configuration of a saved `.keras` model, such as its input shape, without importing Keras."""
 
 import io
 import zipfile
@@ -17,7 +17,7 @@ CONFIG_LIMIT = 2**28  # largest size of a configuration in bytes; a network of t
 def input_shape(path: Path | str) -> tuple[int | None, ...] | None:
     """Return the shape of a saved model's single input, or None if the file does not state it.
 
-    The first size, the number of rows, is None. A file that passes may still be one that Keras cannot load.
+    The first size, the number of rows, is None. Even if no error is raised, Keras may not be able to load the file.
 
     Raises:
         Absent: If the file does not exist.
@@ -27,7 +27,9 @@ def input_shape(path: Path | str) -> tuple[int | None, ...] | None:
 
 
 def custom_classes(path: Path | str) -> list[str]:
-    """Return the registered names of the classes of a saved model that are not Keras' own, sorted, each once.
+    """Return the names of the classes in a saved model that do not come with Keras.
+
+    They are the names under which the classes are registered with Keras, sorted, each once.
 
     Raises:
         Absent: If the file does not exist.
@@ -44,7 +46,12 @@ def custom_classes(path: Path | str) -> list[str]:
 
 
 def _config(path: Path | str) -> Any:
-    """Return the configuration of a saved model, as its file stores it."""
+    """Return the content of config.json of a saved model, after a check that the file is complete.
+
+    Raises:
+        Absent: If the file does not exist.
+        Unreadable: If the file is damaged or not a saved model.
+    """
     content = read_bytes(path, "a saved model", advice(path), limit=None)
     with parsing(path, "a model that Keras can load", ADVICE):
         seals.is_sealed(content)
@@ -58,9 +65,12 @@ def _config(path: Path | str) -> Any:
 
 
 def _stated_shape(config: Any) -> tuple[int | None, ...] | None:
-    """Return the shape of a configuration's single input, or None if there is none or several.
+    """Return the shape of the single input that a model's configuration states, or None if there is none or several.
 
     It is the shape of the input layer, or the one with which a subclassed model was built.
+
+    Args:
+        config: Content of config.json of a saved model.
     """
     inner = config.get("config") if isinstance(config, dict) else None
     layers = inner.get("layers") if isinstance(inner, dict) else None

@@ -36,7 +36,7 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return an uncompiled model from rows (n, d) to outputs (n, k), with dropout after every hidden layer.
+    """Return an uncompiled model from rows (n, d) to outputs (n, k); dropout, if any, follows every hidden layer.
 
     Args:
         config: Settings num_units (outputs of each hidden layer), num_layers (number of hidden layers), drop_rate, seed

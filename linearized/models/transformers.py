@@ -28,7 +28,14 @@ def _norm(name):
 
 
 def _classified(x, dim, classes, dropout):
-    """Return the outputs of the pooler and the classifier on the first position."""
+    """Return the logits (n, classes) of a tanh layer and a linear classifier on the first position of a sequence.
+
+    Args:
+        x: Outputs (n, length, dim) of the encoder.
+        dim: Number of units of the tanh layer (the pooler).
+        classes: Number of logits.
+        dropout: Dropout rate before the classifier.
+    """
     x = keras.layers.Dense(dim, activation="tanh", name="pooler")(x[:, 0])
     x = keras.layers.Dropout(dropout, name="pooler_dropout")(x)
     return keras.layers.Dense(classes, name="classifier")(x)
