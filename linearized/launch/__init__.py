@@ -1,6 +1,7 @@
-"""Launchers by name: modules that run commands on this machine, on Slurm or on a Dask scheduler.
+"""Run many commands at once: on this machine, as Slurm jobs, or on the workers of a Dask scheduler.
 
-The package runs arbitrary commands and contains no numerical code.
+The modules that start the workers are found by name in `LAUNCHERS`. The package runs arbitrary commands and contains no
+numerical code.
 """
 
 from linearized.base.registry import Registry

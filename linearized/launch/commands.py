@@ -27,7 +27,7 @@ REFRESH = 1.0  # seconds between updates of the progress line
 
 @dataclasses.dataclass(frozen=True)
 class CommandResult:
-    """Last outcome of a command.
+    """How a command ended, after all its tries.
 
     Attributes:
         argv: Words of the command.
@@ -60,16 +60,18 @@ def run_commands(
 
     Args:
         client: Dask client, or `PlainClient`, whose workers run the commands.
-        commands: Lists of words, all different; they run in this process's working folder, which workers must be able
-            to access.
+        commands: Commands as lists of words, all different. They run in the working folder of this process, which
+            workers must be able to access.
         logs: Folder of the logs, one file per command; a rerun appends to them. If empty, see `log_path`.
-        retries: Number of further tries of a command that fails with a code other than 2. Code 75 (another process is
-            at work on the command) is retried without limit, until that process has ended.
+        retries: Number of further tries of a command that fails with an exit code other than 2. Code 75 (another
+            process is at work on the command) is retried without limit, until that process has ended.
         cores: Number of threads that a command may use (sets OMP_NUM_THREADS and similar variables).
-        warm: Whether workers run commands of the suite in forks of a process that has imported their modules.
+        warm: Whether commands of this suite run in forks of a process that has imported their modules, which saves the
+            imports; otherwise every command is a new process.
 
-    Returns: One result per command, in order. On KeyboardInterrupt the running commands are stopped before the
-        exception is raised again.
+    Returns:
+        One result per command, in order. On KeyboardInterrupt the running commands are stopped before the exception is
+        raised again.
     """
     launch = uuid.uuid4().hex[:8]
     folder = str(Path.cwd())
@@ -149,7 +151,7 @@ def _state(client: "Client", results: dict[int, CommandResult]) -> Report:
 
 
 def _stop(client: "Client", launch: str) -> None:
-    """End the running commands of a launch on its workers.
+    """Ask all workers to end the commands of one launch, and wait up to 10 seconds for their answer.
 
     Cancelling the futures only discards the results; it does not stop the commands.
 

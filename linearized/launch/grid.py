@@ -11,14 +11,18 @@ MOST = 100_000  # largest number of commands of one launch
 
 
 def combinations(words: Command, axes: Sequence[str]) -> list[Command]:
-    """Return `words` with each combination of the axes' values added as flags; the last axis varies fastest.
+    """Return one command for each combination of the axes' values, which are appended to `words` as flags.
+
+    The last axis varies fastest.
 
     Args:
         words: Command line that the flags are appended to.
         axes: Axes such as "noise_ind=0:15" (0 to 14), "noise_ind=0:15:2", "model=RF,NT,NN" or, for values that contain
             commas, "reg_index=0,4;5,9". Two flags that vary together form one axis: "model,num_units=RF,4096;NT,256".
 
-    Raises `UserError` for an axis that does not have this form, and for a flag that is given twice.
+    Raises:
+        UserError: For an axis that does not have this form, for a flag that is given twice, and for more than 100,000
+            commands.
     """
     named = [_axis(text) for text in axes]
     if (count := math.prod(len(values) for _, values in named)) > MOST:
@@ -34,7 +38,14 @@ def combinations(words: Command, axes: Sequence[str]) -> list[Command]:
 
 
 def _axis(text: str) -> tuple[list[str], list[list[str]]]:
-    """Return the flags of an axis, and the values that they take together."""
+    """Return the names of the flags of an axis, and one list of their values for each step of the axis.
+
+    Args:
+        text: The axis, such as "model,num_units=RF,4096;NT,256".
+
+    Raises:
+        UserError: For a text that does not have the form of an axis.
+    """
     left, equals, right = text.partition("=")
     names = [name.strip().lstrip("-") for name in left.split(",")]
     if not equals or not all(name.isidentifier() for name in names) or not right.strip():
@@ -57,7 +68,11 @@ def _axis(text: str) -> tuple[list[str], list[list[str]]]:
 def _range(right: str, text: str) -> list[str]:
     """Return the integers of start:stop or start:stop:step, without the stop, as texts.
 
-    Other texts with a colon are split at commas and returned as values.
+    Another text with a colon is split at commas and returned as values.
+
+    Args:
+        right: Part of the axis after the equals sign.
+        text: The whole axis, used in error messages.
     """
     try:
         numbers = range(*(int(part) for part in right.split(":")))

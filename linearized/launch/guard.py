@@ -16,7 +16,13 @@ GRACE = 5.0  # seconds between the interrupt and the kill
 
 
 def main(argv: list[str]) -> int:
-    """Run `argv` in its own process group; return its exit code as a shell reports it (128 + signal)."""
+    """Run a command in its own process group, end it when standard input closes, and return its exit code.
+
+    The code is that which a shell reports, 128 + signal for a signal, and 127 if the command cannot be started.
+
+    Args:
+        argv: Words of the command.
+    """
     stop = threading.Event()
     # Ctrl-C on a terminal reaches this process too, but only the worker may end the command. Handlers are set because
     # a command would inherit an ignored signal.

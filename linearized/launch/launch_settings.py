@@ -44,17 +44,20 @@ class WhereSettings(Settings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return the declarations of `Settings.kinds`, with the settings of single launchers."""
+        """Return, by the name of the setting that selects them, which settings single modules read.
+
+        These are the declarations of `Settings.kinds`, and under "launcher" those of the launchers.
+        """
         return {**super().kinds(), "launcher": declared(LAUNCHERS)}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the choices of `Settings.chosen`, with the launcher."""
+        """Return the selections that decide which settings are read: those of `Settings.chosen`, and the launcher."""
         return {**super().chosen(), "launcher": self.launcher}
 
 
 @dataclasses.dataclass(frozen=True)
 class LaunchSettings(WhereSettings):
-    """Settings of `linearized launch`: which commands run, and where."""
+    """Settings of `linearized launch`: which commands to run, and the settings of where and how often to run them."""
 
     expand: bool = setting(False, "the command after --, with --list added, prints the commands to run, one a line")
     grid: tuple = setting(

@@ -1,4 +1,8 @@
-"""Lists of commands to run: the command after `--`, those that it lists, or those of a file."""
+"""List of the commands of a launch, from one of three sources.
+
+They are the command after `--` (once, or for each combination of flags), the commands that it prints, or those of a
+file.
+"""
 
 import shlex
 import subprocess
@@ -19,10 +23,11 @@ def plan(words: Command, expand: bool, source: str | None, grid: Sequence[str] =
     Args:
         words: Command line after `--`; may be empty.
         expand: Whether to run the commands that `words` prints, one per line, when `--list` is added to it.
-        source: File of commands, one per line; "-" is standard input.
+        source: File of commands, one per line; "-" is standard input; None: there is no file.
         grid: Axes of flags; `words` stands for one command per combination (see linearized.launch.grid).
 
-    Raises `UserError` unless exactly one of the sources is given, and if it cannot be read.
+    Raises:
+        UserError: Unless exactly one of `words` and `source` is given, and if the commands cannot be read.
     """
     if bool(words) == (source is not None):
         raise UserError(
@@ -40,7 +45,15 @@ def plan(words: Command, expand: bool, source: str | None, grid: Sequence[str] =
 
 
 def parse_lines(lines: Iterable[str], where: str) -> list[Command]:
-    """Return one command per line, split into words as by a shell; skip blank lines and `# comments`."""
+    """Return one command per line, split into words as by a shell; skip blank lines and `# comments`.
+
+    Args:
+        lines: Lines of text.
+        where: Name of their source, used in error messages.
+
+    Raises:
+        UserError: For a line that a shell could not split, such as one with an open quote.
+    """
     commands = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -60,7 +73,14 @@ def _read(source: str) -> list[Command]:
 
 
 def _listed(words: Command) -> list[Command]:
-    """Return the commands that a command prints with --list; its stderr is shown."""
+    """Run a command with `--list` appended, and return the commands that it prints; its stderr is shown.
+
+    Args:
+        words: Words of the command.
+
+    Raises:
+        UserError: If it cannot be started or fails.
+    """
     command = (*words, "--list")
     environment = environment_of(Task(command, "", ""))
     try:
@@ -73,7 +93,15 @@ def _listed(words: Command) -> list[Command]:
 
 
 def _decoded(content: bytes, where: str) -> list[str]:
-    """Return the lines of a text. Raise `UserError` if it is not UTF-8 or is longer than `MOST_BYTES`."""
+    """Return the lines of a text that was read as bytes.
+
+    Args:
+        content: The text.
+        where: Name of its source, used in error messages.
+
+    Raises:
+        UserError: If it is not UTF-8, or longer than 64 MiB.
+    """
     if len(content) > MOST_BYTES:
         raise UserError(f"{where} is longer than {MOST_BYTES >> 20} MiB: it holds no list of commands.")
     try:

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 
 def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[CommandResult]":
-    """Start the workers, run the commands, print the table, and return the results in the order of the commands.
+    """Start the workers, run all commands on them, print the table and return the results in order.
 
     A failure stops no other command; KeyboardInterrupt stops all of them.
+
+    Args:
+        settings: Where the commands run, and how often they are tried.
+        commands: Commands as lists of words.
     """
     from linearized.base.terminal import say  # imports rich, which plans and --help do not need
     from linearized.launch.commands import run_commands
@@ -45,7 +49,7 @@ def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Comma
 
 
 def refuse_failures(results: "Sequence[CommandResult]") -> None:
-    """Raise `UserError` with the first failure, if there is one."""
+    """Raise `UserError` about the first command that failed, if there is one."""
     failed = [result for result in results if result.failed]
     if failed:
         first = failed[0]

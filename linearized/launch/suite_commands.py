@@ -1,4 +1,4 @@
-"""Commands of the suite among the commands of a launch, and the modules that a fork server imports for them.
+"""Recognition of commands of this suite, which can run in forks of a process that has imported their modules.
 
 A command is the suite's own if this interpreter runs one of its modules (`python -m linearized train`), one of the
 wrappers `train.py` and `kernel_fit.py`, or the console command `linearized`.
@@ -37,10 +37,10 @@ FRAMEWORKS = {"jax": "jax", "keras": "linearized.models.backend:import_keras", "
 
 @dataclasses.dataclass(frozen=True)
 class SuiteCommand:
-    """A command of the suite.
+    """A command line that runs a subcommand of this suite, such as `python -m linearized train --model=RF`.
 
     Attributes:
-        name: Subcommand of `linearized` that runs.
+        name: The subcommand of `linearized`, such as "train".
         python: The interpreter, as the command line names it.
         words: Words after the interpreter.
         path: Folder that the interpreter puts in sys.path[0].
@@ -53,16 +53,26 @@ class SuiteCommand:
 
     @property
     def shape(self) -> tuple[str, ...]:
-        """Words of the command without flags whose values are numbers: such commands import the same frameworks."""
+        """Words of the command without the flags whose values are numbers.
+
+        Commands with equal shapes import the same frameworks.
+        """
         return tuple(word for word in self.words if not re.fullmatch(r"--\w+=[-+.,:\deE]*", word))
 
     def modules(self, frameworks: Sequence[str]) -> tuple[str, ...]:
-        """Return the modules to import for it; `frameworks` are those that a command of this shape has imported."""
+        """Return the names of the modules to import before the command is run in a fork.
+
+        Args:
+            frameworks: Frameworks, "jax", "keras" or "numba", that an earlier command with the same `shape` has
+                imported.
+        """
         return (*MODULES[self.name], *(FRAMEWORKS[name] for name in frameworks))
 
 
 def suite_command(argv: Sequence[str], folder: str, search: str) -> SuiteCommand | None:
-    """Return the command if it is one of the suite that `MODULES` lists, otherwise None.
+    """Recognise a command of this suite: return it, or None for any other command.
+
+    Subcommands that `MODULES` does not list count as other commands.
 
     Args:
         argv: Words of the command.

@@ -1,4 +1,4 @@
-"""Progress of a launch: a live line on a terminal, and otherwise a log line every half minute."""
+"""Progress of a launch of commands: a live line on a terminal, and otherwise a log line every half minute."""
 
 import contextlib
 import time
@@ -27,7 +27,7 @@ class Report(NamedTuple):
 
 
 def parts(report: Report, total: int, seconds: float) -> list[Part]:
-    """Return the parts of the progress line.
+    """Return the pieces of text of the progress line, with ranks by which a narrow terminal leaves some out.
 
     Args:
         report: Numbers of commands and workers.
@@ -46,13 +46,23 @@ def parts(report: Report, total: int, seconds: float) -> list[Part]:
 
 
 def line(report: Report, total: int, seconds: float) -> str:
-    """Return the whole line as text, for a log."""
+    """Return the whole progress line as text, for a log.
+
+    Args:
+        report: Numbers of commands and workers.
+        total: Number of all commands.
+        seconds: Seconds since the start.
+    """
     return ", ".join(part.text for part in parts(report, total, seconds) if part.text)
 
 
 @contextlib.contextmanager
 def progress_line(total: int) -> Iterator[Callable[[Report], None]]:
-    """Yield `show(report)`, which is to be called about every second while `total` commands run."""
+    """Show the progress of `total` commands within a `with` block.
+
+    Yields:
+        Function `show(report)`, which is to be called about every second with the present numbers.
+    """
     console, start = terminal(), time.monotonic()
     if console is None:
         log = Logged(LOG_EVERY)

@@ -1,4 +1,7 @@
-"""Table at the end of a launch: one row per command, or per failed one if there are many, with metrics, and totals."""
+"""Table at the end of a launch: how each command ended, the scores of its results, and totals.
+
+There is one row per command or, if there are many, per failed command.
+"""
 
 import itertools
 import shlex
@@ -18,14 +21,14 @@ METRICS = ("test_accuracy", "test_loss")
 
 
 def print_table(results: Sequence[CommandResult], seconds: float, console: Console | None = None) -> None:
-    """Print the words that all commands share; then one row per command, and totals.
+    """Print the table of a launch: the words that all commands share, one row per command, and totals.
 
     The metrics are those of the chosen ridge in the results that the command has written; a command that has written
     several results, such as one per noise level, has the smallest and the largest value. The logs of failed commands
     are named below the table.
 
     Args:
-        results: Outcomes of the commands.
+        results: How each command ended.
         seconds: Duration of the launch.
         console: Console to print to; None for standard output.
     """
@@ -69,8 +72,11 @@ def print_table(results: Sequence[CommandResult], seconds: float, console: Conso
 def shared_words(commands: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
     """Return the words that all commands share, in order, and for each command its other words as one text.
 
-    Flags among the other words are without their dashes. A single command shares nothing; neither do commands that
-    would not differ in their other words.
+    Flags among the other words are without their dashes. If some commands would have equal or no other words, or there
+    is only one command, no words count as shared.
+
+    Args:
+        commands: Commands as lists of words.
     """
     common = set.intersection(*map(set, commands)) if len(commands) > 1 else set()
     shared = [word for word in commands[0] if word in common] if commands else []
@@ -81,7 +87,10 @@ def shared_words(commands: Sequence[Sequence[str]]) -> tuple[list[str], list[str
 
 
 def _metrics(folders: Sequence[str]) -> dict[str, str]:
-    """Return the metrics of the results in these folders as texts; without those that no result has."""
+    """Return test accuracy and loss of the results in these folders as texts, such as "0.9012" or "0.8511..0.9012".
+
+    Metrics that no result has are left out.
+    """
     from linearized.storage.results import load  # imports NumPy and h5py
 
     values: dict[str, list[float]] = {name: [] for name in METRICS}
@@ -105,7 +114,11 @@ def _span(values: Sequence[float]) -> str:
 
 
 def verdict(code: int | None) -> str:
-    """Return a description of an exit code in words."""
+    """Return how a command ended in words, such as "done", "code 2" or "SIGKILL".
+
+    Args:
+        code: Its exit code; None if its worker died.
+    """
     if code is None:
         return "worker died"
     if code > 128 and code - 128 in set(signal.Signals):

@@ -1,7 +1,7 @@
-"""One command as a task of a worker: it runs in its own process, writes its log and returns a small status.
+"""Execution of one command on a worker: in its own process, with its output in a log file.
 
 The commands are idempotent: they skip what is done and continue where they were stopped. Therefore a task may run
-twice, one run after the other. Dask gives a task of a worker that it lost or retired to another worker at once, where
+twice, one run after the other. If Dask loses or retires a worker, it gives its task to another worker at once, where
 the task waits until the first run has ended.
 """
 
@@ -42,7 +42,7 @@ _lock = threading.Lock()
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A command as a worker receives it.
+    """A command to run, in the form in which workers receive it.
 
     Attributes:
         argv: Words of the command, which is run without a shell.
@@ -50,7 +50,8 @@ class Task:
         log: Path of the log.
         environment: Pairs (name, value) that are added to the worker's environment.
         launch: Identifier of the launch, by which its commands are stopped.
-        warm: Whether a fork server runs it, if it is a command of the suite; otherwise it is a new process.
+        warm: Whether a command of this suite runs in a fork of a process with its imports; otherwise it is a new
+            process.
     """
 
     argv: tuple[str, ...]
@@ -62,20 +63,24 @@ class Task:
 
 
 class Running(Protocol):
-    """A running command."""
+    """Interface of a command that is running, as a new process or as a fork."""
 
     def wait(self) -> int:
-        """Return its exit code. Raises `Unfit` if it was not started, which happens to forks only."""
+        """Wait for the end of the command and return its exit code.
+
+        Raises:
+            Unfit: If the command was not started, which happens to forks only.
+        """
 
     def stop(self) -> None:
-        """Interrupt it, and kill it if it does not end."""
+        """Interrupt the command, and kill it if it does not end by itself."""
 
     def release(self) -> None:
-        """Give back what its process held, after its end."""
+        """Free the resources of the command's process after its end, such as its pipe."""
 
 
 class _ColdProcess:
-    """A command in a new process, which ends with this one (see `guard`).
+    """A command that runs in a new process, which is ended when this process ends (see `guard`).
 
     Args:
         task: The command.
@@ -99,13 +104,13 @@ class _ColdProcess:
 
 @dataclasses.dataclass(frozen=True)
 class ProcessOutcome:
-    """Outcome of one try of a command.
+    """How one try of a command ended.
 
     Attributes:
-        code: Exit code (128 + signal); None if its worker died too often.
+        code: Exit code, 128 + signal for a signal; None if its worker died too often.
         seconds: Duration.
         tail: End of the log.
-        written: Folders of results that the command named (see `WRITTEN`).
+        written: Folders of results that the command named in its output, on lines that start with `WRITTEN`.
     """
 
     code: int | None
@@ -115,7 +120,7 @@ class ProcessOutcome:
 
 
 def log_name(argv: tuple[str, ...]) -> str:
-    """Return a unique file name that shows the end of a command, where commands differ."""
+    """Return the file name of a command's log: the end of the command line, and a digest of the whole line."""
     words = re.sub(r"[^\w.=-]+", "_", " ".join(argv)).strip("_-")[-60:].lstrip("_-")
     return f"{words}-{hashlib.blake2b(shlex.join(argv).encode(), digest_size=4).hexdigest()}.log"
 
@@ -123,7 +128,12 @@ def log_name(argv: tuple[str, ...]) -> str:
 def log_path(argv: tuple[str, ...], logs: Path | str = "") -> Path:
     """Return the path of a command's log.
 
-    It lies in `logs`; if that is empty, in the folder logs of the command's --folder, or else of the storage.
+    It lies in the folder `logs`. If that is empty, it lies in the folder "logs" inside the folder of the command's flag
+    --folder or, without this flag, inside the storage folder of the suite.
+
+    Args:
+        argv: Words of the command.
+        logs: Folder of the logs, or "".
     """
     folders = [word.removeprefix("--folder=") for word in argv if word.startswith("--folder=")]
     folder = Path(logs) if str(logs) else Path(folders[-1], "logs") if folders else storage() / "logs"
@@ -131,9 +141,9 @@ def log_path(argv: tuple[str, ...], logs: Path | str = "") -> Path:
 
 
 def environment_of(task: Task) -> dict[str, str]:
-    """Return the worker's environment with the task's additions.
+    """Return the environment of a command: that of the worker, with the additions of the task.
 
-    `python` is this interpreter, even if its virtual environment is not activated.
+    On its $PATH, `python` is this interpreter, even if its virtual environment is not activated.
     """
     return {
         **os.environ,
@@ -143,7 +153,10 @@ def environment_of(task: Task) -> dict[str, str]:
 
 
 def run_task(task: Task) -> ProcessOutcome:
-    """Run the command on this worker, wait for its end and append its output to its log."""
+    """Run a command on this worker, append its output to its log, and return how it ended.
+
+    If an earlier run of the same command still holds the log after a minute, exit code 75 is returned.
+    """
     log = Path(task.log)
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
@@ -172,7 +185,12 @@ def run_task(task: Task) -> ProcessOutcome:
 
 
 def _run(task: Task, output: int) -> int | None:
-    """Run the command, and return its exit code; None if its launch was stopped before."""
+    """Run a command and return its exit code; None if its launch was stopped before it began.
+
+    Args:
+        task: The command.
+        output: Descriptor of its standard output and standard error.
+    """
     if task.warm and possible():
         environment = environment_of(task)
         own = suite_command(task.argv, task.folder, environment["PATH"])
@@ -197,7 +215,11 @@ def _ended(task: Task, start: Callable[[], Running]) -> int | None:
 
 
 def stop_tasks(launch: str) -> None:
-    """Interrupt the commands of one launch that run on this worker, and start no more of them."""
+    """Interrupt the commands of one launch that run on this worker, and start no more of them.
+
+    Args:
+        launch: Identifier of the launch, as in `Task.launch`.
+    """
     with _lock:
         _stopped.add(launch)
         for process in _running.get(launch, ()):
@@ -205,7 +227,7 @@ def stop_tasks(launch: str) -> None:
 
 
 def dask_teardown(worker: object) -> None:
-    """End the commands of a worker that closes, for instance at the end of its lifetime; Dask calls this."""
+    """End the commands of this worker. Dask calls this when a worker closes, such as at the end of its lifetime."""
     end_all_tasks()
 
 
@@ -220,7 +242,11 @@ def end_all_tasks() -> None:
 
 
 def _locked(handle: int) -> bool:
-    """Lock an open file, waiting up to `PATIENCE` seconds for its holder; return whether it is locked."""
+    """Lock an open file, and return whether this succeeded within a minute (`PATIENCE`) of waiting for another holder.
+
+    Args:
+        handle: Descriptor of the file.
+    """
     end = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(BlockingIOError):
@@ -232,7 +258,12 @@ def _locked(handle: int) -> bool:
 
 
 def _end(log: Path, begin: int) -> str:
-    """Return the text of the log from `begin` on, of which only the last `READ` bytes if there are more."""
+    """Return the text that a command has written to its log, or only its last 128 KiB.
+
+    Args:
+        log: Path of the log.
+        begin: Position in the log, in bytes, at which the output of the command begins.
+    """
     with log.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(begin, end - READ))

@@ -1,8 +1,9 @@
-"""Commands of a worker as forks of fork servers, which the worker keeps between its commands.
+"""Commands that run as forks of fork servers: processes that have imported the commands' modules once.
 
-A server is used again for commands with the same interpreter, environment, working folder and modules. What frameworks
-the commands of one form import is learned from their first run, so that a command never finds a framework imported that
-it would not import itself.
+This saves most of the start of a command. A worker keeps its servers between commands, and uses a server again for
+commands with the same interpreter, environment, working folder and modules. Which frameworks commands of one form
+import is learned from their first run, so that a command never finds a framework imported that it would not import
+itself.
 """
 
 import socket
@@ -21,7 +22,7 @@ MOST_IDLE = 4  # kinds of servers of one environment that wait for commands; the
 
 
 class _Kind(NamedTuple):
-    """What the commands of a server share: only these are run by it."""
+    """Properties that all commands of one fork server have in common."""
 
     python: str
     path: str
@@ -31,7 +32,7 @@ class _Kind(NamedTuple):
 
 
 class _Server(ForkServer):
-    """A fork server of this worker and the connection to it."""
+    """A fork server of this worker, with the connection to it."""
 
     def __init__(self, kind: _Kind):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -45,7 +46,7 @@ class _Server(ForkServer):
         super().__init__(ours)
 
     def end(self) -> None:
-        """End the server, which runs no command."""
+        """End the server process, which must not be running a command."""
         self.close()
         self.process.kill()
         self.process.wait()
@@ -58,12 +59,12 @@ _lock = threading.Lock()
 
 
 def possible() -> bool:
-    """Return whether this system has fork servers; forks after imports are unsafe on macOS."""
+    """Return whether this system can have fork servers: only Linux. On macOS, forks after imports are unsafe."""
     return sys.platform.startswith("linux")
 
 
 class WarmProcess:
-    """A command that a fork server runs.
+    """A command that runs in a fork of a fork server.
 
     Args:
         command: The command.
@@ -71,7 +72,8 @@ class WarmProcess:
         environment: Environment.
         output: Descriptor of its standard output and standard error.
 
-    Raises `Unfit` if servers of its kind cannot run commands.
+    Raises:
+        Unfit: If the server that the command needs cannot fork or cannot be started.
     """
 
     def __init__(self, command: SuiteCommand, folder: str, environment: Mapping[str, str], output: int):
@@ -96,7 +98,11 @@ class WarmProcess:
         raise Unfit
 
     def wait(self) -> int:
-        """Return the exit code of the command, 128 + signal for a signal. Raises `Unfit` if it was not started."""
+        """Wait for the end of the command and return its exit code, 128 + signal for a signal.
+
+        Raises:
+            Unfit: If the command was not started.
+        """
         try:
             ended = self._server.wait()
         except Unfit:
@@ -115,7 +121,10 @@ class WarmProcess:
         self._server.stop()
 
     def release(self) -> None:
-        """Keep the server for the next command, or end it if it cannot run another one."""
+        """Keep the fork server for the next command, or end it if it cannot run another one.
+
+        This is called after the end of the command.
+        """
         with _lock:
             kept = self._server.usable
             if kept:
@@ -127,7 +136,7 @@ class WarmProcess:
 
 
 def end_servers() -> None:
-    """End the servers that wait for commands."""
+    """End the fork servers of this worker that are idle."""
     with _lock:
         servers = [server for servers in _idle.values() for server in servers]
         _idle.clear()

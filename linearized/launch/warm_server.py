@@ -54,12 +54,15 @@ GPU_FILES = "/dev/nvidia"
 
 
 class Command:
-    """The command of a request, in the child that runs it.
+    """A command in the forked child process that runs it.
+
+    Creating the object sets the environment, the working folder and the output of this process.
 
     Args:
-        request: The request.
+        request: What the client asks to run: "words" (of the command, after the interpreter) and "folder".
         output: Descriptor of its standard output and standard error.
-        report: Descriptor that receives what the server tells its client about the command.
+        report: Descriptor of a pipe to the server; at its end the command writes the frameworks it imported and its
+            peak memory there.
         environment: Environment of the command.
     """
 
@@ -76,7 +79,11 @@ class Command:
             sys.modules["numpy"].random.seed()
 
     def run(self) -> int:
-        """Run the command and return its exit code. `SystemExit` is raised further, to the interpreter."""
+        """Run the command in this process and return its exit code.
+
+        Raises:
+            SystemExit: If the command raises it; the interpreter then ends with its code.
+        """
         try:
             self._run()
         except SystemExit:
@@ -113,12 +120,13 @@ class Command:
 
 
 class Server:
-    """The loop of a fork server.
+    """A fork server: a loop that forks one child for each command that its client asks for.
 
     Args:
         connection: Connection to the client.
-        environment: Environment of commands that bring none of their own.
-        spare: Whether the server is the spare of a command, whose session its children share.
+        environment: Environment of commands for which the client gives none.
+        spare: Whether this server was itself forked from a command, to run that command's own child processes in the
+            command's session.
     """
 
     def __init__(self, connection: socket.socket, environment: Mapping[str, str], *, spare: bool = False):
@@ -129,7 +137,11 @@ class Server:
             signal.signal(number, lambda *_: None)
 
     def serve(self) -> Command | None:
-        """Fork for every request until the connection ends. Return the command in a child, None in the server."""
+        """Fork a child for every request of the client, one after the other, until the connection ends.
+
+        Returns:
+            In the server, None at the end; in each child, the command that the child has to run.
+        """
         stopped = False
         while not stopped:
             request, handles = receive(self._connection)
@@ -152,7 +164,16 @@ class Server:
         return None
 
     def _command(self, request: Mapping[str, Any], output: int, report: int, server: int) -> Command:
-        """Turn this new child into the process of the command."""
+        """Prepare a new child process for its command, and return the command.
+
+        If the request asks for a spare, this process first forks one (see `_spared`).
+
+        Args:
+            request: What the client asks to run.
+            output: Descriptor of the command's standard output and standard error.
+            report: Descriptor of the pipe to the server.
+            server: Process id of the server.
+        """
         signal.set_wakeup_fd(-1)
         for handle in (self._wake, self._waking):
             os.close(handle)
@@ -174,7 +195,11 @@ class Server:
         return Command(request, output, report, environment)
 
     def _spared(self, *handles: int) -> Command | None:
-        """Fork the spare of this process. Return None here, and the command of a request in a child of the spare."""
+        """Fork a "spare" of this process, which later forks child processes for the command of this process.
+
+        Returns:
+            In this process, None; in a child of the spare, the command that the child has to run.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = os.getpid()
         if os.fork():
@@ -192,9 +217,15 @@ class Server:
         return nested
 
     def _ended(self, child: int) -> tuple[int, bool]:
-        """Wait for the child; interrupt it, and kill it after `GRACE` seconds, if the connection ends before.
+        """Wait for the end of a child; interrupt it if the connection ends before.
 
-        Returns: Exit code of the child as a shell reports it, and whether the connection has ended.
+        It is killed if it does not end within `GRACE` seconds after that.
+
+        Args:
+            child: Process id of the child.
+
+        Returns:
+            Exit code of the child as a shell reports it, and whether the connection has ended.
         """
         stopped, deadline, awaited = False, None, [self._wake, self._connection]
         while True:
@@ -216,13 +247,21 @@ class Server:
         return (code if code >= 0 else 128 - code), stopped
 
     def _signal(self, child: int, number: int) -> None:
-        """Send a signal to the group of a command, or to the one child of a spare, whose group is the command's."""
+        """Send a signal to all processes of a command; a spare sends it to its child alone.
+
+        Args:
+            child: Process id of the child that runs the command.
+            number: Number of the signal.
+        """
         with contextlib.suppress(ProcessLookupError):
             (os.kill if self._spare else os.killpg)(child, number)
 
 
 def unfit() -> str:
-    """Return why this process cannot fork safely, or "". Forks once, because OpenBLAS ends its threads at a fork."""
+    """Return the reason why this process cannot fork safely, or "" if it can.
+
+    It forks once on trial before it counts threads, because OpenBLAS ends its threads at a fork.
+    """
     if (child := os.fork()) == 0:
         os._exit(0)
     os.waitpid(child, 0)
@@ -235,7 +274,16 @@ def unfit() -> str:
 
 
 def main(folder: str, connection: socket.socket, modules: Sequence[str]) -> Command | None:
-    """Import the modules and serve. Return the command in a child, None at the end of the server."""
+    """Import modules, and then serve as a fork server until the client is gone.
+
+    Args:
+        folder: Folder that commands have in sys.path[0].
+        connection: Connection to the client.
+        modules: Modules to import: `module`, or `module:function`, which is called without arguments.
+
+    Returns:
+        In the server, None at the end; in each child, the command that the child has to run.
+    """
     environment = dict(os.environ)
     for name in modules:
         module, _, function = name.partition(":")

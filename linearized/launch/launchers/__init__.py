@@ -1,7 +1,8 @@
-"""Modules that run commands, and the Dask configuration that they share.
+"""Launchers, the modules that start workers for commands, and the configuration of Dask that they share.
 
-A launcher is a module with `client(settings)`, a context manager that yields a `distributed.Client` and stops what it
-started, and `default_cores(settings)`, the number of threads of a command where the user gives none.
+A launcher is a module with two functions. `client(settings)` is a context manager that starts the workers, yields a
+`distributed.Client` and at the end stops what it started. `default_cores(settings)` returns the number of threads of a
+command if the user gives none.
 
 Schedulers that are started here use TLS with a certificate that is created for one launch and that only its workers
 hold, so that no other host on the network can run code in them.
@@ -20,9 +21,15 @@ if TYPE_CHECKING:
 
 
 def configure(settings: WhereSettings) -> None:
-    """Configure Dask for long tasks, one per worker, that are safe to run again; call before `distributed` is used.
+    """Configure Dask for long tasks that are safe to run again, one per worker.
 
-    Raises `UserError` that names the extra if Dask is not installed.
+    Call this before importing `distributed`, which reads its settings when it is imported.
+
+    Args:
+        settings: Settings retries (how many workers may die while they run a task) and launcher.
+
+    Raises:
+        UserError: If Dask is not installed; it names the extra to install.
     """
     dask = require("dask", "cluster", f"--launcher={settings.launcher}")
     dask.config.set(
@@ -43,7 +50,14 @@ def configure(settings: WhereSettings) -> None:
 
 
 def new_credentials(settings: WhereSettings) -> "Security":
-    """Return TLS credentials of one launch: a key and a certificate that exist only in this process."""
+    """Return TLS credentials for one launch: a key and a certificate that exist only in the memory of this process.
+
+    Args:
+        settings: Setting launcher, used in the error message.
+
+    Raises:
+        UserError: If the package cryptography is not installed.
+    """
     require("cryptography", "cluster", f"--launcher={settings.launcher}")
     from distributed.security import Security
 
@@ -52,7 +66,9 @@ def new_credentials(settings: WhereSettings) -> "Security":
 
 @contextlib.contextmanager
 def told(doing: str, remedy: str) -> Iterator[None]:
-    """Convert any exception that a library raises in the block into one `UserError`; pass on our own errors.
+    """Convert any exception that a library raises in the `with` block into one `UserError` of a single line.
+
+    A `UserError` is passed on unchanged.
 
     Args:
         doing: What failed, such as "The Dask scheduler cannot start".

@@ -1,6 +1,7 @@
-"""Launcher for the workers of a running Dask scheduler; they need this package and access to the same folders.
+"""Launcher that uses the workers of a Dask scheduler that is already running.
 
-A scheduler at tls:// is reached with the credentials of Dask's own configuration (distributed.comm.tls).
+The workers need this package and access to the same folders. A scheduler at tls:// is reached with the credentials of
+Dask's own configuration (distributed.comm.tls).
 """
 
 import contextlib
@@ -26,7 +27,11 @@ def default_cores(settings: WhereSettings) -> int:
 
 @contextlib.contextmanager
 def client(settings: WhereSettings) -> Iterator["Client"]:
-    """Connect to the scheduler and leave it running; raise `UserError` if it does not answer."""
+    """Connect to the scheduler at `settings.scheduler` and yield the client; the scheduler is left running at the end.
+
+    Raises:
+        UserError: If no address is given, or no scheduler answers there.
+    """
     if not settings.scheduler:
         raise UserError("--launcher=address needs --scheduler=ADDRESS, such as tcp://127.0.0.1:8786.")
     configure(settings)

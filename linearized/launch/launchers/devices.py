@@ -1,4 +1,4 @@
-"""Workers of this machine: one GPU each where GPUs are named, a share of the cores, and forks or new processes."""
+"""Functions that divide this machine among workers: their GPUs, their share of the cores, and how they run commands."""
 
 from linearized.base.errors import UserError
 from linearized.base.platforms import usable_cores
@@ -6,9 +6,15 @@ from linearized.launch.launch_settings import WhereSettings
 
 
 def devices_of(settings: WhereSettings) -> list[str | None]:
-    """Return the GPU of each worker, one per GPU where GPUs are named; None for all visible devices.
+    """Return the GPU of each worker: one worker per GPU that `--gpus` names, otherwise None for each of `--workers`.
 
-    Raises `UserError` for an empty or repeated entry of --gpus.
+    A worker with None uses all visible GPUs.
+
+    Args:
+        settings: Settings gpus and workers.
+
+    Raises:
+        UserError: For an empty or repeated entry of --gpus.
     """
     if not settings.gpus:
         return [None] * settings.workers
@@ -19,7 +25,7 @@ def devices_of(settings: WhereSettings) -> list[str | None]:
 
 
 def forks(settings: WhereSettings) -> bool:
-    """Return whether the workers run commands of the suite in forks of a process with their imports."""
+    """Return whether commands of this suite run in forks of a process with their imports: not with --cold."""
     return not settings.cold
 
 

@@ -1,4 +1,4 @@
-"""Launcher for worker processes on this machine, on the loopback address only; one GPU each if GPUs are named."""
+"""Launcher for worker processes on this machine, which listen on the loopback address only."""
 
 import contextlib
 import importlib.util
@@ -30,9 +30,16 @@ def default_cores(settings: WhereSettings) -> int:
 
 @contextlib.contextmanager
 def client(settings: WhereSettings) -> Iterator["Client | plain.PlainClient"]:
-    """Start a scheduler and single-threaded workers, restart workers that die, and stop all of them at the end.
+    """Start a Dask scheduler and worker processes on this machine, yield the client, and stop all of them at the end.
 
-    Without Dask the workers are threads of this process, and there is no dashboard.
+    Each worker runs one command at a time; workers that die are started again. Without Dask the workers are threads of
+    this process, and there is no dashboard.
+
+    Args:
+        settings: Settings workers, gpus, dashboard and retries.
+
+    Raises:
+        UserError: If the workers need more memory than this machine has, or cannot start.
     """
     devices = devices_of(settings)
     if importlib.util.find_spec("distributed") is None:

@@ -1,4 +1,4 @@
-"""The local launcher without Dask: threads of this process that run one command each.
+"""Launcher for this machine without Dask: threads of this process, each of which runs one command at a time.
 
 `PlainClient` offers the part of a `distributed.Client` that `linearized.launch.commands` uses.
 """
@@ -22,18 +22,20 @@ NAME = "worker-{}"
 
 
 class KeyedFuture(Future):
-    """A future with the key under which its task was submitted."""
+    """A future that also has the key under which its task was submitted, as Dask's futures have."""
 
     def __init__(self, key: Hashable):
         super().__init__()
         self.key = key
 
     def release(self) -> None:
-        """Do nothing: no memory is held for a result that has been read."""
+        """Do nothing. Dask's futures free their result here; these have no memory to free."""
 
 
 class PlainClient:
-    """Worker threads; each runs one task at a time, in the order in which tasks were submitted.
+    """Worker threads of this process with the methods of a Dask client.
+
+    Each thread runs one task at a time, in the order in which tasks were submitted.
 
     Args:
         devices: GPU of each worker, or None for a worker that uses all of them.
@@ -66,7 +68,14 @@ class PlainClient:
             self._running[name] = []
 
     def submit(self, function: Callable[[Task], Any], task: Task, *, key: Hashable, pure: bool = False) -> KeyedFuture:
-        """Queue one task. `pure` is accepted as in Dask and ignored: no earlier result is ever reused."""
+        """Queue one task, and return the future of its result.
+
+        Args:
+            function: Function that a worker calls with the task.
+            task: The command to run.
+            key: Key of the future.
+            pure: Ignored; Dask's clients have this argument. No earlier result is ever reused.
+        """
         future = KeyedFuture(key)
         self._queue.put((future, function, task))
         return future
@@ -74,28 +83,47 @@ class PlainClient:
     def map(
         self, function: Callable[[Task], Any], tasks: Sequence[Task], *, key: Sequence[Hashable], pure: bool = False
     ) -> list[KeyedFuture]:
-        """Queue the tasks in order."""
+        """Queue several tasks in order, and return their futures.
+
+        Args:
+            function: Function that a worker calls with each task.
+            tasks: The commands to run.
+            key: Key of each future.
+            pure: Ignored, as in `submit`.
+        """
         return [self.submit(function, task, key=name, pure=pure) for task, name in zip(tasks, key, strict=True)]
 
     def cancel(self, futures: Sequence[Future], *, force: bool = False) -> None:
-        """Remove the tasks that no worker has begun. `force` is ignored; `run` ends the running tasks."""
+        """Remove the tasks of these futures from the queue, unless a worker has begun them.
+
+        Args:
+            futures: Futures of the tasks.
+            force: Ignored; Dask's clients have this argument. Tasks that are running are ended by `run` with
+                `stop_tasks`.
+        """
         for future in futures:
             future.cancel()
 
     def run(self, function: Callable[..., Any], *arguments: Any, on_error: str = "raise") -> Any:
-        """Call a function in the process of the workers, which is this one. `on_error` is ignored."""
+        """Call a function in the process of the workers, which is this process, and return its result.
+
+        Args:
+            function: The function.
+            *arguments: Its arguments.
+            on_error: Ignored; Dask's clients have this argument.
+        """
         return function(*arguments)
 
     def nthreads(self) -> dict[str, int]:
-        """Return the number of threads of each worker."""
+        """Return the number of threads of each worker, which is 1, by the name of the worker."""
         return dict.fromkeys(self._running, 1)
 
     def processing(self) -> dict[str, list[Hashable]]:
-        """Return the keys of the tasks that each worker is running."""
+        """Return the keys of the tasks that each worker is running, by the name of the worker."""
         return {name: list(keys) for name, keys in self._running.items()}
 
     def close(self) -> None:
-        """Stop the workers after their current tasks."""
+        """Stop each worker after the tasks that were queued before."""
         for _ in self._threads:
             self._queue.put(None)
 
@@ -107,7 +135,11 @@ def default_cores(settings: WhereSettings) -> int:
 
 @contextlib.contextmanager
 def client(settings: WhereSettings) -> Iterator[PlainClient]:
-    """Start the workers; end commands that are still running when the block is left."""
+    """Start worker threads and yield their client; end commands that are still running at the end of the `with` block.
+
+    Args:
+        settings: Settings gpus and workers.
+    """
     found = PlainClient(devices_of(settings))
     try:
         yield found

@@ -1,7 +1,7 @@
-"""Launcher for Slurm jobs, through dask-jobqueue; each job runs one command at a time.
+"""Launcher for Slurm jobs through dask-jobqueue; each job is a worker that runs one command at a time.
 
-`adapt` keeps the number of jobs: cancelled, preempted and timed-out jobs are replaced. (`scale` would wait for them
-forever.)
+The cluster's `adapt` keeps the number of jobs constant: cancelled, preempted and timed-out jobs are replaced. (`scale`
+would wait for them forever.)
 """
 
 import contextlib
@@ -48,7 +48,11 @@ def default_cores(settings: WhereSettings) -> int:
 def limit_seconds(time: str) -> int:
     """Return the seconds of a time limit in the form [D-]HH:MM:SS.
 
-    Raises `UserError` for another form, and for less than five minutes.
+    Args:
+        time: The time limit, such as "04:00:00".
+
+    Raises:
+        UserError: For another form, and for less than five minutes.
     """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", time)
     if match is None:
@@ -61,10 +65,12 @@ def limit_seconds(time: str) -> int:
 
 
 def lifetime_words(time: str) -> list[str]:
-    """Return the flags by which a worker ends before its job's time limit; workers end at different times.
+    """Return the flags of a Dask worker by which it ends some minutes before the time limit of its Slurm job.
+
+    The times are random within some minutes, so that not all workers end at once.
 
     Args:
-        time: Time limit of the job, as `limit_seconds` takes it.
+        time: Time limit of the job, [D-]HH:MM:SS.
     """
     limit = limit_seconds(time)
     margin = min(max(limit // 10, MARGIN[0]), MARGIN[1])
@@ -73,7 +79,16 @@ def lifetime_words(time: str) -> list[str]:
 
 @contextlib.contextmanager
 def client(settings: WhereSettings) -> Iterator["Client"]:
-    """Start a scheduler here and keep `settings.workers` jobs queued or running; cancel them at the end."""
+    """Start a Dask scheduler here, keep `settings.workers` Slurm jobs queued or running, and yield the client.
+
+    The jobs are cancelled at the end of the `with` block.
+
+    Args:
+        settings: Settings workers, cores, dashboard, logs and those of the jobs.
+
+    Raises:
+        UserError: If sbatch is not found, Slurm refuses the job, a setting is invalid, or the scheduler cannot start.
+    """
     lifetime = lifetime_words(settings.time)
     if shutil.which("sbatch") is None:
         raise UserError("--launcher=slurm runs on a machine that submits Slurm jobs; sbatch is not found here.")
@@ -125,9 +140,13 @@ def _cluster(
 
 
 def _in_files(security: "Security", folder: Path) -> "Security":
-    """Return the credentials with those of workers in files of `folder`, which only this user can read.
+    """Write the TLS credentials that workers need into files, and return a copy of the credentials with their paths.
 
     dask-jobqueue would write temporary files of its own, whose removal prints errors after the folder is gone.
+
+    Args:
+        security: Credentials in memory.
+        folder: Folder of the files, which only this user can read.
     """
     stored = copy.copy(security)
     for name in ("tls_ca_file", "tls_worker_cert", "tls_worker_key"):
@@ -140,10 +159,13 @@ def _in_files(security: "Security", folder: Path) -> "Security":
 
 @contextlib.contextmanager
 def _credentials_folder(logs: Path) -> Iterator[Path]:
-    """Create a folder that only this user can read, for the files that give jobs the key; remove it at the end.
+    """Create a folder for files with TLS keys that only this user can read, yield it, and remove it at the end.
 
-    Jobs run on other machines, which can access the folder of the logs. Folders that killed launches left are removed
-    too.
+    It is created in the folder of the logs, because jobs on other machines can read that. Folders that killed launches
+    left there are removed too.
+
+    Args:
+        logs: Folder of the logs.
     """
     for left in logs.glob(f"{CREDENTIALS}*"):
         with contextlib.suppress(Busy), claimed(left):
@@ -157,7 +179,11 @@ def _credentials_folder(logs: Path) -> Iterator[Path]:
 
 
 def _try_job(script: str) -> None:
-    """Raise `UserError` with Slurm's message if it would never run such a job; `adapt` would retry forever."""
+    """Raise `UserError` with Slurm's message if Slurm refuses a job, which `adapt` would submit again and again.
+
+    Args:
+        script: Script of the job, as sbatch takes it.
+    """
     done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(
