@@ -1,1 +1,4 @@
-"""The commands as functions for arrays, files and data sets: `linearized.train`, `krr`, `theory`, `compare`, `plot`."""
+"""Functions that do what the commands do, for arrays, files and data sets in Python.
+
+They are `linearized.train`, `krr`, `theory`, `compare` and `plot`.
+"""

@@ -154,7 +154,9 @@ def compare(
 
 @suggests_keywords
 def plot(table: pd.DataFrame) -> Any:
-    """Return a figure of a table of `compare`, with one panel per metric and cost and one bar per model.
+    """Return a figure of a table of `compare`: dots for the test metric, and one panel per cost with one bar per model.
+
+    Costs are seconds, memory, parameters and speed, as far as they were measured.
 
     Args:
         table: Table that `compare` returned, or some of its rows.
@@ -163,7 +165,7 @@ def plot(table: pd.DataFrame) -> Any:
         The Matplotlib figure.
 
     Raises:
-        UserError: For anything else.
+        UserError: For anything else than such a table.
     """
     from linearized.experiments.compare import COLUMNS
     from linearized.report.comparison_plots import comparison_bars
@@ -176,10 +178,13 @@ def plot(table: pd.DataFrame) -> Any:
 
 
 def data_flags(data: Data) -> dict[str, str]:
-    """Return the flags that name the data, and store arrays where child processes can read them.
+    """Return the command-line flags, by name, that select the given data in a run.
+
+    Arrays and data sets in memory are stored where child processes can read them.
 
     Args:
-        data: Data, see the module's docstring.
+        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set of the suite, a path, or a
+            text of the flag --data.
 
     Raises:
         UserError: For anything else.
@@ -200,5 +205,11 @@ def data_flags(data: Data) -> dict[str, str]:
 
 
 def given_preparation(data: Data) -> Preparation | None:
-    """Return the preprocessing that was applied to the rows of a `Dataset` before the call; None for other data."""
+    """Return the preprocessing that had been applied to a `Dataset` before it was passed; None for other data.
+
+    It is needed to apply the same preprocessing to new rows.
+
+    Args:
+        data: Data as the functions of this module take them.
+    """
     return data.preparation if isinstance(data, Dataset) else None

@@ -1,4 +1,7 @@
-"""Fit of the linearization of a Keras model to arrays, at every ridge of a grid: `linearized.fit_linearization`."""
+"""Fit of the linearization of a Keras model (its first-order Taylor expansion in the weights) to arrays.
+
+`linearized.fit_linearization` solves for every ridge of a grid at once.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -24,13 +27,14 @@ RTOL = 1e-5  # default relative residual; products in float32 reach about 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class LinearizedPath:
-    """Linearized model f(x; θ₀) + J(x) v at every ridge, in the order requested.
+    """Linearizations f(x; θ₀) + J(x) v of a Keras model f that were fitted at several ridges, in the order requested.
 
-    θ₀ are the weights of the Keras model f, J is its Jacobian with respect to p of them, and v are the p fitted
-    changes of these weights.
+    θ₀ are the weights of the Keras model f, J is its Jacobian with respect to p of them, and v are the p fitted changes
+    of these weights.
 
     Attributes:
-        ridges: ρ of ‖J v - (y - f₀)‖² + ρ‖v‖², for the targets y and the outputs f₀ = f(x; θ₀) of the train rows.
+        ridges: Values of ρ; each v minimises ‖J v - (y - f₀)‖² + ρ‖v‖², for the targets y and the outputs f₀ = f(x; θ₀)
+            of the train rows.
         solutions: v (`value`, (p, 1)) and the solver's diagnostics at each ridge, see
             `linearized.solvers.linear.solution.Solution`; `predictions` there are J v on the train rows.
         solver: Name of the solver.

@@ -21,7 +21,7 @@ _DIAGNOSTICS = ("shift", "refinements", "degrees_of_freedom", "gcv", "left_out_l
 
 
 class _Run:
-    """Base class of the results of finished runs.
+    """Base class of the results of finished runs: their table, the chosen ridge, and predictions for new rows.
 
     Attributes:
         config: Settings of the run.
@@ -30,7 +30,14 @@ class _Run:
     """
 
     def __init__(self, config: Any, result: Result, given: Preparation | None = None):
-        """Store the result of a run; `given` is the preprocessing of the rows of a `Dataset` before the run."""
+        """Store the result of a run.
+
+        Args:
+            config: Settings of the run.
+            result: Folder and record of the run.
+            given: Preprocessing that had been applied to a `Dataset` before the run, and is applied to new rows first;
+                None: there was none.
+        """
         self.config, self.folder, self.record, self._given = config, Path(result.folder), result.record, given
 
     @property
@@ -91,11 +98,14 @@ class _Run:
 
 
 class TrainResult(_Run):
-    """A model fitted over a ridge grid."""
+    """Result of `linearized.train`: a model that was fitted at every ridge of a grid."""
 
     @cached_property
     def model(self) -> Any:
-        """The fitted `keras.Model` at the chosen ridge. Reading it raises `Absent` if the run had `no_model`."""
+        """The fitted `keras.Model` at the chosen ridge, loaded from the folder of the result.
+
+        Reading it raises `Absent` if the run was made with `no_model`.
+        """
         from linearized.models.common import load
 
         return load(self.folder / MODEL_FILE)
@@ -107,15 +117,19 @@ class TrainResult(_Run):
 
 
 class KernelResult(_Run):
-    """Kernel ridge regression over a ridge grid."""
+    """Result of `linearized.krr`: kernel ridge regression at every ridge of a grid.
+
+    Predictions for new rows need the kernel function; for runs with `features` or `gram` they raise `UserError`.
+    """
 
     @cached_property
     def path(self) -> "RidgePath":  # noqa: F821
         """The coefficients α (ridges, n, k) of (K + ρI)α = y and the solver's diagnostics, at the ridges that store α.
 
-        `solutions` has one `linearized.solvers.linear.solution.Solution` per ridge, with its iterations, residual,
-        history and whether it converged; its predictions are not stored and have the shape (0, k). The losses and
-        accuracies at the same ridges are in `table`.
+        These are all ridges, unless their coefficients are large; then only chosen ones are stored. `solutions` has one
+        `linearized.solvers.linear.solution.Solution` per ridge, with its iterations, residual, history and whether it
+        converged; its predictions are not stored and have the shape (0, k). The losses and accuracies at the same
+        ridges are in `table`.
         """
         from linearized.kernel_ridge.ridge_path import RidgePath
 
@@ -153,9 +167,10 @@ class KernelResult(_Run):
         return self._arrays["feature_machine/metric"]
 
     def correlation_with(self, model: Any) -> float:
-        """Return the correlation between the metric of a feature machine and WWᵀ of a network's first layer W.
+        """Return the correlation of the learned metric M of a feature machine with WWᵀ of a network's first layer W.
 
-        See `kernel_gen.kernels.stretched.correlation`.
+        A value near 1 means that network and kernel weight the inputs alike. The correlation is defined in
+        `kernel_gen.kernels.stretched.correlation`.
 
         Args:
             model: Keras model that was trained on the same rows, such as `linearized.train("NN", data).model`. Its
@@ -178,9 +193,13 @@ class KernelResult(_Run):
         return self._arrays["alpha"]
 
     def _outputs(self, rows: np.ndarray) -> np.ndarray:
-        """Return K(rows, train)α at the chosen ridge, (m, k), plus the offset that the label coding subtracted.
+        """Return the outputs (m, k) of the fitted function at the chosen ridge for preprocessed rows (m, d).
 
-        With --centres, α belongs to the centres instead of all train rows.
+        They are K(rows, train)α, plus the constant that was subtracted from the labels. With centres, α belongs to the
+        centres instead of all train rows.
+
+        Raises:
+            UserError: For runs with `features` or `gram`.
         """
         if self.config.features or self.config.gram:
             raise UserError("Predictions of new rows need the kernel itself: leave out --features and --gram.")

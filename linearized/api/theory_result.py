@@ -13,7 +13,7 @@ from linearized.learning_theory.eigenframework import Prediction, predict
 
 
 class TheoryResult:
-    """Spectrum of a kernel on a pool of N rows, and the losses that the theory predicts from it.
+    """Result of `linearized.theory`: the spectrum of a kernel on a pool of N rows, and losses that it predicts.
 
     Attributes:
         config: Settings of the run.
@@ -22,17 +22,24 @@ class TheoryResult:
     """
 
     def __init__(self, config: Any, result: Result):
-        """Store a finished result."""
+        """Store the settings `config` of a finished run and its `result`, which names the folder and has the record."""
         self.config, self.folder, self.record = config, Path(result.folder), result.record
 
     @property
     def table(self) -> pd.DataFrame:
-        """Table with one row per train size and ridge: predicted, measured, leave-one-out and GCV losses."""
+        """Table with one row per number of train rows and ridge: predicted, measured, leave-one-out and GCV losses.
+
+        GCV is generalised cross-validation. The columns are described in
+        `linearized.experiments.theory_record.compared`.
+        """
         return pd.DataFrame(self.record["points"])
 
     @property
     def best(self) -> pd.DataFrame:
-        """The learning curve: for each train size, the row of `table` at the ridge with the smallest predicted loss."""
+        """The learning curve: one row of `table` for each number of train rows.
+
+        It is the row at the ridge with the smallest predicted loss.
+        """
         return self.table.iloc[self.record["best"]].reset_index(drop=True)
 
     @cached_property
@@ -59,13 +66,19 @@ class TheoryResult:
             n: Number of train rows, at most the pool's N.
             ridge: ρ of (K + ρI)α = y, at least 0; not divided by n.
 
+        Returns:
+            The predicted errors on new rows and on train rows, with the effective ridge and the degrees of freedom.
+
         Raises:
             UserError: For other values.
         """
         return predict(self.eigenvalues, self.coefficients, n, ridge, pool=self.record["pool"])
 
     def plot(self) -> Any:
-        """Return the Matplotlib figure that `linearized theory` draws."""
+        """Return the Matplotlib figure of the result: learning curve, ridges, learnabilities and spectrum.
+
+        It is the picture that `linearized theory` draws.
+        """
         from linearized.report.theory_plots import theory_figure
 
         return theory_figure(self.record, self._arrays)

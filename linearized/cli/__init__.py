@@ -1,4 +1,7 @@
-"""The console command `linearized`: one module per subcommand, each with `command(arguments) -> exit code`."""
+"""The console command `linearized`, with one module per subcommand.
+
+Each module has a function `command(arguments)` that runs the subcommand and returns its exit code.
+"""
 
 import importlib
 import sys
@@ -23,7 +26,7 @@ COMMANDS = {
 
 
 def usage() -> str:
-    """Return what `linearized --help` prints."""
+    """Return the text that `linearized --help` prints: the subcommands, each with a short description."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {what}" for name, what in COMMANDS.items()]
     return "\n".join(
@@ -40,7 +43,11 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the subcommand that the first argument names, and return its exit code."""
+    """Run the subcommand that the first argument names, and return its exit code.
+
+    Args:
+        arguments: Words of the command line after `linearized`; None: those of this process.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("--help", "-h", "help"):
         print(usage())

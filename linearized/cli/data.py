@@ -25,7 +25,7 @@ from linearized.settings.reads import SET, when
 
 @dataclasses.dataclass(frozen=True)
 class ShowDataSettings(OwnDataSettings):
-    """Settings of `linearized data`."""
+    """Settings of `linearized data`: those of the user's own data, the data set to fetch, and what is shown."""
 
     fetch: str | None = setting(None, "a dataset to download or make", choices=DATASETS, when=when(data=""))
     seed: int = setting(0, "seed of the division into train and test rows", minimum=0, maximum=LARGEST_SEED, when=OWN)
@@ -39,7 +39,9 @@ class ShowDataSettings(OwnDataSettings):
 
 
 def listing(width: int = UNLIMITED) -> str:
-    """Return the table that `linearized data` prints, followed by the place of each dataset or the places searched.
+    """Return the text that `linearized data` prints: a table of all data sets, and the place where each was found.
+
+    For data sets that were not found, the places that were searched follow.
 
     Args:
         width: Width of the terminal in cells. Columns are left out from the right; words that are longer, such as
@@ -66,7 +68,14 @@ def listing(width: int = UNLIMITED) -> str:
 
 
 def show(config: ShowDataSettings) -> None:
-    """Print what --data would load, and write its picture. Raise `UserError` for what cannot be loaded."""
+    """Print what --data would load, and write a picture of it: images of each class, or a table of the columns.
+
+    Args:
+        config: Settings of the command.
+
+    Raises:
+        UserError: For data that cannot be loaded.
+    """
     from linearized.data.own.overview import overview
     from linearized.report.data_plots import column_table, contact_sheet
     from linearized.report.style import save_figure
@@ -89,7 +98,7 @@ def show(config: ShowDataSettings) -> None:
 
 
 def main(config: ShowDataSettings) -> None:
-    """List the datasets, fetch the one asked for, or show the user's own data."""
+    """List the data sets, fetch the one that --fetch names, or show the user's own data, as the settings select."""
     if config.data:
         show(config)
         return

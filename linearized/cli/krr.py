@@ -20,7 +20,10 @@ from linearized.settings.command import run_command
 
 
 def main(config: KernelFitSettings) -> None:
-    """Run every noise level, print its table of ridges and draw its curves; then print a table of the levels."""
+    """Fit every noise level, print its table of ridges and draw its curves; then print a table of the levels.
+
+    Levels that are finished already are only shown.
+    """
     from linearized.base.terminal import say_written
     from linearized.experiments.iteration_table import print_iterations
     from linearized.experiments.table import print_levels, print_table

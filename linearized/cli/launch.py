@@ -22,11 +22,14 @@ from linearized.settings.command import run_command
 
 
 def launch(settings: LaunchSettings, words: tuple[str, ...] = ()) -> None:
-    """Run the commands on workers and print the table of results. Raises `UserError` if any command failed.
+    """Run the commands of a launch on workers, and print the table of how they ended.
 
     Args:
         settings: Settings of the launch.
         words: Command line after `--`; may be empty.
+
+    Raises:
+        UserError: If any command failed.
     """
     commands = plan(words, settings.expand, settings.commands, settings.grid)
     if not commands:

@@ -42,7 +42,13 @@ class ReportSettings(Settings):
 
 
 def main(config: ReportSettings) -> None:
-    """Read the results, draw, write, and print each run's metric at its chosen ridge and its command."""
+    """Read the results of some folders, write the report or picture, and print one entry per run.
+
+    An entry has the metric of the run at its chosen ridge and its command.
+
+    Raises:
+        UserError: If the folders have no results, or none has the metric.
+    """
     from linearized.report.page_parts import NO_COMMAND
     from linearized.report.runs import find
     from linearized.report.theory_parts import summary
@@ -86,7 +92,9 @@ def main(config: ReportSettings) -> None:
 
 
 def _command_lines(command: str, width: int) -> str:
-    """Return a command wrapped into shell lines; unchanged if it cannot be split, as in a record of another program.
+    """Return a command line broken into lines of a shell; unchanged if it cannot be split into words.
+
+    The latter happens for records of other programs.
 
     Args:
         command: The command as one line.

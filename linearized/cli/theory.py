@@ -20,7 +20,10 @@ from linearized.settings.command import run_command
 
 
 def main(config: TheorySettings) -> None:
-    """Run every noise level, draw its picture and print its table."""
+    """Predict and measure errors at every noise level, draw its picture and print its table.
+
+    Levels that are finished already are only shown.
+    """
     from linearized.base.terminal import say_written
     from linearized.experiments.theory import load_arrays
     from linearized.experiments.theory_table import print_theory

@@ -20,7 +20,13 @@ from linearized.settings.model_files import LEFT_OUT
 
 
 def main(config: TrainSettings) -> None:
-    """Run every noise level, print its table of ridges and draw its curves. Raise `UserError` if a run diverged."""
+    """Train at every noise level, print its table of ridges and draw its curves.
+
+    Levels that are finished already are only shown.
+
+    Raises:
+        UserError: After the last level, if training diverged at every ridge of a level.
+    """
     from linearized.base.terminal import say, say_written
     from linearized.experiments.table import print_table
 

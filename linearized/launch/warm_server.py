@@ -277,7 +277,7 @@ def main(folder: str, connection: socket.socket, modules: Sequence[str]) -> Comm
     """Import modules, and then serve as a fork server until the client is gone.
 
     Args:
-        folder: Folder that commands have in sys.path[0].
+        folder: Folder that commands have in sys.path[0]; it is not used here, because it is set when the file starts.
         connection: Connection to the client.
         modules: Modules to import: `module`, or `module:function`, which is called without arguments.
 

@@ -1,4 +1,4 @@
-"""Scikit-learn estimators of the models of `linearized`: random features, tangent features, kernels and networks.
+"""Scikit-learn estimators of the models of `linearized`: ridge regression on random and tangent features, and networks.
 
     from linearized.sklearn import RandomFeaturesRidge
     RandomFeaturesRidge(4096).fit(X, y).score(X_test, y_test)

@@ -39,7 +39,7 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.num_units, self.ridges, self.law, self.weight_seed = num_units, ridges, law, weight_seed
 
     def fit(self, X, y, sample_weight=None):
-        """Fit every ridge and keep the best one.
+        """Fit at every ridge, and keep the coefficients at the best one by generalised cross-validation.
 
         Parameters
         ----------
@@ -77,7 +77,7 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self._gram(X, self.X_fit_) @ self.dual_coef_
 
     def _dual(self, gram, y, weights):
-        """Return α at the chosen ridge, (n,) or (n, k).
+        """Solve (K + ρI)α = y at every ridge, and return α at the chosen one, (n,) or (n, k).
 
         Args:
             gram: K (n, n).
@@ -88,7 +88,12 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self._chosen(fit(gram, y, ridges, sample_weight=weights, solver=_solver(ridges)), y, weights)
 
     def _grid(self, squares, weights):
-        """Return the ridges; by default multiples of the weighted mean of `squares` (n,), the numbers ‖φ(x)‖²."""
+        """Return the ridges: those of the estimator or, by default, multiples of the weighted mean of ‖φ(x)‖².
+
+        Args:
+            squares: ‖φ(x)‖² for the features φ(x) of each train row, (n,).
+            weights: Weights (n,) of the rows.
+        """
         if self.ridges is not None:
             return checked_path(self.ridges)
         return (float(np.average(squares, weights=weights)) or 1.0) * GRID
@@ -96,7 +101,7 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _chosen(self, path, y, weights):
         """Choose the ridge by generalised cross-validation, and return the coefficients there.
 
-        Stores `path_`, `scores_` and `ridge_`.
+        This sets `path_`, `scores_` and `ridge_`. Without any score, the largest ridge is chosen.
 
         Args:
             path: Solutions at every ridge.
@@ -153,7 +158,7 @@ class RandomFeaturesRidge(_FeatureRidge):
         self.weights_ = first.astype(np.float64)
 
     def _features(self, X):
-        """Return [relu(XW), 1], (n, N + 1)."""
+        """Return the features [relu(XW), 1] of rows X (n, d), an array (n, N + 1)."""
         features = np.empty((len(X), self.num_units + 1))
         np.matmul(X, self.weights_, out=features[:, :-1])
         np.maximum(features[:, :-1], 0, out=features[:, :-1])
@@ -183,16 +188,19 @@ class NeuralTangentRidge(_FeatureRidge):
     Parameters
     ----------
     num_units : N, the number of columns of W.
-    ridges, law, weight_seed : As for `RandomFeaturesRidge`.
+    ridges, law, weight_seed : As for `RandomFeaturesRidge`: values of ρ (None: a default grid), distribution of W and
+        random-number seed of W and a⁰.
 
     Attributes
     ----------
-    X_fit_, dual_coef_ : The train rows and α of (K + ρI)α = y, (n,) or (n, k).
-    offset_, ridge_, scores_, path_ : As for `RandomFeaturesRidge`.
+    X_fit_, dual_coef_ : The train rows and α of (K + ρI)α = y with the kernel K = φ(x)·φ(z), (n,) or (n, k).
+    offset_ : Mean of y, which is subtracted before the fit and added to predictions.
+    ridge_, scores_ : The chosen ρ, and the generalised cross-validation error at each ridge.
+    path_ : `linearized.kernel_ridge.ridge_path.RidgePath` with the solutions at every ridge.
     weights_, readout_ : W (d, N) and a⁰ (N,).
 
-    For n train rows the kernel K takes 8 n² bytes and n² N operations, and its solution n³ operations. The
-    N (d + 1) + 1 parameters are never formed.
+    For n train rows the kernel K takes 8 n² bytes and n² N operations, and its solution n³ operations. The N (d + 1) +
+    1 parameters are never formed.
     """
 
     def _draw(self, dim):
@@ -201,7 +209,10 @@ class NeuralTangentRidge(_FeatureRidge):
         self.weights_, self.readout_ = first.astype(np.float64), readout[0].astype(np.float64)
 
     def _gram(self, X, Z):
-        """Return φ(x)·φ(z) = relu(xW)·relu(zW) + 1 + x·z Σ_i a⁰_i² step(w_i·x) step(w_i·z)."""
+        """Return the kernel φ(x)·φ(z) between rows X (n, d) and Z (m, d), an array (n, m).
+
+        It is relu(xW)·relu(zW) + 1 + x·z Σ_i a⁰_i² step(w_i·x) step(w_i·z).
+        """
         inner = [rows @ self.weights_ for rows in (X, Z)]
         gates = [(values > 0).astype(np.float64) for values in inner]
         left, right = (np.maximum(values, 0) for values in inner)

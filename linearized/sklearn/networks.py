@@ -26,7 +26,7 @@ class _Network(BaseEstimator):
         self.image_shape, self.settings, self.random_state = image_shape, settings, random_state
 
     def _trained(self, x, y, task, num_classes, loss):
-        """Build the network and train it on all rows.
+        """Build the network, train it on all rows, and set the attributes `weights_`, `loss_curve_` and `diverged_`.
 
         Args:
             x: Rows (n, d).
@@ -34,6 +34,9 @@ class _Network(BaseEstimator):
             task: "classes" or "regression".
             num_classes: Number of classes; 0 for regression.
             loss: "square" or "cross_entropy".
+
+        Raises:
+            ValueError: If training diverges in the first epoch.
         """
         from linearized.models.backend import load_backend
 
@@ -81,7 +84,7 @@ class _Network(BaseEstimator):
         return build(config, self._outline, self.ridge)
 
     def _outputs(self, X):
-        """Return the network's outputs (m, k) in float64."""
+        """Return the network's outputs (m, k) for rows X (m, d), in float64."""
         from linearized.solvers.training import sgd
 
         check_is_fitted(self)
@@ -149,13 +152,13 @@ class NetworkClassifier(ClassifierMixin, _Network):
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X):
-        """Return the softmax of the logits, (m, classes)."""
+        """Return the probabilities of the classes, (m, classes), for rows X (m, d): the softmax of the logits."""
         logits = self._outputs(X)
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
     def predict(self, X):
-        """Return the most likely labels, (m,)."""
+        """Return the most likely labels, (m,), for rows X (m, d)."""
         logits = self._outputs(X)  # called first, because it raises if the estimator is not fitted
         return self.classes_[logits.argmax(axis=1)]
 
@@ -167,8 +170,9 @@ class NetworkRegressor(RegressorMixin, _Network):
 
     Attributes
     ----------
-    weights_, loss_curve_, diverged_ : As for `NetworkClassifier`; the loss is that of the standardised target.
-    offset_, scale_ : Mean and standard deviation of y.
+    weights_, loss_curve_, diverged_ : As for `NetworkClassifier`: trained weights, loss of each epoch (of the standardised
+        target), and whether training stopped early because the loss was not finite.
+    offset_, scale_ : Mean and standard deviation of y, the latter 1 if y is constant.
     """
 
     def fit(self, X, y):
@@ -186,5 +190,5 @@ class NetworkRegressor(RegressorMixin, _Network):
         return self
 
     def predict(self, X):
-        """Return the predictions (m,), in the unit of the targets."""
+        """Return the predictions (m,) for rows X (m, d), in the unit of the targets."""
         return self._outputs(X)[:, 0] * self.scale_ + self.offset_
